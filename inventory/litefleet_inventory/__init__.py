@@ -1,0 +1,1 @@
+"""The device inventory: which devices there are and how to reach them."""
