@@ -1,0 +1,39 @@
+"""The controller's errors.  An operator's error carries its remedy; only the CLI turns errors into exit codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from litefleet_agent.findings import Finding
+
+__all__ = ["ConfigError", "FindingError", "LitefleetError", "UsageError"]
+
+
+class LitefleetError(Exception):
+    """Base of every error the controller raises on purpose; `exit_code` is what the CLI ends with."""
+
+    exit_code = 1
+
+
+class UsageError(LitefleetError):
+    """The command line asks for something that can't be (exit code 2)."""
+
+    exit_code = 2
+
+
+class ConfigError(LitefleetError):
+    """Configuration or inventory is wrong; `problems` holds one sentence each, with file and line (exit code 2)."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class FindingError(LitefleetError):
+    """Work stopped at findings of the catalogue (a refused source model, a failed conversion)."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("\n".join(f"{f.code} {f.seen} {f.entry.do}" for f in findings))
+        self.findings = tuple(findings)

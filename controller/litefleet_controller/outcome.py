@@ -1,0 +1,100 @@
+"""What became of each device, and of the run: the one shape that every report is made from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from litefleet_agent.findings import Finding, Verdict
+
+__all__ = ["DeviceOutcome", "RunReport"]
+
+
+@dataclass(frozen=True)
+class DeviceOutcome:
+    """One device's end.
+
+    `facts` is the agent's probe (empty when it never answered); `measurements` the agent's (`load_ms`, `latency_ms`
+    {min,p50,p90,p99}, `peak_rss_bytes`, `outputs` [{name, max_abs, mean_abs, max_rel, cosine, top1, ok}]);
+    `steps` the seconds each step took, in order; `sent_bytes` what travelled; `round_trips` after the SSH handshake.
+    """
+
+    device: str
+    model: str
+    verdict: Verdict
+    findings: tuple[Finding, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    measurements: Mapping[str, Any] = field(default_factory=dict)
+    steps: Mapping[str, float] = field(default_factory=dict)
+    release: str = ""
+    artifact: str = ""  # SHA-256 of the .nb
+    activated: bool = False
+    unchanged: bool = False  # it already ran this release, verified in this same environment
+    sent_bytes: int = 0
+    round_trips: int = 0
+    detail: str = ""  # last lines the device or the model said, for the details view
+
+    @property
+    def sentence(self) -> str:
+        """The one line that says why: the deciding finding's, or that all is well."""
+        for found in self.findings:
+            if found.entry.verdict is self.verdict:
+                return found.seen
+        if self.verdict is Verdict.VERIFIED:
+            return "already runs this release" if self.unchanged else "outputs match the reference"
+        return self.findings[0].seen if self.findings else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "device": self.device,
+            "model": self.model,
+            "verdict": self.verdict.value,
+            "sentence": self.sentence,
+            "findings": [f.to_dict() for f in self.findings],
+            "facts": dict(self.facts),
+            "measurements": dict(self.measurements),
+            "steps": dict(self.steps),
+            "release": self.release,
+            "artifact": self.artifact,
+            "activated": self.activated,
+            "unchanged": self.unchanged,
+            "sent_bytes": self.sent_bytes,
+            "round_trips": self.round_trips,
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run over the fleet."""
+
+    command: str  # "rollout", "verify", "probe"
+    started_at: str  # ISO 8601, UTC
+    seconds: float
+    outcomes: tuple[DeviceOutcome, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Devices by verdict, in the order of the verdicts."""
+        seen = Counter(o.verdict for o in self.outcomes)
+        return {v.value: seen[v] for v in Verdict if seen[v]}
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every device is verified, else 1."""
+        return 0 if all(o.verdict is Verdict.VERIFIED for o in self.outcomes) else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "schema": 1,
+            "command": self.command,
+            "started_at": self.started_at,
+            "seconds": round(self.seconds, 3),
+            "counts": self.counts,
+            "exit_code": self.exit_code,
+            "devices": [o.to_dict() for o in self.outcomes],
+        }

