@@ -1,0 +1,72 @@
+"""Proves one release on this device: every static check first, then the model itself in a child, against its goldens."""
+
+import os
+import shutil
+from typing import Any, Callable, Dict, List, Optional
+
+from .arch import ARCHES
+from .compat import check_file
+from .environment import check_environment, describe_runtime
+from .facts import Facts
+from .findings import Finding, Severity, Verdict, decide, finding
+from .nb import NbError, read_nb
+from .store import Store
+from .verify import VerifyResult, VerifySpec, verify
+
+__all__ = ["prove"]
+
+
+def prove(store: Store, identity: str, facts: Facts, on_tick: Callable[[], None]) -> Dict[str, Any]:
+    """Return {verdict, findings, measurements, detail} of the release `identity`.
+
+    Nothing is loaded unless all static checks pass.  `on_tick` is called about once a second while the model runs; what it
+    raises ends the child and goes on.  Raises StoreError when the release is not here.
+    """
+    manifest = store.release(identity)
+    runtime = "" if manifest["runtime"] == "system" else store.path("runtimes", manifest["runtime"])
+    findings = _static(store, manifest, facts, runtime)
+    if any(f.severity is Severity.ERROR for f in findings):
+        return _answer(findings, None)
+    work = store.path("work", identity[:16])
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work, mode=0o700)
+    try:
+        result = verify(_spec(store, manifest, runtime), work, on_tick=on_tick)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return _answer(findings + list(result.findings), result)
+
+
+def _static(store: Store, manifest: Dict[str, Any], facts: Facts, runtime: str) -> List[Finding]:
+    path = store.blob(manifest["model"]["nb"])
+    try:
+        with open(path, "rb") as file:
+            model = read_nb(file.read())
+    except NbError as error:
+        return [finding(error.finding_code, str(error))]
+    arch = ARCHES.get(facts.arch)
+    if arch is None:
+        return [finding("LF303", "this device is %s" % facts.machine)]
+    if not facts.paddlelite.version and manifest["runtime"] == "system":
+        return [finding("LF302", "no paddlelite package is installed for %s" % facts.python.executable)]
+    found = check_file(model, arch, frozenset(facts.cpu.features))
+    return found + check_environment(model, facts, describe_runtime(runtime or None))
+
+
+def _spec(store: Store, manifest: Dict[str, Any], runtime: str) -> VerifySpec:
+    settings = dict(manifest["verify"])
+    settings["nb"] = store.blob(manifest["model"]["nb"])
+    settings["golden"] = [store.blob(sha) for sha in manifest["golden"]]
+    settings["runtime"] = runtime
+    return VerifySpec.from_dict(settings)
+
+
+def _answer(findings: List[Finding], result: Optional[VerifyResult]) -> Dict[str, Any]:
+    verdict = decide(findings)
+    return {
+        "verdict": verdict.value,
+        "verified": verdict is Verdict.VERIFIED and result is not None,
+        "findings": [f.to_dict() for f in findings],
+        "measurements": result.measurements if result else {},
+        "detail": result.detail if result else "",
+    }

@@ -1,0 +1,60 @@
+"""Frames: a fixed prefix, a JSON header and, where there is one, a binary body.  Pure, shared by both ends.
+
+    4 bytes magic "LFF1" | u32 header length | u64 body length   (big-endian), then the header (UTF-8 JSON object), then the body
+
+A request's header holds `id` (a positive integer) and `op`; requests may be sent ahead without waiting.  The answer holds
+`re` (the request's id) and either `result` or `error` {`code`, `message`}; answers come in the order of the requests.
+`event` headers (progress of a long request) may come in between.
+"""
+
+import json
+import struct
+from typing import Any, Dict, Tuple
+
+from .errors import AgentError
+
+__all__ = ["MAX_BODY", "MAX_HEADER", "PREFIX_SIZE", "ProtocolError", "decode_header", "decode_prefix", "encode"]
+
+_PREFIX = struct.Struct(">4sIQ")
+_MAGIC = b"LFF1"
+PREFIX_SIZE = _PREFIX.size
+MAX_HEADER = 1 << 20  # bytes; facts and findings take a few KiB
+MAX_BODY = 2 << 30  # bytes; the largest blob that travels
+
+
+class ProtocolError(AgentError):
+    """The peer does not speak this protocol."""
+
+    code = "protocol"
+
+
+def encode(header: Dict[str, Any], body_size: int = 0) -> bytes:
+    """Return the frame up to its body, whose `body_size` bytes the caller sends next."""
+    data = json.dumps(header, separators=(",", ":"), sort_keys=True).encode("utf-8")
+    if len(data) > MAX_HEADER:
+        raise ProtocolError("a header of %d bytes is over the limit of %d" % (len(data), MAX_HEADER))
+    return _PREFIX.pack(_MAGIC, len(data), body_size) + data
+
+
+def decode_prefix(prefix: bytes) -> Tuple[int, int]:
+    """Return (header bytes, body bytes) that a frame's 16-byte prefix announces.
+
+    Raises ProtocolError for another magic and for sizes over the limits.
+    """
+    magic, header_size, body_size = _PREFIX.unpack(prefix)
+    if magic != _MAGIC:
+        raise ProtocolError("expected a frame, got the bytes %r" % prefix[:16])
+    if header_size > MAX_HEADER or body_size > MAX_BODY:
+        raise ProtocolError("a frame announces %d header and %d body bytes: too large" % (header_size, body_size))
+    return header_size, body_size
+
+
+def decode_header(data: bytes) -> Dict[str, Any]:
+    """Return the JSON object in a frame's header; ProtocolError when it is none."""
+    try:
+        header = json.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise ProtocolError("a frame's header is not JSON: %r" % data[:80]) from None
+    if not isinstance(header, dict):
+        raise ProtocolError("a frame's header is not a JSON object: %r" % data[:80])
+    return header

@@ -1,0 +1,179 @@
+"""Serves one controller over stdin and stdout.
+
+The real stdout is kept for frames; whatever else prints goes to stderr.  Requests are served one after another, in order.
+When the controller goes away, a running child is ended and nothing half-made stays visible.
+"""
+
+import os
+import sys
+import time
+from typing import Any, Callable, Dict, Iterator
+
+from . import facts as facts_room
+from .errors import AgentError
+from .proof import prove
+from .protocol import PREFIX_SIZE, ProtocolError, decode_header, decode_prefix, encode
+from .store import Store, StoreError, explain_os_error
+
+__all__ = ["Session", "serve"]
+
+_CHUNK = 256 * 1024
+
+
+class _Gone(Exception):
+    """The controller closed the connection."""
+
+
+class _Pipe:
+    """Exact reads from a file descriptor, after what was read ahead before the agent started."""
+
+    def __init__(self, fd: int, ahead: bytes) -> None:
+        self._fd = fd
+        self._ahead = ahead
+
+    def some(self, limit: int) -> bytes:
+        """Return 1 to `limit` bytes, or none at the end."""
+        if self._ahead:
+            data, self._ahead = self._ahead[:limit], self._ahead[limit:]
+            return data
+        return os.read(self._fd, limit)
+
+    def exactly(self, size: int) -> bytes:
+        """Return `size` bytes; _Gone when the stream ends before."""
+        parts = []
+        while size:
+            part = self.some(min(size, _CHUNK))
+            if not part:
+                raise _Gone()
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+
+class Session:
+    """One controller's requests against one store."""
+
+    def __init__(self, root: str, version: str, read: _Pipe, write: Callable[[bytes], None]) -> None:
+        self._store = Store(root)
+        self._version = version
+        self._read = read
+        self._write = write
+        self._facts = facts_room.gather(root)
+        self._operations: Dict[str, Callable[[Dict[str, Any], int], Dict[str, Any]]] = {
+            "hello": self._hello,
+            "put": self._put,
+            "runtime": self._runtime,
+            "release": self._release,
+            "verify": self._verify,
+            "activate": self._activate,
+        }
+
+    def run(self) -> None:
+        """Serve until the controller goes away; ProtocolError when it does not speak the protocol."""
+        while True:
+            try:
+                header_size, body_size = decode_prefix(self._read.exactly(PREFIX_SIZE))
+                header = decode_header(self._read.exactly(header_size))
+            except _Gone:
+                return
+            self._answer(header, body_size)
+
+    def _answer(self, header: Dict[str, Any], body_size: int) -> None:
+        self._left = body_size
+        try:
+            operation = self._operations.get(str(header.get("op")))
+            if operation is None:
+                raise AgentError("unknown request %r" % str(header.get("op"))[:40], "bad-request")
+            reply: Dict[str, Any] = {"result": operation(header, body_size)}
+        except AgentError as error:
+            reply = {"error": {"code": error.code, "message": str(error)}}
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            reply = {"error": {"code": "bad-request", "message": "the request does not fit: %r" % (error,)}}
+        except OSError as error:
+            known = explain_os_error(error, "the request %s failed" % header.get("op"))
+            reply = {"error": {"code": known.code, "message": str(known)}}
+        for _ in self._body():  # what was refused still has to be read past
+            pass
+        reply["re"] = header.get("id")
+        self._write(encode(reply))
+
+    def _body(self) -> Iterator[bytes]:
+        while self._left:
+            chunk = self._read.some(min(self._left, _CHUNK))
+            if not chunk:
+                raise _Gone()
+            self._left -= len(chunk)
+            yield chunk
+
+    def _hello(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        current = self._store.current()
+        proofs = {identity: self._store.verified(identity) for identity in current.values()}
+        return {
+            "agent": self._version,
+            "root": self._store.root,
+            "facts": self._facts.to_dict(),
+            "fingerprint": facts_room.fingerprint(self._facts),
+            "blobs": self._store.blobs(),
+            "runtimes": self._store.runtimes(),
+            "current": current,
+            "verified": {identity: proof for identity, proof in proofs.items() if proof},
+        }
+
+    def _put(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        self._store.lock()
+        self._store.put(header["sha256"], body_size, self._body())
+        return {"stored": body_size}
+
+    def _runtime(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        self._store.lock()
+        self._store.unpack_runtime(header["key"], header["sha256"])
+        return {}
+
+    def _release(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        self._store.lock()
+        return {"release": self._store.write_release(header["manifest"])}
+
+    def _verify(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        self._store.lock()
+        identity = header["release"]
+        answer = prove(self._store, identity, self._facts, self._tick)
+        if answer["verified"]:
+            record = {
+                "fingerprint": facts_room.fingerprint(self._facts),
+                "at": int(time.time()),
+                "measurements": answer["measurements"],
+            }
+            self._store.set_verified(identity, record)
+        else:
+            self._store.clear_verified(identity)
+        return answer
+
+    def _activate(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        self._store.lock()
+        return {"changed": self._store.activate(header["release"])}
+
+    def _tick(self) -> None:
+        self._write(encode({"event": "running"}))
+
+
+def serve(root: str, version: str, ahead: bytes = b"") -> int:
+    """Serve one controller on this process's stdin and stdout and return the exit code.
+
+    `ahead` is what the bootstrap had already read of the frames; `version` the SHA-256 of the running .pyz.
+    """
+    out = os.dup(1)
+    os.dup2(2, 1)
+
+    def write(data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(out, view) :]
+
+    try:
+        Session(root, version, _Pipe(0, ahead), write).run()
+    except (_Gone, BrokenPipeError, ConnectionResetError):
+        return 0
+    except (ProtocolError, StoreError) as error:
+        sys.stderr.write("litefleet-agent: %s\n" % error)
+        return 1
+    return 0

@@ -1,0 +1,329 @@
+"""What a device keeps: blobs by hash, runtimes, releases, and which release of a model is current.
+
+    blobs/<sha256>                   models, goldens, runtime bundles
+    runtimes/<key>/                  a bundle, unpacked; each isolated from the system and from the others
+    releases/<id>.json               a manifest; its id is the SHA-256 of its canonical JSON
+    verified/<id>.json               that it was proven here, and in which environment (the facts' fingerprint)
+    models/<name>/current, previous  symlinks to releases, switched by rename
+    lock                             held by the one session that may change anything
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+import zipfile
+from typing import IO, Any, Dict, Iterable, Iterator, List, Optional
+
+from .atomic import fsync_folder, write_atomic
+from .errors import AgentError
+
+__all__ = ["Store", "StoreError", "default_root", "release_id"]
+
+_SHA = re.compile(r"^[0-9a-f]{64}$")
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+_MAX_RUNTIME = 2 << 30  # bytes a bundle may unpack to
+_MAX_RUNTIME_FILES = 20000
+_FOLDERS = ("blobs", "runtimes", "releases", "verified", "models", "work")
+_SPARE = 8 << 20  # bytes left free for the rest of the device
+
+
+class StoreError(AgentError):
+    """The store can't do what was asked; nothing half-made is left behind."""
+
+
+def default_root() -> str:
+    """Return /var/lib/litefleet where this user may write it, else ~/.local/share/litefleet."""
+    system = "/var/lib/litefleet"
+    if os.access(system if os.path.isdir(system) else os.path.dirname(system), os.W_OK):
+        return system
+    return os.path.join(os.path.expanduser("~"), ".local", "share", "litefleet")
+
+
+def release_id(manifest: Dict[str, Any]) -> str:
+    """Return the id of a release: the SHA-256 of its manifest's canonical JSON."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode("utf-8")).hexdigest()
+
+
+def _sha(text: Any) -> str:
+    if not isinstance(text, str) or not _SHA.match(text):
+        raise StoreError("not a SHA-256: %r" % (str(text)[:80],), "bad-request")
+    return text
+
+
+def _name(text: Any) -> str:
+    if not isinstance(text, str) or not _NAME.match(text):
+        raise StoreError("not a plain name: %r" % (str(text)[:80],), "bad-request")
+    return text
+
+
+def explain_os_error(error: OSError, what: str) -> StoreError:
+    """Return the sentence for what the file system refused."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError("%s: no space left on the device" % what, "disk-full")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return StoreError("%s: %s" % (what, error.strerror), "not-writable")
+    return StoreError("%s: %s" % (what, error.strerror or error), "io-error")
+
+
+class Store:
+    """The agent's folder on the device.  Reading needs no lock; whatever changes it calls `lock()` first."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._lock: Optional[IO[str]] = None
+
+    def path(self, *parts: str) -> str:
+        """Return a path below the root."""
+        return os.path.join(self.root, *parts)
+
+    def lock(self) -> None:
+        """Become the one session that may change the store, and clear what a dead one left half-made.
+
+        Raises StoreError "busy" while another session holds it, "not-writable" where the root can't be written.
+        """
+        if self._lock is not None:
+            return
+        try:
+            for folder in _FOLDERS:
+                os.makedirs(self.path(folder), mode=0o700, exist_ok=True)
+            handle = open(self.path("lock"), "a+")  # noqa: SIM115 - held until the session ends
+        except OSError as error:
+            raise explain_os_error(error, "%s can't be written" % self.root) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            handle.seek(0)
+            owner = handle.read(200).strip() or "an unnamed session"
+            handle.close()
+            raise StoreError("another controller is at work on this device: %s" % owner, "busy") from None
+        self._lock = handle
+        try:
+            handle.truncate(0)
+            handle.write("pid %d since %s" % (os.getpid(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())))
+            handle.flush()
+        except OSError:
+            pass  # a full disk: the lock holds all the same, it only bears no name
+        self._clear_unfinished()
+
+    def _clear_unfinished(self) -> None:
+        for folder in ("blobs", "runtimes", "releases", "verified"):
+            for name in os.listdir(self.path(folder)):
+                if name.startswith(".tmp-"):
+                    self._remove(self.path(folder, name))
+        for name in os.listdir(self.path("work")):
+            self._remove(self.path("work", name))
+
+    @staticmethod
+    def _remove(path: str) -> None:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.unlink(path)
+
+    # --- blobs
+
+    def blob(self, sha: str) -> str:
+        """Return the path of a blob, there or not."""
+        return self.path("blobs", _sha(sha))
+
+    def blobs(self) -> Dict[str, int]:
+        """Return the blobs that are here with their sizes in bytes."""
+        return {n: os.path.getsize(self.path("blobs", n)) for n in self._names("blobs") if _SHA.match(n)}
+
+    def check_blob(self, sha: str) -> bool:
+        """Say whether a blob is here and still holds the bytes that its name promises."""
+        try:
+            digest = hashlib.sha256()
+            with open(self.blob(sha), "rb") as blob:
+                for chunk in iter(lambda: blob.read(1 << 20), b""):
+                    digest.update(chunk)
+        except OSError:
+            return False
+        return digest.hexdigest() == sha
+
+    def put(self, sha: str, size: int, chunks: Iterable[bytes]) -> None:
+        """Store the bytes of `chunks` as the blob `sha`, or leave nothing.
+
+        Raises StoreError: "disk-full" (before the first byte is written, where it can be known), "hash-mismatch", "not-writable".
+        """
+        target = self.blob(sha)
+        self.need_space(size)
+        digest = hashlib.sha256()
+
+        def checked() -> Iterator[bytes]:
+            for chunk in chunks:
+                digest.update(chunk)
+                yield chunk
+            if digest.hexdigest() != sha:
+                raise StoreError("expected the bytes of %s, got %s" % (sha[:12], digest.hexdigest()[:12]), "hash-mismatch")
+
+        try:
+            write_atomic(target, checked())
+        except OSError as error:
+            raise explain_os_error(error, "the blob %s could not be stored" % sha[:12]) from error
+
+    def need_space(self, size: int) -> None:
+        """Raise StoreError "disk-full" when `size` bytes would not fit."""
+        free = shutil.disk_usage(self.root).free
+        if size + _SPARE > free:
+            raise StoreError("%d bytes are to be stored under %s, where %d are free" % (size, self.root, free), "disk-full")
+
+    # --- runtimes
+
+    def runtimes(self) -> List[str]:
+        """Return the keys of the runtimes that are unpacked here."""
+        return [n for n in self._names("runtimes") if _NAME.match(n)]
+
+    def unpack_runtime(self, key: str, sha: str) -> None:
+        """Unpack the bundle `sha` as runtime `key`, whole or not at all; the bundle's blob is dropped afterwards."""
+        target = self.path("runtimes", _name(key))
+        if os.path.isdir(target):
+            return
+        temp = self.path("runtimes", ".tmp-%s-%d" % (key, os.getpid()))
+        try:
+            with zipfile.ZipFile(self.blob(sha)) as bundle:
+                self._extract(bundle, temp)
+            os.replace(temp, target)
+            fsync_folder(self.path("runtimes"))
+            os.unlink(self.blob(sha))
+        except zipfile.BadZipFile:
+            raise StoreError("the runtime bundle %s is not a zip archive" % sha[:12], "bad-request") from None
+        except FileNotFoundError:
+            raise StoreError("the runtime bundle %s is not on this device" % sha[:12], "missing") from None
+        except OSError as error:
+            raise explain_os_error(error, "the runtime %s could not be unpacked" % key[:12]) from error
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)
+
+    def _extract(self, bundle: zipfile.ZipFile, temp: str) -> None:
+        members = bundle.infolist()
+        total = sum(m.file_size for m in members)
+        if total > _MAX_RUNTIME or len(members) > _MAX_RUNTIME_FILES:
+            raise StoreError("the runtime bundle unpacks to %d bytes in %d files: too large" % (total, len(members)), "bad-request")
+        self.need_space(total)
+        os.mkdir(temp, 0o700)
+        for member in members:
+            parts = member.filename.split("/")
+            if member.filename.startswith("/") or ".." in parts or "\\" in member.filename:
+                raise StoreError("the runtime bundle holds the unsafe path %r" % member.filename[:80], "bad-request")
+            bundle.extract(member, temp)  # a symlink entry comes out as a plain file, never as a link
+        for folder, _, files in os.walk(temp):
+            for name in files:
+                self._fsync(os.path.join(folder, name))
+
+    @staticmethod
+    def _fsync(path: str) -> None:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    # --- releases
+
+    def write_release(self, manifest: Dict[str, Any]) -> str:
+        """Keep a manifest whose blobs and runtime are here and return its id.
+
+        Raises StoreError "missing" naming what is not here, "hash-mismatch" when a blob no longer holds what it should.
+        """
+        _name(manifest.get("model", {}).get("name"))
+        for sha in [manifest["model"]["nb"]] + list(manifest["golden"]):
+            if not self.check_blob(_sha(sha)):
+                known = os.path.exists(self.blob(sha))
+                raise StoreError("the blob %s is %s" % (sha[:12], "damaged" if known else "not on this device"), "hash-mismatch" if known else "missing")
+        key = manifest["runtime"]
+        if key != "system" and not os.path.isdir(self.path("runtimes", _name(key))):
+            raise StoreError("the runtime %s is not on this device" % key[:12], "missing")
+        identity = release_id(manifest)
+        self._write_json("releases", identity, manifest)
+        return identity
+
+    def release(self, identity: str) -> Dict[str, Any]:
+        """Return a release's manifest; StoreError "missing" when it is not here."""
+        manifest = self._read_json("releases", _sha(identity))
+        if manifest is None:
+            raise StoreError("the release %s is not on this device" % identity[:12], "missing")
+        return manifest
+
+    def set_verified(self, identity: str, record: Dict[str, Any]) -> None:
+        """Record that a release was proven here (`record`: `fingerprint`, `at`, `measurements`)."""
+        self._write_json("verified", _sha(identity), record)
+
+    def clear_verified(self, identity: str) -> None:
+        """Forget that a release was proven: the latest run did not."""
+        path = self.path("verified", _sha(identity) + ".json")
+        if os.path.exists(path):
+            os.unlink(path)
+
+    def verified(self, identity: str) -> Optional[Dict[str, Any]]:
+        """Return the record of a release's latest proof, or None."""
+        return self._read_json("verified", _sha(identity))
+
+    def current(self) -> Dict[str, str]:
+        """Return the current release of each model: name -> release id."""
+        links = {}
+        for name in self._names("models"):
+            try:
+                target = os.readlink(self.path("models", name, "current"))
+            except OSError:
+                continue
+            links[name] = os.path.basename(target)[: -len(".json")]
+        return links
+
+    def activate(self, identity: str) -> bool:
+        """Make a release the current one of its model by one rename; the one before becomes `previous`.
+
+        Returns False when it was current already.  Raises StoreError "not-verified" unless it was proven here.
+        """
+        name = _name(self.release(identity)["model"]["name"])
+        if self.verified(identity) is None:
+            raise StoreError("the release %s was not proven on this device" % identity[:12], "not-verified")
+        before = self.current().get(name)
+        if before == identity:
+            return False
+        folder = self.path("models", name)
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            if before:
+                self._link(folder, "previous", before)
+            self._link(folder, "current", identity)
+        except OSError as error:
+            raise explain_os_error(error, "the release %s could not be switched on" % identity[:12]) from error
+        return True
+
+    @staticmethod
+    def _link(folder: str, name: str, identity: str) -> None:
+        temp = os.path.join(folder, ".tmp-%s" % name)
+        if os.path.lexists(temp):
+            os.unlink(temp)
+        os.symlink(os.path.join("..", "..", "releases", identity + ".json"), temp)
+        os.replace(temp, os.path.join(folder, name))
+        fsync_folder(folder)
+
+    # --- small helpers
+
+    def _names(self, folder: str) -> List[str]:
+        try:
+            return sorted(n for n in os.listdir(self.path(folder)) if not n.startswith("."))
+        except OSError:
+            return []
+
+    def _write_json(self, folder: str, identity: str, value: Dict[str, Any]) -> None:
+        data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode("utf-8")
+        try:
+            write_atomic(self.path(folder, identity + ".json"), [data])
+        except OSError as error:
+            raise explain_os_error(error, "%s/%s.json could not be written" % (folder, identity[:12])) from error
+
+    def _read_json(self, folder: str, identity: str) -> Optional[Dict[str, Any]]:
+        try:
+            with open(self.path(folder, identity + ".json"), "rb") as file:
+                value = json.loads(file.read(1 << 20).decode("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return value if isinstance(value, dict) else None
