@@ -69,6 +69,9 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
     ("LF207", "source-not-a-program", "error", "refused",
      "The model file is not a PaddlePaddle program.",
      "Give the inference.pdmodel (or __model__) file that PaddlePaddle saved."),
+    ("LF208", "quantisation-leftovers", "warning", "",
+     "The export still holds operators that quantisation-aware training put in to observe ranges; Paddle-Lite has no kernels for them.",
+     "Export the model again with the quantiser's own save function, which removes them."),
     # --- LF3xx: the device's environment
     ("LF301", "no-python", "error", "unsupported",
      "The agent needs Python 3.7 or later on the device; none was found on PATH.",
