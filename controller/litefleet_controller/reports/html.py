@@ -1,0 +1,165 @@
+"""The report as one self-contained HTML page that can be mailed: nothing in it reaches for the network.
+
+Device text is hostile: autoescape is on, everything shown is cleaned first, and a content security policy allows
+exactly the page's own style and script, by their hashes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+from litefleet_agent.findings import Verdict
+from markupsafe import Markup
+
+from ..outcome import DeviceOutcome, RunReport
+from .latency_plot import latency_plots
+from .values import (
+    arch_name,
+    clean,
+    clean_lines,
+    facts_lines,
+    human_bytes,
+    human_ms,
+    human_seconds,
+    latency_of,
+    listed,
+    number,
+    shared_findings,
+)
+
+__all__ = ["to_html"]
+
+_OUTPUTS = 50  # outputs shown of one device
+_BAR = 1000  # units the verdict bar is wide
+
+
+def to_html(report: RunReport) -> str:
+    """Return the whole page."""
+    style, script = _asset("report.css"), _asset("report.js")
+    policy = (
+        f"default-src 'none'; style-src '{_csp_hash(style)}'; script-src '{_csp_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    # What needs an operator comes first; the order of the inventory is kept within both halves.
+    ordered = sorted(report.outcomes, key=lambda o: o.verdict is Verdict.VERIFIED)
+    return _template().render(
+        policy=policy,
+        style=Markup(style),  # noqa: S704 - our own file, no input in it
+        script=Markup(script),  # noqa: S704
+        command=clean(report.command, 40),
+        started_at=clean(report.started_at, 40),
+        seconds=human_seconds(report.seconds),
+        counts=report.counts,
+        total=len(report.outcomes),
+        bar=_bar(report.counts),
+        groups=[_group(g) for g in shared_findings(report)],
+        plots=latency_plots(report),
+        devices=[_device(o) for o in ordered],
+    )
+
+
+@cache
+def _asset(name: str) -> str:
+    return (resources.files(__package__) / "templates" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_asset("report.html.j2"))
+
+
+def _csp_hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _bar(counts: Mapping[str, int]) -> list[dict[str, object]]:
+    """Return the bar's segments: verdict, x and width out of `_BAR`."""
+    total, at, segments = sum(counts.values()), 0.0, []
+    for verdict, count in counts.items():
+        width = _BAR * count / total
+        segments.append({"verdict": verdict, "count": count, "x": round(at, 2), "width": round(max(width - 2, 1), 2)})
+        at += width
+    return segments
+
+
+def _group(group: Any) -> dict[str, object]:
+    entry = group.entry
+    return {
+        "code": entry.code,
+        "slug": entry.slug,
+        "severity": entry.severity.value,
+        "verdict": entry.verdict.value if entry.verdict else "",
+        "count": len(group.devices),
+        "seen": [(seen, len(names), listed(names, 60)) for seen, names in group.seen[:20]],
+        "more": max(len(group.seen) - 20, 0),
+        "why": entry.why,
+        "do": entry.do,
+    }
+
+
+def _device(outcome: DeviceOutcome) -> dict[str, object]:
+    """Return what the page shows of one device, every text cleaned."""
+    latency = latency_of(outcome)
+    took = [(clean(step, 60), human_seconds(seconds)) for step, seconds in outcome.steps.items()]
+    return {
+        "name": clean(outcome.device, 80),
+        "model": clean(outcome.model, 80),
+        "arch": arch_name(outcome) or "–",
+        "verdict": outcome.verdict.value,
+        "sentence": clean(outcome.sentence),
+        "p50": human_ms(latency.p50) if latency else "–",
+        "sent": human_bytes(outcome.sent_bytes),
+        "seconds": human_seconds(sum(outcome.steps.values())) if outcome.steps else "–",
+        "findings": [(f.code, f.entry.slug, clean(f.seen), f.entry.why, f.entry.do) for f in outcome.findings],
+        "facts": facts_lines(outcome.facts),
+        "release": _release(outcome),
+        "measurements": _measurements(outcome),
+        "outputs": _outputs(outcome),
+        "steps": took,
+        "detail": clean_lines(outcome.detail) if outcome.detail else "",
+    }
+
+
+def _release(outcome: DeviceOutcome) -> list[tuple[str, str]]:
+    """Return the lines about what was sent and what is live."""
+    live = "unchanged, was already live" if outcome.unchanged else "switched on" if outcome.activated else "not touched"
+    rows = [("release", clean(outcome.release, 80)), (".nb SHA-256", clean(outcome.artifact, 80)), ("live", live)]
+    rows += [("sent", human_bytes(outcome.sent_bytes)), ("round trips", str(outcome.round_trips))]
+    return [(name, value) for name, value in rows if value]
+
+
+def _measurements(outcome: DeviceOutcome) -> list[tuple[str, str]]:
+    measured, latency = outcome.measurements, latency_of(outcome)
+    rows = []
+    if latency:
+        rows = [(f"latency {k}", human_ms(getattr(latency, k))) for k in ("min", "p50", "p90", "p99")]
+    if number(measured.get("load_ms")) is not None:
+        rows.append(("load", human_ms(measured["load_ms"])))
+    if number(measured.get("peak_rss_bytes")) is not None:
+        rows.append(("peak memory", human_bytes(measured["peak_rss_bytes"])))
+    return rows
+
+
+def _outputs(outcome: DeviceOutcome) -> list[list[str]]:
+    """Return one row per output: name, max and mean absolute error, max relative error, cosine, top-1, ok."""
+    found = outcome.measurements.get("outputs")
+    rows = [o for o in found if isinstance(o, Mapping)] if isinstance(found, list | tuple) else []
+    keys = ("max_abs", "mean_abs", "max_rel", "cosine", "top1")
+    return [
+        [clean(o.get("name", "–"), 60), *(_figure(o.get(k)) for k in keys), "yes" if o.get("ok") is True else "no"]
+        for o in rows[:_OUTPUTS]
+    ]
+
+
+def _figure(value: object) -> str:
+    if value is None:
+        return "–"
+    figure = number(value)
+    return clean(value, 40) if figure is None else f"{figure:.4g}"

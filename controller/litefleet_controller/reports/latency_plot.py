@@ -1,0 +1,177 @@
+"""The latency picture as inline SVG: each device's min–p50–p90–p99 on one common axis.  Pure.
+
+Few devices are named rows; many are thin columns ordered by p50, so that 300 devices fit one screen and an outlier
+still stands out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from ..outcome import RunReport
+from .values import Latency, clean, human_ms, latency_of
+
+__all__ = ["Plot", "latency_plots"]
+
+_WIDTH = 760
+_MOST_ROWS = 40  # beyond this, names would make the picture longer than anybody scrolls
+_LOG_FROM = 30.0  # largest / smallest value from which only a logarithmic axis shows both
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One model's picture: `caption` says how to read it, `svg` is safe markup."""
+
+    model: str
+    caption: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Maps milliseconds to pixels between `start` and `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool
+
+    def at(self, ms: float) -> float:
+        """Return the pixel of a value."""
+        if self.log:
+            share = math.log(max(ms, self.low) / self.low) / math.log(self.high / self.low)
+        else:
+            share = (ms - self.low) / (self.high - self.low)
+        return round(self.start + share * (self.end - self.start), 1)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Round values along the axis."""
+        if self.log:
+            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+            digits = (1, 2, 5) if last - first <= 3 else (1,)
+            every = [d * 10.0**e for e in range(first, last + 1) for d in digits]
+        else:
+            step = _round_step((self.high - self.low) / 5)
+            every = [step * n for n in range(math.floor(self.high / step) + 1)]
+        return [t for t in every if self.low <= t <= self.high]
+
+
+def _round_step(rough: float) -> float:
+    """Return 1, 2 or 5 times a power of ten, at least `rough`."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(d * power for d in (1, 2, 5, 10) if d * power >= rough * 0.999)
+
+
+def _axis(values: list[Latency], start: float, end: float) -> _Axis:
+    lowest = max(min(v.min for v in values), 1e-4)
+    highest = max(max(v.p99 for v in values), lowest * 1.01)
+    log = highest / lowest >= _LOG_FROM
+    return _Axis(lowest * 0.9 if log else 0.0, highest * (1.1 if log else 1.03), start, end, log)
+
+
+def latency_plots(report: RunReport) -> list[Plot]:
+    """Return a picture for each model that at least one device measured."""
+    by_model: dict[str, list[tuple[str, Latency]]] = {}
+    for outcome in report.outcomes:
+        latency = latency_of(outcome)
+        if latency is not None:
+            by_model.setdefault(outcome.model, []).append((outcome.device, latency))
+    return [_plot(model, sorted(rows, key=lambda row: row[1].p50)) for model, rows in by_model.items()]
+
+
+def _plot(model: str, rows: list[tuple[str, Latency]]) -> Plot:
+    picture, how = (_rows, "fastest first") if len(rows) <= _MOST_ROWS else (_columns, "a column each, fastest first")
+    svg, log = picture(rows)
+    count = f"{len(rows)} device{'' if len(rows) == 1 else 's'}"
+    scale = "; logarithmic axis" if log else ""
+    caption = f"{count}, {how}{scale}. Thin line: min to p99; thick: min to p90; mark: p50."
+    slowest = rows[-1]
+    if len(rows) > 1:
+        caption += f" Slowest: {clean(slowest[0], 80)}, p50 {human_ms(slowest[1].p50)}."
+    return Plot(clean(model, 80), caption, svg)
+
+
+def _title(name: str, v: Latency) -> Markup:
+    return Markup("<title>{}: min {}, p50 {}, p90 {}, p99 {}</title>").format(
+        clean(name, 80), human_ms(v.min), human_ms(v.p50), human_ms(v.p90), human_ms(v.p99)
+    )
+
+
+def _open(height: int, count: int) -> Markup:
+    return Markup(
+        '<svg class="plot" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img" aria-label="{a}">'
+    ).format(w=_WIDTH, h=height, a=f"Latency of {count} devices")
+
+
+def _tick_label(ms: float) -> str:
+    return f"{ms:g}" if ms < 10_000 else f"{ms / 1000:g}k"
+
+
+def _rows(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
+    """One named row a device; the axis runs across."""
+    step, bottom = 22, len(rows) * 22 + 6
+    axis = _axis([v for _, v in rows], 190, _WIDTH - 76)
+    parts = [_open(bottom + 34, len(rows))]
+    for tick in axis.ticks:
+        x = axis.at(tick)
+        parts.append(Markup('<line class="grid" x1="{x}" x2="{x}" y1="0" y2="{b}"/>').format(x=x, b=bottom))
+        parts.append(
+            Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(x, bottom + 15, _tick_label(tick))
+        )
+    parts.append(Markup('<text x="{}" y="{}">ms</text>').format(_WIDTH - 60, bottom + 15))
+    for index, (name, v) in enumerate(rows):
+        y = index * step + 14
+        short = name if len(name) <= 26 else name[:12] + "…" + name[-13:]
+        parts.append(
+            Markup(
+                '<g>{t}<text class="name" x="180" y="{ty}" text-anchor="end">{n}</text>'
+                '<line class="thin" x1="{a}" x2="{d}" y1="{y}" y2="{y}"/>'
+                '<line class="thick" x1="{a}" x2="{c}" y1="{y}" y2="{y}"/>'
+                '<rect class="mid" x="{bx}" y="{by}" width="3" height="14"/>'
+                '<text x="{w}" y="{ty}" text-anchor="end">{p}</text></g>'
+            ).format(
+                t=_title(name, v), n=clean(short, 60), y=y, ty=y + 4, by=y - 7, w=_WIDTH - 2, p=human_ms(v.p50),
+                a=axis.at(v.min), bx=round(axis.at(v.p50) - 1.5, 1), c=axis.at(v.p90), d=axis.at(v.p99),
+            )
+        )  # fmt: skip
+    return Markup("").join([*parts, Markup("</svg>")]), axis.log
+
+
+def _columns(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
+    """One thin column a device, ordered by p50; the axis runs up."""
+    left, height = 52, 280
+    axis = _axis([v for _, v in rows], height, 8)
+    step = (_WIDTH - left - 8) / len(rows)
+    wide = round(max(min(step * 0.6, 8), 0.6), 2)
+    parts = [_open(height + 26, len(rows))]
+    for tick in axis.ticks:
+        y = axis.at(tick)
+        parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(left, _WIDTH, y=y))
+        parts.append(
+            Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(left - 6, y + 4, _tick_label(tick))
+        )
+    parts.append(Markup('<text x="0" y="12">ms</text>'))
+    for index, (name, v) in enumerate(rows):
+        x = round(left + (index + 0.5) * step, 1)
+        low, mid, p90, top = axis.at(v.min), axis.at(v.p50), axis.at(v.p90), axis.at(v.p99)
+        parts.append(
+            Markup(
+                '<g>{t}<rect class="thin" x="{tx}" y="{top}" width="{tw}" height="{th}"/>'
+                '<rect class="thick" x="{wx}" y="{p90}" width="{w}" height="{wh}"/>'
+                '<rect class="mid" x="{wx}" y="{my}" width="{w}" height="3"/></g>'
+            ).format(
+                t=_title(name, v), tx=round(x - wide / 6, 2), top=top, tw=round(wide / 3, 2), th=round(low - top, 1),
+                wx=round(x - wide / 2, 2), p90=p90, w=wide, wh=round(low - p90, 1), my=round(mid - 1.5, 1),
+            )
+        )  # fmt: skip
+    parts.append(
+        Markup('<text x="{}" y="{}" text-anchor="middle">devices, ordered by p50</text></svg>').format(
+            (left + _WIDTH) / 2, height + 20
+        )
+    )
+    return Markup("").join(parts), axis.log

@@ -1,0 +1,174 @@
+"""Progress while a run goes on, always on stderr: a live display on a terminal, plain lines elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self, TextIO
+
+from litefleet_agent.findings import Verdict
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ..outcome import DeviceOutcome
+from .table import STYLES
+from .values import clean, human_seconds
+
+__all__ = ["LineProgress", "LiveProgress", "Progress", "QuietProgress", "make_progress"]
+
+_SHOWN = 8  # devices at work that the live display lists
+
+
+class Progress(Protocol):
+    """What a run tells about itself while it goes on; a context manager."""
+
+    def device_step(self, device: str, step: str) -> None:
+        """Say that a device began a step."""
+
+    def device_done(self, outcome: DeviceOutcome) -> None:
+        """Say what became of a device."""
+
+    def message(self, text: str) -> None:
+        """Say something about the run as a whole."""
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop showing; the terminal is as it was."""
+
+
+class _Context:
+    """A context that needs nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+
+class QuietProgress(_Context):
+    """Says nothing (`--quiet`, or a caller that only wants the report)."""
+
+    def device_step(self, device: str, step: str) -> None:
+        """Say nothing."""
+
+    def device_done(self, outcome: DeviceOutcome) -> None:
+        """Say nothing."""
+
+    def message(self, text: str) -> None:
+        """Say nothing."""
+
+
+class LineProgress(_Context):
+    """One plain line per finished device, for logs and pipes."""
+
+    def __init__(self, total: int, stream: TextIO | None = None) -> None:
+        self._total, self._done, self._stream = total, 0, stream if stream is not None else sys.stderr
+
+    def device_step(self, device: str, step: str) -> None:
+        """Say nothing: a log wants ends, not steps."""
+
+    def device_done(self, outcome: DeviceOutcome) -> None:
+        """Write "[3/40] cam-03 verified: outputs match the reference"."""
+        self._done += 1
+        self.message(f"[{self._done}/{self._total}] {outcome_line(outcome)}")
+
+    def message(self, text: str) -> None:
+        """Write one line."""
+        line = clean(text, 1000)
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
+        # A log in the C locale must not end the run over a name in Chinese.
+        self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        self._stream.flush()
+
+
+def outcome_line(outcome: DeviceOutcome) -> str:
+    """Return "cam-03 verified: outputs match the reference"."""
+    return f"{clean(outcome.device, 80)} {outcome.verdict.value}: {clean(outcome.sentence)}"
+
+
+class LiveProgress:
+    """A bar, the counts by verdict and the devices at work, redrawn in place; for a terminal only.
+
+    `clock` gives seconds; it is a parameter so that a test may hold it still.
+    """
+
+    def __init__(self, total: int, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console if console is not None else Console(stderr=True, markup=False, highlight=False)
+        self._total, self._clock, self._started = total, clock, clock()
+        self._active: dict[str, tuple[str, float]] = {}  # device -> step, when the step began; oldest first
+        self._counts: Counter[Verdict] = Counter()
+        self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def device_step(self, device: str, step: str) -> None:
+        """Show the device's step and restart its seconds."""
+        self._active[device] = (step, self._clock())
+
+    def device_done(self, outcome: DeviceOutcome) -> None:
+        """Count the device; one that is not verified stays readable above the display."""
+        self._active.pop(outcome.device, None)
+        self._counts[outcome.verdict] += 1
+        if outcome.verdict is not Verdict.VERIFIED:
+            self._console.print(Text(outcome_line(outcome), STYLES[outcome.verdict]))
+
+    def message(self, text: str) -> None:
+        """Print a line above the display."""
+        self._console.print(Text(clean(text, 1000)))
+
+    def render(self) -> RenderableType:
+        """Return the display as of now."""
+        done = sum(self._counts.values())
+        head = Table.grid(padding=(0, 1))
+        head.add_row(
+            ProgressBar(total=max(self._total, 1), completed=done, width=30),
+            Text(f"{done}/{self._total}"),
+            self._tally(),
+            Text(human_seconds(self._clock() - self._started), "dim"),
+        )
+        at_work = Table.grid(padding=(0, 2))
+        # The longest at work first: that is where a stuck device shows.
+        for device, (step, since) in sorted(list(self._active.items()), key=lambda item: item[1][1])[:_SHOWN]:
+            took = human_seconds(self._clock() - since)
+            at_work.add_row(Text("  " + clean(device, 40)), Text(clean(step, 40)), Text(took, "dim"))
+        more = len(self._active) - _SHOWN
+        return Group(head, at_work, *([Text(f"  and {more} more at work", "dim")] if more > 0 else []))
+
+    def _tally(self) -> Text:
+        line = Text(no_wrap=True, overflow="ellipsis")
+        for verdict in Verdict:
+            if self._counts[verdict]:
+                line.append(" · " if line.plain else "")
+                line.append(f"{self._counts[verdict]} {verdict.value}", STYLES[verdict])
+        return line
+
+
+def make_progress(total: int, quiet: bool = False) -> Progress:
+    """Return the display that fits stderr: live on a terminal, lines elsewhere, nothing when quiet."""
+    if quiet:
+        return QuietProgress()
+    console = Console(stderr=True, markup=False, highlight=False)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveProgress(total, console)
+    return LineProgress(total)

@@ -1,0 +1,200 @@
+"""Values every formatter needs: cleaned text, numbers for people, findings gathered by code.  Pure.
+
+Whatever a device says is hostile until it went through `clean`: a terminal obeys escape sequences, and
+bidirectional marks make a line read as something else.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from litefleet_agent.findings import CATALOGUE, Entry, Severity, Verdict
+
+from ..outcome import DeviceOutcome, RunReport
+
+__all__ = [
+    "FindingGroup",
+    "Latency",
+    "arch_name",
+    "clean",
+    "clean_lines",
+    "counts_line",
+    "facts_lines",
+    "human_bytes",
+    "human_ms",
+    "human_seconds",
+    "latency_of",
+    "listed",
+    "number",
+    "shared_findings",
+]
+
+LINE_LIMIT = 400  # characters of one device's sentence that a report shows
+_SHOWN = {
+    "Cc",
+    "Cf",
+    "Cs",
+    "Co",
+    "Cn",
+    "Zl",
+    "Zp",
+}  # controls, bidi and zero-width marks, lone surrogates, line separators
+
+
+def _visible(char: str) -> str:
+    """Return a character as it may be printed: what would act or hide becomes its escape."""
+    if unicodedata.category(char) not in _SHOWN:
+        return char
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def clean(text: object, limit: int = LINE_LIMIT) -> str:
+    """Return text as one printable line of at most about `limit` characters; line breaks become spaces."""
+    raw = str(text)
+    line = " ".join(raw[: limit + 1].replace("\t", " ").splitlines())
+    shown = "".join(map(_visible, line[:limit]))
+    return shown if len(raw) <= limit else f"{shown}… ({len(raw) - limit} more characters)"
+
+
+def clean_lines(text: object, lines: int = 40, width: int = 300) -> str:
+    """Return the last `lines` lines of a text, each cleaned; where earlier ones were left out, it says so."""
+    every = str(text)[-lines * width * 4 :].replace("\r\n", "\n").rstrip("\n").split("\n")
+    kept = [clean(line.replace("\t", "    "), width) for line in every[-lines:]]
+    left_out = str(text).rstrip("\n").count("\n") + 1 - len(kept)
+    return "\n".join(([f"… ({left_out} earlier lines left out)"] if left_out > 0 else []) + kept)
+
+
+def number(value: object) -> float | None:
+    """Return a finite number, or None for anything else a device may have sent in its place."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def human_bytes(count: object) -> str:
+    """Return bytes for people: "11.0 MB"; a dash where there is no number."""
+    left = number(count)
+    if left is None:
+        return "–"
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(left) < 1000:
+            return f"{left:.0f} {unit}" if unit == "B" or left >= 100 else f"{left:.1f} {unit}"
+        left /= 1000
+    return f"{left:.1f} TB"
+
+
+def human_ms(value: object) -> str:
+    """Return milliseconds for people: "3.42 ms"; a dash where there is no number."""
+    ms = number(value)
+    if ms is None:
+        return "–"
+    if ms >= 10_000:
+        return f"{ms / 1000:.1f} s"
+    return f"{ms:.0f} ms" if ms >= 100 else f"{ms:.1f} ms" if ms >= 10 else f"{ms:.2f} ms"
+
+
+def human_seconds(value: object) -> str:
+    """Return seconds for people: "2.3 s", "4 min 05 s"; a dash where there is no number."""
+    seconds = number(value)
+    if seconds is None:
+        return "–"
+    if seconds >= 119.95:
+        return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
+    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One device's latency, in milliseconds; min <= p50 <= p90 <= p99."""
+
+    min: float
+    p50: float
+    p90: float
+    p99: float
+
+
+def latency_of(outcome: DeviceOutcome) -> Latency | None:
+    """Return the device's measured latency, or None where it is missing or makes no sense."""
+    found = outcome.measurements.get("latency_ms")
+    if not isinstance(found, Mapping):
+        return None
+    values = [number(found.get(key)) for key in ("min", "p50", "p90", "p99")]
+    whole = [v for v in values if v is not None and v >= 0]
+    return Latency(*whole) if len(whole) == 4 and whole == sorted(whole) else None
+
+
+def arch_name(outcome: DeviceOutcome) -> str:
+    """Return the device's architecture as it reported it, else what `uname -m` said, else ""."""
+    return clean(outcome.facts.get("arch") or outcome.facts.get("machine") or "", 20)
+
+
+def counts_line(report: RunReport) -> str:
+    """Return "5 verified · 2 refused", or "no devices"."""
+    return " · ".join(f"{count} {verdict}" for verdict, count in report.counts.items()) or "no devices"
+
+
+def listed(names: tuple[str, ...], most: int = 20) -> str:
+    """Return names in one line: at most `most` of them, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(clean(name, 80) for name in names[:most]) + more
+
+
+@dataclass(frozen=True)
+class FindingGroup:
+    """One code of the catalogue with every device that shows it: (sentence seen, the devices that say exactly that)."""
+
+    entry: Entry
+    seen: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Every device of the group, once, in the order of the report."""
+        return tuple(dict.fromkeys(name for _, names in self.seen for name in names))
+
+
+def shared_findings(report: RunReport) -> tuple[FindingGroup, ...]:
+    """Return the findings of all devices that are not verified, once per code: errors first, most devices first."""
+    by_code: dict[str, dict[str, list[str]]] = {}
+    for outcome in report.outcomes:
+        if outcome.verdict is Verdict.VERIFIED:
+            continue
+        for found in outcome.findings:
+            by_code.setdefault(found.code, {}).setdefault(clean(found.seen), []).append(outcome.device)
+    groups = [
+        FindingGroup(CATALOGUE[code], tuple((seen, tuple(dict.fromkeys(names))) for seen, names in sentences.items()))
+        for code, sentences in by_code.items()
+    ]
+    weight = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
+    return tuple(sorted(groups, key=lambda g: (weight[g.entry.severity], -len(g.devices), g.entry.code)))
+
+
+def facts_lines(facts: Mapping[str, Any], most: int = 60) -> list[tuple[str, str]]:
+    """Return a probe's facts as (dotted name, value) lines, cleaned; at most `most` of them."""
+    lines: list[tuple[str, str]] = []
+    for name, value in _walk(facts, "", 4):
+        if len(lines) == most:
+            lines.append(("…", "more facts are in the JSON report"))
+            break
+        lines.append((clean(name, 60), clean(value)))
+    return lines
+
+
+def _walk(value: object, name: str, depth: int) -> Iterator[tuple[str, object]]:
+    """Yield the leaves of nested mappings; lists of plain values are one line, empty values none."""
+    if isinstance(value, Mapping) and depth:
+        for key, inner in value.items():
+            yield from _walk(inner, f"{name}.{key}" if name else str(key), depth - 1)
+    elif isinstance(value, list | tuple):
+        if value:
+            yield name, ", ".join(str(item) for item in value[:200])
+    elif value is not None and value != "":
+        yield name, value if not isinstance(value, bool) else "yes" if value else "no"
