@@ -1,0 +1,208 @@
+"""What this machine is: the shell around the readers.  No subprocess, no import of Paddle-Lite, and it never raises."""
+
+import os
+import platform
+import re
+import struct
+import sys
+from dataclasses import dataclass, replace
+from typing import Dict, Optional, Tuple
+
+from ..arch import Arch, arch_of_userland
+from ..elf import Elf, ElfError, read_elf
+from .cpu import arm_hwcap, describe_cpuinfo
+from .libraries import describe_libc, find_libraries, find_opencl, newest_glibcxx
+from .packages import find_package, other_pythons
+from .tree import Tree
+from .values import MAX_TEXT, Cpu, Disk, Facts, Memory, OsRelease, PythonFacts
+
+__all__ = ["Process", "gather", "this_process"]
+
+
+@dataclass(frozen=True)
+class Process:
+    """What a running interpreter knows of itself and its kernel, apart from any file."""
+
+    machine: str = ""
+    kernel: str = ""
+    hostname: str = ""
+    executable: str = ""
+    version: str = ""
+    implementation: str = ""
+    tag: str = ""
+    confstr: str = ""  # CS_GNU_LIBC_VERSION: "glibc 2.36", "" on other libcs
+    cores: int = 0
+    uid: int = -1
+    pointer_bits: int = 64
+    packages: Tuple[str, ...] = ()  # sys.path
+    programs: Tuple[str, ...] = ()  # PATH
+    libraries: Tuple[str, ...] = ()  # LD_LIBRARY_PATH
+    container: str = ""  # $container, which systemd-nspawn, podman and lxc set
+
+
+def this_process() -> Process:
+    """Describe the interpreter that runs this."""
+    kernel = os.uname()
+    return Process(
+        machine=kernel.machine,
+        kernel=kernel.release,
+        hostname=kernel.nodename,
+        executable=sys.executable or "",
+        version=platform.python_version(),
+        implementation=sys.implementation.name,
+        tag=("cp" if sys.implementation.name == "cpython" else sys.implementation.name[:2])
+        + "%d%d" % sys.version_info[:2],
+        confstr=_confstr(),
+        cores=_cores(),
+        uid=os.getuid(),
+        pointer_bits=struct.calcsize("P") * 8,
+        packages=tuple(sys.path),
+        programs=_split(os.environ.get("PATH", "")),
+        libraries=_split(os.environ.get("LD_LIBRARY_PATH", "")),
+        container=os.environ.get("container", ""),  # noqa: SIM112
+    )
+
+
+def _split(text: str) -> Tuple[str, ...]:
+    return tuple(part for part in text.split(":") if part)
+
+
+def _confstr() -> str:
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (OSError, ValueError):  # musl does not know the name
+        return ""
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):
+        return os.cpu_count() or 0
+
+
+def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> Facts:
+    """Describe this machine.
+
+    `root` is the agent's folder, which need not exist yet; `sysroot` is where /proc, /sys, /etc and /lib are looked
+    for; `process` is what would come from the running interpreter.  What cannot be read stays empty.
+    """
+    own = process if process is not None else this_process()
+    tree = Tree(sysroot)
+    program = _program(own.executable)
+    bits = program.bits if program is not None else own.pointer_bits
+    arch = arch_of_userland(own.machine, bits)
+    name = arch.name if arch is not None else ""
+    found = find_libraries(tree, name, own.libraries)
+    there = _nearest(root)
+    facts = Facts(
+        machine=own.machine,
+        arch=name,
+        bits=bits,
+        kernel=own.kernel,
+        hostname=own.hostname,
+        os_release=_os_release(tree),
+        cpu=_cpu(tree, arch, own.cores),
+        libc=describe_libc(tree, program, own.confstr),
+        libstdcxx=newest_glibcxx(tree, found.get("libstdc++.so.6", "")),
+        libraries=tuple(sorted(found)),
+        python=PythonFacts(own.executable, own.version, own.implementation, own.tag, bits),
+        other_pythons=other_pythons(own.programs),
+        memory=_memory(tree),
+        disk=_disk(there),
+        writable=os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK),
+        opencl=find_opencl(tree, name, own.libraries),
+        paddlelite=find_package("paddlelite", own.packages),
+        numpy=find_package("numpy", own.packages),
+        uid=own.uid,
+        container=_container(tree, own.container),
+        model=_model(tree),
+    )
+    return _clipped(facts)
+
+
+def _clipped(facts: Facts) -> Facts:
+    """Cut what the machine itself names too long, so that what is sent is always taken."""
+    return replace(
+        facts,
+        hostname=facts.hostname[:MAX_TEXT],
+        container=facts.container[:64],
+        model=facts.model[:200],
+    )
+
+
+def _program(executable: str) -> Optional[Elf]:
+    try:
+        return read_elf(executable) if executable else None
+    except ElfError:  # a wrapper script, or not readable
+        return None
+
+
+def _cpu(tree: Tree, arch: Optional[Arch], cores: int) -> Cpu:
+    isa = arch.isa if arch is not None else ""
+    parts, features, count = describe_cpuinfo(tree.text("/proc/cpuinfo", 4 << 20), isa)
+    if not features and arch is not None and isa == "arm":
+        features = arm_hwcap(tree.data("/proc/self/auxv", 4096), arch.bits)
+    folders = [name for name in tree.names("/sys/devices/system/cpu") if re.match(r"^cpu\d+$", name)]
+    return Cpu(cores, parts, features, count, len(folders))
+
+
+def _os_release(tree: Tree) -> OsRelease:
+    text = tree.text("/etc/os-release", 1 << 16) or tree.text("/usr/lib/os-release", 1 << 16)
+    pairs = (line.partition("=") for line in text.splitlines())
+    values = {key.strip(): value.strip().strip("\"'")[:200] for key, equals, value in pairs if equals}
+    return OsRelease(values.get("ID", ""), values.get("VERSION_ID", ""), values.get("PRETTY_NAME", ""))
+
+
+def _memory(tree: Tree) -> Memory:
+    table: Dict[str, int] = {}
+    for line in tree.text("/proc/meminfo", 1 << 16).splitlines():
+        found = re.match(r"^(\w+):\s+(\d{1,15}) kB$", line)
+        if found:
+            table[found.group(1)] = int(found.group(2)) * 1024
+    total = table.get("MemTotal", 0)
+    guess = table.get("MemFree", 0) + table.get("Buffers", 0) + table.get("Cached", 0)  # before Linux 3.14
+    available = table.get("MemAvailable", guess)
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        most = _number(tree.text(limit, 64))
+        if 0 < most < total:
+            total = most
+            available = min(available, max(0, most - _number(tree.text(used, 64))))
+    return Memory(total, available)
+
+
+def _number(text: str) -> int:
+    return int(text) if re.match(r"^\d{1,18}$", text) else 0
+
+
+def _nearest(root: str) -> str:
+    """Return the nearest folder on the way to `root` that exists."""
+    path = os.path.abspath(root)
+    while not os.path.exists(path) and os.path.dirname(path) != path:
+        path = os.path.dirname(path)
+    return path
+
+
+def _disk(path: str) -> Disk:
+    try:
+        state = os.statvfs(path)
+    except (OSError, ValueError):
+        return Disk()
+    return Disk(state.f_blocks * state.f_frsize, state.f_bavail * state.f_frsize)
+
+
+def _container(tree: Tree, environment: str) -> str:
+    said = environment or tree.text("/run/systemd/container", 64)
+    if said:
+        return said
+    for sign, name in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman")):
+        if tree.exists(sign):
+            return name
+    return ""
+
+
+def _model(tree: Tree) -> str:
+    return tree.text("/proc/device-tree/model", 256) or tree.text("/sys/class/dmi/id/product_name", 256)

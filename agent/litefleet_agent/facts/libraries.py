@@ -1,0 +1,125 @@
+"""Shared libraries: the libc, where the loader looks, and which of the ones that matter are there."""
+
+import re
+from typing import Dict, Iterable, List, Optional, Tuple
+
+from ..elf import Elf, ElfError, read_elf
+from .tree import Tree
+from .values import Libc
+
+__all__ = ["WATCHED", "describe_libc", "find_libraries", "find_opencl", "newest_glibcxx"]
+
+# What builds of Paddle-Lite and numpy are seen to need.  A list of every library would be tens of kilobytes per device.
+WATCHED: Tuple[str, ...] = (
+    "libc.so.6",
+    "libm.so.6",
+    "libdl.so.2",
+    "librt.so.1",
+    "libpthread.so.0",
+    "libstdc++.so.6",
+    "libgcc_s.so.1",
+    "libgomp.so.1",
+    "libatomic.so.1",
+    "libz.so.1",
+    "libiomp5.so",
+    "libOpenCL.so.1",
+    "libOpenCL.so",
+    "libopenblas.so.0",
+    "libgfortran.so.5",
+)
+
+_TRIPLETS: Dict[str, str] = {
+    "x86_64": "x86_64-linux-gnu",
+    "i686": "i386-linux-gnu",
+    "aarch64": "aarch64-linux-gnu",
+    "armv7l": "arm-linux-gnueabihf",
+}
+
+_OPENCL_NAMES = ("libOpenCL.so", "libOpenCL.so.1", "libGLES_mali.so", "libmali.so")
+_OPENCL_FOLDERS = (
+    "/system/vendor/lib64",
+    "/system/vendor/lib64/egl",
+    "/system/vendor/lib",
+    "/vendor/lib64",
+    "/vendor/lib",
+)
+
+
+def describe_libc(tree: Tree, program: Optional[Elf], confstr: str) -> Libc:
+    """Return the libc of a program: by its ELF interpreter, or by `confstr` (CS_GNU_LIBC_VERSION) without one."""
+    interpreter = program.interpreter if program is not None else ""
+    if "ld-musl" in interpreter:
+        return Libc("musl", _musl_version(tree.data(interpreter, 4 << 20)))
+    found = re.match(r"^glibc (\d{1,3}\.\d{1,3}(?:\.\d{1,3})?)", confstr)
+    if found:
+        return Libc("glibc", found.group(1))
+    return Libc("glibc", "") if "ld-linux" in interpreter else Libc()
+
+
+def _musl_version(loader: bytes) -> str:
+    """Return the version in musl's loader, which holds it as a text of its own."""
+    found = set(re.findall(rb"\x00(1\.\d{1,2}\.\d{1,2}(?:_git[-\w]{0,40})?)\x00", loader))
+    return found.pop().decode("ascii") if len(found) == 1 else ""
+
+
+def _folders(tree: Tree, arch: str, extra: Iterable[str]) -> List[str]:
+    """Return where this architecture's loader looks, in its order, without the folders of other architectures."""
+    triplet = _TRIPLETS.get(arch, "")
+    bases = ["/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib"]
+    multi = ["/lib/" + triplet, "/usr/lib/" + triplet, "/usr/local/lib/" + triplet] if triplet else []
+    configured = []
+    for name in ["/etc/ld.so.conf"] + ["/etc/ld.so.conf.d/" + n for n in tree.names("/etc/ld.so.conf.d")[:100]]:
+        configured += [line.strip() for line in tree.text(name, 1 << 16).splitlines() if line.startswith("/")]
+    found = [folder for folder in list(extra) + configured + multi + bases if folder.startswith("/")]
+    return [folder for folder in dict.fromkeys(found) if _is_ours(folder, arch)][:200]
+
+
+def _is_ours(folder: str, arch: str) -> bool:
+    return not any(triplet in folder for other, triplet in _TRIPLETS.items() if other != arch)
+
+
+def _cached(tree: Tree, arch: str) -> Dict[str, str]:
+    """Return name -> path of what ldconfig has listed for this architecture's folders."""
+    found: Dict[str, str] = {}
+    for item in tree.data("/etc/ld.so.cache", 4 << 20).split(b"\0"):
+        if item.startswith(b"/"):
+            path = item.decode("utf-8", "replace")
+            folder, _, name = path.rpartition("/")
+            if name in WATCHED and _is_ours(folder, arch):
+                found.setdefault(name, path)
+    return found
+
+
+def find_libraries(tree: Tree, arch: str, extra: Iterable[str] = ()) -> Dict[str, str]:
+    """Return name -> path of the watched libraries that the loader would find; `extra` is LD_LIBRARY_PATH's folders."""
+    found = {}
+    folders = _folders(tree, arch, extra)
+    cached = _cached(tree, arch)
+    for name in WATCHED:
+        paths = [folder + "/" + name for folder in folders] + ([cached[name]] if name in cached else [])
+        for path in paths:
+            if tree.exists(path):
+                found[name] = path
+                break
+    return found
+
+
+def find_opencl(tree: Tree, arch: str, extra: Iterable[str] = ()) -> str:
+    """Return the path of an OpenCL library (or Mali's driver, which is one), or ""."""
+    folders = _folders(tree, arch, extra) + list(_OPENCL_FOLDERS)
+    for name in _OPENCL_NAMES:
+        for folder in folders:
+            if tree.exists(folder + "/" + name):
+                return folder + "/" + name
+    return ""
+
+
+def newest_glibcxx(tree: Tree, path: str) -> str:
+    """Return the newest GLIBCXX version that the libstdc++ at `path` defines ("3.4.30"), or ""."""
+    try:
+        provided = read_elf(tree.path(path)).provides if path else frozenset()
+    except ElfError:
+        return ""
+    found = [re.match(r"^GLIBCXX_(\d+)\.(\d+)(?:\.(\d+))?$", name) for name in provided]
+    numbers = [tuple(int(part) for part in match.groups() if part) for match in found if match]
+    return ".".join(str(part) for part in max(numbers)) if numbers else ""

@@ -1,0 +1,64 @@
+"""Python packages as they lie on disk: found and named without importing them."""
+
+import os
+import re
+from typing import Iterable, List, Set, Tuple
+
+from .values import Package
+
+__all__ = ["find_package", "other_pythons", "wheel_tags"]
+
+
+def find_package(name: str, folders: Iterable[str]) -> Package:
+    """Return the package that an import over `folders` (as in sys.path) would take; empty when there is none."""
+    for folder in folders:
+        path = os.path.join(folder, name)
+        if os.path.isfile(os.path.join(path, "__init__.py")):
+            return Package(_version(name, folder), path)
+    return Package()
+
+
+def _version(name: str, folder: str) -> str:
+    """Return the version by the metadata folder beside the package, else by its version.py, else ""."""
+    pattern = re.compile(r"^%s-([0-9][\w.!+]{0,60}?)(?:-py[0-9.]+)?\.(?:dist-info|egg-info)$" % re.escape(name), re.I)
+    for entry in _entries(folder):
+        found = pattern.match(entry)
+        if found:
+            return found.group(1)
+    text = _text(os.path.join(folder, name, "version.py"))
+    written = re.search(
+        r"^(?:short_version|version|full_version)(?:\s*:\s*str)?\s*=\s*['\"]([\w.!+]{1,60})['\"]", text, re.M
+    )
+    return written.group(1) if written else ""
+
+
+def wheel_tags(name: str, folder: str) -> Tuple[str, ...]:
+    """Return the `Tag:` lines of the package's WHEEL file ("cp310-cp310-linux_x86_64"), sorted; empty without one."""
+    for entry in _entries(folder):
+        if entry.lower().startswith(name + "-") and entry.endswith(".dist-info"):
+            lines = _text(os.path.join(folder, entry, "WHEEL")).splitlines()
+            return tuple(sorted({line[4:].strip()[:200] for line in lines if line.startswith("Tag:")}))[:32]
+    return ()
+
+
+def other_pythons(folders: Iterable[str]) -> Tuple[str, ...]:
+    """Return the names of Python 3 interpreters in `folders` (as in PATH): ("python3", "python3.11")."""
+    names: Set[str] = set()
+    for folder in folders:
+        names.update(entry for entry in _entries(folder) if re.match(r"^python3(?:\.\d{1,2})?$", entry))
+    return tuple(sorted(names))[:32]
+
+
+def _entries(folder: str) -> List[str]:
+    try:
+        return sorted(os.listdir(folder or "."))
+    except OSError:
+        return []
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(1 << 16).decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,190 @@
+"""What one machine is, as values, and their JSON form.  Pure."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Dict, Tuple, Type, TypeVar, cast
+
+from ..errors import AgentError
+
+__all__ = [
+    "Cpu",
+    "Disk",
+    "Facts",
+    "FactsError",
+    "Libc",
+    "Memory",
+    "OsRelease",
+    "Package",
+    "PythonFacts",
+    "fingerprint",
+]
+
+# A device describes itself in a few kilobytes; whatever is larger is a mistake or a lie.
+MAX_TEXT = 1024
+MAX_ITEMS = 512
+MAX_NUMBER = 1 << 62
+
+_T = TypeVar("_T")
+
+
+class FactsError(AgentError):
+    """What claims to be a device's facts does not have their form."""
+
+    code = "bad-facts"
+
+
+@dataclass(frozen=True)
+class OsRelease:
+    """/etc/os-release, in three words."""
+
+    id: str = ""  # "debian"
+    version: str = ""  # "12"
+    pretty: str = ""  # "Debian GNU/Linux 12 (bookworm)"
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The processor as the kernel describes it."""
+
+    cores: int = 0  # that this process may use
+    parts: Tuple[str, ...] = ()  # "Cortex-A72", "0x41:0xd99" where the name is not known, or x86's model name
+    features: Tuple[str, ...] = ()  # sorted; empty when the kernel does not tell
+    cpuinfo_count: int = 0  # processors in /proc/cpuinfo (on ARM: lines "CPU part", which Paddle-Lite counts)
+    sys_count: int = 0  # folders cpuN in /sys/devices/system/cpu
+
+
+@dataclass(frozen=True)
+class Libc:
+    """The C library that the interpreter runs on."""
+
+    kind: str = "unknown"  # "glibc", "musl" or "unknown"
+    version: str = ""  # "2.36"
+
+
+@dataclass(frozen=True)
+class PythonFacts:
+    """The interpreter that runs the agent."""
+
+    executable: str = ""
+    version: str = ""  # "3.10.13"
+    implementation: str = ""  # "cpython"
+    tag: str = ""  # "cp310", as in a wheel's name
+    bits: int = 0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Main memory in bytes, a cgroup's limit taken into account; 0 = not known."""
+
+    total: int = 0
+    available: int = 0
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The file system under the agent's root, in bytes; `total` 0 = not known."""
+
+    total: int = 0
+    free: int = 0
+
+
+@dataclass(frozen=True)
+class Package:
+    """A Python package that the interpreter would import; both empty when there is none."""
+
+    version: str = ""  # "" with a path: present, version not written down
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that the checks ask of a device."""
+
+    machine: str = ""  # `uname -m`
+    arch: str = ""  # the userland's canonical architecture; "" where Paddle-Lite has no CPU backend for it
+    bits: int = 0  # of the userland
+    kernel: str = ""
+    hostname: str = ""
+    os_release: OsRelease = field(default_factory=OsRelease)
+    cpu: Cpu = field(default_factory=Cpu)
+    libc: Libc = field(default_factory=Libc)
+    libstdcxx: str = ""  # the newest GLIBCXX version that libstdc++.so.6 defines: "3.4.30"
+    libraries: Tuple[str, ...] = ()  # those of facts.libraries.WATCHED that are here; empty = not known
+    python: PythonFacts = field(default_factory=PythonFacts)
+    other_pythons: Tuple[str, ...] = ()
+    memory: Memory = field(default_factory=Memory)
+    disk: Disk = field(default_factory=Disk)
+    writable: bool = False  # whether the agent's root can be written or made
+    opencl: str = ""  # path of the OpenCL library
+    paddlelite: Package = field(default_factory=Package)
+    numpy: Package = field(default_factory=Package)
+    uid: int = -1
+    container: str = ""  # "docker", "podman", "lxc", ... ; "" = no sign of one
+    model: str = ""  # the board or product: "Raspberry Pi 4 Model B Rev 1.4"
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return the JSON form."""
+        return cast(Dict[str, Any], json.loads(json.dumps(dataclasses.asdict(self))))
+
+    @classmethod
+    def from_dict(cls, data: Any) -> "Facts":
+        """Read the JSON form back; missing keys keep their empty values, unknown keys (a newer agent's) are ignored.
+
+        Raises:
+            FactsError: A value has the wrong type or size; the text names it.
+        """
+        return _read(cls, data, "facts")
+
+
+def fingerprint(facts: Facts) -> str:
+    """Return the SHA-256 (hex) over what decides whether an earlier verification still holds.
+
+    Memory, disk, host name and the like may change without a new verification.
+    """
+    deciding = {
+        "machine": facts.machine,
+        "arch": facts.arch,
+        "parts": sorted(facts.cpu.parts),
+        "features": facts.cpu.features,
+        "libc": [facts.libc.kind, facts.libc.version],
+        "libstdcxx": facts.libstdcxx,
+        "python": [facts.python.executable, facts.python.version, facts.python.implementation, facts.python.bits],
+        "paddlelite": [facts.paddlelite.version, facts.paddlelite.path],
+        "numpy": [facts.numpy.version, facts.numpy.path],
+    }
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode("utf-8")).hexdigest()
+
+
+def _read(cls: Type[_T], data: Any, where: str) -> _T:
+    if not isinstance(data, dict):
+        raise FactsError("%s: expected an object, got %s." % (where, _kind(data)))
+    values: Dict[str, Any] = {}
+    empty = cls()
+    for entry in dataclasses.fields(cast(Any, cls)):
+        if entry.name in data:
+            values[entry.name] = _value(getattr(empty, entry.name), data[entry.name], where + "." + entry.name)
+    return cls(**values)
+
+
+def _value(empty: Any, value: Any, where: str) -> Any:
+    """Return `value` checked against the kind of the field's empty value."""
+    if dataclasses.is_dataclass(empty):
+        return _read(type(empty), value, where)
+    if isinstance(empty, tuple):
+        if not isinstance(value, (list, tuple)) or len(value) > MAX_ITEMS:
+            raise FactsError("%s: expected a list of at most %d texts, got %s." % (where, MAX_ITEMS, _kind(value)))
+        return tuple(_value("", item, "%s[%d]" % (where, number)) for number, item in enumerate(value))
+    if type(value) is not type(empty):  # exactly: True is not a number here
+        raise FactsError("%s: expected %s, got %s." % (where, _kind(empty), _kind(value)))
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        raise FactsError("%s: a text of %d characters; at most %d are taken." % (where, len(value), MAX_TEXT))
+    if type(value) is int and not -1 <= value <= MAX_NUMBER:
+        raise FactsError("%s: the number is out of range." % where)
+    return value
+
+
+def _kind(value: Any) -> str:
+    names = {str: "a text", bool: "true or false", int: "a whole number", list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)
