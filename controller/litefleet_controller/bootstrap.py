@@ -1,0 +1,139 @@
+"""How a bare device becomes an agent, within one exec channel.
+
+The exec command is a short POSIX sh script: it finds a Python >= 3.7, which reads a loader from stdin.  The loader looks for
+the agent's .pyz by hash, takes it from stdin where it is missing, and becomes the agent.  On stdin, in this order:
+
+    loader | opening (the first frames, sent without waiting) | .pyz, only after the answer "need" | further frames
+
+On stdout, before any frame, one line `LFBOOT <nonce> have|need|nopython ...|fail ...`; what a login script prints before it is
+passed over.  The nonce keeps such output from being mistaken for the line.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+__all__ = ["LINE_LIMIT", "Answer", "command", "loader", "parse_answer"]
+
+LINE_LIMIT = 64 * 1024  # bytes of login chatter that are passed over before the answer
+
+# Python 2 gets as far as the version check (exit code 78: try the next name).  Bytes are read one by one, so that nothing
+# behind the loader is swallowed.  No $, `, " or \ in here: it stands in double quotes in a sh script.
+_STAGE1 = (
+    "import sys;sys.version_info<(3,7) and sys.exit(78);import os;sys.path[:]=[p for p in sys.path if p];"
+    "exec(bytes().join(os.read(0,1) for _ in range({size})))"
+)
+
+_SCRIPT = """for p in "$1" python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python; do
+[ -n "$p" ] && command -v "$p" >/dev/null 2>&1 || continue
+"$p" -Es -c "{stage1}"
+r=$?; [ $r -eq 78 ] || exit $r
+done
+l=unknown; for f in /lib/ld-musl-* ; do [ -e "$f" ] && l=musl; done
+for f in /lib/ld-linux* /lib64/ld-linux* /lib/*/ld-linux*; do [ -e "$f" ] && l=glibc; done
+o=; [ -r /etc/os-release ] && while IFS== read -r k v; do [ "$k" = ID ] && o=$v; done </etc/os-release
+echo "LFBOOT $2 nopython machine=$(uname -m) bits=$(getconf LONG_BIT 2>/dev/null) libc=$l os=$o kernel=$(uname -r)"
+"""
+
+_LOADER = '''import hashlib, os, sys, tempfile
+NONCE, SHA, SIZE, OPENING, ROOT = {values}
+def take(n):
+    parts = []
+    while n:
+        part = os.read(0, min(n, 262144))
+        if not part:
+            sys.exit(1)
+        parts.append(part)
+        n -= len(part)
+    return b"".join(parts)
+def say(text):
+    os.write(1, ("LFBOOT %s %s\\n" % (NONCE, text)).encode("ascii", "replace"))
+def default_root():
+    system = "/var/lib/litefleet"
+    if os.access(system if os.path.isdir(system) else os.path.dirname(system), os.W_OK):
+        return system
+    return os.path.join(os.path.expanduser("~"), ".local", "share", "litefleet")
+def have(path):
+    try:
+        with open(path, "rb") as f:
+            return hashlib.sha256(f.read()).hexdigest() == SHA
+    except OSError:
+        return False
+def keep(folder, path, data):
+    os.makedirs(folder, 0o700, exist_ok=True)
+    temp = os.path.join(folder, ".tmp-%s-%d" % (SHA, os.getpid()))
+    try:
+        with open(temp, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temp, path)
+    except OSError:
+        if os.path.exists(temp):
+            os.unlink(temp)
+        raise
+def start():
+    root = os.path.expanduser(ROOT) if ROOT else default_root()
+    folder = os.path.join(root, "agent")
+    path = os.path.join(folder, SHA + ".pyz")
+    opening = take(OPENING)
+    if have(path):
+        say("have")
+    else:
+        say("need")
+        data = take(SIZE)
+        if hashlib.sha256(data).hexdigest() != SHA:
+            return say("fail the agent arrived damaged")
+        try:
+            keep(folder, path, data)
+        except OSError as error:
+            # A full or read-only root: the agent runs from memory's own file system and says so itself.
+            try:
+                folder = tempfile.mkdtemp(prefix="litefleet-")
+                import atexit, shutil
+                atexit.register(shutil.rmtree, folder, True)
+                path = os.path.join(folder, SHA + ".pyz")
+                keep(folder, path, data)
+            except OSError:
+                return say("fail the agent could not be stored under %s: %s" % (root, error.strerror))
+        say("ready")
+    sys.path.insert(0, path)
+    from litefleet_agent.session import serve
+    sys.exit(serve(root, SHA, opening))
+start()
+'''
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The bootstrap's line: `state` is have, need, ready, nopython or fail; `text` what follows it."""
+
+    state: str
+    text: str
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What sh could tell of a device without Python: machine, bits, libc, os, kernel."""
+        pairs = (word.partition("=") for word in self.text.split())
+        return {key: value[:80] for key, equals, value in pairs if equals}
+
+
+def loader(nonce: str, sha256: str, size: int, opening: int, root: str) -> bytes:
+    """Return the loader's source; `size` and `opening` are the bytes of the .pyz and of the frames sent ahead."""
+    values = ", ".join(repr(v) for v in (nonce, sha256, size, opening, root))
+    return _LOADER.replace("{values}", values).encode("utf-8")
+
+
+def command(nonce: str, loader_size: int, python: str = "") -> str:
+    """Return the exec command; `python` is the device's interpreter as the inventory names it, or empty."""
+    script = _SCRIPT.replace("{stage1}", _STAGE1.format(size=loader_size))
+    return f"exec /bin/sh -c {shlex.quote(script)} litefleet {shlex.quote(python)} {shlex.quote(nonce)}"
+
+
+def parse_answer(line: bytes, nonce: str) -> Answer | None:
+    """Return the bootstrap's answer in a line of output, or None when the line is something else."""
+    words = line.decode("utf-8", "replace").strip().split(" ", 3)
+    if len(words) < 3 or words[0] != "LFBOOT" or words[1] != nonce:
+        return None
+    return Answer(words[2], words[3] if len(words) > 3 else "")

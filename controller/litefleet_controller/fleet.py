@@ -1,0 +1,63 @@
+"""Bounded fan-out: every device on its own, a bug in one conversation costs one outcome, Ctrl-C leaves each with a word."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from litefleet_agent.findings import Verdict, finding
+from litefleet_inventory.model import Device
+
+from .outcome import DeviceOutcome
+
+__all__ = ["fan_out"]
+
+_log = logging.getLogger(__name__)
+
+
+async def fan_out(
+    devices: Sequence[Device],
+    work: Callable[[Device], Awaitable[list[DeviceOutcome]]],
+    concurrency: int,
+    done: Callable[[DeviceOutcome], None],
+) -> tuple[tuple[DeviceOutcome, ...], bool]:
+    """Run `work` on all devices, at most `concurrency` at once; return (outcomes in the devices' order, interrupted).
+
+    When the task is cancelled (Ctrl-C), devices that were not done end as `failed` with LF509.
+    """
+    slots = asyncio.Semaphore(concurrency)
+    settled: dict[str, list[DeviceOutcome]] = {}
+
+    async def one(device: Device) -> None:
+        async with slots:
+            outcomes = await _settle(device, work)
+        settled[device.name] = outcomes
+        for outcome in outcomes:
+            done(outcome)
+
+    tasks = [asyncio.create_task(one(device), name=device.name) for device in devices]
+    interrupted = False
+    try:
+        await asyncio.gather(*tasks)
+    except asyncio.CancelledError:
+        interrupted = True
+        await asyncio.gather(*tasks, return_exceptions=True)
+    outcomes = [o for device in devices for o in settled.get(device.name) or [_interrupted(device)]]
+    return tuple(outcomes), interrupted
+
+
+async def _settle(
+    device: Device, work: Callable[[Device], Awaitable[list[DeviceOutcome]]]
+) -> list[DeviceOutcome]:
+    try:
+        return await work(device)
+    except Exception as error:  # the one place: a bug in one conversation must not stop the other devices
+        _log.exception("unexpected error on %s", device.name)
+        found = finding("LF900", f"{type(error).__name__}: {error}")
+        return [DeviceOutcome(device=device.name, model="", verdict=Verdict.FAILED, findings=(found,))]
+
+
+def _interrupted(device: Device) -> DeviceOutcome:
+    found = finding("LF509", f"{device.name} was not done when the run was interrupted")
+    return DeviceOutcome(device=device.name, model="", verdict=Verdict.FAILED, findings=(found,))

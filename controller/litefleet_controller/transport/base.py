@@ -1,0 +1,39 @@
+"""The port: one byte channel to one command on one device."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from litefleet_agent.findings import Finding
+from litefleet_inventory.model import Device
+
+__all__ = ["Channel", "Transport", "TransportError"]
+
+
+class TransportError(Exception):
+    """The device could not be reached, or the connection broke; `found` says which, in the catalogue's words."""
+
+    def __init__(self, found: Finding) -> None:
+        super().__init__(found.seen)
+        self.found = found
+
+
+class Channel(Protocol):
+    """A running command's stdin and stdout.  Every method raises TransportError when the connection breaks."""
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes, waiting while the peer is slower than we are."""
+
+    async def read(self, limit: int) -> bytes:
+        """Return 1 to `limit` bytes, or none when the command has closed its output."""
+
+    def stderr_tail(self) -> str:
+        """Return the last lines that the command wrote to stderr, at most 4 KiB."""
+
+
+class Transport(Protocol):
+    """Opens channels; one object serves a whole fleet."""
+
+    def open(self, device: Device, command: str) -> AbstractAsyncContextManager[Channel]:
+        """Connect, run `command` and yield its channel; TransportError when that fails."""
