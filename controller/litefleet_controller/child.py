@@ -1,0 +1,88 @@
+"""Runs a program of somebody else's (uv, opt) as a child: no shell, own process group, time limit, bounded output."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import LitefleetError
+
+__all__ = ["ChildEnd", "run_child"]
+
+_KEEP = 64 * 1024  # bytes of output kept: its last ones say why a program stopped
+
+
+@dataclass(frozen=True)
+class ChildEnd:
+    """How a child ended; `code` is negative for a signal, `output` the end of what it said on both streams."""
+
+    code: int
+    output: str
+    seconds: float
+    timed_out: bool = False
+
+    @property
+    def signal_name(self) -> str:
+        """The signal that ended it ("SIGSEGV"), "" for none; a wrapper's 128 + n counts as the signal n."""
+        number = -self.code if self.code < 0 else self.code - 128 if 128 < self.code < 160 else 0
+        try:
+            return signal.Signals(number).name if number else ""
+        except ValueError:
+            return f"signal {number}"
+
+
+async def _tail(stream: asyncio.StreamReader) -> bytes:
+    """Read to the end and return the last bytes: a child that floods costs no memory."""
+    kept = b""
+    while chunk := await stream.read(65536):
+        kept = (kept + chunk)[-_KEEP:]
+    return kept
+
+
+def _kill_group(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def run_child(
+    argv: Sequence[str | Path], *, time_limit_s: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> ChildEnd:
+    """Run a program to its end, or to the end of its time; its whole process group ends with it, on cancellation too.
+
+    Raises: LitefleetError when it can't be started.
+    """
+    started = time.monotonic()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *map(str, argv),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=dict(env) if env is not None else None,
+            cwd=cwd,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise LitefleetError(f"{argv[0]} can't be started: {error.strerror}.") from error
+    assert process.stdout is not None
+    reading = asyncio.ensure_future(_tail(process.stdout))
+    timed_out = False
+    try:
+        await asyncio.wait_for(asyncio.shield(reading), time_limit_s)
+        await asyncio.wait_for(process.wait(), max(1.0, time_limit_s - (time.monotonic() - started)))
+    except TimeoutError:
+        timed_out = True
+    finally:
+        _kill_group(process)
+        await process.wait()
+        with contextlib.suppress(TimeoutError):  # something that left the group may still hold the pipe
+            await asyncio.wait_for(asyncio.wait([reading]), 2)
+    output = reading.result().decode(errors="replace") if reading.done() else ""
+    reading.cancel()
+    return ChildEnd(process.returncode or 0, output, time.monotonic() - started, timed_out)

@@ -1,0 +1,203 @@
+"""Isolated environments for Paddle-Lite's converter and for PaddlePaddle, made with uv on first use and cached."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uv
+
+from .child import ChildEnd, run_child
+from .errors import LitefleetError
+
+__all__ = ["LITE_PYTHONS", "Toolchain", "Toolchains", "default_cache"]
+
+# The CPythons for which each version's x86_64 wheel exists, the best first.
+LITE_PYTHONS: Mapping[str, tuple[str, ...]] = {
+    "2.13rc0": ("3.10", "3.8"),
+    "2.12": ("3.7",),
+    "2.10": ("3.9",),
+}
+PADDLE_PYTHONS = ("3.10", "3.11", "3.12", "3.9", "3.8")
+_DESCRIBE = (
+    "import platform,struct,sys;"
+    "print(platform.python_implementation(),'%d.%d'%sys.version_info[:2],struct.calcsize('P')*8,platform.machine())"
+)
+_BUILD_LIMIT_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """One ready environment; `opt` is the converter's script, to be run with `python` (Paddle-Lite only)."""
+
+    version: str
+    python: Path
+    opt: Path
+
+
+def default_cache(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the user's cache folder: $LITEFLEET_CACHE, $XDG_CACHE_HOME/litefleet or ~/.cache/litefleet."""
+    if environ.get("LITEFLEET_CACHE"):
+        return Path(environ["LITEFLEET_CACHE"])
+    base = environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "litefleet"
+
+
+def host_problem(system: str, machine: str) -> str:
+    """Return the sentence that says why a toolchain can't be had on this machine, "" when it can."""
+    if system == "linux" and machine.lower() in ("x86_64", "amd64"):
+        return ""
+    return (
+        f"This machine is {system} {machine}; Paddle-Lite's converter and PaddlePaddle are published for x86_64 Linux. "
+        "Run litefleet on an x86_64 Linux machine, or name ready-made .nb files."
+    )
+
+
+def _candidates(version: str, environ: Mapping[str, str]) -> list[Path]:
+    """Return where a CPython `version` ("3.10") may lie: on PATH, in pyenv's versions folder."""
+    found = [shutil.which(f"python{version}", path=environ.get("PATH", ""))]
+    home = environ.get("HOME") or str(Path.home())
+    pyenv = Path(environ.get("PYENV_ROOT") or Path(home) / ".pyenv") / "versions"
+    folders = sorted(pyenv.glob(f"{version}.*"), reverse=True) if pyenv.is_dir() else []
+    return [Path(p) for p in found if p] + [f / "bin" / "python" for f in folders if (f / "bin" / "python").exists()]
+
+
+class Toolchains:
+    """The environments under one cache folder; several tasks and several processes may ask at once."""
+
+    def __init__(
+        self,
+        cache: Path | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        system: str = sys.platform,
+        machine: str = platform.machine(),
+    ) -> None:
+        self._environ = dict(os.environ if environ is None else environ)
+        self.cache = cache if cache is not None else default_cache(self._environ)
+        self._host_problem = host_problem(system, machine)
+
+    async def lite(self, version: str = "2.13rc0") -> Toolchain:
+        """Return Paddle-Lite's converter and runtime of this version.
+
+        Raises: LitefleetError for a version without a wheel, a machine without one, or where nothing can be made.
+        """
+        pythons = LITE_PYTHONS.get(version)
+        if pythons is None:
+            known = ", ".join(LITE_PYTHONS)
+            raise LitefleetError(f"There is no Paddle-Lite {version} for this machine; known are {known}.")
+        return await self._environment(f"lite-{version}", version, pythons, (f"paddlelite=={version}", "numpy<2"))
+
+    async def paddle(self, version: str = "2.6.2") -> Toolchain:
+        """Return PaddlePaddle, the reference engine.  Raises: LitefleetError where it can't be had."""
+        # Its 2.x imports pkg_resources, which setuptools dropped in 81.
+        packages = (f"paddlepaddle=={version}", "numpy<2", "setuptools<81")
+        return await self._environment(f"paddle-{version}", version, PADDLE_PYTHONS, packages)
+
+    async def _environment(
+        self, name: str, version: str, pythons: Sequence[str], packages: tuple[str, ...]
+    ) -> Toolchain:
+        if self._host_problem:
+            raise LitefleetError(self._host_problem)
+        folder = self.cache / name
+        made = Toolchain(version, folder / "bin" / "python", folder / "bin" / "paddle_lite_opt")
+        if not _is_ready(folder, packages):
+            async with self._lock(name):
+                if not _is_ready(folder, packages):  # another process may have made it while this one waited
+                    await self._build(folder, await self._interpreter(pythons, name), packages)
+        return made
+
+    @asynccontextmanager
+    async def _lock(self, name: str) -> AsyncIterator[None]:
+        """Hold one environment's lock; the kernel lets go of it when its holder dies."""
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            file = (self.cache / f"{name}.lock").open("w")
+        except OSError as error:
+            raise LitefleetError(
+                f"The cache folder {self.cache} can't be written: {error.strerror}. Set LITEFLEET_CACHE to another."
+            ) from error
+        with file:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    await asyncio.sleep(0.2)
+            yield
+
+    async def _uv(self, *argv: str | Path) -> ChildEnd:
+        return await run_child([uv.find_uv_bin(), *argv], time_limit_s=_BUILD_LIMIT_S, env=self._environ)
+
+    async def _build(self, folder: Path, python: Path, packages: tuple[str, ...]) -> None:
+        """Make the environment in place (a venv can't be moved); the marker, written last, says that it is whole."""
+        steps: list[list[str | Path]] = [
+            ["venv", "-q", "--no-project", "--clear", "--python", python, folder],
+            ["pip", "install", "-q", "--python", folder / "bin" / "python", "--only-binary", ":all:", *packages],
+        ]
+        for step in steps:
+            end = await self._uv(*step)
+            if end.code or end.timed_out:
+                raise LitefleetError(_build_failure(end, folder, packages))
+        partial = folder / ".done.new"
+        partial.write_text(json.dumps(packages))
+        partial.replace(folder / ".done")
+
+    async def _interpreter(self, versions: Sequence[str], name: str) -> Path:
+        """Return a 64-bit x86 CPython of one of these versions: what is there, else what uv can fetch."""
+        for version in versions:
+            for candidate in _candidates(version, self._environ):
+                if await self._fits(candidate, version):
+                    return candidate
+        for action in ("find", "install"):
+            for version in versions:
+                found = await self._uv_python(action, version)
+                if found is not None:
+                    return found
+        wanted = " or ".join(versions)
+        raise LitefleetError(
+            f"The environment {name} needs CPython {wanted}, which is not on PATH, not among pyenv's versions, "
+            f"and could not be fetched by uv. Install python{versions[0]}, for instance with `uv python install "
+            f"{versions[0]}` or `pyenv install {versions[0]}`, and run again."
+        )
+
+    async def _uv_python(self, action: str, version: str) -> Path | None:
+        if action == "install" and (await self._uv("python", "install", "-q", version)).code:
+            return None
+        end = await self._uv("python", "find", "-q", "--no-project", version)
+        candidate = Path(end.output.strip().splitlines()[-1]) if not end.code and end.output.strip() else None
+        return candidate if candidate and await self._fits(candidate, version) else None
+
+    async def _fits(self, python: Path, version: str) -> bool:
+        """Ask the interpreter itself: names lie (a pyenv shim, a 32-bit build, a PyPy)."""
+        try:
+            end = await run_child([python, "-I", "-c", _DESCRIBE], time_limit_s=20, env=self._environ)
+        except LitefleetError:
+            return False
+        return end.code == 0 and end.output.split() == ["CPython", version, "64", "x86_64"]
+
+
+def _is_ready(folder: Path, packages: tuple[str, ...]) -> bool:
+    """Tell whether the environment is whole, holds these packages, and its base interpreter is still there."""
+    try:
+        done = json.loads((folder / ".done").read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(done == list(packages)) and (folder / "bin" / "python").exists()
+
+
+def _build_failure(end: ChildEnd, folder: Path, packages: tuple[str, ...]) -> str:
+    why = "its time limit passed" if end.timed_out else " ".join(end.output.split())[-600:] or f"exit code {end.code}"
+    return (
+        f"The environment {folder} with {', '.join(packages)} could not be made: {why} "
+        "Check the network, the package index and the free space, then run again."
+    )
