@@ -1,0 +1,147 @@
+"""A Paddle-Lite runtime as it lies on disk: versions, binary, needs.  Nothing of it is imported or loaded."""
+
+import mmap
+import os
+import re
+import sys
+from dataclasses import dataclass
+from typing import FrozenSet, List, Optional, Pattern, Sequence, Set, Tuple
+
+from ..elf import Elf, ElfError, read_elf
+from .packages import find_package, wheel_tags
+from .values import Package
+
+__all__ = ["RuntimeFacts", "describe_runtime"]
+
+# Texts of their own in lite.so, each found exactly once in the published wheels.
+_BUILT_VERSION = re.compile(rb"\x00(v2\.\d{1,2}[-.\w]{0,16})\x00")
+_BUILT_PYTHON = re.compile(rb"\x00(3\.\d{1,2})\x00")  # pybind11's, which it compares with the interpreter
+_OPENCL = re.compile(rb"libOpenCL\.so")
+_NUMPY_2 = re.compile(rb"numpy\._core")  # pybind11 2.12 and later know numpy 2
+_LIBRARY = re.compile(r"^[^.].*\.so(\.\d+)*$")
+
+
+@dataclass(frozen=True)
+class RuntimeFacts:
+    """What one Paddle-Lite runtime is and needs."""
+
+    kind: str  # "bundle" (made from wheels: has metadata), "folder" (a bare package) or "system"
+    path: str = ""  # of the paddlelite package; "" when there is none
+    paddlelite_version: str = ""  # by its metadata ("2.13rc0"), else as lite.so calls itself ("v2.13-rc"); "" unknown
+    numpy_version: str = ""  # of the numpy it would import; "" none, "?" one whose version is not written down
+    numpy_2_ready: bool = False  # whether its binding was built for numpy 2
+    so_machine: str = ""  # of lite.so, canonical; "" when it can't be read
+    so_problem: str = ""  # why it can't be read
+    so_needed: Tuple[str, ...] = ()  # libraries that it and its own libraries need from the device
+    so_versions: FrozenSet[str] = frozenset()  # symbol versions likewise: "GLIBC_2.27", "GLIBCXX_3.4.21"
+    so_provided: FrozenSet[str] = frozenset()  # libraries that it brings
+    python_tags: Tuple[str, ...] = ()  # ("cp310",); empty = not known
+    opencl: bool = False  # whether it can use OpenCL
+
+
+def describe_runtime(path: Optional[str] = None, folders: Optional[Sequence[str]] = None) -> RuntimeFacts:
+    """Describe the runtime in the folder `path` (which holds `paddlelite/`), or the interpreter's own for None.
+
+    `folders` is what the interpreter searches after `path`: sys.path.  numpy is looked for in both, as an import does.
+    What cannot be read stays empty; nothing is raised.
+    """
+    rest = list(sys.path if folders is None else folders)
+    search = [path] if path is not None else rest
+    package = find_package("paddlelite", search)
+    numpy = find_package("numpy", ([path] if path is not None else []) + rest)
+    if not package.path:
+        return RuntimeFacts(_kind(path, package), numpy_version=_numpy(numpy))
+    binary = _binary(package.path)
+    version = package.version or _text_in(binary, _BUILT_VERSION)
+    program, problem = _elf(binary)
+    provided, needed, versions = _needs(package.path, program)
+    return RuntimeFacts(
+        kind=_kind(path, package),
+        path=package.path,
+        paddlelite_version=version,
+        numpy_version=_numpy(numpy),
+        numpy_2_ready=bool(_text_in(binary, _NUMPY_2)),
+        so_machine=program.machine if program is not None else "",
+        so_problem=problem,
+        so_needed=needed,
+        so_versions=versions,
+        so_provided=provided,
+        python_tags=_python_tags(package.path, binary),
+        opencl=bool(_text_in(binary, _OPENCL)),
+    )
+
+
+def _kind(path: Optional[str], package: Package) -> str:
+    if path is None:
+        return "system"
+    return "bundle" if package.version else "folder"
+
+
+def _numpy(package: Package) -> str:
+    return package.version or ("?" if package.path else "")
+
+
+def _names(folder: str) -> List[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _binary(package: str) -> str:
+    """Return the path of lite.so (or lite.cpython-39-aarch64-linux-gnu.so), "" when there is none."""
+    for name in _names(package):
+        if re.match(r"^lite(\.[-\w]+)?\.so$", name):
+            return os.path.join(package, name)
+    return ""
+
+
+def _elf(binary: str) -> Tuple[Optional[Elf], str]:
+    if not binary:
+        return None, "it has no lite.so"
+    try:
+        return read_elf(binary), ""
+    except ElfError as error:
+        return None, "%s: %s" % (os.path.basename(binary), error)
+
+
+def _needs(package: str, program: Optional[Elf]) -> Tuple[FrozenSet[str], Tuple[str, ...], FrozenSet[str]]:
+    """Return (provided, needed, versions) of the package's binary together with the libraries that it brings."""
+    paths = [
+        os.path.join(folder, name)
+        for folder in (package, os.path.join(package, "libs"))
+        for name in _names(folder)
+        if _LIBRARY.match(name)
+    ]
+    provided = frozenset(os.path.basename(path) for path in paths)
+    needed: List[str] = list(program.needed) if program is not None else []
+    versions: Set[str] = set(program.versions) if program is not None else set()
+    for path in paths[:64]:
+        library, _ = _elf(path)
+        if library is not None and os.path.basename(path) in needed:
+            needed += library.needed
+            versions |= library.versions
+    return provided, tuple(name for name in dict.fromkeys(needed) if name not in provided), frozenset(versions)
+
+
+def _python_tags(package: str, binary: str) -> Tuple[str, ...]:
+    """Return the CPython tags that the binary is for: by its WHEEL file, its name, or pybind11's text in it."""
+    tags = wheel_tags("paddlelite", os.path.dirname(package))
+    pythons = {python for tag in tags for python in tag.split("-")[0].split(".") if python.startswith("cp")}
+    if pythons:
+        return tuple(sorted(pythons))
+    named = re.search(r"\.cpython-(\d{2,4})", os.path.basename(binary))
+    if named:
+        return ("cp" + named.group(1),)
+    built = _text_in(binary, _BUILT_PYTHON)
+    return ("cp" + built.replace(".", ""),) if built else ()
+
+
+def _text_in(path: str, pattern: Pattern[bytes]) -> str:
+    """Return the one text that `pattern` finds in a file; "" for none, or for several that differ."""
+    try:
+        with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            found = {match.group(match.lastindex or 0) for match in pattern.finditer(data)}
+    except (OSError, ValueError):  # ValueError: an empty file
+        return ""
+    return found.pop().decode("ascii", "replace") if len(found) == 1 else ""
