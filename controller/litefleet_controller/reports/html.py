@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 from litefleet_agent.findings import Verdict
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ..outcome import DeviceOutcome, RunReport
 from .latency_plot import latency_plots
 from .values import (
+    FindingGroup,
     arch_name,
     clean,
     clean_lines,
@@ -28,7 +29,6 @@ from .values import (
     human_ms,
     human_seconds,
     latency_of,
-    listed,
     number,
     shared_findings,
 )
@@ -36,6 +36,8 @@ from .values import (
 __all__ = ["to_html"]
 
 _OUTPUTS = 50  # outputs shown of one device
+_SENTENCES = 5  # different sentences shown of one code
+_NAMES = 60  # devices named under one sentence
 _BAR = 1000  # units the verdict bar is wide
 
 
@@ -72,6 +74,7 @@ def _asset(name: str) -> str:
 @cache
 def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["code"] = _code
     return environment.from_string(_asset("report.html.j2"))
 
 
@@ -89,7 +92,7 @@ def _bar(counts: Mapping[str, int]) -> list[dict[str, object]]:
     return segments
 
 
-def _group(group: Any) -> dict[str, object]:
+def _group(group: FindingGroup) -> dict[str, object]:
     entry = group.entry
     return {
         "code": entry.code,
@@ -97,11 +100,25 @@ def _group(group: Any) -> dict[str, object]:
         "severity": entry.severity.value,
         "verdict": entry.verdict.value if entry.verdict else "",
         "count": len(group.devices),
-        "seen": [(seen, len(names), listed(names, 60)) for seen, names in group.seen[:20]],
-        "more": max(len(group.seen) - 20, 0),
+        "seen": _seen(group),
         "why": entry.why,
         "do": entry.do,
     }
+
+
+def _seen(group: FindingGroup) -> list[tuple[str, list[str], int]]:
+    """Return the group's sentences, each with its devices and how many more there are; a last row gathers the rest."""
+    shown = list(group.seen[:_SENTENCES])
+    rest = group.seen[_SENTENCES:]
+    if rest:
+        names = tuple(dict.fromkeys(name for _, every in rest for name in every))
+        shown.append((f"and {len(rest)} more such sentences, each under its device below", names))
+    return [(seen, [clean(n, 80) for n in names[:_NAMES]], max(len(names) - _NAMES, 0)) for seen, names in shown]
+
+
+def _code(text: str) -> Markup:
+    """Return the catalogue's own words with `backquoted` parts as code; escaped like everything else."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped just here
 
 
 def _device(outcome: DeviceOutcome) -> dict[str, object]:
