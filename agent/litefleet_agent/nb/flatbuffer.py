@@ -1,7 +1,8 @@
 """A bounded FlatBuffers reader: every offset, size and length is checked before it is followed.
 
 The buffer is hostile until shown otherwise.  Offsets may point anywhere, so tables may be shared and a few kilobytes
-can spell out billions of entries: every table, string and vector costs steps of a budget that honest files never use up.
+can spell out billions of entries: every table, string and vector costs steps of a budget that honest files never use
+up.
 Nothing here recurses; how deep a walk goes is fixed by the code that calls it.
 """
 
