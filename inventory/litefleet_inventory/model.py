@@ -1,0 +1,64 @@
+"""What an inventory is once it has been read: devices and groups, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+__all__ = ["Device", "Group", "Inventory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device, with everything it inherits already applied.  Empty text means "not said": a default applies."""
+
+    name: str
+    host: str
+    port: int = 22
+    user: str = ""
+    key: str = ""  # path of a private key file; "" = SSH agent or the default keys
+    jump: str = ""  # "user@host:port", or the name of another device
+    python: str = ""  # path of the interpreter on the device
+    root: str = ""  # the agent's root folder on the device
+    privileged: bool = False
+    arch: str = ""  # expected, as `uname -m` names it
+    groups: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    host_keys: tuple[str, ...] = ()  # pinned public keys, "ssh-ed25519 AAAA..."
+    artifact: str = ""  # path of a ready-made .nb that this device is handed as it is
+    runtime: str = ""  # a name under `runtimes:` in litefleet.yaml
+    model: str = ""  # a name under `models:` in litefleet.yaml; "" = all
+    source: str = field(default="", compare=False)  # "fleet.yaml:12", where it was written
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A named set of devices; `devices` includes those of its child groups, in the inventory's order."""
+
+    name: str
+    devices: tuple[str, ...] = ()
+    children: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """All devices, in the order they were written, and all groups, in the order their settings apply."""
+
+    devices: tuple[Device, ...] = ()
+    groups: tuple[Group, ...] = ()
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Device]:
+        """Devices by name."""
+        return {d.name: d for d in self.devices}
+
+    def jump_chain(self, device: Device) -> tuple[Device | str, ...]:
+        """Return the hops to `device`, first hop first: devices, and at most one "user@host:port" at the start."""
+        hops: list[Device | str] = []
+        jump = device.jump
+        while jump and len(hops) <= len(self.devices):
+            hop = self.by_name.get(jump)
+            hops.append(hop if hop is not None else jump)
+            jump = hop.jump if hop is not None else ""
+        return tuple(reversed(hops))

@@ -1,0 +1,89 @@
+"""What is wrong with an inventory: every problem with its file, line and path, raised all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import NamedTuple
+
+__all__ = ["InventoryError", "Place", "Problem", "Problems", "SelectError", "nearest"]
+
+MAX_PROBLEMS = 1000
+
+
+class Place(NamedTuple):
+    """Where something was written: file, line (from 1; 0 when the whole file is meant) and dotted path."""
+
+    file: str
+    line: int = 0
+    path: str = ""
+
+    def at(self, line: int, key: str) -> Place:
+        """Return the place of `key` inside this one."""
+        return Place(self.file, line, f"{self.path}.{key}" if self.path else key)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, in words that say what to do."""
+
+    file: str
+    line: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = Place(self.file, self.line)
+        return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
+
+
+class InventoryError(Exception):
+    """An inventory that cannot be used; `problems` holds everything that is wrong with it, in file order."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(p) for p in problems))
+        self.problems = tuple(problems)
+
+
+class SelectError(Exception):
+    """A selection (`--limit`) that names what is not there; `messages` holds one sentence for each such name."""
+
+    def __init__(self, messages: Sequence[str]) -> None:
+        super().__init__("\n".join(messages))
+        self.messages = tuple(messages)
+
+
+@dataclass
+class Problems:
+    """Collects problems while reading goes on; the same one at the same place counts once."""
+
+    found: dict[Problem, None] = field(default_factory=dict)
+    left_out: int = 0
+
+    def add(self, place: Place, message: str) -> None:
+        """Note one problem."""
+        problem = Problem(place.file, place.line, place.path, message)
+        if len(self.found) < MAX_PROBLEMS:
+            self.found[problem] = None
+        elif problem not in self.found:
+            self.left_out += 1
+
+    def raise_if_any(self) -> None:
+        """Raise InventoryError when something was noted."""
+        if not self.found:
+            return
+        order = {name: n for n, name in enumerate(dict.fromkeys(p.file for p in self.found))}
+        problems = sorted(self.found, key=lambda p: (order[p.file], p.line))
+        if self.left_out:
+            problems.append(Problem(problems[0].file, 0, "", f"and {self.left_out} more problems"))
+        raise InventoryError(problems)
+
+
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return "; did you mean 'x'?" for the known word nearest to `word`, or "" when none is near."""
+    close = get_close_matches(word[:200], known, n=1, cutoff=cutoff)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,89 @@
+"""Chooses devices by pattern, for `--limit`: names, globs, ranges, groups, tags and their opposites."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fnmatch import translate
+
+from .model import Device, Inventory
+from .problems import SelectError, nearest
+from .ranges import RangeError, expand, has_range
+
+__all__ = ["select"]
+
+
+def select(inventory: Inventory, patterns: str) -> tuple[Device, ...]:
+    """Return the devices that `patterns` choose, in the inventory's order; an empty text chooses all.
+
+    Terms are separated by commas or white space: a device's or group's name, `all`, a glob (`cam-*`), a range
+    (`cam-[01:10]`), `tag:x` or `@x`, and `!term` for what is to be left out, wherever it stands.
+    Without a positive term, all but those.  Raises SelectError when a term matches nothing (an excluded glob or tag may),
+    or nothing is left.
+    """
+    index = _Index(inventory)
+    wrong: list[str] = []
+    wanted: set[str] = set()
+    unwanted: set[str] = set()
+    positive = False
+    for term in re.split(r"[,\s]+", patterns.strip(", \t\r\n")):
+        if not term:
+            continue
+        exclude = term.startswith("!")
+        try:
+            found = index.match(term.removeprefix("!"), may_be_empty=exclude)
+        except RangeError as err:
+            wrong.append(str(err))
+            continue
+        positive = positive or not exclude
+        (unwanted if exclude else wanted).update(found)
+    if wrong:
+        raise SelectError(wrong)
+    chosen = tuple(d for d in inventory.devices if (not positive or d.name in wanted) and d.name not in unwanted)
+    if not chosen and patterns.strip(", \t\r\n"):
+        raise SelectError([f"'{patterns}' leaves no device"])
+    return chosen
+
+
+class _Index:
+    """What there is to be named."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self.names = tuple(d.name for d in inventory.devices)
+        self.known = frozenset(self.names)
+        self.groups = {g.name: g.devices for g in inventory.groups}
+        self.tags: dict[str, list[str]] = {}
+        for device in inventory.devices:
+            for tag in device.tags:
+                self.tags.setdefault(tag, []).append(device.name)
+
+    def match(self, term: str, may_be_empty: bool) -> set[str]:
+        """Return the names that one term means; raises RangeError, in words, when it means none."""
+        if term.startswith(("@", "tag:")):
+            tag = term.removeprefix("@") if term.startswith("@") else term.removeprefix("tag:")
+            found = set(self.tags.get(tag, ()))
+            hint = nearest(tag, self.tags)
+            return self._found(found, may_be_empty, f"no device has the tag '{tag}'{hint}")
+        if has_range(term):
+            made = {member.name for member in expand(term)}
+            return self._found(made & self.known, False, f"no device is named in '{term}'{nearest(term, self.names)}")
+        if term in ("all", "*"):
+            return set(self.names)
+        if any(c in term for c in "*?["):
+            matches: Callable[[str], object] = re.compile(translate(term)).match
+            found = {n for n in self.names if matches(n)}
+            found.update(n for group, names in self.groups.items() if matches(group) for n in names)
+            return self._found(found, may_be_empty, f"no device or group matches '{term}'")
+        if term in self.groups:
+            return set(self.groups[term])
+        found = {term} & self.known
+        return self._found(found, False, f"no device or group is named '{term}'{self._near(term)}")
+
+    def _near(self, term: str) -> str:
+        """A group or tag is likelier meant than one of a thousand devices when it is spelled nearly so."""
+        return nearest(term, (*self.groups, *self.names))
+
+    def _found(self, found: set[str], may_be_empty: bool, otherwise: str) -> set[str]:
+        if not found and not may_be_empty:
+            raise RangeError(otherwise)
+        return found
