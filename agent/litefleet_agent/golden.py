@@ -10,7 +10,7 @@ from typing import Any, Optional, Sequence
 from .errors import AgentError
 from .npz import DTYPES, Array, native
 
-__all__ = ["Comparison", "Tolerance", "compare", "constant", "default_tolerance", "peak"]
+__all__ = ["Comparison", "Tolerance", "compare", "default_tolerance", "peak", "values"]
 
 _CODES = {
     "bool": "B", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H",
@@ -97,12 +97,6 @@ def values(tensor: Array) -> Sequence[float]:
 def peak(tensor: Array) -> float:
     """Return the largest |item|, 0.0 for an empty tensor."""
     return float(max(map(abs, values(tensor)), default=0.0))
-
-
-def constant(tensor: Array) -> bool:
-    """Tell whether all items are one value."""
-    size = DTYPES[tensor.dtype]
-    return tensor.data == tensor.data[:size] * tensor.count
 
 
 def compare(expected: Array, actual: Array, tolerance: Tolerance) -> Comparison:
