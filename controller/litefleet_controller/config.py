@@ -1,0 +1,125 @@
+"""litefleet.yaml: which models, which runtimes, how to verify; checked as a whole before anything is done."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from .bundles import RuntimeChoice
+from .configmodel import (
+    Config,
+    ConvertOptions,
+    Gates,
+    ModelConfig,
+    SshConfig,
+    ToleranceConfig,
+    VerifyConfig,
+    known_keys,
+)
+from .errors import ConfigError
+from .yamlfile import Document, parse_yaml
+
+__all__ = [
+    "Config",
+    "ConvertOptions",
+    "Gates",
+    "ModelConfig",
+    "SshConfig",
+    "ToleranceConfig",
+    "VerifyConfig",
+    "config_schema",
+    "load_config",
+    "runtime_for",
+]
+
+
+def load_config(path: Path) -> Config:
+    """Return the configuration in a file, its paths made relative to that file's folder.
+
+    Raises: ConfigError with every problem at once, each as 'FILE:LINE: WHERE: what is wrong'.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            [f"{path} is not there: write one, or name it with -c (`litefleet demo` makes one)."]
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path} cannot be read: {error}"]) from error
+    document = parse_yaml(text)
+    if document.problems:
+        raise ConfigError([f"{path}:{line}: {said}" for line, said in document.problems])
+    try:
+        value = {} if document.value is None else document.value
+        return Config.model_validate(value, context={"base": path.resolve().parent})
+    except ValidationError as error:
+        lines = sorted((document.line(e["loc"]), _sentence(e, document)) for e in error.errors())
+        raise ConfigError([f"{path}:{line}: {said}" for line, said in dict.fromkeys(lines)]) from error
+
+
+def config_schema() -> dict[str, Any]:
+    """Return litefleet.yaml's JSON schema."""
+    schema = Config.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "litefleet.yaml"}
+
+
+def runtime_for(config: Config, arch: str, name: str = "") -> RuntimeChoice:
+    """Return the runtime for a device: the one it names, its architecture's, or the published wheels.
+
+    Raises: ConfigError for a name that `runtimes:` lacks.
+    """
+    if name and name != "system" and name not in config.runtimes:
+        raise ConfigError(
+            [f"runtime '{name}' is not under `runtimes:` in litefleet.yaml{_nearest(name, config.runtimes)}"]
+        )
+    if name == "system" and name not in config.runtimes:
+        return RuntimeChoice("system")
+    chosen = config.runtimes.get(name or arch)
+    return (
+        chosen.choice(config.toolchain.paddlelite) if chosen else RuntimeChoice(paddlelite=config.toolchain.paddlelite)
+    )
+
+
+def _nearest(word: str, known: Any) -> str:
+    """Return '; did you mean 'x'?' where something is near, else what is known."""
+    near = difflib.get_close_matches(word, list(known), 1, 0.6)
+    return f"; did you mean '{near[0]}'?" if near else f"; known are: {', '.join(known) or 'none'}"
+
+
+def _sentence(error: Any, document: Document) -> str:
+    """Return one of pydantic's errors as a sentence that begins with where it is."""
+    loc = [part for part in error["loc"] if part != "[key]"]
+    where = ".".join(str(part) for part in loc)
+    kind, got = error["type"], error.get("input")
+    if kind == "extra_forbidden":
+        parent = ".".join(str(part) for part in loc[:-1])
+        return (
+            f"unknown key '{loc[-1]}'{f' in {parent}' if parent else ''}{_nearest(str(loc[-1]), known_keys(loc[:-1]))}"
+        )
+    if kind == "missing":
+        return f"{where}: is missing"
+    if kind == "value_error":
+        said = str(error["ctx"]["error"])
+        return f"{where}: {said}" if where else said
+    said = _PLAIN.get(kind) or error["msg"].removeprefix("Input ").lower()
+    shown = getattr(got, "text", got)
+    return f"{where or 'the file'}: {said} (it is {shown!r})"
+
+
+_PLAIN = {
+    "int_parsing": "should be a whole number",
+    "int_type": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "float_parsing": "should be a number",
+    "float_type": "should be a number",
+    "string_type": "should be a text",
+    "bool_parsing": "should be true or false",
+    "bool_type": "should be true or false",
+    "model_type": "should be a mapping (`key: value`)",
+    "dict_type": "should be a mapping (`key: value`)",
+    "tuple_type": "should be a list",
+    "path_type": "should be a path",
+}

@@ -1,0 +1,349 @@
+"""The shape of litefleet.yaml, as checked models; all are frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from litefleet_agent.arch import ARCHES, arch_of
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from .bundles import RuntimeChoice
+from .reference import GoldenSpec
+
+__all__ = [
+    "Config",
+    "ConvertOptions",
+    "Gates",
+    "ModelConfig",
+    "SshConfig",
+    "ToleranceConfig",
+    "VerifyConfig",
+    "known_keys",
+]
+
+# What opt takes as --valid_targets; x86 and arm are CPUs, the others need one beside them.
+_CPUS = ("arm", "x86")
+_ACCELERATORS = ("opencl", "metal", "xpu", "npu", "huawei_ascend_npu", "imagination_nna", "intel_fpga", "nnadapter")
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    """Return the path, `~` expanded, relative to the configuration's folder."""
+    base: Path = (info.context or {}).get("base", Path())
+    return base / path.expanduser()
+
+
+def _as_written(value: Any) -> Any:
+    """Return a version as it was written: YAML reads 2.10 as the number 2.1."""
+    return getattr(value, "text", value)
+
+
+def _canonical_arch(name: str) -> str:
+    """Return an architecture's canonical name; ValueError when Paddle-Lite has none for it."""
+    arch = arch_of(name)
+    if arch is None:
+        raise ValueError(f"'{name}' is not an architecture that litefleet converts for; known are {', '.join(ARCHES)}")
+    return arch.name
+
+
+def _canonical_or_free(name: str) -> str:
+    """Return `arm64` as `aarch64`, and a free name as it is."""
+    arch = arch_of(name)
+    return arch.name if arch else name
+
+
+FilePath = Annotated[Path, AfterValidator(_resolve)]
+Version = Annotated[str, BeforeValidator(_as_written), Field(min_length=1)]
+ArchName = Annotated[str, AfterValidator(_canonical_arch)]
+Dim = Annotated[int, Field(ge=1, strict=True)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+
+
+class _Strict(BaseModel):
+    """Unknown keys are refused; values never change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _TextOrMapping(_Strict):
+    """A mapping that may also be written as one word; `_spelled` turns that word into the mapping."""
+
+    @classmethod
+    def _spelled(cls, text: str) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return cls._spelled(value) if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the schema of both spellings."""
+        return {"anyOf": [{"type": "string"}, handler.resolve_ref_schema(handler(core))]}
+
+
+class SourceConfig(_TextOrMapping):
+    """Where a source model is: a folder, or its two files."""
+
+    folder: FilePath | None = None
+    model: FilePath | None = None
+    params: FilePath | None = None
+
+    @classmethod
+    def _spelled(cls, text: str) -> dict[str, Any]:
+        return {"folder": text}
+
+    @model_validator(mode="after")
+    def _whole(self) -> SourceConfig:
+        if (self.folder is None) == (self.model is None):
+            raise ValueError("give a folder, or `{model: FILE, params: FILE}`")
+        if self.folder is not None and self.params is not None:
+            raise ValueError("`params` goes with `model`, not with a folder")
+        return self
+
+
+class GoldenConfig(_Strict):
+    """How golden outputs are made, or the files that hold them."""
+
+    engine: Literal["paddle", "paddlelite"] = "paddle"
+    cases: Annotated[int, Field(ge=2, le=100)] = 2
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    files: tuple[FilePath, ...] = ()
+
+    @model_validator(mode="after")
+    def _either(self) -> GoldenConfig:
+        if self.files and self.model_fields_set - {"files"}:
+            others = ", ".join(sorted(self.model_fields_set - {"files"}))
+            raise ValueError(f"give `files`, or how to make them ({others}), not both")
+        if "files" in self.model_fields_set and len(self.files) < 2:
+            raise ValueError(f"{len(self.files)} golden file given; at least two with different inputs are needed")
+        return self
+
+
+class ConvertOptions(_Strict):
+    """What changes the kernels of a .nb."""
+
+    fp16: bool = False
+    quant: Literal["none", "int8", "int16"] = "none"
+
+    @model_validator(mode="after")
+    def _possible(self) -> ConvertOptions:
+        if self.fp16 and self.quant != "none":
+            raise ValueError(f"fp16 and {self.quant} in one file are not supported by Paddle-Lite (LF112): choose one")
+        return self
+
+
+class OptionsConfig(ConvertOptions):
+    """Options for every architecture, and under an architecture's name what differs there."""
+
+    x86_64: ConvertOptions | None = None
+    i686: ConvertOptions | None = None
+    aarch64: ConvertOptions | None = None
+    armv7l: ConvertOptions | None = None
+
+    def for_arch(self, arch: str) -> ConvertOptions:
+        """Return one architecture's options: its own where it names them, else the general ones."""
+        general = {"fp16": self.fp16, "quant": self.quant}
+        own: ConvertOptions | None = getattr(self, arch, None) if arch in ARCHES else None
+        return ConvertOptions(**{**general, **(own.model_dump(exclude_unset=True) if own else {})})
+
+    @model_validator(mode="after")
+    def _each_possible(self) -> OptionsConfig:
+        for arch in ARCHES:
+            mixed = self.fp16, self.quant
+            own: ConvertOptions | None = getattr(self, arch)
+            if own is not None:
+                given = own.model_dump(exclude_unset=True)
+                mixed = given.get("fp16", self.fp16), given.get("quant", self.quant)
+            if mixed[0] and mixed[1] != "none":
+                raise ValueError(f"for {arch}, fp16 and {mixed[1]} come together (LF112): choose one")
+        return self
+
+
+class ToleranceConfig(_Strict):
+    """How far an output may be from the reference; what is not given has a default by precision."""
+
+    max_abs: Annotated[float, Field(ge=0)] | None = None
+    max_rel: Annotated[float, Field(ge=0)] | None = None
+    mean_abs: Annotated[float, Field(ge=0)] | None = None
+    cosine_min: Annotated[float, Field(ge=-1, le=1)] | None = None
+
+
+class Gates(_Strict):
+    """Limits of speed (milliseconds) and memory (MiB) that a device must keep."""
+
+    p50_ms: Annotated[float, Field(gt=0)] | None = None
+    p90_ms: Annotated[float, Field(gt=0)] | None = None
+    p99_ms: Annotated[float, Field(gt=0)] | None = None
+    peak_rss_mb: Annotated[float, Field(gt=0)] | None = None
+
+
+def check_targets(arch: str, targets: str) -> str:
+    """Return 'opencl,arm' tidied up; ValueError for unknown targets, two CPU ISAs, or the wrong one for `arch`."""
+    words = [word.strip().lower() for word in targets.split(",")]
+    unknown = [w for w in words if w not in (*_CPUS, *_ACCELERATORS)]
+    if unknown:
+        known = ", ".join((*_CPUS, *_ACCELERATORS))
+        raise ValueError(f"'{unknown[0]}' is not a target; known are {known}, joined by commas")
+    cpus = [w for w in words if w in _CPUS]
+    if len(set(cpus)) > 1:
+        raise ValueError(
+            f"'{targets}' names two CPU instruction sets in one file (LF102): opt takes the first that has a kernel, "
+            f"op by op, and the result crashes or answers NaN. Write '{_right(words, arch)}' for {arch}; "
+            "litefleet makes one file per architecture by itself"
+        )
+    if cpus != [ARCHES[arch].isa]:
+        has = f"'{targets}' has {cpus[0]} kernels" if cpus else f"'{targets}' names no CPU"
+        raise ValueError(f"{has}, and {arch} runs {ARCHES[arch].isa} ones (LF101): name {ARCHES[arch].isa} once")
+    return ",".join(words)
+
+
+def _right(words: Sequence[str], arch: str) -> str:
+    """Return the targets without the CPU that is not the architecture's."""
+    return ",".join(w for w in words if w not in _CPUS or w == ARCHES[arch].isa)
+
+
+class ModelConfig(_Strict):
+    """One model: where it comes from, what its golden is, what it must keep to."""
+
+    source: SourceConfig | None = None
+    nb: dict[ArchName, FilePath] = {}
+    inputs: dict[str, tuple[Dim, ...]] = {}
+    golden: GoldenConfig = GoldenConfig()
+    options: OptionsConfig = OptionsConfig()
+    targets: dict[ArchName, str] = {}
+    tolerance: ToleranceConfig = ToleranceConfig()
+    gates: Gates = Gates()
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> ModelConfig:
+        if self.source is None and not self.nb:
+            raise ValueError("give `source:` (a folder), or `nb:` with ready-made files per architecture")
+        if self.source is None and not self.golden.files and self.golden.engine == "paddle":
+            raise ValueError(
+                "without `source:` PaddlePaddle has nothing to run: give `golden: {files: [a.npz, b.npz]}`, "
+                "or `golden: {engine: paddlelite}` with an x86_64 .nb"
+            )
+        return self
+
+    @field_validator("targets")
+    @classmethod
+    def _targets_fit(cls, targets: dict[str, str]) -> dict[str, str]:
+        return {arch: check_targets(arch, given) for arch, given in targets.items()}
+
+    def golden_spec(self, paddlelite: str) -> GoldenSpec:
+        """Return how to make the golden; `paddlelite` is the toolchain's version."""
+        golden = self.golden
+        engine: Literal["paddle", "paddlelite", "files"] = "files" if golden.files else golden.engine
+        return GoldenSpec(engine, golden.files, self.inputs, golden.cases, golden.seed, paddlelite)
+
+
+class RuntimeConfig(_TextOrMapping):
+    """What a kind of device gets as runtime: published wheels, one wheel, a folder, or `system` for what it has."""
+
+    paddlelite: Version | None = None
+    numpy: Version | None = None
+    wheel: FilePath | None = None
+    folder: FilePath | None = None
+    system: Literal[True] | None = None
+
+    @classmethod
+    def _spelled(cls, text: str) -> dict[str, Any]:
+        if text != "system":
+            raise ValueError(f"'{text}' is no runtime: write `system`, or a mapping with paddlelite, wheel or folder")
+        return {"system": True}
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> RuntimeConfig:
+        kinds = [k for k in ("paddlelite", "wheel", "folder", "system") if getattr(self, k) is not None]
+        if len(kinds) > 1:
+            raise ValueError(f"{' and '.join(kinds)} cannot both be the runtime: name one")
+        if not kinds and self.numpy is None:
+            raise ValueError("name one of paddlelite, wheel, folder, or write `system`")
+        if self.numpy is not None and kinds and kinds[0] in ("folder", "system"):
+            raise ValueError(f"numpy cannot be chosen for a {kinds[0]} runtime: it brings its own")
+        return self
+
+    def choice(self, default_version: str) -> RuntimeChoice:
+        """Return what bundles are built from."""
+        wanted = "<2" if self.numpy is None else self.numpy
+        numpy = f"numpy{wanted}" if wanted[:1] in "<>=!~" else f"numpy=={wanted}"
+        if self.system:
+            return RuntimeChoice("system")
+        if self.wheel is not None:
+            return RuntimeChoice("wheel", numpy=numpy, path=self.wheel)
+        if self.folder is not None:
+            return RuntimeChoice("folder", path=self.folder)
+        return RuntimeChoice("wheels", self.paddlelite or default_version, numpy)
+
+
+class ToolchainConfig(_Strict):
+    """Which Paddle-Lite converts."""
+
+    paddlelite: Version = "2.13rc0"
+
+
+class VerifyConfig(_Strict):
+    """How often and how long a model runs on a device."""
+
+    runs: Annotated[int, Field(ge=2, le=1000)] = 3
+    warmup: Annotated[int, Field(ge=0, le=100)] = 1
+    time_limit_s: Seconds = 60
+
+
+class SshConfig(_Strict):
+    """How devices are reached."""
+
+    concurrency: Annotated[int, Field(ge=1, le=2000)] = 32
+    connect_time_limit_s: Seconds = 10
+    step_time_limit_s: Seconds = 120
+    known_hosts: FilePath = Field(default=Path("~/.ssh/known_hosts"), validate_default=True)
+    accept_new_host_keys: bool = False
+
+
+class Config(_Strict):
+    """litefleet.yaml as a whole."""
+
+    inventory: FilePath = Field(default=Path("fleet.yaml"), validate_default=True)
+    store: FilePath = Field(default=Path(".litefleet"), validate_default=True)
+    toolchain: ToolchainConfig = ToolchainConfig()
+    models: Annotated[dict[str, ModelConfig], Field(min_length=1)]
+    runtimes: dict[Annotated[str, AfterValidator(_canonical_or_free)], RuntimeConfig] = {}
+    verify: VerifyConfig = VerifyConfig()
+    ssh: SshConfig = Field(default_factory=SshConfig)
+
+
+def known_keys(path: Sequence[str | int]) -> list[str]:
+    """Return the keys that may stand under a path, such as ('models', 'cls', 'gates')."""
+    place: Any = Config
+    for part in path:
+        if _is_model(place):
+            field = place.model_fields.get(str(part))
+            place = _without_none(field.annotation) if field else None
+        else:
+            place = _without_none(get_args(place)[-1]) if get_args(place) else None  # a mapping's or a list's values
+    return list(place.model_fields) if _is_model(place) else []
+
+
+def _is_model(place: Any) -> bool:
+    return isinstance(place, type) and issubclass(place, BaseModel)
+
+
+def _without_none(annotation: Any) -> Any:
+    """Return X for `X | None`, anything else as it is."""
+    arguments = get_args(annotation)
+    return arguments[0] if len(arguments) == 2 and arguments[1] is type(None) else annotation

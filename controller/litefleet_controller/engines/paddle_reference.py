@@ -1,0 +1,42 @@
+"""Run one model in PaddlePaddle on given inputs.  argv: a JSON request file; prints one JSON line; Python 3.8+.
+
+The request: `program`, `params` (paths) and `cases`, a list of {`inputs`: .npz path, `outputs`: .npz path to write}.
+"""
+
+import importlib
+import json
+import sys
+from typing import Any
+
+import numpy as np
+
+# By name: this package exists in the isolated environment only, and the controller itself must never import it.
+inference = importlib.import_module("paddle.inference")
+
+
+def main(request_path: str) -> None:
+    """Write one .npz of outputs, by fetch name, for each case."""
+    with open(request_path, encoding="utf-8") as source:  # noqa: PTH123
+        request = json.load(source)
+    config = inference.Config(request["program"], request["params"])
+    config.disable_gpu()
+    config.disable_glog_info()
+    # The plain operators, one thread: a reference wants neither fusions nor an order of summation that changes.
+    config.switch_ir_optim(False)
+    config.set_cpu_math_library_num_threads(1)
+    predictor = inference.create_predictor(config)
+    for case in request["cases"]:
+        with np.load(case["inputs"], allow_pickle=False) as values:
+            for name in predictor.get_input_names():
+                handle = predictor.get_input_handle(name)
+                handle.reshape(values[name].shape)
+                handle.copy_from_cpu(values[name])
+        predictor.run()
+        names = predictor.get_output_names()
+        outputs: dict[str, Any] = {name: predictor.get_output_handle(name).copy_to_cpu() for name in names}
+        np.savez(case["outputs"], **outputs)
+    print(json.dumps({"done": len(request["cases"])}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
