@@ -7,12 +7,13 @@ import json
 import re
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from litefleet_agent.findings import Verdict, finding
+from litefleet_agent.findings import CATALOGUE, Verdict, finding
 from litefleet_controller.outcome import DeviceOutcome, RunReport
 from litefleet_controller.reports import (
     LineProgress,
@@ -23,7 +24,9 @@ from litefleet_controller.reports import (
     to_markdown,
     to_table,
 )
+from litefleet_controller.reports.findings_doc import findings_page
 from litefleet_controller.reports.latency_plot import latency_plots
+from litefleet_controller.reports.table import wants_color
 from litefleet_controller.reports.values import (
     clean,
     clean_lines,
@@ -73,8 +76,8 @@ def test_table_says_who_what_why_and_what_to_do() -> None:
         "",
         "LF101 target-mismatch (error, 1 device)",
         "  seen 99 of 104 kernels are for arm; this device is x86_64 — cam-02",
-        "  why  A .nb holds kernels for one kind of hardware. On any other CPU Paddle-Lite either segfaults or",
-        "       skips the kernels and answers zeros or garbage with exit code 0.",
+        "  why  A .nb holds kernels for one kind of hardware. On any other CPU Paddle-Lite either segfaults",
+        "       or skips the kernels and answers zeros or garbage with exit code 0.",
         "  do   Convert the model for this device's architecture (`litefleet convert`); one .nb per",
         "       architecture.",
         "",
@@ -118,6 +121,19 @@ def test_no_colour_unless_asked() -> None:
 def test_table_keeps_to_the_terminal(width: int) -> None:
     lines = to_table(three(), width).split("\n")
     assert all(len(line) <= max(width, 40) for line in lines[:-2])  # the last line alone may wrap by itself
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colour_is_for_terminals_that_want_it() -> None:
+    assert wants_color(Terminal(), {"TERM": "xterm"})
+    assert not wants_color(io.StringIO(), {"TERM": "xterm"})
+    assert not wants_color(Terminal(), {"TERM": "xterm", "NO_COLOR": "1"})
+    assert wants_color(Terminal(), {"NO_COLOR": ""})  # set but empty does not count
+    assert not wants_color(Terminal(), {"TERM": "dumb"})
 
 
 def test_no_devices_is_said() -> None:
@@ -344,6 +360,20 @@ def test_figures_for_people() -> None:
         ("cpu.parts", "A53, A72"),
         ("ok", "yes"),
     ]
+
+
+# --- the page of findings
+
+
+def test_findings_page_is_current() -> None:
+    kept = (Path(__file__).parents[2] / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert kept == findings_page(), "run: python -m litefleet_controller.reports.findings_doc docs/findings.md"
+
+
+def test_findings_page_explains_every_code() -> None:
+    page = findings_page()
+    assert [c for c in CATALOGUE if f"### {c} {CATALOGUE[c].slug}\n" not in page] == []
+    assert "Verdict: `refused`" in page
 
 
 # --- progress

@@ -4,7 +4,7 @@ from .as_json import to_json
 from .html import to_html
 from .markdown import to_markdown
 from .progress import LineProgress, LiveProgress, Progress, QuietProgress, make_progress
-from .table import to_table
+from .table import to_table, wants_color
 
 __all__ = [
     "LineProgress",
@@ -16,4 +16,5 @@ __all__ = [
     "to_json",
     "to_markdown",
     "to_table",
+    "wants_color",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from typing import TextIO
 
 from litefleet_agent.findings import Verdict
 from rich.box import SIMPLE_HEAD
@@ -25,7 +27,7 @@ from .values import (
     shared_findings,
 )
 
-__all__ = ["STYLES", "to_table"]
+__all__ = ["STYLES", "to_table", "wants_color"]
 
 STYLES = {
     Verdict.VERIFIED: "green",
@@ -39,6 +41,11 @@ STYLES = {
 }
 _ROOMY = 120  # columns from which model, bytes and seconds have room beside the sentence
 _SENTENCES = 5  # different sentences shown of one code
+
+
+def wants_color(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Return whether a stream may be given colours: a terminal, not a dumb one, and NO_COLOR not set."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 def to_table(report: RunReport, width: int = 100, color: bool = False) -> str:
