@@ -1,0 +1,6 @@
+"""An embedded fleet: devices on this machine's loopback, with real SSH, for the demo, tests and measurements."""
+
+from .base import DeviceSpec, EmbeddedDevice, EmbeddedError
+from .fleet import EmbeddedFleet
+
+__all__ = ["DeviceSpec", "EmbeddedDevice", "EmbeddedError", "EmbeddedFleet"]

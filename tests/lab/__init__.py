@@ -1,0 +1,1 @@
+"""The lab: ARM devices on one x86 machine, for tests that want the real thing."""

@@ -1,0 +1,33 @@
+"""Fixtures: one running device per architecture and SSH server, started once per test session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from .machines import LabDevice, lab_device, why_not
+from .rootfs import AARCH64, ARMV7, Userland
+
+
+def _device(userland: Userland, server: str) -> Iterator[LabDevice]:
+    reason = why_not()
+    if reason and os.environ.get("CI") == "true":
+        pytest.fail(reason)  # a skipped lab in CI would look like a passed one
+    if reason:
+        pytest.skip(reason)
+    with lab_device(userland, server) as device:
+        yield device
+
+
+@pytest.fixture(scope="session", params=["sshd", "dropbear"])
+def aarch64_device(request: pytest.FixtureRequest) -> Iterator[LabDevice]:
+    """A running aarch64 device."""
+    yield from _device(AARCH64, request.param)
+
+
+@pytest.fixture(scope="session", params=["sshd", "dropbear"])
+def armv7_device(request: pytest.FixtureRequest) -> Iterator[LabDevice]:
+    """A running armv7l device."""
+    yield from _device(ARMV7, request.param)
