@@ -17,7 +17,8 @@ _VERSION = re.compile(r"^v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?:[-_.]?(rc|beta
 _STAGES = {"a": "alpha", "b": "beta"}
 
 # Measured under qemu-user with the wheel of 2.13rc0: it dies with SIGILL at import on a CPU without AVX (Nehalem), and
-# in run() on one with AVX but without AVX2 and FMA (SandyBridge, IvyBridge).  Other builds may be made for less.
+# in run() on one with AVX that lacks AVX2 or FMA (SandyBridge with FMA, Haswell without either).  Other builds may be
+# made for less, so only the published wheel is judged: it alone brings MKL.
 _PUBLISHED_X86 = ("avx", "avx2", "fma")
 _PUBLISHED_MARK = "libmklml_intel.so"
 

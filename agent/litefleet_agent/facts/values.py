@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 # A device describes itself in a few kilobytes; whatever is larger is a mistake or a lie.
-MAX_TEXT = 1024
+MAX_TEXT = 4096  # the longest path
 MAX_ITEMS = 512
 MAX_NUMBER = 1 << 62
 
