@@ -6,7 +6,7 @@ from .arch import Arch
 from .findings import Finding, Severity, finding
 from .nb import Kernel, NbModel
 
-__all__ = ["CPU_ISAS", "accelerators", "check_alone", "check_file", "deciding_kernels", "verdict"]
+__all__ = ["CPU_ISAS", "accelerators", "check_alone", "check_file", "cpu_features", "deciding_kernels", "verdict"]
 
 CPU_ISAS = ("x86", "arm")
 ANYWHERE = frozenset(("host", "any", *CPU_ISAS))
@@ -16,6 +16,11 @@ HALF_PRECISION = "asimdhp"  # as /proc/cpuinfo names ARMv8.2's fp16 arithmetic
 def accelerators(model: NbModel) -> FrozenSet[str]:
     """Return the hardware beyond the CPU that the kernels need ("opencl", ...); the device's facts decide on it."""
     return frozenset(model.kernels_by_target()) - ANYWHERE
+
+
+def cpu_features(model: NbModel) -> FrozenSet[str]:
+    """Return the CPU features, as /proc/cpuinfo spells them, that the file needs beyond the ordinary."""
+    return frozenset([HALF_PRECISION] if any(k.target == "arm" for k in _half(model.kernels)) else [])
 
 
 def check_alone(model: NbModel) -> List[Finding]:
@@ -44,9 +49,10 @@ def check_file(model: NbModel, arch: Arch, features: Optional[FrozenSet[str]] = 
     targets = model.kernels_by_target()
     other = _other(arch)
     if other in targets and arch.isa not in targets:
-        seen = "%d of %d kernels are for %s; this device is %s." % (
+        seen = "%d of %d kernels %s for %s; this device is %s." % (
             targets[other],
             len(model.kernels),
+            _are(targets[other]),
             other,
             arch.name,
         )
@@ -54,7 +60,11 @@ def check_file(model: NbModel, arch: Arch, features: Optional[FrozenSet[str]] = 
     half = _half(model.kernels)
     why = _no_half(arch, features) if half else ""
     if why:
-        found.append(finding("LF104", "%d of %d kernels compute in fp16; %s." % (len(half), len(model.kernels), why)))
+        found.append(
+            finding(
+                "LF104", "%d of %d kernels %s for fp16; %s." % (len(half), len(model.kernels), _are(len(half)), why)
+            )
+        )
     small = _int8(model)
     if arch.isa == "x86" and small:
         found.append(finding("LF111", "It has %s; this device is %s." % (small, arch.name)))
@@ -109,7 +119,11 @@ def _int8(model: NbModel) -> str:
 
 
 def _mixed(x86: int, arm: int, total: int) -> str:
-    return "%d of its %d kernels are for x86 and %d are for arm: no CPU runs both" % (x86, total, arm)
+    return "%d of its %d kernels %s for x86 and %d for arm: no CPU runs both" % (x86, total, _are(x86), arm)
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _count(number: int, word: str) -> str:

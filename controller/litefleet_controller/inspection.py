@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from litefleet_agent.arch import ARCHES, Arch, arch_of
-from litefleet_agent.compat import accelerators, check_alone, check_file, deciding_kernels, verdict
+from litefleet_agent.compat import accelerators, check_alone, check_file, cpu_features, deciding_kernels, verdict
 from litefleet_agent.findings import Finding, finding
 from litefleet_agent.nb import Kernel, NbError, NbModel, Tensor, read_header, read_nb
 
@@ -76,6 +76,7 @@ DESCRIBED = (
     "program_version",
     "kernels",
     "accelerators",
+    "cpu_features",
     "ops",
     "inputs",
     "outputs",
@@ -154,6 +155,7 @@ def _described(model: NbModel) -> dict[str, Any]:
             "by_layout": model.kernels_by_layout(),
         },
         "accelerators": sorted(accelerators(model)),
+        "cpu_features": sorted(cpu_features(model)),
         "ops": dict(sorted(model.ops.items())),
         "inputs": [_tensor(t) for t in model.inputs],
         "outputs": [_tensor(t) for t in model.outputs],
@@ -183,6 +185,7 @@ def _lines(model: NbModel) -> list[str]:
     whole = "yes" if model.complete else f"no: {model.damage}"
     if model.complete and not model.parameters_walked:
         whole = "as far as layout version 1 can be checked"
+    needs = sorted(accelerators(model) | cpu_features(model))
     return [
         _line("layout version", str(model.meta_version)),
         _line("opt version", model.opt_version or "unknown (an untagged build)"),
@@ -190,6 +193,7 @@ def _lines(model: NbModel) -> list[str]:
         _line("kernels", f"{len(model.kernels)}: {_counts(model.kernels_by_target())}"),
         _line("precision", _counts(model.kernels_by_precision())),
         _line("layout", _counts(model.kernels_by_layout())),
+        *([_line("needs", ", ".join(needs))] if needs else []),
         _line("operators", _counts(dict(ops))),
         *(_line("input", _shape(t)) for t in model.inputs),
         *(_line("output", _shape(t)) for t in model.outputs),

@@ -1,4 +1,4 @@
-"""Builds small .nb files for tests: a plain FlatBuffers writer, front to back, free to write what no honest file has."""
+"""Builds small .nb files for tests: a plain FlatBuffers writer, free to write what no honest file has."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.arch import ARCHES
-from litefleet_agent.compat import accelerators, check_alone, check_file, deciding_kernels, verdict
+from litefleet_agent.compat import accelerators, check_alone, check_file, cpu_features, deciding_kernels, verdict
 from litefleet_agent.nb import Kernel, NbModel, read_nb
 
 from tests.agent import nb_builder as build
@@ -63,7 +63,7 @@ def test_the_wrong_isa_is_counted_in_the_sentence() -> None:
 def test_two_isas_are_one_finding_not_two() -> None:
     (found,) = check_file(having(FP32_X86, FP32_X86, FP32_ARM), X86)
     assert found.code == "LF102"
-    assert found.seen == "2 of its 3 kernels are for x86 and 1 are for arm: no CPU runs both."
+    assert found.seen == "2 of its 3 kernels are for x86 and 1 for arm: no CPU runs both."
 
 
 def test_fp16_is_decided_by_the_cpu_where_it_is_known() -> None:
@@ -72,7 +72,7 @@ def test_fp16_is_decided_by_the_cpu_where_it_is_known() -> None:
     assert codes(model, "aarch64", frozenset({"asimd", "asimdhp"})) == []
     (found,) = check_file(model, ARM64, frozenset({"asimd"}))
     assert found.code == "LF104"
-    assert found.seen == "1 of 2 kernels compute in fp16; this CPU lacks asimdhp."
+    assert found.seen == "1 of 2 kernels is for fp16; this CPU lacks asimdhp."
     assert codes(model, "armv7l", frozenset({"asimdhp"})) == ["LF104"]
     assert codes(model, "x86_64") == ["LF101", "LF104"]
 
@@ -105,6 +105,11 @@ def test_a_file_that_is_not_whole_is_refused_with_its_reason() -> None:
 def test_accelerators_are_named_not_judged() -> None:
     assert accelerators(having(FP32_ARM, ("opencl", "any"), ("nnadapter", "any"), HOST)) == {"opencl", "nnadapter"}
     assert accelerators(having(FP32_X86, HOST, ("any", "any"))) == frozenset()
+
+
+def test_fp16_names_the_cpu_feature_it_needs() -> None:
+    assert cpu_features(having(FP16_ARM, HOST)) == {"asimdhp"}
+    assert cpu_features(having(FP32_ARM, ("opencl", "fp16"))) == frozenset()
 
 
 def test_the_deciding_kernels_are_those_the_cpu_cannot_run() -> None:
