@@ -1,0 +1,60 @@
+"""The user documentation: its examples load, both languages say the same, and it keeps up with the program."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from litefleet_agent.findings import Verdict
+from litefleet_controller.config import load_config
+from litefleet_inventory.parse import parse
+from litefleet_inventory.select import select
+
+ROOT = Path(__file__).parents[2]
+READMES = ("README.md", "README.zh.md")
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_examples_load(name: str, tmp_path: Path) -> None:
+    fleet, config = blocks(text_of(name), "yaml")
+    inventory = parse(fleet)
+    assert [d.host for d in select(inventory, "cam-01 cam-12 desk")] == ["10.1.0.101", "10.1.0.112", "192.0.2.17"]
+    (tmp_path / "litefleet.yaml").write_text(config, encoding="utf-8")
+    loaded = load_config(tmp_path / "litefleet.yaml")
+    assert loaded.inventory == tmp_path / "fleet.yaml"
+    assert loaded.models["cls"].inputs == {"x": (1, 3, 48, 192)}
+
+
+def test_both_languages_have_the_same_bones() -> None:
+    english, chinese = map(text_of, READMES)
+    assert [len(blocks(english, kind)) for kind in ("sh", "yaml")] == [4, 2]
+    for kind in ("sh", "yaml"):
+        assert blocks(english, kind) == blocks(chinese, kind)
+    for bone in (r"^#+ ", r"^\| ", r"^- ", r"^\*\*\d\."):
+        assert len(re.findall(bone, english, re.MULTILINE)) == len(re.findall(bone, chinese, re.MULTILINE)), bone
+    assert _rows(english) == _rows(chinese)
+
+
+def _rows(text: str) -> list[str]:
+    """First cells of the tables of verdicts and exit codes."""
+    return re.findall(r"^\| (`[a-z]+`|\d) \|", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", READMES)
+def test_every_verdict_is_explained(name: str) -> None:
+    assert [row.strip("`") for row in _rows(text_of(name)) if row.startswith("`")] == [v.value for v in Verdict]
+
+
+@pytest.mark.parametrize("page", [*READMES, "docs/adr/0001-main-command.md", "docs/findings.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", text_of(page)):
+        assert (ROOT / page).parent.joinpath(target).is_file(), target
