@@ -66,6 +66,26 @@ class DeviceOutcome:
             "detail": self.detail,
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> DeviceOutcome:
+        """Read the JSON form back; KeyError, TypeError or ValueError when it is something else."""
+        return cls(
+            device=str(data["device"]),
+            model=str(data["model"]),
+            verdict=Verdict(data["verdict"]),
+            findings=tuple(Finding.from_dict(f) for f in data["findings"]),
+            facts=dict(data["facts"]),
+            measurements=dict(data["measurements"]),
+            steps={str(k): float(v) for k, v in data["steps"].items()},
+            release=str(data["release"]),
+            artifact=str(data["artifact"]),
+            activated=bool(data["activated"]),
+            unchanged=bool(data["unchanged"]),
+            sent_bytes=int(data["sent_bytes"]),
+            round_trips=int(data["round_trips"]),
+            detail=str(data["detail"]),
+        )
+
 
 @dataclass(frozen=True)
 class RunReport:
@@ -98,3 +118,9 @@ class RunReport:
             "exit_code": self.exit_code,
             "devices": [o.to_dict() for o in self.outcomes],
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RunReport:
+        """Read the JSON form back; KeyError, TypeError or ValueError when it is something else."""
+        outcomes = tuple(DeviceOutcome.from_dict(device) for device in data["devices"])
+        return cls(str(data["command"]), str(data["started_at"]), float(data["seconds"]), outcomes)
