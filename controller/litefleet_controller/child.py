@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import LitefleetError
 
@@ -37,12 +38,18 @@ class ChildEnd:
             return f"signal {number}"
 
 
-async def _tail(stream: asyncio.StreamReader) -> bytes:
-    """Read to the end and return the last bytes: a child that floods costs no memory."""
-    kept = b""
-    while chunk := await stream.read(65536):
-        kept = (kept + chunk)[-_KEEP:]
-    return kept
+async def _tail(pipe: BinaryIO, kept: bytearray) -> None:
+    """Read to the end and keep the last bytes: a child that floods costs no memory."""
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), pipe
+    )
+    try:
+        while chunk := await stream.read(65536):
+            kept += chunk
+            del kept[:-_KEEP]
+    finally:
+        transport.close()
 
 
 def _kill_group(process: asyncio.subprocess.Process) -> None:
@@ -58,31 +65,41 @@ async def run_child(
     Raises: LitefleetError when it can't be started.
     """
     started = time.monotonic()
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *map(str, argv),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=dict(env) if env is not None else None,
-            cwd=cwd,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise LitefleetError(f"{argv[0]} can't be started: {error.strerror}.") from error
-    assert process.stdout is not None
-    reading = asyncio.ensure_future(_tail(process.stdout))
+    ours, theirs = os.pipe()
+    with os.fdopen(ours, "rb", buffering=0) as pipe:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *map(str, argv),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=theirs,
+                stderr=theirs,
+                env=dict(env) if env is not None else None,
+                cwd=cwd,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise LitefleetError(f"{argv[0]} can't be started: {error.strerror}.") from error
+        finally:
+            os.close(theirs)
+        timed_out, output = await _attend(process, pipe, time_limit_s)
+    return ChildEnd(process.returncode or 0, output.decode(errors="replace"), time.monotonic() - started, timed_out)
+
+
+async def _attend(process: asyncio.subprocess.Process, pipe: BinaryIO, time_limit_s: float) -> tuple[bool, bytes]:
+    """Read until the child ends or its time does; return whether it was ended, and its last output."""
+    output = bytearray()
+    reading = asyncio.ensure_future(_tail(pipe, output))
     timed_out = False
     try:
-        await asyncio.wait_for(asyncio.shield(reading), time_limit_s)
-        await asyncio.wait_for(process.wait(), max(1.0, time_limit_s - (time.monotonic() - started)))
+        async with asyncio.timeout(time_limit_s):
+            await asyncio.shield(reading)
+            await process.wait()
     except TimeoutError:
         timed_out = True
     finally:
         _kill_group(process)
         await process.wait()
-        with contextlib.suppress(TimeoutError):  # something that left the group may still hold the pipe
-            await asyncio.wait_for(asyncio.wait([reading]), 2)
-    output = reading.result().decode(errors="replace") if reading.done() else ""
-    reading.cancel()
-    return ChildEnd(process.returncode or 0, output, time.monotonic() - started, timed_out)
+        await asyncio.wait([reading], timeout=1)  # something that left the group may still hold the pipe
+        reading.cancel()
+        await asyncio.wait([reading])
+    return timed_out, bytes(output)

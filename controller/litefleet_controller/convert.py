@@ -118,21 +118,37 @@ def _opt_argv(toolchain: Toolchain, variant: Variant, folder: Path) -> list[str 
 
 
 async def _run_opt(source: Source, variant: Variant, toolchain: Toolchain, time_limit_s: float) -> bytes:
-    """Convert in a folder of its own and return the raw .nb.  Raises: FindingError with LF205 or LF206."""
-    with tempfile.TemporaryDirectory(prefix="litefleet-opt-") as name:
-        folder = Path(name)
-        try:
-            (folder / "source.pdmodel").write_bytes(source.program)
-            (folder / "source.pdiparams").write_bytes(source.params)
-        except OSError as error:
-            raise LitefleetError(f"{folder} can't be written: {error.strerror}. Free space, or set TMPDIR.") from error
-        env = {"PATH": os.defpath, "HOME": name, "TMPDIR": name, "LC_ALL": "C.UTF-8"}
-        argv = _opt_argv(toolchain, variant, folder)
-        end = await run_child(argv, time_limit_s=time_limit_s, env=env, cwd=folder)
-        written = folder / "converted.nb"
-        if end.timed_out or end.code or not written.is_file():
-            raise FindingError([explain_end(end, variant, time_limit_s)])
-        return written.read_bytes()
+    """Convert in a folder of its own and return the raw .nb.
+
+    Raises: FindingError with LF205 or LF206; LitefleetError where the temporary folder can't be used.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="litefleet-opt-") as name:
+            return await _run_opt_in(Path(name), source, variant, toolchain, time_limit_s)
+    except OSError as error:
+        where = error.filename or tempfile.gettempdir()
+        raise LitefleetError(f"{where} can't be used: {error.strerror}. Free space there, or set TMPDIR.") from error
+
+
+async def _run_opt_in(
+    folder: Path, source: Source, variant: Variant, toolchain: Toolchain, time_limit_s: float
+) -> bytes:
+    (folder / "source.pdmodel").write_bytes(source.program)
+    (folder / "source.pdiparams").write_bytes(source.params)
+    env = {"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
+    argv = _opt_argv(toolchain, variant, folder)
+    end = await run_child(argv, time_limit_s=time_limit_s, env=env, cwd=folder)
+    written = folder / "converted.nb"
+    if end.timed_out or end.code or not written.is_file():
+        raise FindingError([explain_end(end, variant, time_limit_s)])
+    return written.read_bytes()
+
+
+def _normalised(data: bytes) -> bytes:
+    try:
+        return normalise(data)
+    except NbError as error:
+        raise FindingError([finding(error.finding_code, str(error))]) from error
 
 
 def _gated(data: bytes, variant: Variant) -> tuple[NbModel, list[Finding]]:
@@ -183,7 +199,7 @@ async def convert(
     if cached is not None:
         return cached
     toolchain = await converters.lite(variant.opt_version)
-    data = normalise(await _run_opt(source, variant, toolchain, time_limit_s))
+    data = _normalised(await _run_opt(source, variant, toolchain, time_limit_s))
     model, found = _gated(data, variant)
     sha256 = await asyncio.to_thread(store.put, data)
     store.record(variant.key, sha256, {**asdict(variant), "source": source.name})
@@ -218,10 +234,9 @@ async def convert_all(
             except LitefleetError as error:
                 return error
 
-    once = {variant: source for source, variant in reversed(list(wanted))}
-    order = list(reversed(once.items()))
+    once = {variant: source for source, variant in wanted}
     async with asyncio.TaskGroup() as group:
-        tasks = {variant: group.create_task(one(source, variant)) for variant, source in order}
+        tasks = {variant: group.create_task(one(source, variant)) for variant, source in once.items()}
     return {variant: task.result() for variant, task in tasks.items()}
 
 

@@ -136,21 +136,35 @@ class Toolchains:
             yield
 
     async def _uv(self, *argv: str | Path) -> ChildEnd:
-        return await run_child([uv.find_uv_bin(), *argv], time_limit_s=_BUILD_LIMIT_S, env=self._environ)
+        try:
+            tool = uv.find_uv_bin()
+        except FileNotFoundError as error:
+            raise LitefleetError(
+                "The uv program is missing from litefleet's environment; reinstall litefleet."
+            ) from error
+        return await run_child([tool, *argv], time_limit_s=_BUILD_LIMIT_S, env=self._environ)
 
     async def _build(self, folder: Path, python: Path, packages: tuple[str, ...]) -> None:
         """Make the environment in place (a venv can't be moved); the marker, written last, says that it is whole."""
         steps: list[list[str | Path]] = [
-            ["venv", "-q", "--no-project", "--clear", "--python", python, folder],
+            ["venv", "-q", "--no-project", "--python", python, folder],
             ["pip", "install", "-q", "--python", folder / "bin" / "python", "--only-binary", ":all:", *packages],
         ]
-        for step in steps:
-            end = await self._uv(*step)
-            if end.code or end.timed_out:
-                raise LitefleetError(_build_failure(end, folder, packages))
-        partial = folder / ".done.new"
-        partial.write_text(json.dumps(packages))
-        partial.replace(folder / ".done")
+        try:
+            # uv's own --clear refuses what is left of a venv that lost its configuration.
+            await asyncio.to_thread(_remove, folder)
+            for step in steps:
+                end = await self._uv(*step)
+                if end.code or end.timed_out:
+                    raise LitefleetError(_build_failure(end, folder, packages))
+            partial = folder / ".done.new"
+            partial.write_text(json.dumps(packages))
+            partial.replace(folder / ".done")
+        except OSError as error:
+            raise LitefleetError(
+                f"The environment {folder} could not be made: {error.filename}: {error.strerror}. "
+                "Check permissions and free space there, or set LITEFLEET_CACHE to another folder."
+            ) from error
 
     async def _interpreter(self, versions: Sequence[str], name: str) -> Path:
         """Return a 64-bit x86 CPython of one of these versions: what is there, else what uv can fetch."""
@@ -184,6 +198,15 @@ class Toolchains:
         except LitefleetError:
             return False
         return end.code == 0 and end.output.split() == ["CPython", version, "64", "x86_64"]
+
+
+def _remove(folder: Path) -> None:
+    """Remove an environment, its marker first: were this to stop half-way, the rest must not count as whole."""
+    if folder.is_dir() and not folder.is_symlink():
+        (folder / ".done").unlink(missing_ok=True)
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
 
 
 def _is_ready(folder: Path, packages: tuple[str, ...]) -> bool:
