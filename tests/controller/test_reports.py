@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -438,3 +441,56 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
         progress.device_done(outcome())
         progress.message("x")
     assert capsys.readouterr() == ("", "")
+
+
+ON_A_TERMINAL = """
+import sys, time
+from litefleet_agent.findings import Verdict
+from litefleet_controller.outcome import DeviceOutcome
+from litefleet_controller.reports import make_progress
+with make_progress(2, quiet="quiet" in sys.argv) as progress:
+    progress.device_step("cam-01", "verify")
+    time.sleep(0.4)
+    print("result on stdout")
+    progress.device_done(DeviceOutcome("cam-01", "cls", Verdict.WRONG))
+print(type(progress).__name__)
+"""
+
+
+def run_on(stderr: int, *arguments: str) -> str:
+    """Run the little program with stderr as given; return what came on stdout."""
+    paths = [str(Path(__file__).parents[2] / part) for part in ("agent", "inventory", "controller")]
+    environ = {"PATH": os.defpath, "PYTHONPATH": os.pathsep.join(paths), "TERM": "xterm", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_TERMINAL, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env=environ,
+        check=True,
+    )
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize(("arguments", "kind"), [((), "LiveProgress"), (("quiet",), "QuietProgress")])
+def test_a_real_terminal_gets_the_live_display(arguments: tuple[str, ...], kind: str) -> None:
+    master, slave = os.openpty()
+    try:
+        assert run_on(slave, *arguments) == f"result on stdout\n{kind}\n"
+        os.set_blocking(master, False)
+        try:
+            shown = os.read(master, 1 << 20).decode()
+        except BlockingIOError:
+            shown = ""
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert ("cam-01" in shown and "0/2" in shown) == (kind == "LiveProgress")
+    assert bool(shown) == (kind == "LiveProgress")
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")  # the cursor is back
+
+
+def test_a_pipe_gets_lines(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as stream:
+        assert run_on(stream.fileno()) == "result on stdout\nLineProgress\n"
+    assert log.read_text() == "[1/2] cam-01 wrong\n"

@@ -97,7 +97,8 @@ class LineProgress(_Context):
 
 def outcome_line(outcome: DeviceOutcome) -> str:
     """Return "cam-03 verified: outputs match the reference"."""
-    return f"{clean(outcome.device, 80)} {outcome.verdict.value}: {clean(outcome.sentence)}"
+    why = clean(outcome.sentence)
+    return f"{clean(outcome.device, 80)} {outcome.verdict.value}{': ' if why else ''}{why}"
 
 
 class LiveProgress:
@@ -111,7 +112,13 @@ class LiveProgress:
         self._total, self._clock, self._started = total, clock, clock()
         self._active: dict[str, tuple[str, float]] = {}  # device -> step, when the step began; oldest first
         self._counts: Counter[Verdict] = Counter()
-        self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=8, transient=True)
+        self._live = Live(
+            get_renderable=self.render,
+            console=self._console,
+            refresh_per_second=8,
+            transient=True,
+            redirect_stdout=False,
+        )
 
     def __enter__(self) -> Self:
         self._live.start()
