@@ -87,7 +87,8 @@ def _bar(counts: Mapping[str, int]) -> list[dict[str, object]]:
     total, at, segments = sum(counts.values()), 0.0, []
     for verdict, count in counts.items():
         width = _BAR * count / total
-        segments.append({"verdict": verdict, "count": count, "x": round(at, 2), "width": round(max(width - 2, 1), 2)})
+        gap = 2 if at + width < _BAR - 0.01 else 0
+        segments.append({"verdict": verdict, "count": count, "x": round(at, 2), "width": round(max(width - gap, 1), 2)})
         at += width
     return segments
 

@@ -115,7 +115,8 @@ def _tick_label(ms: float) -> str:
 def _rows(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
     """One named row a device; the axis runs across."""
     step, bottom = 22, len(rows) * 22 + 6
-    axis = _axis([v for _, v in rows], 190, _WIDTH - 76)
+    left = min(max(len(name) for name, _ in rows), 26) * 7 + 14  # pixels; names beyond 26 characters are shortened
+    axis = _axis([v for _, v in rows], left, _WIDTH - 76)
     parts = [_open(bottom + 34, len(rows))]
     for tick in axis.ticks:
         x = axis.at(tick)
@@ -129,13 +130,13 @@ def _rows(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
         short = name if len(name) <= 26 else name[:12] + "…" + name[-13:]
         parts.append(
             Markup(
-                '<g>{t}<text class="name" x="180" y="{ty}" text-anchor="end">{n}</text>'
+                '<g>{t}<text class="name" x="{nx}" y="{ty}" text-anchor="end">{n}</text>'
                 '<line class="thin" x1="{a}" x2="{d}" y1="{y}" y2="{y}"/>'
                 '<line class="thick" x1="{a}" x2="{c}" y1="{y}" y2="{y}"/>'
                 '<rect class="mid" x="{bx}" y="{by}" width="3" height="14"/>'
                 '<text x="{w}" y="{ty}" text-anchor="end">{p}</text></g>'
             ).format(
-                t=_title(name, v), n=clean(short, 60), y=y, ty=y + 4, by=y - 7, w=_WIDTH - 2, p=human_ms(v.p50),
+                t=_title(name, v), nx=left - 10, n=clean(short, 60), y=y, ty=y + 4, by=y - 7, w=_WIDTH - 2, p=human_ms(v.p50),
                 a=axis.at(v.min), bx=round(axis.at(v.p50) - 1.5, 1), c=axis.at(v.p90), d=axis.at(v.p99),
             )
         )  # fmt: skip
