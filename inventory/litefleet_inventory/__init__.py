@@ -1,4 +1,4 @@
-"""The device inventory: which devices there are and how to reach them.  See `parse` for the file's form, `select` for `--limit`."""
+"""The device inventory: which devices there are and how to reach them.  `parse` tells the file's form."""
 
 from .model import Device, Group, Inventory
 from .problems import InventoryError, Problem, SelectError

@@ -211,7 +211,20 @@ def host_key(text: str) -> str:
         blob = base64.b64decode(words[1], validate=True)
     except (binascii.Error, ValueError):
         return f"the key data after '{words[0][:40]}' is not base64; was the line cut?"
-    size = int.from_bytes(blob[:4], "big")
-    if blob[4 : 4 + size] != words[0].encode() or len(blob) <= 4 + size:
+    parts = _ssh_strings(blob)
+    if len(parts) < 2 or parts[0] != words[0].encode() or (words[0] == "ssh-ed25519" and len(parts[1]) != 32):
         return f"the key data is not a whole {words[0][:40]} key; was the line cut?"
     return ""
+
+
+def _ssh_strings(blob: bytes) -> list[bytes]:
+    """Return the length-prefixed strings that `blob` is made of; none when they do not fill it exactly."""
+    parts = []
+    at = 0
+    while at < len(blob):
+        size = int.from_bytes(blob[at : at + 4], "big")
+        at += 4 + size
+        if at > len(blob):
+            return []
+        parts.append(blob[at - size : at])
+    return parts

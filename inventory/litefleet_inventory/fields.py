@@ -8,7 +8,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from . import checks
-from .problems import Place, Problems, nearest
+from .problems import Place, Problems
 from .ranges import is_template
 from .tree import Map, Node, Scalar, Seq, kind_of
 
@@ -82,7 +82,7 @@ def read_values(node: Map, place: Place, problems: Problems, also: tuple[str, ..
         here = place.at(entry.line, key if key.isprintable() else ascii(key))
         field = FIELDS.get(key)
         if field is None:
-            problems.add(here, _unknown(key, also))
+            problems.add(here, _unknown(key, also, problems))
             continue
         value = _read(field, entry.node, here, problems)
         if value is not None:
@@ -90,11 +90,11 @@ def read_values(node: Map, place: Place, problems: Problems, also: tuple[str, ..
     return values
 
 
-def _unknown(key: str, also: tuple[str, ...]) -> str:
+def _unknown(key: str, also: tuple[str, ...], problems: Problems) -> str:
     if checks.looks_secret(key):
         return checks.NO_SECRETS
     synonym = _SYNONYMS.get(key.lower())
-    return "unknown key" + (f"; did you mean '{synonym}'?" if synonym else nearest(key, (*FIELDS, *also)))
+    return "unknown key" + (f"; did you mean '{synonym}'?" if synonym else problems.near(key, (*FIELDS, *also)))
 
 
 def _read(field: Field, node: Node, place: Place, problems: Problems) -> Value | None:

@@ -34,7 +34,7 @@ from . import checks
 from .draft import Draft, DraftDevice, DraftGroup
 from .fields import read_values
 from .model import Inventory
-from .problems import Place, Problems, nearest
+from .problems import Place, Problems
 from .ranges import Member, RangeError, expand
 from .resolve import resolve
 from .tree import Map, Node, Scalar, Seq, kind_of, read_tree
@@ -77,7 +77,7 @@ def _read_document(tree: Node, place: Place, draft: Draft) -> None:
             if section is not None:
                 readers[key](section, here, draft)
         elif not key.startswith("x-"):  # x-...: room for anchors
-            hint = checks.NO_SECRETS if checks.looks_secret(key) else f"unknown key{nearest(key, SECTIONS)}"
+            hint = checks.NO_SECRETS if checks.looks_secret(key) else f"unknown key{draft.problems.near(key, SECTIONS)}"
             draft.problems.add(here, hint)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from typing import NamedTuple
 __all__ = ["InventoryError", "Place", "Problem", "Problems", "SelectError", "nearest"]
 
 MAX_PROBLEMS = 1000
+MAX_COMPARISONS = 200_000  # about three seconds of looking for the nearest name
 
 
 class Place(NamedTuple):
@@ -63,6 +64,7 @@ class Problems:
 
     found: dict[Problem, None] = field(default_factory=dict)
     left_out: int = 0
+    hints_left: int = MAX_COMPARISONS
 
     def add(self, place: Place, message: str) -> None:
         """Note one problem."""
@@ -71,6 +73,13 @@ class Problems:
             self.found[problem] = None
         elif problem not in self.found:
             self.left_out += 1
+
+    def near(self, word: str, known: Collection[str]) -> str:
+        """Return `nearest`, or "" once looking has cost enough (1,000 typos among 10,000 names: minutes)."""
+        self.hints_left -= len(known)
+        if self.hints_left < 0 or len(self.found) >= MAX_PROBLEMS:
+            return ""
+        return nearest(word, known)
 
     def raise_if_any(self) -> None:
         """Raise InventoryError when something was noted."""
@@ -85,5 +94,6 @@ class Problems:
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """Return "; did you mean 'x'?" for the known word nearest to `word`, or "" when none is near."""
-    close = get_close_matches(word[:200], known, n=1, cutoff=cutoff)
+    close = get_close_matches(word[:200], known, n=3, cutoff=cutoff)
+    close.sort(key=lambda name: sorted(name) != sorted(word))  # swapped letters first: `prot` is port, not root
     return f"; did you mean '{close[0]}'?" if close else ""

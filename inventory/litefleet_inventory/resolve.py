@@ -8,12 +8,13 @@ from . import checks
 from .draft import Draft, DraftDevice
 from .fields import FIELDS, Value, Values
 from .model import Device, Group, Inventory
-from .problems import Place, nearest
+from .problems import Place
 from .ranges import Member, RangeError, fill
 
 __all__ = ["resolve"]
 
 MAX_NESTING = 32
+_ADDRESS = frozenset({"host", "port", "user", "jump"})
 _FIELD_NAMES = {"host_key": "host_keys"}  # where the Device's word is another than the file's
 
 
@@ -43,17 +44,21 @@ def _check_names(draft: Draft) -> None:
         for name, place in group.members.items():
             if name not in draft.devices:
                 draft.problems.add(
-                    place, f"no device '{name}'{nearest(name, draft.devices) or '; define it under `devices:`'}"
+                    place,
+                    f"no device '{name}'{draft.problems.near(name, draft.devices) or '; define it under `devices:`'}",
                 )
         for name in [c for c in group.children if c not in draft.groups]:
-            draft.problems.add(group.children.pop(name), f"no group {checks.shown(name)}{nearest(name, draft.groups)}")
+            draft.problems.add(
+                group.children.pop(name), f"no group {checks.shown(name)}{draft.problems.near(name, draft.groups)}"
+            )
         if group.name in draft.devices:
             other = draft.devices[group.name].place
             draft.problems.add(group.place, f"'{group.name}' is also a device's name, at {other}; rename one")
 
 
 def _group_order(draft: Draft) -> dict[str, int]:
-    """Return groups with their rank: parents before children, else as written.  A circle is a problem."""
+    """Return groups with their rank: deeper ones later, else as written.  A circle is a problem."""
+    _cut_circles(draft)
     parents = {name: 0 for name in draft.groups}
     for group in draft.groups.values():
         for child in group.children:
@@ -74,12 +79,28 @@ def _group_order(draft: Draft) -> dict[str, int]:
         level = following
     if depth > MAX_NESTING:
         draft.problems.add(draft.groups[order[0]].place, f"groups nest deeper than {MAX_NESTING} levels")
-    for name in [n for n, count in parents.items() if count > 0]:
-        ring = [c for c in draft.groups[name].children if parents[c] > 0]
-        for child in ring:
-            draft.problems.add(draft.groups[name].children.pop(child), f"group '{child}' contains '{name}' in turn")
-        order.append(name)
     return {name: rank for rank, name in enumerate(order)}
+
+
+def _cut_circles(draft: Draft) -> None:
+    """Name every circle of groups, and take out the link that closes it so that the rest can be checked."""
+    done: set[str] = set()
+    for start in draft.groups:
+        path: dict[str, list[str]] = {}  # the groups on the way here, and which children each still has to visit
+        while start not in done:
+            name = next(reversed(path), start)
+            waiting = path.setdefault(name, list(draft.groups[name].children))
+            if not waiting:
+                done.add(name)
+                del path[name]
+                continue
+            child = waiting.pop()
+            if child in path:
+                ring = [*list(path)[list(path).index(child) :], child]
+                place = draft.groups[name].children.pop(child)
+                draft.problems.add(place, f"groups contain each other: {' -> '.join(ring[:20])}")
+            elif child not in done:
+                path[child] = list(draft.groups[child].children)
 
 
 def _memberships(draft: Draft, order: dict[str, int]) -> dict[str, tuple[str, ...]]:
@@ -169,7 +190,7 @@ def _check_jumps(devices: list[Device], draft: Draft) -> None:
         while here is not None and here.name not in good and here.name not in chain:
             chain[here.name] = None
             if here.jump and here.jump not in by_name and not set("@:.") & set(here.jump):
-                hint = nearest(here.jump, by_name) or f"; for a host of that name write '{here.jump}:22'"
+                hint = draft.problems.near(here.jump, by_name) or f"; for a host of that name write '{here.jump}:22'"
                 draft.problems.add(_place_of(here, "jump", draft), f"no device '{here.jump}'{hint}")
             here = by_name.get(here.jump)
         if here is not None and here.name in chain:
@@ -191,6 +212,8 @@ def _place_of(device: Device, key: str, draft: Draft) -> Place:
 
 def _check_addresses(devices: list[Device], draft: Draft) -> None:
     """Two names for one login on one machine would be rolled out to twice, at the same time."""
+    if any(p.path.rpartition(".")[2] in _ADDRESS or p.message.startswith("unknown key") for p in draft.problems.found):
+        return  # an address that is not known yet would look like another's
     seen: dict[tuple[str, int, str, str], Device] = {}
     for device in devices:
         first = seen.setdefault((device.host.lower(), device.port, device.user, device.jump), device)

@@ -18,8 +18,8 @@ def select(inventory: Inventory, patterns: str) -> tuple[Device, ...]:
 
     Terms are separated by commas or white space: a device's or group's name, `all`, a glob (`cam-*`), a range
     (`cam-[01:10]`), `tag:x` or `@x`, and `!term` for what is to be left out, wherever it stands.
-    Without a positive term, all but those.  Raises SelectError when a term matches nothing (an excluded glob or tag may),
-    or nothing is left.
+    Without a positive term, all but those.  Raises SelectError when a term matches nothing (an excluded glob or tag
+    may), or nothing is left.
     """
     index = _Index(inventory)
     wrong: list[str] = []

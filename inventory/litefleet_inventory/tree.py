@@ -206,11 +206,20 @@ def _events(text: str) -> Iterator[Any]:
     try:
         yield from yaml.parse(text, Loader=_Loader)
     except yaml.MarkedYAMLError as err:
-        mark = err.problem_mark or err.context_mark
-        why = " ".join(part for part in (err.context, err.problem) if part)
-        raise _StopError(mark.line + 1 if mark else 0, f"not valid YAML: {why}") from None
+        raise _StopError(*_syntax_error(err, text.count("\n", 0, len(text) - 1) + 1)) from None
     except (yaml.YAMLError, UnicodeError) as err:
         raise _StopError(0, f"not valid YAML: {' '.join(str(err).split())[:200]}") from None
+
+
+def _syntax_error(err: yaml.MarkedYAMLError, lines: int) -> tuple[int, str]:
+    """Return line and words for a text that is not YAML; an unclosed bracket's own line is named too."""
+    mark = err.problem_mark or err.context_mark
+    line = min(mark.line + 1, lines) if mark else 0  # the end of the file counts as its last line
+    context = err.context or ""
+    if context and err.context_mark and err.context_mark.line + 1 < line:
+        context += f" that begins on line {err.context_mark.line + 1},"
+    why = " ".join(part for part in (context, err.problem) if part)
+    return line, f"not valid YAML: {why}"
 
 
 def kind_of(node: Node) -> str:
