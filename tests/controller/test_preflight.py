@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,23 @@ def test_inputs_come_in_feed_order_and_parameters_in_file_order() -> None:
     assert [spec.name for spec in facts.inputs] == ["a", "b"]
     assert [spec.name for spec in read_program(SMALL).parameters] == ["w1", "w2"]
     assert facts.ops == {"feed": 2, "mul": 1, "fetch": 1}
+
+
+@pytest.mark.toolchain
+def test_models_fresh_from_paddlepaddle_pass(paddle_python: Path, tmp_path: Path) -> None:
+    script = Path(__file__).with_name("save_models.py")
+    subprocess.run([paddle_python, script, tmp_path], check=True, capture_output=True)
+    eager = load_source(tmp_path / "eager.pdmodel").facts
+    assert eager.paddle_version == "2.6.2"
+    assert eager.inputs == (TensorSpec("ids", "int64", (-1, -1)), TensorSpec("extra", "float32", (-1, 3)))
+    assert [(spec.dtype, spec.dims) for spec in eager.outputs] == [("float32", (-1, 3)), ("int64", (3,))]
+    assert eager.parameters == 18
+    assert eager.ops["while"] == 1
+    static = load_source(tmp_path / "static.pdmodel").facts
+    assert static.inputs == (TensorSpec("img", "float32", (-1, 3, 8, 8)),)
+    assert [spec.dims for spec in static.outputs] == [(-1, 2), (-1, 4, 6, 6)]
+    with pytest.raises(FindingError, match="LF203"):
+        load_source(tmp_path / "eager.pdmodel", tmp_path / "static.pdiparams")
 
 
 def test_swapped_params_are_refused_with_the_first_tensor_that_differs(models: dict[str, Path]) -> None:
