@@ -231,6 +231,12 @@ def test_a_bare_folder_is_described_by_its_binary(tmp_path):
     )
 
 
+@pytest.mark.parametrize(("text", "ready"), [(b"numpy.core\0", False), (b"numpy.core\0numpy._core\0", True)])
+def test_a_binding_that_knows_numpy_2_is_told_by_pybind11s_text(tmp_path, text, ready):
+    found = describe_runtime(runtime_folder(tmp_path, build_elf(183) + b"\0" + text), [])
+    assert found.numpy_2_ready is ready
+
+
 def test_the_binarys_name_may_tell_the_python(tmp_path):
     found = describe_runtime(runtime_folder(tmp_path, build_elf(183), "lite.cpython-311-aarch64-linux-gnu.so"), [])
     assert found.python_tags == ("cp311",)

@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import sys
+import tempfile
 from dataclasses import replace
 
 import pytest
@@ -206,6 +207,52 @@ def test_a_lying_device_is_told_apart(data, text):
 
 def test_missing_and_unknown_keys_are_no_lie():
     assert Facts.from_dict({"arch": "aarch64", "newer": {"x": 1}}) == Facts(arch="aarch64")
+
+
+FILES = ("proc/cpuinfo", "proc/meminfo", "proc/self/auxv", "etc/os-release", "etc/ld.so.conf", "etc/ld.so.cache")
+LINES = st.sampled_from(
+    [
+        b"CPU part : 0x",
+        b"CPU implementer\t: ",
+        b"Features\t: asimd ",
+        b"model name\t: ",
+        b"flags: ",
+        b"/",
+        b"ID=",
+        b"\n",
+        b"\0/",
+        b"MemTotal: ",
+        b" kB\n",
+        b"libc.so.6",
+        b"\x10\0\0\0\0\0\0\0",
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(FILES), st.lists(LINES | st.binary(max_size=12), max_size=30).map(b"".join)),
+    st.sampled_from(["aarch64", "armv7l", "x86_64", "mips"]),
+)
+def test_whatever_the_files_hold_gives_facts_that_are_taken(files, machine):
+    with tempfile.TemporaryDirectory() as folder:
+        for name, data in files.items():
+            os.makedirs(os.path.join(folder, os.path.dirname(name)), exist_ok=True)
+            with open(os.path.join(folder, name), "wb") as stream:
+                stream.write(data)
+        facts = gather(folder, folder, Process(machine=machine))
+    assert Facts.from_dict(json.loads(json.dumps(facts.to_dict()))) == facts
+
+
+def test_files_without_measure_are_cut(tmp_path):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "proc" / "device-tree").mkdir(parents=True)
+    (tmp_path / "etc" / "os-release").write_text("PRETTY_NAME=" + "x" * 9000)
+    (tmp_path / "proc" / "device-tree" / "model").write_text("y" * 9000)
+    (tmp_path / "proc" / "cpuinfo").write_text("".join(f"model name: {n}{'z' * 5000}\n" for n in range(700)))
+    facts = gather(str(tmp_path), str(tmp_path), Process(machine="x86_64"))
+    assert (len(facts.os_release.pretty), len(facts.model), len(facts.cpu.parts)) == (200, 200, 64)
+    assert Facts.from_dict(facts.to_dict()) == facts
 
 
 TREE = st.recursive(

@@ -37,4 +37,7 @@ class Tree:
 
     def exists(self, name: str) -> bool:
         """Whether the path leads to something, symbolic links followed."""
-        return os.path.exists(self.path(name))
+        try:
+            return os.path.exists(self.path(name))
+        except ValueError:  # a NUL, or text that the file system's encoding lacks (Python 3.7)
+            return False
