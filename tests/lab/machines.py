@@ -1,7 +1,7 @@
 """Start and stop lab devices: an ARM userland with its own SSH server, mounts, processes and hostname.
 
-Each device is one `unshare` process.  Its mount, PID and UTS namespaces end with it, so that stopping it by its process id
-unmounts everything and leaves no process behind; `--kill-child` sees to it even when the test run is killed.
+Each device is one `unshare` process.  Its mount, PID and UTS namespaces end with it, so that stopping it by its process
+id unmounts everything and leaves no process behind.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import yaml
 
 from .asyncssh_device import start_asyncssh
 from .base import DEFAULT_PATH, HOST, DeviceSpec, EmbeddedDevice, EmbeddedError, Place, Running, bare_path, free_port
-from .openssh import find_sshd, start_openssh
+from .openssh import find_sshd, login_name, start_openssh
 from .silent import start_silent
 
 __all__ = ["EmbeddedFleet"]
@@ -30,7 +29,7 @@ class EmbeddedFleet:
         self.base = base.absolute()
         self.specs = tuple(specs)
         self.devices: dict[str, EmbeddedDevice] = {}
-        self.user = getpass.getuser()
+        self.user = login_name() or "litefleet"  # the in-process kind lets any name in
         self._ports: set[int] = set()
         for spec in self.specs:
             if spec.kind not in KINDS:

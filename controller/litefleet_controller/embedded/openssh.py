@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 import shutil
 from pathlib import Path
 
 from .base import HOST, EmbeddedError, Place
 from .proctree import stop_tree
 
-__all__ = ["OpenSsh", "find_sshd", "start_openssh"]
+__all__ = ["OpenSsh", "find_sshd", "login_name", "start_openssh"]
 
 _CONFIG = """\
 Port {port}
@@ -34,11 +35,22 @@ SetEnv {env}
 """
 
 
+def login_name() -> str | None:
+    """Return the name by which sshd can let this process's user in, None for a user without an account or a shell."""
+    try:
+        account = pwd.getpwuid(os.geteuid())
+    except KeyError:  # a container started with a bare user id
+        return None
+    return None if Path(account.pw_shell).name in ("nologin", "false") else account.pw_name
+
+
 def find_sshd() -> str | None:
     """Return the path of sshd, None where it can't serve this user's login.
 
     A locked root account (shadow entry with "!") is refused by sshd without PAM, so it counts as none.
     """
+    if login_name() is None:
+        return None
     found = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/sbin:/usr/local/sbin")
     if found is None or os.geteuid() != 0:
         return found

@@ -10,7 +10,7 @@ import subprocess
 from collections import defaultdict
 from pathlib import Path
 
-__all__ = ["descendants", "stop_tree"]
+__all__ = ["descendants", "is_running", "stop_tree"]
 
 
 def descendants(pid: int) -> list[int]:
@@ -41,6 +41,30 @@ async def stop_tree(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
     await process.wait()
+    await _gone(below)
+
+
+async def _gone(pids: list[int], limit_s: float = 5) -> None:
+    """Wait until the killed processes run no more; a zombie that its parent has not collected counts as gone."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + limit_s
+    while any(is_running(pid) for pid in pids) and loop.time() < until:
+        await asyncio.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    """Return whether `pid` is a process that still runs: not gone, and not a zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return not Path("/proc/self/stat").exists()  # gone in between, or a system without /proc
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _pairs() -> list[tuple[int, int]]:
