@@ -137,7 +137,8 @@ def _rows(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
                 '<text x="{w}" y="{ty}" text-anchor="end">{p}</text></g>'
             ).format(
                 t=_title(name, v), nx=left - 10, n=clean(short, 60), y=y, ty=y + 4, by=y - 7, w=_WIDTH - 2,
-                p=human_ms(v.p50), a=axis.at(v.min), bx=round(axis.at(v.p50) - 1.5, 1), c=axis.at(v.p90), d=axis.at(v.p99),
+                p=human_ms(v.p50), a=axis.at(v.min), bx=round(axis.at(v.p50) - 1.5, 1),
+                c=axis.at(v.p90), d=axis.at(v.p99),
             )
         )  # fmt: skip
     return Markup("").join([*parts, Markup("</svg>")]), axis.log
