@@ -5,7 +5,7 @@ import platform
 import re
 import struct
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
 from ..arch import Arch, arch_of_userland
@@ -95,12 +95,12 @@ def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> 
     name = arch.name if arch is not None else ""
     found = find_libraries(tree, name, own.libraries)
     there = _nearest(root)
-    facts = Facts(
+    return Facts(
         machine=own.machine,
         arch=name,
         bits=bits,
         kernel=own.kernel,
-        hostname=own.hostname,
+        hostname=own.hostname[:MAX_TEXT],
         os_release=_os_release(tree),
         cpu=_cpu(tree, arch, own.cores),
         libc=describe_libc(tree, program, own.confstr),
@@ -117,17 +117,6 @@ def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> 
         uid=own.uid,
         container=_container(tree, own.container),
         model=_model(tree),
-    )
-    return _clipped(facts)
-
-
-def _clipped(facts: Facts) -> Facts:
-    """Cut what the machine itself names too long, so that what is sent is always taken."""
-    return replace(
-        facts,
-        hostname=facts.hostname[:MAX_TEXT],
-        container=facts.container[:64],
-        model=facts.model[:200],
     )
 
 
@@ -197,7 +186,7 @@ def _disk(path: str) -> Disk:
 def _container(tree: Tree, environment: str) -> str:
     said = environment or tree.text("/run/systemd/container", 64)
     if said:
-        return said
+        return said[:64]
     for sign, name in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman")):
         if tree.exists(sign):
             return name
@@ -205,4 +194,4 @@ def _container(tree: Tree, environment: str) -> str:
 
 
 def _model(tree: Tree) -> str:
-    return tree.text("/proc/device-tree/model", 256) or tree.text("/sys/class/dmi/id/product_name", 256)
+    return tree.text("/proc/device-tree/model", 200) or tree.text("/sys/class/dmi/id/product_name", 200)
