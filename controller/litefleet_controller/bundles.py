@@ -196,7 +196,7 @@ async def _add_numpy(choice: RuntimeChoice, device: DeviceKind, target: Path, fo
 
 def _numpy_words(folder: Path) -> str:
     """Return 'numpy 1.26.4' from the dist-info beside it."""
-    versions = sorted(p.name.split("-")[1].removesuffix(".dist-info") for p in folder.glob("numpy-*.dist-info"))
+    versions = sorted(p.name.removesuffix(".dist-info").split("-")[1] for p in folder.glob("numpy-*.dist-info"))
     return f"numpy {versions[-1]}" if versions else "with a numpy of unknown version"
 
 

@@ -122,4 +122,6 @@ _PLAIN = {
     "dict_type": "should be a mapping (`key: value`)",
     "tuple_type": "should be a list",
     "path_type": "should be a path",
+    "too_short": "should not be empty",
+    "string_too_short": "should not be empty",
 }

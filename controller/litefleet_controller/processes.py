@@ -64,10 +64,10 @@ async def run_program(argv: Sequence[str], time_limit_s: float, env: Mapping[str
     except TimeoutError:
         code = None
     finally:
-        # Also on cancellation, and for grandchildren that outlive it.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        if process.returncode is None:  # its time is up, or our caller was cancelled: end it with its children
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
     return Ended(code, kept.decode("utf-8", "replace"))
 
 

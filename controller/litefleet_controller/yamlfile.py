@@ -12,6 +12,7 @@ __all__ = ["Document", "TextFloat", "parse_yaml"]
 
 Path = tuple[str | int, ...]
 _DEPTH = 50
+_NODES = 100_000  # aliases may multiply: a short file can stand for millions of values
 
 
 class TextFloat(float):
@@ -50,6 +51,8 @@ def parse_yaml(text: str) -> Document:
         mark = getattr(error, "problem_mark", None)
         said = getattr(error, "problem", None) or str(error).splitlines()[0]
         return Document(None, {}, (((mark.line + 1) if mark else 1, f"this is not YAML: {said}"),))
+    except RecursionError:
+        return Document(None, {}, ((1, "this is nested too deeply to be read"),))
     builder = _Builder()
     value = builder.build(node, (), 0) if node is not None else None
     return Document(value, builder.lines, tuple(builder.problems))
@@ -61,14 +64,22 @@ class _Builder:
     def __init__(self) -> None:
         self.lines: dict[Path, int] = {}
         self.problems: list[tuple[int, str]] = []
+        self._nodes = 0
         self._scalars = yaml.SafeLoader("")
 
     def build(self, node: yaml.Node, path: Path, depth: int) -> Any:
         """Return the value of a node."""
         line = node.start_mark.line + 1
+        self._nodes += 1
+        if self._nodes >= _NODES:
+            if self._nodes == _NODES:
+                self.problems.append((line, f"holds more than {_NODES} values"))
+            return None
         self.lines.setdefault(path, line)
         if depth > _DEPTH:
-            self.problems.append((line, f"nested deeper than {_DEPTH} levels"))
+            said = (line, f"nested deeper than {_DEPTH} levels")
+            if said not in self.problems:
+                self.problems.append(said)
             return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, depth)

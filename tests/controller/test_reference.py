@@ -1,0 +1,279 @@
+"""Golden outputs: made by the real engines, and the user's own files checked before anything is converted."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from litefleet_controller.errors import ConfigError, FindingError, LitefleetError, UsageError
+from litefleet_controller.goldenfile import canonical_npz, read_npz
+from litefleet_controller.reference import GoldenSpec, input_dims, make_golden, random_inputs
+
+
+@dataclass(frozen=True)
+class Spec:
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class At:
+    python: Path
+
+
+@dataclass(frozen=True)
+class Pythons:
+    """Both engines' environments, where they already are; None for one that a test must not start."""
+
+    paddle_python: Path | None = None
+    lite_python: Path | None = None
+
+    async def paddle(self) -> At:
+        assert self.paddle_python is not None, "PaddlePaddle was started"
+        return At(self.paddle_python)
+
+    async def lite(self, version: str, /) -> At:
+        assert self.lite_python is not None, "Paddle-Lite was started"
+        return At(self.lite_python)
+
+
+NOBODY = Pythons()
+X = Spec("x", "float32", (-1, 3, 48, 192))
+Y = Spec("softmax_0.tmp_0", "float32", (-1, 2))
+
+
+def source(models: dict[str, Path], name: str) -> tuple[Path, Path]:
+    return models[name] / "inference.pdmodel", models[name] / "inference.pdiparams"
+
+
+@pytest.mark.toolchain
+async def test_paddle_gives_the_known_figures_and_the_same_bytes_again(
+    models: dict[str, Path], paddle_python: Path, tmp_path: Path
+) -> None:
+    program, params = source(models, "cls")
+    made = await make_golden(program, params, [X], GoldenSpec(), Pythons(paddle_python), tmp_path / "a", outputs=[Y])
+    assert len(made) == 2
+    first, second = read_npz(made[0]), read_npz(made[1])
+    assert sorted(first) == ["softmax_0.tmp_0", "x"]
+    assert np.array_equal(first["x"], np.random.RandomState(0).rand(1, 3, 48, 192).astype("float32"))
+    assert first["softmax_0.tmp_0"].max() == pytest.approx(0.56828862, abs=3e-6)
+    assert not np.array_equal(first["x"], second["x"])
+    again = await make_golden(program, params, [X], GoldenSpec(), Pythons(paddle_python), tmp_path / "b", outputs=[Y])
+    assert [p.read_bytes() for p in again] == [p.read_bytes() for p in made]
+    assert [p.name for p in again] == [p.name for p in made]
+    # From the cache no engine is started; another seed is another golden.
+    cached = await make_golden(program, params, [X], GoldenSpec(), NOBODY, tmp_path / "a", outputs=[Y])
+    assert cached == made
+    with pytest.raises(AssertionError, match="PaddlePaddle was started"):
+        await make_golden(program, params, [X], GoldenSpec(seed=7), NOBODY, tmp_path / "a")
+
+
+@pytest.mark.toolchain
+async def test_paddlelite_agrees_with_paddle(
+    models: dict[str, Path], lite_python: Path, nb_files: Callable[..., Path], tmp_path: Path
+) -> None:
+    program, params = source(models, "cls")
+    spec = GoldenSpec("paddlelite", cases=3)
+    nb = nb_files("cls", "x86")
+    made = await make_golden(program, params, [X], spec, Pythons(None, lite_python), tmp_path, outputs=[Y], nb=nb)
+    assert len(made) == 3
+    assert read_npz(made[0])["softmax_0.tmp_0"].max() == pytest.approx(0.56828862, abs=3e-6)
+
+
+@pytest.mark.toolchain
+async def test_an_engine_that_crashes_is_a_sentence(
+    models: dict[str, Path], lite_python: Path, nb_files: Callable[..., Path], tmp_path: Path
+) -> None:
+    program, params = source(models, "cls")
+    nb = nb_files("cls", "arm")
+    with pytest.raises(LitefleetError) as caught:
+        await make_golden(
+            program, params, [X], GoldenSpec("paddlelite"), Pythons(None, lite_python), tmp_path, outputs=[Y], nb=nb
+        )
+    assert str(caught.value).startswith(
+        "Paddle-Lite 2.13rc0 could not run the model (killed by SIGSEGV), so there is no"
+    )
+    assert not list(tmp_path.glob("*.npz"))
+
+
+@pytest.mark.toolchain
+async def test_paddle_on_broken_parameters_is_a_sentence(
+    models: dict[str, Path], paddle_python: Path, tmp_path: Path
+) -> None:
+    program, params = source(models, "cls")
+    broken = tmp_path / "inference.pdiparams"
+    broken.write_bytes(params.read_bytes()[:1000])
+    with pytest.raises(LitefleetError) as caught:
+        await make_golden(program, broken, [X], GoldenSpec(), Pythons(paddle_python), tmp_path / "store")
+    text = str(caught.value)
+    assert text.startswith("PaddlePaddle 2.6.2 could not run the model (")
+    assert "Check the source model and `inputs:`" in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.toolchain
+async def test_the_time_limit_ends_the_engine(models: dict[str, Path], paddle_python: Path, tmp_path: Path) -> None:
+    program, params = source(models, "cls")
+    with pytest.raises(LitefleetError) as caught:
+        await make_golden(program, params, [X], GoldenSpec(), Pythons(paddle_python), tmp_path, time_limit_s=0.05)
+    said = "PaddlePaddle 2.6.2 did not answer within 0.05 s; use smaller `inputs:` or fewer `cases:`."
+    assert str(caught.value) == said
+
+
+async def test_an_environment_that_is_gone_is_a_sentence(models: dict[str, Path], tmp_path: Path) -> None:
+    program, params = source(models, "cls")
+    with pytest.raises(LitefleetError, match=r"cannot be started .* remove its environment and run again"):
+        await make_golden(program, params, [X], GoldenSpec(), Pythons(tmp_path / "none"), tmp_path)
+
+
+async def test_a_source_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"the model cannot be read: .*No such file"):
+        await make_golden(tmp_path / "a", tmp_path / "b", [X], GoldenSpec(), NOBODY, tmp_path)
+
+
+def test_free_dims_say_what_to_write() -> None:
+    det = Spec("x", "float32", (-1, 3, -1, -1))
+    with pytest.raises(ConfigError) as caught:
+        input_dims([det], {}, "det")
+    assert caught.value.problems == (
+        "models.det: input 'x' has free dims [-1, 3, -1, -1]; write `inputs: {x: [1, 3, N, N]}` with a number for each "
+        "N under `det:` in litefleet.yaml.",
+    )
+    assert input_dims([det], {"x": (1, 3, 320, 320)}, "det") == {"x": (1, 3, 320, 320)}
+
+
+def test_dims_that_do_not_fit_are_all_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        input_dims([X], {"x": (1, 1, 48, 192), "image": (1,)}, "cls")
+    assert caught.value.problems == (
+        "models.cls.inputs: the model has no input 'image'; it has x.",
+        "models.cls.inputs.x: [1, 1, 48, 192] does not fit the model's [-1, 3, 48, 192] (-1: free).",
+    )
+
+
+def test_random_inputs_by_dtype() -> None:
+    specs = [Spec("f", "float16", (4,)), Spec("i", "int64", (50,)), Spec("b", "bool", (50,)), Spec("u", "uint8", (9,))]
+    dims = {s.name: s.dims for s in specs}
+    made = random_inputs(specs, dims, 3)
+    assert {n: a.dtype.name for n, a in made.items()} == {s.name: s.dtype for s in specs}
+    assert made["i"].min() >= 0
+    assert made["i"].max() <= 9
+    assert all(np.array_equal(made[n], a) for n, a in random_inputs(specs, dims, 3).items())
+    with pytest.raises(LitefleetError, match="input 'z' is bfloat16, which no golden can hold"):
+        random_inputs([Spec("z", "bfloat16", (1,))], {"z": (1,)}, 0)
+    with pytest.raises(LitefleetError, match="larger than 536870912 bytes"):
+        random_inputs([Spec("z", "float32", (1,))], {"z": (1 << 20, 1 << 20)}, 0)
+
+
+# --- files given by the user
+
+
+def good(seed: int) -> dict[str, np.ndarray]:
+    random = np.random.RandomState(seed)
+    return {"x": random.rand(1, 3, 48, 192).astype("float32"), Y.name: random.rand(1, 2).astype("float32")}
+
+
+async def adopt(tmp_path: Path, *cases: dict[str, np.ndarray]) -> tuple[Path, ...]:
+    files = []
+    for i, arrays in enumerate(cases):
+        files.append(tmp_path / f"g{i}.npz")
+        np.savez(files[-1], **arrays)
+    spec = GoldenSpec("files", tuple(files))
+    return await make_golden(tmp_path, tmp_path, [X], spec, NOBODY, tmp_path / "store", outputs=[Y])
+
+
+async def test_good_files_are_kept_by_content(tmp_path: Path) -> None:
+    kept = await adopt(tmp_path, good(0), good(1))
+    assert [np.array_equal(read_npz(p)["x"], good(i)["x"]) for i, p in enumerate(kept)] == [True, True]
+    assert kept == await adopt(tmp_path, good(0), good(1))
+
+
+def broken(change: str) -> dict[str, np.ndarray]:
+    case = good(1)
+    if change == "name":
+        case["image"] = case.pop("x")
+    elif change == "dtype":
+        case["x"] = case["x"].astype("float64")
+    elif change == "dims":
+        case["x"] = case["x"][:, :1]
+    elif change == "nan":
+        case[Y.name][0, 0] = np.nan
+    elif change == "output":
+        del case[Y.name]
+    elif change == "same":
+        case["x"] = good(0)["x"]
+    return case
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            "name",
+            [
+                "{1} lacks the model's input 'x' (it holds: image, softmax_0.tmp_0).",
+                "{1} holds 'image', which is neither an input nor an output of the model.",
+            ],
+        ),
+        ("dtype", ["{1}: input 'x' is float64; the model's is float32."]),
+        ("dims", ["{1}: input 'x' has dims [1, 1, 48, 192]; the model's are [-1, 3, 48, 192] (-1: free)."]),
+        ("nan", ["{1}: output 'softmax_0.tmp_0' holds NaN or Inf, so nothing can be compared with it."]),
+        ("output", ["{1} lacks the model's output 'softmax_0.tmp_0' (it holds: x)."]),
+        ("same", ["{1} has the same inputs as {0}: a model that ignores its input would pass."]),
+    ],
+)
+async def test_files_that_do_not_fit_are_refused_in_words(tmp_path: Path, change: str, said: list[str]) -> None:
+    with pytest.raises(FindingError) as caught:
+        await adopt(tmp_path, good(0), broken(change))
+    names = [tmp_path / "g0.npz", tmp_path / "g1.npz"]
+    assert [(f.code, f.seen) for f in caught.value.findings] == [("LF412", s.format(*names)) for s in said]
+    assert not (tmp_path / "store").exists()
+
+
+async def test_one_file_is_not_enough(tmp_path: Path) -> None:
+    with pytest.raises(FindingError) as caught:
+        await adopt(tmp_path, good(0))
+    assert caught.value.findings[0].seen == "1 golden case given; at least two with different inputs are needed."
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + b"\0" * 60])
+def test_a_file_that_is_no_npz_is_a_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.npz"
+    path.write_bytes(content)
+    with pytest.raises(FindingError, match=r"LF412 .*a\.npz is not a readable \.npz of plain arrays"):
+        read_npz(path)
+    with pytest.raises(FindingError, match=r"LF412 .*b\.npz is not there"):
+        read_npz(tmp_path / "b.npz")
+
+
+def test_objects_and_bombs_are_never_loaded(tmp_path: Path) -> None:
+    pickled = tmp_path / "pickled.npz"
+    np.savez(pickled, x=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(FindingError, match=r"not a readable \.npz of plain arrays"):
+        read_npz(pickled)
+    bomb = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w") as out:
+        for _ in range(513):
+            out.write(bytes(1 << 20))
+    with pytest.raises(FindingError, match="unpacks to 537919488 bytes; a golden file may hold 536870912"):
+        read_npz(bomb)
+
+
+def test_equal_arrays_give_equal_bytes_whatever_their_order() -> None:
+    case = good(0)
+    turned = {name: np.asfortranarray(case[name]) for name in reversed(list(case))}
+    assert canonical_npz(case) == canonical_npz(turned)
+    assert canonical_npz({"s": np.float32(3.0)}) != canonical_npz({"s": np.zeros((1,), "float32") + 3})
+
+
+async def test_too_few_cases_and_no_nb_are_refused(tmp_path: Path) -> None:
+    spec = GoldenSpec("paddlelite")
+    with pytest.raises(UsageError, match="cases is 1; at least 2"):
+        await make_golden(tmp_path, tmp_path, [X], replace(spec, cases=1), NOBODY, tmp_path)
+    with pytest.raises(UsageError, match=r"needs the model's x86 \.nb"):
+        await make_golden(tmp_path, tmp_path, [X], spec, NOBODY, tmp_path)
