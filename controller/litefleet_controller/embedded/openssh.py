@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import pwd
 import shutil
 from pathlib import Path
 
 from .base import HOST, EmbeddedError, Place
-from .proctree import stop_tree
+from .proctree import kill_tree, stop_tree
 
 __all__ = ["OpenSsh", "find_sshd", "login_name", "start_openssh"]
 
@@ -67,6 +68,7 @@ class OpenSsh:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._stopped = False
+        atexit.register(self._last_resort)  # a second Ctrl-C ends the event loop before stop() has run
 
     @property
     def pid(self) -> int | None:
@@ -76,8 +78,13 @@ class OpenSsh:
     async def stop(self) -> None:
         """Kill the listener, every session and what runs in them."""
         if not self._stopped:
-            self._stopped = True
             await stop_tree(self._process)
+            self._stopped = True
+            atexit.unregister(self._last_resort)
+
+    def _last_resort(self) -> None:
+        if self._process.returncode is None:
+            kill_tree(self._process.pid)
 
 
 async def start_openssh(place: Place, port: int) -> OpenSsh:

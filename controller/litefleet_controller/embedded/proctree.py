@@ -10,7 +10,7 @@ import subprocess
 from collections import defaultdict
 from pathlib import Path
 
-__all__ = ["descendants", "is_running", "stop_tree"]
+__all__ = ["descendants", "is_running", "kill_tree", "stop_tree"]
 
 
 def descendants(pid: int) -> list[int]:
@@ -27,19 +27,23 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-async def stop_tree(process: asyncio.subprocess.Process) -> None:
-    """Kill `process` and all below it, as a power cut would, and wait for it.
+def kill_tree(pid: int) -> list[int]:
+    """Kill `pid`, a child of ours not yet waited for, and all below it; return what was below.
 
-    The server goes first: then no new session begins while the sessions are counted.
+    The server is stopped first: then no new session begins while the sessions are counted.
     """
-    below = descendants(process.pid)
     with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGSTOP)
-        below = descendants(process.pid)
-        process.kill()
-    for pid in below:
+        os.kill(pid, signal.SIGSTOP)
+    below = descendants(pid)
+    for each in (pid, *below):
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(each, signal.SIGKILL)
+    return below
+
+
+async def stop_tree(process: asyncio.subprocess.Process) -> None:
+    """Kill `process` and all below it, as a power cut would, and wait for their end."""
+    below = kill_tree(process.pid) if process.returncode is None else []
     await process.wait()
     await _gone(below)
 
