@@ -8,11 +8,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import CACHE
 from litefleet_controller.bundlefit import platform_of, refusal_of_wheel, sentence_of_resolver
 from litefleet_controller.bundlepack import pack, unpack_wheel
 from litefleet_controller.bundles import Bundle, DeviceKind, RuntimeChoice, build_bundle
 from litefleet_controller.errors import FindingError
+
+from tests.conftest import CACHE
 
 X86_310 = DeviceKind("x86_64", "cp310", "glibc", "2.36")
 X86_311 = DeviceKind("x86_64", "cp311", "glibc", "2.36")
