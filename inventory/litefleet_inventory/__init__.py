@@ -2,6 +2,7 @@
 
 from .model import Device, Group, Inventory
 from .problems import InventoryError, Problem, SelectError
+from .select import select
 from .sources import load
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "Problem",
     "SelectError",
     "load",
+    "select",
 ]

@@ -1,9 +1,8 @@
 """--limit: who is chosen, and what is said when nobody is."""
 
 import pytest
-from litefleet_inventory import SelectError
+from litefleet_inventory import SelectError, select
 from litefleet_inventory.parse import parse
-from litefleet_inventory.select import select
 
 FLEET = parse("""
 groups:
