@@ -39,7 +39,8 @@ if shape:
     predictor.get_input(0).from_numpy((x * 255 if dtype == "uint8" else x).astype(dtype))
 predictor.run()
 y = predictor.get_output(0).numpy().astype("float64")
-print(json.dumps({"shape": y.shape, "max": float(y.max()), "sum": float(y.sum()), "finite": bool(np.isfinite(y).all())}))
+finite = bool(np.isfinite(y).all())
+print(json.dumps({"shape": y.shape, "max": float(y.max()), "sum": float(y.sum()), "finite": finite}))
 """
 
 

@@ -159,7 +159,10 @@ def test_gates_and_limits(nb_files: Nb, goldens: Goldens, check: Verify) -> None
     assert codes(check(nb_files("det", "x86"), goldens["det"], runs=500, memory_limit_bytes=40 << 20)) == ["LF411"]
 
 
-def test_the_child_starts_from_a_zip_too(lite_python: Path, nb_files: Nb, goldens: Goldens, tmp_path: Path) -> None:
+@pytest.mark.parametrize("oldest", [False, True], ids=["3.10", "3.7"])
+def test_the_child_starts_from_a_zip_too(
+    oldest: bool, lite_python: Path, nb_files: Nb, goldens: Goldens, tmp_path: Path
+) -> None:
     source = Path(__file__).parents[2] / "agent"
     with zipfile.ZipFile(tmp_path / "agent.pyz", "w") as archive:
         for path in sorted(source.rglob("*.py")):
@@ -170,7 +173,8 @@ def test_the_child_starts_from_a_zip_too(lite_python: Path, nb_files: Nb, golden
         "spec = VerifySpec.from_dict({'nb': sys.argv[2], 'golden': sys.argv[4:]})\n"
         "print(verify(spec, sys.argv[3]).findings)"
     )
-    argv = [lite_python, "-I", "-c", code, tmp_path / "agent.pyz", nb_files("cls", "x86"), tmp_path / "work"]
+    python = environment("lite-2.12", "3.7", "paddlelite==2.12", "numpy<2") if oldest else lite_python
+    argv = [python, "-I", "-c", code, tmp_path / "agent.pyz", nb_files("cls", "x86"), tmp_path / "work"]
     done = subprocess.run([*argv, *goldens["cls"]], capture_output=True, text=True, check=False, cwd="/")
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
