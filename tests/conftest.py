@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-CACHE = Path(os.environ.get("LITEFLEET_TEST_CACHE", Path(__file__).parent.parent / ".cache" / "tests"))
+CACHE = Path(os.environ.get("LITEFLEET_TEST_CACHE") or Path(__file__).parent.parent / ".cache" / "tests")
 MODELS = {"cls": "ch_ppocr_mobile_v2_cls_infer", "det": "ch_PP-OCRv4_det_infer", "rec": "ch_PP-OCRv4_rec_infer"}
 
 

@@ -47,9 +47,7 @@ def _static(store: Store, manifest: Dict[str, Any], facts: Facts, runtime: str) 
     arch = ARCHES.get(facts.arch)
     if arch is None:
         return [finding("LF303", "this device is %s" % facts.machine)]
-    if not facts.paddlelite.version and manifest["runtime"] == "system":
-        return [finding("LF302", "no paddlelite package is installed for %s" % facts.python.executable)]
-    found = check_file(model, arch, frozenset(facts.cpu.features))
+    found = check_file(model, arch, frozenset(facts.cpu.features) or None)
     return found + check_environment(model, facts, describe_runtime(runtime or None))
 
 

@@ -1,11 +1,11 @@
 """What a device keeps: blobs by hash, runtimes, releases, and which release of a model is current.
 
-    blobs/<sha256>                   models, goldens, runtime bundles
-    runtimes/<key>/                  a bundle, unpacked; each isolated from the system and from the others
-    releases/<id>.json               a manifest; its id is the SHA-256 of its canonical JSON
-    verified/<id>.json               that it was proven here, and in which environment (the facts' fingerprint)
-    models/<name>/current, previous  symlinks to releases, switched by rename
-    lock                             held by the one session that may change anything
+blobs/<sha256>                   models, goldens, runtime bundles
+runtimes/<key>/                  a bundle, unpacked; each isolated from the system and from the others
+releases/<id>.json               a manifest; its id is the SHA-256 of its canonical JSON
+verified/<id>.json               that it was proven here, and in which environment (the facts' fingerprint)
+models/<name>/current, previous  symlinks to releases, switched by rename
+lock                             held by the one session that may change anything
 """
 
 import errno
@@ -160,7 +160,9 @@ class Store:
                 digest.update(chunk)
                 yield chunk
             if digest.hexdigest() != sha:
-                raise StoreError("expected the bytes of %s, got %s" % (sha[:12], digest.hexdigest()[:12]), "hash-mismatch")
+                raise StoreError(
+                    "expected the bytes of %s, got %s" % (sha[:12], digest.hexdigest()[:12]), "hash-mismatch"
+                )
 
         try:
             write_atomic(target, checked())
@@ -171,7 +173,9 @@ class Store:
         """Raise StoreError "disk-full" when `size` bytes would not fit."""
         free = shutil.disk_usage(self.root).free
         if size + _SPARE > free:
-            raise StoreError("%d bytes are to be stored under %s, where %d are free" % (size, self.root, free), "disk-full")
+            raise StoreError(
+                "%d bytes are to be stored under %s, where %d are free" % (size, self.root, free), "disk-full"
+            )
 
     # --- runtimes
 
@@ -204,7 +208,9 @@ class Store:
         members = bundle.infolist()
         total = sum(m.file_size for m in members)
         if total > _MAX_RUNTIME or len(members) > _MAX_RUNTIME_FILES:
-            raise StoreError("the runtime bundle unpacks to %d bytes in %d files: too large" % (total, len(members)), "bad-request")
+            raise StoreError(
+                "the runtime bundle unpacks to %d bytes in %d files: too large" % (total, len(members)), "bad-request"
+            )
         self.need_space(total)
         os.mkdir(temp, 0o700)
         for member in members:
@@ -233,15 +239,22 @@ class Store:
         """
         _name(manifest.get("model", {}).get("name"))
         for sha in [manifest["model"]["nb"]] + list(manifest["golden"]):
-            if not self.check_blob(_sha(sha)):
-                known = os.path.exists(self.blob(sha))
-                raise StoreError("the blob %s is %s" % (sha[:12], "damaged" if known else "not on this device"), "hash-mismatch" if known else "missing")
+            self._need_blob(_sha(sha))
         key = manifest["runtime"]
         if key != "system" and not os.path.isdir(self.path("runtimes", _name(key))):
             raise StoreError("the runtime %s is not on this device" % key[:12], "missing")
         identity = release_id(manifest)
         self._write_json("releases", identity, manifest)
         return identity
+
+    def _need_blob(self, sha: str) -> None:
+        """Raise StoreError unless a blob is here and whole; a damaged one is dropped, so that the next run sends it anew."""
+        if self.check_blob(sha):
+            return
+        if not os.path.exists(self.blob(sha)):
+            raise StoreError("the blob %s is not on this device" % sha[:12], "missing")
+        os.unlink(self.blob(sha))
+        raise StoreError("the blob %s no longer holds the bytes that were sent" % sha[:12], "hash-mismatch")
 
     def release(self, identity: str) -> Dict[str, Any]:
         """Return a release's manifest; StoreError "missing" when it is not here."""

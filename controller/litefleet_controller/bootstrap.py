@@ -36,7 +36,7 @@ o=; [ -r /etc/os-release ] && while IFS== read -r k v; do [ "$k" = ID ] && o=$v;
 echo "LFBOOT $2 nopython machine=$(uname -m) bits=$(getconf LONG_BIT 2>/dev/null) libc=$l os=$o kernel=$(uname -r)"
 """
 
-_LOADER = '''import hashlib, os, sys, tempfile
+_LOADER = """import hashlib, os, sys, tempfile
 NONCE, SHA, SIZE, OPENING, ROOT = {values}
 def take(n):
     parts = []
@@ -102,7 +102,7 @@ def start():
     from litefleet_agent.session import serve
     sys.exit(serve(root, SHA, opening))
 start()
-'''
+"""
 
 
 @dataclass(frozen=True)

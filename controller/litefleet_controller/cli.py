@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Coroutine
@@ -21,7 +22,7 @@ from .outcome import RunReport
 from .reports.as_json import to_json
 from .reports.html import to_html
 from .reports.progress import make_progress
-from .reports.table import to_table
+from .reports.table import to_table, wants_color
 from .run import Interrupted, Options, convert_models, read_report, run_fleet
 
 __all__ = ["app", "main"]
@@ -35,11 +36,17 @@ app = typer.Typer(
 )
 
 ConfigOption = Annotated[Path, typer.Option("-c", "--config", help="The project's litefleet.yaml.")]
-InventoryOption = Annotated[Path | None, typer.Option("-i", "--inventory", help="Inventory file or folder; default: the one in litefleet.yaml.")]
-LimitOption = Annotated[str, typer.Option("--limit", help="Which devices: names, globs, ranges, groups, tag:NAME, !not.")]
+InventoryOption = Annotated[
+    Path | None, typer.Option("-i", "--inventory", help="Inventory file or folder; default: the one in litefleet.yaml.")
+]
+LimitOption = Annotated[
+    str, typer.Option("--limit", help="Which devices: names, globs, ranges, groups, tag:NAME, !not.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 ModelOption = Annotated[list[str] | None, typer.Option("-m", "--model", help="Only this model (may be repeated).")]
-AcceptOption = Annotated[bool, typer.Option("--accept-new-host-keys", help="Pin host keys of devices that were never seen before.")]
+AcceptOption = Annotated[
+    bool, typer.Option("--accept-new-host-keys", help="Pin host keys of devices that were never seen before.")
+]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.")]
 DEFAULT_CONFIG = Path("litefleet.yaml")
 
@@ -58,11 +65,14 @@ def _fleet_command(command: str, options: Options, as_json: bool, html: Path | N
     if html is not None:
         _write(html, to_html(report))
     if as_json:
-        typer.echo(to_json(report))
+        _print(to_json(report))
     else:
-        color = sys.stdout.isatty()
-        typer.echo(to_table(report, width=_width(), color=color))
+        _print(to_table(report, width=_width(), color=wants_color(sys.stdout, os.environ)))
     raise typer.Exit(4 if interrupted else report.exit_code)
+
+
+def _print(text: str) -> None:
+    typer.echo(text, nl=not text.endswith("\n"))
 
 
 def _width() -> int:
@@ -79,7 +89,9 @@ def _write(path: Path, text: str) -> None:
 @app.command()
 def inspect(
     file: Annotated[Path, typer.Argument(help="A .nb file.")],
-    for_arch: Annotated[str | None, typer.Option("--for", help="An architecture as `uname -m` says it: x86_64, aarch64, armv7l.")] = None,
+    for_arch: Annotated[
+        str | None, typer.Option("--for", help="An architecture as `uname -m` says it: x86_64, aarch64, armv7l.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a .nb file holds and, with --for, whether it will work there."""
@@ -112,7 +124,9 @@ def rollout(
     html: HtmlOption = None,
 ) -> None:
     """Probe, convert, push the right file, prove it on each device, and switch on what was proven."""
-    _fleet_command("rollout", Options(config, inventory, limit, tuple(model or ()), accept_new_host_keys), as_json, html)
+    _fleet_command(
+        "rollout", Options(config, inventory, limit, tuple(model or ()), accept_new_host_keys), as_json, html
+    )
 
 
 @app.command()
@@ -133,7 +147,13 @@ def verify(
 def convert(
     config: ConfigOption = DEFAULT_CONFIG,
     model: ModelOption = None,
-    arch: Annotated[list[str] | None, typer.Option("--for", help="Architectures to convert for; default: all that the inventory expects, else x86_64 and aarch64.")] = None,
+    arch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--for",
+            help="Architectures to convert for; default: all that the inventory expects, else x86_64 and aarch64.",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also copy the files into this folder.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -157,7 +177,7 @@ def report(
     if html is not None:
         _write(html, to_html(kept))
     else:
-        typer.echo(to_table(kept, width=_width(), color=sys.stdout.isatty()))
+        _print(to_table(kept, width=_width(), color=wants_color(sys.stdout, os.environ)))
 
 
 @app.command()
@@ -168,11 +188,14 @@ def explain(code: Annotated[str, typer.Argument(help="A finding's code, such as 
             typer.echo(f"{entry.code}  {entry.severity.value:8} {entry.slug}")
         return
     wanted = code.upper() if code.upper().startswith("LF") else f"LF{code}"
-    entry = CATALOGUE.get(wanted) or next((e for e in CATALOGUE.values() if e.slug == code.lower()), None)
-    if entry is None:
+    found = [e for e in CATALOGUE.values() if code.lower() == e.slug or wanted == e.code]
+    if not found:
         raise UsageError(f"{code} is no finding; `litefleet explain all` lists them")
+    entry = found[0]
     verdict = f", verdict {entry.verdict.value}" if entry.verdict else ""
-    typer.echo(f"{entry.code} {entry.slug} ({entry.severity.value}{verdict})\n\nWhy: {entry.why}\n\nWhat to do: {entry.do}")
+    typer.echo(
+        f"{entry.code} {entry.slug} ({entry.severity.value}{verdict})\n\nWhy: {entry.why}\n\nWhat to do: {entry.do}"
+    )
 
 
 @app.command()

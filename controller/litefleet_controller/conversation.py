@@ -140,15 +140,15 @@ class Conversation:
         await self._channel.write(data)
         self.sent_bytes += len(data)
 
-    async def _result(
-        self, request: Request, number: int, sender: asyncio.Task[None] | None = None
-    ) -> dict[str, Any]:
+    async def _result(self, request: Request, number: int, sender: asyncio.Task[None] | None = None) -> dict[str, Any]:
         for _ in range(_MAX_EVENTS):
             header = await self._frame(sender)
             if "event" in header:
                 continue
             if header.get("re") != number:
-                raise ProtocolError(f"expected the answer to request {number}, got one to {str(header.get('re'))[:20]!r}")
+                raise ProtocolError(
+                    f"expected the answer to request {number}, got one to {str(header.get('re'))[:20]!r}"
+                )
             error = header.get("error")
             if isinstance(error, dict):
                 raise Refused(request, str(error.get("code")), str(error.get("message"))[:2000])

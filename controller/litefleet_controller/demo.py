@@ -9,7 +9,6 @@ from pathlib import Path
 
 import uv
 import yaml
-
 from litefleet_agent.nb import normalise
 
 from .embedded import DeviceSpec, EmbeddedFleet
@@ -87,7 +86,7 @@ async def run_demo(folder: Path, *, as_json: bool, keep_running: bool, say: Call
         report = await run_fleet("rollout", options, lambda total: make_progress(total, quiet=as_json))
         page = folder / "report.html"
         page.write_text(to_html(report), encoding="utf-8")
-        print(to_json(report) if as_json else to_table(report, width=120))
+        print(to_json(report) if as_json else to_table(report, width=120), end="")
         missed = _missed(report)
         _farewell(folder, page, report, missed, time.monotonic() - began, say)
         if keep_running:
@@ -160,7 +159,10 @@ def _settings(name: str) -> dict[str, object]:
 def _write_project(folder: Path, fleet: EmbeddedFleet) -> None:
     (folder / "litefleet.yaml").write_text(_CONFIG.format(connect=3), encoding="utf-8")
     said = {name: about for name, (_, about) in EXPECTED.items()}
-    lines = ["# The embedded fleet; a real one has its own addresses, and user, key and groups as in the documentation.", "devices:"]
+    lines = [
+        "# The embedded fleet; a real one has its own addresses, and user, key and groups as in the documentation.",
+        "devices:",
+    ]
     for name, device in fleet.devices.items():
         entry = yaml.safe_dump(device.inventory_entry(), sort_keys=False, default_flow_style=False, width=1000)
         lines.append(f"  {name}:  # {said[name]}")
@@ -170,7 +172,11 @@ def _write_project(folder: Path, fleet: EmbeddedFleet) -> None:
 
 def _missed(report: RunReport) -> list[str]:
     ended = {o.device: o.verdict.value for o in report.outcomes}
-    return [f"{name}: expected {want}, got {ended.get(name)}" for name, (want, _) in EXPECTED.items() if ended.get(name) != want]
+    return [
+        f"{name}: expected {want}, got {ended.get(name)}"
+        for name, (want, _) in EXPECTED.items()
+        if ended.get(name) != want
+    ]
 
 
 def _farewell(

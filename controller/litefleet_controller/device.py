@@ -113,7 +113,7 @@ async def run_device(
         found = [error.found]
     except AgentError as error:  # ProtocolError, or facts that are none
         found = [finding("LF507", f"{device.name}: {error}")]
-    rest = [m for m in models if m not in {o.model for o in done}] if mode.stage else [""]
+    rest = [m for m in models if m not in {o.model for o in done}]
     return done + [_outcome(record, model, found, conversation) for model in rest]
 
 
@@ -159,9 +159,13 @@ async def _one_model(
     if outcome.verdict is not Verdict.VERIFIED:
         return outcome
     if not mode.again and (proof := _proof(hello, model, supplied.release, mode.activate)) is not None:
-        return replace(outcome, unchanged=True, activated=mode.activate, measurements=_mapping(proof.get("measurements")))
+        return replace(
+            outcome, unchanged=True, activated=mode.activate, measurements=_mapping(proof.get("measurements"))
+        )
     if (short := _space(facts, hello, supplied)) is not None:
-        return _outcome(record, model, [*findings, short], conversation, release=supplied.release, artifact=supplied.artifact)
+        return _outcome(
+            record, model, [*findings, short], conversation, release=supplied.release, artifact=supplied.artifact
+        )
     try:
         return await _push_and_prove(outcome, findings, supplied, hello, mode, conversation, record)
     except Refused as error:
@@ -216,7 +220,10 @@ def _space(facts: Facts, hello: Mapping[str, Any], supplied: Supplied) -> Findin
     need = sum(r.size for r in pushes) + (supplied.runtime_size if any(r.op == "runtime" for r in pushes) else 0)
     free = facts.disk.free
     if need and need > free:
-        return finding("LF312", f"{need / 1e6:.0f} MB would be stored under {hello.get('root')}, where {free / 1e6:.0f} MB are free")
+        return finding(
+            "LF312",
+            f"{need / 1e6:.0f} MB would be stored under {hello.get('root')}, where {free / 1e6:.0f} MB are free",
+        )
     return None
 
 

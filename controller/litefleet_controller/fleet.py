@@ -47,9 +47,7 @@ async def fan_out(
     return tuple(outcomes), interrupted
 
 
-async def _settle(
-    device: Device, work: Callable[[Device], Awaitable[list[DeviceOutcome]]]
-) -> list[DeviceOutcome]:
+async def _settle(device: Device, work: Callable[[Device], Awaitable[list[DeviceOutcome]]]) -> list[DeviceOutcome]:
     try:
         return await work(device)
     except Exception as error:  # the one place: a bug in one conversation must not stop the other devices

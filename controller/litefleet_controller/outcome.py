@@ -43,6 +43,8 @@ class DeviceOutcome:
             if found.entry.verdict is self.verdict:
                 return found.seen
         if self.verdict is Verdict.VERIFIED:
+            if not self.model:
+                return "answers, and its environment is known"
             return "already runs this release" if self.unchanged else "outputs match the reference"
         return self.findings[0].seen if self.findings else ""
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from litefleet_agent.arch import ARCHES, arch_of
 from litefleet_agent.findings import Finding
-from litefleet_inventory import Device, Inventory, InventoryError, SelectError, load, select
+from litefleet_inventory import Device, Inventory, InventoryError, SelectError, load
+from litefleet_inventory.select import select
 
 from .config import Config, load_config
 from .device import Mode, run_device
@@ -79,15 +80,13 @@ async def run_fleet(command: str, options: Options, progress_for: Callable[[int]
         **_MODES[command],
     )
     started, clock = datetime.now(UTC), time.monotonic()
-    with progress_for(len(devices)) as progress:
+    wanted = {d.name: _wanted(d, models, command) for d in devices}
+    with progress_for(sum(map(len, wanted.values()))) as progress:
         supply = Supply(config, Toolchains(), default_cache(), progress.message)
 
         async def work(device: Device) -> list[DeviceOutcome]:
-            wanted = [device.model] if device.model and command != "probe" else models
-            wanted = [m for m in wanted if m in models]
-            return await run_device(
-                device, wanted, mode, transport, agent_archive(), supply, progress.device_step
-            )
+            asked = wanted[device.name]
+            return await run_device(device, asked, mode, transport, agent_archive(), supply, progress.device_step)
 
         try:
             outcomes, interrupted = await fan_out(devices, work, config.ssh.concurrency, progress.device_done)
@@ -121,14 +120,25 @@ def _models(config: Config, wanted: tuple[str, ...]) -> list[str]:
     return list(wanted or config.models)
 
 
+def _wanted(device: Device, models: list[str], command: str) -> list[str]:
+    """Return the models that a device gets: its own, else all; a probe asks for none in particular."""
+    if command == "probe":
+        return [""]
+    return [m for m in models if device.model in ("", m)]
+
+
 def _check_names(config: Config, devices: tuple[Device, ...]) -> None:
     """Refuse an inventory that names models or runtimes which litefleet.yaml lacks, all at once."""
     problems = []
     for device in devices:
         if device.model and device.model not in config.models:
-            problems.append(f"{device.source}: {device.name}: model '{device.model}' is not under `models:` in litefleet.yaml")
+            problems.append(
+                f"{device.source}: {device.name}: model '{device.model}' is not under `models:` in litefleet.yaml"
+            )
         if device.runtime and device.runtime != "system" and device.runtime not in config.runtimes:
-            problems.append(f"{device.source}: {device.name}: runtime '{device.runtime}' is not under `runtimes:` in litefleet.yaml")
+            problems.append(
+                f"{device.source}: {device.name}: runtime '{device.runtime}' is not under `runtimes:` in litefleet.yaml"
+            )
     if problems:
         raise ConfigError(problems)
 

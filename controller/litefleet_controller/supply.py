@@ -60,7 +60,7 @@ class Supply:
     async def _supply(self, model: str, device: Device, facts: Facts) -> Supplied:
         arch = ARCHES[facts.arch]
         artifact = await self.artifact(model, arch, device.artifact)
-        features = frozenset(facts.cpu.features)
+        features = frozenset(facts.cpu.features) or None  # none at all: not known
         findings = list(dict.fromkeys([*artifact.findings, *check_file(artifact.nb, arch, features)]))
         if any(f.entry.verdict for f in findings):
             return Supplied("", {}, artifact.sha256, {}, findings=tuple(findings))
@@ -100,7 +100,8 @@ class Supply:
 
         async def make() -> Artifact:
             async with self._converting:
-                self._say(f"converting {model} for {variant.label}")
+                if self._store.lookup(variant.key) is None:
+                    self._say(f"converting {model} for {variant.label}")
                 return await convert(source, variant, self._toolchains, self._store)
 
         return await self._once(("convert", variant), make)
@@ -130,7 +131,9 @@ class Supply:
         program, params = _files(configured) if source is not None else (Path(), Path())
         inputs, outputs = (source.facts.inputs, source.facts.outputs) if source else _tensors(nb)
         if spec.engine != "files":
-            self._say(f"making golden outputs of {model} with {'PaddlePaddle' if spec.engine == 'paddle' else 'Paddle-Lite'}")
+            self._say(
+                f"making golden outputs of {model} with {'PaddlePaddle' if spec.engine == 'paddle' else 'Paddle-Lite'}"
+            )
         return await make_golden(
             program,
             params,
@@ -149,7 +152,9 @@ class Supply:
 
         async def make() -> Bundle:
             if choice.kind != "system":
-                self._say(f"preparing the runtime for {kind.arch}, {kind.python_tag}, {kind.libc_kind} {kind.libc_version}")
+                self._say(
+                    f"preparing the runtime for {kind.arch}, {kind.python_tag}, {kind.libc_kind} {kind.libc_version}"
+                )
             return await build_bundle(choice, kind, self._cache / "bundles")
 
         return await self._once(("bundle", choice, kind), make)

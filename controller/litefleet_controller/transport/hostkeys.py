@@ -8,15 +8,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import asyncssh
-
 from litefleet_agent.findings import Finding, finding
-from litefleet_controller.errors import ConfigError
 from litefleet_inventory.model import Device
+
+from litefleet_controller.errors import ConfigError
 
 __all__ = ["HostKeys", "TrustDecision"]
 
 # The order in which a host is asked for its key; known types go first, so that a pinned key is the one that it shows.
-_ALGORITHMS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-256", "rsa-sha2-512")
+_ALGORITHMS = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-256",
+    "rsa-sha2-512",
+)
 
 
 class HostKeys:
@@ -55,7 +62,8 @@ class HostKeys:
         """Remember a key that was accepted on first contact, durably."""
         self._new[device.host, device.port] = key
         name = device.host if device.port == 22 else f"[{device.host}]:{device.port}"
-        line = f"{name} {key.export_public_key('openssh').decode().split(' ')[0]} {key.export_public_key('openssh').decode().split()[1]}\n"
+        kind, public = key.export_public_key("openssh").decode().split()[:2]
+        line = f"{name} {kind} {public}\n"
         self._pin_file.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(self._pin_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "w") as out:
             fcntl.flock(out, fcntl.LOCK_EX)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
-
 from litefleet_agent.findings import finding
 from litefleet_inventory.model import Device
 
@@ -27,7 +26,13 @@ _STDERR_LIMIT = 32 << 20  # bytes of stderr after which a flooding device is cut
 
 # AES-GCM with the CPU's own instructions is the cheapest on both ends of most fleets; curve25519 keeps a handshake at 8 ms
 # (the post-quantum exchange takes 124 ms with the OpenSSH client).  The rest stays on offer for older and smaller servers.
-_CIPHERS = ("aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr")
+_CIPHERS = (
+    "aes128-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com",
+    "aes256-gcm@openssh.com",
+    "aes128-ctr",
+    "aes256-ctr",
+)
 _KEX = (
     "curve25519-sha256",
     "curve25519-sha256@libssh.org",
@@ -148,7 +153,9 @@ class SshTransport:
             for connection in reversed(connections):
                 connection.abort()
 
-    async def _start(self, device: Device, command: str, connections: list[asyncssh.SSHClientConnection]) -> _SshChannel:
+    async def _start(
+        self, device: Device, command: str, connections: list[asyncssh.SSHClientConnection]
+    ) -> _SshChannel:
         for hop in (_as_device(h, device) for h in self._hops(device)):
             slots = self._jump_slots.setdefault(f"{hop.host}:{hop.port}", asyncio.Semaphore(8))
             async with slots:  # OpenSSH drops logins beyond about 10 that are not authenticated yet
@@ -162,7 +169,9 @@ class SshTransport:
             raise TransportError(finding("LF505", f"{device.name} would not start a command: {_why(error)}")) from error
         return _SshChannel(process, _window(time.monotonic() - began))
 
-    async def _connect(self, device: Device, tunnel: asyncssh.SSHClientConnection | None) -> asyncssh.SSHClientConnection:
+    async def _connect(
+        self, device: Device, tunnel: asyncssh.SSHClientConnection | None
+    ) -> asyncssh.SSHClientConnection:
         decision = self._host_keys.decision(device)
         where = f"{device.host}:{device.port}"
         options: dict[str, Any] = {"server_host_key_algs": decision.algorithms}
@@ -173,7 +182,12 @@ class SshTransport:
         try:
             async with asyncio.timeout(self._limits.connect_s + self._limits.login_s):
                 connection, _ = await asyncssh.create_connection(
-                    lambda: _Client(decision), device.host, device.port, tunnel=tunnel or (), options=self._base, **options
+                    lambda: _Client(decision),
+                    device.host,
+                    device.port,
+                    tunnel=tunnel or (),
+                    options=self._base,
+                    **options,
                 )
         except asyncssh.HostKeyNotVerifiable as error:
             raise TransportError(decision.refused or finding("LF502", f"{where}: {error.reason}")) from error

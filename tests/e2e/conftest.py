@@ -1,0 +1,78 @@
+"""A project with real devices: an embedded fleet of OpenSSH servers, a real model, the device's own Paddle-Lite."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from litefleet_controller.embedded import DeviceSpec, EmbeddedFleet
+from litefleet_controller.outcome import RunReport
+from litefleet_controller.reports.progress import QuietProgress
+from litefleet_controller.run import Options, run_fleet
+
+from tests.conftest import CACHE
+
+CONFIG = """\
+inventory: fleet.yaml
+store: .litefleet
+models:
+  {model}:
+    source: {source}
+    inputs: {{x: {dims}}}
+    golden: {{engine: paddlelite}}
+runtimes: {{x86_64: system}}
+verify: {{runs: 2, warmup: 0, time_limit_s: 60}}
+ssh: {{connect_time_limit_s: {connect}, step_time_limit_s: {step}, known_hosts: known_hosts}}
+"""
+DIMS = {"cls": "[1, 3, 48, 192]", "rec": "[1, 3, 48, 320]"}
+
+
+@pytest.fixture(autouse=True)
+def _shared_cache() -> None:
+    """Toolchains and bundles are kept between runs."""
+    os.environ["LITEFLEET_CACHE"] = str(CACHE / "litefleet")
+
+
+@dataclass
+class Project:
+    """A folder with litefleet.yaml; `run` does what the command of that name does."""
+
+    folder: Path
+
+    async def run(self, command: str = "rollout", limit: str = "", accept: bool = False, model: str = "") -> RunReport:
+        options = Options(self.folder / "litefleet.yaml", None, limit, (model,) if model else (), accept)
+        return await run_fleet(command, options, lambda total: QuietProgress())
+
+    def inventory(self, text: str) -> None:
+        (self.folder / "fleet.yaml").write_text(text)
+
+
+@pytest.fixture
+def project(tmp_path: Path, models: dict[str, Path]) -> Callable[..., Project]:
+    """Return a maker of projects around one model."""
+
+    def make(fleet: EmbeddedFleet | None = None, model: str = "cls", connect: int = 5, step: int = 60) -> Project:
+        folder = tmp_path / "project"
+        folder.mkdir(exist_ok=True)
+        text = CONFIG.format(model=model, source=models[model], dims=DIMS[model], connect=connect, step=step)
+        (folder / "litefleet.yaml").write_text(text)
+        made = Project(folder)
+        if fleet is not None:
+            made.inventory(fleet.inventory_yaml())
+        return made
+
+    return make
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, lite_python: Path) -> Callable[..., EmbeddedFleet]:
+    """Return a maker of fleets whose devices have Paddle-Lite in their own Python."""
+
+    def make(*names: str, kind: str = "sshd", **settings: object) -> EmbeddedFleet:
+        specs = [DeviceSpec(n, kind=kind, python=str(lite_python), settings=settings) for n in names]
+        return EmbeddedFleet(tmp_path / "devices", specs)
+
+    return make
