@@ -24,6 +24,7 @@ _TICK_S = 1.0
 _DRAIN_S = 0.5  # how long pipes may stay open after the child's end (somebody inherited them)
 _DATA_SLACK = 256 << 20  # bytes of private mappings that are reserved and never touched: thread stacks, BLAS buffers
 _PR_SET_PDEATHSIG = 1
+_PIPE = subprocess.PIPE
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,7 @@ def run_child(
     Raises AgentError when the program cannot be started.
     """
     try:
-        process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            env=env,
-        )
+        process = subprocess.Popen(list(argv), stdin=_PIPE, stdout=_PIPE, stderr=_PIPE, start_new_session=True, env=env)
     except OSError as err:
         raise AgentError("%s cannot be started: %s" % (argv[0], err.strerror), "no-program") from err
     watch = _Watch(process, stdin_bytes, time_limit_s, memory_limit_bytes, on_tick)

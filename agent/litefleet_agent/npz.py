@@ -79,7 +79,9 @@ def read_npz(source: Union[str, "os.PathLike[str]", bytes]) -> Dict[str, Array]:
             return _read_members(archive, label)
     except NpzError:
         raise
-    except (OSError, zipfile.BadZipFile, zlib.error, ValueError, struct.error, EOFError, RuntimeError) as err:
+    except OSError as err:
+        raise NpzError("%s cannot be read: %s" % (label, err.strerror or err)) from err
+    except (zipfile.BadZipFile, zlib.error, ValueError, struct.error, EOFError, RuntimeError) as err:
         # NotImplementedError (an exotic zip) and UnicodeDecodeError are among these.
         raise NpzError("%s cannot be read as .npz: %s. Save it with numpy.savez." % (label, err)) from err
 

@@ -105,7 +105,7 @@ def _check_gates(gates: Any) -> None:
 def verify(
     spec: VerifySpec, work_dir: str, on_tick: Optional[Callable[[], None]] = None, python: str = sys.executable
 ) -> VerifyResult:
-    """Run the model in a child of `python` and judge it; `work_dir` is an empty folder for what the child leaves.
+    """Run the model in a child of `python` and judge it; `work_dir` is a folder for what the child leaves.
 
     The file's kernels are not checked against the machine here (see compat).  `on_tick` is called about every second;
     what it raises ends the child.  Raises AgentError only for a work folder or an interpreter that cannot be used.
@@ -120,12 +120,24 @@ def verify(
         return VerifyResult([finding(err.finding_code, str(err))], {}, "")
     if problems:
         return VerifyResult(problems, {}, "")
+    _prepare(work_dir)
     child = _run(spec, model, work_dir, on_tick, python)
     report = _report(work_dir)
     findings = _failure(child, report, work_dir)
     if findings or report is None:
         return VerifyResult(findings, {}, child.stderr)
     return _judged(spec, model, goldens, report, work_dir, child)
+
+
+def _prepare(work_dir: str) -> None:
+    """Make the work folder and clear what an earlier run left: an old result must never be taken for a new one."""
+    try:
+        os.makedirs(work_dir, mode=0o700, exist_ok=True)
+        for name in (RESULT, STAGE):
+            if os.path.exists(os.path.join(work_dir, name)):
+                os.unlink(os.path.join(work_dir, name))
+    except OSError as err:
+        raise AgentError("the work folder %s cannot be used: %s" % (work_dir, err.strerror), "not-writable") from err
 
 
 def _goldens(model: NbModel, paths: Sequence[str]) -> Tuple[List[Golden], List[Finding]]:

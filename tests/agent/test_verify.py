@@ -207,3 +207,24 @@ def test_what_the_child_keeps_is_readable_and_the_goldens_are_untouched(
 def test_a_specification_is_read_strictly(change: dict[str, object], words: str) -> None:
     with pytest.raises(AgentError, match=words):
         VerifySpec.from_dict({"nb": "a.nb", "golden": ["g.npz"], **change})
+
+
+def test_an_old_result_is_never_taken_for_a_new_one(
+    lite_python: Path, nb_files: Nb, goldens: Goldens, tmp_path: Path
+) -> None:
+    golden = [str(path) for path in goldens["cls"]]
+    good = VerifySpec.from_dict({"nb": str(nb_files("cls", "x86")), "golden": golden})
+    assert verify(good, str(tmp_path / "new" / "work"), python=str(lite_python)).findings == []
+    bad = VerifySpec.from_dict({"nb": str(nb_files("cls", "arm")), "golden": golden})
+    assert codes(verify(bad, str(tmp_path / "new" / "work"), python=str(lite_python))) == ["LF401"]
+
+
+def test_files_and_folders_that_are_not_there_are_sentences(nb_files: Nb, goldens: Goldens, tmp_path: Path) -> None:
+    golden = [str(path) for path in goldens["cls"]]
+    missing = verify(VerifySpec.from_dict({"nb": "/nonexistent.nb", "golden": golden}), str(tmp_path))
+    assert missing.findings[0].seen == "/nonexistent.nb cannot be read: No such file or directory"
+    nb = str(nb_files("cls", "x86"))
+    missing = verify(VerifySpec.from_dict({"nb": nb, "golden": ["/nonexistent.npz"]}), str(tmp_path))
+    assert missing.findings[0].seen == "/nonexistent.npz cannot be read: No such file or directory"
+    with pytest.raises(AgentError, match="the work folder /proc/nothing cannot be used"):
+        verify(VerifySpec.from_dict({"nb": nb, "golden": golden}), "/proc/nothing")
