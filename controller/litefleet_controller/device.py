@@ -46,6 +46,9 @@ class Supplied:
     runtime_blob: tuple[str, Path] | None = None
     runtime_size: int = 0  # bytes, unpacked
     findings: tuple[Finding, ...] = ()  # static ones; an error among them means: do not push
+    no_runtime: tuple[
+        Finding, ...
+    ] = ()  # why none could be brought: the device's own is tried, and this said if it has none
 
 
 class Supplier(Protocol):
@@ -186,7 +189,7 @@ async def _push_and_prove(
     requests.append(Request("verify", {"release": supplied.release}))
     proof = (await conversation.ask(requests, max(mode.step_limit_s, mode.verify_limit_s)))[-1]
     told = proof.get("findings")
-    findings = findings + [Finding.from_dict(f) for f in (told if isinstance(told, list) else [])[:100]]
+    findings = _told(findings, told, supplied)
     verdict = decide(findings)
     if verdict is Verdict.VERIFIED and proof.get("verified") is not True:
         findings.append(finding("LF900", "the agent did not say that the model was proven, and gave no reason"))
@@ -201,6 +204,14 @@ async def _push_and_prove(
         measurements=_mapping(proof.get("measurements")),
         activated=changed,
     )
+
+
+def _told(findings: list[Finding], told: Any, supplied: Supplied) -> list[Finding]:
+    """Return our findings and the device's; where it has no runtime either, ours says what would fit."""
+    theirs = [Finding.from_dict(f) for f in (told if isinstance(told, list) else [])[:100]]
+    if any(f.code == "LF302" for f in theirs) and supplied.no_runtime:
+        theirs = [*supplied.no_runtime, *(f for f in theirs if f.code != "LF302")]
+    return list(dict.fromkeys([*findings, *theirs]))
 
 
 def _pushes(hello: Mapping[str, Any], supplied: Supplied) -> list[Request]:

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 from litefleet_agent.arch import ARCHES, Arch
 from litefleet_agent.compat import check_file
 from litefleet_agent.facts import Facts
-from litefleet_agent.findings import finding
+from litefleet_agent.findings import Finding, finding
 from litefleet_agent.store import release_id
 from litefleet_inventory.model import Device
 
 from .artifacts import ArtifactStore
-from .bundles import Bundle, DeviceKind, build_bundle
+from .bundles import Bundle, DeviceKind, RuntimeChoice, build_bundle
 from .config import Config, ModelConfig, runtime_for
 from .convert import Artifact, admit, convert
 from .device import Supplied
@@ -64,7 +64,7 @@ class Supply:
         findings = list(dict.fromkeys([*artifact.findings, *check_file(artifact.nb, arch, features)]))
         if any(f.entry.verdict for f in findings):
             return Supplied("", {}, artifact.sha256, {}, findings=tuple(findings))
-        bundle = await self._bundle(device, facts)
+        bundle, no_runtime = await self._runtime(device, facts)
         golden = {await self._hash(path): path for path in await self._golden(model)}
         manifest = self._manifest(model, artifact, tuple(golden), bundle.key)
         return Supplied(
@@ -76,6 +76,7 @@ class Supply:
             runtime_blob=(bundle.sha256, bundle.path) if bundle.path else None,
             runtime_size=bundle.unpacked_size,
             findings=tuple(findings),
+            no_runtime=no_runtime,
         )
 
     async def artifact(self, model: str, arch: Arch, ready: str = "") -> Artifact:
@@ -146,9 +147,20 @@ class Supply:
             model=model,
         )
 
+    async def _runtime(self, device: Device, facts: Facts) -> tuple[Bundle, tuple[Finding, ...]]:
+        """Return the runtime to bring; where none is named and none fits, the device's own, and why."""
+        try:
+            return await self._bundle(device, facts), ()
+        except FindingError as error:
+            named = device.runtime or facts.arch in self._config.runtimes
+            if named or any(f.code != "LF302" for f in error.findings):
+                raise
+            own = await build_bundle(RuntimeChoice("system"), _kind(facts), self._cache)
+            return own, error.findings
+
     async def _bundle(self, device: Device, facts: Facts) -> Bundle:
         choice = runtime_for(self._config, facts.arch, device.runtime)
-        kind = DeviceKind(facts.arch, facts.python.tag, facts.libc.kind, facts.libc.version)
+        kind = _kind(facts)
 
         async def make() -> Bundle:
             if choice.kind != "system":
@@ -195,6 +207,10 @@ class Supply:
         for task in self._made.values():
             task.cancel()
         await asyncio.gather(*self._made.values(), return_exceptions=True)
+
+
+def _kind(facts: Facts) -> DeviceKind:
+    return DeviceKind(facts.arch, facts.python.tag, facts.libc.kind, facts.libc.version)
 
 
 async def _awaited(make: Callable[[], Awaitable[_T]]) -> _T:
