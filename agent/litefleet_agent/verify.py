@@ -19,7 +19,7 @@ from .runtime import RESULT, STAGE
 __all__ = ["VerifyResult", "VerifySpec", "verify"]
 
 _LOADER = "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent import runtime; sys.exit(runtime.main())"
-_GATES = ("p90_ms", "peak_rss_bytes")
+_GATES = ("p50_ms", "p90_ms", "p99_ms", "peak_rss_bytes")
 # what an import error says -> the finding it stands for, the first that matches
 _IMPORT_WORDS = (
     ("undefined symbol: _Py", "LF307"),
@@ -243,7 +243,7 @@ def _judged(
         "threads_set_by": report["threads_set_by"],
     }
     notes = [] if report["numpy_version"] else [finding("LF317", "The inputs were set as lists.")]
-    findings = notes + judgement.findings + gate(spec.gates or {}, times["p90"], peak_rss)
+    findings = notes + judgement.findings + gate(spec.gates or {}, times, peak_rss)
     return VerifyResult(findings, measurements, child.stderr)
 
 
