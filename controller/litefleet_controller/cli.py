@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from litefleet_agent.findings import CATALOGUE
 
@@ -49,6 +48,8 @@ AcceptOption = Annotated[
 ]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.")]
 DEFAULT_CONFIG = Path("litefleet.yaml")
+# Newer typer releases bring a click of their own, so that the installed click's class would not catch their errors.
+_WRONG_USE: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
 def _run(work: Coroutine[Any, Any, RunReport]) -> RunReport:
@@ -218,7 +219,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit; the only place where errors become exit codes."""
     logging.basicConfig(level=logging.WARNING, format="litefleet: %(message)s")
     logging.getLogger("asyncssh").setLevel(logging.CRITICAL)  # its failures come back as findings
-    code = _guarded(lambda: app(args=argv, standalone_mode=False))
+    code = _guarded(lambda: app(args=argv, prog_name="litefleet", standalone_mode=False))
     sys.exit(code)
 
 
@@ -229,13 +230,22 @@ def _guarded(call: Callable[[], Any]) -> int:
     except LitefleetError as error:
         typer.echo(f"litefleet: {error}", err=True)
         return error.exit_code
-    except (typer.Exit, click.exceptions.Exit) as done:
+    except typer.Exit as done:
         return done.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except _WRONG_USE as error:
+        return _explain_wrong_use(error)
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("litefleet: interrupted; run the same command again to go on", err=True)
         return 4
     except BrokenPipeError:
         return 1
+
+
+def _explain_wrong_use(error: Any) -> int:
+    """Say in one sentence what is wrong with the command line; without any command, the help is already there."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        command = error.ctx.command_path if getattr(error, "ctx", None) else "litefleet"
+        typer.echo(f"litefleet: {error.format_message()}  (`{command} --help` says what there is)", err=True)
+    return 2

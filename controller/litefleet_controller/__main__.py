@@ -1,0 +1,5 @@
+"""`python -m litefleet_controller` is `litefleet`."""
+
+from .cli import main
+
+main()
