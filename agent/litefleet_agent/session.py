@@ -87,15 +87,25 @@ class Session:
             reply: Dict[str, Any] = {"result": operation(header, body_size)}
         except AgentError as error:
             reply = {"error": {"code": error.code, "message": str(error)}}
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (BrokenPipeError, ConnectionResetError):
+            raise  # the controller is gone: nobody is left to be told
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             reply = {"error": {"code": "bad-request", "message": "the request does not fit: %r" % (error,)}}
         except OSError as error:
             known = explain_os_error(error, "the request %s failed" % header.get("op"))
             reply = {"error": {"code": known.code, "message": str(known)}}
         for _ in self._body():  # what was refused still has to be read past
             pass
-        reply["re"] = header.get("id")
-        self._write(encode(reply))
+        self._reply(reply, header.get("id"))
+
+    def _reply(self, reply: Dict[str, Any], number: Any) -> None:
+        try:
+            data = encode(dict(reply, re=number))
+        except ProtocolError as error:
+            data = encode(
+                {"error": {"code": "too-large", "message": "the answer can't be sent: %s" % error}, "re": number}
+            )
+        self._write(data)
 
     def _body(self) -> Iterator[bytes]:
         while self._left:
@@ -161,6 +171,7 @@ def serve(root: str, version: str, ahead: bytes = b"") -> int:
 
     `ahead` is what the bootstrap had already read of the frames; `version` the SHA-256 of the running .pyz.
     """
+    os.umask(0o077)  # what is written here is this user's alone, whatever the device's own habit
     out = os.dup(1)
     os.dup2(2, 1)
 

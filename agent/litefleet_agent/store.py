@@ -15,8 +15,11 @@ import json
 import os
 import re
 import shutil
+import stat
+import struct
 import time
 import zipfile
+import zlib
 from typing import IO, Any, Dict, Iterable, Iterator, List, Optional
 
 from .atomic import fsync_folder, write_atomic
@@ -24,10 +27,15 @@ from .errors import AgentError
 
 __all__ = ["Store", "StoreError", "default_root", "release_id"]
 
-_SHA = re.compile(r"^[0-9a-f]{64}$")
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+_SHA = re.compile(r"[0-9a-f]{64}\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+_MAX_MANIFEST = 1 << 20  # bytes
+_MAX_GOLDENS = 1000
+_STALE_S = 3600  # seconds after which nobody is still writing a bootstrap's temp file
 _MAX_RUNTIME = 2 << 30  # bytes a bundle may unpack to
 _MAX_RUNTIME_FILES = 20000
+# What zipfile raises for an archive that is damaged, encrypted, packed in an unknown way, or has unreadable names.
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error)
 _FOLDERS = ("blobs", "runtimes", "releases", "verified", "models", "work")
 _SPARE = 8 << 20  # bytes left free for the rest of the device
 
@@ -59,6 +67,20 @@ def _name(text: Any) -> str:
     if not isinstance(text, str) or not _NAME.match(text):
         raise StoreError("not a plain name: %r" % (str(text)[:80],), "bad-request")
     return text
+
+
+def _needed(manifest: Any) -> List[str]:
+    """Return the hashes of the blobs that a manifest names; StoreError "bad-request" for one that is not well formed."""
+    model = manifest.get("model") if isinstance(manifest, dict) else None
+    if not isinstance(model, dict) or not isinstance(manifest.get("verify"), dict):
+        raise StoreError("a release needs the objects model and verify", "bad-request")
+    _name(model.get("name"))
+    golden = manifest.get("golden")
+    if not isinstance(golden, list) or not 0 < len(golden) <= _MAX_GOLDENS:
+        raise StoreError("a release needs a list of 1 to %d goldens" % _MAX_GOLDENS, "bad-request")
+    if len(json.dumps(manifest)) > _MAX_MANIFEST:
+        raise StoreError("a release's manifest is over %d bytes" % _MAX_MANIFEST, "bad-request")
+    return sorted({_sha(sha) for sha in [model.get("nb")] + golden})
 
 
 def explain_os_error(error: OSError, what: str) -> StoreError:
@@ -117,6 +139,10 @@ class Store:
                     self._remove(self.path(folder, name))
         for name in os.listdir(self.path("work")):
             self._remove(self.path("work", name))
+        for name in os.listdir(self.path("agent")) if os.path.isdir(self.path("agent")) else ():
+            path = self.path("agent", name)  # a bootstrap holds no lock: one may be writing right now
+            if name.startswith(".tmp-") and os.lstat(path).st_mtime < time.time() - _STALE_S:
+                self._remove(path)
 
     @staticmethod
     def _remove(path: str) -> None:
@@ -133,7 +159,15 @@ class Store:
 
     def blobs(self) -> Dict[str, int]:
         """Return the blobs that are here with their sizes in bytes."""
-        return {n: os.path.getsize(self.path("blobs", n)) for n in self._names("blobs") if _SHA.match(n)}
+        sizes = {}
+        for name in self._names("blobs"):
+            try:
+                status = os.lstat(self.path("blobs", name))
+            except OSError:  # another session has just dropped it
+                continue
+            if _SHA.match(name) and stat.S_ISREG(status.st_mode):
+                sizes[name] = status.st_size
+        return sizes
 
     def check_blob(self, sha: str) -> bool:
         """Say whether a blob is here and still holds the bytes that its name promises."""
@@ -186,6 +220,8 @@ class Store:
     def unpack_runtime(self, key: str, sha: str) -> None:
         """Unpack the bundle `sha` as runtime `key`, whole or not at all; the bundle's blob is dropped afterwards."""
         target = self.path("runtimes", _name(key))
+        if key == "system":
+            raise StoreError("system is the name of what the device itself has; no bundle may take it", "bad-request")
         if os.path.isdir(target):
             return
         temp = self.path("runtimes", ".tmp-%s-%d" % (key, os.getpid()))
@@ -195,8 +231,8 @@ class Store:
             os.replace(temp, target)
             fsync_folder(self.path("runtimes"))
             os.unlink(self.blob(sha))
-        except zipfile.BadZipFile:
-            raise StoreError("the runtime bundle %s is not a zip archive" % sha[:12], "bad-request") from None
+        except _BAD_ZIP as error:
+            raise StoreError("the runtime bundle %s can't be unpacked: %s" % (sha[:12], error), "bad-request") from None
         except FileNotFoundError:
             raise StoreError("the runtime bundle %s is not on this device" % sha[:12], "missing") from None
         except OSError as error:
@@ -237,11 +273,10 @@ class Store:
 
         Raises StoreError "missing" naming what is not here, "hash-mismatch" when a blob no longer holds what it should.
         """
-        _name(manifest.get("model", {}).get("name"))
-        for sha in [manifest["model"]["nb"]] + list(manifest["golden"]):
-            self._need_blob(_sha(sha))
-        key = manifest["runtime"]
-        if key != "system" and not os.path.isdir(self.path("runtimes", _name(key))):
+        for sha in _needed(manifest):
+            self._need_blob(sha)
+        key = _name(manifest.get("runtime"))
+        if key != "system" and not os.path.isdir(self.path("runtimes", key)):
             raise StoreError("the runtime %s is not on this device" % key[:12], "missing")
         identity = release_id(manifest)
         self._write_json("releases", identity, manifest)
@@ -261,6 +296,8 @@ class Store:
         manifest = self._read_json("releases", _sha(identity))
         if manifest is None:
             raise StoreError("the release %s is not on this device" % identity[:12], "missing")
+        if release_id(manifest) != identity:
+            raise StoreError("the release %s no longer says what was sent" % identity[:12], "hash-mismatch")
         return manifest
 
     def set_verified(self, identity: str, record: Dict[str, Any]) -> None:
@@ -285,7 +322,9 @@ class Store:
                 target = os.readlink(self.path("models", name, "current"))
             except OSError:
                 continue
-            links[name] = os.path.basename(target)[: -len(".json")]
+            identity, ending = os.path.splitext(os.path.basename(target))
+            if ending == ".json" and _SHA.match(identity):  # else somebody else made it
+                links[name] = identity
         return links
 
     def activate(self, identity: str) -> bool:

@@ -18,7 +18,8 @@ __all__ = ["LINE_LIMIT", "Answer", "command", "loader", "parse_answer"]
 
 LINE_LIMIT = 64 * 1024  # bytes of login chatter that are passed over before the answer
 
-# Python 2 gets as far as the version check (exit code 78: try the next name).  Bytes are read one by one, so that nothing
+# Python 2 gets as far as the version check (exit code 78: try the next name; 126 and 127: it could not even be started, as
+# with a version manager's shim).  Bytes are read one by one, so that nothing
 # behind the loader is swallowed.  No $, `, " or \ in here: it stands in double quotes in a sh script.
 _STAGE1 = (
     "import sys;sys.version_info<(3,7) and sys.exit(78);import os;sys.path[:]=[p for p in sys.path if p];"
@@ -28,7 +29,7 @@ _STAGE1 = (
 _SCRIPT = """for p in "$1" python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python; do
 [ -n "$p" ] && command -v "$p" >/dev/null 2>&1 || continue
 "$p" -Es -c "{stage1}"
-r=$?; [ $r -eq 78 ] || exit $r
+r=$?; case $r in 78|126|127) ;; *) exit $r;; esac
 done
 l=unknown; for f in /lib/ld-musl-* ; do [ -e "$f" ] && l=musl; done
 for f in /lib/ld-linux* /lib64/ld-linux* /lib/*/ld-linux*; do [ -e "$f" ] && l=glibc; done
@@ -74,6 +75,7 @@ def keep(folder, path, data):
             os.unlink(temp)
         raise
 def start():
+    os.umask(63)
     root = os.path.expanduser(ROOT) if ROOT else default_root()
     folder = os.path.join(root, "agent")
     path = os.path.join(folder, SHA + ".pyz")
@@ -116,7 +118,7 @@ class Answer:
     def facts(self) -> dict[str, str]:
         """What sh could tell of a device without Python: machine, bits, libc, os, kernel."""
         pairs = (word.partition("=") for word in self.text.split())
-        return {key: value[:80] for key, equals, value in pairs if equals}
+        return {key: value[:80].strip("\"'") for key, equals, value in pairs if equals}
 
 
 def loader(nonce: str, sha256: str, size: int, opening: int, root: str) -> bytes:

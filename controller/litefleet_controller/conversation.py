@@ -114,7 +114,8 @@ class Conversation:
                 budget = limit_s + request.size / 50_000  # a line slower than 50 kB/s is taken for dead
                 async with _limit(budget, f"answer to {request.op}"):
                     results.append(await self._result(request, number, sender))
-            await sender
+            async with _limit(limit_s, "end of what is being sent"):  # a peer may answer without ever reading
+                await sender
             return results
         finally:
             sender.cancel()
@@ -190,14 +191,24 @@ class Conversation:
         return data
 
     async def _more(self, sender: asyncio.Task[None] | None) -> None:
-        data = await self._channel.read(_CHUNK)
+        data = await self._read_or_fail(sender)
         if not data:
-            if sender is not None and sender.done() and not sender.cancelled() and (error := sender.exception()):
-                raise error
             tail = self._channel.stderr_tail().strip().splitlines()
             said = f"; its last words: {tail[-1][:300]}" if tail else ""
             raise TransportError(finding("LF505", f"the device closed the session before it answered{said}"))
         self._buffer += data
+
+    async def _read_or_fail(self, sender: asyncio.Task[None] | None) -> bytes:
+        """Read; when what is being sent fails meanwhile, there is nothing to wait for: raise why."""
+        reader = asyncio.ensure_future(self._channel.read(_CHUNK))
+        try:
+            if sender is not None and not sender.done():
+                await asyncio.wait({reader, sender}, return_when=asyncio.FIRST_COMPLETED)
+            if sender is not None and sender.done() and not reader.done():
+                sender.result()
+            return await reader
+        finally:
+            reader.cancel()
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ async def run_device(
     except NoPython as error:
         found = _without_python(device, error.facts)
         record.facts = {"machine": error.facts.get("machine", ""), "sh": dict(error.facts)}
-    except TransportError as error:
+    except (TransportError, Refused) as error:  # Refused: the very first request
         found = [error.found]
     except AgentError as error:  # ProtocolError, or facts that are none
         found = [finding("LF507", f"{device.name}: {error}")]
@@ -219,7 +219,9 @@ def _pushes(hello: Mapping[str, Any], supplied: Supplied) -> list[Request]:
     there = _mapping(hello.get("blobs"))
     missing = {sha: path for sha, path in supplied.blobs.items() if there.get(sha) != path.stat().st_size}
     requests = []
-    if supplied.runtime_blob is not None and supplied.runtime_key not in (hello.get("runtimes") or ()):
+    runtimes = hello.get("runtimes")
+    unpacked = isinstance(runtimes, list) and supplied.runtime_key in runtimes
+    if supplied.runtime_blob is not None and not unpacked:
         sha, path = supplied.runtime_blob
         requests.append(Request("put", {"sha256": sha}, path))
         requests.append(Request("runtime", {"key": supplied.runtime_key, "sha256": sha}))
