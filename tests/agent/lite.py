@@ -76,7 +76,7 @@ def make_goldens(python: Path, model: Path, name: str, folder: Path) -> list[Pat
     return [folder / f"{name}{seed}.npz" for seed in (0, 1)]
 
 
-Verify = Callable[..., VerifyResult]
+Verify = Callable  # (nb, golden, **spec) -> VerifyResult; Python 3.7 takes no subscript here
 
 
 def verifier(python: Path, work: Path) -> Verify:

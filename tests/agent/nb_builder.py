@@ -46,24 +46,23 @@ def flatbuffer(root: Fields) -> bytes:
 
 def _write(out: bytearray, value: Any) -> int:
     """Append one value that is reached by offset; return its place."""
-    match value:
-        case Fields():
-            return _table(out, value.values)
-        case str():
-            return _bytes(out, value.encode())
-        case bytes():
-            return _bytes(out, value)
-        case Longs():
-            place = len(out)
-            out += struct.pack(f"<I{len(value.values)}q", len(value.values), *value.values)
-            return place
-        case list():
-            place = len(out)
-            out += struct.pack("<I", len(value)) + bytes(4 * len(value))
-            for number, item in enumerate(value):
-                slot = place + 4 + 4 * number
-                struct.pack_into("<I", out, slot, _write(out, item) - slot)
-            return place
+    if isinstance(value, Fields):
+        return _table(out, value.values)
+    if isinstance(value, str):
+        return _bytes(out, value.encode())
+    if isinstance(value, bytes):
+        return _bytes(out, value)
+    if isinstance(value, Longs):
+        place = len(out)
+        out += struct.pack(f"<I{len(value.values)}q", len(value.values), *value.values)
+        return place
+    if isinstance(value, list):
+        place = len(out)
+        out += struct.pack("<I", len(value)) + bytes(4 * len(value))
+        for number, item in enumerate(value):
+            slot = place + 4 + 4 * number
+            struct.pack_into("<I", out, slot, _write(out, item) - slot)
+        return place
     raise TypeError(value)
 
 
@@ -83,8 +82,8 @@ def _table(out: bytearray, values: Sequence[Any]) -> int:
     out += struct.pack(f"<{2 + len(values)}H", 4 + 2 * len(values), size, *offsets)
     place = len(out)
     out += struct.pack("<i", place - vtable) + bytes(size - 4)
-    for value, offset in zip(values, offsets, strict=True):
-        slot = place + offset
+    for number, value in enumerate(values):
+        slot = place + offsets[number]
         if type(value) in inline:
             struct.pack_into(inline[type(value)], out, slot, value.value)
         elif value is not None:

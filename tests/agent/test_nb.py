@@ -14,7 +14,7 @@ from litefleet_agent.nb import Kernel, NbError, Tensor, normalise, read_nb
 
 from tests.agent import nb_builder as build
 
-MakeNb = Callable[..., Path]
+MakeNb = Callable  # -> Path; Python 3.7 takes no subscript here
 
 
 @pytest.mark.toolchain

@@ -152,7 +152,9 @@ def test_wrong_outputs_and_shapes_have_their_figures_in_the_sentence(
 
 
 def test_gates_and_limits(nb_files: Nb, goldens: Goldens, check: Verify) -> None:
-    slow = check(nb_files("cls", "x86"), goldens["cls"], gates={"p50_ms": 0.001, "p90_ms": 0.001, "peak_rss_bytes": 1000})
+    slow = check(
+        nb_files("cls", "x86"), goldens["cls"], gates={"p50_ms": 0.001, "p90_ms": 0.001, "peak_rss_bytes": 1000}
+    )
     assert codes(slow) == ["LF409", "LF409", "LF410"]
     assert decide(slow.findings) is Verdict.SLOW
     assert codes(check(nb_files("det", "x86"), goldens["det"], runs=10000, time_limit_s=2)) == ["LF408"]
