@@ -35,7 +35,7 @@ PUSHERS = (
     "litefleet transport",
     "OpenSSH, xargs -P8",
     "paramiko, 32 threads",
-    "fabric ThreadingGroup",
+    "fabric, 32 threads",
 )
 CONFIG = """\
 inventory: {inventory}
@@ -112,7 +112,8 @@ class Bench:
     def unpush(self, count: int) -> None:
         """Take the pushed file away; litefleet's agent itself stays, as a fleet in use has it."""
         for device in self.devices[:count]:
-            (device.place.home / "pushed.bin").unlink(missing_ok=True)
+            device.root.mkdir(parents=True, exist_ok=True)
+            (device.root / "pushed.bin").unlink(missing_ok=True)
             shutil.rmtree(device.root / "blobs", ignore_errors=True)
 
 

@@ -35,6 +35,7 @@ PYTHON_JOB = "python3 -c 'import json,platform; print(json.dumps({\"ok\": platfo
 # The whole job as one command; the file comes on stdin when the answer is "need".
 SCRIPT = f"""set -e
 uname -m
+cd FOLDER
 if [ -e pushed.bin ] && [ "$(sha256sum <pushed.bin)" = "SHA  -" ]; then echo have; else
 echo need
 head -c SIZE >pushed.tmp
@@ -58,10 +59,9 @@ class Plan:
         self.sha256 = hashlib.sha256(self.payload.read_bytes()).hexdigest()
         self.size = self.payload.stat().st_size
 
-    @property
-    def command(self) -> str:
-        """The one compound command."""
-        script = SCRIPT.replace("SHA", self.sha256).replace("SIZE", str(self.size))
+    def command(self, device: Device) -> str:
+        """Return the one compound command."""
+        script = SCRIPT.replace("SHA", self.sha256).replace("SIZE", str(self.size)).replace("FOLDER", device.root)
         return f"exec /bin/sh -c {shlex.quote(script)}"
 
 
@@ -110,10 +110,9 @@ def litefleet_agent_push(plan: Plan) -> dict[str, Any]:
 
 def litefleet_transport(plan: Plan) -> dict[str, Any]:
     """litefleet's transport (asyncssh) with the compound command, nothing sent before it is asked for."""
-    command = plan.command
 
     async def work(transport: SshTransport, device: Device) -> bool:
-        async with transport.open(device, command) as channel:
+        async with transport.open(device, plan.command(device)) as channel:
             said = b""
             while said.count(b"\n") < 2 and (more := await channel.read(65536)):
                 said += more
@@ -130,7 +129,6 @@ def litefleet_transport(plan: Plan) -> dict[str, Any]:
 
 def paramiko_one_exec(plan: Plan) -> dict[str, Any]:
     """Paramiko, the compound command, 32 threads."""
-    command = plan.command
 
     def work(device: Device) -> bool:
         client = paramiko.SSHClient()
@@ -139,7 +137,7 @@ def paramiko_one_exec(plan: Plan) -> dict[str, Any]:
             device.host, device.port, device.user, key_filename=device.key, allow_agent=False, look_for_keys=False
         )
         try:
-            stdin, stdout, _ = client.exec_command(command)
+            stdin, stdout, _ = client.exec_command(plan.command(device))
             stdout.readline()
             if stdout.readline().strip() == "need":
                 with plan.payload.open("rb") as file:
@@ -153,23 +151,25 @@ def paramiko_one_exec(plan: Plan) -> dict[str, Any]:
         return {"ok": sum(pool.map(work, plan.devices))}
 
 
-def fabric_group(plan: Plan) -> dict[str, Any]:
-    """fabric's ThreadingGroup, used as its documentation shows: run, put (SFTP), run, run."""
-    connections = []
-    for device in plan.devices:
+def fabric_threads(plan: Plan) -> dict[str, Any]:
+    """fabric, 32 threads, used as its documentation shows: run, put (SFTP), run, run."""
+
+    def work(device: Device) -> bool:
         login = {"key_filename": device.key, "allow_agent": False, "look_for_keys": False}
-        connection = fabric.Connection(device.host, device.user, device.port, connect_kwargs=login)
-        connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        connection.client.load_host_keys(str(plan.known_hosts))
-        connections.append(connection)
-    group = fabric.ThreadingGroup.from_connections(connections)
-    probed = group.run("uname -m; sha256sum pushed.bin 2>/dev/null || echo need", hide=True)
-    if any(plan.sha256 not in result.stdout for result in probed.values()):
-        group.put(str(plan.payload), "pushed.tmp")
-        group.run(f"echo '{plan.sha256}  pushed.tmp' | sha256sum -c --status && mv pushed.tmp pushed.bin", hide=True)
-    ended = group.run(PYTHON_JOB, hide=True)
-    group.close()
-    return {"ok": sum('"ok"' in result.stdout for result in ended.values())}
+        with fabric.Connection(device.host, device.user, device.port, connect_kwargs=login) as connection:
+            connection.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+            connection.client.load_host_keys(str(plan.known_hosts))
+            there = f"{device.root}/pushed.bin"
+            probed = connection.run(f"uname -m; sha256sum {there} 2>/dev/null || echo need", hide=True)
+            if plan.sha256 not in probed.stdout:
+                coming = f"{device.root}/pushed.tmp"
+                connection.put(str(plan.payload), coming)
+                check = f"echo '{plan.sha256}  {coming}' | sha256sum -c --status"
+                connection.run(f"{check} && mv {coming} {there}", hide=True)
+            return '"ok"' in connection.run(PYTHON_JOB, hide=True).stdout
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return {"ok": sum(pool.map(work, plan.devices))}
 
 
 def openssh_xargs(plan: Plan) -> dict[str, Any]:
@@ -179,15 +179,18 @@ def openssh_xargs(plan: Plan) -> dict[str, Any]:
         "-F none -o BatchMode=yes -o StrictHostKeyChecking=yes -o KexAlgorithms=curve25519-sha256 -o IdentitiesOnly=yes"
     )
     ssh = f"ssh {options} -o UserKnownHostsFile={plan.known_hosts} -i {first.key} -l {first.user}"
-    one = f'exec {ssh} -p "$0" {first.host} {shlex.quote(plan.command)} <{plan.payload}'
+    lines = [
+        f"exec {ssh} -p {device.port} {device.host} {shlex.quote(plan.command(device))} <{plan.payload}"
+        for device in plan.devices
+    ]
     ended = subprocess.run(
-        ["xargs", "-P8", "-I{}", "sh", "-c", one, "{}"],
-        input="".join(f"{device.port}\n" for device in plan.devices),
+        ["xargs", "-0", "-P8", "-n1", "sh", "-c"],
+        input="\0".join(lines),
         capture_output=True,
         text=True,
         check=False,
     )
-    return {"ok": ended.stdout.count('"ok"')}
+    return {"ok": ended.stdout.count('"ok"'), "bad": ended.stderr[-500:]}
 
 
 JOBS: dict[str, Callable[[Plan], dict[str, Any]]] = {
@@ -196,7 +199,7 @@ JOBS: dict[str, Callable[[Plan], dict[str, Any]]] = {
     "litefleet transport": litefleet_transport,
     "OpenSSH, xargs -P8": openssh_xargs,
     "paramiko, 32 threads": paramiko_one_exec,
-    "fabric ThreadingGroup": fabric_group,
+    "fabric, 32 threads": fabric_threads,
 }
 
 
