@@ -21,6 +21,10 @@ def _device(userland: Userland, server: str) -> Iterator[LabDevice]:
         yield device
 
 
+def _name(kind: tuple[Userland, str]) -> str:
+    return f"{kind[0].machine}-{kind[1]}"
+
+
 @pytest.fixture(scope="session", params=["sshd", "dropbear"])
 def aarch64_device(request: pytest.FixtureRequest) -> Iterator[LabDevice]:
     """A running aarch64 device."""
@@ -31,3 +35,9 @@ def aarch64_device(request: pytest.FixtureRequest) -> Iterator[LabDevice]:
 def armv7_device(request: pytest.FixtureRequest) -> Iterator[LabDevice]:
     """A running armv7l device."""
     yield from _device(ARMV7, request.param)
+
+
+@pytest.fixture(scope="session", params=[(u, s) for u in (AARCH64, ARMV7) for s in ("sshd", "dropbear")], ids=_name)
+def arm_device(request: pytest.FixtureRequest) -> Iterator[LabDevice]:
+    """A running device of each architecture behind each server, for what must hold on all of them."""
+    yield from _device(*request.param)
