@@ -1,6 +1,7 @@
 """Files that are whole or not there: temp file in the same folder, fsync, rename, fsync of the folder."""
 
 import os
+import threading
 from typing import Iterable
 
 __all__ = ["fsync_folder", "write_atomic"]
@@ -21,7 +22,7 @@ def write_atomic(path: str, chunks: Iterable[bytes], mode: int = 0o600) -> None:
     When a chunk can't be had or written, the temp file is removed and the error goes on (OSError, or the iterator's own).
     """
     folder, name = os.path.split(path)
-    temp = os.path.join(folder, ".tmp-%s-%d" % (name, os.getpid()))
+    temp = os.path.join(folder, ".tmp-%s-%d-%d" % (name, os.getpid(), threading.get_ident()))
     try:
         fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(fd, "wb", buffering=0) as out:

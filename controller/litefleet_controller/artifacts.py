@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import LitefleetError
+from .files import write_atomically
 
 __all__ = ["ArtifactStore", "StoreError"]
 
@@ -36,31 +34,6 @@ def _read(path: Path) -> bytes:
         raise StoreError(f"{path} can't be read: {error.strerror}.") from error
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    """Write so that a reader, or a power cut, sees the whole file or none."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
-    _sync_folder(path.parent)
-
-
 class ArtifactStore:
     """A folder of blobs and variants; safe for several processes at once, as every write is a whole file's rename."""
 
@@ -71,8 +44,7 @@ class ArtifactStore:
 
     def _write(self, path: Path, data: bytes) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write_atomically(path, data)
+            write_atomically(path, data)
         except OSError as error:
             raise StoreError(
                 f"The artifact store {self.root} can't be written: {error.strerror}. "

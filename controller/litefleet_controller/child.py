@@ -37,6 +37,23 @@ class ChildEnd:
         except ValueError:
             return f"signal {number}"
 
+    @property
+    def ok(self) -> bool:
+        """Whether it ended by itself, in time, with exit code 0."""
+        return self.code == 0 and not self.timed_out
+
+    @property
+    def how(self) -> str:
+        """Its end in words: 'exit code 1', 'killed by SIGSEGV', 'stopped at its time limit'."""
+        if self.timed_out:
+            return "stopped at its time limit"
+        return f"killed by {self.signal_name}" if self.signal_name else f"exit code {self.code}"
+
+    def last_lines(self, count: int = 6) -> str:
+        """Return the last lines that are not blank, joined by ' | '."""
+        lines = [line.strip() for line in self.output.splitlines() if line.strip()]
+        return " | ".join(lines[-count:])[:1500]
+
 
 async def _tail(pipe: BinaryIO, kept: bytearray) -> None:
     """Read to the end and keep the last bytes: a child that floods costs no memory."""

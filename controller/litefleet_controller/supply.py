@@ -19,13 +19,13 @@ from litefleet_inventory.model import Device
 from .artifacts import ArtifactStore
 from .bundles import Bundle, DeviceKind, RuntimeChoice, build_bundle
 from .config import Config, ModelConfig, runtime_for
-from .convert import Artifact, admit, convert
+from .conversion.convert import Artifact, admit, convert
+from .conversion.preflight import Source, find_source, load_source
+from .conversion.variant import make_variant
 from .device import Supplied
 from .errors import FindingError, LitefleetError
-from .preflight import Source, find_source, load_source
-from .reference import make_golden
+from .golden.make import make_golden
 from .toolchain import Toolchains
-from .variant import make_variant
 
 __all__ = ["Supply"]
 

@@ -8,9 +8,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from litefleet_controller.bundlefit import platform_of, refusal_of_wheel, sentence_of_resolver
-from litefleet_controller.bundlepack import pack, unpack_wheel
 from litefleet_controller.bundles import Bundle, DeviceKind, RuntimeChoice, build_bundle
+from litefleet_controller.bundles.fit import platform_of, refusal_of_wheel, sentence_of_resolver
+from litefleet_controller.bundles.pack import pack, unpack_wheel
 from litefleet_controller.errors import FindingError
 
 from tests.conftest import CACHE

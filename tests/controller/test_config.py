@@ -9,7 +9,7 @@ import pytest
 from litefleet_controller.bundles import RuntimeChoice
 from litefleet_controller.config import Config, config_schema, load_config, runtime_for
 from litefleet_controller.errors import ConfigError
-from litefleet_controller.reference import GoldenSpec
+from litefleet_controller.golden.make import GoldenSpec
 
 WHOLE = """\
 inventory: fleet.yaml

@@ -12,11 +12,11 @@ import pytest
 from litefleet_agent.nb import normalise
 from litefleet_controller.artifacts import ArtifactStore
 from litefleet_controller.child import run_child
-from litefleet_controller.convert import Artifact, admit, convert, convert_all, explain_end
+from litefleet_controller.conversion.convert import Artifact, admit, convert, convert_all, explain_end
+from litefleet_controller.conversion.preflight import Source, load_source
+from litefleet_controller.conversion.variant import make_variant
 from litefleet_controller.errors import FindingError
-from litefleet_controller.preflight import Source, load_source
 from litefleet_controller.toolchain import Toolchain, Toolchains
-from litefleet_controller.variant import make_variant
 
 from tests.conftest import CACHE
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from litefleet_controller.errors import ConfigError, FindingError, LitefleetError, UsageError
-from litefleet_controller.goldenfile import canonical_npz, read_npz
-from litefleet_controller.reference import GoldenSpec, input_dims, make_golden, random_inputs
+from litefleet_controller.golden.files import canonical_npz, read_npz
+from litefleet_controller.golden.make import GoldenSpec, input_dims, make_golden, random_inputs
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from litefleet_agent.arch import ARCHES
+from litefleet_controller.conversion.variant import Variant, make_variant, parse_targets, target_arch, targets_for
 from litefleet_controller.errors import FindingError, UsageError
-from litefleet_controller.variant import Variant, make_variant, parse_targets, target_arch, targets_for
 
 SHA = "a" * 64
 

@@ -21,8 +21,8 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from .bundles import RuntimeChoice
-from .reference import GoldenSpec
+from ..bundles import RuntimeChoice
+from ..golden import GoldenSpec
 
 __all__ = [
     "Config",

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from litefleet_agent.arch import ARCHES, Arch, arch_of
 from litefleet_agent.findings import finding
 
-from .errors import FindingError, UsageError
+from ..errors import FindingError, UsageError
 
 __all__ = ["CPU_TARGETS", "TARGETS", "Variant", "make_variant", "parse_targets", "target_arch", "targets_for"]
 

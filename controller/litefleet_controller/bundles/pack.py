@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from litefleet_agent.findings import finding
 
-from .errors import FindingError
+from ..errors import FindingError
 
 __all__ = ["Packed", "fingerprint", "pack", "unpack_wheel"]
 

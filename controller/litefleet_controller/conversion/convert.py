@@ -17,11 +17,11 @@ from litefleet_agent.compat import accelerators, check_alone, check_file
 from litefleet_agent.findings import Finding, Severity, finding
 from litefleet_agent.nb import NbError, NbModel, normalise, read_nb
 
-from .artifacts import ArtifactStore
-from .child import ChildEnd, run_child
-from .errors import FindingError, LitefleetError
+from ..artifacts import ArtifactStore
+from ..child import ChildEnd, run_child
+from ..errors import FindingError, LitefleetError
+from ..toolchain import Toolchain
 from .preflight import Source, check_age
-from .toolchain import Toolchain
 from .variant import Variant, target_arch
 
 __all__ = ["Artifact", "Converters", "admit", "convert", "convert_all", "gate"]

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .bundles import RuntimeChoice
-from .configmodel import (
+from ..bundles import RuntimeChoice
+from ..errors import ConfigError
+from .model import (
     Config,
     ConvertOptions,
     Gates,
@@ -19,7 +20,6 @@ from .configmodel import (
     VerifyConfig,
     known_keys,
 )
-from .errors import ConfigError
 from .yamlfile import Document, parse_yaml
 
 __all__ = [

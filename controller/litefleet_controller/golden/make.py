@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,10 @@ from typing import Literal, Protocol
 import numpy as np
 from litefleet_agent.findings import finding
 
-from .errors import ConfigError, FindingError, LitefleetError, UsageError
-from .goldenfile import LIMIT_BYTES, Array, Tensor, canonical_npz, check_cases, merged, read_npz
-from .processes import Ended, locked, run_program, write_atomically
+from ..child import ChildEnd, run_child
+from ..errors import ConfigError, FindingError, LitefleetError, UsageError
+from ..files import locked, write_atomically
+from .files import LIMIT_BYTES, Array, Tensor, canonical_npz, check_cases, merged, read_npz
 
 __all__ = ["GoldenSpec", "Interpreter", "ReferenceToolchains", "input_dims", "make_golden", "random_inputs"]
 
@@ -211,22 +213,21 @@ async def _run_engine(
         cases.append({"inputs": str(folder / f"in{i}.npz"), "outputs": str(folder / f"out{i}.npz")})
     (folder / "request.json").write_text(json.dumps({**request, "cases": cases}), encoding="utf-8")
     argv = [str(interpreter.python), "-I", str(_ENGINES / script), str(folder / "request.json")]
+    # A user's environment must not reach the reference: no start-up options, one thread.
+    settings = {"OMP_NUM_THREADS": "1", "GLOG_minloglevel": "2", "FLAGS_use_mkldnn": "0"}
     try:
-        # A user's environment must not reach the reference: no start-up options, one thread.
-        ended = await run_program(
-            argv, time_limit_s, {"OMP_NUM_THREADS": "1", "GLOG_minloglevel": "2", "FLAGS_use_mkldnn": "0"}
-        )
-    except OSError as error:
+        ended = await run_child(argv, time_limit_s=time_limit_s, env={**os.environ, **settings})
+    except LitefleetError as error:
         raise LitefleetError(f"{name} cannot be started ({error}); remove its environment and run again.") from error
     if not ended.ok:
         raise LitefleetError(_why(name, ended, time_limit_s))
     return [read_npz(folder / f"out{i}.npz") for i in range(len(given))]
 
 
-def _why(name: str, ended: Ended, time_limit_s: float) -> str:
+def _why(name: str, ended: ChildEnd, time_limit_s: float) -> str:
     """Return the sentence for an engine that failed."""
     said = ended.last_lines()
-    if ended.exit_code is None:
+    if ended.timed_out:
         return f"{name} did not answer within {time_limit_s:g} s; use smaller `inputs:` or fewer `cases:`."
     if "ModuleNotFoundError" in said or "ImportError" in said:
         return f"{name}'s environment is not whole ({said}); remove it and run again."

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from litefleet_agent.findings import finding
 
-from .errors import FindingError, LitefleetError
+from ..errors import FindingError, LitefleetError
 
 __all__ = ["Array", "Tensor", "canonical_npz", "check_cases", "merged", "misfits", "read_npz"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from litefleet_agent.findings import Finding, finding
 
-from .errors import FindingError
+from ..errors import FindingError
 from .program import ParamsError, Program, TensorSpec, read_params, read_program
 from .wire import WireError
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from litefleet_agent.arch import arch_of
 from litefleet_agent.findings import Finding, finding
 
-if TYPE_CHECKING:
-    from .bundles import DeviceKind, RuntimeChoice
+from .choice import DeviceKind, RuntimeChoice
 
 __all__ = [
     "PUBLISHED",

@@ -10,39 +10,20 @@ import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import uv
 from litefleet_agent.findings import finding
 
-from .bundlefit import platform_of, refusal_of_device, refusal_of_elf, refusal_of_wheel, sentence_of_resolver
-from .bundlepack import Packed, fingerprint, pack, unpack_wheel
-from .errors import FindingError, LitefleetError
-from .processes import Ended, locked, run_program, write_atomically
+from ..child import ChildEnd, run_child
+from ..errors import FindingError, LitefleetError
+from ..files import locked, write_atomically
+from .choice import DeviceKind, RuntimeChoice
+from .fit import platform_of, refusal_of_device, refusal_of_elf, refusal_of_wheel, sentence_of_resolver
+from .pack import Packed, fingerprint, pack, unpack_wheel
 
-__all__ = ["Bundle", "DeviceKind", "RuntimeChoice", "build_bundle"]
+__all__ = ["Bundle", "build_bundle"]
 
 _RECIPE = 1  # raise it when bundles come to be packed in another way
-
-
-@dataclass(frozen=True)
-class RuntimeChoice:
-    """What the configuration names as runtime: published wheels, one wheel file, a folder, or what the device has."""
-
-    kind: Literal["wheels", "wheel", "folder", "system"] = "wheels"
-    paddlelite: str = "2.13rc0"  # the version, for kind "wheels"
-    numpy: str = "numpy<2"  # a requirement; "" for none
-    path: Path = Path()  # for kinds "wheel" and "folder"
-
-
-@dataclass(frozen=True)
-class DeviceKind:
-    """What decides which binaries a device can load, e.g. ("aarch64", "cp39", "glibc", "2.31")."""
-
-    arch: str
-    python_tag: str
-    libc_kind: str
-    libc_version: str
 
 
 @dataclass(frozen=True)
@@ -128,7 +109,7 @@ def _words(device: DeviceKind) -> str:
     return f"{device.arch} with CPython {digits[:1]}.{digits[1:]}"
 
 
-async def _uv_install(device: DeviceKind, target: Path, packages: list[str], time_limit_s: float) -> Ended:
+async def _uv_install(device: DeviceKind, target: Path, packages: list[str], time_limit_s: float) -> ChildEnd:
     """Install wheels for another machine into `target`; nothing is built and no dependency is guessed."""
     platform = platform_of(device)
     assert platform is not None  # refusal_of_device and _add_numpy looked before
@@ -154,10 +135,7 @@ async def _uv_install(device: DeviceKind, target: Path, packages: list[str], tim
     ]
     # Hard links into uv's cache would be changed with it; a copy is ours.
     argv += ["--link-mode", "copy", "--color", "never", "--no-progress", *packages]
-    try:
-        return await run_program(argv, time_limit_s)
-    except OSError as error:
-        raise LitefleetError(f"uv cannot be started ({error}); install litefleet again.") from error
+    return await run_child(argv, time_limit_s=time_limit_s)
 
 
 async def _resolve_wheels(choice: RuntimeChoice, device: DeviceKind, target: Path, time_limit_s: float) -> str:
