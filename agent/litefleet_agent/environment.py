@@ -37,9 +37,10 @@ def check_environment(
             finding("LF303", "This device is %s with a %d-bit userland." % (facts.machine or "unknown", facts.bits))
         ]
     found: List[Finding] = []
+    if runtime is not None and not runtime.path:
+        found.append(finding("LF302", _no_runtime(facts, runtime)))
+        runtime = None  # what else speaks against the device is told all the same
     if runtime is not None:
-        if not runtime.path:
-            return [finding("LF302", _no_runtime(facts, runtime))]
         found += _binary(facts, runtime) + _libraries(facts, runtime) + _numpy(runtime)
     found += _cpu(facts, arch.isa, runtime)
     found += _accelerators(model, facts, runtime)

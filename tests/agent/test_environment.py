@@ -242,6 +242,11 @@ def test_the_binarys_name_may_tell_the_python(tmp_path):
     assert found.python_tags == ("cp311",)
 
 
+def test_a_number_that_is_no_pythons_does_not_tell_the_python(tmp_path):
+    found = describe_runtime(runtime_folder(tmp_path, build_elf(183) + b"\x003.1\x003.4\x00"), [])
+    assert found.python_tags == ()
+
+
 def test_numpy_of_the_system_is_what_a_runtime_without_numpy_would_import(tmp_path):
     system = tmp_path / "dist-packages"
     (system / "numpy").mkdir(parents=True)
@@ -256,6 +261,11 @@ def test_what_is_no_binary_is_said(tmp_path):
     found = describe_runtime(runtime_folder(tmp_path, b"version https://git-lfs"), [])
     assert found.so_problem == "lite.so: This is not an ELF file: it begins with b'vers'."
     assert check_environment(MODEL, BOARD, found)[0].code == "LF315"
+
+
+def test_without_a_runtime_what_else_speaks_against_the_device_is_told_as_well():
+    small = replace(BOARD, memory=Memory(64_000_000, 20_000_000))
+    assert [code for code, _ in seen(small, RuntimeFacts("system"))] == ["LF302", "LF311"]
 
 
 def test_no_runtime_at_all(tmp_path):

@@ -15,7 +15,7 @@ __all__ = ["RuntimeFacts", "describe_runtime"]
 
 # Texts of their own in lite.so, each found exactly once in the published wheels.
 _BUILT_VERSION = re.compile(rb"\x00(v2\.\d{1,2}[-.\w]{0,16})\x00")
-_BUILT_PYTHON = re.compile(rb"\x00(3\.\d{1,2})\x00")  # pybind11's, which it compares with the interpreter
+_BUILT_PYTHON = re.compile(rb"\x00(3\.(?:[5-9]|[1-9]\d))\x00")  # pybind11's, which it compares with the interpreter
 _OPENCL = re.compile(rb"libOpenCL\.so")
 _NUMPY_2 = re.compile(rb"numpy\._core")  # pybind11 2.12 and later know numpy 2
 _LIBRARY = re.compile(r"^[^.].*\.so(\.\d+)*$")
