@@ -37,7 +37,7 @@ o=; [ -r /etc/os-release ] && while IFS== read -r k v; do [ "$k" = ID ] && o=$v;
 echo "LFBOOT $2 nopython machine=$(uname -m) bits=$(getconf LONG_BIT 2>/dev/null) libc=$l os=$o kernel=$(uname -r)"
 """
 
-_LOADER = """import hashlib, os, sys, tempfile
+_LOADER = """import hashlib, os, sys
 NONCE, SHA, SIZE, OPENING, ROOT = {values}
 def take(n):
     parts = []
@@ -92,8 +92,8 @@ def start():
         except OSError as error:
             # A full or read-only root: the agent runs from memory's own file system and says so itself.
             try:
+                import atexit, shutil, tempfile
                 folder = tempfile.mkdtemp(prefix="litefleet-")
-                import atexit, shutil
                 atexit.register(shutil.rmtree, folder, True)
                 path = os.path.join(folder, SHA + ".pyz")
                 keep(folder, path, data)
