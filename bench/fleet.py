@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -83,6 +84,15 @@ class Bench:
             text = CONFIG.format(inventory=f"{kind}-fleet.yaml", runtime=runtime)
             (self.folder / f"{kind}.yaml").write_text(text)
 
+    async def allow_sftp(self) -> None:
+        """Let fabric push: litefleet needs no SFTP, so its embedded devices offer none."""
+        for device in self.devices:
+            with (device.place.folder / "sshd_config").open("a") as config:
+                config.write("Subsystem sftp internal-sftp\n")
+            assert device.process.pid is not None  # every device of this bench is an sshd
+            os.kill(device.process.pid, signal.SIGHUP)
+        await asyncio.sleep(3)  # they start themselves anew
+
     async def measure(self, job: str, count: int, project: str = "system") -> Figures:
         """Run one job on the first `count` devices in a process of its own and return its figures."""
         plan = {
@@ -142,7 +152,7 @@ async def rollouts(bench: Bench) -> dict[str, list[Figures]]:
             raise SystemExit(f"the no-op job did something on {count - figures['unchanged']} devices")
         found[idle].append(figures)
     await bench.measure("rollout", 1, "bundle")  # fetches the wheels
-    for _ in range(sizes.repeats):
+    for _ in range(sizes.full_repeats):
         bench.wipe(count)
         found[bundled].append(await bench.measure("rollout", sizes.bundle, "bundle"))
     return found
@@ -225,6 +235,7 @@ async def run(sizes: Sizes, folder: Path, parts: set[str], save: Path | None) ->
         say(f"{len(specs)} sshd run")
         bench = Bench(folder, fleet, sizes)
         bench.prepare(lite.python.resolve())
+        await bench.allow_sftp()
         if "rollout" in parts:
             raw["rollout"] = await rollouts(bench)
             print(rollout_table(raw["rollout"]), flush=True)
@@ -240,9 +251,12 @@ def main() -> None:
     reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     reader.add_argument("--quick", action="store_true", help="20 devices, one repeat: under two minutes")
     reader.add_argument("--only", choices=["rollout", "push"], help="one of the two parts")
+    reader.add_argument("--repeats", type=int, default=3, help="of the no-op and push jobs; full jobs take one less")
     reader.add_argument("--json", type=Path, help="write every single measurement to this file")
     chosen = reader.parse_args()
-    sizes = Sizes(20, (20,), 1, 1) if chosen.quick else Sizes(100, (20, 100), 3, 2)
+    sizes = Sizes(20, (20,), 1, 1)
+    if not chosen.quick:
+        sizes = Sizes(100, (20, 100), chosen.repeats, max(1, chosen.repeats - 1))
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="litefleet-bench-") as folder:
         parts = {chosen.only} if chosen.only else {"rollout", "push"}
