@@ -92,6 +92,8 @@ class Conversation:
                 await self._send(archive.data)
                 self.round_trips += 1
                 answer = await self._answer(opening.nonce)
+            if answer.state == "need":
+                raise ProtocolError("the device asks for the agent again after it was sent")
             if answer.state == "nopython":
                 raise NoPython(answer.facts)
             if answer.state == "fail":

@@ -17,7 +17,7 @@ from litefleet_agent.store import release_id
 from litefleet_inventory.model import Device
 
 from .artifacts import ArtifactStore
-from .bundles import Bundle, DeviceKind, RuntimeChoice, build_bundle
+from .bundles import Bundle, DeviceKind, RuntimeChoice, build_bundle, check_bundle
 from .config import Config, ModelConfig, runtime_for
 from .conversion.convert import Artifact, admit, convert
 from .conversion.preflight import Source, find_source, load_source
@@ -65,6 +65,8 @@ class Supply:
         if any(f.entry.verdict for f in findings):
             return Supplied("", {}, artifact.sha256, {}, findings=tuple(findings))
         bundle, no_runtime = await self._runtime(device, facts)
+        if unfit := await self._unfit(bundle):
+            return Supplied("", {}, artifact.sha256, {}, findings=(*unfit, *findings))
         golden = {await self._hash(path): path for path in await self._golden(model)}
         manifest = self._manifest(model, artifact, tuple(golden), bundle.key)
         return Supplied(
@@ -157,6 +159,13 @@ class Supply:
                 raise
             own = await build_bundle(RuntimeChoice("system"), _kind(facts), self._cache)
             return own, error.findings
+
+    async def _unfit(self, bundle: Bundle) -> tuple[Finding, ...]:
+        """Return what speaks against a runtime by itself, so that it need not travel."""
+        path = bundle.path
+        if path is None:
+            return ()
+        return await self._once(("unfit", bundle.key), lambda: asyncio.to_thread(check_bundle, path))
 
     async def _bundle(self, device: Device, facts: Facts) -> Bundle:
         choice = runtime_for(self._config, facts.arch, device.runtime)
