@@ -90,7 +90,7 @@ def test_what_was_put_is_there_byte_for_byte(tmp_path_factory: pytest.TempPathFa
 
 def test_wrong_bytes_leave_nothing(store: Store, root: Path) -> None:
     said = refused("hash-mismatch", store.put, sha(b"a"), 1, [b"b"])
-    assert said == "expected the bytes of %s, got %s" % (sha(b"a")[:12], sha(b"b")[:12])
+    assert said == f"expected the bytes of {sha(b'a')[:12]}, got {sha(b'b')[:12]}"
     assert visible(root) == []
 
 
@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_refused_before_the_first_byte(store: Store, root: 
         yield b""
 
     said = refused("disk-full", store.put, sha(b""), 1 << 60, chunks())
-    assert said.startswith("%d bytes are to be stored under %s, where " % (1 << 60, root))
+    assert said.startswith(f"{1 << 60} bytes are to be stored under {root}, where ")
     assert taken == []
 
 
@@ -208,7 +208,7 @@ def test_bombs_are_refused_by_their_own_figures(store: Store, root: Path) -> Non
     for offset in (big.find(b"PK\x01\x02") + 24, 22):  # the size in the directory, and in the file's own header
         big[offset : offset + 4] = b"\xf0\xff\xff\xff"
     assert "unpacks to 4294967280 bytes in 1 files: too large" in refused("bad-request", unpack, store, bytes(big))
-    many = bundle(*(("f%d" % n, b"") for n in range(20001)))
+    many = bundle(*((f"f{n}", b"") for n in range(20001)))
     assert "in 20001 files: too large" in refused("bad-request", unpack, store, many)
     assert store.runtimes() == []
 
@@ -407,7 +407,7 @@ def test_a_second_session_is_told_who_is_at_work_and_reading_goes_on(root: Path)
         assert holder.stdout.readline() == b"held\n"
         second = Store(str(root))
         said = refused("busy", second.lock)
-        assert said.startswith("another controller is at work on this device: pid %d since 2" % holder.pid)
+        assert said.startswith(f"another controller is at work on this device: pid {holder.pid} since 2")
         assert second.blobs() == {}
         holder.kill()
     second.lock()  # the kernel gives the lock of a dead session back
@@ -425,7 +425,7 @@ def test_what_a_dead_session_left_half_made_is_cleared(root: Path) -> None:
         "work/old/f",
         "work/g",
     ]
-    for name in left + ["agent/.tmp-new", "agent/.tmp-old", "agent/kept.pyz", "blobs/" + "a" * 64]:
+    for name in [*left, "agent/.tmp-new", "agent/.tmp-old", "agent/kept.pyz", "blobs/" + "a" * 64]:
         (root / name).write_text("x")
     old = time.time() - 7200
     os.utime(str(root / "agent" / ".tmp-old"), (old, old))

@@ -1,0 +1,141 @@
+"""The bootstrap's script, really run by each shell a device may have, on whatever Pythons are on PATH."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from litefleet_agent.protocol import PREFIX_SIZE, decode_header, decode_prefix, encode
+from litefleet_controller import bootstrap
+from litefleet_controller.pyz import agent_archive
+
+from tests.conftest import find_python
+
+HELLO = encode({"id": 1, "op": "hello"})
+SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
+TOOLS = ("uname", "getconf")
+
+
+@pytest.fixture(params=sorted(SHELLS))
+def shell(request: pytest.FixtureRequest) -> list[str]:
+    argv = SHELLS[request.param]
+    found = shutil.which(argv[0])
+    if found is None:
+        pytest.skip(f"no {argv[0]} on this machine")
+    return [found, *argv[1:]]
+
+
+class Machine:
+    """A device's PATH and home folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin, self.home = folder / "bin", folder / "home"
+        self.root = self.home / "root"
+        self.bin.mkdir(parents=True)
+        self.home.mkdir()
+        for tool in TOOLS:
+            (self.bin / tool).symlink_to(str(shutil.which(tool)))
+
+    def program(self, name: str, text: str) -> None:
+        (self.bin / name).write_text(text)
+        (self.bin / name).chmod(0o755)
+
+    def python(self, name: str, version: str) -> None:
+        found = find_python(version)
+        if found == version:
+            pytest.skip(f"no Python {version} in pyenv's folder")
+        self.program(name, f'#!/bin/sh\nexec {found} "$@"\n')
+
+    def run(self, shell: list[str], after: bytes = b"", python: str = "", root: str = "~/root", before: str = ""):
+        archive = agent_archive()
+        loader = bootstrap.loader("n0nce", archive.sha256, len(archive.data), len(HELLO), root)
+        script = shlex.split(bootstrap.command("n0nce", len(loader), python))
+        assert script[:3] == ["exec", "/bin/sh", "-c"]
+        argv = [*shell, "-c", before + script[3], *script[4:]]
+        env = {"PATH": str(self.bin), "HOME": str(self.home)}
+        return subprocess.run(argv, input=loader + HELLO + after, capture_output=True, env=env, timeout=30, check=False)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
+
+
+def hello(data: bytes) -> dict:
+    size, _ = decode_prefix(data[:PREFIX_SIZE])
+    return decode_header(data[PREFIX_SIZE : PREFIX_SIZE + size])["result"]
+
+
+def test_need_then_have_then_a_damaged_one_is_replaced(shell: list[str], machine: Machine) -> None:
+    machine.python("python3", "3.7")
+    archive = agent_archive()
+    kept = machine.root / "agent" / f"{archive.sha256}.pyz"
+    for state in ("need", "have", "damaged"):
+        if state == "damaged":
+            kept.write_bytes(b"damaged")
+        done = machine.run(shell, b"" if state == "have" else archive.data)
+        said = b"LFBOOT n0nce have\n" if state == "have" else b"LFBOOT n0nce need\nLFBOOT n0nce ready\n"
+        assert done.stdout.startswith(said), done.stderr
+        answer = hello(done.stdout[len(said) :])
+        assert (answer["agent"], answer["root"]) == (archive.sha256, str(machine.root))
+        assert (done.returncode, kept.read_bytes()) == (0, archive.data)
+        assert os.listdir(kept.parent) == [kept.name]
+
+
+def test_no_python_is_told_with_what_sh_knows(shell: list[str], machine: Machine) -> None:
+    done = machine.run(shell)
+    answer = bootstrap.parse_answer(done.stdout, "n0nce")
+    assert answer is not None
+    assert (answer.state, answer.facts["machine"], answer.facts["libc"]) == ("nopython", os.uname().machine, "glibc")
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("first", ["2.7", "3.6"])
+def test_an_old_python_first_on_path_is_passed_over(first: str, shell: list[str], machine: Machine) -> None:
+    machine.python("python3", first)
+    assert machine.run(shell).stdout.startswith(b"LFBOOT n0nce nopython ")
+    machine.python("python3.7", "3.7")
+    assert machine.run(shell, agent_archive().data).stdout.startswith(b"LFBOOT n0nce need\n")
+
+
+def test_pythons_that_cannot_start_are_passed_over(shell: list[str], machine: Machine) -> None:
+    machine.program("python3", "#!/bin/sh\necho 'pyenv: python3: command not found' >&2\nexit 127\n")
+    machine.program("python3.13", "#!/nonexistent/loader\n")
+    machine.python("python3.9", "3.7")
+    assert machine.run(shell, agent_archive().data, python="/").stdout.startswith(b"LFBOOT n0nce need\n")
+
+
+def test_chatter_before_the_answer_is_not_the_answer(shell: list[str], machine: Machine) -> None:
+    machine.python("python3", "3.7")
+    done = machine.run(shell, agent_archive().data, before="echo Welcome; echo LFBOOT other have\n")
+    lines = done.stdout.split(b"\n", 3)
+    answers = [bootstrap.parse_answer(line, "n0nce") for line in lines[:3]]
+    assert answers[:2] == [None, None]
+    assert answers[2] == bootstrap.Answer("need", "")
+
+
+@pytest.mark.parametrize("sent", [0, 1000])
+def test_a_controller_that_leaves_early_leaves_nothing(sent: int, shell: list[str], machine: Machine) -> None:
+    machine.python("python3", "3.7")
+    done = machine.run(shell, agent_archive().data[:sent])
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"LFBOOT n0nce need\n", b"")
+    assert not machine.root.exists()
+
+
+def test_an_agent_that_arrives_damaged_is_not_kept(shell: list[str], machine: Machine) -> None:
+    machine.python("python3", "3.7")
+    done = machine.run(shell, bytes(len(agent_archive().data)))
+    assert done.stdout == b"LFBOOT n0nce need\nLFBOOT n0nce fail the agent arrived damaged\n"
+    assert not machine.root.exists()
+
+
+def test_a_root_that_cannot_be_written_runs_from_elsewhere_and_says_so(shell: list[str], machine: Machine) -> None:
+    machine.python("python3", "3.7")
+    put = encode({"id": 2, "op": "put", "sha256": "a" * 64}, 1) + b"x"
+    done = machine.run(shell, agent_archive().data + put, root="/proc/litefleet")
+    assert done.stdout.startswith(b"LFBOOT n0nce need\nLFBOOT n0nce ready\n"), done.stderr
+    assert b"/proc/litefleet can't be written" in done.stdout

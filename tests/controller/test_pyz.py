@@ -1,0 +1,55 @@
+"""The agent's archive: same sources, same bytes; standard library only; it runs on the oldest Python."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import litefleet_agent
+import pytest
+from litefleet_controller.pyz import agent_archive, build_pyz
+
+from tests.conftest import find_python
+
+SOURCE = Path(litefleet_agent.__file__).parent
+
+
+def test_the_same_sources_make_the_same_bytes_wherever_and_whenever(tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere" / SOURCE.name
+    shutil.copytree(SOURCE, copy)
+    for number, path in enumerate(sorted(copy.rglob("*.py"))):
+        os.utime(path, (number, number))
+        path.chmod(0o755)
+    assert build_pyz(copy) == build_pyz(SOURCE) == agent_archive().data
+    (copy / "errors.py").write_text((copy / "errors.py").read_text() + "\n")
+    assert build_pyz(copy) != build_pyz(SOURCE)
+
+
+def test_only_the_standard_library_is_imported() -> None:
+    roots = set()
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                roots |= {name.name.split(".")[0] for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                roots.add(str(node.module).split(".")[0])
+    # What a verifying child uses is the device's own runtime.
+    assert roots - set(sys.stdlib_module_names) <= {"numpy", "paddlelite", "litefleet_agent"}
+
+
+@pytest.mark.parametrize("version", ["3.7", "3.13"])
+def test_it_tells_facts_on_a_bare_python(version: str, tmp_path: Path) -> None:
+    python = find_python(version)
+    if python == version:
+        pytest.skip(f"no Python {version} in pyenv's folder")
+    archive = tmp_path / "agent.pyz"
+    archive.write_bytes(agent_archive().data)
+    done = subprocess.run([python, "-I", archive, "facts"], capture_output=True, text=True, check=False, cwd="/")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["machine"] == os.uname().machine
+    assert subprocess.run([python, "-I", archive], capture_output=True, check=False).returncode == 2
