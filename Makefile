@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LIMITS := --timeout 300
 
-.PHONY: demo test test-37 lint lab lab-test bench schema clean system-ssh system-lab
+.PHONY: demo test lint lab lab-test bench schema clean system-ssh system-test system-lab
 
 $(VENV)/.done: pyproject.toml tools/setup.sh
 	tools/setup.sh $(VENV)
@@ -13,7 +13,7 @@ $(VENV)/.done: pyproject.toml tools/setup.sh
 demo: $(VENV)/.done system-ssh
 	$(BIN)/litefleet demo
 
-test: $(VENV)/.done system-ssh
+test: $(VENV)/.done system-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not lab" $(LIMITS) $(TESTS)
 	tools/test-agent-37.sh $(BIN)
 
@@ -38,6 +38,9 @@ schema: $(VENV)/.done
 # System packages: installed when root, else named once; the demo then falls back to an SSH server of its own.
 system-ssh:
 	@tools/system-packages.sh openssh-server:/usr/sbin/sshd openssh-client:ssh
+
+system-test:
+	@tools/system-packages.sh openssh-server:/usr/sbin/sshd openssh-client:ssh busybox-static:busybox systemd:systemd-analyze
 
 system-lab:
 	@tools/system-packages.sh $$(grep -v '^\#' tests/lab/packages.txt)
