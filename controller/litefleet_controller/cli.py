@@ -63,12 +63,12 @@ def _fleet_command(command: str, options: Options, as_json: bool, html: Path | N
         report = _run(run_fleet(command, options, lambda total: make_progress(total, quiet=as_json)))
     except Interrupted as stopped:
         report, interrupted = stopped.report, True
-    if html is not None:
-        _write(html, to_html(report))
     if as_json:
         _print(to_json(report))
     else:
         _print(to_table(report, width=_width(), color=wants_color(sys.stdout, os.environ)))
+    if html is not None:  # last: a page that can't be written must not cost the result
+        _write(html, to_html(report))
     raise typer.Exit(4 if interrupted else report.exit_code)
 
 

@@ -1,0 +1,41 @@
+"""The systemd units: systemd itself reads them without a complaint and finds the service well confined."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+UNITS = Path(__file__).parents[2] / "systemd"
+SERVICE, TIMER = UNITS / "litefleet-fleet-verify.service", UNITS / "litefleet-fleet-verify.timer"
+
+
+@pytest.fixture
+def analyze() -> str:
+    found = shutil.which("systemd-analyze")
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("systemd-analyze is missing: install systemd")
+        pytest.skip("systemd-analyze is not installed")
+    return found
+
+
+def run(*argv: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_units_are_valid(analyze: str) -> None:
+    done = run(analyze, "verify", "--man=no", SERVICE, TIMER)
+    ours = [line for line in done.stderr.splitlines() if "litefleet" in line]
+    assert (done.returncode, ours) == (0, [])
+
+
+def test_the_service_is_confined(analyze: str) -> None:
+    done = run(analyze, "security", "--offline=true", "--no-pager", SERVICE)
+    level = re.search(r"Overall exposure level for .*: ([\d.]+)", done.stdout)
+    assert level, done.stdout + done.stderr
+    assert float(level[1]) <= 2.0
