@@ -1,0 +1,85 @@
+"""What the controller brings where a device has a bare Python: the wheels for it, or the word why none fit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from litefleet_agent.findings import Verdict
+from litefleet_controller.embedded import DeviceSpec, EmbeddedFleet
+
+from .conftest import Project
+
+Projects = Callable[..., Project]
+WHEELS = {"x86_64": {"paddlelite": "2.13rc0", "numpy": "<2"}, "numpy-2": {"paddlelite": "2.13rc0", "numpy": ">=2"}}
+
+
+def bare(tmp_path: Path, python: Path | str, **settings: object) -> EmbeddedFleet:
+    """A fleet of one device, `a`: no packages of ours in its interpreter, and a numpy on PYTHONPATH that is none."""
+    stray = tmp_path / "stray" / "numpy"
+    stray.mkdir(parents=True)
+    (stray / "__init__.py").write_text("raise ImportError('this numpy is not to be imported')\n")
+    spec = DeviceSpec("a", python=str(python), settings=settings, env={"PYTHONPATH": str(stray.parent)})
+    return EmbeddedFleet(tmp_path / "devices", [spec])
+
+
+def with_runtimes(job: Project, runtimes: dict[str, object]) -> Project:
+    """Change `runtimes:` in the project's litefleet.yaml; none of them: the published wheels."""
+    path = job.folder / "litefleet.yaml"
+    config = {k: v for k, v in yaml.safe_load(path.read_text()).items() if k != "runtimes"}
+    path.write_text(yaml.safe_dump({**config, **({"runtimes": runtimes} if runtimes else {})}))
+    return job
+
+
+def packages(python: Path | str) -> dict[str, int]:
+    """Every file under the interpreter's site-packages with its time of change, byte code aside."""
+    call = "import site; print(*site.getsitepackages(), site.getusersitepackages(), sep='\\n')"
+    folders = subprocess.run([python, "-c", call], capture_output=True, text=True, check=True).stdout.split("\n")
+    files = [p for folder in folders if folder for p in Path(folder).rglob("*") if "__pycache__" not in p.parts]
+    return {str(p): p.stat().st_mtime_ns for p in files if p.is_file()}
+
+
+async def test_a_bare_interpreter_gets_its_runtime_and_keeps_its_own_packages(
+    tmp_path: Path, project: Projects, lite_python: Path
+) -> None:
+    python = lite_python.resolve()  # the interpreter itself: the environment's packages are not in it
+    before = packages(python)
+    async with bare(tmp_path, python) as devices:
+        job = with_runtimes(project(devices), WHEELS)
+        first = (await job.run()).outcomes[0]
+        assert first.verdict is Verdict.VERIFIED, first.to_dict()
+        assert first.sent_bytes > 20_000_000
+        (runtime,) = (devices.devices["a"].root / "runtimes").iterdir()
+        assert (runtime / "paddlelite" / "lite.so").exists()
+        assert (runtime / "numpy" / "__init__.py").exists()
+        second = (await job.run("verify")).outcomes[0]
+    assert second.verdict is Verdict.VERIFIED
+    assert second.sent_bytes < 5_000
+    assert packages(python) == before
+
+
+async def test_where_no_wheel_fits_the_sentence_names_what_would(tmp_path: Path, project: Projects) -> None:
+    python = Path(sys.executable).resolve()  # 3.11 or later: no wheel is published for it
+    async with bare(tmp_path, python) as devices:
+        job = with_runtimes(project(devices), {})
+        outcome = (await job.run()).outcomes[0]
+    assert outcome.verdict is Verdict.UNSUPPORTED, outcome.to_dict()
+    assert outcome.findings[0].code == "LF302"
+    said = " ".join(f.seen for f in outcome.findings)
+    assert "3.10" in said
+    assert f"3.{sys.version_info.minor}" in said or f"cp3{sys.version_info.minor}" in said
+
+
+async def test_numpy_2_is_refused_before_the_runtime_travels(
+    tmp_path: Path, project: Projects, lite_python: Path
+) -> None:
+    async with bare(tmp_path, lite_python.resolve(), runtime="numpy-2") as devices:
+        outcome = (await with_runtimes(project(devices), WHEELS).run()).outcomes[0]
+        assert not (devices.devices["a"].root / "runtimes").exists()
+    assert outcome.verdict is Verdict.REFUSED, outcome.to_dict()
+    assert outcome.findings[0].code == "LF304"
+    assert "numpy 2." in outcome.sentence
+    assert outcome.sent_bytes < 200_000
