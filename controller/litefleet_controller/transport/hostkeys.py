@@ -49,11 +49,11 @@ class HostKeys:
             pins = [asyncssh.import_public_key(line) for line in device.host_keys]
         except asyncssh.KeyImportError as error:
             raise ConfigError([f"{device.source or device.name}: host_key: not an SSH public key: {error}"]) from error
-        revoked: list[asyncssh.SSHKey] = []
+        matched = self._known.match(_known_as(device), "", None)
+        # A revoked key is refused wherever it shows up: at this host's other ports, and where the inventory pins it.
+        revoked = [*matched[2], *self._known.match(device.host, "", None)[2]]
         if not pins:
-            # asyncssh's own matcher looks for [host]:port first, then for the bare host.
-            matched = self._known.match(device.host, "", device.port if device.port != 22 else None)
-            pins, revoked = list(matched[0]), list(matched[2])
+            pins = list(matched[0])
             if (device.host, device.port) in self._new:
                 pins.append(self._new[device.host, device.port])
         return TrustDecision(device, pins, revoked, self._accept_new and not device.host_keys)
@@ -61,15 +61,33 @@ class HostKeys:
     def pin(self, device: Device, key: asyncssh.SSHKey) -> None:
         """Remember a key that was accepted on first contact, durably."""
         self._new[device.host, device.port] = key
-        name = device.host if device.port == 22 else f"[{device.host}]:{device.port}"
         kind, public = key.export_public_key("openssh").decode().split()[:2]
-        line = f"{name} {kind} {public}\n"
-        self._pin_file.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(self._pin_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "w") as out:
-            fcntl.flock(out, fcntl.LOCK_EX)
-            out.write(line)
-            out.flush()
-            os.fsync(out.fileno())
+        line = f"{_known_as(device)} {kind} {public}\n".encode()
+        folder = self._pin_file.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(self._pin_file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # written by hand: the last line must stay a line of its own
+                    line = b"\n" + line
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        _sync_folder(folder)
+
+
+def _known_as(device: Device) -> str:
+    """Return the name under which known_hosts files hold this device's key: the port is part of it unless it is 22."""
+    return device.host if device.port == 22 else f"[{device.host}]:{device.port}"
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class TrustDecision:

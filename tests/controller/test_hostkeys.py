@@ -1,0 +1,155 @@
+"""Which host keys are trusted: known_hosts files as OpenSSH writes them, pins, first contact."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+from pathlib import Path
+
+import asyncssh
+import pytest
+from litefleet_controller.errors import ConfigError
+from litefleet_controller.transport.hostkeys import HostKeys
+from litefleet_inventory.model import Device
+
+BOARD = Device(name="board", host="board.example")
+OTHER_PORT = Device(name="board", host="board.example", port=2222)
+
+
+@pytest.fixture(scope="module")
+def keys() -> list[asyncssh.SSHKey]:
+    return [asyncssh.generate_private_key("ssh-ed25519").convert_to_public() for _ in range(3)]
+
+
+def text(key: asyncssh.SSHKey) -> str:
+    return " ".join(key.export_public_key("openssh").decode().split()[:2])
+
+
+def host_keys(folder: Path, *lines: str, accept_new: bool = False) -> HostKeys:
+    known = folder / "known_hosts"
+    known.write_text("".join(line + "\n" for line in lines))
+    return HostKeys([known], folder / "state" / "pins", accept_new)
+
+
+def said(trust: HostKeys, device: Device, key: asyncssh.SSHKey) -> str:
+    """Return "yes", "new" or the finding's code."""
+    decision = trust.decision(device)
+    if decision.trusts(key):
+        return "new" if decision.accepted is not None else "yes"
+    assert decision.refused is not None
+    return decision.refused.code
+
+
+def test_names_hashed_by_ssh_keygen(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+    known = tmp_path / "known_hosts"
+    known.write_text(f"board.example {text(keys[0])}\n[board.example]:2222 {text(keys[1])}\n")
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(known)], check=True, capture_output=True)
+    assert "board.example" not in known.read_text()
+    trust = HostKeys([known], tmp_path / "pins", accept_new=False)
+    assert [said(trust, BOARD, k) for k in keys] == ["yes", "LF503", "LF503"]
+    assert [said(trust, OTHER_PORT, k) for k in keys] == ["LF503", "yes", "LF503"]
+
+
+def test_a_host_may_have_several_keys(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+    trust = host_keys(tmp_path, *(f"board.example,10.0.0.9 {text(k)}" for k in keys[:2]))
+    assert [said(trust, BOARD, k) for k in keys] == ["yes", "yes", "LF503"]
+    assert said(trust, Device(name="b", host="10.0.0.9"), keys[1]) == "yes"
+
+
+def test_an_ipv6_host_with_a_port(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+    trust = host_keys(tmp_path, f"[::1]:2222 {text(keys[0])}")
+    assert said(trust, Device(name="b", host="::1", port=2222), keys[0]) == "yes"
+    assert said(trust, Device(name="b", host="::1"), keys[0]) == "LF502"
+
+
+@pytest.mark.parametrize("name", ["board.example", "*", "[board.example]:2222"])
+def test_a_revoked_key_is_refused_even_when_it_is_pinned(
+    name: str, tmp_path: Path, keys: list[asyncssh.SSHKey]
+) -> None:
+    trust = host_keys(tmp_path, f"@revoked {name} {text(keys[0])}", accept_new=True)
+    pinned = Device(name="b", host="board.example", port=2222, host_keys=(text(keys[0]), text(keys[1])))
+    decision = trust.decision(pinned)
+    assert not decision.trusts(keys[0])
+    assert decision.refused is not None
+    assert decision.refused.code == "LF503"
+    assert "revoked" in decision.refused.seen
+    assert said(trust, pinned, keys[1]) == "yes"
+    assert said(trust, OTHER_PORT, keys[0]) == "LF503"  # on first contact too
+
+
+def test_pins_of_the_inventory_are_the_only_keys_that_count(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+    trust = host_keys(tmp_path, f"board.example {text(keys[1])}", accept_new=True)
+    pinned = Device(name="b", host="board.example", host_keys=(text(keys[0]),))
+    assert [said(trust, pinned, k) for k in keys] == ["yes", "LF503", "LF503"]
+
+
+def test_a_pin_that_is_no_key_is_named(tmp_path: Path) -> None:
+    broken = Device(name="b", host="h", host_keys=("ssh-ed25519 nonsense",), source="fleet.yaml:12")
+    with pytest.raises(ConfigError, match=r"fleet\.yaml:12: host_key: not an SSH public key"):
+        host_keys(tmp_path).decision(broken)
+
+
+def test_a_file_that_is_no_known_hosts_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="known_hosts: not a known_hosts file"):
+        host_keys(tmp_path, "one-word")
+
+
+def test_unknown_keys_are_taken_only_when_asked_for(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+    assert said(host_keys(tmp_path), BOARD, keys[0]) == "LF502"
+    assert said(host_keys(tmp_path, accept_new=True), BOARD, keys[0]) == "new"
+
+
+def test_accept_new_never_overrides_another_known_key(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+    trust = host_keys(tmp_path, f"board.example {text(keys[0])}", accept_new=True)
+    decision = trust.decision(BOARD)
+    assert not decision.trusts(keys[1])
+    assert decision.accepted is None
+    assert decision.refused is not None
+    assert decision.refused.code == "LF503"
+    assert keys[0].get_fingerprint() in decision.refused.seen
+    assert keys[1].get_fingerprint() in decision.refused.seen
+
+
+def test_another_port_is_another_host(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+    trust = host_keys(tmp_path, f"board.example {text(keys[0])}", accept_new=True)
+    assert said(trust, OTHER_PORT, keys[1]) == "new"
+    trust.pin(OTHER_PORT, keys[1])
+    assert [said(trust, OTHER_PORT, k) for k in keys[:2]] == ["LF503", "yes"]
+    assert [said(trust, BOARD, k) for k in keys[:2]] == ["yes", "LF503"]
+
+
+def test_a_new_pin_holds_at_once_and_in_the_next_run(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+    pins = tmp_path / "state" / "pins"
+    first = HostKeys([], pins, accept_new=True)
+    first.pin(BOARD, keys[0])
+    first.pin(OTHER_PORT, keys[1])
+    for trust in (first, HostKeys([], pins, accept_new=True)):
+        assert [said(trust, BOARD, k) for k in keys] == ["yes", "LF503", "LF503"]
+        assert [said(trust, OTHER_PORT, k) for k in keys] == ["LF503", "yes", "LF503"]
+    assert stat.S_IMODE(pins.stat().st_mode) == 0o600
+    found = subprocess.run(
+        ["ssh-keygen", "-F", "[board.example]:2222", "-f", str(pins)], capture_output=True, text=True, check=True
+    )
+    assert text(keys[1]) in found.stdout  # OpenSSH reads what we wrote
+
+
+def test_a_pin_never_joins_a_line_that_has_no_end(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+    pins = tmp_path / "pins"
+    pins.write_text(f"other.example {text(keys[1])}")
+    HostKeys([], pins, accept_new=True).pin(BOARD, keys[0])
+    again = HostKeys([], pins, accept_new=False)
+    assert said(again, BOARD, keys[0]) == "yes"
+    assert said(again, Device(name="o", host="other.example"), keys[1]) == "yes"
+
+
+def test_only_algorithms_of_known_keys_are_offered(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+    rsa = asyncssh.generate_private_key("ssh-rsa", key_size=2048).convert_to_public()
+    trust = host_keys(
+        tmp_path, f"board.example {text(rsa)}", f"both.example {text(rsa)}", f"both.example {text(keys[0])}"
+    )
+    assert trust.decision(BOARD).algorithms == ["rsa-sha2-256", "rsa-sha2-512"]
+    both = trust.decision(Device(name="b", host="both.example")).algorithms
+    assert both == ["ssh-ed25519", "rsa-sha2-256", "rsa-sha2-512"]
+    unknown = trust.decision(Device(name="u", host="unknown.example")).algorithms
+    assert {"ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512"} < set(unknown)
+    assert "ssh-rsa" not in unknown
