@@ -158,6 +158,8 @@ def jump(text: str) -> str:
     if "," in text:
         return "one jump host only; for a chain make the first hop a device and let the second one `jump:` over it"
     login, address, digits = split_address(text)
+    if not re.fullmatch(r"[^\[\]]*|\[[^\[\]]*\](:.*)?", text.rpartition("@")[2]):
+        return f"an IPv6 jump host with a port is written [address]:port, found {shown(text.rpartition('@')[2])}"
     if ":" in login:  # never repeat it
         return f"the user of a jump host holds a ':'; {NO_SECRETS}"
     if "@" in text and (wrong := user(login)):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +15,7 @@ from typing import Any
 
 import asyncssh
 from litefleet_agent.findings import finding
+from litefleet_inventory import checks
 from litefleet_inventory.model import Device
 
 from .base import Channel, TransportError
@@ -40,6 +43,8 @@ _KEX = (
     "diffie-hellman-group16-sha512",
     "diffie-hellman-group14-sha256",
 )
+
+_CONNECT_FAILED = re.compile(r"\[Errno (\d+)\] Connect call failed")
 
 
 @dataclass(frozen=True)
@@ -199,16 +204,25 @@ class SshTransport:
         except (OSError, asyncssh.Error) as error:
             raise TransportError(finding("LF501", f"{where}: {_why(error)}")) from error
         if decision.accepted is not None:
-            self._host_keys.pin(device, decision.accepted)
+            self._keep(device, decision.accepted, connection)
         return connection
+
+    def _keep(self, device: Device, key: asyncssh.SSHKey, connection: asyncssh.SSHClientConnection) -> None:
+        try:
+            self._host_keys.pin(device, key)
+        except OSError as error:
+            connection.abort()
+            seen = f"{device.host}:{device.port} was reached, its new key could not be kept: {error}"
+            raise TransportError(finding("LF502", seen)) from error
 
 
 def _as_device(hop: Device | str, behind: Device) -> Device:
     """Return a jump host that was written as "user@host:port" as a device; it is reached with the key of the one behind it."""
     if isinstance(hop, Device):
         return hop
-    user, _, place = hop.rpartition("@")
-    host, _, port = place.partition(":")
+    if wrong := checks.jump(hop):
+        raise TransportError(finding("LF501", f"the jump host {hop!r} of {behind.name} can't be used: {wrong}"))
+    user, host, port = checks.split_address(hop)
     return Device(name=hop, host=host, port=int(port or 22), user=user, key=behind.key)
 
 
@@ -231,5 +245,8 @@ def _private_key(path: str) -> asyncssh.SSHKey:
 
 def _why(error: Exception) -> str:
     """Return an error's own words, or its kind where it has none."""
+    refused = _CONNECT_FAILED.findall(str(error))
+    if refused:  # asyncio's own words name a call and a tuple, once per address
+        return ", ".join(dict.fromkeys(os.strerror(int(number)).lower() for number in refused))
     text = str(getattr(error, "reason", "") or getattr(error, "strerror", "") or error)
     return text or type(error).__name__
