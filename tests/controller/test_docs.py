@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from litefleet_agent.findings import Verdict
 from litefleet_controller.config import load_config
+from litefleet_controller.config.model import known_keys
+from litefleet_inventory.fields import FIELDS
 from litefleet_inventory.parse import parse
 from litefleet_inventory.select import select
 
@@ -54,7 +56,37 @@ def test_every_verdict_is_explained(name: str) -> None:
     assert [row.strip("`") for row in _rows(text_of(name)) if row.startswith("`")] == [v.value for v in Verdict]
 
 
-@pytest.mark.parametrize("page", [*READMES, "docs/adr/0001-main-command.md", "docs/findings.md"])
+PAGES = ("docs/architecture", "docs/configuration")  # each in both languages
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_the_same_tables_and_sections_in_both_languages(name: str) -> None:
+    english, chinese = text_of(f"{name}.md"), text_of(f"{name}.zh.md")
+    for bone in (r"^#+ ", r"^\| ", r"^- ", r"^\d\. ", r"^```"):
+        assert len(re.findall(bone, english, re.MULTILINE)) == len(re.findall(bone, chinese, re.MULTILINE)), bone
+    keys = r"^\| (`[^`]*`)"
+    assert re.findall(keys, english, re.MULTILINE) == re.findall(keys, chinese, re.MULTILINE) != []
+
+
+def test_every_setting_is_in_the_configuration_page() -> None:
+    text = text_of("docs/configuration.md")
+    keys = [k for k in FIELDS if f"| `{k}` |" not in text]
+    keys += [k for k in known_keys(()) if k not in text]
+    for part in ("toolchain", "verify", "ssh"):
+        keys += [f"{part}.{k}" for k in known_keys((part,)) if f"`{part}.{k}`" not in text]
+    keys += [k for k in known_keys(("models", "any")) if f"`models.NAME.{k}`" not in text]
+    assert keys == []
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *READMES,
+        *(name + ending for name in PAGES for ending in (".md", ".zh.md")),
+        "docs/adr/0001-main-command.md",
+        "docs/findings.md",
+    ],
+)
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", text_of(page)):
         assert (ROOT / page).parent.joinpath(target).is_file(), target
