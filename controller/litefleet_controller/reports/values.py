@@ -45,6 +45,22 @@ _SHOWN = {
 }  # controls, bidi and zero-width marks, lone surrogates, line separators
 
 
+_DEEPEST = 32  # a device's facts are a few levels deep; a hostile one's must not end in a RecursionError
+
+
+def plain(value: object, depth: int = 0) -> object:
+    """Return a value JSON can hold: NaN and Inf, which JSON has no word for, become the strings "NaN", "Infinity"."""
+    if depth > _DEEPEST:
+        return "… (too deep)"
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner, depth + 1) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
 def _visible(char: str) -> str:
     """Return a character as it may be printed: what would act or hide becomes its escape."""
     if unicodedata.category(char) not in _SHOWN:
@@ -55,7 +71,7 @@ def _visible(char: str) -> str:
 
 def clean(text: object, limit: int = LINE_LIMIT) -> str:
     """Return text as one printable line of at most about `limit` characters; line breaks become spaces."""
-    raw = str(text)
+    raw = text if isinstance(text, str) else str(plain(text))
     line = " ".join(raw[: limit + 1].replace("\t", " ").splitlines())
     shown = "".join(map(_visible, line[:limit]))
     return shown if len(raw) <= limit else f"{shown}… ({len(raw) - limit} more characters)"

@@ -112,9 +112,12 @@ class _SshChannel:
 def _cap_window(process: asyncssh.SSHClientProcess[bytes], window: int) -> None:
     """Keep at most `window` bytes unacknowledged: OpenSSH offers 2 MiB and spends twice the CPU when they are used.
 
-    sshd acknowledges once 96 KiB were consumed, so less than that would hang.  asyncssh has no public setting for it; where
-    the attribute is gone, pushes are only dearer.
+    OpenSSH's sshd acknowledges once 96 KiB were consumed, so less than that would hang; other servers may wait for half of
+    what they offered (asyncssh's does), and are left alone.  asyncssh has no public setting for it; where the attribute is
+    gone, pushes are only dearer.
     """
+    if not str(process.get_extra_info("server_version", "")).startswith("SSH-2.0-OpenSSH"):
+        return
     channel: Any = process.channel
     offered = getattr(channel, "_send_window", None)
     if isinstance(offered, int) and offered > window >= 128 * 1024:
