@@ -234,7 +234,7 @@ def _guarded(call: Callable[[], Any]) -> int:
         return done.exit_code
     except _WRONG_USE as error:
         return _explain_wrong_use(error)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, Interrupted, typer.Abort):
         typer.echo("litefleet: interrupted; run the same command again to go on", err=True)
         return 4
     except BrokenPipeError:

@@ -127,6 +127,8 @@ async def _wrong_files(folder: Path, lite: Toolchain, say: Callable[[str], None]
         say(f"making {name} with the raw converter: it says 'successfully'")
         model = folder / "models" / "cls"
         argv = [
+            str(lite.python),
+            "-I",  # the user's PYTHONPATH must not reach Paddle-Lite
             str(lite.opt),
             f"--model_file={model / 'inference.pdmodel'}",
             f"--param_file={model / 'inference.pdiparams'}",
