@@ -80,7 +80,9 @@ def test_thousands_of_random_mutations_of_a_real_file(nb_files: Callable[..., Pa
         data = bytearray(real[: end + 4096])
         for _ in range(rng.choice((1, 1, 2, 8, 64))):
             place = rng.randrange(end)
-            data[place : place + 4] = rng.choice((rng.randbytes(4), struct.pack("<I", rng.choice(EDGES))))
+            data[place : place + 4] = rng.choice(
+                (bytes(rng.randrange(256) for _ in range(4)), struct.pack("<I", rng.choice(EDGES)))
+            )
         model = described(bytes(data))
         refused += model is None
         partial += model is not None and not model.complete

@@ -164,6 +164,14 @@ def test_requests_that_do_not_fit_are_sentences(root: Path, op: str, fields: dic
         (struct.pack(">4sIQ", b"LFF1", MAX_HEADER + 1, 0), "too large"),
         (struct.pack(">4sIQ", b"LFF1", 2, 1 << 62), "too large"),
     ],
+    ids=[
+        "http",
+        "not-json",
+        "not-an-object",
+        "too-deep",
+        "header-too-large",
+        "body-too-large",
+    ],  # pytest puts ids in the environment
 )
 def test_a_peer_that_does_not_speak_the_protocol_ends_the_session(root: Path, data: bytes, words: str) -> None:
     with Peer(root) as peer:

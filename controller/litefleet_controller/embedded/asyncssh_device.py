@@ -35,7 +35,7 @@ class InProcess:
         self._place = place
         self._acceptor: asyncssh.SSHAcceptor | None = None
         self._connections: set[asyncssh.SSHServerConnection] = set()
-        self._children: set[asyncio.subprocess.Process] = set()
+        self._children: set[asyncio.Future[asyncio.subprocess.Process]] = set()
 
     @property
     def pid(self) -> int | None:
@@ -65,26 +65,30 @@ class InProcess:
         for connection in list(self._connections):
             connection.abort()
         for child in list(self._children):
-            await _end(child)
+            await _end(await child)
 
     async def _serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         """Run one session's command with sh, its three streams joined to the channel's."""
         argv = ["/bin/sh", "-c", process.command] if process.command else ["/bin/sh"]
-        child = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=dict(self._place.env),
-            cwd=self._place.home,
-            start_new_session=True,
+        # Kept while it is still starting: a power cut in that moment must find it too.
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=dict(self._place.env),
+                cwd=self._place.home,
+                start_new_session=True,
+            )
         )
-        self._children.add(child)
+        self._children.add(starting)
+        child = await asyncio.shield(starting)
         try:
             await _join(process, child)
         finally:
             await _end(child)
-            self._children.discard(child)
+            self._children.discard(starting)
 
 
 class _Connections(asyncssh.SSHServer):
