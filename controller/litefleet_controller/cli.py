@@ -22,7 +22,7 @@ from .reports.as_json import to_json
 from .reports.html import to_html
 from .reports.progress import make_progress
 from .reports.table import to_table, wants_color
-from .run import Interrupted, Options, convert_models, read_report, run_fleet
+from .run import ConvertChoice, Interrupted, Options, convert_models, read_report, run_fleet
 
 __all__ = ["app", "main"]
 
@@ -155,11 +155,17 @@ def convert(
             help="Architectures to convert for; default: all that the inventory expects, else x86_64 and aarch64.",
         ),
     ] = None,
+    targets: Annotated[
+        str, typer.Option("--targets", help="x86, arm, or an accelerator with its CPU: opencl,arm.")
+    ] = "",
+    fp16: Annotated[bool, typer.Option("--fp16", help="Half-precision kernels (ARMv8.2 only).")] = False,
+    quant: Annotated[str, typer.Option("--quant", help="Quantise weights: int8 or int16.")] = "",
     out: Annotated[Path | None, typer.Option("--out", help="Also copy the files into this folder.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Convert each model once per architecture, with every check, into the store."""
-    rows = asyncio.run(convert_models(config, tuple(model or ()), tuple(arch or ()), out))
+    choice = ConvertChoice(tuple(arch or ()), targets, fp16, quant)
+    rows = asyncio.run(convert_models(config, tuple(model or ()), choice, out))
     if as_json:
         typer.echo(json.dumps([row.to_dict() for row in rows], indent=2))
     else:

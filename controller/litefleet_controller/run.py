@@ -14,8 +14,11 @@ from litefleet_agent.arch import ARCHES, arch_of
 from litefleet_agent.findings import Finding
 from litefleet_inventory import Device, Inventory, InventoryError, SelectError, load
 from litefleet_inventory.select import select
+from pydantic import ValidationError
 
 from .config import Config, load_config
+from .config.model import OptionsConfig, check_targets
+from .conversion.variant import parse_targets
 from .device import Mode, run_device
 from .errors import ConfigError, FindingError, LitefleetError, UsageError
 from .fleet import fan_out
@@ -28,7 +31,7 @@ from .toolchain import Toolchains, default_cache
 from .transport.hostkeys import HostKeys
 from .transport.ssh import SshLimits, SshTransport
 
-__all__ = ["ConvertRow", "Interrupted", "Options", "convert_models", "read_report", "run_fleet"]
+__all__ = ["ConvertChoice", "ConvertRow", "Interrupted", "Options", "convert_models", "read_report", "run_fleet"]
 
 _MODES = {
     "probe": {"stage": False},
@@ -180,17 +183,56 @@ class ConvertRow:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class ConvertChoice:
+    """What the command line chose for `litefleet convert`; what it leaves out is as litefleet.yaml says."""
+
+    arches: tuple[str, ...] = ()
+    targets: str = ""
+    fp16: bool = False
+    quant: str = ""
+
+
 async def convert_models(
-    config_path: Path, models: tuple[str, ...], arches: tuple[str, ...], out: Path | None
+    config_path: Path, models: tuple[str, ...], choice: ConvertChoice, out: Path | None
 ) -> list[ConvertRow]:
-    """Convert each model for each architecture and return a row each; copies go to `out` as MODEL-ARCH.nb."""
+    """Convert each model for each architecture and return a row each; copies go to `out` as MODEL-ARCH.nb.
+
+    Raises: FindingError LF102 for two CPU instruction sets in one request; UsageError, ConfigError.
+    """
+    targets = parse_targets(choice.targets) if choice.targets else ()
     config = load_config(config_path)
-    names = [_canonical(a) for a in arches] or _expected(config)
+    names = [_canonical(a) for a in choice.arches] or _arches_of(targets) or _expected(config)
+    config = _overridden(config, names, ",".join(targets), choice)
     supply = Supply(config, Toolchains(), default_cache(), lambda text: None)
     try:
         return [await _convert_one(supply, m, a, out) for m in _models(config, models) for a in names]
     finally:
         await supply.close()
+
+
+def _arches_of(targets: tuple[str, ...]) -> list[str]:
+    return [{"x86": "x86_64", "arm": "aarch64"}[t] for t in targets if t in ("x86", "arm")]
+
+
+def _overridden(config: Config, arches: list[str], targets: str, choice: ConvertChoice) -> Config:
+    """Return the configuration with the command line's targets and options in every model."""
+    changes: dict[str, object] = {}
+    try:
+        if targets:
+            changes["targets"] = {arch: check_targets(arch, targets) for arch in arches}
+        if choice.fp16 or choice.quant:
+            options = {"fp16": choice.fp16, "quant": choice.quant or "none"}
+            changes["options"] = OptionsConfig.model_validate(options)
+    except ValueError as error:  # pydantic's own is one too
+        words = (
+            [e["msg"].removeprefix("Value error, ") for e in error.errors()]
+            if isinstance(error, ValidationError)
+            else []
+        )
+        raise UsageError("--targets, --fp16, --quant: " + ("; ".join(words) or str(error))) from error
+    models = {name: model.model_copy(update=changes) for name, model in config.models.items()}
+    return config.model_copy(update={"models": models})
 
 
 def _canonical(name: str) -> str:

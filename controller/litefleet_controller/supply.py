@@ -59,6 +59,8 @@ class Supply:
 
     async def _supply(self, model: str, device: Device, facts: Facts) -> Supplied:
         arch = ARCHES[facts.arch]
+        if self._config.models[model].golden.files and self._config.models[model].source is not None:
+            await self._golden(model)  # goldens that do not fit are an error before anything is converted
         artifact = await self.artifact(model, arch, device.artifact)
         features = frozenset(facts.cpu.features) or None  # none at all: not known
         findings = list(dict.fromkeys([*artifact.findings, *check_file(artifact.nb, arch, features)]))

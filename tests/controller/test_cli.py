@@ -203,3 +203,25 @@ def test_ctrl_c_ends_with_a_word_for_each_device(project: Path, silent: socket.s
     assert {d["device"]: d["verdict"] for d in document["devices"]} == {"dev-1": "failed", "dev-2": "failed"}
     assert all(d["findings"][0]["code"] == "LF509" for d in document["devices"])
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["--targets", "arm,x86"], 1, "LF102 The targets 'arm,x86' ask for the kernels of two CPUs in one file."),
+        (["--targets", "x86 arm"], 1, "LF102"),
+        (["--targets", "armm"], 2, "did you mean 'arm'?"),
+        (["--for", "x86_64", "--targets", "arm"], 2, "(LF101)"),
+        (["--fp16", "--quant", "int8"], 2, "(LF112)"),
+        (["--quant", "int9"], 2, "'none', 'int8' or 'int16'"),
+        (["--for", "riscv64"], 2, "no CPU backend"),
+    ],
+)
+def test_a_conversion_that_cannot_be_right_is_refused_before_it_begins(
+    args: list[str], code: int, said: str, project: Path
+) -> None:
+    done = litefleet("convert", *args, cwd=project)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (project / ".litefleet").exists()
