@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,6 @@ from litefleet_agent.findings import CATALOGUE
 
 from .errors import LitefleetError, UsageError
 from .inspection import inspect_file
-from .outcome import RunReport
 from .reports.as_json import to_json
 from .reports.html import to_html
 from .reports.progress import make_progress
@@ -52,15 +51,10 @@ DEFAULT_CONFIG = Path("litefleet.yaml")
 _WRONG_USE: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
-def _run(work: Coroutine[Any, Any, RunReport]) -> RunReport:
-    """Run to the end, or to Ctrl-C with what is known by then."""
-    return asyncio.run(work)
-
-
 def _fleet_command(command: str, options: Options, as_json: bool, html: Path | None) -> None:
     interrupted = False
     try:
-        report = _run(run_fleet(command, options, lambda total: make_progress(total, quiet=as_json)))
+        report = asyncio.run(run_fleet(command, options, lambda total: make_progress(total, quiet=as_json)))
     except Interrupted as stopped:
         report, interrupted = stopped.report, True
     if as_json:

@@ -67,7 +67,6 @@ class _Record:
 
     device: Device
     report: Report
-    began: float = field(default_factory=time.monotonic)
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[Finding, ...] = ()
     steps: dict[str, float] = field(default_factory=dict)
@@ -188,10 +187,8 @@ async def _push_and_prove(
     requests = [*_pushes(hello, supplied), Request("release", {"manifest": supplied.manifest})]
     requests.append(Request("verify", {"release": supplied.release}))
     proof = (await conversation.ask(requests, max(mode.step_limit_s, mode.verify_limit_s)))[-1]
-    told = proof.get("findings")
-    findings = _told(findings, told, supplied)
-    verdict = decide(findings)
-    if verdict is Verdict.VERIFIED and proof.get("verified") is not True:
+    findings = _told(findings, proof.get("findings"), supplied)
+    if decide(findings) is Verdict.VERIFIED and proof.get("verified") is not True:
         findings.append(finding("LF900", "the agent did not say that the model was proven, and gave no reason"))
     changed = False
     if decide(findings) is Verdict.VERIFIED and mode.activate:

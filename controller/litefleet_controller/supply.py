@@ -88,7 +88,7 @@ class Supply:
         given = Path(ready).expanduser() if ready else self._config.models[model].nb.get(arch.name)
         if given is not None:
             path = self._config.inventory.parent / given if ready else given
-            return await self._once(("nb", path, arch), lambda: asyncio.to_thread(self._admit, path))
+            return await self._once(("nb", path), lambda: asyncio.to_thread(self._admit, path))
         source = await self._source(model)
         if source is None:
             seen = f"litefleet.yaml has no .nb of {model} for {arch.name}, and no source to convert from"

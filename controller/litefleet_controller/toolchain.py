@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import os
 import platform
 import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import uv
 
 from .child import ChildEnd, run_child
 from .errors import LitefleetError
+from .files import locked
 
 __all__ = ["LITE_PYTHONS", "Toolchain", "Toolchains", "default_cache"]
 
@@ -119,20 +119,13 @@ class Toolchains:
     @asynccontextmanager
     async def _lock(self, name: str) -> AsyncIterator[None]:
         """Hold one environment's lock; the kernel lets go of it when its holder dies."""
-        try:
-            self.cache.mkdir(parents=True, exist_ok=True)
-            file = (self.cache / f"{name}.lock").open("w")
-        except OSError as error:
-            raise LitefleetError(
-                f"The cache folder {self.cache} can't be written: {error.strerror}. Set LITEFLEET_CACHE to another."
-            ) from error
-        with file:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    await asyncio.sleep(0.2)
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(locked(self.cache / f"{name}.lock"))
+            except OSError as error:
+                raise LitefleetError(
+                    f"The cache folder {self.cache} can't be written: {error.strerror}. Set LITEFLEET_CACHE to another."
+                ) from error
             yield
 
     async def _uv(self, *argv: str | Path) -> ChildEnd:

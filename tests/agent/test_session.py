@@ -17,7 +17,7 @@ import pytest
 from litefleet_agent.protocol import MAX_HEADER, PREFIX_SIZE, decode_header, decode_prefix, encode
 
 from tests.agent import nb_builder
-from tests.conftest import find_python
+from tests.conftest import find_python, lacking
 
 AGENT = Path(__file__).parents[2] / "agent"
 SERVE = (
@@ -106,7 +106,7 @@ def files(root: Path) -> list[str]:
 def test_hello_on_old_and_new_pythons(root: Path, version: str) -> None:
     python = find_python(version) if version else sys.executable
     if python == version:
-        pytest.skip(f"no Python {version} in pyenv's folder")
+        lacking(f"no Python {version} in pyenv's folder")
     with Peer(root, python) as peer:
         hello = peer.ask("hello")["result"]
         assert (hello["agent"], hello["root"], hello["blobs"], hello["current"]) == ("v1", str(root), {}, {})

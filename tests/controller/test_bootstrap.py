@@ -13,7 +13,7 @@ from litefleet_agent.protocol import PREFIX_SIZE, decode_header, decode_prefix, 
 from litefleet_controller import bootstrap
 from litefleet_controller.pyz import agent_archive
 
-from tests.conftest import find_python
+from tests.conftest import find_python, lacking
 
 HELLO = encode({"id": 1, "op": "hello"})
 SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
@@ -25,7 +25,7 @@ def shell(request: pytest.FixtureRequest) -> list[str]:
     argv = SHELLS[request.param]
     found = shutil.which(argv[0])
     if found is None:
-        pytest.skip(f"no {argv[0]} on this machine")
+        lacking(f"no {argv[0]} on this machine")
     return [found, *argv[1:]]
 
 
@@ -47,7 +47,7 @@ class Machine:
     def python(self, name: str, version: str) -> None:
         found = find_python(version)
         if found == version:
-            pytest.skip(f"no Python {version} in pyenv's folder")
+            lacking(f"no Python {version} in pyenv's folder")
         self.program(name, f'#!/bin/sh\nexec {found} "$@"\n')
 
     def run(self, shell: list[str], after: bytes = b"", python: str = "", root: str = "~/root", before: str = ""):

@@ -14,7 +14,7 @@ import litefleet_agent
 import pytest
 from litefleet_controller.pyz import agent_archive, build_pyz
 
-from tests.conftest import find_python
+from tests.conftest import find_python, lacking
 
 SOURCE = Path(litefleet_agent.__file__).parent
 
@@ -46,7 +46,7 @@ def test_only_the_standard_library_is_imported() -> None:
 def test_it_tells_facts_on_a_bare_python(version: str, tmp_path: Path) -> None:
     python = find_python(version)
     if python == version:
-        pytest.skip(f"no Python {version} in pyenv's folder")
+        lacking(f"no Python {version} in pyenv's folder")
     archive = tmp_path / "agent.pyz"
     archive.write_bytes(agent_archive().data)
     done = subprocess.run([python, "-I", archive, "facts"], capture_output=True, text=True, check=False, cwd="/")

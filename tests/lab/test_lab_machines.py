@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import lacking
+
 from .machines import LabDevice, lab_device, why_not
 from .rootfs import AARCH64
 
@@ -39,7 +41,7 @@ def test_a_device_takes_a_push_without_sftp(armv7_device: LabDevice) -> None:
 
 def test_a_stopped_device_leaves_no_mount_and_no_file() -> None:
     if why_not():
-        pytest.skip(why_not())
+        lacking(why_not())
     with lab_device(AARCH64, "dropbear") as device:
         folder = device.log.parent
         device.ssh("echo here > /root/mark")

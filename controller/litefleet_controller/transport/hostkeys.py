@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import asyncssh
+from litefleet_agent.atomic import fsync_folder
 from litefleet_agent.findings import Finding, finding
 from litefleet_inventory.model import Device
 
@@ -74,20 +75,12 @@ class HostKeys:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
-        _sync_folder(folder)
+        fsync_folder(str(folder))
 
 
 def _known_as(device: Device) -> str:
     """Return the name under which known_hosts files hold this device's key: the port is part of it unless it is 22."""
     return device.host if device.port == 22 else f"[{device.host}]:{device.port}"
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class TrustDecision:
