@@ -23,12 +23,15 @@ from pydantic_core import CoreSchema
 
 from ..bundles import RuntimeChoice
 from ..golden import GoldenSpec
+from ..rollout.policy import Duration, Policy
 
 __all__ = [
     "Config",
     "ConvertOptions",
     "Gates",
+    "HistoryConfig",
     "ModelConfig",
+    "SigningConfig",
     "SshConfig",
     "ToleranceConfig",
     "VerifyConfig",
@@ -315,8 +318,25 @@ class SshConfig(_Strict):
     accept_new_host_keys: bool = False
 
 
+class SigningConfig(_Strict):
+    """How releases are signed: an ed25519 SSH key, and who is trusted."""
+
+    key: FilePath  # private, or the public half of one that an SSH agent holds
+    allowed_signers: FilePath  # as ssh-keygen(1) describes it; what devices come to trust
+    expires_after: Duration = 90 * 86400.0
+
+
+class HistoryConfig(_Strict):
+    """What the state database keeps of rollouts that are over."""
+
+    keep_days: Annotated[float, Field(gt=0)] = 365.0
+    keep_rollouts: Annotated[int, Field(ge=1)] = 200  # the newest, however old
+
+
 class Config(_Strict):
     """litefleet.yaml as a whole."""
+
+    fleet: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "default"
 
     inventory: FilePath = Field(default=Path("fleet.yaml"), validate_default=True)
     store: FilePath = Field(default=Path(".litefleet"), validate_default=True)
@@ -325,6 +345,17 @@ class Config(_Strict):
     runtimes: dict[Annotated[str, AfterValidator(_canonical_or_free)], RuntimeConfig] = {}
     verify: VerifyConfig = VerifyConfig()
     ssh: SshConfig = Field(default_factory=SshConfig)
+    rollout: Policy = Policy()
+    signing: SigningConfig | None = None
+    state: str = ""  # a database URL; "" = state.db in the store's folder
+    history: HistoryConfig = HistoryConfig()
+
+    @field_validator("state")
+    @classmethod
+    def _no_secret(cls, url: str) -> str:
+        if "://" in url and ":" in url.split("://", 1)[1].split("@")[0] and "@" in url:
+            raise ValueError("no password here: PostgreSQL takes it from ~/.pgpass or PGPASSWORD")
+        return url
 
 
 def known_keys(path: Sequence[str | int]) -> list[str]:

@@ -1,0 +1,19 @@
+"""The rollout's rules, pure: states, policy, waves, gates, and what is to be done next.  No clock, no network, no database."""
+
+from __future__ import annotations
+
+from .model import Rollout, Row, Wave
+from .policy import Policy
+from .states import DeviceEvent, DeviceState, IllegalMove, RolloutEvent, RolloutState
+
+__all__ = [
+    "DeviceEvent",
+    "DeviceState",
+    "IllegalMove",
+    "Policy",
+    "Rollout",
+    "RolloutEvent",
+    "RolloutState",
+    "Row",
+    "Wave",
+]
