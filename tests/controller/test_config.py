@@ -261,7 +261,8 @@ def test_odd_yaml_is_a_sentence_too(tmp_path: Path, text: str) -> None:
 
 def test_the_schema_knows_every_key_and_both_spellings() -> None:
     schema = config_schema()
-    assert set(schema["properties"]) == {"inventory", "store", "toolchain", "models", "runtimes", "verify", "ssh"}
+    old = {"inventory", "store", "toolchain", "models", "runtimes", "verify", "ssh"}
+    assert set(schema["properties"]) == old | {"fleet", "rollout", "signing", "state", "history"}
     assert schema["additionalProperties"] is False
     assert {"type": "string"} in schema["$defs"]["RuntimeConfig"]["anyOf"]
     json.dumps(schema)

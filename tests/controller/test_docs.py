@@ -68,13 +68,24 @@ def test_a_page_has_the_same_tables_and_sections_in_both_languages(name: str) ->
     assert re.findall(keys, english, re.MULTILINE) == re.findall(keys, chinese, re.MULTILINE) != []
 
 
+def _leaves(path: tuple[str, ...]) -> list[str]:
+    """Dotted names of the settings under a path; a gate's limit (`count`, `share`, `then`) is one setting."""
+    found: list[str] = []
+    for key in known_keys(path):
+        inner = known_keys((*path, key))
+        whole = not inner or set(inner) == {"count", "share", "then"}
+        found += [key] if whole else [f"{key}.{leaf}" for leaf in _leaves((*path, key)) if leaf != "then"]
+    return found
+
+
 def test_every_setting_is_in_the_configuration_page() -> None:
     text = text_of("docs/configuration.md")
     keys = [k for k in FIELDS if f"| `{k}` |" not in text]
     keys += [k for k in known_keys(()) if k not in text]
-    for part in ("toolchain", "verify", "ssh"):
+    for part in ("toolchain", "verify", "ssh", "signing", "history"):
         keys += [f"{part}.{k}" for k in known_keys((part,)) if f"`{part}.{k}`" not in text]
     keys += [k for k in known_keys(("models", "any")) if f"`models.NAME.{k}`" not in text]
+    keys += [f"rollout.{k}" for k in _leaves(("rollout",)) if f"`rollout.{k}`" not in text]
     assert keys == []
 
 

@@ -15,6 +15,7 @@ _BLOCKS = {
     "LF3": "The device's environment",
     "LF4": "What the model did when it ran",
     "LF5": "Reaching and talking to the device",
+    "LF6": "Releases on the device, and rollouts",
     "LF9": "Anything else",
 }
 
