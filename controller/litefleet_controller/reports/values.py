@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from litefleet_agent.findings import CATALOGUE, Entry, Severity, Verdict
+from litefleet_agent.findings import CATALOGUE, Entry, Finding, Severity, Verdict
 
 from ..outcome import DeviceOutcome, RunReport
 
@@ -24,6 +24,7 @@ __all__ = [
     "clean_lines",
     "counts_line",
     "facts_lines",
+    "gathered",
     "human_bytes",
     "human_ms",
     "human_seconds",
@@ -179,12 +180,15 @@ class FindingGroup:
 
 def shared_findings(report: RunReport) -> tuple[FindingGroup, ...]:
     """Return the findings of all devices that are not verified, once per code: errors first, most devices first."""
+    worrying = (o for o in report.outcomes if o.verdict is not Verdict.VERIFIED)
+    return gathered((outcome.device, found) for outcome in worrying for found in outcome.findings)
+
+
+def gathered(pairs: Iterable[tuple[str, Finding]]) -> tuple[FindingGroup, ...]:
+    """Return (device, finding) pairs once per code: errors first, most devices first."""
     by_code: dict[str, dict[str, list[str]]] = {}
-    for outcome in report.outcomes:
-        if outcome.verdict is Verdict.VERIFIED:
-            continue
-        for found in outcome.findings:
-            by_code.setdefault(found.code, {}).setdefault(clean(found.seen), []).append(outcome.device)
+    for device, found in pairs:
+        by_code.setdefault(found.code, {}).setdefault(clean(found.seen), []).append(device)
     groups = [
         FindingGroup(CATALOGUE[code], tuple((seen, tuple(dict.fromkeys(names))) for seen, names in sentences.items()))
         for code, sentences in by_code.items()

@@ -1,0 +1,35 @@
+"""Times and lengths of time for people.  Pure: the present is a parameter."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+__all__ = ["human_moment", "human_span", "until"]
+
+_YEAR_9000 = 221_845_392_000.0  # datetime ends soon after
+
+
+def human_moment(epoch: float) -> str:
+    """Return seconds since the epoch as "2026-11-23 11:30 UTC"; a dash for 0 and for what is no time."""
+    if not 0 < epoch < _YEAR_9000:
+        return "–"
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def human_span(seconds: float) -> str:
+    """Return a length of time, rounded: "45 s", "12 min", "2 h 30 min", "9 days"."""
+    whole = round(max(seconds, 0))
+    if whole < 120:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min" if minutes else f"{hours} h"
+    return f"{round(hours / 24)} days"
+
+
+def until(moment: float, now: float) -> str:
+    """Return when something is due, seen from now: "in 5 min", "now"."""
+    return f"in {human_span(moment - now)}" if moment - now >= 1 else "now"
