@@ -75,9 +75,16 @@ def _kill_group(process: asyncio.subprocess.Process) -> None:
 
 
 async def run_child(
-    argv: Sequence[str | Path], *, time_limit_s: float, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    argv: Sequence[str | Path],
+    *,
+    time_limit_s: float,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: Path = Path(os.devnull),
 ) -> ChildEnd:
     """Run a program to its end, or to the end of its time; its whole process group ends with it, on cancellation too.
+
+    It reads the file `stdin` as its standard input.
 
     Raises: LitefleetError when it can't be started.
     """
@@ -85,9 +92,14 @@ async def run_child(
     ours, theirs = os.pipe()
     with os.fdopen(ours, "rb", buffering=0) as pipe:
         try:
+            given = os.open(stdin, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            os.close(theirs)
+            raise
+        try:
             process = await asyncio.create_subprocess_exec(
                 *map(str, argv),
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=given,
                 stdout=theirs,
                 stderr=theirs,
                 env=dict(env) if env is not None else None,
@@ -98,6 +110,7 @@ async def run_child(
             raise LitefleetError(f"{argv[0]} can't be started: {error.strerror}.") from error
         finally:
             os.close(theirs)
+            os.close(given)
         timed_out, output = await _attend(process, pipe, time_limit_s)
     return ChildEnd(process.returncode or 0, output.decode(errors="replace"), time.monotonic() - started, timed_out)
 

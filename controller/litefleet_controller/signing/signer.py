@@ -1,0 +1,152 @@
+"""Seals: who sent a release, to which fleet, as which number, until when.  Devices that trust signers take nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from litefleet_agent.findings import finding
+
+from ..config.model import SigningConfig
+from ..errors import ConfigError, FindingError
+from .keys import PublicKey, allowed_line, private_file, read_key
+from .sshsig import SigningError, sign, signer_of
+
+__all__ = ["BUNDLE_NAMESPACE", "RELEASE_NAMESPACE", "TRUST_NAMESPACE", "Signer", "seal_bytes"]
+
+RELEASE_NAMESPACE, BUNDLE_NAMESPACE, TRUST_NAMESPACE = "litefleet-release", "litefleet-bundle", "litefleet-trust"
+_MAX_SIGNERS = 64 * 1024  # bytes of allowed_signers, as on the device
+_TEXTS, _NUMBERS = ("release", "model", "fleet"), ("number", "issued", "expires")
+
+
+def seal_bytes(seal: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a seal that are signed: its canonical JSON."""
+    return json.dumps(dict(seal), sort_keys=True, separators=(",", ":")).encode("utf-8")
+
+
+class Signer:
+    """Signs with the configured key, and never hands out what the trusted signers' list would not accept."""
+
+    def __init__(self, config: SigningConfig) -> None:
+        self._config = config
+
+    async def check(self) -> None:
+        """Sign something for trial, so that nothing is missing later.
+
+        Raises: ConfigError with the sentence that says what to do.
+        """
+        key = read_key(self._config.key)
+        signers = self.allowed_signers()
+        if key.text not in signers.split():
+            path = self._config.allowed_signers
+            raise ConfigError(
+                [f"signing.allowed_signers: {path} does not name the signing key; add this line: {allowed_line(key)}"]
+            )
+        try:
+            await self.sign_text("litefleet", RELEASE_NAMESPACE)
+        except SigningError as error:
+            raise ConfigError([f"signing: {error}"]) from error
+
+    def allowed_signers(self) -> str:
+        """Return the text of the list of trusted signers, as devices get it.
+
+        Raises: ConfigError when it can't be read.
+        """
+        path = self._config.allowed_signers
+        try:
+            data = path.read_bytes()
+            text = data.decode("utf-8")
+        except FileNotFoundError:
+            line = allowed_line(read_key(self._config.key))
+            raise ConfigError(
+                [f"signing.allowed_signers: {path} is not there; make it with this line: {line}"]
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError([f"signing.allowed_signers: {path} can't be read: {error}"]) from None
+        if len(data) > _MAX_SIGNERS:
+            raise ConfigError(
+                [f"signing.allowed_signers: {path} has more than {_MAX_SIGNERS} bytes; devices refuse it"]
+            )
+        return text
+
+    async def seal(self, release: str, model: str, fleet: str, number: int, now: float) -> dict[str, Any]:
+        """Return `{"seal": {...}, "signature": "..."}` for a release, valid from `now` (epoch) on.
+
+        Raises: SigningError when it can't be signed.
+        """
+        issued = int(now)
+        seal = {
+            "schema": 1,
+            "release": release,
+            "model": model,
+            "fleet": fleet,
+            "number": number,
+            "issued": issued,
+            "expires": issued + int(self._config.expires_after),
+        }
+        return {"seal": seal, "signature": await self._sign(seal_bytes(seal), RELEASE_NAMESPACE)}
+
+    async def sign_text(self, text: str, namespace: str) -> str:
+        """Return the armored signature of a text; SigningError when it can't be signed."""
+        return await self._sign(text.encode("utf-8"), namespace)
+
+    async def verify(self, sealed: Mapping[str, Any] | None, release: str, model: str, fleet: str, now: float) -> None:
+        """Check a seal as a device does, but for its number.
+
+        Raises: FindingError LF609 (not signed), LF610 (signature), LF608 (another's), LF607 (expired).
+        """
+        seal, signature = _parts(sealed)
+        if not await signer_of(self._config.allowed_signers, seal_bytes(seal), signature, RELEASE_NAMESPACE):
+            raise _refusal(
+                "LF610", f"no signer in {self._config.allowed_signers} made the signature of {release[:12]}."
+            )
+        for name, wanted in (("release", release), ("model", model), ("fleet", fleet)):
+            if seal[name] != wanted:
+                raise _refusal("LF608", f"the seal is for the {name} '{seal[name][:80]}', not for '{wanted}'.")
+        if now > seal["expires"]:
+            raise _refusal("LF607", f"the seal of {release[:12]} expired {int(now) - seal['expires']} s ago.")
+
+    async def _sign(self, data: bytes, namespace: str) -> str:
+        """Sign, and check the result: a key that no device trusts is found out here and not on a thousand of them."""
+        key = read_key(self._config.key)
+        try:
+            signature = await sign(self._config.key, data, namespace)
+        except SigningError as error:
+            raise SigningError(self._explain(key, error)) from error
+        if not await signer_of(self._config.allowed_signers, data, signature, namespace):
+            raise SigningError(
+                f"{self._config.allowed_signers} does not accept {self._config.key} for '{namespace}' at this time: "
+                f"look at the dates and namespaces of its line, or add this one: {allowed_line(key)}"
+            )
+        return signature
+
+    def _explain(self, key: PublicKey, error: SigningError) -> str:
+        private = private_file(self._config.key)
+        if key.locked:
+            return f"{private} has a passphrase and no SSH agent holds it: run `ssh-add {private}` first. ({error})"
+        if not private.exists():
+            return (
+                f"no SSH agent holds the key {self._config.key}: run `ssh-add` with its private file first. ({error})"
+            )
+        return f"ssh-keygen can't sign with {self._config.key}: {error}"
+
+
+def _parts(sealed: Mapping[str, Any] | None) -> tuple[dict[str, Any], str]:
+    """Return seal and signature of what is well formed."""
+    if not sealed or not sealed.get("signature"):
+        raise _refusal("LF609", "the release bears no signature.")
+    seal, signature = sealed.get("seal"), sealed["signature"]
+    whole = isinstance(seal, dict) and isinstance(signature, str) and seal.get("schema") == 1
+    if not whole or not isinstance(seal, dict) or not _typed(seal):
+        raise _refusal("LF610", "the seal is not well formed.")
+    return seal, signature
+
+
+def _typed(seal: Mapping[str, Any]) -> bool:
+    texts = all(isinstance(seal.get(name), str) for name in _TEXTS)
+    return texts and all(type(seal.get(name)) is int for name in _NUMBERS)
+
+
+def _refusal(code: str, seen: str) -> FindingError:
+    return FindingError([finding(code, seen)])
