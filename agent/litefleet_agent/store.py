@@ -2,9 +2,11 @@
 
 blobs/<sha256>                   models, goldens, runtime bundles
 runtimes/<key>/                  a bundle, unpacked; each isolated from the system and from the others
+runtimes/<key>.files.json        its files as they were unpacked: path -> [size, SHA-256]
 releases/<id>.json               a manifest; its id is the SHA-256 of its canonical JSON
 verified/<id>.json               that it was proven here, and in which environment (the facts' fingerprint)
-models/<name>/current, previous  symlinks to releases, switched by rename
+models/<name>/current, previous  symlinks to releases; switch.py changes them
+journal                          what switch.py does, step by step
 lock                             held by the one session that may change anything
 """
 
@@ -20,12 +22,16 @@ import struct
 import time
 import zipfile
 import zlib
-from typing import IO, Any, Dict, Iterable, Iterator, List, Optional
+from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional
 
 from .atomic import fsync_folder, write_atomic
+from .clock import Clock
 from .errors import AgentError
+from .operation import Operation
 
-__all__ = ["Store", "StoreError", "default_root", "release_id"]
+__all__ = ["RUNTIME_LIST", "Store", "StoreError", "default_root", "is_sha", "release_id"]
+
+RUNTIME_LIST = ".files.json"  # behind a runtime's key: the list of its files
 
 _SHA = re.compile(r"[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
@@ -34,9 +40,10 @@ _MAX_GOLDENS = 1000
 _STALE_S = 3600  # seconds after which nobody is still writing a bootstrap's temp file
 _MAX_RUNTIME = 2 << 30  # bytes a bundle may unpack to
 _MAX_RUNTIME_FILES = 20000
+_MAX_LIST = 16 << 20  # bytes of the list of a runtime's files
 # What zipfile raises for an archive that is damaged, encrypted, packed in an unknown way, or has unreadable names.
 _BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error)
-_FOLDERS = ("blobs", "runtimes", "releases", "verified", "models", "work")
+_FOLDERS = ("blobs", "runtimes", "releases", "verified", "seals", "trust", "reports", "models", "work")
 _SPARE = 8 << 20  # bytes left free for the rest of the device
 
 
@@ -57,24 +64,30 @@ def release_id(manifest: Dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode("utf-8")).hexdigest()
 
 
+def is_sha(text: Any) -> bool:
+    """Say whether `text` is a SHA-256 in lower-case hexadecimal digits."""
+    return isinstance(text, str) and bool(_SHA.match(text))
+
+
 def _sha(text: Any) -> str:
-    if not isinstance(text, str) or not _SHA.match(text):
+    if not is_sha(text):
         raise StoreError("not a SHA-256: %r" % (str(text)[:80],), "bad-request")
     return text
 
 
-def _name(text: Any) -> str:
+def plain_name(text: Any) -> str:
+    """Return `text` when it is a name that can stand in a path; StoreError "bad-request"."""
     if not isinstance(text, str) or not _NAME.match(text):
         raise StoreError("not a plain name: %r" % (str(text)[:80],), "bad-request")
     return text
 
 
-def _needed(manifest: Any) -> List[str]:
+def needed(manifest: Any) -> List[str]:
     """Return the hashes of the blobs that a manifest names; StoreError "bad-request" for one that is not well formed."""
     model = manifest.get("model") if isinstance(manifest, dict) else None
     if not isinstance(model, dict) or not isinstance(manifest.get("verify"), dict):
         raise StoreError("a release needs the objects model and verify", "bad-request")
-    _name(model.get("name"))
+    plain_name(model.get("name"))
     golden = manifest.get("golden")
     if not isinstance(golden, list) or not 0 < len(golden) <= _MAX_GOLDENS:
         raise StoreError("a release needs a list of 1 to %d goldens" % _MAX_GOLDENS, "bad-request")
@@ -92,21 +105,41 @@ def explain_os_error(error: OSError, what: str) -> StoreError:
     return StoreError("%s: %s" % (what, error.strerror or error), "io-error")
 
 
+def _flock(handle: IO[str], patience_s: float) -> bool:
+    """Say whether the lock could be had within `patience_s` seconds."""
+    end = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() >= end:
+                return False
+        time.sleep(0.05)
+
+
 class Store:
     """The agent's folder on the device.  Reading needs no lock; whatever changes it calls `lock()` first."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, clock: Optional[Clock] = None) -> None:
         self.root = root
+        self.clock = clock or Clock()
+        self.recovered: List[Operation] = []  # what the last lock() undid
         self._lock: Optional[IO[str]] = None
 
     def path(self, *parts: str) -> str:
         """Return a path below the root."""
         return os.path.join(self.root, *parts)
 
-    def lock(self) -> None:
-        """Become the one session that may change the store, and clear what a dead one left half-made.
+    @property
+    def locked(self) -> bool:
+        """Whether this is the one session that may change the store."""
+        return self._lock is not None
 
-        Raises StoreError "busy" while another session holds it, "not-writable" where the root can't be written.
+    def lock(self, patience_s: float = 0.3) -> None:
+        """Become the one session that may change the store; clear what a dead one left half-made, undo what is overdue.
+
+        `patience_s` outlasts a keeper, which holds it for a moment only.  Raises StoreError "busy" while another session holds it, "not-writable" where the root can't be written.
         """
         if self._lock is not None:
             return
@@ -116,13 +149,11 @@ class Store:
             handle = open(self.path("lock"), "a+")  # noqa: SIM115 - held until the session ends
         except OSError as error:
             raise explain_os_error(error, "%s can't be written" % self.root) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _flock(handle, patience_s):
             handle.seek(0)
             owner = handle.read(200).strip() or "an unnamed session"
             handle.close()
-            raise StoreError("another controller is at work on this device: %s" % owner, "busy") from None
+            raise StoreError("another controller is at work on this device: %s" % owner, "busy")
         self._lock = handle
         try:
             handle.truncate(0)
@@ -131,9 +162,24 @@ class Store:
         except OSError:
             pass  # a full disk: the lock holds all the same, it only bears no name
         self._clear_unfinished()
+        self._recover()
+
+    def unlock(self) -> None:
+        """Let another session change the store."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _recover(self) -> None:
+        from .switch import recover  # it changes stores, so it has to know them
+
+        try:
+            self.recovered = recover(self)
+        except StoreError:
+            self.recovered = []  # a full disk: the lock holds, so that room can be made; a switch tries again and says so
 
     def _clear_unfinished(self) -> None:
-        for folder in ("blobs", "runtimes", "releases", "verified"):
+        for folder in _FOLDERS[:-2]:
             for name in os.listdir(self.path(folder)):
                 if name.startswith(".tmp-"):
                     self._remove(self.path(folder, name))
@@ -215,19 +261,32 @@ class Store:
 
     def runtimes(self) -> List[str]:
         """Return the keys of the runtimes that are unpacked here."""
-        return [n for n in self._names("runtimes") if _NAME.match(n)]
+        names = self._names("runtimes")
+        return [n for n in names if _NAME.match(n) and os.path.isdir(self.path("runtimes", n))]
+
+    def runtime_files(self, key: str) -> Optional[Dict[str, Any]]:
+        """Return the files of a runtime as they were unpacked: path -> [size, SHA-256]; None when nobody took them down."""
+        try:
+            with open(self.path("runtimes", plain_name(key) + RUNTIME_LIST), "rb") as file:
+                value = json.loads(file.read(_MAX_LIST).decode("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return value if isinstance(value, dict) else None
 
     def unpack_runtime(self, key: str, sha: str) -> None:
         """Unpack the bundle `sha` as runtime `key`, whole or not at all; the bundle's blob is dropped afterwards."""
-        target = self.path("runtimes", _name(key))
+        target = self.path("runtimes", plain_name(key))
         if key == "system":
             raise StoreError("system is the name of what the device itself has; no bundle may take it", "bad-request")
+        if key.endswith(RUNTIME_LIST):
+            raise StoreError("no runtime's key may end with %s" % RUNTIME_LIST, "bad-request")
         if os.path.isdir(target):
             return
         temp = self.path("runtimes", ".tmp-%s-%d" % (key, os.getpid()))
         try:
             with zipfile.ZipFile(self.blob(sha)) as bundle:
-                self._extract(bundle, temp)
+                files = self._extract(bundle, temp)
+            self._write_json("runtimes", key + RUNTIME_LIST[: -len(".json")], files)  # first: no runtime without a list
             os.replace(temp, target)
             fsync_folder(self.path("runtimes"))
             os.unlink(self.blob(sha))
@@ -240,7 +299,7 @@ class Store:
         finally:
             shutil.rmtree(temp, ignore_errors=True)
 
-    def _extract(self, bundle: zipfile.ZipFile, temp: str) -> None:
+    def _extract(self, bundle: zipfile.ZipFile, temp: str) -> Dict[str, Any]:
         members = bundle.infolist()
         total = sum(m.file_size for m in members)
         if total > _MAX_RUNTIME or len(members) > _MAX_RUNTIME_FILES:
@@ -254,31 +313,39 @@ class Store:
             if member.filename.startswith("/") or ".." in parts or "\\" in member.filename:
                 raise StoreError("the runtime bundle holds the unsafe path %r" % member.filename[:80], "bad-request")
             bundle.extract(member, temp)  # a symlink entry comes out as a plain file, never as a link
+        written = {}
         for folder, _, files in os.walk(temp):
             for name in files:
-                self._fsync(os.path.join(folder, name))
+                path = os.path.join(folder, name)
+                written[os.path.relpath(path, temp)] = self._settle(path)
+        return written
 
     @staticmethod
-    def _fsync(path: str) -> None:
-        fd = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    def _settle(path: str) -> List[Any]:
+        """Make a file durable and return its size and SHA-256."""
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            for chunk in iter(lambda: file.read(1 << 20), b""):
+                digest.update(chunk)
+            os.fsync(file.fileno())
+            return [file.tell(), digest.hexdigest()]
 
     # --- releases
 
-    def write_release(self, manifest: Dict[str, Any]) -> str:
+    def write_release(self, manifest: Dict[str, Any], admit: Optional[Callable[[str], None]] = None) -> str:
         """Keep a manifest whose blobs and runtime are here and return its id.
 
-        Raises StoreError "missing" naming what is not here, "hash-mismatch" when a blob no longer holds what it should.
+        `admit` is called with the id before the manifest is written, and what it raises keeps the release out.  Raises
+        StoreError "missing" naming what is not here, "hash-mismatch" when a blob no longer holds what it should.
         """
-        for sha in _needed(manifest):
+        for sha in needed(manifest):
             self._need_blob(sha)
-        key = _name(manifest.get("runtime"))
+        key = plain_name(manifest.get("runtime"))
         if key != "system" and not os.path.isdir(self.path("runtimes", key)):
             raise StoreError("the runtime %s is not on this device" % key[:12], "missing")
         identity = release_id(manifest)
+        if admit is not None:
+            admit(identity)
         self._write_json("releases", identity, manifest)
         return identity
 
@@ -314,48 +381,28 @@ class Store:
         """Return the record of a release's latest proof, or None."""
         return self._read_json("verified", _sha(identity))
 
+    def proven(self) -> List[str]:
+        """Return the ids of the releases that have a record of their proof."""
+        ids = [os.path.splitext(name)[0] for name in self._names("verified")]
+        return [identity for identity in ids if _SHA.match(identity)]
+
     def current(self) -> Dict[str, str]:
         """Return the current release of each model: name -> release id."""
         links = {}
         for name in self._names("models"):
-            try:
-                target = os.readlink(self.path("models", name, "current"))
-            except OSError:
-                continue
-            identity, ending = os.path.splitext(os.path.basename(target))
-            if ending == ".json" and _SHA.match(identity):  # else somebody else made it
+            identity = self.link(name, "current")
+            if identity:
                 links[name] = identity
         return links
 
-    def activate(self, identity: str) -> bool:
-        """Make a release the current one of its model by one rename; the one before becomes `previous`.
-
-        Returns False when it was current already.  Raises StoreError "not-verified" unless it was proven here.
-        """
-        name = _name(self.release(identity)["model"]["name"])
-        if self.verified(identity) is None:
-            raise StoreError("the release %s was not proven on this device" % identity[:12], "not-verified")
-        before = self.current().get(name)
-        if before == identity:
-            return False
-        folder = self.path("models", name)
+    def link(self, model: str, name: str) -> str:
+        """Return the release that a model's link ("current", "previous") points to, or "" for none."""
         try:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
-            if before:
-                self._link(folder, "previous", before)
-            self._link(folder, "current", identity)
-        except OSError as error:
-            raise explain_os_error(error, "the release %s could not be switched on" % identity[:12]) from error
-        return True
-
-    @staticmethod
-    def _link(folder: str, name: str, identity: str) -> None:
-        temp = os.path.join(folder, ".tmp-%s" % name)
-        if os.path.lexists(temp):
-            os.unlink(temp)
-        os.symlink(os.path.join("..", "..", "releases", identity + ".json"), temp)
-        os.replace(temp, os.path.join(folder, name))
-        fsync_folder(folder)
+            target = os.readlink(self.path("models", plain_name(model), name))
+        except OSError:
+            return ""
+        identity, ending = os.path.splitext(os.path.basename(target))
+        return identity if ending == ".json" and _SHA.match(identity) else ""  # else somebody else made it
 
     # --- small helpers
 

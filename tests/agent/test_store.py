@@ -163,7 +163,12 @@ def unpack(store: Store, data: bytes, key: str = "r1") -> None:
 
 def test_a_bundle_is_unpacked_whole_and_its_blob_dropped(store: Store, root: Path) -> None:
     unpack(store, bundle(("paddlelite/__init__.py", b""), ("paddlelite/libs/lib.so", b"\x7fELF")))
-    assert visible(root) == ["runtimes/r1/paddlelite/__init__.py", "runtimes/r1/paddlelite/libs/lib.so"]
+    files = ["runtimes/r1/paddlelite/__init__.py", "runtimes/r1/paddlelite/libs/lib.so"]
+    assert visible(root) == ["runtimes/r1.files.json", *files]
+    assert store.runtime_files("r1") == {
+        "paddlelite/__init__.py": [0, sha(b"")],
+        "paddlelite/libs/lib.so": [4, sha(b"\x7fELF")],
+    }
     assert store.runtimes() == ["r1"]
     store.unpack_runtime("r1", "a" * 64)  # there already: nothing to be done, and no blob needed
     assert store.runtimes() == ["r1"]
