@@ -1,0 +1,102 @@
+"""Where a device stands: its rows taken together.  A device is begun, counted and waited for as a whole."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .model import Row
+from .states import DeviceState
+
+__all__ = ["Phase", "Standing", "Stratum", "counts_as_failed", "standing"]
+
+Stratum = tuple[str, str, str]  # CPU part, libc, runtime
+
+_GAVE_UP = "LF615"
+
+
+class Phase(enum.Enum):
+    """What a device waits for."""
+
+    PENDING = "pending"  # its turn
+    IN_FLIGHT = "in flight"  # a conversation's end
+    OFFLINE = "offline"  # being reached
+    SETTLED = "settled"  # nothing
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One device in one rollout."""
+
+    device: str
+    phase: Phase
+    wave: int
+    position: int
+    jump: str
+    try_at: float  # when it is next tried, while it is offline
+    since: float  # when it was found offline; 0 = it is not, or nobody knows
+    takes_part: bool  # had something to do in this rollout
+    parts: frozenset[str]  # its CPU part; empty while that is unknown
+    failed: bool  # counts in the gates
+    clusters: frozenset[tuple[str, str]]  # (finding code, CPU part) of what failed
+    regressed: bool
+    tried: frozenset[Stratum]  # kinds of device that it stands for in the first wave
+    waiting: frozenset[Stratum]  # kinds of device that it could stand for, were it in the first wave
+
+
+def counts_as_failed(row: Row) -> bool:
+    """Say whether a row counts in the gates: it was tried; a device that was never reached was not."""
+    return row.failed and _GAVE_UP not in row.codes
+
+
+def standing(rows: Sequence[Row]) -> Standing:
+    """Return where the device stands that `rows` are all the rows of (at least one)."""
+    phase = _phase(rows)
+    offline = [row for row in rows if row.state is DeviceState.OFFLINE] if phase is Phase.OFFLINE else []
+    failed = [row for row in rows if counts_as_failed(row)]
+    return Standing(
+        device=rows[0].device,
+        phase=phase,
+        wave=min(row.wave for row in rows),
+        position=min(row.position for row in rows),
+        jump=rows[0].jump,
+        try_at=min((row.next_try_at for row in offline), default=0.0),
+        since=min((row.offline_since for row in offline if row.offline_since > 0), default=0.0),
+        takes_part=any(_takes_part(row) for row in rows),
+        parts=frozenset(row.part for row in rows if row.part),
+        failed=bool(failed),
+        clusters=frozenset((row.codes[0], row.part) for row in failed if row.codes and row.part),
+        regressed=any(_regressed(row) for row in rows),
+        tried=_strata(row for row in rows if _tried(row)),
+        waiting=_strata(row for row in rows if row.wave > 0 and row.state is DeviceState.PENDING),
+    )
+
+
+def _phase(rows: Iterable[Row]) -> Phase:
+    states = {row.state for row in rows}
+    if any(state.in_flight for state in states):
+        return Phase.IN_FLIGHT
+    if DeviceState.PENDING in states:
+        return Phase.PENDING
+    return Phase.OFFLINE if DeviceState.OFFLINE in states else Phase.SETTLED
+
+
+def _takes_part(row: Row) -> bool:
+    """Say whether a row had something to do: not so what was known as impossible, or as done, when the plan was made."""
+    return row.state is not DeviceState.BLOCKED and not (row.state is DeviceState.UNCHANGED and row.attempts == 0)
+
+
+def _regressed(row: Row) -> bool:
+    return row.regressed and not row.forgiven and (row.state is DeviceState.FAILED or row.state.well)
+
+
+def _tried(row: Row) -> bool:
+    """Say whether a row stands for its kind: tried in the first wave, or proven before, wherever it is."""
+    if row.wave == 0 and row.state in (DeviceState.CONFIRMED, DeviceState.FAILED):
+        return _GAVE_UP not in row.codes
+    return row.state is DeviceState.UNCHANGED
+
+
+def _strata(rows: Iterable[Row]) -> frozenset[Stratum]:
+    return frozenset(row.stratum for row in rows if row.known)
