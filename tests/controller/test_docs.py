@@ -56,7 +56,7 @@ def test_every_verdict_is_explained(name: str) -> None:
     assert [row.strip("`") for row in _rows(text_of(name)) if row.startswith("`")] == [v.value for v in Verdict]
 
 
-PAGES = ("docs/architecture", "docs/configuration")  # each in both languages
+PAGES = ("docs/architecture", "docs/configuration", "docs/releases")  # each in both languages
 
 
 @pytest.mark.parametrize("name", PAGES)

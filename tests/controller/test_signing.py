@@ -145,6 +145,15 @@ async def test_a_key_that_is_not_trusted_is_told_with_the_line_to_add(tmp_path: 
         await Signer(config).check()
 
 
+async def test_the_documented_way_to_set_it_up_works(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "releases.md").read_text()
+    script = page.split("```sh\n")[1].split("```")[0]
+    assert "ssh-keygen -t" in script
+    script = script.replace("ssh-keygen", "ssh-keygen -q -N ''")
+    subprocess.run(["sh", "-ec", script], cwd=tmp_path, check=True, stdin=subprocess.DEVNULL)
+    await Signer(SigningConfig(key=tmp_path / "release-key", allowed_signers=tmp_path / "allowed_signers")).check()
+
+
 async def test_an_expired_line_of_the_trusted_signers_does_not_count(tmp_path: Path) -> None:
     keygen(tmp_path / "key")
     public = (tmp_path / "key.pub").read_text()

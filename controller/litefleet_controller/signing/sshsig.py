@@ -48,11 +48,17 @@ async def signer_of(allowed_signers: Path, data: bytes, signature: str, namespac
         written = folder / "signature"
         written.write_text(signature.strip() + "\n")
         found = await _ssh_keygen(folder, b"", "find-principals", "-f", allowed_signers, "-s", written)
-        for principal in found.output.splitlines()[:_MAX_PRINCIPALS] if found.ok else ():
+        for principal in _principals(found):
             checked = ("-f", allowed_signers, "-I", principal, "-n", namespace, "-s", written)
             if (await _ssh_keygen(folder, data, "verify", *checked)).ok:
                 return principal
     return ""
+
+
+def _principals(found: ChildEnd) -> list[str]:
+    """Return the names that a key may sign as: old versions print several on a line, and -I takes one."""
+    names = [name for line in found.output.splitlines() for name in line.strip().split(",") if name]
+    return names[:_MAX_PRINCIPALS] if found.ok else []
 
 
 class _Folder(tempfile.TemporaryDirectory[str]):
