@@ -21,7 +21,7 @@ from pathlib import Path
 
 from .rootfs import LabError, Userland, build
 
-__all__ = ["LabDevice", "lab_device", "why_not"]
+__all__ = ["LabDevice", "free_port", "lab_device", "make_keys", "wait_for_greeting", "why_not"]
 
 TOOLS = ("mmdebstrap", "unshare", "mount", "chroot", "ssh", "ssh-keygen", "dropbearconvert")
 
@@ -138,11 +138,11 @@ def lab_device(userland: Userland, server: str) -> Iterator[LabDevice]:
     with tempfile.TemporaryDirectory(prefix="litefleet-lab-") as name:
         folder = Path(name)
         device_name = f"{userland.machine}-{server}"
-        port = _free_port()
+        port = free_port()
         _write_files(folder, userland, port)
         process = _boot(folder, device_name, server, userland, lower, port)
         try:
-            _wait(process, port, folder / "log")
+            wait_for_greeting(process, port, folder / "log")
             yield LabDevice(
                 name=device_name,
                 server=server,
@@ -183,11 +183,16 @@ def _boot(folder: Path, name: str, server: str, userland: Userland, lower: Path,
 def _write_files(folder: Path, userland: Userland, port: int) -> None:
     (folder / "cpuinfo").write_text(userland.cpuinfo)
     (folder / "sshd_config").write_text(_SSHD_CONFIG.format(port=port, cpu=userland.cpu))
+    make_keys(folder)
+    (folder / "work").mkdir()
+
+
+def make_keys(folder: Path) -> None:
+    """Make a user's key pair `id`, a host's `host_key`, and the latter as dropbear's `dropbear_key`."""
     for key in ("id", "host_key"):
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "litefleet-lab", "-f", folder / key)
     # dropbear keeps keys in a format of its own.
     _run("dropbearconvert", "openssh", "dropbear", folder / "host_key", folder / "dropbear_key")
-    (folder / "work").mkdir()
 
 
 def _run(*argv: object) -> None:
@@ -196,7 +201,7 @@ def _run(*argv: object) -> None:
         raise LabError(f"{argv[0]} ended with {done.returncode}: {done.stderr[-500:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a port nobody listens on, below the ephemeral range."""
     while True:
         port = random.randrange(20000, 32000)
@@ -213,7 +218,8 @@ def _greets(port: int) -> bool:
         return False
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path, limit_s: float = 60) -> None:
+def wait_for_greeting(process: subprocess.Popen[bytes], port: int, log: Path, limit_s: float = 60) -> None:
+    """Wait until an SSH server greets.  Raises LabError with the end of `log` when it does not, or `process` ended."""
     until = time.monotonic() + limit_s
     while time.monotonic() < until:
         if process.poll() is not None:

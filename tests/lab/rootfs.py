@@ -40,6 +40,7 @@ class Userland:
     binfmt: str  # the rule in /usr/lib/binfmt.d that runs its programs
     cpu: str  # the CPU that the emulator plays
     cpuinfo: str  # what /proc/cpuinfo says there; the emulator would show the host's
+    packages: str = PACKAGES
 
 
 AARCH64 = Userland(
@@ -70,7 +71,7 @@ def build(userland: Userland) -> Path:
     Raises LabError with the tool's last lines when it can't be built.
     """
     CACHE.mkdir(parents=True, exist_ok=True)
-    recipe = hashlib.sha256(repr((RECIPE, PACKAGES, userland.debian)).encode()).hexdigest()[:12]
+    recipe = hashlib.sha256(repr((RECIPE, userland.packages, userland.debian)).encode()).hexdigest()[:12]
     target = CACHE / f"{userland.debian}-{recipe}"
     with (CACHE / f"{userland.debian}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -108,7 +109,7 @@ def _unpack(userland: Userland, folder: Path) -> None:
     for source in _sources():
         shutil.rmtree(folder, ignore_errors=True)
         argv = ["mmdebstrap", "--mode=root", f"--architectures={userland.debian}", "--variant=extract"]
-        argv += [f"--include={PACKAGES.replace(' ', ',')}", _codename(), str(folder), source]
+        argv += [f"--include={userland.packages.replace(' ', ',')}", _codename(), str(folder), source]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             return
