@@ -1,17 +1,19 @@
-"""The agent's own command line, for an operator who is logged in on the device: facts and inspect, as JSON."""
+"""The agent's own command line, for an operator who is logged in on the device: facts, inspect and recover, as JSON."""
 
 import json
+import os
 import sys
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 from .errors import AgentError
 from .facts import gather
 from .nb import read_nb
-from .store import default_root
+from .store import Store, StoreError, default_root
+from .switch import recover
 
 __all__ = ["main"]
 
-_USAGE = "usage: litefleet-agent facts | inspect FILE\n"
+_USAGE = "usage: litefleet-agent facts | inspect FILE | recover [--root ROOT]\n"
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -22,8 +24,27 @@ def main(argv: Optional[List[str]] = None) -> int:
         return 0
     if len(args) == 2 and args[0] == "inspect":
         return _inspect(args[1])
+    if args == ["recover"] or (len(args) == 3 and args[:2] == ["recover", "--root"]):
+        return _recover(args[2] if len(args) == 3 else default_root())
     sys.stderr.write(_USAGE)
     return 2
+
+
+def _recover(root: str) -> int:
+    """Undo what nobody confirmed before the device restarted, and print it; a session that is at work has done that."""
+    store = Store(root)
+    said: Dict[str, Any] = {"undone": [], "busy": False}
+    try:
+        if os.path.isdir(root):
+            store.lock()
+            said["undone"] = [operation.to_dict() for operation in store.recovered + recover(store)]
+    except StoreError as error:
+        if error.code != "busy":
+            sys.stderr.write("litefleet-agent: %s\n" % error)
+            return 1
+        said["busy"] = True
+    print(json.dumps(said, sort_keys=True))
+    return 0
 
 
 def _inspect(path: str) -> int:

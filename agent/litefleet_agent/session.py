@@ -10,9 +10,12 @@ import time
 from typing import Any, Callable, Dict, Iterator
 
 from . import facts as facts_room
+from .archive import name_archive
 from .errors import AgentError
 from .protocol import PREFIX_SIZE, ProtocolError, decode_header, decode_prefix, encode
+from .standing import settle, standing
 from .store import Store, StoreError, explain_os_error
+from .switch import Activation, activate, confirm, rollback
 
 __all__ = ["Session", "serve"]
 
@@ -65,6 +68,8 @@ class Session:
             "release": self._release,
             "verify": self._verify,
             "activate": self._activate,
+            "confirm": self._confirm,
+            "rollback": self._rollback,
         }
 
     def run(self) -> None:
@@ -115,6 +120,7 @@ class Session:
             yield chunk
 
     def _hello(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        settle(self._store)
         current = self._store.current()
         proofs = {identity: self._store.verified(identity) for identity in current.values()}
         return {
@@ -126,6 +132,7 @@ class Session:
             "runtimes": self._store.runtimes(),
             "current": current,
             "verified": {identity: proof for identity, proof in proofs.items() if proof},
+            **standing(self._store),
         }
 
     def _put(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
@@ -161,7 +168,25 @@ class Session:
 
     def _activate(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
         self._store.lock()
-        return {"changed": self._store.activate(header["release"])}
+        done = activate(self._store, header["release"], header.get("lease_s", 0))
+        return {"changed": done.changed, "lease_remaining_s": done.lease_remaining_s, "keeper": self._keep(done)}
+
+    def _keep(self, done: Activation) -> bool:
+        """Say whether a process on the device watches over the lease."""
+        if done.lease_remaining_s is None:
+            return False
+        from .keeper import start
+
+        return start(self._store.root)
+
+    def _confirm(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        self._store.lock()
+        confirm(self._store, header["release"])
+        return {}
+
+    def _rollback(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        self._store.lock()
+        return rollback(self._store, header["model"], header["to"])._asdict()
 
     def _tick(self) -> None:
         self._write(encode({"event": "running"}))
@@ -173,6 +198,7 @@ def serve(root: str, version: str, ahead: bytes = b"") -> int:
     `ahead` is what the bootstrap had already read of the frames; `version` the SHA-256 of the running .pyz.
     """
     os.umask(0o077)  # what is written here is this user's alone, whatever the device's own habit
+    name_archive(root)
     out = os.dup(1)
     os.dup2(2, 1)
 

@@ -70,7 +70,7 @@ def is_sha(text: Any) -> bool:
 
 
 def _sha(text: Any) -> str:
-    if not is_sha(text):
+    if not isinstance(text, str) or not is_sha(text):
         raise StoreError("not a SHA-256: %r" % (str(text)[:80],), "bad-request")
     return text
 
@@ -139,7 +139,9 @@ class Store:
     def lock(self, patience_s: float = 0.3) -> None:
         """Become the one session that may change the store; clear what a dead one left half-made, undo what is overdue.
 
-        `patience_s` outlasts a keeper, which holds it for a moment only.  Raises StoreError "busy" while another session holds it, "not-writable" where the root can't be written.
+        `patience_s` outlasts a keeper, which holds it for a moment only.
+
+        Raises StoreError "busy" while another session holds it, "not-writable" where the root can't be written.
         """
         if self._lock is not None:
             return

@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_refused_before_the_first_byte(store: Store, root: 
     ["", "..", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "/" + "a" * 63, None, 7, ["a"]],
 )
 def test_only_a_sha256_names_a_blob_or_a_release(store: Store, name: object) -> None:
-    for call in (store.blob, store.release, store.verified, store.activate, store.clear_verified):
+    for call in (store.blob, store.release, store.verified, store.clear_verified):
         assert refused("bad-request", call, name).startswith("not a SHA-256: ")
 
 
@@ -350,44 +350,6 @@ def test_a_release_that_was_tampered_with_is_not_used(store: Store, root: Path) 
     changed = {**manifest(store), "runtime": "../../../tmp/evil"}
     (root / "releases" / (identity + ".json")).write_text(json.dumps(changed))
     assert "no longer says what was sent" in refused("hash-mismatch", store.release, identity)
-    assert "no longer says" in refused("hash-mismatch", store.activate, identity)
-
-
-def proven(store: Store, note: str) -> str:
-    identity = store.write_release(manifest(store, note=note))
-    store.set_verified(identity, {"fingerprint": "f"})
-    return identity
-
-
-def test_switching_keeps_the_one_before(store: Store, root: Path) -> None:
-    one, two = proven(store, "1"), proven(store, "2")
-    links = root / "models" / "cls"
-    assert store.activate(one) is True
-    assert not os.path.lexists(str(links / "previous"))
-    assert store.activate(two) is True
-    assert store.current() == {"cls": two}
-    assert json.loads((links / "current").read_text())["note"] == "2"
-    assert json.loads((links / "previous").read_text())["note"] == "1"
-    assert store.activate(two) is False
-    assert json.loads((links / "previous").read_text())["note"] == "1"
-
-
-def test_switching_survives_what_a_dead_session_left(store: Store, root: Path) -> None:
-    one, two = proven(store, "1"), proven(store, "2")
-    store.activate(one)
-    (root / "models" / "cls" / ".tmp-current").symlink_to("/nonexistent")
-    assert store.activate(two) is True
-    assert sorted(os.listdir(str(root / "models" / "cls"))) == ["current", "previous"]
-
-
-def test_only_what_was_proven_here_is_switched_on(store: Store) -> None:
-    identity = store.write_release(manifest(store))
-    assert "was not proven" in refused("not-verified", store.activate, identity)
-    store.set_verified(identity, {"fingerprint": "f"})
-    store.clear_verified(identity)
-    store.clear_verified(identity)  # twice is no error
-    assert "was not proven" in refused("not-verified", store.activate, identity)
-    assert store.current() == {}
 
 
 def test_links_that_others_made_are_not_taken_for_releases(store: Store, root: Path) -> None:
@@ -443,16 +405,6 @@ def test_a_root_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "can't be written: Not a directory" in refused("io-error", Store(str(tmp_path / "file" / "root")).lock)
     assert "can't be written" in refused("io-error", Store("/proc/litefleet").lock)
-
-
-def test_a_symlinked_root_works(tmp_path: Path) -> None:
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    store = Store(str(tmp_path / "link"))
-    store.lock()
-    identity = proven(store, "1")
-    assert store.activate(identity)
-    assert json.loads((tmp_path / "real" / "models" / "cls" / "current").read_text())["note"] == "1"
 
 
 def test_the_default_root_is_one_this_user_can_write() -> None:

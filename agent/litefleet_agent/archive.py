@@ -1,0 +1,27 @@
+"""The archive that the agent runs from, under a name that does not change: `agent/litefleet-agent.pyz`."""
+
+import os
+
+__all__ = ["NAME", "name_archive"]
+
+NAME = "litefleet-agent.pyz"
+
+
+def name_archive(root: str, running: str = __file__) -> None:
+    """Make `agent/litefleet-agent.pyz` a link to the archive that runs, if that is one in the root's folder.
+
+    `running` is a module's path within it.  What can't be written is left as it is: a session works without the link.
+    """
+    folder, name = os.path.split(os.path.dirname(os.path.dirname(os.path.abspath(running))))
+    if not name.endswith(".pyz") or os.path.realpath(folder) != os.path.realpath(os.path.join(root, "agent")):
+        return
+    link = os.path.join(folder, NAME)
+    temp = os.path.join(folder, ".tmp-%s-%d" % (NAME, os.getpid()))
+    try:
+        if name == NAME or (os.path.islink(link) and os.readlink(link) == name):
+            return
+        os.symlink(name, temp)
+        os.replace(temp, link)
+    except OSError:
+        if os.path.lexists(temp):
+            os.unlink(temp)
