@@ -13,6 +13,7 @@ from tests.conftest import lacking
 
 UNITS = Path(__file__).parents[2] / "systemd"
 SERVICE, TIMER = UNITS / "litefleet-fleet-verify.service", UNITS / "litefleet-fleet-verify.timer"
+RECOVER = UNITS / "litefleet-recover.service"
 
 
 @pytest.fixture
@@ -28,13 +29,14 @@ def run(*argv: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_units_are_valid(analyze: str) -> None:
-    done = run(analyze, "verify", "--man=no", SERVICE, TIMER)
+    done = run(analyze, "verify", "--man=no", SERVICE, TIMER, RECOVER)
     ours = [line for line in done.stderr.splitlines() if "litefleet" in line]
     assert (done.returncode, ours) == (0, [])
 
 
-def test_the_service_is_confined(analyze: str) -> None:
-    done = run(analyze, "security", "--offline=true", "--no-pager", SERVICE)
+@pytest.mark.parametrize("service", [SERVICE, RECOVER], ids=lambda path: path.stem)
+def test_the_services_are_confined(analyze: str, service: Path) -> None:
+    done = run(analyze, "security", "--offline=true", "--no-pager", service)
     level = re.search(r"Overall exposure level for .*: ([\d.]+)", done.stdout)
     assert level, done.stdout + done.stderr
     assert float(level[1]) <= 2.0
