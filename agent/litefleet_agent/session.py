@@ -9,6 +9,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, Iterator
 
+from . import custody
 from . import facts as facts_room
 from .archive import name_archive
 from .errors import AgentError
@@ -71,6 +72,7 @@ class Session:
             "confirm": self._confirm,
             "rollback": self._rollback,
         }
+        self._operations.update(dict.fromkeys(custody.OPERATIONS, self._custody))
 
     def run(self) -> None:
         """Serve until the controller goes away; ProtocolError when it does not speak the protocol."""
@@ -133,6 +135,7 @@ class Session:
             "current": current,
             "verified": {identity: proof for identity, proof in proofs.items() if proof},
             **standing(self._store),
+            **custody.told(self._store),
         }
 
     def _put(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
@@ -146,8 +149,12 @@ class Session:
         return {}
 
     def _release(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        from .trust import receive
+
         self._store.lock()
-        return {"release": self._store.write_release(header["manifest"])}
+        now = self._store.clock.wall()
+        identity, notes = receive(self._store, header["manifest"], header.get("sealed"), now)
+        return {"release": identity, "findings": [f.to_dict() for f in notes]}
 
     def _verify(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
         from .proof import prove  # most of the agent's code: a device with nothing to prove does not compile it
@@ -187,6 +194,10 @@ class Session:
     def _rollback(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
         self._store.lock()
         return rollback(self._store, header["model"], header["to"])._asdict()
+
+    def _custody(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        operation = custody.OPERATIONS[header["op"]]
+        return operation(custody.Session(self._store, self._facts, self._version), header)
 
     def _tick(self) -> None:
         self._write(encode({"event": "running"}))

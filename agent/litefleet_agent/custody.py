@@ -1,0 +1,72 @@
+"""A session's requests about what the device accepts, keeps, finds changed and has to report."""
+
+import os
+from typing import Any, Callable, Dict, NamedTuple
+
+from .facts import Facts
+from .store import Store
+
+__all__ = ["OPERATIONS", "Session", "told"]
+
+
+class Session(NamedTuple):
+    """What a request is answered from."""
+
+    store: Store
+    facts: Facts
+    agent: str  # SHA-256 of the agent that runs
+
+
+def told(store: Store) -> Dict[str, Any]:
+    """Return {trust, reports} as "hello" tells them; the code behind each is loaded only where there is something."""
+    answer: Dict[str, Any] = {"trust": {"signers": "", "fleet": "", "latest": 0, "numbers": {}}, "reports": []}
+    if any(os.path.lexists(store.path("trust", name)) for name in ("allowed_signers", "accepted.json")):
+        from .trust import describe
+
+        answer["trust"] = describe(store)
+    if os.path.isdir(store.path("reports")) and os.listdir(store.path("reports")):
+        from .inbox import waiting
+
+        answer["reports"] = waiting(store)
+    return answer
+
+
+def _trust(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
+    """{allowed_signers, signature} -> {changed}: trust these signers."""
+    from .trust import set_signers
+
+    session.store.lock()
+    return {"changed": set_signers(session.store, header["allowed_signers"], header.get("signature") or "")}
+
+
+def _room(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
+    """{bytes, keep, pinned, quota, wanted, runtime} -> {freed, free, dropped}: make room and drop what nobody needs."""
+    from .room import make_room, number, read_keep
+
+    session.store.lock()
+    need = number(header.get("bytes", 0), 1 << 60)
+    made = make_room(session.store, need, read_keep(header, session.agent))
+    return {"freed": made.freed, "free": made.free, "dropped": list(made.dropped)}
+
+
+def _check(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
+    """{deep} -> {models}: what of the current releases is no longer as it was."""
+    from .check import check_models
+
+    return {"models": check_models(session.store, session.facts, bool(header.get("deep")))}
+
+
+def _collected(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
+    """{ids} -> {removed}: the controller has these reports."""
+    from .inbox import collected
+
+    session.store.lock()
+    return {"removed": collected(session.store, list(header["ids"]))}
+
+
+OPERATIONS: Dict[str, Callable[[Session, Dict[str, Any]], Dict[str, Any]]] = {
+    "trust": _trust,
+    "room": _room,
+    "check": _check,
+    "collected": _collected,
+}
