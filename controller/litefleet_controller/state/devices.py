@@ -1,0 +1,61 @@
+"""What devices told of themselves, what they run, and the numbers of their releases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from .port import Confirmed, KnownDevice
+from .records import confirmed_from, confirmed_values, known_from
+from .tables import confirmed, devices, numbers
+
+__all__ = ["all_confirmed", "all_known", "confirm", "learn", "next_number"]
+
+
+def learn(connection: sa.Connection, told: Sequence[KnownDevice]) -> None:
+    """Store what devices told, in place of what they told before."""
+    latest = {device.device: device for device in told}
+    if not latest:
+        return
+    old = sa.delete(devices).where(devices.c.device == sa.bindparam("at_device"))
+    connection.execute(old, [{"at_device": name} for name in latest])
+    values = [
+        {"device": d.device, "facts": dict(d.facts), "fingerprint": d.fingerprint, "seen_at": d.seen_at}
+        for d in latest.values()
+    ]
+    connection.execute(sa.insert(devices), values)
+
+
+def all_known(connection: sa.Connection) -> dict[str, KnownDevice]:
+    """Return what is known, by the device's name."""
+    return {stored.device: known_from(stored) for stored in connection.execute(sa.select(devices))}
+
+
+def confirm(connection: sa.Connection, entries: Sequence[Confirmed]) -> None:
+    """Store what devices run, in place of what they ran before."""
+    latest = {(entry.device, entry.model): entry for entry in entries}
+    if not latest:
+        return
+    key = (confirmed.c.device == sa.bindparam("at_device")) & (confirmed.c.model == sa.bindparam("at_model"))
+    keys = [{"at_device": device, "at_model": model} for device, model in latest]
+    connection.execute(sa.delete(confirmed).where(key), keys)
+    connection.execute(sa.insert(confirmed), [confirmed_values(entry) for entry in latest.values()])
+
+
+def all_confirmed(connection: sa.Connection) -> dict[tuple[str, str], Confirmed]:
+    """Return what devices run, by (device, model)."""
+    found = connection.execute(sa.select(confirmed))
+    return {(stored.device, stored.model): confirmed_from(stored) for stored in found}
+
+
+def next_number(connection: sa.Connection, fleet: str, model: str, now: float) -> int:
+    """Return a number above all that were given."""
+    key = (numbers.c.fleet == fleet) & (numbers.c.model == model)
+    last = connection.execute(sa.select(numbers.c.number).where(key)).scalar()
+    number = max(int(now), (last or 0) + 1)
+    if last is None:
+        connection.execute(sa.insert(numbers).values(fleet=fleet, model=model, number=number))
+    else:
+        connection.execute(sa.update(numbers).where(key).values(number=number))
+    return number

@@ -1,0 +1,130 @@
+"""Rollouts: made, advanced, asked of, looked up, and dropped when they are old."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..outcome import DeviceOutcome
+from ..rollout import IllegalMove, Rollout, RolloutEvent, RolloutState, Row
+from ..rollout.states import move_rollout
+from .port import Conflict
+from .records import rollout_from, rollout_values, row_from
+from .tables import outcomes, rollout_rows, rollouts
+
+__all__ = ["advance", "ask", "check_fleet", "insert", "latest", "old", "one", "outcomes_of", "rows_of"]
+
+_REQUESTS = ("", "pause", "abort")
+_IN_ORDER = (rollout_rows.c.wave, rollout_rows.c.position, rollout_rows.c.device, rollout_rows.c.model)
+
+
+def insert(connection: sa.Connection, rollout: Rollout, now: float) -> Rollout:
+    """Store a new rollout and return it with its id."""
+    if rollout.id:
+        raise Conflict(f"{rollout.id} is stored already: a new rollout has no id yet")
+    ordinal = int(connection.execute(sa.select(sa.func.max(rollouts.c.ordinal))).scalar() or 0) + 1
+    made = dataclasses.replace(rollout, id=_new_id(connection, now), updated_at=now)
+    values = {**rollout_values(made), "ordinal": ordinal, "request": made.request, "updated_at": now}
+    connection.execute(sa.insert(rollouts).values(values))
+    return made
+
+
+def _new_id(connection: sa.Connection, now: float) -> str:
+    """Return "r-YYYYMMDD-NNNN", the next of this day (UTC)."""
+    day = f"r-{datetime.datetime.fromtimestamp(now, datetime.UTC):%Y%m%d}-"
+    taken = connection.execute(sa.select(rollouts.c.id).where(rollouts.c.id.startswith(day))).scalars()
+    return f"{day}{max((int(name[len(day) :]) for name in taken), default=0) + 1:04d}"
+
+
+def check_fleet(connection: sa.Connection, rollout_id: str, fleet: str) -> None:
+    """See that a rollout is there and is this fleet's; Conflict when not."""
+    found = connection.execute(sa.select(rollouts.c.fleet).where(rollouts.c.id == rollout_id)).scalar()
+    if found is None:
+        raise Conflict(f"there is no rollout {rollout_id}; nothing was written")
+    if found != fleet:
+        raise Conflict(f"{rollout_id} is a rollout of fleet '{found}', not of '{fleet}'; nothing was written")
+
+
+def advance(connection: sa.Connection, before: Rollout, event: RolloutEvent | None, after: Rollout, now: float) -> None:
+    """Store a rollout's own move; Conflict or IllegalMove, and then the caller's transaction is undone."""
+    _check(before, event, after)
+    values = {name: value for name, value in rollout_values(after).items() if name != "id"}
+    there = (rollouts.c.id == before.id) & (rollouts.c.state == before.state.value) & (rollouts.c.wave == before.wave)
+    if connection.execute(sa.update(rollouts).where(there).values(**values, updated_at=now)).rowcount != 1:
+        raise Conflict(f"{before.id} is no longer {before.state} in wave {before.wave + 1}; nothing was written")
+    if before.request != after.request:  # one that was asked in between stays
+        asked = (rollouts.c.id == before.id) & (rollouts.c.request == before.request)
+        connection.execute(sa.update(rollouts).where(asked).values(request=after.request))
+
+
+def _check(before: Rollout, event: RolloutEvent | None, after: Rollout) -> None:
+    if (before.id, before.fleet) != (after.id, after.fleet):
+        raise IllegalMove(f"{before.id} of fleet '{before.fleet}' cannot become {after.id} of '{after.fleet}'")
+    reached = before.state if event is None else move_rollout(before.state, event)
+    if reached is not after.state:
+        raise IllegalMove(f"a rollout that is {before.state} is not {after.state} after {event or 'no event'}")
+
+
+def ask(connection: sa.Connection, rollout_id: str, request: str) -> None:
+    """Store what is asked of the controller at work; Conflict when there is nothing to ask it of."""
+    if request not in _REQUESTS:
+        raise ValueError(f"{request!r} can't be asked")
+    state = connection.execute(sa.select(rollouts.c.state).where(rollouts.c.id == rollout_id)).scalar()
+    if state is None:
+        raise Conflict(f"there is no rollout {rollout_id}")
+    if request and RolloutState(state).over:
+        raise Conflict(f"{rollout_id} is {state}: there is nothing left to {request}")
+    connection.execute(sa.update(rollouts).where(rollouts.c.id == rollout_id).values(request=request))
+
+
+def one(connection: sa.Connection, rollout_id: str) -> Rollout | None:
+    """Return one rollout."""
+    stored = connection.execute(sa.select(rollouts).where(rollouts.c.id == rollout_id)).first()
+    return rollout_from(stored) if stored is not None else None
+
+
+def latest(connection: sa.Connection, fleet: str, limit: int) -> tuple[Rollout, ...]:
+    """Return a fleet's rollouts, the newest first."""
+    newest = sa.select(rollouts).where(rollouts.c.fleet == fleet).order_by(rollouts.c.ordinal.desc())
+    return tuple(rollout_from(stored) for stored in connection.execute(newest.limit(limit)))
+
+
+def rows_of(connection: sa.Connection, rollout_id: str) -> tuple[Row, ...]:
+    """Return a rollout's rows in the order of wave and position."""
+    found = connection.execute(sa.select(rollout_rows).where(rollout_rows.c.rollout == rollout_id).order_by(*_IN_ORDER))
+    return tuple(row_from(stored) for stored in found)
+
+
+def outcomes_of(connection: sa.Connection, rollout_id: str) -> tuple[DeviceOutcome, ...]:
+    """Return the last outcomes in the rows' order."""
+    same = [outcomes.c[name] == rollout_rows.c[name] for name in ("rollout", "device", "model")]
+    found = connection.execute(
+        sa.select(outcomes.c.outcome)
+        .join(rollout_rows, sa.and_(*same))
+        .where(outcomes.c.rollout == rollout_id)
+        .order_by(*_IN_ORDER)
+    ).scalars()
+    return tuple(DeviceOutcome.from_dict(_mapping(stored)) for stored in found)
+
+
+def _mapping(stored: Any) -> Mapping[str, Any]:
+    if not isinstance(stored, dict):
+        raise ValueError("an outcome that is no object")
+    return stored
+
+
+def old(connection: sa.Connection, before: float, keep_rollouts: int) -> list[str]:
+    """Return the rollouts that may be dropped: over, last changed before `before`, and none of their fleet's newest ones."""
+    seen: dict[str, int] = {}
+    found: list[str] = []
+    columns = (rollouts.c.id, rollouts.c.fleet, rollouts.c.state, rollouts.c.updated_at)
+    for row in connection.execute(sa.select(*columns).order_by(rollouts.c.ordinal.desc())):
+        seen[row.fleet] = seen.get(row.fleet, 0) + 1
+        newest = seen[row.fleet] <= max(1, keep_rollouts)
+        if not newest and RolloutState(row.state).over and row.updated_at < before:
+            found.append(row.id)
+    return found

@@ -1,0 +1,292 @@
+"""`State`: the durable state, one transaction for each call."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..outcome import DeviceOutcome
+from ..rollout import Rollout, RolloutEvent, Row
+from . import auditlog, devices, lock, moves, releases, rollouts
+from .database import Database
+from .port import AuditEntry, Change, Confirmed, Conflict, Hold, KeptRelease, KnownDevice, Owner
+from .tables import rollouts as rollout_table
+from .tables import transitions
+
+__all__ = ["State", "Transition"]
+
+_DAY_S = 86400.0
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One move of one row, as it was stored."""
+
+    at: float
+    device: str
+    model: str
+    event: str
+    before: str
+    after: str
+    release: str
+    sentence: str
+
+
+class State:
+    """The durable state in a database; `StatePort` says what each method does.
+
+    Every method raises StateError when the database can't be used; nothing is written then.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    @classmethod
+    def open(cls, where: str | os.PathLike[str], clock: Callable[[], float] = time.time) -> State:
+        """Open a path (SQLite, made when it is not there) or a PostgreSQL URL, and bring its schema up to date.
+
+        Raises: StateError with what to do.
+        """
+        return cls(Database.open(where), clock)
+
+    def acquire(self, fleet: str, owner: Owner, ttl_s: float = 60.0) -> Hold:
+        """Become the one controller of `fleet`; Held while another lives.  Taking over from a dead one is logged."""
+        now = self._clock()
+        with self._database.write() as connection:
+            hold, dead = lock.acquire(connection, fleet, owner, ttl_s, now)
+            if dead is not None:
+                what = {"fleet": fleet, "from": str(dead), "token": hold.token}
+                auditlog.append(connection, now, _who(owner), "taken over", what)
+            return hold
+
+    def renew(self, hold: Hold) -> None:
+        """Say that we still live; LostHold when somebody took over."""
+        with self._database.write() as connection:
+            lock.renew(connection, hold, self._clock())
+
+    def release(self, hold: Hold) -> None:
+        """Give the fleet free; nothing happens when it was taken over."""
+        with self._database.write() as connection:
+            lock.release(connection, hold)
+
+    def holder(self, fleet: str) -> Owner | None:
+        """Return who runs this fleet right now, alive as far as can be known."""
+        with self._database.read() as connection:
+            return lock.holder(connection, fleet, lock.this_process(), self._clock())
+
+    def create(
+        self,
+        hold: Hold,
+        rollout: Rollout,
+        rows: Sequence[Row],
+        releases: Sequence[KeptRelease],
+        audit: Mapping[str, Any],
+    ) -> Rollout:
+        """Store a new rollout with its rows and releases and return it with its id; the log names who asked for it."""
+        if rollout.fleet != hold.fleet:
+            raise Conflict(f"a rollout of fleet '{rollout.fleet}' can't be made while holding '{hold.fleet}'")
+        now = self._clock()
+        with self._database.write() as connection:
+            owner = lock.check(connection, hold)
+            made = rollouts.insert(connection, rollout, now)
+            _keep_with(connection, made.id, rows, releases, now)
+            what = {**audit, "rollout": made.id, "fleet": made.fleet, "kind": made.kind, "rows": len(rows)}
+            auditlog.append(connection, now, rollout.by or _who(owner), "rollout created", what)
+            return made
+
+    def rollout(self, rollout_id: str) -> Rollout | None:
+        """Return one rollout."""
+        with self._database.read() as connection:
+            return rollouts.one(connection, rollout_id)
+
+    def rollouts(self, fleet: str, limit: int = 20) -> tuple[Rollout, ...]:
+        """Return the latest rollouts, the newest first."""
+        with self._database.read() as connection:
+            return rollouts.latest(connection, fleet, limit)
+
+    def rows(self, rollout_id: str) -> tuple[Row, ...]:
+        """Return a rollout's rows in the order of wave and position."""
+        with self._database.read() as connection:
+            return rollouts.rows_of(connection, rollout_id)
+
+    def move(self, hold: Hold, rollout_id: str, changes: Sequence[Change]) -> None:
+        """Store moves of rows, all or none; Conflict, IllegalMove."""
+        with self._database.write() as connection:
+            lock.check(connection, hold)
+            rollouts.check_fleet(connection, rollout_id, hold.fleet)
+            moves.move(connection, rollout_id, changes, self._clock())
+
+    def advance(
+        self,
+        hold: Hold,
+        before: Rollout,
+        event: RolloutEvent | None,
+        after: Rollout,
+        changes: Sequence[Change] = (),
+        joined: Sequence[Row] = (),
+        audit: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Store a rollout's own move, with row moves and new rows, all or none; Conflict, IllegalMove.
+
+        It is logged when there is an event, under its name, or when `audit` is given: then under its "action", else "changed".
+        """
+        now = self._clock()
+        with self._database.write() as connection:
+            owner = lock.check(connection, hold)
+            rollouts.check_fleet(connection, before.id, hold.fleet)
+            rollouts.advance(connection, before, event, after, now)
+            moves.move(connection, before.id, changes, now)
+            moves.insert_rows(connection, before.id, joined)
+            if event is not None or audit is not None:
+                action = event.value if event is not None else str((audit or {}).get("action", "changed"))
+                auditlog.append(connection, now, _who(owner), action, _what(before, after, audit))
+
+    def relocate(self, hold: Hold, rollout_id: str, rows: Sequence[Row]) -> None:
+        """Store rows whose state does not change; Conflict when it did."""
+        with self._database.write() as connection:
+            lock.check(connection, hold)
+            rollouts.check_fleet(connection, rollout_id, hold.fleet)
+            moves.relocate(connection, rollout_id, rows)
+
+    def keep_releases(self, hold: Hold, releases: Sequence[KeptRelease]) -> None:
+        """Store releases; one that is there already gets its files and seal anew."""
+        with self._database.write() as connection:
+            lock.check(connection, hold)
+            _keep(connection, releases, self._clock())
+
+    def kept_release(self, release: str) -> KeptRelease | None:
+        """Return a release by its id."""
+        with self._database.read() as connection:
+            return releases.one(connection, release)
+
+    def releases_of(self, rollout_id: str) -> tuple[KeptRelease, ...]:
+        """Return the releases that a rollout was made with and those that its rows named since."""
+        with self._database.read() as connection:
+            return releases.used_by(connection, rollout_id)
+
+    def next_number(self, fleet: str, model: str) -> int:
+        """Return a number above all that were given; never below the clock's seconds."""
+        with self._database.write() as connection:
+            return devices.next_number(connection, fleet, model, self._clock())
+
+    def learn(self, devices: Sequence[KnownDevice]) -> None:
+        """Store what devices told of themselves."""
+        with self._database.write() as connection:
+            _learn(connection, devices)
+
+    def known(self) -> Mapping[str, KnownDevice]:
+        """Return what is known of every device, by name."""
+        with self._database.read() as connection:
+            return devices.all_known(connection)
+
+    def confirmed(self) -> Mapping[tuple[str, str], Confirmed]:
+        """Return what every device was last confirmed to run, by (device, model)."""
+        with self._database.read() as connection:
+            return devices.all_confirmed(connection)
+
+    def outcomes(self, rollout_id: str) -> tuple[DeviceOutcome, ...]:
+        """Return the last outcome of each row of a rollout that has one, in the rows' order."""
+        with self._database.read() as connection:
+            return rollouts.outcomes_of(connection, rollout_id)
+
+    def history(self, rollout_id: str, device: str = "", limit: int = 1000) -> tuple[Transition, ...]:
+        """Return the last moves of a rollout's rows, or of one device's, the oldest first."""
+        chosen = sa.select(transitions).where(transitions.c.rollout == rollout_id)
+        if device:
+            chosen = chosen.where(transitions.c.device == device)
+        with self._database.read() as connection:
+            found = connection.execute(chosen.order_by(transitions.c.seq.desc()).limit(limit)).all()
+            return tuple(_transition(row) for row in reversed(found))
+
+    def ask(self, rollout_id: str, request: str, who: str) -> None:
+        """Ask the controller at work to "pause" or "abort"; "" takes it back; Conflict when the rollout is over."""
+        now = self._clock()
+        with self._database.write() as connection:
+            rollouts.ask(connection, rollout_id, request)
+            action = f"asked to {request}" if request else "request cleared"
+            auditlog.append(connection, now, who, action, {"rollout": rollout_id})
+
+    def asked(self, rollout_id: str) -> str:
+        """Return what is asked; "" also when there is no such rollout."""
+        column = sa.select(rollout_table.c.request).where(rollout_table.c.id == rollout_id)
+        with self._database.read() as connection:
+            return str(connection.execute(column).scalar() or "")
+
+    def log(self, who: str, action: str, what: Mapping[str, Any]) -> None:
+        """Append to the audit log."""
+        with self._database.write() as connection:
+            auditlog.append(connection, self._clock(), who, action, what)
+
+    def audit(self, limit: int = 1000) -> tuple[AuditEntry, ...]:
+        """Return the last entries, the oldest first."""
+        with self._database.read() as connection:
+            return auditlog.entries(connection, limit)
+
+    def check_audit(self) -> str:
+        """Return "" when the whole chain holds, else the sentence that says where it breaks.
+
+        Entries cut off at the end can't be noticed from inside.
+        """
+        with self._database.read() as connection:
+            return auditlog.check(connection)
+
+    def prune(self, keep_days: float, keep_rollouts: int) -> int:
+        """Drop what is stored of old rollouts that are over and return how many; each fleet's newest ones stay."""
+        now = self._clock()
+        before = now - keep_days * _DAY_S
+        with self._database.write() as connection:
+            old = rollouts.old(connection, before, keep_rollouts)
+            for name in old:
+                connection.execute(sa.delete(rollout_table).where(rollout_table.c.id == name))
+            releases.drop_unused(connection, before)
+            if old:
+                auditlog.append(connection, now, _who(lock.this_process()), "pruned", {"rollouts": sorted(old)})
+            return len(old)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+
+def _who(owner: Owner) -> str:
+    return f"{owner.user}@{owner.host}"
+
+
+def _what(before: Rollout, after: Rollout, audit: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what the log says of a rollout's move."""
+    return {
+        **(audit or {}),
+        "rollout": before.id,
+        "from": before.state.value,
+        "to": after.state.value,
+        "wave": after.wave,
+        "reason": after.reason,
+    }
+
+
+def _transition(row: Any) -> Transition:
+    moved = (row.event, row.state_before, row.state_after)
+    return Transition(row.at, row.device, row.model, *moved, row.release, row.sentence)
+
+
+def _keep_with(
+    connection: sa.Connection, rollout_id: str, rows: Sequence[Row], kept: Sequence[KeptRelease], now: float
+) -> None:
+    """Store a new rollout's rows and releases."""
+    releases.keep(connection, kept, now)
+    releases.link(connection, rollout_id, [release.id for release in kept])
+    moves.insert_rows(connection, rollout_id, rows)
+
+
+def _keep(connection: sa.Connection, kept: Sequence[KeptRelease], now: float) -> None:
+    releases.keep(connection, kept, now)
+
+
+def _learn(connection: sa.Connection, told: Sequence[KnownDevice]) -> None:
+    devices.learn(connection, told)

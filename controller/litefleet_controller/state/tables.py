@@ -1,0 +1,237 @@
+"""The tables.  `migrations/` makes them; a test holds the two together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from .types import Json, Words
+
+__all__ = [
+    "VERSION_TABLE",
+    "audit",
+    "confirmed",
+    "devices",
+    "findings",
+    "holds",
+    "measurements",
+    "metadata",
+    "numbers",
+    "outcomes",
+    "releases",
+    "rollout_releases",
+    "rollout_rows",
+    "rollouts",
+    "transitions",
+]
+
+VERSION_TABLE = "litefleet_version"  # not Alembic's own name: the database may be shared with other applications
+_GROWING = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite numbers INTEGER keys only
+_ROW = ("rollout", "device", "model")
+
+metadata = sa.MetaData()
+
+
+def _text(name: str) -> sa.Column[Any]:
+    return sa.Column(name, Words(), nullable=False)
+
+
+def _key(name: str) -> sa.Column[Any]:
+    return sa.Column(name, Words(), primary_key=True, nullable=False)
+
+
+def _integer(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.BigInteger(), nullable=False)
+
+
+def _real(name: str, nullable: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, sa.Double(), nullable=nullable)
+
+
+def _flag(name: str) -> sa.Column[Any]:
+    return sa.Column(name, sa.Boolean(), nullable=False)
+
+
+def _json(name: str, nullable: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, Json(), nullable=nullable)
+
+
+def _of_rollout() -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(["rollout"], ["rollouts.id"], ondelete="CASCADE")
+
+
+rollouts = sa.Table(
+    "rollouts",
+    metadata,
+    _key("id"),
+    sa.Column("ordinal", sa.BigInteger(), nullable=False, unique=True),  # the order of creation, whatever the clock did
+    _text("fleet"),
+    _text("kind"),
+    _text("state"),
+    _json("policy"),
+    _json("waves"),
+    _real("created_at"),
+    _text("asked_by"),
+    _json("models"),
+    _integer("wave"),
+    _real("soak_until"),
+    _integer("looked"),
+    _integer("approved"),
+    _text("reason"),
+    _json("behind"),
+    _integer("number"),
+    _text("parent"),
+    _text("selection"),
+    _json("origin"),
+    _text("request"),
+    _real("updated_at"),
+    sa.Index("rollouts_by_fleet", "fleet", "ordinal"),
+)
+
+rollout_rows = sa.Table(
+    "rollout_rows",
+    metadata,
+    *(_key(name) for name in _ROW),
+    _integer("wave"),
+    _integer("position"),
+    _text("state"),
+    _text("part"),
+    _text("libc"),
+    _text("runtime"),
+    _text("jump"),
+    _text("release"),
+    _text("artifact"),
+    _text("before"),
+    _integer("attempts"),
+    _real("offline_since"),
+    _real("next_try_at"),
+    sa.Column("verdict", Words(), nullable=True),
+    _json("codes"),
+    _text("sentence"),
+    _flag("regressed"),
+    _flag("forgiven"),
+    _of_rollout(),
+)
+
+transitions = sa.Table(
+    "transitions",
+    metadata,
+    sa.Column("seq", _GROWING, primary_key=True, autoincrement=True),
+    _real("at"),
+    *(_text(name) for name in _ROW),
+    _text("event"),
+    _text("state_before"),
+    _text("state_after"),
+    _text("release"),
+    _text("sentence"),
+    _of_rollout(),
+    sa.Index("transitions_by_row", *_ROW),
+)
+
+outcomes = sa.Table(
+    "outcomes",
+    metadata,
+    *(_key(name) for name in _ROW),
+    _real("at"),
+    _json("outcome"),
+    sa.ForeignKeyConstraint(_ROW, [f"rollout_rows.{name}" for name in _ROW], ondelete="CASCADE"),
+)
+
+
+def _of_outcome() -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(_ROW, [f"outcomes.{name}" for name in _ROW], ondelete="CASCADE")
+
+
+findings = sa.Table(
+    "findings",
+    metadata,
+    *(_key(name) for name in _ROW),
+    sa.Column("position", sa.BigInteger(), primary_key=True, nullable=False, autoincrement=False),
+    _text("code"),
+    _text("severity"),
+    _text("seen"),
+    _of_outcome(),
+    sa.Index("findings_by_code", "code"),
+)
+
+measurements = sa.Table(
+    "measurements",
+    metadata,
+    *(_key(name) for name in _ROW),
+    _key("name"),  # "latency_ms.p50"
+    _real("value", nullable=True),  # null: not a finite number
+    _of_outcome(),
+)
+
+releases = sa.Table(
+    "releases",
+    metadata,
+    _key("id"),
+    _text("model"),
+    _text("kind"),
+    _json("manifest"),
+    _text("artifact"),
+    _json("blobs"),
+    _text("runtime_key"),
+    _json("runtime_blob", nullable=True),
+    _integer("runtime_size"),
+    _text("recipe"),
+    _flag("special"),
+    _json("sealed", nullable=True),
+    _real("kept_at"),
+)
+
+rollout_releases = sa.Table(
+    "rollout_releases",
+    metadata,
+    _key("rollout"),
+    _key("release"),
+    _of_rollout(),
+    sa.Index("rollout_releases_by_release", "release"),
+)
+
+devices = sa.Table("devices", metadata, _key("device"), _json("facts"), _text("fingerprint"), _real("seen_at"))
+
+confirmed = sa.Table(
+    "confirmed",
+    metadata,
+    _key("device"),
+    _key("model"),
+    _text("release"),
+    _text("artifact"),
+    _text("runtime"),
+    _text("fingerprint"),
+    _text("rollout"),  # no foreign key: this outlives the rollout
+    _real("at"),
+    _json("measurements"),
+)
+
+numbers = sa.Table("numbers", metadata, _key("fleet"), _key("model"), _integer("number"))
+
+holds = sa.Table(
+    "holds",
+    metadata,
+    _key("fleet"),
+    _integer("token"),
+    _flag("held"),  # a row stays when its fleet is free: the token never goes back
+    _text("owner_user"),
+    _text("owner_host"),
+    _integer("owner_pid"),
+    _text("owner_boot_id"),
+    _text("owner_started"),
+    _real("renewed_at"),
+    _real("ttl_s"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("seq", sa.BigInteger(), primary_key=True, nullable=False, autoincrement=False),
+    _real("at"),
+    _text("who"),
+    _text("action"),
+    _json("what"),
+    _text("previous"),
+    _text("hash"),
+)
