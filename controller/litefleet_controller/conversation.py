@@ -58,6 +58,15 @@ _CODES = {
     "disk-full": "LF312",
     "not-writable": "LF313",
     "hash-mismatch": "LF110",
+    "lease-expired": "LF605",
+    "too-old": "LF606",
+    "expired": "LF607",
+    "foreign": "LF608",
+    "unsigned": "LF609",
+    "bad-signature": "LF610",
+    "over-quota": "LF612",
+    "not-kept": "LF613",
+    "bundle-damaged": "LF617",
 }
 
 
