@@ -1,6 +1,6 @@
-"""Reports: one formatter a file, each a pure function from a RunReport to text; and the live progress display."""
+"""Reports: one formatter a file, each a pure function from a report, a plan or a rollout to text; and the live progress."""
 
-from .as_json import to_json
+from .as_json import document, to_json
 from .html import to_html
 from .markdown import to_markdown
 from .progress import LineProgress, LiveProgress, Progress, QuietProgress, make_progress
@@ -11,6 +11,7 @@ __all__ = [
     "LiveProgress",
     "Progress",
     "QuietProgress",
+    "document",
     "make_progress",
     "to_html",
     "to_json",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from litefleet_inventory.ranges import MAX_EXPANSION
@@ -30,19 +30,25 @@ class _Item:
 
 
 def fold(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the same names, each once, runs of numbers as ranges that `inventory ranges` expand again."""
+    """Return the same names, each once, runs of numbers as ranges, which the inventory's `expand` takes apart again."""
+    return tuple(item.text for item in _folded_items(names))
+
+
+def _folded_items(names: Iterable[str]) -> list[_Item]:
+    """Return the ranges in the order of their first names."""
     items = [_Item(_cut(name), at) for at, name in enumerate(dict.fromkeys(names))]
     deepest = max((len(item.parts) // 2 for item in items), default=0)
     for from_right in range(1, deepest + 1):
         items = _fold_at(items, from_right)
-    return tuple(item.text for item in sorted(items, key=lambda item: item.position))
+    return sorted(items, key=lambda item: item.position)
 
 
-def folded(names: Sequence[str], most: int = 20) -> str:
-    """Return names in one printable line: at most `most` of them or their ranges, and how many more ranges there are."""
-    ranges = fold(names)
-    more = f" and {len(ranges) - most} more" if len(ranges) > most else ""
-    return ", ".join(clean(text, 120) for text in ranges[:most]) + more
+def folded(names: Iterable[str], most: int = 20) -> str:
+    """Return names in one printable line: at most `most` of them or their ranges, and how many more names there are."""
+    items = _folded_items(names)
+    left_out = sum(item.count for item in items[most:])
+    more = f" and {left_out:,} more" if left_out else ""
+    return ", ".join(clean(item.text, 120) for item in items[:most]) + more
 
 
 def _cut(name: str) -> tuple[str, ...]:

@@ -57,12 +57,12 @@ class Page:
         self._console.print()
         self.line((text, "bold"), (f"   {note}" if note else "", "dim"))
 
-    def field(self, name: str, text: str, width: int = 4, indent: int = 2) -> None:
+    def field(self, name: str, text: str, width: int = 4, indent: int = 2, style: str = "dim") -> None:
         """Print a named text, wrapped beside its name."""
         grid = Table.grid(padding=(0, 1))
         grid.add_column(width=width, no_wrap=True)
         grid.add_column(overflow="fold")
-        grid.add_row(Text(name, "dim"), Text(text))
+        grid.add_row(Text(name, style), Text(text))
         self._console.print(Padding(grid, (0, 0, 0, indent)))
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[str] = ()) -> None:

@@ -17,17 +17,23 @@ def human_moment(epoch: float) -> str:
 
 
 def human_span(seconds: float) -> str:
-    """Return a length of time, rounded: "45 s", "12 min", "2 h 30 min", "9 days"."""
+    """Return a length of time for people: "45 s", "2 min 30 s", "12 min", "2 h 30 min", "9 days"."""
     whole = round(max(seconds, 0))
     if whole < 120:
         return f"{whole} s"
-    minutes = round(whole / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes:02d} min" if minutes else f"{hours} h"
-    return f"{round(hours / 24)} days"
+    if whole < 3600:
+        return _two(whole, 60, "min", "s", 10)
+    if whole < 2 * 86400:
+        return _two(round(whole / 60), 60, "h", "min", 48)
+    return _two(round(whole / 3600), 24, "days", "h", 4)
+
+
+def _two(count: int, per: int, large: str, small: str, below: int) -> str:
+    """Return "2 h 30 min"; from `below` large ones on, the small ones are rounded away."""
+    whole, rest = divmod(count, per)
+    if whole >= below:
+        return f"{round(count / per)} {large}"
+    return f"{whole} {large} {rest} {small}" if rest else f"{whole} {large}"
 
 
 def until(moment: float, now: float) -> str:

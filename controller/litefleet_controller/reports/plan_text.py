@@ -1,0 +1,192 @@
+"""The plan for a terminal: waves, the difference by groups of like devices, what can't be done, and what limits hold.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from litefleet_agent.findings import Severity
+
+from ..plan import Plan, PlannedDevice
+from .folding import folded
+from .page import Page, plural
+from .policy_text import gate_lines, limit_lines
+from .times import human_moment
+from .values import clean, human_bytes
+
+__all__ = ["plan_text", "short_release"]
+
+_STYLES = {"changes": "green", "unchanged": "dim", "blocked": "yellow", "offline": "red"}
+_WORDS = {"changes": "to change", "unchanged": "unchanged", "blocked": "blocked", "offline": "offline"}
+_GROUPS = 60  # groups of like devices shown
+_NAMES = 40  # names or ranges shown of one group
+_REASONS = 10  # different reasons shown why devices can't be reached
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Devices to which the same would happen for the same reason."""
+
+    members: tuple[PlannedDevice, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [p.row.device for p in self.members]
+
+    @property
+    def size(self) -> str:
+        """What each is sent: "571 kB each", or from the least to the most."""
+        sizes = [p.bytes_to_send for p in self.members]
+        least, most = human_bytes(min(sizes)), human_bytes(max(sizes))
+        if max(sizes) == 0:
+            return "nothing to send"
+        each = " each" if len(sizes) > 1 else ""
+        return f"{least}{each}" if least == most else f"{least} to {most} each"
+
+
+def plan_text(plan: Plan, width: int = 100, color: bool = False) -> str:
+    """Return the plan for a terminal `width` columns wide; with `color` it holds ANSI colours, else none."""
+    page = Page(width, color)
+    _head(page, plan)
+    if plan.waves:
+        _waves(page, plan)
+    _changes(page, plan)
+    _unchanged(page, plan)
+    _findings(page, plan)
+    _offline(page, plan)
+    _limits(page, plan)
+    return page.text
+
+
+def short_release(release: str) -> str:
+    """Return a release's id as people read it: its first twelve digits; "nothing" for none."""
+    return clean(release[:12], 12) if release else "nothing"
+
+
+def _head(page: Page, plan: Plan) -> None:
+    devices = len({p.row.device for p in plan.devices})
+    models = ", ".join(clean(model, 60) for model in plan.models) or "no model"
+    sent = f"{human_bytes(plan.bytes_total)} to send"
+    title = f"Plan for fleet {clean(plan.fleet, 64)}"
+    page.line((title, "bold"), f": {plural(devices, 'device')}, {models}, {sent}", (f"   ({plan.created_at})", "dim"))
+    parts: list[str | tuple[str, str]] = []
+    for what, count in plan.counts.items():
+        parts += [" · " if parts else "", (f"{count:,} {_WORDS[what]}", _STYLES[what])]
+    page.line(*(parts or ["no devices"]))
+
+
+def _waves(page: Page, plan: Plan) -> None:
+    page.heading("Waves")
+    fleet_kinds = {p.row.stratum for p in plan.devices if p.row.known and p.what == "changes"}
+    rows = []
+    for index, wave in enumerate(plan.waves):
+        members = plan.in_wave(index)
+        kinds = {p.row.stratum for p in members if p.row.known}
+        sent = human_bytes(sum(p.bytes_to_send for p in members))
+        shown = f"{len(kinds)} of {len(fleet_kinds | kinds)}"
+        rows.append((str(index + 1), f"{wave.size:,}", shown, sent, clean(wave.spec, 120)))
+    page.table(("wave", "devices", "kinds", "to send", "which"), rows, left=("which",))
+
+
+def _like(planned: Sequence[PlannedDevice]) -> list[_Group]:
+    """Gather devices to which the same would happen; the largest group first."""
+    groups: dict[tuple[str, ...], list[PlannedDevice]] = {}
+    for p in planned:
+        row = p.row
+        key = (row.model, p.runs, p.runs_artifact, row.release, row.artifact, row.runtime, p.why)
+        groups.setdefault(key, []).append(p)
+    return [_Group(tuple(members)) for members in sorted(groups.values(), key=lambda m: -len(m))]
+
+
+def _changes(page: Page, plan: Plan) -> None:
+    changing = [p for p in plan.devices if p.what == "changes"]
+    if not changing:
+        return
+    page.heading("Changes")
+    groups = _like(changing)
+    for group in groups[:_GROUPS]:
+        _change(page, group)
+    if len(groups) > _GROUPS:
+        rest = [name for group in groups[_GROUPS:] for name in group.names]
+        page.line(f"and {plural(len(groups) - _GROUPS, 'more group')}: {folded(rest, _NAMES)}", indent=2)
+
+
+def _change(page: Page, group: _Group) -> None:
+    first = group.members[0]
+    row, model = first.row, clean(first.row.model, 60)
+    waves = sorted({p.row.wave + 1 for p in group.members})
+    which = f"wave{'' if len(waves) == 1 else 's'} {', '.join(map(str, waves))}"
+    page.line((plural(len(group.members), "device"), "bold"), (f"   {which}, {group.size}", "dim"), indent=2)
+    page.line((f"-  {model} {_side(first.runs, first.runs_artifact)}", "red"), indent=4)
+    page.line((f"+  {model} {_side(row.release, row.artifact, row.runtime)}", "green"), indent=4)
+    if first.why:
+        page.field("why", clean(first.why), 7, 4)
+    page.field("devices", folded(group.names, _NAMES), 7, 4)
+
+
+def _side(release: str, artifact: str, runtime: str = "") -> str:
+    """Return one side of a difference: release, file, runtime."""
+    parts = [f"file {clean(artifact[:12], 12)}"] if artifact else []
+    parts += [f"runtime {clean(runtime, 40)}"] if runtime else []
+    return short_release(release) + (f"   {', '.join(parts)}" if parts else "")
+
+
+def _unchanged(page: Page, plan: Plan) -> None:
+    same = [p for p in plan.devices if p.what == "unchanged"]
+    if not same:
+        return
+    page.heading("Unchanged", "run this release already, proven in this same environment")
+    by_release: dict[tuple[str, str], list[str]] = {}
+    for p in same:
+        by_release.setdefault((p.row.model, p.row.release), []).append(p.row.device)
+    for (model, release), names in by_release.items():
+        page.line(f"{clean(model, 60)} {short_release(release)}: {folded(names, _NAMES)}", indent=2)
+
+
+def _findings(page: Page, plan: Plan) -> None:
+    """Print blocked devices by their findings, then what else was noticed on the others."""
+    blocked = [p for p in plan.devices if p.what == "blocked"]
+    if blocked:
+        page.heading("Blocked", "nothing is sent to them, and they do not count in the gates")
+        page.findings((p.row.device, f) for p in blocked for f in p.findings if f.severity is Severity.ERROR)
+        for p in blocked:
+            if not any(f.severity is Severity.ERROR for f in p.findings):
+                page.line(f"{clean(p.row.device, 80)}: {clean(p.row.sentence or p.why) or 'no reason given'}", indent=2)
+    others = [(p.row.device, f) for p in plan.devices for f in p.findings if not _counted(p, f.severity)]
+    if others:
+        page.heading("Also noticed")
+        page.findings(others)
+
+
+def _counted(planned: PlannedDevice, severity: Severity) -> bool:
+    """Whether a finding is shown in another section already."""
+    return planned.what == "offline" or (planned.what == "blocked" and severity is Severity.ERROR)
+
+
+def _offline(page: Page, plan: Plan) -> None:
+    away = [p for p in plan.devices if p.what == "offline"]
+    if not away:
+        return
+    page.heading("Offline", "queued: taken up when they answer again, and no failure in the gates")
+    by_day: dict[str, list[str]] = {}
+    for p in sorted(away, key=lambda p: -p.seen_at):
+        seen = f"last seen {human_moment(p.seen_at)[:10]}" if p.seen_at else "never seen"
+        by_day.setdefault(seen, []).append(p.row.device)
+    for seen, names in by_day.items():
+        page.line(f"{seen}: {folded(names, _NAMES)}", indent=2)
+    reasons: dict[str, list[str]] = {}
+    for p in away:
+        said = next((f.seen for f in p.findings if f.severity is Severity.ERROR), p.row.sentence)
+        reasons.setdefault(clean(said), []).append(p.row.device)
+    for said, names in list(reasons.items())[:_REASONS]:
+        if said:
+            page.field("seen", f"{said} — {folded(names, _NAMES)}")
+
+
+def _limits(page: Page, plan: Plan) -> None:
+    page.heading("Limits")
+    for name, said in limit_lines(plan.policy):
+        page.field(name, clean(said), 10)
+    page.heading("Gates")
+    for name, said in gate_lines(plan.policy):
+        page.field(name, said, 10)

@@ -1,0 +1,254 @@
+"""How a rollout stands, for a terminal and as JSON: waves, failures by cause, offline devices, and what to type next.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from litefleet_agent.findings import CATALOGUE, Severity
+
+from ..outcome import DeviceOutcome
+from ..rollout import DeviceState, Rollout, RolloutState, Row
+from .folding import folded
+from .page import Page, plural
+from .summary import CONDITIONS, Cluster, clusters, next_commands, wave_counts
+from .times import human_moment, human_span, until
+from .values import FindingGroup, clean, human_bytes
+
+__all__ = ["rollouts_dict", "rollouts_text", "status_dict", "status_text"]
+
+_STYLES = {
+    RolloutState.PLANNED: "bold",
+    RolloutState.RUNNING: "bold cyan",
+    RolloutState.WAITING: "bold yellow",
+    RolloutState.PAUSED: "bold yellow",
+    RolloutState.ABORTED: "bold red",
+    RolloutState.DONE: "bold green",
+    RolloutState.SUPERSEDED: "dim",
+}
+_OFFLINE = 20  # lines of offline devices
+_CLUSTERS = 20
+
+
+def status_text(
+    rollout: Rollout,
+    rows: Sequence[Row],
+    outcomes: Sequence[DeviceOutcome],
+    now: float,
+    width: int = 100,
+    color: bool = False,
+    holder: str = "",
+) -> str:
+    """Return how a rollout stands; `now` in seconds since the epoch, `holder` is the controller at work on it, if any."""
+    page = Page(width, color)
+    _head(page, rollout, rows, outcomes, now, holder)
+    _waves(page, rollout, rows)
+    _clusters(page, "Failed", "they run what they ran before", clusters(rows, outcomes, DeviceState.FAILED))
+    _clusters(page, "Blocked", "nothing was sent", clusters(rows, outcomes, DeviceState.BLOCKED))
+    _also(page, rows, outcomes)
+    _offline(page, rows, now)
+    commands = next_commands(rollout, rows, holder)
+    if commands:
+        page.heading("Next")
+        widest = max(len(command) for command, _ in commands)
+        for command, does in commands:
+            page.field(command, does, widest, 2, "bold")
+    return page.text
+
+
+def status_dict(
+    rollout: Rollout, rows: Sequence[Row], outcomes: Sequence[DeviceOutcome], now: float, holder: str = ""
+) -> dict[str, Any]:
+    """Return the JSON form; waves are counted from 1, times are seconds since the epoch."""
+    waves = wave_counts(rows)
+    return {
+        "schema": 1,
+        "command": "status",
+        "now": now,
+        "rollout": _rollout(rollout),
+        "holder": holder,
+        "waves": [
+            {"wave": index + 1, "size": wave.size, "spec": wave.spec, "devices": dict(waves.get(index, {}))}
+            for index, wave in enumerate(rollout.waves)
+        ],
+        "failures": [_cluster(cluster) for cluster in clusters(rows, outcomes, DeviceState.FAILED)],
+        "blocked": [_cluster(cluster) for cluster in clusters(rows, outcomes, DeviceState.BLOCKED)],
+        "devices": [_row(row) for row in rows],
+        "outcomes": [outcome.to_dict() for outcome in outcomes],
+        "next": [{"command": command, "does": does} for command, does in next_commands(rollout, rows, holder)],
+    }
+
+
+def rollouts_text(rollouts: Sequence[Rollout], width: int = 100, color: bool = False) -> str:
+    """Return a list of rollouts, in the order given."""
+    page = Page(width, color)
+    if not rollouts:
+        page.line("no rollouts yet: `litefleet plan` shows what one would do, `litefleet rollout` makes one")
+        return page.text
+    rows = []
+    for r in rollouts:
+        wave = f"{r.wave + 1}/{len(r.waves)}" if not r.state.over and r.waves else "–"
+        what = ", ".join(clean(model, 40) for model in r.models)
+        why = " — ".join(part for part in (what, clean(r.reason, 200)) if part)
+        rows.append((r.id, r.kind, r.state.value, wave, human_moment(r.created_at), clean(r.by, 40), why))
+    head = ("rollout", "kind", "state", "wave", "made", "by", "what, and why it stopped")
+    page.table(head, rows, left=("rollout", "kind", "state", "by", head[-1]))
+    return page.text
+
+
+def rollouts_dict(rollouts: Sequence[Rollout]) -> dict[str, Any]:
+    """Return the JSON form of a list of rollouts."""
+    return {"schema": 1, "command": "status", "rollouts": [_rollout(rollout) for rollout in rollouts]}
+
+
+def _head(
+    page: Page, rollout: Rollout, rows: Sequence[Row], outcomes: Sequence[DeviceOutcome], now: float, holder: str
+) -> None:
+    made = f"   ({rollout.kind} by {clean(rollout.by, 80)}, {human_moment(rollout.created_at)})"
+    title = f"{rollout.id} of fleet {clean(rollout.fleet, 64)}: "
+    page.line((title, "bold"), (rollout.state.value, _STYLES[rollout.state]), (made, "dim"))
+    for name, text in _facts(rollout, rows, outcomes, now, holder):
+        if text:
+            page.field(name, text, 9)
+
+
+def _facts(
+    rollout: Rollout, rows: Sequence[Row], outcomes: Sequence[DeviceOutcome], now: float, holder: str
+) -> list[tuple[str, str]]:
+    """Return (name, text) for the lines under the title; an empty text is not shown."""
+    sent = sum(outcome.sent_bytes for outcome in outcomes)
+    models = ", ".join(clean(model, 60) for model in rollout.models)
+    soak = f"until {human_moment(rollout.soak_until)} ({until(rollout.soak_until, now)})"
+    well = len({r.device for r in rows}) - len({r.device for r in rows if not r.state.well})
+    return [
+        ("why", clean(rollout.reason)),
+        ("behind it", folded(rollout.behind)),
+        ("models", models + (f" (number {rollout.number})" if models and rollout.number else "")),
+        ("limit", clean(rollout.limit, 200)),
+        ("repairs", clean(rollout.parent, 40)),
+        ("devices", f"{well:,} of {len({r.device for r in rows}):,} run what they should; {human_bytes(sent)} sent"),
+        ("soak", soak if rollout.soak_until > now and not rollout.state.over else ""),
+        ("at work", clean(holder, 120)),
+        ("asked", f"to {clean(rollout.request, 20)}" if rollout.request else ""),
+    ]
+
+
+def _waves(page: Page, rollout: Rollout, rows: Sequence[Row]) -> None:
+    counts = wave_counts(rows)
+    if not counts:
+        return
+    page.heading("Waves")
+    used = [c for c in CONDITIONS if any(found[c] for found in counts.values())]
+    lines = []
+    for wave, found in counts.items():
+        spec = rollout.waves[wave].spec if wave < len(rollout.waves) else ""
+        here = "now" if wave == rollout.wave and not rollout.state.over else ""
+        numbers = [f"{found[c]:,}" if found[c] else "·" for c in used]
+        lines.append((str(wave + 1), here, f"{found.total():,}", *numbers, clean(spec, 120)))
+    page.table(("wave", "", "devices", *used, "which"), lines, left=("", "which"))
+
+
+def _clusters(page: Page, title: str, note: str, found: Sequence[Cluster]) -> None:
+    if not found:
+        return
+    page.heading(title, note)
+    for cluster in found[:_CLUSTERS]:
+        entry = CATALOGUE.get(cluster.code, CATALOGUE["LF900"])
+        seen = tuple((clean(said), names) for said, names in cluster.seen)
+        seen_by = f", {cluster.forgiven} forgiven" if cluster.forgiven else ""
+        page.finding(FindingGroup(entry, seen), clean(cluster.part or "unknown CPU", 60) + seen_by)
+    if len(found) > _CLUSTERS:
+        names = [name for cluster in found[_CLUSTERS:] for name in cluster.devices]
+        page.line(f"and {plural(len(found) - _CLUSTERS, 'more cause')}: {folded(names)}")
+
+
+def _also(page: Page, rows: Sequence[Row], outcomes: Sequence[DeviceOutcome]) -> None:
+    """Print what was noticed on devices that did not fail."""
+    well = {(row.device, row.model) for row in rows if row.state.well}
+    found = [
+        (o.device, f)
+        for o in outcomes
+        for f in o.findings
+        if (o.device, o.model) in well and f.severity is not Severity.ERROR
+    ]
+    if found:
+        page.heading("Also noticed")
+        page.findings(found)
+
+
+def _offline(page: Page, rows: Sequence[Row], now: float) -> None:
+    away = [row for row in rows if row.state is DeviceState.OFFLINE]
+    if not away:
+        return
+    page.heading("Offline", "taken up again by themselves; they do not count in the gates")
+    lines: dict[str, list[str]] = {}
+    for row in sorted(away, key=lambda row: row.next_try_at):
+        since = f"for {human_span(now - row.offline_since)}" if row.offline_since else ""
+        due = f"next try {until(row.next_try_at, now)}"
+        said = " — ".join(part for part in (", ".join(p for p in (since, due) if p), clean(row.sentence, 120)) if part)
+        lines.setdefault(said, []).append(row.device)
+    for said, names in list(lines.items())[:_OFFLINE]:
+        page.line((folded(names), "bold"), f": {said}", indent=2)
+    if len(lines) > _OFFLINE:
+        rest = [name for names in list(lines.values())[_OFFLINE:] for name in names]
+        page.line(f"and {plural(len(set(rest)), 'more device')}: {folded(rest)}", indent=2)
+
+
+def _rollout(rollout: Rollout) -> dict[str, Any]:
+    return {
+        "id": rollout.id,
+        "fleet": rollout.fleet,
+        "kind": rollout.kind,
+        "state": rollout.state.value,
+        "reason": rollout.reason,
+        "behind": list(rollout.behind),
+        "wave": rollout.wave + 1,
+        "waves": len(rollout.waves),
+        "created_at": rollout.created_at,
+        "updated_at": rollout.updated_at,
+        "by": rollout.by,
+        "models": list(rollout.models),
+        "number": rollout.number,
+        "parent": rollout.parent,
+        "limit": rollout.limit,
+        "soak_until": rollout.soak_until,
+        "approved": rollout.approved,
+        "request": rollout.request,
+        "policy": rollout.policy.model_dump(mode="json"),
+        "origin": dict(rollout.origin),
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "device": row.device,
+        "model": row.model,
+        "wave": row.wave + 1,
+        "state": row.state.value,
+        "kind": {"part": row.part, "libc": row.libc, "runtime": row.runtime},
+        "release": row.release,
+        "artifact": row.artifact,
+        "before": row.before,
+        "attempts": row.attempts,
+        "offline_since": row.offline_since,
+        "next_try_at": row.next_try_at,
+        "verdict": row.verdict.value if row.verdict else "",
+        "codes": list(row.codes),
+        "sentence": row.sentence,
+        "regressed": row.regressed,
+        "forgiven": row.forgiven,
+    }
+
+
+def _cluster(cluster: Cluster) -> dict[str, Any]:
+    entry = CATALOGUE.get(cluster.code, CATALOGUE["LF900"])
+    return {
+        "code": cluster.code,
+        "slug": entry.slug,
+        "part": cluster.part,
+        "devices": list(cluster.devices),
+        "seen": [{"sentence": said, "devices": list(names)} for said, names in cluster.seen],
+        "why": entry.why,
+        "do": entry.do,
+        "forgiven": cluster.forgiven,
+    }
