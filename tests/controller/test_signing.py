@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from litefleet_agent import trust
+from litefleet_agent.store import Store, StoreError
 from litefleet_controller.config.model import SigningConfig
 from litefleet_controller.errors import ConfigError, FindingError
 from litefleet_controller.signing import (
@@ -133,7 +135,8 @@ async def test_a_foreign_key_is_not_trusted(signer: Signer, tmp_path: Path) -> N
 
 async def test_a_key_that_is_not_trusted_is_told_with_the_line_to_add(tmp_path: Path) -> None:
     keygen(tmp_path / "key")
-    config = configured(tmp_path, line="# nobody\n")
+    other = keygen(tmp_path / "other").with_suffix(".pub").read_text()
+    config = configured(tmp_path, line=f"them {other}")
     with pytest.raises(ConfigError, match=r"add this line: (litefleet namespaces=.*)") as caught:
         await Signer(config).check()
     with pytest.raises(SigningError, match="does not accept"):
@@ -143,6 +146,28 @@ async def test_a_key_that_is_not_trusted_is_told_with_the_line_to_add(tmp_path: 
     config.allowed_signers.unlink()
     with pytest.raises(ConfigError, match="make it with this line: litefleet "):
         await Signer(config).check()
+
+
+@pytest.mark.parametrize("text", ["", "# nobody\n", "ops ssh-ed25519 AAAA\n", "hello\n", "#" * 70_000])
+async def test_a_list_of_signers_that_devices_would_refuse_is_refused_here(tmp_path: Path, text: str) -> None:
+    keygen(tmp_path / "key")
+    with pytest.raises(ConfigError, match="a right line for the signing key is: litefleet "):
+        await Signer(configured(tmp_path, line=text)).check()
+
+
+async def test_a_device_accepts_the_seal_and_a_new_list(signer: Signer, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "device"))
+    store.lock()
+    assert trust.set_signers(store, signer.allowed_signers())
+    sealed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
+    assert trust.accept(store, RELEASE, "cls", sealed, NOW) == []
+    new = signer.allowed_signers() + "# a new list\n"
+    with pytest.raises(StoreError):
+        trust.set_signers(store, new, await signer.sign_text(new, RELEASE_NAMESPACE))
+    assert trust.set_signers(store, new, await signer.sign_text(new, TRUST_NAMESPACE))
+    older = await signer.seal(RELEASE, "cls", "shop", 6, NOW)
+    with pytest.raises(StoreError, match="already accepted 7"):
+        trust.accept(store, RELEASE, "cls", older, NOW)
 
 
 async def test_the_documented_way_to_set_it_up_works(tmp_path: Path) -> None:

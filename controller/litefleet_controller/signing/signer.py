@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from litefleet_agent.findings import finding
+from litefleet_agent.store import StoreError
+from litefleet_agent.trust import check_signers, seal_payload
 
 from ..config.model import SigningConfig
 from ..errors import ConfigError, FindingError
@@ -16,13 +17,12 @@ from .sshsig import SigningError, sign, signer_of
 __all__ = ["BUNDLE_NAMESPACE", "RELEASE_NAMESPACE", "TRUST_NAMESPACE", "Signer", "seal_bytes"]
 
 RELEASE_NAMESPACE, BUNDLE_NAMESPACE, TRUST_NAMESPACE = "litefleet-release", "litefleet-bundle", "litefleet-trust"
-_MAX_SIGNERS = 64 * 1024  # bytes of allowed_signers, as on the device
 _TEXTS, _NUMBERS = ("release", "model", "fleet"), ("number", "issued", "expires")
 
 
 def seal_bytes(seal: Mapping[str, Any]) -> bytes:
     """Return the bytes of a seal that are signed: its canonical JSON."""
-    return json.dumps(dict(seal), sort_keys=True, separators=(",", ":")).encode("utf-8")
+    return seal_payload(dict(seal))
 
 
 class Signer:
@@ -55,8 +55,7 @@ class Signer:
         """
         path = self._config.allowed_signers
         try:
-            data = path.read_bytes()
-            text = data.decode("utf-8")
+            text = path.read_bytes().decode("utf-8")
         except FileNotFoundError:
             line = allowed_line(read_key(self._config.key))
             raise ConfigError(
@@ -64,11 +63,13 @@ class Signer:
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError([f"signing.allowed_signers: {path} can't be read: {error}"]) from None
-        if len(data) > _MAX_SIGNERS:
+        try:
+            return check_signers(text)
+        except StoreError as error:
+            line = allowed_line(read_key(self._config.key))
             raise ConfigError(
-                [f"signing.allowed_signers: {path} has more than {_MAX_SIGNERS} bytes; devices refuse it"]
-            )
-        return text
+                [f"signing.allowed_signers: {path}: {error}; a right line for the signing key is: {line}"]
+            ) from None
 
     async def seal(self, release: str, model: str, fleet: str, number: int, now: float) -> dict[str, Any]:
         """Return `{"seal": {...}, "signature": "..."}` for a release, valid from `now` (epoch) on.
