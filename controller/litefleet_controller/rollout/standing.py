@@ -67,7 +67,7 @@ def standing(rows: Sequence[Row]) -> Standing:
         parts=frozenset(row.part for row in rows if row.part),
         failed=bool(failed),
         clusters=frozenset((row.codes[0], row.part) for row in failed if row.codes and row.part),
-        regressed=any(_regressed(row) for row in rows),
+        regressed=any(row.regressed for row in failed),
         tried=_strata(row for row in rows if _tried(row)),
         waiting=_strata(row for row in rows if row.wave > 0 and row.state is DeviceState.PENDING),
     )
@@ -85,10 +85,6 @@ def _phase(rows: Iterable[Row]) -> Phase:
 def _takes_part(row: Row) -> bool:
     """Say whether a row had something to do: not so what was known as impossible, or as done, when the plan was made."""
     return row.state is not DeviceState.BLOCKED and not (row.state is DeviceState.UNCHANGED and row.attempts == 0)
-
-
-def _regressed(row: Row) -> bool:
-    return row.regressed and not row.forgiven and (row.state is DeviceState.FAILED or row.state.well)
 
 
 def _tried(row: Row) -> bool:
