@@ -13,7 +13,10 @@ from .switch import recover
 
 __all__ = ["main"]
 
-_USAGE = "usage: litefleet-agent facts | inspect FILE | recover [--root ROOT]\n"
+_USAGE = (
+    "usage: litefleet-agent facts | inspect FILE | recover [--root ROOT]\n"
+    "     | install FILE [--root ROOT] [--trust ALLOWED_SIGNERS] [--json]\n"
+)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -26,6 +29,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         return _inspect(args[1])
     if args == ["recover"] or (len(args) == 3 and args[:2] == ["recover", "--root"]):
         return _recover(args[2] if len(args) == 3 else default_root())
+    if args[:1] == ["install"]:
+        from .install import main as install
+
+        return install(args[1:])
     sys.stderr.write(_USAGE)
     return 2
 
