@@ -82,6 +82,7 @@ def test_a_paused_rollout_line_by_line() -> None:
         "Next",
         "  litefleet resume r-20261123-0001             goes on; the failures so far no longer count in the",
         "                                               gates",
+        "  litefleet retry --failed r-20261123-0001     tries its failed devices again, and goes on",
         "  litefleet abort r-20261123-0001              ends it; devices that were switched on stay as they",
         "                                               are",
         "  litefleet rollback --rollout r-20261123-0001 takes its devices back to what they ran before",
@@ -96,7 +97,11 @@ def test_a_paused_rollout_line_by_line() -> None:
         (R.RUNNING, "", [f"litefleet resume {ID}", f"litefleet abort {ID}"]),
         (R.RUNNING, "ada@desk, process 3", ["litefleet status", "litefleet pause", "litefleet abort"]),
         (R.WAITING, "", [f"litefleet approve {ID}", f"litefleet abort {ID}"]),
-        (R.PAUSED, "", ["litefleet resume", "litefleet abort", "litefleet rollback --rollout"]),
+        (
+            R.PAUSED,
+            "",
+            ["litefleet resume", "litefleet retry --failed", "litefleet abort", "litefleet rollback --rollout"],
+        ),
         (R.ABORTED, "", ["litefleet rollback --rollout", "litefleet rollout"]),
         (R.SUPERSEDED, "", ["litefleet status"]),
         (R.DONE, "", [f"litefleet retry --failed {ID}"]),
@@ -110,7 +115,7 @@ def test_what_to_type_next(state: RolloutState, holder: str, commands: list[str]
 
 def test_a_rollout_that_went_well_has_nothing_to_type() -> None:
     assert next_commands(rollout(R.DONE), [row("a", S.CONFIRMED), row("b", S.UNCHANGED)]) == ()
-    assert "Next" not in status_text(rollout(R.DONE), [row("a", S.CONFIRMED)], [], NOW)
+    assert "Next" not in status_text(rollout(R.DONE), [row("a", S.CONFIRMED), row("b", S.BLOCKED)], [], NOW)
 
 
 def test_every_state_has_a_condition_and_the_gravest_row_speaks_for_a_device() -> None:

@@ -127,16 +127,21 @@ def next_commands(rollout: Rollout, rows: Sequence[Row], holder: str = "") -> tu
             return ((f"litefleet approve {ident}", "goes on with the next wave"), abort)
         case RolloutState.PAUSED:
             back = (f"litefleet rollback --rollout {ident}", "takes its devices back to what they ran before")
-            return ((resume, "goes on; the failures so far no longer count in the gates"), abort, back)
+            return (
+                (resume, "goes on; the failures so far no longer count in the gates"),
+                *_retry(ident, rows),
+                abort,
+                back,
+            )
         case RolloutState.ABORTED:
             back = (f"litefleet rollback --rollout {ident}", "takes its devices back to what they ran before")
             return (back, ("litefleet rollout", "makes a new one"))
         case RolloutState.SUPERSEDED:
             return (("litefleet status", "shows the rollout that took over"),)
-    return _after_the_end(ident, rows)
+    return _retry(ident, rows)
 
 
-def _after_the_end(ident: str, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
-    if any(row.state in (DeviceState.FAILED, DeviceState.BLOCKED) for row in rows):
-        return ((f"litefleet retry --failed {ident}", "tries its failed devices again"),)
+def _retry(ident: str, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
+    if any(row.state is DeviceState.FAILED for row in rows):
+        return ((f"litefleet retry --failed {ident}", "tries its failed devices again, and goes on"),)
     return ()
