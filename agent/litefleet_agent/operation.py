@@ -26,6 +26,7 @@ class State(str, enum.Enum):
 
     BEGUN = "begin"  # links may or may not have changed
     SWITCHED = "switched"  # links changed, under a lease
+    UNDOING = "undoing"  # links are on their way back, by somebody's wish
     CONFIRMED = "confirmed"
     DONE = "done"  # links changed, without a lease
     UNDONE = "undone"  # links are back
@@ -88,12 +89,12 @@ class Operation:
     state: State
     at: float  # seconds since the epoch: when it came to this state
     lease: Optional[Lease] = None
-    why: str = ""  # it was undone
+    why: str = ""  # it was or is to be undone
 
     @property
     def open(self) -> bool:
         """Whether it still has to come to an end."""
-        return self.state in (State.BEGUN, State.SWITCHED)
+        return self.state in (State.BEGUN, State.SWITCHED, State.UNDOING)
 
     def moved(self, state: State, clock: Clock, why: str = "") -> "Operation":
         """Return it in another state, as of now."""
@@ -103,6 +104,8 @@ class Operation:
         """Return why it has to be undone by now, or ""."""
         if self.state is State.BEGUN:
             return "the switch was cut short"
+        if self.state is State.UNDOING:
+            return self.why or "it was to go back"
         return self.lease.over(clock) if self.open and self.lease else ""
 
     def to_dict(self) -> Dict[str, Any]:

@@ -80,11 +80,14 @@ def recover(store: Store) -> List[Operation]:
 
 def _undo(store: Store, operation: Operation, why: str) -> Operation:
     """Put the links back and record it; OSError."""
-    models = store.path("models")
+    models, journal = store.path("models"), Journal(store.root)
+    if not operation.overdue(store.clock):  # else whoever finds it half-way knows anyhow that it has to go back
+        operation = operation.moved(State.UNDOING, store.clock, why)
+        journal.append(operation)
     links.point(models, operation.model, "current", operation.before)  # first what runs
     links.point(models, operation.model, "previous", operation.before_previous)
     after = operation.moved(State.UNDONE, store.clock, why)
-    Journal(store.root).append(after)
+    journal.append(after)
     return after
 
 
