@@ -95,6 +95,7 @@ def test_every_setting_is_in_the_configuration_page() -> None:
         *READMES,
         *(name + ending for name in PAGES for ending in (".md", ".zh.md")),
         "docs/adr/0001-main-command.md",
+        "docs/adr/0005-plan-waves-lease.md",
         "docs/findings.md",
     ],
 )
