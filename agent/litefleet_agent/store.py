@@ -392,7 +392,7 @@ class Store:
         """Return the current release of each model: name -> release id."""
         links = {}
         for name in self._names("models"):
-            identity = self.link(name, "current")
+            identity = self.link(name, "current") if _NAME.match(name) else ""  # else somebody else made it
             if identity:
                 links[name] = identity
         return links
