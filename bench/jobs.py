@@ -23,9 +23,10 @@ import asyncssh
 import fabric
 import paramiko
 from litefleet_controller.conversation import Conversation, Request
+from litefleet_controller.operations import start_rollout
+from litefleet_controller.project import Options
 from litefleet_controller.pyz import agent_archive
 from litefleet_controller.reports.progress import make_progress
-from litefleet_controller.run import Options, run_fleet
 from litefleet_controller.transport.hostkeys import HostKeys
 from litefleet_controller.transport.ssh import SshTransport
 from litefleet_inventory.model import Device
@@ -68,7 +69,7 @@ class Plan:
 def litefleet_rollout(plan: Plan) -> dict[str, Any]:
     """`litefleet rollout` of the plan's project on the devices that `limit` names."""
     report = asyncio.run(
-        run_fleet("rollout", Options(plan.config, limit=plan.limit), lambda total: make_progress(total, quiet=True))
+        start_rollout(Options(plan.config, limit=plan.limit), lambda total: make_progress(total, quiet=True))
     )
     outcomes = report.outcomes
     bad = [f"{o.device}: {o.sentence}" for o in outcomes if o.verdict.value != "verified"]

@@ -581,7 +581,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "signature-not-checked",
         "note",
         "",
-        "The device has no ssh-keygen (8.1 or later) and so could not check the signature itself; the controller did, and number, fleet and expiry were checked.",
+        "The device has no ssh-keygen (8.2 or later) and so could not check the signature itself; the controller did, and number, fleet and expiry were checked.",
         "Install the OpenSSH client tools on the device if it shall check for itself.",
     ),
     (

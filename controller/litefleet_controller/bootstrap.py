@@ -38,7 +38,7 @@ echo "LFBOOT $2 nopython machine=$(uname -m) bits=$(getconf LONG_BIT 2>/dev/null
 """
 
 _LOADER = """import hashlib, os, sys
-NONCE, SHA, SIZE, OPENING, ROOT = {values}
+NONCE, SHA, SIZE, OPENING, ROOT, KEEP = {values}
 def take(n):
     parts = []
     while n:
@@ -88,9 +88,11 @@ def start():
         if hashlib.sha256(data).hexdigest() != SHA:
             return say("fail the agent arrived damaged")
         try:
+            if not KEEP:
+                raise OSError(0, "nothing on this device is to change")
             keep(folder, path, data)
         except OSError as error:
-            # A full or read-only root: the agent runs from memory's own file system and says so itself.
+            # A full or read-only root, or a look that leaves no trace: the agent runs from a folder that goes with it.
             try:
                 import atexit, shutil, tempfile
                 folder = tempfile.mkdtemp(prefix="litefleet-")
@@ -121,9 +123,12 @@ class Answer:
         return {key: value[:80].strip("\"'") for key, equals, value in pairs if equals}
 
 
-def loader(nonce: str, sha256: str, size: int, opening: int, root: str) -> bytes:
-    """Return the loader's source; `size` and `opening` are the bytes of the .pyz and of the frames sent ahead."""
-    values = ", ".join(repr(v) for v in (nonce, sha256, size, opening, root))
+def loader(nonce: str, sha256: str, size: int, opening: int, root: str, keep: bool = True) -> bytes:
+    """Return the loader's source; `size` and `opening` are the bytes of the .pyz and of the frames sent ahead.
+
+    Without `keep`, the agent is gone from the device when the session ends.
+    """
+    values = ", ".join(repr(v) for v in (nonce, sha256, size, opening, root, keep))
     return _LOADER.replace("{values}", values).encode("utf-8")
 
 

@@ -81,11 +81,11 @@ class Conversation:
         self.round_trips = 0
 
     @staticmethod
-    def opening(archive: AgentArchive, root: str, python: str) -> tuple[str, Opening]:
-        """Return the exec command, and what to send first for it."""
+    def opening(archive: AgentArchive, root: str, python: str, keep: bool = True) -> tuple[str, Opening]:
+        """Return the exec command, and what to send first for it; without `keep` the device holds no new file afterwards."""
         nonce = secrets.token_hex(8)
         first = encode({"id": 1, "op": "hello"})
-        loader = bootstrap.loader(nonce, archive.sha256, len(archive.data), len(first), root)
+        loader = bootstrap.loader(nonce, archive.sha256, len(archive.data), len(first), root, keep)
         return bootstrap.command(nonce, len(loader), python), Opening(nonce, loader, first)
 
     async def start(self, opening: Opening, archive: AgentArchive, limit_s: float) -> dict[str, Any]:

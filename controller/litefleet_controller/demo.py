@@ -14,12 +14,13 @@ from litefleet_agent.nb import normalise
 from .child import run_child
 from .embedded import DeviceSpec, EmbeddedFleet
 from .errors import LitefleetError, UsageError
+from .operations import start_rollout
 from .outcome import RunReport
+from .project import Options
 from .reports.as_json import to_json
 from .reports.html import to_html
 from .reports.progress import make_progress
 from .reports.table import to_table
-from .run import Options, run_fleet
 from .toolchain import Toolchain, Toolchains, default_cache
 
 __all__ = ["EXPECTED", "run_demo"]
@@ -66,6 +67,7 @@ runtimes:                    # by architecture, or by a name that a device gives
   # aarch64: {{folder: runtimes/aarch64}}   # no ARM wheel is published: name your own build
 
 verify: {{runs: 3, warmup: 1, time_limit_s: 60}}
+rollout: {{waves: ["100%"], gates: off}}  # the demo shows what becomes of every device, bad ones too
 ssh: {{connect_time_limit_s: {connect}, concurrency: 8}}
 """
 
@@ -83,7 +85,7 @@ async def run_demo(folder: Path, *, as_json: bool, keep_running: bool, say: Call
         _write_project(folder, fleet)
         say(f"{len(fleet.devices)} devices run on loopback; rolling out")
         options = Options(folder / "litefleet.yaml")
-        report = await run_fleet("rollout", options, lambda total: make_progress(total, quiet=as_json))
+        report = await start_rollout(options, lambda total: make_progress(total, quiet=as_json))
         page = folder / "report.html"
         page.write_text(to_html(report), encoding="utf-8")
         print(to_json(report) if as_json else to_table(report, width=120), end="")

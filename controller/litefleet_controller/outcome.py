@@ -97,6 +97,7 @@ class RunReport:
     started_at: str  # ISO 8601, UTC
     seconds: float
     outcomes: tuple[DeviceOutcome, ...]
+    rollout: Mapping[str, Any] = field(default_factory=dict)  # id, state, reason, ... of the rollout it was part of
 
     @property
     def counts(self) -> dict[str, int]:
@@ -106,7 +107,9 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """0 when every device is verified, else 1."""
+        """0 when every device is verified, 3 when a gate or a person has to say how it goes on, else 1."""
+        if self.rollout.get("state") in ("paused", "waiting", "aborted"):
+            return 3
         return 0 if all(o.verdict is Verdict.VERIFIED for o in self.outcomes) else 1
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,10 +122,12 @@ class RunReport:
             "counts": self.counts,
             "exit_code": self.exit_code,
             "devices": [o.to_dict() for o in self.outcomes],
+            **({"rollout": dict(self.rollout)} if self.rollout else {}),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RunReport:
         """Read the JSON form back; KeyError, TypeError or ValueError when it is something else."""
         outcomes = tuple(DeviceOutcome.from_dict(device) for device in data["devices"])
-        return cls(str(data["command"]), str(data["started_at"]), float(data["seconds"]), outcomes)
+        rollout = dict(data.get("rollout") or {})
+        return cls(str(data["command"]), str(data["started_at"]), float(data["seconds"]), outcomes, rollout)

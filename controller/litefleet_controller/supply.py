@@ -22,7 +22,7 @@ from .config import Config, ModelConfig, runtime_for
 from .conversion.convert import Artifact, admit, convert
 from .conversion.preflight import Source, find_source, load_source
 from .conversion.variant import make_variant
-from .device import Supplied
+from .delivery import Supplied
 from .errors import FindingError, LitefleetError
 from .golden.make import make_golden
 from .toolchain import Toolchains
@@ -81,6 +81,7 @@ class Supply:
             runtime_size=bundle.unpacked_size,
             findings=tuple(findings),
             no_runtime=no_runtime,
+            recipe=await self.recipe(model),
         )
 
     async def artifact(self, model: str, arch: Arch, ready: str = "") -> Artifact:
@@ -197,6 +198,25 @@ class Supply:
             "runtime": runtime,
             "verify": verify,
         }
+
+    async def recipe(self, model: str) -> str:
+        """Return the SHA-256 over all that decides a model's releases but the device: when it is the same, so are they."""
+
+        async def make() -> str:
+            configured = self._config.models[model]
+            source = await self._source(model)
+            files = [*configured.nb.values(), *configured.golden.files]
+            about = {
+                "model": configured.model_dump(mode="json", exclude={"source", "nb"}),
+                "source": source.sha256 if source else "",
+                "files": [await self._hash(path) for path in files],
+                "verify": self._config.verify.model_dump(mode="json"),
+                "toolchain": self._config.toolchain.paddlelite,
+                "runtimes": {k: v.model_dump(mode="json") for k, v in sorted(self._config.runtimes.items())},
+            }
+            return release_id(about)
+
+        return await self._once(("recipe", model), make)
 
     async def _hash(self, path: Path) -> str:
         def digest() -> str:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from litefleet_controller.embedded import DeviceSpec, EmbeddedFleet
+from litefleet_controller.operations import start_rollout
 from litefleet_controller.outcome import RunReport
+from litefleet_controller.project import Options
 from litefleet_controller.reports.progress import QuietProgress
-from litefleet_controller.run import Options, run_fleet
+from litefleet_controller.run import run_fleet
 
 from tests.conftest import CACHE
 
@@ -25,6 +27,7 @@ models:
     golden: {{engine: paddlelite}}
 runtimes: {{x86_64: system}}
 verify: {{runs: 2, warmup: 0, time_limit_s: 60}}
+rollout: {{waves: ["100%"], gates: off}}
 ssh: {{connect_time_limit_s: {connect}, step_time_limit_s: {step}, known_hosts: known_hosts}}
 """
 DIMS = {"cls": "[1, 3, 48, 192]", "rec": "[1, 3, 48, 320]"}
@@ -44,6 +47,8 @@ class Project:
 
     async def run(self, command: str = "rollout", limit: str = "", accept: bool = False, model: str = "") -> RunReport:
         options = Options(self.folder / "litefleet.yaml", None, limit, (model,) if model else (), accept)
+        if command == "rollout":
+            return await start_rollout(options, lambda total: QuietProgress())
         return await run_fleet(command, options, lambda total: QuietProgress())
 
     def inventory(self, text: str) -> None:

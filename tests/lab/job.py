@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from litefleet_controller.operations import start_rollout
 from litefleet_controller.outcome import DeviceOutcome
+from litefleet_controller.project import Options
 from litefleet_controller.reports.progress import QuietProgress
-from litefleet_controller.run import Options, run_fleet
+from litefleet_controller.run import run_fleet
 
 from .machines import LabDevice
 
@@ -34,7 +36,10 @@ class LabJob:
         (self.folder / "fleet.yaml").write_text(yaml.safe_dump(fleet, width=1000))
         (self.folder / "litefleet.yaml").write_text(yaml.safe_dump(self._config(), width=1000))
         options = Options(self.folder / "litefleet.yaml")
-        report = await run_fleet(command, options, lambda total: QuietProgress())
+        if command == "rollout":
+            report = await start_rollout(options, lambda total: QuietProgress())
+        else:
+            report = await run_fleet(command, options, lambda total: QuietProgress())
         assert [o.device for o in report.outcomes] == [self.device.name]
         return report.outcomes[0]
 

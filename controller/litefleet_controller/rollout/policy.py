@@ -85,6 +85,19 @@ class Gates(_Strict):
     cluster: GateLimit = GateLimit(count=3)  # devices of one CPU part with one finding code; `share`: of that part's
     regression: Regression = Regression()
 
+    @classmethod
+    def none(cls) -> Gates:
+        """Return gates that never stop anything."""
+        free = GateLimit()
+        return cls(canary=free, wave=free, total=free, cluster=free, regression=Regression(count=None))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        if value is False or value == "off":  # YAML reads off as false
+            return cls.none().model_dump()
+        return value
+
 
 class Retry(_Strict):
     """When a device that could not be reached is tried again."""

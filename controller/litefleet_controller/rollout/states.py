@@ -118,6 +118,7 @@ DEVICE_TABLE: Mapping[tuple[DeviceState, DeviceEvent], DeviceState] = {
     (D.PENDING, E.SKIP): D.SKIPPED,
     (D.STAGING, E.SAME): D.UNCHANGED,
     (D.STAGING, E.PROVE): D.PROVEN,
+    (D.STAGING, E.SWITCH): D.SWITCHING,  # back to a kept release, which was proven on the device long ago
     (D.STAGING, E.FAIL): D.FAILED,
     (D.STAGING, E.LOSE): D.OFFLINE,
     (D.STAGING, E.ORPHAN): D.PENDING,
@@ -126,6 +127,7 @@ DEVICE_TABLE: Mapping[tuple[DeviceState, DeviceEvent], DeviceState] = {
     (D.PROVEN, E.LOSE): D.OFFLINE,
     (D.PROVEN, E.ORPHAN): D.PENDING,
     (D.SWITCHING, E.LEASE): D.LEASED,
+    (D.SWITCHING, E.CONFIRM): D.CONFIRMED,  # without a lease
     (D.SWITCHING, E.FAIL): D.FAILED,
     (
         D.SWITCHING,

@@ -83,6 +83,7 @@ class KeptRelease:
     runtime_blob: tuple[str, Path] | None = None
     runtime_size: int = 0
     recipe: str = ""  # SHA-256 over all that decides the release but the device: source, options, goldens, versions
+    special: bool = False  # made for a device with a file or runtime of its own: not for others of its kind
     sealed: Mapping[str, Any] | None = None  # {"seal": {...}, "signature": "..."}
 
 

@@ -18,7 +18,10 @@ _NOT_KEPT = re.compile(
 
 def canonical(value: Any) -> str:
     """Return JSON of one form only: sorted keys, no spaces, ASCII; what JSON lacks is told as text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    try:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    except TypeError:  # keys of several kinds can't be sorted until all are text
+        return json.dumps(json.loads(json.dumps(value, default=str)), sort_keys=True, separators=(",", ":"))
 
 
 class Words(sa.types.TypeDecorator[str]):

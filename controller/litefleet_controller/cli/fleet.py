@@ -1,0 +1,167 @@
+"""Commands on files and on the fleet as it is: inspect, probe, verify, convert, report, explain, demo."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from litefleet_agent.findings import CATALOGUE
+
+from ..converting import ConvertChoice, convert_models
+from ..errors import UsageError
+from ..inspection import inspect_file
+from ..project import Options
+from ..reports.html import to_html
+from ..reports.progress import make_progress
+from ..reports.table import to_table
+from ..run import read_report, run_fleet
+from .common import (
+    DEFAULT_CONFIG,
+    AcceptOption,
+    ConfigOption,
+    HtmlOption,
+    InventoryOption,
+    JsonOption,
+    LimitOption,
+    ModelOption,
+    app,
+    colored,
+    run_and_show,
+    say,
+    show,
+    width,
+    write_file,
+)
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A .nb file.")],
+    for_arch: Annotated[
+        str | None, typer.Option("--for", help="An architecture as `uname -m` says it: x86_64, aarch64, armv7l.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a .nb file holds and, with --for, whether it will work there."""
+    inspection = inspect_file(file, for_arch)
+    typer.echo(json.dumps(inspection.to_dict(), indent=2) if as_json else inspection.to_text())
+    raise typer.Exit(inspection.exit_code)
+
+
+@app.command()
+def probe(
+    config: ConfigOption = DEFAULT_CONFIG,
+    inventory: InventoryOption = None,
+    limit: LimitOption = "",
+    as_json: JsonOption = False,
+    accept_new_host_keys: AcceptOption = False,
+    html: HtmlOption = None,
+) -> None:
+    """Ask each device what it is; nothing on it changes but the agent's own file."""
+    run_and_show(
+        run_fleet(
+            "probe",
+            Options(config, inventory, limit, (), accept_new_host_keys),
+            lambda n: make_progress(n, quiet=as_json),
+        ),
+        as_json,
+        html,
+    )
+
+
+@app.command()
+def verify(
+    config: ConfigOption = DEFAULT_CONFIG,
+    inventory: InventoryOption = None,
+    limit: LimitOption = "",
+    model: ModelOption = None,
+    as_json: JsonOption = False,
+    accept_new_host_keys: AcceptOption = False,
+    html: HtmlOption = None,
+) -> None:
+    """Run the proof again on each device, without switching anything on."""
+    run_and_show(
+        run_fleet(
+            "verify",
+            Options(config, inventory, limit, tuple(model or ()), accept_new_host_keys),
+            lambda n: make_progress(n, quiet=as_json),
+        ),
+        as_json,
+        html,
+    )
+
+
+@app.command()
+def convert(
+    config: ConfigOption = DEFAULT_CONFIG,
+    model: ModelOption = None,
+    arch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--for",
+            help="Architectures to convert for; default: all that the inventory expects, else x86_64 and aarch64.",
+        ),
+    ] = None,
+    targets: Annotated[
+        str, typer.Option("--targets", help="x86, arm, or an accelerator with its CPU: opencl,arm.")
+    ] = "",
+    fp16: Annotated[bool, typer.Option("--fp16", help="Half-precision kernels (ARMv8.2 only).")] = False,
+    quant: Annotated[str, typer.Option("--quant", help="Quantise weights: int8 or int16.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", help="Also copy the files into this folder.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert each model once per architecture, with every check, into the store."""
+    choice = ConvertChoice(tuple(arch or ()), targets, fp16, quant)
+    rows = asyncio.run(convert_models(config, tuple(model or ()), choice, out))
+    if as_json:
+        typer.echo(json.dumps([row.to_dict() for row in rows], indent=2))
+    else:
+        for row in rows:
+            typer.echo(row.to_text())
+    raise typer.Exit(1 if any(row.failed for row in rows) else 0)
+
+
+@app.command()
+def report(
+    file: Annotated[Path, typer.Argument(help="What `--json` printed, or a report kept in the project's store.")],
+    html: HtmlOption = None,
+) -> None:
+    """Show a kept report again, or turn it into HTML."""
+    kept = read_report(file)
+    if html is not None:
+        write_file(html, to_html(kept))
+    else:
+        show(to_table(kept, width=width(), color=colored()))
+
+
+@app.command()
+def explain(code: Annotated[str, typer.Argument(help="A finding's code, such as LF101; `all` lists them.")]) -> None:
+    """Say what a finding means: why it happens, what to do."""
+    if code.lower() == "all":
+        for entry in CATALOGUE.values():
+            typer.echo(f"{entry.code}  {entry.severity.value:8} {entry.slug}")
+        return
+    wanted = code.upper() if code.upper().startswith("LF") else f"LF{code}"
+    found = [e for e in CATALOGUE.values() if code.lower() == e.slug or wanted == e.code]
+    if not found:
+        raise UsageError(f"{code} is no finding; `litefleet explain all` lists them")
+    entry = found[0]
+    verdict = f", verdict {entry.verdict.value}" if entry.verdict else ""
+    typer.echo(
+        f"{entry.code} {entry.slug} ({entry.severity.value}{verdict})\n\nWhy: {entry.why}\n\nWhat to do: {entry.do}"
+    )
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the project folder is written.")] = Path("litefleet-demo"),
+    as_json: JsonOption = False,
+    keep_running: Annotated[bool, typer.Option("--keep-running", help="Leave the fleet running until Ctrl-C.")] = False,
+) -> None:
+    """Run the whole job on an embedded fleet with a real model: good devices and every way to go wrong."""
+    from ..demo import run_demo
+
+    raise typer.Exit(asyncio.run(run_demo(folder, as_json=as_json, keep_running=keep_running, say=say)))

@@ -1,0 +1,55 @@
+"""Runs the command line: the only place where errors become exit codes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from ..errors import LitefleetError
+from ..run import Interrupted
+from .common import app
+
+__all__ = ["main"]
+
+# Newer typer releases bring a click of their own, so that the installed click's class would not catch their errors.
+_WRONG_USE: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and exit; the only place where errors become exit codes."""
+    logging.basicConfig(level=logging.WARNING, format="litefleet: %(message)s")
+    logging.getLogger("asyncssh").setLevel(logging.CRITICAL)  # its failures come back as findings
+    code = _guarded(lambda: app(args=argv, prog_name="litefleet", standalone_mode=False))
+    sys.exit(code)
+
+
+def _guarded(call: Callable[[], Any]) -> int:
+    try:
+        result = call()
+        return result if isinstance(result, int) else 0
+    except LitefleetError as error:
+        typer.echo(f"litefleet: {error}", err=True)
+        return error.exit_code
+    except typer.Exit as done:
+        return done.exit_code
+    except _WRONG_USE as error:
+        return _explain_wrong_use(error)
+    except (KeyboardInterrupt, Interrupted, typer.Abort):
+        typer.echo("litefleet: interrupted; run the same command again to go on", err=True)
+        return 4
+    except BrokenPipeError:
+        return 1
+
+
+def _explain_wrong_use(error: Any) -> int:
+    """Say in one sentence what is wrong with the command line; without any command, the help is already there."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        command = error.ctx.command_path if getattr(error, "ctx", None) else "litefleet"
+        typer.echo(f"litefleet: {error.format_message()}  (`{command} --help` says what there is)", err=True)
+    return 2

@@ -1,0 +1,136 @@
+"""Resume, approve, retry, pause and abort: what a person decides about a rollout that was written down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import replace
+
+from ..changes import orphans, retries, skips
+from ..config import load_config
+from ..engine import Patience
+from ..errors import UsageError
+from ..outcome import RunReport
+from ..project import Options
+from ..rollout import IllegalMove, Rollout, RolloutEvent, RolloutState
+from ..rollout.states import move_rollout
+from ..state import Held, Hold, StatePort, this_process
+from .desk import Desk, ProgressFor, find_rollout, open_desk, open_state, who
+from .reporting import Stopwatch
+from .starting import carry_on
+
+__all__ = ["abort", "approve", "pause", "resume", "retry"]
+
+
+async def resume(options: Options, progress_for: ProgressFor, rollout_id: str, patience: Patience) -> RunReport:
+    """Go on with a rollout that is paused, or that a dead controller left; failures seen so far no longer stop it."""
+    return await _go_on(options, progress_for, rollout_id, patience, "resume", _resumed)
+
+
+async def approve(options: Options, progress_for: ProgressFor, rollout_id: str, patience: Patience) -> RunReport:
+    """Say that a rollout which waits for approval may begin its next wave, and go on with it."""
+    return await _go_on(options, progress_for, rollout_id, patience, "approve", _approved)
+
+
+async def retry(options: Options, progress_for: ProgressFor, rollout_id: str, patience: Patience) -> RunReport:
+    """Give a rollout's failed devices another try."""
+    return await _go_on(options, progress_for, rollout_id, patience, "retry", _retried)
+
+
+Step = Callable[[Desk, Rollout], Awaitable[Rollout]]
+
+
+async def _go_on(
+    options: Options, progress_for: ProgressFor, rollout_id: str, patience: Patience, command: str, step: Step
+) -> RunReport:
+    watch = Stopwatch()
+    with progress_for(0) as progress:
+        async with open_desk(options, progress, whole_fleet=True) as desk:
+            rollout = await desk.write(find_rollout, desk.state, desk.config.fleet, rollout_id)
+            rollout = await step(desk, rollout)
+            told = {(o.device, o.model): o for o in await desk.write(desk.state.outcomes, rollout.id)}
+            return await carry_on(desk, rollout, patience, command, watch, told)
+
+
+async def _resumed(desk: Desk, rollout: Rollout) -> Rollout:
+    if rollout.state is RolloutState.RUNNING:
+        return rollout
+    if rollout.state is RolloutState.PLANNED:  # the controller died between writing it down and beginning
+        return await _moved(desk, rollout, RolloutEvent.START, rollout)
+    rows = await desk.write(desk.state.rows, rollout.id)
+    seen = [replace(r, forgiven=True) for r in rows if r.failed]
+    if rollout.state is RolloutState.PAUSED:
+        await desk.write(desk.state.relocate, desk.hold, rollout.id, seen)
+    return await _moved(desk, rollout, RolloutEvent.RESUME, replace(rollout, reason="", behind=(), request=""))
+
+
+async def _approved(desk: Desk, rollout: Rollout) -> Rollout:
+    after = replace(rollout, approved=rollout.wave + 1, reason="", behind=())
+    return await _moved(desk, rollout, RolloutEvent.APPROVE, after)
+
+
+async def _retried(desk: Desk, rollout: Rollout) -> Rollout:
+    rows = await desk.write(desk.state.rows, rollout.id)
+    changes = retries(rows)
+    if not changes:
+        raise UsageError(f"no device of {rollout.id} has failed")
+    if rollout.state is RolloutState.DONE:
+        rollout = await _moved(desk, rollout, RolloutEvent.REOPEN, replace(rollout, reason="", behind=()))
+    elif rollout.state is RolloutState.PAUSED:
+        rollout = await _moved(desk, rollout, RolloutEvent.RESUME, replace(rollout, reason="", behind=(), request=""))
+    elif rollout.state is not RolloutState.RUNNING:
+        raise UsageError(f"{rollout.id} is {rollout.state}: its devices can't be tried again; make a new rollout")
+    await desk.write(desk.state.move, desk.hold, rollout.id, changes)
+    return rollout
+
+
+async def _moved(desk: Desk, before: Rollout, event: RolloutEvent, after: Rollout) -> Rollout:
+    try:
+        after = replace(after, state=move_rollout(before.state, event), updated_at=desk.clock.now())
+    except IllegalMove:
+        raise UsageError(f"{before.id} is {before.state}: there is nothing to {event}") from None
+    await desk.write(desk.state.advance, desk.hold, before, event, after, (), (), {"by": who()})
+    return after
+
+
+def pause(options: Options, rollout_id: str) -> str:
+    """Stop a rollout from beginning further devices and return the sentence that says so."""
+    return _ask(options, rollout_id, RolloutEvent.PAUSE)
+
+
+def abort(options: Options, rollout_id: str) -> str:
+    """End a rollout: what it has not begun is skipped.  Return the sentence that says so."""
+    return _ask(options, rollout_id, RolloutEvent.ABORT)
+
+
+def _ask(options: Options, rollout_id: str, event: RolloutEvent) -> str:
+    config = load_config(options.config)
+    with closing(open_state(config)) as state:
+        rollout = find_rollout(state, config.fleet, rollout_id)
+        try:
+            move_rollout(rollout.state, event)
+        except IllegalMove:
+            raise UsageError(f"{rollout.id} is {rollout.state}: there is nothing to {event}") from None
+        try:
+            hold = state.acquire(config.fleet, this_process())
+        except Held as held:
+            state.ask(rollout.id, str(event), who())
+            return f"asked for: the controller at work on {rollout.id} will {event} it ({held})"
+        try:
+            _end_here(state, hold, rollout, event)
+        finally:
+            state.release(hold)
+        return f"{rollout.id} is {move_rollout(rollout.state, event)}"
+
+
+def _end_here(state: StatePort, hold: Hold, rollout: Rollout, event: RolloutEvent) -> None:
+    """Nobody is at work: store the move ourselves."""
+    rows = state.rows(rollout.id)
+    back = orphans(rows)
+    state.move(hold, rollout.id, back)
+    left = [*(r for r in rows if not r.state.in_flight), *(change.after for change in back)]
+    changes = skips(left) if event is RolloutEvent.ABORT else []
+    reason = f"{event} by {who()}"
+    after = replace(rollout, state=move_rollout(rollout.state, event), reason=reason, behind=(), updated_at=time.time())
+    state.advance(hold, rollout, event, after, changes, (), {"reason": reason})

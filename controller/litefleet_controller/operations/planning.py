@@ -1,0 +1,77 @@
+"""`litefleet plan`: what a rollout would do to each device, made from a look at the live fleet; nothing on it changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from litefleet_inventory import SelectError
+from litefleet_inventory.select import select
+
+from ..errors import UsageError
+from ..plan import Plan, make_plan
+from ..project import Options, Project, open_project
+from ..reports.progress import Progress
+from ..state.port import KnownDevice
+from ..supply import Supply
+from ..survey import Survey, survey
+from ..visit import Contact
+from .desk import ProgressFor, open_state
+
+__all__ = ["Planned", "draw_up", "plan_rollout"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and all that was learned to make it."""
+
+    plan: Plan
+    survey: Survey
+
+
+async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
+    """Return the plan; the agent that looks at a device is gone from it afterwards, if it was not there before.
+
+    Raises: ConfigError, UsageError, StateError; CancelledError after Ctrl-C.
+    """
+    project = open_project(options)
+    with progress_for(len(project.devices)) as progress:
+        supply = project.supply(progress)
+        state = open_state(project.config)
+        try:
+            known = state.known()
+            planned = await draw_up(project, project.contact(progress, keep_agent=False), supply, known, progress)
+        finally:
+            await supply.close()
+            state.close()
+    return planned.plan
+
+
+async def draw_up(
+    project: Project, contact: Contact, supply: Supply, known: Mapping[str, KnownDevice], progress: Progress
+) -> Planned:
+    """Look at the selected devices and return what is to be done."""
+    wanted = {device: project.models_of(device) for device in project.devices}
+    now = datetime.now(UTC)
+    concurrency = project.config.ssh.concurrency
+    seen = await survey(contact, wanted, supply, concurrency, known, progress, now.timestamp())
+    if seen.interrupted:
+        raise asyncio.CancelledError
+    plan = make_plan(
+        seen.drafts,
+        project.config.rollout,
+        lambda name: _named(project, name),
+        fleet=project.config.fleet,
+        created_at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        models=project.models,
+    )
+    return Planned(plan, seen)
+
+
+def _named(project: Project, name: str) -> frozenset[str]:
+    try:
+        return frozenset(device.name for device in select(project.inventory, name))
+    except SelectError as error:
+        raise UsageError(f"rollout.waves: {error}") from error

@@ -1,0 +1,139 @@
+"""`litefleet rollback`: one device, a wave or the fleet goes back to a release that it kept; nothing travels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..engine import Patience
+from ..errors import UsageError
+from ..outcome import RunReport
+from ..project import Options
+from ..rollout import DeviceEvent, DeviceState, Rollout, RolloutEvent, RolloutState, Row, Wave
+from ..rollout.policy import Gates
+from ..rollout.states import move_device, move_rollout
+from ..run import keep_report
+from ..state.port import Change
+from .desk import Desk, ProgressFor, find_rollout, open_desk, who
+from .reporting import Stopwatch, report_of
+from .starting import StillOpen
+
+__all__ = ["Target", "roll_back"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to: "previous", "nothing", or a release's id (its first 8 characters or more); and whose."""
+
+    to: str = "previous"
+    rollout: str = ""  # the devices of this rollout, "" = those that are selected
+    wave: int = 0  # only this wave of it, from 1; 0 = all
+
+
+async def roll_back(options: Options, progress_for: ProgressFor, target: Target) -> RunReport:
+    """Take every chosen device back and return the report.
+
+    Raises: UsageError for a target that can't be; StillOpen while a rollout of this fleet is running or waits.
+    """
+    if target.to not in ("previous", "nothing") and not re.fullmatch(r"[0-9a-f]{8,64}", target.to):
+        raise UsageError(
+            f"--to {target.to}: write previous, nothing, or the first 8 or more characters of a release's id"
+        )
+    watch = Stopwatch()
+    with progress_for(0) as progress:
+        async with open_desk(options, progress) as desk:
+            parent = await _parent(desk, target)
+            rows = await _rows(desk, target, parent)
+            rollout = await _create(desk, target, parent, rows)
+            engine = await desk.carry_out(rollout, Patience.WAVES)
+            await _mark(desk, parent, tuple(engine.board.rows()))
+            report = report_of("rollback", watch, engine.rollout, tuple(engine.board.rows()), engine.outcomes)
+            keep_report(desk.config, report)
+            return report
+
+
+async def _parent(desk: Desk, target: Target) -> Rollout | None:
+    open_ones = [r for r in await desk.write(desk.state.rollouts, desk.config.fleet, 20) if not r.state.over]
+    running = [r for r in open_ones if r.state is RolloutState.RUNNING and r.kind == "rollout"]
+    if running:
+        raise StillOpen(
+            f"{running[0].id} is under way: `litefleet pause {running[0].id}` or abort it before going back"
+        )
+    if target.rollout:
+        return await desk.write(find_rollout, desk.state, desk.config.fleet, target.rollout)
+    if target.wave:
+        raise UsageError("--wave needs --rollout: a wave is one of a rollout's")
+    return None
+
+
+async def _rows(desk: Desk, target: Target, parent: Rollout | None) -> list[Row]:
+    chosen = {d.name for d in desk.project.devices}
+    if parent is not None:
+        stored = await desk.write(desk.state.rows, parent.id)
+        pairs = [
+            (r.device, r.model)
+            for r in stored
+            if r.state.well and r.device in chosen and r.model in desk.project.models and target.wave in (0, r.wave + 1)
+        ]
+    else:
+        pairs = [(d.name, m) for d in desk.project.devices for m in desk.project.models_of(d)]
+    if not pairs:
+        raise UsageError("no device is left to be taken back: none of the chosen ones was confirmed")
+    confirmed = await desk.write(desk.state.confirmed)
+    by_name = desk.project.inventory.by_name
+    return [
+        Row(
+            device=device,
+            model=model,
+            wave=0,
+            position=number,
+            jump=by_name[device].jump,
+            before=confirmed[(device, model)].release if (device, model) in confirmed else "",
+        )
+        for number, (device, model) in enumerate(pairs)
+    ]
+
+
+async def _create(desk: Desk, target: Target, parent: Rollout | None, rows: Sequence[Row]) -> Rollout:
+    at_once = {"waves": ("100%",), "gates": Gates.none(), "soak": 0.0, "approve": False, "windows": ()}
+    policy = desk.config.rollout.model_copy(update=at_once)
+    now = desk.clock.now()
+    rollout = Rollout(
+        id="",
+        fleet=desk.config.fleet,
+        kind="rollback",
+        state=RolloutState.PLANNED,
+        policy=policy,
+        waves=(Wave(len({r.device for r in rows}), "100%"),),
+        created_at=now,
+        by=who(),
+        models=desk.project.models,
+        parent=parent.id if parent else "",
+        limit=desk.project.options.limit,
+        origin={**desk.origin(), "to": target.to},
+        updated_at=now,
+    )
+    about = {"to": target.to, "devices": sorted({r.device for r in rows})[:200], "parent": rollout.parent}
+    made = await desk.write(desk.state.create, desk.hold, rollout, rows, [], about)
+    running = replace(made, state=move_rollout(made.state, RolloutEvent.START))
+    await desk.write(desk.state.advance, desk.hold, made, RolloutEvent.START, running)
+    return running
+
+
+async def _mark(desk: Desk, parent: Rollout | None, rows: Sequence[Row]) -> None:
+    """Say in the rollout that was taken back which of its devices went."""
+    if parent is None:
+        latest = await desk.write(desk.state.rollouts, desk.config.fleet, 20)
+        parent = next((r for r in latest if r.kind != "rollback"), None)
+    if parent is None:
+        return
+    gone = {(r.device, r.model) for r in rows if r.state is DeviceState.CONFIRMED}
+    stored = await desk.write(desk.state.rows, parent.id)
+    changes = [
+        Change(r, DeviceEvent.ROLL_BACK, replace(r, state=move_device(r.state, DeviceEvent.ROLL_BACK)))
+        for r in stored
+        if r.state.well and (r.device, r.model) in gone
+    ]
+    if changes:
+        await desk.write(desk.state.move, desk.hold, parent.id, changes)

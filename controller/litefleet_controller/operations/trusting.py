@@ -1,0 +1,58 @@
+"""`litefleet trust`: tells devices whom to trust, with a signature by someone whom they trust already."""
+
+from __future__ import annotations
+
+from litefleet_inventory.model import Device
+
+from ..conversation import Refused, Request
+from ..errors import UsageError
+from ..fleet import fan_out
+from ..outcome import DeviceOutcome, RunReport
+from ..project import Options
+from ..run import Interrupted, keep_report
+from ..signing import TRUST_NAMESPACE
+from ..visit import Visit, visit
+from .desk import ProgressFor, open_desk
+from .reporting import Stopwatch
+
+__all__ = ["spread_trust"]
+
+
+async def spread_trust(options: Options, progress_for: ProgressFor) -> RunReport:
+    """Send the list of trusted signers to the selected devices and return what became of it.
+
+    Raises: UsageError without `signing:`; ConfigError when it is not usable.
+    """
+    watch = Stopwatch()
+    with progress_for(0) as progress:
+        async with open_desk(options, progress) as desk:
+            if desk.signer is None:
+                raise UsageError("litefleet.yaml has no `signing:`: name the key and the allowed_signers there")
+            await desk.signer.check()
+            text = desk.signer.allowed_signers()
+            signature = await desk.signer.sign_text(text, TRUST_NAMESPACE)
+            request = Request("trust", {"allowed_signers": text, "signature": signature})
+
+            async def work(device: Device) -> list[DeviceOutcome]:
+                return await visit(desk.contact, device, [""], lambda here, done: _tell(here, done, request))
+
+            outcomes, interrupted = await fan_out(
+                desk.project.devices, work, desk.config.ssh.concurrency, progress.device_done
+            )
+            what = {"devices": [o.device for o in outcomes if not o.findings][:500], **desk.origin()}
+            await desk.write(desk.state.log, desk.who, "trusted signers sent", what)
+            report = RunReport("trust", watch.stamp, watch.seconds, outcomes)
+            keep_report(desk.config, report)
+            if interrupted:
+                raise Interrupted(report)
+            return report
+
+
+async def _tell(here: Visit, done: list[DeviceOutcome], request: Request) -> None:
+    here.step("trust")
+    try:
+        await here.ask(request)
+    except Refused as error:
+        done.append(here.outcome("", [*here.notes, error.found]))
+    else:
+        done.append(here.outcome("", here.notes))
