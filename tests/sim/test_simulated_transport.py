@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_ten_thousand_timers_fire_in_their_order_at_their_time() -> None:
     async def main() -> float:
         loop = asyncio.get_running_loop()
         for number in range(10_000):
-            loop.call_later(number * 7919 % 10_000 + 1, lambda n=number: fired.append((loop.time(), n)))
+            loop.call_later(number * 7919 % 10_000 + 1, lambda n: fired.append((loop.time(), n)), number)
         await asyncio.sleep(10 * 86400)
         return loop.time()
 
@@ -140,6 +141,30 @@ def test_a_killed_run_does_nothing_more_not_even_tidy_up() -> None:
         False,
         True,
     ]
+
+
+def test_a_thread_of_a_killed_run_ends_what_it_began_and_begins_nothing() -> None:
+    clock, did, one = VirtualClock(), list[str](), ThreadPoolExecutor(1)
+    began, go = threading.Event(), threading.Event()
+
+    def work(name: str) -> None:
+        began.set()
+        go.wait(10)
+        did.append(name)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        jobs = [loop.run_in_executor(one, work, name) for name in ("first", "second")]
+        jobs[1].add_done_callback(lambda _: did.append("told"))
+        began.wait(10)
+        await asyncio.gather(*jobs)
+
+    later = threading.Timer(0.1, go.set)
+    later.start()
+    ended = run_killed(main(), clock, turns=2)
+    later.join()
+    one.shutdown()
+    assert (ended.done, did) == (False, ["first"])
 
 
 # --- devices
@@ -309,7 +334,7 @@ def test_a_cut_at_any_byte_costs_one_more_run_and_never_a_half_state(supply: Sim
     codes = set()
     for byte in range(0, sent, 61 if side == "in" else 43):
         cut = Cut(side, byte, style)
-        fleet = one_device(Profile(cut=lambda contact, cut=cut: cut if contact == 1 else None))
+        fleet = one_device(Profile(cut={1: cut}.get))
         outcome = roll_out(fleet, supply)[0]
         codes |= {f.code for f in outcome.findings}
         assert only(fleet).current in ({}, {"cls": supply_of["1"]})

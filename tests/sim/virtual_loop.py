@@ -52,7 +52,8 @@ class _Selector(selectors.BaseSelector):
         self._own = 0  # file descriptors that are the loop's own
         self.jobs: set[Future[Any]] = set()  # in threads
         self.turns = 0
-        self.on_turn: Callable[[int], None] | None = None
+        self.last_turn: int | None = None
+        self.stop: Callable[[], None] = lambda: None  # called in the last turn
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         return self._real.register(fileobj, events, data)
@@ -75,10 +76,10 @@ class _Selector(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self.turns += 1
-        if self.on_turn is not None:
-            self.on_turn(self.turns)
+        if self.turns == self.last_turn:
+            self.stop()
         ready = self._real.select(0)
-        if ready or timeout == 0:
+        if ready or timeout == 0 or self.turns == self.last_turn:
             return ready
         if timeout is None or self._busy():
             return self._wait()
@@ -159,8 +160,7 @@ def run_killed(
     loop = VirtualLoop(clock)
     task = loop.create_task(main)
     task.add_done_callback(lambda _: loop.stop())
-    if turns is not None:
-        loop.selector.on_turn = lambda turn: loop.stop() if turn >= turns else None
+    loop.selector.last_turn, loop.selector.stop = turns, loop.stop
     if at is not None:
         loop.call_at(at - clock.epoch, loop.stop)
     asyncio.set_event_loop(loop)
@@ -173,7 +173,7 @@ def run_killed(
 
 
 def _buried(loop: VirtualLoop, task: asyncio.Task[_T]) -> Killed[_T]:
-    turns, loop.selector.on_turn = loop.selector.turns, None
+    turns, loop.selector.last_turn = loop.selector.turns, None
     others = asyncio.all_tasks(loop)
     if not task.done():
         loop.drop()
