@@ -40,7 +40,8 @@ system-ssh:
 	@tools/system-packages.sh openssh-server:/usr/sbin/sshd openssh-client:ssh
 
 system-test:
-	@tools/system-packages.sh openssh-server:/usr/sbin/sshd openssh-client:ssh busybox-static:busybox systemd:systemd-analyze
+	@tools/system-packages.sh openssh-server:/usr/sbin/sshd openssh-client:ssh busybox-static:busybox systemd:systemd-analyze \
+		postgresql:$(firstword $(wildcard /usr/lib/postgresql/*/bin/postgres) postgres)
 
 system-lab:
 	@tools/system-packages.sh $$(grep -v '^\#' tests/lab/packages.txt)
