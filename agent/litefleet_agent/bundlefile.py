@@ -6,6 +6,7 @@ blobs/<sha256>      models, goldens and packed runtimes
 agent/<sha256>.pyz  the agent
 """
 
+import errno
 import hashlib
 import json
 import struct
@@ -60,6 +61,8 @@ class Bundle:
         try:
             self._zip = zipfile.ZipFile(path)
         except OSError as error:
+            if error.errno == errno.EINVAL:  # a seek to nowhere
+                raise damaged(error) from None
             raise StoreError("%s can't be read: %s" % (path, error.strerror or error), "bad-request") from error
         except _BAD_ZIP as error:
             raise damaged(error) from None
@@ -127,7 +130,7 @@ class Bundle:
         try:
             with self._zip.open(name) as member:
                 data = member.read(limit + 1)
-        except _BAD_ZIP as error:
+        except (OSError,) + _BAD_ZIP as error:  # a seek to nowhere is an OSError
             raise damaged(error) from None
         if len(data) > limit:
             raise damaged("%s is over %d bytes" % (name, limit))
@@ -143,7 +146,7 @@ class Bundle:
                         break
                     left -= len(chunk)
                     yield chunk
-        except _BAD_ZIP as error:
+        except (OSError,) + _BAD_ZIP as error:  # a seek to nowhere is an OSError
             raise damaged(error) from None
         if left:
             raise damaged("%s does not have the %d bytes that the index names" % (name, size))
