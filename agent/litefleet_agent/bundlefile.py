@@ -21,6 +21,7 @@ __all__ = ["Bundle", "Offer", "damaged"]
 _MAX_INDEX = 16 << 20  # bytes
 _MAX_SIGNATURE = 64 << 10
 _MAX_MEMBERS = 100000
+_MAX_AGENT = 16 << 20
 _MAX_RELEASES = 10000
 _MAX_BLOB = 2 << 30
 _CHUNK = 1 << 20
@@ -125,6 +126,16 @@ class Bundle:
             digest.update(chunk)
         if digest.hexdigest() != sha:
             raise damaged("blobs/%s does not hold the bytes that its name promises" % sha[:12])
+
+    def agent_archive(self) -> bytes:
+        """Return the agent's archive, b"" when the bundle brings none."""
+        name = "agent/%s.pyz" % self.agent
+        if name not in self._zip.namelist():
+            return b""
+        data = self._small(name, _MAX_AGENT)
+        if hashlib.sha256(data).hexdigest() != self.agent:
+            raise damaged("%s does not hold the bytes that its name promises" % name)
+        return data
 
     def _small(self, name: str, limit: int) -> bytes:
         try:

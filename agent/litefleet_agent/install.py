@@ -7,12 +7,14 @@ import sys
 from typing import Any, Dict, Iterable, List, NamedTuple, Tuple
 
 from . import inbox, trust
+from .archive import NAME, name_archive
 from .bundlefile import Bundle, Offer, damaged
 from .errors import AgentError
 from .facts import Facts, fingerprint, gather
 from .findings import finding
 from .room import Keep, make_room
 from .signature import BUNDLE, Outcome, check_signature
+from .smallfile import write_small
 from .store import Store, StoreError, default_root, explain_os_error
 from .switch import activate
 
@@ -126,8 +128,11 @@ def install(store: Store, path: str, facts: Facts, given: str = "") -> Dict[str,
         lacking = _lacking(store, bundle, offers)
         for sha in lacking:
             bundle.check(sha)
+        agent = bundle.agent_archive()
         if given:
             trust.set_signers(store, given)
+        if agent:
+            _keep_agent(store, bundle.agent, agent)
         outcomes = [_install_one(store, bundle, offer, facts) for offer in offers]
     report = {"kind": "install", "at": int(store.clock.wall()), "bundle": os.path.basename(path), "outcomes": outcomes}
     return inbox.add(store, report)
@@ -153,6 +158,15 @@ def _check_index(store: Store, bundle: Bundle, trusted: str) -> None:
     checked = check_signature(bundle.index_bytes, bundle.signature, BUNDLE, trusted, store.path("work"))
     if checked.outcome is not Outcome.GOOD:  # there is no controller here that could have checked it instead
         raise StoreError("the bundle's signature is refused: %s" % checked.why, "bad-signature")
+
+
+def _keep_agent(store: Store, sha: str, data: bytes) -> None:
+    """Keep the agent that came along, for what it does when the device starts; a device that runs one already has a link."""
+    path = store.path("agent", sha + ".pyz")
+    if not os.path.exists(path):
+        write_small(store, ("agent", sha + ".pyz"), data)
+    if not os.path.lexists(store.path("agent", NAME)):
+        name_archive(store.root, os.path.join(path, "litefleet_agent", "archive.py"))
 
 
 def _lacking(store: Store, bundle: Bundle, offers: Iterable[Offer]) -> List[str]:

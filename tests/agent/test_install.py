@@ -55,7 +55,8 @@ class Maker:
         self.kind = kind
         self.blobs: dict[str, bytes] = {}
         self.index: dict = {"schema": 1, "created": 1, "fleet": fleet, "releases": [], "blobs": {}, "runtimes": {}}
-        self.index["agent"] = self.agent = "a" * 64
+        self.index["agent"] = "a" * 64
+        self.extra: dict[str, bytes] = {}
 
     def blob(self, data: bytes) -> str:
         self.blobs[sha(data)] = data
@@ -89,6 +90,8 @@ class Maker:
                 bundle.writestr(f"blobs/{name}", data)
             bundle.writestr("../../etc/passwd", b"ignored")
             bundle.writestr("README", b"ignored")
+            for name, data in self.extra.items():
+                bundle.writestr(name, data)
         return self.path
 
 
@@ -180,6 +183,18 @@ def test_a_runtime_is_unpacked(maker: Maker, store: Store, facts: Facts) -> None
     install(store, str(maker.write()), facts)
     assert store.runtimes() == ["r1"]
     assert sha(packed.getvalue()) not in store.blobs()
+
+
+def test_the_agent_that_came_along_is_kept(maker: Maker, store: Store, facts: Facts) -> None:
+    small(maker)
+    agent = b"the agent's archive"
+    maker.index["agent"] = sha(agent)
+    store.lock()
+    maker.extra = {f"agent/{sha(agent)}.pyz": b"another"}
+    refused("bundle-damaged", store, maker.write(), facts)
+    maker.extra = {f"agent/{sha(agent)}.pyz": agent}
+    install(store, str(maker.write()), facts)
+    assert Path(store.path("agent", "litefleet-agent.pyz")).read_bytes() == agent
 
 
 # --- signatures and seals
