@@ -102,6 +102,11 @@ class LabDevice:
 
     def ssh(self, command: str, stdin: bytes = b"", time_limit_s: float = 60) -> subprocess.CompletedProcess[bytes]:
         """Run `command` there with OpenSSH's own client, the host key checked."""
+        argv = self.ssh_argv(command)
+        return subprocess.run(argv, input=stdin, capture_output=True, timeout=time_limit_s, check=False)
+
+    def ssh_argv(self, command: str) -> list[str]:
+        """Return the local command that does what `ssh` does."""
         known = self.key_path.with_name("known_hosts")
         known.write_text(f"[{self.host}]:{self.port} {self.host_public_key}\n")
         argv = [
@@ -116,8 +121,7 @@ class LabDevice:
             f"UserKnownHostsFile={known}",
         ]
         argv += ["-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
-        argv += ["-o", "LogLevel=ERROR", f"{self.user}@{self.host}", command]
-        return subprocess.run(argv, input=stdin, capture_output=True, timeout=time_limit_s, check=False)
+        return [*argv, "-o", "LogLevel=ERROR", f"{self.user}@{self.host}", command]
 
 
 def why_not() -> str:

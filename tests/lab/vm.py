@@ -20,7 +20,7 @@ from pathlib import Path
 from .machines import LabDevice, free_port, make_keys, wait_for_greeting
 from .vm_image import PYTHON, X86_64, VmImage, build_image
 
-__all__ = ["PYTHON", "Machine", "machine", "why_no_machine"]
+__all__ = ["PYTHON", "Machine", "VmImage", "build_image", "machine", "why_no_machine"]
 
 TOOLS = ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mke2fs", "cpio", "ssh", "ssh-keygen", "dropbearconvert")
 
@@ -46,14 +46,13 @@ def why_no_machine() -> str:
 
 
 @contextlib.contextmanager
-def machine(interpreter: Path, server: str = "dropbear") -> Iterator[Machine]:
-    """Give a machine that is off, with a fresh disk that holds `interpreter` as PYTHON; it is off at the end of the block.
+def machine(image: VmImage, like: Machine | None = None, server: str = "dropbear") -> Iterator[Machine]:
+    """Give a machine that is off, with a fresh disk, or one like that of another machine, which then stays off.
 
-    Raises LabError when its image can't be built.
+    It is off at the end of the block.
     """
-    image = build_image(interpreter)
     with tempfile.TemporaryDirectory(prefix="litefleet-vm-") as name:
-        made = Machine(image, Path(name), server)
+        made = Machine(image, Path(name), server, like)
         try:
             yield made
         finally:
@@ -63,18 +62,20 @@ def machine(interpreter: Path, server: str = "dropbear") -> Iterator[Machine]:
 class Machine:
     """One machine: `boot()`, `cut_power()`, `boot()` again with the same disk, port and host key."""
 
-    def __init__(self, image: VmImage, folder: Path, server: str) -> None:
+    def __init__(self, image: VmImage, folder: Path, server: str, like: Machine | None = None) -> None:
         self._image = image
         self._folder = folder
         self._server = server
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.boots = 0
+        self.disk = folder / "disk.qcow2"
         make_keys(folder)
         self._write_settings()
         # Its clusters are bound to the image in the emulator's memory until the machine flushes: a disk's write cache.
-        overlay = ["-f", "qcow2", "-F", "raw", "-b", str(image.disk), str(folder / "disk.qcow2")]
-        subprocess.run(["qemu-img", "create", "-q", *overlay], check=True, capture_output=True)
+        base = ["-F", "qcow2", "-b", str(like.disk)] if like else ["-F", "raw", "-b", str(image.disk)]
+        argv = ["qemu-img", "create", "-q", "-f", "qcow2", *base, str(self.disk)]
+        subprocess.run(argv, check=True, capture_output=True)
 
     def boot(self, limit_s: float = 120) -> LabDevice:
         """Switch on and return the device when its SSH server greets.  Raises LabError when it does not."""
@@ -84,6 +85,11 @@ class Machine:
         with log.with_suffix(".qemu").open("wb") as said:
             self._process = subprocess.Popen(self._argv(log), stdin=subprocess.DEVNULL, stdout=said, stderr=said)
         wait_for_greeting(self._process, self._port, log, limit_s)
+        return self.device()
+
+    def device(self) -> LabDevice:
+        """Return the device that was booted last; its address and keys are the same after each boot."""
+        assert self._process is not None, "it is off"
         return LabDevice(
             name="machine",
             server=self._server,
@@ -92,7 +98,7 @@ class Machine:
             key_path=self._folder / "id",
             host_public_key=" ".join((self._folder / "host_key.pub").read_text().split()[:2]),
             pid=self._process.pid,
-            log=log,
+            log=self._folder / f"console-{self.boots}",
         )
 
     def cut_power(self) -> None:
@@ -103,7 +109,7 @@ class Machine:
             process.wait()
 
     def _argv(self, console: Path) -> list[str]:
-        disk = f"file={self._folder / 'disk.qcow2'},format=qcow2,if=virtio,cache=writeback"
+        disk = f"file={self.disk},format=qcow2,if=virtio,cache=writeback"
         settings = f"file={self._folder / 'settings.tar'},format=raw,if=virtio,readonly=on"
         network = f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self._port}-:22"
         argv = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "768"]

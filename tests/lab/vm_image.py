@@ -27,7 +27,7 @@ X86_64 = Userland(
     "max",
     "",
     "base-files base-passwd bash dash coreutils util-linux sed grep findutils tar gzip hostname procps python3 "
-    "openssh-server dropbear-bin libc-bin login mawk debianutils busybox-static linux-image-cloud-amd64",
+    "openssh-server dropbear-bin libc-bin login mawk debianutils libstdc++6 libgomp1 busybox-static linux-image-cloud-amd64",
 )
 SIZE = "1G"
 
@@ -71,6 +71,10 @@ busybox ip link set lo up
 busybox ip link set eth0 up
 busybox ip addr add 10.0.2.15/24 dev eth0
 busybox ip route add default via 10.0.2.2
+root=/var/lib/litefleet
+if [ -e $root/journal ] && [ -e $root/agent/litefleet-agent.pyz ]; then  # what litefleet-recover.service does
+  /opt/python/bin/python3 -Es $root/agent/litefleet-agent.pyz recover --root $root
+fi
 /bin/sh /run/lab/server
 echo "lab-init: the server ended"
 busybox poweroff -f
