@@ -163,14 +163,14 @@ def test_it_stays_small_and_keeps_what_is_open(journal: Journal) -> None:
     leased = operation(1, State.SWITCHED, "det")
     journal.append(leased)
     sizes = []
-    for number in range(2, 600):
+    for number in range(2, 450):
         journal.append(operation(number))
         sizes.append(file(journal).stat().st_size)
     assert max(sizes) <= module.COMPACT_AT + 1000
     found = journal.read()
     assert found.operations[0] == leased
     assert found.open() == [leased]
-    assert found.operations[-50:] == [operation(n) for n in range(550, 600)]
+    assert found.operations[-50:] == [operation(n) for n in range(400, 450)]
     assert os.listdir(os.path.dirname(str(file(journal)))) == ["journal"]
 
 

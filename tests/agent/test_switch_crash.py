@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from litefleet_agent.operation import State
 from litefleet_agent.store import Store
 from litefleet_agent.switch import activate, confirm, open_leases, recover, rollback
 
-from tests.agent.cutting import calls, in_child
+from tests.agent.cutting import MEMORY, calls, in_child
 from tests.agent.switching import SetClock, links, opened, proven
 
-Work = Callable[[Store], object]
+Work = Callable  # (Store) -> object
 
 
 class Scene:
@@ -134,10 +135,16 @@ SCENES = {
 }
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
+        yield Path(name)
+
+
 @pytest.mark.parametrize("name", sorted(SCENES))
-def test_killed_at_every_call(tmp_path: Path, name: str) -> None:
+def test_killed_at_every_call(folder: Path, name: str) -> None:
     before, work, later, allowed = SCENES[name]
-    scene = Scene(tmp_path, before, work, later or (lambda clock: None))
+    scene = Scene(folder, before, work, later or (lambda clock: None))
     names = scene.calls()
     seen = set()
     for at, call in enumerate(names, 1):
@@ -157,8 +164,8 @@ def test_killed_at_every_call(tmp_path: Path, name: str) -> None:
     scene.works(root)
 
 
-def test_killed_at_every_call_and_again_while_recovering(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, both(on("A"), on("B")), on("C", 60))
+def test_killed_at_every_call_and_again_while_recovering(folder: Path) -> None:
+    scene = Scene(folder, both(on("A"), on("B")), on("C", 60))
     total = len(scene.calls())
     deaths = 0
     for at in range(1, total + 1, 2):
@@ -188,8 +195,8 @@ def long_past(store: Store) -> None:
             return
 
 
-def test_killed_at_every_call_of_a_compaction(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, both(on("A"), on("B"), long_past), on("C", 60))
+def test_killed_at_every_call_of_a_compaction(folder: Path) -> None:
+    scene = Scene(folder, both(on("A"), on("B"), long_past), on("C", 60))
     names = scene.calls()
     assert names.count("replace") == 2 + 1  # links and journal
     for at in range(1, len(names) + 1):
@@ -199,9 +206,9 @@ def test_killed_at_every_call_of_a_compaction(tmp_path: Path) -> None:
         scene.works(root)
 
 
-def test_the_intention_is_on_the_disk_before_a_link_changes(tmp_path: Path) -> None:
+def test_the_intention_is_on_the_disk_before_a_link_changes(folder: Path) -> None:
     """Order of the calls: begin written and synced, links changed and their folder synced, then the outcome."""
-    scene = Scene(tmp_path, on("A"), on("B", 60))
+    scene = Scene(folder, on("A"), on("B", 60))
     store = opened(scene.device(), SetClock())
     names = calls(lambda: activate(store, scene.ids["B"], 60))
     link = ["symlink", "replace", "fsync"]
