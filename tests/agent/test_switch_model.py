@@ -181,5 +181,5 @@ class Switching(RuleBasedStateMachine):
                 assert self.found(model) == device
 
 
-Switching.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+Switching.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 TestSwitching = Switching.TestCase
