@@ -320,6 +320,7 @@ class Store:
             for name in files:
                 path = os.path.join(folder, name)
                 written[os.path.relpath(path, temp)] = self._settle(path)
+            fsync_folder(folder)
         return written
 
     @staticmethod

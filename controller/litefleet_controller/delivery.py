@@ -123,9 +123,9 @@ def regressions(before: Any, now: Any, limits: Regression) -> list[Finding]:
     Both are measurements as the agent gives them, of two releases on the same device.
     """
     found = []
-    old, new = _number(before, "latency_ms", "p50"), _number(now, "latency_ms", "p50")
+    old, new = _number(before, "latency_ms", "min"), _number(now, "latency_ms", "min")
     if limits.latency is not None and _grew(old, new, limits.latency, limits.latency_floor_ms):
-        found.append(finding("LF413", f"p50 {new:.1f} ms, before {old:.1f} ms: {new / old - 1:+.0%}"))
+        found.append(finding("LF413", f"fastest run {new:.1f} ms, before {old:.1f} ms: {new / old - 1:+.0%}"))
     old, new = (_number(m, "peak_rss_bytes") / 2**20 for m in (before, now))
     if limits.memory is not None and _grew(old, new, limits.memory, limits.memory_floor_mb):
         found.append(finding("LF414", f"peak memory {new:.0f} MiB, before {old:.0f} MiB: {new / old - 1:+.0%}"))

@@ -179,6 +179,7 @@ class Engine:
                 decision = self.board.next(now, self._free - len(self._tasks))
                 if not await self._act(decision, now, patience):
                     break
+            self._check()  # a conversation may have ended badly while the last thing was done
             if self.rollout.state is RolloutState.ABORTED:
                 await self.commit(skips(self.board.rows()))  # what was lost on its last way
         except asyncio.CancelledError:
@@ -229,6 +230,9 @@ class Engine:
                 self._progress.message(f"wave {wave + 1} of {len(rollout.waves)}")
                 await self._advance(None, replace(rollout, wave=wave, soak_until=0.0), {"wave": wave + 1})
             case Finish():
+                if self._tasks:  # every row is settled; the last words of their conversations are not yet in
+                    await asyncio.wait(self._tasks)
+                    return True
                 await self._advance(RolloutEvent.FINISH, replace(rollout, reason="", behind=()), self._counts())
                 return False
         return True

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 
 from litefleet_agent.facts import Facts
-from litefleet_agent.findings import finding
+from litefleet_agent.findings import Finding, finding
 from litefleet_inventory.model import Device
 
 from .delivery import Supplied
@@ -71,7 +71,9 @@ class Shelf:
         live: Supplier,
         keep: Keeper,
         signers: str = "",
+        asides: Mapping[str, tuple[Finding, ...]] | None = None,
     ) -> None:
+        self._asides = asides or {}  # by release: why it brings no runtime
         self._planned = dict(planned)  # (device, model) -> release
         self._by_id = {r.id: r for r in releases}
         self._live = live
@@ -86,7 +88,7 @@ class Shelf:
         kept = self._find(model, device, kind_of(facts))
         if kept is None:
             return await self._late(model, device, facts)
-        return to_supplied(kept, self._signers)
+        return replace(to_supplied(kept, self._signers), no_runtime=self._asides.get(kept.id, ()))
 
     def _find(self, model: str, device: Device, kind: str) -> KeptRelease | None:
         planned = self._by_id.get(self._planned.get((device.name, model), ""))

@@ -52,6 +52,7 @@ class Survey:
     releases: tuple[KeptRelease, ...]
     known: tuple[KnownDevice, ...]  # what devices told just now
     looks: Mapping[str, Look]
+    asides: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)  # by release: why it brings no runtime
     interrupted: bool = False
 
 
@@ -118,7 +119,8 @@ async def survey(
         for name, look in looks.items()
         if look.reached
     )
-    return Survey(tuple(drafts), tuple(releases.values()), told, looks, interrupted)
+    asides = {s.release: s.no_runtime for s in made if s is not None and s.no_runtime}
+    return Survey(tuple(drafts), tuple(releases.values()), told, looks, asides, interrupted)
 
 
 async def _prepare(look: Look, model: str, supplier: Supplier) -> Supplied | None:
@@ -165,6 +167,7 @@ def _draft(look: Look, model: str, supplied: Supplied | None, position: int) -> 
     return PlannedDevice(
         row=row,
         reachable=look.reached,
+        seen_at=look.seen_at,
         runs=runs,
         runs_artifact="",
         why=_why(look, model, supplied),

@@ -52,7 +52,7 @@ async def test_a_bare_interpreter_gets_its_runtime_and_keeps_its_own_packages(
         first = (await job.run()).outcomes[0]
         assert first.verdict is Verdict.VERIFIED, first.to_dict()
         assert first.sent_bytes > 20_000_000
-        (runtime,) = (devices.devices["a"].root / "runtimes").iterdir()
+        (runtime,) = (p for p in (devices.devices["a"].root / "runtimes").iterdir() if p.is_dir())
         assert (runtime / "paddlelite" / "lite.so").exists()
         assert (runtime / "numpy" / "__init__.py").exists()
         second = (await job.run("verify")).outcomes[0]

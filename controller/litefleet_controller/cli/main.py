@@ -17,6 +17,7 @@ __all__ = ["main"]
 
 # Newer typer releases bring a click of their own, so that the installed click's class would not catch their errors.
 _WRONG_USE: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+_SIGINT = 130  # what typer makes of a Ctrl-C that reaches it
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -35,14 +36,18 @@ def _guarded(call: Callable[[], Any]) -> int:
         typer.echo(f"litefleet: {error}", err=True)
         return error.exit_code
     except typer.Exit as done:
-        return done.exit_code
+        return done.exit_code if done.exit_code != _SIGINT else _interrupted()
     except _WRONG_USE as error:
         return _explain_wrong_use(error)
     except (KeyboardInterrupt, Interrupted, typer.Abort):
-        typer.echo("litefleet: interrupted; run the same command again to go on", err=True)
-        return 4
+        return _interrupted()
     except BrokenPipeError:
         return 1
+
+
+def _interrupted() -> int:
+    typer.echo("litefleet: interrupted; run the same command again to go on", err=True)
+    return 4
 
 
 def _explain_wrong_use(error: Any) -> int:

@@ -7,11 +7,12 @@ import hashlib
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from litefleet_agent.findings import Finding
 from litefleet_inventory.model import Device
 
 from ..config import Config
@@ -73,6 +74,7 @@ class Desk:
     progress: Progress
     write: Writer
     clock: Clock
+    asides: dict[str, tuple[Finding, ...]] = field(default_factory=dict)  # by release: why it brings no runtime
 
     @property
     def config(self) -> Config:
@@ -144,7 +146,7 @@ class Desk:
             return kept
 
         planned = {(r.device, r.model): r.release for r in rows}
-        return Shelf(planned, releases, self.supply, keep, self.signers)
+        return Shelf(planned, releases, self.supply, keep, self.signers, self.asides)
 
     async def _converse(self, rollout: Rollout, rows: Sequence[Row]) -> Converse:
         """Return what is talked about with each device."""

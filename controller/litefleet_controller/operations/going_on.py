@@ -17,8 +17,8 @@ from ..rollout import IllegalMove, Rollout, RolloutEvent, RolloutState
 from ..rollout.states import move_rollout
 from ..state import Held, Hold, StatePort, this_process
 from .desk import Desk, ProgressFor, find_rollout, open_desk, open_state, who
-from .reporting import Stopwatch
-from .starting import carry_on
+from .reporting import Stopwatch, interruptible
+from .starting import carry_on, make_due
 
 __all__ = ["abort", "approve", "pause", "resume", "retry"]
 
@@ -45,7 +45,7 @@ async def _go_on(
     options: Options, progress_for: ProgressFor, rollout_id: str, patience: Patience, command: str, step: Step
 ) -> RunReport:
     watch = Stopwatch()
-    with progress_for(0) as progress:
+    with interruptible(command, watch), progress_for(0) as progress:
         async with open_desk(options, progress, whole_fleet=True) as desk:
             rollout = await desk.write(find_rollout, desk.state, desk.config.fleet, rollout_id)
             rollout = await step(desk, rollout)
@@ -54,6 +54,7 @@ async def _go_on(
 
 
 async def _resumed(desk: Desk, rollout: Rollout) -> Rollout:
+    await make_due(desk, rollout, desk.project.inventory.by_name)
     if rollout.state is RolloutState.RUNNING:
         return rollout
     if rollout.state is RolloutState.PLANNED:  # the controller died between writing it down and beginning

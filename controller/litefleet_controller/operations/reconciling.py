@@ -22,7 +22,7 @@ from ..state.port import Confirmed, KeptRelease, KnownDevice
 from ..visit import Visit, visit
 from .desk import Desk, ProgressFor, open_desk, who
 from .rechecking import drift
-from .reporting import Stopwatch, about, report_of
+from .reporting import Stopwatch, about, interruptible, report_of
 
 __all__ = ["reconcile"]
 
@@ -47,7 +47,7 @@ async def reconcile(
     The report has an outcome for each model on each device that was looked at; drift that stays is a failure.
     """
     watch = Stopwatch()
-    with progress_for(0) as progress:
+    with interruptible("reconcile", watch), progress_for(0) as progress:
         async with open_desk(options, progress) as desk:
             this = _Round(desk, deep, repair)
             rollout = await _go_on(desk, this)

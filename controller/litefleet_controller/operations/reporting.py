@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from ..outcome import DeviceOutcome, RunReport
 from ..rollout import DeviceState, Rollout, Row
+from ..run import Interrupted
 
-__all__ = ["Stopwatch", "about", "report_of"]
-
-_UNTOUCHED = (DeviceState.PENDING, DeviceState.SKIPPED)
+__all__ = ["Stopwatch", "about", "interruptible", "report_of"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,15 @@ class Stopwatch:
     def seconds(self) -> float:
         """Since it began."""
         return time.monotonic() - self.clock
+
+
+@contextmanager
+def interruptible(command: str, watch: Stopwatch) -> Iterator[None]:
+    """Make Ctrl-C an Interrupted wherever it strikes; what was committed by then stays."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise Interrupted(RunReport(command, watch.stamp, watch.seconds, ())) from None
 
 
 def about(rollout: Rollout, rows: Sequence[Row]) -> dict[str, Any]:
@@ -59,7 +69,9 @@ def report_of(
     outcomes: Mapping[tuple[str, str], DeviceOutcome],
 ) -> RunReport:
     """Return the report: devices whose turn did not come are only counted."""
-    shown = [
-        outcomes[key] for row in rows if (key := (row.device, row.model)) in outcomes and row.state not in _UNTOUCHED
-    ]
+    shown = [outcomes[key] for row in rows if (key := (row.device, row.model)) in outcomes and not _untouched(row)]
     return RunReport(command, watch.stamp, watch.seconds, tuple(shown), about(rollout, rows) if rollout else {})
+
+
+def _untouched(row: Row) -> bool:
+    return row.state is DeviceState.SKIPPED or (row.state is DeviceState.PENDING and row.attempts == 0)

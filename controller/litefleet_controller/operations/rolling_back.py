@@ -16,7 +16,7 @@ from ..rollout.states import move_device, move_rollout
 from ..run import keep_report
 from ..state.port import Change
 from .desk import Desk, ProgressFor, find_rollout, open_desk, who
-from .reporting import Stopwatch, report_of
+from .reporting import Stopwatch, interruptible, report_of
 from .starting import StillOpen
 
 __all__ = ["Target", "roll_back"]
@@ -41,7 +41,7 @@ async def roll_back(options: Options, progress_for: ProgressFor, target: Target)
             f"--to {target.to}: write previous, nothing, or the first 8 or more characters of a release's id"
         )
     watch = Stopwatch()
-    with progress_for(0) as progress:
+    with interruptible("rollback", watch), progress_for(0) as progress:
         async with open_desk(options, progress) as desk:
             parent = await _parent(desk, target)
             rows = await _rows(desk, target, parent)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
-from litefleet_agent.findings import decide
+from litefleet_agent.findings import Verdict, decide, finding
 
 from ..changes import orphans, skips
 from ..delivery import mapping
@@ -14,16 +14,17 @@ from ..engine import Engine, Patience
 from ..errors import LitefleetError
 from ..outcome import DeviceOutcome, RunReport
 from ..project import Options
-from ..rollout import DeviceEvent, DeviceState, Rollout, RolloutEvent, RolloutState, Row
+from ..rollout import DeviceEvent, DeviceState, Policy, Rollout, RolloutEvent, RolloutState, Row
+from ..rollout.board import retry_at
 from ..rollout.states import move_device, move_rollout
 from ..run import Interrupted, keep_report
 from ..state.port import Change, Confirmed
 from ..survey import Survey
 from .desk import Desk, ProgressFor, open_desk, who
 from .planning import Planned, draw_up
-from .reporting import Stopwatch, report_of
+from .reporting import Stopwatch, interruptible, report_of
 
-__all__ = ["StillOpen", "carry_on", "create", "start_rollout"]
+__all__ = ["StillOpen", "carry_on", "create", "make_due", "start_rollout"]
 
 
 class StillOpen(LitefleetError):
@@ -40,18 +41,20 @@ async def start_rollout(
     Raises: StillOpen while another one is paused or waits; Held, ConfigError, UsageError; Interrupted after Ctrl-C.
     """
     watch = Stopwatch()
-    with progress_for(0) as progress:
+    with interruptible("rollout", watch), progress_for(0) as progress:
         async with open_desk(options, progress) as desk:
             open_one = await _open_rollout(desk, supersede)
             known = await desk.write(desk.state.known)
             try:
                 planned = await draw_up(desk.project, desk.contact, desk.supply, known, progress)
             except asyncio.CancelledError:
-                raise Interrupted(report_of("rollout", watch, None, (), {})) from None
+                raise Interrupted(_nothing_done(desk, watch)) from None
             await desk.write(desk.state.learn, planned.survey.known)
             before = _outcomes_of(planned)
             if open_one is not None and not supersede and await _same_plan(desk, open_one, planned.plan.rows):
                 progress.message(f"going on with {open_one.id}")
+                answered = {name for name, look in planned.survey.looks.items() if look.reached}
+                await make_due(desk, open_one, answered)
                 return await carry_on(desk, open_one, patience, "rollout", watch, before)
             if open_one is not None:
                 await _supersede(desk, open_one)
@@ -59,6 +62,7 @@ async def start_rollout(
                 report = report_of("rollout", watch, None, planned.plan.rows, before)
                 keep_report(desk.config, report)
                 return report
+            desk.asides.update(planned.survey.asides)
             rollout = await create(desk, planned)
             progress.message(f"rollout {rollout.id}: wave 1 of {len(rollout.waves)}")
             return await carry_on(desk, rollout, patience, "rollout", watch, before)
@@ -79,8 +83,9 @@ async def carry_on(
     except asyncio.CancelledError:
         stands = await desk.write(desk.state.rollout, rollout.id) or rollout
         rows = await desk.write(desk.state.rows, rollout.id)
-        told = {(o.device, o.model): o for o in await desk.write(desk.state.outcomes, rollout.id)}
-        raise Interrupted(report_of(command, watch, stands, rows, {**outcomes, **told})) from None
+        outcomes.update({(o.device, o.model): o for o in await desk.write(desk.state.outcomes, rollout.id)})
+        outcomes.update({(r.device, r.model): _interrupted(r) for r in rows if r.state is DeviceState.PENDING})
+        raise Interrupted(report_of(command, watch, stands, rows, outcomes)) from None
     outcomes.update(engine.outcomes)
     report = report_of(command, watch, engine.rollout, tuple(engine.board.rows()), outcomes)
     keep_report(desk.config, report)
@@ -89,13 +94,35 @@ async def carry_on(
     return report
 
 
+def _interrupted(row: Row) -> DeviceOutcome:
+    found = finding("LF509", f"{row.device} was not done when the run was interrupted")
+    return DeviceOutcome(row.device, row.model, Verdict.FAILED, (found,), release=row.release)
+
+
+def _nothing_done(desk: Desk, watch: Stopwatch) -> RunReport:
+    found = [
+        (d.name, finding("LF509", f"{d.name} was not done when the run was interrupted")) for d in desk.project.devices
+    ]
+    outcomes = tuple(DeviceOutcome(name, "", Verdict.FAILED, (why,)) for name, why in found)
+    return RunReport("rollout", watch.stamp, watch.seconds, outcomes)
+
+
+async def make_due(desk: Desk, rollout: Rollout, devices: Container[str]) -> None:
+    """Let these devices be tried now, and not when their time would have come."""
+    now = desk.clock.now()
+    rows = await desk.write(desk.state.rows, rollout.id)
+    due = [replace(r, next_try_at=now) for r in rows if r.state is DeviceState.OFFLINE and r.device in devices]
+    if due:
+        await desk.write(desk.state.relocate, desk.hold, rollout.id, due)
+
+
 async def create(desk: Desk, planned: Planned) -> Rollout:
     """Write a plan down as a rollout that runs: with its releases sealed, and what needs nothing already settled."""
     plan, now = planned.plan, desk.clock.now()
     numbers = {m: await desk.write(desk.state.next_number, desk.config.fleet, m) for m in plan.models}
     releases = await desk.sealed(planned.survey.releases, numbers)
     rows = [replace(r, state=DeviceState.PENDING) if r.state is DeviceState.UNCHANGED else r for r in plan.rows]
-    rows = [replace(r, offline_since=now) if r.state is DeviceState.OFFLINE else r for r in rows]
+    rows = [_queued(r, plan.policy, now) if r.state is DeviceState.OFFLINE else r for r in rows]
     rollout = Rollout(
         id="",
         fleet=desk.config.fleet,
@@ -117,6 +144,12 @@ async def create(desk: Desk, planned: Planned) -> Rollout:
     await desk.write(desk.state.advance, desk.hold, made, RolloutEvent.START, running)
     await _settle_unchanged(desk, running, planned)
     return running
+
+
+def _queued(row: Row, policy: Policy, now: float) -> Row:
+    """Return the row of a device that did not answer when it was looked at: that was its first try."""
+    row = replace(row, attempts=1, offline_since=now)
+    return replace(row, next_try_at=retry_at(row, policy, now))
 
 
 async def _settle_unchanged(desk: Desk, rollout: Rollout, planned: Planned) -> None:

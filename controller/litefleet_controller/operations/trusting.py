@@ -13,7 +13,7 @@ from ..run import Interrupted, keep_report
 from ..signing import TRUST_NAMESPACE
 from ..visit import Visit, visit
 from .desk import ProgressFor, open_desk
-from .reporting import Stopwatch
+from .reporting import Stopwatch, interruptible
 
 __all__ = ["spread_trust"]
 
@@ -24,7 +24,7 @@ async def spread_trust(options: Options, progress_for: ProgressFor) -> RunReport
     Raises: UsageError without `signing:`; ConfigError when it is not usable.
     """
     watch = Stopwatch()
-    with progress_for(0) as progress:
+    with interruptible("trust", watch), progress_for(0) as progress:
         async with open_desk(options, progress) as desk:
             if desk.signer is None:
                 raise UsageError("litefleet.yaml has no `signing:`: name the key and the allowed_signers there")

@@ -68,7 +68,7 @@ class GateLimit(_Strict):
 class Regression(_Strict):
     """How much slower or larger than the release before, on the same device; then that device is not switched on."""
 
-    latency: More | None = 0.5  # the p50's growth
+    latency: More | None = 0.5  # the growth of the fastest run: others also tell what else the device was doing
     latency_floor_ms: Annotated[float, Field(ge=0)] = 2.0  # smaller growth is noise
     memory: More | None = 0.5  # the peak RSS's growth
     memory_floor_mb: Annotated[float, Field(ge=0)] = 16.0
@@ -89,7 +89,13 @@ class Gates(_Strict):
     def none(cls) -> Gates:
         """Return gates that never stop anything."""
         free = GateLimit()
-        return cls(canary=free, wave=free, total=free, cluster=free, regression=Regression(count=None))
+        return cls(
+            canary=free,
+            wave=free,
+            total=free,
+            cluster=free,
+            regression=Regression(latency=None, memory=None, count=None),
+        )
 
     @model_validator(mode="before")
     @classmethod
