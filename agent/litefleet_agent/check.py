@@ -8,7 +8,7 @@ from .facts import Facts, fingerprint
 from .findings import Finding, finding
 from .store import Store, StoreError, needed
 
-__all__ = ["check_models"]
+__all__ = ["check_models", "runtime_differs", "strange_links"]
 
 _NAMED = 5  # files that one sentence names
 
@@ -66,6 +66,17 @@ def _check_blobs(store: Store, blobs: List[str], deep: bool) -> List[Finding]:
     gone = [sha for sha in blobs if not os.path.isfile(store.blob(sha))]
     changed = [sha for sha in blobs if sha not in gone and not store.check_blob(sha)] if deep else []
     return _tell("LF602", "The model's files", [s[:12] for s in gone], [s[:12] for s in changed])
+
+
+def runtime_differs(store: Store, key: str) -> bool:
+    """Say whether any file of an unpacked runtime is gone or changed, every byte read."""
+    return bool(_check_runtime(store, key, deep=True))
+
+
+def strange_links(store: Store) -> List[str]:
+    """Return the models whose `current` is not a link into litefleet's own releases."""
+    current = store.current()
+    return _strange(store, current) + [n for n, identity in sorted(current.items()) if _check_link(store, n, identity)]
 
 
 def _check_runtime(store: Store, key: str, deep: bool) -> List[Finding]:

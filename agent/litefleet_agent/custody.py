@@ -50,10 +50,16 @@ def _room(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _check(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
-    """{deep} -> {models}: what of the current releases is no longer as it was."""
+    """{deep, repair} -> {models, dropped}: what of the current releases is no longer as it was, and with `repair` goes."""
     from .check import check_models
 
-    return {"models": check_models(session.store, session.facts, bool(header.get("deep")))}
+    models = check_models(session.store, session.facts, bool(header.get("deep")))
+    if not header.get("repair"):
+        return {"models": models, "dropped": []}
+    from .mend import mend
+
+    session.store.lock()
+    return {"models": models, "dropped": mend(session.store)}
 
 
 def _collected(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:

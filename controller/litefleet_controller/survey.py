@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +24,9 @@ from .shelf import kind_of, to_kept
 from .state.port import KeptRelease, KnownDevice
 from .visit import Contact, Visit, visit
 
-__all__ = ["Look", "Survey", "look_at", "survey"]
+Meet = Callable[[Visit], Awaitable[None]]  # what else is done with a device that answered
+
+__all__ = ["Look", "Meet", "Survey", "look_at", "survey"]
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,20 @@ class Survey:
 
 
 async def look_at(
-    contact: Contact, devices: Sequence[Device], concurrency: int, known: Mapping[str, KnownDevice], now: float
+    contact: Contact,
+    devices: Sequence[Device],
+    concurrency: int,
+    known: Mapping[str, KnownDevice],
+    now: float,
+    meet: Meet | None = None,
 ) -> tuple[dict[str, Look], bool]:
     """Ask every device, at most `concurrency` at once; return what each told, and whether it was interrupted."""
     looks: dict[str, Look] = {}
 
     async def one(device: Device) -> list[DeviceOutcome]:
         async def work(here: Visit, done: list[DeviceOutcome]) -> None:
+            if meet is not None:
+                await meet(here)
             done.append(here.outcome("", here.notes))
             looks[device.name] = Look(device, here.hello, here.facts, here.notes, done[0], now)
 
@@ -98,11 +107,12 @@ async def survey(
     known: Mapping[str, KnownDevice],
     progress: Progress,
     now: float,
+    meet: Meet | None = None,
 ) -> Survey:
     """Look at all devices, and make ready what each of them would get; FindingErrors become findings of the device."""
     devices = list(wanted)
     progress.message(f"looking at {len(devices)} device{'s' if len(devices) != 1 else ''}")
-    looks, interrupted = await look_at(contact, devices, concurrency, known, now)
+    looks, interrupted = await look_at(contact, devices, concurrency, known, now, meet)
     releases: dict[str, KeptRelease] = {}
     pairs = [(device, model) for device in devices for model in wanted[device]]
     positions = {device.name: number for number, device in enumerate(devices)}

@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from litefleet_inventory import SelectError
 from litefleet_inventory.select import select
 
+from ..device import Supplier
+from ..engine import SystemClock
 from ..errors import UsageError
 from ..plan import Plan, make_plan
 from ..project import Options, Project, open_project
 from ..reports.progress import Progress
 from ..state.port import KnownDevice
-from ..supply import Supply
-from ..survey import Survey, survey
+from ..survey import Meet, Survey, survey
 from ..visit import Contact
 from .desk import ProgressFor, open_state
 
@@ -42,7 +43,8 @@ async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
         state = open_state(project.config)
         try:
             known = state.known()
-            planned = await draw_up(project, project.contact(progress, keep_agent=False), supply, known, progress)
+            contact = project.contact(progress, keep_agent=False)
+            planned = await draw_up(project, contact, supply, known, progress, SystemClock().now())
         finally:
             await supply.close()
             state.close()
@@ -50,13 +52,17 @@ async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
 
 
 async def draw_up(
-    project: Project, contact: Contact, supply: Supply, known: Mapping[str, KnownDevice], progress: Progress
+    project: Project,
+    contact: Contact,
+    supply: Supplier,
+    known: Mapping[str, KnownDevice],
+    progress: Progress,
+    now: float,
+    meet: Meet | None = None,
 ) -> Planned:
-    """Look at the selected devices and return what is to be done."""
+    """Look at the selected devices at `now` (epoch) and return what is to be done."""
     wanted = {device: project.models_of(device) for device in project.devices}
-    now = datetime.now(UTC)
-    concurrency = project.config.ssh.concurrency
-    seen = await survey(contact, wanted, supply, concurrency, known, progress, now.timestamp())
+    seen = await survey(contact, wanted, supply, project.config.ssh.concurrency, known, progress, now, meet)
     if seen.interrupted:
         raise asyncio.CancelledError
     plan = make_plan(
@@ -64,7 +70,7 @@ async def draw_up(
         project.config.rollout,
         lambda name: _named(project, name),
         fleet=project.config.fleet,
-        created_at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        created_at=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         models=project.models,
     )
     return Planned(plan, seen)

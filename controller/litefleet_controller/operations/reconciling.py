@@ -20,6 +20,7 @@ from ..rollout.states import move_rollout
 from ..run import Interrupted, keep_report
 from ..state.port import Confirmed, KeptRelease, KnownDevice
 from ..visit import Visit, visit
+from .collecting import collect
 from .desk import Desk, ProgressFor, open_desk, who
 from .rechecking import drift
 from .reporting import Stopwatch, about, interruptible, report_of
@@ -137,11 +138,12 @@ async def _look(this: _Round) -> None:
 
 async def _look_at(this: _Round, device: Device, confirmed: Mapping[str, Confirmed]) -> list[DeviceOutcome]:
     async def work(here: Visit, done: list[DeviceOutcome]) -> None:
-        expected = {m: c.release for m, c in confirmed.items()}
+        now = {**confirmed, **{entry.model: entry for entry in await collect(this.desk, here)}}
+        expected = {m: c.release for m, c in now.items()}
         found = await drift(here, expected, this.deep, this.repair)
         fingerprint = str(here.hello.get("fingerprint", ""))[:64]
         this.known.append(KnownDevice(device.name, here.told_facts, fingerprint, this.desk.clock.now()))
-        for model, entry in confirmed.items():
+        for model, entry in now.items():
             findings = [*here.notes, *found[model]]
             this.drifted += [entry] if found[model] else []
             proof = mapping(mapping(here.hello.get("verified")).get(entry.release))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from litefleet_agent.findings import Verdict, decide, finding
 
@@ -18,8 +19,10 @@ from ..rollout import DeviceEvent, DeviceState, Policy, Rollout, RolloutEvent, R
 from ..rollout.board import retry_at
 from ..rollout.states import move_device, move_rollout
 from ..run import Interrupted, keep_report
-from ..state.port import Change, Confirmed
+from ..state.port import Change, Confirmed, KnownDevice
 from ..survey import Survey
+from ..visit import Visit
+from .collecting import collect, went_back
 from .desk import Desk, ProgressFor, open_desk, who
 from .planning import Planned, draw_up
 from .reporting import Stopwatch, interruptible, report_of
@@ -46,7 +49,15 @@ async def start_rollout(
             open_one = await _open_rollout(desk, supersede)
             known = await desk.write(desk.state.known)
             try:
-                planned = await draw_up(desk.project, desk.contact, desk.supply, known, progress)
+                planned = await draw_up(
+                    desk.project,
+                    desk.contact,
+                    desk.supply,
+                    known,
+                    progress,
+                    desk.clock.now(),
+                    partial(_meet, desk, known),
+                )
             except asyncio.CancelledError:
                 raise Interrupted(_nothing_done(desk, watch)) from None
             await desk.write(desk.state.learn, planned.survey.known)
@@ -66,6 +77,13 @@ async def start_rollout(
             rollout = await create(desk, planned)
             progress.message(f"rollout {rollout.id}: wave 1 of {len(rollout.waves)}")
             return await carry_on(desk, rollout, patience, "rollout", watch, before)
+
+
+async def _meet(desk: Desk, known: Mapping[str, KnownDevice], here: Visit) -> None:
+    """Hear what a device did while nobody watched."""
+    before = known.get(here.device.name)
+    here.notes += went_back(here.hello, before.seen_at if before else 0.0)
+    await collect(desk, here)
 
 
 async def carry_on(

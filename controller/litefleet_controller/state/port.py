@@ -222,6 +222,9 @@ class StatePort(Protocol):
         """Return what is known of every device, by name."""
         ...
 
+    def confirm(self, entries: Sequence[Confirmed]) -> None:
+        """Store what devices run that got it in another way than by a rollout's row: from a file that was carried there."""
+
     def confirmed(self) -> Mapping[tuple[str, str], Confirmed]:
         """Return what every device was last confirmed to run, by (device, model)."""
         ...

@@ -185,6 +185,11 @@ class State:
         with self._database.read() as connection:
             return devices.all_known(connection)
 
+    def confirm(self, entries: Sequence[Confirmed]) -> None:
+        """Store what devices run that got it in another way than by a rollout's row."""
+        with self._database.write() as connection:
+            devices.confirm(connection, entries)
+
     def confirmed(self) -> Mapping[tuple[str, str], Confirmed]:
         """Return what every device was last confirmed to run, by (device, model)."""
         with self._database.read() as connection:

@@ -1,0 +1,70 @@
+"""What a device did while nobody watched: installations from a file, and switches that it undid by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from litefleet_agent.findings import Finding, finding
+
+from ..conversation import Request
+from ..delivery import mapping
+from ..state.port import Confirmed
+from ..visit import Visit
+from .desk import Desk
+
+__all__ = ["collect", "went_back"]
+
+
+async def collect(desk: Desk, here: Visit) -> list[Confirmed]:
+    """Store the reports that wait on a device, only then tell it that they may go, and return what they confirm."""
+    installed: list[Confirmed] = []
+    told = here.hello.get("reports")
+    reports = [r for r in (told if isinstance(told, list) else [])[:20] if isinstance(r, dict)]
+    for report in reports:
+        confirmed = _confirmed(here, report)
+        installed += confirmed
+        await desk.write(desk.state.confirm, confirmed)
+        what = {k: str(report.get(k))[:200] for k in ("id", "kind", "at", "bundle")}
+        what["outcomes"] = str([(o.get("model"), o.get("verdict")) for o in _outcomes(report)])[:1000]
+        await desk.write(desk.state.log, f"device {here.device.name}", "installed from a file", what)
+    if reports:
+        await here.ask(Request("collected", {"ids": [str(r.get("id"))[:100] for r in reports]}))
+    return installed
+
+
+def _confirmed(here: Visit, report: Mapping[str, Any]) -> list[Confirmed]:
+    """Return what a report says was installed, as far as it is what runs now."""
+    current, at = mapping(here.hello.get("current")), report.get("at")
+    return [
+        Confirmed(
+            device=here.device.name,
+            model=str(o["model"])[:128],
+            release=str(o["release"])[:64],
+            artifact=str(o.get("artifact", ""))[:64],
+            runtime="",
+            fingerprint=str(here.hello.get("fingerprint", ""))[:64],
+            rollout="",
+            at=float(at) if isinstance(at, int | float) else 0.0,
+            measurements=mapping(o.get("measurements")),
+        )
+        for o in _outcomes(report)
+        if o.get("activated") is True and current.get(str(o.get("model"))) == o.get("release")
+    ]
+
+
+def _outcomes(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    told = report.get("outcomes")
+    return [o for o in (told if isinstance(told, list) else [])[:100] if isinstance(o, dict)]
+
+
+def went_back(hello: Mapping[str, Any], since: float) -> tuple[Finding, ...]:
+    """Return LF614 for each switch that the device undid by itself after `since` (epoch, by its own clock)."""
+    told = hello.get("undone")
+    found = []
+    for entry in (told if isinstance(told, list) else [])[:10]:
+        at = mapping(entry).get("at")
+        if isinstance(at, int | float) and at > since:
+            what = f"{str(entry.get('model'))[:128]}: {str(entry.get('release'))[:12]} was undone: {str(entry.get('why'))[:300]}"
+            found.append(finding("LF614", what))
+    return tuple(found)
