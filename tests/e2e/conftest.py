@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from litefleet_controller.embedded import DeviceSpec, EmbeddedFleet
 from litefleet_controller.operations import start_rollout
 from litefleet_controller.outcome import RunReport
@@ -53,6 +54,16 @@ class Project:
 
     def inventory(self, text: str) -> None:
         (self.folder / "fleet.yaml").write_text(text)
+
+    def config(self, **changes: object) -> None:
+        """Replace top-level keys of litefleet.yaml; None drops one."""
+        path = self.folder / "litefleet.yaml"
+        merged = {**yaml.safe_load(path.read_text()), **changes}
+        path.write_text(yaml.safe_dump({k: v for k, v in merged.items() if v is not None}, sort_keys=False))
+
+    def policy(self, **keys: object) -> None:
+        """Replace `rollout:` as a whole; gates are off unless given."""
+        self.config(rollout={"waves": ["100%"], "gates": "off", **keys})
 
 
 @pytest.fixture
