@@ -170,6 +170,7 @@ class Engine:
         Raises: LostHold when another controller took over; CancelledError after Ctrl-C, with everything in flight given back.
         """
         beat = asyncio.create_task(self._beat())
+        self._progress.expect(len([r for r in self.board.rows() if not r.state.settled]))
         try:
             await self._adopt()
             while True:

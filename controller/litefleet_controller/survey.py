@@ -112,6 +112,7 @@ async def survey(
     """Look at all devices, and make ready what each of them would get; FindingErrors become findings of the device."""
     devices = list(wanted)
     progress.message(f"looking at {len(devices)} device{'s' if len(devices) != 1 else ''}")
+    progress.expect(len(devices))
     looks, interrupted = await look_at(contact, devices, concurrency, known, now, meet)
     releases: dict[str, KeptRelease] = {}
     pairs = [(device, model) for device in devices for model in wanted[device]]

@@ -39,8 +39,8 @@ def _confirmed(here: Visit, report: Mapping[str, Any]) -> list[Confirmed]:
     return [
         Confirmed(
             device=here.device.name,
-            model=str(o["model"])[:128],
-            release=str(o["release"])[:64],
+            model=str(o.get("model", ""))[:128],
+            release=str(o.get("release", ""))[:64],
             artifact=str(o.get("artifact", ""))[:64],
             runtime="",
             fingerprint=str(here.hello.get("fingerprint", ""))[:64],

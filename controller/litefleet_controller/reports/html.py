@@ -30,6 +30,7 @@ from .values import (
     human_seconds,
     latency_of,
     number,
+    rollout_lines,
     shared_findings,
 )
 
@@ -58,6 +59,7 @@ def to_html(report: RunReport) -> str:
         started_at=clean(report.started_at, 40),
         seconds=human_seconds(report.seconds),
         counts=report.counts,
+        rollout=rollout_lines(report),
         total=len(report.outcomes),
         bar=_bar(report.counts),
         groups=[_group(g) for g in shared_findings(report)],

@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 
 from ..outcome import RunReport
-from .values import arch_name, clean, counts_line, human_ms, human_seconds, latency_of, listed, shared_findings
+from .values import (
+    arch_name,
+    clean,
+    counts_line,
+    human_ms,
+    human_seconds,
+    latency_of,
+    listed,
+    rollout_lines,
+    shared_findings,
+)
 
 __all__ = ["to_markdown"]
 
@@ -20,6 +30,8 @@ def _cell(text: object, limit: int = 200) -> str:
 def to_markdown(report: RunReport) -> str:
     """Return a headline with the counts, the table of devices, and each finding once."""
     lines = [f"## litefleet {_cell(report.command, 40)}: {counts_line(report)}", ""]
+    for text in rollout_lines(report):
+        lines += [_cell(text, 1200), ""]
     lines += [f"{_cell(report.started_at, 40)}, {human_seconds(report.seconds)}", ""]
     if report.outcomes:
         lines += ["| device | arch | model | verdict | why | p50 |", "| --- | --- | --- | --- | --- | ---: |"]

@@ -28,6 +28,9 @@ _SHOWN = 8  # devices at work that the live display lists
 class Progress(Protocol):
     """What a run tells about itself while it goes on; a context manager."""
 
+    def expect(self, total: int) -> None:
+        """Say how many outcomes there will be, once that is known."""
+
     def device_step(self, device: str, step: str) -> None:
         """Say that a device began a step."""
 
@@ -62,6 +65,9 @@ class _Context:
 class QuietProgress(_Context):
     """Says nothing (`--quiet`, or a caller that only wants the report)."""
 
+    def expect(self, total: int) -> None:
+        """Say nothing."""
+
     def device_step(self, device: str, step: str) -> None:
         """Say nothing."""
 
@@ -77,6 +83,10 @@ class LineProgress(_Context):
 
     def __init__(self, total: int, stream: TextIO | None = None) -> None:
         self._total, self._done, self._stream = total, 0, stream if stream is not None else sys.stderr
+
+    def expect(self, total: int) -> None:
+        """Count towards this many from here."""
+        self._total, self._done = total, 0
 
     def device_step(self, device: str, step: str) -> None:
         """Say nothing: a log wants ends, not steps."""
@@ -128,6 +138,10 @@ class LiveProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+
+    def expect(self, total: int) -> None:
+        """Fill the bar towards this many from here."""
+        self._total, self._counts = total, Counter()
 
     def device_step(self, device: str, step: str) -> None:
         """Show the device's step and restart its seconds."""

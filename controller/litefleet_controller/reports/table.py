@@ -24,6 +24,7 @@ from .values import (
     human_seconds,
     latency_of,
     listed,
+    rollout_lines,
     shared_findings,
 )
 
@@ -67,6 +68,8 @@ def to_table(report: RunReport, width: int = 100, color: bool = False) -> str:
     for group in shared_findings(report):
         _print_group(console, group)
     console.print(_last_line(report), soft_wrap=True)
+    for line in rollout_lines(report):
+        console.print(Text(line, "bold" if report.exit_code == 3 else ""), soft_wrap=True)
     return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
 
 

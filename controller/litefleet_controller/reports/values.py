@@ -218,3 +218,19 @@ def _walk(value: object, name: str, depth: int) -> Iterator[tuple[str, object]]:
             yield name, ", ".join(str(item) for item in value[:200])
     elif value is not None and value != "":
         yield name, value if not isinstance(value, bool) else "yes" if value else "no"
+
+
+def rollout_lines(report: RunReport) -> list[str]:
+    """Return what is to be said of the rollout that a run was part of: how it stands, why, and what is left; cleaned."""
+    stands = report.rollout
+    if not stands:
+        return []
+    ident, counts = clean(str(stands.get("id", "")), 40), stands.get("counts")
+    reason = clean(str(stands.get("reason", "")), 1000)
+    lines = [f"{ident} is {clean(str(stands.get('state', '')), 20)}{': ' if reason else ''}{reason}"]
+    left = [f"{n} {state}" for state in ("pending", "offline") if (n := dict(counts or {}).get(state))]
+    if left:
+        lines.append(f"left to do: {', '.join(left)}; `litefleet status {ident}` says what comes next")
+    elif stands.get("state") in ("paused", "waiting"):
+        lines.append(f"`litefleet status {ident}` says what can be done")
+    return lines
