@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from litefleet_inventory.model import Device
 
 from .changes import orphans, skips
 from .outcome import DeviceOutcome
+from .patience import Patience
 from .reports.progress import Progress
 from .rollout import DeviceEvent, DeviceState, Rollout, RolloutEvent, RolloutState, Row
 from .rollout.board import (
@@ -91,14 +91,6 @@ class InlineWriter:
     async def __call__(self, call: Callable[..., _T], *args: Any) -> _T:
         """Return what `call` returns."""
         return call(*args)
-
-
-class Patience(enum.Enum):
-    """How long a run waits before it leaves the rest to a later one."""
-
-    NONE = "none"  # do what can be done now (a timer will call again)
-    WAVES = "waves"  # wait for soaks, windows and limits; not for devices that are offline
-    ALL = "all"  # and for devices that are offline, until none is left
 
 
 class Ledger:

@@ -9,7 +9,7 @@ from typing import Any
 
 from litefleet_agent.findings import Finding, Verdict
 
-__all__ = ["DeviceOutcome", "RunReport"]
+__all__ = ["DeviceOutcome", "Interrupted", "RunReport"]
 
 
 @dataclass(frozen=True)
@@ -131,3 +131,11 @@ class RunReport:
         outcomes = tuple(DeviceOutcome.from_dict(device) for device in data["devices"])
         rollout = dict(data.get("rollout") or {})
         return cls(str(data["command"]), str(data["started_at"]), float(data["seconds"]), outcomes, rollout)
+
+
+class Interrupted(Exception):
+    """Ctrl-C; `report` holds what was known by then."""
+
+    def __init__(self, report: RunReport) -> None:
+        super().__init__("interrupted")
+        self.report = report

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from litefleet_inventory import Device, Inventory, InventoryError, SelectError, load
 from litefleet_inventory.select import select
 
 from .config import Config, load_config
 from .errors import ConfigError, UsageError
+from .options import Options
 from .pyz import agent_archive
 from .reports.progress import Progress
 from .supply import Supply
@@ -19,17 +19,6 @@ from .transport.ssh import SshLimits, SshTransport
 from .visit import Contact
 
 __all__ = ["Options", "Project", "chosen_models", "open_project"]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line chose."""
-
-    config: Path
-    inventory: Path | None = None
-    limit: str = ""
-    models: tuple[str, ...] = ()
-    accept_new_host_keys: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,12 @@ from .config import Config
 from .device import Mode, run_device
 from .errors import UsageError
 from .fleet import fan_out
-from .outcome import DeviceOutcome, RunReport
+from .outcome import DeviceOutcome, Interrupted, RunReport
 from .project import Options, open_project
 from .reports.as_json import to_json
 from .reports.progress import Progress
 
 __all__ = ["Interrupted", "Options", "keep_report", "read_report", "run_fleet"]
-
-
-class Interrupted(Exception):
-    """Ctrl-C; `report` holds what was known by then."""
-
-    def __init__(self, report: RunReport) -> None:
-        super().__init__("interrupted")
-        self.report = report
 
 
 async def run_fleet(command: str, options: Options, progress_for: Callable[[int], Progress]) -> RunReport:

@@ -14,6 +14,7 @@ from tests.conftest import lacking
 UNITS = Path(__file__).parents[2] / "systemd"
 SERVICE, TIMER = UNITS / "litefleet-fleet-verify.service", UNITS / "litefleet-fleet-verify.timer"
 RECOVER = UNITS / "litefleet-recover.service"
+RECONCILE = UNITS / "litefleet-reconcile.service"
 
 
 @pytest.fixture
@@ -29,12 +30,12 @@ def run(*argv: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_units_are_valid(analyze: str) -> None:
-    done = run(analyze, "verify", "--man=no", SERVICE, TIMER, RECOVER)
+    done = run(analyze, "verify", "--man=no", SERVICE, TIMER, RECOVER, RECONCILE, RECONCILE.with_suffix(".timer"))
     ours = [line for line in done.stderr.splitlines() if "litefleet" in line]
     assert (done.returncode, ours) == (0, [])
 
 
-@pytest.mark.parametrize("service", [SERVICE, RECOVER], ids=lambda path: path.stem)
+@pytest.mark.parametrize("service", [SERVICE, RECOVER, RECONCILE], ids=lambda path: path.stem)
 def test_the_services_are_confined(analyze: str, service: Path) -> None:
     done = run(analyze, "security", "--offline=true", "--no-pager", service)
     level = re.search(r"Overall exposure level for .*: ([\d.]+)", done.stdout)

@@ -13,11 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from ..outcome import RunReport
+from ..outcome import Interrupted, RunReport
 from ..reports.as_json import to_json
-from ..reports.html import to_html
 from ..reports.table import to_table, wants_color
-from ..run import Interrupted
 
 __all__ = [
     "DEFAULT_CONFIG",
@@ -70,6 +68,8 @@ def run_and_show(run: Coroutine[Any, Any, RunReport], as_json: bool, html: Path 
         report, interrupted = stopped.report, True
     show(to_json(report) if as_json else to_table(report, width=width(), color=colored()))
     if html is not None:  # last: a page that can't be written must not cost the result
+        from ..reports.html import to_html
+
         write_file(html, to_html(report))
     raise typer.Exit(4 if interrupted else report.exit_code)
 

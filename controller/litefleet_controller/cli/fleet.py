@@ -10,14 +10,10 @@ from typing import Annotated
 import typer
 from litefleet_agent.findings import CATALOGUE
 
-from ..converting import ConvertChoice, convert_models
 from ..errors import UsageError
-from ..inspection import inspect_file
-from ..project import Options
-from ..reports.html import to_html
+from ..options import Options
 from ..reports.progress import make_progress
 from ..reports.table import to_table
-from ..run import read_report, run_fleet
 from .common import (
     DEFAULT_CONFIG,
     AcceptOption,
@@ -46,6 +42,8 @@ def inspect(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a .nb file holds and, with --for, whether it will work there."""
+    from ..inspection import inspect_file
+
     inspection = inspect_file(file, for_arch)
     typer.echo(json.dumps(inspection.to_dict(), indent=2) if as_json else inspection.to_text())
     raise typer.Exit(inspection.exit_code)
@@ -61,15 +59,10 @@ def probe(
     html: HtmlOption = None,
 ) -> None:
     """Ask each device what it is; nothing on it changes but the agent's own file."""
-    run_and_show(
-        run_fleet(
-            "probe",
-            Options(config, inventory, limit, (), accept_new_host_keys),
-            lambda n: make_progress(n, quiet=as_json),
-        ),
-        as_json,
-        html,
-    )
+    from ..run import run_fleet
+
+    options = Options(config, inventory, limit, (), accept_new_host_keys)
+    run_and_show(run_fleet("probe", options, lambda total: make_progress(total, quiet=as_json)), as_json, html)
 
 
 @app.command()
@@ -83,15 +76,10 @@ def verify(
     html: HtmlOption = None,
 ) -> None:
     """Run the proof again on each device, without switching anything on."""
-    run_and_show(
-        run_fleet(
-            "verify",
-            Options(config, inventory, limit, tuple(model or ()), accept_new_host_keys),
-            lambda n: make_progress(n, quiet=as_json),
-        ),
-        as_json,
-        html,
-    )
+    from ..run import run_fleet
+
+    options = Options(config, inventory, limit, tuple(model or ()), accept_new_host_keys)
+    run_and_show(run_fleet("verify", options, lambda total: make_progress(total, quiet=as_json)), as_json, html)
 
 
 @app.command()
@@ -114,6 +102,8 @@ def convert(
     as_json: JsonOption = False,
 ) -> None:
     """Convert each model once per architecture, with every check, into the store."""
+    from ..converting import ConvertChoice, convert_models
+
     choice = ConvertChoice(tuple(arch or ()), targets, fp16, quant)
     rows = asyncio.run(convert_models(config, tuple(model or ()), choice, out))
     if as_json:
@@ -130,6 +120,9 @@ def report(
     html: HtmlOption = None,
 ) -> None:
     """Show a kept report again, or turn it into HTML."""
+    from ..reports.html import to_html
+    from ..run import read_report
+
     kept = read_report(file)
     if html is not None:
         write_file(html, to_html(kept))

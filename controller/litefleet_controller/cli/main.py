@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from ..errors import LitefleetError
-from ..run import Interrupted
+from ..outcome import Interrupted
 from .common import app
 
 __all__ = ["main"]

@@ -12,14 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from .. import operations
-from ..config import load_config
-from ..engine import Patience
 from ..errors import UsageError
-from ..project import Options
-from ..reports.plan_text import plan_text
+from ..options import Options
+from ..patience import Patience
 from ..reports.progress import Progress, make_progress
-from ..reports.status_text import rollouts_dict, rollouts_text, status_dict, status_text
 from .common import (
     DEFAULT_CONFIG,
     AcceptOption,
@@ -55,6 +51,9 @@ def _patience(watch: bool) -> Patience:
 
 
 def _show_plan(options: Options, as_json: bool) -> None:
+    from .. import operations
+    from ..reports.plan_text import plan_text
+
     plan = asyncio.run(operations.plan_rollout(options, _progress(as_json)))
     show(json.dumps(plan.to_dict(), indent=2) if as_json else plan_text(plan, width(), colored()))
 
@@ -88,6 +87,8 @@ def rollout(
     supersede: Annotated[bool, typer.Option("--supersede", help="Replace a rollout that is paused or waits.")] = False,
 ) -> None:
     """Bring each device the right file, wave by wave: proven on it, then switched on under a lease, then confirmed."""
+    from .. import operations
+
     options = Options(config, inventory, limit, tuple(model or ()), accept_new_host_keys)
     if dry_run:
         _show_plan(options, as_json)
@@ -104,6 +105,10 @@ def status(
     every: Annotated[bool, typer.Option("--all", help="List the latest rollouts.")] = False,
 ) -> None:
     """Say how a rollout stands, why it stopped, and what can be done next."""
+    from .. import operations
+    from ..config import load_config
+    from ..reports.status_text import rollouts_dict, rollouts_text, status_dict, status_text
+
     settings = load_config(config)
     with closing(operations.open_state(settings)) as state:
         if every:
@@ -119,8 +124,11 @@ def status(
         show(status_text(one, rows, outcomes, time.time(), width(), colored(), holder))
 
 
-def _going_on(command: Any, rollout_id: str, options: Options, watch: bool, as_json: bool) -> None:
-    run_and_show(command(options, _progress(as_json), rollout_id, _patience(watch)), as_json)
+def _going_on(command: str, rollout_id: str, options: Options, watch: bool, as_json: bool) -> None:
+    from .. import operations
+
+    going_on = {"resume": operations.resume, "approve": operations.approve, "retry": operations.retry}[command]
+    run_and_show(going_on(options, _progress(as_json), rollout_id, _patience(watch)), as_json)
 
 
 @app.command()
@@ -132,7 +140,7 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a rollout that was paused, or that a dead controller left behind."""
-    _going_on(operations.resume, rollout_id, Options(config, inventory), watch, as_json)
+    _going_on("resume", rollout_id, Options(config, inventory), watch, as_json)
 
 
 @app.command()
@@ -144,7 +152,7 @@ def approve(
     as_json: JsonOption = False,
 ) -> None:
     """Let a rollout that waits for approval begin its next wave."""
-    _going_on(operations.approve, rollout_id, Options(config, inventory), watch, as_json)
+    _going_on("approve", rollout_id, Options(config, inventory), watch, as_json)
 
 
 @app.command()
@@ -157,20 +165,25 @@ def retry(
     as_json: JsonOption = False,
 ) -> None:
     """Give a rollout's failed devices another try."""
+
     if not failed:
         raise UsageError("say what is to be tried again: `litefleet retry --failed`")
-    _going_on(operations.retry, rollout_id, Options(config, inventory), watch, as_json)
+    _going_on("retry", rollout_id, Options(config, inventory), watch, as_json)
 
 
 @app.command()
 def pause(rollout_id: RolloutArgument = "", config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Begin no further device; those under way are finished."""
+    from .. import operations
+
     say(operations.pause(Options(config), rollout_id))
 
 
 @app.command()
 def abort(rollout_id: RolloutArgument = "", config: ConfigOption = DEFAULT_CONFIG) -> None:
     """End a rollout: devices under way are finished, the others are skipped."""
+    from .. import operations
+
     say(operations.abort(Options(config), rollout_id))
 
 
@@ -189,6 +202,8 @@ def rollback(
     html: HtmlOption = None,
 ) -> None:
     """Take devices back to a release that they kept; nothing travels."""
+    from .. import operations
+
     options = Options(config, inventory, limit, tuple(model or ()))
     target = operations.Target(to, rollout_id, wave)
     run_and_show(operations.roll_back(options, _progress(as_json), target), as_json, html)
@@ -205,6 +220,8 @@ def reconcile(
     html: HtmlOption = None,
 ) -> None:
     """Go on with what is open, take in new devices, find drift: one pass that never waits, for a timer."""
+    from .. import operations
+
     run_and_show(
         operations.reconcile(Options(config, inventory, limit), _progress(as_json), repair=repair, deep=deep),
         as_json,
@@ -220,6 +237,9 @@ def audit(
     as_json: JsonOption = False,
 ) -> None:
     """Show who did what, when, and from which files."""
+    from .. import operations
+    from ..config import load_config
+
     with closing(operations.open_state(load_config(config))) as state:
         wrong = state.check_audit() if check else ""
         entries = state.audit(limit)
@@ -251,6 +271,8 @@ def bundle(
     as_json: JsonOption = False,
 ) -> None:
     """Write all that some devices need into one signed file, for `litefleet-agent install` from a USB stick."""
+    from .. import operations
+
     options = Options(config, inventory, limit, tuple(model or ()))
     made = asyncio.run(operations.write_for(options, _progress(as_json), out, facts or []))
     if as_json:
@@ -268,4 +290,6 @@ def trust(
     as_json: JsonOption = False,
 ) -> None:
     """Tell devices whom to trust: the list in `signing.allowed_signers`, signed by someone whom they trust already."""
+    from .. import operations
+
     run_and_show(operations.spread_trust(Options(config, inventory, limit), _progress(as_json)), as_json)
