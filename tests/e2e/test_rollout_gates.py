@@ -1,0 +1,154 @@
+"""Gates with real devices: what a bad release costs, what a person is told, and that nobody else is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from litefleet_agent.findings import Verdict
+from litefleet_controller.embedded import DeviceSpec, EmbeddedFleet
+from litefleet_controller.engine import Patience
+from litefleet_controller.operations import abort, plan_rollout, resume
+
+from .conftest import Project
+from .rollouts import (
+    bad_release,
+    current,
+    edit_proof,
+    latest,
+    litefleet,
+    new_release,
+    options,
+    quiet,
+    rollout,
+    rows,
+    snapshots,
+    states,
+)
+
+Fleets = Callable[..., EmbeddedFleet]
+Projects = Callable[..., Project]
+OPEN: dict[str, object] = {"canary": {}, "wave": {}, "total": {}, "cluster": {}, "regression": {"count": None}}
+
+
+async def test_a_canary_finds_a_bad_release_and_nobody_else_is_touched(fleet: Fleets, project: Projects) -> None:
+    async with fleet("cam-1", "cam-2", "cam-3", "cam-4") as devices:
+        job = project(devices)
+        assert (await rollout(job)).exit_code == 0
+        good, before = current(devices), snapshots(devices)
+        bad_release(job, devices.devices["cam-1"].root)
+        job.config(rollout={"waves": [1, "50%", "100%"]})
+
+        ended = await litefleet(job, "rollout")
+        assert ended.returncode == 3, ended.stderr
+        assert "canary: 1 of 1 device in the first wave failed; the limit is 1: cam-1" in ended.stdout
+        assert "LF403" in ended.stdout
+        assert states(job) == {"cam-1": "failed", "cam-2": "pending", "cam-3": "pending", "cam-4": "pending"}
+        assert current(devices) == good
+        after = snapshots(devices)
+        assert [name for name in after if after[name] != before[name]] == ["cam-1"]  # it has the new goldens, no more
+
+        said = (await litefleet(job, "status")).stdout
+        paused = latest(job)
+        assert (str(paused.state), paused.behind) == ("paused", ("cam-1",))
+        for words in ("paused", "canary: 1 of 1 device", "behind it cam-1", f"litefleet resume {paused.id}", "abort"):
+            assert words in said, said
+
+        await resume(options(job), quiet, "", Patience.WAVES)  # forgiven: the next wave's gate stops it
+        assert states(job) == {"cam-1": "failed", "cam-2": "failed", "cam-3": "pending", "cam-4": "pending"}
+        assert "wave: 1 of 1 device in wave 2 failed" in latest(job).reason
+        assert {r.device: r.forgiven for r in rows(job)}["cam-1"]
+
+        assert abort(options(job), "") == f"{paused.id} is aborted"
+        assert states(job) == {"cam-1": "failed", "cam-2": "failed", "cam-3": "skipped", "cam-4": "skipped"}
+        assert current(devices) == good
+        assert {n: s for n, s in snapshots(devices).items() if n in ("cam-3", "cam-4")} == {
+            n: before[n] for n in ("cam-3", "cam-4")
+        }
+
+
+async def test_devices_that_fail_alike_stop_a_rollout_after_the_second(fleet: Fleets, project: Projects) -> None:
+    async with fleet("a", "b", "c", "d", "e") as devices:
+        job = project(devices)
+        await rollout(job)
+        good = current(devices)
+        bad_release(job, devices.devices["a"].root)
+        job.policy(parallel=1, gates={**OPEN, "cluster": {"count": 2}})
+        report = await rollout(job)
+        assert report.exit_code == 3
+        assert "cluster: 2 devices with" in latest(job).reason
+        assert "failed with LF403 (outputs-off); the limit is 2: a, b" in latest(job).reason
+        assert states(job) == {"a": "failed", "b": "failed", "c": "pending", "d": "pending", "e": "pending"}
+        assert current(devices) == good
+
+
+async def test_a_slower_or_larger_release_is_not_switched_on_and_pauses(fleet: Fleets, project: Projects) -> None:
+    async with fleet("a", "b", "c") as devices:
+        job = project(devices)
+        await rollout(job)
+        old = current(devices)
+        _was_better(devices, "a", latency=True)
+        _was_better(devices, "b", latency=False)
+        new_release(job, 3)
+        job.policy(parallel=1, gates={**OPEN, "regression": {"latency_floor_ms": 0, "count": 2}})
+        report = await rollout(job)
+        assert report.exit_code == 3
+        found = {o.device: (o.verdict, o.findings[0].code, o.activated) for o in report.outcomes}
+        assert found == {"a": (Verdict.SLOW, "LF413", False), "b": (Verdict.SLOW, "LF414", False)}
+        assert latest(job).reason == (
+            "regression: 2 devices are slower or larger than with the release before; the limit is 2: a, b"
+        )
+        assert states(job) == {"a": "failed", "b": "failed", "c": "pending"}
+        assert current(devices) == old
+
+        await resume(options(job), quiet, "", Patience.WAVES)
+        assert states(job) == {"a": "failed", "b": "failed", "c": "confirmed"}
+        assert {n for n in old if current(devices)[n] != old[n]} == {"c"}
+
+
+async def test_a_waves_share_of_failures_stops_it_and_leaves_the_rest(fleet: Fleets, project: Projects) -> None:
+    async with fleet("a", "b", "c", "d", "e") as devices:
+        job = project(devices)
+        await rollout(job)
+        old = current(devices)
+        for name in ("b", "c"):
+            _was_better(devices, name, latency=True)
+        new_release(job, 3)
+        regression = {"latency_floor_ms": 0, "count": None}
+        job.policy(waves=[1, "100%"], parallel=1, gates={**OPEN, "wave": {"share": "30%"}, "regression": regression})
+        report = await rollout(job)
+        assert report.exit_code == 3
+        assert latest(job).reason == "wave: 2 of 4 devices in wave 2 failed, more than 30%: b, c"
+        assert states(job) == {"a": "confirmed", "b": "failed", "c": "failed", "d": "pending", "e": "pending"}
+        assert {n for n in old if current(devices)[n] != old[n]} == {"a"}
+
+
+async def test_the_canary_wave_has_one_device_of_every_kind(
+    tmp_path: Path, project: Projects, lite_python: Path
+) -> None:
+    specs = [DeviceSpec(name, kind="sshd", python=str(lite_python)) for name in ("a", "b", "c")]
+    bare = DeviceSpec("d", kind="sshd", python=str(lite_python.resolve()), settings={"runtime": "wheels"})
+    async with EmbeddedFleet(tmp_path / "devices", [*specs, bare]) as devices:
+        job = project(devices)
+        job.config(runtimes={"x86_64": "system", "wheels": {"paddlelite": "2.13rc0"}})
+        job.policy(waves=[1, "100%"])
+        plan = await plan_rollout(options(job), quiet)
+        assert [p.row.device for p in plan.in_wave(0)] == ["a", "d"]
+        assert len({p.row.stratum for p in plan.in_wave(0)}) == 2
+        assert (await rollout(job)).exit_code == 0
+        assert {r.device: r.wave for r in rows(job)} == {"a": 0, "d": 0, "b": 1, "c": 1}
+        (runtime,) = (p for p in (devices.devices["d"].root / "runtimes").iterdir() if p.is_dir())
+        assert runtime.name == {r.device: r.runtime for r in rows(job)}["d"]
+
+
+def _was_better(devices: EmbeddedFleet, name: str, latency: bool) -> None:
+    """Let a device remember that its release was much faster, or much smaller, than any can be."""
+
+    def change(record: dict[str, Any]) -> None:
+        if latency:
+            record["measurements"]["latency_ms"]["min"] = 0.01
+        else:
+            record["measurements"]["peak_rss_bytes"] = 2**20
+
+    edit_proof(devices.devices[name].root, current(devices)[name], change)
