@@ -1,0 +1,156 @@
+"""Production's operations on a simulated fleet: a project made in memory, a real SQLite state, the fleet's virtual time.
+
+One `Harness` is one controller's process after another: `reopen` is the successor of one that died.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import yaml
+from litefleet_controller.config import Config
+from litefleet_controller.engine import Engine, InlineWriter, Patience, Writer
+from litefleet_controller.operations.desk import Desk
+from litefleet_controller.operations.planning import Planned, draw_up
+from litefleet_controller.operations.starting import create
+from litefleet_controller.project import Options, Project
+from litefleet_controller.reports.progress import QuietProgress
+from litefleet_controller.rollout import Policy, Rollout, Row
+from litefleet_controller.state import State, this_process
+from litefleet_controller.state.port import Owner
+from litefleet_controller.supply import Supply
+from litefleet_controller.visit import Contact
+from litefleet_inventory.model import Group, Inventory
+
+from .sim_fleet import ARCHIVE, SimFleet
+from .sim_supply import SimSupply
+
+__all__ = ["Harness", "copy_state", "fresh_owner"]
+
+_NO_SUCH_PID = 1 << 23  # above what Linux gives, so that an owner is seen to be dead as soon as somebody asks
+_numbers = itertools.count()
+
+
+def fresh_owner() -> Owner:
+    """Return a controller of this host that is not alive for whoever comes after it."""
+    return replace(this_process(), pid=_NO_SUCH_PID + next(_numbers), started="")
+
+
+class Harness:
+    """Operations on a simulated fleet.  `folder` holds litefleet.yaml, fleet.yaml, the store and state.db.
+
+    `engine` is the last run's: it knows the board and the outcomes.
+    """
+
+    def __init__(
+        self,
+        fleet: SimFleet,
+        supply: SimSupply,
+        policy: Policy,
+        folder: Path,
+        *,
+        models: Sequence[str] = (),
+        concurrency: int = 32,
+        opened: type[State] = State,
+        write: Writer | None = None,
+    ) -> None:
+        self.fleet, self.supply, self.policy, self.folder = fleet, supply, policy, folder
+        self.models = tuple(models) or tuple(supply.versions)
+        self.engine: Engine | None = None
+        self._concurrency, self._opened = concurrency, opened
+        self._write = write or InlineWriter()
+        self._describe()
+        self.state = self._open()
+        self.desk = self._sit_down()
+
+    # --- what operators do
+
+    async def plan(self) -> Planned:
+        """Look at the fleet and return what a rollout would do."""
+        desk = self.desk
+        known = self.state.known()
+        return await draw_up(desk.project, desk.contact, self.supply, known, desk.progress, self.fleet.clock.now())
+
+    async def start(self) -> Rollout:
+        """Plan, and write the plan down as a rollout that runs; `go_on` carries it out."""
+        planned = await self.plan()
+        self.state.learn(planned.survey.known)
+        return await create(self.desk, planned)
+
+    async def go_on(self, rollout: Rollout, patience: Patience = Patience.ALL) -> Rollout:
+        """Carry a rollout out as far as `patience` goes, and return how it stands then."""
+        self.engine = await self.desk.carry_out(rollout, patience)
+        return self.engine.rollout
+
+    # --- what is stored
+
+    def rollout(self, rollout_id: str = "") -> Rollout:
+        """Return a rollout as it is stored; default: the latest."""
+        found = self.state.rollout(rollout_id) if rollout_id else self.state.rollouts(self.desk.config.fleet, 1)[0]
+        assert found is not None
+        return found
+
+    def rows(self, rollout_id: str = "") -> dict[tuple[str, str], Row]:
+        """Return a rollout's rows as they are stored, by (device, model); default: the latest's."""
+        found = self.state.rows(rollout_id or self.rollout().id)
+        return {(row.device, row.model): row for row in found}
+
+    # --- processes
+
+    def reopen(self, policy: Policy | None = None) -> Harness:
+        """Become the successor of a controller that died: another connection, another owner, the same file."""
+        self.state.close()
+        self.fleet.transport.hang_up()
+        self.policy = policy or self.policy
+        self.state = self._open()
+        self.desk = self._sit_down()
+        return self
+
+    def leave(self) -> None:
+        """End this controller as one that gives its fleet free."""
+        self.state.release(self.desk.hold)
+        self.state.close()
+
+    def _open(self) -> State:
+        return self._opened.open(self.folder / "state.db", self.fleet.clock)
+
+    def _sit_down(self) -> Desk:
+        hold = self.state.acquire("simulated", fresh_owner())
+        supply = cast(Supply, self.supply)  # of a Supply, operations use what a Supplier has
+        contact = Contact(self.fleet.transport, ARCHIVE)
+        return Desk(self._project(), self.state, hold, contact, supply, QuietProgress(), self._write, self.fleet.clock)
+
+    def _project(self) -> Project:
+        config = Config.model_validate(
+            {
+                "fleet": "simulated",
+                "inventory": self.folder / "fleet.yaml",
+                "store": self.folder / "store",
+                "models": {name: {"source": str(self.folder)} for name in self.models},
+                "rollout": self.policy,
+                "ssh": {"concurrency": self._concurrency},
+                "state": str(self.folder / "state.db"),
+            }
+        )
+        devices = self.fleet.inventory
+        names = sorted({group for device in devices for group in device.groups})
+        groups = [Group(name, tuple(d.name for d in devices if name in d.groups)) for name in names]
+        options = Options(self.folder / "litefleet.yaml")
+        return Project(options, config, Inventory(devices, tuple(groups)), devices, self.models)
+
+    def _describe(self) -> None:
+        """Write the files down whose hashes a rollout keeps."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "litefleet.yaml").write_text(yaml.safe_dump({"models": list(self.models)}))
+        (self.folder / "fleet.yaml").write_text(yaml.safe_dump([d.name for d in self.fleet.inventory]))
+
+
+def copy_state(template: Path, folder: Path) -> None:
+    """Put a state that was made and closed before into a folder: making one anew costs a migration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(template, folder / "state.db")
