@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 
 from ..changes import orphans, retries, skips
 from ..config import load_config
-from ..engine import Patience
+from ..engine import Patience, SystemClock
 from ..errors import UsageError
 from ..outcome import RunReport
 from ..project import Options
@@ -20,37 +19,42 @@ from .desk import Desk, ProgressFor, find_rollout, open_desk, open_state, who
 from .reporting import Stopwatch, interruptible
 from .starting import carry_on, make_due
 
-__all__ = ["abort", "approve", "pause", "resume", "retry"]
+__all__ = ["STEPS", "Step", "abort", "approve", "end_here", "go_on_at", "pause", "resume", "retry"]
 
 
 async def resume(options: Options, progress_for: ProgressFor, rollout_id: str, patience: Patience) -> RunReport:
     """Go on with a rollout that is paused, or that a dead controller left; failures seen so far no longer stop it."""
-    return await _go_on(options, progress_for, rollout_id, patience, "resume", _resumed)
+    return await _go_on(options, progress_for, rollout_id, patience, "resume")
 
 
 async def approve(options: Options, progress_for: ProgressFor, rollout_id: str, patience: Patience) -> RunReport:
     """Say that a rollout which waits for approval may begin its next wave, and go on with it."""
-    return await _go_on(options, progress_for, rollout_id, patience, "approve", _approved)
+    return await _go_on(options, progress_for, rollout_id, patience, "approve")
 
 
 async def retry(options: Options, progress_for: ProgressFor, rollout_id: str, patience: Patience) -> RunReport:
     """Give a rollout's failed devices another try."""
-    return await _go_on(options, progress_for, rollout_id, patience, "retry", _retried)
+    return await _go_on(options, progress_for, rollout_id, patience, "retry")
 
 
 Step = Callable[[Desk, Rollout], Awaitable[Rollout]]
 
 
 async def _go_on(
-    options: Options, progress_for: ProgressFor, rollout_id: str, patience: Patience, command: str, step: Step
+    options: Options, progress_for: ProgressFor, rollout_id: str, patience: Patience, command: str
 ) -> RunReport:
     watch = Stopwatch()
     with interruptible(command, watch), progress_for(0) as progress:
         async with open_desk(options, progress, whole_fleet=True) as desk:
-            rollout = await desk.write(find_rollout, desk.state, desk.config.fleet, rollout_id)
-            rollout = await step(desk, rollout)
-            told = {(o.device, o.model): o for o in await desk.write(desk.state.outcomes, rollout.id)}
-            return await carry_on(desk, rollout, patience, command, watch, told)
+            return await go_on_at(desk, rollout_id, patience, command, watch)
+
+
+async def go_on_at(desk: Desk, rollout_id: str, patience: Patience, command: str, watch: Stopwatch) -> RunReport:
+    """Take the step that `command` of STEPS stands for, and carry the rollout out."""
+    rollout = await desk.write(find_rollout, desk.state, desk.config.fleet, rollout_id)
+    rollout = await STEPS[command](desk, rollout)
+    told = {(o.device, o.model): o for o in await desk.write(desk.state.outcomes, rollout.id)}
+    return await carry_on(desk, rollout, patience, command, watch, told)
 
 
 async def _resumed(desk: Desk, rollout: Rollout) -> Rollout:
@@ -86,6 +90,9 @@ async def _retried(desk: Desk, rollout: Rollout) -> Rollout:
     return rollout
 
 
+STEPS: Mapping[str, Step] = {"resume": _resumed, "approve": _approved, "retry": _retried}
+
+
 async def _moved(desk: Desk, before: Rollout, event: RolloutEvent, after: Rollout) -> Rollout:
     try:
         after = replace(after, state=move_rollout(before.state, event), updated_at=desk.clock.now())
@@ -119,19 +126,19 @@ def _ask(options: Options, rollout_id: str, event: RolloutEvent) -> str:
             state.ask(rollout.id, str(event), who())
             return f"asked for: the controller at work on {rollout.id} will {event} it ({held})"
         try:
-            _end_here(state, hold, rollout, event)
+            end_here(state, hold, rollout, event, SystemClock().now())
         finally:
             state.release(hold)
         return f"{rollout.id} is {move_rollout(rollout.state, event)}"
 
 
-def _end_here(state: StatePort, hold: Hold, rollout: Rollout, event: RolloutEvent) -> None:
-    """Nobody is at work: store the move ourselves."""
+def end_here(state: StatePort, hold: Hold, rollout: Rollout, event: RolloutEvent, now: float) -> None:
+    """Store PAUSE or ABORT ourselves, because nobody is at work; `now` is the epoch's seconds."""
     rows = state.rows(rollout.id)
     back = orphans(rows)
     state.move(hold, rollout.id, back)
     left = [*(r for r in rows if not r.state.in_flight), *(change.after for change in back)]
     changes = skips(left) if event is RolloutEvent.ABORT else []
     reason = f"{event} by {who()}"
-    after = replace(rollout, state=move_rollout(rollout.state, event), reason=reason, behind=(), updated_at=time.time())
+    after = replace(rollout, state=move_rollout(rollout.state, event), reason=reason, behind=(), updated_at=now)
     state.advance(hold, rollout, event, after, changes, (), {"reason": reason})

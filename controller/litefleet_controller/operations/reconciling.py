@@ -25,7 +25,7 @@ from .desk import Desk, ProgressFor, open_desk, who
 from .rechecking import drift
 from .reporting import Stopwatch, about, interruptible, report_of
 
-__all__ = ["reconcile"]
+__all__ = ["reconcile", "reconcile_at"]
 
 
 @dataclass
@@ -50,18 +50,23 @@ async def reconcile(
     watch = Stopwatch()
     with interruptible("reconcile", watch), progress_for(0) as progress:
         async with open_desk(options, progress) as desk:
-            this = _Round(desk, deep, repair)
-            rollout = await _go_on(desk, this)
-            rollout = await _take_in(desk, this, rollout)
-            await _look(this)
-            if repair and this.drifted:
-                rollout = await _repair(this, rollout)
-            rows = tuple(Row(d, m, 0, 0, DeviceState.CONFIRMED) for d, m in this.outcomes)
-            report = report_of("reconcile", watch, None, rows, this.outcomes)
-            stands = about(rollout, await desk.write(desk.state.rows, rollout.id)) if rollout else {}
-            report = replace(report, rollout=stands)
-            keep_report(desk.config, report)
-            return report
+            return await reconcile_at(desk, repair, deep, watch)
+
+
+async def reconcile_at(desk: Desk, repair: bool, deep: bool, watch: Stopwatch) -> RunReport:
+    """Do what `reconcile` does, at a desk that is open."""
+    this = _Round(desk, deep, repair)
+    rollout = await _go_on(desk, this)
+    rollout = await _take_in(desk, this, rollout)
+    await _look(this)
+    if repair and this.drifted:
+        rollout = await _repair(this, rollout)
+    rows = tuple(Row(d, m, 0, 0, DeviceState.CONFIRMED) for d, m in this.outcomes)
+    report = report_of("reconcile", watch, None, rows, this.outcomes)
+    stands = about(rollout, await desk.write(desk.state.rows, rollout.id)) if rollout else {}
+    report = replace(report, rollout=stands)
+    keep_report(desk.config, report)
+    return report
 
 
 async def _go_on(desk: Desk, this: _Round) -> Rollout | None:

@@ -19,7 +19,7 @@ from .desk import Desk, ProgressFor, find_rollout, open_desk, who
 from .reporting import Stopwatch, interruptible, report_of
 from .starting import StillOpen
 
-__all__ = ["Target", "roll_back"]
+__all__ = ["Target", "roll_back", "roll_back_at"]
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,19 @@ async def roll_back(options: Options, progress_for: ProgressFor, target: Target)
     watch = Stopwatch()
     with interruptible("rollback", watch), progress_for(0) as progress:
         async with open_desk(options, progress) as desk:
-            parent = await _parent(desk, target)
-            rows = await _rows(desk, target, parent)
-            rollout = await _create(desk, target, parent, rows)
-            engine = await desk.carry_out(rollout, Patience.WAVES)
-            await _mark(desk, parent, tuple(engine.board.rows()))
-            report = report_of("rollback", watch, engine.rollout, tuple(engine.board.rows()), engine.outcomes)
-            keep_report(desk.config, report)
-            return report
+            return await roll_back_at(desk, target, watch)
+
+
+async def roll_back_at(desk: Desk, target: Target, watch: Stopwatch) -> RunReport:
+    """Do what `roll_back` does, at a desk that is open."""
+    parent = await _parent(desk, target)
+    rows = await _rows(desk, target, parent)
+    rollout = await _create(desk, target, parent, rows)
+    engine = await desk.carry_out(rollout, Patience.WAVES)
+    await _mark(desk, parent, tuple(engine.board.rows()))
+    report = report_of("rollback", watch, engine.rollout, tuple(engine.board.rows()), engine.outcomes)
+    keep_report(desk.config, report)
+    return report
 
 
 async def _parent(desk: Desk, target: Target) -> Rollout | None:
