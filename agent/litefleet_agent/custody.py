@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, NamedTuple
 
 from .facts import Facts
 from .store import Store
+from .switch import take
 
 __all__ = ["OPERATIONS", "Session", "told"]
 
@@ -35,7 +36,7 @@ def _trust(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     """{allowed_signers, signature} -> {changed}: trust these signers."""
     from .trust import set_signers
 
-    session.store.lock()
+    take(session.store)
     return {"changed": set_signers(session.store, header["allowed_signers"], header.get("signature") or "")}
 
 
@@ -43,7 +44,7 @@ def _room(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     """{bytes, keep, pinned, quota, wanted, runtime} -> {freed, free, dropped}: make room and drop what nobody needs."""
     from .room import make_room, number, read_keep
 
-    session.store.lock()
+    take(session.store)
     need = number(header.get("bytes", 0), 1 << 60)
     made = make_room(session.store, need, read_keep(header, session.agent))
     return {"freed": made.freed, "free": made.free, "dropped": list(made.dropped)}
@@ -58,7 +59,7 @@ def _check(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
         return {"models": models, "dropped": []}
     from .mend import mend
 
-    session.store.lock()
+    take(session.store)
     return {"models": models, "dropped": mend(session.store)}
 
 
@@ -66,7 +67,7 @@ def _collected(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     """{ids} -> {removed}: the controller has these reports."""
     from .inbox import collected
 
-    session.store.lock()
+    take(session.store)
     return {"removed": collected(session.store, list(header["ids"]))}
 
 

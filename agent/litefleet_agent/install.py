@@ -16,7 +16,7 @@ from .room import Keep, make_room
 from .signature import BUNDLE, Outcome, check_signature
 from .smallfile import write_small
 from .store import Store, StoreError, default_root, explain_os_error
-from .switch import activate
+from .switch import activate, take
 
 __all__ = ["install", "main"]
 
@@ -122,7 +122,7 @@ def install(store: Store, path: str, facts: Facts, given: str = "") -> Dict[str,
     bundle can't be read, is damaged, not rightly signed, or holds nothing for this device.
     """
     with Bundle(path) as bundle:
-        store.lock()
+        take(store)
         _check_signers(store, bundle, given)
         offers = _choose(bundle.offers, facts)
         lacking = _lacking(store, bundle, offers)

@@ -14,7 +14,7 @@ from typing import IO, List, Optional
 
 from .operation import Operation
 from .store import Store, StoreError
-from .switch import open_leases  # imported with all it needs: the archive may be gone when a lease ends
+from .switch import open_leases, take  # imported with all it needs: the archive may be gone when a lease ends
 
 __all__ = ["main", "start"]
 
@@ -128,7 +128,7 @@ def _pause(store: Store, operation: Operation) -> float:
 
 def _settle(store: Store) -> None:
     try:
-        store.lock(patience_s=0)
+        take(store, patience_s=0)
     except StoreError:
         return
     store.unlock()

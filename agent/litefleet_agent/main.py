@@ -9,7 +9,7 @@ from .errors import AgentError
 from .facts import gather
 from .nb import read_nb
 from .store import Store, StoreError, default_root
-from .switch import recover
+from .switch import recover, take
 
 __all__ = ["main"]
 
@@ -43,8 +43,7 @@ def _recover(root: str) -> int:
     said: Dict[str, Any] = {"undone": [], "busy": False}
     try:
         if os.path.isdir(root):
-            store.lock()
-            said["undone"] = [operation.to_dict() for operation in store.recovered + recover(store)]
+            said["undone"] = [operation.to_dict() for operation in take(store) + recover(store)]
     except StoreError as error:
         if error.code != "busy":
             sys.stderr.write("litefleet-agent: %s\n" % error)

@@ -16,7 +16,7 @@ from .errors import AgentError
 from .protocol import PREFIX_SIZE, ProtocolError, decode_header, decode_prefix, encode
 from .standing import settle, standing
 from .store import Store, StoreError, explain_os_error
-from .switch import Activation, activate, confirm, rollback
+from .switch import Activation, activate, confirm, rollback, take
 
 __all__ = ["Session", "serve"]
 
@@ -139,19 +139,19 @@ class Session:
         }
 
     def _put(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        self._store.lock()
+        take(self._store)
         self._store.put(header["sha256"], body_size, self._body())
         return {"stored": body_size}
 
     def _runtime(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        self._store.lock()
+        take(self._store)
         self._store.unpack_runtime(header["key"], header["sha256"])
         return {}
 
     def _release(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
         from .trust import receive
 
-        self._store.lock()
+        take(self._store)
         now = self._store.clock.wall()
         identity, notes = receive(self._store, header["manifest"], header.get("sealed"), now)
         return {"release": identity, "findings": [f.to_dict() for f in notes]}
@@ -159,7 +159,7 @@ class Session:
     def _verify(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
         from .proof import prove  # most of the agent's code: a device with nothing to prove does not compile it
 
-        self._store.lock()
+        take(self._store)
         identity = header["release"]
         answer = prove(self._store, identity, self._facts, self._tick)
         if answer["verified"]:
@@ -174,7 +174,7 @@ class Session:
         return answer
 
     def _activate(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        self._store.lock()
+        take(self._store)
         done = activate(self._store, header["release"], header.get("lease_s", 0))
         return {"changed": done.changed, "lease_remaining_s": done.lease_remaining_s, "keeper": self._keep(done)}
 
@@ -187,12 +187,12 @@ class Session:
         return start(self._store.root)
 
     def _confirm(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        self._store.lock()
+        take(self._store)
         confirm(self._store, header["release"])
         return {}
 
     def _rollback(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        self._store.lock()
+        take(self._store)
         return rollback(self._store, header["model"], header["to"])._asdict()
 
     def _custody(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Tuple
 from .journal import Contents, Journal
 from .operation import State
 from .store import Store, StoreError
-from .switch import overdue
+from .switch import overdue, take
 
 __all__ = ["kept", "settle", "standing"]
 
@@ -19,7 +19,7 @@ def settle(store: Store) -> None:
         return
     try:
         if overdue(store):
-            store.lock(patience_s=0)
+            take(store, patience_s=0)
             store.unlock()
     except StoreError:
         pass  # another session is at work, or nothing can be written: a switch says so

@@ -27,7 +27,6 @@ from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional
 from .atomic import fsync_folder, write_atomic
 from .clock import Clock
 from .errors import AgentError
-from .operation import Operation
 
 __all__ = ["RUNTIME_LIST", "Store", "StoreError", "default_root", "is_sha", "release_id"]
 
@@ -124,7 +123,6 @@ class Store:
     def __init__(self, root: str, clock: Optional[Clock] = None) -> None:
         self.root = root
         self.clock = clock or Clock()
-        self.recovered: List[Operation] = []  # what the last lock() undid
         self._lock: Optional[IO[str]] = None
 
     def path(self, *parts: str) -> str:
@@ -137,7 +135,9 @@ class Store:
         return self._lock is not None
 
     def lock(self, patience_s: float = 0.3) -> None:
-        """Become the one session that may change the store; clear what a dead one left half-made, undo what is overdue.
+        """Become the one session that may change the store, and clear what a dead one left half-made.
+
+        Sessions call `switch.take`, which also undoes what is overdue.
 
         `patience_s` outlasts a keeper, which holds it for a moment only.
 
@@ -164,21 +164,12 @@ class Store:
         except OSError:
             pass  # a full disk: the lock holds all the same, it only bears no name
         self._clear_unfinished()
-        self._recover()
 
     def unlock(self) -> None:
         """Let another session change the store."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-    def _recover(self) -> None:
-        from .switch import recover  # it changes stores, so it has to know them
-
-        try:
-            self.recovered = recover(self)
-        except StoreError:
-            self.recovered = []  # a full disk: the lock holds, so that room can be made; a switch tries again and says so
 
     def _clear_unfinished(self) -> None:
         for folder in _FOLDERS[:-2]:

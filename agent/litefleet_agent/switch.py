@@ -15,7 +15,7 @@ from .journal import Journal
 from .operation import Kind, Lease, Operation, State
 from .store import Store, StoreError, explain_os_error, needed, plain_name
 
-__all__ = ["Activation", "Rollback", "activate", "confirm", "open_leases", "overdue", "recover", "rollback"]
+__all__ = ["Activation", "Rollback", "activate", "confirm", "open_leases", "overdue", "recover", "rollback", "take"]
 
 _LONGEST_LEASE_S = 30 * 86400.0
 
@@ -59,6 +59,21 @@ def overdue(store: Store) -> bool:
     """Say whether there is something to recover; StoreError."""
     with _explained("the journal of %s could not be read" % store.root):
         return any(o.overdue(store.clock) for o in Journal(store.root).read().open())
+
+
+def take(store: Store, patience_s: float = 0.3) -> List[Operation]:
+    """Become the one session that may change the store, undo what is overdue, and return what was undone.
+
+    A recovery that fails (a full disk) does not hinder: room can be made, and a switch tries again and says so.
+    Raises StoreError "busy" while another session holds the store for longer than `patience_s`, "not-writable".
+    """
+    if store.locked:
+        return []
+    store.lock(patience_s)
+    try:
+        return recover(store)
+    except StoreError:
+        return []
 
 
 def recover(store: Store) -> List[Operation]:

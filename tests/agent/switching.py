@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 from litefleet_agent.clock import Clock
 from litefleet_agent.store import Store, StoreError
+from litefleet_agent.switch import take
 
 
 class SetClock(Clock):
@@ -57,7 +58,7 @@ def proven(store: Store, note: str, model: str = "cls") -> str:
 
 def opened(root: object, clock: Clock) -> Store:
     store = Store(str(root), clock)
-    store.lock()
+    take(store)
     return store
 
 

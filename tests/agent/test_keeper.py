@@ -138,7 +138,7 @@ def test_one_keeper_serves_all_leases(root: Path) -> None:
 
 def test_it_waits_for_a_session_that_is_at_work(root: Path) -> None:
     (one,) = device(root, "1")
-    session(root, one, 0.3)
+    session(root, one, 1.5)
     store = Store(str(root))
     store.lock()
     until(lambda: Journal(str(root)).read().open()[0].overdue(Clock()) != "")
