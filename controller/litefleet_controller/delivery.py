@@ -24,6 +24,7 @@ __all__ = [
     "room",
     "short_of_space",
     "told",
+    "went_back",
 ]
 
 
@@ -130,6 +131,18 @@ def regressions(before: Any, now: Any, limits: Regression) -> list[Finding]:
     if limits.memory is not None and _grew(old, new, limits.memory, limits.memory_floor_mb):
         found.append(finding("LF414", f"peak memory {new:.0f} MiB, before {old:.0f} MiB: {new / old - 1:+.0%}"))
     return found
+
+
+def went_back(hello: Mapping[str, Any], since: float) -> tuple[Finding, ...]:
+    """Return LF614 for each switch that the device undid by itself after `since` (epoch, by its own clock)."""
+    told = hello.get("undone")
+    found = []
+    for entry in (told if isinstance(told, list) else [])[:10]:
+        at = mapping(entry).get("at")
+        if isinstance(at, int | float) and at > since:
+            what = f"{str(entry.get('model'))[:128]}: {str(entry.get('release'))[:12]} was undone: {str(entry.get('why'))[:300]}"
+            found.append(finding("LF614", what))
+    return tuple(found)
 
 
 def _grew(old: float, new: float, share: float, floor: float) -> bool:

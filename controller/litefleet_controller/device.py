@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -56,6 +56,7 @@ class NoLedger:
 
 
 _NO_LEDGER = NoLedger()
+Hear = Callable[[Mapping[str, Any]], tuple[Finding, ...]]  # what a device's hello tells of the time before
 
 
 async def run_device(
@@ -65,10 +66,12 @@ async def run_device(
     contact: Contact,
     supplier: Supplier,
     ledger: Ledger = _NO_LEDGER,
+    hear: Hear = lambda hello: (),
 ) -> list[DeviceOutcome]:
     """Return one outcome per model (one in all for a probe, or when the device never answered)."""
 
     async def work(here: Visit, done: list[DeviceOutcome]) -> None:
+        here.notes += hear(here.hello)
         if not mode.stage:
             done.append(here.outcome("", here.notes))
             return

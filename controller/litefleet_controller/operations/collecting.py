@@ -1,11 +1,9 @@
-"""What a device did while nobody watched: installations from a file, and switches that it undid by itself."""
+"""What a device did while nobody watched: installations from a file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-from litefleet_agent.findings import Finding, finding
 
 from ..conversation import Request
 from ..delivery import mapping
@@ -13,7 +11,7 @@ from ..state.port import Confirmed
 from ..visit import Visit
 from .desk import Desk
 
-__all__ = ["collect", "went_back"]
+__all__ = ["collect"]
 
 
 async def collect(desk: Desk, here: Visit) -> list[Confirmed]:
@@ -56,15 +54,3 @@ def _confirmed(here: Visit, report: Mapping[str, Any]) -> list[Confirmed]:
 def _outcomes(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     told = report.get("outcomes")
     return [o for o in (told if isinstance(told, list) else [])[:100] if isinstance(o, dict)]
-
-
-def went_back(hello: Mapping[str, Any], since: float) -> tuple[Finding, ...]:
-    """Return LF614 for each switch that the device undid by itself after `since` (epoch, by its own clock)."""
-    told = hello.get("undone")
-    found = []
-    for entry in (told if isinstance(told, list) else [])[:10]:
-        at = mapping(entry).get("at")
-        if isinstance(at, int | float) and at > since:
-            what = f"{str(entry.get('model'))[:128]}: {str(entry.get('release'))[:12]} was undone: {str(entry.get('why'))[:300]}"
-            found.append(finding("LF614", what))
-    return tuple(found)

@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from litefleet_agent.findings import Finding
 from litefleet_inventory.model import Device
 
 from ..config import Config
+from ..delivery import went_back
 from ..device import Mode, run_device
 from ..engine import Clock, Converse, Engine, Ledger, Patience, SystemClock, ThreadWriter, Writer
 from ..errors import UsageError
@@ -75,6 +76,7 @@ class Desk:
     write: Writer
     clock: Clock
     asides: dict[str, tuple[Finding, ...]] = field(default_factory=dict)  # by release: why it brings no runtime
+    last_seen: Mapping[str, float] = field(default_factory=dict)  # by device, before this operation; empty: as stored
 
     @property
     def config(self) -> Config:
@@ -160,9 +162,12 @@ class Desk:
             regression=policy.gates.regression,
             again=rollout.kind == "reconcile",
         )
+        last_seen = self.last_seen or {n: k.seen_at for n, k in (await self.write(self.state.known)).items()}
 
         async def converse(device: Device, rows: Sequence[Row], ledger: Ledger) -> list[DeviceOutcome]:
-            return await run_device(device, [r.model for r in rows], mode, self.contact, shelf, ledger)
+            since = last_seen.get(device.name, 0.0)
+            hear = partial(went_back, since=since)
+            return await run_device(device, [r.model for r in rows], mode, self.contact, shelf, ledger, hear)
 
         return converse
 

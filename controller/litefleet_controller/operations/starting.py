@@ -10,7 +10,7 @@ from functools import partial
 from litefleet_agent.findings import Verdict, decide, finding
 
 from ..changes import orphans, skips
-from ..delivery import mapping
+from ..delivery import mapping, went_back
 from ..engine import Engine, Patience
 from ..errors import LitefleetError
 from ..outcome import DeviceOutcome, RunReport
@@ -22,12 +22,12 @@ from ..run import Interrupted, keep_report
 from ..state.port import Change, Confirmed, KnownDevice
 from ..survey import Survey
 from ..visit import Visit
-from .collecting import collect, went_back
+from .collecting import collect
 from .desk import Desk, ProgressFor, open_desk, who
 from .planning import Planned, draw_up
 from .reporting import Stopwatch, interruptible, report_of
 
-__all__ = ["StillOpen", "carry_on", "create", "make_due", "start_rollout"]
+__all__ = ["StillOpen", "carry_on", "create", "make_due", "start_at", "start_rollout"]
 
 
 class StillOpen(LitefleetError):
@@ -46,37 +46,43 @@ async def start_rollout(
     watch = Stopwatch()
     with interruptible("rollout", watch), progress_for(0) as progress:
         async with open_desk(options, progress) as desk:
-            open_one = await _open_rollout(desk, supersede)
-            known = await desk.write(desk.state.known)
-            try:
-                planned = await draw_up(
-                    desk.project,
-                    desk.contact,
-                    desk.supply,
-                    known,
-                    progress,
-                    desk.clock.now(),
-                    partial(_meet, desk, known),
-                )
-            except asyncio.CancelledError:
-                raise Interrupted(_nothing_done(desk, watch)) from None
-            await desk.write(desk.state.learn, planned.survey.known)
-            before = _outcomes_of(planned)
-            if open_one is not None and not supersede and await _same_plan(desk, open_one, planned.plan.rows):
-                progress.message(f"going on with {open_one.id}")
-                answered = {name for name, look in planned.survey.looks.items() if look.reached}
-                await make_due(desk, open_one, answered)
-                return await carry_on(desk, open_one, patience, "rollout", watch, before)
-            if open_one is not None:
-                await _supersede(desk, open_one)
-            if not await _anything_to_write(desk, planned.plan.rows):
-                report = report_of("rollout", watch, None, planned.plan.rows, before)
-                keep_report(desk.config, report)
-                return report
-            desk.asides.update(planned.survey.asides)
-            rollout = await create(desk, planned)
-            progress.message(f"rollout {rollout.id}: wave 1 of {len(rollout.waves)}")
-            return await carry_on(desk, rollout, patience, "rollout", watch, before)
+            return await start_at(desk, patience, supersede, watch)
+
+
+async def start_at(desk: Desk, patience: Patience, supersede: bool, watch: Stopwatch) -> RunReport:
+    """Do what `start_rollout` does, at a desk that is open."""
+    open_one = await _open_rollout(desk, supersede)
+    known = await desk.write(desk.state.known)
+    desk.last_seen = {name: entry.seen_at for name, entry in known.items()}
+    try:
+        planned = await draw_up(
+            desk.project,
+            desk.contact,
+            desk.supply,
+            known,
+            desk.progress,
+            desk.clock.now(),
+            partial(_meet, desk, known),
+        )
+    except asyncio.CancelledError:
+        raise Interrupted(_nothing_done(desk, watch)) from None
+    await desk.write(desk.state.learn, planned.survey.known)
+    before = _outcomes_of(planned)
+    if open_one is not None and not supersede and await _same_plan(desk, open_one, planned.plan.rows):
+        desk.progress.message(f"going on with {open_one.id}")
+        answered = {name for name, look in planned.survey.looks.items() if look.reached}
+        await make_due(desk, open_one, answered)
+        return await carry_on(desk, open_one, patience, "rollout", watch, before)
+    if open_one is not None:
+        await _supersede(desk, open_one)
+    if not await _anything_to_write(desk, planned.plan.rows):
+        report = report_of("rollout", watch, None, planned.plan.rows, before)
+        keep_report(desk.config, report)
+        return report
+    desk.asides.update(planned.survey.asides)
+    rollout = await create(desk, planned)
+    desk.progress.message(f"rollout {rollout.id}: wave 1 of {len(rollout.waves)}")
+    return await carry_on(desk, rollout, patience, "rollout", watch, before)
 
 
 async def _meet(desk: Desk, known: Mapping[str, KnownDevice], here: Visit) -> None:
