@@ -151,6 +151,7 @@ class Engine:
         self._progress = progress
         self._free = rollout.policy.parallel or concurrency
         self._tasks: dict[asyncio.Task[None], str] = {}
+        self._commits: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._lost: BaseException | None = None
 
@@ -310,7 +311,8 @@ class Engine:
         except Exception as error:  # a bug in one conversation must not stop the other devices
             _log.exception("unexpected error on %s", device.name)
             found = finding("LF900", f"{type(error).__name__}: {error}")
-            return [DeviceOutcome(device.name, row.model, Verdict.FAILED, (found,)) for row in rows]
+            left = [row for row in rows if self.row(row.device, row.model).state.in_flight]
+            return [DeviceOutcome(device.name, row.model, Verdict.FAILED, (found,)) for row in left]
 
     async def _settle(self, row: Row, outcome: DeviceOutcome) -> None:
         now = self.clock.now()
@@ -324,9 +326,18 @@ class Engine:
         await self.commit([Change(row, event, after, outcome)])
 
     async def commit(self, changes: Sequence[Change]) -> None:
-        """Store moves of rows; only then does this process believe in them."""
+        """Store moves of rows; only then does this process believe in them.
+
+        A caller that is cancelled meanwhile does not tear the two apart: see `_give_back`.
+        """
         if changes:
-            await self.write(self.state.move, self.hold, self.rollout.id, changes)
+            task = asyncio.create_task(self._write_down(changes))
+            self._commits.add(task)
+            task.add_done_callback(self._commits.discard)
+            await asyncio.shield(task)
+
+    async def _write_down(self, changes: Sequence[Change]) -> None:
+        await self.write(self.state.move, self.hold, self.rollout.id, changes)
         for change in changes:
             self.board.put(change.after)
 
@@ -345,7 +356,7 @@ class Engine:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *self._commits, return_exceptions=True)
         await self.commit(orphans(self.board.rows()))
 
     async def _give_up(self, names: Sequence[str]) -> None:
