@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -56,7 +56,7 @@ class Harness:
         *,
         models: Sequence[str] = (),
         concurrency: int = 32,
-        opened: type[State] = State,
+        opened: Callable[[Path, Callable[[], float]], State] = State.open,
         write: Writer | None = None,
     ) -> None:
         self.fleet, self.supply, self.policy, self.folder = fleet, supply, policy, folder
@@ -117,7 +117,7 @@ class Harness:
         self.state.close()
 
     def _open(self) -> State:
-        return self._opened.open(self.folder / "state.db", self.fleet.clock)
+        return self._opened(self.folder / "state.db", self.fleet.clock)
 
     def _sit_down(self) -> Desk:
         hold = self.state.acquire("simulated", fresh_owner())
