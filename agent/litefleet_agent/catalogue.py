@@ -412,7 +412,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "slow",
         "On this same device the release before was faster: other kernels were chosen, the model grew, or the device is busy or hot.",
-        "Compare both releases' figures (`litefleet status --json`); if the new speed is meant, raise rollout.gates.regression.latency.",
+        "`litefleet retry --failed` measures again; if the new speed is meant, raise rollout.gates.regression.latency and make a new rollout.",
     ),
     (
         "LF414",
@@ -420,7 +420,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "slow",
         "On this same device the release before took less memory.",
-        "Compare both releases' figures (`litefleet status --json`); if the growth is meant, raise rollout.gates.regression.memory.",
+        "`litefleet retry --failed` measures again; if the growth is meant, raise rollout.gates.regression.memory and make a new rollout.",
     ),
     # --- LF5xx: reaching and talking to the device
     (
@@ -501,7 +501,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "release-drifted",
         "error",
         "failed",
-        "The device does not run the release that was confirmed on it: somebody changed the links, its lease ran out, or its storage was set back.",
+        "The device does not run the release that was confirmed on it: somebody changed the links, or its storage was set back.",
         "`litefleet reconcile --repair` brings the confirmed release back; `litefleet audit` says who changed what from here.",
     ),
     (
@@ -533,8 +533,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "lease-expired",
         "error",
         "failed",
-        "The release was switched on, but the controller did not come back to confirm it in time, so the device went back to what ran before.",
-        "Run `litefleet resume`; if it happens again, raise rollout.lease or look at the network.",
+        "The release was switched on, but not confirmed in time or before the device restarted, so the device went back to what ran before.",
+        "Run `litefleet retry --failed`; if it happens again, raise rollout.lease, or look at the network and at what restarts the device.",
     ),
     (
         "LF606",
@@ -542,7 +542,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "refused",
         "The release's number is below one that this device has already accepted: it is an old release, sent again.",
-        "Make a new rollout (each has a higher number). To go back on purpose, use `litefleet rollback`.",
+        "Make a new rollout, or write the bundle anew (each gets a higher number). To go back on purpose, use `litefleet rollback`.",
     ),
     (
         "LF607",
@@ -550,7 +550,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "refused",
         "The release's seal is past its expiry date, or the device's clock is far ahead.",
-        "Make a new rollout, which is sealed anew; check the device's clock.",
+        "Make a new rollout, or write the bundle anew, which seals it anew; check the device's clock.",
     ),
     (
         "LF608",
@@ -566,7 +566,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "refused",
         "This device trusts certain signers, and the release bears no signature.",
-        "Name the signing key under `signing:` in litefleet.yaml.",
+        "Name the signing key and the list of trusted signers under `signing:` in litefleet.yaml, and make a new rollout.",
     ),
     (
         "LF610",
@@ -598,7 +598,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "failed",
         "The release that was asked for is not on this device (any more), or was never proven here.",
-        "`litefleet status --json` lists what each device keeps; `litefleet rollout` brings a release back.",
+        "`litefleet rollback --to previous` (or `nothing`) goes back to what ran before; for any other release, roll it out again.",
     ),
     (
         "LF614",
@@ -621,8 +621,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "not-the-plan",
         "error",
         "failed",
-        "What the rollout was planned with (source model, goldens, versions) has changed since, so no release for this kind of device can be made that matches it.",
-        "Make a new rollout from what there is now, or put the planned files back.",
+        "What the rollout was planned with (the device's entry in the inventory, a release's files, the source model, versions) is gone or has changed since.",
+        "Make a new rollout from what there is now (`litefleet rollout --supersede`), or put the planned files back.",
     ),
     (
         "LF617",

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from litefleet_agent.findings import Verdict
+import typer
+from litefleet_agent.findings import CATALOGUE, Verdict
+from litefleet_controller.cli import app
 from litefleet_controller.config import load_config
 from litefleet_controller.config.model import known_keys
 from litefleet_inventory.fields import FIELDS
@@ -56,7 +58,7 @@ def test_every_verdict_is_explained(name: str) -> None:
     assert [row.strip("`") for row in _rows(text_of(name)) if row.startswith("`")] == [v.value for v in Verdict]
 
 
-PAGES = ("docs/architecture", "docs/configuration", "docs/releases")  # each in both languages
+PAGES = ("docs/architecture", "docs/configuration", "docs/releases", "docs/rollouts")  # each in both languages
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -96,9 +98,63 @@ def test_every_setting_is_in_the_configuration_page() -> None:
         *(name + ending for name in PAGES for ending in (".md", ".zh.md")),
         "docs/adr/0001-main-command.md",
         "docs/adr/0005-plan-waves-lease.md",
+        "docs/adr/0006-durable-state.md",
         "docs/findings.md",
     ],
 )
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", text_of(page)):
         assert (ROOT / page).parent.joinpath(target).is_file(), target
+
+
+def _commands() -> dict[str, set[str]]:
+    """Each command with its options."""
+    group = typer.main.get_command(app)
+    found: dict[str, set[str]] = {}
+    for name, command in vars(group)["commands"].items():  # typer brings a click of its own
+        found[name] = {"--help", *(opt for p in command.params for opt in (*p.opts, *p.secondary_opts))}
+    return found
+
+
+def _typed(text: str) -> set[str]:
+    """Each `litefleet ...` that a text gives to type."""
+    lines = [line.partition("#")[0] for block in blocks(text, "sh") for line in block.splitlines()]
+    typed = [line for line in lines if line.startswith("litefleet ")]
+    return {*typed, *re.findall(r"`(litefleet [a-z][^`]*)`", text)}
+
+
+@pytest.mark.parametrize("page", [*READMES, *(name + ending for name in PAGES for ending in (".md", ".zh.md"))])
+def test_what_is_to_be_typed_exists(page: str) -> None:
+    _check_typed(page, _typed(text_of(page)))
+
+
+@pytest.mark.parametrize("code", sorted(CATALOGUE))
+def test_what_a_finding_says_to_type_exists(code: str) -> None:
+    _check_typed(code, _typed(CATALOGUE[code].do))
+
+
+def _check_typed(where: str, typed: set[str]) -> None:
+    commands = _commands()
+    for line in typed:
+        name, *words = line.split()[1:]
+        if name == "COMMAND":
+            continue
+        assert name in commands, (where, line)
+        for word in words:
+            assert not word.startswith("-") or word in commands[name], (where, line, word)
+
+
+@pytest.mark.parametrize("name", ["docs/releases.md", "docs/releases.zh.md"])
+def test_the_example_of_signing_loads(name: str, tmp_path: Path) -> None:
+    (example,) = blocks(text_of(name), "yaml")
+    (tmp_path / "litefleet.yaml").write_text(example + "models: {cls: {source: .}}\n", encoding="utf-8")
+    loaded = load_config(tmp_path / "litefleet.yaml")
+    assert loaded.signing is not None
+    assert (loaded.fleet, loaded.signing.expires_after) == ("shop", 90 * 86400)
+
+
+@pytest.mark.parametrize("name", ["docs/releases", "docs/rollouts"])
+def test_pages_have_the_same_things_to_type(name: str) -> None:
+    english, chinese = text_of(f"{name}.md"), text_of(f"{name}.zh.md")
+    assert blocks(english, "sh") == blocks(chinese, "sh") != []
+    assert _typed(english) == _typed(chinese)
