@@ -43,10 +43,18 @@ class DeviceOutcome:
             if found.entry.verdict is self.verdict:
                 return found.seen
         if self.verdict is Verdict.VERIFIED:
-            if not self.model:
-                return "answers, and its environment is known"
-            return "already runs this release" if self.unchanged else "outputs match the reference"
+            return self._well()
         return self.findings[0].seen if self.findings else ""
+
+    def _well(self) -> str:
+        if "trust" in self.steps:
+            return "trusts the signers on the list"
+        if not self.model:
+            return "answers, and its environment is known"
+        if "roll back" in self.steps:
+            runs = self.release[:12] or "nothing"
+            return f"runs {runs}, as before" if self.unchanged else f"went back to {runs}"
+        return "already runs this release" if self.unchanged else "outputs match the reference"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""

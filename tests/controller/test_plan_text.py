@@ -108,7 +108,7 @@ def test_an_empty_plan_says_so() -> None:
 
 def test_the_default_policy_in_words() -> None:
     assert dict(limit_lines(Policy())) == {
-        "speed": "ssh.concurrency devices at once, 8 behind one jump host",
+        "speed": "as many devices at once as ssh.concurrency says, 8 behind one jump host",
         "lease": "10 min; without a confirmation a device goes back",
         "offline": "tried again after 30 s, then ever later, up to 1 h; given up after 30 days",
         "kept": "what runs, what ran before, 2 further releases of each model",
@@ -118,7 +118,7 @@ def test_the_default_policy_in_words() -> None:
         "each wave": "pause when more than 20% of a wave failed",
         "all": "pause when more than 10% of all devices failed",
         "one cause": "pause when 3 devices of one CPU part failed alike",
-        "regression": "over p50 latency +50% or peak memory +50% a device is not switched on; pause at 1 such device",
+        "regression": "over fastest run +50% or peak memory +50% a device is not switched on; pause at 1 such device",
     }
 
 

@@ -133,6 +133,7 @@ async def _look(this: _Round) -> None:
     async def work(device: Device) -> list[DeviceOutcome]:
         return await _look_at(this, device, confirmed[device.name])
 
+    desk.progress.expect(len(devices))
     outcomes, interrupted = await fan_out(devices, work, desk.config.ssh.concurrency, desk.progress.device_done)
     this.outcomes.update({(o.device, o.model): o for o in outcomes})
     await desk.write(desk.state.learn, this.known)

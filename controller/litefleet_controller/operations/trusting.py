@@ -36,6 +36,7 @@ async def spread_trust(options: Options, progress_for: ProgressFor) -> RunReport
             async def work(device: Device) -> list[DeviceOutcome]:
                 return await visit(desk.contact, device, [""], lambda here, done: _tell(here, done, request))
 
+            progress.expect(len(desk.project.devices))
             outcomes, interrupted = await fan_out(
                 desk.project.devices, work, desk.config.ssh.concurrency, progress.device_done
             )

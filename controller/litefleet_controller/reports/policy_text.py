@@ -45,7 +45,11 @@ def gate_lines(policy: Policy) -> list[tuple[str, str]]:
 
 
 def _speed(policy: Policy) -> str:
-    at_once = f"{plural(policy.parallel, 'device')} at once" if policy.parallel else "ssh.concurrency devices at once"
+    at_once = (
+        f"{plural(policy.parallel, 'device')} at once"
+        if policy.parallel
+        else "as many devices at once as ssh.concurrency says"
+    )
     minute = f", {policy.per_minute} begun in a minute" if policy.per_minute else ""
     return f"{at_once}, {policy.per_jump_host} behind one jump host{minute}"
 
@@ -71,7 +75,7 @@ def _gate(gate: GateLimit, counted: str, shared: str) -> str:
 
 
 def _regression(gate: Regression) -> str:
-    grown = [f"p50 latency +{percent(gate.latency)}"] if gate.latency else []
+    grown = [f"fastest run +{percent(gate.latency)}"] if gate.latency else []
     grown += [f"peak memory +{percent(gate.memory)}"] if gate.memory else []
     if not grown:
         return "not compared with the release before"

@@ -126,19 +126,23 @@ def next_commands(rollout: Rollout, rows: Sequence[Row], holder: str = "") -> tu
         case RolloutState.WAITING:
             return ((f"litefleet approve {ident}", "goes on with the next wave"), abort)
         case RolloutState.PAUSED:
-            back = (f"litefleet rollback --rollout {ident}", "takes its devices back to what they ran before")
             return (
                 (resume, "goes on; the failures so far no longer count in the gates"),
                 *_retry(ident, rows),
                 abort,
-                back,
+                *_back(ident, rows),
             )
         case RolloutState.ABORTED:
-            back = (f"litefleet rollback --rollout {ident}", "takes its devices back to what they ran before")
-            return (back, ("litefleet rollout", "makes a new one"))
+            return (*_back(ident, rows), ("litefleet rollout", "makes a new one"))
         case RolloutState.SUPERSEDED:
             return (("litefleet status", "shows the rollout that took over"),)
     return _retry(ident, rows)
+
+
+def _back(ident: str, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
+    if any(row.state is DeviceState.CONFIRMED for row in rows):
+        return ((f"litefleet rollback --rollout {ident}", "takes its devices back to what they ran before"),)
+    return ()
 
 
 def _retry(ident: str, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
