@@ -37,13 +37,16 @@ async def test_one_device_goes_back_and_forth_and_to_nothing(fleet: Fleets, proj
         assert current(devices) == {"a": old, "b": new}
         assert [(o.device, o.release, o.activated) for o in report.outcomes] == [("a", old, True)]
         assert report.outcomes[0].sent_bytes < 5_000
+        assert report.outcomes[0].sentence == f"went back to {old[:12]}"
         assert states(job, second) == {"a": "rolled-back", "b": "confirmed"}
         assert (latest(job).kind, str(latest(job).state)) == ("rollback", "done")
 
         assert (await back(job, to=new[:12], limit="a")).exit_code == 0
         assert current(devices) == {"a": new, "b": new}
 
-        assert (await back(job, to="nothing", limit="b")).exit_code == 0
+        for sentence in ("went back to nothing", "runs nothing, as before"):
+            report = await back(job, to="nothing", limit="b")
+            assert (report.exit_code, report.outcomes[0].sentence) == (0, sentence)
         assert current(devices) == {"a": new, "b": ""}
 
         refused = await back(job, to="deadbeef", limit="a")

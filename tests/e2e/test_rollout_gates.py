@@ -54,6 +54,7 @@ async def test_a_canary_finds_a_bad_release_and_nobody_else_is_touched(fleet: Fl
         assert (str(paused.state), paused.behind) == ("paused", ("cam-1",))
         for words in ("paused", "canary: 1 of 1 device", "behind it cam-1", f"litefleet resume {paused.id}", "abort"):
             assert words in said, said
+        assert "rollback" not in said  # nobody was switched on
 
         await resume(options(job), quiet, "", Patience.WAVES)  # forgiven: the next wave's gate stops it
         assert states(job) == {"cam-1": "failed", "cam-2": "failed", "cam-3": "pending", "cam-4": "pending"}

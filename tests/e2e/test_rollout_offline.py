@@ -1,30 +1,21 @@
-"""Devices that are away, and controllers that die: nothing is lost, and a device never stays with an unconfirmed release."""
+"""Devices that are away: queued, taken up again when they are back, and nobody else waits for them."""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from litefleet_agent.findings import Verdict
 from litefleet_controller.embedded import EmbeddedFleet
 from litefleet_controller.engine import Patience
-from litefleet_controller.operations import reconcile, resume
-from litefleet_controller.outcome import RunReport
+from litefleet_controller.operations import reconcile
 
 from .conftest import Project
 from .rollouts import (
-    audit,
     current,
-    environment,
     latest,
-    link,
     litefleet,
-    new_release,
     options,
     quiet,
     rollout,
@@ -100,103 +91,8 @@ async def test_a_watch_waits_until_the_device_is_back(fleet: Fleets, project: Pr
         assert current(devices)["b"] == current(devices)["a"] != ""
 
 
-async def test_a_release_that_nobody_confirms_goes_back_by_itself(fleet: Fleets, project: Projects) -> None:
-    async with fleet("a") as devices:
-        job, root = project(devices), devices.devices["a"].root
-        job.policy(lease=10)
-        await rollout(job)
-        old = link(root)
-        new_release(job, 3)
-        new = await _die_after_the_switch(job, root, old)
-        assert states(job)["a"] == "switching"
-        await within(20, lambda: link(root) == old)  # nothing and nobody speaks to the device
-        report = await rollout(job)
-        assert report.exit_code == 0, report.to_dict()
-        assert "LF614" in _codes(report)
-        assert (link(root), states(job)) == (new, {"a": "confirmed"})
-        assert str(latest(job).state) == "done"
-
-
-async def test_the_first_release_goes_back_to_nothing(fleet: Fleets, project: Projects) -> None:
-    async with fleet("a") as devices:
-        job, root = project(devices), devices.devices["a"].root
-        job.policy(lease=10)
-        new = await _die_after_the_switch(job, root, "")
-        await within(20, lambda: not (root / "models/cls/current").is_symlink())
-        report = await resume(options(job), quiet, "", Patience.WAVES)
-        assert report.exit_code == 0, report.to_dict()
-        assert "LF614" in _codes(report)
-        assert (link(root), states(job)) == (new, {"a": "confirmed"})
-
-
-async def test_what_a_dead_controller_switched_on_is_confirmed_by_the_next(fleet: Fleets, project: Projects) -> None:
-    async with fleet("a", "b") as devices:
-        job, root = project(devices), devices.devices["a"].root
-        job.policy(parallel=1)  # and a lease of ten minutes
-        await rollout(job)
-        new_release(job, 3)
-        new = await _die_after_the_switch(job, root, link(root))
-        report = await rollout(job)
-        assert report.exit_code == 0, report.to_dict()
-        assert "LF614" not in _codes(report)
-        assert current(devices) == {"a": new, "b": new}
-        assert states(job) == {"a": "confirmed", "b": "confirmed"}
-        assert [e.action for e in audit(job)].count("rollout created") == 2  # it was gone on with
-
-
-async def _die_after_the_switch(job: Project, root: Path, old: str) -> str:
-    """Run a controller, kill it when a device has switched and before that is written down, and return the new release."""
-    command = [sys.executable, "-m", "litefleet_controller", "rollout", "-c", str(job.folder / "litefleet.yaml")]
-    log = (job.folder / "controller.log").open("w")
-    controller = subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
-    try:
-        await asyncio.to_thread(_hold_back, job.folder / ".litefleet/state.db", controller, root, old)
-    finally:
-        controller.kill()
-        controller.wait(10)
-        log.close()
-    return link(root)
-
-
-def _hold_back(database: Path, controller: subprocess.Popen[bytes], root: Path, old: str) -> None:
-    """Keep the state from being written once the device was told to switch, and return when it has."""
-    end = time.monotonic() + 30
-    while not database.exists():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    state = sqlite3.connect(database, timeout=5, isolation_level=None)
-    try:
-        while not _one(state, "SELECT count(*) FROM rollout_rows WHERE state = 'switching'"):
-            assert controller.poll() is None, "the controller ended early"
-            assert time.monotonic() < end, "the controller never told the device to switch"
-            time.sleep(0.002)
-        state.execute("BEGIN IMMEDIATE")
-        stands = _one(state, "SELECT count(*) FROM rollout_rows WHERE state = 'switching'")
-        assert stands == 1, "the switch was written down before the test could hold it back"
-        while link(root) == old:
-            assert time.monotonic() < end, "the device never switched"
-            time.sleep(0.01)
-        time.sleep(0.2)  # for the device's answer to be on its way
-        controller.kill()
-        controller.wait(10)
-        state.execute("ROLLBACK")
-    finally:
-        state.close()
-
-
-def _one(state: sqlite3.Connection, query: str) -> int:
-    try:
-        return int(state.execute(query).fetchone()[0])
-    except sqlite3.OperationalError:  # not made yet, or being written to
-        return 0
-
-
 def _stands(job: Project, expected: dict[str, str]) -> bool:
     try:
         return states(job) == expected
     except IndexError:
         return False  # no rollout yet
-
-
-def _codes(report: RunReport) -> list[str]:
-    return [f.code for o in report.outcomes for f in o.findings]
