@@ -34,7 +34,7 @@ STYLES: tuple[Literal["reset", "closed", "hang"], ...] = ("reset", "closed", "ha
 @pytest.fixture
 def folder() -> Iterator[Path]:
     memory = Path("/dev/shm")
-    made = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
+    made = Path(tempfile.mkdtemp(prefix="litefleet-sim-", dir=memory if os.access(memory, os.W_OK) else None))
     yield made
     shutil.rmtree(made)
 

@@ -34,7 +34,7 @@ D = DeviceState
 def begin() -> Iterator[Callable[..., FleetRun]]:
     """Return a maker of controllers; their files are in memory where the machine has such a place: synced writes cost time."""
     memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(dir=memory if os.access(memory, os.W_OK) else None))
+    folder = Path(tempfile.mkdtemp(prefix="litefleet-sim-", dir=memory if os.access(memory, os.W_OK) else None))
     made: list[FleetRun] = []
 
     def make(fleet: SimFleet, **policy: Any) -> FleetRun:
