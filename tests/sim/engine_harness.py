@@ -25,7 +25,7 @@ from litefleet_controller.state import State, this_process
 from litefleet_controller.state.port import Owner
 from litefleet_controller.supply import Supply
 from litefleet_controller.visit import Contact
-from litefleet_inventory.model import Group, Inventory
+from litefleet_inventory.model import Device, Group, Inventory
 
 from .sim_fleet import ARCHIVE, SimFleet
 from .sim_supply import SimSupply
@@ -62,6 +62,7 @@ class Harness:
         self.fleet, self.supply, self.policy, self.folder = fleet, supply, policy, folder
         self.models = tuple(models) or tuple(supply.versions)
         self.engine: Engine | None = None
+        self._inventory = fleet.inventory
         self._concurrency, self._opened = concurrency, opened
         self._write = write or InlineWriter()
         self._describe()
@@ -111,6 +112,11 @@ class Harness:
         self.desk = self._sit_down()
         return self
 
+    def see(self, devices: Sequence[Device]) -> None:
+        """Work from an inventory of these devices; the fleet itself stays as it is."""
+        self._inventory = tuple(devices)
+        self.desk.project = self._project()
+
     def leave(self) -> None:
         """End this controller as one that gives its fleet free."""
         self.state.release(self.desk.hold)
@@ -137,7 +143,7 @@ class Harness:
                 "state": str(self.folder / "state.db"),
             }
         )
-        devices = self.fleet.inventory
+        devices = self._inventory
         names = sorted({group for device in devices for group in device.groups})
         groups = [Group(name, tuple(d.name for d in devices if name in d.groups)) for name in names]
         options = Options(self.folder / "litefleet.yaml")

@@ -84,6 +84,15 @@ class SimChannel:
             else:
                 await self._wait()
 
+    @property
+    def name(self) -> str:
+        """The device's."""
+        return self._device.name
+
+    def break_after(self, seconds: float) -> None:
+        """Let the connection break some time from now, as an outage that begins then would."""
+        self._outage_at, self._outage_style = self._clock.elapsed + seconds, "reset"
+
     def stderr_tail(self) -> str:
         """Return nothing."""
         return ""
@@ -222,6 +231,12 @@ class SimTransport:
         await asyncio.sleep(sim.profile.connect_s if there else sim.profile.connect_limit_s)
         if not there or sim.outage(sim.clock.elapsed) is not None:
             raise TransportError(finding("LF501", f"{sim.name} does not answer: simulated"))
+
+    def cut(self, device: str, after_s: float) -> None:
+        """Break what is open to a device, some seconds from now."""
+        for channel in self._open:
+            if isinstance(channel, SimChannel) and channel.name == device:
+                channel.break_after(after_s)
 
     def hang_up(self) -> None:
         """Close what a killed controller had open, as its kernel would."""
