@@ -15,6 +15,7 @@ from litefleet_agent.findings import Finding, Verdict, finding
 from litefleet_inventory.model import Device
 
 from .changes import orphans, skips
+from .fleet import Slots
 from .outcome import DeviceOutcome
 from .patience import Patience
 from .reports.progress import Progress
@@ -371,12 +372,15 @@ class Engine:
     async def _look(self, names: Sequence[str]) -> None:
         """After a soak: a device that no longer does what it was confirmed to do counts as failed."""
         self._progress.message(f"looking again at wave {self.rollout.wave + 1}")
-        slots = asyncio.Semaphore(self._free)
+        slots = Slots(self._free, self.rollout.policy.per_jump_host)
 
         async def one(name: str) -> list[tuple[Row, Finding]]:
             rows = [r for r in self.board.rows_of(name) if r.state is DeviceState.CONFIRMED]
-            async with slots:
-                return await self._look_again(self._devices[name], rows) if name in self._devices else []
+            device = self._devices.get(name)
+            if device is None:
+                return []
+            async with slots.taken(device):
+                return await self._look_again(device, rows)
 
         for found in await asyncio.gather(*(one(name) for name in names)):
             for row, why in found:

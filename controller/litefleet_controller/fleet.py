@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from litefleet_agent.findings import Verdict, finding
 from litefleet_inventory.model import Device
 
 from .outcome import DeviceOutcome
 
-__all__ = ["fan_out"]
+__all__ = ["Slots", "fan_out"]
 
 _log = logging.getLogger(__name__)
+
+
+class Slots:
+    """How many devices may be at work at once: in all, and behind one jump host, whose sshd refuses when there are too many."""
+
+    def __init__(self, most: int, per_jump: int) -> None:
+        self._all = asyncio.Semaphore(most)
+        self._behind: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(per_jump))
+
+    @asynccontextmanager
+    async def taken(self, device: Device) -> AsyncIterator[None]:
+        """Wait for a device's turn; who waits for a jump host keeps nobody else waiting."""
+        if not device.jump:
+            async with self._all:
+                yield
+            return
+        async with self._behind[device.jump], self._all:
+            yield
 
 
 async def fan_out(
@@ -21,16 +41,19 @@ async def fan_out(
     work: Callable[[Device], Awaitable[list[DeviceOutcome]]],
     concurrency: int,
     done: Callable[[DeviceOutcome], None],
+    per_jump: int = 8,
 ) -> tuple[tuple[DeviceOutcome, ...], bool]:
-    """Run `work` on all devices, at most `concurrency` at once; return (outcomes in the devices' order, interrupted).
+    """Run `work` on all devices, at most `concurrency` at once and `per_jump` behind one jump host.
+
+    Return (outcomes in the devices' order, interrupted).
 
     When the task is cancelled (Ctrl-C), devices that were not done end as `failed` with LF509.
     """
-    slots = asyncio.Semaphore(concurrency)
+    slots = Slots(concurrency, per_jump)
     settled: dict[str, list[DeviceOutcome]] = {}
 
     async def one(device: Device) -> None:
-        async with slots:
+        async with slots.taken(device):
             outcomes = await _settle(device, work)
         settled[device.name] = outcomes
         for outcome in outcomes:

@@ -39,9 +39,8 @@ async def run_fleet(command: str, options: Options, progress_for: Callable[[int]
             return await run_device(device, wanted[device.name], mode, contact, supply)
 
         try:
-            outcomes, interrupted = await fan_out(
-                project.devices, work, project.config.ssh.concurrency, progress.device_done
-            )
+            at_once, per_jump = project.config.ssh.concurrency, project.config.rollout.per_jump_host
+            outcomes, interrupted = await fan_out(project.devices, work, at_once, progress.device_done, per_jump)
         finally:
             await supply.close()
     stamp = started.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -65,6 +65,7 @@ async def look_at(
     known: Mapping[str, KnownDevice],
     now: float,
     meet: Meet | None = None,
+    per_jump: int = 8,
 ) -> tuple[dict[str, Look], bool]:
     """Ask every device, at most `concurrency` at once; return what each told, and whether it was interrupted."""
     looks: dict[str, Look] = {}
@@ -81,7 +82,7 @@ async def look_at(
             looks[device.name] = _from_memory(device, known.get(device.name), outcomes[0])
         return outcomes
 
-    _, interrupted = await fan_out(devices, one, concurrency, lambda outcome: None)
+    _, interrupted = await fan_out(devices, one, concurrency, lambda outcome: None, per_jump)
     for device in devices:
         if device.name not in looks:  # a bug in one look, or Ctrl-C
             found = finding("LF509", f"{device.name} was not asked")
@@ -108,12 +109,13 @@ async def survey(
     progress: Progress,
     now: float,
     meet: Meet | None = None,
+    per_jump: int = 8,
 ) -> Survey:
     """Look at all devices, and make ready what each of them would get; FindingErrors become findings of the device."""
     devices = list(wanted)
     progress.message(f"looking at {len(devices)} device{'s' if len(devices) != 1 else ''}")
     progress.expect(len(devices))
-    looks, interrupted = await look_at(contact, devices, concurrency, known, now, meet)
+    looks, interrupted = await look_at(contact, devices, concurrency, known, now, meet, per_jump)
     releases: dict[str, KeptRelease] = {}
     pairs = [(device, model) for device in devices for model in wanted[device]]
     positions = {device.name: number for number, device in enumerate(devices)}

@@ -45,6 +45,7 @@ async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
             known = state.known()
             contact = project.contact(progress, keep_agent=False)
             planned = await draw_up(project, contact, supply, known, progress, SystemClock().now())
+            state.learn(planned.survey.known)  # so that a bundle can be written for devices that were once looked at
         finally:
             await supply.close()
             state.close()
@@ -62,7 +63,8 @@ async def draw_up(
 ) -> Planned:
     """Look at the selected devices at `now` (epoch) and return what is to be done."""
     wanted = {device: project.models_of(device) for device in project.devices}
-    seen = await survey(contact, wanted, supply, project.config.ssh.concurrency, known, progress, now, meet)
+    at_once, per_jump = project.config.ssh.concurrency, project.config.rollout.per_jump_host
+    seen = await survey(contact, wanted, supply, at_once, known, progress, now, meet, per_jump)
     if seen.interrupted:
         raise asyncio.CancelledError
     plan = make_plan(

@@ -134,7 +134,8 @@ async def _look(this: _Round) -> None:
         return await _look_at(this, device, confirmed[device.name])
 
     desk.progress.expect(len(devices))
-    outcomes, interrupted = await fan_out(devices, work, desk.config.ssh.concurrency, desk.progress.device_done)
+    at_once, per_jump = desk.config.ssh.concurrency, desk.config.rollout.per_jump_host
+    outcomes, interrupted = await fan_out(devices, work, at_once, desk.progress.device_done, per_jump)
     this.outcomes.update({(o.device, o.model): o for o in outcomes})
     await desk.write(desk.state.learn, this.known)
     if interrupted:

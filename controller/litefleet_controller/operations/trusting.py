@@ -37,9 +37,8 @@ async def spread_trust(options: Options, progress_for: ProgressFor) -> RunReport
                 return await visit(desk.contact, device, [""], lambda here, done: _tell(here, done, request))
 
             progress.expect(len(desk.project.devices))
-            outcomes, interrupted = await fan_out(
-                desk.project.devices, work, desk.config.ssh.concurrency, progress.device_done
-            )
+            at_once, per_jump = desk.config.ssh.concurrency, desk.config.rollout.per_jump_host
+            outcomes, interrupted = await fan_out(desk.project.devices, work, at_once, progress.device_done, per_jump)
             what = {"devices": [o.device for o in outcomes if not o.findings][:500], **desk.origin()}
             await desk.write(desk.state.log, desk.who, "trusted signers sent", what)
             report = RunReport("trust", watch.stamp, watch.seconds, outcomes)
