@@ -133,6 +133,7 @@ class Session:
             "blobs": self._store.blobs(),
             "runtimes": self._store.runtimes(),
             "current": current,
+            "previous": self._store.links("previous"),
             "verified": {identity: proof for identity, proof in proofs.items() if proof},
             **standing(self._store),
             **custody.told(self._store),
@@ -153,7 +154,9 @@ class Session:
 
         take(self._store)
         now = self._store.clock.wall()
-        identity, notes = receive(self._store, header["manifest"], header.get("sealed"), now)
+        identity, notes = receive(
+            self._store, header["manifest"], header.get("sealed"), now, again=header.get("again") is True
+        )
         return {"release": identity, "findings": [f.to_dict() for f in notes]}
 
     def _verify(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:

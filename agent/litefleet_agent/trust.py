@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import json
+import os
 import re
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -52,15 +53,27 @@ def seal_payload(seal: Dict[str, Any]) -> bytes:
 
 
 def receive(
-    store: Store, manifest: Dict[str, Any], sealed: Any, now: float, program: Optional[str] = None
+    store: Store,
+    manifest: Dict[str, Any],
+    sealed: Any,
+    now: float,
+    program: Optional[str] = None,
+    again: bool = False,
 ) -> Tuple[str, List[Finding]]:
     """Keep a release that this device accepts; return its id and notes.
 
-    Raises StoreError as `accept` and `Store.write_release` do.
+    `again` asks for another look at a release that is to be proven anew: one that was accepted and proven here needs no
+    seal for that.  Raises StoreError as `accept` and `Store.write_release` do.
     """
     notes: List[Finding] = []
 
     def admit(identity: str) -> None:
+        if (
+            again
+            and store.verified(identity) is not None
+            and os.path.isfile(store.path("releases", identity + ".json"))
+        ):
+            return
         notes.extend(accept(store, identity, manifest["model"]["name"], sealed, now, program))
 
     return store.write_release(manifest, admit), notes

@@ -132,15 +132,11 @@ class _Delivery:
 
     async def _prove(self) -> DeviceOutcome:
         self.here.step("push and prove")
-        requests = [room(self.here.hello, self.supplied, self.mode.keep)] if self.mode.keep else []
-        if self.mode.activate and self.supplied.trusted_signers:
-            requests.append(Request("trust", {"allowed_signers": self.supplied.trusted_signers, "signature": ""}))
-        manifest = {"manifest": self.supplied.manifest, "sealed": self.supplied.sealed}
-        requests += [*pushes(self.here.hello, self.supplied), Request("release", manifest)]
-        requests.append(Request("verify", {"release": self.supplied.release}))
+        requests = [*self._welcome(), Request("verify", {"release": self.supplied.release})]
         results = await self.here.ask(*requests, limit_s=self.mode.verify_limit_s)
         proof = results[-1]
-        self.findings = told([*self.findings, *_heard(results[-2])], proof.get("findings"), self.supplied)
+        heard = [note for request, answer in zip(requests, results, strict=True) for note in _heard(request, answer)]
+        self.findings = told([*self.findings, *heard], proof.get("findings"), self.supplied)
         self.here.detail = str(proof.get("detail", ""))[:4000]
         measured = mapping(proof.get("measurements"))
         self._compare(measured)
@@ -151,6 +147,17 @@ class _Delivery:
         if decide(self.findings) is Verdict.VERIFIED and self.mode.activate:
             return await self._switch_on(measured)
         return replace(self._outcome(), measurements=measured)
+
+    def _welcome(self) -> list[Request]:
+        """Return what brings the release to the device, and makes room for it."""
+        requests = [room(self.here.hello, self.supplied, self.mode.keep)] if self.mode.keep else []
+        known = mapping(self.here.hello.get("trust")).get("signers")
+        if (
+            self.mode.activate and self.supplied.trusted_signers and not known
+        ):  # later changes are for `litefleet trust`
+            requests.append(Request("trust", {"allowed_signers": self.supplied.trusted_signers, "signature": ""}))
+        manifest = {"manifest": self.supplied.manifest, "sealed": self.supplied.sealed, "again": not self.mode.activate}
+        return [*requests, *pushes(self.here.hello, self.supplied), Request("release", manifest)]
 
     def _compare(self, measured: Mapping[str, Any]) -> None:
         """Compare with the release that runs here now, as it was measured on this very device."""
@@ -186,7 +193,7 @@ class _Delivery:
         return self.here.outcome(self.model, self.findings, self.supplied.release, self.supplied.artifact)
 
 
-def _heard(answer: Mapping[str, Any]) -> list[Finding]:
+def _heard(request: Request, answer: Mapping[str, Any]) -> list[Finding]:
     """Return the notes that came with a release's acceptance: a signature that could not be checked there."""
-    found = answer.get("findings")
+    found = answer.get("findings") if request.op == "release" else None
     return [Finding.from_dict(f) for f in (found if isinstance(found, list) else [])[:10]]
