@@ -38,6 +38,7 @@ PLAIN = Gates(canary=TENTH, wave=TENTH, total=OPEN, cluster=OPEN, regression=Reg
 SERIAL = tuple(f"{tenth}0%" for tenth in range(1, 11))
 POLICIES: Mapping[str, Policy] = {
     "litefleet's defaults": Policy(),
+    "the same, `cluster: {count: 10}`": Policy(gates=Gates(cluster=GateLimit(count=10))),
     "1, 10 %, 50 %, 100 %; more than 10 % of a wave": Policy(stratify=False, gates=PLAIN),
     "ten batches; more than 10 % of a batch": Policy(waves=SERIAL, stratify=False, gates=PLAIN),
 }
