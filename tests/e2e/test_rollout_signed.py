@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import time
@@ -14,7 +15,7 @@ from litefleet_agent.findings import Verdict
 from litefleet_controller.config import load_config
 from litefleet_controller.conversation import Refused, Request
 from litefleet_controller.embedded import EmbeddedFleet
-from litefleet_controller.operations import open_state, reconcile, spread_trust, write_for
+from litefleet_controller.operations import Target, open_state, reconcile, roll_back, spread_trust, write_for
 from litefleet_controller.outcome import DeviceOutcome
 from litefleet_controller.project import open_project
 from litefleet_controller.reports.progress import QuietProgress
@@ -62,6 +63,29 @@ async def test_a_device_that_trusts_somebody_takes_nothing_else(fleet: Fleets, p
         sign(job, "key", "key")
         assert (await rollout(job)).exit_code == 0
         assert len({*current(devices).values(), *runs.values()}) == 2
+
+
+async def test_another_proof_and_a_repair_need_no_new_decision(fleet: Fleets, project: Projects) -> None:
+    """The daily proof sends no seal; a repair after a way back, long after the seal expired, is sealed anew."""
+    async with fleet("a") as devices:
+        job, root = project(devices), devices.devices["a"].root
+        sign(job, "key", "key", expires="1s")
+        await rollout(job)
+        first = link(root)
+        assert [(o.verdict, o.sentence) for o in (await job.run("verify")).outcomes] == [
+            (Verdict.VERIFIED, "outputs match the reference")
+        ]
+        sign(job, "key", "key")
+        new_release(job, 3)
+        assert (await rollout(job)).exit_code == 0
+        await roll_back(options(job), quiet, Target())
+        assert link(root) == first
+        artifact = json.loads((root / "releases" / f"{first}.json").read_text())["model"]["nb"]
+        (root / "blobs" / artifact).unlink()
+        await asyncio.sleep(1.1)  # the first seal is over
+        report = await reconcile(options(job), quiet, repair=True)
+        assert (report.exit_code, link(root)) == (0, first), report.to_dict()
+        assert (root / "blobs" / artifact).exists()
 
 
 async def test_old_foreign_and_expired_seals_are_refused(fleet: Fleets, project: Projects) -> None:

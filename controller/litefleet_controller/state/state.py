@@ -270,7 +270,7 @@ def _what(before: Rollout, after: Rollout, audit: Mapping[str, Any] | None) -> d
         "rollout": before.id,
         "from": before.state.value,
         "to": after.state.value,
-        "wave": after.wave,
+        "wave": after.wave + 1,
         "reason": after.reason,
     }
 
