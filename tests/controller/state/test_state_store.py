@@ -119,7 +119,7 @@ def test_a_rollout_advances_with_its_rows(state: State, clock: Clock) -> None:
     assert state.rows(made.id)[0].state is DeviceState.STAGING
     entry = state.audit()[-1]
     assert (entry.action, entry.who) == ("start", "ops@other-host")
-    assert entry.what == {"by": "x", "rollout": made.id, "from": "planned", "to": "running", "wave": 1, "reason": ""}
+    assert entry.what == {"by": "x", "rollout": made.id, "from": "planned", "to": "running", "wave": 2, "reason": ""}
 
 
 def test_what_a_rollout_may_not_do_changes_nothing(state: State) -> None:
