@@ -382,9 +382,13 @@ class Store:
 
     def current(self) -> Dict[str, str]:
         """Return the current release of each model: name -> release id."""
+        return self.links("current")
+
+    def links(self, link: str) -> Dict[str, str]:
+        """Return the release that "current" or "previous" of each model points to: name -> release id."""
         links = {}
         for name in self._names("models"):
-            identity = self.link(name, "current") if _NAME.match(name) else ""  # else somebody else made it
+            identity = self.link(name, link) if _NAME.match(name) else ""  # else somebody else made it
             if identity:
                 links[name] = identity
         return links

@@ -15,7 +15,7 @@ from typing import cast
 import yaml
 from litefleet_controller.config import Config
 from litefleet_controller.engine import Engine, InlineWriter, Patience, Writer
-from litefleet_controller.operations.desk import Desk
+from litefleet_controller.operations.desk import Desk, settle_ended
 from litefleet_controller.operations.planning import Planned, draw_up
 from litefleet_controller.operations.starting import create
 from litefleet_controller.project import Options, Project
@@ -127,6 +127,7 @@ class Harness:
 
     def _sit_down(self) -> Desk:
         hold = self.state.acquire("simulated", fresh_owner())
+        settle_ended(self.state, hold)
         supply = cast(Supply, self.supply)  # of a Supply, operations use what a Supplier has
         contact = Contact(self.fleet.transport, ARCHIVE)
         return Desk(self._project(), self.state, hold, contact, supply, QuietProgress(), self._write, self.fleet.clock)

@@ -146,6 +146,7 @@ class SimDevice:
             "blobs": self.blobs,
             "runtimes": sorted(self.runtimes),
             "current": {m: s.current for m, s in slots.items() if s.current},
+            "previous": {m: s.previous for m, s in slots.items() if s.previous},
             "verified": {s.current: self.verified[s.current] for s in slots.values() if s.current in self.verified},
             "leases": {
                 m: {"release": s.lease.release, "before": s.lease.before, "remaining_s": s.lease.deadline - now}

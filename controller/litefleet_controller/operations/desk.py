@@ -15,6 +15,7 @@ from typing import Any
 from litefleet_agent.findings import Finding
 from litefleet_inventory.model import Device
 
+from ..changes import orphans, skips
 from ..config import Config
 from ..delivery import went_back
 from ..device import Mode, run_device
@@ -23,7 +24,8 @@ from ..errors import UsageError
 from ..outcome import DeviceOutcome
 from ..project import Options, Project, open_project
 from ..reports.progress import Progress
-from ..rollout import Rollout, Row
+from ..rollout import Rollout, RolloutEvent, RolloutState, Row
+from ..rollout.states import move_rollout
 from ..shelf import Shelf
 from ..signing import Signer
 from ..state import Hold, State, StatePort, this_process
@@ -31,9 +33,9 @@ from ..state.port import KeptRelease
 from ..supply import Supply
 from ..visit import Contact
 from .rechecking import look_again
-from .taking_back import way_back
+from .taking_back import Mark, way_back
 
-__all__ = ["Desk", "ProgressFor", "find_rollout", "open_desk", "open_state", "who"]
+__all__ = ["Desk", "ProgressFor", "find_rollout", "open_desk", "open_state", "settle_ended", "who"]
 
 ProgressFor = Callable[[int], Progress]
 
@@ -119,6 +121,14 @@ class Desk:
             "inventory": {"path": str(inventory), "sha256": _digest(inventory)},
         }
 
+    async def begun(self, rollout: Rollout) -> Rollout:
+        """Return a rollout that was written down as one that runs; any other one as it is."""
+        if rollout.state is not RolloutState.PLANNED:
+            return rollout
+        running = replace(rollout, state=move_rollout(rollout.state, RolloutEvent.START), updated_at=self.clock.now())
+        await self.write(self.state.advance, self.hold, rollout, RolloutEvent.START, running)
+        return running
+
     async def carry_out(self, rollout: Rollout, patience: Patience) -> Engine:
         """Run a rollout's engine and return it; it knows what became of what."""
         rows = await self.write(self.state.rows, rollout.id)
@@ -140,7 +150,7 @@ class Desk:
         return engine
 
     async def _shelf(self, rollout: Rollout, rows: Sequence[Row]) -> Shelf:
-        releases = await self.write(self.state.releases_of, rollout.id)
+        releases = [await self._in_date(r) for r in await self.write(self.state.releases_of, rollout.id)]
 
         async def keep(made: KeptRelease) -> KeptRelease:
             kept = (await self.sealed([made], {made.model: rollout.number}))[0]
@@ -150,10 +160,21 @@ class Desk:
         planned = {(r.device, r.model): r.release for r in rows}
         return Shelf(planned, releases, self.supply, keep, self.signers, self.asides)
 
+    async def _in_date(self, release: KeptRelease) -> KeptRelease:
+        """Return a release whose seal has not expired: it is sealed anew under its own number where it has."""
+        seal = (release.sealed or {}).get("seal") or {}
+        if self.signer is None or seal.get("expires", self.clock.now() + 1) > self.clock.now():
+            return release
+        fresh = (await self.sealed([release], {release.model: seal["number"]}))[0]
+        await self.write(self.state.keep_releases, self.hold, [fresh])
+        return fresh
+
     async def _converse(self, rollout: Rollout, rows: Sequence[Row]) -> Converse:
         """Return what is talked about with each device."""
         if rollout.kind == "rollback":
-            return way_back(self.contact, str(rollout.origin.get("to", "previous")))
+            taken = await self.write(self.state.rows, rollout.parent)
+            mark = Mark(self.write, self.state, self.hold, rollout.parent, taken)
+            return way_back(self.contact, str(rollout.origin.get("to", "previous")), mark)
         shelf, policy = await self._shelf(rollout, rows), rollout.policy
         mode = Mode(
             verify_limit_s=self.project.verify_limit_s,
@@ -183,6 +204,7 @@ async def open_desk(options: Options, progress: Progress, whole_fleet: bool = Fa
     write = ThreadWriter()
     try:
         hold = await write(state.acquire, project.config.fleet, this_process())
+        await write(settle_ended, state, hold)
         supply = project.supply(progress)
         try:
             contact = project.contact(progress)
@@ -193,6 +215,16 @@ async def open_desk(options: Options, progress: Progress, whole_fleet: bool = Fa
     finally:
         await write(state.close)
         write.close()
+
+
+def settle_ended(state: StatePort, hold: Hold) -> None:
+    """End what a controller left in flight that died after its rollout was aborted: nobody goes on with that one."""
+    ended = (RolloutState.ABORTED, RolloutState.SUPERSEDED)
+    for rollout in (r for r in state.rollouts(hold.fleet, 3) if r.state in ended):
+        rows = state.rows(rollout.id)
+        back = orphans(rows)
+        state.move(hold, rollout.id, back)
+        state.move(hold, rollout.id, skips([*rows, *(change.after for change in back)]))
 
 
 def _digest(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -15,6 +15,7 @@ from ..project import Options
 from ..rollout import IllegalMove, Rollout, RolloutEvent, RolloutState
 from ..rollout.states import move_rollout
 from ..state import Held, Hold, StatePort, this_process
+from ..state.port import Change
 from .desk import Desk, ProgressFor, find_rollout, open_desk, open_state, who
 from .reporting import Stopwatch, interruptible
 from .starting import carry_on, make_due
@@ -62,7 +63,7 @@ async def _resumed(desk: Desk, rollout: Rollout) -> Rollout:
     if rollout.state is RolloutState.RUNNING:
         return rollout
     if rollout.state is RolloutState.PLANNED:  # the controller died between writing it down and beginning
-        return await _moved(desk, rollout, RolloutEvent.START, rollout)
+        return await desk.begun(rollout)
     rows = await desk.write(desk.state.rows, rollout.id)
     seen = [replace(r, forgiven=True) for r in rows if r.failed]
     if rollout.state is RolloutState.PAUSED:
@@ -80,25 +81,27 @@ async def _retried(desk: Desk, rollout: Rollout) -> Rollout:
     changes = retries(rows)
     if not changes:
         raise UsageError(f"no device of {rollout.id} has failed")
-    if rollout.state is RolloutState.DONE:
-        rollout = await _moved(desk, rollout, RolloutEvent.REOPEN, replace(rollout, reason="", behind=()))
-    elif rollout.state is RolloutState.PAUSED:
-        rollout = await _moved(desk, rollout, RolloutEvent.RESUME, replace(rollout, reason="", behind=(), request=""))
-    elif rollout.state is not RolloutState.RUNNING:
+    if rollout.state is RolloutState.RUNNING:
+        await desk.write(desk.state.move, desk.hold, rollout.id, changes)
+        return rollout
+    events = {RolloutState.DONE: RolloutEvent.REOPEN, RolloutState.PAUSED: RolloutEvent.RESUME}
+    if rollout.state not in events:
         raise UsageError(f"{rollout.id} is {rollout.state}: its devices can't be tried again; make a new rollout")
-    await desk.write(desk.state.move, desk.hold, rollout.id, changes)
-    return rollout
+    after = replace(rollout, reason="", behind=(), request="")
+    return await _moved(desk, rollout, events[rollout.state], after, changes)
 
 
 STEPS: Mapping[str, Step] = {"resume": _resumed, "approve": _approved, "retry": _retried}
 
 
-async def _moved(desk: Desk, before: Rollout, event: RolloutEvent, after: Rollout) -> Rollout:
+async def _moved(
+    desk: Desk, before: Rollout, event: RolloutEvent, after: Rollout, changes: Sequence[Change] = ()
+) -> Rollout:
     try:
         after = replace(after, state=move_rollout(before.state, event), updated_at=desk.clock.now())
     except IllegalMove:
         raise UsageError(f"{before.id} is {before.state}: there is nothing to {event}") from None
-    await desk.write(desk.state.advance, desk.hold, before, event, after, (), (), {"by": who()})
+    await desk.write(desk.state.advance, desk.hold, before, event, after, changes, (), {"by": who()})
     return after
 
 

@@ -63,7 +63,8 @@ async def reconcile_at(desk: Desk, repair: bool, deep: bool, watch: Stopwatch) -
         rollout = await _repair(this, rollout)
     rows = tuple(Row(d, m, 0, 0, DeviceState.CONFIRMED) for d, m in this.outcomes)
     report = report_of("reconcile", watch, None, rows, this.outcomes)
-    stands = about(rollout, await desk.write(desk.state.rows, rollout.id)) if rollout else {}
+    told = rollout is not None and rollout.state is not RolloutState.ABORTED  # that was said when it was aborted
+    stands = about(rollout, await desk.write(desk.state.rows, rollout.id)) if rollout is not None and told else {}
     report = replace(report, rollout=stands)
     keep_report(desk.config, report)
     return report
@@ -72,11 +73,11 @@ async def reconcile_at(desk: Desk, repair: bool, deep: bool, watch: Stopwatch) -
 async def _go_on(desk: Desk, this: _Round) -> Rollout | None:
     """Go on with a rollout that is under way: offline devices that are due, waves whose soak or window has come."""
     rollouts = await desk.write(desk.state.rollouts, desk.config.fleet, 20)
-    running = [r for r in rollouts if r.state is RolloutState.RUNNING]
+    running = [r for r in rollouts if r.state in (RolloutState.RUNNING, RolloutState.PLANNED)]
     if not running:
         return next((r for r in rollouts if r.kind == "rollout"), None)
     desk.progress.message(f"going on with {running[0].id}")
-    engine = await desk.carry_out(running[0], Patience.NONE)
+    engine = await desk.carry_out(await desk.begun(running[0]), Patience.NONE)
     this.outcomes.update(engine.outcomes)
     return engine.rollout
 
@@ -182,6 +183,10 @@ async def _repair(this: _Round, parent: Rollout | None) -> Rollout:
         rows.append(
             Row(entry.device, entry.model, 0, number, jump=device.jump, release=entry.release, runtime=entry.runtime)
         )
+    models = tuple(dict.fromkeys(r.model for r in rows))
+    # Under new numbers: a device that was rolled back has accepted a higher one than that of what it runs.
+    numbers = {m: await desk.write(desk.state.next_number, desk.config.fleet, m) for m in models}
+    releases = await desk.sealed(list(kept.values()), numbers)
     rollout = Rollout(
         id="",
         fleet=desk.config.fleet,
@@ -191,16 +196,14 @@ async def _repair(this: _Round, parent: Rollout | None) -> Rollout:
         waves=(Wave(len({r.device for r in rows}), "100%"),),
         created_at=now,
         by=who(),
-        models=tuple(dict.fromkeys(r.model for r in rows)),
-        number=parent.number if parent else 0,
+        models=models,
+        number=max(numbers.values(), default=0),
         parent=parent.id if parent else "",
         origin=desk.origin(),
         updated_at=now,
     )
     what = {"drifted": [r.device for r in rows][:200], "parent": rollout.parent}
-    made = await desk.write(desk.state.create, desk.hold, rollout, rows, list(kept.values()), what)
-    running = replace(made, state=move_rollout(made.state, RolloutEvent.START))
-    await desk.write(desk.state.advance, desk.hold, made, RolloutEvent.START, running)
-    engine = await desk.carry_out(running, Patience.NONE)
+    made = await desk.write(desk.state.create, desk.hold, rollout, rows, releases, what)
+    engine = await desk.carry_out(await desk.begun(made), Patience.NONE)
     this.outcomes.update(engine.outcomes)
     return engine.rollout

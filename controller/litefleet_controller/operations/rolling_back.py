@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..engine import Patience
 from ..errors import UsageError
 from ..outcome import RunReport
 from ..project import Options
-from ..rollout import DeviceEvent, DeviceState, Rollout, RolloutEvent, RolloutState, Row, Wave
+from ..rollout import Rollout, RolloutState, Row, Wave
 from ..rollout.policy import Gates
-from ..rollout.states import move_device, move_rollout
 from ..run import keep_report
-from ..state.port import Change
 from .desk import Desk, ProgressFor, find_rollout, open_desk, who
 from .reporting import Stopwatch, interruptible, report_of
-from .starting import StillOpen
+from .starting import StillOpen, make_due
 
 __all__ = ["Target", "roll_back", "roll_back_at"]
 
@@ -49,10 +47,13 @@ async def roll_back(options: Options, progress_for: ProgressFor, target: Target)
 async def roll_back_at(desk: Desk, target: Target, watch: Stopwatch) -> RunReport:
     """Do what `roll_back` does, at a desk that is open."""
     parent = await _parent(desk, target)
-    rows = await _rows(desk, target, parent)
-    rollout = await _create(desk, target, parent, rows)
+    rollout = await _open_one(desk, target)
+    if rollout is None:
+        rollout = await _create(desk, target, parent, await _rows(desk, target, parent))
+    else:
+        desk.progress.message(f"going on with {rollout.id}")
+        await make_due(desk, rollout, desk.project.inventory.by_name)
     engine = await desk.carry_out(rollout, Patience.WAVES)
-    await _mark(desk, parent, tuple(engine.board.rows()))
     report = report_of("rollback", watch, engine.rollout, tuple(engine.board.rows()), engine.outcomes)
     keep_report(desk.config, report)
     return report
@@ -69,6 +70,20 @@ async def _parent(desk: Desk, target: Target) -> Rollout | None:
         return await desk.write(find_rollout, desk.state, desk.config.fleet, target.rollout)
     if target.wave:
         raise UsageError("--wave needs --rollout: a wave is one of a rollout's")
+    return None
+
+
+def _asked(target: Target) -> dict[str, str | int]:
+    return {"to": target.to, "of": target.rollout, "of_wave": target.wave}
+
+
+async def _open_one(desk: Desk, target: Target) -> Rollout | None:
+    """Return the rollback that asks the same and has not come to its end: begun again, "previous" would lead forth."""
+    asked, limit = _asked(target), desk.project.options.limit
+    for rollout in await desk.write(desk.state.rollouts, desk.config.fleet, 20):
+        same = rollout.limit == limit and rollout.models == desk.project.models
+        if rollout.kind == "rollback" and not rollout.state.over and same and asked.items() <= rollout.origin.items():
+            return await desk.begun(rollout)
     return None
 
 
@@ -104,6 +119,8 @@ async def _create(desk: Desk, target: Target, parent: Rollout | None, rows: Sequ
     at_once = {"waves": ("100%",), "gates": Gates.none(), "soak": 0.0, "approve": False, "windows": ()}
     policy = desk.config.rollout.model_copy(update=at_once)
     now = desk.clock.now()
+    latest = await desk.write(desk.state.rollouts, desk.config.fleet, 20)
+    taken = parent or next((r for r in latest if r.kind != "rollback"), None)
     rollout = Rollout(
         id="",
         fleet=desk.config.fleet,
@@ -114,31 +131,11 @@ async def _create(desk: Desk, target: Target, parent: Rollout | None, rows: Sequ
         created_at=now,
         by=who(),
         models=desk.project.models,
-        parent=parent.id if parent else "",
+        parent=taken.id if taken else "",
         limit=desk.project.options.limit,
-        origin={**desk.origin(), "to": target.to},
+        origin={**desk.origin(), **_asked(target)},
         updated_at=now,
     )
     about = {"to": target.to, "devices": sorted({r.device for r in rows})[:200], "parent": rollout.parent}
     made = await desk.write(desk.state.create, desk.hold, rollout, rows, [], about)
-    running = replace(made, state=move_rollout(made.state, RolloutEvent.START))
-    await desk.write(desk.state.advance, desk.hold, made, RolloutEvent.START, running)
-    return running
-
-
-async def _mark(desk: Desk, parent: Rollout | None, rows: Sequence[Row]) -> None:
-    """Say in the rollout that was taken back which of its devices went."""
-    if parent is None:
-        latest = await desk.write(desk.state.rollouts, desk.config.fleet, 20)
-        parent = next((r for r in latest if r.kind != "rollback"), None)
-    if parent is None:
-        return
-    gone = {(r.device, r.model) for r in rows if r.state is DeviceState.CONFIRMED}
-    stored = await desk.write(desk.state.rows, parent.id)
-    changes = [
-        Change(r, DeviceEvent.ROLL_BACK, replace(r, state=move_device(r.state, DeviceEvent.ROLL_BACK)))
-        for r in stored
-        if r.state.well and (r.device, r.model) in gone
-    ]
-    if changes:
-        await desk.write(desk.state.move, desk.hold, parent.id, changes)
+    return await desk.begun(made)

@@ -72,7 +72,7 @@ async def start_at(desk: Desk, patience: Patience, supersede: bool, watch: Stopw
         desk.progress.message(f"going on with {open_one.id}")
         answered = {name for name, look in planned.survey.looks.items() if look.reached}
         await make_due(desk, open_one, answered)
-        return await carry_on(desk, open_one, patience, "rollout", watch, before)
+        return await carry_on(desk, await desk.begun(open_one), patience, "rollout", watch, before)
     if open_one is not None:
         await _supersede(desk, open_one)
     if not await _anything_to_write(desk, planned.plan.rows):
@@ -164,8 +164,7 @@ async def create(desk: Desk, planned: Planned) -> Rollout:
     )
     about = {"models": list(plan.models), "devices": len({r.device for r in rows}), **rollout.origin}
     made = await desk.write(desk.state.create, desk.hold, rollout, rows, releases, about)
-    running = replace(made, state=move_rollout(made.state, RolloutEvent.START))
-    await desk.write(desk.state.advance, desk.hold, made, RolloutEvent.START, running)
+    running = await desk.begun(made)
     await _settle_unchanged(desk, running, planned)
     return running
 
