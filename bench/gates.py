@@ -111,7 +111,7 @@ class Run:
                 case Stop(_, _, _, behind):
                     if any(self._codes[name] == CAUSE for name in behind):
                         return self._seen(stopped=True)
-                    self._forgive()
+                    self._forgive(behind)
                 case Wait(None, _):
                     self._end()
                 case Finish():
@@ -134,11 +134,10 @@ class Run:
         else:
             self._put(name, state=DeviceState.CONFIRMED)
 
-    def _forgive(self) -> None:
+    def _forgive(self, behind: tuple[str, ...]) -> None:
         self._false += 1
-        for row in self._board.rows():
-            if row.failed:
-                self._board.put(replace(row, forgiven=True))
+        for row in (row for name in behind for row in self._board.rows_of(name) if row.failed):
+            self._board.put(replace(row, forgiven=True))
 
     def _put(self, name: str, **changes: object) -> None:
         for row in self._board.rows_of(name):

@@ -278,9 +278,8 @@ def bundle(
     if as_json:
         show(json.dumps({k: str(v) if isinstance(v, Path) else v for k, v in asdict(made).items()}, indent=2))
     else:
-        say(
-            f"{made.path}: {len(made.releases)} release{'s' if len(made.releases) != 1 else ''}, {made.size / 1e6:.1f} MB, SHA-256 {made.sha256}"
-        )
+        count = f"{len(made.releases)} release{'s' if len(made.releases) != 1 else ''}"
+        say(f"{made.path}: {count}, {made.size / 1e6:.1f} MB, SHA-256 {made.sha256}")
         say(f"beside it {made.agent.name}; on the device: python3 {made.agent.name} install {made.path.name}")
 
 

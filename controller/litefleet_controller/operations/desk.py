@@ -15,11 +15,11 @@ from typing import Any
 from litefleet_agent.findings import Finding
 from litefleet_inventory.model import Device
 
-from ..changes import orphans, skips
 from ..config import Config
 from ..delivery import went_back
 from ..device import Mode, run_device
 from ..engine import Clock, Converse, Engine, Ledger, Patience, SystemClock, ThreadWriter, Writer
+from ..engine.changes import orphans, skips
 from ..errors import UsageError
 from ..outcome import DeviceOutcome
 from ..project import Options, Project, open_project

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from ..changes import orphans, retries, skips
 from ..config import load_config
 from ..engine import Patience, SystemClock
+from ..engine.changes import orphans, retries, skips
 from ..errors import UsageError
 from ..outcome import RunReport
 from ..project import Options
@@ -24,7 +24,7 @@ __all__ = ["STEPS", "Step", "abort", "approve", "end_here", "go_on_at", "pause",
 
 
 async def resume(options: Options, progress_for: ProgressFor, rollout_id: str, patience: Patience) -> RunReport:
-    """Go on with a rollout that is paused, or that a dead controller left; failures seen so far no longer stop it."""
+    """Go on with a rollout that is paused, or that a dead controller left; the failures that stopped it no longer do."""
     return await _go_on(options, progress_for, rollout_id, patience, "resume")
 
 
@@ -65,7 +65,7 @@ async def _resumed(desk: Desk, rollout: Rollout) -> Rollout:
     if rollout.state is RolloutState.PLANNED:  # the controller died between writing it down and beginning
         return await desk.begun(rollout)
     rows = await desk.write(desk.state.rows, rollout.id)
-    seen = [replace(r, forgiven=True) for r in rows if r.failed]
+    seen = [replace(r, forgiven=True) for r in rows if r.failed and r.device in rollout.behind]
     if rollout.state is RolloutState.PAUSED:
         await desk.write(desk.state.relocate, desk.hold, rollout.id, seen)
     return await _moved(desk, rollout, RolloutEvent.RESUME, replace(rollout, reason="", behind=(), request=""))

@@ -54,7 +54,7 @@ async def roll_back_at(desk: Desk, target: Target, watch: Stopwatch) -> RunRepor
         desk.progress.message(f"going on with {rollout.id}")
         await make_due(desk, rollout, desk.project.inventory.by_name)
     engine = await desk.carry_out(rollout, Patience.WAVES)
-    report = report_of("rollback", watch, engine.rollout, tuple(engine.board.rows()), engine.outcomes)
+    report = report_of("rollback", watch, engine.rollout, engine.rows, engine.outcomes)
     keep_report(desk.config, report)
     return report
 

@@ -9,9 +9,9 @@ from functools import partial
 
 from litefleet_agent.findings import Verdict, decide, finding
 
-from ..changes import orphans, skips
 from ..delivery import mapping, went_back
 from ..engine import Engine, Patience
+from ..engine.changes import orphans, skips
 from ..errors import LitefleetError
 from ..outcome import DeviceOutcome, RunReport
 from ..project import Options
@@ -111,7 +111,7 @@ async def carry_on(
         outcomes.update({(r.device, r.model): _interrupted(r) for r in rows if r.state is DeviceState.PENDING})
         raise Interrupted(report_of(command, watch, stands, rows, outcomes)) from None
     outcomes.update(engine.outcomes)
-    report = report_of(command, watch, engine.rollout, tuple(engine.board.rows()), outcomes)
+    report = report_of(command, watch, engine.rollout, engine.rows, outcomes)
     keep_report(desk.config, report)
     history = desk.config.history
     await desk.write(desk.state.prune, history.keep_days, history.keep_rollouts)

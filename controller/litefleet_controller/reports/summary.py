@@ -127,7 +127,7 @@ def next_commands(rollout: Rollout, rows: Sequence[Row], holder: str = "") -> tu
             return ((f"litefleet approve {ident}", "goes on with the next wave"), abort)
         case RolloutState.PAUSED:
             return (
-                (resume, "goes on; the failures so far no longer count in the gates"),
+                (resume, "goes on; the failures that stopped it no longer count in the gates"),
                 *_retry(ident, rows),
                 abort,
                 *_back(ident, rows),

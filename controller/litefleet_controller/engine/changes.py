@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from .rollout import DeviceEvent, DeviceState, Row
-from .rollout.states import move_device
-from .state.port import Change
+from ..rollout import DeviceEvent, DeviceState, Row
+from ..rollout.states import move_device
+from ..state.port import Change
 
 __all__ = ["orphans", "retries", "skips"]
 
