@@ -7,6 +7,7 @@ file descriptors (children, sockets) are waited for in real time, during which v
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import selectors
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
@@ -147,13 +148,12 @@ class Killed(Generic[_T]):
     result: _T | None = None
 
 
-_GRAVE: list[Any] = []  # the dead are kept: freed coroutines would run their `finally`, which kill -9 does not
-
-
 def run_killed(
     main: Coroutine[Any, Any, _T], clock: VirtualClock, *, turns: int | None = None, at: float | None = None
 ) -> Killed[_T]:
     """Run a coroutine until its loop's n-th turn or the wall time `at`, then drop it as kill -9 would: no `finally` runs.
+
+    The dead are kept for ever, even when Python ends: freed coroutines would run their `finally`.
 
     What a thread has begun is done, what waits for one is not.  What the dead had open elsewhere is the caller's to hang up.
     """
@@ -177,7 +177,8 @@ def _buried(loop: VirtualLoop, task: asyncio.Task[_T]) -> Killed[_T]:
     others = asyncio.all_tasks(loop)
     if not task.done():
         loop.drop()
-        _GRAVE.extend([loop, *others])
+        for dead in (loop, *others):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(dead))
         return Killed(False, turns)
     for other in others:
         other.cancel()

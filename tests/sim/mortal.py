@@ -1,0 +1,181 @@
+"""A controller that dies at a chosen commit: just before it, or just after it, and does nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from litefleet_controller.rollout import Rollout, RolloutEvent, Row
+from litefleet_controller.state import State
+from litefleet_controller.state.port import Change, Confirmed, Hold, KeptRelease, KnownDevice
+
+from .sim_fleet import SimFleet
+
+__all__ = ["Death", "Killed", "Label", "Moment", "MortalState", "MortalWriter"]
+
+_T = TypeVar("_T")
+Label = tuple[str, str]  # (state, event) of a table, or ("call", name) for what moves nothing
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The commit of the `number`-th (from 1) move of one kind; `after` it, else before."""
+
+    label: Label
+    number: int = 1
+    after: bool = False
+
+
+@dataclass
+class Death:
+    """What was committed, and when the process dies; `planned` strikes once in all, `wanted` is the story's own."""
+
+    fleet: SimFleet
+    planned: Moment | None = None
+    wanted: Moment | None = None
+    dead: bool = False
+    trail: list[tuple[Label, str, float]] = field(default_factory=list)  # label, device, the clock's `elapsed`
+    hooks: dict[Label, Callable[[str], None]] = field(default_factory=dict)  # called once, after that commit
+    faults: list[str] = field(default_factory=list)
+    struck: int = 0  # deaths that were planned
+
+    def commit(self, labels: Sequence[tuple[Label, str]], call: Callable[[], _T]) -> _T:
+        """Make one commit, unless the process dies before; it may die after."""
+        if self.dead:
+            raise Killed
+        seen = Counter(label for label, _, _ in self.trail)
+        met = [Moment(label, seen[label] + n) for label, n in Counter(label for label, _ in labels).items()]
+        self._strike(met, after=False)
+        result = call()
+        self.trail += [(label, device, self.fleet.clock.elapsed) for label, device in labels]
+        self._strike(met, after=True)
+        for label, device in labels:
+            if (hook := self.hooks.pop(label, None)) is not None:
+                hook(device)
+        return result
+
+    def _strike(self, met: Sequence[Moment], after: bool) -> None:
+        """Die when the planned or the wanted moment is among those that are met, or was passed within this commit."""
+        for name in ("planned", "wanted"):
+            moment: Moment | None = getattr(self, name)
+            if moment is None or moment.after != after:
+                continue
+            if any(m.label == moment.label and m.number >= moment.number for m in met):
+                setattr(self, name, None)
+                self.struck += name == "planned"
+                self.dead = True
+                raise Killed
+
+    def believe(self, entries: Sequence[Confirmed]) -> None:
+        """Hold what is stored as confirmed against what the device runs at this very moment."""
+        for entry in entries:
+            runs = self.fleet.devices[entry.device].current.get(entry.model, "")
+            if runs != entry.release:
+                self.faults.append(f"{entry.device} is stored with {entry.release[:8]} and runs {runs[:8]}")
+
+
+class MortalState(State):
+    """The state of a process that may die."""
+
+    death: Death
+
+    @classmethod
+    def of(cls, death: Death) -> Callable[[Path, Callable[[], float]], State]:
+        """Return what opens the state for `death` to strike."""
+
+        def opened(where: Path, clock: Callable[[], float]) -> State:
+            state = cls.open(where, clock)
+            assert isinstance(state, MortalState)
+            state.death = death
+            return state
+
+        return opened
+
+    def _call(self, name: str, call: Callable[[], _T]) -> _T:
+        return self.death.commit([(("call", name), "")], call)
+
+    def move(self, hold: Hold, rollout_id: str, changes: Sequence[Change]) -> None:
+        """Store moves of rows."""
+        self._moved(_labels(changes), changes, lambda: super(MortalState, self).move(hold, rollout_id, changes))
+
+    def advance(
+        self,
+        hold: Hold,
+        before: Rollout,
+        event: RolloutEvent | None,
+        after: Rollout,
+        changes: Sequence[Change] = (),
+        joined: Sequence[Row] = (),
+        audit: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Store a rollout's own move."""
+        own: Label = (str(before.state), str(event)) if event is not None else ("call", "advance")
+        self._moved(
+            [(own, ""), *_labels(changes)],
+            changes,
+            lambda: super(MortalState, self).advance(hold, before, event, after, changes, joined, audit),
+        )
+
+    def _moved(self, labels: list[tuple[Label, str]], changes: Sequence[Change], call: Callable[[], None]) -> None:
+        def believed() -> None:
+            call()
+            self.death.believe([c.confirmed for c in changes if c.confirmed is not None])
+
+        if labels:
+            self.death.commit(labels, believed)
+
+    def create(
+        self,
+        hold: Hold,
+        rollout: Rollout,
+        rows: Sequence[Row],
+        releases: Sequence[KeptRelease],
+        audit: Mapping[str, Any],
+    ) -> Rollout:
+        """Store a new rollout."""
+        return self._call("create", lambda: super(MortalState, self).create(hold, rollout, rows, releases, audit))
+
+    def relocate(self, hold: Hold, rollout_id: str, rows: Sequence[Row]) -> None:
+        """Store rows that stay in their state."""
+        self._call("relocate", lambda: super(MortalState, self).relocate(hold, rollout_id, rows))
+
+    def keep_releases(self, hold: Hold, releases: Sequence[KeptRelease]) -> None:
+        """Store releases."""
+        self._call("keep_releases", lambda: super(MortalState, self).keep_releases(hold, releases))
+
+    def learn(self, devices: Sequence[KnownDevice]) -> None:
+        """Store what devices told."""
+        self._call("learn", lambda: super(MortalState, self).learn(devices))
+
+    def next_number(self, fleet: str, model: str) -> int:
+        """Return a new number."""
+        return self._call("next_number", lambda: super(MortalState, self).next_number(fleet, model))
+
+
+class MortalWriter:
+    """Runs the state's calls; once the process is dead none of them returns, and its loop stops."""
+
+    def __init__(self, death: Death) -> None:
+        self._death = death
+
+    async def __call__(self, call: Callable[..., _T], *args: Any) -> _T:
+        """Return what `call` returns."""
+        if not self._death.dead:
+            try:
+                return call(*args)
+            except Killed:
+                asyncio.get_running_loop().stop()
+        await asyncio.Event().wait()
+        raise AssertionError("the dead do not come back")
+
+
+def _labels(changes: Sequence[Change]) -> list[tuple[Label, str]]:
+    return [((str(c.before.state), str(c.event)), c.before.device) for c in changes]
