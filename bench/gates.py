@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from litefleet_controller.rollout import DeviceState, Policy, Rollout, RolloutState, Row
 from litefleet_controller.rollout.board import Advance, Begin, Board, Finish, Promote, Stop, Wait
-from litefleet_controller.rollout.policy import GateLimit, Gates, Regression
+from litefleet_controller.rollout.policy import ClusterLimit, GateLimit, Gates, Regression
 from litefleet_controller.rollout.waves import assign
 
 BAD_PART = "Cortex-A55"
@@ -34,11 +34,11 @@ NOISE = ("LF312", "LF401", "LF403", "LF404", "LF405")  # what devices fail with 
 CAUSE = "LF402"
 OPEN = GateLimit()
 TENTH = GateLimit(share=0.1)
-PLAIN = Gates(canary=TENTH, wave=TENTH, total=OPEN, cluster=OPEN, regression=Regression(count=None))
+PLAIN = Gates(canary=TENTH, wave=TENTH, total=OPEN, cluster=ClusterLimit(), regression=Regression(count=None))
 SERIAL = tuple(f"{tenth}0%" for tenth in range(1, 11))
 POLICIES: Mapping[str, Policy] = {
     "litefleet's defaults": Policy(),
-    "the same, `cluster: {count: 10}`": Policy(gates=Gates(cluster=GateLimit(count=10))),
+    "the same, `of_tried: null`": Policy(gates=Gates(cluster=ClusterLimit(count=3, of_tried=None))),
     "1, 10 %, 50 %, 100 %; more than 10 % of a wave": Policy(stratify=False, gates=PLAIN),
     "ten batches; more than 10 % of a batch": Policy(waves=SERIAL, stratify=False, gates=PLAIN),
 }

@@ -75,8 +75,9 @@ def _leaves(path: tuple[str, ...]) -> list[str]:
     found: list[str] = []
     for key in known_keys(path):
         inner = known_keys((*path, key))
-        whole = not inner or set(inner) == {"count", "share", "then"}
-        found += [key] if whole else [f"{key}.{leaf}" for leaf in _leaves((*path, key)) if leaf != "then"]
+        limit = {"count", "share", "then"} if {"count", "share", "then"} <= set(inner) else set()
+        found += [key] if limit or not inner else []
+        found += [f"{key}.{leaf}" for leaf in _leaves((*path, key)) if leaf not in limit | {"then"}]
     return found
 
 

@@ -10,8 +10,8 @@ from typing import Literal
 
 from litefleet_agent.findings import CATALOGUE
 
-from .policy import GateLimit, Gates, Then
-from .standing import Standing
+from .policy import ClusterLimit, GateLimit, Gates, Then
+from .standing import Phase, Standing
 from .states import RolloutEvent
 
 __all__ = ["Fired", "Gate", "Tallies", "Tally", "evaluate", "names"]
@@ -53,6 +53,7 @@ class Tallies:
     waves: dict[int, Tally] = field(default_factory=dict)
     clusters: dict[tuple[str, str], set[str]] = field(default_factory=dict)  # (code, CPU part) -> failed devices
     parts: Counter[str] = field(default_factory=Counter)  # CPU part -> devices
+    tried: Counter[str] = field(default_factory=Counter)  # CPU part -> devices that have come to their end
     regressed: set[str] = field(default_factory=set)
 
     def put(self, device: Standing, sign: int) -> None:
@@ -63,6 +64,7 @@ class Tallies:
             _put(self.clusters.setdefault(key, set()), device.device, sign)
         for part in device.parts if device.takes_part else ():
             self.parts[part] += sign
+            self.tried[part] += sign * (device.phase is Phase.SETTLED)
         if device.regressed:
             _put(self.regressed, device.device, sign)
 
@@ -94,12 +96,13 @@ def _fired(gates: Gates, tallies: Tallies) -> Iterator[Fired]:
     yield from _of("total", gates.total, tallies.total, " failed")
 
 
-def _clusters(limit: GateLimit, tallies: Tallies) -> Iterator[Fired]:
+def _clusters(limit: ClusterLimit, tallies: Tallies) -> Iterator[Fired]:
     for (code, part), failed in sorted(tallies.clusters.items()):
         slug = f" ({CATALOGUE[code].slug})" if code in CATALOGUE else ""
         tail = f" with {part} failed with {code}{slug}"
         size = tallies.parts[part]
-        if limit.count is not None and len(failed) >= limit.count:
+        by_chance = len(failed) < (limit.of_tried or 0) * tallies.tried[part]
+        if limit.count is not None and len(failed) >= limit.count and not by_chance:
             seen = f"{_devices(len(failed))}{tail}; the limit is {limit.count}"
             yield _stop("cluster", limit.then, seen, failed)
         elif _above(limit.share, len(failed), size):

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from .windows import check_window, check_zone
 
-__all__ = ["Duration", "GateLimit", "Gates", "Keep", "Policy", "Regression", "Retry", "Share", "Then"]
+__all__ = ["ClusterLimit", "Duration", "GateLimit", "Gates", "Keep", "Policy", "Regression", "Retry", "Share", "Then"]
 
 Then = Literal["pause", "abort"]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -65,6 +65,12 @@ class GateLimit(_Strict):
     then: Then = "pause"
 
 
+class ClusterLimit(GateLimit):
+    """Devices of one CPU part that failed with one finding code; `share` is of all that part's devices in the rollout."""
+
+    of_tried: Share | None = 0.02  # `count` holds only from this share of the part's tried devices on: less is chance
+
+
 class Regression(_Strict):
     """How much slower or larger than the release before, on the same device; then that device is not switched on."""
 
@@ -82,7 +88,7 @@ class Gates(_Strict):
     canary: GateLimit = GateLimit(count=1)  # failed devices in the first wave
     wave: GateLimit = GateLimit(share=0.2)  # of one wave
     total: GateLimit = GateLimit(share=0.1)  # of all
-    cluster: GateLimit = GateLimit(count=3)  # devices of one CPU part with one finding code; `share`: of that part's
+    cluster: ClusterLimit = ClusterLimit(count=3)
     regression: Regression = Regression()
 
     @classmethod
@@ -93,7 +99,7 @@ class Gates(_Strict):
             canary=free,
             wave=free,
             total=free,
-            cluster=free,
+            cluster=ClusterLimit(),
             regression=Regression(latency=None, memory=None, count=None),
         )
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from litefleet_controller.rollout import DeviceState, RolloutEvent, Row
 from litefleet_controller.rollout.gates import Fired, Tallies, evaluate, names
-from litefleet_controller.rollout.policy import GateLimit, Gates, Regression
+from litefleet_controller.rollout.policy import ClusterLimit, GateLimit, Gates, Regression
 from litefleet_controller.rollout.standing import standing
 
 F, OPEN = DeviceState.FAILED, GateLimit()
@@ -15,7 +15,13 @@ F, OPEN = DeviceState.FAILED, GateLimit()
 
 def gates(**some: GateLimit | Regression) -> Gates:
     """Only the gates that are given; the others are open."""
-    shut = {"canary": OPEN, "wave": OPEN, "total": OPEN, "cluster": OPEN, "regression": Regression(count=None)}
+    shut = {
+        "canary": OPEN,
+        "wave": OPEN,
+        "total": OPEN,
+        "cluster": ClusterLimit(),
+        "regression": Regression(count=None),
+    }
     return Gates(**{**shut, **some})
 
 
@@ -42,7 +48,7 @@ def good(*numbers: int, wave: int = 1) -> list[Row]:
 
 
 def test_a_cluster_of_one_cause_on_one_cpu_stops_at_its_count():
-    limits = gates(cluster=GateLimit(count=3))
+    limits = gates(cluster=ClusterLimit(count=3))
     assert judge(limits, bad(3), bad(9)) is None
     fired = judge(limits, bad(10), bad(9), bad(3), *good(1, 2))
     assert fired == Fired(
@@ -54,7 +60,7 @@ def test_a_cluster_of_one_cause_on_one_cpu_stops_at_its_count():
 
 
 def test_clusters_are_apart_by_cause_and_cpu_and_need_to_know_the_cpu():
-    limits = gates(cluster=GateLimit(count=2))
+    limits = gates(cluster=ClusterLimit(count=2))
     assert (
         judge(limits, bad(1), bad(2, code="LF402"), bad(3, part="Cortex-A72"), bad(4, part=""), bad(5, part="")) is None
     )
@@ -62,15 +68,26 @@ def test_clusters_are_apart_by_cause_and_cpu_and_need_to_know_the_cpu():
 
 
 def test_the_first_code_of_a_device_counts_and_two_models_count_once():
-    limits = gates(cluster=GateLimit(count=2))
+    limits = gates(cluster=ClusterLimit(count=2))
     assert judge(limits, bad(1), bad(1, model="det"), replace(bad(2), codes=("LF402", "LF401"))) is None
     fired = judge(limits, bad(1), bad(1, model="det", code="LF402"), bad(2, code="LF402"))
     assert fired is not None
     assert fired.devices == ("cam-1", "cam-2")
 
 
+def test_a_few_among_many_that_were_tried_are_chance():
+    limits = gates(cluster=ClusterLimit(count=3))
+    few = [bad(number) for number in range(3)]
+    done = [row(number, state=DeviceState.CONFIRMED) for number in range(3, 200)]
+    assert judge(limits, *few, *done[:147]) is not None  # 3 of 150 are 2 %
+    assert judge(limits, *few, *done) is None
+    waiting = [row(number) for number in range(200, 9999)]  # not tried yet: they say nothing
+    assert judge(limits, *few, *done[:147], *waiting) is not None
+    assert judge(gates(cluster=ClusterLimit(count=3, of_tried=None)), *few, *done) is not None
+
+
 def test_a_cluster_by_share_is_of_that_cpus_devices():
-    limits = gates(cluster=GateLimit(share=0.5, then="abort"))
+    limits = gates(cluster=ClusterLimit(share=0.5, then="abort"))
     others = [row(n, part="Cortex-A72") for n in range(10, 20)]
     assert judge(limits, bad(1), bad(2), *good(3, 4), *others) is None
     fired = judge(limits, bad(1), bad(2), bad(3), *good(4), *others)
@@ -135,7 +152,10 @@ def test_slower_or_larger_than_before_has_its_gate():
 def test_what_was_not_tried_or_was_seen_does_not_count(harmless):
     tight = GateLimit(count=1)
     assert (
-        judge(gates(canary=tight, wave=tight, total=tight, cluster=tight, regression=Regression(count=1)), harmless)
+        judge(
+            gates(canary=tight, wave=tight, total=tight, cluster=ClusterLimit(count=1), regression=Regression(count=1)),
+            harmless,
+        )
         is None
     )
 
@@ -143,16 +163,16 @@ def test_what_was_not_tried_or_was_seen_does_not_count(harmless):
 def test_an_abort_goes_first_and_then_what_says_most():
     rows = [bad(1, wave=0), bad(2, wave=0)]
     one = GateLimit(count=1)
-    fired = judge(gates(canary=one, cluster=one, total=one), *rows)
+    fired = judge(gates(canary=one, cluster=ClusterLimit(count=1), total=one), *rows)
     assert fired is not None
     assert fired.gate == "cluster"
-    fired = judge(gates(canary=one, cluster=one, total=GateLimit(count=1, then="abort")), *rows)
+    fired = judge(gates(canary=one, cluster=ClusterLimit(count=1), total=GateLimit(count=1, then="abort")), *rows)
     assert fired is not None
     assert (fired.gate, fired.event) == ("total", RolloutEvent.ABORT)
 
 
 def test_an_unknown_code_is_named_without_a_slug():
-    fired = judge(gates(cluster=GateLimit(count=1)), bad(1, code="LF999"))
+    fired = judge(gates(cluster=ClusterLimit(count=1)), bad(1, code="LF999"))
     assert fired is not None
     assert fired.sentence == "1 device with Cortex-A53 failed with LF999; the limit is 1: cam-1"
 
@@ -162,7 +182,7 @@ def test_counting_out_undoes_counting_in():
     tallies.put(device, 1)
     assert evaluate(Gates(), tallies) is not None
     tallies.put(device, -1)
-    assert evaluate(gates(total=GateLimit(count=1), cluster=GateLimit(count=1)), tallies) is None
+    assert evaluate(gates(total=GateLimit(count=1), cluster=ClusterLimit(count=1)), tallies) is None
     assert (tallies.total.size, tallies.total.failed, tallies.regressed, tallies.parts.total()) == (0, set(), set(), 0)
 
 
