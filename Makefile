@@ -27,7 +27,7 @@ lab: $(VENV)/.done system-lab
 	$(BIN)/python -m tests.lab
 
 lab-test: $(VENV)/.done system-lab
-	$(BIN)/python -m pytest -m lab --timeout 900 tests/lab tests/sim tests/e2e/test_random_cuts.py
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m lab --timeout 900 tests/lab tests/sim tests/e2e/test_random_cuts.py
 
 bench: $(VENV)/.done system-ssh
 	$(BIN)/python bench/fleet.py
