@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 LIMITS := --timeout 300
+LAB ?= lab
 
 .PHONY: demo test lint lab lab-test bench schema clean system-ssh system-test system-lab
 
@@ -27,7 +28,7 @@ lab: $(VENV)/.done system-lab
 	$(BIN)/python -m tests.lab
 
 lab-test: $(VENV)/.done system-lab
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m lab --timeout 900 tests/lab tests/sim tests/e2e/test_random_cuts.py
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(LAB)" --timeout 900 tests/lab tests/sim tests/e2e/test_random_cuts.py
 
 bench: $(VENV)/.done system-ssh
 	$(BIN)/python bench/fleet.py

@@ -339,6 +339,7 @@ def test_killed_at(entry: Label, after: bool, reached: Reached, memory: Path, te
 
 
 @pytest.mark.lab
+@pytest.mark.long
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("entry", ENTRIES, ids=" ".join)
 def test_killed_at_each_time_in_every_story(
