@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import EXPECTED, run_demo
@@ -77,7 +78,8 @@ async def test_the_demo_ends_as_it_says_and_a_second_time_has_nothing_to_do(tmp_
     assert await none_left(folder) == []
 
 
-async def test_ctrl_c_in_the_demo_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_ctrl_c_in_the_demo_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     folder = tmp_path / "demo"
     call = "from litefleet_controller.cli import main; main()"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -95,7 +97,7 @@ async def test_ctrl_c_in_the_demo_leaves_no_process(tmp_path: Path) -> None:
     await asyncio.sleep(1)  # in the middle of it
     devices = [words for words in running(folder / "devices") if "sshd" in words]
     assert len(devices) >= len(EXPECTED) - 1  # all but the silent one
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     async with asyncio.timeout(20):
         _, err = await process.communicate()
     assert process.returncode == 4, err

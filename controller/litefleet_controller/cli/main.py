@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import typer
@@ -24,8 +26,16 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line and exit; the only place where errors become exit codes."""
     logging.basicConfig(level=logging.WARNING, format="litefleet: %(message)s")
     logging.getLogger("asyncssh").setLevel(logging.CRITICAL)  # its failures come back as findings
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
     code = _guarded(lambda: app(args=argv, prog_name="litefleet", standalone_mode=False))
     sys.exit(code)
+
+
+def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
+    """End as after Ctrl-C: what is under way is given back, and nothing is left running."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 def _guarded(call: Callable[[], Any]) -> int:
