@@ -94,9 +94,8 @@ class Conversation:
         Raises NoPython, TransportError (time limit, broken connection) and ProtocolError.
         """
         async with _limit(limit_s, "answer to the bootstrap"):
-            await self._send(opening.loader + opening.first)
             self._next_id = 2
-            answer = await self._answer(opening.nonce)
+            answer = await self._open(opening)
             if answer.state == "need":
                 await self._send(archive.data)
                 self.round_trips += 1
@@ -109,6 +108,17 @@ class Conversation:
                 raise TransportError(finding("LF313", answer.text))
             self.round_trips += 1
             return await self._result(Request("hello"), 1)
+
+    async def _open(self, opening: Opening) -> bootstrap.Answer:
+        """Send what comes first; a device that can't use it may have answered and hung up before all was sent."""
+        try:
+            await self._send(opening.loader + opening.first)
+        except TransportError as error:
+            try:
+                return await self._answer(opening.nonce)
+            except TransportError:
+                raise error from None
+        return await self._answer(opening.nonce)
 
     async def ask(self, requests: Sequence[Request], limit_s: float) -> list[dict[str, Any]]:
         """Send all requests ahead and return their results, in order; `limit_s` holds for each answer.

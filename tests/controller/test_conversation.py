@@ -88,6 +88,14 @@ def test_no_python_comes_with_what_sh_could_tell() -> None:
     assert caught.value.facts == {"machine": "armv7l", "bits": "32", "libc": "musl", "os": "alpine"}
 
 
+def test_an_answer_counts_though_the_device_hung_up_before_all_was_sent() -> None:
+    with pytest.raises(NoPython):
+        start(Say(boot("nopython machine=armv7l bits=32 libc=musl os=alpine")), breaks_after=0)
+    with pytest.raises(TransportError) as caught:
+        start(breaks_after=0)
+    assert caught.value.found.seen == "the connection broke while sending: scripted"
+
+
 def test_an_agent_that_can_not_be_stored_says_why() -> None:
     with pytest.raises(TransportError) as caught:
         start(Say(boot("need")), Say(boot("fail the root is full")))
