@@ -6,7 +6,18 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 
 from .catalogue import ROWS
 
-__all__ = ["CATALOGUE", "Entry", "Finding", "Severity", "Verdict", "decide", "finding"]
+__all__ = [
+    "CATALOGUE",
+    "Certainty",
+    "Entry",
+    "Finding",
+    "Severity",
+    "Verdict",
+    "decide",
+    "finding",
+    "finding_of_error",
+    "ranked",
+]
 
 
 class Severity(str, enum.Enum):
@@ -15,6 +26,14 @@ class Severity(str, enum.Enum):
     NOTE = "note"
     WARNING = "warning"
     ERROR = "error"
+
+
+class Certainty(str, enum.Enum):
+    """How sure a detector is."""
+
+    CERTAIN = "certain"  # it follows from what was read or measured
+    LIKELY = "likely"  # what was seen has this cause nearly always
+    POSSIBLE = "possible"  # one cause among several
 
 
 class Verdict(str, enum.Enum):
@@ -46,12 +65,20 @@ CATALOGUE: Dict[str, Entry] = {
 }
 
 
+_LIGHTER = {
+    Severity.ERROR: Severity.WARNING,
+    Severity.WARNING: Severity.NOTE,
+    Severity.NOTE: Severity.NOTE,
+}
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was found: the catalogue's code and the sentence that says what was seen, with its values."""
 
     code: str
     seen: str
+    certainty: Certainty = Certainty.CERTAIN
 
     @property
     def entry(self) -> Entry:
@@ -60,16 +87,18 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """How much it weighs."""
-        return self.entry.severity
+        """How much it weighs: what is merely possible weighs one step less than the catalogue says."""
+        severity = self.entry.severity
+        return _LIGHTER[severity] if self.certainty is Certainty.POSSIBLE else severity
 
     def to_dict(self) -> Dict[str, Any]:
-        """Return the JSON form: code, slug, severity, seen, why, do."""
+        """Return the JSON form: code, slug, severity, certainty, seen, why, do."""
         entry = self.entry
         return {
             "code": self.code,
             "slug": entry.slug,
-            "severity": entry.severity.value,
+            "severity": self.severity.value,
+            "certainty": self.certainty.value,
             "seen": self.seen,
             "why": entry.why,
             "do": entry.do,
@@ -82,13 +111,40 @@ class Finding:
         seen = str(data.get("seen", ""))[:2000] if isinstance(data, dict) else repr(data)[:200]
         if code not in CATALOGUE:
             return cls("LF900", "%s: %s" % (code or "no code", seen))
-        return cls(code, seen)
+        return cls(code, seen, _certainty(data.get("certainty")))
 
 
-def finding(code: str, seen: str) -> Finding:
+def _certainty(text: Any) -> Certainty:
+    """Read a certainty; an older agent says none, and its findings are certain."""
+    return Certainty(text) if text in [c.value for c in Certainty] else Certainty.CERTAIN
+
+
+def finding(code: str, seen: str, certainty: Certainty = Certainty.CERTAIN) -> Finding:
     """Make a finding; KeyError for a code that the catalogue lacks (a programmer's mistake)."""
     CATALOGUE[code]
-    return Finding(code, seen)
+    return Finding(code, seen, certainty)
+
+
+_ERRORS = {  # the code of an AgentError -> the finding that explains it
+    "busy": "LF508",
+    "disk-full": "LF312",
+    "not-writable": "LF313",
+    "hash-mismatch": "LF110",
+    "lease-expired": "LF605",
+    "too-old": "LF606",
+    "expired": "LF607",
+    "foreign": "LF608",
+    "unsigned": "LF609",
+    "bad-signature": "LF610",
+    "over-quota": "LF612",
+    "not-kept": "LF613",
+    "bundle-damaged": "LF617",
+}
+
+
+def finding_of_error(code: str, message: str) -> Finding:
+    """Return the finding for what the agent refused: `code` is an AgentError's; LF900 for one that has no row."""
+    return Finding(_ERRORS.get(code, "LF900"), message)
 
 
 def decide(findings: Iterable[Finding]) -> Verdict:
@@ -98,3 +154,12 @@ def decide(findings: Iterable[Finding]) -> Verdict:
         if found.entry.verdict is not None:
             return found.entry.verdict
     return Verdict.FAILED if errors else Verdict.VERIFIED
+
+
+def ranked(findings: Iterable[Finding]) -> List[Finding]:
+    """Return findings without repeats: the gravest first, among equals the surest; the order is kept otherwise."""
+    order = list(Severity)[::-1], list(Certainty)
+    best: Dict[Any, Finding] = {}
+    for found in sorted(findings, key=lambda f: (order[0].index(f.severity), order[1].index(f.certainty))):
+        best.setdefault((found.code, found.seen), found)
+    return list(best.values())

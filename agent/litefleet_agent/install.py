@@ -11,7 +11,7 @@ from .archive import NAME, name_archive
 from .bundlefile import Bundle, Offer, damaged
 from .errors import AgentError
 from .facts import Facts, fingerprint, gather
-from .findings import finding
+from .findings import finding_of_error
 from .room import Keep, make_room
 from .signature import BUNDLE, Outcome, check_signature
 from .smallfile import write_small
@@ -22,18 +22,6 @@ __all__ = ["install", "main"]
 
 _USAGE = "usage: litefleet-agent install FILE [--root ROOT] [--trust ALLOWED_SIGNERS] [--json]\n"
 _KEEP = Keep(releases=1000)  # what to keep is the controller's policy: here something goes only for want of room
-_CODES = {
-    "disk-full": "LF312",
-    "not-writable": "LF313",
-    "hash-mismatch": "LF110",
-    "too-old": "LF606",
-    "expired": "LF607",
-    "foreign": "LF608",
-    "unsigned": "LF609",
-    "bad-signature": "LF610",
-    "over-quota": "LF612",
-    "bundle-damaged": "LF617",
-}
 
 
 class _Arguments(NamedTuple):
@@ -101,7 +89,7 @@ def _words(found: Dict[str, Any]) -> Tuple[str, ...]:
 
 
 def _as_finding(error: Exception) -> Dict[str, Any]:
-    return finding(_CODES.get(getattr(error, "code", ""), "LF900"), str(error)).to_dict()
+    return finding_of_error(getattr(error, "code", ""), str(error)).to_dict()
 
 
 def _tell(outcome: Dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from litefleet_agent.findings import Finding, finding
+from litefleet_agent.findings import Finding, finding, finding_of_error
 from litefleet_agent.protocol import PREFIX_SIZE, ProtocolError, decode_header, decode_prefix, encode
 
 from . import bootstrap
@@ -42,7 +42,7 @@ class Refused(Exception):
     def __init__(self, request: Request, code: str, message: str) -> None:
         super().__init__(message)
         self.request = request
-        self.found = finding(_CODES.get(code, "LF900"), message)
+        self.found = finding_of_error(code, message)
 
 
 class NoPython(Exception):
@@ -51,23 +51,6 @@ class NoPython(Exception):
     def __init__(self, facts: Mapping[str, str]) -> None:
         super().__init__("no Python")
         self.facts = facts
-
-
-_CODES = {
-    "busy": "LF508",
-    "disk-full": "LF312",
-    "not-writable": "LF313",
-    "hash-mismatch": "LF110",
-    "lease-expired": "LF605",
-    "too-old": "LF606",
-    "expired": "LF607",
-    "foreign": "LF608",
-    "unsigned": "LF609",
-    "bad-signature": "LF610",
-    "over-quota": "LF612",
-    "not-kept": "LF613",
-    "bundle-damaged": "LF617",
-}
 
 
 class Conversation:

@@ -15,8 +15,9 @@ from .rollout.policy import Keep, Regression
 
 __all__ = [
     "Supplied",
-    "bytes_to_send",
+    "fingerprint_of",
     "mapping",
+    "measurements_of",
     "open_lease",
     "proof_that_holds",
     "pushes",
@@ -61,11 +62,6 @@ def pushes(hello: Mapping[str, Any], supplied: Supplied) -> list[Request]:
     return requests + [Request("put", {"sha256": sha}, path) for sha, path in missing.items()]
 
 
-def bytes_to_send(hello: Mapping[str, Any], supplied: Supplied) -> int:
-    """Return the bytes of files that would travel."""
-    return sum(request.size for request in pushes(hello, supplied))
-
-
 def _bytes_to_store(hello: Mapping[str, Any], supplied: Supplied) -> int:
     asked = pushes(hello, supplied)
     unpacked = supplied.runtime_size if any(r.op == "runtime" for r in asked) else 0
@@ -103,6 +99,16 @@ def proof_that_holds(hello: Mapping[str, Any], release: str) -> Mapping[str, Any
     """Return the device's record of a proof that still counts: this release, in this very environment."""
     proof = mapping(mapping(hello.get("verified")).get(release))
     return proof if proof and proof.get("fingerprint") == hello.get("fingerprint") else None
+
+
+def measurements_of(hello: Mapping[str, Any], release: str) -> Mapping[str, Any]:
+    """Return what a release measured when it was last proven on this device; empty when it was not."""
+    return mapping(mapping(mapping(hello.get("verified")).get(release)).get("measurements"))
+
+
+def fingerprint_of(hello: Mapping[str, Any]) -> str:
+    """Return the fingerprint of the device's environment, "" when it told none."""
+    return str(hello.get("fingerprint", ""))[:64]
 
 
 def open_lease(hello: Mapping[str, Any], model: str) -> Mapping[str, Any] | None:

@@ -11,7 +11,18 @@ from litefleet_agent.findings import Finding, Verdict, decide, finding
 from litefleet_inventory.model import Device
 
 from .conversation import Refused, Request
-from .delivery import Supplied, mapping, open_lease, proof_that_holds, pushes, regressions, room, short_of_space, told
+from .delivery import (
+    Supplied,
+    mapping,
+    measurements_of,
+    open_lease,
+    proof_that_holds,
+    pushes,
+    regressions,
+    room,
+    short_of_space,
+    told,
+)
 from .errors import FindingError
 from .outcome import DeviceOutcome
 from .rollout import DeviceEvent
@@ -164,8 +175,7 @@ class _Delivery:
         before = mapping(self.here.hello.get("current")).get(self.model)
         if self.mode.regression is None or before is None or before == self.supplied.release:
             return
-        proof = mapping(mapping(self.here.hello.get("verified")).get(before))
-        self.findings += regressions(proof.get("measurements"), measured, self.mode.regression)
+        self.findings += regressions(measurements_of(self.here.hello, before), measured, self.mode.regression)
 
     async def _switch_on(self, measured: Mapping[str, Any]) -> DeviceOutcome:
         """Switch on under a lease, and make it final: every word is committed here before the next one is sent."""

@@ -13,7 +13,7 @@ from litefleet_inventory.model import Device
 
 from .outcome import DeviceOutcome
 
-__all__ = ["Slots", "fan_out"]
+__all__ = ["Slots", "fan_out", "interrupted_outcome"]
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ async def fan_out(
     except asyncio.CancelledError:
         interrupted = True
         await asyncio.gather(*tasks, return_exceptions=True)
-    outcomes = [o for device in devices for o in settled.get(device.name) or [_interrupted(device)]]
+    outcomes = [o for device in devices for o in settled.get(device.name) or [interrupted_outcome(device.name)]]
     return tuple(outcomes), interrupted
 
 
@@ -79,6 +79,7 @@ async def _settle(device: Device, work: Callable[[Device], Awaitable[list[Device
         return [DeviceOutcome(device=device.name, model="", verdict=Verdict.FAILED, findings=(found,))]
 
 
-def _interrupted(device: Device) -> DeviceOutcome:
-    found = finding("LF509", f"{device.name} was not done when the run was interrupted")
-    return DeviceOutcome(device=device.name, model="", verdict=Verdict.FAILED, findings=(found,))
+def interrupted_outcome(device: str, model: str = "", release: str = "") -> DeviceOutcome:
+    """Return what is said of a device that was not done when Ctrl-C came."""
+    found = finding("LF509", f"{device} was not done when the run was interrupted")
+    return DeviceOutcome(device, model, Verdict.FAILED, (found,), release=release)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +20,25 @@ from .project import Options, open_project
 from .reports.as_json import to_json
 from .reports.progress import Progress
 
-__all__ = ["Interrupted", "Options", "keep_report", "read_report", "run_fleet"]
+__all__ = ["Interrupted", "Options", "Stopwatch", "keep_report", "read_report", "run_fleet"]
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """When a run began."""
+
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    clock: float = field(default_factory=time.monotonic)
+
+    @property
+    def stamp(self) -> str:
+        """ISO 8601, UTC."""
+        return self.started.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self.clock
 
 
 async def run_fleet(command: str, options: Options, progress_for: Callable[[int], Progress]) -> RunReport:
@@ -30,7 +49,7 @@ async def run_fleet(command: str, options: Options, progress_for: Callable[[int]
     project = open_project(options)
     mode = Mode(stage=command != "probe", activate=False, again=True, verify_limit_s=project.verify_limit_s)
     wanted = {d.name: project.models_of(d) if mode.stage else [""] for d in project.devices}
-    started, clock = datetime.now(UTC), time.monotonic()
+    watch = Stopwatch()
     with progress_for(sum(map(len, wanted.values()))) as progress:
         supply = project.supply(progress)
         contact = project.contact(progress)
@@ -43,8 +62,7 @@ async def run_fleet(command: str, options: Options, progress_for: Callable[[int]
             outcomes, interrupted = await fan_out(project.devices, work, at_once, progress.device_done, per_jump)
         finally:
             await supply.close()
-    stamp = started.isoformat(timespec="seconds").replace("+00:00", "Z")
-    report = RunReport(command, stamp, time.monotonic() - clock, outcomes)
+    report = RunReport(command, watch.stamp, watch.seconds, outcomes)
     keep_report(project.config, report)
     if interrupted:
         raise Interrupted(report)

@@ -24,12 +24,17 @@ def kind_of(facts: Facts) -> str:
     return f"{facts.arch or facts.machine} {facts.python.tag} {facts.libc.kind} {facts.libc.version}".strip()
 
 
-def to_kept(supplied: Supplied, model: str, kind: str) -> KeptRelease:
-    """Return a release in the form that the state keeps."""
+def _special(device: Device) -> bool:
+    """Say whether a device has a file or runtime of its own, which is not for others of its kind."""
+    return bool(device.artifact or device.runtime)
+
+
+def to_kept(supplied: Supplied, model: str, device: Device, facts: Facts) -> KeptRelease:
+    """Return a release that was made for a device in the form that the state keeps."""
     return KeptRelease(
         id=supplied.release,
         model=model,
-        kind=kind,
+        kind=kind_of(facts),
         manifest=supplied.manifest,
         artifact=supplied.artifact,
         blobs=supplied.blobs,
@@ -38,6 +43,7 @@ def to_kept(supplied: Supplied, model: str, kind: str) -> KeptRelease:
         runtime_size=supplied.runtime_size,
         recipe=supplied.recipe,
         sealed=supplied.sealed,
+        special=_special(device),
     )
 
 
@@ -94,7 +100,7 @@ class Shelf:
         planned = self._by_id.get(self._planned.get((device.name, model), ""))
         if planned is not None and planned.kind == kind:
             return planned
-        if device.artifact or device.runtime:
+        if _special(device):
             return None  # what others of its kind get is not for this one
         return next((r for r in self._by_id.values() if r.model == model and r.kind == kind and not r.special), None)
 
@@ -107,7 +113,6 @@ class Shelf:
         if recipes and supplied.recipe not in recipes:
             seen = f"{model} is not what the rollout was planned with, and there is no release for {kind_of(facts)} yet"
             raise FindingError([finding("LF616", seen)])
-        made = to_kept(supplied, model, kind_of(facts))
-        made = replace(made, special=bool(device.artifact or device.runtime))
+        made = to_kept(supplied, model, device, facts)
         kept = self._by_id[made.id] = await self._keep(made)
         return to_supplied(kept, self._signers)

@@ -12,7 +12,7 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, Verdict, decide, finding
 from litefleet_inventory.model import Device
 
-from .delivery import Supplied, bytes_to_send, mapping, open_lease, proof_that_holds, pushes
+from .delivery import Supplied, fingerprint_of, mapping, open_lease, proof_that_holds, pushes
 from .device import Supplier
 from .errors import FindingError
 from .fleet import fan_out
@@ -125,10 +125,9 @@ async def survey(
         look = looks[device.name]
         drafts.append(_draft(look, model, supplied, positions[device.name]))
         if supplied is not None and supplied.release:
-            kept = to_kept(supplied, model, kind_of(look.facts))
-            releases.setdefault(kept.id, replace(kept, special=bool(device.artifact or device.runtime)))
+            releases.setdefault(supplied.release, to_kept(supplied, model, device, look.facts))
     told = tuple(
-        KnownDevice(name, look.facts.to_dict(), str(look.hello.get("fingerprint", ""))[:64], now)
+        KnownDevice(name, look.facts.to_dict(), fingerprint_of(look.hello), now)
         for name, look in looks.items()
         if look.reached
     )
@@ -169,14 +168,10 @@ def _draft(look: Look, model: str, supplied: Supplied | None, position: int) -> 
     errors = [f for f in findings if f.entry.verdict is not None]
     if row.state in (DeviceState.BLOCKED, DeviceState.OFFLINE) and errors:
         row = replace(row, verdict=decide(findings), codes=tuple(f.code for f in errors), sentence=errors[0].seen[:500])
-    travels = (
-        supplied is not None and row.state in (DeviceState.PENDING, DeviceState.OFFLINE) and supplied.release != ""
-    )
     files: tuple[tuple[str, int], ...] = ()
-    if travels and supplied is not None:
-        files = tuple(
-            (str(r.fields["sha256"])[:12], r.size) for r in pushes(look.hello, supplied) if r.body is not None
-        )
+    if supplied is not None and supplied.release and row.state in (DeviceState.PENDING, DeviceState.OFFLINE):
+        sent = [r for r in pushes(look.hello, supplied) if r.body is not None]
+        files = tuple((str(r.fields["sha256"])[:12], r.size) for r in sent)
     return PlannedDevice(
         row=row,
         reachable=look.reached,
@@ -184,7 +179,7 @@ def _draft(look: Look, model: str, supplied: Supplied | None, position: int) -> 
         runs=runs,
         runs_artifact="",
         why=_why(look, model, supplied),
-        bytes_to_send=bytes_to_send(look.hello, supplied) if travels and supplied is not None else 0,
+        bytes_to_send=sum(size for _, size in files),
         files=files,
         findings=findings,
         facts=facts.to_dict() if look.seen_at else {},

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..delivery import fingerprint_of
 from ..outcome import DeviceOutcome
 from ..rollout import DeviceEvent, Rollout, RolloutEvent, Row
 from ..rollout.board import Board
@@ -103,7 +104,7 @@ class Ledger:
                 release=after.release,
                 artifact=after.artifact,
                 runtime=row.runtime,
-                fingerprint=str(hello.get("fingerprint", ""))[:64],
+                fingerprint=fingerprint_of(hello),
                 rollout=self._book.rollout.id,
                 at=self._book.clock.now(),
                 measurements=outcome.measurements,

@@ -9,7 +9,7 @@ from ..rollout import DeviceEvent, DeviceState, Row
 from ..rollout.states import move_device
 from ..state.port import Change
 
-__all__ = ["orphans", "retries", "skips"]
+__all__ = ["endings", "orphans", "retries", "skips"]
 
 
 def orphans(rows: Iterable[Row]) -> list[Change]:
@@ -28,6 +28,13 @@ def skips(rows: Iterable[Row]) -> list[Change]:
         for r in rows
         if r.state in (DeviceState.PENDING, DeviceState.OFFLINE)
     ]
+
+
+def endings(rows: Iterable[Row]) -> tuple[list[Change], list[Change]]:
+    """Return the moves that give back what is in flight, and then those that end all that is left undone."""
+    rows = tuple(rows)
+    back = orphans(rows)
+    return back, skips([*rows, *(change.after for change in back)])
 
 
 def retries(rows: Iterable[Row]) -> list[Change]:

@@ -153,7 +153,8 @@ class Engine:
                 if self._talks.busy:  # every row is settled; the last words of their conversations are not yet in
                     await self._talks.ended()
                     return True
-                await self._book.advance(RolloutEvent.FINISH, replace(rollout, reason="", behind=()), self._counts())
+                counts = {state.value: n for state, n in self._book.board.counts().items()}
+                await self._book.advance(RolloutEvent.FINISH, replace(rollout, reason="", behind=()), counts)
                 return False
         return True
 
@@ -196,9 +197,3 @@ class Engine:
         asked = await self._book.asked()
         if asked in ("pause", "abort"):
             await self._stop(RolloutEvent(asked), f"{asked} was asked for by an operator", ())
-
-    def _counts(self) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for row in self.rows:
-            counts[row.state] = counts.get(row.state, 0) + 1
-        return counts

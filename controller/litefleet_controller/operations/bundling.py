@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from litefleet_agent.errors import AgentError
@@ -14,9 +14,9 @@ from litefleet_inventory.model import Device
 from ..airgap import WrittenBundle, write_bundle
 from ..errors import FindingError, UsageError
 from ..project import Options
-from ..shelf import kind_of, to_kept
+from ..shelf import to_kept
 from ..state.port import KeptRelease
-from .desk import Desk, ProgressFor, open_desk
+from .desk import Desk, ProgressFor, open_desk, who
 
 __all__ = ["write_for"]
 
@@ -49,7 +49,7 @@ async def write_for(
             now = desk.clock.now()
             made = await write_bundle(out, sealed, desk.config.fleet, desk.signer, desk.contact.archive, now)
             what = {"file": str(out), "sha256": made.sha256, "releases": list(made.releases), **desk.origin()}
-            await desk.write(desk.state.log, desk.who, "bundle written", what)
+            await desk.write(desk.state.log, who(), "bundle written", what)
             return made
 
 
@@ -84,6 +84,5 @@ async def _releases(desk: Desk, kinds: Sequence[_Kind]) -> list[KeptRelease]:
             supplied = await desk.supply.supply(model, kind.device, kind.facts)
             if not supplied.release:
                 raise FindingError(supplied.findings)
-            special = bool(kind.device.artifact or kind.device.runtime)
-            made[supplied.release] = replace(to_kept(supplied, model, kind_of(kind.facts)), special=special)
+            made[supplied.release] = to_kept(supplied, model, kind.device, kind.facts)
     return list(made.values())

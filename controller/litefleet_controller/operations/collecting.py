@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..conversation import Request
-from ..delivery import mapping
+from ..delivery import fingerprint_of, mapping
 from ..state.port import Confirmed
 from ..visit import Visit
 from .desk import Desk
@@ -41,7 +41,7 @@ def _confirmed(here: Visit, report: Mapping[str, Any]) -> list[Confirmed]:
             release=str(o.get("release", ""))[:64],
             artifact=str(o.get("artifact", ""))[:64],
             runtime="",
-            fingerprint=str(here.hello.get("fingerprint", ""))[:64],
+            fingerprint=fingerprint_of(here.hello),
             rollout="",
             at=float(at) if isinstance(at, int | float) else 0.0,
             measurements=mapping(o.get("measurements")),

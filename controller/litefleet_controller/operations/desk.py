@@ -19,7 +19,7 @@ from ..config import Config
 from ..delivery import went_back
 from ..device import Mode, run_device
 from ..engine import Clock, Converse, Engine, Ledger, Patience, SystemClock, ThreadWriter, Writer
-from ..engine.changes import orphans, skips
+from ..engine.changes import endings
 from ..errors import UsageError
 from ..outcome import DeviceOutcome
 from ..project import Options, Project, open_project
@@ -84,11 +84,6 @@ class Desk:
     def config(self) -> Config:
         """The project's configuration."""
         return self.project.config
-
-    @property
-    def who(self) -> str:
-        """Who is at work, for the audit log."""
-        return who()
 
     @cached_property
     def signer(self) -> Signer | None:
@@ -221,10 +216,9 @@ def settle_ended(state: StatePort, hold: Hold) -> None:
     """End what a controller left in flight that died after its rollout was aborted: nobody goes on with that one."""
     ended = (RolloutState.ABORTED, RolloutState.SUPERSEDED)
     for rollout in (r for r in state.rollouts(hold.fleet, 3) if r.state in ended):
-        rows = state.rows(rollout.id)
-        back = orphans(rows)
+        back, left = endings(state.rows(rollout.id))
         state.move(hold, rollout.id, back)
-        state.move(hold, rollout.id, skips([*rows, *(change.after for change in back)]))
+        state.move(hold, rollout.id, left)
 
 
 def _digest(path: Path) -> str:

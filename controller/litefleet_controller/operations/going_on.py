@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..config import load_config
 from ..engine import Patience, SystemClock
-from ..engine.changes import orphans, retries, skips
+from ..engine.changes import endings, retries
 from ..errors import UsageError
 from ..outcome import RunReport
 from ..project import Options
@@ -137,11 +137,9 @@ def _ask(options: Options, rollout_id: str, event: RolloutEvent) -> str:
 
 def end_here(state: StatePort, hold: Hold, rollout: Rollout, event: RolloutEvent, now: float) -> None:
     """Store PAUSE or ABORT ourselves, because nobody is at work; `now` is the epoch's seconds."""
-    rows = state.rows(rollout.id)
-    back = orphans(rows)
+    back, left = endings(state.rows(rollout.id))
     state.move(hold, rollout.id, back)
-    left = [*(r for r in rows if not r.state.in_flight), *(change.after for change in back)]
-    changes = skips(left) if event is RolloutEvent.ABORT else []
+    changes = left if event is RolloutEvent.ABORT else []
     reason = f"{event} by {who()}"
     after = replace(rollout, state=move_rollout(rollout.state, event), reason=reason, behind=(), updated_at=now)
     state.advance(hold, rollout, event, after, changes, (), {"reason": reason})

@@ -10,7 +10,7 @@ from litefleet_inventory import SelectError
 from litefleet_inventory.model import Device
 from litefleet_inventory.select import select
 
-from ..delivery import mapping
+from ..delivery import fingerprint_of, measurements_of
 from ..engine import Patience
 from ..fleet import fan_out
 from ..outcome import DeviceOutcome, RunReport
@@ -23,7 +23,7 @@ from ..visit import Visit, visit
 from .collecting import collect
 from .desk import Desk, ProgressFor, open_desk, who
 from .rechecking import drift
-from .reporting import Stopwatch, about, interruptible, report_of
+from .reporting import Stopwatch, about, interruptible
 
 __all__ = ["reconcile", "reconcile_at"]
 
@@ -33,6 +33,7 @@ class _Round:
     """What one pass found."""
 
     desk: Desk
+    watch: Stopwatch
     deep: bool
     repair: bool
     outcomes: dict[tuple[str, str], DeviceOutcome] = field(default_factory=dict)
@@ -55,17 +56,15 @@ async def reconcile(
 
 async def reconcile_at(desk: Desk, repair: bool, deep: bool, watch: Stopwatch) -> RunReport:
     """Do what `reconcile` does, at a desk that is open."""
-    this = _Round(desk, deep, repair)
+    this = _Round(desk, watch, deep, repair)
     rollout = await _go_on(desk, this)
     rollout = await _take_in(desk, this, rollout)
     await _look(this)
     if repair and this.drifted:
         rollout = await _repair(this, rollout)
-    rows = tuple(Row(d, m, 0, 0, DeviceState.CONFIRMED) for d, m in this.outcomes)
-    report = report_of("reconcile", watch, None, rows, this.outcomes)
     told = rollout is not None and rollout.state is not RolloutState.ABORTED  # that was said when it was aborted
     stands = about(rollout, await desk.write(desk.state.rows, rollout.id)) if rollout is not None and told else {}
-    report = replace(report, rollout=stands)
+    report = RunReport("reconcile", watch.stamp, watch.seconds, tuple(this.outcomes.values()), stands)
     keep_report(desk.config, report)
     return report
 
@@ -140,8 +139,8 @@ async def _look(this: _Round) -> None:
     this.outcomes.update({(o.device, o.model): o for o in outcomes})
     await desk.write(desk.state.learn, this.known)
     if interrupted:
-        watch = Stopwatch()
-        raise Interrupted(report_of("reconcile", watch, None, (), this.outcomes))
+        outcomes = tuple(this.outcomes.values())
+        raise Interrupted(RunReport("reconcile", this.watch.stamp, this.watch.seconds, outcomes))
 
 
 async def _look_at(this: _Round, device: Device, confirmed: Mapping[str, Confirmed]) -> list[DeviceOutcome]:
@@ -149,12 +148,10 @@ async def _look_at(this: _Round, device: Device, confirmed: Mapping[str, Confirm
         now = {**confirmed, **{entry.model: entry for entry in await collect(this.desk, here)}}
         expected = {m: c.release for m, c in now.items()}
         found = await drift(here, expected, this.deep, this.repair)
-        fingerprint = str(here.hello.get("fingerprint", ""))[:64]
-        this.known.append(KnownDevice(device.name, here.told_facts, fingerprint, this.desk.clock.now()))
+        this.known.append(KnownDevice(device.name, here.told_facts, fingerprint_of(here.hello), this.desk.clock.now()))
         for model, entry in now.items():
             findings = [*here.notes, *found[model]]
             this.drifted += [entry] if found[model] else []
-            proof = mapping(mapping(here.hello.get("verified")).get(entry.release))
             done.append(
                 here.outcome(
                     model,
@@ -163,7 +160,7 @@ async def _look_at(this: _Round, device: Device, confirmed: Mapping[str, Confirm
                     entry.artifact,
                     unchanged=decide(findings) is Verdict.VERIFIED,
                     activated=decide(findings) is Verdict.VERIFIED,
-                    measurements=mapping(proof.get("measurements")),
+                    measurements=measurements_of(here.hello, entry.release),
                 )
             )
 

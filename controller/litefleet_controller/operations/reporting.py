@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from ..outcome import DeviceOutcome, RunReport
 from ..rollout import DeviceState, Rollout, Row
-from ..run import Interrupted
+from ..run import Interrupted, Stopwatch
 
 __all__ = ["Stopwatch", "about", "interruptible", "report_of"]
-
-
-@dataclass(frozen=True)
-class Stopwatch:
-    """When a run began."""
-
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    clock: float = field(default_factory=time.monotonic)
-
-    @property
-    def stamp(self) -> str:
-        """ISO 8601, UTC."""
-        return self.started.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-    @property
-    def seconds(self) -> float:
-        """Since it began."""
-        return time.monotonic() - self.clock
 
 
 @contextmanager
@@ -46,9 +26,6 @@ def interruptible(command: str, watch: Stopwatch) -> Iterator[None]:
 
 def about(rollout: Rollout, rows: Sequence[Row]) -> dict[str, Any]:
     """Return how a rollout stands, for a report."""
-    counts: dict[str, int] = {}
-    for row in rows:
-        counts[row.state] = counts.get(row.state, 0) + 1
     return {
         "id": rollout.id,
         "kind": rollout.kind,
@@ -57,7 +34,7 @@ def about(rollout: Rollout, rows: Sequence[Row]) -> dict[str, Any]:
         "waves": len(rollout.waves),
         "reason": rollout.reason,
         "devices": list(rollout.behind),
-        "counts": counts,
+        "counts": dict(Counter(row.state for row in rows)),
     }
 
 

@@ -7,19 +7,20 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from litefleet_agent.findings import Verdict, decide, finding
+from litefleet_agent.findings import decide
 
-from ..delivery import mapping, went_back
+from ..delivery import fingerprint_of, measurements_of, went_back
 from ..engine import Engine, Patience
-from ..engine.changes import orphans, skips
+from ..engine.changes import endings
 from ..errors import LitefleetError
+from ..fleet import interrupted_outcome
 from ..outcome import DeviceOutcome, RunReport
 from ..project import Options
 from ..rollout import DeviceEvent, DeviceState, Policy, Rollout, RolloutEvent, RolloutState, Row
 from ..rollout.board import retry_at
 from ..rollout.states import move_device, move_rollout
 from ..run import Interrupted, keep_report
-from ..state.port import Change, Confirmed, KnownDevice
+from ..state.port import Change, Confirmed
 from ..survey import Survey
 from ..visit import Visit
 from .collecting import collect
@@ -62,10 +63,11 @@ async def start_at(desk: Desk, patience: Patience, supersede: bool, watch: Stopw
             known,
             desk.progress,
             desk.clock.now(),
-            partial(_meet, desk, known),
+            partial(_meet, desk),
         )
     except asyncio.CancelledError:
-        raise Interrupted(_nothing_done(desk, watch)) from None
+        nothing = tuple(interrupted_outcome(device.name) for device in desk.project.devices)
+        raise Interrupted(RunReport("rollout", watch.stamp, watch.seconds, nothing)) from None
     await desk.write(desk.state.learn, planned.survey.known)
     before = _outcomes_of(planned)
     if open_one is not None and not supersede and await _same_plan(desk, open_one, planned.plan.rows):
@@ -85,10 +87,9 @@ async def start_at(desk: Desk, patience: Patience, supersede: bool, watch: Stopw
     return await carry_on(desk, rollout, patience, "rollout", watch, before)
 
 
-async def _meet(desk: Desk, known: Mapping[str, KnownDevice], here: Visit) -> None:
+async def _meet(desk: Desk, here: Visit) -> None:
     """Hear what a device did while nobody watched."""
-    before = known.get(here.device.name)
-    here.notes += went_back(here.hello, before.seen_at if before else 0.0)
+    here.notes += went_back(here.hello, desk.last_seen.get(here.device.name, 0.0))
     await collect(desk, here)
 
 
@@ -108,7 +109,8 @@ async def carry_on(
         stands = await desk.write(desk.state.rollout, rollout.id) or rollout
         rows = await desk.write(desk.state.rows, rollout.id)
         outcomes.update({(o.device, o.model): o for o in await desk.write(desk.state.outcomes, rollout.id)})
-        outcomes.update({(r.device, r.model): _interrupted(r) for r in rows if r.state is DeviceState.PENDING})
+        undone = [r for r in rows if r.state is DeviceState.PENDING]
+        outcomes.update({(r.device, r.model): interrupted_outcome(r.device, r.model, r.release) for r in undone})
         raise Interrupted(report_of(command, watch, stands, rows, outcomes)) from None
     outcomes.update(engine.outcomes)
     report = report_of(command, watch, engine.rollout, engine.rows, outcomes)
@@ -116,19 +118,6 @@ async def carry_on(
     history = desk.config.history
     await desk.write(desk.state.prune, history.keep_days, history.keep_rollouts)
     return report
-
-
-def _interrupted(row: Row) -> DeviceOutcome:
-    found = finding("LF509", f"{row.device} was not done when the run was interrupted")
-    return DeviceOutcome(row.device, row.model, Verdict.FAILED, (found,), release=row.release)
-
-
-def _nothing_done(desk: Desk, watch: Stopwatch) -> RunReport:
-    found = [
-        (d.name, finding("LF509", f"{d.name} was not done when the run was interrupted")) for d in desk.project.devices
-    ]
-    outcomes = tuple(DeviceOutcome(name, "", Verdict.FAILED, (why,)) for name, why in found)
-    return RunReport("rollout", watch.stamp, watch.seconds, outcomes)
 
 
 async def make_due(desk: Desk, rollout: Rollout, devices: Container[str]) -> None:
@@ -193,7 +182,7 @@ async def _settle_unchanged(desk: Desk, rollout: Rollout, planned: Planned) -> N
 
 
 def _confirmed(row: Row, rollout: Rollout, survey: Survey, outcome: DeviceOutcome, now: float) -> Confirmed:
-    fingerprint = str(survey.looks[row.device].hello.get("fingerprint", ""))[:64]
+    fingerprint = fingerprint_of(survey.looks[row.device].hello)
     measured = outcome.measurements
     return Confirmed(
         row.device, row.model, row.release, row.artifact, row.runtime, fingerprint, rollout.id, now, measured
@@ -216,8 +205,7 @@ def _outcomes_of(planned: Planned) -> dict[tuple[str, str], DeviceOutcome]:
             verdict=decide(draft.findings),
         )
         if row.state is DeviceState.UNCHANGED:
-            proof = mapping(mapping(look.hello.get("verified")).get(row.release))
-            measured = mapping(proof.get("measurements"))
+            measured = measurements_of(look.hello, row.release)
             outcome = replace(outcome, unchanged=True, activated=True, measurements=measured)
         outcomes[(row.device, row.model)] = outcome
     return outcomes
@@ -251,10 +239,8 @@ async def _same_plan(desk: Desk, open_one: Rollout, rows: Sequence[Row]) -> bool
 
 
 async def _supersede(desk: Desk, rollout: Rollout) -> None:
-    rows = await desk.write(desk.state.rows, rollout.id)
     event = RolloutEvent.ABORT if rollout.state is RolloutState.PLANNED else RolloutEvent.SUPERSEDE
-    back = orphans(rows)
-    left = skips([*(r for r in rows if not r.state.in_flight), *(change.after for change in back)])
+    back, left = endings(await desk.write(desk.state.rows, rollout.id))
     after = replace(
         rollout,
         state=move_rollout(rollout.state, event),

@@ -10,7 +10,7 @@ from litefleet_agent.findings import finding
 from litefleet_inventory.model import Device
 
 from ..conversation import Refused, Request
-from ..delivery import mapping, open_lease
+from ..delivery import mapping, measurements_of, open_lease
 from ..engine import Converse, Ledger, Writer
 from ..outcome import DeviceOutcome
 from ..rollout import DeviceEvent, Row
@@ -70,7 +70,6 @@ async def _one(here: Visit, row: Row, to: str, ledger: Ledger, mark: Mark) -> De
     except Refused as error:
         return here.outcome(model, [error.found])
     now = str(answer.get("current") or "")[:64]
-    proof = mapping(mapping(here.hello.get("verified")).get(now))
     changed = bool(answer.get("changed")) or bool(row.release)  # else it changed when it was asked before
     outcome = here.outcome(
         model,
@@ -78,7 +77,7 @@ async def _one(here: Visit, row: Row, to: str, ledger: Ledger, mark: Mark) -> De
         release=now,
         activated=changed,
         unchanged=not changed,
-        measurements=mapping(proof.get("measurements")),
+        measurements=measurements_of(here.hello, now),
     )
     await mark(here.device.name, model)
     await ledger.note(DeviceEvent.CONFIRM, outcome, here.hello)

@@ -12,7 +12,7 @@ from ..project import Options
 from ..run import Interrupted, keep_report
 from ..signing import TRUST_NAMESPACE
 from ..visit import Visit, visit
-from .desk import ProgressFor, open_desk
+from .desk import ProgressFor, open_desk, who
 from .reporting import Stopwatch, interruptible
 
 __all__ = ["spread_trust"]
@@ -40,7 +40,7 @@ async def spread_trust(options: Options, progress_for: ProgressFor) -> RunReport
             at_once, per_jump = desk.config.ssh.concurrency, desk.config.rollout.per_jump_host
             outcomes, interrupted = await fan_out(desk.project.devices, work, at_once, progress.device_done, per_jump)
             what = {"devices": [o.device for o in outcomes if not o.findings][:500], **desk.origin()}
-            await desk.write(desk.state.log, desk.who, "trusted signers sent", what)
+            await desk.write(desk.state.log, who(), "trusted signers sent", what)
             report = RunReport("trust", watch.stamp, watch.seconds, outcomes)
             keep_report(desk.config, report)
             if interrupted:

@@ -15,7 +15,7 @@ from rich.text import Text
 from .folding import folded
 from .values import FindingGroup, gathered
 
-__all__ = ["Page", "plural"]
+__all__ = ["Page", "plural", "terminal", "written"]
 
 _SENTENCES = 5  # different sentences shown of one code
 _STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "bold"}
@@ -26,27 +26,37 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def terminal(out: io.StringIO, width: int, color: bool) -> Console:
+    """Return a console that writes to `out` for a terminal at least 40 columns wide; ANSI colours only with `color`."""
+    return Console(
+        file=out,
+        width=max(width, 40),
+        force_terminal=color,
+        color_system="standard" if color else None,
+        legacy_windows=False,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        _environ={},  # the caller decided on width and colour; COLUMNS and NO_COLOR do not count twice
+    )
+
+
+def written(out: io.StringIO) -> str:
+    """Return what a terminal was given, no line ending in spaces."""
+    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+
+
 class Page:
     """Text for a terminal `width` columns wide; with `color` it holds ANSI colours, else none."""
 
     def __init__(self, width: int, color: bool) -> None:
         self._out = io.StringIO()
-        self._console = Console(
-            file=self._out,
-            width=max(width, 40),
-            force_terminal=color,
-            color_system="standard" if color else None,
-            legacy_windows=False,
-            highlight=False,
-            markup=False,
-            emoji=False,
-            _environ={},  # the caller decided on width and colour; COLUMNS and NO_COLOR do not count twice
-        )
+        self._console = terminal(self._out, width, color)
 
     @property
     def text(self) -> str:
         """Everything so far, no line ending in spaces."""
-        return "\n".join(line.rstrip() for line in self._out.getvalue().split("\n"))
+        return written(self._out)
 
     def line(self, *parts: str | tuple[str, str], indent: int = 0) -> None:
         """Print one paragraph of plain and (text, style) parts; long ones are wrapped at the indent."""

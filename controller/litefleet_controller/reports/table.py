@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..outcome import DeviceOutcome, RunReport
+from .page import terminal, written
 from .values import (
     FindingGroup,
     arch_name,
@@ -52,17 +53,7 @@ def wants_color(stream: TextIO, environ: Mapping[str, str]) -> bool:
 def to_table(report: RunReport, width: int = 100, color: bool = False) -> str:
     """Return the report for a terminal `width` columns wide; with `color` it holds ANSI colours, else none."""
     out = io.StringIO()
-    console = Console(
-        file=out,
-        width=max(width, 40),
-        force_terminal=color,
-        color_system="standard" if color else None,
-        legacy_windows=False,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        _environ={},  # the caller decided on width and colour; COLUMNS and NO_COLOR do not count twice
-    )
+    console = terminal(out, width, color)
     if report.outcomes:
         console.print(_devices(report, console.width))
     for group in shared_findings(report):
@@ -70,7 +61,7 @@ def to_table(report: RunReport, width: int = 100, color: bool = False) -> str:
     console.print(_last_line(report), soft_wrap=True)
     for line in rollout_lines(report):
         console.print(Text(line, "bold" if report.exit_code == 3 else ""), soft_wrap=True)
-    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+    return written(out)
 
 
 def _devices(report: RunReport, width: int) -> Table:
