@@ -1,0 +1,86 @@
+"""What was looked at, what it is, what works and what does not: the one shape that doctor's reports are made from."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from litefleet_agent.findings import Finding, Severity, ranked
+
+__all__ = ["Diagnosis", "Fact", "Kind", "exit_code_of", "plain"]
+
+
+class Kind(enum.StrEnum):
+    """What a diagnosis is of."""
+
+    NB = "nb"  # a Paddle-Lite file
+    SOURCE = "source"  # a PaddlePaddle model: its folder, or its program file
+    WHEEL = "wheel"  # a packed Python package of Paddle-Lite
+    RUNTIME = "runtime"  # a folder that holds a built paddlelite/ package
+    LIBRARY = "library"  # an ELF file: lite.so, libpaddle_light_api_shared.so
+    LOG = "log"  # what a program said before it died
+    HOST = "host"  # the operator's machine and project
+    DEVICE = "device"
+    PAIR = "pair"  # files together with each other, or with a device or an architecture
+    UNKNOWN = "unknown"  # a file that is none of these
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of what a thing is: "kernels", "97: 83 x86, 14 host"."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing that was looked at.
+
+    `works` holds a sentence for each check that found nothing wrong; `data` what programs want of the facts.
+    Texts from outside are made harmless (`plain`) by whoever puts them in.
+    """
+
+    kind: Kind
+    subject: str  # "cls-arm.nb", "cam-7", "this machine", "cls-arm.nb on cam-7"
+    facts: tuple[Fact, ...] = ()
+    works: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    path: Path | None = None  # the file, where there is one
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ranked(self) -> tuple[Finding, ...]:
+        """The findings, what matters most first."""
+        return tuple(ranked(self.findings))
+
+    @property
+    def worst(self) -> Severity | None:
+        """The gravest finding's severity, None when nothing was found."""
+        return self.ranked[0].severity if self.findings else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "kind": self.kind.value,
+            "subject": self.subject,
+            "path": str(self.path) if self.path else None,
+            "facts": {fact.label: fact.text for fact in self.facts},
+            "works": list(self.works),
+            "findings": [found.to_dict() for found in self.ranked],
+            "data": self.data,
+        }
+
+
+def exit_code_of(diagnoses: Iterable[Diagnosis]) -> int:
+    """Return 1 when anything found is an error, else 0."""
+    return 1 if any(d.worst is Severity.ERROR for d in diagnoses) else 0
+
+
+def plain(text: str, most: int = 300) -> str:
+    """Return a text from outside with control characters escaped and its length bounded, for a terminal or a report."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: most + 1])
+    return shown if len(text) <= most else shown[:most] + "…"
