@@ -12,6 +12,7 @@ from litefleet_agent.compat import accelerators, check_alone, check_file, cpu_fe
 from litefleet_agent.findings import Finding, finding
 from litefleet_agent.nb import Kernel, NbError, NbModel, Tensor, read_header, read_nb
 
+from .doctor.diagnosis import plain
 from .errors import UsageError
 
 __all__ = ["Inspection", "inspect_file"]
@@ -55,15 +56,19 @@ class Inspection:
             "findings": [f.to_dict() for f in self.findings],
         }
 
+    def described(self) -> list[tuple[str, str]]:
+        """Return what the file says of itself, as label and text, harmless for a terminal."""
+        return _lines(self.model) if self.model else [("size", _bytes(self.size))]
+
     def to_text(self) -> str:
         """Return the description for an operator's terminal, without a final newline."""
-        lines = [str(self.path), *(_lines(self.model) if self.model else [_line("size", _bytes(self.size))])]
+        lines = [str(self.path), *(_line(label, text) for label, text in self.described())]
         for found in self.findings:
             lines += ["", f"{found.severity.value} {found.code} {found.entry.slug}: {found.seen}"]
             lines += [f"  why: {found.entry.why}", f"  do:  {found.entry.do}"]
         if self.deciding:
             lines += ["", "kernels that decide it:"]
-            lines += [f"  {n:5} {_plain(k.op)} ({k.target}, {k.precision}, {k.layout})" for k, n in self.deciding]
+            lines += [f"  {n:5} {plain(k.op)} ({k.target}, {k.precision}, {k.layout})" for k, n in self.deciding]
         if self.verdict is not None:
             place = f" for {self.arch.name}" if self.arch else ""
             lines += ["", f"{self.verdict}{place}"]
@@ -176,8 +181,8 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
     return {"name": tensor.name, "dtype": tensor.dtype, "dims": list(tensor.dims)}
 
 
-def _lines(model: NbModel) -> list[str]:
-    """Return the description, one fact a line."""
+def _lines(model: NbModel) -> list[tuple[str, str]]:
+    """Return the description, one label and text for each fact."""
     ops = sorted(model.ops.items(), key=lambda pair: (-pair[1], pair[0]))
     params = f"{model.parameter_count}, {_bytes(model.parameter_bytes)} ({_counts(model.weight_dtypes)})"
     if not model.parameters_walked:
@@ -187,22 +192,22 @@ def _lines(model: NbModel) -> list[str]:
         whole = "as far as layout version 1 can be checked"
     needs = sorted(accelerators(model) | cpu_features(model))
     return [
-        _line("layout version", str(model.meta_version)),
-        _line("opt version", model.opt_version or "unknown (an untagged build)"),
-        _line("PaddlePaddle", _program_version(model.program_version)),
-        _line("kernels", f"{len(model.kernels)}: {_counts(model.kernels_by_target())}"),
-        _line("precision", _counts(model.kernels_by_precision())),
-        _line("layout", _counts(model.kernels_by_layout())),
-        *([_line("needs", ", ".join(needs))] if needs else []),
-        _line("operators", _counts(dict(ops))),
-        *(_line("input", _shape(t)) for t in model.inputs),
-        *(_line("output", _shape(t)) for t in model.outputs),
-        _line("parameters", params),
-        _line("whole", whole),
-        _line("size", _bytes(model.size)),
-        _line("memory", f"at least {_bytes(model.estimated_memory_bytes)} to load and run once"),
-        _line("SHA-256", model.sha256),
-        _line("normalised", model.normalised_sha256),
+        ("layout version", str(model.meta_version)),
+        ("opt version", model.opt_version or "unknown (an untagged build)"),
+        ("PaddlePaddle", _program_version(model.program_version)),
+        ("kernels", f"{len(model.kernels)}: {_counts(model.kernels_by_target())}"),
+        ("precision", _counts(model.kernels_by_precision())),
+        ("layout", _counts(model.kernels_by_layout())),
+        *([("needs", ", ".join(needs))] if needs else []),
+        ("operators", _counts(dict(ops))),
+        *(("input", _shape(t)) for t in model.inputs),
+        *(("output", _shape(t)) for t in model.outputs),
+        ("parameters", params),
+        ("whole", whole),
+        ("size", _bytes(model.size)),
+        ("memory", f"at least {_bytes(model.estimated_memory_bytes)} to load and run once"),
+        ("SHA-256", model.sha256),
+        ("normalised", model.normalised_sha256),
     ]
 
 
@@ -211,17 +216,12 @@ def _line(label: str, text: str) -> str:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {_plain(name)}" for name, count in counts.items()) or "none"
+    return ", ".join(f"{count} {plain(name)}" for name, count in counts.items()) or "none"
 
 
 def _shape(tensor: Tensor) -> str:
     dims = " x ".join("?" if d < 0 else str(d) for d in tensor.dims) or "dims not stated"
-    return f"{_plain(tensor.name)} {tensor.dtype} {dims}"
-
-
-def _plain(text: str) -> str:
-    """Return a name from the file with control characters escaped: a file must not steer the operator's terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return f"{plain(tensor.name)} {tensor.dtype} {dims}"
 
 
 def _program_version(number: int) -> str:
