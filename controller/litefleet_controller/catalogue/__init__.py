@@ -1,0 +1,1 @@
+"""The catalogue of findings as people read it: articles, their pages, and their translations."""
