@@ -1,0 +1,120 @@
+"""service.json: how the service is to run on this device; what is left out has a default.  Pure, but for `load_settings`."""
+
+import json
+import os
+from dataclasses import dataclass, fields
+from typing import Any, Dict, Tuple
+
+from ..errors import AgentError
+
+__all__ = ["NAME", "Settings", "SettingsError", "load_settings", "settings_of"]
+
+NAME = "service.json"  # below the agent's root
+_MOST = 1 << 16
+
+
+class SettingsError(AgentError):
+    """service.json can't be read, or a value in it can't be."""
+
+    code = "bad-settings"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the service runs.  Sizes in bytes where the name ends in `_bytes`, times in seconds where it ends in `_s`."""
+
+    socket: str = ""  # path; "" = $RUNTIME_DIRECTORY/agent.sock, else run/agent.sock below the root
+    models: Tuple[str, ...] = ()  # to serve; empty = every model that has a current release
+    users: Tuple[str, ...] = ()  # names or numbers that may call, besides root and the service's own user
+    groups: Tuple[str, ...] = ()  # likewise; the socket belongs to the first
+    workers: int = 1  # processes for each model
+    threads: int = 0  # of each worker; 0 leaves it to Paddle-Lite
+    power_mode: str = ""  # LITE_POWER_HIGH, ..., where the runtime has it (ARM)
+    queue: int = 32  # requests of one model that may wait
+    queue_bytes: int = 256 << 20  # of all waiting inputs together
+    max_batch: int = 1  # requests run together where the model allows it; 1 = never
+    batch_wait_s: float = 0.0  # how long a request may wait for company
+    time_limit_s: float = 30.0  # of one request, from its acceptance to its answer
+    start_limit_s: float = 120.0  # for loading a release and passing its goldens
+    memory_limit_bytes: int = 0  # resident, of one worker; 0 = none
+    growth_limit_bytes: int = 256 << 20  # by which a worker may grow after its first hundred runs; then it is replaced
+    connections: int = 64  # callers at once
+    idle_limit_s: float = 300.0  # after which a silent caller is let go
+    io_limit_s: float = 10.0  # within which a caller must send the rest of a frame, or read on
+    health_window_s: float = 60.0  # after a switch, in which failures take the release back
+    probe_every_s: float = 10.0  # a golden is run when no request was answered for this long
+    check_every_s: float = 300.0  # looks for drift
+    status_every_s: float = 10.0  # writes status.json (and the textfile)
+    textfile: str = ""  # path for node_exporter's textfile collector; "" = none
+    history_bytes: int = 1 << 20  # kept of what happened
+    roll_back: bool = True  # whether a release that fails here is taken back by the service itself
+
+
+# field -> (least, most)
+_BOUNDS: Dict[str, Tuple[float, float]] = {
+    "workers": (1, 64),
+    "threads": (0, 256),
+    "queue": (1, 10000),
+    "queue_bytes": (1 << 10, 1 << 40),
+    "max_batch": (1, 256),
+    "batch_wait_s": (0, 10),
+    "time_limit_s": (0.05, 3600),
+    "start_limit_s": (1, 3600),
+    "memory_limit_bytes": (0, 1 << 50),
+    "growth_limit_bytes": (1 << 20, 1 << 50),
+    "connections": (1, 10000),
+    "idle_limit_s": (1, 86400),
+    "io_limit_s": (0.1, 3600),
+    "health_window_s": (0, 86400),
+    "probe_every_s": (0.1, 3600),
+    "check_every_s": (1, 86400),
+    "status_every_s": (0.1, 3600),
+    "history_bytes": (1 << 12, 1 << 30),
+}
+
+
+def settings_of(data: Any) -> Settings:
+    """Read the JSON form; SettingsError that names the field."""
+    if not isinstance(data, dict):
+        raise SettingsError("%s must hold a JSON object" % NAME)
+    known = {field.name: field for field in fields(Settings)}
+    unknown = sorted(set(data) - set(known))
+    if unknown:
+        raise SettingsError("%s has no setting %s; known are %s" % (NAME, ", ".join(unknown), ", ".join(known)))
+    return Settings(**{name: _value(name, known[name].default, value) for name, value in data.items()})
+
+
+def _value(name: str, default: Any, value: Any) -> Any:
+    if isinstance(default, tuple):
+        if not isinstance(value, list) or not all(isinstance(item, (str, int)) for item in value):
+            raise SettingsError("%s: `%s` must be a list of names" % (NAME, name))
+        return tuple(str(item) for item in value)
+    if isinstance(default, bool) or isinstance(default, str):
+        if type(value) is not type(default):
+            raise SettingsError(
+                "%s: `%s` must be %s" % (NAME, name, "true or false" if default in (True, False) else "a text")
+            )
+        return value
+    least, most = _BOUNDS[name]
+    wanted = (int,) if isinstance(default, int) else (int, float)
+    if isinstance(value, bool) or not isinstance(value, wanted) or not least <= value <= most:
+        raise SettingsError("%s: `%s` is %.40r; it must be a number from %s to %s" % (NAME, name, value, least, most))
+    return value
+
+
+def load_settings(root: str) -> Settings:
+    """Return what service.json below `root` says, the defaults where there is none; SettingsError."""
+    path = os.path.join(root, NAME)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MOST + 1)
+    except FileNotFoundError:
+        return Settings()
+    except OSError as error:
+        raise SettingsError("%s can't be read: %s" % (path, error.strerror or error)) from error
+    if len(data) > _MOST:
+        raise SettingsError("%s is over %d bytes" % (path, _MOST))
+    try:
+        return settings_of(json.loads(data.decode("utf-8")))
+    except (ValueError, RecursionError) as error:
+        raise SettingsError("%s is not JSON: %s" % (path, error)) from error
