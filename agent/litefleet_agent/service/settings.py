@@ -89,7 +89,7 @@ def _value(name: str, default: Any, value: Any) -> Any:
         if not isinstance(value, list) or not all(isinstance(item, (str, int)) for item in value):
             raise SettingsError("%s: `%s` must be a list of names" % (NAME, name))
         return tuple(str(item) for item in value)
-    if isinstance(default, bool) or isinstance(default, str):
+    if isinstance(default, (bool, str)):
         if type(value) is not type(default):
             raise SettingsError(
                 "%s: `%s` must be %s" % (NAME, name, "true or false" if default in (True, False) else "a text")

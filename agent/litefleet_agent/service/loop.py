@@ -1,0 +1,133 @@
+"""A small event loop on `selectors`: descriptors, timers, signals.  One thread; what a callback raises is the program's fault."""
+
+import heapq
+import itertools
+import os
+import selectors
+import signal
+import time
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+__all__ = ["READ", "WRITE", "Loop", "Timer"]
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+_LONGEST_NAP_S = 3600.0
+
+
+class Timer:
+    """A call that is to be made once, at a moment; `cancel` takes it back."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call: Optional[Callable[[], None]] = call
+
+    def cancel(self) -> None:
+        """Forget the call; twice is once."""
+        self.call = None
+
+
+class Loop:
+    """Waits for descriptors and moments, and calls what was asked for."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._timers: List[Tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._signals: Dict[int, Callable[[], None]] = {}
+        self._wake: Optional[int] = None
+        self._stopped = False
+
+    def now(self) -> float:
+        """Return the monotonic clock, in seconds."""
+        return time.monotonic()
+
+    # --- descriptors
+
+    def watch(self, fd: int, events: int, call: Callable[[int], None]) -> None:
+        """Call `call(ready events)` whenever `fd` is ready for READ or WRITE; asked again, the new events count; 0 = none."""
+        known = fd in self._selector.get_map()
+        if not events:
+            if known:
+                self._selector.unregister(fd)
+        elif known:
+            self._selector.modify(fd, events, call)
+        else:
+            self._selector.register(fd, events, call)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching `fd`; call it before closing it."""
+        self.watch(fd, 0, lambda ready: None)
+
+    # --- moments
+
+    def later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Make `call` in `seconds`, once."""
+        timer = Timer(call)
+        heapq.heappush(self._timers, (self.now() + max(0.0, seconds), next(self._order), timer))
+        return timer
+
+    def every(self, seconds: float, call: Callable[[], None]) -> None:
+        """Make `call` every `seconds`, counted from the end of the last; for as long as the loop runs."""
+
+        def again() -> None:
+            call()
+            self.later(seconds, again)
+
+        self.later(seconds, again)
+
+    # --- signals
+
+    def on_signal(self, number: int, call: Callable[[], None]) -> None:
+        """Make `call` from the loop when the signal arrives; only in the main thread."""
+        if self._wake is None:
+            self._wake, write = os.pipe()
+            os.set_blocking(self._wake, False)
+            os.set_blocking(write, False)
+            signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+            self.watch(self._wake, READ, self._signalled)
+        self._signals[number] = call
+        signal.signal(number, lambda *_: None)  # the wakeup descriptor tells us
+
+    def _signalled(self, ready: int) -> None:
+        assert self._wake is not None
+        try:
+            numbers = os.read(self._wake, 4096)
+        except BlockingIOError:
+            return
+        for number in sorted(set(numbers)):
+            if number in self._signals:
+                self._signals[number]()
+
+    # --- running
+
+    def stop(self) -> None:
+        """End `run` after the callback that is under way."""
+        self._stopped = True
+
+    def run(self) -> None:
+        """Serve until `stop` is called."""
+        self._stopped = False
+        while not self._stopped:
+            self.turn(_LONGEST_NAP_S)
+
+    def turn(self, longest_s: float) -> None:
+        """Wait at most `longest_s` for one thing to be ready, and serve what is."""
+        for key, ready in self._selector.select(min(longest_s, self._pause())):
+            if self._selector.get_map().get(key.fd) is key:  # an earlier callback of this turn may have ended it
+                key.data(ready)
+        self._due()
+
+    def _pause(self) -> float:
+        while self._timers and self._timers[0][2].call is None:
+            heapq.heappop(self._timers)
+        return max(0.0, self._timers[0][0] - self.now()) if self._timers else _LONGEST_NAP_S
+
+    def _due(self) -> None:
+        now = self.now()
+        while self._timers and self._timers[0][0] <= now:
+            call: Any = heapq.heappop(self._timers)[2].call
+            if call is not None:
+                call()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._selector.close()
