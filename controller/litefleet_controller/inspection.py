@@ -15,7 +15,7 @@ from litefleet_agent.nb import Kernel, NbError, NbModel, Tensor, read_header, re
 from .doctor.diagnosis import plain
 from .errors import UsageError
 
-__all__ = ["Inspection", "inspect_file"]
+__all__ = ["Inspection", "arch_named", "inspect_file"]
 
 HEAD = 4096  # bytes
 
@@ -98,7 +98,7 @@ def inspect_file(path: Path, for_arch: str | None = None) -> Inspection:
 
     Raises: UsageError when the file can't be read, or the architecture is not one that Paddle-Lite knows.
     """
-    arch = _arch(for_arch)
+    arch = arch_named(for_arch) if for_arch is not None else None
     data, size = _read(path)
     try:
         model = read_nb(data)
@@ -109,9 +109,8 @@ def inspect_file(path: Path, for_arch: str | None = None) -> Inspection:
     return Inspection(path, size, arch, model, tuple(findings), deciding)
 
 
-def _arch(name: str | None) -> Arch | None:
-    if name is None:
-        return None
+def arch_named(name: str) -> Arch:
+    """Return the architecture that `uname -m` calls `name`.  Raises: UsageError when Paddle-Lite does not know it."""
     arch = arch_of(name)
     if arch is None:
         raise UsageError(

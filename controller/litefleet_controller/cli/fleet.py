@@ -1,4 +1,4 @@
-"""Commands on files and on the fleet as it is: inspect, probe, verify, convert, report, explain, demo."""
+"""Commands on the fleet as it is: probe, verify, convert, report, explain, demo."""
 
 from __future__ import annotations
 
@@ -31,22 +31,6 @@ from .common import (
     width,
     write_file,
 )
-
-
-@app.command()
-def inspect(
-    file: Annotated[Path, typer.Argument(help="A .nb file.")],
-    for_arch: Annotated[
-        str | None, typer.Option("--for", help="An architecture as `uname -m` says it: x86_64, aarch64, armv7l.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Say what a .nb file holds and, with --for, whether it will work there."""
-    from ..inspection import inspect_file
-
-    inspection = inspect_file(file, for_arch)
-    typer.echo(json.dumps(inspection.to_dict(), indent=2) if as_json else inspection.to_text())
-    raise typer.Exit(inspection.exit_code)
 
 
 @app.command()
