@@ -7,7 +7,7 @@ from typing import BinaryIO, Dict, FrozenSet, List, Optional, Tuple, Union
 
 from .errors import AgentError
 
-__all__ = ["Elf", "ElfError", "read_elf"]
+__all__ = ["Elf", "ElfError", "ForeignBinaryError", "read_elf"]
 
 MACHINES: Dict[int, str] = {
     3: "i686",
@@ -22,8 +22,8 @@ MACHINES: Dict[int, str] = {
     258: "loongarch64",
 }
 
-_PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
-_DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 15, 29
+_PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE = 1, 2, 3, 4
+_DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 14, 15, 29
 _DT_VERDEF, _DT_VERDEFNUM, _DT_VERNEED, _DT_VERNEEDNUM = 0x6FFFFFFC, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
 
 # Real binaries stay far below these; a hostile one must not buy time or memory with a large number.
@@ -32,12 +32,25 @@ _MAX_DYNAMIC = 4096
 _MAX_ENTRIES = 4096
 _MAX_STRINGS = 64 << 20
 _MAX_NAME = 4096
+_MAX_NOTES = 1 << 16
+
+_MACH_O = (b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
+_FAT = b"\xca\xfe\xba\xbe"  # several Mach-O files in one; Java's class files begin with the same four bytes
+_BIONIC = frozenset(("liblog.so", "libandroid.so", "libm.so", "libdl.so"))  # musl has libc.so, but none of these
 
 
 class ElfError(AgentError):
     """The bytes are not an ELF file, or one that contradicts itself."""
 
     code = "bad-elf"
+
+
+class ForeignBinaryError(ElfError):
+    """The bytes are another operating system's binary; `system` is "windows" or "macos"."""
+
+    def __init__(self, text: str, system: str) -> None:
+        super().__init__(text)
+        self.system = system
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,9 @@ class Elf:
     provides: FrozenSet[str]  # symbol versions that the file itself defines (libstdc++.so.6: "GLIBCXX_3.4.30")
     runpath: str  # DT_RUNPATH, or DT_RPATH where only that is there
     interpreter: str  # "/lib64/ld-linux-x86-64.so.2"; "" for a library or a static program
+    soname: str = ""  # DT_SONAME
+    page_align: int = 0  # the smallest alignment of its segments in memory, in bytes; 0: none is asked for
+    system: str = ""  # "linux" or "android", by the libc that it was linked with; "" when that does not show
 
 
 class _Source:
@@ -84,6 +100,7 @@ class _Layout:
 
     def __init__(self, ident: bytes) -> None:
         if ident[:4] != b"\x7fELF":
+            _refuse_foreign(ident)
             raise ElfError("This is not an ELF file: it begins with %r." % ident[:4])
         if ident[4] not in (1, 2) or ident[5] not in (1, 2):
             raise ElfError("The ELF header has class %d and byte order %d, which do not exist." % (ident[4], ident[5]))
@@ -99,12 +116,21 @@ class _Layout:
         return struct.calcsize(self.order + form.replace("W", "Q" if self.bits == 64 else "I"))
 
 
+def _refuse_foreign(head: bytes) -> None:
+    """Raise ForeignBinaryError for the first bytes of a Windows or macOS binary."""
+    if head[:2] == b"MZ":
+        raise ForeignBinaryError("This is a Windows library (PE), not a Linux one.", "windows")
+    if head[:4] in _MACH_O or (head[:4] == _FAT and 0 < struct.unpack(">I", head[4:8])[0] < 20):
+        raise ForeignBinaryError("This is a macOS library (Mach-O), not a Linux one.", "macos")
+
+
 @dataclass(frozen=True)
 class _Segment:
     kind: int
     offset: int
     address: int
     size: int  # in the file
+    align: int
 
 
 class _Strings:
@@ -149,14 +175,20 @@ def _read(source: _Source) -> Elf:
     dynamic = _dynamic(source, layout, segments)
     strings = _strings(source, segments, dynamic)
     runpath = dynamic.get(_DT_RUNPATH) or dynamic.get(_DT_RPATH) or []
+    needed = tuple(strings.at(index) for index in dynamic.get(_DT_NEEDED, []))
+    versions = _versions_needed(source, layout, segments, dynamic, strings)
+    interpreter = _interpreter(source, segments)
     return Elf(
         machine=MACHINES.get(machine, "unknown-%d" % machine),
         bits=layout.bits,
-        needed=tuple(strings.at(index) for index in dynamic.get(_DT_NEEDED, [])),
-        versions=_versions_needed(source, layout, segments, dynamic, strings),
+        needed=needed,
+        versions=versions,
         provides=_versions_defined(source, layout, segments, dynamic, strings),
         runpath=strings.at(runpath[0]) if runpath else "",
-        interpreter=_interpreter(source, segments),
+        interpreter=interpreter,
+        soname="".join(strings.at(index) for index in dynamic.get(_DT_SONAME, [])[:1]),
+        page_align=min((s.align for s in segments if s.kind == _PT_LOAD and s.align > 1), default=0),
+        system="android" if _is_androids(source, layout, segments) else _system(needed, versions, interpreter),
     )
 
 
@@ -171,9 +203,9 @@ def _segments(source: _Source, layout: _Layout) -> List[_Segment]:
     for number in range(count):
         values = layout.unpack(form, source.read(start + number * entry_size, entry_size))
         if layout.bits == 64:
-            found.append(_Segment(values[0], values[2], values[3], values[5]))
+            found.append(_Segment(values[0], values[2], values[3], values[5], values[7]))
         else:
-            found.append(_Segment(values[0], values[1], values[2], values[4]))
+            found.append(_Segment(values[0], values[1], values[2], values[4], values[7]))
     return found
 
 
@@ -262,4 +294,31 @@ def _interpreter(source: _Source, segments: List[_Segment]) -> str:
             if segment.size > _MAX_NAME:
                 raise ElfError("The ELF file's interpreter has a name of %d bytes; it is damaged." % segment.size)
             return source.read(segment.offset, segment.size).split(b"\0", 1)[0].decode("utf-8", "replace")
+    return ""
+
+
+def _is_androids(source: _Source, layout: _Layout, segments: List[_Segment]) -> bool:
+    """Whether the file bears the note with the owner "Android" that the NDK's start files put in."""
+    for segment in segments:
+        if segment.kind != _PT_NOTE or segment.size > _MAX_NOTES:
+            continue
+        notes = source.read(segment.offset, segment.size)
+        offset = 0
+        while offset + 12 <= len(notes):
+            name, data, _ = layout.unpack("III", notes[offset : offset + 12])
+            if notes[offset + 12 : offset + 12 + name] == b"Android\0":
+                return True
+            offset += 12 + (name + 3) // 4 * 4 + (data + 3) // 4 * 4
+    return False
+
+
+def _system(needed: Tuple[str, ...], versions: FrozenSet[str], interpreter: str) -> str:
+    """Return the system by the libc that shows in what the file needs; "" when none does."""
+    names = (interpreter.rpartition("/")[2],) + needed
+    if any(name.startswith(("libc.so.6", "ld-linux", "ld-musl", "libc.musl")) for name in names):
+        return "linux"
+    if any(version.startswith("GLIBC_") for version in versions):
+        return "linux"
+    if "LIBC" in versions or ("libc.so" in needed and _BIONIC & frozenset(needed)):
+        return "android"
     return ""

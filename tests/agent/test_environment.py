@@ -228,6 +228,7 @@ def test_a_bare_folder_is_described_by_its_binary(tmp_path):
         so_provided=frozenset(["lite.so", "libown.so"]),
         python_tags=("cp39",),
         opencl=True,
+        so_system="linux",
     )
 
 

@@ -11,7 +11,7 @@ from typing import Dict, Optional, Tuple
 from ..arch import Arch, arch_of_userland
 from ..elf import Elf, ElfError, read_elf
 from .cpu import arm_hwcap, describe_cpuinfo
-from .libraries import describe_libc, find_libraries, find_opencl, newest_glibcxx
+from .libraries import describe_libc, find_libraries, find_opencl, find_opencl_devices, newest_glibcxx
 from .packages import find_package, other_pythons
 from .tree import Tree
 from .values import MAX_TEXT, Cpu, Disk, Facts, Memory, OsRelease, PythonFacts
@@ -34,6 +34,7 @@ class Process:
     cores: int = 0
     uid: int = -1
     pointer_bits: int = 64
+    page_size: int = 0
     packages: Tuple[str, ...] = ()  # sys.path
     programs: Tuple[str, ...] = ()  # PATH
     libraries: Tuple[str, ...] = ()  # LD_LIBRARY_PATH
@@ -56,6 +57,7 @@ def this_process() -> Process:
         cores=_cores(),
         uid=os.getuid(),
         pointer_bits=struct.calcsize("P") * 8,
+        page_size=_page_size(),
         packages=tuple(sys.path),
         programs=_split(os.environ.get("PATH", "")),
         libraries=_split(os.environ.get("LD_LIBRARY_PATH", "")),
@@ -72,6 +74,13 @@ def _confstr() -> str:
         return os.confstr("CS_GNU_LIBC_VERSION") or ""
     except (OSError, ValueError):  # musl does not know the name
         return ""
+
+
+def _page_size() -> int:
+    try:
+        return max(0, os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError):
+        return 0
 
 
 def _cores() -> int:
@@ -95,6 +104,7 @@ def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> 
     name = arch.name if arch is not None else ""
     found = find_libraries(tree, name, own.libraries)
     there = _nearest(root)
+    nodes, denied = find_opencl_devices(tree)
     return Facts(
         machine=own.machine,
         arch=name,
@@ -112,6 +122,9 @@ def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> 
         disk=_disk(there),
         writable=os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK),
         opencl=find_opencl(tree, name, own.libraries),
+        opencl_devices=nodes,
+        opencl_denied=denied,
+        page_size=own.page_size,
         paddlelite=find_package("paddlelite", own.packages),
         numpy=find_package("numpy", own.packages),
         uid=own.uid,

@@ -1,5 +1,6 @@
 """Shared libraries: the libc, where the loader looks, and which of the ones that matter are there."""
 
+import os
 import re
 from typing import Dict, Iterable, List, Optional, Tuple
 
@@ -7,7 +8,7 @@ from ..elf import Elf, ElfError, read_elf
 from .tree import Tree
 from .values import Libc
 
-__all__ = ["WATCHED", "describe_libc", "find_libraries", "find_opencl", "newest_glibcxx"]
+__all__ = ["WATCHED", "describe_libc", "find_libraries", "find_opencl", "find_opencl_devices", "newest_glibcxx"]
 
 # What builds of Paddle-Lite and numpy are seen to need.  A list of every library would be tens of kilobytes per device.
 WATCHED: Tuple[str, ...] = (
@@ -36,6 +37,7 @@ _TRIPLETS: Dict[str, str] = {
 }
 
 _OPENCL_NAMES = ("libOpenCL.so", "libOpenCL.so.1", "libGLES_mali.so", "libmali.so")
+_GPU_NODES = ("/dev/mali0", "/dev/kgsl-3d0")  # ARM's and Qualcomm's
 _OPENCL_FOLDERS = (
     "/system/vendor/lib64",
     "/system/vendor/lib64/egl",
@@ -112,6 +114,14 @@ def find_opencl(tree: Tree, arch: str, extra: Iterable[str] = ()) -> str:
             if tree.exists(folder + "/" + name):
                 return folder + "/" + name
     return ""
+
+
+def find_opencl_devices(tree: Tree) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
+    """Return the device nodes that GPU drivers work through, and those of them that this user may not open."""
+    names = list(_GPU_NODES)
+    names += ["/dev/dri/" + name for name in tree.names("/dev/dri") if re.match(r"^renderD\d{1,4}$", name)][:16]
+    there = tuple(name for name in names if tree.exists(name))
+    return there, tuple(name for name in there if not os.access(tree.path(name), os.R_OK | os.W_OK))
 
 
 def newest_glibcxx(tree: Tree, path: str) -> str:

@@ -4,20 +4,22 @@ import mmap
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import FrozenSet, List, Optional, Pattern, Sequence, Set, Tuple
 
-from ..elf import Elf, ElfError, read_elf
+from ..elf import Elf, ElfError, ForeignBinaryError, read_elf
+from .flavour import Flavour, describe_flavour
 from .packages import find_package, wheel_tags
 from .values import Package
 
-__all__ = ["RuntimeFacts", "describe_runtime"]
+__all__ = ["RuntimeFacts", "binary_of", "describe_library", "describe_runtime", "python_in", "with_flavour"]
 
 # Texts of their own in lite.so, each found exactly once in the published wheels.
 _BUILT_VERSION = re.compile(rb"\x00(v2\.\d{1,2}[-.\w]{0,16})\x00")
 _BUILT_PYTHON = re.compile(rb"\x00(3\.(?:[5-9]|[1-9]\d))\x00")  # pybind11's, which it compares with the interpreter
 _OPENCL = re.compile(rb"libOpenCL\.so")
 _NUMPY_2 = re.compile(rb"numpy\._core")  # pybind11 2.12 and later know numpy 2
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"
 _LIBRARY = re.compile(r"^[^.].*\.so(\.\d+)*$")
 
 
@@ -25,8 +27,8 @@ _LIBRARY = re.compile(r"^[^.].*\.so(\.\d+)*$")
 class RuntimeFacts:
     """What one Paddle-Lite runtime is and needs."""
 
-    kind: str  # "bundle" (made from wheels: has metadata), "folder" (a bare package) or "system"
-    path: str = ""  # of the paddlelite package; "" when there is none
+    kind: str  # "bundle" (made from wheels: has metadata), "folder" (a bare package), "system", or "library" (one file)
+    path: str = ""  # of the paddlelite package, or of the library; "" when there is none
     paddlelite_version: str = ""  # by its metadata ("2.13rc0"), else as lite.so calls itself ("v2.13-rc"); "" unknown
     numpy_version: str = ""  # of the numpy it would import; "" none, "?" one whose version is not written down
     numpy_2_ready: bool = False  # whether its binding was built for numpy 2
@@ -37,6 +39,10 @@ class RuntimeFacts:
     so_provided: FrozenSet[str] = frozenset()  # libraries that it brings
     python_tags: Tuple[str, ...] = ()  # ("cp310",); empty = not known
     opencl: bool = False  # whether it can use OpenCL
+    so_system: str = ""  # of lite.so: "linux", "android", "windows", "macos"; "" when it does not show
+    page_align: int = 0  # the smallest alignment of the segments of lite.so and of its own libraries; 0 unknown
+    leftovers: Tuple[str, ...] = ()  # files of macOS's archiver, below the package's folder
+    flavour: Flavour = field(default_factory=Flavour)  # only where it was asked for (`with_flavour`)
 
 
 def describe_runtime(path: Optional[str] = None, folders: Optional[Sequence[str]] = None) -> RuntimeFacts:
@@ -51,10 +57,10 @@ def describe_runtime(path: Optional[str] = None, folders: Optional[Sequence[str]
     numpy = find_package("numpy", ([path] if path is not None else []) + rest)
     if not package.path:
         return RuntimeFacts(_kind(path, package), numpy_version=_numpy(numpy))
-    binary = _binary(package.path)
+    binary = binary_of(package.path)
     version = package.version or _text_in(binary, _BUILT_VERSION)
-    program, problem = _elf(binary)
-    provided, needed, versions = _needs(package.path, program)
+    program, problem, system = _elf(binary)
+    provided, needed, versions, align = _needs(package.path, program)
     return RuntimeFacts(
         kind=_kind(path, package),
         path=package.path,
@@ -68,7 +74,35 @@ def describe_runtime(path: Optional[str] = None, folders: Optional[Sequence[str]
         so_provided=provided,
         python_tags=_python_tags(package.path, binary),
         opencl=bool(_text_in(binary, _OPENCL)),
+        so_system=system,
+        page_align=align,
+        leftovers=_leftovers(package.path),
     )
+
+
+def describe_library(path: str) -> RuntimeFacts:
+    """Describe one library file of Paddle-Lite by itself (lite.so, libpaddle_light_api_shared.so); nothing is raised."""
+    program, problem, system = _elf(path)
+    return RuntimeFacts(
+        kind="library",
+        path=path,
+        paddlelite_version=_text_in(path, _BUILT_VERSION),
+        numpy_2_ready=bool(_text_in(path, _NUMPY_2)),
+        so_machine=program.machine if program is not None else "",
+        so_problem=problem,
+        so_needed=program.needed if program is not None else (),
+        so_versions=program.versions if program is not None else frozenset(),
+        python_tags=_tags(python_in(path)),
+        opencl=bool(_text_in(path, _OPENCL)),
+        so_system=system,
+        page_align=program.page_align if program is not None else 0,
+    )
+
+
+def with_flavour(runtime: RuntimeFacts) -> RuntimeFacts:
+    """Return the runtime with what its library's bytes tell of how it was built, which takes reading all of them."""
+    binary = runtime.path if runtime.kind == "library" else binary_of(runtime.path) if runtime.path else ""
+    return replace(runtime, flavour=describe_flavour(binary)) if binary else runtime
 
 
 def _kind(path: Optional[str], package: Package) -> str:
@@ -88,7 +122,7 @@ def _names(folder: str) -> List[str]:
         return []
 
 
-def _binary(package: str) -> str:
+def binary_of(package: str) -> str:
     """Return the path of lite.so (or lite.cpython-39-aarch64-linux-gnu.so), "" when there is none."""
     for name in _names(package):
         if re.match(r"^lite(\.[-\w]+)?\.so$", name):
@@ -96,17 +130,20 @@ def _binary(package: str) -> str:
     return ""
 
 
-def _elf(binary: str) -> Tuple[Optional[Elf], str]:
+def _elf(binary: str) -> Tuple[Optional[Elf], str, str]:
+    """Return (the file's description, why there is none, the operating system it is for)."""
     if not binary:
-        return None, "it has no lite.so"
+        return None, "it has no lite.so", ""
     try:
-        return read_elf(binary), ""
+        program = read_elf(binary)
+        return program, "", program.system
     except ElfError as error:
-        return None, "%s: %s" % (os.path.basename(binary), error)
+        system = error.system if isinstance(error, ForeignBinaryError) else ""
+        return None, "%s: %s" % (os.path.basename(binary), error), system
 
 
-def _needs(package: str, program: Optional[Elf]) -> Tuple[FrozenSet[str], Tuple[str, ...], FrozenSet[str]]:
-    """Return (provided, needed, versions) of the package's binary together with the libraries that it brings."""
+def _needs(package: str, program: Optional[Elf]) -> Tuple[FrozenSet[str], Tuple[str, ...], FrozenSet[str], int]:
+    """Return (provided, needed, versions, page alignment) of the package's binary with the libraries that it brings."""
     paths = [
         os.path.join(folder, name)
         for folder in (package, os.path.join(package, "libs"))
@@ -116,12 +153,33 @@ def _needs(package: str, program: Optional[Elf]) -> Tuple[FrozenSet[str], Tuple[
     provided = frozenset(os.path.basename(path) for path in paths)
     needed: List[str] = list(program.needed) if program is not None else []
     versions: Set[str] = set(program.versions) if program is not None else set()
+    aligns = [program.page_align] if program is not None else []
     for path in paths[:64]:
-        library, _ = _elf(path)
+        library, _, _ = _elf(path)
         if library is not None and os.path.basename(path) in needed:
             needed += library.needed
             versions |= library.versions
-    return provided, tuple(name for name in dict.fromkeys(needed) if name not in provided), frozenset(versions)
+            aligns.append(library.page_align)
+    missing = tuple(name for name in dict.fromkeys(needed) if name not in provided)
+    return provided, missing, frozenset(versions), min((align for align in aligns if align), default=0)
+
+
+def _leftovers(package: str) -> Tuple[str, ...]:
+    """Return the AppleDouble files in the package and its libs folder: by their name and by their first bytes."""
+    found = []
+    for part in ("", "libs"):
+        for name in _names(os.path.join(package, part))[:1000]:
+            if name.startswith("._") and _begins(os.path.join(package, part, name), _APPLE_DOUBLE):
+                found.append(os.path.join(part, name))
+    return tuple(found[:32])
+
+
+def _begins(path: str, head: bytes) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(len(head)) == head
+    except OSError:
+        return False
 
 
 def _python_tags(package: str, binary: str) -> Tuple[str, ...]:
@@ -130,11 +188,20 @@ def _python_tags(package: str, binary: str) -> Tuple[str, ...]:
     pythons = {python for tag in tags for python in tag.split("-")[0].split(".") if python.startswith("cp")}
     if pythons:
         return tuple(sorted(pythons))
+    return _tags(python_in(binary))
+
+
+def _tags(tag: str) -> Tuple[str, ...]:
+    return (tag,) if tag else ()
+
+
+def python_in(binary: str) -> str:
+    """Return the CPython that a binary itself says it is for ("cp310"), by its name or pybind11's text in it; or ""."""
     named = re.search(r"\.cpython-(\d{2,4})", os.path.basename(binary))
     if named:
-        return ("cp" + named.group(1),)
+        return "cp" + named.group(1)
     built = _text_in(binary, _BUILT_PYTHON)
-    return ("cp" + built.replace(".", ""),) if built else ()
+    return "cp" + built.replace(".", "") if built else ""
 
 
 def _text_in(path: str, pattern: Pattern[bytes]) -> str:

@@ -118,6 +118,9 @@ class Facts:
     disk: Disk = field(default_factory=Disk)
     writable: bool = False  # whether the agent's root can be written or made
     opencl: str = ""  # path of the OpenCL library
+    opencl_devices: Tuple[str, ...] = ()  # the GPU's device nodes: "/dev/mali0", "/dev/dri/renderD128"
+    opencl_denied: Tuple[str, ...] = ()  # those of them that this user may not open
+    page_size: int = 0  # of the kernel, in bytes; 0 = not known
     paddlelite: Package = field(default_factory=Package)
     numpy: Package = field(default_factory=Package)
     uid: int = -1
