@@ -1,0 +1,36 @@
+"""The shape of what is told about one finding beyond the catalogue's row."""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple
+
+from litefleet_agent.findings import Certainty
+
+__all__ = ["Details", "Where"]
+
+
+class Where(enum.StrEnum):
+    """Where litefleet finds something out, in the order of time."""
+
+    HOST = "host"  # on the operator's machine
+    SOURCE = "source"  # in the source model, before it is converted
+    CONVERSION = "conversion"  # from the converter
+    FILE = "file"  # in a file: inspect, doctor, and before each transfer
+    CONTACT = "contact"  # when the device is reached
+    DEVICE = "device"  # from the device's facts, before the model is loaded
+    RUN = "run"  # while the model runs on the device
+    LOG = "log"  # from a program's last words: `litefleet doctor --log`
+    RELEASE = "release"  # from the releases on the device
+
+
+class Details(NamedTuple):
+    """How a finding is found, and what people see, do and read about it; Markdown's backticks are the only markup."""
+
+    detected: str  # by which reading
+    where: tuple[Where, ...]
+    example: str  # what was seen, as litefleet says it
+    steps: tuple[str, ...]
+    symptoms: tuple[str, ...] = ()  # what programs print without litefleet, to be searched for
+    references: tuple[str, ...] = ()  # "PaddlePaddle/Paddle-Lite#9192: a few words", or "measured with ..."
+    sure: tuple[Certainty, ...] = (Certainty.CERTAIN,)

@@ -1,0 +1,191 @@
+"""Details: the source model and its conversion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from litefleet_agent.findings import Certainty
+
+from .details_entry import Details, Where
+
+__all__ = ["SOURCE"]
+
+_CONVERT = (Where.SOURCE, Where.CONVERSION)
+
+SOURCE: Mapping[str, Details] = {
+    "LF201": Details(
+        "The folder or file that `source:` names is looked at before the converter runs.",
+        (Where.SOURCE,),
+        "models/cls holds no PaddlePaddle model (inference.pdmodel).",
+        (
+            "List what is there: `ls -l models/cls`; inference.pdmodel and inference.pdiparams must both have a size.",
+            "Other names are fine when both are given: `source: {model: FILE, params: FILE}` in litefleet.yaml.",
+            "Check it: `litefleet doctor models/cls`.",
+        ),
+        (
+            "Error, Unsupported model format!",
+            "Check failed: file_: Unable to open file",
+            "2. You can also appoint the model and params file in custom format",
+        ),
+        (
+            "PaddlePaddle/Paddle-Lite#8758: Unable to open file",
+            "PaddlePaddle/FastDeploy#1843: Unsupported model format!",
+        ),
+    ),
+    "LF202": Details(
+        "The model file is JSON that names itself PIR, in the folder or as the file that was given.",
+        (Where.SOURCE, Where.LOG),
+        "models/cls holds PaddlePaddle 3's PIR format (JSON) only, and no .pdmodel.",
+        (
+            "Export again with the old format: `export FLAGS_enable_pir_api=0`, then the same export script.",
+            "The result has inference.pdmodel beside inference.pdiparams; take both.",
+            "Check it: `litefleet doctor models/cls`.",
+        ),
+        ("Error, Unsupported model format!", "inference.json instead of inference.pdmodel"),
+        (
+            "PaddlePaddle/Paddle-Lite#10666: PaddlePaddle 3 writes .json; the maintainers' way back",
+            "PaddlePaddle/Paddle-Lite#10662: model.json and Unsupported model format!",
+        ),
+    ),
+    "LF203": Details(
+        "Every tensor in the parameters file is compared, in order, with the type and the dimensions that the program declares.",
+        (Where.SOURCE, Where.LOG),
+        "The program needs 64 parameters; the parameters file holds 61.",
+        (
+            "Take both files from one export; do not mix a .pdmodel of one run with a .pdiparams of another.",
+            "A .pdparams file (training's checkpoint) is not a .pdiparams file: export the model for inference.",
+            "With opt by hand, a combined model needs `--model_file` and `--param_file`, not `--model_dir`.",
+        ),
+        (
+            "Check failed: version == 0U (3734289112 vs. 0) Only version 0 is supported",
+            "Check failed: reader->ReachEnd(): You are not allowed to load partial data via LoadCombinedParamsPb, use LoadParam instead.",
+        ),
+        (
+            "PaddlePaddle/Paddle-Lite#3740: Only version 0 is supported; a combined model given as a folder",
+            "PaddlePaddle/Paddle-Lite#4302: the same, a wrong path",
+            "PaddlePaddle/Paddle-Lite#9036: not allowed to load partial data",
+        ),
+    ),
+    "LF204": Details(
+        "The version that PaddlePaddle wrote into the program is compared with the one that this Paddle-Lite release was made against.",
+        (Where.SOURCE,),
+        "The model was saved by PaddlePaddle 2.6.2; Paddle-Lite 2.12 was made against 2.4.",
+        (
+            "Try it: `litefleet convert`. If it converts and the proof passes, nothing is to be done.",
+            "If it stops, set a newer `toolchain.paddlelite`, or export the model with an older PaddlePaddle.",
+        ),
+        (
+            "Check failed: it != attrs().end(): No attributes called beta found for swish",
+            "Check failed: it != attrs().end(): No attributes called fix_seed found for dropout",
+            "Check failed: it != outputs_.end():",
+        ),
+        (
+            "PaddlePaddle/PaddleOCR#11732: PaddlePaddle 2.6 and 'beta' of swish",
+            "PaddlePaddle/Paddle-Lite#10531: known, and fixed in v2.14",
+            "PaddlePaddle/Paddle-Lite#9823: 'fix_seed' of dropout; a newer opt converts it",
+            "PaddlePaddle/Paddle-Lite#10511: it != outputs_.end()",
+        ),
+        (Certainty.LIKELY, Certainty.POSSIBLE),
+    ),
+    "LF205": Details(
+        "The converter runs in a child process; its exit, its signal and its last lines are read.",
+        (Where.CONVERSION, Where.LOG),
+        "Converting for arm stopped itself at a failed check. It said: Check failed: it != attrs().end(): No attributes called beta "
+        "found for swish.",
+        (
+            "Ask what the model has that converters stumble over: `litefleet doctor models/NAME`.",
+            "Read the converter's last lines; they name the operator or the attribute.",
+            "Set another version in `toolchain.paddlelite` and run `litefleet convert` again.",
+        ),
+        ("Aborted (core dumped)", "Segmentation fault (core dumped)", "Check failed: it != attrs().end()"),
+        (
+            "PaddlePaddle/Paddle-Lite#10240: opt 2.10 stops at an attribute",
+            "PaddlePaddle/Paddle-Lite#10621: opt 2.13rc0 stops at 'beta' of swish",
+            "measured with Paddle-Lite 2.13rc0 on x86_64: a bad target, a missing file and an unwritable output all end in an abort",
+        ),
+    ),
+    "LF206": Details(
+        "The program's operators are compared with those that this Paddle-Lite version has for the target; the converter's own "
+        "verdict is read too.",
+        (*_CONVERT, Where.LOG),
+        "Converting for x86 stopped itself at a failed check. It said: This model is not supported, because 1 ops are not supported "
+        "on 'x86'. These unsupported ops are: 'matmul_v2'.",
+        (
+            "See which operators and which targets: `litefleet doctor models/NAME --for x86_64`.",
+            "Set a newer `toolchain.paddlelite`, then `litefleet convert`.",
+            "A model that holds `*_grad` or `adam` was saved for training: export it for inference.",
+        ),
+        (
+            "Error: This model is not supported, because 1 ops are not supported on 'x86'. These unsupported ops are: 'nearest_interp_v2'.",
+            "Check failed: op: no Op found for",
+        ),
+        (
+            "PaddlePaddle/Paddle-Lite#6600: nearest_interp_v2 on x86, fine on arm",
+            "PaddlePaddle/Paddle-Lite#9188: the same; a newer version has it",
+            "PaddlePaddle/Paddle-Lite#8069: a training program with 20 unsupported operators",
+            "measured with Paddle-Lite 2.10 on x86_64: PP-OCRv4 rec fails for x86 with 'matmul_v2'; 2.13rc0 converts it",
+        ),
+    ),
+    "LF207": Details(
+        "The file is read as the protocol buffer that PaddlePaddle saves; it is none, or has no operators, inputs or outputs.",
+        (Where.SOURCE,),
+        "The model file (512 bytes) is not a PaddlePaddle program: it ends in the middle of a field.",
+        (
+            "See what the file really is: `litefleet doctor FILE`.",
+            "A Git LFS pointer is a text of three lines: fetch the file with `git lfs pull`.",
+            "Save the model for inference: `paddle.jit.save`, or the model zoo's export script.",
+        ),
+        ("Check failed: pb_prog->ParseFromString", "[libprotobuf ERROR ...] Error parsing message"),
+    ),
+    "LF208": Details(
+        "The program's operators are scanned for those that quantisation-aware training puts in to observe ranges.",
+        (Where.SOURCE, Where.LOG),
+        "The exported program still holds training-time quantisation operators: 14 moving_average_abs_max_scale.",
+        (
+            "Export with the quantiser's own function: `quanter.save_quantized_model(...)` in PaddleSlim.",
+            "Then look again: `litefleet doctor models/NAME`.",
+        ),
+        ("These unsupported ops are: 'moving_average_abs_max_scale'.",),
+        ("PaddlePaddle/Paddle-Lite#9036: 'moving_average_abs_max_scale' is not supported on 'arm'",),
+    ),
+    "LF209": Details(
+        "The program holds an operator in a form on which the configured converter is known to crash.",
+        (Where.SOURCE,),
+        "The program holds 3 conv1d-like convolutions (3-D inputs).",
+        (
+            "Try it: `litefleet convert`; the converter runs in a child process, so a crash costs nothing.",
+            "If it crashes, set another `toolchain.paddlelite`.",
+            "Or use the 2-D form: `unsqueeze` the input, `Conv2D` with a kernel of height 1, `squeeze` the output; then export again.",
+        ),
+        ("Segmentation fault (core dumped)",),
+        ("PaddlePaddle/Paddle-Lite#9263: nn.Conv1D and opt 2.10",),
+        (Certainty.LIKELY, Certainty.POSSIBLE),
+    ),
+    "LF210": Details(
+        "The file's first bytes (and its name, where they tell nothing) are those of another framework's format.",
+        (Where.SOURCE, Where.FILE),
+        "model.onnx is an ONNX model.",
+        (
+            "Convert it to PaddlePaddle: `pip install x2paddle`, `x2paddle --framework=onnx --model=model.onnx --save_dir=pd_model`.",
+            "Give the folder pd_model/inference_model as `source:` in litefleet.yaml.",
+            "Check it: `litefleet doctor pd_model/inference_model`.",
+        ),
+        (
+            "Error, Unsupported model format!",
+            "The model format cannot be recognized. Please make sure you use the correct interface and model file.",
+        ),
+        ("PaddlePaddle/Paddle-Lite#9578: from ONNX by x2paddle",),
+        (Certainty.CERTAIN, Certainty.LIKELY),
+    ),
+    "LF211": Details(
+        "The versions under `toolchain.also` are tried in order after the configured one failed; the first whose file passes all "
+        "checks is taken.",
+        (Where.CONVERSION,),
+        "Paddle-Lite 2.10 could not convert rec for x86 (matmul_v2); 2.13rc0 could.",
+        (
+            "Name that version in `toolchain.paddlelite`, so that the first try succeeds.",
+            "See that the devices' runtime accepts the file: `litefleet verify --limit NAME`.",
+        ),
+        references=("measured with Paddle-Lite 2.10 and 2.13rc0 on x86_64: PP-OCRv4 rec for x86",),
+    ),
+}
