@@ -1,26 +1,20 @@
 """A model, a device and a runtime: which findings the three give together, before anything is loaded.  Pure."""
 
 import re
-from typing import FrozenSet, Iterable, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from .arch import ARCHES
 from .compat import accelerators
 from .facts import Facts
-from .facts.libraries import WATCHED
 from .facts.runtime import RuntimeFacts, describe_runtime
-from .findings import Finding, finding
+from .findings import Certainty, Finding, finding
 from .nb import NbModel
+from .runtime_check import check_cpu, check_runtime
 
-__all__ = ["RuntimeFacts", "check_environment", "describe_runtime", "grade_versions", "parse_version"]
+__all__ = ["RuntimeFacts", "check_build", "check_environment", "describe_runtime", "grade_versions", "parse_version"]
 
 _VERSION = re.compile(r"^v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?:[-_.]?(rc|beta|alpha|b|a)[-_.]?(\d{0,4}))?$", re.I)
 _STAGES = {"a": "alpha", "b": "beta"}
-
-# Measured under qemu-user with the wheel of 2.13rc0: it dies with SIGILL at import on a CPU without AVX (Nehalem), and
-# in run() on one with AVX that lacks AVX2 or FMA (SandyBridge with FMA, Haswell without either).  Other builds may be
-# made for less, so only the published wheel is judged: it alone brings MKL.
-_PUBLISHED_X86 = ("avx", "avx2", "fma")
-_PUBLISHED_MARK = "libmklml_intel.so"
 
 
 def check_environment(
@@ -41,118 +35,46 @@ def check_environment(
         found.append(finding("LF302", _no_runtime(facts, runtime)))
         runtime = None  # what else speaks against the device is told all the same
     if runtime is not None:
-        found += _binary(facts, runtime) + _libraries(facts, runtime) + _numpy(runtime)
-    found += _cpu(facts, arch.isa, runtime)
-    found += _accelerators(model, facts, runtime)
+        found += check_runtime(facts, runtime)
+    found += check_cpu(facts, arch.isa, runtime)
+    found += _accelerators(model, facts, runtime) + _threads(model, facts)
     found += _room(model, facts, need_disk)
     if runtime is not None:
+        found += check_build(model, runtime)
         found += grade_versions(model.opt_version, runtime.paddlelite_version)
     return found
+
+
+def check_build(model: NbModel, runtime: RuntimeFacts) -> List[Finding]:
+    """Return what the model needs that this build of Paddle-Lite is known to lack: operators, fp16 kernels.
+
+    Only a runtime whose flavour was asked for (`with_flavour`) is judged, and only for what its bytes tell.
+    """
+    found = []
+    missing = sorted(set(model.ops) - runtime.flavour.ops) if runtime.flavour.ops else []
+    if missing:
+        words = "an operator" if len(missing) == 1 else "%d operators" % len(missing)
+        more = ", ..." if len(missing) > 12 else ""
+        seen = "The file uses %s that this build of Paddle-Lite does not have: %s%s."
+        found.append(finding("LF113", seen % (words, ", ".join(missing[:12]), more)))
+    half = sum(1 for k in model.kernels if k.target == "arm" and k.precision == "fp16")
+    if half and runtime.flavour.fp16 is False:
+        seen = "%d of %d kernels are for fp16; this Paddle-Lite was built without it."
+        found.append(finding("LF104", seen % (half, len(model.kernels))))
+    return found
+
+
+def _threads(model: NbModel, facts: Facts) -> List[Finding]:
+    small = sum(1 for k in model.kernels if k.target == "arm" and k.precision == "int8")
+    if not small or facts.arch != "armv7l":
+        return []
+    return [finding("LF114", "%d of %d kernels are int8; this device is armv7l." % (small, len(model.kernels)))]
 
 
 def _no_runtime(facts: Facts, runtime: RuntimeFacts) -> str:
     if runtime.kind == "system":
         return "No paddlelite package is installed for %s." % (facts.python.executable or "this Python")
     return "The runtime's folder holds no paddlelite package."
-
-
-def _binary(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
-    """Judge lite.so against the machine and the interpreter."""
-    if runtime.so_problem:
-        return [finding("LF315", "The runtime cannot be loaded: %s." % runtime.so_problem.rstrip("."))]
-    found = []
-    if runtime.so_machine and runtime.so_machine != facts.arch:
-        found.append(
-            finding("LF308", "The runtime's lite.so is for %s; this device is %s." % (runtime.so_machine, facts.arch))
-        )
-    python = facts.python
-    if runtime.python_tags and python.tag and python.tag not in runtime.python_tags:
-        seen = "The runtime is for %s; this device's interpreter is %s %s (%s)."
-        values = (" or ".join(runtime.python_tags), python.implementation or "Python", python.version, python.tag)
-        found.append(finding("LF307", seen % values))
-    return found
-
-
-def _libraries(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
-    if runtime.so_machine != facts.arch:  # another machine's needs say nothing
-        return []
-    found = []
-    if "libc.so.6" in facts.libraries:  # else the places where this device keeps its libraries are not known
-        missing = [name for name in runtime.so_needed if name in WATCHED and name not in facts.libraries]
-        if missing:
-            found.append(
-                finding("LF306", "Paddle-Lite needs %s, which this device does not have." % ", ".join(missing))
-            )
-    return found + _symbol_versions(facts, runtime)
-
-
-def _symbol_versions(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
-    """Judge the glibc and libstdc++ versions that the binary's symbols ask for."""
-    glibc = _newest(runtime.so_versions, "GLIBC_")
-    if facts.libc.kind == "musl" and glibc:
-        return [
-            finding(
-                "LF309", "The runtime needs glibc %s; this device has musl %s." % (_dotted(glibc), facts.libc.version)
-            )
-        ]
-    found = []
-    if facts.libc.kind == "glibc" and glibc > _numbers(facts.libc.version) > ():
-        seen = "The runtime needs glibc %s; this device has %s." % (_dotted(glibc), facts.libc.version)
-        found.append(finding("LF309", seen))
-    cxx = _newest(runtime.so_versions, "GLIBCXX_")
-    if "libstdc++.so.6" not in runtime.so_provided and cxx > _numbers(facts.libstdcxx) > ():
-        seen = "The runtime needs a libstdc++ with GLIBCXX_%s; this device's ends at GLIBCXX_%s."
-        found.append(finding("LF309", seen % (_dotted(cxx), facts.libstdcxx)))
-    return found
-
-
-def _newest(versions: Iterable[str], prefix: str) -> Tuple[int, ...]:
-    """Return the highest version behind `prefix`, () when there is none (GLIBC_PRIVATE is none)."""
-    return max((_numbers(name[len(prefix) :]) for name in versions if name.startswith(prefix)), default=())
-
-
-def _numbers(text: str) -> Tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")) if re.match(r"^\d{1,6}(\.\d{1,6}){0,4}$", text) else ()
-
-
-def _dotted(numbers: Tuple[int, ...]) -> str:
-    return ".".join(str(number) for number in numbers)
-
-
-def _numpy(runtime: RuntimeFacts) -> List[Finding]:
-    if not runtime.numpy_version:
-        return [finding("LF317", "The runtime has no numpy.")]
-    major = re.match(r"^(\d{1,4})\.", runtime.numpy_version)
-    if major and int(major.group(1)) >= 2 and not runtime.numpy_2_ready:
-        seen = "The runtime would use numpy %s; this build of Paddle-Lite needs numpy < 2."
-        return [finding("LF304", seen % runtime.numpy_version)]
-    return []
-
-
-def _cpu(facts: Facts, isa: str, runtime: Optional[RuntimeFacts]) -> List[Finding]:
-    found = []
-    missing = _missing_features(facts, isa, runtime)
-    if missing:
-        name = ", ".join(facts.cpu.parts[:4]) or "This CPU"
-        found.append(finding("LF310", "%s has no %s." % (name, ", ".join(missing))))
-    counts = (facts.cpu.cpuinfo_count, facts.cpu.sys_count)
-    if isa == "arm" and all(counts) and counts[0] != counts[1]:  # the x86 backend does not count
-        inside = " (in a %s container)" % facts.container if facts.container else ""
-        seen = "/proc/cpuinfo describes %d CPU parts, /sys has %d CPUs%s." % (counts[0], counts[1], inside)
-        found.append(finding("LF316", seen))
-    return found
-
-
-def _missing_features(facts: Facts, isa: str, runtime: Optional[RuntimeFacts]) -> List[str]:
-    """Return the CPU features whose want is known to kill; an unknown CPU lacks nothing."""
-    features: FrozenSet[str] = frozenset(facts.cpu.features)
-    if not features or "asimd" in features:  # ARMv8's asimd contains neon and vfpv4
-        return []
-    if isa == "arm":
-        return [name for name in ("neon", "vfpv4") if name not in features and facts.arch == "armv7l"]
-    if runtime is not None and _PUBLISHED_MARK in runtime.so_provided:
-        return [name for name in _PUBLISHED_X86 if name not in features]
-    return []
 
 
 def _accelerators(model: NbModel, facts: Facts, runtime: Optional[RuntimeFacts]) -> List[Finding]:
@@ -163,7 +85,19 @@ def _accelerators(model: NbModel, facts: Facts, runtime: Optional[RuntimeFacts])
         if lacking:
             seen = "%d of %d kernels are for %s; %s." % (counts.get(name, 0), len(model.kernels), name, lacking)
             found.append(finding("LF103", seen))
+        elif name == "opencl":
+            found += _denied(facts)
     return found
+
+
+def _denied(facts: Facts) -> List[Finding]:
+    """Judge the GPU's device nodes: a driver that this user may not open is of no use."""
+    if not facts.opencl_denied or len(facts.opencl_denied) < len(facts.opencl_devices):
+        return []
+    # A CPU's OpenCL works without the nodes of the display's GPU.
+    sure = Certainty.LIKELY if any("/dri/" not in name for name in facts.opencl_denied) else Certainty.POSSIBLE
+    seen = "%s is here, but this user may not open %s." % (facts.opencl, ", ".join(facts.opencl_denied[:4]))
+    return [finding("LF321", seen, sure)]
 
 
 def _lacking(name: str, facts: Facts, runtime: Optional[RuntimeFacts]) -> str:

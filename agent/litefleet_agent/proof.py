@@ -8,6 +8,7 @@ from .arch import ARCHES
 from .compat import check_file
 from .environment import check_environment, describe_runtime
 from .facts import Facts
+from .facts.runtime import with_flavour
 from .findings import Finding, Severity, Verdict, decide, finding
 from .nb import NbError, read_nb
 from .store import Store
@@ -48,7 +49,7 @@ def _static(store: Store, manifest: Dict[str, Any], facts: Facts, runtime: str) 
     if arch is None:
         return [finding("LF303", "this device is %s" % facts.machine)]
     found = check_file(model, arch, frozenset(facts.cpu.features) or None)
-    return found + check_environment(model, facts, describe_runtime(runtime or None))
+    return found + check_environment(model, facts, with_flavour(describe_runtime(runtime or None)))
 
 
 def _spec(store: Store, manifest: Dict[str, Any], runtime: str) -> VerifySpec:
