@@ -12,7 +12,7 @@ from .zh_host import ZH_HOST
 from .zh_run import ZH_RUN
 from .zh_source import ZH_SOURCE
 
-__all__ = ["BLOCKS_ZH", "CERTAINTIES_ZH", "HEADINGS_ZH", "SEVERITIES_ZH", "VERDICTS_ZH", "ZH", "Zh"]
+__all__ = ["BLOCKS_ZH", "CERTAINTIES_ZH", "HEADINGS_ZH", "SEVERITIES_ZH", "VERDICTS_ZH", "WHERE_ZH", "ZH", "Zh"]
 
 ZH: Mapping[str, Zh] = {**ZH_FILES, **ZH_SOURCE, **ZH_DEVICE, **ZH_RUN, **ZH_FLEET, **ZH_HOST}
 
@@ -27,6 +27,7 @@ HEADINGS_ZH: Mapping[str, str] = {
     "do": "该怎么做",
     "steps": "步骤",
     "detected": "如何检测",
+    "where": "在何处检测",
     "certainty": "把握程度",
     "severity": "轻重",
     "verdict": "判定",
@@ -54,6 +55,18 @@ VERDICTS_ZH: Mapping[str, str] = {
     "unreachable": "无法连接",
     "unsupported": "不受支持",
     "failed": "失败",
+}
+
+WHERE_ZH: Mapping[str, str] = {
+    "host": "在操作者的机器上",
+    "source": "转换之前，读取源模型",
+    "conversion": "转换时，由转换器得知",
+    "file": "读取文件时：inspect、doctor，以及每次发送之前",
+    "contact": "连接设备时",
+    "device": "加载模型之前，由设备信息得知",
+    "run": "模型在设备上运行时",
+    "log": "读取程序最后的输出：`litefleet doctor --log`",
+    "release": "查看设备上的发布时",
 }
 
 BLOCKS_ZH: Mapping[str, str] = {

@@ -13,57 +13,121 @@ ZH_SOURCE: Mapping[str, Zh] = {
         "找不到源模型",
         "模型的程序文件或参数文件不存在，或为空。",
         "请给出含有 inference.pdmodel 和 inference.pdiparams 的文件夹，或分别指明两个文件。",
+        "在运行转换器之前，先查看 `source:` 所指的文件夹或文件。",
+        (
+            "列出其中的内容：`ls -l models/cls`；inference.pdmodel 和 inference.pdiparams 的大小都不能为 0。",
+            "两个文件都写明时，可以用其他名称：在 litefleet.yaml 中写 `source: {model: FILE, params: FILE}`。",
+            "检查：`litefleet doctor models/cls`。",
+        ),
     ),
     "LF202": Zh(
         "源模型为 PIR 格式",
         "PaddlePaddle 3 默认保存为 PIR 格式（inference.json），Paddle-Lite 的转换器无法读取。",
         "设置 FLAGS_enable_pir_api=0 重新导出，得到 inference.pdmodel。",
+        "文件夹中的模型文件或所给的文件，是标明为 PIR 的 JSON。",
+        (
+            "用旧格式重新导出：`export FLAGS_enable_pir_api=0`，然后运行同一个导出脚本。",
+            "结果中有 inference.pdmodel 和 inference.pdiparams；两者都要。",
+            "检查：`litefleet doctor models/cls`。",
+        ),
     ),
     "LF203": Zh(
         "参数文件不匹配",
         "参数文件是别的东西，或属于另一个模型：其中的张量与程序不一致。",
         "请给出与这个 .pdmodel 一起保存的 .pdiparams。",
+        "按顺序把参数文件中的每个张量，与程序声明的类型和维度比较。",
+        (
+            "两个文件要取自同一次导出；不要把一次导出的 .pdmodel 与另一次的 .pdiparams 混用。",
+            ".pdparams 文件（训练的检查点）不是 .pdiparams 文件：请为推理导出模型。",
+            "手工使用 opt 时，合并保存（combined）的模型需要 `--model_file` 和 `--param_file`，而不是 `--model_dir`。",
+        ),
     ),
     "LF204": Zh(
         "PaddlePaddle 版本较新",
         "保存模型的 PaddlePaddle 比这个转换器新；转换器不认识的属性可能缺失或被忽略。",
         "用更新的 Paddle-Lite 转换，或用较旧的 PaddlePaddle 导出；以与参考输出的比较为准。",
+        "把 PaddlePaddle 写入程序的版本，与这个 Paddle-Lite 发行版本当初所对应的版本比较。",
+        (
+            "试一试：`litefleet convert`。如果能转换且验证通过，则无需处理。",
+            "如果中途停止，请设置更新的 `toolchain.paddlelite`，或用较旧的 PaddlePaddle 导出模型。",
+        ),
     ),
     "LF205": Zh(
         "转换失败",
         "转换器停止了：遇到不支持的算子、属性或文件时，它会中止或段错误。",
         "请看它最后的几行输出；换一个 Paddle-Lite 版本（toolchain.paddlelite），或简化模型。",
+        "转换器在子进程中运行；读取其退出码、信号和最后的几行输出。",
+        (
+            "查看模型中有什么会使转换器出错：`litefleet doctor models/NAME`。",
+            "阅读转换器最后的几行输出；其中写明了算子或属性。",
+            "在 `toolchain.paddlelite` 中设置另一个版本，再次运行 `litefleet convert`。",
+        ),
     ),
     "LF206": Zh(
         "算子不受支持",
         "对于这个目标，这个 Paddle-Lite 版本没有某些算子的内核。",
         "用更新的 Paddle-Lite 版本转换（toolchain.paddlelite）。",
+        "把程序的算子，与这个 Paddle-Lite 版本面向该目标所具有的算子比较；同时读取转换器自己的结论。",
+        (
+            "查看是哪些算子、哪些目标：`litefleet doctor models/NAME --for x86_64`。",
+            "设置更新的 `toolchain.paddlelite`，然后 `litefleet convert`。",
+            "含有 `*_grad` 或 `adam` 的模型是为训练保存的：请为推理重新导出。",
+        ),
     ),
     "LF207": Zh(
         "源文件不是程序",
         "模型文件不是 PaddlePaddle 的程序（program）。",
         "请给出 PaddlePaddle 保存的 inference.pdmodel（或 __model__）文件。",
+        "按 PaddlePaddle 保存的 Protocol Buffers 格式读取文件；它不是这种格式，或没有算子、输入或输出。",
+        (
+            "查看文件到底是什么：`litefleet doctor FILE`。",
+            "Git LFS 指针是三行文字：请用 `git lfs pull` 取得真正的文件。",
+            "为推理保存模型：用 `paddle.jit.save`，或模型库的导出脚本。",
+        ),
     ),
     "LF208": Zh(
         "残留的量化算子",
         "导出的模型中仍有量化训练为统计数值范围而插入的算子；Paddle-Lite 没有它们的内核。",
         "用量化工具自己的保存函数重新导出模型，它会去掉这些算子。",
+        "在程序中查找量化训练为统计数值范围而插入的算子。",
+        (
+            "用量化工具自己的函数导出：PaddleSlim 中的 `quanter.save_quantized_model(...)`。",
+            "然后再查看：`litefleet doctor models/NAME`。",
+        ),
     ),
     "LF209": Zh(
         "已知会使转换器崩溃",
         "已知 Paddle-Lite 的转换器会在这种形式的模型上崩溃（例如一维卷积）。",
         "可以尝试转换；litefleet 在子进程中运行转换器。如果崩溃，请在 toolchain.paddlelite 中指定另一个版本，或把"
         "该算子改写为二维形式。",
+        "程序中含有某种形式的算子，已知所配置的转换器会在其上崩溃。",
+        (
+            "试一试：`litefleet convert`；转换器在子进程中运行，崩溃也不会造成损失。",
+            "如果崩溃，请设置另一个 `toolchain.paddlelite`。",
+            "或使用二维形式：对输入做 `unsqueeze`，用核高为 1 的 `Conv2D`，再对输出做 `squeeze`；然后重新导出。",
+        ),
     ),
     "LF210": Zh(
         "其他框架的格式",
         "文件是其他框架或其他推理引擎的模型；Paddle-Lite 只转换 PaddlePaddle 的格式。",
         "先转换为 PaddlePaddle 格式（X2Paddle 支持 ONNX、Caffe 和 TensorFlow），再给出含有 inference.pdmodel 和 "
         "inference.pdiparams 的文件夹。",
+        "文件最初的字节（字节看不出时则看文件名）属于另一个框架的格式。",
+        (
+            "转换为 PaddlePaddle 格式：`pip install x2paddle`，"
+            "`x2paddle --framework=onnx --model=model.onnx --save_dir=pd_model`。",
+            "在 litefleet.yaml 中把文件夹 pd_model/inference_model 写为 `source:`。",
+            "检查：`litefleet doctor pd_model/inference_model`。",
+        ),
     ),
     "LF211": Zh(
         "另一版本可以转换",
         "配置的 Paddle-Lite 无法转换这个模型；另一个版本可以，其文件经过同样的检查。",
         "在 toolchain.paddlelite 中指定该版本，或保留 toolchain.also，并确认设备的运行库接受它（LF108）。",
+        "配置的版本失败之后，依次尝试 `toolchain.also` 下的各版本；采用第一个通过所有检查的文件。",
+        (
+            "在 `toolchain.paddlelite` 中指定该版本，这样第一次尝试就会成功。",
+            "确认设备的运行库接受该文件：`litefleet verify --limit NAME`。",
+        ),
     ),
 }
