@@ -1,0 +1,59 @@
+"""Which operators each Paddle-Lite converter takes for each target, as the converters themselves say.
+
+`tools/make_opsets.py` makes the table.  The converter checks the operators of the source program, before any of its
+own passes, so what the table refuses it refuses; what the table lets pass may still fail later.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["OPSETS", "knows", "unsupported", "versions", "versions_that_convert"]
+
+OPSETS = Path(__file__).with_name("opsets.json")
+
+
+@cache
+def _table() -> Any:
+    """Return {"ops": every known name, "lacks": {version: {target: refused names}}}."""
+    return json.loads(OPSETS.read_text(encoding="utf-8"))
+
+
+def versions() -> tuple[str, ...]:
+    """Return the versions that the table holds, the newest first."""
+    return tuple(_table()["lacks"])
+
+
+def _targets(target: str) -> list[str]:
+    return [name for name in target.replace(",", " ").split() if name]
+
+
+def knows(target: str, version: str) -> bool:
+    """Say whether the table can answer for these targets ("arm", "opencl,arm") and this version."""
+    by_target = _table()["lacks"].get(version, {})
+    return bool(_targets(target)) and all(name in by_target for name in _targets(target))
+
+
+@cache
+def _refused(target: str, version: str) -> frozenset[str]:
+    """Return the known names that no one of the targets takes."""
+    by_target = _table()["lacks"][version]
+    return frozenset.intersection(*(frozenset(by_target[name]) for name in _targets(target)))
+
+
+def unsupported(ops: Iterable[str], target: str, version: str) -> tuple[str, ...]:
+    """Return the operators that this converter refuses for these targets, sorted; none where `knows` says no."""
+    if not knows(target, version):
+        return ()
+    known = frozenset(_table()["ops"])
+    return tuple(sorted(op for op in set(ops) if op not in known or op in _refused(target, version)))
+
+
+def versions_that_convert(ops: Iterable[str], target: str) -> tuple[str, ...]:
+    """Return the versions whose converter refuses none of the operators for these targets, the newest first."""
+    named = set(ops)
+    return tuple(v for v in versions() if knows(target, v) and not unsupported(named, target, v))
