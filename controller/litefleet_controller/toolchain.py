@@ -19,7 +19,7 @@ from .child import ChildEnd, run_child
 from .errors import LitefleetError
 from .files import locked
 
-__all__ = ["LITE_PYTHONS", "Toolchain", "Toolchains", "default_cache"]
+__all__ = ["LITE_PYTHONS", "Outlook", "Toolchain", "Toolchains", "default_cache", "host_problem"]
 
 # The CPythons for which each version's x86_64 wheel exists, the best first.
 LITE_PYTHONS: Mapping[str, tuple[str, ...]] = {
@@ -42,6 +42,18 @@ class Toolchain:
     version: str
     python: Path
     opt: Path
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What can be said of an environment without making it."""
+
+    name: str  # "lite-2.13rc0"
+    folder: Path
+    pythons: tuple[str, ...]  # the CPythons that it can be made with, the best first
+    ready: bool
+    begun: bool = False  # something is there, and it is not whole or not what is wanted now
+    interpreter: Path | None = None  # what it would be made with; None: nothing fits here
 
 
 def default_cache(environ: Mapping[str, str] = os.environ) -> Path:
@@ -91,17 +103,46 @@ class Toolchains:
 
         Raises: LitefleetError for a version without a wheel, a machine without one, or where nothing can be made.
         """
-        pythons = LITE_PYTHONS.get(version)
-        if pythons is None:
-            known = ", ".join(LITE_PYTHONS)
-            raise LitefleetError(f"There is no Paddle-Lite {version} for this machine; known are {known}.")
-        return await self._environment(f"lite-{version}", version, pythons, (f"paddlelite=={version}", "numpy<2"))
+        pythons, packages = _lite_recipe(version)
+        return await self._environment(f"lite-{version}", version, pythons, packages)
 
     async def paddle(self, version: str = "2.6.2") -> Toolchain:
         """Return PaddlePaddle, the reference engine.  Raises: LitefleetError where it can't be had."""
-        # Its 2.x imports pkg_resources, which setuptools dropped in 81.
-        packages = (f"paddlepaddle=={version}", "numpy<2", "setuptools<81")
-        return await self._environment(f"paddle-{version}", version, PADDLE_PYTHONS, packages)
+        return await self._environment(f"paddle-{version}", version, PADDLE_PYTHONS, _paddle_packages(version))
+
+    async def lite_outlook(self, version: str = "2.13rc0") -> Outlook:
+        """Say how Paddle-Lite's environment stands; nothing is made.  Raises: LitefleetError for an unknown version."""
+        pythons, packages = _lite_recipe(version)
+        return await self._outlook(f"lite-{version}", pythons, packages)
+
+    async def paddle_outlook(self, version: str = "2.6.2") -> Outlook:
+        """Say how PaddlePaddle's environment stands; nothing is made."""
+        return await self._outlook(f"paddle-{version}", PADDLE_PYTHONS, _paddle_packages(version))
+
+    async def _outlook(self, name: str, pythons: tuple[str, ...], packages: tuple[str, ...]) -> Outlook:
+        folder = self.cache / name
+        if _is_ready(folder, packages):
+            return Outlook(name, folder, pythons, True, interpreter=folder / "bin" / "python")
+        found = await self._present(pythons) or await self._found_by_uv(pythons)
+        return Outlook(name, folder, pythons, False, os.path.lexists(folder), found)
+
+    async def _present(self, versions: Sequence[str]) -> Path | None:
+        """Return a fitting interpreter on PATH or among pyenv's."""
+        for version in versions:
+            for candidate in _candidates(version, self._environ):
+                if await self._fits(candidate, version):
+                    return candidate
+        return None
+
+    async def _found_by_uv(self, versions: Sequence[str]) -> Path | None:
+        for version in versions:
+            try:
+                found = await self._uv_python("find", version)
+            except LitefleetError:  # no uv
+                return None
+            if found is not None:
+                return found
+        return None
 
     async def _environment(
         self, name: str, version: str, pythons: Sequence[str], packages: tuple[str, ...]
@@ -161,10 +202,9 @@ class Toolchains:
 
     async def _interpreter(self, versions: Sequence[str], name: str) -> Path:
         """Return a 64-bit x86 CPython of one of these versions: what is there, else what uv can fetch."""
-        for version in versions:
-            for candidate in _candidates(version, self._environ):
-                if await self._fits(candidate, version):
-                    return candidate
+        present = await self._present(versions)
+        if present is not None:
+            return present
         for action in ("find", "install"):
             for version in versions:
                 found = await self._uv_python(action, version)
@@ -191,6 +231,20 @@ class Toolchains:
         except LitefleetError:
             return False
         return end.code == 0 and end.output.split() == ["CPython", version, "64", "x86_64"]
+
+
+def _lite_recipe(version: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the CPythons and the packages of one Paddle-Lite.  Raises: LitefleetError for an unknown version."""
+    pythons = LITE_PYTHONS.get(version)
+    if pythons is None:
+        known = ", ".join(LITE_PYTHONS)
+        raise LitefleetError(f"There is no Paddle-Lite {version} for this machine; known are {known}.")
+    return pythons, (f"paddlelite=={version}", "numpy<2")
+
+
+def _paddle_packages(version: str) -> tuple[str, ...]:
+    # PaddlePaddle 2.x imports pkg_resources, which setuptools dropped in 81.
+    return f"paddlepaddle=={version}", "numpy<2", "setuptools<81"
 
 
 def _remove(folder: Path) -> None:
