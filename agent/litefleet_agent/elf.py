@@ -172,6 +172,7 @@ def _read(source: _Source) -> Elf:
     layout = _Layout(source.read(0, 16))
     machine = layout.unpack("H", source.read(18, 2))[0]
     segments = _segments(source, layout)
+    _check_whole(source, segments)
     dynamic = _dynamic(source, layout, segments)
     strings = _strings(source, segments, dynamic)
     runpath = dynamic.get(_DT_RUNPATH) or dynamic.get(_DT_RPATH) or []
@@ -207,6 +208,13 @@ def _segments(source: _Source, layout: _Layout) -> List[_Segment]:
         else:
             found.append(_Segment(values[0], values[1], values[2], values[4], values[7]))
     return found
+
+
+def _check_whole(source: _Source, segments: List[_Segment]) -> None:
+    """Raise ElfError where the file lacks a part of what is to be loaded; the loader does not look, and dies of SIGBUS."""
+    end = max((s.offset + s.size for s in segments if s.kind == _PT_LOAD), default=0)
+    if end > source.size:
+        raise ElfError("The ELF file ends too early: it has %d of %d bytes; copy it again." % (source.size, end))
 
 
 def _dynamic(source: _Source, layout: _Layout, segments: List[_Segment]) -> Dict[int, List[int]]:

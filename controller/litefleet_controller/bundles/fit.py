@@ -12,7 +12,9 @@ from .choice import DeviceKind, RuntimeChoice
 
 __all__ = [
     "PUBLISHED",
+    "platform_arch",
     "platform_of",
+    "python_fits",
     "refusal_of_device",
     "refusal_of_elf",
     "refusal_of_wheel",
@@ -127,13 +129,13 @@ def refusal_of_wheel(path: Path, device: DeviceKind) -> Finding | None:
     if not path.is_file():
         return finding("LF302", f"The wheel {path} is not there.")
     pythons, abi, platforms = parts[-3].split("."), parts[-2], parts[-1].split(".")
-    if not _python_fits(pythons, abi, device.python_tag):
+    if not python_fits(pythons, abi, device.python_tag):
         return finding(
             "LF307",
             f"{path.name} is for {_tags(pythons)}; {_has(device)}: name that Python with `python:` in the inventory, "
             f"or a wheel for {device.python_tag}.",
         )
-    if not any(p == "any" or _platform_arch(p) == device.arch for p in platforms):
+    if not any(p == "any" or platform_arch(p) == device.arch for p in platforms):
         return finding(
             "LF308", f"{path.name} is for {', '.join(platforms)}; {_has(device)}: name a wheel for {device.arch}."
         )
@@ -149,7 +151,7 @@ def _tags(pythons: list[str]) -> str:
     return " or ".join(f"CPython {_python(p)}" if p.startswith("cp") else p for p in pythons)
 
 
-def _python_fits(pythons: list[str], abi: str, tag: str) -> bool:
+def python_fits(pythons: list[str], abi: str, tag: str) -> bool:
     """Whether a wheel's python and abi tags take the interpreter `tag` ("cp310")."""
     if tag in pythons or "py3" in pythons:
         return True
@@ -157,7 +159,7 @@ def _python_fits(pythons: list[str], abi: str, tag: str) -> bool:
     return "abi3" in abi.split(".") and any(minor <= int(tag[3:]) for minor in oldest)
 
 
-def _platform_arch(platform: str) -> str:
+def platform_arch(platform: str) -> str:
     """Return the canonical architecture at a platform tag's end, "" for another system's."""
     found = re.fullmatch(r"(?:linux|manylinux(?:1|2010|2014|_\d+_\d+)|musllinux_\d+_\d+)_(\w+)", platform)
     arch = arch_of(found[1]) if found else None

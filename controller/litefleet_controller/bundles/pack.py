@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,7 +16,7 @@ from litefleet_agent.findings import finding
 
 from ..errors import FindingError
 
-__all__ = ["Packed", "fingerprint", "pack", "unpack_wheel"]
+__all__ = ["Packed", "fingerprint", "installed_at", "pack", "unpack_member", "unpack_wheel"]
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 _LEVEL = 3  # lite.so and MKL: beyond 3 it takes twice the time for 2 % less
@@ -113,14 +114,14 @@ def unpack_wheel(wheel: Path, target: Path) -> None:
             if sum(info.file_size for info in members) > _LIMIT:
                 raise FindingError([finding("LF302", f"{wheel.name} unpacks to more than {_LIMIT} bytes.")])
             for info in members:
-                _unpack_member(archive, info, wheel, target)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError) as error:
+                unpack_member(archive, info, wheel, target)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError, zlib.error) as error:
         raise FindingError([finding("LF302", f"{wheel.name} cannot be unpacked: {error}.")]) from error
 
 
-def _unpack_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, wheel: Path, target: Path) -> None:
-    """Write one member below `target`."""
-    parts = _installed(PurePosixPath(info.filename))
+def unpack_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, wheel: Path, target: Path) -> None:
+    """Write one member below `target`, where an installer would.  Raises: FindingError LF302 for one that would leave it."""
+    parts = installed_at(PurePosixPath(info.filename))
     if parts is None:
         return
     mode = info.external_attr >> 16
@@ -136,7 +137,7 @@ def _unpack_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, wheel: Path,
     path.chmod(0o755 if mode & stat.S_IXUSR else 0o644)
 
 
-def _installed(path: PurePosixPath) -> tuple[str, ...] | None:
+def installed_at(path: PurePosixPath) -> tuple[str, ...] | None:
     """Return where a member goes: `X.data/purelib/` and `platlib/` into the root, other data nowhere (None)."""
     parts = path.parts
     if parts and parts[0].endswith(".data"):
