@@ -1,0 +1,116 @@
+"""Details: the operator's machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .details_entry import Details, Where
+
+__all__ = ["HOST"]
+
+_HERE = (Where.HOST,)
+
+HOST: Mapping[str, Details] = {
+    "LF701": Details(
+        "The system's name and architecture are asked; the published wheels of the converter and of PaddlePaddle are for x86_64 Linux.",
+        _HERE,
+        "This machine is Darwin on arm64; the converter's wheels are for Linux on x86_64.",
+        (
+            "Run litefleet on an x86_64 Linux machine, in a virtual machine, or in CI.",
+            "Or bring what was made elsewhere: `models.NAME.nb: {aarch64: FILE}` and `models.NAME.golden: {files: [a.npz, b.npz]}`.",
+        ),
+        ("ERROR: No matching distribution found for paddlelite",),
+        ("PaddlePaddle/Paddle-Lite#5611: no wheel for this system and Python",),
+    ),
+    "LF702": Details(
+        "For each configured version, a CPython that its wheel fits is looked for, then uv; nothing is built for the question.",
+        _HERE,
+        "Paddle-Lite 2.13rc0 needs CPython 3.8 or 3.10; neither is on PATH, and uv is not there to fetch one.",
+        (
+            "Install uv's own CPython: `uv python install 3.10`.",
+            "Behind a proxy, name the package index: `export UV_INDEX_URL=https://...`.",
+            "Look again: `litefleet doctor`.",
+        ),
+        ("ERROR: Could not find a version that satisfies the requirement paddlelite",),
+        ("PaddlePaddle/Paddle-Lite#10458: which version is published for which Python",),
+    ),
+    "LF703": Details(
+        "The converter's environment is not in the cache folder yet.",
+        _HERE,
+        "The environment of Paddle-Lite 2.13rc0 is not made yet; it takes about 200 MB.",
+        ("Nothing: `litefleet convert` makes it.",),
+    ),
+    "LF704": Details(
+        "The cache and store folders are asked for their permissions and free space; nothing is written.",
+        _HERE,
+        "/home/me/.cache/litefleet has 90 MB free; PaddlePaddle's environment needs about 560 MB.",
+        (
+            "Look: `df -h ~/.cache/litefleet; ls -ld ~/.cache/litefleet`.",
+            "Use another folder: `export LITEFLEET_CACHE=/data/litefleet`.",
+            "Old environments may be removed: they are made again when they are needed.",
+        ),
+        ("No space left on device", "Permission denied"),
+    ),
+    "LF705": Details(
+        "Each key file that the inventory names is opened: it must be there, readable, private to you, and usable without a question.",
+        _HERE,
+        "keys/fleet has the mode 0644: others can read it.",
+        (
+            "Make it yours alone: `chmod 600 keys/fleet`.",
+            "With a passphrase: `ssh-add keys/fleet` before litefleet runs.",
+            "Look again: `litefleet doctor`.",
+        ),
+        (
+            "WARNING: UNPROTECTED PRIVATE KEY FILE!",
+            "Load key: incorrect passphrase supplied to decrypt private key",
+            "Permission denied (publickey).",
+        ),
+    ),
+    "LF706": Details(
+        "The inventory names no key, ~/.ssh holds none of the usual names, and no SSH agent answers at SSH_AUTH_SOCK.",
+        _HERE,
+        "No key is named, ~/.ssh holds none, and no SSH agent answers.",
+        (
+            "Make one: `ssh-keygen -t ed25519`.",
+            "Take it to a device: `ssh-copy-id USER@HOST`.",
+            "Or name one in the inventory: `key: keys/fleet`.",
+        ),
+        ("Permission denied (publickey).", "Could not open a connection to your authentication agent."),
+    ),
+    "LF707": Details(
+        "The known-hosts file is read line by line, as OpenSSH does.",
+        _HERE,
+        "~/.ssh/known_hosts, line 12 is no host key.",
+        (
+            "Show the line: `sed -n 12p ~/.ssh/known_hosts`; remove it: `ssh-keygen -R HOST`.",
+            "Pin new devices after comparing fingerprints: `litefleet probe --accept-new-host-keys`.",
+        ),
+        ("Host key verification failed.", "known_hosts:12: parse error"),
+    ),
+    "LF708": Details(
+        "litefleet.yaml and the inventory are read as every command reads them; each mistake is named with its line.",
+        _HERE,
+        "litefleet.yaml:5: unknown key 'modles'; did you mean 'models'?",
+        ("Correct the line that is named.", "Look again: `litefleet doctor`."),
+    ),
+    "LF709": Details(
+        "The programs that parts of litefleet call are looked for on PATH, with their versions.",
+        _HERE,
+        "ssh-keygen is not on PATH; releases can't be signed.",
+        (
+            "Install it: `sudo apt-get install openssh-client` for ssh-keygen.",
+            "Or leave out the part that needs it: no `signing:`, no signatures.",
+        ),
+        ("ssh-keygen: command not found",),
+    ),
+    "LF710": Details(
+        "The versions of the installed packages are compared with those that litefleet asks for.",
+        _HERE,
+        "asyncssh is 2.10.1; litefleet needs 2.14 or later.",
+        (
+            "Install litefleet into an environment of its own: `python3 -m venv .venv && .venv/bin/pip install .`",
+            "Look again: `litefleet doctor`.",
+        ),
+        ("ModuleNotFoundError", "ImportError: cannot import name"),
+    ),
+}

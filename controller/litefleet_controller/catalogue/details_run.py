@@ -1,0 +1,313 @@
+"""Details: what the model did when it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from litefleet_agent.findings import Certainty
+
+from .details_entry import Details, Where
+
+__all__ = ["RUN"]
+
+_RUN = (Where.RUN,)
+_ENDED = (Where.RUN, Where.LOG)
+_MEASURED_OR_TOLD = (Certainty.CERTAIN, Certainty.LIKELY)
+
+RUN: Mapping[str, Details] = {
+    "LF401": Details(
+        "The model runs in a child process; the signal that ended it and its last lines on stderr are read.",
+        _ENDED,
+        "The model's process, while running, died with SIGSEGV, and said nothing",
+        (
+            "Hold the file against the machine first: `litefleet inspect model.nb --for aarch64`.",
+            "Hold the runtime against it too: `litefleet probe --limit NAME`.",
+            "Have its last words explained: `your-program 2>&1 | litefleet doctor --log -`.",
+            "If file and runtime fit, set another `toolchain.paddlelite` and convert again: `litefleet convert`.",
+        ),
+        (
+            "Segmentation fault (core dumped)",
+            "Fatal signal 11 (SIGSEGV), code 1 (SEGV_MAPERR)",
+            "Illegal instruction",
+            "exit code 139",
+        ),
+        (
+            "PaddlePaddle/PaddleOCR#2962: a file for another machine",
+            "PaddlePaddle/Paddle-Lite#3992: Segmentation fault of the Python demo",
+            "measured with Paddle-Lite 2.13rc0 on x86_64: an ARM file of PP-OCR cls ends in SIGSEGV, with nothing on stderr",
+        ),
+        _MEASURED_OR_TOLD,
+    ),
+    "LF402": Details(
+        "The child process ended with SIGABRT, or with one of Paddle-Lite's failed checks as its last words.",
+        _ENDED,
+        "The model's process, while loading, died with SIGABRT: [F ... program.cc:356 RuntimeProgram] Check failed: (kernels.size() > 0): 0!>0",
+        (
+            "Read the last line: it names the operator, the file in Paddle-Lite's source, and the two values that did not fit.",
+            "Have the whole log explained: `litefleet doctor --log crash.log`.",
+            "Compare what is fed with what the model takes: `litefleet inspect model.nb`.",
+        ),
+        (
+            "*** Check failure stack trace: ***",
+            "Aborted (core dumped)",
+            "terminate called after throwing an instance of 'paddle::lite::PaddleLiteException'",
+        ),
+        (
+            "PaddlePaddle/Paddle-Lite#10178: a failed check in fc_compute.cc",
+            "measured with Paddle-Lite 2.13rc0 on x86_64: a cut-off file, an empty file and an input of the wrong rank all end in an abort",
+        ),
+        _MEASURED_OR_TOLD,
+    ),
+    "LF403": Details(
+        "Every output of every golden case is compared with the reference: shape, largest and mean difference, cosine, and the first "
+        "place, against the tolerance of the file's precision.",
+        _RUN,
+        "softmax_0.tmp_0, case 1: max_abs 0.031 is over 0.002",
+        (
+            "See the figures: `litefleet verify --limit NAME --json`.",
+            "Look whether one CPU part alone is off: `litefleet status`.",
+            "Convert without fp16 and quantisation, and prove again: `litefleet convert`, then `litefleet verify --limit NAME`.",
+            "If the difference is what this precision gives, widen `models.NAME.tolerance`.",
+        ),
+        ("right on one board and wrong on another", "results differ between the PC and the device"),
+        (
+            "PaddlePaddle/Paddle-Lite#5450: one model, two armv8 boards, two results",
+            "PaddlePaddle/Paddle-Lite#10349: mobilenet_v1 off on arm64",
+        ),
+    ),
+    "LF404": Details(
+        "Every item of every output must be finite.",
+        _RUN,
+        "softmax_0.tmp_0, case 1: 2 of 2 items are NaN or Inf",
+        (
+            "Look for quantisation on x86 and for fp16: `litefleet inspect model.nb --for x86_64`.",
+            "Convert without them for this architecture under `models.NAME.options`, then `litefleet convert`.",
+            "Prove again: `litefleet verify --limit NAME`. If it is still NaN at fp32, try another `toolchain.paddlelite`.",
+        ),
+        ("nan", "-nan", "inf"),
+        (
+            "PaddlePaddle/Paddle-Lite#10402: fp16 gives nan; compare with fp32 first",
+            "PaddlePaddle/Paddle-Lite#10349: -nan in the results",
+            "measured with Paddle-Lite 2.13rc0 on x86_64: int8 weights, a mixture of x86 and arm kernels, and a float64 input give NaN",
+        ),
+        _MEASURED_OR_TOLD,
+    ),
+    "LF405": Details(
+        "Two golden cases with different inputs and different references gave the same bytes.",
+        _RUN,
+        "softmax_0.tmp_0 is the same for cases 1 and 2, whose references differ",
+        (
+            "Hold the file against the machine: `litefleet inspect model.nb --for x86_64`.",
+            "Convert for this architecture: `litefleet convert --for x86_64`.",
+            "Check numpy's version in your own program: it must be below 2 (`litefleet explain LF304`).",
+        ),
+        ("every image gives the same result", "outputs all zeros"),
+        (
+            "PaddlePaddle/Paddle-Lite#9049: always the same class on the device",
+            "measured with Paddle-Lite 2.13rc0 on x86_64: an ARM file of PP-OCR det answers zeros in 0.03 ms",
+        ),
+    ),
+    "LF406": Details(
+        "The same input is run several times, and the outputs are compared with each other.",
+        _RUN,
+        "save_infer_model/scale_0, case 1, between two runs of one input: max_abs 1.7e+33 is over 0.002",
+        (
+            "Hold the file against the machine: `litefleet inspect model.nb --for aarch64`.",
+            "In your own program, copy an output before the next run: `numpy()` shows the memory that the next `run()` writes.",
+            "On ARM, try one thread: `config.set_threads(1)` before the predictor is made.",
+        ),
+        ("each run gives another result",),
+        (
+            "PaddlePaddle/Paddle-Lite#10479: unstable outputs after conversion",
+            "PaddlePaddle/PaddleOCR#15826: the ids change from run to run",
+            "measured with Paddle-Lite 2.13rc0 on x86_64: `numpy()` of an output is a view that the next `run()` overwrites",
+        ),
+    ),
+    "LF407": Details(
+        "Shape and element type of each output are compared with the reference before any value is.",
+        _RUN,
+        "fetch_0, case 1: it is float32 [1, 40, 97] where the reference is float32 [1, 40, 6625]",
+        (
+            "Make the golden outputs from the same model: leave `models.NAME.golden.files` out, and litefleet makes them from `source:`.",
+            "See what the file gives: `litefleet inspect model.nb`.",
+        ),
+    ),
+    "LF408": Details(
+        "The child process was still running at `verify.time_limit_s` and was ended.",
+        _RUN,
+        "The model's process, while running, was still running after 60 s",
+        (
+            "Raise `verify.time_limit_s` in litefleet.yaml; the first run on a GPU compiles its kernels and may take minutes.",
+            "Lower `verify.runs` and `verify.warmup` for large models.",
+            "See what else the device does: `ssh USER@HOST uptime`.",
+        ),
+    ),
+    "LF409": Details(
+        "The runs after the warm-up are timed on the device; p50, p90 and p99 are compared with `models.NAME.gates`.",
+        _RUN,
+        "p90_ms is 212.4 ms; 150.0 ms are allowed",
+        (
+            "Measure again when the device is quiet: `litefleet verify --limit NAME`.",
+            "Look at heat and clock: `cat /sys/class/thermal/thermal_zone*/temp /sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq`.",
+            "Raise the limit under `models.NAME.gates`, or use a smaller model.",
+        ),
+    ),
+    "LF410": Details(
+        "The highest resident size of the model's process is compared with `models.NAME.gates.peak_rss_mb`.",
+        _RUN,
+        "the peak is 402 MiB; 256 MiB are allowed",
+        (
+            "See the figures: `litefleet verify --limit NAME --json`.",
+            "Raise `models.NAME.gates.peak_rss_mb`, or use a smaller model. Quantised weights are expanded at load and do not help.",
+        ),
+    ),
+    "LF411": Details(
+        "The child process was killed at its memory limit or by SIGKILL, or its last words say that memory could not be had.",
+        _ENDED,
+        "The model's process, while loading, could not get memory: terminate called after throwing an instance of 'std::bad_alloc'",
+        (
+            "Ask the kernel: `dmesg | grep -i 'killed process'` on the device.",
+            "Look at the file first: nonsense in its sizes asks for nonsense amounts (`litefleet inspect model.nb`), and so may a file of "
+            "another version (`litefleet explain LF108`).",
+            "Free memory on the device, or use a smaller model.",
+        ),
+        (
+            "Killed",
+            "exit code 137",
+            "std::bad_alloc",
+            "no enough for mallocing 4294946096 bytes",
+            "MemoryError: std::bad_alloc",
+        ),
+        (
+            "PaddlePaddle/Paddle-Lite#3050: std::bad_alloc with a model of 400 MB",
+            "PaddlePaddle/Paddle-Lite#4725: std::bad_alloc, because the versions differ",
+            "PaddlePaddle/Paddle-Lite-Demo#290: no enough for mallocing 4294946096 bytes",
+        ),
+        _MEASURED_OR_TOLD,
+    ),
+    "LF412": Details(
+        "Names, shapes, types and finite values of the golden files are compared with the inputs and outputs that the .nb names, "
+        "before the model is loaded.",
+        (Where.HOST, Where.DEVICE),
+        "case 1: input x has shape [1, 1, 48, 192], the model takes [1, 3, 48, 192]",
+        (
+            "See what the model takes: `litefleet inspect model.nb`.",
+            "Let litefleet make them: leave `models.NAME.golden.files` out, and set `models.NAME.inputs` for sizes that are free.",
+            "Your own .npz: one array for each input and output, by its name, in the model's type.",
+        ),
+    ),
+    "LF413": Details(
+        "The fastest run is compared with that of the release before, on the same device, beyond `rollout.gates.regression.latency`.",
+        _RUN,
+        "fastest run 61.0 ms, before 38.2 ms: +60%",
+        (
+            "Measure again: `litefleet retry --failed`.",
+            "Compare kernels of both files: `litefleet inspect old.nb`, `litefleet inspect new.nb`.",
+            "If the new speed is meant, raise `rollout.gates.regression.latency` and run `litefleet rollout` anew.",
+        ),
+    ),
+    "LF414": Details(
+        "The peak memory is compared with that of the release before, on the same device, beyond `rollout.gates.regression.memory`.",
+        _RUN,
+        "peak memory 402 MiB, before 210 MiB: +91%",
+        (
+            "Measure again: `litefleet retry --failed`.",
+            "If the growth is meant, raise `rollout.gates.regression.memory` and run `litefleet rollout` anew.",
+        ),
+    ),
+    "LF415": Details(
+        "A log or a report of a crash comes with several threads, or with a predictor that threads share.",
+        (Where.LOG,),
+        "line 41: Segmentation fault, with 4 threads",
+        (
+            "Make one predictor per thread, on the main thread, and use it in that thread only; or one process per predictor.",
+            "Try one thread: `config.set_threads(1)` before the predictor is made.",
+            "Prove the model alone, in a process of its own: `litefleet verify --limit NAME`.",
+        ),
+        ("Segmentation fault, now and then", "paddle::lite::RuntimeProgram::Run()"),
+        (
+            "PaddlePaddle/Paddle-Lite#9886: crashes now and then; where a predictor may be made and used",
+            "PaddlePaddle/Paddle-Lite#9874: one predictor, two threads",
+            "PaddlePaddle/Paddle-Lite#4014: making predictors in several threads at once",
+            "PaddlePaddle/PaddleOCR#7461: PP-OCRv3 with 4 threads",
+        ),
+        (Certainty.LIKELY, Certainty.POSSIBLE),
+    ),
+    "LF416": Details(
+        "The failed check of a log is one that an empty tensor gives. In litefleet's own run all inputs are set, as the file names them.",
+        (Where.LOG,),
+        "line 12: Check failed: output_dims[unk_dim_idx] * capacity == -input_size (0 vs. -1) Invalid shape is given.",
+        (
+            "List the inputs: `litefleet inspect model.nb`; detection models have up to three (image, im_shape, scale_factor).",
+            "Set each: `predictor.get_input(i)` in the listed order, `resize` and fill it, then `run()`.",
+            "Ask for an input by its right name: `get_input_by_name` gives an object around nothing for a name that is not there.",
+        ),
+        (
+            "Check failed: output_dims[unk_dim_idx] * capacity == -input_size (0 vs. -1) Invalid shape is given.",
+            "Segmentation fault",
+            "CheckShape",
+        ),
+        (
+            "PaddlePaddle/Paddle-Lite#9917: three inputs, one was set",
+            "PaddlePaddle/Paddle-Lite#3829: Invalid shape is given",
+            "PaddlePaddle/Paddle-Lite#3982: two inputs, segmentation fault",
+            "measured with Paddle-Lite 2.13rc0 on x86_64: an input that was never set ends in an abort in run()",
+        ),
+        (Certainty.LIKELY, Certainty.POSSIBLE),
+    ),
+    "LF417": Details(
+        "The failed check of a log compares dimensions; the golden's own shapes are checked before the run (LF412).",
+        (Where.LOG,),
+        "line 9: Check failed: (k_ == w_dims[0]): 1200!==120",
+        (
+            "See the dimensions that the model takes: `litefleet inspect model.nb`; `?` may be any size.",
+            "Resize the picture to them, in the order N, C, H, W, before `from_numpy`.",
+            "A wrong number of channels may give a confident wrong answer and no error: check the proof with `litefleet verify`.",
+        ),
+        (
+            "Check failed: (k_ == w_dims[0]): 1200!==120",
+            "Check failed: (param_.axes[i] < in_dims.size()): 1!<0 The index of dimension in axes must be less than the size of input shape.",
+        ),
+        (
+            "PaddlePaddle/Paddle-Lite#10178: k_ == w_dims[0]",
+            "PaddlePaddle/Paddle-Lite#6013: the input's size is not the trained one",
+            "PaddlePaddle/Paddle-Lite-Demo#274: the index of dimension in axes",
+            "measured with Paddle-Lite 2.13rc0 on x86_64: one channel instead of three gives a wrong answer with exit code 0",
+        ),
+        (Certainty.LIKELY, Certainty.POSSIBLE),
+    ),
+    "LF418": Details(
+        "Paddle-Lite's own warning in a log; litefleet's run converts nothing and checks the golden's types before (LF412).",
+        (Where.LOG,),
+        "line 3: Error input tensor precision type. Input index (0) Tensor name (image) Require precision type (float) Input precision "
+        "type (uint8_t).",
+        (
+            "Convert first: `x = x.astype('float32')`; in C++, fill `mutable_data<float>()`.",
+            "See the types: `litefleet inspect model.nb`.",
+        ),
+        (
+            "Error input tensor precision type. Input index (0) Tensor name (image) Require precision type (float) Input precision type (uint8_t).",
+        ),
+        (
+            "PaddlePaddle/Paddle-Lite#10183: uint8 into a float input",
+            "measured with Paddle-Lite 2.13rc0 on x86_64: float64 or uint8 into a float32 input answers NaN with exit code 0",
+        ),
+        _MEASURED_OR_TOLD,
+    ),
+    "LF419": Details(
+        "Resident sizes in a log, one after the other, keep growing.",
+        (Where.LOG,),
+        "resident memory grows from 210 to 1240 MiB over 400 lines",
+        (
+            "Make the predictor once, and use it for all requests.",
+            "With OpenCL, restart the worker after a number of runs, and use a newer Paddle-Lite.",
+            "Watch it: `while sleep 60; do grep VmRSS /proc/PID/status; done`.",
+        ),
+        ("Killed, after hours", "Out of memory: Killed process"),
+        (
+            "PaddlePaddle/Paddle-Lite#10236: 1 GB in 20 hours with OpenCL",
+            "PaddlePaddle/Paddle-Lite#9864: growth with a thread pool",
+        ),
+        (Certainty.LIKELY, Certainty.POSSIBLE),
+    ),
+}
