@@ -75,6 +75,38 @@ def environment(name: str, python: str, *packages: str) -> Path:
         return interpreter
 
 
+def published_wheel(project: str, version: str, python: str) -> Path:
+    """Return the .whl file of `project` for x86_64 Linux and CPython `python` ("38"), fetched once."""
+    with _once(f"wheel-{project}-{version}-cp{python}") as folder:
+        if not list(folder.glob("*.whl")):
+            argv = [
+                _uv(),
+                "tool",
+                "run",
+                "--python",
+                find_python("3.10"),
+                "pip",
+                "download",
+                "-q",
+                "--no-deps",
+                "--dest",
+            ]
+            tags = ["--only-binary", ":all:", "--python-version", python, "--platform", "manylinux1_x86_64"]
+            _run(*argv, folder, *tags, f"{project}=={version}")
+        return next(folder.glob("*.whl"))
+
+
+def packages_for(platform: str, *packages: str) -> Path:
+    """Return a folder with packages for another machine, by uv's name of it ("aarch64-unknown-linux-gnu")."""
+    with _once(f"packages-{platform}-{'-'.join(packages)}") as folder:
+        if not (folder / "done").exists():
+            argv = [_uv(), "pip", "install", "-q", "--no-config", "--no-deps", "--only-binary", ":all:"]
+            where = ["--target", folder, "--python-platform", platform, "--python-version", "3.11"]
+            _run(*argv, *where, "--python", find_python("3.11"), *packages)
+            (folder / "done").touch()
+        return folder
+
+
 @pytest.fixture(scope="session")
 def lite_python() -> Path:
     """The Python of an environment with paddlelite 2.13rc0 and numpy < 2."""

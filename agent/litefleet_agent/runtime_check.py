@@ -84,6 +84,8 @@ def _libraries(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
 def _symbol_versions(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
     """Judge the glibc and libstdc++ versions that the binary's symbols ask for."""
     glibc = newest_version(runtime.so_versions, "GLIBC_")
+    if facts.libc.kind == "glibc" and any(name.startswith("libc.musl") for name in runtime.so_needed):
+        return [finding("LF309", "The runtime was built for musl; this device has glibc %s." % facts.libc.version)]
     if facts.libc.kind == "musl" and glibc:
         return [
             finding(

@@ -170,7 +170,7 @@ def _leftovers(package: str) -> Tuple[str, ...]:
     for part in ("", "libs"):
         for name in _names(os.path.join(package, part))[:1000]:
             if name.startswith("._") and _begins(os.path.join(package, part, name), _APPLE_DOUBLE):
-                found.append(os.path.join(part, name))
+                found.append(os.path.join(part, name if name.isprintable() else ascii(name)))
     return tuple(found[:32])
 
 
@@ -185,7 +185,7 @@ def _begins(path: str, head: bytes) -> bool:
 def _python_tags(package: str, binary: str) -> Tuple[str, ...]:
     """Return the CPython tags that the binary is for: by its WHEEL file, its name, or pybind11's text in it."""
     tags = wheel_tags("paddlelite", os.path.dirname(package))
-    pythons = {python for tag in tags for python in tag.split("-")[0].split(".") if python.startswith("cp")}
+    pythons = {python for tag in tags for python in tag.split("-")[0].split(".") if re.match(r"^cp\d{2,4}$", python)}
     if pythons:
         return tuple(sorted(pythons))
     return _tags(python_in(binary))
