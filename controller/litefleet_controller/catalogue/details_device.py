@@ -30,7 +30,7 @@ DEVICE: Mapping[str, Details] = {
         "The device's architecture, CPython version and libc are compared with the runtime that is named, or with the published "
         "wheels, before anything is downloaded or sent.",
         (Where.DEVICE, Where.LOG),
-        "There is no published wheel of paddlelite 2.13rc0 for aarch64; published are x86_64 for CPython 3.8 and 3.10.",
+        "paddlelite is published for x86_64 only; this device has aarch64 with CPython 3.11: name a wheel or a folder built for aarch64 under `runtimes: {aarch64: ...}` in litefleet.yaml.",
         (
             "See what the device is: `litefleet probe --limit NAME`.",
             "Build Paddle-Lite with its Python package on such a device: `./lite/tools/build_linux.sh --arch=armv8 --with_extra=ON --with_python=ON --python_version=3.9`.",

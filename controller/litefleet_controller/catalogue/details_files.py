@@ -148,7 +148,9 @@ FILES: Mapping[str, Details] = {
             "Convert from the source model with the device's Paddle-Lite version: set `toolchain.paddlelite`, then `litefleet convert`.",
             "If only the .nb is left, it cannot be upgraded: export the source model again.",
         ),
-        ("WARNING: the old interface of naive-buffer ... has been upgraded",),
+        (
+            "Paddle-Lite v2.7 has upgraded the naive-buffer model format. Please use the OPT to generate a new model. Thanks!",
+        ),
         ("PaddlePaddle/Paddle-Lite#4763: what to do with a model from before v2.7",),
         (Certainty.CERTAIN, Certainty.LIKELY),
     ),
