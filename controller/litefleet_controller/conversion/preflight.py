@@ -6,16 +6,20 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from litefleet_agent.findings import Finding, finding
+from litefleet_agent.findings import Certainty, Finding, finding
 
 from ..errors import FindingError
-from .program import ParamsError, Program, TensorSpec, read_params, read_program
+from .foreign import foreign_format
+from .forms import forms_of
+from .program import ParamsError, Program, TensorSpec, largest, read_params, read_program
 from .wire import WireError
 
 __all__ = ["Source", "SourceFacts", "TensorSpec", "check_source", "find_source", "load_source"]
 
-# The PaddlePaddle release that each Paddle-Lite was made against: (Paddle-Lite, PaddlePaddle).
-_KNOWS = {"2.10": (2, 2), "2.11": (2, 3), "2.12": (2, 4), "2.13": (2, 5)}
+# The PaddlePaddle release that was current when each Paddle-Lite came out: (Paddle-Lite, PaddlePaddle).  No document
+# says which ones a converter takes: a newer one alone is a hint, what is known to break stands in forms.py.
+_CURRENT = {"2.10": (2, 2), "2.11": (2, 3), "2.12": (2, 4), "2.13": (2, 5)}
+_FP16_MOST = 65504.0  # the largest finite number of IEEE 754 binary16
 _PAIRS = (("inference.pdmodel", "inference.pdiparams"), ("__model__", "__params__"), ("model", "params"))
 
 
@@ -30,6 +34,9 @@ class SourceFacts:
     ops: dict[str, int]
     sha256: str  # of program and parameters together
     findings: tuple[Finding, ...] = ()  # warnings
+    forms: dict[str, int] = field(default_factory=dict)  # what `forms_of` counted
+    beyond_fp16: tuple[tuple[str, float], ...] = ()  # weights too large for fp16, with their largest magnitude
+    size: int = 0  # bytes of program and parameters
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,9 @@ def _checked_program(data: bytes) -> Program:
     try:
         return read_program(data)
     except WireError as error:
+        foreign = foreign_format(data[:4096], "")
+        if foreign:
+            raise _refuse("LF210", f"The model file ({len(data)} bytes) is {foreign}.") from error
         raise _refuse("LF207", f"The model file ({len(data)} bytes) is not a PaddlePaddle program: {error}.") from error
 
 
@@ -137,20 +147,34 @@ def check_source(program: bytes, params: bytes) -> SourceFacts:
         ops=dict(read.ops),
         sha256=digest,
         findings=tuple(_quantised_leftovers(read)),
+        forms=forms_of(read),
+        beyond_fp16=_beyond_fp16(read, params),
+        size=len(program) + len(params),
+    )
+
+
+def _beyond_fp16(program: Program, params: bytes) -> tuple[tuple[str, float], ...]:
+    """Return the weights that fp16 can't hold; a batch norm's are left out, as the converter folds them in fp32."""
+    used = {n for op in program.details if op.kind != "batch_norm" for slot in op.inputs.values() for n in slot}
+    return tuple(
+        (spec.name, most)
+        for spec, most in zip(program.parameters, largest(params), strict=True)
+        if most > _FP16_MOST and spec.name in used
     )
 
 
 def check_age(facts: SourceFacts, opt_version: str) -> list[Finding]:
-    """Return LF204 when a newer PaddlePaddle saved the model than this Paddle-Lite ("2.13rc0") was made against."""
-    known = _KNOWS.get(opt_version.split("rc")[0])
+    """Return LF204, as possible, when a newer PaddlePaddle saved the model than was current with this Paddle-Lite."""
+    known = _CURRENT.get(opt_version.split("rc")[0])
     saved = tuple(int(part) for part in facts.paddle_version.split(".")[:2]) if facts.paddle_version else ()
     if known is None or not saved or saved <= known:
         return []
     return [
         finding(
             "LF204",
-            f"The model was saved by PaddlePaddle {facts.paddle_version}; Paddle-Lite {opt_version} "
-            f"was made against {known[0]}.{known[1]}.",
+            f"The model was saved by PaddlePaddle {facts.paddle_version}; when Paddle-Lite {opt_version} came out, "
+            f"{known[0]}.{known[1]} was current.",
+            Certainty.POSSIBLE,
         )
     ]
 

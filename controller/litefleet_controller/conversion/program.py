@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from .wire import Value, WireError, fields, integers, message, signed, text
 
-__all__ = ["DTYPES", "ParamsError", "Program", "TensorSpec", "read_params", "read_program"]
+__all__ = [
+    "DTYPES",
+    "Op",
+    "ParamsError",
+    "Program",
+    "TensorSpec",
+    "integers_of",
+    "largest",
+    "read_params",
+    "read_program",
+]
 
 # VarType.Type of framework.proto: what a tensor may hold, by numpy's name, with its width in bytes.
 DTYPES: Mapping[int, tuple[str, int]] = {
@@ -46,6 +59,16 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class Op:
+    """One operator as the program declares it: variables by slot (empty slots left out), attributes undecoded by name."""
+
+    kind: str
+    inputs: Mapping[str, tuple[str, ...]]
+    outputs: Mapping[str, tuple[str, ...]]
+    attributes: Mapping[str, memoryview] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Program:
     """What a preflight needs of a program; `parameters` are its saved tensors in the order of their file."""
 
@@ -54,6 +77,8 @@ class Program:
     outputs: tuple[TensorSpec, ...]
     parameters: tuple[TensorSpec, ...]
     ops: Mapping[str, int]
+    details: tuple[Op, ...] = ()  # every block's operators, in order
+    variables: Mapping[str, TensorSpec] = field(default_factory=dict)  # every block's, by name
 
 
 @dataclass
@@ -67,14 +92,6 @@ class _Var:
     @property
     def spec(self) -> TensorSpec:
         return TensorSpec(self.name, self.dtype, self.dims)
-
-
-@dataclass
-class _Op:
-    kind: str = ""
-    inputs: list[str] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
-    col: int = 0
 
 
 def _tensor_desc(data: memoryview) -> tuple[int, tuple[int, ...]]:
@@ -115,44 +132,54 @@ def _var(data: memoryview) -> _Var:
     return var
 
 
-def _arguments(value: Value) -> list[str]:
-    return [text(argument) for number, argument in fields(message(value)) if number == 2]
-
-
-def _col(value: Value) -> int | None:
-    """Return the `col` attribute's number, None for another attribute."""
-    name, col = "", 0
+def _slot(value: Value, into: dict[str, tuple[str, ...]]) -> None:
+    name, arguments = "", list[str]()
     for number, part in fields(message(value)):
         if number == 1:
             name = text(part)
-            if name != "col":
-                return None
-        elif number == 3:
-            col = signed(part)
-    return col if name == "col" else None
+        elif number == 2:
+            arguments.append(text(part))
+    if arguments:
+        into[name] = (*into.get(name, ()), *arguments)
 
 
-def _op(data: memoryview) -> _Op:
-    op = _Op()
-    attributes = []
+def _attribute_name(data: memoryview) -> str:
+    return next((text(part) for number, part in fields(data) if number == 1), "")
+
+
+def integers_of(attribute: memoryview | None) -> list[int]:
+    """Return what an attribute holds of integers (i, ints, l or longs); nothing for one that is absent."""
+    found: list[int] = []
+    for number, part in fields(attribute) if attribute is not None else ():
+        if number in (3, 6, 13, 15):
+            found += integers(part)
+    return found
+
+
+def _op(data: memoryview) -> Op:
+    kind, inputs, outputs = "", dict[str, tuple[str, ...]](), dict[str, tuple[str, ...]]()
+    attributes: dict[str, memoryview] = {}
     for number, value in fields(data):
         if number == 1:
-            op.inputs += _arguments(value)
+            _slot(value, inputs)
         elif number == 2:
-            op.outputs += _arguments(value)
+            _slot(value, outputs)
         elif number == 3:
-            op.kind = text(value)
+            kind = text(value)
         elif number == 4:
-            attributes.append(value)
-    if not op.kind:
+            attributes[_attribute_name(message(value))] = message(value)
+    if not kind:
         raise WireError("an operator has no type")
-    if op.kind in ("feed", "fetch"):
-        op.col = next((col for col in map(_col, attributes) if col is not None), 0)
-    return op
+    return Op(kind, inputs, outputs, attributes)
 
 
-def _block(data: memoryview) -> tuple[list[_Var], list[_Op]]:
-    variables, ops = list[_Var](), list[_Op]()
+def _col(op: Op) -> int:
+    """Return which input or output a feed or fetch is."""
+    return next(iter(integers_of(op.attributes.get("col"))), 0)
+
+
+def _block(data: memoryview) -> tuple[list[_Var], list[Op]]:
+    variables, ops = list[_Var](), list[Op]()
     for number, value in fields(data):
         if number == 3:
             variables.append(_var(message(value)))
@@ -161,11 +188,14 @@ def _block(data: memoryview) -> tuple[list[_Var], list[_Op]]:
     return variables, ops
 
 
-def _ends(ops: list[_Op], by_name: Mapping[str, _Var]) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+def _ends(ops: list[Op], by_name: Mapping[str, _Var]) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """Return inputs in feed order and outputs in fetch order."""
-    feeds = sorted((op for op in ops if op.kind == "feed"), key=lambda op: op.col)
-    fetches = sorted((op for op in ops if op.kind == "fetch"), key=lambda op: op.col)
-    names = [[n for op in feeds for n in op.outputs], [n for op in fetches for n in op.inputs]]
+    feeds = sorted((op for op in ops if op.kind == "feed"), key=_col)
+    fetches = sorted((op for op in ops if op.kind == "fetch"), key=_col)
+    names = [
+        [n for op in feeds for slot in op.outputs.values() for n in slot],
+        [n for op in fetches for slot in op.inputs.values() for n in slot],
+    ]
     for name in names[0] + names[1]:
         if name not in by_name:
             raise WireError(f"input or output {name!r} is not among the variables")
@@ -175,7 +205,7 @@ def _ends(ops: list[_Op], by_name: Mapping[str, _Var]) -> tuple[tuple[TensorSpec
 
 def read_program(data: bytes) -> Program:
     """Read a serialised ProgramDesc.  Raises: WireError when it is none."""
-    blocks, version = list[tuple[list[_Var], list[_Op]]](), 0
+    blocks, version = list[tuple[list[_Var], list[Op]]](), 0
     for number, value in fields(memoryview(data)):
         if number == 1:
             blocks.append(_block(message(value)))
@@ -187,8 +217,16 @@ def read_program(data: bytes) -> Program:
     inputs, outputs = _ends(blocks[0][1], by_name)
     # Any block's persistable variables are saved, once, in one file sorted by name.
     saved = {v.name: v for variables, _ in blocks for v in variables if v.persistable and v.kind not in _NOT_SAVED}
-    ops = Counter(op.kind for _, block_ops in blocks for op in block_ops)
-    return Program(version, inputs, outputs, tuple(saved[name].spec for name in sorted(saved)), dict(ops))
+    ops = [op for _, block_ops in blocks for op in block_ops]
+    return Program(
+        version,
+        inputs,
+        outputs,
+        tuple(saved[name].spec for name in sorted(saved)),
+        dict(Counter(op.kind for op in ops)),
+        tuple(ops),
+        {v.name: v.spec for variables, _ in blocks for v in variables},
+    )
 
 
 def _take(data: memoryview, at: int, layout: str) -> int:
@@ -237,7 +275,26 @@ def read_params(data: bytes) -> Iterator[tuple[str, tuple[int, ...]]]:
 
     Raises: ParamsError where the bytes stop being one.
     """
+    for dtype, dims, _ in _tensors(data):
+        yield dtype, dims
+
+
+def largest(data: bytes) -> Iterator[float]:
+    """Yield each tensor's largest finite magnitude, 0.0 for one that holds no 32-bit floats, in the file's order.
+
+    Raises: ParamsError as `read_params` does.
+    """
+    for dtype, dims, end in _tensors(data):
+        count = elements(dims) if dtype == "float32" else 0
+        values = np.frombuffer(data, "<f4", count, end - 4 * count)
+        # No copy of the weights: two reductions instead of abs(); NaN and Inf count as what they are not.
+        low, high = (float(np.fmin.reduce(values)), float(np.fmax.reduce(values))) if count else (0.0, 0.0)
+        magnitude = max(-low, high)
+        yield magnitude if math.isfinite(magnitude) else 0.0
+
+
+def _tensors(data: bytes) -> Iterator[tuple[str, tuple[int, ...], int]]:
     view, at = memoryview(data), 0
     while at < len(view):
         dtype, dims, at = _tensor(view, at)
-        yield dtype, dims
+        yield dtype, dims, at

@@ -1,0 +1,94 @@
+"""A PaddlePaddle model's diagnosis: what it is, whether it is whole, and what stands against its conversion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from litefleet_agent.findings import Finding
+
+from ..conversion.opsets import knows
+from ..conversion.preflight import SourceFacts, TensorSpec, find_source, load_source
+from ..conversion.static import check_source_for
+from ..errors import FindingError
+from .diagnosis import Diagnosis, Fact, Kind, plain
+
+__all__ = ["DEFAULT_VERSION", "diagnose_source"]
+
+DEFAULT_VERSION = "2.13rc0"
+_TARGETS = ("x86", "arm")
+_MOST_OPS = 12
+
+
+def diagnose_source(
+    path: Path, opt_version: str = DEFAULT_VERSION, targets: Sequence[str] = _TARGETS, fp16: bool = False
+) -> Diagnosis:
+    """Look at a model's folder or program file, for conversion with that Paddle-Lite for each of `targets`.
+
+    What can't be read is a finding: nothing is raised.
+    """
+    try:
+        facts = load_source(path).facts
+    except FindingError as error:
+        return Diagnosis(Kind.SOURCE, plain(path.name), findings=error.findings, path=_file(path))
+    against = {target: check_source_for(facts, target, opt_version, fp16) for target in targets}
+    return Diagnosis(
+        kind=Kind.SOURCE,
+        subject=plain(path.name),
+        facts=_described(facts),
+        works=_works(facts, against, opt_version),
+        findings=tuple(dict.fromkeys([*facts.findings, *(f for found in against.values() for f in found)])),
+        path=_file(path),
+        data={**_data(facts), "opt_version": opt_version},
+    )
+
+
+def _file(path: Path) -> Path:
+    """Return the program file that findings are shown at; the path itself where there is none."""
+    try:
+        return find_source(path)[0]
+    except FindingError:
+        return path
+
+
+def _works(facts: SourceFacts, against: dict[str, list[Finding]], opt_version: str) -> tuple[str, ...]:
+    said = ["Program and parameters belong together, and are whole."]
+    for target, found in against.items():
+        if knows(target, opt_version) and not any(f.code == "LF206" for f in found):
+            said.append(f"All {len(facts.ops)} kinds of operators are known on {target} in Paddle-Lite {opt_version}.")
+    return tuple(said)
+
+
+def _described(facts: SourceFacts) -> tuple[Fact, ...]:
+    ops = sorted(facts.ops.items(), key=lambda pair: (-pair[1], pair[0]))
+    named = ", ".join(f"{count} {plain(name, 60)}" for name, count in ops[:_MOST_OPS])
+    if len(ops) > _MOST_OPS:
+        named += f" and {len(ops) - _MOST_OPS} more kinds"
+    saved = f"PaddlePaddle {facts.paddle_version}" if facts.paddle_version else "a development build of PaddlePaddle"
+    return (
+        Fact("saved by", saved),
+        *(Fact("input", _shape(tensor)) for tensor in facts.inputs),
+        *(Fact("output", _shape(tensor)) for tensor in facts.outputs),
+        Fact("parameters", str(facts.parameters)),
+        Fact("operators", f"{sum(facts.ops.values())}: {named}"),
+        Fact("size", f"{facts.size:,} bytes ({facts.size / 2**20:.1f} MiB)"),
+        Fact("SHA-256", facts.sha256),
+    )
+
+
+def _shape(tensor: TensorSpec) -> str:
+    dims = " x ".join("?" if d < 0 else str(d) for d in tensor.dims) or "dims not stated"
+    return f"{plain(tensor.name)} {tensor.dtype} {dims}"
+
+
+def _data(facts: SourceFacts) -> dict[str, object]:
+    return {
+        "paddle_version": facts.paddle_version,
+        "inputs": [{"name": t.name, "dtype": t.dtype, "dims": list(t.dims)} for t in facts.inputs],
+        "outputs": [{"name": t.name, "dtype": t.dtype, "dims": list(t.dims)} for t in facts.outputs],
+        "parameters": facts.parameters,
+        "ops": dict(sorted(facts.ops.items())),
+        "forms": facts.forms,
+        "size": facts.size,
+        "sha256": facts.sha256,
+    }
