@@ -18,6 +18,7 @@ from .inspection import Inspection, arch_named, inspect_file
 __all__ = ["FailOn", "Inspected", "inspect_all"]
 
 MOST = 10_000  # files
+_LONG = 5_000  # characters: a sentence with the longest path
 _COLUMNS = ("FILE", "FOR", "VERDICT", "FINDINGS")
 
 
@@ -79,9 +80,8 @@ def inspect_all(
 
     Raises: UsageError for an unknown architecture or too many files.  What can't be read is told in `Inspected.unread`.
     """
-    for arch in arches:
-        arch_named(arch)  # a wrong word is told before anything is read
-    wanted: Sequence[str | None] = arches or (None,)
+    names = dict.fromkeys(arch_named(name).name for name in arches)  # a wrong word is told before any file is read
+    wanted: Sequence[str | None] = tuple(names) or (None,)
     done: list[Inspection] = []
     unread: dict[Path, str] = {}
     for path, problem in _expanded(paths, recursive).items():
@@ -90,7 +90,7 @@ def inspect_all(
                 raise UsageError(problem)
             done += [inspect_file(path, arch) for arch in wanted]
         except UsageError as error:
-            unread[path] = plain(str(error))
+            unread[path] = plain(str(error), _LONG)
     return Inspected(tuple(done), tuple(unread.items()), fail_on)
 
 
@@ -98,7 +98,7 @@ def _expanded(paths: Sequence[Path], recursive: bool) -> dict[Path, str]:
     """Return the files to read, each once, in order; with a sentence for those that are known to be unreadable."""
     found: dict[Path, str] = {}
     for path in paths:
-        if not path.is_dir():
+        if not os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises for names that are too long)
             found.setdefault(path, "")
         elif not recursive:
             found[path] = f"{path} is a folder; name the .nb files, or add --recursive for all below it."

@@ -203,6 +203,13 @@ def test_names_that_are_not_utf8_and_braces_do_no_harm(violations: Any, tmp_path
     assert run["results"][0]["message"]["text"].startswith("bad\\xff.nb holds {{0}}. ")
 
 
+def test_paths_that_cannot_be_looked_at_are_still_named(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    run = run_of(nb("loop"), nb("n" * 300))
+    assert [a["location"]["uri"] for a in run["artifacts"]] == ["loop", "n" * 300]
+    assert all("length" not in a for a in run["artifacts"])
+
+
 def test_what_is_no_file_is_named() -> None:
     run = run_of(Diagnosis(Kind.DEVICE, "cam-7", findings=(finding("LF104", "no asimdhp"),)))
     assert run["artifacts"] == []

@@ -25,9 +25,10 @@ def root_uri(root: Path) -> str:
 def relative_uri(path: Path, root: Path) -> str:
     """Return a percent-encoded URI: relative inside `root`, else `file:///...`; a folder's ends with a slash."""
     absolute = Path(os.path.normpath(root / path))
-    inside = _inside(absolute, root) or _inside(absolute.resolve(), root.resolve())
+    inside = _inside(absolute, root) or _inside(Path(os.path.realpath(absolute)), Path(os.path.realpath(root)))
     uri = _quoted(inside) if inside is not None else absolute.as_uri()
-    return uri.rstrip("/") + "/" if absolute.is_dir() else uri
+    folder = os.path.isdir(absolute)  # noqa: PTH112  (Path.is_dir raises for names that are too long)
+    return uri.rstrip("/") + "/" if folder else uri
 
 
 def artifact_of(diagnosis: Diagnosis, uri: str) -> dict[str, Any]:
