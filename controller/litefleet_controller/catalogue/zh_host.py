@@ -115,5 +115,11 @@ ZH_HOST: Mapping[str, Zh] = {
         "未预料的情况",
         "发生了 litefleet 没有更确切说法的情况。",
         "请阅读文字说明；如果看不出原因，请附上 `--json` 的输出报告此问题。",
+        "其他条目都不能解释的一切；随后是其原话。",
+        (
+            "阅读文字说明；其中写明看到了什么。",
+            "了解更多：`litefleet verify --limit NAME --json`。",
+            "如果是某个程序的输出，请让 litefleet 解释：`litefleet doctor --log FILE`。",
+        ),
     ),
 }
