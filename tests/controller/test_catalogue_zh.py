@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 from litefleet_agent.findings import CATALOGUE, Certainty, Severity, Verdict
-from litefleet_controller.catalogue.zh import BLOCKS_ZH, CERTAINTIES_ZH, SEVERITIES_ZH, VERDICTS_ZH, ZH
+from litefleet_controller.catalogue.details import DETAILS, Where
+from litefleet_controller.catalogue.zh import BLOCKS_ZH, CERTAINTIES_ZH, SEVERITIES_ZH, VERDICTS_ZH, WHERE_ZH, ZH
 
 CODES = sorted(CATALOGUE)
 CHINESE = "\u4e00-\u9fff"
@@ -39,6 +40,14 @@ def test_commands_and_names_are_as_in_english(code: str):
     assert names(chinese.do) == names(entry.do)
 
 
+@pytest.mark.parametrize("code", sorted(DETAILS))
+def test_every_step_is_translated_with_its_commands(code: str):
+    details, chinese = DETAILS[code], ZH[code]
+
+    assert commands(chinese.detected) == commands(details.detected)
+    assert [commands(step) for step in chinese.steps] == [commands(step) for step in details.steps]
+
+
 @pytest.mark.parametrize("code", CODES)
 def test_it_is_chinese_with_chinese_punctuation(code: str):
     entry = ZH[code]
@@ -61,4 +70,5 @@ def test_every_word_of_a_closed_set_is_translated():
     assert set(SEVERITIES_ZH) == {severity.value for severity in Severity}
     assert set(CERTAINTIES_ZH) == {certainty.value for certainty in Certainty}
     assert set(VERDICTS_ZH) == {verdict.value for verdict in Verdict}
+    assert set(WHERE_ZH) == {where.value for where in Where}
     assert set(BLOCKS_ZH) == {code[:3] for code in CATALOGUE}
