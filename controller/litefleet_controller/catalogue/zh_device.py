@@ -61,7 +61,7 @@ ZH_DEVICE: Mapping[str, Zh] = {
         "numpy 往返不一致",
         "从张量中取回的不是放进去的内容，因此模型的所有输入都会是垃圾值。",
         "使用 numpy 与这次编译的 Paddle-Lite 相配的运行库（numpy < 2）。",
-        "运行模型之前，把一个已知的图案放进输入张量，再读回来。",
+        "运行模型之前，把一组已知的数值放进输入张量，再读回来。",
         (
             "查看运行库带的是哪个 numpy：`litefleet probe --limit NAME`。",
             "在 `runtimes:` 下指定自带 numpy 的运行库：`{aarch64: {wheel: FILE, numpy: '<2'}}`。",
