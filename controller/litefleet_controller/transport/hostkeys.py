@@ -102,6 +102,11 @@ class TrustDecision:
         known = {algorithm.decode() for key in self._known for algorithm in key.sig_algorithms}
         return [a for a in _ALGORITHMS if a in known] or list(_ALGORITHMS)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether any key of this device is known, pinned or in a known_hosts file."""
+        return bool(self._known)
+
     def trusts(self, key: asyncssh.SSHKey) -> bool:
         """Say whether the connection may go on with this key."""
         shown = f"{self._device.host}:{self._device.port} shows {key.get_fingerprint()}"

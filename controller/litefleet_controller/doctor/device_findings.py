@@ -1,0 +1,121 @@
+"""What a device's facts alone speak against, and which runtime it would get.  Nothing is downloaded or sent."""
+
+from __future__ import annotations
+
+import re
+
+from litefleet_agent.arch import ARCHES
+from litefleet_agent.environment import RuntimeFacts
+from litefleet_agent.facts import Facts
+from litefleet_agent.findings import Certainty, Finding, Severity, finding
+from litefleet_agent.runtime_check import check_cpu, check_runtime
+from litefleet_inventory import Device
+
+from ..bundles import DeviceKind, RuntimeChoice
+from ..bundles.fit import PUBLISHED, refusal_of_device, refusal_of_elf, refusal_of_wheel
+from ..config import Config, runtime_for
+from ..errors import ConfigError
+from .diagnosis import plain
+
+__all__ = ["judge_device"]
+
+_BUNDLE_DISK = 250_000_000  # bytes of an unpacked runtime with numpy, its archive beside it while it is unpacked
+
+# What the published x86_64 wheels and numpy 1 ask of a device, read from their ELF files.
+_NEEDED = ("libpthread.so.0", "libstdc++.so.6", "libm.so.6", "libgcc_s.so.1", "libc.so.6", "libdl.so.2")
+_VERSIONS = frozenset({"GLIBC_2.17", "GLIBCXX_3.4.21"})
+_PROVIDED = frozenset({"lite.so", "libiomp5.so", "libmklml_intel.so"})
+
+
+def judge_device(config: Config, device: Device, facts: Facts) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    """Return (what works, findings) for a device of these facts under this configuration."""
+    arch = ARCHES.get(facts.arch)
+    if arch is None:
+        seen = f"This device is {plain(facts.machine) or 'unknown'} with a {facts.bits}-bit userland."
+        return (), (finding("LF303", seen),)
+    try:
+        choice = runtime_for(config, facts.arch, device.runtime)
+    except ConfigError as error:
+        return (), tuple(finding("LF708", problem) for problem in error.problems)
+    named = bool(device.runtime) or facts.arch in config.runtimes
+    works, found = _runtime(choice, named, facts)
+    published = _published_wheel(facts) if choice.kind == "wheels" and not found else None
+    found += check_cpu(facts, arch.isa, published)
+    if published is not None:
+        found += check_runtime(facts, published)
+    found += _storage(choice, facts)
+    fits = not any(f.severity is Severity.ERROR for f in found)
+    return (works if fits else ()), tuple(found)
+
+
+def _runtime(choice: RuntimeChoice, named: bool, facts: Facts) -> tuple[tuple[str, ...], list[Finding]]:
+    """Return what is said of the runtime that the device would get: a sentence that it fits, or why none does."""
+    if choice.kind == "system":
+        return _own(facts)
+    refusal = _refusal(choice, facts)
+    if refusal is None:
+        what = f"the wheels of paddlelite {choice.paddlelite}" if choice.kind == "wheels" else choice.path.name
+        return (f"A runtime fits: {what}.",), []
+    if refusal.code == "LF302" and not named and facts.paddlelite.path:
+        return _own(facts)
+    return (), [refusal]
+
+
+def _refusal(choice: RuntimeChoice, facts: Facts) -> Finding | None:
+    kind = DeviceKind(facts.arch, facts.python.tag, facts.libc.kind, facts.libc.version)
+    refusal = refusal_of_device(choice, kind)
+    if refusal is not None:
+        return refusal
+    if choice.kind == "wheel":
+        return refusal_of_wheel(choice.path, kind)
+    if choice.kind == "folder":
+        return refusal_of_elf(choice.path, kind, str(choice.path))
+    return _not_published(choice, facts)
+
+
+def _not_published(choice: RuntimeChoice, facts: Facts) -> Finding | None:
+    pythons = PUBLISHED.get(choice.paddlelite)
+    version = ".".join(facts.python.version.split(".")[:2])
+    if pythons is None or version in pythons:
+        return None
+    other = [path for path in facts.other_pythons if path.endswith(tuple(f"python{p}" for p in pythons))]
+    hint = f"; {plain(other[0])} is there: name it with `python:` in the inventory" if other else ""
+    seen = f"paddlelite {choice.paddlelite} has wheels for CPython {' and '.join(pythons)}; this device has {version}{hint}."
+    return finding("LF302", seen)
+
+
+def _own(facts: Facts) -> tuple[tuple[str, ...], list[Finding]]:
+    """Judge the Paddle-Lite that the device's own Python would import."""
+    if not facts.paddlelite.path:
+        return (), [finding("LF302", f"No paddlelite package is installed for {plain(facts.python.executable)}.")]
+    said = f"Its own Paddle-Lite {plain(facts.paddlelite.version)} is there.".replace("  ", " ")
+    major = re.match(r"(\d{1,4})\.", facts.numpy.version)
+    if major and int(major[1]) >= 2:
+        seen = f"Its own Paddle-Lite would use numpy {plain(facts.numpy.version)}, unless it was built for numpy 2."
+        return (said,), [finding("LF304", seen, Certainty.LIKELY)]
+    return (said,), []
+
+
+def _published_wheel(facts: Facts) -> RuntimeFacts:
+    """Return the published wheel as a runtime, for the checks that compare it with the device."""
+    return RuntimeFacts(
+        kind="bundle",
+        path="paddlelite",
+        numpy_version="1.0",
+        so_machine="x86_64",
+        so_needed=_NEEDED,
+        so_versions=_VERSIONS,
+        so_provided=_PROVIDED,
+        so_system="linux",
+        python_tags=(facts.python.tag,) if facts.python.tag else (),
+    )
+
+
+def _storage(choice: RuntimeChoice, facts: Facts) -> list[Finding]:
+    if not facts.writable:
+        return [finding("LF313", "The agent's root folder can't be written or made.")]
+    if choice.kind != "system" and facts.disk.total and facts.disk.free < _BUNDLE_DISK:
+        free, need = facts.disk.free // 10**6, _BUNDLE_DISK // 10**6
+        seen = f"{free} MB are free under the agent's root; a runtime with its archive takes up to about {need} MB."
+        return [finding("LF312", seen, Certainty.POSSIBLE)]
+    return []

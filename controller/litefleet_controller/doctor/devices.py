@@ -1,0 +1,116 @@
+"""`litefleet doctor --limit ...`: asks devices what they are, and says what will work there.  Nothing on them changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from litefleet_agent.facts import Facts, FactsError
+from litefleet_agent.findings import Finding, Verdict
+from litefleet_inventory import Device
+
+from ..conversation import Refused, Request
+from ..fleet import fan_out
+from ..outcome import DeviceOutcome, Interrupted, RunReport
+from ..project import Options, Project, open_project
+from ..reports.progress import Progress
+from ..run import Stopwatch
+from ..visit import Contact, Visit, visit
+from .device_facts import device_facts
+from .device_findings import judge_device
+from .diagnosis import Diagnosis, Fact, Kind, plain
+
+__all__ = ["Probed", "diagnose_devices"]
+
+_MOST = 50  # findings that one device may tell of what it runs
+
+
+@dataclass(frozen=True)
+class Probed:
+    """One device that was asked: `facts` is None when it did not tell any."""
+
+    device: str
+    facts: Facts | None
+    outcome: DeviceOutcome
+    current: Mapping[str, str]  # model -> release that it runs
+
+
+async def diagnose_devices(
+    options: Options, progress_for: Callable[[int], Progress]
+) -> tuple[list[Probed], list[Diagnosis]]:
+    """Ask the selected devices, and return what each told with its diagnosis, in the inventory's order.
+
+    No report is kept, and an agent that was not there is gone afterwards.
+    Raises: ConfigError and UsageError before any is asked; Interrupted after Ctrl-C.
+    """
+    project = open_project(options)
+    watch = Stopwatch()
+    current: dict[str, Mapping[str, str]] = {}
+    with progress_for(len(project.devices)) as progress:
+        contact = project.contact(progress, keep_agent=False)
+
+        async def work(device: Device) -> list[DeviceOutcome]:
+            return await _ask(contact, device, current)
+
+        at_once, per_jump = project.config.ssh.concurrency, project.config.rollout.per_jump_host
+        outcomes, interrupted = await fan_out(project.devices, work, at_once, progress.device_done, per_jump)
+    if interrupted:
+        raise Interrupted(RunReport("doctor", watch.stamp, watch.seconds, outcomes))
+    probed = [Probed(o.device, _facts(o), o, current.get(o.device, {})) for o in outcomes]
+    by_name = {device.name: device for device in project.devices}
+    return probed, [_diagnose(project, by_name[one.device], one) for one in probed]
+
+
+async def _ask(contact: Contact, device: Device, current: dict[str, Mapping[str, str]]) -> list[DeviceOutcome]:
+    async def work(here: Visit, done: list[DeviceOutcome]) -> None:
+        told = here.hello.get("current")
+        runs = {str(k): str(v) for k, v in list(told.items())[:_MOST]} if isinstance(told, dict) else {}
+        current[device.name] = runs
+        drifted = await _drift(here) if runs else []
+        done.append(here.outcome("", [*here.notes, *drifted]))
+
+    return await visit(contact, device, [""], work)
+
+
+async def _drift(here: Visit) -> list[Finding]:
+    """Return what the device finds of what it runs; files are looked at by presence and size."""
+    try:
+        (answer,) = await here.ask(Request("check", {"deep": False, "repair": False}))
+    except Refused as error:
+        return [error.found]
+    models = answer.get("models")
+    told = [m.get("findings") for m in models.values() if isinstance(m, dict)] if isinstance(models, dict) else []
+    return [Finding.from_dict(f) for found in told if isinstance(found, list) for f in found][:_MOST]
+
+
+def _facts(outcome: DeviceOutcome) -> Facts | None:
+    """Return the agent's facts; None when only sh answered, or nobody."""
+    if not outcome.facts or "python" not in outcome.facts:
+        return None
+    try:
+        return Facts.from_dict(dict(outcome.facts))
+    except FactsError:
+        return None
+
+
+def _diagnose(project: Project, device: Device, probed: Probed) -> Diagnosis:
+    told = tuple(replace(f, seen=plain(f.seen, 1000)) for f in probed.outcome.findings)
+    where = Fact("address", plain(f"{device.host}:{device.port}"))
+    if probed.facts is None:
+        shell = probed.outcome.facts.get("machine")
+        more = (Fact("machine", plain(str(shell))),) if shell else ()
+        return Diagnosis(Kind.DEVICE, device.name, (where, *more), findings=told, data=_data(probed))
+    works, findings = judge_device(project.config, device, probed.facts)
+    answers = ("It answers, and runs the agent.",) if probed.outcome.verdict is Verdict.VERIFIED else ()
+    facts = (where, *device_facts(probed.facts), *_running(probed.current))
+    return Diagnosis(Kind.DEVICE, device.name, facts, (*answers, *works), (*told, *findings), data=_data(probed))
+
+
+def _running(current: Mapping[str, str]) -> Iterable[Fact]:
+    return [Fact("runs", plain(", ".join(f"{model} {release[:12]}" for model, release in current.items())))] * bool(
+        current
+    )
+
+
+def _data(probed: Probed) -> dict[str, object]:
+    return {"facts": dict(probed.outcome.facts), "current": dict(probed.current)}

@@ -1,0 +1,183 @@
+"""The operator's machine: SSH programs, the agent, private keys and known-hosts files.  Nothing secret is kept or shown."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncssh
+from litefleet_agent.findings import Certainty
+
+from ..child import run_child
+from ..errors import LitefleetError
+from .looked import Looked, fact, joined, trouble, works
+
+__all__ = ["Agent", "ask_agent", "look_at_identities", "look_at_key", "look_at_known_hosts", "look_at_ssh_programs"]
+
+_DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_ecdsa_sk")
+_AGENT_S = 5.0
+_MOST_LINES = 5  # wrong lines that are named one by one
+_MOST_BYTES = 16 << 20
+_MOST_KEY = 1 << 20
+
+
+@dataclass(frozen=True)
+class Agent:
+    """The SSH agent: the public keys that it holds; `problem` says why it can't be asked, "" when it answers."""
+
+    keys: tuple[bytes, ...] = ()
+    problem: str = "SSH_AUTH_SOCK is not set"
+
+
+async def ask_agent(environ: Mapping[str, str] = os.environ) -> Agent:
+    """Return what the SSH agent holds."""
+    path = environ.get("SSH_AUTH_SOCK", "")
+    if not path:
+        return Agent()
+    try:
+        async with asyncio.timeout(_AGENT_S):
+            client = await asyncssh.connect_agent(path)
+            try:
+                keys = await client.get_keys()
+            finally:
+                client.close()
+    except TimeoutError:
+        return Agent(problem=f"{path} does not answer within {_AGENT_S:.0f} s")
+    except (OSError, ValueError, asyncssh.Error) as error:
+        return Agent(problem=f"{path} does not answer: {getattr(error, 'strerror', None) or error}")
+    return Agent(tuple(key.public_data for key in keys), "")
+
+
+async def look_at_ssh_programs(signing: bool) -> Looked:
+    """Look at OpenSSH's programs: litefleet speaks SSH itself, and needs ssh-keygen where releases are signed."""
+    program = shutil.which("ssh-keygen")
+    if program is None:
+        found = fact("ssh-keygen", "not found; only signed releases need it")
+        seen = (
+            "litefleet.yaml has `signing:`, and there is no ssh-keygen on PATH: install OpenSSH's client, 8.2 or later."
+        )
+        return found + (trouble("LF709", seen) if signing else Looked())
+    if await _is_old(program):
+        found = fact("ssh-keygen", f"{program}, older than OpenSSH 8.2; only signed releases need a newer one")
+        return found + (
+            trouble("LF709", f"{program} is too old to sign; install OpenSSH 8.2+.") if signing else Looked()
+        )
+    return fact("ssh-keygen", program) + works("ssh-keygen can sign.")
+
+
+async def _is_old(program: str) -> bool:
+    """Ask for a signature without saying of what: who knows -Y misses an argument, who does not names the option."""
+    try:
+        end = await run_child([program, "-Y", "sign"], time_limit_s=10)
+    except LitefleetError:
+        return True
+    return "option --" in end.output and "Y" in end.output.split("option --", 1)[1][:6]
+
+
+def look_at_identities(agent: Agent, folder: Path, needed: bool) -> Looked:
+    """Look at what is offered where no key is named: the agent's keys, then the default files in `folder` (~/.ssh)."""
+    found = fact("ssh agent", f"none ({agent.problem})" if agent.problem else f"holds {_count(len(agent.keys))}")
+    there = [path for name in _DEFAULT_KEYS if (path := folder / name).exists()]
+    wrong = {path: _unusable(path) for path in there}
+    usable = [path for path in there if not wrong[path]]
+    found += fact("default keys", ", ".join(p.name + (f" ({wrong[p]})" if wrong[p] else "") for p in there) or "none")
+    if usable or agent.keys:
+        return found + works("There is an SSH identity for devices without `key:`.")
+    if not needed:
+        return found
+    why = "; ".join(f"{path} {said}" for path, said in wrong.items()) or f"{folder} holds no default key"
+    silent = f"no SSH agent answers ({agent.problem})" if agent.problem else "the SSH agent holds no key"
+    return found + trouble("LF706", f"{why}, and {silent}.")
+
+
+def look_at_key(key: str, users: Iterable[str], agent: Agent) -> Looked:
+    """Look at a private key that the inventory names for the devices `users`."""
+    path, names = Path(key).expanduser(), sorted(users)
+    who = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
+    wrong = _unusable(path)
+    if wrong:
+        held = " The SSH agent holds it: leave `key:` out." if "passphrase" in wrong and _is_held(path, agent) else ""
+        return trouble("LF705", f"The key {key} (for {who}) {wrong}.{held}")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        seen = f"The key {key} (for {who}) is open to others (mode {mode:04o}); OpenSSH would refuse it: `chmod 600 {key}`."
+        return trouble("LF705", seen, Certainty.POSSIBLE)
+    return works(f"The key {key} can be used.")
+
+
+def _unusable(path: Path) -> str:
+    """Say why a private key can't be used as it is, "" when it can."""
+    try:
+        if not path.is_file():
+            return "is not there" if not path.exists() else "is not a file"
+        if path.stat().st_size > _MOST_KEY:
+            return "is too large for a key"
+        if path.suffix == ".pub":
+            return "is the public half; name the private one"
+        asyncssh.read_private_key(path)
+    except asyncssh.KeyEncryptionError:
+        return "is protected by a passphrase, and litefleet never asks for one; load it with `ssh-add` and leave `key:` out"
+    except OSError as error:
+        return f"can't be read: {error.strerror}"
+    except (asyncssh.Error, ValueError) as error:
+        return f"is no private key: {error}"
+    return ""
+
+
+def _is_held(path: Path, agent: Agent) -> bool:
+    try:
+        return asyncssh.read_public_key(path.with_name(path.name + ".pub")).public_data in agent.keys
+    except (OSError, asyncssh.Error, ValueError):
+        return False
+
+
+def _count(number: int) -> str:
+    return f"{number} key{'' if number == 1 else 's'}"
+
+
+def look_at_known_hosts(path: Path, label: str = "known hosts") -> Looked:
+    """Look at a known_hosts file line by line; one that is not there is no finding."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES).decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return fact(label, f"{path} is not there")
+    except OSError as error:
+        return trouble("LF707", f"{path} can't be read: {error.strerror}.")
+    lines = [
+        (n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip() and line.strip()[0] != "#"
+    ]
+    wrong = [(n, said) for n, line in lines if (said := _wrong_line(line))]
+    found = fact(label, f"{path}, {_lines(len(lines))}")
+    if not wrong:
+        return found + works(f"Every line of {path} is a host key.")
+    more = f"{path} has {len(wrong) - _MOST_LINES} more such lines."
+    named = joined(trouble("LF707", f"{path}:{n}: {said}.") for n, said in wrong[:_MOST_LINES])
+    return found + named + (trouble("LF707", more) if len(wrong) > _MOST_LINES else Looked())
+
+
+def _lines(number: int) -> str:
+    return f"{number} line{'' if number == 1 else 's'}"
+
+
+def _wrong_line(line: str) -> str:
+    """Say what is wrong with one line, "" when it is a host key that may be of a kind this machine does not know."""
+    try:
+        asyncssh.import_known_hosts(line)
+    except (ValueError, asyncssh.Error) as error:
+        return f"this is no host key line, and litefleet stops at it ({error})"
+    words = line.split()
+    kind, text = (words[2:4] if line.startswith("@") else words[1:3]) if len(words) > 2 else ("", "")
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    size = int.from_bytes(data[:4], "big")
+    return "" if data[4 : 4 + size] == kind.encode() and kind else "this is no host key; the line is passed over"
