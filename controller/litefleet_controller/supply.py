@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,9 +19,10 @@ from litefleet_inventory.model import Device
 from .artifacts import ArtifactStore
 from .bundles import Bundle, DeviceKind, RuntimeChoice, build_bundle, check_bundle
 from .config import Config, ModelConfig, runtime_for
-from .conversion.convert import Artifact, admit, convert
+from .conversion.convert import Artifact, admit
 from .conversion.preflight import Source, find_source, load_source
-from .conversion.variant import make_variant
+from .conversion.variant import Variant, make_variant
+from .conversion.versions import convert_with_any
 from .delivery import Supplied
 from .errors import FindingError, LitefleetError
 from .golden.make import make_golden
@@ -106,15 +107,26 @@ class Supply:
 
         async def make() -> Artifact:
             async with self._converting:
-                if self._store.lookup(variant.key) is None:
-                    self._say(f"converting {model} for {variant.label}")
-                return await convert(source, variant, self._toolchains, self._store)
+                also = self._config.toolchain.also
+                return await convert_with_any(source, variant, also, self._toolchains, self._store, say=tell)
+
+        def tell(candidate: Variant) -> None:
+            with_version = "" if candidate == variant else f" with Paddle-Lite {candidate.opt_version}"
+            self._say(f"converting {model} for {variant.label}{with_version}")
 
         return await self._once(("convert", variant), make)
 
     def _admit(self, path: Path) -> Artifact:
         # Which device it is for is asked again per device: the file itself is admitted with whatever it is.
         return admit(path, self._store, None, refuse=False)
+
+    async def source(self, model: str) -> Source | None:
+        """Return the model's source, read once; None where there are ready-made files only."""
+        return await self._source(model)
+
+    async def goldens(self, model: str) -> tuple[Path, ...]:
+        """Return the model's golden cases, one .npz each.  Raises: FindingError, LitefleetError as `make_golden` does."""
+        return await self._golden(model)
 
     async def _source(self, model: str) -> Source | None:
         source = self._config.models[model].source
@@ -134,6 +146,8 @@ class Supply:
         nb = None
         if source is None or spec.engine == "paddlelite":
             nb = await self.artifact(model, ARCHES["x86_64"] if spec.engine == "paddlelite" else _any_arch(configured))
+        if nb is not None and nb.variant is not None and spec.engine == "paddlelite":
+            spec = replace(spec, paddlelite=nb.variant.opt_version)  # the one that could convert it runs it
         program, params = _files(configured) if source is not None else (Path(), Path())
         inputs, outputs = (source.facts.inputs, source.facts.outputs) if source else _tensors(nb)
         if spec.engine != "files":
@@ -212,6 +226,7 @@ class Supply:
                 "files": [await self._hash(path) for path in files],
                 "verify": self._config.verify.model_dump(mode="json"),
                 "toolchain": self._config.toolchain.paddlelite,
+                **({"also": list(self._config.toolchain.also)} if self._config.toolchain.also else {}),
                 "runtimes": {k: v.model_dump(mode="json") for k, v in sorted(self._config.runtimes.items())},
             }
             return release_id(about)
