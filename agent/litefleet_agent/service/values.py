@@ -34,7 +34,7 @@ class ServedModel:
         }
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One request on its way: accepted, waiting or running.  Times are of the monotonic clock, in seconds."""
 
