@@ -1,0 +1,116 @@
+"""Requests that wait: bounded in number and bytes, first come first served, gathered into batches where they fit.  Pure."""
+
+from collections import deque
+from typing import Deque, List, Optional, Tuple
+
+from .values import Job, Refusal
+
+__all__ = ["Budget", "Queue"]
+
+
+class Budget:
+    """Bytes that all queues of a service may hold together."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.held = 0
+
+    def take(self, size: int) -> bool:
+        """Take `size` bytes, and say whether they were to be had; one request alone always fits."""
+        if self.held and self.held + size > self.most:
+            return False
+        self.held += size
+        return True
+
+    def give(self, size: int) -> None:
+        """Give bytes back."""
+        self.held -= size
+
+
+class Queue:
+    """The requests of one model that no worker has taken yet."""
+
+    def __init__(self, most: int, budget: Budget) -> None:
+        self.most = most
+        self._budget = budget
+        self._jobs: Deque[Job] = deque()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def jobs(self) -> List[Job]:
+        """Those that wait, the next one first."""
+        return list(self._jobs)
+
+    def put(self, job: Job) -> None:
+        """Take a request in; Refusal "busy" when there is no room."""
+        if len(self._jobs) >= self.most:
+            raise Refusal("%d requests of %s already wait; try again later" % (len(self._jobs), job.model), "busy")
+        if not self._budget.take(job.weight):
+            raise Refusal("waiting requests hold %d bytes already; try again later" % self._budget.held, "busy")
+        self._jobs.append(job)
+
+    def put_back(self, jobs: List[Job]) -> None:
+        """Put taken requests in front again: their worker died beside them."""
+        for job in reversed(jobs):
+            self._budget.held += job.weight
+            self._jobs.appendleft(job)
+
+    def take(self, now: float, most: int, wait_s: float) -> List[Job]:
+        """Return what one worker is to run next, at most `most` requests that fit together; [] for nothing yet.
+
+        The first request waits up to `wait_s` for others to join it.
+        """
+        if not self._jobs:
+            return []
+        first = self._jobs[0]
+        batch = [first] if most == 1 or first.attempts else self._fitting(first, most)
+        if len(batch) < most and not first.attempts and most > 1 and now < first.accepted + wait_s:
+            return []
+        self._remove(batch)
+        return batch
+
+    def _fitting(self, first: Job, most: int) -> List[Job]:
+        """Return the first request and those that can be run together with it, in their order."""
+        shape = _shape(first)
+        batch = []
+        for job in self._jobs:
+            if not job.attempts and _shape(job) == shape:
+                batch.append(job)
+                if len(batch) == most:
+                    break
+        return batch
+
+    def _remove(self, jobs: List[Job]) -> None:
+        taken = {id(job) for job in jobs}
+        self._jobs = deque(job for job in self._jobs if id(job) not in taken)
+        for job in jobs:
+            self._budget.give(job.weight)
+
+    def due(self, wait_s: float) -> Optional[float]:
+        """Return the moment at which the first request has waited long enough for company, None when nothing waits."""
+        return self._jobs[0].accepted + wait_s if self._jobs else None
+
+    def drop(self, gone: List[Job]) -> None:
+        """Forget these requests: whoever asked is gone."""
+        there = [job for job in self._jobs if any(job is other for other in gone)]
+        self._remove(there)
+
+    def expired(self, now: float) -> List[Job]:
+        """Remove and return the requests whose deadline has passed."""
+        late = [job for job in self._jobs if job.deadline <= now]
+        if late:
+            self._remove(late)
+        return late
+
+    def clear(self) -> List[Job]:
+        """Remove and return everything."""
+        everything = list(self._jobs)
+        self._remove(everything)
+        return everything
+
+
+def _shape(job: Job) -> Tuple[Tuple[str, str, Tuple[int, ...]], ...]:
+    """Return what requests of one batch share: names, types, and all dimensions but the first."""
+    return tuple((t.name, t.dtype, t.dims[1:]) for t in job.inputs)
