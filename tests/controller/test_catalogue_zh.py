@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 from litefleet_agent.findings import CATALOGUE, Certainty, Severity, Verdict
-from litefleet_controller.catalogue.details import DETAILS, Where
-from litefleet_controller.catalogue.zh import BLOCKS_ZH, CERTAINTIES_ZH, SEVERITIES_ZH, VERDICTS_ZH, WHERE_ZH, ZH
+from litefleet_controller.catalogue.details import DETAILS
+from litefleet_controller.catalogue.zh import BLOCKS_ZH, CERTAINTIES_ZH, SEVERITIES_ZH, VERDICTS_ZH, ZH
 
 CODES = sorted(CATALOGUE)
 CHINESE = "\u4e00-\u9fff"
@@ -70,5 +70,4 @@ def test_every_word_of_a_closed_set_is_translated():
     assert set(SEVERITIES_ZH) == {severity.value for severity in Severity}
     assert set(CERTAINTIES_ZH) == {certainty.value for certainty in Certainty}
     assert set(VERDICTS_ZH) == {verdict.value for verdict in Verdict}
-    assert set(WHERE_ZH) == {where.value for where in Where}
     assert set(BLOCKS_ZH) == {code[:3] for code in CATALOGUE}
