@@ -1,0 +1,94 @@
+"""The advice as one value, and its JSON form.  Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .kinds import Kind
+from .options import Option, Proof
+from .variants import NeededFile, Placement, Standing
+
+__all__ = ["Advice", "KindAdvice", "Trial"]
+
+
+@dataclass(frozen=True)
+class KindAdvice:
+    """What can be said of one kind of device."""
+
+    kind: Kind
+    devices: tuple[str, ...]
+    options: tuple[Option, ...]  # the most useful first
+    proofs: tuple[Proof, ...] = ()  # empty: nothing was proven on this CPU part yet
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        kind = self.kind
+        return {
+            "kind": kind.name,
+            "arch": kind.arch,
+            "parts": list(kind.parts),
+            "features": list(kind.features),
+            "libc": kind.libc,
+            "python": kind.python,
+            "runtime": kind.runtime,
+            "devices": list(self.devices),
+            "proofs": [proof.to_dict() for proof in self.proofs],
+            "options": [option.to_dict() for option in self.options],
+        }
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One option of one model, converted and run on this machine against the golden."""
+
+    model: str
+    version: str  # of converter and runtime
+    option: str  # "plain", "int8", "int16"
+    verdict: str  # a Verdict's word
+    sentence: str = ""  # why it is not verified
+    code: str = ""
+    max_abs: float | None = None  # None: there was nothing to compare, or it was not finite
+    size: int = 0  # bytes of the file; 0 = none was made
+    load_ms: float | None = None
+    run_ms: float | None = None  # median
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Which files a fleet needs, which device takes which, and what could be changed."""
+
+    models: tuple[str, ...]
+    files: tuple[NeededFile, ...]
+    placements: tuple[Placement, ...]
+    kinds: tuple[KindAdvice, ...]
+    trials: tuple[Trial, ...] = ()
+    notes: tuple[str, ...] = ()  # what could not be looked at
+    now: float = 0.0  # seconds since the epoch, for the age of facts
+
+    def standing(self, standing: Standing) -> tuple[Placement, ...]:
+        """Return the placements that stand like this."""
+        return tuple(p for p in self.placements if p.standing is standing)
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every device has its file and a runtime, else 1."""
+        return 0 if all(p.standing is Standing.READY for p in self.placements) else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "schema": 1,
+            "command": "advise",
+            "exit_code": self.exit_code,
+            "models": list(self.models),
+            "files": [file.to_dict() for file in self.files],
+            "devices": [placement.to_dict() for placement in self.placements],
+            "kinds": [kind.to_dict() for kind in self.kinds],
+            "trials": [trial.to_dict() for trial in self.trials],
+            "notes": list(self.notes),
+        }

@@ -1,0 +1,184 @@
+"""Which device takes which file, and which files are enough.  Pure.
+
+Files are told apart by their bytes: two architectures whose conversions are equal share one file.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from litefleet_agent.arch import ARCHES, arch_of
+from litefleet_agent.compat import check_file
+from litefleet_agent.environment import check_environment, grade_versions
+from litefleet_agent.facts.runtime import RuntimeFacts
+from litefleet_agent.findings import Finding, Severity, finding, ranked
+from litefleet_agent.nb import NbModel
+from litefleet_agent.runtime_check import check_cpu
+
+from .kinds import HALF_PRECISION, Kind, Runtime, Told, kind_of
+
+__all__ = ["CandidateFile", "NeededFile", "Placement", "Standing", "needed_files", "place"]
+
+_PUBLISHED = RuntimeFacts("bundle", "published", so_provided=frozenset(["libmklml_intel.so"]))
+
+
+class Standing(enum.StrEnum):
+    """How one model stands on one device."""
+
+    READY = "ready"  # file and runtime fit
+    NO_RUNTIME = "no runtime"  # the file fits, the runtime does not
+    EXCLUDED = "excluded"  # no file fits it
+    UNKNOWN = "unknown"  # what it is has never been told
+
+
+@dataclass(frozen=True)
+class CandidateFile:
+    """A converted or ready-made file, as it was read."""
+
+    sha256: str
+    label: str  # "arm", "opencl,arm fp16", "ready-made"
+    nb: NbModel
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.nb.size
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One model on one device: its file, why that one, and what speaks against it."""
+
+    device: str
+    model: str
+    standing: Standing
+    told: Told
+    kind: Kind
+    why: str
+    file: CandidateFile | None = None
+    findings: tuple[Finding, ...] = ()  # the gravest first
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "device": self.device,
+            "model": self.model,
+            "standing": self.standing.value,
+            "file": self.file.sha256 if self.file else "",
+            "kind": self.kind.name,
+            "why": self.why,
+            "facts_from": self.told.origin.value,
+            "seen_at": self.told.seen_at,
+            "findings": [found.to_dict() for found in self.findings],
+        }
+
+
+@dataclass(frozen=True)
+class NeededFile:
+    """One file that the fleet needs, with the devices that take it."""
+
+    model: str
+    file: CandidateFile
+    devices: tuple[str, ...]
+    arches: tuple[str, ...]
+    parts: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "model": self.model,
+            "sha256": self.file.sha256,
+            "bytes": self.file.size,
+            "variant": self.file.label,
+            "opt_version": self.file.nb.opt_version,
+            "memory_bytes": self.file.nb.estimated_memory_bytes,
+            "devices": list(self.devices),
+            "arches": list(self.arches),
+            "parts": list(self.parts),
+        }
+
+
+def place(
+    model: str, told: Told, runtime: Runtime, file: CandidateFile | None, problems: Sequence[Finding] = ()
+) -> Placement:
+    """Return where a device stands with a model; `problems` say why there is no `file` for its architecture."""
+    kind = kind_of(told.facts, runtime)
+    if not told.facts.machine and not told.facts.arch:
+        why = "what it is has never been told: run `litefleet probe` when it answers"
+        return Placement(told.device, model, Standing.UNKNOWN, told, kind, why, None, tuple(told.findings))
+    against_file = _against_file(told, file, problems)
+    if file is None or _errors(against_file):
+        found = ranked([*against_file, *told.findings])
+        return Placement(told.device, model, Standing.EXCLUDED, told, kind, _first(found), None, tuple(found))
+    against_runtime = _against_runtime(told, runtime, file, kind)
+    asked = [f for f in told.findings if f.code in ("LF301", "LF314")]  # not whether it could be reached today
+    standing = Standing.NO_RUNTIME if _errors([*against_runtime, *asked]) else Standing.READY
+    found = ranked([*against_file, *against_runtime, *told.findings])
+    return Placement(told.device, model, standing, told, kind, _why(told, kind, runtime, file), file, tuple(found))
+
+
+def _against_file(told: Told, file: CandidateFile | None, problems: Sequence[Finding]) -> list[Finding]:
+    arch = ARCHES.get(told.facts.arch)
+    if arch is None:
+        machine = told.facts.machine or "unknown"
+        if arch_of(machine) is not None:  # no Python told what its programs are
+            return [f for f in told.findings if f.severity is Severity.ERROR]
+        return [finding("LF303", f"This device is {machine}.")]
+    if file is None:
+        return list(problems)
+    features = frozenset(told.facts.cpu.features) or None
+    return [*check_file(file.nb, arch, features), *check_environment(file.nb, told.facts)]
+
+
+def _against_runtime(told: Told, runtime: Runtime, file: CandidateFile, kind: Kind) -> list[Finding]:
+    found = list(runtime.findings)
+    if runtime.published:
+        found += check_cpu(told.facts, kind.isa, _PUBLISHED)
+    if runtime.version and not any(f.severity is Severity.ERROR for f in runtime.findings):
+        found += grade_versions(file.nb.opt_version, runtime.version)
+    return found
+
+
+def _errors(findings: Sequence[Finding]) -> bool:
+    return any(f.severity is Severity.ERROR for f in findings)
+
+
+def _first(findings: Sequence[Finding]) -> str:
+    return f"{findings[0].code}: {findings[0].seen}" if findings else "no file can be made for it"
+
+
+def _why(told: Told, kind: Kind, runtime: Runtime, file: CandidateFile) -> str:
+    """Return why this file, in one line: the programs' architecture, the CPU, what it can, the runtime."""
+    machine = told.facts.machine
+    programs = kind.arch if machine in ("", kind.arch) else f"{kind.arch} programs on a {machine} kernel"
+    words = [f"{programs} takes {file.label}"]
+    if kind.arch == "aarch64" and kind.told_features:
+        words.append("can fp16" if HALF_PRECISION in kind.features else "no fp16")
+    words += [runtime.words] if runtime.words else []
+    return "; ".join(words)
+
+
+def needed_files(placements: Sequence[Placement]) -> tuple[NeededFile, ...]:
+    """Return the files that serve all devices, each model's most used first."""
+    groups: dict[tuple[str, str], list[Placement]] = {}
+    for one in placements:
+        if one.file is not None:
+            groups.setdefault((one.model, one.file.sha256), []).append(one)
+    models = list(dict.fromkeys(p.model for p in placements))
+    ordered = sorted(groups.values(), key=lambda g: (models.index(g[0].model), -len(g)))
+    return tuple(_needed(group) for group in ordered)
+
+
+def _needed(group: Sequence[Placement]) -> NeededFile:
+    first = group[0]
+    assert first.file is not None
+    return NeededFile(
+        first.model,
+        first.file,
+        tuple(p.device for p in group),
+        tuple(sorted({p.kind.arch for p in group})),
+        tuple(sorted({part for p in group for part in p.kind.parts})),
+    )

@@ -1,0 +1,203 @@
+"""The advice for a terminal: the files that are enough, who takes which and why, and what could be changed.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from litefleet_agent.findings import Severity
+
+from ..advice import Advice, KindAdvice, Option, Origin, Placement, Possible, Standing, Trial
+from .folding import folded
+from .page import Page, plural
+from .times import human_moment, human_span
+from .values import clean, human_bytes, human_ms
+
+__all__ = ["advice_text"]
+
+_GROUPS = 60  # groups of like devices shown
+_NAMES = 20  # names or ranges shown of one group
+_STYLES = {
+    Possible.IN_USE: "green",
+    Possible.YES: "green",
+    Possible.NEEDS: "yellow",
+    Possible.UNKNOWN: "yellow",
+    Possible.NO: "dim",
+}
+
+
+def advice_text(advice: Advice, width: int = 100, color: bool = False) -> str:
+    """Return the advice for a terminal `width` columns wide; with `color` it holds ANSI colours, else none."""
+    page = Page(width, color)
+    for model in advice.models:
+        _head(page, advice, model)
+    _files(page, advice)
+    _devices(page, advice)
+    _problems(page, advice)
+    _facts(page, advice)
+    _trials(page, advice.trials)
+    _options(page, advice)
+    if advice.notes:
+        page.heading("Not looked at")
+        for note in advice.notes:
+            page.line(clean(note, 1000), indent=2)
+    return page.text
+
+
+def _head(page: Page, advice: Advice, model: str) -> None:
+    """Say in one line how many files are enough."""
+    rows = [p for p in advice.placements if p.model == model]
+    files = [f for f in advice.files if f.model == model]
+    served = sum(len(f.devices) for f in files)
+    verb = "is" if len(files) == 1 else "are"
+    said = (
+        f"{plural(len(files), 'file')} {verb} enough for {plural(served, 'device')}" if files else "no file is needed"
+    )
+    rest = [
+        f"{count:,} {words}"
+        for standing, words in (
+            (Standing.NO_RUNTIME, "of them without a runtime that fits"),
+            (Standing.EXCLUDED, "excluded"),
+            (Standing.UNKNOWN, "never seen"),
+        )
+        if (count := sum(p.standing is standing for p in rows))
+    ]
+    page.line((f"{clean(model, 60)}: ", "bold"), said + (f" ({', '.join(rest)})" if rest else ""))
+
+
+def _files(page: Page, advice: Advice) -> None:
+    if not advice.files:
+        return
+    page.heading("Files")
+    rows = [
+        (
+            clean(one.model, 40),
+            one.file.sha256[:12],
+            clean(one.file.label, 40),
+            human_bytes(one.file.size),
+            f"{len(one.devices):,}",
+            ", ".join(one.arches),
+            clean(", ".join(one.parts), 160),
+        )
+        for one in advice.files
+    ]
+    head = ("model", "file", "variant", "size", "devices", "architectures", "CPU parts")
+    page.table(head, rows, left=("model", "file", "variant", "architectures", "CPU parts"))
+
+
+def _devices(page: Page, advice: Advice) -> None:
+    """Print who takes what; like devices share a line."""
+    groups: dict[tuple[str, str, str, str], list[Placement]] = {}
+    for one in advice.placements:
+        taken = one.file.sha256[:12] if one.file else "none"
+        groups.setdefault((one.model, taken, one.standing.value, one.why), []).append(one)
+    page.heading("Devices")
+    shown = sorted(groups.items(), key=lambda item: -len(item[1]))
+    rows = [
+        (clean(model, 40), folded((p.device for p in members), _NAMES), taken, standing, _named(members, why))
+        for (model, taken, standing, why), members in shown[:_GROUPS]
+    ]
+    page.table(
+        ("model", "devices", "file", "standing", "why"), rows, left=("model", "devices", "file", "standing", "why")
+    )
+    if len(shown) > _GROUPS:
+        page.line(f"and {plural(len(shown) - _GROUPS, 'more group')}: --json has them all", indent=2)
+
+
+def _named(members: Sequence[Placement], why: str) -> str:
+    """Return the reason, with the finding that decides where there is one."""
+    errors = [f.code for f in members[0].findings if f.severity is Severity.ERROR]
+    known = members[0].standing is Standing.NO_RUNTIME and errors
+    return clean(f"{why} ({errors[0]})" if known else why)
+
+
+def _problems(page: Page, advice: Advice) -> None:
+    bad = [p for p in advice.placements if p.standing in (Standing.EXCLUDED, Standing.NO_RUNTIME)]
+    pairs = dict.fromkeys((p.device, f) for p in bad for f in p.findings if f.severity is Severity.ERROR)
+    if pairs:
+        page.heading("What stands in the way")
+        page.findings(pairs)
+
+
+def _facts(page: Page, advice: Advice) -> None:
+    """Say where what is known comes from, unless all devices answered just now."""
+    by_device = {p.device: p.told for p in advice.placements}
+    old = {name: told for name, told in by_device.items() if told.origin is not Origin.PROBE}
+    if not old:
+        return
+    page.heading("Where the facts come from")
+    words = {
+        Origin.REPORT: "a kept probe report",
+        Origin.STATE: "the state database's memory",
+        Origin.NONE: "nothing: never seen",
+    }
+    if len(old) < len(by_device):
+        page.line(f"asked just now: {plural(len(by_device) - len(old), 'device')}", indent=2)
+    groups: dict[tuple[Origin, str], list[str]] = {}
+    for name, told in old.items():
+        age = f", {human_moment(told.seen_at)}, {human_span(advice.now - told.seen_at)} ago" if told.seen_at else ""
+        groups.setdefault((told.origin, age), []).append(name)
+    for (origin, age), names in groups.items():
+        page.line(f"{words[origin]}{age}: {folded(names, _NAMES)}", indent=2)
+
+
+def _trials(page: Page, trials: Sequence[Trial]) -> None:
+    if not trials:
+        return
+    page.heading("Measured on this machine", "x86_64, against the golden, one process each")
+    rows = [
+        (
+            clean(one.model, 40),
+            one.version,
+            one.option,
+            f"{one.verdict}{f' ({one.code})' if one.code else ''}",
+            "–" if one.max_abs is None else f"{one.max_abs:.2g}",
+            human_bytes(one.size) if one.size else "–",
+            human_ms(one.load_ms),
+            human_ms(one.run_ms),
+        )
+        for one in trials
+    ]
+    head = ("model", "Paddle-Lite", "option", "verdict", "max abs error", "size", "load", "run")
+    page.table(head, rows, left=("model", "Paddle-Lite", "option", "verdict"))
+    for said in dict.fromkeys(f"{t.version}, {t.option}: {t.sentence}" for t in trials if t.sentence):
+        page.line(clean(said), indent=2)
+
+
+def _options(page: Page, advice: Advice) -> None:
+    """Print what could be changed; kinds of which the same is to be said share it."""
+    groups: dict[tuple[Option, ...], list[KindAdvice]] = {}
+    for kind in advice.kinds:
+        groups.setdefault(kind.options, []).append(kind)
+    if not groups:
+        return
+    page.heading("What you could change", "the most useful first; nothing of it is done by this command")
+    for options, kinds in groups.items():
+        page.line()
+        for one in kinds:
+            _kind(page, one)
+        for option in options:
+            if option.possible is not Possible.NO:
+                _option(page, option)
+        for option in options:
+            if option.possible is Possible.NO:
+                page.line((f"not {option.name}: ", "dim"), (option.because, "dim"), indent=2)
+
+
+def _kind(page: Page, one: KindAdvice) -> None:
+    runtime = f", {one.kind.runtime}" if one.kind.runtime else ""
+    name = clean(one.kind.name, 160)
+    page.line((name, "bold"), clean(f"{runtime}: {folded(one.devices, _NAMES)}", 1000))
+    proven = [f"{p.model} {p.label} ({p.opt_version}) on {plural(p.devices, 'device')}" for p in one.proofs]
+    page.line(clean(f"proven here: {', '.join(proven)}" if proven else "no proof on this part yet", 1000), indent=2)
+
+
+def _option(page: Page, option: Option) -> None:
+    page.line(
+        (f"{option.name}: ", "bold"), (option.possible.value, _STYLES[option.possible]), f", {option.because}", indent=2
+    )
+    page.field("gain", option.gain, 8, 4)
+    page.field("risk", option.risk, 8, 4)
+    for one in option.evidence:
+        page.field("evidence", f"{one.level.value}: {one.text}", 8, 4)
+    if option.do:
+        page.field("do", option.do, 8, 4)
