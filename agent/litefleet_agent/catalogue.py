@@ -138,7 +138,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "refused",
         "PaddlePaddle 3 saves the PIR format (inference.json) by default, which Paddle-Lite's converter cannot read.",
-        "Export again with FLAGS_enable_pir_api=0 to get inference.pdmodel.",
+        "Export again in the old format: `export FLAGS_enable_pir_api=0`, then the same export command; the folder then has inference.pdmodel.",
     ),
     (
         "LF203",
@@ -153,8 +153,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "paddle-newer",
         "warning",
         "",
-        "The model was saved by a PaddlePaddle newer than this converter; attributes it does not know may be missing or ignored.",
-        "Convert with a newer Paddle-Lite, or export from the older PaddlePaddle; the golden comparison decides.",
+        "The model was saved by a PaddlePaddle newer than this converter: newer ones leave attributes and outputs out that it needs, or add some that it ignores.",
+        "Try another version (`litefleet convert --try VERSION`), or export from an older PaddlePaddle; the golden comparison decides.",
     ),
     (
         "LF205",
@@ -170,7 +170,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "refused",
         "This Paddle-Lite version has no kernel for some operators on this target.",
-        "Convert with a newer Paddle-Lite version (toolchain.paddlelite).",
+        "Convert with a Paddle-Lite version that has them (toolchain.paddlelite, or `litefleet convert --try VERSION`), or rewrite the model without them.",
     ),
     (
         "LF207",
@@ -193,8 +193,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "converter-crash-known",
         "warning",
         "",
-        "Paddle-Lite's converter is known to crash on models of this form (1-D convolutions, among others).",
-        "Try the conversion; litefleet runs it in a child process. If it crashes, name another version in toolchain.paddlelite, or rewrite the operator as its 2-D form.",
+        "Paddle-Lite's converter is known to crash on models of this form: for ARM, a pass reads the filter of a 1 x 1 convolution that is no stored parameter (1-D convolutions with kernel 1).",
+        "Rewrite the layer in its 2-D form (nn.Conv2D with kernel 1 on x.unsqueeze(2)) and export again; or try another version with `litefleet convert --try VERSION`.",
     ),
     (
         "LF210",

@@ -59,6 +59,7 @@ class ConvertChoice:
     targets: str = ""
     fp16: bool = False
     quant: str = ""
+    tries: tuple[str, ...] = ()  # Paddle-Lite versions to ask where the configured one can't, before those of `also`
 
 
 async def convert_models(
@@ -99,8 +100,10 @@ def _overridden(config: Config, arches: list[str], targets: str, choice: Convert
             else []
         )
         raise UsageError("--targets, --fp16, --quant: " + ("; ".join(words) or str(error))) from error
+    tries = tuple(dict.fromkeys([*choice.tries, *config.toolchain.also]))
+    toolchain = config.toolchain.model_copy(update={"also": tries})
     models = {name: model.model_copy(update=changes) for name, model in config.models.items()}
-    return config.model_copy(update={"models": models})
+    return config.model_copy(update={"models": models, "toolchain": toolchain})
 
 
 def _canonical(name: str) -> str:

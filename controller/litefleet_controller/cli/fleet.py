@@ -1,4 +1,4 @@
-"""Commands on the fleet as it is: probe, verify, convert, report, explain, demo."""
+"""Commands on the fleet as it is: probe, verify, convert, report, demo."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from litefleet_agent.findings import CATALOGUE
 
-from ..errors import UsageError
 from ..options import Options
 from ..reports.progress import make_progress
 from ..reports.table import to_table
@@ -82,13 +80,17 @@ def convert(
     ] = "",
     fp16: Annotated[bool, typer.Option("--fp16", help="Half-precision kernels (ARMv8.2 only).")] = False,
     quant: Annotated[str, typer.Option("--quant", help="Quantise weights: int8 or int16.")] = "",
+    tries: Annotated[
+        list[str] | None,
+        typer.Option("--try", help="A Paddle-Lite version to ask where the configured one can't; may be repeated."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Also copy the files into this folder.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Convert each model once per architecture, with every check, into the store."""
     from ..converting import ConvertChoice, convert_models
 
-    choice = ConvertChoice(tuple(arch or ()), targets, fp16, quant)
+    choice = ConvertChoice(tuple(arch or ()), targets, fp16, quant, tuple(tries or ()))
     rows = asyncio.run(convert_models(config, tuple(model or ()), choice, out))
     if as_json:
         typer.echo(json.dumps([row.to_dict() for row in rows], indent=2))
@@ -112,24 +114,6 @@ def report(
         write_file(html, to_html(kept))
     else:
         show(to_table(kept, width=width(), color=colored()))
-
-
-@app.command()
-def explain(code: Annotated[str, typer.Argument(help="A finding's code, such as LF101; `all` lists them.")]) -> None:
-    """Say what a finding means: why it happens, what to do."""
-    if code.lower() == "all":
-        for entry in CATALOGUE.values():
-            typer.echo(f"{entry.code}  {entry.severity.value:8} {entry.slug}")
-        return
-    wanted = code.upper() if code.upper().startswith("LF") else f"LF{code}"
-    found = [e for e in CATALOGUE.values() if code.lower() == e.slug or wanted == e.code]
-    if not found:
-        raise UsageError(f"{code} is no finding; `litefleet explain all` lists them")
-    entry = found[0]
-    verdict = f", verdict {entry.verdict.value}" if entry.verdict else ""
-    typer.echo(
-        f"{entry.code} {entry.slug} ({entry.severity.value}{verdict})\n\nWhy: {entry.why}\n\nWhat to do: {entry.do}"
-    )
 
 
 @app.command()

@@ -295,9 +295,10 @@ class RuntimeConfig(_TextOrMapping):
 
 
 class ToolchainConfig(_Strict):
-    """Which Paddle-Lite converts."""
+    """Which Paddle-Lite converts, and which ones are asked, in order, where it can't."""
 
     paddlelite: Version = "2.13rc0"
+    also: tuple[Version, ...] = ()
 
 
 class VerifyConfig(_Strict):
