@@ -118,7 +118,8 @@ def _read_wheel(path: Path) -> _Read:
         if not (folder / "paddlelite").is_dir():
             return _not_ours(path, folder)
         if read.runtime is None or read.runtime.so_problem == "it has no lite.so":
-            return _Read(None, read.findings or (finding("LF322", f"{plain(path.name)} holds no paddlelite/lite.so."),))
+            lacks = "lite.so" if read.runtime else "__init__.py"
+            return _Read(None, (finding("LF322", f"{plain(path.name)} holds no paddlelite/{lacks}."),))
         python = python_in(binary_of(read.runtime.path))
         findings = (*read.findings, *check_tags(path.name, read.runtime.so_machine, python))
         works = (f"The archive is whole: the CRC-32 of {files} files was checked.", *read.works)
