@@ -100,7 +100,8 @@ def test_every_setting_is_in_the_configuration_page() -> None:
         "docs/adr/0001-main-command.md",
         "docs/adr/0005-plan-waves-lease.md",
         "docs/adr/0006-durable-state.md",
-        "docs/findings.md",
+        "docs/findings/README.md",
+        "docs/findings/README.zh.md",
     ],
 )
 def test_links_lead_somewhere(page: str) -> None:

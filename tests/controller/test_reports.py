@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from litefleet_agent.findings import CATALOGUE, Verdict, finding
+from litefleet_agent.findings import Verdict, finding
 from litefleet_controller.outcome import DeviceOutcome, RunReport
 from litefleet_controller.reports import (
     LineProgress,
@@ -27,7 +27,6 @@ from litefleet_controller.reports import (
     to_markdown,
     to_table,
 )
-from litefleet_controller.reports.findings_doc import findings_page
 from litefleet_controller.reports.latency_plot import latency_plots
 from litefleet_controller.reports.table import wants_color
 from litefleet_controller.reports.values import (
@@ -364,20 +363,6 @@ def test_figures_for_people() -> None:
         ("cpu.parts", "A53, A72"),
         ("ok", "yes"),
     ]
-
-
-# --- the page of findings
-
-
-def test_findings_page_is_current() -> None:
-    kept = (Path(__file__).parents[2] / "docs" / "findings.md").read_text(encoding="utf-8")
-    assert kept == findings_page(), "run: python -m litefleet_controller.reports.findings_doc docs/findings.md"
-
-
-def test_findings_page_explains_every_code() -> None:
-    page = findings_page()
-    assert [c for c in CATALOGUE if f"### {c} {CATALOGUE[c].slug}\n" not in page] == []
-    assert "Verdict: `refused`" in page
 
 
 # --- progress
