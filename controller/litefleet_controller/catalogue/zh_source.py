@@ -23,7 +23,7 @@ ZH_SOURCE: Mapping[str, Zh] = {
     "LF202": Zh(
         "源模型为 PIR 格式",
         "PaddlePaddle 3 默认保存为 PIR 格式（inference.json），Paddle-Lite 的转换器无法读取。",
-        "设置 FLAGS_enable_pir_api=0 重新导出，得到 inference.pdmodel。",
+        "用旧格式重新导出：`export FLAGS_enable_pir_api=0`，然后运行同一条导出命令；文件夹中就会有 inference.pdmodel。",
         "文件夹中的模型文件或所给的文件，是标明为 PIR 的 JSON。",
         (
             "用旧格式重新导出：`export FLAGS_enable_pir_api=0`，然后运行同一个导出脚本。",
@@ -44,8 +44,8 @@ ZH_SOURCE: Mapping[str, Zh] = {
     ),
     "LF204": Zh(
         "PaddlePaddle 版本较新",
-        "保存模型的 PaddlePaddle 比这个转换器新；转换器不认识的属性可能缺失或被忽略。",
-        "用更新的 Paddle-Lite 转换，或用较旧的 PaddlePaddle 导出；以与参考输出的比较为准。",
+        "保存模型的 PaddlePaddle 比这个转换器新：较新的版本会省去转换器需要的属性和输出，或增加一些被它忽略的。",
+        "试用另一个版本（`litefleet convert --try VERSION`），或用较旧的 PaddlePaddle 导出；以与参考输出的比较为准。",
         "把 PaddlePaddle 写入程序的版本，与这个 Paddle-Lite 发行版本当初所对应的版本比较。",
         (
             "试一试：`litefleet convert`。如果能转换且验证通过，则无需处理。",
@@ -66,7 +66,8 @@ ZH_SOURCE: Mapping[str, Zh] = {
     "LF206": Zh(
         "算子不受支持",
         "对于这个目标，这个 Paddle-Lite 版本没有某些算子的内核。",
-        "用更新的 Paddle-Lite 版本转换（toolchain.paddlelite）。",
+        "用具有这些算子的 Paddle-Lite 版本转换（toolchain.paddlelite，或 `litefleet convert --try VERSION`），或"
+        "改写模型，不使用这些算子。",
         "把程序的算子，与这个 Paddle-Lite 版本面向该目标所具有的算子比较；同时读取转换器自己的结论。",
         (
             "查看是哪些算子、哪些目标：`litefleet doctor models/NAME --for x86_64`。",
@@ -97,9 +98,10 @@ ZH_SOURCE: Mapping[str, Zh] = {
     ),
     "LF209": Zh(
         "已知会使转换器崩溃",
-        "已知 Paddle-Lite 的转换器会在这种形式的模型上崩溃（例如一维卷积）。",
-        "可以尝试转换；litefleet 在子进程中运行转换器。如果崩溃，请在 toolchain.paddlelite 中指定另一个版本，或把"
-        "该算子改写为二维形式。",
+        "已知 Paddle-Lite 的转换器会在这种形式的模型上崩溃：面向 ARM 时，有一个 pass 会读取 1 x 1 卷积的卷积核，"
+        "而它不是保存的参数（核大小为 1 的一维卷积）。",
+        "把该层改写为二维形式（对 x.unsqueeze(2) 使用核大小为 1 的 nn.Conv2D）并重新导出；或用 "
+        "`litefleet convert --try VERSION` 试用另一个版本。",
         "程序中含有某种形式的算子，已知所配置的转换器会在其上崩溃。",
         (
             "试一试：`litefleet convert`；转换器在子进程中运行，崩溃也不会造成损失。",
