@@ -799,7 +799,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "failed",
         "An SSH key that the inventory names is missing, unreadable, open to others, or protected by a passphrase without an agent.",
-        "`chmod 600 KEY`; for a passphrase, `ssh-add KEY` before litefleet runs.",
+        "`chmod 600 KEY`; for a passphrase, `ssh-add KEY` before litefleet runs, and leave `key:` out of the inventory.",
     ),
     (
         "LF706",
