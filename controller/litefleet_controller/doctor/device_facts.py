@@ -42,7 +42,7 @@ def _cpu(facts: Facts) -> str:
 
 def _userland(facts: Facts) -> str:
     arch = facts.arch or "none that Paddle-Lite knows"
-    kernel = f" on a {facts.machine} kernel" if facts.machine and facts.machine != facts.arch else ""
+    kernel = f" under a kernel for {facts.machine}" if facts.machine and facts.machine != facts.arch else ""
     return f"{arch}, {facts.bits}-bit{kernel}"
 
 

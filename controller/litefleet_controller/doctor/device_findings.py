@@ -19,7 +19,7 @@ from .diagnosis import plain
 
 __all__ = ["judge_device"]
 
-_BUNDLE_DISK = 250_000_000  # bytes of an unpacked runtime with numpy, its archive beside it while it is unpacked
+_BUNDLE_DISK = 300_000_000  # bytes of an unpacked runtime with numpy, its archive beside it while it is unpacked
 
 # What the published x86_64 wheels and numpy 1 ask of a device, read from their ELF files.
 _NEEDED = ("libpthread.so.0", "libstdc++.so.6", "libm.so.6", "libgcc_s.so.1", "libc.so.6", "libdl.so.2")
@@ -39,7 +39,8 @@ def judge_device(config: Config, device: Device, facts: Facts) -> tuple[tuple[st
         return (), tuple(finding("LF708", problem) for problem in error.problems)
     named = bool(device.runtime) or facts.arch in config.runtimes
     works, found = _runtime(choice, named, facts)
-    published = _published_wheel(facts) if choice.kind == "wheels" and not found else None
+    brought = choice.kind == "wheels" and _refusal(choice, facts) is None
+    published = _published_wheel(facts) if brought else None
     found += check_cpu(facts, arch.isa, published)
     if published is not None:
         found += check_runtime(facts, published)

@@ -26,6 +26,7 @@ _AGENT_S = 5.0
 _MOST_LINES = 5  # wrong lines that are named one by one
 _MOST_BYTES = 16 << 20
 _MOST_KEY = 1 << 20
+_LOCKED = "is protected by a passphrase, and litefleet asks for none; load it with `ssh-add` and leave `key:` out"
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,11 @@ def _unusable(path: Path) -> str:
         if path.suffix == ".pub":
             return "is the public half; name the private one"
         asyncssh.read_private_key(path)
-    except asyncssh.KeyEncryptionError:
-        return "is protected by a passphrase, and litefleet never asks for one; load it with `ssh-add` and leave `key:` out"
     except OSError as error:
         return f"can't be read: {error.strerror}"
     except (asyncssh.Error, ValueError) as error:
-        return f"is no private key: {error}"
+        locked = isinstance(error, asyncssh.KeyEncryptionError) or "passphrase" in str(error).lower()
+        return _LOCKED if locked else f"is no private key: {error}"
     return ""
 
 

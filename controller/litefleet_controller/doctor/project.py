@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from litefleet_agent.findings import Certainty
 from litefleet_inventory import Device, Inventory, InventoryError, load
 
 from ..config import Config, load_config
@@ -84,7 +83,7 @@ def open_quietly(config_path: Path, inventory_path: Path | None) -> Opened | Non
 
 async def diagnose_project(opened: Opened, agent: Agent) -> Diagnosis:
     """Look at everything that a project names on this machine; no device is asked."""
-    found = opened.found + _keys(opened.devices, agent) + _addresses(opened.devices)
+    found = opened.found + _keys(opened.devices, agent)
     if opened.config is not None:
         found += await _configured(opened.config, opened.devices)
     subject = f"the project {opened.path.absolute().parent.name or opened.path}"
@@ -116,18 +115,6 @@ def _keys(devices: Iterable[Device], agent: Agent) -> Looked:
         if device.key:
             users[device.key].append(device.name)
     return joined(look_at_key(key, names, agent) for key, names in users.items())
-
-
-def _addresses(devices: Iterable[Device]) -> Looked:
-    """Name devices that share one address: two runs at once on one device stand in each other's way."""
-    at: defaultdict[tuple[str, int, str], list[str]] = defaultdict(list)
-    for device in devices:
-        at[device.host, device.port, device.jump].append(device.name)
-    return joined(
-        trouble("LF708", f"{', '.join(names[:5])} have the same address, {host}:{port}.", Certainty.POSSIBLE)
-        for (host, port, _), names in at.items()
-        if len(names) > 1
-    )
 
 
 def _known_hosts(config: Config, devices: Iterable[Device]) -> Looked:
