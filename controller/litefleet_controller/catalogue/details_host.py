@@ -57,7 +57,7 @@ HOST: Mapping[str, Details] = {
         "keys/fleet has the mode 0644: others can read it.",
         (
             "Make it yours alone: `chmod 600 keys/fleet`.",
-            "With a passphrase: `ssh-add keys/fleet` before litefleet runs.",
+            "With a passphrase: `ssh-add keys/fleet` before litefleet runs, and leave `key:` out of the inventory.",
             "Look again: `litefleet doctor`.",
         ),
         (

@@ -52,7 +52,7 @@ ZH_HOST: Mapping[str, Zh] = {
     "LF705": Zh(
         "SSH 密钥不可用",
         "设备清单中指定的某个 SSH 密钥不存在、无法读取、对其他用户开放，或有口令保护而没有 SSH agent。",
-        "`chmod 600 KEY`；密钥有口令时，请在运行 litefleet 之前执行 `ssh-add KEY`。",
+        "`chmod 600 KEY`；密钥有口令时，请在运行 litefleet 之前执行 `ssh-add KEY`，并从设备清单中去掉 `key:`。",
         "打开设备清单中指定的每个密钥文件：必须存在、可读、只对您开放，且无需询问口令即可使用。",
         (
             "使其只对您开放：`chmod 600 keys/fleet`。",
