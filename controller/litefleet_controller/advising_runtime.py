@@ -59,7 +59,7 @@ def _refusal(choice: RuntimeChoice, kind: DeviceKind) -> Finding | None:
 
 def _words(choice: RuntimeChoice, refused: Finding | None) -> str:
     if refused is not None and choice.kind == "wheels":
-        return "no runtime"
+        return ""
     return f"published wheel of {choice.paddlelite}" if choice.kind == "wheels" else f"{choice.kind} {choice.path.name}"
 
 

@@ -53,8 +53,15 @@ async def sizes_of(config: Config, models: Sequence[str], supply: Supply, note: 
     return found
 
 
-async def try_all(config: Config, models: Sequence[str], supply: Supply, say: Say, note: Say) -> tuple[Trial, ...]:
-    """Try each known Paddle-Lite with each option that x86 knows, one process after the other."""
+async def try_all(
+    config: Config,
+    models: Sequence[str],
+    supply: Supply,
+    say: Say,
+    note: Say,
+    versions: Sequence[str] = tuple(LITE_PYTHONS),
+) -> tuple[Trial, ...]:
+    """Try each of these Paddle-Lites with each option that x86 knows, one process after the other."""
     toolchains, store = Toolchains(), ArtifactStore(config.store / "artifacts")
     done = []
     for model in models:
@@ -66,7 +73,7 @@ async def try_all(config: Config, models: Sequence[str], supply: Supply, say: Sa
         except LitefleetError as error:
             note(f"{model} was not tried: {error}")
             continue
-        for version, option in itertools.product(LITE_PYTHONS, ("plain", "int8", "int16")):
+        for version, option in itertools.product(versions, ("plain", "int8", "int16")):
             say(f"trying {model} with Paddle-Lite {version}, {option}")
             done.append(await _try(model, source, version, option, goldens, toolchains, store, config))
     return tuple(done)

@@ -77,6 +77,7 @@ class Option:
     risk: str
     evidence: tuple[Evidence, ...]
     do: str = ""  # what to write or run to try it
+    use: int = 0  # how much it usually brings where it is possible; more is better
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -103,6 +104,7 @@ class _Rule:
     risk: str
     evidence: tuple[Evidence, ...]
     do: str
+    use: int
 
 
 def _half(kind: Kind) -> Answer:
@@ -119,7 +121,7 @@ def _half(kind: Kind) -> Answer:
 
 def _small(kind: Kind) -> Answer:
     if kind.isa == "x86":
-        return Possible.NO, "quantised weights answer NaN on x86, with exit code 0 (LF111)"
+        return Possible.NO, "quantised weights answer wrong on x86 (NaN, or a constant), with exit code 0 (LF111)"
     return Possible.YES, "right on ARM; no other runtime is needed"
 
 
@@ -142,6 +144,7 @@ _RULES = (
             Evidence(Level.REPORTED, "refused or SIGILL without ARMv8.2: PaddlePaddle/Paddle-Lite#8707, #9192"),
         ),
         "`options: {{{arch}: {{fp16: true}}}}` under the model, and the fp16 build under `runtimes: {{{arch}: ...}}`",
+        3,
     ),
     _Rule(
         "int8",
@@ -153,9 +156,12 @@ _RULES = (
             Evidence(
                 Level.DOCUMENTED, f"{_DYNAMIC}: 1/4 of the size, accuracy suffers, only computed after conversion back"
             ),
-            Evidence(Level.MEASURED, "right on an aarch64 runtime v2.13-rc in emulation, NaN on x86_64"),
+            Evidence(
+                Level.MEASURED, "right on an aarch64 runtime v2.13-rc in emulation; NaN on x86_64 (PP-OCR models)"
+            ),
         ),
         "`options: {{{arch}: {{quant: int8}}}}` under the model",
+        2,
     ),
     _Rule(
         "int16",
@@ -165,11 +171,10 @@ _RULES = (
         "hardly any loss of accuracy is to be expected; the proof against the golden says so",
         (Evidence(Level.DOCUMENTED, f"{_DYNAMIC}: 1/2 of the size, accuracy not affected"),),
         "`options: {{{arch}: {{quant: int16}}}}` under the model",
+        1,
     ),
 )
 
-# The order in which options are of use where several are possible.
-_ORDER = (Possible.IN_USE, Possible.YES, Possible.NEEDS, Possible.UNKNOWN, Possible.NO)
 _NEWS = {
     "2.13rc0": Evidence(
         Level.DOCUMENTED,
@@ -195,7 +200,7 @@ def options_for(
         return ()
     found = [_option(rule, kind, sizes, rule.key in in_use) for rule in _RULES]
     found += [_version(kind, version, published, versions, current) for version in versions if version != current]
-    return tuple(sorted(found, key=lambda option: _ORDER.index(option.possible)))
+    return tuple(sorted(found, key=lambda option: (option.possible is Possible.NO, -option.use)))
 
 
 def _option(rule: _Rule, kind: Kind, sizes: Sizes, in_use: bool) -> Option:
@@ -207,7 +212,7 @@ def _option(rule: _Rule, kind: Kind, sizes: Sizes, in_use: bool) -> Option:
     if measured:
         evidence = (Evidence(Level.MEASURED, f"converted now: {measured}"), *evidence)
     do = rule.do.format(arch=kind.arch) if possible in (Possible.YES, Possible.NEEDS, Possible.UNKNOWN) else ""
-    return Option(rule.name, possible, because, rule.gain, rule.risk, evidence, do)
+    return Option(rule.name, possible, because, rule.gain, rule.risk, evidence, do, rule.use)
 
 
 def _compared(sizes: Sizes, key: str) -> str:
@@ -231,14 +236,14 @@ def _version(
     ]
     evidence = [_NEWS[version], *evidence] if version in _NEWS else evidence
     if version == "2.10":
-        evidence.append(Evidence(Level.MEASURED, "its converter refuses PP-OCRv4's recogniser for x86: no matmul_v2"))
+        evidence.append(Evidence(Level.MEASURED, "its converter refuses two PP-OCR models for x86: no matmul_v2"))
     gain = "operators and speed of a newer release" if newer else "files and runtime alike where a device stays on it"
     risk = "file and runtime must go together: a difference is LF108; every proof has to be made again"
     if not newer:
         risk += "; fewer operators"
     # One project has one converter: nothing is to be written for a single kind.
     do = f"`toolchain: {{paddlelite: {version}}}`, then `litefleet plan`" if possible is not Possible.NO else ""
-    return Option(f"Paddle-Lite {version}", possible, because, gain, risk, tuple(evidence), do)
+    return Option(f"Paddle-Lite {version}", possible, because, gain, risk, tuple(evidence), do, 3 if newer else 0)
 
 
 def _runtime_of(kind: Kind, version: str, pythons: Sequence[str]) -> Answer:

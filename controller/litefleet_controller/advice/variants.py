@@ -153,8 +153,8 @@ def _first(findings: Sequence[Finding]) -> str:
 def _why(told: Told, kind: Kind, runtime: Runtime, file: CandidateFile) -> str:
     """Return why this file, in one line: the programs' architecture, the CPU, what it can, the runtime."""
     machine = told.facts.machine
-    programs = kind.arch if machine in ("", kind.arch) else f"{kind.arch} programs on a {machine} kernel"
-    words = [f"{programs} takes {file.label}"]
+    programs = "" if machine in ("", kind.arch) else f" (its programs; the kernel is {machine})"
+    words = [f"{file.label} for {kind.arch}{programs}"]
     if kind.arch == "aarch64" and kind.told_features:
         words.append("can fp16" if HALF_PRECISION in kind.features else "no fp16")
     words += [runtime.words] if runtime.words else []

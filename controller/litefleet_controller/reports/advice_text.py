@@ -35,6 +35,7 @@ def advice_text(advice: Advice, width: int = 100, color: bool = False) -> str:
     _problems(page, advice)
     _facts(page, advice)
     _trials(page, advice.trials)
+    _kinds(page, advice)
     _options(page, advice)
     if advice.notes:
         page.heading("Not looked at")
@@ -163,41 +164,79 @@ def _trials(page: Page, trials: Sequence[Trial]) -> None:
         page.line(clean(said), indent=2)
 
 
+def _kinds(page: Page, advice: Advice) -> None:
+    """Print the kinds of devices, and what was proven on each."""
+    if not advice.kinds:
+        return
+    page.heading("Kinds of devices")
+    rows = [
+        (
+            clean(one.kind.name, 120),
+            f"{len(one.devices):,}",
+            clean(one.kind.runtime, 60) or "none that fits",
+            clean(_proven(one), 300),
+        )
+        for one in advice.kinds[:_GROUPS]
+    ]
+    page.table(("CPU part", "devices", "runtime", "proven there"), rows, left=("CPU part", "runtime", "proven there"))
+
+
+def _proven(one: KindAdvice) -> str:
+    said = [f"{p.model} {p.label} ({p.opt_version}) on {plural(p.devices, 'device')}" for p in one.proofs]
+    return ", ".join(said) or "no proof on this part yet"
+
+
 def _options(page: Page, advice: Advice) -> None:
-    """Print what could be changed; kinds of which the same is to be said share it."""
-    groups: dict[tuple[Option, ...], list[KindAdvice]] = {}
+    """Print each option once, with the kinds that it is open to: first what is open to most devices."""
+    by_name: dict[str, list[tuple[KindAdvice, Option]]] = {}
     for kind in advice.kinds:
-        groups.setdefault(kind.options, []).append(kind)
-    if not groups:
+        for option in kind.options:
+            by_name.setdefault(option.name, []).append((kind, option))
+    if not by_name:
         return
     page.heading("What you could change", "the most useful first; nothing of it is done by this command")
-    for options, kinds in groups.items():
+    for pairs in sorted(by_name.values(), key=_use, reverse=True):
         page.line()
-        for one in kinds:
-            _kind(page, one)
-        for option in options:
-            if option.possible is not Possible.NO:
-                _option(page, option)
-        for option in options:
-            if option.possible is Possible.NO:
-                page.line((f"not {option.name}: ", "dim"), (option.because, "dim"), indent=2)
+        _option(page, pairs)
 
 
-def _kind(page: Page, one: KindAdvice) -> None:
-    runtime = f", {one.kind.runtime}" if one.kind.runtime else ""
-    name = clean(one.kind.name, 160)
-    page.line((name, "bold"), clean(f"{runtime}: {folded(one.devices, _NAMES)}", 1000))
-    proven = [f"{p.model} {p.label} ({p.opt_version}) on {plural(p.devices, 'device')}" for p in one.proofs]
-    page.line(clean(f"proven here: {', '.join(proven)}" if proven else "no proof on this part yet", 1000), indent=2)
+def _use(pairs: Sequence[tuple[KindAdvice, Option]]) -> tuple[int, int]:
+    """Return what options are ranked by: what it usually brings, then to how many devices it is open."""
+    open_to = [(kind, option) for kind, option in pairs if option.possible is not Possible.NO]
+    best = max((option.use for _, option in open_to), default=-1)
+    return best, sum(len(kind.devices) for kind, _ in open_to)
 
 
-def _option(page: Page, option: Option) -> None:
-    page.line(
-        (f"{option.name}: ", "bold"), (option.possible.value, _STYLES[option.possible]), f", {option.because}", indent=2
-    )
-    page.field("gain", option.gain, 8, 4)
-    page.field("risk", option.risk, 8, 4)
-    for one in option.evidence:
+def _option(page: Page, pairs: Sequence[tuple[KindAdvice, Option]]) -> None:
+    page.line((pairs[0][1].name, "bold"))
+    answers: dict[tuple[Possible, str], list[str]] = {}
+    for kind, option in pairs:
+        answers.setdefault((option.possible, option.because), []).append(kind.kind.name)
+    for (possible, because), names in sorted(answers.items(), key=lambda item: list(Possible).index(item[0][0])):
+        shown = clean(", ".join(dict.fromkeys(names)), 300)
+        page.line((possible.value, _STYLES[possible]), f": {shown}: {because}", indent=2)
+    open_to = [option for _, option in pairs if option.possible is not Possible.NO]
+    if not open_to:
+        return
+    first = open_to[0]
+    page.field("gain", first.gain, 8, 4)
+    page.field("risk", first.risk, 8, 4)
+    for one in first.evidence:
         page.field("evidence", f"{one.level.value}: {one.text}", 8, 4)
-    if option.do:
-        page.field("do", option.do, 8, 4)
+    for do in dict.fromkeys(option.do for option in open_to if option.do):
+        page.field("do", do, 8, 4)
+    if left := _left_behind(pairs):
+        page.field("beware", left, 8, 4)
+
+
+def _left_behind(pairs: Sequence[tuple[KindAdvice, Option]]) -> str:
+    """Say whom an option would exclude: litefleet.yaml's options hold for a whole architecture."""
+    arches = {kind.kind.arch for kind, option in pairs if option.possible is not Possible.NO}
+    out = [kind for kind, option in pairs if option.possible is Possible.NO and kind.kind.arch in arches]
+    if not out:
+        return ""
+    names = folded((name for kind in out for name in kind.devices), _NAMES)
+    return (
+        f"options hold for a whole architecture, and {names} would be refused. "
+        "Make a second model with this option, and name it with `model:` at the devices that can."
+    )
