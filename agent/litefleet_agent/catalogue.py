@@ -354,7 +354,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "page-size",
         "error",
         "refused",
-        'The library\'s segments are aligned to smaller pages than this kernel uses; the loader refuses it ("ELF load command alignment not page-aligned").',
+        'The library\'s segments are aligned to smaller pages than this kernel uses; the loader refuses it ("ELF load command alignment not page-aligned", "ELF load command address/offset not page-aligned").',
         "Use a build linked with `-Wl,-z,max-page-size=65536`, or a kernel with 4 KiB pages (Raspberry Pi 5: `kernel=kernel8.img` in config.txt).",
     ),
     (

@@ -66,6 +66,7 @@ class Elf:
     interpreter: str  # "/lib64/ld-linux-x86-64.so.2"; "" for a library or a static program
     soname: str = ""  # DT_SONAME
     page_align: int = 0  # the smallest alignment of its segments in memory, in bytes; 0: none is asked for
+    page_fit: int = 0  # the largest page, in bytes, in which every segment lies in the file as in memory; 0: in any
     system: str = ""  # "linux" or "android", by the libc that it was linked with; "" when that does not show
 
 
@@ -132,6 +133,11 @@ class _Segment:
     size: int  # in the file
     align: int
 
+    @property
+    def apart(self) -> int:
+        """How far its address lies from its place in the file."""
+        return abs(self.address - self.offset)
+
 
 class _Strings:
     """The dynamic string table."""
@@ -189,6 +195,7 @@ def _read(source: _Source) -> Elf:
         interpreter=interpreter,
         soname="".join(strings.at(index) for index in dynamic.get(_DT_SONAME, [])[:1]),
         page_align=min((s.align for s in segments if s.kind == _PT_LOAD and s.align > 1), default=0),
+        page_fit=min((s.apart & -s.apart for s in segments if s.kind == _PT_LOAD and s.apart), default=0),
         system="android" if _is_androids(source, layout, segments) else _system(needed, versions, interpreter),
     )
 

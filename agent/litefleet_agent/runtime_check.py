@@ -52,12 +52,21 @@ def check_system(runtime: RuntimeFacts) -> List[Finding]:
 
 
 def _pages(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
-    """Judge the library's segments against the kernel's pages: glibc refuses what is aligned to less."""
-    if not 0 < runtime.page_align < facts.page_size or runtime.so_machine != facts.arch:
+    """Judge the library's segments against the kernel's pages.
+
+    Every loader fails where the segments do not lie in the file as in memory, page for page; glibc before 2.35 also
+    refuses those that merely ask for less.
+    """
+    page = facts.page_size
+    if not 0 < runtime.page_align < page or runtime.so_machine != facts.arch:
+        return []
+    old = facts.libc.kind == "glibc" and () < _numbers(facts.libc.version) < (2, 35)
+    apart = 0 < runtime.page_fit < page
+    if not (old or apart):
         return []
     seen = "The runtime's library is aligned to pages of %d bytes; this device's kernel has pages of %d."
-    sure = Certainty.CERTAIN if facts.libc.kind == "glibc" else Certainty.POSSIBLE
-    return [finding("LF318", seen % (runtime.page_align, facts.page_size), sure)]
+    sure = Certainty.CERTAIN if apart and facts.libc.kind == "glibc" else Certainty.LIKELY
+    return [finding("LF318", seen % (runtime.page_align, page), sure)]
 
 
 def check_leftovers(runtime: RuntimeFacts) -> List[Finding]:

@@ -1,6 +1,8 @@
 """How a library was built, told from its bytes, and what the checks make of it.  Real wheels, real foreign libraries; what
 cannot be had (ARM builds of Paddle-Lite, Android's) is written by elf_builder and marked as a fixture."""
 
+import _ctypes
+import ctypes
 import os
 import struct
 import time
@@ -19,7 +21,7 @@ from litefleet_agent.nb import Kernel, NbModel, read_nb
 from litefleet_agent.runtime_check import check_runtime
 
 from tests.agent.elf_builder import build_elf
-from tests.conftest import environment, packages_for
+from tests.conftest import environment, lacking, packages_for
 
 BASIC = ("conv2d", "pool2d", "softmax", "concat", "feed", "fetch")
 KERNEL = Kernel("conv2d", "def", "arm", "fp32", "NCHW")
@@ -62,9 +64,10 @@ def codes(found):
 
 @pytest.mark.toolchain
 @pytest.mark.parametrize(
-    ("version", "python", "count"), [("2.13rc0", "3.10", 306), ("2.12", "3.7", 282), ("2.10", "3.9", 269)]
+    ("version", "python", "count", "fit"),
+    [("2.13rc0", "3.10", 306, 4096), ("2.12", "3.7", 282, 16384), ("2.10", "3.9", 269, 4096)],
 )
-def test_the_published_builds_are_full_and_name_their_operators(version, python, count):
+def test_the_published_builds_are_full_and_name_their_operators(version, python, count, fit):
     interpreter = environment("lite-" + version, python, "paddlelite==" + version, "numpy<2")
     packages = next((interpreter.parent.parent / "lib").glob("python3.*")) / "site-packages"
     begun = time.process_time()
@@ -76,6 +79,7 @@ def test_the_published_builds_are_full_and_name_their_operators(version, python,
     assert len(runtime.flavour.ops) == count
     assert {"conv2d", "while", "fetch", "abs"} <= runtime.flavour.ops
     assert (runtime.so_system, runtime.page_align, runtime.leftovers) == ("linux", 4096, ())
+    assert runtime.page_fit == fit  # readelf -lW: the least of what its segments' addresses and offsets differ by
 
 
 @pytest.mark.toolchain
@@ -257,7 +261,7 @@ def test_good_combinations_give_nothing():
         ),
         (
             {"page_size": 16384},
-            {"page_align": 4096},
+            {"page_align": 4096, "page_fit": 4096},
             {},
             (
                 "LF318",
@@ -321,3 +325,52 @@ def test_the_new_facts_travel_and_change_no_fingerprint():
     assert fingerprint(more) == fingerprint(BOARD)
     older = {name: value for name, value in more.to_dict().items() if not name.startswith(("page", "opencl_"))}
     assert Facts.from_dict(older).page_size == 0
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_loader_agrees_with_lf318(tmp_path, apart):
+    """A real library of this interpreter: its segments ask for half a page of this kernel, or also lie half a page apart."""
+    source = _ctypes.__file__
+    here = replace(gather(str(tmp_path)), libraries=())
+    if not source.endswith(".so") or here.libc.kind != "glibc" or here.bits != 64:
+        lacking("the interpreter's _ctypes is no file of its own, or the libc is not a 64-bit glibc")
+    half = os.sysconf("SC_PAGE_SIZE") // 2
+    with open(source, "rb") as stream:
+        data = bytearray(stream.read())
+    start = struct.unpack_from("<Q", data, 32)[0]
+    size, count = struct.unpack_from("<HH", data, 54)
+    for offset in range(start, start + size * count, size):
+        if struct.unpack_from("<I", data, offset)[0] == 1:
+            struct.pack_into("<Q", data, offset + 48, half)
+            last = offset
+    if apart:
+        for field in (16, 24):
+            struct.pack_into("<Q", data, last + field, struct.unpack_from("<Q", data, last + field)[0] + half)
+    path = library(tmp_path, bytes(data))
+    # Only what the loader asks: moved segments no longer hold what the dynamic section points at.
+    runtime = replace(RUNTIME, so_machine=here.arch, page_align=half, page_fit=half if apart else 0)
+    expected = check_runtime(here, runtime)
+    if expected:
+        assert codes(expected) == ["LF318"]
+        with pytest.raises(OSError, match="ELF load command a.* not page-aligned"):
+            ctypes.CDLL(path)
+    else:
+        ctypes.CDLL(path)
+    assert bool(expected) or not apart
+
+
+@pytest.mark.parametrize(
+    ("libc", "fit", "severity"),
+    [
+        (Libc("glibc", "2.31"), 0, Severity.ERROR),
+        (Libc("glibc", "2.36"), 0, None),
+        (Libc("glibc", "2.36"), 4096, Severity.ERROR),
+        (Libc("musl", "1.2.4"), 0, None),
+        (Libc("musl", "1.2.4"), 4096, Severity.ERROR),
+        (Libc(), 0, None),
+    ],
+)
+def test_pages_are_judged_as_each_loader_does(libc, fit, severity):
+    board = replace(BOARD, page_size=16384, libc=libc)
+    found = check_runtime(board, replace(RUNTIME, page_align=4096, page_fit=fit))
+    assert [(f.code, f.severity) for f in found] == ([("LF318", severity)] if severity else [])

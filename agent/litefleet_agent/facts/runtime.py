@@ -41,6 +41,7 @@ class RuntimeFacts:
     opencl: bool = False  # whether it can use OpenCL
     so_system: str = ""  # of lite.so: "linux", "android", "windows", "macos"; "" when it does not show
     page_align: int = 0  # the smallest alignment of the segments of lite.so and of its own libraries; 0 unknown
+    page_fit: int = 0  # the largest page in which their segments lie in the file as in memory; 0 any
     leftovers: Tuple[str, ...] = ()  # files of macOS's archiver, below the package's folder
     flavour: Flavour = field(default_factory=Flavour)  # only where it was asked for (`with_flavour`)
 
@@ -60,7 +61,7 @@ def describe_runtime(path: Optional[str] = None, folders: Optional[Sequence[str]
     binary = binary_of(package.path)
     version = package.version or _text_in(binary, _BUILT_VERSION)
     program, problem, system = _elf(binary)
-    provided, needed, versions, align = _needs(package.path, program)
+    provided, needed, versions, pages = _needs(package.path, program)
     return RuntimeFacts(
         kind=_kind(path, package),
         path=package.path,
@@ -75,7 +76,8 @@ def describe_runtime(path: Optional[str] = None, folders: Optional[Sequence[str]
         python_tags=_python_tags(package.path, binary),
         opencl=bool(_text_in(binary, _OPENCL)),
         so_system=system,
-        page_align=align,
+        page_align=min((align for align, _ in pages if align), default=0),
+        page_fit=min((fit for _, fit in pages if fit), default=0),
         leftovers=_leftovers(package.path),
     )
 
@@ -96,6 +98,7 @@ def describe_library(path: str) -> RuntimeFacts:
         opencl=bool(_text_in(path, _OPENCL)),
         so_system=system,
         page_align=program.page_align if program is not None else 0,
+        page_fit=program.page_fit if program is not None else 0,
     )
 
 
@@ -142,8 +145,10 @@ def _elf(binary: str) -> Tuple[Optional[Elf], str, str]:
         return None, "%s: %s" % (os.path.basename(binary), error), system
 
 
-def _needs(package: str, program: Optional[Elf]) -> Tuple[FrozenSet[str], Tuple[str, ...], FrozenSet[str], int]:
-    """Return (provided, needed, versions, page alignment) of the package's binary with the libraries that it brings."""
+def _needs(
+    package: str, program: Optional[Elf]
+) -> Tuple[FrozenSet[str], Tuple[str, ...], FrozenSet[str], List[Tuple[int, int]]]:
+    """Return (provided, needed, versions, page alignments and fits) of the package's binary and of its own libraries."""
     paths = [
         os.path.join(folder, name)
         for folder in (package, os.path.join(package, "libs"))
@@ -153,15 +158,15 @@ def _needs(package: str, program: Optional[Elf]) -> Tuple[FrozenSet[str], Tuple[
     provided = frozenset(os.path.basename(path) for path in paths)
     needed: List[str] = list(program.needed) if program is not None else []
     versions: Set[str] = set(program.versions) if program is not None else set()
-    aligns = [program.page_align] if program is not None else []
+    pages = [(program.page_align, program.page_fit)] if program is not None else []
     for path in paths[:64]:
         library, _, _ = _elf(path)
         if library is not None and os.path.basename(path) in needed:
             needed += library.needed
             versions |= library.versions
-            aligns.append(library.page_align)
+            pages.append((library.page_align, library.page_fit))
     missing = tuple(name for name in dict.fromkeys(needed) if name not in provided)
-    return provided, missing, frozenset(versions), min((align for align in aligns if align), default=0)
+    return provided, missing, frozenset(versions), pages
 
 
 def _leftovers(package: str) -> Tuple[str, ...]:
