@@ -203,7 +203,8 @@ ZH_DEVICE: Mapping[str, Zh] = {
     ),
     "LF318": Zh(
         "内存页大小不符",
-        "库的各段按比此内核更小的页对齐；加载器会拒绝它（“ELF load command alignment not page-aligned”）。",
+        "库的各段按比此内核更小的页对齐；加载器会拒绝它（“ELF load command alignment not page-aligned”，“ELF "
+        "load command address/offset not page-aligned”）。",
         "使用以 `-Wl,-z,max-page-size=65536` 链接的版本，或使用 4 KiB 页的内核（Raspberry Pi 5：在 config.txt 中"
         "写 `kernel=kernel8.img`）。",
         "把 lite.so 各可加载段的最小对齐，与内核的页大小（`getconf PAGESIZE`）比较。",

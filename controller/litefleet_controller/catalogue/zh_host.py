@@ -56,7 +56,7 @@ ZH_HOST: Mapping[str, Zh] = {
         "打开设备清单中指定的每个密钥文件：必须存在、可读、只对您开放，且无需询问口令即可使用。",
         (
             "使其只对您开放：`chmod 600 keys/fleet`。",
-            "密钥有口令时：在运行 litefleet 之前执行 `ssh-add keys/fleet`。",
+            "密钥有口令时：在运行 litefleet 之前执行 `ssh-add keys/fleet`，并从设备清单中去掉 `key:`。",
             "再次查看：`litefleet doctor`。",
         ),
     ),

@@ -49,7 +49,7 @@ ZH_RUN: Mapping[str, Zh] = {
         "输出含 NaN",
         "输出中有 NaN 或 Inf：在 x86 上使用 int8 文件、fp16 溢出、输入为垃圾值，或内核有缺陷。",
         "为这台设备转换时不要量化，也不要使用 fp16。",
-        "每个输出的每个元素都必须是有限值。",
+        "每个输出的每个元素都必须是有限值。转换为 fp16 之前，若有权重超出其范围（65504），会给出提示。",
         (
             "查看是否在 x86 上用了量化，以及是否用了 fp16：`litefleet inspect model.nb --for x86_64`。",
             "在 `models.NAME.options` 下为此架构去掉它们，然后 `litefleet convert`。",

@@ -46,7 +46,8 @@ ZH_SOURCE: Mapping[str, Zh] = {
         "PaddlePaddle 版本较新",
         "保存模型的 PaddlePaddle 比这个转换器新：较新的版本会省去转换器需要的属性和输出，或增加一些被它忽略的。",
         "试用另一个版本（`litefleet convert --try VERSION`），或用较旧的 PaddlePaddle 导出；以与参考输出的比较为准。",
-        "把 PaddlePaddle 写入程序的版本，与这个 Paddle-Lite 发行版本当初所对应的版本比较。",
+        "查看算子是否缺少较新的 PaddlePaddle 会省去、而这个转换器需要的属性和输出；并把写出程序的版本，与该发行版"
+        "本已知的版本比较。",
         (
             "试一试：`litefleet convert`。如果能转换且验证通过，则无需处理。",
             "如果中途停止，请设置更新的 `toolchain.paddlelite`，或用较旧的 PaddlePaddle 导出模型。",
@@ -102,7 +103,8 @@ ZH_SOURCE: Mapping[str, Zh] = {
         "而它不是保存的参数（核大小为 1 的一维卷积）。",
         "把该层改写为二维形式（对 x.unsqueeze(2) 使用核大小为 1 的 nn.Conv2D）并重新导出；或用 "
         "`litefleet convert --try VERSION` 试用另一个版本。",
-        "程序中含有某种形式的算子，已知所配置的转换器会在其上崩溃。",
+        "程序中含有某种形式的算子，已知所配置的转换器会在其上崩溃：面向 ARM 时，是卷积核在程序中计算得出的 1 x 1 "
+        "卷积；核大小为 1 的 `nn.Conv1D` 就是这样保存的。",
         (
             "试一试：`litefleet convert`；转换器在子进程中运行，崩溃也不会造成损失。",
             "如果崩溃，请设置另一个 `toolchain.paddlelite`。",
