@@ -19,6 +19,7 @@ from ..reports.table import to_table, wants_color
 
 __all__ = [
     "DEFAULT_CONFIG",
+    "STDOUT",
     "AcceptOption",
     "ConfigOption",
     "HtmlOption",
@@ -26,13 +27,16 @@ __all__ = [
     "JsonOption",
     "LimitOption",
     "ModelOption",
+    "SarifOption",
     "app",
     "colored",
+    "only_one_document",
     "run_and_show",
     "say",
     "show",
     "width",
     "write_file",
+    "write_out",
 ]
 
 app = typer.Typer(
@@ -56,7 +60,11 @@ AcceptOption = Annotated[
     bool, typer.Option("--accept-new-host-keys", help="Pin host keys of devices that were never seen before.")
 ]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.")]
+SarifOption = Annotated[
+    Path | None, typer.Option("--sarif", help="Also write the findings as SARIF 2.1.0; - for stdout alone.")
+]
 DEFAULT_CONFIG = Path("litefleet.yaml")
+STDOUT = Path("-")
 
 
 def run_and_show(run: Coroutine[Any, Any, RunReport], as_json: bool, html: Path | None = None) -> None:
@@ -92,6 +100,20 @@ def width() -> int:
 def colored() -> bool:
     """Say whether stdout is to be coloured."""
     return wants_color(sys.stdout, os.environ)
+
+
+def only_one_document(as_json: bool, sarif: Path | None) -> None:
+    """Refuse a command line that wants two documents on stdout."""
+    if as_json and sarif == STDOUT:
+        raise UsageError("--json and --sarif - both want stdout; give --sarif a file's name")
+
+
+def write_out(path: Path, text: str) -> None:
+    """Write a text into a file, or onto stdout where `path` is "-"."""
+    if path == STDOUT:
+        show(text)
+    else:
+        write_file(path, text)
 
 
 def write_file(path: Path, text: str) -> None:

@@ -8,13 +8,10 @@ from typing import Annotated
 
 import typer
 
-from ..errors import UsageError
 from ..inspecting import FailOn, Inspected, inspect_all
-from .common import JsonOption, app, say, show, write_file
+from .common import STDOUT, JsonOption, SarifOption, app, only_one_document, say, show, write_out
 
 __all__ = ["inspect"]
-
-STDOUT = Path("-")
 
 
 @app.command()
@@ -28,17 +25,14 @@ def inspect(
     ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", help="All .nb files below each folder.")] = False,
     as_json: JsonOption = False,
-    sarif: Annotated[
-        Path | None, typer.Option("--sarif", help="Also write the findings as SARIF 2.1.0; - for stdout alone.")
-    ] = None,
+    sarif: SarifOption = None,
     fail_on: Annotated[
         FailOn, typer.Option("--fail-on", help="From which severity on a finding makes the exit code 1.")
     ] = FailOn.ERROR,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only files that have findings.")] = False,
 ) -> None:
     """Say what .nb files hold and, with --for, whether they will work there."""
-    if as_json and sarif == STDOUT:
-        raise UsageError("--json and --sarif - both want stdout; give --sarif a file's name")
+    only_one_document(as_json, sarif)
     done = inspect_all(files, for_arch or (), recursive, fail_on)
     if sarif != STDOUT:
         text = json.dumps(done.to_dict(), indent=2) if as_json else done.to_text(quiet)
@@ -56,8 +50,4 @@ def _write_sarif(path: Path, done: Inspected) -> None:
     from ..doctor.sarif import to_sarif
 
     diagnoses = [diagnosis_of(one) for one in done.inspections]
-    text = to_sarif(diagnoses, done.exit_code, [problem for _, problem in done.unread])
-    if path == STDOUT:
-        show(text)
-    else:
-        write_file(path, text)
+    write_out(path, to_sarif(diagnoses, done.exit_code, [problem for _, problem in done.unread]))
