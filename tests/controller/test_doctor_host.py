@@ -192,7 +192,7 @@ async def test_an_environment_that_lost_its_packages(tmp_path: Path) -> None:
     (folder / "bin" / "python").symlink_to(shutil.which("true") or "/bin/true")
     (folder / ".done").write_text('["paddlelite==2.13rc0", "numpy<2"]')
     good = await look_at_toolchains("2.13rc0", False, {"LITEFLEET_CACHE": str(tmp_path)})
-    assert "lite-2.13rc0 is ready." in good.works
+    assert "Paddle-Lite 2.13rc0 is ready." in good.works
     (folder / "bin" / "python").unlink()
     (folder / "bin" / "python").symlink_to(shutil.which("false") or "/bin/false")
     found = await look_at_toolchains("2.13rc0", False, {"LITEFLEET_CACHE": str(tmp_path)})

@@ -65,7 +65,7 @@ async def _uv_version(program: str) -> str:
 
 
 async def _judge(outlook: Outlook, program: str, environ: Mapping[str, str]) -> Looked:
-    name, wanted = outlook.name, " or ".join(outlook.pythons)
+    name, wanted = _title(outlook), " or ".join(outlook.pythons)
     if outlook.ready:
         return await _judge_ready(outlook)
     if not program:
@@ -87,7 +87,13 @@ async def _judge_ready(outlook: Outlook) -> Looked:
         said = str(error)
     if said:
         return trouble("LF702", f"{outlook.folder} is there, but does not work ({said}). Remove it: it is made anew.")
-    return fact(outlook.name, str(outlook.folder)) + works(f"{outlook.name} is ready.")
+    return fact(_title(outlook), str(outlook.folder)) + works(f"{_title(outlook)} is ready.")
+
+
+def _title(outlook: Outlook) -> str:
+    """Return "Paddle-Lite 2.13rc0" for the environment lite-2.13rc0."""
+    kind, _, version = outlook.name.partition("-")
+    return f"{'Paddle-Lite' if kind == 'lite' else 'PaddlePaddle'} {version}"
 
 
 def _no_downloads(environ: Mapping[str, str]) -> bool:
