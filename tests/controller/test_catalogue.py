@@ -71,7 +71,8 @@ def test_what_is_only_likely_never_decides_by_accident():
 
 
 def _typed(text: str) -> list[str]:
-    return re.findall(r"`[^`]*?\b(litefleet [a-z][^`|;&]*)[^`]*`", text)
+    spans = re.findall(r"`([^`]+)`", text)
+    return [command for span in spans for command in re.findall(r"(?:^|[|;&] ?)(litefleet [a-z][^|;&]*)", span)]
 
 
 def test_the_steps_are_found_to_hold_commands():
@@ -96,8 +97,7 @@ def _parse(line: str, where: str) -> None:
     options = {"--help"} | {text for p in commands[name].params for text in (*p.opts, *p.secondary_opts)}
     plain = [word.strip("'") for word in args]
     assert [w for w in plain if w.startswith("--") and w not in options] == [], (where, line)
-    required = [p for p in commands[name].params if p.required and p.param_type_name == "argument"]
-    if plain or not required:  # else the command is only named
+    if plain:  # else the command is only named
         commands[name].make_context(name, plain)
 
 

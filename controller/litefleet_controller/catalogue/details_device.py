@@ -268,7 +268,7 @@ DEVICE: Mapping[str, Details] = {
     "LF318": Details(
         "The smallest alignment of lite.so's loadable segments is compared with the kernel's page size (`getconf PAGESIZE`).",
         (*_RUNTIME, Where.LOG),
-        "lite.so's segments are aligned to 4096 bytes; this kernel's pages have 65536.",
+        "The runtime's library is aligned to pages of 4096 bytes; this device's kernel has pages of 65536.",
         (
             "Ask both: `getconf PAGESIZE` on the device, `readelf -lW lite.so | grep LOAD` (last column).",
             "Link again with `-Wl,-z,max-page-size=65536`; an old patchelf may have spoilt the alignment: use a newer one.",
@@ -276,12 +276,12 @@ DEVICE: Mapping[str, Details] = {
         ),
         ("ELF load command alignment not page-aligned", "ELF load command address/offset not page-aligned"),
         ("PaddlePaddle/Paddle-Lite#6799: lite.so on Kylin, aarch64",),
-        _READ_OR_TOLD,
+        (Certainty.CERTAIN, Certainty.LIKELY, Certainty.POSSIBLE),
     ),
     "LF319": Details(
         "A folder, a wheel or a listing holds files whose names begin with `._`, beside the real ones.",
         (*_RUNTIME, Where.LOG),
-        "The folder holds ._libpaddle_full_api_shared.so beside libpaddle_full_api_shared.so.",
+        "The runtime holds ._libpaddle_full_api_shared.so.",
         (
             "Remove them: `find FOLDER -name '._*' -delete`.",
             "Pack again on macOS with `COPYFILE_DISABLE=1 tar czf runtime.tgz runtime`.",
@@ -304,7 +304,7 @@ DEVICE: Mapping[str, Details] = {
         "An OpenCL library was found; the known device nodes of GPUs are tried with the login user's rights. In a log, the runtime's "
         "own words about OpenCL tell it.",
         (Where.DEVICE, Where.LOG),
-        "An OpenCL library is there (/usr/lib/libOpenCL.so.1), but /dev/mali0 can't be opened by this user.",
+        "/usr/lib/aarch64-linux-gnu/libOpenCL.so.1 is here, but this user may not open /dev/mali0.",
         (
             "Look: `ls -l /dev/mali0 /dev/kgsl-3d0 /dev/dri/*; clinfo | head`.",
             "Give the user the node's group: `sudo usermod -aG video,render USER`, then log in anew.",
@@ -316,12 +316,12 @@ DEVICE: Mapping[str, Details] = {
             "PaddlePaddle/Paddle-Lite#10253: opencl_valid:0 in a container, fine on its host",
             "PaddlePaddle/Paddle-Lite#8461: Paddle-Lite brings no driver",
         ),
-        (Certainty.LIKELY,),
+        (Certainty.LIKELY, Certainty.POSSIBLE),
     ),
     "LF322": Details(
         "The wheel is opened as a zip, its checksums are tried, and its members are compared with what a paddlelite package has.",
         (Where.FILE,),
-        "paddlelite-2.13rc0-cp310-cp310-manylinux1_x86_64.whl is no whole zip: its directory at the end is missing.",
+        "paddlelite-2.13rc0-cp310-cp310-manylinux1_x86_64.whl can't be unpacked: File is not a zip file.",
         (
             "Compare: `sha256sum FILE.whl` with the index's page of that file.",
             "Download again: `pip download --no-deps paddlelite==2.13rc0`.",
@@ -332,7 +332,7 @@ DEVICE: Mapping[str, Details] = {
     "LF323": Details(
         "The library's first bytes say PE (Windows), Mach-O (macOS) or an ELF that asks for Android's libraries.",
         _RUNTIME,
-        "libpaddle_light_api_shared.so is for Android (it needs liblog.so).",
+        "The runtime's library is for Android.",
         (
             "Look at the library: `litefleet doctor FILE`.",
             "Take the release whose name says armlinux or linux, not android, ios or windows.",

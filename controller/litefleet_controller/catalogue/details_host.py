@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from litefleet_agent.findings import Certainty
+
 from .details_entry import Details, Where
 
 __all__ = ["HOST"]
@@ -25,7 +27,7 @@ HOST: Mapping[str, Details] = {
     "LF702": Details(
         "For each configured version, a CPython that its wheel fits is looked for, then uv; nothing is built for the question.",
         _HERE,
-        "Paddle-Lite 2.13rc0 needs CPython 3.8 or 3.10; neither is on PATH, and uv is not there to fetch one.",
+        "Paddle-Lite 2.13rc0 is not made yet, and the uv program that would make it is missing.",
         (
             "Install uv's own CPython: `uv python install 3.10`.",
             "Behind a proxy, name the package index: `export UV_INDEX_URL=https://...`.",
@@ -37,13 +39,13 @@ HOST: Mapping[str, Details] = {
     "LF703": Details(
         "The converter's environment is not in the cache folder yet.",
         _HERE,
-        "The environment of Paddle-Lite 2.13rc0 is not made yet; it takes about 200 MB.",
+        "Paddle-Lite 2.13rc0 is not made yet; /usr/bin/python3.10 can make it.",
         ("Nothing: `litefleet convert` makes it.",),
     ),
     "LF704": Details(
         "The cache and store folders are asked for their permissions and free space; nothing is written.",
         _HERE,
-        "/home/me/.cache/litefleet has 90 MB free; PaddlePaddle's environment needs about 560 MB.",
+        "The cache folder /home/me/.cache/litefleet has 90 MB free; about 760 MB are needed (LITEFLEET_CACHE).",
         (
             "Look: `df -h ~/.cache/litefleet; ls -ld ~/.cache/litefleet`.",
             "Use another folder: `export LITEFLEET_CACHE=/data/litefleet`.",
@@ -54,7 +56,7 @@ HOST: Mapping[str, Details] = {
     "LF705": Details(
         "Each key file that the inventory names is opened: it must be there, readable, private to you, and usable without a question.",
         _HERE,
-        "keys/fleet has the mode 0644: others can read it.",
+        "The key keys/fleet (for cam-01 and 11 more) is protected by a passphrase. The SSH agent holds it: leave `key:` out.",
         (
             "Make it yours alone: `chmod 600 keys/fleet`.",
             "With a passphrase: `ssh-add keys/fleet` before litefleet runs, and leave `key:` out of the inventory.",
@@ -65,11 +67,12 @@ HOST: Mapping[str, Details] = {
             "Load key: incorrect passphrase supplied to decrypt private key",
             "Permission denied (publickey).",
         ),
+        sure=(Certainty.CERTAIN, Certainty.POSSIBLE),
     ),
     "LF706": Details(
         "The inventory names no key, ~/.ssh holds none of the usual names, and no SSH agent answers at SSH_AUTH_SOCK.",
         _HERE,
-        "No key is named, ~/.ssh holds none, and no SSH agent answers.",
+        "/home/me/.ssh holds no default key, and no SSH agent answers (SSH_AUTH_SOCK is not set).",
         (
             "Make one: `ssh-keygen -t ed25519`.",
             "Take it to a device: `ssh-copy-id USER@HOST`.",
@@ -92,11 +95,12 @@ HOST: Mapping[str, Details] = {
         _HERE,
         "litefleet.yaml:5: unknown key 'modles'; did you mean 'models'?",
         ("Correct the line that is named.", "Look again: `litefleet doctor`."),
+        sure=(Certainty.CERTAIN, Certainty.POSSIBLE),
     ),
     "LF709": Details(
         "The programs that parts of litefleet call are looked for on PATH, with their versions.",
         _HERE,
-        "ssh-keygen is not on PATH; releases can't be signed.",
+        "litefleet.yaml has `signing:`, and there is no ssh-keygen on PATH: install OpenSSH's client, 8.2 or later.",
         (
             "Install it: `sudo apt-get install openssh-client` for ssh-keygen.",
             "Or leave out the part that needs it: no `signing:`, no signatures.",
@@ -106,7 +110,7 @@ HOST: Mapping[str, Details] = {
     "LF710": Details(
         "The versions of the installed packages are compared with those that litefleet asks for.",
         _HERE,
-        "asyncssh is 2.10.1; litefleet needs 2.14 or later.",
+        "The Python package pydantic is 2.5.3; litefleet needs 2.7 or later.",
         (
             "Install litefleet into an environment of its own: `python3 -m venv .venv && .venv/bin/pip install .`",
             "Look again: `litefleet doctor`.",

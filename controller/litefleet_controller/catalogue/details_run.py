@@ -76,8 +76,8 @@ RUN: Mapping[str, Details] = {
         ),
     ),
     "LF404": Details(
-        "Every item of every output must be finite.",
-        _RUN,
+        "Every item of every output must be finite. Before a conversion to fp16, weights beyond its range (65504) are a hint.",
+        (Where.SOURCE, Where.RUN),
         "softmax_0.tmp_0, case 1: 2 of 2 items are NaN or Inf",
         (
             "Look for quantisation on x86 and for fp16: `litefleet inspect model.nb --for x86_64`.",
@@ -90,7 +90,7 @@ RUN: Mapping[str, Details] = {
             "PaddlePaddle/Paddle-Lite#10349: -nan in the results",
             "measured with Paddle-Lite 2.13rc0 on x86_64: int8 weights, a mixture of x86 and arm kernels, and a float64 input give NaN",
         ),
-        _MEASURED_OR_TOLD,
+        (Certainty.CERTAIN, Certainty.LIKELY, Certainty.POSSIBLE),
     ),
     "LF405": Details(
         "Two golden cases with different inputs and different references gave the same bytes.",

@@ -67,9 +67,9 @@ SOURCE: Mapping[str, Details] = {
         ),
     ),
     "LF204": Details(
-        "The version that PaddlePaddle wrote into the program is compared with the one that this Paddle-Lite release was made against.",
-        (Where.SOURCE,),
-        "The model was saved by PaddlePaddle 2.6.2; Paddle-Lite 2.12 was made against 2.4.",
+        "Operators are looked at for attributes and outputs that newer PaddlePaddle versions leave out and this converter asks for; the version that wrote the program is compared with those that the release knows.",
+        (Where.SOURCE, Where.LOG),
+        "2 x swish without the attribute beta, as PaddlePaddle 2.6.2 saves it; Paddle-Lite 2.13rc0's converter stops at that, as 2.12 and 2.10 do.",
         (
             "Try it: `litefleet convert`. If it converts and the proof passes, nothing is to be done.",
             "If it stops, set a newer `toolchain.paddlelite`, or export the model with an older PaddlePaddle.",
@@ -90,8 +90,7 @@ SOURCE: Mapping[str, Details] = {
     "LF205": Details(
         "The converter runs in a child process; its exit, its signal and its last lines are read.",
         (Where.CONVERSION, Where.LOG),
-        "Converting for arm stopped itself at a failed check. It said: Check failed: it != attrs().end(): No attributes called beta "
-        "found for swish.",
+        "Paddle-Lite 2.13rc0's converter, target arm, stopped itself at a failed check. It said: Check failed: it != attrs().end(): No attributes called beta found for swish.",
         (
             "Ask what the model has that converters stumble over: `litefleet doctor models/NAME`.",
             "Read the converter's last lines; they name the operator or the attribute.",
@@ -105,11 +104,9 @@ SOURCE: Mapping[str, Details] = {
         ),
     ),
     "LF206": Details(
-        "The program's operators are compared with those that this Paddle-Lite version has for the target; the converter's own "
-        "verdict is read too.",
+        "The program's operators are compared with those that this Paddle-Lite version has for the target; the converter's own verdict is read too.",
         (*_CONVERT, Where.LOG),
-        "Converting for x86 stopped itself at a failed check. It said: This model is not supported, because 1 ops are not supported "
-        "on 'x86'. These unsupported ops are: 'matmul_v2'.",
+        "Paddle-Lite 2.10 has no kernel on x86 for matmul_v2 (x 12); Paddle-Lite 2.13rc0 has.",
         (
             "See which operators and which targets: `litefleet doctor models/NAME --for x86_64`.",
             "Set a newer `toolchain.paddlelite`, then `litefleet convert`.",
@@ -125,6 +122,7 @@ SOURCE: Mapping[str, Details] = {
             "PaddlePaddle/Paddle-Lite#8069: a training program with 20 unsupported operators",
             "measured with Paddle-Lite 2.10 on x86_64: PP-OCRv4 rec fails for x86 with 'matmul_v2'; 2.13rc0 converts it",
         ),
+        (Certainty.CERTAIN, Certainty.LIKELY),
     ),
     "LF207": Details(
         "The file is read as the protocol buffer that PaddlePaddle saves; it is none, or has no operators, inputs or outputs.",
@@ -149,17 +147,17 @@ SOURCE: Mapping[str, Details] = {
         ("PaddlePaddle/Paddle-Lite#9036: 'moving_average_abs_max_scale' is not supported on 'arm'",),
     ),
     "LF209": Details(
-        "The program holds an operator in a form on which the configured converter is known to crash.",
+        "The program holds an operator in a form on which the configured converter is known to crash: for ARM, a 1 x 1 convolution whose filter is computed in the program, which is how `nn.Conv1D` with kernel 1 is saved.",
         (Where.SOURCE,),
-        "The program holds 3 conv1d-like convolutions (3-D inputs).",
+        "1 x 1 convolution with a computed filter, 3 of them (nn.Conv1D with kernel 1): Paddle-Lite 2.13rc0's converter segfaults at it for arm; for x86 it does not.",
         (
             "Try it: `litefleet convert`; the converter runs in a child process, so a crash costs nothing.",
             "If it crashes, set another `toolchain.paddlelite`.",
             "Or use the 2-D form: `unsqueeze` the input, `Conv2D` with a kernel of height 1, `squeeze` the output; then export again.",
         ),
         ("Segmentation fault (core dumped)",),
-        ("PaddlePaddle/Paddle-Lite#9263: nn.Conv1D and opt 2.10",),
-        (Certainty.LIKELY, Certainty.POSSIBLE),
+        ("PaddlePaddle/Paddle-Lite#9263: nn.Conv1D with kernel 1, on an RK3399",),
+        (Certainty.LIKELY,),
     ),
     "LF210": Details(
         "The file's first bytes (and its name, where they tell nothing) are those of another framework's format.",
@@ -181,7 +179,7 @@ SOURCE: Mapping[str, Details] = {
         "The versions under `toolchain.also` are tried in order after the configured one failed; the first whose file passes all "
         "checks is taken.",
         (Where.CONVERSION,),
-        "Paddle-Lite 2.10 could not convert rec for x86 (matmul_v2); 2.13rc0 could.",
+        "Paddle-Lite 2.13rc0 made this file, as others could not: 2.10 said LF206: Paddle-Lite 2.10 has no kernel on x86 for matmul_v2 (x 12).",
         (
             "Name that version in `toolchain.paddlelite`, so that the first try succeeds.",
             "See that the devices' runtime accepts the file: `litefleet verify --limit NAME`.",
