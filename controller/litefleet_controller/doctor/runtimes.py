@@ -195,7 +195,7 @@ def _described(runtime: RuntimeFacts) -> Iterable[Fact]:
         ("Python", " or ".join(_python(tag) for tag in runtime.python_tags)),
         ("needs", ", ".join(_needs(runtime))),
         ("libraries", ", ".join(runtime.so_needed[:32])),
-        ("pages", f"aligned to {pages // 1024} KiB: for kernels with pages of at most that" if pages else ""),
+        ("pages", f"aligned to {pages // 1024} KiB" if pages else ""),
         ("build", _FLAVOURS.get(flavour.kind, "")),
         ("operators", _operators(runtime)),
         ("fp16", "" if flavour.fp16 is None else "has fp16 kernels for ARM" if flavour.fp16 else "built without fp16"),
