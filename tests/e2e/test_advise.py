@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from litefleet_controller.advice import Advice, Origin, Standing
 from litefleet_controller.advising import AdviceRequest, advise
 from litefleet_controller.embedded import EmbeddedFleet
@@ -87,12 +88,8 @@ async def test_a_file_that_is_no_report(project: Callable[..., Project], tmp_pat
     here.inventory("devices:\n  pi4: {host: 192.0.2.1}\n")
     wrong = tmp_path / "wrong.json"
     wrong.write_text("[1, 2]")
-    try:
+    with pytest.raises(UsageError, match="is not a litefleet report"):
         await advised(here, wrong)
-    except UsageError as error:
-        assert "is not a litefleet report" in str(error)
-    else:
-        raise AssertionError("it was taken for a report")
 
 
 async def test_int8_on_x86_is_shown_to_be_wrong(project: Callable[..., Project]) -> None:
