@@ -123,6 +123,14 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "On 32-bit ARM, int8 files are known to segfault with three or four threads.",
         "Run this model with one thread if it crashes now and then.",
     ),
+    (
+        "LF115",
+        "file-not-opened",
+        "error",
+        "failed",
+        "The program that loads the .nb could not open it: another path or working folder than was meant, or no permission to read it.",
+        "Give the file's absolute path, and see that the program's user may read it.",
+    ),
     # --- LF2xx: the source model and its conversion
     (
         "LF201",

@@ -255,4 +255,16 @@ FILES: Mapping[str, Details] = {
         ("Segmentation fault", "with 3 or 4 threads only"),
         ("PaddlePaddle/Paddle-Lite#10179: PP-OCRv3 slim on armv7hf with 3 or 4 threads",),
     ),
+    "LF115": Details(
+        "In a log, Paddle-Lite's own line that names the file which it could not open.",
+        (Where.LOG,),
+        "Line 1 says: Check failed: file_: Unable to open file: models/cls.nb",
+        (
+            "See whether it is there, from the folder in which the program runs: `ls -l model.nb`.",
+            "Give an absolute path; a service does not run in the folder that you test in.",
+            "See that the user of the program may read it, and enter every folder above it.",
+        ),
+        ("Check failed: file_: Unable to open file: models/cls.nb",),
+        (),
+    ),
 }
