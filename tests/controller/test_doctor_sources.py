@@ -64,6 +64,15 @@ def test_what_is_no_model_is_a_finding(tmp_path: Path, models: dict[str, Path]) 
     assert codes(tmp_path) == ["LF203"]
 
 
+def test_other_frameworks_models_are_named(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
+    assert codes(tmp_path / "net.onnx") == codes(tmp_path) == ["LF210"]
+    assert diagnose_source(tmp_path).findings[0].seen == f"{tmp_path / 'net.onnx'} is ONNX."
+    (tmp_path / "best.pdparams").write_bytes(b"\x80\x02}")
+    assert codes(tmp_path) == ["LF207"]
+    assert "export the model for inference" in diagnose_source(tmp_path / "best.pdparams").findings[0].seen
+
+
 def test_a_version_that_the_table_lacks_is_not_spoken_for(models: dict[str, Path]) -> None:
     found = diagnose_source(models["cls"], "9.9")
     assert (found.findings, len(found.works)) == ((), 1)

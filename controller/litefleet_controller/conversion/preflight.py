@@ -19,6 +19,7 @@ __all__ = ["Source", "SourceFacts", "TensorSpec", "check_source", "find_source",
 # The PaddlePaddle release that was current when each Paddle-Lite came out: (Paddle-Lite, PaddlePaddle).  No document
 # says which ones a converter takes: a newer one alone is a hint, what is known to break stands in forms.py.
 _CURRENT = {"2.10": (2, 2), "2.11": (2, 3), "2.12": (2, 4), "2.13": (2, 5)}
+_MOST_FILES = 200  # of a folder, looked at for another framework's model
 _FP16_MOST = 65504.0  # the largest finite number of IEEE 754 binary16
 _PAIRS = (("inference.pdmodel", "inference.pdiparams"), ("__model__", "__params__"), ("model", "params"))
 
@@ -191,7 +192,18 @@ def _in_folder(folder: Path) -> tuple[Path, Path]:
         raise _refuse("LF201", f"{folder} holds several models ({names}): name one of the files.")
     if any(_is_pir(_head(path)) for path in sorted(folder.glob("*.json"))):
         raise _refuse("LF202", f"{folder} holds PaddlePaddle 3's PIR format (JSON) only, and no .pdmodel.")
+    for path in sorted(p for p in folder.iterdir() if p.is_file())[:_MOST_FILES]:
+        _refuse_foreign(path)
     raise _refuse("LF201", f"{folder} holds no PaddlePaddle model (inference.pdmodel).")
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise LF210 for another framework's model, LF207 for what PaddlePaddle saves while it trains."""
+    what = foreign_format(_head(path), path.name)
+    if what.startswith("PaddlePaddle"):
+        raise _refuse("LF207", f"{path} holds {what}: export the model for inference first (paddle.jit.save).")
+    if what:
+        raise _refuse("LF210", f"{path} is {what}.")
 
 
 def _head(path: Path) -> bytes:
@@ -205,7 +217,8 @@ def _head(path: Path) -> bytes:
 def find_source(path: Path) -> tuple[Path, Path]:
     """Return the program's and the parameters' paths for a model's folder or for its program file.
 
-    Raises: FindingError with LF201 where one of them is missing, LF202 where there is a PIR model only.
+    Raises: FindingError with LF201 where one of them is missing, LF202 where there is a PIR model only, LF210 or LF207
+    where there is something else's model only.
     """
     if path.is_dir():
         program, params = _in_folder(path)
@@ -214,6 +227,7 @@ def find_source(path: Path) -> tuple[Path, Path]:
     elif path.suffix == ".json" and _is_pir(_head(path)):
         raise _refuse("LF202", f"{path} is PaddlePaddle 3's PIR format (JSON).")
     else:
+        _refuse_foreign(path)
         beside = dict(_PAIRS).get(path.name)
         program, params = path, path.with_name(beside) if beside else path.with_suffix(".pdiparams")
     if not params.is_file():
