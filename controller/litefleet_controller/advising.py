@@ -33,7 +33,7 @@ from .advising_runtime import runtime_on
 from .bundles.fit import PUBLISHED
 from .config import Config
 from .conversion.convert import Artifact
-from .errors import FindingError, LitefleetError
+from .errors import FindingError, LitefleetError, UsageError
 from .outcome import DeviceOutcome, RunReport
 from .project import Options, Project, open_project
 from .reports.progress import Progress
@@ -43,6 +43,8 @@ from .toolchain import LITE_PYTHONS
 from .trials import sizes_of, try_all
 
 __all__ = ["AdviceRequest", "advise"]
+
+_LARGEST = 256 << 20  # bytes of a report: tens of thousands of devices
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ async def _told(
 ) -> dict[str, Told]:
     """Return what is known of every selected device: the newest report, else the state's memory."""
     if request.reports:
-        reports = sorted((read_report(path) for path in request.reports), key=_moment)
+        reports = sorted((_report(path) for path in request.reports), key=_moment)
         origin = Origin.REPORT
     else:
         reports, origin = [await run_fleet("probe", request.options, progress_for)], Origin.PROBE
@@ -151,6 +153,13 @@ def _heard(outcome: DeviceOutcome, origin: Origin, at: float, before: Told) -> T
     if not facts.machine or (origin is Origin.REPORT and before.seen_at > at and before.facts.arch):
         return Told(before.device, before.facts, before.origin, before.seen_at, outcome.findings)
     return Told(before.device, facts, origin, at, outcome.findings)
+
+
+def _report(path: Path) -> RunReport:
+    """Return a kept report; UsageError for what is none, or too large for one."""
+    if path.is_file() and path.stat().st_size > _LARGEST:
+        raise UsageError(f"{path} is larger than {_LARGEST >> 20} MiB: that is no probe report")
+    return read_report(path)
 
 
 def _moment(report: RunReport) -> float:

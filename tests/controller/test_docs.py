@@ -58,7 +58,14 @@ def test_every_verdict_is_explained(name: str) -> None:
     assert [row.strip("`") for row in _rows(text_of(name)) if row.startswith("`")] == [v.value for v in Verdict]
 
 
-PAGES = ("docs/architecture", "docs/ci", "docs/configuration", "docs/releases", "docs/rollouts")  # each in both languages
+PAGES = (
+    "docs/architecture",
+    "docs/ci",
+    "docs/configuration",
+    "docs/releases",
+    "docs/rollouts",
+    "docs/variants",
+)  # each in both languages
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -122,7 +122,7 @@ def _half(kind: Kind) -> Answer:
 def _small(kind: Kind) -> Answer:
     if kind.isa == "x86":
         return Possible.NO, "quantised weights answer wrong on x86 (NaN, or a constant), with exit code 0 (LF111)"
-    return Possible.YES, "every ARM runtime takes it"
+    return Possible.YES, "no special CPU or build is known to be needed"
 
 
 _DYNAMIC = "Paddle-Lite's guide to dynamic post-training quantisation"
