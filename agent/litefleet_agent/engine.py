@@ -1,0 +1,163 @@
+"""The one contact with Paddle-Lite: import, load, set inputs, run, read outputs.  Only ever used in a child process.
+
+A wrong step may kill the process, and a clean one proves nothing: what comes out counts only against a golden.
+"""
+
+import array
+import importlib
+import sys
+import time
+from typing import Any, List, Mapping, Sequence, Tuple
+
+from .npz import DTYPES, Array, native
+
+__all__ = ["Engine", "EngineError"]
+
+_LIST_SETTERS = {"float32": "f", "int32": "i", "int8": "b", "uint8": "B"}  # dtype -> array code
+_PRECISIONS = {"INT32": "int32", "INT8": "int8", "UINT8": "uint8"}
+
+
+class EngineError(Exception):
+    """A step that failed without killing the process; `kind` is a short word that stands for a finding."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+class Engine:
+    """One model in this process's Paddle-Lite.
+
+    `runtime` is the folder that holds the paddlelite package, "" = what the interpreter has.  `threads` 0 and `power_mode`
+    "" leave it to Paddle-Lite; both count only where the binding has them (ARM).
+    """
+
+    def __init__(
+        self,
+        runtime: str,
+        nb: str,
+        input_names: Sequence[str],
+        output_names: Sequence[str],
+        threads: int = 0,
+        power_mode: str = "",
+    ) -> None:
+        self.runtime, self.nb = runtime, nb
+        self.input_names, self.output_names = list(input_names), list(output_names)
+        self.threads, self.power_mode = threads, power_mode
+        self.threads_set_by = "environment" if threads else ""  # elsewhere OpenMP's variable counts, which the parent set
+        self.numpy: Any = None
+        self._lite: Any = None
+        self._predictor: Any = None
+        self._order: List[str] = []
+        self._output_count = 0
+
+    def bring_in(self) -> None:
+        """Import numpy, where there is one, and Paddle-Lite.  Raises EngineError "import"."""
+        if self.runtime:
+            sys.path.insert(0, self.runtime)
+        try:
+            self.numpy = importlib.import_module("numpy")
+        except ImportError as err:
+            # Absent is fine; present and broken is not, since Paddle-Lite itself would trip over it.
+            if getattr(err, "name", "") != "numpy":
+                raise EngineError("import", "numpy: %s" % err) from err
+        try:
+            self._lite = importlib.import_module("paddlelite.lite")
+        except ImportError as err:
+            raise EngineError("import", str(err)) from err
+
+    def load(self) -> float:
+        """Load the model and return the milliseconds it took.  Raises EngineError "inputs" when its inputs are others."""
+        begun = time.perf_counter()
+        config = self._lite.MobileConfig()
+        config.set_model_from_file(self.nb)
+        if self.threads and hasattr(config, "set_threads"):
+            config.set_threads(self.threads)
+            self.threads_set_by = "set_threads"
+        if self.power_mode and hasattr(config, "set_power_mode"):
+            config.set_power_mode(self._mode())
+        self._predictor = self._lite.create_paddle_predictor(config)
+        took_ms = (time.perf_counter() - begun) * 1e3
+        # By index, never get_input_by_name: for a name that is not there it returns an object around a null pointer.
+        self._order = self._names("get_input_names") or self.input_names
+        if sorted(self._order) != sorted(self.input_names):
+            raise EngineError("inputs", "the loaded model has the inputs %s" % ", ".join(self._order))
+        self._output_count = len(self.loaded_output_names) or len(self.output_names)
+        return took_ms
+
+    def _mode(self) -> Any:
+        modes = getattr(self._lite, "PowerMode", None)
+        mode = getattr(modes, self.power_mode, None) if self.power_mode.startswith("LITE_POWER_") else None
+        if mode is None:
+            raise EngineError("power-mode", "this Paddle-Lite has no power mode %s" % self.power_mode)
+        return mode
+
+    def _names(self, method: str) -> List[str]:
+        return [str(n) for n in getattr(self._predictor, method)()] if hasattr(self._predictor, method) else []
+
+    @property
+    def runtime_version(self) -> str:
+        """What the loaded Paddle-Lite calls itself, "" when it does not say."""
+        return str(self._predictor.get_version()) if hasattr(self._predictor, "get_version") else ""
+
+    @property
+    def numpy_version(self) -> str:
+        """The version of numpy, "" where there is none."""
+        return str(self.numpy.__version__) if self.numpy is not None else ""
+
+    @property
+    def loaded_output_names(self) -> List[str]:
+        """The outputs' names as the runtime tells them; empty when it does not."""
+        return self._names("get_output_names")
+
+    def set_inputs(self, values: Mapping[str, Array], check: bool = False) -> None:
+        """Set every input.  `check` reads each back.
+
+        Raises EngineError: "inputs" for a type that can't be set, "numpy-2" or "round-trip" when one reads back otherwise.
+        """
+        for index, name in enumerate(self._order):
+            tensor = self._predictor.get_input(index)
+            self._set(tensor, values[name])
+            if check:
+                self._round_trip(tensor, values[name])
+
+    def run(self) -> None:
+        """Run the model on the inputs as they were last set."""
+        self._predictor.run()
+
+    def outputs(self) -> List[Array]:
+        """Return copies of the outputs, in the order of the model's fetches: the next run overwrites the originals."""
+        return [self._get(index) for index in range(self._output_count)]
+
+    def _set(self, tensor: Any, value: Array) -> None:
+        data = native(value.data, DTYPES[value.dtype])
+        if self.numpy is not None:
+            tensor.from_numpy(self.numpy.frombuffer(data, value.dtype).reshape(value.shape).copy())
+            return
+        if value.dtype not in _LIST_SETTERS:
+            raise EngineError("inputs", "without numpy an input of type %s cannot be set" % value.dtype)
+        items = array.array(_LIST_SETTERS[value.dtype])
+        items.frombytes(data)
+        tensor.resize(list(value.shape))
+        getattr(tensor, "set_%s_data" % value.dtype.replace("float32", "float"))(items.tolist())
+
+    def _round_trip(self, tensor: Any, value: Array) -> None:
+        """Read an input back before anything is believed: a binding that does not fit its numpy copies garbage."""
+        got = self._read(tensor, value.dtype)
+        if got.shape != value.shape or got.data != value.data:
+            version = self.numpy_version
+            raise EngineError("numpy-2" if version and int(version.split(".")[0]) >= 2 else "round-trip", version)
+
+    def _get(self, index: int) -> Array:
+        tensor = self._predictor.get_output(index)
+        precision = str(tensor.precision()).rsplit(".", 1)[-1] if hasattr(tensor, "precision") else "FP32"
+        return self._read(tensor, _PRECISIONS.get(precision, "float32"))
+
+    def _read(self, tensor: Any, dtype: str) -> Array:
+        """Copy a tensor out; `dtype` is only needed without numpy."""
+        shape: Tuple[int, ...] = tuple(tensor.shape())
+        if self.numpy is not None:
+            value = self.numpy.ascontiguousarray(tensor.numpy())
+            return Array(value.dtype.name, shape, native(value.tobytes(), value.dtype.itemsize))
+        items = array.array(_LIST_SETTERS[dtype], getattr(tensor, "%s_data" % dtype.replace("float32", "float"))())
+        return Array(dtype, shape, native(items.tobytes(), items.itemsize))
