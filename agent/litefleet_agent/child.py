@@ -12,8 +12,10 @@ import time
 from dataclasses import dataclass
 from typing import IO, Callable, Dict, List, Optional, Sequence
 
+from .decoder import causes, is_check, signal_of, telling_line
 from .errors import AgentError
-from .findings import Finding, finding
+from .findings import Finding, Severity, finding
+from .logtext import LogText
 
 __all__ = ["ChildResult", "decode", "die_with_parent", "last_line", "run_child"]
 
@@ -220,59 +222,49 @@ def die_with_parent(parent_pid: int) -> bool:
 
 # --- what the end means
 
-_MEMORY_WORDS = ("bad_alloc", "Cannot allocate memory", "MemoryError", "out of memory")
-# Paddle-Lite's own words, the most telling first -> the finding they stand for
-_WORDS = (
-    ("calib", "LF104"),
-    ("io_copy", "LF103"),
-    ("opencl_valid", "LF103"),
-    ("upgraded", "LF107"),
-    ("format cannot be recognized", "LF106"),
-    ("Failed to read", "LF105"),
-)
-_CHECK_WORDS = ("Check failed", "CheckShape", "kernel for", "kernels.size()", "[F ", "terminate called")
-
-
-def _signal_name(code: int) -> str:
-    """Return the signal behind an exit code: -11 (subprocess), 139 (a shell between us and the child)."""
-    number = -code if code < 0 else code - 128
-    if code >= 0 and number not in (4, 6, 7, 8, 9, 11):  # only these are surely no ordinary exit code
-        return ""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return "signal %d" % number
-
 
 def last_line(text: str) -> str:
     """Return the most telling of a program's last lines: the last fatal one, else the last that is not empty."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    fatal = [line for line in lines if any(word in line for word in _CHECK_WORDS + _MEMORY_WORDS)]
-    return (fatal or lines or [""])[-1][:300]
+    return telling_line(text)
 
 
 def decode(result: ChildResult, what: str = "the model") -> List[Finding]:
     """Return what a child's end means; empty for exit code 0.  `what` names what it was at, for the sentences."""
-    said = last_line(result.stderr)
-    tail = ": %s" % said if said else ", and said nothing"
     if result.over_memory:
         return [finding("LF411", "%s was ended at %d MiB, its memory limit" % (what, result.max_rss_bytes >> 20))]
     if result.timed_out:
         return [finding("LF408", "%s was still running after %.0f s" % (what, result.seconds))]
     if result.exit_code == 0:
         return []
-    if any(word in result.stderr for word in _MEMORY_WORDS):
-        return [finding("LF411", "%s could not get memory%s" % (what, tail))]
-    if not result.signal_name:
-        return [finding("LF900", "%s ended with exit code %d%s" % (what, result.exit_code, tail))]
-    return _decode_signal(result, "%s died with %s%s" % (what, result.signal_name, tail))
+    found = [cause for cause in causes(LogText(result.stderr)) if cause.severity is Severity.ERROR]
+    if found and not (result.signal_name == "SIGKILL" and found[0].code != "LF411"):
+        return [finding(c.code, _end(result, what, c.code, c.place.text), c.certainty) for c in found]
+    return [finding(_general(result), _end(result, what, "", last_line(result.stderr)))]
 
 
-def _decode_signal(result: ChildResult, seen: str) -> List[Finding]:
+def _end(result: ChildResult, what: str, code: str, said: str) -> str:
+    tail = ": %s" % said if said else ", and said nothing"
+    if code == "LF411":
+        return "%s could not get memory%s" % (what, tail)
+    if result.signal_name:
+        return "%s died with %s%s" % (what, result.signal_name, tail)
+    return "%s ended with exit code %d%s" % (what, result.exit_code, tail)
+
+
+def _general(result: ChildResult) -> str:
+    """Return the finding for an end that the words do not explain."""
     if result.signal_name == "SIGKILL":
-        return [finding("LF411", seen)]
-    for word, code in _WORDS:
-        if word in result.stderr:
-            return [finding(code, seen)]
-    checked = result.signal_name == "SIGABRT" or any(word in result.stderr for word in _CHECK_WORDS)
-    return [finding("LF402" if checked else "LF401", seen)]
+        return "LF411"
+    if not result.signal_name:
+        return "LF900"
+    return "LF402" if result.signal_name == "SIGABRT" or is_check(result.stderr) else "LF401"
+
+
+def _signal_name(code: int) -> str:
+    """Return the signal behind an exit code: -11 (subprocess), 139 (a shell between us and the child)."""
+    if code >= 0 or signal_of(code):  # only those of a crash are surely no ordinary exit code
+        return signal_of(code)
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return "signal %d" % -code

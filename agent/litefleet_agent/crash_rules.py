@@ -1,0 +1,207 @@
+"""What programs say before they die, and the finding that each saying stands for.  Data only.
+
+A pattern never crosses a line and has no nested repeats, so that no log makes it slow.  `word` is looked for first.
+The last column says whose wording it is, since when, and where it was seen.
+"""
+
+import enum
+import re
+from typing import NamedTuple, Optional, Pattern, Tuple
+
+from .findings import Certainty
+
+__all__ = ["RULES", "Rule", "Speaker"]
+
+_SURE, _LIKELY, _MAYBE = Certainty.CERTAIN, Certainty.LIKELY, Certainty.POSSIBLE
+
+
+class Speaker(enum.Enum):
+    """Whose words a saying must be."""
+
+    ANYBODY = ""
+    CONVERTER = "converter"
+    RUNTIME = "runtime"
+
+
+_OPT, _LITE = Speaker.CONVERTER, Speaker.RUNTIME
+
+
+class Rule(NamedTuple):
+    """One saying; `code` and `certainty` hold for it where `needs` is said in the same log and `unless` is not."""
+
+    word: str  # stands in every line that the pattern finds
+    pattern: Pattern[str]
+    code: str
+    certainty: Certainty
+    source: str
+    needs: Optional[Pattern[str]] = None
+    unless: Optional[Pattern[str]] = None
+    speaker: Speaker = Speaker.ANYBODY
+
+
+def _rule(
+    word: str,
+    code: str,
+    certainty: Certainty,
+    source: str,
+    pattern: str = "",
+    needs: str = "",
+    unless: str = "",
+    speaker: Speaker = Speaker.ANYBODY,
+) -> Rule:
+    """Make a rule; the pattern is the word itself where none is given."""
+    return Rule(
+        word,
+        re.compile(pattern or re.escape(word)),
+        code,
+        certainty,
+        source,
+        re.compile(needs) if needs else None,
+        re.compile(unless) if unless else None,
+        speaker,
+    )
+
+
+_LOADING = r"create_paddle_predictor|CreatePaddlePredictor|LoadModel|createPaddlePredictor"
+_BASIC = (
+    r"conv2d|depthwise_conv2d|fc|mul|pool2d|batch_norm|relu|softmax|scale|concat|elementwise_add|reshape2|transpose2"
+)
+_BASIC_MISSING = r"kernel for '(?:%s)' is not supported" % _BASIC
+_OTHER_MISSING = (
+    r"kernel for '(?!(?:%s|io_copy|io_copy_once|calib\w{0,8}|layout|layout_once)')\w+' is not supported" % _BASIC
+)
+_OTHER_VERSION = r"version of opt: ?v\d[^\n]{0,40}\n[^\n]{0,200}current Paddle-Lite: ?v\d"  # two tagged versions; LF108 comes first then
+_WORKER = r"\((?:pool-\d|Thread-|GLThread|DefaultDispatch|OkHttp|AsyncTask)"
+
+_FILES = (  # the .nb file
+    _rule("upgraded", "LF107", _SURE, "2.7 and later, small builds; Paddle-Lite#4560", r"naive-buffer model .{0,40}upgraded|upgraded the naive-buffer model"),
+    _rule("meta_version", "LF107", _SURE, "2.8 and later, model_parser.cc", r"Unspported model meta_version \d+"),
+    _rule("format cannot be recognized", "LF106", _LIKELY, "2.6 and later; Paddle-Lite#5842, #7684, #9007"),
+    _rule("format cannot be recognized", "LF107", _MAYBE, "a runtime that does not know the file's layout yet; Paddle-Lite#5842"),
+    _rule("Failed to read", "LF105", _SURE, "2.8 and later, io.cc; Paddle-Lite#10501", r"Failed to read \d+ bytes", speaker=_LITE),
+    _rule("Nothing to read", "LF105", _LIKELY, "2.8 and later; Paddle-Lite#6218", r"ReachEnd\(\).{0,20}Nothing to read", speaker=_LITE),
+    _rule("mallocing", "LF105", _LIKELY, "2.12 and later, target_wrapper.cc: a size that is garbage", r"no enough for mallocing \d{13,}"),
+    _rule("bad_alloc", "LF105", _MAYBE, "a size that is garbage, read at load; Paddle-Lite#5733", needs=_LOADING, speaker=_LITE),
+    _rule("Unable to open file", "LF115", _SURE, "2.9 and later, io.cc", r"Unable to open file: \S+\.nb\b", speaker=_LITE),
+)  # fmt: skip
+
+_KERNELS = (  # the file's kernels and the runtime's
+    _rule("io_copy", "LF103", _SURE, "2.6 and later, program.cc; Paddle-Lite#9295, #8846, #9524",
+          r"(?:kernels?(?:\.size\(\)| for| found for)|not supported).{0,60}'?\b(?:io_copy|io_copy_once)\b"),
+    _rule("layout", "LF103", _SURE, "the same with images", r"kernels? (?:found )?for '?layout(?:_once)?\b"),
+    _rule("calib", "LF104", _LIKELY, "2.9 and later; Paddle-Lite#9386, #10361, #10189", r"kernels? (?:found )?for '?calib\w{0,8}\b"),
+    _rule("kernel for '", "LF101", _LIKELY, "a basic operator is in every build; Paddle-Lite#8130, #8435",
+          _BASIC_MISSING, unless=_OTHER_VERSION, speaker=_LITE),
+    _rule("kernel for '", "LF101", _MAYBE, "the same, with another version", _BASIC_MISSING, needs=_OTHER_VERSION, speaker=_LITE),
+    _rule("kernel for '", "LF113", _LIKELY, "2.7 and later; Paddle-Lite#4739, #4962, #10439",
+          _OTHER_MISSING, unless=_OTHER_VERSION, speaker=_LITE),
+    _rule("kernel for '", "LF113", _MAYBE, "the same, with another version", _OTHER_MISSING, needs=_OTHER_VERSION, speaker=_LITE),
+    _rule("operator '", "LF113", _LIKELY, "2.7 and later; Paddle-Lite#4962, #6476", r"operator '\w+' is not supported", speaker=_LITE),
+    _rule("no Op found for", "LF113", _LIKELY, "all versions", r"no Op found for \w+", speaker=_LITE),
+    _rule("No kernels found for", "LF113", _LIKELY, "2.8; PaddleOCR#2214",
+          r"No kernels found for (?!io_copy|calib|layout)\w+", speaker=_LITE),
+    _rule("it != kernels.end()", "LF108", _LIKELY, "2.6 to 2.8: file and runtime of different builds; PaddleOCR#1343, #1266, Paddle-Lite#5644"),
+    _rule("opencl_valid:0", "LF321", _LIKELY, "2.8 and later, program.cc and program.h; Paddle-Lite#8579, #8807, #10253",
+          r"(?<![a-z_])opencl_valid:0"),
+    _rule("OpenCL runtime init failed", "LF321", _LIKELY, "2.6 and later, context.h; Paddle-Lite#9295"),
+    _rule("libOpenCL", "LF321", _SURE, "the loader; Paddle-Lite#8807",
+          r"libOpenCL[\w.]{0,20}\"?:? (?:cannot open shared object|.{0,200}not accessible for the namespace)|denied .{0,60}libOpenCL"),
+    _rule("OpenCL error", "LF411", _LIKELY, "cl_utility.h", r"OpenCL error.{0,40}CL_(?:MEM_OBJECT_ALLOCATION_FAILURE|OUT_OF_RESOURCES|OUT_OF_HOST_MEMORY)"),
+)  # fmt: skip
+
+_SOURCES = (  # the source model, in the converter
+    _rule("is not existed", "LF201", _SURE, "2.7 and later, model_parser.cc", r"the (?:model|param) file '.{0,300}' is not existed"),
+    _rule("weight file is not existed", "LF201", _SURE, "2.10 and later"),
+    _rule("Unsupported model format", "LF202", _LIKELY, "PaddlePaddle 3's format; PaddleOCR#15363, Paddle-Lite#10662, #10666",
+          needs=r"inference\.json|PP-OCRv5|paddle3\.|\bpir\b"),
+    _rule("Unsupported model format", "LF201", _LIKELY, "2.7 and later", unless=r"inference\.json|PP-OCRv5|paddle3\.|\bpir\b"),
+    _rule("idx >= blocks.size()", "LF202", _SURE, "2.9 and later: a program without blocks", needs=r"\.json\b"),
+    _rule("idx >= blocks.size()", "LF207", _LIKELY, "2.9 and later: a program without blocks", unless=r"\.json\b"),
+    _rule("Only version 0 is supported", "LF203", _SURE, "to 2.8; Paddle-Lite#4302, #4763"),
+    _rule("The version of tensor", "LF203", _SURE, "2.9 and later, tensor_io.cc", r"The version of tensor \d+ is not supported"),
+    _rule("load partial data", "LF203", _SURE, "all versions; Paddle-Lite#10370"),
+    _rule("Nothing to read", "LF203", _LIKELY, "the converter reads the parameters", r"ReachEnd\(\).{0,20}Nothing to read", speaker=_OPT),
+    _rule("Failed to read", "LF203", _LIKELY, "the converter reads the parameters", r"Failed to read \d+ bytes", speaker=_OPT),
+    _rule("ops are not supported on '", "LF206", _SURE, "2.6 and later; Paddle-Lite#6600, #9188", r"\d+ ops are not supported on '[\w,]+'"),
+    _rule("no Op found for", "LF206", _SURE, "the converter", r"no Op found for \w+", speaker=_OPT),
+    _rule("No kernels found for", "LF206", _SURE, "the converter", r"No kernels found for \w+", speaker=_OPT),
+    _rule("'moving_average_abs_max_scale'", "LF208", _SURE, "PaddleOCR#7921, #911, Paddle-Lite#9036", r"unsupported ops are:.{0,2000}'moving_average_abs_max_scale'"),
+    _rule("No attributes called", "LF204", _LIKELY, "2.9 and later, op_desc.h; Paddle-Lite#10531, #10641, #10240", r"No attributes called \w+ found for \w+"),
+    _rule("outputs_.end()", "LF204", _LIKELY, "2.9 and later; PaddleOCR#10752", r"it != outputs_?(?:\(\))?\.end\(\)"),
+    _rule("Wrong target '", "LF205", _SURE, "2.9 and later: unknown word in valid_targets", r"Wrong target '.{0,80}' found"),
+    _rule("BinaryFileWriter", "LF205", _SURE, "the output can't be written", r"BinaryFileWriter\].{0,80}Unable to open file"),
+    _rule("valid_targets'", "LF205", _SURE, "no target was named", r"should set the command argument 'valid_targets'"),
+)  # fmt: skip
+
+_INPUTS = (  # what was put into the model
+    _rule("test error!", "LF416", _LIKELY, "an operator that got nothing; Paddle-Lite#8991, #9337", r"in_dims\.size\(\).{0,60}test error!", needs=r"Check failed: op_->CheckShape"),
+    _rule("op_->CheckShape", "LF416", _MAYBE, "all versions; Paddle-Lite#3982, #10188", r"Check failed: op_->CheckShape"),
+    _rule("op_->CheckShape", "LF417", _MAYBE, "all versions; a wrong number of dimensions", r"Check failed: op_->CheckShape"),
+    _rule("Invalid shape is given", "LF416", _LIKELY, "reshape_op.cc; Paddle-Lite#9917, #3829"),
+    _rule("Invalid shape is given", "LF417", _MAYBE, "reshape_op.cc"),
+    _rule("k_ == w_dims[0]", "LF417", _LIKELY, "fc_compute; Paddle-Lite#9345, #4207, #10373"),
+    _rule("index of dimension in axes", "LF416", _MAYBE, "slice_op.cc"),
+    _rule("index of dimension in axes", "LF417", _MAYBE, "slice_op.cc"),
+    _rule("input tensor precision type", "LF418", _SURE, "2.10 and later, light_api.cc; Paddle-Lite#10183",
+          r"Error input tensor precision type\..{0,200}Require precision type"),
+    _rule("incompatible array data type", "LF418", _SURE, "2.9 and later, tensor_py.h", r"Input object type error or incompatible array data type"),
+    _rule("nan", "LF404", _LIKELY, "printed outputs; Paddle-Lite#10402, #10632", r"(?<![\w-])nan[, ]{1,4}nan(?![\w-])"),
+    _rule("get_cpu_arch", "LF316", _LIKELY, "to 2.13, device_info.cc; Paddle-Lite#9321, #10449", r"get_cpu_arch\(", needs=r"out_of_range"),
+    _rule("kernel null", "LF415", _MAYBE, "2.9 and later; Paddle-Lite#10637", r"Check failed: kernel_: kernel null"),
+    _rule("SIGSEGV", "LF415", _MAYBE, "a worker thread; Paddle-Lite#9886, #10698", r"SIGSEGV.{0,120}in tid \d+ " + _WORKER),
+)  # fmt: skip
+
+_MEMORY = (
+    _rule("bad_alloc", "LF411", _LIKELY, "C++", r"std::bad_alloc"),
+    _rule("MemoryError", "LF411", _LIKELY, "Python", r"MemoryError(?!: std::bad_alloc)"),
+    _rule("mallocing", "LF411", _LIKELY, "2.12 and later, target_wrapper.cc", r"no enough for mallocing \d{1,12}\b"),
+    _rule("annot allocate memory", "LF411", _LIKELY, "errno ENOMEM", r"[Cc]annot allocate memory(?! in static TLS)"),
+    _rule("out of memory", "LF411", _LIKELY, "several programs", r"(?:[:\]] |^|is |run )out of memory"),
+    _rule("Out of memory", "LF411", _SURE, "Linux's log", r"Out of memory(?::| \(oom\)) ?(?:Killed?|Kill) process"),
+    _rule("oom-kill", "LF411", _SURE, "Linux's log", r"oom-kill:|invoked oom-killer|oom-kill'"),
+    _rule("oom_reaper", "LF411", _SURE, "Linux's log", r"oom_reaper: reaped process"),
+    _rule("OOMKilled", "LF411", _SURE, "Docker, Kubernetes", r"OOMKilled(?!\"?: ?false)"),
+    _rule("lowmemorykiller", "LF411", _SURE, "Android", r"lowmemorykiller: Kill(?:ing)? '"),
+)  # fmt: skip
+
+_LOADER = (  # the library and its surroundings
+    _rule("PyC", "LF307", _SURE, "CPython; Paddle-Lite#10072", r"undefined symbol: _?PyC?\w+"),
+    _rule("undefined symbol: ", "LF307", _SURE, "CPython", r"undefined symbol: _?Py(?!C)\w+"),
+    _rule("Python version mismatch", "LF307", _SURE, "pybind11", r"Python version mismatch: module was compiled for Python [\d.]+"),
+    _rule("undefined symbol: ", "LF309", _LIKELY, "another C++ library; Paddle-Lite#10589", r"undefined symbol: \w*__cxx11\w*"),
+    _rule("undefined symbol: ", "LF315", _LIKELY, "the loader", r"(?:lite|paddle\w*)\.so: undefined symbol: (?!_?Py)(?!\w*__cxx11)\w+"),
+    _rule("cannot locate symbol", "LF315", _LIKELY, "Android's loader; PaddleOCR#2970, Paddle-Lite#1982"),
+    _rule("static TLS block", "LF315", _SURE, "the loader", r"cannot allocate memory in static TLS block"),
+    _rule("MKL FATAL ERROR", "LF315", _LIKELY, "MKL", r"MKL FATAL ERROR: Cannot load \S+"),
+    _rule("lite.so: cannot open", "LF308", _LIKELY, "the loader says so of a file for another CPU; Paddle-Lite#4036",
+          r"/lite\.so: cannot open shared object file"),
+    _rule("cannot open shared object file", "LF306", _SURE, "the loader; Paddle-Lite#4160",
+          r"(?:^|[\s:'\"])lib(?!OpenCL)[\w.+-]{1,80}: cannot open shared object file"),
+    _rule("UnsatisfiedLinkError", "LF306", _SURE, "Android; Paddle-Lite#5009, #2093, PaddleOCR#5984",
+          r"UnsatisfiedLinkError:.{0,600}(?:couldn't find \"|library \"[^\"]{1,200}\" not found|no \w+ in java\.library\.path)"),
+    _rule("DLL load failed", "LF306", _LIKELY, "Windows; Paddle-Lite#9298", r"DLL load failed while importing lite"),
+    _rule("libraries: ", "LF306", _SURE, "the loader", r"error while loading shared libraries: (?!libOpenCL)[\w./+-]{1,200}: cannot open"),
+    _rule("wrong ELF class", "LF308", _SURE, "the loader"),
+    _rule("instead of 32-bit", "LF308", _SURE, "Android's loader; Paddle-Lite#10113", r"is 64-bit instead of 32-bit"),
+    _rule("instead of 64-bit", "LF308", _SURE, "Android's loader", r"is 32-bit instead of 64-bit"),
+    _rule("unexpected e_machine", "LF308", _SURE, "Android's loader", r"has unexpected e_machine: \d+"),
+    _rule("xec format error", "LF308", _LIKELY, "Linux", r"[Ee]xec format error"),
+    _rule("not executable: ", "LF308", _SURE, "Android's shell; Paddle-Lite#8446", r"not executable: (?:32|64)-bit ELF file"),
+    _rule("incompatible architecture", "LF308", _SURE, "macOS", r"incompatible architecture \("),
+    _rule("/._", "LF319", _SURE, "files that macOS's archiver added", r"/\._[^\s:/]+: (?:invalid ELF header|file too short)"),
+    _rule("invalid ELF header", "LF322", _LIKELY, "the loader", r"(?<!/\._lite\.so): invalid ELF header"),
+    _rule("file too short", "LF322", _LIKELY, "the loader", r"\.so[\d.]*: file too short"),
+    _rule("page-aligned", "LF318", _SURE, "glibc", r"ELF load command (?:alignment|address/offset) not (?:properly )?(?:page-)?aligned"),
+    _rule("system page size", "LF318", _SURE, "Android's loader", r"program alignment \(\d+\) cannot be smaller than system page size"),
+    _rule("' not found", "LF309", _SURE, "the loader; Paddle-Lite#10589", r"version `(?:GLIBC|GLIBCXX|CXXABI|GCC|GOMP)_[\w.]+' not found"),
+    _rule("Error relocating", "LF309", _LIKELY, "musl", r"Error relocating \S+: \w+: symbol not found"),
+    _rule("paddlelite", "LF302", _SURE, "pip; Paddle-Lite#4195, #9828", r"No matching distribution found for paddlelite|satisfies the requirement paddlelite"),
+    _rule("paddlelite", "LF302", _LIKELY, "Python", r"No module named '?paddlelite'?(?![.\w])"),
+    _rule("paddlelite", "LF315", _LIKELY, "Python", r"No module named '?paddlelite\.|cannot import name '\w+' from '?paddlelite"),
+    _rule("not a supported wheel", "LF302", _LIKELY, "pip", r"paddlelite\S{1,200} is not a supported wheel on this platform"),
+    _rule("numpy", "LF317", _SURE, "Python", r"No module named '?numpy'?"),
+    _rule("compiled using NumPy 1.x", "LF304", _SURE, "numpy 2"),
+    _rule("_ARRAY_API not found", "LF304", _SURE, "numpy 2"),
+)  # fmt: skip
+
+RULES: Tuple[Rule, ...] = _FILES + _KERNELS + _SOURCES + _INPUTS + _MEMORY + _LOADER

@@ -1,0 +1,230 @@
+"""Says what a program's last words mean: findings from stderr or a pasted log, ranked, each with its line."""
+
+import re
+from itertools import islice
+from typing import Dict, Iterator, List, NamedTuple, Optional, Pattern, Tuple
+
+from .crash_endings import CHECKS, ENDINGS, HINTS, SIGNALS
+from .crash_rules import RULES, Rule, Speaker
+from .findings import Certainty, Finding, Severity, finding, ranked
+from .log_facts import facts_of, is_converter, versions_of
+from .logtext import LogText, Place
+
+__all__ = ["Cause", "Context", "LogReading", "causes", "decode_log", "is_check", "signal_of", "telling_line"]
+
+_TRIES = 50  # places looked at for one rule; the others only repeat it
+_GRAVEST = ("SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE", "SIGKILL", "SIGABRT")
+_TAGGED = re.compile(r"v?\d+\.\d+")
+
+
+class Context(NamedTuple):
+    """What is known besides the text; 0 and "" where it is not."""
+
+    threads: int = 0
+    arch: str = ""  # "armv7hf"
+
+
+class Cause(NamedTuple):
+    """A finding's code with the line that tells it."""
+
+    code: str
+    certainty: Certainty
+    place: Place
+
+    @property
+    def severity(self) -> Severity:
+        """How much it weighs."""
+        return Finding(self.code, "", self.certainty).severity
+
+
+class LogReading(NamedTuple):
+    """What a log tells: findings, what matters most first; facts as (label, text); and the line behind each code."""
+
+    findings: Tuple[Finding, ...]
+    facts: Tuple[Tuple[str, str], ...]
+    lines: Tuple[Cause, ...]
+
+
+def decode_log(
+    text: str,
+    signal_name: str = "",
+    exit_code: Optional[int] = None,
+    timed_out: bool = False,
+    over_memory: bool = False,
+    context: Optional[Context] = None,
+) -> LogReading:
+    """Return what a log means, together with what else is known of the program's end.
+
+    Of a longer text the first 256 KiB and the last 768 KiB are read.  Each cause is told once; that a signal or a check
+    ended the program is told only where nothing explains it.
+    """
+    log = LogText(text)
+    ended = Place(0, signal_name or SIGNALS.get(_number(exit_code or 0), ""))
+    found = _limits(timed_out, over_memory) + causes(log)
+    found += _endings(log, ended, context or Context(), found)
+    version = _version_difference(log, found)
+    best = _once(found + ([version] if version else []))
+    findings = ranked(finding(c.code, _sentence(c.place), c.certainty) for c in best)
+    return LogReading(tuple(findings), tuple(facts_of(log)), tuple(best))
+
+
+def causes(log: LogText) -> List[Cause]:
+    """Return what the text itself names as causes, one for each code, in the rules' order."""
+    speaker = Speaker.CONVERTER if is_converter(log.text) else Speaker.RUNTIME
+    rules = [rule for rule in RULES if rule.speaker in (Speaker.ANYBODY, speaker)]
+    found = []
+    for rule in rules:
+        place = _find(rule, log)
+        if place is not None and _fits(rule, log.text):
+            found.append(Cause(rule.code, rule.certainty, place))
+    return _once(found)
+
+
+def is_check(text: str) -> bool:
+    """Tell whether a program says that it stopped itself at a check."""
+    return any(pattern.search(text) for pattern in CHECKS)
+
+
+def telling_line(text: str) -> str:
+    """Return the most telling line of a program's words: the last fatal one, else the last that is not empty."""
+    log = LogText(text)
+    fatal = [cause.place for cause in causes(log)]
+    fatal += [place for place in (_last(check, log) for check in CHECKS) if place is not None]
+    return max(fatal).text if fatal else log.last_line()
+
+
+def signal_of(exit_code: int) -> str:
+    """Return the signal's name behind an exit code: -11 (subprocess), 139 (a shell in between); "" for others."""
+    return SIGNALS.get(_number(exit_code), "")
+
+
+def _number(exit_code: int) -> int:
+    return -exit_code if exit_code < 0 else exit_code - 128
+
+
+def _find(rule: Rule, log: LogText) -> Optional[Place]:
+    return next(_places(rule.word, rule.pattern, log), None)
+
+
+def _places(word: str, pattern: Pattern[str], log: LogText) -> Iterator[Place]:
+    """Yield the places of a saying, without lines that only inform."""
+    if word in log.text:
+        for match in islice(pattern.finditer(log.text), _TRIES):
+            if not log.is_quiet(match.start()):
+                yield log.place(match.start())
+
+
+def _last(pattern: Pattern[str], log: LogText) -> Optional[Place]:
+    found = [match.start() for match in islice(pattern.finditer(log.text), _TRIES)]
+    return log.place(found[-1]) if found else None
+
+
+def _fits(rule: Rule, text: str) -> bool:
+    needed = rule.needs is None or rule.needs.search(text) is not None
+    return needed and (rule.unless is None or rule.unless.search(text) is None)
+
+
+def _once(found: List[Cause]) -> List[Cause]:
+    """Return each code's surest cause."""
+    order = list(Certainty)
+    best: Dict[str, Cause] = {}
+    for cause in sorted(found, key=lambda c: order.index(c.certainty)):
+        best.setdefault(cause.code, cause)
+    return [cause for cause in found if best.get(cause.code) is cause]
+
+
+def _limits(timed_out: bool, over_memory: bool) -> List[Cause]:
+    found = []
+    if over_memory:
+        found.append(Cause("LF411", Certainty.CERTAIN, Place(0, "its memory limit")))
+    if timed_out:
+        found.append(Cause("LF408", Certainty.CERTAIN, Place(0, "its time limit")))
+    return found
+
+
+def _endings(log: LogText, ended: Place, context: Context, known: List[Cause]) -> List[Cause]:
+    """Return what is to be said of the end itself, after the causes that are known already."""
+    signals = _signals(log)
+    if ended.text:
+        signals.setdefault(ended.text, ended)
+    found = [Cause("LF411", Certainty.LIKELY, signals["SIGKILL"])] if "SIGKILL" in signals else []
+    if found or any(cause.severity is Severity.ERROR for cause in known):
+        return found
+    name = next((name for name in _GRAVEST if name in signals), "")
+    place = signals.get(name) or _check(log)
+    if place is None:
+        return []
+    return _general(name, _told(log, name, place, known), is_converter(log.text)) + _of_threads(name, place, context)
+
+
+def _general(name: str, place: Place, converter: bool) -> List[Cause]:
+    """Return the finding for an end that nothing explains, and what the signal makes one think of."""
+    if converter:
+        doubt = [Cause("LF209", Certainty.POSSIBLE, place)] if name == "SIGSEGV" else []
+        return [Cause("LF205", Certainty.CERTAIN, place)] + doubt
+    hints = [Cause(hint.code, hint.certainty, place) for hint in HINTS.get(name, ())]
+    if any(hint.severity is Severity.ERROR for hint in hints):
+        return hints
+    return [Cause("LF402" if name in ("", "SIGABRT") else "LF401", Certainty.CERTAIN, place)] + hints
+
+
+def _told(log: LogText, name: str, place: Place, known: List[Cause]) -> Place:
+    """Return the line that says most: of a check, what may explain it, else the check itself rather than the abort."""
+    if name not in ("", "SIGABRT"):
+        return place
+    return known[0].place if known else _check(log) or place
+
+
+def _of_threads(name: str, place: Place, context: Context) -> List[Cause]:
+    if name != "SIGSEGV" or context.threads < 2:
+        return []
+    found = [Cause("LF415", Certainty.POSSIBLE, place)]
+    if context.threads >= 3 and context.arch.startswith("armv7"):
+        found.append(Cause("LF114", Certainty.POSSIBLE, place))
+    return found
+
+
+def _check(log: LogText) -> Optional[Place]:
+    for pattern in CHECKS:
+        for match in islice(pattern.finditer(log.text), _TRIES):
+            if not log.is_quiet(match.start()):
+                return log.place(match.start())
+    return None
+
+
+def _signals(log: LogText) -> Dict[str, Place]:
+    """Return the signals that the log tells of, each with its first line."""
+    found: Dict[str, Place] = {}
+    for word, pattern, name in ENDINGS:
+        if word not in log.text:
+            continue
+        for match in islice(pattern.finditer(log.text), _TRIES):
+            told = name or _named(match.groupdict())
+            if told in SIGNALS.values():
+                found.setdefault(told, log.place(match.start()))
+    return found
+
+
+def _named(groups: Dict[str, str]) -> str:
+    if "name" in groups:
+        return groups["name"]
+    if "number" in groups:
+        return SIGNALS.get(int(groups["number"]), "")
+    return signal_of(int(groups["status"]))
+
+
+def _version_difference(log: LogText, found: List[Cause]) -> Optional[Cause]:
+    """Return the finding on file and runtime of different versions: a note, unless something failed."""
+    opt, runtime, place = versions_of(log)
+    if place is None or (opt and opt == runtime):
+        return None
+    if not (_TAGGED.match(opt) and _TAGGED.match(runtime)):
+        return Cause("LF109", Certainty.CERTAIN, place)
+    failed = any(cause.severity is Severity.ERROR for cause in found)
+    return Cause("LF108", Certainty.LIKELY if failed else Certainty.POSSIBLE, place)
+
+
+def _sentence(place: Place) -> str:
+    if place.number:
+        return "Line %d says: %s" % (place.number, place.text)
+    return "The program was ended by %s." % place.text

@@ -1,0 +1,103 @@
+"""What a crash log is and what it means: read from a file or from standard input, in whatever encoding it came."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from litefleet_agent.decoder import LogReading, decode_log
+
+from ..errors import UsageError
+from .diagnosis import Diagnosis, Fact, Kind, plain
+
+__all__ = ["diagnose_log"]
+
+MOST = 64 << 20  # bytes that are read
+_BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_COLOURS = re.compile(r"\x1b\[[0-9;:?]{0,40}[ -/]{0,4}[@-~]")  # also cursor movements
+_NOTHING = (
+    "nothing in it is known as a sign of failure. Where it did fail, send its last 50 lines. A Paddle-Lite that was built with "
+    "logging (`--with_log=ON`; the published wheels are) says more with GLOG_v=4: run the program once more as "
+    "`GLOG_v=4 PROGRAM 2>&1 | tail -n 50`"
+)
+
+
+def diagnose_log(source: str | Path) -> Diagnosis:
+    """Return the diagnosis of a log; `-` is standard input.  Of a long one the first 64 MiB are read.
+
+    Raises: UsageError when it can't be read, or is no text.
+    """
+    name = str(source)
+    data, cut = _read(name)
+    text, encoding = _decoded(data)
+    if "\0" in text[:4096]:
+        raise UsageError(f"{name} is no text, so it is no log. Name the file with --log only if it is one.")
+    reading = decode_log(_COLOURS.sub("", text))
+    return Diagnosis(
+        Kind.LOG,
+        "standard input" if name == "-" else plain(Path(name).name),
+        tuple(_facts(text, encoding, cut, reading)),
+        findings=reading.findings,
+        path=None if name == "-" else Path(name),
+        data=_data(reading, encoding, cut),
+    )
+
+
+def _read(name: str) -> tuple[bytes, bool]:
+    """Return the bytes of the log, and whether there are more than were read."""
+    try:
+        if name == "-":
+            return _bounded(sys.stdin.buffer)
+        with os.fdopen(_opened(name), "rb") as stream:
+            return _bounded(stream)
+    except OSError as error:
+        raise UsageError(
+            f"The log {name} can't be read: {error.strerror or error}. Check path and permissions."
+        ) from error
+
+
+def _opened(name: str) -> int:
+    """Return a descriptor of a file or pipe, without waiting for a pipe's writer; what has no end is refused."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        os.close(descriptor)
+        raise OSError(0, "it is a folder or a device, not a file")
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _bounded(stream: BinaryIO) -> tuple[bytes, bool]:
+    data = stream.read(MOST + 1)
+    return data[:MOST], len(data) > MOST
+
+
+def _decoded(data: bytes) -> tuple[str, str]:
+    """Return the text and its encoding: by its mark, UTF-8 where it is that, else as Chinese Windows writes."""
+    for mark, encoding in _BOMS:
+        if data.startswith(mark):
+            return data.decode(encoding, "replace").lstrip("\ufeff"), encoding
+    for encoding in ("utf-8", "gb18030"):
+        try:
+            return data.decode(encoding), encoding
+        except UnicodeDecodeError:
+            continue
+    return data.decode("utf-8", "replace"), "utf-8 with damaged characters"
+
+
+def _facts(text: str, encoding: str, cut: bool, reading: LogReading) -> list[Fact]:
+    size = f"{text.count(chr(10)) + (not text.endswith(chr(10)) and bool(text)):,} lines, {encoding}"
+    facts = [Fact("log", size + (", only the first 64 MiB were read" if cut else ""))]
+    facts += [Fact(label, plain(said)) for label, said in reading.facts]
+    if not reading.findings:
+        facts.append(Fact("recognised", _NOTHING if text.strip() else "it is empty"))
+    return facts
+
+
+def _data(reading: LogReading, encoding: str, cut: bool) -> dict[str, object]:
+    lines = [{"code": cause.code, "line": cause.place.number, "text": cause.place.text} for cause in reading.lines]
+    return {"encoding": encoding, "cut": cut, "lines": lines}
