@@ -768,6 +768,15 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "The bundle file is not whole, or a part of it does not have the hash that its signed index names.",
         "Copy it again, or write it anew with `litefleet bundle`.",
     ),
+    (
+        "LF618",
+        "clock-off",
+        "warning",
+        "",
+        "The device's wall clock stands before something that has already happened here, or was set by more than a day. Devices without "
+        "a battery start in the past until a time server has been asked.",
+        "Make the time service work there (`timedatectl`); until then the times in its history and the expiry of releases mean little.",
+    ),
     # --- LF7xx: the operator's machine
     (
         "LF701",

@@ -26,7 +26,7 @@ def receiver(address, size=0):
 
 @pytest.mark.parametrize("abstract", [False, True])
 def test_states_arrive_on_both_kinds_of_socket(folder, abstract):
-    name = "litefleet-test-%d" % os.getpid()
+    name = f"litefleet-test-{os.getpid()}"
     told = "@" + name if abstract else str(folder / "notify")
     with receiver("\0" + name if abstract else told) as sock:
         notifier = Notifier({"NOTIFY_SOCKET": told})
@@ -103,7 +103,7 @@ def stderr():
 
 def stream(fd):
     status = os.fstat(fd)
-    return {"JOURNAL_STREAM": "%d:%d" % (status.st_dev, status.st_ino)}
+    return {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
 
 
 def test_events_are_fields_in_the_journal(folder, stderr):

@@ -263,6 +263,15 @@ FLEET: Mapping[str, Details] = {
             "Write it anew: `litefleet bundle --out fleet.bundle`, and unmount the stick before it is pulled out.",
         ),
     ),
+    "LF618": Details(
+        "The service compares the wall clock with the latest release that was accepted or proven there, and with the time since the start.",
+        (Where.DEVICE,),
+        "the clock says 2021-01-01T00:00:12Z, and a release was proven here at 2026-03-01T10:00:00Z",
+        (
+            "On the device, see clock and time service: `timedatectl status`.",
+            "Then look again: `litefleet status`.",
+        ),
+    ),
     "LF900": Details(
         "Anything that no other row explains; its own words follow.",
         (Where.CONTACT, Where.DEVICE, Where.RUN),
