@@ -91,6 +91,11 @@ class Finding:
         severity = self.entry.severity
         return _LIGHTER[severity] if self.certainty is Certainty.POSSIBLE else severity
 
+    @property
+    def decides(self) -> bool:
+        """Whether it is grave and sure enough to decide a verdict."""
+        return self.severity is Severity.ERROR
+
     def to_dict(self) -> Dict[str, Any]:
         """Return the JSON form: code, slug, severity, certainty, seen, why, do."""
         entry = self.entry
@@ -149,7 +154,7 @@ def finding_of_error(code: str, message: str) -> Finding:
 
 def decide(findings: Iterable[Finding]) -> Verdict:
     """Return the verdict that a device's findings add up to: the first error decides, none means verified."""
-    errors: List[Finding] = [f for f in findings if f.severity is Severity.ERROR]
+    errors: List[Finding] = [f for f in findings if f.decides]
     for found in errors:
         if found.entry.verdict is not None:
             return found.entry.verdict

@@ -65,7 +65,7 @@ class Supply:
         artifact = await self.artifact(model, arch, device.artifact)
         features = frozenset(facts.cpu.features) or None  # none at all: not known
         findings = list(dict.fromkeys([*artifact.findings, *check_file(artifact.nb, arch, features)]))
-        if any(f.entry.verdict for f in findings):
+        if any(f.decides for f in findings):
             return Supplied("", {}, artifact.sha256, {}, findings=tuple(findings))
         bundle, no_runtime = await self._runtime(device, facts)
         if unfit := await self._unfit(bundle):

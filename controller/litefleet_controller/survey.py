@@ -165,7 +165,7 @@ def _draft(look: Look, model: str, supplied: Supplied | None, position: int) -> 
         artifact=supplied.artifact if supplied else "",
         before=runs,
     )
-    errors = [f for f in findings if f.entry.verdict is not None]
+    errors = [f for f in findings if f.decides]
     if row.state in (DeviceState.BLOCKED, DeviceState.OFFLINE) and errors:
         row = replace(row, verdict=decide(findings), codes=tuple(f.code for f in errors), sentence=errors[0].seen[:500])
     files: tuple[tuple[str, int], ...] = ()

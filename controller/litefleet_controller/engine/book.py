@@ -114,7 +114,7 @@ class Ledger:
 
 def told(row: Row, event: DeviceEvent, outcome: DeviceOutcome) -> Row:
     """Return a row after an event, with what the outcome says of it."""
-    decided = [f for f in outcome.findings if f.entry.verdict is not None]
+    decided = [f for f in outcome.findings if f.decides]
     well = event in (DeviceEvent.SAME, DeviceEvent.PROVE, DeviceEvent.SWITCH, DeviceEvent.LEASE, DeviceEvent.CONFIRM)
     return replace(
         row,
