@@ -9,7 +9,7 @@ from .golden import Comparison, Tolerance, compare, default_tolerance, peak, val
 from .nb import NbModel, Tensor
 from .npz import Array
 
-__all__ = ["Golden", "Judgement", "fit", "gate", "judge", "latency", "precision_of"]
+__all__ = ["Golden", "Judgement", "fit", "gate", "judge", "latency", "precision_of", "tolerance_for"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def judge(
         found: Dict[str, Finding] = {}  # one of each kind per output is enough
         for case, golden in enumerate(goldens):
             first, _ = runs[case]
-            limits = _tolerance(model, golden.outputs[index], tolerance)
+            limits = tolerance_for(model, golden.outputs[index], tolerance)
             comparison = compare(golden.outputs[index], first[index], limits)
             figures.append(_figures(tensor.name, case, comparison))
             problem = _problem(comparison, golden.outputs[index], first[index])
@@ -108,7 +108,11 @@ def judge(
     return Judgement(findings, figures)
 
 
-def _tolerance(model: NbModel, expected: Array, given: Optional[Dict[str, Any]]) -> Tolerance:
+def tolerance_for(model: NbModel, expected: Array, given: Optional[Dict[str, Any]]) -> Tolerance:
+    """Return what an output may differ by from `expected`; `given` (JSON form) overrides the precision's own.
+
+    Raises AgentError for a tolerance that is none.
+    """
     default = default_tolerance(precision_of(model), peak(expected))
     return default if given is None else Tolerance.from_dict(given, default)
 

@@ -16,7 +16,7 @@ from .nb import NbError, NbModel, read_nb
 from .npz import Array, read_npz
 from .runtime import RESULT, STAGE
 
-__all__ = ["VerifyResult", "VerifySpec", "verify"]
+__all__ = ["VerifyResult", "VerifySpec", "engine_finding", "verify"]
 
 _LOADER = "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent import runtime; sys.exit(runtime.main())"
 _GATES = ("p50_ms", "p90_ms", "p99_ms", "peak_rss_bytes")
@@ -199,13 +199,14 @@ def _failure(child: ChildResult, report: Optional[Dict[str, Any]], work_dir: str
     """Return why there is nothing to judge: the child's own error, or how it died; empty when it did its work."""
     stage = _stage(work_dir)
     if report is not None and "error" in report and not child.signal_name:
-        return [_child_error(report["error"]["kind"], report["error"]["text"], stage)]
+        return [engine_finding(report["error"]["kind"], report["error"]["text"], stage)]
     if child.exit_code == 0 and report is None and not child.timed_out and not child.over_memory:
         return [finding("LF900", "The model's process ended early with exit code 0, while %s." % stage)]
     return decode(child, "The model's process, while %s," % stage)
 
 
-def _child_error(kind: str, text: str, stage: str) -> Finding:
+def engine_finding(kind: str, text: str, stage: str) -> Finding:
+    """Return the finding for an EngineError's kind and text; `stage` says what the child was at."""
     if kind == "numpy-2":
         return finding("LF304", "The runtime has numpy %s, and a tensor did not give back what was put into it." % text)
     if kind == "round-trip":
