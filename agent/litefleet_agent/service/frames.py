@@ -1,0 +1,194 @@
+"""Frames over a socket that never blocks: bytes in, whole frames out, and the other way round.
+
+Memory grows with the bytes that have come, never with what a frame announces.
+"""
+
+import itertools
+import os
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
+
+from ..errors import AgentError
+from ..protocol import MAX_BODY, MAX_HEADER, PREFIX_SIZE, ProtocolError, decode_header, decode_prefix
+
+__all__ = ["Decide", "Frame", "FrameReader", "Outbox"]
+
+Decide = Callable[[Dict[str, Any], int], None]  # (header, body bytes); raises an AgentError when it is not to be read
+
+_PARTS = 64  # handed to the kernel at once; it takes at most 1024
+
+
+class Frame(NamedTuple):
+    """One frame; `refused` says why its body was not kept."""
+
+    header: Dict[str, Any]
+    body: bytes
+    refused: Optional[AgentError] = None
+
+
+class FrameReader:
+    """Makes frames of bytes that come in any pieces.
+
+    `decide` may refuse a frame by its header: `take` gives it at once, without a body, and what comes of the body is dropped.
+    """
+
+    def __init__(self, max_header: int = MAX_HEADER, max_body: int = MAX_BODY, decide: Optional[Decide] = None) -> None:
+        self._max_header, self._max_body, self._decide = max_header, max_body, decide
+        self._input = bytearray()  # not looked at yet
+        self._at = 0  # how much of it is done with
+        self._sizes: Optional[Tuple[int, int]] = None  # header and body bytes of the frame that has begun
+        self._header: Optional[Dict[str, Any]] = None  # of the frame whose body is being read
+        self._body = bytearray()
+        self._missing = 0  # bytes of the body that have not come yet
+        self._dropping = 0  # bytes still to come of a body that is not kept
+
+    @property
+    def begun(self) -> bool:
+        """Whether a frame has begun that has not come whole."""
+        return bool(self._sizes or self._header is not None or self._dropping or len(self._input) > self._at)
+
+    @property
+    def held(self) -> int:
+        """How many bytes of an unfinished body are kept."""
+        return len(self._body)
+
+    def feed(self, data: bytes) -> List[Tuple[Dict[str, Any], bytes]]:
+        """Take bytes in and return the frames that are whole now, as (header, body); ProtocolError for garbage."""
+        self.push(data)
+        frames = []
+        frame = self.take()
+        while frame is not None:
+            if frame.refused is None:
+                frames.append((frame.header, frame.body))
+            frame = self.take()
+        return frames
+
+    def push(self, data: bytes) -> None:
+        """Take bytes in; `take` looks at them."""
+        if self._at:
+            del self._input[: self._at]
+            self._at = 0
+        self._input += data
+
+    def take(self) -> Optional[Frame]:
+        """Return the next frame that is whole or refused, None until more has come; ProtocolError for garbage."""
+        if self._dropping:
+            self._skip_dropped()
+            if self._dropping:
+                return None
+        if self._header is None:
+            if not self._read_header():
+                return None
+            refused = self._refused()
+            if refused is not None:
+                return refused
+        return self._read_body()
+
+    def _skip_dropped(self) -> None:
+        step = min(self._dropping, len(self._input) - self._at)
+        self._at += step
+        self._dropping -= step
+
+    def _read_header(self) -> bool:
+        """Return whether the next frame's header is there."""
+        if self._sizes is None:
+            prefix = self._input[self._at : self._at + PREFIX_SIZE]
+            if not b"LFF1".startswith(prefix[:4]):  # said at once: garbage need not be 16 bytes long
+                raise ProtocolError("expected a frame, got the bytes %r" % bytes(prefix))
+            if len(prefix) < PREFIX_SIZE:
+                return False
+            self._sizes = self._checked(bytes(prefix))
+            self._at += PREFIX_SIZE
+        size = self._sizes[0]
+        if len(self._input) - self._at < size:
+            return False
+        self._header = decode_header(bytes(self._input[self._at : self._at + size]))
+        self._at += size
+        self._missing, self._sizes = self._sizes[1], None
+        return True
+
+    def _checked(self, prefix: bytes) -> Tuple[int, int]:
+        header, body = decode_prefix(prefix)
+        if header > self._max_header or body > self._max_body:
+            raise ProtocolError(
+                "a frame announces %d header and %d body bytes; at most %d and %d are taken"
+                % (header, body, self._max_header, self._max_body)
+            )
+        return header, body
+
+    def _refused(self) -> Optional[Frame]:
+        assert self._header is not None
+        if self._decide is None:
+            return None
+        try:
+            self._decide(self._header, self._missing)
+        except AgentError as error:
+            return self.refuse(error)
+        return None
+
+    def refuse(self, error: AgentError) -> Frame:
+        """Stop keeping the body that is being read, and return its frame as refused; the rest of it will be dropped."""
+        assert self._header is not None
+        frame = Frame(self._header, b"", error)
+        self._dropping, self._missing, self._header = self._missing, 0, None
+        self._body = bytearray()
+        return frame
+
+    def _read_body(self) -> Optional[Frame]:
+        step = min(self._missing, len(self._input) - self._at)
+        with memoryview(self._input) as view, view[self._at : self._at + step] as came:
+            self._body += came
+        self._at += step
+        self._missing -= step
+        if self._missing:
+            return None
+        assert self._header is not None
+        frame = Frame(self._header, bytes(self._body))
+        self._header, self._body = None, bytearray()
+        return frame
+
+
+class Outbox:
+    """Frames on their way out of a socket that does not take them all at once."""
+
+    def __init__(self) -> None:
+        self._parts: Deque[Tuple[memoryview, bool]] = deque()  # a part, and whether it is a frame's last
+        self.size = 0  # bytes that have not been taken
+
+    def put(self, head: bytes, body: bytes = b"") -> None:
+        """Add a frame: what `protocol.encode` gave, and its body."""
+        self._parts.append((memoryview(head), not body))
+        if body:
+            self._parts.append((memoryview(body), True))
+        self.size += len(head) + len(body)
+
+    def write_some(self, fd: int) -> int:
+        """Write what `fd` takes now, and return how many frames were finished; OSError when the other side is gone."""
+        finished = 0
+        while self._parts:
+            parts = [part for part, _ in itertools.islice(self._parts, _PARTS)]
+            try:
+                written = os.writev(fd, parts)
+            except BlockingIOError:
+                break
+            finished += self._written(written)
+            if written < sum(len(part) for part in parts):
+                break
+        return finished
+
+    def _written(self, count: int) -> int:
+        self.size -= count
+        finished = 0
+        while self._parts and count >= len(self._parts[0][0]):
+            part, last = self._parts.popleft()
+            count -= len(part)
+            finished += last
+        if count:
+            part, last = self._parts[0]
+            self._parts[0] = part[count:], last
+        return finished
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._parts.clear()
+        self.size = 0

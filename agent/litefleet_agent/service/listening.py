@@ -1,0 +1,133 @@
+"""Where the service listens: the socket that systemd made, else one of its own."""
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+from typing import Mapping
+
+from ..errors import AgentError
+from .peers import group_number
+from .settings import NAME, Settings
+
+__all__ = ["listen", "socket_path"]
+
+_FIRST_FD = 3  # where systemd's sockets begin
+_BACKLOG = 128
+_LONGEST_PATH = 107  # bytes; sun_path has 108 with its NUL
+
+
+def listen(settings: Settings, root: str, environ: Mapping[str, str]) -> socket.socket:
+    """Return the listening socket, non-blocking; AgentError "busy" when another service has it, others in a sentence."""
+    if _activated(environ):
+        return _given()
+    path = socket_path(settings, root, environ)
+    try:
+        if not settings.socket:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        return _make(path, settings)
+    except OSError as error:
+        raise AgentError(
+            "the socket %s can't be made: %s. Name another path as `socket` in %s." % (path, error.strerror, NAME)
+        ) from error
+
+
+def socket_path(settings: Settings, root: str, environ: Mapping[str, str]) -> str:
+    """Return where the service's own socket goes; AgentError when the kernel takes no path of that length."""
+    runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    path = settings.socket or os.path.join(runtime or os.path.join(os.path.abspath(root), "run"), "agent.sock")
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise AgentError(
+            "the socket's path has %d bytes and may have %d: name a shorter one as `socket` in %s, instead of %s"
+            % (len(os.fsencode(path)), _LONGEST_PATH, NAME, path),
+            "bad-settings",
+        )
+    return path
+
+
+def _activated(environ: Mapping[str, str]) -> bool:
+    return environ.get("LISTEN_PID") == str(os.getpid()) and environ.get("LISTEN_FDS", "0") not in ("", "0")
+
+
+def _given() -> socket.socket:
+    """Return the first socket that systemd handed over."""
+    try:
+        given = socket.socket(fileno=_FIRST_FD)
+        fits = (
+            given.family == socket.AF_UNIX
+            and given.type & socket.SOCK_STREAM
+            and given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        )
+    except OSError as error:
+        raise AgentError("systemd handed over no socket: %s" % error.strerror) from error
+    if not fits:
+        given.detach()
+        raise AgentError(
+            "systemd handed over a socket that is not a listening Unix stream socket: use ListenStream=/PATH"
+        )
+    given.setblocking(False)
+    given.set_inheritable(False)  # workers have no use for it
+    return given
+
+
+def _make(path: str, settings: Settings) -> socket.socket:
+    # The lock closes the gap in which two services find the same stale socket and one removes the other's new one.
+    lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _clear(path)
+        return _bind(path, settings)
+    finally:
+        os.close(lock)
+
+
+def _clear(path: str) -> None:
+    """Remove a socket that nobody answers on."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise AgentError("%s is there and is not a socket: move it away, or name another `socket` in %s" % (path, NAME))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full backlog is an answer too
+        result = probe.connect_ex(path)
+    if result in (0, errno.EAGAIN, errno.EINPROGRESS):
+        raise AgentError(
+            "another service already answers on %s: stop it first, or name another `socket`" % path, "busy"
+        )
+    if result == errno.ECONNREFUSED:
+        os.unlink(path)
+    elif result != errno.ENOENT:
+        raise OSError(result, os.strerror(result), path)
+
+
+def _bind(path: str, settings: Settings) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        before = os.umask(0o177)
+        try:
+            made.bind(path)
+        finally:
+            os.umask(before)
+        _open_to(path, settings)
+        made.listen(_BACKLOG)
+        made.setblocking(False)
+    except (OSError, AgentError):
+        made.close()
+        raise
+    return made
+
+
+def _open_to(path: str, settings: Settings) -> None:
+    """Let those reach the socket who may call; the credentials of each are checked again."""
+    if settings.groups:
+        try:
+            os.chown(path, -1, group_number(settings.groups[0]))
+        except PermissionError:
+            raise AgentError(
+                "the socket %s can't be given to the group %s: run the service as root or as a member of that group, "
+                "or have systemd make the socket (SocketGroup=)" % (path, settings.groups[0])
+            ) from None
+    os.chmod(path, 0o666 if settings.users else 0o660)
