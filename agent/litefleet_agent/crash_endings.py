@@ -16,7 +16,7 @@ ENDINGS: Tuple[Tuple[str, Pattern[str], str], ...] = (
     ("段错误", re.compile(r"段错误"), "SIGSEGV"),
     ("llegal instruction", re.compile(r"[Ii]llegal instruction(?! set)"), "SIGILL"),
     ("非法指令", re.compile(r"非法指令"), "SIGILL"),
-    ("us error", re.compile(r"(?:^|[\s:])Bus error(?:\s|$)", re.MULTILINE), "SIGBUS"),
+    ("us error", re.compile(r"(?<![^\s:])Bus error(?!\S)"), "SIGBUS"),
     ("总线错误", re.compile(r"总线错误"), "SIGBUS"),
     ("Killed", re.compile(r"(?:^|:  *\d+ |^\[\d+\][+-]? {1,4})Killed(?:\s|$)", re.MULTILINE), "SIGKILL"),
     ("已杀死", re.compile(r"已杀死"), "SIGKILL"),

@@ -176,7 +176,7 @@ _LOADER = (  # the library and its surroundings
     _rule("lite.so: cannot open", "LF308", _LIKELY, "the loader says so of a file for another CPU; Paddle-Lite#4036",
           r"/lite\.so: cannot open shared object file"),
     _rule("cannot open shared object file", "LF306", _SURE, "the loader; Paddle-Lite#4160",
-          r"(?:^|[\s:'\"])lib(?!OpenCL)[\w.+-]{1,80}: cannot open shared object file"),
+          r"(?<![^\s:'\"])lib(?!OpenCL)[\w.+-]{1,80}: cannot open shared object file"),
     _rule("UnsatisfiedLinkError", "LF306", _SURE, "Android; Paddle-Lite#5009, #2093, PaddleOCR#5984",
           r"UnsatisfiedLinkError:.{0,600}(?:couldn't find \"|library \"[^\"]{1,200}\" not found|no \w+ in java\.library\.path)"),
     _rule("DLL load failed", "LF306", _LIKELY, "Windows; Paddle-Lite#9298", r"DLL load failed while importing lite"),
