@@ -96,7 +96,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "int8-on-x86",
         "warning",
         "",
-        "Weight-quantised (int8/int16) files are right on ARM; on x86 they convert, load and run, and answer NaN.",
+        "Weight-quantised (int8/int16) files are right on ARM; on x86 they convert, load and run, and answer wrong: NaN, or the same for every input.",
         "Convert without quantisation for x86.",
     ),
     (
@@ -411,8 +411,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "crashed",
         "error",
         "crashed",
-        "The process that ran the model was killed by a signal; it was run in a child, so nothing else was hurt.",
-        "Read the last lines and the findings beside this one; a SIGSEGV is mostly a file for another machine, a SIGILL a missing CPU feature.",
+        "The process that ran the model was killed by a signal. litefleet runs it in a child process, so that nothing else is hurt.",
+        "Have the file that was loaded looked at: `litefleet doctor model.nb --for $(uname -m)`. A SIGSEGV is mostly a file for another machine, a SIGILL a missing CPU feature.",
     ),
     (
         "LF402",

@@ -1,0 +1,78 @@
+"""`litefleet doctor`: looks at everything that was named, and puts what was found in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from litefleet_agent.arch import ARCHES, Arch, arch_of
+
+from ..config import load_config
+from ..errors import LitefleetError, UsageError
+from ..options import Options
+from ..reports.progress import Progress
+from .devices import diagnose_devices
+from .diagnosis import Diagnosis
+from .files import Examined, examine, expand
+from .host import diagnose_host
+from .logs import diagnose_log
+from .pair import Place, diagnose_pairs
+from .sources import DEFAULT_VERSION
+
+__all__ = ["Question", "examine_all"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the operator wants to know about: nothing named means this machine and the project."""
+
+    options: Options
+    files: tuple[Path, ...] = ()
+    arches: tuple[str, ...] = ()
+    logs: tuple[str, ...] = ()  # paths, "-" for stdin
+    devices: bool = False  # those that options.limit selects
+
+
+async def examine_all(question: Question, progress_for: Callable[[int], Progress]) -> list[Diagnosis]:
+    """Return a diagnosis of each thing that was named, then of each pair of them.
+
+    Raises: UsageError for what can't be read; ConfigError where devices are asked for without a project.
+    """
+    arches = [_arch(name) for name in question.arches]
+    found = [diagnose_log(log) for log in question.logs]
+    alone = arches[0] if len(arches) == 1 and not question.devices else None
+    version = _opt_version(question.options.config)
+    files = [examine(path, alone, version) for path in expand(list(question.files))]
+    found += [file.diagnosis for file in files]
+    places = [Place(arch.name, arch) for arch in arches]
+    if question.devices:
+        probed, diagnoses = await diagnose_devices(question.options, progress_for)
+        found += diagnoses
+        places += [Place.of_device(p.device, p.facts) for p in probed if p.facts is not None]
+    found += diagnose_pairs(files, _left(files, places, alone), version)
+    if not (question.files or question.logs or question.devices):
+        found += await diagnose_host(question.options.config, question.options.inventory)
+    return found
+
+
+def _left(files: list[Examined], places: list[Place], alone: Arch | None) -> list[Place]:
+    """Return the places that pairs are still to be made with: one .nb was already judged for its one architecture."""
+    if alone is not None and len(files) == 1 and files[0].diagnosis.data.get("for"):
+        return []
+    return places
+
+
+def _arch(name: str) -> Arch:
+    arch = arch_of(name)
+    if arch is None:
+        raise UsageError(f"--for {name}: Paddle-Lite has no CPU backend for it; known are {', '.join(ARCHES)}")
+    return arch
+
+
+def _opt_version(config: Path) -> str:
+    """Return the converter's version that the project names; the default where there is no project."""
+    try:
+        return load_config(config).toolchain.paddlelite if config.is_file() else DEFAULT_VERSION
+    except LitefleetError:
+        return DEFAULT_VERSION

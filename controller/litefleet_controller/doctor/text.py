@@ -1,0 +1,76 @@
+"""A diagnosis for a terminal: what it is, what works, what will break and what to do, in order of importance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from litefleet_agent.findings import Certainty, Finding, Severity
+
+from ..reports.page import Page, plural
+from .diagnosis import Diagnosis, Kind
+
+__all__ = ["to_text"]
+
+_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+_KINDS = {
+    Kind.NB: "Paddle-Lite file",
+    Kind.SOURCE: "PaddlePaddle model",
+    Kind.WHEEL: "wheel",
+    Kind.RUNTIME: "Paddle-Lite runtime",
+    Kind.LIBRARY: "library",
+    Kind.LOG: "log",
+    Kind.HOST: "",
+    Kind.DEVICE: "device",
+    Kind.PAIR: "together",
+    Kind.UNKNOWN: "",
+}
+_LABEL = 24  # columns
+
+
+def to_text(diagnoses: Sequence[Diagnosis], width: int = 100, color: bool = False) -> str:
+    """Return everything that was found, and at the end the one thing to do first."""
+    page = Page(width, color)
+    for index, diagnosis in enumerate(diagnoses):
+        if index:
+            page.line("")
+        _one(page, diagnosis)
+    page.line("")
+    _last(page, diagnoses)
+    return page.text
+
+
+def _one(page: Page, diagnosis: Diagnosis) -> None:
+    kind = _KINDS[diagnosis.kind]
+    page.line((diagnosis.subject, "bold"), (f"   {kind}" if kind else "", "dim"))
+    widest = max((len(fact.label) for fact in diagnosis.facts), default=0)
+    for fact in diagnosis.facts:
+        page.field(fact.label, fact.text, min(widest, _LABEL))
+    for sentence in diagnosis.works:
+        page.field("ok", sentence, 2, 2, "green")
+    for found in diagnosis.ranked:
+        _finding(page, found)
+
+
+def _finding(page: Page, found: Finding) -> None:
+    page.line("")
+    sure = "" if found.certainty is Certainty.CERTAIN else f", {found.certainty.value}"
+    head = (f"{found.severity.value} {found.code} {found.entry.slug}", _STYLES[found.severity])
+    page.line("  ", head, (sure, "dim"))
+    page.field("seen", found.seen, 4, 4)
+    page.field("why", found.entry.why, 4, 4)
+    page.field("do", found.entry.do, 4, 4)
+
+
+def _last(page: Page, diagnoses: Sequence[Diagnosis]) -> None:
+    """Print the counts, and with which finding to begin."""
+    found = [f for d in diagnoses for f in d.findings]
+    if not found:
+        page.line(("nothing wrong was found", "green"))
+        return
+    counts = {severity: sum(f.severity is severity for f in found) for severity in reversed(Severity)}
+    said = ", ".join(plural(n, severity.value) for severity, n in counts.items() if n)
+    first = next(f for severity in reversed(Severity) for d in diagnoses for f in d.ranked if f.severity is severity)
+    if first.severity is Severity.NOTE:
+        page.line(said, ("; nothing that must be done", "green"))
+    else:
+        page.line((said, "bold"), f"; begin with {first.code}: `litefleet explain {first.code}` has the steps")
