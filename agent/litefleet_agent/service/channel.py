@@ -2,7 +2,7 @@
 
 import socket
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Sequence
+from typing import Any, Callable, Deque, Dict, Optional, Sequence, Tuple
 
 from ..protocol import PREFIX_SIZE, ProtocolError, decode_header, decode_prefix
 from .loop import READ, WRITE, Loop
@@ -32,6 +32,7 @@ class Channel:
         self._out: Deque[memoryview] = deque()
         self._header: Dict[str, Any] = {}
         self._body_size = 0
+        self._frame: Optional[Tuple[Dict[str, Any], bytes]] = None
         self._closed = False
         self._then: Callable[[bytes], None] = self._prefix
         self._expect(PREFIX_SIZE, self._prefix)
@@ -79,25 +80,33 @@ class Channel:
         self._buffer, self._filled, self._then = bytearray(size), 0, then
 
     def _read(self) -> None:
-        try:
-            for _ in range(_AT_ONCE):
-                if self._closed or not self._read_some():
-                    return
-        except (BlockingIOError, InterruptedError):
-            return
-        except ProtocolError as error:
-            self._end(str(error))
-        except OSError:
-            self._end("")
+        for _ in range(_AT_ONCE):
+            if self._closed or not self._read_some():
+                return
 
     def _read_some(self) -> bool:
-        got = self._socket.recv_into(memoryview(self._buffer)[self._filled :])
+        try:
+            got = self._socket.recv_into(memoryview(self._buffer)[self._filled :])
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            got = 0
         if not got:
             self._end("")
             return False
         self._filled += got
-        while not self._closed and self._filled == len(self._buffer):
-            self._then(bytes(self._buffer))
+        return self._filled < len(self._buffer) or self._piece(bytes(self._buffer))
+
+    def _piece(self, data: bytes) -> bool:
+        """Take a whole prefix, header or body; what `on_frame` raises is its own affair."""
+        try:
+            self._then(data)
+        except ProtocolError as error:
+            self._end(str(error))
+            return False
+        if self._frame is not None:
+            frame, self._frame = self._frame, None
+            self._on_frame(*frame)
         return True
 
     def _prefix(self, data: bytes) -> None:
@@ -115,9 +124,8 @@ class Channel:
             self._whole(b"")
 
     def _whole(self, body: bytes) -> None:
-        header = self._header
+        self._frame = self._header, body
         self._expect(PREFIX_SIZE, self._prefix)
-        self._on_frame(header, body)
 
     def _end(self, why: str) -> None:
         if not self._closed:

@@ -39,7 +39,8 @@ def served_model(model: NbModel, name: str, release: str) -> ServedModel:
 def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
     """Return how the release `identity` is run on this device.
 
-    Raises StoreError: "missing" when the release, one of its files or its runtime is not here, "bad-request" when a file is no model.
+    Raises StoreError: "missing" when the release, one of its files or its runtime is not here, "bad-request" when
+    the file is no model.
     """
     manifest = store.release(identity)
     needed(manifest)  # the store took it in, but the disk may hold another's
