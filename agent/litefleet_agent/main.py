@@ -16,6 +16,7 @@ __all__ = ["main"]
 _USAGE = (
     "usage: litefleet-agent facts | inspect FILE | recover [--root ROOT]\n"
     "     | install FILE [--root ROOT] [--trust ALLOWED_SIGNERS] [--json]\n"
+    "     | verify [--root ROOT] [--json]\n"
 )
 
 
@@ -33,6 +34,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         from .install import main as install
 
         return install(args[1:])
+    if args[:1] == ["verify"]:
+        from .reverify import main as verify
+
+        return verify(args[1:])
     sys.stderr.write(_USAGE)
     return 2
 
