@@ -1,0 +1,349 @@
+"""Asks the service on this device for inference, from Python: `with Client() as client: client.infer("cls", {"x": x})`.
+
+The standard library alone; numpy arrays go in and come out where the application has numpy.
+"""
+
+import errno
+import os
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+
+from .errors import AgentError
+from .npz import DTYPES, Array
+from .protocol import PREFIX_SIZE, ProtocolError, decode_header, decode_prefix, encode
+
+__all__ = ["PLACES", "Client", "Result", "ServiceError", "find_socket"]
+
+# where a service's socket is, tried in this order after $LITEFLEET_SOCKET
+PLACES = (
+    "/run/litefleet/agent.sock",
+    "~/.local/share/litefleet/run/agent.sock",
+    "/var/lib/litefleet/run/agent.sock",
+)
+_GRACE_S = 1.0  # beyond a request's deadline, for its answer to arrive
+_CROWD_S = 0.02  # before another try while the service has more callers waiting than the kernel holds
+_READ_SIZE = 1 << 20
+
+
+class ServiceError(AgentError):
+    """What the service refused, or why it could not be asked; `finding` is the finding's JSON form, or None.
+
+    Codes besides the service's own: "not-running", "gone" (the connection broke, and the request may have been run),
+    "timed-out", "protocol".
+    """
+
+    def __init__(self, code: str, message: str, finding: Optional[Dict[str, Any]] = None) -> None:
+        super().__init__(message, code)
+        self.finding = finding
+
+
+class _NotTaken(Exception):
+    """The connection ended before the service had the whole request: it can be sent again."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """An inference's answer; `outputs` are numpy arrays if any input was one, else `npz.Array`."""
+
+    outputs: Dict[str, Any]
+    model: str
+    release: str
+    wait_ms: float
+    run_ms: float
+    batch: int  # how many requests were run together
+
+
+def find_socket(environ: Optional[Mapping[str, str]] = None) -> str:
+    """Return the service's socket: $LITEFLEET_SOCKET, else the first of PLACES that is there; ServiceError."""
+    given = (os.environ if environ is None else environ).get("LITEFLEET_SOCKET", "")
+    if given:
+        return given
+    places = [os.path.expanduser(place) for place in PLACES]
+    for place in places:
+        if os.path.exists(place):
+            return place
+    raise ServiceError(
+        "not-running",
+        "there is no socket at %s: start the service, or name its socket in LITEFLEET_SOCKET" % ", ".join(places),
+    )
+
+
+class Client:
+    """A connection to the service, made when first needed and kept.
+
+    Threads may share it; their requests go one after the other.  A process that forks makes a new one in the child.
+    A request that the service surely did not take, because it restarted, is sent once more on a new connection.
+    """
+
+    def __init__(self, path: Optional[str] = None, timeout_s: float = 10.0) -> None:
+        self._path, self._timeout_s = path, timeout_s
+        self._socket: Optional[socket.socket] = None
+        self._number = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; the next request makes a new one."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    # --- what can be asked
+
+    def infer(self, model: Optional[str], inputs: Mapping[str, Any], deadline_ms: Optional[float] = None) -> Result:
+        """Run `inputs` (numpy arrays or npz.Array, by name) through a model; ServiceError when there is no answer.
+
+        `model` may be None where the device serves one only.  `deadline_ms` counts from the service's acceptance.
+        """
+        numpy = _numpy_of(inputs)
+        arrays = {name: _array(name, value) for name, value in inputs.items()}
+        header: Dict[str, Any] = {
+            "op": "infer",
+            "inputs": [{"name": n, "dtype": a.dtype, "dims": list(a.shape)} for n, a in arrays.items()],
+        }
+        if model is not None:
+            header["model"] = model
+        if deadline_ms is not None:
+            header["deadline_ms"] = deadline_ms
+        patience = self._timeout_s if deadline_ms is None else max(self._timeout_s, deadline_ms / 1e3 + _GRACE_S)
+        told, body = self._ask(header, [array.data for array in arrays.values()], patience)
+        return _result(told, body, numpy)
+
+    def status(self) -> Dict[str, Any]:
+        """Return what the service tells about itself; ServiceError."""
+        return self._ask({"op": "status"}, (), self._timeout_s)[0]
+
+    def health(self) -> Dict[str, Any]:
+        """Return whether every model is served as it should be; ServiceError."""
+        return self._ask({"op": "health"}, (), self._timeout_s)[0]
+
+    def models(self) -> Any:
+        """Return the served models' descriptions, a list; ServiceError."""
+        return self._ask({"op": "models"}, (), self._timeout_s)[0].get("models", [])
+
+    def metrics(self) -> str:
+        """Return the figures as Prometheus text; ServiceError."""
+        return str(self._ask({"op": "metrics"}, (), self._timeout_s)[0].get("text", ""))
+
+    # --- asking
+
+    def _ask(
+        self, header: Dict[str, Any], parts: Sequence[bytes], patience_s: float
+    ) -> Tuple[Dict[str, Any], bytearray]:
+        end = time.monotonic() + patience_s
+        with self._lock:
+            try:
+                return self._ask_once(header, parts, end)
+            except _NotTaken:
+                self.close()
+            except ServiceError as error:
+                if error.code != "stopping":
+                    raise
+                self.close()  # a service that restarts takes new connections at once
+            try:
+                return self._ask_once(header, parts, end)
+            except _NotTaken as error:
+                self.close()
+                raise ServiceError("gone", "the service ended the connection before it took the request") from error
+
+    def _ask_once(self, header: Dict[str, Any], parts: Sequence[bytes], end: float) -> Tuple[Dict[str, Any], bytearray]:
+        """Send one request and return (result, body); whatever leaves the stream in doubt ends the connection."""
+        try:
+            connection = self._connected(end)
+            self._number += 1
+            frame = encode(dict(header, id=self._number), sum(len(part) for part in parts))
+            self._send(connection, [frame] + list(parts), end)
+            answer, body = self._receive(connection, self._number, end)
+        except socket.timeout:
+            self.close()
+            raise ServiceError("timed-out", "the service did not answer in time") from None
+        except ProtocolError as error:
+            self.close()
+            raise ServiceError("protocol", "the answer is not one of litefleet's service: %s" % error) from error
+        except OSError as error:
+            self.close()
+            raise ServiceError("gone", "the connection to the service broke: %s" % (error.strerror or error)) from error
+        if "error" in answer:
+            raise self._error(answer)
+        result = answer.get("result")
+        return (result if isinstance(result, dict) else {}), body
+
+    def _error(self, answer: Dict[str, Any]) -> ServiceError:
+        if answer.get("re") is None:  # about the connection, which the service ends
+            self.close()
+        told = answer["error"] if isinstance(answer["error"], dict) else {}
+        finding = told.get("finding")
+        return ServiceError(
+            str(told.get("code", "failed")),
+            str(told.get("message", "the service gave no reason")),
+            finding if isinstance(finding, dict) else None,
+        )
+
+    def _connected(self, end: float) -> socket.socket:
+        if self._socket is not None and _ended(self._socket):
+            self.close()
+        if self._socket is None:
+            path = self._path or find_socket()
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                _connect(connection, path, end)
+            except OSError as error:
+                connection.close()
+                raise _unreachable(path, error) from error
+            self._socket = connection
+        return self._socket
+
+    @staticmethod
+    def _send(connection: socket.socket, parts: Sequence[bytes], end: float) -> None:
+        try:
+            for part in parts:
+                with memoryview(part) as view:
+                    at = 0
+                    while at < len(view):
+                        connection.settimeout(_left(end))
+                        at += connection.send(view[at : at + _READ_SIZE])
+        except (BrokenPipeError, ConnectionResetError):
+            return  # it may have said why; `_receive` tells
+
+    def _receive(self, connection: socket.socket, number: int, end: float) -> Tuple[Dict[str, Any], bytearray]:
+        prefix = _read(connection, PREFIX_SIZE, end, True)
+        sizes = decode_prefix(bytes(prefix))
+        header = decode_header(bytes(_read(connection, sizes[0], end)))
+        body = _read(connection, sizes[1], end)
+        if header.get("re") not in (number, None) or ("error" not in header and header.get("re") is None):
+            raise ProtocolError("expected the answer to request %d, got %.80r" % (number, header.get("re")))
+        return header, body
+
+
+def _connect(connection: socket.socket, path: str, end: float) -> None:
+    while True:
+        connection.settimeout(_left(end))
+        try:
+            connection.connect(path)
+            return
+        except BlockingIOError:  # more callers wait to be accepted than fit; there is no descriptor to wait on
+            time.sleep(_CROWD_S)
+
+
+def _ended(connection: socket.socket) -> bool:
+    """Return whether the service has ended a connection on which nothing is asked; what it may have said is old."""
+    try:
+        connection.settimeout(0)
+        connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _read(connection: socket.socket, size: int, end: float, first: bool = False) -> bytearray:
+    """Read `size` bytes; memory grows as they come."""
+    data = bytearray()
+    while len(data) < size:
+        connection.settimeout(_left(end))
+        try:
+            piece = connection.recv(min(size - len(data), _READ_SIZE))
+        except (ConnectionResetError, BrokenPipeError):
+            # On a Unix socket: it was closed with bytes unread, so the request was not taken whole.
+            if first and not data:
+                raise _NotTaken from None
+            raise
+        if not piece:
+            raise _Gone()
+        data += piece
+    return data
+
+
+class _Gone(OSError):
+    """The service closed the connection instead of answering."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.ECONNRESET, "the service closed it without an answer")
+
+
+def _left(end: float) -> float:
+    left = end - time.monotonic()
+    if left <= 0:
+        raise socket.timeout("timed out")
+    return left
+
+
+def _unreachable(path: str, error: OSError) -> ServiceError:
+    if isinstance(error, socket.timeout):
+        return ServiceError("timed-out", "the service on %s takes no connection" % path)
+    if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+        return ServiceError(
+            "not-running", "no service answers on %s: start it, or name its socket in LITEFLEET_SOCKET" % path
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        text = "this user may not use %s: it must be named in `users` or be in one of `groups` in service.json" % path
+        return ServiceError("not-allowed", text)
+    return ServiceError("not-running", "%s can't be reached: %s" % (path, error.strerror or error))
+
+
+# --- arrays
+
+
+def _numpy_of(inputs: Mapping[str, Any]) -> Any:
+    """Return the application's numpy if any input is one of its arrays, else None."""
+    numpy = sys.modules.get("numpy")
+    return numpy if numpy is not None and any(isinstance(v, numpy.ndarray) for v in inputs.values()) else None
+
+
+def _array(name: str, value: Any) -> Array:
+    if isinstance(value, Array):
+        return value
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(value, (numpy.ndarray, numpy.generic)):
+        raise ServiceError(
+            "bad-input", "input %.80r is a %s; give a numpy array or an npz.Array" % (name, type(value).__name__)
+        )
+    dtype = str(value.dtype.name)
+    if dtype not in DTYPES:
+        raise ServiceError("bad-input", "input %.80r is of type %s; convert it first" % (name, dtype))
+    return Array(dtype, tuple(value.shape), value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes())
+
+
+def _result(told: Dict[str, Any], body: bytearray, numpy: Any) -> Result:
+    outputs: Dict[str, Any] = {}
+    at = 0
+    try:
+        for tensor in told["outputs"]:
+            name, dtype, dims = str(tensor["name"]), str(tensor["dtype"]), tuple(int(d) for d in tensor["dims"])
+            size = DTYPES[dtype]
+            for dim in dims:
+                size *= dim
+            data = memoryview(body)[at : at + size]
+            at += size
+            outputs[name] = _made(dtype, dims, data, numpy)
+        times = told["ms"]
+        if at != len(body):
+            raise ValueError("%d bytes of data for %d" % (len(body), at))
+        return Result(
+            outputs,
+            str(told.get("model", "")),
+            str(told["release"]),
+            float(times["wait"]),
+            float(times["run"]),
+            int(told.get("batch", 1)),
+        )
+    except (KeyError, TypeError, ValueError, AgentError) as error:
+        raise ServiceError("protocol", "the service's answer does not hold together: %s" % error) from error
+
+
+def _made(dtype: str, dims: Tuple[int, ...], data: memoryview, numpy: Any) -> Any:
+    if numpy is None:
+        return Array(dtype, dims, bytes(data))
+    if not data:
+        return numpy.empty(dims, dtype)
+    return numpy.frombuffer(data, numpy.dtype(dtype).newbyteorder("<")).reshape(dims)
