@@ -412,7 +412,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "crashed",
         "The process that ran the model was killed by a signal. litefleet runs it in a child process, so that nothing else is hurt.",
-        "Have the file that was loaded looked at: `litefleet doctor model.nb --for $(uname -m)`. A SIGSEGV is mostly a file for another machine, a SIGILL a missing CPU feature.",
+        "Have the file that was loaded looked at: `litefleet doctor model.nb --for aarch64` (or what `uname -m` says there). A SIGSEGV is mostly a file for another machine, a SIGILL a missing CPU feature.",
     ),
     (
         "LF402",

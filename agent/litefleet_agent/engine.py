@@ -44,7 +44,9 @@ class Engine:
         self.runtime, self.nb = runtime, nb
         self.input_names, self.output_names = list(input_names), list(output_names)
         self.threads, self.power_mode = threads, power_mode
-        self.threads_set_by = "environment" if threads else ""  # elsewhere OpenMP's variable counts, which the parent set
+        self.threads_set_by = (
+            "environment" if threads else ""
+        )  # elsewhere OpenMP's variable counts, which the parent set
         self.numpy: Any = None
         self._lite: Any = None
         self._predictor: Any = None

@@ -5,6 +5,8 @@ import os
 import sys
 from typing import Any, Dict, List, Optional
 
+from .calling import COMMANDS, USAGE
+from .calling import main as call
 from .errors import AgentError
 from .facts import gather
 from .nb import read_nb
@@ -38,7 +40,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         from .reverify import main as verify
 
         return verify(args[1:])
-    sys.stderr.write(_USAGE)
+    if args[:1] and args[0] in COMMANDS:
+        return call(args)
+    sys.stderr.write(_USAGE + USAGE)
     return 2
 
 

@@ -12,7 +12,7 @@ ZH_RUN: Mapping[str, Zh] = {
     "LF401": Zh(
         "运行时崩溃",
         "运行模型的进程被信号终止。litefleet 让它在子进程中运行，因此不会影响到别的东西。",
-        "检查所加载的文件：`litefleet doctor model.nb --for $(uname -m)`。SIGSEGV 多半是文件面向另一种机器，SIGILL 是缺少 CPU 特性。",
+        "检查所加载的文件：`litefleet doctor model.nb --for aarch64`（或该设备上 `uname -m` 的输出）。SIGSEGV 多半是文件面向另一种机器，SIGILL 是缺少 CPU 特性。",
         "模型在子进程中运行；读取终止它的信号，以及它在 stderr 上最后的几行输出。",
         (
             "先把文件与机器对照：`litefleet inspect model.nb --for aarch64`。",
