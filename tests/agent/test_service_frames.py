@@ -1,0 +1,191 @@
+"""Frames in any pieces: what goes in comes out, garbage is named, memory follows what has come."""
+
+import os
+import struct
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from litefleet_agent.protocol import ProtocolError, encode
+from litefleet_agent.service.frames import FrameReader, Outbox
+from litefleet_agent.service.values import Refusal
+
+HEADERS = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=20), max_size=4)
+FRAMES = st.lists(st.tuples(HEADERS, st.binary(max_size=300)), max_size=6)
+
+
+def bytes_of(frames):
+    return b"".join(encode(header, len(body)) + body for header, body in frames)
+
+
+def split(data, cuts):
+    ends = sorted(cut % (len(data) + 1) for cut in cuts)
+    edges = [0, *ends, len(data)]
+    return [data[edges[i] : edges[i + 1]] for i in range(len(edges) - 1)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(frames=FRAMES, cuts=st.lists(st.integers(0, 3000), max_size=12))
+def test_any_frames_in_any_pieces_come_out_whole_and_in_order(frames, cuts):
+    reader = FrameReader()
+    got = [frame for piece in split(bytes_of(frames), cuts) for frame in reader.feed(piece)]
+    assert got == frames
+    assert not reader.begun
+    assert reader.held == 0
+
+
+def test_frames_that_come_byte_by_byte():
+    frames = [({"id": 1}, b"abc"), ({"id": 2}, b"")]
+    reader = FrameReader()
+    data = bytes_of(frames)
+    assert [frame for i in range(len(data)) for frame in reader.feed(data[i : i + 1])] == frames
+
+
+@settings(max_examples=150, deadline=None)
+@given(frames=FRAMES, cuts=st.lists(st.integers(0, 3000), max_size=12), refused=st.sets(st.integers(0, 5)))
+def test_refused_bodies_are_dropped_and_the_others_are_whole(frames, cuts, refused):
+    numbered = [(dict(header, id=i), body) for i, (header, body) in enumerate(frames)]
+
+    def decide(header, size):
+        assert size == len(numbered[header["id"]][1])
+        if header["id"] in refused:
+            raise Refusal("no", "bad-input")
+
+    reader = FrameReader(decide=decide)
+    got = []
+    for piece in split(bytes_of(numbered), cuts):
+        reader.push(piece)
+        frame = reader.take()
+        while frame is not None:
+            got.append(frame)
+            frame = reader.take()
+    assert [(f.header, f.body) for f in got] == [(h, b"" if h["id"] in refused else b) for h, b in numbered]
+    assert [f.refused is not None for f in got] == [h["id"] in refused for h, _ in numbered]
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.binary(min_size=1, max_size=200), cuts=st.lists(st.integers(0, 200), max_size=5))
+def test_garbage_is_an_error_or_waits_for_more_but_never_a_frame(data, cuts):
+    reader = FrameReader()
+    if b"LFF1".startswith(data[:4]):
+        data = b"x" + data
+    with pytest.raises(ProtocolError):
+        feed_all(reader, split(data, cuts))
+
+
+def feed_all(reader, pieces):
+    for piece in pieces:
+        assert reader.feed(piece) == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        struct.pack(">4sIQ", b"LFF1", 1 << 30, 0),
+        struct.pack(">4sIQ", b"LFF1", 2, 1 << 63),
+        struct.pack(">4sIQ", b"LFF1", 101, 0),
+        struct.pack(">4sIQ", b"LFF1", 2, 1001) + b"{}",
+        struct.pack(">4sIQ", b"LFF1", 2, 0) + b"[]",
+        struct.pack(">4sIQ", b"LFF1", 3, 0) + b"\xff\xfe\x00",
+        struct.pack(">4sIQ", b"LFF1", 100, 0) + b"[" * 100,
+    ],
+)
+def test_what_is_not_a_frame_is_named(data):
+    with pytest.raises(ProtocolError, match="frame"):
+        FrameReader(max_header=100, max_body=1000).feed(data)
+
+
+def test_an_announced_size_takes_no_memory():
+    tracemalloc.start()
+    try:
+        readers = [FrameReader() for _ in range(20)]
+        for reader in readers:
+            assert reader.feed(encode({"id": 1}, 2 << 30) + b"x" * 1000) == []
+        assert [reader.held for reader in readers] == [1000] * 20
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_dropped_body_takes_no_memory():
+    def decide(header, size):
+        raise Refusal("no", "bad-input")
+
+    reader = FrameReader(decide=decide)
+    reader.push(encode({"id": 1}, 200 << 20))
+    assert reader.take().refused.code == "bad-input"
+    piece = b"x" * (1 << 20)
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            assert reader.begun
+            reader.push(piece)
+            assert reader.take() is None
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+    assert not reader.begun
+    with pytest.raises(Refusal):
+        raise reader_next(reader).refused
+
+
+def reader_next(reader):
+    reader.push(encode({"id": 2}))
+    return reader.take()
+
+
+def test_a_body_may_be_given_up_half_way():
+    reader = FrameReader()
+    reader.feed(encode({"id": 1}, 10) + b"12345")
+    frame = reader.refuse(Refusal("full", "busy"))
+    assert (frame.header, frame.body, frame.refused.code) == ({"id": 1}, b"", "busy")
+    assert reader.held == 0
+    assert reader.feed(b"67890" + encode({"id": 2})) == [({"id": 2}, b"")]
+
+
+def test_a_large_body_takes_linear_time():
+    reader = FrameReader()
+    assert reader.feed(encode({"id": 1}, 64 << 20)) == []
+    piece = b"x" * 4096
+    got = [frame for _ in range(16 << 10) for frame in reader.feed(piece)]
+    assert [len(body) for _, body in got] == [64 << 20]
+
+
+def test_the_outbox_sends_all_in_pieces_and_counts_frames():
+    read, write = os.pipe()
+    try:
+        os.set_blocking(write, False)
+        os.set_blocking(read, False)
+        outbox = Outbox()
+        frames = [({"re": i}, bytes([i]) * (i * 40000)) for i in range(6)]
+        for header, body in frames:
+            outbox.put(encode(header, len(body)), body)
+        assert outbox.size == len(bytes_of(frames))
+        reader, got, finished = FrameReader(), [], 0
+        while outbox.size:
+            finished += outbox.write_some(write)
+            got += reader.feed(os.read(read, 30000))
+        while reader.begun or len(got) < len(frames):
+            got += reader.feed(os.read(read, 30000))
+        assert got == frames
+        assert finished == len(frames)
+        assert outbox.write_some(write) == 0
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def test_the_outbox_says_when_nobody_reads_any_more():
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        outbox = Outbox()
+        outbox.put(encode({"re": 1}))
+        with pytest.raises(BrokenPipeError):
+            outbox.write_some(write)
+        outbox.clear()
+        assert outbox.size == 0
+    finally:
+        os.close(write)
