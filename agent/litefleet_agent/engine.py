@@ -7,7 +7,7 @@ import array
 import importlib
 import sys
 import time
-from typing import Any, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .npz import DTYPES, Array, native
 
@@ -52,6 +52,7 @@ class Engine:
         self._predictor: Any = None
         self._order: List[str] = []
         self._output_count = 0
+        self._sizes: Optional[Dict[str, Any]] = None  # of the inputs that the predictor ran with
 
     def bring_in(self) -> None:
         """Import numpy, where there is one, and Paddle-Lite.  Raises EngineError "import"."""
@@ -71,6 +72,7 @@ class Engine:
     def load(self) -> float:
         """Load the model and return the milliseconds it took.  Raises EngineError "inputs" when its inputs are others."""
         begun = time.perf_counter()
+        self._predictor = None  # a second one beside it would hold the weights twice
         config = self._lite.MobileConfig()
         config.set_model_from_file(self.nb)
         if self.threads and hasattr(config, "set_threads"):
@@ -122,6 +124,18 @@ class Engine:
             self._set(tensor, values[name])
             if check:
                 self._round_trip(tensor, values[name])
+
+    def renew(self, values: Mapping[str, Array]) -> None:
+        """Load the model anew where its inputs now differ in more than their first dimension from those it ran with.
+
+        Paddle-Lite 2.13rc0 (x86) keeps memory laid out for the earlier sizes: it gave wrong answers without a word, or broke
+        its heap, for the second of two image sizes.  Another batch size came out right in all that was tried.
+        """
+        sizes = {name: (value.dtype, len(value.shape), value.shape[1:]) for name, value in values.items()}
+        if self._predictor is None or self._sizes not in (None, sizes):
+            self._sizes = None  # should the load fail, the next request tries it again
+            self.load()
+        self._sizes = sizes
 
     def run(self) -> None:
         """Run the model on the inputs as they were last set."""
