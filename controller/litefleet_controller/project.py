@@ -31,16 +31,17 @@ class Project:
     devices: tuple[Device, ...]  # the selected ones, in the inventory's order
     models: tuple[str, ...]
 
+    def host_keys(self) -> HostKeys:
+        """Return which host keys are trusted, and whether new ones are pinned."""
+        ssh = self.config.ssh
+        accept_new = self.options.accept_new_host_keys or ssh.accept_new_host_keys
+        return HostKeys([ssh.known_hosts], self.config.store / "known_hosts", accept_new)
+
     def contact(self, progress: Progress, keep_agent: bool = True) -> Contact:
         """Return the way to the devices."""
         ssh = self.config.ssh
-        keys = HostKeys(
-            [ssh.known_hosts],
-            self.config.store / "known_hosts",
-            self.options.accept_new_host_keys or ssh.accept_new_host_keys,
-        )
         limits = SshLimits(ssh.connect_time_limit_s, ssh.connect_time_limit_s)
-        transport = SshTransport(keys, self.inventory.jump_chain, limits)
+        transport = SshTransport(self.host_keys(), self.inventory.jump_chain, limits)
         return Contact(transport, agent_archive(), progress.device_step, ssh.step_time_limit_s, keep_agent)
 
     def supply(self, progress: Progress) -> Supply:

@@ -5,8 +5,8 @@ Exit codes: 0 well, 1 refused or failed, 2 usage, 3 stopped by a gate or waiting
 
 from __future__ import annotations
 
-from . import advising, doctor, explaining, fleet, inspecting, rollouts
+from . import advising, doctor, explaining, fleet, inspecting, provisioning, rollouts
 from .common import app
 from .main import main
 
-__all__ = ["advising", "app", "doctor", "explaining", "fleet", "inspecting", "main", "rollouts"]
+__all__ = ["advising", "app", "doctor", "explaining", "fleet", "inspecting", "main", "provisioning", "rollouts"]

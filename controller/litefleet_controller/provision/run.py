@@ -1,0 +1,104 @@
+"""Carries out a plan on one device, step by step, and tells what became of each; stops at the first that fails."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from .steps import USER, Step
+
+__all__ = ["Done", "Ran", "Remote", "State", "as_user", "carry_out", "shown"]
+
+_SAID = 400  # characters of a failed command's own words
+
+
+class State(StrEnum):
+    """What became of a step."""
+
+    OK = "ok"  # it was so before
+    CHANGED = "changed"
+    FAILED = "failed"
+    DUE = "would change"  # --dry-run --check
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended on the device."""
+
+    code: int
+    out: str = ""
+    err: str = ""
+
+
+class Remote(Protocol):
+    """One device on which commands are run with root's rights."""
+
+    def run(self, command: str, data: bytes = b"", time_limit_s: float = 60.0) -> Ran:
+        """Run a POSIX sh command as root, `data` on its stdin; TransportError when the connection breaks."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """One step's outcome; `said` is why it failed, in one sentence."""
+
+    step: Step
+    state: State
+    said: str = ""
+
+
+# su is not on every device; start-stop-daemon is where it lacks (OpenWrt).
+_AS_USER = (
+    f'if command -v su >/dev/null; then exec su -s /bin/sh {USER} -c "$1"; fi; '
+    f'exec start-stop-daemon -S -q -c {USER}:{USER} -x /bin/sh -- -c "$1"'
+)
+
+
+def as_user(command: str, user: str) -> str:
+    """Return the command with which root runs `command` as `user`; "" is root itself."""
+    return command if not user else f"sh -c {shlex.quote(_AS_USER)} sh {shlex.quote(command)}"
+
+
+def shown(step: Step, command: str) -> str:
+    """Return a step's command as it is shown to an operator: whose it is, and how much is sent along."""
+    who = f"{step.user or 'root'}$ "
+    sent = f"   < {len(step.data)} bytes" if step.data and command == step.do else ""
+    return who + command + sent
+
+
+def carry_out(
+    remote: Remote, steps: Iterable[Step], tell: Callable[[Done], None], only_look: bool = False
+) -> tuple[Done, ...]:
+    """Do what is not so yet, tell each outcome, and return them all; with `only_look` nothing is done."""
+    outcomes: list[Done] = []
+    for step in steps:
+        done = _one(remote, step, only_look)
+        outcomes.append(done)
+        tell(done)
+        if done.state is State.FAILED:
+            break
+    return tuple(outcomes)
+
+
+def _one(remote: Remote, step: Step, only_look: bool) -> Done:
+    looked = Ran(1)
+    if step.check:
+        looked = remote.run(as_user(step.check, step.user), time_limit_s=step.time_limit_s)
+        if looked.code == 0:
+            return Done(step, State.OK)
+    if only_look:
+        return Done(step, State.DUE)
+    if not step.do:
+        return Done(step, State.FAILED, _why(step, looked))
+    ran = remote.run(as_user(step.do, step.user), step.data, step.time_limit_s)
+    return Done(step, State.CHANGED) if ran.code == 0 else Done(step, State.FAILED, _why(step, ran))
+
+
+def _why(step: Step, ran: Ran) -> str:
+    words = " ".join((ran.err or ran.out).split())
+    words = re.sub(r"[^ -~\u00a0-\uffff]", "?", words)[-_SAID:]
+    said = f"the device says: {words}" if words else f"the command ended with {ran.code}"
+    return f"{said}. {step.hint}" if step.hint else f"{said}."

@@ -1,0 +1,90 @@
+"""A provision as data: each step knows how to see whether it is done, how to do it, and how to undo it.  Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+__all__ = ["HOME", "RESTART", "USER", "File", "Step", "install", "own_file", "quoted", "removal"]
+
+USER = "litefleet"  # the service's user and group, and the one that the controller logs in as
+HOME = "/var/lib/litefleet"
+RESTART = "/etc/litefleet.restart"  # is there while something changed that the running service does not know of
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that is to be so.  Commands are POSIX sh, run by root or by `user`; exit code 0 of `check`: it is so."""
+
+    name: str
+    check: str
+    do: str = ""  # empty: it can't be made so, and the provision ends here with `hint`
+    undo: str = ""  # run with --remove; empty: stays
+    purge: str = ""  # run with --remove --purge
+    data: bytes = b""  # stdin of `do`
+    user: str = ""  # who runs check and do; "" is root
+    hint: str = ""  # what an operator does when it fails
+    time_limit_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class File:
+    """A file on the device."""
+
+    path: str
+    data: bytes
+    mode: str = "0644"
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of its bytes, in hex."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def quoted(*words: str) -> str:
+    """Return words as sh reads them back."""
+    return shlex.join(words)
+
+
+def _same(file: File) -> str:
+    path = shlex.quote(file.path)
+    return f'[ -f {path} ] && [ "$(sha256sum < {path} | cut -c 1-64)" = {file.sha256} ]'
+
+
+def install(name: str, file: File) -> Step:
+    """Return the step that puts a root's file in place, whole or not at all; --remove takes it away."""
+    path, temp = shlex.quote(file.path), shlex.quote(file.path + ".litefleet-new")
+    mark = f": > {RESTART} && "  # first: cut off in between, the restart still follows
+    folder = shlex.quote(str(PurePosixPath(file.path).parent))
+    return Step(
+        name,
+        _same(file),
+        f"umask 022 && mkdir -p {folder} && cat > {temp} && chmod {file.mode} {temp} && {mark}mv -f {temp} {path}",
+        f"rm -f {path} {temp}",
+        data=file.data,
+    )
+
+
+def own_file(name: str, file: File, keep: bool = False) -> Step:
+    """Return the step that puts a file into the user's own folder, as that user; with `keep`, one that is there stays."""
+    path, temp = shlex.quote(file.path), shlex.quote(file.path + ".new")
+    folder = shlex.quote(str(PurePosixPath(file.path).parent))
+    return Step(
+        name,
+        f"[ -f {path} ]" if keep else _same(file),
+        f"umask 077 && mkdir -p {folder} && cat > {temp} && chmod {file.mode} {temp} && mv -f {temp} {path}",
+        data=file.data,
+        user=USER,
+    )
+
+
+def removal(steps: tuple[Step, ...], purge: bool) -> tuple[Step, ...]:
+    """Return what undoes `steps`, the last one first; the user's data only with `purge`."""
+    undone = []
+    for step in reversed(steps):
+        for command in (step.undo, step.purge if purge else ""):
+            if command:
+                undone.append(replace(step, name=f"without {step.name}", check="", do=command, data=b"", user=""))
+    return tuple(undone)

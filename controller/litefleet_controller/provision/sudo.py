@@ -1,0 +1,120 @@
+"""Root's rights on one device: as root itself, by sudo without a password, or by sudo with one that was asked for once."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+import time
+from collections.abc import Callable
+from typing import Any
+
+import paramiko
+from fabric import Connection
+from litefleet_agent.findings import finding
+
+from ..errors import LitefleetError
+from ..transport.base import TransportError
+from .run import Ran
+
+__all__ = ["NotRoot", "SudoRemote"]
+
+_CHUNK = 64 * 1024
+_KEPT = 16 * 1024  # characters of a command's output
+
+
+class NotRoot(LitefleetError):
+    """Root's rights can't be had on this device."""
+
+
+class SudoRemote:
+    """Runs commands as root over one connection (run.Remote).
+
+    `password` is called at most once, and only where sudo wants one.  It travels on the channel's stdin: it is in no
+    command line, no environment and no log.
+    """
+
+    def __init__(self, connection: Connection, password: Callable[[], str]) -> None:
+        self._connection = connection
+        self._password = ""
+        self._sudo = self._find_way(password)
+
+    def run(self, command: str, data: bytes = b"", time_limit_s: float = 60.0) -> Ran:
+        """Run a sh command as root; TransportError when the connection breaks or the time is up."""
+        if not self._password:
+            return self._exec(f"{self._sudo}sh -c {shlex.quote(command)}", data, time_limit_s)
+        # sudo takes the first line, if it asks at all; whatever is left before the mark is not the command's.
+        mark = secrets.token_hex(16)
+        skip = f'while IFS= read -r line; do [ "$line" = {mark} ] && break; done; unset line; {command}'
+        stdin = f"{self._password}\n{mark}\n".encode() + data
+        return self._exec(f"{self._sudo}sh -c {shlex.quote(skip)}", stdin, time_limit_s)
+
+    def _find_way(self, password: Callable[[], str]) -> str:
+        if self._exec("id -u").out.strip() == "0":
+            return ""
+        found = self._exec("command -v sudo")
+        if found.code:
+            raise NotRoot("the login is not root's, and there is no sudo on the device: log in as root (--as root)")
+        if self._exec("sudo -n true").code == 0:
+            return "sudo -n "
+        given = password()
+        if not given or "\n" in given:
+            raise NotRoot("sudo wants a password on this device, and none was given")
+        tried = self._exec("sudo -k -S -p '' true", f"{given}\n".encode())
+        if tried.code:
+            raise NotRoot("sudo did not take the password, or does not allow this user everything")
+        self._password = given
+        return "sudo -k -S -p '' "
+
+    def _exec(self, command: str, stdin: bytes = b"", time_limit_s: float = 60.0) -> Ran:
+        end = time.monotonic() + time_limit_s
+        try:
+            channel = self._connection.create_session()
+            with channel:
+                channel.settimeout(time_limit_s)
+                channel.exec_command(command)
+                return _talk(channel, stdin, end)
+        except TimeoutError as error:
+            raise TransportError(finding("LF505", f"a command took more than {time_limit_s:.0f} s")) from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise TransportError(finding("LF505", f"the connection broke: {error or type(error).__name__}")) from error
+
+
+def _talk(channel: Any, stdin: bytes, end: float) -> Ran:
+    """Send and receive at the same time, so that neither side waits for the other for ever."""
+    left, parts = memoryview(stdin), {"out": b"", "err": b""}
+    if not left:
+        channel.shutdown_write()
+    while not (channel.exit_status_ready() and not channel.recv_ready() and not channel.recv_stderr_ready()):
+        if time.monotonic() > end:
+            raise TimeoutError
+        moved = _receive(channel, parts)
+        if left and channel.send_ready():
+            left, moved = _send(channel, left), True
+        if not moved:
+            time.sleep(0.01)
+    _receive(channel, parts)
+    texts = {name: data.decode("utf-8", "replace") for name, data in parts.items()}
+    return Ran(channel.recv_exit_status(), texts["out"], texts["err"])
+
+
+def _send(channel: Any, left: memoryview) -> memoryview:
+    try:
+        left = left[channel.send(bytes(left[:_CHUNK])) :]
+        if not left:
+            channel.shutdown_write()
+    except TimeoutError:
+        raise
+    except OSError:  # the command ended without reading on; its exit code tells
+        return memoryview(b"")
+    return left
+
+
+def _receive(channel: Any, parts: dict[str, bytes]) -> bool:
+    moved = False
+    for name, ready, read in (
+        ("out", channel.recv_ready, channel.recv),
+        ("err", channel.recv_stderr_ready, channel.recv_stderr),
+    ):
+        while ready() and (data := read(_CHUNK)):
+            parts[name], moved = (parts[name] + data)[-_KEPT:], True
+    return moved
