@@ -19,6 +19,7 @@ _USAGE = (
     "usage: litefleet-agent facts | inspect FILE | recover [--root ROOT]\n"
     "     | install FILE [--root ROOT] [--trust ALLOWED_SIGNERS] [--json]\n"
     "     | verify [--root ROOT] [--json]\n"
+    "     | check [--root ROOT] [--deep] [--json]\n"
 )
 
 
@@ -40,6 +41,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         from .reverify import main as verify
 
         return verify(args[1:])
+    if args[:1] == ["check"]:
+        from .service.checking import main as check
+
+        return check(args[1:])
     if args[:1] and args[0] in COMMANDS:
         return call(args)
     sys.stderr.write(_USAGE + USAGE)

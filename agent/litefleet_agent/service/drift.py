@@ -1,0 +1,199 @@
+"""Whether the device is still what its releases were proven on.  Changes nothing.
+
+A look compares presence and sizes, reads a bounded part of the files anew each time, gathers the facts in a fresh
+interpreter (the running one does not see that Python or a package was exchanged under it), and looks at the clock.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+
+from ..check import check_models
+from ..errors import AgentError
+from ..facts import Facts, Package, PythonFacts, gather
+from ..findings import Finding, finding
+from ..store import Store, needed
+from .clockwatch import ClockWatch, clock_findings
+from .loop import READ, Loop
+
+__all__ = ["DriftWatch", "changes", "check_drift", "facts_anew"]
+
+_CODE = (
+    "import sys, json; sys.path[:] = [sys.argv[1]] + [p for p in sys.path if p]; "
+    "from litefleet_agent.facts import gather; print(json.dumps(gather(sys.argv[2]).to_dict()))"
+)
+_FACTS_S = 60.0
+_READ_BYTES = 64 << 20  # of a release's files, in one look
+_CHUNK = 1 << 20
+_PAUSE_S = 0.002  # after each chunk, so that inference keeps the disk and the CPU
+
+
+def check_drift(
+    store: Store, facts_then: Facts, deep: bool = False, facts_now: Optional[Facts] = None
+) -> List[Finding]:
+    """Return what is no longer as it was proven, or as it was when `facts_then` were gathered; `deep` reads every byte."""
+    now = facts_now if facts_now is not None else facts_anew(store.root)
+    found = []
+    for name, told in check_models(store, now, deep).items():
+        for data in told["findings"]:
+            one = Finding.from_dict(data)
+            found.append(Finding(one.code, "%s: %s" % (name, one.seen), one.certainty))
+    return found + changes(facts_then, now) + clock_findings(store)
+
+
+def facts_anew(root: str) -> Facts:
+    """Return the device's facts as a newly started agent sees them; this process's own where none can be started."""
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # a folder, or the .pyz
+    try:
+        done = subprocess.run(
+            [sys.executable, "-Es", "-c", _CODE, package, root],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_FACTS_S,
+            cwd="/",
+            check=True,
+        )
+        return Facts.from_dict(json.loads(done.stdout.decode("utf-8")))
+    except (OSError, ValueError, subprocess.SubprocessError, AgentError):
+        return gather(root)
+
+
+def changes(then: Facts, now: Facts) -> List[Finding]:
+    """Return, in words, which of the deciding facts are not what they were."""
+    pairs = [
+        ("Python", _version(then.python), _version(now.python)),
+        ("numpy", _version(then.numpy), _version(now.numpy)),
+        ("Paddle-Lite", _version(then.paddlelite), _version(now.paddlelite)),
+        ("the C library", "%s %s" % (then.libc.kind, then.libc.version), "%s %s" % (now.libc.kind, now.libc.version)),
+        ("libstdc++", then.libstdcxx, now.libstdcxx),
+        ("the machine", then.machine, now.machine),
+        ("the CPU", ", ".join(then.cpu.parts), ", ".join(now.cpu.parts)),
+    ]
+    found = [
+        finding("LF604", "Since the service started, %s changed from %s to %s." % (what, old or "none", new or "none"))
+        for what, old, new in pairs
+        if old != new
+    ]
+    gone = sorted(set(then.libraries) - set(now.libraries)) if now.libraries else []
+    return found + [finding("LF306", "%s is gone since the service started." % name) for name in gone]
+
+
+def _version(what: Union[Package, PythonFacts]) -> str:
+    path = what.path if isinstance(what, Package) else what.executable
+    return "%s (%s)" % (what.version or "?", path) if path else ""
+
+
+class _Item(NamedTuple):
+    """A file whose bytes are known."""
+
+    code: str
+    name: str
+    path: str
+    sha: str
+
+
+class DriftWatch:
+    """Looks now and then, in a thread, and remembers between looks what of the files was read."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._clock = ClockWatch(store.clock)
+        self._changed: Dict[_Item, Finding] = {}  # files that were not as they should be when last read
+        self._after: Tuple[str, ...] = ()  # the last that was read
+        self._thread: Optional[threading.Thread] = None
+
+    def look(self, loop: Loop, facts: Facts, on_done: Callable[[List[Finding]], None]) -> bool:
+        """Look, and call `on_done` from the loop; False when one is under way already, or none can be begun."""
+        if self._thread is not None:
+            return False
+        try:
+            wake, woken = os.pipe()
+        except OSError:  # too many open files: the next look may be luckier
+            return False
+        result: List[List[Finding]] = []
+
+        def work() -> None:
+            try:
+                result.append(self.findings(facts))
+            except (OSError, AgentError) as error:
+                result.append([finding("LF900", "The device could not be looked at: %s" % error)])
+            finally:
+                os.close(woken)
+
+        def done(ready: int) -> None:
+            loop.forget(wake)
+            os.close(wake)
+            self._thread = None
+            if result:
+                on_done(result[0])
+
+        loop.watch(wake, READ, done)
+        self._thread = threading.Thread(target=work, name="litefleet-drift", daemon=True)
+        self._thread.start()
+        return True
+
+    def findings(self, facts: Facts) -> List[Finding]:
+        """Return what a look finds now; `facts` are those of the service's start."""
+        found = check_drift(self._store, facts)
+        self._read_some()
+        named = {f.seen for f in found}
+        found += [f for _, f in sorted(self._changed.items()) if f.seen not in named]
+        return found + self._clock.findings()
+
+    def _read_some(self) -> None:
+        """Read on through the files, up to a bound, after the last one of the look before."""
+        items = sorted(_items(self._store))
+        self._changed = {item: found for item, found in self._changed.items() if item in items}
+        later = [item for item in items if tuple(item) > self._after]
+        left = _READ_BYTES
+        for item in later + [item for item in items if item not in later]:
+            if left <= 0:
+                break
+            left -= self._read(item)
+            self._after = tuple(item)
+
+    def _read(self, item: _Item) -> int:
+        """Compare one file's bytes and return how many there were; one that is gone is check_models' matter."""
+        digest, size = hashlib.sha256(), 0
+        try:
+            with open(item.path, "rb") as file:
+                for chunk in iter(lambda: file.read(_CHUNK), b""):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    time.sleep(_PAUSE_S)
+        except FileNotFoundError:
+            self._changed.pop(item, None)
+            return 0
+        except OSError as error:
+            self._changed[item] = finding(item.code, "%s can't be read: %s." % (item.name, error.strerror or error))
+            return 0
+        if digest.hexdigest() == item.sha:
+            self._changed.pop(item, None)
+        else:
+            self._changed[item] = finding(item.code, "%s no longer holds the bytes that were proven." % item.name)
+        return size
+
+
+def _items(store: Store) -> List[_Item]:
+    """Return the files of all current releases and their runtimes."""
+    items = set()
+    for name, identity in store.current().items():
+        try:
+            manifest = store.release(identity)
+            blobs, key = needed(manifest), str(manifest["runtime"])
+        except (AgentError, KeyError):
+            continue  # check_models says so
+        for sha in blobs:
+            items.add(_Item("LF602", "%s: the file %s" % (name, sha[:12]), store.blob(sha), sha))
+        files = store.runtime_files(key) if key != "system" else None
+        for path, told in (files or {}).items():
+            if isinstance(told, list) and len(told) == 2 and isinstance(told[1], str):
+                where = store.path("runtimes", key, path)
+                items.add(_Item("LF603", "%s of the runtime %s" % (path[:200], key[:12]), where, told[1]))
+    return list(items)
