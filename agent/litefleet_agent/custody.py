@@ -19,7 +19,10 @@ class Session(NamedTuple):
 
 
 def told(store: Store) -> Dict[str, Any]:
-    """Return {trust, reports} as "hello" tells them; the code behind each is loaded only where there is something."""
+    """Return {trust, reports}, and where a service has run {history, service}, as "hello" tells them.
+
+    The code behind each is loaded only where there is something.
+    """
     answer: Dict[str, Any] = {"trust": {"signers": "", "fleet": "", "latest": 0, "numbers": {}}, "reports": []}
     if any(os.path.lexists(store.path("trust", name)) for name in ("allowed_signers", "accepted.json")):
         from .trust import describe
@@ -29,6 +32,10 @@ def told(store: Store) -> Dict[str, Any]:
         from .inbox import waiting
 
         answer["reports"] = waiting(store)
+    if os.path.isdir(store.path("history")):
+        from .service.told import told as told_of_service
+
+        answer.update(told_of_service(store.root))
     return answer
 
 
@@ -71,9 +78,22 @@ def _collected(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     return {"removed": collected(session.store, list(header["ids"]))}
 
 
+def _history(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
+    """{history, since} -> {id, entries, next, newest}: what happened after entry `since` of the history that is named."""
+    from .room import number
+    from .service.history import read_history
+
+    known = header.get("history")
+    page = read_history(
+        session.store.root, number(header.get("since", 0), 1 << 50), known if isinstance(known, str) else ""
+    )
+    return {"id": page.identity, "entries": page.entries, "next": page.next, "newest": page.newest}
+
+
 OPERATIONS: Dict[str, Callable[[Session, Dict[str, Any]], Dict[str, Any]]] = {
     "trust": _trust,
     "room": _room,
     "check": _check,
     "collected": _collected,
+    "history": _history,
 }

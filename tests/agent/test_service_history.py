@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from litefleet_agent.findings import finding
 from litefleet_agent.service.history import History, read_history
+from litefleet_agent.service.statusfile import write_status
+from litefleet_agent.service.told import told
 
 from tests.agent.switching import SetClock
+from tests.agent.test_session import Peer
 
 A = "a" * 64
 
@@ -179,3 +182,38 @@ def test_clock_and_counts_survive_a_clock_that_is_set_back(root, clock):
     history.add("health", "cls")  # the time since the start went back: another start
     assert [entry["times"] for entry in history.read().entries] == [1, 1, 1]
     history.close()
+
+
+# --- at the next contact
+
+
+def test_a_session_tells_and_sends_it(root, clock):
+    with Peer(Path(root)) as peer:
+        assert "history" not in peer.ask("hello")["result"]
+    history = History(root, 1 << 20, clock)
+    for kind in ("started", "switched", "drift"):
+        history.add(kind)
+    history.close()
+    status = {
+        "schema": 1,
+        "at": 5,
+        "health": "degraded",
+        "reasons": [{"text": "the environment has changed"}],
+        "drift": [{}],
+        "models": {"cls": {"release": A, "requests": {"total": 3, "ok": 2, "errors": {"busy": 1}}, "pid": 7}},
+    }
+    write_status(root, {}, status)
+    with Peer(Path(root)) as peer:
+        said = peer.ask("hello")["result"]
+        assert said["history"]["newest"] == 3
+        assert (said["service"]["health"], said["service"]["drift"]) == ("degraded", 1)
+        assert said["service"]["models"]["cls"]["requests"] == {"total": 3, "ok": 2}
+        page = peer.ask("history", since=1, history=said["history"]["id"])["result"]
+        assert [entry["kind"] for entry in page["entries"]] == ["switched", "drift"]
+        assert (page["next"], page["newest"], page["id"]) == (3, 3, said["history"]["id"])
+        assert len(peer.ask("history", since=3, history="0" * 16)["result"]["entries"]) == 3
+        for wrong in (-1, "x", None, 1 << 60, True):
+            assert peer.ask("history", since=wrong)["error"]["code"] == "bad-request"
+    for data in ('{"schema": 2}', '{"schema": 1, "models": [], "reasons": {}, "drift": 1}', "["):
+        (Path(root) / "status.json").write_text(data)
+        assert told(root)["service"] == {} or told(root)["service"]["models"] == {}

@@ -16,7 +16,7 @@ from ..clock import Clock
 from ..findings import Finding
 from .syncing import Syncer
 
-__all__ = ["History", "Page", "identity", "read_history"]
+__all__ = ["History", "Page", "identity", "newest", "read_history"]
 
 _SEGMENTS = 8
 _FILE = re.compile(r"([0-9]{1,15})\.jsonl\Z")
@@ -214,6 +214,16 @@ def read_history(root: str, since: int = 0, known: str = "", most: int = 500) ->
                 entries.append(entry)
                 left -= len(_encode(entry))
     return Page(own, entries, entries[-1]["n"] if entries else since, newest)
+
+
+def newest(root: str) -> Tuple[str, int]:
+    """Return the history's id and the number of its last entry, ("", 0) where there is none."""
+    folder = os.path.join(root, "history")
+    segments = _segments(folder)
+    if not segments:
+        return identity(folder), 0
+    entries = _scan(_data(_path(folder, segments[-1])))[0]
+    return identity(folder), max([segments[-1] - 1] + [entry["n"] for entry in entries])
 
 
 def identity(folder: str) -> str:
