@@ -1,0 +1,107 @@
+"""A service whose models echo their inputs: the real callers and loop, in a process of its own.
+
+    python echo_service.py ROOT SETTINGS.json [DESCRIPTORS]
+
+`infer` of the model "slow" is answered after `delay_ms`, "never" not at all, "bye" ends the process, "cut" the connection,
+"unwanted" is refused by its header; `big` answers with `bytes` bytes.  With "stopping" below ROOT, `infer` is refused so once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+
+from litefleet_agent.errors import AgentError
+from litefleet_agent.service.callers import Callers, listen
+from litefleet_agent.service.loop import Loop
+from litefleet_agent.service.settings import settings_of
+from litefleet_agent.service.values import Refusal
+
+
+class Echo:
+    def __init__(self, root, settings):
+        self.root, self.loop = root, Loop()
+        self.gone, self.served = 0, 0
+        self.callers = Callers(
+            self.loop, listen(settings, root, os.environ), settings, self.screen, self.request, self.left
+        )
+
+    def screen(self, caller, header, size):
+        if header.get("model") == "unwanted":
+            raise Refusal(f"nobody wants {size} bytes", "bad-input")
+
+    def left(self, caller):
+        self.gone += 1
+
+    def request(self, caller, header, body):
+        self.served += 1
+        number, model = header["id"], header.get("model")
+        if header.get("op") == "status":
+            caller.reply({"re": number, "result": self.status(caller)})
+        elif header.get("op") == "big":
+            caller.reply({"re": number, "result": {}}, b"\0" * header["bytes"])
+        elif header.get("op") == "metrics":
+            caller.reply({"re": number, "result": {"text": "up 1\n"}})
+        elif header.get("op") == "models":
+            caller.reply({"re": number, "result": {"models": [{"name": "echo"}]}})
+        elif header.get("op") == "health":
+            caller.reply({"re": number, "result": {"health": "ok"}})
+        elif model == "bye":
+            os._exit(0)
+        elif model == "cut":
+            caller.close()
+        elif model != "never":
+            self.infer(caller, header, body)
+
+    def infer(self, caller, header, body):
+        flag = os.path.join(self.root, "stopping")
+        if os.path.exists(flag):
+            os.unlink(flag)
+            refusal = Refusal("the service is stopping", "stopping")
+            caller.reply({"re": header["id"], "error": refusal.to_dict()})
+            return
+        result = {
+            "model": header.get("model"),
+            "release": "f" * 64,
+            "outputs": header.get("inputs"),
+            "ms": {"wait": 0.5, "run": 1.5},
+            "batch": 1,
+        }
+        if header.get("model") == "slow":
+            self.loop.later(
+                header["delay_ms"] / 1e3, lambda: caller.reply({"re": header["id"], "result": result}, body)
+            )
+        else:
+            caller.reply({"re": header["id"], "result": result}, body)
+
+    def status(self, caller):
+        return {
+            "callers": len(self.callers),
+            "gone": self.gone,
+            "served": self.served,
+            "peak_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            "cpu_s": sum(os.times()[:2]),
+            "you": [caller.pid, caller.uid, caller.gid],
+        }
+
+
+def main(root, settings, descriptors=""):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.environ.pop("RUNTIME_DIRECTORY", None)
+    try:
+        echo = Echo(root, settings_of(json.loads(settings)))
+    except AgentError as error:
+        print(f"{error.code}: {error}", flush=True)
+        return 1
+    if descriptors:  # only so many are left
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(descriptors), int(descriptors)))
+    print("ready", flush=True)
+    echo.loop.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
