@@ -558,6 +558,15 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "The process takes more memory with every run: an OpenCL leak, or a predictor made anew for each request.",
         "Keep one predictor; update Paddle-Lite; for OpenCL, restart the worker after a number of runs.",
     ),
+    (
+        "LF420",
+        "input-size-changed",
+        "note",
+        "",
+        "One predictor that runs a second input size (another height or width) may answer wrong without a word, or abort with heap "
+        "corruption; another batch size alone is harmless. litefleet loads the model anew for each size.",
+        "Pad inputs to one size, or keep one predictor for each size.",
+    ),
     # --- LF5xx: reaching and talking to the device
     (
         "LF501",

@@ -80,6 +80,7 @@ class _Run:
         self._stage("setting the inputs of case %d" % (number + 1))
         held = read_npz(path)
         inputs = {name: held[name] for name in self.job["input_names"]}
+        self.engine.renew(inputs)
         self.engine.set_inputs(inputs, check=True)
         self._stage("running case %d" % (number + 1))
         runs: List[Dict[str, Any]] = []

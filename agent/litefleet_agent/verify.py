@@ -244,8 +244,20 @@ def _judged(
         "threads_set_by": report["threads_set_by"],
     }
     notes = [] if report["numpy_version"] else [finding("LF317", "The inputs were set as lists.")]
+    notes += _sizes(goldens)
     findings = notes + judgement.findings + gate(spec.gates or {}, times, peak_rss)
     return VerifyResult(findings, measurements, child.stderr)
+
+
+def _sizes(goldens: List[Golden]) -> List[Finding]:
+    """Say that cases of other sizes were run after the model was loaded anew: an application has to do the same."""
+    seen = sorted({tuple(value.shape[1:] for value in golden.inputs.values()) for golden in goldens})
+    if len(seen) < 2:
+        return []
+    told = " and ".join("; ".join(" x ".join(map(str, dims)) for dims in sizes) for sizes in seen[:3])
+    return [
+        finding("LF420", "The cases have %d input sizes (%s); the model was loaded anew for each." % (len(seen), told))
+    ]
 
 
 def _outputs(runs: List[Dict[str, Any]], work_dir: str) -> Runs:

@@ -230,3 +230,23 @@ def test_files_and_folders_that_are_not_there_are_sentences(nb_files: Nb, golden
     assert missing.findings[0].seen == "/nonexistent.npz cannot be read: No such file or directory"
     with pytest.raises(AgentError, match="the work folder /proc/nothing cannot be used"):
         verify(VerifySpec.from_dict({"nb": nb, "golden": golden}), "/proc/nothing")
+
+
+def test_cases_of_two_sizes_are_each_right_and_said(lite_python, nb_files, tmp_path):
+    """One predictor would answer wrong for the second: Paddle-Lite keeps memory that was laid out for the first size."""
+    nb = str(nb_files("cls", "x86"))
+    references = []
+    for number, width in enumerate((96, 192)):
+        reference = str(tmp_path / f"{number}.npz")
+        code = (
+            "import numpy as np\nfrom paddlelite.lite import MobileConfig, create_paddle_predictor\n"
+            f"c = MobileConfig(); c.set_model_from_file({nb!r}); p = create_paddle_predictor(c)\n"
+            f"x = np.random.RandomState({number}).rand(1, 3, 48, {width}).astype('float32')\n"
+            "p.get_input(0).from_numpy(x); p.run(); y = p.get_output(0).numpy().copy()\n"
+            f"np.savez({reference!r}, x=x, y=y)\n"
+        )
+        subprocess.run([str(lite_python), "-c", code], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        references.append(reference)
+    done = verify(VerifySpec(nb, tuple(references)), str(tmp_path / "work"), python=str(lite_python))
+    assert [f.code for f in done.findings] == ["LF420"]
+    assert "3 x 48 x 96 and 3 x 48 x 192" in done.findings[0].seen

@@ -294,6 +294,21 @@ RUN: Mapping[str, Details] = {
         ),
         _MEASURED_OR_TOLD,
     ),
+    "LF420": Details(
+        "The goldens' input sizes differ in more than the first dimension; the proof loads the model anew between them.",
+        (Where.RUN,),
+        "The cases have 2 input sizes (3 x 48 x 96 and 3 x 48 x 192); the model was loaded anew for each.",
+        (
+            "Resize or pad every input to the one size that `models.NAME.inputs` names.",
+            "Where several sizes are needed, keep one predictor for each of them.",
+            "Never resize an input of a predictor that has run with another height or width.",
+        ),
+        ("free(): invalid next size", "double free or corruption", "wrong answers for every second picture"),
+        (
+            "measured with Paddle-Lite 2.13rc0 on x86_64: cls at width 96, then 192, gave 0.756 instead of 0.568; rec and det aborted",
+        ),
+        (Certainty.CERTAIN,),
+    ),
     "LF419": Details(
         "Resident sizes in a log, one after the other, keep growing.",
         (Where.LOG,),
