@@ -105,6 +105,7 @@ def test_requests_sent_ahead_are_answered_in_any_order(service):
         struct.pack(">4sIQ", b"LFF1", 2, 0) + b"[]",
         struct.pack(">4sIQ", b"LFF1", 5000, 0) + b"[" * 5000,
     ],
+    ids=["http", "zeros", "header", "longest-header", "longest-body", "list", "nested"],
 )
 def test_what_is_no_frame_gets_one_error_and_is_closed(service, honest, data):
     with service.connect() as connection:
