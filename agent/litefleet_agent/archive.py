@@ -2,7 +2,7 @@
 
 import os
 
-__all__ = ["NAME", "name_archive"]
+__all__ = ["NAME", "name_archive", "version"]
 
 NAME = "litefleet-agent.pyz"
 
@@ -25,3 +25,9 @@ def name_archive(root: str, running: str = __file__) -> None:
     except OSError:
         if os.path.lexists(temp):
             os.unlink(temp)
+
+
+def version(running: str = __file__) -> str:
+    """Return the SHA-256 that names the archive that runs; "" when it runs from a folder or under another name."""
+    name = os.path.basename(os.path.dirname(os.path.dirname(os.path.realpath(running))))
+    return name[: -len(".pyz")] if name.endswith(".pyz") and len(name) == 64 + len(".pyz") else ""

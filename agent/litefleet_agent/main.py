@@ -18,6 +18,7 @@ __all__ = ["main"]
 _USAGE = (
     "usage: litefleet-agent facts | inspect FILE | recover [--root ROOT]\n"
     "     | install FILE [--root ROOT] [--trust ALLOWED_SIGNERS] [--json]\n"
+    "     | serve [--root ROOT]\n"
     "     | verify [--root ROOT] [--json]\n"
     "     | check [--root ROOT] [--deep] [--json]\n"
 )
@@ -41,6 +42,11 @@ def main(argv: Optional[List[str]] = None) -> int:
         from .reverify import main as verify
 
         return verify(args[1:])
+    if args == ["serve"] or (len(args) == 3 and args[:2] == ["serve", "--root"]):
+        from .archive import version
+        from .service.daemon import serve
+
+        return serve(args[2] if len(args) == 3 else default_root(), version())
     if args[:1] == ["check"]:
         from .service.checking import main as check
 

@@ -352,7 +352,7 @@ def test_the_loader_agrees_with_lf318(tmp_path, apart):
     expected = check_runtime(here, runtime)
     if expected:
         assert codes(expected) == ["LF318"]
-        with pytest.raises(OSError, match="ELF load command a.* not page-aligned"):
+        with pytest.raises(OSError, match=r"ELF load command a.* not page-aligned"):
             ctypes.CDLL(path)
     else:
         ctypes.CDLL(path)
