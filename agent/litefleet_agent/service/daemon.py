@@ -120,7 +120,9 @@ class Daemon(Ground):
 
     def _start_again(self, socket_fd: int) -> None:
         """Become the newer agent in this same process: the socket goes along, so that callers only wait a moment."""
-        os.dup2(socket_fd, 3, inheritable=True)
+        if socket_fd != 3:
+            os.dup2(socket_fd, 3)
+        os.set_inheritable(3, True)
         env = dict(self._environ, LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
         archive = os.path.join(self.root, "agent", NAME)
         os.execve(sys.executable, [sys.executable, "-Es", archive, "serve", "--root", self.root], env)  # noqa: S606
@@ -242,6 +244,13 @@ class Daemon(Ground):
 
     def _screen(self, caller: Caller, header: Dict[str, Any], body_size: int) -> None:
         """Refuse by its header what need not be read."""
+        try:
+            self._screened(header, body_size)
+        except Refusal as refusal:
+            self.figures.refused(str(header.get("model") or ""), refusal.code)
+            raise
+
+    def _screened(self, header: Dict[str, Any], body_size: int) -> None:
         if header.get("op") != "infer":
             if body_size:
                 raise Refusal("only `infer` takes a body", "bad-request")
