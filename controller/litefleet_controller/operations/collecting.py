@@ -1,4 +1,4 @@
-"""What a device did while nobody watched: installations from a file."""
+"""What a device did while nobody watched: installations from a file, and what its service went through."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..delivery import fingerprint_of, mapping
 from ..state.port import Confirmed
 from ..visit import Visit
 from .desk import Desk
+from .hearing import hear
 
 __all__ = ["collect"]
 
@@ -26,6 +27,7 @@ async def collect(desk: Desk, here: Visit) -> list[Confirmed]:
         what = {k: str(report.get(k))[:200] for k in ("id", "kind", "at", "bundle")}
         what["outcomes"] = str([(o.get("model"), o.get("verdict")) for o in _outcomes(report)])[:1000]
         await desk.write(desk.state.log, f"device {here.device.name}", "installed from a file", what)
+    await hear(desk, here)
     if reports:
         await here.ask(Request("collected", {"ids": [str(r.get("id"))[:100] for r in reports]}))
     return installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .heard import Happened, ServiceSeen
 from .lock import this_process
 from .port import (
     AuditEntry,
@@ -24,12 +25,14 @@ __all__ = [
     "Change",
     "Confirmed",
     "Conflict",
+    "Happened",
     "Held",
     "Hold",
     "KeptRelease",
     "KnownDevice",
     "LostHold",
     "Owner",
+    "ServiceSeen",
     "State",
     "StateError",
     "StatePort",

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from ..outcome import DeviceOutcome
 from ..rollout import Rollout, RolloutEvent, Row
-from . import auditlog, devices, lock, moves, releases, rollouts
+from . import auditlog, devices, heard, lock, moves, releases, rollouts
 from .database import Database
+from .heard import Happened, ServiceSeen
 from .port import AuditEntry, Change, Confirmed, Conflict, Hold, KeptRelease, KnownDevice, Owner
 from .tables import rollouts as rollout_table
 from .tables import transitions
@@ -194,6 +195,21 @@ class State:
         """Return what every device was last confirmed to run, by (device, model)."""
         with self._database.read() as connection:
             return devices.all_confirmed(connection)
+
+    def hear(self, seen: ServiceSeen, entries: Sequence[Happened] = ()) -> None:
+        """Store how a device's service is, and what is new in its history."""
+        with self._database.write() as connection:
+            heard.hear(connection, seen, entries)
+
+    def services(self) -> Mapping[str, ServiceSeen]:
+        """Return how each device's service was at the last contact, by name."""
+        with self._database.read() as connection:
+            return heard.all_services(connection)
+
+    def happened(self, devices: Sequence[str] = (), since: float = 0.0, limit: int = 100) -> tuple[Happened, ...]:
+        """Return the latest entries of devices' histories, the oldest first; no devices: of all."""
+        with self._database.read() as connection:
+            return heard.happened(connection, devices, since, limit)
 
     def outcomes(self, rollout_id: str) -> tuple[DeviceOutcome, ...]:
         """Return the last outcome of each row of a rollout that has one, in the rows' order."""

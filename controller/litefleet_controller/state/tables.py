@@ -12,6 +12,8 @@ __all__ = [
     "VERSION_TABLE",
     "audit",
     "confirmed",
+    "device_history",
+    "device_services",
     "devices",
     "findings",
     "holds",
@@ -192,6 +194,31 @@ rollout_releases = sa.Table(
 )
 
 devices = sa.Table("devices", metadata, _key("device"), _json("facts"), _text("fingerprint"), _real("seen_at"))
+
+device_history = sa.Table(
+    "device_history",
+    metadata,
+    _key("device"),
+    _key("history"),
+    sa.Column("number", sa.BigInteger(), primary_key=True, nullable=False, autoincrement=False),
+    _real("at"),
+    _text("kind"),
+    _text("model"),
+    _text("release"),
+    _json("entry"),
+    _real("taken_at"),
+    sa.Index("device_history_by_time", "taken_at", "number"),
+)
+
+device_services = sa.Table(
+    "device_services",
+    metadata,
+    _key("device"),
+    _text("history"),
+    _integer("number"),
+    _json("status"),
+    _real("seen_at"),
+)
 
 confirmed = sa.Table(
     "confirmed",

@@ -1,0 +1,84 @@
+"""What devices told of the time when nobody watched: their histories, and how their services are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from .tables import device_history, device_services
+
+__all__ = ["Happened", "ServiceSeen", "all_services", "happened", "hear"]
+
+KEPT = 2000  # entries of one device
+
+
+@dataclass(frozen=True)
+class ServiceSeen:
+    """A device's service at the last contact, and how far its history was taken."""
+
+    device: str
+    history: str  # the history's id: another one's numbers begin anew
+    number: int  # of the last entry that was taken
+    status: Mapping[str, Any] = field(default_factory=dict)  # {} where the device told none
+    seen_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Happened:
+    """One entry of a device's history."""
+
+    device: str
+    history: str
+    number: int
+    at: float  # by the device's clock
+    kind: str
+    model: str = ""
+    release: str = ""
+    entry: Mapping[str, Any] = field(default_factory=dict)  # as the device sent it
+    taken_at: float = 0.0  # by the controller's clock
+
+
+def hear(connection: sa.Connection, seen: ServiceSeen, entries: Sequence[Happened]) -> None:
+    """Store a device's service in place of what was known, and entries that are new; the oldest of many go."""
+    table = device_services
+    connection.execute(sa.delete(table).where(table.c.device == seen.device))
+    connection.execute(sa.insert(table).values({**vars(seen), "status": dict(seen.status)}))
+    key = (device_history.c.device == seen.device) & (device_history.c.history == seen.history)
+    there = set(connection.execute(sa.select(device_history.c.number).where(key)).scalars())
+    new = {
+        e.number: e for e in entries if e.number not in there and (e.device, e.history) == (seen.device, seen.history)
+    }
+    if new:
+        connection.execute(sa.insert(device_history), [{**vars(e), "entry": dict(e.entry)} for e in new.values()])
+        _drop_old(connection, seen.device)
+
+
+def _drop_old(connection: sa.Connection, device: str) -> None:
+    columns = device_history.c
+    mine = columns.device == device
+    newest_first = sa.select(columns.taken_at, columns.number).where(mine)
+    newest_first = newest_first.order_by(columns.taken_at.desc(), columns.number.desc())
+    last = connection.execute(newest_first.offset(KEPT).limit(1)).first()
+    if last is not None:
+        older = (columns.taken_at < last[0]) | ((columns.taken_at == last[0]) & (columns.number <= last[1]))
+        connection.execute(sa.delete(device_history).where(mine & older))
+
+
+def all_services(connection: sa.Connection) -> dict[str, ServiceSeen]:
+    """Return what is known of services, by the device's name."""
+    found = connection.execute(sa.select(device_services))
+    return {row.device: ServiceSeen(**dict(row._mapping)) for row in found}
+
+
+def happened(connection: sa.Connection, devices: Sequence[str], since: float, limit: int) -> tuple[Happened, ...]:
+    """Return the latest entries whose time is not before `since`, in the order in which they came; no devices: of all."""
+    columns = device_history.c
+    chosen = sa.select(device_history).where(columns.at >= since)
+    if devices:
+        chosen = chosen.where(columns.device.in_(devices))
+    order = (columns.taken_at.desc(), columns.device.desc(), columns.number.desc())
+    found = connection.execute(chosen.order_by(*order).limit(limit)).all()
+    return tuple(Happened(**dict(row._mapping)) for row in reversed(found))
