@@ -10,6 +10,8 @@ from tests.conftest import lacking
 
 from .machines import LabDevice, lab_device, why_not
 from .rootfs import AARCH64, ARMV7, Userland
+from .systemd_machine import SystemdMachine, why_no_systemd_machine
+from .systemd_machine import systemd_machine as run_systemd_machine
 
 
 def _device(userland: Userland, server: str) -> Iterator[LabDevice]:
@@ -40,3 +42,12 @@ def armv7_device(request: pytest.FixtureRequest) -> Iterator[LabDevice]:
 def arm_device(request: pytest.FixtureRequest) -> Iterator[LabDevice]:
     """A running device of each architecture behind each server, for what must hold on all of them."""
     yield from _device(*request.param)
+
+
+@pytest.fixture(scope="module")
+def systemd_machine() -> Iterator[SystemdMachine]:
+    """A running machine with systemd, for the tests of one file."""
+    if reason := why_no_systemd_machine():
+        lacking(reason)
+    with run_systemd_machine() as machine:
+        yield machine

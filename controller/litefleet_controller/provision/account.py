@@ -115,5 +115,5 @@ def _agent(wanted: Wanted) -> tuple[Step, Step]:
 def _settings(wanted: Wanted) -> tuple[Step, Step]:
     file = File(f"{wanted.root}/service.json", wanted.settings, "0600")
     put = own_file("service.json", file, wanted.keep_settings)
-    due = Step("the service has read service.json", put.check, f": > {RESTART}")
+    due = Step("the service has read service.json", put.check, f"echo service.json >> {RESTART}")
     return due, put

@@ -99,6 +99,6 @@ def _one(remote: Remote, step: Step, only_look: bool) -> Done:
 
 def _why(step: Step, ran: Ran) -> str:
     words = " ".join((ran.err or ran.out).split())
-    words = re.sub(r"[^ -~\u00a0-\uffff]", "?", words)[-_SAID:]
+    words = re.sub(r"[^ -~\u00a0-\uffff]", "?", words)[-_SAID:].rstrip(". ")
     said = f"the device says: {words}" if words else f"the command ended with {ran.code}"
     return f"{said}. {step.hint}" if step.hint else f"{said}."

@@ -111,10 +111,14 @@ def device_steps(init: Init, wanted: Wanted, files: Mapping[str, bytes]) -> tupl
 def _systemd(files: Mapping[str, bytes]) -> tuple[Step, ...]:
     first, *others = (install(name, File(f"{_FOLDER}/{name}", files[name])) for name in UNITS)
     return (
-        replace(first, undo=f"{first.undo} && systemctl daemon-reload"),  # undone last
+        replace(first, undo=f"{first.undo} && rm -rf /run/litefleet && systemctl daemon-reload"),  # undone last
         *others,
         _reload(),
-        _restart(f"systemctl try-restart {_SOCKET} {_SERVICE}"),
+        # Callers keep waiting on the socket, unless it is itself another one: then the steps below start both.
+        _restart(
+            f"if grep -q {_SOCKET} {RESTART}; then systemctl stop {_SERVICE} {_SOCKET}; "
+            f"else systemctl try-restart {_SERVICE}; fi"
+        ),
         _enable(_RECOVER, "enabled at the start of the device", now=False),
         _enable(_SOCKET, "listens"),
         _enable(_SERVICE, "runs"),
@@ -147,8 +151,9 @@ def _script(script: _Script, text: bytes, root: str) -> tuple[Step, ...]:
     text = text.replace(b"@ROOT@", shlex.quote(root).encode())
     path = script.path
     stop = f"if [ -x {path} ]; then {path} stop; {script.disable}; fi; true"
+    file = install(path, File(path, text, "0755"))
     return (
-        install(path, File(path, text, "0755")),
+        replace(file, undo=f"{file.undo} && rm -rf /var/run/litefleet"),
         _restart(f"if {script.running}; then {path} restart; fi"),
         Step(f"{path} is started with the device", script.enabled, script.enable),
         Step(f"{path} runs", script.running, f"{path} start", stop, time_limit_s=_START_S),

@@ -56,7 +56,7 @@ def _same(file: File) -> str:
 def install(name: str, file: File) -> Step:
     """Return the step that puts a root's file in place, whole or not at all; --remove takes it away."""
     path, temp = shlex.quote(file.path), shlex.quote(file.path + ".litefleet-new")
-    mark = f": > {RESTART} && "  # first: cut off in between, the restart still follows
+    mark = f"echo {shlex.quote(name)} >> {RESTART} && "  # first: cut off in between, the restart still follows
     folder = shlex.quote(str(PurePosixPath(file.path).parent))
     return Step(
         name,

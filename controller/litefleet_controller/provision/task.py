@@ -14,7 +14,7 @@ from litefleet_inventory import checks
 from litefleet_inventory.model import Device
 
 from ..errors import LitefleetError, UsageError
-from ..pyz import agent_archive
+from ..pyz import AgentArchive, agent_archive
 from ..transport.base import TransportError
 from .account import Wanted, account_steps
 from .login import Login
@@ -48,6 +48,7 @@ class Provision:
     choice: Choice
     say: Callable[[str], None]
     password: Callable[[], str]
+    archive: AgentArchive = field(default_factory=agent_archive)
     _settings: bytes = field(default=b"", init=False)
 
     def __post_init__(self) -> None:
@@ -58,10 +59,9 @@ class Provision:
         root = device.root or HOME
         if unfit := why_unfit(init, root):
             raise UsageError(f"{device.name}: {unfit}")
-        archive = agent_archive()
         keys = () if self.choice.remove else (public_key(device, self.choice.key),)
         settings, keep = self._settings or _generated(device), not self._settings
-        wanted = Wanted(archive.data, archive.sha256, keys, settings, keep, root)
+        wanted = Wanted(self.archive.data, self.archive.sha256, keys, settings, keep, root)
         steps = (*account_steps(wanted), *device_steps(init, wanted, _files(init)))
         return removal(steps, self.choice.purge) if self.choice.remove else steps
 
