@@ -16,7 +16,8 @@ SERVICE, TIMER = UNITS / "litefleet-fleet-verify.service", UNITS / "litefleet-fl
 RECOVER = UNITS / "litefleet-recover.service"
 RECONCILE = UNITS / "litefleet-reconcile.service"
 AGENT, AGENT_VERIFY = UNITS / "litefleet-agent.service", UNITS / "litefleet-verify.service"
-CONFINED = [SERVICE, RECOVER, RECONCILE, AGENT, AGENT_VERIFY]
+METRICS = UNITS / "litefleet-metrics.service"
+CONFINED = [SERVICE, RECOVER, RECONCILE, AGENT, AGENT_VERIFY, METRICS]
 
 
 @pytest.fixture

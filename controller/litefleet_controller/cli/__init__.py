@@ -5,8 +5,19 @@ Exit codes: 0 well, 1 refused or failed, 2 usage, 3 stopped by a gate or waiting
 
 from __future__ import annotations
 
-from . import advising, doctor, explaining, fleet, inspecting, provisioning, rollouts
+from . import advising, doctor, explaining, fleet, inspecting, provisioning, rollouts, watching
 from .common import app
 from .main import main
 
-__all__ = ["advising", "app", "doctor", "explaining", "fleet", "inspecting", "main", "provisioning", "rollouts"]
+__all__ = [
+    "advising",
+    "app",
+    "doctor",
+    "explaining",
+    "fleet",
+    "inspecting",
+    "main",
+    "provisioning",
+    "rollouts",
+    "watching",
+]

@@ -1,0 +1,44 @@
+"""What happened on devices while nobody watched, for a terminal and as JSON.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..state import Happened
+from .page import Page
+from .times import human_moment
+from .values import clean
+
+__all__ = ["history_dict", "history_text"]
+
+
+def history_text(entries: Sequence[Happened], width: int = 100, color: bool = False) -> str:
+    """Return one line for each entry, the oldest first; times are the devices' own."""
+    page = Page(width, color)
+    if not entries:
+        page.line("Nothing is known to have happened. Histories come in at each look: `litefleet reconcile`.")
+        return page.text
+    rows = [
+        (human_moment(e.at), clean(e.device, 40), clean(e.kind, 20), clean(e.model, 40), e.release[:12], _words(e))
+        for e in entries
+    ]
+    page.table(("when", "device", "what", "model", "release", "why"), rows)
+    return page.text
+
+
+def _words(happened: Happened) -> str:
+    entry = happened.entry
+    found = entry.get("findings")
+    told = [str(entry["text"])] if entry.get("text") else []
+    for item in (found if isinstance(found, list) else [])[:10]:
+        if isinstance(item, dict):
+            told.append(f"{item.get('code')}: {item.get('seen')}")
+    times = entry.get("times")
+    many = f" ({times} times)" if isinstance(times, int) and times > 1 else ""
+    return clean("; ".join(told), 300) + many
+
+
+def history_dict(entries: Sequence[Happened]) -> dict[str, Any]:
+    """Return the JSON form: {schema, entries: [{device, history, number, at, taken_at, kind, model, release, entry}]}."""
+    return {"schema": 1, "entries": [vars(e) | {"entry": dict(e.entry)} for e in entries]}
