@@ -116,6 +116,7 @@ class Daemon(Ground):
         if self.callers is not None:
             self.callers.close()
         self.tell("stopped", "", "", text="starting again as a newer agent" if self._again else "")
+        self.history.close()
         self._write_status()
 
     def _start_again(self, socket_fd: int) -> None:
@@ -151,6 +152,7 @@ class Daemon(Ground):
             self._announced = True
             self.notifier.send("READY=1")
         self.notifier.send("STATUS=%s" % self._sentence())
+        self.history.flush()
         self._ticks += 1
         if self._ticks % _ARCHIVE_EVERY == 0 and _archive_of(self.root) != self._archive and not self._stopping:
             self._again = True
@@ -183,7 +185,7 @@ class Daemon(Ground):
 
     def _drifted(self, findings: List[Finding]) -> None:
         if self.figures.set_drift(findings):  # only what is new is told
-            self.tell("drift", "", "", findings)
+            self.tell("drift", "", "", findings, "" if findings else "as it was proven again")
 
     def _write_status(self) -> None:
         status = self.status()
