@@ -201,7 +201,9 @@ def test_addresses() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    (tmp_path / "hosts.yaml").write_text("devices:\n  d1: {host: 127.0.0.1, user: u}\n  d2: {host: 127.0.0.2, user: u}\n")
+    (tmp_path / "hosts.yaml").write_text(
+        "devices:\n  d1: {host: 127.0.0.1, user: u}\n  d2: {host: 127.0.0.2, user: u}\n"
+    )
     (tmp_path / "litefleet.yaml").write_text(
         "fleet: lab\ninventory: hosts.yaml\nstore: store\nmodels:\n  cls: {source: cls}\n"
     )
