@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -85,6 +86,8 @@ def why_unfit(init: Init, root: str) -> str:
         return (
             f"the units are written for {HOME}, the inventory says `root: {root}`; leave `root:` out, or write {HOME}"
         )
+    if not re.fullmatch(r"/[A-Za-z0-9._/-]+", root):
+        return f"`root: {root}` can't be used with an init script: an absolute path of letters, digits and . _ / - is wanted"
     if init is Init.PROCD and PurePosixPath(root).is_relative_to("/var"):
         return (
             "OpenWrt keeps /var in memory, so the models would be gone after a restart; "
@@ -148,7 +151,7 @@ def _enable(unit: str, what: str, now: bool = True) -> Step:
 
 
 def _script(script: _Script, text: bytes, root: str) -> tuple[Step, ...]:
-    text = text.replace(b"@ROOT@", shlex.quote(root).encode())
+    text = text.replace(b"root=@ROOT@", f"root={root}".encode())
     path = script.path
     stop = f"if [ -x {path} ]; then {path} stop; {script.disable}; fi; true"
     file = install(path, File(path, text, "0755"))

@@ -1,0 +1,142 @@
+"""The plan of a provision and what carries it out, on a device that only keeps in mind what it was told."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from litefleet_controller.errors import UsageError
+from litefleet_controller.provision.run import Done, Ran, State, as_user, carry_out
+from litefleet_controller.provision.services import DETECT, Init
+from litefleet_controller.provision.steps import Step
+from litefleet_controller.provision.task import Choice, Provision
+from litefleet_inventory.model import Device
+
+from tests.fakes.keys import keygen
+
+ELSEWHERE = "/opt/litefleet"
+
+
+@dataclass
+class Recorder:
+    """A device: `answers` says how a command ends; everything that was run is kept."""
+
+    answers: Callable[[str], Ran]
+    ran: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def run(self, command: str, data: bytes = b"", time_limit_s: float = 60.0) -> Ran:
+        self.ran.append((command, data))
+        return self.answers(command)
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Device:
+    return Device("cam", "127.0.0.1", user="litefleet", key=str(keygen(tmp_path / "id")))
+
+
+def plan(device: Device, init: Init = Init.SYSTEMD, choice: Choice | None = None) -> tuple[Step, ...]:
+    return Provision(choice or Choice(), lambda text: None, lambda: "").plan(device, init)
+
+
+def at(device: Device, root: str) -> Device:
+    return Device(device.name, device.host, user=device.user, key=device.key, root=root)
+
+
+@pytest.mark.parametrize("init", Init, ids=lambda init: init.value)
+@pytest.mark.parametrize("choice", [Choice(), Choice(remove=True, purge=True)], ids=["install", "remove"])
+def test_every_command_is_one_that_sh_reads(device: Device, init: Init, choice: Choice) -> None:
+    for step in plan(device if init is Init.SYSTEMD else at(device, ELSEWHERE), init, choice):
+        for command in (step.check, step.do):
+            for wrapped in (command, as_user(command, step.user)):
+                done = subprocess.run(["sh", "-n", "-c", wrapped], capture_output=True, text=True, check=False)
+                assert done.returncode == 0, (command, done.stderr)
+
+
+@pytest.mark.parametrize("init", [i for i in Init if i is not Init.SYSTEMD], ids=lambda init: init.value)
+def test_an_init_script_is_one_that_sh_reads(device: Device, init: Init) -> None:
+    script = next(step.data for step in plan(at(device, ELSEWHERE), init) if step.name.startswith("/etc/init.d/"))
+    assert b"\nroot=/opt/litefleet\n" in script
+    assert b"@" not in script
+    done = subprocess.run(["sh", "-n"], input=script, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_is_written_by_root_into_the_folder_of_the_user(device: Device) -> None:
+    """That user could have put a link there."""
+    for step in plan(device):
+        if step.do and not step.user and "/var/lib/litefleet" in step.do:
+            assert step.name in ("user litefleet", "folder /var/lib/litefleet")
+
+
+def test_what_is_so_is_left_and_what_is_not_is_done_in_order() -> None:
+    steps = [Step("a", "look a", "do a"), Step("b", "look b", "do b", data=b"bytes"), Step("c", "look c", "do c")]
+    recorder = Recorder(lambda command: Ran(0 if command in ("look a", "do b", "look c") else 1))
+    told: list[Done] = []
+    carry_out(recorder, steps, told.append)
+    assert [(d.step.name, d.state) for d in told] == [("a", State.OK), ("b", State.CHANGED), ("c", State.OK)]
+    assert recorder.ran == [("look a", b""), ("look b", b""), ("do b", b"bytes"), ("look c", b"")]
+
+
+def test_the_first_failure_ends_it_with_the_devices_own_words() -> None:
+    steps = [Step("a", "look a", "do a", hint="Do this."), Step("b", "look b", "do b")]
+    recorder = Recorder(lambda command: Ran(1, "", "no \x1b[31mroom\n left."))
+    done = carry_out(recorder, steps, lambda outcome: None)
+    assert [(d.state, d.said) for d in done] == [(State.FAILED, "the device says: no ?[31mroom left. Do this.")]
+    assert [command for command, _ in recorder.ran] == ["look a", "do a"]
+
+
+def test_only_looking_does_nothing() -> None:
+    recorder = Recorder(lambda command: Ran(1))
+    done = carry_out(recorder, [Step("a", "look a", "do a")], lambda outcome: None, only_look=True)
+    assert ([d.state for d in done], recorder.ran) == ([State.DUE], [("look a", b"")])
+
+
+def test_removing_undoes_in_reverse_and_data_goes_with_purge_only(device: Device) -> None:
+    kept = [step.do for step in plan(device, choice=Choice(remove=True))]
+    assert not [command for command in kept if "rm -rf /var/lib/litefleet" in command or "userdel" in command]
+    assert kept[-1].endswith("systemctl daemon-reload")  # after the last unit is gone
+    assert "disable --now litefleet-verify.timer" in kept[0]
+    purged = [step.do for step in plan(device, choice=Choice(remove=True, purge=True))]
+    assert next(c for c in purged if c not in kept) == "rm -rf /var/lib/litefleet"
+    assert "groupdel" in purged[-1]
+
+
+@pytest.mark.parametrize(
+    ("init", "root", "word"),
+    [
+        (Init.SYSTEMD, "/opt/l", "/var/lib/litefleet"),
+        (Init.PROCD, "", "memory"),
+        (Init.SYSV, "/opt/$(id)", "init script"),
+        (Init.OPENRC, "~/litefleet", "init script"),
+    ],
+)
+def test_a_root_that_can_not_be_is_refused(device: Device, init: Init, root: str, word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        plan(at(device, root), init)
+
+
+def test_a_device_without_any_known_init_is_said(device: Device) -> None:
+    from litefleet_controller.errors import LitefleetError
+
+    recorder = Recorder(lambda command: Ran(0, "" if command == DETECT else "?"))
+    with pytest.raises(LitefleetError, match="nothing that starts services"):
+        Provision(Choice(), lambda text: None, lambda: "").remote(device, recorder)
+    assert [command for command, _ in recorder.ran] == [DETECT]
+
+
+def test_a_private_key_is_never_sent(device: Device, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no public key"):
+        plan(device, choice=Choice(key=tmp_path / "id"))
+    Path(device.key + ".pub").unlink()  # its public half is then worked out
+    assert any("ssh-ed25519 AAAA" in step.do for step in plan(device))
+    assert not any(b"PRIVATE" in step.data or "PRIVATE" in step.do for step in plan(device))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"worker": 2}', '{"workers": 0}'])
+def test_settings_that_the_service_would_refuse_are_refused_here(tmp_path: Path, text: str) -> None:
+    (tmp_path / "service.json").write_text(text)
+    with pytest.raises(UsageError, match=r"service\.json"):
+        Provision(Choice(settings=tmp_path / "service.json"), lambda line: None, lambda: "")
