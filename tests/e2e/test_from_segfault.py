@@ -16,7 +16,6 @@ from tests.conftest import CACHE, find_python, lacking
 DOCS = Path(__file__).parent.parent.parent / "docs"
 PAGE, CHINESE = DOCS / "from-segfault.md", DOCS / "from-segfault.zh.md"
 _BLOCK = re.compile(r"^```(sh|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_VALUE = re.compile(r"\b[0-9a-f]{8,}\b|\d[\d.,]*")
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -24,8 +23,8 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def plain(text: str) -> str:
-    """Return a text with spaces made one and figures made alike: times and sizes differ from run to run."""
-    return " ".join(_VALUE.sub("#", text).split())
+    """Return a text with spaces made one: where a line breaks depends on the terminal."""
+    return " ".join(text.split())
 
 
 def free_port() -> int:

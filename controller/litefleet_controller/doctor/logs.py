@@ -12,12 +12,14 @@ from typing import BinaryIO
 from litefleet_agent.decoder import LogReading, decode_log
 
 from ..errors import UsageError
+from ..reports.page import plural
 from .diagnosis import Diagnosis, Fact, Kind, plain
 
 __all__ = ["diagnose_log"]
 
 MOST = 64 << 20  # bytes that are read
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_CODE_ALONE = re.compile(r"(?:(?:rc|returncode|return code|exit|status|code)[ =:]*)?(-?\d{1,3})", re.IGNORECASE)
 _COLOURS = re.compile(r"\x1b\[[0-9;:?]{0,40}[ -/]{0,4}[@-~]")  # also cursor movements
 _NOTHING = (
     "nothing in it is known as a sign of failure. Where it did fail, send its last 50 lines. A Paddle-Lite that was built with "
@@ -36,7 +38,7 @@ def diagnose_log(source: str | Path) -> Diagnosis:
     text, encoding = _decoded(data)
     if "\0" in text[:4096]:
         raise UsageError(f"{name} is no text, so it is no log. Name the file with --log only if it is one.")
-    reading = decode_log(_COLOURS.sub("", text))
+    reading = decode_log(_as_log(_COLOURS.sub("", text)))
     return Diagnosis(
         Kind.LOG,
         "standard input" if name == "-" else plain(Path(name).name),
@@ -45,6 +47,15 @@ def diagnose_log(source: str | Path) -> Diagnosis:
         path=None if name == "-" else Path(name),
         data=_data(reading, encoding, cut),
     )
+
+
+def _as_log(text: str) -> str:
+    """Return a text that is nothing but an exit code ("139", "rc=-11") in the words of a log; any other as it is."""
+    alone = _CODE_ALONE.fullmatch(text.strip())
+    if alone is None:
+        return text
+    number = int(alone[1])
+    return f"exit code {number if number >= 0 else 128 - number}"
 
 
 def _read(name: str) -> tuple[bytes, bool]:
@@ -90,7 +101,8 @@ def _decoded(data: bytes) -> tuple[str, str]:
 
 
 def _facts(text: str, encoding: str, cut: bool, reading: LogReading) -> list[Fact]:
-    size = f"{text.count(chr(10)) + (not text.endswith(chr(10)) and bool(text)):,} lines, {encoding}"
+    count = text.count("\n") + (not text.endswith("\n") and bool(text))
+    size = f"{plural(count, 'line')}, {encoding}"
     facts = [Fact("log", size + (", only the first 64 MiB were read" if cut else ""))]
     facts += [Fact(label, plain(said)) for label, said in reading.facts]
     if not reading.findings:

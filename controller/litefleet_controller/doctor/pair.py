@@ -56,7 +56,7 @@ def diagnose_pairs(files: Iterable[Examined], places: Iterable[Place], opt_versi
     ]
     if not models:
         found += [_judge_runtime(runtime, place) for place in everywhere for runtime in runtimes]
-    return found
+    return [pair for pair in found if pair.findings or pair.works]  # else all was said of the files themselves
 
 
 def _judge(model: Examined, runtime: Examined | None, place: Place | None, opt_version: str) -> Diagnosis:

@@ -64,6 +64,11 @@ def _finding(page: Page, found: Finding) -> None:
 def _last(page: Page, diagnoses: Sequence[Diagnosis]) -> None:
     """Print the counts, and with which finding to begin."""
     found = [f for d in diagnoses for f in d.findings]
+    if any(d.kind is Kind.NB and not d.data.get("for") for d in diagnoses) and not _placed(diagnoses):
+        page.line("where will it run? `--for aarch64`, or `--limit DEVICE`, holds it against the place")
+    if not found and any(d.kind is Kind.LOG for d in diagnoses):
+        page.line("nothing known was recognised; that does not mean that all is well")
+        return
     if not found:
         page.line(("nothing wrong was found", "green"))
         return
@@ -74,3 +79,8 @@ def _last(page: Page, diagnoses: Sequence[Diagnosis]) -> None:
         page.line(said, ("; nothing that must be done", "green"))
     else:
         page.line((said, "bold"), f"; begin with {first.code}: `litefleet explain {first.code}` has the steps")
+
+
+def _placed(diagnoses: Sequence[Diagnosis]) -> bool:
+    """Whether anything was held against a place or another file."""
+    return any(d.kind is Kind.PAIR for d in diagnoses)
