@@ -180,7 +180,6 @@ def test_the_verify_unit_runs_confined(machine: SystemdMachine) -> None:
     assert of(machine, "litefleet-verify", "Result") == "success"
 
 
-@pytest.mark.xfail(strict=True, reason="daemon.py says STOPPING=1 where it should say RELOADING=1: remove this with it")
 def test_a_newer_agent_takes_over_and_systemd_still_counts_it_as_running(
     machine: SystemdMachine, provision: Provisioner
 ) -> None:

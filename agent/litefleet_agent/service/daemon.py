@@ -93,7 +93,10 @@ class Daemon(Ground):
             self.loop.stop()
             return
         self._stopping = True
-        self.notifier.send("STOPPING=1")
+        if self._again:
+            self.notifier.reloading()  # after STOPPING=1 systemd would not take this same process as active again
+        else:
+            self.notifier.send("STOPPING=1")
         if self.callers is not None:
             self.callers.stop_accepting()
         for service in self.models.values():
