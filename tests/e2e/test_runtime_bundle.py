@@ -82,4 +82,4 @@ async def test_numpy_2_is_refused_before_the_runtime_travels(
     assert outcome.verdict is Verdict.REFUSED, outcome.to_dict()
     assert outcome.findings[0].code == "LF304"
     assert "numpy 2." in outcome.sentence
-    assert outcome.sent_bytes < 200_000
+    assert outcome.sent_bytes < 400_000
