@@ -1,0 +1,232 @@
+"""A session's `infer`: requests through a validated model, by the service if it has that release loaded, else by one worker."""
+
+import os
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from .client import Client, Result, ServiceError
+from .errors import AgentError
+from .facts import Facts
+from .findings import Finding, ranked
+from .nb import Tensor
+from .npz import Array
+from .proof import static_findings
+from .service.batch import all_finite
+from .service.listening import socket_path
+from .service.once import OnceError, run_once
+from .service.plan import WorkerPlan, plan_of
+from .service.screen import in_order, screen_inputs, size_of
+from .service.settings import load_settings
+from .service.values import Refusal, tensors_of, tensors_to
+from .service.workers import Answer
+from .store import Store, StoreError, plain_name
+
+__all__ = ["MAX_BODY", "MAX_REQUESTS", "Answered", "infer"]
+
+MAX_BODY = 256 << 20  # bytes, of all requests together and of all answers together
+MAX_REQUESTS = 256
+_SYSTEM_SOCKET = "/run/litefleet/agent.sock"
+_HELLO_S = 2.0  # for a service to say what it serves
+_LIMIT_S = (0.05, 3600.0)
+# what the service answers when it is not the one to ask: a worker of our own is started instead
+_ELSEWHERE = ("not-running", "not-allowed", "not-ready", "unknown-model", "stopping", "protocol")
+
+Request = Tuple[Tuple[Tensor, ...], bytes]
+
+
+class Answered(NamedTuple):
+    """The header's `result`, and the parts of the body."""
+
+    result: Dict[str, Any]
+    parts: List[bytes]
+
+
+class _Elsewhere(Exception):
+    """The service does not answer for this release."""
+
+
+def infer(store: Store, facts: Facts, header: Mapping[str, Any], body: bytes, on_tick: Callable[[], None]) -> Answered:
+    """Return the answers to {model, release?, requests: [{inputs: [{name, dtype, dims}]}], limit_s?}.
+
+    The body holds all data, request by request; `limit_s` holds for each.  The result is {model, release, by, findings,
+    requests: [{outputs, ms} or {error}]}; findings say why nothing was run.  Raises AgentError: no such release here, or
+    a request that does not fit; then nothing was run.
+    """
+    model, identity = _release(store, header)
+    plan = plan_of(store, identity, load_settings(store.root))
+    if plan.model.name != model:
+        raise StoreError("%s is a release of %s, not of %s" % (identity[:12], plan.model.name, model), "bad-request")
+    requests = _requests(plan, header.get("requests"), body)
+    limit_s = _limit(header.get("limit_s", 30.0))
+    told: Dict[str, Any] = {"model": model, "release": identity, "findings": []}
+    for path in _sockets(store.root):
+        try:
+            answered = _by_service(path, plan, requests, limit_s, on_tick)
+        except _Elsewhere:
+            continue
+        return Answered(dict(told, by="service", **answered.result), answered.parts)
+    answered = _one_shot(store, facts, plan, requests, limit_s, on_tick)
+    return Answered(dict(told, by="one-shot", **answered.result), answered.parts)
+
+
+# --- what is asked
+
+
+def _release(store: Store, header: Mapping[str, Any]) -> Tuple[str, str]:
+    """Return the model's name and the release to run: the one named, else the current one."""
+    model = plain_name(header.get("model"))
+    given = header.get("release")
+    if given is not None and not isinstance(given, str):
+        raise StoreError("`release` must be a release's id", "bad-request")
+    if given:
+        return model, given
+    current = store.current()
+    if model not in current:
+        others = ", ".join(sorted(current)) or "nothing"
+        seen = "no release of %s is current on this device, which runs %s: roll it out first" % (model, others)
+        raise StoreError(seen, "not-current")
+    return model, current[model]
+
+
+def _limit(value: Any) -> float:
+    low, high = _LIMIT_S
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise Refusal("`limit_s` must be a number from %s to %s" % (low, high), "bad-request")
+    return float(value)
+
+
+def _requests(plan: WorkerPlan, data: Any, body: bytes) -> List[Request]:
+    """Return each request's tensors and data in the model's own order; Refusal for the first that does not fit."""
+    if not isinstance(data, list) or not 0 < len(data) <= MAX_REQUESTS or not all(isinstance(r, dict) for r in data):
+        raise Refusal("`requests` must be a list of 1 to %d" % MAX_REQUESTS, "bad-request")
+    taken: List[Request] = []
+    at = 0
+    for number, one in enumerate(data, 1):
+        tensors = tensors_of(one.get("inputs"))
+        size = sum(size_of(tensor) for tensor in tensors)
+        part = body[at : at + size]
+        at += size
+        try:
+            screen_inputs(plan.model, tensors, len(part))
+            _finite(tensors, part)
+        except Refusal as refusal:
+            raise Refusal("request %d of %d: %s" % (number, len(data), refusal), refusal.code) from refusal
+        taken.append(in_order(plan.model, tensors, part))
+    if at != len(body):
+        raise Refusal("the requests take %d bytes, and %d were sent" % (at, len(body)), "bad-input")
+    return taken
+
+
+def _arrays(request: Request) -> Dict[str, Array]:
+    tensors, body = request
+    arrays, at = {}, 0
+    for tensor in tensors:
+        size = size_of(tensor)
+        arrays[tensor.name] = Array(tensor.dtype, tensor.dims, body[at : at + size])
+        at += size
+    return arrays
+
+
+def _finite(tensors: Tuple[Tensor, ...], body: bytes) -> None:
+    for name, value in _arrays((tensors, body)).items():
+        if not all_finite(value):
+            raise Refusal("%.80r holds NaN or Inf" % name, "bad-input")
+
+
+# --- by the service
+
+
+def _sockets(root: str) -> List[str]:
+    """Return where a service could answer for this root; the environment is the login's, so systemd's own place is tried too."""
+    try:
+        own = socket_path(load_settings(root), root, {})
+    except AgentError:  # a path that is too long: no service has it
+        own = ""
+    places = [own, _SYSTEM_SOCKET]
+    return [path for path in dict.fromkeys(places) if path and os.path.exists(path)]
+
+
+def _by_service(
+    path: str, plan: WorkerPlan, requests: Sequence[Request], limit_s: float, on_tick: Callable[[], None]
+) -> Answered:
+    """Ask a service; _Elsewhere unless it has just this release loaded."""
+    with Client(path, _HELLO_S) as client:
+        try:
+            served = client.models()
+        except ServiceError as error:
+            raise _Elsewhere() from error
+    releases = [
+        item.get("release") for item in served if isinstance(item, dict) and item.get("name") == plan.model.name
+    ]
+    if plan.model.release not in releases:
+        raise _Elsewhere()
+    told: List[Dict[str, Any]] = []
+    parts: List[bytes] = []
+    with Client(path, limit_s + 1.0) as client:
+        for request in requests:
+            try:
+                result = client.infer(plan.model.name, _arrays(request), limit_s * 1e3)
+            except ServiceError as error:
+                if error.code in _ELSEWHERE and not told:
+                    raise _Elsewhere() from error
+                told.append(_refused(error.code, str(error), error.finding))
+            else:
+                told.append(_told(plan, result, parts))
+            on_tick()
+    return Answered({"requests": told}, _bounded(parts))
+
+
+def _told(plan: WorkerPlan, result: Result, parts: List[bytes]) -> Dict[str, Any]:
+    if result.release != plan.model.release:  # it was switched between two requests
+        seen = "the service went over to release %s meanwhile: ask again" % result.release[:12]
+        return _refused("not-ready", seen, None)
+    parts += [value.data for value in result.outputs.values()]
+    outputs = tuple(Tensor(name, value.dtype, value.shape) for name, value in result.outputs.items())
+    return {"outputs": tensors_to(outputs), "ms": round(result.run_ms, 3)}
+
+
+def _refused(code: str, message: str, found: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+    error: Dict[str, Any] = {"code": code, "message": message}
+    if found is not None:
+        error["finding"] = found
+    return {"error": error}
+
+
+# --- by a worker of our own
+
+
+def _one_shot(
+    store: Store,
+    facts: Facts,
+    plan: WorkerPlan,
+    requests: Sequence[Request],
+    limit_s: float,
+    on_tick: Callable[[], None],
+) -> Answered:
+    against = [f for f in static_findings(store, store.release(plan.model.release), facts, plan.runtime) if f.decides]
+    if against:
+        return _not_ready(against)
+    try:
+        results = run_once(plan, requests, limit_s, on_tick)
+    except OnceError as error:
+        return _not_ready(error.findings)
+    told: List[Dict[str, Any]] = []
+    parts: List[bytes] = []
+    for result in results:
+        if isinstance(result, Answer):
+            told.append({"outputs": tensors_to(result.outputs), "ms": None})
+            parts.append(result.body)
+        else:
+            told.append({"error": result.to_dict()})
+    return Answered({"requests": told}, _bounded(parts))
+
+
+def _not_ready(findings: Sequence[Finding]) -> Answered:
+    return Answered({"requests": [], "findings": [found.to_dict() for found in ranked(list(findings)[:64])]}, [])
+
+
+def _bounded(parts: List[bytes]) -> List[bytes]:
+    size = sum(map(len, parts))
+    if size > MAX_BODY:
+        text = "the outputs have %d bytes together, and %d can be sent: ask with fewer inputs" % (size, MAX_BODY)
+        raise Refusal(text, "too-large")
+    return parts
