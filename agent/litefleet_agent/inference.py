@@ -9,7 +9,7 @@ from .facts import Facts
 from .findings import Finding, ranked
 from .nb import Tensor
 from .npz import Array
-from .proof import static_findings
+from .preflight import static_findings
 from .service.batch import all_finite
 from .service.listening import socket_path
 from .service.once import OnceError, run_once
@@ -202,7 +202,7 @@ def _one_shot(
     limit_s: float,
     on_tick: Callable[[], None],
 ) -> Answered:
-    against = [f for f in static_findings(store, store.release(plan.model.release), facts, plan.runtime) if f.decides]
+    against = [f for f in static_findings(plan.nb, facts, plan.runtime) if f.decides]
     if against:
         return _not_ready(against)
     try:

@@ -4,13 +4,9 @@ import os
 import shutil
 from typing import Any, Callable, Dict, List, Optional
 
-from .arch import ARCHES
-from .compat import check_file
-from .environment import check_environment, describe_runtime
 from .facts import Facts
-from .facts.runtime import with_flavour
-from .findings import Finding, Severity, Verdict, decide, finding
-from .nb import NbError, read_nb
+from .findings import Finding, Severity, Verdict, decide
+from .preflight import static_findings
 from .store import Store
 from .verify import VerifyResult, VerifySpec, verify
 
@@ -25,7 +21,7 @@ def prove(store: Store, identity: str, facts: Facts, on_tick: Callable[[], None]
     """
     manifest = store.release(identity)
     runtime = "" if manifest["runtime"] == "system" else store.path("runtimes", manifest["runtime"])
-    findings = _static(store, manifest, facts, runtime)
+    findings = static_findings(store.blob(manifest["model"]["nb"]), facts, runtime)
     if any(f.severity is Severity.ERROR for f in findings):
         return _answer(findings, None)
     work = store.path("work", identity[:16])
@@ -36,20 +32,6 @@ def prove(store: Store, identity: str, facts: Facts, on_tick: Callable[[], None]
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return _answer(findings + list(result.findings), result)
-
-
-def _static(store: Store, manifest: Dict[str, Any], facts: Facts, runtime: str) -> List[Finding]:
-    path = store.blob(manifest["model"]["nb"])
-    try:
-        with open(path, "rb") as file:
-            model = read_nb(file.read())
-    except NbError as error:
-        return [finding(error.finding_code, str(error))]
-    arch = ARCHES.get(facts.arch)
-    if arch is None:
-        return [finding("LF303", "this device is %s" % facts.machine)]
-    found = check_file(model, arch, frozenset(facts.cpu.features) or None)
-    return found + check_environment(model, facts, with_flavour(describe_runtime(runtime or None)))
 
 
 def _spec(store: Store, manifest: Dict[str, Any], runtime: str) -> VerifySpec:

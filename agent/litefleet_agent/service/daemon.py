@@ -5,14 +5,11 @@ import signal
 import sys
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
-from ..arch import ARCHES
 from ..archive import NAME
-from ..compat import check_file
-from ..environment import check_environment, describe_runtime
 from ..errors import AgentError
 from ..facts import Facts, gather
-from ..findings import Finding, Severity, finding
-from ..nb import NbError, read_nb
+from ..findings import Finding, Severity
+from ..preflight import static_findings
 from ..store import Store, StoreError
 from ..switch import rollback, take
 from .callers import Caller, Callers, listen
@@ -211,18 +208,7 @@ class Daemon(Ground):
 
     def check(self, plan: WorkerPlan) -> List[Finding]:
         """Return what speaks against running it, before anything is loaded."""
-        arch = ARCHES.get(self.facts.arch)
-        if arch is None:
-            return [finding("LF303", "This device is %s." % self.facts.machine)]
-        try:
-            with open(plan.nb, "rb") as file:
-                model = read_nb(file.read())
-        except NbError as error:
-            return [finding(error.finding_code, str(error))]
-        except OSError as error:
-            return [finding("LF602", "The model's file can't be read: %s." % error.strerror)]
-        found = check_file(model, arch, frozenset(self.facts.cpu.features) or None)
-        found += check_environment(model, self.facts, describe_runtime(plan.runtime or None))
+        found = static_findings(plan.nb, self.facts, plan.runtime)
         return [f for f in found if f.severity is Severity.ERROR]
 
     def take_back(self, model: str, release: str, to: str, why: str) -> bool:
