@@ -21,6 +21,7 @@ except ImportError:  # PyYAML without libyaml: the same, slower
 __all__ = ["Entry", "Map", "Node", "Scalar", "Seq", "kind_of", "read_tree"]
 
 MAX_DEPTH = 32
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels; an inventory needs five"
 MAX_MERGED = 1_000_000  # entries copied by `<<`, over the whole file
 
 
@@ -121,7 +122,7 @@ class _Builder:
     def _open(self, event: Any, line: int) -> None:
         self._refuse_tag(event, line)
         if len(self.stack) >= MAX_DEPTH:
-            raise _StopError(line, f"nested deeper than {MAX_DEPTH} levels; an inventory needs five")
+            raise _StopError(line, _TOO_DEEP)
         node: Seq | Map = Map(line) if isinstance(event, yaml.MappingStartEvent) else Seq(line)
         if event.anchor is not None:
             self.anchors[event.anchor] = None
@@ -215,6 +216,8 @@ def _syntax_error(err: yaml.MarkedYAMLError, lines: int) -> tuple[int, str]:
     """Return line and words for a text that is not YAML; an unclosed bracket's own line is named too."""
     mark = err.problem_mark or err.context_mark
     line = min(mark.line + 1, lines) if mark else 0  # the end of the file counts as its last line
+    if "maximum nesting depth" in f"{err.context} {err.problem}":  # libyaml has a bound of its own, and reads ahead of us
+        return line, _TOO_DEEP
     context = err.context or ""
     if context and err.context_mark and err.context_mark.line + 1 < line:
         context += f" that begins on line {err.context_mark.line + 1},"
