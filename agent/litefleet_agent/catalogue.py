@@ -567,6 +567,15 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "corruption; another batch size alone is harmless. litefleet loads the model anew for each size.",
         "Pad inputs to one size, or keep one predictor for each size.",
     ),
+    (
+        "LF422",
+        "input-refused",
+        "error",
+        "refused",
+        "The inputs do not fit the model that the device runs (names, types, sizes, NaN): Paddle-Lite would crash or answer nonsense, so "
+        "nothing was run.",
+        "Compare them with `litefleet inspect` of the file; if the device runs another release than litefleet.yaml has, roll out first.",
+    ),
     # --- LF5xx: reaching and talking to the device
     (
         "LF501",
@@ -785,6 +794,22 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "The device's wall clock stands before something that has already happened here, or was set by more than a day. Devices without "
         "a battery start in the past until a time server has been asked.",
         "Make the time service work there (`timedatectl`); until then the times in its history and the expiry of releases mean little.",
+    ),
+    (
+        "LF619",
+        "no-current-release",
+        "error",
+        "failed",
+        "No release of this model is switched on on the device, or the one that was asked for is not there.",
+        "Roll it out first: `litefleet rollout`; `litefleet status` tells what each device runs.",
+    ),
+    (
+        "LF620",
+        "service-busy",
+        "error",
+        "failed",
+        "The service's queue is full, or too many callers are connected: its callers ask for more than this device can do.",
+        "Ask again later; raise `workers`, `queue` or `connections` in service.json, or have the callers ask for less.",
     ),
     # --- LF7xx: the operator's machine
     (

@@ -144,6 +144,8 @@ _ERRORS = {  # the code of an AgentError -> the finding that explains it
     "over-quota": "LF612",
     "not-kept": "LF613",
     "bundle-damaged": "LF617",
+    "not-current": "LF619",
+    "bad-input": "LF422",
 }
 
 

@@ -1,15 +1,17 @@
 """A session's `infer`: requests through a validated model, by the service if it has that release loaded, else by one worker."""
 
 import os
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .client import Client, Result, ServiceError
 from .errors import AgentError
 from .facts import Facts
 from .findings import Finding, ranked
-from .nb import Tensor
+from .judge import precision_of
+from .nb import Tensor, read_nb
 from .npz import Array
 from .preflight import static_findings
+from .protocol import Answered
 from .service.batch import all_finite
 from .service.listening import socket_path
 from .service.once import OnceError, run_once
@@ -20,7 +22,7 @@ from .service.values import Refusal, tensors_of, tensors_to
 from .service.workers import Answer
 from .store import Store, StoreError, plain_name
 
-__all__ = ["MAX_BODY", "MAX_REQUESTS", "Answered", "infer"]
+__all__ = ["MAX_BODY", "MAX_REQUESTS", "infer"]
 
 MAX_BODY = 256 << 20  # bytes, of all requests together and of all answers together
 MAX_REQUESTS = 256
@@ -33,13 +35,6 @@ _ELSEWHERE = ("not-running", "not-allowed", "not-ready", "unknown-model", "stopp
 Request = Tuple[Tuple[Tensor, ...], bytes]
 
 
-class Answered(NamedTuple):
-    """The header's `result`, and the parts of the body."""
-
-    result: Dict[str, Any]
-    parts: List[bytes]
-
-
 class _Elsewhere(Exception):
     """The service does not answer for this release."""
 
@@ -47,9 +42,10 @@ class _Elsewhere(Exception):
 def infer(store: Store, facts: Facts, header: Mapping[str, Any], body: bytes, on_tick: Callable[[], None]) -> Answered:
     """Return the answers to {model, release?, requests: [{inputs: [{name, dtype, dims}]}], limit_s?}.
 
-    The body holds all data, request by request; `limit_s` holds for each.  The result is {model, release, by, findings,
-    requests: [{outputs, ms} or {error}]}; findings say why nothing was run.  Raises AgentError: no such release here, or
-    a request that does not fit; then nothing was run.
+    The body holds all data, request by request; `limit_s` holds for each.  The result is {model, release, precision, by,
+    findings, requests: [{outputs, ms} or {error}]}; findings say why nothing was run.
+
+    Raises AgentError, and has run nothing: no such release here, or a request that does not fit.
     """
     model, identity = _release(store, header)
     plan = plan_of(store, identity, load_settings(store.root))
@@ -57,15 +53,15 @@ def infer(store: Store, facts: Facts, header: Mapping[str, Any], body: bytes, on
         raise StoreError("%s is a release of %s, not of %s" % (identity[:12], plan.model.name, model), "bad-request")
     requests = _requests(plan, header.get("requests"), body)
     limit_s = _limit(header.get("limit_s", 30.0))
-    told: Dict[str, Any] = {"model": model, "release": identity, "findings": []}
+    told: Dict[str, Any] = {"model": model, "release": identity, "precision": _precision(plan), "findings": []}
     for path in _sockets(store.root):
         try:
             answered = _by_service(path, plan, requests, limit_s, on_tick)
         except _Elsewhere:
             continue
-        return Answered(dict(told, by="service", **answered.result), answered.parts)
+        return Answered(dict(told, by="service", **answered.result), answered.body)
     answered = _one_shot(store, facts, plan, requests, limit_s, on_tick)
-    return Answered(dict(told, by="one-shot", **answered.result), answered.parts)
+    return Answered(dict(told, by="one-shot", **answered.result), answered.body)
 
 
 # --- what is asked
@@ -85,6 +81,11 @@ def _release(store: Store, header: Mapping[str, Any]) -> Tuple[str, str]:
         seen = "no release of %s is current on this device, which runs %s: roll it out first" % (model, others)
         raise StoreError(seen, "not-current")
     return model, current[model]
+
+
+def _precision(plan: WorkerPlan) -> str:
+    with open(plan.nb, "rb") as file:
+        return precision_of(read_nb(file.read()))
 
 
 def _limit(value: Any) -> float:
@@ -213,7 +214,7 @@ def _one_shot(
     parts: List[bytes] = []
     for result in results:
         if isinstance(result, Answer):
-            told.append({"outputs": tensors_to(result.outputs), "ms": None})
+            told.append({"outputs": tensors_to(result.outputs), "ms": result.ms})
             parts.append(result.body)
         else:
             told.append({"error": result.to_dict()})

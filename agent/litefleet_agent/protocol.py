@@ -9,11 +9,20 @@ A request's header holds `id` (a positive integer) and `op`; requests may be sen
 
 import json
 import struct
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from .errors import AgentError
 
-__all__ = ["MAX_BODY", "MAX_HEADER", "PREFIX_SIZE", "ProtocolError", "decode_header", "decode_prefix", "encode"]
+__all__ = [
+    "MAX_BODY",
+    "MAX_HEADER",
+    "PREFIX_SIZE",
+    "Answered",
+    "ProtocolError",
+    "decode_header",
+    "decode_prefix",
+    "encode",
+]
 
 _PREFIX = struct.Struct(">4sIQ")
 _MAGIC = b"LFF1"
@@ -26,6 +35,13 @@ class ProtocolError(AgentError):
     """The peer does not speak this protocol."""
 
     code = "protocol"
+
+
+class Answered(NamedTuple):
+    """A result whose frame has a body."""
+
+    result: Dict[str, Any]
+    body: List[bytes]  # its parts, one after the other
 
 
 def encode(header: Dict[str, Any], body_size: int = 0) -> bytes:

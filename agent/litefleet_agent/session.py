@@ -7,13 +7,13 @@ When the controller goes away, a running child is ended and nothing half-made st
 import os
 import sys
 import time
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, List, Union
 
 from . import custody
 from . import facts as facts_room
 from .archive import name_archive
 from .errors import AgentError
-from .protocol import PREFIX_SIZE, ProtocolError, decode_header, decode_prefix, encode
+from .protocol import PREFIX_SIZE, Answered, ProtocolError, decode_header, decode_prefix, encode
 from .standing import settle, standing
 from .store import Store, StoreError, explain_os_error
 from .switch import Activation, activate, confirm, rollback, take
@@ -62,7 +62,7 @@ class Session:
         self._read = read
         self._write = write
         self._facts = facts_room.gather(root)
-        self._operations: Dict[str, Callable[[Dict[str, Any], int], Dict[str, Any]]] = {
+        self._operations: Dict[str, Callable[[Dict[str, Any], int], Union[Dict[str, Any], Answered]]] = {
             "hello": self._hello,
             "put": self._put,
             "runtime": self._runtime,
@@ -71,6 +71,7 @@ class Session:
             "activate": self._activate,
             "confirm": self._confirm,
             "rollback": self._rollback,
+            "infer": self._infer,
         }
         self._operations.update(dict.fromkeys(custody.OPERATIONS, self._custody))
 
@@ -86,11 +87,14 @@ class Session:
 
     def _answer(self, header: Dict[str, Any], body_size: int) -> None:
         self._left = body_size
+        body: List[bytes] = []
         try:
             operation = self._operations.get(str(header.get("op")))
             if operation is None:
                 raise AgentError("unknown request %r" % str(header.get("op"))[:40], "bad-request")
-            reply: Dict[str, Any] = {"result": operation(header, body_size)}
+            done = operation(header, body_size)
+            result, body = done if isinstance(done, Answered) else (done, [])
+            reply: Dict[str, Any] = {"result": result}
         except AgentError as error:
             reply = {"error": {"code": error.code, "message": str(error)}}
         except (BrokenPipeError, ConnectionResetError):
@@ -102,16 +106,16 @@ class Session:
             reply = {"error": {"code": known.code, "message": str(known)}}
         for _ in self._body():  # what was refused still has to be read past
             pass
-        self._reply(reply, header.get("id"))
+        self._reply(reply, body, header.get("id"))
 
-    def _reply(self, reply: Dict[str, Any], number: Any) -> None:
+    def _reply(self, reply: Dict[str, Any], body: List[bytes], number: Any) -> None:
         try:
-            data = encode(dict(reply, re=number))
+            data = encode(dict(reply, re=number), sum(map(len, body)))
         except ProtocolError as error:
-            data = encode(
-                {"error": {"code": "too-large", "message": "the answer can't be sent: %s" % error}, "re": number}
-            )
-        self._write(data)
+            told = {"code": "too-large", "message": "the answer can't be sent: %s" % error}
+            data, body = encode({"error": told, "re": number}), []
+        for part in [data] + body:
+            self._write(part)
 
     def _body(self) -> Iterator[bytes]:
         while self._left:
@@ -197,6 +201,13 @@ class Session:
     def _rollback(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
         take(self._store)
         return rollback(self._store, header["model"], header["to"])._asdict()
+
+    def _infer(self, header: Dict[str, Any], body_size: int) -> Answered:
+        from .inference import MAX_BODY, infer  # the service's client and a worker: only who is asked compiles them
+
+        if body_size > MAX_BODY:
+            raise AgentError("the inputs have %d bytes; at most %d are taken" % (body_size, MAX_BODY), "too-large")
+        return infer(self._store, self._facts, header, b"".join(self._body()), self._tick)
 
     def _custody(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
         operation = custody.OPERATIONS[header["op"]]

@@ -16,24 +16,34 @@ from . import bootstrap
 from .pyz import AgentArchive
 from .transport import Channel, TransportError
 
-__all__ = ["Conversation", "NoPython", "Refused", "Request"]
+__all__ = ["Answer", "Conversation", "NoPython", "Refused", "Request"]
 
 _CHUNK = 256 * 1024
+_DEAD_LINE = 50_000  # bytes a second: a slower line is taken for dead
 _MAX_EVENTS = 100_000  # an agent ticks once a second; a peer that sends more floods
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request: its operation and fields, and the file whose bytes are its body."""
+    """One request: its operation and fields, its body (a file's bytes, or these), and how large a body its answer may have."""
 
     op: str
     fields: Mapping[str, Any] = field(default_factory=dict)
-    body: Path | None = None
+    body: Path | bytes | None = None
+    answer_limit: int = 0  # bytes
 
     @property
     def size(self) -> int:
         """Bytes of the body."""
-        return self.body.stat().st_size if self.body else 0
+        return self.body.stat().st_size if isinstance(self.body, Path) else len(self.body or b"")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back for one request."""
+
+    result: dict[str, Any]
+    body: bytes = b""
 
 
 class Refused(Exception):
@@ -90,7 +100,7 @@ class Conversation:
             if answer.state == "fail":
                 raise TransportError(finding("LF313", answer.text))
             self.round_trips += 1
-            return await self._result(Request("hello"), 1)
+            return (await self._result(Request("hello"), 1)).result
 
     async def _open(self, opening: Opening) -> bootstrap.Answer:
         """Send what comes first; a device that can't use it may have answered and hung up before all was sent."""
@@ -103,8 +113,8 @@ class Conversation:
                 raise error from None
         return await self._answer(opening.nonce)
 
-    async def ask(self, requests: Sequence[Request], limit_s: float) -> list[dict[str, Any]]:
-        """Send all requests ahead and return their results, in order; `limit_s` holds for each answer.
+    async def ask(self, requests: Sequence[Request], limit_s: float) -> list[Answer]:
+        """Send all requests ahead and return their answers, in order; `limit_s` holds for each.
 
         Raises Refused at the first error answer; what was still to be sent is then not sent.
         """
@@ -113,14 +123,14 @@ class Conversation:
         self.round_trips += 1
         sender = asyncio.create_task(self._send_all(requests, first))
         try:
-            results = []
+            answers = []
             for number, request in enumerate(requests, start=first):
-                budget = limit_s + request.size / 50_000  # a line slower than 50 kB/s is taken for dead
+                budget = limit_s + (request.size + request.answer_limit) / _DEAD_LINE
                 async with _limit(budget, f"answer to {request.op}"):
-                    results.append(await self._result(request, number, sender))
+                    answers.append(await self._result(request, number, sender))
             async with _limit(limit_s, "end of what is being sent"):  # a peer may answer without ever reading
                 await sender
-            return results
+            return answers
         finally:
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
@@ -129,8 +139,14 @@ class Conversation:
         for number, request in enumerate(requests, start=first):
             size = request.size
             await self._send(encode({**request.fields, "id": number, "op": request.op}, size))
-            if request.body is not None:
+            if isinstance(request.body, Path):
                 await self._send_file(request.body, size)
+            elif request.body:
+                await self._send_bytes(request.body)
+
+    async def _send_bytes(self, data: bytes) -> None:
+        for at in range(0, len(data), _CHUNK):
+            await self._send(data[at : at + _CHUNK])
 
     async def _send_file(self, path: Path, size: int) -> None:
         with path.open("rb") as file:
@@ -145,9 +161,9 @@ class Conversation:
         await self._channel.write(data)
         self.sent_bytes += len(data)
 
-    async def _result(self, request: Request, number: int, sender: asyncio.Task[None] | None = None) -> dict[str, Any]:
+    async def _result(self, request: Request, number: int, sender: asyncio.Task[None] | None = None) -> Answer:
         for _ in range(_MAX_EVENTS):
-            header = await self._frame(sender)
+            header, body = await self._frame(request.answer_limit, sender)
             if "event" in header:
                 continue
             if header.get("re") != number:
@@ -160,15 +176,18 @@ class Conversation:
             result = header.get("result")
             if not isinstance(result, dict):
                 raise ProtocolError("an answer has neither a result nor an error")
-            return result
+            return Answer(result, body)
         raise ProtocolError(f"more than {_MAX_EVENTS} events came before an answer")
 
-    async def _frame(self, sender: asyncio.Task[None] | None) -> dict[str, Any]:
+    async def _frame(self, most: int, sender: asyncio.Task[None] | None) -> tuple[dict[str, Any], bytes]:
+        """Return the next frame's header and body, which has at most `most` bytes."""
         prefix = await self._exactly(PREFIX_SIZE, sender)
         header_size, body_size = decode_prefix(prefix)
-        if body_size:
-            raise ProtocolError(f"the device announces a body of {body_size} bytes that nobody asked for")
-        return decode_header(await self._exactly(header_size, sender))
+        if body_size > most:
+            asked = f"where at most {most} were asked for" if most else "that nobody asked for"
+            raise ProtocolError(f"the device announces a body of {body_size} bytes {asked}")
+        header = decode_header(await self._exactly(header_size, sender))
+        return header, await self._exactly(body_size, sender)
 
     async def _answer(self, nonce: str) -> bootstrap.Answer:
         passed = 0

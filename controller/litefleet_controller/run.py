@@ -20,7 +20,9 @@ from .project import Options, open_project
 from .reports.as_json import to_json
 from .reports.progress import Progress
 
-__all__ = ["Interrupted", "Options", "Stopwatch", "keep_report", "read_report", "run_fleet"]
+__all__ = ["Interrupted", "Options", "ProgressFor", "Stopwatch", "keep_report", "read_report", "run_fleet"]
+
+ProgressFor = Callable[[int], Progress]
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Stopwatch:
         return time.monotonic() - self.clock
 
 
-async def run_fleet(command: str, options: Options, progress_for: Callable[[int], Progress]) -> RunReport:
+async def run_fleet(command: str, options: Options, progress_for: ProgressFor) -> RunReport:
     """Do `command` ("probe" or "verify") on the selected devices; nothing is switched on.
 
     Raises: ConfigError and UsageError before anything is done; Interrupted after Ctrl-C.

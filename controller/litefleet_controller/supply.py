@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,8 +24,9 @@ from .conversion.preflight import Source, find_source, load_source
 from .conversion.variant import Variant, make_variant
 from .conversion.versions import convert_with_any
 from .delivery import Supplied
-from .errors import FindingError, LitefleetError
-from .golden.make import make_golden
+from .errors import FindingError, LitefleetError, UsageError
+from .golden.files import Array, Tensor
+from .golden.make import make_golden, run_reference
 from .toolchain import Toolchains
 
 __all__ = ["Supply"]
@@ -144,12 +145,11 @@ class Supply:
         spec = configured.golden_spec(self._config.toolchain.paddlelite)
         source = await self._source(model)
         nb = None
-        if source is None or spec.engine == "paddlelite":
-            nb = await self.artifact(model, ARCHES["x86_64"] if spec.engine == "paddlelite" else _any_arch(configured))
-        if nb is not None and nb.variant is not None and spec.engine == "paddlelite":
-            spec = replace(spec, paddlelite=nb.variant.opt_version)  # the one that could convert it runs it
+        if spec.engine == "paddlelite":
+            nb, version = await self._lite_reference(model)
+            spec = replace(spec, paddlelite=version)
         program, params = _files(configured) if source is not None else (Path(), Path())
-        inputs, outputs = (source.facts.inputs, source.facts.outputs) if source else _tensors(nb)
+        inputs, outputs = await self.tensors(model)
         if spec.engine != "files":
             self._say(
                 f"making golden outputs of {model} with {'PaddlePaddle' if spec.engine == 'paddle' else 'Paddle-Lite'}"
@@ -162,9 +162,39 @@ class Supply:
             self._toolchains,
             self._config.store / "goldens",
             outputs=outputs,
-            nb=nb.path if nb else None,
+            nb=nb,
             model=model,
         )
+
+    async def tensors(self, model: str) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Return the model's inputs and outputs, as its source or else one of its files declares them."""
+        source = await self._source(model)
+        if source is not None:
+            return source.facts.inputs, source.facts.outputs
+        made = await self.artifact(model, ARCHES[next(iter(self._config.models[model].nb))])
+        return made.nb.inputs, made.nb.outputs
+
+    async def reference(
+        self, model: str, given: Sequence[Mapping[str, Array]]
+    ) -> tuple[str, Sequence[Mapping[str, Array]]]:
+        """Return (the reference engine, its outputs for each of these inputs): PaddlePaddle, or what makes the goldens.
+
+        Raises: LitefleetError when it fails, UsageError where there is nothing that it could run.
+        """
+        configured = self._config.models[model]
+        if configured.golden_spec("").engine == "paddlelite":
+            nb, version = await self._lite_reference(model)
+            return await run_reference([nb], given, self._toolchains, version)
+        if configured.source is None:
+            raise UsageError(
+                f"{model} has no `source:`, so there is nothing that PaddlePaddle could run as a reference"
+            )
+        return await run_reference(_files(configured), given, self._toolchains)
+
+    async def _lite_reference(self, model: str) -> tuple[Path, str]:
+        """Return the .nb that Paddle-Lite runs on this machine, and the version that runs it: the one that made it."""
+        made = await self.artifact(model, ARCHES["x86_64"])
+        return made.path, made.variant.opt_version if made.variant else self._config.toolchain.paddlelite
 
     async def _runtime(self, device: Device, facts: Facts) -> tuple[Bundle, tuple[Finding, ...]]:
         """Return the runtime to bring; where none is named and none fits, the device's own, and why."""
@@ -221,7 +251,7 @@ class Supply:
             source = await self._source(model)
             files = [*configured.nb.values(), *configured.golden.files]
             about = {
-                "model": configured.model_dump(mode="json", exclude={"source", "nb"}),
+                "model": configured.model_dump(mode="json", exclude={"source", "nb", "preprocess"}),
                 "source": source.sha256 if source else "",
                 "files": [await self._hash(path) for path in files],
                 "verify": self._config.verify.model_dump(mode="json"),
@@ -269,11 +299,3 @@ def _files(configured: ModelConfig) -> tuple[Path, Path]:
     if source.model is not None and source.params is not None:
         return source.model, source.params
     return find_source(source.folder or source.model or Path())
-
-
-def _any_arch(configured: ModelConfig) -> Arch:
-    return ARCHES[next(iter(configured.nb))]
-
-
-def _tensors(nb: Artifact | None) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    return (nb.nb.inputs, nb.nb.outputs) if nb else ((), ())

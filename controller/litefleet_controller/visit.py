@@ -13,7 +13,7 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, Severity, decide, finding
 from litefleet_inventory.model import Device
 
-from .conversation import Conversation, NoPython, Refused, Request
+from .conversation import Answer, Conversation, NoPython, Refused, Request
 from .outcome import DeviceOutcome
 from .pyz import AgentArchive
 from .transport import Transport, TransportError
@@ -59,6 +59,10 @@ class Visit:
 
     async def ask(self, *requests: Request, limit_s: float = 0.0) -> list[dict[str, Any]]:
         """Send requests ahead and return their results; Refused at the first error answer, TransportError when it breaks."""
+        return [answer.result for answer in await self.exchange(*requests, limit_s=limit_s)]
+
+    async def exchange(self, *requests: Request, limit_s: float = 0.0) -> list[Answer]:
+        """Do as `ask`, and return the answers with their bodies."""
         assert self.conversation is not None
         return await self.conversation.ask(requests, max(limit_s, self.contact.step_limit_s))
 

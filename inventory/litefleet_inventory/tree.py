@@ -216,7 +216,9 @@ def _syntax_error(err: yaml.MarkedYAMLError, lines: int) -> tuple[int, str]:
     """Return line and words for a text that is not YAML; an unclosed bracket's own line is named too."""
     mark = err.problem_mark or err.context_mark
     line = min(mark.line + 1, lines) if mark else 0  # the end of the file counts as its last line
-    if "maximum nesting depth" in f"{err.context} {err.problem}":  # libyaml has a bound of its own, and reads ahead of us
+    if (
+        "maximum nesting depth" in f"{err.context} {err.problem}"
+    ):  # libyaml has a bound of its own, and reads ahead of us
         return line, _TOO_DEEP
     context = err.context or ""
     if context and err.context_mark and err.context_mark.line + 1 < line:

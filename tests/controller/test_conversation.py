@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from litefleet_agent.protocol import MAX_HEADER, ProtocolError, encode
 from litefleet_controller.bootstrap import LINE_LIMIT
-from litefleet_controller.conversation import Conversation, NoPython, Opening, Refused, Request
+from litefleet_controller.conversation import Answer, Conversation, NoPython, Opening, Refused, Request
 from litefleet_controller.pyz import AgentArchive
 from litefleet_controller.transport import Channel, TransportError
 
@@ -140,10 +140,8 @@ def test_what_is_no_answer_is_a_protocol_error(frame: bytes, words: str) -> None
 
 def test_events_between_answers_are_passed_over_but_not_without_end() -> None:
     tick = encode({"event": "tick"})
-    assert ask([Request("a"), Request("b")], Say(tick * 50 + result(1, a=1) + tick + result(2, b=2)))[0] == [
-        {"a": 1},
-        {"b": 2},
-    ]
+    answers = ask([Request("a"), Request("b")], Say(tick * 50 + result(1, a=1) + tick + result(2, b=2)))[0]
+    assert answers == [Answer({"a": 1}), Answer({"b": 2})]
     with pytest.raises(ProtocolError, match="events came before an answer"):
         ask([Request("a")], Say(tick * 100_001), hangs=True, limit_s=60)
 
@@ -174,9 +172,34 @@ def test_all_requests_are_sent_ahead_with_their_bodies(tmp_path: Path) -> None:
     requests = [Request("put", {"sha256": "s"}, body), Request("verify", {"release": "r"})]
     sent = encode({"id": 1, "op": "put", "sha256": "s"}, 500_000) + body.read_bytes()
     sent += encode({"id": 2, "op": "verify", "release": "r"})
-    results, got = ask(requests, Say(result(1) + result(2), after=len(sent)))
-    assert results == [{}, {}]
+    answers, got = ask(requests, Say(result(1) + result(2), after=len(sent)))
+    assert answers == [Answer({}), Answer({})]
     assert got == sent
+
+
+def test_a_body_may_be_bytes_and_an_answer_may_bring_one() -> None:
+    data = bytes(range(256)) * 4000
+    sent = encode({"id": 1, "op": "infer"}, len(data)) + data
+    said = encode({"event": "running"}) + encode({"re": 1, "result": {"n": 1}}, len(data)) + data
+    for piece in (1000, 65536, len(said)):
+        answers, got = ask(
+            [Request("infer", body=data, answer_limit=len(data))], Say(said, after=len(sent)), piece=piece
+        )
+        assert answers == [Answer({"n": 1}, data)]
+        assert got == sent
+
+
+def test_a_body_that_is_larger_than_was_asked_for_is_not_read() -> None:
+    frame = encode({"re": 1, "result": {}}, 1 << 30)
+    with pytest.raises(ProtocolError, match="a body of 1073741824 bytes where at most 100 were asked for"):
+        ask([Request("infer", answer_limit=100)], Say(frame), hangs=True)
+
+
+def test_an_answer_whose_body_is_cut_is_a_closed_session() -> None:
+    frame = encode({"re": 1, "result": {}}, 100) + b"x" * 99
+    with pytest.raises(TransportError) as caught:
+        ask([Request("infer", answer_limit=100)], Say(frame))
+    assert caught.value.found.code == "LF505"
 
 
 def test_a_sender_that_fails_ends_the_wait_at_once(tmp_path: Path) -> None:

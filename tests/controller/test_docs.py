@@ -64,6 +64,7 @@ PAGES = (
     "docs/configuration",
     "docs/field-failures",
     "docs/from-segfault",
+    "docs/infer",
     "docs/releases",
     "docs/rollouts",
     "docs/variants",

@@ -242,7 +242,8 @@ async def ask(fleet: SimFleet, *requests: Request) -> list[dict[str, Any]]:
     async with fleet.transport.open(device, command) as channel:
         conversation = Conversation(channel)
         hello = await conversation.start(opening, ARCHIVE, 60)
-        return [hello, *(await conversation.ask(requests, 60) if requests else [])]
+        answers = await conversation.ask(requests, 60) if requests else []
+        return [hello, *(answer.result for answer in answers)]
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ class Answer:
     outputs: Tuple[Tensor, ...]
     body: bytes
     release: str
+    ms: float = 0.0  # that the run took which answered it, and those beside it in a batch
 
 
 def number(value: Any) -> float:
@@ -87,6 +88,7 @@ def results_of(
 ) -> List[Union[Answer, Refusal]]:
     """Return what became of each job, in their order.  Raises ProtocolError."""
     results: List[Union[Answer, Refusal]] = []
+    took_ms = number(header["result"].get("ms"))
     at = 0
     for request in _requests(header, len(jobs)):
         if "error" in request:
@@ -95,7 +97,7 @@ def results_of(
         outputs = _outputs(request, model)
         size = sum(size_of(tensor) for tensor in outputs)
         data = body if size == len(body) else body[at : at + size]
-        results.append(Answer(outputs, data, model.release))
+        results.append(Answer(outputs, data, model.release, took_ms))
         at += size
     return results
 

@@ -272,6 +272,24 @@ FLEET: Mapping[str, Details] = {
             "Then look again: `litefleet status`.",
         ),
     ),
+    "LF619": Details(
+        "`litefleet infer` and `bench` ask the device for a model of which its store has no current release.",
+        _RELEASE,
+        "no release of cls is current on this device, which runs det, rec: roll it out first",
+        (
+            "See what the device runs: `litefleet status`.",
+            "Roll the model out: `litefleet rollout -m MODEL --limit NAME`.",
+        ),
+    ),
+    "LF620": Details(
+        "The service answers a request with `busy`, before anything of it is run.",
+        (Where.RUN,),
+        "the queue of cls is full (32 requests wait); try again later",
+        (
+            "On the device, see how long the queue is: `litefleet-agent status`.",
+            "Measure what the device can do: `litefleet bench --limit NAME --workers 1,2`.",
+        ),
+    ),
     "LF900": Details(
         "Anything that no other row explains; its own words follow.",
         (Where.CONTACT, Where.DEVICE, Where.RUN),

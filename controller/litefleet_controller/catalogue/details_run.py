@@ -309,6 +309,15 @@ RUN: Mapping[str, Details] = {
         ),
         (Certainty.CERTAIN,),
     ),
+    "LF422": Details(
+        "Each request is compared with the inputs that the .nb on the device declares, before Paddle-Lite sees it.",
+        (Where.RUN,),
+        "request 1 of 2: cls: x is ? x 3 x 48 x 192, and 1 x 1 x 48 x 192 was sent",
+        (
+            "See what the file takes: `litefleet inspect FILE.nb`.",
+            "See which release the device runs: `litefleet status`.",
+        ),
+    ),
     "LF419": Details(
         "Resident sizes in a log, one after the other, keep growing.",
         (Where.LOG,),

@@ -293,4 +293,24 @@ ZH_FLEET: Mapping[str, Zh] = {
             "然后再查看一次：`litefleet status`。",
         ),
     ),
+    "LF619": Zh(
+        "没有当前发布",
+        "设备上没有启用该模型的任何发布，或所要求的发布不在设备上。",
+        "请先部署：`litefleet rollout`；`litefleet status` 显示每台设备运行的内容。",
+        "`litefleet infer` 和 `bench` 向设备请求一个模型，而其存储中没有该模型的当前发布。",
+        (
+            "查看设备运行的内容：`litefleet status`。",
+            "部署该模型：`litefleet rollout -m MODEL --limit NAME`。",
+        ),
+    ),
+    "LF620": Zh(
+        "服务繁忙",
+        "服务的队列已满，或连接的调用方太多：调用方的请求超出了这台设备的能力。",
+        "请稍后再试；在 service.json 中调大 `workers`、`queue` 或 `connections`，或让调用方减少请求。",
+        "服务以 `busy` 应答请求，尚未运行其任何部分。",
+        (
+            "在设备上查看队列长度：`litefleet-agent status`。",
+            "测量设备的能力：`litefleet bench --limit NAME --workers 1,2`。",
+        ),
+    ),
 }

@@ -220,6 +220,16 @@ ZH_RUN: Mapping[str, Zh] = {
             "不要改变已用另一个高或宽运行过的 predictor 的输入尺寸。",
         ),
     ),
+    "LF422": Zh(
+        "输入被拒绝",
+        "输入与设备所运行的模型不符（名称、类型、大小、NaN）：Paddle-Lite 会崩溃或给出无意义的结果，因此没有运行任何内容。",
+        "用 `litefleet inspect` 查看该文件并加以比较；如果设备运行的发布与 litefleet.yaml 不同，请先部署。",
+        "在 Paddle-Lite 看到请求之前，把每个请求与设备上 .nb 文件声明的输入相比较。",
+        (
+            "查看文件所需的输入：`litefleet inspect FILE.nb`。",
+            "查看设备运行的发布：`litefleet status`。",
+        ),
+    ),
     "LF419": Zh(
         "内存持续增长",
         "进程每运行一次就多占用一些内存：OpenCL 内存泄漏，或每次请求都新建 predictor。",

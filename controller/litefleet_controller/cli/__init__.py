@@ -5,7 +5,7 @@ Exit codes: 0 well, 1 refused or failed, 2 usage, 3 stopped by a gate or waiting
 
 from __future__ import annotations
 
-from . import advising, doctor, explaining, fleet, inspecting, provisioning, rollouts, watching
+from . import advising, doctor, explaining, fleet, inferring, inspecting, provisioning, rollouts, watching
 from .common import app
 from .main import main
 
@@ -15,6 +15,7 @@ __all__ = [
     "doctor",
     "explaining",
     "fleet",
+    "inferring",
     "inspecting",
     "main",
     "provisioning",

@@ -24,6 +24,7 @@ from pydantic_core import CoreSchema
 from ..bundles import RuntimeChoice
 from ..golden import GoldenSpec
 from ..rollout.policy import Duration, Policy
+from .preprocess import PreprocessConfig
 
 __all__ = [
     "Config",
@@ -231,6 +232,7 @@ class ModelConfig(_Strict):
     targets: dict[ArchName, str] = {}
     tolerance: ToleranceConfig = ToleranceConfig()
     gates: Gates = Gates()
+    preprocess: PreprocessConfig | None = None  # of pictures that `litefleet infer` is given
 
     @model_validator(mode="after")
     def _has_a_source(self) -> ModelConfig:

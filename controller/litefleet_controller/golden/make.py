@@ -19,7 +19,15 @@ from ..errors import ConfigError, FindingError, LitefleetError, UsageError
 from ..files import locked, write_atomically
 from .files import LIMIT_BYTES, Array, Tensor, canonical_npz, check_cases, merged, read_npz
 
-__all__ = ["GoldenSpec", "Interpreter", "ReferenceToolchains", "input_dims", "make_golden", "random_inputs"]
+__all__ = [
+    "GoldenSpec",
+    "Interpreter",
+    "ReferenceToolchains",
+    "input_dims",
+    "make_golden",
+    "random_inputs",
+    "run_reference",
+]
 
 PADDLE_VERSION = "2.6.2"
 _ENGINES = Path(__file__).parent / "engines"
@@ -179,14 +187,8 @@ async def _make(
 ) -> None:
     """Run the engine on all cases, check what it answers and write the files."""
     given = [random_inputs(inputs, dims, spec.seed + case) for case in range(len(paths))]
-    if spec.engine == "paddle":
-        interpreter, script, name = await toolchains.paddle(), "paddle_reference.py", f"PaddlePaddle {PADDLE_VERSION}"
-        request: dict[str, object] = {"program": str(sources[0].resolve()), "params": str(sources[1].resolve())}
-    else:
-        interpreter, script = await toolchains.lite(spec.paddlelite), "lite_reference.py"
-        name, request = f"Paddle-Lite {spec.paddlelite}", {"nb": str(sources[0].resolve())}
-    with tempfile.TemporaryDirectory(prefix="litefleet-golden-") as folder:
-        answers = await _run_engine(name, interpreter, script, request, given, Path(folder), time_limit_s)
+    lite = spec.paddlelite if spec.engine == "paddlelite" else ""
+    name, answers = await run_reference(sources, given, toolchains, lite, time_limit_s)
     goldens = [(f"{name}, case {i}", merged(name, *pair)) for i, pair in enumerate(zip(given, answers, strict=True))]
     # The engine may name outputs otherwise than the program does; their values are checked all the same.
     named = {t.name: t for t in outputs}
@@ -197,11 +199,33 @@ async def _make(
         write_atomically(path, canonical_npz(arrays))
 
 
+async def run_reference(
+    sources: Sequence[Path],
+    given: Sequence[Mapping[str, Array]],
+    toolchains: ReferenceToolchains,
+    paddlelite: str = "",
+    time_limit_s: float = 300,
+) -> tuple[str, list[dict[str, Array]]]:
+    """Return (the engine's name and version, each case's outputs by the engine's own names).
+
+    PaddlePaddle runs `sources` = (program, parameters); with `paddlelite`, that version of Paddle-Lite runs (x86 .nb,).
+    LitefleetError when the engine crashed, failed or did not end in time.
+    """
+    if paddlelite:
+        interpreter, script = await toolchains.lite(paddlelite), "lite_reference.py"
+        name, request = f"Paddle-Lite {paddlelite}", {"nb": str(sources[0].resolve())}
+    else:
+        interpreter, script, name = await toolchains.paddle(), "paddle_reference.py", f"PaddlePaddle {PADDLE_VERSION}"
+        request = {"program": str(sources[0].resolve()), "params": str(sources[1].resolve())}
+    with tempfile.TemporaryDirectory(prefix="litefleet-golden-") as folder:
+        return name, await _run_engine(name, interpreter, script, request, given, Path(folder), time_limit_s)
+
+
 async def _run_engine(
     name: str,
     interpreter: Interpreter,
     script: str,
-    request: dict[str, object],
+    request: Mapping[str, object],
     given: Sequence[Mapping[str, Array]],
     folder: Path,
     time_limit_s: float,

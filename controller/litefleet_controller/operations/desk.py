@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -26,6 +26,7 @@ from ..project import Options, Project, open_project
 from ..reports.progress import Progress
 from ..rollout import Rollout, RolloutEvent, RolloutState, Row
 from ..rollout.states import move_rollout
+from ..run import ProgressFor
 from ..shelf import Shelf
 from ..signing import Signer
 from ..state import Hold, State, StatePort, this_process
@@ -36,8 +37,6 @@ from .rechecking import look_again
 from .taking_back import Mark, way_back
 
 __all__ = ["Desk", "ProgressFor", "find_rollout", "open_desk", "open_state", "settle_ended", "who"]
-
-ProgressFor = Callable[[int], Progress]
 
 
 def who() -> str:
