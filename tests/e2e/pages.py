@@ -1,4 +1,4 @@
-"""Runs a page of the documentation as it stands: every `sh` block in its order, in an empty folder; every `text` block was said."""
+"""Runs a page of the documentation as it stands: every `sh` block in an empty folder; every `text` block was said before it."""
 
 from __future__ import annotations
 

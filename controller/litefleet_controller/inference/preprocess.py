@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,10 @@ def read_picture(path: Path) -> Array:
     from PIL import Image, ImageOps  # whoever gives no picture does not wait for it
 
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the bound below is lower
+            opened = Image.open(path, formats=_FORMATS)
+        with opened as picture:
             if picture.width * picture.height > _MOST_PIXELS:
                 raise UsageError(f"{path} has {picture.width} x {picture.height} pixels; {_MOST_PIXELS} are read")
             return np.asarray(_on_white(ImageOps.exif_transpose(picture)))

@@ -1,0 +1,127 @@
+"""Files as cases: what fits the model is taken, what does not is one sentence before any device is met."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from litefleet_agent.nb import Tensor
+from litefleet_controller.config.preprocess import PreprocessConfig
+from litefleet_controller.errors import UsageError
+from litefleet_controller.inference import Case, read_cases
+from litefleet_controller.inference.cases import check_cases, header_of, parts_of
+from PIL import Image
+
+X = Tensor("x", "float32", (-1, 3, 4, -1))
+Y = Tensor("y", "float32", (-1, 2))
+IDS = Tensor("ids", "int64", (1, 2))
+
+
+def good(width: int = 5) -> np.ndarray[Any, Any]:
+    return np.random.RandomState(0).rand(1, 3, 4, width).astype("float32")
+
+
+def read(*files: Path, inputs: tuple[Tensor, ...] = (X,), how: PreprocessConfig | None = None) -> tuple[Case, ...]:
+    return read_cases(files, inputs, (Y,), how, "m")
+
+
+def test_each_kind_of_file(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=good(), y=np.zeros((1, 2), "float32"))  # a golden's file
+    np.save(tmp_path / "b.npy", good(6))
+    Image.new("RGB", (7, 4), "red").save(tmp_path / "c.png")
+    cases = read(tmp_path / "a.npz", tmp_path / "b.npy", tmp_path / "c.png", how=PreprocessConfig())
+    assert [case.name for case in cases] == ["a", "b", "c"]
+    assert [list(case.arrays) for case in cases] == [["x"]] * 3
+    assert [case.arrays["x"].shape[-1] for case in cases] == [5, 6, 7]
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    for path in (tmp_path / "a.npy", tmp_path / "d" / "a.npy"):
+        np.save(path, good())
+    assert [case.name for case in read(tmp_path / "a.npy", tmp_path / "d" / "a.npy")] == ["a-1", "a-2"]
+    np.save(tmp_path / "a-1.npy", good())
+    with pytest.raises(UsageError, match="two inputs would have the same name"):
+        read(tmp_path / "a.npy", tmp_path / "d" / "a.npy", tmp_path / "a-1.npy")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"y": good()}, r"a holds nothing; the model m takes x"),
+        ({"x": good(), "z": good()}, r"a holds x, z; the model m takes x"),
+        (
+            {"x": good().astype("float64")},
+            r"a: x is float64, and the model's is float32: save it as x.astype\('float32'\)",
+        ),
+        ({"x": good()[:, :2]}, r"a: x is 1 x 2 x 4 x 5, and the model's is \? x 3 x 4 x \? \(\?: any\)"),
+        ({"x": good()[0]}, r"a: x is 3 x 4 x 5, and the model's"),
+        ({"x": good()[:0]}, r"a: x is empty"),
+        ({"x": good() * np.float32(np.inf)}, r"a: x holds NaN or Inf"),
+        ({"x": np.float32(1)}, r"a: x is a single value, and the model's"),
+    ],
+)
+def test_what_does_not_fit_is_said(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(UsageError, match=words):
+        read(tmp_path / "a.npz")
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1 2 3")
+    (tmp_path / "b.npy").write_bytes(b"nothing")
+    (tmp_path / "c.npz").write_bytes(b"nothing")
+    np.savez(tmp_path / "d.npz", x=good())
+    (tmp_path / "d.npz").rename(tmp_path / "d.npy")
+    np.save(tmp_path / "e.npy", np.array([{}], dtype=object), allow_pickle=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "f.png")
+    said = {
+        "a.txt": "an input is .npz, .npy, or a picture",
+        "b.npy": "is not a readable .npy of plain numbers",
+        "c.npz": "is not a readable .npz",
+        "d.npy": "is not a .npy: an .npz needs that ending",
+        "e.npy": "is not a readable .npy of plain numbers",
+        "f.png": "does not say how a picture becomes an input of m: write `preprocess:` under `m:`",
+        "g.npy": "No such file or directory",
+        "h.npz": "is not there",
+    }
+    for name, words in said.items():
+        with pytest.raises(UsageError) as caught:
+            read(tmp_path / name)
+        assert words in str(caught.value), name
+        assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_model_with_two_inputs_wants_them_by_name(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", good())
+    with pytest.raises(UsageError, match=r"m takes x, ids, so give a \.npz that holds each by name"):
+        read(tmp_path / "a.npy", inputs=(X, IDS))
+    np.savez(tmp_path / "a.npz", ids=np.array([[1, 2]]), x=good())
+    (case,) = read(tmp_path / "a.npz", inputs=(X, IDS))
+    assert header_of(case, (X, IDS)) == {
+        "inputs": [
+            {"name": "x", "dtype": "float32", "dims": [1, 3, 4, 5]},
+            {"name": "ids", "dtype": "int64", "dims": [1, 2]},
+        ]
+    }
+    assert b"".join(parts_of(case, (X, IDS))) == good().tobytes() + np.array([1, 2], "<i8").tobytes()
+
+
+def test_big_endian_and_strided_arrays_travel_little_endian_in_c_order() -> None:
+    given = np.asfortranarray(good().astype(">f4"))
+    case = Case("a", {"x": given})
+    check_cases([case], (X,), "m")
+    assert parts_of(case, (X,)) == [good().tobytes()]
+
+
+def test_too_many_and_too_much_are_refused() -> None:
+    one = Case("a", {"x": good()})
+    with pytest.raises(UsageError, match="257 inputs were given; a run takes 1 to 256"):
+        check_cases([one] * 257, (X,), "m")
+    with pytest.raises(UsageError, match="0 inputs were given"):
+        check_cases([], (X,), "m")
+    large = Case("a", {"x": np.zeros((1, 3, 4, 3_000_000), "float32")})
+    with pytest.raises(UsageError, match="the inputs have 288000000 bytes together; a run takes 268435456"):
+        check_cases([large, large], (X,), "m")
