@@ -59,7 +59,7 @@ def prepare(pixels: Array, how: PreprocessConfig) -> Array:
         values = values @ np.array([[0.299], [0.587], [0.114]], np.float32)
     elif how.color == "bgr":
         values = values[:, :, ::-1]
-    own, frame = _sizes(*values.shape[:2], how.resize)
+    own, frame = _sizes(values.shape[0], values.shape[1], how.resize)
     if frame[0] * frame[1] > _MOST_PIXELS:
         raise UsageError(
             f"a picture of {pixels.shape[1]} x {pixels.shape[0]} pixels would become {frame[1]} x {frame[0]}; "
