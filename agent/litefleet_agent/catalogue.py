@@ -220,6 +220,15 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "The configured Paddle-Lite could not convert this model; another version could, and its file was checked in the same way.",
         "Name that version in toolchain.paddlelite, or keep toolchain.also, and see that the devices' runtime accepts it (LF108).",
     ),
+    (
+        "LF212",
+        "training-program",
+        "error",
+        "refused",
+        "The program was saved as it is trained, with gradients and an optimizer, for which Paddle-Lite has no kernels.",
+        "Export it for inference: `paddle.jit.save(net, ...)` after `net.eval()`, `paddle.static.save_inference_model`, or the "
+        "`export_model.py` of PaddleOCR, PaddleDetection and the like.",
+    ),
     # --- LF3xx: the device's environment
     (
         "LF301",
@@ -404,6 +413,16 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "refused",
         "The library is for another operating system (Windows, macOS or Android) than the device's.",
         "Name a build for Linux with this device's libc.",
+    ),
+    (
+        "LF324",
+        "api-missing",
+        "error",
+        "failed",
+        "The program calls what this Paddle-Lite's Python binding does not have: it differs between versions and between x86 and ARM (older "
+        "ones have no from_numpy, 2.10 no get_input_names, 2.13 on x86 no set_threads).",
+        "Ask with hasattr before you call it, or take the Paddle-Lite that the program was written for; without from_numpy, resize and "
+        "set_float_data set an input.",
     ),
     # --- LF4xx: what the model did when it ran
     (

@@ -198,6 +198,30 @@ def test_leftovers_of_quantisation_training_are_a_warning() -> None:
     assert "1 x moving_average_abs_max_scale" in found.seen
 
 
+_SAVE_TRAINING = """
+import sys, paddle
+paddle.enable_static()
+x, y = paddle.static.data("x", [None, 4]), paddle.static.data("y", [None, 3])
+loss = paddle.mean(paddle.nn.functional.square_error_cost(paddle.static.nn.fc(x, 3, activation="relu"), y))
+paddle.optimizer.Momentum(0.1).minimize(loss)
+executor = paddle.static.Executor(paddle.CPUPlace())
+executor.run(paddle.static.default_startup_program())
+paddle.static.save(paddle.static.default_main_program(), sys.argv[1] + "/inference")
+"""
+
+
+@pytest.mark.toolchain
+def test_a_program_that_trains_is_refused_by_its_operators(paddle_python: Path, tmp_path: Path) -> None:
+    subprocess.run([paddle_python, "-c", _SAVE_TRAINING, tmp_path], check=True, capture_output=True, timeout=120)
+    (tmp_path / "inference.pdparams").rename(tmp_path / "inference.pdiparams")  # as people do who want to convert it
+    with pytest.raises(FindingError) as caught:
+        load_source(tmp_path)
+    (found,) = caught.value.findings
+    assert found.code == "LF212"
+    assert found.seen.startswith("The program holds operators that train: elementwise_add_grad, ")
+    assert "momentum" in found.seen
+
+
 def test_a_newer_paddle_is_a_warning_and_a_development_build_is_not() -> None:
     newer = check_source(program_of_version(2006002), SMALL_PARAMS)
     assert [f.code for f in check_age(newer, "2.13rc0")] == ["LF204"]

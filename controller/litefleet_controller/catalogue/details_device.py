@@ -341,4 +341,16 @@ DEVICE: Mapping[str, Details] = {
         ("PaddlePaddle/Paddle-Lite#6222: libc++_shared.so not found",),
         _READ_OR_TOLD,
     ),
+    "LF324": Details(
+        "Python's own message in a log, about a class of the module `paddlelite.lite`.",
+        (Where.LOG,),
+        "Line 4 says: AttributeError: 'paddlelite.lite.LightPredictor' object has no attribute 'get_input_names'",
+        (
+            "See which version it is: `python -c 'import paddlelite.lite as l; print(l.create_paddle_predictor.__doc__)'`, or `pip show paddlelite`.",
+            "Ask before you call: `hasattr(predictor, 'get_input_names')`; names also stand in the file: `litefleet inspect FILE.nb`.",
+        ),
+        ("AttributeError: 'paddlelite.lite.Tensor' object has no attribute 'from_numpy'",),
+        ("PaddlePaddle/Paddle-Lite#5838: no from_numpy", "measured with Paddle-Lite 2.10 and 2.13rc0 on x86_64"),
+        (Certainty.CERTAIN,),
+    ),
 }

@@ -186,4 +186,18 @@ SOURCE: Mapping[str, Details] = {
         ),
         references=("measured with Paddle-Lite 2.10 and 2.13rc0 on x86_64: PP-OCRv4 rec for x86",),
     ),
+    "LF212": Details(
+        "The program's operators are read: gradients (`..._grad`) and optimizers (`adam`, `momentum`, ...) occur in training only.",
+        (Where.SOURCE, Where.LOG),
+        "The program holds operators that train: adam, conv2d_grad, mul_grad, relu_grad.",
+        (
+            "Export for inference: `python tools/export_model.py -c CONFIG -o Global.pretrained_model=WEIGHTS` in PaddleOCR.",
+            "Then look again: `litefleet doctor models/NAME`.",
+        ),
+        ("These unsupported ops are: 'adam, batch_norm_grad, concat_grad, conv2d_grad, ...'.",),
+        (
+            "PaddlePaddle/Paddle-Lite#8069: 20 ops are not supported on 'arm'",
+            "PaddlePaddle/Paddle-Lite#4884: 27 ops are not supported on 'arm'",
+        ),
+    ),
 }

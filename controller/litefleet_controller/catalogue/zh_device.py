@@ -268,4 +268,15 @@ ZH_DEVICE: Mapping[str, Zh] = {
             "使用名称中有 armlinux 或 linux 的发行文件，而不是 android、ios 或 windows。",
         ),
     ),
+    "LF324": Zh(
+        "接口不存在",
+        "程序调用了这个 Paddle-Lite 的 Python 接口所没有的内容：接口因版本而异，x86 与 ARM 也不同（较早的版本没有 from_numpy，2.10 没有 get_input_names，"
+        "x86 上的 2.13 没有 set_threads）。",
+        "调用之前用 hasattr 询问，或使用程序所针对的 Paddle-Lite；没有 from_numpy 时，用 resize 和 set_float_data 设置输入。",
+        "日志中 Python 自己关于模块 `paddlelite.lite` 中某个类的消息。",
+        (
+            "查看版本：`python -c 'import paddlelite.lite as l; print(l.create_paddle_predictor.__doc__)'`，或 `pip show paddlelite`。",
+            "调用之前先询问：`hasattr(predictor, 'get_input_names')`；名称也写在文件里：`litefleet inspect FILE.nb`。",
+        ),
+    ),
 }

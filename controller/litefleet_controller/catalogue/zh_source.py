@@ -134,4 +134,14 @@ ZH_SOURCE: Mapping[str, Zh] = {
             "确认设备的运行库接受该文件：`litefleet verify --limit NAME`。",
         ),
     ),
+    "LF212": Zh(
+        "训练用的程序",
+        "程序是按训练时的样子保存的，含有梯度和优化器，Paddle-Lite 没有它们的内核。",
+        "请导出用于推理的模型：`net.eval()` 之后 `paddle.jit.save(net, ...)`，`paddle.static.save_inference_model`，或 PaddleOCR、PaddleDetection 等的 `export_model.py`。",
+        "读取程序的算子：梯度（`..._grad`）和优化器（`adam`、`momentum` 等）只在训练中出现。",
+        (
+            "导出用于推理的模型：在 PaddleOCR 中 `python tools/export_model.py -c CONFIG -o Global.pretrained_model=WEIGHTS`。",
+            "然后再查看一次：`litefleet doctor models/NAME`。",
+        ),
+    ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ __all__ = ["Source", "SourceFacts", "TensorSpec", "check_source", "find_source",
 _CURRENT = {"2.10": (2, 2), "2.11": (2, 3), "2.12": (2, 4), "2.13": (2, 5)}
 _MOST_FILES = 200  # of a folder, looked at for another framework's model
 _FP16_MOST = 65504.0  # the largest finite number of IEEE 754 binary16
+_TRAINING = re.compile(r"\w+_grad2?|adam\w{0,3}|momentum|sgd|rmsprop|adagrad|adadelta|lamb|lars_momentum|ftrl|dpsgd")
 _PAIRS = (("inference.pdmodel", "inference.pdiparams"), ("__model__", "__params__"), ("model", "params"))
 
 
@@ -129,12 +131,22 @@ def _quantised_leftovers(program: Program) -> list[Finding]:
     return [finding("LF208", f"The exported program still holds training-time quantisation operators: {said}.")]
 
 
+def _refuse_training(program: Program) -> None:
+    """Raise LF212 for gradients and optimizers: Paddle-Lite has no kernels for them, on any target."""
+    left = sorted(op for op in program.ops if _TRAINING.fullmatch(op))
+    if left:
+        more = f" and {len(left) - 6} more" if len(left) > 6 else ""
+        raise _refuse("LF212", f"The program holds operators that train: {', '.join(left[:6])}{more}.")
+
+
 def check_source(program: bytes, params: bytes) -> SourceFacts:
     """Check a program and its parameters, and return what they say.
 
-    Raises: FindingError with LF201 (empty), LF202 (PIR), LF203 (foreign or damaged parameters) or LF207 (no program).
+    Raises: FindingError with LF201 (empty), LF202 (PIR), LF203 (foreign or damaged parameters), LF207 (no program) or
+    LF212 (a program that trains).
     """
     read = _checked_program(program)
+    _refuse_training(read)
     _check_params(read, params)
     if not read.inputs or not read.outputs:
         missing = "inputs (feed)" if not read.inputs else "outputs (fetch)"
