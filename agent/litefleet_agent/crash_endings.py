@@ -46,6 +46,8 @@ ENDINGS: Tuple[Tuple[str, Pattern[str], str], ...] = (
     ("Signals.SIG", re.compile(r"died with <Signals\.(?P<name>SIG[A-Z]{2,5})"), ""),
     ("status=", re.compile(r"status=(?P<number>\d{1,2})/(?:ILL|ABRT|BUS|FPE|KILL|SEGV)\b"), ""),
     ("SIG", re.compile(r"died with (?P<name>SIG[A-Z]{2,5})"), ""),
+    ("signal SIG", re.compile(r"Thread \d{1,4}: signal (?P<name>SIG[A-Z]{2,5})"), ""),
+    ("__kmp_abort_process", re.compile(r"\(__kmp_abort_process\+\d+\)"), "SIGABRT"),
     (
         "xit",
         re.compile(
@@ -57,7 +59,7 @@ ENDINGS: Tuple[Tuple[str, Pattern[str], str], ...] = (
 
 # a program that stopped itself
 CHECKS: Tuple[Pattern[str], ...] = (
-    re.compile(r"Check failed"),
+    re.compile(r"[Cc]heck failed"),
     re.compile(r"terminate called|terminating (?:with|due to) uncaught exception"),
     re.compile(r"^F\d{4} \d\d:|\[F +\d{1,2}/", re.MULTILINE),
     re.compile(r"Paddle-Lite C\+\+ Exception"),

@@ -132,4 +132,12 @@ LOGS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("issue-private-opencl", ("LF321",), "quoted: PaddlePaddle/Paddle-Lite#3691"),
     ("issue-w-dims-large", ("LF417",), "quoted: PaddlePaddle/Paddle-Lite#10366"),
     ("issue-training-operators", ("LF212",), "quoted: PaddlePaddle/Paddle-Lite#8069"),
+    ("issue-loader-android", ("LF306",), "quoted: PaddlePaddle/PaddleOCR#1389"),
+    ("issue-mkl-missing", ("LF306",), "quoted: PaddlePaddle/Paddle-Lite#9225"),
+    ("issue-no-valid-kernels", ("LF113",), "quoted: PaddlePaddle/Paddle-Lite#4963"),
+    ("issue-openmp-abort", ("LF402",), "quoted: PaddlePaddle/Paddle-Lite#10595"),
+    ("issue-ios-abort", ("LF402",), "quoted: PaddlePaddle/Paddle-Lite#6282"),
+    ("issue-concat-sizes", ("LF417",), "quoted: PaddlePaddle/Paddle-Lite#6308"),
+    ("issue-static-tls", ("LF315",), "quoted: PaddlePaddle/Paddle#21760"),
+    ("issue-axis", ("LF402", "LF416", "LF417"), "quoted: PaddlePaddle/Paddle-Lite#10098"),
 )
