@@ -15,7 +15,7 @@ def test_steady_growth_is_told_with_its_rate():
     found = growth([(i * 100.0, 50 * MB + i * 4 * MB) for i in range(40)])
     assert found is not None
     assert found.code == "LF419"
-    assert "40.0 MB per 1,000 runs" in found.seen
+    assert "40 MB per 1,000 runs" in found.seen
 
 
 @pytest.mark.parametrize(
