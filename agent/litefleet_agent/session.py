@@ -71,6 +71,7 @@ class Session:
             "activate": self._activate,
             "confirm": self._confirm,
             "rollback": self._rollback,
+            "bench": self._bench,
         }
         self._operations.update(dict.fromkeys(custody.OPERATIONS, self._custody))
 
@@ -128,6 +129,7 @@ class Session:
         return {
             "agent": self._version,
             "root": self._store.root,
+            "boot": self._store.clock.boot_id(),
             "facts": self._facts.to_dict(),
             "fingerprint": facts_room.fingerprint(self._facts),
             "blobs": self._store.blobs(),
@@ -175,6 +177,12 @@ class Session:
         else:
             self._store.clear_verified(identity)
         return answer
+
+    def _bench(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        from .benching.run import bench
+
+        take(self._store)
+        return bench(self._store, self._facts, header, self._tick)
 
     def _activate(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
         take(self._store)
