@@ -276,7 +276,7 @@ def test_what_the_figures_do_not_tell_is_said_once() -> None:
         "This Paddle-Lite has no set_threads: threads were asked for by OpenMP's variables. The runs kept 1 CPUs busy.",
         "3 of the golden cases were left out: a predictor keeps to inputs of one size.",
         "Other programs used 34 % of the CPU meanwhile: alone, it is quicker.",
-        "There were 42 runs: p99 and p99.9 says little.",
+        "There were 42 runs: p99 and p99.9 say little.",
         "The kernel tells no temperature and no clock rate: throttling can't be seen here.",
         "Measured at low priority: whatever else ran went first.",
     ]

@@ -29,7 +29,7 @@ def _of_release(told: Mapping[str, Any]) -> Iterator[str]:
     runs = told.get("warm", {}).get("runs", 0)
     few = [rank for rank, least in _FEW.items() if 0 < runs < least]
     if few:
-        yield "There were %d runs: %s says little." % (runs, " and ".join(few))
+        yield "There were %d runs: %s little." % (runs, " and ".join(few) + (" says" if len(few) == 1 else " say"))
     yield from _of_sensors(told.get("series", {}))
 
 

@@ -40,9 +40,8 @@ def _release(model: str, told: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _growth(growth: Dict[str, float]) -> str:
-    if not growth:
-        return ""
-    return ", %+.3g MB per 1,000 runs, %+.3g MB per hour" % (growth["per_1000_runs"] / 1e6, growth["per_hour"] / 1e6)
+    words = (("per_1000_runs", "per 1,000 runs"), ("per_hour", "per hour"))
+    return "".join(", %+.3g MB %s" % (growth[key] / 1e6, text) for key, text in words if key in growth)
 
 
 def _cell(cell: Mapping[str, Any], named: bool) -> str:

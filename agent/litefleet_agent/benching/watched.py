@@ -9,6 +9,8 @@ from .subject import Block, Subject
 
 __all__ = ["Watched"]
 
+_LONG_S = 30.0
+
 
 class Watched:
     """The latencies of one process, its memory and the machine's sensors, from `begun` (monotonic seconds) on."""
@@ -65,15 +67,18 @@ def _memory(columns: Mapping[str, Sequence[Any]]) -> List[Tuple[float, float, fl
 
 
 def _growth(columns: Mapping[str, Sequence[Any]]) -> Dict[str, float]:
-    """Return {per_1000_runs, per_hour} in bytes, by the second half: the first is warming up."""
+    """Return {per_1000_runs, per_hour} in bytes, by the second half: the first is warming up.
+
+    An hour is only told of where half a minute was seen: else it would be noise times a hundred.
+    """
     rows = _memory(columns)
     late = rows[len(rows) // 2 :]
     if len(late) < 2:
         return {}
-    return {
-        "per_1000_runs": round(slope([(runs, rss) for runs, _, rss in late]) * 1000, 1),
-        "per_hour": round(slope([(t, rss) for _, t, rss in late]) * 3600, 1),
-    }
+    told = {"per_1000_runs": round(slope([(runs, rss) for runs, _, rss in late]) * 1000, 1)}
+    if late[-1][1] - late[0][1] >= _LONG_S:
+        told["per_hour"] = round(slope([(t, rss) for _, t, rss in late]) * 3600, 1)
+    return told
 
 
 def _heat(columns: Mapping[str, Sequence[Any]]) -> Dict[str, float]:
