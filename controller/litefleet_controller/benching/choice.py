@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,23 +44,23 @@ class BenchChoice:
 
     def fields(self, model: str) -> dict[str, Any]:
         """Return the request's fields for one model."""
-        given = {name: value for name, value in self._given().items() if value}
-        return {"model": model, **given}
+        return {"model": model, **self._given()}
 
-    def _given(self) -> Mapping[str, Any]:
-        return {
+    def _given(self) -> dict[str, Any]:
+        given = {
             "runs": self.runs,
             "seconds": self.seconds,
             "threads": list(self.threads),
             "workers": list(self.workers),
             "release": self.release,
             "against": self.against,
-            "low_priority": self.low_priority,
+            "low_priority": self.low_priority or None,
         }
+        return {name: value for name, value in given.items() if value not in (None, "", [])}
 
     def plan(self) -> BenchPlan:
         """Return what a device with 4 CPUs makes of it; AgentError."""
-        return plan_of_request({name: value or None for name, value in self._given().items()}, _CPUS)
+        return plan_of_request(self._given(), _CPUS)
 
     @property
     def limit_s(self) -> float:
