@@ -135,19 +135,19 @@ def test_low_priority_is_kept(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_runtime_that_leaks_is_found(store: Store) -> None:
-    leak = "self.kept.append(b'x' * 60000); time.sleep(0.001)"
+    leak = "self.kept.append(b'x' * 300000); time.sleep(0.004)"
     toy_release(store, stand_in(store, "leaky", leak))
     answer = measured(store, seconds=6)
     assert codes(answer) == ["LF419"]
     assert answer["verdict"] == "slow"
     told = answer["releases"][0]
     assert told["right"] is True
-    assert told["growth"]["per_1000_runs"] == pytest.approx(60e6, rel=0.15)
+    assert told["growth"]["per_1000_runs"] == pytest.approx(300e6, rel=0.15)
     assert "per_hour" not in told["growth"]  # seconds do not tell of hours
 
 
 def test_a_leak_too_small_for_the_time_is_possible_and_decides_nothing(store: Store) -> None:
-    toy_release(store, stand_in(store, "drip", "self.kept.append(b'x' * 6000); time.sleep(0.001)"))
+    toy_release(store, stand_in(store, "drip", "self.kept.append(b'x' * 30000); time.sleep(0.004)"))
     answer = measured(store, seconds=6)
     assert [(f["code"], f["certainty"], f["severity"]) for f in answer["findings"]] == [
         ("LF419", "possible", "warning")
