@@ -3,7 +3,7 @@
 from typing import Any, Dict, List
 
 from ..facts.tree import Tree
-from ..findings import Finding
+from ..findings import Finding, finding
 from ..ranks import median
 from ..sensors import available_bytes
 from .floor import Floor
@@ -57,6 +57,8 @@ class Cells:
         for subject in subjects:
             warm_up(self._floor, subject)
         blocks = [block for block in self._together(subjects) if block.times]
+        if not blocks:
+            raise SubjectError([finding("LF408", "No run ended within %.1f s." % self._seconds)])
         times = Samples()
         for block in blocks:
             times.add(block.times)

@@ -18,14 +18,16 @@ def notes_of(answer: Mapping[str, Any]) -> List[str]:
 
 def _of_release(told: Mapping[str, Any]) -> Iterator[str]:
     if told["threads_set_by"] == "environment":
-        cores = told.get("cores")
-        seen = " The runs kept %.2g CPUs busy." % cores if cores else ""
-        yield "This Paddle-Lite has no set_threads: threads were asked for by OpenMP's variables." + seen
+        yield (
+            "This Paddle-Lite has no set_threads: threads were asked for by OpenMP's variables; "
+            "the CPUs kept busy show whether that counted."
+        )
     if told["cases_left_out"]:
         left = told["cases_left_out"]
         yield "%d of the golden cases were left out: a predictor keeps to inputs of one size." % left
     if (told.get("others") or 0.0) >= _BUSY:
-        yield "Other programs used %.0f %% of the CPU meanwhile: alone, it is quicker." % (told["others"] * 100)
+        tens = round(told["others"] * 10) * 10  # in tens, so that a fleet's sentences are alike
+        yield "Other programs used about %d %% of the CPU meanwhile: alone, it is quicker." % tens
     runs = told.get("warm", {}).get("runs", 0)
     few = [rank for rank, least in _FEW.items() if 0 < runs < least]
     if few:

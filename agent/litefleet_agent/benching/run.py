@@ -65,7 +65,7 @@ class Measured:
 
     def __init__(self, truth: Truth, starts: Starts) -> None:
         self.truth, self.starts = truth, starts
-        self.watched: Optional[Watched] = None
+        self.watched = Watched()
         self.memory: Dict[str, int] = {}
         self.right: Optional[bool] = None  # whether it computed what its goldens say
 
@@ -79,7 +79,7 @@ class Measured:
         """Return the JSON form."""
         plan, last = self.truth.plan, self.starts.told[-1] if self.starts.told else {}
         words = {name: last.get(name, "") for name in ("runtime_version", "numpy_version", "threads_set_by")}
-        figures = self.watched.told() if self.watched is not None else {}
+        figures = self.watched.told() if self.watched.runs else {}
         return dict(
             words,
             release=plan.model.release,
@@ -156,14 +156,11 @@ class _Bench:
 
     def _watch(self, subjects: List[Subject]) -> None:
         seconds, runs = self._plan.steady_s(len(subjects)), self._plan.runs
+        watched = [one.watched for one in self._measured]
         if len(subjects) == 1:
-            watched = [steady(self._floor, subjects[0], self._tree, seconds, runs)]
+            steady(self._floor, subjects[0], watched[0], self._tree, seconds, runs)
         else:
-            watched, self._comparison = versus(self._floor, subjects, self._tree, seconds, runs)
-        for one, seen in zip(self._measured, watched):  # noqa: B905 - 3.7
-            one.watched = seen
-            found = growth(seen.memory()), throttled(seen.series.columns())
-            self._findings += [each for each in found if each is not None]
+            self._comparison = versus(self._floor, subjects, watched, self._tree, seconds, runs)
 
     def _throughput(self) -> None:
         cells = Cells(self._floor, self._tree, self._plan, self._plan.cell_s(len(self._measured)))
@@ -176,6 +173,9 @@ class _Bench:
     # --- the answer
 
     def _answer(self) -> Dict[str, Any]:
+        for one in self._measured:  # what grew until the process died is told as well
+            found = growth(one.watched.memory()), throttled(one.watched.series.columns())
+            self._findings += [each for each in found if each is not None]
         answer: Dict[str, Any] = {
             "verdict": decide(self._findings).value,
             "findings": [found.to_dict() for found in ranked(self._findings)[:_MOST_FINDINGS]],

@@ -22,13 +22,13 @@ def warm_up(floor: Floor, subject: Subject) -> float:
     return max(median(block.whole) / 1e3, 1e-6) if block.whole else _WARM_S
 
 
-def steady(floor: Floor, subject: Subject, tree: Tree, seconds: float, runs: int) -> Watched:
-    """Run for `seconds`, or `runs` times if that ends sooner (0: no limit).  Raises SubjectError.
+def steady(floor: Floor, subject: Subject, watched: Watched, tree: Tree, seconds: float, runs: int) -> None:
+    """Run for `seconds`, or `runs` times if that ends sooner (0: no limit), and fill `watched`.  Raises SubjectError.
 
     One block is always asked for ahead, so that the process never waits for us.
     """
     run_s = warm_up(floor, subject)
-    watched = Watched(floor.loop.now())
+    watched.begun = floor.loop.now()
     blocks = _Blocks(subject, watched.begun + seconds, min(_BLOCK_S[1], max(_BLOCK_S[0], seconds / _BLOCKS)), runs)
     machine = Machine(tree, [subject.pid])
     blocks.ask(floor.loop.now(), run_s)
@@ -39,8 +39,7 @@ def steady(floor: Floor, subject: Subject, tree: Tree, seconds: float, runs: int
         run_s = block.seconds / len(block.times) if block.times else run_s
         watched.take(block)
         watched.see(floor.loop.now(), subject, machine.look())
-    watched.others = machine.others()
-    return watched
+        watched.others = machine.others()
 
 
 class _Blocks:

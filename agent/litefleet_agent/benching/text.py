@@ -23,7 +23,9 @@ def lines(answer: Mapping[str, Any]) -> List[str]:
 
 
 def _release(model: str, told: Mapping[str, Any]) -> Iterator[str]:
-    right = {True: "computes what its goldens say", False: "computes WRONG", None: "was not measured"}[told["right"]]
+    right = {True: "computes what its goldens say", False: "computes WRONG", None: "was not measured to the end"}[
+        told["right"]
+    ]
     yield "%s %s: %s" % (model, told["release"][:12], right)
     cold, memory, warm = told["cold"], told["memory"], told.get("warm", {})
     if cold:

@@ -13,10 +13,13 @@ _LONG_S = 30.0
 
 
 class Watched:
-    """The latencies of one process, its memory and the machine's sensors, from `begun` (monotonic seconds) on."""
+    """The latencies of one process, its memory and the machine's sensors; `begun` is the moment (monotonic) of t = 0.
 
-    def __init__(self, begun: float) -> None:
-        self.begun = begun
+    It holds what was seen so far: should the process die, that stays.
+    """
+
+    def __init__(self) -> None:
+        self.begun = 0.0
         self.times, self.whole, self.series = Samples(), Samples(), Series()
         self.seconds = self.cpu_s = 0.0
         self.others: Optional[float] = None  # share of all CPUs' time that other programs took meanwhile

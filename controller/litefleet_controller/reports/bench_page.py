@@ -44,5 +44,5 @@ def _row(outcome: DeviceOutcome, figures: BenchFigures, name: str, told: Release
     warm, first = told.warm, told.cold.first
     ranks = [human_ms(getattr(warm, key)) for key in ("p50", "p90", "p99", "p999", "max")]
     rest = [human_rate(told.runs_per_s), human_ms(first.total_ms if first else None), human_bytes(told.memory.peak)]
-    mark = "" if told.right else " (wrong)"
+    mark = {True: "", False: " (wrong)", None: " (not checked)"}[told.right]
     return [clean(outcome.device, 80), clean(figures.model, 60), name + mark, *ranks, *rest]

@@ -73,7 +73,7 @@ def _speed(outcome: DeviceOutcome, figures: BenchFigures, name: str, told: Relea
 
 
 def _mark(told: ReleaseFigures) -> str:
-    return "" if told.right else " (wrong)"
+    return {True: "", False: " (wrong)", None: " (not checked)"}[told.right]
 
 
 def _heat(page: Page, benches: list[Bench]) -> None:

@@ -71,7 +71,8 @@ def _release_line(name: str, told: ReleaseFigures) -> str:
     if told.warm is None:
         return ""
     line = f"{name}{': ' if name else ''}p50 {human_ms(told.warm.p50)}, p99 {human_ms(told.warm.p99)}, {told.warm.runs:,} runs"
-    return line if told.right else f"{line}; its outputs are wrong, so that these figures do not count"
+    more = {True: "", False: "; its outputs are wrong: these figures do not count", None: "; not measured to the end"}
+    return line + more[told.right]
 
 
 def to_svg(report: RunReport) -> str:
