@@ -1,9 +1,9 @@
 """How far can a comparison of two releases be trusted on a device that is not idle?
 
-    python bench/measuring.py            # ten minutes; --trials 5 --seconds 3 for a look
+    python bench/measuring.py            # eleven minutes; --trials 5 --seconds 3 for a look
 
 One and the same file is compared with itself, in trials.  "By turns" is what `litefleet bench --against` does; "one after the
-other" measures the first for half of the time, then the second.  Whatever differs is an error of the method: the tables gives
+other" measures the first for half of the time, then the second.  Whatever differs is an error of the method: the table gives
 how far off the ratio of the p50s was, and how often a difference was told though there is none.
 """
 
