@@ -17,6 +17,7 @@ from .truth import Truth
 __all__ = ["Cells"]
 
 _START_S = 0.1  # for all to be told before they start together
+_LONGEST = 500  # characters
 _ROOM = 0.9  # of the memory that is there, at most
 
 
@@ -44,7 +45,7 @@ class Cells:
             wrong: List[Finding] = [found for subject in subjects for found in truth.judge(subject)]
         except SubjectError as error:
             wrong = error.findings
-            told["skipped"] = "it failed: %s" % error
+            told["skipped"] = ("it failed: %s" % error)[:_LONGEST]
         finally:
             for subject in subjects:
                 subject.end()

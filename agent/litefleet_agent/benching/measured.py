@@ -135,8 +135,8 @@ class _Model:
         self._link.stage("running")
         return dict(
             told,
-            runtime_version=engine.runtime_version,
-            numpy_version=engine.numpy_version,
+            runtime_version=engine.runtime_version[:100],
+            numpy_version=engine.numpy_version[:100],
             threads_set_by=engine.threads_set_by,
         )
 

@@ -86,7 +86,7 @@ def cold_starts(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Cha
     if not rows:
         return None
     canvas = Canvas(_ROW * len(rows), "Cold start (ms), until the first answer", [word for _, word in _PARTS])
-    left = max(len(label) for label, _ in rows) * 7 + 10
+    left = max(len(label) for label, _ in rows) * 7.7 + 10
     across = Axis(0.0, max(start.total_ms for _, start in rows) * 1.02 or 1.0, left, WIDTH - 66)
     for tick in across.ticks_about(4):
         canvas.line((across.at(tick), canvas.top), (across.at(tick), canvas.floor), "grid")
