@@ -587,6 +587,15 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "Pad inputs to one size, or keep one predictor for each size.",
     ),
     (
+        "LF421",
+        "throttled",
+        "warning",
+        "",
+        "The CPU became slower while the model ran: it was too hot, or its power supply too weak, so that the kernel or the board lowered its "
+        "clock rate. The latencies measured before are not those of a day in the field.",
+        "Cool the device or give it a stronger power supply; else plan with the latency it settled at: `litefleet bench --seconds 1800` shows it.",
+    ),
+    (
         "LF422",
         "input-refused",
         "error",

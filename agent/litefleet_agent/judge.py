@@ -8,6 +8,7 @@ from .findings import Finding, finding
 from .golden import Comparison, Tolerance, compare, default_tolerance, peak, values
 from .nb import NbModel, Tensor
 from .npz import Array
+from .ranks import nearest_rank
 
 __all__ = ["Golden", "Judgement", "fit", "gate", "judge", "latency", "precision_of", "tolerance_for"]
 
@@ -158,11 +159,8 @@ def _figures(name: str, case: int, found: Comparison) -> Dict[str, Any]:
 def latency(times_ms: Sequence[float]) -> Dict[str, float]:
     """Return min, p50, p90, p99 (nearest rank, milliseconds) and the number of runs."""
     ordered = sorted(times_ms)
-
-    def rank(share: float) -> float:
-        return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-    return {"min": ordered[0], "p50": rank(0.5), "p90": rank(0.9), "p99": rank(0.99), "runs": len(ordered)}
+    ranks = {name: nearest_rank(ordered, share) for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
+    return dict(ranks, min=ordered[0], runs=len(ordered))
 
 
 def gate(gates: Mapping[str, float], times: Mapping[str, float], peak_rss_bytes: int) -> List[Finding]:

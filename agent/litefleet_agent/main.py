@@ -21,6 +21,7 @@ _USAGE = (
     "     | serve [--root ROOT]\n"
     "     | verify [--root ROOT] [--json]\n"
     "     | check [--root ROOT] [--deep] [--json]\n"
+    "     | bench MODEL [--seconds S] ...\n"
 )
 
 
@@ -51,6 +52,10 @@ def main(argv: Optional[List[str]] = None) -> int:
         from .service.checking import main as check
 
         return check(args[1:])
+    if args[:1] == ["bench"]:
+        from .benching.command import main as bench
+
+        return bench(args[1:])
     if args[:1] and args[0] in COMMANDS:
         return call(args)
     sys.stderr.write(_USAGE + USAGE)

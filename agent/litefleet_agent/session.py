@@ -72,6 +72,7 @@ class Session:
             "confirm": self._confirm,
             "rollback": self._rollback,
             "infer": self._infer,
+            "bench": self._bench,
         }
         self._operations.update(dict.fromkeys(custody.OPERATIONS, self._custody))
 
@@ -132,6 +133,7 @@ class Session:
         return {
             "agent": self._version,
             "root": self._store.root,
+            "boot": self._store.clock.boot_id(),
             "facts": self._facts.to_dict(),
             "fingerprint": facts_room.fingerprint(self._facts),
             "blobs": self._store.blobs(),
@@ -179,6 +181,12 @@ class Session:
         else:
             self._store.clear_verified(identity)
         return answer
+
+    def _bench(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        from .benching.run import bench
+
+        take(self._store)
+        return bench(self._store, self._facts, header, self._tick)
 
     def _activate(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
         take(self._store)

@@ -56,6 +56,8 @@ class DeviceOutcome:
         if "roll back" in self.steps:
             runs = self.release[:12] or "nothing"
             return f"runs {runs}, as before" if self.unchanged else f"went back to {runs}"
+        if "measure" in self.steps:
+            return "measured, and its outputs match the reference"
         return "already runs this release" if self.unchanged else "outputs match the reference"
 
     def to_dict(self) -> dict[str, Any]:

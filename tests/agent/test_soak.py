@@ -15,7 +15,7 @@ def test_steady_growth_is_told_with_its_rate():
     found = growth([(i * 100.0, 50 * MB + i * 4 * MB) for i in range(40)])
     assert found is not None
     assert found.code == "LF419"
-    assert "40.0 MB per 1,000 runs" in found.seen
+    assert "40 MB per 1,000 runs" in found.seen
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,16 @@ def test_steady_growth_is_told_with_its_rate():
         [(i, 50 * MB + min(i, 20) * 4 * MB) for i in range(40)],  # warming up
         [(i, 50 * MB + i * 0.1 * MB) for i in range(40)],  # an allocator's whims
         [(i, 50 * MB + (i % 2) * 90 * MB + i * MB) for i in range(40)],  # up and down
+        [(i, 50 * MB + (90 * MB if i > 30 else 0)) for i in range(40)],  # one jump
+        [(i, 50 * MB + i * 0.2 * MB) for i in range(40)],  # less than any allocator may take
     ],
 )
 def test_what_is_no_growth(samples):
     assert growth(samples) is None
+
+
+def test_little_but_steady_growth_is_possible_and_decides_nothing():
+    found = growth([(i * 100.0, 50 * MB + i * 0.5 * MB) for i in range(40)])
+    assert found is not None
+    assert (found.code, found.certainty.value, found.decides) == ("LF419", "possible", False)
+    assert "a longer soak decides" in found.seen

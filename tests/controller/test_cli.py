@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("inspect", "probe", "rollout", "verify", "convert", "infer", "report", "explain", "demo")
+COMMANDS = ("bench", "inspect", "probe", "rollout", "verify", "convert", "infer", "report", "explain", "demo")
 CONFIG = """\
 inventory: fleet.yaml
 models:

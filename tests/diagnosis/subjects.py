@@ -25,6 +25,7 @@ from litefleet_controller.doctor.pair import Place, diagnose_pairs
 from litefleet_controller.doctor.runtimes import pair_runtime
 from litefleet_controller.errors import FindingError
 
+from tests.agent.benched import measured, opened, stand_in, toy_release
 from tests.agent.nb_builder import nb, op, param, params, topology, var
 from tests.conftest import environment, lite_environment, pir_model, raw_nb, source_models
 
@@ -200,3 +201,14 @@ def ran(first: list[float], second: list[float], later: list[float] | None = Non
     goldens = [Golden({}, (array([1.0, 0.0]),)), Golden({}, (array([0.0, 1.0]),))]
     again = [(0, array(later))] if later else []
     return ranked(judge(model, goldens, [([array(first)], again), ([array(second)], [])]).findings)
+
+
+def benched(behaviour: str) -> list[Finding]:
+    """Return what a bench of a few seconds finds; the stand-in for Paddle-Lite does `behaviour` in each run."""
+    folder = Path(tempfile.mkdtemp(prefix="litefleet-corpus-"))
+    try:
+        store = opened(folder / "root")
+        toy_release(store, stand_in(store, "runtime", behaviour))
+        return [Finding.from_dict(found) for found in measured(store, seconds=6)["findings"]]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

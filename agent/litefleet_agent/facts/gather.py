@@ -118,7 +118,7 @@ def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> 
         libraries=tuple(sorted(found)),
         python=PythonFacts(own.executable, own.version, own.implementation, own.tag, bits),
         other_pythons=other_pythons(own.programs),
-        memory=_memory(tree),
+        memory=memory(tree),
         disk=_disk(there),
         writable=os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK),
         opencl=find_opencl(tree, name, own.libraries),
@@ -156,7 +156,8 @@ def _os_release(tree: Tree) -> OsRelease:
     return OsRelease(values.get("ID", ""), values.get("VERSION_ID", ""), values.get("PRETTY_NAME", ""))
 
 
-def _memory(tree: Tree) -> Memory:
+def memory(tree: Tree) -> Memory:
+    """Return what memory there is now, a cgroup's limit taken into account."""
     table: Dict[str, int] = {}
     for line in tree.text("/proc/meminfo", 1 << 16).splitlines():
         found = re.match(r"^(\w+):\s+(\d{1,15}) kB$", line)

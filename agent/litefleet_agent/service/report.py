@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, 
 
 from ..facts.tree import Tree
 from ..findings import Finding
+from ..sensors import sensors
 from .figures import ModelFigures, ServiceFigures
-from .sensors import sensors
 from .statusfile import read_status, write_status
 
 if TYPE_CHECKING:  # they import this module

@@ -319,19 +319,32 @@ RUN: Mapping[str, Details] = {
         ),
     ),
     "LF419": Details(
-        "Resident sizes in a log, one after the other, keep growing.",
-        (Where.LOG,),
-        "resident memory grows from 210 to 1240 MiB over 400 lines",
+        "A bench sees the resident memory of one process grow, steadily, over the second half of its runs; or resident sizes in a log do.",
+        (Where.RUN, Where.LOG),
+        "Resident memory grew from 84.1 MB to 141.6 MB in 60000 runs, 0.96 MB per 1,000 runs.",
         (
+            "Measure it longer: `litefleet bench --seconds 3600` gives the growth per 1,000 runs and per hour.",
             "Make the predictor once, and use it for all requests.",
             "With OpenCL, restart the worker after a number of runs, and use a newer Paddle-Lite.",
-            "Watch it: `while sleep 60; do grep VmRSS /proc/PID/status; done`.",
         ),
         ("Killed, after hours", "Out of memory: Killed process"),
         (
             "PaddlePaddle/Paddle-Lite#10236: 1 GB in 20 hours with OpenCL",
             "PaddlePaddle/Paddle-Lite#9864: growth with a thread pool",
         ),
-        (Certainty.LIKELY, Certainty.POSSIBLE),
+        (Certainty.CERTAIN, Certainty.LIKELY, Certainty.POSSIBLE),
+    ),
+    "LF421": Details(
+        "A bench sees the clock rate fall and p50 rise, each by a tenth or more against the first quarter of its time.",
+        (Where.RUN,),
+        "After 312 s the CPU's frequency fell from 1800 to 1200 MHz, and p50 rose from 12.1 to 18.0 ms; it was up to 84 degrees Celsius hot.",
+        (
+            "Look at temperature and clock rate over time in the picture of `litefleet bench --seconds 1800 --html report.html`.",
+            "Improve what takes the heat away, and look at the power supply: boards lower the clock rate for that, too.",
+            "If it stays, use the p90 from after the drop for `models.NAME.gates`, or a smaller model.",
+        ),
+        ("slower after some minutes than at the start",),
+        (),
+        (Certainty.CERTAIN,),
     ),
 }

@@ -5,13 +5,14 @@ Exit codes: 0 well, 1 refused or failed, 2 usage, 3 stopped by a gate or waiting
 
 from __future__ import annotations
 
-from . import advising, doctor, explaining, fleet, inferring, inspecting, provisioning, rollouts, watching
+from . import advising, benching, doctor, explaining, fleet, inferring, inspecting, provisioning, rollouts, watching
 from .common import app
 from .main import main
 
 __all__ = [
     "advising",
     "app",
+    "benching",
     "doctor",
     "explaining",
     "fleet",

@@ -28,6 +28,7 @@ __all__ = [
     "LimitOption",
     "ModelOption",
     "SarifOption",
+    "SvgOption",
     "app",
     "colored",
     "only_one_document",
@@ -63,6 +64,7 @@ HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the 
 SarifOption = Annotated[
     Path | None, typer.Option("--sarif", help="Also write the findings as SARIF 2.1.0; - for stdout alone.")
 ]
+SvgOption = Annotated[Path | None, typer.Option("--svg", help="Also write the pictures of a bench as one SVG file.")]
 DEFAULT_CONFIG = Path("litefleet.yaml")
 STDOUT = Path("-")
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ..options import Options
+from ..outcome import RunReport
 from ..reports.progress import make_progress
 from ..reports.table import to_table
 from .common import (
@@ -21,6 +22,7 @@ from .common import (
     JsonOption,
     LimitOption,
     ModelOption,
+    SvgOption,
     app,
     colored,
     run_and_show,
@@ -104,16 +106,31 @@ def convert(
 def report(
     file: Annotated[Path, typer.Argument(help="What `--json` printed, or a report kept in the project's store.")],
     html: HtmlOption = None,
+    svg: SvgOption = None,
 ) -> None:
-    """Show a kept report again, or turn it into HTML."""
-    from ..reports.html import to_html
+    """Show a kept report again, or turn it into HTML; a bench's pictures also into SVG."""
     from ..run import read_report
 
     kept = read_report(file)
     if html is not None:
+        from ..reports.html import to_html
+
         write_file(html, to_html(kept))
-    else:
-        show(to_table(kept, width=width(), color=colored()))
+    if svg is not None:
+        from ..reports.charts.bench import to_svg
+
+        write_file(svg, to_svg(kept))
+    if html is None and svg is None:
+        show(_shown(kept))
+
+
+def _shown(report: RunReport) -> str:
+    """Return a report for the terminal, in the form that its command gave it."""
+    if report.command == "bench":
+        from ..reports.bench_text import bench_text
+
+        return bench_text(report, width(), colored())
+    return to_table(report, width=width(), color=colored())
 
 
 @app.command()

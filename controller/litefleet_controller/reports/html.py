@@ -11,13 +11,14 @@ import hashlib
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 
 from jinja2 import Environment, StrictUndefined, Template
 from litefleet_agent.findings import Verdict
 from markupsafe import Markup, escape
 
 from ..outcome import DeviceOutcome, RunReport
+from .assets import asset
+from .bench_page import bench_parts, bench_ranks
 from .latency_plot import latency_plots
 from .values import (
     FindingGroup,
@@ -44,7 +45,7 @@ _BAR = 1000  # units the verdict bar is wide
 
 def to_html(report: RunReport) -> str:
     """Return the whole page."""
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = asset("report.css") + asset("chart.css"), asset("report.js")
     policy = (
         f"default-src 'none'; style-src '{_csp_hash(style)}'; script-src '{_csp_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
@@ -64,20 +65,17 @@ def to_html(report: RunReport) -> str:
         bar=_bar(report.counts),
         groups=[_group(g) for g in shared_findings(report)],
         plots=latency_plots(report),
+        benches=bench_parts(report),
+        ranks=bench_ranks(report),
         devices=[_device(o) for o in ordered],
     )
-
-
-@cache
-def _asset(name: str) -> str:
-    return (resources.files(__package__) / "templates" / name).read_text(encoding="utf-8")
 
 
 @cache
 def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["code"] = _code
-    return environment.from_string(_asset("report.html.j2"))
+    return environment.from_string(asset("report.html.j2"))
 
 
 def _csp_hash(text: str) -> str:

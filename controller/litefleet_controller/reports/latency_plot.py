@@ -6,19 +6,18 @@ still stands out.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from ..outcome import RunReport
+from .charts.scale import Axis, axis_from_zero, tick_label
 from .values import Latency, clean, human_ms, latency_of
 
 __all__ = ["Plot", "latency_plots"]
 
 _WIDTH = 760
 _MOST_ROWS = 40  # beyond this, names would make the picture longer than anybody scrolls
-_LOG_FROM = 30.0  # largest / smallest value from which only a logarithmic axis shows both
 
 
 @dataclass(frozen=True)
@@ -30,48 +29,8 @@ class Plot:
     svg: Markup
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """Maps milliseconds to pixels between `start` and `end`."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool
-
-    def at(self, ms: float) -> float:
-        """Return the pixel of a value."""
-        if self.log:
-            share = math.log(max(ms, self.low) / self.low) / math.log(self.high / self.low)
-        else:
-            share = (ms - self.low) / (self.high - self.low)
-        return round(self.start + share * (self.end - self.start), 1)
-
-    @property
-    def ticks(self) -> list[float]:
-        """Round values along the axis."""
-        if self.log:
-            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-            digits = (1, 2, 5) if last - first <= 3 else (1,)
-            every = [d * 10.0**e for e in range(first, last + 1) for d in digits]
-        else:
-            step = _round_step((self.high - self.low) / 5)
-            every = [step * n for n in range(math.floor(self.high / step) + 1)]
-        return [t for t in every if self.low <= t <= self.high]
-
-
-def _round_step(rough: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, at least `rough`."""
-    power = 10.0 ** math.floor(math.log10(rough))
-    return next(d * power for d in (1, 2, 5, 10) if d * power >= rough * 0.999)
-
-
-def _axis(values: list[Latency], start: float, end: float) -> _Axis:
-    lowest = max(min(v.min for v in values), 1e-4)
-    highest = max(max(v.p99 for v in values), lowest * 1.01)
-    log = highest / lowest >= _LOG_FROM
-    return _Axis(lowest * 0.9 if log else 0.0, highest * (1.1 if log else 1.03), start, end, log)
+def _axis(values: list[Latency], start: float, end: float) -> Axis:
+    return axis_from_zero([ms for v in values for ms in (v.min, v.p99)], start, end)
 
 
 def latency_plots(report: RunReport) -> list[Plot]:
@@ -108,10 +67,6 @@ def _open(height: int, count: int) -> Markup:
     ).format(w=_WIDTH, h=height, a=f"Latency of {count} devices")
 
 
-def _tick_label(ms: float) -> str:
-    return f"{ms:g}" if ms < 10_000 else f"{ms / 1000:g}k"
-
-
 def _rows(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
     """One named row a device; the axis runs across."""
     step, bottom = 22, len(rows) * 22 + 6
@@ -122,7 +77,7 @@ def _rows(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
         x = axis.at(tick)
         parts.append(Markup('<line class="grid" x1="{x}" x2="{x}" y1="0" y2="{b}"/>').format(x=x, b=bottom))
         parts.append(
-            Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(x, bottom + 15, _tick_label(tick))
+            Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(x, bottom + 15, tick_label(tick))
         )
     parts.append(Markup('<text x="{}" y="{}">ms</text>').format(_WIDTH - 60, bottom + 15))
     for index, (name, v) in enumerate(rows):
@@ -155,7 +110,7 @@ def _columns(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
         y = axis.at(tick)
         parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(left, _WIDTH, y=y))
         parts.append(
-            Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(left - 6, y + 4, _tick_label(tick))
+            Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(left - 6, y + 4, tick_label(tick))
         )
     parts.append(Markup('<text x="0" y="12">ms</text>'))
     for index, (name, v) in enumerate(rows):

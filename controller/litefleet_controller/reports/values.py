@@ -27,6 +27,7 @@ __all__ = [
     "gathered",
     "human_bytes",
     "human_ms",
+    "human_rate",
     "human_seconds",
     "latency_of",
     "listed",
@@ -117,6 +118,12 @@ def human_ms(value: object) -> str:
     if ms >= 10_000:
         return f"{ms / 1000:.1f} s"
     return f"{ms:.0f} ms" if ms >= 100 else f"{ms:.1f} ms" if ms >= 10 else f"{ms:.2f} ms"
+
+
+def human_rate(value: object) -> str:
+    """Return runs a second for people: "333", "4.25"; a dash where there is no number."""
+    rate = number(value)
+    return "–" if rate is None else f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def human_seconds(value: object) -> str:

@@ -1,0 +1,8 @@
+"""Measuring devices: what is asked (`choice`), one device's conversation (`talk`), the whole fleet (`run`), and the figures."""
+
+from __future__ import annotations
+
+from .choice import BenchChoice
+from .figures import BenchFigures, figures_of
+
+__all__ = ["BenchChoice", "BenchFigures", "figures_of"]

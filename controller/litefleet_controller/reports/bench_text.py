@@ -1,0 +1,171 @@
+"""A bench for a terminal: how quick each device is, what several workers bring, what was found, what the figures don't tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from litefleet_agent.benching.pairs import sentence
+from litefleet_agent.findings import Severity, Verdict
+
+from ..benching.figures import BenchFigures, Cell, ReleaseFigures, figures_of
+from ..outcome import DeviceOutcome, RunReport
+from .charts.bench import names_of
+from .folding import folded
+from .page import Page, plural
+from .table import STYLES
+from .values import clean, human_bytes, human_ms, human_rate, human_seconds
+
+__all__ = ["bench_text"]
+
+_ROOMY = 120  # columns from which the model's name and the memory's growth have room
+_NARROW = 100  # columns below which p99.9 and the cold start have none
+_MOST_CELLS = 60
+
+Bench = tuple[DeviceOutcome, BenchFigures]
+
+
+def bench_text(report: RunReport, width: int = 100, color: bool = False) -> str:
+    """Return the report for a terminal `width` columns wide."""
+    page = Page(width, color)
+    benches = [(outcome, figures) for outcome in report.outcomes if (figures := figures_of(outcome)) is not None]
+    _speeds(page, benches, width)
+    _heat(page, benches)
+    _workers(page, benches, width)
+    _comparisons(page, benches)
+    pairs = [(clean(o.device, 80), f) for o in report.outcomes for f in o.findings if f.severity is not Severity.NOTE]
+    page.findings(pairs)
+    _notes(page, benches)
+    _last(page, report)
+    return page.text
+
+
+def _speeds(page: Page, benches: list[Bench], width: int) -> None:
+    rows = [
+        _speed(outcome, figures, name, told)
+        for outcome, figures in benches
+        for name, told in zip(names_of(figures), figures.releases, strict=True)
+        if told.warm is not None
+    ]
+    left_out = {"model", "growth/h"} if width < _ROOMY else set()
+    _table(page, rows, left_out | ({"p90", "p99.9", "cold"} if width < _NARROW else set()))
+
+
+def _table(page: Page, rows: list[dict[str, str]], left_out: set[str]) -> None:
+    head = [name for name in (rows[0] if rows else ()) if name not in left_out]
+    if rows:
+        page.table(head, ([row[name] for name in head] for row in rows), left=("device", "model"))
+
+
+def _speed(outcome: DeviceOutcome, figures: BenchFigures, name: str, told: ReleaseFigures) -> dict[str, str]:
+    """Return one release's row, by the heads of its columns."""
+    warm, first, per_hour = told.warm, told.cold.first, told.growth.per_hour
+    ranks = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
+    return {
+        "device": clean(outcome.device, 60),
+        "model": clean(figures.model, 40),
+        "release": name + _mark(told),
+        **{head: human_ms(getattr(warm, key)) for head, key in ranks},
+        "runs/s": human_rate(told.runs_per_s),
+        "cold": human_ms(first.total_ms if first else None),
+        "memory": human_bytes(told.memory.peak),
+        "growth/h": "–" if per_hour is None else f"{'+' if per_hour >= 0 else ''}{human_bytes(per_hour)}",
+    }
+
+
+def _mark(told: ReleaseFigures) -> str:
+    return {True: "", False: " (wrong)", None: " (not checked)"}[told.right]
+
+
+def _heat(page: Page, benches: list[Bench]) -> None:
+    """Print what the kernel told of the CPU while it ran."""
+    rows = [
+        (o, told)
+        for o, figures in benches
+        for told in figures.releases[:1]
+        if told.heat.last is not None or told.points("frequency")
+    ]
+    if not rows:
+        return
+    page.heading("Heat", "of the CPU while it ran")
+    head = ("device", "at first", "at the end", "highest", "a minute", "clock rate")
+    page.table(head, (_heat_row(outcome, told) for outcome, told in rows), left=("device",))
+
+
+def _heat_row(outcome: DeviceOutcome, told: ReleaseFigures) -> list[str]:
+    heat, rates = told.heat, [mhz for _, mhz in told.points("frequency")]
+    degrees = ["–" if value is None else f"{value:.0f} °C" for value in (heat.first, heat.last, heat.highest)]
+    rise = "–" if heat.per_minute is None else f"{heat.per_minute:+.2g} °C"
+    clock = f"{min(rates):.0f} to {max(rates):.0f} MHz" if rates else "–"
+    return [clean(outcome.device, 60), *degrees, rise, clock]
+
+
+def _workers(page: Page, benches: list[Bench], width: int) -> None:
+    """Print the cells, unless there is but one that says what is said already; of many, each device's best."""
+    shown = [(outcome, figures, cell) for outcome, figures in benches for cell in figures.cells]
+    if not any(len(figures.cells) > len(figures.releases) for _, figures in benches):
+        shown = [row for row in shown if row[2].skipped]
+    note = "several processes at once; latency is of each run in them"
+    if len(shown) > _MOST_CELLS:
+        best = [max(f.cells, key=lambda cell: cell.runs_per_s or 0.0) for _, f in benches if f.cells]
+        shown = [row for row in shown if any(row[2] is cell for cell in best)]
+        note = "each device's best; the page and --json have all"
+    if not shown:
+        return
+    page.heading("Throughput", note)
+    _table(page, [_cell(*row) for row in shown], {"CPUs busy", "memory of all"} if width < _NARROW else set())
+    for outcome, _, cell in shown:
+        if cell.skipped:
+            page.line(
+                f"{clean(outcome.device, 60)}, {plural(cell.workers, 'worker')}: {clean(cell.skipped, 300)}", indent=2
+            )
+
+
+def _cell(outcome: DeviceOutcome, figures: BenchFigures, cell: Cell) -> dict[str, str]:
+    names = {told.release: name for name, told in zip(names_of(figures), figures.releases, strict=True)}
+    latency = cell.latency
+    return {
+        "device": clean(outcome.device, 60),
+        "release": names.get(cell.release, cell.release[:8]),
+        "workers": str(cell.workers),
+        "threads": str(cell.threads) if cell.threads else "usual",
+        "runs/s": human_rate(cell.runs_per_s),
+        "p50": human_ms(latency.p50 if latency else None),
+        "p99": human_ms(latency.p99 if latency else None),
+        "CPUs busy": "–" if cell.cores is None else f"{cell.cores:.2g}",
+        "memory of all": human_bytes(cell.pss_bytes or cell.rss_bytes),
+    }
+
+
+def _comparisons(page: Page, benches: list[Bench]) -> None:
+    told = [(o, f) for o, f in benches if f.comparison is not None and len(f.releases) == 2]
+    if not told:
+        return
+    page.heading("Compared", "by turns on the same device")
+    for outcome, figures in told:
+        assert figures.comparison is not None
+        page.line(
+            f"{clean(outcome.device, 60)}: {sentence(figures.comparison.model_dump(), *names_of(figures))}", indent=2
+        )
+
+
+def _notes(page: Page, benches: Iterable[Bench]) -> None:
+    """Print what has to be said beside the figures, each sentence once with its devices."""
+    said: dict[str, list[str]] = {}
+    for outcome, figures in benches:
+        for note in figures.notes:
+            said.setdefault(clean(note, 300), []).append(clean(outcome.device, 80))
+    if said:
+        page.line("")
+    for note, devices in said.items():
+        page.line((f"{note} — {folded(devices)}", "dim"))
+
+
+def _last(page: Page, report: RunReport) -> None:
+    """Print how many were measured, and how long it took."""
+    page.line("")
+    parts: list[str | tuple[str, str]] = []
+    for verdict, count in report.counts.items():
+        word = "measured" if verdict == Verdict.VERIFIED else verdict
+        parts += [" · "] if parts else []
+        parts.append((f"{count} {word}", STYLES[Verdict(verdict)]))
+    page.line(*(parts or ["no devices"]), (f"   (bench, {human_seconds(report.seconds)})", "dim"))

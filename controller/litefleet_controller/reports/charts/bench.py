@@ -1,0 +1,140 @@
+"""All pictures of one bench, and the file that holds those of several devices."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from functools import cache
+
+from litefleet_agent.benching.pairs import sentence
+from litefleet_agent.findings import Severity
+from markupsafe import Markup
+
+from ...benching.figures import BenchFigures, ReleaseFigures, figures_of
+from ...outcome import DeviceOutcome, RunReport
+from ..assets import asset
+from ..values import clean, human_ms
+from .bars import cold_starts, throughput
+from .canvas import WIDTH, Chart
+from .over_time import latency_over_time, memory_over_time, sensors_over_time
+from .ranks import against, percentiles
+
+__all__ = ["charts_of", "heading_of", "names_of", "title_of", "to_svg"]
+
+_MARGIN, _GAP = 20, 18
+_WIDE = {"head": 52, "name": 70}  # characters of a line
+_MOST_FOUND = 4
+_COLOUR = re.compile("--([a-z]+): (#[0-9a-f]{6});")
+_MOST_DEVICES = 50  # beyond this, a picture is longer than anybody scrolls
+
+
+def names_of(figures: BenchFigures) -> list[str]:
+    """Return a short name for each release; two of the same are told apart."""
+    names = [told.release[:8] for told in figures.releases]
+    return [f"{names[0]} (1)", f"{names[1]} (2)"] if len(set(names)) < len(names) else names
+
+
+def title_of(outcome: DeviceOutcome, figures: BenchFigures) -> str:
+    """Return whose bench it is: device, model, releases."""
+    against = " against ".join(reversed(names_of(figures)))
+    return f"{clean(outcome.device, 60)} · {clean(figures.model, 60)} · {against}"
+
+
+def charts_of(figures: BenchFigures) -> list[Chart]:
+    """Return the pictures of one bench, what matters most first; what was not seen has none."""
+    releases, names = figures.releases, names_of(figures)
+    charts = [
+        against(figures.comparison, names),
+        latency_over_time(releases, names),
+        percentiles(releases, names),
+        throughput(figures.cells, names),
+        memory_over_time(releases, names),
+        cold_starts(releases, names),
+        *sensors_over_time(releases),
+    ]
+    return [chart for chart in charts if chart is not None]
+
+
+def heading_of(outcome: DeviceOutcome, figures: BenchFigures) -> list[str]:
+    """Return what is said above the pictures of one device: how quick, whether it is right, what was found."""
+    names = names_of(figures)
+    lines = [
+        _release_line(name if len(names) > 1 else "", told) for name, told in zip(names, figures.releases, strict=True)
+    ]
+    if figures.comparison is not None and len(names) > 1:
+        lines.append(sentence(figures.comparison.model_dump(), *names))
+    found = [f"{f.code} {clean(f.seen, 300)}" for f in outcome.findings if f.severity is not Severity.NOTE]
+    return [*filter(None, lines), *found[:_MOST_FOUND]]
+
+
+def _release_line(name: str, told: ReleaseFigures) -> str:
+    if told.warm is None:
+        return ""
+    line = f"{name}{': ' if name else ''}p50 {human_ms(told.warm.p50)}, p99 {human_ms(told.warm.p99)}, {told.warm.runs:,} runs"
+    more = {True: "", False: "; its outputs are wrong: these figures do not count", None: "; not measured to the end"}
+    return line + more[told.right]
+
+
+def to_svg(report: RunReport) -> str:
+    """Return one SVG document with the pictures of every device that was measured, one below the other."""
+    shown = [(outcome, figures) for outcome in report.outcomes if (figures := figures_of(outcome)) is not None]
+    parts: list[Markup] = []
+    y = float(_MARGIN)
+    for outcome, figures in shown[:_MOST_DEVICES]:
+        part, y = _device(outcome, figures, y)
+        parts += part
+    if len(shown) != 1:
+        more = f" {len(shown) - _MOST_DEVICES} further devices are left out." if len(shown) > _MOST_DEVICES else ""
+        note = f"{len(shown)} benches.{more}" if shown else "Nothing was measured."
+        parts.append(_text(note, y + 12, ""))
+        y += 24
+    width, height = WIDTH + 2 * _MARGIN, round(y + _MARGIN)
+    form = (
+        '<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img">'
+        '<title>{title}</title><style>{style}</style><rect class="ground" width="{w}" height="{h}"/>{body}</svg>\n'
+    )
+    return str(
+        Markup(form).format(  # noqa: S704 - our own form; format escapes the values
+            w=width, h=height, title=f"litefleet bench, {clean(report.started_at, 40)}", style=_style(),
+            body=Markup("").join(parts),
+        )
+    )  # fmt: skip
+
+
+def _device(outcome: DeviceOutcome, figures: BenchFigures, y: float) -> tuple[list[Markup], float]:
+    """Return one device's part from `y` on, and where it ends."""
+    parts = []
+    for line, kind in [
+        (title_of(outcome, figures), "head"),
+        *((line, "name") for line in heading_of(outcome, figures)),
+    ]:
+        for piece in textwrap.wrap(line, _WIDE[kind]):
+            parts.append(_text(piece, y + 14, kind))
+            y += 20
+    y += 8
+    for chart in charts_of(figures):
+        parts.append(Markup('<g transform="translate({},{})">{}</g>').format(_MARGIN, round(y, 1), chart.body))
+        y += chart.height + _GAP
+    return parts, y + _GAP
+
+
+def _text(text: str, y: float, kind: str) -> Markup:
+    return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(kind, _MARGIN, round(y, 1), text)
+
+
+@cache
+def _style() -> Markup:
+    """Return the pictures' own style with the colours written out: not every viewer knows variables."""
+    rules = asset("chart.css")
+    light, dark = (_coloured(rules, colours) for colours in _colours())
+    return Markup(f"{light}@media (prefers-color-scheme: dark) {{\n{dark}}}\n")  # noqa: S704 - our own file
+
+
+def _colours() -> tuple[dict[str, str], dict[str, str]]:
+    """Return the page's colours by name, on light and on dark ground."""
+    light, dark = re.findall(r":root \{(.*?)\}", asset("report.css"), re.DOTALL)[:2]
+    return dict(_COLOUR.findall(light)), dict(_COLOUR.findall(dark))
+
+
+def _coloured(rules: str, colours: dict[str, str]) -> str:
+    return re.sub(r"var\(--([a-z]+)\)", lambda found: colours[found[1]], rules)

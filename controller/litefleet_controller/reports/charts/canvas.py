@@ -1,0 +1,113 @@
+"""A small drawing surface: shapes and texts with classes, out comes SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from ..values import clean
+from .scale import Axis, tick_label
+
+__all__ = ["BOTTOM", "LEFT", "RIGHT", "WIDTH", "Canvas", "Chart"]
+
+WIDTH = 460
+LEFT, RIGHT, BOTTOM = 54, 446, 22  # of what is plotted; BOTTOM is counted from the lower edge
+_TITLE, _LEGEND = 28, 16
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One finished picture; `body` is safe markup inside of `WIDTH` times `height` units."""
+
+    title: str
+    height: int
+    body: Markup
+
+    def inline(self) -> Markup:
+        """Return it as an element for a page."""
+        return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+            WIDTH, self.height, self.title, self.body
+        )
+
+
+class Canvas:
+    """Collects shapes; coordinates in units of the picture, the origin at the upper left.
+
+    `plot` is the height of what is plotted; `legend` names the kinds a, b, ... in a line of their own, where there are two.
+    """
+
+    def __init__(self, plot: float, title: str, legend: Sequence[str] = ()) -> None:
+        self.top = _TITLE + (_LEGEND if len(legend) > 1 else 0)
+        self.height, self._title = round(self.top + plot + BOTTOM), clean(title, 120)
+        self._parts: list[Markup] = []
+        self.text(0, 14, title, "title")
+        if len(legend) > 1:
+            self._legend(legend)
+
+    @property
+    def floor(self) -> float:
+        """The lower edge of what is plotted."""
+        return self.height - BOTTOM
+
+    def done(self) -> Chart:
+        """Return the picture."""
+        return Chart(self._title, self.height, Markup("").join(self._parts))
+
+    def text(self, x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> None:
+        """Write one line, cleaned and escaped; `anchor` is start, middle or end."""
+        self._add('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>', kind, x, y, anchor, clean(text, 120))
+
+    def line(self, start: Point, end: Point, kind: str) -> None:
+        """Draw a straight line."""
+        self._add('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>', kind, *start, *end)
+
+    def path(self, points: Sequence[Point], kind: str) -> None:
+        """Draw a line through points; a single one becomes a dot."""
+        if len(points) == 1:
+            self.dot(points[0], 2, kind)
+        elif points:
+            self._add('<polyline class="line {}" points="{}"/>', kind, _points(points))
+
+    def area(self, upper: Sequence[Point], lower: Sequence[Point], kind: str) -> None:
+        """Fill what lies between two lines of equal length."""
+        if len(upper) > 1:
+            self._add('<polygon class="area {}" points="{}"/>', kind, _points([*upper, *reversed(lower)]))
+
+    def rect(self, x: float, y: float, width: float, height: float, kind: str, title: str = "") -> None:
+        """Draw a rectangle, with a title for those who point at it."""
+        told = Markup("<title>{}</title>").format(clean(title, 200)) if title else Markup("")
+        shape = '<rect class="{}" x="{}" y="{}" width="{}" height="{}">{}</rect>'
+        self._add(shape, kind, _round(x), _round(y), _round(max(width, 0)), _round(max(height, 0)), told)
+
+    def dot(self, at: Point, radius: float, kind: str, title: str = "") -> None:
+        """Draw a filled circle."""
+        told = Markup("<title>{}</title>").format(clean(title, 200)) if title else Markup("")
+        self._add('<circle class="spot {}" cx="{}" cy="{}" r="{}">{}</circle>', kind, *at, radius, told)
+
+    def upward(self, axis: Axis, count: int = 4) -> None:
+        """Draw the grid and the labels of an axis that runs up."""
+        for tick in axis.ticks_about(count):
+            self.line((LEFT, axis.at(tick)), (RIGHT, axis.at(tick)), "grid")
+            self.text(LEFT - 6, axis.at(tick) + 4, tick_label(tick), "", "end")
+
+    def _add(self, form: str, *values: object) -> None:
+        self._parts.append(Markup(form).format(*values))  # noqa: S704 - our own forms; format escapes the values
+
+    def _legend(self, names: Sequence[str]) -> None:
+        x = float(LEFT)
+        for kind, name in zip("abcd", names, strict=False):
+            self.rect(x, 23, 9, 9, f"box {kind}")
+            self.text(x + 13, 31, name)
+            x += 13 + 7.2 * len(clean(name, 40)) + 14
+
+
+def _round(value: float) -> float:
+    return round(value, 1)
+
+
+def _points(points: Sequence[Point]) -> str:
+    return " ".join(f"{x:g},{y:g}" for x, y in points)

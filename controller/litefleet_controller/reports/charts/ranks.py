@@ -1,0 +1,67 @@
+"""Latency percentiles, and how one release compares with another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from litefleet_agent.benching.pairs import sentence
+
+from ...benching.figures import Comparison, ReleaseFigures
+from ..values import human_ms
+from .canvas import LEFT, RIGHT, Canvas, Chart
+from .scale import Axis, axis_from_zero, number_text
+
+__all__ = ["against", "percentiles"]
+
+_RANKS = (("min", "min"), ("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
+_PLOT = 132
+_LOG_FROM = 12.0
+_ROOM = 14  # for the numbers beside the dots
+
+
+def percentiles(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Chart | None:
+    """Return how long the quickest, the usual and the slowest runs of the model took."""
+    shown = {kind: told.warm for kind, told in zip("ab", releases, strict=False) if told.warm is not None}
+    if not shown:
+        return None
+    canvas = Canvas(_PLOT, "Latency percentiles of the model alone (ms)", names)
+    values = {kind: [max(getattr(warm, key), 1e-4) for _, key in _RANKS] for kind, warm in shown.items()}
+    every = [ms for column in values.values() for ms in column]
+    up = axis_from_zero(every, canvas.floor - _ROOM, canvas.top + _ROOM, _LOG_FROM)
+    canvas.upward(up)
+    step = (RIGHT - LEFT) / len(_RANKS)
+    places = [round(LEFT + step * (number + 0.5), 1) for number in range(len(_RANKS))]
+    for kind, column in values.items():
+        canvas.path([(x, up.at(ms)) for x, ms in zip(places, column, strict=True)], f"{kind} thin")
+    for number, (x, (label, _)) in enumerate(zip(places, _RANKS, strict=True)):
+        canvas.text(x, canvas.floor + 16, label, "", "middle")
+        highest = max(column[number] for column in values.values())
+        for kind, column in values.items():
+            ms = column[number]
+            canvas.dot((x, up.at(ms)), 4, kind, f"{label} {human_ms(ms)}, of {shown[kind].runs:,} runs")
+            above = ms == highest and (kind == "a" or values["a"][number] != ms)
+            canvas.text(x, up.at(ms) + (-9 if above else 18), number_text(ms), "value", "middle")
+    return canvas.done()
+
+
+def against(comparison: Comparison | None, names: Sequence[str]) -> Chart | None:
+    """Return by how much the second release is slower than the first, with the interval that holds it 95 % sure."""
+    if comparison is None or comparison.low is None or comparison.high is None or len(names) < 2:
+        return None
+    canvas = Canvas(64, f"{names[1]} against {names[0]}: latency (%), 95 % sure")
+    low, middle, high = ((value - 1) * 100 for value in (comparison.low, comparison.ratio, comparison.high))
+    reach = max(abs(low), abs(high), 1.0) * 1.25
+    across = Axis(-reach, reach, LEFT, RIGHT)
+    for tick in across.ticks_about(6):
+        canvas.line((across.at(tick), canvas.top), (across.at(tick), canvas.floor), "zero" if tick == 0 else "grid")
+        canvas.text(across.at(tick), canvas.floor + 15, f"{tick:+g}" if tick else "0", "", "middle")
+    y = canvas.top + 38
+    told = sentence(comparison.model_dump(), names[0], names[1])
+    ends = [(across.at(low), y), (across.at(high), y)]
+    canvas.rect(ends[0][0], y - 8, max(ends[1][0] - ends[0][0], 2), 16, "area b", told)
+    canvas.path(ends, "b")
+    canvas.dot((across.at(middle), y), 5, "b", told)
+    canvas.text(across.at(middle), y - 14, f"{middle:+.3g} %", "value", "middle")
+    canvas.text(LEFT, canvas.top + 6, "← faster")
+    canvas.text(RIGHT, canvas.top + 6, "slower →", "", "end")
+    return canvas.done()
