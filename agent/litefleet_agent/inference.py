@@ -8,6 +8,7 @@ from .errors import AgentError
 from .facts import Facts
 from .findings import Finding, ranked
 from .judge import precision_of
+from .naming import release_named
 from .nb import Tensor, read_nb
 from .npz import Array
 from .preflight import static_findings
@@ -20,7 +21,7 @@ from .service.screen import in_order, screen_inputs, size_of
 from .service.settings import load_settings
 from .service.values import Refusal, tensors_of, tensors_to
 from .service.workers import Answer
-from .store import Store, StoreError, plain_name
+from .store import Store
 
 __all__ = ["MAX_BODY", "MAX_REQUESTS", "infer"]
 
@@ -45,15 +46,18 @@ def infer(store: Store, facts: Facts, header: Mapping[str, Any], body: bytes, on
     The body holds all data, request by request; `limit_s` holds for each.  The result is {model, release, precision, by,
     findings, requests: [{outputs, ms} or {error}]}; findings say why nothing was run.
 
-    Raises AgentError, and has run nothing: no such release here, or a request that does not fit.
+    Raises AgentError, and has run nothing: no such release here (as `release_named`), or a request that does not fit.
     """
-    model, identity = _release(store, header)
+    identity = release_named(store, header.get("model"), header.get("release"))
     plan = plan_of(store, identity, load_settings(store.root))
-    if plan.model.name != model:
-        raise StoreError("%s is a release of %s, not of %s" % (identity[:12], plan.model.name, model), "bad-request")
     requests = _requests(plan, header.get("requests"), body)
     limit_s = _limit(header.get("limit_s", 30.0))
-    told: Dict[str, Any] = {"model": model, "release": identity, "precision": _precision(plan), "findings": []}
+    told: Dict[str, Any] = {
+        "model": plan.model.name,
+        "release": identity,
+        "precision": _precision(plan),
+        "findings": [],
+    }
     for path in _sockets(store.root):
         try:
             answered = _by_service(path, plan, requests, limit_s, on_tick)
@@ -65,22 +69,6 @@ def infer(store: Store, facts: Facts, header: Mapping[str, Any], body: bytes, on
 
 
 # --- what is asked
-
-
-def _release(store: Store, header: Mapping[str, Any]) -> Tuple[str, str]:
-    """Return the model's name and the release to run: the one named, else the current one."""
-    model = plain_name(header.get("model"))
-    given = header.get("release")
-    if given is not None and not isinstance(given, str):
-        raise StoreError("`release` must be a release's id", "bad-request")
-    if given:
-        return model, given
-    current = store.current()
-    if model not in current:
-        others = ", ".join(sorted(current)) or "nothing"
-        seen = "no release of %s is current on this device, which runs %s: roll it out first" % (model, others)
-        raise StoreError(seen, "not-current")
-    return model, current[model]
 
 
 def _precision(plan: WorkerPlan) -> str:

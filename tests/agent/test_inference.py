@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -24,6 +25,7 @@ class Device(Peer):
 
     def __init__(self, root: Path, python: Path) -> None:
         super().__init__(root, str(python))
+        self.root = root
         self.body = b""
 
     def answer(self) -> dict:
@@ -47,6 +49,12 @@ class Device(Peer):
             "verify": {"runs": 2, "warmup": 0, "time_limit_s": 100},
         }
         return self.ask("release", manifest=manifest)["result"]["release"]
+
+    def proven(self, identity: str) -> str:
+        """Write down a proof that was never made."""
+        (self.root / "verified").mkdir(exist_ok=True)
+        (self.root / "verified" / f"{identity}.json").write_text(json.dumps({"fingerprint": "f", "at": 1}))
+        return identity
 
     def current(self, nb: Path, goldens: list[Path], name: str = "cls") -> str:
         identity = self.release(nb, goldens, name)
@@ -114,10 +122,11 @@ def test_what_does_not_fit_is_refused_whole_and_the_session_goes_on(device, gold
         (device.infer(), "bad-request", "`requests` must be a list of 1 to 256"),
         (device.infer(*[good[:, :, :1, :1]] * 257), "bad-request", "`requests` must be a list of 1 to 256"),
         (device.infer(good, limit_s=0), "bad-request", "`limit_s` must be a number from 0.05 to 3600.0"),
-        (device.infer(good, release=7), "bad-request", "`release` must be a release's id"),
+        (device.infer(good, release=7), "bad-request", "a release is named by its id (8 digits of it will do)"),
+        (device.infer(good, release="previous"), "not-kept", "cls has no previous release on this device"),
         (device.infer(good, model="det"), "not-current", "no release of det is current on this device, which runs cls"),
         (device.infer(good, model="../x"), "bad-request", ""),
-        (device.infer(good, release="f" * 64), "missing", ""),
+        (device.infer(good, release="f" * 64), "not-kept", "no release ffffffffffff was proven on this device"),
         (device.infer(good, model="rec", release=device.identity), "bad-request", "is a release of cls, not of rec"),
     ]
     for answer, code, words in refusals:
@@ -147,14 +156,16 @@ def test_a_body_that_is_too_large_is_refused_and_read_past(device, goldens):
     assert device.infer(array(goldens["cls"][0]))["result"]["by"] == "one-shot"
 
 
-def test_another_release_passes_its_checks_and_its_goldens_first(device, nb_files, goldens, tmp_path):
+def test_a_proof_of_long_ago_is_not_enough(device, nb_files, goldens, tmp_path):
     x = array(goldens["cls"][0])
     arm = device.release(nb_files("cls", "arm"), goldens["cls"])
-    answer = device.infer(x, release=arm)["result"]
+    assert device.infer(x, release=arm)["error"]["code"] == "not-kept"
+    device.proven(arm)
+    answer = device.infer(x, release=arm[:8])["result"]
     assert (answer["requests"], answer["findings"][0]["code"]) == ([], "LF101")
     held = {name: array(goldens["cls"][0], name) for name in read_npz(goldens["cls"][0])}
     np.savez(tmp_path / "wrong.npz", **{k: v if k == "x" else 1 - v for k, v in held.items()})
-    wrong = device.release(nb_files("cls", "x86"), [tmp_path / "wrong.npz", goldens["cls"][1]])
+    wrong = device.proven(device.release(nb_files("cls", "x86"), [tmp_path / "wrong.npz", goldens["cls"][1]]))
     answer = device.infer(x, release=wrong)["result"]
     assert (answer["requests"], answer["findings"][0]["code"]) == ([], "LF403")
     assert (answer["release"], device.body) == (wrong, b"")
@@ -181,7 +192,7 @@ def test_the_service_answers_where_it_has_the_release(device, lite_python, golde
 
 def test_without_a_runtime_nothing_is_run(tmp_path, nb_files, goldens):
     with Device(tmp_path / "root", Path(sys.executable)) as bare:
-        identity = bare.release(nb_files("cls", "x86"), goldens["cls"])
+        identity = bare.proven(bare.release(nb_files("cls", "x86"), goldens["cls"]))
         answer = bare.infer(array(goldens["cls"][0]), release=identity)["result"]
     assert answer["requests"] == []
     assert answer["findings"][0]["code"] in ("LF302", "LF315")

@@ -103,7 +103,7 @@ def test_a_finding_decides_and_the_figures_stay() -> None:
 
 def test_a_model_that_is_not_current_is_told_before_it_is_asked_for() -> None:
     outcome = ask(answer(), current={"det": SECOND})
-    assert (outcome.verdict, outcome.findings[0].code) == (Verdict.FAILED, "LF613")
+    assert (outcome.verdict, outcome.findings[0].code) == (Verdict.FAILED, "LF619")
     assert outcome.sentence == "no release of cls is current on this device, which runs det: roll it out first"
     assert ask(answer(), BenchChoice(release=FIRST[:8]), current={}).verdict is Verdict.VERIFIED
 

@@ -1,14 +1,12 @@
-"""Which releases a bench may run: those that are on this device, and current or proven here."""
+"""Which releases a bench may run, and when."""
 
 from typing import Any, List, Mapping
 
-from ..store import Store, StoreError, plain_name
+from ..naming import release_named
+from ..store import Store, StoreError
 from ..switch import open_leases
 
 __all__ = ["no_lease", "releases_of"]
-
-_LEAST_DIGITS = 8
-_LINKS = ("current", "previous")
 
 
 def no_lease(store: Store) -> None:
@@ -22,34 +20,8 @@ def no_lease(store: Store) -> None:
 def releases_of(store: Store, header: Mapping[str, Any]) -> List[str]:
     """Return the ids of {model, release?, against?}: the one to measure, then the one to compare it with, if any.
 
-    Raises StoreError: "not-current", "not-kept", "bad-request".
+    Raises StoreError as `release_named` does.
     """
-    model = plain_name(header.get("model"))
-    current = store.current()
-    if header.get("release") is None and model not in current:
-        others = ", ".join(sorted(current)) or "nothing"
-        seen = "no release of %s is current on this device, which runs %s: roll it out first" % (model, others)
-        raise StoreError(seen, "not-current")
-    words = [header.get("release") or "current", header.get("against")]
-    return [_identity(store, model, word) for word in words if word is not None]
-
-
-def _identity(store: Store, model: str, word: Any) -> str:
-    """Return the id that "current", "previous", an id or the beginning of one stands for."""
-    if word in _LINKS:
-        identity = store.link(model, word)
-        if not identity:
-            raise StoreError("%s has no %s release on this device" % (model, word), "not-kept")
-        return identity
-    if not isinstance(word, str) or not _LEAST_DIGITS <= len(word) <= 64:
-        wanted = "a release is named by its id (%d digits of it will do), by current or by previous" % _LEAST_DIGITS
-        raise StoreError(wanted, "bad-request")
-    here = {identity for identity in store.proven() + list(store.current().values()) if identity.startswith(word)}
-    if len(here) != 1:
-        seen = "more than one release begins with %s" if here else "no release %s was proven on this device"
-        raise StoreError(seen % word[:12], "not-kept")
-    identity = here.pop()
-    name = store.release(identity)["model"]["name"]
-    if name != model:
-        raise StoreError("%s is a release of %s, not of %s" % (identity[:12], name, model), "bad-request")
-    return identity
+    model, against = header.get("model"), header.get("against")
+    first = release_named(store, model, header.get("release"))
+    return [first] if against is None else [first, release_named(store, model, against)]

@@ -57,7 +57,7 @@ async def _bench(here: Visit, model: str, choice: BenchChoice, is_current: bool)
     if not is_current and not choice.release:
         runs = ", ".join(sorted(map(str, mapping(here.hello.get("current"))))[:20]) or "nothing"
         seen = f"no release of {model} is current on this device, which runs {runs[:200]}: roll it out first"
-        return here.outcome(model, [*here.notes, finding("LF613", seen)])
+        return here.outcome(model, [*here.notes, finding("LF619", seen)])
     try:
         (answer,) = await here.ask(Request("bench", choice.fields(model)), limit_s=choice.limit_s)
     except Refused as error:

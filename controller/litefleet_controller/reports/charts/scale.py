@@ -47,7 +47,8 @@ class Axis:
 
 
 def _round_step(rough: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, at least `rough`."""
+    """Return 1, 2 or 5 times a power of ten, at least `rough` (and not so small that it is as good as nothing)."""
+    rough = max(rough, 1e-12)
     power = 10.0 ** math.floor(math.log10(rough))
     return next(d * power for d in (1, 2, 5, 10) if d * power >= rough * 0.999)
 
