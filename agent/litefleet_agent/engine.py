@@ -29,7 +29,7 @@ class Engine:
     """One model in this process's Paddle-Lite.
 
     `runtime` is the folder that holds the paddlelite package, "" = what the interpreter has.  `threads` 0 and `power_mode`
-    "" leave it to Paddle-Lite; both count only where the binding has them (ARM).
+    "" leave it to Paddle-Lite; both count only where the binding has them (ARM), as `threads_set_by` and `power_mode_set` tell.
     """
 
     def __init__(
@@ -46,7 +46,8 @@ class Engine:
         self.threads, self.power_mode = threads, power_mode
         self.threads_set_by = (
             "environment" if threads else ""
-        )  # elsewhere OpenMP's variable counts, which the parent set
+        )  # without a setter OpenMP's variable counts: the parent's
+        self.power_mode_set = ""
         self.numpy: Any = None
         self._lite: Any = None
         self._predictor: Any = None
@@ -78,8 +79,10 @@ class Engine:
         if self.threads and hasattr(config, "set_threads"):
             config.set_threads(self.threads)
             self.threads_set_by = "set_threads"
-        if self.power_mode and hasattr(config, "set_power_mode"):
-            config.set_power_mode(self._mode())
+        mode = getattr(getattr(self._lite, "PowerMode", None), self.power_mode or "-", None)
+        if mode is not None and hasattr(config, "set_power_mode"):
+            config.set_power_mode(mode)
+            self.power_mode_set = self.power_mode
         self._predictor = self._lite.create_paddle_predictor(config)
         took_ms = (time.perf_counter() - begun) * 1e3
         # By index, never get_input_by_name: for a name that is not there it returns an object around a null pointer.
@@ -88,13 +91,6 @@ class Engine:
             raise EngineError("inputs", "the loaded model has the inputs %s" % ", ".join(self._order))
         self._output_count = len(self.loaded_output_names) or len(self.output_names)
         return took_ms
-
-    def _mode(self) -> Any:
-        modes = getattr(self._lite, "PowerMode", None)
-        mode = getattr(modes, self.power_mode, None) if self.power_mode.startswith("LITE_POWER_") else None
-        if mode is None:
-            raise EngineError("power-mode", "this Paddle-Lite has no power mode %s" % self.power_mode)
-        return mode
 
     def _names(self, method: str) -> List[str]:
         return [str(n) for n in getattr(self._predictor, method)()] if hasattr(self._predictor, method) else []

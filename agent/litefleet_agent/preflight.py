@@ -8,7 +8,8 @@ from .environment import check_environment, describe_runtime
 from .facts import Facts
 from .facts.runtime import with_flavour
 from .findings import Finding, finding
-from .nb import NbError, read_nb
+from .nb import NbError
+from .nbfile import read_nb_file
 
 __all__ = ["static_findings"]
 
@@ -19,8 +20,7 @@ def static_findings(nb: str, facts: Facts, runtime: str) -> List[Finding]:
     if arch is None:
         return [finding("LF303", "This device is %s." % facts.machine)]
     try:
-        with open(nb, "rb") as file:
-            model = read_nb(file.read())
+        model = read_nb_file(nb)
     except NbError as error:
         return [finding(error.finding_code, str(error))]
     except OSError as error:

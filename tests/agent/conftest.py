@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.agent.lite import Verify, make_goldens, verifier
+from tests.agent.serving import OLDEST, Device
+from tests.conftest import lite_environment
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +17,18 @@ def goldens(
 ) -> dict[str, list[Path]]:
     folder = tmp_path_factory.mktemp("goldens")
     return {name: make_goldens(paddle_python, models[name], name, folder) for name in ("cls", "det", "rec")}
+
+
+@pytest.fixture(scope="session")
+def serving_python() -> Path:
+    """The interpreter that the service runs with, and its workers: the oldest where the tests run with that."""
+    return lite_environment("2.12" if OLDEST else "2.13rc0")
+
+
+@pytest.fixture
+def device(tmp_path: Path, serving_python: Path) -> Device:
+    """A root to serve from; one thread for each worker, as there are few cores."""
+    return Device(tmp_path / "root", serving_python)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ class Echo:
     def left(self, caller):
         self.gone += 1
 
-    def request(self, caller, header, body):
+    def request(self, caller, header, body, _):
         self.served += 1
         number, model = header["id"], header.get("model")
         if header.get("op") == "status":

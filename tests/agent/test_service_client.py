@@ -18,7 +18,7 @@ from litefleet_agent.client import Client, ServiceError, find_socket
 from litefleet_agent.npz import Array, read_npz, write_npz
 from litefleet_agent.protocol import encode
 
-from tests.agent.echoing import EchoService, answer
+from tests.agent.echoing import EchoService, answer, ask
 from tests.conftest import lacking
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -209,6 +209,8 @@ def test_a_full_house_is_told(tmp_path):
     with EchoService(tmp_path, connections=1) as service:
         crowd = [service.connect() for _ in range(5)]
         try:
+            for connection in crowd:
+                connection.sendall(ask(1, "never"))
             with Client(service.path) as client, pytest.raises(ServiceError, match="callers are connected") as error:
                 client.status()
             assert error.value.code == "busy"

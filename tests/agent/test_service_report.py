@@ -13,7 +13,6 @@ from litefleet_agent.findings import finding
 from litefleet_agent.service.figures import BUCKETS_S, Histogram
 from litefleet_agent.service.metrics import metrics_text, write_textfile
 from litefleet_agent.service.report import ServiceFigures, health_dict, read_status, status_dict, write_status
-from litefleet_agent.service.settings import Settings
 
 A, B = "a" * 64, "b" * 64
 WRONG = finding("LF403", "0.9 off")
@@ -24,9 +23,9 @@ class Queue(list):
 
 
 class Model:
-    """What status_dict reads of a model's service."""
+    """What status_dict reads of a model's service, and of its releases."""
 
-    settings = Settings(probe_every_s=10, time_limit_s=30)
+    patience_s = 60.0
 
     def __init__(self, active=A, wanted=A, incoming="", findings=(), last_good=990.0):
         self.active = generation(active) if active else None
@@ -35,6 +34,7 @@ class Model:
         self.wanted, self.findings, self.last_good, self.switched_at = wanted, list(findings), last_good, 900.0
         self.queue = Queue()
         self.model = active or None
+        self.loading, self.releases = bool(incoming), self
 
 
 def generation(release, alive=True):

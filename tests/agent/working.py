@@ -22,7 +22,7 @@ TOY = ServedModel("toy", "r" * 64, (Tensor("x", "float32", (-1, 2)),), (Tensor("
 FAKE = """
 import os, signal, socket, sys, time
 sys.path.insert(0, %(agent)r)
-from litefleet_agent.service.worker import Link
+from litefleet_agent.link import Link
 link = Link(socket.socket(fileno=int(sys.argv[1])))
 load = link.read()[0]
 def ready():

@@ -60,12 +60,13 @@ class ModelFigures:
         self.errors: Dict[str, int] = {}
         self.latency = Histogram()  # of answers: from acceptance to answer
         self.run = Histogram()  # of answers: in the worker alone
-        self.switches = self.rollbacks = self.worker_deaths = 0
+        self.switches = self.rollbacks = self.worker_deaths = self.workers_worn = 0
         self.probes = self.probes_failed = 0
         self.probe_ok: Optional[bool] = None
         self.probe_at = 0.0  # monotonic
         self.probe_findings: List[Finding] = []
         self.taken_back = ""  # the release that was, until the next switch
+        self.back_findings: List[Finding] = []  # why
 
     def count_error(self, code: str) -> None:
         """Count a request that got no answer; codes beyond a bound count as "other"."""
@@ -95,15 +96,19 @@ class ServiceFigures:
         figures.switches += 1
         figures.taken_back = ""
 
-    def went_back(self, model: str, release: str) -> None:
+    def went_back(self, model: str, release: str, findings: Sequence[Finding] = ()) -> None:
         """This release was taken back."""
         figures = self.of(model)
         figures.rollbacks += 1
-        figures.taken_back = release
+        figures.taken_back, figures.back_findings = release, list(findings)[:20]
 
     def worker_died(self, model: str) -> None:
         """A worker of the model ended by itself, or had to be ended."""
         self.of(model).worker_deaths += 1
+
+    def worker_worn(self, model: str) -> None:
+        """A worker of the model had grown too large, and was replaced."""
+        self.of(model).workers_worn += 1
 
     def probed(self, model: str, ok: bool, findings: Sequence[Finding]) -> None:
         """A golden was run just now."""

@@ -5,7 +5,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple
 
-from ..nb import NbError, NbModel, read_nb
+from ..nb import NbError, NbModel
+from ..nbfile import read_nb_file
 from ..store import Store, StoreError, needed, plain_name
 from .settings import Settings
 from .values import ServedModel
@@ -69,8 +70,7 @@ def _here(path: str, what: str) -> str:
 
 def _read(path: str, name: str, identity: str) -> ServedModel:
     try:
-        with open(path, "rb") as file:
-            return served_model(read_nb(file.read()), name, identity)
+        return served_model(read_nb_file(path), name, identity)
     except OSError as error:
         raise StoreError("the file of %s can't be read: %s" % (name, error.strerror or error), "io-error") from error
     except NbError as error:

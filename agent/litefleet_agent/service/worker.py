@@ -17,54 +17,20 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 from ..child import die_with_parent
 from ..engine import Engine, EngineError
 from ..findings import Finding, finding
-from ..nb import NbError, NbModel, Tensor, read_nb
+from ..link import Link
+from ..nb import NbError, Tensor
+from ..nbfile import read_nb_file
 from ..npz import Array
-from ..protocol import PREFIX_SIZE, decode_header, decode_prefix, encode
 from ..verify import engine_finding
 from .batch import all_finite, apart, first_size, joinable, together
 from .plan import served_model
-from .rehearsal import Rehearsal, infer
+from .rehearsal import Kind, Rehearsal, infer
 from .screen import screen_inputs, size_of
 from .values import Refusal, tensors_of, tensors_to
 
 __all__ = ["main"]
 
 Outcome = Union[List[Array], Refusal]
-
-
-class Link:
-    """This process's end of the socket; it may wait."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-
-    def read(self) -> Optional[Tuple[Dict[str, Any], bytes]]:
-        """Return the next frame, None when the daemon let go."""
-        prefix = self._take(PREFIX_SIZE)
-        if prefix is None:
-            return None
-        header_size, body_size = decode_prefix(prefix)
-        header, body = self._take(header_size), self._take(body_size)
-        return None if header is None or body is None else (decode_header(header), body)
-
-    def _take(self, size: int) -> Optional[bytes]:
-        data, filled = bytearray(size), 0
-        while filled < size:
-            got = self._socket.recv_into(memoryview(data)[filled:])
-            if not got:
-                return None
-            filled += got
-        return bytes(data)
-
-    def send(self, header: Dict[str, Any], parts: Sequence[bytes] = ()) -> None:
-        """Send a frame whose body is `parts`, one after the other."""
-        self._socket.sendall(encode(header, sum(map(len, parts))))
-        for part in parts:
-            self._socket.sendall(part)
-
-    def stage(self, words: str) -> None:
-        """Tell what comes next, in words: should it end this process, the daemon knows at what."""
-        self.send({"event": "stage", "words": words})
 
 
 def main(fd: int, parent_pid: int) -> int:
@@ -129,8 +95,7 @@ class _Worker:
     def _start(self) -> List[Finding]:
         job = self.job
         self.stage("reading the model's file")
-        with open(job["nb"], "rb") as file:
-            model: NbModel = read_nb(file.read())
+        model = read_nb_file(job["nb"])
         self.model = served_model(model, job["name"], job["release"])
         names = [t.name for t in model.inputs], [t.name for t in model.outputs]
         self.engine = Engine(job["runtime"], job["nb"], names[0], names[1], job["threads"], job["power_mode"])
@@ -152,6 +117,7 @@ class _Worker:
             "runtime_version": self.engine.runtime_version,
             "numpy_version": self.engine.numpy_version,
             "threads_set_by": self.engine.threads_set_by,
+            "power_mode": self.engine.power_mode_set,
             "batches": self.rehearsal.batches,
             "golden": self.rehearsal.figures,
         }
@@ -179,7 +145,7 @@ class _Worker:
         for request in requests:
             tensors = tensors_of(request["inputs"])
             size = sum(size_of(tensor) for tensor in tensors)
-            taken.append(self._take(tensors, body[at : at + size]))
+            taken.append(self._take(tensors, _part(body, at, size)))
             at += size
         outcomes = self._outcomes(taken)
         took_ms = (time.perf_counter() - begun) * 1e3
@@ -202,7 +168,7 @@ class _Worker:
         inputs, at = {}, 0
         for tensor in tensors:
             size = size_of(tensor)
-            value = inputs[tensor.name] = Array(tensor.dtype, tensor.dims, data[at : at + size])
+            value = inputs[tensor.name] = Array(tensor.dtype, tensor.dims, _part(data, at, size))
             at += size
             if not all_finite(value, self.engine.numpy):
                 return Refusal("%s: %s holds NaN or Inf" % (self.model.name, tensor.name), "bad-input")
@@ -236,9 +202,10 @@ class _Worker:
 
     def _checked(self, outputs: List[Array]) -> Outcome:
         """Return the outputs, or a refusal: what no caller should take for an answer."""
-        kinds = tuple((value.dtype, len(value.shape)) for value in outputs)
-        if kinds != self.rehearsal.kinds:
-            seen = "%s gave %s, its goldens have %s" % (self.model.name, _kinds(kinds), _kinds(self.rehearsal.kinds))
+        kinds = self.rehearsal.kinds
+        if len(outputs) != len(kinds) or not all(map(_is, outputs, kinds)):
+            given = _kinds([(value.dtype, value.shape) for value in outputs])
+            seen = "%s gave %s, its goldens have %s" % (self.model.name, given, _kinds(kinds))
             return Refusal(seen, "bad-output", finding("LF407", seen))
         for tensor, value in zip(self.model.outputs, outputs):  # noqa: B905 - 3.7
             if not all_finite(value, self.engine.numpy):
@@ -251,5 +218,17 @@ class _Worker:
         return tuple(Tensor(tensor.name, value.dtype, value.shape) for tensor, value in pairs)
 
 
-def _kinds(kinds: Sequence[Tuple[str, int]]) -> str:
-    return ", ".join("%s with %d dimensions" % kind for kind in kinds) or "nothing"
+def _part(data: bytes, at: int, size: int) -> bytes:
+    """Return some of the data, all of it without a copy."""
+    return data if size == len(data) else data[at : at + size]
+
+
+def _is(value: Array, kind: Kind) -> bool:
+    dtype, dims = kind
+    same = value.dtype == dtype and len(value.shape) == len(dims)
+    return same and all(want in (-1, size) for want, size in zip(dims, value.shape))  # noqa: B905 - 3.7
+
+
+def _kinds(kinds: Sequence[Kind]) -> str:
+    said = [dtype + " " + " x ".join("?" if dim < 0 else str(dim) for dim in dims) for dtype, dims in kinds]
+    return ", ".join(said) or "nothing"

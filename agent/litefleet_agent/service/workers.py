@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 from ..child import decode
 from ..findings import Finding, finding
 from ..protocol import ProtocolError, encode
-from .answers import MAX_ANSWER, Answer, body_size, facts_of, findings_of, number, results_of
+from .answers import MAX_ANSWER, Answer, Told, body_size, facts_of, findings_of, number, results_of, told_of
 from .channel import Channel
 from .deadline import Deadline
 from .loop import Loop
@@ -45,18 +45,19 @@ class Worker:
     """One worker.  Callbacks come from the loop, never from within a call.
 
     `on_ready(worker, facts)` once it passed its goldens; `on_answer(worker, jobs, results, ms)` after each batch, and without
-    jobs after each probe: it is free again; `on_end(worker, findings, jobs in flight)` once it is dead and reaped, unless it
-    was stopped between two batches.
+    jobs after each probe: it is free again, and may be given work from within that call; `on_end(worker, findings, jobs in
+    flight)` once it is dead and reaped, unless it was stopped between two batches.
     """
 
     def __init__(self, loop: Loop, plan: WorkerPlan, on_ready: OnReady, on_answer: OnAnswer, on_end: OnEnd) -> None:
         self.plan = plan
         self.state = State.STARTING
         self.runs = 0
-        self.worn = False  # has grown too large: to be replaced between two requests
+        self.worn: Optional[Finding] = None  # it has grown too large: to be replaced between two requests
         self._loop = loop
         self._on_ready, self._on_answer, self._on_end = on_ready, on_answer, on_end
         self._jobs: List[Job] = []
+        self._told: List[Told] = []  # what the answer that comes announces
         self._on_probe: Optional[OnProbe] = None
         self._number = 0
         self._stage = "starting"
@@ -114,10 +115,11 @@ class Worker:
         self._loop.later(_PATIENCE_S, self._end_now)
 
     def kill(self, why: Finding) -> None:
-        """End it at once; `why` is what `on_end` will tell."""
+        """End it at once; `why` is what `on_end` will tell, unless it was stopped before."""
         if self.state is State.DEAD or self._why:
             return
-        self._why, self._quiet = [why], False
+        if not self._quiet:
+            self._why = [why]
         self._end_phase()
         self._end_now()
 
@@ -190,52 +192,54 @@ class Worker:
 
     def _weigh(self) -> None:
         """See after a batch whether it has grown too large."""
-        rss = self.rss_bytes()
+        rss, limit = self.rss_bytes(), self.plan.memory_limit_bytes
         if self.runs == _BASE_RUN:
             self._base_rss = rss
-        grown = self._base_rss and rss - self._base_rss > self.plan.growth_limit_bytes
-        over = self.plan.memory_limit_bytes and rss > self.plan.memory_limit_bytes
-        self.worn = self.worn or bool(grown or over)
+        if limit and rss > limit:
+            self.worn = self._over(rss)
+        elif self._base_rss and rss - self._base_rss > self.plan.growth_limit_bytes:
+            said = "The worker of %s grew from %d to %d MiB between its run %d and its run %d." % (
+                self.plan.model.name, self._base_rss >> 20, rss >> 20, _BASE_RUN, self.runs,
+            )  # fmt: skip
+            self.worn = finding("LF419", said)
 
     # --- what it is asked
 
     def run(self, jobs: Sequence[Job], limit_s: float) -> None:
         """Have one batch run; it is ended if it takes longer than `limit_s`.  Raises RuntimeError unless it is READY."""
-        requests = [{"inputs": tensors_to(job.inputs)} for job in jobs]
-        frame = {"op": "run", "requests": requests}
-        self._ask(frame, [job.body for job in jobs], "running %d requests" % len(jobs), limit_s)
+        self._need_ready()
         self._jobs = list(jobs)
-        self._flush()
+        requests = [{"inputs": tensors_to(job.inputs)} for job in jobs]
+        self._ask({"op": "run", "requests": requests}, [job.body for job in jobs], limit_s)
+        self._stage = "running %d requests" % len(jobs)
 
     def probe(self, limit_s: float, on_done: OnProbe) -> None:
         """Have the first golden run; `on_done(ok, findings, ms)`, unless it ends before.  Raises as `run` does."""
-        self._ask({"op": "probe"}, [], "running a golden", limit_s)
+        self._need_ready()
         self._on_probe = on_done
-        self._flush()
+        self._ask({"op": "probe"}, [], limit_s)
+        self._stage = "running a golden"
 
-    def _ask(self, frame: Dict[str, Any], bodies: List[bytes], stage: str, limit_s: float) -> None:
-        if self.state is not State.READY or self._channel is None:
+    def _need_ready(self) -> None:
+        if self.state is not State.READY:
             raise RuntimeError("the worker is %s" % self.state.value)
+
+    def _ask(self, frame: Dict[str, Any], bodies: List[bytes], limit_s: float) -> None:
         self._number += 1
-        self._parts = [encode(dict(frame, id=self._number), sum(map(len, bodies)))] + bodies
-        self.state, self._stage = State.BUSY, stage
+        self.state = State.BUSY
         self._limit.set(limit_s)
+        if self._channel is not None:
+            self._channel.send([encode(dict(frame, id=self._number), sum(map(len, bodies)))] + bodies)
         if not self._looks and self.plan.memory_limit_bytes:
             self._looks = True
             self._loop.later(_LOOK_S, self._look)
-
-    def _flush(self) -> None:
-        parts, self._parts = self._parts, []
-        if self._channel is not None:
-            self._channel.send(parts)
 
     # --- what it tells
 
     def _screen(self, header: Dict[str, Any], size: int) -> None:
         """Raise ProtocolError before memory is taken for a body that is not as the header says."""
-        due = 0
-        if "re" in header and self._jobs:
-            due = body_size(header, len(self._jobs), self.plan.model)
+        self._told = told_of(header, len(self._jobs), self.plan.model) if "re" in header and self._jobs else []
+        due = body_size(self._told)
         if size != due or size > MAX_ANSWER:
             raise ProtocolError("%d bytes where %d were due, and at most %d are taken" % (size, due, MAX_ANSWER))
 
@@ -274,12 +278,8 @@ class Worker:
             return
         took_ms = number(result.get("ms"))
         jobs, done = self._jobs, self._on_probe
-        try:
-            results = results_of(header, body, jobs, self.plan.model) if done is None else []
-        except ProtocolError as error:
-            self._misbehaved(str(error))
-            return
-        self._jobs, self._on_probe = [], None
+        results = results_of(self._told, body, self.plan.model.release) if done is None else []
+        self._jobs, self._told, self._on_probe = [], [], None
         self._limit.clear()
         self.runs += 1
         self._weigh()
