@@ -26,6 +26,7 @@ PLACES = (
     "/var/lib/litefleet/run/agent.sock",
 )
 _GRACE_S = 1.0  # beyond a request's deadline, for its answer to arrive
+_TRIES = 3  # for a request that was not taken: by one service that stops, and by one that begins and stops
 _CROWD_S = 0.02  # before another try while the service has more callers waiting than the kernel holds
 _READ_SIZE = 1 << 20
 _AT_ONCE = 4096  # bytes that are asked for at an answer's start: mostly its prefix and the whole header
@@ -90,7 +91,7 @@ class Client:
     """A connection to the service, made when first needed and kept.
 
     Threads may share it; their requests go one after the other.  A process that forks makes a new one in the child.
-    A request that the service surely did not take, because it restarted, is sent once more on a new connection.
+    A request that the service surely did not take, because it restarted, is sent again on a new connection.
     """
 
     def __init__(self, path: Optional[str] = None, timeout_s: float = 10.0) -> None:
@@ -155,19 +156,14 @@ class Client:
     ) -> Tuple[Dict[str, Any], bytearray]:
         end = time.monotonic() + patience_s
         with self._lock:
-            try:
-                return self._ask_once(header, parts, end)
-            except _NotTaken:
-                self.close()
-            except ServiceError as error:
-                if error.code != "stopping":
-                    raise
-                self.close()  # a service that restarts takes new connections at once
-            try:
-                return self._ask_once(header, parts, end)
-            except _NotTaken as error:
-                self.close()
-                raise ServiceError("gone", "the service ended the connection before it took the request") from error
+            for _ in range(_TRIES - 1):
+                try:
+                    return self._ask_once(header, parts, end)
+                except ServiceError as error:
+                    if error.code != "stopping":
+                        raise
+                    self.close()  # a service that restarts takes new connections at once
+            return self._ask_once(header, parts, end)
 
     def _ask_once(self, header: Dict[str, Any], parts: Sequence[Part], end: float) -> Tuple[Dict[str, Any], bytearray]:
         """Send one request and return (result, body); whatever leaves the stream in doubt ends the connection."""
@@ -177,6 +173,9 @@ class Client:
             frame = encode(dict(header, id=self._number), sum(len(part) for part in parts))
             _send(connection, [frame, *parts], end)
             answer, body = _receive(connection, self._number, end)
+        except _NotTaken:
+            self.close()
+            raise ServiceError("stopping", "the service ended the connection before it took the request") from None
         except socket.timeout:
             self.close()
             raise ServiceError("timed-out", "the service did not answer in time") from None
@@ -210,9 +209,7 @@ class Client:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 _connect(connection, path, end)
-                connection.setblocking(
-                    False
-                )  # one call for each thing that is done, and a wait only where there is one
+                connection.setblocking(False)  # it is waited for only where there is something to wait for
             except OSError as error:
                 connection.close()
                 raise _unreachable(path, error) from error

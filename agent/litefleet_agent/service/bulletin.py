@@ -12,8 +12,6 @@ from .settings import Settings
 
 __all__ = ["Bulletin"]
 
-_FRESH_S = 0.05  # a status that was made within this time is told again: whoever asks and asks costs the others nothing
-
 
 class Bulletin:
     """Tells how the service is, over the socket and in files."""
@@ -31,16 +29,10 @@ class Bulletin:
         self._figures, self._models = figures, models
         self._clock = Clock()
         self.callers: Optional[Sized] = None
-        self._made: Dict[str, Any] = {}
-        self._made_at = 0.0
 
     def status(self) -> Dict[str, Any]:
         """Return what `status` answers and status.json holds."""
-        now = self._loop.now()
-        if not self._made or now - self._made_at > _FRESH_S:
-            self._made_at = now
-            self._made = status_dict(self._figures, self._models, self.callers, now, self._clock.wall())
-        return self._made
+        return status_dict(self._figures, self._models, self.callers, self._loop.now(), self._clock.wall())
 
     def write(self, ended: bool = False) -> None:
         """Write status.json and the textfile; `ended` says in them that the service was stopped."""

@@ -18,7 +18,7 @@ IN_FLIGHT = 8  # requests of one caller whose answers it has not taken
 MOST_HEADER = 1 << 16  # bytes
 _MOST_UNREAD = 64 << 20  # bytes of answers; then a caller's requests wait
 _READ_SIZE = 1 << 18
-_FRAMES_A_TURN = 8  # then the other callers have their turn
+_FRAMES_A_TURN = 8  # that the house has a note on; then the other callers have their turn
 
 
 class House:
@@ -154,6 +154,8 @@ class Caller:
                 self._empty = True
                 return
             self._serve(frame)
+            if frame.refused is None and frame.note is None:
+                return  # nothing is known of what it costs: the others have their turn
 
     @property
     def _may_send(self) -> bool:
@@ -229,6 +231,11 @@ class Caller:
         """Whether nothing is asked, being sent, or on its way: it can be let go without a word, and loses nothing."""
         waits = self.in_flight or self.outbox.size or self.reader.begun or self._leaving
         return not waits and not self._polled(select.POLLIN)
+
+    @property
+    def half_since(self) -> Optional[float]:
+        """Since when the rest of a frame is waited for, None where something else is."""
+        return None if self.in_flight or self.outbox.size or self._leaving else self._frame_since
 
     def dismiss(self, refusal: Refusal) -> None:
         """Tell why, and let the caller go."""

@@ -111,7 +111,8 @@ class Callers(House):
     def _make_room(self) -> bool:
         """Let go, of the user with most connections, one that never asked, or else has been idle for longest.
 
-        A client connects again.  So nobody keeps others out by connecting, but only by asking.
+        A client connects again.  Where nobody is idle, it is who has been sending a frame for longest.  So nobody keeps others
+        out by connecting, but only by asking.
         """
         users: Dict[int, List[Caller]] = {}
         for caller in self._all:
@@ -121,7 +122,12 @@ class Callers(House):
                 if caller.idle:
                     caller.close()
                     return True
-        return False
+        half = [caller for caller in self._all if caller.half_since is not None]
+        if half:
+            slowest = min(half, key=lambda one: one.half_since or 0.0)
+            slowest.dismiss(Refusal("too many callers are connected, and the rest of a frame did not come", "busy"))
+            slowest.close()
+        return bool(half)
 
     def stop_accepting(self) -> None:
         """Take no more connections; those that are there stay."""

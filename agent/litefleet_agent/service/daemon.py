@@ -10,11 +10,12 @@ from ..errors import AgentError
 from ..facts import gather
 from ..store import Store
 from .bulletin import Bulletin
-from .callers import Callers, listen
+from .callers import Callers
 from .desk import Desk
 from .ground import Device
 from .heart import Heart
 from .history import History
+from .listening import leave, listen
 from .log import Log
 from .loop import Loop
 from .model import ModelService
@@ -120,6 +121,8 @@ class Daemon:
         self._heart.ends(self._again)
         self._rounds.stop()
         self._callers.stop_accepting()
+        if not self._again:
+            leave(self._listening, self._environ)
         for service in self._models.values():
             service.stop()
         self._callers.resume()

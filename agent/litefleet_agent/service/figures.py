@@ -32,13 +32,6 @@ class Histogram:
         self.sum_s += seconds
         self._latest.append(seconds)
 
-    def percentile(self, share: float) -> Optional[float]:
-        """Return the duration in seconds that `share` (0 to 1) of the latest did not exceed; None before the first."""
-        if not self._latest:
-            return None
-        ordered = sorted(self._latest)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
     def to_dict(self) -> Dict[str, Any]:
         """Return {count, sum_s, buckets: [[bound in s, cumulated count], ...], p50_ms, p90_ms, p99_ms}."""
         told: Dict[str, Any] = {"count": sum(self.counts), "sum_s": round(self.sum_s, 6), "buckets": []}
@@ -46,8 +39,9 @@ class Histogram:
         for bound, count in zip(BUCKETS_S, self.counts):  # noqa: B905 - 3.7
             below += count
             told["buckets"].append([bound, below])
+        ordered = sorted(self._latest)
         for name, share in (("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99)):
-            seconds = self.percentile(share)
+            seconds = ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
             told[name] = None if seconds is None else round(seconds * 1e3, 3)
         return told
 

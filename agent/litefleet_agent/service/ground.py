@@ -15,7 +15,7 @@ from .loop import Loop
 from .plan import WorkerPlan, plan_of
 from .settings import Settings
 
-__all__ = ["Device", "Ground", "Prepared"]
+__all__ = ["Device", "Ground", "Prepared", "TakenBack"]
 
 
 class Prepared(NamedTuple):
@@ -25,6 +25,13 @@ class Prepared(NamedTuple):
     against: List[Finding]
 
 
+class TakenBack(NamedTuple):
+    """What became of the way back on disk."""
+
+    done: bool  # False: it failed, or somebody had switched to something else
+    why_not: str = ""  # that is to be tried again
+
+
 class Ground:
     """What a model's service asks for.  Nothing here waits: what takes time is told later, from the loop."""
 
@@ -32,8 +39,8 @@ class Ground:
         """Look at a release before anything of it is loaded."""
         raise NotImplementedError
 
-    def take_back(self, model: str, release: str, to: str, then: Callable[[str], None]) -> None:
-        """Make `to` current on disk if `release` still is; `then("")`, or why that was not possible now."""
+    def take_back(self, model: str, release: str, to: str, then: Callable[[TakenBack], None]) -> None:
+        """Make `to` current on disk if `release` still is."""
         raise NotImplementedError
 
     def tell(self, kind: str, model: str, release: str, findings: Sequence[Finding] = (), text: str = "") -> None:
@@ -63,9 +70,10 @@ class Device(Ground):
         against = [f for f in static_findings(plan.nb, self._facts, plan.runtime) if f.decides]
         return Prepared(None if against else plan, against)
 
-    def take_back(self, model: str, release: str, to: str, then: Callable[[str], None]) -> None:
+    def take_back(self, model: str, release: str, to: str, then: Callable[[TakenBack], None]) -> None:
         """Change the links beside the loop: what is synced on flash may take seconds."""
-        aside(self._loop, lambda: _take_back(self._store.root, model, release, to), lambda why: then(_said(why)))
+        failed = TakenBack(False, "%s could not be taken back" % release[:12])
+        aside(self._loop, lambda: _take_back(self._store.root, model, release, to), lambda said: then(said or failed))
 
     def tell(self, kind: str, model: str, release: str, findings: Sequence[Finding] = (), text: str = "") -> None:
         """Write it into history and log."""
@@ -73,19 +81,15 @@ class Device(Ground):
         self._log.event(kind, model=model, release=release, findings=findings, text=text)
 
 
-def _take_back(root: str, model: str, release: str, to: str) -> str:
-    """Return "" when `to` is current, or somebody has switched to something else; else why not."""
+def _take_back(root: str, model: str, release: str, to: str) -> TakenBack:
     store = Store(root)  # of its own: whoever holds the lock is one object
     try:
         take(store, patience_s=0)
-        if store.link(model, "current") == release:
-            rollback(store, model, to)
+        if store.link(model, "current") != release:
+            return TakenBack(False)
+        rollback(store, model, to)
     except StoreError as error:
-        return "%s could not be taken back: %s" % (release[:12], error)
+        return TakenBack(False, "%s could not be taken back: %s" % (release[:12], error))
     finally:
         store.unlock()
-    return ""
-
-
-def _said(why: Optional[str]) -> str:
-    return "it could not be taken back" if why is None else why
+    return TakenBack(True)

@@ -11,7 +11,7 @@ from ..errors import AgentError
 from .peers import group_number
 from .settings import NAME, Settings
 
-__all__ = ["hand_on", "listen", "socket_path"]
+__all__ = ["hand_on", "leave", "listen", "socket_path"]
 
 _FIRST_FD = 3  # where systemd's sockets begin
 _BACKLOG = 128
@@ -30,7 +30,7 @@ def listen(settings: Settings, root: str, environ: Mapping[str, str]) -> socket.
             if given.getsockname() == path:
                 _open_to(path, settings)
                 return given
-            _leave(given)  # the settings name another one by now
+            _remove(given)  # the settings name another one by now
         if not settings.socket:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         return _make(path, settings)
@@ -62,8 +62,13 @@ def hand_on(listening: socket.socket, environ: Mapping[str, str]) -> Dict[str, s
     return dict(environ, LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES=name)
 
 
-def _leave(given: socket.socket) -> None:
-    """Let go of a socket of our own that is no longer wanted."""
+def leave(listening: socket.socket, environ: Mapping[str, str]) -> None:
+    """Let go of a socket of our own, so that callers hear at once that nobody serves; one of systemd's stays for the next."""
+    if not _activated(environ) or environ.get("LISTEN_FDNAMES") == _OWN:
+        _remove(listening)
+
+
+def _remove(given: socket.socket) -> None:
     path = given.getsockname()
     given.close()
     try:

@@ -15,7 +15,7 @@ from .settings import Settings
 __all__ = ["DriftRounds", "Rounds"]
 
 _LOOK_S = 0.5  # between looks at which releases are current: a readlink for each model
-_TICK_S = 1.0
+_TICK_S = 1.0  # goldens are not run oftener
 
 
 class Rounds:

@@ -69,7 +69,7 @@ _BOUNDS: Dict[str, Tuple[float, float]] = {
     "idle_limit_s": (1, 86400),
     "io_limit_s": (0.1, 3600),
     "health_window_s": (0, 86400),
-    "probe_every_s": (0.1, 3600),
+    "probe_every_s": (1, 3600),
     "check_every_s": (1, 86400),
     "status_every_s": (0.1, 3600),
     "history_bytes": (1 << 12, 1 << 30),

@@ -9,7 +9,7 @@ from typing import Callable, List, Optional
 
 from ..findings import Finding, finding
 from .generation import Generation, Owner
-from .ground import Ground, Prepared
+from .ground import Ground, Prepared, TakenBack
 from .loop import Loop, Timer
 from .report import ServiceFigures
 from .settings import Settings
@@ -187,22 +187,23 @@ class Succession:
     def _go_back_on_disk(self, release: str, to: str, text: str, failures: int = 0) -> None:
         """Go back on disk, again and again until it can be written: what serves is right already."""
 
-        def then(why: str) -> None:
+        def then(said: TakenBack) -> None:
+            if said.done:
+                self._figures.went_back(self.name, release, findings)
+                if text:  # else it was told when it happened
+                    self._ground.tell("went-back", self.name, release, text=text)
             if self.wanted != release:
-                return  # somebody has switched meanwhile
-            if why:
-                self._figures.problem(why)
-                low, high = _DISK_S
-                self._again = self._loop.later(
-                    min(low * 2**failures, high),
-                    lambda: self._go_back_on_disk(release, to, text, min(failures + 1, 16)),
-                )
-                return
-            self._figures.went_back(self.name, release, self.findings)
-            self.wanted, self.findings = to, []
-            if text:  # else it was told when it happened
-                self._ground.tell("went-back", self.name, release, text=text)
+                return  # the disk was looked at meanwhile
+            if said.why_not:
+                self._figures.problem(said.why_not)
+                self._again = self._loop.later(min(_DISK_S[0] * 2**failures, _DISK_S[1]), again)
+            else:
+                self.wanted, self.findings = to, []
 
+        def again() -> None:
+            self._go_back_on_disk(release, to, text, min(failures + 1, 16))
+
+        findings = self.findings
         if self.wanted == release and not self._stopping:
             self._ground.take_back(self.name, release, to, then)
 
