@@ -38,7 +38,7 @@ class Model:
 
 
 def generation(release, alive=True):
-    worker = SimpleNamespace(pid=77, state=SimpleNamespace(value="ready"), runs=5, rss_bytes=lambda: 1000)
+    worker = SimpleNamespace(pid=77, state=SimpleNamespace(value="ready"), runs=5, loads=1, rss_bytes=lambda: 1000)
     facts = {"load_ms": 12.5, "runtime_version": "2.13", "golden": {"huge": 1}}
     return SimpleNamespace(release=release, alive=alive, workers=[worker], facts=facts)
 
@@ -86,7 +86,7 @@ def test_a_well_service():
     assert model["queue"] == {"length": 0, "limit": 32, "rejected": 1}
     assert model["latency"]["p50_ms"] == pytest.approx(3.0)
     assert model["latency"]["count"] == model["run"]["count"] == 9
-    assert model["workers"] == [{"pid": 77, "state": "ready", "runs": 5, "rss_bytes": 1000}]
+    assert model["workers"] == [{"pid": 77, "state": "ready", "runs": 5, "loads": 1, "rss_bytes": 1000}]
     assert model["facts"] == {"load_ms": 12.5, "runtime_version": "2.13"}
     assert (model["since"], model["last_inference_at"], model["state"]) == (4900.0, 4990.0, "serving")
     assert (told["callers"], told["pid"]) == (3, os.getpid())

@@ -1,6 +1,7 @@
 """`litefleet-agent serve`: the daemon around the models' services, from its start to its end.  It never imports Paddle-Lite."""
 
 import fcntl
+import gc
 import os
 import signal
 import sys
@@ -90,6 +91,7 @@ class Daemon:
         self._loop.every(seconds, call)
 
     def _first_ready(self) -> None:
+        gc.freeze()  # what is there by now stays: looking through it again and again would only hold up requests
         self._bulletin.write()
         self._drift.begin(self._settings.check_every_s)
 

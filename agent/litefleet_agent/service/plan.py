@@ -25,6 +25,7 @@ class WorkerPlan:
     tolerance: Optional[Dict[str, float]] = None  # some of Tolerance's fields; the rest by the model's precision
     threads: int = 0
     power_mode: str = ""
+    input_sizes: int = 1  # for so many the model stays loaded
     memory_limit_bytes: int = 0  # resident: above it the worker is replaced, at a quarter more it is ended
     growth_limit_bytes: int = 256 << 20  # since its hundredth run: above it the worker is replaced
     start_limit_s: float = 120.0
@@ -56,6 +57,7 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
         tolerance=verify.get("tolerance"),
         threads=settings.threads or _threads(verify.get("threads")),
         power_mode=settings.power_mode,
+        input_sizes=settings.input_sizes,
         memory_limit_bytes=settings.memory_limit_bytes,
         growth_limit_bytes=settings.growth_limit_bytes,
         start_limit_s=settings.start_limit_s,

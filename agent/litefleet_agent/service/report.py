@@ -177,7 +177,10 @@ def _moment(monotonic: float, now: float, wall: float) -> Optional[float]:
 
 def _workers(active: Optional["Generation"]) -> List[Dict[str, Any]]:
     workers: Sequence[Any] = active.workers if active is not None else ()
-    return [{"pid": w.pid, "state": w.state.value, "runs": w.runs, "rss_bytes": w.rss_bytes()} for w in workers]
+    return [
+        {"pid": w.pid, "state": w.state.value, "runs": w.runs, "loads": w.loads, "rss_bytes": w.rss_bytes()}
+        for w in workers
+    ]
 
 
 def _facts(active: Optional["Generation"]) -> Dict[str, Any]:

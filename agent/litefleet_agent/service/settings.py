@@ -32,6 +32,7 @@ class Settings:
     workers: int = 1  # processes for each model
     threads: int = 0  # of each worker; 0 leaves it to Paddle-Lite
     power_mode: str = ""  # LITE_POWER_HIGH, ..., where the runtime has it (ARM)
+    input_sizes: int = 1  # for so many sizes of its inputs a worker keeps the model loaded, each with memory of its own
     queue: int = 32  # requests of one model that may wait
     queue_bytes: int = 256 << 20  # of all waiting inputs together
     max_batch: int = 1  # requests run together where the model allows it; 1 = never
@@ -57,6 +58,7 @@ _POWER_MODES = ("HIGH", "LOW", "FULL", "NO_BIND", "RAND_HIGH", "RAND_LOW")  # Pa
 _BOUNDS: Dict[str, Tuple[float, float]] = {
     "workers": (1, 64),
     "threads": (0, 256),
+    "input_sizes": (1, 64),
     "queue": (1, 10000),
     "queue_bytes": (1 << 10, 1 << 40),
     "max_batch": (1, 256),

@@ -8,6 +8,7 @@ Paddle-Lite prints to stdout and stderr as it likes; the frames have a socket of
                        {"re":n,"result":{...}} + bodies
 """
 
+import gc
 import os
 import signal
 import socket
@@ -98,7 +99,8 @@ class _Worker:
         model = read_nb_file(job["nb"])
         self.model = served_model(model, job["name"], job["release"])
         names = [t.name for t in model.inputs], [t.name for t in model.outputs]
-        self.engine = Engine(job["runtime"], job["nb"], names[0], names[1], job["threads"], job["power_mode"])
+        how = job["threads"], job["power_mode"], job["input_sizes"], job["memory_limit"]
+        self.engine = Engine(job["runtime"], job["nb"], names[0], names[1], *how)
         self.stage("importing Paddle-Lite")
         self.engine.bring_in()
         self.stage("loading the model")
@@ -108,6 +110,7 @@ class _Worker:
             return self.rehearsal.findings or [finding("LF900", "The goldens could not be run.")]
         self.stage("waiting for requests")
         self.link.send(self._ready(load_ms))
+        gc.freeze()  # what is there by now stays: looking through it again and again would only hold up requests
         return []
 
     def _ready(self, load_ms: float) -> Dict[str, Any]:
@@ -157,7 +160,8 @@ class _Worker:
             else:
                 told.append({"outputs": tensors_to(self._described(outcome))})
                 parts += [value.data for value in outcome]
-        self.link.send({"re": number, "result": {"ms": round(took_ms, 3), "requests": told}}, parts)
+        result = {"ms": round(took_ms, 3), "loads": self.engine.loads, "requests": told}
+        self.link.send({"re": number, "result": result}, parts)
 
     def _take(self, tensors: Tuple[Tensor, ...], data: bytes) -> Union[Dict[str, Array], Refusal]:
         """Return a request's inputs, or why Paddle-Lite must not see them: what does not fit may end this process."""

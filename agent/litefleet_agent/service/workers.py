@@ -19,6 +19,7 @@ __all__ = ["Answer", "State", "Worker", "WorkerPlan", "plan_of"]
 
 _HARD = 1.25  # times the memory limit, at which a worker is ended at once
 _BASE_RUN = 100  # after which growth is measured
+_WEIGH_RUNS = 10
 _LOOK_S = 0.2  # between looks at the memory of a worker that works
 _PATIENCE_S = 1.0  # for a worker that was told to end
 _GRACE_S = 0.5  # for one whose socket closed, so that its own end is seen rather than ours
@@ -53,6 +54,7 @@ class Worker:
         self.plan = plan
         self.state = State.STARTING
         self.runs = 0
+        self.loads = 1  # of the model: anew for other input sizes
         self.worn: Optional[Finding] = None  # it has grown too large: to be replaced between two requests
         self._loop = loop
         self._on_ready, self._on_answer, self._on_end = on_ready, on_answer, on_end
@@ -191,8 +193,11 @@ class Worker:
         return finding("LF411", said)
 
     def _weigh(self) -> None:
-        """See after a batch whether it has grown too large."""
-        rss, limit = self.rss_bytes(), self.plan.memory_limit_bytes
+        """See after a batch whether it has grown too large; growth alone is slow, and looked at now and then."""
+        limit = self.plan.memory_limit_bytes
+        if not limit and self.runs % _WEIGH_RUNS:
+            return
+        rss = self.rss_bytes()
         if self.runs == _BASE_RUN:
             self._base_rss = rss
         if limit and rss > limit:
@@ -277,6 +282,7 @@ class Worker:
             self._misbehaved("an answer without a result")
             return
         took_ms = number(result.get("ms"))
+        self.loads = int(number(result.get("loads"))) or self.loads
         jobs, done = self._jobs, self._on_probe
         results = results_of(self._told, body, self.plan.model.release) if done is None else []
         self._jobs, self._told, self._on_probe = [], [], None
@@ -303,4 +309,6 @@ def _load_frame(plan: WorkerPlan) -> Dict[str, Any]:
         "tolerance": plan.tolerance,
         "threads": plan.threads,
         "power_mode": plan.power_mode,
+        "input_sizes": plan.input_sizes,
+        "memory_limit": plan.memory_limit_bytes,
     }
