@@ -25,8 +25,9 @@ PLACES = (
     "~/.local/share/litefleet/run/agent.sock",
     "/var/lib/litefleet/run/agent.sock",
 )
+# pauses before a request that was not taken is sent again; a restart may follow another
+_AGAIN_S = (0.0, 0.1, 0.3, 1.0, 3.0)
 _GRACE_S = 1.0  # beyond a request's deadline, for its answer to arrive
-_TRIES = 3  # for a request that was not taken: by one service that stops, and by one that begins and stops
 _CROWD_S = 0.02  # before another try while the service has more callers waiting than the kernel holds
 _READ_SIZE = 1 << 20
 _AT_ONCE = 4096  # bytes that are asked for at an answer's start: mostly its prefix and the whole header
@@ -156,13 +157,14 @@ class Client:
     ) -> Tuple[Dict[str, Any], bytearray]:
         end = time.monotonic() + patience_s
         with self._lock:
-            for _ in range(_TRIES - 1):
+            for pause_s in _AGAIN_S:
                 try:
                     return self._ask_once(header, parts, end)
                 except ServiceError as error:
                     if error.code != "stopping":
                         raise
                     self.close()  # a service that restarts takes new connections at once
+                time.sleep(max(0.0, min(pause_s, end - time.monotonic())))
             return self._ask_once(header, parts, end)
 
     def _ask_once(self, header: Dict[str, Any], parts: Sequence[Part], end: float) -> Tuple[Dict[str, Any], bytearray]:
