@@ -170,7 +170,9 @@ class Bench:
                 service.ready(int(str(settings.get("workers", 1))), model)
             yield service
 
-    def _asking(self, service: Service, agent: Path, model: str, callers: int, processes: int, sizes: str) -> list[Loop]:
+    def _asking(
+        self, service: Service, agent: Path, model: str, callers: int, processes: int, sizes: str
+    ) -> list[Loop]:
         args = ("client", service.device.socket, model, callers // processes, sizes, agent)
         return [Loop(self._python, 1, *args) for _ in range(processes)]
 
@@ -276,7 +278,9 @@ def main() -> None:
             done = [(case, bench.compare(case)) for case in cases(models, given.quick)]
             rows = [row for case, sides in done for row in rows_of(case, sides)]
             print(markdown([*head, "CPU ms a run: loop", "worker", "daemon"], rows))
-            kept += [(asdict(case), side.name, asdict(b)) for case, sides in done for side in sides for b in side.blocks]
+            kept += [
+                (asdict(case), side.name, asdict(b)) for case, sides in done for side in sides for b in side.blocks
+            ]
         if given.only in (None, "sizes"):
             rows = []
             for model in models:

@@ -67,7 +67,7 @@ class Device(Ground):
                 raise StoreError("it is a release of %s" % plan.model.name, "bad-request")
         except (AgentError, OSError) as error:
             return Prepared(None, [finding("LF601", "The release %s can't be used: %s." % (release[:12], error))])
-        against = [f for f in static_findings(plan.nb, self._facts, plan.runtime) if f.decides]
+        against = [f for f in static_findings(plan.nb, self._facts, plan.runtime, plan.nb_sha256) if f.decides]
         return Prepared(None if against else plan, against)
 
     def take_back(self, model: str, release: str, to: str, then: Callable[[TakenBack], None]) -> None:

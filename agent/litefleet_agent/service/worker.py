@@ -20,7 +20,7 @@ from ..engine import Engine, EngineError
 from ..findings import Finding, finding
 from ..link import Link
 from ..nb import NbError, Tensor
-from ..nbfile import read_nb_file
+from ..nbfile import altered, read_nb_file
 from ..npz import Array
 from ..verify import engine_finding
 from .batch import all_finite, apart, first_size, joinable, together
@@ -97,6 +97,9 @@ class _Worker:
         job = self.job
         self.stage("reading the model's file")
         model = read_nb_file(job["nb"])
+        changed = altered(model, job["nb_sha256"])
+        if changed:
+            return changed
         self.model = served_model(model, job["name"], job["release"])
         names = [t.name for t in model.inputs], [t.name for t in model.outputs]
         how = job["threads"], job["power_mode"], job["input_sizes"], job["memory_limit"]
