@@ -173,8 +173,8 @@ class Client:
             connection = self._connected(end)
             self._number += 1
             frame = encode(dict(header, id=self._number), sum(len(part) for part in parts))
-            _send(connection, [frame, *parts], end)
-            answer, body = _receive(connection, self._number, end)
+            whole = _send(connection, [frame, *parts], end)
+            answer, body = _receive(connection, self._number, whole, end)
         except _NotTaken:
             self.close()
             raise ServiceError("stopping", "the service ended the connection before it took the request") from None
@@ -248,8 +248,8 @@ def _wait(connection: socket.socket, event: int, end: float) -> None:
         raise socket.timeout("timed out")
 
 
-def _send(connection: socket.socket, parts: Sequence[Part], end: float) -> None:
-    """Send a frame's parts, so that the service wakes up once where they fit; one that is gone is told by the answer."""
+def _send(connection: socket.socket, parts: Sequence[Part], end: float) -> bool:
+    """Send a frame's parts, so that the service wakes up once where they fit, and say whether it could get them all."""
     rest = [memoryview(part) for part in parts if len(part)]
     try:
         while rest:
@@ -263,12 +263,19 @@ def _send(connection: socket.socket, parts: Sequence[Part], end: float) -> None:
             if sent:
                 rest[0] = rest[0][sent:]
     except (BrokenPipeError, ConnectionResetError):
-        return  # it may have said why; `_receive` tells
+        return False  # it may have said why
+    return True
 
 
-def _receive(connection: socket.socket, number: int, end: float) -> Tuple[Dict[str, Any], bytearray]:
-    """Return the answer to the request `number` as (header, body)."""
-    came = _some(connection, _AT_ONCE, end, True)
+def _receive(connection: socket.socket, number: int, whole: bool, end: float) -> Tuple[Dict[str, Any], bytearray]:
+    """Return the answer to the request `number` as (header, body); `whole`: the service may have taken it."""
+    try:
+        came = _some(connection, _AT_ONCE, end)
+    except (ConnectionResetError, BrokenPipeError) as error:
+        # On a Unix socket a reset says that it was closed with bytes unread, so the request was not taken whole.
+        if whole and isinstance(error, _Gone):
+            raise
+        raise _NotTaken from None
     while len(came) < PREFIX_SIZE:
         came += _some(connection, _AT_ONCE, end)
     size, body_size = decode_prefix(bytes(came[:PREFIX_SIZE]))
@@ -308,7 +315,7 @@ def _fill(connection: socket.socket, body: bytearray, filled: int, end: float) -
     return filled
 
 
-def _some(connection: socket.socket, size: int, end: float, first: bool = False) -> bytearray:
+def _some(connection: socket.socket, size: int, end: float) -> bytearray:
     """Return what comes next, at most `size` bytes."""
     while True:
         try:
@@ -316,17 +323,12 @@ def _some(connection: socket.socket, size: int, end: float, first: bool = False)
         except BlockingIOError:
             _wait(connection, select.POLLIN, end)
             continue
-        except (ConnectionResetError, BrokenPipeError):
-            # On a Unix socket: it was closed with bytes unread, so the request was not taken whole.
-            if first:
-                raise _NotTaken from None
-            raise
         if not piece:
             raise _Gone()
         return bytearray(piece)
 
 
-class _Gone(OSError):
+class _Gone(ConnectionResetError):
     """The service closed the connection instead of answering."""
 
     def __init__(self) -> None:

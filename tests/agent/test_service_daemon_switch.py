@@ -289,3 +289,35 @@ def test_while_a_session_holds_the_store_it_goes_back_here_and_later_on_disk(dev
         assert device.current() == first
     sound(load)
     assert len(service.told("cls went-back")) == 1
+
+
+# --- at a start
+
+
+def test_at_a_start_the_release_before_serves_where_the_current_one_does_not_pass(device, releases, nb_files, goldens):
+    first, _ = releases
+    bad = device.release(nb_files("cls", "arm"), goldens["cls"])
+    device.activate(bad)
+    with device.serve() as service:
+        service.told("started")
+        assert one(service, goldens).release == first  # it waited
+        service.told(
+            f"cls went-back {bad[:12]}: it did not pass its goldens in the service, and the one before it does"
+        )
+        service.until(lambda status: status["models"]["cls"]["wanted"] == first)
+        assert device.current() == first
+        status = service.status()
+        assert status["models"]["cls"]["requests"]["errors"] == {}
+        assert (status["health"], status["reasons"][0]["finding"]["code"]) == ("degraded", "LF101")
+
+
+def test_at_a_start_with_two_that_do_not_pass_the_current_one_stays(device, nb_files, goldens):
+    bad = [device.release(nb_files("cls", "arm"), cases) for cases in (goldens["cls"], goldens["cls"][::-1])]
+    for release in bad:
+        device.activate(release)
+    with device.serve() as service:
+        assert [line.split()[2][:12] for line in service.told("cls refused-release", 2)] == [bad[1][:12], bad[0][:12]]
+        with pytest.raises(ServiceError, match="cls is not served") as refused:
+            one(service, goldens)
+        assert refused.value.code == "not-ready"
+        assert (device.current(), service.status()["health"]) == (bad[1], "failed")

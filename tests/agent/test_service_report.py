@@ -34,7 +34,8 @@ class Model:
         self.wanted, self.findings, self.last_good, self.switched_at = wanted, list(findings), last_good, 900.0
         self.queue = Queue()
         self.model = active or None
-        self.loading, self.releases = bool(incoming), self
+        self.loading = self.hopeful = bool(incoming)
+        self.releases = self
 
 
 def generation(release, alive=True):

@@ -35,6 +35,10 @@ class TakenBack(NamedTuple):
 class Ground:
     """What a model's service asks for.  Nothing here waits: what takes time is told later, from the loop."""
 
+    def previous(self, model: str) -> str:
+        """Return what was current before, on disk; "" for nothing."""
+        raise NotImplementedError
+
     def prepare(self, model: str, release: str, then: Callable[[Prepared], None]) -> None:
         """Look at a release before anything of it is loaded."""
         raise NotImplementedError
@@ -54,6 +58,10 @@ class Device(Ground):
     def __init__(self, loop: Loop, store: Store, facts: Facts, settings: Settings, history: History, log: Log) -> None:
         self._loop, self._store, self._facts, self._settings = loop, store, facts, settings
         self._history, self._log = history, log
+
+    def previous(self, model: str) -> str:
+        """Return where the link `previous` leads."""
+        return self._store.link(model, "previous")
 
     def prepare(self, model: str, release: str, then: Callable[[Prepared], None]) -> None:
         """Read the release and its file beside the loop, and judge it against this device."""

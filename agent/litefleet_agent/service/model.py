@@ -68,8 +68,7 @@ class ModelService(Owner):
     @property
     def warming(self) -> bool:
         """Whether nothing is served yet, and it will soon be known whether something can be."""
-        releases = self.releases
-        return releases.active is None and releases.loading and not releases.findings and not self._stopping
+        return self.releases.active is None and self.releases.hopeful and not self._stopping
 
     def _switched(self) -> None:
         if self.releases.active is None:

@@ -165,7 +165,7 @@ def _model(service: "ModelService", figures: ModelFigures, now: float, wall: flo
 def _state(releases: "Succession") -> str:
     if releases.active is not None:
         return "switching" if releases.loading else "serving"
-    if releases.loading and not releases.findings:
+    if releases.hopeful:
         return "warming"
     return "failed" if releases.findings else "nothing"
 

@@ -2,7 +2,7 @@
 
 A switch: the new release's workers load it and pass its goldens while the old ones serve; then it takes over between two
 requests.  It is on trial for the health window, and the old workers stay warm for as long: failures take the release back,
-first here and then on disk.
+first here and then on disk.  Where nothing serves yet, a release that does not pass is followed by the one before it on disk.
 """
 
 from typing import Callable, List, Optional
@@ -58,6 +58,11 @@ class Succession:
         return bool(self._preparing) or self.incoming is not None
 
     @property
+    def hopeful(self) -> bool:
+        """Whether that is for the first time since it is wanted."""
+        return self.loading and not self._failures
+
+    @property
     def running(self) -> bool:
         """Whether any worker process is there."""
         return any(one.alive for one in self._all())
@@ -96,7 +101,7 @@ class Succession:
         self._changed()
 
     def _prepare(self, release: str) -> None:
-        if release == self.wanted and not self._stopping:
+        if not self._stopping:
             self._preparing = release
             self._ground.prepare(self.name, release, lambda made: self._prepared(release, made))
 
@@ -121,9 +126,13 @@ class Succession:
             return
         self._settle()
         self.before, self.active, self.incoming = self.active, generation, None
-        self.findings = []
         self._ground.tell("switched", self.name, generation.release)
         self._begin()
+        if generation.release == self.wanted:
+            self.findings = []
+        else:
+            why = "it did not pass its goldens in the service, and the one before it does"
+            self._go_back_on_disk(self.wanted, generation.release, why)
         window = self._settings.health_window_s if self._settings.roll_back else 0
         if self.before is not None:
             self._window = self._loop.later(window, self._settle)
@@ -143,13 +152,18 @@ class Succession:
             self._not_served(generation.release, findings)
 
     def _not_served(self, release: str, findings: List[Finding]) -> None:
-        self.findings = list(findings)
         self._ground.tell("refused-release", self.name, release, findings)
+        if release == self.wanted:
+            self.findings = list(findings)
         if self.active is not None and self._settings.roll_back:
             self._go_back_on_disk(release, self.active.release, "it did not pass its goldens in the service")
             return
+        before = self._ground.previous(self.name) if self._settings.roll_back else ""
+        if self.active is None and release == self.wanted and before not in ("", release):
+            self._prepare(before)
+            return
         low, high = _AGAIN_S
-        self._again = self._loop.later(min(low * 2**self._failures, high), lambda: self._prepare(release))
+        self._again = self._loop.later(min(low * 2**self._failures, high), lambda: self._prepare(self.wanted))
         self._failures = min(self._failures + 1, 16)
         self._changed()
 
