@@ -250,7 +250,7 @@ class Caller:
             self.close()
         elif self._late(self._frame_since, now, settings.io_limit_s):
             self.dismiss(Refusal("the rest of a frame did not come within %g s" % settings.io_limit_s, "timed-out"))
-        elif self.in_flight:
+        elif self.in_flight or self._parked:
             if self._hung_up():
                 self.close()
         elif self._late(self.silent_since, now, settings.idle_limit_s):
