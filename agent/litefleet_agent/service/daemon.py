@@ -56,7 +56,7 @@ class Daemon:
         self._bulletin.callers = self._callers
         self._rounds = Rounds(loop, store, settings, self._models, self._make)
         self._drift = DriftRounds(loop, store, facts, figures, self._ground)
-        self._heart = Heart(loop, environ, self._models, settings.start_limit_s, self._first_ready)
+        self._heart = Heart(loop, environ, self._models, settings.start_limit_s, self._settled)
         self._takeover = Takeover(root, environ)
         self._stopping = False
         self._again = False  # whether to start again in this process
@@ -90,7 +90,7 @@ class Daemon:
     def _every(self, seconds: float, call: Callable[[], None]) -> None:
         self._loop.every(seconds, call)
 
-    def _first_ready(self) -> None:
+    def _settled(self) -> None:
         gc.freeze()  # what is there by now stays: looking through it again and again would only hold up requests
         self._bulletin.write()
         self._drift.begin(self._settings.check_every_s)

@@ -21,12 +21,12 @@ class Heart:
         environ: Mapping[str, str],
         models: Mapping[str, ModelService],
         start_limit_s: float,
-        on_ready: Callable[[], None],
+        on_settled: Callable[[], None],
     ) -> None:
-        self._loop, self._models, self._on_ready = loop, models, on_ready
+        self._loop, self._models, self._on_settled = loop, models, on_settled
         self._notifier = Notifier(environ)
         self._until = loop.now() + start_limit_s  # the first load has this long
-        self._ready = False
+        self._settled = self._ready = False
         self._said = ""
         self._every = watchdog_interval(environ, os.getpid())
 
@@ -37,11 +37,13 @@ class Heart:
             self._loop.every(self._every / 3, self._feed)
 
     def tell(self) -> None:
-        """Tell what has changed."""
-        if not self._ready and self.alive and not any(service.warming for service in self._models.values()):
+        """Tell what has changed; `on_settled` once, when it is known of each model whether it can be served."""
+        if not self._settled and not any(service.warming for service in self._models.values()):
+            self._settled = True
+            self._on_settled()
+        if not self._ready and self._settled and self.alive:
             self._ready = True
             self._notifier.send("READY=1")
-            self._on_ready()
         said = self._sentence()
         if said != self._said and self._notifier.status(said):
             self._said = said
