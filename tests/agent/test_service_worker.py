@@ -305,9 +305,38 @@ def test_frames_go_to_and_fro(own):
     assert owner.answers[0][2] == 1.5
     assert owner.probe()[0] is True
     assert owner.answers[-1][:2] == ([], [])  # free again
-    owner.worker.run([toy_job(1, 2)], 1)
+
+
+def test_the_next_batch_is_taken_while_one_runs_and_no_more(own):
+    owner = own(fake("ready(); serve(lambda *f: [time.sleep(0.2), answer(*f)])")).ready()
+    jobs = [toy_job(number, 0) for number in range(4)]
+    owner.worker.run(jobs[:2], 30)
+    assert owner.worker.takes_more is True
+    owner.worker.run(jobs[2:], 30)
+    assert owner.worker.takes_more is False
     with pytest.raises(RuntimeError, match="busy"):
-        owner.worker.run([toy_job(1, 2)], 1)
+        owner.worker.run([toy_job(1, 2)], 30)
+    with pytest.raises(RuntimeError, match="busy"):
+        owner.worker.probe(30, lambda *told: None)
+    owner.worker.stop()
+    owner.until(lambda: owner.worker.state is State.DEAD)
+    assert [told[0] for told in owner.answers] == [jobs[:2], jobs[2:]]
+    assert [result.body[:4] for told in owner.answers for result in told[1]] == [
+        struct.pack("<f", number) for number in range(4)
+    ]
+    assert owner.ends == []
+
+
+def test_what_was_not_begun_is_no_part_of_a_death_and_has_its_own_time(own):
+    slow = "ready(); serve(lambda h, b: [time.sleep(600 if h['id'] == 2 else 0.4), answer(h, b)])"
+    owner = own(fake(slow)).ready()
+    jobs = [toy_job(number, 0) for number in range(3)]
+    owner.worker.run(jobs[:1], 30)
+    owner.worker.run(jobs[1:2], 0.5)  # from when it is begun
+    owner.until(lambda: owner.answers)
+    owner.worker.run(jobs[2:], 30)
+    findings, died = owner.ended(10)
+    assert ([f.code for f in findings], died, owner.worker.unbegun) == (["LF408"], jobs[1:2], jobs[2:])
 
 
 def test_tens_of_megabytes_pass_without_waiting(own):

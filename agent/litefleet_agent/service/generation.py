@@ -12,6 +12,7 @@ from .workers import Answer, State, Worker, WorkerPlan
 __all__ = ["Generation", "Owner", "Stage"]
 
 _BACKOFF_S = (0.1, 30.0)  # before a worker that died is replaced: first, longest
+_SHORT_MS = 20.0  # runs beside which the way to a worker and back counts
 
 
 class Stage(str, enum.Enum):
@@ -48,8 +49,10 @@ class Owner:
         """A worker has grown too large; another one takes its place."""
         raise NotImplementedError
 
-    def worker_died(self, generation: "Generation", findings: List[Finding], jobs: Sequence[Job]) -> None:
-        """A worker ended beside these requests; it will be replaced."""
+    def worker_died(
+        self, generation: "Generation", findings: List[Finding], jobs: Sequence[Job], unbegun: Sequence[Job]
+    ) -> None:
+        """A worker ended while it ran `jobs`, and had not begun others that it was given; it will be replaced."""
         raise NotImplementedError
 
 
@@ -64,6 +67,7 @@ class Generation:
         self.model: ServedModel = plan.model
         self.workers: List[Worker] = []
         self._leaving: List[Worker] = []  # were told to end, and are not dead yet
+        self._run_ms = _SHORT_MS  # of the latest batch
         self._failed = 0  # workers in a row that ended before their first answer
         self._timer: Optional[Timer] = None  # until the next worker is started
         self._spawn()
@@ -83,6 +87,12 @@ class Generation:
         free = [worker for worker in self.workers if worker.state is State.READY]
         return min(free, key=lambda worker: worker.runs) if len(free) > 1 else free[0] if free else None
 
+    def ahead(self) -> Optional[Worker]:
+        """Return a worker that can be given its next work already, where runs are short; None when there is none."""
+        if self._run_ms >= _SHORT_MS:
+            return None
+        return next((worker for worker in self.workers if worker.takes_more), None)
+
     # --- its workers
 
     def _spawn(self) -> None:
@@ -97,7 +107,7 @@ class Generation:
     def _dismiss(self, worker: Worker) -> None:
         if worker in self.workers:
             self.workers.remove(worker)
-        self._leaving = [one for one in self._leaving if one.state is not State.DEAD] + [worker]
+        self._leaving = [one for one in self._leaving if one.state is not State.DEAD and one is not worker] + [worker]
         worker.stop()
 
     def _on_ready(self, worker: Worker, facts: Dict[str, Any]) -> None:
@@ -116,13 +126,14 @@ class Generation:
     ) -> None:
         if worker.runs == 1:
             self._failed = 0
+        self._run_ms = ms
         if self.stage is Stage.RETIRED:
             self._dismiss(worker)
-        elif worker.worn is not None:  # replaced between two requests
+        elif worker.worn is not None and worker in self.workers:  # replaced between two requests
             self._dismiss(worker)
             self.owner.worker_worn(self, worker.worn)
             self._fill()
-        else:
+        elif worker in self.workers:
             self.owner.worker_free(self)  # before the answers go out: the worker need not wait for that
         self.owner.answered(self, jobs, results, ms)
 
@@ -138,7 +149,7 @@ class Generation:
             pause = min(_BACKOFF_S[0] * 2**self._failed, _BACKOFF_S[1])
             self._timer = self.loop.later(pause, self._fill)
         self._failed = 0 if worker.runs else min(self._failed + 1, 16)
-        self.owner.worker_died(self, findings, jobs)
+        self.owner.worker_died(self, findings, jobs, worker.unbegun)
 
     # --- its end
 

@@ -118,12 +118,15 @@ class ModelService(Owner):
     def _pump(self) -> None:
         """Give waiting requests to waiting workers."""
         active = self.releases.active
+        most = self.settings.max_batch if active is not None and active.model.batches else 1
         while active is not None and len(self.queue):
-            worker = active.idle()
+            worker = active.idle() or (
+                active.ahead() if most == 1 else None
+            )  # those that wait longer make larger batches
             if worker is None:
                 return
             wait_s = self.settings.batch_wait_s
-            jobs = self.queue.take(self._loop.now(), self.settings.max_batch if active.model.batches else 1, wait_s)
+            jobs = self.queue.take(self._loop.now(), most, wait_s)
             if not jobs:  # the first waits for company
                 due = self.queue.due(wait_s)
                 self._company.set(max(0.0, (due or 0.0) - self._loop.now()))
@@ -154,19 +157,23 @@ class ModelService(Owner):
         self._ground.tell("worker-worn", self.name, generation.release, [why])
         self._figures.worker_worn(self.name)
 
-    def worker_died(self, generation: Generation, findings: List[Finding], jobs: Sequence[Job]) -> None:
+    def worker_died(
+        self, generation: Generation, findings: List[Finding], jobs: Sequence[Job], unbegun: Sequence[Job]
+    ) -> None:
         """Answer for the dead; of several requests each is tried once more, alone, since only one of them may be to blame."""
         self._ground.tell("worker-died", self.name, generation.release, findings)
         self._figures.worker_died(self.name)
         again = [job for job in jobs if len(jobs) > 1 and not job.attempts and not job.answered]
-        again = again if self.releases.active is not None and not self._stopping else []
         for job in jobs:
             job.attempts += 1
             if job not in again:
                 self._answer(job, _crashed(findings), self._loop.now() - job.accepted, 0.0, len(jobs))
+        again += [job for job in unbegun if not job.answered]
         self._running.difference_update(again)
         self.queue.put_back(again)
-        self.releases.count(generation, len(jobs), len(jobs) - len(again), 1)
+        if self.releases.active is None:
+            self._refuse_all(self.not_ready())
+        self.releases.count(generation, len(jobs), len([job for job in jobs if job not in again]), 1)
         self._pump()
 
     # --- what is not answered in time, or by anybody
