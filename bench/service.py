@@ -1,6 +1,6 @@
 """The service beside a bare Paddle-Lite loop: the same model, the same numbers in, the same numbers out.
 
-    python bench/service.py [--quick] [--models cls,det,rec] [--repeats 7] [--json FILE] [--before FOLDER]
+    python bench/service.py [--quick] [--models cls,det,rec] [--repeats 15] [--json FILE] [--before FOLDER]
 
 All that stands side by side is measured in one run, block by block in turn; the figures are medians over the repeats, printed as
 Markdown.  `--before` names the `agent` folder of another checkout, which is measured in the same run.
@@ -95,7 +95,7 @@ class Side:
     def calibrate(self, block_s: float) -> None:
         """Find how many runs of each loop take about so long."""
         self._block(5)
-        self._runs = max(10, int(10 * block_s / self._block(10).wall))
+        self._runs = max(5, int(10 * block_s / self._block(10).wall))
 
     def measure(self) -> None:
         self.blocks.append(self._block(self._runs))
@@ -264,8 +264,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one worker, one thread, no batches")
     parser.add_argument("--models", default="cls,det,rec")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--block-s", type=float, default=1.5)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--block-s", type=float, default=0.8)
     parser.add_argument("--only", choices=("bare", "sizes", "memory"))
     parser.add_argument("--before", type=Path, help="the agent folder of another checkout")
     parser.add_argument("--json", type=Path, help="write every block to this file")
