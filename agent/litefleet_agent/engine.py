@@ -7,9 +7,10 @@ import array
 import importlib
 import sys
 import time
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, List, Mapping, Sequence, Tuple
 
 from .npz import DTYPES, Array, native
+from .predictors import Predictors
 
 __all__ = ["Engine", "EngineError"]
 
@@ -29,7 +30,8 @@ class Engine:
     """One model in this process's Paddle-Lite.
 
     `runtime` is the folder that holds the paddlelite package, "" = what the interpreter has.  `threads` 0 and `power_mode`
-    "" leave it to Paddle-Lite; both count only where the binding has them (ARM).
+    "" leave it to Paddle-Lite; both count only where the binding has them (ARM), as `threads_set_by` and `power_mode_set` tell.
+    `sizes` is for how many sizes of its inputs the model stays loaded, as far as they fit into `memory_limit` bytes (0 = any).
     """
 
     def __init__(
@@ -40,19 +42,21 @@ class Engine:
         output_names: Sequence[str],
         threads: int = 0,
         power_mode: str = "",
+        sizes: int = 1,
+        memory_limit: int = 0,
     ) -> None:
         self.runtime, self.nb = runtime, nb
         self.input_names, self.output_names = list(input_names), list(output_names)
         self.threads, self.power_mode = threads, power_mode
         self.threads_set_by = (
             "environment" if threads else ""
-        )  # elsewhere OpenMP's variable counts, which the parent set
+        )  # without a setter OpenMP's variable counts: the parent's
+        self.power_mode_set = ""
         self.numpy: Any = None
         self._lite: Any = None
-        self._predictor: Any = None
+        self._predictors = Predictors(self._create, sizes, memory_limit)
         self._order: List[str] = []
         self._output_count = 0
-        self._sizes: Optional[Dict[str, Any]] = None  # of the inputs that the predictor ran with
 
     def bring_in(self) -> None:
         """Import numpy, where there is one, and Paddle-Lite.  Raises EngineError "import"."""
@@ -72,32 +76,35 @@ class Engine:
     def load(self) -> float:
         """Load the model and return the milliseconds it took.  Raises EngineError "inputs" when its inputs are others."""
         begun = time.perf_counter()
-        self._predictor = None  # a second one beside it would hold the weights twice
+        self._predictors.fresh()
+        return (time.perf_counter() - begun) * 1e3
+
+    def _create(self) -> Any:
         config = self._lite.MobileConfig()
         config.set_model_from_file(self.nb)
         if self.threads and hasattr(config, "set_threads"):
             config.set_threads(self.threads)
             self.threads_set_by = "set_threads"
-        if self.power_mode and hasattr(config, "set_power_mode"):
-            config.set_power_mode(self._mode())
-        self._predictor = self._lite.create_paddle_predictor(config)
-        took_ms = (time.perf_counter() - begun) * 1e3
+        mode = getattr(getattr(self._lite, "PowerMode", None), self.power_mode or "-", None)
+        if mode is not None and hasattr(config, "set_power_mode"):
+            config.set_power_mode(mode)
+            self.power_mode_set = self.power_mode
+        predictor = self._lite.create_paddle_predictor(config)
         # By index, never get_input_by_name: for a name that is not there it returns an object around a null pointer.
-        self._order = self._names("get_input_names") or self.input_names
+        self._order = _names(predictor, "get_input_names") or self.input_names
         if sorted(self._order) != sorted(self.input_names):
             raise EngineError("inputs", "the loaded model has the inputs %s" % ", ".join(self._order))
-        self._output_count = len(self.loaded_output_names) or len(self.output_names)
-        return took_ms
+        self._output_count = len(_names(predictor, "get_output_names")) or len(self.output_names)
+        return predictor
 
-    def _mode(self) -> Any:
-        modes = getattr(self._lite, "PowerMode", None)
-        mode = getattr(modes, self.power_mode, None) if self.power_mode.startswith("LITE_POWER_") else None
-        if mode is None:
-            raise EngineError("power-mode", "this Paddle-Lite has no power mode %s" % self.power_mode)
-        return mode
+    @property
+    def _predictor(self) -> Any:
+        return self._predictors.current
 
-    def _names(self, method: str) -> List[str]:
-        return [str(n) for n in getattr(self._predictor, method)()] if hasattr(self._predictor, method) else []
+    @property
+    def loads(self) -> int:
+        """How many times the model was loaded."""
+        return self._predictors.loads
 
     @property
     def runtime_version(self) -> str:
@@ -112,7 +119,7 @@ class Engine:
     @property
     def loaded_output_names(self) -> List[str]:
         """The outputs' names as the runtime tells them; empty when it does not."""
-        return self._names("get_output_names")
+        return _names(self._predictor, "get_output_names")
 
     def set_inputs(self, values: Mapping[str, Array], check: bool = False) -> None:
         """Set every input.  `check` reads each back.
@@ -126,16 +133,13 @@ class Engine:
                 self._round_trip(tensor, values[name])
 
     def renew(self, values: Mapping[str, Array]) -> None:
-        """Load the model anew where its inputs now differ in more than their first dimension from those it ran with.
+        """Turn to a predictor that never ran with inputs that differ in more than their first dimension from these.
 
         Paddle-Lite 2.13rc0 (x86) keeps memory laid out for the earlier sizes: it gave wrong answers without a word, or broke
         its heap, for the second of two image sizes.  Another batch size came out right in all that was tried.
         """
-        sizes = {name: (value.dtype, len(value.shape), value.shape[1:]) for name, value in values.items()}
-        if self._predictor is None or self._sizes not in (None, sizes):
-            self._sizes = None  # should the load fail, the next request tries it again
-            self.load()
-        self._sizes = sizes
+        sizes = [(name, value.dtype, len(value.shape), value.shape[1:]) for name, value in sorted(values.items())]
+        self._predictors.turn_to(tuple(sizes))
 
     def run(self) -> None:
         """Run the model on the inputs as they were last set."""
@@ -177,3 +181,8 @@ class Engine:
             return Array(value.dtype.name, shape, native(value.tobytes(), value.dtype.itemsize))
         items = array.array(_LIST_SETTERS[dtype], getattr(tensor, "%s_data" % dtype.replace("float32", "float"))())
         return Array(dtype, shape, native(items.tobytes(), items.itemsize))
+
+
+def _names(predictor: Any, method: str) -> List[str]:
+    """Return what the binding tells of inputs or outputs, [] where it does not."""
+    return [str(n) for n in getattr(predictor, method)()] if hasattr(predictor, method) else []

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 _PREFIX = struct.Struct(">4sIQ")
+_ENCODER = json.JSONEncoder(separators=(",", ":"), sort_keys=True)
 _MAGIC = b"LFF1"
 PREFIX_SIZE = _PREFIX.size
 MAX_HEADER = 1 << 20  # bytes; facts and findings take a few KiB
@@ -46,7 +47,7 @@ class Answered(NamedTuple):
 
 def encode(header: Dict[str, Any], body_size: int = 0) -> bytes:
     """Return the frame up to its body, whose `body_size` bytes the caller sends next."""
-    data = json.dumps(header, separators=(",", ":"), sort_keys=True).encode("utf-8")
+    data = _ENCODER.encode(header).encode("utf-8")
     if len(data) > MAX_HEADER:
         raise ProtocolError("a header of %d bytes is over the limit of %d" % (len(data), MAX_HEADER))
     return _PREFIX.pack(_MAGIC, len(data), body_size) + data

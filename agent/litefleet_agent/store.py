@@ -28,7 +28,7 @@ from .atomic import fsync_folder, write_atomic
 from .clock import Clock
 from .errors import AgentError
 
-__all__ = ["RUNTIME_LIST", "Store", "StoreError", "default_root", "is_sha", "release_id"]
+__all__ = ["RUNTIME_LIST", "Store", "StoreError", "default_root", "is_plain", "is_sha", "release_id"]
 
 RUNTIME_LIST = ".files.json"  # behind a runtime's key: the list of its files
 
@@ -74,9 +74,14 @@ def _sha(text: Any) -> str:
     return text
 
 
+def is_plain(text: Any) -> bool:
+    """Say whether `text` is a name that can stand in a path."""
+    return isinstance(text, str) and bool(_NAME.match(text))
+
+
 def plain_name(text: Any) -> str:
     """Return `text` when it is a name that can stand in a path; StoreError "bad-request"."""
-    if not isinstance(text, str) or not _NAME.match(text):
+    if not isinstance(text, str) or not is_plain(text):
         raise StoreError("not a plain name: %r" % (str(text)[:80],), "bad-request")
     return text
 

@@ -1,4 +1,4 @@
-"""Goldens made by PaddlePaddle, once a session, and `verify` with the real Paddle-Lite."""
+"""Goldens made by PaddlePaddle, `verify` with the real Paddle-Lite, and a root to serve from."""
 
 from __future__ import annotations
 
@@ -6,15 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.lite import Verify, make_goldens, verifier
+from tests.agent.lite import Verify, verifier
+from tests.agent.serving import OLDEST, Device
+from tests.conftest import lite_environment, paddle_goldens
 
 
 @pytest.fixture(scope="session")
-def goldens(
-    paddle_python: Path, models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, list[Path]]:
-    folder = tmp_path_factory.mktemp("goldens")
-    return {name: make_goldens(paddle_python, models[name], name, folder) for name in ("cls", "det", "rec")}
+def goldens() -> dict[str, list[Path]]:
+    return {name: paddle_goldens(name) for name in ("cls", "det", "rec")}
+
+
+@pytest.fixture(scope="session")
+def serving_python() -> Path:
+    """The interpreter that the service runs with, and its workers: the oldest where the tests run with that."""
+    return lite_environment("2.12" if OLDEST else "2.13rc0")
+
+
+@pytest.fixture
+def device(tmp_path: Path, serving_python: Path) -> Device:
+    """A root to serve from; one thread for each worker, as there are few cores."""
+    return Device(tmp_path / "root", serving_python)
 
 
 @pytest.fixture

@@ -259,25 +259,70 @@ def test_a_half_frame_and_then_nothing_more(service, honest):
         assert closed(connection)
 
 
-def test_a_thousand_connections(service, honest):
+def test_a_thousand_connections_keep_nobody_out(service, honest):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 1200:
         lacking("1200 open files at once (ulimit -n)")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
-    crowd = []
     try:
         with contextlib.ExitStack() as stack:
-            for _ in range(1000):
-                crowd.append(stack.enter_context(service.connect()))
-            refused = 0
-            for connection in crowd[20:]:
-                header, _ = answer(connection)
-                refused += header["error"]["code"] == "busy"
-                assert closed(connection)
-            assert refused == 980
+            crowd = [stack.enter_context(service.connect()) for _ in range(1000)]
+            with service.connect() as late:  # there is room: those that never asked are let go
+                late.sendall(ask(1, body=b"late"))
+                assert answer(late)[1] == b"late"
+            assert service.status()["callers"] <= 16 + 4
+            assert sum(ended(connection) for connection in crowd) >= 980
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     until(lambda: freed(service))
+
+
+def ended(connection):
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+def test_those_who_wait_for_an_answer_are_not_let_go(service):
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(service.connect()) for _ in range(20)]
+        for connection in crowd:
+            connection.sendall(ask(1, "never"))
+        until(lambda: full(service))
+        with service.connect() as late:
+            assert answer(late)[0]["error"]["code"] == "busy"
+            assert closed(late)
+        assert not any(ended(connection) for connection in crowd)
+        crowd[0].close()
+        until(lambda: not full(service))
+
+
+def full(service):
+    try:
+        service.status()
+    except KeyError:  # the error frame of a full house
+        return True
+    return False
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to call as another user")
+def test_the_user_with_most_connections_makes_room(tmp_path):
+    code = (
+        "import os, socket, sys; c = socket.socket(socket.AF_UNIX); os.chdir(sys.argv[1]); os.setgid(12345)\n"
+        "os.setuid(12345); c.connect('s.sock'); print('in', flush=True); sys.stdin.readline()\n"
+        "c.sendall(bytes.fromhex(sys.argv[2])); print(c.recv(4)); c.close()"
+    )
+    with EchoService(tmp_path, connections=16, users=[12345]) as service, contextlib.ExitStack() as stack:
+        os.chmod(tmp_path, 0o755)
+        argv = [sys.executable, "-c", code, str(tmp_path), ask(1, body=b"other").hex()]
+        other = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True)
+        stack.callback(other.kill)
+        assert other.stdout.readline() == "in\n"
+        crowd = [stack.enter_context(service.connect()) for _ in range(60)]
+        until(lambda: sum(ended(connection) for connection in crowd) >= 40)
+        assert other.communicate("\n", 10)[0] == "b'LFF1'\n"
 
 
 def freed(service):

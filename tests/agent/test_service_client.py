@@ -18,7 +18,7 @@ from litefleet_agent.client import Client, ServiceError, find_socket
 from litefleet_agent.npz import Array, read_npz, write_npz
 from litefleet_agent.protocol import encode
 
-from tests.agent.echoing import EchoService, answer
+from tests.agent.echoing import EchoService, answer, ask
 from tests.conftest import lacking
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -119,10 +119,18 @@ def test_a_service_that_restarted_between_requests_is_asked_again(tmp_path):
         assert client.status()["served"] == 2  # nothing was sent twice
 
 
-def test_a_request_that_a_stopping_service_did_not_take_is_sent_once_more(service, client):
-    (service.folder / "stopping").touch()
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_request_that_a_stopping_service_did_not_take_is_sent_again(service, client, times):
+    (service.folder / "stopping").write_text("-" * times)
     assert client.infer("echo", {"x": X}).outputs == {"x": X}
-    assert client.status()["gone"] == 1  # on a new connection
+    assert client.status()["gone"] == times  # each time on a new connection
+
+
+def test_a_service_that_only_ever_stops_is_told(service, client):
+    (service.folder / "stopping").write_text("-" * 100)
+    with pytest.raises(ServiceError, match="stopping") as error:
+        client.infer("echo", {"x": X})
+    assert error.value.code == "stopping"
 
 
 def test_a_request_that_was_never_read_is_sent_once_more(tmp_path):
@@ -209,6 +217,8 @@ def test_a_full_house_is_told(tmp_path):
     with EchoService(tmp_path, connections=1) as service:
         crowd = [service.connect() for _ in range(5)]
         try:
+            for connection in crowd:
+                connection.sendall(ask(1, "never"))
             with Client(service.path) as client, pytest.raises(ServiceError, match="callers are connected") as error:
                 client.status()
             assert error.value.code == "busy"

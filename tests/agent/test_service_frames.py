@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.protocol import ProtocolError, encode
-from litefleet_agent.service.frames import FrameReader, Outbox
+from litefleet_agent.service.frames import FrameReader, NotYet, Outbox
 from litefleet_agent.service.values import Refusal
 
 HEADERS = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=20), max_size=4)
@@ -143,6 +143,31 @@ def test_a_body_may_be_given_up_half_way():
     assert (frame.header, frame.body, frame.refused.code) == ({"id": 1}, b"", "busy")
     assert reader.held == 0
     assert reader.feed(b"67890" + encode({"id": 2})) == [({"id": 2}, b"")]
+
+
+def test_a_frame_may_wait_at_its_header_until_it_is_decided_on():
+    decided = []
+
+    def decide(header, size):
+        if not decided:
+            raise NotYet
+        return decided[0]
+
+    reader = FrameReader(decide=decide)
+    reader.push(encode({"id": 1}, 3) + b"ab")
+    for _ in range(3):
+        with pytest.raises(NotYet):
+            reader.take()
+    reader.push(b"c" + encode({"id": 2}))
+    with pytest.raises(NotYet):
+        reader.take()
+    assert (reader.begun, reader.held) == (True, 0)
+    decided.append("a note")
+    assert [reader.take()[:4] for _ in range(2)] == [
+        ({"id": 1}, b"abc", None, "a note"),
+        ({"id": 2}, b"", None, "a note"),
+    ]
+    assert reader.take() is None
 
 
 def test_a_large_body_takes_linear_time():

@@ -13,7 +13,6 @@ from litefleet_agent.findings import finding
 from litefleet_agent.service.figures import BUCKETS_S, Histogram
 from litefleet_agent.service.metrics import metrics_text, write_textfile
 from litefleet_agent.service.report import ServiceFigures, health_dict, read_status, status_dict, write_status
-from litefleet_agent.service.settings import Settings
 
 A, B = "a" * 64, "b" * 64
 WRONG = finding("LF403", "0.9 off")
@@ -24,9 +23,9 @@ class Queue(list):
 
 
 class Model:
-    """What status_dict reads of a model's service."""
+    """What status_dict reads of a model's service, and of its releases."""
 
-    settings = Settings(probe_every_s=10, time_limit_s=30)
+    patience_s = 60.0
 
     def __init__(self, active=A, wanted=A, incoming="", findings=(), last_good=990.0):
         self.active = generation(active) if active else None
@@ -35,10 +34,12 @@ class Model:
         self.wanted, self.findings, self.last_good, self.switched_at = wanted, list(findings), last_good, 900.0
         self.queue = Queue()
         self.model = active or None
+        self.loading = self.hopeful = bool(incoming)
+        self.releases = self
 
 
 def generation(release, alive=True):
-    worker = SimpleNamespace(pid=77, state=SimpleNamespace(value="ready"), runs=5, rss_bytes=lambda: 1000)
+    worker = SimpleNamespace(pid=77, state=SimpleNamespace(value="ready"), runs=5, loads=1, rss_bytes=lambda: 1000)
     facts = {"load_ms": 12.5, "runtime_version": "2.13", "golden": {"huge": 1}}
     return SimpleNamespace(release=release, alive=alive, workers=[worker], facts=facts)
 
@@ -86,7 +87,7 @@ def test_a_well_service():
     assert model["queue"] == {"length": 0, "limit": 32, "rejected": 1}
     assert model["latency"]["p50_ms"] == pytest.approx(3.0)
     assert model["latency"]["count"] == model["run"]["count"] == 9
-    assert model["workers"] == [{"pid": 77, "state": "ready", "runs": 5, "rss_bytes": 1000}]
+    assert model["workers"] == [{"pid": 77, "state": "ready", "runs": 5, "loads": 1, "rss_bytes": 1000}]
     assert model["facts"] == {"load_ms": 12.5, "runtime_version": "2.13"}
     assert (model["since"], model["last_inference_at"], model["state"]) == (4900.0, 4990.0, "serving")
     assert (told["callers"], told["pid"]) == (3, os.getpid())
@@ -158,7 +159,7 @@ def test_names_that_callers_make_up_are_not_kept():
 
 def test_histogram():
     durations = Histogram()
-    assert durations.percentile(0.5) is None
+    assert durations.to_dict()["p50_ms"] is None
     assert durations.to_dict()["p99_ms"] is None
     for number in range(2000):
         durations.add(number / 1000)

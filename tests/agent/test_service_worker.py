@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -171,7 +172,7 @@ def test_outputs_that_are_no_answers_are_refused_each_alone(nb_files, own, tmp_p
     assert list(floats(good)[0]) == [2, 0.5]
     good, other = owner.run(asked(3), asked(7))
     assert (other.code, other.finding.code) == ("bad-output", "LF407")
-    assert "float32 with 3 dimensions, its goldens have float32 with 2 dimensions" in str(other)
+    assert "cls gave float32 1 x 1 x 2, its goldens have float32 ? x 2" in str(other)
     assert list(floats(good)[0]) == [3, 0.5]
 
 
@@ -183,14 +184,16 @@ def test_sizes_that_change_give_what_a_fresh_process_gives(name, nb_files, golde
     random = np.random.RandomState(3)
     jobs = [
         job_of(Array("float32", shape, random.rand(*shape).astype("f4").tobytes()))
-        for shape in ((n, 3, height, width) for n, width in ((1, 320), (1, 160), (2, 160), (1, 320), (1, 96)))
+        for shape in ((n, 3, height, width) for n, width in ((1, 192), (1, 128), (2, 128), (1, 96), (1, 160)))
     ]
-    owner = own(how).ready()
-    got = [owner.run(job)[0] for job in jobs]
-    for job, answer in list(zip(jobs, got))[1:4]:  # noqa: B905 - 3.7
-        (fresh,) = run_once(how, [(job.inputs, job.body)], 30)
-        np.testing.assert_allclose(floats(answer), floats(fresh), atol=1e-5)
-    assert (owner.ends, owner.worker.runs) == ([], 5)
+    fresh = [floats(run_once(how, [(job.inputs, job.body)], 30)[0]) for job in jobs]
+    for kept, loads in ((1, 10), (3, 7)):
+        owner = own(replace(how, input_sizes=kept)).ready()
+        for index in (0, 1, 2, 0, 3, 1, 4, 0, 2, 3):
+            (answer,) = owner.run(jobs[index])
+            np.testing.assert_allclose(floats(answer), fresh[index], atol=1e-5)
+        assert (owner.ends, owner.worker.runs) == ([], 10)
+        assert owner.worker.loads == loads - (name == "cls")  # whose goldens have the first size already
 
 
 @toolchain
@@ -235,6 +238,13 @@ def test_a_wrong_golden_never_becomes_ready(nb_files, goldens, lite_python, own,
     owner = own(plan(nb_files("cls", "x86"), [tmp_path / "wrong.npz"], lite_python))
     findings, _ = owner.ended()
     assert ([f.code for f in findings], owner.facts) == (["LF403"], None)
+
+
+@toolchain
+def test_a_file_that_changed_since_it_was_sent_is_not_loaded(nb_files, goldens, lite_python, own):
+    owner = own(plan(nb_files("cls", "x86"), goldens["cls"], lite_python, nb_sha256="0" * 64))
+    findings, _ = owner.ended()
+    assert ([f.code for f in findings], owner.facts) == (["LF602"], None)
 
 
 @toolchain
@@ -295,9 +305,38 @@ def test_frames_go_to_and_fro(own):
     assert owner.answers[0][2] == 1.5
     assert owner.probe()[0] is True
     assert owner.answers[-1][:2] == ([], [])  # free again
-    owner.worker.run([toy_job(1, 2)], 1)
+
+
+def test_the_next_batch_is_taken_while_one_runs_and_no_more(own):
+    owner = own(fake("ready(); serve(lambda *f: [time.sleep(0.2), answer(*f)])")).ready()
+    jobs = [toy_job(number, 0) for number in range(4)]
+    owner.worker.run(jobs[:2], 30)
+    assert owner.worker.takes_more is True
+    owner.worker.run(jobs[2:], 30)
+    assert owner.worker.takes_more is False
     with pytest.raises(RuntimeError, match="busy"):
-        owner.worker.run([toy_job(1, 2)], 1)
+        owner.worker.run([toy_job(1, 2)], 30)
+    with pytest.raises(RuntimeError, match="busy"):
+        owner.worker.probe(30, lambda *told: None)
+    owner.worker.stop()
+    owner.until(lambda: owner.worker.state is State.DEAD)
+    assert [told[0] for told in owner.answers] == [jobs[:2], jobs[2:]]
+    assert [result.body[:4] for told in owner.answers for result in told[1]] == [
+        struct.pack("<f", number) for number in range(4)
+    ]
+    assert owner.ends == []
+
+
+def test_what_was_not_begun_is_no_part_of_a_death_and_has_its_own_time(own):
+    slow = "ready(); serve(lambda h, b: [time.sleep(600 if h['id'] == 2 else 0.4), answer(h, b)])"
+    owner = own(fake(slow)).ready()
+    jobs = [toy_job(number, 0) for number in range(3)]
+    owner.worker.run(jobs[:1], 30)
+    owner.worker.run(jobs[1:2], 0.5)  # from when it is begun
+    owner.until(lambda: owner.answers)
+    owner.worker.run(jobs[2:], 30)
+    findings, died = owner.ended(10)
+    assert ([f.code for f in findings], died, owner.worker.unbegun) == (["LF408"], jobs[1:2], jobs[2:])
 
 
 def test_tens_of_megabytes_pass_without_waiting(own):
@@ -408,17 +447,18 @@ def test_growth_since_the_hundredth_run_wears_it(own):
     job = toy_job(1, 2)
     for _ in range(110):
         owner.run(job)
-    assert owner.worker.worn is False
+    assert owner.worker.worn is None
     for _ in range(40):
         owner.run(job)
-    assert owner.worker.worn is True
+    assert owner.worker.worn.code == "LF419"
+    assert re.search(r"grew from \d+ to \d+ MiB between its run 100 and its run 1\d\d", owner.worker.worn.seen)
 
 
 def test_memory_over_the_limit_wears_it_and_far_over_it_ends_it(own):
     take = "ready(); kept = []; serve(lambda h, b: [kept.append(b'x' * %d), answer(h, b)])"
     owner = own(fake(take % (30 << 20), memory_limit_bytes=32 << 20)).ready()
     owner.run(toy_job(1, 2))
-    assert (owner.worker.worn, owner.worker.state) == (True, State.READY)
+    assert (owner.worker.worn.code, owner.worker.state) == ("LF411", State.READY)
     hog = "def hog(h, b):\n    kept = b'x' * (90 << 20)\n    time.sleep(600)\nready(); serve(hog)"
     other = own(fake(hog, memory_limit_bytes=64 << 20)).ready()
     other.worker.run([toy_job(1, 2)], 30)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import typer
 from litefleet_agent.findings import CATALOGUE, Verdict
+from litefleet_agent.service import metrics
+from litefleet_agent.service.log import MESSAGE_IDS
+from litefleet_agent.service.settings import Settings
 from litefleet_controller.cli import app
 from litefleet_controller.config import load_config
 from litefleet_controller.config.model import known_keys
@@ -68,6 +73,7 @@ PAGES = (
     "docs/infer",
     "docs/releases",
     "docs/rollouts",
+    "docs/service",
     "docs/variants",
 )  # each in both languages
 
@@ -102,6 +108,23 @@ def test_every_setting_is_in_the_configuration_page() -> None:
     keys += [k for k in known_keys(("models", "any")) if f"`models.NAME.{k}`" not in text]
     keys += [f"rollout.{k}" for k in _leaves(("rollout",)) if f"`rollout.{k}`" not in text]
     assert keys == []
+
+
+def test_every_setting_of_the_service_is_in_its_page_with_its_default() -> None:
+    (section,) = re.findall(r"^## Settings\n(.*?)^## ", text_of("docs/service.md"), re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", section, re.MULTILINE)
+    told = {name: json.loads(default) for name, default in rows}
+    assert told == {name: list(d) if isinstance(d, tuple) else d for name, d in asdict(Settings()).items()}
+
+
+@pytest.mark.parametrize("page", ["docs/service.md", "docs/service.zh.md"])
+def test_every_metric_and_kind_of_the_service_is_in_its_page(page: str) -> None:
+    text = text_of(page)
+    named = re.findall(r'out\.(?:gauge|counter)\(\s*"(\w+)"', Path(metrics.__file__).read_text(encoding="utf-8"))
+    assert len(named) > 20
+    missing = [name for name in [*named, "latency_seconds", "run_seconds"] if f"`litefleet_{name}`" not in text]
+    assert missing == []
+    assert [kind for kind in MESSAGE_IDS if f"`{kind}`" not in text] == []
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from ..nb import Tensor
 from ..npz import DTYPES
 from ..protocol import ProtocolError
 from .screen import size_of
-from .values import Job, Refusal, ServedModel
+from .values import Refusal, ServedModel
 
-__all__ = ["MAX_ANSWER", "Answer", "body_size", "facts_of", "findings_of", "number", "results_of"]
+__all__ = ["MAX_ANSWER", "Answer", "Told", "body_size", "facts_of", "findings_of", "number", "results_of", "told_of"]
 
 MAX_ANSWER = 1 << 30  # bytes of one batch's outputs
 _MOST_DIMS = 16
@@ -47,6 +47,7 @@ def facts_of(header: Dict[str, Any]) -> Dict[str, Any]:
         "runtime_version": str(header.get("runtime_version", ""))[:100],
         "numpy_version": str(header.get("numpy_version", ""))[:100],
         "threads_set_by": str(header.get("threads_set_by", ""))[:100],
+        "power_mode": str(header.get("power_mode", ""))[:100],
         "batches": header.get("batches") is True,
         "golden": golden if isinstance(golden, dict) else {},
     }
@@ -77,27 +78,32 @@ def _output(item: Any, want: Tensor) -> Tensor:
     return Tensor(want.name, item["dtype"], tuple(dims))
 
 
-def body_size(header: Dict[str, Any], count: int, model: ServedModel) -> int:
-    """Return how many bytes the outputs take that an answer to `count` requests announces.  Raises ProtocolError."""
-    requests = [request for request in _requests(header, count) if "error" not in request]
-    return sum(size_of(tensor) for request in requests for tensor in _outputs(request, model))
+Told = Union[Tuple[Tensor, ...], Refusal]  # what one request came to, without its data
 
 
-def results_of(
-    header: Dict[str, Any], body: bytes, jobs: Sequence[Job], model: ServedModel
-) -> List[Union[Answer, Refusal]]:
-    """Return what became of each job, in their order.  Raises ProtocolError."""
+def told_of(header: Dict[str, Any], count: int, model: ServedModel) -> List[Told]:
+    """Return what an answer to `count` requests announces for each, in their order.  Raises ProtocolError."""
+    return [
+        _refusal(request["error"]) if "error" in request else _outputs(request, model)
+        for request in _requests(header, count)
+    ]
+
+
+def body_size(told: Sequence[Told]) -> int:
+    """Return how many bytes the outputs take that were announced."""
+    return sum(size_of(tensor) for one in told if not isinstance(one, Refusal) for tensor in one)
+
+
+def results_of(told: Sequence[Told], body: bytes, release: str, took_ms: float) -> List[Union[Answer, Refusal]]:
+    """Return what became of each request, once the body of that size is there."""
     results: List[Union[Answer, Refusal]] = []
-    took_ms = number(header["result"].get("ms"))
     at = 0
-    for request in _requests(header, len(jobs)):
-        if "error" in request:
-            results.append(_refusal(request["error"]))
+    for one in told:
+        if isinstance(one, Refusal):
+            results.append(one)
             continue
-        outputs = _outputs(request, model)
-        size = sum(size_of(tensor) for tensor in outputs)
-        data = body if size == len(body) else body[at : at + size]
-        results.append(Answer(outputs, data, model.release, took_ms))
+        size = sum(size_of(tensor) for tensor in one)
+        results.append(Answer(one, body if size == len(body) else body[at : at + size], release, took_ms))
         at += size
     return results
 

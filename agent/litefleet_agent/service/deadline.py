@@ -18,6 +18,11 @@ class Deadline:
         self._timer.cancel()
         self._fires = 0.0  # when the timer is due
 
+    @property
+    def moment(self) -> float:
+        """When it will be late; 0 = never."""
+        return self._moment
+
     def set(self, seconds: float) -> None:
         """Be late in `seconds`."""
         self._seconds, self._moment = seconds, self._loop.now() + seconds

@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
@@ -18,8 +17,11 @@ from ..errors import AgentError
 from ..facts import Facts, Package, PythonFacts, gather
 from ..findings import Finding, finding
 from ..store import Store, needed
+from .aside import aside
 from .clockwatch import ClockWatch, clock_findings
-from .loop import READ, Loop
+from .loop import Loop
+from .notify import without_manager
+from .process import own_code
 
 __all__ = ["DriftWatch", "changes", "check_drift", "facts_anew"]
 
@@ -48,13 +50,13 @@ def check_drift(
 
 def facts_anew(root: str) -> Facts:
     """Return the device's facts as a newly started agent sees them; this process's own where none can be started."""
-    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # a folder, or the .pyz
     try:
         done = subprocess.run(
-            [sys.executable, "-Es", "-c", _CODE, package, root],
+            [sys.executable, "-Es", "-c", _CODE, own_code(), root],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env=without_manager(os.environ),
             timeout=_FACTS_S,
             cwd="/",
             check=True,
@@ -106,36 +108,26 @@ class DriftWatch:
         self._clock = ClockWatch(store.clock)
         self._changed: Dict[_Item, Finding] = {}  # files that were not as they should be when last read
         self._after: Tuple[str, ...] = ()  # the last that was read
-        self._thread: Optional[threading.Thread] = None
+        self._looking = False
 
     def look(self, loop: Loop, facts: Facts, on_done: Callable[[List[Finding]], None]) -> bool:
-        """Look, and call `on_done` from the loop; False when one is under way already, or none can be begun."""
-        if self._thread is not None:
+        """Look, and call `on_done` from the loop; False when one is under way already."""
+        if self._looking:
             return False
-        try:
-            wake, woken = os.pipe()
-        except OSError:  # too many open files: the next look may be luckier
-            return False
-        result: List[List[Finding]] = []
+        self._looking = True
 
-        def work() -> None:
+        def work() -> List[Finding]:
             try:
-                result.append(self.findings(facts))
+                return self.findings(facts)
             except (OSError, AgentError) as error:
-                result.append([finding("LF900", "The device could not be looked at: %s" % error)])
-            finally:
-                os.close(woken)
+                return [finding("LF900", "The device could not be looked at: %s" % error)]
 
-        def done(ready: int) -> None:
-            loop.forget(wake)
-            os.close(wake)
-            self._thread = None
-            if result:
-                on_done(result[0])
+        def done(found: Optional[List[Finding]]) -> None:
+            self._looking = False
+            if found is not None:  # else the next look may be luckier
+                on_done(found)
 
-        loop.watch(wake, READ, done)
-        self._thread = threading.Thread(target=work, name="litefleet-drift", daemon=True)
-        self._thread.start()
+        aside(loop, work, done)
         return True
 
     def findings(self, facts: Facts) -> List[Finding]:

@@ -32,13 +32,6 @@ class Histogram:
         self.sum_s += seconds
         self._latest.append(seconds)
 
-    def percentile(self, share: float) -> Optional[float]:
-        """Return the duration in seconds that `share` (0 to 1) of the latest did not exceed; None before the first."""
-        if not self._latest:
-            return None
-        ordered = sorted(self._latest)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
     def to_dict(self) -> Dict[str, Any]:
         """Return {count, sum_s, buckets: [[bound in s, cumulated count], ...], p50_ms, p90_ms, p99_ms}."""
         told: Dict[str, Any] = {"count": sum(self.counts), "sum_s": round(self.sum_s, 6), "buckets": []}
@@ -46,8 +39,9 @@ class Histogram:
         for bound, count in zip(BUCKETS_S, self.counts):  # noqa: B905 - 3.7
             below += count
             told["buckets"].append([bound, below])
+        ordered = sorted(self._latest)
         for name, share in (("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99)):
-            seconds = self.percentile(share)
+            seconds = ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
             told[name] = None if seconds is None else round(seconds * 1e3, 3)
         return told
 
@@ -60,12 +54,13 @@ class ModelFigures:
         self.errors: Dict[str, int] = {}
         self.latency = Histogram()  # of answers: from acceptance to answer
         self.run = Histogram()  # of answers: in the worker alone
-        self.switches = self.rollbacks = self.worker_deaths = 0
+        self.switches = self.rollbacks = self.worker_deaths = self.workers_worn = 0
         self.probes = self.probes_failed = 0
         self.probe_ok: Optional[bool] = None
         self.probe_at = 0.0  # monotonic
         self.probe_findings: List[Finding] = []
         self.taken_back = ""  # the release that was, until the next switch
+        self.back_findings: List[Finding] = []  # why
 
     def count_error(self, code: str) -> None:
         """Count a request that got no answer; codes beyond a bound count as "other"."""
@@ -95,15 +90,19 @@ class ServiceFigures:
         figures.switches += 1
         figures.taken_back = ""
 
-    def went_back(self, model: str, release: str) -> None:
+    def went_back(self, model: str, release: str, findings: Sequence[Finding] = ()) -> None:
         """This release was taken back."""
         figures = self.of(model)
         figures.rollbacks += 1
-        figures.taken_back = release
+        figures.taken_back, figures.back_findings = release, list(findings)[:20]
 
     def worker_died(self, model: str) -> None:
         """A worker of the model ended by itself, or had to be ended."""
         self.of(model).worker_deaths += 1
+
+    def worker_worn(self, model: str) -> None:
+        """A worker of the model had grown too large, and was replaced."""
+        self.of(model).workers_worn += 1
 
     def probed(self, model: str, ok: bool, findings: Sequence[Finding]) -> None:
         """A golden was run just now."""

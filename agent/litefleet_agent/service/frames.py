@@ -11,19 +11,25 @@ from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple
 from ..errors import AgentError
 from ..protocol import MAX_BODY, MAX_HEADER, PREFIX_SIZE, ProtocolError, decode_header, decode_prefix
 
-__all__ = ["Decide", "Frame", "FrameReader", "Outbox"]
+__all__ = ["Decide", "Frame", "FrameReader", "NotYet", "Outbox"]
 
-Decide = Callable[[Dict[str, Any], int], None]  # (header, body bytes); raises an AgentError when it is not to be read
+# (header, body bytes); raises an AgentError when the body is not to be read, NotYet when that can't be said yet
+Decide = Callable[[Dict[str, Any], int], Any]
 
 _PARTS = 64  # handed to the kernel at once; it takes at most 1024
 
 
+class NotYet(Exception):
+    """A frame waits at its header: `take` is to be called again."""
+
+
 class Frame(NamedTuple):
-    """One frame; `refused` says why its body was not kept."""
+    """One frame; `refused` says why its body was not kept, `note` is what `decide` made of its header."""
 
     header: Dict[str, Any]
     body: bytes
     refused: Optional[AgentError] = None
+    note: Any = None
 
 
 class FrameReader:
@@ -34,10 +40,12 @@ class FrameReader:
 
     def __init__(self, max_header: int = MAX_HEADER, max_body: int = MAX_BODY, decide: Optional[Decide] = None) -> None:
         self._max_header, self._max_body, self._decide = max_header, max_body, decide
-        self._input = bytearray()  # not looked at yet
+        self._input = b""  # not looked at yet; and kept for later only as far as no frame of it is whole
         self._at = 0  # how much of it is done with
         self._sizes: Optional[Tuple[int, int]] = None  # header and body bytes of the frame that has begun
         self._header: Optional[Dict[str, Any]] = None  # of the frame whose body is being read
+        self._decided = False  # about that frame
+        self._note: Any = None
         self._body = bytearray()
         self._missing = 0  # bytes of the body that have not come yet
         self._dropping = 0  # bytes still to come of a body that is not kept
@@ -65,21 +73,26 @@ class FrameReader:
 
     def push(self, data: bytes) -> None:
         """Take bytes in; `take` looks at them."""
-        if self._at:
-            del self._input[: self._at]
-            self._at = 0
-        self._input += data
+        left = self._input[self._at :]
+        if self._decided and not left and len(data) <= self._missing:
+            self._body += data  # the middle of a large body: straight to where it belongs
+            self._missing -= len(data)
+            data = b""
+        self._input, self._at = left + data if left else data, 0
 
     def take(self) -> Optional[Frame]:
-        """Return the next frame that is whole or refused, None until more has come; ProtocolError for garbage."""
+        """Return the next frame that is whole or refused, None until more has come.
+
+        Raises ProtocolError for garbage, NotYet for what `decide` has to be asked again.
+        """
         if self._dropping:
             self._skip_dropped()
             if self._dropping:
                 return None
-        if self._header is None:
-            if not self._read_header():
-                return None
-            refused = self._refused()
+        if self._header is None and not self._read_header():
+            return None
+        if not self._decided:
+            refused = self._decide_now()
             if refused is not None:
                 return refused
         return self._read_body()
@@ -94,17 +107,17 @@ class FrameReader:
         if self._sizes is None:
             prefix = self._input[self._at : self._at + PREFIX_SIZE]
             if not b"LFF1".startswith(prefix[:4]):  # said at once: garbage need not be 16 bytes long
-                raise ProtocolError("expected a frame, got the bytes %r" % bytes(prefix))
+                raise ProtocolError("expected a frame, got the bytes %r" % prefix)
             if len(prefix) < PREFIX_SIZE:
                 return False
-            self._sizes = self._checked(bytes(prefix))
+            self._sizes = self._checked(prefix)
             self._at += PREFIX_SIZE
         size = self._sizes[0]
         if len(self._input) - self._at < size:
             return False
-        self._header = decode_header(bytes(self._input[self._at : self._at + size]))
+        self._header = decode_header(self._input[self._at : self._at + size])
         self._at += size
-        self._missing, self._sizes = self._sizes[1], None
+        self._missing, self._sizes, self._decided = self._sizes[1], None, False
         return True
 
     def _checked(self, prefix: bytes) -> Tuple[int, int]:
@@ -116,35 +129,37 @@ class FrameReader:
             )
         return header, body
 
-    def _refused(self) -> Optional[Frame]:
+    def _decide_now(self) -> Optional[Frame]:
         assert self._header is not None
-        if self._decide is None:
-            return None
         try:
-            self._decide(self._header, self._missing)
+            self._note = self._decide(self._header, self._missing) if self._decide is not None else None
         except AgentError as error:
             return self.refuse(error)
+        self._decided = True
         return None
 
     def refuse(self, error: AgentError) -> Frame:
         """Stop keeping the body that is being read, and return its frame as refused; the rest of it will be dropped."""
         assert self._header is not None
         frame = Frame(self._header, b"", error)
-        self._dropping, self._missing, self._header = self._missing, 0, None
+        self._dropping, self._missing, self._decided = self._missing, 0, False
+        self._header, self._note = None, None
         self._body = bytearray()
         return frame
 
     def _read_body(self) -> Optional[Frame]:
         step = min(self._missing, len(self._input) - self._at)
-        with memoryview(self._input) as view, view[self._at : self._at + step] as came:
-            self._body += came
+        came = self._input[self._at : self._at + step]
         self._at += step
         self._missing -= step
+        if self._missing or self._body:
+            self._body += came
+            came = b""
         if self._missing:
             return None
         assert self._header is not None
-        frame = Frame(self._header, bytes(self._body))
-        self._header, self._body = None, bytearray()
+        frame = Frame(self._header, came or bytes(self._body), None, self._note)
+        self._header, self._note, self._body, self._decided = None, None, bytearray(), False
         return frame
 
 
@@ -155,12 +170,11 @@ class Outbox:
         self._parts: Deque[Tuple[memoryview, bool]] = deque()  # a part, and whether it is a frame's last
         self.size = 0  # bytes that have not been taken
 
-    def put(self, head: bytes, body: bytes = b"") -> None:
-        """Add a frame: what `protocol.encode` gave, and its body."""
-        self._parts.append((memoryview(head), not body))
-        if body:
-            self._parts.append((memoryview(body), True))
-        self.size += len(head) + len(body)
+    def put(self, head: bytes, *body: bytes) -> None:
+        """Add a frame: what `protocol.encode` gave, and the parts of its body."""
+        parts = [memoryview(part) for part in (head, *body) if part]
+        self._parts.extend((part, part is parts[-1]) for part in parts)
+        self.size += sum(map(len, parts))
 
     def write_some(self, fd: int) -> int:
         """Write what `fd` takes now, and return how many frames were finished; OSError when the other side is gone."""

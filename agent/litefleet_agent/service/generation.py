@@ -9,10 +9,10 @@ from .loop import Loop, Timer
 from .values import Job, Refusal, ServedModel
 from .workers import Answer, State, Worker, WorkerPlan
 
-__all__ = ["Generation", "Stage"]
+__all__ = ["Generation", "Owner", "Stage"]
 
 _BACKOFF_S = (0.1, 30.0)  # before a worker that died is replaced: first, longest
-_CALM_RUNS = 100  # after which a worker's death counts as a first one again
+_SHORT_MS = 20.0  # runs beside which the way to a worker and back counts
 
 
 class Stage(str, enum.Enum):
@@ -42,11 +42,17 @@ class Owner:
     def answered(
         self, generation: "Generation", jobs: Sequence[Job], results: Sequence[Union[Answer, Refusal]], ms: float
     ) -> None:
-        """A worker has answered a batch."""
+        """A worker has answered a batch; it may have been given the next one by now."""
         raise NotImplementedError
 
-    def worker_died(self, generation: "Generation", findings: List[Finding], jobs: Sequence[Job]) -> None:
-        """A worker ended beside these requests; it will be replaced."""
+    def worker_worn(self, generation: "Generation", why: Finding) -> None:
+        """A worker has grown too large; another one takes its place."""
+        raise NotImplementedError
+
+    def worker_died(
+        self, generation: "Generation", findings: List[Finding], jobs: Sequence[Job], unbegun: Sequence[Job]
+    ) -> None:
+        """A worker ended while it ran `jobs`, and had not begun others that it was given; it will be replaced."""
         raise NotImplementedError
 
 
@@ -60,9 +66,10 @@ class Generation:
         self.facts: Dict[str, Any] = {}  # what the first ready worker told: load_ms, runtime_version, golden, ...
         self.model: ServedModel = plan.model
         self.workers: List[Worker] = []
-        self.deaths = 0
-        self._in_a_row = 0
-        self._timers: List[Timer] = []
+        self._leaving: List[Worker] = []  # were told to end, and are not dead yet
+        self._run_ms = _SHORT_MS  # of the latest batch
+        self._failed = 0  # workers in a row that ended before their first answer
+        self._timer: Optional[Timer] = None  # until the next worker is started
         self._spawn()
 
     @property
@@ -71,28 +78,37 @@ class Generation:
         return self.plan.model.release
 
     @property
-    def ready(self) -> List[Worker]:
-        """The workers that wait for work."""
-        return [worker for worker in self.workers if worker.state is State.READY]
-
-    @property
-    def busy(self) -> bool:
-        """Whether any request is being run."""
-        return any(worker.state is State.BUSY for worker in self.workers)
-
-    @property
     def alive(self) -> bool:
         """Whether any of its processes is there."""
-        return any(worker.state is not State.DEAD for worker in self.workers)
+        return any(worker.state is not State.DEAD for worker in self.workers + self._leaving)
+
+    def idle(self) -> Optional[Worker]:
+        """Return a worker that waits for work, the one that ran least; None when there is none."""
+        free = [worker for worker in self.workers if worker.state is State.READY]
+        return min(free, key=lambda worker: worker.runs) if len(free) > 1 else free[0] if free else None
+
+    def ahead(self) -> Optional[Worker]:
+        """Return a worker that can be given its next work already, where runs are short; None when there is none."""
+        if self._run_ms >= _SHORT_MS:
+            return None
+        return next((worker for worker in self.workers if worker.takes_more), None)
+
+    # --- its workers
 
     def _spawn(self) -> None:
-        if self.stage in (Stage.RETIRED, Stage.FAILED) or len(self.workers) >= self.count:
-            return
         self.workers.append(Worker(self.loop, self.plan, self._on_ready, self._on_answer, self._on_end))
 
     def _fill(self) -> None:
+        """Have as many workers as there are to be."""
+        self._timer = None
         while len(self.workers) < self.count and self.stage is Stage.READY:
             self._spawn()
+
+    def _dismiss(self, worker: Worker) -> None:
+        if worker in self.workers:
+            self.workers.remove(worker)
+        self._leaving = [one for one in self._leaving if one.state is not State.DEAD and one is not worker] + [worker]
+        worker.stop()
 
     def _on_ready(self, worker: Worker, facts: Dict[str, Any]) -> None:
         if self.stage is Stage.WARMING:  # the others start once one has shown that it can be done
@@ -101,24 +117,25 @@ class Generation:
             self._fill()
             self.owner.generation_ready(self)
         if self.stage is Stage.RETIRED:
-            worker.stop()
+            self._dismiss(worker)
         else:
             self.owner.worker_free(self)
 
     def _on_answer(
         self, worker: Worker, jobs: Sequence[Job], results: Sequence[Union[Answer, Refusal]], ms: float
     ) -> None:
-        if worker.runs >= _CALM_RUNS:
-            self._in_a_row = 0
-        self.owner.answered(self, jobs, results, ms)
+        if worker.runs == 1:
+            self._failed = 0
+        self._run_ms = ms
         if self.stage is Stage.RETIRED:
-            worker.stop()
-        elif worker.worn:  # replaced between two requests
-            self.workers.remove(worker)
-            worker.stop()
-            self._spawn()
-        else:
-            self.owner.worker_free(self)
+            self._dismiss(worker)
+        elif worker.worn is not None and worker in self.workers:  # replaced between two requests
+            self._dismiss(worker)
+            self.owner.worker_worn(self, worker.worn)
+            self._fill()
+        elif worker in self.workers:
+            self.owner.worker_free(self)  # before the answers go out: the worker need not wait for that
+        self.owner.answered(self, jobs, results, ms)
 
     def _on_end(self, worker: Worker, findings: List[Finding], jobs: Sequence[Job]) -> None:
         if worker in self.workers:
@@ -127,26 +144,26 @@ class Generation:
             self.stage, self.findings = Stage.FAILED, findings
             self.owner.generation_failed(self, findings)
             return
-        if self.stage is Stage.RETIRED and not findings:
-            return
-        self.deaths += 1
         self.findings = findings
-        self.owner.worker_died(self, findings, jobs)
-        if self.stage is Stage.READY:
-            pause = min(_BACKOFF_S[0] * 2**self._in_a_row, _BACKOFF_S[1])
-            self._in_a_row = min(self._in_a_row + 1, 16)
-            self._timers.append(self.loop.later(pause, self._spawn))
+        if self.stage is Stage.READY and self._timer is None:
+            pause = min(_BACKOFF_S[0] * 2**self._failed, _BACKOFF_S[1])
+            self._timer = self.loop.later(pause, self._fill)
+        self._failed = 0 if worker.runs else min(self._failed + 1, 16)
+        self.owner.worker_died(self, findings, jobs, worker.unbegun)
 
-    def idle(self) -> Optional[Worker]:
-        """Return a worker that waits for work, the one that ran least; None when there is none."""
-        free = self.ready
-        return min(free, key=lambda worker: worker.runs) if free else None
+    # --- its end
 
     def retire(self) -> None:
         """Take no more work, finish what is being run, and end."""
         self.stage = Stage.RETIRED
-        for timer in self._timers:
-            timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         for worker in list(self.workers):
             if worker.state is not State.BUSY:
-                worker.stop()
+                self._dismiss(worker)
+
+    def kill(self, why: Finding) -> None:
+        """End all at once, whatever they run."""
+        self.retire()
+        for worker in self.workers + self._leaving:
+            worker.kill(why)

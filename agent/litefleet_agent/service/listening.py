@@ -1,29 +1,36 @@
-"""Where the service listens: the socket that systemd made, else one of its own."""
+"""Where the service listens: the socket that systemd made, else one of its own; and how it is handed on."""
 
 import errno
 import fcntl
 import os
 import socket
 import stat
-from typing import Mapping
+from typing import Dict, Mapping
 
 from ..errors import AgentError
 from .peers import group_number
 from .settings import NAME, Settings
 
-__all__ = ["listen", "socket_path"]
+__all__ = ["hand_on", "leave", "listen", "socket_path"]
 
 _FIRST_FD = 3  # where systemd's sockets begin
 _BACKLOG = 128
+_OWN = "litefleet-own"  # names a socket that a service made itself and handed on
 _LONGEST_PATH = 107  # bytes; sun_path has 108 with its NUL
 
 
 def listen(settings: Settings, root: str, environ: Mapping[str, str]) -> socket.socket:
     """Return the listening socket, non-blocking; AgentError "busy" when another service has it, others in a sentence."""
-    if _activated(environ):
+    if _activated(environ) and environ.get("LISTEN_FDNAMES") != _OWN:
         return _given()
     path = socket_path(settings, root, environ)
     try:
+        if _activated(environ):
+            given = _given()
+            if given.getsockname() == path:
+                _open_to(path, settings)
+                return given
+            _remove(given)  # the settings name another one by now
         if not settings.socket:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         return _make(path, settings)
@@ -44,6 +51,30 @@ def socket_path(settings: Settings, root: str, environ: Mapping[str, str]) -> st
             "bad-settings",
         )
     return path
+
+
+def hand_on(listening: socket.socket, environ: Mapping[str, str]) -> Dict[str, str]:
+    """Let the program that this process becomes have the socket, and return the environment that says so."""
+    if listening.fileno() != _FIRST_FD:
+        os.dup2(listening.fileno(), _FIRST_FD)
+    os.set_inheritable(_FIRST_FD, True)
+    name = environ.get("LISTEN_FDNAMES", "") if _activated(environ) else _OWN
+    return dict(environ, LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES=name)
+
+
+def leave(listening: socket.socket, environ: Mapping[str, str]) -> None:
+    """Let go of a socket of our own, so that callers hear at once that nobody serves; one of systemd's stays for the next."""
+    if not _activated(environ) or environ.get("LISTEN_FDNAMES") == _OWN:
+        _remove(listening)
+
+
+def _remove(given: socket.socket) -> None:
+    path = given.getsockname()
+    given.close()
+    try:
+        os.unlink(path)
+    except OSError:  # somebody else did
+        pass
 
 
 def _activated(environ: Mapping[str, str]) -> bool:

@@ -24,7 +24,8 @@ MESSAGE_IDS = {  # journalctl MESSAGE_ID=...
     "refused-release": "ab82c4fec55950be91dcd615d4cd6a6d",
     "drift": "6877b71b0a8159529de477208dc70070",
     "health": "035ec7b3c36b5b50abb47acd08b45103",
-    "clock": "c2c1ad41dac75d95948ca57ae09d183f",
+    "worker-worn": "aa5e810d77b8453a9bd64a5b4ac8c7cd",
+    "settings": "b9e999dfb8674ef5b5eba0625c5ccae2",
 }
 _PRIORITIES = {  # syslog's: 3 error, 4 warning, 5 notice, 6 information
     "started": 6,
@@ -35,7 +36,8 @@ _PRIORITIES = {  # syslog's: 3 error, 4 warning, 5 notice, 6 information
     "refused-release": 3,
     "drift": 4,
     "health": 3,
-    "clock": 4,
+    "worker-worn": 4,
+    "settings": 3,
 }
 _LINE = 2000  # bytes; a pipe takes that whole, or says that it is full
 _VALUE = 8192  # bytes of one field

@@ -1,16 +1,16 @@
-"""A small event loop on `selectors`: descriptors, timers, signals.  One thread; what a callback raises is the program's fault."""
+"""A small event loop on epoll: descriptors, timers, signals.  One thread; what a callback raises is the program's fault."""
 
 import heapq
 import itertools
 import os
-import selectors
+import select
 import signal
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 __all__ = ["READ", "WRITE", "Loop", "Timer"]
 
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 _LONGEST_NAP_S = 3600.0
 
 
@@ -25,11 +25,19 @@ class Timer:
         self.call = None
 
 
+class _Watch:
+    """A descriptor that is waited for."""
+
+    def __init__(self, events: int, call: Callable[[int], None]) -> None:
+        self.events, self.call = events, call
+
+
 class Loop:
     """Waits for descriptors and moments, and calls what was asked for."""
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._poll = select.epoll()
+        self._watched: Dict[int, _Watch] = {}
         self._timers: List[Tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._signals: Dict[int, Callable[[], None]] = {}
@@ -44,18 +52,25 @@ class Loop:
 
     def watch(self, fd: int, events: int, call: Callable[[int], None]) -> None:
         """Call `call(ready events)` whenever `fd` is ready for READ or WRITE; asked again, the new events count; 0 = none."""
-        known = fd in self._selector.get_map()
-        if not events:
-            if known:
-                self._selector.unregister(fd)
-        elif known:
-            self._selector.modify(fd, events, call)
+        known = self._watched.get(fd)
+        if known is None:
+            if events:
+                self._watched[fd] = _Watch(events, call)
+                self._poll.register(fd, events)
+        elif not events:
+            del self._watched[fd]
+            self._poll.unregister(fd)
         else:
-            self._selector.register(fd, events, call)
+            known.call = call
+            if known.events != events:
+                known.events = events
+                self._poll.modify(fd, events)
 
     def forget(self, fd: int) -> None:
         """Stop watching `fd`; call it before closing it."""
-        self.watch(fd, 0, lambda ready: None)
+        if fd in self._watched:
+            del self._watched[fd]
+            self._poll.unregister(fd)
 
     # --- moments
 
@@ -111,9 +126,14 @@ class Loop:
 
     def turn(self, longest_s: float) -> None:
         """Wait at most `longest_s` for one thing to be ready, and serve what is."""
-        for key, ready in self._selector.select(min(longest_s, self._pause())):
-            if self._selector.get_map().get(key.fd) is key:  # an earlier callback of this turn may have ended it
-                key.data(ready)
+        events = self._poll.poll(min(longest_s, self._pause()))
+        for watch, fd, ready in [(self._watched.get(fd), fd, ready) for fd, ready in events]:
+            if (
+                watch is not None and self._watched.get(fd) is watch
+            ):  # an earlier callback of this turn may have ended it
+                told = _told(ready, watch.events)
+                if told:
+                    watch.call(told)
         self._due()
 
     def _pause(self) -> float:
@@ -130,4 +150,9 @@ class Loop:
 
     def close(self) -> None:
         """Let go of everything."""
-        self._selector.close()
+        self._poll.close()
+
+
+def _told(ready: int, wanted: int) -> int:
+    """Return what a callback is to try: what hung up or failed is ready for all that was asked for."""
+    return ready & wanted if ready & ~(READ | WRITE) == 0 else wanted

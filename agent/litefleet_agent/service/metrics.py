@@ -8,7 +8,7 @@ from .statusfile import replace_file
 __all__ = ["metrics_text", "write_textfile"]
 
 _HEALTH = ("ok", "degraded", "starting", "failed")
-_STATES = ("serving", "switching", "warming", "waiting", "failed", "nothing")
+_STATES = ("serving", "switching", "warming", "failed", "nothing")
 
 
 def metrics_text(status: Mapping[str, Any]) -> str:
@@ -71,6 +71,7 @@ def _counts(out: Exposition, name: str, model: Mapping[str, Any]) -> None:
         told = model[key]
         out.histogram(key + "_seconds", text, told["buckets"], told["count"], told["sum_s"], model=name)
     out.counter("worker_deaths_total", "Workers that ended by themselves.", model["worker_deaths"], model=name)
+    out.counter("workers_worn_total", "Workers replaced because they had grown.", model["workers_worn"], model=name)
     out.counter("switches_total", "Releases that took over.", model["switches"], model=name)
     out.counter("rollbacks_total", "Releases that the service took back.", model["rollbacks"], model=name)
     out.counter("probes_total", "Goldens run between requests.", model["probe"]["runs"], model=name)

@@ -5,7 +5,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple
 
-from ..nb import NbError, NbModel, read_nb
+from ..nb import NbError, NbModel
+from ..nbfile import read_nb_file
 from ..store import Store, StoreError, needed, plain_name
 from .settings import Settings
 from .values import ServedModel
@@ -21,9 +22,11 @@ class WorkerPlan:
     nb: str  # path
     runtime: str  # folder that holds the paddlelite package; "" = what the interpreter has
     golden: Tuple[str, ...]  # paths of .npz files
+    nb_sha256: str = ""  # of its bytes; "" = not known
     tolerance: Optional[Dict[str, float]] = None  # some of Tolerance's fields; the rest by the model's precision
     threads: int = 0
     power_mode: str = ""
+    input_sizes: int = 1  # for so many the model stays loaded
     memory_limit_bytes: int = 0  # resident: above it the worker is replaced, at a quarter more it is ended
     growth_limit_bytes: int = 256 << 20  # since its hundredth run: above it the worker is replaced
     start_limit_s: float = 120.0
@@ -52,9 +55,11 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
         nb=nb,
         runtime=_runtime(store, manifest),
         golden=golden,
+        nb_sha256=manifest["model"]["nb"],
         tolerance=verify.get("tolerance"),
         threads=settings.threads or _threads(verify.get("threads")),
         power_mode=settings.power_mode,
+        input_sizes=settings.input_sizes,
         memory_limit_bytes=settings.memory_limit_bytes,
         growth_limit_bytes=settings.growth_limit_bytes,
         start_limit_s=settings.start_limit_s,
@@ -69,8 +74,7 @@ def _here(path: str, what: str) -> str:
 
 def _read(path: str, name: str, identity: str) -> ServedModel:
     try:
-        with open(path, "rb") as file:
-            return served_model(read_nb(file.read()), name, identity)
+        return served_model(read_nb_file(path), name, identity)
     except OSError as error:
         raise StoreError("the file of %s can't be read: %s" % (name, error.strerror or error), "io-error") from error
     except NbError as error:

@@ -9,20 +9,22 @@ from typing import Dict, List, Mapping
 
 from ..child import STDERR_TAIL, ChildResult, _has_ended, _limit
 from .loop import READ, Loop
+from .notify import without_manager
 from .plan import WorkerPlan
 
-__all__ = ["Process", "environment"]
+__all__ = ["Process", "environment", "own_code"]
 
 _LOADER = (
     "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.service import worker; "
     "sys.exit(worker.main(int(sys.argv[2]), int(sys.argv[3])))"
 )
-_SYSTEMD = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+_HERE = os.path.realpath(__file__)  # as it was at the start
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def environment(plan: WorkerPlan, environ: Mapping[str, str]) -> Dict[str, str]:
     """Return a worker's environment: threads where only OpenMP's variables count, and nothing of systemd's for the daemon."""
-    env = {name: value for name, value in environ.items() if name not in _SYSTEMD}
+    env = without_manager(environ)
     env["OPENBLAS_NUM_THREADS"] = "1"  # numpy only moves bytes here
     if plan.threads:
         env.update(OMP_NUM_THREADS=str(plan.threads), MKL_NUM_THREADS=str(plan.threads))
@@ -61,6 +63,7 @@ class Process:
             theirs.close()
             os.close(write)
         self.socket, self.pid = ours, self._popen.pid
+        self._statm = _statm_of(self.pid)  # kept open: it is looked at after every run
         _limit(self.pid, plan.memory_limit_bytes or None)
         os.set_blocking(self._output, False)
         loop.watch(self._output, READ, self._ready)
@@ -108,24 +111,39 @@ class Process:
                 break
         self._loop.forget(self._output)
         os.close(self._output)
+        if self._statm >= 0:
+            os.close(self._statm)
+            self._statm = -1
         return ChildResult(code, _signal_name(code), b"", self.tail, time.monotonic() - self.begun)
 
     def rss_bytes(self) -> int:
         """Return how much memory is resident, 0 when that can't be told."""
         try:
-            with open("/proc/%d/statm" % self.pid, "rb") as stream:
-                return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            return int(os.pread(self._statm, 200, 0).split()[1]) * _PAGE if self._statm >= 0 else 0
         except (OSError, ValueError, IndexError):
             return 0
+
+
+def _statm_of(pid: int) -> int:
+    """Return a descriptor of a process's memory figures, -1 where there is none to be had."""
+    try:
+        return os.open("/proc/%d/statm" % pid, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def _argv(plan: WorkerPlan) -> List[str]:
     if plan.argv:
         return list(plan.argv)
-    # The package's own folder, or the .pyz it was started from: both serve as an entry of sys.path.
-    here = os.path.abspath(__file__)
-    root = os.path.dirname(os.path.dirname(os.path.dirname(here)))
-    return [plan.python, "-I", "-c", _LOADER, root]
+    return [plan.python, "-I", "-c", _LOADER, own_code()]
+
+
+def own_code() -> str:
+    """Return the package's own folder, or the very .pyz that this process was started from: either is an entry of sys.path.
+
+    Not the link by which it was started: a newer agent may have taken that name.
+    """
+    return os.path.dirname(os.path.dirname(os.path.dirname(_HERE)))
 
 
 def _signal_name(code: int) -> str:

@@ -65,8 +65,11 @@ class Queue:
         if not self._jobs:
             return []
         first = self._jobs[0]
-        batch = [first] if most == 1 or first.attempts else self._fitting(first, most)
-        if len(batch) < most and not first.attempts and most > 1 and now < first.accepted + wait_s:
+        if most == 1 or first.attempts:
+            self._budget.give(first.weight)
+            return [self._jobs.popleft()]
+        batch = self._fitting(first, most)
+        if len(batch) < most and now < first.accepted + wait_s:
             return []
         self._remove(batch)
         return batch
@@ -94,8 +97,8 @@ class Queue:
 
     def drop(self, gone: List[Job]) -> None:
         """Forget these requests: whoever asked is gone."""
-        there = [job for job in self._jobs if any(job is other for other in gone)]
-        self._remove(there)
+        these = {id(job) for job in gone}
+        self._remove([job for job in self._jobs if id(job) in these])
 
     def expired(self, now: float) -> List[Job]:
         """Remove and return the requests whose deadline has passed."""

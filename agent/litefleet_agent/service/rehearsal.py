@@ -12,7 +12,9 @@ from ..nb import NbModel
 from ..npz import Array, read_npz
 from .batch import apart, first_size, free_first, joinable, together
 
-__all__ = ["Rehearsal", "infer"]
+__all__ = ["Kind", "Rehearsal", "infer"]
+
+Kind = Tuple[str, Tuple[int, ...]]  # type and sizes of an output; -1 = free
 
 
 def infer(engine: Engine, inputs: Mapping[str, Array]) -> List[Array]:
@@ -31,7 +33,7 @@ class Rehearsal:
         self.findings: List[Finding] = []
         self.figures: Dict[str, Any] = {}
         self.batches = False
-        self.kinds: Tuple[Tuple[str, int], ...] = ()  # type and rank of each output, as the goldens have them
+        self.kinds: Tuple[Kind, ...] = ()  # of each output, as the goldens have them
         self._first: Optional[Golden] = None
         self._accepted: List[Array] = []  # what the first case gave when it was right
 
@@ -52,7 +54,7 @@ class Rehearsal:
         if any(found.severity is Severity.ERROR for found in self.findings):
             return False
         self._first, self._accepted = goldens[0], results[0]
-        self.kinds = tuple((output.dtype, len(output.shape)) for output in goldens[0].outputs)
+        self.kinds = tuple(self._kind(index, goldens) for index in range(len(self.model.outputs)))
         stage("running a batch of two cases")
         self.batches = self._batches(goldens, results)
         return True
@@ -82,6 +84,15 @@ class Rehearsal:
         judgement = judge(self.model, goldens, runs, self.tolerance)
         self.findings += judgement.findings
         self.figures = _summary(len(goldens), judgement.figures)
+
+    def _kind(self, index: int, goldens: Sequence[Golden]) -> Kind:
+        """Return what every answer's output has in common: sizes count that the file declares and all goldens have."""
+        shapes = [golden.outputs[index].shape for golden in goldens]
+        declared = self.model.outputs[index].dims
+        if len(declared) != len(shapes[0]):
+            declared = (-1,) * len(shapes[0])
+        kept = [size if all(s[i : i + 1] == (size,) for s in shapes) else -1 for i, size in enumerate(declared)]
+        return goldens[0].outputs[index].dtype, tuple(kept)
 
     def _batches(self, goldens: Sequence[Golden], results: Sequence[List[Array]]) -> bool:
         """Say whether two different cases, run together, give what they gave one by one."""

@@ -16,6 +16,7 @@ from .statusfile import read_status, write_status
 if TYPE_CHECKING:  # they import this module
     from .generation import Generation
     from .model import ModelService
+    from .succession import Succession
 
 __all__ = ["ServiceFigures", "health_dict", "read_status", "status_dict", "write_status"]
 
@@ -79,42 +80,45 @@ def _reason(health: str, model: str, text: str, found: Optional[Finding] = None)
 
 
 def _reasons(name: str, service: "ModelService", figures: ModelFigures, now: float) -> List[Dict[str, Any]]:
-    if not service.wanted:
-        return [] if service.model is not None else [_reason("degraded", name, "has no current release")]
-    if service.active is None:
-        return [_not_served(name, service)]
-    return _wrong_release(name, service, figures) + _ill(name, service, figures, now)
+    releases = service.releases
+    if not releases.wanted:
+        return [_reason("degraded", name, "has no current release")]
+    if releases.active is None:
+        return [_not_served(name, releases)]
+    return _wrong_release(name, releases, figures) + _ill(name, service, figures, now)
 
 
-def _not_served(name: str, service: "ModelService") -> Dict[str, Any]:
-    if service.findings:
-        first = service.findings[0]
+def _not_served(name: str, releases: "Succession") -> Dict[str, Any]:
+    if releases.findings:
+        first = releases.findings[0]
         return _reason("failed", name, "is not served: %s" % first.seen, first)
-    return _reason("starting", name, "is not served yet: its release %s is being loaded" % service.wanted[:12])
+    return _reason("starting", name, "is not served yet: its release %s is being loaded" % releases.wanted[:12])
 
 
-def _wrong_release(name: str, service: "ModelService", figures: ModelFigures) -> List[Dict[str, Any]]:
-    assert service.active is not None
-    if service.findings:
-        first = service.findings[0]
-        said = "still serves %s; what is wanted does not pass here: %s" % (service.active.release[:12], first.seen)
+def _wrong_release(name: str, releases: "Succession", figures: ModelFigures) -> List[Dict[str, Any]]:
+    assert releases.active is not None
+    if releases.findings:
+        first = releases.findings[0]
+        said = "still serves %s; what is wanted does not pass here: %s" % (releases.active.release[:12], first.seen)
         return [_reason("degraded", name, said, first)]
     if figures.taken_back:
-        return [_reason("degraded", name, "went back from %s by itself" % figures.taken_back[:12])]
+        first_of_back = figures.back_findings[0] if figures.back_findings else None
+        said = "went back from %s by itself" % figures.taken_back[:12]
+        return [_reason("degraded", name, said + (": %s" % first_of_back.seen if first_of_back else ""), first_of_back)]
     return []
 
 
 def _ill(name: str, service: "ModelService", figures: ModelFigures, now: float) -> List[Dict[str, Any]]:
     reasons = []
-    patience = 3 * service.settings.probe_every_s + service.settings.time_limit_s
-    if now - service.last_good > patience:
+    active = service.releases.active
+    if now - service.last_good > service.patience_s:
         said = "has not computed anything right for %d s" % (now - service.last_good)
         reasons.append(_reason("degraded", name, said))
     if figures.probe_ok is False:
         first = figures.probe_findings[0] if figures.probe_findings else None
         said = "gave wrong outputs for a golden%s" % (": %s" % first.seen if first else "")
         reasons.append(_reason("degraded", name, said, first))
-    if service.active is not None and not service.active.alive:
+    if active is not None and not active.alive:
         reasons.append(_reason("degraded", name, "has no worker at this moment; one is being started"))
     return reasons
 
@@ -123,16 +127,17 @@ def _ill(name: str, service: "ModelService", figures: ModelFigures, now: float) 
 
 
 def _model(service: "ModelService", figures: ModelFigures, now: float, wall: float) -> Dict[str, Any]:
-    active = service.active
+    releases = service.releases
+    active = releases.active
     asked = figures.ok + sum(figures.errors.values())
     return {
         "release": active.release if active is not None else "",
-        "wanted": service.wanted,
-        "state": _state(service),
-        "since": _moment(service.switched_at, now, wall) if active is not None else None,
+        "wanted": releases.wanted,
+        "state": _state(releases),
+        "since": _moment(releases.switched_at, now, wall) if active is not None else None,
         "workers": _workers(active),
-        "incoming": service.incoming.release if service.incoming is not None else "",
-        "before": service.before.release if service.before is not None else "",
+        "incoming": releases.incoming.release if releases.incoming is not None else "",
+        "before": releases.before.release if releases.before is not None else "",
         "facts": _facts(active),
         "queue": {
             "length": len(service.queue),
@@ -143,6 +148,7 @@ def _model(service: "ModelService", figures: ModelFigures, now: float, wall: flo
         "latency": figures.latency.to_dict(),
         "run": figures.run.to_dict(),
         "worker_deaths": figures.worker_deaths,
+        "workers_worn": figures.workers_worn,
         "switches": figures.switches,
         "rollbacks": figures.rollbacks,
         "last_inference_at": _moment(service.last_good, now, wall),
@@ -152,16 +158,16 @@ def _model(service: "ModelService", figures: ModelFigures, now: float, wall: flo
             "runs": figures.probes,
             "failed": figures.probes_failed,
         },
-        "findings": [f.to_dict() for f in service.findings[:20]],
+        "findings": [f.to_dict() for f in releases.findings[:20]],
     }
 
 
-def _state(service: "ModelService") -> str:
-    if service.active is not None:
-        return "switching" if service.incoming is not None else "serving"
-    if service.incoming is not None:
+def _state(releases: "Succession") -> str:
+    if releases.active is not None:
+        return "switching" if releases.loading else "serving"
+    if releases.hopeful:
         return "warming"
-    return "failed" if service.findings else "waiting" if service.wanted else "nothing"
+    return "failed" if releases.findings else "nothing"
 
 
 def _moment(monotonic: float, now: float, wall: float) -> Optional[float]:
@@ -171,11 +177,14 @@ def _moment(monotonic: float, now: float, wall: float) -> Optional[float]:
 
 def _workers(active: Optional["Generation"]) -> List[Dict[str, Any]]:
     workers: Sequence[Any] = active.workers if active is not None else ()
-    return [{"pid": w.pid, "state": w.state.value, "runs": w.runs, "rss_bytes": w.rss_bytes()} for w in workers]
+    return [
+        {"pid": w.pid, "state": w.state.value, "runs": w.runs, "loads": w.loads, "rss_bytes": w.rss_bytes()}
+        for w in workers
+    ]
 
 
 def _facts(active: Optional["Generation"]) -> Dict[str, Any]:
-    known = ("load_ms", "runtime_version", "numpy_version", "batches")
+    known = ("load_ms", "runtime_version", "numpy_version", "threads_set_by", "power_mode", "batches")
     return {name: active.facts[name] for name in known if name in active.facts} if active is not None else {}
 
 

@@ -1,11 +1,13 @@
 """service.json: how the service is to run on this device; what is left out has a default.  Pure, but for `load_settings`."""
 
+import difflib
 import json
 import os
 from dataclasses import dataclass, fields
 from typing import Any, Dict, Tuple
 
 from ..errors import AgentError
+from ..store import is_plain
 
 __all__ = ["NAME", "Settings", "SettingsError", "load_settings", "settings_of"]
 
@@ -30,6 +32,7 @@ class Settings:
     workers: int = 1  # processes for each model
     threads: int = 0  # of each worker; 0 leaves it to Paddle-Lite
     power_mode: str = ""  # LITE_POWER_HIGH, ..., where the runtime has it (ARM)
+    input_sizes: int = 1  # for so many sizes of its inputs a worker keeps the model loaded, each with memory of its own
     queue: int = 32  # requests of one model that may wait
     queue_bytes: int = 256 << 20  # of all waiting inputs together
     max_batch: int = 1  # requests run together where the model allows it; 1 = never
@@ -50,10 +53,12 @@ class Settings:
     roll_back: bool = True  # whether a release that fails here is taken back by the service itself
 
 
+_POWER_MODES = ("HIGH", "LOW", "FULL", "NO_BIND", "RAND_HIGH", "RAND_LOW")  # Paddle-Lite's, without LITE_POWER_
 # field -> (least, most)
 _BOUNDS: Dict[str, Tuple[float, float]] = {
     "workers": (1, 64),
     "threads": (0, 256),
+    "input_sizes": (1, 64),
     "queue": (1, 10000),
     "queue_bytes": (1 << 10, 1 << 40),
     "max_batch": (1, 256),
@@ -66,7 +71,7 @@ _BOUNDS: Dict[str, Tuple[float, float]] = {
     "idle_limit_s": (1, 86400),
     "io_limit_s": (0.1, 3600),
     "health_window_s": (0, 86400),
-    "probe_every_s": (0.1, 3600),
+    "probe_every_s": (1, 3600),
     "check_every_s": (1, 86400),
     "status_every_s": (0.1, 3600),
     "history_bytes": (1 << 12, 1 << 30),
@@ -78,15 +83,31 @@ def settings_of(data: Any) -> Settings:
     if not isinstance(data, dict):
         raise SettingsError("%s must hold a JSON object" % NAME)
     known = {field.name: field for field in fields(Settings)}
-    unknown = sorted(set(data) - set(known))
-    if unknown:
-        raise SettingsError("%s has no setting %s; known are %s" % (NAME, ", ".join(unknown), ", ".join(known)))
-    return Settings(**{name: _value(name, known[name].default, value) for name, value in data.items()})
+    for name in sorted(set(data) - set(known)):
+        near = difflib.get_close_matches(name, known, 1)
+        meant = "did you mean `%s`?" % near[0] if near else "known are %s" % ", ".join(known)
+        raise SettingsError("%s has no setting `%.80s`; %s" % (NAME, name, meant))
+    settings = Settings(**{name: _value(name, known[name].default, value) for name, value in data.items()})
+    _check_words(settings)
+    return settings
+
+
+def _check_words(settings: Settings) -> None:
+    mode = settings.power_mode
+    if mode and mode not in ["LITE_POWER_" + word for word in _POWER_MODES]:
+        modes = ", ".join(_POWER_MODES)
+        raise SettingsError("%s: `power_mode` is %.40r; it must be LITE_POWER_ and one of %s" % (NAME, mode, modes))
+    for name, path in (("socket", settings.socket), ("textfile", settings.textfile)):
+        if path and not os.path.isabs(path):
+            raise SettingsError("%s: `%s` is %.200r; it must be a path that begins with /" % (NAME, name, path))
+    for model in settings.models:
+        if not is_plain(model):
+            raise SettingsError("%s: `models` names %.80r, which no model is called" % (NAME, model))
 
 
 def _value(name: str, default: Any, value: Any) -> Any:
     if isinstance(default, tuple):
-        if not isinstance(value, list) or not all(isinstance(item, (str, int)) for item in value):
+        if not isinstance(value, list) or not all(type(item) in (str, int) for item in value):
             raise SettingsError("%s: `%s` must be a list of names" % (NAME, name))
         return tuple(str(item) for item in value)
     if isinstance(default, (bool, str)):

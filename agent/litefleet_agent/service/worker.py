@@ -8,6 +8,7 @@ Paddle-Lite prints to stdout and stderr as it likes; the frames have a socket of
                        {"re":n,"result":{...}} + bodies
 """
 
+import gc
 import os
 import signal
 import socket
@@ -18,12 +19,13 @@ from ..child import die_with_parent
 from ..engine import Engine, EngineError
 from ..findings import Finding, finding
 from ..link import Link
-from ..nb import NbError, NbModel, Tensor, read_nb
+from ..nb import NbError, Tensor
+from ..nbfile import altered, read_nb_file
 from ..npz import Array
 from ..verify import engine_finding
 from .batch import all_finite, apart, first_size, joinable, together
 from .plan import served_model
-from .rehearsal import Rehearsal, infer
+from .rehearsal import Kind, Rehearsal, infer
 from .screen import screen_inputs, size_of
 from .values import Refusal, tensors_of, tensors_to
 
@@ -94,11 +96,14 @@ class _Worker:
     def _start(self) -> List[Finding]:
         job = self.job
         self.stage("reading the model's file")
-        with open(job["nb"], "rb") as file:
-            model: NbModel = read_nb(file.read())
+        model = read_nb_file(job["nb"])
+        changed = altered(model, job["nb_sha256"])
+        if changed:
+            return changed
         self.model = served_model(model, job["name"], job["release"])
         names = [t.name for t in model.inputs], [t.name for t in model.outputs]
-        self.engine = Engine(job["runtime"], job["nb"], names[0], names[1], job["threads"], job["power_mode"])
+        how = job["threads"], job["power_mode"], job["input_sizes"], job["memory_limit"]
+        self.engine = Engine(job["runtime"], job["nb"], names[0], names[1], *how)
         self.stage("importing Paddle-Lite")
         self.engine.bring_in()
         self.stage("loading the model")
@@ -108,6 +113,7 @@ class _Worker:
             return self.rehearsal.findings or [finding("LF900", "The goldens could not be run.")]
         self.stage("waiting for requests")
         self.link.send(self._ready(load_ms))
+        gc.freeze()  # what is there by now stays: looking through it again and again would only hold up requests
         return []
 
     def _ready(self, load_ms: float) -> Dict[str, Any]:
@@ -117,6 +123,7 @@ class _Worker:
             "runtime_version": self.engine.runtime_version,
             "numpy_version": self.engine.numpy_version,
             "threads_set_by": self.engine.threads_set_by,
+            "power_mode": self.engine.power_mode_set,
             "batches": self.rehearsal.batches,
             "golden": self.rehearsal.figures,
         }
@@ -144,7 +151,7 @@ class _Worker:
         for request in requests:
             tensors = tensors_of(request["inputs"])
             size = sum(size_of(tensor) for tensor in tensors)
-            taken.append(self._take(tensors, body[at : at + size]))
+            taken.append(self._take(tensors, _part(body, at, size)))
             at += size
         outcomes = self._outcomes(taken)
         took_ms = (time.perf_counter() - begun) * 1e3
@@ -156,7 +163,8 @@ class _Worker:
             else:
                 told.append({"outputs": tensors_to(self._described(outcome))})
                 parts += [value.data for value in outcome]
-        self.link.send({"re": number, "result": {"ms": round(took_ms, 3), "requests": told}}, parts)
+        result = {"ms": round(took_ms, 3), "loads": self.engine.loads, "requests": told}
+        self.link.send({"re": number, "result": result}, parts)
 
     def _take(self, tensors: Tuple[Tensor, ...], data: bytes) -> Union[Dict[str, Array], Refusal]:
         """Return a request's inputs, or why Paddle-Lite must not see them: what does not fit may end this process."""
@@ -167,7 +175,7 @@ class _Worker:
         inputs, at = {}, 0
         for tensor in tensors:
             size = size_of(tensor)
-            value = inputs[tensor.name] = Array(tensor.dtype, tensor.dims, data[at : at + size])
+            value = inputs[tensor.name] = Array(tensor.dtype, tensor.dims, _part(data, at, size))
             at += size
             if not all_finite(value, self.engine.numpy):
                 return Refusal("%s: %s holds NaN or Inf" % (self.model.name, tensor.name), "bad-input")
@@ -201,9 +209,10 @@ class _Worker:
 
     def _checked(self, outputs: List[Array]) -> Outcome:
         """Return the outputs, or a refusal: what no caller should take for an answer."""
-        kinds = tuple((value.dtype, len(value.shape)) for value in outputs)
-        if kinds != self.rehearsal.kinds:
-            seen = "%s gave %s, its goldens have %s" % (self.model.name, _kinds(kinds), _kinds(self.rehearsal.kinds))
+        kinds = self.rehearsal.kinds
+        if len(outputs) != len(kinds) or not all(map(_is, outputs, kinds)):
+            given = _kinds([(value.dtype, value.shape) for value in outputs])
+            seen = "%s gave %s, its goldens have %s" % (self.model.name, given, _kinds(kinds))
             return Refusal(seen, "bad-output", finding("LF407", seen))
         for tensor, value in zip(self.model.outputs, outputs):  # noqa: B905 - 3.7
             if not all_finite(value, self.engine.numpy):
@@ -216,5 +225,17 @@ class _Worker:
         return tuple(Tensor(tensor.name, value.dtype, value.shape) for tensor, value in pairs)
 
 
-def _kinds(kinds: Sequence[Tuple[str, int]]) -> str:
-    return ", ".join("%s with %d dimensions" % kind for kind in kinds) or "nothing"
+def _part(data: bytes, at: int, size: int) -> bytes:
+    """Return some of the data, all of it without a copy."""
+    return data if size == len(data) else data[at : at + size]
+
+
+def _is(value: Array, kind: Kind) -> bool:
+    dtype, dims = kind
+    same = value.dtype == dtype and len(value.shape) == len(dims)
+    return same and all(want in (-1, size) for want, size in zip(dims, value.shape))  # noqa: B905 - 3.7
+
+
+def _kinds(kinds: Sequence[Kind]) -> str:
+    said = [dtype + " " + " x ".join("?" if dim < 0 else str(dim) for dim in dims) for dtype, dims in kinds]
+    return ", ".join(said) or "nothing"

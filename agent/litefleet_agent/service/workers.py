@@ -2,24 +2,23 @@
 
 import enum
 import os
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 
 from ..child import decode
 from ..findings import Finding, finding
 from ..protocol import ProtocolError, encode
-from .answers import MAX_ANSWER, Answer, body_size, facts_of, findings_of, number, results_of
+from .answers import MAX_ANSWER, Answer, Told, body_size, facts_of, findings_of, number, results_of, told_of
 from .channel import Channel
 from .deadline import Deadline
 from .loop import Loop
 from .plan import WorkerPlan, plan_of
 from .process import Process
+from .scales import Scales
 from .values import Job, Refusal, tensors_to
 
 __all__ = ["Answer", "State", "Worker", "WorkerPlan", "plan_of"]
 
-_HARD = 1.25  # times the memory limit, at which a worker is ended at once
-_BASE_RUN = 100  # after which growth is measured
-_LOOK_S = 0.2  # between looks at the memory of a worker that works
 _PATIENCE_S = 1.0  # for a worker that was told to end
 _GRACE_S = 0.5  # for one whose socket closed, so that its own end is seen rather than ours
 _POLL_S = 0.01
@@ -41,30 +40,43 @@ OnEnd = Callable[["Worker", List[Finding], List[Job]], None]
 OnProbe = Callable[[bool, List[Finding], float], None]
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What a worker was asked."""
+
+    number: int
+    jobs: List[Job]
+    limit_s: float
+    stage: str
+    on_probe: Optional[OnProbe] = None
+
+
 class Worker:
     """One worker.  Callbacks come from the loop, never from within a call.
 
     `on_ready(worker, facts)` once it passed its goldens; `on_answer(worker, jobs, results, ms)` after each batch, and without
-    jobs after each probe: it is free again; `on_end(worker, findings, jobs in flight)` once it is dead and reaped, unless it
-    was stopped between two batches.
+    jobs after each probe: it may be given work from within that call; `on_end(worker, findings, jobs in flight)` once it is
+    dead and reaped, unless it was stopped between two batches; `unbegun` holds what it had been given and did not begin.
     """
 
     def __init__(self, loop: Loop, plan: WorkerPlan, on_ready: OnReady, on_answer: OnAnswer, on_end: OnEnd) -> None:
         self.plan = plan
         self.state = State.STARTING
         self.runs = 0
-        self.worn = False  # has grown too large: to be replaced between two requests
+        self.loads = 1  # of the model: anew for other input sizes
+        self.worn: Optional[Finding] = None  # it has grown too large: to be replaced between two requests
+        self.unbegun: List[Job] = []
         self._loop = loop
         self._on_ready, self._on_answer, self._on_end = on_ready, on_answer, on_end
-        self._jobs: List[Job] = []
-        self._on_probe: Optional[OnProbe] = None
+        self._now: Optional[_Task] = None
+        self._next: Optional[_Task] = None  # already in its socket: it need not wait for it
+        self._told: List[Told] = []  # what the answer that comes announces
         self._number = 0
         self._stage = "starting"
         self._why: List[Finding] = []
         self._stop_wanted = self._quiet = False
-        self._base_rss = 0
         self._limit = Deadline(loop, self._too_late)
-        self._looks = False
+        self._scales = Scales(loop, plan, self.rss_bytes, self._works, self.kill)
         self._process: Optional[Process] = None
         self._channel: Optional[Channel] = None
         self._start()
@@ -83,7 +95,7 @@ class Worker:
         self._channel = Channel(self._loop, self._process.socket, self._screen, self._frame, self._gone)
         self._channel.send([encode(_load_frame(self.plan))])
         self._limit.set(self.plan.start_limit_s)
-        self._look()
+        self._scales.watch()
 
     @property
     def pid(self) -> int:
@@ -114,16 +126,20 @@ class Worker:
         self._loop.later(_PATIENCE_S, self._end_now)
 
     def kill(self, why: Finding) -> None:
-        """End it at once; `why` is what `on_end` will tell."""
+        """End it at once; `why` is what `on_end` will tell, unless it was stopped before."""
         if self.state is State.DEAD or self._why:
             return
-        self._why, self._quiet = [why], False
+        if not self._quiet:
+            self._why = [why]
         self._end_phase()
         self._end_now()
 
+    def _works(self) -> bool:
+        return self.state in (State.STARTING, State.BUSY)
+
     def _end_phase(self) -> None:
         self._limit.clear()
-        if not self._jobs:  # one with jobs stays busy until they are given back
+        if self._now is None or not self._now.jobs:  # one with jobs stays busy until they are given back
             self.state = State.ENDING
 
     def _end_now(self) -> None:
@@ -162,7 +178,9 @@ class Worker:
         self.state = State.DEAD
         if self._channel is not None:
             self._channel.close()
-        jobs, self._jobs = self._jobs, []
+        jobs = self._now.jobs if self._now is not None else []
+        self.unbegun = self._next.jobs if self._next is not None else []
+        self._now = self._next = None
         if not self._quiet:
             self._on_end(self, self._why or findings, jobs)
 
@@ -170,72 +188,56 @@ class Worker:
         seen = "The worker of %s was still %s after %.3g s." % (self.plan.model.name, self._stage, seconds)
         self.kill(finding("LF408", seen))
 
-    # --- its memory
-
-    def _look(self) -> None:
-        """Look at a working worker again and again: what it allocates it may take from the whole device."""
-        self._looks = bool(self.plan.memory_limit_bytes) and self.state in (State.STARTING, State.BUSY)
-        if not self._looks:
-            return
-        rss = self.rss_bytes()
-        if rss > self.plan.memory_limit_bytes * _HARD:
-            self.kill(self._over(rss))
-        self._loop.later(_LOOK_S, self._look)
-
-    def _over(self, rss: int) -> Finding:
-        said = "The worker of %s, while %s, held %d MiB; its limit is %d MiB." % (
-            self.plan.model.name, self._stage, rss >> 20, self.plan.memory_limit_bytes >> 20,
-        )  # fmt: skip
-        return finding("LF411", said)
-
-    def _weigh(self) -> None:
-        """See after a batch whether it has grown too large."""
-        rss = self.rss_bytes()
-        if self.runs == _BASE_RUN:
-            self._base_rss = rss
-        grown = self._base_rss and rss - self._base_rss > self.plan.growth_limit_bytes
-        over = self.plan.memory_limit_bytes and rss > self.plan.memory_limit_bytes
-        self.worn = self.worn or bool(grown or over)
-
     # --- what it is asked
 
+    @property
+    def takes_more(self) -> bool:
+        """Whether it may be given its next batch while it runs one."""
+        busy = self.state is State.BUSY and self._now is not None and self._now.on_probe is None
+        return busy and self._next is None and not (self._stop_wanted or self.worn or self._why)
+
     def run(self, jobs: Sequence[Job], limit_s: float) -> None:
-        """Have one batch run; it is ended if it takes longer than `limit_s`.  Raises RuntimeError unless it is READY."""
-        requests = [{"inputs": tensors_to(job.inputs)} for job in jobs]
-        frame = {"op": "run", "requests": requests}
-        self._ask(frame, [job.body for job in jobs], "running %d requests" % len(jobs), limit_s)
-        self._jobs = list(jobs)
-        self._flush()
+        """Have one batch run, now or after the one that it runs; it is ended if one takes longer than its `limit_s`.
+
+        Raises RuntimeError unless it is READY or `takes_more`.
+        """
+        if self.state is not State.READY and not self.takes_more:
+            raise RuntimeError("the worker is %s" % self.state.value)
+        frame = {"op": "run", "requests": [{"inputs": tensors_to(job.inputs)} for job in jobs]}
+        self._ask(frame, list(jobs), limit_s, "running %d requests" % len(jobs))
 
     def probe(self, limit_s: float, on_done: OnProbe) -> None:
-        """Have the first golden run; `on_done(ok, findings, ms)`, unless it ends before.  Raises as `run` does."""
-        self._ask({"op": "probe"}, [], "running a golden", limit_s)
-        self._on_probe = on_done
-        self._flush()
-
-    def _ask(self, frame: Dict[str, Any], bodies: List[bytes], stage: str, limit_s: float) -> None:
-        if self.state is not State.READY or self._channel is None:
+        """Have the first golden run; `on_done(ok, findings, ms)`, unless it ends before.  Raises RuntimeError unless READY."""
+        if self.state is not State.READY:
             raise RuntimeError("the worker is %s" % self.state.value)
-        self._number += 1
-        self._parts = [encode(dict(frame, id=self._number), sum(map(len, bodies)))] + bodies
-        self.state, self._stage = State.BUSY, stage
-        self._limit.set(limit_s)
-        if not self._looks and self.plan.memory_limit_bytes:
-            self._looks = True
-            self._loop.later(_LOOK_S, self._look)
+        self._ask({"op": "probe"}, [], limit_s, "running a golden", on_done)
 
-    def _flush(self) -> None:
-        parts, self._parts = self._parts, []
+    def _ask(
+        self, frame: Dict[str, Any], jobs: List[Job], limit_s: float, stage: str, on_probe: Optional[OnProbe] = None
+    ) -> None:
+        self._number += 1
+        task = _Task(self._number, jobs, limit_s, stage, on_probe)
+        if self.state is State.BUSY:
+            self._next = task
+        else:
+            self._begin(task)
+        bodies = [job.body for job in jobs]
         if self._channel is not None:
-            self._channel.send(parts)
+            self._channel.send([encode(dict(frame, id=task.number), sum(map(len, bodies)))] + bodies)
+
+    def _begin(self, task: _Task) -> None:
+        self._now, self._next = task, None
+        self.state, self._stage = State.BUSY, task.stage
+        self._limit.set(task.limit_s)
+        self._scales.watch()
 
     # --- what it tells
 
     def _screen(self, header: Dict[str, Any], size: int) -> None:
         """Raise ProtocolError before memory is taken for a body that is not as the header says."""
-        due = 0
-        if "re" in header and self._jobs:
-            due = body_size(header, len(self._jobs), self.plan.model)
+        count = len(self._now.jobs) if self._now is not None else 0
+        self._told = told_of(header, count, self.plan.model) if "re" in header and count else []
+        due = body_size(self._told)
         if size != due or size > MAX_ANSWER:
             raise ProtocolError("%d bytes where %d were due, and at most %d are taken" % (size, due, MAX_ANSWER))
 
@@ -245,8 +247,8 @@ class Worker:
             return  # it is being ended; what it still says is late
         if self.state is State.STARTING and event in ("stage", "ready", "failed"):
             self._started(str(event), header)
-        elif self.state is State.BUSY and header.get("re") == self._number:
-            self._answered(header, body)
+        elif self.state is State.BUSY and self._now is not None and header.get("re") == self._now.number:
+            self._answered(self._now, header, body)
         elif event != "stage" and self.state is not State.ENDING:
             self._misbehaved("an unexpected frame")
 
@@ -259,35 +261,32 @@ class Worker:
             self.kill(told[0] if told else finding("LF900", "A worker failed and did not say why."))
             self._why = told or self._why
             return
-        rss = self.rss_bytes()
-        if self.plan.memory_limit_bytes and rss > self.plan.memory_limit_bytes:
-            self.kill(self._over(rss))  # it would be replaced after each request, for ever
+        over = self._scales.too_large()
+        if over is not None:
+            self.kill(over)  # it would be replaced after each request, for ever
             return
         self.state = State.READY
         self._limit.clear()
         self._on_ready(self, facts_of(header))
 
-    def _answered(self, header: Dict[str, Any], body: bytes) -> None:
+    def _answered(self, task: _Task, header: Dict[str, Any], body: bytes) -> None:
         result = header.get("result")
         if not isinstance(result, dict):
             self._misbehaved("an answer without a result")
             return
         took_ms = number(result.get("ms"))
-        jobs, done = self._jobs, self._on_probe
-        try:
-            results = results_of(header, body, jobs, self.plan.model) if done is None else []
-        except ProtocolError as error:
-            self._misbehaved(str(error))
-            return
-        self._jobs, self._on_probe = [], None
+        self.loads = int(number(result.get("loads"))) or self.loads
+        results = results_of(self._told, body, self.plan.model.release, took_ms) if task.jobs else []
         self._limit.clear()
+        self._told, self._now, self.state = [], None, State.READY
         self.runs += 1
-        self._weigh()
-        self.state = State.READY
-        if done is not None:
-            done(result.get("ok") is True, findings_of(result.get("findings")), took_ms)
-        if self.state is State.READY:
-            self._on_answer(self, jobs, results, took_ms)
+        self.worn = self._scales.weigh(self.runs)
+        if self._next is not None:
+            self._begin(self._next)
+        if task.on_probe is not None:
+            task.on_probe(result.get("ok") is True, findings_of(result.get("findings")), took_ms)
+        if self.state in (State.READY, State.BUSY):
+            self._on_answer(self, task.jobs, results, took_ms)
         if self._stop_wanted and self.state is State.READY:
             self.stop()
 
@@ -298,9 +297,12 @@ def _load_frame(plan: WorkerPlan) -> Dict[str, Any]:
         "name": plan.model.name,
         "release": plan.model.release,
         "nb": os.path.abspath(plan.nb),
+        "nb_sha256": plan.nb_sha256,
         "runtime": os.path.abspath(plan.runtime) if plan.runtime else "",
         "golden": [os.path.abspath(path) for path in plan.golden],
         "tolerance": plan.tolerance,
         "threads": plan.threads,
         "power_mode": plan.power_mode,
+        "input_sizes": plan.input_sizes,
+        "memory_limit": plan.memory_limit_bytes,
     }
