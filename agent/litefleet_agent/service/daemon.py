@@ -148,7 +148,7 @@ class Daemon(Ground):
             service.expire()
             if service.silent_s > self.settings.probe_every_s:
                 service.probe()
-        if not self._announced and not self._starting:
+        if not self._announced and not self._starting and self._alive():
             self._announced = True
             self.notifier.send("READY=1")
         self.notifier.send("STATUS=%s" % self._sentence())
@@ -170,8 +170,9 @@ class Daemon(Ground):
         return said + ("; not served: %s" % ", ".join(missing) if missing else "")
 
     def _feed(self) -> None:
-        """Feed systemd's watchdog, but only while inference really works."""
-        if not self._announced or self._alive():
+        """Feed systemd's watchdog, but only while inference really works, or the first load still has time."""
+        loading = not self._announced and self.loop.now() < self.figures.started + self.settings.start_limit_s
+        if loading or self._alive():
             self.notifier.send("WATCHDOG=1")
 
     def _alive(self) -> bool:
@@ -247,7 +248,7 @@ class Daemon(Ground):
                 raise Refusal("only `infer` takes a body", "bad-request")
             return
         service = self._service(header.get("model"))
-        model = service.model
+        model = service.expected
         if model is None:
             service.refuse()
         else:
@@ -297,7 +298,7 @@ class Daemon(Ground):
         if self._stopping:
             raise Refusal("the service is stopping; ask again in a moment", "stopping")
         service = self._service(header.get("model"))
-        model = service.model
+        model = service.expected
         if model is None:
             service.refuse()
             return

@@ -198,9 +198,15 @@ class ModelService(Owner):
         """What is served now, None when nothing is."""
         return self.active.model if self.active is not None else None
 
+    @property
+    def expected(self) -> Optional[ServedModel]:
+        """What a request must fit: what is served now, else what is being loaded; None when that is nothing."""
+        generation = self.active or self.incoming
+        return generation.model if generation is not None else None
+
     def submit(self, job: Job) -> None:
-        """Take a request in; Refusal when it can't be."""
-        if self.active is None:
+        """Take a request in; it waits while a model is being loaded for the first time.  Refusal when it can't be taken."""
+        if self.expected is None:
             self.refuse()
         self.queue.put(job)
         self._pump()
@@ -279,7 +285,8 @@ class ModelService(Owner):
     def expire(self) -> None:
         """Answer those whose time is over."""
         for job in self.queue.expired(self.loop.now()):
-            late = Refusal("the request waited until its deadline; the service is too busy for it", "timed-out")
+            why = "the service is too busy for it" if self.active is not None else str(self._not_ready())
+            late = Refusal("the request waited until its deadline; %s" % why, "timed-out")
             self._reply(job, late, self.loop.now() - job.accepted, 0.0, 0)
 
     def _refuse_all(self) -> None:
@@ -314,8 +321,10 @@ class ModelService(Owner):
         return self.loop.now() - self.last_good
 
     def stop(self) -> None:
-        """Take no more requests in; those that wait and run are still answered."""
+        """Take no more requests in; those that run, and those that wait for a model that serves, are still answered."""
         self._stopping = True
+        if self.active is None:
+            self._refuse_all()
 
     @property
     def busy(self) -> bool:
