@@ -16,7 +16,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,9 +57,13 @@ chroot $root chown -R {admin}: /home/{admin}/.ssh
 mkdir -p /run/systemd
 mount -t tmpfs tmpfs /run/systemd
 mkdir /run/systemd/nspawn
-exec systemd-nspawn --quiet --boot --register=no --keep-unit --link-journal=no --console=read-only \\
-  --machine=lab-{port} --hostname=lab \\
-  --directory=$root
+code=133 # how nspawn ends when the machine restarts
+while [ $code = 133 ]; do
+  code=0
+  systemd-nspawn --quiet --boot --register=no --keep-unit --link-journal=no --console=read-only \\
+    --machine=lab-{port} --hostname=lab --directory=$root {binds} || code=$?
+done
+exit $code
 """
 
 
@@ -76,15 +80,30 @@ class SystemdMachine:
         self, command: str, stdin: bytes = b"", user: str = "root", time_limit_s: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run `command` there with OpenSSH's own client, the host key checked."""
+        argv = self.login(command, user)
+        done = subprocess.run(argv, input=stdin, capture_output=True, timeout=time_limit_s, check=False)
+        return subprocess.CompletedProcess(argv, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def login(self, command: str, user: str = "root") -> list[str]:
+        """Return the words that run `command` there."""
         known = self.key_path.with_name("known_hosts")
         known.write_text(f"[{self.host}]:{self.port} {self.host_public_key}\n")
         options = {"UserKnownHostsFile": known, "StrictHostKeyChecking": "yes", "IdentitiesOnly": "yes"}
         options |= {"BatchMode": "yes", "LogLevel": "ERROR"}
         argv = ["ssh", "-F", "none", "-p", str(self.port), "-i", str(self.key_path)]
         argv += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        argv += [f"{user}@{self.host}", command]
-        done = subprocess.run(argv, input=stdin, capture_output=True, timeout=time_limit_s, check=False)
-        return subprocess.CompletedProcess(argv, done.returncode, done.stdout.decode(), done.stderr.decode())
+        return [*argv, f"{user}@{self.host}", command]
+
+    def restart(self, limit_s: float = 60) -> None:
+        """Have the machine restart itself, and return once it is up again; LabError when it does not come."""
+        ask = "cat /proc/sys/kernel/random/boot_id"
+        before = self.ssh(ask).stdout
+        self.ssh("systemctl reboot")
+        until = time.monotonic() + limit_s
+        while (now := self.ssh(ask)).returncode or now.stdout == before:
+            if time.monotonic() > until:
+                raise LabError(f"the machine did not restart within {limit_s:.0f} s")
+            time.sleep(0.1)
 
 
 def why_no_systemd_machine() -> str:
@@ -96,8 +115,11 @@ def why_no_systemd_machine() -> str:
 
 
 @contextlib.contextmanager
-def systemd_machine() -> Iterator[SystemdMachine]:
-    """Run one machine for the time of the `with` block.  Raises LabError when it does not come up."""
+def systemd_machine(binds: Mapping[Path, str] | None = None) -> Iterator[SystemdMachine]:
+    """Run one machine for the time of the `with` block; `binds` are folders of this one that it sees and can't change.
+
+    Raises LabError when it does not come up.
+    """
     lower = _build()
     with tempfile.TemporaryDirectory(prefix="litefleet-lab-") as name:
         folder, port = Path(name), free_port()
@@ -107,7 +129,7 @@ def systemd_machine() -> Iterator[SystemdMachine]:
             f"ListenAddress 127.0.0.1\nPort {port}\nHostKey /etc/ssh/ssh_host_ed25519_key\nUseDNS no\n"
         )
         (folder / "work").mkdir()
-        process = _boot(folder, lower, port)
+        process = _boot(folder, lower, port, binds or {})
         try:
             wait_for_greeting(process, port, folder / "log")
             yield SystemdMachine(port, folder / "id", (folder / "host_key.pub").read_text().strip())
@@ -115,9 +137,10 @@ def systemd_machine() -> Iterator[SystemdMachine]:
             _stop(process)
 
 
-def _boot(folder: Path, lower: Path, port: int) -> subprocess.Popen[bytes]:
+def _boot(folder: Path, lower: Path, port: int, binds: Mapping[Path, str]) -> subprocess.Popen[bytes]:
     words = {"folder": folder, "work": folder / "work", "lower": lower}
-    script = _BOOT.format(admin=ADMIN, port=port, **{k: shlex.quote(str(v)) for k, v in words.items()})
+    seen = shlex.join(f"--bind-ro={here}:{there}" for here, there in binds.items())
+    script = _BOOT.format(admin=ADMIN, port=port, binds=seen, **{k: shlex.quote(str(v)) for k, v in words.items()})
     with (folder / "log").open("wb") as log:
         argv = ["unshare", "-m", "--propagation", "private", "sh", "-c", script]
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)

@@ -22,6 +22,7 @@ from litefleet_inventory.model import Device
 
 from tests.fakes.keys import keygen
 
+from .resident import provision as provision_device
 from .systemd_machine import ADMIN, PASSWORD, SystemdMachine, wait_until_up
 
 pytestmark = pytest.mark.lab
@@ -47,15 +48,11 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def provision(machine: SystemdMachine, key: Path, tmp_path: Path) -> Provisioner:
+def provision(machine: SystemdMachine, key: Path) -> Provisioner:
     """Run a provision as the admin, whose sudo wants a password; return whether it went well, and what was said."""
 
     def run(choice: Choice | None = None, login: str = ADMIN, password: str = PASSWORD) -> tuple[bool, list[str]]:
-        said: list[str] = []
-        device = Device("cam", machine.host, machine.port, "litefleet", str(key), host_keys=(machine.host_public_key,))
-        task = Provision(choice or Choice(), said.append, lambda: password)
-        keys = HostKeys([], tmp_path / "known_hosts", accept_new=False)
-        done = task.device(device, Login(keys, lambda d: (), Admin(login, str(machine.key_path))))
+        done, said = provision_device(machine, key, choice or Choice(), login=login, password=password)
         assert PASSWORD not in "\n".join(said)
         return done, said
 
