@@ -24,6 +24,13 @@ PLACES = (
     "~/.local/share/litefleet/run/agent.sock",
     "/var/lib/litefleet/run/agent.sock",
 )
+_AGAIN_S = (
+    0.0,
+    0.1,
+    0.3,
+    1.0,
+    3.0,
+)  # pauses before a request that was not taken is sent again; a restart may follow another
 _GRACE_S = 1.0  # beyond a request's deadline, for its answer to arrive
 _CROWD_S = 0.02  # before another try while the service has more callers waiting than the kernel holds
 _READ_SIZE = 1 << 20
@@ -76,7 +83,7 @@ class Client:
     """A connection to the service, made when first needed and kept.
 
     Threads may share it; their requests go one after the other.  A process that forks makes a new one in the child.
-    A request that the service surely did not take, because it restarted, is sent once more on a new connection.
+    A request that the service surely did not take, because it restarted, is sent again on a new connection.
     """
 
     def __init__(self, path: Optional[str] = None, timeout_s: float = 10.0) -> None:
@@ -141,14 +148,16 @@ class Client:
     ) -> Tuple[Dict[str, Any], bytearray]:
         end = time.monotonic() + patience_s
         with self._lock:
-            try:
-                return self._ask_once(header, parts, end)
-            except _NotTaken:
-                self.close()
-            except ServiceError as error:
-                if error.code != "stopping":
-                    raise
-                self.close()  # a service that restarts takes new connections at once
+            for pause_s in _AGAIN_S:
+                try:
+                    return self._ask_once(header, parts, end)
+                except _NotTaken:
+                    self.close()
+                except ServiceError as error:
+                    if error.code != "stopping":
+                        raise
+                    self.close()  # a service that restarts takes new connections at once
+                time.sleep(max(0.0, min(pause_s, end - time.monotonic())))
             try:
                 return self._ask_once(header, parts, end)
             except _NotTaken as error:

@@ -3,7 +3,8 @@
     python echo_service.py ROOT SETTINGS.json [DESCRIPTORS]
 
 `infer` of the model "slow" is answered after `delay_ms`, "never" not at all, "bye" ends the process, "cut" the connection,
-"unwanted" is refused by its header; `big` answers with `bytes` bytes.  With "stopping" below ROOT, `infer` is refused so once.
+"unwanted" is refused by its header; `big` answers with `bytes` bytes.
+Each byte of the file "stopping" below ROOT has `infer` refused so once.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class Echo:
 
     def infer(self, caller, header, body):
         flag = os.path.join(self.root, "stopping")
-        if os.path.exists(flag):
-            os.unlink(flag)
+        if os.path.exists(flag) and os.path.getsize(flag):
+            os.truncate(flag, os.path.getsize(flag) - 1)
             refusal = Refusal("the service is stopping", "stopping")
             caller.reply({"re": header["id"], "error": refusal.to_dict()})
             return

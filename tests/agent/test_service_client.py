@@ -119,10 +119,18 @@ def test_a_service_that_restarted_between_requests_is_asked_again(tmp_path):
         assert client.status()["served"] == 2  # nothing was sent twice
 
 
-def test_a_request_that_a_stopping_service_did_not_take_is_sent_once_more(service, client):
-    (service.folder / "stopping").touch()
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_request_that_a_stopping_service_did_not_take_is_sent_again(service, client, times):
+    (service.folder / "stopping").write_text("-" * times)
     assert client.infer("echo", {"x": X}).outputs == {"x": X}
-    assert client.status()["gone"] == 1  # on a new connection
+    assert client.status()["gone"] == times  # each time on a new connection
+
+
+def test_a_service_that_only_ever_stops_is_told(service, client):
+    (service.folder / "stopping").write_text("-" * 100)
+    with pytest.raises(ServiceError, match="stopping") as error:
+        client.infer("echo", {"x": X})
+    assert error.value.code == "stopping"
 
 
 def test_a_request_that_was_never_read_is_sent_once_more(tmp_path):
