@@ -8,7 +8,7 @@ from .facts import Facts, fingerprint
 from .findings import Finding, finding
 from .store import Store, StoreError, needed
 
-__all__ = ["check_models", "runtime_differs", "strange_links"]
+__all__ = ["check_files", "check_models", "runtime_differs", "strange_links"]
 
 _NAMED = 5  # files that one sentence names
 
@@ -24,6 +24,15 @@ def check_models(store: Store, facts: Facts, deep: bool = False) -> Dict[str, An
         seen = "models/%s/current is not a link to a release of litefleet's." % name
         models[name] = {"release": "", "findings": [finding("LF601", seen).to_dict()]}
     return models
+
+
+def check_files(store: Store, identity: str) -> List[Finding]:
+    """Return which files of a release are gone or changed, its runtime's included; every byte is read.
+
+    Raises StoreError and KeyError when its manifest can't be used.
+    """
+    manifest = store.release(identity)
+    return _check_blobs(store, needed(manifest), True) + _check_runtime(store, str(manifest["runtime"]), True)
 
 
 def _strange(store: Store, current: Dict[str, str]) -> List[str]:

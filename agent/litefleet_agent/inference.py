@@ -202,7 +202,7 @@ def _one_shot(
     limit_s: float,
     on_tick: Callable[[], None],
 ) -> Answered:
-    against = [f for f in static_findings(plan.nb, facts, plan.runtime) if f.decides]
+    against = [f for f in static_findings(plan.nb, facts, plan.runtime, plan.nb_sha256) if f.decides]
     if against:
         return _not_ready(against)
     try:

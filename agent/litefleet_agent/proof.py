@@ -21,7 +21,7 @@ def prove(store: Store, identity: str, facts: Facts, on_tick: Callable[[], None]
     """
     manifest = store.release(identity)
     runtime = "" if manifest["runtime"] == "system" else store.path("runtimes", manifest["runtime"])
-    findings = static_findings(store.blob(manifest["model"]["nb"]), facts, runtime)
+    findings = static_findings(store.blob(manifest["model"]["nb"]), facts, runtime, manifest["model"]["nb"])
     if any(f.severity is Severity.ERROR for f in findings):
         return _answer(findings, None)
     work = store.path("work", identity[:16])

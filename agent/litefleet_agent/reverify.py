@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional
 
+from .check import check_files
 from .errors import AgentError
 from .facts import Facts, fingerprint, gather
 from .findings import Finding, Severity, Verdict, finding
@@ -25,6 +26,8 @@ def reverify(
 ) -> Dict[str, Dict[str, Any]]:
     """Prove every current release and return {model: {release, verdict, verified, findings, measurements, detail}}.
 
+    Every byte of a release's files is read first.
+
     The store is held for one proof at a time.  A release that is proven is recorded as such, one that computes wrongly is
     not any more; one that is only too slow keeps the record that it has: what runs beside it counts here.
     Raises StoreError "busy" when another session holds the store for `patience_s` seconds, "not-writable".
@@ -42,14 +45,14 @@ def reverify(
 
 def _prove(store: Store, identity: str, facts: Facts, prover: Callable[..., Dict[str, Any]]) -> Dict[str, Any]:
     try:
-        answer = prover(store, identity, facts, lambda: None)
+        changed = check_files(store, identity)
+        answer = _unusable(changed) if changed else prover(store, identity, facts, lambda: None)
     except (StoreError, KeyError, TypeError, ValueError) as error:
         why = error if isinstance(error, StoreError) else "it lacks or mistakes %s" % error
-        answer = _unusable(finding("LF601", "The manifest of %s can't be used: %s." % (identity[:12], why)))
+        answer = _unusable([finding("LF601", "The manifest of %s can't be used: %s." % (identity[:12], why))])
     except OSError as error:
-        answer = _unusable(
-            finding("LF602", "A file of %s can't be read: %s." % (identity[:12], error.strerror or error))
-        )
+        seen = "A file of %s can't be read: %s." % (identity[:12], error.strerror or error)
+        answer = _unusable([finding("LF602", seen)])
     if answer["verified"]:
         store.set_verified(identity, _record(store, identity, facts, answer))
     elif answer["verdict"] != Verdict.SLOW.value:
@@ -57,11 +60,11 @@ def _prove(store: Store, identity: str, facts: Facts, prover: Callable[..., Dict
     return answer
 
 
-def _unusable(found: Finding) -> Dict[str, Any]:
+def _unusable(found: List[Finding]) -> Dict[str, Any]:
     return {
         "verdict": Verdict.FAILED.value,
         "verified": False,
-        "findings": [found.to_dict()],
+        "findings": [one.to_dict() for one in found],
         "measurements": {},
         "detail": "",
     }

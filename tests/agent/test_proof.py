@@ -101,6 +101,19 @@ def test_a_file_that_is_no_whole_model_is_never_loaded(nb: bytes, store: Store, 
     assert not mark.exists()
 
 
+def test_a_model_with_one_bit_flipped_is_never_loaded(store: Store, mark: Path) -> None:
+    nb = nb_builder.small(NATIVE)
+    proof(store, nb, runtime(store, mark))
+    mark.unlink()
+    path = Path(store.blob(hashlib.sha256(nb).hexdigest()))
+    path.write_bytes(nb[:-1] + bytes([nb[-1] ^ 1]))
+    (identity,) = (file.stem for file in Path(store.path("releases")).glob("*.json"))
+    answer = prove(store, identity, gather(store.root), lambda: None)
+    assert "LF602" in codes(answer)
+    assert (answer["verdict"], answer["verified"]) == ("failed", False)
+    assert not mark.exists()
+
+
 def test_a_runtime_whose_library_is_none_is_never_loaded(store: Store, mark: Path) -> None:
     answer = proof(store, nb_builder.small(NATIVE), runtime(store, mark, b"not an ELF file"))
     assert "LF315" in codes(answer)

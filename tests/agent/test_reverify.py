@@ -11,7 +11,7 @@ import pytest
 from litefleet_agent.facts import fingerprint, gather
 from litefleet_agent.main import main
 from litefleet_agent.reverify import reverify
-from litefleet_agent.store import Store, StoreError
+from litefleet_agent.store import Store, StoreError, needed
 from litefleet_agent.switch import activate
 
 from tests.agent.switching import kept, proven
@@ -60,6 +60,17 @@ def test_a_manifest_that_is_damaged_is_a_finding(store: Store) -> None:
     Path(store.path("releases", store.link("cls", "current") + ".json")).write_text("{}")
     told = reverify(store, FACTS)
     assert [f["code"] for f in told["cls"]["findings"]] == ["LF601"]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["model", "golden"])
+def test_a_changed_byte_is_found_even_where_the_model_would_still_pass(store: Store, which: int) -> None:
+    identity = store.link("cls", "current")
+    path = Path(store.blob(needed(store.release(identity))[which]))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    told = reverify(store, FACTS, prover=prover("verified"))
+    assert [f["code"] for f in told["cls"]["findings"]] == ["LF602"]
+    assert path.name[:12] in told["cls"]["findings"][0]["seen"]
+    assert store.verified(identity) is None
 
 
 def test_a_proof_is_recorded_for_the_environment_of_now(store: Store) -> None:

@@ -238,6 +238,13 @@ def test_a_wrong_golden_never_becomes_ready(nb_files, goldens, lite_python, own,
 
 
 @toolchain
+def test_a_file_that_changed_since_it_was_sent_is_not_loaded(nb_files, goldens, lite_python, own):
+    owner = own(plan(nb_files("cls", "x86"), goldens["cls"], lite_python, nb_sha256="0" * 64))
+    findings, _ = owner.ended()
+    assert ([f.code for f in findings], owner.facts) == (["LF602"], None)
+
+
+@toolchain
 def test_one_golden_alone_proves_no_batches(nb_files, goldens, lite_python, own):
     owner = own(plan(nb_files("cls", "x86"), goldens["cls"][:1], lite_python)).ready()
     assert owner.facts["batches"] is False

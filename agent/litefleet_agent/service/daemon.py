@@ -209,7 +209,7 @@ class Daemon(Ground):
 
     def check(self, plan: WorkerPlan) -> List[Finding]:
         """Return what speaks against running it, before anything is loaded."""
-        found = static_findings(plan.nb, self.facts, plan.runtime)
+        found = static_findings(plan.nb, self.facts, plan.runtime, plan.nb_sha256)
         return [f for f in found if f.severity is Severity.ERROR]
 
     def take_back(self, model: str, release: str, to: str, why: str) -> bool:

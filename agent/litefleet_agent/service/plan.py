@@ -21,6 +21,7 @@ class WorkerPlan:
     nb: str  # path
     runtime: str  # folder that holds the paddlelite package; "" = what the interpreter has
     golden: Tuple[str, ...]  # paths of .npz files
+    nb_sha256: str = ""  # of its bytes; "" = not known
     tolerance: Optional[Dict[str, float]] = None  # some of Tolerance's fields; the rest by the model's precision
     threads: int = 0
     power_mode: str = ""
@@ -52,6 +53,7 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
         nb=nb,
         runtime=_runtime(store, manifest),
         golden=golden,
+        nb_sha256=manifest["model"]["nb"],
         tolerance=verify.get("tolerance"),
         threads=settings.threads or _threads(verify.get("threads")),
         power_mode=settings.power_mode,

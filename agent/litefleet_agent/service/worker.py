@@ -19,6 +19,7 @@ from ..engine import Engine, EngineError
 from ..findings import Finding, finding
 from ..nb import NbError, NbModel, Tensor, read_nb
 from ..npz import Array
+from ..preflight import altered
 from ..protocol import PREFIX_SIZE, decode_header, decode_prefix, encode
 from ..verify import engine_finding
 from .batch import all_finite, apart, first_size, joinable, together
@@ -131,6 +132,9 @@ class _Worker:
         self.stage("reading the model's file")
         with open(job["nb"], "rb") as file:
             model: NbModel = read_nb(file.read())
+        changed = altered(model, job["nb_sha256"])
+        if changed:
+            return changed
         self.model = served_model(model, job["name"], job["release"])
         names = [t.name for t in model.inputs], [t.name for t in model.outputs]
         self.engine = Engine(job["runtime"], job["nb"], names[0], names[1], job["threads"], job["power_mode"])

@@ -298,6 +298,7 @@ def _load_frame(plan: WorkerPlan) -> Dict[str, Any]:
         "name": plan.model.name,
         "release": plan.model.release,
         "nb": os.path.abspath(plan.nb),
+        "nb_sha256": plan.nb_sha256,
         "runtime": os.path.abspath(plan.runtime) if plan.runtime else "",
         "golden": [os.path.abspath(path) for path in plan.golden],
         "tolerance": plan.tolerance,
