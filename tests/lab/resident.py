@@ -7,11 +7,13 @@ Paddle-Lite is published for CPython 3.10 and older ones only, and the machine's
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import pty
 import select
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -31,21 +33,36 @@ from tests.conftest import CACHE, lite_environment, source_models
 from tests.e2e.rollouts import environment
 from tests.fakes.keys import keygen
 
-from .systemd_machine import ADMIN, PASSWORD, SystemdMachine, systemd_machine, wait_until_up
+from .booted import Machine, booted, wait_until_up
+from .systems import ADMIN, BUSYBOX, PASSWORD, SYSTEMD, System
 
-__all__ = ["AGENT", "HOME", "PYTHON", "SOCKET", "Asked", "Resident", "asking", "provision", "resident", "within"]
+__all__ = [
+    "AGENT",
+    "HOME",
+    "PYTHON",
+    "SOCKET",
+    "Asked",
+    "Resident",
+    "asking",
+    "newer_agent",
+    "provision",
+    "resident",
+    "within",
+]
 
 HOME, SOCKET = "/var/lib/litefleet", "/run/litefleet/agent.sock"
 AGENT = f"{HOME}/agent/litefleet-agent.pyz"
 PYTHON = "/opt/edge/bin/python"
 _LENT = "/opt/cpython"
+_KILLED = Path(__file__).parents[1] / "e2e" / "killed.py"
 # Its libpython, if it has one, is looked for where it was built.
 _ENVIRONMENT = f"""set -e
 echo {_LENT}/lib > /etc/ld.so.conf.d/cpython.conf
 ldconfig
 {_LENT}/bin/python3.10 -m venv --without-pip /opt/edge
 useradd --system app
-install -d -o app /opt/app
+mkdir /opt/app
+chown app /opt/app
 """
 # Quicker than the defaults, so that a test need not wait; what is watched for is the same.
 SETTINGS: dict[str, Any] = {
@@ -66,8 +83,14 @@ def within(seconds: float, true: Callable[[], Any], what: str = "") -> Any:
     return result
 
 
+def newer_agent() -> AgentArchive:
+    """Return an agent of another version: the same program, in an archive with other bytes."""
+    data = agent_archive().data.replace(b"#!/usr/bin/env python3\n", b"#!/usr/bin/python3\n", 1)
+    return AgentArchive(data, hashlib.sha256(data).hexdigest())
+
+
 def provision(
-    machine: SystemdMachine, key: Path, choice: Choice, *, python: str = "", archive: AgentArchive | None = None,
+    machine: Machine, key: Path, choice: Choice, *, python: str = "", archive: AgentArchive | None = None,
     login: str = ADMIN, password: str = PASSWORD,
 ) -> tuple[bool, list[str]]:  # fmt: skip
     """Do what `litefleet provision` does; return whether it went well, and what was said."""
@@ -83,10 +106,16 @@ def provision(
 class Resident:
     """A provisioned machine, and the project of the operator who rolls out to it."""
 
-    machine: SystemdMachine
+    machine: Machine
     folder: Path
     key: Path
+    system: System = SYSTEMD
     settings: dict[str, Any] = field(default_factory=lambda: dict(SETTINGS))
+
+    @property
+    def admin(self) -> str:
+        """Who provisions it."""
+        return "root" if self.system is BUSYBOX else ADMIN  # which has no sudo
 
     # --- the operator's side
 
@@ -137,6 +166,15 @@ class Resident:
         self.litefleet("rollout")
         return self.link()
 
+    def leave_unconfirmed(self, runs: int) -> str:
+        """Roll out another release with a controller that dies before it confirms it; return its id."""
+        self.project(verify={"runs": runs, "warmup": 0})
+        command = self.command("rollout")
+        words = [sys.executable, str(_KILLED), "switching", "lease", "before", *command[command.index("rollout") :]]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=self.environment())
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        return self.link()
+
     # --- the device's side
 
     def ssh(self, command: str, stdin: bytes = b"", code: int | None = 0) -> str:
@@ -179,7 +217,7 @@ class Resident:
         """Provision it by the command itself, whose sudo prompt is answered on a terminal."""
         settings = self.folder / "service.json"
         settings.write_text(json.dumps(self.settings))
-        words = ["provision", "--as", ADMIN, "--identity", str(self.machine.key_path), "--settings", str(settings)]
+        words = ["provision", "--as", self.admin, "--identity", str(self.machine.key_path), "--settings", str(settings)]
         said, code = _on_terminal(self.command(*words), self.environment(), b"sudo password", PASSWORD)
         assert code == 0, said + self.log()
         assert PASSWORD not in said
@@ -194,7 +232,7 @@ class Resident:
 
     def provision(self, choice: Choice | None = None, archive: AgentArchive | None = None) -> tuple[bool, list[str]]:
         """Do what `litefleet provision` does."""
-        return provision(self.machine, self.key, choice or Choice(), python=PYTHON, archive=archive)
+        return provision(self.machine, self.key, choice or Choice(), python=PYTHON, archive=archive, login=self.admin)
 
     def drop_in(self, text: str, unit: str = "litefleet-agent.service") -> None:
         """Do what `systemctl edit` does, and restart the unit."""
@@ -221,18 +259,17 @@ def _on_terminal(words: list[str], env: dict[str, str], prompt: bytes, answer: s
 
 
 @contextlib.contextmanager
-def resident(folder: Path, release: bool = True) -> Iterator[Resident]:
-    """Run a provisioned machine, with a release rolled out unless `release` is False."""
+def resident(folder: Path, system: System = SYSTEMD) -> Iterator[Resident]:
+    """Run a provisioned machine, with a release rolled out."""
     python = lite_environment().resolve()
-    with systemd_machine({python.parent.parent: _LENT}) as machine:
-        assert wait_until_up(machine) == "running"
-        made = Resident(machine, folder, keygen(folder / "fleet"))
+    with booted(system, {python.parent.parent: _LENT}) as machine:
+        assert system is not SYSTEMD or wait_until_up(machine) == "running"
+        made = Resident(machine, folder, keygen(folder / "fleet"), system)
         made.ssh(_ENVIRONMENT)
         made.project()
         made.install()
         made.ssh("usermod -aG litefleet app")
-        if release:
-            made.rollout()
+        made.rollout()
         yield made
 
 
@@ -296,20 +333,20 @@ def asking(lab: Resident, callers: int = 4, pause_s: float = 0.02) -> Iterator[A
     script = Path(__file__).with_name("asking.py").read_bytes()
     goldens = lab.ssh(f"cat {HOME}/models/cls/current")
     names = [f"/opt/app/{number}.npz" for number, _ in enumerate(json.loads(goldens)["golden"])]
-    for name, sha in zip(names, json.loads(goldens)["golden"], strict=True):
-        lab.ssh(f"install -m 644 {HOME}/blobs/{sha} {name}")
-    lab.ssh(
-        f"install -m 644 $(readlink -f {AGENT}) /opt/app/agent.pyz; rm -f /opt/app/report; cat > /opt/app/asking.py",
-        script,
-    )
-    words = ["/usr/bin/python3", "/opt/app/asking.py", "/opt/app/agent.pyz", SOCKET, str(callers), str(pause_s)]
-    unit = "--unit=asking -p User=app -p TimeoutStopSec=90 --collect --quiet"
-    lab.ssh(f"systemd-run {unit} {shlex.join([*words, '/opt/app/report', *names])}")
+    copies = [f"cat {HOME}/blobs/{sha} > {n}" for n, sha in zip(names, json.loads(goldens)["golden"], strict=True)]
+    copies += [f"cat {AGENT} > /opt/app/agent.pyz", "cat > /opt/app/asking.py", "rm -f /opt/app/report"]
+    lab.ssh(" && ".join(copies), script)
+    words = ["python3", "/opt/app/asking.py", "/opt/app/agent.pyz", SOCKET, str(callers), str(pause_s)]
+    run = shlex.join([*words, "/opt/app/report", *names])
+    call = f"setsid {run} </dev/null >/opt/app/log 2>&1 & echo $! > /opt/app/pid"
+    lab.ssh(f"su -s /bin/sh app -c {shlex.quote(call)}")
     one = Asking(lab)
     try:
         one.go_on()
         yield one
     finally:
-        lab.ssh("systemctl stop asking", code=None)
+        lab.ssh(
+            "kill $(cat /opt/app/pid); while kill -0 $(cat /opt/app/pid) 2>/dev/null; do sleep 0.1; done", code=None
+        )
         one.total = one.now()
         print(f"\n{one.total}")

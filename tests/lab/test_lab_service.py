@@ -20,8 +20,8 @@ from litefleet_agent.service.log import MESSAGE_IDS
 
 from tests.conftest import lacking
 
+from .booted import why_not_booted
 from .resident import AGENT, HOME, PYTHON, SOCKET, Resident, asking, resident, within
-from .systemd_machine import why_no_systemd_machine
 
 pytestmark = pytest.mark.lab
 
@@ -46,7 +46,7 @@ except ServiceError as error:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resident]:
-    if reason := why_no_systemd_machine():
+    if reason := why_not_booted():
         lacking(reason)
     with resident(tmp_path_factory.mktemp("lab")) as lab:
         yield lab

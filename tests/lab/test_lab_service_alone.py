@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +13,11 @@ from litefleet_agent.service.log import MESSAGE_IDS
 
 from tests.conftest import lacking
 
+from .booted import why_not_booted
 from .resident import HOME, Resident, asking, resident, within
-from .systemd_machine import why_no_systemd_machine
 
 pytestmark = pytest.mark.lab
 
-KILLED = Path(__file__).parents[1] / "e2e" / "killed.py"
 AT_ONCE = "[Timer]\nOnCalendar=\nOnActiveSec=1s\nAccuracySec=1s\nRandomizedDelaySec=0\n"
 PACKAGES = "/opt/edge/lib/python3.10/site-packages"
 LIBRARY = "/usr/lib/x86_64-linux-gnu/libgcc_s.so.1"
@@ -30,7 +25,7 @@ LIBRARY = "/usr/lib/x86_64-linux-gnu/libgcc_s.so.1"
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resident]:
-    if reason := why_no_systemd_machine():
+    if reason := why_not_booted():
         lacking(reason)
     with resident(tmp_path_factory.mktemp("lab")) as lab:
         yield lab
@@ -63,12 +58,7 @@ def history(lab: Resident) -> list[dict[str, Any]]:
 
 def test_it_comes_back_from_a_restart_serving_and_without_what_nobody_confirmed(lab: Resident) -> None:
     old = lab.link()
-    lab.project(verify={"runs": 3, "warmup": 0})
-    words = [sys.executable, str(KILLED), "switching", "lease", "before", "rollout"]
-    killed = [*words, "-c", str(lab.folder / "litefleet.yaml")]
-    done = subprocess.run(killed, capture_output=True, text=True, timeout=120, check=False, env=lab.environment())
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    new = lab.link()
+    new = lab.leave_unconfirmed(3)
     within(30, lambda: lab.model()["release"] == new != old, "the leased release serves")
 
     lab.machine.restart()

@@ -18,8 +18,8 @@ from litefleet_agent.soak import slope
 
 from tests.conftest import lacking
 
+from .booted import why_not_booted
 from .resident import Resident, asking, resident
-from .systemd_machine import why_no_systemd_machine
 
 DURATION_S = float(os.environ.get("LITEFLEET_SOAK_S", "1200"))
 SWITCH_S = min(180.0, DURATION_S / 5)  # the health window and a few samples must fit in: 4 minutes at the least
@@ -44,7 +44,7 @@ class Sample:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resident]:
-    if reason := why_no_systemd_machine():
+    if reason := why_not_booted():
         lacking(reason)
     with resident(tmp_path_factory.mktemp("lab")) as lab:
         lab.configure(health_window_s=10.0, check_every_s=20.0)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Iterator
 
 import pytest
 from litefleet_agent.service.log import MESSAGE_IDS
-from litefleet_controller.pyz import AgentArchive, agent_archive
+from litefleet_controller.pyz import agent_archive
 
 from tests.conftest import lacking
 
-from .resident import Asking, Resident, asking, resident, within
-from .systemd_machine import why_no_systemd_machine
+from .booted import why_not_booted
+from .resident import Asking, Resident, asking, newer_agent, resident, within
 
 pytestmark = pytest.mark.lab
 
@@ -22,7 +21,7 @@ _OTHERS = "for pid in $(pgrep -P {main}); do case ' {known} ' in *\" $pid \"*) ;
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resident]:
-    if reason := why_no_systemd_machine():
+    if reason := why_not_booted():
         lacking(reason)
     with resident(tmp_path_factory.mktemp("lab")) as lab:
         yield lab
@@ -96,10 +95,8 @@ def test_a_release_that_does_not_load_in_the_service_goes_back_and_nobody_notice
 
 def test_a_newer_agent_takes_over_under_load_and_loses_nothing(lab: Resident) -> None:
     pid = lab.show("MainPID")
-    data = agent_archive().data.replace(b"#!/usr/bin/env python3\n", b"#!/usr/bin/python3\n", 1)  # the same program
-    newer = AgentArchive(data, hashlib.sha256(data).hexdigest())
     with asking(lab) as app:
-        for archive in (newer, agent_archive()):
+        for archive in (newer_agent(), agent_archive()):
             done, said = lab.provision(archive=archive)
             assert done, said
             within(60, lambda sha=archive.sha256: lab.status()["version"] == sha, "the newer agent answers")

@@ -83,7 +83,8 @@ def _password() -> Step:
 
 def _folder(root: str) -> Step:
     path = shlex.quote(root)
-    look = f"set -- $(ls -ld {path} 2>/dev/null) && [ \"${{1%[.+@]}} ${{3-}} ${{4-}}\" = 'drwx------ {USER} {USER}' ]"
+    mine = f"drwx------ $(id -u {USER}) $(id -g {USER})"  # by number: BusyBox shows eight letters of a name
+    look = f'set -- $(ls -ldn {path} 2>/dev/null) && [ "${{1%[.+@]}} ${{3-}} ${{4-}}" = "{mine}" ]'
     do = f"mkdir -p {path} && chown {USER}:{USER} {path} && chmod 0700 {path}"
     return Step(f"folder {root}", look, do, purge=f"rm -rf {path}")
 

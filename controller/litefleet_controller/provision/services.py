@@ -116,9 +116,11 @@ def script_of(init: Init) -> str:
 
 def device_steps(init: Init, wanted: Wanted, files: Mapping[str, bytes]) -> tuple[Step, ...]:
     """Return the steps of the service; `files` holds the units by name, or the init script as `script_of` names it."""
-    steps = _systemd(files, wanted) if init is Init.SYSTEMD else _script(_SCRIPTS[init], files[script_of(init)], wanted)
-    run = "/var/run" if init is Init.PROCD else "/run"  # OpenWrt need not have the latter
-    return (*steps, _answers(wanted, f"{run}/litefleet/agent.sock"))
+    run = "/var/run/litefleet" if init is Init.PROCD else "/run/litefleet"  # OpenWrt need not have the latter
+    answers = _answers(wanted, f"{run}/agent.sock")
+    if init is Init.SYSTEMD:
+        return (*_systemd(files, wanted), answers)
+    return (*_script(_SCRIPTS[init], files[script_of(init)], wanted, run), answers)
 
 
 # --- systemd
@@ -165,7 +167,7 @@ def _enable(unit: str, what: str, now: bool = True) -> Step:
 # --- init scripts
 
 
-def _script(script: _Script, text: bytes, wanted: Wanted) -> tuple[Step, ...]:
+def _script(script: _Script, text: bytes, wanted: Wanted, run: str) -> tuple[Step, ...]:
     for name, value in (("root", wanted.root), ("python", wanted.python)):
         text = text.replace(f"{name}=@{name.upper()}@".encode(), f"{name}={value}".encode())
     path = script.path
@@ -173,7 +175,7 @@ def _script(script: _Script, text: bytes, wanted: Wanted) -> tuple[Step, ...]:
     file = install(path, File(path, text, "0755"))
     return (
         _startable(wanted.python, "pass"),
-        replace(file, undo=f"{file.undo} && rm -rf /var/run/litefleet"),
+        replace(file, undo=f"{file.undo} && rm -rf {run} {run}-agent"),
         _restart(f"if {script.running}; then {path} restart; fi"),
         Step(f"{path} is started with the device", script.enabled, script.enable),
         Step(f"{path} runs", script.running, f"{path} start", stop, time_limit_s=_START_S),
