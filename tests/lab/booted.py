@@ -1,7 +1,8 @@
 """A machine of this one's architecture with an init of its own as PID 1, in a container, with an SSH server on loopback.
 
 It has no network of its own: its sshd listens on 127.0.0.1 and on a port that was free.  An overlay in memory keeps its root
-file system as it was built.  Its mounts lie in a namespace of their own, and go with its PID 1.
+file system as it was built.  Its mounts lie in a namespace of their own, and go with its PID 1.  So do its control groups: two
+machines in the same ones would end each other's services.
 """
 
 from __future__ import annotations
@@ -45,11 +46,21 @@ done
 mkdir -p /run/systemd
 mount -t tmpfs tmpfs /run/systemd
 mkdir /run/systemd/nspawn
+for cgroups in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
+  [ -f $cgroups/cgroup.procs ] || continue
+  mkdir $cgroups/lab-{port}
+  echo $$ > $cgroups/lab-{port}/cgroup.procs
+done
 code=133 # how nspawn ends when the machine restarts
 while [ $code = 133 ]; do
   code=0
   systemd-nspawn --quiet --boot --register=no --keep-unit --link-journal=no --console=read-only \\
     --machine=lab-{port} --hostname=lab --directory=$root {binds} || code=$?
+done
+for cgroups in /sys/fs/cgroup/*/lab-{port} /sys/fs/cgroup/lab-{port}; do
+  [ -d $cgroups ] || continue
+  echo $$ > $cgroups/../cgroup.procs
+  find $cgroups -depth -type d -exec rmdir {{}} +
 done
 exit $code
 """
