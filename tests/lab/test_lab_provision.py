@@ -31,7 +31,8 @@ pytestmark = pytest.mark.lab
 Provisioner = Callable[..., tuple[bool, list[str]]]
 # What a provision may change, without what the running service writes.
 LOOK = (
-    "find /etc/systemd /var/lib/litefleet /etc/passwd /etc/group /etc/shadow -printf '%p %m %u %s %l %T@\\n' 2>/dev/null"
+    "find /etc/systemd /var/lib/litefleet/ /etc/passwd /etc/group /etc/shadow ! -path /var/lib/litefleet/"
+    " -printf '%p %m %u %s %l %T@\\n' 2>/dev/null"
     " | grep -v -e history -e status.json | sort"
 )
 UNITS = ("litefleet-agent.socket", "litefleet-agent.service", "litefleet-verify.timer")
