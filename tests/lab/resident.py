@@ -1,4 +1,4 @@
-"""The resident agent in the lab: a machine with systemd, provisioned and rolled out to by the commands themselves.
+"""The resident agent in the lab: a machine that is provisioned and rolled out to by the commands themselves.
 
 Paddle-Lite is published for CPython 3.10 and older ones only, and the machine's own Python is newer.  So it is lent one of
 3.10, and has an environment around that: `python:` in the inventory names it, as on a real device of that kind.
@@ -7,11 +7,7 @@ Paddle-Lite is published for CPython 3.10 and older ones only, and the machine's
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
-import pty
-import select
 import shlex
 import signal
 import subprocess
@@ -23,32 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from litefleet_controller.provision.login import Admin, Login
-from litefleet_controller.provision.task import Choice, Provision
-from litefleet_controller.pyz import AgentArchive, agent_archive
-from litefleet_controller.transport.hostkeys import HostKeys
-from litefleet_inventory.model import Device
+from litefleet_controller.provision.task import Choice
+from litefleet_controller.pyz import AgentArchive
 
 from tests.conftest import CACHE, lite_environment, source_models
 from tests.e2e.rollouts import environment
 from tests.fakes.keys import keygen
 
 from .booted import Machine, booted, wait_until_up
+from .provisioning import on_terminal, provision
 from .systems import ADMIN, BUSYBOX, PASSWORD, SYSTEMD, System
 
-__all__ = [
-    "AGENT",
-    "HOME",
-    "PYTHON",
-    "SOCKET",
-    "Asked",
-    "Resident",
-    "asking",
-    "newer_agent",
-    "provision",
-    "resident",
-    "within",
-]
+__all__ = ["AGENT", "HOME", "PYTHON", "SOCKET", "Resident", "resident", "within"]
 
 HOME, SOCKET = "/var/lib/litefleet", "/run/litefleet/agent.sock"
 AGENT = f"{HOME}/agent/litefleet-agent.pyz"
@@ -81,25 +63,6 @@ def within(seconds: float, true: Callable[[], Any], what: str = "") -> Any:
         assert time.monotonic() < end, f"not within {seconds} s: {what}"
         time.sleep(0.2)
     return result
-
-
-def newer_agent() -> AgentArchive:
-    """Return an agent of another version: the same program, in an archive with other bytes."""
-    data = agent_archive().data.replace(b"#!/usr/bin/env python3\n", b"#!/usr/bin/python3\n", 1)
-    return AgentArchive(data, hashlib.sha256(data).hexdigest())
-
-
-def provision(
-    machine: Machine, key: Path, choice: Choice, *, python: str = "", archive: AgentArchive | None = None,
-    login: str = ADMIN, password: str = PASSWORD,
-) -> tuple[bool, list[str]]:  # fmt: skip
-    """Do what `litefleet provision` does; return whether it went well, and what was said."""
-    said: list[str] = []
-    keys = (machine.host_public_key,)
-    device = Device("cam", machine.host, machine.port, "litefleet", str(key), host_keys=keys, python=python)
-    task = Provision(choice, said.append, lambda: password, archive or agent_archive())
-    known = HostKeys([], key.with_name("known_hosts"), accept_new=False)
-    return task.device(device, Login(known, lambda d: (), Admin(login, str(machine.key_path)))), said
 
 
 @dataclass
@@ -218,7 +181,7 @@ class Resident:
         settings = self.folder / "service.json"
         settings.write_text(json.dumps(self.settings))
         words = ["provision", "--as", self.admin, "--identity", str(self.machine.key_path), "--settings", str(settings)]
-        said, code = _on_terminal(self.command(*words), self.environment(), b"sudo password", PASSWORD)
+        said, code = on_terminal(self.command(*words), self.environment(), b"sudo password", PASSWORD)
         assert code == 0, said + self.log()
         assert PASSWORD not in said
 
@@ -241,23 +204,6 @@ class Resident:
         self.ssh(f"systemctl daemon-reload && systemctl restart {unit}")
 
 
-def _on_terminal(words: list[str], env: dict[str, str], prompt: bytes, answer: str) -> tuple[str, int]:
-    """Run a command on a terminal of its own, answer its prompt once, and return (all that was shown, exit code)."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True)
-    os.close(theirs)
-    said, until = b"", time.monotonic() + 300
-    with contextlib.suppress(OSError):  # EIO: the other side has closed
-        while time.monotonic() < until:
-            if not select.select([ours], [], [], 1.0)[0]:
-                continue
-            before, said = prompt in said, said + os.read(ours, 65536)
-            if prompt in said and not before:
-                os.write(ours, answer.encode() + b"\n")
-    os.close(ours)
-    return said.decode("utf-8", "replace"), process.wait(30)
-
-
 @contextlib.contextmanager
 def resident(folder: Path, system: System = SYSTEMD) -> Iterator[Resident]:
     """Run a provisioned machine, with a release rolled out."""
@@ -271,82 +217,3 @@ def resident(folder: Path, system: System = SYSTEMD) -> Iterator[Resident]:
         made.ssh("usermod -aG litefleet app")
         made.rollout()
         yield made
-
-
-# --- callers
-
-
-@dataclass
-class Asked:
-    """What became of the requests of an application's callers."""
-
-    asked: int = 0
-    answered: int = 0
-    wrong: int = 0
-    releases: dict[str, int] = field(default_factory=dict)
-    errors: dict[str, int] = field(default_factory=dict)
-    said: dict[str, str] = field(default_factory=dict)
-    longest_s: float = 0.0
-
-    @property
-    def lost(self) -> int:
-        """Requests that got no answer at all, not even an error."""
-        return self.asked - self.answered - sum(self.errors.values())
-
-    def __str__(self) -> str:
-        releases = ", ".join(f"{name[:12]} {count}" for name, count in self.releases.items())
-        said = (
-            f"asked {self.asked}, answered {self.answered}, lost {self.lost}, wrong {self.wrong}, errors {self.errors}"
-        )
-        return f"{said}; by {releases}; longest {self.longest_s:.2f} s"
-
-
-class Asking:
-    """An application that asks all the time."""
-
-    def __init__(self, lab: Resident) -> None:
-        self._lab = lab
-        self.total = Asked()
-
-    def now(self) -> Asked:
-        """Return the counts so far."""
-        told = self._lab.ssh("cat /opt/app/report 2>/dev/null || echo '{}'")
-        return Asked(**json.loads(told))
-
-    def go_on(self, more: int = 20, release: str = "") -> Asked:
-        """Wait until so many more requests have been answered, by one release if it is named."""
-
-        def done() -> int:
-            now = self.now()
-            return now.releases.get(release, 0) if release else now.answered
-
-        before = done()
-        within(
-            90, lambda: done() >= before + more, f"{more} more answers {release[:12]}\n{self.now()}{self._lab.log()}"
-        )
-        return self.now()
-
-
-@contextlib.contextmanager
-def asking(lab: Resident, callers: int = 4, pause_s: float = 0.02) -> Iterator[Asking]:
-    """Have an ordinary user of the machine ask all the time; afterwards `total` holds what became of it."""
-    script = Path(__file__).with_name("asking.py").read_bytes()
-    goldens = lab.ssh(f"cat {HOME}/models/cls/current")
-    names = [f"/opt/app/{number}.npz" for number, _ in enumerate(json.loads(goldens)["golden"])]
-    copies = [f"cat {HOME}/blobs/{sha} > {n}" for n, sha in zip(names, json.loads(goldens)["golden"], strict=True)]
-    copies += [f"cat {AGENT} > /opt/app/agent.pyz", "cat > /opt/app/asking.py", "rm -f /opt/app/report"]
-    lab.ssh(" && ".join(copies), script)
-    words = ["python3", "/opt/app/asking.py", "/opt/app/agent.pyz", SOCKET, str(callers), str(pause_s)]
-    run = shlex.join([*words, "/opt/app/report", *names])
-    call = f"setsid {run} </dev/null >/opt/app/log 2>&1 & echo $! > /opt/app/pid"
-    lab.ssh(f"su -s /bin/sh app -c {shlex.quote(call)}")
-    one = Asking(lab)
-    try:
-        one.go_on()
-        yield one
-    finally:
-        lab.ssh(
-            "kill $(cat /opt/app/pid); while kill -0 $(cat /opt/app/pid) 2>/dev/null; do sleep 0.1; done", code=None
-        )
-        one.total = one.now()
-        print(f"\n{one.total}")

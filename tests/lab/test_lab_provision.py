@@ -22,8 +22,8 @@ from litefleet_inventory.model import Device
 from tests.fakes.keys import keygen
 
 from .booted import Machine, wait_until_up
-from .resident import newer_agent
-from .resident import provision as provision_device
+from .provisioning import newer_agent
+from .provisioning import provision as provision_device
 from .systems import ADMIN, PASSWORD
 
 pytestmark = pytest.mark.lab

@@ -14,7 +14,8 @@ from litefleet_agent.service.log import MESSAGE_IDS
 from tests.conftest import lacking
 
 from .booted import why_not_booted
-from .resident import HOME, Resident, asking, resident, within
+from .load import asking
+from .resident import HOME, Resident, resident, within
 
 pytestmark = pytest.mark.lab
 

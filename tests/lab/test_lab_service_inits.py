@@ -12,7 +12,9 @@ from litefleet_controller.pyz import agent_archive
 from tests.conftest import lacking
 
 from .booted import why_not_booted
-from .resident import AGENT, HOME, PYTHON, SOCKET, Resident, asking, newer_agent, resident, within
+from .load import asking
+from .provisioning import newer_agent
+from .resident import AGENT, HOME, PYTHON, SOCKET, Resident, resident, within
 from .systems import BUSYBOX, OPENRC, System
 
 pytestmark = pytest.mark.lab

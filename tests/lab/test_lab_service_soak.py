@@ -19,7 +19,8 @@ from litefleet_agent.soak import slope
 from tests.conftest import lacking
 
 from .booted import why_not_booted
-from .resident import Resident, asking, resident
+from .load import asking
+from .resident import Resident, resident
 
 DURATION_S = float(os.environ.get("LITEFLEET_SOAK_S", "1200"))
 SWITCH_S = min(180.0, DURATION_S / 5)  # the health window and a few samples must fit in: 4 minutes at the least

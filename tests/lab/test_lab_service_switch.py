@@ -12,7 +12,9 @@ from litefleet_controller.pyz import agent_archive
 from tests.conftest import lacking
 
 from .booted import why_not_booted
-from .resident import Asking, Resident, asking, newer_agent, resident, within
+from .load import Asking, asking
+from .provisioning import newer_agent
+from .resident import Resident, resident, within
 
 pytestmark = pytest.mark.lab
 
