@@ -92,7 +92,7 @@ def test_one_that_dies_is_started_again_and_callers_are_told_meanwhile(lab: Resi
 
 def test_where_there_is_a_system_log_it_holds_what_happened(lab: Resident) -> None:
     if lab.system is OPENRC:
-        pytest.skip("OpenRC before 0.50 has no place for what a supervised service says")
+        pytest.skip("the supervise-daemon of OpenRC 0.45 has no place for what a service says")
     said = lab.ssh("grep 'daemon.notice litefleet-agent: ' /var/log/messages")
     assert "cls switched" in said
 
