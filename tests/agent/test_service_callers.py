@@ -371,6 +371,14 @@ def test_a_stale_socket_is_replaced_and_a_live_one_is_not(tmp_path):
         assert again.status()["callers"] == 1
 
 
+def test_a_socket_that_was_left_half_made_is_in_nobodys_way(tmp_path):
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "s.soc~"))
+    with EchoService(tmp_path) as service:
+        assert service.status()["callers"] == 1
+        assert sorted(path.name for path in tmp_path.glob("s.*")) == ["s.sock", "s.sock.lock"]
+
+
 def test_what_is_no_socket_is_not_removed(tmp_path):
     (tmp_path / "s.sock").write_text("mine")
     service = EchoService(tmp_path)

@@ -90,22 +90,25 @@ def test_one_that_dies_is_started_again_and_callers_are_told_meanwhile(lab: Resi
     assert set(app.total.errors) == {"gone", "not-running"} or set(app.total.errors) == {"not-running"}, app.total
 
 
-def test_where_there_is_a_system_log_it_holds_what_happened(lab: Resident) -> None:
+def test_what_happened_is_kept_and_where_there_is_a_system_log_told(lab: Resident) -> None:
+    assert '"kind": "switched"' in lab.ssh(f"cat {HOME}/history/*.jsonl").replace('":"', '": "')
+    if lab.system is BUSYBOX:  # the supervise-daemon of OpenRC 0.45 has no place for what a service says
+        assert "cls switched" in lab.ssh("grep 'daemon.notice litefleet-agent: ' /var/log/messages")
+
+
+def test_what_hangs_is_replaced(lab: Resident) -> None:
+    """A worker by the service, everywhere; the service itself where OpenRC looks after it."""
+    stuck = lab.workers()[0]
+    lab.ssh(f"kill -STOP {stuck}")
+    within(60, lambda: lab.workers() and stuck not in lab.workers(), "another worker takes its place")
     if lab.system is OPENRC:
-        pytest.skip("the supervise-daemon of OpenRC 0.45 has no place for what a service says")
-    said = lab.ssh("grep 'daemon.notice litefleet-agent: ' /var/log/messages")
-    assert "cls switched" in said
-
-
-def test_one_that_hangs_is_started_again_where_openrc_looks(lab: Resident) -> None:
-    if lab.system is not OPENRC:
-        pytest.skip("BusyBox's init looks at nothing")
-    lab.ssh(f"sed -i '{QUICK}' {SCRIPTS['openrc']} && {SCRIPTS['openrc']} restart")
-    pid = within(60, lambda: daemon(lab), "it runs")
-    lab.ssh(f"kill -STOP {pid}")
-    within(60, lambda: daemon(lab) not in (0, pid), "it is started again")
+        lab.ssh(f"sed -i '{QUICK}' {SCRIPTS['openrc']} && {SCRIPTS['openrc']} restart")
+        pid = within(60, lambda: daemon(lab), "it runs")
+        lab.ssh(f"kill -STOP {pid}")
+        within(60, lambda: daemon(lab) not in (0, pid), "it is started again")
     done, said = lab.provision()
     assert done, said
+    assert lab.status()["health"] == "ok"
 
 
 def test_it_comes_back_from_a_restart_without_what_nobody_confirmed(lab: Resident) -> None:

@@ -104,30 +104,44 @@ def _clear(path: str) -> None:
 
 
 def _bind(path: str, settings: Settings) -> socket.socket:
+    """Make the socket under another name of that length, and give it its own once callers may come."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    unready = path[:-1] + "~"
     try:
+        _drop(unready)
         before = os.umask(0o177)
         try:
-            made.bind(path)
+            made.bind(unready)
         finally:
             os.umask(before)
-        _open_to(path, settings)
+        _open_to(unready, path, settings)
         made.listen(_BACKLOG)
         made.setblocking(False)
+        os.rename(unready, path)
     except (OSError, AgentError):
         made.close()
+        _drop(unready)
         raise
     return made
 
 
-def _open_to(path: str, settings: Settings) -> None:
-    """Let those reach the socket who may call; the credentials of each are checked again."""
+def _drop(path: str) -> None:
+    """Remove a socket that was left half-made."""
+    try:
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _open_to(made: str, path: str, settings: Settings) -> None:
+    """Let those reach the socket `made`, which is to be `path`, who may call; the credentials of each are checked again."""
     if settings.groups:
         try:
-            os.chown(path, -1, group_number(settings.groups[0]))
+            os.chown(made, -1, group_number(settings.groups[0]))
         except PermissionError:
             raise AgentError(
                 "the socket %s can't be given to the group %s: run the service as root or as a member of that group, "
                 "or have systemd make the socket (SocketGroup=)" % (path, settings.groups[0])
             ) from None
-    os.chmod(path, 0o666 if settings.users else 0o660)
+    os.chmod(made, 0o666 if settings.users else 0o660)
