@@ -7,6 +7,7 @@ name, with uv.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -103,6 +104,18 @@ def packages_for(platform: str, *packages: str) -> Path:
             argv = [_uv(), "pip", "install", "-q", "--no-config", "--no-deps", "--only-binary", ":all:"]
             where = ["--target", folder, "--python-platform", platform, "--python-version", "3.11"]
             _run(*argv, *where, "--python", find_python("3.11"), *packages)
+            (folder / "done").touch()
+        return folder
+
+
+def wheelhouse() -> Path:
+    """Return a folder with every wheel that installing this checkout takes with CPython 3.11, its build included."""
+    checkout = Path(__file__).parent.parent
+    recipe = hashlib.sha256((checkout / "pyproject.toml").read_bytes()).hexdigest()[:12]
+    with _once(f"wheelhouse-{recipe}") as folder:
+        if not (folder / "done").exists():
+            call = [_uv(), "tool", "run", "--python", find_python("3.11"), "pip", "wheel", "-q", "-w", folder]
+            _run(*call, checkout, "hatchling")
             (folder / "done").touch()
         return folder
 

@@ -416,6 +416,14 @@ def test_a_stale_socket_is_replaced_and_a_live_one_is_not(tmp_path):
         assert again.status()["callers"] == 1
 
 
+def test_a_socket_that_was_left_half_made_is_in_nobodys_way(tmp_path):
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "s.sock~"))
+    with EchoService(tmp_path) as service:
+        assert service.status()["callers"] == 1
+        assert sorted(path.name for path in tmp_path.glob("s.*")) == ["s.sock", "s.sock.lock"]
+
+
 def test_what_is_no_socket_is_not_removed(tmp_path):
     (tmp_path / "s.sock").write_text("mine")
     service = EchoService(tmp_path)
@@ -427,7 +435,7 @@ def test_what_is_no_socket_is_not_removed(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"socket": "/tmp/" + "x" * 120}, "the socket's path has 125 bytes and may have 107"),
+        ({"socket": "/tmp/" + "x" * 120}, "the socket's path has 125 bytes and may have 106"),
         ({"socket": "/nonexistent/folder/s.sock"}, "can't be made: No such file or directory"),
         ({"groups": ["no-such-group"]}, "there is no such group here"),
         ({"users": ["no-such-user"]}, "there is no such user here"),

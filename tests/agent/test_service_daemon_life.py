@@ -270,6 +270,17 @@ def test_callers_wait_for_a_service_that_starts(device, release, goldens):
                 assert service.model()["requests"]["errors"] == {}
 
 
+def test_a_deadline_ends_the_wait_for_a_model_that_is_being_loaded(device, release, goldens):
+    device.fault("gate")  # its goldens wait
+    with device.serve() as service:
+        service.told("started")
+        with pytest.raises(ServiceError, match="waited until its deadline; cls is not ready: its release") as told:
+            ask(device, goldens, deadline_ms=200)
+        assert told.value.code == "timed-out"
+        device.fault("")
+        assert ask(device, goldens, deadline_ms=60000).release == release
+
+
 # --- what an operator can do wrong
 
 

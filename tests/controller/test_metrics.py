@@ -244,6 +244,14 @@ def test_history_on_the_command_line(project: Path, capsys: pytest.CaptureFixtur
     assert run(capsys, "history", "-c", project, "--since", "yesterday")[0] == 2
 
 
+def test_history_folds_its_last_column_and_no_other() -> None:
+    found = [{"code": "LF604", "seen": "numpy changed " * 20}]
+    text = history_text([Happened("cam-07", "aa", 1, 1.8e9, "drift", "cls", A, {"findings": found})], 90)
+    first = text.splitlines()[2].split()
+    assert first[3:8] == ["cam-07", "drift", "cls", A[:12], "LF604:"], text
+    assert max(map(len, text.splitlines())) <= 90
+
+
 def test_history_shows_nothing_that_acts() -> None:
     entry = {"text": "\x1b[2Jgone", "findings": [{"code": "LF401", "seen": "a\nb"}, 5], "times": 3}
     text = history_text([Happened("d1", "aa", 1, 1.8e9, "worker-died", "cls", A, entry)], 160)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def plan(device: Device, init: Init = Init.SYSTEMD, choice: Choice | None = None
 
 
 def at(device: Device, root: str) -> Device:
-    return Device(device.name, device.host, user=device.user, key=device.key, root=root)
+    return replace(device, root=root)
 
 
 @pytest.mark.parametrize("init", Init, ids=lambda init: init.value)
@@ -62,6 +63,47 @@ def test_an_init_script_is_one_that_sh_reads(device: Device, init: Init) -> None
     assert b"@" not in script
     done = subprocess.run(["sh", "-n"], input=script, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("init", Init, ids=lambda init: init.value)
+def test_the_service_runs_in_the_interpreter_that_the_inventory_names(device: Device, init: Init) -> None:
+    """A rollout proves a release in that one, and it may be the only one for which there is a Paddle-Lite."""
+    named = replace(device, python="/opt/py310/bin/python3", root="" if init is Init.SYSTEMD else ELSEWHERE)
+    steps = plan(named, init)
+    commands = "\n".join(step.check + step.do for step in steps)
+    assert not re.search(r"(?<!/)\bpython3\b", commands)
+    files = [step.data.decode() for step in steps if step.name.startswith(("litefleet-", "/etc/init.d/")) and step.data]
+    starts = [line for text in files for line in text.splitlines() if line.startswith(("ExecStart=", "python="))]
+    assert len(starts) == (3 if init is Init.SYSTEMD else 1)
+    for line in starts:
+        assert line.startswith(("ExecStart=/usr/bin/env /opt/py310/bin/python3 -Es ", "python=/opt/py310/bin/python3"))
+
+
+def test_an_interpreter_that_the_service_could_not_start_is_refused(device: Device) -> None:
+    for python, word in (
+        ("~/venv/bin/python", "absolute path"),
+        ("/opt/a b/python", "letters"),
+        ("/home/pi/py", "home folder"),
+    ):
+        with pytest.raises(UsageError, match=word):
+            plan(replace(device, python=python))
+        assert plan(replace(device, python=python), choice=Choice(remove=True))
+    assert plan(replace(device, python="/home/pi/py", root=ELSEWHERE), Init.SYSV)  # nothing hides it there
+
+
+def test_looking_says_what_is_lacking_and_can_not_be_brought() -> None:
+    """What a user that is yet to be made may do is not known before."""
+    recorder = Recorder(lambda command: Ran(1, "", "no python3"))
+    steps = [
+        Step("a", "look a", user="litefleet"),
+        Step("b", "look b", hint="Install it."),
+        Step("c", "look c", "do c"),
+    ]
+    done = carry_out(recorder, steps, lambda outcome: None, only_look=True)
+    assert [(d.state, d.said) for d in done] == [
+        (State.DUE, ""),
+        (State.FAILED, "the device says: no python3. Install it."),
+    ]
 
 
 def test_nothing_is_written_by_root_into_the_folder_of_the_user(device: Device) -> None:

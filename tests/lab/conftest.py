@@ -8,10 +8,9 @@ import pytest
 
 from tests.conftest import lacking
 
+from .booted import Machine, booted, why_not_booted
 from .machines import LabDevice, lab_device, why_not
 from .rootfs import AARCH64, ARMV7, Userland
-from .systemd_machine import SystemdMachine, why_no_systemd_machine
-from .systemd_machine import systemd_machine as run_systemd_machine
 
 
 def _device(userland: Userland, server: str) -> Iterator[LabDevice]:
@@ -45,9 +44,9 @@ def arm_device(request: pytest.FixtureRequest) -> Iterator[LabDevice]:
 
 
 @pytest.fixture(scope="module")
-def systemd_machine() -> Iterator[SystemdMachine]:
+def systemd_machine() -> Iterator[Machine]:
     """A running machine with systemd, for the tests of one file."""
-    if reason := why_no_systemd_machine():
+    if reason := why_not_booted():
         lacking(reason)
-    with run_systemd_machine() as machine:
+    with booted() as machine:
         yield machine

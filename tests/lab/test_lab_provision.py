@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 import time
@@ -22,21 +21,25 @@ from litefleet_inventory.model import Device
 
 from tests.fakes.keys import keygen
 
-from .systemd_machine import ADMIN, PASSWORD, SystemdMachine, wait_until_up
+from .booted import Machine, wait_until_up
+from .provisioning import newer_agent
+from .provisioning import provision as provision_device
+from .systems import ADMIN, PASSWORD
 
 pytestmark = pytest.mark.lab
 
 Provisioner = Callable[..., tuple[bool, list[str]]]
 # What a provision may change, without what the running service writes.
 LOOK = (
-    "find /etc/systemd /var/lib/litefleet /etc/passwd /etc/group /etc/shadow -printf '%p %m %u %s %l %T@\\n' 2>/dev/null"
+    "find /etc/systemd /var/lib/litefleet/ /etc/passwd /etc/group /etc/shadow ! -path /var/lib/litefleet/"
+    " -printf '%p %m %u %s %l %T@\\n' 2>/dev/null"
     " | grep -v -e history -e status.json | sort"
 )
 UNITS = ("litefleet-agent.socket", "litefleet-agent.service", "litefleet-verify.timer")
 
 
 @pytest.fixture(scope="module")
-def machine(systemd_machine: SystemdMachine) -> SystemdMachine:
+def machine(systemd_machine: Machine) -> Machine:
     assert wait_until_up(systemd_machine) == "running"
     return systemd_machine
 
@@ -47,15 +50,11 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def provision(machine: SystemdMachine, key: Path, tmp_path: Path) -> Provisioner:
+def provision(machine: Machine, key: Path) -> Provisioner:
     """Run a provision as the admin, whose sudo wants a password; return whether it went well, and what was said."""
 
     def run(choice: Choice | None = None, login: str = ADMIN, password: str = PASSWORD) -> tuple[bool, list[str]]:
-        said: list[str] = []
-        device = Device("cam", machine.host, machine.port, "litefleet", str(key), host_keys=(machine.host_public_key,))
-        task = Provision(choice or Choice(), said.append, lambda: password)
-        keys = HostKeys([], tmp_path / "known_hosts", accept_new=False)
-        done = task.device(device, Login(keys, lambda d: (), Admin(login, str(machine.key_path))))
+        done, said = provision_device(machine, key, choice or Choice(), login=login, password=password)
         assert PASSWORD not in "\n".join(said)
         return done, said
 
@@ -66,11 +65,11 @@ def count(said: list[str], state: str) -> int:
     return sum(line.startswith(f"  {state} ") for line in said)
 
 
-def of(machine: SystemdMachine, unit: str, name: str) -> str:
+def of(machine: Machine, unit: str, name: str) -> str:
     return machine.ssh(f"systemctl show -p {name} --value {unit}").stdout.strip()
 
 
-def test_a_dry_run_that_looks_changes_nothing(machine: SystemdMachine, provision: Provisioner) -> None:
+def test_a_dry_run_that_looks_changes_nothing(machine: Machine, provision: Provisioner) -> None:
     before = machine.ssh(LOOK).stdout
     done, said = provision(Choice(dry_run=True, check=True))
     assert done, said
@@ -79,14 +78,14 @@ def test_a_dry_run_that_looks_changes_nothing(machine: SystemdMachine, provision
     assert machine.ssh(LOOK).stdout == before != ""
 
 
-def test_a_wrong_password_is_asked_for_once_and_said(machine: SystemdMachine, provision: Provisioner) -> None:
+def test_a_wrong_password_is_asked_for_once_and_said(machine: Machine, provision: Provisioner) -> None:
     done, said = provision(password="wrong")
     assert not done
     assert said[-1] == "  failed: sudo did not take the password, or does not allow this user everything"
     assert machine.ssh("id litefleet").returncode != 0
 
 
-def test_a_host_key_that_is_not_the_pinned_one_is_refused(machine: SystemdMachine, key: Path, tmp_path: Path) -> None:
+def test_a_host_key_that_is_not_the_pinned_one_is_refused(machine: Machine, key: Path, tmp_path: Path) -> None:
     said: list[str] = []
     other = keygen(tmp_path / "other").with_suffix(".pub").read_text().strip()
     device = Device("cam", machine.host, machine.port, "litefleet", str(key), host_keys=(other,))
@@ -95,7 +94,23 @@ def test_a_host_key_that_is_not_the_pinned_one_is_refused(machine: SystemdMachin
     assert "LF503" in said[-1]
 
 
-def test_a_device_is_provisioned_by_an_ordinary_user_with_sudo(machine: SystemdMachine, provision: Provisioner) -> None:
+def test_an_interpreter_that_the_service_can_not_start_is_refused(machine: Machine, key: Path) -> None:
+    """One that a link leads to in a home folder, which the units hide; and one that is closed to the service's user."""
+    machine.ssh(
+        "chmod 755 /home/admin; python3 -m venv --without-pip /home/admin/venv; ln -s /home/admin/venv /opt/venv"
+    )
+    machine.ssh("mkdir -m 700 /opt/closed; ln -s /usr/bin/python3 /opt/closed/python")
+    for python, word in (("/opt/venv/bin/python", "sees no home folders"), ("/opt/closed/python", "ermission denied")):
+        done, said = provision_device(machine, key, Choice(), python=python)
+        assert not done
+        assert word in said[-2], said
+        assert "Name an interpreter in /usr or /opt" in said[-2], said
+        assert machine.ssh("ls /etc/systemd/system/litefleet-agent.service").returncode != 0
+    done, said = provision_device(machine, key, Choice(remove=True, purge=True))
+    assert done, said
+
+
+def test_a_device_is_provisioned_by_an_ordinary_user_with_sudo(machine: Machine, provision: Provisioner) -> None:
     done, said = provision()
     assert done, "\n".join(said) + machine.ssh("journalctl -n 40 --no-pager -u 'litefleet*'").stdout
     assert machine.ssh(f"systemctl is-active {' '.join(UNITS)}").stdout.split() == ["active"] * 3
@@ -111,12 +126,12 @@ def test_a_device_is_provisioned_by_an_ordinary_user_with_sudo(machine: SystemdM
     assert int(stray.stdout) > 10  # sudo wrote down what it ran, and the password is nowhere
 
 
-def test_the_key_of_the_fleet_logs_in_as_litefleet_and_gets_no_terminal(machine: SystemdMachine, key: Path) -> None:
-    as_fleet = SystemdMachine(machine.port, key, machine.host_public_key)
+def test_the_key_of_the_fleet_logs_in_as_litefleet_and_gets_no_terminal(machine: Machine, key: Path) -> None:
+    as_fleet = Machine(machine.port, key, machine.host_public_key)
     assert as_fleet.ssh("id -un", user="litefleet").stdout.strip() == "litefleet"
 
 
-def test_the_second_run_changes_nothing(machine: SystemdMachine, provision: Provisioner) -> None:
+def test_the_second_run_changes_nothing(machine: Machine, provision: Provisioner) -> None:
     before, pid = machine.ssh(LOOK).stdout, of(machine, "litefleet-agent", "MainPID")
     done, said = provision()
     assert done, said
@@ -126,7 +141,7 @@ def test_the_second_run_changes_nothing(machine: SystemdMachine, provision: Prov
 
 
 def test_new_settings_restart_the_service_and_only_that(
-    machine: SystemdMachine, provision: Provisioner, tmp_path: Path
+    machine: Machine, provision: Provisioner, tmp_path: Path
 ) -> None:
     pid = of(machine, "litefleet-agent", "MainPID")
     (tmp_path / "service.json").write_text('{"groups": ["litefleet"], "workers": 2}')
@@ -137,9 +152,7 @@ def test_new_settings_restart_the_service_and_only_that(
     assert json.loads(machine.ssh("cat /var/lib/litefleet/service.json").stdout)["workers"] == 2
 
 
-def test_a_unit_that_was_changed_by_hand_comes_back_and_is_loaded(
-    machine: SystemdMachine, provision: Provisioner
-) -> None:
+def test_a_unit_that_was_changed_by_hand_comes_back_and_is_loaded(machine: Machine, provision: Provisioner) -> None:
     machine.ssh(
         "sed -i s/TasksMax=512/TasksMax=9/ /etc/systemd/system/litefleet-agent.service; systemctl daemon-reload"
     )
@@ -149,7 +162,7 @@ def test_a_unit_that_was_changed_by_hand_comes_back_and_is_loaded(
     assert of(machine, "litefleet-agent", "TasksMax") == "512"
 
 
-def test_another_socket_unit_is_taken_up(machine: SystemdMachine, provision: Provisioner) -> None:
+def test_another_socket_unit_is_taken_up(machine: Machine, provision: Provisioner) -> None:
     machine.ssh("sed -i s/Backlog=128/Backlog=9/ /etc/systemd/system/litefleet-agent.socket; systemctl daemon-reload")
     done, said = provision(login="root")
     assert done, said
@@ -157,7 +170,7 @@ def test_another_socket_unit_is_taken_up(machine: SystemdMachine, provision: Pro
     assert machine.ssh(f"systemctl is-active {' '.join(UNITS)}").stdout.split() == ["active"] * 3
 
 
-def test_the_socket_waits_while_the_service_is_killed(machine: SystemdMachine) -> None:
+def test_the_socket_waits_while_the_service_is_killed(machine: Machine) -> None:
     pid = of(machine, "litefleet-agent", "MainPID")
     ask = "python3 -Es /var/lib/litefleet/agent/litefleet-agent.pyz status --socket /run/litefleet/agent.sock --timeout-s 30"
     asked = machine.ssh(f"kill -9 {pid}; {ask}")  # systemd starts it again after RestartSec
@@ -165,7 +178,7 @@ def test_the_socket_waits_while_the_service_is_killed(machine: SystemdMachine) -
     assert of(machine, "litefleet-agent", "MainPID") != pid
 
 
-def test_members_of_the_group_may_connect_and_others_may_not(machine: SystemdMachine) -> None:
+def test_members_of_the_group_may_connect_and_others_may_not(machine: Machine) -> None:
     machine.ssh("useradd --system app; useradd --system --groups litefleet friend")
     ask = "import socket; socket.socket(socket.AF_UNIX).connect('/run/litefleet/agent.sock')"
     friend, app = (machine.ssh(f"runuser -u {user} -- python3 -c {shlex.quote(ask)}") for user in ("friend", "app"))
@@ -173,7 +186,7 @@ def test_members_of_the_group_may_connect_and_others_may_not(machine: SystemdMac
     assert "PermissionError" in app.stderr
 
 
-def test_the_verify_unit_runs_confined(machine: SystemdMachine) -> None:
+def test_the_verify_unit_runs_confined(machine: Machine) -> None:
     machine.ssh("install -d -o litefleet -g litefleet -m 700 /var/lib/litefleet/models")
     assert machine.ssh("systemctl start litefleet-verify.service").returncode == 0
     assert "nothing to prove" in machine.ssh("journalctl --no-pager -u litefleet-verify").stdout
@@ -181,11 +194,10 @@ def test_the_verify_unit_runs_confined(machine: SystemdMachine) -> None:
 
 
 def test_a_newer_agent_takes_over_and_systemd_still_counts_it_as_running(
-    machine: SystemdMachine, provision: Provisioner
+    machine: Machine, provision: Provisioner
 ) -> None:
     pid = of(machine, "litefleet-agent", "MainPID")
-    data = agent_archive().data.replace(b"#!/usr/bin/env python3\n", b"#!/usr/bin/python3\n", 1)  # the same program
-    sha = hashlib.sha256(data).hexdigest()
+    data, sha = newer_agent().data, newer_agent().sha256
     put = f"cd /var/lib/litefleet/agent && cat > {sha}.pyz && ln -sfn {sha}.pyz litefleet-agent.pyz"
     machine.ssh(f"runuser -u litefleet -- sh -c {shlex.quote(put)}", data)
     ask = "python3 -Es /var/lib/litefleet/agent/litefleet-agent.pyz status"
@@ -200,7 +212,7 @@ def test_a_newer_agent_takes_over_and_systemd_still_counts_it_as_running(
     assert provision()[0]  # back to the controller's own
 
 
-def test_removal_keeps_the_data_and_purge_does_not(machine: SystemdMachine, provision: Provisioner) -> None:
+def test_removal_keeps_the_data_and_purge_does_not(machine: Machine, provision: Provisioner) -> None:
     before = machine.ssh(LOOK).stdout
     assert provision(Choice(remove=True, dry_run=True, check=True))[0]
     assert machine.ssh(LOOK).stdout == before
@@ -216,7 +228,7 @@ def test_removal_keeps_the_data_and_purge_does_not(machine: SystemdMachine, prov
     assert machine.ssh("ls -d /var/lib/litefleet; id litefleet; getent group litefleet").stdout == ""
 
 
-def test_an_init_script_serves_where_there_is_no_systemd(machine: SystemdMachine, key: Path) -> None:
+def test_an_init_script_serves_where_there_is_no_systemd(machine: Machine, key: Path) -> None:
     """The machine's systemd is left aside: the script is called as an init would call it."""
     device = Device("cam", machine.host, machine.port, "litefleet", str(key), host_keys=(machine.host_public_key,))
     steps = Provision(Choice(), str, str).plan(device, Init.SYSV)

@@ -63,6 +63,7 @@ class Caller:
         self._leaving = False  # it is let go once it has the last answer
         self._empty = True  # no whole frame waits to be looked at
         self._parked = False  # its next request waits at its header
+        self.parked_since: Optional[float] = None  # since when it does, asked again or not
         self._working = self._planned = self._broken = False
         self._events = 0
         self._frame_since: Optional[float] = None  # since when the rest of a frame is waited for
@@ -139,6 +140,8 @@ class Caller:
             self._look()
         except NotYet:
             self._parked = True
+            if self.parked_since is None:
+                self.parked_since = self._loop.now()
         except ProtocolError as error:
             self.dismiss(Refusal("%s; see docs/service.md for what is sent" % error, "bad-request"))
         self._working = False
@@ -169,7 +172,7 @@ class Caller:
             self._plan()
 
     def _serve(self, frame: Frame) -> None:
-        self._frame_since = None
+        self._frame_since = self.parked_since = None
         self.asked = True
         self.in_flight += 1
         if frame.refused is not None:
@@ -253,6 +256,8 @@ class Caller:
         elif self.in_flight or self._parked:
             if self._hung_up():
                 self.close()
+            else:
+                self.resume()  # its time may be over
         elif self._late(self.silent_since, now, settings.idle_limit_s):
             self.close()
 

@@ -50,25 +50,29 @@ class Desk:
         Raises Refusal; NotYet while a model is being loaded for the first time, so that a restart costs callers a wait.
         """
         try:
-            return self._screened(header, body_size)
+            return self._screened(caller, header, body_size)
         except Refusal as refusal:
             self._refused(header, refusal)
             raise
 
-    def _screened(self, header: Dict[str, Any], body_size: int) -> Optional[_Asked]:
+    def _screened(self, caller: Caller, header: Dict[str, Any], body_size: int) -> Optional[_Asked]:
         if header.get("op") != "infer":
             if body_size:
                 raise Refusal("only `infer` takes a body", "bad-request")
             return None
         service = self._service(header.get("model"))
+        limit_s = _limit(header.get("deadline_ms"), self._settings.time_limit_s)
         if service.warming:
+            since = self._loop.now() if caller.parked_since is None else caller.parked_since
+            if "deadline_ms" in header and self._loop.now() - since >= limit_s:
+                raise Refusal("the request waited until its deadline; %s" % service.not_ready(), "timed-out")
             raise NotYet()
         model = service.model
         if model is None:
             raise service.not_ready()
         tensors = tensors_of(header.get("inputs"))
         screen_inputs(model, tensors, body_size)
-        return _Asked(service, model, tensors, _limit(header.get("deadline_ms"), self._settings.time_limit_s))
+        return _Asked(service, model, tensors, limit_s)
 
     def _refused(self, header: Dict[str, Any], refusal: Refusal) -> None:
         name = header.get("model")

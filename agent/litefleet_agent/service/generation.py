@@ -88,10 +88,13 @@ class Generation:
         return min(free, key=lambda worker: worker.runs) if len(free) > 1 else free[0] if free else None
 
     def ahead(self) -> Optional[Worker]:
-        """Return a worker that can be given its next work already, where runs are short; None when there is none."""
-        if self._run_ms >= _SHORT_MS:
+        """Return a worker that can be given its next work already, where runs are short; None when there is none.
+
+        Only where it is alone: what is given to one of several would wait for it even if it hangs.
+        """
+        if self._run_ms >= _SHORT_MS or len(self.workers) != 1 or not self.workers[0].takes_more:
             return None
-        return next((worker for worker in self.workers if worker.takes_more), None)
+        return self.workers[0]
 
     # --- its workers
 

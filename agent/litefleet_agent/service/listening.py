@@ -16,7 +16,8 @@ __all__ = ["hand_on", "leave", "listen", "socket_path"]
 _FIRST_FD = 3  # where systemd's sockets begin
 _BACKLOG = 128
 _OWN = "litefleet-own"  # names a socket that a service made itself and handed on
-_LONGEST_PATH = 107  # bytes; sun_path has 108 with its NUL
+_UNREADY = "~"  # ends a socket's name until callers may come
+_LONGEST_PATH = 106  # bytes; sun_path has 108 with that and its NUL
 
 
 def listen(settings: Settings, root: str, environ: Mapping[str, str]) -> socket.socket:
@@ -27,8 +28,8 @@ def listen(settings: Settings, root: str, environ: Mapping[str, str]) -> socket.
     try:
         if _activated(environ):
             given = _given()
-            if given.getsockname() == path:
-                _open_to(path, settings)
+            if _path_of(given) == path:
+                _open_to(path, path, settings)
                 return given
             _remove(given)  # the settings name another one by now
         if not settings.socket:
@@ -68,9 +69,14 @@ def leave(listening: socket.socket, environ: Mapping[str, str]) -> None:
         _remove(listening)
 
 
-def _remove(given: socket.socket) -> None:
-    path = given.getsockname()
-    given.close()
+def _path_of(own: socket.socket) -> str:
+    """Return where a socket that `_bind` made is: the kernel goes on calling it by its first name."""
+    return str(own.getsockname())[: -len(_UNREADY)]
+
+
+def _remove(own: socket.socket) -> None:
+    path = _path_of(own)
+    own.close()
     try:
         os.unlink(path)
     except OSError:  # somebody else did
@@ -135,30 +141,44 @@ def _clear(path: str) -> None:
 
 
 def _bind(path: str, settings: Settings) -> socket.socket:
+    """Make the socket under another name, and give it its own once callers may come."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    unready = path + _UNREADY
     try:
+        _drop(unready)
         before = os.umask(0o177)
         try:
-            made.bind(path)
+            made.bind(unready)
         finally:
             os.umask(before)
-        _open_to(path, settings)
+        _open_to(unready, path, settings)
         made.listen(_BACKLOG)
         made.setblocking(False)
+        os.rename(unready, path)
     except (OSError, AgentError):
         made.close()
+        _drop(unready)
         raise
     return made
 
 
-def _open_to(path: str, settings: Settings) -> None:
-    """Let those reach the socket who may call; the credentials of each are checked again."""
+def _drop(path: str) -> None:
+    """Remove a socket that was left half-made."""
+    try:
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _open_to(made: str, path: str, settings: Settings) -> None:
+    """Let those reach the socket `made`, which is to be `path`, who may call; the credentials of each are checked again."""
     if settings.groups:
         try:
-            os.chown(path, -1, group_number(settings.groups[0]))
+            os.chown(made, -1, group_number(settings.groups[0]))
         except PermissionError:
             raise AgentError(
                 "the socket %s can't be given to the group %s: run the service as root or as a member of that group, "
                 "or have systemd make the socket (SocketGroup=)" % (path, settings.groups[0])
             ) from None
-    os.chmod(path, 0o666 if settings.users else 0o660)
+    os.chmod(made, 0o666 if settings.users else 0o660)

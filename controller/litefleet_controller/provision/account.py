@@ -5,14 +5,14 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from .steps import HOME, RESTART, USER, File, Step, own_file
+from .steps import HOME, PYTHON, RESTART, USER, File, Step, own_file
 
 __all__ = ["KEY_LIMITS", "Wanted", "account_steps"]
 
 # The agent needs one command's stdin and stdout.  Written one by one: dropbear does not know `restrict` in all versions.
 KEY_LIMITS = "no-port-forwarding,no-X11-forwarding,no-agent-forwarding,no-pty"
 
-_PYTHON = "import sys; sys.exit(sys.version_info < (3, 7))"
+_OLD_ENOUGH = "import sys; sys.exit(sys.version_info < (3, 7) and sys.executable + ' is ' + sys.version.split()[0])"
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,13 @@ class Wanted:
     settings: bytes  # service.json
     keep_settings: bool  # leave a service.json that is there as it is
     root: str = HOME
+    python: str = PYTHON  # the interpreter that the service runs in, as the inventory names it
 
 
 def account_steps(wanted: Wanted) -> tuple[Step, ...]:
     """Return the steps up to a device on which the agent could be started by hand."""
     return (
-        _python(),
+        _python(wanted.python),
         _group(),
         _user(wanted.root),
         _password(),
@@ -41,11 +42,11 @@ def account_steps(wanted: Wanted) -> tuple[Step, ...]:
     )
 
 
-def _python() -> Step:
+def _python(python: str) -> Step:
     return Step(
         "Python 3.7 or later",
-        f"python3 -Es -c {shlex.quote(_PYTHON)}",
-        hint="Install the device's python3 (3.7 or later), then run the same command again.",
+        f"{shlex.quote(python)} -Es -c {shlex.quote(_OLD_ENOUGH)}",
+        hint="Install Python 3.7 or later on the device, or name one that is there as `python:` in the inventory.",
     )
 
 
@@ -82,7 +83,8 @@ def _password() -> Step:
 
 def _folder(root: str) -> Step:
     path = shlex.quote(root)
-    look = f"set -- $(ls -ld {path} 2>/dev/null) && [ \"${{1%[.+@]}} ${{3-}} ${{4-}}\" = 'drwx------ {USER} {USER}' ]"
+    mine = f"drwx------ $(id -u {USER}) $(id -g {USER})"  # by number: BusyBox shows eight letters of a name
+    look = f'set -- $(ls -ldn {path} 2>/dev/null) && [ "${{1%[.+@]}} ${{3-}} ${{4-}}" = "{mine}" ]'
     do = f"mkdir -p {path} && chown {USER}:{USER} {path} && chmod 0700 {path}"
     return Step(f"folder {root}", look, do, purge=f"rm -rf {path}")
 

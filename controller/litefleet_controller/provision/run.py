@@ -89,10 +89,10 @@ def _one(remote: Remote, step: Step, only_look: bool) -> Done:
         looked = remote.run(as_user(step.check, step.user), time_limit_s=step.time_limit_s)
         if looked.code == 0:
             return Done(step, State.OK)
+    if not step.do and not (only_look and step.user):  # the user may be one that is yet to be made
+        return Done(step, State.FAILED, _why(step, looked))
     if only_look:
         return Done(step, State.DUE)
-    if not step.do:
-        return Done(step, State.FAILED, _why(step, looked))
     ran = remote.run(as_user(step.do, step.user), step.data, step.time_limit_s)
     return Done(step, State.CHANGED) if ran.code == 0 else Done(step, State.FAILED, _why(step, ran))
 

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import PurePosixPath
 
 from .account import Wanted
-from .steps import HOME, RESTART, USER, File, Step, install
+from .steps import HOME, PYTHON, RESTART, USER, File, Step, install
 
 __all__ = ["DETECT", "UNITS", "Init", "device_steps", "script_of", "why_unfit"]
 
@@ -39,6 +39,12 @@ _SERVICE, _SOCKET, _TIMER = "litefleet-agent.service", "litefleet-agent.socket",
 _RECOVER = "litefleet-recover.service"
 UNITS = (_RECOVER, _SOCKET, _SERVICE, "litefleet-verify.service", _TIMER)
 _START_S = 330.0  # TimeoutStartSec of the service, and a little
+_HOMES = ("/home/", "/root/", "/run/user/")  # ProtectHome= in the units hides them from the service
+_SEEN = (
+    "import os, sys; used = map(os.path.realpath, (sys.executable, sys.prefix, sys.base_prefix)); "
+    f"hidden = [path for path in used if path.startswith({_HOMES})]; "
+    "sys.exit('it lies in ' + hidden[0] + ', and the service sees no home folders' if hidden else 0)"
+)
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,15 @@ _SCRIPTS = {
 }
 
 
-def why_unfit(init: Init, root: str) -> str:
-    """Return why the agent can't live in `root` on such a device, "" when it can."""
+def why_unfit(init: Init, root: str, python: str = PYTHON) -> str:
+    """Return why the agent can't live in `root` on such a device or run in `python`, "" when it can."""
+    if not re.fullmatch(r"(/[A-Za-z0-9._+/-]+|[A-Za-z0-9._+-]+)", python):
+        return (
+            f"`python: {python}` can't be used for a service: "
+            "a name, or an absolute path of letters, digits and . _ + / - is wanted"
+        )
+    if init is Init.SYSTEMD and python.startswith(_HOMES):
+        return f"`python: {python}` lies in a home folder, which the service does not see: name one in /usr or /opt"
     if init is Init.SYSTEMD and root != HOME:
         return (
             f"the units are written for {HOME}, the inventory says `root: {root}`; leave `root:` out, or write {HOME}"
@@ -103,17 +116,21 @@ def script_of(init: Init) -> str:
 
 def device_steps(init: Init, wanted: Wanted, files: Mapping[str, bytes]) -> tuple[Step, ...]:
     """Return the steps of the service; `files` holds the units by name, or the init script as `script_of` names it."""
-    steps = _systemd(files) if init is Init.SYSTEMD else _script(_SCRIPTS[init], files[script_of(init)], wanted.root)
-    run = "/var/run" if init is Init.PROCD else "/run"  # OpenWrt need not have the latter
-    return (*steps, _answers(wanted.root, f"{run}/litefleet/agent.sock"))
+    run = "/var/run/litefleet" if init is Init.PROCD else "/run/litefleet"  # OpenWrt need not have the latter
+    answers = _answers(wanted, f"{run}/agent.sock")
+    if init is Init.SYSTEMD:
+        return (*_systemd(files, wanted), answers)
+    return (*_script(_SCRIPTS[init], files[script_of(init)], wanted, run), answers)
 
 
 # --- systemd
 
 
-def _systemd(files: Mapping[str, bytes]) -> tuple[Step, ...]:
-    first, *others = (install(name, File(f"{_FOLDER}/{name}", files[name])) for name in UNITS)
+def _systemd(files: Mapping[str, bytes], wanted: Wanted) -> tuple[Step, ...]:
+    texts = {name: files[name].replace(b"/env python3 ", f"/env {wanted.python} ".encode()) for name in UNITS}
+    first, *others = (install(name, File(f"{_FOLDER}/{name}", text)) for name, text in texts.items())
     return (
+        _startable(wanted.python, _SEEN),
         replace(first, undo=f"{first.undo} && rm -rf /run/litefleet && systemctl daemon-reload"),  # undone last
         *others,
         _reload(),
@@ -150,13 +167,15 @@ def _enable(unit: str, what: str, now: bool = True) -> Step:
 # --- init scripts
 
 
-def _script(script: _Script, text: bytes, root: str) -> tuple[Step, ...]:
-    text = text.replace(b"root=@ROOT@", f"root={root}".encode())
+def _script(script: _Script, text: bytes, wanted: Wanted, run: str) -> tuple[Step, ...]:
+    for name, value in (("root", wanted.root), ("python", wanted.python)):
+        text = text.replace(f"{name}=@{name.upper()}@".encode(), f"{name}={value}".encode())
     path = script.path
     stop = f"if [ -x {path} ]; then {path} stop; {script.disable}; fi; true"
     file = install(path, File(path, text, "0755"))
     return (
-        replace(file, undo=f"{file.undo} && rm -rf /var/run/litefleet"),
+        _startable(wanted.python, "pass"),
+        replace(file, undo=f"{file.undo} && rm -rf {run} {run}-agent"),
         _restart(f"if {script.running}; then {path} restart; fi"),
         Step(f"{path} is started with the device", script.enabled, script.enable),
         Step(f"{path} runs", script.running, f"{path} start", stop, time_limit_s=_START_S),
@@ -164,6 +183,16 @@ def _script(script: _Script, text: bytes, root: str) -> tuple[Step, ...]:
 
 
 # --- both
+
+
+def _startable(python: str, code: str) -> Step:
+    """See that the user may start it too: an interpreter in somebody's home folder is often closed to others."""
+    return Step(
+        f"{USER} can start {python}",
+        f"{python} -Es -c {shlex.quote(code)}",
+        user=USER,
+        hint=f"Name an interpreter in /usr or /opt that {USER} may run as `python:` in the inventory.",
+    )
 
 
 def _restart(command: str) -> Step:
@@ -177,9 +206,9 @@ def _restart(command: str) -> Step:
     )
 
 
-def _answers(root: str, socket: str) -> Step:
+def _answers(wanted: Wanted, socket: str) -> Step:
     """See that somebody answers on the socket: `status`, which tells of every service that runs, well or not."""
-    agent = shlex.quote(f"{root}/agent/litefleet-agent.pyz")
-    ask = f"python3 -Es {agent} status --socket {socket}"
+    agent = shlex.quote(f"{wanted.root}/agent/litefleet-agent.pyz")
+    ask = f"{wanted.python} -Es {agent} status --socket {socket}"
     wait = f"n=0; until {ask} >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 10 ] || exec {ask} >/dev/null; sleep 1; done"
     return Step(f"the service answers on {socket}", wait, user=USER, hint="Its log says why it does not.")

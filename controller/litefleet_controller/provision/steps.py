@@ -7,10 +7,11 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-__all__ = ["HOME", "RESTART", "USER", "File", "Step", "install", "own_file", "quoted", "removal"]
+__all__ = ["HOME", "PYTHON", "RESTART", "USER", "File", "Step", "install", "own_file", "quoted", "removal"]
 
 USER = "litefleet"  # the service's user and group, and the one that the controller logs in as
 HOME = "/var/lib/litefleet"
+PYTHON = "python3"  # where the inventory names none
 RESTART = "/etc/litefleet.restart"  # is there while something changed that the running service does not know of
 
 

@@ -20,7 +20,7 @@ from .account import Wanted, account_steps
 from .login import Login
 from .run import Done, Remote, State, carry_out, shown
 from .services import DETECT, UNITS, Init, device_steps, script_of, why_unfit
-from .steps import HOME, USER, Step, removal
+from .steps import HOME, PYTHON, USER, Step, removal
 from .sudo import SudoRemote
 
 __all__ = ["Choice", "Provision", "public_key", "read_settings"]
@@ -56,12 +56,12 @@ class Provision:
 
     def plan(self, device: Device, init: Init) -> tuple[Step, ...]:
         """Return the device's steps; UsageError when it can't be done with what is given."""
-        root = device.root or HOME
-        if unfit := why_unfit(init, root):
+        root, python = device.root or HOME, device.python or PYTHON
+        if unfit := why_unfit(init, root, PYTHON if self.choice.remove else python):
             raise UsageError(f"{device.name}: {unfit}")
         keys = () if self.choice.remove else (public_key(device, self.choice.key),)
         settings, keep = self._settings or _generated(device), not self._settings
-        wanted = Wanted(self.archive.data, self.archive.sha256, keys, settings, keep, root)
+        wanted = Wanted(self.archive.data, self.archive.sha256, keys, settings, keep, root, python)
         steps = (*account_steps(wanted), *device_steps(init, wanted, _files(init)))
         return removal(steps, self.choice.purge) if self.choice.remove else steps
 

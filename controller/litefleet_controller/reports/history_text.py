@@ -23,7 +23,8 @@ def history_text(entries: Sequence[Happened], width: int = 100, color: bool = Fa
         (human_moment(e.at), clean(e.device, 40), clean(e.kind, 20), clean(e.model, 40), e.release[:12], _words(e))
         for e in entries
     ]
-    page.table(("when", "device", "what", "model", "release", "why"), rows)
+    head = ("when", "device", "what", "model", "release", "why")
+    page.table(head, rows, left=head[1:])
     return page.text
 
 

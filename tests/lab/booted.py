@@ -1,14 +1,13 @@
-"""A Debian machine of this one's architecture with systemd as its PID 1, in a container, with an SSH server on loopback.
+"""A machine of this one's architecture with an init of its own as PID 1, in a container, with an SSH server on loopback.
 
 It has no network of its own: its sshd listens on 127.0.0.1 and on a port that was free.  An overlay in memory keeps its root
-file system as it was built.  Its mounts lie in a namespace of their own, and go with its PID 1.
+file system as it was built.  Its mounts lie in a namespace of their own, and go with its PID 1.  So do its control groups: two
+machines in the same ones would end each other's services.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import os
 import shlex
 import shutil
@@ -16,55 +15,59 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from .machines import free_port, wait_for_greeting
-from .rootfs import CACHE, SOURCES, LabError
+from .rootfs import LabError
+from .systems import ADMIN, SYSTEMD, System, build, run
 
-__all__ = ["ADMIN", "PASSWORD", "SystemdMachine", "systemd_machine", "wait_until_up", "why_no_systemd_machine"]
+__all__ = ["Machine", "booted", "wait_until_up", "why_not_booted"]
 
 TOOLS = ("mmdebstrap", "unshare", "mount", "chroot", "ssh", "ssh-keygen", "systemd-nspawn")
-PACKAGES = "systemd,systemd-sysv,dbus,openssh-server,sudo,python3,procps,busybox-static,libpam-systemd"
-RECIPE = "1"  # raise it when `_FINISH` changes
-ADMIN, PASSWORD = "admin", "correct horse"  # may do everything by sudo, with this password
-
-_FINISH = f"""set -e
-useradd --create-home --shell /bin/bash {ADMIN}
-echo '{ADMIN}:{PASSWORD}' | chpasswd
-echo '{ADMIN} ALL=(ALL) ALL' > /etc/sudoers.d/lab
-chmod 440 /etc/sudoers.d/lab
-rm -f /etc/ssh/ssh_host_* /etc/machine-id
-touch /etc/machine-id
-echo '127.0.0.1 localhost lab' > /etc/hosts
-systemctl mask systemd-networkd.service systemd-resolved.service console-getty.service apt-daily.timer apt-daily-upgrade.timer
-"""
 
 _BOOT = """set -e
 mount -t tmpfs tmpfs {work}
 mkdir {work}/upper {work}/work {work}/root
 mount -t overlay overlay -o lowerdir={lower},upperdir={work}/upper,workdir={work}/work {work}/root
 root={work}/root
+mkdir -p $root/etc/ssh/sshd_config.d
+echo {port} > $root/etc/ssh/port
 cp {folder}/host_key $root/etc/ssh/ssh_host_ed25519_key
 chmod 600 $root/etc/ssh/ssh_host_ed25519_key
 cp {folder}/sshd_config $root/etc/ssh/sshd_config.d/lab.conf
 for home in /root /home/{admin}; do
+  [ -d $root$home ] || continue
   mkdir -p $root$home/.ssh
   cp {folder}/id.pub $root$home/.ssh/authorized_keys
 done
-chroot $root chown -R {admin}: /home/{admin}/.ssh
+[ ! -d $root/home/{admin} ] || chroot $root chown -R {admin}: /home/{admin}/.ssh
 mkdir -p /run/systemd
 mount -t tmpfs tmpfs /run/systemd
 mkdir /run/systemd/nspawn
-exec systemd-nspawn --quiet --boot --register=no --keep-unit --link-journal=no --console=read-only \\
-  --machine=lab-{port} --hostname=lab \\
-  --directory=$root
+for cgroups in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/systemd; do
+  [ -f $cgroups/cgroup.procs ] || continue
+  mkdir $cgroups/lab-{port}
+  echo $$ > $cgroups/lab-{port}/cgroup.procs
+done
+code=133 # how nspawn ends when the machine restarts
+while [ $code = 133 ]; do
+  code=0
+  systemd-nspawn --quiet --boot --register=no --keep-unit --link-journal=no --console=read-only \\
+    --machine=lab-{port} --hostname=lab --directory=$root {binds} || code=$?
+done
+for cgroups in /sys/fs/cgroup/*/lab-{port} /sys/fs/cgroup/lab-{port}; do
+  [ -d $cgroups ] || continue
+  echo $$ > $cgroups/../cgroup.procs
+  find $cgroups -depth -type d -exec rmdir {{}} +
+done
+exit $code
 """
 
 
 @dataclass(frozen=True)
-class SystemdMachine:
+class Machine:
     """A running machine; `user` for its logins is root or ADMIN, both with `key_path`."""
 
     port: int
@@ -76,48 +79,67 @@ class SystemdMachine:
         self, command: str, stdin: bytes = b"", user: str = "root", time_limit_s: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """Run `command` there with OpenSSH's own client, the host key checked."""
+        argv = self.login(command, user)
+        done = subprocess.run(argv, input=stdin, capture_output=True, timeout=time_limit_s, check=False)
+        return subprocess.CompletedProcess(argv, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def login(self, command: str, user: str = "root") -> list[str]:
+        """Return the words that run `command` there."""
         known = self.key_path.with_name("known_hosts")
         known.write_text(f"[{self.host}]:{self.port} {self.host_public_key}\n")
         options = {"UserKnownHostsFile": known, "StrictHostKeyChecking": "yes", "IdentitiesOnly": "yes"}
         options |= {"BatchMode": "yes", "LogLevel": "ERROR"}
         argv = ["ssh", "-F", "none", "-p", str(self.port), "-i", str(self.key_path)]
         argv += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-        argv += [f"{user}@{self.host}", command]
-        done = subprocess.run(argv, input=stdin, capture_output=True, timeout=time_limit_s, check=False)
-        return subprocess.CompletedProcess(argv, done.returncode, done.stdout.decode(), done.stderr.decode())
+        return [*argv, f"{user}@{self.host}", command]
+
+    def restart(self, limit_s: float = 60) -> None:
+        """Have the machine restart itself, and return once it is up again; LabError when it does not come."""
+        ask = "cat /proc/sys/kernel/random/boot_id"
+        before = self.ssh(ask).stdout
+        self.ssh("reboot")
+        until = time.monotonic() + limit_s
+        while (now := self.ssh(ask)).returncode or now.stdout == before:
+            if time.monotonic() > until:
+                raise LabError(f"the machine did not restart within {limit_s:.0f} s")
+            time.sleep(0.1)
 
 
-def why_no_systemd_machine() -> str:
+def why_not_booted() -> str:
     """Return why such a machine can't run here, "" when it can."""
     if os.geteuid() != 0:
-        return "a machine with systemd needs root (mounts and a container)"
+        return "a machine with its own init needs root (mounts and a container)"
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     return f"it needs {', '.join(missing)}: apt-get install $(cat tests/lab/packages.txt)" if missing else ""
 
 
 @contextlib.contextmanager
-def systemd_machine() -> Iterator[SystemdMachine]:
-    """Run one machine for the time of the `with` block.  Raises LabError when it does not come up."""
-    lower = _build()
+def booted(system: System = SYSTEMD, binds: Mapping[Path, str] | None = None) -> Iterator[Machine]:
+    """Run one machine for the time of the `with` block; `binds` are folders of this one that it sees and can't change.
+
+    Raises LabError when it does not come up.
+    """
+    lower = build(system)
     with tempfile.TemporaryDirectory(prefix="litefleet-lab-") as name:
         folder, port = Path(name), free_port()
         for key in ("id", "host_key"):
-            _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", folder / key)
+            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", folder / key)
         (folder / "sshd_config").write_text(
             f"ListenAddress 127.0.0.1\nPort {port}\nHostKey /etc/ssh/ssh_host_ed25519_key\nUseDNS no\n"
         )
         (folder / "work").mkdir()
-        process = _boot(folder, lower, port)
+        process = _boot(folder, lower, port, binds or {})
         try:
             wait_for_greeting(process, port, folder / "log")
-            yield SystemdMachine(port, folder / "id", (folder / "host_key.pub").read_text().strip())
+            yield Machine(port, folder / "id", (folder / "host_key.pub").read_text().strip())
         finally:
             _stop(process)
 
 
-def _boot(folder: Path, lower: Path, port: int) -> subprocess.Popen[bytes]:
+def _boot(folder: Path, lower: Path, port: int, binds: Mapping[Path, str]) -> subprocess.Popen[bytes]:
     words = {"folder": folder, "work": folder / "work", "lower": lower}
-    script = _BOOT.format(admin=ADMIN, port=port, **{k: shlex.quote(str(v)) for k, v in words.items()})
+    seen = shlex.join(f"--bind-ro={here}:{there}" for here, there in binds.items())
+    script = _BOOT.format(admin=ADMIN, port=port, binds=seen, **{k: shlex.quote(str(v)) for k, v in words.items()})
     with (folder / "log").open("wb") as log:
         argv = ["unshare", "-m", "--propagation", "private", "sh", "-c", script]
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
@@ -159,33 +181,7 @@ def _children(pid: int) -> list[int]:
     return []
 
 
-def _build() -> Path:
-    """Return the folder of its root file system, building it on first use (a minute, 300 MB)."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    recipe = hashlib.sha256(repr((RECIPE, PACKAGES, _FINISH)).encode()).hexdigest()[:12]
-    target = CACHE / f"systemd-{recipe}"
-    with (CACHE / "systemd.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            half = target.with_suffix(".half")
-            shutil.rmtree(half, ignore_errors=True)
-            source = next((s for s in SOURCES if Path(s).exists()), None)
-            if source is None:
-                raise LabError(f"none of {', '.join(SOURCES)} exists: the lab needs a Debian machine's package sources")
-            # A file of sources makes mmdebstrap ignore the suite's name.
-            _run("mmdebstrap", "--mode=root", "--variant=minbase", f"--include={PACKAGES}", "bookworm", half, source)
-            _run("chroot", half, "sh", "-c", _FINISH)
-            half.rename(target)
-    return target
-
-
-def _run(*argv: object) -> None:
-    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LabError(f"{argv[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
-
-
-def wait_until_up(machine: SystemdMachine, limit_s: float = 60) -> str:
+def wait_until_up(machine: Machine, limit_s: float = 60) -> str:
     """Return what `systemctl is-system-running` says once it is done starting."""
     until = time.monotonic() + limit_s
     while (said := machine.ssh("systemctl is-system-running").stdout.strip()) in ("starting", "initializing", ""):
