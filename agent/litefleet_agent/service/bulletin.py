@@ -7,8 +7,9 @@ from .figures import ServiceFigures
 from .loop import Loop
 from .metrics import metrics_text, write_textfile
 from .model import ModelService
-from .report import status_dict, write_status
+from .report import status_dict
 from .settings import Settings
+from .statusfile import write_status
 
 __all__ = ["Bulletin"]
 

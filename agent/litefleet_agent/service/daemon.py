@@ -13,6 +13,7 @@ from ..store import Store
 from .bulletin import Bulletin
 from .callers import Callers
 from .desk import Desk
+from .figures import ServiceFigures
 from .ground import Device
 from .heart import Heart
 from .history import History
@@ -21,7 +22,6 @@ from .log import Log
 from .loop import Loop
 from .model import ModelService
 from .queue import Budget
-from .report import ServiceFigures
 from .rounds import DriftRounds, Rounds
 from .settings import Settings, SettingsError, load_settings
 from .takeover import Takeover

@@ -4,11 +4,11 @@ from typing import Callable, List, Optional, Sequence, Set, Union
 
 from ..findings import Finding, finding
 from .deadline import Deadline
+from .figures import ServiceFigures
 from .generation import Generation, Owner
 from .ground import Ground
 from .loop import Loop
 from .queue import Budget, Queue
-from .report import ServiceFigures
 from .settings import Settings
 from .succession import Succession
 from .values import Job, Refusal, ServedModel

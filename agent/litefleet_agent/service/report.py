@@ -5,20 +5,17 @@ the first time; "failed": a wanted model is not served.  `reasons` say why it is
 """
 
 import os
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Sized
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Sized
 
 from ..facts.tree import Tree
 from ..findings import Finding
 from ..sensors import sensors
 from .figures import ModelFigures, ServiceFigures
-from .statusfile import read_status, write_status
+from .generation import Generation
+from .model import ModelService
+from .succession import Succession
 
-if TYPE_CHECKING:  # they import this module
-    from .generation import Generation
-    from .model import ModelService
-    from .succession import Succession
-
-__all__ = ["ServiceFigures", "health_dict", "read_status", "status_dict", "write_status"]
+__all__ = ["health_dict", "status_dict"]
 
 SCHEMA = 1
 _DEVICE = Tree("/")
@@ -27,7 +24,7 @@ _GRAVEST = ("failed", "starting", "degraded", "ok")
 
 def status_dict(
     figures: ServiceFigures,
-    models: Mapping[str, "ModelService"],
+    models: Mapping[str, ModelService],
     callers: Optional[Sized],
     now: float,
     wall: float,
@@ -79,7 +76,7 @@ def _reason(health: str, model: str, text: str, found: Optional[Finding] = None)
     return reason
 
 
-def _reasons(name: str, service: "ModelService", figures: ModelFigures, now: float) -> List[Dict[str, Any]]:
+def _reasons(name: str, service: ModelService, figures: ModelFigures, now: float) -> List[Dict[str, Any]]:
     releases = service.releases
     if not releases.wanted:
         return [_reason("degraded", name, "has no current release")]
@@ -88,14 +85,14 @@ def _reasons(name: str, service: "ModelService", figures: ModelFigures, now: flo
     return _wrong_release(name, releases, figures) + _ill(name, service, figures, now)
 
 
-def _not_served(name: str, releases: "Succession") -> Dict[str, Any]:
+def _not_served(name: str, releases: Succession) -> Dict[str, Any]:
     if releases.findings:
         first = releases.findings[0]
         return _reason("failed", name, "is not served: %s" % first.seen, first)
     return _reason("starting", name, "is not served yet: its release %s is being loaded" % releases.wanted[:12])
 
 
-def _wrong_release(name: str, releases: "Succession", figures: ModelFigures) -> List[Dict[str, Any]]:
+def _wrong_release(name: str, releases: Succession, figures: ModelFigures) -> List[Dict[str, Any]]:
     assert releases.active is not None
     if releases.findings:
         first = releases.findings[0]
@@ -108,7 +105,7 @@ def _wrong_release(name: str, releases: "Succession", figures: ModelFigures) -> 
     return []
 
 
-def _ill(name: str, service: "ModelService", figures: ModelFigures, now: float) -> List[Dict[str, Any]]:
+def _ill(name: str, service: ModelService, figures: ModelFigures, now: float) -> List[Dict[str, Any]]:
     reasons = []
     active = service.releases.active
     if now - service.last_good > service.patience_s:
@@ -126,7 +123,7 @@ def _ill(name: str, service: "ModelService", figures: ModelFigures, now: float) 
 # --- figures
 
 
-def _model(service: "ModelService", figures: ModelFigures, now: float, wall: float) -> Dict[str, Any]:
+def _model(service: ModelService, figures: ModelFigures, now: float, wall: float) -> Dict[str, Any]:
     releases = service.releases
     active = releases.active
     asked = figures.ok + sum(figures.errors.values())
@@ -162,7 +159,7 @@ def _model(service: "ModelService", figures: ModelFigures, now: float, wall: flo
     }
 
 
-def _state(releases: "Succession") -> str:
+def _state(releases: Succession) -> str:
     if releases.active is not None:
         return "switching" if releases.loading else "serving"
     if releases.hopeful:
@@ -175,7 +172,7 @@ def _moment(monotonic: float, now: float, wall: float) -> Optional[float]:
     return round(wall - (now - monotonic), 3) if monotonic else None
 
 
-def _workers(active: Optional["Generation"]) -> List[Dict[str, Any]]:
+def _workers(active: Optional[Generation]) -> List[Dict[str, Any]]:
     workers: Sequence[Any] = active.workers if active is not None else ()
     return [
         {"pid": w.pid, "state": w.state.value, "runs": w.runs, "loads": w.loads, "rss_bytes": w.rss_bytes()}
@@ -183,7 +180,7 @@ def _workers(active: Optional["Generation"]) -> List[Dict[str, Any]]:
     ]
 
 
-def _facts(active: Optional["Generation"]) -> Dict[str, Any]:
+def _facts(active: Optional[Generation]) -> Dict[str, Any]:
     known = ("load_ms", "runtime_version", "numpy_version", "threads_set_by", "power_mode", "batches")
     return {name: active.facts[name] for name in known if name in active.facts} if active is not None else {}
 

@@ -8,10 +8,10 @@ first here and then on disk.  Where nothing serves yet, a release that does not 
 from typing import Callable, List, Optional
 
 from ..findings import Finding, finding
+from .figures import ServiceFigures
 from .generation import Generation, Owner
 from .ground import Ground, Prepared, TakenBack
 from .loop import Loop, Timer
-from .report import ServiceFigures
 from .settings import Settings
 
 __all__ = ["Succession"]
