@@ -42,6 +42,7 @@ _MAX_RUNTIME_FILES = 20000
 _MAX_LIST = 16 << 20  # bytes of the list of a runtime's files
 # What zipfile raises for an archive that is damaged, encrypted, packed in an unknown way, or has unreadable names.
 _BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error)
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
 _FOLDERS = ("blobs", "runtimes", "releases", "verified", "seals", "trust", "reports", "models", "work")
 _SPARE = 8 << 20  # bytes left free for the rest of the device
 
@@ -399,10 +400,15 @@ class Store:
         return links
 
     def link(self, model: str, name: str) -> str:
-        """Return the release that a model's link ("current", "previous") points to, or "" for none."""
+        """Return the release that a model's link ("current", "previous") points to, or "" for none.
+
+        Raises StoreError when that can't be told.
+        """
         try:
             target = os.readlink(self.path("models", plain_name(model), name))
-        except OSError:
+        except OSError as error:
+            if error.errno not in (*_NOT_THERE, errno.EINVAL):
+                raise explain_os_error(error, "models/%s/%s can't be read" % (model, name)) from error
             return ""
         identity, ending = os.path.splitext(os.path.basename(target))
         return identity if ending == ".json" and _SHA.match(identity) else ""  # else somebody else made it
@@ -412,7 +418,9 @@ class Store:
     def _names(self, folder: str) -> List[str]:
         try:
             return sorted(n for n in os.listdir(self.path(folder)) if not n.startswith("."))
-        except OSError:
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise explain_os_error(error, "the folder %s can't be read" % folder) from error
             return []
 
     def _write_json(self, folder: str, identity: str, value: Dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from litefleet_agent.protocol import encode
 from litefleet_agent.service.caller import MOST_HEADER
 
 from tests.agent.echoing import answer, closed
-from tests.agent.serving import Device, Load, Service
+from tests.agent.serving import AGENT, PROGRAM, Device, Load, Service
 from tests.conftest import lacking
 
 pytestmark = pytest.mark.toolchain
@@ -233,3 +233,22 @@ def test_strangers_are_told_that_they_may_not(service, honest):
         argv = [sys.executable, "-c", code, str(service.device.root)]
         told = subprocess.run(argv, stdout=subprocess.PIPE, text=True, timeout=30).stdout
         assert '"code":"not-allowed"' in told
+
+
+def test_where_few_files_may_be_open_few_callers_are_taken_and_nothing_else_suffers(device, nb_files, goldens):
+    release = device.release(nb_files("cls", "x86"), goldens["cls"])
+    device.activate(release)
+    device.settings(connections=1000)
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 320))\n"
+    with Service(device, ["-c", few + PROGRAM % str(AGENT)]) as service, contextlib.ExitStack() as stack:
+        service.told("cls switched")
+        assert "that 80 callers are taken" in service.status()["problems"][0]["text"]
+        for _ in range(300):
+            stack.enter_context(connect(service))
+        with Load(service, goldens["cls"], 2) as load:
+            load.more(50)
+            load.end()
+        status = service.status()
+        assert (status["models"]["cls"]["release"], len(status["problems"])) == (release, 1)
+        assert (load.wrong, load.lost, load.refused) == ([], 0, {})
+        assert status["models"]["cls"]["switches"] == 1

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from litefleet_agent.client import Client, ServiceError
@@ -120,6 +121,70 @@ def test_the_watchdog_is_fed_only_while_inference_works(device, release, manager
         device.fault("")
         manager.until("WATCHDOG=1")
         assert service.status()["health"] in ("ok", "degraded")  # until the next golden
+
+
+def fed(manager: Manager, seconds: float) -> int:
+    """Return how often the watchdog was fed within so many seconds from now."""
+    while manager.hear(0.001) is not None:  # what was said before
+        pass
+    end, before = time.monotonic() + seconds, manager.heard.count("WATCHDOG=1")
+    while time.monotonic() < end:
+        manager.hear(max(0.01, end - time.monotonic()))
+    return manager.heard.count("WATCHDOG=1") - before
+
+
+def test_the_watchdog_is_fed_while_the_first_release_of_a_ready_service_is_loaded(device, nb_files, goldens, manager):
+    device.settings(probe_every_s=1, time_limit_s=0.1)
+    identity = device.release(nb_files("cls", "x86"), goldens["cls"], runtime=device.runtime())
+    with device.serve(NOTIFY_SOCKET=manager.path, WATCHDOG_USEC="300000") as service:
+        manager.until("READY=1")
+        device.fault("gate")  # its goldens take their time
+        device.activate(identity)
+        service.until(lambda status: status["models"].get("cls", {}).get("state") == "warming")
+        assert fed(manager, 2.0) >= 5
+        device.fault("")
+        service.told("cls switched")
+
+
+def test_the_watchdog_is_fed_while_the_only_worker_is_replaced(device, release, goldens, manager):
+    device.settings(probe_every_s=1, time_limit_s=0.1)
+    with device.serve(NOTIFY_SOCKET=manager.path, WATCHDOG_USEC="300000") as service:
+        manager.until("READY=1")
+        ask(device, goldens)
+        device.fault("gate")
+        os.kill(service.model()["workers"][0]["pid"], signal.SIGKILL)
+        service.told("cls worker-died")
+        time.sleep(3.2)  # as long as a silence that counts as not working
+        assert fed(manager, 1.5) >= 3
+        device.fault("")
+        service.ready()
+
+
+def test_numbers_that_are_none_do_not_starve_the_goldens(device, release, goldens, manager):
+    device.settings(probe_every_s=1, time_limit_s=0.5)
+    bad = {"x": read_npz(goldens["cls"][0])["x"]}
+    bad["x"] = replace(bad["x"], data=b"\xff" * len(bad["x"].data))  # NaN
+    over = threading.Event()
+
+    def flood() -> None:
+        with Client(device.socket, 60) as client:
+            while not over.is_set():
+                with pytest.raises(ServiceError):
+                    client.infer("cls", bad)
+
+    with device.serve(NOTIFY_SOCKET=manager.path, WATCHDOG_USEC="300000") as service:
+        manager.until("READY=1")
+        threads = [threading.Thread(target=flood, daemon=True) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            service.until(lambda status: status["models"]["cls"]["probe"]["runs"] >= 2, 15)
+            assert fed(manager, 2.0) >= 5
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join(60)
+        assert set(service.model()["requests"]["errors"]) == {"bad-input"}
 
 
 def test_nothing_to_serve_is_ready_too(device, manager):
@@ -237,6 +302,50 @@ def test_a_restart_in_place_costs_a_wait_and_no_request(device, release, goldens
         manager.until("READY=1")
         with Client(device.socket + "2") as client:
             assert client.health()["health"] == "ok"
+        assert not os.path.exists(device.socket)
+
+
+def test_settings_that_could_not_be_served_are_not_taken(device, release, goldens):
+    with serving(device) as service:
+        for wrong, said in (
+            ({"groups": ["no-such-group"]}, "there is no such group here"),
+            ({"users": ["4294967296"]}, "a number may be 4294967294 at most"),
+            ({"socket": "/" + 120 * "x"}, "the socket's path has 121 bytes"),
+        ):
+            device.settings(**wrong)
+            service.signal(signal.SIGHUP)
+            service.told(f"settings: .*{said}.*the service goes on with those it has")
+            assert ask(device, goldens).release == release
+        assert len(service.told("started")) == 1
+
+
+def test_settings_wait_while_a_restart_would_run_a_damaged_agent(device, release, goldens):
+    (device.root / "agent").mkdir()
+    with serving(device) as service:
+        (device.root / "agent" / ("0" * 64 + ".pyz")).write_bytes(b"damaged")
+        (device.root / "agent" / "litefleet-agent.pyz").symlink_to("0" * 64 + ".pyz")
+        device.settings(queue=7)
+        service.signal(signal.SIGHUP)
+        service.told("settings: the agent 0+.pyz is not what its name promises")
+        assert ask(device, goldens).release == release
+
+
+def test_who_is_told_to_end_while_it_starts_again_ends(device, release, goldens, manager):
+    with device.serve(NOTIFY_SOCKET=manager.path) as service:
+        manager.until("READY=1")
+        device.fault("gate")
+        with beside(lambda: ask(device, goldens)) as came:
+            service.until(lambda status: status["models"]["cls"]["workers"][0]["state"] == "busy")
+            device.settings(socket=device.socket, queue=7)
+            service.signal(signal.SIGHUP)
+            manager.until("RELOADING=1")  # it waits for what runs
+            service.signal(signal.SIGTERM)
+            manager.until("STOPPING=1")
+            device.fault("")
+            until(lambda: came)
+        assert came[0].release == release
+        assert service.process.wait(60) == 0
+        assert len(service.told("started")) == 1
         assert not os.path.exists(device.socket)
 
 

@@ -115,6 +115,19 @@ def test_a_stopped_worker_is_ended_in_time_and_the_others_go_on(device, release,
         assert pid not in [worker["pid"] for worker in service.model()["workers"]]
 
 
+def test_what_was_not_begun_when_its_time_was_over_is_not_said_to_hang(device, release, x):
+    with serving(device) as service, service.client() as client:
+        client.infer("cls", {"x": x})  # runs are short: the next is given ahead
+        device.fault("gate")
+        first = Asked(service, x)
+        busy(service)
+        late = Asked(service, x, deadline_ms=300).error()
+        assert (late.code, late.finding) == ("timed-out", None)
+        assert "waited until its deadline" in str(late)
+        device.fault("")
+        first.end()
+
+
 def test_a_worker_that_grows_is_replaced_between_two_requests(device, release, goldens):
     with serving(device, memory_limit_bytes=256 * MIB) as service, Load(service, goldens["cls"]) as load:
         pid = service.model()["workers"][0]["pid"]

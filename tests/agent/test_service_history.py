@@ -1,7 +1,10 @@
 """The device's own history: bounded, counted, whole after a cut, and readable from any number on."""
 
+import os
 import random
 import resource
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -217,3 +220,28 @@ def test_a_session_tells_and_sends_it(root, clock):
     for data in ('{"schema": 2}', '{"schema": 1, "models": [], "reasons": {}, "drift": 1}', "["):
         (Path(root) / "status.json").write_text(data)
         assert told(root)["service"] == {} or told(root)["service"]["models"] == {}
+
+
+def test_a_folder_that_was_removed_is_made_again(root, clock):
+    history = History(root, 1 << 20, clock)
+    history.add("started")
+    shutil.rmtree(os.path.join(root, "history"))
+    history.add("switched", "cls", A)
+    assert history.lost == 1
+    history.add("went-back", "cls", A)
+    assert kinds(history.read()) == ["went-back"]
+    history.close()
+
+
+def test_without_threads_it_is_written_all_the_same(root, clock, monkeypatch):
+    def none_left(thread):
+        raise RuntimeError("can't start new thread")
+
+    history = History(root, 1 << 20, clock)
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    before = len(os.listdir("/proc/self/fd"))
+    history.add("started")
+    history.add("stopped")
+    assert (kinds(history.read()), history.lost) == (["started", "stopped"], 0)
+    history.close()
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -409,3 +410,17 @@ def test_a_root_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
 
 def test_the_default_root_is_one_this_user_can_write() -> None:
     assert default_root() in ("/var/lib/litefleet", os.path.expanduser("~/.local/share/litefleet"))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_what_can_not_be_read_is_not_taken_for_nothing(store, monkeypatch, number):
+    def fails(*_):
+        raise OSError(number, os.strerror(number))
+
+    assert (store.current(), store.link("cls", "current")) == ({}, "")
+    monkeypatch.setattr(os, "listdir", fails)
+    with pytest.raises(StoreError, match="the folder models can't be read: " + os.strerror(number)):
+        store.current()
+    monkeypatch.setattr(os, "readlink", fails)
+    with pytest.raises(StoreError, match="models/cls/current can't be read"):
+        store.link("cls", "current")

@@ -5,6 +5,7 @@ import gc
 import os
 import signal
 import sys
+from dataclasses import replace
 from typing import Callable, Dict, Mapping
 
 from ..errors import AgentError
@@ -17,10 +18,12 @@ from .figures import ServiceFigures
 from .ground import Device
 from .heart import Heart
 from .history import History
-from .listening import leave, listen
+from .limits import callers_that_fit
+from .listening import check, leave, listen
 from .log import Log
 from .loop import Loop
 from .model import ModelService
+from .peers import Allowed
 from .queue import Budget
 from .rounds import DriftRounds, Rounds
 from .settings import Settings, SettingsError, load_settings
@@ -34,6 +37,7 @@ _END_S = 3.0  # and then the workers' processes
 _POLL_S = 0.02
 _AGENT_S = 10.0  # between looks for a newer agent
 _FLUSH_S = 60.0  # after which the history writes down what it only counted
+_ENDINGS = (signal.SIGTERM, signal.SIGINT)
 _SWITCH_S = 0.0005  # a thread that computes beside the loop gives way after this
 
 
@@ -46,20 +50,31 @@ class Daemon:
         store, facts = Store(root), gather(root)
         self._figures = figures = ServiceFigures(version, loop.now())
         self._history = History(root, settings.history_bytes)
-        self._ground = Device(loop, store, facts, settings, self._history, Log(environ))
+        self._ground = Device(loop, store, facts, settings, figures, self._history, Log(environ))
         self._models: Dict[str, ModelService] = {}
         self._budget = Budget(settings.queue_bytes)
         self._bulletin = Bulletin(loop, root, environ, settings, figures, self._models)
         self._desk = Desk(loop, settings, self._models, figures, self._bulletin.status)
         self._listening = listen(settings, root, environ)
-        self._callers = Callers(loop, self._listening, settings, self._desk.screen, self._desk.request, self._desk.gone)
+        asking = self._desk.screen, self._desk.request, self._desk.gone
+        self._callers = Callers(loop, self._listening, self._within_limits(settings), *asking)
         self._bulletin.callers = self._callers
-        self._rounds = Rounds(loop, store, settings, self._models, self._make)
+        self._rounds = Rounds(loop, store, settings, figures, self._models, self._make)
         self._drift = DriftRounds(loop, store, facts, figures, self._ground)
         self._heart = Heart(loop, environ, self._models, settings.start_limit_s, self._settled)
         self._takeover = Takeover(root, environ)
         self._stopping = False
         self._again = False  # whether to start again in this process
+
+    def _within_limits(self, settings: Settings) -> Settings:
+        """Return the settings with as many callers as there can be."""
+        most = callers_that_fit(settings.connections)
+        if most < settings.connections:
+            self._figures.problem(
+                "`connections` is %d, and so few files may be open that %d callers are taken: raise LimitNOFILE= of the "
+                "unit, or ulimit -n" % (settings.connections, most)
+            )
+        return replace(settings, connections=most)
 
     def _make(self, name: str) -> ModelService:
         return ModelService(
@@ -72,8 +87,9 @@ class Daemon:
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT and return the exit code."""
         sys.setswitchinterval(_SWITCH_S)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.on_signal(number, self._stop)
+        for number in _ENDINGS:
+            self._loop.on_signal(number, self._told_to_end)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)  # see _goes_on
         self._loop.on_signal(signal.SIGHUP, self._reload)
         self._ground.tell("started", "", "", text="agent %s" % (self._version[:12] or "of a checkout"))
         self._rounds.begin()
@@ -83,9 +99,17 @@ class Daemon:
         self._every(_AGENT_S, self._look_for_agent)
         self._loop.run()
         self._end()
-        if self._again:
+        if self._goes_on():
             self._takeover.go(self._listening)
         return 0
+
+    def _goes_on(self) -> bool:
+        """Whether this process becomes another program; who tells it to end from now on tells that one."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+        self._loop.turn(0)
+        if self._again:
+            self._heart.beat()
+        return self._again
 
     def _every(self, seconds: float, call: Callable[[], None]) -> None:
         self._loop.every(seconds, call)
@@ -102,8 +126,13 @@ class Daemon:
     def _reload(self) -> None:
         """Look at once: where service.json says something else by now, or the agent is another one, begin again with that."""
         try:
-            changed = load_settings(self._root) != self._settings
-        except SettingsError as error:
+            settings = load_settings(self._root)
+            changed = settings != self._settings
+            if changed:
+                Allowed(settings)
+                check(settings, self._root, self._environ)
+                self._takeover.check()
+        except AgentError as error:
             self._ground.tell("settings", "", "", text="%s; the service goes on with those it has" % error)
             return
         self._rounds.look()
@@ -114,17 +143,27 @@ class Daemon:
         self._again = True
         self._stop()
 
-    def _stop(self) -> None:
-        """Take nothing new, finish what is there, and end; told twice, end at once."""
-        if self._stopping:
+    def _told_to_end(self) -> None:
+        """Finish what is there, and end; told twice, end at once.  Who is about to start again ends instead."""
+        if self._stopping and not self._again:
             self._loop.stop()
-            return
-        self._stopping = True
+        elif self._stopping:
+            self._again = False
+            self._leave()
+        else:
+            self._stop()
+
+    def _leave(self) -> None:
         self._heart.ends(self._again)
-        self._rounds.stop()
-        self._callers.stop_accepting()
         if not self._again:
             leave(self._listening, self._environ)
+
+    def _stop(self) -> None:
+        """Take nothing new, finish what is there, and end."""
+        self._stopping = True
+        self._rounds.stop()
+        self._callers.stop_accepting()
+        self._leave()
         for service in self._models.values():
             service.stop()
         self._callers.resume()

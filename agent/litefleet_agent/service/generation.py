@@ -82,6 +82,11 @@ class Generation:
         """Whether any of its processes is there."""
         return any(worker.state is not State.DEAD for worker in self.workers + self._leaving)
 
+    @property
+    def renewing(self) -> bool:
+        """Whether no worker is loaded, and those that are being started may well be: none has failed to yet."""
+        return not self._failed and all(worker.state not in (State.READY, State.BUSY) for worker in self.workers)
+
     def idle(self) -> Optional[Worker]:
         """Return a worker that waits for work, the one that ran least; None when there is none."""
         free = [worker for worker in self.workers if worker.state is State.READY]

@@ -9,6 +9,7 @@ from ..preflight import static_findings
 from ..store import Store, StoreError
 from ..switch import rollback, take
 from .aside import aside
+from .figures import ServiceFigures
 from .history import History
 from .log import Log
 from .loop import Loop
@@ -55,13 +56,26 @@ class Ground:
 class Device(Ground):
     """The device's own store, history and log."""
 
-    def __init__(self, loop: Loop, store: Store, facts: Facts, settings: Settings, history: History, log: Log) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        store: Store,
+        facts: Facts,
+        settings: Settings,
+        figures: ServiceFigures,
+        history: History,
+        log: Log,
+    ) -> None:
         self._loop, self._store, self._facts, self._settings = loop, store, facts, settings
-        self._history, self._log = history, log
+        self._figures, self._history, self._log = figures, history, log
 
     def previous(self, model: str) -> str:
         """Return where the link `previous` leads."""
-        return self._store.link(model, "previous")
+        try:
+            return self._store.link(model, "previous")
+        except StoreError as error:
+            self._figures.problem(str(error))
+            return ""
 
     def prepare(self, model: str, release: str, then: Callable[[Prepared], None]) -> None:
         """Read the release and its file beside the loop, and judge it against this device."""
@@ -85,7 +99,10 @@ class Device(Ground):
 
     def tell(self, kind: str, model: str, release: str, findings: Sequence[Finding] = (), text: str = "") -> None:
         """Write it into history and log."""
+        lost = self._history.lost
         self._history.add(kind, model=model, release=release, findings=findings, text=text)
+        if self._history.lost != lost:
+            self._figures.problem("the history could not be written: look for room and rights in its folder `history`")
         self._log.event(kind, model=model, release=release, findings=findings, text=text)
 
 

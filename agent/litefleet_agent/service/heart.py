@@ -34,6 +34,7 @@ class Heart:
         """Beat from now on."""
         self._loop.every(_TICK_S, self.tell)
         if self._every:
+            self.beat()
             self._loop.every(self._every / 3, self._feed)
 
     def tell(self) -> None:
@@ -55,10 +56,15 @@ class Heart:
         return said + ("; not served: %s" % ", ".join(missing) if missing else "")
 
     def _feed(self) -> None:
-        """Feed the watchdog, but only while inference really works, or the first load still has time."""
+        """Feed the watchdog, but only while inference really works, or a model's first load still has time."""
         loading = not self._ready and self._loop.now() < self._until
-        if loading or self.alive:
-            self._notifier.send("WATCHDOG=1")
+        warming = any(service.warming for service in self._models.values())  # each load has its own limit
+        if loading or warming or self.alive:
+            self.beat()
+
+    def beat(self) -> None:
+        """Feed the watchdog: at a start, and before the process becomes another program, which needs a moment."""
+        self._notifier.send("WATCHDOG=1")
 
     @property
     def alive(self) -> bool:

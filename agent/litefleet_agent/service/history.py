@@ -153,6 +153,7 @@ class History:
             self._append(dict(entry, n=self._newest + 1))
         except (OSError, ValueError):
             self.lost += 1
+            self._open = ""  # looked for anew: the folder may have been removed
 
     def _append(self, entry: Dict[str, Any]) -> None:
         line = _encode(entry)

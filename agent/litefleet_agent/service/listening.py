@@ -11,7 +11,7 @@ from ..errors import AgentError
 from .peers import group_number
 from .settings import NAME, Settings
 
-__all__ = ["hand_on", "leave", "listen", "socket_path"]
+__all__ = ["check", "hand_on", "leave", "listen", "socket_path"]
 
 _FIRST_FD = 3  # where systemd's sockets begin
 _BACKLOG = 128
@@ -39,6 +39,17 @@ def listen(settings: Settings, root: str, environ: Mapping[str, str]) -> socket.
         raise AgentError(
             "the socket %s can't be made: %s. Name another path as `socket` in %s." % (path, error.strerror, NAME)
         ) from error
+
+
+def check(settings: Settings, root: str, environ: Mapping[str, str]) -> None:
+    """Raise AgentError where `listen` could not do what these settings say: before anything is given up for them."""
+    if _activated(environ) and environ.get("LISTEN_FDNAMES") != _OWN:
+        return
+    path = socket_path(settings, root, environ)
+    if settings.groups:
+        number = group_number(settings.groups[0])
+        if os.geteuid() != 0 and number not in (os.getegid(), *os.getgroups()):
+            raise _not_a_member(path, settings)
 
 
 def socket_path(settings: Settings, root: str, environ: Mapping[str, str]) -> str:
@@ -71,7 +82,8 @@ def leave(listening: socket.socket, environ: Mapping[str, str]) -> None:
 
 def _path_of(own: socket.socket) -> str:
     """Return where a socket that `_bind` made is: the kernel goes on calling it by its first name."""
-    return str(own.getsockname())[: -len(_UNREADY)]
+    name = str(own.getsockname())
+    return name[: -len(_UNREADY)] if name.endswith(_UNREADY) else name
 
 
 def _remove(own: socket.socket) -> None:
@@ -177,8 +189,12 @@ def _open_to(made: str, path: str, settings: Settings) -> None:
         try:
             os.chown(made, -1, group_number(settings.groups[0]))
         except PermissionError:
-            raise AgentError(
-                "the socket %s can't be given to the group %s: run the service as root or as a member of that group, "
-                "or have systemd make the socket (SocketGroup=)" % (path, settings.groups[0])
-            ) from None
+            raise _not_a_member(path, settings) from None
     os.chmod(made, 0o666 if settings.users else 0o660)
+
+
+def _not_a_member(path: str, settings: Settings) -> AgentError:
+    return AgentError(
+        "the socket %s can't be given to the group %s: run the service as root or as a member of that group, "
+        "or have systemd make the socket (SocketGroup=)" % (path, settings.groups[0])
+    )

@@ -47,6 +47,7 @@ class ModelService(Owner):
         self._running: Set[Job] = set()  # in a worker, not answered yet
         self._late = Deadline(loop, lambda seconds: self.expire())
         self._company = Deadline(loop, lambda seconds: self._pump())
+        self._probe_due = False  # a golden is to be run by the next worker that is free
         self._stopping = False
 
     # --- what serves
@@ -113,6 +114,8 @@ class ModelService(Owner):
     def worker_free(self, generation: Generation) -> None:
         """Give it work."""
         if generation is self.releases.active:
+            if self._probe_due:
+                self.probe()
             self._pump()
 
     def _pump(self) -> None:
@@ -120,9 +123,8 @@ class ModelService(Owner):
         active = self.releases.active
         most = self.settings.max_batch if active is not None and active.model.batches else 1
         while active is not None and len(self.queue):
-            worker = active.idle() or (
-                active.ahead() if most == 1 else None
-            )  # those that wait longer make larger batches
+            ahead = most == 1 and not self._probe_due  # those that wait longer make larger batches
+            worker = active.idle() or (active.ahead() if ahead else None)
             if worker is None:
                 return
             wait_s = self.settings.batch_wait_s
@@ -165,7 +167,7 @@ class ModelService(Owner):
         self._figures.worker_died(self.name)
         again = [job for job in jobs if len(jobs) > 1 and not job.attempts and not job.answered]
         for job in jobs:
-            job.attempts += 1
+            job.attempts, job.begun = job.attempts + 1, False
             if job not in again:
                 self._answer(job, _crashed(findings), self._loop.now() - job.accepted, 0.0, len(jobs))
         again += [job for job in unbegun if not job.answered]
@@ -181,10 +183,11 @@ class ModelService(Owner):
     def expire(self) -> None:
         """Answer those whose time is over; a worker goes on with what it runs, and what comes of it is dropped."""
         now = self._loop.now()
-        for job in self.queue.expired(now):
-            late = Refusal("the request waited until its deadline; the service is too busy for it", "timed-out")
-            self._answer(job, late, now - job.accepted, 0.0, 0)
-        for job in [job for job in self._running if job.deadline <= now]:
+        late = [job for job in self._running if job.deadline <= now]
+        for job in self.queue.expired(now) + [job for job in late if not job.begun]:
+            said = Refusal("the request waited until its deadline; the service is too busy for it", "timed-out")
+            self._answer(job, said, now - job.accepted, 0.0, 0)
+        for job in [job for job in late if job.begun]:
             seen = "%s was still running the request after %.3g s" % (self.name, now - job.accepted)
             self._answer(job, Refusal(seen, "timed-out", finding("LF408", seen + ".")), now - job.accepted, 0.0, 0)
         moments = [job.deadline for job in self.queue.jobs] + [job.deadline for job in self._running]
@@ -204,9 +207,10 @@ class ModelService(Owner):
     # --- health
 
     def probe(self) -> None:
-        """Run a golden on a waiting worker, so that silence is not taken for health."""
+        """Run a golden on a waiting worker, or the next that is free, so that silence is not taken for health."""
         active = self.releases.active
         worker = active.idle() if active is not None else None
+        self._probe_due = worker is None
         if worker is None or active is None:
             return
 
@@ -230,7 +234,9 @@ class ModelService(Owner):
     @property
     def patience_s(self) -> float:
         """Seconds without an inference after which it no longer counts as working."""
-        return 3 * self.settings.probe_every_s + self.settings.time_limit_s
+        active, settings = self.releases.active, self.settings
+        loading = settings.start_limit_s if active is not None and active.renewing else 0.0
+        return 3 * settings.probe_every_s + settings.time_limit_s + loading
 
     @property
     def working(self) -> bool:

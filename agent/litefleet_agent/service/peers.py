@@ -15,6 +15,7 @@ __all__ = ["Allowed", "Peer", "group_number", "peer_of"]
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _SO_PEERGROUPS = 59  # not in Python's socket module
 _GROUPS_SIZE = 1024  # bytes, the most that Python's getsockopt gives
+_MOST_ID = (1 << 32) - 2  # the last one means nobody to the kernel
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class Allowed:
 
 
 def _user_number(name: str) -> int:
-    if name.isdigit():
-        return int(name)
+    if name.isdecimal():
+        return _number(name, "users")
     try:
         return pwd.getpwnam(name).pw_uid
     except (KeyError, ValueError):
@@ -83,10 +84,16 @@ def _user_number(name: str) -> int:
         ) from None
 
 
+def _number(name: str, setting: str) -> int:
+    if int(name) > _MOST_ID:
+        raise SettingsError("%s: `%s` names %.80s; a number may be %d at most" % (NAME, setting, name, _MOST_ID))
+    return int(name)
+
+
 def group_number(name: str) -> int:
     """Return the number of a group given by name or number; SettingsError when there is none of that name."""
-    if name.isdigit():
-        return int(name)
+    if name.isdecimal():
+        return _number(name, "groups")
     try:
         return grp.getgrnam(name).gr_gid
     except (KeyError, ValueError):

@@ -4,7 +4,7 @@ from typing import Callable, Dict, List
 
 from ..facts import Facts
 from ..findings import Finding
-from ..store import Store
+from ..store import Store, StoreError
 from .drift import DriftWatch
 from .figures import ServiceFigures
 from .ground import Ground
@@ -26,10 +26,12 @@ class Rounds:
         loop: Loop,
         store: Store,
         settings: Settings,
+        figures: ServiceFigures,
         models: Dict[str, ModelService],
         make: Callable[[str], ModelService],
     ) -> None:
-        self._loop, self._store, self._settings, self._models, self._make = loop, store, settings, models, make
+        self._loop, self._store, self._settings, self._figures = loop, store, settings, figures
+        self._models, self._make = models, make
         self._stopped = False
 
     def begin(self) -> None:
@@ -46,7 +48,11 @@ class Rounds:
         """See which releases are current, and have them served."""
         if self._stopped:
             return
-        current = self._store.current()
+        try:
+            current = self._store.current()
+        except StoreError as error:  # too many open files, say: what is served stays so
+            self._figures.problem(str(error))
+            return
         for name in self._settings.models or current:
             if name not in self._models:
                 self._models[name] = self._make(name)

@@ -23,8 +23,18 @@ class Syncer:
                 os.close(self._next)  # mostly the same file: the newer descriptor syncs both
             self._next = copy
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="litefleet-sync", daemon=True)
-                self._thread.start()
+                self._begin()
+
+    def _begin(self) -> None:
+        thread = threading.Thread(target=self._work, name="litefleet-sync", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads are to be had: it gets on the disk by itself, later
+            if self._next is not None:
+                os.close(self._next)
+                self._next = None
+        else:
+            self._thread = thread
 
     def _work(self) -> None:
         while True:

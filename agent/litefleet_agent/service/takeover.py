@@ -7,6 +7,7 @@ import sys
 from typing import List, Mapping
 
 from ..archive import NAME
+from ..errors import AgentError
 from .listening import hand_on
 
 __all__ = ["Takeover"]
@@ -41,6 +42,15 @@ class Takeover:
         except OSError:
             whole = False
         return whole
+
+    def check(self) -> None:
+        """Raise AgentError when the next start would run an agent that is not to be run."""
+        name = self._name()
+        if name and name != self._named and not self.due:
+            raise AgentError(
+                "the agent %s is not what its name promises, and a restart would run it: push it again (`litefleet "
+                "rollout`, or `litefleet-agent install`)" % name
+            )
 
     def go(self, listening: socket.socket) -> None:
         """Become it.  The socket goes along; everything else of this process ends here."""

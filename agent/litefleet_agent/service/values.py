@@ -45,6 +45,7 @@ class Job:
     deadline: float
     tag: Any = None  # whose it is; the queue and the workers do not look at it
     attempts: int = 0  # workers that died of it, or beside it
+    begun: bool = False  # a worker runs it; one that was given it ahead may not yet
     answered: bool = False  # also when its deadline passed while it ran
 
     @property

@@ -228,6 +228,8 @@ class Worker:
     def _begin(self, task: _Task) -> None:
         self._now, self._next = task, None
         self.state, self._stage = State.BUSY, task.stage
+        for job in task.jobs:
+            job.begun = True
         self._limit.set(task.limit_s)
         self._scales.watch()
 
