@@ -15,7 +15,7 @@ from .preflight import static_findings
 from .protocol import Answered
 from .service.batch import all_finite
 from .service.listening import socket_path
-from .service.once import OnceError, run_once
+from .service.once import OnceError, bounded, run_once
 from .service.plan import WorkerPlan, plan_of
 from .service.screen import in_order, screen_inputs, size_of
 from .service.settings import load_settings
@@ -161,7 +161,8 @@ def _by_service(
             else:
                 told.append(_told(plan, result, parts))
             on_tick()
-    return Answered({"requests": told}, _bounded(parts))
+            bounded(sum(map(len, parts)))
+    return Answered({"requests": told}, parts)
 
 
 def _told(plan: WorkerPlan, result: Result, parts: List[bytes]) -> Dict[str, Any]:
@@ -206,16 +207,8 @@ def _one_shot(
             parts.append(result.body)
         else:
             told.append({"error": result.to_dict()})
-    return Answered({"requests": told}, _bounded(parts))
+    return Answered({"requests": told}, parts)
 
 
 def _not_ready(findings: Sequence[Finding]) -> Answered:
     return Answered({"requests": [], "findings": [found.to_dict() for found in ranked(list(findings)[:64])]}, [])
-
-
-def _bounded(parts: List[bytes]) -> List[bytes]:
-    size = sum(map(len, parts))
-    if size > MAX_BODY:
-        text = "the outputs have %d bytes together, and %d can be sent: ask with fewer inputs" % (size, MAX_BODY)
-        raise Refusal(text, "too-large")
-    return parts

@@ -75,6 +75,8 @@ class MetricsServer(ThreadingHTTPServer):
                     status, text = 200, self._read()
                 except LitefleetError as error:
                     status, text = 503, f"{error}\n"
+                except Exception as error:
+                    status, text = 503, f"the metrics could not be made: {type(error).__name__}: {error}\n"
                 self._told = (time.monotonic(), status, text)
             return self._told[1:]
 

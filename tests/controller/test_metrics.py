@@ -197,6 +197,23 @@ def test_addresses() -> None:
         MetricsServer(address_of(url.removeprefix("http://")), lambda: "")
 
 
+def test_whatever_keeps_the_metrics_from_being_made_is_told() -> None:
+    def read() -> str:
+        raise ValueError("odd")
+
+    with serving(read) as url:
+        assert get(f"{url}/metrics")[::2] == (503, "the metrics could not be made: ValueError: odd\n")
+
+
+def test_a_device_with_a_number_beyond_all_bounds_costs_nobody_else_anything(state: State) -> None:
+    huge = {**STATUS, "models": {"cls": {"latency": {"p99_ms": 10**400}}, "\x1b[2J": {"worker_deaths": 1}}}
+    for name, status in (("d1", huge), ("d2", STATUS)):
+        state.hear(ServiceSeen(name, "aa", 1, status, 1000.0), [])
+    text = fleet_metrics(state, "f")
+    assert of(text, "litefleet_fleet_service_latency_p99_seconds", device="d2", model="cls") == 0.0125
+    assert "\x1b" not in text
+
+
 # --- the commands
 
 
@@ -259,3 +276,7 @@ def test_history_shows_nothing_that_acts() -> None:
     assert "\x1b" not in text
     assert "LF401: a b (3 times)" in " ".join(text.split())
     assert history_dict([Happened("d1", "aa", 1, 0.0, "x")])["entries"][0]["entry"] == {}
+    strange = Happened("d1", "aa", 1, 0.0, "x", "cls", "\x1b]0;a\x07", {"times": 10**400, "v": float("nan")})
+    assert "\x1b" not in history_text([strange])
+    assert max(map(len, history_text([strange]).splitlines())) <= 100
+    json.dumps(history_dict([strange]), allow_nan=False)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import socket
 import subprocess
-from collections.abc import Callable
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import paramiko
 import pytest
 from litefleet_controller.errors import UsageError
 from litefleet_controller.provision.run import Done, Ran, State, as_user, carry_out
 from litefleet_controller.provision.services import DETECT, Init
-from litefleet_controller.provision.steps import Step
+from litefleet_controller.provision.steps import File, Step, install, own_file
+from litefleet_controller.provision.sudo import SudoRemote
 from litefleet_controller.provision.task import Choice, Provision
+from litefleet_controller.transport.base import TransportError
 from litefleet_inventory.model import Device
 
+from tests.conftest import lacking
 from tests.fakes.keys import keygen
 
 ELSEWHERE = "/opt/litefleet"
@@ -140,9 +151,10 @@ def test_removing_undoes_in_reverse_and_data_goes_with_purge_only(device: Device
     kept = [step.do for step in plan(device, choice=Choice(remove=True))]
     assert not [command for command in kept if "rm -rf /var/lib/litefleet" in command or "userdel" in command]
     assert kept[-1].endswith("systemctl daemon-reload")  # after the last unit is gone
-    assert "disable --now litefleet-verify.timer" in kept[0]
+    assert "/usr/local/bin/litefleet-agent" in kept[0]
+    assert "disable --now litefleet-verify.timer" in kept[2]
     purged = [step.do for step in plan(device, choice=Choice(remove=True, purge=True))]
-    assert next(c for c in purged if c not in kept) == "rm -rf /var/lib/litefleet"
+    assert "rm -rf /var/lib/litefleet" in next(c for c in purged if c not in kept)
     assert "groupdel" in purged[-1]
 
 
@@ -153,6 +165,8 @@ def test_removing_undoes_in_reverse_and_data_goes_with_purge_only(device: Device
         (Init.PROCD, "", "memory"),
         (Init.SYSV, "/opt/$(id)", "init script"),
         (Init.OPENRC, "~/litefleet", "init script"),
+        (Init.OPENRC, "/opt", "the whole folder litefleet's own"),
+        (Init.BUSYBOX, "/mnt/data/..", "the whole folder litefleet's own"),
     ],
 )
 def test_a_root_that_can_not_be_is_refused(device: Device, init: Init, root: str, word: str) -> None:
@@ -182,3 +196,121 @@ def test_settings_that_the_service_would_refuse_are_refused_here(tmp_path: Path,
     (tmp_path / "service.json").write_text(text)
     with pytest.raises(UsageError, match=r"service\.json"):
         Provision(Choice(settings=tmp_path / "service.json"), lambda line: None, lambda: "")
+
+
+def run_as_root(command: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run a step's command here; nobody stands for litefleet."""
+    if os.geteuid():
+        lacking("only root gives files away")
+    command = command.replace("litefleet:litefleet", "nobody:").replace("-u litefleet", "-u nobody")
+    command = command.replace("-g litefleet", "-g nobody").replace("-user litefleet", "-user nobody")
+    return subprocess.run(["sh", "-c", command], input=data, capture_output=True, check=False)
+
+
+def folder_step(device: Device, root: Path, choice: Choice | None = None) -> Step:
+    return next(s for s in plan(at(device, str(root)), Init.SYSV, choice) if s.name.endswith(f"folder {root}"))
+
+
+def test_a_folder_of_a_rollout_as_root_is_taken_over_whole_and_one_of_somebody_else_is_not(device: Device) -> None:
+    with tempfile.TemporaryDirectory() as base:
+        root = Path(base) / "a" / "litefleet"
+        step = folder_step(device, root)
+        assert run_as_root(step.check).returncode == 1
+        assert run_as_root(step.do).returncode == 0  # it was not there
+        assert run_as_root(step.check).returncode == 0
+        (root / "agent").mkdir()
+        assert run_as_root(step.check).returncode == 1
+        refused = run_as_root(step.do)
+        assert (refused.returncode, refused.stderr) == (1, b"it holds files of somebody else\n")
+        os.chown(root, 0, 0)
+        (root / "agent" / "link").symlink_to("/etc/passwd")
+        assert run_as_root(step.do).returncode == 0
+        assert run_as_root(step.check).returncode == 0
+        assert Path("/etc/passwd").stat().st_uid == 0
+        other = Path(base) / "b" / "data"
+        other.mkdir(parents=True)
+        (other / "mine").touch()
+        assert run_as_root(folder_step(device, other).do).returncode == 1
+        assert other.stat().st_uid == 0
+        purge = Choice(remove=True, purge=True)
+        for folder, stays in ((other, True), (root, False)):
+            assert run_as_root(folder_step(device, folder, purge).do).returncode == 0
+            assert folder.exists() == stays
+
+
+def test_a_file_that_was_cut_off_on_its_way_is_not_put_in_place(tmp_path: Path) -> None:
+    target = tmp_path / "sub" / "x"
+    file = File(str(target), b"whole and new", "0640")
+    for step in (install("x", file, restarts=False), own_file("x", file)):
+        assert run_as_root(step.do, b"whole and").returncode == 1
+        assert not target.exists()
+        assert run_as_root(step.do, file.data).returncode == 0
+        assert (target.read_bytes(), target.stat().st_mode & 0o777) == (file.data, 0o640)
+        target.write_bytes(b"old and good")
+        assert run_as_root(step.do, b"whole and").returncode == 1
+        assert target.read_bytes() == b"old and good"
+        target.unlink()
+
+
+def test_an_init_script_reads_nothing_as_root_that_the_user_wrote(device: Device, tmp_path: Path) -> None:
+    script = next(step.data for step in plan(at(device, ELSEWHERE), Init.SYSV) if step.name.startswith("/etc/init.d/"))
+    run, own, secret = tmp_path / "run", tmp_path / "own", tmp_path / "secret"
+    for folder in (run, own, tmp_path / "bin"):
+        folder.mkdir()
+    secret.write_text("root:$6$salt")
+    (run / "pid").symlink_to(secret)
+    with subprocess.Popen(["sleep", "1"]) as alive:
+        (own / "pid").write_text(f"{alive.pid}\n")
+        su = tmp_path / "bin" / "su"
+        su.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/said\n')
+        su.chmod(0o755)
+        text = re.sub(r"(?m)^run=\S+", f"run={run}", re.sub(r"(?m)^own=\S+", f"own={own}", script.decode()))
+        subprocess.run(
+            ["sh", "-s", "stop"], input=text, text=True, check=True, env={"PATH": f"{su.parent}:{os.environ['PATH']}"}
+        )
+    said = (tmp_path / "said").read_text()
+    assert "kill -TERM" in said
+    assert "$6$" not in said
+
+
+def test_a_device_that_answers_no_request_costs_its_time_limit_and_no_more() -> None:
+    begun = time.monotonic()
+    with hanging_device() as transport:
+        remote = SudoRemote.__new__(SudoRemote)  # whose first look would have a minute
+        remote._connection = SimpleNamespace(create_session=transport.open_session, transport=transport)
+        with pytest.raises(TransportError, match="a command took more than 1 s"):
+            remote._exec("id", b"", 1)
+        assert time.monotonic() - begun < 20
+
+
+@contextlib.contextmanager
+def hanging_device() -> Iterator[paramiko.Transport]:
+    """Yield a client's connection to a server that opens channels, and then sits on every request."""
+    over = threading.Event()
+
+    class Hanging(paramiko.ServerInterface):
+        def check_auth_none(self, username: str) -> int:
+            return paramiko.common.AUTH_SUCCESSFUL
+
+        def get_allowed_auths(self, username: str) -> str:
+            return "none"
+
+        def check_channel_request(self, kind: str, chanid: int) -> int:
+            return paramiko.common.OPEN_SUCCEEDED
+
+        def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+            over.wait(30)
+            return False
+
+    ours, theirs = socket.socketpair()
+    server, client = paramiko.Transport(theirs), paramiko.Transport(ours)
+    try:
+        server.add_server_key(paramiko.ECDSAKey.generate())
+        server.start_server(event=threading.Event(), server=Hanging())
+        client.start_client(timeout=20)
+        client.auth_none("u")
+        yield client
+    finally:
+        over.set()
+        client.close()
+        server.close()

@@ -74,5 +74,5 @@ def _sample(name: str, labels: Mapping[str, str], value: Any) -> str:
 
 
 def _escape(text: str) -> str:
-    cut = text[:_MOST_LABEL].encode("utf-8", "replace").decode("utf-8")
+    cut = "".join(c if c.isprintable() or c == "\n" else "?" for c in text[:_MOST_LABEL])  # terminals show it too
     return cut.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

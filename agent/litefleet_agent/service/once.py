@@ -5,17 +5,26 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 from ..errors import AgentError
 from ..findings import Finding
 from ..nb import Tensor
+from ..protocol import MAX_BODY
 from .loop import Loop
 from .plan import WorkerPlan
 from .screen import in_order, screen_inputs
 from .values import Job, Refusal
 from .workers import Answer, State, Worker
 
-__all__ = ["OnceError", "run_once"]
+__all__ = ["OnceError", "bounded", "run_once"]
 
 Request = Tuple[Tuple[Tensor, ...], bytes]  # inputs, and their data one after the other
 _TURN_S = 1.0
 _END_S = 3.0
+
+
+def bounded(size: int) -> int:
+    """Return how many bytes outputs have together; Refusal "too-large" as soon as that is more than can be sent."""
+    if size > MAX_BODY:
+        text = "the outputs have %d bytes together or more, and %d can be sent: ask with fewer inputs"
+        raise Refusal(text % (size, MAX_BODY), "too-large")
+    return size
 
 
 class OnceError(AgentError):
@@ -34,7 +43,7 @@ def run_once(
     """Load the release, pass its goldens, run each request within `limit_s`, and return what became of them in their order.
 
     `on_tick` is called about every second; what it raises ends the worker and goes on.  A request that ends the worker is
-    refused, as are those after it.  Raises OnceError when the release does not pass.
+    refused, as are those after it.  Raises OnceError when the release does not pass, Refusal for more than can be sent.
     """
     loop = Loop()
     once = _Once(loop, plan, requests, limit_s)
@@ -60,6 +69,7 @@ class _Once:
         self.results: List[Union[Answer, Refusal]] = []
         self.failed: Optional[List[Finding]] = None
         self.over = False
+        self._size = 0
         self._worker = Worker(loop, plan, self._ready, self._answer, self._end)
 
     def _ready(self, worker: Worker, facts: Dict[str, Any]) -> None:
@@ -82,6 +92,7 @@ class _Once:
 
     def _answer(self, worker: Worker, jobs: List[Job], results: List[Union[Answer, Refusal]], took_ms: float) -> None:
         self.results += results
+        self._size = bounded(self._size + sum(len(one.body) for one in results if isinstance(one, Answer)))
         self._next()
 
     def _end(self, worker: Worker, findings: List[Finding], jobs: List[Job]) -> None:

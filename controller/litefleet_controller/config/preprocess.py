@@ -85,6 +85,14 @@ class PreprocessConfig(_Strict):
     std: tuple[Factor, ...] = ()
     dtype: Literal["float32", "uint8"] = "float32"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_numbers_stay(cls, value: Any) -> Any:
+        """Leave pixels from 0 to 255 as they are where that is what the model takes."""
+        if isinstance(value, dict) and value.get("dtype") == "uint8" and "scale" not in value:
+            return {**value, "scale": 1}
+        return value
+
     @model_validator(mode="after")
     def _channels(self) -> PreprocessConfig:
         count = 1 if self.color == "gray" else 3

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +17,21 @@ from litefleet_agent.findings import finding
 
 from ..errors import FindingError, LitefleetError
 
-__all__ = ["Array", "Tensor", "canonical_npz", "check_cases", "merged", "misfits", "read_npz"]
+__all__ = ["UNREADABLE", "Array", "Tensor", "canonical_npz", "check_cases", "merged", "misfits", "read_npz"]
 
 Array = npt.NDArray[Any]
 LIMIT_BYTES = 512 * 1024 * 1024
+# What numpy and zipfile raise for files that are damaged, cut, encrypted, or something else.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+)
 
 
 class Tensor(Protocol):
@@ -56,11 +69,15 @@ def read_npz(path: Path) -> dict[str, Array]:
         if total > LIMIT_BYTES:
             raise _refused(f"{path} unpacks to {total} bytes; a golden file may hold {LIMIT_BYTES}.")
         with np.load(path, allow_pickle=False) as loaded:
-            return {name: loaded[name] for name in loaded.files}
+            arrays = {name: loaded[name] for name in loaded.files}
     except FileNotFoundError as error:
         raise _refused(f"{path} is not there.") from error
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError) as error:
+    except UNREADABLE as error:
         raise _refused(f"{path} is not a readable .npz of plain arrays ({str(error)[:200]}).") from error
+    strange = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if strange:
+        raise _refused(f"{path} is not a readable .npz of plain arrays ({strange[0]} is none).")
+    return arrays
 
 
 def _refused(*sentences: str) -> FindingError:

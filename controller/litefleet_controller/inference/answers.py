@@ -91,7 +91,9 @@ def _outputs(one: Mapping[str, Any], data: bytes, at: int) -> tuple[dict[str, Ar
 def _tensor(item: Any) -> tuple[str, str, list[int]]:
     told = item if isinstance(item, dict) else {}
     name, dtype, dims = told.get("name"), told.get("dtype"), told.get("dims")
-    named = isinstance(name, str) and 0 < len(name) <= 256 and dtype in DTYPES
+    # A name ends up in terminals, JSON, and as a file's in a zip.
+    named = isinstance(name, str) and 0 < len(name) <= 256 and name.isprintable() and dtype in DTYPES
+    named = named and not str(name).startswith("/") and ".." not in str(name).split("/")
     if named and isinstance(dims, list) and len(dims) <= 8 and all(type(d) is int and 0 <= d < 1 << 31 for d in dims):
         return str(name), str(dtype), dims
     raise ProtocolError(f"an output is described as {str(item)[:100]}")

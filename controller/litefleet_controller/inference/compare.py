@@ -29,7 +29,7 @@ class Limits:
     def between(self, one: str, other: str, expected: Dense) -> Tolerance:
         """Return the tolerance between two devices' answers: the looser one's; "" stands for the reference."""
         both = {self.precisions.get(name, "fp32") for name in (one, other)}
-        precision = next(p for p in _LOOSEST if p in both)
+        precision = next((p for p in _LOOSEST if p in both), "fp32")
         return Tolerance.from_dict(dict(self.given), default_tolerance(precision, peak(expected)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config.preprocess import PreprocessConfig
 from ..errors import FindingError, UsageError
-from ..golden.files import LIMIT_BYTES, Array, Tensor, read_npz
+from ..golden.files import LIMIT_BYTES, UNREADABLE, Array, Tensor, read_npz
 from .cases import Case, check_cases
 from .preprocess import SUFFIXES, prepare, read_picture
 
@@ -83,7 +83,7 @@ def _npy(path: Path) -> Array:
         loaded = np.load(path, allow_pickle=False)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, MemoryError) as error:
+    except UNREADABLE as error:
         raise UsageError(f"{path} is not a readable .npy of plain numbers") from error
     if not isinstance(loaded, np.ndarray):
         raise UsageError(f"{path} is not a .npy: an .npz needs that ending")

@@ -43,6 +43,9 @@ def read_picture(path: Path) -> Array:
 def _on_white(picture: Image.Image) -> Image.Image:
     from PIL import Image
 
+    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+        grey = np.clip(np.asarray(picture).astype(np.int64), 0, 65535)
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     own = picture.convert("RGBA")

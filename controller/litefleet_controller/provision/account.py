@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .steps import HOME, PYTHON, RESTART, USER, File, Step, own_file
+from .steps import HOME, PYTHON, RESTART, USER, File, Step, install, own_file
 
-__all__ = ["KEY_LIMITS", "Wanted", "account_steps"]
+__all__ = ["KEY_LIMITS", "Wanted", "account_steps", "command_steps"]
 
 # The agent needs one command's stdin and stdout.  Written one by one: dropbear does not know `restrict` in all versions.
 KEY_LIMITS = "no-port-forwarding,no-X11-forwarding,no-agent-forwarding,no-pty"
+
+COMMAND = "/usr/local/bin/litefleet-agent"
+_SHARED = "/usr/local/lib/litefleet"  # root's: the agent's own folder is closed to others
 
 _OLD_ENOUGH = "import sys; sys.exit(sys.version_info < (3, 7) and sys.executable + ' is ' + sys.version.split()[0])"
 
@@ -84,9 +87,22 @@ def _password() -> Step:
 def _folder(root: str) -> Step:
     path = shlex.quote(root)
     mine = f"drwx------ $(id -u {USER}) $(id -g {USER})"  # by number: BusyBox shows eight letters of a name
-    look = f'set -- $(ls -ldn {path} 2>/dev/null) && [ "${{1%[.+@]}} ${{3-}} ${{4-}}" = "{mine}" ]'
-    do = f"mkdir -p {path} && chown {USER}:{USER} {path} && chmod 0700 {path}"
-    return Step(f"folder {root}", look, do, purge=f"rm -rf {path}")
+    foreign = f'[ -n "$(find {path} ! -user {USER} 2>/dev/null | head -n 1)" ]'  # a rollout as root leaves such files
+    look = f'set -- $(ls -ldn {path} 2>/dev/null) && [ "${{1%[.+@]}} ${{3-}} ${{4-}}" = "{mine}" ] && ! {foreign}'
+    # What root alone could write into is taken over whole; elsewhere somebody may have planted links to other files.
+    do = (
+        f"mkdir -p {path} && set -- $(ls -ldn {path}) && "
+        f'if [ -z "$(ls -A {path})" ]; then chown {USER}:{USER} {path}; '
+        f'elif [ "$3" = 0 ] && [ -d {path}/agent ]; then chown -hR {USER}:{USER} {path}; '
+        f'elif [ "$3" = "$(id -u {USER})" ] && ! {foreign}; then chown {USER}:{USER} {path}; '
+        f"else echo 'it holds files of somebody else' >&2; false; fi && chmod 0700 {path}"
+    )
+    hint = (
+        f"{root} must be a folder of litefleet's own.  Where it is, and only holds files of another user (a rollout as "
+        f"root leaves some), run `chown -hR {USER}:{USER} {root}` on the device, then the same command again."
+    )
+    purge = f"if [ -d {path}/agent ]; then rm -rf {path}; else rmdir {path} 2>/dev/null || true; fi"
+    return Step(f"folder {root}", look, do, purge=purge, hint=hint)
 
 
 def _key(root: str, key: str) -> Step:
@@ -112,6 +128,17 @@ def _agent(wanted: Wanted) -> tuple[Step, Step]:
         user=USER,
     )
     return own_file(f"agent {wanted.archive_sha256[:12]}", file), follow
+
+
+def command_steps(wanted: Wanted) -> tuple[Step, Step]:
+    """Return the steps of the command `litefleet-agent`, and of the client that applications import: for every user."""
+    path = f"{_SHARED}/litefleet-agent.pyz"
+    script = f'#!/bin/sh\nexec {wanted.python} -Es {path} "$@"\n'
+    copy = install(path, File(path, wanted.archive), restarts=False)
+    return (
+        replace(copy, undo=f"{copy.undo} && {{ rmdir {_SHARED} 2>/dev/null || true; }}"),
+        install(COMMAND, File(COMMAND, script.encode(), "0755"), restarts=False),
+    )
 
 
 def _settings(wanted: Wanted) -> tuple[Step, Step]:

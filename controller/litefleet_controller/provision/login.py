@@ -101,6 +101,7 @@ class Login:
         options: dict[str, Any] = {
             "banner_timeout": self._limit_s,
             "auth_timeout": self._limit_s,
+            "channel_timeout": self._limit_s,
             "disabled_algorithms": {"keys": unwanted},
         }
         key = admin.identity or ("" if admin.user else device.key)

@@ -101,6 +101,8 @@ def why_unfit(init: Init, root: str, python: str = PYTHON) -> str:
         )
     if not re.fullmatch(r"/[A-Za-z0-9._/-]+", root):
         return f"`root: {root}` can't be used with an init script: an absolute path of letters, digits and . _ / - is wanted"
+    if len(PurePosixPath(root).parts) < 3 or ".." in PurePosixPath(root).parts:
+        return f"`root: {root}` would make the whole folder litefleet's own; name one below it, such as /opt/litefleet"
     if init is Init.PROCD and PurePosixPath(root).is_relative_to("/var"):
         return (
             "OpenWrt keeps /var in memory, so the models would be gone after a restart; "

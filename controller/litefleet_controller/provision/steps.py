@@ -51,18 +51,25 @@ def quoted(*words: str) -> str:
 
 def _same(file: File) -> str:
     path = shlex.quote(file.path)
-    return f'[ -f {path} ] && [ "$(sha256sum < {path} | cut -c 1-64)" = {file.sha256} ]'
+    return f"[ -f {path} ] && {_holds(path, file)}"
 
 
-def install(name: str, file: File) -> Step:
+def _holds(path: str, file: File) -> str:
+    return f'[ "$(sha256sum < {path} | cut -c 1-64)" = {file.sha256} ]'
+
+
+def install(name: str, file: File, restarts: bool = True) -> Step:
     """Return the step that puts a root's file in place, whole or not at all; --remove takes it away."""
     path, temp = shlex.quote(file.path), shlex.quote(file.path + ".litefleet-new")
-    mark = f"echo {shlex.quote(name)} >> {RESTART} && "  # first: cut off in between, the restart still follows
+    # first: cut off in between, the restart still follows
+    mark = f"echo {shlex.quote(name)} >> {RESTART} && " if restarts else ""
     folder = shlex.quote(str(PurePosixPath(file.path).parent))
     return Step(
         name,
         _same(file),
-        f"umask 022 && mkdir -p {folder} && cat > {temp} && chmod {file.mode} {temp} && {mark}mv -f {temp} {path}",
+        # A connection that breaks ends `cat` as well as the file's own end does.
+        f"umask 022 && mkdir -p {folder} && cat > {temp} && {_holds(temp, file)} && chmod {file.mode} {temp} "
+        f"&& {mark}mv -f {temp} {path}",
         f"rm -f {path} {temp}",
         data=file.data,
     )
@@ -75,7 +82,8 @@ def own_file(name: str, file: File, keep: bool = False) -> Step:
     return Step(
         name,
         f"[ -f {path} ]" if keep else _same(file),
-        f"umask 077 && mkdir -p {folder} && cat > {temp} && chmod {file.mode} {temp} && mv -f {temp} {path}",
+        f"umask 077 && mkdir -p {folder} && cat > {temp} && {_holds(temp, file)} && chmod {file.mode} {temp} "
+        f"&& mv -f {temp} {path}",
         data=file.data,
         user=USER,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shlex
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +68,10 @@ class SudoRemote:
 
     def _exec(self, command: str, stdin: bytes = b"", time_limit_s: float = 60.0) -> Ran:
         end = time.monotonic() + time_limit_s
+        # paramiko waits for the answer to a request without a limit of its own: past it, the connection ends.
+        over = threading.Timer(time_limit_s, self._connection.transport.close)
+        over.daemon = True
+        over.start()
         try:
             channel = self._connection.create_session()
             with channel:
@@ -76,7 +81,12 @@ class SudoRemote:
         except TimeoutError as error:
             raise TransportError(finding("LF505", f"a command took more than {time_limit_s:.0f} s")) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise TransportError(finding("LF505", f"the connection broke: {error or type(error).__name__}")) from error
+            said = f"the connection broke: {error or type(error).__name__}"
+            if time.monotonic() >= end:
+                said = f"a command took more than {time_limit_s:.0f} s"
+            raise TransportError(finding("LF505", said)) from error
+        finally:
+            over.cancel()
 
 
 def _talk(channel: Any, stdin: bytes, end: float) -> Ran:
@@ -115,6 +125,6 @@ def _receive(channel: Any, parts: dict[str, bytes]) -> bool:
         ("out", channel.recv_ready, channel.recv),
         ("err", channel.recv_stderr_ready, channel.recv_stderr),
     ):
-        while ready() and (data := read(_CHUNK)):
+        if ready() and (data := read(_CHUNK)):
             parts[name], moved = (parts[name] + data)[-_KEPT:], True
     return moved

@@ -15,8 +15,9 @@ from litefleet_inventory.model import Device
 
 from ..errors import LitefleetError, UsageError
 from ..pyz import AgentArchive, agent_archive
+from ..reports.values import clean
 from ..transport.base import TransportError
-from .account import Wanted, account_steps
+from .account import Wanted, account_steps, command_steps
 from .login import Login
 from .run import Done, Remote, State, carry_out, shown
 from .services import DETECT, UNITS, Init, device_steps, script_of, why_unfit
@@ -62,7 +63,7 @@ class Provision:
         keys = () if self.choice.remove else (public_key(device, self.choice.key),)
         settings, keep = self._settings or _generated(device), not self._settings
         wanted = Wanted(self.archive.data, self.archive.sha256, keys, settings, keep, root, python)
-        steps = (*account_steps(wanted), *device_steps(init, wanted, _files(init)))
+        steps = (*account_steps(wanted), *device_steps(init, wanted, _files(init)), *command_steps(wanted))
         return removal(steps, self.choice.purge) if self.choice.remove else steps
 
     def show(self, device: Device, init: Init) -> None:
@@ -81,9 +82,9 @@ class Provision:
             with login.open(device) as connection:
                 return self.remote(device, SudoRemote(connection, self.password))
         except TransportError as error:
-            self.say(f"  failed: {error.found.code} {error.found.seen} {error.found.entry.do}")
+            self.say(f"  failed: {error.found.code} {clean(error.found.seen)} {error.found.entry.do}")
         except LitefleetError as error:
-            self.say(f"  failed: {error}")
+            self.say(f"  failed: {clean(error)}")
         return False
 
     def remote(self, device: Device, remote: Remote) -> bool:

@@ -11,6 +11,7 @@ from litefleet_agent.service.exposition import Exposition
 from ..outcome import DeviceOutcome
 from ..rollout import Rollout, RolloutState, Row
 from ..state import Confirmed, KnownDevice, ServiceSeen, State
+from .values import number
 
 __all__ = ["fleet_metrics"]
 
@@ -79,8 +80,8 @@ def _served(out: Exposition, labels: Mapping[str, str], told: Mapping[str, Any])
     out.counter("service_answers_total", "Requests that got an answer.", requests.get("ok"), **labels)
     out.counter("service_worker_deaths_total", "Workers that ended by themselves.", told.get("worker_deaths"), **labels)
     out.counter("service_rollbacks_total", "Releases that it took back.", told.get("rollbacks"), **labels)
-    milliseconds = latency.get("p99_ms")
-    if isinstance(milliseconds, int | float):
+    milliseconds = number(latency.get("p99_ms"))
+    if milliseconds is not None:
         text = "99th percentile of the latest 1024 answers."
         out.gauge("service_latency_p99_seconds", text, milliseconds / 1e3, **labels)
 

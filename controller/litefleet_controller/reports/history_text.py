@@ -8,7 +8,7 @@ from typing import Any
 from ..state import Happened
 from .page import Page
 from .times import human_moment
-from .values import clean
+from .values import clean, plain
 
 __all__ = ["history_dict", "history_text"]
 
@@ -20,7 +20,14 @@ def history_text(entries: Sequence[Happened], width: int = 100, color: bool = Fa
         page.line("Nothing is known to have happened. Histories come in at each look: `litefleet reconcile`.")
         return page.text
     rows = [
-        (human_moment(e.at), clean(e.device, 40), clean(e.kind, 20), clean(e.model, 40), e.release[:12], _words(e))
+        (
+            human_moment(e.at),
+            clean(e.device, 40),
+            clean(e.kind, 20),
+            clean(e.model, 40),
+            clean(e.release[:12]),
+            _words(e),
+        )
         for e in entries
     ]
     head = ("when", "device", "what", "model", "release", "why")
@@ -36,10 +43,10 @@ def _words(happened: Happened) -> str:
         if isinstance(item, dict):
             told.append(f"{item.get('code')}: {item.get('seen')}")
     times = entry.get("times")
-    many = f" ({times} times)" if isinstance(times, int) and times > 1 else ""
+    many = f" ({times} times)" if isinstance(times, int) and 1 < times < 1 << 53 else ""
     return clean("; ".join(told), 300) + many
 
 
 def history_dict(entries: Sequence[Happened]) -> dict[str, Any]:
     """Return the JSON form: {schema, entries: [{device, history, number, at, taken_at, kind, model, release, entry}]}."""
-    return {"schema": 1, "entries": [vars(e) | {"entry": dict(e.entry)} for e in entries]}
+    return {"schema": 1, "entries": [plain(vars(e)) for e in entries]}

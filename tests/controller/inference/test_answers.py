@@ -233,3 +233,14 @@ def test_no_value_makes_the_document_impossible(value: float) -> None:
     made = report(answer("a", value), answer("b", 1), answer("c", 0), expected={"y": floats(-3e38)})
     assert json.loads(made.to_json())["exit_code"] == 1
     assert inference_text(made, 120)
+
+
+@pytest.mark.parametrize("name", ["o\ud800", "a\x1b[2J", "../../etc/x", "/etc/x", ""])
+def test_names_that_could_do_harm_are_refused(name: str) -> None:
+    with pytest.raises(ProtocolError, match="an output is described as"):
+        read_answers({"requests": [output(1, 2, name=name)]}, floats(1, 2).tobytes(), ["a"])
+
+
+def test_devices_of_a_precision_that_nobody_knows_are_compared_as_fp32() -> None:
+    answers = {"a": {"y": floats(1)}, "b": {"y": floats(1.1)}}
+    assert not among_devices("in", answers, Limits({"a": "fp7", "b": "fp7"}, {}))[1][0].found.ok

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +128,25 @@ def test_too_many_and_too_much_are_refused() -> None:
     large = Case("a", {"x": np.zeros((1, 3, 4, 3_000_000), "float32")})
     with pytest.raises(UsageError, match="the inputs have 288000000 bytes together; a run takes 268435456"):
         check_cases([large, large], (X,), "m")
+
+
+def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "whole.npz", x=good())
+    np.save(tmp_path / "whole.npy", good())
+    chance = random.Random(5)
+    for number in range(400):
+        for kind in ("npz", "npy"):
+            data = bytearray((tmp_path / f"whole.{kind}").read_bytes())
+            for _ in range(chance.randint(1, 4)):
+                data[chance.randrange(len(data) if kind == "npz" else 128)] = chance.randrange(256)
+            path = tmp_path / f"{number}.{kind}"
+            path.write_bytes(data[: chance.choice((len(data), chance.randrange(len(data))))])
+            with contextlib.suppress(UsageError):
+                read(path)
+
+
+def test_what_an_npz_holds_besides_arrays_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", b"no array")
+    with pytest.raises(UsageError, match=r"is not a readable \.npz of plain arrays \(x is none\)"):
+        read(tmp_path / "a.npz")

@@ -175,3 +175,15 @@ def test_a_picture_that_claims_to_be_huge_is_not_unpacked(tmp_path: Path) -> Non
     Image.new("1", (10000, 10000)).save(path)
     with pytest.raises(UsageError, match="has 10000 x 10000 pixels; 64000000 are read"):
         read_picture(path)
+
+
+def test_sixteen_bits_of_grey_keep_their_upper_eight(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    assert (read_picture(tmp_path / "deep.png")[:, :, 0].ravel() == np.arange(256)).all()
+
+
+def test_whole_numbers_stay_as_they_are_unless_said_otherwise() -> None:
+    pixels = picture(3, 2)
+    assert (prepare(pixels, how(dtype="uint8", layout="nhwc"))[0] == pixels).all()
+    assert prepare(pixels, how(dtype="uint8", scale=0)).max() == 0
