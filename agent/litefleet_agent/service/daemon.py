@@ -106,7 +106,7 @@ class Daemon:
     def _goes_on(self) -> bool:
         """Whether this process becomes another program; who tells it to end from now on tells that one."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
-        self._loop.turn(0)
+        self._loop.take_signals()
         if self._again:
             self._heart.beat()
         return self._again

@@ -102,6 +102,11 @@ class Loop:
         self._signals[number] = call
         signal.signal(number, lambda *_: None)  # the wakeup descriptor tells us
 
+    def take_signals(self) -> None:
+        """Make the calls of signals that have arrived, and no others."""
+        if self._wake is not None:
+            self._signalled(READ)
+
     def _signalled(self, ready: int) -> None:
         assert self._wake is not None
         try:
