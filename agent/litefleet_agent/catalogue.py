@@ -424,6 +424,14 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "Ask with hasattr before you call it, or take the Paddle-Lite that the program was written for; without from_numpy, resize and "
         "set_float_data set an input.",
     ),
+    (
+        "LF325",
+        "numpy-not-installed",
+        "error",
+        "failed",
+        "The program uses numpy, and the interpreter that ran it has none (litefleet's own agent works without).",
+        "Install it for that interpreter, below 2: `python3 -m pip install 'numpy<2'`.",
+    ),
     # --- LF4xx: what the model did when it ran
     (
         "LF401",

@@ -13,6 +13,9 @@ SIGNALS: Dict[int, str] = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 
 ENDINGS: Tuple[Tuple[str, Pattern[str], str], ...] = (
     # the word that must be there, the pattern, the signal where the pattern names none
     # Windows' exit codes, as numbers and as NTSTATUS names them
+    ("3221225477", re.compile(r"\b3221225477\b"), "SIGSEGV"),
+    ("3221226505", re.compile(r"\b3221226505\b"), "SIGABRT"),
+    ("3221225501", re.compile(r"\b3221225501\b"), "SIGILL"),
     ("1073741819", re.compile(r"-1073741819\b"), "SIGSEGV"),
     ("C0000005", re.compile(r"\b0x[Cc]0000005\b"), "SIGSEGV"),
     ("1073740791", re.compile(r"-1073740791\b"), "SIGABRT"),
@@ -34,6 +37,12 @@ ENDINGS: Tuple[Tuple[str, Pattern[str], str], ...] = (
     ("已放弃", re.compile(r"已放弃"), "SIGABRT"),
     ("中止", re.compile(r"中止 ?\(核心已转储\)"), "SIGABRT"),
     ("Fatal Python error", re.compile(r"Fatal Python error: (?:Aborted)"), "SIGABRT"),
+    ("zsh: bus error", re.compile(r"zsh: bus error\b"), "SIGBUS"),
+    ("zsh: abort", re.compile(r"zsh: abort\b"), "SIGABRT"),
+    ("zsh: killed", re.compile(r"zsh: killed\b"), "SIGKILL"),
+    ("EXC_BAD_ACCESS", re.compile(r"EXC_BAD_ACCESS"), "SIGSEGV"),
+    ("EXC_BAD_INSTRUCTION", re.compile(r"EXC_BAD_INSTRUCTION"), "SIGILL"),
+    ("general protection", re.compile(r"general protection(?: fault)? ip:"), "SIGSEGV"),
     ("loating point exception", re.compile(r"[Ff]loating point exception"), "SIGFPE"),
     ("segfault at", re.compile(r"segfault at [0-9a-f]+ ip"), "SIGSEGV"),
     ("invalid opcode", re.compile(r"trap invalid opcode ip"), "SIGILL"),
@@ -44,6 +53,13 @@ ENDINGS: Tuple[Tuple[str, Pattern[str], str], ...] = (
     ("received signal", re.compile(r"received signal (?P<name>SIG[A-Z]{2,5})"), ""),
     ("terminated with signal", re.compile(r"terminated with signal (?P<name>SIG[A-Z]{2,5})"), ""),
     ("Signals.SIG", re.compile(r"died with <Signals\.(?P<name>SIG[A-Z]{2,5})"), ""),
+    # glog's and Java's own handlers
+    ("(", re.compile(r"\b(?P<name>SIG[A-Z]{2,5}) \((?:@0x|0x[0-9a-f]{1,2}\) at pc=)"), ""),
+    ("terminated by", re.compile(r"terminated by (?:signal )?(?P<name>SIG[A-Z]{2,5})"), ""),
+    ("signal ", re.compile(r"(?:[Kk]illed|[Tt]erminated)(?: by| due to| with)? signal:? {0,2}(?P<number>\d{1,2})\b"), ""),
+    ("Error 1", re.compile(r"make(?:\[\d{1,3}\])?: \*\*\* .{1,200} Error (?P<status>1[34]\d)\b"), ""),
+    ("echo $?", re.compile(r"echo \$\?[\t ]{0,8}\n[\t ]{0,8}(?P<status>1[34]\d)\b"), ""),
+    ("码", re.compile(r"(?:退出码|退出代码|返回码)(?:为|是)?[ :：=]{0,12}(?P<status>-\d{1,2}|1[34]\d)(?!\d)"), ""),
     ("status=", re.compile(r"status=(?P<number>\d{1,2})/(?:ILL|ABRT|BUS|FPE|KILL|SEGV)\b"), ""),
     ("SIG", re.compile(r"died with (?P<name>SIG[A-Z]{2,5})"), ""),
     ("signal SIG", re.compile(r"Thread \d{1,4}: signal (?P<name>SIG[A-Z]{2,5})"), ""),
@@ -51,7 +67,7 @@ ENDINGS: Tuple[Tuple[str, Pattern[str], str], ...] = (
     (
         "xit",
         re.compile(
-            r"[Ee]xit(?:ed)?(?: with)?(?:[ _-]?(?:[Cc]ode|[Ss]tatus|value))?[ :=\"(]{1,4}(?P<status>-\d{1,2}|1[34]\d)\b"
+            r"[Ee]xit(?:ed)?(?: with)?(?:[ _-]?(?:[Cc]ode|[Ss]tatus|value))?[ :=\"(]{1,12}(?P<status>-\d{1,2}|1[34]\d)\b"
         ),
         "",
     ),
@@ -59,7 +75,7 @@ ENDINGS: Tuple[Tuple[str, Pattern[str], str], ...] = (
 
 # a program that stopped itself
 CHECKS: Tuple[Pattern[str], ...] = (
-    re.compile(r"[Cc]heck failed"),
+    re.compile(r"Check failed|check failed(?:!|: \()"),
     re.compile(r"terminate called|terminating (?:with|due to) uncaught exception"),
     re.compile(r"^F\d{4} \d\d:|\[F +\d{1,2}/", re.MULTILINE),
     re.compile(r"Paddle-Lite C\+\+ Exception"),

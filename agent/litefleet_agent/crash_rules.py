@@ -166,7 +166,7 @@ _INPUTS = (  # what was put into the model
 
 _MEMORY = (
     _rule("bad_alloc", "LF411", _LIKELY, "C++", r"std::bad_alloc"),
-    _rule("MemoryError", "LF411", _LIKELY, "Python", r"MemoryError(?!: std::bad_alloc)"),
+    _rule("MemoryError", "LF411", _LIKELY, "Python", r"(?m)(?:^|\.|: |_Array)MemoryError(?:$|: (?!std::bad_alloc))"),
     _rule("mallocing", "LF411", _LIKELY, "2.12 and later, target_wrapper.cc", r"no enough for mallocing \d{1,12}\b"),
     _rule("annot allocate memory", "LF411", _LIKELY, "errno ENOMEM", r"[Cc]annot allocate memory(?! in static TLS)"),
     _rule("out of memory", "LF411", _LIKELY, "several programs", r"(?:[:\]] |^|is |run )out of memory"),
@@ -191,7 +191,7 @@ _LOADER = (  # the library and its surroundings
     _rule("lite.so: cannot open", "LF308", _LIKELY, "the loader says so of a file for another CPU; Paddle-Lite#4036",
           r"(?<![\w-])lite\.so: cannot open shared object file"),
     _rule("cannot open shared object file", "LF306", _SURE, "the loader; Paddle-Lite#4160",
-          r"(?<![^\s:'\"])lib(?!OpenCL)[\w.+-]{1,80}: cannot open shared object file"),
+          r"(?<![^\s:'\"])(?<!dlerror: )lib(?!OpenCL)[\w.+-]{1,80}: cannot open shared object file"),
     _rule("UnsatisfiedLinkError", "LF306", _SURE, "Android; Paddle-Lite#5009, #2093, PaddleOCR#5984",
           r"UnsatisfiedLinkError:.{0,600}(?:couldn't find \"|library \"[^\"]{1,200}\" not found|no \w+ in java\.library\.path)"),
     _rule("CANNOT LINK EXECUTABLE", "LF306", _SURE, "Android's loader; PaddleOCR#1389", r"CANNOT LINK EXECUTABLE .{0,300}library \"[^\"]{1,200}\" not found"),
@@ -220,7 +220,7 @@ _LOADER = (  # the library and its surroundings
     _rule("not a supported wheel", "LF302", _LIKELY, "pip", r"paddlelite\S{1,200} is not a supported wheel on this platform"),
     _rule("' object has no attribute '", "LF324", _SURE, "Python; Paddle-Lite#5838", r"'paddlelite\.lite\.\w+' object has no attribute '\w+'"),
     _rule("has no attribute", "LF324", _SURE, "Python", r"module 'paddlelite\.lite' has no attribute '\w+'"),
-    _rule("numpy", "LF317", _SURE, "Python", r"No module named '?numpy'?"),
+    _rule("numpy", "LF325", _SURE, "Python", r"No module named '?numpy'?"),
     _rule("compiled using NumPy 1.x", "LF304", _SURE, "numpy 2"),
     _rule("_ARRAY_API not found", "LF304", _SURE, "numpy 2"),
 )  # fmt: skip

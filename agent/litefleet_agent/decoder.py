@@ -14,6 +14,7 @@ __all__ = ["Cause", "Context", "LogReading", "causes", "decode_log", "is_check",
 
 _TRIES = 50  # places looked at for one rule; the others only repeat it
 _GRAVEST = ("SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE", "SIGKILL", "SIGABRT")
+_NOT_OOM = re.compile(r"OOMKilled[\"']? {0,4}[:=] {0,4}[Ff]alse")  # so Docker says of what it stopped itself
 _TAGGED = re.compile(r"v?\d+\.\d+")
 
 
@@ -147,7 +148,8 @@ def _endings(log: LogText, ended: Place, context: Context, known: List[Cause]) -
     signals = _signals(log)
     if ended.text:
         signals.setdefault(ended.text, ended)
-    found = [Cause("LF411", Certainty.LIKELY, signals["SIGKILL"])] if "SIGKILL" in signals else []
+    doubt = Certainty.POSSIBLE if _NOT_OOM.search(log.text) else Certainty.LIKELY
+    found = [Cause("LF411", doubt, signals["SIGKILL"])] if "SIGKILL" in signals else []
     if found or any(cause.severity is Severity.ERROR for cause in known):
         return found
     name = next((name for name in _GRAVEST if name in signals), "")
@@ -187,7 +189,7 @@ def _of_threads(name: str, place: Place, context: Context) -> List[Cause]:
 def _check(log: LogText) -> Optional[Place]:
     for pattern in CHECKS:
         for match in islice(pattern.finditer(log.text), _TRIES):
-            if not log.is_quiet(match.start()):
+            if not log.informs(match.start()):
                 return log.place(match.start())
     return None
 
@@ -199,6 +201,8 @@ def _signals(log: LogText) -> Dict[str, Place]:
         if word not in log.text:
             continue
         for match in islice(pattern.finditer(log.text), _TRIES):
+            if name and log.informs(match.start()):
+                continue  # words about a signal; a number or a signal's name tells of an end all the same
             told = name or _named(match.groupdict())
             if told in SIGNALS.values():
                 found.setdefault(told, log.place(match.start()))

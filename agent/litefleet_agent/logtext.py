@@ -13,6 +13,9 @@ _BEFORE = 100  # characters shown before what was found, in a longer line
 # "[I 11/24  0:11:36.681 ...", "[3 11/24 ..." (GLOG_v), and glog's "I0911 15:20:10.411525"
 _LEVEL = re.compile(r"\[([A-Z]|\d{1,2}) {1,2}\d{1,2}/ ?\d{1,2} |^([A-Z])\d{4} \d\d:", re.MULTILINE)
 _LOUD = ("F", "E", "W")
+# as most logging libraries mark a line; Android tells of crashes under the tag "DEBUG"
+_INFORMS = re.compile(r"(?<![\w/-])(?:INFO|TRACE|DEBUG(?! {1,8}[AF:]))(?![\w-])")
+_MARGIN = 80  # characters in which a line's level stands
 
 
 class Place(NamedTuple):
@@ -50,6 +53,11 @@ class LogText:
         begin = self._starts[bisect_right(self._starts, offset) - 1]
         level = _LEVEL.search(self.text, begin, min(begin + 200, offset + 1))
         return level is not None and (level.group(1) or level.group(2)) not in _LOUD
+
+    def informs(self, offset: int) -> bool:
+        """Tell whether the line of an offset is marked as information, by whatever library wrote it."""
+        begin = self._starts[bisect_right(self._starts, offset) - 1]
+        return self.is_quiet(offset) or _INFORMS.search(self.text, begin, min(begin + _MARGIN, offset)) is not None
 
     def last_line(self) -> str:
         """Return the last line that is not empty, "" where there is none."""

@@ -52,7 +52,7 @@ LOGS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("opt-no-model-folder", ("LF201",), "real: produced here with paddlelite 2.13rc0"),
     ("import-cp310-on-3.8", ("LF307",), "real: produced here with paddlelite 2.13rc0 for CPython 3.10 on 3.8"),
     ("import-cp310-on-3.12", ("LF307",), "real: produced here with paddlelite 2.13rc0 for CPython 3.10 on 3.12"),
-    ("import-no-numpy", ("LF317",), "real: produced here with paddlelite 2.13rc0 without numpy"),
+    ("import-no-numpy", ("LF325",), "real: produced here with paddlelite 2.13rc0 without numpy"),
     ("import-no-paddlelite", ("LF302",), "real: produced here with CPython 3.10"),
     ("loader-wrong-class", ("LF308",), "real: produced here with glibc 2.36"),
     ("loader-wrong-machine", ("LF308",), "real: produced here with glibc 2.36"),

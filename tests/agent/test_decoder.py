@@ -126,3 +126,62 @@ def test_a_child_tells_only_what_is_more_than_possible():
     (found,) = died("Error: This model is not supported, because kernel for 'calib' is not supported by Paddle-Lite.")
     assert (found.code, found.certainty) == ("LF104", Certainty.LIKELY)
     assert found.seen.startswith("The model died with SIGABRT: Error: This model")
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("LF401", "    Last State:  Terminated\n      Reason:    Error\n      Exit Code:    139\n"),
+        ("LF411", "      Exit Code:    137\n"),
+        ("LF401", "*** SIGSEGV (@0x0) received by PID 3427 (TID 0x7f00) from PID 0; stack trace: ***"),
+        ("LF401", "#  SIGSEGV (0xb) at pc=0x00007f1a, pid=1, tid=2"),
+        ("LF401", "Thread 1: EXC_BAD_ACCESS (code=1, address=0x0)"),
+        ("LF401", "make: *** [Makefile:3: run] Error 139"),
+        ("LF402", "make[1]: *** [run] Error 134"),
+        ("LF401", "Command terminated by signal 11"),
+        ("LF401", "[ERROR] Worker (pid:12) was terminated due to signal 11"),
+        ("LF401", "DAMN ! worker 1 (pid: 7) died, killed by signal 11 :( trying respawn ..."),
+        ("LF401", "2024-05-01 10:00:00,000 INFO exited: app (terminated by SIGSEGV; not expected)"),
+        ("LF401", "fish: Job 1, 'python3 run.py' terminated by signal SIGSEGV (Address boundary error)"),
+        ("LF401", "zsh: bus error  python3 run.py"),
+        ("LF402", "zsh: abort      python3 run.py"),
+        ("LF411", "zsh: killed     python3 run.py"),
+        ("LF401", "traps: python3[7] general protection fault ip:7f00 sp:7f01 error:0 in lite.so[7f00+100]"),
+        ("LF401", "$ python3 run.py\n$ echo $?\n139\n"),
+        ("LF401", "Process finished with exit code 3221225477"),
+        ("LF401", "进程已结束，退出码 139"),
+        ("LF401", "退出代码：139"),
+        ("LF401", "返回码为 -11。"),
+    ],
+)
+def test_the_words_of_many_for_an_end(code, text):
+    """As Kubernetes, glog, Java, iOS, make, time, gunicorn, uwsgi, supervisord, shells, the kernel and Windows write."""
+    severe = [f.code for f in decode_log(text).findings if f.severity is Severity.ERROR]
+    assert code in severe or (code == "LF401" and severe == ["LF101"]), severe  # a SIGSEGV makes one think of LF101
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[INFO] check failed login attempts: 0",
+        "check failed: 0 passed: 12",
+        "INFO all tests for segmentation fault handling passed",
+        "2024-05-01 10:00:00 DEBUG handlers for Segmentation fault and Bus error are installed",
+        "INFO retry handler installed for MemoryError",
+        "2024 W tensorflow/dso_loader.cc:64] Could not load library; dlerror: libcudart.so.11.0: cannot open shared object file",
+        "exited with code 0\nkilled by signal 15",
+        "echo $?\n0",
+        "make: *** [clean] Error 1",
+    ],
+)
+def test_words_that_only_sound_like_an_end(text):
+    assert [f for f in decode_log(text).findings if f.severity is Severity.ERROR] == []
+
+
+def test_what_docker_stopped_itself_is_only_possibly_out_of_memory():
+    for text, certainty in (
+        ('"OOMKilled": false, "ExitCode": 137', Certainty.POSSIBLE),
+        ('"OOMKilled": true, "ExitCode": 137', Certainty.CERTAIN),
+    ):
+        (found,) = decode_log(text).findings
+        assert (found.code, found.certainty) == ("LF411", certainty)

@@ -85,14 +85,44 @@ def test_a_pipe(tmp_path: Path):
     closer.join()
 
 
-def test_a_long_one_is_read_in_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(logs, "MOST", 1000)
-    path = tmp_path / "crash.log"
-    path.write_text("Segmentation fault\n" + "x" * 2000)
-    found = diagnose_log(path)
+@pytest.mark.parametrize("where", ["first", "last"])
+@pytest.mark.parametrize("piped", [False, True])
+def test_of_a_long_one_beginning_and_end_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, piped: bool
+):
+    monkeypatch.setattr(logs, "MOST", 3000)
+    monkeypatch.setattr(logs, "_HEAD", 1000)
+    monkeypatch.setattr(logs, "_CHUNK", 700)
+    filler = "all is well\n" * 2000
+    text = f"Segmentation fault\n{filler}" if where == "first" else f"{filler}Segmentation fault\n"
+    if piped:
+        monkeypatch.setattr("sys.stdin", Piped(text.encode()))
+        found = diagnose_log("-")
+    else:
+        (tmp_path / "crash.log").write_text(text)
+        found = diagnose_log(tmp_path / "crash.log")
     assert found.data["cut"] is True
-    assert "only the first" in facts(found)["log"]
+    assert "the first MiB and the last" in facts(found)["log"]
     assert codes(found) == ["LF401", "LF101"]
+
+
+class Piped:
+    """Standard input that can't be sought in."""
+
+    def __init__(self, data: bytes) -> None:
+        self.buffer = io.BytesIO(data)
+        self.buffer.seekable = lambda: False  # type: ignore[method-assign]
+
+
+def test_a_hole_that_a_truncated_log_has_is_passed_over(tmp_path: Path):
+    (tmp_path / "crash.log").write_bytes(bytes(100_000) + b"Segmentation fault\n")
+    assert codes(diagnose_log(tmp_path / "crash.log")) == ["LF401", "LF101"]
+
+
+def test_a_closed_standard_input_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UsageError, match="The log - can't be read: standard input is closed"):
+        diagnose_log("-")
 
 
 def test_what_cannot_be_read_is_a_sentence(tmp_path: Path):

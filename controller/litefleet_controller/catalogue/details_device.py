@@ -353,4 +353,16 @@ DEVICE: Mapping[str, Details] = {
         ("PaddlePaddle/Paddle-Lite#5838: no from_numpy", "measured with Paddle-Lite 2.10 and 2.13rc0 on x86_64"),
         (Certainty.CERTAIN,),
     ),
+    "LF325": Details(
+        "Python's own message in a log: numpy is imported, and is not there.",
+        (Where.LOG,),
+        "Line 3 says: ModuleNotFoundError: No module named 'numpy'",
+        (
+            "See which interpreter runs the program: `python3 -c 'import sys; print(sys.executable)'`, by the name that it is started with.",
+            "Install numpy for it, below 2 (LF304 says why): `python3 -m pip install 'numpy<2'`; on Debian `apt-get install python3-numpy`.",
+        ),
+        ("ModuleNotFoundError: No module named 'numpy'",),
+        ("measured with Paddle-Lite 2.13rc0 on x86_64",),
+        (Certainty.CERTAIN,),
+    ),
 }

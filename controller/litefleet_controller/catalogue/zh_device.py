@@ -279,4 +279,14 @@ ZH_DEVICE: Mapping[str, Zh] = {
             "调用之前先询问：`hasattr(predictor, 'get_input_names')`；名称也写在文件里：`litefleet inspect FILE.nb`。",
         ),
     ),
+    "LF325": Zh(
+        "没有安装 numpy",
+        "程序使用 numpy，而运行它的解释器没有 numpy（litefleet 自己的 agent 没有它也能工作）。",
+        "为该解释器安装低于 2 的版本：`python3 -m pip install 'numpy<2'`。",
+        "日志中 Python 自己的消息：导入 numpy，而它不存在。",
+        (
+            "查看由哪个解释器运行程序：以启动它的那个名字执行 `python3 -c 'import sys; print(sys.executable)'`。",
+            "为它安装低于 2 的 numpy（原因见 LF304）：`python3 -m pip install 'numpy<2'`；在 Debian 上 `apt-get install python3-numpy`。",
+        ),
+    ),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Annotated
@@ -60,7 +59,7 @@ def doctor(
     only_one_document(as_json, sarif)
     options = Options(config, inventory, limit, (), accept_new_host_keys)
     question = Question(options, tuple(files or ()), tuple(for_arch or ()), tuple(log or ()), bool(limit))
-    diagnoses = asyncio.run(examine_all(question, lambda total: make_progress(total, quiet=as_json)))
+    diagnoses = examine_all(question, lambda total: make_progress(total, quiet=as_json))
     code = exit_code_of(diagnoses)
     if as_json:
         show(json.dumps({"schema": 1, "exit_code": code, "diagnoses": [d.to_dict() for d in diagnoses]}, indent=2))

@@ -53,6 +53,10 @@ def _guarded(call: Callable[[], Any]) -> int:
         return _interrupted()
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"litefleet: {what}{error.strerror or error}; look for room and rights there", err=True)
+        return 1
 
 
 def _interrupted() -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from litefleet_agent.arch import ARCHES, Arch, arch_of
@@ -11,7 +13,7 @@ from litefleet_agent.arch import ARCHES, Arch, arch_of
 from ..errors import LitefleetError, UsageError
 from ..options import Options
 from ..reports.progress import Progress
-from .diagnosis import Diagnosis
+from .diagnosis import Diagnosis, plain
 from .files import Examined, examine, expand
 from .logs import diagnose_log
 from .pair import Place, diagnose_pairs
@@ -31,18 +33,44 @@ class Question:
     devices: bool = False  # those that options.limit selects
 
 
-async def examine_all(question: Question, progress_for: Callable[[int], Progress]) -> list[Diagnosis]:
+def examine_all(question: Question, progress_for: Callable[[int], Progress]) -> list[Diagnosis]:
     """Return a diagnosis of each thing that was named, then of each pair of them.
 
+    Logs and files are read before anything waits for devices: a Ctrl-C ends a read from a terminal at once.
     Raises: UsageError for what can't be read; ConfigError where devices are asked for without a project.
     """
-    arches = [_arch(name) for name in question.arches]
+    if question.arches and not question.files:
+        raise UsageError("--for says where files are to work: name a .nb, a model's folder or a wheel as well")
+    arches = list(dict.fromkeys(_arch(name) for name in question.arches))
     found = [diagnose_log(log) for log in question.logs]
     alone = arches[0] if len(arches) == 1 and not question.devices else None
     version = _opt_version(question.options.config)
-    files = [examine(path, alone, version) for path in expand(list(question.files))]
+    files = _told_apart([examine(path, alone, version) for path in expand(list(question.files))])
     found += [file.diagnosis for file in files]
     places = [Place(arch.name, arch) for arch in arches]
+    return asyncio.run(_with_devices(question, progress_for, found, files, places, alone, version))
+
+
+def _told_apart(files: list[Examined]) -> list[Examined]:
+    """Return the files under their paths where their names alone are the same: models/*/inference.pdmodel."""
+    times = Counter(file.diagnosis.subject for file in files)
+    return [
+        replace(file, diagnosis=replace(file.diagnosis, subject=plain(str(file.diagnosis.path))))
+        if times[file.diagnosis.subject] > 1 and file.diagnosis.path is not None
+        else file
+        for file in files
+    ]
+
+
+async def _with_devices(
+    question: Question,
+    progress_for: Callable[[int], Progress],
+    found: list[Diagnosis],
+    files: list[Examined],
+    places: list[Place],
+    alone: Arch | None,
+    version: str,
+) -> list[Diagnosis]:
     if question.devices:
         from .devices import diagnose_devices  # SSH takes a second to import
 
@@ -73,11 +101,11 @@ def _arch(name: str) -> Arch:
 
 def _opt_version(config: Path) -> str:
     """Return the converter's version that the project names; the default where there is no project."""
-    if not config.is_file():
-        return DEFAULT_VERSION
     from ..config import load_config
 
     try:
+        if not config.is_file():
+            return DEFAULT_VERSION
         return load_config(config).toolchain.paddlelite
-    except LitefleetError:
+    except (LitefleetError, OSError):
         return DEFAULT_VERSION

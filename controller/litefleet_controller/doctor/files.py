@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,21 +49,35 @@ def expand(paths: list[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
-        if not path.exists():
-            raise UsageError(f"{path} does not exist.")
-        if not path.is_dir() or kind_of(path) is not Kind.UNKNOWN:
-            found.append(path)
-            continue
-        inside = sorted(p for p in path.iterdir() if _is_candidate(p))[:_MOST]
-        if not inside:
-            raise UsageError(f"{path} holds no model, no .nb, no wheel and no Paddle-Lite library.")
-        found += inside
+        try:
+            found += _expanded(path)
+        except OSError as error:
+            raise _unreadable(path, error) from error
     return found
 
 
+def _expanded(path: Path) -> list[Path]:
+    path.stat()  # says why it can't be looked at, where `exists` says no
+    if not path.is_dir() or kind_of(path) is not Kind.UNKNOWN:
+        return [path]
+    inside = sorted(p for p in path.iterdir() if _is_candidate(p))[:_MOST]
+    if not inside:
+        raise UsageError(f"{path} holds no model, no .nb, no wheel and no Paddle-Lite library.")
+    return inside
+
+
+def _unreadable(path: Path, error: OSError) -> UsageError:
+    if isinstance(error, FileNotFoundError):
+        return UsageError(f"{path} does not exist.")
+    return UsageError(f"{path} can't be read: {error.strerror or error}. Check path and permissions.")
+
+
 def _is_candidate(path: Path) -> bool:
-    if path.is_dir():
-        return kind_of(path) in (Kind.SOURCE, Kind.RUNTIME)
+    try:
+        if path.is_dir():
+            return kind_of(path) in (Kind.SOURCE, Kind.RUNTIME)
+    except OSError:  # a folder that is closed to us is not what was named
+        return False
     return path.suffix in (".nb", ".whl", ".so", *_SOURCES) and path.suffix != ".pdiparams"
 
 
@@ -93,10 +108,12 @@ def _kind_of_folder(path: Path) -> Kind:
 
 def _head(path: Path) -> bytes:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, and a device has no end
+            raise UsageError(f"{path} is no regular file; of a pipe or a device, save what it gives to a file first.")
         with path.open("rb") as stream:
             return stream.read(_HEAD)
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror or error}. Check path and permissions.") from error
+        raise _unreadable(path, error) from error
 
 
 def _is_wheel(path: Path, head: bytes) -> bool:

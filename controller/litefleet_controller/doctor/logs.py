@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import sys
+from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +18,9 @@ from .diagnosis import Diagnosis, Fact, Kind, plain
 
 __all__ = ["diagnose_log"]
 
-MOST = 64 << 20  # bytes that are read
+MOST = 64 << 20  # bytes that are kept: the first and the last of a longer log
+_HEAD = 1 << 20
+_CHUNK = 1 << 20
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _CODE_ALONE = re.compile(r"(?:(?:rc|returncode|return code|exit|status|code)[ =:]*)?(-?\d{1,3})", re.IGNORECASE)
 _COLOURS = re.compile(r"\x1b\[[0-9;:?]{0,40}[ -/]{0,4}[@-~]")  # also cursor movements
@@ -29,14 +32,15 @@ _NOTHING = (
 
 
 def diagnose_log(source: str | Path) -> Diagnosis:
-    """Return the diagnosis of a log; `-` is standard input.  Of a long one the first 64 MiB are read.
+    """Return the diagnosis of a log; `-` is standard input.  Of one over 64 MiB its beginning and its end are read.
 
     Raises: UsageError when it can't be read, or is no text.
     """
     name = str(source)
     data, cut = _read(name)
     text, encoding = _decoded(data)
-    if "\0" in text[:4096]:
+    text = text.replace("\0", "")  # what a truncated log leaves where it was
+    if _is_binary(text):
         raise UsageError(f"{name} is no text, so it is no log. Name the file with --log only if it is one.")
     reading = decode_log(_as_log(_COLOURS.sub("", text)))
     return Diagnosis(
@@ -47,6 +51,12 @@ def diagnose_log(source: str | Path) -> Diagnosis:
         path=None if name == "-" else Path(name),
         data=_data(reading, encoding, cut),
     )
+
+
+def _is_binary(text: str) -> bool:
+    """Whether a good part of a text's beginning is what no program prints."""
+    begin = text[:4096]
+    return sum(char < " " and char not in "\t\n\r\f\b\x1b" for char in begin) > len(begin) // 20
 
 
 def _as_log(text: str) -> str:
@@ -62,6 +72,8 @@ def _read(name: str) -> tuple[bytes, bool]:
     """Return the bytes of the log, and whether there are more than were read."""
     try:
         if name == "-":
+            if sys.stdin is None:
+                raise OSError(0, "standard input is closed")
             return _bounded(sys.stdin.buffer)
         with os.fdopen(_opened(name), "rb") as stream:
             return _bounded(stream)
@@ -83,8 +95,21 @@ def _opened(name: str) -> int:
 
 
 def _bounded(stream: BinaryIO) -> tuple[bytes, bool]:
-    data = stream.read(MOST + 1)
-    return data[:MOST], len(data) > MOST
+    """Return all of a stream, or its first MiB and as much of its end as is kept; and whether something is left out."""
+    head = stream.read(_HEAD)
+    if stream.seekable():
+        size = stream.seek(0, os.SEEK_END)
+        cut = size > MOST
+        stream.seek(size - (MOST - _HEAD) if cut else len(head))
+        return head + (b"\n" if cut else b"") + stream.read(MOST), cut
+    tail, held, cut = deque[bytes](), 0, False
+    while data := stream.read(_CHUNK):
+        tail.append(data)
+        held += len(data)
+        while held - len(tail[0]) >= MOST - _HEAD:
+            held -= len(tail.popleft())
+            cut = True
+    return head + (b"\n" if cut else b"") + b"".join(tail), cut
 
 
 def _decoded(data: bytes) -> tuple[str, str]:
@@ -103,7 +128,7 @@ def _decoded(data: bytes) -> tuple[str, str]:
 def _facts(text: str, encoding: str, cut: bool, reading: LogReading) -> list[Fact]:
     count = text.count("\n") + (not text.endswith("\n") and bool(text))
     size = f"{plural(count, 'line')}, {encoding}"
-    facts = [Fact("log", size + (", only the first 64 MiB were read" if cut else ""))]
+    facts = [Fact("log", size + (", of which the first MiB and the last 63 were read" if cut else ""))]
     facts += [Fact(label, plain(said)) for label, said in reading.facts]
     if not reading.findings:
         facts.append(Fact("recognised", _NOTHING if text.strip() else "it is empty"))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from litefleet_agent.compat import accelerators
 from litefleet_agent.findings import Severity
+from litefleet_agent.nb import NbModel
 
 from ..inspection import Inspection, inspect_file
 from .diagnosis import Diagnosis, Fact, Kind
@@ -37,6 +39,17 @@ def _works(inspection: Inspection) -> tuple[str, ...]:
     said = []
     if model.complete and model.parameters_walked:
         said.append(f"The file is whole: all {model.parameter_count} parameters are where the program looks for them.")
-    if inspection.arch and not any(f.severity is Severity.ERROR for f in inspection.findings):
-        said.append(f"All {len(model.kernels)} kernels run on {inspection.arch.name}.")
+    if inspection.arch and not any(f.severity is not Severity.NOTE for f in inspection.findings):
+        said.append(_runs(model, inspection.arch.name))
     return tuple(said)
+
+
+def _runs(model: NbModel, arch: str) -> str:
+    others = accelerators(model)
+    count = sum(kernel.target in others for kernel in model.kernels)
+    if not count:
+        return f"All {len(model.kernels)} kernels run on {arch}."
+    return (
+        f"{count} of {len(model.kernels)} kernels need {', '.join(sorted(others))}, which was not looked for "
+        f"(`--limit DEVICE` does); the others run on {arch}."
+    )

@@ -60,7 +60,8 @@ def check_tags(name: str, machine: str, python: str) -> tuple[Finding, ...]:
     """Return LF307 or LF308 where a wheel's name disagrees with its lite.so: for `machine` and `python` ("cp310"; "" unknown)."""
     tags = tags_of(name)
     if tags is None:
-        return ()
+        said = f"{plain(name)} is no wheel's name, so pip does not install it: give it back the name that it was built with."
+        return (finding("LF322", said),) if name.endswith(".whl") else ()
     found = []
     if python and not python_fits(list(tags.pythons), tags.abi, python):
         named = " or ".join(tags.pythons)
@@ -132,6 +133,9 @@ def _is_wanted(name: str) -> bool:
 
 def _check_record(path: Path, names: list[str], target: Path) -> None:
     """Compare paddlelite's binary with the SHA-256 that RECORD names.  Raises: FindingError."""
+    records = sorted(target.glob("*.dist-info/RECORD"))
+    if not records and path.suffix == ".whl":
+        raise _refusal(path, "holds no RECORD, so pip does not install it")
     for record in sorted(target.glob("paddlelite-*.dist-info/RECORD"))[:1]:
         rows = csv.reader(record.read_text(encoding="utf-8", errors="replace").splitlines())
         named = {row[0]: row[1] for row in rows if len(row) >= 2 and row[1].startswith("sha256=")}
