@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,12 +91,14 @@ def test_the_first_signal_ends_it_while_it_reads(number: int) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", code, "doctor", "--log", "-"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test's worker may ignore it
     ) as asked:  # fmt: skip
         assert asked.stdin is not None
         assert asked.stdout is not None
         asked.stdout.readline()
         asked.stdin.write("x" * 100_000)  # more than a pipe holds: it reads by now
         asked.stdin.flush()
+        time.sleep(0.3)  # and waits for more
         asked.send_signal(number)
         assert asked.wait(20) == 4
 

@@ -41,7 +41,8 @@ def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
 def _guarded(call: Callable[[], Any]) -> int:
     try:
         result = call()
-        return result if isinstance(result, int) else 0
+        code = result if isinstance(result, int) else 0
+        return code if code != _SIGINT else _interrupted()
     except LitefleetError as error:
         typer.echo(f"litefleet: {error}", err=True)
         return error.exit_code
