@@ -124,6 +124,7 @@ async def test_twelve_random_cuts(
 
 
 @pytest.mark.lab
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 async def test_two_hundred_random_cuts(
     fleet: Callable[..., EmbeddedFleet], project: Callable[..., Project], record_property: Any
