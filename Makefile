@@ -28,7 +28,7 @@ lab: $(VENV)/.done system-lab
 	$(BIN)/python -m tests.lab
 
 lab-test: $(VENV)/.done system-lab
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(LAB)" --timeout 900 tests/e2e/test_random_cuts.py tests/lab tests/sim
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(LAB)" --timeout 900 tests/lab/test_lab_power.py tests/lab tests/sim tests/e2e/test_random_cuts.py
 
 bench: $(VENV)/.done system-ssh
 	$(BIN)/python bench/fleet.py
