@@ -30,7 +30,7 @@ lab: $(VENV)/.done system-lab
 	$(BIN)/python -m tests.lab
 
 lab-test: $(VENV)/.done system-lab
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "$(LAB)" --timeout 900 $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/lab/test_*.py)) \
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "$(LAB)" --timeout 900 $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/lab/test_*.py)) \
 		tests/sim tests/e2e/test_random_cuts.py
 
 bench: $(VENV)/.done system-ssh
