@@ -143,9 +143,9 @@ def test_what_happened_while_it_was_cut_off_is_not_lost(lab: Resident) -> None:
     back = time.time()
     lab.litefleet("reconcile")
     entries = [entry for entry in history(lab) if entry["number"] not in known]
-    kinds = [entry["kind"] for entry in entries]
-    assert kinds[:4] == ["worker-died", "stopped", "started", "switched"], entries
-    assert all(begun < entry["at"] < back < entry["taken_at"] for entry in entries[:4]), entries
+    told = [entry for entry in entries if entry["kind"] != "drift"]  # the test before may end in several looks
+    assert [entry["kind"] for entry in told[:4]] == ["worker-died", "stopped", "started", "switched"], entries
+    assert all(begun < entry["at"] < back < entry["taken_at"] for entry in told[:4]), entries
     assert len({(entry["device"], entry["number"]) for entry in entries}) == len(entries)
     lab.litefleet("reconcile")
     assert len(history(lab)) == len(known) + len(entries)  # nothing is told twice

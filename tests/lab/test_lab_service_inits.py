@@ -52,7 +52,7 @@ def test_it_runs_as_its_user_in_the_interpreter_of_the_inventory(lab: Resident) 
 def test_a_second_provision_changes_nothing(lab: Resident) -> None:
     pid = daemon(lab)
     done, said = lab.provision()
-    assert done, said
+    assert done, "\n".join(said)
     assert not [line for line in said if line.startswith(("  changed", "  failed"))], said
     assert daemon(lab) == pid
 
@@ -72,7 +72,7 @@ def test_a_newer_agent_takes_over_under_load_and_loses_nothing(lab: Resident) ->
     with asking(lab) as app:
         for archive in (newer_agent(), agent_archive()):
             done, said = lab.provision(archive=archive)
-            assert done, said
+            assert done, "\n".join(said)
             within(60, lambda sha=archive.sha256: lab.status()["version"] == sha, "the newer agent answers")
             app.go_on(100)
     total = app.total
@@ -107,7 +107,7 @@ def test_what_hangs_is_replaced(lab: Resident) -> None:
         lab.ssh(f"kill -STOP {pid}")
         within(60, lambda: daemon(lab) not in (0, pid), "it is started again")
     done, said = lab.provision()
-    assert done, said
+    assert done, "\n".join(said)
     within(60, lambda: lab.status()["health"] == "ok", "it serves")
 
 
@@ -126,7 +126,7 @@ def test_it_comes_back_from_a_restart_without_what_nobody_confirmed(lab: Residen
 
 def test_removal_leaves_nothing(lab: Resident) -> None:
     done, said = lab.provision(Choice(remove=True, purge=True))
-    assert done, said
+    assert done, "\n".join(said)
     left = "ls -d /etc/init.d/*litefleet* /etc/runlevels/*/litefleet* /run/litefleet* " + HOME
     assert lab.ssh(f"{left} 2>/dev/null; grep ^litefleet: /etc/passwd /etc/group", code=None) == ""
     assert "agent.pyz" not in lab.ssh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
