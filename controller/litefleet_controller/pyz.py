@@ -14,7 +14,15 @@ import litefleet_agent
 __all__ = ["AgentArchive", "agent_archive", "build_pyz"]
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_MAIN = b"import sys\n\nfrom litefleet_agent.main import main\n\nsys.exit(main())\n"
+# The archive is run by a link that another one may take over while this one is still being imported from.
+_MAIN = b"""import os
+import sys
+
+sys.path[0] = os.path.realpath(sys.path[0])
+from litefleet_agent.main import main
+
+sys.exit(main())
+"""
 
 
 @dataclass(frozen=True)
