@@ -81,7 +81,7 @@ class ModelService(Owner):
 
     def generation_ready(self, generation: Generation) -> None:
         """Have it take over."""
-        self.last_good = self._loop.now()
+        self.last_good, self._probe_due = self._loop.now(), False
         self.releases.ready(generation)
 
     def generation_failed(self, generation: Generation, findings: List[Finding]) -> None:
@@ -114,7 +114,7 @@ class ModelService(Owner):
     def worker_free(self, generation: Generation) -> None:
         """Give it work."""
         if generation is self.releases.active:
-            if self._probe_due:
+            if self._probe_due and self.silent_s > self.settings.probe_every_s:
                 self.probe()
             self._pump()
 
@@ -145,7 +145,7 @@ class ModelService(Owner):
             self._answer(job, result, max(0.0, now - job.accepted - ms / 1e3), ms / 1e3, len(jobs))
         bad = sum(isinstance(r, Refusal) and r.code in _FAULTS for r in results)
         if any(isinstance(result, Answer) for result in results):
-            self.last_good = now
+            self.last_good, self._probe_due = now, False
         self.releases.count(generation, len(jobs), bad)
 
     def _answer(self, job: Job, result: Union[Answer, Refusal], wait_s: float, run_s: float, batch: int) -> None:
@@ -210,7 +210,7 @@ class ModelService(Owner):
         """Run a golden on a waiting worker, or the next that is free, so that silence is not taken for health."""
         active = self.releases.active
         worker = active.idle() if active is not None else None
-        self._probe_due = worker is None
+        self._probe_due = active is not None and worker is None
         if worker is None or active is None:
             return
 
