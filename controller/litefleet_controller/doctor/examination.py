@@ -48,7 +48,18 @@ def examine_all(question: Question, progress_for: Callable[[int], Progress]) -> 
     files = _told_apart([examine(path, alone, version) for path in expand(list(question.files))])
     found += [file.diagnosis for file in files]
     places = [Place(arch.name, arch) for arch in arches]
-    return asyncio.run(_with_devices(question, progress_for, found, files, places, alone, version))
+    if question.devices:
+        from .devices import diagnose_devices  # SSH takes a second to import
+
+        probed, diagnoses = asyncio.run(diagnose_devices(question.options, progress_for))
+        found += diagnoses
+        places += [Place.of_device(p.device, p.facts) for p in probed if p.facts is not None]
+    found += diagnose_pairs(files, _left(files, places, alone), version)
+    if not (question.files or question.logs or question.devices):
+        from .host import diagnose_host
+
+        found += asyncio.run(diagnose_host(question.options.config, question.options.inventory))
+    return found
 
 
 def _told_apart(files: list[Examined]) -> list[Examined]:
@@ -60,29 +71,6 @@ def _told_apart(files: list[Examined]) -> list[Examined]:
         else file
         for file in files
     ]
-
-
-async def _with_devices(
-    question: Question,
-    progress_for: Callable[[int], Progress],
-    found: list[Diagnosis],
-    files: list[Examined],
-    places: list[Place],
-    alone: Arch | None,
-    version: str,
-) -> list[Diagnosis]:
-    if question.devices:
-        from .devices import diagnose_devices  # SSH takes a second to import
-
-        probed, diagnoses = await diagnose_devices(question.options, progress_for)
-        found += diagnoses
-        places += [Place.of_device(p.device, p.facts) for p in probed if p.facts is not None]
-    found += diagnose_pairs(files, _left(files, places, alone), version)
-    if not (question.files or question.logs or question.devices):
-        from .host import diagnose_host
-
-        found += await diagnose_host(question.options.config, question.options.inventory)
-    return found
 
 
 def _left(files: list[Examined], places: list[Place], alone: Arch | None) -> list[Place]:
@@ -101,11 +89,11 @@ def _arch(name: str) -> Arch:
 
 def _opt_version(config: Path) -> str:
     """Return the converter's version that the project names; the default where there is no project."""
-    from ..config import load_config
-
     try:
         if not config.is_file():
             return DEFAULT_VERSION
+        from ..config import load_config  # what reads settings takes its time to import
+
         return load_config(config).toolchain.paddlelite
     except (LitefleetError, OSError):
         return DEFAULT_VERSION
