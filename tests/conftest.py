@@ -44,6 +44,12 @@ def lacking(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+@pytest.fixture(autouse=True)
+def usual_umask() -> None:
+    """Begin each test alike: the agent's commands set the umask of their process, which is this one where a test calls them."""
+    os.umask(0o022)
+
+
 def _uv() -> str:
     """Return uv's program: on PATH (the Python 3.7 run), else the one that came as a package."""
     found = shutil.which("uv")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import random
 import subprocess
 import sys
@@ -389,11 +388,7 @@ def test_a_bundle_with_any_byte_changed_is_right_or_a_sentence(maker: Maker, tmp
 
 
 def run(capsys: pytest.CaptureFixture, *argv: object) -> tuple[int, str, str]:
-    mask = os.umask(0o022)
-    try:
-        code = main([str(a) for a in argv])
-    finally:
-        os.umask(mask)
+    code = main([str(a) for a in argv])
     out, err = capsys.readouterr()
     return code, out, err
 
