@@ -11,9 +11,9 @@ from typing import Any
 
 from litefleet_agent.findings import Severity
 
-from .doctor.diagnosis import plain
 from .errors import UsageError
 from .inspection import Inspection, arch_named, inspect_file
+from .texts import plain
 
 __all__ = ["FailOn", "Inspected", "inspect_all"]
 

@@ -12,8 +12,8 @@ from litefleet_agent.compat import accelerators, check_alone, check_file, cpu_fe
 from litefleet_agent.findings import Finding, finding
 from litefleet_agent.nb import Kernel, NbError, NbModel, Tensor, read_header, read_nb
 
-from .doctor.diagnosis import plain
 from .errors import UsageError
+from .texts import plain
 
 __all__ = ["Inspection", "arch_named", "inspect_file"]
 

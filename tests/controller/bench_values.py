@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from litefleet_agent.findings import Finding, decide
-from litefleet_controller.benching.figures import BenchFigures
-from litefleet_controller.benching.talk import _measurements
+from litefleet_controller.benchmark.figures import BenchFigures
+from litefleet_controller.benchmark.talk import _measurements
 from litefleet_controller.outcome import DeviceOutcome, RunReport
 
 FIRST, SECOND = "6557c180" + "a" * 56, "7098e20b" + "b" * 56

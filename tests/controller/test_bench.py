@@ -14,10 +14,10 @@ import pytest
 from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Verdict
 from litefleet_agent.protocol import encode
-from litefleet_controller.benching import BenchChoice, BenchFigures, figures_of
-from litefleet_controller.benching.choice import numbers
-from litefleet_controller.benching.run import run_bench
-from litefleet_controller.benching.talk import Turns, bench_device
+from litefleet_controller.benching import run_bench
+from litefleet_controller.benchmark import BenchChoice, BenchFigures, figures_of
+from litefleet_controller.benchmark.choice import numbers
+from litefleet_controller.benchmark.talk import Turns, bench_device
 from litefleet_controller.errors import UsageError
 from litefleet_controller.outcome import DeviceOutcome, RunReport
 from litefleet_controller.project import Options

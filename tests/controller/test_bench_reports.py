@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.findings import Verdict, finding
-from litefleet_controller.benching.figures import figures_of
+from litefleet_controller.benchmark.figures import figures_of
 from litefleet_controller.outcome import DeviceOutcome
 from litefleet_controller.reports import to_html, to_json
 from litefleet_controller.reports.bench_text import bench_text

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.findings import Verdict
-from litefleet_controller.benching import BenchChoice, figures_of
-from litefleet_controller.benching.run import run_bench
+from litefleet_controller.benching import run_bench
+from litefleet_controller.benchmark import BenchChoice, figures_of
 from litefleet_controller.embedded import EmbeddedFleet
 from litefleet_controller.outcome import Interrupted, RunReport
 from litefleet_controller.project import Options

@@ -16,7 +16,8 @@ import yaml
 from litefleet_agent.findings import Verdict
 from litefleet_controller.embedded import EmbeddedFleet
 from litefleet_controller.errors import UsageError
-from litefleet_controller.inference import InferChoice, InferenceReport, run_inference
+from litefleet_controller.inference import InferenceReport
+from litefleet_controller.inferring import InferChoice, run_inference
 from litefleet_controller.project import Options
 from litefleet_controller.reports.progress import QuietProgress
 

@@ -70,8 +70,8 @@ def bench(
     svg: SvgOption = None,
 ) -> None:
     """Measure latency, throughput, memory and heat on each device; nothing on it is changed."""
-    from ..benching.choice import BenchChoice, numbers
-    from ..benching.run import run_bench
+    from ..benching import run_bench
+    from ..benchmark.choice import BenchChoice, numbers
     from ..outcome import Interrupted
     from ..reports.bench_text import bench_text
 

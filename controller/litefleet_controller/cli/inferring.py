@@ -49,7 +49,7 @@ def infer(
     accept_new_host_keys: AcceptOption = False,
 ) -> None:
     """Run inputs through the current release on each device, and compare the answers; nothing there changes."""
-    from ..inference import InferChoice, run_inference
+    from ..inferring import InferChoice, run_inference
     from ..reports.inference_text import inference_text
 
     options = Options(config, inventory, limit, (model,) if model else (), accept_new_host_keys)

@@ -6,7 +6,8 @@ from collections import Counter
 
 from litefleet_agent.facts import Facts, Package
 
-from .diagnosis import Fact, plain
+from ..texts import plain
+from .diagnosis import Fact
 
 __all__ = ["device_facts"]
 

@@ -15,7 +15,7 @@ from ..bundles import DeviceKind, RuntimeChoice
 from ..bundles.fit import PUBLISHED, refusal_of_device, refusal_of_elf, refusal_of_wheel
 from ..config import Config, runtime_for
 from ..errors import ConfigError
-from .diagnosis import plain
+from ..texts import plain
 
 __all__ = ["judge_device"]
 

@@ -15,10 +15,11 @@ from ..outcome import DeviceOutcome, Interrupted, RunReport
 from ..project import Options, Project, open_project
 from ..reports.progress import Progress
 from ..run import Stopwatch
+from ..texts import plain
 from ..visit import Contact, Visit, visit
 from .device_facts import device_facts
 from .device_findings import judge_device
-from .diagnosis import Diagnosis, Fact, Kind, plain
+from .diagnosis import Diagnosis, Fact, Kind
 
 __all__ = ["Probed", "diagnose_devices"]
 

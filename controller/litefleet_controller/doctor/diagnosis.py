@@ -10,7 +10,7 @@ from typing import Any
 
 from litefleet_agent.findings import Finding, Severity, ranked
 
-__all__ = ["Diagnosis", "Fact", "Kind", "exit_code_of", "plain"]
+__all__ = ["Diagnosis", "Fact", "Kind", "exit_code_of"]
 
 
 class Kind(enum.StrEnum):
@@ -78,9 +78,3 @@ class Diagnosis:
 def exit_code_of(diagnoses: Iterable[Diagnosis]) -> int:
     """Return 1 when anything found is an error, else 0."""
     return 1 if any(d.worst is Severity.ERROR for d in diagnoses) else 0
-
-
-def plain(text: str, most: int = 300) -> str:
-    """Return a text from outside with control characters escaped and its length bounded, for a terminal or a report."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: most + 1])
-    return shown if len(text) <= most else shown[:most] + "…"

@@ -13,7 +13,8 @@ from litefleet_agent.arch import ARCHES, Arch, arch_of
 from ..errors import LitefleetError, UsageError
 from ..options import Options
 from ..reports.progress import Progress
-from .diagnosis import Diagnosis, plain
+from ..texts import plain
+from .diagnosis import Diagnosis
 from .files import Examined, examine, expand
 from .logs import diagnose_log
 from .pair import Place, diagnose_pairs

@@ -15,7 +15,8 @@ from litefleet_agent.nb import NbError, NbModel, read_header, read_nb
 from ..conversion.foreign import foreign_format
 from ..conversion.preflight import SourceFacts, load_source
 from ..errors import FindingError, UsageError
-from .diagnosis import Diagnosis, Fact, Kind, plain
+from ..texts import plain
+from .diagnosis import Diagnosis, Fact, Kind
 from .logs import diagnose_log
 from .nbfiles import diagnose_nb
 from .runtimes import diagnose_library, diagnose_runtime, diagnose_wheel, runtime_of

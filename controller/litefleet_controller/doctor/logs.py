@@ -14,7 +14,8 @@ from litefleet_agent.decoder import LogReading, decode_log
 
 from ..errors import UsageError
 from ..reports.page import plural
-from .diagnosis import Diagnosis, Fact, Kind, plain
+from ..texts import plain
+from .diagnosis import Diagnosis, Fact, Kind
 
 __all__ = ["diagnose_log"]
 

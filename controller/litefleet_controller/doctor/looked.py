@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from litefleet_agent.findings import Certainty, Finding, finding
 
-from .diagnosis import Fact, plain
+from ..texts import plain
+from .diagnosis import Fact
 
 __all__ = ["Looked", "fact", "joined", "trouble", "works"]
 

@@ -32,7 +32,8 @@ from litefleet_agent.runtime_check import (
 )
 
 from ..errors import FindingError
-from .diagnosis import Diagnosis, Fact, Kind, plain
+from ..texts import plain
+from .diagnosis import Diagnosis, Fact, Kind
 from .wheelfile import check_tags, tags_of, unpack
 
 __all__ = ["diagnose_library", "diagnose_runtime", "diagnose_wheel", "pair_runtime", "runtime_of"]

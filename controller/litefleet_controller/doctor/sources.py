@@ -11,7 +11,8 @@ from ..conversion.opsets import knows
 from ..conversion.preflight import SourceFacts, TensorSpec, find_source, load_source
 from ..conversion.static import check_source_for
 from ..errors import FindingError
-from .diagnosis import Diagnosis, Fact, Kind, plain
+from ..texts import plain
+from .diagnosis import Diagnosis, Fact, Kind
 
 __all__ = ["DEFAULT_VERSION", "diagnose_source"]
 

@@ -17,7 +17,7 @@ from litefleet_agent.findings import Finding, finding
 from ..bundles.fit import platform_arch, python_fits
 from ..bundles.pack import installed_at, unpack_member
 from ..errors import FindingError
-from .diagnosis import plain
+from ..texts import plain
 
 __all__ = ["WheelTags", "check_tags", "tags_of", "unpack"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..benching.figures import BenchFigures, ReleaseFigures, figures_of
+from ..benchmark.figures import BenchFigures, ReleaseFigures, figures_of
 from ..outcome import DeviceOutcome, RunReport
 from .charts.bench import charts_of, heading_of, names_of, title_of
 from .values import clean, human_bytes, human_ms, human_rate

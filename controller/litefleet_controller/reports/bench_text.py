@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from litefleet_agent.benching.pairs import sentence
 from litefleet_agent.findings import Severity, Verdict
 
-from ..benching.figures import BenchFigures, Cell, ReleaseFigures, figures_of
+from ..benchmark.figures import BenchFigures, Cell, ReleaseFigures, figures_of
 from ..outcome import DeviceOutcome, RunReport
 from .charts.bench import names_of
 from .folding import folded

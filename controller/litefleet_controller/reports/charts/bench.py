@@ -10,7 +10,7 @@ from litefleet_agent.benching.pairs import sentence
 from litefleet_agent.findings import Severity
 from markupsafe import Markup
 
-from ...benching.figures import BenchFigures, ReleaseFigures, figures_of
+from ...benchmark.figures import BenchFigures, ReleaseFigures, figures_of
 from ...outcome import DeviceOutcome, RunReport
 from ..assets import asset
 from ..values import clean, human_ms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from ...benching.figures import ReleaseFigures
+from ...benchmark.figures import ReleaseFigures
 from .canvas import LEFT, RIGHT, Canvas, Chart
 from .scale import Axis, axis_around, axis_from_zero, number_text
 

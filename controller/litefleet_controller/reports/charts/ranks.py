@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from litefleet_agent.benching.pairs import sentence
 
-from ...benching.figures import Comparison, ReleaseFigures
+from ...benchmark.figures import Comparison, ReleaseFigures
 from ..values import human_ms
 from .canvas import LEFT, RIGHT, Canvas, Chart
 from .scale import Axis, axis_from_zero, number_text

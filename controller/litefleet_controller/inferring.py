@@ -1,4 +1,4 @@
-"""Inference on the fleet: the same inputs on every chosen device, their answers brought back and compared."""
+"""`litefleet infer`: the same inputs on every chosen device, their answers brought back and compared."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from litefleet_agent.findings import Finding, Verdict, decide
 from litefleet_agent.inference import MAX_BODY
 from litefleet_inventory import Device
 
-from ..conversation import Request
-from ..errors import UsageError
-from ..fleet import fan_out
-from ..golden.files import Array, Tensor
-from ..outcome import DeviceOutcome
-from ..project import Options, Project, open_project
-from ..reports.progress import Progress
-from ..run import ProgressFor, Stopwatch
-from ..visit import Visit, visit
-from .answers import read_answers, told_findings
-from .cases import Case, check_cases, header_of, parts_of
-from .compare import Difference, Limits, against_reference, among_devices
-from .inputs import read_cases
-from .report import CaseAnswer, DeviceAnswer, InferenceReport, judged, save, usable_folder
+from .conversation import Request
+from .errors import UsageError
+from .fleet import fan_out
+from .golden.files import Array, Tensor
+from .inference.answers import read_answers, told_findings
+from .inference.cases import Case, check_cases, header_of, parts_of
+from .inference.compare import Difference, Limits, against_reference, among_devices
+from .inference.inputs import read_cases
+from .inference.report import CaseAnswer, DeviceAnswer, InferenceReport, judged, save, usable_folder
+from .outcome import DeviceOutcome
+from .project import Options, Project, open_project
+from .reports.progress import Progress
+from .run import ProgressFor, Stopwatch
+from .visit import Visit, visit
 
 __all__ = ["InferChoice", "Inference", "run_inference"]
 

@@ -1,4 +1,4 @@
-"""Measuring devices: what is asked (`choice`), one device's conversation (`talk`), the whole fleet (`run`), and the figures."""
+"""Measuring devices: what is asked (`choice`), one device's conversation (`talk`), and the figures."""
 
 from __future__ import annotations
 

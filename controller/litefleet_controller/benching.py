@@ -1,4 +1,4 @@
-"""Measures the selected devices, a few at a time, and returns the report."""
+"""`litefleet bench`: measures the selected devices, a few at a time, and returns the report."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from litefleet_inventory import Device
 
-from ..errors import UsageError
-from ..fleet import fan_out
-from ..outcome import DeviceOutcome, Interrupted, RunReport
-from ..project import Options, open_project
-from ..reports.progress import Progress
-from ..run import Stopwatch, keep_report
-from .choice import BenchChoice
-from .talk import Turns, bench_device
+from .benchmark.choice import BenchChoice
+from .benchmark.talk import Turns, bench_device
+from .errors import UsageError
+from .fleet import fan_out
+from .outcome import DeviceOutcome, Interrupted, RunReport
+from .project import Options, open_project
+from .reports.progress import Progress
+from .run import Stopwatch, keep_report
 
 __all__ = ["run_bench"]
 
