@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,17 @@ class Resident:
     def log(self, lines: int = 60) -> str:
         """Return the end of the services' log, for an assertion to show."""
         return self.ssh(f"journalctl --no-pager -n {lines} -u 'litefleet*'", code=None)
+
+    def stop_workers(self, known: Sequence[int] = ()) -> None:
+        """Stop each worker that the service starts, but for those `known`, until `systemctl stop stopper` or the service's end.
+
+        One is stopped once it is its own program: before, the daemon itself still waits for it, and so would stand still.
+        """
+        main, spared = self.show("MainPID"), " ".join(map(str, known))
+        new = f'case " {spared} " in *" $pid "*) ;; *) kill -STOP $pid ;; esac'
+        each = f"for pid in $(pgrep -P {main} -f 'service import worker'); do {new}; done"
+        loop = f"while kill -0 {main} 2>/dev/null; do {each}; sleep 0.05; done"
+        self.ssh(f"systemd-run --unit=stopper --collect --quiet sh -c {shlex.quote(loop)}")
 
     def install(self) -> None:
         """Provision it by the command itself, whose sudo prompt is answered on a terminal."""

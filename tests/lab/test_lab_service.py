@@ -191,9 +191,7 @@ def test_a_worker_that_takes_too_much_memory_ends_alone(lab: Resident) -> None:
 def test_where_inference_can_not_work_any_more_systemd_starts_it_again(lab: Resident) -> None:
     lab.configure(time_limit_s=2.0, start_limit_s=10.0, memory_limit_bytes=0)
     restarts, kills, pid = int(lab.show("NRestarts")), watchdog_kills(lab), lab.show("MainPID")
-    # Whatever it starts is stopped at once, for as long as this service lives.
-    stop = f"while kill -0 {pid} 2>/dev/null; do pkill -STOP -P {pid}; sleep 0.05; done"
-    lab.ssh(f"systemd-run --unit=stopper --collect --quiet sh -c {shlex.quote(stop)}")
+    lab.stop_workers()
     within(90, lambda: int(lab.show("NRestarts")) == restarts + 1, "the watchdog is no longer fed")
     assert watchdog_kills(lab) == kills + 1
     within(30, lambda: lab.status()["health"] == "ok", "it serves again")
