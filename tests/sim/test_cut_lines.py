@@ -128,6 +128,7 @@ def test_cut_lines(folder: Path) -> None:
 
 
 @pytest.mark.lab
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_cut_lines_many_times(folder: Path) -> None:
     seen = some(range(1000, 1000 + MANY), folder)
