@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import random
 import subprocess
 import sys
@@ -388,7 +389,11 @@ def test_a_bundle_with_any_byte_changed_is_right_or_a_sentence(maker: Maker, tmp
 
 
 def run(capsys: pytest.CaptureFixture, *argv: object) -> tuple[int, str, str]:
-    code = main([str(a) for a in argv])
+    mask = os.umask(0o022)
+    try:
+        code = main([str(a) for a in argv])
+    finally:
+        os.umask(mask)
     out, err = capsys.readouterr()
     return code, out, err
 

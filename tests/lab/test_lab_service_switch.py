@@ -91,7 +91,7 @@ def test_a_release_that_does_not_load_in_the_service_goes_back_and_nobody_notice
 
 
 def test_a_newer_agent_takes_over_under_load_and_loses_nothing(lab: Resident) -> None:
-    pid, restarts = lab.show("MainPID"), lab.show("NRestarts")
+    pid = lab.show("MainPID")
     with asking(lab) as app:
         for archive in (newer_agent(), agent_archive()):
             done, said = lab.provision(archive=archive)
@@ -99,7 +99,7 @@ def test_a_newer_agent_takes_over_under_load_and_loses_nothing(lab: Resident) ->
             within(60, lambda sha=archive.sha256: lab.status()["version"] == sha, "the newer agent answers")
             app.go_on(100)
     none_lost(app)
-    assert (lab.show("MainPID"), lab.show("NRestarts")) == (pid, restarts)
+    assert (lab.show("MainPID"), lab.show("NRestarts")) == (pid, "0")
     within(30, lambda: lab.show("ActiveState") == "active", "systemd is told that it is ready again")
 
 
