@@ -18,15 +18,13 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from litefleet_agent.benching.floor import Floor  # noqa: E402
-from litefleet_agent.benching.pairs import verdict  # noqa: E402
-from litefleet_agent.benching.steady import steady  # noqa: E402
-from litefleet_agent.benching.subject import Subject  # noqa: E402
-from litefleet_agent.benching.versus import versus  # noqa: E402
-from litefleet_agent.benching.watched import Watched  # noqa: E402
+from litefleet_agent.bench.latency import steady, versus  # noqa: E402
+from litefleet_agent.bench.recorder import Watched  # noqa: E402
+from litefleet_agent.bench.statistics import verdict  # noqa: E402
+from litefleet_agent.bench.worker_handle import Floor, Subject  # noqa: E402
 from litefleet_agent.facts.tree import Tree  # noqa: E402
-from litefleet_agent.nb import read_nb  # noqa: E402
-from litefleet_agent.service.plan import WorkerPlan, served_model  # noqa: E402
+from litefleet_agent.formats.nb import read_nb  # noqa: E402
+from litefleet_agent.service.workers.plan import WorkerPlan, served_model  # noqa: E402
 
 from tests.agent.lite import make_goldens  # noqa: E402
 from tests.conftest import CACHE, environment, lite_environment, raw_nb, source_models  # noqa: E402

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, TextIO
 
 from .client import Client
 from .errors import AgentError
-from .npz import read_npz, write_npz
+from .formats.npz import read_npz, write_npz
 
 __all__ = ["COMMANDS", "USAGE", "main"]
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .errors import AgentError
-from .npz import DTYPES, Array
+from .formats.npz import DTYPES, Array
 from .protocol import PREFIX_SIZE, ProtocolError, decode_header, decode_prefix, encode
 
-__all__ = ["PLACES", "Client", "Result", "ServiceError", "find_socket"]
+__all__ = ["PLACES", "Array", "Client", "Result", "ServiceError", "find_socket"]
 
 # where a service's socket is, tried in this order after $LITEFLEET_SOCKET
 PLACES = (

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from litefleet_agent.arch import ARCHES
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
+from litefleet_agent.facts.arch import ARCHES
 from litefleet_agent.findings import Finding, finding
 from litefleet_inventory import Device
 

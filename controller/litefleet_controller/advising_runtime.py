@@ -5,7 +5,7 @@ from __future__ import annotations
 from litefleet_agent.facts import Facts
 from litefleet_agent.facts.runtime import RuntimeFacts
 from litefleet_agent.findings import Finding, finding
-from litefleet_agent.runtime_check import check_numpy
+from litefleet_agent.findings.runtime import check_numpy
 from litefleet_inventory import Device
 
 from .advice import Runtime

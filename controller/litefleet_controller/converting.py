@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from litefleet_agent.arch import ARCHES, arch_of
+from litefleet_agent.facts.arch import ARCHES, arch_of
 from litefleet_agent.findings import Finding
 from litefleet_inventory import load
 from pydantic import ValidationError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uv
 import yaml
-from litefleet_agent.nb import normalise
+from litefleet_agent.formats.nb import normalise
 
 from .child import run_child
 from .embedded import DeviceSpec, EmbeddedFleet

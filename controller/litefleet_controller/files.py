@@ -8,7 +8,7 @@ import fcntl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from litefleet_agent.atomic import write_atomic
+from litefleet_agent.releases.atomic import write_atomic
 
 __all__ = ["locked", "write_atomically"]
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from litefleet_agent.findings import Finding, Verdict, decide
-from litefleet_agent.inference import MAX_BODY
+from litefleet_agent.session.infer import MAX_BODY
 from litefleet_inventory import Device
 
 from .conversation import Request

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from litefleet_agent.arch import ARCHES, Arch, arch_of
-from litefleet_agent.compat import accelerators, check_alone, check_file, cpu_features, deciding_kernels, verdict
+from litefleet_agent.facts.arch import ARCHES, Arch, arch_of
 from litefleet_agent.findings import Finding, finding
-from litefleet_agent.nb import Kernel, NbError, NbModel, Tensor, read_header, read_nb
+from litefleet_agent.findings.model_file import (
+    accelerators,
+    check_alone,
+    check_file,
+    cpu_features,
+    deciding_kernels,
+    verdict,
+)
+from litefleet_agent.formats.nb import Kernel, NbError, NbModel, Tensor, read_header, read_nb
 
 from .errors import UsageError
 from .texts import plain

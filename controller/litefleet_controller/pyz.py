@@ -19,7 +19,7 @@ _MAIN = b"""import os
 import sys
 
 sys.path[0] = os.path.realpath(sys.path[0])
-from litefleet_agent.main import main
+from litefleet_agent.cli import main
 
 sys.exit(main())
 """

@@ -10,7 +10,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from litefleet_agent.service.exposition import CONTENT_TYPE
+from litefleet_agent.service.metrics import CONTENT_TYPE
 
 from .errors import LitefleetError, UsageError
 

@@ -9,11 +9,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from litefleet_agent.arch import ARCHES, Arch
-from litefleet_agent.compat import check_file
 from litefleet_agent.facts import Facts
+from litefleet_agent.facts.arch import ARCHES, Arch
 from litefleet_agent.findings import Finding, finding
-from litefleet_agent.store import release_id
+from litefleet_agent.findings.model_file import check_file
+from litefleet_agent.releases.store import release_id
 from litefleet_inventory.model import Device
 
 from .artifacts import ArtifactStore

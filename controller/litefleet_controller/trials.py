@@ -11,7 +11,7 @@ from typing import Any
 
 from litefleet_agent.errors import AgentError
 from litefleet_agent.findings import Finding, Severity, Verdict, decide, finding
-from litefleet_agent.verify import VerifyResult, VerifySpec, verify
+from litefleet_agent.verification.verify import VerifyResult, VerifySpec, verify
 
 from .advice import Trial
 from .artifacts import ArtifactStore

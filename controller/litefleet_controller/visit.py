@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from litefleet_agent.arch import arch_of
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
+from litefleet_agent.facts.arch import arch_of
 from litefleet_agent.findings import Finding, Severity, decide, finding
 from litefleet_inventory.model import Device
 

@@ -12,12 +12,12 @@ import sys
 import zipfile
 from pathlib import Path
 
-from litefleet_agent.benching.run import Place, bench
+from litefleet_agent.bench.run import Place, bench
 from litefleet_agent.facts import gather
 from litefleet_agent.facts.tree import Tree
-from litefleet_agent.npz import Array, npz_bytes
-from litefleet_agent.store import Store
-from litefleet_agent.switch import activate, take
+from litefleet_agent.formats.npz import Array, npz_bytes
+from litefleet_agent.releases.activation import activate, take
+from litefleet_agent.releases.store import Store
 
 from tests.agent import nb_builder
 from tests.agent.switching import put

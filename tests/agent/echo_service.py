@@ -16,10 +16,10 @@ import signal
 import sys
 
 from litefleet_agent.errors import AgentError
-from litefleet_agent.service.callers import Callers, listen
-from litefleet_agent.service.loop import Loop
+from litefleet_agent.service.connections import Callers, listen
+from litefleet_agent.service.event_loop import Loop
+from litefleet_agent.service.messages import Refusal
 from litefleet_agent.service.settings import settings_of
-from litefleet_agent.service.values import Refusal
 
 
 class Echo:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from litefleet_agent.verify import VerifyResult, VerifySpec, verify
+from litefleet_agent.verification.verify import VerifyResult, VerifySpec, verify
 
 SHAPES = {"cls": (1, 3, 48, 192), "det": (1, 3, 320, 320), "rec": (1, 3, 48, 320)}
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from litefleet_agent.client import Client, ServiceError
 from litefleet_agent.facts import Facts, fingerprint
-from litefleet_agent.store import Store
-from litefleet_agent.switch import activate, rollback, take
+from litefleet_agent.releases.activation import activate, rollback, take
+from litefleet_agent.releases.store import Store
 
 AGENT = Path(__file__).parents[2] / "agent"
 FAULTY = """
@@ -62,7 +62,7 @@ class Predictor:
 
 lite.create_paddle_predictor = lambda config: Predictor(real(config))
 """
-PROGRAM = "import sys; sys.path.insert(0, %r); from litefleet_agent.main import main; sys.exit(main(sys.argv[1:]))"
+PROGRAM = "import sys; sys.path.insert(0, %r); from litefleet_agent.cli import main; sys.exit(main(sys.argv[1:]))"
 LONG_S = 60.0  # only ends a hang
 OLDEST = sys.version_info[:2] == (3, 7)  # then the daemon, too, runs on it
 

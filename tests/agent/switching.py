@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable
 
 import pytest
-from litefleet_agent.clock import Clock
-from litefleet_agent.store import Store, StoreError
-from litefleet_agent.switch import take
+from litefleet_agent.releases.activation import take
+from litefleet_agent.releases.clock import Clock
+from litefleet_agent.releases.store import Store, StoreError
 
 
 class SetClock(Clock):

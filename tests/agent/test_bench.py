@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
-from litefleet_agent.benching.command import main
+from litefleet_agent.bench.command import main
 from litefleet_agent.errors import AgentError
+from litefleet_agent.facts.sensors import cpu_celsius, cpu_mhz, cpu_ticks, memory_of, ticks_of
 from litefleet_agent.facts.tree import Tree
-from litefleet_agent.sensors import cpu_celsius, cpu_mhz, cpu_ticks, memory_of, ticks_of
-from litefleet_agent.store import Store
-from litefleet_agent.switch import activate
+from litefleet_agent.releases.activation import activate
+from litefleet_agent.releases.store import Store
 
 from tests.agent import benched
 from tests.agent.benched import codes, golden, measured, opened, stand_in, toy_release
@@ -80,7 +80,7 @@ def test_runs_are_counted_when_they_were_asked_for(store: Store) -> None:
 
 @pytest.mark.parametrize(("nap", "said"), [("0.004", "slower"), ("0.001", "faster")])
 def test_two_releases_are_measured_by_turns(store: Store, nap: str, said: str) -> None:
-    from litefleet_agent.benching.pairs import verdict
+    from litefleet_agent.bench.statistics import verdict
 
     other = toy_release(store, stand_in(store, "other", f"time.sleep({nap})"), current=False)
     identity = toy_release(store, stand_in(store, "plain", "time.sleep(0.002)"))
@@ -369,7 +369,7 @@ def test_the_command_does_not_wait_for_ever_for_another_session(
     store: Store, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy_release(store, stand_in(store, "plain", NAP))
-    monkeypatch.setattr("litefleet_agent.benching.command._PATIENCE_S", 0.1)
+    monkeypatch.setattr("litefleet_agent.bench.command._PATIENCE_S", 0.1)
     assert main(["toy", "--root", store.root]) == 75  # `store` holds the lock
     assert "another controller is at work" in capsys.readouterr().err
 

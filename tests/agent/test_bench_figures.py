@@ -8,14 +8,13 @@ import statistics
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from litefleet_agent.benching.notes import notes_of
-from litefleet_agent.benching.pairs import compare_pairs, sentence, verdict
-from litefleet_agent.benching.plan import BenchPlan, plan_of_request
-from litefleet_agent.benching.samples import Samples
-from litefleet_agent.benching.series import COLUMNS, Series, rows_of
-from litefleet_agent.benching.throttle import throttled
+from litefleet_agent.bench.plan import BenchPlan, plan_of_request
+from litefleet_agent.bench.report_text import notes_of
+from litefleet_agent.bench.statistics import Samples, compare_pairs, sentence, verdict
+from litefleet_agent.bench.timeseries import COLUMNS, Series, rows_of
+from litefleet_agent.bench.trends import throttled
 from litefleet_agent.errors import AgentError
-from litefleet_agent.ranks import median, nearest_rank
+from litefleet_agent.verification.golden_cases import median, nearest_rank
 
 times = st.floats(min_value=1e-3, max_value=1e5)
 

@@ -7,10 +7,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from litefleet_agent import switch
-from litefleet_agent.check import check_models
 from litefleet_agent.facts import Facts, fingerprint
-from litefleet_agent.store import Store
+from litefleet_agent.releases import activation as switch
+from litefleet_agent.releases.integrity import check_models
+from litefleet_agent.releases.store import Store
 
 from tests.agent.test_room import put, release
 

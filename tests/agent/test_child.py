@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from litefleet_agent.child import ChildResult, decode, last_line, run_child
 from litefleet_agent.errors import AgentError
+from litefleet_agent.verification.child_process import ChildResult, decode, last_line, run_child
 
 AGENT = Path(__file__).parents[2] / "agent"
 
@@ -115,7 +115,8 @@ def test_a_program_that_is_not_there_is_a_sentence() -> None:
 
 def test_the_child_dies_with_its_parent() -> None:
     child = (
-        f"import os,sys,time; sys.path.insert(0,{str(AGENT)!r}); from litefleet_agent.child import die_with_parent\n"
+        f"import os,sys,time; sys.path.insert(0,{str(AGENT)!r}); from litefleet_agent.verification.child_process "
+        "import die_with_parent\n"
         "assert die_with_parent(os.getppid()); print(os.getpid(),flush=True); time.sleep(60)"
     )
     parent = f"import subprocess,sys; subprocess.Popen([sys.executable,'-c',{child!r}]).wait()"

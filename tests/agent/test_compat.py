@@ -7,9 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from litefleet_agent.arch import ARCHES
-from litefleet_agent.compat import accelerators, check_alone, check_file, cpu_features, deciding_kernels, verdict
-from litefleet_agent.nb import Kernel, NbModel, read_nb
+from litefleet_agent.facts.arch import ARCHES
+from litefleet_agent.findings.model_file import (
+    accelerators,
+    check_alone,
+    check_file,
+    cpu_features,
+    deciding_kernels,
+    verdict,
+)
+from litefleet_agent.formats.nb import Kernel, NbModel, read_nb
 
 from tests.agent import nb_builder as build
 

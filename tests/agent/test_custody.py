@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from litefleet_agent import inbox
-from litefleet_agent.store import Store, release_id
+from litefleet_agent.install import pending_reports as inbox
+from litefleet_agent.releases.store import Store, release_id
 
 from tests.agent import nb_builder
 from tests.agent.signing import Key

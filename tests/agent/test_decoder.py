@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from litefleet_agent.child import ChildResult, decode
-from litefleet_agent.crash_rules import RULES
-from litefleet_agent.decoder import Context, LogReading, decode_log, signal_of
 from litefleet_agent.findings import CATALOGUE, Certainty, Severity
-from litefleet_agent.logtext import MOST, harmless
+from litefleet_agent.findings.crashlog.decode import Context, LogReading, decode_log, signal_of
+from litefleet_agent.findings.crashlog.rules import RULES
+from litefleet_agent.findings.crashlog.text import MOST, harmless
+from litefleet_agent.verification.child_process import ChildResult, decode
 
 from tests.agent.log_corpus import LOGS
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from litefleet_agent.elf import ElfError, read_elf
+from litefleet_agent.formats.elf import ElfError, read_elf
 
 from tests.agent.elf_builder import build_elf
 

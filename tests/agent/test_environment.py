@@ -3,9 +3,15 @@
 from dataclasses import replace
 
 import pytest
-from litefleet_agent.environment import RuntimeFacts, check_environment, describe_runtime, grade_versions, parse_version
 from litefleet_agent.facts import Cpu, Disk, Facts, Libc, Memory, PythonFacts, gather
-from litefleet_agent.nb import Kernel, NbModel, read_nb
+from litefleet_agent.findings.environment import (
+    RuntimeFacts,
+    check_environment,
+    describe_runtime,
+    grade_versions,
+    parse_version,
+)
+from litefleet_agent.formats.nb import Kernel, NbModel, read_nb
 
 from tests.agent.elf_builder import build_elf
 

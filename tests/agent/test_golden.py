@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from litefleet_agent.errors import AgentError
-from litefleet_agent.golden import Tolerance, compare, default_tolerance
-from litefleet_agent.npz import Array
+from litefleet_agent.formats.npz import Array
+from litefleet_agent.verification.compare import Tolerance, compare, default_tolerance
 
 FP32 = default_tolerance("fp32")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from litefleet_agent.npz import read_npz
+from litefleet_agent.formats.npz import read_npz
 from litefleet_agent.protocol import PREFIX_SIZE, decode_header, decode_prefix, encode
 
 from tests.agent.test_session import AGENT, Peer
@@ -173,7 +173,7 @@ def test_a_proof_of_long_ago_is_not_enough(device, nb_files, goldens, tmp_path):
 
 def test_the_service_answers_where_it_has_the_release(device, lite_python, goldens, tmp_path):
     first, second = goldens["cls"]
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from litefleet_agent.main import main; sys.exit(main())"
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from litefleet_agent.cli import main; sys.exit(main())"
     argv = [str(lite_python), "-I", "-c", code, str(AGENT), "serve", "--root", str(tmp_path / "root")]
     service = subprocess.Popen(argv, stderr=subprocess.DEVNULL, env=dict(os.environ, RUNTIME_DIRECTORY=""))
     try:

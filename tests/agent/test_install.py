@@ -13,18 +13,19 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from litefleet_agent import inbox, trust
-from litefleet_agent.bundlefile import Bundle
 from litefleet_agent.facts import Facts, gather
-from litefleet_agent.install import _choose, install, main
-from litefleet_agent.store import Store, StoreError, release_id
+from litefleet_agent.install import pending_reports as inbox
+from litefleet_agent.install.bundle import Bundle
+from litefleet_agent.install.install import _choose, install, main
+from litefleet_agent.releases import trust
+from litefleet_agent.releases.store import Store, StoreError, release_id
 
 from tests.agent import nb_builder
 from tests.agent.lite import make_goldens
 from tests.agent.signing import Key, canonical
 
 AGENT = Path(__file__).parents[2] / "agent"
-RUN = "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.main import main; sys.exit(main(sys.argv[2:]))"
+RUN = "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.cli import main; sys.exit(main(sys.argv[2:]))"
 
 
 def sha(data: bytes) -> str:

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from litefleet_agent import journal as module
-from litefleet_agent.journal import Journal
-from litefleet_agent.operation import Kind, Lease, Operation, State
+from litefleet_agent.releases import journal as module
+from litefleet_agent.releases.journal import Journal, Kind, Lease, Operation, State
 
 A, B = "a" * 64, "b" * 64
 

@@ -13,19 +13,19 @@ from pathlib import Path
 
 import litefleet_agent
 import pytest
-from litefleet_agent.clock import Clock
-from litefleet_agent.journal import Journal
-from litefleet_agent.store import Store
-from litefleet_agent.switch import activate, confirm
+from litefleet_agent.releases.activation import activate, confirm
+from litefleet_agent.releases.clock import Clock
+from litefleet_agent.releases.journal import Journal
+from litefleet_agent.releases.store import Store
 
 from tests.agent.switching import links, opened, proven
 
 PACKAGE = Path(litefleet_agent.__file__).parent
 START = (
     "import sys; sys.path.insert(0, sys.argv[1])\n"
-    "from litefleet_agent.keeper import start\n"
-    "from litefleet_agent.store import Store\n"
-    "from litefleet_agent.switch import activate\n"
+    "from litefleet_agent.releases.lease_keeper import start\n"
+    "from litefleet_agent.releases.store import Store\n"
+    "from litefleet_agent.releases.activation import activate\n"
     "import os; os.set_inheritable(os.dup(1), True)\n"
     "s = Store(sys.argv[2]); s.lock()\n"
     "activate(s, sys.argv[3], float(sys.argv[4]))\n"
@@ -41,7 +41,9 @@ def keepers(root: Path) -> list:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if str(root).encode() in words and any(b"litefleet_agent.keeper import main" in word for word in words):
+        if str(root).encode() in words and any(
+            b"litefleet_agent.releases.lease_keeper import main" in word for word in words
+        ):
             found.append(int(folder.name))
     return found
 
@@ -158,7 +160,7 @@ def test_the_archive_may_be_removed_meanwhile(root: Path, tmp_path: Path) -> Non
 
 
 def test_where_none_can_be_started_it_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from litefleet_agent.keeper import start
+    from litefleet_agent.releases.lease_keeper import start
 
     root.mkdir()
     for interpreter in ("", "/nonexistent/python", "/bin/false"):

@@ -7,8 +7,7 @@ import socket
 import threading
 
 import pytest
-from litefleet_agent.link import Link
-from litefleet_agent.protocol import ProtocolError, encode
+from litefleet_agent.protocol import Link, ProtocolError, encode
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from litefleet_agent.arch import ARCHES
-from litefleet_agent.child import ChildResult, decode
-from litefleet_agent.compat import check_file
+from litefleet_agent.facts.arch import ARCHES
 from litefleet_agent.findings import Severity, Verdict, decide
-from litefleet_agent.nb import NbError, read_nb
+from litefleet_agent.findings.model_file import check_file
+from litefleet_agent.formats.nb import NbError, read_nb
+from litefleet_agent.verification.child_process import ChildResult, decode
 
 from tests.agent.lite import SHAPES, Verify, codes, opt, run_raw, verifier
 from tests.conftest import environment

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from litefleet_agent.nb import Kernel, NbError, Tensor, normalise, read_nb
+from litefleet_agent.formats.nb import Kernel, NbError, Tensor, normalise, read_nb
 
 from tests.agent import nb_builder as build
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.findings import CATALOGUE
-from litefleet_agent.nb import NbError, NbModel, normalise, read_nb
-from litefleet_agent.nb.flatbuffer import MAX_STEPS, Buffer
+from litefleet_agent.formats.nb import NbError, NbModel, normalise, read_nb
+from litefleet_agent.formats.nb.flatbuffer import MAX_STEPS, Buffer
 
 from tests.agent import nb_builder as build
 

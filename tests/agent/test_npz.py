@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.errors import AgentError
-from litefleet_agent.npz import DTYPES, Array, npz_bytes, read_npy, read_npz, write_npz
+from litefleet_agent.formats.npz import DTYPES, Array, npz_bytes, read_npy, read_npz, write_npz
 
 
 def saved(**arrays: np.ndarray) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from litefleet_agent.predictors import Predictors, resident_bytes
+from litefleet_agent.verification.paddlelite import Predictors, resident_bytes
 
 
 class Machine:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.facts import Facts, gather
-from litefleet_agent.proof import prove
-from litefleet_agent.store import Store, StoreError
+from litefleet_agent.releases.store import Store, StoreError
+from litefleet_agent.verification.release import prove
 
 from tests.agent import nb_builder
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from litefleet_agent.cli import main
 from litefleet_agent.facts import fingerprint, gather
-from litefleet_agent.main import main
-from litefleet_agent.reverify import reverify
-from litefleet_agent.store import Store, StoreError, needed
-from litefleet_agent.switch import activate
+from litefleet_agent.releases.activation import activate
+from litefleet_agent.releases.store import Store, StoreError, needed
+from litefleet_agent.verification.release import reverify
 
 from tests.agent.switching import kept, proven
 

@@ -10,9 +10,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from litefleet_agent import room, switch
-from litefleet_agent.room import Keep, collect_garbage, make_room, read_keep
-from litefleet_agent.store import Store, StoreError
+from litefleet_agent.releases import activation as switch
+from litefleet_agent.releases import garbage as room
+from litefleet_agent.releases.garbage import Keep, collect_garbage, make_room, read_keep
+from litefleet_agent.releases.store import Store, StoreError
 
 MB = 1 << 20
 

@@ -14,7 +14,7 @@ import time
 
 import pytest
 from litefleet_agent.protocol import encode
-from litefleet_agent.service.callers import IN_FLIGHT, MOST_HEADER
+from litefleet_agent.service.connections import IN_FLIGHT, MOST_HEADER
 
 from tests.agent.echoing import AGENT, EchoService, answer, ask, closed, read
 from tests.conftest import lacking
@@ -461,7 +461,7 @@ def test_a_socket_from_systemd_is_taken(tmp_path):
             f"import os, sys; os.dup2({listening.fileno()}, 3)\n"
             "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')\n"
             f"sys.path.insert(0, {str(AGENT)!r})\n"
-            "from litefleet_agent.service.callers import listen\n"
+            "from litefleet_agent.service.connections import listen\n"
             "from litefleet_agent.service.settings import Settings\n"
             "s = listen(Settings(), '/nowhere', os.environ); s.setblocking(True); s.accept()[0].sendall(b'here')\n"
         )

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from litefleet_agent import main as agent_main
+from litefleet_agent import cli as agent_main
 from litefleet_agent.calling import main
 from litefleet_agent.client import Client, ServiceError, find_socket
-from litefleet_agent.npz import Array, read_npz, write_npz
+from litefleet_agent.formats.npz import Array, read_npz, write_npz
 from litefleet_agent.protocol import encode
 
 from tests.agent.echoing import EchoService, answer, ask

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from litefleet_agent.npz import read_npz
+from litefleet_agent.formats.npz import read_npz
+from litefleet_agent.releases.store import read_small
 from litefleet_agent.service.history import read_history
-from litefleet_agent.smallfile import read_small
 
 from tests.agent.serving import Device, Held, Service, package_of
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from litefleet_agent.client import ServiceError
 from litefleet_agent.protocol import encode
-from litefleet_agent.service.caller import MOST_HEADER
+from litefleet_agent.service.connections import MOST_HEADER
 
 from tests.agent.echoing import answer, closed
 from tests.agent.serving import AGENT, PROGRAM, Device, Load, Service

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import pytest
 from litefleet_agent.client import Client, ServiceError
-from litefleet_agent.npz import read_npz
+from litefleet_agent.formats.npz import read_npz
 from litefleet_agent.service.history import read_history
 
 from tests.agent.serving import AGENT, PROGRAM, Device, Load, Manager, Service

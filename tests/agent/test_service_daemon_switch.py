@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.client import ServiceError
-from litefleet_agent.golden import compare, default_tolerance
-from litefleet_agent.npz import read_npz
+from litefleet_agent.formats.npz import read_npz
+from litefleet_agent.releases.activation import open_leases
 from litefleet_agent.service.history import read_history
-from litefleet_agent.switch import open_leases
+from litefleet_agent.verification.compare import compare, default_tolerance
 
 from tests.agent.serving import Device, Held, Load, Service
 

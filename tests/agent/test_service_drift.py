@@ -5,13 +5,13 @@ import sys
 from dataclasses import replace
 
 import pytest
-from litefleet_agent import switch
 from litefleet_agent.facts import Facts, Libc, Package, fingerprint
-from litefleet_agent.service import checking, drift
-from litefleet_agent.service.clockwatch import ClockWatch, clock_findings
-from litefleet_agent.service.drift import DriftWatch, changes, check_drift, facts_anew
-from litefleet_agent.service.loop import Loop
-from litefleet_agent.store import Store
+from litefleet_agent.releases import activation as switch
+from litefleet_agent.releases.store import Store
+from litefleet_agent.service import check_command as checking
+from litefleet_agent.service import drift
+from litefleet_agent.service.drift import ClockWatch, DriftWatch, changes, check_drift, clock_findings, facts_anew
+from litefleet_agent.service.event_loop import Loop
 
 from tests.agent.switching import SetClock
 from tests.agent.test_room import release

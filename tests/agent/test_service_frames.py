@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.protocol import ProtocolError, encode
-from litefleet_agent.service.frames import FrameReader, NotYet, Outbox
-from litefleet_agent.service.values import Refusal
+from litefleet_agent.service.framing import FrameReader, NotYet, Outbox
+from litefleet_agent.service.messages import Refusal
 
 HEADERS = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=20), max_size=4)
 FRAMES = st.lists(st.tuples(HEADERS, st.binary(max_size=300)), max_size=6)

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from litefleet_agent.findings import finding
 from litefleet_agent.service.history import History, read_history
-from litefleet_agent.service.statusfile import write_status
-from litefleet_agent.service.told import told
+from litefleet_agent.service.status_file import told, write_status
 
 from tests.agent.switching import SetClock
 from tests.agent.test_session import Peer

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.findings import finding
-from litefleet_agent.service.notify import Log, Notifier, watchdog_interval, without_manager
+from litefleet_agent.service.systemd import Log, Notifier, watchdog_interval, without_manager
 
 
 @pytest.fixture

@@ -1,10 +1,18 @@
 """The service's queue: bounds, order, batches, deadlines; and what of a request is refused before it is read."""
 
 import pytest
-from litefleet_agent.nb import Tensor
+from litefleet_agent.formats.nb import Tensor
+from litefleet_agent.service.messages import (
+    Job,
+    Refusal,
+    ServedModel,
+    in_order,
+    screen_inputs,
+    size_of,
+    tensors_of,
+    tensors_to,
+)
 from litefleet_agent.service.queue import Budget, Queue
-from litefleet_agent.service.screen import in_order, screen_inputs, size_of
-from litefleet_agent.service.values import Job, Refusal, ServedModel, tensors_of, tensors_to
 
 MODEL = ServedModel(
     "cls", "f" * 64, (Tensor("x", "float32", (-1, 3, 48, -1)),), (Tensor("y", "float32", (-1, 2)),), True

@@ -10,10 +10,9 @@ from types import SimpleNamespace
 import pytest
 from litefleet_agent.facts.tree import Tree
 from litefleet_agent.findings import finding
-from litefleet_agent.service.figures import BUCKETS_S, Histogram, ServiceFigures
-from litefleet_agent.service.metrics import metrics_text, write_textfile
-from litefleet_agent.service.report import health_dict, status_dict
-from litefleet_agent.service.statusfile import read_status, write_status
+from litefleet_agent.service.metrics import BUCKETS_S, Histogram, ServiceFigures, metrics_text, write_textfile
+from litefleet_agent.service.status import health_dict, status_dict
+from litefleet_agent.service.status_file import read_status, write_status
 
 A, B = "a" * 64, "b" * 64
 WRONG = finding("LF403", "0.9 off")

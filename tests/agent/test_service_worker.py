@@ -16,16 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from litefleet_agent.nb import Tensor
-from litefleet_agent.npz import Array, read_npz
-from litefleet_agent.service.batch import all_finite, apart, joinable, together
-from litefleet_agent.service.once import OnceError, run_once
-from litefleet_agent.service.plan import plan_of
-from litefleet_agent.service.process import environment
+from litefleet_agent.formats.nb import Tensor
+from litefleet_agent.formats.npz import Array, read_npz
+from litefleet_agent.releases.store import Store, StoreError, release_id
+from litefleet_agent.service.messages import Job, Refusal
 from litefleet_agent.service.settings import Settings
-from litefleet_agent.service.values import Job, Refusal
-from litefleet_agent.service.workers import Answer, State
-from litefleet_agent.store import Store, StoreError, release_id
+from litefleet_agent.service.workers.batching import all_finite, apart, joinable, together
+from litefleet_agent.service.workers.handle import Answer, State
+from litefleet_agent.service.workers.one_shot import OnceError, run_once
+from litefleet_agent.service.workers.plan import plan_of
+from litefleet_agent.service.workers.process import environment
 
 from tests.agent.working import AGENT, TOY, Owner, fake, golden_jobs, job_of, plan, toy_job
 from tests.conftest import environment as interpreter

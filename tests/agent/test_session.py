@@ -28,7 +28,7 @@ SERVE = (
 # The same, with a device whose own modules print while the agent works.
 CHATTY = (
     "import sys, os; sys.path.insert(0, sys.argv[1])\n"
-    "from litefleet_agent import session\n"
+    "from litefleet_agent.session import server as session\n"
     "base = session.Session\n"
     "class Loud(base):\n"
     "    def _hello(self, header, size):\n"

@@ -1,7 +1,7 @@
 """Memory over many runs: growth is told from warming up and from noise."""
 
 import pytest
-from litefleet_agent.soak import growth, slope
+from litefleet_agent.bench.trends import growth, slope
 
 MB = 1e6
 

@@ -14,10 +14,10 @@ def test_a_session_starts_without_what_only_a_proof_needs() -> None:
     loaded = set(
         subprocess.run([sys.executable, "-c", _SHOW], env=env, stdout=subprocess.PIPE, check=True).stdout.split()
     )
-    assert {b"litefleet_agent.store", b"litefleet_agent.facts"} <= loaded
+    assert {b"litefleet_agent.releases.store", b"litefleet_agent.facts"} <= loaded
     assert not loaded & {
-        b"litefleet_agent.proof",
-        b"litefleet_agent.verify",
-        b"litefleet_agent.nb",
-        b"litefleet_agent.compat",
+        b"litefleet_agent.verification.release",
+        b"litefleet_agent.verification.verify",
+        b"litefleet_agent.formats.nb",
+        b"litefleet_agent.findings.model_file",
     }

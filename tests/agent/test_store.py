@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from litefleet_agent.store import Store, StoreError, default_root, release_id
+from litefleet_agent.releases.store import Store, StoreError, default_root, release_id
 
 AGENT = Path(__file__).parents[2] / "agent"
 
@@ -364,7 +364,7 @@ def test_links_that_others_made_are_not_taken_for_releases(store: Store, root: P
 
 
 HOLD = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.store import Store\n"
+    "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.releases.store import Store\n"
     "s = Store(sys.argv[2]); s.lock(); print('held', flush=True); sys.stdin.read()"
 )
 

@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from litefleet_agent.archive import NAME, name_archive
-from litefleet_agent.main import main
-from litefleet_agent.standing import settle, standing
-from litefleet_agent.store import Store
-from litefleet_agent.switch import activate, confirm, open_leases, overdue, recover, rollback
+from litefleet_agent.cli import main
+from litefleet_agent.releases.activation import activate, confirm, open_leases, overdue, recover, rollback
+from litefleet_agent.releases.archive import NAME, name_archive
+from litefleet_agent.releases.store import Store
+from litefleet_agent.session.hello import settle, standing
 
 from tests.agent.switching import SetClock, kept, links, opened, proven, refused
 from tests.agent.test_session import Peer
@@ -368,7 +368,7 @@ def test_recover_at_boot(root: Path, store: Store, clock: SetClock, capsys: pyte
 def test_the_running_archive_bears_a_name_that_stays(root: Path) -> None:
     (root / "agent").mkdir(parents=True)
     for name in ("a" * 64, "a" * 64, "b" * 64):
-        name_archive(str(root), str(root / "agent" / (name + ".pyz") / "litefleet_agent" / "archive.py"))
+        name_archive(str(root), str(root / "agent" / (name + ".pyz")))
         assert os.listdir(str(root / "agent")) == [NAME]
         assert os.readlink(str(root / "agent" / NAME)) == name + ".pyz"
 
@@ -376,6 +376,6 @@ def test_the_running_archive_bears_a_name_that_stays(root: Path) -> None:
 def test_only_an_archive_of_this_root_is_named(root: Path, tmp_path: Path) -> None:
     (root / "agent").mkdir(parents=True)
     for place in (tmp_path / "x.pyz", root / "agent" / "folder", root / "agent" / NAME):
-        name_archive(str(root), str(place / "litefleet_agent" / "archive.py"))
-    name_archive(str(tmp_path / "none"), str(tmp_path / "none" / "agent" / "a.pyz" / "p" / "m.py"))
+        name_archive(str(root), str(place))
+    name_archive(str(tmp_path / "none"), str(tmp_path / "none" / "agent" / "a.pyz"))
     assert os.listdir(str(root / "agent")) == []

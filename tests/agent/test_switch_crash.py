@@ -10,10 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from litefleet_agent.journal import COMPACT_AT, Journal
-from litefleet_agent.operation import State
-from litefleet_agent.store import Store
-from litefleet_agent.switch import activate, confirm, open_leases, recover, rollback
+from litefleet_agent.releases.activation import activate, confirm, open_leases, recover, rollback
+from litefleet_agent.releases.journal import COMPACT_AT, Journal, State
+from litefleet_agent.releases.store import Store
 
 from tests.agent.cutting import MEMORY, calls, in_child
 from tests.agent.switching import SetClock, links, opened, proven

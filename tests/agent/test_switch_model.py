@@ -9,8 +9,8 @@ from typing import NamedTuple
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from litefleet_agent.store import StoreError
-from litefleet_agent.switch import activate, confirm, open_leases, recover, rollback
+from litefleet_agent.releases.activation import activate, confirm, open_leases, recover, rollback
+from litefleet_agent.releases.store import StoreError
 
 from tests.agent.cutting import MEMORY, Cut, cut
 from tests.agent.switching import SetClock, links, opened, proven

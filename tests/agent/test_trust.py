@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from litefleet_agent import trust
-from litefleet_agent.store import Store, StoreError
+from litefleet_agent.releases import trust
+from litefleet_agent.releases.store import Store, StoreError
 
 from tests.agent.signing import Key
 
@@ -334,7 +334,7 @@ def test_what_is_not_accepted_is_not_kept(trusting: Store, keys: dict[str, Key])
         "runtime": "system",
         "verify": {},
     }
-    from litefleet_agent.store import release_id
+    from litefleet_agent.releases.store import release_id
 
     identity = release_id(whole)
     refused("unsigned", trust.receive, trusting, whole, None, NOW)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from litefleet_agent.errors import AgentError
 from litefleet_agent.findings import Verdict, decide
-from litefleet_agent.npz import read_npz
-from litefleet_agent.verify import VerifySpec, verify
+from litefleet_agent.formats.npz import read_npz
+from litefleet_agent.verification.verify import VerifySpec, verify
 
 from tests.agent.lite import Verify, codes, verifier
 from tests.conftest import environment
@@ -171,7 +171,7 @@ def test_the_child_starts_from_a_zip_too(
             archive.write(path, path.relative_to(source))
     (tmp_path / "work").mkdir()
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.verify import VerifySpec, verify\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.verification.verify import VerifySpec, verify\n"
         "spec = VerifySpec.from_dict({'nb': sys.argv[2], 'golden': sys.argv[4:]})\n"
         "print(verify(spec, sys.argv[3]).findings)"
     )

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from litefleet_agent.nb import Tensor, read_nb
-from litefleet_agent.npz import Array, read_npz
-from litefleet_agent.service.loop import Loop
-from litefleet_agent.service.plan import WorkerPlan, served_model
-from litefleet_agent.service.values import Job, ServedModel
-from litefleet_agent.service.workers import State, Worker
+from litefleet_agent.formats.nb import Tensor, read_nb
+from litefleet_agent.formats.npz import Array, read_npz
+from litefleet_agent.service.event_loop import Loop
+from litefleet_agent.service.messages import Job, ServedModel
+from litefleet_agent.service.workers.handle import State, Worker
+from litefleet_agent.service.workers.plan import WorkerPlan, served_model
 
 AGENT = Path(__file__).parent.parent.parent / "agent"
 TOY = ServedModel("toy", "r" * 64, (Tensor("x", "float32", (-1, 2)),), (Tensor("y", "float32", (-1, 2)),))
@@ -22,7 +22,7 @@ TOY = ServedModel("toy", "r" * 64, (Tensor("x", "float32", (-1, 2)),), (Tensor("
 FAKE = """
 import os, signal, socket, sys, time
 sys.path.insert(0, %(agent)r)
-from litefleet_agent.link import Link
+from litefleet_agent.protocol import Link
 link = Link(socket.socket(fileno=int(sys.argv[1])))
 load = link.read()[0]
 def ready():

@@ -10,7 +10,7 @@ import pytest
 from litefleet_agent.facts import Facts
 from litefleet_agent.facts.values import Cpu, Libc, Memory, PythonFacts
 from litefleet_agent.findings import Finding, finding
-from litefleet_agent.nb import read_nb
+from litefleet_agent.formats.nb import read_nb
 from litefleet_controller.advice import (
     Advice,
     CandidateFile,

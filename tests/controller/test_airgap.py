@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from litefleet_agent.store import release_id
+from litefleet_agent.releases.store import release_id
 from litefleet_controller.airgap import read_bundle, write_bundle
 from litefleet_controller.config.model import SigningConfig
 from litefleet_controller.errors import FindingError, LitefleetError

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from litefleet_agent.nb import normalise
+from litefleet_agent.formats.nb import normalise
 from litefleet_controller.artifacts import ArtifactStore
 from litefleet_controller.child import run_child
 from litefleet_controller.conversion.convert import Artifact, admit, convert, convert_all, explain_end

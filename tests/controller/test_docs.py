@@ -11,8 +11,8 @@ import pytest
 import typer
 from litefleet_agent.findings import CATALOGUE, Verdict
 from litefleet_agent.service import metrics
-from litefleet_agent.service.log import MESSAGE_IDS
 from litefleet_agent.service.settings import Settings
+from litefleet_agent.service.systemd import MESSAGE_IDS
 from litefleet_controller.cli import app
 from litefleet_controller.config import load_config
 from litefleet_controller.config.model import known_keys

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from litefleet_agent.custody import OPERATIONS, Session
 from litefleet_agent.facts import Facts
+from litefleet_agent.releases.store import Store
 from litefleet_agent.service.history import History
-from litefleet_agent.service.told import told
-from litefleet_agent.store import Store
+from litefleet_agent.service.status_file import told
+from litefleet_agent.session.requests import OPERATIONS, Session
 from litefleet_controller.conversation import Refused, Request
 from litefleet_controller.operations.hearing import hear
 from litefleet_controller.state import State

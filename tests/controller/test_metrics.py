@@ -14,10 +14,8 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.facts.tree import Tree
-from litefleet_agent.service.exposition import Exposition
-from litefleet_agent.service.figures import ServiceFigures
-from litefleet_agent.service.metrics import metrics_text
-from litefleet_agent.service.report import status_dict
+from litefleet_agent.service.metrics import Exposition, ServiceFigures, metrics_text
+from litefleet_agent.service.status import status_dict
 from litefleet_controller.cli import main
 from litefleet_controller.errors import LitefleetError, UsageError
 from litefleet_controller.reports.fleet_metrics import fleet_metrics

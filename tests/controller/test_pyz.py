@@ -34,12 +34,12 @@ def test_it_goes_on_from_its_own_archive_whatever_its_link_names_by_now(tmp_path
     package = tmp_path / "litefleet_agent"
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / "main.py").write_text("import sys\ndef main():\n    print(sys.path[0], __file__)\n")
+    (package / "cli.py").write_text("import sys\ndef main():\n    print(sys.path[0], __file__)\n")
     archive, link = tmp_path / "a.pyz", tmp_path / "agent.pyz"
     archive.write_bytes(build_pyz(package))
     link.symlink_to("a.pyz")
     said = subprocess.run([sys.executable, "-Es", str(link)], capture_output=True, text=True, check=True).stdout.split()
-    assert said == [os.path.realpath(archive), os.path.join(os.path.realpath(archive), "litefleet_agent", "main.py")]
+    assert said == [os.path.realpath(archive), os.path.join(os.path.realpath(archive), "litefleet_agent", "cli.py")]
 
 
 def test_only_the_standard_library_is_imported() -> None:

@@ -11,18 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from litefleet_agent import trust
-from litefleet_agent.store import Store, StoreError
+from litefleet_agent.releases import trust
+from litefleet_agent.releases.store import Store, StoreError
 from litefleet_controller.config.model import SigningConfig
 from litefleet_controller.errors import ConfigError, FindingError
-from litefleet_controller.signing import (
-    RELEASE_NAMESPACE,
-    TRUST_NAMESPACE,
-    Signer,
-    SigningError,
-    seal_bytes,
-    signer_of,
-)
+from litefleet_controller.signing import RELEASE_NAMESPACE, TRUST_NAMESPACE, Signer, SigningError, seal_bytes, signer_of
 
 from tests.fakes.keys import keygen
 

@@ -63,6 +63,6 @@ def test_the_service_outlives_what_happens_to_it() -> None:
 
 
 def test_the_unit_and_the_program_agree_on_exit_codes() -> None:
-    from litefleet_agent.reverify import BUSY
+    from litefleet_agent.verification.release import BUSY
 
     assert settings(AGENT_VERIFY)["SuccessExitStatus"] == str(BUSY)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from litefleet_agent.arch import ARCHES
+from litefleet_agent.facts.arch import ARCHES
 from litefleet_controller.conversion.variant import Variant, make_variant, parse_targets, target_arch, targets_for
 from litefleet_controller.errors import FindingError, UsageError
 

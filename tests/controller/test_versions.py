@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from litefleet_agent.arch import ARCHES
+from litefleet_agent.facts.arch import ARCHES
 from litefleet_agent.findings import Severity, Verdict
 from litefleet_controller.artifacts import ArtifactStore
 from litefleet_controller.config import Config, load_config

@@ -10,13 +10,13 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from litefleet_agent.decoder import decode_log
 from litefleet_agent.facts import Cpu, Facts, Libc, Memory, PythonFacts
 from litefleet_agent.facts.runtime import RuntimeFacts, describe_runtime, with_flavour
 from litefleet_agent.findings import Finding, ranked
-from litefleet_agent.judge import Golden, judge
-from litefleet_agent.nb import read_nb
-from litefleet_agent.npz import Array
+from litefleet_agent.findings.crashlog.decode import decode_log
+from litefleet_agent.formats.nb import read_nb
+from litefleet_agent.formats.npz import Array
+from litefleet_agent.verification.golden_cases import Golden, judge
 from litefleet_controller.conversion.preflight import Source, check_source, load_source
 from litefleet_controller.conversion.static import check_source_for
 from litefleet_controller.doctor.files import Examined, examine

@@ -26,7 +26,7 @@ from litefleet_controller.reports.progress import QuietProgress
 from litefleet_controller.rollout import Rollout, Row
 from litefleet_controller.state.port import AuditEntry
 
-from .conftest import Project
+from tests.e2e.conftest import Project
 
 __all__ = [
     "audit",

@@ -23,9 +23,8 @@ from litefleet_controller.supply import Supply
 from litefleet_controller.toolchain import Toolchains, default_cache
 from litefleet_inventory.model import Device
 
+from tests.e2e.conftest import Project
 from tests.fakes.keys import keygen
-
-from .conftest import Project
 
 ISSUED = time.time()
 

@@ -21,7 +21,7 @@ from litefleet_controller.project import Options
 from litefleet_controller.reports.progress import QuietProgress
 from litefleet_controller.run import read_report
 
-from .conftest import Project
+from tests.e2e.conftest import Project
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]
@@ -48,7 +48,7 @@ def benching(root: Path) -> list[str]:
             words = Path("/proc", name, "cmdline").read_bytes()
         except OSError:
             continue
-        if b"litefleet_agent.benching import measured" in words and bytes(root) in words:
+        if b"litefleet_agent.bench import worker_main" in words and bytes(root) in words:
             found.append(name)
     return found
 

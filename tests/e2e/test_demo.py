@@ -16,7 +16,7 @@ from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import EXPECTED, run_demo
 from litefleet_controller.embedded import EmbeddedFleet
 
-from .conftest import Project
+from tests.e2e.conftest import Project
 
 
 def running(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ from litefleet_controller.embedded import EmbeddedFleet
 from litefleet_controller.project import Options
 from litefleet_controller.reports.progress import QuietProgress
 
-from .conftest import Project
+from tests.e2e.conftest import Project
 
 
 async def look(job: Project, limit: str = "") -> tuple[dict[str, Probed], dict[str, Diagnosis]]:

@@ -17,9 +17,8 @@ from litefleet_controller.embedded import EmbeddedFleet
 from litefleet_controller.run import Interrupted
 
 from tests.conftest import lacking
-
-from .conftest import Project
-from .proxy import CuttingProxy
+from tests.e2e.conftest import Project
+from tests.e2e.proxy import CuttingProxy
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .pages import DOCS, blocks, run_page
+from tests.e2e.pages import DOCS, blocks, run_page
 
 PAGE, CHINESE = DOCS / "from-segfault.md", DOCS / "from-segfault.zh.md"
 

@@ -17,9 +17,8 @@ import yaml
 from litefleet_agent.findings import Verdict
 from litefleet_controller.embedded import EmbeddedFleet
 
+from tests.e2e.conftest import Project
 from tests.fakes.hostile_server import BEHAVIOURS, HostilePeer, hostile
-
-from .conftest import Project
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]

@@ -21,7 +21,7 @@ from litefleet_controller.inferring import InferChoice, run_inference
 from litefleet_controller.project import Options
 from litefleet_controller.reports.progress import QuietProgress
 
-from .conftest import Project
+from tests.e2e.conftest import Project
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]

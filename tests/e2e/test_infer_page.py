@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .pages import DOCS, blocks, run_page
+from tests.e2e.pages import DOCS, blocks, run_page
 
 
 def test_the_page_does_what_it_says(tmp_path: Path) -> None:

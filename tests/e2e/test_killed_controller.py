@@ -9,12 +9,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from litefleet_agent.journal import Journal
+from litefleet_agent.releases.journal import Journal
 from litefleet_controller.embedded import EmbeddedFleet
 from litefleet_controller.rollout import RolloutState
 
-from .conftest import Project
-from .rollouts import audit, current, environment, latest, litefleet, new_release, rollout, rows
+from tests.e2e.conftest import Project
+from tests.e2e.rollouts import audit, current, environment, latest, litefleet, new_release, rollout, rows
 
 DRIVER = Path(__file__).with_name("killed.py")
 CANARY = [

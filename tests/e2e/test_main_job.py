@@ -11,7 +11,7 @@ from litefleet_agent.findings import Verdict
 from litefleet_controller.embedded import EmbeddedFleet
 from litefleet_controller.pyz import agent_archive
 
-from .conftest import Project
+from tests.e2e.conftest import Project
 
 
 async def test_a_rollout_proves_and_switches_on_then_costs_one_round_trip(

@@ -11,7 +11,7 @@ import yaml
 from litefleet_agent.findings import Verdict
 from litefleet_controller.embedded import EmbeddedFleet
 
-from .conftest import Project
+from tests.e2e.conftest import Project
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]

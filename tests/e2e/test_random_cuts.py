@@ -22,9 +22,9 @@ from litefleet_controller.project import Options
 from litefleet_controller.reports.progress import QuietProgress
 from litefleet_controller.rollout import DeviceState
 
-from .conftest import Project
-from .proxy import CuttingProxy
-from .test_faults import through, whole_blobs_only
+from tests.e2e.conftest import Project
+from tests.e2e.proxy import CuttingProxy
+from tests.e2e.test_faults import through, whole_blobs_only
 
 SEED = int(os.environ.get("LITEFLEET_TEST_SEED", "20261123"))
 FRESH = 4  # every so manieth round begins with an empty device, so that the model's own file travels

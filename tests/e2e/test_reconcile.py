@@ -12,8 +12,8 @@ from litefleet_controller.embedded import DeviceSpec, EmbeddedFleet
 from litefleet_controller.operations import reconcile
 from litefleet_controller.outcome import RunReport
 
-from .conftest import Project
-from .rollouts import current, latest, link, litefleet, new_release, options, quiet, rollout, snapshots, states
+from tests.e2e.conftest import Project
+from tests.e2e.rollouts import current, latest, link, litefleet, new_release, options, quiet, rollout, snapshots, states
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]

@@ -10,8 +10,8 @@ from litefleet_controller.errors import UsageError
 from litefleet_controller.operations import Target, roll_back
 from litefleet_controller.outcome import RunReport
 
-from .conftest import Project
-from .rollouts import current, latest, litefleet, new_release, options, quiet, rollout, states
+from tests.e2e.conftest import Project
+from tests.e2e.rollouts import current, latest, litefleet, new_release, options, quiet, rollout, states
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]

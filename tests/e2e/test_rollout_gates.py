@@ -11,8 +11,8 @@ from litefleet_controller.embedded import DeviceSpec, EmbeddedFleet
 from litefleet_controller.engine import Patience
 from litefleet_controller.operations import abort, plan_rollout, resume
 
-from .conftest import Project
-from .rollouts import (
+from tests.e2e.conftest import Project
+from tests.e2e.rollouts import (
     bad_release,
     current,
     edit_proof,

@@ -15,8 +15,20 @@ from litefleet_controller.engine import Patience
 from litefleet_controller.operations import resume
 from litefleet_controller.outcome import RunReport
 
-from .conftest import Project
-from .rollouts import audit, current, environment, latest, link, new_release, options, quiet, rollout, states, within
+from tests.e2e.conftest import Project
+from tests.e2e.rollouts import (
+    audit,
+    current,
+    environment,
+    latest,
+    link,
+    new_release,
+    options,
+    quiet,
+    rollout,
+    states,
+    within,
+)
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]

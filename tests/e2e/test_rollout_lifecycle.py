@@ -13,10 +13,8 @@ from litefleet_controller.embedded import EmbeddedFleet
 from litefleet_controller.engine import Patience
 from litefleet_controller.operations import approve, plan_rollout, resume
 
-from tests.postgres import running
-
-from .conftest import Project
-from .rollouts import (
+from tests.e2e.conftest import Project
+from tests.e2e.rollouts import (
     audit,
     current,
     latest,
@@ -30,6 +28,7 @@ from .rollouts import (
     states,
     within,
 )
+from tests.postgres import running
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]

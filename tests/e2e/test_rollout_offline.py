@@ -11,18 +11,8 @@ from litefleet_controller.embedded import EmbeddedFleet
 from litefleet_controller.engine import Patience
 from litefleet_controller.operations import reconcile
 
-from .conftest import Project
-from .rollouts import (
-    current,
-    latest,
-    litefleet,
-    options,
-    quiet,
-    rollout,
-    rows,
-    states,
-    within,
-)
+from tests.e2e.conftest import Project
+from tests.e2e.rollouts import current, latest, litefleet, options, quiet, rollout, rows, states, within
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]

@@ -23,10 +23,9 @@ from litefleet_controller.signing import Signer
 from litefleet_controller.state.port import KeptRelease
 from litefleet_controller.visit import Visit, visit
 
+from tests.e2e.conftest import Project
+from tests.e2e.rollouts import audit, current, latest, link, new_release, options, quiet, rollout
 from tests.fakes.keys import keygen
-
-from .conftest import Project
-from .rollouts import audit, current, latest, link, new_release, options, quiet, rollout
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]

@@ -11,7 +11,7 @@ import yaml
 from litefleet_agent.findings import Verdict
 from litefleet_controller.embedded import DeviceSpec, EmbeddedFleet
 
-from .conftest import Project
+from tests.e2e.conftest import Project
 
 Projects = Callable[..., Project]
 WHEELS = {"x86_64": {"paddlelite": "2.13rc0", "numpy": "<2"}, "numpy-2": {"paddlelite": "2.13rc0", "numpy": ">=2"}}

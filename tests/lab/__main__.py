@@ -10,8 +10,8 @@ from types import FrameType
 
 import yaml
 
-from .machines import lab_device, why_not
-from .rootfs import AARCH64, ARMV7, LabError
+from tests.lab.machines import lab_device, why_not
+from tests.lab.rootfs import AARCH64, ARMV7, LabError
 
 
 def main() -> int:

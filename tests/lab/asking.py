@@ -18,8 +18,8 @@ AGENT, SOCKET, CALLERS, PAUSE_S, REPORT = sys.argv[1:6]
 sys.path.insert(0, AGENT)
 
 from litefleet_agent.client import Client, ServiceError  # noqa: E402
-from litefleet_agent.golden import compare, default_tolerance  # noqa: E402
-from litefleet_agent.npz import read_npz  # noqa: E402
+from litefleet_agent.formats.npz import read_npz  # noqa: E402
+from litefleet_agent.verification.compare import compare, default_tolerance  # noqa: E402
 
 TIMEOUT_S = 60.0
 CLOSE = default_tolerance("fp32")

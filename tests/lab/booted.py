@@ -19,9 +19,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .machines import free_port, wait_for_greeting
-from .rootfs import LabError
-from .systems import ADMIN, SYSTEMD, System, build, run
+from tests.lab.machines import free_port, wait_for_greeting
+from tests.lab.rootfs import LabError
+from tests.lab.systems import ADMIN, SYSTEMD, System, build, run
 
 __all__ = ["Machine", "booted", "wait_until_up", "why_not_booted"]
 

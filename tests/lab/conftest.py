@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import lacking
-
-from .booted import Machine, booted, why_not_booted
-from .machines import LabDevice, lab_device, why_not
-from .rootfs import AARCH64, ARMV7, Userland
+from tests.lab.booted import Machine, booted, why_not_booted
+from tests.lab.machines import LabDevice, lab_device, why_not
+from tests.lab.rootfs import AARCH64, ARMV7, Userland
 
 
 def _device(userland: Userland, server: str) -> Iterator[LabDevice]:

@@ -14,7 +14,7 @@ from litefleet_controller.project import Options
 from litefleet_controller.reports.progress import QuietProgress
 from litefleet_controller.run import run_fleet
 
-from .machines import LabDevice
+from tests.lab.machines import LabDevice
 
 __all__ = ["LabJob"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .resident import AGENT, HOME, SOCKET, Resident, within
+from tests.lab.resident import AGENT, HOME, SOCKET, Resident, within
 
 __all__ = ["Asked", "Asking", "asking"]
 

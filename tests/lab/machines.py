@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .rootfs import LabError, Userland, build
+from tests.lab.rootfs import LabError, Userland, build
 
 __all__ = ["LabDevice", "free_port", "lab_device", "make_keys", "wait_for_greeting", "why_not"]
 

@@ -17,8 +17,8 @@ from litefleet_controller.pyz import AgentArchive, agent_archive
 from litefleet_controller.transport.hostkeys import HostKeys
 from litefleet_inventory.model import Device
 
-from .booted import Machine
-from .systems import ADMIN, PASSWORD
+from tests.lab.booted import Machine
+from tests.lab.systems import ADMIN, PASSWORD
 
 __all__ = ["newer_agent", "on_terminal", "provision"]
 

@@ -25,10 +25,9 @@ from litefleet_controller.pyz import AgentArchive
 from tests.conftest import CACHE, lite_environment, source_models
 from tests.e2e.rollouts import environment
 from tests.fakes.keys import keygen
-
-from .booted import Machine, booted, wait_until_up
-from .provisioning import on_terminal, provision
-from .systems import ADMIN, BUSYBOX, PASSWORD, SYSTEMD, System
+from tests.lab.booted import Machine, booted, wait_until_up
+from tests.lab.provisioning import on_terminal, provision
+from tests.lab.systems import ADMIN, BUSYBOX, PASSWORD, SYSTEMD, System
 
 __all__ = ["AGENT", "HOME", "PYTHON", "SOCKET", "Resident", "resident", "within"]
 

@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from .rootfs import CACHE, SOURCES, LabError
+from tests.lab.rootfs import CACHE, SOURCES, LabError
 
 __all__ = ["ADMIN", "BUSYBOX", "OPENRC", "PASSWORD", "SYSTEMD", "System", "build", "run"]
 

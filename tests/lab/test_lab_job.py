@@ -15,15 +15,14 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.findings import Verdict
-from litefleet_agent.nb import read_nb
+from litefleet_agent.formats.nb import read_nb
 from litefleet_controller.pyz import agent_archive
 
 from tests.conftest import CACHE
 from tests.e2e.proxy import CuttingProxy
-
-from .job import LabJob
-from .machines import LabDevice
-from .rootfs import build
+from tests.lab.job import LabJob
+from tests.lab.machines import LabDevice
+from tests.lab.rootfs import build
 
 pytestmark = pytest.mark.lab
 

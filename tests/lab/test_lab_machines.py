@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import lacking
-
-from .machines import LabDevice, lab_device, why_not
-from .rootfs import AARCH64
+from tests.lab.machines import LabDevice, lab_device, why_not
+from tests.lab.rootfs import AARCH64
 
 pytestmark = pytest.mark.lab
 

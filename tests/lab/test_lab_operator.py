@@ -14,10 +14,9 @@ from litefleet_controller.embedded import DeviceSpec, EmbeddedFleet
 
 from tests.agent.lite import make_goldens
 from tests.conftest import lacking, wheelhouse
-
-from .booted import Machine, booted, wait_until_up, why_not_booted
-from .machines import free_port
-from .resident import within
+from tests.lab.booted import Machine, booted, wait_until_up, why_not_booted
+from tests.lab.machines import free_port
+from tests.lab.resident import within
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 

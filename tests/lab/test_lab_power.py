@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from litefleet_agent.store import release_id
+from litefleet_agent.releases.store import release_id
 from litefleet_controller.engine import Patience
 from litefleet_controller.operations import resume, start_rollout
 from litefleet_controller.operations.starting import StillOpen
@@ -26,9 +26,8 @@ from litefleet_controller.reports.progress import QuietProgress
 
 from tests.conftest import CACHE, lacking
 from tests.e2e.proxy import CuttingProxy
-
-from .machines import LabDevice
-from .vm import PYTHON, Machine, VmImage, build_image, machine, why_no_machine
+from tests.lab.machines import LabDevice
+from tests.lab.vm import PYTHON, Machine, VmImage, build_image, machine, why_no_machine
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 

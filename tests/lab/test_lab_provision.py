@@ -20,11 +20,10 @@ from litefleet_controller.transport.hostkeys import HostKeys
 from litefleet_inventory.model import Device
 
 from tests.fakes.keys import keygen
-
-from .booted import Machine, wait_until_up
-from .provisioning import newer_agent
-from .provisioning import provision as provision_device
-from .systems import ADMIN, PASSWORD
+from tests.lab.booted import Machine, wait_until_up
+from tests.lab.provisioning import newer_agent
+from tests.lab.provisioning import provision as provision_device
+from tests.lab.systems import ADMIN, PASSWORD
 
 pytestmark = pytest.mark.lab
 

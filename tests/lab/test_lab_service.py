@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from litefleet_agent.npz import Array, npz_bytes, read_npz
-from litefleet_agent.service.log import MESSAGE_IDS
+from litefleet_agent.formats.npz import Array, npz_bytes, read_npz
+from litefleet_agent.service.systemd import MESSAGE_IDS
 
 from tests.conftest import lacking
-
-from .booted import why_not_booted
-from .load import asking
-from .resident import AGENT, HOME, PYTHON, SOCKET, Resident, resident, within
+from tests.lab.booted import why_not_booted
+from tests.lab.load import asking
+from tests.lab.resident import AGENT, HOME, PYTHON, SOCKET, Resident, resident, within
 
 pytestmark = pytest.mark.lab
 
@@ -32,7 +31,7 @@ QUICK_WATCHDOG = "[Service]\nWatchdogSec=3\nRestartSec=1\n"
 ONCE = """import json, sys
 sys.path.insert(0, sys.argv[1])
 from litefleet_agent.client import Client, ServiceError
-from litefleet_agent.npz import Array
+from litefleet_agent.formats.npz import Array
 dims = json.loads(sys.argv[3])
 size = 4
 for dim in dims:

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from litefleet_agent.service.log import MESSAGE_IDS
+from litefleet_agent.service.systemd import MESSAGE_IDS
 
 from tests.conftest import lacking
-
-from .booted import why_not_booted
-from .load import asking
-from .resident import HOME, Resident, resident, within
+from tests.lab.booted import why_not_booted
+from tests.lab.load import asking
+from tests.lab.resident import HOME, Resident, resident, within
 
 pytestmark = pytest.mark.lab
 

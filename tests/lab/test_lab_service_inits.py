@@ -10,12 +10,11 @@ from litefleet_controller.provision.task import Choice
 from litefleet_controller.pyz import agent_archive
 
 from tests.conftest import lacking
-
-from .booted import why_not_booted
-from .load import asking
-from .provisioning import newer_agent
-from .resident import AGENT, HOME, PYTHON, SOCKET, Resident, resident, within
-from .systems import BUSYBOX, OPENRC, System
+from tests.lab.booted import why_not_booted
+from tests.lab.load import asking
+from tests.lab.provisioning import newer_agent
+from tests.lab.resident import AGENT, HOME, PYTHON, SOCKET, Resident, resident, within
+from tests.lab.systems import BUSYBOX, OPENRC, System
 
 pytestmark = pytest.mark.lab
 

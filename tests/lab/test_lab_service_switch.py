@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from litefleet_agent.service.log import MESSAGE_IDS
+from litefleet_agent.service.systemd import MESSAGE_IDS
 from litefleet_controller.pyz import agent_archive
 
 from tests.conftest import lacking
-
-from .booted import why_not_booted
-from .load import Asking, asking
-from .provisioning import newer_agent
-from .resident import Resident, resident, within
+from tests.lab.booted import why_not_booted
+from tests.lab.load import Asking, asking
+from tests.lab.provisioning import newer_agent
+from tests.lab.resident import Resident, resident, within
 
 pytestmark = pytest.mark.lab
 

@@ -17,8 +17,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .machines import LabDevice, free_port, make_keys, wait_for_greeting
-from .vm_image import PYTHON, X86_64, VmImage, build_image
+from tests.lab.machines import LabDevice, free_port, make_keys, wait_for_greeting
+from tests.lab.vm_image import PYTHON, X86_64, VmImage, build_image
 
 __all__ = ["PYTHON", "Machine", "VmImage", "build_image", "machine", "why_no_machine"]
 

@@ -14,7 +14,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from .rootfs import CACHE, LabError, Userland, build
+from tests.lab.rootfs import CACHE, LabError, Userland, build
 
 __all__ = ["PYTHON", "VmImage", "build_image"]
 

@@ -27,8 +27,8 @@ from litefleet_controller.supply import Supply
 from litefleet_controller.visit import Contact
 from litefleet_inventory.model import Device, Group, Inventory
 
-from .sim_fleet import ARCHIVE, SimFleet
-from .sim_supply import SimSupply
+from tests.sim.sim_fleet import ARCHIVE, SimFleet
+from tests.sim.sim_supply import SimSupply
 
 __all__ = ["Harness", "copy_state", "fresh_owner"]
 

@@ -11,11 +11,11 @@ from litefleet_controller.operations.desk import Desk
 from litefleet_controller.operations.going_on import _approved, _resumed, _retried
 from litefleet_controller.rollout import DeviceState, Policy, Rollout
 
-from .engine_harness import Harness
-from .sim_fleet import SimFleet
-from .sim_supply import SimSupply
-from .sim_transport import Contact
-from .virtual_loop import run
+from tests.sim.engine_harness import Harness
+from tests.sim.sim_fleet import SimFleet
+from tests.sim.sim_supply import SimSupply
+from tests.sim.sim_transport import Contact
+from tests.sim.virtual_loop import run
 
 __all__ = ["FleetRun"]
 

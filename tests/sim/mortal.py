@@ -13,7 +13,7 @@ from litefleet_controller.rollout import Rollout, RolloutEvent, Row
 from litefleet_controller.state import State
 from litefleet_controller.state.port import Change, Confirmed, Hold, KeptRelease, KnownDevice
 
-from .sim_fleet import SimFleet
+from tests.sim.sim_fleet import SimFleet
 
 __all__ = ["Death", "Killed", "Label", "Moment", "MortalState", "MortalWriter"]
 

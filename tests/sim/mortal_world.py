@@ -17,13 +17,13 @@ from litefleet_controller.operations.starting import StillOpen, start_at
 from litefleet_controller.rollout import DeviceState, Policy, Rollout, RolloutEvent, RolloutState
 from litefleet_controller.rollout.policy import Gates
 
-from .engine_harness import Harness, copy_state
-from .mortal import Death, Killed, Moment, MortalState, MortalWriter
-from .sim_device import SimDevice
-from .sim_fleet import make_fleet
-from .sim_profile import KINDS, Outage, Profile
-from .sim_supply import SimSupply
-from .virtual_loop import run_killed
+from tests.sim.engine_harness import Harness, copy_state
+from tests.sim.mortal import Death, Killed, Moment, MortalState, MortalWriter
+from tests.sim.sim_device import SimDevice
+from tests.sim.sim_fleet import make_fleet
+from tests.sim.sim_profile import KINDS, Outage, Profile
+from tests.sim.sim_supply import SimSupply
+from tests.sim.virtual_loop import run_killed
 
 __all__ = ["OPEN", "Command", "World", "command", "reconcile", "roll_back", "start"]
 

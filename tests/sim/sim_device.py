@@ -15,12 +15,12 @@ from typing import Any
 
 from litefleet_agent.errors import AgentError
 from litefleet_agent.findings import Finding, Severity, Verdict, decide
-from litefleet_agent.store import release_id
+from litefleet_agent.releases.store import release_id
 
-from .sim_profile import Outage, Profile
-from .sim_switch import Switch
-from .sim_wire import Request
-from .virtual_loop import VirtualClock
+from tests.sim.sim_profile import Outage, Profile
+from tests.sim.sim_switch import Switch
+from tests.sim.sim_wire import Request
+from tests.sim.virtual_loop import VirtualClock
 
 __all__ = ["SimDevice"]
 

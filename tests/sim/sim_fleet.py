@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from litefleet_controller.pyz import AgentArchive
 from litefleet_inventory.model import Device
 
-from .sim_device import SimDevice
-from .sim_profile import KINDS, Profile
-from .sim_transport import SimTransport
-from .virtual_loop import VirtualClock
+from tests.sim.sim_device import SimDevice
+from tests.sim.sim_profile import KINDS, Profile
+from tests.sim.sim_transport import SimTransport
+from tests.sim.virtual_loop import VirtualClock
 
 __all__ = ["ARCHIVE", "MIX", "SimFleet", "make_fleet"]
 

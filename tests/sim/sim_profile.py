@@ -14,7 +14,7 @@ from litefleet_agent.facts import Cpu, Disk, Facts, Libc, Memory, OsRelease, Pyt
 from litefleet_agent.findings import Finding
 
 if TYPE_CHECKING:
-    from .sim_device import SimDevice
+    from tests.sim.sim_device import SimDevice
 
 __all__ = ["KINDS", "Cut", "Kind", "Outage", "Profile", "flapping", "random_cuts"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding
-from litefleet_agent.store import release_id
+from litefleet_agent.releases.store import release_id
 from litefleet_controller.delivery import Supplied
 from litefleet_controller.errors import FindingError
 from litefleet_inventory.model import Device

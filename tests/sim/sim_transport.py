@@ -18,9 +18,9 @@ from litefleet_agent.protocol import encode
 from litefleet_controller.transport import Channel, TransportError
 from litefleet_inventory.model import Device
 
-from .sim_device import SimDevice
-from .sim_profile import Style
-from .sim_wire import Boot, Peer, Request, nonce_of
+from tests.sim.sim_device import SimDevice
+from tests.sim.sim_profile import Style
+from tests.sim.sim_wire import Boot, Peer, Request, nonce_of
 
 __all__ = ["Contact", "SimChannel", "SimTransport"]
 

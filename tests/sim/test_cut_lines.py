@@ -17,11 +17,11 @@ import pytest
 from litefleet_controller.engine import Patience
 from litefleet_controller.rollout import DeviceState, RolloutState
 
-from .engine_harness import copy_state
-from .fleet_run import FleetRun
-from .sim_device import SimDevice
-from .sim_fleet import SimFleet, make_fleet
-from .sim_profile import Cut, Outage, Profile
+from tests.sim.engine_harness import copy_state
+from tests.sim.fleet_run import FleetRun
+from tests.sim.sim_device import SimDevice
+from tests.sim.sim_fleet import SimFleet, make_fleet
+from tests.sim.sim_profile import Cut, Outage, Profile
 
 SEEDS = int(os.environ.get("LITEFLEET_TEST_SEEDS", "40"))
 MANY = 600

@@ -19,11 +19,11 @@ from litefleet_controller.rollout import DeviceState, RolloutState
 from litefleet_controller.rollout.windows import open_until
 from litefleet_controller.state import Held, LostHold, Owner, State
 
-from .fleet_run import FleetRun
-from .sim_device import SimDevice
-from .sim_fleet import MIX, Shape, SimFleet, make_fleet
-from .sim_profile import KINDS, Outage, Profile, flapping, random_cuts
-from .virtual_loop import run_killed
+from tests.sim.fleet_run import FleetRun
+from tests.sim.sim_device import SimDevice
+from tests.sim.sim_fleet import MIX, Shape, SimFleet, make_fleet
+from tests.sim.sim_profile import KINDS, Outage, Profile, flapping, random_cuts
+from tests.sim.virtual_loop import run_killed
 
 HOUR = 3600.0
 JUMPS = ("", "jump-a", "jump-b")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from litefleet_agent import switch as real
-from litefleet_agent.clock import Clock
 from litefleet_agent.errors import AgentError
-from litefleet_agent.store import Store
+from litefleet_agent.releases import activation as real
+from litefleet_agent.releases.clock import Clock
+from litefleet_agent.releases.store import Store
 
 from tests.sim.sim_device import SimDevice
 from tests.sim.sim_wire import Request

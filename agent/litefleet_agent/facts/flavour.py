@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import FrozenSet, Optional
 
-from ..elf import ElfError, read_elf
+from ..formats.elf import ElfError, read_elf
 
 __all__ = ["Flavour", "describe_flavour"]
 

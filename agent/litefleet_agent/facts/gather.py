@@ -8,8 +8,8 @@ import sys
 from dataclasses import dataclass
 from typing import Dict, Optional, Tuple
 
-from ..arch import Arch, arch_of_userland
-from ..elf import Elf, ElfError, read_elf
+from ..formats.elf import Elf, ElfError, read_elf
+from .arch import Arch, arch_of_userland
 from .cpu import arm_hwcap, describe_cpuinfo
 from .libraries import describe_libc, find_libraries, find_opencl, find_opencl_devices, newest_glibcxx
 from .packages import find_package, other_pythons

@@ -4,7 +4,7 @@ import os
 import re
 from typing import Dict, Iterable, List, Optional, Tuple
 
-from ..elf import Elf, ElfError, read_elf
+from ..formats.elf import Elf, ElfError, read_elf
 from .tree import Tree
 from .values import Libc
 

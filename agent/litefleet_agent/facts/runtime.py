@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import FrozenSet, List, Optional, Pattern, Sequence, Set, Tuple
 
-from ..elf import Elf, ElfError, ForeignBinaryError, read_elf
+from ..formats.elf import Elf, ElfError, ForeignBinaryError, read_elf
 from .flavour import Flavour, describe_flavour
 from .packages import find_package, wheel_tags
 from .values import Package

@@ -10,25 +10,21 @@ from typing import Callable, Dict, Mapping
 
 from ..errors import AgentError
 from ..facts import gather
-from ..store import Store
-from .bulletin import Bulletin
-from .callers import Callers
-from .desk import Desk
-from .figures import ServiceFigures
-from .ground import Device
-from .heart import Heart
+from ..releases.store import Store
+from .connections import Callers
+from .event_loop import Loop
 from .history import History
-from .limits import callers_that_fit
-from .listening import check, leave, listen
-from .log import Log
-from .loop import Loop
-from .model import ModelService
-from .peers import Allowed
+from .lifecycle import DriftRounds, Heart, Rounds, Takeover
+from .listener import Allowed, callers_that_fit, check, leave, listen
+from .messages import Refusal
+from .metrics import ServiceFigures
+from .model_service import ModelService
 from .queue import Budget
-from .rounds import DriftRounds, Rounds
+from .release_source import Device
+from .request_handler import Desk
 from .settings import Settings, SettingsError, load_settings
-from .takeover import Takeover
-from .values import Refusal
+from .status import Bulletin
+from .systemd import Log
 
 __all__ = ["Daemon", "serve"]
 

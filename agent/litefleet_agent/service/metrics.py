@@ -1,11 +1,98 @@
 """The service's status as Prometheus metrics: over the socket, or as a file for node_exporter's textfile collector."""
 
-from typing import Any, Mapping
+import math
+import re
+import time
+from bisect import bisect_left
+from collections import deque
+from typing import Any, Deque, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from .exposition import Exposition
-from .statusfile import replace_file
+from ..findings import Finding
+from .status_file import replace_file
 
-__all__ = ["metrics_text", "write_textfile"]
+__all__ = [
+    "BUCKETS_S",
+    "CONTENT_TYPE",
+    "Exposition",
+    "Histogram",
+    "ModelFigures",
+    "ServiceFigures",
+    "metrics_text",
+    "write_textfile",
+]
+
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
+_MOST_LABEL = 300  # characters of one value
+
+
+class Exposition:
+    """Collects samples and writes them, each family once, with HELP and TYPE."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._families: Dict[str, Tuple[str, str, List[str]]] = {}
+
+    def gauge(self, name: str, text: str, value: Any, **labels: str) -> None:
+        """Add a value that goes up and down; None, NaN and what is no number are left out."""
+        self._add("gauge", name, text, value, labels)
+
+    def counter(self, name: str, text: str, value: Any, **labels: str) -> None:
+        """Add a count since the start; `name` ends in _total."""
+        self._add("counter", name, text, value, labels)
+
+    def histogram(
+        self, name: str, text: str, buckets: Sequence[Sequence[float]], count: Any, total: Any, **labels: str
+    ) -> None:
+        """Add durations: [[bound, cumulated count], ...], their number and their sum."""
+        lines = self._family("histogram", name, text)
+        for bound, below in buckets:
+            lines.append(_sample("%s_bucket" % name, dict(labels, le=_number(bound) or "0"), below))
+        lines.append(_sample("%s_bucket" % name, dict(labels, le="+Inf"), count))
+        lines.append(_sample("%s_sum" % name, labels, total))
+        lines.append(_sample("%s_count" % name, labels, count))
+
+    def _add(self, kind: str, name: str, text: str, value: Any, labels: Mapping[str, str]) -> None:
+        if _number(value) is not None:
+            self._family(kind, name, text).append(_sample(name, labels, value))
+
+    def _family(self, kind: str, name: str, text: str) -> List[str]:
+        if not _NAME.match(name):
+            raise ValueError("no name of a metric: %r" % name)
+        return self._families.setdefault(name, (kind, text, []))[2]
+
+    def text(self) -> str:
+        """Return everything as one text."""
+        parts = []
+        for name, (kind, said, lines) in self._families.items():
+            full = self._prefix + name
+            escaped = said.replace("\\", "\\\\").replace("\n", "\\n")
+            parts.append("# HELP %s %s\n# TYPE %s %s\n" % (full, escaped, full, kind))
+            parts.extend("%s%s\n" % (self._prefix, line) for line in lines)
+        return "".join(parts)
+
+
+def _number(value: Any) -> Optional[str]:
+    """Return a number as the format writes it, None for what is not one."""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, int):
+        return str(value) if abs(value) < 1 << 63 else None
+    if isinstance(value, float) and math.isfinite(value):
+        return repr(value)
+    return None
+
+
+def _sample(name: str, labels: Mapping[str, str], value: Any) -> str:
+    written = ",".join('%s="%s"' % (key, _escape(text)) for key, text in labels.items())
+    return "%s%s %s" % (name, "{%s}" % written if written else "", _number(value) or "0")
+
+
+def _escape(text: str) -> str:
+    cut = "".join(c if c.isprintable() or c == "\n" else "?" for c in text[:_MOST_LABEL])  # terminals show it too
+    return cut.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
 
 _HEALTH = ("ok", "degraded", "starting", "failed")
 _STATES = ("serving", "switching", "warming", "failed", "nothing")
@@ -96,3 +183,135 @@ def _seconds(value: Any) -> Any:
 def write_textfile(path: str, text: str) -> None:
     """Write metrics where node_exporter looks for *.prom files (mode 0644); OSError when it can't be written."""
     replace_file(path, text.encode("utf-8"), 0o644)
+
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_WINDOW = 1024  # latest answers that the percentiles are of
+_MOST_MODELS = 256
+_MOST_CODES = 32
+_MOST_PROBLEMS = 20
+# Refusals that are given only after the model was found: others carry whatever name a caller made up.
+_OF_A_MODEL = ("not-ready", "busy", "bad-input", "too-large")
+
+
+class Histogram:
+    """Durations in fixed buckets for ever, and the latest 1024 of them one by one."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_S) + 1)  # each for itself, not cumulated; the last has no bound
+        self.sum_s = 0.0
+        self._latest: Deque[float] = deque(maxlen=_WINDOW)
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        self.sum_s += seconds
+        self._latest.append(seconds)
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return {count, sum_s, buckets: [[bound in s, cumulated count], ...], p50_ms, p90_ms, p99_ms}."""
+        told: Dict[str, Any] = {"count": sum(self.counts), "sum_s": round(self.sum_s, 6), "buckets": []}
+        below = 0
+        for bound, count in zip(BUCKETS_S, self.counts):  # noqa: B905 - 3.7
+            below += count
+            told["buckets"].append([bound, below])
+        ordered = sorted(self._latest)
+        for name, share in (("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99)):
+            seconds = ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+            told[name] = None if seconds is None else round(seconds * 1e3, 3)
+        return told
+
+
+class ModelFigures:
+    """What was counted of one model since the service started."""
+
+    def __init__(self) -> None:
+        self.ok = 0
+        self.errors: Dict[str, int] = {}
+        self.latency = Histogram()  # of answers: from acceptance to answer
+        self.run = Histogram()  # of answers: in the worker alone
+        self.switches = self.rollbacks = self.worker_deaths = self.workers_worn = 0
+        self.probes = self.probes_failed = 0
+        self.probe_ok: Optional[bool] = None
+        self.probe_at = 0.0  # monotonic
+        self.probe_findings: List[Finding] = []
+        self.taken_back = ""  # the release that was, until the next switch
+        self.back_findings: List[Finding] = []  # why
+
+    def count_error(self, code: str) -> None:
+        """Count a request that got no answer; codes beyond a bound count as "other"."""
+        name = code if code in self.errors or len(self.errors) < _MOST_CODES else "other"
+        self.errors[name] = self.errors.get(name, 0) + 1
+
+
+class ServiceFigures:
+    """What was counted since the service started; `now` is of the monotonic clock, in seconds."""
+
+    def __init__(self, version: str, now: float) -> None:
+        self.version, self.started = version, now
+        self.models: Dict[str, ModelFigures] = {}  # "" = requests that named no model that is here
+        self.drift: List[Finding] = []
+        self.drift_looks = 0
+        self.problems: Dict[str, int] = {}  # sentence -> times, the latest last
+
+    def of(self, model: str) -> ModelFigures:
+        """Return one model's figures."""
+        if model not in self.models and len(self.models) >= _MOST_MODELS:
+            model = ""
+        return self.models.setdefault(model, ModelFigures())
+
+    def switched(self, model: str, release: str) -> None:
+        """A release took over."""
+        figures = self.of(model)
+        figures.switches += 1
+        figures.taken_back = ""
+
+    def went_back(self, model: str, release: str, findings: Sequence[Finding] = ()) -> None:
+        """This release was taken back."""
+        figures = self.of(model)
+        figures.rollbacks += 1
+        figures.taken_back, figures.back_findings = release, list(findings)[:20]
+
+    def worker_died(self, model: str) -> None:
+        """A worker of the model ended by itself, or had to be ended."""
+        self.of(model).worker_deaths += 1
+
+    def worker_worn(self, model: str) -> None:
+        """A worker of the model had grown too large, and was replaced."""
+        self.of(model).workers_worn += 1
+
+    def probed(self, model: str, ok: bool, findings: Sequence[Finding]) -> None:
+        """A golden was run just now."""
+        figures = self.of(model)
+        figures.probes += 1
+        figures.probes_failed += not ok
+        figures.probe_ok, figures.probe_at, figures.probe_findings = ok, time.monotonic(), list(findings)[:20]
+
+    def answered(self, model: str, code: str, wait_s: float, run_s: float) -> None:
+        """A request that was taken in got its answer, code "ok", or an error."""
+        figures = self.of(model)
+        if code != "ok":
+            figures.count_error(code)
+            return
+        figures.ok += 1
+        figures.latency.add(wait_s + run_s)
+        figures.run.add(run_s)
+
+    def refused(self, model: str, code: str) -> None:
+        """A request was not taken in; `model` is what the caller wrote."""
+        known = model in self.models or code in _OF_A_MODEL
+        self.of(model if known else "").count_error(code)
+
+    def set_drift(self, findings: Sequence[Finding]) -> bool:
+        """Keep what the latest look at the device found, and say whether it differs from the one before."""
+        changed = [(f.code, f.seen) for f in findings] != [(f.code, f.seen) for f in self.drift]
+        self.drift = list(findings)[:100]
+        self.drift_looks += 1
+        return changed
+
+    def problem(self, text: str) -> None:
+        """Keep a sentence on what the service itself could not do."""
+        times = self.problems.pop(text[:500], 0)
+        self.problems[text[:500]] = times + 1
+        if len(self.problems) > _MOST_PROBLEMS:
+            del self.problems[next(iter(self.problems))]

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Deque, List, Optional, Tuple
 
-from .values import Job, Refusal
+from .messages import Job, Refusal
 
 __all__ = ["Budget", "Queue"]
 

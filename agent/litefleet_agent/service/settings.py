@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Dict, Tuple
 
 from ..errors import AgentError
-from ..store import is_plain
+from ..releases.store import is_plain
 
 __all__ = ["NAME", "Settings", "SettingsError", "load_settings", "settings_of"]
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from litefleet_agent.arch import ARCHES, arch_of
-from litefleet_agent.compat import check_file
-from litefleet_agent.environment import check_environment, grade_versions
+from litefleet_agent.facts.arch import ARCHES, arch_of
 from litefleet_agent.facts.runtime import RuntimeFacts
 from litefleet_agent.findings import Finding, Severity, finding, ranked
-from litefleet_agent.nb import NbModel
-from litefleet_agent.runtime_check import check_cpu
+from litefleet_agent.findings.environment import check_environment, grade_versions
+from litefleet_agent.findings.model_file import check_file
+from litefleet_agent.findings.runtime import check_cpu
+from litefleet_agent.formats.nb import NbModel
 
 from .kinds import HALF_PRECISION, Kind, Runtime, Told, kind_of
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from litefleet_agent.atomic import fsync_folder
-from litefleet_agent.store import release_id
+from litefleet_agent.releases.atomic import fsync_folder
+from litefleet_agent.releases.store import release_id
 
 from ..errors import LitefleetError
 from ..files import write_atomically

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from litefleet_agent.benching.plan import BenchPlan, plan_of_request
+from litefleet_agent.bench.plan import BenchPlan, plan_of_request
 from litefleet_agent.errors import AgentError
 
 from ..errors import UsageError

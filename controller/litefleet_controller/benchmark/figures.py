@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from litefleet_agent.benching.series import COLUMNS
+from litefleet_agent.bench.timeseries import COLUMNS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ..outcome import DeviceOutcome

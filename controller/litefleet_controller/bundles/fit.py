@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from litefleet_agent.arch import arch_of
+from litefleet_agent.facts.arch import arch_of
 from litefleet_agent.findings import Finding, finding
 
 from .choice import DeviceKind, RuntimeChoice

@@ -10,16 +10,7 @@ from pydantic import ValidationError
 
 from ..bundles import RuntimeChoice
 from ..errors import ConfigError
-from .model import (
-    Config,
-    ConvertOptions,
-    Gates,
-    ModelConfig,
-    SshConfig,
-    ToleranceConfig,
-    VerifyConfig,
-    known_keys,
-)
+from .model import Config, ConvertOptions, Gates, ModelConfig, SshConfig, ToleranceConfig, VerifyConfig, known_keys
 from .yamlfile import Document, parse_yaml
 
 __all__ = [

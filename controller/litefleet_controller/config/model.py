@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from litefleet_agent.arch import ARCHES, arch_of
+from litefleet_agent.facts.arch import ARCHES, arch_of
 from pydantic import (
     AfterValidator,
     BaseModel,

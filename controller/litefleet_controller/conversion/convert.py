@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-from litefleet_agent.arch import ARCHES, Arch
-from litefleet_agent.compat import accelerators, check_alone, check_file
+from litefleet_agent.facts.arch import ARCHES, Arch
 from litefleet_agent.findings import Finding, Severity, finding
-from litefleet_agent.nb import NbError, NbModel, normalise, read_nb
+from litefleet_agent.findings.model_file import accelerators, check_alone, check_file
+from litefleet_agent.formats.nb import NbError, NbModel, normalise, read_nb
 
 from ..artifacts import ArtifactStore
 from ..child import ChildEnd, run_child

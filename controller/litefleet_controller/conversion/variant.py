@@ -8,7 +8,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 
-from litefleet_agent.arch import ARCHES, Arch, arch_of
+from litefleet_agent.facts.arch import ARCHES, Arch, arch_of
 from litefleet_agent.findings import finding
 
 from ..errors import FindingError, UsageError

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from litefleet_agent.arch import ARCHES
-from litefleet_agent.environment import RuntimeFacts
 from litefleet_agent.facts import Facts
+from litefleet_agent.facts.arch import ARCHES
 from litefleet_agent.findings import Certainty, Finding, Severity, finding
-from litefleet_agent.runtime_check import check_cpu, check_runtime
+from litefleet_agent.findings.environment import RuntimeFacts
+from litefleet_agent.findings.runtime import check_cpu, check_runtime
 from litefleet_inventory import Device
 
 from ..bundles import DeviceKind, RuntimeChoice

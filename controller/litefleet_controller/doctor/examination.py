@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from litefleet_agent.arch import ARCHES, Arch, arch_of
+from litefleet_agent.facts.arch import ARCHES, Arch, arch_of
 
 from ..errors import LitefleetError, UsageError
 from ..options import Options

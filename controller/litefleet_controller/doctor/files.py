@@ -7,10 +7,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from litefleet_agent.arch import Arch
+from litefleet_agent.facts.arch import Arch
 from litefleet_agent.facts.runtime import RuntimeFacts
 from litefleet_agent.findings import finding
-from litefleet_agent.nb import NbError, NbModel, read_header, read_nb
+from litefleet_agent.formats.nb import NbError, NbModel, read_header, read_nb
 
 from ..conversion.foreign import foreign_format
 from ..conversion.preflight import SourceFacts, load_source

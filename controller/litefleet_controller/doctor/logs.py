@@ -10,7 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
-from litefleet_agent.decoder import LogReading, decode_log
+from litefleet_agent.findings.crashlog.decode import LogReading, decode_log
 
 from ..errors import UsageError
 from ..reports.page import plural

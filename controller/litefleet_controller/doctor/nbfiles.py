@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from litefleet_agent.compat import accelerators
 from litefleet_agent.findings import Severity
-from litefleet_agent.nb import NbModel
+from litefleet_agent.findings.model_file import accelerators
+from litefleet_agent.formats.nb import NbModel
 
 from ..inspection import Inspection, inspect_file
 from .diagnosis import Diagnosis, Fact, Kind

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from litefleet_agent.arch import ARCHES, Arch
-from litefleet_agent.compat import check_file
-from litefleet_agent.environment import check_build, check_environment, grade_versions
 from litefleet_agent.facts import Facts
+from litefleet_agent.facts.arch import ARCHES, Arch
 from litefleet_agent.facts.runtime import RuntimeFacts
 from litefleet_agent.findings import Finding, Severity, finding
-from litefleet_agent.nb import NbModel
+from litefleet_agent.findings.environment import check_build, check_environment, grade_versions
+from litefleet_agent.findings.model_file import check_file
+from litefleet_agent.formats.nb import NbModel
 
 from ..conversion.static import check_source_for
 from .diagnosis import Diagnosis, Kind

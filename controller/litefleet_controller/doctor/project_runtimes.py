@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
-from litefleet_agent.arch import ARCHES, arch_of
+from litefleet_agent.facts.arch import ARCHES, arch_of
 from litefleet_agent.findings import Certainty, Finding
 from litefleet_inventory import Device
 

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from litefleet_agent.arch import ARCHES
 from litefleet_agent.facts import Facts
+from litefleet_agent.facts.arch import ARCHES
 from litefleet_agent.facts.runtime import (
     RuntimeFacts,
     binary_of,
@@ -21,7 +21,7 @@ from litefleet_agent.facts.runtime import (
     with_flavour,
 )
 from litefleet_agent.findings import Finding, Severity, finding
-from litefleet_agent.runtime_check import (
+from litefleet_agent.findings.runtime import (
     check_cpu,
     check_leftovers,
     check_numpy,

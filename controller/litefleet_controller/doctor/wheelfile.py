@@ -11,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from litefleet_agent.arch import ARCHES
+from litefleet_agent.facts.arch import ARCHES
 from litefleet_agent.findings import Finding, finding
 
 from ..bundles.fit import platform_arch, python_fits

@@ -13,20 +13,7 @@ from ..outcome import DeviceOutcome
 from ..patience import Patience
 from ..reports.progress import Progress
 from ..rollout import Rollout, RolloutEvent, RolloutState, Row
-from ..rollout.board import (
-    Advance,
-    Ask,
-    Begin,
-    Decision,
-    Finish,
-    GiveUp,
-    Look,
-    OfflineOnly,
-    Promote,
-    Soak,
-    Stop,
-    Wait,
-)
+from ..rollout.board import Advance, Ask, Begin, Decision, Finish, GiveUp, Look, OfflineOnly, Promote, Soak, Stop, Wait
 from ..state.port import Hold, StatePort
 from .book import Book
 from .changes import orphans, skips

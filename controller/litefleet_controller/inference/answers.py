@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from litefleet_agent.errors import AgentError
 from litefleet_agent.findings import Finding, finding, finding_of_error
-from litefleet_agent.npz import DTYPES
+from litefleet_agent.formats.npz import DTYPES
 from litefleet_agent.protocol import ProtocolError
 
 from ..golden.files import Array

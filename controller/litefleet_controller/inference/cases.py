@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from litefleet_agent.inference import MAX_BODY, MAX_REQUESTS
+from litefleet_agent.session.infer import MAX_BODY, MAX_REQUESTS
 
 from ..errors import UsageError
 from ..golden.files import Array, Tensor

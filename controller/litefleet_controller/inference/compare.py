@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from litefleet_agent.golden import Comparison, Tolerance, compare, default_tolerance, peak
-from litefleet_agent.npz import Array as Dense
+from litefleet_agent.formats.npz import Array as Dense
+from litefleet_agent.verification.compare import Comparison, Tolerance, compare, default_tolerance, peak
 
 from ..golden.files import Array
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from litefleet_agent.benching.pairs import sentence
+from litefleet_agent.bench.statistics import sentence
 from litefleet_agent.findings import Severity, Verdict
 
 from ..benchmark.figures import BenchFigures, Cell, ReleaseFigures, figures_of

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from litefleet_agent.service.exposition import Exposition
+from litefleet_agent.service.metrics import Exposition
 
 from ..outcome import DeviceOutcome
 from ..rollout import Rollout, RolloutState, Row

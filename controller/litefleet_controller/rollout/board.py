@@ -11,20 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import replace
 
-from .decisions import (
-    Advance,
-    Ask,
-    Begin,
-    Decision,
-    Finish,
-    GiveUp,
-    Look,
-    OfflineOnly,
-    Promote,
-    Soak,
-    Stop,
-    Wait,
-)
+from .decisions import Advance, Ask, Begin, Decision, Finish, GiveUp, Look, OfflineOnly, Promote, Soak, Stop, Wait
 from .gates import Fired, Tallies, Tally, evaluate
 from .model import Rollout, Row
 from .policy import Policy

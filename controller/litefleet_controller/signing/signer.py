@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from litefleet_agent.findings import finding
-from litefleet_agent.store import StoreError
-from litefleet_agent.trust import check_signers, seal_payload
+from litefleet_agent.releases.store import StoreError
+from litefleet_agent.releases.trust import check_signers, seal_payload
 
 from ..config.model import SigningConfig
 from ..errors import ConfigError, FindingError

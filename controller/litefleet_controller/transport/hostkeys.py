@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import asyncssh
-from litefleet_agent.atomic import fsync_folder
 from litefleet_agent.findings import Finding, finding
+from litefleet_agent.releases.atomic import fsync_folder
 from litefleet_inventory.model import Device
 
-from litefleet_controller.errors import ConfigError
+from ..errors import ConfigError
 
 __all__ = ["HostKeys", "TrustDecision"]
 

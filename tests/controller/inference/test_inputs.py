@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from litefleet_agent.nb import Tensor
+from litefleet_agent.formats.nb import Tensor
 from litefleet_controller.config.preprocess import PreprocessConfig
 from litefleet_controller.errors import UsageError
 from litefleet_controller.inference import Case, read_cases

@@ -13,15 +13,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from litefleet_controller.rollout import (
-    DeviceEvent,
-    DeviceState,
-    IllegalMove,
-    Rollout,
-    RolloutEvent,
-    RolloutState,
-    Row,
-)
+from litefleet_controller.rollout import DeviceEvent, DeviceState, IllegalMove, Rollout, RolloutEvent, RolloutState, Row
 from litefleet_controller.rollout.states import DEVICE_TABLE, ROLLOUT_TABLE
 from litefleet_controller.state import Change, Conflict, State
 

@@ -6,7 +6,7 @@ import re
 import textwrap
 from functools import cache
 
-from litefleet_agent.benching.pairs import sentence
+from litefleet_agent.bench.statistics import sentence
 from litefleet_agent.findings import Severity
 from markupsafe import Markup
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from litefleet_agent.benching.pairs import sentence
+from litefleet_agent.bench.statistics import sentence
 
 from ...benchmark.figures import Comparison, ReleaseFigures
 from ..values import human_ms

@@ -1,0 +1,82 @@
+"""What a bench runs, and whether it came out right: the release's own goldens, before the first figure and after the last."""
+
+from dataclasses import replace
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from ..errors import AgentError
+from ..findings import Finding, finding
+from ..formats.nb import NbModel, read_nb
+from ..formats.npz import Array, read_npz
+from ..service.workers.plan import WorkerPlan
+from ..verification.golden_cases import Golden, fit, judge
+from .worker_handle import Subject
+
+__all__ = ["Truth"]
+
+_MOST_CASES = 8
+
+
+class Truth:
+    """One release's goldens; `plan` runs those whose inputs have the same sizes, as a predictor keeps to one size.
+
+    `findings` say what keeps it from being run.  Raises NbError and OSError for a file that can't be read.
+    """
+
+    def __init__(self, plan: WorkerPlan) -> None:
+        self.findings: List[Finding] = []
+        self._tolerance = plan.tolerance
+        with open(plan.nb, "rb") as file:
+            self._model: NbModel = read_nb(file.read())
+        self._accepted: List[List[Array]] = []
+        paths = self._same_sizes(plan.golden)
+        self.left_out = len(plan.golden) - len(paths)
+        self.plan = replace(plan, golden=tuple(paths))
+
+    def _same_sizes(self, paths: Sequence[str]) -> List[str]:
+        """Return the cases of the sizes that most of them have, at most 8."""
+        groups: Dict[Any, List[str]] = {}
+        for number, path in enumerate(paths):
+            golden = self._golden(number, path)
+            if golden is not None:
+                sizes = tuple((value.dtype, value.shape) for value in golden.inputs.values())
+                groups.setdefault(sizes, []).append(path)
+        if not paths:
+            self.findings.append(finding("LF412", "The release has no goldens."))
+        return max(groups.values(), key=len, default=[])[:_MOST_CASES]
+
+    def _golden(self, number: int, path: str) -> Optional[Golden]:
+        try:
+            golden, found = fit(self._model, read_npz(path), "Case %d" % (number + 1))
+        except AgentError as error:
+            golden, found = None, [finding("LF412", str(error))]
+        self.findings += found
+        return golden
+
+    def judge(self, subject: Subject) -> List[Finding]:
+        """Return what is wrong with the first and the last outputs of a process that has run."""
+        first, last = subject.outputs("first"), subject.outputs("last")
+        if _data(first) == _data(last) == _data(self._accepted):
+            return []  # the same bytes have been judged already
+        counts = {len(outputs) for outputs in first + last}
+        if counts != {len(self._model.outputs)}:
+            seen = "The file declares %d outputs, the runtime gave %s." % (len(self._model.outputs), sorted(counts))
+            return [finding("LF407", seen)]
+        found = self._compared(first, last)
+        if not found and not self._accepted:
+            self._accepted = first
+        return found
+
+    def _compared(self, first: List[List[Array]], last: List[List[Array]]) -> List[Finding]:
+        goldens = [self._golden(number, path) for number, path in enumerate(self.plan.golden)]
+        whole = [golden for golden in goldens if golden is not None]
+        runs = []
+        for case, outputs in enumerate(first):
+            later = [(i, value) for i, value in enumerate(last[case]) if value.data != outputs[i].data]
+            runs.append((outputs, later))
+        if len(whole) != len(runs):
+            return [finding("LF412", "A golden could not be read again.")]
+        return [found for found in judge(self._model, whole, runs, self._tolerance).findings if found.decides]
+
+
+def _data(cases: Sequence[Sequence[Array]]) -> Tuple[bytes, ...]:
+    return tuple(value.data for outputs in cases for value in outputs)

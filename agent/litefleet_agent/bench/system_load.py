@@ -1,0 +1,86 @@
+"""The machine while it is measured: heat, clock rate, free memory, and what other programs take of the CPU."""
+
+import os
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+from ..facts.sensors import available_bytes, cpu_celsius, cpu_mhz, cpu_ticks, ticks_of
+from ..facts.tree import Tree
+
+__all__ = ["Machine", "forget_files"]
+
+_ENOUGH = 50  # ticks of all CPUs, below which a share of them is mostly rounding
+_MOST_FILES = 20000
+
+
+class _Ticks(NamedTuple):
+    """CPU time since the start, of all CPUs together."""
+
+    worked: int
+    ours: int  # of that
+    all: int
+
+
+class Machine:
+    """The sensors of this machine, and the CPU time of some of its processes from now on."""
+
+    def __init__(self, tree: Tree, pids: Sequence[int]) -> None:
+        self._tree, self._pids = tree, (os.getpid(),) + tuple(pids)
+        self._first = self._before = self._ticks()
+
+    def look(self) -> Dict[str, Optional[float]]:
+        """Return {temperature, frequency, available, others}; None where the kernel does not tell."""
+        return {
+            "temperature": cpu_celsius(self._tree),
+            "frequency": cpu_mhz(self._tree),
+            "available": available_bytes(self._tree),
+            "others": self._others_lately(),
+        }
+
+    def others(self) -> Optional[float]:
+        """Return the share of all CPUs' time that went to other processes since the beginning, 0 to 1."""
+        return _share(self._first, self._ticks())
+
+    def _others_lately(self) -> Optional[float]:
+        """Return the same since it was last told, None for too short a time."""
+        now = self._ticks()
+        share = _share(self._before, now)
+        if share is not None:
+            self._before = now
+        return share
+
+    def _ticks(self) -> Optional[_Ticks]:
+        ticks = cpu_ticks(self._tree)
+        if ticks is None:
+            return None
+        return _Ticks(ticks[0], sum(ticks_of(self._tree, pid) for pid in self._pids), ticks[1])
+
+
+def _share(before: Optional[_Ticks], now: Optional[_Ticks]) -> Optional[float]:
+    if before is None or now is None or now.all - before.all < _ENOUGH:
+        return None
+    others = (now.worked - before.worked) - (now.ours - before.ours)
+    return round(min(1.0, max(0.0, others / (now.all - before.all))), 3)
+
+
+def forget_files(paths: Sequence[str]) -> None:
+    """Ask the kernel to drop the pages of files and of all files below folders, so that they are read from storage again.
+
+    Pages that some process has mapped stay, and what can't be opened is left alone.
+    """
+    for name in [name for path in paths for name in _files(path)][:_MOST_FILES]:
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            continue
+        try:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        except OSError:  # a file system without a page cache
+            pass
+        finally:
+            os.close(fd)
+
+
+def _files(path: str) -> List[str]:
+    if not os.path.isdir(path):
+        return [path]
+    return [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]

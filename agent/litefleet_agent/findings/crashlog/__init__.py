@@ -1,0 +1,1 @@
+"""Decodes what a crashed program printed into ranked findings."""

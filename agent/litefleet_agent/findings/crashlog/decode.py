@@ -1,0 +1,327 @@
+"""Says what a program's last words mean: findings from stderr or a pasted log, ranked, each with its line."""
+
+import re
+from itertools import islice
+from typing import Dict, Iterator, List, NamedTuple, Optional, Pattern, Tuple
+
+from .. import Certainty, Finding, Severity, finding, ranked
+from .rules import CHECKS, ENDINGS, HINTS, RULES, SIGNALS, Rule, Speaker
+from .text import LogText, Place, harmless
+
+__all__ = [
+    "Cause",
+    "Context",
+    "LogReading",
+    "causes",
+    "decode_log",
+    "facts_of",
+    "is_check",
+    "is_converter",
+    "signal_of",
+    "telling_line",
+    "versions_of",
+]
+
+
+_CONVERTER = re.compile(
+    r"Loading topology data from|Loading params data from|api/opt\.cc|LoadCombinedParamsPb|PrintPbModelErrorMessage|"
+    r"opt_base\.cc|Wrong target '|ops are not supported on '"
+)
+_CONVERTED = re.compile(r"Model is optimized and saved into")
+_RUNTIME = re.compile(
+    r"LoadModel(?:Fbs|Naive)From|device_info\.cc|light_api|RuntimeProgram|program\.cc|create_paddle_predictor|set_model_from_file"
+)
+_OPT_VERSION = re.compile(r"version of opt: ?([^\s\"']{0,40})")
+_LITE_VERSION = re.compile(r"version of current Paddle-Lite: ?([^\s\"']{0,40})")
+
+_WHEEL = re.compile(r"paddlelite-(\d[\w.]{0,20})")
+_ARCHES: Tuple[Tuple[str, Pattern[str]], ...] = (
+    ("armv8", re.compile(r"(?i)\baarch64\b|\barm64\b|arm64-v8a|\barmv8\b")),
+    ("armv7", re.compile(r"(?i)armv7|armeabi-v7a|ABI: 'arm'")),
+    ("x86_64", re.compile(r"(?i)\bx86[_-]64\b|\bamd64\b|lite/kernels/x86/")),
+)
+_CPU = re.compile(r"CPU ARCH: (A\d{2,3})")
+_OPERATORS: Tuple[Pattern[str], ...] = (
+    re.compile(r"kernel for '(\w{1,60})' is not supported"),
+    re.compile(r"operator '(\w{1,60})' is not supported"),
+    re.compile(r"No attributes called \w{1,60} found for (\w{1,60})"),
+    re.compile(r"(?:no Op found|No kernels found) for (\w{1,60})"),
+    re.compile(r"unsupported ops are:([^\n]{1,2000})"),
+    re.compile(r"lite/(?:operators|kernels/\w{1,20})/(\w{1,60})_(?:op|compute)\.(?:cc|h)\b[^\n]{0,80}\] Check failed"),
+)
+_SOURCE = re.compile(r"\[F [^\]\n]{0,80}?([\w]{1,40}\.(?:cc|h):\d{1,5})")
+_PYTHON = re.compile(r"lib/python(3\.\d{1,2})/")
+
+
+def is_converter(text: str) -> bool:
+    """Tell whether Paddle-Lite's converter speaks, and did not finish."""
+    return _CONVERTER.search(text) is not None and _CONVERTED.search(text) is None
+
+
+def versions_of(log: LogText) -> Tuple[str, str, Optional[Place]]:
+    """Return the converter's and the runtime's version as the warning on their difference has them, and its line."""
+    opt, runtime = _OPT_VERSION.search(log.text), _LITE_VERSION.search(log.text)
+    if opt is None or runtime is None:
+        return "", "", None
+    return harmless(opt.group(1)), harmless(runtime.group(1)), log.place(opt.start())
+
+
+def facts_of(log: LogText) -> List[Tuple[str, str]]:
+    """Return what the log says of itself, as (label, text)."""
+    opt, runtime, _ = versions_of(log)
+    wheel = _WHEEL.search(log.text)
+    rows = [
+        ("program", _program(log.text)),
+        ("Paddle-Lite", runtime or (wheel.group(1) if wheel else "")),
+        ("file from", "opt %s" % opt if opt else ""),
+        ("architecture", ", ".join(name for name, pattern in _ARCHES if pattern.search(log.text))),
+        ("CPU", ", ".join(_all(_CPU, log.text)[:4])),
+        ("Python", ", ".join(_all(_PYTHON, log.text)[:3])),
+        ("operators", ", ".join(_operators(log.text)[:10])),
+        ("stopped in", ", ".join(_all(_SOURCE, log.text)[:3])),
+        ("read", "the first 256 KiB and the last 768 KiB" if log.cut else ""),
+    ]
+    return [(label, text) for label, text in rows if text]
+
+
+def _program(text: str) -> str:
+    if _CONVERTER.search(text):
+        return "Paddle-Lite's converter (opt)" + (
+            ", then the runtime" if _CONVERTED.search(text) and _RUNTIME.search(text) else ""
+        )
+    return "Paddle-Lite's runtime" if _RUNTIME.search(text) else ""
+
+
+def _all(pattern: Pattern[str], text: str) -> List[str]:
+    found = [match.group(1) for match in islice(pattern.finditer(text), 200)]
+    return sorted(set(found), key=found.index)
+
+
+def _operators(text: str) -> List[str]:
+    names: List[str] = []
+    for pattern in _OPERATORS:
+        for told in _all(pattern, text):
+            names += re.findall(r"\w{1,60}", told)
+    return sorted(set(names), key=names.index)
+
+
+_TRIES = 50  # places looked at for one rule; the others only repeat it
+_GRAVEST = ("SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE", "SIGKILL", "SIGABRT")
+_NOT_OOM = re.compile(r"OOMKilled[\"']? {0,4}[:=] {0,4}[Ff]alse")  # so Docker says of what it stopped itself
+_TAGGED = re.compile(r"v?\d+\.\d+")
+
+
+class Context(NamedTuple):
+    """What is known besides the text; 0 and "" where it is not."""
+
+    threads: int = 0
+    arch: str = ""  # "armv7hf"
+
+
+class Cause(NamedTuple):
+    """A finding's code with the line that tells it."""
+
+    code: str
+    certainty: Certainty
+    place: Place
+
+    @property
+    def severity(self) -> Severity:
+        """How much it weighs."""
+        return Finding(self.code, "", self.certainty).severity
+
+
+class LogReading(NamedTuple):
+    """What a log tells: findings, what matters most first; facts as (label, text); and the line behind each code."""
+
+    findings: Tuple[Finding, ...]
+    facts: Tuple[Tuple[str, str], ...]
+    lines: Tuple[Cause, ...]
+
+
+def decode_log(
+    text: str,
+    signal_name: str = "",
+    exit_code: Optional[int] = None,
+    timed_out: bool = False,
+    over_memory: bool = False,
+    context: Optional[Context] = None,
+) -> LogReading:
+    """Return what a log means, together with what else is known of the program's end.
+
+    Of a longer text the first 256 KiB and the last 768 KiB are read.  Each cause is told once; that a signal or a check
+    ended the program is told only where nothing explains it.
+    """
+    log = LogText(text)
+    ended = Place(0, signal_name or SIGNALS.get(_number(exit_code or 0), ""))
+    found = _limits(timed_out, over_memory) + causes(log)
+    found += _endings(log, ended, context or Context(), found)
+    version = _version_difference(log, found)
+    best = _once(found + ([version] if version else []))
+    findings = ranked(finding(c.code, _sentence(c.place), c.certainty) for c in best)
+    return LogReading(tuple(findings), tuple(facts_of(log)), tuple(best))
+
+
+def causes(log: LogText) -> List[Cause]:
+    """Return what the text itself names as causes, one for each code, in the rules' order."""
+    speaker = Speaker.CONVERTER if is_converter(log.text) else Speaker.RUNTIME
+    rules = [rule for rule in RULES if rule.speaker in (Speaker.ANYBODY, speaker)]
+    found = []
+    for rule in rules:
+        place = _find(rule, log)
+        if place is not None and _fits(rule, log.text):
+            found.append(Cause(rule.code, rule.certainty, place))
+    return _once(found)
+
+
+def is_check(text: str) -> bool:
+    """Tell whether a program says that it stopped itself at a check."""
+    return any(pattern.search(text) for pattern in CHECKS)
+
+
+def telling_line(text: str) -> str:
+    """Return the most telling line of a program's words: the last fatal one, else the last that is not empty."""
+    log = LogText(text)
+    fatal = [cause.place for cause in causes(log)]
+    fatal += [place for place in (_last(check, log) for check in CHECKS) if place is not None]
+    return max(fatal).text if fatal else log.last_line()
+
+
+def signal_of(exit_code: int) -> str:
+    """Return the signal's name behind an exit code: -11 (subprocess), 139 (a shell in between); "" for others."""
+    return SIGNALS.get(_number(exit_code), "")
+
+
+def _number(exit_code: int) -> int:
+    return -exit_code if exit_code < 0 else exit_code - 128
+
+
+def _find(rule: Rule, log: LogText) -> Optional[Place]:
+    return next(_places(rule.word, rule.pattern, log), None)
+
+
+def _places(word: str, pattern: Pattern[str], log: LogText) -> Iterator[Place]:
+    """Yield the places of a saying, without lines that only inform."""
+    if word in log.text:
+        for match in islice(pattern.finditer(log.text), _TRIES):
+            if not log.is_quiet(match.start()):
+                yield log.place(match.start())
+
+
+def _last(pattern: Pattern[str], log: LogText) -> Optional[Place]:
+    found = [match.start() for match in islice(pattern.finditer(log.text), _TRIES)]
+    return log.place(found[-1]) if found else None
+
+
+def _fits(rule: Rule, text: str) -> bool:
+    needed = rule.needs is None or rule.needs.search(text) is not None
+    return needed and (rule.unless is None or rule.unless.search(text) is None)
+
+
+def _once(found: List[Cause]) -> List[Cause]:
+    """Return each code's surest cause."""
+    order = list(Certainty)
+    best: Dict[str, Cause] = {}
+    for cause in sorted(found, key=lambda c: order.index(c.certainty)):
+        best.setdefault(cause.code, cause)
+    return [cause for cause in found if best.get(cause.code) is cause]
+
+
+def _limits(timed_out: bool, over_memory: bool) -> List[Cause]:
+    found = []
+    if over_memory:
+        found.append(Cause("LF411", Certainty.CERTAIN, Place(0, "its memory limit")))
+    if timed_out:
+        found.append(Cause("LF408", Certainty.CERTAIN, Place(0, "its time limit")))
+    return found
+
+
+def _endings(log: LogText, ended: Place, context: Context, known: List[Cause]) -> List[Cause]:
+    """Return what is to be said of the end itself, after the causes that are known already."""
+    signals = _signals(log)
+    if ended.text:
+        signals.setdefault(ended.text, ended)
+    doubt = Certainty.POSSIBLE if _NOT_OOM.search(log.text) else Certainty.LIKELY
+    found = [Cause("LF411", doubt, signals["SIGKILL"])] if "SIGKILL" in signals else []
+    if found or any(cause.severity is Severity.ERROR for cause in known):
+        return found
+    name = next((name for name in _GRAVEST if name in signals), "")
+    place = signals.get(name) or _check(log)
+    if place is None:
+        return []
+    return _general(name, _told(log, name, place, known), is_converter(log.text)) + _of_threads(name, place, context)
+
+
+def _general(name: str, place: Place, converter: bool) -> List[Cause]:
+    """Return the finding for an end that nothing explains, and what the signal makes one think of."""
+    if converter:
+        doubt = [Cause("LF209", Certainty.POSSIBLE, place)] if name == "SIGSEGV" else []
+        return [Cause("LF205", Certainty.CERTAIN, place)] + doubt
+    hints = [Cause(hint.code, hint.certainty, place) for hint in HINTS.get(name, ())]
+    if any(hint.severity is Severity.ERROR for hint in hints):
+        return hints
+    return [Cause("LF402" if name in ("", "SIGABRT") else "LF401", Certainty.CERTAIN, place)] + hints
+
+
+def _told(log: LogText, name: str, place: Place, known: List[Cause]) -> Place:
+    """Return the line that says most: of a check, what may explain it, else the check itself rather than the abort."""
+    if name not in ("", "SIGABRT"):
+        return place
+    return known[0].place if known else _check(log) or place
+
+
+def _of_threads(name: str, place: Place, context: Context) -> List[Cause]:
+    if name != "SIGSEGV" or context.threads < 2:
+        return []
+    found = [Cause("LF415", Certainty.POSSIBLE, place)]
+    if context.threads >= 3 and context.arch.startswith("armv7"):
+        found.append(Cause("LF114", Certainty.POSSIBLE, place))
+    return found
+
+
+def _check(log: LogText) -> Optional[Place]:
+    for pattern in CHECKS:
+        for match in islice(pattern.finditer(log.text), _TRIES):
+            if not log.informs(match.start()):
+                return log.place(match.start())
+    return None
+
+
+def _signals(log: LogText) -> Dict[str, Place]:
+    """Return the signals that the log tells of, each with its first line."""
+    found: Dict[str, Place] = {}
+    for word, pattern, name in ENDINGS:
+        if word not in log.text:
+            continue
+        for match in islice(pattern.finditer(log.text), _TRIES):
+            if name and log.informs(match.start()):
+                continue  # words about a signal; a number or a signal's name tells of an end all the same
+            told = name or _named(match.groupdict())
+            if told in SIGNALS.values():
+                found.setdefault(told, log.place(match.start()))
+    return found
+
+
+def _named(groups: Dict[str, str]) -> str:
+    if "name" in groups:
+        return groups["name"]
+    if "number" in groups:
+        return SIGNALS.get(int(groups["number"]), "")
+    return signal_of(int(groups["status"]))
+
+
+def _version_difference(log: LogText, found: List[Cause]) -> Optional[Cause]:
+    """Return the finding on file and runtime of different versions: a note, unless something failed."""
+    opt, runtime, place = versions_of(log)
+    if place is None or (opt and opt == runtime):
+        return None
+    if not (_TAGGED.match(opt) and _TAGGED.match(runtime)):
+        return Cause("LF109", Certainty.CERTAIN, place)
+    failed = any(cause.severity is Severity.ERROR for cause in found)
+    return Cause("LF108", Certainty.LIKELY if failed else Certainty.POSSIBLE, place)
+
+
+def _sentence(place: Place) -> str:
+    if place.number:
+        return "Line %d says: %s" % (place.number, place.text)
+    return "The program was ended by %s." % place.text

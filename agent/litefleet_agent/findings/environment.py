@@ -1,0 +1,178 @@
+"""A model, a device and a runtime: which findings the three give together, before anything is loaded.  Pure."""
+
+import re
+from typing import List, Optional, Tuple
+
+from ..facts import Facts
+from ..facts.arch import ARCHES
+from ..facts.runtime import RuntimeFacts, describe_runtime, with_flavour
+from ..formats.nb import NbError, NbModel
+from . import Certainty, Finding, finding
+from .model_file import accelerators, altered, check_file, read_nb_file
+from .runtime import check_cpu, check_runtime
+
+__all__ = [
+    "RuntimeFacts",
+    "check_build",
+    "check_environment",
+    "describe_runtime",
+    "grade_versions",
+    "parse_version",
+    "static_findings",
+]
+
+
+_VERSION = re.compile(r"^v?(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?(?:[-_.]?(rc|beta|alpha|b|a)[-_.]?(\d{0,4}))?$", re.I)
+_STAGES = {"a": "alpha", "b": "beta"}
+
+
+def check_environment(
+    model: NbModel, facts: Facts, runtime: Optional[RuntimeFacts] = None, need_disk: int = 0
+) -> List[Finding]:
+    """Return what speaks against running `model` on the device of `facts` with `runtime`, what weighs most first.
+
+    `runtime` None means that none is chosen yet: only model and device are judged.  `need_disk` is in bytes.
+    What a device does not tell decides nothing.  The kernels' own targets are compat.check_file's matter.
+    """
+    arch = ARCHES.get(facts.arch)
+    if arch is None:
+        return [
+            finding("LF303", "This device is %s with a %d-bit userland." % (facts.machine or "unknown", facts.bits))
+        ]
+    found: List[Finding] = []
+    if runtime is not None and not runtime.path:
+        found.append(finding("LF302", _no_runtime(facts, runtime)))
+        runtime = None  # what else speaks against the device is told all the same
+    if runtime is not None:
+        found += check_runtime(facts, runtime)
+    found += check_cpu(facts, arch.isa, runtime)
+    found += _accelerators(model, facts, runtime) + _threads(model, facts)
+    found += _room(model, facts, need_disk)
+    if runtime is not None:
+        found += check_build(model, runtime)
+        found += grade_versions(model.opt_version, runtime.paddlelite_version)
+    return found
+
+
+def check_build(model: NbModel, runtime: RuntimeFacts) -> List[Finding]:
+    """Return what the model needs that this build of Paddle-Lite is known to lack: operators, fp16 kernels.
+
+    Only a runtime whose flavour was asked for (`with_flavour`) is judged, and only for what its bytes tell.
+    """
+    found = []
+    missing = sorted(set(model.ops) - runtime.flavour.ops) if runtime.flavour.ops else []
+    if missing:
+        words = "an operator" if len(missing) == 1 else "%d operators" % len(missing)
+        more = ", ..." if len(missing) > 12 else ""
+        seen = "The file uses %s that this build of Paddle-Lite does not have: %s%s."
+        found.append(finding("LF113", seen % (words, ", ".join(missing[:12]), more)))
+    half = sum(1 for k in model.kernels if k.target == "arm" and k.precision == "fp16")
+    if half and runtime.flavour.fp16 is False:
+        seen = "%d of %d kernels are for fp16; this Paddle-Lite was built without it."
+        found.append(finding("LF104", seen % (half, len(model.kernels))))
+    return found
+
+
+def _threads(model: NbModel, facts: Facts) -> List[Finding]:
+    small = sum(1 for k in model.kernels if k.target == "arm" and k.precision == "int8")
+    if not small or facts.arch != "armv7l":
+        return []
+    return [finding("LF114", "%d of %d kernels are int8; this device is armv7l." % (small, len(model.kernels)))]
+
+
+def _no_runtime(facts: Facts, runtime: RuntimeFacts) -> str:
+    if runtime.kind == "system":
+        return "No paddlelite package is installed for %s." % (facts.python.executable or "this Python")
+    return "The runtime's folder holds no paddlelite package."
+
+
+def _accelerators(model: NbModel, facts: Facts, runtime: Optional[RuntimeFacts]) -> List[Finding]:
+    found = []
+    counts = model.kernels_by_target()
+    for name in sorted(accelerators(model)):
+        lacking = _lacking(name, facts, runtime)
+        if lacking:
+            seen = "%d of %d kernels are for %s; %s." % (counts.get(name, 0), len(model.kernels), name, lacking)
+            found.append(finding("LF103", seen))
+        elif name == "opencl":
+            found += _denied(facts)
+    return found
+
+
+def _denied(facts: Facts) -> List[Finding]:
+    """Judge the GPU's device nodes: a driver that this user may not open is of no use."""
+    if not facts.opencl_denied or len(facts.opencl_denied) < len(facts.opencl_devices):
+        return []
+    # A CPU's OpenCL works without the nodes of the display's GPU.
+    sure = Certainty.LIKELY if any("/dri/" not in name for name in facts.opencl_denied) else Certainty.POSSIBLE
+    seen = "%s is here, but this user may not open %s." % (facts.opencl, ", ".join(facts.opencl_denied[:4]))
+    return [finding("LF321", seen, sure)]
+
+
+def _lacking(name: str, facts: Facts, runtime: Optional[RuntimeFacts]) -> str:
+    if name != "opencl":
+        return "litefleet looks for OpenCL only and cannot tell that this device has it"
+    if not facts.opencl:
+        return "this device has no OpenCL library"
+    if runtime is not None and not runtime.opencl:
+        return "its Paddle-Lite runtime was built without OpenCL"
+    return ""
+
+
+def _room(model: NbModel, facts: Facts, need_disk: int) -> List[Finding]:
+    found = []
+    need = model.estimated_memory_bytes
+    if facts.memory.total and facts.memory.available < need:
+        seen = "The model needs about %s of memory; %s of %s are free."
+        values = (_size(need), _size(facts.memory.available), _size(facts.memory.total))
+        found.append(finding("LF311", seen % values))
+    if need_disk and facts.disk.total and facts.disk.free < need_disk:
+        seen = "%s are to be stored; %s are free under the agent's root."
+        found.append(finding("LF312", seen % (_size(need_disk), _size(facts.disk.free))))
+    return found
+
+
+def _size(count: int) -> str:
+    return "%.1f MB" % (count / 1e6)
+
+
+def parse_version(text: str) -> Optional[Tuple[int, int, int, str, int]]:
+    """Return a Paddle-Lite version as (major, minor, patch, stage, number); None for a hash, a blank, "" and the like.
+
+    The file's "v2.13-rc" and the wheel's "2.13rc0" are the same version.
+    """
+    found = _VERSION.match(text.strip())
+    if not found:
+        return None
+    major, minor, patch, stage, number = found.groups()
+    stage = (stage or "").lower()
+    return int(major), int(minor), int(patch or 0), _STAGES.get(stage, stage), int(number or 0)
+
+
+def grade_versions(file_version: str, runtime_version: str) -> List[Finding]:
+    """Compare the version that wrote a .nb with the one that would run it: nothing, LF108 or LF109."""
+    wrote, runs = parse_version(file_version), parse_version(runtime_version)
+    names = (file_version or "no version", runtime_version or "no version")
+    if wrote is None or runs is None:
+        return [finding("LF109", "The file says it was written by %s, the runtime calls itself %s." % names)]
+    if wrote != runs:
+        return [finding("LF108", "The file was written by Paddle-Lite %s; the runtime is %s." % names)]
+    return []
+
+
+def static_findings(nb: str, facts: Facts, runtime: str, sha256: str = "") -> List[Finding]:
+    """Return what the file at the path `nb` has against it here; `runtime` is a folder, "" = what the interpreter has.
+
+    `sha256` is what its bytes must be, "" = that is not known.
+    """
+    arch = ARCHES.get(facts.arch)
+    if arch is None:
+        return [finding("LF303", "This device is %s." % facts.machine)]
+    try:
+        model = read_nb_file(nb)
+    except NbError as error:
+        return [finding(error.finding_code, str(error))]
+    except OSError as error:
+        return [finding("LF602", "The model's file can't be read: %s." % (error.strerror or error))]
+    found = altered(model, sha256) + check_file(model, arch, frozenset(facts.cpu.features) or None)
+    return found + check_environment(model, facts, with_flavour(describe_runtime(runtime or None)))

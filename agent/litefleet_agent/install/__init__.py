@@ -1,0 +1,1 @@
+"""Installs a release bundle on the device itself, without a controller's session."""

@@ -1,0 +1,1 @@
+"""Releases on the device's disk: store, activation, lease, journal, trust, integrity."""

@@ -1,0 +1,288 @@
+"""What a device was about to do with its links, and how far it got: `<root>/journal`.
+
+One line per step, `<CRC-32 of the rest> <JSON of the whole operation>`: each line stands for itself, so a damaged one costs
+one step and no more.  The last line of an operation says its state.  Lines are synced before anything goes on.
+"""
+
+import enum
+import json
+import os
+import re
+import zlib
+from dataclasses import dataclass, replace
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from .atomic import fsync_folder, write_atomic
+from .clock import Clock
+
+__all__ = ["Contents", "Journal", "Kind", "Lease", "Operation", "State"]
+
+
+_ID = re.compile(r"(?:[0-9a-f]{64})?\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+_SLACK_S = 1.0  # a lease can't have more left than it was granted, but for rounding
+
+
+class Kind(str, enum.Enum):
+    """What was asked for."""
+
+    ACTIVATE = "activate"
+    ROLLBACK = "rollback"
+
+
+class State(str, enum.Enum):
+    """How far an operation got."""
+
+    BEGUN = "begin"  # links may or may not have changed
+    SWITCHED = "switched"  # links changed, under a lease
+    UNDOING = "undoing"  # links are on their way back, by somebody's wish
+    CONFIRMED = "confirmed"
+    DONE = "done"  # links changed, without a lease
+    UNDONE = "undone"  # links are back
+
+
+def _text(value: Any, limit: int) -> str:
+    if not isinstance(value, str) or len(value) > limit:
+        raise ValueError("not a text of at most %d characters" % limit)
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e15:
+        raise ValueError("not a number")
+    return value
+
+
+def _matching(pattern: Any, value: Any) -> str:
+    if not isinstance(value, str) or not pattern.match(value):
+        raise ValueError("not well formed: %r" % (value,))
+    return value
+
+
+@dataclass(frozen=True)
+class Lease:
+    """For how long a release may run unconfirmed; it ends with the boot in which it was granted."""
+
+    seconds: float
+    boot_id: str
+    deadline_boottime: float  # seconds, on Clock.boottime()
+    deadline_wall: float  # for people only: the wall clock may be set at any time
+
+    @classmethod
+    def grant(cls, clock: Clock, seconds: float) -> "Lease":
+        """Return a lease of `seconds` from now."""
+        return cls(seconds, clock.boot_id(), clock.boottime() + seconds, clock.wall() + seconds)
+
+    def remaining_s(self, clock: Clock) -> float:
+        """Return the seconds that are left, 0 when it is over."""
+        return 0.0 if self.over(clock) else self.deadline_boottime - clock.boottime()
+
+    def over(self, clock: Clock) -> str:
+        """Return why it is over, or ""."""
+        left = self.deadline_boottime - clock.boottime()
+        if self.boot_id != clock.boot_id() or left > self.seconds + _SLACK_S:
+            return "the device restarted before the release was confirmed"
+        return "nobody confirmed it within %g s" % self.seconds if left <= 0 else ""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One change of one model's links.  Release ids are SHA-256 texts; "" stands for nothing."""
+
+    number: int  # grows with each operation on this device
+    kind: Kind
+    model: str
+    before: str  # what `current` was
+    before_previous: str  # what `previous` was
+    to: str
+    state: State
+    at: float  # seconds since the epoch: when it came to this state
+    lease: Optional[Lease] = None
+    why: str = ""  # it was or is to be undone
+
+    @property
+    def open(self) -> bool:
+        """Whether it still has to come to an end."""
+        return self.state in (State.BEGUN, State.SWITCHED, State.UNDOING)
+
+    def moved(self, state: State, clock: Clock, why: str = "") -> "Operation":
+        """Return it in another state, as of now."""
+        return replace(self, state=state, at=clock.wall(), why=why[:1000])
+
+    def overdue(self, clock: Clock) -> str:
+        """Return why it has to be undone by now, or ""."""
+        if self.state is State.BEGUN:
+            return "the switch was cut short"
+        if self.state is State.UNDOING:
+            return self.why or "it was to go back"
+        return self.lease.over(clock) if self.open and self.lease else ""
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "op": self.number,
+            "kind": self.kind.value,
+            "model": self.model,
+            "from": self.before,
+            "from_previous": self.before_previous,
+            "to": self.to,
+            "state": self.state.value,
+            "at": self.at,
+            "lease": dict(vars(self.lease)) if self.lease else None,
+            "why": self.why,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> "Operation":
+        """Read the JSON form back; KeyError, TypeError or ValueError for what is none."""
+        lease = data["lease"]
+        return cls(
+            int(_number(data["op"])),
+            Kind(data["kind"]),
+            _matching(_NAME, data["model"]),
+            _matching(_ID, data["from"]),
+            _matching(_ID, data["from_previous"]),
+            _matching(_ID, data["to"]),
+            State(data["state"]),
+            _number(data["at"]),
+            None if lease is None else _lease(lease),
+            _text(data["why"], 2000),
+        )
+
+
+def _lease(data: Any) -> Lease:
+    return Lease(
+        _number(data["seconds"]),
+        _text(data["boot_id"], 100),
+        _number(data["deadline_boottime"]),
+        _number(data["deadline_wall"]),
+    )
+
+
+COMPACT_AT = 128 * 1024  # bytes
+_KEPT = 50  # finished operations that stay when it is compacted
+_MAX_READ = 4 << 20  # bytes; only somebody else can have made it longer
+_MAX_LINE = 16 * 1024
+
+
+class Contents(NamedTuple):
+    """What the journal says."""
+
+    operations: List[Operation]  # each in its last state, in the order of their numbers
+    damaged: int  # lines that were passed over
+
+    def open(self) -> List[Operation]:
+        """Return the operations that still have to come to an end: of each model at most the last one."""
+        last = {operation.model: operation for operation in self.operations}
+        return [operation for operation in last.values() if operation.open]
+
+
+def _encode(operation: Operation) -> bytes:
+    data = json.dumps(operation.to_dict(), sort_keys=True, separators=(",", ":")).encode("utf-8")
+    return b"%08x %s\n" % (zlib.crc32(data), data)
+
+
+def _intact(line: bytes) -> bool:
+    return len(line) <= _MAX_LINE and line[:9] == b"%08x " % zlib.crc32(line[9:])
+
+
+def _decode(line: bytes) -> Optional[Operation]:
+    try:
+        return Operation.from_dict(json.loads(line[9:].decode("utf-8")))
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        return None  # a newer agent's, or a person's
+
+
+def _scan(data: bytes) -> Tuple[List[Operation], int, int]:
+    """Return the steps, the number of damaged lines, and the size up to the end of the last intact line."""
+    steps, damaged, doubtful, place, whole = [], 0, 0, 0, 0
+    for line in data.split(b"\n")[:-1]:
+        place += len(line) + 1
+        if not _intact(line):
+            doubtful += 1  # torn, should nothing intact follow
+            continue
+        damaged, doubtful, whole = damaged + doubtful, 0, place
+        step = _decode(line)
+        if step is None:
+            damaged += 1
+        else:
+            steps.append(step)
+    return steps, damaged, whole
+
+
+class Journal:
+    """The journal of one root.  Reading needs no lock; whoever appends holds the store's."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._path = os.path.join(root, "journal")
+
+    def read(self) -> Contents:
+        """Return what it says, nothing when there is none; OSError when it can't be read."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return Contents([], 0)
+        try:
+            steps, damaged, _ = _scan(self._data(fd)[1])
+        finally:
+            os.close(fd)
+        last: Dict[int, Operation] = {step.number: step for step in steps}
+        return Contents([last[number] for number in sorted(last)], damaged)
+
+    @staticmethod
+    def _data(fd: int) -> Tuple[int, bytes]:
+        """Return the offset from which it is read, and the bytes."""
+        offset = max(0, os.fstat(fd).st_size - _MAX_READ)
+        parts = []
+        os.lseek(fd, offset, os.SEEK_SET)
+        for part in iter(lambda: os.read(fd, 1 << 20), b""):
+            parts.append(part)
+        return offset, b"".join(parts)
+
+    def append(self, operation: Operation) -> None:
+        """Add an operation's step, durable when this returns; OSError leaves the journal as it was, if at all possible."""
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            offset, data = self._data(fd)
+            if not data:
+                fsync_folder(self._root)  # before the first line, so that an empty file always means: perhaps not yet
+            end = offset + _scan(data)[2]
+            if end != offset + len(data):
+                os.ftruncate(fd, end)  # a torn last line
+            self._write(fd, end, _encode(operation))
+            size = os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+        if size > COMPACT_AT:
+            self._compact()
+
+    @staticmethod
+    def _write(fd: int, end: int, line: bytes) -> None:
+        try:
+            view = memoryview(line)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        except OSError:
+            try:
+                os.ftruncate(fd, end)
+            except OSError:
+                pass  # the next append does it
+            raise
+
+    def _compact(self) -> None:
+        contents = self.read()
+        still_open = contents.open()
+        finished = [o for o in contents.operations if o not in still_open]
+        kept = sorted(finished[-_KEPT:] + still_open, key=lambda o: o.number)
+        try:
+            write_atomic(self._path, [_encode(o) for o in kept])
+        except OSError:
+            pass  # what was to be written is written: it stays long until there is room
+
+    def clear_unfinished(self) -> None:
+        """Remove what a compaction that was cut short left; OSError when it can't be."""
+        for name in os.listdir(self._root):
+            if name.startswith(".tmp-journal-"):
+                os.unlink(os.path.join(self._root, name))

@@ -1,0 +1,134 @@
+"""A small process that stays on the device while a lease runs, and takes the release back when nobody confirms it.
+
+One serves all leases of a root.  It holds the store's lock only for the moment of going back, and nothing of the SSH channel.
+"""
+
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import IO, List, Optional
+
+from .. import ARCHIVE_ROOT
+from .activation import open_leases, take  # imported with all it needs: the archive may be gone when a lease ends
+from .journal import Operation
+from .store import Store, StoreError
+
+__all__ = ["main", "start"]
+
+_CODE = (
+    "import sys; sys.path[:] = [sys.argv[1]] + [p for p in sys.path if p]; "
+    "from litefleet_agent.releases.lease_keeper import main; main(sys.argv[2], int(sys.argv[3]))"
+)
+_NAP_S = 5.0  # a lease may be settled, or the device suspended, in the meantime
+_RETRY_S = 1.0
+_READY_S = 20.0  # for an interpreter to start on a slow device
+
+
+def start(root: str) -> bool:
+    """See to it that a keeper serves this root and say whether one does."""
+    if not sys.executable:
+        return False
+    ready, told = os.pipe()
+    try:
+        argv = [sys.executable, "-Es", "-c", _CODE, ARCHIVE_ROOT, os.path.abspath(root), str(told)]
+        null = subprocess.DEVNULL
+        process = subprocess.Popen(
+            argv, stdin=null, stdout=null, stderr=null, cwd="/", pass_fds=(told,), start_new_session=True
+        )
+    except OSError:
+        os.close(ready)
+        return False
+    finally:
+        os.close(told)
+    try:
+        return _reports(ready, process)
+    finally:
+        os.close(ready)
+
+
+def _reports(ready: int, process: "subprocess.Popen[bytes]") -> bool:
+    readable, _, _ = select.select([ready], [], [], _READY_S)
+    if not readable or os.read(ready, 1) != b"1":
+        return False
+    process.wait(timeout=_READY_S)  # it has left the keeper behind and ends
+    return True
+
+
+def main(root: str, told: int) -> None:
+    """Become the keeper of `root`, unless there is one; `told` is the file descriptor that is told when a keeper serves."""
+    lock = _only(root)
+    if lock is not None and os.fork() == 0:
+        os.close(told)
+        try:
+            _guard(Store(root), lock)
+        finally:
+            os._exit(0)
+    os.write(told, b"1")
+    os._exit(0)
+
+
+def _only(root: str) -> Optional[IO[str]]:
+    """Return the held lock of the one keeper, or None where there is one."""
+    handle = open(os.path.join(root, "keeper.lock"), "a")  # noqa: SIM115 - held as long as it serves
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        return None
+    return handle
+
+
+def _guard(store: Store, lock: IO[str]) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _stay()
+    held: Optional[IO[str]] = lock
+    while held is not None:
+        _serve(store)
+        held.close()
+        # A lease that was granted just now found this keeper at work and started no other one.
+        held = _only(store.root) if _leases(store) else None
+
+
+def _stay() -> None:
+    """Ask the kernel to look for memory elsewhere first; only root is granted it."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("-500")
+    except OSError:
+        pass
+
+
+def _leases(store: Store) -> List[Operation]:
+    try:
+        return list(open_leases(store).values())
+    except StoreError:
+        return []  # a root that can't be read any more has nothing to go back to
+
+
+def _serve(store: Store) -> None:
+    """Return when no lease is open any more."""
+    while True:
+        if any(lease.overdue(store.clock) for lease in _leases(store)):
+            _settle(store)
+        pauses = [_pause(store, lease) for lease in _leases(store)]
+        if not pauses:
+            return
+        time.sleep(max(0.05, min([_NAP_S] + pauses)))
+
+
+def _pause(store: Store, operation: Operation) -> float:
+    if operation.lease is None or operation.overdue(store.clock):
+        return _RETRY_S  # another session is at work, or nothing can be written
+    return operation.lease.remaining_s(store.clock)
+
+
+def _settle(store: Store) -> None:
+    try:
+        take(store, patience_s=0)
+    except StoreError:
+        return
+    store.unlock()

@@ -1,0 +1,235 @@
+"""A small event loop on epoll: descriptors, timers, signals.  One thread; what a callback raises is the program's fault."""
+
+import heapq
+import itertools
+import os
+import select
+import signal
+import threading
+import time
+from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+
+__all__ = ["READ", "WRITE", "Deadline", "Loop", "Timer", "aside"]
+
+
+READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+_LONGEST_NAP_S = 3600.0
+
+
+class Timer:
+    """A call that is to be made once, at a moment; `cancel` takes it back."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call: Optional[Callable[[], None]] = call
+
+    def cancel(self) -> None:
+        """Forget the call; twice is once."""
+        self.call = None
+
+
+class _Watch:
+    """A descriptor that is waited for."""
+
+    def __init__(self, events: int, call: Callable[[int], None]) -> None:
+        self.events, self.call = events, call
+
+
+class Loop:
+    """Waits for descriptors and moments, and calls what was asked for."""
+
+    def __init__(self) -> None:
+        self._poll = select.epoll()
+        self._watched: Dict[int, _Watch] = {}
+        self._timers: List[Tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._signals: Dict[int, Callable[[], None]] = {}
+        self._wake: Optional[int] = None
+        self._stopped = False
+
+    def now(self) -> float:
+        """Return the monotonic clock, in seconds."""
+        return time.monotonic()
+
+    # --- descriptors
+
+    def watch(self, fd: int, events: int, call: Callable[[int], None]) -> None:
+        """Call `call(ready events)` whenever `fd` is ready for READ or WRITE; asked again, the new events count; 0 = none."""
+        known = self._watched.get(fd)
+        if known is None:
+            if events:
+                self._watched[fd] = _Watch(events, call)
+                self._poll.register(fd, events)
+        elif not events:
+            del self._watched[fd]
+            self._poll.unregister(fd)
+        else:
+            known.call = call
+            if known.events != events:
+                known.events = events
+                self._poll.modify(fd, events)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching `fd`; call it before closing it."""
+        if fd in self._watched:
+            del self._watched[fd]
+            self._poll.unregister(fd)
+
+    # --- moments
+
+    def later(self, seconds: float, call: Callable[[], None]) -> Timer:
+        """Make `call` in `seconds`, once."""
+        timer = Timer(call)
+        heapq.heappush(self._timers, (self.now() + max(0.0, seconds), next(self._order), timer))
+        return timer
+
+    def every(self, seconds: float, call: Callable[[], None]) -> None:
+        """Make `call` every `seconds`, counted from the end of the last; for as long as the loop runs."""
+
+        def again() -> None:
+            call()
+            self.later(seconds, again)
+
+        self.later(seconds, again)
+
+    # --- signals
+
+    def on_signal(self, number: int, call: Callable[[], None]) -> None:
+        """Make `call` from the loop when the signal arrives; only in the main thread."""
+        if self._wake is None:
+            self._wake, write = os.pipe()
+            os.set_blocking(self._wake, False)
+            os.set_blocking(write, False)
+            signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+            self.watch(self._wake, READ, self._signalled)
+        self._signals[number] = call
+        signal.signal(number, lambda *_: None)  # the wakeup descriptor tells us
+
+    def take_signals(self) -> None:
+        """Make the calls of signals that have arrived, and no others."""
+        if self._wake is not None:
+            self._signalled(READ)
+
+    def _signalled(self, ready: int) -> None:
+        assert self._wake is not None
+        try:
+            numbers = os.read(self._wake, 4096)
+        except BlockingIOError:
+            return
+        for number in sorted(set(numbers)):
+            if number in self._signals:
+                self._signals[number]()
+
+    # --- running
+
+    def stop(self) -> None:
+        """End `run` after the callback that is under way."""
+        self._stopped = True
+
+    def run(self) -> None:
+        """Serve until `stop` is called."""
+        self._stopped = False
+        while not self._stopped:
+            self.turn(_LONGEST_NAP_S)
+
+    def turn(self, longest_s: float) -> None:
+        """Wait at most `longest_s` for one thing to be ready, and serve what is."""
+        events = self._poll.poll(min(longest_s, self._pause()))
+        for watch, fd, ready in [(self._watched.get(fd), fd, ready) for fd, ready in events]:
+            if (
+                watch is not None and self._watched.get(fd) is watch
+            ):  # an earlier callback of this turn may have ended it
+                told = _told(ready, watch.events)
+                if told:
+                    watch.call(told)
+        self._due()
+
+    def _pause(self) -> float:
+        while self._timers and self._timers[0][2].call is None:
+            heapq.heappop(self._timers)
+        return max(0.0, self._timers[0][0] - self.now()) if self._timers else _LONGEST_NAP_S
+
+    def _due(self) -> None:
+        now = self.now()
+        while self._timers and self._timers[0][0] <= now:
+            call: Any = heapq.heappop(self._timers)[2].call
+            if call is not None:
+                call()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._poll.close()
+
+
+def _told(ready: int, wanted: int) -> int:
+    """Return what a callback is to try: what hung up or failed is ready for all that was asked for."""
+    return ready & wanted if ready & ~(READ | WRITE) == 0 else wanted
+
+
+Result = TypeVar("Result")
+
+
+def aside(loop: Loop, work: Callable[[], Result], then: Callable[[Optional[Result]], None]) -> None:
+    """Do `work` in a thread, and call `then` with what it returned from the loop; with None when it could not be done."""
+    result: List[Result] = []
+    try:
+        wake, woken = os.pipe()
+    except OSError:  # too many open files
+        loop.later(0.0, lambda: then(None))
+        return
+
+    def run() -> None:
+        try:
+            result.append(work())
+        finally:
+            os.close(woken)
+
+    def done(ready: int) -> None:
+        loop.forget(wake)
+        os.close(wake)
+        then(result[0] if result else None)
+
+    loop.watch(wake, READ, done)
+    try:
+        threading.Thread(target=run, name="litefleet-aside", daemon=True).start()
+    except RuntimeError:  # no more threads
+        os.close(woken)  # the loop hears of that
+
+
+class Deadline:
+    """Calls `late(seconds)` when `seconds` have passed since `set`, unless it was set or cleared again."""
+
+    def __init__(self, loop: Loop, late: Callable[[float], None]) -> None:
+        self._loop, self._late = loop, late
+        self._seconds = 0.0
+        self._moment = 0.0  # 0 = none
+        self._timer = loop.later(0.0, lambda: None)
+        self._timer.cancel()
+        self._fires = 0.0  # when the timer is due
+
+    @property
+    def moment(self) -> float:
+        """When it will be late; 0 = never."""
+        return self._moment
+
+    def set(self, seconds: float) -> None:
+        """Be late in `seconds`."""
+        self._seconds, self._moment = seconds, self._loop.now() + seconds
+        if self._timer.call is None or self._fires > self._moment:
+            self._timer.cancel()
+            self._start()
+
+    def clear(self) -> None:
+        """Never be late."""
+        self._moment = 0.0
+
+    def _start(self) -> None:
+        self._fires = self._moment
+        self._timer = self._loop.later(self._moment - self._loop.now(), self._due)
+
+    def _due(self) -> None:
+        self._timer.cancel()
+        if self._moment and self._loop.now() >= self._moment:
+            self._moment = 0.0
+            self._late(self._seconds)
+        elif self._moment:
+            self._start()

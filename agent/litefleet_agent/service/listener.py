@@ -1,0 +1,329 @@
+"""Where the service listens: the socket that systemd made, else one of its own; and how it is handed on."""
+
+import errno
+import fcntl
+import grp
+import os
+import pwd
+import resource
+import socket
+import stat
+import struct
+from dataclasses import dataclass
+from typing import Dict, Mapping, Tuple
+
+from ..errors import AgentError
+from .settings import NAME, Settings, SettingsError
+
+__all__ = [
+    "Allowed",
+    "Peer",
+    "callers_that_fit",
+    "check",
+    "group_number",
+    "hand_on",
+    "leave",
+    "listen",
+    "peer_of",
+    "socket_path",
+]
+
+
+_OWN_FILES = 256  # of the service itself: its workers' sockets and pipes, the store, the history, a status
+_NO_LIMIT = resource.RLIM_INFINITY
+
+
+def callers_that_fit(wanted: int) -> int:
+    """Raise this process's limit of open files as far as `wanted` callers need it and it may, and return how many fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OWN_FILES
+    if soft != _NO_LIMIT and soft < needed:
+        soft = needed if hard == _NO_LIMIT else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == _NO_LIMIT or soft >= needed:
+        return wanted
+    return max(1, soft - _OWN_FILES, soft // 4)
+
+
+_CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
+_SO_PEERGROUPS = 59  # not in Python's socket module
+_GROUPS_SIZE = 1024  # bytes, the most that Python's getsockopt gives
+_MOST_ID = (1 << 32) - 2  # the last one means nobody to the kernel
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A process as it was when it connected."""
+
+    pid: int
+    uid: int
+    gid: int
+    groups: Tuple[int, ...] = ()  # supplementary
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Return who connected; OSError when the kernel does not say."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(data)
+    return Peer(pid, uid, gid, _groups(connection, pid))
+
+
+def _groups(connection: socket.socket, pid: int) -> Tuple[int, ...]:
+    try:
+        data = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_SIZE)
+        return struct.unpack("%dI" % (len(data) // 4), data)
+    except OSError:  # a kernel before 4.13, or more groups than fit
+        return _groups_now(pid)
+
+
+def _groups_now(pid: int) -> Tuple[int, ...]:
+    """Return the supplementary groups of a running process, none when it is gone."""
+    try:
+        with open("/proc/%d/status" % pid, encoding="ascii", errors="replace") as file:
+            lines = [line for line in file if line.startswith("Groups:")]
+        return tuple(int(word) for word in lines[0].split()[1:])
+    except (OSError, IndexError, ValueError):
+        return ()
+
+
+class Allowed:
+    """Those who may call: root, the service's own user, and whom the settings name; SettingsError for unknown names."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.own = frozenset([0, os.geteuid()])
+        self.users = self.own.union(_user_number(name) for name in settings.users)
+        self.groups = frozenset(group_number(name) for name in settings.groups)
+
+    def why_not(self, peer: Peer) -> str:
+        """Return the sentence that says why this peer may not call, "" when it may."""
+        if peer.uid in self.users or self.groups.intersection(peer.groups + (peer.gid,)):
+            return ""
+        return "user %s may not call this service: add it to `users` in %s%s, then restart the service" % (
+            _user_name(peer.uid),
+            NAME,
+            ", or to the group %s" % " or ".join(self._settings.groups) if self._settings.groups else "",
+        )
+
+
+def _user_number(name: str) -> int:
+    if name.isdecimal():
+        return _number(name, "users")
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, ValueError):
+        raise SettingsError(
+            "%s: `users` names %.80s, and there is no such user here; create it, or take it out" % (NAME, name)
+        ) from None
+
+
+def _number(name: str, setting: str) -> int:
+    if int(name) > _MOST_ID:
+        raise SettingsError("%s: `%s` names %.80s; a number may be %d at most" % (NAME, setting, name, _MOST_ID))
+    return int(name)
+
+
+def group_number(name: str) -> int:
+    """Return the number of a group given by name or number; SettingsError when there is none of that name."""
+    if name.isdecimal():
+        return _number(name, "groups")
+    try:
+        return grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):
+        raise SettingsError(
+            "%s: `groups` names %.80s, and there is no such group here; create it, or take it out" % (NAME, name)
+        ) from None
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return "%s (%d)" % (pwd.getpwuid(uid).pw_name, uid)
+    except KeyError:
+        return str(uid)
+
+
+_FIRST_FD = 3  # where systemd's sockets begin
+_BACKLOG = 128
+_OWN = "litefleet-own"  # names a socket that a service made itself and handed on
+_UNREADY = "~"  # ends a socket's name until callers may come
+_LONGEST_PATH = 106  # bytes; sun_path has 108 with that and its NUL
+
+
+def listen(settings: Settings, root: str, environ: Mapping[str, str]) -> socket.socket:
+    """Return the listening socket, non-blocking; AgentError "busy" when another service has it, others in a sentence."""
+    if _activated(environ) and environ.get("LISTEN_FDNAMES") != _OWN:
+        return _given()
+    path = socket_path(settings, root, environ)
+    try:
+        if _activated(environ):
+            given = _given()
+            if _path_of(given) == path:
+                _open_to(path, path, settings)
+                return given
+            _remove(given)  # the settings name another one by now
+        if not settings.socket:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        return _make(path, settings)
+    except OSError as error:
+        raise AgentError(
+            "the socket %s can't be made: %s. Name another path as `socket` in %s." % (path, error.strerror, NAME)
+        ) from error
+
+
+def check(settings: Settings, root: str, environ: Mapping[str, str]) -> None:
+    """Raise AgentError where `listen` could not do what these settings say: before anything is given up for them."""
+    if _activated(environ) and environ.get("LISTEN_FDNAMES") != _OWN:
+        return
+    path = socket_path(settings, root, environ)
+    if settings.groups:
+        number = group_number(settings.groups[0])
+        if os.geteuid() != 0 and number not in (os.getegid(), *os.getgroups()):
+            raise _not_a_member(path, settings)
+
+
+def socket_path(settings: Settings, root: str, environ: Mapping[str, str]) -> str:
+    """Return where the service's own socket goes; AgentError when the kernel takes no path of that length."""
+    runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    path = settings.socket or os.path.join(runtime or os.path.join(os.path.abspath(root), "run"), "agent.sock")
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        raise AgentError(
+            "the socket's path has %d bytes and may have %d: name a shorter one as `socket` in %s, instead of %s"
+            % (len(os.fsencode(path)), _LONGEST_PATH, NAME, path),
+            "bad-settings",
+        )
+    return path
+
+
+def hand_on(listening: socket.socket, environ: Mapping[str, str]) -> Dict[str, str]:
+    """Let the program that this process becomes have the socket, and return the environment that says so."""
+    if listening.fileno() != _FIRST_FD:
+        os.dup2(listening.fileno(), _FIRST_FD)
+    os.set_inheritable(_FIRST_FD, True)
+    name = environ.get("LISTEN_FDNAMES", "") if _activated(environ) else _OWN
+    return dict(environ, LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES=name)
+
+
+def leave(listening: socket.socket, environ: Mapping[str, str]) -> None:
+    """Let go of a socket of our own, so that callers hear at once that nobody serves; one of systemd's stays for the next."""
+    if not _activated(environ) or environ.get("LISTEN_FDNAMES") == _OWN:
+        _remove(listening)
+
+
+def _path_of(own: socket.socket) -> str:
+    """Return where a socket that `_bind` made is: the kernel goes on calling it by its first name."""
+    name = str(own.getsockname())
+    return name[: -len(_UNREADY)] if name.endswith(_UNREADY) else name
+
+
+def _remove(own: socket.socket) -> None:
+    path = _path_of(own)
+    own.close()
+    try:
+        os.unlink(path)
+    except OSError:  # somebody else did
+        pass
+
+
+def _activated(environ: Mapping[str, str]) -> bool:
+    return environ.get("LISTEN_PID") == str(os.getpid()) and environ.get("LISTEN_FDS", "0") not in ("", "0")
+
+
+def _given() -> socket.socket:
+    """Return the first socket that systemd handed over."""
+    try:
+        given = socket.socket(fileno=_FIRST_FD)
+        fits = (
+            given.family == socket.AF_UNIX
+            and given.type & socket.SOCK_STREAM
+            and given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        )
+    except OSError as error:
+        raise AgentError("systemd handed over no socket: %s" % error.strerror) from error
+    if not fits:
+        given.detach()
+        raise AgentError(
+            "systemd handed over a socket that is not a listening Unix stream socket: use ListenStream=/PATH"
+        )
+    given.setblocking(False)
+    given.set_inheritable(False)  # workers have no use for it
+    return given
+
+
+def _make(path: str, settings: Settings) -> socket.socket:
+    # The lock closes the gap in which two services find the same stale socket and one removes the other's new one.
+    lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _clear(path)
+        return _bind(path, settings)
+    finally:
+        os.close(lock)
+
+
+def _clear(path: str) -> None:
+    """Remove a socket that nobody answers on."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise AgentError("%s is there and is not a socket: move it away, or name another `socket` in %s" % (path, NAME))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a full backlog is an answer too
+        result = probe.connect_ex(path)
+    if result in (0, errno.EAGAIN, errno.EINPROGRESS):
+        raise AgentError(
+            "another service already answers on %s: stop it first, or name another `socket`" % path, "busy"
+        )
+    if result == errno.ECONNREFUSED:
+        os.unlink(path)
+    elif result != errno.ENOENT:
+        raise OSError(result, os.strerror(result), path)
+
+
+def _bind(path: str, settings: Settings) -> socket.socket:
+    """Make the socket under another name, and give it its own once callers may come."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    unready = path + _UNREADY
+    try:
+        _drop(unready)
+        before = os.umask(0o177)
+        try:
+            made.bind(unready)
+        finally:
+            os.umask(before)
+        _open_to(unready, path, settings)
+        made.listen(_BACKLOG)
+        made.setblocking(False)
+        os.rename(unready, path)
+    except (OSError, AgentError):
+        made.close()
+        _drop(unready)
+        raise
+    return made
+
+
+def _drop(path: str) -> None:
+    """Remove a socket that was left half-made."""
+    try:
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _open_to(made: str, path: str, settings: Settings) -> None:
+    """Let those reach the socket `made`, which is to be `path`, who may call; the credentials of each are checked again."""
+    if settings.groups:
+        try:
+            os.chown(made, -1, group_number(settings.groups[0]))
+        except PermissionError:
+            raise _not_a_member(path, settings) from None
+    os.chmod(made, 0o666 if settings.users else 0o660)
+
+
+def _not_a_member(path: str, settings: Settings) -> AgentError:
+    return AgentError(
+        "the socket %s can't be given to the group %s: run the service as root or as a member of that group, "
+        "or have systemd make the socket (SocketGroup=)" % (path, settings.groups[0])
+    )

@@ -1,0 +1,195 @@
+"""What the service tells systemd, by sd_notify's protocol; without NOTIFY_SOCKET nothing is told.  Never raises, never blocks."""
+
+import errno
+import os
+import select
+import socket
+import struct
+import time
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ..findings import Finding
+
+__all__ = ["JOURNAL", "MESSAGE_IDS", "Log", "Notifier", "watchdog_interval", "without_manager"]
+
+
+JOURNAL = "/run/systemd/journal/socket"
+MESSAGE_IDS = {  # journalctl MESSAGE_ID=...
+    "started": "22b3fa3db6c85010928e59128efd9ebe",
+    "stopped": "0dcad45b46835f19ac5af0569edfd364",
+    "switched": "f25b817e5f7754029b0ef9b4ca3ccfb2",
+    "went-back": "6cd5abc1ea825784ab49f25c49e6562a",
+    "worker-died": "979f2072d3e25aae8e0f483be28bc2c2",
+    "refused-release": "ab82c4fec55950be91dcd615d4cd6a6d",
+    "drift": "6877b71b0a8159529de477208dc70070",
+    "health": "035ec7b3c36b5b50abb47acd08b45103",
+    "worker-worn": "aa5e810d77b8453a9bd64a5b4ac8c7cd",
+    "settings": "b9e999dfb8674ef5b5eba0625c5ccae2",
+}
+_PRIORITIES = {  # syslog's: 3 error, 4 warning, 5 notice, 6 information
+    "started": 6,
+    "stopped": 6,
+    "switched": 5,
+    "went-back": 4,
+    "worker-died": 4,
+    "refused-release": 3,
+    "drift": 4,
+    "health": 3,
+    "worker-worn": 4,
+    "settings": 3,
+}
+_LINE = 2000  # bytes; a pipe takes that whole, or says that it is full
+_VALUE = 8192  # bytes of one field
+_SHORT = 512  # bytes of one field when the whole did not fit
+_CODES = 20
+
+
+class Log:
+    """Writes what happens for whoever reads the device's log."""
+
+    def __init__(self, environ: Mapping[str, str], stderr: int = 2, journal: str = JOURNAL) -> None:
+        self.lost = 0  # events that could not be written
+        self._stderr, self._journal = stderr, journal
+        self._native = _leads_to_journal(environ.get("JOURNAL_STREAM", ""), stderr)
+        self._prefix = not os.isatty(stderr)
+
+    def event(
+        self, kind: str, model: str = "", release: str = "", findings: Sequence[Finding] = (), text: str = ""
+    ) -> None:
+        """Write one event; `kind` is one of MESSAGE_IDS, others are written without a message id."""
+        said = _sentence(kind, model, release, findings, text)
+        if self._native and self._send(_fields(kind, said, model, release, findings)):
+            return
+        if not self._print(_PRIORITIES.get(kind, 5), said):
+            self.lost += 1
+
+    def _send(self, fields: List[Tuple[str, str]]) -> bool:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+                out.setblocking(False)
+                try:
+                    out.sendto(_encode(fields, _VALUE), self._journal)
+                except OSError as error:
+                    if error.errno != errno.EMSGSIZE:
+                        raise
+                    out.sendto(_encode(fields, _SHORT), self._journal)
+        except OSError:
+            return False
+        return True
+
+    def _print(self, priority: int, said: str) -> bool:
+        prefix = "<%d>" % priority if self._prefix else ""
+        line = ("%s%s" % (prefix, " ".join(said.split()))).encode("utf-8", "replace")[:_LINE] + b"\n"
+        try:
+            if not select.select([], [self._stderr], [], 0)[1]:
+                return False
+            return os.write(self._stderr, line) == len(line)
+        except (OSError, ValueError):
+            return False
+
+
+def _leads_to_journal(stream: str, fd: int) -> bool:
+    """Say whether `fd` is the very stream that systemd connected to its journal."""
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return False
+    return stream == "%d:%d" % (status.st_dev, status.st_ino)
+
+
+def _sentence(kind: str, model: str, release: str, findings: Sequence[Finding], text: str) -> str:
+    head = " ".join(part for part in (model, kind, release[:12]) if part)
+    told = [text] if text else []
+    told += ["%s %s: %s" % (f.code, f.entry.slug, f.seen) for f in findings[:_CODES]]
+    return "%s: %s" % (head, "; ".join(told)) if told else head
+
+
+def _fields(kind: str, said: str, model: str, release: str, findings: Sequence[Finding]) -> List[Tuple[str, str]]:
+    fields = [("MESSAGE", said), ("PRIORITY", str(_PRIORITIES.get(kind, 5))), ("SYSLOG_IDENTIFIER", "litefleet-agent")]
+    named: Dict[str, str] = {
+        "MESSAGE_ID": MESSAGE_IDS.get(kind, ""),
+        "LITEFLEET_KIND": kind,
+        "LITEFLEET_MODEL": model,
+        "LITEFLEET_RELEASE": release,
+    }
+    fields += [(name, value) for name, value in named.items() if value]
+    return fields + [("LITEFLEET_CODE", f.code) for f in findings[:_CODES]]
+
+
+def _encode(fields: Sequence[Tuple[str, str]], most: int) -> bytes:
+    """Return the journal's native form: a value with a line break comes with its length, so nothing can pose as a field."""
+    parts = []
+    for name, text in fields:
+        value = text.encode("utf-8", "replace")[:most]
+        if b"\n" in value:
+            parts.append(name.encode("ascii") + b"\n" + struct.pack("<Q", len(value)) + value + b"\n")
+        else:
+            parts.append(name.encode("ascii") + b"=" + value + b"\n")
+    return b"".join(parts)
+
+
+_MOST = 8192  # bytes of one message
+_MOST_USEC = 1 << 53
+
+
+class Notifier:
+    """Sends states to the service manager that started this process."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.address = _address(environ.get("NOTIFY_SOCKET", ""))
+
+    def send(self, text: str) -> bool:
+        """Send `NAME=value` lines ("READY=1", "STATUS=..."), and say whether they were taken."""
+        if not self.address:
+            return False
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
+                out.setblocking(False)
+                data = text.encode("utf-8", "replace")[:_MOST]
+                return out.sendto(data, self.address) == len(data)
+        except (OSError, ValueError):
+            return False  # a manager that can't be told is no reason to stop serving
+
+    def status(self, text: str) -> bool:
+        """Tell in one line what the service does, as `systemctl status` shows it."""
+        return self.send("STATUS=%s" % " ".join(text.split()))
+
+    def reloading(self) -> bool:
+        """Tell that settings are being read again; READY=1 ends it."""
+        return self.send("RELOADING=1\nMONOTONIC_USEC=%d" % (time.monotonic() * 1e6))
+
+    def extend(self, seconds: float) -> bool:
+        """Ask for this much time from now on before start or stop count as hung."""
+        return self.send("EXTEND_TIMEOUT_USEC=%d" % (seconds * 1e6))
+
+    def main_pid(self, pid: int) -> bool:
+        """Tell which process is the service's main one."""
+        return self.send("MAINPID=%d" % pid)
+
+    def failed(self, number: int, text: str) -> bool:
+        """Tell the errno that the service ends with, and a sentence."""
+        return self.send("ERRNO=%d\nSTATUS=%s" % (number, " ".join(text.split())))
+
+
+def _address(told: str) -> str:
+    """Return the address as the kernel wants it: a path, or an abstract name with its NUL; "" for what is neither."""
+    if told[:1] == "@" and len(told) > 1:
+        return "\0" + told[1:]
+    return told if told[:1] == "/" else ""
+
+
+def watchdog_interval(environ: Mapping[str, str], pid: int) -> Optional[float]:
+    """Return within how many seconds systemd wants to hear WATCHDOG=1 from this process, None for never."""
+    whose = environ.get("WATCHDOG_PID", "")
+    told = environ.get("WATCHDOG_USEC", "")
+    if whose and whose != str(pid):
+        return None
+    if not told.isdigit() or len(told) > 16 or not 0 < int(told) < _MOST_USEC:
+        return None
+    return int(told) / 1e6
+
+
+def without_manager(environ: Mapping[str, str] = os.environ) -> Dict[str, str]:
+    """Return an environment for children, who must not speak to the manager in the service's name."""
+    ours = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+    return {name: value for name, value in environ.items() if name not in ours}

@@ -1,0 +1,1 @@
+"""The processes that run models for the resident service, and the daemon's handles of them."""

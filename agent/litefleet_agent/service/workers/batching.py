@@ -1,0 +1,72 @@
+"""Several requests as one run along the first dimension, and back; and which numbers are none.  Pure."""
+
+import array
+import math
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from ...formats.nb import Tensor
+from ...formats.npz import DTYPES, Array, native
+from ...verification.compare import values
+
+__all__ = ["all_finite", "apart", "first_size", "free_first", "joinable", "together"]
+
+Inputs = Mapping[str, Array]
+
+
+def free_first(tensors: Sequence[Tensor]) -> bool:
+    """Say whether the first dimension of every tensor is free."""
+    return all(tensor.dims and tensor.dims[0] == -1 for tensor in tensors)
+
+
+def first_size(inputs: Inputs) -> Optional[int]:
+    """Return the first dimension that all inputs share, None when they share none."""
+    sizes = {value.shape[0] if value.shape else 0 for value in inputs.values()}
+    return sizes.pop() if len(sizes) == 1 and 0 not in sizes else None
+
+
+def joinable(requests: Sequence[Inputs]) -> bool:
+    """Say whether the requests differ in nothing but numbers and their first dimension."""
+    kinds = {tuple(sorted((name, v.dtype, v.shape[1:]) for name, v in inputs.items())) for inputs in requests}
+    return len(kinds) == 1 and all(first_size(inputs) for inputs in requests)
+
+
+def together(requests: Sequence[Inputs]) -> Dict[str, Array]:
+    """Return the inputs of joinable requests, one after the other along the first dimension."""
+    joined = {}
+    for name, first in requests[0].items():
+        parts = [inputs[name] for inputs in requests]
+        shape = (sum(part.shape[0] for part in parts),) + first.shape[1:]
+        joined[name] = Array(first.dtype, shape, b"".join(part.data for part in parts))
+    return joined
+
+
+def apart(outputs: Sequence[Array], sizes: Sequence[int]) -> List[List[Array]]:
+    """Divide a batch's outputs among its requests, whose first dimensions are `sizes`.
+
+    Raises ValueError when an output's first dimension is not their sum.
+    """
+    requests: List[List[Array]] = [[] for _ in sizes]
+    for output in outputs:
+        if not output.shape or output.shape[0] != sum(sizes):
+            raise ValueError("the batch of %d gave an output of shape %s" % (sum(sizes), list(output.shape)))
+        row = len(output.data) // output.shape[0]
+        at = 0
+        for request, size in zip(requests, sizes):  # noqa: B905 - 3.7
+            shape = (size,) + output.shape[1:]
+            request.append(Array(output.dtype, shape, output.data[at * row : (at + size) * row]))
+            at += size
+    return requests
+
+
+def all_finite(value: Array, numpy: Any = None) -> bool:
+    """Say whether no item is NaN or Inf; with numpy, where it is given, else by the standard library."""
+    if not value.dtype.startswith("float"):
+        return True
+    data = native(value.data, DTYPES[value.dtype])
+    if numpy is not None:
+        return bool(numpy.isfinite(numpy.frombuffer(data, value.dtype)).all())
+    if value.dtype == "float32":  # as doubles, no number of them that fits in memory overflows
+        items = array.array("f")
+        items.frombytes(data)
+        return math.isfinite(sum(items))
+    return all(map(math.isfinite, values(value)))

@@ -1,0 +1,141 @@
+"""A worker's proof of itself: the goldens before it serves, one of them again whenever it is asked.  Runs in the worker."""
+
+import time
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ...errors import AgentError
+from ...findings import Finding, Severity, finding
+from ...formats.nb import NbModel
+from ...formats.npz import Array, read_npz
+from ...verification.compare import compare
+from ...verification.golden_cases import Golden, fit, judge, tolerance_for
+from ...verification.paddlelite import Engine
+from .batching import apart, first_size, free_first, joinable, together
+
+__all__ = ["Kind", "Rehearsal", "infer"]
+
+Kind = Tuple[str, Tuple[int, ...]]  # type and sizes of an output; -1 = free
+
+
+def infer(engine: Engine, inputs: Mapping[str, Array]) -> List[Array]:
+    """Run the model once, whatever sizes it ran with before, and return copies of its outputs."""
+    engine.renew(inputs)
+    engine.set_inputs(inputs)
+    engine.run()
+    return engine.outputs()
+
+
+class Rehearsal:
+    """The goldens of one release; `tolerance` (JSON form) overrides the precision's own."""
+
+    def __init__(self, engine: Engine, model: NbModel, tolerance: Optional[Dict[str, Any]]) -> None:
+        self.engine, self.model, self.tolerance = engine, model, tolerance
+        self.findings: List[Finding] = []
+        self.figures: Dict[str, Any] = {}
+        self.batches = False
+        self.kinds: Tuple[Kind, ...] = ()  # of each output, as the goldens have them
+        self._first: Optional[Golden] = None
+        self._accepted: List[Array] = []  # what the first case gave when it was right
+
+    def play(self, paths: Sequence[str], stage: Callable[[str], None]) -> bool:
+        """Run every golden and say whether all came out right; else `findings` say what did not."""
+        goldens = self._read(paths)
+        if self.findings or not goldens:
+            return False
+        stage("setting the inputs of case 1")
+        self.engine.set_inputs(goldens[0].inputs, check=True)
+        stage("running case 1")
+        warm = infer(self.engine, goldens[0].inputs)
+        results = []
+        for number, golden in enumerate(goldens):
+            stage("running case %d" % (number + 1))
+            results.append(infer(self.engine, golden.inputs))
+        self._judge(goldens, results, warm)
+        if any(found.severity is Severity.ERROR for found in self.findings):
+            return False
+        self._first, self._accepted = goldens[0], results[0]
+        self.kinds = tuple(self._kind(index, goldens) for index in range(len(self.model.outputs)))
+        stage("running a batch of two cases")
+        self.batches = self._batches(goldens, results)
+        return True
+
+    def _read(self, paths: Sequence[str]) -> List[Golden]:
+        goldens = []
+        for number, path in enumerate(paths):
+            try:
+                golden, found = fit(self.model, read_npz(path), "Case %d" % (number + 1))
+            except AgentError as error:
+                golden, found = None, [finding("LF412", str(error))]
+            self.findings += found
+            if golden is not None:
+                goldens.append(golden)
+        if not paths:
+            self.findings.append(finding("LF412", "The release has no goldens."))
+        return goldens
+
+    def _judge(self, goldens: Sequence[Golden], results: Sequence[List[Array]], warm: List[Array]) -> None:
+        counts = {len(outputs) for outputs in results}
+        if counts != {len(self.model.outputs)}:
+            seen = "The file declares %d outputs, the runtime gave %s." % (len(self.model.outputs), sorted(counts))
+            self.findings.append(finding("LF407", seen))
+            return
+        others = [(i, value) for i, value in enumerate(warm) if value.data != results[0][i].data]
+        runs = [(outputs, others if case == 0 else []) for case, outputs in enumerate(results)]
+        judgement = judge(self.model, goldens, runs, self.tolerance)
+        self.findings += judgement.findings
+        self.figures = _summary(len(goldens), judgement.figures)
+
+    def _kind(self, index: int, goldens: Sequence[Golden]) -> Kind:
+        """Return what every answer's output has in common: sizes count that the file declares and all goldens have."""
+        shapes = [golden.outputs[index].shape for golden in goldens]
+        declared = self.model.outputs[index].dims
+        if len(declared) != len(shapes[0]):
+            declared = (-1,) * len(shapes[0])
+        kept = [size if all(s[i : i + 1] == (size,) for s in shapes) else -1 for i, size in enumerate(declared)]
+        return goldens[0].outputs[index].dtype, tuple(kept)
+
+    def _batches(self, goldens: Sequence[Golden], results: Sequence[List[Array]]) -> bool:
+        """Say whether two different cases, run together, give what they gave one by one."""
+        if not (free_first(self.model.inputs) and free_first(self.model.outputs)):
+            return False
+        for other in range(1, len(goldens)):
+            pair = [goldens[0].inputs, goldens[other].inputs]
+            if joinable(pair):
+                return self._same(pair, [results[0], results[other]])
+        return False
+
+    def _same(self, pair: Sequence[Mapping[str, Array]], alone: Sequence[List[Array]]) -> bool:
+        try:
+            parts = apart(infer(self.engine, together(pair)), [first_size(inputs) or 0 for inputs in pair])
+            after = infer(self.engine, pair[0])  # a smaller batch after a larger one
+        except Exception:  # the binding raises what it likes; one by one is then the way
+            return False
+        pairs = list(zip(alone[0] + alone[1] + alone[0], parts[0] + parts[1] + after))  # noqa: B905 - 3.7
+        return all(self._alike(want, got) for want, got in pairs)
+
+    def _alike(self, want: Array, got: Array) -> bool:
+        return want.data == got.data or compare(want, got, tolerance_for(self.model, want, self.tolerance)).ok
+
+    def probe(self) -> Tuple[List[Finding], float]:
+        """Run the first golden again; return what is wrong with it now, and the milliseconds that it took."""
+        assert self._first is not None
+        begun = time.perf_counter()
+        outputs = infer(self.engine, self._first.inputs)
+        took_ms = (time.perf_counter() - begun) * 1e3
+        if [value.data for value in outputs] == [value.data for value in self._accepted]:
+            return [], took_ms  # the same bytes have been judged already
+        if len(outputs) != len(self.model.outputs):
+            return [finding("LF407", "The runtime gave %d outputs." % len(outputs))], took_ms
+        found = judge(self.model, [self._first], [(outputs, [])], self.tolerance).findings
+        return [f for f in found if f.severity is Severity.ERROR], took_ms
+
+
+def _summary(cases: int, figures: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
+    """Return the worst of all cases for each output: however many cases there are, it stays small."""
+    outputs: Dict[str, Dict[str, Any]] = {}
+    for figure in figures:
+        worst = outputs.setdefault(figure["name"], {"max_abs": 0.0, "mean_abs": 0.0, "cosine": 1.0})
+        for key in ("max_abs", "mean_abs"):
+            worst[key] = max(worst[key], figure[key])
+        worst["cosine"] = min(worst["cosine"], figure["cosine"])
+    return {"cases": cases, "outputs": [dict(worst, name=name) for name, worst in outputs.items()]}

@@ -1,0 +1,55 @@
+"""What a device tells of its switches: leases that run, what went back, and what it could go back to."""
+
+from typing import Any, Dict, List, Tuple
+
+from ..releases.activation import overdue, take
+from ..releases.journal import Contents, Journal, State
+from ..releases.store import Store, StoreError
+
+__all__ = ["kept", "settle", "standing"]
+
+_UNDONE = 10
+_KEPT = 100  # releases of one model that are named
+
+
+def settle(store: Store) -> None:
+    """Recover what is overdue, if that needs no waiting; the lock is given back.  Never raises for what the device lacks."""
+    if store.locked:
+        return
+    try:
+        if overdue(store):
+            take(store, patience_s=0)
+            store.unlock()
+    except StoreError:
+        pass  # another session is at work, or nothing can be written: a switch says so
+
+
+def standing(store: Store) -> Dict[str, Any]:
+    """Return {leases, undone, kept}, JSON throughout, as "hello" tells them."""
+    try:
+        contents = Journal(store.root).read()
+    except OSError:
+        contents = Contents([], 0)
+    undone = [o for o in contents.operations if o.state is State.UNDONE]
+    return {
+        "leases": {
+            o.model: {"release": o.to, "before": o.before, "remaining_s": o.lease.remaining_s(store.clock)}
+            for o in contents.open()
+            if o.lease is not None and o.state is State.SWITCHED
+        },
+        "undone": [{"model": o.model, "release": o.to, "why": o.why, "at": o.at} for o in undone[-_UNDONE:]],
+        "kept": kept(store),
+    }
+
+
+def kept(store: Store) -> Dict[str, List[str]]:
+    """Return the releases that were proven here and are still kept, by model, the latest proof first."""
+    found: Dict[str, List[Tuple[float, str]]] = {}
+    for identity in store.proven():
+        try:
+            model = str(store.release(identity)["model"]["name"])
+        except (StoreError, KeyError, TypeError):  # dropped by another session, or damaged
+            continue
+        at = (store.verified(identity) or {}).get("at")
+        found.setdefault(model, []).append((at if isinstance(at, (int, float)) else 0, identity))
+    return {model: [identity for _, identity in sorted(ids, reverse=True)[:_KEPT]] for model, ids in found.items()}

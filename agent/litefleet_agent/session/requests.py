@@ -1,0 +1,99 @@
+"""A session's requests about what the device accepts, keeps, finds changed and has to report."""
+
+import os
+from typing import Any, Callable, Dict, NamedTuple
+
+from ..facts import Facts
+from ..releases.activation import take
+from ..releases.store import Store
+
+__all__ = ["OPERATIONS", "Session", "told"]
+
+
+class Session(NamedTuple):
+    """What a request is answered from."""
+
+    store: Store
+    facts: Facts
+    agent: str  # SHA-256 of the agent that runs
+
+
+def told(store: Store) -> Dict[str, Any]:
+    """Return {trust, reports}, and where a service has run {history, service}, as "hello" tells them.
+
+    The code behind each is loaded only where there is something.
+    """
+    answer: Dict[str, Any] = {"trust": {"signers": "", "fleet": "", "latest": 0, "numbers": {}}, "reports": []}
+    if any(os.path.lexists(store.path("trust", name)) for name in ("allowed_signers", "accepted.json")):
+        from ..releases.trust import describe
+
+        answer["trust"] = describe(store)
+    if os.path.isdir(store.path("reports")) and os.listdir(store.path("reports")):
+        from ..install.pending_reports import waiting
+
+        answer["reports"] = waiting(store)
+    if os.path.isdir(store.path("history")):
+        from ..service.status_file import told as told_of_service
+
+        answer.update(told_of_service(store.root))
+    return answer
+
+
+def _trust(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
+    """{allowed_signers, signature} -> {changed}: trust these signers."""
+    from ..releases.trust import set_signers
+
+    take(session.store)
+    return {"changed": set_signers(session.store, header["allowed_signers"], header.get("signature") or "")}
+
+
+def _room(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
+    """{bytes, keep, pinned, quota, wanted, runtime} -> {freed, free, dropped}: make room and drop what nobody needs."""
+    from ..releases.garbage import make_room, number, read_keep
+
+    take(session.store)
+    need = number(header.get("bytes", 0), 1 << 60)
+    made = make_room(session.store, need, read_keep(header, session.agent))
+    return {"freed": made.freed, "free": made.free, "dropped": list(made.dropped)}
+
+
+def _check(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
+    """{deep, repair} -> {models, dropped}: what of the current releases is no longer as it was, and with `repair` goes."""
+    from ..releases.integrity import check_models
+
+    models = check_models(session.store, session.facts, bool(header.get("deep")))
+    if not header.get("repair"):
+        return {"models": models, "dropped": []}
+    from ..releases.integrity import mend
+
+    take(session.store)
+    return {"models": models, "dropped": mend(session.store)}
+
+
+def _collected(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
+    """{ids} -> {removed}: the controller has these reports."""
+    from ..install.pending_reports import collected
+
+    take(session.store)
+    return {"removed": collected(session.store, list(header["ids"]))}
+
+
+def _history(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
+    """{history, since} -> {id, entries, next, newest}: what happened after entry `since` of the history that is named."""
+    from ..releases.garbage import number
+    from ..service.history import read_history
+
+    known = header.get("history")
+    page = read_history(
+        session.store.root, number(header.get("since", 0), 1 << 50), known if isinstance(known, str) else ""
+    )
+    return {"id": page.identity, "entries": page.entries, "next": page.next, "newest": page.newest}
+
+
+OPERATIONS: Dict[str, Callable[[Session, Dict[str, Any]], Dict[str, Any]]] = {
+    "trust": _trust,
+    "room": _room,
+    "check": _check,
+    "collected": _collected,
+    "history": _history,
+}

@@ -1,0 +1,1 @@
+"""Runs a model in a child process and compares its outputs with the goldens."""

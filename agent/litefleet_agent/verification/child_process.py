@@ -1,0 +1,270 @@
+"""Runs a child process within limits and says in findings how it ended.
+
+Paddle-Lite aborts and segfaults; nothing of it may reach the agent, so it only ever runs behind `run_child`.
+"""
+
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import IO, Callable, Dict, List, Optional, Sequence
+
+from ..errors import AgentError
+from ..findings import Finding, Severity, finding
+from ..findings.crashlog.decode import causes, is_check, signal_of, telling_line
+from ..findings.crashlog.text import LogText
+
+__all__ = ["ChildResult", "decode", "die_with_parent", "last_line", "run_child"]
+
+MAX_STDOUT = 1 << 20  # bytes kept; what comes after is read and dropped, so that the child never blocks
+STDERR_TAIL = 4096  # bytes
+_POLL_S = 0.1
+_TICK_S = 1.0
+_DRAIN_S = 0.5  # how long pipes may stay open after the child's end (somebody inherited them)
+_DATA_SLACK = 256 << 20  # bytes of private mappings that are reserved and never touched: thread stacks, BLAS buffers
+_PR_SET_PDEATHSIG = 1
+_PIPE = subprocess.PIPE
+
+
+@dataclass(frozen=True)
+class ChildResult:
+    """How a child ended.  `exit_code` is negative for a signal, as in subprocess; `signal_name` is "SIGSEGV" or ""."""
+
+    exit_code: int
+    signal_name: str
+    stdout: bytes  # the first MiB
+    stderr: str  # the last 4 KiB
+    seconds: float
+    timed_out: bool = False
+    max_rss_bytes: int = 0  # the highest that was seen
+    over_memory: bool = False  # killed for exceeding memory_limit_bytes
+
+
+def run_child(
+    argv: Sequence[str],
+    stdin_bytes: bytes,
+    time_limit_s: float,
+    memory_limit_bytes: Optional[int] = None,
+    on_tick: Optional[Callable[[], None]] = None,
+    env: Optional[Dict[str, str]] = None,
+) -> ChildResult:
+    """Run a child in a process group of its own and wait; past a limit the whole group is killed.
+
+    `on_tick` is called about every second; what it raises ends the child and goes on to the caller.
+    Raises AgentError when the program cannot be started.
+    """
+    try:
+        process = subprocess.Popen(list(argv), stdin=_PIPE, stdout=_PIPE, stderr=_PIPE, start_new_session=True, env=env)
+    except OSError as err:
+        raise AgentError("%s cannot be started: %s" % (argv[0], err.strerror), "no-program") from err
+    watch = _Watch(process, stdin_bytes, time_limit_s, memory_limit_bytes, on_tick)
+    try:
+        _limit(process.pid, memory_limit_bytes)
+        watch.run()
+    finally:
+        _kill_group(process)
+        process.wait()
+        watch.close()
+    code = process.returncode
+    return ChildResult(
+        code, _signal_name(code), bytes(watch.out), bytes(watch.err).decode("utf-8", "replace"),
+        time.monotonic() - watch.begun, watch.timed_out, watch.max_rss, watch.over_memory,
+    )  # fmt: skip
+
+
+class _Watch:
+    """One running child: feeds and empties its pipes and keeps its limits."""
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        stdin_bytes: bytes,
+        time_limit_s: float,
+        memory_limit: Optional[int],
+        on_tick: Optional[Callable[[], None]],
+    ) -> None:
+        self.process, self.memory_limit, self.on_tick = process, memory_limit, on_tick
+        self.out, self.err = bytearray(), bytearray()
+        self.begun = time.monotonic()
+        self.end = self.begun + time_limit_s
+        self.timed_out = self.over_memory = False
+        self.max_rss = 0
+        self._rest = memoryview(stdin_bytes)
+        self._selector = selectors.DefaultSelector()
+        for pipe, call in ((process.stdout, self._read_out), (process.stderr, self._read_err)):
+            assert pipe is not None
+            os.set_blocking(pipe.fileno(), False)
+            self._selector.register(pipe, selectors.EVENT_READ, call)
+        assert process.stdin is not None
+        os.set_blocking(process.stdin.fileno(), False)
+        self._selector.register(process.stdin, selectors.EVENT_WRITE, self._write)
+
+    def run(self) -> None:
+        """Return when the child has ended or is past a limit."""
+        next_tick = self.begun + _TICK_S
+        gone_at = 0.0
+        while True:
+            now = time.monotonic()
+            ended = _has_ended(self.process.pid)
+            gone_at = gone_at or (now if ended else 0.0)
+            if ended and (self._pipes_closed() or now - gone_at > _DRAIN_S):
+                return
+            if not ended and self._past_a_limit(now):
+                return
+            if self.on_tick is not None and now >= next_tick:
+                next_tick = now + _TICK_S
+                self.on_tick()
+            self._serve()
+
+    def _past_a_limit(self, now: float) -> bool:
+        self.max_rss = max(self.max_rss, _peak_rss(self.process.pid))
+        self.over_memory = self.memory_limit is not None and self.max_rss > self.memory_limit
+        self.timed_out = not self.over_memory and now >= self.end
+        return self.over_memory or self.timed_out
+
+    def _pipes_closed(self) -> bool:
+        left = [key.fileobj for key in self._selector.get_map().values()]
+        return all(pipe is self.process.stdin for pipe in left)
+
+    def _serve(self) -> None:
+        if not self._selector.get_map():
+            time.sleep(_POLL_S / 10)
+        for key, _ in self._selector.select(_POLL_S) if self._selector.get_map() else ():
+            key.data(key.fileobj)
+
+    def _write(self, pipe: "IO[bytes]") -> None:
+        try:
+            self._rest = self._rest[os.write(pipe.fileno(), self._rest[:65536]) :]
+        except BlockingIOError:
+            return
+        except OSError:  # the child does not want it
+            self._rest = self._rest[:0]
+        if not self._rest:
+            self._selector.unregister(pipe)
+            pipe.close()
+
+    def _read(self, pipe: "IO[bytes]") -> bytes:
+        data = os.read(pipe.fileno(), 65536)
+        if not data:
+            self._selector.unregister(pipe)
+        return data
+
+    def _read_out(self, pipe: "IO[bytes]") -> None:
+        self.out += self._read(pipe)[: max(0, MAX_STDOUT - len(self.out))]
+
+    def _read_err(self, pipe: "IO[bytes]") -> None:
+        self.err += self._read(pipe)
+        del self.err[:-STDERR_TAIL]
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._selector.close()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:  # unsent bytes for a child that is gone
+                    pass
+
+
+def _has_ended(pid: int) -> bool:
+    """Tell whether the child has ended, without reaping it: its group's number stays taken until then."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+def _kill_group(process: "subprocess.Popen[bytes]") -> None:
+    if process.returncode is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+def _limit(pid: int, memory_limit: Optional[int]) -> None:
+    """Forbid core dumps (devices are small), and private memory far past the limit."""
+    wanted = [(resource.RLIMIT_CORE, 0)]
+    if memory_limit is not None:
+        wanted.append((resource.RLIMIT_DATA, memory_limit + _DATA_SLACK))
+    for what, value in wanted:
+        try:
+            resource.prlimit(pid, what, (value, value))
+        except (OSError, ValueError):  # already gone, or a tighter limit is set
+            pass
+
+
+def _peak_rss(pid: int) -> int:
+    try:
+        with open("/proc/%d/status" % pid, "rb") as stream:
+            for line in stream:
+                if line.startswith(b"VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0
+
+
+def die_with_parent(parent_pid: int) -> bool:
+    """Have the kernel kill this process when its parent ends; call it in the child.  False where that can't be had."""
+    try:
+        import ctypes
+
+        libc = ctypes.CDLL(None, use_errno=True)
+        done: bool = libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0
+    except (ImportError, OSError, AttributeError):  # a minimal Python, or not Linux
+        return False
+    if os.getppid() != parent_pid:  # it ended before we asked
+        os.kill(os.getpid(), signal.SIGKILL)
+    return done
+
+
+# --- what the end means
+
+
+def last_line(text: str) -> str:
+    """Return the most telling of a program's last lines: the last fatal one, else the last that is not empty."""
+    return telling_line(text)
+
+
+def decode(result: ChildResult, what: str = "the model") -> List[Finding]:
+    """Return what a child's end means; empty for exit code 0.  `what` names what it was at, for the sentences."""
+    if result.over_memory:
+        return [finding("LF411", "%s was ended at %d MiB, its memory limit" % (what, result.max_rss_bytes >> 20))]
+    if result.timed_out:
+        return [finding("LF408", "%s was still running after %.0f s" % (what, result.seconds))]
+    if result.exit_code == 0:
+        return []
+    found = [cause for cause in causes(LogText(result.stderr)) if cause.severity is Severity.ERROR]
+    if found and not (result.signal_name == "SIGKILL" and found[0].code != "LF411"):
+        return [finding(c.code, _end(result, what, c.code, c.place.text), c.certainty) for c in found]
+    return [finding(_general(result), _end(result, what, "", last_line(result.stderr)))]
+
+
+def _end(result: ChildResult, what: str, code: str, said: str) -> str:
+    tail = ": %s" % said if said else ", and said nothing"
+    if code == "LF411":
+        return "%s could not get memory%s" % (what, tail)
+    if result.signal_name:
+        return "%s died with %s%s" % (what, result.signal_name, tail)
+    return "%s ended with exit code %d%s" % (what, result.exit_code, tail)
+
+
+def _general(result: ChildResult) -> str:
+    """Return the finding for an end that the words do not explain."""
+    if result.signal_name == "SIGKILL":
+        return "LF411"
+    if not result.signal_name:
+        return "LF900"
+    return "LF402" if result.signal_name == "SIGABRT" or is_check(result.stderr) else "LF401"
+
+
+def _signal_name(code: int) -> str:
+    """Return the signal behind an exit code: -11 (subprocess), 139 (a shell between us and the child)."""
+    if code >= 0 or signal_of(code):  # only those of a crash are surely no ordinary exit code
+        return signal_of(code)
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return "signal %d" % -code

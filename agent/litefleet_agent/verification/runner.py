@@ -1,0 +1,116 @@
+"""The one-shot verification job.  Runs only in a child: reads a JSON job on stdin, leaves result.json in a folder.
+
+Paddle-Lite prints to stdout and stderr as it likes, so neither carries anything of ours.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from typing import Any, Dict, List
+
+from ..formats.npz import Array, read_npz
+from .child_process import die_with_parent
+from .paddlelite import Engine, EngineError
+
+__all__ = ["RESULT", "STAGE", "main"]
+
+RESULT = "result.json"
+STAGE = "stage"  # what the child was at when it died, in words
+_KEPT_RUNS = 3  # differing runs of one case whose bytes are kept
+
+
+def main() -> int:
+    """Do the job that stdin describes; 0 when result.json holds figures, 3 when it holds an error."""
+    job = json.load(sys.stdin)
+    die_with_parent(job["parent"])
+    try:
+        result = _Run(job).run()
+        code = 0
+    except EngineError as err:
+        result, code = _error(err.kind, str(err)), 3
+    except Exception as err:  # the binding raises what it likes, and the parent wants a sentence
+        result, code = _error("unexpected", "%s: %s" % (type(err).__name__, err)), 3
+    _write(os.path.join(job["work"], RESULT), json.dumps(result).encode("ascii"))
+    sys.stdout.flush()
+    # Destructors of a half-broken runtime may crash after the work is done; nothing here needs them.
+    os._exit(code)
+
+
+def _error(kind: str, text: str) -> Dict[str, Any]:
+    return {"error": {"kind": kind, "text": text[:2000]}}
+
+
+def _write(path: str, data: bytes) -> None:
+    with open(path + ".tmp", "wb") as stream:
+        stream.write(data)
+    os.replace(path + ".tmp", path)
+
+
+class _Run:
+    """One model, loaded once, run for every case."""
+
+    def __init__(self, job: Dict[str, Any]) -> None:
+        self.job = job
+        self.engine = Engine(job["runtime"], job["nb"], job["input_names"], job["output_names"], job["threads"])
+
+    def run(self) -> Dict[str, Any]:
+        """Return the figures of all cases.  Raises EngineError."""
+        self._stage("importing Paddle-Lite")
+        self.engine.bring_in()
+        self._stage("loading the model")
+        load_ms = self.engine.load()
+        cases = [self._case(number, path) for number, path in enumerate(self.job["inputs"])]
+        return {
+            "load_ms": load_ms,
+            "cases": cases,
+            "peak_rss_bytes": _peak_rss(),
+            "runtime_version": self.engine.runtime_version,
+            "numpy_version": self.engine.numpy_version,
+            "output_names": self.engine.loaded_output_names,
+            "threads": self.job["threads"],
+            "threads_set_by": self.engine.threads_set_by,
+        }
+
+    def _stage(self, words: str) -> None:
+        _write(os.path.join(self.job["work"], STAGE), words.encode("utf-8"))
+
+    def _case(self, number: int, path: str) -> Dict[str, Any]:
+        self._stage("setting the inputs of case %d" % (number + 1))
+        held = read_npz(path)
+        inputs = {name: held[name] for name in self.job["input_names"]}
+        self.engine.renew(inputs)
+        self.engine.set_inputs(inputs, check=True)
+        self._stage("running case %d" % (number + 1))
+        runs: List[Dict[str, Any]] = []
+        seen: Dict[str, bool] = {}
+        for turn in range(-self.job["warmup"], self.job["runs"]):
+            self.engine.set_inputs(inputs)  # again each time: kernels may work in place
+            begun = time.perf_counter()
+            self.engine.run()
+            ms = (time.perf_counter() - begun) * 1e3
+            if turn >= 0:
+                runs.append({"ms": ms, "outputs": self._keep(number, turn, self.engine.outputs(), seen)})
+        return {"runs": runs}
+
+    def _keep(self, number: int, turn: int, values: List[Array], seen: Dict[str, bool]) -> List[Dict[str, Any]]:
+        kept = []
+        for index, value in enumerate(values):
+            digest = hashlib.sha256(value.data).hexdigest()
+            entry: Dict[str, Any] = {"dtype": value.dtype, "shape": list(value.shape), "sha256": digest, "file": ""}
+            key = "%d %s" % (index, digest)
+            if key not in seen and sum(k.startswith("%d " % index) for k in seen) <= _KEPT_RUNS:
+                seen[key] = True
+                entry["file"] = "case%d-run%d-out%d.bin" % (number, turn, index)
+                _write(os.path.join(self.job["work"], entry["file"]), value.data)
+            kept.append(entry)
+        return kept
+
+
+def _peak_rss() -> int:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as stream:
+        for line in stream:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
