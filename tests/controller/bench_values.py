@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from litefleet_agent.findings import Finding, decide
-from litefleet_controller.benchmark.figures import BenchFigures
-from litefleet_controller.benchmark.talk import _measurements
-from litefleet_controller.outcome import DeviceOutcome, RunReport
+from litefleet_controller.bench.figures import BenchFigures
+from litefleet_controller.bench.session import _measurements
+from litefleet_controller.devices.outcome import DeviceOutcome, RunReport
 
 FIRST, SECOND = "6557c180" + "a" * 56, "7098e20b" + "b" * 56
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from litefleet_agent.findings import Finding
-from litefleet_controller.plan import Plan, PlannedDevice, make_plan
 from litefleet_controller.rollout import DeviceState, Policy, Row
+from litefleet_controller.rollout_engine.plan import Plan, PlannedDevice, make_plan
 
 OLD, NEW, FILE = "a" * 64, "b" * 64, "c" * 64
 NOW = 1_795_433_400.0  # 2026-11-23 11:30 UTC

@@ -11,7 +11,7 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.facts.values import Cpu, Libc, Memory, PythonFacts
 from litefleet_agent.findings import Finding, finding
 from litefleet_agent.formats.nb import read_nb
-from litefleet_controller.advice import (
+from litefleet_controller.advise import (
     Advice,
     CandidateFile,
     Kind,
@@ -29,8 +29,8 @@ from litefleet_controller.advice import (
     options_for,
     place,
 )
-from litefleet_controller.advising_runtime import runtime_on
-from litefleet_controller.bundles.fit import PUBLISHED
+from litefleet_controller.advise.runtime import runtime_on
+from litefleet_controller.build.runtimes.compatibility import PUBLISHED
 from litefleet_controller.config import Config
 from litefleet_controller.reports.advice_text import advice_text
 from litefleet_inventory import Device

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from litefleet_agent.releases.store import release_id
 from litefleet_controller.airgap import read_bundle, write_bundle
+from litefleet_controller.common.errors import FindingError, LitefleetError
 from litefleet_controller.config.model import SigningConfig
-from litefleet_controller.errors import FindingError, LitefleetError
-from litefleet_controller.pyz import agent_archive
+from litefleet_controller.devices.agent_archive import agent_archive
 from litefleet_controller.signing import Signer
-from litefleet_controller.state.port import KeptRelease
+from litefleet_controller.state.model import KeptRelease
 
 from tests.fakes.keys import keygen
 

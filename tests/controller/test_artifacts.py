@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from litefleet_controller.artifacts import ArtifactStore, StoreError
+from litefleet_controller.build.artifacts import ArtifactStore, StoreError
 
 KEY = "c" * 64
 

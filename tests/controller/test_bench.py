@@ -14,17 +14,17 @@ import pytest
 from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Verdict
 from litefleet_agent.protocol import encode
-from litefleet_controller.benching import run_bench
-from litefleet_controller.benchmark import BenchChoice, BenchFigures, figures_of
-from litefleet_controller.benchmark.choice import numbers
-from litefleet_controller.benchmark.talk import Turns, bench_device
-from litefleet_controller.errors import UsageError
-from litefleet_controller.outcome import DeviceOutcome, RunReport
-from litefleet_controller.project import Options
-from litefleet_controller.pyz import agent_archive
-from litefleet_controller.reports.progress import QuietProgress
-from litefleet_controller.transport import Channel
-from litefleet_controller.visit import Contact
+from litefleet_controller.bench import BenchChoice, BenchFigures, figures_of
+from litefleet_controller.bench.bench import run_bench
+from litefleet_controller.bench.choice import numbers
+from litefleet_controller.bench.session import Turns, bench_device
+from litefleet_controller.common.errors import UsageError
+from litefleet_controller.devices.agent_archive import agent_archive
+from litefleet_controller.devices.outcome import DeviceOutcome, RunReport
+from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.devices.transport import Channel
+from litefleet_controller.devices.visit import Contact
+from litefleet_controller.project.project.project import Options
 from litefleet_inventory.model import Device
 from litefleet_inventory.parse import parse
 

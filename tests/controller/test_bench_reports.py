@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.findings import Verdict, finding
-from litefleet_controller.benchmark.figures import figures_of
-from litefleet_controller.outcome import DeviceOutcome
+from litefleet_controller.bench.figures import figures_of
+from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.reports import to_html, to_json
 from litefleet_controller.reports.bench_text import bench_text
 from litefleet_controller.reports.charts.bench import charts_of, to_svg
@@ -221,7 +221,7 @@ def test_of_many_cells_each_devices_best_is_shown() -> None:
 
 def test_a_kept_bench_is_shown_again(tmp_path: Path) -> None:
     from litefleet_controller.cli.fleet import _shown
-    from litefleet_controller.run import read_report
+    from litefleet_controller.project.project.run_fleet import read_report
 
     kept = tmp_path / "bench.json"
     kept.write_text(to_json(report(measured(two()))))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.protocol import PREFIX_SIZE, decode_header, decode_prefix, encode
-from litefleet_controller import bootstrap
-from litefleet_controller.pyz import agent_archive
+from litefleet_controller.devices import bootstrap
+from litefleet_controller.devices.agent_archive import agent_archive
 
 from tests.conftest import find_python, lacking
 

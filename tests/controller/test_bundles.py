@@ -8,10 +8,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from litefleet_controller.bundles import Bundle, DeviceKind, RuntimeChoice, build_bundle
-from litefleet_controller.bundles.fit import platform_of, refusal_of_wheel, sentence_of_resolver
-from litefleet_controller.bundles.pack import pack, unpack_wheel
-from litefleet_controller.errors import FindingError
+from litefleet_controller.build.runtimes import Bundle, DeviceKind, build_bundle
+from litefleet_controller.build.runtimes.compatibility import platform_of, refusal_of_wheel, sentence_of_resolver
+from litefleet_controller.build.runtimes.pack import pack, unpack_wheel
+from litefleet_controller.common.errors import FindingError
+from litefleet_controller.config.choices import RuntimeChoice
 
 from tests.conftest import CACHE
 

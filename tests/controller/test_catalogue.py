@@ -18,8 +18,8 @@ from litefleet_controller.catalogue.text import index_text, to_text
 from litefleet_controller.catalogue.words import Lang, Words, lang_of, words
 from litefleet_controller.catalogue.zh import ZH
 from litefleet_controller.cli import app
-from litefleet_controller.cli.explaining import explain as explain_command
-from litefleet_controller.errors import UsageError
+from litefleet_controller.cli.explain import explain as explain_command
+from litefleet_controller.common.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 FINDINGS = ROOT / "docs" / "findings"

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from litefleet_controller.child import run_child
-from litefleet_controller.errors import LitefleetError
+from litefleet_controller.common.errors import LitefleetError
+from litefleet_controller.common.subprocesses import run_child
 
 
 def alive(pid: int) -> bool:

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from litefleet_controller.bundles import RuntimeChoice
+from litefleet_controller.common.errors import ConfigError
 from litefleet_controller.config import Config, config_schema, load_config, runtime_for
-from litefleet_controller.errors import ConfigError
-from litefleet_controller.golden.make import GoldenSpec
+from litefleet_controller.config.choices import GoldenSpec, RuntimeChoice
 
 WHOLE = """\
 inventory: fleet.yaml

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from litefleet_agent.protocol import MAX_HEADER, ProtocolError, encode
-from litefleet_controller.bootstrap import LINE_LIMIT
-from litefleet_controller.conversation import Answer, Conversation, NoPython, Opening, Refused, Request
-from litefleet_controller.pyz import AgentArchive
-from litefleet_controller.transport import Channel, TransportError
+from litefleet_controller.devices.agent_archive import AgentArchive
+from litefleet_controller.devices.agent_client import Answer, Conversation, NoPython, Opening, Refused, Request
+from litefleet_controller.devices.bootstrap import LINE_LIMIT
+from litefleet_controller.devices.transport import Channel, TransportError
 
 from tests.fakes.channel import Say, ScriptedChannel
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.formats.nb import normalise
-from litefleet_controller.artifacts import ArtifactStore
-from litefleet_controller.child import run_child
-from litefleet_controller.conversion.convert import Artifact, admit, convert, convert_all, explain_end
-from litefleet_controller.conversion.preflight import Source, load_source
-from litefleet_controller.conversion.variant import make_variant
-from litefleet_controller.errors import FindingError
-from litefleet_controller.toolchain import Toolchain, Toolchains
+from litefleet_controller.build.artifacts import ArtifactStore
+from litefleet_controller.build.conversion.convert import Artifact, admit, convert, convert_all, explain_end
+from litefleet_controller.build.conversion.preflight import Source, load_source
+from litefleet_controller.build.conversion.variant import make_variant
+from litefleet_controller.build.toolchain import Toolchain, Toolchains
+from litefleet_controller.common.errors import FindingError
+from litefleet_controller.common.subprocesses import run_child
 
 from tests.conftest import CACHE
 

@@ -11,8 +11,7 @@ from litefleet_agent.facts import Cpu, Disk, Facts, Libc, Memory, OsRelease, Pac
 from litefleet_agent.facts.libraries import WATCHED
 from litefleet_agent.findings import Certainty, Severity
 from litefleet_controller.config import Config, load_config
-from litefleet_controller.doctor.device_facts import device_facts
-from litefleet_controller.doctor.device_findings import judge_device
+from litefleet_controller.doctor.device_checks import device_facts, judge_device
 from litefleet_inventory import Device
 
 X86 = Facts(

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from litefleet_controller.common.errors import UsageError
+from litefleet_controller.devices.progress import Progress
 from litefleet_controller.doctor.diagnosis import Diagnosis
-from litefleet_controller.doctor.examination import Question, examine_all
+from litefleet_controller.doctor.examine import Question, examine_all
 from litefleet_controller.doctor.files import expand
-from litefleet_controller.errors import UsageError
-from litefleet_controller.options import Options
-from litefleet_controller.reports.progress import Progress
+from litefleet_controller.project.project.options import Options
 
 from tests.conftest import lacking
 

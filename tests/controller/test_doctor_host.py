@@ -15,12 +15,17 @@ from pathlib import Path
 import asyncssh
 import pytest
 from litefleet_agent.findings import Severity
-from litefleet_controller.doctor.diagnosis import Diagnosis
-from litefleet_controller.doctor.host import diagnose_host
-from litefleet_controller.doctor.host_packages import BOUNDS, look_at_clock, look_at_packages, look_at_system
+from litefleet_controller.doctor.controller_machine import diagnose_host
+from litefleet_controller.doctor.diagnosis import Diagnosis, Looked
+from litefleet_controller.doctor.host_programs import (
+    BOUNDS,
+    look_at_clock,
+    look_at_folder,
+    look_at_packages,
+    look_at_system,
+    look_at_toolchains,
+)
 from litefleet_controller.doctor.host_ssh import Agent, ask_agent, look_at_key, look_at_known_hosts
-from litefleet_controller.doctor.host_tools import look_at_folder, look_at_toolchains
-from litefleet_controller.doctor.looked import Looked
 from litefleet_controller.doctor.project import diagnose_project, open_quietly
 from litefleet_controller.state.state import State
 

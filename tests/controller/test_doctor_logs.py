@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from litefleet_agent.findings import CATALOGUE, Severity
 from litefleet_controller.catalogue.details import DETAILS
+from litefleet_controller.common.errors import UsageError
 from litefleet_controller.doctor import Diagnosis, Kind, logs
 from litefleet_controller.doctor.logs import diagnose_log
-from litefleet_controller.errors import UsageError
 
 LOGS = Path(__file__).parents[1] / "agent" / "fixtures" / "logs"
 CHINESE = "./demo: 第 3 行:  2211 段错误               (核心已转储) python3 app.py\n"

@@ -21,7 +21,7 @@ from litefleet_controller.doctor.runtimes import (
     pair_runtime,
     runtime_of,
 )
-from litefleet_controller.doctor.wheelfile import check_tags, tags_of
+from litefleet_controller.doctor.wheels import check_tags, tags_of
 
 from tests.agent.elf_builder import build_elf
 from tests.conftest import environment, packages_for, published_wheel

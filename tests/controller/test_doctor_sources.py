@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from litefleet_agent.findings import Severity
 from litefleet_controller.doctor.diagnosis import Kind
-from litefleet_controller.doctor.sources import diagnose_source
+from litefleet_controller.doctor.models import diagnose_source
 
 from tests.controller.test_preflight import PIR, SMALL, SMALL_PARAMS
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import asyncssh
 import pytest
 import yaml
-from litefleet_controller.embedded import DeviceSpec, EmbeddedDevice, EmbeddedError, EmbeddedFleet
-from litefleet_controller.embedded.openssh import find_sshd
-from litefleet_controller.embedded.proctree import descendants, is_running
+from litefleet_controller.demo.demo import DeviceSpec, EmbeddedDevice, EmbeddedError, EmbeddedFleet
+from litefleet_controller.demo.demo.openssh_device import find_sshd
+from litefleet_controller.demo.demo.process_tree import descendants, is_running
 
 MAY_SKIP = os.environ.get("CI") != "true"  # in CI they run, and fail, where OpenSSH is missing
 NO_SSHD = MAY_SKIP and find_sshd() is None
@@ -149,7 +149,7 @@ def test_an_unknown_kind_is_refused_in_words(tmp_path: Path) -> None:
 
 _INTERRUPTED = """
 import asyncio, pathlib, sys
-from litefleet_controller.embedded import DeviceSpec, EmbeddedFleet
+from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 async def main():
     async with EmbeddedFleet(pathlib.Path(sys.argv[1]), [DeviceSpec("a"), DeviceSpec("b")]) as fleet:
         print(*[d.process.pid or "" for d in fleet.devices.values()], flush=True)

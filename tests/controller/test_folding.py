@@ -7,7 +7,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from litefleet_controller.reports.folding import fold, folded
+from litefleet_controller.reports.grouping import fold, folded
 from litefleet_inventory.ranges import expand
 
 

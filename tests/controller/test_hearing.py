@@ -14,8 +14,8 @@ from litefleet_agent.releases.store import Store
 from litefleet_agent.service.history import History
 from litefleet_agent.service.status_file import told
 from litefleet_agent.session.requests import OPERATIONS, Session
-from litefleet_controller.conversation import Refused, Request
-from litefleet_controller.operations.hearing import hear
+from litefleet_controller.devices.agent_client import Refused, Request
+from litefleet_controller.operations.device_history import hear
 from litefleet_controller.state import State
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import asyncssh
 import pytest
-from litefleet_controller.errors import ConfigError
-from litefleet_controller.transport.hostkeys import HostKeys
+from litefleet_controller.common.errors import ConfigError
+from litefleet_controller.devices.transport.hostkeys import HostKeys
 from litefleet_inventory.model import Device
 
 BOARD = Device(name="board", host="board.example")

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from litefleet_agent.findings import finding
-from litefleet_controller.errors import UsageError
-from litefleet_controller.inspecting import FailOn, Inspected, inspect_all
-from litefleet_controller.inspection import Inspection
+from litefleet_controller.common.errors import UsageError
+from litefleet_controller.inspection.model.inspect import FailOn, Inspected, inspect_all
+from litefleet_controller.inspection.model.model import Inspection
 
 from tests.agent import nb_builder as build
 

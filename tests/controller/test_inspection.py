@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from litefleet_controller.errors import UsageError
-from litefleet_controller.inspection import inspect_file
+from litefleet_controller.common.errors import UsageError
+from litefleet_controller.inspection.model.model import inspect_file
 
 from tests.agent import nb_builder as build
 

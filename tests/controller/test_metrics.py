@@ -17,10 +17,10 @@ from litefleet_agent.facts.tree import Tree
 from litefleet_agent.service.metrics import Exposition, ServiceFigures, metrics_text
 from litefleet_agent.service.status import status_dict
 from litefleet_controller.cli import main
-from litefleet_controller.errors import LitefleetError, UsageError
+from litefleet_controller.common.errors import LitefleetError, UsageError
 from litefleet_controller.reports.fleet_metrics import fleet_metrics
 from litefleet_controller.reports.history_text import history_dict, history_text
-from litefleet_controller.serving import MetricsServer, address_of
+from litefleet_controller.reports.metrics_server import MetricsServer, address_of
 from litefleet_controller.state import Confirmed, Happened, KnownDevice, ServiceSeen, State
 from prometheus_client.parser import text_string_to_metric_families
 

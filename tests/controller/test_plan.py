@@ -6,9 +6,9 @@ import json
 
 import pytest
 from litefleet_agent.findings import finding
-from litefleet_controller.plan import make_plan
-from litefleet_controller.reports.as_json import document
+from litefleet_controller.devices.outcome import document
 from litefleet_controller.rollout import DeviceState, Policy
+from litefleet_controller.rollout_engine.plan import make_plan
 
 from tests.controller.rollout_values import NEW, OLD, plan_of, planned
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from litefleet_agent.findings import finding
-from litefleet_controller.reports.plan_text import plan_text
-from litefleet_controller.reports.policy_text import gate_lines, limit_lines
-from litefleet_controller.reports.times import human_moment, human_span, until
+from litefleet_controller.reports.plan_text import gate_lines, limit_lines, plan_text
+from litefleet_controller.reports.values import human_moment, human_span, until
 from litefleet_controller.rollout import DeviceState, Policy
 
 from tests.controller.rollout_values import NOW, plan_of, planned

@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from litefleet_controller.conversion.preflight import TensorSpec, check_age, check_source, find_source, load_source
-from litefleet_controller.conversion.program import ParamsError, read_params, read_program
-from litefleet_controller.conversion.wire import WireError
-from litefleet_controller.errors import FindingError
+from litefleet_controller.build.conversion.preflight import (
+    TensorSpec,
+    check_age,
+    check_source,
+    find_source,
+    load_source,
+)
+from litefleet_controller.build.conversion.program import ParamsError, read_params, read_program
+from litefleet_controller.build.conversion.protobuf import WireError
+from litefleet_controller.common.errors import FindingError
 
 PIR = json.dumps({"base_code": {"magic": "pir", "trainable": False, "version": 1}, "program": {}}).encode()
 

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from litefleet_controller.child import ChildEnd, run_child
-from litefleet_controller.files import locked, write_atomically
+from litefleet_controller.common.files import locked, write_atomically
+from litefleet_controller.common.subprocesses import ChildEnd, run_child
 
 
 async def python(code: str, time_limit_s: float = 20) -> ChildEnd:

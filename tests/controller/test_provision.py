@@ -17,13 +17,13 @@ from types import SimpleNamespace
 
 import paramiko
 import pytest
-from litefleet_controller.errors import UsageError
-from litefleet_controller.provision.run import Done, Ran, State, as_user, carry_out
+from litefleet_controller.common.errors import UsageError
+from litefleet_controller.devices.transport.base import TransportError
+from litefleet_controller.provision.carry_out import Done, Ran, State, as_user, carry_out
+from litefleet_controller.provision.provision import Choice, Provision
 from litefleet_controller.provision.services import DETECT, Init
 from litefleet_controller.provision.steps import File, Step, install, own_file
 from litefleet_controller.provision.sudo import SudoRemote
-from litefleet_controller.provision.task import Choice, Provision
-from litefleet_controller.transport.base import TransportError
 from litefleet_inventory.model import Device
 
 from tests.conftest import lacking
@@ -175,7 +175,7 @@ def test_a_root_that_can_not_be_is_refused(device: Device, init: Init, root: str
 
 
 def test_a_device_without_any_known_init_is_said(device: Device) -> None:
-    from litefleet_controller.errors import LitefleetError
+    from litefleet_controller.common.errors import LitefleetError
 
     recorder = Recorder(lambda command: Ran(0, "" if command == DETECT else "?"))
     with pytest.raises(LitefleetError, match="nothing that starts services"):

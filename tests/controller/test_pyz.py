@@ -12,7 +12,7 @@ from pathlib import Path
 
 import litefleet_agent
 import pytest
-from litefleet_controller.pyz import agent_archive, build_pyz
+from litefleet_controller.devices.agent_archive import agent_archive, build_pyz
 
 from tests.conftest import find_python, lacking
 

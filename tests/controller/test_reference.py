@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from litefleet_controller.errors import ConfigError, FindingError, LitefleetError, UsageError
-from litefleet_controller.golden.files import canonical_npz, read_npz
-from litefleet_controller.golden.make import GoldenSpec, input_dims, make_golden, random_inputs
+from litefleet_controller.build.golden.files import canonical_npz, read_npz
+from litefleet_controller.build.golden.make import input_dims, make_golden, random_inputs
+from litefleet_controller.common.errors import ConfigError, FindingError, LitefleetError, UsageError
+from litefleet_controller.config.choices import GoldenSpec
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.findings import Verdict, finding
-from litefleet_controller.outcome import DeviceOutcome, RunReport
+from litefleet_controller.common.text import clean, clean_lines
+from litefleet_controller.devices.outcome import DeviceOutcome, RunReport
 from litefleet_controller.reports import (
     LineProgress,
     LiveProgress,
@@ -28,10 +29,8 @@ from litefleet_controller.reports import (
     to_table,
 )
 from litefleet_controller.reports.latency_plot import latency_plots
-from litefleet_controller.reports.table import wants_color
+from litefleet_controller.reports.terminal import wants_color
 from litefleet_controller.reports.values import (
-    clean,
-    clean_lines,
     counts_line,
     facts_lines,
     human_bytes,
@@ -432,7 +431,7 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 ON_A_TERMINAL = """
 import sys, time
 from litefleet_agent.findings import Verdict
-from litefleet_controller.outcome import DeviceOutcome
+from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.reports import make_progress
 with make_progress(2, quiet="quiet" in sys.argv) as progress:
     progress.device_step("cam-01", "verify")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from litefleet_agent.findings import CATALOGUE, Certainty, finding
 from litefleet_controller.doctor.diagnosis import Diagnosis, Kind
-from litefleet_controller.doctor.nbfiles import diagnose_nb
+from litefleet_controller.doctor.models import diagnose_nb
 from litefleet_controller.doctor.sarif import to_sarif
 
 from tests.agent import nb_builder as build

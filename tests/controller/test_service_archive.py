@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.service.history import read_history
-from litefleet_controller.pyz import agent_archive
+from litefleet_controller.devices.agent_archive import agent_archive
 
 from tests.agent.serving import Device, Load, Manager, Service
 from tests.conftest import lite_environment, paddle_goldens, raw_nb

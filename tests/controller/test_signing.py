@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from litefleet_agent.releases import trust
 from litefleet_agent.releases.store import Store, StoreError
+from litefleet_controller.common.errors import ConfigError, FindingError
 from litefleet_controller.config.model import SigningConfig
-from litefleet_controller.errors import ConfigError, FindingError
 from litefleet_controller.signing import RELEASE_NAMESPACE, TRUST_NAMESPACE, Signer, SigningError, seal_bytes, signer_of
 
 from tests.fakes.keys import keygen

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.findings import Certainty, Severity
-from litefleet_controller.conversion import forms, opsets
-from litefleet_controller.conversion.foreign import foreign_format
-from litefleet_controller.conversion.preflight import SourceFacts, check_source, load_source
-from litefleet_controller.conversion.static import check_source_for, hinders
-from litefleet_controller.errors import FindingError
-from litefleet_controller.toolchain import Toolchain, Toolchains
+from litefleet_controller.build.conversion import forms, opsets
+from litefleet_controller.build.conversion.foreign import foreign_format
+from litefleet_controller.build.conversion.preflight import SourceFacts, check_source, load_source
+from litefleet_controller.build.conversion.static import check_source_for, hinders
+from litefleet_controller.build.toolchain import Toolchain, Toolchains
+from litefleet_controller.common.errors import FindingError
 
 from tests.conftest import CACHE
 from tests.controller.test_preflight import field, op, program, saved, var

@@ -7,9 +7,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from litefleet_controller.transport.base import TransportError
-from litefleet_controller.transport.hostkeys import HostKeys
-from litefleet_controller.transport.ssh import SshTransport
+from litefleet_controller.devices.transport.base import TransportError
+from litefleet_controller.devices.transport.hostkeys import HostKeys
+from litefleet_controller.devices.transport.ssh import SshTransport
 from litefleet_inventory.model import Device, Inventory
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 from litefleet_agent.findings import Verdict, finding
-from litefleet_controller.outcome import DeviceOutcome
-from litefleet_controller.reports.as_json import document
+from litefleet_controller.devices.outcome import DeviceOutcome, document
+from litefleet_controller.reports.rollout_summary import condition_of, next_commands
 from litefleet_controller.reports.status_text import rollouts_dict, rollouts_text, status_dict, status_text
-from litefleet_controller.reports.summary import condition_of, next_commands
 from litefleet_controller.rollout import DeviceState, Policy, Rollout, RolloutState, Row, Wave
 
 from tests.controller.rollout_values import NOW, row

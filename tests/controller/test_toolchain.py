@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from litefleet_controller.errors import LitefleetError
-from litefleet_controller.toolchain import Toolchains, default_cache, host_problem
+from litefleet_controller.build.toolchain import Toolchains, default_cache, host_problem
+from litefleet_controller.common.errors import LitefleetError
 
 from tests.conftest import CACHE
 
@@ -61,7 +61,7 @@ async def test_a_half_made_environment_is_made_again(tmp_path: Path) -> None:
 @pytest.mark.toolchain
 def test_two_processes_at_once_make_one_environment(tmp_path: Path) -> None:
     script = (
-        "import asyncio, pathlib, sys; from litefleet_controller.toolchain import Toolchains;"
+        "import asyncio, pathlib, sys; from litefleet_controller.build.toolchain import Toolchains;"
         "made = asyncio.run(Toolchains(pathlib.Path(sys.argv[1])).lite('2.12'));"
         "print(made.python, (made.python.parent.parent / '.done').stat().st_mtime_ns)"
     )

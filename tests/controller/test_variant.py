@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from litefleet_agent.facts.arch import ARCHES
-from litefleet_controller.conversion.variant import Variant, make_variant, parse_targets, target_arch, targets_for
-from litefleet_controller.errors import FindingError, UsageError
+from litefleet_controller.build.conversion.variant import Variant, make_variant, parse_targets, target_arch, targets_for
+from litefleet_controller.common.errors import FindingError, UsageError
 
 SHA = "a" * 64
 

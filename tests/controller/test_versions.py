@@ -9,17 +9,18 @@ import pytest
 import yaml
 from litefleet_agent.facts.arch import ARCHES
 from litefleet_agent.findings import Severity, Verdict
-from litefleet_controller.artifacts import ArtifactStore
+from litefleet_controller.build.artifacts import ArtifactStore
+from litefleet_controller.build.conversion.compare import compare_versions
+from litefleet_controller.build.conversion.convert import convert_with_any
+from litefleet_controller.build.conversion.preflight import Source, load_source
+from litefleet_controller.build.conversion.variant import Variant, make_variant
+from litefleet_controller.build.golden.make import make_golden
+from litefleet_controller.build.releases import Supply
+from litefleet_controller.build.toolchain import Toolchain, Toolchains
+from litefleet_controller.common.errors import FindingError, LitefleetError
 from litefleet_controller.config import Config, load_config
-from litefleet_controller.conversion.compare import compare_versions
-from litefleet_controller.conversion.preflight import Source, load_source
-from litefleet_controller.conversion.variant import Variant, make_variant
-from litefleet_controller.conversion.versions import convert_with_any
-from litefleet_controller.converting import ConvertChoice, convert_models
-from litefleet_controller.errors import FindingError, LitefleetError
-from litefleet_controller.golden.make import GoldenSpec, make_golden
-from litefleet_controller.supply import Supply
-from litefleet_controller.toolchain import Toolchain, Toolchains
+from litefleet_controller.config.choices import GoldenSpec
+from litefleet_controller.project.project.convert_models import ConvertChoice, convert_models
 
 from tests.conftest import CACHE
 

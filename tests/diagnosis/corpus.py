@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from litefleet_agent.facts import Cpu, Libc, Memory
 from litefleet_agent.facts.flavour import Flavour
 from litefleet_agent.findings import Finding
-from litefleet_controller.conversion.static import check_source_for
+from litefleet_controller.build.conversion.static import check_source_for
 
 from tests.agent.log_corpus import LOGS as KEPT_LOGS
 from tests.agent.nb_builder import nb, topology

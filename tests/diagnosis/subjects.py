@@ -17,13 +17,12 @@ from litefleet_agent.findings.crashlog.decode import decode_log
 from litefleet_agent.formats.nb import read_nb
 from litefleet_agent.formats.npz import Array
 from litefleet_agent.verification.golden_cases import Golden, judge
-from litefleet_controller.conversion.preflight import Source, check_source, load_source
-from litefleet_controller.conversion.static import check_source_for
-from litefleet_controller.doctor.files import Examined, examine
-from litefleet_controller.doctor.nbfiles import diagnose_nb
-from litefleet_controller.doctor.pair import Place, diagnose_pairs
+from litefleet_controller.build.conversion.preflight import Source, check_source, load_source
+from litefleet_controller.build.conversion.static import check_source_for
+from litefleet_controller.common.errors import FindingError
+from litefleet_controller.doctor.files import Examined, Place, diagnose_pairs, examine
+from litefleet_controller.doctor.models import diagnose_nb
 from litefleet_controller.doctor.runtimes import pair_runtime
-from litefleet_controller.errors import FindingError
 
 from tests.agent.benched import measured, opened, stand_in, toy_release
 from tests.agent.nb_builder import nb, op, param, params, topology, var

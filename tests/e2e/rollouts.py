@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import yaml
 from litefleet_controller.config import load_config
-from litefleet_controller.embedded import EmbeddedFleet
-from litefleet_controller.engine import Patience
+from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.devices.outcome import RunReport
+from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.operations import open_state, start_rollout
-from litefleet_controller.outcome import RunReport
-from litefleet_controller.project import Options
-from litefleet_controller.reports.progress import QuietProgress
+from litefleet_controller.project.project.project import Options
 from litefleet_controller.rollout import Rollout, Row
-from litefleet_controller.state.port import AuditEntry
+from litefleet_controller.rollout_engine import Patience
+from litefleet_controller.state.model import AuditEntry
 
 from tests.e2e.conftest import Project
 

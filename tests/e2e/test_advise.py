@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from litefleet_controller.advice import Advice, Origin, Standing
-from litefleet_controller.advising import AdviceRequest, advise
-from litefleet_controller.embedded import EmbeddedFleet
-from litefleet_controller.errors import UsageError
-from litefleet_controller.project import Options, open_project
+from litefleet_controller.advise import Advice, Origin, Standing
+from litefleet_controller.advise.advise import AdviceRequest, advise
+from litefleet_controller.advise.option_benchmarks import try_all
+from litefleet_controller.common.errors import UsageError
+from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.devices.outcome import to_json
+from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.project.project.project import Options, open_project
 from litefleet_controller.reports.advice_text import advice_text
-from litefleet_controller.reports.as_json import to_json
-from litefleet_controller.reports.progress import QuietProgress
-from litefleet_controller.trials import try_all
 
 from tests.e2e.conftest import Project
 

@@ -14,13 +14,13 @@ import pytest
 import pytest_asyncio
 from litefleet_agent.facts import Facts
 from litefleet_controller.airgap import read_bundle, write_bundle
+from litefleet_controller.build.releases import Supply
+from litefleet_controller.build.toolchain import Toolchains, default_cache
 from litefleet_controller.config import load_config
 from litefleet_controller.config.model import SigningConfig
-from litefleet_controller.pyz import agent_archive
+from litefleet_controller.devices.agent_archive import agent_archive
 from litefleet_controller.signing import Signer
-from litefleet_controller.state.port import KeptRelease
-from litefleet_controller.supply import Supply
-from litefleet_controller.toolchain import Toolchains, default_cache
+from litefleet_controller.state.model import KeptRelease
 from litefleet_inventory.model import Device
 
 from tests.e2e.conftest import Project

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.findings import Verdict
-from litefleet_controller.benching import run_bench
-from litefleet_controller.benchmark import BenchChoice, figures_of
-from litefleet_controller.embedded import EmbeddedFleet
-from litefleet_controller.outcome import Interrupted, RunReport
-from litefleet_controller.project import Options
-from litefleet_controller.reports.progress import QuietProgress
-from litefleet_controller.run import read_report
+from litefleet_controller.bench import BenchChoice, figures_of
+from litefleet_controller.bench.bench import run_bench
+from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.devices.outcome import Interrupted, RunReport
+from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.project.project.project import Options
+from litefleet_controller.project.project.run_fleet import read_report
 
 from tests.e2e.conftest import Project
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 from litefleet_agent.findings import Verdict
-from litefleet_controller.embedded import EmbeddedFleet
-from litefleet_controller.run import Interrupted
+from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.project.project.run_fleet import Interrupted
 
 from tests.conftest import lacking
 from tests.e2e.conftest import Project

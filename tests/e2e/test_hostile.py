@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from litefleet_agent.findings import Verdict
-from litefleet_controller.embedded import EmbeddedFleet
+from litefleet_controller.demo.demo import EmbeddedFleet
 
 from tests.e2e.conftest import Project
 from tests.fakes.hostile_server import BEHAVIOURS, HostilePeer, hostile

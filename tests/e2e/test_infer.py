@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import yaml
 from litefleet_agent.findings import Verdict
-from litefleet_controller.embedded import EmbeddedFleet
-from litefleet_controller.errors import UsageError
-from litefleet_controller.inference import InferenceReport
-from litefleet_controller.inferring import InferChoice, run_inference
-from litefleet_controller.project import Options
-from litefleet_controller.reports.progress import QuietProgress
+from litefleet_controller.common.errors import UsageError
+from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.infer import InferenceReport
+from litefleet_controller.infer.infer import InferChoice, run_inference
+from litefleet_controller.project.project.project import Options
 
 from tests.e2e.conftest import Project
 

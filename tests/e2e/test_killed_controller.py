@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from litefleet_agent.releases.journal import Journal
-from litefleet_controller.embedded import EmbeddedFleet
+from litefleet_controller.demo.demo import EmbeddedFleet
 from litefleet_controller.rollout import RolloutState
 
 from tests.e2e.conftest import Project

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from litefleet_agent.findings import Verdict
-from litefleet_controller.embedded import EmbeddedFleet
-from litefleet_controller.pyz import agent_archive
+from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.devices.agent_archive import agent_archive
 
 from tests.e2e.conftest import Project
 
@@ -72,7 +72,7 @@ async def test_probe_changes_nothing_but_the_agents_own_file(
 
 
 async def test_a_device_without_python_still_tells_what_sh_can(tmp_path: Path, project: Callable[..., Project]) -> None:
-    from litefleet_controller.embedded import DeviceSpec
+    from litefleet_controller.demo.demo import DeviceSpec
 
     async with EmbeddedFleet(tmp_path / "devices", [DeviceSpec("bare", without_python=True)]) as devices:
         report = await project(devices).run()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from litefleet_controller.embedded import EmbeddedFleet
-from litefleet_controller.errors import UsageError
+from litefleet_controller.common.errors import UsageError
+from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.operations import Target, roll_back
-from litefleet_controller.outcome import RunReport
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollouts import current, latest, litefleet, new_release, options, quiet, rollout, states

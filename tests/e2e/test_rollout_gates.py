@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from litefleet_agent.findings import Verdict
-from litefleet_controller.embedded import DeviceSpec, EmbeddedFleet
-from litefleet_controller.engine import Patience
+from litefleet_controller.demo.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.operations import abort, plan_rollout, resume
+from litefleet_controller.rollout_engine import Patience
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollouts import (

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from litefleet_controller.embedded import EmbeddedFleet
-from litefleet_controller.engine import Patience
+from litefleet_controller.demo.demo import EmbeddedFleet
 from litefleet_controller.operations import approve, plan_rollout, resume
+from litefleet_controller.rollout_engine import Patience
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollouts import (

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 
 from litefleet_agent.findings import Verdict
-from litefleet_controller.embedded import EmbeddedFleet
-from litefleet_controller.engine import Patience
+from litefleet_controller.demo.demo import EmbeddedFleet
 from litefleet_controller.operations import reconcile
+from litefleet_controller.rollout_engine import Patience
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollouts import current, latest, litefleet, options, quiet, rollout, rows, states, within

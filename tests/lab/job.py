@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from litefleet_controller.devices.outcome import DeviceOutcome
+from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.operations import start_rollout
-from litefleet_controller.outcome import DeviceOutcome
-from litefleet_controller.project import Options
-from litefleet_controller.reports.progress import QuietProgress
-from litefleet_controller.run import run_fleet
+from litefleet_controller.project.project.project import Options
+from litefleet_controller.project.project.run_fleet import run_fleet
 
 from tests.lab.machines import LabDevice
 

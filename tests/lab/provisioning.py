@@ -11,10 +11,10 @@ import subprocess
 import time
 from pathlib import Path
 
+from litefleet_controller.devices.agent_archive import AgentArchive, agent_archive
+from litefleet_controller.devices.transport.hostkeys import HostKeys
 from litefleet_controller.provision.login import Admin, Login
-from litefleet_controller.provision.task import Choice, Provision
-from litefleet_controller.pyz import AgentArchive, agent_archive
-from litefleet_controller.transport.hostkeys import HostKeys
+from litefleet_controller.provision.provision import Choice, Provision
 from litefleet_inventory.model import Device
 
 from tests.lab.booted import Machine

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from litefleet_controller.provision.task import Choice
-from litefleet_controller.pyz import AgentArchive
+from litefleet_controller.devices.agent_archive import AgentArchive
+from litefleet_controller.provision.provision import Choice
 
 from tests.conftest import CACHE, lite_environment, source_models
 from tests.e2e.rollouts import environment

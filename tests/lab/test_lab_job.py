@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from litefleet_agent.findings import Verdict
 from litefleet_agent.formats.nb import read_nb
-from litefleet_controller.pyz import agent_archive
+from litefleet_controller.devices.agent_archive import agent_archive
 
 from tests.conftest import CACHE
 from tests.e2e.proxy import CuttingProxy

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from litefleet_controller.embedded import DeviceSpec, EmbeddedFleet
+from litefleet_controller.demo.demo import DeviceSpec, EmbeddedFleet
 
 from tests.agent.lite import make_goldens
 from tests.conftest import lacking, wheelhouse

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 import yaml
 from litefleet_agent.releases.store import release_id
-from litefleet_controller.engine import Patience
+from litefleet_controller.devices.outcome import RunReport
+from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.operations import resume, start_rollout
-from litefleet_controller.operations.starting import StillOpen
-from litefleet_controller.outcome import RunReport
-from litefleet_controller.project import Options
-from litefleet_controller.reports.progress import QuietProgress
+from litefleet_controller.operations.rollout import StillOpen
+from litefleet_controller.project.project.project import Options
+from litefleet_controller.rollout_engine import Patience
 
 from tests.conftest import CACHE, lacking
 from tests.e2e.proxy import CuttingProxy

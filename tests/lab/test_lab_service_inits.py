@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from litefleet_controller.provision.task import Choice
-from litefleet_controller.pyz import agent_archive
+from litefleet_controller.devices.agent_archive import agent_archive
+from litefleet_controller.provision.provision import Choice
 
 from tests.conftest import lacking
 from tests.lab.booted import why_not_booted

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from litefleet_agent.service.systemd import MESSAGE_IDS
-from litefleet_controller.pyz import agent_archive
+from litefleet_controller.devices.agent_archive import agent_archive
 
 from tests.conftest import lacking
 from tests.lab.booted import why_not_booted

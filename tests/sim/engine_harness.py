@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import cast
 
 import yaml
+from litefleet_controller.build.releases import Supply
 from litefleet_controller.config import Config
-from litefleet_controller.engine import Engine, InlineWriter, Patience, Writer
-from litefleet_controller.operations.desk import Desk, settle_ended
-from litefleet_controller.operations.planning import Planned, draw_up
-from litefleet_controller.operations.starting import create
-from litefleet_controller.project import Options, Project
-from litefleet_controller.reports.progress import QuietProgress
+from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.devices.visit import Contact
+from litefleet_controller.operations.context import Desk, settle_ended
+from litefleet_controller.operations.plan import Planned, draw_up
+from litefleet_controller.operations.rollout import create
+from litefleet_controller.project.project.project import Options, Project
 from litefleet_controller.rollout import Policy, Rollout, Row
+from litefleet_controller.rollout_engine import Engine, InlineWriter, Patience, Writer
 from litefleet_controller.state import State, this_process
-from litefleet_controller.state.port import Owner
-from litefleet_controller.supply import Supply
-from litefleet_controller.visit import Contact
+from litefleet_controller.state.model import Owner
 from litefleet_inventory.model import Device, Group, Inventory
 
 from tests.sim.sim_fleet import ARCHIVE, SimFleet

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from litefleet_controller.rollout import Rollout, RolloutEvent, Row
 from litefleet_controller.state import State
-from litefleet_controller.state.port import Change, Confirmed, Hold, KeptRelease, KnownDevice
+from litefleet_controller.state.model import Change, Confirmed, Hold, KeptRelease, KnownDevice
 
 from tests.sim.sim_fleet import SimFleet
 

@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from litefleet_agent.findings import Finding, finding
-from litefleet_controller.engine import Patience
-from litefleet_controller.errors import UsageError
-from litefleet_controller.operations.desk import Desk
-from litefleet_controller.operations.going_on import end_here, go_on_at
-from litefleet_controller.operations.reconciling import reconcile_at
-from litefleet_controller.operations.reporting import Stopwatch
-from litefleet_controller.operations.rolling_back import Target, roll_back_at
-from litefleet_controller.operations.starting import StillOpen, start_at
+from litefleet_controller.common.errors import UsageError
+from litefleet_controller.operations.context import Desk
+from litefleet_controller.operations.reconcile import reconcile_at
+from litefleet_controller.operations.resume import end_here, go_on_at
+from litefleet_controller.operations.rollback import Target, roll_back_at
+from litefleet_controller.operations.rollout import StillOpen, start_at
+from litefleet_controller.operations.status import Stopwatch
 from litefleet_controller.rollout import DeviceState, Policy, Rollout, RolloutEvent, RolloutState
 from litefleet_controller.rollout.policy import Gates
+from litefleet_controller.rollout_engine import Patience
 
 from tests.sim.engine_harness import Harness, copy_state
 from tests.sim.mortal import Death, Killed, Moment, MortalState, MortalWriter

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from litefleet_controller.pyz import AgentArchive
+from litefleet_controller.devices.agent_archive import AgentArchive
 from litefleet_inventory.model import Device
 
 from tests.sim.sim_device import SimDevice

@@ -10,8 +10,8 @@ from typing import Any
 from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding
 from litefleet_agent.releases.store import release_id
-from litefleet_controller.delivery import Supplied
-from litefleet_controller.errors import FindingError
+from litefleet_controller.common.errors import FindingError
+from litefleet_controller.devices.deliver import Supplied
 from litefleet_inventory.model import Device
 
 __all__ = ["SimSupply"]

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from litefleet_agent.findings import Finding, Verdict, finding
-from litefleet_controller.engine import Patience
 from litefleet_controller.rollout import DeviceState, RolloutState
 from litefleet_controller.rollout.windows import open_until
+from litefleet_controller.rollout_engine import Patience
 from litefleet_controller.state import Held, LostHold, Owner, State
 
 from tests.sim.fleet_run import FleetRun

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from litefleet_agent.facts import Facts, fingerprint
 from litefleet_agent.findings import Finding, Verdict, finding
-from litefleet_controller.conversation import Conversation, Refused, Request
-from litefleet_controller.device import Mode, run_device
-from litefleet_controller.outcome import DeviceOutcome
+from litefleet_controller.devices.agent_client import Conversation, Refused, Request
+from litefleet_controller.devices.outcome import DeviceOutcome
+from litefleet_controller.devices.steps import Mode, run_device
+from litefleet_controller.devices.visit import Contact
 from litefleet_controller.rollout import DeviceEvent
 from litefleet_controller.rollout.policy import Keep, Regression
-from litefleet_controller.visit import Contact
 
 from tests.sim.sim_device import SimDevice
 from tests.sim.sim_fleet import ARCHIVE, SimFleet, make_fleet

@@ -166,9 +166,7 @@ class Session:
         return {"release": identity, "findings": [f.to_dict() for f in notes]}
 
     def _verify(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        from ..verification.release import (
-            prove,  # most of the agent's code: a device with nothing to prove does not compile it
-        )
+        from ..verification.release import prove
 
         take(self._store)
         identity = header["release"]

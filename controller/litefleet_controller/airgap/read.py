@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from litefleet_agent.findings import finding
 
-from ..errors import FindingError, LitefleetError
+from ..common.errors import FindingError, LitefleetError
 from ..signing import BUNDLE_NAMESPACE, signer_of
 
 __all__ = ["BundleContents", "read_bundle"]

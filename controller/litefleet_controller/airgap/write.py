@@ -16,11 +16,11 @@ from typing import Any
 from litefleet_agent.releases.atomic import fsync_folder
 from litefleet_agent.releases.store import release_id
 
-from ..errors import LitefleetError
-from ..files import write_atomically
-from ..pyz import AgentArchive
+from ..common.errors import LitefleetError
+from ..common.files import write_atomically
+from ..devices.agent_archive import AgentArchive
 from ..signing import BUNDLE_NAMESPACE, Signer
-from ..state.port import KeptRelease
+from ..state.model import KeptRelease
 
 __all__ = ["AGENT_NAME", "WrittenBundle", "write_bundle"]
 

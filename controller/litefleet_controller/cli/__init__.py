@@ -5,21 +5,21 @@ Exit codes: 0 well, 1 refused or failed, 2 usage, 3 stopped by a gate or waiting
 
 from __future__ import annotations
 
-from . import advising, benching, doctor, explaining, fleet, inferring, inspecting, provisioning, rollouts, watching
+from . import advise, bench, doctor, explain, fleet, infer, inspect, provision, rollouts, watch
 from .common import app
 from .main import main
 
 __all__ = [
-    "advising",
+    "advise",
     "app",
-    "benching",
+    "bench",
     "doctor",
-    "explaining",
+    "explain",
     "fleet",
-    "inferring",
-    "inspecting",
+    "infer",
+    "inspect",
     "main",
-    "provisioning",
+    "provision",
     "rollouts",
-    "watching",
+    "watch",
 ]

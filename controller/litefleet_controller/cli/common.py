@@ -12,10 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import UsageError
-from ..outcome import Interrupted, RunReport
-from ..reports.as_json import to_json
-from ..reports.table import to_table, wants_color
+from ..common.errors import UsageError
+from ..devices.outcome import Interrupted, RunReport, to_json
+from ..reports.terminal import to_table, wants_color
 
 __all__ = [
     "DEFAULT_CONFIG",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..options import Options
+from ..project.options import Options
 from ..reports.progress import make_progress
 from .common import (
     DEFAULT_CONFIG,
@@ -53,7 +53,7 @@ def doctor(
 ) -> None:
     """Say what works, what will break and what to do: of this machine, of files, of devices, of a crash's log."""
     from ..doctor import exit_code_of
-    from ..doctor.examination import Question, examine_all
+    from ..doctor.examine import Question, examine_all
     from ..doctor.text import to_text
 
     only_one_document(as_json, sarif)

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from ..options import Options
-from ..outcome import RunReport
+from ..devices.outcome import RunReport
+from ..project.options import Options
 from ..reports.progress import make_progress
-from ..reports.table import to_table
+from ..reports.terminal import to_table
 from .common import (
     DEFAULT_CONFIG,
     AcceptOption,
@@ -43,7 +43,7 @@ def probe(
     html: HtmlOption = None,
 ) -> None:
     """Ask each device what it is; nothing on it changes but the agent's own file."""
-    from ..run import run_fleet
+    from ..project.run_fleet import run_fleet
 
     options = Options(config, inventory, limit, (), accept_new_host_keys)
     run_and_show(run_fleet("probe", options, lambda total: make_progress(total, quiet=as_json)), as_json, html)
@@ -60,7 +60,7 @@ def verify(
     html: HtmlOption = None,
 ) -> None:
     """Run the proof again on each device, without switching anything on."""
-    from ..run import run_fleet
+    from ..project.run_fleet import run_fleet
 
     options = Options(config, inventory, limit, tuple(model or ()), accept_new_host_keys)
     run_and_show(run_fleet("verify", options, lambda total: make_progress(total, quiet=as_json)), as_json, html)
@@ -90,7 +90,7 @@ def convert(
     as_json: JsonOption = False,
 ) -> None:
     """Convert each model once per architecture, with every check, into the store."""
-    from ..converting import ConvertChoice, convert_models
+    from ..project.convert_models import ConvertChoice, convert_models
 
     choice = ConvertChoice(tuple(arch or ()), targets, fp16, quant, tuple(tries or ()))
     rows = asyncio.run(convert_models(config, tuple(model or ()), choice, out))
@@ -109,7 +109,7 @@ def report(
     svg: SvgOption = None,
 ) -> None:
     """Show a kept report again, or turn it into HTML; a bench's pictures also into SVG."""
-    from ..run import read_report
+    from ..project.run_fleet import read_report
 
     kept = read_report(file)
     if html is not None:
@@ -140,6 +140,6 @@ def demo(
     keep_running: Annotated[bool, typer.Option("--keep-running", help="Leave the fleet running until Ctrl-C.")] = False,
 ) -> None:
     """Run the whole job on an embedded fleet with a real model: good devices and every way to go wrong."""
-    from ..demo import run_demo
+    from ..demo.demo import run_demo
 
     raise typer.Exit(asyncio.run(run_demo(folder, as_json=as_json, keep_running=keep_running, say=say)))

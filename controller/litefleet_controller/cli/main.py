@@ -11,8 +11,8 @@ from typing import Any
 
 import typer
 
-from ..errors import LitefleetError
-from ..outcome import Interrupted
+from ..common.errors import LitefleetError
+from ..devices.outcome import Interrupted
 from .common import app
 
 __all__ = ["main"]

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import UsageError
-from ..options import Options
-from ..patience import Patience
-from ..reports.progress import Progress, make_progress
+from ..common.errors import UsageError
+from ..devices.progress import Progress
+from ..devices.steps import Patience
+from ..project.options import Options
+from ..reports.progress import make_progress
 from .common import (
     DEFAULT_CONFIG,
     AcceptOption,

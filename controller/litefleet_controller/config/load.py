@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..bundles import RuntimeChoice
-from ..errors import ConfigError
+from ..common.errors import ConfigError
+from .choices import RuntimeChoice
 from .model import Config, ConvertOptions, Gates, ModelConfig, SshConfig, ToleranceConfig, VerifyConfig, known_keys
 from .yamlfile import Document, parse_yaml
 

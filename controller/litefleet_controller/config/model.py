@@ -21,9 +21,8 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from ..bundles import RuntimeChoice
-from ..golden import GoldenSpec
 from ..rollout.policy import Duration, Policy
+from .choices import GoldenSpec, RuntimeChoice
 from .preprocess import PreprocessConfig
 
 __all__ = [

@@ -9,16 +9,15 @@ from litefleet_agent.facts import Facts, FactsError
 from litefleet_agent.findings import Finding, Verdict
 from litefleet_inventory import Device
 
-from ..conversation import Refused, Request
-from ..fleet import fan_out
-from ..outcome import DeviceOutcome, Interrupted, RunReport
-from ..project import Options, Project, open_project
-from ..reports.progress import Progress
-from ..run import Stopwatch
-from ..texts import plain
-from ..visit import Contact, Visit, visit
-from .device_facts import device_facts
-from .device_findings import judge_device
+from ..common.text import sanitize
+from ..devices.agent_client import Refused, Request
+from ..devices.fan_out import fan_out
+from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
+from ..devices.progress import Progress
+from ..devices.visit import Contact, Visit, visit
+from ..project.project import Options, Project, open_project
+from ..project.run_fleet import Stopwatch
+from .device_checks import device_facts, judge_device
 from .diagnosis import Diagnosis, Fact, Kind
 
 __all__ = ["Probed", "diagnose_devices"]
@@ -95,11 +94,11 @@ def _facts(outcome: DeviceOutcome) -> Facts | None:
 
 
 def _diagnose(project: Project, device: Device, probed: Probed) -> Diagnosis:
-    told = tuple(replace(f, seen=plain(f.seen, 1000)) for f in probed.outcome.findings)
-    where = Fact("address", plain(f"{device.host}:{device.port}"))
+    told = tuple(replace(f, seen=sanitize(f.seen, 1000)) for f in probed.outcome.findings)
+    where = Fact("address", sanitize(f"{device.host}:{device.port}"))
     if probed.facts is None:
         shell = probed.outcome.facts.get("machine")
-        more = (Fact("machine", plain(str(shell))),) if shell else ()
+        more = (Fact("machine", sanitize(str(shell))),) if shell else ()
         return Diagnosis(Kind.DEVICE, device.name, (where, *more), findings=told, data=_data(probed))
     works, findings = judge_device(project.config, device, probed.facts)
     answers = ("It answers, and runs the agent.",) if probed.outcome.verdict is Verdict.VERIFIED else ()
@@ -108,7 +107,7 @@ def _diagnose(project: Project, device: Device, probed: Probed) -> Diagnosis:
 
 
 def _running(current: Mapping[str, str]) -> Iterable[Fact]:
-    return [Fact("runs", plain(", ".join(f"{model} {release[:12]}" for model, release in current.items())))] * bool(
+    return [Fact("runs", sanitize(", ".join(f"{model} {release[:12]}" for model, release in current.items())))] * bool(
         current
     )
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from litefleet_agent.findings import Finding, Severity, ranked
+from litefleet_agent.findings import Certainty, Finding, Severity, finding, ranked
 
-__all__ = ["Diagnosis", "Fact", "Kind", "exit_code_of"]
+from ..common.text import sanitize
+
+__all__ = ["Diagnosis", "Fact", "Kind", "Looked", "exit_code_of", "fact", "joined", "trouble", "works"]
 
 
 class Kind(enum.StrEnum):
@@ -78,3 +80,35 @@ class Diagnosis:
 def exit_code_of(diagnoses: Iterable[Diagnosis]) -> int:
     """Return 1 when anything found is an error, else 0."""
     return 1 if any(d.worst is Severity.ERROR for d in diagnoses) else 0
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One look's part of a diagnosis; parts are joined with +."""
+
+    facts: tuple[Fact, ...] = ()
+    works: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    def __add__(self, other: Looked) -> Looked:
+        return Looked(self.facts + other.facts, self.works + other.works, self.findings + other.findings)
+
+
+def joined(parts: Iterable[Looked]) -> Looked:
+    """Return all parts as one, in their order."""
+    return sum(parts, Looked())
+
+
+def fact(label: str, text: str) -> Looked:
+    """Return one fact, made harmless; nothing when its text is empty."""
+    return Looked(facts=(Fact(label, sanitize(text)),)) if text else Looked()
+
+
+def works(sentence: str) -> Looked:
+    """Return the sentence of a check that found nothing wrong, made harmless."""
+    return Looked(works=(sanitize(sentence),))
+
+
+def trouble(code: str, seen: str, certainty: Certainty = Certainty.CERTAIN) -> Looked:
+    """Return one finding, its sentence made harmless."""
+    return Looked(findings=(finding(code, sanitize(seen, 1000), certainty),))

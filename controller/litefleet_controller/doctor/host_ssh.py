@@ -15,9 +15,9 @@ from pathlib import Path
 import asyncssh
 from litefleet_agent.findings import Certainty
 
-from ..child import run_child
-from ..errors import LitefleetError
-from .looked import Looked, fact, joined, trouble, works
+from ..common.errors import LitefleetError
+from ..common.subprocesses import run_child
+from .diagnosis import Looked, fact, joined, trouble, works
 
 __all__ = ["Agent", "ask_agent", "look_at_identities", "look_at_key", "look_at_known_hosts", "look_at_ssh_programs"]
 

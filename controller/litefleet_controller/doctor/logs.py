@@ -12,9 +12,9 @@ from typing import BinaryIO
 
 from litefleet_agent.findings.crashlog.decode import LogReading, decode_log
 
-from ..errors import UsageError
-from ..reports.page import plural
-from ..texts import plain
+from ..common.errors import UsageError
+from ..common.text import sanitize
+from ..reports.terminal import plural
 from .diagnosis import Diagnosis, Fact, Kind
 
 __all__ = ["diagnose_log"]
@@ -46,7 +46,7 @@ def diagnose_log(source: str | Path) -> Diagnosis:
     reading = decode_log(_as_log(_COLOURS.sub("", text)))
     return Diagnosis(
         Kind.LOG,
-        "standard input" if name == "-" else plain(Path(name).name),
+        "standard input" if name == "-" else sanitize(Path(name).name),
         tuple(_facts(text, encoding, cut, reading)),
         findings=reading.findings,
         path=None if name == "-" else Path(name),
@@ -130,7 +130,7 @@ def _facts(text: str, encoding: str, cut: bool, reading: LogReading) -> list[Fac
     count = text.count("\n") + (not text.endswith("\n") and bool(text))
     size = f"{plural(count, 'line')}, {encoding}"
     facts = [Fact("log", size + (", of which the first MiB and the last 63 were read" if cut else ""))]
-    facts += [Fact(label, plain(said)) for label, said in reading.facts]
+    facts += [Fact(label, sanitize(said)) for label, said in reading.facts]
     if not reading.findings:
         facts.append(Fact("recognised", _NOTHING if text.strip() else "it is empty"))
     return facts

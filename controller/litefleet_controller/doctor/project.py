@@ -2,27 +2,208 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import importlib.util
+import sqlite3
+from collections import Counter, defaultdict
 from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+from litefleet_agent.facts.arch import ARCHES, arch_of
+from litefleet_agent.findings import Certainty, Finding
 from litefleet_inventory import Device, Inventory, InventoryError, load
 
-from ..config import Config, load_config
-from ..errors import ConfigError, LitefleetError, UsageError
-from ..options import Options
-from ..project import open_project
+from ..build.conversion.preflight import SourceFacts, check_age, load_source
+from ..build.golden.files import check_cases, read_npz
+from ..build.runtimes import DeviceKind
+from ..build.runtimes.compatibility import PUBLISHED, refusal_of_elf, refusal_of_wheel
+from ..common.errors import ConfigError, FindingError, LitefleetError, UsageError
+from ..config import Config, ModelConfig, load_config
+from ..config.choices import RuntimeChoice
+from ..devices.transport.hostkeys import HostKeys
+from ..inspection.model import inspect_file
+from ..project.options import Options
+from ..project.project import open_project
 from ..signing import Signer
-from ..transport.hostkeys import HostKeys
-from .diagnosis import Diagnosis, Kind
+from ..state.migrate import HEAD
+from ..state.tables import VERSION_TABLE
+from .diagnosis import Diagnosis, Kind, Looked, fact, joined, trouble, works
+from .host_programs import look_at_folder
 from .host_ssh import Agent, look_at_key, look_at_known_hosts
-from .host_tools import look_at_folder
-from .looked import Looked, fact, joined, trouble, works
-from .project_models import look_at_model
-from .project_runtimes import look_at_runtimes
-from .project_state import look_at_state
 
-__all__ = ["Opened", "diagnose_project", "open_quietly"]
+__all__ = ["Opened", "diagnose_project", "look_at_model", "look_at_runtimes", "look_at_state", "open_quietly"]
+
+
+def look_at_model(name: str, model: ModelConfig, config: Config) -> Looked:
+    """Look at the files of one model; what is made from them on first use is not made here."""
+    source, found = _source(name, model, config.toolchain.paddlelite)
+    found += joined(_ready(name, arch, path) for arch, path in model.nb.items())
+    return found + _golden(name, model.golden.files, source)
+
+
+def _source(name: str, model: ModelConfig, opt_version: str) -> tuple[SourceFacts | None, Looked]:
+    if model.source is None:
+        return None, Looked()
+    path = model.source.folder or model.source.model
+    assert path is not None  # the configuration holds one of the two
+    try:
+        facts = load_source(path, model.source.params).facts
+    except FindingError as error:
+        return None, _named(name, error.findings)
+    found = _named(name, (*facts.findings, *check_age(facts, opt_version)))
+    return facts, found + works(f"{name}: the source model is whole, {sum(facts.ops.values())} operators.")
+
+
+def _ready(name: str, arch: str, path: Path) -> Looked:
+    try:
+        inspection = inspect_file(path, arch)
+    except LitefleetError as error:
+        return trouble("LF201", f"{name}: {error}")
+    found = _named(name, inspection.findings, f" ({path.name} for {arch})")
+    return found + (works(f"{name}: {path.name} fits {arch}.") if inspection.exit_code == 0 else Looked())
+
+
+def _golden(name: str, files: tuple[Path, ...], source: SourceFacts | None) -> Looked:
+    if not files:
+        return Looked()
+    try:
+        cases = [(path.name, read_npz(path)) for path in files]
+        if source is not None:
+            check_cases(cases, source.inputs, source.outputs)
+    except FindingError as error:
+        return _named(name, error.findings)
+    return works(f"{name}: {len(files)} golden files can be read.")
+
+
+def _named(name: str, findings: Iterable[Finding], where: str = "") -> Looked:
+    """Return findings with the model's name before each sentence."""
+    return joined(trouble(f.code, f"{name}{where}: {f.seen}", f.certainty) for f in findings)
+
+
+_NEW_ENOUGH = "9.9"  # a libc that takes everything: the devices' own are not known here
+
+
+def look_at_runtimes(config: Config, devices: Iterable[Device]) -> Looked:
+    """Look at each named runtime's files, and whether the architectures that the inventory expects have one."""
+    choices = {name: r.choice(config.toolchain.paddlelite) for name, r in config.runtimes.items()}
+    found = fact("runtimes", ", ".join(f"{name}: {_words(choice)}" for name, choice in choices.items()))
+    found += joined(_judge(name, choice) for name, choice in choices.items())
+    if "x86_64" not in choices:
+        found += _published("x86_64 (not named)", RuntimeChoice(paddlelite=config.toolchain.paddlelite))
+    return found + _without(config, devices)
+
+
+def _words(choice: RuntimeChoice) -> str:
+    if choice.kind == "wheels":
+        return f"wheels of paddlelite {choice.paddlelite}, {choice.numpy}"
+    return "the device's own" if choice.kind == "system" else f"{choice.kind} {choice.path}"
+
+
+def _judge(name: str, choice: RuntimeChoice) -> Looked:
+    if choice.kind == "system":
+        return Looked()
+    if choice.kind == "wheels":
+        return _published(name, choice)
+    refusal = _of_wheel(name, choice) if choice.kind == "wheel" else _of_folder(name, choice)
+    if refusal is not None:
+        return trouble(refusal.code, f"runtimes.{name}: {refusal.seen}")
+    return works(f"runtimes.{name}: {choice.path.name} is there, and is what it should be.")
+
+
+def _published(name: str, choice: RuntimeChoice) -> Looked:
+    if choice.paddlelite in PUBLISHED:
+        return Looked()
+    seen = f"runtimes.{name}: no published wheels of paddlelite {choice.paddlelite} are known; there are "
+    return trouble("LF302", f"{seen}{', '.join(PUBLISHED)}.", Certainty.POSSIBLE)
+
+
+def _of_wheel(name: str, choice: RuntimeChoice) -> Finding | None:
+    """Judge a wheel for a device of which all is as the wheel wants it, but the architecture that `name` says."""
+    python, libc = _python_of(choice), "musl" if "musllinux" in choice.path.name else "glibc"
+    kind = DeviceKind("", python, libc, _NEW_ENOUGH)
+    refusals = [refusal_of_wheel(choice.path, replace(kind, arch=arch)) for arch in _arches(name)]
+    return None if None in refusals else refusals[0]
+
+
+def _python_of(choice: RuntimeChoice) -> str:
+    parts = choice.path.name.removesuffix(".whl").split("-")
+    return parts[-3].split(".")[0] if len(parts) >= 5 else "cp310"
+
+
+def _of_folder(name: str, choice: RuntimeChoice) -> Finding | None:
+    label = str(choice.path)
+    kind = DeviceKind("", "cp310", "glibc", _NEW_ENOUGH)
+    refusals = [refusal_of_elf(choice.path, replace(kind, arch=arch), label) for arch in _arches(name)]
+    found = None if None in refusals else refusals[0]
+    if found is not None and found.code == "LF308" and arch_of(name) is not None:
+        return replace(found, seen=f"{choice.path.name}/paddlelite/lite.so is not for {name}.")
+    return found
+
+
+def _arches(name: str) -> tuple[str, ...]:
+    """Return the architectures that a runtime of this name may be for."""
+    arch = arch_of(name)
+    return (arch.name,) if arch is not None else tuple(ARCHES)
+
+
+def _without(config: Config, devices: Iterable[Device]) -> Looked:
+    """Name the architectures that the inventory expects and that neither `runtimes:` nor a published wheel serves."""
+    expected = Counter(a.name for d in devices if d.arch and not d.runtime and (a := arch_of(d.arch)) is not None)
+    return joined(
+        trouble(
+            "LF302",
+            f"The inventory expects {arch} of {number} device{'' if number == 1 else 's'}; `runtimes:` names nothing for "
+            f"{arch}, and nothing is published for it: only a Paddle-Lite of the device's own could run the models.",
+            Certainty.POSSIBLE,
+        )
+        for arch, number in expected.items()
+        if arch != "x86_64" and arch not in config.runtimes
+    )
+
+
+def look_at_state(config: Config) -> Looked:
+    """Look at the project's state database; one on a server is not asked."""
+    scheme, separator, rest = config.state.partition("://")
+    if separator and scheme != "sqlite":
+        return _on_a_server(scheme)
+    path = Path(rest.removeprefix("/") if separator else config.state or config.store / "state.db").expanduser()
+    if not path.exists():
+        return fact("state", f"{path}, made by the first rollout")
+    return fact("state", str(path)) + _check_state(path)
+
+
+def _on_a_server(scheme: str) -> Looked:
+    if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
+        return trouble("LF708", f"`state:` names {scheme[:40]}://; give a path, or postgresql://HOST/DATABASE.")
+    if importlib.util.find_spec("psycopg") is None:
+        seen = "`state:` names PostgreSQL, and psycopg is not installed: `pip install 'litefleet[postgres]'`."
+        return trouble("LF710", seen)
+    return fact("state", "PostgreSQL, not asked here")
+
+
+def _check_state(path: Path) -> Looked:
+    try:
+        schema = _schema(path)
+    except (sqlite3.Error, OSError) as error:
+        return trouble("LF708", f"The state database {path} can't be read: {error}. Move it away, or name another.")
+    if schema == HEAD:
+        return works("The state database has this litefleet's schema.")
+    if schema > HEAD:
+        seen = f"The state database {path} was written by a newer litefleet (schema {schema}, this one knows {HEAD})."
+        return trouble("LF708", seen)
+    return trouble("LF708", f"The state database {path} has no tables of litefleet's yet.", Certainty.POSSIBLE)
+
+
+def _schema(path: Path) -> str:
+    """Return the schema's number, "" without one.  A read of SQLite may make files beside the database; this one does not."""
+    log = path.with_name(path.name + "-wal")
+    mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=2)) as connection:
+        there = connection.execute("SELECT name FROM sqlite_master WHERE name = ?", (VERSION_TABLE,)).fetchone()
+        row = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone() if there else None  # noqa: S608
+    return str(row[0]) if row else ""
+
 
 _MB = 10**6
 _STORE_NEED = 100 * _MB  # room for converted files, goldens and the database

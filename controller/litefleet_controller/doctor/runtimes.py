@@ -31,10 +31,10 @@ from litefleet_agent.findings.runtime import (
     newest_version,
 )
 
-from ..errors import FindingError
-from ..texts import plain
+from ..common.errors import FindingError
+from ..common.text import sanitize
 from .diagnosis import Diagnosis, Fact, Kind
-from .wheelfile import check_tags, tags_of, unpack
+from .wheels import check_tags, tags_of, unpack
 
 __all__ = ["diagnose_library", "diagnose_runtime", "diagnose_wheel", "pair_runtime", "runtime_of"]
 
@@ -96,7 +96,7 @@ def _look(read: Any, path: Path) -> _Read:
     try:
         state = path.stat()
     except OSError as error:
-        return _Read(None, (finding("LF315", f"{plain(path.name)} can't be read: {error.strerror or error}."),))
+        return _Read(None, (finding("LF315", f"{sanitize(path.name)} can't be read: {error.strerror or error}."),))
     return _read_once(read, path, state.st_size, state.st_mtime_ns)
 
 
@@ -120,7 +120,7 @@ def _read_wheel(path: Path) -> _Read:
             return _not_ours(path, folder)
         if read.runtime is None or read.runtime.so_problem == "it has no lite.so":
             lacks = "lite.so" if read.runtime else "__init__.py"
-            return _Read(None, (finding("LF322", f"{plain(path.name)} holds no paddlelite/{lacks}."),))
+            return _Read(None, (finding("LF322", f"{sanitize(path.name)} holds no paddlelite/{lacks}."),))
         python = python_in(binary_of(read.runtime.path))
         findings = (*read.findings, *check_tags(path.name, read.runtime.so_machine, python))
         works = (f"The archive is whole: the CRC-32 of {files} files was checked.", *read.works)
@@ -132,19 +132,17 @@ def _not_ours(path: Path, folder: Path) -> _Read:
     names = sorted(p.name.removesuffix(".dist-info") for p in folder.glob("*.dist-info"))
     tags = tags_of(path.name)
     if (tags and tags.project.lower() == "paddlelite") or any(n.lower().startswith("paddlelite-") for n in names):
-        return _Read(None, (finding("LF322", f"{plain(path.name)} holds no paddlelite/ package."),))
+        return _Read(None, (finding("LF322", f"{sanitize(path.name)} holds no paddlelite/ package."),))
     if not names:
-        return _Read(None, (finding("LF322", f"{plain(path.name)} holds no *.dist-info/WHEEL: it is no wheel."),))
-    return _Read(None, (), (Fact("package", f"{plain(names[0])}; it is not Paddle-Lite"),))
+        return _Read(None, (finding("LF322", f"{sanitize(path.name)} holds no *.dist-info/WHEEL: it is no wheel."),))
+    return _Read(None, (), (Fact("package", f"{sanitize(names[0])}; it is not Paddle-Lite"),))
 
 
 def _read_folder(folder: Path) -> _Read:
     base = folder.parent if _is_package(folder) else folder
     runtime = describe_runtime(str(base), [])
     if not runtime.path:
-        seen = (
-            f"{plain(folder.name)} holds no paddlelite/__init__.py: give the folder that a built paddlelite/ lies in."
-        )
+        seen = f"{sanitize(folder.name)} holds no paddlelite/__init__.py: give the folder that a built paddlelite/ lies in."
         return _Read(None, (finding("LF302", seen),))
     windows = [name for name in _names(Path(runtime.path)) if _WINDOWS.fullmatch(name)]
     if windows and runtime.so_problem:
@@ -175,7 +173,7 @@ def _read_library(path: Path) -> _Read:
 def _judged(runtime: RuntimeFacts) -> _Read:
     found: list[Finding] = list(check_system(runtime))
     if runtime.so_problem and not found:
-        found.append(finding("LF315", f"The runtime cannot be loaded: {plain(runtime.so_problem).rstrip('.')}."))
+        found.append(finding("LF315", f"The runtime cannot be loaded: {sanitize(runtime.so_problem).rstrip('.')}."))
     found += check_leftovers(runtime)
     found += check_numpy(runtime) if runtime.numpy_version else []
     works: tuple[str, ...] = ()
@@ -203,7 +201,7 @@ def _described(runtime: RuntimeFacts) -> Iterable[Fact]:
         ("OpenCL", "can use it" if runtime.opencl else ""),
         ("numpy", runtime.numpy_version),
     )
-    return (Fact(label, plain(text)) for label, text in lines if text)
+    return (Fact(label, sanitize(text)) for label, text in lines if text)
 
 
 def _python(tag: str) -> str:
@@ -228,7 +226,7 @@ def _operators(runtime: RuntimeFacts) -> str:
 def _diagnosis(kind: Kind, path: Path, read: _Read) -> Diagnosis:
     return Diagnosis(
         kind=kind,
-        subject=plain(path.name or str(path)),
+        subject=sanitize(path.name or str(path)),
         facts=read.facts,
         works=read.works,
         findings=read.findings,

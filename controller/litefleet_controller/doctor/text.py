@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from litefleet_agent.findings import Certainty, Finding, Severity
 
-from ..reports.page import Page, plural
+from ..reports.terminal import Page, plural
 from .diagnosis import Diagnosis, Kind
 
 __all__ = ["to_text"]

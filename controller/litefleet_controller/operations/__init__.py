@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from .bundling import write_for
-from .desk import Desk, find_rollout, open_desk, open_state
-from .going_on import abort, approve, pause, resume, retry
-from .planning import plan_rollout
-from .reconciling import reconcile
-from .rolling_back import Target, roll_back
-from .starting import start_rollout
-from .trusting import spread_trust
+from ..project.project import open_state
+from .bundle import write_for
+from .context import Desk, find_rollout, open_desk
+from .plan import plan_rollout
+from .reconcile import reconcile
+from .resume import abort, approve, pause, resume, retry
+from .rollback import Target, roll_back
+from .rollout import start_rollout
+from .trust import spread_trust
 
 __all__ = [
     "Desk",

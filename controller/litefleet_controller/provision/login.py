@@ -16,8 +16,8 @@ from litefleet_agent.findings import Finding, finding
 from litefleet_inventory import checks
 from litefleet_inventory.model import Device
 
-from ..transport.base import TransportError
-from ..transport.hostkeys import HostKeys, TrustDecision
+from ..devices.transport.base import TransportError
+from ..devices.transport.hostkeys import HostKeys, TrustDecision
 
 __all__ = ["Admin", "Login"]
 

@@ -13,9 +13,9 @@ import paramiko
 from fabric import Connection
 from litefleet_agent.findings import finding
 
-from ..errors import LitefleetError
-from ..transport.base import TransportError
-from .run import Ran
+from ..common.errors import LitefleetError
+from ..devices.transport.base import TransportError
+from .carry_out import Ran
 
 __all__ = ["NotRoot", "SudoRemote"]
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from litefleet_agent.findings import Severity
 
-from ..advice import Advice, KindAdvice, Option, Origin, Placement, Possible, Standing, Trial
-from .folding import folded
-from .page import Page, plural
-from .times import human_moment, human_span
-from .values import clean, human_bytes, human_ms
+from ..advise import Advice, KindAdvice, Option, Origin, Placement, Possible, Standing, Trial
+from ..common.text import clean
+from .grouping import folded
+from .terminal import Page, plural
+from .values import human_bytes, human_moment, human_ms, human_span
 
 __all__ = ["advice_text"]
 

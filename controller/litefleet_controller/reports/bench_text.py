@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from litefleet_agent.bench.statistics import sentence
 from litefleet_agent.findings import Severity, Verdict
 
-from ..benchmark.figures import BenchFigures, Cell, ReleaseFigures, figures_of
-from ..outcome import DeviceOutcome, RunReport
+from ..bench.figures import BenchFigures, Cell, ReleaseFigures, figures_of
+from ..common.text import clean
+from ..devices.outcome import DeviceOutcome, RunReport
 from .charts.bench import names_of
-from .folding import folded
-from .page import Page, plural
-from .table import STYLES
-from .values import clean, human_bytes, human_ms, human_rate, human_seconds
+from .grouping import folded
+from .terminal import STYLES, Page, plural
+from .values import human_bytes, human_ms, human_rate, human_seconds
 
 __all__ = ["bench_text"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from litefleet_agent.service.metrics import Exposition
 
-from ..outcome import DeviceOutcome
+from ..devices.outcome import DeviceOutcome
 from ..rollout import Rollout, RolloutState, Row
 from ..state import Confirmed, KnownDevice, ServiceSeen, State
 from .values import number

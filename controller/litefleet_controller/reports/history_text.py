@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..common.text import clean, json_ready
 from ..state import Happened
-from .page import Page
-from .times import human_moment
-from .values import clean, plain
+from .terminal import Page
+from .values import human_moment
 
 __all__ = ["history_dict", "history_text"]
 
@@ -49,4 +49,4 @@ def _words(happened: Happened) -> str:
 
 def history_dict(entries: Sequence[Happened]) -> dict[str, Any]:
     """Return the JSON form: {schema, entries: [{device, history, number, at, taken_at, kind, model, release, entry}]}."""
-    return {"schema": 1, "entries": [plain(vars(e)) for e in entries]}
+    return {"schema": 1, "entries": [json_ready(vars(e)) for e in entries]}

@@ -16,18 +16,19 @@ from jinja2 import Environment, StrictUndefined, Template
 from litefleet_agent.findings import Verdict
 from markupsafe import Markup, escape
 
-from ..outcome import DeviceOutcome, RunReport
-from .assets import asset
-from .bench_page import bench_parts, bench_ranks
+from ..bench.figures import BenchFigures, ReleaseFigures, figures_of
+from ..common.text import clean, clean_lines
+from ..devices.outcome import DeviceOutcome, RunReport
+from .charts.bench import charts_of, heading_of, names_of, title_of
+from .charts.canvas import asset
 from .latency_plot import latency_plots
 from .values import (
     FindingGroup,
     arch_name,
-    clean,
-    clean_lines,
     facts_lines,
     human_bytes,
     human_ms,
+    human_rate,
     human_seconds,
     latency_of,
     number,
@@ -35,7 +36,47 @@ from .values import (
     shared_findings,
 )
 
-__all__ = ["to_html"]
+__all__ = ["bench_parts", "bench_ranks", "to_html"]
+
+
+_MOST = 100  # devices whose pictures are shown
+
+
+def bench_parts(report: RunReport) -> list[dict[str, object]]:
+    """Return each bench's title, lines, pictures and notes; what comes first in the inventory comes first here."""
+    shown = _benches(report)
+    return [
+        {
+            "title": title_of(outcome, figures),
+            "lines": heading_of(outcome, figures),
+            "charts": [chart.inline() for chart in charts_of(figures)],
+            "notes": [clean(note, 300) for note in figures.notes],
+        }
+        for outcome, figures in shown[:_MOST]
+    ]
+
+
+def bench_ranks(report: RunReport) -> list[list[str]]:
+    """Return a row for each release that was measured: device, model, release, latencies, rate, cold start, memory, growth."""
+    return [
+        _row(outcome, figures, name, told)
+        for outcome, figures in _benches(report)
+        for name, told in zip(names_of(figures), figures.releases, strict=True)
+        if told.warm is not None
+    ]
+
+
+def _benches(report: RunReport) -> list[tuple[DeviceOutcome, BenchFigures]]:
+    return [(outcome, figures) for outcome in report.outcomes if (figures := figures_of(outcome)) is not None]
+
+
+def _row(outcome: DeviceOutcome, figures: BenchFigures, name: str, told: ReleaseFigures) -> list[str]:
+    warm, first = told.warm, told.cold.first
+    ranks = [human_ms(getattr(warm, key)) for key in ("p50", "p90", "p99", "p999", "max")]
+    rest = [human_rate(told.runs_per_s), human_ms(first.total_ms if first else None), human_bytes(told.memory.peak)]
+    mark = {True: "", False: " (wrong)", None: " (not checked)"}[told.right]
+    return [clean(outcome.device, 80), clean(figures.model, 60), name + mark, *ranks, *rest]
+
 
 _OUTPUTS = 50  # outputs shown of one device
 _SENTENCES = 5  # different sentences shown of one code

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from litefleet_agent.findings import Verdict
 
-from ..golden.files import Array
-from ..inference.compare import Difference
-from ..inference.report import CaseAnswer, DeviceAnswer, InferenceReport
-from .page import Page, plural
-from .values import clean, human_ms, human_seconds, listed
+from ..build.golden.files import Array
+from ..common.text import clean
+from ..infer.compare import Difference
+from ..infer.report import CaseAnswer, DeviceAnswer, InferenceReport
+from .terminal import Page, plural
+from .values import human_ms, human_seconds, listed
 
 __all__ = ["inference_text"]
 

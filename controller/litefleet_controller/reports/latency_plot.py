@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from ..outcome import RunReport
+from ..common.text import clean
+from ..devices.outcome import RunReport
 from .charts.scale import Axis, axis_from_zero, tick_label
-from .values import Latency, clean, human_ms, latency_of
+from .values import Latency, human_ms, latency_of
 
 __all__ = ["Plot", "latency_plots"]
 

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import re
 
-from ..outcome import RunReport
-from .values import (
-    arch_name,
-    clean,
-    counts_line,
-    human_ms,
-    human_seconds,
-    latency_of,
-    listed,
-    rollout_lines,
-    shared_findings,
-)
+from ..common.text import clean
+from ..devices.outcome import RunReport
+from .values import arch_name, counts_line, human_ms, human_seconds, latency_of, listed, rollout_lines, shared_findings
 
 __all__ = ["to_markdown"]
 

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Self, TextIO
 
 from litefleet_agent.findings import Verdict
 from rich.console import Console, Group, RenderableType
@@ -16,66 +16,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..outcome import DeviceOutcome
-from .table import STYLES
-from .values import clean, human_seconds
+from ..common.text import clean
+from ..devices.outcome import DeviceOutcome
+from ..devices.progress import Progress, QuietProgress, _Context
+from .terminal import STYLES
+from .values import human_seconds
 
 __all__ = ["LineProgress", "LiveProgress", "Progress", "QuietProgress", "make_progress"]
 
 _SHOWN = 8  # devices at work that the live display lists
-
-
-class Progress(Protocol):
-    """What a run tells about itself while it goes on; a context manager."""
-
-    def expect(self, total: int) -> None:
-        """Say how many outcomes there will be, once that is known."""
-
-    def device_step(self, device: str, step: str) -> None:
-        """Say that a device began a step."""
-
-    def device_done(self, outcome: DeviceOutcome) -> None:
-        """Say what became of a device."""
-
-    def message(self, text: str) -> None:
-        """Say something about the run as a whole."""
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-        ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop showing; the terminal is as it was."""
-
-
-class _Context:
-    """A context that needs nothing."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-
-class QuietProgress(_Context):
-    """Says nothing (`--quiet`, or a caller that only wants the report)."""
-
-    def expect(self, total: int) -> None:
-        """Say nothing."""
-
-    def device_step(self, device: str, step: str) -> None:
-        """Say nothing."""
-
-    def device_done(self, outcome: DeviceOutcome) -> None:
-        """Say nothing."""
-
-    def message(self, text: str) -> None:
-        """Say nothing."""
 
 
 class LineProgress(_Context):

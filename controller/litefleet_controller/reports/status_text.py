@@ -7,13 +7,13 @@ from typing import Any
 
 from litefleet_agent.findings import CATALOGUE, Severity
 
-from ..outcome import DeviceOutcome
+from ..common.text import clean
+from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceState, Rollout, RolloutState, Row
-from .folding import folded
-from .page import Page, plural
-from .summary import CONDITIONS, Cluster, clusters, next_commands, wave_counts
-from .times import human_moment, human_span, until
-from .values import FindingGroup, clean, human_bytes
+from .grouping import folded
+from .rollout_summary import CONDITIONS, Cluster, clusters, next_commands, wave_counts
+from .terminal import Page, plural
+from .values import FindingGroup, human_bytes, human_moment, human_span, until
 
 __all__ = ["rollouts_dict", "rollouts_text", "status_dict", "status_text"]
 

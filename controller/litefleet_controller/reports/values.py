@@ -7,14 +7,15 @@ bidirectional marks make a line read as something else.
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from litefleet_agent.findings import CATALOGUE, Entry, Finding, Severity, Verdict
 
-from ..outcome import DeviceOutcome, RunReport
+from ..common.text import clean, clean_lines
+from ..devices.outcome import DeviceOutcome, RunReport
 
 __all__ = [
     "FindingGroup",
@@ -26,65 +27,17 @@ __all__ = [
     "facts_lines",
     "gathered",
     "human_bytes",
+    "human_moment",
     "human_ms",
     "human_rate",
     "human_seconds",
+    "human_span",
     "latency_of",
     "listed",
     "number",
     "shared_findings",
+    "until",
 ]
-
-LINE_LIMIT = 400  # characters of one device's sentence that a report shows
-_SHOWN = {
-    "Cc",
-    "Cf",
-    "Cs",
-    "Co",
-    "Cn",
-    "Zl",
-    "Zp",
-}  # controls, bidi and zero-width marks, lone surrogates, line separators
-
-
-_DEEPEST = 32  # a device's facts are a few levels deep; a hostile one's must not end in a RecursionError
-
-
-def plain(value: object, depth: int = 0) -> object:
-    """Return a value JSON can hold: NaN and Inf, which JSON has no word for, become the strings "NaN", "Infinity"."""
-    if depth > _DEEPEST:
-        return "… (too deep)"
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner, depth + 1) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(inner, depth + 1) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
-
-
-def _visible(char: str) -> str:
-    """Return a character as it may be printed: what would act or hide becomes its escape."""
-    if unicodedata.category(char) not in _SHOWN:
-        return char
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def clean(text: object, limit: int = LINE_LIMIT) -> str:
-    """Return text as one printable line of at most about `limit` characters; line breaks become spaces."""
-    raw = text if isinstance(text, str) else str(plain(text))
-    line = " ".join(raw[: limit + 1].replace("\t", " ").splitlines())
-    shown = "".join(map(_visible, line[:limit]))
-    return shown if len(raw) <= limit else f"{shown}… ({len(raw) - limit} more characters)"
-
-
-def clean_lines(text: object, lines: int = 40, width: int = 300) -> str:
-    """Return the last `lines` lines of a text, each cleaned; where earlier ones were left out, it says so."""
-    every = str(text)[-lines * width * 4 :].replace("\r\n", "\n").rstrip("\n").split("\n")
-    kept = [clean(line.replace("\t", "    "), width) for line in every[-lines:]]
-    left_out = str(text).rstrip("\n").count("\n") + 1 - len(kept)
-    return "\n".join(([f"… ({left_out} earlier lines left out)"] if left_out > 0 else []) + kept)
 
 
 def number(value: object) -> float | None:
@@ -241,3 +194,38 @@ def rollout_lines(report: RunReport) -> list[str]:
     elif stands.get("state") in ("paused", "waiting"):
         lines.append(f"`litefleet status {ident}` says what can be done")
     return lines
+
+
+_YEAR_9000 = 221_845_392_000.0  # datetime ends soon after
+
+
+def human_moment(epoch: float) -> str:
+    """Return seconds since the epoch as "2026-11-23 11:30 UTC"; a dash for 0 and for what is no time."""
+    if not 0 < epoch < _YEAR_9000:
+        return "–"
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def human_span(seconds: float) -> str:
+    """Return a length of time for people: "45 s", "2 min 30 s", "12 min", "2 h 30 min", "9 days"."""
+    whole = round(max(seconds, 0))
+    if whole < 120:
+        return f"{whole} s"
+    if whole < 3600:
+        return _two(whole, 60, "min", "s", 10)
+    if whole < 2 * 86400:
+        return _two(round(whole / 60), 60, "h", "min", 48)
+    return _two(round(whole / 3600), 24, "days", "h", 4)
+
+
+def _two(count: int, per: int, large: str, small: str, below: int) -> str:
+    """Return "2 h 30 min"; from `below` large ones on, the small ones are rounded away."""
+    whole, rest = divmod(count, per)
+    if whole >= below:
+        return f"{round(count / per)} {large}"
+    return f"{whole} {large} {rest} {small}" if rest else f"{whole} {large}"
+
+
+def until(moment: float, now: float) -> str:
+    """Return when something is due, seen from now: "in 5 min", "now"."""
+    return f"in {human_span(moment - now)}" if moment - now >= 1 else "now"

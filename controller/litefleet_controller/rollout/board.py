@@ -16,8 +16,8 @@ from .gates import Fired, Tallies, Tally, evaluate
 from .model import Rollout, Row
 from .policy import Policy
 from .queues import Turns
-from .standing import Phase, Standing, Stratum, standing
 from .states import DeviceState, RolloutState
+from .totals import Phase, Standing, Stratum, standing
 from .windows import next_open, open_until
 
 __all__ = [

@@ -11,8 +11,8 @@ from typing import Literal
 from litefleet_agent.findings import CATALOGUE
 
 from .policy import ClusterLimit, GateLimit, Gates, Then
-from .standing import Phase, Standing
 from .states import RolloutEvent
+from .totals import Phase, Standing
 
 __all__ = ["Fired", "Gate", "Tallies", "Tally", "evaluate", "names"]
 

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..common.errors import ConfigError
 
 __all__ = ["PublicKey", "allowed_line", "private_file", "read_key"]
 

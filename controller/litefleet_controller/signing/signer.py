@@ -9,8 +9,8 @@ from litefleet_agent.findings import finding
 from litefleet_agent.releases.store import StoreError
 from litefleet_agent.releases.trust import check_signers, seal_payload
 
+from ..common.errors import ConfigError, FindingError
 from ..config.model import SigningConfig
-from ..errors import ConfigError, FindingError
 from .keys import PublicKey, allowed_line, private_file, read_key
 from .sshsig import SigningError, sign, signer_of
 

@@ -7,8 +7,8 @@ import re
 import tempfile
 from pathlib import Path
 
-from ..child import ChildEnd, run_child
-from ..errors import LitefleetError
+from ..common.errors import LitefleetError
+from ..common.subprocesses import ChildEnd, run_child
 
 __all__ = ["MAX_SIGNATURE", "SigningError", "sign", "signer_of"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .heard import Happened, ServiceSeen
-from .lock import this_process
-from .port import (
+from .device_history import Happened, ServiceSeen
+from .fleet_lock import this_process
+from .model import (
     AuditEntry,
     Change,
     Confirmed,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from .port import Confirmed, KnownDevice
+from .model import Confirmed, KnownDevice
 from .records import confirmed_from, confirmed_values, known_from
 from .tables import confirmed, devices, numbers
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from .port import StateError
+from .model import StateError
 from .tables import VERSION_TABLE, metadata
 
 __all__ = ["HEAD", "SCRIPTS", "migrate", "schema_of"]

@@ -10,7 +10,7 @@ from litefleet_agent.findings import Verdict
 
 from ..rollout import DeviceState, Policy, Rollout, RolloutState, Row, Wave
 from ..rollout.model import Kind
-from .port import Confirmed, KeptRelease, KnownDevice
+from .model import Confirmed, KeptRelease, KnownDevice
 
 __all__ = [
     "confirmed_from",

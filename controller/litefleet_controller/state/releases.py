@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from .port import KeptRelease
+from .model import KeptRelease
 from .records import release_from, release_values
 from .tables import confirmed, releases, rollout_releases, rollout_rows
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..outcome import DeviceOutcome
+from ..devices.outcome import DeviceOutcome
 from ..rollout import IllegalMove, Rollout, RolloutEvent, RolloutState, Row
 from ..rollout.states import move_rollout
-from .port import Conflict
+from .model import Conflict
 from .records import rollout_from, rollout_values, row_from
 from .tables import outcomes, rollout_rows, rollouts
 

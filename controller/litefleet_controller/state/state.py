@@ -10,12 +10,16 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..outcome import DeviceOutcome
+from ..devices.outcome import DeviceOutcome
 from ..rollout import Rollout, RolloutEvent, Row
-from . import auditlog, devices, heard, lock, moves, releases, rollouts
+from . import audit_log as auditlog
+from . import device_history as heard
+from . import devices, releases, rollouts
+from . import fleet_lock as lock
+from . import transitions as moves
 from .database import Database
-from .heard import Happened, ServiceSeen
-from .port import AuditEntry, Change, Confirmed, Conflict, Hold, KeptRelease, KnownDevice, Owner
+from .device_history import Happened, ServiceSeen
+from .model import AuditEntry, Change, Confirmed, Conflict, Hold, KeptRelease, KnownDevice, Owner
 from .tables import rollouts as rollout_table
 from .tables import transitions
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.findings import Verdict, finding
 from litefleet_agent.protocol import ProtocolError
-from litefleet_controller.inference.answers import read_answers, told_findings
-from litefleet_controller.inference.compare import Limits, against_reference, among_devices
-from litefleet_controller.inference.report import CaseAnswer, DeviceAnswer, InferenceReport, judged
-from litefleet_controller.outcome import DeviceOutcome
+from litefleet_controller.devices.outcome import DeviceOutcome
+from litefleet_controller.infer.compare import Limits, against_reference, among_devices
+from litefleet_controller.infer.outputs import read_answers, told_findings
+from litefleet_controller.infer.report import CaseAnswer, DeviceAnswer, InferenceReport, judged
 from litefleet_controller.reports.inference_text import inference_text
 
 LIMITS = Limits({}, {})

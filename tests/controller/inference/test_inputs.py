@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from litefleet_agent.formats.nb import Tensor
+from litefleet_controller.common.errors import UsageError
 from litefleet_controller.config.preprocess import PreprocessConfig
-from litefleet_controller.errors import UsageError
-from litefleet_controller.inference import Case, read_cases
-from litefleet_controller.inference.cases import check_cases, header_of, parts_of
+from litefleet_controller.infer import Case, read_cases
+from litefleet_controller.infer.cases import check_cases, header_of, parts_of
 from PIL import Image
 
 X = Tensor("x", "float32", (-1, 3, 4, -1))

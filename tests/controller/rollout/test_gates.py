@@ -8,7 +8,7 @@ import pytest
 from litefleet_controller.rollout import DeviceState, RolloutEvent, Row
 from litefleet_controller.rollout.gates import Fired, Tallies, evaluate, names
 from litefleet_controller.rollout.policy import ClusterLimit, GateLimit, Gates, Regression
-from litefleet_controller.rollout.standing import standing
+from litefleet_controller.rollout.totals import standing
 
 F, OPEN = DeviceState.FAILED, GateLimit()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from litefleet_controller.state import Happened, KnownDevice, ServiceSeen, State
 from litefleet_controller.state.database import Database
-from litefleet_controller.state.heard import KEPT
+from litefleet_controller.state.device_history import KEPT
 from litefleet_controller.state.migrate import SCRIPTS
 
 STATUS = {"schema": 1, "health": "ok", "models": {"cls": {"release": "a" * 64}}}

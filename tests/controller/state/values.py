@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 from litefleet_agent.findings import Verdict, finding
-from litefleet_controller.outcome import DeviceOutcome
+from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.rollout import DeviceEvent, DeviceState, Policy, Rollout, RolloutState, Row, Wave
 from litefleet_controller.rollout.states import move_device
 from litefleet_controller.state import Change, Confirmed, Hold, KeptRelease, Owner, State

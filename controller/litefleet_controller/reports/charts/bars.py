@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from ...benchmark.figures import Cell, ReleaseFigures, Start
+from ...bench.figures import Cell, ReleaseFigures, Start
 from ..values import human_bytes, human_ms
 from .canvas import LEFT, RIGHT, WIDTH, Canvas, Chart
 from .scale import Axis, number_text, tick_label

@@ -10,12 +10,12 @@ from litefleet_agent.bench.statistics import sentence
 from litefleet_agent.findings import Severity
 from markupsafe import Markup
 
-from ...benchmark.figures import BenchFigures, ReleaseFigures, figures_of
-from ...outcome import DeviceOutcome, RunReport
-from ..assets import asset
-from ..values import clean, human_ms
+from ...bench.figures import BenchFigures, ReleaseFigures, figures_of
+from ...common.text import clean
+from ...devices.outcome import DeviceOutcome, RunReport
+from ..values import human_ms
 from .bars import cold_starts, throughput
-from .canvas import WIDTH, Chart
+from .canvas import WIDTH, Chart, asset
 from .over_time import latency_over_time, memory_over_time, sensors_over_time
 from .ranks import against, percentiles
 

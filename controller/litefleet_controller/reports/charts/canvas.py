@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 from markupsafe import Markup
 
-from ..values import clean
+from ...common.text import clean
 from .scale import Axis, tick_label
 
-__all__ = ["BOTTOM", "LEFT", "RIGHT", "WIDTH", "Canvas", "Chart"]
+__all__ = ["BOTTOM", "LEFT", "RIGHT", "WIDTH", "Canvas", "Chart", "asset"]
+
 
 WIDTH = 460
 LEFT, RIGHT, BOTTOM = 54, 446, 22  # of what is plotted; BOTTOM is counted from the lower edge
@@ -111,3 +114,9 @@ def _round(value: float) -> float:
 
 def _points(points: Sequence[Point]) -> str:
     return " ".join(f"{x:g},{y:g}" for x, y in points)
+
+
+@cache
+def asset(name: str) -> str:
+    """Return the text of a file in `templates/`."""
+    return (resources.files(__package__) / "templates" / name).read_text(encoding="utf-8")

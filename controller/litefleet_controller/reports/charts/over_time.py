@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from ...benchmark.figures import ReleaseFigures
+from ...bench.figures import ReleaseFigures
 from .canvas import LEFT, RIGHT, Canvas, Chart
 from .scale import Axis, axis_around, axis_from_zero, number_text
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from litefleet_agent.bench.statistics import sentence
 
-from ...benchmark.figures import Comparison, ReleaseFigures
+from ...bench.figures import Comparison, ReleaseFigures
 from ..values import human_ms
 from .canvas import LEFT, RIGHT, Canvas, Chart
 from .scale import Axis, axis_from_zero, number_text

@@ -1,0 +1,207 @@
+"""`litefleet advise`: which files the fleet needs at the least, which device takes which, and what could be changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from litefleet_agent.errors import AgentError
+from litefleet_agent.facts import Facts
+from litefleet_agent.facts.arch import ARCHES
+from litefleet_agent.findings import Finding, finding
+from litefleet_inventory import Device
+
+from ..build.conversion.convert import Artifact
+from ..build.releases import Supply
+from ..build.runtimes.compatibility import PUBLISHED
+from ..build.toolchain import LITE_PYTHONS
+from ..common.errors import FindingError, LitefleetError, UsageError
+from ..config import Config
+from ..devices.outcome import DeviceOutcome, RunReport
+from ..devices.progress import Progress
+from ..project.project import Options, Project, open_project
+from ..project.run_fleet import read_report, run_fleet
+from . import (
+    Advice,
+    CandidateFile,
+    Kind,
+    KindAdvice,
+    Origin,
+    Placement,
+    Proof,
+    Told,
+    Trial,
+    needed_files,
+    options_for,
+    place,
+)
+from .option_benchmarks import sizes_of, try_all
+from .release_sizes import Memory, remember
+from .runtime import runtime_on
+
+__all__ = ["AdviceRequest", "advise"]
+
+_LARGEST = 256 << 20  # bytes of a report: tens of thousands of devices
+
+
+@dataclass(frozen=True)
+class AdviceRequest:
+    """What the command line chose for `litefleet advise`."""
+
+    options: Options
+    reports: tuple[Path, ...] = ()  # kept probe reports; none: the devices are asked now
+    measure: bool = False  # convert and run every option on this machine
+
+
+@dataclass
+class _Files:
+    """The files that the placements were made with."""
+
+    supply: Supply
+    notes: list[str] = field(default_factory=list)
+
+    async def candidate(self, model: str, device: Device, arch: str) -> tuple[CandidateFile | None, Sequence[Finding]]:
+        """Return the file for a device's architecture, or why there is none."""
+        if arch not in ARCHES:
+            return None, ()
+        try:
+            made = await self.supply.artifact(model, ARCHES[arch], device.artifact)
+        except FindingError as error:
+            return None, error.findings
+        except LitefleetError as error:
+            return None, (finding("LF900", str(error)),)
+        return CandidateFile(made.sha256, _label(made), made.nb), ()
+
+
+def _label(made: Artifact) -> str:
+    return made.variant.label if made.variant else "the ready-made file"
+
+
+async def advise(request: AdviceRequest, progress_for: Callable[[int], Progress]) -> Advice:
+    """Return the advice; devices are asked now unless reports are given, and nothing on them is switched.
+
+    Raises: ConfigError and UsageError before anything is done; StateError; Interrupted after Ctrl-C.
+    """
+    project = open_project(request.options)
+    memory = remember(project.config)
+    told = await _told(project, request, memory, progress_for)
+    with progress_for(0) as progress:
+        supply = project.supply(progress)
+        try:
+            return await _advice(project, request, told, memory, supply, progress)
+        finally:
+            await supply.close()
+
+
+async def _advice(
+    project: Project,
+    request: AdviceRequest,
+    told: Mapping[str, Told],
+    memory: Memory,
+    supply: Supply,
+    progress: Progress,
+) -> Advice:
+    files, config = _Files(supply), project.config
+    placements = []
+    for device in project.devices:
+        runtime = runtime_on(config, device, told[device.name].facts)
+        for model in project.models_of(device):
+            file, problems = await files.candidate(model, device, told[device.name].facts.arch)
+            placements.append(place(model, told[device.name], runtime, file, problems))
+    arm = any(p.kind.isa == "arm" for p in placements)
+    sizes = await sizes_of(config, project.models, supply, files.notes.append) if arm else {}
+    trials: tuple[Trial, ...] = ()
+    if request.measure:
+        trials = await try_all(config, project.models, supply, progress.message, files.notes.append)
+    return Advice(
+        project.models,
+        needed_files(placements),
+        tuple(placements),
+        _kinds(config, project.models, placements, sizes, memory),
+        trials,
+        tuple(dict.fromkeys([*memory.notes, *files.notes])),
+        time.time(),
+    )
+
+
+async def _told(
+    project: Project, request: AdviceRequest, memory: Memory, progress_for: Callable[[int], Progress]
+) -> dict[str, Told]:
+    """Return what is known of every selected device: the newest report, else the state's memory."""
+    if request.reports:
+        reports = sorted((_report(path) for path in request.reports), key=_moment)
+        origin = Origin.REPORT
+    else:
+        reports, origin = [await run_fleet("probe", request.options, progress_for)], Origin.PROBE
+    found = {device.name: memory.told(device.name) for device in project.devices}
+    for report in reports:
+        for outcome in report.outcomes:
+            if outcome.device in found:
+                found[outcome.device] = _heard(outcome, origin, _moment(report), found[outcome.device])
+    return found
+
+
+def _heard(outcome: DeviceOutcome, origin: Origin, at: float, before: Told) -> Told:
+    """Return what one outcome tells; where it holds no facts, what was known before with why it was not asked."""
+    try:
+        facts = Facts.from_dict(dict(outcome.facts))
+    except AgentError:
+        facts = Facts()
+    if not facts.machine or (origin is Origin.REPORT and before.seen_at > at and before.facts.arch):
+        return Told(before.device, before.facts, before.origin, before.seen_at, outcome.findings)
+    return Told(before.device, facts, origin, at, outcome.findings)
+
+
+def _report(path: Path) -> RunReport:
+    """Return a kept report; UsageError for what is none, or too large for one."""
+    if path.is_file() and path.stat().st_size > _LARGEST:
+        raise UsageError(f"{path} is larger than {_LARGEST >> 20} MiB: that is no probe report")
+    return read_report(path)
+
+
+def _moment(report: RunReport) -> float:
+    try:
+        return datetime.fromisoformat(report.started_at).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return 0.0
+
+
+def _kinds(
+    config: Config,
+    models: Sequence[str],
+    placements: Sequence[Placement],
+    sizes: Mapping[str, Mapping[str, int]],
+    memory: Memory,
+) -> tuple[KindAdvice, ...]:
+    groups: dict[Kind, list[str]] = {}
+    for one in placements:
+        if one.kind.isa:
+            groups.setdefault(one.kind, []).append(one.device)
+    ordered = sorted(groups.items(), key=lambda item: (-len(set(item[1])), item[0]))
+    return tuple(_kind(config, models, kind, names, sizes, memory.proofs) for kind, names in ordered)
+
+
+def _kind(
+    config: Config,
+    models: Sequence[str],
+    kind: Kind,
+    names: Sequence[str],
+    sizes: Mapping[str, Mapping[str, int]],
+    proofs: Sequence[Proof],
+) -> KindAdvice:
+    chosen = [config.models[model].options.for_arch(kind.arch) for model in models]
+    in_use = {"fp16" for one in chosen if one.fp16} | {one.quant for one in chosen if one.quant != "none"}
+    # The newest comes first in the table of wheels.
+    options = options_for(
+        kind,
+        sizes if kind.isa == "arm" else {},
+        PUBLISHED,
+        tuple(LITE_PYTHONS),
+        sorted(in_use),
+        config.toolchain.paddlelite,
+    )
+    here = tuple(p for p in proofs if (p.arch, p.parts) == (kind.arch, kind.parts) and p.model in models)
+    return KindAdvice(kind, tuple(dict.fromkeys(names)), options, here)

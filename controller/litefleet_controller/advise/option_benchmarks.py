@@ -1,0 +1,150 @@
+"""Options tried on this machine: each one converted, its size taken, and run against the golden in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from litefleet_agent.errors import AgentError
+from litefleet_agent.findings import Finding, Severity, Verdict, decide, finding
+from litefleet_agent.verification.verify import VerifyResult, VerifySpec, verify
+
+from ..build.artifacts import ArtifactStore
+from ..build.conversion.convert import Artifact, convert
+from ..build.conversion.preflight import Source
+from ..build.conversion.variant import make_variant
+from ..build.releases import Supply
+from ..build.toolchain import LITE_PYTHONS, Toolchains
+from ..common.errors import FindingError, LitefleetError
+from ..config import Config
+from . import Trial
+
+__all__ = ["sizes_of", "try_all"]
+
+Say = Callable[[str], None]
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "plain": {},
+    "fp16": {"fp16": True},
+    "int8": {"quant": "int8"},
+    "int16": {"quant": "int16"},
+}
+_TIME_LIMIT_S = 60.0
+
+
+async def sizes_of(config: Config, models: Sequence[str], supply: Supply, note: Say) -> dict[str, dict[str, int]]:
+    """Return the bytes of each model's ARM file under each option; what can't be converted is left out and noted."""
+    toolchains, store = Toolchains(), ArtifactStore(config.store / "artifacts")
+    found: dict[str, dict[str, int]] = {}
+    for model in models:
+        source = await _source(supply, model, note)
+        if source is None:
+            continue
+        for option in _OPTIONS:
+            try:
+                made = await _convert(source, "arm", option, config.toolchain.paddlelite, toolchains, store)
+            except LitefleetError as error:
+                note(f"{model} could not be converted for arm, {option}: {error}")
+                continue
+            found.setdefault(model, {})[option] = made.nb.size
+    return found
+
+
+async def try_all(
+    config: Config,
+    models: Sequence[str],
+    supply: Supply,
+    say: Say,
+    note: Say,
+    versions: Sequence[str] = tuple(LITE_PYTHONS),
+) -> tuple[Trial, ...]:
+    """Try each of these Paddle-Lites with each option that x86 knows, one process after the other."""
+    toolchains, store = Toolchains(), ArtifactStore(config.store / "artifacts")
+    done = []
+    for model in models:
+        source = await _source(supply, model, note)
+        if source is None:
+            continue
+        try:
+            goldens = await supply.goldens(model)
+        except LitefleetError as error:
+            note(f"{model} was not tried: {error}")
+            continue
+        for version, option in itertools.product(versions, ("plain", "int8", "int16")):
+            say(f"trying {model} with Paddle-Lite {version}, {option}")
+            done.append(await _try(model, source, version, option, goldens, toolchains, store, config))
+    return tuple(done)
+
+
+async def _source(supply: Supply, model: str, note: Say) -> Source | None:
+    """Return a model's source, or None with a note."""
+    try:
+        source = await supply.source(model)
+    except LitefleetError as error:
+        note(f"{model}: {error}")
+        return None
+    if source is None:
+        note(f"{model} has ready-made files only: without its source no option can be converted")
+    return source
+
+
+async def _convert(
+    source: Source, target: str, option: str, version: str, toolchains: Toolchains, store: ArtifactStore
+) -> Artifact:
+    variant = make_variant(source.sha256, target, opt_version=version, **_OPTIONS[option])
+    return await convert(source, variant, toolchains, store)
+
+
+async def _try(
+    model: str,
+    source: Source,
+    version: str,
+    option: str,
+    goldens: Sequence[Path],
+    toolchains: Toolchains,
+    store: ArtifactStore,
+    config: Config,
+) -> Trial:
+    try:
+        made = await _convert(source, "x86", option, version, toolchains, store)
+        python = (await toolchains.lite(version)).python
+    except FindingError as error:
+        return _failed(model, version, option, error.findings)
+    except LitefleetError as error:
+        return _failed(model, version, option, [finding("LF900", str(error))])
+    tolerance = {k: v for k, v in config.models[model].tolerance.model_dump().items() if v is not None}
+    spec = VerifySpec(str(made.path), tuple(map(str, goldens)), time_limit_s=_TIME_LIMIT_S, tolerance=tolerance or None)
+    try:
+        with tempfile.TemporaryDirectory(prefix="litefleet-trial-") as work:
+            result = await asyncio.to_thread(verify, spec, work, None, str(python))
+    except (OSError, AgentError) as error:
+        return _failed(model, version, option, [finding("LF900", f"It could not be run: {error}")], made.nb.size)
+    return _judged(model, version, option, made, result)
+
+
+def _failed(model: str, version: str, option: str, found: Sequence[Finding], size: int = 0) -> Trial:
+    first = next((f for f in found if f.severity is Severity.ERROR), found[0])
+    return Trial(model, version, option, decide(found).value, first.seen, first.code, size=size)
+
+
+def _judged(model: str, version: str, option: str, made: Artifact, result: VerifyResult) -> Trial:
+    verdict = decide(result.findings)
+    first = next((f for f in result.findings if f.severity is Severity.ERROR), None)
+    measured = result.measurements
+    outputs = measured.get("outputs", [])
+    off = None if any(o["non_finite"] for o in outputs) else max((o["max_abs"] for o in outputs), default=None)
+    return Trial(
+        model,
+        version,
+        option,
+        verdict.value,
+        first.seen if first and verdict is not Verdict.VERIFIED else "",
+        first.code if first else "",
+        off,
+        made.nb.size,
+        measured.get("load_ms"),
+        measured.get("latency_ms", {}).get("p50"),
+    )

@@ -1,0 +1,1 @@
+"""Builds what devices receive: conversions, goldens, runtimes, releases."""

@@ -1,0 +1,314 @@
+"""Converts a checked source model: opt in a child, its end decoded, header normalised, the static gate, the store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from litefleet_agent.facts.arch import ARCHES, Arch
+from litefleet_agent.findings import Finding, Severity, finding
+from litefleet_agent.findings.model_file import accelerators, check_alone, check_file
+from litefleet_agent.formats.nb import NbError, NbModel, normalise, read_nb
+
+from ...common.errors import FindingError, LitefleetError
+from ...common.subprocesses import ChildEnd, run_child
+from ..artifacts import ArtifactStore
+from ..toolchain import Toolchain
+from .preflight import Source, check_age
+from .static import check_source_for
+from .variant import Variant, target_arch
+
+__all__ = ["Artifact", "Converters", "admit", "convert", "convert_all", "convert_with_any", "gate"]
+
+
+_UNSUPPORTED = re.compile(
+    r"ops? (?:are|is) not supported|is not supported in the supported_ops|no kernel", re.IGNORECASE
+)
+_TELLING = re.compile(
+    r"\[F |check failed|error|wrong target|not supported|unsupported|terminate|exception", re.IGNORECASE
+)
+_LOG_HEAD = re.compile(r"^\[[FEW] [^\]]*\]\s*")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_QUANT_FLAGS = {"int8": "QUANT_INT8", "int16": "QUANT_INT16"}
+
+
+class Converters(Protocol):
+    """Where a Paddle-Lite converter of some version comes from; `Toolchains` is one."""
+
+    async def lite(self, version: str) -> Toolchain:
+        """Return the ready converter.  Raises: LitefleetError where it can't be had."""
+        ...
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A .nb that passed the static gate, in the store; `variant` is None for a ready-made file."""
+
+    sha256: str
+    path: Path
+    variant: Variant | None
+    nb: NbModel
+    findings: tuple[Finding, ...] = ()  # warnings and notes; of a ready-made file, errors too
+    cached: bool = False
+    seconds: float = 0.0
+
+
+def gate(data: bytes, arches: Iterable[Arch]) -> tuple[NbModel | None, list[Finding]]:
+    """Return a .nb as read (None: unreadable) and what speaks against it, in itself and on each of `arches`."""
+    try:
+        model = read_nb(data)
+    except NbError as error:
+        return None, [finding(error.finding_code, str(error))]
+    found = list(check_alone(model))
+    for arch in arches:
+        found += check_file(model, arch)
+    return model, list(dict.fromkeys(found))
+
+
+def _errors(findings: Iterable[Finding]) -> list[Finding]:
+    return [found for found in findings if found.severity is Severity.ERROR]
+
+
+def _lines(output: str) -> list[str]:
+    """Return the lines that say why, at most three; the last ones said where none stands out."""
+    lines = [_COLOUR.sub("", line).strip() for line in output.splitlines()]
+    lines = [line for line in lines if line]
+    telling = [line for line in lines if _TELLING.search(line)]
+    return [_LOG_HEAD.sub("", line)[:400] for line in (telling or lines)[-3:]]
+
+
+def explain_end(end: ChildEnd, variant: Variant, time_limit_s: float) -> Finding:
+    """Decode a converter that did not deliver into LF205, or LF206 where it names operators without a kernel."""
+    what = f"Paddle-Lite {variant.opt_version}'s converter, target {variant.label},"
+    if end.timed_out:
+        return finding("LF205", f"{what} did not finish within {time_limit_s:g} s and was ended.")
+    lines = _lines(end.output)
+    said = f" It said: {' | '.join(lines)}".rstrip(".") + "." if lines else " It said nothing."
+    code = "LF206" if _UNSUPPORTED.search(end.output) else "LF205"
+    if end.signal_name == "SIGABRT":
+        return finding(code, f"{what} stopped itself at a failed check.{said}")
+    if end.signal_name:
+        return finding(code, f"{what} was killed by {end.signal_name}.{said}")
+    if end.code:
+        return finding(code, f"{what} ended with exit code {end.code}.{said}")
+    return finding(code, f"{what} reported success and wrote no file.{said}")
+
+
+def _opt_argv(toolchain: Toolchain, variant: Variant, folder: Path) -> list[str | Path]:
+    argv: list[str | Path] = [
+        toolchain.python,
+        "-I",  # the user's PYTHONPATH and site folder must not reach Paddle-Lite (numpy >= 2 would)
+        toolchain.opt,
+        f"--model_file={folder / 'source.pdmodel'}",
+        f"--param_file={folder / 'source.pdiparams'}",
+        f"--valid_targets={variant.target}",
+        "--optimize_out_type=naive_buffer",
+        f"--optimize_out={folder / 'converted'}",
+    ]
+    if variant.fp16:
+        argv.append("--enable_fp16=true")
+    if variant.quant:
+        argv += ["--quant_model=true", f"--quant_type={_QUANT_FLAGS[variant.quant]}"]
+    return argv
+
+
+async def _run_opt(source: Source, variant: Variant, toolchain: Toolchain, time_limit_s: float) -> bytes:
+    """Convert in a folder of its own and return the raw .nb.
+
+    Raises: FindingError with LF205 or LF206; LitefleetError where the temporary folder can't be used.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="litefleet-opt-") as name:
+            return await _run_opt_in(Path(name), source, variant, toolchain, time_limit_s)
+    except OSError as error:
+        where = error.filename or tempfile.gettempdir()
+        raise LitefleetError(f"{where} can't be used: {error.strerror}. Free space there, or set TMPDIR.") from error
+
+
+async def _run_opt_in(
+    folder: Path, source: Source, variant: Variant, toolchain: Toolchain, time_limit_s: float
+) -> bytes:
+    (folder / "source.pdmodel").write_bytes(source.program)
+    (folder / "source.pdiparams").write_bytes(source.params)
+    env = {"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
+    argv = _opt_argv(toolchain, variant, folder)
+    end = await run_child(argv, time_limit_s=time_limit_s, env=env, cwd=folder)
+    written = folder / "converted.nb"
+    if end.timed_out or end.code or not written.is_file():
+        raise FindingError([explain_end(end, variant, time_limit_s)])
+    return written.read_bytes()
+
+
+def _normalised(data: bytes) -> bytes:
+    try:
+        return normalise(data)
+    except NbError as error:
+        raise FindingError([finding(error.finding_code, str(error))]) from error
+
+
+def _gated(data: bytes, variant: Variant) -> tuple[NbModel, list[Finding]]:
+    """Hold a converted file against its variant's own target.  Raises: FindingError when it is not for it."""
+    arch = target_arch(variant.target)
+    model, found = gate(data, [arch] if arch else [])
+    errors = _errors(found)
+    if model is None or errors:
+        raise FindingError(errors)
+    asked = {name for name in variant.target.split(",") if name not in ("x86", "arm")}
+    if asked and not accelerators(model):
+        seen = f"The file converted for {variant.target} has no accelerator's kernel: {model.kernels_by_target()}."
+        raise FindingError([finding("LF206", seen)])
+    return model, found
+
+
+def _from_store(store: ArtifactStore, source: Source, variant: Variant, started: float) -> Artifact | None:
+    sha256 = store.lookup(variant.key)
+    if sha256 is None:
+        return None
+    model, found = _gated(store.read(sha256), variant)
+    return Artifact(
+        sha256, store.path(sha256), variant, model, _all(source, variant, found), True, time.monotonic() - started
+    )
+
+
+def _all(source: Source, variant: Variant, found: Sequence[Finding]) -> tuple[Finding, ...]:
+    return (*source.facts.findings, *check_age(source.facts, variant.opt_version), *found)
+
+
+async def convert(
+    source: Source,
+    variant: Variant,
+    converters: Converters,
+    store: ArtifactStore,
+    *,
+    time_limit_s: float = 300.0,
+) -> Artifact:
+    """Return the variant's .nb, from the store when it was converted before and still is what it was.
+
+    Raises: FindingError (LF205, LF206, or the static gate's findings); LitefleetError where no toolchain can be had or
+    the store can't be written.
+    """
+    if variant.source_sha256 != source.sha256:
+        raise ValueError("the variant is of another source")
+    started = time.monotonic()
+    cached = await asyncio.to_thread(_from_store, store, source, variant, started)
+    if cached is not None:
+        return cached
+    toolchain = await converters.lite(variant.opt_version)
+    data = _normalised(await _run_opt(source, variant, toolchain, time_limit_s))
+    model, found = _gated(data, variant)
+    sha256 = await asyncio.to_thread(store.put, data)
+    store.record(variant.key, sha256, {**asdict(variant), "source": source.name})
+    return Artifact(
+        sha256,
+        store.path(sha256),
+        variant,
+        model,
+        _all(source, variant, found),
+        seconds=time.monotonic() - started,
+    )
+
+
+async def convert_all(
+    wanted: Iterable[tuple[Source, Variant]],
+    converters: Converters,
+    store: ArtifactStore,
+    *,
+    time_limit_s: float = 300.0,
+    at_once: int = 2,
+) -> dict[Variant, Artifact | LitefleetError]:
+    """Convert each variant once, `at_once` at a time; one that fails stands in the result as its error.
+
+    The result is in the order in which variants were first named.
+    """
+    limit = asyncio.Semaphore(max(1, at_once))
+
+    async def one(source: Source, variant: Variant) -> Artifact | LitefleetError:
+        async with limit:
+            try:
+                return await convert(source, variant, converters, store, time_limit_s=time_limit_s)
+            except LitefleetError as error:
+                return error
+
+    once = {variant: source for source, variant in wanted}
+    async with asyncio.TaskGroup() as group:
+        tasks = {variant: group.create_task(one(source, variant)) for variant, source in once.items()}
+    return {variant: task.result() for variant, task in tasks.items()}
+
+
+def admit(path: Path, store: ArtifactStore, arch: str | None = None, *, refuse: bool = True) -> Artifact:
+    """Take a ready-made .nb into the store, as it is, through the same gate; `arch` is an `ARCHES` name.
+
+    With `refuse` off, a file with errors is admitted too and its findings say so: the caller wants to show them.
+
+    Raises: FindingError for a file that can't be read or described, and for errors of the gate while `refuse` is on.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FindingError([finding("LF201", f"{path} can't be read: {error.strerror}.")]) from error
+    model, found = gate(data, [ARCHES[arch]] if arch else [])
+    errors = _errors(found)
+    if model is None or (refuse and errors):
+        raise FindingError(errors)
+    sha256 = store.put(data)
+    return Artifact(sha256, store.path(sha256), None, model, tuple(found))
+
+
+_CANNOT = frozenset({"LF205", "LF206"})  # what another version may do better
+_MOST_SAID = 300
+
+
+async def convert_with_any(
+    source: Source,
+    variant: Variant,
+    also: Sequence[str],
+    converters: Converters,
+    store: ArtifactStore,
+    *,
+    time_limit_s: float = 300.0,
+    say: Callable[[Variant], None] = lambda variant: None,
+) -> Artifact:
+    """Convert with the variant's own version, then with those in `also`, in order, until a file passes the gate.
+
+    A file of another version than the first carries LF211, which says what the ones before it said.  `say` hears of each
+    conversion that is about to be made.
+
+    Raises: FindingError with what every version said, and what is known of the model's operators with the first;
+    LitefleetError as `convert` does for the first version.
+    """
+    failed: dict[str, tuple[Finding, ...]] = {}
+    for version in dict.fromkeys([variant.opt_version, *also]):
+        candidate = replace(variant, opt_version=version)
+        if store.lookup(candidate.key) is None:
+            say(candidate)
+        try:
+            made = await convert(source, candidate, converters, store, time_limit_s=time_limit_s)
+        except FindingError as error:
+            failed[version] = error.findings
+            if not any(found.code in _CANNOT for found in error.findings):
+                break  # not the version's fault
+        except LitefleetError as error:
+            if not failed:
+                raise
+            failed[version] = (finding("LF205", f"Paddle-Lite {version}'s converter can't be had: {error}"),)
+        else:
+            return replace(made, findings=(*made.findings, _told(version, failed))) if failed else made
+    known = check_source_for(source.facts, variant.target, variant.opt_version, variant.fp16)
+    said = [found for findings in failed.values() for found in findings]
+    raise FindingError([*said, *(found for found in known if found.code not in {f.code for f in said})])
+
+
+def _told(version: str, failed: dict[str, tuple[Finding, ...]]) -> Finding:
+    said = "; ".join(
+        f"{name} said {found.code}: {found.seen[:_MOST_SAID].rstrip('.')}"
+        for name, findings in failed.items()
+        for found in findings
+    )
+    return finding("LF211", f"Paddle-Lite {version} made this file, as others could not: {said}.")

@@ -1,0 +1,79 @@
+"""Forms of operators that some Paddle-Lite converters are known to stop at, each measured with the converters themselves.
+
+The converter takes an operator's attributes and outputs by name.  PaddlePaddle 2.6 leaves out of a saved program what
+has its default or serves training only, and a converter that was not made for that aborts or segfaults on it.  Each row
+here was measured: it stops with the name missing, and converts with nothing changed but the name put in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from .program import Op, Program, integers_of
+from .protobuf import WireError
+
+__all__ = ["BARE_CONV", "FORMS", "KERNELLESS", "Form", "forms_of"]
+
+_ALL = ("2.13rc0", "2.12", "2.10")
+
+
+@dataclass(frozen=True)
+class Form:
+    """An operator that lacks an attribute or an output, and the versions whose converter stops at that."""
+
+    op: str
+    lacking: str
+    what: str  # "attribute" or "output"
+    stops: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The name under which a model's facts count it."""
+        return f"{self.op} without {self.lacking}"
+
+
+FORMS = (
+    Form("swish", "beta", "attribute", _ALL),
+    Form("relu6", "threshold", "attribute", _ALL),
+    Form("dropout", "fix_seed", "attribute", ("2.10",)),
+    Form("flatten_contiguous_range", "XShape", "output", ("2.13rc0", "2.10")),
+    Form("squeeze2", "XShape", "output", ("2.10",)),
+    Form("unsqueeze2", "XShape", "output", ("2.10",)),
+    Form("instance_norm", "SavedMean", "output", _ALL),
+    Form("instance_norm", "SavedVariance", "output", _ALL),
+)
+# A 1 x 1 convolution, stride 1, one group, whose filter is computed in the program: what nn.Conv1D with kernel 1 is saved
+# as.  A pass for ARM takes the filter for a stored one and reads through a null pointer.
+BARE_CONV = "1 x 1 convolution with a computed filter"
+BARE_CONV_STOPS = frozenset({"2.13rc0", "2.12"})
+# Operators that the converter's first check lets pass, and for which it then finds no kernel.
+KERNELLESS: Mapping[str, tuple[str, ...]] = {"bmm": ("2.13rc0", "2.12")}
+
+
+def forms_of(program: Program) -> dict[str, int]:
+    """Return how often each known form stands in a program, by its key."""
+    counts = Counter(key for op in program.details for key in _keys(op, program))
+    return dict(sorted(counts.items()))
+
+
+def _keys(op: Op, program: Program) -> Iterable[str]:
+    for form in FORMS:
+        names = op.attributes if form.what == "attribute" else op.outputs
+        if op.kind == form.op and form.lacking not in names:
+            yield form.key
+    if op.kind == "conv2d" and _is_bare(op, program):
+        yield BARE_CONV
+
+
+def _is_bare(op: Op, program: Program) -> bool:
+    name = next(iter(op.inputs.get("Filter", ())), "")
+    spec = program.variables.get(name)
+    if spec is None or any(name == parameter.name for parameter in program.parameters):
+        return False
+    try:
+        strides, groups = integers_of(op.attributes.get("strides")), integers_of(op.attributes.get("groups"))
+    except WireError:
+        return False
+    return spec.dims[2:] == (1, 1) and set(strides) <= {1} and groups in ([], [1])

@@ -1,0 +1,269 @@
+"""Looks at a source model before a converter does: is it one, is it whole, do its two files belong together?"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from litefleet_agent.findings import Certainty, Finding, finding
+
+from ...common.errors import FindingError
+from .foreign import foreign_format
+from .forms import forms_of
+from .program import ParamsError, Program, TensorSpec, largest, read_params, read_program
+from .protobuf import WireError
+
+__all__ = ["Source", "SourceFacts", "TensorSpec", "check_source", "find_source", "load_source"]
+
+# The PaddlePaddle release that was current when each Paddle-Lite came out: (Paddle-Lite, PaddlePaddle).  No document
+# says which ones a converter takes: a newer one alone is a hint, what is known to break stands in forms.py.
+_CURRENT = {"2.10": (2, 2), "2.11": (2, 3), "2.12": (2, 4), "2.13": (2, 5)}
+_MOST_FILES = 200  # of a folder, looked at for another framework's model
+_FP16_MOST = 65504.0  # the largest finite number of IEEE 754 binary16
+_TRAINING = re.compile(r"\w+_grad2?|adam\w{0,3}|momentum|sgd|rmsprop|adagrad|adadelta|lamb|lars_momentum|ftrl|dpsgd")
+_PAIRS = (("inference.pdmodel", "inference.pdiparams"), ("__model__", "__params__"), ("model", "params"))
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What a source model says about itself; `inputs` in feed order, `outputs` in fetch order."""
+
+    paddle_version: str  # "2.3.2"; "" for a development build, which records none
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parameters: int
+    ops: dict[str, int]
+    sha256: str  # of program and parameters together
+    findings: tuple[Finding, ...] = ()  # warnings
+    forms: dict[str, int] = field(default_factory=dict)  # what `forms_of` counted
+    beyond_fp16: tuple[tuple[str, float], ...] = ()  # weights too large for fp16, with their largest magnitude
+    size: int = 0  # bytes of program and parameters
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checked source model, held as the bytes that were checked, so that no later write changes what is converted."""
+
+    program: bytes = field(repr=False)
+    params: bytes = field(repr=False)
+    facts: SourceFacts
+    name: str = "model"
+
+    @property
+    def sha256(self) -> str:
+        """The hash that names program and parameters together."""
+        return self.facts.sha256
+
+
+def _refuse(code: str, seen: str) -> FindingError:
+    return FindingError([finding(code, seen)])
+
+
+def _is_pir(data: bytes) -> bool:
+    """Tell PaddlePaddle 3's JSON: `{"base_code": {"magic": "pir", ...`."""
+    head = data[:4096].lstrip()
+    return head.startswith(b"{") and b'"pir"' in head
+
+
+def version_text(version: int) -> str:
+    """Return "2.3.2" for 2003002, "" for 0."""
+    if version <= 0:
+        return ""
+    return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
+
+
+def _checked_program(data: bytes) -> Program:
+    if not data:
+        raise _refuse("LF201", "The model's program file is empty.")
+    if _is_pir(data):
+        raise _refuse("LF202", "The model file is PaddlePaddle 3's PIR format (JSON).")
+    try:
+        return read_program(data)
+    except WireError as error:
+        foreign = foreign_format(data[:4096], "")
+        if foreign:
+            raise _refuse("LF210", f"The model file ({len(data)} bytes) is {foreign}.") from error
+        raise _refuse("LF207", f"The model file ({len(data)} bytes) is not a PaddlePaddle program: {error}.") from error
+
+
+def _fits(want: TensorSpec, dtype: str, dims: tuple[int, ...]) -> bool:
+    """Compare a declared with a saved tensor; dimensions of 1 come and go between PaddlePaddle versions."""
+    if want.dtype != dtype:
+        return False
+    if -1 in want.dims:
+        return len(want.dims) == len(dims) and all(w in (-1, d) for w, d in zip(want.dims, dims, strict=True))
+    return [d for d in want.dims if d != 1] == [d for d in dims if d != 1]
+
+
+def _check_params(program: Program, data: bytes) -> None:
+    """Raise LF201/LF203 unless `data` is exactly the program's parameters."""
+    if not data:
+        raise _refuse("LF201", "The model's parameters file is empty.")
+    wanted = program.parameters
+    count = 0
+    try:
+        for count, (dtype, dims) in enumerate(read_params(data), 1):
+            if count > len(wanted):
+                continue
+            want = wanted[count - 1]
+            if not _fits(want, dtype, dims):
+                raise _refuse(
+                    "LF203",
+                    f"Parameter {count} of {len(wanted)}, {want.name!r}, is {want.dtype} {list(want.dims)} in the "
+                    f"program; the parameters file has {dtype} {list(dims)} there.",
+                )
+    except ParamsError as error:
+        raise _refuse(
+            "LF203", f"The parameters file is not whole, or is something else: after {count} tensors, {error}."
+        ) from error
+    if count != len(wanted):
+        raise _refuse("LF203", f"The program needs {len(wanted)} parameters; the parameters file holds {count}.")
+
+
+def _quantised_leftovers(program: Program) -> list[Finding]:
+    """Name observers that quantisation-aware training left in the export; Paddle-Lite has no kernels for them."""
+    left = {op: n for op, n in program.ops.items() if "moving_average_abs_max_scale" in op}
+    if not left:
+        return []
+    said = ", ".join(f"{n} x {op}" for op, n in left.items())
+    return [finding("LF208", f"The exported program still holds training-time quantisation operators: {said}.")]
+
+
+def _refuse_training(program: Program) -> None:
+    """Raise LF212 for gradients and optimizers: Paddle-Lite has no kernels for them, on any target."""
+    left = sorted(op for op in program.ops if _TRAINING.fullmatch(op))
+    if left:
+        more = f" and {len(left) - 6} more" if len(left) > 6 else ""
+        raise _refuse("LF212", f"The program holds operators that train: {', '.join(left[:6])}{more}.")
+
+
+def check_source(program: bytes, params: bytes) -> SourceFacts:
+    """Check a program and its parameters, and return what they say.
+
+    Raises: FindingError with LF201 (empty), LF202 (PIR), LF203 (foreign or damaged parameters), LF207 (no program) or
+    LF212 (a program that trains).
+    """
+    read = _checked_program(program)
+    _refuse_training(read)
+    _check_params(read, params)
+    if not read.inputs or not read.outputs:
+        missing = "inputs (feed)" if not read.inputs else "outputs (fetch)"
+        raise _refuse("LF207", f"The program has no {missing}: it was not saved for inference.")
+    digest = hashlib.sha256(hashlib.sha256(program).digest() + hashlib.sha256(params).digest()).hexdigest()
+    return SourceFacts(
+        paddle_version=version_text(read.version),
+        inputs=read.inputs,
+        outputs=read.outputs,
+        parameters=len(read.parameters),
+        ops=dict(read.ops),
+        sha256=digest,
+        findings=tuple(_quantised_leftovers(read)),
+        forms=forms_of(read),
+        beyond_fp16=_beyond_fp16(read, params),
+        size=len(program) + len(params),
+    )
+
+
+def _beyond_fp16(program: Program, params: bytes) -> tuple[tuple[str, float], ...]:
+    """Return the weights that fp16 can't hold; a batch norm's are left out, as the converter folds them in fp32."""
+    used = {n for op in program.details if op.kind != "batch_norm" for slot in op.inputs.values() for n in slot}
+    return tuple(
+        (spec.name, most)
+        for spec, most in zip(program.parameters, largest(params), strict=True)
+        if most > _FP16_MOST and spec.name in used
+    )
+
+
+def check_age(facts: SourceFacts, opt_version: str) -> list[Finding]:
+    """Return LF204, as possible, when a newer PaddlePaddle saved the model than was current with this Paddle-Lite."""
+    known = _CURRENT.get(opt_version.split("rc")[0])
+    saved = tuple(int(part) for part in facts.paddle_version.split(".")[:2]) if facts.paddle_version else ()
+    if known is None or not saved or saved <= known:
+        return []
+    return [
+        finding(
+            "LF204",
+            f"The model was saved by PaddlePaddle {facts.paddle_version}; when Paddle-Lite {opt_version} came out, "
+            f"{known[0]}.{known[1]} was current.",
+            Certainty.POSSIBLE,
+        )
+    ]
+
+
+def _in_folder(folder: Path) -> tuple[Path, Path]:
+    for program, params in _PAIRS:
+        if (folder / program).is_file():
+            return folder / program, folder / params
+    programs = sorted(folder.glob("*.pdmodel"))
+    if len(programs) == 1:
+        return programs[0], programs[0].with_suffix(".pdiparams")
+    if programs:
+        names = ", ".join(p.name for p in programs)
+        raise _refuse("LF201", f"{folder} holds several models ({names}): name one of the files.")
+    if any(_is_pir(_head(path)) for path in sorted(folder.glob("*.json"))):
+        raise _refuse("LF202", f"{folder} holds PaddlePaddle 3's PIR format (JSON) only, and no .pdmodel.")
+    for path in sorted(p for p in folder.iterdir() if p.is_file())[:_MOST_FILES]:
+        _refuse_foreign(path)
+    raise _refuse("LF201", f"{folder} holds no PaddlePaddle model (inference.pdmodel).")
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise LF210 for another framework's model, LF207 for what PaddlePaddle saves while it trains."""
+    what = foreign_format(_head(path), path.name)
+    if what.startswith("PaddlePaddle"):
+        raise _refuse("LF207", f"{path} holds {what}: export the model for inference first (paddle.jit.save).")
+    if what:
+        raise _refuse("LF210", f"{path} is {what}.")
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(4096)
+    except OSError:
+        return b""
+
+
+def find_source(path: Path) -> tuple[Path, Path]:
+    """Return the program's and the parameters' paths for a model's folder or for its program file.
+
+    Raises: FindingError with LF201 where one of them is missing, LF202 where there is a PIR model only, LF210 or LF207
+    where there is something else's model only.
+    """
+    if path.is_dir():
+        program, params = _in_folder(path)
+    elif not path.is_file():
+        raise _refuse("LF201", f"{path} does not exist.")
+    elif path.suffix == ".json" and _is_pir(_head(path)):
+        raise _refuse("LF202", f"{path} is PaddlePaddle 3's PIR format (JSON).")
+    else:
+        _refuse_foreign(path)
+        beside = dict(_PAIRS).get(path.name)
+        program, params = path, path.with_name(beside) if beside else path.with_suffix(".pdiparams")
+    if not params.is_file():
+        raise _refuse("LF201", f"The parameters file {params} does not exist.")
+    return program, params
+
+
+def load_source(path: Path, params: Path | None = None) -> Source:
+    """Read and check the source model in a folder, or of a program file with its parameters beside it or named.
+
+    Raises: FindingError as `find_source` and `check_source` do; LF201 also for a file that can't be read.
+    """
+    program = path
+    if params is None:
+        program, params = find_source(path)
+    contents = []
+    for file in (program, params):
+        try:
+            contents.append(file.read_bytes())
+        except OSError as error:
+            raise _refuse("LF201", f"{file} can't be read: {error.strerror}.") from error
+    return Source(contents[0], contents[1], check_source(contents[0], contents[1]), name=_name_of(path))
+
+
+def _name_of(path: Path) -> str:
+    resolved = path.resolve()
+    return resolved.name if resolved.is_dir() else resolved.parent.name

@@ -1,0 +1,113 @@
+"""What is to be converted: one variant is one source, one target, its options and one converter version.  Pure."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+
+from litefleet_agent.facts.arch import ARCHES, Arch, arch_of
+from litefleet_agent.findings import finding
+
+from ...common.errors import FindingError, UsageError
+
+__all__ = ["CPU_TARGETS", "TARGETS", "Variant", "make_variant", "parse_targets", "target_arch", "targets_for"]
+
+# CPU instruction sets: opt accepts two at once, and the file it then writes fits neither machine.
+CPU_TARGETS = ("x86", "arm")
+# What Paddle-Lite 2.13's opt calls the accelerators whose kernels it can write.
+ACCELERATORS = (
+    "opencl",
+    "metal",
+    "xpu",
+    "cambricon_mlu",
+    "huawei_ascend_npu",
+    "imagination_nna",
+    "mediatek_apu",
+    "huawei_kirin_npu",
+    "verisilicon_timvx",
+    "android_nnapi",
+    "eeasytech_npu",
+    "qualcomm_qnn",
+    "kunlunxin_xtcl",
+)
+TARGETS = CPU_TARGETS + ACCELERATORS
+QUANTS = ("", "int8", "int16")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One conversion to be made; equal variants give equal bytes.  Make it with `make_variant`, which checks it."""
+
+    source_sha256: str
+    target: str  # canonical: accelerators first, one CPU last ("x86", "arm", "opencl,arm")
+    fp16: bool = False
+    quant: str = ""  # "", "int8" or "int16": weights only
+    opt_version: str = "2.13rc0"
+
+    @property
+    def key(self) -> str:
+        """The SHA-256 that names this variant in the cache."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @property
+    def label(self) -> str:
+        """A short name for people: "arm", "opencl,arm fp16"."""
+        return " ".join(filter(None, [self.target, "fp16" if self.fp16 else "", self.quant]))
+
+
+def _nearest(name: str) -> str:
+    for arch in ARCHES.values():
+        if arch_of(name) == arch:
+            return f"; for {name} the target is {arch.target!r}"
+    near = difflib.get_close_matches(name, TARGETS, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(TARGETS)}"
+
+
+def parse_targets(text: str) -> tuple[str, ...]:
+    """Read "opencl,arm" (commas or spaces) into targets, accelerators first: opt takes the first that has a kernel.
+
+    Raises: UsageError for nothing or an unknown name; FindingError with LF102 for two CPU instruction sets.
+    """
+    names = [name for name in re.split(r"[\s,]+", text.strip().lower()) if name]
+    if not names:
+        raise UsageError("No target is named. Name one CPU target, x86 or arm, with or without an accelerator.")
+    for name in names:
+        if name not in TARGETS:
+            raise UsageError(f"Unknown target {name!r}{_nearest(name)}.")
+    cpus = [name for name in CPU_TARGETS if name in names]
+    if len(cpus) > 1:
+        seen = f"The targets {','.join(dict.fromkeys(names))!r} ask for the kernels of two CPUs in one file."
+        raise FindingError([finding("LF102", seen)])
+    return (*(name for name in dict.fromkeys(names) if name not in CPU_TARGETS), *cpus)
+
+
+def make_variant(
+    source_sha256: str, targets: str, *, fp16: bool = False, quant: str = "", opt_version: str = "2.13rc0"
+) -> Variant:
+    """Return the checked variant.
+
+    Raises: UsageError or FindingError as `parse_targets` does; UsageError for an unknown quantisation; FindingError
+    with LF112 for fp16 with int8 and LF104 for fp16 on x86.
+    """
+    parsed = parse_targets(targets)
+    if quant not in QUANTS:
+        raise UsageError(f"Unknown weight quantisation {quant!r}; known are int8 and int16.")
+    if fp16 and quant:
+        raise FindingError([finding("LF112", f"fp16 and {quant} are asked for in one file.")])
+    if fp16 and "x86" in parsed:
+        raise FindingError([finding("LF104", "fp16 is asked for on x86, where Paddle-Lite has no fp16 kernels.")])
+    return Variant(source_sha256, ",".join(parsed), fp16, quant, opt_version)
+
+
+def targets_for(arch: Arch) -> tuple[str, ...]:
+    """Return the targets that a plain CPU conversion for this architecture names."""
+    return (arch.target,)
+
+
+def target_arch(target: str) -> Arch | None:
+    """Return a 64-bit architecture that a target's file runs on; None when it names an accelerator alone."""
+    cpus = [name for name in target.split(",") if name in CPU_TARGETS]
+    return ARCHES["x86_64" if cpus[0] == "x86" else "aarch64"] if cpus else None

@@ -1,0 +1,159 @@
+"""Golden files: one .npz per case, inputs and outputs by name; checked before anything is converted."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from litefleet_agent.findings import finding
+
+from ...common.errors import FindingError, LitefleetError
+
+__all__ = ["UNREADABLE", "Array", "Tensor", "canonical_npz", "check_cases", "merged", "misfits", "read_npz"]
+
+Array = npt.NDArray[Any]
+LIMIT_BYTES = 512 * 1024 * 1024
+# What numpy and zipfile raise for files that are damaged, cut, encrypted, or something else.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+)
+
+
+class Tensor(Protocol):
+    """What the model says of one input or output: numpy's dtype name, dims with -1 for a free one."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def dtype(self) -> str: ...  # noqa: D102
+    @property
+    def dims(self) -> tuple[int, ...]: ...  # noqa: D102
+
+
+def canonical_npz(arrays: Mapping[str, Array]) -> bytes:
+    """Return the .npz of `arrays` with sorted names and fixed dates: equal arrays give equal bytes."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(arrays):
+            body = io.BytesIO()
+            # np.require, not ascontiguousarray: that would turn a scalar into a vector.
+            np.lib.format.write_array(
+                body, np.require(arrays[name], requirements="C"), version=(1, 0), allow_pickle=False
+            )
+            info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            info.create_system, info.external_attr = 3, 0o644 << 16
+            archive.writestr(info, body.getvalue(), zipfile.ZIP_DEFLATED, 3)
+    return out.getvalue()
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """Read an .npz of at most 512 MiB unpacked; FindingError LF412 when it is missing, too large or something else."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(info.file_size for info in archive.infolist())
+        if total > LIMIT_BYTES:
+            raise _refused(f"{path} unpacks to {total} bytes; a golden file may hold {LIMIT_BYTES}.")
+        with np.load(path, allow_pickle=False) as loaded:
+            arrays = {name: loaded[name] for name in loaded.files}
+    except FileNotFoundError as error:
+        raise _refused(f"{path} is not there.") from error
+    except UNREADABLE as error:
+        raise _refused(f"{path} is not a readable .npz of plain arrays ({str(error)[:200]}).") from error
+    strange = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if strange:
+        raise _refused(f"{path} is not a readable .npz of plain arrays ({strange[0]} is none).")
+    return arrays
+
+
+def _refused(*sentences: str) -> FindingError:
+    return FindingError([finding("LF412", sentence) for sentence in sentences])
+
+
+def misfits(label: str, arrays: Mapping[str, Array], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[str]:
+    """Return one sentence for each way in which a golden does not fit the model; dims () mean that it does not say."""
+    problems = []
+    for role, tensors in (("input", inputs), ("output", outputs)):
+        for tensor in tensors:
+            if tensor.name in arrays:
+                problems += _misfit(label, role, tensor, arrays[tensor.name])
+            else:
+                holds = ", ".join(sorted(arrays)) or "nothing"
+                problems.append(f"{label} lacks the model's {role} '{tensor.name}' (it holds: {holds}).")
+    if outputs:
+        known = {t.name for t in (*inputs, *outputs)}
+        extra = sorted(set(arrays) - known)
+        problems += [f"{label} holds '{n}', which is neither an input nor an output of the model." for n in extra]
+    elif len(arrays) <= len(inputs):
+        problems.append(f"{label} holds no outputs.")
+    return problems
+
+
+def _misfit(label: str, role: str, tensor: Tensor, value: Array) -> list[str]:
+    """Return what is wrong with one array of a golden."""
+    where, problems = f"{label}: {role} '{tensor.name}'", []
+    if tensor.dtype and value.dtype.name != tensor.dtype:
+        problems.append(f"{where} is {value.dtype.name}; the model's is {tensor.dtype}.")
+    dims = tensor.dims
+    fits = len(dims) == value.ndim and all(d in (-1, n) for d, n in zip(dims, value.shape, strict=True))
+    if dims and not fits:
+        problems.append(f"{where} has dims {list(value.shape)}; the model's are {list(dims)} (-1: free).")
+    if value.size == 0:
+        problems.append(f"{where} is empty.")
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        problems.append(f"{where} holds NaN or Inf, so nothing can be compared with it.")
+    return problems
+
+
+def check_cases(
+    cases: Sequence[tuple[str, Mapping[str, Array]]], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> None:
+    """Check all (label, arrays) goldens of a model at once; FindingError LF412 with every problem.
+
+    Two cases must differ in their inputs: a model that ignores its input is found only by comparing two.
+    """
+    problems = [sentence for label, arrays in cases for sentence in misfits(label, arrays, inputs, outputs)]
+    if len(cases) < 2:
+        problems.append(f"{len(cases)} golden case given; at least two with different inputs are needed.")
+    seen: dict[str, str] = {}
+    for label, arrays in cases:
+        mark = _input_mark(arrays, inputs)
+        if mark in seen:
+            problems.append(f"{label} has the same inputs as {seen[mark]}: a model that ignores its input would pass.")
+        seen.setdefault(mark, label)
+    if problems:
+        raise _refused(*problems)
+
+
+def _input_mark(arrays: Mapping[str, Array], inputs: Sequence[Tensor]) -> str:
+    """Return a hash that equal inputs share."""
+    digest = hashlib.sha256()
+    for tensor in inputs:
+        value = arrays.get(tensor.name)
+        digest.update(repr((tensor.name, None if value is None else (value.dtype.str, value.shape))).encode())
+        digest.update(b"" if value is None else value.tobytes())
+    return digest.hexdigest()
+
+
+def merged(label: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return inputs and outputs as one golden; LitefleetError when a name is in both."""
+    both = sorted(set(inputs) & set(outputs))
+    if both:
+        raise LitefleetError(
+            f"{label}: '{both[0]}' is the name of an input and of an output; a golden file cannot hold both."
+        )
+    return {**inputs, **outputs}

@@ -1,0 +1,279 @@
+"""Golden outputs: what a model must answer, by an isolated reference engine or from the user's files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from litefleet_agent.findings import finding
+
+from ...common.errors import ConfigError, FindingError, LitefleetError, UsageError
+from ...common.files import locked, write_atomically
+from ...common.subprocesses import ChildEnd, run_child
+from ...config.choices import GoldenSpec
+from .files import LIMIT_BYTES, Array, Tensor, canonical_npz, check_cases, merged, read_npz
+
+__all__ = [
+    "GoldenSpec",
+    "Interpreter",
+    "ReferenceToolchains",
+    "input_dims",
+    "make_golden",
+    "random_inputs",
+    "run_reference",
+]
+
+PADDLE_VERSION = "2.6.2"
+_ENGINES = Path(__file__).parent / "engines"
+_RECIPE = 1  # raise it when inputs or outputs come to be made in another way
+
+
+class Interpreter(Protocol):
+    """An isolated environment's Python."""
+
+    @property
+    def python(self) -> Path: ...  # noqa: D102
+
+
+class ReferenceToolchains(Protocol):
+    """Where the reference engines' environments come from."""
+
+    async def paddle(self) -> Interpreter: ...  # noqa: D102
+    async def lite(self, version: str, /) -> Interpreter: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class _Unstated:
+    """An output of which the program says nothing under this name."""
+
+    name: str
+    dtype: str = ""
+    dims: tuple[int, ...] = ()
+
+
+async def make_golden(
+    source_program: Path,
+    source_params: Path,
+    inputs: Sequence[Tensor],
+    spec: GoldenSpec,
+    toolchains: ReferenceToolchains,
+    store: Path,
+    *,
+    outputs: Sequence[Tensor] = (),
+    nb: Path | None = None,
+    time_limit_s: float = 300,
+    model: str = "MODEL",
+) -> tuple[Path, ...]:
+    """Return one .npz per case in `store`, made now or before; `nb` is the x86 file that engine "paddlelite" runs.
+
+    Raises: FindingError LF412 (a golden that does not fit), ConfigError (a free dim that nothing settles), UsageError,
+    LitefleetError (the engine failed).
+    """
+    if spec.engine == "files":
+        return _adopt(spec.files, inputs, outputs, store)
+    if spec.cases < 2:
+        raise UsageError(f"golden: cases is {spec.cases}; at least 2 different inputs are needed.")
+    if spec.engine == "paddlelite" and nb is None:
+        raise UsageError("golden: the engine paddlelite needs the model's x86 .nb; convert for x86_64 first.")
+    dims = input_dims(inputs, spec.inputs, model)
+    sources = (nb,) if spec.engine == "paddlelite" and nb is not None else (source_program, source_params)
+    key = _key(sources, inputs, dims, spec)
+    paths = tuple(store / f"{key}-{case}.npz" for case in range(spec.cases))
+    async with locked(store / f"{key}.lock"):
+        if not all(path.exists() for path in paths):
+            await _make(sources, inputs, outputs, dims, spec, toolchains, paths, time_limit_s)
+    return paths
+
+
+def input_dims(
+    inputs: Sequence[Tensor], given: Mapping[str, tuple[int, ...]], model: str
+) -> dict[str, tuple[int, ...]]:
+    """Return every input's dims, free ones settled; ConfigError with all problems, each saying what to write."""
+    problems, settled = [], {}
+    names = [tensor.name for tensor in inputs]
+    for name in sorted(set(given) - set(names)):
+        problems.append(f"models.{model}.inputs: the model has no input '{name}'; it has {', '.join(names) or 'none'}.")
+    for tensor in inputs:
+        want, own = given.get(tensor.name), tensor.dims
+        if want is not None:
+            if len(want) != len(own) or any(d not in (-1, w) or w < 1 for d, w in zip(own, want, strict=True)):
+                problems.append(
+                    f"models.{model}.inputs.{tensor.name}: {list(want)} does not fit the model's "
+                    f"{list(own)} (-1: free)."
+                )
+            settled[tensor.name] = tuple(want)
+            continue
+        dims = tuple(1 if i == 0 and d == -1 else d for i, d in enumerate(own))
+        if any(d < 1 for d in dims):
+            sample = ", ".join(str(d) if d > 0 else "N" for d in dims)
+            problems.append(
+                f"models.{model}: input '{tensor.name}' has free dims {list(own)}; "
+                f"write `inputs: {{{tensor.name}: [{sample}]}}` with a number for each N "
+                f"under `{model}:` in litefleet.yaml."
+            )
+        settled[tensor.name] = dims
+    if problems:
+        raise ConfigError(problems)
+    return settled
+
+
+def random_inputs(inputs: Sequence[Tensor], dims: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Array]:
+    """Return one case's inputs, the same for the same seed everywhere: floats in [0, 1), integers in 0..9, booleans.
+
+    LitefleetError for a dtype that is none of these and for more than 512 MiB.
+    """
+    random = np.random.RandomState(seed)  # its stream is frozen by numpy's promise; Generator's is not
+    made: dict[str, Array] = {}
+    for tensor in inputs:
+        try:
+            dtype = np.dtype(tensor.dtype)
+        except TypeError as error:
+            raise LitefleetError(f"input '{tensor.name}' is {tensor.dtype}, which no golden can hold.") from error
+        shape = dims[tensor.name]
+        if int(np.prod(shape, dtype=np.float64)) * dtype.itemsize > LIMIT_BYTES:
+            raise LitefleetError(f"input '{tensor.name}' with dims {list(shape)} is larger than {LIMIT_BYTES} bytes.")
+        if dtype.kind == "f":
+            made[tensor.name] = random.rand(*shape).astype(dtype)
+        elif dtype.kind in "iub":
+            made[tensor.name] = random.randint(0, 2 if dtype.kind == "b" else 10, shape).astype(dtype)
+        else:
+            raise LitefleetError(
+                f"input '{tensor.name}' is {tensor.dtype}; give golden files for it (`golden: {{files: [...]}}`)."
+            )
+    return made
+
+
+def _key(
+    sources: Sequence[Path], inputs: Sequence[Tensor], dims: Mapping[str, tuple[int, ...]], spec: GoldenSpec
+) -> str:
+    """Return the cache key: whatever changes a golden's bytes changes it; UsageError when a source is missing."""
+    try:
+        hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
+    except OSError as error:
+        raise UsageError(f"the model cannot be read: {error}") from error
+    version = PADDLE_VERSION if spec.engine == "paddle" else spec.paddlelite
+    tensors = [[t.name, t.dtype, list(dims[t.name])] for t in inputs]
+    facts = json.dumps([_RECIPE, spec.engine, version, hashes, tensors, spec.seed])
+    return hashlib.sha256(facts.encode()).hexdigest()[:32]
+
+
+async def _make(
+    sources: Sequence[Path],
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    dims: Mapping[str, tuple[int, ...]],
+    spec: GoldenSpec,
+    toolchains: ReferenceToolchains,
+    paths: Sequence[Path],
+    time_limit_s: float,
+) -> None:
+    """Run the engine on all cases, check what it answers and write the files."""
+    given = [random_inputs(inputs, dims, spec.seed + case) for case in range(len(paths))]
+    lite = spec.paddlelite if spec.engine == "paddlelite" else ""
+    name, answers = await run_reference(sources, given, toolchains, lite, time_limit_s)
+    goldens = [(f"{name}, case {i}", merged(name, *pair)) for i, pair in enumerate(zip(given, answers, strict=True))]
+    # The engine may name outputs otherwise than the program does; their values are checked all the same.
+    named = {t.name: t for t in outputs}
+    known = [named.get(n) or _Unstated(n) for n in sorted(answers[0])]
+    check_cases(goldens, inputs, known)
+    _refuse_useless(name, answers)
+    for path, (_, arrays) in zip(paths, goldens, strict=True):
+        write_atomically(path, canonical_npz(arrays))
+
+
+async def run_reference(
+    sources: Sequence[Path],
+    given: Sequence[Mapping[str, Array]],
+    toolchains: ReferenceToolchains,
+    paddlelite: str = "",
+    time_limit_s: float = 300,
+) -> tuple[str, list[dict[str, Array]]]:
+    """Return (the engine's name and version, each case's outputs by the engine's own names).
+
+    PaddlePaddle runs `sources` = (program, parameters); with `paddlelite`, that version of Paddle-Lite runs (x86 .nb,).
+    LitefleetError when the engine crashed, failed or did not end in time.
+    """
+    if paddlelite:
+        interpreter, script = await toolchains.lite(paddlelite), "lite_reference.py"
+        name, request = f"Paddle-Lite {paddlelite}", {"nb": str(sources[0].resolve())}
+    else:
+        interpreter, script, name = await toolchains.paddle(), "paddle_reference.py", f"PaddlePaddle {PADDLE_VERSION}"
+        request = {"program": str(sources[0].resolve()), "params": str(sources[1].resolve())}
+    with tempfile.TemporaryDirectory(prefix="litefleet-golden-") as folder:
+        return name, await _run_engine(name, interpreter, script, request, given, Path(folder), time_limit_s)
+
+
+async def _run_engine(
+    name: str,
+    interpreter: Interpreter,
+    script: str,
+    request: Mapping[str, object],
+    given: Sequence[Mapping[str, Array]],
+    folder: Path,
+    time_limit_s: float,
+) -> list[dict[str, Array]]:
+    """Return each case's outputs; LitefleetError when the engine crashed, failed or did not end in time."""
+    cases = []
+    for i, arrays in enumerate(given):
+        (folder / f"in{i}.npz").write_bytes(canonical_npz(arrays))
+        cases.append({"inputs": str(folder / f"in{i}.npz"), "outputs": str(folder / f"out{i}.npz")})
+    (folder / "request.json").write_text(json.dumps({**request, "cases": cases}), encoding="utf-8")
+    argv = [str(interpreter.python), "-I", str(_ENGINES / script), str(folder / "request.json")]
+    # A user's environment must not reach the reference: no start-up options, one thread.
+    settings = {"OMP_NUM_THREADS": "1", "GLOG_minloglevel": "2", "FLAGS_use_mkldnn": "0"}
+    try:
+        ended = await run_child(argv, time_limit_s=time_limit_s, env={**os.environ, **settings})
+    except LitefleetError as error:
+        raise LitefleetError(f"{name} cannot be started ({error}); remove its environment and run again.") from error
+    if not ended.ok:
+        raise LitefleetError(_why(name, ended, time_limit_s))
+    return [read_npz(folder / f"out{i}.npz") for i in range(len(given))]
+
+
+def _why(name: str, ended: ChildEnd, time_limit_s: float) -> str:
+    """Return the sentence for an engine that failed."""
+    said = ended.last_lines()
+    if ended.timed_out:
+        return f"{name} did not answer within {time_limit_s:g} s; use smaller `inputs:` or fewer `cases:`."
+    if "ModuleNotFoundError" in said or "ImportError" in said:
+        return f"{name}'s environment is not whole ({said}); remove it and run again."
+    return (
+        f"{name} could not run the model ({ended.how}), so there is no reference to compare with. "
+        f"It said: {said or 'nothing'}. "
+        "Check the source model and `inputs:`, or give golden files (`golden: {files: [a.npz, b.npz]}`)."
+    )
+
+
+def _refuse_useless(name: str, answers: Sequence[Mapping[str, Array]]) -> None:
+    """Refuse a reference that does not vary with its input: a model that computes nothing would pass against it."""
+    first = answers[0]
+    same = all(
+        set(other) == set(first) and all(np.array_equal(first[n], other[n]) for n in first) for other in answers[1:]
+    )
+    if same:
+        sentence = (
+            f"{name} gives the same outputs for {len(answers)} different random inputs, so they would prove nothing; "
+            "give golden files with inputs that matter."
+        )
+        raise FindingError([finding("LF412", sentence)])
+
+
+def _adopt(files: Sequence[Path], inputs: Sequence[Tensor], outputs: Sequence[Tensor], store: Path) -> tuple[Path, ...]:
+    """Check the user's golden files and keep them in `store` by content."""
+    cases = [(str(path), read_npz(path)) for path in files]
+    check_cases(cases, inputs, outputs)
+    kept = []
+    for _, arrays in cases:
+        data = canonical_npz(arrays)
+        path = store / f"{hashlib.sha256(data).hexdigest()[:32]}.npz"
+        if not path.exists():
+            write_atomically(path, data)
+        kept.append(path)
+    return tuple(kept)

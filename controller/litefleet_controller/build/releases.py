@@ -1,0 +1,301 @@
+"""Makes releases ready: the right .nb, its goldens and its runtime for each kind of device, each of them once per run."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from litefleet_agent.facts import Facts
+from litefleet_agent.facts.arch import ARCHES, Arch
+from litefleet_agent.findings import Finding, finding
+from litefleet_agent.findings.model_file import check_file
+from litefleet_agent.releases.store import release_id
+from litefleet_inventory.model import Device
+
+from ..common.errors import FindingError, LitefleetError, UsageError
+from ..config import Config, ModelConfig, runtime_for
+from ..config.choices import RuntimeChoice
+from ..devices.deliver import Supplied
+from .artifacts import ArtifactStore
+from .conversion.convert import Artifact, admit, convert_with_any
+from .conversion.preflight import Source, find_source, load_source
+from .conversion.variant import Variant, make_variant
+from .golden.files import Array, Tensor
+from .golden.make import make_golden, run_reference
+from .runtimes import Bundle, DeviceKind, build_bundle, check_bundle
+from .toolchain import Toolchains
+
+__all__ = ["Supply"]
+
+_T = TypeVar("_T")
+_CONVERSIONS_AT_ONCE = 2
+
+
+class Supply:
+    """The shelf that a run's devices take from; each thing is made when the first device asks for it, and once."""
+
+    def __init__(self, config: Config, toolchains: Toolchains, cache: Path, say: Callable[[str], None]) -> None:
+        self._config = config
+        self._toolchains = toolchains
+        self._cache = cache
+        self._say = say
+        self._store = ArtifactStore(config.store / "artifacts")
+        self._made: dict[Hashable, asyncio.Task[Any]] = {}
+        self._converting = asyncio.Semaphore(_CONVERSIONS_AT_ONCE)
+
+    async def supply(self, model: str, device: Device, facts: Facts) -> Supplied:
+        """Return the release of `model` for this device.
+
+        Raises: FindingError (the model can't be had for it), with LF900 for what is wrong in our own house.
+        """
+        try:
+            return await self._supply(model, device, facts)
+        except FindingError:
+            raise
+        except LitefleetError as error:
+            raise FindingError([finding("LF900", str(error))]) from error
+
+    async def _supply(self, model: str, device: Device, facts: Facts) -> Supplied:
+        arch = ARCHES[facts.arch]
+        if self._config.models[model].golden.files and self._config.models[model].source is not None:
+            await self._golden(model)  # goldens that do not fit are an error before anything is converted
+        artifact = await self.artifact(model, arch, device.artifact)
+        features = frozenset(facts.cpu.features) or None  # none at all: not known
+        findings = list(dict.fromkeys([*artifact.findings, *check_file(artifact.nb, arch, features)]))
+        if any(f.decides for f in findings):
+            return Supplied("", {}, artifact.sha256, {}, findings=tuple(findings))
+        bundle, no_runtime = await self._runtime(device, facts)
+        if unfit := await self._unfit(bundle):
+            return Supplied("", {}, artifact.sha256, {}, findings=(*unfit, *findings))
+        golden = {await self._hash(path): path for path in await self._golden(model)}
+        manifest = self._manifest(model, artifact, tuple(golden), bundle.key)
+        return Supplied(
+            release=release_id(manifest),
+            manifest=manifest,
+            artifact=artifact.sha256,
+            blobs={artifact.sha256: artifact.path, **golden},
+            runtime_key=bundle.key,
+            runtime_blob=(bundle.sha256, bundle.path) if bundle.path else None,
+            runtime_size=bundle.unpacked_size,
+            findings=tuple(findings),
+            no_runtime=no_runtime,
+            recipe=await self.recipe(model),
+        )
+
+    async def artifact(self, model: str, arch: Arch, ready: str = "") -> Artifact:
+        """Return the .nb of `model` for `arch`: the file `ready` as it is, the configured one, or a conversion."""
+        given = Path(ready).expanduser() if ready else self._config.models[model].nb.get(arch.name)
+        if given is not None:
+            path = self._config.inventory.parent / given if ready else given
+            return await self._once(("nb", path), lambda: asyncio.to_thread(self._admit, path))
+        source = await self._source(model)
+        if source is None:
+            seen = f"litefleet.yaml has no .nb of {model} for {arch.name}, and no source to convert from"
+            raise FindingError([finding("LF201", seen)])
+        configured = self._config.models[model]
+        options = configured.options.for_arch(arch.name)
+        variant = make_variant(
+            source.sha256,
+            configured.targets.get(arch.name, arch.target),
+            fp16=options.fp16,
+            quant="" if options.quant == "none" else options.quant,
+            opt_version=self._config.toolchain.paddlelite,
+        )
+
+        async def make() -> Artifact:
+            async with self._converting:
+                also = self._config.toolchain.also
+                return await convert_with_any(source, variant, also, self._toolchains, self._store, say=tell)
+
+        def tell(candidate: Variant) -> None:
+            with_version = "" if candidate == variant else f" with Paddle-Lite {candidate.opt_version}"
+            self._say(f"converting {model} for {variant.label}{with_version}")
+
+        return await self._once(("convert", variant), make)
+
+    def _admit(self, path: Path) -> Artifact:
+        # Which device it is for is asked again per device: the file itself is admitted with whatever it is.
+        return admit(path, self._store, None, refuse=False)
+
+    async def source(self, model: str) -> Source | None:
+        """Return the model's source, read once; None where there are ready-made files only."""
+        return await self._source(model)
+
+    async def goldens(self, model: str) -> tuple[Path, ...]:
+        """Return the model's golden cases, one .npz each.  Raises: FindingError, LitefleetError as `make_golden` does."""
+        return await self._golden(model)
+
+    async def _source(self, model: str) -> Source | None:
+        source = self._config.models[model].source
+        if source is None:
+            return None
+        path = source.folder or source.model
+        assert path is not None  # the configuration holds one of the two
+        return await self._once(("source", model), lambda: asyncio.to_thread(load_source, path, source.params))
+
+    async def _golden(self, model: str) -> tuple[Path, ...]:
+        return await self._once(("golden", model), lambda: self._make_golden(model))
+
+    async def _make_golden(self, model: str) -> tuple[Path, ...]:
+        configured = self._config.models[model]
+        spec = configured.golden_spec(self._config.toolchain.paddlelite)
+        source = await self._source(model)
+        nb = None
+        if spec.engine == "paddlelite":
+            nb, version = await self._lite_reference(model)
+            spec = replace(spec, paddlelite=version)
+        program, params = _files(configured) if source is not None else (Path(), Path())
+        inputs, outputs = await self.tensors(model)
+        if spec.engine != "files":
+            self._say(
+                f"making golden outputs of {model} with {'PaddlePaddle' if spec.engine == 'paddle' else 'Paddle-Lite'}"
+            )
+        return await make_golden(
+            program,
+            params,
+            inputs,
+            spec,
+            self._toolchains,
+            self._config.store / "goldens",
+            outputs=outputs,
+            nb=nb,
+            model=model,
+        )
+
+    async def tensors(self, model: str) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Return the model's inputs and outputs, as its source or else one of its files declares them."""
+        source = await self._source(model)
+        if source is not None:
+            return source.facts.inputs, source.facts.outputs
+        made = await self.artifact(model, ARCHES[next(iter(self._config.models[model].nb))])
+        return made.nb.inputs, made.nb.outputs
+
+    async def reference(
+        self, model: str, given: Sequence[Mapping[str, Array]]
+    ) -> tuple[str, Sequence[Mapping[str, Array]]]:
+        """Return (the reference engine, its outputs for each of these inputs): PaddlePaddle, or what makes the goldens.
+
+        Raises: LitefleetError when it fails, UsageError where there is nothing that it could run.
+        """
+        configured = self._config.models[model]
+        if configured.golden_spec("").engine == "paddlelite":
+            nb, version = await self._lite_reference(model)
+            return await run_reference([nb], given, self._toolchains, version)
+        if configured.source is None:
+            raise UsageError(
+                f"{model} has no `source:`, so there is nothing that PaddlePaddle could run as a reference"
+            )
+        return await run_reference(_files(configured), given, self._toolchains)
+
+    async def _lite_reference(self, model: str) -> tuple[Path, str]:
+        """Return the .nb that Paddle-Lite runs on this machine, and the version that runs it: the one that made it."""
+        made = await self.artifact(model, ARCHES["x86_64"])
+        return made.path, made.variant.opt_version if made.variant else self._config.toolchain.paddlelite
+
+    async def _runtime(self, device: Device, facts: Facts) -> tuple[Bundle, tuple[Finding, ...]]:
+        """Return the runtime to bring; where none is named and none fits, the device's own, and why."""
+        try:
+            return await self._bundle(device, facts), ()
+        except FindingError as error:
+            named = device.runtime or facts.arch in self._config.runtimes
+            if named or any(f.code != "LF302" for f in error.findings):
+                raise
+            own = await build_bundle(RuntimeChoice("system"), _kind(facts), self._cache)
+            return own, error.findings
+
+    async def _unfit(self, bundle: Bundle) -> tuple[Finding, ...]:
+        """Return what speaks against a runtime by itself, so that it need not travel."""
+        path = bundle.path
+        if path is None:
+            return ()
+        return await self._once(("unfit", bundle.key), lambda: asyncio.to_thread(check_bundle, path))
+
+    async def _bundle(self, device: Device, facts: Facts) -> Bundle:
+        choice = runtime_for(self._config, facts.arch, device.runtime)
+        kind = _kind(facts)
+
+        async def make() -> Bundle:
+            if choice.kind != "system":
+                self._say(
+                    f"preparing the runtime for {kind.arch}, {kind.python_tag}, {kind.libc_kind} {kind.libc_version}"
+                )
+            return await build_bundle(choice, kind, self._cache / "bundles")
+
+        return await self._once(("bundle", choice, kind), make)
+
+    def _manifest(self, model: str, artifact: Artifact, golden: tuple[str, ...], runtime: str) -> dict[str, Any]:
+        configured, settings = self._config.models[model], self._config.verify
+        gates: dict[str, float] = {k: v for k, v in configured.gates.model_dump().items() if v is not None}
+        if "peak_rss_mb" in gates:
+            gates["peak_rss_bytes"] = int(gates.pop("peak_rss_mb") * 2**20)
+        tolerance = {k: v for k, v in configured.tolerance.model_dump().items() if v is not None}
+        verify = {**settings.model_dump(), "tolerance": tolerance or None, "gates": gates or None}
+        about = asdict(artifact.variant) if artifact.variant else {}
+        return {
+            "schema": 1,
+            "model": {"name": model, "nb": artifact.sha256, "opt_version": artifact.nb.opt_version, "variant": about},
+            "golden": list(golden),
+            "runtime": runtime,
+            "verify": verify,
+        }
+
+    async def recipe(self, model: str) -> str:
+        """Return the SHA-256 over all that decides a model's releases but the device: when it is the same, so are they."""
+
+        async def make() -> str:
+            configured = self._config.models[model]
+            source = await self._source(model)
+            files = [*configured.nb.values(), *configured.golden.files]
+            about = {
+                "model": configured.model_dump(mode="json", exclude={"source", "nb", "preprocess"}),
+                "source": source.sha256 if source else "",
+                "files": [await self._hash(path) for path in files],
+                "verify": self._config.verify.model_dump(mode="json"),
+                "toolchain": self._config.toolchain.paddlelite,
+                **({"also": list(self._config.toolchain.also)} if self._config.toolchain.also else {}),
+                "runtimes": {k: v.model_dump(mode="json") for k, v in sorted(self._config.runtimes.items())},
+            }
+            return release_id(about)
+
+        return await self._once(("recipe", model), make)
+
+    async def _hash(self, path: Path) -> str:
+        def digest() -> str:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+
+        return await self._once(("hash", path), lambda: asyncio.to_thread(digest))
+
+    async def _once(self, key: Hashable, make: Callable[[], Awaitable[_T]]) -> _T:
+        """Return what `make` gives, made once per key; one device's end does not cancel what others wait for."""
+        task = self._made.get(key)
+        if task is None:
+            task = self._made[key] = asyncio.ensure_future(_awaited(make))
+        value: _T = await asyncio.shield(task)
+        return value
+
+    async def close(self) -> None:
+        """End what is still being made."""
+        for task in self._made.values():
+            task.cancel()
+        await asyncio.gather(*self._made.values(), return_exceptions=True)
+
+
+def _kind(facts: Facts) -> DeviceKind:
+    return DeviceKind(facts.arch, facts.python.tag, facts.libc.kind, facts.libc.version)
+
+
+async def _awaited(make: Callable[[], Awaitable[_T]]) -> _T:
+    return await make()
+
+
+def _files(configured: ModelConfig) -> tuple[Path, Path]:
+    source = configured.source
+    assert source is not None
+    if source.model is not None and source.params is not None:
+        return source.model, source.params
+    return find_source(source.folder or source.model or Path())

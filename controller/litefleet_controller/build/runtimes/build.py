@@ -1,0 +1,220 @@
+"""Runtime bundles: the Paddle-Lite and numpy that a device's own Python needs, resolved here, packed into one zip."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import shutil
+import sys
+import tempfile
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import uv
+from litefleet_agent.findings import Finding, finding
+
+from ...common.errors import FindingError, LitefleetError
+from ...common.files import locked, write_atomically
+from ...common.subprocesses import ChildEnd, run_child
+from ...config.choices import RuntimeChoice
+from .compatibility import (
+    DeviceKind,
+    platform_of,
+    refusal_of_device,
+    refusal_of_elf,
+    refusal_of_wheel,
+    sentence_of_resolver,
+)
+from .pack import Packed, fingerprint, pack, unpack_wheel
+
+__all__ = ["Bundle", "build_bundle", "check_bundle"]
+
+
+_RECIPE = 1  # raise it when bundles come to be packed in another way
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One runtime as a zip whose root belongs on sys.path; `key` names its content ("system": no file); bytes."""
+
+    key: str
+    path: Path | None
+    sha256: str
+    size: int
+    unpacked_size: int
+    description: str
+
+
+async def build_bundle(choice: RuntimeChoice, device: DeviceKind, cache: Path, time_limit_s: float = 600) -> Bundle:
+    """Return the bundle for devices of this kind, from `cache` where it was built before.
+
+    Raises: FindingError LF302, LF307, LF308 or LF309 naming what would fit; LitefleetError when the resolver failed.
+    """
+    if choice.kind == "system":
+        return Bundle("system", None, "", 0, 0, "the Paddle-Lite that the device's own Python has")
+    refused = refusal_of_device(choice, device)
+    if refused is not None:
+        raise FindingError([refused])
+    request = _request_key(choice, device)
+    async with locked(cache / f"{request}.lock"):
+        known = _recall(cache, request)
+        return known or await _build(choice, device, cache, request, time_limit_s)
+
+
+def _request_key(choice: RuntimeChoice, device: DeviceKind) -> str:
+    """Return the key of what was asked for; a changed wheel or folder changes it."""
+    content = fingerprint(choice.path) if choice.kind in ("wheel", "folder") else ""
+    facts = [_RECIPE, choice.kind, choice.paddlelite, choice.numpy, str(choice.path), content]
+    facts += [device.arch, device.python_tag, platform_of(device) or device.libc_kind]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def _recall(cache: Path, request: str) -> Bundle | None:
+    """Return the bundle that this request gave before, when its file is still there and as long as it was."""
+    try:
+        facts = json.loads((cache / f"{request}.json").read_text(encoding="utf-8"))
+        bundle = Bundle(**{**facts, "path": cache / f"{facts['key']}.zip"})
+        whole = (cache / f"{bundle.key}.zip").stat().st_size == bundle.size
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return bundle if whole else None
+
+
+async def _build(choice: RuntimeChoice, device: DeviceKind, cache: Path, request: str, time_limit_s: float) -> Bundle:
+    """Gather the runtime's files, check them, pack them and remember the result."""
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=cache) as name:
+        work = Path(name)
+        if choice.kind == "wheels":
+            folder, described = work / "tree", f"paddlelite {choice.paddlelite} from wheels"
+            numpy = await _resolve_wheels(choice, device, folder, time_limit_s)
+        else:
+            folder, described = await _take(choice, device, work)
+            numpy = await _add_numpy(choice, device, work / "numpy", folder, time_limit_s)
+        refused = refusal_of_elf(
+            folder, device, str(choice.path) if choice.kind != "wheels" else "the paddlelite wheel"
+        )
+        if refused is not None:
+            raise FindingError([refused])
+        layers = [folder, work / "numpy"] if (work / "numpy").is_dir() else [folder]
+        packed = await asyncio.to_thread(pack, layers, work / "bundle.zip")
+        return _keep(packed, work / "bundle.zip", cache, request, f"{described}, {numpy}, for {_words(device)}")
+
+
+def _keep(packed: Packed, made: Path, cache: Path, request: str, description: str) -> Bundle:
+    """Put the zip under its content's name and write down what the request gave."""
+    key = packed.sha256[:32]
+    path = cache / f"{key}.zip"
+    made.replace(path)
+    bundle = Bundle(key, path, packed.sha256, packed.size, packed.unpacked_size, description)
+    write_atomically(cache / f"{request}.json", json.dumps({**asdict(bundle), "path": path.name}).encode())
+    return bundle
+
+
+def _words(device: DeviceKind) -> str:
+    """Return a device kind in words: 'x86_64 with CPython 3.10'."""
+    digits = device.python_tag.removeprefix("cp")
+    return f"{device.arch} with CPython {digits[:1]}.{digits[1:]}"
+
+
+async def _uv_install(device: DeviceKind, target: Path, packages: list[str], time_limit_s: float) -> ChildEnd:
+    """Install wheels for another machine into `target`; nothing is built and no dependency is guessed."""
+    platform = platform_of(device)
+    assert platform is not None  # refusal_of_device and _add_numpy looked before
+    digits = device.python_tag.removeprefix("cp")
+    argv = [
+        uv.find_uv_bin(),
+        "pip",
+        "install",
+        "--no-config",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--target",
+        str(target),
+    ]
+    argv += [
+        "--python",
+        sys.executable,
+        "--python-platform",
+        platform,
+        "--python-version",
+        f"{digits[:1]}.{digits[1:]}",
+    ]
+    # Hard links into uv's cache would be changed with it; a copy is ours.
+    argv += ["--link-mode", "copy", "--color", "never", "--no-progress", *packages]
+    return await run_child(argv, time_limit_s=time_limit_s)
+
+
+async def _resolve_wheels(choice: RuntimeChoice, device: DeviceKind, target: Path, time_limit_s: float) -> str:
+    """Install paddlelite and numpy for the device; FindingError with what would fit when no wheel does."""
+    packages = [f"paddlelite=={choice.paddlelite}", *([choice.numpy] if choice.numpy else [])]
+    ended = await _uv_install(device, target, packages, time_limit_s)
+    if ended.ok:
+        return _numpy_words(target)
+    found = sentence_of_resolver(choice, device, ended.output)
+    if found is not None:
+        raise FindingError([found])
+    raise LitefleetError(
+        f"The runtime's wheels could not be fetched ({ended.how}): {ended.last_lines(4) or 'no output'}. "
+        "Check the package index and the network, then run again."
+    )
+
+
+async def _add_numpy(choice: RuntimeChoice, device: DeviceKind, target: Path, folder: Path, time_limit_s: float) -> str:
+    """Resolve numpy beside a wheel or folder that brings none; return what came of it, in words."""
+    if (folder / "numpy" / "__init__.py").exists():
+        return _numpy_words(folder)
+    if not choice.numpy or choice.kind == "folder":
+        return "without numpy"
+    if platform_of(device) is None:
+        return f"without numpy (no wheels are published for {device.arch} with {device.libc_kind})"
+    ended = await _uv_install(device, target, [choice.numpy], time_limit_s)
+    if ended.ok:
+        return _numpy_words(target)
+    shutil.rmtree(target, ignore_errors=True)
+    if sentence_of_resolver(choice, device, ended.output) is not None:
+        return f"without numpy (no wheel of {choice.numpy} fits)"
+    raise LitefleetError(
+        f"numpy could not be fetched ({ended.how}): {ended.last_lines(4)}. Check the network, then run again."
+    )
+
+
+def _numpy_words(folder: Path) -> str:
+    """Return 'numpy 1.26.4' from the dist-info beside it."""
+    versions = sorted(p.name.removesuffix(".dist-info").split("-")[1] for p in folder.glob("numpy-*.dist-info"))
+    return f"numpy {versions[-1]}" if versions else "with a numpy of unknown version"
+
+
+async def _take(choice: RuntimeChoice, device: DeviceKind, work: Path) -> tuple[Path, str]:
+    """Return the folder that holds the user's runtime and what to call it; FindingError when it cannot fit."""
+    if choice.kind == "folder":
+        if not choice.path.is_dir():
+            raise FindingError([finding("LF302", f"The runtime folder {choice.path} is not there.")])
+        return choice.path, f"the folder {choice.path.name}"
+    refused = refusal_of_wheel(choice.path, device)
+    if refused is not None:
+        raise FindingError([refused])
+    await asyncio.to_thread(unpack_wheel, choice.path, work / "tree")
+    return work / "tree", f"the wheel {choice.path.name}"
+
+
+_NUMPY = re.compile(r"numpy-((\d{1,4})\.[^/]{1,40})\.dist-info/METADATA")
+_BINARY = re.compile(r"paddlelite/lite(\.[-\w]+)?\.so")
+_READY = b"numpy._core"  # pybind11 2.12 and later know numpy 2
+
+
+def check_bundle(path: Path) -> tuple[Finding, ...]:
+    """Return LF304 for a bundle whose numpy is one that its Paddle-Lite would read garbage from."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        versions = [found for name in names if (found := _NUMPY.fullmatch(name))]
+        if not versions or int(versions[0][2]) < 2:
+            return ()
+        if any(_READY in archive.read(name) for name in names if _BINARY.fullmatch(name)):
+            return ()
+    return (
+        finding("LF304", f"The runtime would use numpy {versions[0][1]}; this build of Paddle-Lite needs numpy < 2."),
+    )

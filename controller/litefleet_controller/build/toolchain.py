@@ -1,0 +1,273 @@
+"""Isolated environments for Paddle-Lite's converter and for PaddlePaddle, made with uv on first use and cached."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uv
+
+from ..common.errors import LitefleetError
+from ..common.files import locked
+from ..common.subprocesses import ChildEnd, run_child
+
+__all__ = ["LITE_PYTHONS", "Outlook", "Toolchain", "Toolchains", "default_cache", "host_problem"]
+
+# The CPythons for which each version's x86_64 wheel exists, the best first.
+LITE_PYTHONS: Mapping[str, tuple[str, ...]] = {
+    "2.13rc0": ("3.10", "3.8"),
+    "2.12": ("3.7",),
+    "2.10": ("3.9",),
+}
+PADDLE_PYTHONS = ("3.10", "3.11", "3.12", "3.9", "3.8")
+_DESCRIBE = (
+    "import platform,struct,sys;"
+    "print(platform.python_implementation(),'%d.%d'%sys.version_info[:2],struct.calcsize('P')*8,platform.machine())"
+)
+_BUILD_LIMIT_S = 1800.0
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """One ready environment; `opt` is the converter's script, to be run with `python` (Paddle-Lite only)."""
+
+    version: str
+    python: Path
+    opt: Path
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What can be said of an environment without making it."""
+
+    name: str  # "lite-2.13rc0"
+    folder: Path
+    pythons: tuple[str, ...]  # the CPythons that it can be made with, the best first
+    ready: bool
+    begun: bool = False  # something is there, and it is not whole or not what is wanted now
+    interpreter: Path | None = None  # what it would be made with; None: nothing fits here
+
+
+def default_cache(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the user's cache folder: $LITEFLEET_CACHE, $XDG_CACHE_HOME/litefleet or ~/.cache/litefleet."""
+    if environ.get("LITEFLEET_CACHE"):
+        return Path(environ["LITEFLEET_CACHE"])
+    base = environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "litefleet"
+
+
+def host_problem(system: str, machine: str) -> str:
+    """Return the sentence that says why a toolchain can't be had on this machine, "" when it can."""
+    if system == "linux" and machine.lower() in ("x86_64", "amd64"):
+        return ""
+    return (
+        f"This machine is {system} {machine}; Paddle-Lite's converter and PaddlePaddle are published for x86_64 Linux. "
+        "Run litefleet on an x86_64 Linux machine, or name ready-made .nb files."
+    )
+
+
+def _candidates(version: str, environ: Mapping[str, str]) -> list[Path]:
+    """Return where a CPython `version` ("3.10") may lie: on PATH, in pyenv's versions folder."""
+    found = [shutil.which(f"python{version}", path=environ.get("PATH", ""))]
+    home = environ.get("HOME") or str(Path.home())
+    pyenv = Path(environ.get("PYENV_ROOT") or Path(home) / ".pyenv") / "versions"
+    folders = sorted(pyenv.glob(f"{version}.*"), reverse=True) if pyenv.is_dir() else []
+    return [Path(p) for p in found if p] + [f / "bin" / "python" for f in folders if (f / "bin" / "python").exists()]
+
+
+class Toolchains:
+    """The environments under one cache folder; several tasks and several processes may ask at once."""
+
+    def __init__(
+        self,
+        cache: Path | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        system: str = sys.platform,
+        machine: str = platform.machine(),
+    ) -> None:
+        self._environ = dict(os.environ if environ is None else environ)
+        self.cache = cache if cache is not None else default_cache(self._environ)
+        self._host_problem = host_problem(system, machine)
+
+    async def lite(self, version: str = "2.13rc0") -> Toolchain:
+        """Return Paddle-Lite's converter and runtime of this version.
+
+        Raises: LitefleetError for a version without a wheel, a machine without one, or where nothing can be made.
+        """
+        pythons, packages = _lite_recipe(version)
+        return await self._environment(f"lite-{version}", version, pythons, packages)
+
+    async def paddle(self, version: str = "2.6.2") -> Toolchain:
+        """Return PaddlePaddle, the reference engine.  Raises: LitefleetError where it can't be had."""
+        return await self._environment(f"paddle-{version}", version, PADDLE_PYTHONS, _paddle_packages(version))
+
+    async def lite_outlook(self, version: str = "2.13rc0") -> Outlook:
+        """Say how Paddle-Lite's environment stands; nothing is made.  Raises: LitefleetError for an unknown version."""
+        pythons, packages = _lite_recipe(version)
+        return await self._outlook(f"lite-{version}", pythons, packages)
+
+    async def paddle_outlook(self, version: str = "2.6.2") -> Outlook:
+        """Say how PaddlePaddle's environment stands; nothing is made."""
+        return await self._outlook(f"paddle-{version}", PADDLE_PYTHONS, _paddle_packages(version))
+
+    async def _outlook(self, name: str, pythons: tuple[str, ...], packages: tuple[str, ...]) -> Outlook:
+        folder = self.cache / name
+        if _is_ready(folder, packages):
+            return Outlook(name, folder, pythons, True, interpreter=folder / "bin" / "python")
+        found = await self._present(pythons) or await self._found_by_uv(pythons)
+        return Outlook(name, folder, pythons, False, os.path.lexists(folder), found)
+
+    async def _present(self, versions: Sequence[str]) -> Path | None:
+        """Return a fitting interpreter on PATH or among pyenv's."""
+        for version in versions:
+            for candidate in _candidates(version, self._environ):
+                if await self._fits(candidate, version):
+                    return candidate
+        return None
+
+    async def _found_by_uv(self, versions: Sequence[str]) -> Path | None:
+        for version in versions:
+            try:
+                found = await self._uv_python("find", version)
+            except LitefleetError:  # no uv
+                return None
+            if found is not None:
+                return found
+        return None
+
+    async def _environment(
+        self, name: str, version: str, pythons: Sequence[str], packages: tuple[str, ...]
+    ) -> Toolchain:
+        if self._host_problem:
+            raise LitefleetError(self._host_problem)
+        folder = self.cache / name
+        made = Toolchain(version, folder / "bin" / "python", folder / "bin" / "paddle_lite_opt")
+        if not _is_ready(folder, packages):
+            async with self._lock(name):
+                if not _is_ready(folder, packages):  # another process may have made it while this one waited
+                    await self._build(folder, await self._interpreter(pythons, name), packages)
+        return made
+
+    @asynccontextmanager
+    async def _lock(self, name: str) -> AsyncIterator[None]:
+        """Hold one environment's lock; the kernel lets go of it when its holder dies."""
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(locked(self.cache / f"{name}.lock"))
+            except OSError as error:
+                raise LitefleetError(
+                    f"The cache folder {self.cache} can't be written: {error.strerror}. Set LITEFLEET_CACHE to another."
+                ) from error
+            yield
+
+    async def _uv(self, *argv: str | Path) -> ChildEnd:
+        try:
+            tool = uv.find_uv_bin()
+        except FileNotFoundError as error:
+            raise LitefleetError(
+                "The uv program is missing from litefleet's environment; reinstall litefleet."
+            ) from error
+        return await run_child([tool, *argv], time_limit_s=_BUILD_LIMIT_S, env=self._environ)
+
+    async def _build(self, folder: Path, python: Path, packages: tuple[str, ...]) -> None:
+        """Make the environment in place (a venv can't be moved); the marker, written last, says that it is whole."""
+        steps: list[list[str | Path]] = [
+            ["venv", "-q", "--no-project", "--python", python, folder],
+            ["pip", "install", "-q", "--python", folder / "bin" / "python", "--only-binary", ":all:", *packages],
+        ]
+        try:
+            # uv's own --clear refuses what is left of a venv that lost its configuration.
+            await asyncio.to_thread(_remove, folder)
+            for step in steps:
+                end = await self._uv(*step)
+                if end.code or end.timed_out:
+                    raise LitefleetError(_build_failure(end, folder, packages))
+            partial = folder / ".done.new"
+            partial.write_text(json.dumps(packages))
+            partial.replace(folder / ".done")
+        except OSError as error:
+            raise LitefleetError(
+                f"The environment {folder} could not be made: {error.filename}: {error.strerror}. "
+                "Check permissions and free space there, or set LITEFLEET_CACHE to another folder."
+            ) from error
+
+    async def _interpreter(self, versions: Sequence[str], name: str) -> Path:
+        """Return a 64-bit x86 CPython of one of these versions: what is there, else what uv can fetch."""
+        present = await self._present(versions)
+        if present is not None:
+            return present
+        for action in ("find", "install"):
+            for version in versions:
+                found = await self._uv_python(action, version)
+                if found is not None:
+                    return found
+        wanted = " or ".join(versions)
+        raise LitefleetError(
+            f"The environment {name} needs CPython {wanted}, which is not on PATH, not among pyenv's versions, "
+            f"and could not be fetched by uv. Install python{versions[0]}, for instance with `uv python install "
+            f"{versions[0]}` or `pyenv install {versions[0]}`, and run again."
+        )
+
+    async def _uv_python(self, action: str, version: str) -> Path | None:
+        if action == "install" and (await self._uv("python", "install", "-q", version)).code:
+            return None
+        end = await self._uv("python", "find", "-q", "--no-project", version)
+        candidate = Path(end.output.strip().splitlines()[-1]) if not end.code and end.output.strip() else None
+        return candidate if candidate and await self._fits(candidate, version) else None
+
+    async def _fits(self, python: Path, version: str) -> bool:
+        """Ask the interpreter itself: names lie (a pyenv shim, a 32-bit build, a PyPy)."""
+        try:
+            end = await run_child([python, "-I", "-c", _DESCRIBE], time_limit_s=20, env=self._environ)
+        except LitefleetError:
+            return False
+        return end.code == 0 and end.output.split() == ["CPython", version, "64", "x86_64"]
+
+
+def _lite_recipe(version: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the CPythons and the packages of one Paddle-Lite.  Raises: LitefleetError for an unknown version."""
+    pythons = LITE_PYTHONS.get(version)
+    if pythons is None:
+        known = ", ".join(LITE_PYTHONS)
+        raise LitefleetError(f"There is no Paddle-Lite {version} for this machine; known are {known}.")
+    return pythons, (f"paddlelite=={version}", "numpy<2")
+
+
+def _paddle_packages(version: str) -> tuple[str, ...]:
+    # PaddlePaddle 2.x imports pkg_resources, which setuptools dropped in 81.
+    return f"paddlepaddle=={version}", "numpy<2", "setuptools<81"
+
+
+def _remove(folder: Path) -> None:
+    """Remove an environment, its marker first: were this to stop half-way, the rest must not count as whole."""
+    if folder.is_dir() and not folder.is_symlink():
+        (folder / ".done").unlink(missing_ok=True)
+        shutil.rmtree(folder)
+    else:
+        folder.unlink(missing_ok=True)
+
+
+def _is_ready(folder: Path, packages: tuple[str, ...]) -> bool:
+    """Tell whether the environment is whole, holds these packages, and its base interpreter is still there."""
+    try:
+        done = json.loads((folder / ".done").read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(done == list(packages)) and (folder / "bin" / "python").exists()
+
+
+def _build_failure(end: ChildEnd, folder: Path, packages: tuple[str, ...]) -> str:
+    why = "its time limit passed" if end.timed_out else " ".join(end.output.split())[-600:] or f"exit code {end.code}"
+    return (
+        f"The environment {folder} with {', '.join(packages)} could not be made: {why} "
+        "Check the network, the package index and the free space, then run again."
+    )

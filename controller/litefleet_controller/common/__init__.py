@@ -1,0 +1,1 @@
+"""Errors, files, text and subprocesses: used everywhere, importing nothing of the controller."""

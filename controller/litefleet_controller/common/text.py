@@ -1,0 +1,60 @@
+"""Texts from outside, made fit for a terminal or a report.  Pure."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Mapping
+
+LINE_LIMIT = 400  # characters of one device's sentence that a report shows
+
+
+# controls, bidi and zero-width marks, lone surrogates, line separators
+_SHOWN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_DEEPEST = 32  # a device's facts are a few levels deep; a hostile one's must not end in a RecursionError
+
+
+def json_ready(value: object, depth: int = 0) -> object:
+    """Return a value JSON can hold: NaN and Inf, which JSON has no word for, become the strings "NaN", "Infinity"."""
+    if depth > _DEEPEST:
+        return "… (too deep)"
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(inner, depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(inner, depth + 1) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+def _visible(char: str) -> str:
+    """Return a character as it may be printed: what would act or hide becomes its escape."""
+    if unicodedata.category(char) not in _SHOWN:
+        return char
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def clean(text: object, limit: int = LINE_LIMIT) -> str:
+    """Return text as one printable line of at most about `limit` characters; line breaks become spaces."""
+    raw = text if isinstance(text, str) else str(json_ready(text))
+    line = " ".join(raw[: limit + 1].replace("\t", " ").splitlines())
+    shown = "".join(map(_visible, line[:limit]))
+    return shown if len(raw) <= limit else f"{shown}… ({len(raw) - limit} more characters)"
+
+
+def clean_lines(text: object, lines: int = 40, width: int = 300) -> str:
+    """Return the last `lines` lines of a text, each cleaned; where earlier ones were left out, it says so."""
+    every = str(text)[-lines * width * 4 :].replace("\r\n", "\n").rstrip("\n").split("\n")
+    kept = [clean(line.replace("\t", "    "), width) for line in every[-lines:]]
+    left_out = str(text).rstrip("\n").count("\n") + 1 - len(kept)
+    return "\n".join(([f"… ({left_out} earlier lines left out)"] if left_out > 0 else []) + kept)
+
+
+__all__ = ["json_ready", "sanitize"]
+
+
+def sanitize(text: str, most: int = 300) -> str:
+    """Return a text from outside with control characters escaped and its length bounded, for a terminal or a report."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: most + 1])
+    return shown if len(text) <= most else shown[:most] + "…"

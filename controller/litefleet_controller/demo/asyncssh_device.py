@@ -1,0 +1,169 @@
+"""A device served from within this process by asyncssh: for machines that have no sshd."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import Protocol
+
+import asyncssh
+
+from .base import HOST, Place
+from .process_tree import descendants
+
+__all__ = ["InProcess", "start_asyncssh"]
+
+_CHUNK = 64 * 1024  # bytes in flight per direction, beyond the SSH window
+
+
+class _Reader(Protocol):
+    async def read(self, n: int) -> bytes: ...
+
+
+class _Writer(Protocol):
+    def write(self, data: bytes) -> object: ...
+
+    async def drain(self) -> None: ...
+
+
+class InProcess:
+    """A running in-process SSH server."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._acceptor: asyncssh.SSHAcceptor | None = None
+        self._connections: set[asyncssh.SSHServerConnection] = set()
+        self._children: set[asyncio.Future[asyncio.subprocess.Process]] = set()
+
+    @property
+    def pid(self) -> int | None:
+        """None: it has no process of its own."""
+        return None
+
+    async def listen(self, port: int) -> None:
+        """Begin to accept on `port`; OSError when it is taken."""
+        self._acceptor = await asyncssh.listen(
+            HOST,
+            port,
+            server_factory=lambda: _Connections(self._connections),
+            server_host_keys=[str(self._place.host_key)],
+            authorized_client_keys=str(self._place.authorized_keys),
+            process_factory=self._serve,
+            encoding=None,
+            line_editor=False,
+            allow_scp=False,
+            password_auth=False,
+            kbdint_auth=False,
+        )
+
+    async def stop(self) -> None:
+        """Close the listener, cut every connection, kill what runs in them."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+        for connection in list(self._connections):
+            connection.abort()
+        for child in list(self._children):
+            await _end(await child)
+
+    async def _serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        """Run one session's command with sh, its three streams joined to the channel's."""
+        argv = ["/bin/sh", "-c", process.command] if process.command else ["/bin/sh"]
+        # Kept while it is still starting: a power cut in that moment must find it too.
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=dict(self._place.env),
+                cwd=self._place.home,
+                start_new_session=True,
+            )
+        )
+        self._children.add(starting)
+        child = await asyncio.shield(starting)
+        try:
+            await _join(process, child)
+        finally:
+            await _end(child)
+            self._children.discard(starting)
+
+
+class _Connections(asyncssh.SSHServer):
+    """Remembers the connections of one device."""
+
+    def __init__(self, known: set[asyncssh.SSHServerConnection]) -> None:
+        self._known = known
+        self._own: asyncssh.SSHServerConnection | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._own = conn
+        self._known.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._own is not None:
+            self._known.discard(self._own)
+
+
+async def _join(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process) -> None:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
+    into = asyncio.create_task(_feed(process.stdin, child.stdin))
+    outs = [
+        asyncio.create_task(_pump(child.stdout, process.stdout)),
+        asyncio.create_task(_pump(child.stderr, process.stderr)),
+    ]
+    gone = asyncio.create_task(process.channel.wait_closed())
+    try:
+        done = asyncio.create_task(asyncio.wait(outs))
+        await asyncio.wait([done, gone], return_when=asyncio.FIRST_COMPLETED)
+        done.cancel()
+        if not gone.done():
+            code = await child.wait()
+            _leave(process, code)
+    finally:
+        for task in (into, gone, *outs):
+            task.cancel()
+        await asyncio.gather(into, gone, *outs, return_exceptions=True)
+
+
+def _leave(process: asyncssh.SSHServerProcess[bytes], code: int) -> None:
+    if code >= 0:
+        process.exit(code)
+    else:
+        process.exit_with_signal(signal.Signals(-code).name.removeprefix("SIG"))
+
+
+async def _feed(reader: _Reader, writer: asyncio.StreamWriter) -> None:
+    await _pump(reader, writer)
+    with contextlib.suppress(OSError):
+        writer.close()
+
+
+async def _pump(reader: _Reader, writer: _Writer) -> None:
+    """Copy until the end or until either side is gone."""
+    with contextlib.suppress(OSError, asyncssh.Error):
+        while data := await reader.read(_CHUNK):
+            writer.write(data)
+            await writer.drain()
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    """Kill a command and what it started."""
+    if child.returncode is not None:
+        return
+    pids = [*descendants(child.pid), child.pid]
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    await child.wait()
+
+
+async def start_asyncssh(place: Place, port: int) -> InProcess:
+    """Start an in-process server on `port`; OSError when the port is taken."""
+    running = InProcess(place)
+    await running.listen(port)
+    return running

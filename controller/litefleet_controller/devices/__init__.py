@@ -1,0 +1,1 @@
+"""One device: connection, agent session, delivery, steps and outcome."""

@@ -1,0 +1,266 @@
+"""One conversation with one agent: bootstrap, frames out, answers in.  Whatever the peer does costs only this device."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from litefleet_agent.findings import Finding, finding, finding_of_error
+from litefleet_agent.protocol import PREFIX_SIZE, ProtocolError, decode_header, decode_prefix, encode
+
+from . import bootstrap
+from .agent_archive import AgentArchive
+from .transport import Channel, TransportError
+
+__all__ = ["Answer", "Conversation", "NoPython", "Refused", "Request"]
+
+_CHUNK = 256 * 1024
+_DEAD_LINE = 50_000  # bytes a second: a slower line is taken for dead
+_MAX_EVENTS = 100_000  # an agent ticks once a second; a peer that sends more floods
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request: its operation and fields, its body (a file's bytes, or these), and how large a body its answer may have."""
+
+    op: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    body: Path | bytes | None = None
+    answer_limit: int = 0  # bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return self.body.stat().st_size if isinstance(self.body, Path) else len(self.body or b"")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back for one request."""
+
+    result: dict[str, Any]
+    body: bytes = b""
+
+
+class Refused(Exception):
+    """The agent answered a request with an error."""
+
+    def __init__(self, request: Request, code: str, message: str) -> None:
+        super().__init__(message)
+        self.request = request
+        self.found = finding_of_error(code, message)
+
+
+class NoPython(Exception):
+    """The device has no usable Python; `facts` is what sh could tell."""
+
+    def __init__(self, facts: Mapping[str, str]) -> None:
+        super().__init__("no Python")
+        self.facts = facts
+
+
+class Conversation:
+    """Speaks to the agent over one channel; open it with `start`, then `ask`."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._buffer = bytearray()
+        self._next_id = 1
+        self.sent_bytes = 0
+        self.round_trips = 0
+
+    @staticmethod
+    def opening(archive: AgentArchive, root: str, python: str, keep: bool = True) -> tuple[str, Opening]:
+        """Return the exec command, and what to send first for it; without `keep` the device holds no new file afterwards."""
+        nonce = secrets.token_hex(8)
+        first = encode({"id": 1, "op": "hello"})
+        loader = bootstrap.loader(nonce, archive.sha256, len(archive.data), len(first), root, keep)
+        return bootstrap.command(nonce, len(loader), python), Opening(nonce, loader, first)
+
+    async def start(self, opening: Opening, archive: AgentArchive, limit_s: float) -> dict[str, Any]:
+        """Become connected to an agent and return its answer to "hello".
+
+        Raises NoPython, TransportError (time limit, broken connection) and ProtocolError.
+        """
+        async with _limit(limit_s, "answer to the bootstrap"):
+            self._next_id = 2
+            answer = await self._open(opening)
+            if answer.state == "need":
+                await self._send(archive.data)
+                self.round_trips += 1
+                answer = await self._answer(opening.nonce)
+            if answer.state == "need":
+                raise ProtocolError("the device asks for the agent again after it was sent")
+            if answer.state == "nopython":
+                raise NoPython(answer.facts)
+            if answer.state == "fail":
+                raise TransportError(finding("LF313", answer.text))
+            self.round_trips += 1
+            return (await self._result(Request("hello"), 1)).result
+
+    async def _open(self, opening: Opening) -> bootstrap.Answer:
+        """Send what comes first; a device that can't use it may have answered and hung up before all was sent."""
+        try:
+            await self._send(opening.loader + opening.first)
+        except TransportError as error:
+            try:
+                return await self._answer(opening.nonce)
+            except TransportError:
+                raise error from None
+        return await self._answer(opening.nonce)
+
+    async def ask(self, requests: Sequence[Request], limit_s: float) -> list[Answer]:
+        """Send all requests ahead and return their answers, in order; `limit_s` holds for each.
+
+        Raises Refused at the first error answer; what was still to be sent is then not sent.
+        """
+        first = self._next_id
+        self._next_id += len(requests)
+        self.round_trips += 1
+        sender = asyncio.create_task(self._send_all(requests, first))
+        try:
+            answers = []
+            for number, request in enumerate(requests, start=first):
+                budget = limit_s + (request.size + request.answer_limit) / _DEAD_LINE
+                async with _limit(budget, f"answer to {request.op}"):
+                    answers.append(await self._result(request, number, sender))
+            async with _limit(limit_s, "end of what is being sent"):  # a peer may answer without ever reading
+                await sender
+            return answers
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+
+    async def _send_all(self, requests: Sequence[Request], first: int) -> None:
+        for number, request in enumerate(requests, start=first):
+            size = request.size
+            await self._send(encode({**request.fields, "id": number, "op": request.op}, size))
+            if isinstance(request.body, Path):
+                await self._send_file(request.body, size)
+            elif request.body:
+                await self._send_bytes(request.body)
+
+    async def _send_bytes(self, data: bytes) -> None:
+        for at in range(0, len(data), _CHUNK):
+            await self._send(data[at : at + _CHUNK])
+
+    async def _send_file(self, path: Path, size: int) -> None:
+        with path.open("rb") as file:
+            while size:
+                chunk = file.read(min(_CHUNK, size))
+                if not chunk:
+                    raise TransportError(finding("LF110", f"{path} became shorter while it was sent"))
+                size -= len(chunk)
+                await self._send(chunk)
+
+    async def _send(self, data: bytes) -> None:
+        await self._channel.write(data)
+        self.sent_bytes += len(data)
+
+    async def _result(self, request: Request, number: int, sender: asyncio.Task[None] | None = None) -> Answer:
+        for _ in range(_MAX_EVENTS):
+            header, body = await self._frame(request.answer_limit, sender)
+            if "event" in header:
+                continue
+            if header.get("re") != number:
+                raise ProtocolError(
+                    f"expected the answer to request {number}, got one to {str(header.get('re'))[:20]!r}"
+                )
+            error = header.get("error")
+            if isinstance(error, dict):
+                raise Refused(request, str(error.get("code")), str(error.get("message"))[:2000])
+            result = header.get("result")
+            if not isinstance(result, dict):
+                raise ProtocolError("an answer has neither a result nor an error")
+            return Answer(result, body)
+        raise ProtocolError(f"more than {_MAX_EVENTS} events came before an answer")
+
+    async def _frame(self, most: int, sender: asyncio.Task[None] | None) -> tuple[dict[str, Any], bytes]:
+        """Return the next frame's header and body, which has at most `most` bytes."""
+        prefix = await self._exactly(PREFIX_SIZE, sender)
+        header_size, body_size = decode_prefix(prefix)
+        if body_size > most:
+            asked = f"where at most {most} were asked for" if most else "that nobody asked for"
+            raise ProtocolError(f"the device announces a body of {body_size} bytes {asked}")
+        header = decode_header(await self._exactly(header_size, sender))
+        return header, await self._exactly(body_size, sender)
+
+    async def _answer(self, nonce: str) -> bootstrap.Answer:
+        passed = 0
+        while True:
+            end = self._buffer.find(b"\n")
+            if end >= 0:
+                line = bytes(self._buffer[:end])
+                del self._buffer[: end + 1]
+                passed += end + 1
+                if (answer := bootstrap.parse_answer(line, nonce)) is not None:
+                    return answer
+            elif passed + len(self._buffer) > bootstrap.LINE_LIMIT:
+                raise ProtocolError(f"the device answers {bytes(self._buffer[:60])!r} instead of starting the agent")
+            else:
+                await self._more(None)
+            if passed > bootstrap.LINE_LIMIT:
+                raise ProtocolError(f"more than {bootstrap.LINE_LIMIT} bytes came before the agent's answer")
+
+    async def _exactly(self, size: int, sender: asyncio.Task[None] | None) -> bytes:
+        while len(self._buffer) < size:
+            await self._more(sender)
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
+
+    async def _more(self, sender: asyncio.Task[None] | None) -> None:
+        data = await self._read_or_fail(sender)
+        if not data:
+            tail = self._channel.stderr_tail().strip().splitlines()
+            said = f"; its last words: {tail[-1][:300]}" if tail else ""
+            raise TransportError(finding("LF505", f"the device closed the session before it answered{said}"))
+        self._buffer += data
+
+    async def _read_or_fail(self, sender: asyncio.Task[None] | None) -> bytes:
+        """Read; when what is being sent fails meanwhile, there is nothing to wait for: raise why."""
+        reader = asyncio.ensure_future(self._channel.read(_CHUNK))
+        try:
+            if sender is not None and not sender.done():
+                await asyncio.wait({reader, sender}, return_when=asyncio.FIRST_COMPLETED)
+            if sender is not None and sender.done() and not reader.done():
+                sender.result()
+            return await reader
+        finally:
+            reader.cancel()
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What goes over the wire before anything came back."""
+
+    nonce: str
+    loader: bytes
+    first: bytes
+
+
+class _limit:  # noqa: N801 - reads as a keyword
+    """A time limit that ends as a finding."""
+
+    def __init__(self, seconds: float, waiting_for: str) -> None:
+        self._seconds = seconds
+        self._what = waiting_for
+        self._timeout = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, trace)
+        except TimeoutError:
+            seen = f"no {self._what} within {self._seconds:.0f} s"
+            raise TransportError(_timed_out(seen)) from None
+
+
+def _timed_out(seen: str) -> Finding:
+    return finding("LF506", seen)

@@ -1,0 +1,166 @@
+"""What one device lacks, whether it fits, and what its own earlier words tell.  Pure, but for the sizes of our files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from litefleet_agent.facts import Facts
+from litefleet_agent.findings import Finding, finding
+
+from ..rollout.policy import Keep, Regression
+from .agent_client import Request
+
+__all__ = [
+    "Supplied",
+    "fingerprint_of",
+    "mapping",
+    "measurements_of",
+    "open_lease",
+    "proof_that_holds",
+    "pushes",
+    "regressions",
+    "room",
+    "short_of_space",
+    "told",
+    "went_back",
+]
+
+
+@dataclass(frozen=True)
+class Supplied:
+    """A release made ready for one kind of device: its manifest, and the files behind its hashes."""
+
+    release: str
+    manifest: Mapping[str, Any]
+    artifact: str
+    blobs: Mapping[str, Path]  # SHA-256 -> file
+    runtime_key: str = "system"
+    runtime_blob: tuple[str, Path] | None = None
+    runtime_size: int = 0  # bytes, unpacked
+    findings: tuple[Finding, ...] = ()  # static ones; an error among them means: do not push
+    # Why no runtime could be brought: the device's own is tried, and this said if it has none.
+    no_runtime: tuple[Finding, ...] = ()
+    recipe: str = ""  # SHA-256 over all that decides the release but the device
+    sealed: Mapping[str, Any] | None = field(default=None, compare=False)
+    trusted_signers: str = field(default="", compare=False)  # what a device comes to trust, at the first release
+
+
+def pushes(hello: Mapping[str, Any], supplied: Supplied) -> list[Request]:
+    """Return the requests that bring what the device lacks, and only that."""
+    there = mapping(hello.get("blobs"))
+    missing = {sha: path for sha, path in supplied.blobs.items() if there.get(sha) != path.stat().st_size}
+    requests = []
+    runtimes = hello.get("runtimes")
+    unpacked = isinstance(runtimes, list) and supplied.runtime_key in runtimes
+    if supplied.runtime_blob is not None and not unpacked:
+        sha, path = supplied.runtime_blob
+        requests.append(Request("put", {"sha256": sha}, path))
+        requests.append(Request("runtime", {"key": supplied.runtime_key, "sha256": sha}))
+    return requests + [Request("put", {"sha256": sha}, path) for sha, path in missing.items()]
+
+
+def _bytes_to_store(hello: Mapping[str, Any], supplied: Supplied) -> int:
+    asked = pushes(hello, supplied)
+    unpacked = supplied.runtime_size if any(r.op == "runtime" for r in asked) else 0
+    return sum(r.size for r in asked) + unpacked
+
+
+def room(hello: Mapping[str, Any], supplied: Supplied | None, keep: Keep) -> Request:
+    """Return the request that makes room for a release (or, without one, only clears what nobody needs)."""
+    fields: dict[str, Any] = {
+        "bytes": _bytes_to_store(hello, supplied) if supplied else 0,
+        "keep": keep.releases,
+        "pinned": list(keep.pinned),
+        "quota": int(keep.quota_mb * 2**20) if keep.quota_mb else None,
+        "wanted": [],
+        "runtime": "",
+    }
+    if supplied is not None:
+        fields["wanted"] = [*supplied.blobs, *([supplied.runtime_blob[0]] if supplied.runtime_blob else [])]
+        fields["runtime"] = supplied.runtime_key
+    return Request("room", fields)
+
+
+def short_of_space(facts: Facts, hello: Mapping[str, Any], supplied: Supplied) -> Finding | None:
+    """Return the finding for a device that has too little room, before anything is sent."""
+    need, free = _bytes_to_store(hello, supplied), facts.disk.free
+    if need and need > free:
+        where = hello.get("root")
+        return finding(
+            "LF312", f"{need / 1e6:.0f} MB would be stored under {where}, where {free / 1e6:.0f} MB are free"
+        )
+    return None
+
+
+def proof_that_holds(hello: Mapping[str, Any], release: str) -> Mapping[str, Any] | None:
+    """Return the device's record of a proof that still counts: this release, in this very environment."""
+    proof = mapping(mapping(hello.get("verified")).get(release))
+    return proof if proof and proof.get("fingerprint") == hello.get("fingerprint") else None
+
+
+def measurements_of(hello: Mapping[str, Any], release: str) -> Mapping[str, Any]:
+    """Return what a release measured when it was last proven on this device; empty when it was not."""
+    return mapping(mapping(mapping(hello.get("verified")).get(release)).get("measurements"))
+
+
+def fingerprint_of(hello: Mapping[str, Any]) -> str:
+    """Return the fingerprint of the device's environment, "" when it told none."""
+    return str(hello.get("fingerprint", ""))[:64]
+
+
+def open_lease(hello: Mapping[str, Any], model: str) -> Mapping[str, Any] | None:
+    """Return the lease under which a model's current release runs, or None."""
+    return mapping(mapping(hello.get("leases")).get(model)) or None
+
+
+def told(findings: Sequence[Finding], theirs: Any, supplied: Supplied) -> list[Finding]:
+    """Return our findings and the device's; where it has no runtime either, ours says what would fit."""
+    heard = [Finding.from_dict(f) for f in (theirs if isinstance(theirs, list) else [])[:100]]
+    if any(f.code == "LF302" for f in heard) and supplied.no_runtime:
+        heard = [*supplied.no_runtime, *(f for f in heard if f.code != "LF302")]
+    return list(dict.fromkeys([*findings, *heard]))
+
+
+def regressions(before: Any, now: Any, limits: Regression) -> list[Finding]:
+    """Return LF413 and LF414 where `now` is slower or larger than `before` by more than `limits` allow.
+
+    Both are measurements as the agent gives them, of two releases on the same device.
+    """
+    found = []
+    old, new = _number(before, "latency_ms", "min"), _number(now, "latency_ms", "min")
+    if limits.latency is not None and _grew(old, new, limits.latency, limits.latency_floor_ms):
+        found.append(finding("LF413", f"fastest run {new:.1f} ms, before {old:.1f} ms: {new / old - 1:+.0%}"))
+    old, new = (_number(m, "peak_rss_bytes") / 2**20 for m in (before, now))
+    if limits.memory is not None and _grew(old, new, limits.memory, limits.memory_floor_mb):
+        found.append(finding("LF414", f"peak memory {new:.0f} MiB, before {old:.0f} MiB: {new / old - 1:+.0%}"))
+    return found
+
+
+def went_back(hello: Mapping[str, Any], since: float) -> tuple[Finding, ...]:
+    """Return LF614 for each switch that the device undid by itself after `since` (epoch, by its own clock)."""
+    told = hello.get("undone")
+    found = []
+    for entry in (told if isinstance(told, list) else [])[:10]:
+        at = mapping(entry).get("at")
+        if isinstance(at, int | float) and at > since:
+            what = f"{str(entry.get('model'))[:128]}: {str(entry.get('release'))[:12]} was undone: {str(entry.get('why'))[:300]}"
+            found.append(finding("LF614", what))
+    return tuple(found)
+
+
+def _grew(old: float, new: float, share: float, floor: float) -> bool:
+    return old > 0 and new - old > floor and new > old * (1 + share)
+
+
+def _number(value: Any, *path: str) -> float:
+    for key in path:
+        value = mapping(value).get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return what a device sent as a mapping, whatever it was."""
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,166 @@
+"""What became of each device, and of the run: the one shape that every report is made from."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from litefleet_agent.findings import Finding, Verdict
+
+from ..common.text import json_ready
+
+__all__ = ["DeviceOutcome", "Interrupted", "RunReport", "document", "to_json"]
+
+
+@dataclass(frozen=True)
+class DeviceOutcome:
+    """One device's end.
+
+    `facts` is the agent's probe (empty when it never answered); `measurements` the agent's (`load_ms`, `latency_ms`
+    {min,p50,p90,p99}, `peak_rss_bytes`, `outputs` [{name, max_abs, mean_abs, max_rel, cosine, top1, ok}]);
+    `steps` the seconds each step took, in order; `sent_bytes` what travelled; `round_trips` after the SSH handshake.
+    """
+
+    device: str
+    model: str
+    verdict: Verdict
+    findings: tuple[Finding, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    measurements: Mapping[str, Any] = field(default_factory=dict)
+    steps: Mapping[str, float] = field(default_factory=dict)
+    release: str = ""
+    artifact: str = ""  # SHA-256 of the .nb
+    activated: bool = False
+    unchanged: bool = False  # it already ran this release, verified in this same environment
+    sent_bytes: int = 0
+    round_trips: int = 0
+    detail: str = ""  # last lines the device or the model said, for the details view
+
+    @property
+    def sentence(self) -> str:
+        """The one line that says why: the deciding finding's, or that all is well."""
+        for found in self.findings:
+            if found.entry.verdict is self.verdict:
+                return found.seen
+        if self.verdict is Verdict.VERIFIED:
+            return self._well()
+        return self.findings[0].seen if self.findings else ""
+
+    def _well(self) -> str:
+        if "trust" in self.steps:
+            return "trusts the signers on the list"
+        if not self.model:
+            return "answers, and its environment is known"
+        if "infer" in self.steps:
+            return "answered"
+        if "roll back" in self.steps:
+            runs = self.release[:12] or "nothing"
+            return f"runs {runs}, as before" if self.unchanged else f"went back to {runs}"
+        if "measure" in self.steps:
+            return "measured, and its outputs match the reference"
+        return "already runs this release" if self.unchanged else "outputs match the reference"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "device": self.device,
+            "model": self.model,
+            "verdict": self.verdict.value,
+            "sentence": self.sentence,
+            "findings": [f.to_dict() for f in self.findings],
+            "facts": dict(self.facts),
+            "measurements": dict(self.measurements),
+            "steps": dict(self.steps),
+            "release": self.release,
+            "artifact": self.artifact,
+            "activated": self.activated,
+            "unchanged": self.unchanged,
+            "sent_bytes": self.sent_bytes,
+            "round_trips": self.round_trips,
+            "detail": self.detail,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> DeviceOutcome:
+        """Read the JSON form back; KeyError, TypeError or ValueError when it is something else."""
+        return cls(
+            device=str(data["device"]),
+            model=str(data["model"]),
+            verdict=Verdict(data["verdict"]),
+            findings=tuple(Finding.from_dict(f) for f in data["findings"]),
+            facts=dict(data["facts"]),
+            measurements=dict(data["measurements"]),
+            steps={str(k): float(v) for k, v in data["steps"].items()},
+            release=str(data["release"]),
+            artifact=str(data["artifact"]),
+            activated=bool(data["activated"]),
+            unchanged=bool(data["unchanged"]),
+            sent_bytes=int(data["sent_bytes"]),
+            round_trips=int(data["round_trips"]),
+            detail=str(data["detail"]),
+        )
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run over the fleet."""
+
+    command: str  # "rollout", "verify", "probe"
+    started_at: str  # ISO 8601, UTC
+    seconds: float
+    outcomes: tuple[DeviceOutcome, ...]
+    rollout: Mapping[str, Any] = field(default_factory=dict)  # id, state, reason, ... of the rollout it was part of
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Devices by verdict, in the order of the verdicts."""
+        seen = Counter(o.verdict for o in self.outcomes)
+        return {v.value: seen[v] for v in Verdict if seen[v]}
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every device is verified, 3 when a gate or a person has to say how it goes on, else 1."""
+        if self.rollout.get("state") in ("paused", "waiting", "aborted"):
+            return 3
+        return 0 if all(o.verdict is Verdict.VERIFIED for o in self.outcomes) else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "schema": 1,
+            "command": self.command,
+            "started_at": self.started_at,
+            "seconds": round(self.seconds, 3),
+            "counts": self.counts,
+            "exit_code": self.exit_code,
+            "devices": [o.to_dict() for o in self.outcomes],
+            **({"rollout": dict(self.rollout)} if self.rollout else {}),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RunReport:
+        """Read the JSON form back; KeyError, TypeError or ValueError when it is something else."""
+        outcomes = tuple(DeviceOutcome.from_dict(device) for device in data["devices"])
+        rollout = dict(data.get("rollout") or {})
+        return cls(str(data["command"]), str(data["started_at"]), float(data["seconds"]), outcomes, rollout)
+
+
+class Interrupted(Exception):
+    """Ctrl-C; `report` holds what was known by then."""
+
+    def __init__(self, report: RunReport) -> None:
+        super().__init__("interrupted")
+        self.report = report
+
+
+def to_json(report: RunReport) -> str:
+    """Return one JSON document, ending in a newline; ASCII, so that even a terminal may be shown it."""
+    return document(report.to_dict())
+
+
+def document(data: Mapping[str, Any]) -> str:
+    """Return any report's JSON form (a plan's, a status) as one document, as `to_json` does."""
+    return json.dumps(json_ready(data), indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n"

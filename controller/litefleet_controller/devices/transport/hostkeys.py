@@ -1,0 +1,125 @@
+"""Which host keys are trusted: pins in the inventory, else known_hosts files; new ones only when asked for, then pinned."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import asyncssh
+from litefleet_agent.findings import Finding, finding
+from litefleet_agent.releases.atomic import fsync_folder
+from litefleet_inventory.model import Device
+
+from ...common.errors import ConfigError
+
+__all__ = ["HostKeys", "TrustDecision"]
+
+# The order in which a host is asked for its key; known types go first, so that a pinned key is the one that it shows.
+_ALGORITHMS = (
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "rsa-sha2-256",
+    "rsa-sha2-512",
+)
+
+
+class HostKeys:
+    """Trust in host keys for a whole fleet.
+
+    `files` are read (OpenSSH known_hosts format, hashed names included); keys accepted on first contact are appended to
+    `pin_file`, which is one of them.  ConfigError when a file is there and can't be read.
+    """
+
+    def __init__(self, files: Sequence[Path], pin_file: Path, accept_new: bool) -> None:
+        self._pin_file = pin_file
+        self._accept_new = accept_new
+        readable = [str(f) for f in dict.fromkeys([*files, pin_file]) if f.exists()]
+        try:
+            self._known = asyncssh.read_known_hosts(readable)
+        except (OSError, ValueError, asyncssh.Error) as error:
+            raise ConfigError([f"{', '.join(readable)}: not a known_hosts file: {error}"]) from error
+        self._new: dict[tuple[str, int], asyncssh.SSHKey] = {}
+
+    def decision(self, device: Device) -> TrustDecision:
+        """Return the trust question for one connection to `device`."""
+        try:
+            pins = [asyncssh.import_public_key(line) for line in device.host_keys]
+        except asyncssh.KeyImportError as error:
+            raise ConfigError([f"{device.source or device.name}: host_key: not an SSH public key: {error}"]) from error
+        matched = self._known.match(_known_as(device), "", None)
+        # A revoked key is refused wherever it shows up: at this host's other ports, and where the inventory pins it.
+        revoked = [*matched[2], *self._known.match(device.host, "", None)[2]]
+        if not pins:
+            pins = list(matched[0])
+            if (device.host, device.port) in self._new:
+                pins.append(self._new[device.host, device.port])
+        return TrustDecision(device, pins, revoked, self._accept_new and not device.host_keys)
+
+    def pin(self, device: Device, key: asyncssh.SSHKey) -> None:
+        """Remember a key that was accepted on first contact, durably."""
+        self._new[device.host, device.port] = key
+        kind, public = key.export_public_key("openssh").decode().split()[:2]
+        line = f"{_known_as(device)} {kind} {public}\n".encode()
+        folder = self._pin_file.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(self._pin_file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # written by hand: the last line must stay a line of its own
+                    line = b"\n" + line
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        fsync_folder(str(folder))
+
+
+def _known_as(device: Device) -> str:
+    """Return the name under which known_hosts files hold this device's key: the port is part of it unless it is 22."""
+    return device.host if device.port == 22 else f"[{device.host}]:{device.port}"
+
+
+class TrustDecision:
+    """Decides on the key that one device shows; `refused` says why afterwards, `accepted` which new key was taken."""
+
+    def __init__(
+        self, device: Device, known: Sequence[asyncssh.SSHKey], revoked: Sequence[asyncssh.SSHKey], accept_new: bool
+    ) -> None:
+        self._device = device
+        self._known = known
+        self._revoked = revoked
+        self._accept_new = accept_new
+        self.refused: Finding | None = None
+        self.accepted: asyncssh.SSHKey | None = None
+
+    @property
+    def algorithms(self) -> list[str]:
+        """Host key algorithms to offer, those of known keys first and alone."""
+        known = {algorithm.decode() for key in self._known for algorithm in key.sig_algorithms}
+        return [a for a in _ALGORITHMS if a in known] or list(_ALGORITHMS)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any key of this device is known, pinned or in a known_hosts file."""
+        return bool(self._known)
+
+    def trusts(self, key: asyncssh.SSHKey) -> bool:
+        """Say whether the connection may go on with this key."""
+        shown = f"{self._device.host}:{self._device.port} shows {key.get_fingerprint()}"
+        if key in self._revoked:
+            self.refused = finding("LF503", f"{shown}, a key marked as revoked")
+        elif key in self._known:
+            return True
+        elif self._known:
+            wanted = ", ".join(k.get_fingerprint() for k in self._known)
+            self.refused = finding("LF503", f"{shown}, known is {wanted}")
+        elif self._accept_new:
+            self.accepted = key
+            return True
+        else:
+            self.refused = finding("LF502", f"{shown} ({key.get_algorithm()}), which nobody has confirmed")
+        return False

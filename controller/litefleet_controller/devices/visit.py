@@ -1,0 +1,147 @@
+"""One visit to one device: connect, learn what it is, do some work, and end in outcomes whatever happens on the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from litefleet_agent.errors import AgentError
+from litefleet_agent.facts import Facts
+from litefleet_agent.facts.arch import arch_of
+from litefleet_agent.findings import Finding, Severity, decide, finding
+from litefleet_inventory.model import Device
+
+from .agent_archive import AgentArchive
+from .agent_client import Answer, Conversation, NoPython, Refused, Request
+from .outcome import DeviceOutcome
+from .transport import Transport, TransportError
+
+__all__ = ["Contact", "Report", "Visit", "visit"]
+
+Report = Callable[[str, str], None]  # device name, step
+
+
+@dataclass(frozen=True)
+class Contact:
+    """What every visit of a run shares."""
+
+    transport: Transport
+    archive: AgentArchive
+    report: Report = lambda device, step: None
+    step_limit_s: float = 120.0
+    keep_agent: bool = True  # without it, nothing on the device is changed by looking
+
+
+@dataclass
+class Visit:
+    """What is known of one device in one conversation, and the way to ask it more."""
+
+    device: Device
+    contact: Contact
+    conversation: Conversation | None = None
+    hello: Mapping[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
+    told_facts: Mapping[str, Any] = field(default_factory=dict)  # as they go into outcomes
+    notes: tuple[Finding, ...] = ()
+    steps: dict[str, float] = field(default_factory=dict)
+    detail: str = ""
+
+    def step(self, name: str) -> None:
+        """Begin a step: the time since the last one goes to the step that ends."""
+        now = time.monotonic()
+        for open_step in [s for s, v in self.steps.items() if v < 0]:
+            self.steps[open_step] = round(now + self.steps[open_step], 3)
+        if name:
+            self.steps[name] = -now
+            self.contact.report(self.device.name, name)
+
+    async def ask(self, *requests: Request, limit_s: float = 0.0) -> list[dict[str, Any]]:
+        """Send requests ahead and return their results; Refused at the first error answer, TransportError when it breaks."""
+        return [answer.result for answer in await self.exchange(*requests, limit_s=limit_s)]
+
+    async def exchange(self, *requests: Request, limit_s: float = 0.0) -> list[Answer]:
+        """Do as `ask`, and return the answers with their bodies."""
+        assert self.conversation is not None
+        return await self.conversation.ask(requests, max(limit_s, self.contact.step_limit_s))
+
+    def outcome(
+        self, model: str, findings: Sequence[Finding], release: str = "", artifact: str = "", **more: Any
+    ) -> DeviceOutcome:
+        """Return what became of a model here; the findings decide the verdict."""
+        self.step("")
+        return DeviceOutcome(
+            device=self.device.name,
+            model=model,
+            verdict=decide(findings),
+            findings=tuple(sorted(findings, key=lambda f: f.severity is not Severity.ERROR)),
+            facts=self.told_facts,
+            steps=dict(self.steps),
+            release=release,
+            artifact=artifact,
+            sent_bytes=self.conversation.sent_bytes if self.conversation else 0,
+            round_trips=self.conversation.round_trips if self.conversation else 0,
+            detail=self.detail,
+            **more,
+        )
+
+    def _learn(self, hello: Mapping[str, Any]) -> None:
+        self.hello = hello
+        self.facts = Facts.from_dict(hello.get("facts"))
+        self.told_facts = self.facts.to_dict()
+        expected = arch_of(self.device.arch) if self.device.arch else None
+        if expected is not None and expected.name != self.facts.arch:
+            seen = f"the inventory says {expected.name}, the device is {self.facts.arch or self.facts.machine}"
+            self.notes = (finding("LF314", seen),)
+
+    async def run(
+        self, models: Sequence[str], work: Callable[[Visit], Awaitable[None]], done: list[DeviceOutcome]
+    ) -> None:
+        """Connect, learn, and do `work`, which puts its outcomes into `done`; models without one get what went wrong."""
+        try:
+            self.step("connect")
+            command, opening = Conversation.opening(
+                self.contact.archive, self.device.root, self.device.python, self.contact.keep_agent
+            )
+            async with self.contact.transport.open(self.device, command) as channel:
+                self.conversation = Conversation(channel)
+                self.step("probe")
+                self._learn(await self.conversation.start(opening, self.contact.archive, self.contact.step_limit_s))
+                await work(self)
+            return
+        except NoPython as error:
+            found = _without_python(self.device, error.facts)
+            self.told_facts = {"machine": error.facts.get("machine", ""), "sh": dict(error.facts)}
+        except (TransportError, Refused) as error:
+            found = [error.found]
+        except AgentError as error:  # ProtocolError, or facts that are none
+            found = [finding("LF507", f"{self.device.name}: {error}")]
+        rest = [m for m in models if m not in {o.model for o in done}]
+        done += [self.outcome(model, found) for model in rest]
+
+
+async def visit(
+    contact: Contact,
+    device: Device,
+    models: Sequence[str],
+    work: Callable[[Visit, list[DeviceOutcome]], Awaitable[None]],
+) -> list[DeviceOutcome]:
+    """Return one outcome per model: what `work` puts into its list, else why it could not be done."""
+    done: list[DeviceOutcome] = []
+
+    async def bound(here: Visit) -> None:
+        await work(here, done)
+
+    await Visit(device, contact).run(models, bound, done)
+    return done
+
+
+def _without_python(device: Device, facts: Mapping[str, str]) -> list[Finding]:
+    machine = facts.get("machine", "an unknown machine")
+    libc, system = facts.get("libc", "unknown"), facts.get("os") or "unknown system"
+    where = f" (and not at {device.python})" if device.python else ""
+    found = [finding("LF301", f"no Python 3.7 or later on PATH{where}; sh reports {machine}, libc {libc}, {system}")]
+    if arch_of(machine) is None:
+        found.insert(0, finding("LF303", f"this device is {machine}"))
+    return found

@@ -1,0 +1,40 @@
+"""`litefleet doctor` without arguments: the operator's machine, and the project in this folder.  Nothing is changed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .diagnosis import Diagnosis, Kind
+from .host_programs import look_at_packages, look_at_system, look_at_toolchains
+from .host_ssh import Agent, ask_agent, look_at_identities, look_at_known_hosts, look_at_ssh_programs
+from .project import Opened, diagnose_project, open_quietly
+
+__all__ = ["diagnose_host"]
+
+_DEFAULT_OPT = "2.13rc0"
+
+
+async def diagnose_host(config: Path, inventory: Path | None) -> list[Diagnosis]:
+    """Return a diagnosis of this machine, and one of the project when there is one or its files were named.
+
+    The environment says where things are: HOME, LITEFLEET_CACHE, SSH_AUTH_SOCK, PATH.
+    """
+    opened = open_quietly(config, inventory)
+    agent = await ask_agent()
+    machine = await _machine(opened, agent)
+    return [machine, await diagnose_project(opened, agent)] if opened else [machine]
+
+
+async def _machine(opened: Opened | None, agent: Agent) -> Diagnosis:
+    settings = opened.config if opened else None
+    folder = Path(os.environ.get("HOME") or Path.home()) / ".ssh"
+    found = look_at_system() + look_at_packages()
+    version = settings.toolchain.paddlelite if settings else _DEFAULT_OPT
+    with_paddle = not settings or any(m.golden_spec("").engine == "paddle" for m in settings.models.values())
+    found += await look_at_toolchains(version, with_paddle)
+    found += await look_at_ssh_programs(signing=bool(settings and settings.signing))
+    found += look_at_identities(agent, folder, needed=opened.needs_identity if opened else True)
+    if settings is None:  # a project has its own list of files
+        found += look_at_known_hosts(folder / "known_hosts")
+    return Diagnosis(Kind.HOST, "this machine", found.facts, found.works, found.findings)

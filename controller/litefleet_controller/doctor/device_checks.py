@@ -1,0 +1,180 @@
+"""A device's facts in lines for people."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from litefleet_agent.facts import Facts, Package
+from litefleet_agent.facts.arch import ARCHES
+from litefleet_agent.findings import Certainty, Finding, Severity, finding
+from litefleet_agent.findings.environment import RuntimeFacts
+from litefleet_agent.findings.runtime import check_cpu, check_runtime
+from litefleet_inventory import Device
+
+from ..build.runtimes import DeviceKind
+from ..build.runtimes.compatibility import PUBLISHED, refusal_of_device, refusal_of_elf, refusal_of_wheel
+from ..common.errors import ConfigError
+from ..common.text import sanitize
+from ..config import Config, runtime_for
+from ..config.choices import RuntimeChoice
+from .diagnosis import Fact
+
+__all__ = ["device_facts", "judge_device"]
+
+
+_MB = 10**6
+
+
+def device_facts(facts: Facts) -> tuple[Fact, ...]:
+    """Return what a device told of itself, a line each; what it did not tell has no line."""
+    lines = {
+        "board": facts.model,
+        "cpu": _cpu(facts),
+        "userland": _userland(facts),
+        "system": facts.os_release.pretty or facts.os_release.id,
+        "kernel": facts.kernel,
+        "libc": _libc(facts),
+        "python": _python(facts),
+        "other pythons": ", ".join(facts.other_pythons[:8]),
+        "memory": _of(facts.memory.available, facts.memory.total, "available"),
+        "disk": _of(facts.disk.free, facts.disk.total, "free"),
+        "opencl": facts.opencl,
+        "paddlelite": _package(facts.paddlelite),
+        "numpy": _package(facts.numpy),
+        "container": facts.container,
+    }
+    return tuple(Fact(label, sanitize(text)) for label, text in lines.items() if text)
+
+
+def _cpu(facts: Facts) -> str:
+    parts = ", ".join(f"{n} x {name}" if n > 1 else name for name, n in Counter(facts.cpu.parts).items())
+    cores = f"{facts.cpu.cores} core{'' if facts.cpu.cores == 1 else 's'}" if facts.cpu.cores else ""
+    return ", ".join(text for text in (parts, cores) if text)
+
+
+def _userland(facts: Facts) -> str:
+    arch = facts.arch or "none that Paddle-Lite knows"
+    kernel = f" under a kernel for {facts.machine}" if facts.machine and facts.machine != facts.arch else ""
+    return f"{arch}, {facts.bits}-bit{kernel}"
+
+
+def _libc(facts: Facts) -> str:
+    text = f"{facts.libc.kind} {facts.libc.version}".strip()
+    return text + (f", libstdc++ with GLIBCXX_{facts.libstdcxx}" if facts.libstdcxx else "")
+
+
+def _python(facts: Facts) -> str:
+    python = facts.python
+    return f"{python.implementation} {python.version} at {python.executable}" if python.version else ""
+
+
+def _of(part: int, whole: int, word: str) -> str:
+    return f"{part // _MB} of {whole // _MB} MB {word}" if whole else ""
+
+
+def _package(package: Package) -> str:
+    return f"{package.version or 'unknown version'} at {package.path}" if package.path else ""
+
+
+_BUNDLE_DISK = 300_000_000  # bytes of an unpacked runtime with numpy, its archive beside it while it is unpacked
+
+# What the published x86_64 wheels and numpy 1 ask of a device, read from their ELF files.
+_NEEDED = ("libpthread.so.0", "libstdc++.so.6", "libm.so.6", "libgcc_s.so.1", "libc.so.6", "libdl.so.2")
+_VERSIONS = frozenset({"GLIBC_2.17", "GLIBCXX_3.4.21"})
+_PROVIDED = frozenset({"lite.so", "libiomp5.so", "libmklml_intel.so"})
+
+
+def judge_device(config: Config, device: Device, facts: Facts) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    """Return (what works, findings) for a device of these facts under this configuration."""
+    arch = ARCHES.get(facts.arch)
+    if arch is None:
+        seen = f"This device is {sanitize(facts.machine) or 'unknown'} with a {facts.bits}-bit userland."
+        return (), (finding("LF303", seen),)
+    try:
+        choice = runtime_for(config, facts.arch, device.runtime)
+    except ConfigError as error:
+        return (), tuple(finding("LF708", problem) for problem in error.problems)
+    named = bool(device.runtime) or facts.arch in config.runtimes
+    works, found = _runtime(choice, named, facts)
+    brought = choice.kind == "wheels" and _refusal(choice, facts) is None
+    published = _published_wheel(facts) if brought else None
+    found += check_cpu(facts, arch.isa, published)
+    if published is not None:
+        found += check_runtime(facts, published)
+    found += _storage(choice, facts)
+    fits = not any(f.severity is Severity.ERROR for f in found)
+    return (works if fits else ()), tuple(found)
+
+
+def _runtime(choice: RuntimeChoice, named: bool, facts: Facts) -> tuple[tuple[str, ...], list[Finding]]:
+    """Return what is said of the runtime that the device would get: a sentence that it fits, or why none does."""
+    if choice.kind == "system":
+        return _own(facts)
+    refusal = _refusal(choice, facts)
+    if refusal is None:
+        what = f"the wheels of paddlelite {choice.paddlelite}" if choice.kind == "wheels" else choice.path.name
+        return (f"A runtime fits: {what}.",), []
+    if refusal.code == "LF302" and not named and facts.paddlelite.path:
+        return _own(facts)
+    return (), [refusal]
+
+
+def _refusal(choice: RuntimeChoice, facts: Facts) -> Finding | None:
+    kind = DeviceKind(facts.arch, facts.python.tag, facts.libc.kind, facts.libc.version)
+    refusal = refusal_of_device(choice, kind)
+    if refusal is not None:
+        return refusal
+    if choice.kind == "wheel":
+        return refusal_of_wheel(choice.path, kind)
+    if choice.kind == "folder":
+        return refusal_of_elf(choice.path, kind, str(choice.path))
+    return _not_published(choice, facts)
+
+
+def _not_published(choice: RuntimeChoice, facts: Facts) -> Finding | None:
+    pythons = PUBLISHED.get(choice.paddlelite)
+    version = ".".join(facts.python.version.split(".")[:2])
+    if pythons is None or version in pythons:
+        return None
+    other = [path for path in facts.other_pythons if path.endswith(tuple(f"python{p}" for p in pythons))]
+    hint = f"; {sanitize(other[0])} is there: name it with `python:` in the inventory" if other else ""
+    seen = f"paddlelite {choice.paddlelite} has wheels for CPython {' and '.join(pythons)}; this device has {version}{hint}."
+    return finding("LF302", seen)
+
+
+def _own(facts: Facts) -> tuple[tuple[str, ...], list[Finding]]:
+    """Judge the Paddle-Lite that the device's own Python would import."""
+    if not facts.paddlelite.path:
+        return (), [finding("LF302", f"No paddlelite package is installed for {sanitize(facts.python.executable)}.")]
+    said = f"Its own Paddle-Lite {sanitize(facts.paddlelite.version)} is there.".replace("  ", " ")
+    major = re.match(r"(\d{1,4})\.", facts.numpy.version)
+    if major and int(major[1]) >= 2:
+        seen = f"Its own Paddle-Lite would use numpy {sanitize(facts.numpy.version)}, unless it was built for numpy 2."
+        return (said,), [finding("LF304", seen, Certainty.LIKELY)]
+    return (said,), []
+
+
+def _published_wheel(facts: Facts) -> RuntimeFacts:
+    """Return the published wheel as a runtime, for the checks that compare it with the device."""
+    return RuntimeFacts(
+        kind="bundle",
+        path="paddlelite",
+        numpy_version="1.0",
+        so_machine="x86_64",
+        so_needed=_NEEDED,
+        so_versions=_VERSIONS,
+        so_provided=_PROVIDED,
+        so_system="linux",
+        python_tags=(facts.python.tag,) if facts.python.tag else (),
+    )
+
+
+def _storage(choice: RuntimeChoice, facts: Facts) -> list[Finding]:
+    if not facts.writable:
+        return [finding("LF313", "The agent's root folder can't be written or made.")]
+    if choice.kind != "system" and facts.disk.total and facts.disk.free < _BUNDLE_DISK:
+        free, need = facts.disk.free // 10**6, _BUNDLE_DISK // 10**6
+        seen = f"{free} MB are free under the agent's root; a runtime with its archive takes up to about {need} MB."
+        return [finding("LF312", seen, Certainty.POSSIBLE)]
+    return []

@@ -1,0 +1,99 @@
+"""`litefleet doctor`: looks at everything that was named, and puts what was found in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from litefleet_agent.facts.arch import ARCHES, Arch, arch_of
+
+from ..common.errors import LitefleetError, UsageError
+from ..common.text import sanitize
+from ..devices.progress import Progress
+from ..project.options import Options
+from .diagnosis import Diagnosis
+from .files import Examined, Place, diagnose_pairs, examine, expand
+from .logs import diagnose_log
+from .models import DEFAULT_VERSION
+
+__all__ = ["Question", "examine_all"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the operator wants to know about: nothing named means this machine and the project."""
+
+    options: Options
+    files: tuple[Path, ...] = ()
+    arches: tuple[str, ...] = ()
+    logs: tuple[str, ...] = ()  # paths, "-" for stdin
+    devices: bool = False  # those that options.limit selects
+
+
+def examine_all(question: Question, progress_for: Callable[[int], Progress]) -> list[Diagnosis]:
+    """Return a diagnosis of each thing that was named, then of each pair of them.
+
+    Logs and files are read before anything waits for devices: a Ctrl-C ends a read from a terminal at once.
+    Raises: UsageError for what can't be read; ConfigError where devices are asked for without a project.
+    """
+    if question.arches and not question.files:
+        raise UsageError("--for says where files are to work: name a .nb, a model's folder or a wheel as well")
+    arches = list(dict.fromkeys(_arch(name) for name in question.arches))
+    found = [diagnose_log(log) for log in question.logs]
+    alone = arches[0] if len(arches) == 1 and not question.devices else None
+    version = _opt_version(question.options.config)
+    files = _told_apart([examine(path, alone, version) for path in expand(list(question.files))])
+    found += [file.diagnosis for file in files]
+    places = [Place(arch.name, arch) for arch in arches]
+    if question.devices:
+        from .devices import diagnose_devices  # SSH takes a second to import
+
+        probed, diagnoses = asyncio.run(diagnose_devices(question.options, progress_for))
+        found += diagnoses
+        places += [Place.of_device(p.device, p.facts) for p in probed if p.facts is not None]
+    found += diagnose_pairs(files, _left(files, places, alone), version)
+    if not (question.files or question.logs or question.devices):
+        from .controller_machine import diagnose_host
+
+        found += asyncio.run(diagnose_host(question.options.config, question.options.inventory))
+    return found
+
+
+def _told_apart(files: list[Examined]) -> list[Examined]:
+    """Return the files under their paths where their names alone are the same: models/*/inference.pdmodel."""
+    times = Counter(file.diagnosis.subject for file in files)
+    return [
+        replace(file, diagnosis=replace(file.diagnosis, subject=sanitize(str(file.diagnosis.path))))
+        if times[file.diagnosis.subject] > 1 and file.diagnosis.path is not None
+        else file
+        for file in files
+    ]
+
+
+def _left(files: list[Examined], places: list[Place], alone: Arch | None) -> list[Place]:
+    """Return the places that pairs are still to be made with: one .nb was already judged for its one architecture."""
+    if alone is not None and len(files) == 1 and files[0].diagnosis.data.get("for"):
+        return []
+    return places
+
+
+def _arch(name: str) -> Arch:
+    arch = arch_of(name)
+    if arch is None:
+        raise UsageError(f"--for {name}: Paddle-Lite has no CPU backend for it; known are {', '.join(ARCHES)}")
+    return arch
+
+
+def _opt_version(config: Path) -> str:
+    """Return the converter's version that the project names; the default where there is no project."""
+    try:
+        if not config.is_file():
+            return DEFAULT_VERSION
+        from ..config import load_config  # what reads settings takes its time to import
+
+        return load_config(config).toolchain.paddlelite
+    except (LitefleetError, OSError):
+        return DEFAULT_VERSION

@@ -1,0 +1,140 @@
+"""What `inspect` found of a .nb file, as a diagnosis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from litefleet_agent.findings import Finding, Severity
+from litefleet_agent.findings.model_file import accelerators
+from litefleet_agent.formats.nb import NbModel
+
+from ..build.conversion.opsets import knows
+from ..build.conversion.preflight import SourceFacts, TensorSpec, find_source, load_source
+from ..build.conversion.static import check_source_for
+from ..common.errors import FindingError
+from ..common.text import sanitize
+from ..inspection.model import Inspection, inspect_file
+from .diagnosis import Diagnosis, Fact, Kind
+
+__all__ = ["DEFAULT_VERSION", "diagnose_nb", "diagnose_source", "diagnosis_of"]
+
+
+def diagnose_nb(path: Path, for_arch: str | None = None) -> Diagnosis:
+    """Read a .nb file and judge it, alone or for an architecture.  Raises: UsageError as `inspect_file` does."""
+    return diagnosis_of(inspect_file(path, for_arch))
+
+
+def diagnosis_of(inspection: Inspection) -> Diagnosis:
+    """Return what was found of one file in the shape that doctor's reports and SARIF are made from."""
+    return Diagnosis(
+        kind=Kind.NB,
+        subject=inspection.path.name,
+        facts=tuple(Fact(label, text) for label, text in inspection.described()),
+        works=_works(inspection),
+        findings=inspection.findings,
+        path=inspection.path,
+        data=inspection.to_dict(),
+    )
+
+
+def _works(inspection: Inspection) -> tuple[str, ...]:
+    model = inspection.model
+    if model is None:
+        return ()
+    said = []
+    if model.complete and model.parameters_walked:
+        said.append(f"The file is whole: all {model.parameter_count} parameters are where the program looks for them.")
+    if inspection.arch and not any(f.severity is not Severity.NOTE for f in inspection.findings):
+        said.append(_runs(model, inspection.arch.name))
+    return tuple(said)
+
+
+def _runs(model: NbModel, arch: str) -> str:
+    others = accelerators(model)
+    count = sum(kernel.target in others for kernel in model.kernels)
+    if not count:
+        return f"All {len(model.kernels)} kernels run on {arch}."
+    return (
+        f"{count} of {len(model.kernels)} kernels need {', '.join(sorted(others))}, which was not looked for "
+        f"(`--limit DEVICE` does); the others run on {arch}."
+    )
+
+
+DEFAULT_VERSION = "2.13rc0"
+_TARGETS = ("x86", "arm")
+_MOST_OPS = 12
+
+
+def diagnose_source(
+    path: Path, opt_version: str = DEFAULT_VERSION, targets: Sequence[str] = _TARGETS, fp16: bool = False
+) -> Diagnosis:
+    """Look at a model's folder or program file, for conversion with that Paddle-Lite for each of `targets`.
+
+    What can't be read is a finding: nothing is raised.
+    """
+    try:
+        facts = load_source(path).facts
+    except FindingError as error:
+        return Diagnosis(Kind.SOURCE, sanitize(path.name), findings=error.findings, path=_file(path))
+    against = {target: check_source_for(facts, target, opt_version, fp16) for target in targets}
+    return Diagnosis(
+        kind=Kind.SOURCE,
+        subject=sanitize(path.name),
+        facts=_described(facts),
+        works=_source_works(facts, against, opt_version),
+        findings=tuple(dict.fromkeys([*facts.findings, *(f for found in against.values() for f in found)])),
+        path=_file(path),
+        data={**_data(facts), "opt_version": opt_version},
+    )
+
+
+def _file(path: Path) -> Path:
+    """Return the program file that findings are shown at; the path itself where there is none."""
+    try:
+        return find_source(path)[0]
+    except FindingError:
+        return path
+
+
+def _source_works(facts: SourceFacts, against: dict[str, list[Finding]], opt_version: str) -> tuple[str, ...]:
+    said = ["Program and parameters belong together, and are whole."]
+    for target, found in against.items():
+        if knows(target, opt_version) and not any(f.code == "LF206" for f in found):
+            said.append(f"All {len(facts.ops)} kinds of operators are known on {target} in Paddle-Lite {opt_version}.")
+    return tuple(said)
+
+
+def _described(facts: SourceFacts) -> tuple[Fact, ...]:
+    ops = sorted(facts.ops.items(), key=lambda pair: (-pair[1], pair[0]))
+    named = ", ".join(f"{count} {sanitize(name, 60)}" for name, count in ops[:_MOST_OPS])
+    if len(ops) > _MOST_OPS:
+        named += f" and {len(ops) - _MOST_OPS} more kinds"
+    saved = f"PaddlePaddle {facts.paddle_version}" if facts.paddle_version else "a development build of PaddlePaddle"
+    return (
+        Fact("saved by", saved),
+        *(Fact("input", _shape(tensor)) for tensor in facts.inputs),
+        *(Fact("output", _shape(tensor)) for tensor in facts.outputs),
+        Fact("parameters", str(facts.parameters)),
+        Fact("operators", f"{sum(facts.ops.values())}: {named}"),
+        Fact("size", f"{facts.size:,} bytes ({facts.size / 2**20:.1f} MiB)"),
+        Fact("SHA-256", facts.sha256),
+    )
+
+
+def _shape(tensor: TensorSpec) -> str:
+    dims = " x ".join("?" if d < 0 else str(d) for d in tensor.dims) or "dims not stated"
+    return f"{sanitize(tensor.name)} {tensor.dtype} {dims}"
+
+
+def _data(facts: SourceFacts) -> dict[str, object]:
+    return {
+        "paddle_version": facts.paddle_version,
+        "inputs": [{"name": t.name, "dtype": t.dtype, "dims": list(t.dims)} for t in facts.inputs],
+        "outputs": [{"name": t.name, "dtype": t.dtype, "dims": list(t.dims)} for t in facts.outputs],
+        "parameters": facts.parameters,
+        "ops": dict(sorted(facts.ops.items())),
+        "forms": facts.forms,
+        "size": facts.size,
+        "sha256": facts.sha256,
+    }

@@ -1,0 +1,154 @@
+"""A wheel, or a runtime bundle, opened with suspicion: what Paddle-Lite's description needs goes into a folder, no more."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from litefleet_agent.facts.arch import ARCHES
+from litefleet_agent.findings import Finding, finding
+
+from ..build.runtimes.compatibility import platform_arch, python_fits
+from ..build.runtimes.pack import installed_at, unpack_member
+from ..common.errors import FindingError
+from ..common.text import sanitize
+
+__all__ = ["WheelTags", "check_tags", "tags_of", "unpack"]
+
+_MEMBERS = 20_000
+_FILE = 2 << 30  # bytes of the archive itself
+_UNPACKED = 2 << 30  # bytes of what is unpacked of it; the published wheels hold 170 MB
+_BOMB = 100 << 20  # bytes from which on a member's ratio counts
+_RATIO = 100  # lite.so and MKL are packed to a third; zeros pack 1000:1
+_METADATA = re.compile(r"[^/]+\.dist-info/(WHEEL|METADATA|RECORD)")
+_NUMPY = ("numpy/__init__.py", "numpy/version.py")
+_INSTEAD = (
+    (b"<!doctype html", "a web page"),
+    (b"<html", "a web page"),
+    (b"version https://git-lfs", "a Git LFS pointer"),
+    (b"\x1f\x8b", "a gzip file"),
+)
+_ERRORS = (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError, ValueError, zlib.error)
+
+
+@dataclass(frozen=True)
+class WheelTags:
+    """What a wheel's name says: paddlelite-2.13rc0-cp310-cp310-manylinux1_x86_64.whl."""
+
+    project: str  # "paddlelite"
+    version: str
+    pythons: tuple[str, ...]
+    abi: str
+    platforms: tuple[str, ...]
+
+
+def tags_of(name: str) -> WheelTags | None:
+    """Return what a file's name says, None when it is not named like a wheel."""
+    parts = name.removesuffix(".whl").split("-")
+    if not name.endswith(".whl") or len(parts) not in (5, 6):
+        return None
+    return WheelTags(parts[0], parts[1], tuple(parts[-3].split(".")), parts[-2], tuple(parts[-1].split(".")))
+
+
+def check_tags(name: str, machine: str, python: str) -> tuple[Finding, ...]:
+    """Return LF307 or LF308 where a wheel's name disagrees with its lite.so: for `machine` and `python` ("cp310"; "" unknown)."""
+    tags = tags_of(name)
+    if tags is None:
+        said = f"{sanitize(name)} is no wheel's name, so pip does not install it: give it back the name that it was built with."
+        return (finding("LF322", said),) if name.endswith(".whl") else ()
+    found = []
+    if python and not python_fits(list(tags.pythons), tags.abi, python):
+        named = " or ".join(tags.pythons)
+        found.append(finding("LF307", f"{sanitize(name)} is named for {sanitize(named)}; its lite.so is for {python}."))
+    arches = {platform_arch(platform) for platform in tags.platforms} - {""}
+    if machine in ARCHES and arches and machine not in arches:
+        named = ", ".join(sorted(arches))
+        found.append(finding("LF308", f"{sanitize(name)} is named for {named}; its lite.so is for {machine}."))
+    return tuple(found)
+
+
+def unpack(path: Path, target: Path) -> int:
+    """Unpack paddlelite/ and what names its versions below `target`; return how many files, each with its CRC-32 right.
+
+    Raises: FindingError LF322 when the archive is damaged, hostile or out of all proportion.
+    """
+    try:
+        if path.stat().st_size > _FILE:
+            raise _refusal(path, f"has {path.stat().st_size:,} bytes; no build of Paddle-Lite comes near")
+        with zipfile.ZipFile(path) as archive:
+            wanted = _wanted(path, archive.infolist())
+            for info in wanted:
+                unpack_member(archive, info, path, target)
+            _check_record(path, [info.filename for info in wanted], target)
+            return len(wanted)
+    except FindingError as error:
+        raise FindingError([finding("LF322", f.seen) for f in error.findings]) from error
+    except zipfile.BadZipFile as error:
+        raise _refusal(path, _instead(path) or f"can't be unpacked: {sanitize(str(error)).rstrip('.')}") from error
+    except _ERRORS as error:
+        raise _refusal(
+            path, f"can't be unpacked: {sanitize(str(error) or type(error).__name__).rstrip('.')}"
+        ) from error
+
+
+def _instead(path: Path) -> str:
+    """Say what a file that is no zip is, "" when it doesn't show: what mirrors and proxies save under a wheel's name."""
+    with path.open("rb") as stream:
+        head = stream.read(512).lstrip().lower()
+    for begin, name in _INSTEAD:
+        if head.startswith(begin):
+            return f"is {name}, not a wheel"
+    return "" if head else "is empty"
+
+
+def _refusal(path: Path, why: str) -> FindingError:
+    return FindingError([finding("LF322", f"{sanitize(path.name)} {why}.")])
+
+
+def _wanted(path: Path, members: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """Return the members that a description needs, after a look at the sizes that the archive claims."""
+    if len(members) > _MEMBERS:
+        raise _refusal(path, f"holds {len(members):,} files; no build of Paddle-Lite comes near")
+    wanted = [info for info in members if not info.is_dir() and _is_wanted(info.filename)]
+    total = sum(info.file_size for info in wanted)
+    if total > _UNPACKED:
+        raise _refusal(path, f"unpacks to {total:,} bytes; no build of Paddle-Lite comes near")
+    for info in wanted:
+        if info.file_size > max(_BOMB, _RATIO * info.compress_size):
+            raise _refusal(
+                path, f"holds {sanitize(info.filename)}, which unpacks to {info.file_size:,} bytes out of proportion"
+            )
+    return wanted
+
+
+def _is_wanted(name: str) -> bool:
+    parts = installed_at(PurePosixPath(name))
+    place = "/".join(parts) if parts else name
+    return place.startswith("paddlelite/") or place in _NUMPY or bool(_METADATA.fullmatch(place))
+
+
+def _check_record(path: Path, names: list[str], target: Path) -> None:
+    """Compare paddlelite's binary with the SHA-256 that RECORD names.  Raises: FindingError."""
+    records = sorted(target.glob("*.dist-info/RECORD"))
+    if not records and path.suffix == ".whl":
+        raise _refusal(path, "holds no RECORD, so pip does not install it")
+    for record in sorted(target.glob("paddlelite-*.dist-info/RECORD"))[:1]:
+        rows = csv.reader(record.read_text(encoding="utf-8", errors="replace").splitlines())
+        named = {row[0]: row[1] for row in rows if len(row) >= 2 and row[1].startswith("sha256=")}
+        for name in names:
+            parts = installed_at(PurePosixPath(name)) or ()
+            if name in named and re.fullmatch(r"paddlelite/lite(\.[-\w]+)?\.so", "/".join(parts)):
+                _check_hash(path, name, target.joinpath(*parts), named[name].removeprefix("sha256="))
+
+
+def _check_hash(path: Path, name: str, file: Path, wanted: str) -> None:
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").digest()
+    if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != wanted.rstrip("="):
+        raise _refusal(path, f"holds another {sanitize(name)} than its RECORD names: its SHA-256 differs")

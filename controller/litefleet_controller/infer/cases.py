@@ -1,0 +1,69 @@
+"""One input of a run: the arrays of a model's inputs, checked against the model.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from litefleet_agent.session.infer import MAX_BODY, MAX_REQUESTS
+
+from ..build.golden.files import Array, Tensor
+from ..common.errors import UsageError
+
+__all__ = ["Case", "check_cases", "header_of", "parts_of"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input by its name: what `arrays` hold goes to the model's inputs of the same names."""
+
+    name: str
+    arrays: Mapping[str, Array]
+
+
+def check_cases(cases: Sequence[Case], inputs: Sequence[Tensor], model: str) -> None:
+    """Raise UsageError, in one sentence, for the first case that the model can't take, and for too many."""
+    if not 0 < len(cases) <= MAX_REQUESTS:
+        raise UsageError(f"{len(cases)} inputs were given; a run takes 1 to {MAX_REQUESTS}")
+    for case in cases:
+        _check(case, inputs, model)
+    size = sum(array.nbytes for case in cases for array in case.arrays.values())
+    if size > MAX_BODY:
+        raise UsageError(f"the inputs have {size} bytes together; a run takes {MAX_BODY}: give fewer at once")
+
+
+def _check(case: Case, inputs: Sequence[Tensor], model: str) -> None:
+    wanted = {tensor.name for tensor in inputs}
+    if set(case.arrays) != wanted:
+        has, takes = ", ".join(case.arrays) or "nothing", ", ".join(t.name for t in inputs) or "nothing"
+        raise UsageError(f"{case.name} holds {has}; the model {model} takes {takes}")
+    for tensor in inputs:
+        if problem := _problem(tensor, case.arrays[tensor.name]):
+            raise UsageError(f"{case.name}: {tensor.name} {problem}")
+
+
+def _problem(tensor: Tensor, value: Array) -> str:
+    if value.dtype.name != tensor.dtype:
+        return f"is {value.dtype.name}, and the model's is {tensor.dtype}: save it as x.astype('{tensor.dtype}')"
+    dims = tensor.dims
+    if len(dims) != value.ndim or any(d not in (-1, n) for d, n in zip(dims, value.shape, strict=True)):
+        shown = " x ".join("?" if d < 0 else str(d) for d in dims)
+        return f"is {' x '.join(map(str, value.shape)) or 'a single value'}, and the model's is {shown} (?: any)"
+    if value.size == 0:
+        return "is empty"
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        return "holds NaN or Inf"
+    return ""
+
+
+def header_of(case: Case, inputs: Sequence[Tensor]) -> dict[str, object]:
+    """Return a case as the wire's request."""
+    tensors = [(t.name, case.arrays[t.name]) for t in inputs]
+    return {"inputs": [{"name": n, "dtype": a.dtype.name, "dims": list(a.shape)} for n, a in tensors]}
+
+
+def parts_of(case: Case, inputs: Sequence[Tensor]) -> list[bytes]:
+    """Return a case's data, little-endian, in the order of the model's inputs."""
+    values = [case.arrays[t.name] for t in inputs]
+    return [value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes() for value in values]

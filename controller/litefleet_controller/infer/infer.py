@@ -1,0 +1,195 @@
+"""`litefleet infer`: the same inputs on every chosen device, their answers brought back and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from litefleet_agent.findings import Finding, Verdict, decide
+from litefleet_agent.session.infer import MAX_BODY
+from litefleet_inventory import Device
+
+from ..build.golden.files import Array, Tensor
+from ..common.errors import UsageError
+from ..devices.agent_client import Request
+from ..devices.fan_out import fan_out
+from ..devices.outcome import DeviceOutcome
+from ..devices.progress import Progress
+from ..devices.visit import Visit, visit
+from ..project.project import Options, Project, open_project
+from ..project.run_fleet import ProgressFor, Stopwatch
+from .cases import Case, check_cases, header_of, parts_of
+from .compare import Difference, Limits, against_reference, among_devices
+from .inputs import read_cases
+from .outputs import read_answers, told_findings
+from .report import CaseAnswer, DeviceAnswer, InferenceReport, judged, save, usable_folder
+
+__all__ = ["InferChoice", "Inference", "run_inference"]
+
+
+@dataclass(frozen=True)
+class InferChoice:
+    """What is run, and what is done with the answers."""
+
+    model: str = ""  # may be left out where the project has one
+    release: str = ""  # "": the one that is current on each device
+    limit_s: float = 30.0  # for each input
+    reference: bool = False  # compare with the reference engine too
+    out: Path | None = None  # a folder for the outputs
+
+
+class Inference:
+    """A way to run models on a project's devices, for as long as its context lasts.
+
+    Raises: ConfigError, UsageError, LitefleetError for what is wrong here; what is wrong with a device is its answer's outcome.
+    """
+
+    def __init__(self, project: Project, progress: Progress) -> None:
+        self._project, self._progress = project, progress
+        self._supply = project.supply(progress)
+        self.interrupted = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._supply.close()
+
+    async def tensors(self, model: str) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Return the model's inputs and outputs, as the project's own files declare them."""
+        return await self._supply.tensors(model)
+
+    async def reference(self, model: str, cases: Sequence[Case]) -> tuple[str, Sequence[Mapping[str, Array]]]:
+        """Return the reference engine's name and its outputs for each case."""
+        return await self._supply.reference(model, [case.arrays for case in cases])
+
+    async def run(
+        self, model: str, cases: Sequence[Case], release: str = "", limit_s: float = 30.0
+    ) -> tuple[DeviceAnswer, ...]:
+        """Return what each device of the project that may have this model answers, in the inventory's order."""
+        inputs, _ = await self.tensors(model)
+        check_cases(cases, inputs, model)
+        devices = [device for device in self._project.devices if device.model in ("", model)]
+        if not devices:
+            raise UsageError(
+                f"none of the chosen devices has the model {model}: the inventory names another one for them"
+            )
+        asked = _Asked(model, tuple(case.name for case in cases), _request(model, cases, inputs, release, limit_s))
+        answers: dict[str, DeviceAnswer] = {}
+        contact = self._project.contact(self._progress)
+        patience = self._project.verify_limit_s + limit_s * len(cases)
+
+        async def one(device: Device) -> list[DeviceOutcome]:
+            async def work(here: Visit, done: list[DeviceOutcome]) -> None:
+                answers[device.name] = await _ask(here, asked, patience)
+                done.append(answers[device.name].outcome)
+
+            return await visit(contact, device, [model], work)
+
+        ssh, per_jump = self._project.config.ssh, self._project.config.rollout.per_jump_host
+        outcomes, interrupted = await fan_out(devices, one, ssh.concurrency, self._progress.device_done, per_jump)
+        self.interrupted = self.interrupted or interrupted
+        return tuple(answers.get(outcome.device, DeviceAnswer(outcome)) for outcome in outcomes)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What every device is asked."""
+
+    model: str
+    cases: tuple[str, ...]
+    request: Request
+
+
+def _request(model: str, cases: Sequence[Case], inputs: Sequence[Tensor], release: str, limit_s: float) -> Request:
+    fields: dict[str, Any] = {
+        "model": model,
+        "requests": [header_of(case, inputs) for case in cases],
+        "limit_s": limit_s,
+    }
+    if release:
+        fields["release"] = release
+    body = b"".join(part for case in cases for part in parts_of(case, inputs))
+    return Request("infer", fields, body, MAX_BODY)
+
+
+async def _ask(here: Visit, asked: _Asked, patience: float) -> DeviceAnswer:
+    """Return one device's answer; Refused, TransportError and ProtocolError go on to the visit."""
+    here.step("infer")
+    (answer,) = await here.exchange(asked.request, limit_s=patience)
+    told = answer.result
+    release, by = str(told.get("release", ""))[:64], str(told.get("by", ""))[:20]
+    found: Sequence[Finding] = told_findings(told)
+    cases: tuple[CaseAnswer, ...] = ()
+    if decide(found) is Verdict.VERIFIED:
+        cases, failures = read_answers(told, answer.body, asked.cases)
+        found = [*found, *failures]
+    outcome = here.outcome(asked.model, [*here.notes, *found], release)
+    return DeviceAnswer(outcome, by, str(told.get("precision", ""))[:10], cases)
+
+
+async def run_inference(
+    options: Options, files: Sequence[Path], choice: InferChoice, progress_for: ProgressFor
+) -> InferenceReport:
+    """Run the files on the chosen devices and return what came of it.
+
+    Raises: ConfigError, UsageError before any device is met; LitefleetError when the reference engine or the disk fails.
+    """
+    project = open_project(options)
+    model = _model(project, choice.model)
+    watch = Stopwatch()
+    with progress_for(len(project.devices)) as progress:
+        async with Inference(project, progress) as inference:
+            inputs, outputs = await inference.tensors(model)
+            cases = read_cases(files, inputs, outputs, project.config.models[model].preprocess, model)
+            folder = usable_folder(choice.out) if choice.out else None
+            engine, expected = await inference.reference(model, cases) if choice.reference else ("", ())
+            answers = await inference.run(model, cases, choice.release, choice.limit_s)
+    limits = Limits(
+        {answer.device: answer.precision for answer in answers if answer.precision},
+        {k: v for k, v in project.config.models[model].tolerance.model_dump().items() if v is not None},
+    )
+    differences, majority = _compared(cases, answers, expected, limits)
+    final = tuple(judged(answer, differences, majority) for answer in answers)
+    return InferenceReport(
+        model,
+        watch.stamp,
+        watch.seconds,
+        tuple(case.name for case in cases),
+        final,
+        majority,
+        differences,
+        save(folder, model, final) if folder else (),
+        engine,
+        inference.interrupted,
+    )
+
+
+def _model(project: Project, wanted: str) -> str:
+    if not wanted and len(project.models) > 1:
+        raise UsageError(f"which model? Name one with -m: {', '.join(project.models)}")
+    return wanted or project.models[0]
+
+
+def _compared(
+    cases: Sequence[Case],
+    answers: Sequence[DeviceAnswer],
+    expected: Sequence[Mapping[str, Array]],
+    limits: Limits,
+) -> tuple[tuple[Difference, ...], dict[str, str]]:
+    """Return how the answers differ, and by case the device whose answer most agree on."""
+    differences: list[Difference] = []
+    majority: dict[str, str] = {}
+    for number, case in enumerate(cases):
+        given = {a.device: c.outputs for a in answers for c in a.cases if c.case == case.name and c.outputs}
+        if expected:
+            differences += against_reference(case.name, given, expected[number], limits)
+        if len(given) > 1:
+            majority[case.name], found = among_devices(case.name, given, limits)
+            differences += found
+    return tuple(differences), majority

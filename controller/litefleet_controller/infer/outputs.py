@@ -1,0 +1,103 @@
+"""What a device answered to `infer`, checked: names, types, sizes and bytes must hold together.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from litefleet_agent.errors import AgentError
+from litefleet_agent.findings import Finding, finding, finding_of_error
+from litefleet_agent.formats.npz import DTYPES
+from litefleet_agent.protocol import ProtocolError
+
+from ..build.golden.files import Array
+from .report import CaseAnswer
+
+__all__ = ["read_answers", "told_findings"]
+
+_MOST_OUTPUTS = 64
+# what a service refuses a request with -> the finding that explains it; others have none of their own
+_ERRORS = {"timed-out": "LF408", "bad-output": "LF404", "busy": "LF620"}
+
+
+def told_findings(result: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """Return why the device ran nothing, empty when it did; ProtocolError for what is no list of findings."""
+    try:
+        return tuple(Finding.from_dict(item) for item in result.get("findings") or ())
+    except (AgentError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProtocolError("the device's findings are none") from error
+
+
+def read_answers(
+    result: Mapping[str, Any], data: bytes, cases: Sequence[str]
+) -> tuple[tuple[CaseAnswer, ...], tuple[Finding, ...]]:
+    """Return an answer for each case, and the findings of those that failed.
+
+    Raises ProtocolError when the answer does not hold together.
+    """
+    told = result.get("requests")
+    if not isinstance(told, list) or len(told) != len(cases) or not all(isinstance(one, dict) for one in told):
+        raise ProtocolError(f"the answer does not have {len(cases)} requests")
+    answers: list[CaseAnswer] = []
+    found: list[Finding] = []
+    at = 0
+    for case, one in zip(cases, told, strict=True):
+        if "error" in one:
+            failed = _failure(one["error"])
+            found.append(failed)
+            answers.append(CaseAnswer(case, {}, error=failed.seen))
+            continue
+        outputs, at = _outputs(one, data, at)
+        found += [finding("LF404", f"For {case}, the output {name} holds NaN or Inf.") for name in _not_finite(outputs)]
+        answers.append(CaseAnswer(case, outputs, _figure(one.get("ms"))))
+    if at != len(data):
+        raise ProtocolError(f"the outputs take {at} bytes, and {len(data)} came")
+    return tuple(answers), tuple(dict.fromkeys(found))
+
+
+def _not_finite(outputs: Mapping[str, Array]) -> list[str]:
+    """Return the outputs that are none: a sound agent refuses them itself."""
+    return [name for name, array in outputs.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+
+
+def _failure(error: Any) -> Finding:
+    if not isinstance(error, dict):
+        raise ProtocolError("the device's error is none")
+    code, message = str(error.get("code")), str(error.get("message"))[:2000]
+    given = error.get("finding")
+    if isinstance(given, dict):
+        return told_findings({"findings": [given]})[0]
+    return finding(_ERRORS[code], message) if code in _ERRORS else finding_of_error(code, message)
+
+
+def _outputs(one: Mapping[str, Any], data: bytes, at: int) -> tuple[dict[str, Array], int]:
+    """Return one request's outputs, and where the next one's data begins."""
+    told = one.get("outputs")
+    if not isinstance(told, list) or len(told) > _MOST_OUTPUTS:
+        raise ProtocolError("an answer has neither outputs nor an error")
+    outputs: dict[str, Array] = {}
+    for item in told:
+        name, dtype, dims = _tensor(item)
+        size = DTYPES[dtype] * prod(dims)
+        if at + size > len(data) or name in outputs:
+            raise ProtocolError(f"the output {name!r} does not fit its data")
+        outputs[name] = np.frombuffer(data[at : at + size], np.dtype(dtype).newbyteorder("<")).reshape(dims)
+        at += size
+    return outputs, at
+
+
+def _tensor(item: Any) -> tuple[str, str, list[int]]:
+    told = item if isinstance(item, dict) else {}
+    name, dtype, dims = told.get("name"), told.get("dtype"), told.get("dims")
+    # A name ends up in terminals, JSON, and as a file's in a zip.
+    named = isinstance(name, str) and 0 < len(name) <= 256 and name.isprintable() and dtype in DTYPES
+    named = named and not str(name).startswith("/") and ".." not in str(name).split("/")
+    if named and isinstance(dims, list) and len(dims) <= 8 and all(type(d) is int and 0 <= d < 1 << 31 for d in dims):
+        return str(name), str(dtype), dims
+    raise ProtocolError(f"an output is described as {str(item)[:100]}")
+
+
+def _figure(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) and 0 <= value < 1e9 else None

@@ -1,0 +1,1 @@
+"""Reads .nb files and model folders and reports what they are: the command `inspect`."""

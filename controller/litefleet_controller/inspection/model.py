@@ -1,0 +1,243 @@
+"""`litefleet inspect`: one .nb file described for people and for programs, and judged for one architecture."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from litefleet_agent.facts.arch import ARCHES, Arch, arch_of
+from litefleet_agent.findings import Finding, finding
+from litefleet_agent.findings.model_file import (
+    accelerators,
+    check_alone,
+    check_file,
+    cpu_features,
+    deciding_kernels,
+    verdict,
+)
+from litefleet_agent.formats.nb import Kernel, NbError, NbModel, Tensor, read_header, read_nb
+
+from ..common.errors import UsageError
+from ..common.text import sanitize
+
+__all__ = ["Inspection", "arch_named", "inspect_file"]
+
+HEAD = 4096  # bytes
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """One file, what it says about itself (None when it can't be described), and what was found."""
+
+    path: Path
+    size: int  # bytes
+    arch: Arch | None
+    model: NbModel | None
+    findings: tuple[Finding, ...]
+    deciding: tuple[tuple[Kernel, int], ...] = ()  # kernels that `arch` can't run, with their counts
+
+    @property
+    def verdict(self) -> str | None:
+        """ "good" or "refused"; None when no architecture was named and the file could be described."""
+        if self.arch is None and self.model is not None:
+            return None
+        return verdict(self.findings)
+
+    @property
+    def exit_code(self) -> int:
+        """0 when nothing speaks against the file, else 1."""
+        return 0 if verdict(self.findings) == "good" else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; what an undescribable file does not say is null."""
+        described = _described(self.model) if self.model else dict.fromkeys(DESCRIBED)
+        return {
+            "file": str(self.path),
+            "size": self.size,
+            **described,
+            "for": self.arch.name if self.arch else None,
+            "verdict": self.verdict,
+            "deciding": [{**kernel._asdict(), "count": count} for kernel, count in self.deciding],
+            "findings": [f.to_dict() for f in self.findings],
+        }
+
+    def described(self) -> list[tuple[str, str]]:
+        """Return what the file says of itself, as label and text, harmless for a terminal."""
+        return _lines(self.model) if self.model else [("size", _bytes(self.size))]
+
+    def to_text(self) -> str:
+        """Return the description for an operator's terminal, without a final newline."""
+        lines = [str(self.path), *(_line(label, text) for label, text in self.described())]
+        for found in self.findings:
+            lines += ["", f"{found.severity.value} {found.code} {found.entry.slug}: {found.seen}"]
+            lines += [f"  why: {found.entry.why}", f"  do:  {found.entry.do}"]
+        if self.deciding:
+            lines += ["", "kernels that decide it:"]
+            lines += [f"  {n:5} {sanitize(k.op)} ({k.target}, {k.precision}, {k.layout})" for k, n in self.deciding]
+        if self.verdict is not None:
+            place = f" for {self.arch.name}" if self.arch else ""
+            lines += ["", f"{self.verdict}{place}"]
+        return "\n".join(lines)
+
+
+DESCRIBED = (
+    "meta_version",
+    "opt_version",
+    "program_version",
+    "kernels",
+    "accelerators",
+    "cpu_features",
+    "ops",
+    "inputs",
+    "outputs",
+    "parameters",
+    "complete",
+    "sha256",
+    "normalised_sha256",
+    "estimated_memory_bytes",
+)
+
+
+def inspect_file(path: Path, for_arch: str | None = None) -> Inspection:
+    """Read a .nb file and judge it for the architecture that `uname -m` would call `for_arch`.
+
+    Raises: UsageError when the file can't be read, or the architecture is not one that Paddle-Lite knows.
+    """
+    arch = arch_named(for_arch) if for_arch is not None else None
+    data, size = _read(path)
+    try:
+        model = read_nb(data)
+    except NbError as error:
+        return Inspection(path, size, arch, None, (finding(error.finding_code, str(error)),))
+    findings = check_file(model, arch) if arch else check_alone(model)
+    deciding = deciding_kernels(model, arch) if arch else ()
+    return Inspection(path, size, arch, model, tuple(findings), deciding)
+
+
+def arch_named(name: str) -> Arch:
+    """Return the architecture that `uname -m` calls `name`.  Raises: UsageError when Paddle-Lite does not know it."""
+    arch = arch_of(name)
+    if arch is None:
+        raise UsageError(
+            f"Paddle-Lite has no CPU backend for the architecture {name!r}; "
+            f"name one of {', '.join(ARCHES)} (what `uname -m` says on the device)."
+        )
+    return arch
+
+
+def _read(path: Path) -> tuple[bytes, int]:
+    """Return the file's bytes and size; only the first bytes when they show that it is no .nb."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "not an ordinary file"
+            raise UsageError(f"{path} is {kind}; name the .nb file itself.")
+        with path.open("rb") as stream:
+            head = stream.read(HEAD)
+            if len(head) == HEAD and not _promising(head):
+                return head, path.stat().st_size
+            stream.seek(0)
+            data = stream.read()
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror or error}. Check path and permissions.") from error
+    return data, len(data)
+
+
+def _promising(head: bytes) -> bool:
+    """Say whether the first bytes may be a .nb's: a table of contents longer than they are (LF105) is ordinary."""
+    try:
+        read_header(head)
+    except NbError as error:
+        return error.finding_code == "LF105"
+    return True
+
+
+def _described(model: NbModel) -> dict[str, Any]:
+    return {
+        "meta_version": model.meta_version,
+        "opt_version": model.opt_version,
+        "program_version": model.program_version,
+        "kernels": {
+            "total": len(model.kernels),
+            "by_target": model.kernels_by_target(),
+            "by_precision": model.kernels_by_precision(),
+            "by_layout": model.kernels_by_layout(),
+        },
+        "accelerators": sorted(accelerators(model)),
+        "cpu_features": sorted(cpu_features(model)),
+        "ops": dict(sorted(model.ops.items())),
+        "inputs": [_tensor(t) for t in model.inputs],
+        "outputs": [_tensor(t) for t in model.outputs],
+        "parameters": {
+            "count": model.parameter_count,
+            "bytes": model.parameter_bytes,
+            "walked": model.parameters_walked,
+            "dtypes": model.weight_dtypes,
+        },
+        "complete": model.complete,
+        "sha256": model.sha256,
+        "normalised_sha256": model.normalised_sha256,
+        "estimated_memory_bytes": model.estimated_memory_bytes,
+    }
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    return {"name": tensor.name, "dtype": tensor.dtype, "dims": list(tensor.dims)}
+
+
+def _lines(model: NbModel) -> list[tuple[str, str]]:
+    """Return the description, one label and text for each fact."""
+    ops = sorted(model.ops.items(), key=lambda pair: (-pair[1], pair[0]))
+    params = f"{model.parameter_count}, {_bytes(model.parameter_bytes)} ({_counts(model.weight_dtypes)})"
+    if not model.parameters_walked:
+        params = f"{model.parameter_count}, {_bytes(model.parameter_bytes)} (older layout, not looked into)"
+    whole = "yes" if model.complete else f"no: {model.damage}"
+    if model.complete and not model.parameters_walked:
+        whole = "as far as layout version 1 can be checked"
+    needs = sorted(accelerators(model) | cpu_features(model))
+    return [
+        ("layout version", str(model.meta_version)),
+        ("opt version", model.opt_version or "unknown (an untagged build)"),
+        ("PaddlePaddle", _program_version(model.program_version)),
+        ("kernels", f"{len(model.kernels)}: {_counts(model.kernels_by_target())}"),
+        ("precision", _counts(model.kernels_by_precision())),
+        ("layout", _counts(model.kernels_by_layout())),
+        *([("needs", ", ".join(needs))] if needs else []),
+        ("operators", _counts(dict(ops))),
+        *(("input", _shape(t)) for t in model.inputs),
+        *(("output", _shape(t)) for t in model.outputs),
+        ("parameters", params),
+        ("whole", whole),
+        ("size", _bytes(model.size)),
+        ("memory", f"at least {_bytes(model.estimated_memory_bytes)} to load and run once"),
+        ("SHA-256", model.sha256),
+        ("normalised", model.normalised_sha256),
+    ]
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:15} {text}"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {sanitize(name)}" for name, count in counts.items()) or "none"
+
+
+def _shape(tensor: Tensor) -> str:
+    dims = " x ".join("?" if d < 0 else str(d) for d in tensor.dims) or "dims not stated"
+    return f"{sanitize(tensor.name)} {tensor.dtype} {dims}"
+
+
+def _program_version(number: int) -> str:
+    """Return 2003002 as "2.3.2"."""
+    if number <= 0:
+        return "unknown"
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+
+
+def _bytes(count: int) -> str:
+    if count < 1024:
+        return f"{count} bytes"
+    return f"{count:,} bytes ({count / 2**20:.1f} MiB)"

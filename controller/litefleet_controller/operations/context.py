@@ -1,0 +1,224 @@
+"""What every operation on rollouts needs at hand: the project, the state, the fleet's hold, and the engine's parts."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from litefleet_agent.findings import Finding
+from litefleet_inventory.model import Device
+
+from ..build.releases import Supply
+from ..common.errors import UsageError
+from ..config import Config
+from ..devices.deliver import went_back
+from ..devices.outcome import DeviceOutcome
+from ..devices.progress import Progress
+from ..devices.steps import Mode, run_device
+from ..devices.visit import Contact
+from ..project.project import Options, Project, open_project, open_state
+from ..project.run_fleet import ProgressFor
+from ..rollout import Rollout, RolloutEvent, RolloutState, Row
+from ..rollout.states import move_rollout
+from ..rollout_engine import Clock, Converse, Engine, Ledger, Patience, SystemClock, ThreadWriter, Writer
+from ..rollout_engine.changes import endings
+from ..rollout_engine.release_cache import Shelf
+from ..signing import Signer
+from ..state import Hold, State, StatePort, this_process
+from ..state.model import KeptRelease
+from .drift import look_again
+from .rollback_device import Mark, way_back
+
+__all__ = ["Desk", "ProgressFor", "find_rollout", "open_desk", "open_state", "settle_ended", "who"]
+
+
+def who() -> str:
+    """Return who is at work, as the audit log names people: user@host."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def find_rollout(state: StatePort, fleet: str, rollout_id: str = "") -> Rollout:
+    """Return a rollout by its id, or the latest; UsageError when there is none."""
+    if rollout_id:
+        found = state.rollout(rollout_id)
+        if found is None or found.fleet != fleet:
+            raise UsageError(
+                f"there is no rollout {rollout_id} of the fleet '{fleet}'; `litefleet status --all` lists them"
+            )
+        return found
+    latest = state.rollouts(fleet, 1)
+    if not latest:
+        raise UsageError(f"the fleet '{fleet}' has had no rollout yet: `litefleet rollout` makes the first")
+    return latest[0]
+
+
+@dataclass
+class Desk:
+    """One operation's tools.  `hold` is the right to change this fleet's rollouts."""
+
+    project: Project
+    state: State
+    hold: Hold
+    contact: Contact
+    supply: Supply
+    progress: Progress
+    write: Writer
+    clock: Clock
+    asides: dict[str, tuple[Finding, ...]] = field(default_factory=dict)  # by release: why it brings no runtime
+    last_seen: Mapping[str, float] = field(default_factory=dict)  # by device, before this operation; empty: as stored
+
+    @property
+    def config(self) -> Config:
+        """The project's configuration."""
+        return self.project.config
+
+    @cached_property
+    def signer(self) -> Signer | None:
+        """Who signs, where `signing:` is set."""
+        return Signer(self.config.signing) if self.config.signing else None
+
+    @property
+    def signers(self) -> str:
+        """What devices come to trust; "" without signing."""
+        return self.signer.allowed_signers() if self.signer else ""
+
+    async def sealed(self, releases: Sequence[KeptRelease], numbers: Mapping[str, int]) -> list[KeptRelease]:
+        """Return the releases with their seals, checked; unchanged where nothing is signed."""
+        if self.signer is None:
+            return list(releases)
+        done = []
+        for release in releases:
+            now = self.clock.now()
+            seal = await self.signer.seal(release.id, release.model, self.config.fleet, numbers[release.model], now)
+            await self.signer.verify(seal, release.id, release.model, self.config.fleet, now)
+            done.append(replace(release, sealed=seal))
+        return done
+
+    def origin(self) -> dict[str, Any]:
+        """Return what a rollout is made from: the hashes of configuration and inventory."""
+        options = self.project.options
+        inventory = options.inventory or self.config.inventory
+        return {
+            "config": {"path": str(options.config), "sha256": _digest(options.config)},
+            "inventory": {"path": str(inventory), "sha256": _digest(inventory)},
+        }
+
+    async def begun(self, rollout: Rollout) -> Rollout:
+        """Return a rollout that was written down as one that runs; any other one as it is."""
+        if rollout.state is not RolloutState.PLANNED:
+            return rollout
+        running = replace(rollout, state=move_rollout(rollout.state, RolloutEvent.START), updated_at=self.clock.now())
+        await self.write(self.state.advance, self.hold, rollout, RolloutEvent.START, running)
+        return running
+
+    async def carry_out(self, rollout: Rollout, patience: Patience) -> Engine:
+        """Run a rollout's engine and return it; it knows what became of what."""
+        rows = await self.write(self.state.rows, rollout.id)
+        devices = {d.name: d for d in self.project.inventory.devices}
+        engine = Engine(
+            self.state,
+            self.hold,
+            rollout,
+            rows,
+            devices,
+            await self._converse(rollout, rows),
+            lambda device, rows: look_again(self.contact, device, rows),
+            self.progress,
+            self.config.ssh.concurrency,
+            self.clock,
+            self.write,
+        )
+        await engine.run(patience)
+        return engine
+
+    async def _shelf(self, rollout: Rollout, rows: Sequence[Row]) -> Shelf:
+        releases = [await self._in_date(r) for r in await self.write(self.state.releases_of, rollout.id)]
+
+        async def keep(made: KeptRelease) -> KeptRelease:
+            kept = (await self.sealed([made], {made.model: rollout.number}))[0]
+            await self.write(self.state.keep_releases, self.hold, [kept])
+            return kept
+
+        planned = {(r.device, r.model): r.release for r in rows}
+        return Shelf(planned, releases, self.supply, keep, self.signers, self.asides)
+
+    async def _in_date(self, release: KeptRelease) -> KeptRelease:
+        """Return a release whose seal has not expired: it is sealed anew under its own number where it has."""
+        seal = (release.sealed or {}).get("seal") or {}
+        if self.signer is None or seal.get("expires", self.clock.now() + 1) > self.clock.now():
+            return release
+        fresh = (await self.sealed([release], {release.model: seal["number"]}))[0]
+        await self.write(self.state.keep_releases, self.hold, [fresh])
+        return fresh
+
+    async def _converse(self, rollout: Rollout, rows: Sequence[Row]) -> Converse:
+        """Return what is talked about with each device."""
+        if rollout.kind == "rollback":
+            taken = await self.write(self.state.rows, rollout.parent)
+            mark = Mark(self.write, self.state, self.hold, rollout.parent, taken)
+            return way_back(self.contact, str(rollout.origin.get("to", "previous")), mark)
+        shelf, policy = await self._shelf(rollout, rows), rollout.policy
+        mode = Mode(
+            verify_limit_s=self.project.verify_limit_s,
+            lease_s=int(policy.lease),
+            keep=policy.keep,
+            regression=policy.gates.regression,
+            again=rollout.kind == "reconcile",
+        )
+        last_seen = self.last_seen or {n: k.seen_at for n, k in (await self.write(self.state.known)).items()}
+
+        async def converse(device: Device, rows: Sequence[Row], ledger: Ledger) -> list[DeviceOutcome]:
+            since = last_seen.get(device.name, 0.0)
+            hear = partial(went_back, since=since)
+            return await run_device(device, [r.model for r in rows], mode, self.contact, shelf, ledger, hear)
+
+        return converse
+
+
+@asynccontextmanager
+async def open_desk(options: Options, progress: Progress, whole_fleet: bool = False) -> AsyncIterator[Desk]:
+    """Open the project and its state, and take the fleet's hold for the length of the context.
+
+    Raises: ConfigError, UsageError; StateError, Held when another controller that lives is at work.
+    """
+    project = open_project(replace(options, limit="") if whole_fleet else options)
+    state = open_state(project.config)
+    write = ThreadWriter()
+    try:
+        hold = await write(state.acquire, project.config.fleet, this_process())
+        await write(settle_ended, state, hold)
+        supply = project.supply(progress)
+        try:
+            contact = project.contact(progress)
+            yield Desk(project, state, hold, contact, supply, progress, write, SystemClock())
+        finally:
+            await supply.close()
+            await write(state.release, hold)
+    finally:
+        await write(state.close)
+        write.close()
+
+
+def settle_ended(state: StatePort, hold: Hold) -> None:
+    """End what a controller left in flight that died after its rollout was aborted: nobody goes on with that one."""
+    ended = (RolloutState.ABORTED, RolloutState.SUPERSEDED)
+    for rollout in (r for r in state.rollouts(hold.fleet, 3) if r.state in ended):
+        back, left = endings(state.rows(rollout.id))
+        state.move(hold, rollout.id, back)
+        state.move(hold, rollout.id, left)
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or over a folder's files."""
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

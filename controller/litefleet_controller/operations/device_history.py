@@ -1,0 +1,76 @@
+"""What happened on a device while nobody watched: its history is taken over, page by page, and how its service is."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..devices.agent_client import Refused, Request
+from ..devices.deliver import mapping
+from ..devices.visit import Visit
+from ..state import Happened, ServiceSeen
+from .context import Desk
+
+__all__ = ["hear"]
+
+_ID = re.compile(r"[0-9a-f]{1,64}\Z")
+_PAGES = 16  # of at most 256 KiB, in one contact; the next contact goes on
+_MOST_NUMBER = 1 << 50
+_MOST_ENTRIES = 1000  # in one page
+
+
+async def hear(desk: Desk, here: Visit) -> None:
+    """Store how the device's service is, and what is new in its history; nothing for a device without a service."""
+    told = mapping(here.hello.get("history"))
+    identity, newest = told.get("id"), _whole(told.get("newest"))
+    if not isinstance(identity, str) or not _ID.match(identity):
+        return
+    known = (await desk.write(desk.state.services)).get(here.device.name)
+    number = known.number if known is not None and known.history == identity else 0
+    status, name = mapping(here.hello.get("service")), here.device.name
+    for _ in range(_PAGES):
+        page = await _page(here, identity, number) if number < newest else {}
+        now = desk.clock.now()
+        entries = [e for e in (_entry(name, identity, item, now) for item in _items(page)) if e and e.number > number]
+        number = max([number, *(entry.number for entry in entries)])
+        await desk.write(desk.state.hear, ServiceSeen(name, identity, number, dict(status), now), entries)
+        if not entries:
+            return
+
+
+async def _page(here: Visit, identity: str, since: int) -> Mapping[str, Any]:
+    """Return one page; {} where the agent knows no histories, or it is another one by now."""
+    try:
+        (page,) = await here.ask(Request("history", {"history": identity, "since": since}))
+    except Refused:
+        return {}
+    return page if page.get("id") == identity else {}
+
+
+def _items(page: Mapping[str, Any]) -> list[Any]:
+    told = page.get("entries")
+    return told[:_MOST_ENTRIES] if isinstance(told, list) else []
+
+
+def _entry(device: str, identity: str, item: Any, now: float) -> Happened | None:
+    """Read one entry; None for what is none."""
+    if not isinstance(item, dict) or not _whole(item.get("n")):
+        return None
+    kind, model, release = (_text(item.get(key), 128) for key in ("kind", "model", "release"))
+    return Happened(device, identity, _whole(item["n"]), _real(item.get("at")), kind, model, release, item, now)
+
+
+def _whole(value: Any) -> int:
+    good = isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST_NUMBER
+    return value if good else 0
+
+
+def _real(value: Any) -> float:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) < 1e12
+    return float(value) if good else 0.0
+
+
+def _text(value: Any, most: int) -> str:
+    return value[:most] if isinstance(value, str) else ""

@@ -1,0 +1,85 @@
+"""`litefleet plan`: what a rollout would do to each device, made from a look at the live fleet; nothing on it changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from litefleet_inventory import SelectError
+from litefleet_inventory.select import select
+
+from ..common.errors import UsageError
+from ..devices.progress import Progress
+from ..devices.steps import Supplier
+from ..devices.visit import Contact
+from ..project.project import Options, Project, open_project, open_state
+from ..rollout_engine import SystemClock
+from ..rollout_engine.fleet_survey import Meet, Survey, survey
+from ..rollout_engine.plan import Plan, make_plan
+from ..state.model import KnownDevice
+from .context import ProgressFor
+
+__all__ = ["Planned", "draw_up", "plan_rollout"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and all that was learned to make it."""
+
+    plan: Plan
+    survey: Survey
+
+
+async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
+    """Return the plan; the agent that looks at a device is gone from it afterwards, if it was not there before.
+
+    Raises: ConfigError, UsageError, StateError; CancelledError after Ctrl-C.
+    """
+    project = open_project(options)
+    with progress_for(len(project.devices)) as progress:
+        supply = project.supply(progress)
+        state = open_state(project.config)
+        try:
+            known = state.known()
+            contact = project.contact(progress, keep_agent=False)
+            planned = await draw_up(project, contact, supply, known, progress, SystemClock().now())
+            state.learn(planned.survey.known)  # so that a bundle can be written for devices that were once looked at
+        finally:
+            await supply.close()
+            state.close()
+    return planned.plan
+
+
+async def draw_up(
+    project: Project,
+    contact: Contact,
+    supply: Supplier,
+    known: Mapping[str, KnownDevice],
+    progress: Progress,
+    now: float,
+    meet: Meet | None = None,
+) -> Planned:
+    """Look at the selected devices at `now` (epoch) and return what is to be done."""
+    wanted = {device: project.models_of(device) for device in project.devices}
+    at_once, per_jump = project.config.ssh.concurrency, project.config.rollout.per_jump_host
+    seen = await survey(contact, wanted, supply, at_once, known, progress, now, meet, per_jump)
+    if seen.interrupted:
+        raise asyncio.CancelledError
+    plan = make_plan(
+        seen.drafts,
+        project.config.rollout,
+        lambda name: _named(project, name),
+        fleet=project.config.fleet,
+        created_at=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        models=project.models,
+    )
+    return Planned(plan, seen)
+
+
+def _named(project: Project, name: str) -> frozenset[str]:
+    try:
+        return frozenset(device.name for device in select(project.inventory, name))
+    except SelectError as error:
+        raise UsageError(f"rollout.waves: {error}") from error

@@ -1,0 +1,137 @@
+"""`litefleet convert`: each model once per architecture, with every check, into the store."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from litefleet_agent.facts.arch import ARCHES, arch_of
+from litefleet_agent.findings import Finding
+from litefleet_inventory import load
+from pydantic import ValidationError
+
+from ..build.conversion.variant import parse_targets
+from ..build.releases import Supply
+from ..build.toolchain import Toolchains, default_cache
+from ..common.errors import FindingError, LitefleetError, UsageError
+from ..config import Config, load_config
+from ..config.model import OptionsConfig, check_targets
+from .project import chosen_models
+
+__all__ = ["ConvertChoice", "ConvertRow", "convert_models"]
+
+
+@dataclass(frozen=True)
+class ConvertRow:
+    """One file that `litefleet convert` made or had, or why not."""
+
+    model: str
+    arch: str
+    sha256: str
+    path: str
+    cached: bool
+    seconds: float
+    findings: tuple[Finding, ...]
+    failed: bool
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        found = [f.to_dict() for f in self.findings]
+        return {**{k: v for k, v in self.__dict__.items() if k != "findings"}, "findings": found}
+
+    def to_text(self) -> str:
+        """Return the lines for a terminal."""
+        how = "refused" if self.failed else ("in the store" if self.cached else f"converted in {self.seconds:.1f} s")
+        lines = [f"{self.model}  {self.arch:8}  {how}  {self.sha256[:12]}  {self.path}".rstrip()]
+        for found in self.findings:
+            lines.append(f"    {found.code} {found.seen}")
+            lines.append(f"          Why: {found.entry.why}")
+            lines.append(f"          Do:  {found.entry.do}")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class ConvertChoice:
+    """What the command line chose for `litefleet convert`; what it leaves out is as litefleet.yaml says."""
+
+    arches: tuple[str, ...] = ()
+    targets: str = ""
+    fp16: bool = False
+    quant: str = ""
+    tries: tuple[str, ...] = ()  # Paddle-Lite versions to ask where the configured one can't, before those of `also`
+
+
+async def convert_models(
+    config_path: Path, models: tuple[str, ...], choice: ConvertChoice, out: Path | None
+) -> list[ConvertRow]:
+    """Convert each model for each architecture and return a row each; copies go to `out` as MODEL-ARCH.nb.
+
+    Raises: FindingError LF102 for two CPU instruction sets in one request; UsageError, ConfigError.
+    """
+    targets = parse_targets(choice.targets) if choice.targets else ()
+    config = load_config(config_path)
+    names = [_canonical(a) for a in choice.arches] or _arches_of(targets) or _expected(config)
+    config = _overridden(config, names, ",".join(targets), choice)
+    supply = Supply(config, Toolchains(), default_cache(), lambda text: None)
+    try:
+        return [await _convert_one(supply, m, a, out) for m in chosen_models(config, models) for a in names]
+    finally:
+        await supply.close()
+
+
+def _arches_of(targets: tuple[str, ...]) -> list[str]:
+    return [{"x86": "x86_64", "arm": "aarch64"}[t] for t in targets if t in ("x86", "arm")]
+
+
+def _overridden(config: Config, arches: list[str], targets: str, choice: ConvertChoice) -> Config:
+    """Return the configuration with the command line's targets and options in every model."""
+    changes: dict[str, object] = {}
+    try:
+        if targets:
+            changes["targets"] = {arch: check_targets(arch, targets) for arch in arches}
+        if choice.fp16 or choice.quant:
+            options = {"fp16": choice.fp16, "quant": choice.quant or "none"}
+            changes["options"] = OptionsConfig.model_validate(options)
+    except ValueError as error:  # pydantic's own is one too
+        words = (
+            [e["msg"].removeprefix("Value error, ") for e in error.errors()]
+            if isinstance(error, ValidationError)
+            else []
+        )
+        raise UsageError("--targets, --fp16, --quant: " + ("; ".join(words) or str(error))) from error
+    tries = tuple(dict.fromkeys([*choice.tries, *config.toolchain.also]))
+    toolchain = config.toolchain.model_copy(update={"also": tries})
+    models = {name: model.model_copy(update=changes) for name, model in config.models.items()}
+    return config.model_copy(update={"models": models, "toolchain": toolchain})
+
+
+def _canonical(name: str) -> str:
+    arch = arch_of(name)
+    if arch is None:
+        raise UsageError(f"--for {name}: Paddle-Lite has no CPU backend for it; known are {', '.join(ARCHES)}")
+    return arch.name
+
+
+def _expected(config: Config) -> list[str]:
+    if config.inventory.exists():
+        named = {_canonical(d.arch) for d in load(config.inventory).devices if d.arch}
+        if named:
+            return sorted(named)
+    return ["x86_64", "aarch64"]
+
+
+async def _convert_one(supply: Supply, model: str, arch: str, out: Path | None) -> ConvertRow:
+    try:
+        made = await supply.artifact(model, ARCHES[arch])
+    except FindingError as error:
+        return ConvertRow(model, arch, "", "", False, 0.0, error.findings, True)
+    path = made.path
+    if out is not None:
+        path = out / f"{model}-{arch}.nb"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made.path, path)
+        except OSError as error:
+            raise LitefleetError(f"{path} can't be written: {error.strerror}") from error
+    return ConvertRow(model, arch, made.sha256, str(path), made.cached, made.seconds, made.findings, False)

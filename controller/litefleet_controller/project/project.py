@@ -1,0 +1,115 @@
+"""A project opened: configuration, inventory and choice checked together, and the parts that a run is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from litefleet_inventory import Device, Inventory, InventoryError, SelectError, load, select
+
+from ..build.releases import Supply
+from ..build.toolchain import Toolchains, default_cache
+from ..common.errors import ConfigError, UsageError
+from ..config import Config, load_config
+from ..devices.agent_archive import agent_archive
+from ..devices.progress import Progress
+from ..devices.transport.hostkeys import HostKeys
+from ..devices.transport.ssh import SshLimits, SshTransport
+from ..devices.visit import Contact
+from .options import Options
+
+if TYPE_CHECKING:
+    from ..state import State
+
+
+__all__ = ["Options", "Project", "chosen_models", "open_project", "open_state"]
+
+
+@dataclass(frozen=True)
+class Project:
+    """What a command works on: all that was chosen exists, and fits together."""
+
+    options: Options
+    config: Config
+    inventory: Inventory
+    devices: tuple[Device, ...]  # the selected ones, in the inventory's order
+    models: tuple[str, ...]
+
+    def host_keys(self) -> HostKeys:
+        """Return which host keys are trusted, and whether new ones are pinned."""
+        ssh = self.config.ssh
+        accept_new = self.options.accept_new_host_keys or ssh.accept_new_host_keys
+        return HostKeys([ssh.known_hosts], self.config.store / "known_hosts", accept_new)
+
+    def contact(self, progress: Progress, keep_agent: bool = True) -> Contact:
+        """Return the way to the devices."""
+        ssh = self.config.ssh
+        limits = SshLimits(ssh.connect_time_limit_s, ssh.connect_time_limit_s)
+        transport = SshTransport(self.host_keys(), self.inventory.jump_chain, limits)
+        return Contact(transport, agent_archive(), progress.device_step, ssh.step_time_limit_s, keep_agent)
+
+    def supply(self, progress: Progress) -> Supply:
+        """Return the shelf that makes releases ready; the caller closes it."""
+        return Supply(self.config, Toolchains(), default_cache(), progress.message)
+
+    def models_of(self, device: Device) -> list[str]:
+        """Return the models that a device gets: its own, else all."""
+        return [m for m in self.models if device.model in ("", m)]
+
+    @property
+    def verify_limit_s(self) -> float:
+        """Seconds within which a device must have proven one model."""
+        return self.config.verify.time_limit_s + self.config.ssh.step_time_limit_s
+
+
+def open_project(options: Options) -> Project:
+    """Return the project; ConfigError or UsageError, with every problem, before anything is done."""
+    config = load_config(options.config)
+    inventory, devices = _devices(config, options)
+    models = chosen_models(config, options.models)
+    _check_names(config, devices)
+    return Project(options, config, inventory, devices, tuple(models))
+
+
+def _devices(config: Config, options: Options) -> tuple[Inventory, tuple[Device, ...]]:
+    try:
+        inventory = load(options.inventory or config.inventory)
+        devices = select(inventory, options.limit) if options.limit else inventory.devices
+    except InventoryError as error:
+        raise ConfigError([str(problem) for problem in error.problems]) from error
+    except SelectError as error:
+        raise UsageError(f"--limit: {error}") from error
+    if not devices:
+        raise UsageError("no device is selected: the inventory is empty, or --limit leaves nothing")
+    return inventory, devices
+
+
+def chosen_models(config: Config, wanted: tuple[str, ...]) -> list[str]:
+    """Return the models that were asked for, or all; UsageError for one that there is not."""
+    unknown = [m for m in wanted if m not in config.models]
+    if unknown:
+        raise UsageError(f"no model {unknown[0]!r} in litefleet.yaml; there are {', '.join(config.models)}")
+    return list(wanted or config.models)
+
+
+def _check_names(config: Config, devices: tuple[Device, ...]) -> None:
+    """Refuse an inventory that names models or runtimes which litefleet.yaml lacks, all at once."""
+    problems = []
+    for device in devices:
+        if device.model and device.model not in config.models:
+            problems.append(
+                f"{device.source}: {device.name}: model '{device.model}' is not under `models:` in litefleet.yaml"
+            )
+        if device.runtime and device.runtime != "system" and device.runtime not in config.runtimes:
+            problems.append(
+                f"{device.source}: {device.name}: runtime '{device.runtime}' is not under `runtimes:` in litefleet.yaml"
+            )
+    if problems:
+        raise ConfigError(problems)
+
+
+def open_state(config: Config) -> State:
+    """Return the project's state, made or migrated where needed; StateError when it can't be used."""
+    from ..state import State  # takes 0.2 s to import, and few commands need it
+
+    return State.open(config.state or str(config.store / "state.db"))

@@ -1,0 +1,88 @@
+"""One look at the fleet, or one proof on it: fans out, and returns the report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from litefleet_inventory import Device
+
+from ..common.errors import UsageError
+from ..config import Config
+from ..devices.fan_out import fan_out
+from ..devices.outcome import DeviceOutcome, Interrupted, RunReport, to_json
+from ..devices.progress import Progress
+from ..devices.steps import Mode, run_device
+from .project import Options, open_project
+
+__all__ = ["Interrupted", "Options", "ProgressFor", "Stopwatch", "keep_report", "read_report", "run_fleet"]
+
+ProgressFor = Callable[[int], Progress]
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """When a run began."""
+
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    clock: float = field(default_factory=time.monotonic)
+
+    @property
+    def stamp(self) -> str:
+        """ISO 8601, UTC."""
+        return self.started.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self.clock
+
+
+async def run_fleet(command: str, options: Options, progress_for: ProgressFor) -> RunReport:
+    """Do `command` ("probe" or "verify") on the selected devices; nothing is switched on.
+
+    Raises: ConfigError and UsageError before anything is done; Interrupted after Ctrl-C.
+    """
+    project = open_project(options)
+    mode = Mode(stage=command != "probe", activate=False, again=True, verify_limit_s=project.verify_limit_s)
+    wanted = {d.name: project.models_of(d) if mode.stage else [""] for d in project.devices}
+    watch = Stopwatch()
+    with progress_for(sum(map(len, wanted.values()))) as progress:
+        supply = project.supply(progress)
+        contact = project.contact(progress)
+
+        async def work(device: Device) -> list[DeviceOutcome]:
+            return await run_device(device, wanted[device.name], mode, contact, supply)
+
+        try:
+            at_once, per_jump = project.config.ssh.concurrency, project.config.rollout.per_jump_host
+            outcomes, interrupted = await fan_out(project.devices, work, at_once, progress.device_done, per_jump)
+        finally:
+            await supply.close()
+    report = RunReport(command, watch.stamp, watch.seconds, outcomes)
+    keep_report(project.config, report)
+    if interrupted:
+        raise Interrupted(report)
+    return report
+
+
+def keep_report(config: Config, report: RunReport) -> None:
+    """Keep the report in the project's store, for `litefleet report`."""
+    folder = config.store / "reports"
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = report.started_at.replace("-", "").replace(":", "").removesuffix("Z")
+    (folder / f"{stamp}-{report.command}.json").write_text(to_json(report), encoding="utf-8")
+
+
+def read_report(path: Path) -> RunReport:
+    """Return a kept report; UsageError when the file is something else."""
+    try:
+        return RunReport.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is not a litefleet report (the JSON that --json prints): {error}") from error

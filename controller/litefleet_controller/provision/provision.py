@@ -1,0 +1,179 @@
+"""`litefleet provision`: which steps each chosen device gets, and the words in which they are told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncssh
+from litefleet_agent.errors import AgentError
+from litefleet_agent.service.settings import settings_of
+from litefleet_inventory import checks
+from litefleet_inventory.model import Device
+
+from ..common.errors import LitefleetError, UsageError
+from ..common.text import clean
+from ..devices.agent_archive import AgentArchive, agent_archive
+from ..devices.transport.base import TransportError
+from .account import Wanted, account_steps, command_steps
+from .carry_out import Done, Remote, State, carry_out, shown
+from .login import Login
+from .services import DETECT, UNITS, Init, device_steps, script_of, why_unfit
+from .steps import HOME, PYTHON, USER, Step, removal
+from .sudo import SudoRemote
+
+__all__ = ["Choice", "Provision", "public_key", "read_settings"]
+
+_FOLDERS = (Path(__file__).parent / "units", Path(__file__).parents[3] / "systemd")  # installed; in a checkout
+_MOST = 1 << 16
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the command line chose for every device."""
+
+    key: Path | None = None
+    settings: Path | None = None
+    remove: bool = False
+    purge: bool = False
+    dry_run: bool = False
+    check: bool = False
+
+
+@dataclass
+class Provision:
+    """One run over the chosen devices; `say` takes lines for a person, `password` asks for sudo's once."""
+
+    choice: Choice
+    say: Callable[[str], None]
+    password: Callable[[], str]
+    archive: AgentArchive = field(default_factory=agent_archive)
+    _settings: bytes = field(default=b"", init=False)
+
+    def __post_init__(self) -> None:
+        self._settings = read_settings(self.choice.settings) if self.choice.settings else b""
+
+    def plan(self, device: Device, init: Init) -> tuple[Step, ...]:
+        """Return the device's steps; UsageError when it can't be done with what is given."""
+        root, python = device.root or HOME, device.python or PYTHON
+        if unfit := why_unfit(init, root, PYTHON if self.choice.remove else python):
+            raise UsageError(f"{device.name}: {unfit}")
+        keys = () if self.choice.remove else (public_key(device, self.choice.key),)
+        settings, keep = self._settings or _generated(device), not self._settings
+        wanted = Wanted(self.archive.data, self.archive.sha256, keys, settings, keep, root, python)
+        steps = (*account_steps(wanted), *device_steps(init, wanted, _files(init)), *command_steps(wanted))
+        return removal(steps, self.choice.purge) if self.choice.remove else steps
+
+    def show(self, device: Device, init: Init) -> None:
+        """Say every command that would be run, without connecting."""
+        self.say(f"{device.name} ({init.value}):")
+        for step in self.plan(device, init):
+            self.say(f"  {step.name}")
+            for word, command in (("unless", step.check), ("do", step.do)):
+                if command:
+                    self.say(f"    {word:6} {shown(step, command)}")
+
+    def device(self, device: Device, login: Login) -> bool:
+        """Bring one device to what was chosen and say what happened; False when a step failed."""
+        self.say(f"{device.name}:")
+        try:
+            with login.open(device) as connection:
+                return self.remote(device, SudoRemote(connection, self.password))
+        except TransportError as error:
+            self.say(f"  failed: {error.found.code} {clean(error.found.seen)} {error.found.entry.do}")
+        except LitefleetError as error:
+            self.say(f"  failed: {clean(error)}")
+        return False
+
+    def remote(self, device: Device, remote: Remote) -> bool:
+        """As `device`, on a connection that stands."""
+        steps = self.plan(device, detect(remote))
+        only_look = self.choice.dry_run
+        if self.choice.remove and only_look:
+            for step in steps:
+                self._tell(Done(step, State.DUE))
+            return True
+        outcomes = carry_out(remote, steps, self._tell, only_look)
+        counts = {state: sum(done.state is state for done in outcomes) for state in State}
+        self.say("  " + ", ".join(f"{number} {state.value}" for state, number in counts.items() if number))
+        self._advise(device)
+        return not counts[State.FAILED]
+
+    def _advise(self, device: Device) -> None:
+        if not self.choice.remove and device.user != USER:
+            self.say(f"  From now on litefleet must log in as {USER}: write `user: {USER}` for {device.name}.")
+
+    def _tell(self, done: Done) -> None:
+        self.say(f"  {done.state.value:8} {done.step.name}")
+        if done.state is not State.OK and (done.step.do or done.state is State.FAILED):
+            self.say(f"           {shown(done.step, done.step.do or done.step.check)}")
+        if done.said:
+            self.say(f"           {done.said}")
+
+
+def detect(remote: Remote) -> Init:
+    """Ask a device what starts its services; LitefleetError where it is nothing that litefleet knows."""
+    said = remote.run(DETECT).out.strip()
+    if said not in {init.value for init in Init}:
+        known = ", ".join(init.value for init in Init)
+        raise LitefleetError(f"nothing that starts services was found (known are {known}); start the agent yourself")
+    return Init(said)
+
+
+def _files(init: Init) -> Mapping[str, bytes]:
+    names = UNITS if init is Init.SYSTEMD else (script_of(init),)
+    for folder in _FOLDERS:
+        place = folder if init is Init.SYSTEMD else folder / "init"
+        if place.joinpath(names[0]).is_file():
+            return {name: place.joinpath(name).read_bytes() for name in names}
+    raise LitefleetError("litefleet's own units are missing: install it again")
+
+
+def _generated(device: Device) -> bytes:
+    """Return a first service.json: whoever is in the socket's group may call, and the device's own model is served."""
+    said: dict[str, object] = {"groups": [USER]}
+    if device.model:
+        said["models"] = [device.model]
+    return json.dumps(said, indent=2).encode() + b"\n"
+
+
+def read_settings(path: Path) -> bytes:
+    """Return a service.json as it is; UsageError when it is none."""
+    try:
+        data = path.read_bytes()
+        if len(data) > _MOST:
+            raise UsageError(f"{path} is over {_MOST} bytes")
+        settings_of(json.loads(data))
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}") from error
+    except (AgentError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path} can't be used as service.json: {error}") from error
+    return data
+
+
+def public_key(device: Device, file: Path | None) -> str:
+    """Return the public key that is to log in: of `file`, else the public half of the inventory's key; UsageError."""
+    if file is None and not device.key:
+        raise UsageError(f"{device.name} has no `key:` in the inventory: name the public key with --key FILE.pub")
+    try:
+        if file is not None:
+            text = file.read_bytes()[:_MOST].decode("utf-8").strip()
+        else:
+            text = _public_half(Path(device.key).expanduser())
+    except (OSError, ValueError, asyncssh.Error) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"the key {file or device.key} can't be read ({why}): name its .pub file with --key"
+        ) from error
+    if wrong := checks.host_key(text):  # the same form: type, data, comment
+        raise UsageError(f"{file or device.key} holds no public key: {wrong.replace('public host key', 'public key')}")
+    return " ".join(text.split()[:2])
+
+
+def _public_half(private: Path) -> str:
+    beside = private.with_name(private.name + ".pub")
+    if beside.is_file():
+        return beside.read_text(encoding="utf-8")[:_MOST].strip()
+    return asyncssh.read_private_key(private).export_public_key("openssh").decode().strip()

@@ -1,0 +1,116 @@
+"""GET /metrics and GET /healthz over HTTP, for Prometheus.  Bounded: few callers at once, each for a few seconds."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from litefleet_agent.service.metrics import CONTENT_TYPE
+
+from ..common.errors import LitefleetError, UsageError
+
+__all__ = ["MetricsServer", "address_of"]
+
+_AT_ONCE = 8
+_LIMIT_S = 10.0  # of one caller, from its connection on
+_FRESH_S = 1.0  # within which an answer is given again
+
+
+def address_of(text: str) -> tuple[str, int]:
+    """Read "HOST:PORT", "[::1]:PORT" or ":PORT" (this machine alone); UsageError."""
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 0 <= int(port) <= 65535 or (":" in host and not host.startswith("[")):
+        raise UsageError(f"--listen: '{text}' is not HOST:PORT, as in 127.0.0.1:9808")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+class MetricsServer(ThreadingHTTPServer):
+    """Answers with what `read` returns; LitefleetError of it becomes status 503 with its sentence."""
+
+    daemon_threads = True
+    request_queue_size = 16
+
+    def __init__(self, address: tuple[str, int], read: Callable[[], str], limit_s: float = _LIMIT_S) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        self._read, self._limit_s = read, limit_s
+        self._free = threading.BoundedSemaphore(_AT_ONCE)
+        self._one = threading.Lock()
+        self._told: tuple[float, int, str] = (float("-inf"), 0, "")
+        try:
+            super().__init__(address, _Handler)
+        except OSError as error:
+            raise UsageError(f"--listen: {address[0]}:{address[1]} can't be had: {error.strerror or error}") from error
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a caller in a thread of its own; one too many is let go at once."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serve one caller, for a bounded time however slowly it reads and writes."""
+        ends = threading.Timer(self._limit_s, _cut, [request])
+        ends.daemon = True
+        ends.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            ends.cancel()
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Pass over callers that went away."""
+
+    def answer(self) -> tuple[int, str]:
+        """Return status and text; asked again within a second, the same."""
+        with self._one:
+            if time.monotonic() - self._told[0] > _FRESH_S:
+                try:
+                    status, text = 200, self._read()
+                except LitefleetError as error:
+                    status, text = 503, f"{error}\n"
+                except Exception as error:
+                    status, text = 503, f"the metrics could not be made: {type(error).__name__}: {error}\n"
+                self._told = (time.monotonic(), status, text)
+            return self._told[1:]
+
+
+def _cut(request: socket.socket) -> None:
+    with suppress(OSError):  # it has ended by itself
+        request.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: MetricsServer
+    server_version = "litefleet"
+    sys_version = ""
+    timeout = 5.0
+
+    def do_GET(self) -> None:
+        """Answer one request."""
+        path = self.path.partition("?")[0]
+        if path not in ("/metrics", "/healthz"):
+            self._say(404, "there are /metrics and /healthz\n")
+            return
+        status, text = self.server.answer()
+        self._say(status, "ok\n" if path == "/healthz" and status == 200 else text)
+
+    do_HEAD = do_GET  # noqa: N815 - http.server's own name
+
+    def _say(self, status: int, text: str) -> None:
+        data = text.encode("utf-8", "replace")
+        self.send_response(status)
+        self.send_header("Content-Type", CONTENT_TYPE)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Write no line for each request."""

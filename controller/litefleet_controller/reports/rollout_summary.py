@@ -1,0 +1,151 @@
+"""How a rollout stands, as values: devices by wave and condition, failures by cause, and what to type next.  Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..devices.outcome import DeviceOutcome
+from ..rollout import DeviceState, Rollout, RolloutState, Row
+
+__all__ = ["CONDITIONS", "Cluster", "Condition", "clusters", "condition_of", "next_commands", "wave_counts"]
+
+Condition = Literal["done", "failed", "working", "offline", "pending", "blocked", "rolled back", "skipped"]
+CONDITIONS: tuple[Condition, ...] = (
+    "done",
+    "failed",
+    "working",
+    "offline",
+    "pending",
+    "blocked",
+    "rolled back",
+    "skipped",
+)
+# Of several models on one device, the one that most needs an eye speaks for the device.
+_GRAVEST: tuple[Condition, ...] = (
+    "failed",
+    "working",
+    "offline",
+    "pending",
+    "blocked",
+    "rolled back",
+    "skipped",
+    "done",
+)
+_CONDITION: Mapping[DeviceState, Condition] = {
+    DeviceState.PENDING: "pending",
+    DeviceState.STAGING: "working",
+    DeviceState.PROVEN: "working",
+    DeviceState.SWITCHING: "working",
+    DeviceState.LEASED: "working",
+    DeviceState.CONFIRMED: "done",
+    DeviceState.UNCHANGED: "done",
+    DeviceState.FAILED: "failed",
+    DeviceState.BLOCKED: "blocked",
+    DeviceState.OFFLINE: "offline",
+    DeviceState.SKIPPED: "skipped",
+    DeviceState.ROLLED_BACK: "rolled back",
+}
+
+
+def condition_of(rows: Sequence[Row]) -> Condition:
+    """Return the one word for a device with these rows."""
+    found = {_CONDITION[row.state] for row in rows}
+    return next(condition for condition in _GRAVEST if condition in found)
+
+
+def wave_counts(rows: Sequence[Row]) -> dict[int, Counter[Condition]]:
+    """Return how many devices of each wave (from 0) are in which condition."""
+    devices: dict[tuple[int, str], list[Row]] = {}
+    for row in rows:
+        devices.setdefault((row.wave, row.device), []).append(row)
+    found: dict[int, Counter[Condition]] = {}
+    for (wave, _), members in devices.items():
+        found.setdefault(wave, Counter())[condition_of(members)] += 1
+    return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Failures with one cause on one kind of CPU; `seen` is (sentence, devices that say it)."""
+
+    code: str
+    part: str  # "" = unknown
+    seen: tuple[tuple[str, tuple[str, ...]], ...]
+    forgiven: int  # rows that a person has seen: gates no longer count them
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Every device of the cluster, once."""
+        return tuple(dict.fromkeys(name for _, names in self.seen for name in names))
+
+
+def clusters(rows: Sequence[Row], outcomes: Sequence[DeviceOutcome], state: DeviceState) -> tuple[Cluster, ...]:
+    """Return the rows in one state gathered by (code, CPU part), the largest first."""
+    ends = {(o.device, o.model): o for o in outcomes}
+    groups: dict[tuple[str, str], list[tuple[Row, str]]] = {}
+    for row in rows:
+        if row.state is state:
+            code, said = _cause(row, ends.get((row.device, row.model)))
+            groups.setdefault((code, row.part), []).append((row, said))
+    made = [_cluster(code, part, members) for (code, part), members in groups.items()]
+    return tuple(sorted(made, key=lambda c: (-len(c.devices), c.code, c.part)))
+
+
+def _cause(row: Row, outcome: DeviceOutcome | None) -> tuple[str, str]:
+    """Return the deciding code and the sentence; LF900 where neither the row nor the outcome names one."""
+    findings = outcome.findings if outcome else ()
+    code = row.codes[0] if row.codes else next((f.code for f in findings), "LF900")
+    said = row.sentence or (outcome.sentence if outcome else "")
+    return code, said or "no reason was given"
+
+
+def _cluster(code: str, part: str, members: Sequence[tuple[Row, str]]) -> Cluster:
+    seen: dict[str, list[str]] = {}
+    for row, said in members:
+        seen.setdefault(said, []).append(row.device)
+    forgiven = sum(row.forgiven for row, _ in members)
+    return Cluster(code, part, tuple((said, tuple(names)) for said, names in seen.items()), forgiven)
+
+
+def next_commands(rollout: Rollout, rows: Sequence[Row], holder: str = "") -> tuple[tuple[str, str], ...]:
+    """Return (command, what it does) for what an operator may type next; `holder` is the controller at work, if any."""
+    ident = rollout.id
+    abort = (f"litefleet abort {ident}", "ends it; devices that were switched on stay as they are")
+    resume = f"litefleet resume {ident}"
+    match rollout.state:
+        case RolloutState.PLANNED:
+            return ((resume, "begins it"), abort)
+        case RolloutState.RUNNING if holder:
+            pause = (f"litefleet pause {ident}", "begins no further device; those under way are finished")
+            return ((f"litefleet status {ident}", "looks again"), pause, abort)
+        case RolloutState.RUNNING:
+            return ((resume, "goes on: no controller is at work on it"), abort)
+        case RolloutState.WAITING:
+            return ((f"litefleet approve {ident}", "goes on with the next wave"), abort)
+        case RolloutState.PAUSED:
+            return (
+                (resume, "goes on; the failures that stopped it no longer count in the gates"),
+                *_retry(ident, rows),
+                abort,
+                *_back(ident, rows),
+            )
+        case RolloutState.ABORTED:
+            return (*_back(ident, rows), ("litefleet rollout", "makes a new one"))
+        case RolloutState.SUPERSEDED:
+            return (("litefleet status", "shows the rollout that took over"),)
+    return _retry(ident, rows)
+
+
+def _back(ident: str, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
+    if any(row.state is DeviceState.CONFIRMED for row in rows):
+        return ((f"litefleet rollback --rollout {ident}", "takes its devices back to what they ran before"),)
+    return ()
+
+
+def _retry(ident: str, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
+    if any(row.state is DeviceState.FAILED for row in rows):
+        return ((f"litefleet retry --failed {ident}", "tries its failed devices again, and goes on"),)
+    return ()

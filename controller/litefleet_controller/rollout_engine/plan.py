@@ -1,0 +1,156 @@
+"""A plan: what would happen to each device, in which wave, and why.  Pure; made from a live probe, before anything changes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from litefleet_agent.findings import Finding
+
+from ..rollout import DeviceState, Policy, Row, Wave
+from ..rollout.waves import assign
+
+__all__ = ["WHAT", "Plan", "PlannedDevice", "What", "make_plan"]
+
+What = Literal["changes", "unchanged", "blocked", "offline"]
+WHAT: tuple[What, ...] = ("changes", "unchanged", "blocked", "offline")
+_STATES: Mapping[DeviceState, What] = {
+    DeviceState.UNCHANGED: "unchanged",
+    DeviceState.BLOCKED: "blocked",
+    DeviceState.OFFLINE: "offline",
+}
+
+
+@dataclass(frozen=True)
+class PlannedDevice:
+    """What a plan says of one model on one device."""
+
+    row: Row
+    reachable: bool = True
+    runs: str = ""  # release id; "" = none
+    runs_artifact: str = ""  # SHA-256 of the .nb it runs
+    why: str = ""  # why this file and this runtime for this device, one sentence
+    bytes_to_send: int = 0
+    files: tuple[tuple[str, int], ...] = ()  # what would be sent, and its bytes
+    findings: tuple[Finding, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    seen_at: float = 0.0  # seconds since the epoch when it last answered; 0 = never
+
+    @property
+    def what(self) -> What:
+        """What would happen to it."""
+        settled = _STATES.get(self.row.state)
+        return settled or ("changes" if self.reachable else "offline")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; the wave is counted from 1."""
+        row = self.row
+        return {
+            "device": row.device,
+            "model": row.model,
+            "what": self.what,
+            "wave": row.wave + 1,
+            "reachable": self.reachable,
+            "runs": self.runs,
+            "runs_artifact": self.runs_artifact,
+            "release": row.release,
+            "artifact": row.artifact,
+            "runtime": row.runtime,
+            "kind": {"part": row.part, "libc": row.libc, "runtime": row.runtime},
+            "why": self.why or row.sentence,
+            "bytes_to_send": self.bytes_to_send,
+            "files": [{"what": what, "bytes": size} for what, size in self.files],
+            "findings": [found.to_dict() for found in self.findings],
+            "facts": dict(self.facts),
+            "seen_at": self.seen_at,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole plan; `devices` has one entry for each model on each device, in the fleet's order."""
+
+    fleet: str
+    created_at: str  # ISO 8601, UTC
+    models: tuple[str, ...]
+    waves: tuple[Wave, ...]
+    devices: tuple[PlannedDevice, ...]
+    policy: Policy
+    number: int = 0  # of the releases it would make; 0 = not given yet
+    numbers: Mapping[str, int] = field(default_factory=dict)  # the same by model, where they differ
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the rollout that it would be."""
+        return tuple(planned.row for planned in self.devices)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Entries by what would happen: changes, unchanged, blocked, offline."""
+        seen = Counter(planned.what for planned in self.devices)
+        return {what: seen[what] for what in WHAT if seen[what]}
+
+    @property
+    def bytes_total(self) -> int:
+        """Bytes that would travel in all."""
+        return sum(planned.bytes_to_send for planned in self.devices)
+
+    def in_wave(self, wave: int) -> tuple[PlannedDevice, ...]:
+        """Return what would be tried in one wave (from 0); unchanged and blocked devices are in none."""
+        return tuple(p for p in self.devices if p.row.wave == wave and p.what in ("changes", "offline"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "schema": 1,
+            "command": "plan",
+            "fleet": self.fleet,
+            "created_at": self.created_at,
+            "models": list(self.models),
+            "number": self.number,
+            "numbers": dict(self.numbers),
+            "counts": self.counts,
+            "bytes_to_send": self.bytes_total,
+            "policy": self.policy.model_dump(mode="json"),
+            "waves": [self._wave(index) for index in range(len(self.waves))],
+            "devices": [planned.to_dict() for planned in self.devices],
+        }
+
+    def _wave(self, index: int) -> dict[str, Any]:
+        members = self.in_wave(index)
+        return {
+            "wave": index + 1,
+            "size": self.waves[index].size,
+            "spec": self.waves[index].spec,
+            "devices": list(dict.fromkeys(p.row.device for p in members)),
+            "kinds": len({p.row.stratum for p in members if p.row.known}),
+            "bytes_to_send": sum(p.bytes_to_send for p in members),
+        }
+
+
+def make_plan(
+    drafts: Sequence[PlannedDevice],
+    policy: Policy,
+    groups: Callable[[str], frozenset[str]],
+    *,
+    fleet: str,
+    created_at: str,
+    models: Sequence[str] = (),
+    number: int = 0,
+    numbers: Mapping[str, int] | None = None,
+) -> Plan:
+    """Return the plan for drafts in the fleet's order, each put into its wave; `groups` gives a selection's device names.
+
+    Raises: ValueError when a draft comes twice; whatever `groups` raises for a selection that names nothing.
+    """
+    keys = [(draft.row.device, draft.row.model) for draft in drafts]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key, count in Counter(keys).items() if count > 1)
+        raise ValueError(f"{twice[1]} on {twice[0]} is planned twice")
+    rows, waves = assign([draft.row for draft in drafts], policy, groups)
+    assigned = {(row.device, row.model): row for row in rows}
+    devices = tuple(replace(draft, row=assigned[key]) for draft, key in zip(drafts, keys, strict=True))
+    named = tuple(models) or tuple(dict.fromkeys(draft.row.model for draft in drafts))
+    return Plan(fleet, created_at, named, tuple(waves), devices, policy, number, dict(numbers or {}))

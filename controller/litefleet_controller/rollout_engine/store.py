@@ -1,0 +1,181 @@
+"""A rollout in memory and in the state at once: what this process believes is what was committed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+from ..devices.deliver import fingerprint_of
+from ..devices.outcome import DeviceOutcome
+from ..rollout import DeviceEvent, Rollout, RolloutEvent, Row
+from ..rollout.board import Board
+from ..rollout.states import move_device, move_rollout
+from ..state.model import Change, Confirmed, Hold, StatePort
+
+__all__ = ["Book", "Clock", "InlineWriter", "Ledger", "SystemClock", "ThreadWriter", "Writer", "told"]
+
+
+_T = TypeVar("_T")
+
+
+class Clock(Protocol):
+    """Wall time; the simulated fleet has its own."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        return time.time()
+
+
+class Writer(Protocol):
+    """Runs the state's blocking calls, one after another."""
+
+    async def __call__(self, call: Callable[..., _T], *args: Any) -> _T:
+        """Return what `call` returns."""
+        ...
+
+
+class ThreadWriter:
+    """Keeps the event loop free while the database syncs: all calls go through one thread."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "state")
+
+    async def __call__(self, call: Callable[..., _T], *args: Any) -> _T:
+        """Return what `call` returns; a cancelled caller does not tear a commit."""
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(*args)))
+
+    def close(self) -> None:
+        """Finish what was begun."""
+        self._thread.shutdown()
+
+
+class InlineWriter:
+    """Calls straight away: for time that is not real."""
+
+    async def __call__(self, call: Callable[..., _T], *args: Any) -> _T:
+        """Return what `call` returns."""
+        return call(*args)
+
+
+class Book:
+    """One rollout's rows; every change is committed before the board shows it."""
+
+    def __init__(
+        self, state: StatePort, hold: Hold, rollout: Rollout, rows: Sequence[Row], clock: Clock, write: Writer
+    ) -> None:
+        self.rollout = rollout
+        self.board = Board(rollout, rows)
+        self.clock = clock
+        self._state, self._hold, self._write = state, hold, write
+        self._commits: set[asyncio.Task[None]] = set()
+
+    def row(self, device: str, model: str) -> Row:
+        """Return a row of this rollout; KeyError when there is none (a programmer's mistake)."""
+        found = self.board.row(device, model)
+        if found is None:
+            raise KeyError((device, model))
+        return found
+
+    async def commit(self, changes: Sequence[Change]) -> None:
+        """Store moves of rows; only then does this process believe in them.
+
+        A caller that is cancelled meanwhile does not tear the two apart: see `written`.
+        """
+        if changes:
+            task = asyncio.create_task(self._write_down(changes))
+            self._commits.add(task)
+            task.add_done_callback(self._commits.discard)
+            await asyncio.shield(task)
+
+    async def _write_down(self, changes: Sequence[Change]) -> None:
+        await self._write(self._state.move, self._hold, self.rollout.id, changes)
+        for change in changes:
+            self.board.put(change.after)
+
+    async def relocate(self, rows: Sequence[Row]) -> None:
+        """Store rows whose place or time changed."""
+        await self._write(self._state.relocate, self._hold, self.rollout.id, rows)
+        for row in rows:
+            self.board.put(row)
+
+    async def advance(
+        self, event: RolloutEvent | None, after: Rollout, what: Mapping[str, Any], changes: Sequence[Change] = ()
+    ) -> None:
+        """Store a move of the rollout as a whole (with no event, only a change of it), and moves of rows with it."""
+        if event is not None:
+            after = replace(after, state=move_rollout(self.rollout.state, event))
+        after = replace(after, updated_at=self.clock.now())
+        await self._write(self._state.advance, self._hold, self.rollout, event, after, changes, (), what)
+        self.rollout = after
+        self.board.put_rollout(after)
+        for change in changes:
+            self.board.put(change.after)
+
+    async def asked(self) -> str:
+        """Return what another process asks for: pause, abort, or nothing."""
+        return await self._write(self._state.asked, self.rollout.id)
+
+    async def renew(self) -> None:
+        """Say that this controller lives; LostHold when another has taken over."""
+        await self._write(self._state.renew, self._hold)
+
+    async def written(self) -> None:
+        """Wait for what is being committed, whoever began it."""
+        await asyncio.gather(*self._commits, return_exceptions=True)
+
+
+class Ledger:
+    """One device's moves, each committed before the conversation goes on."""
+
+    def __init__(self, book: Book, device: str) -> None:
+        self._book = book
+        self._device = device
+
+    async def note(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, Any]) -> None:
+        """Commit one event of the device's conversation."""
+        row = self._book.row(self._device, outcome.model)
+        confirmed = None
+        after = told(row, event, outcome)
+        if after.state.well:
+            confirmed = Confirmed(
+                device=row.device,
+                model=row.model,
+                release=after.release,
+                artifact=after.artifact,
+                runtime=row.runtime,
+                fingerprint=fingerprint_of(hello),
+                rollout=self._book.rollout.id,
+                at=self._book.clock.now(),
+                measurements=outcome.measurements,
+            )
+        await self._book.commit([Change(row, event, after, outcome, confirmed)])
+
+
+def told(row: Row, event: DeviceEvent, outcome: DeviceOutcome) -> Row:
+    """Return a row after an event, with what the outcome says of it."""
+    decided = [f for f in outcome.findings if f.decides]
+    well = event in (DeviceEvent.SAME, DeviceEvent.PROVE, DeviceEvent.SWITCH, DeviceEvent.LEASE, DeviceEvent.CONFIRM)
+    return replace(
+        row,
+        state=move_device(row.state, event),
+        release=outcome.release or row.release,
+        artifact=outcome.artifact or row.artifact,
+        offline_since=0.0 if event is not DeviceEvent.LOSE else row.offline_since,
+        verdict=outcome.verdict,
+        codes=() if well else tuple(f.code for f in decided),
+        sentence="" if well else outcome.sentence[:500],
+        regressed=any(f.code in ("LF413", "LF414") for f in outcome.findings),
+        forgiven=False,
+    )

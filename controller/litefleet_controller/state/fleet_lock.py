@@ -1,0 +1,178 @@
+"""Who runs a fleet: one controller at a time, by a row that it keeps fresh, and a token that grows with each owner.
+
+Times are the controllers' own clocks: those of several hosts should agree to within a few seconds.  Should they not, a controller
+may be taken for dead too early; it then finds its token stale and writes nothing.
+"""
+
+from __future__ import annotations
+
+import datetime
+import getpass
+import hashlib
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from .model import Held, Hold, LostHold, Owner
+from .tables import holds
+
+__all__ = ["acquire", "check", "holder", "release", "renew", "this_process"]
+
+_GONE = ("Z", "X")  # a process that has ended and that nobody has asked about yet
+
+
+def this_process() -> Owner:
+    """Return the present process as an owner.
+
+    `boot_id` is "machine/boot/namespace" as far as the system tells: the pid of another container means nothing here.
+    """
+    started = _process(os.getpid())[1]
+    return Owner(_user(), socket.gethostname(), os.getpid(), _place(), started)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user that has no name
+        return str(os.getuid())
+
+
+def _place() -> str:
+    """Return "machine/boot/namespace"; parts that the system doesn't tell are empty."""
+    machine = _read("/etc/machine-id")
+    digest = hashlib.sha256(f"litefleet {machine}".encode()).hexdigest()[:16] if machine else ""
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]")
+    except OSError:
+        namespace = ""
+    return f"{digest}/{_read('/proc/sys/kernel/random/boot_id')}/{namespace}"
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _process(pid: int) -> tuple[str, str]:
+    """Return (state, start time) of a process as Linux tells them; ("", "") where it tells nothing."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return (fields[0], fields[19]) if len(fields) > 19 else ("", "")
+
+
+def _lives(owner: Owner) -> bool:
+    """Say whether a process of this very host, boot and namespace still runs and is the one that it was."""
+    try:
+        os.kill(owner.pid, 0)
+    except (ProcessLookupError, OverflowError, ValueError):
+        return False
+    except PermissionError:
+        pass  # it runs, as another user
+    state, started = _process(owner.pid)
+    return state not in _GONE and not (owner.started and started and owner.started != started)
+
+
+def _known_alive(owner: Owner, here: Owner) -> bool | None:
+    """Say whether `owner` lives, None where that can't be seen from here."""
+    if owner.host != here.host:
+        return None
+    machine, boot, namespace = _parts(owner)
+    our_machine, our_boot, our_namespace = _parts(here)
+    if machine != our_machine or not boot:
+        return None  # two hosts may have one name
+    if boot != our_boot:
+        return False
+    return _lives(owner) if namespace == our_namespace else None
+
+
+def _parts(owner: Owner) -> tuple[str, str, str]:
+    """Return (machine, boot, namespace); a plain boot id has neither of the others."""
+    parts = owner.boot_id.split("/")
+    return (parts[0], parts[1], parts[2]) if len(parts) == 3 else ("", owner.boot_id, "")
+
+
+def _owner(row: Any) -> Owner:
+    return Owner(row.owner_user, row.owner_host, row.owner_pid, row.owner_boot_id, row.owner_started)
+
+
+def _row(connection: sa.Connection, fleet: str) -> Any:
+    return connection.execute(sa.select(holds).where(holds.c.fleet == fleet)).first()
+
+
+def _alive(row: Any, here: Owner, now: float) -> bool:
+    """Say whether a hold is to be respected: its process is seen running, or it was heard of lately and can't be seen."""
+    known = _known_alive(_owner(row), here)
+    return known if known is not None else now <= row.renewed_at + row.ttl_s
+
+
+def acquire(connection: sa.Connection, fleet: str, owner: Owner, ttl_s: float, now: float) -> tuple[Hold, Owner | None]:
+    """Take a fleet and return the hold, and the dead owner it was taken from; Held while another lives."""
+    row = _row(connection, fleet)
+    dead: Owner | None = None
+    if row is not None and row.held:
+        if _alive(row, owner, now):
+            raise Held(_held(fleet, row, owner, now))
+        dead = _owner(row)
+    token = row.token + 1 if row is not None else 1
+    connection.execute(sa.delete(holds).where(holds.c.fleet == fleet))
+    connection.execute(
+        sa.insert(holds).values(
+            fleet=fleet,
+            token=token,
+            held=True,
+            owner_user=owner.user,
+            owner_host=owner.host,
+            owner_pid=owner.pid,
+            owner_boot_id=owner.boot_id,
+            owner_started=owner.started,
+            renewed_at=now,
+            ttl_s=ttl_s,
+        )
+    )
+    return Hold(fleet, token), dead
+
+
+def _held(fleet: str, row: Any, here: Owner, now: float) -> str:
+    """Return the sentence that names who runs the fleet."""
+    owner, silent = _owner(row), max(0, round(now - row.renewed_at))
+    at = datetime.datetime.fromtimestamp(row.renewed_at, datetime.UTC)
+    heard = f"last heard of {silent} s ago, at {at:%Y-%m-%d %H:%M:%S} UTC"
+    said = f"fleet '{fleet}' is run by {owner} ({heard})"
+    if silent <= row.ttl_s:
+        return f"{said}: wait for it, or ask it to stop with `litefleet pause`"
+    return f"{said}, which still runs here but does not answer: end process {owner.pid} on {here.host}, then try again"
+
+
+def check(connection: sa.Connection, hold: Hold) -> Owner:
+    """Return the owner of a hold that is still good; LostHold when it is not."""
+    row = _row(connection, hold.fleet)
+    if row is not None and row.held and row.token == hold.token:
+        return _owner(row)
+    if row is not None and row.held:
+        raise LostHold(
+            f"fleet '{hold.fleet}' was taken over by {_owner(row)}: this controller was taken for dead and stops; "
+            "nothing was written"
+        )
+    raise LostHold(f"fleet '{hold.fleet}' is no longer held by this controller; nothing was written")
+
+
+def renew(connection: sa.Connection, hold: Hold, now: float) -> None:
+    """Keep a hold fresh."""
+    check(connection, hold)
+    connection.execute(sa.update(holds).where(holds.c.fleet == hold.fleet).values(renewed_at=now))
+
+
+def release(connection: sa.Connection, hold: Hold) -> None:
+    """Give a fleet free, if it is still ours."""
+    ours = (holds.c.fleet == hold.fleet) & (holds.c.token == hold.token)
+    connection.execute(sa.update(holds).where(ours).values(held=False))
+
+
+def holder(connection: sa.Connection, fleet: str, here: Owner, now: float) -> Owner | None:
+    """Return the owner of a hold that is to be respected."""
+    row = _row(connection, fleet)
+    return _owner(row) if row is not None and row.held and _alive(row, here, now) else None

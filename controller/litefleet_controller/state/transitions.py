@@ -1,0 +1,181 @@
+"""Moves of rows: held against the table of states and against what is stored, then written with what came of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..devices.outcome import DeviceOutcome
+from ..rollout import IllegalMove, Row
+from ..rollout.states import move_device
+from .devices import confirm
+from .model import Change, Conflict
+from .records import row_values
+from .releases import link
+from .tables import findings, measurements, outcomes, rollout_rows, transitions
+
+__all__ = ["insert_rows", "move", "relocate"]
+
+_KEY = ("rollout", "device", "model")
+_MOST = 200  # findings or measured values of one row: a device that sends more is not believed the rest
+
+
+def insert_rows(connection: sa.Connection, rollout_id: str, rows: Sequence[Row]) -> None:
+    """Store new rows.
+
+    Raises: Conflict when a row is there already or is given twice.
+    """
+    keys = {(row.device, row.model) for row in rows}
+    there = connection.execute(
+        sa.select(rollout_rows.c.device, rollout_rows.c.model).where(rollout_rows.c.rollout == rollout_id)
+    )
+    taken = sorted(keys & {(row.device, row.model) for row in there})
+    if taken or len(keys) != len(rows):
+        which = f"{taken[0][0]}, model {taken[0][1]}" if taken else "a device"
+        raise Conflict(f"{which}, would be in the rollout twice; nothing was written")
+    if rows:
+        connection.execute(sa.insert(rollout_rows), [row_values(rollout_id, row) for row in rows])
+        link(connection, rollout_id, [row.release for row in rows])
+
+
+def move(connection: sa.Connection, rollout_id: str, changes: Sequence[Change], now: float) -> None:
+    """Store moves in their order; Conflict or IllegalMove, and then the caller's transaction is undone."""
+    if not changes:
+        return
+    for change in changes:
+        _check(change)
+    _update(connection, rollout_id, [(change.before, change.after) for change in changes])
+    connection.execute(sa.insert(transitions), [_transition(rollout_id, change, now) for change in changes])
+    latest = {(c.before.device, c.before.model): c.outcome for c in changes if c.outcome is not None}
+    _store_outcomes(connection, rollout_id, latest, now)
+    confirm(connection, [change.confirmed for change in changes if change.confirmed is not None])
+    link(connection, rollout_id, [c.after.release for c in changes if c.after.release != c.before.release])
+
+
+def relocate(connection: sa.Connection, rollout_id: str, rows: Sequence[Row]) -> None:
+    """Store rows that stay in their state; Conflict when one is in another by now."""
+    if rows:
+        _update(connection, rollout_id, [(row, row) for row in rows])
+        link(connection, rollout_id, [row.release for row in rows])
+
+
+def _check(change: Change) -> None:
+    before, after = change.before, change.after
+    if (before.device, before.model) != (after.device, after.model):
+        raise IllegalMove(f"{before.device} cannot become {after.device}")
+    if move_device(before.state, change.event) is not after.state:
+        raise IllegalMove(f"a device that is {before.state} is not {after.state} after {change.event}")
+
+
+_UPDATE = sa.update(rollout_rows).where(
+    *(rollout_rows.c[name] == sa.bindparam(f"at_{name}") for name in _KEY),
+    rollout_rows.c.state == sa.bindparam("at_state"),
+)
+
+
+def _update(connection: sa.Connection, rollout_id: str, pairs: Sequence[tuple[Row, Row]]) -> None:
+    """Write rows where the stored ones are in the states that are believed; Conflict names the first that is not."""
+    values = [_update_values(rollout_id, before, after) for before, after in pairs]
+    if connection.execute(_UPDATE, values).rowcount != len(pairs):
+        raise Conflict(_conflict(connection, rollout_id, pairs))
+
+
+def _update_values(rollout_id: str, before: Row, after: Row) -> dict[str, Any]:
+    values = {name: value for name, value in row_values(rollout_id, after).items() if name not in _KEY}
+    return {
+        **values,
+        "at_rollout": rollout_id,
+        "at_device": before.device,
+        "at_model": before.model,
+        "at_state": before.state.value,
+    }
+
+
+def _conflict(connection: sa.Connection, rollout_id: str, pairs: Sequence[tuple[Row, Row]]) -> str:
+    """Return what is stored otherwise.  The updates went through in part: rows that were written are in `after`'s state."""
+    stored = {
+        (row.device, row.model): row.state
+        for row in connection.execute(
+            sa.select(rollout_rows.c.device, rollout_rows.c.model, rollout_rows.c.state).where(
+                rollout_rows.c.rollout == rollout_id
+            )
+        )
+    }
+    for before, after in pairs:
+        state = stored.get((before.device, before.model), "not there")
+        if state != after.state:
+            return (
+                f"{before.device}, model {before.model}, was taken for {before.state} but is {state} in {rollout_id}; "
+                "nothing was written"
+            )
+    return f"rows of {rollout_id} are no longer as they were read; nothing was written"
+
+
+def _transition(rollout_id: str, change: Change, now: float) -> dict[str, Any]:
+    return {
+        "at": now,
+        "rollout": rollout_id,
+        "device": change.after.device,
+        "model": change.after.model,
+        "event": change.event.value,
+        "state_before": change.before.state.value,
+        "state_after": change.after.state.value,
+        "release": change.after.release,
+        "sentence": change.after.sentence,
+    }
+
+
+def _store_outcomes(
+    connection: sa.Connection, rollout_id: str, latest: dict[tuple[str, str], DeviceOutcome], now: float
+) -> None:
+    if not latest:
+        return
+    keys = [{"at_rollout": rollout_id, "at_device": device, "at_model": model} for device, model in latest]
+    old = sa.delete(outcomes).where(*(outcomes.c[name] == sa.bindparam(f"at_{name}") for name in _KEY))
+    connection.execute(old, keys)  # findings and measurements go with it
+    rows: tuple[list[dict[str, Any]], ...] = ([], [], [])
+    for (device, model), outcome in latest.items():
+        key = {"rollout": rollout_id, "device": device, "model": model}
+        rows[0].append({**key, "at": now, "outcome": outcome.to_dict()})
+        rows[1].extend({**key, **values} for values in _findings(outcome))
+        rows[2].extend({**key, **values} for values in _measurements(outcome))
+    for table, values in zip((outcomes, findings, measurements), rows, strict=True):
+        if values:
+            connection.execute(sa.insert(table), values)
+
+
+def _findings(outcome: DeviceOutcome) -> Iterator[dict[str, Any]]:
+    for position, found in enumerate(outcome.findings[:_MOST]):
+        yield {"position": position, "code": found.code, "severity": found.severity.value, "seen": found.seen}
+
+
+def _measurements(outcome: DeviceOutcome) -> Iterator[dict[str, Any]]:
+    named: dict[str, float | None] = {}
+    for name, value in _numbers("", outcome.measurements):
+        if len(named) < _MOST:
+            named.setdefault(name, value)
+    for name, value in named.items():
+        yield {"name": name, "value": value}
+
+
+def _numbers(name: str, value: Any) -> Iterator[tuple[str, float | None]]:
+    """Yield the numbers within measurements, by their paths: "latency_ms.p50", "outputs.0.cosine"."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _numbers(f"{name}.{key}"[:200] if name else str(key)[:200], inner)
+    elif isinstance(value, list | tuple):
+        for position, inner in enumerate(value):
+            yield from _numbers(f"{name}.{position}", inner)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield name, _finite(value)
+
+
+def _finite(value: float) -> float | None:
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
