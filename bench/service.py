@@ -24,8 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "agent")]
 
-from tests.agent.lite import SHAPES  # noqa: E402
-from tests.agent.serving import AGENT, Device, Service  # noqa: E402
+from tests.agent.support.real_paddlelite import SHAPES  # noqa: E402
+from tests.agent.support.service_process import AGENT, Device, Service  # noqa: E402
 from tests.conftest import lite_environment, paddle_goldens, raw_nb  # noqa: E402
 
 LOOPS = Path(__file__).with_name("service_loops.py")

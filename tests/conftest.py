@@ -148,7 +148,7 @@ def paddle_environment() -> Path:
 
 def paddle_goldens(model: str) -> list[Path]:
     """Return PaddlePaddle's answers to two drawn inputs of a source model, made once."""
-    from tests.agent.lite import make_goldens
+    from tests.agent.support.real_paddlelite import make_goldens
 
     python, source = paddle_environment(), source_models()[model]
     with _once(f"goldens-{model}-2.6.2") as folder:

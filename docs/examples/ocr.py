@@ -22,8 +22,8 @@ from litefleet_controller.config.preprocess import PreprocessConfig
 from litefleet_controller.infer import Case
 from litefleet_controller.infer.infer import Inference
 from litefleet_controller.infer.preprocess import prepare, read_picture
-from litefleet_controller.project.project.options import Options
-from litefleet_controller.project.project.project import Project, open_project
+from litefleet_controller.project.options import Options
+from litefleet_controller.project.project import Project, open_project
 from litefleet_controller.reports.progress import make_progress
 from PIL import Image
 

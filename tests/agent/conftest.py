@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.lite import Verify, verifier
-from tests.agent.serving import OLDEST, Device
+from tests.agent.support.real_paddlelite import Verify, verifier
+from tests.agent.support.service_process import OLDEST, Device
 from tests.conftest import lite_environment, paddle_goldens
 
 

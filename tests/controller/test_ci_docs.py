@@ -17,7 +17,7 @@ import typer
 import yaml
 from litefleet_controller.cli import app
 
-from tests.agent import nb_builder as build
+from tests.agent.support import nb_builder as build
 from tests.conftest import environment, lacking
 
 ROOT = Path(__file__).parents[2]

@@ -10,14 +10,14 @@ from litefleet_agent.facts.flavour import Flavour
 from litefleet_agent.findings import Finding
 from litefleet_controller.build.conversion.static import check_source_for
 
-from tests.agent.log_corpus import LOGS as KEPT_LOGS
-from tests.agent.nb_builder import nb, topology
+from tests.agent.support.log_corpus import LOGS as KEPT_LOGS
+from tests.agent.support.nb_builder import nb, topology
 from tests.conftest import raw_nb
-from tests.controller.test_preflight import op as source_op
-from tests.controller.test_preflight import program, saved
-from tests.controller.test_preflight import var as source_var
-from tests.diagnosis import subjects as at
-from tests.diagnosis.subjects import FP16, INT8, OLD_PC, PC, PI1, PI3, PI4, RK3588
+from tests.controller.build.conversion.test_preflight import op as source_op
+from tests.controller.build.conversion.test_preflight import program, saved
+from tests.controller.build.conversion.test_preflight import var as source_var
+from tests.diagnosis import corpus_inputs as at
+from tests.diagnosis.corpus_inputs import FP16, INT8, OLD_PC, PC, PI1, PI3, PI4, RK3588
 
 __all__ = ["BAD", "GOOD", "Case"]
 

@@ -24,7 +24,7 @@ from litefleet_controller.state.model import KeptRelease
 from litefleet_inventory.model import Device
 
 from tests.e2e.conftest import Project
-from tests.fakes.keys import keygen
+from tests.fakes.ssh_keys import keygen
 
 ISSUED = time.time()
 

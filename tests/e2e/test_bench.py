@@ -15,11 +15,11 @@ import pytest
 from litefleet_agent.findings import Verdict
 from litefleet_controller.bench import BenchChoice, figures_of
 from litefleet_controller.bench.bench import run_bench
-from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import Interrupted, RunReport
 from litefleet_controller.devices.progress import QuietProgress
-from litefleet_controller.project.project.project import Options
-from litefleet_controller.project.project.run_fleet import read_report
+from litefleet_controller.project.project import Options
+from litefleet_controller.project.run_fleet import read_report
 
 from tests.e2e.conftest import Project
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 from litefleet_agent.findings import Verdict
-from litefleet_controller.demo.demo import EmbeddedFleet
-from litefleet_controller.demo.demo.demo import EXPECTED, run_demo
+from litefleet_controller.demo import EmbeddedFleet
+from litefleet_controller.demo.demo import EXPECTED, run_demo
 
 from tests.e2e.conftest import Project
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 from litefleet_agent.findings import Verdict
-from litefleet_controller.demo.demo import EmbeddedFleet
-from litefleet_controller.project.project.run_fleet import Interrupted
+from litefleet_controller.demo import EmbeddedFleet
+from litefleet_controller.project.run_fleet import Interrupted
 
 from tests.conftest import lacking
 from tests.e2e.conftest import Project
-from tests.e2e.proxy import CuttingProxy
+from tests.e2e.cutting_proxy import CuttingProxy
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]

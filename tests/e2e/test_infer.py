@@ -15,11 +15,11 @@ import pytest
 import yaml
 from litefleet_agent.findings import Verdict
 from litefleet_controller.common.errors import UsageError
-from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.infer import InferenceReport
 from litefleet_controller.infer.infer import InferChoice, run_inference
-from litefleet_controller.project.project.project import Options
+from litefleet_controller.project.project import Options
 
 from tests.e2e.conftest import Project
 

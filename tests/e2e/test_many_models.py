@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from litefleet_agent.findings import Verdict
-from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.demo import EmbeddedFleet
 
 from tests.e2e.conftest import Project
 

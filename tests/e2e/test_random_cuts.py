@@ -14,16 +14,16 @@ from typing import Any
 import pytest
 from litefleet_agent.findings import Verdict
 from litefleet_controller.config import load_config
-from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.operations import open_state, start_rollout
-from litefleet_controller.project.project.project import Options
+from litefleet_controller.project.project import Options
 from litefleet_controller.rollout import DeviceState
 from litefleet_controller.rollout_engine import Patience
 
 from tests.e2e.conftest import Project
-from tests.e2e.proxy import CuttingProxy
+from tests.e2e.cutting_proxy import CuttingProxy
 from tests.e2e.test_faults import through, whole_blobs_only
 
 SEED = int(os.environ.get("LITEFLEET_TEST_SEED", "20261123"))

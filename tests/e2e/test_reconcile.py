@@ -8,12 +8,23 @@ from pathlib import Path
 import pytest
 import yaml
 from litefleet_agent.findings import Verdict
-from litefleet_controller.demo.demo import DeviceSpec, EmbeddedFleet
+from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.operations import reconcile
 
 from tests.e2e.conftest import Project
-from tests.e2e.rollouts import current, latest, link, litefleet, new_release, options, quiet, rollout, snapshots, states
+from tests.e2e.rollout_helpers import (
+    current,
+    latest,
+    link,
+    litefleet,
+    new_release,
+    options,
+    quiet,
+    rollout,
+    snapshots,
+    states,
+)
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from litefleet_agent.findings import Verdict
-from litefleet_controller.demo.demo import DeviceSpec, EmbeddedFleet
+from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.operations import abort, plan_rollout, resume
 from litefleet_controller.rollout_engine import Patience
 
 from tests.e2e.conftest import Project
-from tests.e2e.rollouts import (
+from tests.e2e.rollout_helpers import (
     bad_release,
     current,
     edit_proof,

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.operations import resume
 from litefleet_controller.rollout_engine import Patience
 
 from tests.e2e.conftest import Project
-from tests.e2e.rollouts import (
+from tests.e2e.rollout_helpers import (
     audit,
     current,
     environment,

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.operations import approve, plan_rollout, resume
 from litefleet_controller.rollout_engine import Patience
 
 from tests.e2e.conftest import Project
-from tests.e2e.rollouts import (
+from tests.e2e.rollout_helpers import (
     audit,
     current,
     latest,

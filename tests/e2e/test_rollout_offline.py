@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 
 from litefleet_agent.findings import Verdict
-from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.operations import reconcile
 from litefleet_controller.rollout_engine import Patience
 
 from tests.e2e.conftest import Project
-from tests.e2e.rollouts import current, latest, litefleet, options, quiet, rollout, rows, states, within
+from tests.e2e.rollout_helpers import current, latest, litefleet, options, quiet, rollout, rows, states, within
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]

@@ -13,19 +13,19 @@ from typing import Any
 
 from litefleet_agent.findings import Verdict
 from litefleet_controller.config import load_config
-from litefleet_controller.demo.demo import EmbeddedFleet
+from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.agent_client import Refused, Request
 from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.visit import Visit, visit
 from litefleet_controller.operations import Target, open_state, reconcile, roll_back, spread_trust, write_for
-from litefleet_controller.project.project.project import open_project
+from litefleet_controller.project.project import open_project
 from litefleet_controller.signing import Signer
 from litefleet_controller.state.model import KeptRelease
 
 from tests.e2e.conftest import Project
-from tests.e2e.rollouts import audit, current, latest, link, new_release, options, quiet, rollout
-from tests.fakes.keys import keygen
+from tests.e2e.rollout_helpers import audit, current, latest, link, new_release, options, quiet, rollout
+from tests.fakes.ssh_keys import keygen
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 from litefleet_agent.findings import Verdict
-from litefleet_controller.demo.demo import DeviceSpec, EmbeddedFleet
+from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 
 from tests.e2e.conftest import Project
 

@@ -10,7 +10,7 @@ from types import FrameType
 
 import yaml
 
-from tests.lab.machines import lab_device, why_not
+from tests.lab.arm_devices import lab_device, why_not
 from tests.lab.rootfs import AARCH64, ARMV7, LabError
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest import lacking
-from tests.lab.booted import Machine, booted, why_not_booted
-from tests.lab.machines import LabDevice, lab_device, why_not
+from tests.lab.arm_devices import LabDevice, lab_device, why_not
+from tests.lab.containers import Machine, booted, why_not_booted
 from tests.lab.rootfs import AARCH64, ARMV7, Userland
 
 

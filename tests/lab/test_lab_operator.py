@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from litefleet_controller.demo.demo import DeviceSpec, EmbeddedFleet
+from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 
-from tests.agent.lite import make_goldens
+from tests.agent.support.real_paddlelite import make_goldens
 from tests.conftest import lacking, wheelhouse
-from tests.lab.booted import Machine, booted, wait_until_up, why_not_booted
-from tests.lab.machines import free_port
-from tests.lab.resident import within
+from tests.lab.arm_devices import free_port
+from tests.lab.containers import Machine, booted, wait_until_up, why_not_booted
+from tests.lab.service_machine import within
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 

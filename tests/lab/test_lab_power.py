@@ -21,12 +21,12 @@ from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.operations import resume, start_rollout
 from litefleet_controller.operations.rollout import StillOpen
-from litefleet_controller.project.project.project import Options
+from litefleet_controller.project.project import Options
 from litefleet_controller.rollout_engine import Patience
 
 from tests.conftest import CACHE, lacking
-from tests.e2e.proxy import CuttingProxy
-from tests.lab.machines import LabDevice
+from tests.e2e.cutting_proxy import CuttingProxy
+from tests.lab.arm_devices import LabDevice
 from tests.lab.vm import PYTHON, Machine, VmImage, build_image, machine, why_no_machine
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]

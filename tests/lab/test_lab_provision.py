@@ -19,11 +19,11 @@ from litefleet_controller.provision.steps import removal
 from litefleet_controller.provision.sudo import SudoRemote
 from litefleet_inventory.model import Device
 
-from tests.fakes.keys import keygen
-from tests.lab.booted import Machine, wait_until_up
-from tests.lab.provisioning import newer_agent
-from tests.lab.provisioning import provision as provision_device
-from tests.lab.systems import ADMIN, PASSWORD
+from tests.fakes.ssh_keys import keygen
+from tests.lab.containers import Machine, wait_until_up
+from tests.lab.init_systems import ADMIN, PASSWORD
+from tests.lab.run_provision import newer_agent
+from tests.lab.run_provision import provision as provision_device
 
 pytestmark = pytest.mark.lab
 

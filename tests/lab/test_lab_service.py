@@ -19,9 +19,9 @@ from litefleet_agent.formats.npz import Array, npz_bytes, read_npz
 from litefleet_agent.service.systemd import MESSAGE_IDS
 
 from tests.conftest import lacking
-from tests.lab.booted import why_not_booted
-from tests.lab.load import asking
-from tests.lab.resident import AGENT, HOME, PYTHON, SOCKET, Resident, resident, within
+from tests.lab.containers import why_not_booted
+from tests.lab.service_load import asking
+from tests.lab.service_machine import AGENT, HOME, PYTHON, SOCKET, Resident, resident, within
 
 pytestmark = pytest.mark.lab
 

@@ -10,11 +10,11 @@ from litefleet_controller.devices.agent_archive import agent_archive
 from litefleet_controller.provision.provision import Choice
 
 from tests.conftest import lacking
-from tests.lab.booted import why_not_booted
-from tests.lab.load import asking
-from tests.lab.provisioning import newer_agent
-from tests.lab.resident import AGENT, HOME, PYTHON, SOCKET, Resident, resident, within
-from tests.lab.systems import BUSYBOX, OPENRC, System
+from tests.lab.containers import why_not_booted
+from tests.lab.init_systems import BUSYBOX, OPENRC, System
+from tests.lab.run_provision import newer_agent
+from tests.lab.service_load import asking
+from tests.lab.service_machine import AGENT, HOME, PYTHON, SOCKET, Resident, resident, within
 
 pytestmark = pytest.mark.lab
 

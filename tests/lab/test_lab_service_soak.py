@@ -17,9 +17,9 @@ import pytest
 from litefleet_agent.bench.trends import slope
 
 from tests.conftest import lacking
-from tests.lab.booted import why_not_booted
-from tests.lab.load import asking
-from tests.lab.resident import Resident, resident
+from tests.lab.containers import why_not_booted
+from tests.lab.service_load import asking
+from tests.lab.service_machine import Resident, resident
 
 DURATION_S = float(os.environ.get("LITEFLEET_SOAK_S", "1200"))
 SWITCH_S = min(180.0, DURATION_S / 5)  # the health window and a few samples must fit in: 4 minutes at the least

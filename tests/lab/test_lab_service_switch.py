@@ -9,10 +9,10 @@ from litefleet_agent.service.systemd import MESSAGE_IDS
 from litefleet_controller.devices.agent_archive import agent_archive
 
 from tests.conftest import lacking
-from tests.lab.booted import why_not_booted
-from tests.lab.load import Asking, asking
-from tests.lab.provisioning import newer_agent
-from tests.lab.resident import Resident, resident, within
+from tests.lab.containers import why_not_booted
+from tests.lab.run_provision import newer_agent
+from tests.lab.service_load import Asking, asking
+from tests.lab.service_machine import Resident, resident, within
 
 pytestmark = pytest.mark.lab
 

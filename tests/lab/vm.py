@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.lab.machines import LabDevice, free_port, make_keys, wait_for_greeting
+from tests.lab.arm_devices import LabDevice, free_port, make_keys, wait_for_greeting
 from tests.lab.vm_image import PYTHON, X86_64, VmImage, build_image
 
 __all__ = ["PYTHON", "Machine", "VmImage", "build_image", "machine", "why_no_machine"]

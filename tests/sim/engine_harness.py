@@ -20,7 +20,7 @@ from litefleet_controller.devices.visit import Contact
 from litefleet_controller.operations.context import Desk, settle_ended
 from litefleet_controller.operations.plan import Planned, draw_up
 from litefleet_controller.operations.rollout import create
-from litefleet_controller.project.project.project import Options, Project
+from litefleet_controller.project.project import Options, Project
 from litefleet_controller.rollout import Policy, Rollout, Row
 from litefleet_controller.rollout_engine import Engine, InlineWriter, Patience, Writer
 from litefleet_controller.state import State, this_process
@@ -28,7 +28,7 @@ from litefleet_controller.state.model import Owner
 from litefleet_inventory.model import Device, Group, Inventory
 
 from tests.sim.sim_fleet import ARCHIVE, SimFleet
-from tests.sim.sim_supply import SimSupply
+from tests.sim.sim_release_builder import SimSupply
 
 __all__ = ["Harness", "copy_state", "fresh_owner"]
 

@@ -13,7 +13,7 @@ from litefleet_controller.rollout_engine import Patience
 
 from tests.sim.engine_harness import Harness
 from tests.sim.sim_fleet import SimFleet
-from tests.sim.sim_supply import SimSupply
+from tests.sim.sim_release_builder import SimSupply
 from tests.sim.sim_transport import Contact
 from tests.sim.virtual_loop import run
 

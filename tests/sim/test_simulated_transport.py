@@ -23,7 +23,7 @@ from litefleet_controller.rollout.policy import Keep, Regression
 from tests.sim.sim_device import SimDevice
 from tests.sim.sim_fleet import ARCHIVE, SimFleet, make_fleet
 from tests.sim.sim_profile import KINDS, Cut, Outage, Profile, flapping, random_cuts
-from tests.sim.sim_supply import SimSupply
+from tests.sim.sim_release_builder import SimSupply
 from tests.sim.virtual_loop import EPOCH, Stuck, VirtualClock, run, run_killed
 
 MODE = Mode(keep=Keep(releases=1), regression=Regression())

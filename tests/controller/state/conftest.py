@@ -12,7 +12,7 @@ import pytest
 from litefleet_controller.state import State
 
 from tests import postgres
-from tests.controller.state.values import Clock
+from tests.controller.support.state_values import Clock
 
 _COUNTER = itertools.count(1)
 

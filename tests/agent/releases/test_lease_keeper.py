@@ -1,0 +1,168 @@
+"""The keeper: a real process that takes a release back when nobody confirms it, and keeps nothing of the session's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import litefleet_agent
+import pytest
+from litefleet_agent.releases.activation import activate, confirm
+from litefleet_agent.releases.clock import Clock
+from litefleet_agent.releases.journal import Journal
+from litefleet_agent.releases.store import Store
+
+from tests.agent.support.release_fixtures import links, opened, proven
+
+PACKAGE = Path(litefleet_agent.__file__).parent
+START = (
+    "import sys; sys.path.insert(0, sys.argv[1])\n"
+    "from litefleet_agent.releases.lease_keeper import start\n"
+    "from litefleet_agent.releases.store import Store\n"
+    "from litefleet_agent.releases.activation import activate\n"
+    "import os; os.set_inheritable(os.dup(1), True)\n"
+    "s = Store(sys.argv[2]); s.lock()\n"
+    "activate(s, sys.argv[3], float(sys.argv[4]))\n"
+    "print(start(sys.argv[2]), flush=True)"
+)
+
+
+def keepers(root: Path) -> list:
+    """Return the process ids of the keepers of `root`."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if str(root).encode() in words and any(
+            b"litefleet_agent.releases.lease_keeper import main" in word for word in words
+        ):
+            found.append(int(folder.name))
+    return found
+
+
+def until(what: Callable[[], bool], limit_s: float = 10) -> None:
+    end = time.monotonic() + limit_s
+    while not what():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.03)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path / "root"
+    for pid in keepers(tmp_path / "root"):
+        os.kill(pid, 9)
+
+
+def session(root: Path, release: str, lease_s: float, package: Path = PACKAGE.parent) -> str:
+    """Activate in a process whose output is a pipe that must end with it, as sshd's does; return what start() said."""
+    argv = [sys.executable, "-I", "-c", START, str(package), str(root), release, str(lease_s)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        begun = time.monotonic()
+        out, err = process.communicate(timeout=20)
+        assert time.monotonic() - begun < 5 or lease_s > 5
+    assert err == b""
+    return out.decode().strip()
+
+
+def device(root: Path, *notes: str) -> list:
+    store = opened(root, Clock())
+    ids = [proven(store, note) for note in notes]
+    store.unlock()
+    return ids
+
+
+def test_a_device_goes_back_by_itself(root: Path) -> None:
+    one, two = device(root, "1", "2")
+    assert session(root, one, 0.8) == "True"
+    store = Store(str(root))
+    assert links(store) == (one, "")
+    until(lambda: links(store) == ("", ""))  # the first release of all
+    until(lambda: keepers(root) == [])
+    store.lock()
+    activate(store, one)
+    store.unlock()
+    assert session(root, two, 0.8) == "True"
+    assert links(store) == (two, one)
+    until(lambda: links(store) == (one, ""))
+    until(lambda: keepers(root) == [])
+    assert "nobody confirmed it within 0.8 s" in Journal(str(root)).read().operations[-1].why
+
+
+def test_confirmed_in_time_it_stays_and_the_keeper_ends(root: Path) -> None:
+    (one,) = device(root, "1")
+    session(root, one, 1.0)
+    store = opened(root, Clock())
+    confirm(store, one)
+    store.unlock()
+    until(lambda: keepers(root) == [])
+    assert links(store) == (one, "")
+
+
+def held(folder: Path) -> set:
+    """Return what a process has open; it may be reading the journal just now."""
+    found = set()
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            found.add(os.readlink(str(path)))
+    return found
+
+
+def test_it_holds_nothing_of_the_session(root: Path) -> None:
+    (one,) = device(root, "1")
+    session(root, one, 60)
+    (pid,) = keepers(root)
+    process = Path("/proc") / str(pid)
+    until(lambda: held(process / "fd") == {os.devnull, str(root / "keeper.lock")})
+    assert os.readlink(str(process / "cwd")) == "/"
+    assert os.getsid(pid) not in (os.getsid(0), os.getpid())
+    assert os.stat(str(root / "keeper.lock")).st_size == 0
+
+
+def test_one_keeper_serves_all_leases(root: Path) -> None:
+    store = opened(root, Clock())
+    one, other = proven(store, "1"), proven(store, "2", "det")
+    store.unlock()
+    assert session(root, one, 1.0) == "True"
+    assert session(root, other, 1.2) == "True"
+    assert len(keepers(root)) == 1
+    until(lambda: store.current() == {})
+    until(lambda: keepers(root) == [])
+
+
+def test_it_waits_for_a_session_that_is_at_work(root: Path) -> None:
+    (one,) = device(root, "1")
+    session(root, one, 1.5)
+    store = Store(str(root))
+    store.lock()
+    until(lambda: Journal(str(root)).read().open()[0].overdue(Clock()) != "")
+    time.sleep(0.3)
+    assert links(store) == (one, "")
+    store.unlock()
+    until(lambda: links(store) == ("", ""))
+
+
+def test_the_archive_may_be_removed_meanwhile(root: Path, tmp_path: Path) -> None:
+    (one,) = device(root, "1")
+    archive = shutil.make_archive(str(tmp_path / "agent"), "zip", str(PACKAGE.parent), PACKAGE.name)
+    assert session(root, one, 1.0, Path(archive)) == "True"
+    os.unlink(archive)
+    until(lambda: links(Store(str(root))) == ("", ""))
+    until(lambda: keepers(root) == [])
+
+
+def test_where_none_can_be_started_it_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from litefleet_agent.releases.lease_keeper import start
+
+    root.mkdir()
+    for interpreter in ("", "/nonexistent/python", "/bin/false"):
+        monkeypatch.setattr(sys, "executable", interpreter)
+        assert start(str(root)) is False

@@ -1,0 +1,120 @@
+"""`litefleet-agent verify`: what it says and records about the releases that are switched on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litefleet_agent.cli import main
+from litefleet_agent.facts import fingerprint, gather
+from litefleet_agent.releases.activation import activate
+from litefleet_agent.releases.store import Store, StoreError, needed
+from litefleet_agent.verification.release import reverify
+
+from tests.agent.support.release_fixtures import kept, proven
+
+FACTS = gather("/")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store whose model `cls` is switched on, with a proof of another environment; nobody holds it."""
+    opened = Store(str(tmp_path / "root"))
+    opened.lock()
+    activate(opened, proven(opened, "one"))
+    opened.unlock()
+    return opened
+
+
+def prover(verdict: str) -> Callable[..., dict]:
+    """Let a proof come out like this: the proof itself has its own tests, with the real Paddle-Lite."""
+
+    def prove(store: Store, identity: str, facts: Any, on_tick: Any) -> dict:
+        assert store.locked
+        verified = verdict == "verified"
+        return {"verdict": verdict, "verified": verified, "findings": [], "measurements": {"p50": 9}, "detail": ""}
+
+    return prove
+
+
+def test_a_file_that_is_no_model_takes_the_proof_away(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    identity = store.link("cls", "current")
+    assert main(["verify", "--root", store.root, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)["models"]["cls"]
+    assert (told["release"], told["verdict"], told["findings"][0]["code"]) == (identity, "refused", "LF106")
+    assert store.verified(identity) is None
+    assert not store.locked
+
+
+def test_a_model_file_that_is_gone_is_a_finding(store: Store) -> None:
+    manifest = store.release(store.link("cls", "current"))
+    Path(store.blob(manifest["model"]["nb"])).unlink()
+    told = reverify(store, FACTS)
+    assert [f["code"] for f in told["cls"]["findings"]] == ["LF602"]
+
+
+def test_a_manifest_that_is_damaged_is_a_finding(store: Store) -> None:
+    Path(store.path("releases", store.link("cls", "current") + ".json")).write_text("{}")
+    told = reverify(store, FACTS)
+    assert [f["code"] for f in told["cls"]["findings"]] == ["LF601"]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["model", "golden"])
+def test_a_changed_byte_is_found_even_where_the_model_would_still_pass(store: Store, which: int) -> None:
+    identity = store.link("cls", "current")
+    path = Path(store.blob(needed(store.release(identity))[which]))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    told = reverify(store, FACTS, prover=prover("verified"))
+    assert [f["code"] for f in told["cls"]["findings"]] == ["LF602"]
+    assert path.name[:12] in told["cls"]["findings"][0]["seen"]
+    assert store.verified(identity) is None
+
+
+def test_a_proof_is_recorded_for_the_environment_of_now(store: Store) -> None:
+    reverify(store, FACTS, prover=prover("verified"))
+    record = store.verified(store.link("cls", "current"))
+    assert record is not None
+    assert (record["fingerprint"], record["measurements"]) == (fingerprint(FACTS), {"p50": 9})
+    store.set_verified(store.link("cls", "current"), dict(record, measurements={"p50": 4}, at=1))
+    reverify(store, FACTS, prover=prover("verified"))
+    again = store.verified(store.link("cls", "current"))
+    assert again is not None
+    assert again["measurements"] == {"p50": 4}  # what idle priority measures is not what the model takes
+    assert again["at"] > 1
+
+
+def test_being_slow_beside_the_service_takes_no_proof_away(store: Store) -> None:
+    assert reverify(store, FACTS, prover=prover("slow"))["cls"]["verdict"] == "slow"
+    assert store.verified(store.link("cls", "current")) == {"fingerprint": "f", "at": 1}
+
+
+def test_only_what_is_switched_on_is_proven(store: Store) -> None:
+    store.lock()
+    kept(store, "another", "rec")
+    store.unlock()
+    assert list(reverify(store, FACTS, prover=prover("verified"))) == ["cls"]
+
+
+def test_a_session_at_work_is_waited_for_and_then_left_alone(store: Store) -> None:
+    other = Store(store.root)
+    other.lock()
+    with pytest.raises(StoreError) as caught:
+        reverify(store, FACTS, patience_s=0.05)
+    other.unlock()
+    assert caught.value.code == "busy"
+    assert store.verified(store.link("cls", "current")) == {"fingerprint": "f", "at": 1}
+
+
+def test_nothing_there_is_nothing_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--root", str(tmp_path / "none")]) == 0
+    assert "nothing to prove" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("args", [["--root"], ["cls"], ["--jsn"]])
+def test_wrong_use(args: list, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", *args]) == 2
+    assert "usage" in capsys.readouterr().err

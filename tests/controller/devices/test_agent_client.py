@@ -1,0 +1,242 @@
+"""A conversation with one agent, against a scripted peer: every way in which bytes may come, or not come."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litefleet_agent.protocol import MAX_HEADER, ProtocolError, encode
+from litefleet_controller.devices.agent_archive import AgentArchive
+from litefleet_controller.devices.agent_client import Answer, Conversation, NoPython, Opening, Refused, Request
+from litefleet_controller.devices.bootstrap import LINE_LIMIT
+from litefleet_controller.devices.transport import Channel, TransportError
+
+from tests.fakes.scripted_channel import Say, ScriptedChannel
+
+ARCHIVE = AgentArchive(b"the agent" * 100, hashlib.sha256(b"the agent" * 100).hexdigest())
+OPENING = Opening("abc123", b"LOADER", encode({"id": 1, "op": "hello"}))
+FIRST = len(OPENING.loader + OPENING.first)
+
+
+def boot(text: str) -> bytes:
+    return f"LFBOOT {OPENING.nonce} {text}\n".encode()
+
+
+def result(number: int, **values: Any) -> bytes:
+    return encode({"re": number, "result": values})
+
+
+def start(*script: Say, limit_s: float = 5, **peer: Any) -> tuple[dict[str, Any], Conversation, ScriptedChannel]:
+    async def go() -> tuple[dict[str, Any], Conversation, ScriptedChannel]:
+        fake = ScriptedChannel(script, **peer)
+        channel: Channel = fake
+        conversation = Conversation(channel)
+        return await conversation.start(OPENING, ARCHIVE, limit_s), conversation, fake
+
+    return asyncio.run(go())
+
+
+def ask(requests: list[Request], *script: Say, limit_s: float = 5, **peer: Any) -> tuple[list[Any], bytes]:
+    """Ask without a hello; return the answers and what the peer got."""
+
+    async def go() -> tuple[list[Any], bytes]:
+        channel = ScriptedChannel(script, **peer)
+        return await Conversation(channel).ask(requests, limit_s), bytes(channel.got)
+
+    return asyncio.run(go())
+
+
+def test_an_agent_that_is_there_answers_in_one_round_trip() -> None:
+    hello, conversation, channel = start(Say(boot("have") + result(1, facts={}), after=FIRST))
+    assert hello == {"facts": {}}
+    assert bytes(channel.got) == OPENING.loader + OPENING.first
+    assert (conversation.round_trips, conversation.sent_bytes) == (1, FIRST)
+
+
+def test_an_agent_that_is_missing_is_sent_after_it_was_asked_for() -> None:
+    script = [Say(boot("need"), after=FIRST), Say(boot("ready") + result(1, a=1), after=FIRST + len(ARCHIVE.data))]
+    hello, conversation, channel = start(*script)
+    assert hello == {"a": 1}
+    assert bytes(channel.got) == OPENING.loader + OPENING.first + ARCHIVE.data
+    assert (conversation.round_trips, conversation.sent_bytes) == (2, len(channel.got))
+
+
+def test_chatter_before_the_answer_is_passed_over() -> None:
+    chatter = b"Welcome to board\r\n\xff\xfe\n\nLFBOOT\nLFBOOT 000000 nopython\nLFBOOT abc1234 need\n"
+    hello, _, _ = start(Say(chatter + boot("have") + result(1, a=1)))
+    assert hello == {"a": 1}
+
+
+@pytest.mark.parametrize("line", [b"x" * 79 + b"\n", b"x"])
+def test_chatter_without_end_is_not_taken_for_an_agent(line: bytes) -> None:
+    with pytest.raises(ProtocolError, match=r"came before the agent's answer|instead of starting the agent"):
+        start(Say(line * (LINE_LIMIT // len(line) + 2)), hangs=True)
+
+
+def test_an_agent_is_not_sent_twice() -> None:
+    with pytest.raises(ProtocolError, match="asks for the agent again"):
+        start(Say(boot("need") + boot("need")), hangs=True)
+
+
+def test_no_python_comes_with_what_sh_could_tell() -> None:
+    with pytest.raises(NoPython) as caught:
+        start(Say(boot('nopython machine=armv7l bits=32 libc=musl os="alpine"')))
+    assert caught.value.facts == {"machine": "armv7l", "bits": "32", "libc": "musl", "os": "alpine"}
+
+
+def test_an_answer_counts_though_the_device_hung_up_before_all_was_sent() -> None:
+    with pytest.raises(NoPython):
+        start(Say(boot("nopython machine=armv7l bits=32 libc=musl os=alpine")), breaks_after=0)
+    with pytest.raises(TransportError) as caught:
+        start(breaks_after=0)
+    assert caught.value.found.seen == "the connection broke while sending: scripted"
+
+
+def test_an_agent_that_can_not_be_stored_says_why() -> None:
+    with pytest.raises(TransportError) as caught:
+        start(Say(boot("need")), Say(boot("fail the root is full")))
+    assert (caught.value.found.code, caught.value.found.seen) == ("LF313", "the root is full")
+
+
+def test_frames_may_be_split_at_every_byte() -> None:
+    stream = b"motd\n" + boot("have") + encode({"event": "tick"}) + result(1, word="grün", n=[1, 2])
+    for piece in (1, 2, 3, 7, 16, 17):
+        assert start(Say(stream), piece=piece)[0] == {"word": "grün", "n": [1, 2]}
+    for cut in range(1, len(stream)):
+        assert start(Say(stream[:cut]), Say(stream[cut:]))[0] == {"word": "grün", "n": [1, 2]}
+
+
+def test_a_stream_cut_at_any_byte_is_a_closed_session() -> None:
+    stream = boot("have") + result(1, a=1)
+    for cut in range(len(stream)):
+        with pytest.raises(TransportError) as caught:
+            start(Say(stream[:cut]) if cut else Say(b"\n"), stderr="first\nKilled\n")
+        assert caught.value.found.code == "LF505"
+        assert caught.value.found.seen == "the device closed the session before it answered; its last words: Killed"
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (encode({"re": 1, "result": {}}, 5), "a body of 5 bytes that nobody asked for"),
+        (encode({"re": 2, "result": {}}), "expected the answer to request 1, got one to '2'"),
+        (encode({"result": {}}), "got one to 'None'"),
+        (encode({"re": 1}), "neither a result nor an error"),
+        (encode({"re": 1, "result": [1]}), "neither a result nor an error"),
+        (b"GARBAGE GARBAGE GARBAGE", "expected a frame"),
+        (struct.pack(">4sIQ", b"LFF1", MAX_HEADER + 1, 0), "too large"),
+        (struct.pack(">4sIQ", b"LFF1", 4, 0) + b"{{{{", "is not JSON"),
+        (struct.pack(">4sIQ", b"LFF1", 2, 0) + b"[]", "is not a JSON object"),
+    ],
+)
+def test_what_is_no_answer_is_a_protocol_error(frame: bytes, words: str) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        ask([Request("status")], Say(frame), hangs=True)
+
+
+def test_events_between_answers_are_passed_over_but_not_without_end() -> None:
+    tick = encode({"event": "tick"})
+    answers = ask([Request("a"), Request("b")], Say(tick * 50 + result(1, a=1) + tick + result(2, b=2)))[0]
+    assert answers == [Answer({"a": 1}), Answer({"b": 2})]
+    with pytest.raises(ProtocolError, match="events came before an answer"):
+        ask([Request("a")], Say(tick * 100_001), hangs=True, limit_s=60)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("busy", "LF508"),
+        ("disk-full", "LF312"),
+        ("not-writable", "LF313"),
+        ("hash-mismatch", "LF110"),
+        ("something-else", "LF900"),
+    ],
+)
+def test_an_error_answer_is_refused_with_its_finding(code: str, expected: str) -> None:
+    error = encode({"re": 2, "error": {"code": code, "message": "said the device" + "." * 3000}})
+    with pytest.raises(Refused) as caught:
+        ask([Request("a"), Request("b"), Request("c")], Say(result(1) + error), hangs=True)
+    assert caught.value.request.op == "b"
+    assert caught.value.found.code == expected
+    assert caught.value.found.seen.startswith("said the device")
+    assert len(caught.value.found.seen) <= 2000
+
+
+def test_all_requests_are_sent_ahead_with_their_bodies(tmp_path: Path) -> None:
+    body = tmp_path / "blob"
+    body.write_bytes(b"12345" * 100_000)
+    requests = [Request("put", {"sha256": "s"}, body), Request("verify", {"release": "r"})]
+    sent = encode({"id": 1, "op": "put", "sha256": "s"}, 500_000) + body.read_bytes()
+    sent += encode({"id": 2, "op": "verify", "release": "r"})
+    answers, got = ask(requests, Say(result(1) + result(2), after=len(sent)))
+    assert answers == [Answer({}), Answer({})]
+    assert got == sent
+
+
+def test_a_body_may_be_bytes_and_an_answer_may_bring_one() -> None:
+    data = bytes(range(256)) * 4000
+    sent = encode({"id": 1, "op": "infer"}, len(data)) + data
+    said = encode({"event": "running"}) + encode({"re": 1, "result": {"n": 1}}, len(data)) + data
+    for piece in (1000, 65536, len(said)):
+        answers, got = ask(
+            [Request("infer", body=data, answer_limit=len(data))], Say(said, after=len(sent)), piece=piece
+        )
+        assert answers == [Answer({"n": 1}, data)]
+        assert got == sent
+
+
+def test_a_body_that_is_larger_than_was_asked_for_is_not_read() -> None:
+    frame = encode({"re": 1, "result": {}}, 1 << 30)
+    with pytest.raises(ProtocolError, match="a body of 1073741824 bytes where at most 100 were asked for"):
+        ask([Request("infer", answer_limit=100)], Say(frame), hangs=True)
+
+
+def test_an_answer_whose_body_is_cut_is_a_closed_session() -> None:
+    frame = encode({"re": 1, "result": {}}, 100) + b"x" * 99
+    with pytest.raises(TransportError) as caught:
+        ask([Request("infer", answer_limit=100)], Say(frame))
+    assert caught.value.found.code == "LF505"
+
+
+def test_a_sender_that_fails_ends_the_wait_at_once(tmp_path: Path) -> None:
+    body = tmp_path / "blob"
+    body.write_bytes(bytes(500_000))
+    with pytest.raises(TransportError, match="broke while sending"):
+        ask([Request("put", {}, body)], hangs=True, breaks_after=300_000, limit_s=600)
+
+
+def test_an_error_answer_stops_what_is_still_being_sent(tmp_path: Path) -> None:
+    error = encode({"re": 1, "error": {"code": "disk-full", "message": "no space"}})
+    with pytest.raises(Refused, match="no space"):
+        ask([Request("put")], Say(error), deaf=True, limit_s=600)
+
+
+def test_silence_ends_with_the_time_limit() -> None:
+    with pytest.raises(TransportError) as caught:
+        start(Say(b"motd\n"), hangs=True, limit_s=0.05)
+    assert caught.value.found.code == "LF506"
+    assert "no answer to the bootstrap within" in caught.value.found.seen
+    with pytest.raises(TransportError) as caught:
+        ask([Request("verify")], Say(encode({"event": "tick"})), hangs=True, limit_s=0.05)
+    assert caught.value.found.code == "LF506"
+    assert "no answer to verify within" in caught.value.found.seen
+
+
+def test_a_peer_that_answers_without_reading_ends_with_the_time_limit() -> None:
+    with pytest.raises(TransportError) as caught:
+        ask([Request("a")], Say(result(1)), deaf=True, limit_s=0.05)
+    assert caught.value.found.code == "LF506"
+    assert "no end of what is being sent within" in caught.value.found.seen
+
+
+def test_the_opening_names_the_archive_and_sends_hello_ahead() -> None:
+    command, opening = Conversation.opening(ARCHIVE, "/opt/lf", "/usr/bin/python3.9")
+    assert opening.nonce in command
+    assert "/usr/bin/python3.9" in command
+    assert ARCHIVE.sha256 in opening.loader.decode()
+    assert opening.first == encode({"id": 1, "op": "hello"})
+    assert Conversation.opening(ARCHIVE, "", "")[1].nonce != opening.nonce

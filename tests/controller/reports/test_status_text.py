@@ -1,0 +1,197 @@
+"""How a rollout stands: exact for a small one, readable for a large one, and always with what to type next."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from litefleet_agent.findings import Verdict, finding
+from litefleet_controller.devices.outcome import DeviceOutcome, document
+from litefleet_controller.reports.rollout_summary import condition_of, next_commands
+from litefleet_controller.reports.status_text import rollouts_dict, rollouts_text, status_dict, status_text
+from litefleet_controller.rollout import DeviceState, Policy, Rollout, RolloutState, Row, Wave
+
+from tests.controller.support.rollout_values import NOW, row
+
+S, R = DeviceState, RolloutState
+ID = "r-20261123-0001"
+WHY = "2 devices with Cortex-A53 failed with LF401 (crashed); the limit is 2"
+
+
+def rollout(state: RolloutState = R.PAUSED, **more: Any) -> Rollout:
+    waves = (Wave(1, "1"), Wave(3, "50%"), Wave(3, "100%"))
+    values: dict[str, Any] = {"models": ("cls",), "wave": 1, "number": 12} | more
+    return Rollout(ID, "hall", "rollout", state, Policy(), waves, NOW - 3600, "ada@desk", **values)
+
+
+def failed(name: str, wave: int = 1, **more: Any) -> Row:
+    values = {"codes": ("LF401",), "sentence": "the model was killed by SIGILL", "verdict": Verdict.CRASHED}
+    return row(name, S.FAILED, "Cortex-A53", wave=wave, **(values | more))
+
+
+def seven() -> list[Row]:
+    return [
+        row("cam-1", S.CONFIRMED),
+        failed("cam-2"),
+        failed("cam-3"),
+        row("cam-4", S.OFFLINE, wave=1, offline_since=NOW - 3000, next_try_at=NOW + 300, sentence="no SSH banner"),
+        row("cam-5", wave=2),
+        row("cam-6", wave=2),
+        row("cam-7", S.BLOCKED, wave=2, codes=("LF309",), sentence="glibc 2.17"),
+    ]
+
+
+def test_a_paused_rollout_line_by_line() -> None:
+    text = status_text(rollout(reason=WHY, behind=("cam-2", "cam-3")), seven(), [], NOW)
+    assert text.split("\n") == [
+        "r-20261123-0001 of fleet hall: paused   (rollout by ada@desk, 2026-11-23 10:30 UTC)",
+        "  why       2 devices with Cortex-A53 failed with LF401 (crashed); the limit is 2",
+        "  behind it cam-2, cam-3",
+        "  models    cls (number 12)",
+        "  devices   1 of 7 run what they should; 0 B sent",
+        "",
+        "Waves",
+        "wave         devices   done   failed   offline   pending   blocked   which",
+        "──────────────────────────────────────────────────────────────────────────",
+        "   1               1      1        ·         ·         ·         ·   1",
+        "   2   now         3      ·        2         1         ·         ·   50%",
+        "   3               3      ·        ·         ·         2         1   100%",
+        "",
+        "Failed   they run what they ran before",
+        "",
+        "LF401 crashed (Cortex-A53, error, 2 devices)",
+        "  seen the model was killed by SIGILL — cam-2, cam-3",
+        "  why  The process that ran the model was killed by a signal. litefleet runs it in a child process,",
+        "       so that nothing else is hurt.",
+        "  do   Have the file that was loaded looked at: `litefleet doctor model.nb --for aarch64` (or what",
+        "       `uname -m` says there). A SIGSEGV is mostly a file for another machine, a SIGILL a missing",
+        "       CPU feature.",
+        "",
+        "Blocked   nothing was sent",
+        "",
+        "LF309 libc-too-old (Cortex-A72, error, 1 device)",
+        "  seen glibc 2.17 — cam-7",
+        "  why  The runtime needs a newer glibc (or another libc) than this device has.",
+        "  do   Name a runtime built against this device's libc.",
+        "",
+        "Offline   taken up again by themselves; they do not count in the gates",
+        "  cam-4: for 50 min, next try in 5 min — no SSH banner",
+        "",
+        "Next",
+        "  litefleet resume r-20261123-0001             goes on; the failures that stopped it no longer count",
+        "                                               in the gates",
+        "  litefleet retry --failed r-20261123-0001     tries its failed devices again, and goes on",
+        "  litefleet abort r-20261123-0001              ends it; devices that were switched on stay as they",
+        "                                               are",
+        "  litefleet rollback --rollout r-20261123-0001 takes its devices back to what they ran before",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "holder", "commands"),
+    [
+        (R.PLANNED, "", [f"litefleet resume {ID}", f"litefleet abort {ID}"]),
+        (R.RUNNING, "", [f"litefleet resume {ID}", f"litefleet abort {ID}"]),
+        (R.RUNNING, "ada@desk, process 3", ["litefleet status", "litefleet pause", "litefleet abort"]),
+        (R.WAITING, "", [f"litefleet approve {ID}", f"litefleet abort {ID}"]),
+        (
+            R.PAUSED,
+            "",
+            ["litefleet resume", "litefleet retry --failed", "litefleet abort", "litefleet rollback --rollout"],
+        ),
+        (R.ABORTED, "", ["litefleet rollback --rollout", "litefleet rollout"]),
+        (R.SUPERSEDED, "", ["litefleet status"]),
+        (R.DONE, "", [f"litefleet retry --failed {ID}"]),
+    ],
+)
+def test_what_to_type_next(state: RolloutState, holder: str, commands: list[str]) -> None:
+    found = [command for command, _ in next_commands(rollout(state), seven(), holder)]
+    assert len(found) == len(commands)
+    assert all(command.startswith(start) for command, start in zip(found, commands, strict=True))
+
+
+def test_a_rollout_that_went_well_has_nothing_to_type() -> None:
+    assert next_commands(rollout(R.DONE), [row("a", S.CONFIRMED), row("b", S.UNCHANGED)]) == ()
+    assert "Next" not in status_text(rollout(R.DONE), [row("a", S.CONFIRMED), row("b", S.BLOCKED)], [], NOW)
+
+
+def test_every_state_has_a_condition_and_the_gravest_row_speaks_for_a_device() -> None:
+    assert {state: condition_of([row("a", state)]) for state in S}[S.LEASED] == "working"
+    assert condition_of([row("a", S.CONFIRMED), row("a", S.FAILED)]) == "failed"
+    assert condition_of([row("a", S.UNCHANGED), row("a", S.BLOCKED)]) == "blocked"
+
+
+def test_failures_are_clustered_by_code_and_cpu_part() -> None:
+    rows = [failed("a"), failed("b", forgiven=True), failed("c", codes=("LF404",), sentence="12 NaN")]
+    rows.append(replace(failed("d"), part="Cortex-A72"))
+    data = status_dict(rollout(), rows, [], NOW)
+    found = [(f["code"], f["part"], f["devices"], f["forgiven"]) for f in data["failures"]]
+    assert found == [
+        ("LF401", "Cortex-A53", ["a", "b"], 1),
+        ("LF401", "Cortex-A72", ["d"], 0),
+        ("LF404", "Cortex-A53", ["c"], 0),
+    ]
+    assert "(Cortex-A53, 1 forgiven, error, 2 devices)" in status_text(rollout(), rows, [], NOW)
+
+
+def test_where_a_row_does_not_say_why_its_outcome_does() -> None:
+    bare = failed("a", codes=(), sentence="")
+    end = DeviceOutcome("a", "cls", Verdict.WRONG, (finding("LF404", "12 NaN"),), sent_bytes=571_000)
+    assert status_dict(rollout(), [bare], [end], NOW)["failures"][0]["code"] == "LF404"
+    assert "571 kB sent" in status_text(rollout(), [bare], [end], NOW)
+    assert status_dict(rollout(), [bare], [], NOW)["failures"][0]["code"] == "LF900"
+
+
+def test_warnings_of_devices_that_did_well_are_shown_too() -> None:
+    end = DeviceOutcome("a", "cls", Verdict.VERIFIED, (finding("LF614", "it was restarted"),))
+    assert "LF614 went-back (warning, 1 device)" in status_text(rollout(), [row("a", S.CONFIRMED)], [end], NOW)
+
+
+def test_soak_controller_request_and_limit_are_told() -> None:
+    running = rollout(R.RUNNING, soak_until=NOW + 600, request="pause", limit="tag:lab", parent="r-20261122-0001")
+    text = status_text(running, seven(), [], NOW, holder="ada@desk, process 77")
+    for said in ("until 2026-11-23 11:40 UTC (in 10 min)", "to pause", "tag:lab", "r-20261122-0001", "process 77"):
+        assert said in text
+
+
+def test_a_thousand_devices_stay_readable() -> None:
+    rows = [failed(f"cam-{i:04d}") for i in range(300)]
+    rows += [row(f"cam-{i:04d}", S.OFFLINE, next_try_at=NOW + i) for i in range(300, 500)]
+    rows += [row(f"cam-{i:04d}", S.CONFIRMED) for i in range(500, 1000)]
+    lines = status_text(rollout(), rows, [], NOW).split("\n")
+    assert len(lines) < 70
+    assert any("cam-[0000:0299]" in line for line in lines)
+    assert max(map(len, lines)) <= 100
+
+
+def test_what_a_device_says_can_not_act() -> None:
+    evil = "\x1b[2J\u202eevil\r\n[bold]x[/bold]"
+    rows = [failed("a", sentence=evil), row("b", S.OFFLINE, sentence=evil), replace(failed("c"), part=evil)]
+    end = DeviceOutcome("d", "cls", Verdict.VERIFIED, (finding("LF614", evil),))
+    shown = status_text(rollout(reason=evil), [*rows, row("d", S.CONFIRMED)], [end], NOW)
+    listed = rollouts_text([rollout(reason=evil)])
+    for text in (shown, listed):
+        assert not {"\x1b", "\u202e", "\r"} & set(text)
+        assert "[bold]x[/bold]" in text.replace("\n", "")
+
+
+def test_the_json_form_is_whole() -> None:
+    data = json.loads(document(status_dict(rollout(reason=WHY, behind=("cam-2",)), seven(), [], NOW)))
+    assert (data["schema"], data["rollout"]["id"], data["rollout"]["state"]) == (1, ID, "paused")
+    assert data["rollout"]["behind"] == ["cam-2"]
+    assert data["waves"][1]["devices"] == {"failed": 2, "offline": 1}
+    assert [d["state"] for d in data["devices"]][:2] == ["confirmed", "failed"]
+    assert data["next"][0]["command"] == f"litefleet resume {ID}"
+
+
+def test_the_list_of_rollouts() -> None:
+    text = rollouts_text([rollout(reason=WHY), replace(rollout(R.DONE), id="r-20261122-0007")], 160)
+    lines = text.split("\n")
+    assert lines[0].split()[:4] == ["rollout", "kind", "state", "wave"]
+    assert lines[2].split()[:4] == [ID, "rollout", "paused", "2/3"]
+    assert lines[3].split()[:4] == ["r-20261122-0007", "rollout", "done", "–"]
+    assert "litefleet plan" in rollouts_text([])
+    assert [r["id"] for r in rollouts_dict([rollout()])["rollouts"]] == [ID]

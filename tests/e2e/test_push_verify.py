@@ -1,0 +1,83 @@
+"""The main job against real OpenSSH devices: first contact, nothing left to do, proof again, and wrong files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from litefleet_agent.findings import Verdict
+from litefleet_controller.demo import EmbeddedFleet
+from litefleet_controller.devices.agent_archive import agent_archive
+
+from tests.e2e.conftest import Project
+
+
+async def test_a_rollout_proves_and_switches_on_then_costs_one_round_trip(
+    fleet: Callable[..., EmbeddedFleet], project: Callable[..., Project]
+) -> None:
+    async with fleet("a", "b") as devices:
+        job = project(devices)
+        first = await job.run()
+        assert [o.verdict for o in first.outcomes] == [Verdict.VERIFIED] * 2, first.to_dict()
+        for outcome in first.outcomes:
+            root = devices.devices[outcome.device].root
+            current = os.readlink(root / "models/cls/current")
+            assert Path(current).name == f"{outcome.release}.json"
+            manifest = json.loads((root / "models/cls/current").read_text())
+            assert manifest["model"]["nb"] == outcome.artifact
+            assert outcome.activated
+            assert outcome.measurements["outputs"][0]["max_abs"] < 1e-4
+            assert outcome.sent_bytes > 500_000
+            assert (root / "agent" / f"{agent_archive().sha256}.pyz").read_bytes() == agent_archive().data
+
+        second = await job.run()
+        for outcome in second.outcomes:
+            assert outcome.verdict is Verdict.VERIFIED
+            assert outcome.unchanged
+            assert outcome.round_trips == 1
+            assert outcome.sent_bytes < 5_000
+
+        again = await job.run("verify")
+        assert [(o.verdict, o.unchanged, o.activated) for o in again.outcomes] == [(Verdict.VERIFIED, False, False)] * 2
+        assert all(o.sent_bytes < 5_000 for o in again.outcomes)
+
+
+async def test_the_seed_case_is_refused_before_a_byte_of_it_travels(
+    fleet: Callable[..., EmbeddedFleet], project: Callable[..., Project], nb_files: Callable[..., Path]
+) -> None:
+    wrong = nb_files("cls", "arm,x86")
+    async with fleet("seed", artifact=str(wrong)) as devices:
+        report = await project(devices).run()
+    outcome = report.outcomes[0]
+    assert outcome.verdict is Verdict.REFUSED
+    assert outcome.findings[0].code == "LF101"
+    assert outcome.sentence == "99 of 104 kernels are for arm; this device is x86_64."
+    assert outcome.sent_bytes < 400_000  # the agent's own file, not the model
+    assert not (devices.devices["seed"].root / "blobs").exists()
+    assert report.exit_code == 1
+
+
+async def test_probe_changes_nothing_but_the_agents_own_file(
+    fleet: Callable[..., EmbeddedFleet], project: Callable[..., Project]
+) -> None:
+    async with fleet("a", arch="aarch64") as devices:
+        report = await project(devices).run("probe")
+        root = devices.devices["a"].root
+        assert sorted(p.name for p in root.iterdir()) == ["agent"]
+    outcome = report.outcomes[0]
+    assert outcome.facts["arch"] == "x86_64"
+    assert [f.code for f in outcome.findings] == ["LF314"]  # the inventory expected another architecture
+
+
+async def test_a_device_without_python_still_tells_what_sh_can(tmp_path: Path, project: Callable[..., Project]) -> None:
+    from litefleet_controller.demo import DeviceSpec
+
+    async with EmbeddedFleet(tmp_path / "devices", [DeviceSpec("bare", without_python=True)]) as devices:
+        report = await project(devices).run()
+    outcome = report.outcomes[0]
+    assert outcome.verdict is Verdict.UNSUPPORTED
+    assert outcome.findings[0].code == "LF301"
+    assert outcome.facts["sh"]["machine"] == os.uname().machine
+    assert outcome.facts["sh"]["libc"] == "glibc"

@@ -1,0 +1,110 @@
+"""Going back on real devices: one device, a wave, the fleet; nothing travels, and what can't be done is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from litefleet_controller.common.errors import UsageError
+from litefleet_controller.demo import EmbeddedFleet
+from litefleet_controller.devices.outcome import RunReport
+from litefleet_controller.operations import Target, roll_back
+
+from tests.e2e.conftest import Project
+from tests.e2e.rollout_helpers import current, latest, litefleet, new_release, options, quiet, rollout, states
+
+Fleets = Callable[..., EmbeddedFleet]
+Projects = Callable[..., Project]
+
+
+async def back(job: Project, to: str = "previous", limit: str = "", rollout_id: str = "", wave: int = 0) -> RunReport:
+    """Run `litefleet rollback`."""
+    return await roll_back(options(job, limit), quiet, Target(to, rollout_id, wave))
+
+
+async def test_one_device_goes_back_and_forth_and_to_nothing(fleet: Fleets, project: Projects) -> None:
+    async with fleet("a", "b") as devices:
+        job = project(devices)
+        await rollout(job)
+        old = current(devices)["a"]
+        new_release(job, 3)
+        await rollout(job)
+        new, second = current(devices)["a"], latest(job).id
+        assert new != old
+
+        report = await back(job, limit="a")
+        assert report.exit_code == 0, report.to_dict()
+        assert current(devices) == {"a": old, "b": new}
+        assert [(o.device, o.release, o.activated) for o in report.outcomes] == [("a", old, True)]
+        assert report.outcomes[0].sent_bytes < 5_000
+        assert report.outcomes[0].sentence == f"went back to {old[:12]}"
+        assert states(job, second) == {"a": "rolled-back", "b": "confirmed"}
+        assert (latest(job).kind, str(latest(job).state)) == ("rollback", "done")
+
+        assert (await back(job, to=new[:12], limit="a")).exit_code == 0
+        assert current(devices) == {"a": new, "b": new}
+
+        for sentence in ("went back to nothing", "runs nothing, as before"):
+            report = await back(job, to="nothing", limit="b")
+            assert (report.exit_code, report.outcomes[0].sentence) == (0, sentence)
+        assert current(devices) == {"a": new, "b": ""}
+
+        refused = await back(job, to="deadbeef", limit="a")
+        assert refused.exit_code == 1
+        assert [f.code for f in refused.outcomes[0].findings] == ["LF613"]
+        assert "deadbeef" in refused.outcomes[0].sentence
+        assert current(devices) == {"a": new, "b": ""}
+
+
+async def test_a_wave_and_then_the_fleet(fleet: Fleets, project: Projects) -> None:
+    async with fleet("a", "b", "c") as devices:
+        job = project(devices)
+        await rollout(job)
+        old = current(devices)["a"]
+        new_release(job, 3)
+        job.policy(waves=[1, "100%"])
+        await rollout(job)
+        new, second = current(devices)["a"], latest(job).id
+
+        assert (await back(job, rollout_id=second, wave=2)).exit_code == 0
+        assert current(devices) == {"a": new, "b": old, "c": old}
+        assert states(job, second) == {"a": "confirmed", "b": "rolled-back", "c": "rolled-back"}
+        assert (await back(job, rollout_id=second)).exit_code == 0  # what is left of it
+        assert current(devices) == {"a": old, "b": old, "c": old}
+        assert set(states(job, second).values()) == {"rolled-back"}
+
+        assert (await back(job, to=new[:8])).exit_code == 0  # the fleet, to a release that every device keeps
+        assert set(current(devices).values()) == {new}
+
+
+async def test_first_release_has_nothing_before_it(fleet: Fleets, project: Projects) -> None:
+    async with fleet("a") as devices:
+        job = project(devices)
+        await rollout(job)
+        runs = current(devices)
+        report = await back(job)
+        assert report.exit_code == 1
+        assert report.outcomes[0].findings[0].code == "LF613"
+        assert "nothing ran before" in report.outcomes[0].sentence
+        assert current(devices) == runs
+
+
+async def test_nothing_is_taken_back_while_a_rollout_is_under_way(fleet: Fleets, project: Projects) -> None:
+    async with fleet("a", "b") as devices:
+        job = project(devices, connect=2)
+        await devices.kill("b")
+        await rollout(job)  # stays open: b is queued
+        runs = current(devices)
+        said = await litefleet(job, "rollback", "--to", "nothing")
+        assert said.returncode == 3
+        assert f"{latest(job).id} is under way" in said.stderr
+        assert "Traceback" not in said.stderr
+        assert current(devices) == runs
+
+
+@pytest.mark.parametrize("to", ["latest", "abc", "../../etc"])
+async def test_a_target_that_can_be_none_is_refused_before_anything(to: str, project: Projects) -> None:
+    job = project()
+    with pytest.raises(UsageError, match="write previous, nothing, or the first 8"):
+        await back(job, to=to)
+    assert not (job.folder / ".litefleet").exists()
