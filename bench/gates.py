@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from litefleet_controller.rollout import DeviceState, Policy, Rollout, RolloutState, Row
+from litefleet_controller.rollout import DeviceRow, DeviceState, Policy, Rollout, RolloutState
 from litefleet_controller.rollout.board import Advance, Begin, Board, Finish, Promote, Stop, Wait
 from litefleet_controller.rollout.policy import ClusterLimit, GateLimit, Gates, Regression
 from litefleet_controller.rollout.waves import assign
@@ -65,15 +65,17 @@ class Seen:
     exposed: int  # devices with the cause that there are
 
 
-def rows_of(case: Case, dice: random.Random) -> list[Row]:
+def rows_of(case: Case, dice: random.Random) -> list[DeviceRow]:
     """Return the fleet in a drawn order."""
     bad = round(case.devices * case.share)
     parts = [BAD_PART] * bad + [dice.choice(PARTS) for _ in range(case.devices - bad)]
     dice.shuffle(parts)
-    return [Row(f"dev-{i:05d}", "m", 0, i, part=p, libc="glibc 2.36", runtime="system") for i, p in enumerate(parts)]
+    return [
+        DeviceRow(f"dev-{i:05d}", "m", 0, i, part=p, libc="glibc 2.36", runtime="system") for i, p in enumerate(parts)
+    ]
 
 
-def codes_of(case: Case, rows: list[Row], dice: random.Random) -> dict[str, str]:
+def codes_of(case: Case, rows: list[DeviceRow], dice: random.Random) -> dict[str, str]:
     """Return the code that each failing device fails with."""
     found = {}
     for row in rows:

@@ -23,7 +23,7 @@ import asyncssh
 import fabric
 import paramiko
 from litefleet_controller.devices.agent_archive import agent_archive
-from litefleet_controller.devices.agent_client import Conversation, Request
+from litefleet_controller.devices.agent_client import AgentClient, Request
 from litefleet_controller.devices.transport.hostkeys import HostKeys
 from litefleet_controller.devices.transport.ssh import SshTransport
 from litefleet_controller.operations import start_rollout
@@ -98,12 +98,12 @@ def litefleet_agent_push(plan: Plan) -> dict[str, Any]:
 
     async def work(transport: SshTransport, device: Device) -> bool:
         archive = agent_archive()
-        command, opening = Conversation.opening(archive, device.root, device.python)
+        command, opening = AgentClient.opening(archive, device.root, device.python)
         async with transport.open(device, command) as channel:
-            conversation = Conversation(channel)
-            hello = await conversation.start(opening, archive, 60)
+            agent_client = AgentClient(channel)
+            hello = await agent_client.start(opening, archive, 60)
             if hello["blobs"].get(plan.sha256) != plan.size:
-                await conversation.ask([Request("put", {"sha256": plan.sha256}, plan.payload)], 60)
+                await agent_client.ask([Request("put", {"sha256": plan.sha256}, plan.payload)], 60)
             return bool(hello["facts"]["machine"])
 
     return asyncio.run(_each(plan, work))

@@ -32,13 +32,13 @@ def _mortal(
     return call
 
 
-def _moves(hold: Any, rollout_id: str, changes: Any) -> set[tuple[str, str]]:
+def _moves(lock: Any, rollout_id: str, changes: Any) -> set[tuple[str, str]]:
     return {(str(c.before.state), str(c.event)) for c in changes}
 
 
-def _advances(hold: Any, before: Any, event: Any, after: Any, changes: Any = (), *rest: Any) -> set[tuple[str, str]]:
+def _advances(lock: Any, before: Any, event: Any, after: Any, changes: Any = (), *rest: Any) -> set[tuple[str, str]]:
     own = (str(before.state), str(event)) if event is not None else ("wave", "advance")
-    return {own} | _moves(hold, before.id, changes)
+    return {own} | _moves(lock, before.id, changes)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.operations import open_state, start_rollout
 from litefleet_controller.project.project import Options
-from litefleet_controller.rollout import Rollout, Row
-from litefleet_controller.rollout_engine import Patience
+from litefleet_controller.rollout import DeviceRow, Rollout
+from litefleet_controller.rollout_engine import WaitPolicy
 from litefleet_controller.state.model import AuditEntry
 
 from tests.e2e.conftest import Project
@@ -62,10 +62,10 @@ def options(job: Project, limit: str = "") -> Options:
 
 
 async def rollout(
-    job: Project, patience: Patience = Patience.WAVES, supersede: bool = False, limit: str = ""
+    job: Project, wait_policy: WaitPolicy = WaitPolicy.WAVES, supersede: bool = False, limit: str = ""
 ) -> RunReport:
     """Run `litefleet rollout`."""
-    return await start_rollout(options(job, limit), quiet, patience, supersede)
+    return await start_rollout(options(job, limit), quiet, wait_policy, supersede)
 
 
 async def litefleet(job: Project, *words: str) -> subprocess.CompletedProcess[str]:
@@ -159,7 +159,7 @@ def latest(job: Project) -> Rollout:
         state.close()
 
 
-def rows(job: Project, rollout_id: str = "") -> tuple[Row, ...]:
+def rows(job: Project, rollout_id: str = "") -> tuple[DeviceRow, ...]:
     """Return a rollout's stored rows; default: the latest's."""
     state = open_state(load_config(job.folder / "litefleet.yaml"))
     try:

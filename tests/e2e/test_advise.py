@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from litefleet_controller.advise import Advice, Origin, Standing
+from litefleet_controller.advise import Advice, Origin, PlacementStatus
 from litefleet_controller.advise.advise import AdviceRequest, advise
-from litefleet_controller.advise.option_benchmarks import try_all
+from litefleet_controller.advise.option_benchmarks import benchmark_options
 from litefleet_controller.common.errors import UsageError
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import to_json
@@ -30,14 +30,14 @@ async def test_before_and_after_a_rollout(fleet: Callable[..., EmbeddedFleet], p
         here = project(devices)
         first = await advised(here, accept=True)
         assert [(f.file.label, f.devices) for f in first.files] == [("x86", ("cam-1", "cam-2"))]
-        assert {(p.standing, p.told.origin) for p in first.placements} == {(Standing.READY, Origin.PROBE)}
+        assert {(p.status, p.device_report.origin) for p in first.placements} == {(PlacementStatus.READY, Origin.PROBE)}
         assert "no proof on this part yet" in advice_text(first, 140)
         rolled = await here.run()
         assert {o.artifact for o in rolled.outcomes} == {first.files[0].file.sha256}  # what a rollout sends
         (proof,) = (await advised(here)).kinds[0].proofs
         assert (proof.model, proof.label, proof.devices) == ("cls", "x86", 2)
     away = await advised(here)  # the fleet is gone: its last facts are remembered
-    assert {(p.standing, p.told.origin) for p in away.placements} == {(Standing.READY, Origin.STATE)}
+    assert {(p.status, p.device_report.origin) for p in away.placements} == {(PlacementStatus.READY, Origin.STATE)}
     assert "the state database's memory" in advice_text(away, 140)
 
 
@@ -50,10 +50,10 @@ async def test_from_a_kept_report(
     kept = tmp_path / "probe.json"
     kept.write_text(to_json(report))
     found = await advised(here, kept)
-    origins = {p.device: (p.told.origin, p.standing) for p in found.placements}
+    origins = {p.device: (p.device_report.origin, p.status) for p in found.placements}
     assert origins == {
-        "cam-1": (Origin.REPORT, Standing.READY),
-        "cam-2": (Origin.NONE, Standing.UNKNOWN),
+        "cam-1": (Origin.REPORT, PlacementStatus.READY),
+        "cam-2": (Origin.NONE, PlacementStatus.UNKNOWN),
     }
     assert found.exit_code == 1
 
@@ -78,7 +78,7 @@ async def test_arm_devices_by_a_report_share_one_file(project: Callable[..., Pro
     assert [(f.file.label, f.devices, f.arches) for f in found.files] == [
         ("arm", ("pi4", "pi3"), ("aarch64", "armv7l"))
     ]
-    assert {p.standing for p in found.placements} == {Standing.NO_RUNTIME}  # no ARM wheel is published
+    assert {p.status for p in found.placements} == {PlacementStatus.NO_RUNTIME}  # no ARM wheel is published
     small = next(o for o in found.kinds[0].options if o.name == "int8 weights")
     assert small.evidence[0].text.startswith("converted now: cls ")
 
@@ -96,11 +96,13 @@ async def test_int8_on_x86_is_shown_to_be_wrong(project: Callable[..., Project])
     here = project()
     here.inventory("devices:\n  desk: {host: 192.0.2.1}\n")
     opened = open_project(Options(here.folder / "litefleet.yaml"))
-    supply, said = opened.supply(QuietProgress()), list[str]()
+    release_builder, said = opened.release_builder(QuietProgress()), list[str]()
     try:
-        found = await try_all(opened.config, opened.models, supply, said.append, said.append, ("2.13rc0",))
+        found = await benchmark_options(
+            opened.config, opened.models, release_builder, said.append, said.append, ("2.13rc0",)
+        )
     finally:
-        await supply.close()
+        await release_builder.close()
     by_option = {trial.option: trial for trial in found}
     assert by_option["plain"].verdict == "verified"
     assert by_option["plain"].load_ms is not None

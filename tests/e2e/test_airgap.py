@@ -14,13 +14,13 @@ import pytest
 import pytest_asyncio
 from litefleet_agent.facts import Facts
 from litefleet_controller.airgap import read_bundle, write_bundle
-from litefleet_controller.build.releases import Supply
+from litefleet_controller.build.releases import ReleaseBuilder
 from litefleet_controller.build.toolchain import Toolchains, default_cache
 from litefleet_controller.config import load_config
 from litefleet_controller.config.model import SigningConfig
 from litefleet_controller.devices.agent_archive import agent_archive
 from litefleet_controller.signing import Signer
-from litefleet_controller.state.model import KeptRelease
+from litefleet_controller.state.model import StoredRelease
 from litefleet_inventory.model import Device
 
 from tests.e2e.conftest import Project
@@ -43,7 +43,7 @@ def signer(tmp_path: Path) -> Signer:
 
 
 @pytest_asyncio.fixture
-async def kept(project: Callable[..., Project], tmp_path: Path, device_python: Path) -> KeptRelease:
+async def kept(project: Callable[..., Project], tmp_path: Path, device_python: Path) -> StoredRelease:
     """A release for this machine, made as a rollout makes it."""
     folder = project().folder
     text = (folder / "litefleet.yaml").read_text().replace("runtimes: {x86_64: system}\n", "")
@@ -52,13 +52,13 @@ async def kept(project: Callable[..., Project], tmp_path: Path, device_python: P
     (tmp_path / "agent.pyz").write_bytes(agent_archive().data)
     told = _run([device_python, tmp_path / "agent.pyz", "facts"], tmp_path)
     facts = Facts.from_dict(json.loads(told.stdout))
-    supply = Supply(load_config(folder / "litefleet.yaml"), Toolchains(), default_cache(), print)
+    release_builder = ReleaseBuilder(load_config(folder / "litefleet.yaml"), Toolchains(), default_cache(), print)
     try:
-        made = await supply.supply("cls", Device("cam-7", "127.0.0.1"), facts)
+        made = await release_builder.release_for("cls", Device("cam-7", "127.0.0.1"), facts)
     finally:
-        await supply.close()
+        await release_builder.close()
     kind = f"{facts.arch} {facts.python.tag} {facts.libc.kind} {facts.libc.version}"
-    return KeptRelease(
+    return StoredRelease(
         made.release,
         "cls",
         kind,
@@ -72,7 +72,7 @@ async def kept(project: Callable[..., Project], tmp_path: Path, device_python: P
 
 
 async def test_a_bundle_is_installed_proven_and_guarded(
-    tmp_path: Path, kept: KeptRelease, signer: Signer, device_python: Path
+    tmp_path: Path, kept: StoredRelease, signer: Signer, device_python: Path
 ) -> None:
     newer, older = tmp_path / "newer.lfb", tmp_path / "older.lfb"
     for path, number in ((newer, 8), (older, 7)):
@@ -109,9 +109,9 @@ async def test_a_bundle_is_installed_proven_and_guarded(
     assert json.loads(current.read_text()) == kept.manifest
 
 
-async def _write(path: Path, kept: KeptRelease, signer: Signer, number: int) -> None:
-    sealed = await signer.seal(kept.id, "cls", "shop", number, ISSUED)
-    release = KeptRelease(**{**vars(kept), "sealed": sealed})
+async def _write(path: Path, kept: StoredRelease, signer: Signer, number: int) -> None:
+    signed = await signer.seal(kept.id, "cls", "shop", number, ISSUED)
+    release = StoredRelease(**{**vars(kept), "signed": signed})
     await write_bundle(path, [release], "shop", signer, agent_archive(), ISSUED)
 
 

@@ -59,7 +59,7 @@ async def test_devices_answer_and_the_one_with_another_release_is_found(
         assert (await job.run()).exit_code == 0
         made = await infer(job, files, reference=True, out=tmp_path / "out")
         assert (made.exit_code, made.majority) == (0, {"in0": "a", "in1": "a"})
-        assert made.engine == "Paddle-Lite 2.13rc0"  # the project's goldens are made by it
+        assert made.reference_engine == "Paddle-Lite 2.13rc0"  # the project's goldens are made by it
         for answer in made.answers:
             assert (answer.by, answer.precision, answer.outcome.round_trips) == ("one-shot", "fp32", 2)
             assert max(answer.cases[0].outputs["softmax_0.tmp_0"][0]) == pytest.approx(0.56828862, abs=1e-5)

@@ -20,7 +20,7 @@ from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.operations import open_state, start_rollout
 from litefleet_controller.project.project import Options
 from litefleet_controller.rollout import DeviceState
-from litefleet_controller.rollout_engine import Patience
+from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.e2e.conftest import Project
 from tests.e2e.cutting_proxy import CuttingProxy
@@ -49,7 +49,7 @@ class Rounds:
     async def measure(self) -> None:
         """Learn how many bytes a whole rollout has: to an empty device, and to one that has the files."""
         for fresh in (True, False):
-            await self._roll_out(Patience.WAVES, fresh, None)
+            await self._roll_out(WaitPolicy.WAVES, fresh, None)
             self._bytes[fresh] = self._proxy.passed
             assert self._current() == await self._confirmed()
 
@@ -58,7 +58,7 @@ class Rounds:
         fresh = number % FRESH == 0
         before = "" if fresh else self._current()
         cut = self._dice.randrange(self._bytes[fresh])
-        first = await self._roll_out(Patience.WAVES, fresh, cut)
+        first = await self._roll_out(WaitPolicy.WAVES, fresh, cut)
         about = f"round {number}, cut after {cut} of {self._bytes[fresh]} bytes: {first.to_dict()}"
         broken = self._current()
         assert whole_blobs_only(self._root), about
@@ -69,14 +69,14 @@ class Rounds:
         return "nothing" if first.outcomes[0].verdict is Verdict.VERIFIED else ("new" if broken == release else "old")
 
     async def _to_the_end(self, about: str) -> str:
-        report = await self._roll_out(Patience.ALL)
+        report = await self._roll_out(WaitPolicy.ALL)
         assert report.outcomes[0].verdict is Verdict.VERIFIED, (about, report.to_dict())
         release = self._current()
         assert release == await self._confirmed() == report.outcomes[0].release, about
         assert not list(self._root.rglob(".tmp-*")), about
         return release
 
-    async def _roll_out(self, patience: Patience, fresh: bool | None = None, cut: int | None = None) -> RunReport:
+    async def _roll_out(self, wait_policy: WaitPolicy, fresh: bool | None = None, cut: int | None = None) -> RunReport:
         if fresh is not None:
             self._runs += 1
             self._job.config(verify={"runs": self._runs, "warmup": 0, "time_limit_s": 60})
@@ -84,7 +84,7 @@ class Rounds:
                 shutil.rmtree(self._root, ignore_errors=True)
         self._proxy.passed, self._proxy.cut_after = 0, cut
         return await start_rollout(
-            Options(self._job.folder / "litefleet.yaml"), lambda total: QuietProgress(), patience
+            Options(self._job.folder / "litefleet.yaml"), lambda total: QuietProgress(), wait_policy
         )
 
     def _current(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.operations import abort, plan_rollout, resume
-from litefleet_controller.rollout_engine import Patience
+from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import (
@@ -56,7 +56,7 @@ async def test_a_canary_finds_a_bad_release_and_nobody_else_is_touched(fleet: Fl
             assert words in said, said
         assert "rollback" not in said  # nobody was switched on
 
-        await resume(options(job), quiet, "", Patience.WAVES)  # forgiven: the next wave's gate stops it
+        await resume(options(job), quiet, "", WaitPolicy.WAVES)  # forgiven: the next wave's gate stops it
         assert states(job) == {"cam-1": "failed", "cam-2": "failed", "cam-3": "pending", "cam-4": "pending"}
         assert "wave: 1 of 1 device in wave 2 failed" in latest(job).reason
         assert {r.device: r.forgiven for r in rows(job)}["cam-1"]
@@ -103,7 +103,7 @@ async def test_a_slower_or_larger_release_is_not_switched_on_and_pauses(fleet: F
         assert states(job) == {"a": "failed", "b": "failed", "c": "pending"}
         assert current(devices) == old
 
-        await resume(options(job), quiet, "", Patience.WAVES)
+        await resume(options(job), quiet, "", WaitPolicy.WAVES)
         assert states(job) == {"a": "failed", "b": "failed", "c": "confirmed"}
         assert {n for n in old if current(devices)[n] != old[n]} == {"c"}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.operations import resume
-from litefleet_controller.rollout_engine import Patience
+from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import (
@@ -57,7 +57,7 @@ async def test_the_first_release_goes_back_to_nothing(fleet: Fleets, project: Pr
         job.policy(lease=10)
         new = await _die_after_the_switch(job, root, "")
         await within(20, lambda: not (root / "models/cls/current").is_symlink())
-        report = await resume(options(job), quiet, "", Patience.WAVES)
+        report = await resume(options(job), quiet, "", WaitPolicy.WAVES)
         assert report.exit_code == 0, report.to_dict()
         assert "LF614" in _codes(report)
         assert (link(root), states(job)) == (new, {"a": "confirmed"})

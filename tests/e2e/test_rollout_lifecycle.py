@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.operations import approve, plan_rollout, resume
-from litefleet_controller.rollout_engine import Patience
+from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import (
@@ -52,14 +52,16 @@ async def test_pause_a_second_controller_and_abort_from_other_processes(fleet: F
         assert second.returncode == 1
         assert f"process {os.getpid()}" in second.stderr, second.stderr
         assert "Traceback" not in second.stderr
-        asked = await litefleet(job, "pause")
-        assert (asked.returncode, "will pause it" in asked.stderr) == (0, True), asked.stderr
+        requested_action = await litefleet(job, "pause")
+        assert (requested_action.returncode, "will pause it" in requested_action.stderr) == (0, True), (
+            requested_action.stderr
+        )
         report = await asyncio.wait_for(running_one, 20)
         assert report.exit_code == 3
         assert latest(job).reason == "pause was asked for by an operator"
         assert states(job) == {"a": "confirmed", "b": "pending"}
 
-        going_on = asyncio.create_task(resume(options(job), quiet, "", Patience.WAVES))
+        going_on = asyncio.create_task(resume(options(job), quiet, "", WaitPolicy.WAVES))
         await within(20, lambda: str(latest(job).state) == "running")
         assert (await litefleet(job, "abort")).returncode == 0
         report = await asyncio.wait_for(going_on, 20)
@@ -82,7 +84,7 @@ async def test_a_person_is_asked_after_the_first_wave(fleet: Fleets, project: Pr
         again = await litefleet(job, "rollout")
         assert again.returncode == 3
         assert f"litefleet approve {latest(job).id}" in again.stderr, again.stderr
-        assert (await approve(options(job), quiet, "", Patience.WAVES)).exit_code == 0
+        assert (await approve(options(job), quiet, "", WaitPolicy.WAVES)).exit_code == 0
         assert set(states(job).values()) == {"confirmed"}
         assert len(set(current(devices).values())) == 1
 
@@ -132,7 +134,7 @@ async def test_a_plan_changes_nothing_and_says_what_a_rollout_then_does(fleet: F
             assert expected[outcome.device] <= sent <= expected[outcome.device] * 1.1 + agent, outcome.to_dict()
         after = {name: snapshot(home) for name, home in homes.items()}
         told = await plan_rollout(options(job), quiet)
-        assert [p.what for p in told.devices] == ["unchanged", "unchanged"]
+        assert [p.effect for p in told.devices] == ["unchanged", "unchanged"]
         assert told.bytes_total == 0
         assert {name: snapshot(home) for name, home in homes.items()} == after
 
@@ -157,7 +159,7 @@ async def test_the_same_with_postgresql(fleet: Fleets, project: Projects, postgr
         said = (await litefleet(job, "status")).stdout
         assert "waiting" in said, said
         assert not (job.folder / ".litefleet/state.db").exists()
-        assert (await approve(options(job), quiet, "", Patience.WAVES)).exit_code == 0
+        assert (await approve(options(job), quiet, "", WaitPolicy.WAVES)).exit_code == 0
         assert (str(latest(job).state), set(states(job).values())) == ("done", {"confirmed"})
         assert len(set(current(devices).values())) == 1
         assert audit(job)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.operations import reconcile
-from litefleet_controller.rollout_engine import Patience
+from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import current, latest, litefleet, options, quiet, rollout, rows, states, within
@@ -71,7 +71,7 @@ async def test_a_watch_waits_until_the_device_is_back(fleet: Fleets, project: Pr
         job = project(devices, connect=2)
         job.policy(retry=SOON)
         await devices.kill("b")
-        watching = asyncio.create_task(rollout(job, Patience.ALL))
+        watching = asyncio.create_task(rollout(job, WaitPolicy.ALL))
         await within(20, lambda: _stands(job, {"a": "confirmed", "b": "offline"}))
         assert not watching.done()
         await devices.restart("b")

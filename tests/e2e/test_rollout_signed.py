@@ -14,14 +14,14 @@ from typing import Any
 from litefleet_agent.findings import Verdict
 from litefleet_controller.config import load_config
 from litefleet_controller.demo import EmbeddedFleet
-from litefleet_controller.devices.agent_client import Refused, Request
+from litefleet_controller.devices.agent_client import Request, RequestRejected
 from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.devices.progress import QuietProgress
-from litefleet_controller.devices.visit import Visit, visit
+from litefleet_controller.devices.visit import DeviceSession, open_session
 from litefleet_controller.operations import Target, open_state, reconcile, roll_back, spread_trust, write_for
 from litefleet_controller.project.project import open_project
 from litefleet_controller.signing import Signer
-from litefleet_controller.state.model import KeptRelease
+from litefleet_controller.state.model import StoredRelease
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import audit, current, latest, link, new_release, options, quiet, rollout
@@ -97,8 +97,8 @@ async def test_old_foreign_and_expired_seals_are_refused(fleet: Fleets, project:
         await rollout(job)
         runs = link(root)
         assert runs != first.id
-        assert first.sealed is not None
-        assert await _push(job, first, first.sealed) == "LF606"
+        assert first.signed is not None
+        assert await _push(job, first, first.signed) == "LF606"
 
         number = latest(job).number + 1
         assert await _push(job, first, await _seal(job, first, "other", number, time.time())) == "LF608"
@@ -164,36 +164,36 @@ def _told(outcomes: tuple[DeviceOutcome, ...]) -> dict[str, tuple[Verdict, str]]
     return {o.device: (o.verdict, o.findings[0].code) for o in outcomes}
 
 
-async def _kept(job: Project, release: str) -> KeptRelease:
+async def _kept(job: Project, release: str) -> StoredRelease:
     state = open_state(load_config(job.folder / "litefleet.yaml"))
     try:
-        kept = state.kept_release(release)
+        kept = state.stored_release(release)
     finally:
         state.close()
     assert kept is not None
     return kept
 
 
-async def _seal(job: Project, kept: KeptRelease, fleet: str, number: int, issued: float) -> Mapping[str, Any]:
+async def _seal(job: Project, kept: StoredRelease, fleet: str, number: int, issued: float) -> Mapping[str, Any]:
     signing = load_config(job.folder / "litefleet.yaml").signing
     assert signing is not None
     return await Signer(signing).seal(kept.id, kept.model, fleet, number, issued)
 
 
-async def _push(job: Project, kept: KeptRelease, sealed: Mapping[str, Any]) -> str:
+async def _push(job: Project, kept: StoredRelease, signed: Mapping[str, Any]) -> str:
     """Send one release under a seal to the device `a`; return the code of its refusal, "" when it was taken."""
     project = open_project(options(job))
     answers: list[str] = []
 
-    async def work(here: Visit, done: list[DeviceOutcome]) -> None:
+    async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
         try:
-            await here.ask(Request("release", {"manifest": kept.manifest, "sealed": sealed}))
+            await session.ask(Request("release", {"manifest": kept.manifest, "sealed": signed}))
             answers.append("")
-        except Refused as error:
+        except RequestRejected as error:
             answers.append(error.found.code)
-        done.append(here.outcome("cls", []))
+        done.append(session.outcome("cls", []))
 
-    (outcome,) = await visit(project.contact(QuietProgress()), project.devices[0], ["cls"], work)
+    (outcome,) = await open_session(project.session_factory(QuietProgress()), project.devices[0], ["cls"], work)
     assert answers, outcome.to_dict()
     return answers[0]
 

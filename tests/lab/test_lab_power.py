@@ -22,7 +22,7 @@ from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.operations import resume, start_rollout
 from litefleet_controller.operations.rollout import StillOpen
 from litefleet_controller.project.project import Options
-from litefleet_controller.rollout_engine import Patience
+from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.conftest import CACHE, lacking
 from tests.e2e.cutting_proxy import CuttingProxy
@@ -53,9 +53,9 @@ class Site:
         (self.folder / "litefleet.yaml").write_text(yaml.safe_dump(self._config(release), width=1000))
         options = Options(self.folder / "litefleet.yaml")
         try:
-            return await start_rollout(options, _quiet, Patience.NONE)
+            return await start_rollout(options, _quiet, WaitPolicy.NONE)
         except StillOpen:
-            return await resume(options, _quiet, "", Patience.NONE)
+            return await resume(options, _quiet, "", WaitPolicy.NONE)
 
     def _config(self, release: dict[str, object]) -> dict[str, object]:
         cls = {"source": str(self.source), "inputs": {"x": [1, 3, 48, 192]}, "golden": {"engine": "paddlelite"}}

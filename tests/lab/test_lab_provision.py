@@ -230,7 +230,7 @@ def test_removal_keeps_the_data_and_purge_does_not(machine: Machine, provision: 
 def test_an_init_script_serves_where_there_is_no_systemd(machine: Machine, key: Path) -> None:
     """The machine's systemd is left aside: the script is called as an init would call it."""
     device = Device("cam", machine.host, machine.port, "litefleet", str(key), host_keys=(machine.host_public_key,))
-    steps = Provision(Choice(), str, str).plan(device, Init.SYSV)
+    steps = Provision(Choice(), str, str).planned_steps(device, Init.SYSV)
     with Login(HostKeys([], key.with_name("known"), False), lambda d: (), Admin("root", str(machine.key_path))).open(
         device
     ) as connection:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from litefleet_controller.rollout import Rollout, RolloutEvent, Row
+from litefleet_controller.rollout import DeviceRow, Rollout, RolloutEvent
 from litefleet_controller.state import State
-from litefleet_controller.state.model import Change, Confirmed, Hold, KeptRelease, KnownDevice
+from litefleet_controller.state.model import Confirmed, FleetLock, KnownDevice, RowChange, StoredRelease
 
 from tests.sim.sim_fleet import SimFleet
 
@@ -102,18 +102,18 @@ class MortalState(State):
     def _call(self, name: str, call: Callable[[], _T]) -> _T:
         return self.death.commit([(("call", name), "")], call)
 
-    def move(self, hold: Hold, rollout_id: str, changes: Sequence[Change]) -> None:
+    def move(self, lock: FleetLock, rollout_id: str, changes: Sequence[RowChange]) -> None:
         """Store moves of rows."""
-        self._moved(_labels(changes), changes, lambda: super(MortalState, self).move(hold, rollout_id, changes))
+        self._moved(_labels(changes), changes, lambda: super(MortalState, self).move(lock, rollout_id, changes))
 
     def advance(
         self,
-        hold: Hold,
+        lock: FleetLock,
         before: Rollout,
         event: RolloutEvent | None,
         after: Rollout,
-        changes: Sequence[Change] = (),
-        joined: Sequence[Row] = (),
+        changes: Sequence[RowChange] = (),
+        joined: Sequence[DeviceRow] = (),
         audit: Mapping[str, Any] | None = None,
     ) -> None:
         """Store a rollout's own move."""
@@ -121,10 +121,10 @@ class MortalState(State):
         self._moved(
             [(own, ""), *_labels(changes)],
             changes,
-            lambda: super(MortalState, self).advance(hold, before, event, after, changes, joined, audit),
+            lambda: super(MortalState, self).advance(lock, before, event, after, changes, joined, audit),
         )
 
-    def _moved(self, labels: list[tuple[Label, str]], changes: Sequence[Change], call: Callable[[], None]) -> None:
+    def _moved(self, labels: list[tuple[Label, str]], changes: Sequence[RowChange], call: Callable[[], None]) -> None:
         def believed() -> None:
             call()
             self.death.believe([c.confirmed for c in changes if c.confirmed is not None])
@@ -134,26 +134,26 @@ class MortalState(State):
 
     def create(
         self,
-        hold: Hold,
+        lock: FleetLock,
         rollout: Rollout,
-        rows: Sequence[Row],
-        releases: Sequence[KeptRelease],
+        rows: Sequence[DeviceRow],
+        releases: Sequence[StoredRelease],
         audit: Mapping[str, Any],
     ) -> Rollout:
         """Store a new rollout."""
-        return self._call("create", lambda: super(MortalState, self).create(hold, rollout, rows, releases, audit))
+        return self._call("create", lambda: super(MortalState, self).create(lock, rollout, rows, releases, audit))
 
-    def relocate(self, hold: Hold, rollout_id: str, rows: Sequence[Row]) -> None:
+    def relocate(self, lock: FleetLock, rollout_id: str, rows: Sequence[DeviceRow]) -> None:
         """Store rows that stay in their state."""
-        self._call("relocate", lambda: super(MortalState, self).relocate(hold, rollout_id, rows))
+        self._call("relocate", lambda: super(MortalState, self).relocate(lock, rollout_id, rows))
 
-    def keep_releases(self, hold: Hold, releases: Sequence[KeptRelease]) -> None:
+    def store_releases(self, lock: FleetLock, releases: Sequence[StoredRelease]) -> None:
         """Store releases."""
-        self._call("keep_releases", lambda: super(MortalState, self).keep_releases(hold, releases))
+        self._call("keep_releases", lambda: super(MortalState, self).store_releases(lock, releases))
 
-    def learn(self, devices: Sequence[KnownDevice]) -> None:
+    def record_facts(self, devices: Sequence[KnownDevice]) -> None:
         """Store what devices told."""
-        self._call("learn", lambda: super(MortalState, self).learn(devices))
+        self._call("learn", lambda: super(MortalState, self).record_facts(devices))
 
     def next_number(self, fleet: str, model: str) -> int:
         """Return a new number."""
@@ -177,5 +177,5 @@ class MortalWriter:
         raise AssertionError("the dead do not come back")
 
 
-def _labels(changes: Sequence[Change]) -> list[tuple[Label, str]]:
+def _labels(changes: Sequence[RowChange]) -> list[tuple[Label, str]]:
     return [((str(c.before.state), str(c.event)), c.before.device) for c in changes]

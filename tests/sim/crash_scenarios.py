@@ -7,15 +7,15 @@ from pathlib import Path
 
 from litefleet_agent.findings import Finding, finding
 from litefleet_controller.common.errors import UsageError
-from litefleet_controller.operations.context import Desk
-from litefleet_controller.operations.reconcile import reconcile_at
-from litefleet_controller.operations.resume import end_here, go_on_at
-from litefleet_controller.operations.rollback import Target, roll_back_at
-from litefleet_controller.operations.rollout import StillOpen, start_at
+from litefleet_controller.operations.context import RolloutContext
+from litefleet_controller.operations.reconcile import reconcile_with_context
+from litefleet_controller.operations.resume import continue_with_context, end_locally
+from litefleet_controller.operations.rollback import Target, roll_back_with_context
+from litefleet_controller.operations.rollout import StillOpen, start_with_context
 from litefleet_controller.operations.status import Stopwatch
 from litefleet_controller.rollout import DeviceState, Policy, Rollout, RolloutEvent, RolloutState
 from litefleet_controller.rollout.policy import Gates
-from litefleet_controller.rollout_engine import Patience
+from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.sim.crash_points import Death, Killed, Moment, MortalState, MortalWriter
 from tests.sim.engine_harness import Harness, copy_state
@@ -27,29 +27,29 @@ from tests.sim.virtual_loop import run_killed
 
 __all__ = ["OPEN", "Command", "World", "command", "reconcile", "roll_back", "start"]
 
-Command = Callable[[Desk], Awaitable[object]]
+Command = Callable[[RolloutContext], Awaitable[object]]
 OPEN = Gates.none()
 _LATE_S = 700.0  # longer than a lease
 
 
-def start(patience: Patience = Patience.WAVES, supersede: bool = False) -> Command:
+def start(wait_policy: WaitPolicy = WaitPolicy.WAVES, supersede: bool = False) -> Command:
     """`litefleet rollout`."""
-    return lambda desk: start_at(desk, patience, supersede, Stopwatch())
+    return lambda context: start_with_context(context, wait_policy, supersede, Stopwatch())
 
 
-def command(name: str, patience: Patience = Patience.WAVES) -> Command:
+def command(name: str, wait_policy: WaitPolicy = WaitPolicy.WAVES) -> Command:
     """`litefleet resume`, `approve` or `retry` of the latest rollout."""
-    return lambda desk: go_on_at(desk, "", patience, name, Stopwatch())
+    return lambda context: continue_with_context(context, "", wait_policy, name, Stopwatch())
 
 
 def roll_back(to: str = "previous") -> Command:
     """`litefleet rollback`."""
-    return lambda desk: roll_back_at(desk, Target(to), Stopwatch())
+    return lambda context: roll_back_with_context(context, Target(to), Stopwatch())
 
 
-def reconcile(desk: Desk) -> Awaitable[object]:
+def reconcile(context: RolloutContext) -> Awaitable[object]:
     """`litefleet reconcile --repair`."""
-    return reconcile_at(desk, True, False, Stopwatch())
+    return reconcile_with_context(context, True, False, Stopwatch())
 
 
 class World:
@@ -115,7 +115,7 @@ class World:
         for _ in range(2):
             rollout = self.harness.rollout()
             try:
-                end_here(self.harness.state, self.harness.desk.hold, rollout, event, self.fleet.clock.now())
+                end_locally(self.harness.state, self.harness.context.lock, rollout, event, self.fleet.clock.now())
             except Killed:
                 self._planned = None
                 self._next(_LATE_S if self._late else 1.0)
@@ -153,11 +153,11 @@ class World:
 
     def _lives(self, do: Command, dies: Moment | None) -> bool:
         self.death.wanted = dies
-        desk = self.harness.desk
+        context = self.harness.context
 
         async def whole() -> None:
             try:
-                await do(desk)
+                await do(context)
             except (UsageError, StillOpen) as error:
                 self.said = str(error)
 

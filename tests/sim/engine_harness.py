@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import cast
 
 import yaml
-from litefleet_controller.build.releases import Supply
+from litefleet_controller.build.releases import ReleaseBuilder
 from litefleet_controller.config import Config
 from litefleet_controller.devices.progress import QuietProgress
-from litefleet_controller.devices.visit import Contact
-from litefleet_controller.operations.context import Desk, settle_ended
-from litefleet_controller.operations.plan import Planned, draw_up
+from litefleet_controller.devices.visit import SessionFactory
+from litefleet_controller.operations.context import RolloutContext, finish_ended
+from litefleet_controller.operations.plan import Planned, plan_devices
 from litefleet_controller.operations.rollout import create
 from litefleet_controller.project.project import Options, Project
-from litefleet_controller.rollout import Policy, Rollout, Row
-from litefleet_controller.rollout_engine import Engine, InlineWriter, Patience, Writer
+from litefleet_controller.rollout import DeviceRow, Policy, Rollout
+from litefleet_controller.rollout_engine import InlineWriter, RolloutEngine, WaitPolicy, Writer
 from litefleet_controller.state import State, this_process
 from litefleet_controller.state.model import Owner
 from litefleet_inventory.model import Device, Group, Inventory
@@ -61,42 +61,44 @@ class Harness:
     ) -> None:
         self.fleet, self.supply, self.policy, self.folder = fleet, supply, policy, folder
         self.models = tuple(models) or tuple(supply.versions)
-        self.engine: Engine | None = None
+        self.engine: RolloutEngine | None = None
         self._inventory = fleet.inventory
         self._concurrency, self._opened = concurrency, opened
         self._write = write or InlineWriter()
         self._describe()
         self.state = self._open()
-        self.desk = self._sit_down()
+        self.context = self._sit_down()
 
     # --- what operators do
 
     async def plan(self) -> Planned:
         """Look at the fleet and return what a rollout would do."""
-        desk = self.desk
+        context = self.context
         known = self.state.known()
-        return await draw_up(desk.project, desk.contact, self.supply, known, desk.progress, self.fleet.clock.now())
+        return await plan_devices(
+            context.project, context.session_factory, self.supply, known, context.progress, self.fleet.clock.now()
+        )
 
     async def start(self) -> Rollout:
         """Plan, and write the plan down as a rollout that runs; `go_on` carries it out."""
         planned = await self.plan()
-        self.state.learn(planned.survey.known)
-        return await create(self.desk, planned)
+        self.state.record_facts(planned.survey.known)
+        return await create(self.context, planned)
 
-    async def go_on(self, rollout: Rollout, patience: Patience = Patience.ALL) -> Rollout:
+    async def go_on(self, rollout: Rollout, wait_policy: WaitPolicy = WaitPolicy.ALL) -> Rollout:
         """Carry a rollout out as far as `patience` goes, and return how it stands then."""
-        self.engine = await self.desk.carry_out(rollout, patience)
+        self.engine = await self.context.run_engine(rollout, wait_policy)
         return self.engine.rollout
 
     # --- what is stored
 
     def rollout(self, rollout_id: str = "") -> Rollout:
         """Return a rollout as it is stored; default: the latest."""
-        found = self.state.rollout(rollout_id) if rollout_id else self.state.rollouts(self.desk.config.fleet, 1)[0]
+        found = self.state.rollout(rollout_id) if rollout_id else self.state.rollouts(self.context.config.fleet, 1)[0]
         assert found is not None
         return found
 
-    def rows(self, rollout_id: str = "") -> dict[tuple[str, str], Row]:
+    def rows(self, rollout_id: str = "") -> dict[tuple[str, str], DeviceRow]:
         """Return a rollout's rows as they are stored, by (device, model); default: the latest's."""
         found = self.state.rows(rollout_id or self.rollout().id)
         return {(row.device, row.model): row for row in found}
@@ -109,28 +111,30 @@ class Harness:
         self.fleet.transport.hang_up()
         self.policy = policy or self.policy
         self.state = self._open()
-        self.desk = self._sit_down()
+        self.context = self._sit_down()
         return self
 
     def see(self, devices: Sequence[Device]) -> None:
         """Work from an inventory of these devices; the fleet itself stays as it is."""
         self._inventory = tuple(devices)
-        self.desk.project = self._project()
+        self.context.project = self._project()
 
     def leave(self) -> None:
         """End this controller as one that gives its fleet free."""
-        self.state.release(self.desk.hold)
+        self.state.release(self.context.lock)
         self.state.close()
 
     def _open(self) -> State:
         return self._opened(self.folder / "state.db", self.fleet.clock)
 
-    def _sit_down(self) -> Desk:
-        hold = self.state.acquire("simulated", fresh_owner())
-        settle_ended(self.state, hold)
-        supply = cast(Supply, self.supply)  # of a Supply, operations use what a Supplier has
-        contact = Contact(self.fleet.transport, ARCHIVE)
-        return Desk(self._project(), self.state, hold, contact, supply, QuietProgress(), self._write, self.fleet.clock)
+    def _sit_down(self) -> RolloutContext:
+        lock = self.state.acquire("simulated", fresh_owner())
+        finish_ended(self.state, lock)
+        supply = cast(ReleaseBuilder, self.supply)  # of a Supply, operations use what a Supplier has
+        session_factory = SessionFactory(self.fleet.transport, ARCHIVE)
+        return RolloutContext(
+            self._project(), self.state, lock, session_factory, supply, QuietProgress(), self._write, self.fleet.clock
+        )
 
     def _project(self) -> Project:
         config = Config.model_validate(

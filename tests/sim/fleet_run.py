@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from litefleet_controller.operations.context import Desk
+from litefleet_controller.operations.context import RolloutContext
 from litefleet_controller.operations.resume import _approved, _resumed, _retried
 from litefleet_controller.rollout import DeviceState, Policy, Rollout
-from litefleet_controller.rollout_engine import Patience
+from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.sim.engine_harness import Harness
 from tests.sim.sim_fleet import SimFleet
@@ -19,7 +19,7 @@ from tests.sim.virtual_loop import run
 
 __all__ = ["FleetRun"]
 
-Step = Callable[[Desk, Rollout], Awaitable[Rollout]]
+Step = Callable[[RolloutContext, Rollout], Awaitable[Rollout]]
 
 
 class FleetRun(Harness):
@@ -33,33 +33,33 @@ class FleetRun(Harness):
 
     # --- an operator's commands
 
-    def roll_out(self, patience: Patience = Patience.WAVES, version: str = "") -> Rollout:
+    def roll_out(self, wait_policy: WaitPolicy = WaitPolicy.WAVES, version: str = "") -> Rollout:
         """Plan, write down and carry out."""
         if version:
             self.supply.versions["cls"] = version
-        return run(self.rolled_out(patience), self.fleet.clock)
+        return run(self.rolled_out(wait_policy), self.fleet.clock)
 
-    def resume(self, patience: Patience = Patience.WAVES) -> Rollout:
+    def resume(self, wait_policy: WaitPolicy = WaitPolicy.WAVES) -> Rollout:
         """`litefleet resume`."""
-        return run(self._carried_on(_resumed, patience), self.fleet.clock)
+        return run(self._carried_on(_resumed, wait_policy), self.fleet.clock)
 
-    def approve(self, patience: Patience = Patience.WAVES) -> Rollout:
+    def approve(self, wait_policy: WaitPolicy = WaitPolicy.WAVES) -> Rollout:
         """`litefleet approve`."""
-        return run(self._carried_on(_approved, patience), self.fleet.clock)
+        return run(self._carried_on(_approved, wait_policy), self.fleet.clock)
 
-    def retry(self, patience: Patience = Patience.WAVES) -> Rollout:
+    def retry(self, wait_policy: WaitPolicy = WaitPolicy.WAVES) -> Rollout:
         """`litefleet retry --failed`."""
-        return run(self._carried_on(_retried, patience), self.fleet.clock)
+        return run(self._carried_on(_retried, wait_policy), self.fleet.clock)
 
-    async def rolled_out(self, patience: Patience = Patience.WAVES) -> Rollout:
+    async def rolled_out(self, wait_policy: WaitPolicy = WaitPolicy.WAVES) -> Rollout:
         """Do what `roll_out` does, in a loop of the caller's."""
         rollout = await self.start()
         self.looked = len(self.fleet.transport.contacts)
-        return await self.go_on(rollout, patience)
+        return await self.go_on(rollout, wait_policy)
 
-    async def _carried_on(self, step: Step, patience: Patience) -> Rollout:
+    async def _carried_on(self, step: Step, wait_policy: WaitPolicy) -> Rollout:
         self.looked = len(self.fleet.transport.contacts)
-        return await self.go_on(await step(self.desk, self.rollout()), patience)
+        return await self.go_on(await step(self.context, self.rollout()), wait_policy)
 
     # --- what is to be seen
 

@@ -11,7 +11,7 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding
 from litefleet_agent.releases.store import release_id
 from litefleet_controller.common.errors import FindingError
-from litefleet_controller.devices.deliver import Supplied
+from litefleet_controller.devices.deliver import Release
 from litefleet_inventory.model import Device
 
 __all__ = ["SimSupply"]
@@ -29,15 +29,15 @@ class SimSupply:
     def __init__(self, folder: Path, versions: Mapping[str, str], refuses: Refuses = _nothing) -> None:
         self.versions = dict(versions)
         self.refuses = refuses
-        self.made: dict[tuple[str, str, str], Supplied] = {}
+        self.made: dict[tuple[str, str, str], Release] = {}
         self._folder = folder
         self._versions: dict[str, str] = {}
 
-    async def supply(self, model: str, device: Device, facts: Facts) -> Supplied:
+    async def release_for(self, model: str, device: Device, facts: Facts) -> Release:
         """Return the release of `model` at its version for devices like this one; FindingError where it is refused."""
         return self.release(model, self.versions[model], facts)
 
-    def release(self, model: str, version: str, facts: Facts) -> Supplied:
+    def release(self, model: str, version: str, facts: Facts) -> Release:
         """Return a release of any version."""
         if (found := self.refuses(model, facts)) is not None:
             raise FindingError([found])
@@ -52,7 +52,7 @@ class SimSupply:
         """Return the version that a release is of; "" for none of ours."""
         return self._versions.get(release, "")
 
-    def _make(self, model: str, version: str, arch: str, kind: str) -> Supplied:
+    def _make(self, model: str, version: str, arch: str, kind: str) -> Release:
         nb, nb_path = self._file(f"nb of {model} {version} for {arch}")
         golden, golden_path = self._file(f"golden of {model}")
         bundle = self._file(f"runtime for {kind}")
@@ -64,7 +64,7 @@ class SimSupply:
             "runtime": runtime,
             "verify": {"runs": 5, "warmup": 1},
         }
-        return Supplied(
+        return Release(
             release=release_id(manifest),
             manifest=manifest,
             artifact=nb,

@@ -15,7 +15,7 @@ from typing import Literal
 
 import pytest
 from litefleet_controller.rollout import DeviceState, RolloutState
-from litefleet_controller.rollout_engine import Patience
+from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.sim.engine_harness import copy_state
 from tests.sim.fleet_run import FleetRun
@@ -72,7 +72,7 @@ def one_seed(seed: int, folder: Path, template: Path) -> SimFleet:
         fleet, folder, gates="off", lease=lease, waves=[1, "100%"], retry={"first": "5s", "longest": "2m"}
     )
     for version in ("1", "2"):
-        rollout = controller.roll_out(Patience.ALL, version)
+        rollout = controller.roll_out(WaitPolicy.ALL, version)
         assert rollout.state is RolloutState.DONE, (seed, rollout)
         assert controller.names(DeviceState.CONFIRMED, DeviceState.UNCHANGED) == fleet.devices.keys(), seed
         assert {device.versions()["cls"] for device in fleet.devices.values()} == {version}, seed

@@ -13,7 +13,7 @@ import pytest
 from litefleet_agent.findings import finding
 from litefleet_controller.rollout import RolloutEvent, RolloutState
 from litefleet_controller.rollout.states import DEVICE_TABLE, ROLLOUT_TABLE
-from litefleet_controller.rollout_engine import Patience
+from litefleet_controller.rollout_engine import WaitPolicy
 from litefleet_controller.state import State
 
 from tests.sim.crash_points import Label, Moment
@@ -91,7 +91,7 @@ def lost(state: str, event: str) -> Callable[[World], tuple[str, RolloutState]]:
         world.begin()
         world.reswitched = 1
         world.when(state, event, lambda device: world.cut_off(device, 0.03))
-        world.act(start(Patience.ALL))
+        world.act(start(WaitPolicy.ALL))
         return "222", R.DONE
 
     return story
@@ -101,7 +101,7 @@ def given_up(world: World) -> tuple[str, RolloutState]:
     """One device never comes back."""
     world.begin(retry={"first": 30, "give_up_after": 200})
     world.devices[1].profile = world.devices[1].profile.with_(outages=(Outage(0),))
-    world.act(start(Patience.ALL))
+    world.act(start(WaitPolicy.ALL))
     return "212", R.DONE
 
 

@@ -16,8 +16,8 @@ import pytest
 from litefleet_agent.findings import Finding, Verdict, finding
 from litefleet_controller.rollout import DeviceState, RolloutState
 from litefleet_controller.rollout.windows import open_until
-from litefleet_controller.rollout_engine import Patience
-from litefleet_controller.state import Held, LostHold, Owner, State
+from litefleet_controller.rollout_engine import WaitPolicy
+from litefleet_controller.state import FleetLocked, FleetLockLost, Owner, State
 
 from tests.sim.fleet_run import FleetRun
 from tests.sim.sim_device import SimDevice
@@ -98,7 +98,7 @@ def whole_fleet(begin: Callable[..., FleetRun], size: int) -> FleetRun:
     """Roll out to a mixed fleet where every tenth device comes and goes, and check it all."""
     fleet = make_fleet(size, f"whole {size}", shape=coming_and_going(12 * HOUR, 0.1), jumps=JUMPS)
     controller = begin(fleet, parallel=24, per_jump_host=5, per_minute=600, gates="off", retry={"longest": "10m"})
-    rollout = controller.roll_out(Patience.ALL)
+    rollout = controller.roll_out(WaitPolicy.ALL)
     assert rollout.state is RolloutState.DONE
     assert controller.names(D.CONFIRMED, D.UNCHANGED) == fleet.devices.keys()  # unchanged: its last answer was lost
     assert len(controller.names(D.CONFIRMED)) > 0.99 * size
@@ -114,7 +114,7 @@ def test_a_mixed_fleet_where_every_tenth_device_comes_and_goes(begin: Callable[.
     controller = whole_fleet(begin, 300)
     assert sum(row.attempts > 1 for row in controller.rows().values()) > 3
     before = {name: list(device.history) for name, device in controller.fleet.devices.items()}
-    assert controller.roll_out(Patience.ALL).state is RolloutState.DONE
+    assert controller.roll_out(WaitPolicy.ALL).state is RolloutState.DONE
     assert controller.counts() == {"unchanged": 300}
     assert {name: device.history for name, device in controller.fleet.devices.items()} == before
 
@@ -219,7 +219,7 @@ def test_devices_that_never_come_are_given_up_after_the_policy_s_time(begin: Cal
     late = {n for n, d in fleet.devices.items() if d.profile.outages} - dead
     assert controller.roll_out().state is RolloutState.RUNNING  # without patience, they stay queued
     assert controller.names(D.OFFLINE) == dead | late
-    rollout = controller.resume(Patience.ALL)
+    rollout = controller.resume(WaitPolicy.ALL)
     assert rollout.state is RolloutState.DONE  # who was never reached counts in no gate
     assert controller.names(D.CONFIRMED) == fleet.devices.keys() - dead
     assert controller.names(D.FAILED) == dead
@@ -237,7 +237,7 @@ def test_no_device_is_begun_outside_the_windows(begin: Callable[..., FleetRun]) 
     windows = ["21:00-21:02", "22:00-22:02", "23:30-23:32"]
     fleet = make_fleet(120, shape=coming_and_going(HOUR, 0.2))
     controller = begin(fleet, windows=windows, parallel=4, gates="off")
-    assert controller.roll_out(Patience.ALL).state is RolloutState.DONE
+    assert controller.roll_out(WaitPolicy.ALL).state is RolloutState.DONE
     epoch = fleet.clock.epoch
     assert all(open_until(windows, "UTC", c.at + epoch) is not None for c in controller.contacts())
     hours = {int((c.at + epoch) % 86400 // HOUR) for c in controller.contacts()}
@@ -301,19 +301,21 @@ def test_a_second_controller_is_refused_while_the_first_lives_and_takes_over_whe
 ) -> None:
     fleet = make_fleet(100)
     controller, clock = begin(fleet, parallel=4, gates="off"), fleet.clock
-    controller.state.release(controller.desk.hold)
-    controller.desk.hold = controller.state.acquire("simulated", Owner("tester", "here", 1))
+    controller.state.release(controller.context.lock)
+    controller.context.lock = controller.state.acquire("simulated", Owner("tester", "here", 1))
     assert not run_killed(controller.rolled_out(), clock, at=clock.now() + 75).done
     fleet.transport.hang_up()
     assert 0 < len(controller.names(D.CONFIRMED)) < 100
     with closing(State.open(controller.folder / "state.db", clock=clock.now)) as other:
-        with pytest.raises(Held, match="tester@here"):  # it was heard of a moment ago: ten seconds before, at most
+        with pytest.raises(
+            FleetLocked, match="tester@here"
+        ):  # it was heard of a moment ago: ten seconds before, at most
             other.acquire("simulated", Owner("another", "elsewhere", 2))
         clock.advance(61)
-        hold = other.acquire("simulated", Owner("another", "elsewhere", 2))
-        with pytest.raises(LostHold, match="another@elsewhere"):
+        lock = other.acquire("simulated", Owner("another", "elsewhere", 2))
+        with pytest.raises(FleetLockLost, match="another@elsewhere"):
             controller.resume()
-        controller.desk.hold = hold
+        controller.context.lock = lock
         assert controller.resume().state is RolloutState.DONE
     assert controller.counts() == {"confirmed": 100}
     controller.agrees()

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from litefleet_agent.facts import Facts, fingerprint
 from litefleet_agent.findings import Finding, Verdict, finding
-from litefleet_controller.devices.agent_client import Conversation, Refused, Request
+from litefleet_controller.devices.agent_client import AgentClient, Request, RequestRejected
 from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.devices.steps import Mode, run_device
-from litefleet_controller.devices.visit import Contact
+from litefleet_controller.devices.visit import SessionFactory
 from litefleet_controller.rollout import DeviceEvent
 from litefleet_controller.rollout.policy import Keep, Regression
 
@@ -44,16 +44,16 @@ def roll_out(
 async def rolled_out(
     fleet: SimFleet, supply: SimSupply, models: Sequence[str] = ("cls",), at_once: int = 100, **more: Any
 ) -> list[DeviceOutcome]:
-    contact, gate = Contact(fleet.transport, ARCHIVE), asyncio.Semaphore(at_once)
+    session_factory, gate = SessionFactory(fleet.transport, ARCHIVE), asyncio.Semaphore(at_once)
 
     async def one(device: Any) -> list[DeviceOutcome]:
         async with gate:
-            return await run_device(device, models, more.get("mode", MODE), contact, supply, **_ledger(more))
+            return await run_device(device, models, more.get("mode", MODE), session_factory, supply, **_recorder(more))
 
     return [o for found in await asyncio.gather(*(one(d) for d in fleet.inventory)) for o in found]
 
 
-def _ledger(more: Mapping[str, Any]) -> dict[str, Any]:
+def _recorder(more: Mapping[str, Any]) -> dict[str, Any]:
     return {"ledger": more["ledger"]} if "ledger" in more else {}
 
 
@@ -238,11 +238,11 @@ def test_a_slower_release_is_told_and_not_switched_on(supply: SimSupply) -> None
 
 async def ask(fleet: SimFleet, *requests: Request) -> list[dict[str, Any]]:
     device = fleet.inventory[0]
-    command, opening = Conversation.opening(ARCHIVE, device.root, device.python)
+    command, opening = AgentClient.opening(ARCHIVE, device.root, device.python)
     async with fleet.transport.open(device, command) as channel:
-        conversation = Conversation(channel)
-        hello = await conversation.start(opening, ARCHIVE, 60)
-        answers = await conversation.ask(requests, 60) if requests else []
+        client = AgentClient(channel)
+        hello = await client.start(opening, ARCHIVE, 60)
+        answers = await client.ask(requests, 60) if requests else []
         return [hello, *(answer.result for answer in answers)]
 
 
@@ -268,7 +268,7 @@ def test_a_lease_goes_back_by_itself_and_is_told_afterwards(proven: tuple[SimFle
     assert only(fleet).current == {"cls": old}
     [hello] = run(ask(fleet), fleet.clock)
     assert [(u["model"], u["release"]) for u in hello["undone"]] == [("cls", new)]
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRejected) as caught:
         run(ask(fleet, Request("confirm", {"release": new})), fleet.clock)
     assert caught.value.found.code in ("LF605", "LF900")
 
@@ -360,7 +360,7 @@ class Notes:
     def __init__(self) -> None:
         self.events: list[DeviceEvent] = []
 
-    async def note(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, Any]) -> None:
+    async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, Any]) -> None:
         self.events.append(event)
 
 
@@ -368,7 +368,7 @@ def test_a_controller_killed_at_any_turn_leaves_old_or_new_and_a_second_one_fini
     supply, turns, kills = SimSupply(tmp_path, {"cls": "1"}), 1, 0
     while True:
         fleet, notes = one_device(Profile()), Notes()
-        ended = run_killed(rolled_out(fleet, supply, ledger=notes), fleet.clock, turns=turns)
+        ended = run_killed(rolled_out(fleet, supply, recorder=notes), fleet.clock, turns=turns)
         fleet.transport.hang_up()
         confirmed = DeviceEvent.CONFIRM in notes.events
         assert fleet.running("cls").keys() <= {"", "1"}

@@ -18,7 +18,7 @@ __all__ = ["EPOCH", "Killed", "Stuck", "VirtualClock", "VirtualLoop", "run", "ru
 
 _T = TypeVar("_T")
 EPOCH = 1_780_000_000.0  # when a virtual clock starts, unless told: seconds since the epoch, UTC
-_PATIENCE_S = 60.0  # real seconds that a thread may take
+_TIMEOUT_S = 60.0  # real seconds that a thread may take
 _IDLE_S = 5.0  # the same for one that the loop has not started
 
 
@@ -91,10 +91,10 @@ class _Selector(selectors.BaseSelector):
         return bool(self.jobs) or len(self._real.get_map()) > self._own
 
     def _wait(self) -> list[tuple[selectors.SelectorKey, int]]:
-        patience = _PATIENCE_S if self._busy() else _IDLE_S
-        ready = self._real.select(patience)
+        limit_s = _TIMEOUT_S if self._busy() else _IDLE_S
+        ready = self._real.select(limit_s)
         if not ready:
-            raise Stuck(f"nothing happened in {patience:.0f} real seconds: {Stuck.__doc__}")
+            raise Stuck(f"nothing happened in {limit_s:.0f} real seconds: {Stuck.__doc__}")
         return ready
 
 

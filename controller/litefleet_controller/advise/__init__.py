@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from .kinds import Kind, Origin, Runtime, Told, kind_of
+from .kinds import DeviceReport, Kind, Origin, Runtime, kind_of
 from .options import Evidence, Level, Option, Possible, Proof, options_for
-from .summary import Advice, KindAdvice, Trial
-from .variants import CandidateFile, NeededFile, Placement, Standing, needed_files, place
+from .summary import Advice, KindAdvice, OptionBenchmark
+from .variants import CandidateFile, NeededFile, Placement, PlacementStatus, needed_files, place
 
 __all__ = [
     "Advice",
     "CandidateFile",
+    "DeviceReport",
     "Evidence",
     "Kind",
     "KindAdvice",
     "Level",
     "NeededFile",
     "Option",
+    "OptionBenchmark",
     "Origin",
     "Placement",
+    "PlacementStatus",
     "Possible",
     "Proof",
     "Runtime",
-    "Standing",
-    "Told",
-    "Trial",
     "kind_of",
     "needed_files",
     "options_for",

@@ -15,7 +15,7 @@ from litefleet_agent.findings import Finding, finding
 from litefleet_inventory import Device
 
 from ..build.conversion.convert import Artifact
-from ..build.releases import Supply
+from ..build.releases import ReleaseBuilder
 from ..build.runtimes.compatibility import PUBLISHED
 from ..build.toolchain import LITE_PYTHONS
 from ..common.errors import FindingError, LitefleetError, UsageError
@@ -27,19 +27,19 @@ from ..project.run_fleet import read_report, run_fleet
 from . import (
     Advice,
     CandidateFile,
+    DeviceReport,
     Kind,
     KindAdvice,
+    OptionBenchmark,
     Origin,
     Placement,
     Proof,
-    Told,
-    Trial,
     needed_files,
     options_for,
     place,
 )
-from .option_benchmarks import sizes_of, try_all
-from .release_sizes import Memory, remember
+from .option_benchmarks import benchmark_options, sizes_of
+from .release_sizes import KnownFleet, load_known
 from .runtime import runtime_on
 
 __all__ = ["AdviceRequest", "advise"]
@@ -60,7 +60,7 @@ class AdviceRequest:
 class _Files:
     """The files that the placements were made with."""
 
-    supply: Supply
+    release_builder: ReleaseBuilder
     notes: list[str] = field(default_factory=list)
 
     async def candidate(self, model: str, device: Device, arch: str) -> tuple[CandidateFile | None, Sequence[Finding]]:
@@ -68,7 +68,7 @@ class _Files:
         if arch not in ARCHES:
             return None, ()
         try:
-            made = await self.supply.artifact(model, ARCHES[arch], device.artifact)
+            made = await self.release_builder.artifact(model, ARCHES[arch], device.artifact)
         except FindingError as error:
             return None, error.findings
         except LitefleetError as error:
@@ -86,73 +86,75 @@ async def advise(request: AdviceRequest, progress_for: Callable[[int], Progress]
     Raises: ConfigError and UsageError before anything is done; StateError; Interrupted after Ctrl-C.
     """
     project = open_project(request.options)
-    memory = remember(project.config)
-    told = await _told(project, request, memory, progress_for)
+    known_fleet = load_known(project.config)
+    device_report = await _device_reports(project, request, known_fleet, progress_for)
     with progress_for(0) as progress:
-        supply = project.supply(progress)
+        release_builder = project.release_builder(progress)
         try:
-            return await _advice(project, request, told, memory, supply, progress)
+            return await _advice(project, request, device_report, known_fleet, release_builder, progress)
         finally:
-            await supply.close()
+            await release_builder.close()
 
 
 async def _advice(
     project: Project,
     request: AdviceRequest,
-    told: Mapping[str, Told],
-    memory: Memory,
-    supply: Supply,
+    device_report: Mapping[str, DeviceReport],
+    known_fleet: KnownFleet,
+    release_builder: ReleaseBuilder,
     progress: Progress,
 ) -> Advice:
-    files, config = _Files(supply), project.config
+    files, config = _Files(release_builder), project.config
     placements = []
     for device in project.devices:
-        runtime = runtime_on(config, device, told[device.name].facts)
+        runtime = runtime_on(config, device, device_report[device.name].facts)
         for model in project.models_of(device):
-            file, problems = await files.candidate(model, device, told[device.name].facts.arch)
-            placements.append(place(model, told[device.name], runtime, file, problems))
+            file, problems = await files.candidate(model, device, device_report[device.name].facts.arch)
+            placements.append(place(model, device_report[device.name], runtime, file, problems))
     arm = any(p.kind.isa == "arm" for p in placements)
-    sizes = await sizes_of(config, project.models, supply, files.notes.append) if arm else {}
-    trials: tuple[Trial, ...] = ()
+    sizes = await sizes_of(config, project.models, release_builder, files.notes.append) if arm else {}
+    benchmarks: tuple[OptionBenchmark, ...] = ()
     if request.measure:
-        trials = await try_all(config, project.models, supply, progress.message, files.notes.append)
+        benchmarks = await benchmark_options(
+            config, project.models, release_builder, progress.message, files.notes.append
+        )
     return Advice(
         project.models,
         needed_files(placements),
         tuple(placements),
-        _kinds(config, project.models, placements, sizes, memory),
-        trials,
-        tuple(dict.fromkeys([*memory.notes, *files.notes])),
+        _kinds(config, project.models, placements, sizes, known_fleet),
+        benchmarks,
+        tuple(dict.fromkeys([*known_fleet.notes, *files.notes])),
         time.time(),
     )
 
 
-async def _told(
-    project: Project, request: AdviceRequest, memory: Memory, progress_for: Callable[[int], Progress]
-) -> dict[str, Told]:
+async def _device_reports(
+    project: Project, request: AdviceRequest, known_fleet: KnownFleet, progress_for: Callable[[int], Progress]
+) -> dict[str, DeviceReport]:
     """Return what is known of every selected device: the newest report, else the state's memory."""
     if request.reports:
         reports = sorted((_report(path) for path in request.reports), key=_moment)
         origin = Origin.REPORT
     else:
         reports, origin = [await run_fleet("probe", request.options, progress_for)], Origin.PROBE
-    found = {device.name: memory.told(device.name) for device in project.devices}
+    found = {device.name: known_fleet.device_report(device.name) for device in project.devices}
     for report in reports:
         for outcome in report.outcomes:
             if outcome.device in found:
-                found[outcome.device] = _heard(outcome, origin, _moment(report), found[outcome.device])
+                found[outcome.device] = _report_from_outcome(outcome, origin, _moment(report), found[outcome.device])
     return found
 
 
-def _heard(outcome: DeviceOutcome, origin: Origin, at: float, before: Told) -> Told:
+def _report_from_outcome(outcome: DeviceOutcome, origin: Origin, at: float, before: DeviceReport) -> DeviceReport:
     """Return what one outcome tells; where it holds no facts, what was known before with why it was not asked."""
     try:
         facts = Facts.from_dict(dict(outcome.facts))
     except AgentError:
         facts = Facts()
     if not facts.machine or (origin is Origin.REPORT and before.seen_at > at and before.facts.arch):
-        return Told(before.device, before.facts, before.origin, before.seen_at, outcome.findings)
-    return Told(before.device, facts, origin, at, outcome.findings)
+        return DeviceReport(before.device, before.facts, before.origin, before.seen_at, outcome.findings)
+    return DeviceReport(before.device, facts, origin, at, outcome.findings)
 
 
 def _report(path: Path) -> RunReport:
@@ -174,14 +176,14 @@ def _kinds(
     models: Sequence[str],
     placements: Sequence[Placement],
     sizes: Mapping[str, Mapping[str, int]],
-    memory: Memory,
+    known_fleet: KnownFleet,
 ) -> tuple[KindAdvice, ...]:
     groups: dict[Kind, list[str]] = {}
     for one in placements:
         if one.kind.isa:
             groups.setdefault(one.kind, []).append(one.device)
     ordered = sorted(groups.items(), key=lambda item: (-len(set(item[1])), item[0]))
-    return tuple(_kind(config, models, kind, names, sizes, memory.proofs) for kind, names in ordered)
+    return tuple(_kind(config, models, kind, names, sizes, known_fleet.proofs) for kind, names in ordered)
 
 
 def _kind(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding
 
-__all__ = ["DECIDING", "HALF_PRECISION", "Kind", "Origin", "Runtime", "Told", "kind_of"]
+__all__ = ["DECIDING", "HALF_PRECISION", "DeviceReport", "Kind", "Origin", "Runtime", "kind_of"]
 
 HALF_PRECISION = "asimdhp"
 # Of all that a CPU tells, only these decide about a file or a published runtime.
@@ -25,7 +25,7 @@ class Origin(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Told:
+class DeviceReport:
     """What is known of one device, from where, and since when."""
 
     device: str
@@ -52,7 +52,7 @@ class Kind:
     arch: str  # canonical; "" where Paddle-Lite has no CPU backend
     parts: tuple[str, ...]  # "Cortex-A76", ...; the machine where the CPU does not tell
     features: tuple[str, ...]  # of DECIDING, sorted
-    told_features: bool  # False: the CPU's features are not known, so their absence says nothing
+    features_known: bool  # False: the CPU's features are not known, so their absence says nothing
     libc: str  # "glibc", "musl", "unknown"
     python: str  # "cp310"
     runtime: str  # Runtime.words
@@ -75,7 +75,7 @@ def kind_of(facts: Facts, runtime: Runtime) -> Kind:
         arch=facts.arch,
         parts=tuple(sorted(facts.cpu.parts)) or tuple(filter(None, [facts.machine])),
         features=tuple(sorted(DECIDING.intersection(facts.cpu.features))),
-        told_features=bool(facts.cpu.features),
+        features_known=bool(facts.cpu.features),
         libc=facts.libc.kind,
         python=facts.python.tag,
         runtime=runtime.words,

@@ -17,13 +17,13 @@ from ..build.artifacts import ArtifactStore
 from ..build.conversion.convert import Artifact, convert
 from ..build.conversion.preflight import Source
 from ..build.conversion.variant import make_variant
-from ..build.releases import Supply
+from ..build.releases import ReleaseBuilder
 from ..build.toolchain import LITE_PYTHONS, Toolchains
 from ..common.errors import FindingError, LitefleetError
 from ..config import Config
-from . import Trial
+from . import OptionBenchmark
 
-__all__ = ["sizes_of", "try_all"]
+__all__ = ["benchmark_options", "sizes_of"]
 
 Say = Callable[[str], None]
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -35,12 +35,14 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
 _TIME_LIMIT_S = 60.0
 
 
-async def sizes_of(config: Config, models: Sequence[str], supply: Supply, note: Say) -> dict[str, dict[str, int]]:
+async def sizes_of(
+    config: Config, models: Sequence[str], release_builder: ReleaseBuilder, note: Say
+) -> dict[str, dict[str, int]]:
     """Return the bytes of each model's ARM file under each option; what can't be converted is left out and noted."""
     toolchains, store = Toolchains(), ArtifactStore(config.store / "artifacts")
     found: dict[str, dict[str, int]] = {}
     for model in models:
-        source = await _source(supply, model, note)
+        source = await _source(release_builder, model, note)
         if source is None:
             continue
         for option in _OPTIONS:
@@ -53,23 +55,23 @@ async def sizes_of(config: Config, models: Sequence[str], supply: Supply, note: 
     return found
 
 
-async def try_all(
+async def benchmark_options(
     config: Config,
     models: Sequence[str],
-    supply: Supply,
+    release_builder: ReleaseBuilder,
     say: Say,
     note: Say,
     versions: Sequence[str] = tuple(LITE_PYTHONS),
-) -> tuple[Trial, ...]:
+) -> tuple[OptionBenchmark, ...]:
     """Try each of these Paddle-Lites with each option that x86 knows, one process after the other."""
     toolchains, store = Toolchains(), ArtifactStore(config.store / "artifacts")
     done = []
     for model in models:
-        source = await _source(supply, model, note)
+        source = await _source(release_builder, model, note)
         if source is None:
             continue
         try:
-            goldens = await supply.goldens(model)
+            goldens = await release_builder.goldens(model)
         except LitefleetError as error:
             note(f"{model} was not tried: {error}")
             continue
@@ -79,10 +81,10 @@ async def try_all(
     return tuple(done)
 
 
-async def _source(supply: Supply, model: str, note: Say) -> Source | None:
+async def _source(release_builder: ReleaseBuilder, model: str, note: Say) -> Source | None:
     """Return a model's source, or None with a note."""
     try:
-        source = await supply.source(model)
+        source = await release_builder.source(model)
     except LitefleetError as error:
         note(f"{model}: {error}")
         return None
@@ -107,7 +109,7 @@ async def _try(
     toolchains: Toolchains,
     store: ArtifactStore,
     config: Config,
-) -> Trial:
+) -> OptionBenchmark:
     try:
         made = await _convert(source, "x86", option, version, toolchains, store)
         python = (await toolchains.lite(version)).python
@@ -125,18 +127,18 @@ async def _try(
     return _judged(model, version, option, made, result)
 
 
-def _failed(model: str, version: str, option: str, found: Sequence[Finding], size: int = 0) -> Trial:
+def _failed(model: str, version: str, option: str, found: Sequence[Finding], size: int = 0) -> OptionBenchmark:
     first = next((f for f in found if f.severity is Severity.ERROR), found[0])
-    return Trial(model, version, option, decide(found).value, first.seen, first.code, size=size)
+    return OptionBenchmark(model, version, option, decide(found).value, first.seen, first.code, size=size)
 
 
-def _judged(model: str, version: str, option: str, made: Artifact, result: VerifyResult) -> Trial:
+def _judged(model: str, version: str, option: str, made: Artifact, result: VerifyResult) -> OptionBenchmark:
     verdict = decide(result.findings)
     first = next((f for f in result.findings if f.severity is Severity.ERROR), None)
     measured = result.measurements
     outputs = measured.get("outputs", [])
     off = None if any(o["non_finite"] for o in outputs) else max((o["max_abs"] for o in outputs), default=None)
-    return Trial(
+    return OptionBenchmark(
         model,
         version,
         option,

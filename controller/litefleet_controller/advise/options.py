@@ -112,7 +112,7 @@ def _half(kind: Kind) -> Answer:
         return Possible.NO, "Paddle-Lite has no fp16 kernels for x86 (LF104)"
     if kind.arch != "aarch64":
         return Possible.NO, "litefleet gives fp16 files to 64-bit programs only (LF104)"
-    if not kind.told_features:
+    if not kind.features_known:
         return Possible.UNKNOWN, f"the CPU's features are not known; fp16 needs {HALF_PRECISION}"
     if HALF_PRECISION not in kind.features:
         return Possible.NO, f"this CPU has no {HALF_PRECISION} (ARMv8.2 half precision, LF104)"
@@ -221,8 +221,8 @@ def _option(rule: _Rule, kind: Kind, sizes: Sizes, in_use: bool) -> Option:
 def _compared(sizes: Sizes, key: str) -> str:
     """Return "cls 571 kB to 160 kB (28 %)" for each model that was converted both ways."""
     pairs = [(name, by["plain"], by[key]) for name, by in sizes.items() if by.get("plain") and key in by]
-    said = [f"{name} {a / 1e3:,.0f} kB to {b / 1e3:,.0f} kB ({b / a:.0%})" for name, a, b in pairs]
-    return ", ".join(said)
+    sizes_text = [f"{name} {a / 1e3:,.0f} kB to {b / 1e3:,.0f} kB ({b / a:.0%})" for name, a, b in pairs]
+    return ", ".join(sizes_text)
 
 
 def _version(

@@ -14,54 +14,54 @@ from ..config import Config
 from ..devices.deliver import mapping
 from ..project.project import open_state
 from ..state.model import StatePort
-from . import Origin, Proof, Told
+from . import DeviceReport, Origin, Proof
 
-__all__ = ["Memory", "recall", "remember"]
+__all__ = ["KnownFleet", "known_from_state", "load_known"]
 
 
 @dataclass(frozen=True)
-class Memory:
+class KnownFleet:
     """What is remembered; empty where there is no database."""
 
-    devices: Mapping[str, Told] = field(default_factory=dict)
+    devices: Mapping[str, DeviceReport] = field(default_factory=dict)
     proofs: tuple[Proof, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def told(self, device: str) -> Told:
+    def device_report(self, device: str) -> DeviceReport:
         """Return what is remembered of a device."""
-        return self.devices.get(device) or Told(device, Facts(), Origin.NONE)
+        return self.devices.get(device) or DeviceReport(device, Facts(), Origin.NONE)
 
 
-def remember(config: Config) -> Memory:
+def load_known(config: Config) -> KnownFleet:
     """Return what the project's state remembers; a database is not made where there is none.
 
     Raises: StateError when it can't be used.
     """
     if not config.state and not (config.store / "state.db").exists():
-        return Memory(notes=("there is no state database yet: nothing is known of earlier proofs",))
+        return KnownFleet(notes=("there is no state database yet: nothing is known of earlier proofs",))
     state = open_state(config)
     try:
-        return recall(state)
+        return known_from_state(state)
     finally:
         state.close()
 
 
-def recall(state: StatePort) -> Memory:
+def known_from_state(state: StatePort) -> KnownFleet:
     """Return what a state remembers."""
     devices = {}
     for name, known in state.known().items():
         try:
-            devices[name] = Told(name, Facts.from_dict(dict(known.facts)), Origin.STATE, known.seen_at)
+            devices[name] = DeviceReport(name, Facts.from_dict(dict(known.facts)), Origin.STATE, known.seen_at)
         except AgentError:  # an older litefleet's facts: as if it had never been met
             continue
     counted: Counter[tuple[str, tuple[str, ...], str, str, str]] = Counter()
     for (device, model), confirmed in state.confirmed().items():
-        told, release = devices.get(device), state.kept_release(confirmed.release)
-        if told is not None and release is not None:
-            facts = told.facts
+        device_report, release = devices.get(device), state.stored_release(confirmed.release)
+        if device_report is not None and release is not None:
+            facts = device_report.facts
             label, version = _variant(release.manifest)
             counted[(facts.arch, tuple(sorted(facts.cpu.parts)), model, label, version)] += 1
-    return Memory(devices, tuple(Proof(*key, devices=count) for key, count in sorted(counted.items())))
+    return KnownFleet(devices, tuple(Proof(*key, devices=count) for key, count in sorted(counted.items())))
 
 
 def _variant(manifest: Mapping[str, Any]) -> tuple[str, str]:

@@ -35,8 +35,10 @@ def runtime_on(config: Config, device: Device, facts: Facts) -> Runtime:
 
 def _own(facts: Facts) -> Runtime:
     if not facts.paddlelite.path:
-        who = facts.python.executable or "this Python"
-        return Runtime("its own Paddle-Lite", findings=(finding("LF302", f"No paddlelite is installed for {who}."),))
+        python_name = facts.python.executable or "this Python"
+        return Runtime(
+            "its own Paddle-Lite", findings=(finding("LF302", f"No paddlelite is installed for {python_name}."),)
+        )
     runtime = RuntimeFacts("system", facts.paddlelite.path, numpy_version=facts.numpy.version)
     version = facts.paddlelite.version
     return Runtime(f"its own Paddle-Lite {version}".rstrip(), version, findings=tuple(check_numpy(runtime)))
@@ -54,8 +56,8 @@ def _refusal(choice: RuntimeChoice, kind: DeviceKind) -> Finding | None:
     if kind.python_tag in ["cp" + python.replace(".", "") for python in pythons]:
         return None
     has = " and ".join(pythons) or "no known CPython"
-    seen = f"paddlelite {choice.paddlelite} has x86_64 wheels for CPython {has}; this device has {kind.python_tag}."
-    return finding("LF302", seen)
+    observed = f"paddlelite {choice.paddlelite} has x86_64 wheels for CPython {has}; this device has {kind.python_tag}."
+    return finding("LF302", observed)
 
 
 def _words(choice: RuntimeChoice, refused: Finding | None) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 
 from .kinds import Kind
 from .options import Option, Proof
-from .variants import NeededFile, Placement, Standing
+from .variants import NeededFile, Placement, PlacementStatus
 
-__all__ = ["Advice", "KindAdvice", "Trial"]
+__all__ = ["Advice", "KindAdvice", "OptionBenchmark"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class KindAdvice:
 
 
 @dataclass(frozen=True)
-class Trial:
+class OptionBenchmark:
     """One option of one model, converted and run on this machine against the golden."""
 
     model: str
@@ -66,18 +66,18 @@ class Advice:
     files: tuple[NeededFile, ...]
     placements: tuple[Placement, ...]
     kinds: tuple[KindAdvice, ...]
-    trials: tuple[Trial, ...] = ()
+    benchmarks: tuple[OptionBenchmark, ...] = ()
     notes: tuple[str, ...] = ()  # what could not be looked at
     now: float = 0.0  # seconds since the epoch, for the age of facts
 
-    def standing(self, standing: Standing) -> tuple[Placement, ...]:
+    def status(self, status: PlacementStatus) -> tuple[Placement, ...]:
         """Return the placements that stand like this."""
-        return tuple(p for p in self.placements if p.standing is standing)
+        return tuple(p for p in self.placements if p.status is status)
 
     @property
     def exit_code(self) -> int:
         """0 when every device has its file and a runtime, else 1."""
-        return 0 if all(p.standing is Standing.READY for p in self.placements) else 1
+        return 0 if all(p.status is PlacementStatus.READY for p in self.placements) else 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -89,6 +89,6 @@ class Advice:
             "files": [file.to_dict() for file in self.files],
             "devices": [placement.to_dict() for placement in self.placements],
             "kinds": [kind.to_dict() for kind in self.kinds],
-            "trials": [trial.to_dict() for trial in self.trials],
+            "trials": [benchmark.to_dict() for benchmark in self.benchmarks],
             "notes": list(self.notes),
         }

@@ -18,14 +18,14 @@ from litefleet_agent.findings.model_file import check_file
 from litefleet_agent.findings.runtime import check_cpu
 from litefleet_agent.formats.nb import NbModel
 
-from .kinds import HALF_PRECISION, Kind, Runtime, Told, kind_of
+from .kinds import HALF_PRECISION, DeviceReport, Kind, Runtime, kind_of
 
-__all__ = ["CandidateFile", "NeededFile", "Placement", "Standing", "needed_files", "place"]
+__all__ = ["CandidateFile", "NeededFile", "Placement", "PlacementStatus", "needed_files", "place"]
 
 _PUBLISHED = RuntimeFacts("bundle", "published", so_provided=frozenset(["libmklml_intel.so"]))
 
 
-class Standing(enum.StrEnum):
+class PlacementStatus(enum.StrEnum):
     """How one model stands on one device."""
 
     READY = "ready"  # file and runtime fit
@@ -54,8 +54,8 @@ class Placement:
 
     device: str
     model: str
-    standing: Standing
-    told: Told
+    status: PlacementStatus
+    device_report: DeviceReport
     kind: Kind
     why: str
     file: CandidateFile | None = None
@@ -66,12 +66,12 @@ class Placement:
         return {
             "device": self.device,
             "model": self.model,
-            "standing": self.standing.value,
+            "standing": self.status.value,
             "file": self.file.sha256 if self.file else "",
             "kind": self.kind.name,
             "why": self.why,
-            "facts_from": self.told.origin.value,
-            "seen_at": self.told.seen_at,
+            "facts_from": self.device_report.origin.value,
+            "seen_at": self.device_report.seen_at,
             "findings": [found.to_dict() for found in self.findings],
         }
 
@@ -102,41 +102,74 @@ class NeededFile:
 
 
 def place(
-    model: str, told: Told, runtime: Runtime, file: CandidateFile | None, problems: Sequence[Finding] = ()
+    model: str,
+    device_report: DeviceReport,
+    runtime: Runtime,
+    file: CandidateFile | None,
+    problems: Sequence[Finding] = (),
 ) -> Placement:
     """Return where a device stands with a model; `problems` say why there is no `file` for its architecture."""
-    kind = kind_of(told.facts, runtime)
-    if not told.facts.machine and not told.facts.arch:
+    kind = kind_of(device_report.facts, runtime)
+    if not device_report.facts.machine and not device_report.facts.arch:
         why = "what it is has never been told: run `litefleet probe` when it answers"
-        return Placement(told.device, model, Standing.UNKNOWN, told, kind, why, None, tuple(told.findings))
-    against_file = _against_file(told, file, problems)
+        return Placement(
+            device_report.device,
+            model,
+            PlacementStatus.UNKNOWN,
+            device_report,
+            kind,
+            why,
+            None,
+            tuple(device_report.findings),
+        )
+    against_file = _against_file(device_report, file, problems)
     if file is None or _errors(against_file):
-        found = ranked([*against_file, *told.findings])
-        return Placement(told.device, model, Standing.EXCLUDED, told, kind, _first(found), None, tuple(found))
-    against_runtime = _against_runtime(told, runtime, file, kind)
-    asked = [f for f in told.findings if f.code in ("LF301", "LF314")]  # not whether it could be reached today
-    standing = Standing.NO_RUNTIME if _errors([*against_runtime, *asked]) else Standing.READY
-    found = ranked([*against_file, *against_runtime, *told.findings])
-    return Placement(told.device, model, standing, told, kind, _why(told, kind, runtime, file), file, tuple(found))
+        found = ranked([*against_file, *device_report.findings])
+        return Placement(
+            device_report.device,
+            model,
+            PlacementStatus.EXCLUDED,
+            device_report,
+            kind,
+            _first(found),
+            None,
+            tuple(found),
+        )
+    against_runtime = _against_runtime(device_report, runtime, file, kind)
+    asked = [f for f in device_report.findings if f.code in ("LF301", "LF314")]  # not whether it could be reached today
+    status = PlacementStatus.NO_RUNTIME if _errors([*against_runtime, *asked]) else PlacementStatus.READY
+    found = ranked([*against_file, *against_runtime, *device_report.findings])
+    return Placement(
+        device_report.device,
+        model,
+        status,
+        device_report,
+        kind,
+        _why(device_report, kind, runtime, file),
+        file,
+        tuple(found),
+    )
 
 
-def _against_file(told: Told, file: CandidateFile | None, problems: Sequence[Finding]) -> list[Finding]:
-    arch = ARCHES.get(told.facts.arch)
+def _against_file(
+    device_report: DeviceReport, file: CandidateFile | None, problems: Sequence[Finding]
+) -> list[Finding]:
+    arch = ARCHES.get(device_report.facts.arch)
     if arch is None:
-        machine = told.facts.machine or "unknown"
+        machine = device_report.facts.machine or "unknown"
         if arch_of(machine) is not None:  # no Python told what its programs are
-            return [f for f in told.findings if f.severity is Severity.ERROR]
+            return [f for f in device_report.findings if f.severity is Severity.ERROR]
         return [finding("LF303", f"This device is {machine}.")]
     if file is None:
         return list(problems)
-    features = frozenset(told.facts.cpu.features) or None
-    return [*check_file(file.nb, arch, features), *check_environment(file.nb, told.facts)]
+    features = frozenset(device_report.facts.cpu.features) or None
+    return [*check_file(file.nb, arch, features), *check_environment(file.nb, device_report.facts)]
 
 
-def _against_runtime(told: Told, runtime: Runtime, file: CandidateFile, kind: Kind) -> list[Finding]:
+def _against_runtime(device_report: DeviceReport, runtime: Runtime, file: CandidateFile, kind: Kind) -> list[Finding]:
     found = list(runtime.findings)
     if runtime.published:
-        found += check_cpu(told.facts, kind.isa, _PUBLISHED)
+        found += check_cpu(device_report.facts, kind.isa, _PUBLISHED)
     if runtime.version and not any(f.severity is Severity.ERROR for f in runtime.findings):
         found += grade_versions(file.nb.opt_version, runtime.version)
     return found
@@ -150,12 +183,12 @@ def _first(findings: Sequence[Finding]) -> str:
     return f"{findings[0].code}: {findings[0].seen}" if findings else "no file can be made for it"
 
 
-def _why(told: Told, kind: Kind, runtime: Runtime, file: CandidateFile) -> str:
+def _why(device_report: DeviceReport, kind: Kind, runtime: Runtime, file: CandidateFile) -> str:
     """Return why this file, in one line: the programs' architecture, the CPU, what it can, the runtime."""
-    machine = told.facts.machine
+    machine = device_report.facts.machine
     programs = "" if machine in ("", kind.arch) else f" (its programs; the kernel is {machine})"
     words = [f"{file.label} for {kind.arch}{programs}"]
-    if kind.arch == "aarch64" and kind.told_features:
+    if kind.arch == "aarch64" and kind.features_known:
         words.append("can fp16" if HALF_PRECISION in kind.features else "no fp16")
     words += [runtime.words] if runtime.words else []
     return "; ".join(words)

@@ -20,7 +20,7 @@ from ..common.errors import LitefleetError
 from ..common.files import write_atomically
 from ..devices.agent_archive import AgentArchive
 from ..signing import BUNDLE_NAMESPACE, Signer
-from ..state.model import KeptRelease
+from ..state.model import StoredRelease
 
 __all__ = ["AGENT_NAME", "WrittenBundle", "write_bundle"]
 
@@ -42,7 +42,7 @@ class WrittenBundle:
 
 async def write_bundle(
     path: Path,
-    releases: Sequence[KeptRelease],
+    releases: Sequence[StoredRelease],
     fleet: str,
     signer: Signer | None,
     archive: AgentArchive,
@@ -55,7 +55,7 @@ async def write_bundle(
     chosen = _distinct(releases, path)
     if signer is not None:
         for release in chosen:
-            await signer.verify(release.sealed, release.id, release.model, fleet, now)
+            await signer.verify(release.signed, release.id, release.model, fleet, now)
     files = _files(chosen)
     index = _canonical(_index(chosen, files, fleet, archive, now))
     small = {"index.json": index, f"agent/{archive.sha256}.pyz": archive.data}
@@ -70,7 +70,7 @@ async def write_bundle(
     return WrittenBundle(path, agent, path.stat().st_size, digest, tuple(r.id for r in chosen))
 
 
-def _distinct(releases: Sequence[KeptRelease], path: Path) -> tuple[KeptRelease, ...]:
+def _distinct(releases: Sequence[StoredRelease], path: Path) -> tuple[StoredRelease, ...]:
     """Return each release once, by model and id."""
     if not releases:
         raise LitefleetError(f"{path} would hold no release: nothing was written.")
@@ -81,17 +81,17 @@ def _distinct(releases: Sequence[KeptRelease], path: Path) -> tuple[KeptRelease,
     return tuple(sorted({r.id: r for r in releases}.values(), key=lambda r: (r.model, r.id)))
 
 
-def _check_whole(release: KeptRelease) -> None:
+def _check_whole(release: StoredRelease) -> None:
     manifest = release.manifest
     if release_id(dict(manifest)) != release.id:
         raise LitefleetError(f"the release {release.id[:12]} is not the one that its manifest describes.")
     lacking = {manifest["model"]["nb"], *manifest["golden"]} - set(release.blobs)
     if lacking or (manifest["runtime"] != "system" and release.runtime_blob is None):
-        what = f"the file {min(lacking)[:12]}" if lacking else f"the runtime {manifest['runtime'][:12]}"
-        raise LitefleetError(f"the release {release.id[:12]} comes without {what}: plan the rollout again.")
+        missing = f"the file {min(lacking)[:12]}" if lacking else f"the runtime {manifest['runtime'][:12]}"
+        raise LitefleetError(f"the release {release.id[:12]} comes without {missing}: plan the rollout again.")
 
 
-def _files(releases: Sequence[KeptRelease]) -> dict[str, Path]:
+def _files(releases: Sequence[StoredRelease]) -> dict[str, Path]:
     """Return all blobs and packed runtimes by hash."""
     files: dict[str, Path] = {}
     for release in releases:
@@ -107,7 +107,7 @@ def _files(releases: Sequence[KeptRelease]) -> dict[str, Path]:
 
 
 def _index(
-    releases: Sequence[KeptRelease], files: Mapping[str, Path], fleet: str, archive: AgentArchive, now: float
+    releases: Sequence[StoredRelease], files: Mapping[str, Path], fleet: str, archive: AgentArchive, now: float
 ) -> dict[str, Any]:
     runtimes: dict[str, dict[str, Any]] = {}
     for release in releases:
@@ -122,7 +122,7 @@ def _index(
         "schema": 1,
         "created": int(now),
         "fleet": fleet,
-        "releases": [{"manifest": r.manifest, "sealed": r.sealed, "kind": r.kind} for r in releases],
+        "releases": [{"manifest": r.manifest, "sealed": r.signed, "kind": r.kind} for r in releases],
         "blobs": {sha: files[sha].stat().st_size for release in releases for sha in release.blobs},
         "runtimes": runtimes,
         "agent": archive.sha256,

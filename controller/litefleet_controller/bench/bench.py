@@ -11,9 +11,9 @@ from ..devices.fan_out import fan_out
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.progress import Progress
 from ..project.project import Options, open_project
-from ..project.run_fleet import Stopwatch, keep_report
+from ..project.run_fleet import Stopwatch, save_report
 from .choice import BenchChoice
-from .session import Turns, bench_device
+from .session import ParallelLimits, bench_device
 
 __all__ = ["run_bench"]
 
@@ -32,17 +32,19 @@ async def run_bench(
     devices = [device for device in project.devices if wanted[device.name]]
     if not devices:
         raise UsageError("none of the selected devices has one of these models in the inventory")
-    watch, turns = Stopwatch(), Turns()
+    watch, limits = Stopwatch(), ParallelLimits()
     with progress_for(len(devices)) as progress:
-        contact = project.contact(progress)
+        session_factory = project.session_factory(progress)
 
         async def work(device: Device) -> list[DeviceOutcome]:
-            return await bench_device(device, wanted[device.name], choice, contact, turns, bool(options.models))
+            return await bench_device(
+                device, wanted[device.name], choice, session_factory, limits, bool(options.models)
+            )
 
         per_jump = min(at_once, project.config.rollout.per_jump_host)
         outcomes, interrupted = await fan_out(devices, work, at_once, progress.device_done, per_jump)
     report = RunReport("bench", watch.stamp, watch.seconds, outcomes)
-    keep_report(project.config, report)
+    save_report(project.config, report)
     if interrupted:
         raise Interrupted(report)
     return report

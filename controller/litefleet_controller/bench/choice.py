@@ -33,7 +33,7 @@ class BenchChoice:
 
     def __post_init__(self) -> None:
         try:
-            self.plan()
+            self.bench_plan()
         except AgentError as error:
             raise UsageError(f"this can't be measured: {error}") from error
         for option, word in (("--release", self.release), ("--against", self.against)):
@@ -58,16 +58,16 @@ class BenchChoice:
         }
         return {name: value for name, value in given.items() if value not in (None, "", [])}
 
-    def plan(self) -> BenchPlan:
+    def bench_plan(self) -> BenchPlan:
         """Return what a device with 4 CPUs makes of it; AgentError."""
         return plan_of_request(self._given(), _CPUS)
 
     @property
     def limit_s(self) -> float:
         """Seconds after which a device that has not answered hangs."""
-        plan, releases = self.plan(), 2 if self.against else 1
-        processes = releases * (_STARTS + sum(workers for workers, _ in plan.cells))
-        return 2 * plan.seconds + processes * _START_S + _SPARE_S
+        bench_plan, releases = self.bench_plan(), 2 if self.against else 1
+        processes = releases * (_STARTS + sum(workers for workers, _ in bench_plan.cells))
+        return 2 * bench_plan.seconds + processes * _START_S + _SPARE_S
 
 
 def numbers(option: str, text: str) -> tuple[int, ...]:

@@ -35,13 +35,13 @@ Sentence = Annotated[str, Field(max_length=1000)]
 ReleaseId = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class _Told(BaseModel):
+class _Reported(BaseModel):
     """What a device told; keys that this controller does not know are dropped."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Latency(_Told):
+class Latency(_Reported):
     """Milliseconds; of `runs` runs."""
 
     min: Number
@@ -54,7 +54,7 @@ class Latency(_Told):
     runs: Count
 
 
-class Start(_Told):
+class Start(_Reported):
     """One cold start, in milliseconds: the interpreter, Paddle-Lite's import, the model, its first run."""
 
     total_ms: Number
@@ -65,14 +65,14 @@ class Start(_Told):
     read_bytes: Count = 0  # from storage
 
 
-class Starts(_Told):
+class Starts(_Reported):
     """The first start, with files dropped from memory where that went, and those after it."""
 
     first: Start | None = None
     again: Annotated[tuple[Start, ...], Field(max_length=16)] = ()
 
 
-class MemoryUse(_Told):
+class MemoryUse(_Reported):
     """Resident bytes of one process at the steps of its start and at its end; None where the kernel does not tell."""
 
     before_import: Count | None = None
@@ -85,14 +85,14 @@ class MemoryUse(_Told):
     threads: Count | None = None
 
 
-class Growth(_Told):
+class Growth(_Reported):
     """Bytes by which resident memory grew, by the second half of the time."""
 
     per_1000_runs: Signed | None = None
     per_hour: Signed | None = None
 
 
-class Heat(_Told):
+class Heat(_Reported):
     """The CPU's temperature in degrees Celsius, and how it rose."""
 
     first: Signed | None = None
@@ -104,7 +104,7 @@ class Heat(_Told):
 Column = Annotated[tuple[Signed | None, ...], Field(max_length=_MOST_POINTS)]
 
 
-class ReleaseFigures(_Told):
+class ReleaseFigures(_Reported):
     """One release on one device; `right` is None when it was not measured to the end."""
 
     release: ReleaseId
@@ -144,14 +144,14 @@ class ReleaseFigures(_Told):
         return [(t, value) for t, value in pairs if t is not None and value is not None]
 
 
-class WorkerP50(_Told):
+class WorkerP50(_Reported):
     """The p50 of the fastest and of the slowest worker, in milliseconds."""
 
     fastest: Number
     slowest: Number
 
 
-class Cell(_Told):
+class Cell(_Reported):
     """Several processes at once; `skipped` says why there are no figures."""
 
     release: ReleaseId
@@ -166,7 +166,7 @@ class Cell(_Told):
     pss_bytes: Count | None = None  # of all together
 
 
-class Comparison(_Told):
+class Comparison(_Reported):
     """The second release against the first: ratio of latencies, with its 95 % interval where there are pairs enough."""
 
     ratio: Number
@@ -176,7 +176,7 @@ class Comparison(_Told):
     pairs: Count
 
 
-class BenchFigures(_Told):
+class BenchFigures(_Reported):
     """One model's bench on one device."""
 
     model: Word

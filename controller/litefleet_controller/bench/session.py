@@ -12,75 +12,82 @@ from litefleet_agent.findings import Finding, Verdict, decide, finding
 from litefleet_inventory.model import Device
 from pydantic import ValidationError
 
-from ..devices.agent_client import Refused, Request
+from ..devices.agent_client import Request, RequestRejected
 from ..devices.deliver import mapping
 from ..devices.outcome import DeviceOutcome
-from ..devices.visit import Contact, Visit, visit
+from ..devices.visit import DeviceSession, SessionFactory, open_session
 from .choice import BenchChoice
 from .figures import BenchFigures
 
-__all__ = ["Turns", "bench_device"]
+__all__ = ["ParallelLimits", "bench_device"]
 
 _MOST_FINDINGS = 100
 
 
 @dataclass
-class Turns:
+class ParallelLimits:
     """Who measures on which machine: one at a time, as devices that share one would disturb each other."""
 
     _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
-    def of(self, here: Visit) -> asyncio.Lock:
+    def of(self, session: DeviceSession) -> asyncio.Lock:
         """Return the turn of a device's machine: its kernel names its boot, in every container on it alike."""
-        boot = str(here.hello.get("boot") or "")[:64]
-        return self._locks[boot or f"device {here.device.name}"]
+        boot = str(session.hello.get("boot") or "")[:64]
+        return self._locks[boot or f"device {session.device.name}"]
 
 
 async def bench_device(
-    device: Device, models: Sequence[str], choice: BenchChoice, contact: Contact, turns: Turns, asked: bool
+    device: Device,
+    models: Sequence[str],
+    choice: BenchChoice,
+    session_factory: SessionFactory,
+    limits: ParallelLimits,
+    models_named: bool,
 ) -> list[DeviceOutcome]:
     """Return one outcome per model that is current on the device, or per model when they were `asked` for by name."""
 
-    async def work(here: Visit, done: list[DeviceOutcome]) -> None:
-        current = mapping(here.hello.get("current"))
+    async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
+        current = mapping(session.hello.get("current"))
         wanted = [model for model in models if model in current]
-        here.step("wait for its turn")
-        async with turns.of(here):
-            here.step("measure")
-            for model in models if asked or not wanted else wanted:
-                done.append(await _bench(here, model, choice, model in current))
+        session.step("wait for its turn")
+        async with limits.of(session):
+            session.step("measure")
+            for model in models if models_named or not wanted else wanted:
+                done.append(await _bench(session, model, choice, model in current))
 
-    return await visit(contact, device, models, work)
+    return await open_session(session_factory, device, models, work)
 
 
-async def _bench(here: Visit, model: str, choice: BenchChoice, is_current: bool) -> DeviceOutcome:
+async def _bench(session: DeviceSession, model: str, choice: BenchChoice, is_current: bool) -> DeviceOutcome:
     if not is_current and not choice.release:
-        runs = ", ".join(sorted(map(str, mapping(here.hello.get("current"))))[:20]) or "nothing"
-        seen = f"no release of {model} is current on this device, which runs {runs[:200]}: roll it out first"
-        return here.outcome(model, [*here.notes, finding("LF619", seen)])
+        runs = ", ".join(sorted(map(str, mapping(session.hello.get("current"))))[:20]) or "nothing"
+        observed = f"no release of {model} is current on this device, which runs {runs[:200]}: roll it out first"
+        return session.outcome(model, [*session.notes, finding("LF619", observed)])
     try:
-        (answer,) = await here.ask(Request("bench", choice.fields(model)), limit_s=choice.limit_s)
-    except Refused as error:
-        return here.outcome(model, [*here.notes, error.found])
-    return _outcome(here, model, answer)
+        (answer,) = await session.ask(Request("bench", choice.fields(model)), limit_s=choice.limit_s)
+    except RequestRejected as error:
+        return session.outcome(model, [*session.notes, error.found])
+    return _outcome(session, model, answer)
 
 
-def _outcome(here: Visit, model: str, answer: Mapping[str, Any]) -> DeviceOutcome:
-    told = answer.get("findings")
-    heard = [Finding.from_dict(f) for f in (told if isinstance(told, list) else [])[:_MOST_FINDINGS]]
+def _outcome(session: DeviceSession, model: str, answer: Mapping[str, Any]) -> DeviceOutcome:
+    reported = answer.get("findings")
+    reported_findings = [
+        Finding.from_dict(f) for f in (reported if isinstance(reported, list) else [])[:_MOST_FINDINGS]
+    ]
     try:
         figures = BenchFigures.model_validate(answer)
     except ValidationError as error:
-        return here.outcome(model, [*here.notes, *heard, finding("LF507", _misfit(error))])
-    findings = [*here.notes, *heard]
+        return session.outcome(model, [*session.notes, *reported_findings, finding("LF507", _misfit(error))])
+    findings = [*session.notes, *reported_findings]
     if decide(findings) is Verdict.VERIFIED and not _complete(figures):
         findings.append(finding("LF900", "the agent measured nothing to the end, and gave no reason"))
     release = figures.first.release if figures.first else ""
-    return replace(here.outcome(model, findings, release), measurements=_measurements(figures))
+    return replace(session.outcome(model, findings, release), measurements=_measurements(figures))
 
 
 def _complete(figures: BenchFigures) -> bool:
-    return bool(figures.releases) and all(told.right and told.warm for told in figures.releases)
+    return bool(figures.releases) and all(reported.right and reported.warm for reported in figures.releases)
 
 
 def _misfit(error: ValidationError) -> str:

@@ -19,7 +19,7 @@ from litefleet_inventory.model import Device
 from ..common.errors import FindingError, LitefleetError, UsageError
 from ..config import Config, ModelConfig, runtime_for
 from ..config.choices import RuntimeChoice
-from ..devices.deliver import Supplied
+from ..devices.deliver import Release
 from .artifacts import ArtifactStore
 from .conversion.convert import Artifact, admit, convert_with_any
 from .conversion.preflight import Source, find_source, load_source
@@ -29,37 +29,37 @@ from .golden.make import make_golden, run_reference
 from .runtimes import Bundle, DeviceKind, build_bundle, check_bundle
 from .toolchain import Toolchains
 
-__all__ = ["Supply"]
+__all__ = ["ReleaseBuilder"]
 
 _T = TypeVar("_T")
 _CONVERSIONS_AT_ONCE = 2
 
 
-class Supply:
+class ReleaseBuilder:
     """The shelf that a run's devices take from; each thing is made when the first device asks for it, and once."""
 
     def __init__(self, config: Config, toolchains: Toolchains, cache: Path, say: Callable[[str], None]) -> None:
         self._config = config
         self._toolchains = toolchains
         self._cache = cache
-        self._say = say
+        self._log = say
         self._store = ArtifactStore(config.store / "artifacts")
         self._made: dict[Hashable, asyncio.Task[Any]] = {}
         self._converting = asyncio.Semaphore(_CONVERSIONS_AT_ONCE)
 
-    async def supply(self, model: str, device: Device, facts: Facts) -> Supplied:
+    async def release_for(self, model: str, device: Device, facts: Facts) -> Release:
         """Return the release of `model` for this device.
 
         Raises: FindingError (the model can't be had for it), with LF900 for what is wrong in our own house.
         """
         try:
-            return await self._supply(model, device, facts)
+            return await self._release_for(model, device, facts)
         except FindingError:
             raise
         except LitefleetError as error:
             raise FindingError([finding("LF900", str(error))]) from error
 
-    async def _supply(self, model: str, device: Device, facts: Facts) -> Supplied:
+    async def _release_for(self, model: str, device: Device, facts: Facts) -> Release:
         arch = ARCHES[facts.arch]
         if self._config.models[model].golden.files and self._config.models[model].source is not None:
             await self._golden(model)  # goldens that do not fit are an error before anything is converted
@@ -67,13 +67,13 @@ class Supply:
         features = frozenset(facts.cpu.features) or None  # none at all: not known
         findings = list(dict.fromkeys([*artifact.findings, *check_file(artifact.nb, arch, features)]))
         if any(f.decides for f in findings):
-            return Supplied("", {}, artifact.sha256, {}, findings=tuple(findings))
+            return Release("", {}, artifact.sha256, {}, findings=tuple(findings))
         bundle, no_runtime = await self._runtime(device, facts)
         if unfit := await self._unfit(bundle):
-            return Supplied("", {}, artifact.sha256, {}, findings=(*unfit, *findings))
+            return Release("", {}, artifact.sha256, {}, findings=(*unfit, *findings))
         golden = {await self._hash(path): path for path in await self._golden(model)}
         manifest = self._manifest(model, artifact, tuple(golden), bundle.key)
-        return Supplied(
+        return Release(
             release=release_id(manifest),
             manifest=manifest,
             artifact=artifact.sha256,
@@ -94,8 +94,8 @@ class Supply:
             return await self._once(("nb", path), lambda: asyncio.to_thread(self._admit, path))
         source = await self._source(model)
         if source is None:
-            seen = f"litefleet.yaml has no .nb of {model} for {arch.name}, and no source to convert from"
-            raise FindingError([finding("LF201", seen)])
+            observed = f"litefleet.yaml has no .nb of {model} for {arch.name}, and no source to convert from"
+            raise FindingError([finding("LF201", observed)])
         configured = self._config.models[model]
         options = configured.options.for_arch(arch.name)
         variant = make_variant(
@@ -109,11 +109,11 @@ class Supply:
         async def make() -> Artifact:
             async with self._converting:
                 also = self._config.toolchain.also
-                return await convert_with_any(source, variant, also, self._toolchains, self._store, say=tell)
+                return await convert_with_any(source, variant, also, self._toolchains, self._store, say=log_candidate)
 
-        def tell(candidate: Variant) -> None:
+        def log_candidate(candidate: Variant) -> None:
             with_version = "" if candidate == variant else f" with Paddle-Lite {candidate.opt_version}"
-            self._say(f"converting {model} for {variant.label}{with_version}")
+            self._log(f"converting {model} for {variant.label}{with_version}")
 
         return await self._once(("convert", variant), make)
 
@@ -151,7 +151,7 @@ class Supply:
         program, params = _files(configured) if source is not None else (Path(), Path())
         inputs, outputs = await self.tensors(model)
         if spec.engine != "files":
-            self._say(
+            self._log(
                 f"making golden outputs of {model} with {'PaddlePaddle' if spec.engine == 'paddle' else 'Paddle-Lite'}"
             )
         return await make_golden(
@@ -220,7 +220,7 @@ class Supply:
 
         async def make() -> Bundle:
             if choice.kind != "system":
-                self._say(
+                self._log(
                     f"preparing the runtime for {kind.arch}, {kind.python_tag}, {kind.libc_kind} {kind.libc_version}"
                 )
             return await build_bundle(choice, kind, self._cache / "bundles")

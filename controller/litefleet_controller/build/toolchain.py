@@ -17,9 +17,9 @@ import uv
 
 from ..common.errors import LitefleetError
 from ..common.files import locked
-from ..common.subprocesses import ChildEnd, run_child
+from ..common.subprocesses import SubprocessEnd, run_subprocess
 
-__all__ = ["LITE_PYTHONS", "Outlook", "Toolchain", "Toolchains", "default_cache", "host_problem"]
+__all__ = ["LITE_PYTHONS", "Toolchain", "ToolchainStatus", "Toolchains", "default_cache", "host_problem"]
 
 # The CPythons for which each version's x86_64 wheel exists, the best first.
 LITE_PYTHONS: Mapping[str, tuple[str, ...]] = {
@@ -45,7 +45,7 @@ class Toolchain:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class ToolchainStatus:
     """What can be said of an environment without making it."""
 
     name: str  # "lite-2.13rc0"
@@ -110,21 +110,21 @@ class Toolchains:
         """Return PaddlePaddle, the reference engine.  Raises: LitefleetError where it can't be had."""
         return await self._environment(f"paddle-{version}", version, PADDLE_PYTHONS, _paddle_packages(version))
 
-    async def lite_outlook(self, version: str = "2.13rc0") -> Outlook:
+    async def lite_status(self, version: str = "2.13rc0") -> ToolchainStatus:
         """Say how Paddle-Lite's environment stands; nothing is made.  Raises: LitefleetError for an unknown version."""
         pythons, packages = _lite_recipe(version)
-        return await self._outlook(f"lite-{version}", pythons, packages)
+        return await self._status(f"lite-{version}", pythons, packages)
 
-    async def paddle_outlook(self, version: str = "2.6.2") -> Outlook:
+    async def paddle_status(self, version: str = "2.6.2") -> ToolchainStatus:
         """Say how PaddlePaddle's environment stands; nothing is made."""
-        return await self._outlook(f"paddle-{version}", PADDLE_PYTHONS, _paddle_packages(version))
+        return await self._status(f"paddle-{version}", PADDLE_PYTHONS, _paddle_packages(version))
 
-    async def _outlook(self, name: str, pythons: tuple[str, ...], packages: tuple[str, ...]) -> Outlook:
+    async def _status(self, name: str, pythons: tuple[str, ...], packages: tuple[str, ...]) -> ToolchainStatus:
         folder = self.cache / name
         if _is_ready(folder, packages):
-            return Outlook(name, folder, pythons, True, interpreter=folder / "bin" / "python")
+            return ToolchainStatus(name, folder, pythons, True, interpreter=folder / "bin" / "python")
         found = await self._present(pythons) or await self._found_by_uv(pythons)
-        return Outlook(name, folder, pythons, False, os.path.lexists(folder), found)
+        return ToolchainStatus(name, folder, pythons, False, os.path.lexists(folder), found)
 
     async def _present(self, versions: Sequence[str]) -> Path | None:
         """Return a fitting interpreter on PATH or among pyenv's."""
@@ -169,14 +169,14 @@ class Toolchains:
                 ) from error
             yield
 
-    async def _uv(self, *argv: str | Path) -> ChildEnd:
+    async def _uv(self, *argv: str | Path) -> SubprocessEnd:
         try:
             tool = uv.find_uv_bin()
         except FileNotFoundError as error:
             raise LitefleetError(
                 "The uv program is missing from litefleet's environment; reinstall litefleet."
             ) from error
-        return await run_child([tool, *argv], time_limit_s=_BUILD_LIMIT_S, env=self._environ)
+        return await run_subprocess([tool, *argv], time_limit_s=_BUILD_LIMIT_S, env=self._environ)
 
     async def _build(self, folder: Path, python: Path, packages: tuple[str, ...]) -> None:
         """Make the environment in place (a venv can't be moved); the marker, written last, says that it is whole."""
@@ -227,7 +227,7 @@ class Toolchains:
     async def _fits(self, python: Path, version: str) -> bool:
         """Ask the interpreter itself: names lie (a pyenv shim, a 32-bit build, a PyPy)."""
         try:
-            end = await run_child([python, "-I", "-c", _DESCRIBE], time_limit_s=20, env=self._environ)
+            end = await run_subprocess([python, "-I", "-c", _DESCRIBE], time_limit_s=20, env=self._environ)
         except LitefleetError:
             return False
         return end.code == 0 and end.output.split() == ["CPython", version, "64", "x86_64"]
@@ -265,7 +265,7 @@ def _is_ready(folder: Path, packages: tuple[str, ...]) -> bool:
     return bool(done == list(packages)) and (folder / "bin" / "python").exists()
 
 
-def _build_failure(end: ChildEnd, folder: Path, packages: tuple[str, ...]) -> str:
+def _build_failure(end: SubprocessEnd, folder: Path, packages: tuple[str, ...]) -> str:
     why = "its time limit passed" if end.timed_out else " ".join(end.output.split())[-600:] or f"exit code {end.code}"
     return (
         f"The environment {folder} with {', '.join(packages)} could not be made: {why} "

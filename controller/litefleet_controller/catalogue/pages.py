@@ -39,9 +39,9 @@ def write_pages(folder: Path) -> None:
             path.unlink()
 
 
-def _index(every: list[Article], said: Words, lang: Lang) -> str:
-    heads, space = said.headings, "" if lang is Lang.ZH else " "
-    notes = said.headings["decides"], said.headings["possible-weighs-less"]
+def _index(every: list[Article], labels: Words, lang: Lang) -> str:
+    heads, space = labels.headings, "" if lang is Lang.ZH else " "
+    notes = labels.headings["decides"], labels.headings["possible-weighs-less"]
     lines = [
         f"# {heads['findings']}",
         "",
@@ -51,10 +51,10 @@ def _index(every: list[Article], said: Words, lang: Lang) -> str:
         "",
     ]
     lines.append(space.join(notes))
-    for block, title in said.blocks.items():
+    for block, title in labels.blocks.items():
         lines += ["", f"## {title}", ""]
         lines += _table([heads["code"], heads["title"], heads["severity"], heads["detected"], heads["certainty"]])
-        lines += [_row(one, said) for one in every if one.entry.code.startswith(block)]
+        lines += [_row(one, labels) for one in every if one.entry.code.startswith(block)]
     return "\n".join(lines) + "\n"
 
 
@@ -66,32 +66,34 @@ def _cells(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _row(one: Article, said: Words) -> str:
+def _row(one: Article, labels: Words) -> str:
     code = one.entry.code
     link = f"[{code}]({code}{one.lang.suffix}.md)"
-    return _cells([link, one.title, said.weight(one.entry), said.places_of(one.details), said.sure_of(one.details)])
+    return _cells(
+        [link, one.title, labels.weight(one.entry), labels.places_of(one.details), labels.sure_of(one.details)]
+    )
 
 
-def _page(one: Article, said: Words) -> str:
-    heads, details = said.headings, one.details
+def _page(one: Article, labels: Words) -> str:
+    heads, details = labels.headings, one.details
     slug = "" if one.title == one.entry.slug else f" (`{one.entry.slug}`)"
     sections = [
         [f"# {one.entry.code} {one.title}{slug}"],
-        [_headline(one, said)],
+        [_headline(one, labels)],
         *_section(heads["symptoms"], [_fence(details.symptoms)] if details.symptoms else []),
         *_section(heads["why"], [one.why]),
         *_section(heads["do"], [one.do, _numbered(one.steps)]),
-        *_section(heads["detected"], [one.detected, said.found(details)]),
+        *_section(heads["detected"], [one.detected, labels.found(details)]),
         *_section(heads["example"], [_fence([details.example])]),
         *_section(heads["references"], [_bullets(map(_linked, details.references))] if details.references else []),
     ]
     return "\n\n".join(line for section in sections for line in section) + "\n"
 
 
-def _headline(one: Article, said: Words) -> str:
+def _headline(one: Article, labels: Words) -> str:
     """Say the weight, and link the other language and the index."""
-    weight = f"{said.headings['severity']}{said.colon}{said.weight(one.entry)}"
-    return " · ".join([weight, _other(one.entry.code, one.lang), _home(one.lang, said)])
+    weight = f"{labels.headings['severity']}{labels.colon}{labels.weight(one.entry)}"
+    return " · ".join([weight, _other(one.entry.code, one.lang), _home(one.lang, labels)])
 
 
 def _section(title: str, parts: list[str]) -> Iterator[list[str]]:
@@ -106,8 +108,8 @@ def _other(name: str, lang: Lang) -> str:
     return f"[{title}]({name}{other.suffix}.md)"
 
 
-def _home(lang: Lang, said: Words) -> str:
-    return f"[{said.headings['index']}](README{lang.suffix}.md)"
+def _home(lang: Lang, labels: Words) -> str:
+    return f"[{labels.headings['index']}](README{lang.suffix}.md)"
 
 
 def _fence(lines: Iterable[str]) -> str:

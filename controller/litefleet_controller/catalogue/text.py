@@ -16,17 +16,19 @@ _INDENT = 2
 
 def to_text(article: Article, width: int = 100) -> str:
     """Return the article as plain text, at most `width` columns where no command is longer."""
-    said, details = words(article.lang), article.details
+    labels, details = words(article.lang), article.details
     parts = [
-        _heading(article, said),
-        *_section(said, "symptoms", [_indented(line) for line in details.symptoms]),
-        *_section(said, "why", [_wrapped(article.why, article.lang, width)]),
-        *_section(said, "do", [_wrapped(article.do, article.lang, width), *_numbered(article, width)]),
+        _heading(article, labels),
+        *_section(labels, "symptoms", [_indented(line) for line in details.symptoms]),
+        *_section(labels, "why", [_wrapped(article.why, article.lang, width)]),
+        *_section(labels, "do", [_wrapped(article.do, article.lang, width), *_numbered(article, width)]),
         *_section(
-            said, "detected", [_wrapped(text, article.lang, width) for text in (article.detected, said.found(details))]
+            labels,
+            "detected",
+            [_wrapped(text, article.lang, width) for text in (article.detected, labels.found(details))],
         ),
-        *_section(said, "example", [_wrapped(details.example, Lang.EN, width)]),
-        *_section(said, "references", [_wrapped(text, Lang.EN, width) for text in details.references]),
+        *_section(labels, "example", [_wrapped(details.example, Lang.EN, width)]),
+        *_section(labels, "references", [_wrapped(text, Lang.EN, width) for text in details.references]),
     ]
     return "\n".join(parts)
 
@@ -37,9 +39,9 @@ def index_text(articles: list[Article]) -> str:
     return "\n".join(lines)
 
 
-def _heading(article: Article, said: Words) -> str:
+def _heading(article: Article, labels: Words) -> str:
     """Return the first line: code, name, weight and verdict."""
-    weight = said.weight(article.entry)
+    weight = labels.weight(article.entry)
     return f"{article.entry.code} {_named(article)}" + (f"（{weight}）" if article.lang is Lang.ZH else f" ({weight})")
 
 
@@ -48,8 +50,8 @@ def _named(article: Article) -> str:
     return slug if article.title == slug else f"{article.title} {slug}"
 
 
-def _section(said: Words, name: str, lines: list[str]) -> list[str]:
-    return ["", f"{said.headings[name]}{said.colon.rstrip()}", *lines] if lines else []
+def _section(labels: Words, name: str, lines: list[str]) -> list[str]:
+    return ["", f"{labels.headings[name]}{labels.colon.rstrip()}", *lines] if lines else []
 
 
 def _numbered(article: Article, width: int) -> list[str]:

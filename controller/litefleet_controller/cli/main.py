@@ -55,8 +55,8 @@ def _guarded(call: Callable[[], Any]) -> int:
     except BrokenPipeError:
         return 1
     except OSError as error:
-        what = f"{error.filename}: " if error.filename else ""
-        typer.echo(f"litefleet: {what}{error.strerror or error}; look for room and rights there", err=True)
+        path_prefix = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"litefleet: {path_prefix}{error.strerror or error}; look for room and rights there", err=True)
         return 1
 
 

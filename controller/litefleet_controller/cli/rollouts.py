@@ -14,7 +14,7 @@ import typer
 
 from ..common.errors import UsageError
 from ..devices.progress import Progress
-from ..devices.steps import Patience
+from ..devices.steps import WaitPolicy
 from ..project.options import Options
 from ..reports.progress import make_progress
 from .common import (
@@ -47,8 +47,8 @@ def _progress(as_json: bool) -> Any:
     return make
 
 
-def _patience(watch: bool) -> Patience:
-    return Patience.ALL if watch else Patience.WAVES
+def _wait_policy(watch: bool) -> WaitPolicy:
+    return WaitPolicy.ALL if watch else WaitPolicy.WAVES
 
 
 def _show_plan(options: Options, as_json: bool) -> None:
@@ -94,7 +94,7 @@ def rollout(
     if dry_run:
         _show_plan(options, as_json)
     else:
-        run = operations.start_rollout(options, _progress(as_json), _patience(watch), supersede)
+        run = operations.start_rollout(options, _progress(as_json), _wait_policy(watch), supersede)
         run_and_show(run, as_json, html)
 
 
@@ -125,11 +125,11 @@ def status(
         show(status_text(one, rows, outcomes, time.time(), width(), colored(), holder))
 
 
-def _going_on(command: str, rollout_id: str, options: Options, watch: bool, as_json: bool) -> None:
+def _run_command(command: str, rollout_id: str, options: Options, watch: bool, as_json: bool) -> None:
     from .. import operations
 
-    going_on = {"resume": operations.resume, "approve": operations.approve, "retry": operations.retry}[command]
-    run_and_show(going_on(options, _progress(as_json), rollout_id, _patience(watch)), as_json)
+    commands = {"resume": operations.resume, "approve": operations.approve, "retry": operations.retry}[command]
+    run_and_show(commands(options, _progress(as_json), rollout_id, _wait_policy(watch)), as_json)
 
 
 @app.command()
@@ -141,7 +141,7 @@ def resume(
     as_json: JsonOption = False,
 ) -> None:
     """Go on with a rollout that was paused, or that a dead controller left behind."""
-    _going_on("resume", rollout_id, Options(config, inventory), watch, as_json)
+    _run_command("resume", rollout_id, Options(config, inventory), watch, as_json)
 
 
 @app.command()
@@ -153,7 +153,7 @@ def approve(
     as_json: JsonOption = False,
 ) -> None:
     """Let a rollout that waits for approval begin its next wave."""
-    _going_on("approve", rollout_id, Options(config, inventory), watch, as_json)
+    _run_command("approve", rollout_id, Options(config, inventory), watch, as_json)
 
 
 @app.command()
@@ -169,7 +169,7 @@ def retry(
 
     if not failed:
         raise UsageError("say what is to be tried again: `litefleet retry --failed`")
-    _going_on("retry", rollout_id, Options(config, inventory), watch, as_json)
+    _run_command("retry", rollout_id, Options(config, inventory), watch, as_json)
 
 
 @app.command()

@@ -49,7 +49,7 @@ def history(
     begin = time.time() - _seconds(since) if since else 0.0
     chosen = [d.name for d in open_project(Options(config, inventory, limit)).devices] if limit else []
     with closing(operations.open_state(load_config(config))) as state:
-        entries = state.happened(chosen, begin, last)
+        entries = state.history_entries(chosen, begin, last)
     show(json.dumps(history_dict(entries), indent=2) if as_json else history_text(entries, width(), colored()))
 
 

@@ -14,13 +14,13 @@ from typing import BinaryIO
 
 from .errors import LitefleetError
 
-__all__ = ["ChildEnd", "run_child"]
+__all__ = ["SubprocessEnd", "run_subprocess"]
 
 _KEEP = 64 * 1024  # bytes of output kept: its last ones say why a program stopped
 
 
 @dataclass(frozen=True)
-class ChildEnd:
+class SubprocessEnd:
     """How a child ended; `code` is negative for a signal, `output` the end of what it said on both streams."""
 
     code: int
@@ -43,7 +43,7 @@ class ChildEnd:
         return self.code == 0 and not self.timed_out
 
     @property
-    def how(self) -> str:
+    def ending(self) -> str:
         """Its end in words: 'exit code 1', 'killed by SIGSEGV', 'stopped at its time limit'."""
         if self.timed_out:
             return "stopped at its time limit"
@@ -74,14 +74,14 @@ def _kill_group(process: asyncio.subprocess.Process) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-async def run_child(
+async def run_subprocess(
     argv: Sequence[str | Path],
     *,
     time_limit_s: float,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     stdin: Path = Path(os.devnull),
-) -> ChildEnd:
+) -> SubprocessEnd:
     """Run a program to its end, or to the end of its time; its whole process group ends with it, on cancellation too.
 
     It reads the file `stdin` as its standard input.
@@ -111,11 +111,15 @@ async def run_child(
         finally:
             os.close(theirs)
             os.close(given)
-        timed_out, output = await _attend(process, pipe, time_limit_s)
-    return ChildEnd(process.returncode or 0, output.decode(errors="replace"), time.monotonic() - started, timed_out)
+        timed_out, output = await _read_until_end(process, pipe, time_limit_s)
+    return SubprocessEnd(
+        process.returncode or 0, output.decode(errors="replace"), time.monotonic() - started, timed_out
+    )
 
 
-async def _attend(process: asyncio.subprocess.Process, pipe: BinaryIO, time_limit_s: float) -> tuple[bool, bytes]:
+async def _read_until_end(
+    process: asyncio.subprocess.Process, pipe: BinaryIO, time_limit_s: float
+) -> tuple[bool, bytes]:
     """Read until the child ends or its time does; return whether it was ended, and its last output."""
     output = bytearray()
     reading = asyncio.ensure_future(_tail(pipe, output))

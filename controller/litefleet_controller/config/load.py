@@ -42,13 +42,13 @@ def load_config(path: Path) -> Config:
         raise ConfigError([f"{path} cannot be read: {error}"]) from error
     document = parse_yaml(text)
     if document.problems:
-        raise ConfigError([f"{path}:{line}: {said}" for line, said in document.problems])
+        raise ConfigError([f"{path}:{line}: {message}" for line, message in document.problems])
     try:
         value = {} if document.value is None else document.value
         return Config.model_validate(value, context={"base": path.resolve().parent})
     except ValidationError as error:
         lines = sorted((document.line(e["loc"]), _sentence(e, document)) for e in error.errors())
-        raise ConfigError([f"{path}:{line}: {said}" for line, said in dict.fromkeys(lines)]) from error
+        raise ConfigError([f"{path}:{line}: {message}" for line, message in dict.fromkeys(lines)]) from error
 
 
 def config_schema() -> dict[str, Any]:
@@ -93,11 +93,11 @@ def _sentence(error: Any, document: Document) -> str:
     if kind == "missing":
         return f"{where}: is missing"
     if kind == "value_error":
-        said = str(error["ctx"]["error"])
-        return f"{where}: {said}" if where else said
-    said = _PLAIN.get(kind) or error["msg"].removeprefix("Input ").lower()
+        message = str(error["ctx"]["error"])
+        return f"{where}: {message}" if where else message
+    message = _PLAIN.get(kind) or error["msg"].removeprefix("Input ").lower()
     shown = getattr(got, "text", got)
-    return f"{where or 'the file'}: {said} (it is {shown!r})"
+    return f"{where or 'the file'}: {message} (it is {shown!r})"
 
 
 _PLAIN = {

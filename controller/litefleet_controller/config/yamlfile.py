@@ -49,8 +49,8 @@ def parse_yaml(text: str) -> Document:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        said = getattr(error, "problem", None) or str(error).splitlines()[0]
-        return Document(None, {}, (((mark.line + 1) if mark else 1, f"this is not YAML: {said}"),))
+        message = getattr(error, "problem", None) or str(error).splitlines()[0]
+        return Document(None, {}, (((mark.line + 1) if mark else 1, f"this is not YAML: {message}"),))
     except RecursionError:
         return Document(None, {}, ((1, "this is nested too deeply to be read"),))
     builder = _Builder()
@@ -77,14 +77,14 @@ class _Builder:
             return None
         self.lines.setdefault(path, line)
         if depth > _DEPTH:
-            said = (line, f"nested deeper than {_DEPTH} levels")
-            if said not in self.problems:
-                self.problems.append(said)
+            message = (line, f"nested deeper than {_DEPTH} levels")
+            if message not in self.problems:
+                self.problems.append(message)
             return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
-            return [self.build(child, (*path, i), depth + 1) for i, child in enumerate(node.value)]
+            return [self.build(nested, (*path, i), depth + 1) for i, nested in enumerate(node.value)]
         return self._scalar(node, line)
 
     def _mapping(self, node: yaml.MappingNode, path: Path, depth: int) -> dict[str, Any]:

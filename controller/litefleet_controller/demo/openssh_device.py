@@ -124,8 +124,8 @@ async def _wait_for_banner(process: asyncio.subprocess.Process, place: Place, po
     until = loop.time() + limit_s
     while loop.time() < until:
         if process.returncode is not None:
-            said = place.log.read_text(errors="replace")[-1000:].strip()
-            raise EmbeddedError(f"sshd ended with exit code {process.returncode} on port {port}: {said}")
+            log_tail = place.log.read_text(errors="replace")[-1000:].strip()
+            raise EmbeddedError(f"sshd ended with exit code {process.returncode} on port {port}: {log_tail}")
         try:
             reader, writer = await asyncio.open_connection(HOST, port)
         except OSError:

@@ -16,7 +16,7 @@ from . import bootstrap
 from .agent_archive import AgentArchive
 from .transport import Channel, TransportError
 
-__all__ = ["Answer", "Conversation", "NoPython", "Refused", "Request"]
+__all__ = ["AgentClient", "Answer", "NoPython", "Request", "RequestRejected"]
 
 _CHUNK = 256 * 1024
 _DEAD_LINE = 50_000  # bytes a second: a slower line is taken for dead
@@ -46,7 +46,7 @@ class Answer:
     body: bytes = b""
 
 
-class Refused(Exception):
+class RequestRejected(Exception):
     """The agent answered a request with an error."""
 
     def __init__(self, request: Request, code: str, message: str) -> None:
@@ -63,7 +63,7 @@ class NoPython(Exception):
         self.facts = facts
 
 
-class Conversation:
+class AgentClient:
     """Speaks to the agent over one channel; open it with `start`, then `ask`."""
 
     def __init__(self, channel: Channel) -> None:
@@ -172,7 +172,7 @@ class Conversation:
                 )
             error = header.get("error")
             if isinstance(error, dict):
-                raise Refused(request, str(error.get("code")), str(error.get("message"))[:2000])
+                raise RequestRejected(request, str(error.get("code")), str(error.get("message"))[:2000])
             result = header.get("result")
             if not isinstance(result, dict):
                 raise ProtocolError("an answer has neither a result nor an error")
@@ -184,8 +184,8 @@ class Conversation:
         prefix = await self._exactly(PREFIX_SIZE, sender)
         header_size, body_size = decode_prefix(prefix)
         if body_size > most:
-            asked = f"where at most {most} were asked for" if most else "that nobody asked for"
-            raise ProtocolError(f"the device announces a body of {body_size} bytes {asked}")
+            allowed = f"where at most {most} were asked for" if most else "that nobody asked for"
+            raise ProtocolError(f"the device announces a body of {body_size} bytes {allowed}")
         header = decode_header(await self._exactly(header_size, sender))
         return header, await self._exactly(body_size, sender)
 
@@ -217,8 +217,8 @@ class Conversation:
         data = await self._read_or_fail(sender)
         if not data:
             tail = self._channel.stderr_tail().strip().splitlines()
-            said = f"; its last words: {tail[-1][:300]}" if tail else ""
-            raise TransportError(finding("LF505", f"the device closed the session before it answered{said}"))
+            last_output = f"; its last words: {tail[-1][:300]}" if tail else ""
+            raise TransportError(finding("LF505", f"the device closed the session before it answered{last_output}"))
         self._buffer += data
 
     async def _read_or_fail(self, sender: asyncio.Task[None] | None) -> bytes:
@@ -248,7 +248,7 @@ class _limit:  # noqa: N801 - reads as a keyword
 
     def __init__(self, seconds: float, waiting_for: str) -> None:
         self._seconds = seconds
-        self._what = waiting_for
+        self._waiting_for = waiting_for
         self._timeout = asyncio.timeout(seconds)
 
     async def __aenter__(self) -> None:
@@ -258,9 +258,9 @@ class _limit:  # noqa: N801 - reads as a keyword
         try:
             await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError:
-            seen = f"no {self._what} within {self._seconds:.0f} s"
-            raise TransportError(_timed_out(seen)) from None
+            observed = f"no {self._waiting_for} within {self._seconds:.0f} s"
+            raise TransportError(_timed_out(observed)) from None
 
 
-def _timed_out(seen: str) -> Finding:
-    return finding("LF506", seen)
+def _timed_out(observed: str) -> Finding:
+    return finding("LF506", observed)

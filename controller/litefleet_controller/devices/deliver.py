@@ -14,23 +14,23 @@ from ..rollout.policy import Keep, Regression
 from .agent_client import Request
 
 __all__ = [
-    "Supplied",
+    "Release",
     "fingerprint_of",
     "mapping",
     "measurements_of",
+    "merge_findings",
     "open_lease",
-    "proof_that_holds",
     "pushes",
     "regressions",
-    "room",
-    "short_of_space",
-    "told",
-    "went_back",
+    "revert_findings",
+    "room_request",
+    "space_finding",
+    "valid_proof",
 ]
 
 
 @dataclass(frozen=True)
-class Supplied:
+class Release:
     """A release made ready for one kind of device: its manifest, and the files behind its hashes."""
 
     release: str
@@ -44,49 +44,49 @@ class Supplied:
     # Why no runtime could be brought: the device's own is tried, and this said if it has none.
     no_runtime: tuple[Finding, ...] = ()
     recipe: str = ""  # SHA-256 over all that decides the release but the device
-    sealed: Mapping[str, Any] | None = field(default=None, compare=False)
+    signed: Mapping[str, Any] | None = field(default=None, compare=False)
     trusted_signers: str = field(default="", compare=False)  # what a device comes to trust, at the first release
 
 
-def pushes(hello: Mapping[str, Any], supplied: Supplied) -> list[Request]:
+def pushes(hello: Mapping[str, Any], built: Release) -> list[Request]:
     """Return the requests that bring what the device lacks, and only that."""
-    there = mapping(hello.get("blobs"))
-    missing = {sha: path for sha, path in supplied.blobs.items() if there.get(sha) != path.stat().st_size}
+    present = mapping(hello.get("blobs"))
+    missing = {sha: path for sha, path in built.blobs.items() if present.get(sha) != path.stat().st_size}
     requests = []
     runtimes = hello.get("runtimes")
-    unpacked = isinstance(runtimes, list) and supplied.runtime_key in runtimes
-    if supplied.runtime_blob is not None and not unpacked:
-        sha, path = supplied.runtime_blob
+    unpacked = isinstance(runtimes, list) and built.runtime_key in runtimes
+    if built.runtime_blob is not None and not unpacked:
+        sha, path = built.runtime_blob
         requests.append(Request("put", {"sha256": sha}, path))
-        requests.append(Request("runtime", {"key": supplied.runtime_key, "sha256": sha}))
+        requests.append(Request("runtime", {"key": built.runtime_key, "sha256": sha}))
     return requests + [Request("put", {"sha256": sha}, path) for sha, path in missing.items()]
 
 
-def _bytes_to_store(hello: Mapping[str, Any], supplied: Supplied) -> int:
-    asked = pushes(hello, supplied)
-    unpacked = supplied.runtime_size if any(r.op == "runtime" for r in asked) else 0
-    return sum(r.size for r in asked) + unpacked
+def _bytes_to_store(hello: Mapping[str, Any], built: Release) -> int:
+    requests_to_send = pushes(hello, built)
+    unpacked = built.runtime_size if any(r.op == "runtime" for r in requests_to_send) else 0
+    return sum(r.size for r in requests_to_send) + unpacked
 
 
-def room(hello: Mapping[str, Any], supplied: Supplied | None, keep: Keep) -> Request:
+def room_request(hello: Mapping[str, Any], built: Release | None, keep: Keep) -> Request:
     """Return the request that makes room for a release (or, without one, only clears what nobody needs)."""
     fields: dict[str, Any] = {
-        "bytes": _bytes_to_store(hello, supplied) if supplied else 0,
+        "bytes": _bytes_to_store(hello, built) if built else 0,
         "keep": keep.releases,
         "pinned": list(keep.pinned),
         "quota": int(keep.quota_mb * 2**20) if keep.quota_mb else None,
         "wanted": [],
         "runtime": "",
     }
-    if supplied is not None:
-        fields["wanted"] = [*supplied.blobs, *([supplied.runtime_blob[0]] if supplied.runtime_blob else [])]
-        fields["runtime"] = supplied.runtime_key
+    if built is not None:
+        fields["wanted"] = [*built.blobs, *([built.runtime_blob[0]] if built.runtime_blob else [])]
+        fields["runtime"] = built.runtime_key
     return Request("room", fields)
 
 
-def short_of_space(facts: Facts, hello: Mapping[str, Any], supplied: Supplied) -> Finding | None:
+def space_finding(facts: Facts, hello: Mapping[str, Any], built: Release) -> Finding | None:
     """Return the finding for a device that has too little room, before anything is sent."""
-    need, free = _bytes_to_store(hello, supplied), facts.disk.free
+    need, free = _bytes_to_store(hello, built), facts.disk.free
     if need and need > free:
         where = hello.get("root")
         return finding(
@@ -95,7 +95,7 @@ def short_of_space(facts: Facts, hello: Mapping[str, Any], supplied: Supplied) -
     return None
 
 
-def proof_that_holds(hello: Mapping[str, Any], release: str) -> Mapping[str, Any] | None:
+def valid_proof(hello: Mapping[str, Any], release: str) -> Mapping[str, Any] | None:
     """Return the device's record of a proof that still counts: this release, in this very environment."""
     proof = mapping(mapping(hello.get("verified")).get(release))
     return proof if proof and proof.get("fingerprint") == hello.get("fingerprint") else None
@@ -116,12 +116,12 @@ def open_lease(hello: Mapping[str, Any], model: str) -> Mapping[str, Any] | None
     return mapping(mapping(hello.get("leases")).get(model)) or None
 
 
-def told(findings: Sequence[Finding], theirs: Any, supplied: Supplied) -> list[Finding]:
+def merge_findings(findings: Sequence[Finding], reported: Any, built: Release) -> list[Finding]:
     """Return our findings and the device's; where it has no runtime either, ours says what would fit."""
-    heard = [Finding.from_dict(f) for f in (theirs if isinstance(theirs, list) else [])[:100]]
-    if any(f.code == "LF302" for f in heard) and supplied.no_runtime:
-        heard = [*supplied.no_runtime, *(f for f in heard if f.code != "LF302")]
-    return list(dict.fromkeys([*findings, *heard]))
+    device_findings = [Finding.from_dict(f) for f in (reported if isinstance(reported, list) else [])[:100]]
+    if any(f.code == "LF302" for f in device_findings) and built.no_runtime:
+        device_findings = [*built.no_runtime, *(f for f in device_findings if f.code != "LF302")]
+    return list(dict.fromkeys([*findings, *device_findings]))
 
 
 def regressions(before: Any, now: Any, limits: Regression) -> list[Finding]:
@@ -139,15 +139,15 @@ def regressions(before: Any, now: Any, limits: Regression) -> list[Finding]:
     return found
 
 
-def went_back(hello: Mapping[str, Any], since: float) -> tuple[Finding, ...]:
+def revert_findings(hello: Mapping[str, Any], since: float) -> tuple[Finding, ...]:
     """Return LF614 for each switch that the device undid by itself after `since` (epoch, by its own clock)."""
-    told = hello.get("undone")
+    undone = hello.get("undone")
     found = []
-    for entry in (told if isinstance(told, list) else [])[:10]:
+    for entry in (undone if isinstance(undone, list) else [])[:10]:
         at = mapping(entry).get("at")
         if isinstance(at, int | float) and at > since:
-            what = f"{str(entry.get('model'))[:128]}: {str(entry.get('release'))[:12]} was undone: {str(entry.get('why'))[:300]}"
-            found.append(finding("LF614", what))
+            message = f"{str(entry.get('model'))[:128]}: {str(entry.get('release'))[:12]} was undone: {str(entry.get('why'))[:300]}"
+            found.append(finding("LF614", message))
     return tuple(found)
 
 

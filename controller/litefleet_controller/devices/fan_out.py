@@ -26,7 +26,7 @@ class Slots:
         self._behind: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(per_jump))
 
     @asynccontextmanager
-    async def taken(self, device: Device) -> AsyncIterator[None]:
+    async def slot(self, device: Device) -> AsyncIterator[None]:
         """Wait for a device's turn; who waits for a jump host keeps nobody else waiting."""
         if not device.jump:
             async with self._all:
@@ -53,8 +53,8 @@ async def fan_out(
     settled: dict[str, list[DeviceOutcome]] = {}
 
     async def one(device: Device) -> None:
-        async with slots.taken(device):
-            outcomes = await _settle(device, work)
+        async with slots.slot(device):
+            outcomes = await _run_one(device, work)
         settled[device.name] = outcomes
         for outcome in outcomes:
             done(outcome)
@@ -70,7 +70,7 @@ async def fan_out(
     return tuple(outcomes), interrupted
 
 
-async def _settle(device: Device, work: Callable[[Device], Awaitable[list[DeviceOutcome]]]) -> list[DeviceOutcome]:
+async def _run_one(device: Device, work: Callable[[Device], Awaitable[list[DeviceOutcome]]]) -> list[DeviceOutcome]:
     try:
         return await work(device)
     except Exception as error:  # the one place: a bug in one conversation must not stop the other devices

@@ -14,23 +14,23 @@ from litefleet_inventory.model import Device
 from ..common.errors import FindingError
 from ..rollout import DeviceEvent
 from ..rollout.policy import Keep, Regression
-from .agent_client import Refused, Request
+from .agent_client import Request, RequestRejected
 from .deliver import (
-    Supplied,
+    Release,
     mapping,
     measurements_of,
+    merge_findings,
     open_lease,
-    proof_that_holds,
     pushes,
     regressions,
-    room,
-    short_of_space,
-    told,
+    room_request,
+    space_finding,
+    valid_proof,
 )
 from .outcome import DeviceOutcome
-from .visit import Contact, Visit, visit
+from .visit import DeviceSession, SessionFactory, open_session
 
-__all__ = ["Ledger", "Mode", "NoLedger", "Patience", "Supplied", "Supplier", "run_device"]
+__all__ = ["DeviceRecorder", "Mode", "NoRecorder", "Release", "ReleaseProvider", "WaitPolicy", "run_device"]
 
 
 @dataclass(frozen=True)
@@ -46,110 +46,114 @@ class Mode:
     regression: Regression | None = None  # how much worse than the release before it may be
 
 
-class Supplier(Protocol):
+class ReleaseProvider(Protocol):
     """Makes releases ready; FindingError where none can be made."""
 
-    async def supply(self, model: str, device: Device, facts: Facts) -> Supplied:
+    async def release_for(self, model: str, device: Device, facts: Facts) -> Release:
         """Return the release of `model` for this device, converted, with its goldens and its runtime."""
 
 
-class Ledger(Protocol):
+class DeviceRecorder(Protocol):
     """Writes down what happened to a device before anything depends on it."""
 
-    async def note(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, Any]) -> None:
+    async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, Any]) -> None:
         """Commit one event; whoever returns from here may go on."""
 
 
-class NoLedger:
+class NoRecorder:
     """Remembers nothing: for runs that switch nothing on."""
 
-    async def note(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, Any]) -> None:
+    async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, Any]) -> None:
         """Do nothing."""
 
 
-_NO_LEDGER = NoLedger()
-Hear = Callable[[Mapping[str, Any]], tuple[Finding, ...]]  # what a device's hello tells of the time before
+_NO_RECORDER = NoRecorder()
+HelloCheck = Callable[[Mapping[str, Any]], tuple[Finding, ...]]  # what a device's hello tells of the time before
 
 
 async def run_device(
     device: Device,
     models: Sequence[str],
     mode: Mode,
-    contact: Contact,
-    supplier: Supplier,
-    ledger: Ledger = _NO_LEDGER,
-    hear: Hear = lambda hello: (),
+    session_factory: SessionFactory,
+    provider: ReleaseProvider,
+    recorder: DeviceRecorder = _NO_RECORDER,
+    check_hello: HelloCheck = lambda hello: (),
 ) -> list[DeviceOutcome]:
     """Return one outcome per model (one in all for a probe, or when the device never answered)."""
 
-    async def work(here: Visit, done: list[DeviceOutcome]) -> None:
-        here.notes += hear(here.hello)
+    async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
+        session.notes += check_hello(session.hello)
         if not mode.stage:
-            done.append(here.outcome("", here.notes))
+            done.append(session.outcome("", session.notes))
             return
         for model in models:
-            done.append(await _Delivery(here, mode, supplier, ledger, model).run())
+            done.append(await _Delivery(session, mode, provider, recorder, model).run())
 
-    return await visit(contact, device, models, work)
+    return await open_session(session_factory, device, models, work)
 
 
 @dataclass
 class _Delivery:
     """One model's way to one device; what goes wrong with it is its own outcome, and the next model has its turn."""
 
-    here: Visit
+    session: DeviceSession
     mode: Mode
-    supplier: Supplier
-    ledger: Ledger
+    provider: ReleaseProvider
+    recorder: DeviceRecorder
     model: str
     findings: list[Finding] = field(default_factory=list)
-    supplied: Supplied = field(default_factory=lambda: Supplied("", {}, "", {}))
+    built: Release = field(default_factory=lambda: Release("", {}, "", {}))
 
     async def run(self) -> DeviceOutcome:
         """Choose, push, prove, switch on and confirm, as far as it goes."""
-        facts = self.here.facts
+        facts = self.session.facts
         if not facts.arch:
-            return self.here.outcome(self.model, [finding("LF303", f"this device is {facts.machine}")])
-        self.here.step("prepare")
+            return self.session.outcome(self.model, [finding("LF303", f"this device is {facts.machine}")])
+        self.session.step("prepare")
         try:
-            self.supplied = await self.supplier.supply(self.model, self.here.device, facts)
+            self.built = await self.provider.release_for(self.model, self.session.device, facts)
         except FindingError as error:
-            return self.here.outcome(self.model, error.findings)
-        self.findings = [*self.here.notes, *self.supplied.findings]
+            return self.session.outcome(self.model, error.findings)
+        self.findings = [*self.session.notes, *self.built.findings]
         if decide(self.findings) is not Verdict.VERIFIED:
             return self._outcome()
         try:
             return await self._deliver(facts)
-        except Refused as error:
+        except RequestRejected as error:
             self.findings.append(error.found)
             return self._outcome()
 
     async def _deliver(self, facts: Facts) -> DeviceOutcome:
-        release, current = self.supplied.release, mapping(self.here.hello.get("current")).get(self.model)
-        proof = None if self.mode.again else proof_that_holds(self.here.hello, release)
+        release, current = self.built.release, mapping(self.session.hello.get("current")).get(self.model)
+        proof = None if self.mode.again else valid_proof(self.session.hello, release)
         if proof is not None and (current == release or not self.mode.activate):
             measured = mapping(proof.get("measurements"))
-            if open_lease(self.here.hello, self.model) is None or not self.mode.activate:
-                return await self._same(measured)
-            return await self._switch_on(measured)  # an earlier run got as far as the lease
-        if (short := short_of_space(facts, self.here.hello, self.supplied)) is not None and self.mode.keep is None:
+            if open_lease(self.session.hello, self.model) is None or not self.mode.activate:
+                return await self._report_unchanged(measured)
+            return await self._activate(measured)  # an earlier run got as far as the lease
+        if (short := space_finding(facts, self.session.hello, self.built)) is not None and self.mode.keep is None:
             self.findings.append(short)
             return self._outcome()
-        return await self._prove()
+        return await self._push_and_verify()
 
-    async def _same(self, measured: Mapping[str, Any]) -> DeviceOutcome:
+    async def _report_unchanged(self, measured: Mapping[str, Any]) -> DeviceOutcome:
         outcome = replace(self._outcome(), unchanged=True, activated=self.mode.activate, measurements=measured)
-        await self._note(DeviceEvent.SAME, outcome)
+        await self._record(DeviceEvent.SAME, outcome)
         return outcome
 
-    async def _prove(self) -> DeviceOutcome:
-        self.here.step("push and prove")
-        requests = [*self._welcome(), Request("verify", {"release": self.supplied.release})]
-        results = await self.here.ask(*requests, limit_s=self.mode.verify_limit_s)
+    async def _push_and_verify(self) -> DeviceOutcome:
+        self.session.step("push and prove")
+        requests = [*self._preparation_requests(), Request("verify", {"release": self.built.release})]
+        results = await self.session.ask(*requests, limit_s=self.mode.verify_limit_s)
         proof = results[-1]
-        heard = [note for request, answer in zip(requests, results, strict=True) for note in _heard(request, answer)]
-        self.findings = told([*self.findings, *heard], proof.get("findings"), self.supplied)
-        self.here.detail = str(proof.get("detail", ""))[:4000]
+        acceptance_findings = [
+            found
+            for request, answer in zip(requests, results, strict=True)
+            for found in _acceptance_findings(request, answer)
+        ]
+        self.findings = merge_findings([*self.findings, *acceptance_findings], proof.get("findings"), self.built)
+        self.session.detail = str(proof.get("detail", ""))[:4000]
         measured = mapping(proof.get("measurements"))
         self._compare(measured)
         if decide(self.findings) is Verdict.VERIFIED and proof.get("verified") is not True:
@@ -157,60 +161,58 @@ class _Delivery:
                 finding("LF900", "the agent did not say that the model was proven, and gave no reason")
             )
         if decide(self.findings) is Verdict.VERIFIED and self.mode.activate:
-            return await self._switch_on(measured)
+            return await self._activate(measured)
         return replace(self._outcome(), measurements=measured)
 
-    def _welcome(self) -> list[Request]:
+    def _preparation_requests(self) -> list[Request]:
         """Return what brings the release to the device, and makes room for it."""
-        requests = [room(self.here.hello, self.supplied, self.mode.keep)] if self.mode.keep else []
-        known = mapping(self.here.hello.get("trust")).get("signers")
-        if (
-            self.mode.activate and self.supplied.trusted_signers and not known
-        ):  # later changes are for `litefleet trust`
-            requests.append(Request("trust", {"allowed_signers": self.supplied.trusted_signers, "signature": ""}))
-        manifest = {"manifest": self.supplied.manifest, "sealed": self.supplied.sealed, "again": not self.mode.activate}
-        return [*requests, *pushes(self.here.hello, self.supplied), Request("release", manifest)]
+        requests = [room_request(self.session.hello, self.built, self.mode.keep)] if self.mode.keep else []
+        known = mapping(self.session.hello.get("trust")).get("signers")
+        if self.mode.activate and self.built.trusted_signers and not known:  # later changes are for `litefleet trust`
+            requests.append(Request("trust", {"allowed_signers": self.built.trusted_signers, "signature": ""}))
+        manifest = {"manifest": self.built.manifest, "sealed": self.built.signed, "again": not self.mode.activate}
+        return [*requests, *pushes(self.session.hello, self.built), Request("release", manifest)]
 
     def _compare(self, measured: Mapping[str, Any]) -> None:
         """Compare with the release that runs here now, as it was measured on this very device."""
-        before = mapping(self.here.hello.get("current")).get(self.model)
-        if self.mode.regression is None or before is None or before == self.supplied.release:
+        before = mapping(self.session.hello.get("current")).get(self.model)
+        if self.mode.regression is None or before is None or before == self.built.release:
             return
-        self.findings += regressions(measurements_of(self.here.hello, before), measured, self.mode.regression)
+        self.findings += regressions(measurements_of(self.session.hello, before), measured, self.mode.regression)
 
-    async def _switch_on(self, measured: Mapping[str, Any]) -> DeviceOutcome:
+    async def _activate(self, measured: Mapping[str, Any]) -> DeviceOutcome:
         """Switch on under a lease, and make it final: every word is committed here before the next one is sent."""
         proven = replace(self._outcome(), measurements=measured)
-        await self._note(DeviceEvent.PROVE, proven)
-        await self._note(DeviceEvent.SWITCH, proven)
-        self.here.step("activate")
-        release = self.supplied.release
-        await self.here.ask(Request("activate", {"release": release, "lease_s": self.mode.lease_s}))
-        await self._note(DeviceEvent.LEASE, proven)
-        tidy = [room(self.here.hello, None, self.mode.keep)] if self.mode.keep else []
+        await self._record(DeviceEvent.PROVE, proven)
+        await self._record(DeviceEvent.SWITCH, proven)
+        self.session.step("activate")
+        release = self.built.release
+        await self.session.ask(Request("activate", {"release": release, "lease_s": self.mode.lease_s}))
+        await self._record(DeviceEvent.LEASE, proven)
+        tidy = [room_request(self.session.hello, None, self.mode.keep)] if self.mode.keep else []
         try:
-            await self.here.ask(Request("confirm", {"release": release}), *tidy)
-        except Refused as error:
+            await self.session.ask(Request("confirm", {"release": release}), *tidy)
+        except RequestRejected as error:
             if error.request.op == "confirm":
                 raise  # else only the tidying failed, and the release is confirmed
         outcome = replace(self._outcome(), measurements=measured, activated=True)
-        await self._note(DeviceEvent.CONFIRM, outcome)
+        await self._record(DeviceEvent.CONFIRM, outcome)
         return outcome
 
-    async def _note(self, event: DeviceEvent, outcome: DeviceOutcome) -> None:
-        await self.ledger.note(event, outcome, self.here.hello)
+    async def _record(self, event: DeviceEvent, outcome: DeviceOutcome) -> None:
+        await self.recorder.record(event, outcome, self.session.hello)
 
     def _outcome(self) -> DeviceOutcome:
-        return self.here.outcome(self.model, self.findings, self.supplied.release, self.supplied.artifact)
+        return self.session.outcome(self.model, self.findings, self.built.release, self.built.artifact)
 
 
-def _heard(request: Request, answer: Mapping[str, Any]) -> list[Finding]:
+def _acceptance_findings(request: Request, answer: Mapping[str, Any]) -> list[Finding]:
     """Return the notes that came with a release's acceptance: a signature that could not be checked there."""
     found = answer.get("findings") if request.op == "release" else None
     return [Finding.from_dict(f) for f in (found if isinstance(found, list) else [])[:10]]
 
 
-class Patience(enum.Enum):
+class WaitPolicy(enum.Enum):
     """How long a run waits before it leaves the rest to a later one."""
 
     NONE = "none"  # do what can be done now (a timer will call again)

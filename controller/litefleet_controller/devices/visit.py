@@ -14,17 +14,17 @@ from litefleet_agent.findings import Finding, Severity, decide, finding
 from litefleet_inventory.model import Device
 
 from .agent_archive import AgentArchive
-from .agent_client import Answer, Conversation, NoPython, Refused, Request
+from .agent_client import AgentClient, Answer, NoPython, Request, RequestRejected
 from .outcome import DeviceOutcome
 from .transport import Transport, TransportError
 
-__all__ = ["Contact", "Report", "Visit", "visit"]
+__all__ = ["DeviceSession", "Report", "SessionFactory", "open_session"]
 
 Report = Callable[[str, str], None]  # device name, step
 
 
 @dataclass(frozen=True)
-class Contact:
+class SessionFactory:
     """What every visit of a run shares."""
 
     transport: Transport
@@ -35,15 +35,15 @@ class Contact:
 
 
 @dataclass
-class Visit:
+class DeviceSession:
     """What is known of one device in one conversation, and the way to ask it more."""
 
     device: Device
-    contact: Contact
-    conversation: Conversation | None = None
+    session_factory: SessionFactory
+    client: AgentClient | None = None
     hello: Mapping[str, Any] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
-    told_facts: Mapping[str, Any] = field(default_factory=dict)  # as they go into outcomes
+    reported_facts: Mapping[str, Any] = field(default_factory=dict)  # as they go into outcomes
     notes: tuple[Finding, ...] = ()
     steps: dict[str, float] = field(default_factory=dict)
     detail: str = ""
@@ -55,7 +55,7 @@ class Visit:
             self.steps[open_step] = round(now + self.steps[open_step], 3)
         if name:
             self.steps[name] = -now
-            self.contact.report(self.device.name, name)
+            self.session_factory.report(self.device.name, name)
 
     async def ask(self, *requests: Request, limit_s: float = 0.0) -> list[dict[str, Any]]:
         """Send requests ahead and return their results; Refused at the first error answer, TransportError when it breaks."""
@@ -63,8 +63,8 @@ class Visit:
 
     async def exchange(self, *requests: Request, limit_s: float = 0.0) -> list[Answer]:
         """Do as `ask`, and return the answers with their bodies."""
-        assert self.conversation is not None
-        return await self.conversation.ask(requests, max(limit_s, self.contact.step_limit_s))
+        assert self.client is not None
+        return await self.client.ask(requests, max(limit_s, self.session_factory.step_limit_s))
 
     def outcome(
         self, model: str, findings: Sequence[Finding], release: str = "", artifact: str = "", **more: Any
@@ -76,44 +76,46 @@ class Visit:
             model=model,
             verdict=decide(findings),
             findings=tuple(sorted(findings, key=lambda f: f.severity is not Severity.ERROR)),
-            facts=self.told_facts,
+            facts=self.reported_facts,
             steps=dict(self.steps),
             release=release,
             artifact=artifact,
-            sent_bytes=self.conversation.sent_bytes if self.conversation else 0,
-            round_trips=self.conversation.round_trips if self.conversation else 0,
+            sent_bytes=self.client.sent_bytes if self.client else 0,
+            round_trips=self.client.round_trips if self.client else 0,
             detail=self.detail,
             **more,
         )
 
-    def _learn(self, hello: Mapping[str, Any]) -> None:
+    def _read_hello(self, hello: Mapping[str, Any]) -> None:
         self.hello = hello
         self.facts = Facts.from_dict(hello.get("facts"))
-        self.told_facts = self.facts.to_dict()
+        self.reported_facts = self.facts.to_dict()
         expected = arch_of(self.device.arch) if self.device.arch else None
         if expected is not None and expected.name != self.facts.arch:
-            seen = f"the inventory says {expected.name}, the device is {self.facts.arch or self.facts.machine}"
-            self.notes = (finding("LF314", seen),)
+            observed = f"the inventory says {expected.name}, the device is {self.facts.arch or self.facts.machine}"
+            self.notes = (finding("LF314", observed),)
 
     async def run(
-        self, models: Sequence[str], work: Callable[[Visit], Awaitable[None]], done: list[DeviceOutcome]
+        self, models: Sequence[str], work: Callable[[DeviceSession], Awaitable[None]], done: list[DeviceOutcome]
     ) -> None:
         """Connect, learn, and do `work`, which puts its outcomes into `done`; models without one get what went wrong."""
         try:
             self.step("connect")
-            command, opening = Conversation.opening(
-                self.contact.archive, self.device.root, self.device.python, self.contact.keep_agent
+            command, opening = AgentClient.opening(
+                self.session_factory.archive, self.device.root, self.device.python, self.session_factory.keep_agent
             )
-            async with self.contact.transport.open(self.device, command) as channel:
-                self.conversation = Conversation(channel)
+            async with self.session_factory.transport.open(self.device, command) as channel:
+                self.client = AgentClient(channel)
                 self.step("probe")
-                self._learn(await self.conversation.start(opening, self.contact.archive, self.contact.step_limit_s))
+                self._read_hello(
+                    await self.client.start(opening, self.session_factory.archive, self.session_factory.step_limit_s)
+                )
                 await work(self)
             return
         except NoPython as error:
             found = _without_python(self.device, error.facts)
-            self.told_facts = {"machine": error.facts.get("machine", ""), "sh": dict(error.facts)}
-        except (TransportError, Refused) as error:
+            self.reported_facts = {"machine": error.facts.get("machine", ""), "sh": dict(error.facts)}
+        except (TransportError, RequestRejected) as error:
             found = [error.found]
         except AgentError as error:  # ProtocolError, or facts that are none
             found = [finding("LF507", f"{self.device.name}: {error}")]
@@ -121,19 +123,19 @@ class Visit:
         done += [self.outcome(model, found) for model in rest]
 
 
-async def visit(
-    contact: Contact,
+async def open_session(
+    session_factory: SessionFactory,
     device: Device,
     models: Sequence[str],
-    work: Callable[[Visit, list[DeviceOutcome]], Awaitable[None]],
+    work: Callable[[DeviceSession, list[DeviceOutcome]], Awaitable[None]],
 ) -> list[DeviceOutcome]:
     """Return one outcome per model: what `work` puts into its list, else why it could not be done."""
     done: list[DeviceOutcome] = []
 
-    async def bound(here: Visit) -> None:
-        await work(here, done)
+    async def bound(session: DeviceSession) -> None:
+        await work(session, done)
 
-    await Visit(device, contact).run(models, bound, done)
+    await DeviceSession(device, session_factory).run(models, bound, done)
     return done
 
 

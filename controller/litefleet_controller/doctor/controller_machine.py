@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from .diagnosis import Diagnosis, Kind
-from .host_programs import look_at_packages, look_at_system, look_at_toolchains
-from .host_ssh import Agent, ask_agent, look_at_identities, look_at_known_hosts, look_at_ssh_programs
+from .host_programs import check_packages, check_system, check_toolchains
+from .host_ssh import Agent, ask_agent, check_identities, check_known_hosts, check_ssh_programs
 from .project import Opened, diagnose_project, open_quietly
 
 __all__ = ["diagnose_host"]
@@ -29,12 +29,12 @@ async def diagnose_host(config: Path, inventory: Path | None) -> list[Diagnosis]
 async def _machine(opened: Opened | None, agent: Agent) -> Diagnosis:
     settings = opened.config if opened else None
     folder = Path(os.environ.get("HOME") or Path.home()) / ".ssh"
-    found = look_at_system() + look_at_packages()
+    found = check_system() + check_packages()
     version = settings.toolchain.paddlelite if settings else _DEFAULT_OPT
     with_paddle = not settings or any(m.golden_spec("").engine == "paddle" for m in settings.models.values())
-    found += await look_at_toolchains(version, with_paddle)
-    found += await look_at_ssh_programs(signing=bool(settings and settings.signing))
-    found += look_at_identities(agent, folder, needed=opened.needs_identity if opened else True)
+    found += await check_toolchains(version, with_paddle)
+    found += await check_ssh_programs(signing=bool(settings and settings.signing))
+    found += check_identities(agent, folder, needed=opened.needs_identity if opened else True)
     if settings is None:  # a project has its own list of files
-        found += look_at_known_hosts(folder / "known_hosts")
+        found += check_known_hosts(folder / "known_hosts")
     return Diagnosis(Kind.HOST, "this machine", found.facts, found.works, found.findings)

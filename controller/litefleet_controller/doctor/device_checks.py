@@ -89,8 +89,8 @@ def judge_device(config: Config, device: Device, facts: Facts) -> tuple[tuple[st
     """Return (what works, findings) for a device of these facts under this configuration."""
     arch = ARCHES.get(facts.arch)
     if arch is None:
-        seen = f"This device is {sanitize(facts.machine) or 'unknown'} with a {facts.bits}-bit userland."
-        return (), (finding("LF303", seen),)
+        observed = f"This device is {sanitize(facts.machine) or 'unknown'} with a {facts.bits}-bit userland."
+        return (), (finding("LF303", observed),)
     try:
         choice = runtime_for(config, facts.arch, device.runtime)
     except ConfigError as error:
@@ -113,8 +113,8 @@ def _runtime(choice: RuntimeChoice, named: bool, facts: Facts) -> tuple[tuple[st
         return _own(facts)
     refusal = _refusal(choice, facts)
     if refusal is None:
-        what = f"the wheels of paddlelite {choice.paddlelite}" if choice.kind == "wheels" else choice.path.name
-        return (f"A runtime fits: {what}.",), []
+        wheels_text = f"the wheels of paddlelite {choice.paddlelite}" if choice.kind == "wheels" else choice.path.name
+        return (f"A runtime fits: {wheels_text}.",), []
     if refusal.code == "LF302" and not named and facts.paddlelite.path:
         return _own(facts)
     return (), [refusal]
@@ -139,20 +139,22 @@ def _not_published(choice: RuntimeChoice, facts: Facts) -> Finding | None:
         return None
     other = [path for path in facts.other_pythons if path.endswith(tuple(f"python{p}" for p in pythons))]
     hint = f"; {sanitize(other[0])} is there: name it with `python:` in the inventory" if other else ""
-    seen = f"paddlelite {choice.paddlelite} has wheels for CPython {' and '.join(pythons)}; this device has {version}{hint}."
-    return finding("LF302", seen)
+    observed = f"paddlelite {choice.paddlelite} has wheels for CPython {' and '.join(pythons)}; this device has {version}{hint}."
+    return finding("LF302", observed)
 
 
 def _own(facts: Facts) -> tuple[tuple[str, ...], list[Finding]]:
     """Judge the Paddle-Lite that the device's own Python would import."""
     if not facts.paddlelite.path:
         return (), [finding("LF302", f"No paddlelite package is installed for {sanitize(facts.python.executable)}.")]
-    said = f"Its own Paddle-Lite {sanitize(facts.paddlelite.version)} is there.".replace("  ", " ")
+    sentence = f"Its own Paddle-Lite {sanitize(facts.paddlelite.version)} is there.".replace("  ", " ")
     major = re.match(r"(\d{1,4})\.", facts.numpy.version)
     if major and int(major[1]) >= 2:
-        seen = f"Its own Paddle-Lite would use numpy {sanitize(facts.numpy.version)}, unless it was built for numpy 2."
-        return (said,), [finding("LF304", seen, Certainty.LIKELY)]
-    return (said,), []
+        observed = (
+            f"Its own Paddle-Lite would use numpy {sanitize(facts.numpy.version)}, unless it was built for numpy 2."
+        )
+        return (sentence,), [finding("LF304", observed, Certainty.LIKELY)]
+    return (sentence,), []
 
 
 def _published_wheel(facts: Facts) -> RuntimeFacts:
@@ -175,6 +177,6 @@ def _storage(choice: RuntimeChoice, facts: Facts) -> list[Finding]:
         return [finding("LF313", "The agent's root folder can't be written or made.")]
     if choice.kind != "system" and facts.disk.total and facts.disk.free < _BUNDLE_DISK:
         free, need = facts.disk.free // 10**6, _BUNDLE_DISK // 10**6
-        seen = f"{free} MB are free under the agent's root; a runtime with its archive takes up to about {need} MB."
-        return [finding("LF312", seen, Certainty.POSSIBLE)]
+        observed = f"{free} MB are free under the agent's root; a runtime with its archive takes up to about {need} MB."
+        return [finding("LF312", observed, Certainty.POSSIBLE)]
     return []

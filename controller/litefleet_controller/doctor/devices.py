@@ -10,11 +10,11 @@ from litefleet_agent.findings import Finding, Verdict
 from litefleet_inventory import Device
 
 from ..common.text import sanitize
-from ..devices.agent_client import Refused, Request
+from ..devices.agent_client import Request, RequestRejected
 from ..devices.fan_out import fan_out
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.progress import Progress
-from ..devices.visit import Contact, Visit, visit
+from ..devices.visit import DeviceSession, SessionFactory, open_session
 from ..project.project import Options, Project, open_project
 from ..project.run_fleet import Stopwatch
 from .device_checks import device_facts, judge_device
@@ -47,10 +47,10 @@ async def diagnose_devices(
     watch = Stopwatch()
     current: dict[str, Mapping[str, str]] = {}
     with progress_for(len(project.devices)) as progress:
-        contact = project.contact(progress, keep_agent=False)
+        session_factory = project.session_factory(progress, keep_agent=False)
 
         async def work(device: Device) -> list[DeviceOutcome]:
-            return await _ask(contact, device, current)
+            return await _ask(session_factory, device, current)
 
         at_once, per_jump = project.config.ssh.concurrency, project.config.rollout.per_jump_host
         outcomes, interrupted = await fan_out(project.devices, work, at_once, progress.device_done, per_jump)
@@ -61,26 +61,28 @@ async def diagnose_devices(
     return probed, [_diagnose(project, by_name[one.device], one) for one in probed]
 
 
-async def _ask(contact: Contact, device: Device, current: dict[str, Mapping[str, str]]) -> list[DeviceOutcome]:
-    async def work(here: Visit, done: list[DeviceOutcome]) -> None:
-        told = here.hello.get("current")
-        runs = {str(k): str(v) for k, v in list(told.items())[:_MOST]} if isinstance(told, dict) else {}
+async def _ask(
+    session_factory: SessionFactory, device: Device, current: dict[str, Mapping[str, str]]
+) -> list[DeviceOutcome]:
+    async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
+        reported = session.hello.get("current")
+        runs = {str(k): str(v) for k, v in list(reported.items())[:_MOST]} if isinstance(reported, dict) else {}
         current[device.name] = runs
-        drifted = await _drift(here) if runs else []
-        done.append(here.outcome("", [*here.notes, *drifted]))
+        drifted = await _drift(session) if runs else []
+        done.append(session.outcome("", [*session.notes, *drifted]))
 
-    return await visit(contact, device, [""], work)
+    return await open_session(session_factory, device, [""], work)
 
 
-async def _drift(here: Visit) -> list[Finding]:
+async def _drift(session: DeviceSession) -> list[Finding]:
     """Return what the device finds of what it runs; files are looked at by presence and size."""
     try:
-        (answer,) = await here.ask(Request("check", {"deep": False, "repair": False}))
-    except Refused as error:
+        (answer,) = await session.ask(Request("check", {"deep": False, "repair": False}))
+    except RequestRejected as error:
         return [error.found]
     models = answer.get("models")
-    told = [m.get("findings") for m in models.values() if isinstance(m, dict)] if isinstance(models, dict) else []
-    return [Finding.from_dict(f) for found in told if isinstance(found, list) for f in found][:_MOST]
+    reported = [m.get("findings") for m in models.values() if isinstance(m, dict)] if isinstance(models, dict) else []
+    return [Finding.from_dict(f) for found in reported if isinstance(found, list) for f in found][:_MOST]
 
 
 def _facts(outcome: DeviceOutcome) -> Facts | None:
@@ -94,16 +96,16 @@ def _facts(outcome: DeviceOutcome) -> Facts | None:
 
 
 def _diagnose(project: Project, device: Device, probed: Probed) -> Diagnosis:
-    told = tuple(replace(f, seen=sanitize(f.seen, 1000)) for f in probed.outcome.findings)
+    reported = tuple(replace(f, seen=sanitize(f.seen, 1000)) for f in probed.outcome.findings)
     where = Fact("address", sanitize(f"{device.host}:{device.port}"))
     if probed.facts is None:
         shell = probed.outcome.facts.get("machine")
         more = (Fact("machine", sanitize(str(shell))),) if shell else ()
-        return Diagnosis(Kind.DEVICE, device.name, (where, *more), findings=told, data=_data(probed))
+        return Diagnosis(Kind.DEVICE, device.name, (where, *more), findings=reported, data=_data(probed))
     works, findings = judge_device(project.config, device, probed.facts)
     answers = ("It answers, and runs the agent.",) if probed.outcome.verdict is Verdict.VERIFIED else ()
     facts = (where, *device_facts(probed.facts), *_running(probed.current))
-    return Diagnosis(Kind.DEVICE, device.name, facts, (*answers, *works), (*told, *findings), data=_data(probed))
+    return Diagnosis(Kind.DEVICE, device.name, facts, (*answers, *works), (*reported, *findings), data=_data(probed))
 
 
 def _running(current: Mapping[str, str]) -> Iterable[Fact]:

@@ -12,7 +12,7 @@ from litefleet_agent.findings import Certainty, Finding, Severity, finding, rank
 
 from ..common.text import sanitize
 
-__all__ = ["Diagnosis", "Fact", "Kind", "Looked", "exit_code_of", "fact", "joined", "trouble", "works"]
+__all__ = ["CheckResult", "Diagnosis", "Fact", "Kind", "exit_code_of", "fact", "failed_check", "joined", "works"]
 
 
 class Kind(enum.StrEnum):
@@ -83,32 +83,32 @@ def exit_code_of(diagnoses: Iterable[Diagnosis]) -> int:
 
 
 @dataclass(frozen=True)
-class Looked:
+class CheckResult:
     """One look's part of a diagnosis; parts are joined with +."""
 
     facts: tuple[Fact, ...] = ()
     works: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
-    def __add__(self, other: Looked) -> Looked:
-        return Looked(self.facts + other.facts, self.works + other.works, self.findings + other.findings)
+    def __add__(self, other: CheckResult) -> CheckResult:
+        return CheckResult(self.facts + other.facts, self.works + other.works, self.findings + other.findings)
 
 
-def joined(parts: Iterable[Looked]) -> Looked:
+def joined(parts: Iterable[CheckResult]) -> CheckResult:
     """Return all parts as one, in their order."""
-    return sum(parts, Looked())
+    return sum(parts, CheckResult())
 
 
-def fact(label: str, text: str) -> Looked:
+def fact(label: str, text: str) -> CheckResult:
     """Return one fact, made harmless; nothing when its text is empty."""
-    return Looked(facts=(Fact(label, sanitize(text)),)) if text else Looked()
+    return CheckResult(facts=(Fact(label, sanitize(text)),)) if text else CheckResult()
 
 
-def works(sentence: str) -> Looked:
+def works(sentence: str) -> CheckResult:
     """Return the sentence of a check that found nothing wrong, made harmless."""
-    return Looked(works=(sanitize(sentence),))
+    return CheckResult(works=(sanitize(sentence),))
 
 
-def trouble(code: str, seen: str, certainty: Certainty = Certainty.CERTAIN) -> Looked:
+def failed_check(code: str, observed: str, certainty: Certainty = Certainty.CERTAIN) -> CheckResult:
     """Return one finding, its sentence made harmless."""
-    return Looked(findings=(finding(code, sanitize(seen, 1000), certainty),))
+    return CheckResult(findings=(finding(code, sanitize(observed, 1000), certainty),))

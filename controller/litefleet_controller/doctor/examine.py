@@ -45,7 +45,7 @@ def examine_all(question: Question, progress_for: Callable[[int], Progress]) -> 
     found = [diagnose_log(log) for log in question.logs]
     alone = arches[0] if len(arches) == 1 and not question.devices else None
     version = _opt_version(question.options.config)
-    files = _told_apart([examine(path, alone, version) for path in expand(list(question.files))])
+    files = _distinct_subjects([examine(path, alone, version) for path in expand(list(question.files))])
     found += [file.diagnosis for file in files]
     places = [Place(arch.name, arch) for arch in arches]
     if question.devices:
@@ -62,7 +62,7 @@ def examine_all(question: Question, progress_for: Callable[[int], Progress]) -> 
     return found
 
 
-def _told_apart(files: list[Examined]) -> list[Examined]:
+def _distinct_subjects(files: list[Examined]) -> list[Examined]:
     """Return the files under their paths where their names alone are the same: models/*/inference.pdmodel."""
     times = Counter(file.diagnosis.subject for file in files)
     return [

@@ -199,8 +199,10 @@ def _unknown(path: Path) -> Diagnosis:
     foreign = foreign_format(head, path.name)
     if foreign:
         return _foreign(path, foreign)
-    seen = f"{sanitize(path.name)} is neither a .nb, nor a PaddlePaddle model, a wheel, a library or a log."
-    return Diagnosis(Kind.UNKNOWN, sanitize(path.name), (_size(path),), findings=(finding("LF106", seen),), path=path)
+    observed = f"{sanitize(path.name)} is neither a .nb, nor a PaddlePaddle model, a wheel, a library or a log."
+    return Diagnosis(
+        Kind.UNKNOWN, sanitize(path.name), (_size(path),), findings=(finding("LF106", observed),), path=path
+    )
 
 
 def _foreign(path: Path, name: str) -> Diagnosis:
@@ -299,8 +301,8 @@ def _runtime_on(runtime: Examined, place: Place) -> list[Finding]:
     if place.facts is not None:
         return list(pair_runtime(described, place.facts))
     if place.arch and described.so_machine and described.so_machine != place.arch.name:
-        seen = f"{runtime.diagnosis.subject} is for {described.so_machine}; {place.name} is {place.arch.name}."
-        return [finding("LF308", seen)]
+        observed = f"{runtime.diagnosis.subject} is for {described.so_machine}; {place.name} is {place.arch.name}."
+        return [finding("LF308", observed)]
     return []
 
 
@@ -328,9 +330,9 @@ def _works(files: list[Examined], place: Place | None, findings: Iterable[Findin
     """Say what speaks for the pair when no error speaks against it; the proof is the run, and that is said too."""
     if any(f.severity is Severity.ERROR for f in findings):
         return ()
-    what = "these files" if len(files) > 1 else "this file"
+    files_text = "these files" if len(files) > 1 else "this file"
     if place is None:
         return ("Nothing that can be seen beforehand speaks against these two together.",)
     if place.facts is None:
-        return (f"Nothing in {what} speaks against {place.name}; the device itself was not asked.",)
-    return (f"Nothing that can be seen beforehand speaks against {what} there; `litefleet verify` proves it.",)
+        return (f"Nothing in {files_text} speaks against {place.name}; the device itself was not asked.",)
+    return (f"Nothing that can be seen beforehand speaks against {files_text} there; `litefleet verify` proves it.",)

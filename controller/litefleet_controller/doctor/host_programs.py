@@ -15,12 +15,12 @@ from pathlib import Path
 import uv
 from litefleet_agent.findings import Certainty
 
-from ..build.toolchain import Outlook, Toolchains, host_problem
+from ..build.toolchain import Toolchains, ToolchainStatus, host_problem
 from ..common.errors import LitefleetError
-from ..common.subprocesses import run_child
-from .diagnosis import Looked, fact, joined, trouble, works
+from ..common.subprocesses import run_subprocess
+from .diagnosis import CheckResult, fact, failed_check, joined, works
 
-__all__ = ["BOUNDS", "look_at_folder", "look_at_packages", "look_at_system", "look_at_toolchains"]
+__all__ = ["BOUNDS", "check_folder", "check_packages", "check_system", "check_toolchains"]
 
 
 # As pyproject.toml has them: an installation by hand, or a later `pip install` of something else, goes past those.
@@ -42,31 +42,33 @@ _OLDEST_PYTHON = (3, 11)
 _BUILT = 2024  # no copy of litefleet is older
 
 
-def look_at_system(system: str = sys.platform, machine: str = "") -> Looked:
+def check_system(system: str = sys.platform, machine: str = "") -> CheckResult:
     """Look at the operating system, the CPU, this Python and the clock."""
     machine = machine or platform.machine()
     python = sys.version_info[:3]
     found = fact("system", f"{platform.platform()}, {machine}")
     found += fact("python", f"{'.'.join(map(str, python))} at {sys.executable}")
     problem = host_problem(system, machine)
-    found += trouble("LF701", problem) if problem else works("Paddle-Lite's converter is published for this system.")
+    found += (
+        failed_check("LF701", problem) if problem else works("Paddle-Lite's converter is published for this system.")
+    )
     if python[:2] < _OLDEST_PYTHON:
-        found += trouble("LF710", f"This Python is {python[0]}.{python[1]}; litefleet needs 3.11 or later.")
-    return found + look_at_clock(datetime.datetime.now(datetime.UTC))
+        found += failed_check("LF710", f"This Python is {python[0]}.{python[1]}; litefleet needs 3.11 or later.")
+    return found + check_clock(datetime.datetime.now(datetime.UTC))
 
 
-def look_at_clock(now: datetime.datetime) -> Looked:
+def check_clock(now: datetime.datetime) -> CheckResult:
     """Look at the time: with a clock that never was set, package indexes' certificates and signatures' dates fail."""
     said = now.strftime("%Y-%m-%d %H:%M UTC")
     if now.year >= _BUILT:
         return fact("clock", said)
-    seen = (
+    observed = (
         f"This machine's clock says {said}: certificates and the dates of signed releases are refused. Set the clock."
     )
-    return fact("clock", said) + trouble("LF900", seen, Certainty.LIKELY)
+    return fact("clock", said) + failed_check("LF900", observed, Certainty.LIKELY)
 
 
-def look_at_packages(bounds: dict[str, str] | None = None) -> Looked:
+def check_packages(bounds: dict[str, str] | None = None) -> CheckResult:
     """Look whether each of litefleet's Python packages is there, in a version that it works with."""
     wanted = BOUNDS if bounds is None else bounds
     versions = {name: _version(name) for name in wanted}
@@ -84,12 +86,12 @@ def _version(name: str) -> str:
         return ""
 
 
-def _judge(name: str, version: str, oldest: str) -> Looked:
+def _judge(name: str, version: str, oldest: str) -> CheckResult:
     if not version:
-        return trouble("LF710", f"The Python package {name} is missing; litefleet needs {oldest} or later.")
+        return failed_check("LF710", f"The Python package {name} is missing; litefleet needs {oldest} or later.")
     if _numbers(version) < _numbers(oldest):
-        return trouble("LF710", f"The Python package {name} is {version}; litefleet needs {oldest} or later.")
-    return Looked()
+        return failed_check("LF710", f"The Python package {name} is {version}; litefleet needs {oldest} or later.")
+    return CheckResult()
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -106,21 +108,21 @@ _PADDLE, _LITE, _BUNDLE = (
 _START_S = 20.0
 
 
-async def look_at_toolchains(version: str, with_paddle: bool, environ: Mapping[str, str] = os.environ) -> Looked:
+async def check_toolchains(version: str, with_paddle: bool, environ: Mapping[str, str] = os.environ) -> CheckResult:
     """Look at the cache folder and at the environments of Paddle-Lite `version` and, if wanted, PaddlePaddle."""
     tools = Toolchains(environ=environ)
     try:
-        outlooks = [await tools.lite_outlook(version)]
+        statuses = [await tools.lite_status(version)]
     except LitefleetError as error:
-        return trouble("LF702", str(error))
+        return failed_check("LF702", str(error))
     if with_paddle:
-        outlooks.append(await tools.paddle_outlook())
-    need = sum(_LITE if o.name.startswith("lite") else _PADDLE for o in outlooks if not o.ready)
+        statuses.append(await tools.paddle_status())
+    need = sum(_LITE if o.name.startswith("lite") else _PADDLE for o in statuses if not o.ready)
     need += 0 if _has_bundles(tools.cache) else _BUNDLE
-    found = look_at_folder("cache", tools.cache, need, "LITEFLEET_CACHE")
+    found = check_folder("cache", tools.cache, need, "LITEFLEET_CACHE")
     program = _uv_program()
     found += fact("uv", await _uv_version(program) if program else "not found")
-    return found + joined([await _check_tool(o, program, environ) for o in outlooks])
+    return found + joined([await _check_tool(o, program, environ) for o in statuses])
 
 
 def _has_bundles(cache: Path) -> bool:
@@ -139,41 +141,45 @@ def _uv_program() -> str:
 
 async def _uv_version(program: str) -> str:
     try:
-        end = await run_child([program, "--version"], time_limit_s=_START_S)
+        end = await run_subprocess([program, "--version"], time_limit_s=_START_S)
     except LitefleetError as error:
         return str(error)
-    return end.output.strip()[:100] if end.ok else f"does not run: {end.how}"
+    return end.output.strip()[:100] if end.ok else f"does not run: {end.ending}"
 
 
-async def _check_tool(outlook: Outlook, program: str, environ: Mapping[str, str]) -> Looked:
-    name, wanted = _title(outlook), " or ".join(outlook.pythons)
-    if outlook.ready:
-        return await _judge_ready(outlook)
+async def _check_tool(status: ToolchainStatus, program: str, environ: Mapping[str, str]) -> CheckResult:
+    name, wanted = _title(status), " or ".join(status.pythons)
+    if status.ready:
+        return await _judge_ready(status)
     if not program:
-        return trouble("LF702", f"{name} is not made yet, and the uv program that would make it is missing.")
-    again = " (what is there is not whole, and is replaced)" if outlook.begun else ""
-    if outlook.interpreter is not None:
-        return trouble("LF703", f"{name} is not made yet{again}; {outlook.interpreter} can make it.")
+        return failed_check("LF702", f"{name} is not made yet, and the uv program that would make it is missing.")
+    again = " (what is there is not whole, and is replaced)" if status.begun else ""
+    if status.interpreter is not None:
+        return failed_check("LF703", f"{name} is not made yet{again}; {status.interpreter} can make it.")
     if _no_downloads(environ):
-        return trouble("LF702", f"{name} needs CPython {wanted}: none is here, and uv is told to fetch none.")
-    return trouble("LF703", f"{name} is not made yet{again}; no CPython {wanted} is here, uv would have to fetch one.")
+        return failed_check("LF702", f"{name} needs CPython {wanted}: none is here, and uv is told to fetch none.")
+    return failed_check(
+        "LF703", f"{name} is not made yet{again}; no CPython {wanted} is here, uv would have to fetch one."
+    )
 
 
-async def _judge_ready(outlook: Outlook) -> Looked:
-    assert outlook.interpreter is not None
+async def _judge_ready(status: ToolchainStatus) -> CheckResult:
+    assert status.interpreter is not None
     try:
-        end = await run_child([outlook.interpreter, "-I", "-c", "import numpy"], time_limit_s=_START_S)
-        said = "" if end.ok else f"{end.how}: {end.last_lines(2)}"
+        end = await run_subprocess([status.interpreter, "-I", "-c", "import numpy"], time_limit_s=_START_S)
+        said = "" if end.ok else f"{end.ending}: {end.last_lines(2)}"
     except LitefleetError as error:
         said = str(error)
     if said:
-        return trouble("LF702", f"{outlook.folder} is there, but does not work ({said}). Remove it: it is made anew.")
-    return fact(_title(outlook), str(outlook.folder)) + works(f"{_title(outlook)} is ready.")
+        return failed_check(
+            "LF702", f"{status.folder} is there, but does not work ({said}). Remove it: it is made anew."
+        )
+    return fact(_title(status), str(status.folder)) + works(f"{_title(status)} is ready.")
 
 
-def _title(outlook: Outlook) -> str:
+def _title(status: ToolchainStatus) -> str:
     """Return "Paddle-Lite 2.13rc0" for the environment lite-2.13rc0."""
-    kind, _, version = outlook.name.partition("-")
+    kind, _, version = status.name.partition("-")
     return f"{'Paddle-Lite' if kind == 'lite' else 'PaddlePaddle'} {version}"
 
 
@@ -182,26 +188,28 @@ def _no_downloads(environ: Mapping[str, str]) -> bool:
     return offline or environ.get("UV_PYTHON_DOWNLOADS", "").lower() == "never"
 
 
-def look_at_folder(label: str, folder: Path, need: int, setting: str) -> Looked:
+def check_folder(label: str, folder: Path, need: int, setting: str) -> CheckResult:
     """Look whether a folder, there or still to be made, can be written and has room for `need` bytes."""
     there = _nearest(folder)
     if not there.is_dir():
-        return trouble("LF704", f"The {label} folder is {folder}, but {there} is not a folder.")
+        return failed_check("LF704", f"The {label} folder is {folder}, but {there} is not a folder.")
     if not os.access(there, os.W_OK | os.X_OK):
-        return trouble("LF704", f"The {label} folder {folder} can't be written: {there} does not allow it.")
+        return failed_check("LF704", f"The {label} folder {folder} can't be written: {there} does not allow it.")
     try:
         free, flags = shutil.disk_usage(there).free, os.statvfs(there).f_flag
     except OSError as error:
-        return trouble("LF704", f"The {label} folder {folder} can't be looked at: {error.strerror}.")
+        return failed_check("LF704", f"The {label} folder {folder} can't be looked at: {error.strerror}.")
     found = fact(label, f"{folder}, {free // _MB} MB free")
     if label == "cache" and flags & os.ST_NOEXEC:
-        seen = (
+        observed = (
             f"The {label} folder {folder} is mounted noexec: no library in it can be loaded. Name another in {setting}."
         )
-        return found + trouble("LF704", seen)
+        return found + failed_check("LF704", observed)
     if free < need:
-        seen = f"The {label} folder {folder} has {free // _MB} MB free; about {need // _MB} MB are needed ({setting})."
-        return found + trouble("LF704", seen)
+        observed = (
+            f"The {label} folder {folder} has {free // _MB} MB free; about {need // _MB} MB are needed ({setting})."
+        )
+        return found + failed_check("LF704", observed)
     return found + works(f"The {label} folder can be written and has room.")
 
 

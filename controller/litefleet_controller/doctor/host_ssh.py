@@ -16,10 +16,10 @@ import asyncssh
 from litefleet_agent.findings import Certainty
 
 from ..common.errors import LitefleetError
-from ..common.subprocesses import run_child
-from .diagnosis import Looked, fact, joined, trouble, works
+from ..common.subprocesses import run_subprocess
+from .diagnosis import CheckResult, fact, failed_check, joined, works
 
-__all__ = ["Agent", "ask_agent", "look_at_identities", "look_at_key", "look_at_known_hosts", "look_at_ssh_programs"]
+__all__ = ["Agent", "ask_agent", "check_identities", "check_key", "check_known_hosts", "check_ssh_programs"]
 
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_ecdsa_sk")
 _AGENT_S = 5.0
@@ -56,19 +56,19 @@ async def ask_agent(environ: Mapping[str, str] = os.environ) -> Agent:
     return Agent(tuple(key.public_data for key in keys), "")
 
 
-async def look_at_ssh_programs(signing: bool) -> Looked:
+async def check_ssh_programs(signing: bool) -> CheckResult:
     """Look at OpenSSH's programs: litefleet speaks SSH itself, and needs ssh-keygen where releases are signed."""
     program = shutil.which("ssh-keygen")
     if program is None:
         found = fact("ssh-keygen", "not found; only signed releases need it")
-        seen = (
+        observed = (
             "litefleet.yaml has `signing:`, and there is no ssh-keygen on PATH: install OpenSSH's client, 8.2 or later."
         )
-        return found + (trouble("LF709", seen) if signing else Looked())
+        return found + (failed_check("LF709", observed) if signing else CheckResult())
     if await _is_old(program):
         found = fact("ssh-keygen", f"{program}, older than OpenSSH 8.2; only signed releases need a newer one")
         return found + (
-            trouble("LF709", f"{program} is too old to sign; install OpenSSH 8.2+.") if signing else Looked()
+            failed_check("LF709", f"{program} is too old to sign; install OpenSSH 8.2+.") if signing else CheckResult()
         )
     return fact("ssh-keygen", program) + works("ssh-keygen can sign.")
 
@@ -76,13 +76,13 @@ async def look_at_ssh_programs(signing: bool) -> Looked:
 async def _is_old(program: str) -> bool:
     """Ask for a signature without saying of what: who knows -Y misses an argument, who does not names the option."""
     try:
-        end = await run_child([program, "-Y", "sign"], time_limit_s=10)
+        end = await run_subprocess([program, "-Y", "sign"], time_limit_s=10)
     except LitefleetError:
         return True
     return "option --" in end.output and "Y" in end.output.split("option --", 1)[1][:6]
 
 
-def look_at_identities(agent: Agent, folder: Path, needed: bool) -> Looked:
+def check_identities(agent: Agent, folder: Path, needed: bool) -> CheckResult:
     """Look at what is offered where no key is named: the agent's keys, then the default files in `folder` (~/.ssh)."""
     found = fact("ssh agent", f"none ({agent.problem})" if agent.problem else f"holds {_count(len(agent.keys))}")
     there = [path for name in _DEFAULT_KEYS if (path := folder / name).exists()]
@@ -93,23 +93,23 @@ def look_at_identities(agent: Agent, folder: Path, needed: bool) -> Looked:
         return found + works("There is an SSH identity for devices without `key:`.")
     if not needed:
         return found
-    why = "; ".join(f"{path} {said}" for path, said in wrong.items()) or f"{folder} holds no default key"
+    why = "; ".join(f"{path} {message}" for path, message in wrong.items()) or f"{folder} holds no default key"
     silent = f"no SSH agent answers ({agent.problem})" if agent.problem else "the SSH agent holds no key"
-    return found + trouble("LF706", f"{why}, and {silent}.")
+    return found + failed_check("LF706", f"{why}, and {silent}.")
 
 
-def look_at_key(key: str, users: Iterable[str], agent: Agent) -> Looked:
+def check_key(key: str, users: Iterable[str], agent: Agent) -> CheckResult:
     """Look at a private key that the inventory names for the devices `users`."""
     path, names = Path(key).expanduser(), sorted(users)
-    who = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
+    devices_text = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
     wrong = _unusable(path)
     if wrong:
         held = " The SSH agent holds it: leave `key:` out." if "passphrase" in wrong and _is_held(path, agent) else ""
-        return trouble("LF705", f"The key {key} (for {who}) {wrong}.{held}")
+        return failed_check("LF705", f"The key {key} (for {devices_text}) {wrong}.{held}")
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        seen = f"The key {key} (for {who}) is open to others (mode {mode:04o}); OpenSSH would refuse it: `chmod 600 {key}`."
-        return trouble("LF705", seen, Certainty.POSSIBLE)
+        observed = f"The key {key} (for {devices_text}) is open to others (mode {mode:04o}); OpenSSH would refuse it: `chmod 600 {key}`."
+        return failed_check("LF705", observed, Certainty.POSSIBLE)
     return works(f"The key {key} can be used.")
 
 
@@ -142,7 +142,7 @@ def _count(number: int) -> str:
     return f"{number} key{'' if number == 1 else 's'}"
 
 
-def look_at_known_hosts(path: Path, label: str = "known hosts") -> Looked:
+def check_known_hosts(path: Path, label: str = "known hosts") -> CheckResult:
     """Look at a known_hosts file line by line; one that is not there is no finding."""
     try:
         with path.open("rb") as file:
@@ -150,17 +150,17 @@ def look_at_known_hosts(path: Path, label: str = "known hosts") -> Looked:
     except FileNotFoundError:
         return fact(label, f"{path} is not there")
     except OSError as error:
-        return trouble("LF707", f"{path} can't be read: {error.strerror}.")
+        return failed_check("LF707", f"{path} can't be read: {error.strerror}.")
     lines = [
         (n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip() and line.strip()[0] != "#"
     ]
-    wrong = [(n, said) for n, line in lines if (said := _wrong_line(line))]
+    wrong = [(n, message) for n, line in lines if (message := _wrong_line(line))]
     found = fact(label, f"{path}, {_lines(len(lines))}")
     if not wrong:
         return found + works(f"Every line of {path} is a host key.")
     more = f"{path} has {len(wrong) - _MOST_LINES} more such lines."
-    named = joined(trouble("LF707", f"{path}:{n}: {said}.") for n, said in wrong[:_MOST_LINES])
-    return found + named + (trouble("LF707", more) if len(wrong) > _MOST_LINES else Looked())
+    named = joined(failed_check("LF707", f"{path}:{n}: {message}.") for n, message in wrong[:_MOST_LINES])
+    return found + named + (failed_check("LF707", more) if len(wrong) > _MOST_LINES else CheckResult())
 
 
 def _lines(number: int) -> str:

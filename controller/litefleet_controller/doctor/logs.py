@@ -130,7 +130,7 @@ def _facts(text: str, encoding: str, cut: bool, reading: LogReading) -> list[Fac
     count = text.count("\n") + (not text.endswith("\n") and bool(text))
     size = f"{plural(count, 'line')}, {encoding}"
     facts = [Fact("log", size + (", of which the first MiB and the last 63 were read" if cut else ""))]
-    facts += [Fact(label, sanitize(said)) for label, said in reading.facts]
+    facts += [Fact(label, sanitize(value)) for label, value in reading.facts]
     if not reading.findings:
         facts.append(Fact("recognised", _NOTHING if text.strip() else "it is empty"))
     return facts

@@ -42,12 +42,14 @@ def _works(inspection: Inspection) -> tuple[str, ...]:
     model = inspection.model
     if model is None:
         return ()
-    said = []
+    sentences = []
     if model.complete and model.parameters_walked:
-        said.append(f"The file is whole: all {model.parameter_count} parameters are where the program looks for them.")
+        sentences.append(
+            f"The file is whole: all {model.parameter_count} parameters are where the program looks for them."
+        )
     if inspection.arch and not any(f.severity is not Severity.NOTE for f in inspection.findings):
-        said.append(_runs(model, inspection.arch.name))
-    return tuple(said)
+        sentences.append(_runs(model, inspection.arch.name))
+    return tuple(sentences)
 
 
 def _runs(model: NbModel, arch: str) -> str:
@@ -98,11 +100,13 @@ def _file(path: Path) -> Path:
 
 
 def _source_works(facts: SourceFacts, against: dict[str, list[Finding]], opt_version: str) -> tuple[str, ...]:
-    said = ["Program and parameters belong together, and are whole."]
+    sentences = ["Program and parameters belong together, and are whole."]
     for target, found in against.items():
         if knows(target, opt_version) and not any(f.code == "LF206" for f in found):
-            said.append(f"All {len(facts.ops)} kinds of operators are known on {target} in Paddle-Lite {opt_version}.")
-    return tuple(said)
+            sentences.append(
+                f"All {len(facts.ops)} kinds of operators are known on {target} in Paddle-Lite {opt_version}."
+            )
+    return tuple(sentences)
 
 
 def _described(facts: SourceFacts) -> tuple[Fact, ...]:

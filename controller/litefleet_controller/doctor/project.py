@@ -28,23 +28,23 @@ from ..project.project import open_project
 from ..signing import Signer
 from ..state.migrate import HEAD
 from ..state.tables import VERSION_TABLE
-from .diagnosis import Diagnosis, Kind, Looked, fact, joined, trouble, works
-from .host_programs import look_at_folder
-from .host_ssh import Agent, look_at_key, look_at_known_hosts
+from .diagnosis import CheckResult, Diagnosis, Kind, fact, failed_check, joined, works
+from .host_programs import check_folder
+from .host_ssh import Agent, check_key, check_known_hosts
 
-__all__ = ["Opened", "diagnose_project", "look_at_model", "look_at_runtimes", "look_at_state", "open_quietly"]
+__all__ = ["Opened", "check_model", "check_runtimes", "check_state", "diagnose_project", "open_quietly"]
 
 
-def look_at_model(name: str, model: ModelConfig, config: Config) -> Looked:
+def check_model(name: str, model: ModelConfig, config: Config) -> CheckResult:
     """Look at the files of one model; what is made from them on first use is not made here."""
     source, found = _source(name, model, config.toolchain.paddlelite)
     found += joined(_ready(name, arch, path) for arch, path in model.nb.items())
     return found + _golden(name, model.golden.files, source)
 
 
-def _source(name: str, model: ModelConfig, opt_version: str) -> tuple[SourceFacts | None, Looked]:
+def _source(name: str, model: ModelConfig, opt_version: str) -> tuple[SourceFacts | None, CheckResult]:
     if model.source is None:
-        return None, Looked()
+        return None, CheckResult()
     path = model.source.folder or model.source.model
     assert path is not None  # the configuration holds one of the two
     try:
@@ -55,18 +55,18 @@ def _source(name: str, model: ModelConfig, opt_version: str) -> tuple[SourceFact
     return facts, found + works(f"{name}: the source model is whole, {sum(facts.ops.values())} operators.")
 
 
-def _ready(name: str, arch: str, path: Path) -> Looked:
+def _ready(name: str, arch: str, path: Path) -> CheckResult:
     try:
         inspection = inspect_file(path, arch)
     except LitefleetError as error:
-        return trouble("LF201", f"{name}: {error}")
+        return failed_check("LF201", f"{name}: {error}")
     found = _named(name, inspection.findings, f" ({path.name} for {arch})")
-    return found + (works(f"{name}: {path.name} fits {arch}.") if inspection.exit_code == 0 else Looked())
+    return found + (works(f"{name}: {path.name} fits {arch}.") if inspection.exit_code == 0 else CheckResult())
 
 
-def _golden(name: str, files: tuple[Path, ...], source: SourceFacts | None) -> Looked:
+def _golden(name: str, files: tuple[Path, ...], source: SourceFacts | None) -> CheckResult:
     if not files:
-        return Looked()
+        return CheckResult()
     try:
         cases = [(path.name, read_npz(path)) for path in files]
         if source is not None:
@@ -76,15 +76,15 @@ def _golden(name: str, files: tuple[Path, ...], source: SourceFacts | None) -> L
     return works(f"{name}: {len(files)} golden files can be read.")
 
 
-def _named(name: str, findings: Iterable[Finding], where: str = "") -> Looked:
+def _named(name: str, findings: Iterable[Finding], where: str = "") -> CheckResult:
     """Return findings with the model's name before each sentence."""
-    return joined(trouble(f.code, f"{name}{where}: {f.seen}", f.certainty) for f in findings)
+    return joined(failed_check(f.code, f"{name}{where}: {f.seen}", f.certainty) for f in findings)
 
 
 _NEW_ENOUGH = "9.9"  # a libc that takes everything: the devices' own are not known here
 
 
-def look_at_runtimes(config: Config, devices: Iterable[Device]) -> Looked:
+def check_runtimes(config: Config, devices: Iterable[Device]) -> CheckResult:
     """Look at each named runtime's files, and whether the architectures that the inventory expects have one."""
     choices = {name: r.choice(config.toolchain.paddlelite) for name, r in config.runtimes.items()}
     found = fact("runtimes", ", ".join(f"{name}: {_words(choice)}" for name, choice in choices.items()))
@@ -100,22 +100,22 @@ def _words(choice: RuntimeChoice) -> str:
     return "the device's own" if choice.kind == "system" else f"{choice.kind} {choice.path}"
 
 
-def _judge(name: str, choice: RuntimeChoice) -> Looked:
+def _judge(name: str, choice: RuntimeChoice) -> CheckResult:
     if choice.kind == "system":
-        return Looked()
+        return CheckResult()
     if choice.kind == "wheels":
         return _published(name, choice)
     refusal = _of_wheel(name, choice) if choice.kind == "wheel" else _of_folder(name, choice)
     if refusal is not None:
-        return trouble(refusal.code, f"runtimes.{name}: {refusal.seen}")
+        return failed_check(refusal.code, f"runtimes.{name}: {refusal.seen}")
     return works(f"runtimes.{name}: {choice.path.name} is there, and is what it should be.")
 
 
-def _published(name: str, choice: RuntimeChoice) -> Looked:
+def _published(name: str, choice: RuntimeChoice) -> CheckResult:
     if choice.paddlelite in PUBLISHED:
-        return Looked()
+        return CheckResult()
     seen = f"runtimes.{name}: no published wheels of paddlelite {choice.paddlelite} are known; there are "
-    return trouble("LF302", f"{seen}{', '.join(PUBLISHED)}.", Certainty.POSSIBLE)
+    return failed_check("LF302", f"{seen}{', '.join(PUBLISHED)}.", Certainty.POSSIBLE)
 
 
 def _of_wheel(name: str, choice: RuntimeChoice) -> Finding | None:
@@ -147,11 +147,11 @@ def _arches(name: str) -> tuple[str, ...]:
     return (arch.name,) if arch is not None else tuple(ARCHES)
 
 
-def _without(config: Config, devices: Iterable[Device]) -> Looked:
+def _without(config: Config, devices: Iterable[Device]) -> CheckResult:
     """Name the architectures that the inventory expects and that neither `runtimes:` nor a published wheel serves."""
     expected = Counter(a.name for d in devices if d.arch and not d.runtime and (a := arch_of(d.arch)) is not None)
     return joined(
-        trouble(
+        failed_check(
             "LF302",
             f"The inventory expects {arch} of {number} device{'' if number == 1 else 's'}; `runtimes:` names nothing for "
             f"{arch}, and nothing is published for it: only a Paddle-Lite of the device's own could run the models.",
@@ -162,7 +162,7 @@ def _without(config: Config, devices: Iterable[Device]) -> Looked:
     )
 
 
-def look_at_state(config: Config) -> Looked:
+def check_state(config: Config) -> CheckResult:
     """Look at the project's state database; one on a server is not asked."""
     scheme, separator, rest = config.state.partition("://")
     if separator and scheme != "sqlite":
@@ -173,26 +173,28 @@ def look_at_state(config: Config) -> Looked:
     return fact("state", str(path)) + _check_state(path)
 
 
-def _on_a_server(scheme: str) -> Looked:
+def _on_a_server(scheme: str) -> CheckResult:
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
-        return trouble("LF708", f"`state:` names {scheme[:40]}://; give a path, or postgresql://HOST/DATABASE.")
+        return failed_check("LF708", f"`state:` names {scheme[:40]}://; give a path, or postgresql://HOST/DATABASE.")
     if importlib.util.find_spec("psycopg") is None:
         seen = "`state:` names PostgreSQL, and psycopg is not installed: `pip install 'litefleet[postgres]'`."
-        return trouble("LF710", seen)
+        return failed_check("LF710", seen)
     return fact("state", "PostgreSQL, not asked here")
 
 
-def _check_state(path: Path) -> Looked:
+def _check_state(path: Path) -> CheckResult:
     try:
         schema = _schema(path)
     except (sqlite3.Error, OSError) as error:
-        return trouble("LF708", f"The state database {path} can't be read: {error}. Move it away, or name another.")
+        return failed_check(
+            "LF708", f"The state database {path} can't be read: {error}. Move it away, or name another."
+        )
     if schema == HEAD:
         return works("The state database has this litefleet's schema.")
     if schema > HEAD:
         seen = f"The state database {path} was written by a newer litefleet (schema {schema}, this one knows {HEAD})."
-        return trouble("LF708", seen)
-    return trouble("LF708", f"The state database {path} has no tables of litefleet's yet.", Certainty.POSSIBLE)
+        return failed_check("LF708", seen)
+    return failed_check("LF708", f"The state database {path} has no tables of litefleet's yet.", Certainty.POSSIBLE)
 
 
 def _schema(path: Path) -> str:
@@ -216,12 +218,12 @@ class Opened:
         self.path = config_path
         self.config: Config | None = None
         self.inventory: Inventory | None = None
-        self.found = Looked()
+        self.found = CheckResult()
         try:
             self.config = load_config(config_path)
             self.found += works(f"{config_path} has no mistakes.")
         except ConfigError as error:
-            self.found += joined(trouble("LF708", problem) for problem in error.problems)
+            self.found += joined(failed_check("LF708", problem) for problem in error.problems)
         self._read_inventory(inventory_path or (self.config.inventory if self.config else None))
         if self.config and self.inventory:
             self._check_together(inventory_path)
@@ -232,7 +234,7 @@ class Opened:
         try:
             self.inventory = load(path)
         except InventoryError as error:
-            self.found += joined(trouble("LF708", str(problem)) for problem in error.problems)
+            self.found += joined(failed_check("LF708", str(problem)) for problem in error.problems)
             return
         self.found += fact("inventory", f"{path}, {len(self.inventory.devices)} devices")
 
@@ -241,9 +243,9 @@ class Opened:
             open_project(Options(self.path, inventory_path))
             self.found += works("The inventory has no mistakes, and names nothing that litefleet.yaml lacks.")
         except ConfigError as error:
-            self.found += joined(trouble("LF708", problem) for problem in error.problems)
+            self.found += joined(failed_check("LF708", problem) for problem in error.problems)
         except UsageError as error:
-            self.found += trouble("LF708", f"{error}.")
+            self.found += failed_check("LF708", f"{error}.")
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -271,47 +273,47 @@ async def diagnose_project(opened: Opened, agent: Agent) -> Diagnosis:
     return Diagnosis(Kind.HOST, subject, found.facts, found.works, found.findings, opened.path)
 
 
-async def _configured(config: Config, devices: tuple[Device, ...]) -> Looked:
-    found = joined([look_at_model(name, model, config) for name, model in config.models.items()])
-    found += look_at_runtimes(config, devices)
+async def _configured(config: Config, devices: tuple[Device, ...]) -> CheckResult:
+    found = joined([check_model(name, model, config) for name, model in config.models.items()])
+    found += check_runtimes(config, devices)
     found += _known_hosts(config, devices)
-    found += look_at_folder("store", config.store, _STORE_NEED, "store:") + look_at_state(config)
+    found += check_folder("store", config.store, _STORE_NEED, "store:") + check_state(config)
     return found + (await _signing(config))
 
 
-async def _signing(config: Config) -> Looked:
+async def _signing(config: Config) -> CheckResult:
     if config.signing is None:
-        return Looked()
+        return CheckResult()
     try:
         await Signer(config.signing).check()
     except LitefleetError as error:
         problems = error.problems if isinstance(error, ConfigError) else (str(error),)
-        return joined(trouble("LF708", problem) for problem in problems)
+        return joined(failed_check("LF708", problem) for problem in problems)
     return works("A release can be signed, and the list of trusted signers names the key.")
 
 
-def _keys(devices: Iterable[Device], agent: Agent) -> Looked:
+def _keys(devices: Iterable[Device], agent: Agent) -> CheckResult:
     users: defaultdict[str, list[str]] = defaultdict(list)
     for device in devices:
         if device.key:
             users[device.key].append(device.name)
-    return joined(look_at_key(key, names, agent) for key, names in users.items())
+    return joined(check_key(key, names, agent) for key, names in users.items())
 
 
-def _known_hosts(config: Config, devices: Iterable[Device]) -> Looked:
+def _known_hosts(config: Config, devices: Iterable[Device]) -> CheckResult:
     files = [config.ssh.known_hosts, config.store / "known_hosts"]
-    found = look_at_known_hosts(files[0]) + (
-        look_at_known_hosts(files[1], "pinned keys") if files[1].exists() else Looked()
+    found = check_known_hosts(files[0]) + (
+        check_known_hosts(files[1], "pinned keys") if files[1].exists() else CheckResult()
     )
     try:
         keys = HostKeys(files[:1], files[1], False)
         unknown = [d.name for d in devices if not keys.decision(d).is_known]
     except ConfigError as error:
-        return found + joined(trouble("LF708", problem) for problem in error.problems)
+        return found + joined(failed_check("LF708", problem) for problem in error.problems)
     if not unknown or config.ssh.accept_new_host_keys:
         return found
     named = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
     seen = (
         f"No host key is known of {named}; they are refused until `litefleet probe --accept-new-host-keys` pins them."
     )
-    return found + trouble("LF707", seen)
+    return found + failed_check("LF707", seen)

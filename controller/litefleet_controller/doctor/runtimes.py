@@ -55,7 +55,7 @@ class _Read:
 
 def diagnose_wheel(path: Path) -> Diagnosis:
     """Describe a wheel, or a runtime bundle's zip, and check that it is whole and is what its name says."""
-    return _diagnosis(Kind.WHEEL, path, _look(_read_wheel, path))
+    return _diagnosis(Kind.WHEEL, path, _inspect(_read_wheel, path))
 
 
 def diagnose_runtime(folder: Path) -> Diagnosis:
@@ -65,14 +65,14 @@ def diagnose_runtime(folder: Path) -> Diagnosis:
 
 def diagnose_library(path: Path) -> Diagnosis:
     """Describe one library file: lite.so, libpaddle_light_api_shared.so, or any other."""
-    return _diagnosis(Kind.LIBRARY, path, _look(_read_library, path))
+    return _diagnosis(Kind.LIBRARY, path, _inspect(_read_library, path))
 
 
 def runtime_of(path: Path) -> RuntimeFacts | None:
     """Return what pairs are judged by; None where `path` holds no Paddle-Lite, or one that is too damaged to describe."""
     if path.is_dir():
         return _read_folder(path).runtime
-    return _look(_read_wheel if _is_zip(path) else _read_library, path).runtime
+    return _inspect(_read_wheel if _is_zip(path) else _read_library, path).runtime
 
 
 def pair_runtime(runtime: RuntimeFacts, facts: Facts) -> tuple[Finding, ...]:
@@ -92,7 +92,7 @@ def _read_once(read: Any, path: Path, size: int, changed: int) -> _Read:
     return found
 
 
-def _look(read: Any, path: Path) -> _Read:
+def _inspect(read: Any, path: Path) -> _Read:
     try:
         state = path.stat()
     except OSError as error:
@@ -142,8 +142,8 @@ def _read_folder(folder: Path) -> _Read:
     base = folder.parent if _is_package(folder) else folder
     runtime = describe_runtime(str(base), [])
     if not runtime.path:
-        seen = f"{sanitize(folder.name)} holds no paddlelite/__init__.py: give the folder that a built paddlelite/ lies in."
-        return _Read(None, (finding("LF302", seen),))
+        observed = f"{sanitize(folder.name)} holds no paddlelite/__init__.py: give the folder that a built paddlelite/ lies in."
+        return _Read(None, (finding("LF302", observed),))
     windows = [name for name in _names(Path(runtime.path)) if _WINDOWS.fullmatch(name)]
     if windows and runtime.so_problem:
         runtime = replace(runtime, so_system="windows", so_problem=f"it has {windows[0]}, a Windows library")

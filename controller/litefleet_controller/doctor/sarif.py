@@ -133,7 +133,7 @@ class _Run:
     codes: list[str] = field(default_factory=list)
     artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)  # by URI, in order
     results: list[dict[str, Any]] = field(default_factory=list)
-    said: set[tuple[str, str, str]] = field(default_factory=set)
+    reported: set[tuple[str, str, str]] = field(default_factory=set)
     alike: Counter[str] = field(default_factory=Counter)
 
     def add_all(self, diagnoses: Sequence[Diagnosis]) -> None:
@@ -142,8 +142,8 @@ class _Run:
             uri = self._artifact(diagnosis)
             for found in diagnosis.ranked:
                 key = (found.code, uri or diagnosis.subject, found.seen)
-                if key not in self.said:
-                    self.said.add(key)
+                if key not in self.reported:
+                    self.reported.add(key)
                     self.results.append(self._result(diagnosis, found, uri))
 
     def to_dict(self, exit_code: int, unread: Sequence[str]) -> dict[str, Any]:
@@ -223,12 +223,12 @@ def _without_values(text: str, path: Path | None) -> str:
 
 
 def _invocation(exit_code: int, unread: Sequence[str], root: Path) -> dict[str, Any]:
-    said = [{"level": "error", "message": {"text": text.replace("{", "{{").replace("}", "}}")}} for text in unread]
+    reported = [{"level": "error", "message": {"text": text.replace("{", "{{").replace("}", "}}")}} for text in unread]
     return {
         "executionSuccessful": not unread,
         "exitCode": exit_code,
         "workingDirectory": {"uri": root_uri(root)},
-        **({"toolExecutionNotifications": said} if said else {}),
+        **({"toolExecutionNotifications": reported} if reported else {}),
     }
 
 

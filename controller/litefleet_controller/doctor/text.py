@@ -73,12 +73,12 @@ def _last(page: Page, diagnoses: Sequence[Diagnosis]) -> None:
         page.line(("nothing wrong was found", "green"))
         return
     counts = {severity: sum(f.severity is severity for f in found) for severity in reversed(Severity)}
-    said = ", ".join(plural(n, severity.value) for severity, n in counts.items() if n)
+    summary = ", ".join(plural(n, severity.value) for severity, n in counts.items() if n)
     first = next(f for severity in reversed(Severity) for d in diagnoses for f in d.ranked if f.severity is severity)
     if first.severity is Severity.NOTE:
-        page.line(said, ("; nothing that must be done", "green"))
+        page.line(summary, ("; nothing that must be done", "green"))
     else:
-        page.line((said, "bold"), f"; begin with {first.code}: `litefleet explain {first.code}` has the steps")
+        page.line((summary, "bold"), f"; begin with {first.code}: `litefleet explain {first.code}` has the steps")
 
 
 def _placed(diagnoses: Sequence[Diagnosis]) -> bool:

@@ -99,8 +99,8 @@ def _compared(
 ) -> list[Difference]:
     shown = against or "reference"
     if len(expected) != len(given):
-        seen = f"it gave {len(given)} outputs where {shown} gave {len(expected)}"
-        return [Difference(device, case, "", shown, Comparison(False, seen, cosine=0.0))]
+        observed = f"it gave {len(given)} outputs where {shown} gave {len(expected)}"
+        return [Difference(device, case, "", shown, Comparison(False, observed, cosine=0.0))]
     # engines may name outputs otherwise: then their order counts
     names = list(given) if set(given) == set(expected) else list(expected)
     pairs = zip(given, names, strict=True)

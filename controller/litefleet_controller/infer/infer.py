@@ -18,13 +18,13 @@ from ..devices.agent_client import Request
 from ..devices.fan_out import fan_out
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress
-from ..devices.visit import Visit, visit
+from ..devices.visit import DeviceSession, open_session
 from ..project.project import Options, Project, open_project
 from ..project.run_fleet import ProgressFor, Stopwatch
 from .cases import Case, check_cases, header_of, parts_of
 from .compare import Difference, Limits, against_reference, among_devices
 from .inputs import read_cases
-from .outputs import read_answers, told_findings
+from .outputs import read_answers, reported_findings
 from .report import CaseAnswer, DeviceAnswer, InferenceReport, judged, save, usable_folder
 
 __all__ = ["InferChoice", "Inference", "run_inference"]
@@ -49,7 +49,7 @@ class Inference:
 
     def __init__(self, project: Project, progress: Progress) -> None:
         self._project, self._progress = project, progress
-        self._supply = project.supply(progress)
+        self._release_builder = project.release_builder(progress)
         self.interrupted = False
 
     async def __aenter__(self) -> Self:
@@ -58,15 +58,15 @@ class Inference:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._supply.close()
+        await self._release_builder.close()
 
     async def tensors(self, model: str) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Return the model's inputs and outputs, as the project's own files declare them."""
-        return await self._supply.tensors(model)
+        return await self._release_builder.tensors(model)
 
     async def reference(self, model: str, cases: Sequence[Case]) -> tuple[str, Sequence[Mapping[str, Array]]]:
         """Return the reference engine's name and its outputs for each case."""
-        return await self._supply.reference(model, [case.arrays for case in cases])
+        return await self._release_builder.reference(model, [case.arrays for case in cases])
 
     async def run(
         self, model: str, cases: Sequence[Case], release: str = "", limit_s: float = 30.0
@@ -79,17 +79,17 @@ class Inference:
             raise UsageError(
                 f"none of the chosen devices has the model {model}: the inventory names another one for them"
             )
-        asked = _Asked(model, tuple(case.name for case in cases), _request(model, cases, inputs, release, limit_s))
+        query = _Query(model, tuple(case.name for case in cases), _request(model, cases, inputs, release, limit_s))
         answers: dict[str, DeviceAnswer] = {}
-        contact = self._project.contact(self._progress)
-        patience = self._project.verify_limit_s + limit_s * len(cases)
+        session_factory = self._project.session_factory(self._progress)
+        time_limit_s = self._project.verify_limit_s + limit_s * len(cases)
 
         async def one(device: Device) -> list[DeviceOutcome]:
-            async def work(here: Visit, done: list[DeviceOutcome]) -> None:
-                answers[device.name] = await _ask(here, asked, patience)
+            async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
+                answers[device.name] = await _ask(session, query, time_limit_s)
                 done.append(answers[device.name].outcome)
 
-            return await visit(contact, device, [model], work)
+            return await open_session(session_factory, device, [model], work)
 
         ssh, per_jump = self._project.config.ssh, self._project.config.rollout.per_jump_host
         outcomes, interrupted = await fan_out(devices, one, ssh.concurrency, self._progress.device_done, per_jump)
@@ -98,7 +98,7 @@ class Inference:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Query:
     """What every device is asked."""
 
     model: str
@@ -118,19 +118,19 @@ def _request(model: str, cases: Sequence[Case], inputs: Sequence[Tensor], releas
     return Request("infer", fields, body, MAX_BODY)
 
 
-async def _ask(here: Visit, asked: _Asked, patience: float) -> DeviceAnswer:
+async def _ask(session: DeviceSession, query: _Query, time_limit_s: float) -> DeviceAnswer:
     """Return one device's answer; Refused, TransportError and ProtocolError go on to the visit."""
-    here.step("infer")
-    (answer,) = await here.exchange(asked.request, limit_s=patience)
-    told = answer.result
-    release, by = str(told.get("release", ""))[:64], str(told.get("by", ""))[:20]
-    found: Sequence[Finding] = told_findings(told)
+    session.step("infer")
+    (answer,) = await session.exchange(query.request, limit_s=time_limit_s)
+    reported = answer.result
+    release, by = str(reported.get("release", ""))[:64], str(reported.get("by", ""))[:20]
+    found: Sequence[Finding] = reported_findings(reported)
     cases: tuple[CaseAnswer, ...] = ()
     if decide(found) is Verdict.VERIFIED:
-        cases, failures = read_answers(told, answer.body, asked.cases)
+        cases, failures = read_answers(reported, answer.body, query.cases)
         found = [*found, *failures]
-    outcome = here.outcome(asked.model, [*here.notes, *found], release)
-    return DeviceAnswer(outcome, by, str(told.get("precision", ""))[:10], cases)
+    outcome = session.outcome(query.model, [*session.notes, *found], release)
+    return DeviceAnswer(outcome, by, str(reported.get("precision", ""))[:10], cases)
 
 
 async def run_inference(
@@ -148,7 +148,7 @@ async def run_inference(
             inputs, outputs = await inference.tensors(model)
             cases = read_cases(files, inputs, outputs, project.config.models[model].preprocess, model)
             folder = usable_folder(choice.out) if choice.out else None
-            engine, expected = await inference.reference(model, cases) if choice.reference else ("", ())
+            reference_engine, expected = await inference.reference(model, cases) if choice.reference else ("", ())
             answers = await inference.run(model, cases, choice.release, choice.limit_s)
     limits = Limits(
         {answer.device: answer.precision for answer in answers if answer.precision},
@@ -165,7 +165,7 @@ async def run_inference(
         majority,
         differences,
         save(folder, model, final) if folder else (),
-        engine,
+        reference_engine,
         inference.interrupted,
     )
 

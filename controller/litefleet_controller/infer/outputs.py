@@ -15,14 +15,14 @@ from litefleet_agent.protocol import ProtocolError
 from ..build.golden.files import Array
 from .report import CaseAnswer
 
-__all__ = ["read_answers", "told_findings"]
+__all__ = ["read_answers", "reported_findings"]
 
 _MOST_OUTPUTS = 64
 # what a service refuses a request with -> the finding that explains it; others have none of their own
 _ERRORS = {"timed-out": "LF408", "bad-output": "LF404", "busy": "LF620"}
 
 
-def told_findings(result: Mapping[str, Any]) -> tuple[Finding, ...]:
+def reported_findings(result: Mapping[str, Any]) -> tuple[Finding, ...]:
     """Return why the device ran nothing, empty when it did; ProtocolError for what is no list of findings."""
     try:
         return tuple(Finding.from_dict(item) for item in result.get("findings") or ())
@@ -37,13 +37,17 @@ def read_answers(
 
     Raises ProtocolError when the answer does not hold together.
     """
-    told = result.get("requests")
-    if not isinstance(told, list) or len(told) != len(cases) or not all(isinstance(one, dict) for one in told):
+    reported = result.get("requests")
+    if (
+        not isinstance(reported, list)
+        or len(reported) != len(cases)
+        or not all(isinstance(one, dict) for one in reported)
+    ):
         raise ProtocolError(f"the answer does not have {len(cases)} requests")
     answers: list[CaseAnswer] = []
     found: list[Finding] = []
     at = 0
-    for case, one in zip(cases, told, strict=True):
+    for case, one in zip(cases, reported, strict=True):
         if "error" in one:
             failed = _failure(one["error"])
             found.append(failed)
@@ -68,17 +72,17 @@ def _failure(error: Any) -> Finding:
     code, message = str(error.get("code")), str(error.get("message"))[:2000]
     given = error.get("finding")
     if isinstance(given, dict):
-        return told_findings({"findings": [given]})[0]
+        return reported_findings({"findings": [given]})[0]
     return finding(_ERRORS[code], message) if code in _ERRORS else finding_of_error(code, message)
 
 
 def _outputs(one: Mapping[str, Any], data: bytes, at: int) -> tuple[dict[str, Array], int]:
     """Return one request's outputs, and where the next one's data begins."""
-    told = one.get("outputs")
-    if not isinstance(told, list) or len(told) > _MOST_OUTPUTS:
+    reported = one.get("outputs")
+    if not isinstance(reported, list) or len(reported) > _MOST_OUTPUTS:
         raise ProtocolError("an answer has neither outputs nor an error")
     outputs: dict[str, Array] = {}
-    for item in told:
+    for item in reported:
         name, dtype, dims = _tensor(item)
         size = DTYPES[dtype] * prod(dims)
         if at + size > len(data) or name in outputs:
@@ -89,8 +93,8 @@ def _outputs(one: Mapping[str, Any], data: bytes, at: int) -> tuple[dict[str, Ar
 
 
 def _tensor(item: Any) -> tuple[str, str, list[int]]:
-    told = item if isinstance(item, dict) else {}
-    name, dtype, dims = told.get("name"), told.get("dtype"), told.get("dims")
+    reported = item if isinstance(item, dict) else {}
+    name, dtype, dims = reported.get("name"), reported.get("dtype"), reported.get("dims")
     # A name ends up in terminals, JSON, and as a file's in a zip.
     named = isinstance(name, str) and 0 < len(name) <= 256 and name.isprintable() and dtype in DTYPES
     named = named and not str(name).startswith("/") and ".." not in str(name).split("/")

@@ -36,8 +36,8 @@ def read_picture(path: Path) -> Array:
                 raise UsageError(f"{path} has {picture.width} x {picture.height} pixels; {_MOST_PIXELS} are read")
             return np.asarray(_on_white(ImageOps.exif_transpose(picture)))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        said = getattr(error, "strerror", None) or "it is damaged, or no PNG, JPEG, BMP or WebP"
-        raise UsageError(f"{path} can't be read as a picture: {said}") from error
+        reason = getattr(error, "strerror", None) or "it is damaged, or no PNG, JPEG, BMP or WebP"
+        raise UsageError(f"{path} can't be read as a picture: {reason}") from error
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

@@ -33,8 +33,8 @@ class CaseAnswer:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; of large outputs without the numbers themselves."""
-        told = [_output(name, array) for name, array in self.outputs.items()]
-        return {"input": self.case, "ms": self.ms, "error": self.error, "outputs": told}
+        record = [_output(name, array) for name, array in self.outputs.items()]
+        return {"input": self.case, "ms": self.ms, "error": self.error, "outputs": record}
 
 
 def _output(name: str, array: Array) -> dict[str, Any]:
@@ -65,17 +65,17 @@ class DeviceAnswer:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
-        told = self.outcome
+        record = self.outcome
         return {
-            "device": told.device,
-            "verdict": told.verdict.value,
+            "device": record.device,
+            "verdict": record.verdict.value,
             "sentence": self.sentence,
-            "findings": [f.to_dict() for f in told.findings],
-            "release": told.release,
+            "findings": [f.to_dict() for f in record.findings],
+            "release": record.release,
             "by": self.by,
             "precision": self.precision,
             "inputs": [case.to_dict() for case in self.cases],
-            "steps": dict(told.steps),
+            "steps": dict(record.steps),
         }
 
 
@@ -91,7 +91,7 @@ class InferenceReport:
     majority: Mapping[str, str]
     differences: tuple[Difference, ...] = ()
     files: tuple[str, ...] = ()  # where the outputs were written
-    engine: str = ""  # the reference's name, "PaddlePaddle 2.6.2"; "" where none was asked
+    reference_engine: str = ""  # the reference's name, "PaddlePaddle 2.6.2"; "" where none was asked
     interrupted: bool = False
 
     @property
@@ -117,7 +117,7 @@ class InferenceReport:
             "seconds": round(self.seconds, 3),
             "exit_code": self.exit_code,
             "inputs": list(self.cases),
-            "reference": self.engine,
+            "reference": self.reference_engine,
             "devices": [answer.to_dict() for answer in self.answers],
             "majority": dict(self.majority),
             "differences": [difference.to_dict() for difference in self.differences],
@@ -137,9 +137,9 @@ def judged(answer: DeviceAnswer, differences: tuple[Difference, ...], majority: 
         return answer
     first = counted[0]
     whose = "the reference" if first.against == "reference" else f"{first.against}, as most devices answer"
-    seen = f"For {first.case}, output {first.output} differs from {whose}: {first.found.reason}."
+    observed = f"For {first.case}, output {first.output} differs from {whose}: {first.found.reason}."
     code = "LF404" if first.found.non_finite else "LF403"
-    return replace(answer, outcome=replace(answer.outcome, verdict=Verdict.WRONG, findings=(finding(code, seen),)))
+    return replace(answer, outcome=replace(answer.outcome, verdict=Verdict.WRONG, findings=(finding(code, observed),)))
 
 
 def usable_folder(folder: Path) -> Path:

@@ -68,9 +68,9 @@ class Inspected:
     def _counted(self) -> str:
         files = len({one.path for one in self.inspections}) + len(self.unread)
         refused = len({one.path for one in self.inspections if one.exit_code})
-        said = [f"{files} file{'' if files == 1 else 's'}", f"{refused} refused"]
-        said += [f"{len(self.unread)} could not be read"] if self.unread else []
-        return ", ".join(said)
+        summary = [f"{files} file{'' if files == 1 else 's'}", f"{refused} refused"]
+        summary += [f"{len(self.unread)} could not be read"] if self.unread else []
+        return ", ".join(summary)
 
 
 def inspect_all(
@@ -113,10 +113,10 @@ def _add_below(folder: Path, found: dict[Path, str]) -> None:
     """Add all *.nb below a folder by name; hidden folders and links to folders are left out."""
     some = False
 
-    def tell(error: OSError) -> None:
+    def record_unread(error: OSError) -> None:
         found[Path(error.filename)] = f"{error.filename} can't be read: {error.strerror}. Check its permissions."
 
-    for place, folders, names in os.walk(folder, onerror=tell):
+    for place, folders, names in os.walk(folder, onerror=record_unread):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files = [Path(place, name) for name in sorted(names) if name.lower().endswith(".nb")]
         some = some or bool(files)

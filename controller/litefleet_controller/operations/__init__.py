@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..project.project import open_state
 from .bundle import write_for
-from .context import Desk, find_rollout, open_desk
+from .context import RolloutContext, find_rollout, open_context
 from .plan import plan_rollout
 from .reconcile import reconcile
 from .resume import abort, approve, pause, resume, retry
@@ -13,12 +13,12 @@ from .rollout import start_rollout
 from .trust import spread_trust
 
 __all__ = [
-    "Desk",
+    "RolloutContext",
     "Target",
     "abort",
     "approve",
     "find_rollout",
-    "open_desk",
+    "open_context",
     "open_state",
     "pause",
     "plan_rollout",

@@ -14,9 +14,9 @@ from litefleet_inventory.model import Device
 from ..airgap import WrittenBundle, write_bundle
 from ..common.errors import FindingError, UsageError
 from ..project.project import Options
-from ..rollout_engine.release_cache import to_kept
-from ..state.model import KeptRelease
-from .context import Desk, ProgressFor, open_desk, who
+from ..rollout_engine.release_cache import to_stored
+from ..state.model import StoredRelease
+from .context import ProgressFor, RolloutContext, actor, open_context
 
 __all__ = ["write_for"]
 
@@ -38,25 +38,30 @@ async def write_for(
     """
     described = [_described(path) for path in facts_files]
     with progress_for(0) as progress:
-        async with open_desk(options, progress) as desk:
+        async with open_context(options, progress) as context:
             kinds = described
             if not described or options.limit:
-                kinds = [*await _remembered(desk), *described]
-            releases = await _releases(desk, kinds)
-            numbers = {m: await desk.write(desk.state.next_number, desk.config.fleet, m) for m in desk.project.models}
-            sealed = await desk.sealed(releases, numbers)
-            await desk.write(desk.state.keep_releases, desk.hold, sealed)
-            now = desk.clock.now()
-            made = await write_bundle(out, sealed, desk.config.fleet, desk.signer, desk.contact.archive, now)
-            what = {"file": str(out), "sha256": made.sha256, "releases": list(made.releases), **desk.origin()}
-            await desk.write(desk.state.log, who(), "bundle written", what)
+                kinds = [*await _remembered(context), *described]
+            releases = await _releases(context, kinds)
+            numbers = {
+                m: await context.write(context.state.next_number, context.config.fleet, m)
+                for m in context.project.models
+            }
+            signed = await context.signed(releases, numbers)
+            await context.write(context.state.store_releases, context.lock, signed)
+            now = context.clock.now()
+            made = await write_bundle(
+                out, signed, context.config.fleet, context.signer, context.session_factory.archive, now
+            )
+            details = {"file": str(out), "sha256": made.sha256, "releases": list(made.releases), **context.origin()}
+            await context.write(context.state.log, actor(), "bundle written", details)
             return made
 
 
-async def _remembered(desk: Desk) -> list[_Kind]:
-    known = await desk.write(desk.state.known)
+async def _remembered(context: RolloutContext) -> list[_Kind]:
+    known = await context.write(context.state.known)
     kinds = []
-    for device in desk.project.devices:
+    for device in context.project.devices:
         entry = known.get(device.name)
         if entry is None:
             raise UsageError(
@@ -77,12 +82,12 @@ def _described(path: Path) -> _Kind:
     return _Kind(Device(path.stem, path.stem), facts)
 
 
-async def _releases(desk: Desk, kinds: Sequence[_Kind]) -> list[KeptRelease]:
-    made: dict[str, KeptRelease] = {}
+async def _releases(context: RolloutContext, kinds: Sequence[_Kind]) -> list[StoredRelease]:
+    made: dict[str, StoredRelease] = {}
     for kind in kinds:
-        for model in desk.project.models_of(kind.device):
-            supplied = await desk.supply.supply(model, kind.device, kind.facts)
-            if not supplied.release:
-                raise FindingError(supplied.findings)
-            made[supplied.release] = to_kept(supplied, model, kind.device, kind.facts)
+        for model in context.project.models_of(kind.device):
+            built = await context.release_builder.release_for(model, kind.device, kind.facts)
+            if not built.release:
+                raise FindingError(built.findings)
+            made[built.release] = to_stored(built, model, kind.device, kind.facts)
     return list(made.values())

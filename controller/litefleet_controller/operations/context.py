@@ -15,31 +15,40 @@ from typing import Any
 from litefleet_agent.findings import Finding
 from litefleet_inventory.model import Device
 
-from ..build.releases import Supply
+from ..build.releases import ReleaseBuilder
 from ..common.errors import UsageError
 from ..config import Config
-from ..devices.deliver import went_back
+from ..devices.deliver import revert_findings
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress
 from ..devices.steps import Mode, run_device
-from ..devices.visit import Contact
+from ..devices.visit import SessionFactory
 from ..project.project import Options, Project, open_project, open_state
 from ..project.run_fleet import ProgressFor
-from ..rollout import Rollout, RolloutEvent, RolloutState, Row
+from ..rollout import DeviceRow, Rollout, RolloutEvent, RolloutState
 from ..rollout.states import move_rollout
-from ..rollout_engine import Clock, Converse, Engine, Ledger, Patience, SystemClock, ThreadWriter, Writer
+from ..rollout_engine import (
+    Clock,
+    DeviceRecorder,
+    DeviceTask,
+    RolloutEngine,
+    SystemClock,
+    ThreadWriter,
+    WaitPolicy,
+    Writer,
+)
 from ..rollout_engine.changes import endings
-from ..rollout_engine.release_cache import Shelf
+from ..rollout_engine.release_cache import ReleaseCache
 from ..signing import Signer
-from ..state import Hold, State, StatePort, this_process
-from ..state.model import KeptRelease
-from .drift import look_again
-from .rollback_device import Mark, way_back
+from ..state import FleetLock, State, StatePort, this_process
+from ..state.model import StoredRelease
+from .drift import recheck
+from .rollback_device import RevertMarker, rollback_task
 
-__all__ = ["Desk", "ProgressFor", "find_rollout", "open_desk", "open_state", "settle_ended", "who"]
+__all__ = ["ProgressFor", "RolloutContext", "actor", "find_rollout", "finish_ended", "open_context", "open_state"]
 
 
-def who() -> str:
+def actor() -> str:
     """Return who is at work, as the audit log names people: user@host."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
@@ -60,18 +69,20 @@ def find_rollout(state: StatePort, fleet: str, rollout_id: str = "") -> Rollout:
 
 
 @dataclass
-class Desk:
+class RolloutContext:
     """One operation's tools.  `hold` is the right to change this fleet's rollouts."""
 
     project: Project
     state: State
-    hold: Hold
-    contact: Contact
-    supply: Supply
+    lock: FleetLock
+    session_factory: SessionFactory
+    release_builder: ReleaseBuilder
     progress: Progress
     write: Writer
     clock: Clock
-    asides: dict[str, tuple[Finding, ...]] = field(default_factory=dict)  # by release: why it brings no runtime
+    runtime_findings: dict[str, tuple[Finding, ...]] = field(
+        default_factory=dict
+    )  # by release: why it brings no runtime
     last_seen: Mapping[str, float] = field(default_factory=dict)  # by device, before this operation; empty: as stored
 
     @property
@@ -89,7 +100,7 @@ class Desk:
         """What devices come to trust; "" without signing."""
         return self.signer.allowed_signers() if self.signer else ""
 
-    async def sealed(self, releases: Sequence[KeptRelease], numbers: Mapping[str, int]) -> list[KeptRelease]:
+    async def signed(self, releases: Sequence[StoredRelease], numbers: Mapping[str, int]) -> list[StoredRelease]:
         """Return the releases with their seals, checked; unchanged where nothing is signed."""
         if self.signer is None:
             return list(releases)
@@ -98,7 +109,7 @@ class Desk:
             now = self.clock.now()
             seal = await self.signer.seal(release.id, release.model, self.config.fleet, numbers[release.model], now)
             await self.signer.verify(seal, release.id, release.model, self.config.fleet, now)
-            done.append(replace(release, sealed=seal))
+            done.append(replace(release, signed=seal))
         return done
 
     def origin(self) -> dict[str, Any]:
@@ -110,61 +121,61 @@ class Desk:
             "inventory": {"path": str(inventory), "sha256": _digest(inventory)},
         }
 
-    async def begun(self, rollout: Rollout) -> Rollout:
+    async def mark_running(self, rollout: Rollout) -> Rollout:
         """Return a rollout that was written down as one that runs; any other one as it is."""
         if rollout.state is not RolloutState.PLANNED:
             return rollout
         running = replace(rollout, state=move_rollout(rollout.state, RolloutEvent.START), updated_at=self.clock.now())
-        await self.write(self.state.advance, self.hold, rollout, RolloutEvent.START, running)
+        await self.write(self.state.advance, self.lock, rollout, RolloutEvent.START, running)
         return running
 
-    async def carry_out(self, rollout: Rollout, patience: Patience) -> Engine:
+    async def run_engine(self, rollout: Rollout, wait_policy: WaitPolicy) -> RolloutEngine:
         """Run a rollout's engine and return it; it knows what became of what."""
         rows = await self.write(self.state.rows, rollout.id)
         devices = {d.name: d for d in self.project.inventory.devices}
-        engine = Engine(
+        engine = RolloutEngine(
             self.state,
-            self.hold,
+            self.lock,
             rollout,
             rows,
             devices,
-            await self._converse(rollout, rows),
-            lambda device, rows: look_again(self.contact, device, rows),
+            await self._device_task(rollout, rows),
+            lambda device, rows: recheck(self.session_factory, device, rows),
             self.progress,
             self.config.ssh.concurrency,
             self.clock,
             self.write,
         )
-        await engine.run(patience)
+        await engine.run(wait_policy)
         return engine
 
-    async def _shelf(self, rollout: Rollout, rows: Sequence[Row]) -> Shelf:
-        releases = [await self._in_date(r) for r in await self.write(self.state.releases_of, rollout.id)]
+    async def _release_cache(self, rollout: Rollout, rows: Sequence[DeviceRow]) -> ReleaseCache:
+        releases = [await self._with_valid_signature(r) for r in await self.write(self.state.releases_of, rollout.id)]
 
-        async def keep(made: KeptRelease) -> KeptRelease:
-            kept = (await self.sealed([made], {made.model: rollout.number}))[0]
-            await self.write(self.state.keep_releases, self.hold, [kept])
-            return kept
+        async def keep(made: StoredRelease) -> StoredRelease:
+            stored = (await self.signed([made], {made.model: rollout.number}))[0]
+            await self.write(self.state.store_releases, self.lock, [stored])
+            return stored
 
         planned = {(r.device, r.model): r.release for r in rows}
-        return Shelf(planned, releases, self.supply, keep, self.signers, self.asides)
+        return ReleaseCache(planned, releases, self.release_builder, keep, self.signers, self.runtime_findings)
 
-    async def _in_date(self, release: KeptRelease) -> KeptRelease:
+    async def _with_valid_signature(self, release: StoredRelease) -> StoredRelease:
         """Return a release whose seal has not expired: it is sealed anew under its own number where it has."""
-        seal = (release.sealed or {}).get("seal") or {}
+        seal = (release.signed or {}).get("seal") or {}
         if self.signer is None or seal.get("expires", self.clock.now() + 1) > self.clock.now():
             return release
-        fresh = (await self.sealed([release], {release.model: seal["number"]}))[0]
-        await self.write(self.state.keep_releases, self.hold, [fresh])
+        fresh = (await self.signed([release], {release.model: seal["number"]}))[0]
+        await self.write(self.state.store_releases, self.lock, [fresh])
         return fresh
 
-    async def _converse(self, rollout: Rollout, rows: Sequence[Row]) -> Converse:
+    async def _device_task(self, rollout: Rollout, rows: Sequence[DeviceRow]) -> DeviceTask:
         """Return what is talked about with each device."""
         if rollout.kind == "rollback":
-            taken = await self.write(self.state.rows, rollout.parent)
-            mark = Mark(self.write, self.state, self.hold, rollout.parent, taken)
-            return way_back(self.contact, str(rollout.origin.get("to", "previous")), mark)
-        shelf, policy = await self._shelf(rollout, rows), rollout.policy
+            parent_rows = await self.write(self.state.rows, rollout.parent)
+            mark_reverted = RevertMarker(self.write, self.state, self.lock, rollout.parent, parent_rows)
+            return rollback_task(self.session_factory, str(rollout.origin.get("to", "previous")), mark_reverted)
+        release_cache, policy = await self._release_cache(rollout, rows), rollout.policy
         mode = Mode(
             verify_limit_s=self.project.verify_limit_s,
             lease_s=int(policy.lease),
@@ -174,16 +185,22 @@ class Desk:
         )
         last_seen = self.last_seen or {n: k.seen_at for n, k in (await self.write(self.state.known)).items()}
 
-        async def converse(device: Device, rows: Sequence[Row], ledger: Ledger) -> list[DeviceOutcome]:
+        async def device_task(
+            device: Device, rows: Sequence[DeviceRow], recorder: DeviceRecorder
+        ) -> list[DeviceOutcome]:
             since = last_seen.get(device.name, 0.0)
-            hear = partial(went_back, since=since)
-            return await run_device(device, [r.model for r in rows], mode, self.contact, shelf, ledger, hear)
+            check_hello = partial(revert_findings, since=since)
+            return await run_device(
+                device, [r.model for r in rows], mode, self.session_factory, release_cache, recorder, check_hello
+            )
 
-        return converse
+        return device_task
 
 
 @asynccontextmanager
-async def open_desk(options: Options, progress: Progress, whole_fleet: bool = False) -> AsyncIterator[Desk]:
+async def open_context(
+    options: Options, progress: Progress, whole_fleet: bool = False
+) -> AsyncIterator[RolloutContext]:
     """Open the project and its state, and take the fleet's hold for the length of the context.
 
     Raises: ConfigError, UsageError; StateError, Held when another controller that lives is at work.
@@ -192,27 +209,27 @@ async def open_desk(options: Options, progress: Progress, whole_fleet: bool = Fa
     state = open_state(project.config)
     write = ThreadWriter()
     try:
-        hold = await write(state.acquire, project.config.fleet, this_process())
-        await write(settle_ended, state, hold)
-        supply = project.supply(progress)
+        lock = await write(state.acquire, project.config.fleet, this_process())
+        await write(finish_ended, state, lock)
+        release_builder = project.release_builder(progress)
         try:
-            contact = project.contact(progress)
-            yield Desk(project, state, hold, contact, supply, progress, write, SystemClock())
+            session_factory = project.session_factory(progress)
+            yield RolloutContext(project, state, lock, session_factory, release_builder, progress, write, SystemClock())
         finally:
-            await supply.close()
-            await write(state.release, hold)
+            await release_builder.close()
+            await write(state.release, lock)
     finally:
         await write(state.close)
         write.close()
 
 
-def settle_ended(state: StatePort, hold: Hold) -> None:
+def finish_ended(state: StatePort, lock: FleetLock) -> None:
     """End what a controller left in flight that died after its rollout was aborted: nobody goes on with that one."""
     ended = (RolloutState.ABORTED, RolloutState.SUPERSEDED)
-    for rollout in (r for r in state.rollouts(hold.fleet, 3) if r.state in ended):
-        back, left = endings(state.rows(rollout.id))
-        state.move(hold, rollout.id, back)
-        state.move(hold, rollout.id, left)
+    for rollout in (r for r in state.rollouts(lock.fleet, 3) if r.state in ended):
+        released, left = endings(state.rows(rollout.id))
+        state.move(lock, rollout.id, released)
+        state.move(lock, rollout.id, left)
 
 
 def _digest(path: Path) -> str:

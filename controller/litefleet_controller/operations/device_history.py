@@ -7,13 +7,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..devices.agent_client import Refused, Request
+from ..devices.agent_client import Request, RequestRejected
 from ..devices.deliver import mapping
-from ..devices.visit import Visit
-from ..state import Happened, ServiceSeen
-from .context import Desk
+from ..devices.visit import DeviceSession
+from ..state import HistoryEntry, ServiceStatus
+from .context import RolloutContext
 
-__all__ = ["hear"]
+__all__ = ["sync_history"]
 
 _ID = re.compile(r"[0-9a-f]{1,64}\Z")
 _PAGES = 16  # of at most 256 KiB, in one contact; the next contact goes on
@@ -21,45 +21,47 @@ _MOST_NUMBER = 1 << 50
 _MOST_ENTRIES = 1000  # in one page
 
 
-async def hear(desk: Desk, here: Visit) -> None:
+async def sync_history(context: RolloutContext, session: DeviceSession) -> None:
     """Store how the device's service is, and what is new in its history; nothing for a device without a service."""
-    told = mapping(here.hello.get("history"))
-    identity, newest = told.get("id"), _whole(told.get("newest"))
+    reported = mapping(session.hello.get("history"))
+    identity, newest = reported.get("id"), _whole(reported.get("newest"))
     if not isinstance(identity, str) or not _ID.match(identity):
         return
-    known = (await desk.write(desk.state.services)).get(here.device.name)
+    known = (await context.write(context.state.services)).get(session.device.name)
     number = known.number if known is not None and known.history == identity else 0
-    status, name = mapping(here.hello.get("service")), here.device.name
+    status, name = mapping(session.hello.get("service")), session.device.name
     for _ in range(_PAGES):
-        page = await _page(here, identity, number) if number < newest else {}
-        now = desk.clock.now()
+        page = await _page(session, identity, number) if number < newest else {}
+        now = context.clock.now()
         entries = [e for e in (_entry(name, identity, item, now) for item in _items(page)) if e and e.number > number]
         number = max([number, *(entry.number for entry in entries)])
-        await desk.write(desk.state.hear, ServiceSeen(name, identity, number, dict(status), now), entries)
+        await context.write(
+            context.state.record_history, ServiceStatus(name, identity, number, dict(status), now), entries
+        )
         if not entries:
             return
 
 
-async def _page(here: Visit, identity: str, since: int) -> Mapping[str, Any]:
+async def _page(session: DeviceSession, identity: str, since: int) -> Mapping[str, Any]:
     """Return one page; {} where the agent knows no histories, or it is another one by now."""
     try:
-        (page,) = await here.ask(Request("history", {"history": identity, "since": since}))
-    except Refused:
+        (page,) = await session.ask(Request("history", {"history": identity, "since": since}))
+    except RequestRejected:
         return {}
     return page if page.get("id") == identity else {}
 
 
 def _items(page: Mapping[str, Any]) -> list[Any]:
-    told = page.get("entries")
-    return told[:_MOST_ENTRIES] if isinstance(told, list) else []
+    reported = page.get("entries")
+    return reported[:_MOST_ENTRIES] if isinstance(reported, list) else []
 
 
-def _entry(device: str, identity: str, item: Any, now: float) -> Happened | None:
+def _entry(device: str, identity: str, item: Any, now: float) -> HistoryEntry | None:
     """Read one entry; None for what is none."""
     if not isinstance(item, dict) or not _whole(item.get("n")):
         return None
     kind, model, release = (_text(item.get(key), 128) for key in ("kind", "model", "release"))
-    return Happened(device, identity, _whole(item["n"]), _real(item.get("at")), kind, model, release, item, now)
+    return HistoryEntry(device, identity, _whole(item["n"]), _real(item.get("at")), kind, model, release, item, now)
 
 
 def _whole(value: Any) -> int:

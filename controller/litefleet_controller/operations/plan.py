@@ -12,16 +12,16 @@ from litefleet_inventory.select import select
 
 from ..common.errors import UsageError
 from ..devices.progress import Progress
-from ..devices.steps import Supplier
-from ..devices.visit import Contact
+from ..devices.steps import ReleaseProvider
+from ..devices.visit import SessionFactory
 from ..project.project import Options, Project, open_project, open_state
 from ..rollout_engine import SystemClock
-from ..rollout_engine.fleet_survey import Meet, Survey, survey
+from ..rollout_engine.fleet_survey import FleetSurvey, OnDevice, survey_fleet
 from ..rollout_engine.plan import Plan, make_plan
 from ..state.model import KnownDevice
 from .context import ProgressFor
 
-__all__ = ["Planned", "draw_up", "plan_rollout"]
+__all__ = ["Planned", "plan_devices", "plan_rollout"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Planned:
     """A plan, and all that was learned to make it."""
 
     plan: Plan
-    survey: Survey
+    survey: FleetSurvey
 
 
 async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
@@ -39,43 +39,49 @@ async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
     """
     project = open_project(options)
     with progress_for(len(project.devices)) as progress:
-        supply = project.supply(progress)
+        release_builder = project.release_builder(progress)
         state = open_state(project.config)
         try:
             known = state.known()
-            contact = project.contact(progress, keep_agent=False)
-            planned = await draw_up(project, contact, supply, known, progress, SystemClock().now())
-            state.learn(planned.survey.known)  # so that a bundle can be written for devices that were once looked at
+            session_factory = project.session_factory(progress, keep_agent=False)
+            planned = await plan_devices(
+                project, session_factory, release_builder, known, progress, SystemClock().now()
+            )
+            state.record_facts(
+                planned.survey.known
+            )  # so that a bundle can be written for devices that were once looked at
         finally:
-            await supply.close()
+            await release_builder.close()
             state.close()
     return planned.plan
 
 
-async def draw_up(
+async def plan_devices(
     project: Project,
-    contact: Contact,
-    supply: Supplier,
+    session_factory: SessionFactory,
+    release_builder: ReleaseProvider,
     known: Mapping[str, KnownDevice],
     progress: Progress,
     now: float,
-    meet: Meet | None = None,
+    on_device: OnDevice | None = None,
 ) -> Planned:
     """Look at the selected devices at `now` (epoch) and return what is to be done."""
     wanted = {device: project.models_of(device) for device in project.devices}
     at_once, per_jump = project.config.ssh.concurrency, project.config.rollout.per_jump_host
-    seen = await survey(contact, wanted, supply, at_once, known, progress, now, meet, per_jump)
-    if seen.interrupted:
+    fleet_survey = await survey_fleet(
+        session_factory, wanted, release_builder, at_once, known, progress, now, on_device, per_jump
+    )
+    if fleet_survey.interrupted:
         raise asyncio.CancelledError
     plan = make_plan(
-        seen.drafts,
+        fleet_survey.drafts,
         project.config.rollout,
         lambda name: _named(project, name),
         fleet=project.config.fleet,
         created_at=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         models=project.models,
     )
-    return Planned(plan, seen)
+    return Planned(plan, fleet_survey)
 
 
 def _named(project: Project, name: str) -> frozenset[str]:

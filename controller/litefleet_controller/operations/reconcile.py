@@ -13,26 +13,26 @@ from litefleet_inventory.select import select
 from ..devices.deliver import fingerprint_of, measurements_of
 from ..devices.fan_out import fan_out
 from ..devices.outcome import DeviceOutcome, RunReport
-from ..devices.visit import Visit, visit
+from ..devices.visit import DeviceSession, open_session
 from ..project.project import Options
-from ..project.run_fleet import Interrupted, keep_report
-from ..rollout import DeviceState, Rollout, RolloutEvent, RolloutState, Row, Wave
+from ..project.run_fleet import Interrupted, save_report
+from ..rollout import DeviceRow, DeviceState, Rollout, RolloutEvent, RolloutState, Wave
 from ..rollout.states import move_rollout
-from ..rollout_engine import Patience
-from ..state.model import Confirmed, KeptRelease, KnownDevice
-from .context import Desk, ProgressFor, open_desk, who
+from ..rollout_engine import WaitPolicy
+from ..state.model import Confirmed, KnownDevice, StoredRelease
+from .context import ProgressFor, RolloutContext, actor, open_context
 from .drift import drift
 from .install_reports import collect
 from .status import Stopwatch, about, interruptible
 
-__all__ = ["reconcile", "reconcile_at"]
+__all__ = ["reconcile", "reconcile_with_context"]
 
 
 @dataclass
-class _Round:
+class _ReconcilePass:
     """What one pass found."""
 
-    desk: Desk
+    context: RolloutContext
     watch: Stopwatch
     deep: bool
     repair: bool
@@ -50,48 +50,56 @@ async def reconcile(
     """
     watch = Stopwatch()
     with interruptible("reconcile", watch), progress_for(0) as progress:
-        async with open_desk(options, progress) as desk:
-            return await reconcile_at(desk, repair, deep, watch)
+        async with open_context(options, progress) as context:
+            return await reconcile_with_context(context, repair, deep, watch)
 
 
-async def reconcile_at(desk: Desk, repair: bool, deep: bool, watch: Stopwatch) -> RunReport:
+async def reconcile_with_context(context: RolloutContext, repair: bool, deep: bool, watch: Stopwatch) -> RunReport:
     """Do what `reconcile` does, at a desk that is open."""
-    this = _Round(desk, watch, deep, repair)
-    rollout = await _go_on(desk, this)
-    rollout = await _take_in(desk, this, rollout)
-    await _look(this)
-    if repair and this.drifted:
-        rollout = await _repair(this, rollout)
-    told = rollout is not None and rollout.state is not RolloutState.ABORTED  # that was said when it was aborted
-    stands = about(rollout, await desk.write(desk.state.rows, rollout.id)) if rollout is not None and told else {}
-    report = RunReport("reconcile", watch.stamp, watch.seconds, tuple(this.outcomes.values()), stands)
-    keep_report(desk.config, report)
+    current_pass = _ReconcilePass(context, watch, deep, repair)
+    rollout = await _continue(context, current_pass)
+    rollout = await _add_new_devices(context, current_pass, rollout)
+    await _check_devices(current_pass)
+    if repair and current_pass.drifted:
+        rollout = await _repair(current_pass, rollout)
+    show_rollout = (
+        rollout is not None and rollout.state is not RolloutState.ABORTED
+    )  # that was said when it was aborted
+    rollout_summary = (
+        about(rollout, await context.write(context.state.rows, rollout.id))
+        if rollout is not None and show_rollout
+        else {}
+    )
+    report = RunReport("reconcile", watch.stamp, watch.seconds, tuple(current_pass.outcomes.values()), rollout_summary)
+    save_report(context.config, report)
     return report
 
 
-async def _go_on(desk: Desk, this: _Round) -> Rollout | None:
+async def _continue(context: RolloutContext, current_pass: _ReconcilePass) -> Rollout | None:
     """Go on with a rollout that is under way: offline devices that are due, waves whose soak or window has come."""
-    rollouts = await desk.write(desk.state.rollouts, desk.config.fleet, 20)
+    rollouts = await context.write(context.state.rollouts, context.config.fleet, 20)
     running = [r for r in rollouts if r.state in (RolloutState.RUNNING, RolloutState.PLANNED)]
     if not running:
         return next((r for r in rollouts if r.kind == "rollout"), None)
-    desk.progress.message(f"going on with {running[0].id}")
-    engine = await desk.carry_out(await desk.begun(running[0]), Patience.NONE)
-    this.outcomes.update(engine.outcomes)
+    context.progress.message(f"going on with {running[0].id}")
+    engine = await context.run_engine(await context.mark_running(running[0]), WaitPolicy.NONE)
+    current_pass.outcomes.update(engine.outcomes)
     return engine.rollout
 
 
-async def _take_in(desk: Desk, this: _Round, rollout: Rollout | None) -> Rollout | None:
+async def _add_new_devices(
+    context: RolloutContext, current_pass: _ReconcilePass, rollout: Rollout | None
+) -> Rollout | None:
     """Give devices that joined the rollout's selection since the release that it brought."""
     if rollout is None or rollout.kind != "rollout" or rollout.state is not RolloutState.DONE:
         return rollout
-    rows = await desk.write(desk.state.rows, rollout.id)
+    rows = await context.write(context.state.rows, rollout.id)
     if any(r.state is DeviceState.ROLLED_BACK for r in rows):
         return rollout  # it was taken back: nobody new gets it
     there = {r.device for r in rows}
-    new = [d for d in _selected(desk, rollout) if d.name not in there]
+    new = [d for d in _selected(context, rollout) if d.name not in there]
     joined = [
-        Row(d.name, m, len(rollout.waves) - 1, len(rows) + number, jump=d.jump)
+        DeviceRow(d.name, m, len(rollout.waves) - 1, len(rows) + number, jump=d.jump)
         for number, d in enumerate(new)
         for m in rollout.models
         if d.model in ("", m)
@@ -99,108 +107,116 @@ async def _take_in(desk: Desk, this: _Round, rollout: Rollout | None) -> Rollout
     if not joined:
         return rollout
     names = [d.name for d in new]
-    desk.progress.message(
+    context.progress.message(
         f"{len(names)} new device{'s' if len(names) > 1 else ''} for {rollout.id}: {', '.join(names[:10])}"
     )
     after = replace(rollout, state=move_rollout(rollout.state, RolloutEvent.REOPEN), wave=len(rollout.waves) - 1)
-    what = {"joined": names[:200]}
-    await desk.write(desk.state.advance, desk.hold, rollout, RolloutEvent.REOPEN, after, (), joined, what)
-    engine = await desk.carry_out(after, Patience.NONE)
-    this.outcomes.update(engine.outcomes)
+    details = {"joined": names[:200]}
+    await context.write(context.state.advance, context.lock, rollout, RolloutEvent.REOPEN, after, (), joined, details)
+    engine = await context.run_engine(after, WaitPolicy.NONE)
+    current_pass.outcomes.update(engine.outcomes)
     return engine.rollout
 
 
-def _selected(desk: Desk, rollout: Rollout) -> Sequence[Device]:
+def _selected(context: RolloutContext, rollout: Rollout) -> Sequence[Device]:
     """Return the devices that the rollout was made for, as the inventory has them now."""
     if not rollout.limit:
-        return desk.project.devices
+        return context.project.devices
     try:
-        chosen = {d.name for d in select(desk.project.inventory, rollout.limit)}
+        chosen = {d.name for d in select(context.project.inventory, rollout.limit)}
     except SelectError:  # a device that it named is gone
         return ()
-    return [d for d in desk.project.devices if d.name in chosen]
+    return [d for d in context.project.devices if d.name in chosen]
 
 
-async def _look(this: _Round) -> None:
+async def _check_devices(current_pass: _ReconcilePass) -> None:
     """Ask every confirmed device whether it is still as it was confirmed."""
-    desk = this.desk
+    context = current_pass.context
     confirmed: dict[str, dict[str, Confirmed]] = {}
-    for (device, model), entry in (await desk.write(desk.state.confirmed)).items():
-        if (device, model) not in this.outcomes:  # it has just been settled
+    for (device, model), entry in (await context.write(context.state.confirmed)).items():
+        if (device, model) not in current_pass.outcomes:  # it has just been settled
             confirmed.setdefault(device, {})[model] = entry
-    devices = [d for d in desk.project.devices if d.name in confirmed]
+    devices = [d for d in context.project.devices if d.name in confirmed]
 
     async def work(device: Device) -> list[DeviceOutcome]:
-        return await _look_at(this, device, confirmed[device.name])
+        return await _check_device(current_pass, device, confirmed[device.name])
 
-    desk.progress.expect(len(devices))
-    at_once, per_jump = desk.config.ssh.concurrency, desk.config.rollout.per_jump_host
-    outcomes, interrupted = await fan_out(devices, work, at_once, desk.progress.device_done, per_jump)
-    this.outcomes.update({(o.device, o.model): o for o in outcomes})
-    await desk.write(desk.state.learn, this.known)
+    context.progress.expect(len(devices))
+    at_once, per_jump = context.config.ssh.concurrency, context.config.rollout.per_jump_host
+    outcomes, interrupted = await fan_out(devices, work, at_once, context.progress.device_done, per_jump)
+    current_pass.outcomes.update({(o.device, o.model): o for o in outcomes})
+    await context.write(context.state.record_facts, current_pass.known)
     if interrupted:
-        outcomes = tuple(this.outcomes.values())
-        raise Interrupted(RunReport("reconcile", this.watch.stamp, this.watch.seconds, outcomes))
+        outcomes = tuple(current_pass.outcomes.values())
+        raise Interrupted(RunReport("reconcile", current_pass.watch.stamp, current_pass.watch.seconds, outcomes))
 
 
-async def _look_at(this: _Round, device: Device, confirmed: Mapping[str, Confirmed]) -> list[DeviceOutcome]:
-    async def work(here: Visit, done: list[DeviceOutcome]) -> None:
-        now = {**confirmed, **{entry.model: entry for entry in await collect(this.desk, here)}}
+async def _check_device(
+    current_pass: _ReconcilePass, device: Device, confirmed: Mapping[str, Confirmed]
+) -> list[DeviceOutcome]:
+    async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
+        now = {**confirmed, **{entry.model: entry for entry in await collect(current_pass.context, session)}}
         expected = {m: c.release for m, c in now.items()}
-        found = await drift(here, expected, this.deep, this.repair)
-        this.known.append(KnownDevice(device.name, here.told_facts, fingerprint_of(here.hello), this.desk.clock.now()))
+        found = await drift(session, expected, current_pass.deep, current_pass.repair)
+        current_pass.known.append(
+            KnownDevice(
+                device.name, session.reported_facts, fingerprint_of(session.hello), current_pass.context.clock.now()
+            )
+        )
         for model, entry in now.items():
-            findings = [*here.notes, *found[model]]
-            this.drifted += [entry] if found[model] else []
+            findings = [*session.notes, *found[model]]
+            current_pass.drifted += [entry] if found[model] else []
             done.append(
-                here.outcome(
+                session.outcome(
                     model,
                     findings,
                     entry.release,
                     entry.artifact,
                     unchanged=decide(findings) is Verdict.VERIFIED,
                     activated=decide(findings) is Verdict.VERIFIED,
-                    measurements=measurements_of(here.hello, entry.release),
+                    measurements=measurements_of(session.hello, entry.release),
                 )
             )
 
-    return await visit(this.desk.contact, device, list(confirmed), work)
+    return await open_session(current_pass.context.session_factory, device, list(confirmed), work)
 
 
-async def _repair(this: _Round, parent: Rollout | None) -> Rollout:
+async def _repair(current_pass: _ReconcilePass, parent: Rollout | None) -> Rollout:
     """Bring back what was confirmed on the devices that drifted, proven anew."""
-    desk, now = this.desk, this.desk.clock.now()
-    kept: dict[str, KeptRelease] = {}
+    context, now = current_pass.context, current_pass.context.clock.now()
+    kept: dict[str, StoredRelease] = {}
     rows = []
-    for number, entry in enumerate(this.drifted):
-        release = await desk.write(desk.state.kept_release, entry.release)
+    for number, entry in enumerate(current_pass.drifted):
+        release = await context.write(context.state.stored_release, entry.release)
         if release is not None:
             kept[release.id] = release
-        device = desk.project.inventory.by_name[entry.device]
+        device = context.project.inventory.by_name[entry.device]
         rows.append(
-            Row(entry.device, entry.model, 0, number, jump=device.jump, release=entry.release, runtime=entry.runtime)
+            DeviceRow(
+                entry.device, entry.model, 0, number, jump=device.jump, release=entry.release, runtime=entry.runtime
+            )
         )
     models = tuple(dict.fromkeys(r.model for r in rows))
     # Under new numbers: a device that was rolled back has accepted a higher one than that of what it runs.
-    numbers = {m: await desk.write(desk.state.next_number, desk.config.fleet, m) for m in models}
-    releases = await desk.sealed(list(kept.values()), numbers)
+    numbers = {m: await context.write(context.state.next_number, context.config.fleet, m) for m in models}
+    releases = await context.signed(list(kept.values()), numbers)
     rollout = Rollout(
         id="",
-        fleet=desk.config.fleet,
+        fleet=context.config.fleet,
         kind="reconcile",
         state=RolloutState.PLANNED,
-        policy=desk.config.rollout.model_copy(update={"waves": ("100%",), "soak": 0.0, "approve": False}),
+        policy=context.config.rollout.model_copy(update={"waves": ("100%",), "soak": 0.0, "approve": False}),
         waves=(Wave(len({r.device for r in rows}), "100%"),),
         created_at=now,
-        by=who(),
+        by=actor(),
         models=models,
         number=max(numbers.values(), default=0),
         parent=parent.id if parent else "",
-        origin=desk.origin(),
+        origin=context.origin(),
         updated_at=now,
     )
-    what = {"drifted": [r.device for r in rows][:200], "parent": rollout.parent}
-    made = await desk.write(desk.state.create, desk.hold, rollout, rows, releases, what)
-    engine = await desk.carry_out(await desk.begun(made), Patience.NONE)
-    this.outcomes.update(engine.outcomes)
+    details = {"drifted": [r.device for r in rows][:200], "parent": rollout.parent}
+    made = await context.write(context.state.create, context.lock, rollout, rows, releases, details)
+    engine = await context.run_engine(await context.mark_running(made), WaitPolicy.NONE)
+    current_pass.outcomes.update(engine.outcomes)
     return engine.rollout

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from ..common.errors import UsageError
 from ..devices.outcome import RunReport
 from ..project.project import Options
-from ..project.run_fleet import keep_report
-from ..rollout import Rollout, RolloutState, Row, Wave
+from ..project.run_fleet import save_report
+from ..rollout import DeviceRow, Rollout, RolloutState, Wave
 from ..rollout.policy import Gates
-from ..rollout_engine import Patience
-from .context import Desk, ProgressFor, find_rollout, open_desk, who
+from ..rollout_engine import WaitPolicy
+from .context import ProgressFor, RolloutContext, actor, find_rollout, open_context
 from .rollout import StillOpen, make_due
 from .status import Stopwatch, interruptible, report_of
 
-__all__ = ["Target", "roll_back", "roll_back_at"]
+__all__ = ["Target", "roll_back", "roll_back_with_context"]
 
 
 @dataclass(frozen=True)
@@ -40,70 +40,80 @@ async def roll_back(options: Options, progress_for: ProgressFor, target: Target)
         )
     watch = Stopwatch()
     with interruptible("rollback", watch), progress_for(0) as progress:
-        async with open_desk(options, progress) as desk:
-            return await roll_back_at(desk, target, watch)
+        async with open_context(options, progress) as context:
+            return await roll_back_with_context(context, target, watch)
 
 
-async def roll_back_at(desk: Desk, target: Target, watch: Stopwatch) -> RunReport:
+async def roll_back_with_context(context: RolloutContext, target: Target, watch: Stopwatch) -> RunReport:
     """Do what `roll_back` does, at a desk that is open."""
-    parent = await _parent(desk, target)
-    rollout = await _open_one(desk, target)
+    parent = await _parent(context, target)
+    rollout = await _open_one(context, target)
     if rollout is None:
-        rollout = await _create(desk, target, parent, await _rows(desk, target, parent))
+        rollout = await _create(context, target, parent, await _rows(context, target, parent))
     else:
-        desk.progress.message(f"going on with {rollout.id}")
-        await make_due(desk, rollout, desk.project.inventory.by_name)
-    engine = await desk.carry_out(rollout, Patience.WAVES)
+        context.progress.message(f"going on with {rollout.id}")
+        await make_due(context, rollout, context.project.inventory.by_name)
+    engine = await context.run_engine(rollout, WaitPolicy.WAVES)
     report = report_of("rollback", watch, engine.rollout, engine.rows, engine.outcomes)
-    keep_report(desk.config, report)
+    save_report(context.config, report)
     return report
 
 
-async def _parent(desk: Desk, target: Target) -> Rollout | None:
-    open_ones = [r for r in await desk.write(desk.state.rollouts, desk.config.fleet, 20) if not r.state.over]
-    running = [r for r in open_ones if r.state is RolloutState.RUNNING and r.kind == "rollout"]
+async def _parent(context: RolloutContext, target: Target) -> Rollout | None:
+    open_rollouts = [
+        r for r in await context.write(context.state.rollouts, context.config.fleet, 20) if not r.state.over
+    ]
+    running = [r for r in open_rollouts if r.state is RolloutState.RUNNING and r.kind == "rollout"]
     if running:
         raise StillOpen(
             f"{running[0].id} is under way: `litefleet pause {running[0].id}` or abort it before going back"
         )
     if target.rollout:
-        return await desk.write(find_rollout, desk.state, desk.config.fleet, target.rollout)
+        return await context.write(find_rollout, context.state, context.config.fleet, target.rollout)
     if target.wave:
         raise UsageError("--wave needs --rollout: a wave is one of a rollout's")
     return None
 
 
-def _asked(target: Target) -> dict[str, str | int]:
+def _origin_fields(target: Target) -> dict[str, str | int]:
     return {"to": target.to, "of": target.rollout, "of_wave": target.wave}
 
 
-async def _open_one(desk: Desk, target: Target) -> Rollout | None:
+async def _open_one(context: RolloutContext, target: Target) -> Rollout | None:
     """Return the rollback that asks the same and has not come to its end: begun again, "previous" would lead forth."""
-    asked, limit = _asked(target), desk.project.options.limit
-    for rollout in await desk.write(desk.state.rollouts, desk.config.fleet, 20):
-        same = rollout.limit == limit and rollout.models == desk.project.models
-        if rollout.kind == "rollback" and not rollout.state.over and same and asked.items() <= rollout.origin.items():
-            return await desk.begun(rollout)
+    origin_fields, limit = _origin_fields(target), context.project.options.limit
+    for rollout in await context.write(context.state.rollouts, context.config.fleet, 20):
+        same = rollout.limit == limit and rollout.models == context.project.models
+        if (
+            rollout.kind == "rollback"
+            and not rollout.state.over
+            and same
+            and origin_fields.items() <= rollout.origin.items()
+        ):
+            return await context.mark_running(rollout)
     return None
 
 
-async def _rows(desk: Desk, target: Target, parent: Rollout | None) -> list[Row]:
-    chosen = {d.name for d in desk.project.devices}
+async def _rows(context: RolloutContext, target: Target, parent: Rollout | None) -> list[DeviceRow]:
+    chosen = {d.name for d in context.project.devices}
     if parent is not None:
-        stored = await desk.write(desk.state.rows, parent.id)
+        stored = await context.write(context.state.rows, parent.id)
         pairs = [
             (r.device, r.model)
             for r in stored
-            if r.state.well and r.device in chosen and r.model in desk.project.models and target.wave in (0, r.wave + 1)
+            if r.state.well
+            and r.device in chosen
+            and r.model in context.project.models
+            and target.wave in (0, r.wave + 1)
         ]
     else:
-        pairs = [(d.name, m) for d in desk.project.devices for m in desk.project.models_of(d)]
+        pairs = [(d.name, m) for d in context.project.devices for m in context.project.models_of(d)]
     if not pairs:
         raise UsageError("no device is left to be taken back: none of the chosen ones was confirmed")
-    confirmed = await desk.write(desk.state.confirmed)
-    by_name = desk.project.inventory.by_name
+    confirmed = await context.write(context.state.confirmed)
+    by_name = context.project.inventory.by_name
     return [
-        Row(
+        DeviceRow(
             device=device,
             model=model,
             wave=0,
@@ -115,27 +125,29 @@ async def _rows(desk: Desk, target: Target, parent: Rollout | None) -> list[Row]
     ]
 
 
-async def _create(desk: Desk, target: Target, parent: Rollout | None, rows: Sequence[Row]) -> Rollout:
+async def _create(
+    context: RolloutContext, target: Target, parent: Rollout | None, rows: Sequence[DeviceRow]
+) -> Rollout:
     at_once = {"waves": ("100%",), "gates": Gates.none(), "soak": 0.0, "approve": False, "windows": ()}
-    policy = desk.config.rollout.model_copy(update=at_once)
-    now = desk.clock.now()
-    latest = await desk.write(desk.state.rollouts, desk.config.fleet, 20)
-    taken = parent or next((r for r in latest if r.kind != "rollback"), None)
+    policy = context.config.rollout.model_copy(update=at_once)
+    now = context.clock.now()
+    latest = await context.write(context.state.rollouts, context.config.fleet, 20)
+    reverted = parent or next((r for r in latest if r.kind != "rollback"), None)
     rollout = Rollout(
         id="",
-        fleet=desk.config.fleet,
+        fleet=context.config.fleet,
         kind="rollback",
         state=RolloutState.PLANNED,
         policy=policy,
         waves=(Wave(len({r.device for r in rows}), "100%"),),
         created_at=now,
-        by=who(),
-        models=desk.project.models,
-        parent=taken.id if taken else "",
-        limit=desk.project.options.limit,
-        origin={**desk.origin(), **_asked(target)},
+        by=actor(),
+        models=context.project.models,
+        parent=reverted.id if reverted else "",
+        limit=context.project.options.limit,
+        origin={**context.origin(), **_origin_fields(target)},
         updated_at=now,
     )
     about = {"to": target.to, "devices": sorted({r.device for r in rows})[:200], "parent": rollout.parent}
-    made = await desk.write(desk.state.create, desk.hold, rollout, rows, [], about)
-    return await desk.begun(made)
+    made = await context.write(context.state.create, context.lock, rollout, rows, [], about)
+    return await context.mark_running(made)

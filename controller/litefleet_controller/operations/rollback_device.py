@@ -9,23 +9,25 @@ from typing import Any
 from litefleet_agent.findings import finding
 from litefleet_inventory.model import Device
 
-from ..devices.agent_client import Refused, Request
+from ..devices.agent_client import Request, RequestRejected
 from ..devices.deliver import mapping, measurements_of, open_lease
 from ..devices.outcome import DeviceOutcome
-from ..devices.visit import Contact, Visit, visit
-from ..rollout import DeviceEvent, Row
+from ..devices.visit import DeviceSession, SessionFactory, open_session
+from ..rollout import DeviceEvent, DeviceRow
 from ..rollout.states import move_device
-from ..rollout_engine import Converse, Ledger, Writer
-from ..state.model import Change, Hold, StatePort
+from ..rollout_engine import DeviceRecorder, DeviceTask, Writer
+from ..state.model import FleetLock, RowChange, StatePort
 
-__all__ = ["Mark", "way_back"]
+__all__ = ["RevertMarker", "rollback_task"]
 
 
-class Mark:
+class RevertMarker:
     """Says in the rollout `parent` which of its rows, given as they are stored, were taken back."""
 
-    def __init__(self, write: Writer, state: StatePort, hold: Hold, parent: str, rows: Sequence[Row]) -> None:
-        self._write, self._state, self._hold, self._parent = write, state, hold, parent
+    def __init__(
+        self, write: Writer, state: StatePort, lock: FleetLock, parent: str, rows: Sequence[DeviceRow]
+    ) -> None:
+        self._write, self._state, self._lock, self._parent = write, state, lock, parent
         self._rows = {(row.device, row.model): row for row in rows}
 
     async def __call__(self, device: str, model: str) -> None:
@@ -34,63 +36,65 @@ class Mark:
         if row is None or not row.state.well:
             return
         after = replace(row, state=move_device(row.state, DeviceEvent.ROLL_BACK))
-        await self._write(self._state.move, self._hold, self._parent, [Change(row, DeviceEvent.ROLL_BACK, after)])
+        await self._write(self._state.move, self._lock, self._parent, [RowChange(row, DeviceEvent.ROLL_BACK, after)])
         self._rows[(device, model)] = after
 
 
-def way_back(contact: Contact, to: str, mark: Mark) -> Converse:
+def rollback_task(session_factory: SessionFactory, to: str, mark_reverted: RevertMarker) -> DeviceTask:
     """Return the conversation that takes models back to `to`: previous, nothing, or a release's id."""
 
-    async def converse(device: Device, rows: Sequence[Row], ledger: Ledger) -> list[DeviceOutcome]:
-        async def work(here: Visit, done: list[DeviceOutcome]) -> None:
+    async def device_task(device: Device, rows: Sequence[DeviceRow], recorder: DeviceRecorder) -> list[DeviceOutcome]:
+        async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
             for row in rows:
-                done.append(await _one(here, row, to, ledger, mark))
+                done.append(await _one(session, row, to, recorder, mark_reverted))
 
-        return await visit(contact, device, [row.model for row in rows], work)
+        return await open_session(session_factory, device, [row.model for row in rows], work)
 
-    return converse
+    return device_task
 
 
-async def _one(here: Visit, row: Row, to: str, ledger: Ledger, mark: Mark) -> DeviceOutcome:
+async def _one(
+    session: DeviceSession, row: DeviceRow, to: str, recorder: DeviceRecorder, mark_reverted: RevertMarker
+) -> DeviceOutcome:
     """Take one model back on one device, by one request.
 
     Which release that is, is decided at the first contact and written down: asked again after an answer that was lost, "previous"
     would lead forth again.
     """
     model = row.model
-    release = row.release or _kept(here, model, to)
+    release = row.release or _kept(session, model, to)
     if release is None:
-        seen = f"{model} on {here.device.name}: no kept and proven release begins with {to}"
-        return here.outcome(model, [finding("LF613", seen)])
-    here.step("roll back")
+        observed = f"{model} on {session.device.name}: no kept and proven release begins with {to}"
+        return session.outcome(model, [finding("LF613", observed)])
+    session.step("roll back")
     decided = release if len(release) == 64 else ""
-    await ledger.note(DeviceEvent.SWITCH, here.outcome(model, here.notes, decided), here.hello)
+    await recorder.record(DeviceEvent.SWITCH, session.outcome(model, session.notes, decided), session.hello)
     try:
-        answer = (await here.ask(Request("rollback", {"model": model, "to": release})))[0]
-    except Refused as error:
-        return here.outcome(model, [error.found])
+        answer = (await session.ask(Request("rollback", {"model": model, "to": release})))[0]
+    except RequestRejected as error:
+        return session.outcome(model, [error.found])
     now = str(answer.get("current") or "")[:64]
     changed = bool(answer.get("changed")) or bool(row.release)  # else it changed when it was asked before
-    outcome = here.outcome(
+    outcome = session.outcome(
         model,
-        here.notes,
+        session.notes,
         release=now,
         activated=changed,
         unchanged=not changed,
-        measurements=measurements_of(here.hello, now),
+        measurements=measurements_of(session.hello, now),
     )
-    await mark(here.device.name, model)
-    await ledger.note(DeviceEvent.CONFIRM, outcome, here.hello)
+    await mark_reverted(session.device.name, model)
+    await recorder.record(DeviceEvent.CONFIRM, outcome, session.hello)
     return outcome
 
 
-def _kept(here: Visit, model: str, to: str) -> str | None:
+def _kept(session: DeviceSession, model: str, to: str) -> str | None:
     """Return the release that `to` means on this device."""
     if to == "previous":
-        return _previous(here.hello, model) or to
+        return _previous(session.hello, model) or to
     if to == "nothing" or len(to) == 64:
         return to
-    kept = mapping(here.hello.get("kept")).get(model)
+    kept = mapping(session.hello.get("kept")).get(model)
     found = [str(r) for r in kept if str(r).startswith(to)] if isinstance(kept, list) else []
     return found[0] if len(found) == 1 else None
 

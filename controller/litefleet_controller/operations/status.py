@@ -10,7 +10,7 @@ from typing import Any
 
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..project.run_fleet import Interrupted, Stopwatch
-from ..rollout import DeviceState, Rollout, Row
+from ..rollout import DeviceRow, DeviceState, Rollout
 
 __all__ = ["Stopwatch", "about", "interruptible", "report_of"]
 
@@ -24,7 +24,7 @@ def interruptible(command: str, watch: Stopwatch) -> Iterator[None]:
         raise Interrupted(RunReport(command, watch.stamp, watch.seconds, ())) from None
 
 
-def about(rollout: Rollout, rows: Sequence[Row]) -> dict[str, Any]:
+def about(rollout: Rollout, rows: Sequence[DeviceRow]) -> dict[str, Any]:
     """Return how a rollout stands, for a report."""
     return {
         "id": rollout.id,
@@ -42,7 +42,7 @@ def report_of(
     command: str,
     watch: Stopwatch,
     rollout: Rollout | None,
-    rows: Sequence[Row],
+    rows: Sequence[DeviceRow],
     outcomes: Mapping[tuple[str, str], DeviceOutcome],
 ) -> RunReport:
     """Return the report: devices whose turn did not come are only counted."""
@@ -50,5 +50,5 @@ def report_of(
     return RunReport(command, watch.stamp, watch.seconds, tuple(shown), about(rollout, rows) if rollout else {})
 
 
-def _untouched(row: Row) -> bool:
+def _untouched(row: DeviceRow) -> bool:
     return row.state is DeviceState.SKIPPED or (row.state is DeviceState.PENDING and row.attempts == 0)

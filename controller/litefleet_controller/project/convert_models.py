@@ -12,7 +12,7 @@ from litefleet_inventory import load
 from pydantic import ValidationError
 
 from ..build.conversion.variant import parse_targets
-from ..build.releases import Supply
+from ..build.releases import ReleaseBuilder
 from ..build.toolchain import Toolchains, default_cache
 from ..common.errors import FindingError, LitefleetError, UsageError
 from ..config import Config, load_config
@@ -73,11 +73,11 @@ async def convert_models(
     config = load_config(config_path)
     names = [_canonical(a) for a in choice.arches] or _arches_of(targets) or _expected(config)
     config = _overridden(config, names, ",".join(targets), choice)
-    supply = Supply(config, Toolchains(), default_cache(), lambda text: None)
+    release_builder = ReleaseBuilder(config, Toolchains(), default_cache(), lambda text: None)
     try:
-        return [await _convert_one(supply, m, a, out) for m in chosen_models(config, models) for a in names]
+        return [await _convert_one(release_builder, m, a, out) for m in chosen_models(config, models) for a in names]
     finally:
-        await supply.close()
+        await release_builder.close()
 
 
 def _arches_of(targets: tuple[str, ...]) -> list[str]:
@@ -121,9 +121,9 @@ def _expected(config: Config) -> list[str]:
     return ["x86_64", "aarch64"]
 
 
-async def _convert_one(supply: Supply, model: str, arch: str, out: Path | None) -> ConvertRow:
+async def _convert_one(release_builder: ReleaseBuilder, model: str, arch: str, out: Path | None) -> ConvertRow:
     try:
-        made = await supply.artifact(model, ARCHES[arch])
+        made = await release_builder.artifact(model, ARCHES[arch])
     except FindingError as error:
         return ConvertRow(model, arch, "", "", False, 0.0, error.findings, True)
     path = made.path

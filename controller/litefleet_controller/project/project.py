@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from litefleet_inventory import Device, Inventory, InventoryError, SelectError, load, select
 
-from ..build.releases import Supply
+from ..build.releases import ReleaseBuilder
 from ..build.toolchain import Toolchains, default_cache
 from ..common.errors import ConfigError, UsageError
 from ..config import Config, load_config
@@ -15,7 +15,7 @@ from ..devices.agent_archive import agent_archive
 from ..devices.progress import Progress
 from ..devices.transport.hostkeys import HostKeys
 from ..devices.transport.ssh import SshLimits, SshTransport
-from ..devices.visit import Contact
+from ..devices.visit import SessionFactory
 from .options import Options
 
 if TYPE_CHECKING:
@@ -41,16 +41,16 @@ class Project:
         accept_new = self.options.accept_new_host_keys or ssh.accept_new_host_keys
         return HostKeys([ssh.known_hosts], self.config.store / "known_hosts", accept_new)
 
-    def contact(self, progress: Progress, keep_agent: bool = True) -> Contact:
+    def session_factory(self, progress: Progress, keep_agent: bool = True) -> SessionFactory:
         """Return the way to the devices."""
         ssh = self.config.ssh
         limits = SshLimits(ssh.connect_time_limit_s, ssh.connect_time_limit_s)
         transport = SshTransport(self.host_keys(), self.inventory.jump_chain, limits)
-        return Contact(transport, agent_archive(), progress.device_step, ssh.step_time_limit_s, keep_agent)
+        return SessionFactory(transport, agent_archive(), progress.device_step, ssh.step_time_limit_s, keep_agent)
 
-    def supply(self, progress: Progress) -> Supply:
+    def release_builder(self, progress: Progress) -> ReleaseBuilder:
         """Return the shelf that makes releases ready; the caller closes it."""
-        return Supply(self.config, Toolchains(), default_cache(), progress.message)
+        return ReleaseBuilder(self.config, Toolchains(), default_cache(), progress.message)
 
     def models_of(self, device: Device) -> list[str]:
         """Return the models that a device gets: its own, else all."""

@@ -19,7 +19,7 @@ from ..devices.progress import Progress
 from ..devices.steps import Mode, run_device
 from .project import Options, open_project
 
-__all__ = ["Interrupted", "Options", "ProgressFor", "Stopwatch", "keep_report", "read_report", "run_fleet"]
+__all__ = ["Interrupted", "Options", "ProgressFor", "Stopwatch", "read_report", "run_fleet", "save_report"]
 
 ProgressFor = Callable[[int], Progress]
 
@@ -52,25 +52,25 @@ async def run_fleet(command: str, options: Options, progress_for: ProgressFor) -
     wanted = {d.name: project.models_of(d) if mode.stage else [""] for d in project.devices}
     watch = Stopwatch()
     with progress_for(sum(map(len, wanted.values()))) as progress:
-        supply = project.supply(progress)
-        contact = project.contact(progress)
+        release_builder = project.release_builder(progress)
+        session_factory = project.session_factory(progress)
 
         async def work(device: Device) -> list[DeviceOutcome]:
-            return await run_device(device, wanted[device.name], mode, contact, supply)
+            return await run_device(device, wanted[device.name], mode, session_factory, release_builder)
 
         try:
             at_once, per_jump = project.config.ssh.concurrency, project.config.rollout.per_jump_host
             outcomes, interrupted = await fan_out(project.devices, work, at_once, progress.device_done, per_jump)
         finally:
-            await supply.close()
+            await release_builder.close()
     report = RunReport(command, watch.stamp, watch.seconds, outcomes)
-    keep_report(project.config, report)
+    save_report(project.config, report)
     if interrupted:
         raise Interrupted(report)
     return report
 
 
-def keep_report(config: Config, report: RunReport) -> None:
+def save_report(config: Config, report: RunReport) -> None:
     """Keep the report in the project's store, for `litefleet report`."""
     folder = config.store / "reports"
     folder.mkdir(parents=True, exist_ok=True)

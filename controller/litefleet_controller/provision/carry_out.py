@@ -11,7 +11,7 @@ from typing import Protocol
 
 from .steps import USER, Step
 
-__all__ = ["Done", "Ran", "Remote", "State", "as_user", "carry_out", "shown"]
+__all__ = ["CommandResult", "Remote", "State", "StepOutcome", "as_user", "carry_out", "shown"]
 
 _SAID = 400  # characters of a failed command's own words
 
@@ -26,7 +26,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Ran:
+class CommandResult:
     """How a command ended on the device."""
 
     code: int
@@ -37,17 +37,17 @@ class Ran:
 class Remote(Protocol):
     """One device on which commands are run with root's rights."""
 
-    def run(self, command: str, data: bytes = b"", time_limit_s: float = 60.0) -> Ran:
+    def run(self, command: str, data: bytes = b"", time_limit_s: float = 60.0) -> CommandResult:
         """Run a POSIX sh command as root, `data` on its stdin; TransportError when the connection breaks."""
 
 
 @dataclass(frozen=True)
-class Done:
+class StepOutcome:
     """One step's outcome; `said` is why it failed, in one sentence."""
 
     step: Step
     state: State
-    said: str = ""
+    message: str = ""
 
 
 # su is not on every device; start-stop-daemon is where it lacks (OpenWrt).
@@ -64,41 +64,41 @@ def as_user(command: str, user: str) -> str:
 
 def shown(step: Step, command: str) -> str:
     """Return a step's command as it is shown to an operator: whose it is, and how much is sent along."""
-    who = f"{step.user or 'root'}$ "
+    prompt = f"{step.user or 'root'}$ "
     sent = f"   < {len(step.data)} bytes" if step.data and command == step.do else ""
-    return who + command + sent
+    return prompt + command + sent
 
 
 def carry_out(
-    remote: Remote, steps: Iterable[Step], tell: Callable[[Done], None], only_look: bool = False
-) -> tuple[Done, ...]:
+    remote: Remote, steps: Iterable[Step], report: Callable[[StepOutcome], None], check_only: bool = False
+) -> tuple[StepOutcome, ...]:
     """Do what is not so yet, tell each outcome, and return them all; with `only_look` nothing is done."""
-    outcomes: list[Done] = []
+    outcomes: list[StepOutcome] = []
     for step in steps:
-        done = _one(remote, step, only_look)
+        done = _one(remote, step, check_only)
         outcomes.append(done)
-        tell(done)
+        report(done)
         if done.state is State.FAILED:
             break
     return tuple(outcomes)
 
 
-def _one(remote: Remote, step: Step, only_look: bool) -> Done:
-    looked = Ran(1)
+def _one(remote: Remote, step: Step, check_only: bool) -> StepOutcome:
+    checked = CommandResult(1)
     if step.check:
-        looked = remote.run(as_user(step.check, step.user), time_limit_s=step.time_limit_s)
-        if looked.code == 0:
-            return Done(step, State.OK)
-    if not step.do and not (only_look and step.user):  # the user may be one that is yet to be made
-        return Done(step, State.FAILED, _why(step, looked))
-    if only_look:
-        return Done(step, State.DUE)
+        checked = remote.run(as_user(step.check, step.user), time_limit_s=step.time_limit_s)
+        if checked.code == 0:
+            return StepOutcome(step, State.OK)
+    if not step.do and not (check_only and step.user):  # the user may be one that is yet to be made
+        return StepOutcome(step, State.FAILED, _why(step, checked))
+    if check_only:
+        return StepOutcome(step, State.DUE)
     ran = remote.run(as_user(step.do, step.user), step.data, step.time_limit_s)
-    return Done(step, State.CHANGED) if ran.code == 0 else Done(step, State.FAILED, _why(step, ran))
+    return StepOutcome(step, State.CHANGED) if ran.code == 0 else StepOutcome(step, State.FAILED, _why(step, ran))
 
 
-def _why(step: Step, ran: Ran) -> str:
+def _why(step: Step, ran: CommandResult) -> str:
     words = " ".join((ran.err or ran.out).split())
     words = re.sub(r"[^ -~\u00a0-\uffff]", "?", words)[-_SAID:].rstrip(". ")
-    said = f"the device says: {words}" if words else f"the command ended with {ran.code}"
-    return f"{said}. {step.hint}" if step.hint else f"{said}."
+    message = f"the device says: {words}" if words else f"the command ended with {ran.code}"
+    return f"{message}. {step.hint}" if step.hint else f"{message}."

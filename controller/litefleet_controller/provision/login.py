@@ -114,8 +114,8 @@ class Login:
             self._host_keys.pin(device, key)
         except OSError as error:
             connection.close()
-            seen = f"{device.host}:{device.port} was reached, its new key could not be kept: {error}"
-            raise TransportError(finding("LF502", seen)) from error
+            observed = f"{device.host}:{device.port} was reached, its new key could not be kept: {error}"
+            raise TransportError(finding("LF502", observed)) from error
 
 
 def _as_device(hop: Device | str, behind: Device) -> Device:

@@ -18,7 +18,7 @@ from ..common.text import clean
 from ..devices.agent_archive import AgentArchive, agent_archive
 from ..devices.transport.base import TransportError
 from .account import Wanted, account_steps, command_steps
-from .carry_out import Done, Remote, State, carry_out, shown
+from .carry_out import Remote, State, StepOutcome, carry_out, shown
 from .login import Login
 from .services import DETECT, UNITS, Init, device_steps, script_of, why_unfit
 from .steps import HOME, PYTHON, USER, Step, removal
@@ -55,7 +55,7 @@ class Provision:
     def __post_init__(self) -> None:
         self._settings = read_settings(self.choice.settings) if self.choice.settings else b""
 
-    def plan(self, device: Device, init: Init) -> tuple[Step, ...]:
+    def planned_steps(self, device: Device, init: Init) -> tuple[Step, ...]:
         """Return the device's steps; UsageError when it can't be done with what is given."""
         root, python = device.root or HOME, device.python or PYTHON
         if unfit := why_unfit(init, root, PYTHON if self.choice.remove else python):
@@ -69,7 +69,7 @@ class Provision:
     def show(self, device: Device, init: Init) -> None:
         """Say every command that would be run, without connecting."""
         self.say(f"{device.name} ({init.value}):")
-        for step in self.plan(device, init):
+        for step in self.planned_steps(device, init):
             self.say(f"  {step.name}")
             for word, command in (("unless", step.check), ("do", step.do)):
                 if command:
@@ -89,13 +89,13 @@ class Provision:
 
     def remote(self, device: Device, remote: Remote) -> bool:
         """As `device`, on a connection that stands."""
-        steps = self.plan(device, detect(remote))
-        only_look = self.choice.dry_run
-        if self.choice.remove and only_look:
+        steps = self.planned_steps(device, detect(remote))
+        check_only = self.choice.dry_run
+        if self.choice.remove and check_only:
             for step in steps:
-                self._tell(Done(step, State.DUE))
+                self._report(StepOutcome(step, State.DUE))
             return True
-        outcomes = carry_out(remote, steps, self._tell, only_look)
+        outcomes = carry_out(remote, steps, self._report, check_only)
         counts = {state: sum(done.state is state for done in outcomes) for state in State}
         self.say("  " + ", ".join(f"{number} {state.value}" for state, number in counts.items() if number))
         self._advise(device)
@@ -105,21 +105,21 @@ class Provision:
         if not self.choice.remove and device.user != USER:
             self.say(f"  From now on litefleet must log in as {USER}: write `user: {USER}` for {device.name}.")
 
-    def _tell(self, done: Done) -> None:
+    def _report(self, done: StepOutcome) -> None:
         self.say(f"  {done.state.value:8} {done.step.name}")
         if done.state is not State.OK and (done.step.do or done.state is State.FAILED):
             self.say(f"           {shown(done.step, done.step.do or done.step.check)}")
-        if done.said:
-            self.say(f"           {done.said}")
+        if done.message:
+            self.say(f"           {done.message}")
 
 
 def detect(remote: Remote) -> Init:
     """Ask a device what starts its services; LitefleetError where it is nothing that litefleet knows."""
-    said = remote.run(DETECT).out.strip()
-    if said not in {init.value for init in Init}:
+    message = remote.run(DETECT).out.strip()
+    if message not in {init.value for init in Init}:
         known = ", ".join(init.value for init in Init)
         raise LitefleetError(f"nothing that starts services was found (known are {known}); start the agent yourself")
-    return Init(said)
+    return Init(message)
 
 
 def _files(init: Init) -> Mapping[str, bytes]:
@@ -133,10 +133,10 @@ def _files(init: Init) -> Mapping[str, bytes]:
 
 def _generated(device: Device) -> bytes:
     """Return a first service.json: whoever is in the socket's group may call, and the device's own model is served."""
-    said: dict[str, object] = {"groups": [USER]}
+    message: dict[str, object] = {"groups": [USER]}
     if device.model:
-        said["models"] = [device.model]
-    return json.dumps(said, indent=2).encode() + b"\n"
+        message["models"] = [device.model]
+    return json.dumps(message, indent=2).encode() + b"\n"
 
 
 def read_settings(path: Path) -> bytes:

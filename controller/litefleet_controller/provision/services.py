@@ -154,10 +154,10 @@ def _reload() -> Step:
     return Step("systemd has read the units", f"! {stale}", "systemctl daemon-reload")
 
 
-def _enable(unit: str, what: str, now: bool = True) -> Step:
+def _enable(unit: str, action: str, now: bool = True) -> Step:
     check = f"systemctl is-enabled -q {unit}" + (f" && systemctl is-active -q {unit}" if now else "")
     return Step(
-        f"{unit} {what}",
+        f"{unit} {action}",
         check,
         f"systemctl enable {'--now ' if now else ''}{unit}",
         f"if [ -e {_FOLDER}/{unit} ]; then systemctl disable --now {unit}; systemctl reset-failed {unit} 2>/dev/null; fi; true",

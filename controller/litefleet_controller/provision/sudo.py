@@ -15,7 +15,7 @@ from litefleet_agent.findings import finding
 
 from ..common.errors import LitefleetError
 from ..devices.transport.base import TransportError
-from .carry_out import Ran
+from .carry_out import CommandResult
 
 __all__ = ["NotRoot", "SudoRemote"]
 
@@ -39,7 +39,7 @@ class SudoRemote:
         self._password = ""
         self._sudo = self._find_way(password)
 
-    def run(self, command: str, data: bytes = b"", time_limit_s: float = 60.0) -> Ran:
+    def run(self, command: str, data: bytes = b"", time_limit_s: float = 60.0) -> CommandResult:
         """Run a sh command as root; TransportError when the connection breaks or the time is up."""
         if not self._password:
             return self._exec(f"{self._sudo}sh -c {shlex.quote(command)}", data, time_limit_s)
@@ -66,7 +66,7 @@ class SudoRemote:
         self._password = given
         return "sudo -k -S -p '' "
 
-    def _exec(self, command: str, stdin: bytes = b"", time_limit_s: float = 60.0) -> Ran:
+    def _exec(self, command: str, stdin: bytes = b"", time_limit_s: float = 60.0) -> CommandResult:
         end = time.monotonic() + time_limit_s
         # paramiko waits for the answer to a request without a limit of its own: past it, the connection ends.
         over = threading.Timer(time_limit_s, self._connection.transport.close)
@@ -77,19 +77,19 @@ class SudoRemote:
             with channel:
                 channel.settimeout(time_limit_s)
                 channel.exec_command(command)
-                return _talk(channel, stdin, end)
+                return _exchange(channel, stdin, end)
         except TimeoutError as error:
             raise TransportError(finding("LF505", f"a command took more than {time_limit_s:.0f} s")) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            said = f"the connection broke: {error or type(error).__name__}"
+            message = f"the connection broke: {error or type(error).__name__}"
             if time.monotonic() >= end:
-                said = f"a command took more than {time_limit_s:.0f} s"
-            raise TransportError(finding("LF505", said)) from error
+                message = f"a command took more than {time_limit_s:.0f} s"
+            raise TransportError(finding("LF505", message)) from error
         finally:
             over.cancel()
 
 
-def _talk(channel: Any, stdin: bytes, end: float) -> Ran:
+def _exchange(channel: Any, stdin: bytes, end: float) -> CommandResult:
     """Send and receive at the same time, so that neither side waits for the other for ever."""
     left, parts = memoryview(stdin), {"out": b"", "err": b""}
     if not left:
@@ -104,7 +104,7 @@ def _talk(channel: Any, stdin: bytes, end: float) -> Ran:
             time.sleep(0.01)
     _receive(channel, parts)
     texts = {name: data.decode("utf-8", "replace") for name, data in parts.items()}
-    return Ran(channel.recv_exit_status(), texts["out"], texts["err"])
+    return CommandResult(channel.recv_exit_status(), texts["out"], texts["err"])
 
 
 def _send(channel: Any, left: memoryview) -> memoryview:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from litefleet_agent.findings import Severity
 
-from ..advise import Advice, KindAdvice, Option, Origin, Placement, Possible, Standing, Trial
+from ..advise import Advice, KindAdvice, Option, OptionBenchmark, Origin, Placement, PlacementStatus, Possible
 from ..common.text import clean
 from .grouping import folded
 from .terminal import Page, plural
@@ -34,7 +34,7 @@ def advice_text(advice: Advice, width: int = 100, color: bool = False) -> str:
     _devices(page, advice)
     _problems(page, advice)
     _facts(page, advice)
-    _trials(page, advice.trials)
+    _benchmarks(page, advice.benchmarks)
     _kinds(page, advice)
     _options(page, advice)
     if advice.notes:
@@ -50,19 +50,19 @@ def _head(page: Page, advice: Advice, model: str) -> None:
     files = [f for f in advice.files if f.model == model]
     served = sum(len(f.devices) for f in files)
     verb = "is" if len(files) == 1 else "are"
-    said = (
+    message = (
         f"{plural(len(files), 'file')} {verb} enough for {plural(served, 'device')}" if files else "no file is needed"
     )
     rest = [
         f"{count:,} {words}"
-        for standing, words in (
-            (Standing.NO_RUNTIME, "of them without a runtime that fits"),
-            (Standing.EXCLUDED, "excluded"),
-            (Standing.UNKNOWN, "never seen"),
+        for status, words in (
+            (PlacementStatus.NO_RUNTIME, "of them without a runtime that fits"),
+            (PlacementStatus.EXCLUDED, "excluded"),
+            (PlacementStatus.UNKNOWN, "never seen"),
         )
-        if (count := sum(p.standing is standing for p in rows))
+        if (count := sum(p.status is status for p in rows))
     ]
-    page.line((f"{clean(model, 60)}: ", "bold"), said + (f" ({', '.join(rest)})" if rest else ""))
+    page.line((f"{clean(model, 60)}: ", "bold"), message + (f" ({', '.join(rest)})" if rest else ""))
 
 
 def _files(page: Page, advice: Advice) -> None:
@@ -90,12 +90,12 @@ def _devices(page: Page, advice: Advice) -> None:
     groups: dict[tuple[str, str, str, str], list[Placement]] = {}
     for one in advice.placements:
         taken = one.file.sha256[:12] if one.file else "none"
-        groups.setdefault((one.model, taken, one.standing.value, one.why), []).append(one)
+        groups.setdefault((one.model, taken, one.status.value, one.why), []).append(one)
     page.heading("Devices")
     shown = sorted(groups.items(), key=lambda item: -len(item[1]))
     rows = [
-        (clean(model, 40), folded((p.device for p in members), _NAMES), taken, standing, _named(members, why))
-        for (model, taken, standing, why), members in shown[:_GROUPS]
+        (clean(model, 40), folded((p.device for p in members), _NAMES), taken, status, _named(members, why))
+        for (model, taken, status, why), members in shown[:_GROUPS]
     ]
     page.table(
         ("model", "devices", "file", "standing", "why"), rows, left=("model", "devices", "file", "standing", "why")
@@ -107,12 +107,12 @@ def _devices(page: Page, advice: Advice) -> None:
 def _named(members: Sequence[Placement], why: str) -> str:
     """Return the reason, with the finding that decides where there is one."""
     errors = [f.code for f in members[0].findings if f.severity is Severity.ERROR]
-    known = members[0].standing is Standing.NO_RUNTIME and errors
+    known = members[0].status is PlacementStatus.NO_RUNTIME and errors
     return clean(f"{why} ({errors[0]})" if known else why)
 
 
 def _problems(page: Page, advice: Advice) -> None:
-    bad = [p for p in advice.placements if p.standing in (Standing.EXCLUDED, Standing.NO_RUNTIME)]
+    bad = [p for p in advice.placements if p.status in (PlacementStatus.EXCLUDED, PlacementStatus.NO_RUNTIME)]
     pairs = dict.fromkeys((p.device, f) for p in bad for f in p.findings if f.severity is Severity.ERROR)
     if pairs:
         page.heading("What stands in the way")
@@ -121,8 +121,8 @@ def _problems(page: Page, advice: Advice) -> None:
 
 def _facts(page: Page, advice: Advice) -> None:
     """Say where what is known comes from, unless all devices answered just now."""
-    by_device = {p.device: p.told for p in advice.placements}
-    old = {name: told for name, told in by_device.items() if told.origin is not Origin.PROBE}
+    by_device = {p.device: p.device_report for p in advice.placements}
+    old = {name: device_report for name, device_report in by_device.items() if device_report.origin is not Origin.PROBE}
     if not old:
         return
     page.heading("Where the facts come from")
@@ -134,15 +134,19 @@ def _facts(page: Page, advice: Advice) -> None:
     if len(old) < len(by_device):
         page.line(f"asked just now: {plural(len(by_device) - len(old), 'device')}", indent=2)
     groups: dict[tuple[Origin, str], list[str]] = {}
-    for name, told in old.items():
-        age = f", {human_moment(told.seen_at)}, {human_span(advice.now - told.seen_at)} ago" if told.seen_at else ""
-        groups.setdefault((told.origin, age), []).append(name)
+    for name, device_report in old.items():
+        age = (
+            f", {human_moment(device_report.seen_at)}, {human_span(advice.now - device_report.seen_at)} ago"
+            if device_report.seen_at
+            else ""
+        )
+        groups.setdefault((device_report.origin, age), []).append(name)
     for (origin, age), names in groups.items():
         page.line(f"{words[origin]}{age}: {folded(names, _NAMES)}", indent=2)
 
 
-def _trials(page: Page, trials: Sequence[Trial]) -> None:
-    if not trials:
+def _benchmarks(page: Page, benchmarks: Sequence[OptionBenchmark]) -> None:
+    if not benchmarks:
         return
     page.heading("Measured on this machine", "x86_64, against the golden, one process each")
     rows = [
@@ -156,12 +160,12 @@ def _trials(page: Page, trials: Sequence[Trial]) -> None:
             human_ms(one.load_ms),
             human_ms(one.run_ms),
         )
-        for one in trials
+        for one in benchmarks
     ]
     head = ("model", "Paddle-Lite", "option", "verdict", "max abs error", "size", "load", "run")
     page.table(head, rows, left=("model", "Paddle-Lite", "option", "verdict"))
-    for said in dict.fromkeys(f"{t.version}, {t.option}: {t.sentence}" for t in trials if t.sentence):
-        page.line(clean(said), indent=2)
+    for message in dict.fromkeys(f"{t.version}, {t.option}: {t.sentence}" for t in benchmarks if t.sentence):
+        page.line(clean(message), indent=2)
 
 
 def _kinds(page: Page, advice: Advice) -> None:
@@ -182,8 +186,8 @@ def _kinds(page: Page, advice: Advice) -> None:
 
 
 def _proven(one: KindAdvice) -> str:
-    said = [f"{p.model} {p.label} ({p.opt_version}) on {plural(p.devices, 'device')}" for p in one.proofs]
-    return ", ".join(said) or "no proof on this part yet"
+    message = [f"{p.model} {p.label} ({p.opt_version}) on {plural(p.devices, 'device')}" for p in one.proofs]
+    return ", ".join(message) or "no proof on this part yet"
 
 
 def _options(page: Page, advice: Advice) -> None:

@@ -41,10 +41,10 @@ def bench_text(report: RunReport, width: int = 100, color: bool = False) -> str:
 
 def _speeds(page: Page, benches: list[Bench], width: int) -> None:
     rows = [
-        _speed(outcome, figures, name, told)
+        _speed(outcome, figures, name, measured)
         for outcome, figures in benches
-        for name, told in zip(names_of(figures), figures.releases, strict=True)
-        if told.warm is not None
+        for name, measured in zip(names_of(figures), figures.releases, strict=True)
+        if measured.warm is not None
     ]
     left_out = {"model", "growth/h"} if width < _ROOMY else set()
     _table(page, rows, left_out | ({"p90", "p99.9", "cold"} if width < _NARROW else set()))
@@ -56,43 +56,43 @@ def _table(page: Page, rows: list[dict[str, str]], left_out: set[str]) -> None:
         page.table(head, ([row[name] for name in head] for row in rows), left=("device", "model"))
 
 
-def _speed(outcome: DeviceOutcome, figures: BenchFigures, name: str, told: ReleaseFigures) -> dict[str, str]:
+def _speed(outcome: DeviceOutcome, figures: BenchFigures, name: str, measured: ReleaseFigures) -> dict[str, str]:
     """Return one release's row, by the heads of its columns."""
-    warm, first, per_hour = told.warm, told.cold.first, told.growth.per_hour
+    warm, first, per_hour = measured.warm, measured.cold.first, measured.growth.per_hour
     ranks = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
     return {
         "device": clean(outcome.device, 60),
         "model": clean(figures.model, 40),
-        "release": name + _mark(told),
+        "release": name + _mark(measured),
         **{head: human_ms(getattr(warm, key)) for head, key in ranks},
-        "runs/s": human_rate(told.runs_per_s),
+        "runs/s": human_rate(measured.runs_per_s),
         "cold": human_ms(first.total_ms if first else None),
-        "memory": human_bytes(told.memory.peak),
+        "memory": human_bytes(measured.memory.peak),
         "growth/h": "–" if per_hour is None else f"{'+' if per_hour >= 0 else ''}{human_bytes(per_hour)}",
     }
 
 
-def _mark(told: ReleaseFigures) -> str:
-    return {True: "", False: " (wrong)", None: " (not checked)"}[told.right]
+def _mark(measured: ReleaseFigures) -> str:
+    return {True: "", False: " (wrong)", None: " (not checked)"}[measured.right]
 
 
 def _heat(page: Page, benches: list[Bench]) -> None:
     """Print what the kernel told of the CPU while it ran."""
     rows = [
-        (o, told)
+        (o, measured)
         for o, figures in benches
-        for told in figures.releases[:1]
-        if told.heat.last is not None or told.points("frequency")
+        for measured in figures.releases[:1]
+        if measured.heat.last is not None or measured.points("frequency")
     ]
     if not rows:
         return
     page.heading("Heat", "of the CPU while it ran")
     head = ("device", "at first", "at the end", "highest", "a minute", "clock rate")
-    page.table(head, (_heat_row(outcome, told) for outcome, told in rows), left=("device",))
+    page.table(head, (_heat_row(outcome, measured) for outcome, measured in rows), left=("device",))
 
 
-def _heat_row(outcome: DeviceOutcome, told: ReleaseFigures) -> list[str]:
-    heat, rates = told.heat, [mhz for _, mhz in told.points("frequency")]
+def _heat_row(outcome: DeviceOutcome, measured: ReleaseFigures) -> list[str]:
+    heat, rates = measured.heat, [mhz for _, mhz in measured.points("frequency")]
     degrees = ["–" if value is None else f"{value:.0f} °C" for value in (heat.first, heat.last, heat.highest)]
     rise = "–" if heat.per_minute is None else f"{heat.per_minute:+.2g} °C"
     clock = f"{min(rates):.0f} to {max(rates):.0f} MHz" if rates else "–"
@@ -121,7 +121,7 @@ def _workers(page: Page, benches: list[Bench], width: int) -> None:
 
 
 def _cell(outcome: DeviceOutcome, figures: BenchFigures, cell: Cell) -> dict[str, str]:
-    names = {told.release: name for name, told in zip(names_of(figures), figures.releases, strict=True)}
+    names = {measured.release: name for name, measured in zip(names_of(figures), figures.releases, strict=True)}
     latency = cell.latency
     return {
         "device": clean(outcome.device, 60),
@@ -137,11 +137,11 @@ def _cell(outcome: DeviceOutcome, figures: BenchFigures, cell: Cell) -> dict[str
 
 
 def _comparisons(page: Page, benches: list[Bench]) -> None:
-    told = [(o, f) for o, f in benches if f.comparison is not None and len(f.releases) == 2]
-    if not told:
+    measured = [(o, f) for o, f in benches if f.comparison is not None and len(f.releases) == 2]
+    if not measured:
         return
     page.heading("Compared", "by turns on the same device")
-    for outcome, figures in told:
+    for outcome, figures in measured:
         assert figures.comparison is not None
         page.line(
             f"{clean(outcome.device, 60)}: {sentence(figures.comparison.model_dump(), *names_of(figures))}", indent=2
@@ -150,13 +150,13 @@ def _comparisons(page: Page, benches: list[Bench]) -> None:
 
 def _notes(page: Page, benches: Iterable[Bench]) -> None:
     """Print what has to be said beside the figures, each sentence once with its devices."""
-    said: dict[str, list[str]] = {}
+    devices_by_note: dict[str, list[str]] = {}
     for outcome, figures in benches:
         for note in figures.notes:
-            said.setdefault(clean(note, 300), []).append(clean(outcome.device, 80))
-    if said:
+            devices_by_note.setdefault(clean(note, 300), []).append(clean(outcome.device, 80))
+    if devices_by_note:
         page.line("")
-    for note, devices in said.items():
+    for note, devices in devices_by_note.items():
         page.line((f"{note} — {folded(devices)}", "dim"))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from litefleet_agent.service.metrics import Exposition
 
 from ..devices.outcome import DeviceOutcome
-from ..rollout import Rollout, RolloutState, Row
-from ..state import Confirmed, KnownDevice, ServiceSeen, State
+from ..rollout import DeviceRow, Rollout, RolloutState
+from ..state import Confirmed, KnownDevice, ServiceStatus, State
 from .values import number
 
 __all__ = ["fleet_metrics"]
@@ -26,8 +26,8 @@ def fleet_metrics(state: State, fleet: str) -> str:
     _devices(out, state.known(), state.confirmed())
     if latest:
         _rollout(out, latest[0], state.rows(latest[0].id), state.outcomes(latest[0].id))
-    for name, seen in sorted(state.services().items()):
-        _service(out, name, seen)
+    for name, service in sorted(state.services().items()):
+        _service(out, name, service)
     return out.text()
 
 
@@ -41,7 +41,7 @@ def _devices(out: Exposition, known: Mapping[str, KnownDevice], confirmed: Mappi
         out.gauge("device_confirmed_timestamp_seconds", "When it was confirmed.", entry.at, **labels)
 
 
-def _rollout(out: Exposition, rollout: Rollout, rows: Sequence[Row], outcomes: Sequence[DeviceOutcome]) -> None:
+def _rollout(out: Exposition, rollout: Rollout, rows: Sequence[DeviceRow], outcomes: Sequence[DeviceOutcome]) -> None:
     for state in RolloutState:
         labels = {"rollout": rollout.id, "kind": rollout.kind, "state": state.value}
         out.gauge("rollout_state", "1 for the state of the latest rollout.", rollout.state is state, **labels)
@@ -58,28 +58,34 @@ def _rollout(out: Exposition, rollout: Rollout, rows: Sequence[Row], outcomes: S
         out.gauge("findings", "Findings in the latest rollout.", count, code=code, severity=severity)
 
 
-def _service(out: Exposition, name: str, seen: ServiceSeen) -> None:
-    status = seen.status
-    out.gauge("service_seen_timestamp_seconds", "When it was last heard of.", seen.seen_at, device=name)
-    out.gauge("service_history_entries", "Entries of its history so far.", seen.number, device=name)
+def _service(out: Exposition, name: str, service: ServiceStatus) -> None:
+    status = service.status
+    out.gauge("service_seen_timestamp_seconds", "When it was last heard of.", service.seen_at, device=name)
+    out.gauge("service_history_entries", "Entries of its history so far.", service.number, device=name)
     out.gauge("service_status_timestamp_seconds", "When it wrote that status itself.", status.get("at"), device=name)
     for health in _HEALTH:
         if status:
             is_so = status.get("health") == health
             out.gauge("service_health", "1 for a service's health.", is_so, device=name, health=health)
     out.gauge("service_drift_findings", "What it found changed on its device.", status.get("drift"), device=name)
-    for model, told in list(_mapping(status.get("models")).items())[:_MOST_MODELS]:
-        _served(out, {"device": name, "model": str(model)}, _mapping(told))
+    for model, reported in list(_mapping(status.get("models")).items())[:_MOST_MODELS]:
+        _served(out, {"device": name, "model": str(model)}, _mapping(reported))
 
 
-def _served(out: Exposition, labels: Mapping[str, str], told: Mapping[str, Any]) -> None:
-    release, requests, latency = told.get("release"), _mapping(told.get("requests")), _mapping(told.get("latency"))
-    as_wanted = bool(release) and release == told.get("wanted")
+def _served(out: Exposition, labels: Mapping[str, str], reported: Mapping[str, Any]) -> None:
+    release, requests, latency = (
+        reported.get("release"),
+        _mapping(reported.get("requests")),
+        _mapping(reported.get("latency")),
+    )
+    as_wanted = bool(release) and release == reported.get("wanted")
     out.gauge("service_as_wanted", "Whether the current release is what is served.", as_wanted, **labels)
     out.counter("service_requests_total", "Since the service started.", requests.get("total"), **labels)
     out.counter("service_answers_total", "Requests that got an answer.", requests.get("ok"), **labels)
-    out.counter("service_worker_deaths_total", "Workers that ended by themselves.", told.get("worker_deaths"), **labels)
-    out.counter("service_rollbacks_total", "Releases that it took back.", told.get("rollbacks"), **labels)
+    out.counter(
+        "service_worker_deaths_total", "Workers that ended by themselves.", reported.get("worker_deaths"), **labels
+    )
+    out.counter("service_rollbacks_total", "Releases that it took back.", reported.get("rollbacks"), **labels)
     milliseconds = number(latency.get("p99_ms"))
     if milliseconds is not None:
         text = "99th percentile of the latest 1024 answers."

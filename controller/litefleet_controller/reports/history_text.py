@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..common.text import clean, json_ready
-from ..state import Happened
+from ..state import HistoryEntry
 from .terminal import Page
 from .values import human_moment
 
 __all__ = ["history_dict", "history_text"]
 
 
-def history_text(entries: Sequence[Happened], width: int = 100, color: bool = False) -> str:
+def history_text(entries: Sequence[HistoryEntry], width: int = 100, color: bool = False) -> str:
     """Return one line for each entry, the oldest first; times are the devices' own."""
     page = Page(width, color)
     if not entries:
@@ -35,18 +35,18 @@ def history_text(entries: Sequence[Happened], width: int = 100, color: bool = Fa
     return page.text
 
 
-def _words(happened: Happened) -> str:
-    entry = happened.entry
+def _words(event: HistoryEntry) -> str:
+    entry = event.entry
     found = entry.get("findings")
-    told = [str(entry["text"])] if entry.get("text") else []
+    sentences = [str(entry["text"])] if entry.get("text") else []
     for item in (found if isinstance(found, list) else [])[:10]:
         if isinstance(item, dict):
-            told.append(f"{item.get('code')}: {item.get('seen')}")
+            sentences.append(f"{item.get('code')}: {item.get('seen')}")
     times = entry.get("times")
     many = f" ({times} times)" if isinstance(times, int) and 1 < times < 1 << 53 else ""
-    return clean("; ".join(told), 300) + many
+    return clean("; ".join(sentences), 300) + many
 
 
-def history_dict(entries: Sequence[Happened]) -> dict[str, Any]:
+def history_dict(entries: Sequence[HistoryEntry]) -> dict[str, Any]:
     """Return the JSON form: {schema, entries: [{device, history, number, at, taken_at, kind, model, release, entry}]}."""
     return {"schema": 1, "entries": [json_ready(vars(e)) for e in entries]}

@@ -59,10 +59,10 @@ def bench_parts(report: RunReport) -> list[dict[str, object]]:
 def bench_ranks(report: RunReport) -> list[list[str]]:
     """Return a row for each release that was measured: device, model, release, latencies, rate, cold start, memory, growth."""
     return [
-        _row(outcome, figures, name, told)
+        _row(outcome, figures, name, measured)
         for outcome, figures in _benches(report)
-        for name, told in zip(names_of(figures), figures.releases, strict=True)
-        if told.warm is not None
+        for name, measured in zip(names_of(figures), figures.releases, strict=True)
+        if measured.warm is not None
     ]
 
 
@@ -70,11 +70,15 @@ def _benches(report: RunReport) -> list[tuple[DeviceOutcome, BenchFigures]]:
     return [(outcome, figures) for outcome in report.outcomes if (figures := figures_of(outcome)) is not None]
 
 
-def _row(outcome: DeviceOutcome, figures: BenchFigures, name: str, told: ReleaseFigures) -> list[str]:
-    warm, first = told.warm, told.cold.first
+def _row(outcome: DeviceOutcome, figures: BenchFigures, name: str, measured: ReleaseFigures) -> list[str]:
+    warm, first = measured.warm, measured.cold.first
     ranks = [human_ms(getattr(warm, key)) for key in ("p50", "p90", "p99", "p999", "max")]
-    rest = [human_rate(told.runs_per_s), human_ms(first.total_ms if first else None), human_bytes(told.memory.peak)]
-    mark = {True: "", False: " (wrong)", None: " (not checked)"}[told.right]
+    rest = [
+        human_rate(measured.runs_per_s),
+        human_ms(first.total_ms if first else None),
+        human_bytes(measured.memory.peak),
+    ]
+    mark = {True: "", False: " (wrong)", None: " (not checked)"}[measured.right]
     return [clean(outcome.device, 80), clean(figures.model, 60), name + mark, *ranks, *rest]
 
 

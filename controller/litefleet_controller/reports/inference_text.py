@@ -49,10 +49,10 @@ def _rows(answer: DeviceAnswer) -> Iterator[tuple[str, str, str, str, str]]:
     if not answer.cases:
         yield device, "", "", "", f"{answer.outcome.verdict.value}: {clean(answer.sentence, 200)}"
     for case in answer.cases:
-        yield device, clean(case.case, 40), _BY.get(answer.by, ""), human_ms(case.ms), _said(case)
+        yield device, clean(case.case, 40), _BY.get(answer.by, ""), human_ms(case.ms), _summary(case)
 
 
-def _said(case: CaseAnswer) -> str:
+def _summary(case: CaseAnswer) -> str:
     if case.error:
         return f"none: {clean(case.error, 200)}"
     return "; ".join(f"{clean(name, 40)} {_shown(array)}" for name, array in case.outputs.items())
@@ -71,9 +71,11 @@ def _shown(array: Array) -> str:
 
 def _comparisons(report: InferenceReport) -> Iterator[str]:
     for case in report.cases:
-        if report.engine:
+        if report.reference_engine:
             against = [d for d in report.differences if d.case == case and d.against == "reference"]
-            yield from _line(case, f"the reference, {report.engine}", against, "all are within the tolerance of")
+            yield from _line(
+                case, f"the reference, {report.reference_engine}", against, "all are within the tolerance of"
+            )
         if case in report.majority:
             among = [d for d in report.differences if d.case == case and d.against != "reference"]
             yield from _among(case, report.majority, among)

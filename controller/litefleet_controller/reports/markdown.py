@@ -14,8 +14,8 @@ __all__ = ["to_markdown"]
 def _cell(text: object, limit: int = 200) -> str:
     """Return text that Markdown shows as it is: no markup, no HTML, no link, no table cell of its own."""
     escaped = re.sub(r"([\\`*_{}\[\]()#|~!$])", r"\\\1", clean(text, limit))
-    plain = escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
-    return plain.replace("://", "&#58;//").replace("www.", "www&#46;")  # no automatic links either
+    html_escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
+    return html_escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # no automatic links either
 
 
 def to_markdown(report: RunReport) -> str:

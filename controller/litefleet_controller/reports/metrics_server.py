@@ -40,7 +40,7 @@ class MetricsServer(ThreadingHTTPServer):
         self._read, self._limit_s = read, limit_s
         self._free = threading.BoundedSemaphore(_AT_ONCE)
         self._one = threading.Lock()
-        self._told: tuple[float, int, str] = (float("-inf"), 0, "")
+        self._cached: tuple[float, int, str] = (float("-inf"), 0, "")
         try:
             super().__init__(address, _Handler)
         except OSError as error:
@@ -70,15 +70,15 @@ class MetricsServer(ThreadingHTTPServer):
     def answer(self) -> tuple[int, str]:
         """Return status and text; asked again within a second, the same."""
         with self._one:
-            if time.monotonic() - self._told[0] > _FRESH_S:
+            if time.monotonic() - self._cached[0] > _FRESH_S:
                 try:
                     status, text = 200, self._read()
                 except LitefleetError as error:
                     status, text = 503, f"{error}\n"
                 except Exception as error:
                     status, text = 503, f"the metrics could not be made: {type(error).__name__}: {error}\n"
-                self._told = (time.monotonic(), status, text)
-            return self._told[1:]
+                self._cached = (time.monotonic(), status, text)
+            return self._cached[1:]
 
 
 def _cut(request: socket.socket) -> None:
@@ -96,14 +96,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer one request."""
         path = self.path.partition("?")[0]
         if path not in ("/metrics", "/healthz"):
-            self._say(404, "there are /metrics and /healthz\n")
+            self._respond(404, "there are /metrics and /healthz\n")
             return
         status, text = self.server.answer()
-        self._say(status, "ok\n" if path == "/healthz" and status == 200 else text)
+        self._respond(status, "ok\n" if path == "/healthz" and status == 200 else text)
 
     do_HEAD = do_GET  # noqa: N815 - http.server's own name
 
-    def _say(self, status: int, text: str) -> None:
+    def _respond(self, status: int, text: str) -> None:
         data = text.encode("utf-8", "replace")
         self.send_response(status)
         self.send_header("Content-Type", CONTENT_TYPE)

@@ -145,14 +145,14 @@ def _head(page: Page, plan: Plan) -> None:
     title = f"Plan for fleet {clean(plan.fleet, 64)}"
     page.line((title, "bold"), f": {plural(devices, 'device')}, {models}, {sent}", (f"   ({plan.created_at})", "dim"))
     parts: list[str | tuple[str, str]] = []
-    for what, count in plan.counts.items():
-        parts += [" · " if parts else "", (f"{count:,} {_WORDS[what]}", _STYLES[what])]
+    for effect, count in plan.counts.items():
+        parts += [" · " if parts else "", (f"{count:,} {_WORDS[effect]}", _STYLES[effect])]
     page.line(*(parts or ["no devices"]))
 
 
 def _waves(page: Page, plan: Plan) -> None:
     page.heading("Waves")
-    fleet_kinds = {p.row.stratum for p in plan.devices if p.row.known and p.what == "changes"}
+    fleet_kinds = {p.row.stratum for p in plan.devices if p.row.known and p.effect == "changes"}
     rows = []
     for index, wave in enumerate(plan.waves):
         members = plan.in_wave(index)
@@ -174,7 +174,7 @@ def _like(planned: Sequence[PlannedDevice]) -> list[_Group]:
 
 
 def _changes(page: Page, plan: Plan) -> None:
-    changing = [p for p in plan.devices if p.what == "changes"]
+    changing = [p for p in plan.devices if p.effect == "changes"]
     if not changing:
         return
     page.heading("Changes")
@@ -207,7 +207,7 @@ def _side(release: str, artifact: str, runtime: str = "") -> str:
 
 
 def _unchanged(page: Page, plan: Plan) -> None:
-    same = [p for p in plan.devices if p.what == "unchanged"]
+    same = [p for p in plan.devices if p.effect == "unchanged"]
     if not same:
         return
     page.heading("Unchanged", "run this release already, proven in this same environment")
@@ -220,7 +220,7 @@ def _unchanged(page: Page, plan: Plan) -> None:
 
 def _findings(page: Page, plan: Plan) -> None:
     """Print blocked devices by their findings, then what else was noticed on the others."""
-    blocked = [p for p in plan.devices if p.what == "blocked"]
+    blocked = [p for p in plan.devices if p.effect == "blocked"]
     if blocked:
         page.heading("Blocked", "nothing is sent to them, and they do not count in the gates")
         page.findings((p.row.device, f) for p in blocked for f in p.findings if f.severity is Severity.ERROR)
@@ -235,11 +235,11 @@ def _findings(page: Page, plan: Plan) -> None:
 
 def _counted(planned: PlannedDevice, severity: Severity) -> bool:
     """Whether a finding is shown in another section already."""
-    return planned.what == "offline" or (planned.what == "blocked" and severity is Severity.ERROR)
+    return planned.effect == "offline" or (planned.effect == "blocked" and severity is Severity.ERROR)
 
 
 def _offline(page: Page, plan: Plan) -> None:
-    away = [p for p in plan.devices if p.what == "offline"]
+    away = [p for p in plan.devices if p.effect == "offline"]
     if not away:
         return
     page.heading("Offline", "queued: taken up when they answer again, and no failure in the gates")
@@ -251,17 +251,17 @@ def _offline(page: Page, plan: Plan) -> None:
         page.line(f"{seen}: {folded(names, _NAMES)}", indent=2)
     reasons: dict[str, list[str]] = {}
     for p in away:
-        said = next((f.seen for f in p.findings if f.severity is Severity.ERROR), p.row.sentence)
-        reasons.setdefault(clean(said), []).append(p.row.device)
-    for said, names in list(reasons.items())[:_REASONS]:
-        if said:
-            page.field("seen", f"{said} — {folded(names, _NAMES)}")
+        text = next((f.seen for f in p.findings if f.severity is Severity.ERROR), p.row.sentence)
+        reasons.setdefault(clean(text), []).append(p.row.device)
+    for text, names in list(reasons.items())[:_REASONS]:
+        if text:
+            page.field("seen", f"{text} — {folded(names, _NAMES)}")
 
 
 def _limits(page: Page, plan: Plan) -> None:
     page.heading("Limits")
-    for name, said in limit_lines(plan.policy):
-        page.field(name, clean(said), 10)
+    for name, text in limit_lines(plan.policy):
+        page.field(name, clean(text), 10)
     page.heading("Gates")
-    for name, said in gate_lines(plan.policy):
-        page.field(name, said, 10)
+    for name, text in gate_lines(plan.policy):
+        page.field(name, text, 10)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..devices.outcome import DeviceOutcome
-from ..rollout import DeviceState, Rollout, RolloutState, Row
+from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
 
 __all__ = ["CONDITIONS", "Cluster", "Condition", "clusters", "condition_of", "next_commands", "wave_counts"]
 
@@ -50,15 +50,15 @@ _CONDITION: Mapping[DeviceState, Condition] = {
 }
 
 
-def condition_of(rows: Sequence[Row]) -> Condition:
+def condition_of(rows: Sequence[DeviceRow]) -> Condition:
     """Return the one word for a device with these rows."""
     found = {_CONDITION[row.state] for row in rows}
     return next(condition for condition in _GRAVEST if condition in found)
 
 
-def wave_counts(rows: Sequence[Row]) -> dict[int, Counter[Condition]]:
+def wave_counts(rows: Sequence[DeviceRow]) -> dict[int, Counter[Condition]]:
     """Return how many devices of each wave (from 0) are in which condition."""
-    devices: dict[tuple[int, str], list[Row]] = {}
+    devices: dict[tuple[int, str], list[DeviceRow]] = {}
     for row in rows:
         devices.setdefault((row.wave, row.device), []).append(row)
     found: dict[int, Counter[Condition]] = {}
@@ -82,35 +82,35 @@ class Cluster:
         return tuple(dict.fromkeys(name for _, names in self.seen for name in names))
 
 
-def clusters(rows: Sequence[Row], outcomes: Sequence[DeviceOutcome], state: DeviceState) -> tuple[Cluster, ...]:
+def clusters(rows: Sequence[DeviceRow], outcomes: Sequence[DeviceOutcome], state: DeviceState) -> tuple[Cluster, ...]:
     """Return the rows in one state gathered by (code, CPU part), the largest first."""
     ends = {(o.device, o.model): o for o in outcomes}
-    groups: dict[tuple[str, str], list[tuple[Row, str]]] = {}
+    groups: dict[tuple[str, str], list[tuple[DeviceRow, str]]] = {}
     for row in rows:
         if row.state is state:
-            code, said = _cause(row, ends.get((row.device, row.model)))
-            groups.setdefault((code, row.part), []).append((row, said))
+            code, sentence = _cause(row, ends.get((row.device, row.model)))
+            groups.setdefault((code, row.part), []).append((row, sentence))
     made = [_cluster(code, part, members) for (code, part), members in groups.items()]
     return tuple(sorted(made, key=lambda c: (-len(c.devices), c.code, c.part)))
 
 
-def _cause(row: Row, outcome: DeviceOutcome | None) -> tuple[str, str]:
+def _cause(row: DeviceRow, outcome: DeviceOutcome | None) -> tuple[str, str]:
     """Return the deciding code and the sentence; LF900 where neither the row nor the outcome names one."""
     findings = outcome.findings if outcome else ()
     code = row.codes[0] if row.codes else next((f.code for f in findings), "LF900")
-    said = row.sentence or (outcome.sentence if outcome else "")
-    return code, said or "no reason was given"
+    sentence = row.sentence or (outcome.sentence if outcome else "")
+    return code, sentence or "no reason was given"
 
 
-def _cluster(code: str, part: str, members: Sequence[tuple[Row, str]]) -> Cluster:
+def _cluster(code: str, part: str, members: Sequence[tuple[DeviceRow, str]]) -> Cluster:
     seen: dict[str, list[str]] = {}
-    for row, said in members:
-        seen.setdefault(said, []).append(row.device)
+    for row, sentence in members:
+        seen.setdefault(sentence, []).append(row.device)
     forgiven = sum(row.forgiven for row, _ in members)
-    return Cluster(code, part, tuple((said, tuple(names)) for said, names in seen.items()), forgiven)
+    return Cluster(code, part, tuple((sentence, tuple(names)) for sentence, names in seen.items()), forgiven)
 
 
-def next_commands(rollout: Rollout, rows: Sequence[Row], holder: str = "") -> tuple[tuple[str, str], ...]:
+def next_commands(rollout: Rollout, rows: Sequence[DeviceRow], holder: str = "") -> tuple[tuple[str, str], ...]:
     """Return (command, what it does) for what an operator may type next; `holder` is the controller at work, if any."""
     ident = rollout.id
     abort = (f"litefleet abort {ident}", "ends it; devices that were switched on stay as they are")
@@ -130,22 +130,22 @@ def next_commands(rollout: Rollout, rows: Sequence[Row], holder: str = "") -> tu
                 (resume, "goes on; the failures that stopped it no longer count in the gates"),
                 *_retry(ident, rows),
                 abort,
-                *_back(ident, rows),
+                *_reverted(ident, rows),
             )
         case RolloutState.ABORTED:
-            return (*_back(ident, rows), ("litefleet rollout", "makes a new one"))
+            return (*_reverted(ident, rows), ("litefleet rollout", "makes a new one"))
         case RolloutState.SUPERSEDED:
             return (("litefleet status", "shows the rollout that took over"),)
     return _retry(ident, rows)
 
 
-def _back(ident: str, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
+def _reverted(ident: str, rows: Sequence[DeviceRow]) -> tuple[tuple[str, str], ...]:
     if any(row.state is DeviceState.CONFIRMED for row in rows):
         return ((f"litefleet rollback --rollout {ident}", "takes its devices back to what they ran before"),)
     return ()
 
 
-def _retry(ident: str, rows: Sequence[Row]) -> tuple[tuple[str, str], ...]:
+def _retry(ident: str, rows: Sequence[DeviceRow]) -> tuple[tuple[str, str], ...]:
     if any(row.state is DeviceState.FAILED for row in rows):
         return ((f"litefleet retry --failed {ident}", "tries its failed devices again, and goes on"),)
     return ()

@@ -9,7 +9,7 @@ from litefleet_agent.findings import CATALOGUE, Severity
 
 from ..common.text import clean
 from ..devices.outcome import DeviceOutcome
-from ..rollout import DeviceState, Rollout, RolloutState, Row
+from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
 from .grouping import folded
 from .rollout_summary import CONDITIONS, Cluster, clusters, next_commands, wave_counts
 from .terminal import Page, plural
@@ -32,7 +32,7 @@ _CLUSTERS = 20
 
 def status_text(
     rollout: Rollout,
-    rows: Sequence[Row],
+    rows: Sequence[DeviceRow],
     outcomes: Sequence[DeviceOutcome],
     now: float,
     width: int = 100,
@@ -57,7 +57,7 @@ def status_text(
 
 
 def status_dict(
-    rollout: Rollout, rows: Sequence[Row], outcomes: Sequence[DeviceOutcome], now: float, holder: str = ""
+    rollout: Rollout, rows: Sequence[DeviceRow], outcomes: Sequence[DeviceOutcome], now: float, holder: str = ""
 ) -> dict[str, Any]:
     """Return the JSON form; waves are counted from 1, times are seconds since the epoch."""
     waves = wave_counts(rows)
@@ -88,8 +88,8 @@ def rollouts_text(rollouts: Sequence[Rollout], width: int = 100, color: bool = F
     rows = []
     for r in rollouts:
         wave = f"{r.wave + 1}/{len(r.waves)}" if not r.state.over and r.waves else "–"
-        what = ", ".join(clean(model, 40) for model in r.models)
-        why = " — ".join(part for part in (what, clean(r.reason, 200)) if part)
+        model_names = ", ".join(clean(model, 40) for model in r.models)
+        why = " — ".join(part for part in (model_names, clean(r.reason, 200)) if part)
         rows.append((r.id, r.kind, r.state.value, wave, human_moment(r.created_at), clean(r.by, 40), why))
     head = ("rollout", "kind", "state", "wave", "made", "by", "what, and why it stopped")
     page.table(head, rows, left=("rollout", "kind", "state", "by", head[-1]))
@@ -102,7 +102,7 @@ def rollouts_dict(rollouts: Sequence[Rollout]) -> dict[str, Any]:
 
 
 def _head(
-    page: Page, rollout: Rollout, rows: Sequence[Row], outcomes: Sequence[DeviceOutcome], now: float, holder: str
+    page: Page, rollout: Rollout, rows: Sequence[DeviceRow], outcomes: Sequence[DeviceOutcome], now: float, holder: str
 ) -> None:
     made = f"   ({rollout.kind} by {clean(rollout.by, 80)}, {human_moment(rollout.created_at)})"
     title = f"{rollout.id} of fleet {clean(rollout.fleet, 64)}: "
@@ -113,7 +113,7 @@ def _head(
 
 
 def _facts(
-    rollout: Rollout, rows: Sequence[Row], outcomes: Sequence[DeviceOutcome], now: float, holder: str
+    rollout: Rollout, rows: Sequence[DeviceRow], outcomes: Sequence[DeviceOutcome], now: float, holder: str
 ) -> list[tuple[str, str]]:
     """Return (name, text) for the lines under the title; an empty text is not shown."""
     sent = sum(outcome.sent_bytes for outcome in outcomes)
@@ -133,7 +133,7 @@ def _facts(
     ]
 
 
-def _waves(page: Page, rollout: Rollout, rows: Sequence[Row]) -> None:
+def _waves(page: Page, rollout: Rollout, rows: Sequence[DeviceRow]) -> None:
     counts = wave_counts(rows)
     if not counts:
         return
@@ -154,7 +154,7 @@ def _clusters(page: Page, title: str, note: str, found: Sequence[Cluster]) -> No
     page.heading(title, note)
     for cluster in found[:_CLUSTERS]:
         entry = CATALOGUE.get(cluster.code, CATALOGUE["LF900"])
-        seen = tuple((clean(said), names) for said, names in cluster.seen)
+        seen = tuple((clean(sentence), names) for sentence, names in cluster.seen)
         seen_by = f", {cluster.forgiven} forgiven" if cluster.forgiven else ""
         page.finding(FindingGroup(entry, seen), clean(cluster.part or "unknown CPU", 60) + seen_by)
     if len(found) > _CLUSTERS:
@@ -162,7 +162,7 @@ def _clusters(page: Page, title: str, note: str, found: Sequence[Cluster]) -> No
         page.line(f"and {plural(len(found) - _CLUSTERS, 'more cause')}: {folded(names)}")
 
 
-def _also(page: Page, rows: Sequence[Row], outcomes: Sequence[DeviceOutcome]) -> None:
+def _also(page: Page, rows: Sequence[DeviceRow], outcomes: Sequence[DeviceOutcome]) -> None:
     """Print what was noticed on devices that did not fail."""
     well = {(row.device, row.model) for row in rows if row.state.well}
     found = [
@@ -176,7 +176,7 @@ def _also(page: Page, rows: Sequence[Row], outcomes: Sequence[DeviceOutcome]) ->
         page.findings(found)
 
 
-def _offline(page: Page, rows: Sequence[Row], now: float) -> None:
+def _offline(page: Page, rows: Sequence[DeviceRow], now: float) -> None:
     away = [row for row in rows if row.state is DeviceState.OFFLINE]
     if not away:
         return
@@ -185,10 +185,12 @@ def _offline(page: Page, rows: Sequence[Row], now: float) -> None:
     for row in sorted(away, key=lambda row: row.next_try_at):
         since = f"for {human_span(now - row.offline_since)}" if row.offline_since else ""
         due = f"next try {until(row.next_try_at, now)}"
-        said = " — ".join(part for part in (", ".join(p for p in (since, due) if p), clean(row.sentence, 120)) if part)
-        lines.setdefault(said, []).append(row.device)
-    for said, names in list(lines.items())[:_OFFLINE]:
-        page.line((folded(names), "bold"), f": {said}", indent=2)
+        sentence = " — ".join(
+            part for part in (", ".join(p for p in (since, due) if p), clean(row.sentence, 120)) if part
+        )
+        lines.setdefault(sentence, []).append(row.device)
+    for sentence, names in list(lines.items())[:_OFFLINE]:
+        page.line((folded(names), "bold"), f": {sentence}", indent=2)
     if len(lines) > _OFFLINE:
         rest = [name for names in list(lines.values())[_OFFLINE:] for name in names]
         page.line(f"and {plural(len(set(rest)), 'more device')}: {folded(rest)}", indent=2)
@@ -219,7 +221,7 @@ def _rollout(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: DeviceRow) -> dict[str, Any]:
     return {
         "device": row.device,
         "model": row.model,
@@ -247,7 +249,7 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
         "slug": entry.slug,
         "part": cluster.part,
         "devices": list(cluster.devices),
-        "seen": [{"sentence": said, "devices": list(names)} for said, names in cluster.seen],
+        "seen": [{"sentence": sentence, "devices": list(names)} for sentence, names in cluster.seen],
         "why": entry.why,
         "do": entry.do,
         "forgiven": cluster.forgiven,

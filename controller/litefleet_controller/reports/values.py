@@ -182,16 +182,16 @@ def _walk(value: object, name: str, depth: int) -> Iterator[tuple[str, object]]:
 
 def rollout_lines(report: RunReport) -> list[str]:
     """Return what is to be said of the rollout that a run was part of: how it stands, why, and what is left; cleaned."""
-    stands = report.rollout
-    if not stands:
+    rollout_summary = report.rollout
+    if not rollout_summary:
         return []
-    ident, counts = clean(str(stands.get("id", "")), 40), stands.get("counts")
-    reason = clean(str(stands.get("reason", "")), 1000)
-    lines = [f"{ident} is {clean(str(stands.get('state', '')), 20)}{': ' if reason else ''}{reason}"]
+    ident, counts = clean(str(rollout_summary.get("id", "")), 40), rollout_summary.get("counts")
+    reason = clean(str(rollout_summary.get("reason", "")), 1000)
+    lines = [f"{ident} is {clean(str(rollout_summary.get('state', '')), 20)}{': ' if reason else ''}{reason}"]
     left = [f"{n} {state}" for state in ("pending", "offline") if (n := dict(counts or {}).get(state))]
     if left:
         lines.append(f"left to do: {', '.join(left)}; `litefleet status {ident}` says what comes next")
-    elif stands.get("state") in ("paused", "waiting"):
+    elif rollout_summary.get("state") in ("paused", "waiting"):
         lines.append(f"`litefleet status {ident}` says what can be done")
     return lines
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from .model import Rollout, Row, Wave
+from .model import DeviceRow, Rollout, Wave
 from .policy import Policy
 from .states import DeviceEvent, DeviceState, IllegalMove, RolloutEvent, RolloutState
 
 __all__ = [
     "DeviceEvent",
+    "DeviceRow",
     "DeviceState",
     "IllegalMove",
     "Policy",
     "Rollout",
     "RolloutEvent",
     "RolloutState",
-    "Row",
     "Wave",
 ]

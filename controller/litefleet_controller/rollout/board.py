@@ -11,13 +11,26 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import replace
 
-from .decisions import Advance, Ask, Begin, Decision, Finish, GiveUp, Look, OfflineOnly, Promote, Soak, Stop, Wait
+from .decisions import (
+    Advance,
+    Ask,
+    Begin,
+    Decision,
+    Finish,
+    GiveUp,
+    OfflineOnly,
+    Promote,
+    RecheckWave,
+    Soak,
+    Stop,
+    Wait,
+)
 from .gates import Fired, Tallies, Tally, evaluate
-from .model import Rollout, Row
+from .model import DeviceRow, Rollout
 from .policy import Policy
-from .queues import Turns
+from .queues import ParallelLimits
 from .states import DeviceState, RolloutState
-from .totals import Phase, Standing, Stratum, standing
+from .totals import DeviceTotals, Phase, Stratum, totals_of
 from .windows import next_open, open_until
 
 __all__ = [
@@ -28,9 +41,9 @@ __all__ = [
     "Decision",
     "Finish",
     "GiveUp",
-    "Look",
     "OfflineOnly",
     "Promote",
+    "RecheckWave",
     "Soak",
     "Stop",
     "Wait",
@@ -40,7 +53,7 @@ __all__ = [
 _MINUTE = 60.0
 
 
-def retry_at(row: Row, policy: Policy, now: float) -> float:
+def retry_at(row: DeviceRow, policy: Policy, now: float) -> float:
     """Return when a device that could not be reached is tried again: later each time, and not all at the same time."""
     doubled = policy.retry.first * 2.0 ** min(max(row.attempts - 1, 0), 60)
     spread = int.from_bytes(hashlib.sha256(row.device.encode()).digest()[:4], "big") / 0xFFFFFFFF
@@ -50,16 +63,16 @@ def retry_at(row: Row, policy: Policy, now: float) -> float:
 class Board:
     """A rollout at work.  Not for several threads."""
 
-    def __init__(self, rollout: Rollout, rows: Iterable[Row] = ()) -> None:
+    def __init__(self, rollout: Rollout, rows: Iterable[DeviceRow] = ()) -> None:
         self._rollout = rollout
-        self._rows: dict[str, dict[str, Row]] = {}  # device -> model -> row
-        self._standings: dict[str, Standing] = {}
+        self._rows: dict[str, dict[str, DeviceRow]] = {}  # device -> model -> row
+        self._totals: dict[str, DeviceTotals] = {}
         self._states: dict[int, Counter[DeviceState]] = {}  # rows, by wave
         self._phases: dict[int, Counter[Phase]] = {}  # devices, by wave
         self._in_flight: Counter[str] = Counter()  # devices, by jump host
         self._tried: Counter[Stratum] = Counter()  # devices that stand for a kind in the first wave
         self._waiting: Counter[Stratum] = Counter()  # devices of later waves that could
-        self._pending, self._offline, self._tiring = Turns(), Turns(), Turns()
+        self._pending, self._offline, self._tiring = ParallelLimits(), ParallelLimits(), ParallelLimits()
         self._tallies = Tallies()
         self._fired: Fired | None = None
         self._judged = True
@@ -77,7 +90,7 @@ class Board:
         """What the gates look at; not to be changed."""
         return self._tallies
 
-    def put(self, row: Row) -> None:
+    def put(self, row: DeviceRow) -> None:
         """Put a row as it is now stored; one that is new joins."""
         rows = self._rows.setdefault(row.device, {})
         before = rows.get(row.model)
@@ -85,12 +98,12 @@ class Board:
             self._states[before.wave][before.state] -= 1
         self._states.setdefault(row.wave, Counter())[row.state] += 1
         rows[row.model] = row
-        old, new = self._standings.get(row.device), standing(tuple(rows.values()))
+        old, new = self._totals.get(row.device), totals_of(tuple(rows.values()))
         if old != new:
             if old is not None:
                 self._count(old, -1)
             self._count(new, 1)
-            self._standings[row.device] = new
+            self._totals[row.device] = new
             self._queue(new)
 
     def put_rollout(self, rollout: Rollout) -> None:
@@ -100,22 +113,22 @@ class Board:
         if advanced:  # devices of the new wave that are offline are tried from now on
             for queue in (self._pending, self._offline, self._tiring):
                 queue.clear()
-            for device in self._standings.values():
+            for device in self._totals.values():
                 self._queue(device)
 
     def begun(self, device: str, now: float) -> None:
         """Say that a conversation with `device` was started; to be called once for each, with its rows put as well."""
         self._begun.append(now)
 
-    def row(self, device: str, model: str) -> Row | None:
+    def row(self, device: str, model: str) -> DeviceRow | None:
         """Return one row, or None."""
         return self._rows.get(device, {}).get(model)
 
-    def rows_of(self, device: str) -> tuple[Row, ...]:
+    def rows_of(self, device: str) -> tuple[DeviceRow, ...]:
         """Return a device's rows, in the order they came in."""
         return tuple(self._rows.get(device, {}).values())
 
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[DeviceRow, ...]:
         """Return all rows, device by device."""
         return tuple(row for rows in self._rows.values() for row in rows.values())
 
@@ -142,7 +155,7 @@ class Board:
 
     # --- tallies
 
-    def _count(self, device: Standing, sign: int) -> None:
+    def _count(self, device: DeviceTotals, sign: int) -> None:
         self._judged = False
         self._tallies.put(device, sign)
         self._phases.setdefault(device.wave, Counter())[device.phase] += sign
@@ -153,7 +166,7 @@ class Board:
         for stratum in device.waiting:
             self._waiting[stratum] += sign
 
-    def _queue(self, device: Standing) -> None:
+    def _queue(self, device: DeviceTotals) -> None:
         for queue in (self._pending, self._offline, self._tiring):
             queue.drop(device.device)
         if device.phase is Phase.PENDING:
@@ -201,7 +214,7 @@ class Board:
             return None
         chosen: list[str] = []
         kinds = ["/".join(filter(None, kind)) for kind in sorted(missing)]
-        for device in sorted(self._standings.values(), key=lambda d: (d.wave, d.position)):
+        for device in sorted(self._totals.values(), key=lambda d: (d.wave, d.position)):
             if device.phase is Phase.PENDING and missing & device.waiting:
                 chosen.append(device.device)
                 missing -= device.waiting
@@ -216,7 +229,7 @@ class Board:
         if self._soaking(now):
             return None
         if rollout.policy.soak > 0 and rollout.looked <= rollout.wave:
-            return Look(self._confirmed()) if rollout.soak_until else Soak(now + rollout.policy.soak)
+            return RecheckWave(self._confirmed()) if rollout.soak_until else Soak(now + rollout.policy.soak)
         if rollout.policy.needs_approval(rollout.wave) and rollout.approved <= rollout.wave:
             return Ask(rollout.wave, self._ask_sentence())
         return Advance(rollout.wave + 1)
@@ -228,10 +241,10 @@ class Board:
 
     def _ask_sentence(self) -> str:
         wave = self._rollout.wave
-        seen = ", ".join(f"{number} {state}" for state, number in self.counts(wave).items()) or "nothing to do"
+        observed = ", ".join(f"{number} {state}" for state, number in self.counts(wave).items()) or "nothing to do"
         following = self._tallies.waves.get(wave + 1, Tally()).size
         return (
-            f"wave {wave + 1} of {len(self._rollout.waves)} is done: {seen}; "
+            f"wave {wave + 1} of {len(self._rollout.waves)} is done: {observed}; "
             f"wave {wave + 2}, {following} device{'s' * (following != 1)}, waits for approval"
         )
 
@@ -243,7 +256,7 @@ class Board:
         behind = Counter(self._in_flight)
         devices = self._pending.take(most, wave, lambda jump: limit - behind[jump] if jump else math.inf)
         if self._tries_again(now):
-            behind.update(self._standings[name].jump for name in devices)
+            behind.update(self._totals[name].jump for name in devices)
             devices += self._offline.take(
                 most - len(devices), now, lambda jump: limit - behind[jump] if jump else math.inf
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .gates import Gate
-from .model import Row
+from .model import DeviceRow
 from .states import RolloutEvent
 
 __all__ = [
@@ -15,9 +15,9 @@ __all__ = [
     "Decision",
     "Finish",
     "GiveUp",
-    "Look",
     "OfflineOnly",
     "Promote",
+    "RecheckWave",
     "Soak",
     "Stop",
     "Wait",
@@ -49,7 +49,7 @@ class Soak:
 
 
 @dataclass(frozen=True)
-class Look:
+class RecheckWave:
     """The soak is over: contact these devices again, then set `looked` to the wave's number plus one."""
 
     devices: tuple[str, ...]  # where something of the wave was confirmed; may be none
@@ -74,7 +74,7 @@ class Advance:
 class Promote:
     """Store these rows: their devices move to the first wave."""
 
-    rows: tuple[Row, ...]  # changed already
+    rows: tuple[DeviceRow, ...]  # changed already
     why: str
 
 
@@ -105,4 +105,4 @@ class Finish:
     """Everything is settled."""
 
 
-Decision = Begin | Stop | Soak | Look | Ask | Advance | Promote | GiveUp | Wait | OfflineOnly | Finish
+Decision = Begin | Stop | Soak | RecheckWave | Ask | Advance | Promote | GiveUp | Wait | OfflineOnly | Finish

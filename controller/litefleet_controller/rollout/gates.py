@@ -12,7 +12,7 @@ from litefleet_agent.findings import CATALOGUE
 
 from .policy import ClusterLimit, GateLimit, Gates, Then
 from .states import RolloutEvent
-from .totals import Phase, Standing
+from .totals import DeviceTotals, Phase
 
 __all__ = ["Fired", "Gate", "Tallies", "Tally", "evaluate", "names"]
 
@@ -38,7 +38,7 @@ class Tally:
     size: int = 0
     failed: set[str] = field(default_factory=set)
 
-    def put(self, device: Standing, sign: int) -> None:
+    def put(self, device: DeviceTotals, sign: int) -> None:
         """Count a device in (`sign` 1) or out (-1)."""
         self.size += sign * device.takes_part
         if device.failed:
@@ -56,7 +56,7 @@ class Tallies:
     tried: Counter[str] = field(default_factory=Counter)  # CPU part -> devices that have come to their end
     regressed: set[str] = field(default_factory=set)
 
-    def put(self, device: Standing, sign: int) -> None:
+    def put(self, device: DeviceTotals, sign: int) -> None:
         """Count a device in (`sign` 1), or out (-1) as it was counted in."""
         self.total.put(device, sign)
         self.waves.setdefault(device.wave, Tally()).put(device, sign)
@@ -103,33 +103,35 @@ def _clusters(limit: ClusterLimit, tallies: Tallies) -> Iterator[Fired]:
         size = tallies.parts[part]
         by_chance = len(failed) < (limit.of_tried or 0) * tallies.tried[part]
         if limit.count is not None and len(failed) >= limit.count and not by_chance:
-            seen = f"{_devices(len(failed))}{tail}; the limit is {limit.count}"
-            yield _stop("cluster", limit.then, seen, failed)
+            observed = f"{_devices(len(failed))}{tail}; the limit is {limit.count}"
+            yield _stop("cluster", limit.then, observed, failed)
         elif _above(limit.share, len(failed), size):
-            seen = f"{len(failed)} of {_devices(size)}{tail}, more than {_percent(limit.share)}"
-            yield _stop("cluster", limit.then, seen, failed)
+            observed = f"{len(failed)} of {_devices(size)}{tail}, more than {_percent(limit.share)}"
+            yield _stop("cluster", limit.then, observed, failed)
 
 
 def _regression(gates: Gates, regressed: set[str]) -> Iterator[Fired]:
     limit = gates.regression.count
     if limit is not None and len(regressed) >= limit:
         verb = "is" if len(regressed) == 1 else "are"
-        seen = f"{_devices(len(regressed))} {verb} slower or larger than with the release before; the limit is {limit}"
-        yield _stop("regression", gates.regression.then, seen, regressed)
+        observed = (
+            f"{_devices(len(regressed))} {verb} slower or larger than with the release before; the limit is {limit}"
+        )
+        yield _stop("regression", gates.regression.then, observed, regressed)
 
 
 def _of(gate: Gate, limit: GateLimit, tally: Tally, tail: str) -> Iterator[Fired]:
     """Yield a gate over a share of devices, when it fires."""
     bad = len(tally.failed)
-    seen = f"{bad} of {_devices(tally.size)}{tail}"
+    observed = f"{bad} of {_devices(tally.size)}{tail}"
     if limit.count is not None and bad >= limit.count:
-        yield _stop(gate, limit.then, f"{seen}; the limit is {limit.count}", tally.failed)
+        yield _stop(gate, limit.then, f"{observed}; the limit is {limit.count}", tally.failed)
     elif _above(limit.share, bad, tally.size):
-        yield _stop(gate, limit.then, f"{seen}, more than {_percent(limit.share)}", tally.failed)
+        yield _stop(gate, limit.then, f"{observed}, more than {_percent(limit.share)}", tally.failed)
 
 
-def _stop(gate: Gate, then: Then, seen: str, devices: Collection[str]) -> Fired:
-    return Fired(gate, _EVENTS[then], f"{seen}: {names(devices)}", tuple(sorted(devices, key=_natural)))
+def _stop(gate: Gate, then: Then, observed: str, devices: Collection[str]) -> Fired:
+    return Fired(gate, _EVENTS[then], f"{observed}: {names(devices)}", tuple(sorted(devices, key=_natural)))
 
 
 def _above(share: float | None, bad: int, size: int) -> bool:

@@ -11,13 +11,13 @@ from litefleet_agent.findings import Verdict
 from .policy import Policy
 from .states import DeviceState, RolloutState
 
-__all__ = ["Kind", "Rollout", "Row", "Wave"]
+__all__ = ["DeviceRow", "Kind", "Rollout", "Wave"]
 
 Kind = Literal["rollout", "rollback", "reconcile"]
 
 
 @dataclass(frozen=True)
-class Row:
+class DeviceRow:
     """One model on one device, in one rollout."""
 
     device: str

@@ -6,12 +6,12 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterator
 
-__all__ = ["Turns"]
+__all__ = ["ParallelLimits"]
 
 _Entry = tuple[float, int, int, str]  # when, the place among equals, the entry's own number, the device
 
 
-class Turns:
+class ParallelLimits:
     """Devices with the number that says when each has its turn: a wave, or a time."""
 
     def __init__(self) -> None:

@@ -6,10 +6,10 @@ import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .model import Row
+from .model import DeviceRow
 from .states import DeviceState
 
-__all__ = ["Phase", "Standing", "Stratum", "counts_as_failed", "standing"]
+__all__ = ["DeviceTotals", "Phase", "Stratum", "counts_as_failed", "totals_of"]
 
 Stratum = tuple[str, str, str]  # CPU part, libc, runtime
 
@@ -26,7 +26,7 @@ class Phase(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Standing:
+class DeviceTotals:
     """One device in one rollout."""
 
     device: str
@@ -45,17 +45,17 @@ class Standing:
     waiting: frozenset[Stratum]  # kinds of device that it could stand for, were it in the first wave
 
 
-def counts_as_failed(row: Row) -> bool:
+def counts_as_failed(row: DeviceRow) -> bool:
     """Say whether a row counts in the gates: it was tried; a device that was never reached was not."""
     return row.failed and _GAVE_UP not in row.codes
 
 
-def standing(rows: Sequence[Row]) -> Standing:
+def totals_of(rows: Sequence[DeviceRow]) -> DeviceTotals:
     """Return where the device stands that `rows` are all the rows of (at least one)."""
     phase = _phase(rows)
     offline = [row for row in rows if row.state is DeviceState.OFFLINE] if phase is Phase.OFFLINE else []
     failed = [row for row in rows if counts_as_failed(row)]
-    return Standing(
+    return DeviceTotals(
         device=rows[0].device,
         phase=phase,
         wave=min(row.wave for row in rows),
@@ -73,7 +73,7 @@ def standing(rows: Sequence[Row]) -> Standing:
     )
 
 
-def _phase(rows: Iterable[Row]) -> Phase:
+def _phase(rows: Iterable[DeviceRow]) -> Phase:
     states = {row.state for row in rows}
     if any(state.in_flight for state in states):
         return Phase.IN_FLIGHT
@@ -82,17 +82,17 @@ def _phase(rows: Iterable[Row]) -> Phase:
     return Phase.OFFLINE if DeviceState.OFFLINE in states else Phase.SETTLED
 
 
-def _takes_part(row: Row) -> bool:
+def _takes_part(row: DeviceRow) -> bool:
     """Say whether a row had something to do: not so what was known as impossible, or as done, when the plan was made."""
     return row.state is not DeviceState.BLOCKED and not (row.state is DeviceState.UNCHANGED and row.attempts == 0)
 
 
-def _tried(row: Row) -> bool:
+def _tried(row: DeviceRow) -> bool:
     """Say whether a row stands for its kind: tried in the first wave, or proven before, wherever it is."""
     if row.wave == 0 and row.state in (DeviceState.CONFIRMED, DeviceState.FAILED):
         return _GAVE_UP not in row.codes
     return row.state is DeviceState.UNCHANGED
 
 
-def _strata(rows: Iterable[Row]) -> frozenset[Stratum]:
+def _strata(rows: Iterable[DeviceRow]) -> frozenset[Stratum]:
     return frozenset(row.stratum for row in rows if row.known)

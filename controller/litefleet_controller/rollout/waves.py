@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from .model import Row, Wave
+from .model import DeviceRow, Wave
 from .policy import Policy
 from .states import DeviceState
 
@@ -27,7 +27,7 @@ class _Device:
     strata: tuple[Stratum, ...]  # of its rows that have something to do; none: it never told what it is
 
 
-def assign(rows: Sequence[Row], policy: Policy, groups: Groups) -> tuple[tuple[Row, ...], tuple[Wave, ...]]:
+def assign(rows: Sequence[DeviceRow], policy: Policy, groups: Groups) -> tuple[tuple[DeviceRow, ...], tuple[Wave, ...]]:
     """Return the rows, in the order they came in, with wave and position set, and the waves.
 
     Rows come in the fleet's order.  Sizes are shares of the devices that have something to do (a row that is PENDING or
@@ -44,7 +44,7 @@ def assign(rows: Sequence[Row], policy: Policy, groups: Groups) -> tuple[tuple[R
     return tuple(placed), waves if rows else ()
 
 
-def _to_do(rows: Iterable[Row]) -> tuple[_Device, ...]:
+def _to_do(rows: Iterable[DeviceRow]) -> tuple[_Device, ...]:
     """Return the devices that have something to do, in the fleet's order."""
     strata: dict[str, dict[Stratum, None]] = {}
     for row in rows:
@@ -90,12 +90,12 @@ def _chosen(left: list[_Device], size: int | str, all_devices: int, done: int, g
 def _one_of_each(devices: Iterable[_Device], chosen: set[str]) -> set[str]:
     """Return who must join `chosen` so that it has one device of every kind: the first of each kind it lacks."""
     listed = list(devices)
-    seen = {stratum for device in listed if device.name in chosen for stratum in device.strata}
+    covered = {stratum for device in listed if device.name in chosen for stratum in device.strata}
     joining: set[str] = set()
     for device in listed:
-        if not seen.issuperset(device.strata):
+        if not covered.issuperset(device.strata):
             joining.add(device.name)
-            seen.update(device.strata)
+            covered.update(device.strata)
     return joining
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from ..devices.steps import Patience
-from .engine import Engine
-from .sessions import Converse, LookAgain
-from .store import Clock, InlineWriter, Ledger, SystemClock, ThreadWriter, Writer
+from ..devices.steps import WaitPolicy
+from .engine import RolloutEngine
+from .sessions import DeviceTask, Recheck
+from .store import Clock, DeviceRecorder, InlineWriter, SystemClock, ThreadWriter, Writer
 
 __all__ = [
     "Clock",
-    "Converse",
-    "Engine",
+    "DeviceRecorder",
+    "DeviceTask",
     "InlineWriter",
-    "Ledger",
-    "LookAgain",
-    "Patience",
+    "Recheck",
+    "RolloutEngine",
     "SystemClock",
     "ThreadWriter",
+    "WaitPolicy",
     "Writer",
 ]

@@ -13,24 +13,24 @@ from litefleet_agent.findings import Finding, Verdict, decide, finding
 from litefleet_inventory.model import Device
 
 from ..common.errors import FindingError
-from ..devices.deliver import Supplied, fingerprint_of, mapping, open_lease, proof_that_holds, pushes
+from ..devices.deliver import Release, fingerprint_of, mapping, open_lease, pushes, valid_proof
 from ..devices.fan_out import fan_out
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress
-from ..devices.steps import Supplier
-from ..devices.visit import Contact, Visit, visit
-from ..rollout import DeviceState, Row
-from ..state.model import KeptRelease, KnownDevice
+from ..devices.steps import ReleaseProvider
+from ..devices.visit import DeviceSession, SessionFactory, open_session
+from ..rollout import DeviceRow, DeviceState
+from ..state.model import KnownDevice, StoredRelease
 from .plan import PlannedDevice
-from .release_cache import kind_of, to_kept
+from .release_cache import kind_of, to_stored
 
-Meet = Callable[[Visit], Awaitable[None]]  # what else is done with a device that answered
+OnDevice = Callable[[DeviceSession], Awaitable[None]]  # what else is done with a device that answered
 
-__all__ = ["Look", "Meet", "Survey", "look_at", "survey"]
+__all__ = ["FleetSurvey", "OnDevice", "ProbeResult", "probe_devices", "survey_fleet"]
 
 
 @dataclass(frozen=True)
-class Look:
+class ProbeResult:
     """What one device told, or why it did not."""
 
     device: Device
@@ -47,176 +47,178 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Survey:
+class FleetSurvey:
     """What the fleet is and what it would get."""
 
     drafts: tuple[PlannedDevice, ...]  # in the fleet's order, waves not yet assigned
-    releases: tuple[KeptRelease, ...]
+    releases: tuple[StoredRelease, ...]
     known: tuple[KnownDevice, ...]  # what devices told just now
-    looks: Mapping[str, Look]
-    asides: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)  # by release: why it brings no runtime
+    probes: Mapping[str, ProbeResult]
+    runtime_findings: Mapping[str, tuple[Finding, ...]] = field(
+        default_factory=dict
+    )  # by release: why it brings no runtime
     interrupted: bool = False
 
 
-async def look_at(
-    contact: Contact,
+async def probe_devices(
+    session_factory: SessionFactory,
     devices: Sequence[Device],
     concurrency: int,
     known: Mapping[str, KnownDevice],
     now: float,
-    meet: Meet | None = None,
+    on_device: OnDevice | None = None,
     per_jump: int = 8,
-) -> tuple[dict[str, Look], bool]:
+) -> tuple[dict[str, ProbeResult], bool]:
     """Ask every device, at most `concurrency` at once; return what each told, and whether it was interrupted."""
-    looks: dict[str, Look] = {}
+    probes: dict[str, ProbeResult] = {}
 
     async def one(device: Device) -> list[DeviceOutcome]:
-        async def work(here: Visit, done: list[DeviceOutcome]) -> None:
-            if meet is not None:
-                await meet(here)
-            done.append(here.outcome("", here.notes))
-            looks[device.name] = Look(device, here.hello, here.facts, here.notes, done[0], now)
+        async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
+            if on_device is not None:
+                await on_device(session)
+            done.append(session.outcome("", session.notes))
+            probes[device.name] = ProbeResult(device, session.hello, session.facts, session.notes, done[0], now)
 
-        outcomes = await visit(contact, device, [""], work)
-        if device.name not in looks or outcomes[0].verdict is not Verdict.VERIFIED:
-            looks[device.name] = _from_memory(device, known.get(device.name), outcomes[0])
+        outcomes = await open_session(session_factory, device, [""], work)
+        if device.name not in probes or outcomes[0].verdict is not Verdict.VERIFIED:
+            probes[device.name] = _from_memory(device, known.get(device.name), outcomes[0])
         return outcomes
 
     _, interrupted = await fan_out(devices, one, concurrency, lambda outcome: None, per_jump)
     for device in devices:
-        if device.name not in looks:  # a bug in one look, or Ctrl-C
+        if device.name not in probes:  # a bug in one look, or Ctrl-C
             found = finding("LF509", f"{device.name} was not asked")
             unasked = DeviceOutcome(device.name, "", Verdict.FAILED, (found,))
-            looks[device.name] = _from_memory(device, known.get(device.name), unasked)
-    return looks, interrupted
+            probes[device.name] = _from_memory(device, known.get(device.name), unasked)
+    return probes, interrupted
 
 
-def _from_memory(device: Device, known: KnownDevice | None, outcome: DeviceOutcome) -> Look:
+def _from_memory(device: Device, known: KnownDevice | None, outcome: DeviceOutcome) -> ProbeResult:
     if known is not None:
         try:
-            return Look(device, {}, Facts.from_dict(known.facts), outcome.findings, outcome, known.seen_at)
+            return ProbeResult(device, {}, Facts.from_dict(known.facts), outcome.findings, outcome, known.seen_at)
         except AgentError:  # an older litefleet's facts: as if it had never been met
             pass
-    return Look(device, findings=outcome.findings, outcome=outcome)
+    return ProbeResult(device, findings=outcome.findings, outcome=outcome)
 
 
-async def survey(
-    contact: Contact,
+async def survey_fleet(
+    session_factory: SessionFactory,
     wanted: Mapping[Device, Sequence[str]],
-    supplier: Supplier,
+    provider: ReleaseProvider,
     concurrency: int,
     known: Mapping[str, KnownDevice],
     progress: Progress,
     now: float,
-    meet: Meet | None = None,
+    on_device: OnDevice | None = None,
     per_jump: int = 8,
-) -> Survey:
+) -> FleetSurvey:
     """Look at all devices, and make ready what each of them would get; FindingErrors become findings of the device."""
     devices = list(wanted)
     progress.message(f"looking at {len(devices)} device{'s' if len(devices) != 1 else ''}")
     progress.expect(len(devices))
-    looks, interrupted = await look_at(contact, devices, concurrency, known, now, meet, per_jump)
-    releases: dict[str, KeptRelease] = {}
+    probes, interrupted = await probe_devices(session_factory, devices, concurrency, known, now, on_device, per_jump)
+    releases: dict[str, StoredRelease] = {}
     pairs = [(device, model) for device in devices for model in wanted[device]]
     positions = {device.name: number for number, device in enumerate(devices)}
-    made = await asyncio.gather(*(_prepare(looks[d.name], m, supplier) for d, m in pairs))
+    made = await asyncio.gather(*(_prepare(probes[d.name], m, provider) for d, m in pairs))
     drafts = []
-    for (device, model), supplied in zip(pairs, made, strict=True):
-        look = looks[device.name]
-        drafts.append(_draft(look, model, supplied, positions[device.name]))
-        if supplied is not None and supplied.release:
-            releases.setdefault(supplied.release, to_kept(supplied, model, device, look.facts))
-    told = tuple(
-        KnownDevice(name, look.facts.to_dict(), fingerprint_of(look.hello), now)
-        for name, look in looks.items()
-        if look.reached
+    for (device, model), built in zip(pairs, made, strict=True):
+        probe = probes[device.name]
+        drafts.append(_draft(probe, model, built, positions[device.name]))
+        if built is not None and built.release:
+            releases.setdefault(built.release, to_stored(built, model, device, probe.facts))
+    reported = tuple(
+        KnownDevice(name, probe.facts.to_dict(), fingerprint_of(probe.hello), now)
+        for name, probe in probes.items()
+        if probe.reached
     )
-    asides = {s.release: s.no_runtime for s in made if s is not None and s.no_runtime}
-    return Survey(tuple(drafts), tuple(releases.values()), told, looks, asides, interrupted)
+    runtime_findings = {s.release: s.no_runtime for s in made if s is not None and s.no_runtime}
+    return FleetSurvey(tuple(drafts), tuple(releases.values()), reported, probes, runtime_findings, interrupted)
 
 
-async def _prepare(look: Look, model: str, supplier: Supplier) -> Supplied | None:
+async def _prepare(probe: ProbeResult, model: str, provider: ReleaseProvider) -> Release | None:
     """Return what the device would get, with what speaks against it; None where not even its kind is known."""
-    if decide(look.findings) not in (Verdict.VERIFIED, Verdict.UNREACHABLE) or not look.seen_at:
+    if decide(probe.findings) not in (Verdict.VERIFIED, Verdict.UNREACHABLE) or not probe.seen_at:
         return None
-    if not look.facts.arch:
-        return Supplied("", {}, "", {}, findings=(finding("LF303", f"this device is {look.facts.machine}"),))
+    if not probe.facts.arch:
+        return Release("", {}, "", {}, findings=(finding("LF303", f"this device is {probe.facts.machine}"),))
     try:
-        return await supplier.supply(model, look.device, look.facts)
+        return await provider.release_for(model, probe.device, probe.facts)
     except FindingError as error:
-        return Supplied("", {}, "", {}, findings=error.findings)
+        return Release("", {}, "", {}, findings=error.findings)
 
 
-def _draft(look: Look, model: str, supplied: Supplied | None, position: int) -> PlannedDevice:
-    device, facts = look.device, look.facts
-    runs = str(mapping(look.hello.get("current")).get(model, ""))[:64]
-    findings = (*look.findings, *(supplied.findings if supplied else ()))
-    row = Row(
+def _draft(probe: ProbeResult, model: str, built: Release | None, position: int) -> PlannedDevice:
+    device, facts = probe.device, probe.facts
+    runs = str(mapping(probe.hello.get("current")).get(model, ""))[:64]
+    findings = (*probe.findings, *(built.findings if built else ()))
+    row = DeviceRow(
         device=device.name,
         model=model,
         wave=0,
         position=position,
-        state=_state(look, model, supplied, findings),
+        state=_state(probe, model, built, findings),
         part=", ".join(facts.cpu.parts) or facts.machine,
-        libc=f"{facts.libc.kind} {facts.libc.version}".strip() if look.seen_at else "",
-        runtime=supplied.runtime_key if supplied else "",
+        libc=f"{facts.libc.kind} {facts.libc.version}".strip() if probe.seen_at else "",
+        runtime=built.runtime_key if built else "",
         jump=device.jump,
-        release=supplied.release if supplied else "",
-        artifact=supplied.artifact if supplied else "",
+        release=built.release if built else "",
+        artifact=built.artifact if built else "",
         before=runs,
     )
     errors = [f for f in findings if f.decides]
     if row.state in (DeviceState.BLOCKED, DeviceState.OFFLINE) and errors:
         row = replace(row, verdict=decide(findings), codes=tuple(f.code for f in errors), sentence=errors[0].seen[:500])
     files: tuple[tuple[str, int], ...] = ()
-    if supplied is not None and supplied.release and row.state in (DeviceState.PENDING, DeviceState.OFFLINE):
-        sent = [r for r in pushes(look.hello, supplied) if r.body is not None]
+    if built is not None and built.release and row.state in (DeviceState.PENDING, DeviceState.OFFLINE):
+        sent = [r for r in pushes(probe.hello, built) if r.body is not None]
         files = tuple((str(r.fields["sha256"])[:12], r.size) for r in sent)
     return PlannedDevice(
         row=row,
-        reachable=look.reached,
-        seen_at=look.seen_at,
+        reachable=probe.reached,
+        seen_at=probe.seen_at,
         runs=runs,
         runs_artifact="",
-        why=_why(look, model, supplied),
+        why=_why(probe, model, built),
         bytes_to_send=sum(size for _, size in files),
         files=files,
         findings=findings,
-        facts=facts.to_dict() if look.seen_at else {},
+        facts=facts.to_dict() if probe.seen_at else {},
     )
 
 
-def _state(look: Look, model: str, supplied: Supplied | None, findings: Sequence[Finding]) -> DeviceState:
+def _state(probe: ProbeResult, model: str, built: Release | None, findings: Sequence[Finding]) -> DeviceState:
     verdict = decide(findings)
-    if verdict is Verdict.UNREACHABLE or any(f.code in ("LF508", "LF509") for f in look.findings):
+    if verdict is Verdict.UNREACHABLE or any(f.code in ("LF508", "LF509") for f in probe.findings):
         return DeviceState.OFFLINE
-    if verdict is not Verdict.VERIFIED or supplied is None:
+    if verdict is not Verdict.VERIFIED or built is None:
         return DeviceState.BLOCKED
-    current = mapping(look.hello.get("current")).get(model)
+    current = mapping(probe.hello.get("current")).get(model)
     if (
-        current == supplied.release
-        and proof_that_holds(look.hello, supplied.release) is not None
-        and open_lease(look.hello, model) is None
+        current == built.release
+        and valid_proof(probe.hello, built.release) is not None
+        and open_lease(probe.hello, model) is None
     ):
         return DeviceState.UNCHANGED
     return DeviceState.PENDING
 
 
-def _why(look: Look, model: str, supplied: Supplied | None) -> str:
+def _why(probe: ProbeResult, model: str, built: Release | None) -> str:
     """Return why this file for this device, in one sentence."""
-    if supplied is None:
+    if built is None:
         return "what it is has never been told: its file is chosen at the first contact"
-    if not supplied.release:
+    if not built.release:
         return "no release can be made for it"
-    about = mapping(supplied.manifest.get("model"))
+    about = mapping(built.manifest.get("model"))
     variant = mapping(about.get("variant"))
     options = [text for text in ("fp16" if variant.get("fp16") else "", str(variant.get("quant") or "")) if text]
-    if look.device.artifact:
-        how = f"the file that the inventory hands it ({look.device.artifact})"
+    if probe.device.artifact:
+        how = f"the file that the inventory hands it ({probe.device.artifact})"
     elif variant:
-        how = f"converted for {variant.get('target') or look.facts.arch}"
+        how = f"converted for {variant.get('target') or probe.facts.arch}"
         how += f" with Paddle-Lite {about.get('opt_version', '')}".rstrip() + "".join(f", {o}" for o in options)
     else:
-        how = f"the ready-made file for {look.facts.arch}"
-    runtime = "its own Paddle-Lite" if supplied.runtime_key == "system" else f"runtime {supplied.runtime_key[:12]}"
-    return f"{kind_of(look.facts)}: {how}; {runtime}"
+        how = f"the ready-made file for {probe.facts.arch}"
+    runtime = "its own Paddle-Lite" if built.runtime_key == "system" else f"runtime {built.runtime_key[:12]}"
+    return f"{kind_of(probe.facts)}: {how}; {runtime}"

@@ -9,14 +9,14 @@ from typing import Any, Literal
 
 from litefleet_agent.findings import Finding
 
-from ..rollout import DeviceState, Policy, Row, Wave
+from ..rollout import DeviceRow, DeviceState, Policy, Wave
 from ..rollout.waves import assign
 
-__all__ = ["WHAT", "Plan", "PlannedDevice", "What", "make_plan"]
+__all__ = ["EFFECTS", "Effect", "Plan", "PlannedDevice", "make_plan"]
 
-What = Literal["changes", "unchanged", "blocked", "offline"]
-WHAT: tuple[What, ...] = ("changes", "unchanged", "blocked", "offline")
-_STATES: Mapping[DeviceState, What] = {
+Effect = Literal["changes", "unchanged", "blocked", "offline"]
+EFFECTS: tuple[Effect, ...] = ("changes", "unchanged", "blocked", "offline")
+_STATES: Mapping[DeviceState, Effect] = {
     DeviceState.UNCHANGED: "unchanged",
     DeviceState.BLOCKED: "blocked",
     DeviceState.OFFLINE: "offline",
@@ -27,7 +27,7 @@ _STATES: Mapping[DeviceState, What] = {
 class PlannedDevice:
     """What a plan says of one model on one device."""
 
-    row: Row
+    row: DeviceRow
     reachable: bool = True
     runs: str = ""  # release id; "" = none
     runs_artifact: str = ""  # SHA-256 of the .nb it runs
@@ -39,7 +39,7 @@ class PlannedDevice:
     seen_at: float = 0.0  # seconds since the epoch when it last answered; 0 = never
 
     @property
-    def what(self) -> What:
+    def effect(self) -> Effect:
         """What would happen to it."""
         settled = _STATES.get(self.row.state)
         return settled or ("changes" if self.reachable else "offline")
@@ -50,7 +50,7 @@ class PlannedDevice:
         return {
             "device": row.device,
             "model": row.model,
-            "what": self.what,
+            "what": self.effect,
             "wave": row.wave + 1,
             "reachable": self.reachable,
             "runs": self.runs,
@@ -61,7 +61,7 @@ class PlannedDevice:
             "kind": {"part": row.part, "libc": row.libc, "runtime": row.runtime},
             "why": self.why or row.sentence,
             "bytes_to_send": self.bytes_to_send,
-            "files": [{"what": what, "bytes": size} for what, size in self.files],
+            "files": [{"what": effect, "bytes": size} for effect, size in self.files],
             "findings": [found.to_dict() for found in self.findings],
             "facts": dict(self.facts),
             "seen_at": self.seen_at,
@@ -82,15 +82,15 @@ class Plan:
     numbers: Mapping[str, int] = field(default_factory=dict)  # the same by model, where they differ
 
     @property
-    def rows(self) -> tuple[Row, ...]:
+    def rows(self) -> tuple[DeviceRow, ...]:
         """The rows of the rollout that it would be."""
         return tuple(planned.row for planned in self.devices)
 
     @property
     def counts(self) -> dict[str, int]:
         """Entries by what would happen: changes, unchanged, blocked, offline."""
-        seen = Counter(planned.what for planned in self.devices)
-        return {what: seen[what] for what in WHAT if seen[what]}
+        counted = Counter(planned.effect for planned in self.devices)
+        return {effect: counted[effect] for effect in EFFECTS if counted[effect]}
 
     @property
     def bytes_total(self) -> int:
@@ -99,7 +99,7 @@ class Plan:
 
     def in_wave(self, wave: int) -> tuple[PlannedDevice, ...]:
         """Return what would be tried in one wave (from 0); unchanged and blocked devices are in none."""
-        return tuple(p for p in self.devices if p.row.wave == wave and p.what in ("changes", "offline"))
+        return tuple(p for p in self.devices if p.row.wave == wave and p.effect in ("changes", "offline"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""

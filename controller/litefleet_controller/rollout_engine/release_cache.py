@@ -10,13 +10,13 @@ from litefleet_agent.findings import Finding, finding
 from litefleet_inventory.model import Device
 
 from ..common.errors import FindingError
-from ..devices.deliver import Supplied
-from ..devices.steps import Supplier
-from ..state.model import KeptRelease
+from ..devices.deliver import Release
+from ..devices.steps import ReleaseProvider
+from ..state.model import StoredRelease
 
-__all__ = ["Shelf", "kind_of", "to_kept", "to_supplied"]
+__all__ = ["ReleaseCache", "kind_of", "to_release", "to_stored"]
 
-Keeper = Callable[[KeptRelease], Awaitable[KeptRelease]]  # seals and stores a release that was made late
+StoreRelease = Callable[[StoredRelease], Awaitable[StoredRelease]]  # seals and stores a release that was made late
 
 
 def kind_of(facts: Facts) -> str:
@@ -29,74 +29,76 @@ def _special(device: Device) -> bool:
     return bool(device.artifact or device.runtime)
 
 
-def to_kept(supplied: Supplied, model: str, device: Device, facts: Facts) -> KeptRelease:
+def to_stored(built: Release, model: str, device: Device, facts: Facts) -> StoredRelease:
     """Return a release that was made for a device in the form that the state keeps."""
-    return KeptRelease(
-        id=supplied.release,
+    return StoredRelease(
+        id=built.release,
         model=model,
         kind=kind_of(facts),
-        manifest=supplied.manifest,
-        artifact=supplied.artifact,
-        blobs=supplied.blobs,
-        runtime_key=supplied.runtime_key,
-        runtime_blob=supplied.runtime_blob,
-        runtime_size=supplied.runtime_size,
-        recipe=supplied.recipe,
-        sealed=supplied.sealed,
+        manifest=built.manifest,
+        artifact=built.artifact,
+        blobs=built.blobs,
+        runtime_key=built.runtime_key,
+        runtime_blob=built.runtime_blob,
+        runtime_size=built.runtime_size,
+        recipe=built.recipe,
+        signed=built.signed,
         special=_special(device),
     )
 
 
-def to_supplied(kept: KeptRelease, signers: str = "") -> Supplied:
+def to_release(stored: StoredRelease, signers: str = "") -> Release:
     """Return a kept release ready to be sent; FindingError LF616 when one of its files is gone."""
-    files = {**kept.blobs, **({kept.runtime_blob[0]: kept.runtime_blob[1]} if kept.runtime_blob else {})}
-    gone = [path for path in files.values() if not path.is_file()]
-    if gone:
-        raise FindingError([finding("LF616", f"{gone[0]}, a file of the planned release {kept.id[:12]}, is gone")])
-    return Supplied(
-        release=kept.id,
-        manifest=kept.manifest,
-        artifact=kept.artifact,
-        blobs=kept.blobs,
-        runtime_key=kept.runtime_key,
-        runtime_blob=kept.runtime_blob,
-        runtime_size=kept.runtime_size,
-        recipe=kept.recipe,
-        sealed=kept.sealed,
+    files = {**stored.blobs, **({stored.runtime_blob[0]: stored.runtime_blob[1]} if stored.runtime_blob else {})}
+    missing_files = [path for path in files.values() if not path.is_file()]
+    if missing_files:
+        raise FindingError(
+            [finding("LF616", f"{missing_files[0]}, a file of the planned release {stored.id[:12]}, is gone")]
+        )
+    return Release(
+        release=stored.id,
+        manifest=stored.manifest,
+        artifact=stored.artifact,
+        blobs=stored.blobs,
+        runtime_key=stored.runtime_key,
+        runtime_blob=stored.runtime_blob,
+        runtime_size=stored.runtime_size,
+        recipe=stored.recipe,
+        signed=stored.signed,
         trusted_signers=signers,
     )
 
 
-class Shelf:
+class ReleaseCache:
     """A Supplier that hands out what was planned, and makes anew only what was planned for but never made."""
 
     def __init__(
         self,
         planned: Mapping[tuple[str, str], str],
-        releases: Iterable[KeptRelease],
-        live: Supplier,
-        keep: Keeper,
+        releases: Iterable[StoredRelease],
+        live: ReleaseProvider,
+        store: StoreRelease,
         signers: str = "",
-        asides: Mapping[str, tuple[Finding, ...]] | None = None,
+        runtime_findings: Mapping[str, tuple[Finding, ...]] | None = None,
     ) -> None:
-        self._asides = asides or {}  # by release: why it brings no runtime
+        self._runtime_findings = runtime_findings or {}  # by release: why it brings no runtime
         self._planned = dict(planned)  # (device, model) -> release
         self._by_id = {r.id: r for r in releases}
         self._live = live
-        self._keep = keep
+        self._store = store
         self._signers = signers
 
-    async def supply(self, model: str, device: Device, facts: Facts) -> Supplied:
+    async def release_for(self, model: str, device: Device, facts: Facts) -> Release:
         """Return the planned release for this device.
 
         Raises: FindingError: LF616 when it can't be had as planned, and whatever making one anew meets.
         """
-        kept = self._find(model, device, kind_of(facts))
-        if kept is None:
-            return await self._late(model, device, facts)
-        return replace(to_supplied(kept, self._signers), no_runtime=self._asides.get(kept.id, ()))
+        stored = self._find(model, device, kind_of(facts))
+        if stored is None:
+            return await self._build_late(model, device, facts)
+        return replace(to_release(stored, self._signers), no_runtime=self._runtime_findings.get(stored.id, ()))
 
-    def _find(self, model: str, device: Device, kind: str) -> KeptRelease | None:
+    def _find(self, model: str, device: Device, kind: str) -> StoredRelease | None:
         planned = self._by_id.get(self._planned.get((device.name, model), ""))
         if planned is not None and planned.kind == kind:
             return planned
@@ -104,15 +106,17 @@ class Shelf:
             return None  # what others of its kind get is not for this one
         return next((r for r in self._by_id.values() if r.model == model and r.kind == kind and not r.special), None)
 
-    async def _late(self, model: str, device: Device, facts: Facts) -> Supplied:
+    async def _build_late(self, model: str, device: Device, facts: Facts) -> Release:
         """Make a release for a kind of device that the plan had not met, from the same recipe or not at all."""
-        supplied = await self._live.supply(model, device, facts)
-        if not supplied.release:
-            return supplied
+        built = await self._live.release_for(model, device, facts)
+        if not built.release:
+            return built
         recipes = {r.recipe for r in self._by_id.values() if r.model == model}
-        if recipes and supplied.recipe not in recipes:
-            seen = f"{model} is not what the rollout was planned with, and there is no release for {kind_of(facts)} yet"
-            raise FindingError([finding("LF616", seen)])
-        made = to_kept(supplied, model, device, facts)
-        kept = self._by_id[made.id] = await self._keep(made)
-        return to_supplied(kept, self._signers)
+        if recipes and built.recipe not in recipes:
+            observed = (
+                f"{model} is not what the rollout was planned with, and there is no release for {kind_of(facts)} yet"
+            )
+            raise FindingError([finding("LF616", observed)])
+        made = to_stored(built, model, device, facts)
+        stored = self._by_id[made.id] = await self._store(made)
+        return to_release(stored, self._signers)

@@ -13,39 +13,39 @@ from litefleet_inventory.model import Device
 from ..devices.fan_out import Slots
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress
-from ..rollout import DeviceEvent, DeviceState, Row
+from ..rollout import DeviceEvent, DeviceRow, DeviceState
 from ..rollout.board import retry_at
 from ..rollout.states import move_device
-from ..state.model import Change, StateError
+from ..state.model import RowChange, StateError
 from .changes import orphans
-from .store import Book, Ledger, told
+from .store import DeviceRecorder, RolloutStore, row_after
 
-__all__ = ["Converse", "LookAgain", "Talks"]
+__all__ = ["DeviceSessions", "DeviceTask", "Recheck"]
 
-Converse = Callable[[Device, Sequence[Row], Ledger], Awaitable[list[DeviceOutcome]]]
-LookAgain = Callable[[Device, Sequence[Row]], Awaitable[list[tuple[Row, Finding]]]]
+DeviceTask = Callable[[Device, Sequence[DeviceRow], DeviceRecorder], Awaitable[list[DeviceOutcome]]]
+Recheck = Callable[[Device, Sequence[DeviceRow]], Awaitable[list[tuple[DeviceRow, Finding]]]]
 _log = logging.getLogger(__name__)
 _LATER = frozenset({"LF508", "LF509"})  # the device is busy, or we were interrupted: another try may do
 
 
-class Talks:
+class DeviceSessions:
     """Devices at work, and what became of those that are done; `most` at once."""
 
     def __init__(
         self,
-        book: Book,
+        store: RolloutStore,
         devices: Mapping[str, Device],
-        converse: Converse,
-        look_again: LookAgain,
+        device_task: DeviceTask,
+        recheck: Recheck,
         progress: Progress,
         most: int,
         wake: asyncio.Event,
     ) -> None:
         self.outcomes: dict[tuple[str, str], DeviceOutcome] = {}
-        self._book = book
+        self._store = store
         self._devices = devices
-        self._converse = converse
-        self._look_again = look_again
+        self._device_task = device_task
+        self._recheck = recheck
         self._progress = progress
         self._free = most
         self._wake = wake  # set whenever one ends
@@ -79,25 +79,25 @@ class Talks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def give_back(self) -> None:
+    async def release_devices(self) -> None:
         """End every conversation and leave its rows as if their turn had not come."""
         await self.cancel()
-        await self._book.written()
-        await self._book.commit(orphans(self._book.board.rows()))
+        await self._store.flush()
+        await self._store.commit(orphans(self._store.board.rows()))
 
     async def begin(self, names: Sequence[str], now: float) -> None:
         """Start a conversation with each of these devices."""
         changes = []
         for name in names:
-            for row in self._book.board.rows_of(name):
+            for row in self._store.board.rows_of(name):
                 if row.state in (DeviceState.PENDING, DeviceState.OFFLINE):
                     after = replace(
                         row, state=move_device(row.state, DeviceEvent.BEGIN), attempts=row.attempts + 1, next_try_at=0.0
                     )
-                    changes.append(Change(row, DeviceEvent.BEGIN, after))
-        await self._book.commit(changes)
+                    changes.append(RowChange(row, DeviceEvent.BEGIN, after))
+        await self._store.commit(changes)
         for name in names:
-            self._book.board.begun(name, now)
+            self._store.board.begun(name, now)
             task = asyncio.create_task(self._device(name), name=name)
             self._tasks[task] = name
             task.add_done_callback(self._done)
@@ -110,63 +110,63 @@ class Talks:
 
     async def _device(self, name: str) -> None:
         """Hold one conversation, and settle every row that it left open."""
-        rows = [r for r in self._book.board.rows_of(name) if r.state is DeviceState.STAGING]
+        rows = [r for r in self._store.board.rows_of(name) if r.state is DeviceState.STAGING]
         device = self._devices.get(name)
         if device is None:
             found = finding("LF616", f"{name} is no longer in the inventory")
             outcomes = [DeviceOutcome(name, r.model, Verdict.FAILED, (found,)) for r in rows]
         else:
-            outcomes = await self._settled(device, rows)
+            outcomes = await self._run_task(device, rows)
         for outcome in outcomes:
             self.outcomes[(name, outcome.model)] = outcome
             self._progress.device_done(outcome)
-            row = self._book.row(name, outcome.model)
+            row = self._store.row(name, outcome.model)
             if row.state.in_flight:
-                await self._settle(row, outcome)
+                await self._finish_row(row, outcome)
 
-    async def _settled(self, device: Device, rows: Sequence[Row]) -> list[DeviceOutcome]:
+    async def _run_task(self, device: Device, rows: Sequence[DeviceRow]) -> list[DeviceOutcome]:
         try:
-            return await self._converse(device, rows, Ledger(self._book, device.name))
+            return await self._device_task(device, rows, DeviceRecorder(self._store, device.name))
         except StateError:
             raise  # nothing more can be remembered: the run ends
         except Exception as error:  # a bug in one conversation must not stop the other devices
             _log.exception("unexpected error on %s", device.name)
             found = finding("LF900", f"{type(error).__name__}: {error}")
-            left = [row for row in rows if self._book.row(row.device, row.model).state.in_flight]
+            left = [row for row in rows if self._store.row(row.device, row.model).state.in_flight]
             return [DeviceOutcome(device.name, row.model, Verdict.FAILED, (found,)) for row in left]
 
-    async def _settle(self, row: Row, outcome: DeviceOutcome) -> None:
-        now = self._book.clock.now()
+    async def _finish_row(self, row: DeviceRow, outcome: DeviceOutcome) -> None:
+        now = self._store.clock.now()
         unreached = outcome.verdict is Verdict.UNREACHABLE or any(f.code in _LATER for f in outcome.findings)
         event = DeviceEvent.LOSE if unreached else DeviceEvent.FAIL
-        after = told(row, event, outcome)
+        after = row_after(row, event, outcome)
         if unreached:
             since = row.offline_since or now
             after = replace(after, offline_since=since, verdict=Verdict.UNREACHABLE)
-            after = replace(after, next_try_at=retry_at(after, self._book.rollout.policy, now))
-        await self._book.commit([Change(row, event, after, outcome)])
+            after = replace(after, next_try_at=retry_at(after, self._store.rollout.policy, now))
+        await self._store.commit([RowChange(row, event, after, outcome)])
 
     async def give_up(self, names: Sequence[str]) -> None:
         """Settle devices that were offline for as long as the policy waits."""
-        days = self._book.rollout.policy.retry.give_up_after / 86400
+        days = self._store.rollout.policy.retry.give_up_after / 86400
         changes = []
-        for row in (r for n in names for r in self._book.board.rows_of(n) if r.state is DeviceState.OFFLINE):
+        for row in (r for n in names for r in self._store.board.rows_of(n) if r.state is DeviceState.OFFLINE):
             found = finding("LF615", f"{row.device} could not be reached for {days:.1f} days")
             outcome = DeviceOutcome(row.device, row.model, Verdict.UNREACHABLE, (found,), release=row.release)
-            changes.append(Change(row, DeviceEvent.GIVE_UP, told(row, DeviceEvent.GIVE_UP, outcome), outcome))
-        await self._book.commit(changes)
+            changes.append(RowChange(row, DeviceEvent.GIVE_UP, row_after(row, DeviceEvent.GIVE_UP, outcome), outcome))
+        await self._store.commit(changes)
 
-    async def look(self, names: Sequence[str]) -> None:
+    async def recheck_devices(self, names: Sequence[str]) -> None:
         """After a soak: a device that no longer does what it was confirmed to do counts as failed."""
-        slots = Slots(self._free, self._book.rollout.policy.per_jump_host)
+        slots = Slots(self._free, self._store.rollout.policy.per_jump_host)
 
-        async def one(name: str) -> list[tuple[Row, Finding]]:
-            rows = [r for r in self._book.board.rows_of(name) if r.state is DeviceState.CONFIRMED]
+        async def one(name: str) -> list[tuple[DeviceRow, Finding]]:
+            rows = [r for r in self._store.board.rows_of(name) if r.state is DeviceState.CONFIRMED]
             device = self._devices.get(name)
             if device is None:
                 return []
-            async with slots.taken(device):
-                return await self._look_again(device, rows)
+            async with slots.slot(device):
+                return await self._recheck(device, rows)
 
         for found in await asyncio.gather(*(one(name) for name in names)):
             for row, why in found:
@@ -174,4 +174,6 @@ class Talks:
                     row.device, row.model, why.entry.verdict or Verdict.FAILED, (why,), release=row.release
                 )
                 self.outcomes[(row.device, row.model)] = outcome
-                await self._book.commit([Change(row, DeviceEvent.FAIL, told(row, DeviceEvent.FAIL, outcome), outcome)])
+                await self._store.commit(
+                    [RowChange(row, DeviceEvent.FAIL, row_after(row, DeviceEvent.FAIL, outcome), outcome)]
+                )

@@ -11,12 +11,21 @@ from typing import Any, Protocol, TypeVar
 
 from ..devices.deliver import fingerprint_of
 from ..devices.outcome import DeviceOutcome
-from ..rollout import DeviceEvent, Rollout, RolloutEvent, Row
+from ..rollout import DeviceEvent, DeviceRow, Rollout, RolloutEvent
 from ..rollout.board import Board
 from ..rollout.states import move_device, move_rollout
-from ..state.model import Change, Confirmed, Hold, StatePort
+from ..state.model import Confirmed, FleetLock, RowChange, StatePort
 
-__all__ = ["Book", "Clock", "InlineWriter", "Ledger", "SystemClock", "ThreadWriter", "Writer", "told"]
+__all__ = [
+    "Clock",
+    "DeviceRecorder",
+    "InlineWriter",
+    "RolloutStore",
+    "SystemClock",
+    "ThreadWriter",
+    "Writer",
+    "row_after",
+]
 
 
 _T = TypeVar("_T")
@@ -69,85 +78,91 @@ class InlineWriter:
         return call(*args)
 
 
-class Book:
+class RolloutStore:
     """One rollout's rows; every change is committed before the board shows it."""
 
     def __init__(
-        self, state: StatePort, hold: Hold, rollout: Rollout, rows: Sequence[Row], clock: Clock, write: Writer
+        self,
+        state: StatePort,
+        lock: FleetLock,
+        rollout: Rollout,
+        rows: Sequence[DeviceRow],
+        clock: Clock,
+        write: Writer,
     ) -> None:
         self.rollout = rollout
         self.board = Board(rollout, rows)
         self.clock = clock
-        self._state, self._hold, self._write = state, hold, write
+        self._state, self._lock, self._write = state, lock, write
         self._commits: set[asyncio.Task[None]] = set()
 
-    def row(self, device: str, model: str) -> Row:
+    def row(self, device: str, model: str) -> DeviceRow:
         """Return a row of this rollout; KeyError when there is none (a programmer's mistake)."""
         found = self.board.row(device, model)
         if found is None:
             raise KeyError((device, model))
         return found
 
-    async def commit(self, changes: Sequence[Change]) -> None:
+    async def commit(self, changes: Sequence[RowChange]) -> None:
         """Store moves of rows; only then does this process believe in them.
 
         A caller that is cancelled meanwhile does not tear the two apart: see `written`.
         """
         if changes:
-            task = asyncio.create_task(self._write_down(changes))
+            task = asyncio.create_task(self._persist(changes))
             self._commits.add(task)
             task.add_done_callback(self._commits.discard)
             await asyncio.shield(task)
 
-    async def _write_down(self, changes: Sequence[Change]) -> None:
-        await self._write(self._state.move, self._hold, self.rollout.id, changes)
+    async def _persist(self, changes: Sequence[RowChange]) -> None:
+        await self._write(self._state.move, self._lock, self.rollout.id, changes)
         for change in changes:
             self.board.put(change.after)
 
-    async def relocate(self, rows: Sequence[Row]) -> None:
+    async def relocate(self, rows: Sequence[DeviceRow]) -> None:
         """Store rows whose place or time changed."""
-        await self._write(self._state.relocate, self._hold, self.rollout.id, rows)
+        await self._write(self._state.relocate, self._lock, self.rollout.id, rows)
         for row in rows:
             self.board.put(row)
 
     async def advance(
-        self, event: RolloutEvent | None, after: Rollout, what: Mapping[str, Any], changes: Sequence[Change] = ()
+        self, event: RolloutEvent | None, after: Rollout, details: Mapping[str, Any], changes: Sequence[RowChange] = ()
     ) -> None:
         """Store a move of the rollout as a whole (with no event, only a change of it), and moves of rows with it."""
         if event is not None:
             after = replace(after, state=move_rollout(self.rollout.state, event))
         after = replace(after, updated_at=self.clock.now())
-        await self._write(self._state.advance, self._hold, self.rollout, event, after, changes, (), what)
+        await self._write(self._state.advance, self._lock, self.rollout, event, after, changes, (), details)
         self.rollout = after
         self.board.put_rollout(after)
         for change in changes:
             self.board.put(change.after)
 
-    async def asked(self) -> str:
+    async def requested_action(self) -> str:
         """Return what another process asks for: pause, abort, or nothing."""
-        return await self._write(self._state.asked, self.rollout.id)
+        return await self._write(self._state.requested_action, self.rollout.id)
 
     async def renew(self) -> None:
         """Say that this controller lives; LostHold when another has taken over."""
-        await self._write(self._state.renew, self._hold)
+        await self._write(self._state.renew, self._lock)
 
-    async def written(self) -> None:
+    async def flush(self) -> None:
         """Wait for what is being committed, whoever began it."""
         await asyncio.gather(*self._commits, return_exceptions=True)
 
 
-class Ledger:
+class DeviceRecorder:
     """One device's moves, each committed before the conversation goes on."""
 
-    def __init__(self, book: Book, device: str) -> None:
-        self._book = book
+    def __init__(self, store: RolloutStore, device: str) -> None:
+        self._store = store
         self._device = device
 
-    async def note(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, Any]) -> None:
+    async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, Any]) -> None:
         """Commit one event of the device's conversation."""
-        row = self._book.row(self._device, outcome.model)
+        row = self._store.row(self._device, outcome.model)
         confirmed = None
-        after = told(row, event, outcome)
+        after = row_after(row, event, outcome)
         if after.state.well:
             confirmed = Confirmed(
                 device=row.device,
@@ -156,14 +171,14 @@ class Ledger:
                 artifact=after.artifact,
                 runtime=row.runtime,
                 fingerprint=fingerprint_of(hello),
-                rollout=self._book.rollout.id,
-                at=self._book.clock.now(),
+                rollout=self._store.rollout.id,
+                at=self._store.clock.now(),
                 measurements=outcome.measurements,
             )
-        await self._book.commit([Change(row, event, after, outcome, confirmed)])
+        await self._store.commit([RowChange(row, event, after, outcome, confirmed)])
 
 
-def told(row: Row, event: DeviceEvent, outcome: DeviceOutcome) -> Row:
+def row_after(row: DeviceRow, event: DeviceEvent, outcome: DeviceOutcome) -> DeviceRow:
     """Return a row after an event, with what the outcome says of it."""
     decided = [f for f in outcome.findings if f.decides]
     well = event in (DeviceEvent.SAME, DeviceEvent.PROVE, DeviceEvent.SWITCH, DeviceEvent.LEASE, DeviceEvent.CONFIRM)

@@ -45,9 +45,11 @@ def read_key(path: Path) -> PublicKey:
     text = _text(path)
     key = _from_public(text) if path.suffix == ".pub" else _from_private(text)
     if key is None or key.type != _TYPE:
-        what = f"is a key of the type {key.type}" if key else "is no OpenSSH key file"
+        problem = f"is a key of the type {key.type}" if key else "is no OpenSSH key file"
         raise ConfigError(
-            [f"signing.key: {path} {what}; litefleet signs with ed25519: make one with `ssh-keygen -t ed25519 -f FILE`"]
+            [
+                f"signing.key: {path} {problem}; litefleet signs with ed25519: make one with `ssh-keygen -t ed25519 -f FILE`"
+            ]
         )
     _check_mode(private_file(path))
     return key

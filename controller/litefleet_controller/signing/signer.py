@@ -92,12 +92,12 @@ class Signer:
         """Return the armored signature of a text; SigningError when it can't be signed."""
         return await self._sign(text.encode("utf-8"), namespace)
 
-    async def verify(self, sealed: Mapping[str, Any] | None, release: str, model: str, fleet: str, now: float) -> None:
+    async def verify(self, signed: Mapping[str, Any] | None, release: str, model: str, fleet: str, now: float) -> None:
         """Check a seal as a device does, but for its number.
 
         Raises: FindingError LF609 (not signed), LF610 (signature), LF608 (another's), LF607 (expired).
         """
-        seal, signature = _parts(sealed)
+        seal, signature = _parts(signed)
         if not await signer_of(self._config.allowed_signers, seal_bytes(seal), signature, RELEASE_NAMESPACE):
             raise _refusal(
                 "LF610", f"no signer in {self._config.allowed_signers} made the signature of {release[:12]}."
@@ -133,11 +133,11 @@ class Signer:
         return f"ssh-keygen can't sign with {self._config.key}: {error}"
 
 
-def _parts(sealed: Mapping[str, Any] | None) -> tuple[dict[str, Any], str]:
+def _parts(signed: Mapping[str, Any] | None) -> tuple[dict[str, Any], str]:
     """Return seal and signature of what is well formed."""
-    if not sealed or not sealed.get("signature"):
+    if not signed or not signed.get("signature"):
         raise _refusal("LF609", "the release bears no signature.")
-    seal, signature = sealed.get("seal"), sealed["signature"]
+    seal, signature = signed.get("seal"), signed["signature"]
     whole = isinstance(seal, dict) and isinstance(signature, str) and seal.get("schema") == 1
     if not whole or not isinstance(seal, dict) or not _typed(seal):
         raise _refusal("LF610", "the seal is not well formed.")
@@ -149,5 +149,5 @@ def _typed(seal: Mapping[str, Any]) -> bool:
     return texts and all(type(seal.get(name)) is int for name in _NUMBERS)
 
 
-def _refusal(code: str, seen: str) -> FindingError:
-    return FindingError([finding(code, seen)])
+def _refusal(code: str, observed: str) -> FindingError:
+    return FindingError([finding(code, observed)])

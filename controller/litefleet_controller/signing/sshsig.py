@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from ..common.errors import LitefleetError
-from ..common.subprocesses import ChildEnd, run_child
+from ..common.subprocesses import SubprocessEnd, run_subprocess
 
 __all__ = ["MAX_SIGNATURE", "SigningError", "sign", "signer_of"]
 
@@ -31,7 +31,7 @@ async def sign(key: Path, data: bytes, namespace: str) -> str:
         end = await _ssh_keygen(folder, data, "sign", "-f", key, "-n", namespace)
     found = _ARMORED.search(end.output)
     if not end.ok or found is None:
-        raise SigningError(end.last_lines() or end.how)
+        raise SigningError(end.last_lines() or end.ending)
     return found.group(0) + "\n"
 
 
@@ -55,7 +55,7 @@ async def signer_of(allowed_signers: Path, data: bytes, signature: str, namespac
     return ""
 
 
-def _principals(found: ChildEnd) -> list[str]:
+def _principals(found: SubprocessEnd) -> list[str]:
     """Return the names that a key may sign as: old versions print several on a line, and -I takes one."""
     names = [name for line in found.output.splitlines() for name in line.strip().split(",") if name]
     return names[:_MAX_PRINCIPALS] if found.ok else []
@@ -68,12 +68,12 @@ class _Folder(tempfile.TemporaryDirectory[str]):
         return Path(super().__enter__())
 
 
-async def _ssh_keygen(folder: Path, data: bytes, what: str, *arguments: str | Path) -> ChildEnd:
+async def _ssh_keygen(folder: Path, data: bytes, operation: str, *arguments: str | Path) -> SubprocessEnd:
     given = folder / "data"
     given.write_bytes(data)
     try:
-        end = await run_child(
-            ["ssh-keygen", "-Y", what, *arguments], time_limit_s=_LIMIT_S, env=_environment(), stdin=given
+        end = await run_subprocess(
+            ["ssh-keygen", "-Y", operation, *arguments], time_limit_s=_LIMIT_S, env=_environment(), stdin=given
         )
     except LitefleetError as error:
         raise SigningError(f"{error} Install the OpenSSH client tools (8.2 or later).") from error

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from .device_history import Happened, ServiceSeen
+from .device_history import HistoryEntry, ServiceStatus
 from .fleet_lock import this_process
 from .model import (
     AuditEntry,
-    Change,
     Confirmed,
     Conflict,
-    Held,
-    Hold,
-    KeptRelease,
+    FleetLock,
+    FleetLocked,
+    FleetLockLost,
     KnownDevice,
-    LostHold,
     Owner,
+    RowChange,
     StateError,
     StatePort,
+    StoredRelease,
 )
 from .state import State, Transition
 
 __all__ = [
     "AuditEntry",
-    "Change",
     "Confirmed",
     "Conflict",
-    "Happened",
-    "Held",
-    "Hold",
-    "KeptRelease",
+    "FleetLock",
+    "FleetLockLost",
+    "FleetLocked",
+    "HistoryEntry",
     "KnownDevice",
-    "LostHold",
     "Owner",
-    "ServiceSeen",
+    "RowChange",
+    "ServiceStatus",
     "State",
     "StateError",
     "StatePort",
+    "StoredRelease",
     "Transition",
     "this_process",
 ]

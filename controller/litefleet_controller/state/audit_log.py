@@ -73,10 +73,10 @@ def check(connection: sa.Connection) -> str:
 def _problem(row: Any, previous: str) -> str:
     label = f"the audit log's entry {row.seq} ({row.action}, by {row.who})"
     try:
-        sealed = _hash(row.seq, row.at, row.who, row.action, json.loads(row.raw), row.previous)
+        computed = _hash(row.seq, row.at, row.who, row.action, json.loads(row.raw), row.previous)
     except (TypeError, ValueError):
-        sealed = ""
-    if sealed != row.hash:
+        computed = ""
+    if computed != row.hash:
         return f"{label} was changed after it was written"
     if row.previous != previous:
         return f"{label} does not follow the one before it: one of the two was replaced"

@@ -46,15 +46,17 @@ _NO_SERVER = (
 
 def explain(error: exc.DBAPIError, name: str, secrets: tuple[str, ...] = ()) -> StateError:
     """Return the error that says why `name`, a database, can't be used; none of `secrets` is in it."""
-    said = " ".join(str(error.orig).split())
+    message = " ".join(str(error.orig).split())
     for secret in filter(None, secrets):
-        said = said.replace(secret, "***")
+        message = message.replace(secret, "***")
     for pattern, sentence in _SENTENCES:
-        if re.search(pattern, said, re.IGNORECASE):
-            return StateError(f"{name} {sentence} ({said[:300]})")
-    if error.connection_invalidated or re.search(_NO_SERVER, said, re.IGNORECASE):
-        return StateError(f"{name} does not answer: check that its server runs and the URL in `state` ({said[:300]})")
-    return StateError(f"{name} did not do what it was asked; nothing was written ({said[:300]})")
+        if re.search(pattern, message, re.IGNORECASE):
+            return StateError(f"{name} {sentence} ({message[:300]})")
+    if error.connection_invalidated or re.search(_NO_SERVER, message, re.IGNORECASE):
+        return StateError(
+            f"{name} does not answer: check that its server runs and the URL in `state` ({message[:300]})"
+        )
+    return StateError(f"{name} did not do what it was asked; nothing was written ({message[:300]})")
 
 
 BUSY_S = 15  # how long SQLite waits for another writer
@@ -162,8 +164,8 @@ class Database:
     @contextlib.contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """Write in one transaction, alone; committed at the end, undone by any exception."""
-        with self._explained(), self._engine.connect() as plain:
-            connection = plain.execution_options(**{_WRITING: True})
+        with self._explained(), self._engine.connect() as unbound:
+            connection = unbound.execution_options(**{_WRITING: True})
             with connection.begin():
                 yield connection
 

@@ -10,13 +10,13 @@ import sqlalchemy as sa
 
 from .tables import device_history, device_services
 
-__all__ = ["Happened", "ServiceSeen", "all_services", "happened", "hear"]
+__all__ = ["HistoryEntry", "ServiceStatus", "all_services", "history_entries", "record_history"]
 
 KEPT = 2000  # entries of one device
 
 
 @dataclass(frozen=True)
-class ServiceSeen:
+class ServiceStatus:
     """A device's service at the last contact, and how far its history was taken."""
 
     device: str
@@ -27,7 +27,7 @@ class ServiceSeen:
 
 
 @dataclass(frozen=True)
-class Happened:
+class HistoryEntry:
     """One entry of a device's history."""
 
     device: str
@@ -41,19 +41,21 @@ class Happened:
     taken_at: float = 0.0  # by the controller's clock
 
 
-def hear(connection: sa.Connection, seen: ServiceSeen, entries: Sequence[Happened]) -> None:
+def record_history(connection: sa.Connection, service: ServiceStatus, entries: Sequence[HistoryEntry]) -> None:
     """Store a device's service in place of what was known, and entries that are new; the oldest of many go."""
     table = device_services
-    connection.execute(sa.delete(table).where(table.c.device == seen.device))
-    connection.execute(sa.insert(table).values({**vars(seen), "status": dict(seen.status)}))
-    key = (device_history.c.device == seen.device) & (device_history.c.history == seen.history)
+    connection.execute(sa.delete(table).where(table.c.device == service.device))
+    connection.execute(sa.insert(table).values({**vars(service), "status": dict(service.status)}))
+    key = (device_history.c.device == service.device) & (device_history.c.history == service.history)
     there = set(connection.execute(sa.select(device_history.c.number).where(key)).scalars())
     new = {
-        e.number: e for e in entries if e.number not in there and (e.device, e.history) == (seen.device, seen.history)
+        e.number: e
+        for e in entries
+        if e.number not in there and (e.device, e.history) == (service.device, service.history)
     }
     if new:
         connection.execute(sa.insert(device_history), [{**vars(e), "entry": dict(e.entry)} for e in new.values()])
-        _drop_old(connection, seen.device)
+        _drop_old(connection, service.device)
 
 
 def _drop_old(connection: sa.Connection, device: str) -> None:
@@ -67,13 +69,15 @@ def _drop_old(connection: sa.Connection, device: str) -> None:
         connection.execute(sa.delete(device_history).where(mine & older))
 
 
-def all_services(connection: sa.Connection) -> dict[str, ServiceSeen]:
+def all_services(connection: sa.Connection) -> dict[str, ServiceStatus]:
     """Return what is known of services, by the device's name."""
     found = connection.execute(sa.select(device_services))
-    return {row.device: ServiceSeen(**dict(row._mapping)) for row in found}
+    return {row.device: ServiceStatus(**dict(row._mapping)) for row in found}
 
 
-def happened(connection: sa.Connection, devices: Sequence[str], since: float, limit: int) -> tuple[Happened, ...]:
+def history_entries(
+    connection: sa.Connection, devices: Sequence[str], since: float, limit: int
+) -> tuple[HistoryEntry, ...]:
     """Return the latest entries whose time is not before `since`, in the order in which they came; no devices: of all."""
     columns = device_history.c
     chosen = sa.select(device_history).where(columns.at >= since)
@@ -81,4 +85,4 @@ def happened(connection: sa.Connection, devices: Sequence[str], since: float, li
         chosen = chosen.where(columns.device.in_(devices))
     order = (columns.taken_at.desc(), columns.device.desc(), columns.number.desc())
     found = connection.execute(chosen.order_by(*order).limit(limit)).all()
-    return tuple(Happened(**dict(row._mapping)) for row in reversed(found))
+    return tuple(HistoryEntry(**dict(row._mapping)) for row in reversed(found))

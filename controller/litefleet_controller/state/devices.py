@@ -10,12 +10,12 @@ from .model import Confirmed, KnownDevice
 from .records import confirmed_from, confirmed_values, known_from
 from .tables import confirmed, devices, numbers
 
-__all__ = ["all_confirmed", "all_known", "confirm", "learn", "next_number"]
+__all__ = ["all_confirmed", "all_known", "confirm", "next_number", "record_facts"]
 
 
-def learn(connection: sa.Connection, told: Sequence[KnownDevice]) -> None:
+def record_facts(connection: sa.Connection, reported: Sequence[KnownDevice]) -> None:
     """Store what devices told, in place of what they told before."""
-    latest = {device.device: device for device in told}
+    latest = {device.device: device for device in reported}
     if not latest:
         return
     old = sa.delete(devices).where(devices.c.device == sa.bindparam("at_device"))

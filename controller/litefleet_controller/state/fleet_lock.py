@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .model import Held, Hold, LostHold, Owner
+from .model import FleetLock, FleetLocked, FleetLockLost, Owner
 from .tables import holds
 
 __all__ = ["acquire", "check", "holder", "release", "renew", "this_process"]
@@ -76,12 +76,12 @@ def _lives(owner: Owner) -> bool:
     return state not in _GONE and not (owner.started and started and owner.started != started)
 
 
-def _known_alive(owner: Owner, here: Owner) -> bool | None:
+def _known_alive(owner: Owner, this_host: Owner) -> bool | None:
     """Say whether `owner` lives, None where that can't be seen from here."""
-    if owner.host != here.host:
+    if owner.host != this_host.host:
         return None
     machine, boot, namespace = _parts(owner)
-    our_machine, our_boot, our_namespace = _parts(here)
+    our_machine, our_boot, our_namespace = _parts(this_host)
     if machine != our_machine or not boot:
         return None  # two hosts may have one name
     if boot != our_boot:
@@ -103,19 +103,21 @@ def _row(connection: sa.Connection, fleet: str) -> Any:
     return connection.execute(sa.select(holds).where(holds.c.fleet == fleet)).first()
 
 
-def _alive(row: Any, here: Owner, now: float) -> bool:
+def _alive(row: Any, this_host: Owner, now: float) -> bool:
     """Say whether a hold is to be respected: its process is seen running, or it was heard of lately and can't be seen."""
-    known = _known_alive(_owner(row), here)
+    known = _known_alive(_owner(row), this_host)
     return known if known is not None else now <= row.renewed_at + row.ttl_s
 
 
-def acquire(connection: sa.Connection, fleet: str, owner: Owner, ttl_s: float, now: float) -> tuple[Hold, Owner | None]:
+def acquire(
+    connection: sa.Connection, fleet: str, owner: Owner, ttl_s: float, now: float
+) -> tuple[FleetLock, Owner | None]:
     """Take a fleet and return the hold, and the dead owner it was taken from; Held while another lives."""
     row = _row(connection, fleet)
     dead: Owner | None = None
     if row is not None and row.held:
         if _alive(row, owner, now):
-            raise Held(_held(fleet, row, owner, now))
+            raise FleetLocked(_held(fleet, row, owner, now))
         dead = _owner(row)
     token = row.token + 1 if row is not None else 1
     connection.execute(sa.delete(holds).where(holds.c.fleet == fleet))
@@ -133,46 +135,46 @@ def acquire(connection: sa.Connection, fleet: str, owner: Owner, ttl_s: float, n
             ttl_s=ttl_s,
         )
     )
-    return Hold(fleet, token), dead
+    return FleetLock(fleet, token), dead
 
 
-def _held(fleet: str, row: Any, here: Owner, now: float) -> str:
+def _held(fleet: str, row: Any, this_host: Owner, now: float) -> str:
     """Return the sentence that names who runs the fleet."""
     owner, silent = _owner(row), max(0, round(now - row.renewed_at))
     at = datetime.datetime.fromtimestamp(row.renewed_at, datetime.UTC)
-    heard = f"last heard of {silent} s ago, at {at:%Y-%m-%d %H:%M:%S} UTC"
-    said = f"fleet '{fleet}' is run by {owner} ({heard})"
+    last_renewal = f"last heard of {silent} s ago, at {at:%Y-%m-%d %H:%M:%S} UTC"
+    message = f"fleet '{fleet}' is run by {owner} ({last_renewal})"
     if silent <= row.ttl_s:
-        return f"{said}: wait for it, or ask it to stop with `litefleet pause`"
-    return f"{said}, which still runs here but does not answer: end process {owner.pid} on {here.host}, then try again"
+        return f"{message}: wait for it, or ask it to stop with `litefleet pause`"
+    return f"{message}, which still runs here but does not answer: end process {owner.pid} on {this_host.host}, then try again"
 
 
-def check(connection: sa.Connection, hold: Hold) -> Owner:
+def check(connection: sa.Connection, lock: FleetLock) -> Owner:
     """Return the owner of a hold that is still good; LostHold when it is not."""
-    row = _row(connection, hold.fleet)
-    if row is not None and row.held and row.token == hold.token:
+    row = _row(connection, lock.fleet)
+    if row is not None and row.held and row.token == lock.token:
         return _owner(row)
     if row is not None and row.held:
-        raise LostHold(
-            f"fleet '{hold.fleet}' was taken over by {_owner(row)}: this controller was taken for dead and stops; "
+        raise FleetLockLost(
+            f"fleet '{lock.fleet}' was taken over by {_owner(row)}: this controller was taken for dead and stops; "
             "nothing was written"
         )
-    raise LostHold(f"fleet '{hold.fleet}' is no longer held by this controller; nothing was written")
+    raise FleetLockLost(f"fleet '{lock.fleet}' is no longer held by this controller; nothing was written")
 
 
-def renew(connection: sa.Connection, hold: Hold, now: float) -> None:
+def renew(connection: sa.Connection, lock: FleetLock, now: float) -> None:
     """Keep a hold fresh."""
-    check(connection, hold)
-    connection.execute(sa.update(holds).where(holds.c.fleet == hold.fleet).values(renewed_at=now))
+    check(connection, lock)
+    connection.execute(sa.update(holds).where(holds.c.fleet == lock.fleet).values(renewed_at=now))
 
 
-def release(connection: sa.Connection, hold: Hold) -> None:
+def release(connection: sa.Connection, lock: FleetLock) -> None:
     """Give a fleet free, if it is still ours."""
-    ours = (holds.c.fleet == hold.fleet) & (holds.c.token == hold.token)
+    ours = (holds.c.fleet == lock.fleet) & (holds.c.token == lock.token)
     connection.execute(sa.update(holds).where(ours).values(held=False))
 
 
-def holder(connection: sa.Connection, fleet: str, here: Owner, now: float) -> Owner | None:
+def holder(connection: sa.Connection, fleet: str, this_host: Owner, now: float) -> Owner | None:
     """Return the owner of a hold that is to be respected."""
     row = _row(connection, fleet)
-    return _owner(row) if row is not None and row.held and _alive(row, here, now) else None
+    return _owner(row) if row is not None and row.held and _alive(row, this_host, now) else None

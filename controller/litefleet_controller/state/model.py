@@ -13,21 +13,21 @@ from typing import Any, Protocol
 
 from ..common.errors import LitefleetError
 from ..devices.outcome import DeviceOutcome
-from ..rollout import DeviceEvent, Rollout, RolloutEvent, Row
+from ..rollout import DeviceEvent, DeviceRow, Rollout, RolloutEvent
 
 __all__ = [
     "AuditEntry",
-    "Change",
     "Confirmed",
     "Conflict",
-    "Held",
-    "Hold",
-    "KeptRelease",
+    "FleetLock",
+    "FleetLockLost",
+    "FleetLocked",
     "KnownDevice",
-    "LostHold",
     "Owner",
+    "RowChange",
     "StateError",
     "StatePort",
+    "StoredRelease",
 ]
 
 
@@ -35,11 +35,11 @@ class StateError(LitefleetError):
     """The database can't be used; the text says why and what to do."""
 
 
-class Held(StateError):
+class FleetLocked(StateError):
     """Another controller that is alive runs this fleet's rollout (exit code 1)."""
 
 
-class LostHold(StateError):
+class FleetLockLost(StateError):
     """Another controller took this fleet over while we were taken for dead; nothing was written."""
 
 
@@ -62,7 +62,7 @@ class Owner:
 
 
 @dataclass(frozen=True)
-class Hold:
+class FleetLock:
     """The right to run one fleet's rollout.  `token` grows with every owner, so that a stale one is told apart."""
 
     fleet: str
@@ -70,7 +70,7 @@ class Hold:
 
 
 @dataclass(frozen=True)
-class KeptRelease:
+class StoredRelease:
     """A release as it was made ready, so that a resumed rollout sends the very same bytes."""
 
     id: str
@@ -84,7 +84,7 @@ class KeptRelease:
     runtime_size: int = 0
     recipe: str = ""  # SHA-256 over all that decides the release but the device: source, options, goldens, versions
     special: bool = False  # made for a device with a file or runtime of its own: not for others of its kind
-    sealed: Mapping[str, Any] | None = None  # {"seal": {...}, "signature": "..."}
+    signed: Mapping[str, Any] | None = None  # {"seal": {...}, "signature": "..."}
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,12 @@ class KnownDevice:
 
 
 @dataclass(frozen=True)
-class Change:
+class RowChange:
     """One row's move: what is believed to be stored, what happened, what it is now, and what came of it."""
 
-    before: Row
+    before: DeviceRow
     event: DeviceEvent
-    after: Row
+    after: DeviceRow
     outcome: DeviceOutcome | None = None
     confirmed: Confirmed | None = None
 
@@ -139,17 +139,17 @@ class AuditEntry:
 class StatePort(Protocol):
     """Durable state.  All methods block; the engine calls them from one thread of its own."""
 
-    def acquire(self, fleet: str, owner: Owner, ttl_s: float = 60.0) -> Hold:
+    def acquire(self, fleet: str, owner: Owner, ttl_s: float = 60.0) -> FleetLock:
         """Become the one controller of `fleet`.
 
         Raises: Held while another lives (its hold is fresh, or its process runs on this host).
         """
         ...
 
-    def renew(self, hold: Hold) -> None:
+    def renew(self, lock: FleetLock) -> None:
         """Say that we still live; LostHold when somebody took over."""
 
-    def release(self, hold: Hold) -> None:
+    def release(self, lock: FleetLock) -> None:
         """Give the fleet free; nothing happens when it was taken over."""
 
     def holder(self, fleet: str) -> Owner | None:
@@ -157,10 +157,10 @@ class StatePort(Protocol):
 
     def create(
         self,
-        hold: Hold,
+        lock: FleetLock,
         rollout: Rollout,
-        rows: Sequence[Row],
-        releases: Sequence[KeptRelease],
+        rows: Sequence[DeviceRow],
+        releases: Sequence[StoredRelease],
         audit: Mapping[str, Any],
     ) -> Rollout:
         """Store a new rollout (its `id` is empty: one is given) with its rows and releases, and return it with its id."""
@@ -173,11 +173,11 @@ class StatePort(Protocol):
         """Return the latest rollouts, the newest first."""
         ...
 
-    def rows(self, rollout_id: str) -> tuple[Row, ...]:
+    def rows(self, rollout_id: str) -> tuple[DeviceRow, ...]:
         """Return a rollout's rows in the order of wave and position."""
         ...
 
-    def move(self, hold: Hold, rollout_id: str, changes: Sequence[Change]) -> None:
+    def move(self, lock: FleetLock, rollout_id: str, changes: Sequence[RowChange]) -> None:
         """Store moves of rows, all or none.
 
         Raises: Conflict when a stored row is not in the state of `before`; IllegalMove when the table has no such move.
@@ -185,12 +185,12 @@ class StatePort(Protocol):
 
     def advance(
         self,
-        hold: Hold,
+        lock: FleetLock,
         before: Rollout,
         event: RolloutEvent | None,
         after: Rollout,
-        changes: Sequence[Change] = (),
-        joined: Sequence[Row] = (),
+        changes: Sequence[RowChange] = (),
+        joined: Sequence[DeviceRow] = (),
         audit: Mapping[str, Any] | None = None,
     ) -> None:
         """Store a rollout's own move, with row moves and new rows, all or none.  No event: a change of wave, soak, approval.
@@ -198,16 +198,16 @@ class StatePort(Protocol):
         `audit` goes into the log with the event as its action.
         """
 
-    def relocate(self, hold: Hold, rollout_id: str, rows: Sequence[Row]) -> None:
+    def relocate(self, lock: FleetLock, rollout_id: str, rows: Sequence[DeviceRow]) -> None:
         """Store rows whose state does not change: another wave, another time of the next try, forgiven."""
 
-    def keep_releases(self, hold: Hold, releases: Sequence[KeptRelease]) -> None:
+    def store_releases(self, lock: FleetLock, releases: Sequence[StoredRelease]) -> None:
         """Store releases; one that is there already gets its files and seal anew."""
 
-    def kept_release(self, release: str) -> KeptRelease | None:
+    def stored_release(self, release: str) -> StoredRelease | None:
         """Return a release by its id."""
 
-    def releases_of(self, rollout_id: str) -> tuple[KeptRelease, ...]:
+    def releases_of(self, rollout_id: str) -> tuple[StoredRelease, ...]:
         """Return the releases that a rollout's rows name."""
         ...
 
@@ -215,7 +215,7 @@ class StatePort(Protocol):
         """Return a number above all that were given; never below the clock's seconds, should the database be lost."""
         ...
 
-    def learn(self, devices: Sequence[KnownDevice]) -> None:
+    def record_facts(self, devices: Sequence[KnownDevice]) -> None:
         """Store what devices told of themselves."""
 
     def known(self) -> Mapping[str, KnownDevice]:
@@ -236,7 +236,7 @@ class StatePort(Protocol):
     def ask(self, rollout_id: str, request: str, who: str) -> None:
         """Ask the controller at work to "pause" or "abort"; "" takes it back.  Needs no hold."""
 
-    def asked(self, rollout_id: str) -> str:
+    def requested_action(self, rollout_id: str) -> str:
         """Return what is asked."""
         ...
 

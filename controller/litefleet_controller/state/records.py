@@ -8,9 +8,9 @@ from typing import Any, cast, get_args
 
 from litefleet_agent.findings import Verdict
 
-from ..rollout import DeviceState, Policy, Rollout, RolloutState, Row, Wave
+from ..rollout import DeviceRow, DeviceState, Policy, Rollout, RolloutState, Wave
 from ..rollout.model import Kind
-from .model import Confirmed, KeptRelease, KnownDevice
+from .model import Confirmed, KnownDevice, StoredRelease
 
 __all__ = [
     "confirmed_from",
@@ -24,11 +24,11 @@ __all__ = [
     "row_values",
 ]
 
-_ROW_FIELDS = tuple(field.name for field in dataclasses.fields(Row))
+_ROW_FIELDS = tuple(field.name for field in dataclasses.fields(DeviceRow))
 _CONFIRMED_FIELDS = tuple(field.name for field in dataclasses.fields(Confirmed))
 
 
-def row_values(rollout_id: str, row: Row) -> dict[str, Any]:
+def row_values(rollout_id: str, row: DeviceRow) -> dict[str, Any]:
     """Return a row as the table's columns."""
     values = {name: getattr(row, name) for name in _ROW_FIELDS}
     values["rollout"] = rollout_id
@@ -38,13 +38,13 @@ def row_values(rollout_id: str, row: Row) -> dict[str, Any]:
     return values
 
 
-def row_from(stored: Any) -> Row:
+def row_from(stored: Any) -> DeviceRow:
     """Return a stored row; ValueError for words that this program doesn't know."""
     values = {name: getattr(stored, name) for name in _ROW_FIELDS}
     values["state"] = DeviceState(stored.state)
     values["verdict"] = Verdict(stored.verdict) if stored.verdict is not None else None
     values["codes"] = tuple(stored.codes)
-    return Row(**values)
+    return DeviceRow(**values)
 
 
 def rollout_values(rollout: Rollout) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def rollout_from(stored: Any) -> Rollout:
     )
 
 
-def release_values(release: KeptRelease, now: float) -> dict[str, Any]:
+def release_values(release: StoredRelease, now: float) -> dict[str, Any]:
     """Return a release as the table's columns."""
     blob = release.runtime_blob
     return {
@@ -116,15 +116,15 @@ def release_values(release: KeptRelease, now: float) -> dict[str, Any]:
         "runtime_size": release.runtime_size,
         "recipe": release.recipe,
         "special": release.special,
-        "sealed": dict(release.sealed) if release.sealed is not None else None,
+        "sealed": dict(release.signed) if release.signed is not None else None,
         "kept_at": now,
     }
 
 
-def release_from(stored: Any) -> KeptRelease:
+def release_from(stored: Any) -> StoredRelease:
     """Return a stored release."""
     blob = stored.runtime_blob
-    return KeptRelease(
+    return StoredRelease(
         id=stored.id,
         model=stored.model,
         kind=stored.kind,
@@ -136,7 +136,7 @@ def release_from(stored: Any) -> KeptRelease:
         runtime_size=stored.runtime_size,
         recipe=stored.recipe,
         special=stored.special,
-        sealed=stored.sealed,
+        signed=stored.sealed,
     )
 
 

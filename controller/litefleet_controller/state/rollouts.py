@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..devices.outcome import DeviceOutcome
-from ..rollout import IllegalMove, Rollout, RolloutEvent, RolloutState, Row
+from ..rollout import DeviceRow, IllegalMove, Rollout, RolloutEvent, RolloutState
 from ..rollout.states import move_rollout
 from .model import Conflict
 from .records import rollout_from, rollout_values, row_from
@@ -93,7 +93,7 @@ def latest(connection: sa.Connection, fleet: str, limit: int) -> tuple[Rollout, 
     return tuple(rollout_from(stored) for stored in connection.execute(newest.limit(limit)))
 
 
-def rows_of(connection: sa.Connection, rollout_id: str) -> tuple[Row, ...]:
+def rows_of(connection: sa.Connection, rollout_id: str) -> tuple[DeviceRow, ...]:
     """Return a rollout's rows in the order of wave and position."""
     found = connection.execute(sa.select(rollout_rows).where(rollout_rows.c.rollout == rollout_id).order_by(*_IN_ORDER))
     return tuple(row_from(stored) for stored in found)
@@ -119,12 +119,12 @@ def _mapping(stored: Any) -> Mapping[str, Any]:
 
 def old(connection: sa.Connection, before: float, keep_rollouts: int) -> list[str]:
     """Return the rollouts that may be dropped: over, last changed before `before`, and none of their fleet's newest ones."""
-    seen: dict[str, int] = {}
+    counted: dict[str, int] = {}
     found: list[str] = []
     columns = (rollouts.c.id, rollouts.c.fleet, rollouts.c.state, rollouts.c.updated_at)
     for row in connection.execute(sa.select(*columns).order_by(rollouts.c.ordinal.desc())):
-        seen[row.fleet] = seen.get(row.fleet, 0) + 1
-        newest = seen[row.fleet] <= max(1, keep_rollouts)
+        counted[row.fleet] = counted.get(row.fleet, 0) + 1
+        newest = counted[row.fleet] <= max(1, keep_rollouts)
         if not newest and RolloutState(row.state).over and row.updated_at < before:
             found.append(row.id)
     return found

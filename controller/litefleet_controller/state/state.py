@@ -11,15 +11,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..devices.outcome import DeviceOutcome
-from ..rollout import Rollout, RolloutEvent, Row
-from . import audit_log as auditlog
-from . import device_history as heard
-from . import devices, releases, rollouts
-from . import fleet_lock as lock
-from . import transitions as moves
+from ..rollout import DeviceRow, Rollout, RolloutEvent
+from . import audit_log, device_history, devices, fleet_lock, releases, rollouts
+from . import transitions as row_transitions
 from .database import Database
-from .device_history import Happened, ServiceSeen
-from .model import AuditEntry, Change, Confirmed, Conflict, Hold, KeptRelease, KnownDevice, Owner
+from .device_history import HistoryEntry, ServiceStatus
+from .model import AuditEntry, Confirmed, Conflict, FleetLock, KnownDevice, Owner, RowChange, StoredRelease
 from .tables import rollouts as rollout_table
 from .tables import transitions
 
@@ -60,49 +57,49 @@ class State:
         """
         return cls(Database.open(where), clock)
 
-    def acquire(self, fleet: str, owner: Owner, ttl_s: float = 60.0) -> Hold:
+    def acquire(self, fleet: str, owner: Owner, ttl_s: float = 60.0) -> FleetLock:
         """Become the one controller of `fleet`; Held while another lives.  Taking over from a dead one is logged."""
         now = self._clock()
         with self._database.write() as connection:
-            hold, dead = lock.acquire(connection, fleet, owner, ttl_s, now)
+            lock, dead = fleet_lock.acquire(connection, fleet, owner, ttl_s, now)
             if dead is not None:
-                what = {"fleet": fleet, "from": str(dead), "token": hold.token}
-                auditlog.append(connection, now, _who(owner), "taken over", what)
-            return hold
+                details = {"fleet": fleet, "from": str(dead), "token": lock.token}
+                audit_log.append(connection, now, _actor(owner), "taken over", details)
+            return lock
 
-    def renew(self, hold: Hold) -> None:
+    def renew(self, lock: FleetLock) -> None:
         """Say that we still live; LostHold when somebody took over."""
         with self._database.write() as connection:
-            lock.renew(connection, hold, self._clock())
+            fleet_lock.renew(connection, lock, self._clock())
 
-    def release(self, hold: Hold) -> None:
+    def release(self, lock: FleetLock) -> None:
         """Give the fleet free; nothing happens when it was taken over."""
         with self._database.write() as connection:
-            lock.release(connection, hold)
+            fleet_lock.release(connection, lock)
 
     def holder(self, fleet: str) -> Owner | None:
         """Return who runs this fleet right now, alive as far as can be known."""
         with self._database.read() as connection:
-            return lock.holder(connection, fleet, lock.this_process(), self._clock())
+            return fleet_lock.holder(connection, fleet, fleet_lock.this_process(), self._clock())
 
     def create(
         self,
-        hold: Hold,
+        lock: FleetLock,
         rollout: Rollout,
-        rows: Sequence[Row],
-        releases: Sequence[KeptRelease],
+        rows: Sequence[DeviceRow],
+        releases: Sequence[StoredRelease],
         audit: Mapping[str, Any],
     ) -> Rollout:
         """Store a new rollout with its rows and releases and return it with its id; the log names who asked for it."""
-        if rollout.fleet != hold.fleet:
-            raise Conflict(f"a rollout of fleet '{rollout.fleet}' can't be made while holding '{hold.fleet}'")
+        if rollout.fleet != lock.fleet:
+            raise Conflict(f"a rollout of fleet '{rollout.fleet}' can't be made while holding '{lock.fleet}'")
         now = self._clock()
         with self._database.write() as connection:
-            owner = lock.check(connection, hold)
+            owner = fleet_lock.check(connection, lock)
             made = rollouts.insert(connection, rollout, now)
-            _keep_with(connection, made.id, rows, releases, now)
-            what = {**audit, "rollout": made.id, "fleet": made.fleet, "kind": made.kind, "rows": len(rows)}
-            auditlog.append(connection, now, rollout.by or _who(owner), "rollout created", what)
+            _store_with(connection, made.id, rows, releases, now)
+            details = {**audit, "rollout": made.id, "fleet": made.fleet, "kind": made.kind, "rows": len(rows)}
+            audit_log.append(connection, now, rollout.by or _actor(owner), "rollout created", details)
             return made
 
     def rollout(self, rollout_id: str) -> Rollout | None:
@@ -115,26 +112,26 @@ class State:
         with self._database.read() as connection:
             return rollouts.latest(connection, fleet, limit)
 
-    def rows(self, rollout_id: str) -> tuple[Row, ...]:
+    def rows(self, rollout_id: str) -> tuple[DeviceRow, ...]:
         """Return a rollout's rows in the order of wave and position."""
         with self._database.read() as connection:
             return rollouts.rows_of(connection, rollout_id)
 
-    def move(self, hold: Hold, rollout_id: str, changes: Sequence[Change]) -> None:
+    def move(self, lock: FleetLock, rollout_id: str, changes: Sequence[RowChange]) -> None:
         """Store moves of rows, all or none; Conflict, IllegalMove."""
         with self._database.write() as connection:
-            lock.check(connection, hold)
-            rollouts.check_fleet(connection, rollout_id, hold.fleet)
-            moves.move(connection, rollout_id, changes, self._clock())
+            fleet_lock.check(connection, lock)
+            rollouts.check_fleet(connection, rollout_id, lock.fleet)
+            row_transitions.move(connection, rollout_id, changes, self._clock())
 
     def advance(
         self,
-        hold: Hold,
+        lock: FleetLock,
         before: Rollout,
         event: RolloutEvent | None,
         after: Rollout,
-        changes: Sequence[Change] = (),
-        joined: Sequence[Row] = (),
+        changes: Sequence[RowChange] = (),
+        joined: Sequence[DeviceRow] = (),
         audit: Mapping[str, Any] | None = None,
     ) -> None:
         """Store a rollout's own move, with row moves and new rows, all or none; Conflict, IllegalMove.
@@ -143,34 +140,34 @@ class State:
         """
         now = self._clock()
         with self._database.write() as connection:
-            owner = lock.check(connection, hold)
-            rollouts.check_fleet(connection, before.id, hold.fleet)
+            owner = fleet_lock.check(connection, lock)
+            rollouts.check_fleet(connection, before.id, lock.fleet)
             rollouts.advance(connection, before, event, after, now)
-            moves.move(connection, before.id, changes, now)
-            moves.insert_rows(connection, before.id, joined)
+            row_transitions.move(connection, before.id, changes, now)
+            row_transitions.insert_rows(connection, before.id, joined)
             if event is not None or audit is not None:
                 action = event.value if event is not None else str((audit or {}).get("action", "changed"))
-                auditlog.append(connection, now, _who(owner), action, _what(before, after, audit))
+                audit_log.append(connection, now, _actor(owner), action, _audit_details(before, after, audit))
 
-    def relocate(self, hold: Hold, rollout_id: str, rows: Sequence[Row]) -> None:
+    def relocate(self, lock: FleetLock, rollout_id: str, rows: Sequence[DeviceRow]) -> None:
         """Store rows whose state does not change; Conflict when it did."""
         with self._database.write() as connection:
-            lock.check(connection, hold)
-            rollouts.check_fleet(connection, rollout_id, hold.fleet)
-            moves.relocate(connection, rollout_id, rows)
+            fleet_lock.check(connection, lock)
+            rollouts.check_fleet(connection, rollout_id, lock.fleet)
+            row_transitions.relocate(connection, rollout_id, rows)
 
-    def keep_releases(self, hold: Hold, releases: Sequence[KeptRelease]) -> None:
+    def store_releases(self, lock: FleetLock, releases: Sequence[StoredRelease]) -> None:
         """Store releases; one that is there already gets its files and seal anew."""
         with self._database.write() as connection:
-            lock.check(connection, hold)
-            _keep(connection, releases, self._clock())
+            fleet_lock.check(connection, lock)
+            _store(connection, releases, self._clock())
 
-    def kept_release(self, release: str) -> KeptRelease | None:
+    def stored_release(self, release: str) -> StoredRelease | None:
         """Return a release by its id."""
         with self._database.read() as connection:
             return releases.one(connection, release)
 
-    def releases_of(self, rollout_id: str) -> tuple[KeptRelease, ...]:
+    def releases_of(self, rollout_id: str) -> tuple[StoredRelease, ...]:
         """Return the releases that a rollout was made with and those that its rows named since."""
         with self._database.read() as connection:
             return releases.used_by(connection, rollout_id)
@@ -180,10 +177,10 @@ class State:
         with self._database.write() as connection:
             return devices.next_number(connection, fleet, model, self._clock())
 
-    def learn(self, devices: Sequence[KnownDevice]) -> None:
+    def record_facts(self, devices: Sequence[KnownDevice]) -> None:
         """Store what devices told of themselves."""
         with self._database.write() as connection:
-            _learn(connection, devices)
+            _record_facts(connection, devices)
 
     def known(self) -> Mapping[str, KnownDevice]:
         """Return what is known of every device, by name."""
@@ -200,20 +197,22 @@ class State:
         with self._database.read() as connection:
             return devices.all_confirmed(connection)
 
-    def hear(self, seen: ServiceSeen, entries: Sequence[Happened] = ()) -> None:
+    def record_history(self, service: ServiceStatus, entries: Sequence[HistoryEntry] = ()) -> None:
         """Store how a device's service is, and what is new in its history."""
         with self._database.write() as connection:
-            heard.hear(connection, seen, entries)
+            device_history.record_history(connection, service, entries)
 
-    def services(self) -> Mapping[str, ServiceSeen]:
+    def services(self) -> Mapping[str, ServiceStatus]:
         """Return how each device's service was at the last contact, by name."""
         with self._database.read() as connection:
-            return heard.all_services(connection)
+            return device_history.all_services(connection)
 
-    def happened(self, devices: Sequence[str] = (), since: float = 0.0, limit: int = 100) -> tuple[Happened, ...]:
+    def history_entries(
+        self, devices: Sequence[str] = (), since: float = 0.0, limit: int = 100
+    ) -> tuple[HistoryEntry, ...]:
         """Return the latest entries of devices' histories, the oldest first; no devices: of all."""
         with self._database.read() as connection:
-            return heard.happened(connection, devices, since, limit)
+            return device_history.history_entries(connection, devices, since, limit)
 
     def outcomes(self, rollout_id: str) -> tuple[DeviceOutcome, ...]:
         """Return the last outcome of each row of a rollout that has one, in the rows' order."""
@@ -229,29 +228,29 @@ class State:
             found = connection.execute(chosen.order_by(transitions.c.seq.desc()).limit(limit)).all()
             return tuple(_transition(row) for row in reversed(found))
 
-    def ask(self, rollout_id: str, request: str, who: str) -> None:
+    def ask(self, rollout_id: str, request: str, actor: str) -> None:
         """Ask the controller at work to "pause" or "abort"; "" takes it back; Conflict when the rollout is over."""
         now = self._clock()
         with self._database.write() as connection:
             rollouts.ask(connection, rollout_id, request)
             action = f"asked to {request}" if request else "request cleared"
-            auditlog.append(connection, now, who, action, {"rollout": rollout_id})
+            audit_log.append(connection, now, actor, action, {"rollout": rollout_id})
 
-    def asked(self, rollout_id: str) -> str:
+    def requested_action(self, rollout_id: str) -> str:
         """Return what is asked; "" also when there is no such rollout."""
         column = sa.select(rollout_table.c.request).where(rollout_table.c.id == rollout_id)
         with self._database.read() as connection:
             return str(connection.execute(column).scalar() or "")
 
-    def log(self, who: str, action: str, what: Mapping[str, Any]) -> None:
+    def log(self, actor: str, action: str, details: Mapping[str, Any]) -> None:
         """Append to the audit log."""
         with self._database.write() as connection:
-            auditlog.append(connection, self._clock(), who, action, what)
+            audit_log.append(connection, self._clock(), actor, action, details)
 
     def audit(self, limit: int = 1000) -> tuple[AuditEntry, ...]:
         """Return the last entries, the oldest first."""
         with self._database.read() as connection:
-            return auditlog.entries(connection, limit)
+            return audit_log.entries(connection, limit)
 
     def check_audit(self) -> str:
         """Return "" when the whole chain holds, else the sentence that says where it breaks.
@@ -259,7 +258,7 @@ class State:
         Entries cut off at the end can't be noticed from inside.
         """
         with self._database.read() as connection:
-            return auditlog.check(connection)
+            return audit_log.check(connection)
 
     def prune(self, keep_days: float, keep_rollouts: int) -> int:
         """Drop what is stored of old rollouts that are over and return how many; each fleet's newest ones stay."""
@@ -271,7 +270,9 @@ class State:
                 connection.execute(sa.delete(rollout_table).where(rollout_table.c.id == name))
             releases.drop_unused(connection, before)
             if old:
-                auditlog.append(connection, now, _who(lock.this_process()), "pruned", {"rollouts": sorted(old)})
+                audit_log.append(
+                    connection, now, _actor(fleet_lock.this_process()), "pruned", {"rollouts": sorted(old)}
+                )
             return len(old)
 
     def close(self) -> None:
@@ -279,11 +280,11 @@ class State:
         self._database.close()
 
 
-def _who(owner: Owner) -> str:
+def _actor(owner: Owner) -> str:
     return f"{owner.user}@{owner.host}"
 
 
-def _what(before: Rollout, after: Rollout, audit: Mapping[str, Any] | None) -> dict[str, Any]:
+def _audit_details(before: Rollout, after: Rollout, audit: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what the log says of a rollout's move."""
     return {
         **(audit or {}),
@@ -300,18 +301,18 @@ def _transition(row: Any) -> Transition:
     return Transition(row.at, row.device, row.model, *moved, row.release, row.sentence)
 
 
-def _keep_with(
-    connection: sa.Connection, rollout_id: str, rows: Sequence[Row], kept: Sequence[KeptRelease], now: float
+def _store_with(
+    connection: sa.Connection, rollout_id: str, rows: Sequence[DeviceRow], kept: Sequence[StoredRelease], now: float
 ) -> None:
     """Store a new rollout's rows and releases."""
     releases.keep(connection, kept, now)
     releases.link(connection, rollout_id, [release.id for release in kept])
-    moves.insert_rows(connection, rollout_id, rows)
+    row_transitions.insert_rows(connection, rollout_id, rows)
 
 
-def _keep(connection: sa.Connection, kept: Sequence[KeptRelease], now: float) -> None:
+def _store(connection: sa.Connection, kept: Sequence[StoredRelease], now: float) -> None:
     releases.keep(connection, kept, now)
 
 
-def _learn(connection: sa.Connection, told: Sequence[KnownDevice]) -> None:
-    devices.learn(connection, told)
+def _record_facts(connection: sa.Connection, reported: Sequence[KnownDevice]) -> None:
+    devices.record_facts(connection, reported)

@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..devices.outcome import DeviceOutcome
-from ..rollout import IllegalMove, Row
+from ..rollout import DeviceRow, IllegalMove
 from ..rollout.states import move_device
 from .devices import confirm
-from .model import Change, Conflict
+from .model import Conflict, RowChange
 from .records import row_values
 from .releases import link
 from .tables import findings, measurements, outcomes, rollout_rows, transitions
@@ -23,7 +23,7 @@ _KEY = ("rollout", "device", "model")
 _MOST = 200  # findings or measured values of one row: a device that sends more is not believed the rest
 
 
-def insert_rows(connection: sa.Connection, rollout_id: str, rows: Sequence[Row]) -> None:
+def insert_rows(connection: sa.Connection, rollout_id: str, rows: Sequence[DeviceRow]) -> None:
     """Store new rows.
 
     Raises: Conflict when a row is there already or is given twice.
@@ -41,7 +41,7 @@ def insert_rows(connection: sa.Connection, rollout_id: str, rows: Sequence[Row])
         link(connection, rollout_id, [row.release for row in rows])
 
 
-def move(connection: sa.Connection, rollout_id: str, changes: Sequence[Change], now: float) -> None:
+def move(connection: sa.Connection, rollout_id: str, changes: Sequence[RowChange], now: float) -> None:
     """Store moves in their order; Conflict or IllegalMove, and then the caller's transaction is undone."""
     if not changes:
         return
@@ -55,14 +55,14 @@ def move(connection: sa.Connection, rollout_id: str, changes: Sequence[Change], 
     link(connection, rollout_id, [c.after.release for c in changes if c.after.release != c.before.release])
 
 
-def relocate(connection: sa.Connection, rollout_id: str, rows: Sequence[Row]) -> None:
+def relocate(connection: sa.Connection, rollout_id: str, rows: Sequence[DeviceRow]) -> None:
     """Store rows that stay in their state; Conflict when one is in another by now."""
     if rows:
         _update(connection, rollout_id, [(row, row) for row in rows])
         link(connection, rollout_id, [row.release for row in rows])
 
 
-def _check(change: Change) -> None:
+def _check(change: RowChange) -> None:
     before, after = change.before, change.after
     if (before.device, before.model) != (after.device, after.model):
         raise IllegalMove(f"{before.device} cannot become {after.device}")
@@ -76,14 +76,14 @@ _UPDATE = sa.update(rollout_rows).where(
 )
 
 
-def _update(connection: sa.Connection, rollout_id: str, pairs: Sequence[tuple[Row, Row]]) -> None:
+def _update(connection: sa.Connection, rollout_id: str, pairs: Sequence[tuple[DeviceRow, DeviceRow]]) -> None:
     """Write rows where the stored ones are in the states that are believed; Conflict names the first that is not."""
     values = [_update_values(rollout_id, before, after) for before, after in pairs]
     if connection.execute(_UPDATE, values).rowcount != len(pairs):
         raise Conflict(_conflict(connection, rollout_id, pairs))
 
 
-def _update_values(rollout_id: str, before: Row, after: Row) -> dict[str, Any]:
+def _update_values(rollout_id: str, before: DeviceRow, after: DeviceRow) -> dict[str, Any]:
     values = {name: value for name, value in row_values(rollout_id, after).items() if name not in _KEY}
     return {
         **values,
@@ -94,7 +94,7 @@ def _update_values(rollout_id: str, before: Row, after: Row) -> dict[str, Any]:
     }
 
 
-def _conflict(connection: sa.Connection, rollout_id: str, pairs: Sequence[tuple[Row, Row]]) -> str:
+def _conflict(connection: sa.Connection, rollout_id: str, pairs: Sequence[tuple[DeviceRow, DeviceRow]]) -> str:
     """Return what is stored otherwise.  The updates went through in part: rows that were written are in `after`'s state."""
     stored = {
         (row.device, row.model): row.state
@@ -114,7 +114,7 @@ def _conflict(connection: sa.Connection, rollout_id: str, pairs: Sequence[tuple[
     return f"rows of {rollout_id} are no longer as they were read; nothing was written"
 
 
-def _transition(rollout_id: str, change: Change, now: float) -> dict[str, Any]:
+def _transition(rollout_id: str, change: RowChange, now: float) -> dict[str, Any]:
     return {
         "at": now,
         "rollout": rollout_id,

@@ -14,16 +14,16 @@ from litefleet_agent.formats.nb import read_nb
 from litefleet_controller.advise import (
     Advice,
     CandidateFile,
+    DeviceReport,
     Kind,
     KindAdvice,
+    OptionBenchmark,
     Origin,
     Placement,
+    PlacementStatus,
     Possible,
     Proof,
     Runtime,
-    Standing,
-    Told,
-    Trial,
     kind_of,
     needed_files,
     options_for,
@@ -84,12 +84,12 @@ def files(nb_files: Callable[..., Path]) -> dict[str, CandidateFile]:
     }
 
 
-def told(name: str, origin: Origin = Origin.PROBE, *findings: Finding) -> Told:
-    return Told(name, BOARDS[name], origin, NOW - 60, findings)
+def device_report(name: str, origin: Origin = Origin.PROBE, *findings: Finding) -> DeviceReport:
+    return DeviceReport(name, BOARDS[name], origin, NOW - 60, findings)
 
 
 def placed(name: str, file: CandidateFile | None, runtime: Runtime = BUILT) -> Placement:
-    return place("cls", told(name), runtime, file)
+    return place("cls", device_report(name), runtime, file)
 
 
 def codes(placement: Placement) -> list[str]:
@@ -104,7 +104,7 @@ def options(name: str, runtime: Runtime = BUILT, **more: object) -> dict[str, Po
 @pytest.mark.parametrize("name", ["pi4", "pi3", "rk3588", "jetson"])
 def test_every_arm_board_takes_the_plain_arm_file(name: str, files: dict[str, CandidateFile]) -> None:
     found = placed(name, files["arm"])
-    assert (found.standing, found.findings) == (Standing.READY, ())
+    assert (found.status, found.findings) == (PlacementStatus.READY, ())
 
 
 def test_32_bit_programs_on_a_64_bit_kernel_are_told_of(files: dict[str, CandidateFile]) -> None:
@@ -122,43 +122,47 @@ def test_one_file_for_both_arm_architectures(files: dict[str, CandidateFile]) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "standing", "expected"),
-    [("rk3588", Standing.READY, []), ("pi4", Standing.EXCLUDED, ["LF104"]), ("pi3", Standing.EXCLUDED, ["LF104"])],
+    ("name", "status", "expected"),
+    [
+        ("rk3588", PlacementStatus.READY, []),
+        ("pi4", PlacementStatus.EXCLUDED, ["LF104"]),
+        ("pi3", PlacementStatus.EXCLUDED, ["LF104"]),
+    ],
 )
 def test_an_fp16_file_excludes_cpus_without_it(
-    name: str, standing: Standing, expected: list[str], files: dict[str, CandidateFile]
+    name: str, status: PlacementStatus, expected: list[str], files: dict[str, CandidateFile]
 ) -> None:
     found = placed(name, files["arm fp16"])
-    assert (found.standing, codes(found)) == (standing, expected)
+    assert (found.status, codes(found)) == (status, expected)
 
 
 def test_a_machine_without_a_backend_is_excluded(files: dict[str, CandidateFile]) -> None:
     found = placed("router", None, Runtime())
-    assert (found.standing, codes(found), needed_files([found])) == (Standing.EXCLUDED, ["LF303"], ())
+    assert (found.status, codes(found), needed_files([found])) == (PlacementStatus.EXCLUDED, ["LF303"], ())
 
 
 def test_a_cpu_without_avx2_cannot_run_the_published_wheel(files: dict[str, CandidateFile]) -> None:
-    assert placed("nuc", files["x86"], WHEEL).standing is Standing.READY
+    assert placed("nuc", files["x86"], WHEEL).status is PlacementStatus.READY
     found = placed("old", files["x86"], WHEEL)
-    assert (found.standing, codes(found)) == (Standing.NO_RUNTIME, ["LF310"])
+    assert (found.status, codes(found)) == (PlacementStatus.NO_RUNTIME, ["LF310"])
     assert found.file is not None  # the file is right all the same
-    assert placed("old", files["x86"], BUILT).standing is Standing.READY
+    assert placed("old", files["x86"], BUILT).status is PlacementStatus.READY
 
 
 def test_a_failed_conversion_is_the_reason(files: dict[str, CandidateFile]) -> None:
-    found = place("cls", told("pi4"), BUILT, None, [finding("LF206", "no kernel for einsum")])
-    assert (found.standing, found.why) == (Standing.EXCLUDED, "LF206: no kernel for einsum")
+    found = place("cls", device_report("pi4"), BUILT, None, [finding("LF206", "no kernel for einsum")])
+    assert (found.status, found.why) == (PlacementStatus.EXCLUDED, "LF206: no kernel for einsum")
 
 
 def test_what_was_never_seen_is_unknown() -> None:
-    found = place("cls", Told("ghost", Facts(), Origin.NONE), Runtime(), None)
-    assert found.standing is Standing.UNKNOWN
+    found = place("cls", DeviceReport("ghost", Facts(), Origin.NONE), Runtime(), None)
+    assert found.status is PlacementStatus.UNKNOWN
     assert "never been told" in found.why
 
 
 def test_an_unreachable_device_keeps_its_file(files: dict[str, CandidateFile]) -> None:
-    away = told("pi4", Origin.STATE, finding("LF501", "no answer"))
-    assert place("cls", away, BUILT, files["arm"]).standing is Standing.READY
+    away = device_report("pi4", Origin.STATE, finding("LF501", "no answer"))
+    assert place("cls", away, BUILT, files["arm"]).status is PlacementStatus.READY
 
 
 def test_options_by_cpu_part() -> None:
@@ -173,7 +177,7 @@ def test_options_by_cpu_part() -> None:
 
 def test_the_rules_agree_with_the_check_of_a_real_file(files: dict[str, CandidateFile]) -> None:
     for name in ("pi4", "pi3", "rk3588", "jetson"):
-        fits = placed(name, files["arm fp16"]).standing is Standing.READY
+        fits = placed(name, files["arm fp16"]).status is PlacementStatus.READY
         assert (options(name)["fp16"] is not Possible.NO) == fits, name
 
 
@@ -226,8 +230,8 @@ def advice(files: dict[str, CandidateFile]) -> Advice:
         *(placed(name, files["arm"]) for name in ("pi4", "pi3", "rk3588")),
         placed("nuc", files["x86"], WHEEL),
         placed("router", None, Runtime()),
-        place("cls", Told("ghost\x1b[2J", Facts(), Origin.NONE), Runtime(), None),
-        place("cls", Told("away", BOARDS["jetson"], Origin.STATE, NOW - 3 * 86400), BUILT, files["arm"]),
+        place("cls", DeviceReport("ghost\x1b[2J", Facts(), Origin.NONE), Runtime(), None),
+        place("cls", DeviceReport("away", BOARDS["jetson"], Origin.STATE, NOW - 3 * 86400), BUILT, files["arm"]),
     ]
     kinds: dict[Kind, list[str]] = {}
     for row in rows:
@@ -244,8 +248,10 @@ def advice(files: dict[str, CandidateFile]) -> Advice:
         for kind, names in kinds.items()
     )
     trials = (
-        Trial("cls", "2.13rc0", "plain", "verified", max_abs=2e-6, size=796_000, load_ms=8.0, run_ms=2.1),
-        Trial("cls", "2.13rc0", "int8", "wrong", "2 of 2 items are NaN or Inf", "LF404", None, 517_000, 8.0, 4.0),
+        OptionBenchmark("cls", "2.13rc0", "plain", "verified", max_abs=2e-6, size=796_000, load_ms=8.0, run_ms=2.1),
+        OptionBenchmark(
+            "cls", "2.13rc0", "int8", "wrong", "2 of 2 items are NaN or Inf", "LF404", None, 517_000, 8.0, 4.0
+        ),
     )
     return Advice(("cls",), needed_files(rows), tuple(rows), advised, trials, ("a note",), NOW)
 

@@ -18,7 +18,7 @@ from litefleet_controller.common.errors import FindingError, LitefleetError
 from litefleet_controller.config.model import SigningConfig
 from litefleet_controller.devices.agent_archive import agent_archive
 from litefleet_controller.signing import Signer
-from litefleet_controller.state.model import KeptRelease
+from litefleet_controller.state.model import StoredRelease
 
 from tests.fakes.ssh_keys import keygen
 
@@ -33,7 +33,7 @@ def stored(folder: Path, data: bytes) -> tuple[str, Path]:
     return sha, folder / sha
 
 
-def release(folder: Path, model: str = "cls", kind: str = "x86_64 cp310 glibc 2.36") -> KeptRelease:
+def release(folder: Path, model: str = "cls", kind: str = "x86_64 cp310 glibc 2.36") -> StoredRelease:
     """Return a release with a model, two goldens and a packed runtime."""
     nb, *goldens = (stored(folder, f"{model} {part}".encode() * 1000) for part in ("nb", "golden 1", "golden 2"))
     runtime = stored(folder, b"runtime" * 50_000)
@@ -45,7 +45,7 @@ def release(folder: Path, model: str = "cls", kind: str = "x86_64 cp310 glibc 2.
         "verify": {},
     }
     blobs = dict([nb, *goldens])
-    return KeptRelease(release_id(manifest), model, kind, manifest, nb[0], blobs, "r1", runtime, 700_000)
+    return StoredRelease(release_id(manifest), model, kind, manifest, nb[0], blobs, "r1", runtime, 700_000)
 
 
 @pytest.fixture
@@ -56,20 +56,20 @@ def signer(tmp_path: Path) -> Signer:
     return Signer(SigningConfig(key=key, allowed_signers=signers))
 
 
-async def sealed(signer: Signer, kept: KeptRelease) -> KeptRelease:
+async def signed(signer: Signer, kept: StoredRelease) -> StoredRelease:
     seal = await signer.seal(kept.id, kept.model, "shop", 1, NOW)
-    return KeptRelease(**{**vars(kept), "sealed": seal})
+    return StoredRelease(**{**vars(kept), "signed": seal})
 
 
 async def test_a_bundle_comes_back_as_it_was_written(tmp_path: Path, signer: Signer) -> None:
-    releases = [await sealed(signer, release(tmp_path / "files", model)) for model in ("det", "cls", "det")]
+    releases = [await signed(signer, release(tmp_path / "files", model)) for model in ("det", "cls", "det")]
     out = tmp_path / "stick" / "b.lfb"
     written = await write_bundle(out, releases, "shop", signer, agent_archive(), NOW)
     read = await read_bundle(out, tmp_path / "allowed_signers")
     assert read.signer == "ops"
     assert [r["manifest"]["model"]["name"] for r in read.releases] == ["cls", "det"]
     assert [release_id(r["manifest"]) for r in read.releases] == list(written.releases)
-    assert read.releases[0]["sealed"] == releases[1].sealed
+    assert read.releases[0]["sealed"] == releases[1].signed
     assert read.releases[0]["kind"] == "x86_64 cp310 glibc 2.36"
     runtime = releases[0].runtime_blob
     assert runtime is not None
@@ -82,7 +82,7 @@ async def test_a_bundle_comes_back_as_it_was_written(tmp_path: Path, signer: Sig
 
 
 async def test_the_same_bundle_has_the_same_bytes(tmp_path: Path, signer: Signer) -> None:
-    releases = [await sealed(signer, release(tmp_path / "files", model)) for model in ("det", "cls")]
+    releases = [await signed(signer, release(tmp_path / "files", model)) for model in ("det", "cls")]
     first = await write_bundle(tmp_path / "1.lfb", releases, "shop", signer, agent_archive(), NOW)
     second = await write_bundle(tmp_path / "2.lfb", releases[::-1], "shop", signer, agent_archive(), NOW)
     assert first.sha256 == second.sha256
@@ -103,7 +103,7 @@ async def test_an_unsigned_bundle_is_read_only_where_nobody_is_asked_for(tmp_pat
 
 async def test_a_foreign_signature_is_refused(tmp_path: Path, signer: Signer) -> None:
     out, other = tmp_path / "b.lfb", tmp_path / "other"
-    await write_bundle(out, [await sealed(signer, release(tmp_path / "files"))], "shop", signer, agent_archive(), NOW)
+    await write_bundle(out, [await signed(signer, release(tmp_path / "files"))], "shop", signer, agent_archive(), NOW)
     keygen(other)
     (tmp_path / "theirs").write_text("them " + other.with_suffix(".pub").read_text())
     assert await _refusal(out, tmp_path / "theirs") == "LF610"
@@ -111,7 +111,7 @@ async def test_a_foreign_signature_is_refused(tmp_path: Path, signer: Signer) ->
 
 async def test_a_signer_writes_only_what_is_sealed_for_this_fleet(tmp_path: Path, signer: Signer) -> None:
     kept = release(tmp_path / "files")
-    for given, fleet in ((kept, "shop"), (await sealed(signer, kept), "home")):
+    for given, fleet in ((kept, "shop"), (await signed(signer, kept), "home")):
         with pytest.raises(FindingError):
             await write_bundle(tmp_path / "b.lfb", [given], fleet, signer, agent_archive(), NOW)
     assert not (tmp_path / "b.lfb").exists()
@@ -175,7 +175,7 @@ async def test_what_was_changed_is_found(tmp_path: Path, change: Callable[[dict[
 
 async def test_an_edited_index_has_no_valid_signature(tmp_path: Path, signer: Signer) -> None:
     out = tmp_path / "b.lfb"
-    await write_bundle(out, [await sealed(signer, release(tmp_path / "files"))], "shop", signer, agent_archive(), NOW)
+    await write_bundle(out, [await signed(signer, release(tmp_path / "files"))], "shop", signer, agent_archive(), NOW)
     with zipfile.ZipFile(out) as bundle:
         members = {name: bundle.read(name) for name in bundle.namelist()}
     _edit(fleet="home")(members)
@@ -212,7 +212,7 @@ async def test_nothing_is_written_from_files_that_changed(tmp_path: Path) -> Non
 
 
 async def test_a_release_that_is_not_its_manifest_is_not_written(tmp_path: Path) -> None:
-    kept = KeptRelease(**{**vars(release(tmp_path / "files")), "id": "ab" * 32})
+    kept = StoredRelease(**{**vars(release(tmp_path / "files")), "id": "ab" * 32})
     with pytest.raises(LitefleetError, match="not the one that its manifest describes"):
         await write_bundle(tmp_path / "b.lfb", [kept], "shop", None, agent_archive(), NOW)
 
@@ -222,7 +222,7 @@ async def test_a_release_without_its_files_is_not_written(tmp_path: Path) -> Non
     for lack in ({"blobs": {}}, {"runtime_blob": None}):
         with pytest.raises(LitefleetError, match=r"comes without the (file|runtime)"):
             await write_bundle(
-                tmp_path / "b.lfb", [KeptRelease(**{**vars(kept), **lack})], "shop", None, agent_archive(), NOW
+                tmp_path / "b.lfb", [StoredRelease(**{**vars(kept), **lack})], "shop", None, agent_archive(), NOW
             )
     with pytest.raises(LitefleetError, match="the agent's own name"):
         await write_bundle(tmp_path / "litefleet-agent.pyz", [kept], "shop", None, agent_archive(), NOW)

@@ -17,13 +17,13 @@ from litefleet_agent.protocol import encode
 from litefleet_controller.bench import BenchChoice, BenchFigures, figures_of
 from litefleet_controller.bench.bench import run_bench
 from litefleet_controller.bench.choice import numbers
-from litefleet_controller.bench.session import Turns, bench_device
+from litefleet_controller.bench.session import ParallelLimits, bench_device
 from litefleet_controller.common.errors import UsageError
 from litefleet_controller.devices.agent_archive import agent_archive
 from litefleet_controller.devices.outcome import DeviceOutcome, RunReport
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.transport import Channel
-from litefleet_controller.devices.visit import Contact
+from litefleet_controller.devices.visit import SessionFactory
 from litefleet_controller.project.project import Options
 from litefleet_inventory.model import Device
 from litefleet_inventory.parse import parse
@@ -61,8 +61,10 @@ def one_device(name: str = "cam-01") -> Device:
 
 def ask(told: Any, choice: BenchChoice | None = None, models: tuple[str, ...] = ("cls",), **more: Any) -> DeviceOutcome:
     transport = Scripted(lambda name: told, **more)
-    contact = Contact(transport, agent_archive())
-    outcomes = asyncio.run(bench_device(one_device(), models, choice or BenchChoice(), contact, Turns(), False))
+    session_factory = SessionFactory(transport, agent_archive())
+    outcomes = asyncio.run(
+        bench_device(one_device(), models, choice or BenchChoice(), session_factory, ParallelLimits(), False)
+    )
     return outcomes[0]
 
 
@@ -82,7 +84,9 @@ def test_figures_come_into_the_outcome() -> None:
 def test_the_request_holds_what_was_chosen() -> None:
     transport = Scripted(lambda name: two())
     choice = BenchChoice(seconds=30, threads=(1, 2), workers=(4,), against="previous", low_priority=True)
-    asyncio.run(bench_device(one_device(), ["cls"], choice, Contact(transport, agent_archive()), Turns(), False))
+    asyncio.run(
+        bench_device(one_device(), ["cls"], choice, SessionFactory(transport, agent_archive()), ParallelLimits(), False)
+    )
     (asked,) = transport.asked
     assert asked == {
         "id": 2, "op": "bench", "model": "cls", "seconds": 30, "threads": [1, 2], "workers": [4], "against": "previous",
@@ -109,8 +113,10 @@ def test_a_model_that_is_not_current_is_told_before_it_is_asked_for() -> None:
 
 
 def test_of_several_models_those_are_measured_that_run_there() -> None:
-    contact = Contact(Scripted(lambda name: answer()), agent_archive())
-    outcomes = asyncio.run(bench_device(one_device(), ["cls", "det"], BenchChoice(), contact, Turns(), False))
+    session_factory = SessionFactory(Scripted(lambda name: answer()), agent_archive())
+    outcomes = asyncio.run(
+        bench_device(one_device(), ["cls", "det"], BenchChoice(), session_factory, ParallelLimits(), False)
+    )
     assert [(o.model, o.verdict) for o in outcomes] == [("cls", Verdict.VERIFIED)]
 
 
@@ -196,7 +202,7 @@ def test_a_kept_report_gives_the_figures_back() -> None:
 
 async def overlaps(boots: dict[str, str]) -> int:
     """Measure devices at once; return how many were at it at the same time at most."""
-    at_work, most, turns = 0, 0, Turns()
+    at_work, most, limits = 0, 0, ParallelLimits()
 
     class Slow(Scripted):
         @asynccontextmanager
@@ -224,8 +230,8 @@ async def overlaps(boots: dict[str, str]) -> int:
             return ""
 
     def run(name: str) -> Any:
-        contact = Contact(Slow(lambda name: answer(), boots[name]), agent_archive())
-        return bench_device(one_device(name), ["cls"], BenchChoice(), contact, turns, False)
+        session_factory = SessionFactory(Slow(lambda name: answer(), boots[name]), agent_archive())
+        return bench_device(one_device(name), ["cls"], BenchChoice(), session_factory, limits, False)
 
     outcomes = await asyncio.gather(*map(run, boots))
     assert all(o.verdict is Verdict.VERIFIED for every in outcomes for o in every)

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 from litefleet_controller.common.files import locked, write_atomically
-from litefleet_controller.common.subprocesses import ChildEnd, run_child
+from litefleet_controller.common.subprocesses import SubprocessEnd, run_subprocess
 
 
-async def python(code: str, time_limit_s: float = 20) -> ChildEnd:
-    return await run_child([sys.executable, "-c", code], time_limit_s=time_limit_s)
+async def python(code: str, time_limit_s: float = 20) -> SubprocessEnd:
+    return await run_subprocess([sys.executable, "-c", code], time_limit_s=time_limit_s)
 
 
 async def test_exit_codes_and_signals_in_words() -> None:
     ended = await python("import sys; print('a'); print('b', file=sys.stderr); sys.exit(3)")
-    assert (ended.code, ended.ok, ended.how) == (3, False, "exit code 3")
+    assert (ended.code, ended.ok, ended.ending) == (3, False, "exit code 3")
     assert sorted(ended.last_lines().split(" | ")) == ["a", "b"]
-    assert (await python("import os; os.abort()")).how == "killed by SIGABRT"
-    assert (await run_child(["/bin/sh", "-c", "exit 139"], time_limit_s=20)).how == "killed by SIGSEGV"
+    assert (await python("import os; os.abort()")).ending == "killed by SIGABRT"
+    assert (await run_subprocess(["/bin/sh", "-c", "exit 139"], time_limit_s=20)).ending == "killed by SIGSEGV"
     assert (await python("pass")).ok
 
 
@@ -47,7 +47,7 @@ SPAWN = (
 async def test_the_time_limit_ends_the_grandchild_too(tmp_path: Path) -> None:
     began = time.monotonic()
     ended = await python(SPAWN.format(str(tmp_path / "pid")), 2)
-    assert (ended.timed_out, ended.how) == (True, "stopped at its time limit")
+    assert (ended.timed_out, ended.ending) == (True, "stopped at its time limit")
     assert time.monotonic() - began < 15
     await asyncio.sleep(0.1)
     assert not alive(int((tmp_path / "pid").read_text()))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from litefleet_agent.protocol import MAX_HEADER, ProtocolError, encode
 from litefleet_controller.devices.agent_archive import AgentArchive
-from litefleet_controller.devices.agent_client import Answer, Conversation, NoPython, Opening, Refused, Request
+from litefleet_controller.devices.agent_client import AgentClient, Answer, NoPython, Opening, Request, RequestRejected
 from litefleet_controller.devices.bootstrap import LINE_LIMIT
 from litefleet_controller.devices.transport import Channel, TransportError
 
@@ -30,12 +30,12 @@ def result(number: int, **values: Any) -> bytes:
     return encode({"re": number, "result": values})
 
 
-def start(*script: Say, limit_s: float = 5, **peer: Any) -> tuple[dict[str, Any], Conversation, ScriptedChannel]:
-    async def go() -> tuple[dict[str, Any], Conversation, ScriptedChannel]:
+def start(*script: Say, limit_s: float = 5, **peer: Any) -> tuple[dict[str, Any], AgentClient, ScriptedChannel]:
+    async def go() -> tuple[dict[str, Any], AgentClient, ScriptedChannel]:
         fake = ScriptedChannel(script, **peer)
         channel: Channel = fake
-        conversation = Conversation(channel)
-        return await conversation.start(OPENING, ARCHIVE, limit_s), conversation, fake
+        client = AgentClient(channel)
+        return await client.start(OPENING, ARCHIVE, limit_s), client, fake
 
     return asyncio.run(go())
 
@@ -45,24 +45,24 @@ def ask(requests: list[Request], *script: Say, limit_s: float = 5, **peer: Any) 
 
     async def go() -> tuple[list[Any], bytes]:
         channel = ScriptedChannel(script, **peer)
-        return await Conversation(channel).ask(requests, limit_s), bytes(channel.got)
+        return await AgentClient(channel).ask(requests, limit_s), bytes(channel.got)
 
     return asyncio.run(go())
 
 
 def test_an_agent_that_is_there_answers_in_one_round_trip() -> None:
-    hello, conversation, channel = start(Say(boot("have") + result(1, facts={}), after=FIRST))
+    hello, client, channel = start(Say(boot("have") + result(1, facts={}), after=FIRST))
     assert hello == {"facts": {}}
     assert bytes(channel.got) == OPENING.loader + OPENING.first
-    assert (conversation.round_trips, conversation.sent_bytes) == (1, FIRST)
+    assert (client.round_trips, client.sent_bytes) == (1, FIRST)
 
 
 def test_an_agent_that_is_missing_is_sent_after_it_was_asked_for() -> None:
     script = [Say(boot("need"), after=FIRST), Say(boot("ready") + result(1, a=1), after=FIRST + len(ARCHIVE.data))]
-    hello, conversation, channel = start(*script)
+    hello, client, channel = start(*script)
     assert hello == {"a": 1}
     assert bytes(channel.got) == OPENING.loader + OPENING.first + ARCHIVE.data
-    assert (conversation.round_trips, conversation.sent_bytes) == (2, len(channel.got))
+    assert (client.round_trips, client.sent_bytes) == (2, len(channel.got))
 
 
 def test_chatter_before_the_answer_is_passed_over() -> None:
@@ -158,7 +158,7 @@ def test_events_between_answers_are_passed_over_but_not_without_end() -> None:
 )
 def test_an_error_answer_is_refused_with_its_finding(code: str, expected: str) -> None:
     error = encode({"re": 2, "error": {"code": code, "message": "said the device" + "." * 3000}})
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRejected) as caught:
         ask([Request("a"), Request("b"), Request("c")], Say(result(1) + error), hangs=True)
     assert caught.value.request.op == "b"
     assert caught.value.found.code == expected
@@ -211,7 +211,7 @@ def test_a_sender_that_fails_ends_the_wait_at_once(tmp_path: Path) -> None:
 
 def test_an_error_answer_stops_what_is_still_being_sent(tmp_path: Path) -> None:
     error = encode({"re": 1, "error": {"code": "disk-full", "message": "no space"}})
-    with pytest.raises(Refused, match="no space"):
+    with pytest.raises(RequestRejected, match="no space"):
         ask([Request("put")], Say(error), deaf=True, limit_s=600)
 
 
@@ -234,9 +234,9 @@ def test_a_peer_that_answers_without_reading_ends_with_the_time_limit() -> None:
 
 
 def test_the_opening_names_the_archive_and_sends_hello_ahead() -> None:
-    command, opening = Conversation.opening(ARCHIVE, "/opt/lf", "/usr/bin/python3.9")
+    command, opening = AgentClient.opening(ARCHIVE, "/opt/lf", "/usr/bin/python3.9")
     assert opening.nonce in command
     assert "/usr/bin/python3.9" in command
     assert ARCHIVE.sha256 in opening.loader.decode()
     assert opening.first == encode({"id": 1, "op": "hello"})
-    assert Conversation.opening(ARCHIVE, "", "")[1].nonce != opening.nonce
+    assert AgentClient.opening(ARCHIVE, "", "")[1].nonce != opening.nonce

@@ -16,16 +16,16 @@ import asyncssh
 import pytest
 from litefleet_agent.findings import Severity
 from litefleet_controller.doctor.controller_machine import diagnose_host
-from litefleet_controller.doctor.diagnosis import Diagnosis, Looked
+from litefleet_controller.doctor.diagnosis import CheckResult, Diagnosis
 from litefleet_controller.doctor.host_programs import (
     BOUNDS,
-    look_at_clock,
-    look_at_folder,
-    look_at_packages,
-    look_at_system,
-    look_at_toolchains,
+    check_clock,
+    check_folder,
+    check_packages,
+    check_system,
+    check_toolchains,
 )
-from litefleet_controller.doctor.host_ssh import Agent, ask_agent, look_at_key, look_at_known_hosts
+from litefleet_controller.doctor.host_ssh import Agent, ask_agent, check_key, check_known_hosts
 from litefleet_controller.doctor.project import diagnose_project, open_quietly
 from litefleet_controller.state.state import State
 
@@ -109,12 +109,12 @@ def place(tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPat
     return made
 
 
-def codes(looked: Looked | Diagnosis) -> list[tuple[str, Severity]]:
-    return [(f.code, f.severity) for f in looked.findings]
+def codes(result: CheckResult | Diagnosis) -> list[tuple[str, Severity]]:
+    return [(f.code, f.severity) for f in result.findings]
 
 
-def sentences(looked: Looked | Diagnosis, code: str) -> str:
-    return "\n".join(f.seen for f in looked.findings if f.code == code)
+def sentences(result: CheckResult | Diagnosis, code: str) -> str:
+    return "\n".join(f.seen for f in result.findings if f.code == code)
 
 
 async def test_a_good_machine_and_project_have_nothing_above_a_note(place: Place) -> None:
@@ -144,7 +144,7 @@ def test_the_bounds_are_those_that_the_package_declares() -> None:
 
 
 def test_packages_that_are_missing_or_old_are_named() -> None:
-    found = look_at_packages({"asyncssh": "999.0", "no-such-package-of-ours": "1.0", "pyyaml": "6.0"})
+    found = check_packages({"asyncssh": "999.0", "no-such-package-of-ours": "1.0", "pyyaml": "6.0"})
     assert codes(found) == [("LF710", Severity.ERROR)] * 2
     assert "asyncssh" in found.findings[0].seen
     assert "is missing" in found.findings[1].seen
@@ -154,12 +154,12 @@ def test_packages_that_are_missing_or_old_are_named() -> None:
     ("system", "machine", "bad"), [("linux", "x86_64", 0), ("darwin", "arm64", 1), ("linux", "aarch64", 1)]
 )
 def test_machines_that_no_converter_is_published_for(system: str, machine: str, bad: int) -> None:
-    assert [f.code for f in look_at_system(system, machine).findings] == ["LF701"] * bad
+    assert [f.code for f in check_system(system, machine).findings] == ["LF701"] * bad
 
 
 def test_a_clock_that_was_never_set() -> None:
-    assert look_at_clock(datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)).findings == ()
-    assert "1970-01-01" in look_at_clock(datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).findings[0].seen
+    assert check_clock(datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)).findings == ()
+    assert "1970-01-01" in check_clock(datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).findings[0].seen
 
 
 async def test_a_file_in_place_of_the_cache(place: Place, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ async def test_a_file_in_place_of_the_cache(place: Place, tmp_path: Path) -> Non
 
 
 def test_a_disk_without_room(tmp_path: Path) -> None:
-    found = look_at_folder("cache", tmp_path / "new" / "cache", 10**18, "LITEFLEET_CACHE")
+    found = check_folder("cache", tmp_path / "new" / "cache", 10**18, "LITEFLEET_CACHE")
     assert codes(found) == [("LF704", Severity.ERROR)]
     assert not (tmp_path / "new").exists()
 
@@ -184,10 +184,10 @@ async def test_environments_that_cannot_be_made(tmp_path: Path) -> None:
         "UV_NO_CACHE": "1",
     }
     environ["UV_PYTHON_INSTALL_DIR"] = str(tmp_path / "none")
-    found = await look_at_toolchains("2.12", False, environ)
+    found = await check_toolchains("2.12", False, environ)
     assert [f.code for f in found.findings] == ["LF702"]
     assert "3.7" in found.findings[0].seen
-    unknown = await look_at_toolchains("1.0", False, environ)
+    unknown = await check_toolchains("1.0", False, environ)
     assert "There is no Paddle-Lite 1.0" in sentences(unknown, "LF702")
 
 
@@ -196,11 +196,11 @@ async def test_an_environment_that_lost_its_packages(tmp_path: Path) -> None:
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").symlink_to(shutil.which("true") or "/bin/true")
     (folder / ".done").write_text('["paddlelite==2.13rc0", "numpy<2"]')
-    good = await look_at_toolchains("2.13rc0", False, {"LITEFLEET_CACHE": str(tmp_path)})
+    good = await check_toolchains("2.13rc0", False, {"LITEFLEET_CACHE": str(tmp_path)})
     assert "Paddle-Lite 2.13rc0 is ready." in good.works
     (folder / "bin" / "python").unlink()
     (folder / "bin" / "python").symlink_to(shutil.which("false") or "/bin/false")
-    found = await look_at_toolchains("2.13rc0", False, {"LITEFLEET_CACHE": str(tmp_path)})
+    found = await check_toolchains("2.13rc0", False, {"LITEFLEET_CACHE": str(tmp_path)})
     assert [f.code for f in found.findings] == ["LF702"]
 
 
@@ -219,7 +219,7 @@ async def test_keys_that_the_inventory_names(place: Place) -> None:
 
 def test_a_key_that_is_open_to_others_is_a_warning(place: Place) -> None:
     place.key.chmod(0o644)
-    found = look_at_key(str(place.key), ["one"], Agent())
+    found = check_key(str(place.key), ["one"], Agent())
     assert codes(found) == [("LF705", Severity.WARNING)]
     assert "mode 0644" in found.findings[0].seen
 
@@ -227,8 +227,8 @@ def test_a_key_that_is_open_to_others_is_a_warning(place: Place) -> None:
 def test_a_locked_key_that_the_agent_holds(tmp_path: Path) -> None:
     path = write_key(tmp_path / "locked", "secret")
     held = Agent((asyncssh.read_public_key(f"{path}.pub").public_data,), "")
-    assert "The SSH agent holds it" in look_at_key(str(path), ["one"], held).findings[0].seen
-    assert "holds it" not in look_at_key(str(path), ["one"], Agent()).findings[0].seen
+    assert "The SSH agent holds it" in check_key(str(path), ["one"], held).findings[0].seen
+    assert "holds it" not in check_key(str(path), ["one"], Agent()).findings[0].seen
 
 
 @pytest.fixture
@@ -246,16 +246,16 @@ async def test_an_agent_that_is_gone(stale_socket: Path) -> None:
 
 def test_known_hosts_line_by_line(place: Place) -> None:
     path = place.folder / "known_hosts"
-    assert look_at_known_hosts(path).findings == ()
+    assert check_known_hosts(path).findings == ()
     path.write_text(path.read_text() + "garbage\nhost ssh-ed25519 AAAA\n")
-    found = look_at_known_hosts(path)
+    found = check_known_hosts(path)
     assert codes(found) == [("LF707", Severity.WARNING)] * 2
     assert "known_hosts:4: " in found.findings[0].seen
     assert "litefleet stops at it" in found.findings[0].seen
     assert "known_hosts:5: " in found.findings[1].seen
     path.write_text("garbage\n" * 50)
-    assert "45 more such lines" in look_at_known_hosts(path).findings[-1].seen
-    assert look_at_known_hosts(place.folder / "none").findings == ()
+    assert "45 more such lines" in check_known_hosts(path).findings[-1].seen
+    assert check_known_hosts(place.folder / "none").findings == ()
 
 
 async def test_a_known_hosts_file_that_stops_litefleet_is_an_error_of_the_project(place: Place) -> None:

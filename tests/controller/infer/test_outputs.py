@@ -14,7 +14,7 @@ from litefleet_agent.findings import Verdict, finding
 from litefleet_agent.protocol import ProtocolError
 from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.infer.compare import Limits, against_reference, among_devices
-from litefleet_controller.infer.outputs import read_answers, told_findings
+from litefleet_controller.infer.outputs import read_answers, reported_findings
 from litefleet_controller.infer.report import CaseAnswer, DeviceAnswer, InferenceReport, judged
 from litefleet_controller.reports.inference_text import inference_text
 
@@ -95,7 +95,7 @@ _json = st.recursive(
 @settings(deadline=None, max_examples=300)
 @given(st.dictionaries(st.sampled_from(["requests", "findings"]), _json), st.binary(max_size=32))
 def test_whatever_a_device_says_is_read_or_refused(told: dict[str, Any], data: bytes) -> None:
-    for call in (lambda: told_findings(told), lambda: read_answers(told, data, ["a", "b"])):
+    for call in (lambda: reported_findings(told), lambda: read_answers(told, data, ["a", "b"])):
         with contextlib.suppress(ProtocolError):
             call()
 
@@ -163,8 +163,8 @@ def report(*answers: DeviceAnswer, expected: dict[str, Any] | None = None) -> In
     differences = (*(against_reference("in", given, expected, LIMITS) if expected else ()), *found)
     votes = {"in": majority} if len(given) > 1 else {}
     final = tuple(judged(a, differences, votes) for a in answers)
-    engine = "PaddlePaddle 2.6.2" if expected else ""
-    return InferenceReport("m", "2026-01-01T00:00:00Z", 1.0, ("in",), final, votes, differences, (), engine)
+    reference_engine = "PaddlePaddle 2.6.2" if expected else ""
+    return InferenceReport("m", "2026-01-01T00:00:00Z", 1.0, ("in",), final, votes, differences, (), reference_engine)
 
 
 def test_devices_that_agree() -> None:

@@ -14,12 +14,12 @@ from litefleet_agent.releases.store import Store
 from litefleet_agent.service.history import History
 from litefleet_agent.service.status_file import told
 from litefleet_agent.session.requests import OPERATIONS, Session
-from litefleet_controller.devices.agent_client import Refused, Request
-from litefleet_controller.operations.device_history import hear
+from litefleet_controller.devices.agent_client import Request, RequestRejected
+from litefleet_controller.operations.device_history import sync_history
 from litefleet_controller.state import State
 
 
-class Desk:
+class RolloutContext:
     def __init__(self, state: State) -> None:
         self.state = state
         moments = itertools.count(1000)
@@ -54,34 +54,34 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 
 async def test_nothing_is_lost_and_nothing_comes_twice(tmp_path: Path, state: State) -> None:
-    root, desk = tmp_path / "root", Desk(state)
+    root, context = tmp_path / "root", RolloutContext(state)
     history = History(str(root), 1 << 24)
     for number in range(1200):
         history.add("health", f"m{number}", text="x")
     history.close()
-    here = Here(root)
-    await hear(desk, here)
-    assert here.asked == 3
-    assert [e.number for e in state.happened(limit=5000)] == list(range(1, 1201))
+    device_session = Here(root)
+    await sync_history(context, device_session)
+    assert device_session.asked == 3
+    assert [e.number for e in state.history_entries(limit=5000)] == list(range(1, 1201))
     assert state.services()["d1"].number == 1200
     again = Here(root)
-    await hear(desk, again)
+    await sync_history(context, again)
     assert again.asked == 0  # a look costs no round trip more where nothing is new
     history.add("stopped")
     history.close()
-    await hear(desk, Here(root))
-    assert [(e.number, e.kind) for e in state.happened(limit=1)] == [(1201, "stopped")]
+    await sync_history(context, Here(root))
+    assert [(e.number, e.kind) for e in state.history_entries(limit=1)] == [(1201, "stopped")]
 
 
 async def test_a_new_history_is_read_from_its_start(tmp_path: Path, state: State) -> None:
-    desk = Desk(state)
+    context = RolloutContext(state)
     for name, count in (("first", 5), ("second", 2)):
         history = History(str(tmp_path / name), 1 << 20)
         for number in range(count):
             history.add("health", f"{name}{number}")
         history.close()
-        await hear(desk, Here(tmp_path / name))
-    assert [e.model for e in state.happened()][5:] == ["second0", "second1"]
+        await sync_history(context, Here(tmp_path / name))
+    assert [e.model for e in state.history_entries()][5:] == ["second0", "second1"]
     assert state.services()["d1"].number == 2
 
 
@@ -96,9 +96,9 @@ async def test_a_new_history_is_read_from_its_start(tmp_path: Path, state: State
     ],
 )
 async def test_without_a_service_nothing_is_stored(tmp_path: Path, state: State, hello: dict[str, Any]) -> None:
-    here = Here(tmp_path, hello)
-    await hear(Desk(state), here)
-    assert (state.services(), here.asked) == ({}, 0)
+    device_session = Here(tmp_path, hello)
+    await sync_history(RolloutContext(state), device_session)
+    assert (state.services(), device_session.asked) == ({}, 0)
 
 
 @pytest.mark.parametrize(
@@ -111,25 +111,25 @@ async def test_without_a_service_nothing_is_stored(tmp_path: Path, state: State,
     ],
 )
 async def test_what_makes_no_sense_is_passed_over(tmp_path: Path, state: State, page: Any) -> None:
-    here = Here(tmp_path, {"history": {"id": "aa", "newest": 9}, "service": "x"}, page)
-    await hear(Desk(state), here)
-    assert (state.happened(), here.asked) == ((), 1)
+    device_session = Here(tmp_path, {"history": {"id": "aa", "newest": 9}, "service": "x"}, page)
+    await sync_history(RolloutContext(state), device_session)
+    assert (state.history_entries(), device_session.asked) == ((), 1)
     assert state.services()["d1"].status == {}
 
 
 async def test_odd_values_are_kept_harmless_and_a_liar_gets_no_endless_attention(tmp_path: Path, state: State) -> None:
     odd = {"n": 1, "at": float("nan"), "kind": 5, "model": "m" * 5000, "release": None}
-    here = Here(tmp_path, {"history": {"id": "aa", "newest": 1 << 40}}, {"id": "aa", "entries": [odd]})
-    await hear(Desk(state), here)
-    (kept,) = state.happened()
+    device_session = Here(tmp_path, {"history": {"id": "aa", "newest": 1 << 40}}, {"id": "aa", "entries": [odd]})
+    await sync_history(RolloutContext(state), device_session)
+    (kept,) = state.history_entries()
     assert (kept.at, kept.kind, len(kept.model), kept.release) == (0.0, "", 128, "")
-    assert here.asked == 2  # the second page brought nothing new
+    assert device_session.asked == 2  # the second page brought nothing new
 
 
 async def test_an_agent_that_refuses(tmp_path: Path, state: State) -> None:
     class Old(Here):
         async def ask(self, request: Request) -> list[Any]:
-            raise Refused(request, "bad-request", "unknown request")
+            raise RequestRejected(request, "bad-request", "unknown request")
 
-    await hear(Desk(state), Old(tmp_path, {"history": {"id": "aa", "newest": 3}}))
+    await sync_history(RolloutContext(state), Old(tmp_path, {"history": {"id": "aa", "newest": 3}}))
     assert state.services()["d1"].number == 0

@@ -19,7 +19,7 @@ import paramiko
 import pytest
 from litefleet_controller.common.errors import UsageError
 from litefleet_controller.devices.transport.base import TransportError
-from litefleet_controller.provision.carry_out import Done, Ran, State, as_user, carry_out
+from litefleet_controller.provision.carry_out import CommandResult, State, StepOutcome, as_user, carry_out
 from litefleet_controller.provision.provision import Choice, Provision
 from litefleet_controller.provision.services import DETECT, Init
 from litefleet_controller.provision.steps import File, Step, install, own_file
@@ -36,10 +36,10 @@ ELSEWHERE = "/opt/litefleet"
 class Recorder:
     """A device: `answers` says how a command ends; everything that was run is kept."""
 
-    answers: Callable[[str], Ran]
+    answers: Callable[[str], CommandResult]
     ran: list[tuple[str, bytes]] = field(default_factory=list)
 
-    def run(self, command: str, data: bytes = b"", time_limit_s: float = 60.0) -> Ran:
+    def run(self, command: str, data: bytes = b"", time_limit_s: float = 60.0) -> CommandResult:
         self.ran.append((command, data))
         return self.answers(command)
 
@@ -49,8 +49,8 @@ def device(tmp_path: Path) -> Device:
     return Device("cam", "127.0.0.1", user="litefleet", key=str(keygen(tmp_path / "id")))
 
 
-def plan(device: Device, init: Init = Init.SYSTEMD, choice: Choice | None = None) -> tuple[Step, ...]:
-    return Provision(choice or Choice(), lambda text: None, lambda: "").plan(device, init)
+def planned_steps(device: Device, init: Init = Init.SYSTEMD, choice: Choice | None = None) -> tuple[Step, ...]:
+    return Provision(choice or Choice(), lambda text: None, lambda: "").planned_steps(device, init)
 
 
 def at(device: Device, root: str) -> Device:
@@ -60,7 +60,7 @@ def at(device: Device, root: str) -> Device:
 @pytest.mark.parametrize("init", Init, ids=lambda init: init.value)
 @pytest.mark.parametrize("choice", [Choice(), Choice(remove=True, purge=True)], ids=["install", "remove"])
 def test_every_command_is_one_that_sh_reads(device: Device, init: Init, choice: Choice) -> None:
-    for step in plan(device if init is Init.SYSTEMD else at(device, ELSEWHERE), init, choice):
+    for step in planned_steps(device if init is Init.SYSTEMD else at(device, ELSEWHERE), init, choice):
         for command in (step.check, step.do):
             for wrapped in (command, as_user(command, step.user)):
                 done = subprocess.run(["sh", "-n", "-c", wrapped], capture_output=True, text=True, check=False)
@@ -69,7 +69,9 @@ def test_every_command_is_one_that_sh_reads(device: Device, init: Init, choice: 
 
 @pytest.mark.parametrize("init", [i for i in Init if i is not Init.SYSTEMD], ids=lambda init: init.value)
 def test_an_init_script_is_one_that_sh_reads(device: Device, init: Init) -> None:
-    script = next(step.data for step in plan(at(device, ELSEWHERE), init) if step.name.startswith("/etc/init.d/"))
+    script = next(
+        step.data for step in planned_steps(at(device, ELSEWHERE), init) if step.name.startswith("/etc/init.d/")
+    )
     assert b"\nroot=/opt/litefleet\n" in script
     assert b"@" not in script
     done = subprocess.run(["sh", "-n"], input=script, capture_output=True, check=False)
@@ -80,7 +82,7 @@ def test_an_init_script_is_one_that_sh_reads(device: Device, init: Init) -> None
 def test_the_service_runs_in_the_interpreter_that_the_inventory_names(device: Device, init: Init) -> None:
     """A rollout proves a release in that one, and it may be the only one for which there is a Paddle-Lite."""
     named = replace(device, python="/opt/py310/bin/python3", root="" if init is Init.SYSTEMD else ELSEWHERE)
-    steps = plan(named, init)
+    steps = planned_steps(named, init)
     commands = "\n".join(step.check + step.do for step in steps)
     assert not re.search(r"(?<!/)\bpython3\b", commands)
     files = [step.data.decode() for step in steps if step.name.startswith(("litefleet-", "/etc/init.d/")) and step.data]
@@ -97,21 +99,21 @@ def test_an_interpreter_that_the_service_could_not_start_is_refused(device: Devi
         ("/home/pi/py", "home folder"),
     ):
         with pytest.raises(UsageError, match=word):
-            plan(replace(device, python=python))
-        assert plan(replace(device, python=python), choice=Choice(remove=True))
-    assert plan(replace(device, python="/home/pi/py", root=ELSEWHERE), Init.SYSV)  # nothing hides it there
+            planned_steps(replace(device, python=python))
+        assert planned_steps(replace(device, python=python), choice=Choice(remove=True))
+    assert planned_steps(replace(device, python="/home/pi/py", root=ELSEWHERE), Init.SYSV)  # nothing hides it there
 
 
 def test_looking_says_what_is_lacking_and_can_not_be_brought() -> None:
     """What a user that is yet to be made may do is not known before."""
-    recorder = Recorder(lambda command: Ran(1, "", "no python3"))
+    recorder = Recorder(lambda command: CommandResult(1, "", "no python3"))
     steps = [
         Step("a", "look a", user="litefleet"),
         Step("b", "look b", hint="Install it."),
         Step("c", "look c", "do c"),
     ]
-    done = carry_out(recorder, steps, lambda outcome: None, only_look=True)
-    assert [(d.state, d.said) for d in done] == [
+    done = carry_out(recorder, steps, lambda outcome: None, check_only=True)
+    assert [(d.state, d.message) for d in done] == [
         (State.DUE, ""),
         (State.FAILED, "the device says: no python3. Install it."),
     ]
@@ -119,15 +121,15 @@ def test_looking_says_what_is_lacking_and_can_not_be_brought() -> None:
 
 def test_nothing_is_written_by_root_into_the_folder_of_the_user(device: Device) -> None:
     """That user could have put a link there."""
-    for step in plan(device):
+    for step in planned_steps(device):
         if step.do and not step.user and "/var/lib/litefleet" in step.do:
             assert step.name in ("user litefleet", "folder /var/lib/litefleet")
 
 
 def test_what_is_so_is_left_and_what_is_not_is_done_in_order() -> None:
     steps = [Step("a", "look a", "do a"), Step("b", "look b", "do b", data=b"bytes"), Step("c", "look c", "do c")]
-    recorder = Recorder(lambda command: Ran(0 if command in ("look a", "do b", "look c") else 1))
-    told: list[Done] = []
+    recorder = Recorder(lambda command: CommandResult(0 if command in ("look a", "do b", "look c") else 1))
+    told: list[StepOutcome] = []
     carry_out(recorder, steps, told.append)
     assert [(d.step.name, d.state) for d in told] == [("a", State.OK), ("b", State.CHANGED), ("c", State.OK)]
     assert recorder.ran == [("look a", b""), ("look b", b""), ("do b", b"bytes"), ("look c", b"")]
@@ -135,25 +137,25 @@ def test_what_is_so_is_left_and_what_is_not_is_done_in_order() -> None:
 
 def test_the_first_failure_ends_it_with_the_devices_own_words() -> None:
     steps = [Step("a", "look a", "do a", hint="Do this."), Step("b", "look b", "do b")]
-    recorder = Recorder(lambda command: Ran(1, "", "no \x1b[31mroom\n left."))
+    recorder = Recorder(lambda command: CommandResult(1, "", "no \x1b[31mroom\n left."))
     done = carry_out(recorder, steps, lambda outcome: None)
-    assert [(d.state, d.said) for d in done] == [(State.FAILED, "the device says: no ?[31mroom left. Do this.")]
+    assert [(d.state, d.message) for d in done] == [(State.FAILED, "the device says: no ?[31mroom left. Do this.")]
     assert [command for command, _ in recorder.ran] == ["look a", "do a"]
 
 
 def test_only_looking_does_nothing() -> None:
-    recorder = Recorder(lambda command: Ran(1))
-    done = carry_out(recorder, [Step("a", "look a", "do a")], lambda outcome: None, only_look=True)
+    recorder = Recorder(lambda command: CommandResult(1))
+    done = carry_out(recorder, [Step("a", "look a", "do a")], lambda outcome: None, check_only=True)
     assert ([d.state for d in done], recorder.ran) == ([State.DUE], [("look a", b"")])
 
 
 def test_removing_undoes_in_reverse_and_data_goes_with_purge_only(device: Device) -> None:
-    kept = [step.do for step in plan(device, choice=Choice(remove=True))]
+    kept = [step.do for step in planned_steps(device, choice=Choice(remove=True))]
     assert not [command for command in kept if "rm -rf /var/lib/litefleet" in command or "userdel" in command]
     assert kept[-1].endswith("systemctl daemon-reload")  # after the last unit is gone
     assert "/usr/local/bin/litefleet-agent" in kept[0]
     assert "disable --now litefleet-verify.timer" in kept[2]
-    purged = [step.do for step in plan(device, choice=Choice(remove=True, purge=True))]
+    purged = [step.do for step in planned_steps(device, choice=Choice(remove=True, purge=True))]
     assert "rm -rf /var/lib/litefleet" in next(c for c in purged if c not in kept)
     assert "groupdel" in purged[-1]
 
@@ -171,13 +173,13 @@ def test_removing_undoes_in_reverse_and_data_goes_with_purge_only(device: Device
 )
 def test_a_root_that_can_not_be_is_refused(device: Device, init: Init, root: str, word: str) -> None:
     with pytest.raises(UsageError, match=word):
-        plan(at(device, root), init)
+        planned_steps(at(device, root), init)
 
 
 def test_a_device_without_any_known_init_is_said(device: Device) -> None:
     from litefleet_controller.common.errors import LitefleetError
 
-    recorder = Recorder(lambda command: Ran(0, "" if command == DETECT else "?"))
+    recorder = Recorder(lambda command: CommandResult(0, "" if command == DETECT else "?"))
     with pytest.raises(LitefleetError, match="nothing that starts services"):
         Provision(Choice(), lambda text: None, lambda: "").remote(device, recorder)
     assert [command for command, _ in recorder.ran] == [DETECT]
@@ -185,10 +187,10 @@ def test_a_device_without_any_known_init_is_said(device: Device) -> None:
 
 def test_a_private_key_is_never_sent(device: Device, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no public key"):
-        plan(device, choice=Choice(key=tmp_path / "id"))
+        planned_steps(device, choice=Choice(key=tmp_path / "id"))
     Path(device.key + ".pub").unlink()  # its public half is then worked out
-    assert any("ssh-ed25519 AAAA" in step.do for step in plan(device))
-    assert not any(b"PRIVATE" in step.data or "PRIVATE" in step.do for step in plan(device))
+    assert any("ssh-ed25519 AAAA" in step.do for step in planned_steps(device))
+    assert not any(b"PRIVATE" in step.data or "PRIVATE" in step.do for step in planned_steps(device))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"worker": 2}', '{"workers": 0}'])
@@ -208,7 +210,7 @@ def run_as_root(command: str, data: bytes = b"") -> subprocess.CompletedProcess[
 
 
 def folder_step(device: Device, root: Path, choice: Choice | None = None) -> Step:
-    return next(s for s in plan(at(device, str(root)), Init.SYSV, choice) if s.name.endswith(f"folder {root}"))
+    return next(s for s in planned_steps(at(device, str(root)), Init.SYSV, choice) if s.name.endswith(f"folder {root}"))
 
 
 def test_a_folder_of_a_rollout_as_root_is_taken_over_whole_and_one_of_somebody_else_is_not(device: Device) -> None:
@@ -253,7 +255,9 @@ def test_a_file_that_was_cut_off_on_its_way_is_not_put_in_place(tmp_path: Path) 
 
 
 def test_an_init_script_reads_nothing_as_root_that_the_user_wrote(device: Device, tmp_path: Path) -> None:
-    script = next(step.data for step in plan(at(device, ELSEWHERE), Init.SYSV) if step.name.startswith("/etc/init.d/"))
+    script = next(
+        step.data for step in planned_steps(at(device, ELSEWHERE), Init.SYSV) if step.name.startswith("/etc/init.d/")
+    )
     run, own, secret = tmp_path / "run", tmp_path / "own", tmp_path / "secret"
     for folder in (run, own, tmp_path / "bin"):
         folder.mkdir()
@@ -268,9 +272,9 @@ def test_an_init_script_reads_nothing_as_root_that_the_user_wrote(device: Device
         subprocess.run(
             ["sh", "-s", "stop"], input=text, text=True, check=True, env={"PATH": f"{su.parent}:{os.environ['PATH']}"}
         )
-    said = (tmp_path / "said").read_text()
-    assert "kill -TERM" in said
-    assert "$6$" not in said
+    message = (tmp_path / "said").read_text()
+    assert "kill -TERM" in message
+    assert "$6$" not in message
 
 
 def test_a_device_that_answers_no_request_costs_its_time_limit_and_no_more() -> None:

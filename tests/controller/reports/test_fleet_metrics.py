@@ -21,7 +21,7 @@ from litefleet_controller.common.errors import LitefleetError, UsageError
 from litefleet_controller.reports.fleet_metrics import fleet_metrics
 from litefleet_controller.reports.history_text import history_dict, history_text
 from litefleet_controller.reports.metrics_server import MetricsServer, address_of
-from litefleet_controller.state import Confirmed, Happened, KnownDevice, ServiceSeen, State
+from litefleet_controller.state import Confirmed, HistoryEntry, KnownDevice, ServiceStatus, State
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.agent.service.test_status import Model, generation, recorded
@@ -97,13 +97,13 @@ def state(tmp_path: Path) -> Iterator[State]:
 
 
 def fill(state: State) -> str:
-    hold = state.acquire("lab", ELSEWHERE)
-    made = state.create(hold, rollout(), rows(3), [release("r1")], {})
-    state.release(hold)
-    state.learn([KnownDevice("d1", {}, "f", 1000.0)])
+    lock = state.acquire("lab", ELSEWHERE)
+    made = state.create(lock, rollout(), rows(3), [release("r1")], {})
+    state.release(lock)
+    state.record_facts([KnownDevice("d1", {}, "f", 1000.0)])
     state.confirm([Confirmed("d1", "cls", A, "b", "", "f", "", 1001.0)])
-    state.hear(ServiceSeen("d1", "aa", 1, STATUS, 1002.0), [Happened("d1", "aa", 1, 5.0, "started")])
-    state.hear(ServiceSeen("d2", "aa", 0, {"models": [], "health": 5, "at": "x"}, 1002.0))
+    state.record_history(ServiceStatus("d1", "aa", 1, STATUS, 1002.0), [HistoryEntry("d1", "aa", 1, 5.0, "started")])
+    state.record_history(ServiceStatus("d2", "aa", 0, {"models": [], "health": 5, "at": "x"}, 1002.0))
     return made.id
 
 
@@ -206,7 +206,7 @@ def test_whatever_keeps_the_metrics_from_being_made_is_told() -> None:
 def test_a_device_with_a_number_beyond_all_bounds_costs_nobody_else_anything(state: State) -> None:
     huge = {**STATUS, "models": {"cls": {"latency": {"p99_ms": 10**400}}, "\x1b[2J": {"worker_deaths": 1}}}
     for name, status in (("d1", huge), ("d2", STATUS)):
-        state.hear(ServiceSeen(name, "aa", 1, status, 1000.0), [])
+        state.record_history(ServiceStatus(name, "aa", 1, status, 1000.0), [])
     text = fleet_metrics(state, "f")
     assert of(text, "litefleet_fleet_service_latency_p99_seconds", device="d2", model="cls") == 0.0125
     assert "\x1b" not in text
@@ -262,7 +262,7 @@ def test_history_on_the_command_line(project: Path, capsys: pytest.CaptureFixtur
 
 def test_history_folds_its_last_column_and_no_other() -> None:
     found = [{"code": "LF604", "seen": "numpy changed " * 20}]
-    text = history_text([Happened("cam-07", "aa", 1, 1.8e9, "drift", "cls", A, {"findings": found})], 90)
+    text = history_text([HistoryEntry("cam-07", "aa", 1, 1.8e9, "drift", "cls", A, {"findings": found})], 90)
     first = text.splitlines()[2].split()
     assert first[3:8] == ["cam-07", "drift", "cls", A[:12], "LF604:"], text
     assert max(map(len, text.splitlines())) <= 90
@@ -270,11 +270,11 @@ def test_history_folds_its_last_column_and_no_other() -> None:
 
 def test_history_shows_nothing_that_acts() -> None:
     entry = {"text": "\x1b[2Jgone", "findings": [{"code": "LF401", "seen": "a\nb"}, 5], "times": 3}
-    text = history_text([Happened("d1", "aa", 1, 1.8e9, "worker-died", "cls", A, entry)], 160)
+    text = history_text([HistoryEntry("d1", "aa", 1, 1.8e9, "worker-died", "cls", A, entry)], 160)
     assert "\x1b" not in text
     assert "LF401: a b (3 times)" in " ".join(text.split())
-    assert history_dict([Happened("d1", "aa", 1, 0.0, "x")])["entries"][0]["entry"] == {}
-    strange = Happened("d1", "aa", 1, 0.0, "x", "cls", "\x1b]0;a\x07", {"times": 10**400, "v": float("nan")})
+    assert history_dict([HistoryEntry("d1", "aa", 1, 0.0, "x")])["entries"][0]["entry"] == {}
+    strange = HistoryEntry("d1", "aa", 1, 0.0, "x", "cls", "\x1b]0;a\x07", {"times": 10**400, "v": float("nan")})
     assert "\x1b" not in history_text([strange])
     assert max(map(len, history_text([strange]).splitlines())) <= 100
     json.dumps(history_dict([strange]), allow_nan=False)

@@ -11,7 +11,7 @@ from litefleet_agent.findings import Verdict, finding
 from litefleet_controller.devices.outcome import DeviceOutcome, document
 from litefleet_controller.reports.rollout_summary import condition_of, next_commands
 from litefleet_controller.reports.status_text import rollouts_dict, rollouts_text, status_dict, status_text
-from litefleet_controller.rollout import DeviceState, Policy, Rollout, RolloutState, Row, Wave
+from litefleet_controller.rollout import DeviceRow, DeviceState, Policy, Rollout, RolloutState, Wave
 
 from tests.controller.support.rollout_values import NOW, row
 
@@ -26,12 +26,12 @@ def rollout(state: RolloutState = R.PAUSED, **more: Any) -> Rollout:
     return Rollout(ID, "hall", "rollout", state, Policy(), waves, NOW - 3600, "ada@desk", **values)
 
 
-def failed(name: str, wave: int = 1, **more: Any) -> Row:
+def failed(name: str, wave: int = 1, **more: Any) -> DeviceRow:
     values = {"codes": ("LF401",), "sentence": "the model was killed by SIGILL", "verdict": Verdict.CRASHED}
     return row(name, S.FAILED, "Cortex-A53", wave=wave, **(values | more))
 
 
-def seven() -> list[Row]:
+def seven() -> list[DeviceRow]:
     return [
         row("cam-1", S.CONFIRMED),
         failed("cam-2"),

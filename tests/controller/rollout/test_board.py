@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from litefleet_controller.rollout import DeviceState, Policy, Rollout, RolloutEvent, RolloutState, Row, Wave
+from litefleet_controller.rollout import DeviceRow, DeviceState, Policy, Rollout, RolloutEvent, RolloutState, Wave
 from litefleet_controller.rollout.board import (
     Advance,
     Ask,
@@ -14,9 +14,9 @@ from litefleet_controller.rollout.board import (
     Board,
     Finish,
     GiveUp,
-    Look,
     OfflineOnly,
     Promote,
+    RecheckWave,
     Soak,
     Stop,
     Wait,
@@ -27,16 +27,16 @@ D = DeviceState
 NOW = 1_795_000_000.0  # 2026-11-18T11:06:40Z, a Wednesday
 
 
-def row(number: int, wave: int = 0, state: DeviceState = D.PENDING, part: str = "A53", **more: object) -> Row:
-    return Row(f"cam-{number}", "cls", wave, number, state, part=part, libc="glibc 2.36", **more)
+def row(number: int, wave: int = 0, state: DeviceState = D.PENDING, part: str = "A53", **more: object) -> DeviceRow:
+    return DeviceRow(f"cam-{number}", "cls", wave, number, state, part=part, libc="glibc 2.36", **more)
 
 
-def offline(number: int, wave: int = 0, try_at: float = NOW + 60, since: float = NOW - 60, **more: object) -> Row:
+def offline(number: int, wave: int = 0, try_at: float = NOW + 60, since: float = NOW - 60, **more: object) -> DeviceRow:
     return row(number, wave, D.OFFLINE, offline_since=since, next_try_at=try_at, attempts=1, **more)
 
 
 def board(
-    *rows: Row, wave: int = 0, soak_until: float = 0.0, looked: int = 0, approved: int = 0, **policy: object
+    *rows: DeviceRow, wave: int = 0, soak_until: float = 0.0, looked: int = 0, approved: int = 0, **policy: object
 ) -> Board:
     waves = tuple(Wave(sum(r.wave == w for r in rows), str(w)) for w in range(max(r.wave for r in rows) + 1))
     rollout = Rollout("r-1", "f", "rollout", RolloutState.RUNNING, Policy(**policy), waves, NOW, "ann@desk")
@@ -180,7 +180,7 @@ def test_after_a_wave_come_soak_look_approval_and_the_next_wave():
     assert it.next(NOW, 9) == Soak(NOW + 600)
     it.put_rollout(replace(it.rollout, soak_until=NOW + 600))
     assert it.next(NOW, 9) == Wait(NOW + 600, "the wave soaks")
-    assert it.next(NOW + 600, 9) == Look(("cam-1",))
+    assert it.next(NOW + 600, 9) == RecheckWave(("cam-1",))
     it.put_rollout(replace(it.rollout, looked=1))
     sentence = "wave 1 of 2 is done: 1 confirmed, 1 unchanged; wave 2, 2 devices, waits for approval"
     assert it.next(NOW + 600, 9) == Ask(0, sentence)
@@ -204,7 +204,7 @@ def test_while_a_wave_soaks_offline_devices_are_tried_and_then_no_more():
     assert it.next(NOW + 50, 9) == Begin(("cam-3",))
     assert isinstance(it.next(NOW + 60, 9), Wait)
     change(it, "cam-2", state=D.CONFIRMED)
-    assert it.next(NOW + 60, 9) == Look(("cam-1", "cam-2"))
+    assert it.next(NOW + 60, 9) == RecheckWave(("cam-1", "cam-2"))
 
 
 def test_approval_after_some_waves_only():

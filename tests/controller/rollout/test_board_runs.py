@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from litefleet_controller.rollout import (
     DeviceEvent,
+    DeviceRow,
     DeviceState,
     IllegalMove,
     Policy,
     Rollout,
     RolloutEvent,
     RolloutState,
-    Row,
 )
 from litefleet_controller.rollout.board import (
     Advance,
@@ -29,9 +29,9 @@ from litefleet_controller.rollout.board import (
     Decision,
     Finish,
     GiveUp,
-    Look,
     OfflineOnly,
     Promote,
+    RecheckWave,
     Soak,
     Stop,
     Wait,
@@ -48,7 +48,7 @@ KINDS = (("A53", "glibc 2.36"), ("A72", "glibc 2.36"), ("", ""))
 class Play:
     """Does what the board says, as the engine would, and checks each decision against all rows."""
 
-    def __init__(self, rows: list[Row], policy: Policy) -> None:
+    def __init__(self, rows: list[DeviceRow], policy: Policy) -> None:
         placed, waves = assign(rows, policy, lambda _: frozenset())
         self.rollout = Rollout("r-1", "f", "rollout", RolloutState.RUNNING, policy, waves, NOW, "ann@desk")
         self.board = Board(self.rollout, placed)
@@ -58,7 +58,7 @@ class Play:
     def busy(self) -> list[str]:
         return sorted({r.device for r in self.board.rows() if r.state.in_flight})
 
-    def move(self, row: Row, event: DeviceEvent, code: str = "LF401") -> None:
+    def move(self, row: DeviceRow, event: DeviceEvent, code: str = "LF401") -> None:
         """Apply an event to a row; IllegalMove changes nothing."""
         after = replace(row, state=move_device(row.state, event), offline_since=0.0, next_try_at=0.0)
         if event is E.BEGIN:
@@ -97,7 +97,7 @@ class Play:
             case Finish():
                 assert all(r.state.settled for r in self.board.rows())
                 self.put(RolloutEvent.FINISH)
-            case Soak() | Look() | Ask() | Advance():
+            case Soak() | RecheckWave() | Ask() | Advance():
                 self.between(decision)
             case Wait(until) | OfflineOnly(until):
                 assert until is None or until > self.now
@@ -112,7 +112,7 @@ class Play:
                 if row.state in (D.PENDING, D.OFFLINE):
                     self.move(row, E.BEGIN)
 
-    def promote(self, rows: tuple[Row, ...]) -> None:
+    def promote(self, rows: tuple[DeviceRow, ...]) -> None:
         assert self.rollout.wave == 0
         assert all(row.wave == 0 and self.board.row(row.device, row.model).wave > 0 for row in rows)
         for row in rows:
@@ -126,12 +126,12 @@ class Play:
             for row in rows:
                 self.move(row, E.GIVE_UP)
 
-    def between(self, decision: Soak | Look | Ask | Advance) -> None:
+    def between(self, decision: Soak | RecheckWave | Ask | Advance) -> None:
         self.check_settled()
         match decision:
             case Soak(until):
                 self.put(soak_until=until)
-            case Look():
+            case RecheckWave():
                 assert self.rollout.soak_until <= self.now
                 self.put(looked=self.rollout.wave + 1)
             case Ask():
@@ -192,11 +192,11 @@ _device = st.tuples(
 )
 
 
-def _rows(found: list[tuple[tuple[str, str], str, DeviceState, bool]]) -> list[Row]:
+def _rows(found: list[tuple[tuple[str, str], str, DeviceState, bool]]) -> list[DeviceRow]:
     rows = []
     for n, ((part, libc), jump, state, two) in enumerate(found):
         since = NOW - 10 if state is D.OFFLINE else 0.0
-        one = Row(f"cam-{n}", "cls", 0, 0, state, part, libc, "r1", jump, offline_since=since)
+        one = DeviceRow(f"cam-{n}", "cls", 0, 0, state, part, libc, "r1", jump, offline_since=since)
         rows += [one, replace(one, model="det", state=D.PENDING, offline_since=0.0)] if two else [one]
     return rows
 

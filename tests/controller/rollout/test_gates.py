@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from litefleet_controller.rollout import DeviceState, RolloutEvent, Row
+from litefleet_controller.rollout import DeviceRow, DeviceState, RolloutEvent
 from litefleet_controller.rollout.gates import Fired, Tallies, evaluate, names
 from litefleet_controller.rollout.policy import ClusterLimit, GateLimit, Gates, Regression
-from litefleet_controller.rollout.totals import standing
+from litefleet_controller.rollout.totals import totals_of
 
 F, OPEN = DeviceState.FAILED, GateLimit()
 
@@ -25,25 +25,25 @@ def gates(**some: GateLimit | Regression) -> Gates:
     return Gates(**{**shut, **some})
 
 
-def row(number: int, wave: int = 1, state: DeviceState = DeviceState.PENDING, **more: object) -> Row:
-    return replace(Row(f"cam-{number}", "cls", wave, number, state, part="Cortex-A53", libc="glibc 2.36"), **more)
+def row(number: int, wave: int = 1, state: DeviceState = DeviceState.PENDING, **more: object) -> DeviceRow:
+    return replace(DeviceRow(f"cam-{number}", "cls", wave, number, state, part="Cortex-A53", libc="glibc 2.36"), **more)
 
 
-def bad(number: int, wave: int = 1, code: str = "LF401", **more: object) -> Row:
+def bad(number: int, wave: int = 1, code: str = "LF401", **more: object) -> DeviceRow:
     return row(number, wave, F, codes=(code,), attempts=1, **more)
 
 
-def judge(limits: Gates, *rows: Row) -> Fired | None:
-    by_device: dict[str, list[Row]] = {}
+def judge(limits: Gates, *rows: DeviceRow) -> Fired | None:
+    by_device: dict[str, list[DeviceRow]] = {}
     for one in rows:
         by_device.setdefault(one.device, []).append(one)
     tallies = Tallies()
     for mine in by_device.values():
-        tallies.put(standing(mine), 1)
+        tallies.put(totals_of(mine), 1)
     return evaluate(limits, tallies)
 
 
-def good(*numbers: int, wave: int = 1) -> list[Row]:
+def good(*numbers: int, wave: int = 1) -> list[DeviceRow]:
     return [row(n, wave, DeviceState.CONFIRMED, attempts=1) for n in numbers]
 
 
@@ -178,7 +178,7 @@ def test_an_unknown_code_is_named_without_a_slug():
 
 
 def test_counting_out_undoes_counting_in():
-    tallies, device = Tallies(), standing([bad(1, regressed=True)])
+    tallies, device = Tallies(), totals_of([bad(1, regressed=True)])
     tallies.put(device, 1)
     assert evaluate(Gates(), tallies) is not None
     tallies.put(device, -1)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from litefleet_controller.rollout import DeviceState, Policy, Row, Wave
+from litefleet_controller.rollout import DeviceRow, DeviceState, Policy, Wave
 from litefleet_controller.rollout.waves import assign
 
 
@@ -15,11 +15,13 @@ def nobody(name: str) -> frozenset[str]:
     raise AssertionError(f"nobody asked for {name}")
 
 
-def row(device: str, part: str = "Cortex-A53", model: str = "cls", state: DeviceState = DeviceState.PENDING) -> Row:
-    return Row(device, model, 0, 0, state, part=part, libc="glibc 2.36" if part else "", runtime="r1")
+def row(
+    device: str, part: str = "Cortex-A53", model: str = "cls", state: DeviceState = DeviceState.PENDING
+) -> DeviceRow:
+    return DeviceRow(device, model, 0, 0, state, part=part, libc="glibc 2.36" if part else "", runtime="r1")
 
 
-def fleet(count: int, part: str = "Cortex-A53", start: int = 1) -> list[Row]:
+def fleet(count: int, part: str = "Cortex-A53", start: int = 1) -> list[DeviceRow]:
     return [row(f"cam-{i}", part) for i in range(start, start + count)]
 
 

@@ -26,10 +26,10 @@ def test_counts_say_what_would_happen_to_each() -> None:
 
 
 def test_a_device_that_did_not_answer_is_offline_even_while_its_row_is_pending() -> None:
-    assert planned("a").what == "changes"
+    assert planned("a").effect == "changes"
     assert plan_of(planned("a"), planned("b")).counts == {"changes": 2}
     away = planned("a", S.OFFLINE)
-    assert (away.reachable, away.what) == (False, "offline")
+    assert (away.reachable, away.effect) == (False, "offline")
 
 
 def test_every_device_has_a_wave_and_the_first_has_one_of_every_kind() -> None:

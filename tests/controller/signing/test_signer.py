@@ -55,9 +55,9 @@ def _no_agent_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_seal_says_all_and_verifies(signer: Signer) -> None:
     await signer.check()
-    sealed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
+    signed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
     issued = int(NOW)
-    assert sealed["seal"] == {
+    assert signed["seal"] == {
         "schema": 1,
         "release": RELEASE,
         "model": "cls",
@@ -66,7 +66,7 @@ async def test_a_seal_says_all_and_verifies(signer: Signer) -> None:
         "issued": issued,
         "expires": issued + 60,
     }
-    await signer.verify(sealed, RELEASE, "cls", "shop", NOW + 59)
+    await signer.verify(signed, RELEASE, "cls", "shop", NOW + 59)
 
 
 async def test_the_same_seal_is_signed_with_the_same_bytes(signer: Signer) -> None:
@@ -78,8 +78,8 @@ async def test_the_same_seal_is_signed_with_the_same_bytes(signer: Signer) -> No
     [("release", "cd" * 32), ("model", "det"), ("fleet", "home"), ("number", 8), ("issued", 1), ("expires", 2**40)],
 )
 async def test_no_field_of_a_seal_can_be_changed(signer: Signer, field: str, value: object) -> None:
-    sealed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
-    changed = {**sealed, "seal": {**sealed["seal"], field: value}}
+    signed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
+    changed = {**signed, "seal": {**signed["seal"], field: value}}
     assert await _refused(signer, changed) == "LF610"
 
 
@@ -95,25 +95,25 @@ async def test_no_field_of_a_seal_can_be_changed(signer: Signer, field: str, val
 async def test_a_seal_is_for_one_release_of_one_fleet_for_some_time(
     signer: Signer, given: tuple[str, str, str, float], code: str
 ) -> None:
-    sealed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
-    assert await _refused(signer, sealed, *given) == code
+    signed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
+    assert await _refused(signer, signed, *given) == code
 
 
 async def test_what_is_no_seal_is_refused(signer: Signer) -> None:
-    sealed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
+    signed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
     assert await _refused(signer, None) == "LF609"
-    assert await _refused(signer, {**sealed, "signature": ""}) == "LF609"
-    for seal in (None, [], {**sealed["seal"], "expires": "never"}, {**sealed["seal"], "number": True}):
-        assert await _refused(signer, {**sealed, "seal": seal}) == "LF610"
-    for signature in ("x", 5, sealed["signature"].replace("U1NI", "U1NJ"), sealed["signature"] * 100):
-        assert await _refused(signer, {**sealed, "signature": signature}) == "LF610"
+    assert await _refused(signer, {**signed, "signature": ""}) == "LF609"
+    for seal in (None, [], {**signed["seal"], "expires": "never"}, {**signed["seal"], "number": True}):
+        assert await _refused(signer, {**signed, "seal": seal}) == "LF610"
+    for signature in ("x", 5, signed["signature"].replace("U1NI", "U1NJ"), signed["signature"] * 100):
+        assert await _refused(signer, {**signed, "signature": signature}) == "LF610"
 
 
 async def test_a_signature_for_something_else_is_none(signer: Signer, tmp_path: Path) -> None:
-    sealed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
-    text = seal_bytes(sealed["seal"])
+    signed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
+    text = seal_bytes(signed["seal"])
     borrowed = await signer.sign_text(text.decode(), TRUST_NAMESPACE)
-    assert await _refused(signer, {**sealed, "signature": borrowed}) == "LF610"
+    assert await _refused(signer, {**signed, "signature": borrowed}) == "LF610"
     signers = tmp_path / "allowed_signers"
     assert await signer_of(signers, text, borrowed, TRUST_NAMESPACE) == "ops"
     assert await signer_of(signers, text + b" ", borrowed, TRUST_NAMESPACE) == ""
@@ -122,8 +122,8 @@ async def test_a_signature_for_something_else_is_none(signer: Signer, tmp_path: 
 async def test_a_foreign_key_is_not_trusted(signer: Signer, tmp_path: Path) -> None:
     (tmp_path / "foreign").mkdir()
     keygen(tmp_path / "foreign" / "key")
-    sealed = await Signer(configured(tmp_path / "foreign")).seal(RELEASE, "cls", "shop", 7, NOW)
-    assert await _refused(signer, sealed) == "LF610"
+    signed = await Signer(configured(tmp_path / "foreign")).seal(RELEASE, "cls", "shop", 7, NOW)
+    assert await _refused(signer, signed) == "LF610"
 
 
 async def test_a_key_that_is_not_trusted_is_told_with_the_line_to_add(tmp_path: Path) -> None:
@@ -152,8 +152,8 @@ async def test_a_device_accepts_the_seal_and_a_new_list(signer: Signer, tmp_path
     store = Store(str(tmp_path / "device"))
     store.lock()
     assert trust.set_signers(store, signer.allowed_signers())
-    sealed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
-    assert trust.accept(store, RELEASE, "cls", sealed, NOW) == []
+    signed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
+    assert trust.accept(store, RELEASE, "cls", signed, NOW) == []
     new = signer.allowed_signers() + "# a new list\n"
     with pytest.raises(StoreError):
         trust.set_signers(store, new, await signer.sign_text(new, RELEASE_NAMESPACE))
@@ -248,8 +248,8 @@ async def test_trusted_signers_that_cannot_be_read_are_told(signer: Signer, tmp_
 
 
 async def _refused(
-    signer: Signer, sealed: Any, release: str = RELEASE, model: str = "cls", fleet: str = "shop", now: float = NOW
+    signer: Signer, signed: Any, release: str = RELEASE, model: str = "cls", fleet: str = "shop", now: float = NOW
 ) -> str:
     with pytest.raises(FindingError) as caught:
-        await signer.verify(sealed, release, model, fleet, now)
+        await signer.verify(signed, release, model, fleet, now)
     return caught.value.findings[0].code

@@ -71,12 +71,12 @@ def test_the_migrations_make_the_tables(where: str) -> None:
 
 def test_an_older_database_is_brought_up_to_date_with_its_content(where: str, newer: Path, clock: Clock) -> None:
     state = State.open(where, clock)
-    hold, made, given = started(state)
+    lock, made, given = started(state)
     state.close()
     for _ in range(2):  # the second time there is nothing to do
         later = State(Database.open(where, newer, "9999"), clock)
         assert (later.rollout(made.id), later.rows(made.id)) == (made, tuple(given))
-        later.renew(hold)
+        later.renew(lock)
         later.close()
     assert [column for (column,) in sql(where, f"SELECT version_num FROM {VERSION_TABLE}")] == ["9999"]
     with pytest.raises(StateError, match=f"newer litefleet .its schema is 9999, this one knows {HEAD}"):
@@ -86,14 +86,14 @@ def test_an_older_database_is_brought_up_to_date_with_its_content(where: str, ne
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(where: str, newer: Path, clock: Clock) -> None:
     state = State.open(where, clock)
-    hold, made, _ = started(state)
+    lock, made, _ = started(state)
     state.close()
     with (newer / "versions" / "v9999_next.py").open("a") as script:
         script.write("    op.execute('SELECT * FROM nothing_of_this_name')\n")
     with pytest.raises(StateError, match="nothing was written"):
         Database.open(where, newer, "9999")
     again = State.open(where, clock)
-    again.renew(hold)
+    again.renew(lock)
     assert again.rollout(made.id) == made
     again.close()
 
@@ -116,12 +116,12 @@ def test_several_may_open_and_read_while_one_writes(where: str, clock: Clock) ->
         third = State.open(where, clock)
         assert third.known() == {}
         third.close()
-    hold, made, given = started(state)
+    lock, made, given = started(state)
     assert other.rows(made.id) == tuple(given)
-    assert other.asked(made.id) == ""
+    assert other.requested_action(made.id) == ""
     other.ask(made.id, "abort", "bob@desk")
-    assert state.asked(made.id) == "abort"
-    state.release(hold)
+    assert state.requested_action(made.id) == "abort"
+    state.release(lock)
     state.close()
     other.close()
 
@@ -186,8 +186,8 @@ class TestSqlite:
     def test_a_damaged_file_is_a_sentence(self, tmp_path: Path) -> None:
         path = tmp_path / "state.db"
         state = State.open(path)
-        hold = state.acquire("lab", ELSEWHERE)
-        made = state.create(hold, rollout(), rows(500), [], {})
+        lock = state.acquire("lab", ELSEWHERE)
+        made = state.create(lock, rollout(), rows(500), [], {})
         state.close()
         with path.open("r+b") as file:
             for page in range(2, path.stat().st_size // 4096):

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from litefleet_controller.state import Held, Hold, LostHold, Owner, State, this_process
+from litefleet_controller.state import FleetLock, FleetLocked, FleetLockLost, Owner, State, this_process
 
 from tests.controller.support.state_values import ELSEWHERE, Clock
 
@@ -66,7 +66,7 @@ def test_a_killed_owner_is_followed_at_once_and_a_living_one_is_respected(where:
     with controllers(where, 1) as [(process, said)]:
         assert said == "token 1\n"
         state = State.open(where)
-        with pytest.raises(Held):
+        with pytest.raises(FleetLocked):
             state.acquire("lab", this_process())
         holder = state.holder("lab")
         assert holder is not None
@@ -82,7 +82,7 @@ def test_a_killed_owner_is_followed_at_once_and_a_living_one_is_respected(where:
 def test_a_stopped_owner_of_this_host_is_not_dead_however_long(state: State, clock: Clock) -> None:
     state.acquire("lab", this_process(), ttl_s=10)
     clock.now += 1000
-    with pytest.raises(Held, match=f"end process {os.getpid()}"):
+    with pytest.raises(FleetLocked, match=f"end process {os.getpid()}"):
         state.acquire("lab", this_process())
 
 
@@ -91,13 +91,13 @@ def test_an_owner_elsewhere_is_dead_when_it_has_not_been_heard_of(state: State, 
     clock.now += 9
     state.renew(first)
     clock.now += 10
-    with pytest.raises(Held, match=r"ops@other-host, process 4711 \(last heard of 10 s ago, at 2026-11-18"):
+    with pytest.raises(FleetLocked, match=r"ops@other-host, process 4711 \(last heard of 10 s ago, at 2026-11-18"):
         state.acquire("lab", this_process())
     clock.now += 0.5
     assert state.holder("lab") is None
     second = state.acquire("lab", this_process())
-    assert second == Hold("lab", 2)
-    with pytest.raises(LostHold, match="taken over by"):
+    assert second == FleetLock("lab", 2)
+    with pytest.raises(FleetLockLost, match="taken over by"):
         state.renew(first)
     state.release(first)  # not its own any more
     assert state.holder("lab") == this_process()
@@ -107,7 +107,7 @@ def test_what_was_given_free_is_free_and_the_token_still_grows(state: State) -> 
     first = state.acquire("lab", ELSEWHERE)
     state.release(first)
     assert state.holder("lab") is None
-    with pytest.raises(LostHold, match="no longer held"):
+    with pytest.raises(FleetLockLost, match="no longer held"):
         state.renew(first)
     assert state.acquire("lab", ELSEWHERE).token == 2
     assert state.acquire("other", ELSEWHERE).token == 1
@@ -148,5 +148,5 @@ def test_what_a_pid_means(state: State, place: str, started: str, free: bool) ->
     if free:
         assert state.acquire("lab", here).token == 2
     else:
-        with pytest.raises(Held):
+        with pytest.raises(FleetLocked):
             state.acquire("lab", here)

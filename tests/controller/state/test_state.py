@@ -7,8 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from litefleet_controller.rollout import DeviceEvent, DeviceState, IllegalMove, RolloutEvent, RolloutState, Row
-from litefleet_controller.state import Change, Conflict, Hold, KnownDevice, LostHold, State, StateError, StatePort
+from litefleet_controller.rollout import DeviceEvent, DeviceRow, DeviceState, IllegalMove, RolloutEvent, RolloutState
+from litefleet_controller.state import (
+    Conflict,
+    FleetLock,
+    FleetLockLost,
+    KnownDevice,
+    RowChange,
+    State,
+    StateError,
+    StatePort,
+)
 
 from tests.controller.support.state_values import (
     BORN,
@@ -31,39 +40,39 @@ DAY = 86400.0
 def test_it_is_the_port(state: State) -> None:
     port: StatePort = state
     assert port.rollouts("lab") == ()
-    assert (port.rollout("r-none"), port.rows("r-none"), port.asked("r-none")) == (None, (), "")
+    assert (port.rollout("r-none"), port.rows("r-none"), port.requested_action("r-none")) == (None, (), "")
 
 
 def test_a_rollout_comes_back_as_it_was_given(state: State) -> None:
-    hold = state.acquire("lab", ELSEWHERE)
+    lock = state.acquire("lab", ELSEWHERE)
     made = state.create(
-        hold, rollout(limit="d0", parent="r-old", reason="\x00odd \ud800"), rows(3, "r1"), [release()], {}
+        lock, rollout(limit="d0", parent="r-old", reason="\x00odd \ud800"), rows(3, "r1"), [release()], {}
     )
     assert made.id == "r-20261118-0001"
     assert state.rollout(made.id) == replace(made, reason="\ufffdodd \ufffd")
     assert state.rows(made.id) == tuple(rows(3, "r1"))
     assert state.releases_of(made.id) == (release(),)
-    assert state.kept_release("r1") == release()
-    assert state.kept_release("r2") is None
+    assert state.stored_release("r1") == release()
+    assert state.stored_release("r2") is None
 
 
 def test_ids_count_within_the_day_and_lists_are_newest_first(state: State, clock: Clock) -> None:
-    hold = state.acquire("lab", ELSEWHERE)
-    first = state.create(hold, rollout(), [], [], {})
-    second = state.create(hold, rollout(), [], [], {})
+    lock = state.acquire("lab", ELSEWHERE)
+    first = state.create(lock, rollout(), [], [], {})
+    second = state.create(lock, rollout(), [], [], {})
     clock.now += DAY
-    third = state.create(hold, rollout(), [], [], {})
+    third = state.create(lock, rollout(), [], [], {})
     assert [r.id for r in (first, second, third)] == ["r-20261118-0001", "r-20261118-0002", "r-20261119-0001"]
     assert state.rollouts("lab", 2) == (third, second)
     assert state.rollouts("other") == ()
 
 
 def test_all_of_a_row_is_kept_by_a_move_with_its_outcome(state: State, where: str, clock: Clock) -> None:
-    hold, made, (row, *_) = started(state)
-    state.move(hold, made.id, [change(row, DeviceEvent.BEGIN, attempts=1, release="r1", before="r0")])
+    lock, made, (row, *_) = started(state)
+    state.move(lock, made.id, [change(row, DeviceEvent.BEGIN, attempts=1, release="r1", before="r0")])
     clock.now += 5
     failure = failed(replace(staged(row), attempts=1, release="r1", before="r0"))
-    state.move(hold, made.id, [replace(failure, confirmed=confirmed())])
+    state.move(lock, made.id, [replace(failure, confirmed=confirmed())])
     assert state.rows(made.id)[0] == failure.after
     assert failure.outcome is not None
     assert [o.findings for o in state.outcomes(made.id)] == [failure.outcome.findings]
@@ -78,42 +87,45 @@ def test_all_of_a_row_is_kept_by_a_move_with_its_outcome(state: State, where: st
 
 
 def test_a_later_outcome_takes_the_place_of_the_one_before(state: State) -> None:
-    hold, made, (row, *_) = started(state)
-    state.move(hold, made.id, [change(row, DeviceEvent.BEGIN), failed(staged(row))])
+    lock, made, (row, *_) = started(state)
+    state.move(lock, made.id, [change(row, DeviceEvent.BEGIN), failed(staged(row))])
     again = [change(failed(staged(row)).after, DeviceEvent.RETRY), change(row, DeviceEvent.BEGIN)]
-    state.move(hold, made.id, [*again, failed(staged(row), "worse")])
+    state.move(lock, made.id, [*again, failed(staged(row), "worse")])
     assert [o.findings[1].seen for o in state.outcomes(made.id)] == ["worse"]
 
 
 def test_moves_are_all_or_none(state: State) -> None:
-    hold, made, given = started(state)
+    lock, made, given = started(state)
     good = change(given[0], DeviceEvent.BEGIN)
     wrong = {
         "conflict": (Conflict, change(staged(given[1]), DeviceEvent.PROVE)),
         "missing": (Conflict, change(replace(given[1], device="nobody"), DeviceEvent.BEGIN)),
-        "illegal": (IllegalMove, Change(given[1], DeviceEvent.CONFIRM, replace(given[1], state=DeviceState.CONFIRMED))),
-        "elsewhere": (IllegalMove, Change(given[1], DeviceEvent.BEGIN, replace(given[1], state=DeviceState.PROVEN))),
-        "other": (IllegalMove, Change(given[1], DeviceEvent.BEGIN, staged(given[2]))),
+        "illegal": (
+            IllegalMove,
+            RowChange(given[1], DeviceEvent.CONFIRM, replace(given[1], state=DeviceState.CONFIRMED)),
+        ),
+        "elsewhere": (IllegalMove, RowChange(given[1], DeviceEvent.BEGIN, replace(given[1], state=DeviceState.PROVEN))),
+        "other": (IllegalMove, RowChange(given[1], DeviceEvent.BEGIN, staged(given[2]))),
     }
     for kind, bad in wrong.values():
         with pytest.raises(kind):
-            state.move(hold, made.id, [good, bad])
+            state.move(lock, made.id, [good, bad])
     assert state.rows(made.id) == tuple(given)
     assert state.history(made.id) == ()
 
 
 def test_a_conflict_names_the_device(state: State) -> None:
-    hold, made, given = started(state)
+    lock, made, given = started(state)
     with pytest.raises(Conflict, match="d1, model cls, was taken for staging but is pending"):
-        state.move(hold, made.id, [change(given[0], DeviceEvent.BEGIN), change(staged(given[1]), DeviceEvent.PROVE)])
+        state.move(lock, made.id, [change(given[0], DeviceEvent.BEGIN), change(staged(given[1]), DeviceEvent.PROVE)])
 
 
 def test_a_rollout_advances_with_its_rows(state: State, clock: Clock) -> None:
-    hold, made, given = started(state)
+    lock, made, given = started(state)
     clock.now += 9
     running = replace(made, state=RolloutState.RUNNING, wave=1, behind=("d0",), soak_until=BORN + 60)
-    new = Row("d9", "cls", 1, 9)
-    state.advance(hold, made, RolloutEvent.START, running, [change(given[0], DeviceEvent.BEGIN)], [new], {"by": "x"})
+    new = DeviceRow("d9", "cls", 1, 9)
+    state.advance(lock, made, RolloutEvent.START, running, [change(given[0], DeviceEvent.BEGIN)], [new], {"by": "x"})
     assert state.rollout(made.id) == replace(running, updated_at=BORN + 9)
     assert [r.device for r in state.rows(made.id)] == ["d0", "d1", "d2", "d9"]
     assert state.rows(made.id)[0].state is DeviceState.STAGING
@@ -123,27 +135,27 @@ def test_a_rollout_advances_with_its_rows(state: State, clock: Clock) -> None:
 
 
 def test_what_a_rollout_may_not_do_changes_nothing(state: State) -> None:
-    hold, made, given = started(state)
+    lock, made, given = started(state)
     stored, before = state.rollout(made.id), state.audit()
     running = replace(made, state=RolloutState.RUNNING)
     with pytest.raises(IllegalMove):
-        state.advance(hold, made, RolloutEvent.FINISH, replace(made, state=RolloutState.DONE))
+        state.advance(lock, made, RolloutEvent.FINISH, replace(made, state=RolloutState.DONE))
     with pytest.raises(IllegalMove):
-        state.advance(hold, made, None, running)
+        state.advance(lock, made, None, running)
     with pytest.raises(Conflict, match="no longer running"):
-        state.advance(hold, running, RolloutEvent.PAUSE, replace(made, state=RolloutState.PAUSED))
+        state.advance(lock, running, RolloutEvent.PAUSE, replace(made, state=RolloutState.PAUSED))
     with pytest.raises(Conflict, match="d1, model cls, would be in the rollout twice"):
-        state.advance(hold, made, RolloutEvent.START, running, joined=[given[1]])
+        state.advance(lock, made, RolloutEvent.START, running, joined=[given[1]])
     with pytest.raises(Conflict):
-        state.advance(hold, made, RolloutEvent.START, running, [change(staged(given[0]), DeviceEvent.PROVE)])
+        state.advance(lock, made, RolloutEvent.START, running, [change(staged(given[0]), DeviceEvent.PROVE)])
     with pytest.raises(Conflict, match="no rollout r-none"):
-        state.move(hold, "r-none", [])
+        state.move(lock, "r-none", [])
     with pytest.raises(Conflict):
-        state.create(hold, rollout(), [given[0], given[0]], [], {})
+        state.create(lock, rollout(), [given[0], given[0]], [], {})
     with pytest.raises(Conflict, match="has no id yet"):
-        state.create(hold, made, [], [], {})
+        state.create(lock, made, [], [], {})
     with pytest.raises(Conflict, match="fleet 'other'"):
-        state.create(hold, rollout("other"), [], [], {})
+        state.create(lock, rollout("other"), [], [], {})
     assert (state.rollout(made.id), state.rows(made.id)) == (stored, tuple(given))
     assert (len(state.rollouts("lab")), state.audit()) == (1, before)
 
@@ -157,43 +169,43 @@ def test_a_hold_is_for_its_own_fleet_only(state: State) -> None:
 
 
 def test_nothing_is_written_without_the_hold(state: State) -> None:
-    hold, made, given = started(state)
-    stale = Hold("lab", hold.token - 1)
+    lock, made, given = started(state)
+    stale = FleetLock("lab", lock.token - 1)
     for write in (
         lambda: state.move(stale, made.id, [change(given[0], DeviceEvent.BEGIN)]),
         lambda: state.advance(stale, made, RolloutEvent.START, replace(made, state=RolloutState.RUNNING)),
         lambda: state.relocate(stale, made.id, [replace(given[0], wave=1)]),
-        lambda: state.keep_releases(stale, [release()]),
+        lambda: state.store_releases(stale, [release()]),
         lambda: state.renew(stale),
         lambda: state.create(stale, rollout(), [], [], {}),
     ):
-        with pytest.raises(LostHold, match="taken over by ops@other-host"):
+        with pytest.raises(FleetLockLost, match="taken over by ops@other-host"):
             write()
     assert state.rows(made.id) == tuple(given)
-    assert state.kept_release("r1") is None
+    assert state.stored_release("r1") is None
     assert state.rollouts("lab") == (made,)
 
 
 def test_rows_are_relocated_in_their_state_only(state: State) -> None:
-    hold, made, given = started(state)
-    state.relocate(hold, made.id, [replace(given[0], wave=1, next_try_at=5.0, forgiven=True)])
+    lock, made, given = started(state)
+    state.relocate(lock, made.id, [replace(given[0], wave=1, next_try_at=5.0, forgiven=True)])
     moved = next(r for r in state.rows(made.id) if r.device == "d0")
     assert (moved.wave, moved.next_try_at, moved.forgiven) == (1, 5.0, True)
     with pytest.raises(Conflict):
-        state.relocate(hold, made.id, [staged(given[1])])
+        state.relocate(lock, made.id, [staged(given[1])])
     assert len(state.history(made.id)) == 0
 
 
 def test_a_request_survives_an_advance_that_does_not_know_of_it(state: State) -> None:
-    hold, made, _ = started(state)
+    lock, made, _ = started(state)
     state.ask(made.id, "pause", "bob@desk")
     running = replace(made, state=RolloutState.RUNNING)
-    state.advance(hold, made, RolloutEvent.START, running)
-    assert state.asked(made.id) == "pause"
+    state.advance(lock, made, RolloutEvent.START, running)
+    assert state.requested_action(made.id) == "pause"
     paused = replace(running, state=RolloutState.PAUSED)
-    state.advance(hold, replace(running, request="pause"), RolloutEvent.PAUSE, paused)
-    assert state.asked(made.id) == ""
-    state.advance(hold, paused, RolloutEvent.ABORT, replace(paused, state=RolloutState.ABORTED))
+    state.advance(lock, replace(running, request="pause"), RolloutEvent.PAUSE, paused)
+    assert state.requested_action(made.id) == ""
+    state.advance(lock, paused, RolloutEvent.ABORT, replace(paused, state=RolloutState.ABORTED))
     with pytest.raises(Conflict, match="is aborted: there is nothing left to pause"):
         state.ask(made.id, "pause", "bob@desk")
     with pytest.raises(Conflict, match="no rollout"):
@@ -202,13 +214,13 @@ def test_a_request_survives_an_advance_that_does_not_know_of_it(state: State) ->
 
 
 def test_releases_are_kept_anew(state: State) -> None:
-    hold, made, given = started(state)
-    state.keep_releases(hold, [release(sealed=None), release("r2", runtime_blob=None, special=True)])
-    state.keep_releases(hold, [release(blobs={"hh": Path("/new")})])
-    assert state.kept_release("r1") == release(blobs={"hh": Path("/new")})
-    assert state.kept_release("r2") == release("r2", runtime_blob=None, special=True)
+    lock, made, given = started(state)
+    state.store_releases(lock, [release(signed=None), release("r2", runtime_blob=None, special=True)])
+    state.store_releases(lock, [release(blobs={"hh": Path("/new")})])
+    assert state.stored_release("r1") == release(blobs={"hh": Path("/new")})
+    assert state.stored_release("r2") == release("r2", runtime_blob=None, special=True)
     assert state.releases_of(made.id) == ()
-    state.move(hold, made.id, [change(given[0], DeviceEvent.BEGIN, release="r2")])
+    state.move(lock, made.id, [change(given[0], DeviceEvent.BEGIN, release="r2")])
     assert [r.id for r in state.releases_of(made.id)] == ["r2"]
 
 
@@ -223,8 +235,8 @@ def test_numbers_grow_and_are_never_below_the_clock(state: State, clock: Clock) 
 
 
 def test_what_devices_tell_is_kept(state: State) -> None:
-    state.learn([KnownDevice("d0", {"cpu": ["a", "\x00"]}, "f", 1.0), KnownDevice("d1", {}, "", 2.0)])
-    state.learn([KnownDevice("d1", {"x": 1}, "g", 3.0)])
+    state.record_facts([KnownDevice("d0", {"cpu": ["a", "\x00"]}, "f", 1.0), KnownDevice("d1", {}, "", 2.0)])
+    state.record_facts([KnownDevice("d1", {"x": 1}, "g", 3.0)])
     assert state.known() == {
         "d0": KnownDevice("d0", {"cpu": ["a", "\x00"]}, "f", 1.0),
         "d1": KnownDevice("d1", {"x": 1}, "g", 3.0),
@@ -232,51 +244,51 @@ def test_what_devices_tell_is_kept(state: State) -> None:
 
 
 def test_old_rollouts_go_with_all_that_is_only_theirs(state: State, where: str, clock: Clock) -> None:
-    hold = state.acquire("lab", ELSEWHERE, 1e9)
+    lock = state.acquire("lab", ELSEWHERE, 1e9)
     made = []
     for n in range(4):
-        one = state.create(hold, rollout(), rows(1, f"r{n}"), [release(f"r{n}")], {})
+        one = state.create(lock, rollout(), rows(1, f"r{n}"), [release(f"r{n}")], {})
         if n != 1:  # the second is never over
-            state.advance(hold, one, RolloutEvent.ABORT, replace(one, state=RolloutState.ABORTED))
+            state.advance(lock, one, RolloutEvent.ABORT, replace(one, state=RolloutState.ABORTED))
         made.append(one)
     first = rows(1, "r0")[0]
-    state.move(hold, made[0].id, [change(first, DeviceEvent.BEGIN), failed(staged(first))])
-    state.learn([KnownDevice("d0", {}, "", 1.0)])
+    state.move(lock, made[0].id, [change(first, DeviceEvent.BEGIN), failed(staged(first))])
+    state.record_facts([KnownDevice("d0", {}, "", 1.0)])
     assert state.prune(30, 0) == 0
     clock.now += 31 * DAY
     assert state.prune(30, 3) == 1  # the newest three stay
-    assert state.kept_release("r0") is None
+    assert state.stored_release("r0") is None
     assert sql(where, "SELECT * FROM findings") == sql(where, "SELECT * FROM transitions") == []
     assert state.prune(30, 0) == 1
     assert {r.id for r in state.rollouts("lab")} == {made[1].id, made[3].id}
-    assert [state.kept_release(f"r{n}") is not None for n in range(4)] == [False, True, False, True]
+    assert [state.stored_release(f"r{n}") is not None for n in range(4)] == [False, True, False, True]
     assert state.audit()[-1].action == "pruned"
     assert (state.check_audit(), list(state.known())) == ("", ["d0"])
 
 
 def test_what_runs_somewhere_stays(state: State, clock: Clock) -> None:
-    hold = state.acquire("lab", ELSEWHERE, 1e9)
-    one = state.create(hold, rollout(), rows(1, "r1"), [release("r1")], {})
+    lock = state.acquire("lab", ELSEWHERE, 1e9)
+    one = state.create(lock, rollout(), rows(1, "r1"), [release("r1")], {})
     begun = change(rows(1, "r1")[0], DeviceEvent.BEGIN)
     same = change(begun.after, DeviceEvent.SAME)
-    state.move(hold, one.id, [begun, replace(same, confirmed=confirmed(rollout_id=one.id))])
-    state.advance(hold, one, RolloutEvent.ABORT, replace(one, state=RolloutState.ABORTED))
-    state.create(hold, rollout(), [], [], {})
+    state.move(lock, one.id, [begun, replace(same, confirmed=confirmed(rollout_id=one.id))])
+    state.advance(lock, one, RolloutEvent.ABORT, replace(one, state=RolloutState.ABORTED))
+    state.create(lock, rollout(), [], [], {})
     clock.now += 31 * DAY
     assert state.prune(30, 1) == 1
-    assert state.kept_release("r1") == release("r1")
+    assert state.stored_release("r1") == release("r1")
     assert state.confirmed()["d0", "cls"].release == "r1"
 
 
 def test_ten_thousand_rows(state: State) -> None:
     many = rows(10_000)
-    hold = state.acquire("lab", ELSEWHERE)
+    lock = state.acquire("lab", ELSEWHERE)
     begin = time.monotonic()
-    made = state.create(hold, rollout(), many, [], {})
+    made = state.create(lock, rollout(), many, [], {})
     assert len(state.rows(made.id)) == 10_000
     for row in many[:50]:
-        state.move(hold, made.id, [change(row, DeviceEvent.BEGIN)])
-    state.move(hold, made.id, [change(row, DeviceEvent.SKIP) for row in many[50:]])
+        state.move(lock, made.id, [change(row, DeviceEvent.BEGIN)])
+    state.move(lock, made.id, [change(row, DeviceEvent.SKIP) for row in many[50:]])
     assert time.monotonic() - begin < 20  # a busy machine; alone it is about 2
 
 

@@ -13,9 +13,17 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from litefleet_controller.rollout import DeviceEvent, DeviceState, IllegalMove, Rollout, RolloutEvent, RolloutState, Row
+from litefleet_controller.rollout import (
+    DeviceEvent,
+    DeviceRow,
+    DeviceState,
+    IllegalMove,
+    Rollout,
+    RolloutEvent,
+    RolloutState,
+)
 from litefleet_controller.rollout.states import DEVICE_TABLE, ROLLOUT_TABLE
-from litefleet_controller.state import Change, Conflict, State
+from litefleet_controller.state import Conflict, RowChange, State
 
 from tests.controller.support.state_values import ELSEWHERE, Clock, rollout
 
@@ -30,9 +38,9 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.state = State.open(self.make(), Clock())
-        self.hold = self.state.acquire("lab", ELSEWHERE)
-        self.rows = {name: Row(name, "m", 0, position) for position, name in enumerate(NAMES)}
-        self.rollout = self.state.create(self.hold, rollout(), list(self.rows.values()), [], {})
+        self.lock = self.state.acquire("lab", ELSEWHERE)
+        self.rows = {name: DeviceRow(name, "m", 0, position) for position, name in enumerate(NAMES)}
+        self.rollout = self.state.create(self.lock, rollout(), list(self.rows.values()), [], {})
         self.moves = 0
         self.entries = 1
 
@@ -40,7 +48,7 @@ class Machine(RuleBasedStateMachine):
         assert self.state.check_audit() == ""
         self.state.close()
 
-    def _apply(self, changes: list[Change]) -> dict[str, Row] | None:
+    def _apply(self, changes: list[RowChange]) -> dict[str, DeviceRow] | None:
         """Return the rows after some moves, None when one of them may not be."""
         rows = dict(self.rows)
         for change in changes:
@@ -53,11 +61,11 @@ class Machine(RuleBasedStateMachine):
 
     def _change(
         self, name: str, event: DeviceEvent, believed: DeviceState | None, reached: DeviceState | None
-    ) -> Change:
+    ) -> RowChange:
         row = self.rows[name]
         before = replace(row, state=believed or row.state)
         after = reached or DEVICE_TABLE.get((before.state, event), before.state)
-        return Change(before, event, replace(row, state=after, attempts=row.attempts + 1, sentence=f"{event} é"))
+        return RowChange(before, event, replace(row, state=after, attempts=row.attempts + 1, sentence=f"{event} é"))
 
     @rule(
         tries=st.lists(
@@ -80,13 +88,13 @@ class Machine(RuleBasedStateMachine):
         if events:
             self._move([self._change(name, events[choice % len(events)], None, None)])
 
-    def _move(self, changes: list[Change]) -> None:
+    def _move(self, changes: list[RowChange]) -> None:
         expected = self._apply(changes)
         if expected is None:
             with pytest.raises((IllegalMove, Conflict)):
-                self.state.move(self.hold, self.rollout.id, changes)
+                self.state.move(self.lock, self.rollout.id, changes)
             return
-        self.state.move(self.hold, self.rollout.id, changes)
+        self.state.move(self.lock, self.rollout.id, changes)
         self.rows, self.moves = expected, self.moves + len(changes)
 
     @rule(
@@ -113,13 +121,13 @@ class Machine(RuleBasedStateMachine):
         self._advance(before, event, after, change, legal is after.state)
 
     def _advance(
-        self, before: Rollout, event: RolloutEvent | None, after: Rollout, change: Change, legal: bool
+        self, before: Rollout, event: RolloutEvent | None, after: Rollout, change: RowChange, legal: bool
     ) -> None:
         expected = self._apply([change])
         refused = pytest.raises((IllegalMove, Conflict))
         good = legal and before.state is self.rollout.state and expected is not None
         with contextlib.nullcontext() if good else refused:
-            self.state.advance(self.hold, before, event, after, [change])
+            self.state.advance(self.lock, before, event, after, [change])
         if good and expected is not None:
             self.rollout, self.rows, self.moves = after, expected, self.moves + 1
             self.entries += event is not None
@@ -127,8 +135,8 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.moves)
     @rule()
     def another_takes_over(self) -> None:
-        self.state.release(self.hold)
-        self.hold = self.state.acquire("lab", ELSEWHERE)
+        self.state.release(self.lock)
+        self.lock = self.state.acquire("lab", ELSEWHERE)
 
     @invariant()
     def stored_is_what_is_believed(self) -> None:

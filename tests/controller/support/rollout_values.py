@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from litefleet_agent.findings import Finding
-from litefleet_controller.rollout import DeviceState, Policy, Row
+from litefleet_controller.rollout import DeviceRow, DeviceState, Policy
 from litefleet_controller.rollout_engine.plan import Plan, PlannedDevice, make_plan
 
 OLD, NEW, FILE = "a" * 64, "b" * 64, "c" * 64
 NOW = 1_795_433_400.0  # 2026-11-23 11:30 UTC
 
 
-def row(device: str, state: DeviceState = DeviceState.PENDING, part: str = "Cortex-A72", **more: Any) -> Row:
+def row(device: str, state: DeviceState = DeviceState.PENDING, part: str = "Cortex-A72", **more: Any) -> DeviceRow:
     values: dict[str, Any] = {"libc": "glibc 2.36", "runtime": "built", "release": NEW, "artifact": FILE, "before": OLD}
     values.update({"wave": 0, "position": 0} | more)
-    return Row(device, values.pop("model", "cls"), state=state, part=part, **values)
+    return DeviceRow(device, values.pop("model", "cls"), state=state, part=part, **values)
 
 
 def planned(device: str, state: DeviceState = DeviceState.PENDING, *findings: Finding, **more: Any) -> PlannedDevice:

@@ -11,9 +11,9 @@ from typing import Any
 import psycopg
 from litefleet_agent.findings import Verdict, finding
 from litefleet_controller.devices.outcome import DeviceOutcome
-from litefleet_controller.rollout import DeviceEvent, DeviceState, Policy, Rollout, RolloutState, Row, Wave
+from litefleet_controller.rollout import DeviceEvent, DeviceRow, DeviceState, Policy, Rollout, RolloutState, Wave
 from litefleet_controller.rollout.states import move_device
-from litefleet_controller.state import Change, Confirmed, Hold, KeptRelease, Owner, State
+from litefleet_controller.state import Confirmed, FleetLock, Owner, RowChange, State, StoredRelease
 
 ELSEWHERE = Owner("ops", "other-host", 4711, "another-boot", "1")  # whether it lives can't be seen from here
 BORN = 1_795_000_000.0  # 2026-11-18 11:06:40 UTC
@@ -46,16 +46,17 @@ def rollout(fleet: str = "lab", **other: Any) -> Rollout:
     )
 
 
-def rows(count: int = 3, release: str = "") -> list[Row]:
+def rows(count: int = 3, release: str = "") -> list[DeviceRow]:
     """Return pending rows."""
     return [
-        Row(f"d{n}", "cls", min(n, 1), n, part="Cortex-A72", libc="glibc 2.36", release=release) for n in range(count)
+        DeviceRow(f"d{n}", "cls", min(n, 1), n, part="Cortex-A72", libc="glibc 2.36", release=release)
+        for n in range(count)
     ]
 
 
-def release(name: str = "r1", **other: Any) -> KeptRelease:
+def release(name: str = "r1", **other: Any) -> StoredRelease:
     """Return a release with all its fields, or with others."""
-    full = KeptRelease(
+    full = StoredRelease(
         id=name,
         model="cls",
         kind="x86_64 cp311 glibc 2.36",
@@ -66,18 +67,18 @@ def release(name: str = "r1", **other: Any) -> KeptRelease:
         runtime_blob=("cc", Path("/store/cc")),
         runtime_size=7,
         recipe="ee",
-        sealed={"seal": {"n": 1}, "signature": "s"},
+        signed={"seal": {"n": 1}, "signature": "s"},
     )
     return replace(full, **other)
 
 
-def change(row: Row, event: DeviceEvent, **fields: Any) -> Change:
+def change(row: DeviceRow, event: DeviceEvent, **fields: Any) -> RowChange:
     """Return a legal move of a row."""
     after = replace(row, state=move_device(row.state, event), **fields)
-    return Change(row, event, after)
+    return RowChange(row, event, after)
 
 
-def failed(row: Row, seen: str = "outputs differ") -> Change:
+def failed(row: DeviceRow, seen: str = "outputs differ") -> RowChange:
     """Return the failure of a row that is staging, with its outcome."""
     outcome = DeviceOutcome(
         row.device,
@@ -102,14 +103,14 @@ def confirmed(device: str = "d0", name: str = "r1", at: float = BORN, rollout_id
 
 def started(
     state: State, count: int = 3, fleet: str = "lab", owner: Owner = ELSEWHERE
-) -> tuple[Hold, Rollout, list[Row]]:
+) -> tuple[FleetLock, Rollout, list[DeviceRow]]:
     """Hold a fleet and store a planned rollout."""
-    hold = state.acquire(fleet, owner)
-    made = state.create(hold, rollout(fleet), rows(count), [], {})
-    return hold, made, rows(count)
+    lock = state.acquire(fleet, owner)
+    made = state.create(lock, rollout(fleet), rows(count), [], {})
+    return lock, made, rows(count)
 
 
-def staged(row: Row) -> Row:
+def staged(row: DeviceRow) -> DeviceRow:
     """Return a row as it is when its conversation has begun."""
     return replace(row, state=DeviceState.STAGING)
 

@@ -18,7 +18,7 @@ from litefleet_agent.findings.model_file import accelerators, check_alone, check
 from litefleet_agent.formats.nb import NbError, NbModel, normalise, read_nb
 
 from ...common.errors import FindingError, LitefleetError
-from ...common.subprocesses import ChildEnd, run_child
+from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ..artifacts import ArtifactStore
 from ..toolchain import Toolchain
 from .preflight import Source, check_age
@@ -84,21 +84,21 @@ def _lines(output: str) -> list[str]:
     return [_LOG_HEAD.sub("", line)[:400] for line in (telling or lines)[-3:]]
 
 
-def explain_end(end: ChildEnd, variant: Variant, time_limit_s: float) -> Finding:
+def explain_end(end: SubprocessEnd, variant: Variant, time_limit_s: float) -> Finding:
     """Decode a converter that did not deliver into LF205, or LF206 where it names operators without a kernel."""
-    what = f"Paddle-Lite {variant.opt_version}'s converter, target {variant.label},"
+    converter = f"Paddle-Lite {variant.opt_version}'s converter, target {variant.label},"
     if end.timed_out:
-        return finding("LF205", f"{what} did not finish within {time_limit_s:g} s and was ended.")
+        return finding("LF205", f"{converter} did not finish within {time_limit_s:g} s and was ended.")
     lines = _lines(end.output)
     said = f" It said: {' | '.join(lines)}".rstrip(".") + "." if lines else " It said nothing."
     code = "LF206" if _UNSUPPORTED.search(end.output) else "LF205"
     if end.signal_name == "SIGABRT":
-        return finding(code, f"{what} stopped itself at a failed check.{said}")
+        return finding(code, f"{converter} stopped itself at a failed check.{said}")
     if end.signal_name:
-        return finding(code, f"{what} was killed by {end.signal_name}.{said}")
+        return finding(code, f"{converter} was killed by {end.signal_name}.{said}")
     if end.code:
-        return finding(code, f"{what} ended with exit code {end.code}.{said}")
-    return finding(code, f"{what} reported success and wrote no file.{said}")
+        return finding(code, f"{converter} ended with exit code {end.code}.{said}")
+    return finding(code, f"{converter} reported success and wrote no file.{said}")
 
 
 def _opt_argv(toolchain: Toolchain, variant: Variant, folder: Path) -> list[str | Path]:
@@ -139,7 +139,7 @@ async def _run_opt_in(
     (folder / "source.pdiparams").write_bytes(source.params)
     env = {"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
     argv = _opt_argv(toolchain, variant, folder)
-    end = await run_child(argv, time_limit_s=time_limit_s, env=env, cwd=folder)
+    end = await run_subprocess(argv, time_limit_s=time_limit_s, env=env, cwd=folder)
     written = folder / "converted.nb"
     if end.timed_out or end.code or not written.is_file():
         raise FindingError([explain_end(end, variant, time_limit_s)])
@@ -299,13 +299,13 @@ async def convert_with_any(
                 raise
             failed[version] = (finding("LF205", f"Paddle-Lite {version}'s converter can't be had: {error}"),)
         else:
-            return replace(made, findings=(*made.findings, _told(version, failed))) if failed else made
+            return replace(made, findings=(*made.findings, _failures_finding(version, failed))) if failed else made
     known = check_source_for(source.facts, variant.target, variant.opt_version, variant.fp16)
     said = [found for findings in failed.values() for found in findings]
     raise FindingError([*said, *(found for found in known if found.code not in {f.code for f in said})])
 
 
-def _told(version: str, failed: dict[str, tuple[Finding, ...]]) -> Finding:
+def _failures_finding(version: str, failed: dict[str, tuple[Finding, ...]]) -> Finding:
     said = "; ".join(
         f"{name} said {found.code}: {found.seen[:_MOST_SAID].rstrip('.')}"
         for name, findings in failed.items()

@@ -45,9 +45,9 @@ _SAFETENSORS = re.compile(rb".{6}\x00\x00\{\s*\"", re.S)
 
 def foreign_format(head: bytes, name: str) -> str:
     """Return what a file is by its first bytes (4096 are enough) and its name, "" for what is not recognised."""
-    for offset, magic, what in _MAGIC:
+    for offset, magic, format_name in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
-            return what
+            return format_name
     return _zip(head, name) or _pickle(head) or _text(head) or _by_name(head, PurePath(name))
 
 

@@ -57,8 +57,8 @@ class Source:
         return self.facts.sha256
 
 
-def _refuse(code: str, seen: str) -> FindingError:
-    return FindingError([finding(code, seen)])
+def _refuse(code: str, observed: str) -> FindingError:
+    return FindingError([finding(code, observed)])
 
 
 def _is_pir(data: bytes) -> bool:
@@ -127,8 +127,8 @@ def _quantised_leftovers(program: Program) -> list[Finding]:
     left = {op: n for op, n in program.ops.items() if "moving_average_abs_max_scale" in op}
     if not left:
         return []
-    said = ", ".join(f"{n} x {op}" for op, n in left.items())
-    return [finding("LF208", f"The exported program still holds training-time quantisation operators: {said}.")]
+    leftovers = ", ".join(f"{n} x {op}" for op, n in left.items())
+    return [finding("LF208", f"The exported program still holds training-time quantisation operators: {leftovers}.")]
 
 
 def _refuse_training(program: Program) -> None:
@@ -211,11 +211,11 @@ def _in_folder(folder: Path) -> tuple[Path, Path]:
 
 def _refuse_foreign(path: Path) -> None:
     """Raise LF210 for another framework's model, LF207 for what PaddlePaddle saves while it trains."""
-    what = foreign_format(_head(path), path.name)
-    if what.startswith("PaddlePaddle"):
-        raise _refuse("LF207", f"{path} holds {what}: export the model for inference first (paddle.jit.save).")
-    if what:
-        raise _refuse("LF210", f"{path} is {what}.")
+    format_name = foreign_format(_head(path), path.name)
+    if format_name.startswith("PaddlePaddle"):
+        raise _refuse("LF207", f"{path} holds {format_name}: export the model for inference first (paddle.jit.save).")
+    if format_name:
+        raise _refuse("LF210", f"{path} is {format_name}.")
 
 
 def _head(path: Path) -> bytes:

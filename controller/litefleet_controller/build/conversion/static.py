@@ -40,16 +40,18 @@ def _operators(facts: SourceFacts, targets: str, opt_version: str) -> list[Findi
     if not lacking:
         return []
     others = versions_that_convert(facts.ops, targets)
-    seen = f"Paddle-Lite {opt_version} has no kernel on {targets} for {_counted(lacking, facts)}; "
-    return [finding("LF206", seen + (f"{_any(others)} has." if others else f"nor has one of {', '.join(versions())}."))]
+    observed = f"Paddle-Lite {opt_version} has no kernel on {targets} for {_counted(lacking, facts)}; "
+    return [
+        finding("LF206", observed + (f"{_any(others)} has." if others else f"nor has one of {', '.join(versions())}."))
+    ]
 
 
 def _kernelless(facts: SourceFacts, opt_version: str) -> list[Finding]:
     lacking = tuple(op for op, stops in KERNELLESS.items() if op in facts.ops and opt_version in stops)
     if not lacking:
         return []
-    seen = f"Paddle-Lite {opt_version} knows {_counted(lacking, facts)} but has no CPU kernel for it."
-    return [finding("LF206", seen, Certainty.LIKELY)]
+    observed = f"Paddle-Lite {opt_version} knows {_counted(lacking, facts)} but has no CPU kernel for it."
+    return [finding("LF206", observed, Certainty.LIKELY)]
 
 
 def _forms(facts: SourceFacts, targets: str, opt_version: str) -> list[Finding]:
@@ -58,18 +60,18 @@ def _forms(facts: SourceFacts, targets: str, opt_version: str) -> list[Finding]:
         count = facts.forms.get(form.key, 0)
         if count and opt_version in form.stops:
             saved = f"PaddlePaddle {facts.paddle_version}" if facts.paddle_version else "this PaddlePaddle"
-            seen = (
+            observed = (
                 f"{count} x {form.op} without the {form.what} {form.lacking}, as {saved} saves it; Paddle-Lite "
                 f"{opt_version}'s converter stops at that{_else(form.stops)}."
             )
-            found.append(finding("LF204", seen, Certainty.LIKELY))
+            found.append(finding("LF204", observed, Certainty.LIKELY))
     bare = facts.forms.get(BARE_CONV, 0)
     if bare and opt_version in BARE_CONV_STOPS and "arm" in targets.split(","):
-        seen = (
+        observed = (
             f"{BARE_CONV}, {bare} of them (nn.Conv1D with kernel 1): Paddle-Lite {opt_version}'s converter segfaults at it "
             "for arm; for x86 it does not."
         )
-        found.append(finding("LF209", seen, Certainty.LIKELY))
+        found.append(finding("LF209", observed, Certainty.LIKELY))
     return found
 
 
@@ -78,8 +80,8 @@ def _fp16(facts: SourceFacts) -> list[Finding]:
     if not facts.beyond_fp16:
         return []
     named = ", ".join(f"{name} ({most:.6g})" for name, most in facts.beyond_fp16[:3])
-    seen = f"fp16 holds numbers up to 65504; {len(facts.beyond_fp16)} of the weights are larger: {named}."
-    return [finding("LF404", seen, Certainty.POSSIBLE)]
+    observed = f"fp16 holds numbers up to 65504; {len(facts.beyond_fp16)} of the weights are larger: {named}."
+    return [finding("LF404", observed, Certainty.POSSIBLE)]
 
 
 def _counted(ops: tuple[str, ...], facts: SourceFacts) -> str:

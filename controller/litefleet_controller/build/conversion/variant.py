@@ -79,8 +79,8 @@ def parse_targets(text: str) -> tuple[str, ...]:
             raise UsageError(f"Unknown target {name!r}{_nearest(name)}.")
     cpus = [name for name in CPU_TARGETS if name in names]
     if len(cpus) > 1:
-        seen = f"The targets {','.join(dict.fromkeys(names))!r} ask for the kernels of two CPUs in one file."
-        raise FindingError([finding("LF102", seen)])
+        observed = f"The targets {','.join(dict.fromkeys(names))!r} ask for the kernels of two CPUs in one file."
+        raise FindingError([finding("LF102", observed)])
     return (*(name for name in dict.fromkeys(names) if name not in CPU_TARGETS), *cpus)
 
 

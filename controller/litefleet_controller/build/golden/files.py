@@ -129,12 +129,14 @@ def check_cases(
     problems = [sentence for label, arrays in cases for sentence in misfits(label, arrays, inputs, outputs)]
     if len(cases) < 2:
         problems.append(f"{len(cases)} golden case given; at least two with different inputs are needed.")
-    seen: dict[str, str] = {}
+    labels_by_inputs: dict[str, str] = {}
     for label, arrays in cases:
         mark = _input_mark(arrays, inputs)
-        if mark in seen:
-            problems.append(f"{label} has the same inputs as {seen[mark]}: a model that ignores its input would pass.")
-        seen.setdefault(mark, label)
+        if mark in labels_by_inputs:
+            problems.append(
+                f"{label} has the same inputs as {labels_by_inputs[mark]}: a model that ignores its input would pass."
+            )
+        labels_by_inputs.setdefault(mark, label)
     if problems:
         raise _refused(*problems)
 

@@ -16,7 +16,7 @@ from litefleet_agent.findings import finding
 
 from ...common.errors import ConfigError, FindingError, LitefleetError, UsageError
 from ...common.files import locked, write_atomically
-from ...common.subprocesses import ChildEnd, run_child
+from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ...config.choices import GoldenSpec
 from .files import LIMIT_BYTES, Array, Tensor, canonical_npz, check_cases, merged, read_npz
 
@@ -229,7 +229,7 @@ async def _run_engine(
     # A user's environment must not reach the reference: no start-up options, one thread.
     settings = {"OMP_NUM_THREADS": "1", "GLOG_minloglevel": "2", "FLAGS_use_mkldnn": "0"}
     try:
-        ended = await run_child(argv, time_limit_s=time_limit_s, env={**os.environ, **settings})
+        ended = await run_subprocess(argv, time_limit_s=time_limit_s, env={**os.environ, **settings})
     except LitefleetError as error:
         raise LitefleetError(f"{name} cannot be started ({error}); remove its environment and run again.") from error
     if not ended.ok:
@@ -237,16 +237,16 @@ async def _run_engine(
     return [read_npz(folder / f"out{i}.npz") for i in range(len(given))]
 
 
-def _why(name: str, ended: ChildEnd, time_limit_s: float) -> str:
+def _why(name: str, ended: SubprocessEnd, time_limit_s: float) -> str:
     """Return the sentence for an engine that failed."""
-    said = ended.last_lines()
+    last_output = ended.last_lines()
     if ended.timed_out:
         return f"{name} did not answer within {time_limit_s:g} s; use smaller `inputs:` or fewer `cases:`."
-    if "ModuleNotFoundError" in said or "ImportError" in said:
-        return f"{name}'s environment is not whole ({said}); remove it and run again."
+    if "ModuleNotFoundError" in last_output or "ImportError" in last_output:
+        return f"{name}'s environment is not whole ({last_output}); remove it and run again."
     return (
-        f"{name} could not run the model ({ended.how}), so there is no reference to compare with. "
-        f"It said: {said or 'nothing'}. "
+        f"{name} could not run the model ({ended.ending}), so there is no reference to compare with. "
+        f"It said: {last_output or 'nothing'}. "
         "Check the source model and `inputs:`, or give golden files (`golden: {files: [a.npz, b.npz]}`)."
     )
 

@@ -18,7 +18,7 @@ from litefleet_agent.findings import Finding, finding
 
 from ...common.errors import FindingError, LitefleetError
 from ...common.files import locked, write_atomically
-from ...common.subprocesses import ChildEnd, run_child
+from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ...config.choices import RuntimeChoice
 from .compatibility import (
     DeviceKind,
@@ -119,7 +119,7 @@ def _words(device: DeviceKind) -> str:
     return f"{device.arch} with CPython {digits[:1]}.{digits[1:]}"
 
 
-async def _uv_install(device: DeviceKind, target: Path, packages: list[str], time_limit_s: float) -> ChildEnd:
+async def _uv_install(device: DeviceKind, target: Path, packages: list[str], time_limit_s: float) -> SubprocessEnd:
     """Install wheels for another machine into `target`; nothing is built and no dependency is guessed."""
     platform = platform_of(device)
     assert platform is not None  # refusal_of_device and _add_numpy looked before
@@ -145,7 +145,7 @@ async def _uv_install(device: DeviceKind, target: Path, packages: list[str], tim
     ]
     # Hard links into uv's cache would be changed with it; a copy is ours.
     argv += ["--link-mode", "copy", "--color", "never", "--no-progress", *packages]
-    return await run_child(argv, time_limit_s=time_limit_s)
+    return await run_subprocess(argv, time_limit_s=time_limit_s)
 
 
 async def _resolve_wheels(choice: RuntimeChoice, device: DeviceKind, target: Path, time_limit_s: float) -> str:
@@ -158,7 +158,7 @@ async def _resolve_wheels(choice: RuntimeChoice, device: DeviceKind, target: Pat
     if found is not None:
         raise FindingError([found])
     raise LitefleetError(
-        f"The runtime's wheels could not be fetched ({ended.how}): {ended.last_lines(4) or 'no output'}. "
+        f"The runtime's wheels could not be fetched ({ended.ending}): {ended.last_lines(4) or 'no output'}. "
         "Check the package index and the network, then run again."
     )
 
@@ -178,7 +178,7 @@ async def _add_numpy(choice: RuntimeChoice, device: DeviceKind, target: Path, fo
     if sentence_of_resolver(choice, device, ended.output) is not None:
         return f"without numpy (no wheel of {choice.numpy} fits)"
     raise LitefleetError(
-        f"numpy could not be fetched ({ended.how}): {ended.last_lines(4)}. Check the network, then run again."
+        f"numpy could not be fetched ({ended.ending}): {ended.last_lines(4)}. Check the network, then run again."
     )
 
 

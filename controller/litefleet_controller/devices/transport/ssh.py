@@ -215,8 +215,8 @@ class SshTransport:
             self._host_keys.pin(device, key)
         except OSError as error:
             connection.abort()
-            seen = f"{device.host}:{device.port} was reached, its new key could not be kept: {error}"
-            raise TransportError(finding("LF502", seen)) from error
+            observed = f"{device.host}:{device.port} was reached, its new key could not be kept: {error}"
+            raise TransportError(finding("LF502", observed)) from error
 
 
 def _as_device(hop: Device | str, behind: Device) -> Device:
@@ -240,8 +240,8 @@ def _private_key(path: str) -> asyncssh.SSHKey:
     try:
         return asyncssh.read_private_key(Path(path).expanduser())
     except asyncssh.KeyEncryptionError as error:
-        seen = f"the key {path} has a passphrase; load it into ssh-agent and leave `key:` out"
-        raise TransportError(finding("LF504", seen)) from error
+        observed = f"the key {path} has a passphrase; load it into ssh-agent and leave `key:` out"
+        raise TransportError(finding("LF504", observed)) from error
     except (OSError, asyncssh.Error, ValueError) as error:
         raise TransportError(finding("LF504", f"the key {path} can't be read: {_why(error)}")) from error
 

@@ -70,18 +70,18 @@ def _column(canvas: Canvas, up: Axis, middle: float, step: float, workers: int, 
 
 
 def _about(cell: Cell) -> str:
-    told = f"{cell.workers} at once, {_threads(cell.threads)}: {number_text(cell.runs_per_s or 0)} runs/s"
+    measured = f"{cell.workers} at once, {_threads(cell.threads)}: {number_text(cell.runs_per_s or 0)} runs/s"
     if cell.latency is not None:
-        told += f", p50 {human_ms(cell.latency.p50)}, p99 {human_ms(cell.latency.p99)}"
-    return told + (f", {cell.cores:.2g} CPUs busy" if cell.cores else "")
+        measured += f", p50 {human_ms(cell.latency.p50)}, p99 {human_ms(cell.latency.p99)}"
+    return measured + (f", {cell.cores:.2g} CPUs busy" if cell.cores else "")
 
 
 def cold_starts(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Chart | None:
     """Return what the time until the first answer is made of: for the first start, and for a usual one after it."""
     rows = [
         row
-        for told, name in zip(releases, names, strict=False)
-        for row in _starts(told, name if len(names) > 1 else "")
+        for measured, name in zip(releases, names, strict=False)
+        for row in _starts(measured, name if len(names) > 1 else "")
     ]
     if not rows:
         return None
@@ -96,13 +96,13 @@ def cold_starts(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Cha
     return canvas.done()
 
 
-def _starts(told: ReleaseFigures, name: str) -> list[tuple[str, Start]]:
+def _starts(measured: ReleaseFigures, name: str) -> list[tuple[str, Start]]:
     rows = []
-    if told.cold.first is not None:
-        rows.append(("first", told.cold.first))
-    if told.cold.again:
-        usual = median(start.total_ms for start in told.cold.again)
-        rows.append(("again", min(told.cold.again, key=lambda start: abs(start.total_ms - usual))))
+    if measured.cold.first is not None:
+        rows.append(("first", measured.cold.first))
+    if measured.cold.again:
+        usual = median(start.total_ms for start in measured.cold.again)
+        rows.append(("again", min(measured.cold.again, key=lambda start: abs(start.total_ms - usual))))
     return [(f"{name} {label}".strip(), start) for label, start in rows]
 
 

@@ -30,7 +30,7 @@ _MOST_DEVICES = 50  # beyond this, a picture is longer than anybody scrolls
 
 def names_of(figures: BenchFigures) -> list[str]:
     """Return a short name for each release; two of the same are told apart."""
-    names = [told.release[:8] for told in figures.releases]
+    names = [measured.release[:8] for measured in figures.releases]
     return [f"{names[0]} (1)", f"{names[1]} (2)"] if len(set(names)) < len(names) else names
 
 
@@ -59,7 +59,8 @@ def heading_of(outcome: DeviceOutcome, figures: BenchFigures) -> list[str]:
     """Return what is said above the pictures of one device: how quick, whether it is right, what was found."""
     names = names_of(figures)
     lines = [
-        _release_line(name if len(names) > 1 else "", told) for name, told in zip(names, figures.releases, strict=True)
+        _release_line(name if len(names) > 1 else "", measured)
+        for name, measured in zip(names, figures.releases, strict=True)
     ]
     if figures.comparison is not None and len(names) > 1:
         lines.append(sentence(figures.comparison.model_dump(), *names))
@@ -67,12 +68,12 @@ def heading_of(outcome: DeviceOutcome, figures: BenchFigures) -> list[str]:
     return [*filter(None, lines), *found[:_MOST_FOUND]]
 
 
-def _release_line(name: str, told: ReleaseFigures) -> str:
-    if told.warm is None:
+def _release_line(name: str, measured: ReleaseFigures) -> str:
+    if measured.warm is None:
         return ""
-    line = f"{name}{': ' if name else ''}p50 {human_ms(told.warm.p50)}, p99 {human_ms(told.warm.p99)}, {told.warm.runs:,} runs"
+    line = f"{name}{': ' if name else ''}p50 {human_ms(measured.warm.p50)}, p99 {human_ms(measured.warm.p99)}, {measured.warm.runs:,} runs"
     more = {True: "", False: "; its outputs are wrong: these figures do not count", None: "; not measured to the end"}
-    return line + more[told.right]
+    return line + more[measured.right]
 
 
 def to_svg(report: RunReport) -> str:

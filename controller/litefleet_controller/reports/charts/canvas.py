@@ -82,14 +82,14 @@ class Canvas:
 
     def rect(self, x: float, y: float, width: float, height: float, kind: str, title: str = "") -> None:
         """Draw a rectangle, with a title for those who point at it."""
-        told = Markup("<title>{}</title>").format(clean(title, 200)) if title else Markup("")
+        tooltip = Markup("<title>{}</title>").format(clean(title, 200)) if title else Markup("")
         shape = '<rect class="{}" x="{}" y="{}" width="{}" height="{}">{}</rect>'
-        self._add(shape, kind, _round(x), _round(y), _round(max(width, 0)), _round(max(height, 0)), told)
+        self._add(shape, kind, _round(x), _round(y), _round(max(width, 0)), _round(max(height, 0)), tooltip)
 
     def dot(self, at: Point, radius: float, kind: str, title: str = "") -> None:
         """Draw a filled circle."""
-        told = Markup("<title>{}</title>").format(clean(title, 200)) if title else Markup("")
-        self._add('<circle class="spot {}" cx="{}" cy="{}" r="{}">{}</circle>', kind, *at, radius, told)
+        tooltip = Markup("<title>{}</title>").format(clean(title, 200)) if title else Markup("")
+        self._add('<circle class="spot {}" cx="{}" cy="{}" r="{}">{}</circle>', kind, *at, radius, tooltip)
 
     def upward(self, axis: Axis, count: int = 4) -> None:
         """Draw the grid and the labels of an axis that runs up."""

@@ -24,17 +24,17 @@ _SENSORS = (
 
 def latency_over_time(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Chart | None:
     """Return p50 as a line, and up to the slowest run as an area."""
-    shown = {kind: told for kind, told in zip("ab", releases, strict=False) if told.points("p50")}
+    shown = {kind: measured for kind, measured in zip("ab", releases, strict=False) if measured.points("p50")}
     if not shown:
         return None
     canvas = Canvas(_PLOT, "Latency over time (ms): p50, and up to the slowest run", names)
-    values = [ms for told in shown.values() for name in ("p50", "max") for _, ms in told.points(name)]
+    values = [ms for measured in shown.values() for name in ("p50", "max") for _, ms in measured.points(name)]
     up = axis_from_zero(values, canvas.floor, canvas.top, _LOG_FROM)
     across = _time_axis(canvas, shown)
     canvas.upward(up)
-    for kind, told in shown.items():
-        highest = dict(told.points("max"))
-        for stretch in _stretches(told, "p50"):
+    for kind, measured in shown.items():
+        highest = dict(measured.points("max"))
+        for stretch in _stretches(measured, "p50"):
             middle = [(across.at(t), up.at(ms)) for t, ms in stretch]
             upper = [(across.at(t), up.at(max(highest.get(t, ms), ms))) for t, ms in stretch]
             canvas.area(upper, middle, kind)
@@ -44,7 +44,7 @@ def latency_over_time(releases: Sequence[ReleaseFigures], names: Sequence[str]) 
 
 def memory_over_time(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Chart | None:
     """Return the resident memory of one process."""
-    shown = {kind: told for kind, told in zip("ab", releases, strict=False) if told.points("rss")}
+    shown = {kind: measured for kind, measured in zip("ab", releases, strict=False) if measured.points("rss")}
     return _lines("Memory of one process (MB)", shown, "rss", 1e-6, names)
 
 
@@ -60,7 +60,7 @@ def sensors_over_time(releases: Sequence[ReleaseFigures]) -> list[Chart]:
 def _lines(
     title: str, shown: Mapping[str, ReleaseFigures], column: str, factor: float, names: Sequence[str]
 ) -> Chart | None:
-    points = {kind: [(t, v * factor) for t, v in told.points(column)] for kind, told in shown.items()}
+    points = {kind: [(t, v * factor) for t, v in measured.points(column)] for kind, measured in shown.items()}
     values = [value for line in points.values() for _, value in line]
     if not values:
         return None
@@ -78,7 +78,7 @@ def _lines(
 
 def _time_axis(canvas: Canvas, shown: Mapping[str, ReleaseFigures]) -> Axis:
     """Draw and return the axis of time, which all pictures of one bench share."""
-    ends = [t for told in shown.values() for t in told.series.get("t", ()) if t is not None]
+    ends = [t for measured in shown.values() for t in measured.series.get("t", ()) if t is not None]
     end = max([*ends, 0.1])
     _, unit, word = next(row for row in _UNITS if end >= row[0])
     axis = Axis(0.0, end, LEFT, RIGHT)
@@ -92,9 +92,9 @@ def _time_axis(canvas: Canvas, shown: Mapping[str, ReleaseFigures]) -> Axis:
     return axis
 
 
-def _stretches(told: ReleaseFigures, name: str) -> Iterator[list[tuple[float, float]]]:
+def _stretches(measured: ReleaseFigures, name: str) -> Iterator[list[tuple[float, float]]]:
     """Yield the points of a column, apart where points without a value lie between."""
-    pairs = zip(told.series.get("t", ()), told.series.get(name, ()), strict=False)
-    for seen, group in itertools.groupby(pairs, key=lambda pair: pair[1] is not None):
-        if seen:
+    pairs = zip(measured.series.get("t", ()), measured.series.get(name, ()), strict=False)
+    for present, group in itertools.groupby(pairs, key=lambda pair: pair[1] is not None):
+        if present:
             yield [(t, value) for t, value in group if t is not None and value is not None]

@@ -21,7 +21,7 @@ _ROOM = 14  # for the numbers beside the dots
 
 def percentiles(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Chart | None:
     """Return how long the quickest, the usual and the slowest runs of the model took."""
-    shown = {kind: told.warm for kind, told in zip("ab", releases, strict=False) if told.warm is not None}
+    shown = {kind: measured.warm for kind, measured in zip("ab", releases, strict=False) if measured.warm is not None}
     if not shown:
         return None
     canvas = Canvas(_PLOT, "Latency percentiles of the model alone (ms)", names)
@@ -56,11 +56,11 @@ def against(comparison: Comparison | None, names: Sequence[str]) -> Chart | None
         canvas.line((across.at(tick), canvas.top), (across.at(tick), canvas.floor), "zero" if tick == 0 else "grid")
         canvas.text(across.at(tick), canvas.floor + 15, f"{tick:+g}" if tick else "0", "", "middle")
     y = canvas.top + 38
-    told = sentence(comparison.model_dump(), names[0], names[1])
+    measured = sentence(comparison.model_dump(), names[0], names[1])
     ends = [(across.at(low), y), (across.at(high), y)]
-    canvas.rect(ends[0][0], y - 8, max(ends[1][0] - ends[0][0], 2), 16, "area b", told)
+    canvas.rect(ends[0][0], y - 8, max(ends[1][0] - ends[0][0], 2), 16, "area b", measured)
     canvas.path(ends, "b")
-    canvas.dot((across.at(middle), y), 5, "b", told)
+    canvas.dot((across.at(middle), y), 5, "b", measured)
     canvas.text(across.at(middle), y - 14, f"{middle:+.3g} %", "value", "middle")
     canvas.text(LEFT, canvas.top + 6, "← faster")
     canvas.text(RIGHT, canvas.top + 6, "slower →", "", "end")

@@ -16,7 +16,7 @@ from litefleet_controller.build.conversion.preflight import Source, load_source
 from litefleet_controller.build.conversion.variant import make_variant
 from litefleet_controller.build.toolchain import Toolchain, Toolchains
 from litefleet_controller.common.errors import FindingError
-from litefleet_controller.common.subprocesses import run_child
+from litefleet_controller.common.subprocesses import run_subprocess
 
 from tests.conftest import CACHE
 
@@ -213,7 +213,7 @@ async def test_a_variant_of_another_source_is_a_programmers_mistake(
 
 async def test_only_the_telling_lines_are_quoted(cls: Source) -> None:
     script = "echo Loading; printf '\\033[1m[F 1/1 1:1:1. 1 x.h:1 Y] Check failed: a: b\\n'; kill -ABRT $$"
-    end = await run_child(["sh", "-c", script], time_limit_s=10)
+    end = await run_subprocess(["sh", "-c", script], time_limit_s=10)
     found = explain_end(end, make_variant(cls.sha256, "arm"), 10)
     assert found.seen.endswith("stopped itself at a failed check. It said: Check failed: a: b.")
 

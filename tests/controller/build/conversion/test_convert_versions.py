@@ -15,7 +15,7 @@ from litefleet_controller.build.conversion.convert import convert_with_any
 from litefleet_controller.build.conversion.preflight import Source, load_source
 from litefleet_controller.build.conversion.variant import Variant, make_variant
 from litefleet_controller.build.golden.make import make_golden
-from litefleet_controller.build.releases import Supply
+from litefleet_controller.build.releases import ReleaseBuilder
 from litefleet_controller.build.toolchain import Toolchain, Toolchains
 from litefleet_controller.common.errors import FindingError, LitefleetError
 from litefleet_controller.config import Config, load_config
@@ -129,19 +129,19 @@ async def test_supply_takes_it_and_release_and_recipe_say_so(
     said: list[str] = []
     config = project(tmp_path, models, "{paddlelite: 2.10, also: [2.13rc0]}")
     assert config.toolchain.also == ("2.13rc0",)
-    supply = Supply(config, toolchains, tmp_path / "cache", said.append)
+    release_builder = ReleaseBuilder(config, toolchains, tmp_path / "cache", said.append)
     try:
-        made = await supply.artifact("rec", ARCHES["x86_64"])
-        golden = await supply._golden("rec")
-        recipe = await supply.recipe("rec")
+        made = await release_builder.artifact("rec", ARCHES["x86_64"])
+        golden = await release_builder._golden("rec")
+        recipe = await release_builder.recipe("rec")
     finally:
-        await supply.close()
+        await release_builder.close()
     assert made.variant is not None
     assert made.variant.opt_version == "2.13rc0"
-    assert supply._manifest("rec", made, (), "system")["model"]["variant"]["opt_version"] == "2.13rc0"
+    assert release_builder._manifest("rec", made, (), "system")["model"]["variant"]["opt_version"] == "2.13rc0"
     assert len(golden) == 2  # by the version that made the file: 2.10 could not have run it
     assert said[:2] == ["converting rec for x86", "converting rec for x86 with Paddle-Lite 2.13rc0"]
-    alone = Supply(project(tmp_path, models, "{paddlelite: 2.10}"), toolchains, tmp_path / "cache", said.append)
+    alone = ReleaseBuilder(project(tmp_path, models, "{paddlelite: 2.10}"), toolchains, tmp_path / "cache", said.append)
     assert await alone.recipe("rec") != recipe
     await alone.close()
 
