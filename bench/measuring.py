@@ -18,10 +18,10 @@ from statistics import median
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from litefleet_agent.bench.latency import steady, versus  # noqa: E402
-from litefleet_agent.bench.recorder import Watched  # noqa: E402
+from litefleet_agent.bench.latency import compare_ab, steady  # noqa: E402
+from litefleet_agent.bench.recorder import Recorder  # noqa: E402
 from litefleet_agent.bench.statistics import verdict  # noqa: E402
-from litefleet_agent.bench.worker_handle import Floor, Subject  # noqa: E402
+from litefleet_agent.bench.worker_handle import BenchWorker, WaitLoop  # noqa: E402
 from litefleet_agent.facts.tree import Tree  # noqa: E402
 from litefleet_agent.formats.nb import read_nb  # noqa: E402
 from litefleet_agent.service.workers.plan import WorkerPlan, served_model  # noqa: E402
@@ -40,27 +40,27 @@ def plan(model: str) -> WorkerPlan:
     return WorkerPlan(served, str(nb), "", tuple(map(str, goldens)), python=str(lite_environment()))
 
 
-def started(floor: Floor, work: WorkerPlan) -> Subject:
-    subject = Subject(floor, work, 1)
-    subject.started()
-    return subject
+def started(wait_loop: WaitLoop, work: WorkerPlan) -> BenchWorker:
+    worker = BenchWorker(wait_loop, work, 1)
+    worker.started()
+    return worker
 
 
 def by_turns(work: WorkerPlan, seconds: float) -> tuple[float, bool]:
     """Return how far off the ratio was, and whether a difference was told."""
-    with Floor(lambda: None) as floor:
-        subjects = [started(floor, work), started(floor, work)]
-        found = versus(floor, subjects, [Watched(), Watched()], HERE, seconds, 0)
+    with WaitLoop(lambda: None) as wait_loop:
+        bench_workers = [started(wait_loop, work), started(wait_loop, work)]
+        found = compare_ab(wait_loop, bench_workers, [Recorder(), Recorder()], HERE, seconds, 0)
     return abs(found["ratio"] - 1), verdict(found) != "not told apart"
 
 
 def one_after_the_other(work: WorkerPlan, seconds: float) -> float:
     found = []
     for _ in range(2):
-        with Floor(lambda: None) as floor:
-            watched = Watched()
-            steady(floor, started(floor, work), watched, HERE, seconds / 2, 0)
-            found.append(watched.times.figures()["p50"])
+        with WaitLoop(lambda: None) as wait_loop:
+            recorder = Recorder()
+            steady(wait_loop, started(wait_loop, work), recorder, HERE, seconds / 2, 0)
+            found.append(recorder.times.statistics()["p50"])
     return abs(found[1] / found[0] - 1)
 
 

@@ -56,7 +56,7 @@ class Block:
     cpu: dict[str, float]
 
 
-class Loop:
+class EventLoop:
     """One process of service_loops.py."""
 
     def __init__(self, python: Path, threads: int, *args: object) -> None:
@@ -86,7 +86,7 @@ class Loop:
 class Side:
     """One of those that stand side by side, with what was measured of it."""
 
-    def __init__(self, name: str, loops: list[Loop], pids: dict[str, list[int]], rows: int = 1) -> None:
+    def __init__(self, name: str, loops: list[EventLoop], pids: dict[str, list[int]], rows: int = 1) -> None:
         self.name, self.loops, self.pids, self._rows = name, loops, pids, rows
         self.blocks: list[Block] = []
         self._runs = 10
@@ -172,9 +172,9 @@ class Bench:
 
     def _asking(
         self, service: Service, agent: Path, model: str, callers: int, processes: int, sizes: str
-    ) -> list[Loop]:
+    ) -> list[EventLoop]:
         args = ("client", service.device.socket, model, callers // processes, sizes, agent)
-        return [Loop(self._python, 1, *args) for _ in range(processes)]
+        return [EventLoop(self._python, 1, *args) for _ in range(processes)]
 
     def compare(self, case: Case) -> list[Side]:
         """Measure a bare loop and the service."""
@@ -182,7 +182,7 @@ class Bench:
         settings = {"workers": case.workers, "threads": case.threads, "max_batch": case.batch}
         with ExitStack() as stack:
             nb = raw_nb(case.model, "x86")
-            loops = [Loop(self._python, case.threads, "bare", nb, case.batch, sizes) for _ in range(case.workers)]
+            loops = [EventLoop(self._python, case.threads, "bare", nb, case.batch, sizes) for _ in range(case.workers)]
             sides = [Side("bare", loops, {"loops": []}, case.batch)]
             for by, agent in self.agents.items():
                 service = stack.enter_context(self.served(case.model, by, agent, **settings))

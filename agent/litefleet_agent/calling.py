@@ -47,23 +47,23 @@ def _run(command: str, given: _Arguments, client: Client, out: TextIO) -> int:
         out.write(client.metrics())
         return 0
     asks: Dict[str, Any] = {"status": client.status, "health": client.health, "models": client.models}
-    told = asks[command]()
-    out.write(json.dumps(told, indent=2, sort_keys=True) + "\n")
-    return 1 if command == "health" and told.get("health") != "ok" else 0
+    answer = asks[command]()
+    out.write(json.dumps(answer, indent=2, sort_keys=True) + "\n")
+    return 1 if command == "health" and answer.get("health") != "ok" else 0
 
 
 def _call(given: _Arguments, client: Client, out: TextIO) -> int:
     result = client.infer(given.model, read_npz(given.input), given.deadline_ms)
     if given.output:
         write_npz(given.output, result.outputs)
-    said = {
+    answer = {
         "model": result.model,
         "release": result.release,
         "outputs": [{"name": n, "dtype": a.dtype, "dims": list(a.shape)} for n, a in result.outputs.items()],
         "ms": {"wait": result.wait_ms, "run": result.run_ms},
         "batch": result.batch,
     }
-    out.write(json.dumps(said, indent=2, sort_keys=True) + "\n")
+    out.write(json.dumps(answer, indent=2, sort_keys=True) + "\n")
     return 0
 
 

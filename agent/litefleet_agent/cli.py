@@ -10,7 +10,7 @@ from .calling import main as call
 from .errors import AgentError
 from .facts import gather
 from .formats.nb import read_nb
-from .releases.activation import recover, take
+from .releases.activation import lock_and_recover, recover
 from .releases.store import Store, StoreError, default_root
 
 __all__ = ["main"]
@@ -65,16 +65,16 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _recover(root: str) -> int:
     """Undo what nobody confirmed before the device restarted, and print it; a session that is at work has done that."""
     store = Store(root)
-    said: Dict[str, Any] = {"undone": [], "busy": False}
+    answer: Dict[str, Any] = {"undone": [], "busy": False}
     try:
         if os.path.isdir(root):
-            said["undone"] = [operation.to_dict() for operation in take(store) + recover(store)]
+            answer["undone"] = [operation.to_dict() for operation in lock_and_recover(store) + recover(store)]
     except StoreError as error:
         if error.code != "busy":
             sys.stderr.write("litefleet-agent: %s\n" % error)
             return 1
-        said["busy"] = True
-    print(json.dumps(said, sort_keys=True))
+        answer["busy"] = True
+    print(json.dumps(answer, sort_keys=True))
     return 0
 
 

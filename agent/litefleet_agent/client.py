@@ -26,12 +26,12 @@ PLACES = (
     "/var/lib/litefleet/run/agent.sock",
 )
 # pauses before a request that was not taken is sent again; a restart may follow another
-_AGAIN_S = (0.0, 0.1, 0.3, 1.0, 3.0)
+_RETRY_S = (0.0, 0.1, 0.3, 1.0, 3.0)
 _GRACE_S = 1.0  # beyond a request's deadline, for its answer to arrive
-_CROWD_S = 0.02  # before another try while the service has more callers waiting than the kernel holds
+_CONNECT_RETRY_S = 0.02  # before another try while the service has more callers waiting than the kernel holds
 _READ_SIZE = 1 << 20
 _AT_ONCE = 4096  # bytes that are asked for at an answer's start: mostly its prefix and the whole header
-_TRUSTED = 64 << 20  # bytes of a body for which memory is taken at once
+_MAX_PREALLOCATED = 64 << 20  # bytes of a body for which memory is taken at once
 
 
 Part = Union[bytes, memoryview]  # of what is sent
@@ -57,7 +57,7 @@ class ServiceError(AgentError):
         self.finding = finding
 
 
-class _NotTaken(Exception):
+class _RequestNotAccepted(Exception):
     """The connection ended before the service had the whole request: it can be sent again."""
 
 
@@ -130,9 +130,9 @@ class Client:
             header["model"] = model
         if deadline_ms is not None:
             header["deadline_ms"] = deadline_ms
-        patience = self._timeout_s if deadline_ms is None else max(self._timeout_s, deadline_ms / 1e3 + _GRACE_S)
-        told, body = self._ask(header, [one.data for one in given.values()], patience)
-        return _result(told, body, numpy)
+        timeout_s = self._timeout_s if deadline_ms is None else max(self._timeout_s, deadline_ms / 1e3 + _GRACE_S)
+        result, body = self._ask(header, [one.data for one in given.values()], timeout_s)
+        return _result(result, body, numpy)
 
     def status(self) -> Dict[str, Any]:
         """Return what the service tells about itself; ServiceError."""
@@ -152,12 +152,10 @@ class Client:
 
     # --- asking
 
-    def _ask(
-        self, header: Dict[str, Any], parts: Sequence[Part], patience_s: float
-    ) -> Tuple[Dict[str, Any], bytearray]:
-        end = time.monotonic() + patience_s
+    def _ask(self, header: Dict[str, Any], parts: Sequence[Part], timeout_s: float) -> Tuple[Dict[str, Any], bytearray]:
+        end = time.monotonic() + timeout_s
         with self._lock:
-            for pause_s in _AGAIN_S:
+            for pause_s in _RETRY_S:
                 try:
                     return self._ask_once(header, parts, end)
                 except ServiceError as error:
@@ -173,9 +171,9 @@ class Client:
             connection = self._connected(end)
             self._number += 1
             frame = encode(dict(header, id=self._number), sum(len(part) for part in parts))
-            whole = _send(connection, [frame, *parts], end)
-            answer, body = _receive(connection, self._number, whole, end)
-        except _NotTaken:
+            sent_all = _send(connection, [frame, *parts], end)
+            answer, body = _receive(connection, self._number, sent_all, end)
+        except _RequestNotAccepted:
             self.close()
             raise ServiceError("stopping", "the service ended the connection before it took the request") from None
         except socket.timeout:
@@ -195,11 +193,11 @@ class Client:
     def _error(self, answer: Dict[str, Any]) -> ServiceError:
         if answer.get("re") is None:  # about the connection, which the service ends
             self.close()
-        told = answer["error"] if isinstance(answer["error"], dict) else {}
-        finding = told.get("finding")
+        error = answer["error"] if isinstance(answer["error"], dict) else {}
+        finding = error.get("finding")
         return ServiceError(
-            str(told.get("code", "failed")),
-            str(told.get("message", "the service gave no reason")),
+            str(error.get("code", "failed")),
+            str(error.get("message", "the service gave no reason")),
             finding if isinstance(finding, dict) else None,
         )
 
@@ -226,7 +224,7 @@ def _connect(connection: socket.socket, path: str, end: float) -> None:
             connection.connect(path)
             return
         except BlockingIOError:  # more callers wait to be accepted than fit; there is no descriptor to wait on
-            time.sleep(_CROWD_S)
+            time.sleep(_CONNECT_RETRY_S)
 
 
 def _ended(connection: socket.socket) -> bool:
@@ -267,35 +265,35 @@ def _send(connection: socket.socket, parts: Sequence[Part], end: float) -> bool:
     return True
 
 
-def _receive(connection: socket.socket, number: int, whole: bool, end: float) -> Tuple[Dict[str, Any], bytearray]:
+def _receive(connection: socket.socket, number: int, sent_all: bool, end: float) -> Tuple[Dict[str, Any], bytearray]:
     """Return the answer to the request `number` as (header, body); `whole`: the service may have taken it."""
     try:
-        came = _some(connection, _AT_ONCE, end)
+        received = _receive_some(connection, _AT_ONCE, end)
     except (ConnectionResetError, BrokenPipeError) as error:
         # On a Unix socket a reset says that it was closed with bytes unread, so the request was not taken whole.
-        if whole and isinstance(error, _Gone):
+        if sent_all and isinstance(error, _ConnectionClosed):
             raise
-        raise _NotTaken from None
-    while len(came) < PREFIX_SIZE:
-        came += _some(connection, _AT_ONCE, end)
-    size, body_size = decode_prefix(bytes(came[:PREFIX_SIZE]))
+        raise _RequestNotAccepted from None
+    while len(received) < PREFIX_SIZE:
+        received += _receive_some(connection, _AT_ONCE, end)
+    size, body_size = decode_prefix(bytes(received[:PREFIX_SIZE]))
     start = PREFIX_SIZE + size
-    while len(came) < start:
-        came += _some(connection, min(start - len(came), _READ_SIZE), end)
-    header = decode_header(bytes(came[PREFIX_SIZE:start]))
-    body = _body(connection, came[start:], body_size, end)
+    while len(received) < start:
+        received += _receive_some(connection, min(start - len(received), _READ_SIZE), end)
+    header = decode_header(bytes(received[PREFIX_SIZE:start]))
+    body = _body(connection, received[start:], body_size, end)
     if header.get("re") not in (number, None) or ("error" not in header and header.get("re") is None):
         raise ProtocolError("expected the answer to request %d, got %.80r" % (number, header.get("re")))
     return header, body
 
 
-def _body(connection: socket.socket, came: bytearray, size: int, end: float) -> bytearray:
+def _body(connection: socket.socket, received: bytearray, size: int, end: float) -> bytearray:
     """Read the rest of a body; beyond a bound, memory grows as it comes."""
-    if len(came) > size:
-        raise ProtocolError("%d bytes came where %d were announced" % (len(came), size))
-    body, filled = came, len(came)
+    if len(received) > size:
+        raise ProtocolError("%d bytes came where %d were announced" % (len(received), size))
+    body, filled = received, len(received)
     while filled < size:
-        body.extend(bytes(min(size - len(body), _TRUSTED)))
+        body.extend(bytes(min(size - len(body), _MAX_PREALLOCATED)))
         filled = _fill(connection, body, filled, end)
     return body
 
@@ -310,12 +308,12 @@ def _fill(connection: socket.socket, body: bytearray, filled: int, end: float) -
                 _wait(connection, select.POLLIN, end)
                 continue
             if not got:
-                raise _Gone()
+                raise _ConnectionClosed()
             filled += got
     return filled
 
 
-def _some(connection: socket.socket, size: int, end: float) -> bytearray:
+def _receive_some(connection: socket.socket, size: int, end: float) -> bytearray:
     """Return what comes next, at most `size` bytes."""
     while True:
         try:
@@ -324,11 +322,11 @@ def _some(connection: socket.socket, size: int, end: float) -> bytearray:
             _wait(connection, select.POLLIN, end)
             continue
         if not piece:
-            raise _Gone()
+            raise _ConnectionClosed()
         return bytearray(piece)
 
 
-class _Gone(ConnectionResetError):
+class _ConnectionClosed(ConnectionResetError):
     """The service closed the connection instead of answering."""
 
     def __init__(self) -> None:
@@ -375,39 +373,39 @@ def _input(name: str, value: Any) -> _Input:
     dtype = str(value.dtype.name)
     if dtype not in DTYPES:
         raise ServiceError("bad-input", "input %.80r is of type %s; convert it first" % (name, dtype))
-    plain = numpy.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+    contiguous = numpy.ascontiguousarray(value, value.dtype.newbyteorder("<"))
     # As it lies in memory, without a copy: it is sent before the caller has its array back.
-    return _Input(dtype, tuple(value.shape), memoryview(plain.reshape(-1).view("u1")))
+    return _Input(dtype, tuple(value.shape), memoryview(contiguous.reshape(-1).view("u1")))
 
 
-def _result(told: Dict[str, Any], body: bytearray, numpy: Any) -> Result:
+def _result(result: Dict[str, Any], body: bytearray, numpy: Any) -> Result:
     outputs: Dict[str, Any] = {}
     at = 0
     try:
-        for tensor in told["outputs"]:
+        for tensor in result["outputs"]:
             name, dtype, dims = str(tensor["name"]), str(tensor["dtype"]), tuple(int(d) for d in tensor["dims"])
             size = DTYPES[dtype]
             for dim in dims:
                 size *= dim
             data = memoryview(body)[at : at + size]
             at += size
-            outputs[name] = _made(dtype, dims, data, numpy)
-        times = told["ms"]
+            outputs[name] = _to_array(dtype, dims, data, numpy)
+        times = result["ms"]
         if at != len(body):
             raise ValueError("%d bytes of data for %d" % (len(body), at))
         return Result(
             outputs,
-            str(told.get("model", "")),
-            str(told["release"]),
+            str(result.get("model", "")),
+            str(result["release"]),
             float(times["wait"]),
             float(times["run"]),
-            int(told.get("batch", 1)),
+            int(result.get("batch", 1)),
         )
     except (KeyError, TypeError, ValueError, AgentError) as error:
         raise ServiceError("protocol", "the service's answer does not hold together: %s" % error) from error
 
 
-def _made(dtype: str, dims: Tuple[int, ...], data: memoryview, numpy: Any) -> Any:
+def _to_array(dtype: str, dims: Tuple[int, ...], data: memoryview, numpy: Any) -> Any:
     if numpy is None:
         return Array(dtype, dims, bytes(data))
     if not data:

@@ -18,9 +18,9 @@ __all__ = [
     "MAX_BODY",
     "MAX_HEADER",
     "PREFIX_SIZE",
-    "Answered",
-    "Link",
+    "BlockingStream",
     "ProtocolError",
+    "ResponseParts",
     "decode_header",
     "decode_prefix",
     "encode",
@@ -41,7 +41,7 @@ class ProtocolError(AgentError):
     code = "protocol"
 
 
-class Answered(NamedTuple):
+class ResponseParts(NamedTuple):
     """A result whose frame has a body."""
 
     result: Dict[str, Any]
@@ -84,28 +84,28 @@ _AT_ONCE = 4096  # bytes that are asked for at a frame's start: mostly its prefi
 _PARTS = 64  # handed to the kernel at once; it takes at most 1024
 
 
-class Link:
+class BlockingStream:
     """This process's end of the socket."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._ahead = b""  # came along with what was read
+        self._buffer = b""  # came along with what was read
 
     def read(self) -> Optional[Tuple[Dict[str, Any], bytes]]:
         """Return the next frame, None when the other end let go."""
-        if not self._ahead:
-            self._ahead = self._socket.recv(_AT_ONCE)
-        prefix = self._take(PREFIX_SIZE)
+        if not self._buffer:
+            self._buffer = self._socket.recv(_AT_ONCE)
+        prefix = self._read_exactly(PREFIX_SIZE)
         if prefix is None:
             return None
         header_size, body_size = decode_prefix(prefix)
-        header, body = self._take(header_size), self._take(body_size)
+        header, body = self._read_exactly(header_size), self._read_exactly(body_size)
         return None if header is None or body is None else (decode_header(header), body)
 
-    def _take(self, size: int) -> Optional[bytes]:
+    def _read_exactly(self, size: int) -> Optional[bytes]:
         data = bytearray(size)
-        filled = min(size, len(self._ahead))
-        data[:filled], self._ahead = self._ahead[:filled], self._ahead[filled:]
+        filled = min(size, len(self._buffer))
+        data[:filled], self._buffer = self._buffer[:filled], self._buffer[filled:]
         with memoryview(data) as view:
             while filled < size:
                 got = self._socket.recv_into(view[filled:])

@@ -7,7 +7,7 @@ import socket
 import threading
 
 import pytest
-from litefleet_agent.protocol import Link, ProtocolError, encode
+from litefleet_agent.protocol import BlockingStream, ProtocolError, encode
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def ends():
 
 
 def test_frames_go_both_ways_with_bodies_in_parts(ends):
-    here, there = map(Link, ends)
+    here, there = map(BlockingStream, ends)
     sent = [
         ({"id": 1}, ()),
         ({"id": 2}, (b"", b"abc", b"")),
@@ -39,7 +39,7 @@ def test_an_end_in_the_middle_of_a_frame_is_an_end(ends, cut):
     whole = encode({"id": 1}, 5) + b"12345"
     ours.sendall(whole + whole[:cut])
     ours.close()
-    link = Link(theirs)
+    link = BlockingStream(theirs)
     assert link.read() == ({"id": 1}, b"12345")
     assert link.read() is None
 
@@ -49,7 +49,7 @@ def test_bytes_that_come_one_by_one(ends):
     data = encode({"id": 1}, 3) + b"abc" + encode({"id": 2})
     sender = threading.Thread(target=lambda: [ours.sendall(data[i : i + 1]) for i in range(len(data))])
     sender.start()
-    link = Link(theirs)
+    link = BlockingStream(theirs)
     assert [link.read(), link.read()] == [({"id": 1}, b"abc"), ({"id": 2}, b"")]
     sender.join(30)
 
@@ -58,11 +58,11 @@ def test_what_is_no_frame_is_named(ends):
     ours, theirs = ends
     ours.sendall(b"GET / HTTP/1.1\r\n\r\n")
     with pytest.raises(ProtocolError, match="expected a frame"):
-        Link(theirs).read()
+        BlockingStream(theirs).read()
 
 
 def test_an_other_end_that_is_gone_is_an_error(ends):
     ours, theirs = ends
     theirs.close()
     with pytest.raises(BrokenPipeError):
-        Link(ours).stage("loading")
+        BlockingStream(ours).stage("loading")

@@ -16,7 +16,7 @@ from litefleet_agent.findings import Finding, ranked
 from litefleet_agent.findings.crashlog.decode import decode_log
 from litefleet_agent.formats.nb import read_nb
 from litefleet_agent.formats.npz import Array
-from litefleet_agent.verification.golden_cases import Golden, judge
+from litefleet_agent.verification.golden_cases import Golden, check_outputs
 from litefleet_controller.build.conversion.preflight import Source, check_source, load_source
 from litefleet_controller.build.conversion.static import check_source_for
 from litefleet_controller.common.errors import FindingError
@@ -199,7 +199,7 @@ def ran(first: list[float], second: list[float], later: list[float] | None = Non
     model = read_nb(real("cls", "x86"))
     goldens = [Golden({}, (array([1.0, 0.0]),)), Golden({}, (array([0.0, 1.0]),))]
     again = [(0, array(later))] if later else []
-    return ranked(judge(model, goldens, [([array(first)], again), ([array(second)], [])]).findings)
+    return ranked(check_outputs(model, goldens, [([array(first)], again), ([array(second)], [])]).findings)
 
 
 def benched(behaviour: str) -> list[Finding]:

@@ -33,7 +33,7 @@ def test_a_known_failure_is_found(case: Case) -> None:
 @pytest.mark.parametrize("case", GOOD, ids=named)
 def test_a_good_combination_raises_no_alarm(case: Case) -> None:
     found = case.look()
-    assert [(f.code, f.seen) for f in found if f.severity is not Severity.NOTE] == []
+    assert [(f.code, f.observed) for f in found if f.severity is not Severity.NOTE] == []
 
 
 def test_every_row_has_a_case_and_there_are_enough_good_ones() -> None:

@@ -68,7 +68,7 @@ async def test_where_no_wheel_fits_the_sentence_names_what_would(tmp_path: Path,
         outcome = (await job.run()).outcomes[0]
     assert outcome.verdict is Verdict.UNSUPPORTED, outcome.to_dict()
     assert outcome.findings[0].code == "LF302"
-    said = " ".join(f.seen for f in outcome.findings)
+    said = " ".join(f.observed for f in outcome.findings)
     assert "3.10" in said
     assert f"3.{sys.version_info.minor}" in said or f"cp3{sys.version_info.minor}" in said
 

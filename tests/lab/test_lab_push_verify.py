@@ -56,7 +56,7 @@ async def test_a_probe_tells_what_the_device_is_and_that_the_inventory_expected_
     assert (facts["arch"], facts["machine"], facts["bits"], facts["cpu"]["parts"]) == (machine, machine, bits, parts)
     assert features <= set(facts["cpu"]["features"])
     assert facts["libc"]["kind"] == "glibc"
-    assert [(f.code, f.seen) for f in outcome.findings] == [
+    assert [(f.code, f.observed) for f in outcome.findings] == [
         ("LF314", f"the inventory says x86_64, the device is {machine}")
     ]
 

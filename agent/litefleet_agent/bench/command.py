@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional
 
 from ..errors import AgentError
 from ..facts import gather
-from ..releases.activation import take
+from ..releases.activation import lock_and_recover
 from ..releases.store import Store, StoreError, default_root
 from .report_text import lines
 from .run import bench
@@ -20,7 +20,7 @@ USAGE = (
 )
 _BUSY = 75  # exit code (EX_TEMPFAIL), as of `verify`
 _INTERRUPTED = 130
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 _WORDS = {"--release": str, "--against": str, "--runs": int, "--seconds": float, "--root": str}
 _LISTS = ("--threads", "--workers")
 _FLAGS = ("--low-priority", "--json")
@@ -39,7 +39,7 @@ def main(args: List[str]) -> int:
         return 1
     store = Store(root)
     try:
-        take(store, _PATIENCE_S)
+        lock_and_recover(store, _TIMEOUT_S)
         answer = bench(store, gather(root), given, lambda: None)
     except (AgentError, OSError) as error:
         sys.stderr.write("litefleet-agent: %s\n" % error)

@@ -8,15 +8,15 @@ from ..findings import Finding, finding
 from ..formats.nb import NbModel, read_nb
 from ..formats.npz import Array, read_npz
 from ..service.workers.plan import WorkerPlan
-from ..verification.golden_cases import Golden, fit, judge
-from .worker_handle import Subject
+from ..verification.golden_cases import Golden, check_outputs, fits_inputs
+from .worker_handle import BenchWorker
 
-__all__ = ["Truth"]
+__all__ = ["GoldenCheck"]
 
 _MOST_CASES = 8
 
 
-class Truth:
+class GoldenCheck:
     """One release's goldens; `plan` runs those whose inputs have the same sizes, as a predictor keeps to one size.
 
     `findings` say what keeps it from being run.  Raises NbError and OSError for a file that can't be read.
@@ -46,21 +46,21 @@ class Truth:
 
     def _golden(self, number: int, path: str) -> Optional[Golden]:
         try:
-            golden, found = fit(self._model, read_npz(path), "Case %d" % (number + 1))
+            golden, found = fits_inputs(self._model, read_npz(path), "Case %d" % (number + 1))
         except AgentError as error:
             golden, found = None, [finding("LF412", str(error))]
         self.findings += found
         return golden
 
-    def judge(self, subject: Subject) -> List[Finding]:
+    def check(self, worker: BenchWorker) -> List[Finding]:
         """Return what is wrong with the first and the last outputs of a process that has run."""
-        first, last = subject.outputs("first"), subject.outputs("last")
+        first, last = worker.outputs("first"), worker.outputs("last")
         if _data(first) == _data(last) == _data(self._accepted):
             return []  # the same bytes have been judged already
         counts = {len(outputs) for outputs in first + last}
         if counts != {len(self._model.outputs)}:
-            seen = "The file declares %d outputs, the runtime gave %s." % (len(self._model.outputs), sorted(counts))
-            return [finding("LF407", seen)]
+            observed = "The file declares %d outputs, the runtime gave %s." % (len(self._model.outputs), sorted(counts))
+            return [finding("LF407", observed)]
         found = self._compared(first, last)
         if not found and not self._accepted:
             self._accepted = first
@@ -75,7 +75,7 @@ class Truth:
             runs.append((outputs, later))
         if len(whole) != len(runs):
             return [finding("LF412", "A golden could not be read again.")]
-        return [found for found in judge(self._model, whole, runs, self._tolerance).findings if found.decides]
+        return [found for found in check_outputs(self._model, whole, runs, self._tolerance).findings if found.decides]
 
 
 def _data(cases: Sequence[Sequence[Array]]) -> Tuple[bytes, ...]:

@@ -5,7 +5,7 @@ from typing import Any, Mapping, Tuple
 
 from ..errors import AgentError
 
-__all__ = ["BenchPlan", "plan_of_request"]
+__all__ = ["BenchOptions", "options_of_request"]
 
 _SECONDS = 10.0
 _PATIENT_S = 3600.0  # for a number of runs that was asked for, however long each takes
@@ -18,7 +18,7 @@ _FEW = 4  # workers that are tried without being asked for
 
 
 @dataclass(frozen=True)
-class BenchPlan:
+class BenchOptions:
     """How much is measured: `cells` are all pairs of `workers` and `threads`."""
 
     seconds: float  # of measuring, about; what it takes to start processes comes on top
@@ -29,7 +29,7 @@ class BenchPlan:
     counted: bool = False  # runs were asked for, and no time
 
     @property
-    def cells(self) -> Tuple[Tuple[int, int], ...]:
+    def matrix(self) -> Tuple[Tuple[int, int], ...]:
         """(workers, threads) of each cell."""
         return tuple((workers, threads) for threads in self.threads for workers in self.workers)
 
@@ -38,16 +38,16 @@ class BenchPlan:
         if self.counted:
             return _CELL_OF_RUNS_S
         low, high = _CELL_S
-        return min(high, max(low, _CELLS * self.seconds / (len(self.cells) * releases)))
+        return min(high, max(low, _CELLS * self.seconds / (len(self.matrix) * releases)))
 
     def steady_s(self, releases: int) -> float:
         """Return the seconds in which latency is watched over time, of all releases together."""
         if self.counted:
             return _PATIENT_S
-        return max((1 - _CELLS) * self.seconds, self.seconds - self.cell_s(releases) * len(self.cells) * releases)
+        return max((1 - _CELLS) * self.seconds, self.seconds - self.cell_s(releases) * len(self.matrix) * releases)
 
 
-def plan_of_request(header: Mapping[str, Any], cpus: int) -> BenchPlan:
+def options_of_request(header: Mapping[str, Any], cpus: int) -> BenchOptions:
     """Read {runs?, seconds?, threads?, workers?, low_priority?}; without workers, one and one for each of the `cpus` are tried.
 
     Raises AgentError "bad-request" that names the field.
@@ -55,7 +55,7 @@ def plan_of_request(header: Mapping[str, Any], cpus: int) -> BenchPlan:
     runs = _number(header, "runs", 10, 10000000, int)
     seconds = _number(header, "seconds", 1, 86400, (int, float))
     counted = runs is not None and seconds is None
-    plan = BenchPlan(
+    options = BenchOptions(
         seconds=float(seconds or (_PATIENT_S if counted else _SECONDS)),
         runs=runs or 0,
         threads=_numbers(header, "threads", 0, 256) or (0,),
@@ -63,9 +63,11 @@ def plan_of_request(header: Mapping[str, Any], cpus: int) -> BenchPlan:
         low_priority=header.get("low_priority") is True,
         counted=counted,
     )
-    if len(plan.cells) > _MOST_CELLS:
-        raise _bad("%d pairs of workers and threads are asked for, and at most %d go" % (len(plan.cells), _MOST_CELLS))
-    return plan
+    if len(options.matrix) > _MOST_CELLS:
+        raise _bad(
+            "%d pairs of workers and threads are asked for, and at most %d go" % (len(options.matrix), _MOST_CELLS)
+        )
+    return options
 
 
 def _number(header: Mapping[str, Any], name: str, low: float, high: float, kind: Any) -> Any:
@@ -81,8 +83,8 @@ def _numbers(header: Mapping[str, Any], name: str, low: int, high: int) -> Tuple
     values = header.get(name)
     if values is None:
         return ()
-    sound = isinstance(values, (list, tuple)) and 0 < len(values) <= _MOST_CELLS
-    if not sound or any(type(v) is not int or not low <= v <= high for v in values):
+    valid = isinstance(values, (list, tuple)) and 0 < len(values) <= _MOST_CELLS
+    if not valid or any(type(v) is not int or not low <= v <= high for v in values):
         raise _bad(
             "`%s` is %.60r; it must be a list of 1 to %d numbers from %d to %d" % (name, values, _MOST_CELLS, low, high)
         )

@@ -5,14 +5,14 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 from .statistics import Samples
 from .timeseries import Series, rows_of
 from .trends import slope
-from .worker_handle import Block, Subject
+from .worker_handle import BenchWorker, Block
 
-__all__ = ["Watched"]
+__all__ = ["Recorder"]
 
 _LONG_S = 30.0
 
 
-class Watched:
+class Recorder:
     """The latencies of one process, its memory and the machine's sensors; `begun` is the moment (monotonic) of t = 0.
 
     It holds what was seen so far: should the process die, that stays.
@@ -29,7 +29,7 @@ class Watched:
         """How many runs it took in."""
         return self.times.count
 
-    def take(self, block: Block) -> None:
+    def add(self, block: Block) -> None:
         """Take the runs of one block in."""
         self.times.add(block.times)
         self.whole.add(block.whole)
@@ -37,16 +37,16 @@ class Watched:
         self.seconds += block.seconds
         self.cpu_s += block.cpu_s
 
-    def see(self, now: float, subject: Subject, seen: Mapping[str, Optional[float]]) -> None:
+    def observe(self, now: float, worker: BenchWorker, readings: Mapping[str, Optional[float]]) -> None:
         """Take in the process's memory, and what was seen of the machine."""
-        self.series.see(now - self.begun, dict(seen, rss=subject.rss_bytes() or None))
+        self.series.observe(now - self.begun, dict(readings, rss=worker.rss_bytes() or None))
 
-    def told(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, Any]:
         """Return {warm, whole, runs_per_s, cores, others, growth, heat, series}."""
         columns = self.series.columns()
         return {
-            "warm": self.times.figures(),
-            "whole": self.whole.figures(),
+            "warm": self.times.statistics(),
+            "whole": self.whole.statistics(),
             "runs_per_s": round(self.runs / self.seconds, 3) if self.seconds else None,
             "cores": round(self.cpu_s / self.seconds, 3) if self.seconds else None,
             "others": self.others,
@@ -78,10 +78,10 @@ def _growth(columns: Mapping[str, Sequence[Any]]) -> Dict[str, float]:
     late = rows[len(rows) // 2 :]
     if len(late) < 2:
         return {}
-    told = {"per_1000_runs": round(slope([(runs, rss) for runs, _, rss in late]) * 1000, 1)}
+    growth = {"per_1000_runs": round(slope([(runs, rss) for runs, _, rss in late]) * 1000, 1)}
     if late[-1][1] - late[0][1] >= _LONG_S:
-        told["per_hour"] = round(slope([(t, rss) for _, t, rss in late]) * 3600, 1)
-    return told
+        growth["per_hour"] = round(slope([(t, rss) for _, t, rss in late]) * 3600, 1)
+    return growth
 
 
 def _heat(columns: Mapping[str, Sequence[Any]]) -> Dict[str, float]:

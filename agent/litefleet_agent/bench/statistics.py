@@ -41,14 +41,14 @@ class Samples:
         while len(self._kept) > self._most:
             self._kept, self._one_in = half(self._kept, chance), self._one_in * 2
 
-    def figures(self) -> Dict[str, float]:
+    def statistics(self) -> Dict[str, float]:
         """Return {min, p50, p90, p99, p999, max, mean} in milliseconds, and {runs}; empty without any."""
         if not self.count:
             return {}
         ordered = sorted(self._kept)
-        told = {"min": self._min, "max": self._max, "mean": self._sum / self.count}
-        told.update((name, nearest_rank(ordered, share)) for name, share in RANKS)
-        return dict({name: round(ms, 4) for name, ms in told.items()}, runs=self.count)
+        statistics = {"min": self._min, "max": self._max, "mean": self._sum / self.count}
+        statistics.update((name, nearest_rank(ordered, share)) for name, share in RANKS)
+        return dict({name: round(ms, 4) for name, ms in statistics.items()}, runs=self.count)
 
 
 _GROUPS = 50  # neighbours are drawn together into at most so many groups, as they share what disturbs them

@@ -6,7 +6,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 from ..facts.sensors import available_bytes, cpu_celsius, cpu_mhz, cpu_ticks, ticks_of
 from ..facts.tree import Tree
 
-__all__ = ["Machine", "forget_files"]
+__all__ = ["SystemLoad", "forget_files"]
 
 _ENOUGH = 50  # ticks of all CPUs, below which a share of them is mostly rounding
 _MOST_FILES = 20000
@@ -20,14 +20,14 @@ class _Ticks(NamedTuple):
     all: int
 
 
-class Machine:
+class SystemLoad:
     """The sensors of this machine, and the CPU time of some of its processes from now on."""
 
     def __init__(self, tree: Tree, pids: Sequence[int]) -> None:
         self._tree, self._pids = tree, (os.getpid(),) + tuple(pids)
         self._first = self._before = self._ticks()
 
-    def look(self) -> Dict[str, Optional[float]]:
+    def sample(self) -> Dict[str, Optional[float]]:
         """Return {temperature, frequency, available, others}; None where the kernel does not tell."""
         return {
             "temperature": cpu_celsius(self._tree),

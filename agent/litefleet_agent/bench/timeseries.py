@@ -7,20 +7,20 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from ..verification.golden_cases import median
 from .statistics import half
 
-__all__ = ["COLUMNS", "SEEN", "Series", "rows_of"]
+__all__ = ["COLUMNS", "REDUCERS", "Series", "rows_of"]
 
 _MOST_POINTS = 256
 _FIRST_WIDTH_S = 0.1
 _PER_POINT = 64  # latencies kept of one point
 # What is seen beside the runs, and which of several values stands for a stretch of time: the worst.
-SEEN: Dict[str, Callable[..., float]] = {
+REDUCERS: Dict[str, Callable[..., float]] = {
     "rss": max,  # bytes
     "temperature": max,  # degrees Celsius
     "frequency": min,  # MHz, of the CPU that runs fastest
     "available": min,  # bytes that programs can still get
     "others": max,  # share of the whole CPU that other programs used, 0 to 1
 }
-COLUMNS = ("t", "runs", "p50", "max") + tuple(SEEN)  # seconds from the beginning; milliseconds
+COLUMNS = ("t", "runs", "p50", "max") + tuple(REDUCERS)  # seconds from the beginning; milliseconds
 
 
 class _Point:
@@ -30,12 +30,12 @@ class _Point:
         self.times = array("d")
         self.runs = 0
         self.max: Optional[float] = None
-        self.seen: Dict[str, float] = {}
+        self.readings: Dict[str, float] = {}
 
-    def see(self, seen: Mapping[str, Optional[float]]) -> None:
-        for name, value in seen.items():
+    def observe(self, readings: Mapping[str, Optional[float]]) -> None:
+        for name, value in readings.items():
             if value is not None:
-                self.seen[name] = SEEN[name](self.seen.get(name, value), value)
+                self.readings[name] = REDUCERS[name](self.readings.get(name, value), value)
 
     def run(self, times: Sequence[float], runs: int, highest: Optional[float], chance: random.Random) -> None:
         self.times.extend(times)
@@ -46,11 +46,11 @@ class _Point:
 
     def join(self, later: "_Point", chance: random.Random) -> None:
         self.run(later.times, later.runs, later.max, chance)
-        self.see(later.seen)
+        self.observe(later.readings)
 
     def row(self, t: float) -> Dict[str, Any]:
         p50 = round(median(self.times), 4) if self.times else None
-        row: Dict[str, Any] = {name: self.seen.get(name) for name in SEEN}
+        row: Dict[str, Any] = {name: self.readings.get(name) for name in REDUCERS}
         return dict(row, t=round(t, 2), runs=self.runs, p50=p50, max=None if self.max is None else round(self.max, 4))
 
 
@@ -85,9 +85,9 @@ class Series:
             point.run(part, len(part), max(part), self._chance)
             at += fits
 
-    def see(self, t: float, seen: Mapping[str, Optional[float]]) -> None:
+    def observe(self, t: float, readings: Mapping[str, Optional[float]]) -> None:
         """Take in what was seen at `t`: some of SEEN; None where the kernel does not tell."""
-        self._at(t).see(seen)
+        self._at(t).observe(readings)
 
     def columns(self) -> Dict[str, List[Any]]:
         """Return COLUMNS, lists of equal length; `t` is each point's beginning, None stands for what was not seen."""

@@ -6,7 +6,7 @@ from ..findings import Certainty, Finding, finding
 from ..verification.golden_cases import median
 from .timeseries import rows_of
 
-__all__ = ["growth", "slope", "throttled"]
+__all__ = ["memory_growth", "slope", "throttled"]
 
 
 _LEAST = 8  # samples
@@ -16,10 +16,10 @@ _STEADY = 0.8  # of the samples lie above the one before, or level with it
 _QUARTERS = 4
 _PART = 0.1  # of the growth falls into each quarter of that half: one jump alone is no growth
 
-Samples = Sequence[Tuple[float, float]]
+Points = Sequence[Tuple[float, float]]
 
 
-def slope(samples: Samples) -> float:
+def slope(samples: Points) -> float:
     """Return the least-squares slope of (x, y) samples, in y per x; 0 for fewer than two different x."""
     if len(samples) < 2:
         return 0.0
@@ -29,7 +29,7 @@ def slope(samples: Samples) -> float:
     return sum((x - mean_x) * (y - mean_y) for x, y in samples) / spread if spread else 0.0
 
 
-def growth(samples: Samples) -> Optional[Finding]:
+def memory_growth(samples: Points) -> Optional[Finding]:
     """Return LF419 when resident memory goes on growing; `samples` are (runs done, bytes), in order.
 
     The first half is warming up and does not count.  Steady growth by 32 MiB is certain to be one, whose fault it is stays
@@ -39,15 +39,15 @@ def growth(samples: Samples) -> Optional[Finding]:
     grown = late[-1][1] - late[0][1] if len(late) >= _LEAST else 0.0
     if grown < _GROWING or not _steady(late, grown):
         return None
-    seen = "Resident memory grew from %.1f MB to %.1f MB in %d runs, %.3g MB per 1,000 runs." % (
+    observed = "Resident memory grew from %.1f MB to %.1f MB in %d runs, %.3g MB per 1,000 runs." % (
         late[0][1] / 1e6, late[-1][1] / 1e6, late[-1][0] - late[0][0], slope(late) * 1000 / 1e6,
     )  # fmt: skip
     if grown < _GROWN:
-        return finding("LF419", seen + " That is little: a longer soak decides.", Certainty.POSSIBLE)
-    return finding("LF419", seen, Certainty.CERTAIN)
+        return finding("LF419", observed + " That is little: a longer soak decides.", Certainty.POSSIBLE)
+    return finding("LF419", observed, Certainty.CERTAIN)
 
 
-def _steady(late: Samples, grown: float) -> bool:
+def _steady(late: Points, grown: float) -> bool:
     """Say whether it grows all the time, and not in one jump."""
     steps = [b[1] >= a[1] for a, b in zip(late, late[1:])]  # noqa: B905, RUF007 - 3.7
     if sum(steps) < _STEADY * len(steps):
@@ -75,10 +75,10 @@ def throttled(columns: Mapping[str, Sequence[Any]]) -> Optional[Finding]:
     since = _beginning(rows, slow)
     if since is None:
         return None
-    seen = "After %.0f s the CPU's frequency fell from %.0f to %.0f MHz, and p50 rose from %.3g to %.3g ms%s." % (
+    observed = "After %.0f s the CPU's frequency fell from %.0f to %.0f MHz, and p50 rose from %.3g to %.3g ms%s." % (
         since, mhz, median([row[1] for row in slow]), p50, median([row[2] for row in slow]), _heat(columns),
     )  # fmt: skip
-    return finding("LF421", seen)
+    return finding("LF421", observed)
 
 
 def _beginning(rows: Sequence[_Row], slow: Sequence[_Row]) -> Optional[float]:

@@ -15,46 +15,46 @@ from ..findings import Finding, finding
 from ..formats.nb import Tensor
 from ..formats.npz import Array
 from ..protocol import ProtocolError, encode
-from ..service.event_loop import Loop
+from ..service.event_loop import EventLoop
 from ..service.framing import Channel
 from ..service.messages import size_of
 from ..service.workers.plan import WorkerPlan
 from ..service.workers.process import Process
 from ..verification.child_process import decode
-from ..verification.verify import engine_finding
+from ..verification.verify import paddlelite_finding
 from .worker_main import LOADER
 
-__all__ = ["Block", "Floor", "Subject", "SubjectError"]
+__all__ = ["BenchWorker", "BenchWorkerError", "Block", "WaitLoop"]
 
 
 _TICK_S = 1.0
 
 
-class Floor:
+class WaitLoop:
     """One loop for all processes of a bench.  As a context it ends them, whatever happened.
 
     What `on_tick` raises (the controller is gone) goes through to the caller.
     """
 
     def __init__(self, on_tick: Callable[[], None]) -> None:
-        self.loop = Loop()
+        self.loop = EventLoop()
         self._on_tick = on_tick
         self._next_tick = self.loop.now() + _TICK_S
-        self._leavers: List[Callable[[], None]] = []
+        self._at_end: List[Callable[[], None]] = []
 
-    def __enter__(self) -> "Floor":
+    def __enter__(self) -> "WaitLoop":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for leave in self._leavers:
-            leave()
+        for callback in self._at_end:
+            callback()
         self.loop.close()
 
-    def at_end(self, leave: Callable[[], None]) -> None:
+    def at_end(self, callback: Callable[[], None]) -> None:
         """Have `leave` called when all is over; it must not raise, and may be called twice."""
-        self._leavers.append(leave)
+        self._at_end.append(callback)
 
-    def until(self, done: Callable[[], bool], limit_s: float) -> bool:
+    def wait_for(self, done: Callable[[], bool], limit_s: float) -> bool:
         """Wait until `done()`, and say whether it came true within `limit_s`."""
         end = self.loop.now() + limit_s
         while not done():
@@ -78,13 +78,13 @@ _FAR, _SLACK_S = 10, 120.0  # times what a block should take, and seconds: a dev
 _GRACE_S = 1.0  # for one whose socket closed, so that its own end is seen rather than ours
 
 
-class SubjectError(AgentError):
+class BenchWorkerError(AgentError):
     """A measured process ended or failed; `findings` say why."""
 
     code = "not-measured"
 
     def __init__(self, findings: Sequence[Finding]) -> None:
-        super().__init__("; ".join(found.seen for found in findings))
+        super().__init__("; ".join(found.observed for found in findings))
         self.findings = list(findings)
 
 
@@ -103,28 +103,30 @@ class Block(NamedTuple):
         return max(self.ended - self.begun, 1e-9)
 
 
-class Subject:
+class BenchWorker:
     """One measured process of a release.  Whatever it does ends as a SubjectError."""
 
-    def __init__(self, floor: Floor, plan: WorkerPlan, threads: int, low_priority: bool = False) -> None:
+    def __init__(self, wait_loop: WaitLoop, plan: WorkerPlan, threads: int, low_priority: bool = False) -> None:
         self.plan = plan
         self.threads = threads or plan.threads
         self.ended = False
-        self._floor = floor
+        self._wait_loop = wait_loop
         self._low_priority = low_priority
         self._answers: List[Tuple[Dict[str, Any], bytes]] = []
         self._number = self._due = 0
         self._stage = "starting"
-        self._why: Optional[str] = None  # it is gone, or says what can't be read
+        self._end_reason: Optional[str] = None  # it is gone, or says what can't be read
         self.begun = time.monotonic()
         argv = (plan.python, "-IB", "-c", LOADER, ARCHIVE_ROOT)  # B: nothing is written, no bytecode either
         try:
-            self._process = Process(floor.loop, replace(plan, argv=argv, threads=self.threads))
+            self._process = Process(wait_loop.loop, replace(plan, argv=argv, threads=self.threads))
         except OSError as error:
-            seen = "A process of %s can't be started: %s." % (plan.model.name, error.strerror or error)
-            raise SubjectError([finding("LF900", seen)]) from error
-        self._channel = Channel(floor.loop, self._process.socket, self._screen, self._frame, self._gone)
-        floor.at_end(self.end)
+            observed = "A process of %s can't be started: %s." % (plan.model.name, error.strerror or error)
+            raise BenchWorkerError([finding("LF900", observed)]) from error
+        self._channel = Channel(
+            wait_loop.loop, self._process.socket, self._check_size, self._frame, self._on_channel_end
+        )
+        wait_loop.at_end(self.end)
         self._send(self._job())
 
     def _job(self) -> Dict[str, Any]:
@@ -145,8 +147,8 @@ class Subject:
 
     def started(self) -> Dict[str, Any]:
         """Wait until it has run for the first time, and return what it told of its start (see measured)."""
-        told, _ = self._answer(self.plan.start_limit_s)
-        return told
+        answer, _ = self._answer(self.plan.start_limit_s)
+        return answer
 
     def ask_runs(self, runs: int, until: float, at: float = 0.0, skip: int = 0) -> None:
         """Have it run `runs` times or until the moment `until`, not before `at`; the first `skip` runs do not count."""
@@ -154,18 +156,18 @@ class Subject:
 
     def block(self, expected_s: float) -> Block:
         """Return the runs that were asked for first; they should take about `expected_s`."""
-        told, body = self._answer(_FAR * expected_s + _SLACK_S)
+        answer, body = self._answer(_FAR * expected_s + _SLACK_S)
         values = array("d")
         values.frombytes(body)
         runs = len(values) // 2
-        return Block(told["begun"], told["ended"], told["cpu_s"], values[:runs], values[runs:])
+        return Block(answer["begun"], answer["ended"], answer["cpu_s"], values[:runs], values[runs:])
 
     def outputs(self, of: str) -> List[List[Array]]:
         """Return each case's outputs of its "first" or its "last" run."""
         self._send({"op": "outputs", "of": of})
-        told, body = self._answer(_SLACK_S)
+        answer, body = self._answer(_SLACK_S)
         cases, at = [], 0
-        for described in told["cases"]:
+        for described in answer["cases"]:
             outputs = []
             for output in described:
                 tensor = Tensor("", output["dtype"], tuple(output["shape"]))
@@ -181,15 +183,15 @@ class Subject:
 
     def _answer(self, limit_s: float) -> Tuple[Dict[str, Any], bytes]:
         """Return the next answer's result and body; SubjectError when it fails, ends, or takes too long."""
-        if not self._floor.until(lambda: bool(self._answers) or self._why is not None, limit_s):
-            seen = "%s was still %s after %.0f s." % (self._name, self._stage, limit_s)
-            raise SubjectError([finding("LF408", seen)])
+        if not self._wait_loop.wait_for(lambda: bool(self._answers) or self._end_reason is not None, limit_s):
+            observed = "%s was still %s after %.0f s." % (self._name, self._stage, limit_s)
+            raise BenchWorkerError([finding("LF408", observed)])
         if not self._answers:
-            raise SubjectError(self._end_findings())
+            raise BenchWorkerError(self._end_findings())
         header, body = self._answers.pop(0)
         error = header.get("error")
         if isinstance(error, dict):
-            raise SubjectError([engine_finding(str(error.get("kind")), str(error.get("text")), self._stage)])
+            raise BenchWorkerError([paddlelite_finding(str(error.get("kind")), str(error.get("text")), self._stage)])
         return header["result"], body
 
     @property
@@ -198,7 +200,7 @@ class Subject:
 
     # --- what it tells
 
-    def _screen(self, header: Dict[str, Any], size: int) -> None:
+    def _check_size(self, header: Dict[str, Any], size: int) -> None:
         if size > _MOST_BODY:
             raise ProtocolError("%d bytes, and at most %d are taken" % (size, _MOST_BODY))
 
@@ -209,18 +211,18 @@ class Subject:
             self._due += 1
             self._answers.append((header, body))
         else:
-            self._why = "an unexpected frame"
+            self._end_reason = "an unexpected frame"
 
-    def _gone(self, why: str) -> None:
-        self._why = why
+    def _on_channel_end(self, why: str) -> None:
+        self._end_reason = why
 
     def _end_findings(self) -> List[Finding]:
-        if self._why:
-            return [finding("LF900", "%s sent what can't be read: %s." % (self._name, self._why))]
-        self._floor.until(lambda: self._process.ended, _GRACE_S)
-        what = "%s, while %s," % (self._name, self._stage)
-        early = [finding("LF900", "%s ended early with exit code 0." % what)]
-        return decode(self._reap(), what) or early
+        if self._end_reason:
+            return [finding("LF900", "%s sent what can't be read: %s." % (self._name, self._end_reason))]
+        self._wait_loop.wait_for(lambda: self._process.ended, _GRACE_S)
+        label = "%s, while %s," % (self._name, self._stage)
+        early = [finding("LF900", "%s ended early with exit code 0." % label)]
+        return decode(self._reap(), label) or early
 
     # --- its life
 

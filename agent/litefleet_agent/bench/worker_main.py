@@ -16,9 +16,9 @@ from array import array
 from typing import Any, Dict, List, Tuple
 
 from ..formats.npz import Array, read_npz
-from ..protocol import Link
+from ..protocol import BlockingStream
 from ..verification.child_process import die_with_parent
-from ..verification.paddlelite import Engine, EngineError
+from ..verification.paddlelite import PaddleLite, PaddleLiteError
 
 __all__ = ["LOADER", "MOST_RUNS", "main"]
 
@@ -41,42 +41,42 @@ def main(fd: int, parent_pid: int, begun: float) -> int:
         signal.signal(number, signal.SIG_IGN)
     die_with_parent(parent_pid)
     try:
-        _serve(Link(socket.socket(fileno=fd)), begun)
+        _serve(BlockingStream(socket.socket(fileno=fd)), begun)
     except OSError:  # the bench is gone
         pass
     # Destructors of a half-broken runtime may crash after the work is done; nothing here needs them.
     os._exit(0)
 
 
-def _serve(link: Link, begun: float) -> None:
-    frame = link.read()
+def _serve(stream: BlockingStream, begun: float) -> None:
+    frame = stream.read()
     if frame is None:
         return
-    model = _Model(link, frame[0], begun)
+    model = _Model(stream, frame[0], begun)
     while frame is not None:
         header = frame[0]
         try:
             result, parts = model.answer(header)
-        except EngineError as error:
-            link.send({"re": header["id"], "error": {"kind": error.kind, "text": str(error)[:2000]}})
+        except PaddleLiteError as error:
+            stream.send({"re": header["id"], "error": {"kind": error.kind, "text": str(error)[:2000]}})
         except Exception as error:  # the binding raises what it likes, and the bench wants a sentence
             text = "%s: %s" % (type(error).__name__, str(error)[:2000])
-            link.send({"re": header["id"], "error": {"kind": "unexpected", "text": text}})
+            stream.send({"re": header["id"], "error": {"kind": "unexpected", "text": text}})
         else:
-            link.send({"re": header["id"], "result": result}, parts)
-        frame = link.read()
+            stream.send({"re": header["id"], "result": result}, parts)
+        frame = stream.read()
 
 
 def _rss() -> int:
-    with open("/proc/self/statm", "rb") as stream:
-        return int(stream.read().split()[1]) * _PAGE
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * _PAGE
 
 
 def _read_bytes() -> int:
     """Return how much was read from storage for this process; 0 where the kernel does not count."""
     try:
-        with open("/proc/self/io", "rb") as stream:
-            return next(int(line.split()[1]) for line in stream if line.startswith(b"read_bytes:"))
+        with open("/proc/self/io", "rb") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(b"read_bytes:"))
     except (OSError, StopIteration):
         return 0
 
@@ -88,11 +88,11 @@ def _since(begun: float) -> float:
 class _Model:
     """One model in this process, and its cases by turns."""
 
-    def __init__(self, link: Link, job: Dict[str, Any], begun: float) -> None:
-        self._link, self._job, self._begun = link, job, begun
+    def __init__(self, stream: BlockingStream, job: Dict[str, Any], begun: float) -> None:
+        self._stream, self._job, self._begun = stream, job, begun
         if job["low_priority"]:
             os.nice(_NICE)
-        self._engine = Engine(
+        self._paddlelite = PaddleLite(
             job["runtime"], job["nb"], job["inputs"], job["outputs"], job["threads"], job["power_mode"]
         )
         self._cases: List[Dict[str, Array]] = []
@@ -110,64 +110,64 @@ class _Model:
 
     def _start(self) -> Dict[str, Any]:
         """Import, load and run once; tell how long each took (ms) and the memory after each (bytes)."""
-        engine, cases = self._engine, [read_npz(path) for path in self._job["golden"]]
-        self._cases = [{name: held[name] for name in self._job["inputs"]} for held in cases]
-        told: Dict[str, Any] = {"begun": self._begun, "rss": {"before_import": _rss()}}
-        self._link.stage("importing Paddle-Lite")
+        paddlelite, cases = self._paddlelite, [read_npz(path) for path in self._job["golden"]]
+        self._cases = [{name: arrays[name] for name in self._job["inputs"]} for arrays in cases]
+        record: Dict[str, Any] = {"begun": self._begun, "rss": {"before_import": _rss()}}
+        self._stream.stage("importing Paddle-Lite")
         begun = time.perf_counter()
-        engine.bring_in()
-        told["import_ms"] = _since(begun)
-        told["rss"]["after_import"] = _rss()
-        self._link.stage("loading the model")
+        paddlelite.import_runtime()
+        record["import_ms"] = _since(begun)
+        record["rss"]["after_import"] = _rss()
+        self._stream.stage("loading the model")
         begun = time.perf_counter()
-        engine.load()
-        told["load_ms"] = _since(begun)
-        told["rss"]["after_load"] = _rss()
-        self._link.stage("running for the first time")
+        paddlelite.load()
+        record["load_ms"] = _since(begun)
+        record["rss"]["after_load"] = _rss()
+        self._stream.stage("running for the first time")
         begun = time.perf_counter()
         self._first.append(self._infer(0))
-        told["first_run_ms"] = _since(begun)
-        told["rss"]["after_first_run"] = _rss()
-        told["read_bytes"] = _read_bytes()
-        engine.set_inputs(self._cases[0], check=True)  # a binding that does not fit its numpy copies garbage
+        record["first_run_ms"] = _since(begun)
+        record["rss"]["after_first_run"] = _rss()
+        record["read_bytes"] = _read_bytes()
+        paddlelite.set_inputs(self._cases[0], check=True)  # a binding that does not fit its numpy copies garbage
         self._first += [self._infer(number) for number in range(1, len(self._cases))]
         self._last = list(self._first)
-        self._link.stage("running")
+        self._stream.stage("running")
         return dict(
-            told,
-            runtime_version=engine.runtime_version[:100],
-            numpy_version=engine.numpy_version[:100],
-            threads_set_by=engine.threads_set_by,
+            record,
+            runtime_version=paddlelite.runtime_version[:100],
+            numpy_version=paddlelite.numpy_version[:100],
+            threads_set_by=paddlelite.threads_set_by,
         )
 
     def _infer(self, case: int) -> List[Array]:
-        self._engine.set_inputs(self._cases[case])
-        self._engine.run()
-        return self._engine.outputs()
+        self._paddlelite.set_inputs(self._cases[case])
+        self._paddlelite.run()
+        return self._paddlelite.outputs()
 
-    def _block(self, asked: Dict[str, Any]) -> Answer:
+    def _block(self, request: Dict[str, Any]) -> Answer:
         """Run `runs` times, or until the monotonic time `until`; the body is each run's ms, then with inputs and outputs."""
         times, whole = array("d"), array("d")
-        time.sleep(max(0.0, asked.get("at", 0.0) - time.monotonic()))
-        for _ in range(asked.get("skip", 0)):
+        time.sleep(max(0.0, request.get("at", 0.0) - time.monotonic()))
+        for _ in range(request.get("skip", 0)):
             self._one(array("d"), array("d"))
         gc.disable()  # a collection in the middle is no part of the model
         spent, begun = time.process_time(), time.monotonic()
-        while len(times) < min(asked["runs"], MOST_RUNS) and time.monotonic() < asked["until"]:
+        while len(times) < min(request["runs"], MOST_RUNS) and time.monotonic() < request["until"]:
             self._one(times, whole)
-        told = {"begun": begun, "ended": time.monotonic(), "cpu_s": time.process_time() - spent, "runs": len(times)}
+        record = {"begun": begun, "ended": time.monotonic(), "cpu_s": time.process_time() - spent, "runs": len(times)}
         gc.enable()
-        return told, [times.tobytes(), whole.tobytes()]
+        return record, [times.tobytes(), whole.tobytes()]
 
     def _one(self, times: "array[float]", whole: "array[float]") -> None:
         case = self._turn % len(self._cases)
         self._turn += 1
         start = time.perf_counter()
-        self._engine.set_inputs(self._cases[case])
+        self._paddlelite.set_inputs(self._cases[case])
         middle = time.perf_counter()
-        self._engine.run()
+        self._paddlelite.run()
         times.append((time.perf_counter() - middle) * 1e3)
-        self._last[case] = self._engine.outputs()
+        self._last[case] = self._paddlelite.outputs()
         whole.append((time.perf_counter() - start) * 1e3)
 
     @staticmethod

@@ -17,16 +17,16 @@ _CELSIUS = (-60.0, 200.0)  # what a sensor that is there can say
 
 def sensors(tree: Tree) -> Dict[str, Any]:
     """Return {temperatures: [{zone, type, celsius}], cpu_hz: {cpu: Hz}, memory_available_bytes, memory_total_bytes, load1}."""
-    told: Dict[str, Any] = {"temperatures": _temperatures(tree), "cpu_hz": _rates(tree)}
+    readings: Dict[str, Any] = {"temperatures": _temperatures(tree), "cpu_hz": _rates(tree)}
     meminfo = tree.text("/proc/meminfo", 8192)
     for name, key in (("MemAvailable", "memory_available_bytes"), ("MemTotal", "memory_total_bytes")):
         found = _kilobytes(meminfo, name)
         if found is not None:
-            told[key] = found
+            readings[key] = found
     load = re.match(r"\d{1,9}\.\d{1,9}", tree.text("/proc/loadavg", 200))
     if load:
-        told["load1"] = float(load.group())
-    return told
+        readings["load1"] = float(load.group())
+    return readings
 
 
 def cpu_celsius(tree: Tree) -> Optional[float]:
@@ -69,11 +69,11 @@ def ticks_of(tree: Tree, pid: int) -> int:
 def memory_of(tree: Tree, pid: int) -> Dict[str, int]:
     """Return {rss, peak, threads} of a process, and {pss} where the kernel tells its share of common pages; in bytes."""
     status = tree.text("/proc/%d/status" % pid, 8192)
-    told = {"rss": _kilobytes(status, "VmRSS"), "peak": _kilobytes(status, "VmHWM")}
-    told["pss"] = _kilobytes(tree.text("/proc/%d/smaps_rollup" % pid, 4096), "Pss")
+    memory_kinds = {"rss": _kilobytes(status, "VmRSS"), "peak": _kilobytes(status, "VmHWM")}
+    memory_kinds["pss"] = _kilobytes(tree.text("/proc/%d/smaps_rollup" % pid, 4096), "Pss")
     threads = re.search(r"^Threads:\s+(\d{1,6})", status, re.MULTILINE)
-    told["threads"] = int(threads.group(1)) if threads else None
-    return {name: value for name, value in told.items() if value is not None}
+    memory_kinds["threads"] = int(threads.group(1)) if threads else None
+    return {name: value for name, value in memory_kinds.items() if value is not None}
 
 
 def _kilobytes(text: str, name: str) -> Optional[int]:

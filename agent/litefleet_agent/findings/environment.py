@@ -47,7 +47,7 @@ def check_environment(
         found += check_runtime(facts, runtime)
     found += check_cpu(facts, arch.isa, runtime)
     found += _accelerators(model, facts, runtime) + _threads(model, facts)
-    found += _room(model, facts, need_disk)
+    found += _check_space(model, facts, need_disk)
     if runtime is not None:
         found += check_build(model, runtime)
         found += grade_versions(model.opt_version, runtime.paddlelite_version)
@@ -64,12 +64,12 @@ def check_build(model: NbModel, runtime: RuntimeFacts) -> List[Finding]:
     if missing:
         words = "an operator" if len(missing) == 1 else "%d operators" % len(missing)
         more = ", ..." if len(missing) > 12 else ""
-        seen = "The file uses %s that this build of Paddle-Lite does not have: %s%s."
-        found.append(finding("LF113", seen % (words, ", ".join(missing[:12]), more)))
+        observed = "The file uses %s that this build of Paddle-Lite does not have: %s%s."
+        found.append(finding("LF113", observed % (words, ", ".join(missing[:12]), more)))
     half = sum(1 for k in model.kernels if k.target == "arm" and k.precision == "fp16")
     if half and runtime.flavour.fp16 is False:
-        seen = "%d of %d kernels are for fp16; this Paddle-Lite was built without it."
-        found.append(finding("LF104", seen % (half, len(model.kernels))))
+        observed = "%d of %d kernels are for fp16; this Paddle-Lite was built without it."
+        found.append(finding("LF104", observed % (half, len(model.kernels))))
     return found
 
 
@@ -90,10 +90,10 @@ def _accelerators(model: NbModel, facts: Facts, runtime: Optional[RuntimeFacts])
     found = []
     counts = model.kernels_by_target()
     for name in sorted(accelerators(model)):
-        lacking = _lacking(name, facts, runtime)
-        if lacking:
-            seen = "%d of %d kernels are for %s; %s." % (counts.get(name, 0), len(model.kernels), name, lacking)
-            found.append(finding("LF103", seen))
+        missing = _missing_support(name, facts, runtime)
+        if missing:
+            observed = "%d of %d kernels are for %s; %s." % (counts.get(name, 0), len(model.kernels), name, missing)
+            found.append(finding("LF103", observed))
         elif name == "opencl":
             found += _denied(facts)
     return found
@@ -105,11 +105,11 @@ def _denied(facts: Facts) -> List[Finding]:
         return []
     # A CPU's OpenCL works without the nodes of the display's GPU.
     sure = Certainty.LIKELY if any("/dri/" not in name for name in facts.opencl_denied) else Certainty.POSSIBLE
-    seen = "%s is here, but this user may not open %s." % (facts.opencl, ", ".join(facts.opencl_denied[:4]))
-    return [finding("LF321", seen, sure)]
+    observed = "%s is here, but this user may not open %s." % (facts.opencl, ", ".join(facts.opencl_denied[:4]))
+    return [finding("LF321", observed, sure)]
 
 
-def _lacking(name: str, facts: Facts, runtime: Optional[RuntimeFacts]) -> str:
+def _missing_support(name: str, facts: Facts, runtime: Optional[RuntimeFacts]) -> str:
     if name != "opencl":
         return "litefleet looks for OpenCL only and cannot tell that this device has it"
     if not facts.opencl:
@@ -119,16 +119,16 @@ def _lacking(name: str, facts: Facts, runtime: Optional[RuntimeFacts]) -> str:
     return ""
 
 
-def _room(model: NbModel, facts: Facts, need_disk: int) -> List[Finding]:
+def _check_space(model: NbModel, facts: Facts, need_disk: int) -> List[Finding]:
     found = []
     need = model.estimated_memory_bytes
     if facts.memory.total and facts.memory.available < need:
-        seen = "The model needs about %s of memory; %s of %s are free."
+        observed = "The model needs about %s of memory; %s of %s are free."
         values = (_size(need), _size(facts.memory.available), _size(facts.memory.total))
-        found.append(finding("LF311", seen % values))
+        found.append(finding("LF311", observed % values))
     if need_disk and facts.disk.total and facts.disk.free < need_disk:
-        seen = "%s are to be stored; %s are free under the agent's root."
-        found.append(finding("LF312", seen % (_size(need_disk), _size(facts.disk.free))))
+        observed = "%s are to be stored; %s are free under the agent's root."
+        found.append(finding("LF312", observed % (_size(need_disk), _size(facts.disk.free))))
     return found
 
 

@@ -77,7 +77,7 @@ class Finding:
     """One thing that was found: the catalogue's code and the sentence that says what was seen, with its values."""
 
     code: str
-    seen: str
+    observed: str
     certainty: Certainty = Certainty.CERTAIN
 
     @property
@@ -104,7 +104,7 @@ class Finding:
             "slug": entry.slug,
             "severity": self.severity.value,
             "certainty": self.certainty.value,
-            "seen": self.seen,
+            "seen": self.observed,
             "why": entry.why,
             "do": entry.do,
         }
@@ -113,10 +113,10 @@ class Finding:
     def from_dict(cls, data: Any) -> "Finding":
         """Read the JSON form back; an unknown code (a newer agent's) becomes LF900 with the same words."""
         code = str(data.get("code", "")) if isinstance(data, dict) else ""
-        seen = str(data.get("seen", ""))[:2000] if isinstance(data, dict) else repr(data)[:200]
+        observed = str(data.get("seen", ""))[:2000] if isinstance(data, dict) else repr(data)[:200]
         if code not in CATALOGUE:
-            return cls("LF900", "%s: %s" % (code or "no code", seen))
-        return cls(code, seen, _certainty(data.get("certainty")))
+            return cls("LF900", "%s: %s" % (code or "no code", observed))
+        return cls(code, observed, _certainty(data.get("certainty")))
 
 
 def _certainty(text: Any) -> Certainty:
@@ -124,10 +124,10 @@ def _certainty(text: Any) -> Certainty:
     return Certainty(text) if text in [c.value for c in Certainty] else Certainty.CERTAIN
 
 
-def finding(code: str, seen: str, certainty: Certainty = Certainty.CERTAIN) -> Finding:
+def finding(code: str, observed: str, certainty: Certainty = Certainty.CERTAIN) -> Finding:
     """Make a finding; KeyError for a code that the catalogue lacks (a programmer's mistake)."""
     CATALOGUE[code]
-    return Finding(code, seen, certainty)
+    return Finding(code, observed, certainty)
 
 
 _ERRORS = {  # the code of an AgentError -> the finding that explains it
@@ -168,5 +168,5 @@ def ranked(findings: Iterable[Finding]) -> List[Finding]:
     order = list(Severity)[::-1], list(Certainty)
     best: Dict[Any, Finding] = {}
     for found in sorted(findings, key=lambda f: (order[0].index(f.severity), order[1].index(f.certainty))):
-        best.setdefault((found.code, found.seen), found)
+        best.setdefault((found.code, found.observed), found)
     return list(best.values())

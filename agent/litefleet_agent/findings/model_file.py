@@ -62,14 +62,14 @@ def check_file(model: NbModel, arch: Arch, features: Optional[FrozenSet[str]] = 
     targets = model.kernels_by_target()
     other = _other(arch)
     if other in targets and arch.isa not in targets:
-        seen = "%d of %d kernels %s for %s; this device is %s." % (
+        observed = "%d of %d kernels %s for %s; this device is %s." % (
             targets[other],
             len(model.kernels),
             _are(targets[other]),
             other,
             arch.name,
         )
-        found.append(finding("LF101", seen))
+        found.append(finding("LF101", observed))
     half = _half(model.kernels)
     why = _no_half(arch, features) if half else ""
     if why:

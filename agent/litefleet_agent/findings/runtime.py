@@ -39,9 +39,9 @@ def _binary(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
         )
     python = facts.python
     if runtime.python_tags and python.tag and python.tag not in runtime.python_tags:
-        seen = "The runtime is for %s; this device's interpreter is %s %s (%s)."
+        observed = "The runtime is for %s; this device's interpreter is %s %s (%s)."
         values = (" or ".join(runtime.python_tags), python.implementation or "Python", python.version, python.tag)
-        found.append(finding("LF307", seen % values))
+        found.append(finding("LF307", observed % values))
     return found
 
 
@@ -64,9 +64,9 @@ def _pages(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
     apart = 0 < runtime.page_fit < page
     if not (old or apart):
         return []
-    seen = "The runtime's library is aligned to pages of %d bytes; this device's kernel has pages of %d."
+    observed = "The runtime's library is aligned to pages of %d bytes; this device's kernel has pages of %d."
     sure = Certainty.CERTAIN if apart and facts.libc.kind == "glibc" else Certainty.LIKELY
-    return [finding("LF318", seen % (runtime.page_align, page), sure)]
+    return [finding("LF318", observed % (runtime.page_align, page), sure)]
 
 
 def check_leftovers(runtime: RuntimeFacts) -> List[Finding]:
@@ -103,12 +103,12 @@ def _symbol_versions(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
         ]
     found = []
     if facts.libc.kind == "glibc" and glibc > _numbers(facts.libc.version) > ():
-        seen = "The runtime needs glibc %s; this device has %s." % (dotted(glibc), facts.libc.version)
-        found.append(finding("LF309", seen))
+        observed = "The runtime needs glibc %s; this device has %s." % (dotted(glibc), facts.libc.version)
+        found.append(finding("LF309", observed))
     cxx = newest_version(runtime.so_versions, "GLIBCXX_")
     if "libstdc++.so.6" not in runtime.so_provided and cxx > _numbers(facts.libstdcxx) > ():
-        seen = "The runtime needs a libstdc++ with GLIBCXX_%s; this device's ends at GLIBCXX_%s."
-        found.append(finding("LF309", seen % (dotted(cxx), facts.libstdcxx)))
+        observed = "The runtime needs a libstdc++ with GLIBCXX_%s; this device's ends at GLIBCXX_%s."
+        found.append(finding("LF309", observed % (dotted(cxx), facts.libstdcxx)))
     return found
 
 
@@ -134,8 +134,8 @@ def check_numpy(runtime: RuntimeFacts) -> List[Finding]:
         return [finding("LF317", "The runtime has no numpy.")]
     major = re.match(r"^(\d{1,4})\.", runtime.numpy_version)
     if major and int(major.group(1)) >= 2 and not runtime.numpy_2_ready:
-        seen = "The runtime would use numpy %s; this build of Paddle-Lite needs numpy < 2."
-        return [finding("LF304", seen % runtime.numpy_version)]
+        observed = "The runtime would use numpy %s; this build of Paddle-Lite needs numpy < 2."
+        return [finding("LF304", observed % runtime.numpy_version)]
     return []
 
 
@@ -152,8 +152,8 @@ def check_cpu(facts: Facts, isa: str, runtime: Optional[RuntimeFacts]) -> List[F
     counts = (facts.cpu.cpuinfo_count, facts.cpu.sys_count)
     if isa == "arm" and all(counts) and counts[0] != counts[1]:  # the x86 backend does not count
         inside = " (in a %s container)" % facts.container if facts.container else ""
-        seen = "/proc/cpuinfo describes %d CPU parts, /sys has %d CPUs%s." % (counts[0], counts[1], inside)
-        found.append(finding("LF316", seen))
+        observed = "/proc/cpuinfo describes %d CPU parts, /sys has %d CPUs%s." % (counts[0], counts[1], inside)
+        found.append(finding("LF316", observed))
     return found
 
 

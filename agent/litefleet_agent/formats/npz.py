@@ -115,8 +115,8 @@ def read_npy(data: bytes, label: str = "the .npy") -> Array:
     start = 10 if major == 1 else 12
     length = struct.unpack_from("<H" if major == 1 else "<I", data, 8)[0]
     if major not in (1, 2, 3) or length > _MAX_HEADER or start + length > len(data):
-        seen = "version %d and %d bytes" % (major, length)
-        raise NpzError("%s has a .npy header of %s, which is damaged or hostile" % (label, seen))
+        header_text = "version %d and %d bytes" % (major, length)
+        raise NpzError("%s has a .npy header of %s, which is damaged or hostile" % (label, header_text))
     header = _parse_header(data[start : start + length], label)
     dtype, big_endian = _dtype_of(header["descr"], label)
     shape = header["shape"]
@@ -152,8 +152,8 @@ def _dtype_of(descr: Any, label: str) -> Tuple[str, bool]:
 
 
 def _check_shape(shape: Any, fortran: Any, label: str) -> None:
-    sound = isinstance(shape, tuple) and len(shape) <= _MAX_RANK
-    if not sound or any(type(d) is not int or not 0 <= d <= MAX_TOTAL for d in shape):
+    valid = isinstance(shape, tuple) and len(shape) <= _MAX_RANK
+    if not valid or any(type(d) is not int or not 0 <= d <= MAX_TOTAL for d in shape):
         raise NpzError("%s has the shape %s, which no tensor has" % (label, str(shape)[:60]))
     if fortran and sum(1 for d in shape if d > 1) > 1:
         raise NpzError("%s is stored in Fortran order. Save it as numpy.ascontiguousarray(x)." % label)

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from typing import Any, Dict, Iterator, NamedTuple, Tuple
 
-from ..releases.store import StoreError, is_sha, needed, plain_name, release_id
+from ..releases.store import StoreError, is_sha, needed, release_id, safe_name
 
 __all__ = ["Bundle", "Offer", "damaged"]
 
@@ -49,7 +49,7 @@ class Offer(NamedTuple):
     identity: str
     model: str
     manifest: Dict[str, Any]
-    sealed: Any
+    signed: Any
     kind: str  # "x86_64 cp310 glibc 2.36": the devices it is for
     blobs: Tuple[str, ...]
     runtime: str
@@ -87,13 +87,13 @@ class Bundle:
         data = self._small("index.json.sig", _MAX_SIGNATURE) if signed else b""
         self.signature = data.decode("ascii", "replace")
         try:
-            self._take_index(json.loads(self.index_bytes.decode("utf-8")))
+            self._parse_index(json.loads(self.index_bytes.decode("utf-8")))
         except StoreError as error:
             raise damaged("its index is not well formed: %s" % error) from None
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise damaged("its index is not well formed: %r" % (error,)) from None
 
-    def _take_index(self, index: Any) -> None:
+    def _parse_index(self, index: Any) -> None:
         if index["schema"] != 1:
             raise ValueError("schema %r" % (index["schema"],))
         self.fleet = _text(index["fleet"])
@@ -104,7 +104,7 @@ class Bundle:
             if not is_sha(entry["sha256"]):
                 raise ValueError("a runtime without a hash")
             self._sizes[entry["sha256"]] = _size(entry["size"])
-            self.runtimes[plain_name(key)] = (entry["sha256"], _size(entry["unpacked"]))
+            self.runtimes[safe_name(key)] = (entry["sha256"], _size(entry["unpacked"]))
         if not 0 < len(index["releases"]) <= _MAX_RELEASES:
             raise ValueError("%d releases" % len(index["releases"]))
         self.offers = [_offer(release) for release in index["releases"]]
@@ -166,7 +166,7 @@ class Bundle:
 def _offer(release: Any) -> Offer:
     manifest = release["manifest"]
     blobs = tuple(needed(manifest))
-    identity, runtime = release_id(manifest), plain_name(manifest.get("runtime"))
+    identity, runtime = release_id(manifest), safe_name(manifest.get("runtime"))
     return Offer(
         identity, manifest["model"]["name"], manifest, release.get("sealed"), _text(release["kind"]), blobs, runtime
     )

@@ -10,9 +10,9 @@ from ..errors import AgentError
 from ..facts import Facts, fingerprint, gather
 from ..findings import finding_of_error
 from ..releases import trust
-from ..releases.activation import activate, take
+from ..releases.activation import activate, lock_and_recover
 from ..releases.archive import NAME, name_archive
-from ..releases.garbage import Keep, make_room
+from ..releases.garbage import Keep, free_space
 from ..releases.signature import BUNDLE, Outcome, check_signature
 from ..releases.store import Store, StoreError, default_root, explain_os_error, write_small
 from . import pending_reports as inbox
@@ -44,7 +44,7 @@ def main(args: List[str]) -> int:
     except (AgentError, OSError) as error:
         return _failed(error, given)
     for outcome in report["outcomes"]:
-        _tell(outcome)
+        _report_outcome(outcome)
     if given.as_json:
         print(json.dumps(report, sort_keys=True))
     return 0 if all(o["activated"] for o in report["outcomes"]) else 1
@@ -74,13 +74,13 @@ def _read_signers(path: str) -> str:
         return trust.check_signers(file.read((64 << 10) + 1).decode("utf-8", "replace"))
 
 
-def _failed(error: Exception, given: _Arguments) -> int:
+def _failed(error: Exception, args: _Arguments) -> int:
     if isinstance(error, OSError):
-        error = explain_os_error(error, error.filename or given.file)
+        error = explain_os_error(error, error.filename or args.file)
     found = _as_finding(error)
     sys.stderr.write("litefleet-agent: %s %s: %s\n  %s\n  %s\n" % (_words(found)))
-    if given.as_json:
-        print(json.dumps({"kind": "install", "bundle": given.file, "outcomes": [], "error": found}, sort_keys=True))
+    if args.as_json:
+        print(json.dumps({"kind": "install", "bundle": args.file, "outcomes": [], "error": found}, sort_keys=True))
     return 1
 
 
@@ -92,7 +92,7 @@ def _as_finding(error: Exception) -> Dict[str, Any]:
     return finding_of_error(getattr(error, "code", ""), str(error)).to_dict()
 
 
-def _tell(outcome: Dict[str, Any]) -> None:
+def _report_outcome(outcome: Dict[str, Any]) -> None:
     state = "is current" if outcome["activated"] else "was not switched on"
     line = "%s: %s, release %s %s\n" % (outcome["model"], outcome["verdict"], outcome["release"][:12], state)
     sys.stderr.write(line)
@@ -103,41 +103,41 @@ def _tell(outcome: Dict[str, Any]) -> None:
 # --- the work
 
 
-def install(store: Store, path: str, facts: Facts, given: str = "") -> Dict[str, Any]:
+def install(store: Store, path: str, facts: Facts, trusted_text: str = "") -> Dict[str, Any]:
     """Install the bundle file at `path` and return the report that was left for the controller.
 
     `given` is a text of allowed signers that the operator vouches for.  Raises StoreError, with nothing changed, when the
     bundle can't be read, is damaged, not rightly signed, or holds nothing for this device.
     """
     with Bundle(path) as bundle:
-        take(store)
-        _check_signers(store, bundle, given)
+        lock_and_recover(store)
+        _check_signers(store, bundle, trusted_text)
         offers = _choose(bundle.offers, facts)
-        lacking = _lacking(store, bundle, offers)
-        for sha in lacking:
+        missing = _missing_blobs(store, bundle, offers)
+        for sha in missing:
             bundle.check(sha)
         agent = bundle.agent_archive()
-        if given:
-            trust.set_signers(store, given)
+        if trusted_text:
+            trust.set_signers(store, trusted_text)
         if agent:
-            _keep_agent(store, bundle.agent, agent)
+            _store_agent(store, bundle.agent, agent)
         outcomes = [_install_one(store, bundle, offer, facts) for offer in offers]
     report = {"kind": "install", "at": int(store.clock.wall()), "bundle": os.path.basename(path), "outcomes": outcomes}
     return inbox.add(store, report)
 
 
-def _check_signers(store: Store, bundle: Bundle, given: str) -> None:
+def _check_signers(store: Store, bundle: Bundle, trusted_text: str) -> None:
     """Check the index's signature where this device, or the operator, trusts certain signers."""
     trusted = trust.signers(store)
-    if trusted and given and given != trusted:
-        seen = "this device trusts other signers already; a new list comes from the controller (`litefleet trust`)"
-        raise StoreError(seen, "bad-signature")
-    if trusted or given:
-        _check_index(store, bundle, trusted or given)
+    if trusted and trusted_text and trusted_text != trusted:
+        message = "this device trusts other signers already; a new list comes from the controller (`litefleet trust`)"
+        raise StoreError(message, "bad-signature")
+    if trusted or trusted_text:
+        _check_index(store, bundle, trusted or trusted_text)
     fleet = trust.describe(store)["fleet"]
     if fleet and fleet != bundle.fleet:
-        seen = "this device belongs to the fleet %s; the bundle is for %s" % (fleet, bundle.fleet)
-        raise StoreError(seen, "foreign")
+        message = "this device belongs to the fleet %s; the bundle is for %s" % (fleet, bundle.fleet)
+        raise StoreError(message, "foreign")
 
 
 def _check_index(store: Store, bundle: Bundle, trusted: str) -> None:
@@ -148,7 +148,7 @@ def _check_index(store: Store, bundle: Bundle, trusted: str) -> None:
         raise StoreError("the bundle's signature is refused: %s" % checked.why, "bad-signature")
 
 
-def _keep_agent(store: Store, sha: str, data: bytes) -> None:
+def _store_agent(store: Store, sha: str, data: bytes) -> None:
     """Keep the agent that came along, for what it does when the device starts; a device that runs one already has a link."""
     path = store.path("agent", sha + ".pyz")
     if not os.path.exists(path):
@@ -157,7 +157,7 @@ def _keep_agent(store: Store, sha: str, data: bytes) -> None:
         name_archive(store.root, path)
 
 
-def _lacking(store: Store, bundle: Bundle, offers: Iterable[Offer]) -> List[str]:
+def _missing_blobs(store: Store, bundle: Bundle, offers: Iterable[Offer]) -> List[str]:
     """Return the hashes of what the offers need and the device lacks."""
     wanted: Dict[str, None] = {}
     for offer in offers:
@@ -171,7 +171,7 @@ def _lacking(store: Store, bundle: Bundle, offers: Iterable[Offer]) -> List[str]
 
 def _install_one(store: Store, bundle: Bundle, offer: Offer, facts: Facts) -> Dict[str, Any]:
     """Bring one release to run; what goes wrong with it is its outcome and leaves the others alone."""
-    from ..verification.release import prove
+    from ..verification.release import verify_release
 
     outcome = {
         "model": offer.model,
@@ -183,10 +183,10 @@ def _install_one(store: Store, bundle: Bundle, offer: Offer, facts: Facts) -> Di
         "activated": False,
     }
     try:
-        trust.examine(store, offer.identity, offer.model, offer.sealed, store.clock.wall())
+        trust.examine(store, offer.identity, offer.model, offer.signed, store.clock.wall())
         _store(store, bundle, offer)
-        notes = trust.receive(store, offer.manifest, offer.sealed, store.clock.wall())[1]
-        answer = prove(store, offer.identity, facts, lambda: None)
+        notes = trust.receive(store, offer.manifest, offer.signed, store.clock.wall())[1]
+        answer = verify_release(store, offer.identity, facts, lambda: None)
         outcome.update({key: answer[key] for key in ("verdict", "measurements")})
         outcome["findings"] = [f.to_dict() for f in notes] + answer["findings"]
         _remember(store, offer.identity, facts, answer)
@@ -202,16 +202,16 @@ def _install_one(store: Store, bundle: Bundle, offer: Offer, facts: Facts) -> Di
 
 
 def _store(store: Store, bundle: Bundle, offer: Offer) -> None:
-    lacking = _lacking(store, bundle, [offer])
-    need = sum(bundle.size(sha) for sha in lacking)
+    missing = _missing_blobs(store, bundle, [offer])
+    need = sum(bundle.size(sha) for sha in missing)
     packed, unpacked = bundle.runtimes.get(offer.runtime, ("", 0))
-    if packed in lacking:
+    if packed in missing:
         need += unpacked
     wanted = frozenset(offer.blobs) | {packed, offer.identity}
-    make_room(store, need, _KEEP._replace(wanted=wanted, runtime=offer.runtime, agent=bundle.agent))
-    for sha in lacking:
+    free_space(store, need, _KEEP._replace(wanted=wanted, runtime=offer.runtime, agent=bundle.agent))
+    for sha in missing:
         store.put(sha, bundle.size(sha), bundle.chunks(sha))
-    if packed in lacking:
+    if packed in missing:
         store.unpack_runtime(offer.runtime, packed)
 
 
@@ -236,9 +236,11 @@ def _choose(offers: List[Offer], facts: Facts) -> List[Offer]:
             fitting[offer.model] = (rank, offer)
     if not fitting:
         kinds = ", ".join(sorted({offer.kind for offer in offers})[:10])
-        seen = "the bundle holds nothing for this device (%s %s %s %s), only for: %s"
+        message = "the bundle holds nothing for this device (%s %s %s %s), only for: %s"
         libc = facts.libc
-        raise StoreError(seen % (facts.arch or facts.machine, facts.python.tag, libc.kind, libc.version, kinds), "none")
+        raise StoreError(
+            message % (facts.arch or facts.machine, facts.python.tag, libc.kind, libc.version, kinds), "none"
+        )
     return [offer for _, offer in sorted(fitting.values(), key=lambda pair: pair[1].model)]
 
 
@@ -247,9 +249,9 @@ def _rank(kind: str, facts: Facts) -> Tuple[Any, ...]:
     arch, tag, libc, version = (kind.split() + [""] * 4)[:4]
     if arch != facts.arch or tag != facts.python.tag:
         return ()
-    here, there = _numbers(facts.libc.version), _numbers(version)
-    runs = there <= here
-    return (libc == facts.libc.kind, runs, there if runs else tuple(-n for n in there))
+    own, required = _numbers(facts.libc.version), _numbers(version)
+    runs = required <= own
+    return (libc == facts.libc.kind, runs, required if runs else tuple(-n for n in required))
 
 
 def _numbers(text: str) -> Tuple[int, ...]:

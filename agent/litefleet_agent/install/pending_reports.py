@@ -8,7 +8,7 @@ from typing import Any, Dict, List
 
 from ..releases.store import Store, write_small
 
-__all__ = ["add", "collected", "waiting"]
+__all__ = ["add", "pending", "remove_collected"]
 
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9]{1,4}\Z")
 _KEPT = 50
@@ -22,16 +22,16 @@ def add(store: Store, report: Dict[str, Any]) -> Dict[str, Any]:
 
     Call it under the store's lock.  Raises StoreError when it can't be written.
     """
-    there = _ids(store)
+    existing = _ids(store)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    number = max([int(i.rpartition("-")[2]) for i in there if i.startswith(stamp)] or [-1]) + 1
-    report = _fit(dict(report, id="%s-%d" % (stamp, number)))
+    number = max([int(i.rpartition("-")[2]) for i in existing if i.startswith(stamp)] or [-1]) + 1
+    report = _shorten(dict(report, id="%s-%d" % (stamp, number)))
     write_small(store, ("reports", report["id"] + ".json"), _encode(report))
-    collected(store, (there + [report["id"]])[:-_KEPT])
+    remove_collected(store, (existing + [report["id"]])[:-_KEPT])
     return report
 
 
-def _fit(report: Dict[str, Any]) -> Dict[str, Any]:
+def _shorten(report: Dict[str, Any]) -> Dict[str, Any]:
     """Return a report that can be sent: of a long one, findings and measurements are left out."""
     if len(_encode(report)) <= _MAX_ONE:
         return report
@@ -42,7 +42,7 @@ def _fit(report: Dict[str, Any]) -> Dict[str, Any]:
     return report
 
 
-def waiting(store: Store) -> List[Dict[str, Any]]:
+def pending(store: Store) -> List[Dict[str, Any]]:
     """Return the reports that wait, the oldest first: at most 20, and 256 KiB together."""
     reports: List[Dict[str, Any]] = []
     left = _MAX_TOGETHER
@@ -65,18 +65,18 @@ def _read(store: Store, identity: str) -> Dict[str, Any]:
     return dict(value if isinstance(value, dict) else {}, id=identity)
 
 
-def collected(store: Store, ids: List[Any]) -> int:
+def remove_collected(store: Store, ids: List[Any]) -> int:
     """Remove the reports that a controller has stored and return how many there were; others are passed over."""
-    gone = 0
+    removed = 0
     for identity in ids:
         if not isinstance(identity, str) or not _ID.match(identity):
             continue
         try:
             os.unlink(store.path("reports", identity + ".json"))
-            gone += 1
+            removed += 1
         except FileNotFoundError:
             pass
-    return gone
+    return removed
 
 
 def _ids(store: Store) -> List[str]:

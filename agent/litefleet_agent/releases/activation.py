@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 
 from .atomic import fsync_folder
 from .journal import Journal, Kind, Lease, Operation, State
-from .store import Store, StoreError, explain_os_error, needed, plain_name
+from .store import Store, StoreError, explain_os_error, needed, safe_name
 
 __all__ = [
     "Activation",
@@ -20,12 +20,12 @@ __all__ = [
     "activate",
     "clear_unfinished",
     "confirm",
+    "lock_and_recover",
     "open_leases",
     "overdue",
     "point",
     "recover",
     "rollback",
-    "take",
 ]
 
 
@@ -84,11 +84,11 @@ class Rollback(NamedTuple):
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _explained(action: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise explain_os_error(error, what) from error
+        raise explain_os_error(error, action) from error
 
 
 # --- what stands open
@@ -109,7 +109,7 @@ def overdue(store: Store) -> bool:
         return any(o.overdue(store.clock) for o in Journal(store.root).read().open())
 
 
-def take(store: Store, patience_s: float = 0.3) -> List[Operation]:
+def lock_and_recover(store: Store, timeout_s: float = 0.3) -> List[Operation]:
     """Become the one session that may change the store, undo what is overdue, and return what was undone.
 
     A recovery that fails (a full disk) does not hinder: room can be made, and a switch tries again and says so.
@@ -117,7 +117,7 @@ def take(store: Store, patience_s: float = 0.3) -> List[Operation]:
     """
     if store.locked:
         return []
-    store.lock(patience_s)
+    store.lock(timeout_s)
     try:
         return recover(store)
     except StoreError:
@@ -168,7 +168,7 @@ def activate(store: Store, identity: str, lease_s: float = 0.0) -> Activation:
     no lease.  Raises StoreError: "not-verified" unless it was proven here, "missing", "bad-request".
     """
     lease_s = _seconds(lease_s)
-    model = plain_name(store.release(identity)["model"]["name"])
+    model = safe_name(store.release(identity)["model"]["name"])
     if store.verified(identity) is None:
         raise StoreError("the release %s was not proven on this device" % identity[:12], "not-verified")
     found = store.link(model, "current")
@@ -229,7 +229,7 @@ def confirm(store: Store, identity: str) -> None:
 
     Raises StoreError "lease-expired", with the reason, when the device went back or has to by now; "missing".
     """
-    model = plain_name(store.release(identity)["model"]["name"])
+    model = safe_name(store.release(identity)["model"]["name"])
     with _explained("the release %s could not be confirmed" % identity[:12]):
         recover(store)
         runs = store.link(model, "current") == identity
@@ -269,7 +269,7 @@ def rollback(store: Store, model: str, to: str) -> Rollback:
     What ran before becomes `previous`; a release under a lease does not count as that, its lease is settled first.
     Raises StoreError "not-kept" when the target is not here, whole and proven; "bad-request".
     """
-    model = plain_name(model)
+    model = safe_name(model)
     with _explained("%s could not be rolled back" % model):
         recover(store)
         found, leased = store.link(model, "current"), _open_operation(store, model)
@@ -291,24 +291,24 @@ def _target(store: Store, model: str, to: str, leased: Optional[Operation]) -> s
             raise StoreError(
                 "nothing ran before what %s runs: to switch it off, go back to nothing" % model, "not-kept"
             )
-    missing = _lacks(store, model, to)
-    if missing:
-        raise StoreError("can't go back to the release %s of %s: %s" % (to[:12], model, missing), "not-kept")
+    problem = _missing_part(store, model, to)
+    if problem:
+        raise StoreError("can't go back to the release %s of %s: %s" % (to[:12], model, problem), "not-kept")
     return to
 
 
-def _lacks(store: Store, model: str, identity: str) -> str:
+def _missing_part(store: Store, model: str, identity: str) -> str:
     """Return what a release lacks to be run at once, or ""; StoreError "bad-request" for what is no id."""
-    proof = store.verified(identity)
+    record = store.verified(identity)
     try:
         manifest: Dict[str, Any] = store.release(identity)
         lost = [sha for sha in needed(manifest) if not os.path.isfile(store.blob(sha))]
     except StoreError as error:
         return str(error)
-    runtime = plain_name(manifest.get("runtime"))
+    runtime = safe_name(manifest.get("runtime"))
     if manifest["model"]["name"] != model:
         return "it is a release of %s" % manifest["model"]["name"]
-    if proof is None:
+    if record is None:
         return "it was not proven on this device"
     if lost:
         return "its file %s is no longer here" % lost[0][:12]

@@ -11,7 +11,7 @@ from .atomic import fsync_folder
 from .journal import Journal
 from .store import RUNTIME_LIST, Store, StoreError, is_sha, needed
 
-__all__ = ["Keep", "Made", "collect_garbage", "make_room", "number", "read_keep"]
+__all__ = ["Freed", "Keep", "collect_garbage", "free_space", "number", "read_keep"]
 
 _SPARE = 8 << 20  # bytes left free for the rest of the device, as Store.need_space wants
 _AGENTS = 2  # the newest agents that stay besides the one that runs
@@ -28,7 +28,7 @@ class Keep(NamedTuple):
     agent: str = ""  # SHA-256 of the agent that runs
 
 
-class Made(NamedTuple):
+class Freed(NamedTuple):
     """What came of making room: bytes freed, bytes free now, and the releases that went."""
 
     freed: int
@@ -41,18 +41,18 @@ class _Release(NamedTuple):
 
     id: str
     model: str
-    proven_at: float
+    verified_at: float
     blobs: FrozenSet[str]
     runtime: str
     fixed: bool  # it may not go
 
 
-def collect_garbage(store: Store, keep: Keep) -> Made:
+def collect_garbage(store: Store, keep: Keep) -> Freed:
     """Drop the releases beyond what is kept, and whatever nothing refers to."""
-    return make_room(store, 0, keep._replace(quota=0))
+    return free_space(store, 0, keep._replace(quota=0))
 
 
-def make_room(store: Store, need: int, keep: Keep) -> Made:
+def free_space(store: Store, need: int, keep: Keep) -> Freed:
     """Make room for `need` bytes; call it under the store's lock.
 
     What may go only for want of room goes only when that helps.  Raises StoreError: "disk-full", "over-quota".
@@ -68,16 +68,16 @@ def make_room(store: Store, need: int, keep: Keep) -> Made:
     used = _used(store.root)
     free = shutil.disk_usage(store.root).free
     _need(store, need, keep.quota, used, free)
-    return Made(max(before - used, 0), free, tuple(r.id for r in dropped + more))
+    return Freed(max(before - used, 0), free, tuple(r.id for r in dropped + more))
 
 
 def _need(store: Store, need: int, quota: int, used: int, free: int) -> None:
     if quota and used + need > quota:
-        seen = "%d bytes are to be stored under %s, where %d of the quota of %d are used by what may not go"
-        raise StoreError(seen % (need, store.root, used, quota), "over-quota")
+        message = "%d bytes are to be stored under %s, where %d of the quota of %d are used by what may not go"
+        raise StoreError(message % (need, store.root, used, quota), "over-quota")
     if need and need + _SPARE > free:
-        seen = "%d bytes are to be stored under %s, where %d are free after all that may go was dropped"
-        raise StoreError(seen % (need, store.root, free), "disk-full")
+        message = "%d bytes are to be stored under %s, where %d are free after all that may go was dropped"
+        raise StoreError(message % (need, store.root, free), "disk-full")
 
 
 # --- which releases
@@ -91,7 +91,7 @@ def _releases(store: Store, keep: Keep) -> List[_Release]:
         identity = name[: -len(".json")]
         if name.endswith(".json") and is_sha(identity):
             found.append(_describe(store, identity, identity in fixed))
-    return sorted(found, key=lambda r: (r.proven_at, r.id))
+    return sorted(found, key=lambda r: (r.verified_at, r.id))
 
 
 def _describe(store: Store, identity: str, fixed: bool) -> _Release:
@@ -133,25 +133,25 @@ def _beyond(releases: List[_Release], keep: int) -> List[_Release]:
 
 def _further(store: Store, releases: List[_Release], need: int, keep: Keep) -> List[_Release]:
     """Return the releases, oldest first, that must go besides for want of room; none when even all of them are too few."""
-    lacking = _lacking(store, need, keep.quota)
-    if lacking <= 0:
+    missing = _missing_bytes(store, need, keep.quota)
+    if missing <= 0:
         return []
     if any(not r.model for r in releases):  # what it refers to is not known, so nothing could be swept
         return []
     sizes = _Sizes(store, keep)
-    going: List[_Release] = []
+    dropped: List[_Release] = []
     for release in releases:
         if release.fixed:
             continue
-        going.append(release)
-        if sizes.freed(going, releases) >= lacking:
-            return going
+        dropped.append(release)
+        if sizes.freed(dropped, releases) >= missing:
+            return dropped
     return []
 
 
-def _lacking(store: Store, need: int, quota: int) -> int:
-    lacking = need + _SPARE - shutil.disk_usage(store.root).free if need else 0
-    return max(lacking, _used(store.root) + need - quota) if quota else lacking
+def _missing_bytes(store: Store, need: int, quota: int) -> int:
+    missing = need + _SPARE - shutil.disk_usage(store.root).free if need else 0
+    return max(missing, _used(store.root) + need - quota) if quota else missing
 
 
 class _Sizes:
@@ -161,13 +161,13 @@ class _Sizes:
         self._store = store
         self._keep = keep
 
-    def freed(self, going: List[_Release], releases: List[_Release]) -> int:
+    def freed(self, dropped: List[_Release], releases: List[_Release]) -> int:
         """Return the bytes that only the releases `going` hold, their manifests not counted."""
-        stay = [r for r in releases if r not in going]
-        blobs = frozenset().union(*(r.blobs for r in going)) - self._keep.wanted
-        runtimes = {r.runtime for r in going} - {"system", "", self._keep.runtime}
-        blobs = blobs.difference(*(r.blobs for r in stay))
-        runtimes -= {r.runtime for r in stay}
+        retained = [r for r in releases if r not in dropped]
+        blobs = frozenset().union(*(r.blobs for r in dropped)) - self._keep.wanted
+        runtimes = {r.runtime for r in dropped} - {"system", "", self._keep.runtime}
+        blobs = blobs.difference(*(r.blobs for r in retained))
+        runtimes -= {r.runtime for r in retained}
         paths = [self._store.path("blobs", b) for b in blobs] + [self._store.path("runtimes", r) for r in runtimes]
         return sum(_used(path) for path in paths)
 
@@ -225,11 +225,11 @@ def _sweep_agents(store: Store, running: str) -> None:
     agents = [n for n in _names(store, "agent") if n.endswith(".pyz") and is_sha(n[: -len(".pyz")])]
     agents.sort(key=lambda n: os.lstat(os.path.join(folder, n)).st_mtime)
     linked = os.path.join(folder, "litefleet-agent.pyz")
-    stay = set(agents[-_AGENTS:]) | {running + ".pyz"}
+    retained = set(agents[-_AGENTS:]) | {running + ".pyz"}
     if os.path.islink(linked):
-        stay.add(os.path.basename(os.readlink(linked)))
+        retained.add(os.path.basename(os.readlink(linked)))
     for name in agents:
-        if name not in stay:
+        if name not in retained:
             _unlink(os.path.join(folder, name))
 
 

@@ -10,7 +10,7 @@ from ..findings import Finding, finding
 from .activation import point
 from .store import Store, StoreError, explain_os_error, needed
 
-__all__ = ["check_files", "check_models", "mend", "runtime_differs", "strange_links"]
+__all__ = ["check_files", "check_models", "foreign_links", "repair", "runtime_differs"]
 
 
 _NAMED = 5  # files that one sentence names
@@ -23,9 +23,9 @@ def check_models(store: Store, facts: Facts, deep: bool = False) -> Dict[str, An
     """
     current = store.current()
     models = {name: _check(store, facts, name, identity, deep) for name, identity in current.items()}
-    for name in _strange(store, current):
-        seen = "models/%s/current is not a link to a release of litefleet's." % name
-        models[name] = {"release": "", "findings": [finding("LF601", seen).to_dict()]}
+    for name in _foreign(store, current):
+        observed = "models/%s/current is not a link to a release of litefleet's." % name
+        models[name] = {"release": "", "findings": [finding("LF601", observed).to_dict()]}
     return models
 
 
@@ -38,7 +38,7 @@ def check_files(store: Store, identity: str) -> List[Finding]:
     return _check_blobs(store, needed(manifest), True) + _check_runtime(store, str(manifest["runtime"]), True)
 
 
-def _strange(store: Store, current: Dict[str, str]) -> List[str]:
+def _foreign(store: Store, current: Dict[str, str]) -> List[str]:
     """Return the models whose `current` somebody else made."""
     try:
         names = os.listdir(store.path("models"))
@@ -59,7 +59,7 @@ def _check(store: Store, facts: Facts, name: str, identity: str, deep: bool) -> 
         if model != name:
             found.append(finding("LF601", "models/%s/current is a release of the model %s." % (name, model)))
         found += _check_blobs(store, blobs, deep) + _check_runtime(store, runtime, deep)
-        found += _check_proof(store, identity, facts)
+        found += _check_verification(store, identity, facts)
     return {"release": identity, "findings": [f.to_dict() for f in found]}
 
 
@@ -75,9 +75,9 @@ def _check_link(store: Store, name: str, identity: str) -> List[Finding]:
 
 
 def _check_blobs(store: Store, blobs: List[str], deep: bool) -> List[Finding]:
-    gone = [sha for sha in blobs if not os.path.isfile(store.blob(sha))]
-    changed = [sha for sha in blobs if sha not in gone and not store.check_blob(sha)] if deep else []
-    return _tell("LF602", "The model's files", [s[:12] for s in gone], [s[:12] for s in changed])
+    missing = [sha for sha in blobs if not os.path.isfile(store.blob(sha))]
+    changed = [sha for sha in blobs if sha not in missing and not store.check_blob(sha)] if deep else []
+    return _report("LF602", "The model's files", [s[:12] for s in missing], [s[:12] for s in changed])
 
 
 def runtime_differs(store: Store, key: str) -> bool:
@@ -85,10 +85,10 @@ def runtime_differs(store: Store, key: str) -> bool:
     return bool(_check_runtime(store, key, deep=True))
 
 
-def strange_links(store: Store) -> List[str]:
+def foreign_links(store: Store) -> List[str]:
     """Return the models whose `current` is not a link into litefleet's own releases."""
     current = store.current()
-    return _strange(store, current) + [n for n, identity in sorted(current.items()) if _check_link(store, n, identity)]
+    return _foreign(store, current) + [n for n, identity in sorted(current.items()) if _check_link(store, n, identity)]
 
 
 def _check_runtime(store: Store, key: str, deep: bool) -> List[Finding]:
@@ -99,14 +99,14 @@ def _check_runtime(store: Store, key: str, deep: bool) -> List[Finding]:
     files = store.runtime_files(key)
     if files is None:  # unpacked by an agent that wrote no list
         return []
-    gone, changed = [], []
+    missing, changed = [], []
     for path, expected in sorted(files.items()):
         state = _compare(store.path("runtimes", key), path, expected, deep)
         if state == "gone":
-            gone.append(path)
+            missing.append(path)
         elif state == "changed":
             changed.append(path)
-    return _tell("LF603", "The runtime %s" % key[:12], gone, changed)
+    return _report("LF603", "The runtime %s" % key[:12], missing, changed)
 
 
 def _compare(root: str, name: str, expected: Any, deep: bool) -> str:
@@ -132,9 +132,9 @@ def _hash(path: str) -> str:
     return digest.hexdigest()
 
 
-def _tell(code: str, what: str, gone: List[str], changed: List[str]) -> List[Finding]:
-    parts = ["%s %s" % (_list(names), state) for names, state in ((gone, "gone"), (changed, "changed")) if names]
-    return [finding(code, "%s: %s." % (what, "; ".join(parts)))] if parts else []
+def _report(code: str, label: str, missing: List[str], changed: List[str]) -> List[Finding]:
+    parts = ["%s %s" % (_list(names), state) for names, state in ((missing, "gone"), (changed, "changed")) if names]
+    return [finding(code, "%s: %s." % (label, "; ".join(parts)))] if parts else []
 
 
 def _list(names: List[str]) -> str:
@@ -142,16 +142,16 @@ def _list(names: List[str]) -> str:
     return "%s%s" % (", ".join(name[:200] for name in names[:_NAMED]), more)
 
 
-def _check_proof(store: Store, identity: str, facts: Facts) -> List[Finding]:
-    proof = store.verified(identity)
-    if proof is None:
+def _check_verification(store: Store, identity: str, facts: Facts) -> List[Finding]:
+    record = store.verified(identity)
+    if record is None:
         return [finding("LF604", "There is no record that release %s was proven here." % identity[:12])]
-    if proof.get("fingerprint") != fingerprint(facts):
+    if record.get("fingerprint") != fingerprint(facts):
         return [finding("LF604", "Release %s was proven in another environment than this one." % identity[:12])]
     return []
 
 
-def mend(store: Store) -> List[str]:
+def repair(store: Store) -> List[str]:
     """Drop what is not as it was confirmed and return what that was; whole files stay.  Call it under the store's lock.
 
     Raises StoreError when something can't be removed.
@@ -160,7 +160,7 @@ def mend(store: Store) -> List[str]:
     try:
         for identity in sorted(set(store.current().values())):
             dropped += _drop_files(store, identity)
-        for name in strange_links(store):
+        for name in foreign_links(store):
             point(store.path("models"), name, "current", "")
             dropped.append("models/%s/current" % name)
     except OSError as error:
@@ -187,6 +187,6 @@ def _drop_files(store: Store, identity: str) -> List[str]:
 
 def _drop_runtime(store: Store, key: str) -> None:
     """Take a runtime away by one rename first: half of one is never seen under its name."""
-    aside = store.path("runtimes", ".tmp-%s-%d" % (key, os.getpid()))
-    os.replace(store.path("runtimes", key), aside)
-    shutil.rmtree(aside, ignore_errors=True)
+    temp = store.path("runtimes", ".tmp-%s-%d" % (key, os.getpid()))
+    os.replace(store.path("runtimes", key), temp)
+    shutil.rmtree(temp, ignore_errors=True)

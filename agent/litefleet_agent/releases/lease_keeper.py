@@ -13,7 +13,10 @@ import time
 from typing import IO, List, Optional
 
 from .. import ARCHIVE_ROOT
-from .activation import open_leases, take  # imported with all it needs: the archive may be gone when a lease ends
+from .activation import (  # imported with all it needs: the archive may be gone when a lease ends
+    lock_and_recover,
+    open_leases,
+)
 from .journal import Operation
 from .store import Store, StoreError
 
@@ -23,7 +26,7 @@ _CODE = (
     "import sys; sys.path[:] = [sys.argv[1]] + [p for p in sys.path if p]; "
     "from litefleet_agent.releases.lease_keeper import main; main(sys.argv[2], int(sys.argv[3]))"
 )
-_NAP_S = 5.0  # a lease may be settled, or the device suspended, in the meantime
+_POLL_S = 5.0  # a lease may be settled, or the device suspended, in the meantime
 _RETRY_S = 1.0
 _READY_S = 20.0  # for an interpreter to start on a slow device
 
@@ -32,18 +35,18 @@ def start(root: str) -> bool:
     """See to it that a keeper serves this root and say whether one does."""
     if not sys.executable:
         return False
-    ready, told = os.pipe()
+    ready, notify_fd = os.pipe()
     try:
-        argv = [sys.executable, "-Es", "-c", _CODE, ARCHIVE_ROOT, os.path.abspath(root), str(told)]
+        argv = [sys.executable, "-Es", "-c", _CODE, ARCHIVE_ROOT, os.path.abspath(root), str(notify_fd)]
         null = subprocess.DEVNULL
         process = subprocess.Popen(
-            argv, stdin=null, stdout=null, stderr=null, cwd="/", pass_fds=(told,), start_new_session=True
+            argv, stdin=null, stdout=null, stderr=null, cwd="/", pass_fds=(notify_fd,), start_new_session=True
         )
     except OSError:
         os.close(ready)
         return False
     finally:
-        os.close(told)
+        os.close(notify_fd)
     try:
         return _reports(ready, process)
     finally:
@@ -58,20 +61,20 @@ def _reports(ready: int, process: "subprocess.Popen[bytes]") -> bool:
     return True
 
 
-def main(root: str, told: int) -> None:
+def main(root: str, notify_fd: int) -> None:
     """Become the keeper of `root`, unless there is one; `told` is the file descriptor that is told when a keeper serves."""
-    lock = _only(root)
+    lock = _single_instance_lock(root)
     if lock is not None and os.fork() == 0:
-        os.close(told)
+        os.close(notify_fd)
         try:
             _guard(Store(root), lock)
         finally:
             os._exit(0)
-    os.write(told, b"1")
+    os.write(notify_fd, b"1")
     os._exit(0)
 
 
-def _only(root: str) -> Optional[IO[str]]:
+def _single_instance_lock(root: str) -> Optional[IO[str]]:
     """Return the held lock of the one keeper, or None where there is one."""
     handle = open(os.path.join(root, "keeper.lock"), "a")  # noqa: SIM115 - held as long as it serves
     try:
@@ -84,16 +87,16 @@ def _only(root: str) -> Optional[IO[str]]:
 
 def _guard(store: Store, lock: IO[str]) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    _stay()
+    _protect_from_oom()
     held: Optional[IO[str]] = lock
     while held is not None:
         _serve(store)
         held.close()
         # A lease that was granted just now found this keeper at work and started no other one.
-        held = _only(store.root) if _leases(store) else None
+        held = _single_instance_lock(store.root) if _leases(store) else None
 
 
-def _stay() -> None:
+def _protect_from_oom() -> None:
     """Ask the kernel to look for memory elsewhere first; only root is granted it."""
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
@@ -113,11 +116,11 @@ def _serve(store: Store) -> None:
     """Return when no lease is open any more."""
     while True:
         if any(lease.overdue(store.clock) for lease in _leases(store)):
-            _settle(store)
+            _revert_expired(store)
         pauses = [_pause(store, lease) for lease in _leases(store)]
         if not pauses:
             return
-        time.sleep(max(0.05, min([_NAP_S] + pauses)))
+        time.sleep(max(0.05, min([_POLL_S] + pauses)))
 
 
 def _pause(store: Store, operation: Operation) -> float:
@@ -126,9 +129,9 @@ def _pause(store: Store, operation: Operation) -> float:
     return operation.lease.remaining_s(store.clock)
 
 
-def _settle(store: Store) -> None:
+def _revert_expired(store: Store) -> None:
     try:
-        take(store, patience_s=0)
+        lock_and_recover(store, timeout_s=0)
     except StoreError:
         return
     store.unlock()

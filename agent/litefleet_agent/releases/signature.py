@@ -108,8 +108,8 @@ def _check(keygen: _Keygen, namespace: str) -> Checked:
         code, out, err = keygen.run("verify", "-f", "allowed", "-I", principal, "-n", namespace, "-s", "sig")
         if code == 0:
             return Checked(Outcome.GOOD, principal)
-    said = err.strip().splitlines() or ["it does not belong to these bytes"]
-    return Checked(Outcome.BAD, said[0][:200].rstrip("."))
+    messages = err.strip().splitlines() or ["it does not belong to these bytes"]
+    return Checked(Outcome.BAD, messages[0][:200].rstrip("."))
 
 
 def _principals(out: str) -> List[str]:

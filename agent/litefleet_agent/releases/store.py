@@ -33,7 +33,7 @@ __all__ = [
     "Store",
     "StoreError",
     "default_root",
-    "is_plain",
+    "is_safe_name",
     "is_sha",
     "read_small",
     "release_id",
@@ -87,14 +87,14 @@ def _sha(text: Any) -> str:
     return text
 
 
-def is_plain(text: Any) -> bool:
+def is_safe_name(text: Any) -> bool:
     """Say whether `text` is a name that can stand in a path."""
     return isinstance(text, str) and bool(_NAME.match(text))
 
 
-def plain_name(text: Any) -> str:
+def safe_name(text: Any) -> str:
     """Return `text` when it is a name that can stand in a path; StoreError "bad-request"."""
-    if not isinstance(text, str) or not is_plain(text):
+    if not isinstance(text, str) or not is_safe_name(text):
         raise StoreError("not a plain name: %r" % (str(text)[:80],), "bad-request")
     return text
 
@@ -104,7 +104,7 @@ def needed(manifest: Any) -> List[str]:
     model = manifest.get("model") if isinstance(manifest, dict) else None
     if not isinstance(model, dict) or not isinstance(manifest.get("verify"), dict):
         raise StoreError("a release needs the objects model and verify", "bad-request")
-    plain_name(model.get("name"))
+    safe_name(model.get("name"))
     golden = manifest.get("golden")
     if not isinstance(golden, list) or not 0 < len(golden) <= _MAX_GOLDENS:
         raise StoreError("a release needs a list of 1 to %d goldens" % _MAX_GOLDENS, "bad-request")
@@ -113,18 +113,18 @@ def needed(manifest: Any) -> List[str]:
     return sorted({_sha(sha) for sha in [model.get("nb")] + golden})
 
 
-def explain_os_error(error: OSError, what: str) -> StoreError:
+def explain_os_error(error: OSError, action: str) -> StoreError:
     """Return the sentence for what the file system refused."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError("%s: no space left on the device" % what, "disk-full")
+        return StoreError("%s: no space left on the device" % action, "disk-full")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return StoreError("%s: %s" % (what, error.strerror), "not-writable")
-    return StoreError("%s: %s" % (what, error.strerror or error), "io-error")
+        return StoreError("%s: %s" % (action, error.strerror), "not-writable")
+    return StoreError("%s: %s" % (action, error.strerror or error), "io-error")
 
 
-def _flock(handle: IO[str], patience_s: float) -> bool:
+def _flock(handle: IO[str], timeout_s: float) -> bool:
     """Say whether the lock could be had within `patience_s` seconds."""
-    end = time.monotonic() + patience_s
+    end = time.monotonic() + timeout_s
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -152,7 +152,7 @@ class Store:
         """Whether this is the one session that may change the store."""
         return self._lock is not None
 
-    def lock(self, patience_s: float = 0.3) -> None:
+    def lock(self, timeout_s: float = 0.3) -> None:
         """Become the one session that may change the store, and clear what a dead one left half-made.
 
         Sessions call `switch.take`, which also undoes what is overdue.
@@ -169,7 +169,7 @@ class Store:
             handle = open(self.path("lock"), "a+")  # noqa: SIM115 - held until the session ends
         except OSError as error:
             raise explain_os_error(error, "%s can't be written" % self.root) from error
-        if not _flock(handle, patience_s):
+        if not _flock(handle, timeout_s):
             handle.seek(0)
             owner = handle.read(200).strip() or "an unnamed session"
             handle.close()
@@ -278,7 +278,7 @@ class Store:
     def runtime_files(self, key: str) -> Optional[Dict[str, Any]]:
         """Return the files of a runtime as they were unpacked: path -> [size, SHA-256]; None when nobody took them down."""
         try:
-            with open(self.path("runtimes", plain_name(key) + RUNTIME_LIST), "rb") as file:
+            with open(self.path("runtimes", safe_name(key) + RUNTIME_LIST), "rb") as file:
                 value = json.loads(file.read(_MAX_LIST).decode("utf-8"))
         except (OSError, ValueError):
             return None
@@ -286,7 +286,7 @@ class Store:
 
     def unpack_runtime(self, key: str, sha: str) -> None:
         """Unpack the bundle `sha` as runtime `key`, whole or not at all; the bundle's blob is dropped afterwards."""
-        target = self.path("runtimes", plain_name(key))
+        target = self.path("runtimes", safe_name(key))
         if key == "system":
             raise StoreError("system is the name of what the device itself has; no bundle may take it", "bad-request")
         if key.endswith(RUNTIME_LIST):
@@ -328,12 +328,12 @@ class Store:
         for folder, _, files in os.walk(temp):
             for name in files:
                 path = os.path.join(folder, name)
-                written[os.path.relpath(path, temp)] = self._settle(path)
+                written[os.path.relpath(path, temp)] = self._sync_file(path)
             fsync_folder(folder)
         return written
 
     @staticmethod
-    def _settle(path: str) -> List[Any]:
+    def _sync_file(path: str) -> List[Any]:
         """Make a file durable and return its size and SHA-256."""
         digest = hashlib.sha256()
         with open(path, "rb") as file:
@@ -352,7 +352,7 @@ class Store:
         """
         for sha in needed(manifest):
             self._need_blob(sha)
-        key = plain_name(manifest.get("runtime"))
+        key = safe_name(manifest.get("runtime"))
         if key != "system" and not os.path.isdir(self.path("runtimes", key)):
             raise StoreError("the runtime %s is not on this device" % key[:12], "missing")
         identity = release_id(manifest)
@@ -393,7 +393,7 @@ class Store:
         """Return the record of a release's latest proof, or None."""
         return self._read_json("verified", _sha(identity))
 
-    def proven(self) -> List[str]:
+    def verified_releases(self) -> List[str]:
         """Return the ids of the releases that have a record of their proof."""
         ids = [os.path.splitext(name)[0] for name in self._names("verified")]
         return [identity for identity in ids if _SHA.match(identity)]
@@ -417,7 +417,7 @@ class Store:
         Raises StoreError when that can't be told.
         """
         try:
-            target = os.readlink(self.path("models", plain_name(model), name))
+            target = os.readlink(self.path("models", safe_name(model), name))
         except OSError as error:
             if error.errno not in (*_NOT_THERE, errno.EINVAL):
                 raise explain_os_error(error, "models/%s/%s can't be read" % (model, name)) from error
@@ -461,11 +461,11 @@ def release_named(store: Store, model: Any, word: Any = None) -> str:
     Raises StoreError: "not-current" for a model without a current release, "not-kept" for one that is not here or was not
     proven here, "bad-request".
     """
-    name = plain_name(model)
+    name = safe_name(model)
     if word is None and name not in store.current():
         others = ", ".join(sorted(store.current())) or "nothing"
-        seen = "no release of %s is current on this device, which runs %s: roll it out first" % (name, others)
-        raise StoreError(seen, "not-current")
+        message = "no release of %s is current on this device, which runs %s: roll it out first" % (name, others)
+        raise StoreError(message, "not-current")
     if word is None or word in _LINKS:
         identity = store.link(name, word or "current")
         if not identity:
@@ -474,14 +474,16 @@ def release_named(store: Store, model: Any, word: Any = None) -> str:
     if not isinstance(word, str) or not _LEAST_DIGITS <= len(word) <= 64:
         wanted = "a release is named by its id (%d digits of it will do), by current or by previous" % _LEAST_DIGITS
         raise StoreError(wanted, "bad-request")
-    here = {identity for identity in store.proven() + list(store.current().values()) if identity.startswith(word)}
-    if len(here) != 1:
-        seen = "more than one release begins with %s" if here else "no release %s was proven on this device"
-        raise StoreError(seen % word[:12], "not-kept")
-    identity = here.pop()
-    whose = store.release(identity)["model"]["name"]
-    if whose != name:
-        raise StoreError("%s is a release of %s, not of %s" % (identity[:12], whose, name), "bad-request")
+    matches = {
+        identity for identity in store.verified_releases() + list(store.current().values()) if identity.startswith(word)
+    }
+    if len(matches) != 1:
+        message = "more than one release begins with %s" if matches else "no release %s was proven on this device"
+        raise StoreError(message % word[:12], "not-kept")
+    identity = matches.pop()
+    owner = store.release(identity)["model"]["name"]
+    if owner != name:
+        raise StoreError("%s is a release of %s, not of %s" % (identity[:12], owner, name), "bad-request")
     return identity
 
 

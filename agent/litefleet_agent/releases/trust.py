@@ -54,7 +54,7 @@ def seal_payload(seal: Dict[str, Any]) -> bytes:
 def receive(
     store: Store,
     manifest: Dict[str, Any],
-    sealed: Any,
+    signed: Any,
     now: float,
     program: Optional[str] = None,
     again: bool = False,
@@ -73,28 +73,28 @@ def receive(
             and os.path.isfile(store.path("releases", identity + ".json"))
         ):
             return
-        notes.extend(accept(store, identity, manifest["model"]["name"], sealed, now, program))
+        notes.extend(accept(store, identity, manifest["model"]["name"], signed, now, program))
 
     return store.write_release(manifest, admit), notes
 
 
 def accept(
-    store: Store, identity: str, model: str, sealed: Any, now: float, program: Optional[str] = None
+    store: Store, identity: str, model: str, signed: Any, now: float, program: Optional[str] = None
 ) -> List[Finding]:
     """Accept the release `identity` under its seal, remember that durably, and return notes.
 
     Raises StoreError as `examine` does; then nothing has changed.
     """
-    examined = examine(store, identity, model, sealed, now, program)
+    examined = examine(store, identity, model, signed, now, program)
     if examined.state is not None:
-        kept = {"seal": sealed["seal"], "signature": sealed.get("signature", "")}
+        kept = {"seal": signed["seal"], "signature": signed.get("signature", "")}
         write_small(store, ("seals", identity + ".json"), seal_payload(kept))
         write_small(store, ("trust", "accepted.json"), seal_payload(examined.state))
     return examined.findings
 
 
 def examine(
-    store: Store, identity: str, model: str, sealed: Any, now: float, program: Optional[str] = None
+    store: Store, identity: str, model: str, signed: Any, now: float, program: Optional[str] = None
 ) -> Examined:
     """Say whether the release `identity` of `model` may be accepted; changes nothing.
 
@@ -102,22 +102,22 @@ def examine(
     "expired", "bad-request".
     """
     trusted = signers(store)
-    if sealed is None:
+    if signed is None:
         if trusted:
             raise StoreError("this device trusts certain signers; the release of %s has no seal" % model, "unsigned")
         return Examined(None, [])
-    seal, signature = _read_sealed(sealed)
+    seal, signature = _read_signed(signed)
     if (seal["release"], seal["model"]) != (identity, model):
-        seen = "the seal is for release %s of %s, not for %s of %s"
-        raise StoreError(seen % (seal["release"][:12], seal["model"][:128], identity[:12], model), "foreign")
+        message = "the seal is for release %s of %s, not for %s of %s"
+        raise StoreError(message % (seal["release"][:12], seal["model"][:128], identity[:12], model), "foreign")
     notes = _check_signature(store, trusted, seal, signature, program) if trusted else []
     return Examined(_advance(_read_accepted(store), seal, now), notes)
 
 
-def _read_sealed(sealed: Any) -> Tuple[Dict[str, Any], str]:
+def _read_signed(signed: Any) -> Tuple[Dict[str, Any], str]:
     """Return the seal and its signature; "bad-request" when they are not well formed."""
-    seal = sealed.get("seal") if isinstance(sealed, dict) else None
-    signature = sealed.get("signature", "") if isinstance(sealed, dict) else None
+    seal = signed.get("seal") if isinstance(signed, dict) else None
+    signature = signed.get("signature", "") if isinstance(signed, dict) else None
     if not isinstance(seal, dict) or not isinstance(signature, str) or set(seal) != _KEYS or seal["schema"] != 1:
         raise StoreError("a sealed release needs a seal of schema 1 and a signature", "bad-request")
     for key in ("release", "model", "fleet"):
@@ -147,21 +147,21 @@ def _check_signature(
 def _advance(accepted: Accepted, seal: Dict[str, Any], now: float) -> Accepted:
     """Return what is remembered once `seal` is accepted; StoreError when it may not be."""
     if accepted["fleet"] not in ("", seal["fleet"]):
-        seen = "this device belongs to the fleet %s; the release is sealed for %s"
-        raise StoreError(seen % (accepted["fleet"], seal["fleet"]), "foreign")
+        message = "this device belongs to the fleet %s; the release is sealed for %s"
+        raise StoreError(message % (accepted["fleet"], seal["fleet"]), "foreign")
     before = accepted["models"].get(seal["model"], {"number": -1, "release": ""})
     if seal["number"] < before["number"]:
-        seen = "the release of %s has the number %d; this device has already accepted %d"
-        raise StoreError(seen % (seal["model"], seal["number"], before["number"]), "too-old")
+        message = "the release of %s has the number %d; this device has already accepted %d"
+        raise StoreError(message % (seal["model"], seal["number"], before["number"]), "too-old")
     if seal["number"] == before["number"] and seal["release"] != before["release"]:
-        seen = "this device has already accepted another release of %s under the number %d: %s"
-        raise StoreError(seen % (seal["model"], seal["number"], before["release"][:12]), "too-old")
+        message = "this device has already accepted another release of %s under the number %d: %s"
+        raise StoreError(message % (seal["model"], seal["number"], before["release"][:12]), "too-old")
     clock = int(now) if now >= _FIRST_BELIEVED else 0
     time = max(clock, accepted["latest"])
     if time > seal["expires"]:
-        whose = "this device's clock" if time == clock else "the latest time that this device has seen"
-        seen = "the seal of %s ended at %d; %s is %d (seconds since 1970)"
-        raise StoreError(seen % (seal["model"], seal["expires"], whose, time), "expired")
+        source = "this device's clock" if time == clock else "the latest time that this device has seen"
+        message = "the seal of %s ended at %d; %s is %d (seconds since 1970)"
+        raise StoreError(message % (seal["model"], seal["expires"], source, time), "expired")
     entry = {key: seal[key] for key in ("number", "release", "expires")}
     models = dict(accepted["models"], **{seal["model"]: entry})
     return {"fleet": seal["fleet"], "latest": max(time, seal["issued"]), "models": models}
@@ -181,8 +181,8 @@ def _read_accepted(store: Store) -> Accepted:
         }
         return {"fleet": str(value["fleet"]), "latest": int(value["latest"]), "models": models}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        seen = "%s is damaged, so that an old release can't be told from a new one; remove it to begin anew"
-        raise StoreError(seen % path, "damaged") from None
+        message = "%s is damaged, so that an old release can't be told from a new one; remove it to begin anew"
+        raise StoreError(message % path, "damaged") from None
 
 
 def signers(store: Store) -> str:
@@ -229,8 +229,8 @@ def set_signers(store: Store, text: Any, signature: Any = "", program: Optional[
 
 def _need_rotation(store: Store, before: str, text: str, signature: Any, program: Optional[str]) -> None:
     if not isinstance(signature, str) or not signature:
-        seen = "this device trusts other signers, and the new list is not signed by one of them"
-        raise StoreError(seen, "bad-signature")
+        message = "this device trusts other signers, and the new list is not signed by one of them"
+        raise StoreError(message, "bad-signature")
     checked = check_signature(text.encode("utf-8"), signature, TRUST, before, store.path("work"), program)
     if checked.outcome is not Outcome.GOOD:  # not checked is not enough here: the list decides over all that follows
         raise StoreError("the new list of signers is refused: %s" % checked.why, "bad-signature")

@@ -40,7 +40,7 @@ def _lines(models: int, found: List[Finding]) -> List[str]:
         return ["No model is current here."]
     if not found:
         return ["%d models; all is as it was proven." % models if models != 1 else "1 model; all is as it was proven."]
-    return ["%s %s: %s\n  %s" % (f.code, f.entry.slug, f.seen, f.entry.do) for f in found]
+    return ["%s %s: %s\n  %s" % (f.code, f.entry.slug, f.observed, f.entry.do) for f in found]
 
 
 def _parse(args: List[str]) -> Optional[Tuple[str, bool, bool]]:

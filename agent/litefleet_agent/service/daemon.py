@@ -11,19 +11,19 @@ from typing import Callable, Dict, Mapping
 from ..errors import AgentError
 from ..facts import gather
 from ..releases.store import Store
-from .connections import Callers
-from .event_loop import Loop
+from .connections import ConnectionSet
+from .event_loop import EventLoop
 from .history import History
-from .lifecycle import DriftRounds, Heart, Rounds, Takeover
-from .listener import Allowed, callers_that_fit, check, leave, listen
-from .messages import Refusal
-from .metrics import ServiceFigures
+from .lifecycle import DriftTask, PeriodicTasks, Reexec, Watchdog
+from .listener import AccessControl, check, close_listener, connection_limit, listen
+from .messages import Rejection
+from .metrics import ServiceCounters
 from .model_service import ModelService
 from .queue import Budget
-from .release_source import Device
-from .request_handler import Desk
+from .release_source import StoreReleaseSource
+from .request_handler import RequestHandler
 from .settings import Settings, SettingsError, load_settings
-from .status import Bulletin
+from .status import StatusPublisher
 from .systemd import Log
 
 __all__ = ["Daemon", "serve"]
@@ -33,7 +33,7 @@ _END_S = 3.0  # and then the workers' processes
 _POLL_S = 0.02
 _AGENT_S = 10.0  # between looks for a newer agent
 _FLUSH_S = 60.0  # after which the history writes down what it only counted
-_ENDINGS = (signal.SIGTERM, signal.SIGINT)
+_TERMINATION_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SWITCH_S = 0.0005  # a thread that computes beside the loop gives way after this
 
 
@@ -42,40 +42,40 @@ class Daemon:
 
     def __init__(self, root: str, settings: Settings, version: str, environ: Mapping[str, str] = os.environ) -> None:
         self._root, self._settings, self._version, self._environ = root, settings, version, environ
-        self._loop = loop = Loop()
+        self._loop = loop = EventLoop()
         store, facts = Store(root), gather(root)
-        self._figures = figures = ServiceFigures(version, loop.now())
+        self._counters = counters = ServiceCounters(version, loop.now())
         self._history = History(root, settings.history_bytes)
-        self._ground = Device(loop, store, facts, settings, figures, self._history, Log(environ))
+        self._source = StoreReleaseSource(loop, store, facts, settings, counters, self._history, Log(environ))
         self._models: Dict[str, ModelService] = {}
         self._budget = Budget(settings.queue_bytes)
-        self._bulletin = Bulletin(loop, root, environ, settings, figures, self._models)
-        self._desk = Desk(loop, settings, self._models, figures, self._bulletin.status)
-        self._listening = listen(settings, root, environ)
-        asking = self._desk.screen, self._desk.request, self._desk.gone
-        self._callers = Callers(loop, self._listening, self._within_limits(settings), *asking)
-        self._bulletin.callers = self._callers
-        self._rounds = Rounds(loop, store, settings, figures, self._models, self._make)
-        self._drift = DriftRounds(loop, store, facts, figures, self._ground)
-        self._heart = Heart(loop, environ, self._models, settings.start_limit_s, self._settled)
-        self._takeover = Takeover(root, environ)
+        self._publisher = StatusPublisher(loop, root, environ, settings, counters, self._models)
+        self._handler = RequestHandler(loop, settings, self._models, counters, self._publisher.status)
+        self._listener = listen(settings, root, environ)
+        callbacks = self._handler.validate_request, self._handler.handle, self._handler.connection_closed
+        self._connections = ConnectionSet(loop, self._listener, self._within_limits(settings), *callbacks)
+        self._publisher.connections = self._connections
+        self._tasks = PeriodicTasks(loop, store, settings, counters, self._models, self._create_model)
+        self._drift = DriftTask(loop, store, facts, counters, self._source)
+        self._watchdog = Watchdog(loop, environ, self._models, settings.start_limit_s, self._on_started)
+        self._reexec = Reexec(root, environ)
         self._stopping = False
-        self._again = False  # whether to start again in this process
+        self._restarting = False  # whether to start again in this process
 
     def _within_limits(self, settings: Settings) -> Settings:
         """Return the settings with as many callers as there can be."""
-        most = callers_that_fit(settings.connections)
+        most = connection_limit(settings.connections)
         if most < settings.connections:
-            self._figures.problem(
+            self._counters.problem(
                 "`connections` is %d, and so few files may be open that %d callers are taken: raise LimitNOFILE= of the "
                 "unit, or ulimit -n" % (settings.connections, most)
             )
         return replace(settings, connections=most)
 
-    def _make(self, name: str) -> ModelService:
+    def _create_model(self, name: str) -> ModelService:
         return ModelService(
-            name, self._loop, self._settings, self._budget, self._ground, self._figures,
-            self._desk.answered, self._callers.resume,
+            name, self._loop, self._settings, self._budget, self._source, self._counters,
+            self._handler.answered, self._connections.resume,
         )  # fmt: skip
 
     # --- life
@@ -83,41 +83,41 @@ class Daemon:
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT and return the exit code."""
         sys.setswitchinterval(_SWITCH_S)
-        for number in _ENDINGS:
-            self._loop.on_signal(number, self._told_to_end)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDINGS)  # see _goes_on
+        for number in _TERMINATION_SIGNALS:
+            self._loop.on_signal(number, self._on_terminate)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINATION_SIGNALS)  # see _goes_on
         self._loop.on_signal(signal.SIGHUP, self._reload)
-        self._ground.tell("started", "", "", text="agent %s" % (self._version[:12] or "of a checkout"))
-        self._rounds.begin()
-        self._heart.begin()
-        self._every(self._settings.status_every_s, self._bulletin.write)
+        self._source.record("started", "", "", text="agent %s" % (self._version[:12] or "of a checkout"))
+        self._tasks.begin()
+        self._watchdog.begin()
+        self._every(self._settings.status_every_s, self._publisher.write)
         self._every(_FLUSH_S, self._history.flush)
-        self._every(_AGENT_S, self._look_for_agent)
+        self._every(_AGENT_S, self._check_agent)
         self._loop.run()
         self._end()
-        if self._goes_on():
-            self._takeover.go(self._listening)
+        if self._must_reexec():
+            self._reexec.execute(self._listener)
         return 0
 
-    def _goes_on(self) -> bool:
+    def _must_reexec(self) -> bool:
         """Whether this process becomes another program; who tells it to end from now on tells that one."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATION_SIGNALS)
         self._loop.take_signals()
-        if self._again:
-            self._heart.beat()
-        return self._again
+        if self._restarting:
+            self._watchdog.ping()
+        return self._restarting
 
     def _every(self, seconds: float, call: Callable[[], None]) -> None:
         self._loop.every(seconds, call)
 
-    def _settled(self) -> None:
+    def _on_started(self) -> None:
         gc.freeze()  # what is there by now stays: looking through it again and again would only hold up requests
-        self._bulletin.write()
+        self._publisher.write()
         self._drift.begin(self._settings.check_every_s)
 
-    def _look_for_agent(self) -> None:
-        if not self._stopping and self._takeover.due:
-            self._start_again()
+    def _check_agent(self) -> None:
+        if not self._stopping and self._reexec.due:
+            self._restart()
 
     def _reload(self) -> None:
         """Look at once: where service.json says something else by now, or the agent is another one, begin again with that."""
@@ -125,48 +125,48 @@ class Daemon:
             settings = load_settings(self._root)
             changed = settings != self._settings
             if changed:
-                Allowed(settings)
+                AccessControl(settings)
                 check(settings, self._root, self._environ)
-                self._takeover.check()
+                self._reexec.check()
         except AgentError as error:
-            self._ground.tell("settings", "", "", text="%s; the service goes on with those it has" % error)
+            self._source.record("settings", "", "", text="%s; the service goes on with those it has" % error)
             return
-        self._rounds.look()
-        if (changed or self._takeover.due) and not self._stopping:
-            self._start_again()
+        self._tasks.check_models()
+        if (changed or self._reexec.due) and not self._stopping:
+            self._restart()
 
-    def _start_again(self) -> None:
-        self._again = True
+    def _restart(self) -> None:
+        self._restarting = True
         self._stop()
 
-    def _told_to_end(self) -> None:
+    def _on_terminate(self) -> None:
         """Finish what is there, and end; told twice, end at once.  Who is about to start again ends instead."""
-        if self._stopping and not self._again:
+        if self._stopping and not self._restarting:
             self._loop.stop()
         elif self._stopping:
-            self._again = False
-            self._leave()
+            self._restarting = False
+            self._stop_listening()
         else:
             self._stop()
 
-    def _leave(self) -> None:
-        self._heart.ends(self._again)
-        if not self._again:
-            leave(self._listening, self._environ)
+    def _stop_listening(self) -> None:
+        self._watchdog.announce_end(self._restarting)
+        if not self._restarting:
+            close_listener(self._listener, self._environ)
 
     def _stop(self) -> None:
         """Take nothing new, finish what is there, and end."""
         self._stopping = True
-        self._rounds.stop()
-        self._callers.stop_accepting()
-        self._leave()
+        self._tasks.stop()
+        self._connections.stop_accepting()
+        self._stop_listening()
         for service in self._models.values():
             service.stop()
-        self._callers.resume()
+        self._connections.resume()
         self._drain(self._loop.now() + _DRAIN_S)
 
     def _drain(self, until: float) -> None:
-        busy = any(service.busy for service in self._models.values()) or self._callers.unsent
+        busy = any(service.busy for service in self._models.values()) or self._connections.unsent
         if busy and self._loop.now() < until:
             self._loop.later(_POLL_S, lambda: self._drain(until))
         else:
@@ -175,21 +175,21 @@ class Daemon:
     def _end(self) -> None:
         for service in self._models.values():
             service.end()
-        self._callers.close(Refusal("the service is stopping; ask again in a moment", "stopping"))
+        self._connections.close(Rejection("the service is stopping; ask again in a moment", "stopping"))
         end = self._loop.now() + _END_S
         while any(service.running for service in self._models.values()) and self._loop.now() < end:
             self._loop.turn(_POLL_S)
-        self._ground.tell("stopped", "", "", text="starting again in the same process" if self._again else "")
+        self._source.record("stopped", "", "", text="starting again in the same process" if self._restarting else "")
         self._history.close()
-        if not self._again:
-            self._bulletin.write(ended=True)
+        if not self._restarting:
+            self._publisher.write(ended=True)
 
 
 def serve(root: str, version: str) -> int:
     """Run the daemon and return its exit code; what an operator can cause is a sentence on stderr."""
     os.umask(0o077)
     try:
-        lock = _alone(root)
+        lock = _lock_instance(root)
         try:
             return Daemon(root, load_settings(root), version).run()
         finally:
@@ -202,7 +202,7 @@ def serve(root: str, version: str) -> int:
         return 1
 
 
-def _alone(root: str) -> int:
+def _lock_instance(root: str) -> int:
     """Return a lock that only one service of a root holds.  Raises AgentError."""
     if not os.path.isdir(root):
         raise AgentError(

@@ -18,7 +18,7 @@ from ..findings import Finding, finding
 from ..releases.clock import Clock
 from ..releases.integrity import check_models
 from ..releases.store import Store, needed, read_small
-from .event_loop import Loop, aside
+from .event_loop import EventLoop, run_in_thread
 from .systemd import without_manager
 from .workers.process import own_code
 
@@ -31,10 +31,10 @@ _JUMP_S = 86400.0
 
 def clock_findings(store: Store) -> List[Finding]:
     """Return LF618 when the clock stands before the latest release that was accepted or proven here."""
-    now, (what, then) = store.clock.wall(), _latest(store)
+    now, (event, then) = store.clock.wall(), _latest(store)
     if now + _SLACK_S >= then:
         return []
-    return [finding("LF618", "The clock says %s, and a release was %s here at %s." % (_time(now), what, _time(then)))]
+    return [finding("LF618", "The clock says %s, and a release was %s here at %s." % (_time(now), event, _time(then)))]
 
 
 def _latest(store: Store) -> Tuple[str, float]:
@@ -90,10 +90,10 @@ def check_drift(
     """Return what is no longer as it was proven, or as it was when `facts_then` were gathered; `deep` reads every byte."""
     now = facts_now if facts_now is not None else facts_anew(store.root)
     found = []
-    for name, told in check_models(store, now, deep).items():
-        for data in told["findings"]:
+    for name, result in check_models(store, now, deep).items():
+        for data in result["findings"]:
             one = Finding.from_dict(data)
-            found.append(Finding(one.code, "%s: %s" % (name, one.seen), one.certainty))
+            found.append(Finding(one.code, "%s: %s" % (name, one.observed), one.certainty))
     return found + changes(facts_then, now) + clock_findings(store)
 
 
@@ -127,17 +127,17 @@ def changes(then: Facts, now: Facts) -> List[Finding]:
         ("the CPU", ", ".join(then.cpu.parts), ", ".join(now.cpu.parts)),
     ]
     found = [
-        finding("LF604", "Since the service started, %s changed from %s to %s." % (what, old or "none", new or "none"))
-        for what, old, new in pairs
+        finding("LF604", "Since the service started, %s changed from %s to %s." % (part, old or "none", new or "none"))
+        for part, old, new in pairs
         if old != new
     ]
-    gone = sorted(set(then.libraries) - set(now.libraries)) if now.libraries else []
-    return found + [finding("LF306", "%s is gone since the service started." % name) for name in gone]
+    missing = sorted(set(then.libraries) - set(now.libraries)) if now.libraries else []
+    return found + [finding("LF306", "%s is gone since the service started." % name) for name in missing]
 
 
-def _version(what: Union[Package, PythonFacts]) -> str:
-    path = what.path if isinstance(what, Package) else what.executable
-    return "%s (%s)" % (what.version or "?", path) if path else ""
+def _version(package: Union[Package, PythonFacts]) -> str:
+    path = package.path if isinstance(package, Package) else package.executable
+    return "%s (%s)" % (package.version or "?", path) if path else ""
 
 
 class _Item(NamedTuple):
@@ -157,13 +157,13 @@ class DriftWatch:
         self._clock = ClockWatch(store.clock)
         self._changed: Dict[_Item, Finding] = {}  # files that were not as they should be when last read
         self._after: Tuple[str, ...] = ()  # the last that was read
-        self._looking = False
+        self._checking = False
 
-    def look(self, loop: Loop, facts: Facts, on_done: Callable[[List[Finding]], None]) -> bool:
+    def start_check(self, loop: EventLoop, facts: Facts, on_done: Callable[[List[Finding]], None]) -> bool:
         """Look, and call `on_done` from the loop; False when one is under way already."""
-        if self._looking:
+        if self._checking:
             return False
-        self._looking = True
+        self._checking = True
 
         def work() -> List[Finding]:
             try:
@@ -172,19 +172,19 @@ class DriftWatch:
                 return [finding("LF900", "The device could not be looked at: %s" % error)]
 
         def done(found: Optional[List[Finding]]) -> None:
-            self._looking = False
+            self._checking = False
             if found is not None:  # else the next look may be luckier
                 on_done(found)
 
-        aside(loop, work, done)
+        run_in_thread(loop, work, done)
         return True
 
     def findings(self, facts: Facts) -> List[Finding]:
         """Return what a look finds now; `facts` are those of the service's start."""
         found = check_drift(self._store, facts)
         self._read_some()
-        named = {f.seen for f in found}
-        found += [f for _, f in sorted(self._changed.items()) if f.seen not in named]
+        named = {f.observed for f in found}
+        found += [f for _, f in sorted(self._changed.items()) if f.observed not in named]
         return found + self._clock.findings()
 
     def _read_some(self) -> None:
@@ -233,8 +233,8 @@ def _items(store: Store) -> List[_Item]:
         for sha in blobs:
             items.add(_Item("LF602", "%s: the file %s" % (name, sha[:12]), store.blob(sha), sha))
         files = store.runtime_files(key) if key != "system" else None
-        for path, told in (files or {}).items():
-            if isinstance(told, list) and len(told) == 2 and isinstance(told[1], str):
+        for path, entry in (files or {}).items():
+            if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str):
                 where = store.path("runtimes", key, path)
-                items.add(_Item("LF603", "%s of the runtime %s" % (path[:200], key[:12]), where, told[1]))
+                items.add(_Item("LF603", "%s of the runtime %s" % (path[:200], key[:12]), where, entry[1]))
     return list(items)

@@ -9,11 +9,11 @@ import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
-__all__ = ["READ", "WRITE", "Deadline", "Loop", "Timer", "aside"]
+__all__ = ["READ", "WRITE", "Deadline", "EventLoop", "Timer", "run_in_thread"]
 
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
-_LONGEST_NAP_S = 3600.0
+_MAX_WAIT_S = 3600.0
 
 
 class Timer:
@@ -34,7 +34,7 @@ class _Watch:
         self.events, self.call = events, call
 
 
-class Loop:
+class EventLoop:
     """Waits for descriptors and moments, and calls what was asked for."""
 
     def __init__(self) -> None:
@@ -129,7 +129,7 @@ class Loop:
         """Serve until `stop` is called."""
         self._stopped = False
         while not self._stopped:
-            self.turn(_LONGEST_NAP_S)
+            self.turn(_MAX_WAIT_S)
 
     def turn(self, longest_s: float) -> None:
         """Wait at most `longest_s` for one thing to be ready, and serve what is."""
@@ -138,15 +138,15 @@ class Loop:
             if (
                 watch is not None and self._watched.get(fd) is watch
             ):  # an earlier callback of this turn may have ended it
-                told = _told(ready, watch.events)
-                if told:
-                    watch.call(told)
+                happened = _wanted_events(ready, watch.events)
+                if happened:
+                    watch.call(happened)
         self._due()
 
     def _pause(self) -> float:
         while self._timers and self._timers[0][2].call is None:
             heapq.heappop(self._timers)
-        return max(0.0, self._timers[0][0] - self.now()) if self._timers else _LONGEST_NAP_S
+        return max(0.0, self._timers[0][0] - self.now()) if self._timers else _MAX_WAIT_S
 
     def _due(self) -> None:
         now = self.now()
@@ -160,7 +160,7 @@ class Loop:
         self._poll.close()
 
 
-def _told(ready: int, wanted: int) -> int:
+def _wanted_events(ready: int, wanted: int) -> int:
     """Return what a callback is to try: what hung up or failed is ready for all that was asked for."""
     return ready & wanted if ready & ~(READ | WRITE) == 0 else wanted
 
@@ -168,37 +168,37 @@ def _told(ready: int, wanted: int) -> int:
 Result = TypeVar("Result")
 
 
-def aside(loop: Loop, work: Callable[[], Result], then: Callable[[Optional[Result]], None]) -> None:
+def run_in_thread(loop: EventLoop, work: Callable[[], Result], on_done: Callable[[Optional[Result]], None]) -> None:
     """Do `work` in a thread, and call `then` with what it returned from the loop; with None when it could not be done."""
     result: List[Result] = []
     try:
-        wake, woken = os.pipe()
+        read_end, write_end = os.pipe()
     except OSError:  # too many open files
-        loop.later(0.0, lambda: then(None))
+        loop.later(0.0, lambda: on_done(None))
         return
 
     def run() -> None:
         try:
             result.append(work())
         finally:
-            os.close(woken)
+            os.close(write_end)
 
     def done(ready: int) -> None:
-        loop.forget(wake)
-        os.close(wake)
-        then(result[0] if result else None)
+        loop.forget(read_end)
+        os.close(read_end)
+        on_done(result[0] if result else None)
 
-    loop.watch(wake, READ, done)
+    loop.watch(read_end, READ, done)
     try:
         threading.Thread(target=run, name="litefleet-aside", daemon=True).start()
     except RuntimeError:  # no more threads
-        os.close(woken)  # the loop hears of that
+        os.close(write_end)  # the loop hears of that
 
 
 class Deadline:
     """Calls `late(seconds)` when `seconds` have passed since `set`, unless it was set or cleared again."""
 
-    def __init__(self, loop: Loop, late: Callable[[float], None]) -> None:
+    def __init__(self, loop: EventLoop, late: Callable[[float], None]) -> None:
         self._loop, self._late = loop, late
         self._seconds = 0.0
         self._moment = 0.0  # 0 = none

@@ -11,18 +11,18 @@ from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Seque
 
 from ..errors import AgentError
 from ..protocol import MAX_BODY, MAX_HEADER, PREFIX_SIZE, ProtocolError, decode_header, decode_prefix
-from .event_loop import READ, WRITE, Loop
+from .event_loop import READ, WRITE, EventLoop
 
-__all__ = ["Channel", "Decide", "Frame", "FrameReader", "NotYet", "Outbox"]
+__all__ = ["Backpressure", "Channel", "Frame", "FrameReader", "Outbox", "Validate"]
 
 
 # (header, body bytes); raises an AgentError when the body is not to be read, NotYet when that can't be said yet
-Decide = Callable[[Dict[str, Any], int], Any]
+Validate = Callable[[Dict[str, Any], int], Any]
 
 _PARTS = 64  # handed to the kernel at once; it takes at most 1024
 
 
-class NotYet(Exception):
+class Backpressure(Exception):
     """A frame waits at its header: `take` is to be called again."""
 
 
@@ -31,8 +31,8 @@ class Frame(NamedTuple):
 
     header: Dict[str, Any]
     body: bytes
-    refused: Optional[AgentError] = None
-    note: Any = None
+    rejected: Optional[AgentError] = None
+    context: Any = None
 
 
 class FrameReader:
@@ -41,14 +41,16 @@ class FrameReader:
     `decide` may refuse a frame by its header: `take` gives it at once, without a body, and what comes of the body is dropped.
     """
 
-    def __init__(self, max_header: int = MAX_HEADER, max_body: int = MAX_BODY, decide: Optional[Decide] = None) -> None:
-        self._max_header, self._max_body, self._decide = max_header, max_body, decide
+    def __init__(
+        self, max_header: int = MAX_HEADER, max_body: int = MAX_BODY, validate: Optional[Validate] = None
+    ) -> None:
+        self._max_header, self._max_body, self._validate = max_header, max_body, validate
         self._input = b""  # not looked at yet; and kept for later only as far as no frame of it is whole
         self._at = 0  # how much of it is done with
         self._sizes: Optional[Tuple[int, int]] = None  # header and body bytes of the frame that has begun
         self._header: Optional[Dict[str, Any]] = None  # of the frame whose body is being read
-        self._decided = False  # about that frame
-        self._note: Any = None
+        self._validated = False  # about that frame
+        self._context: Any = None
         self._body = bytearray()
         self._missing = 0  # bytes of the body that have not come yet
         self._dropping = 0  # bytes still to come of a body that is not kept
@@ -59,7 +61,7 @@ class FrameReader:
         return bool(self._sizes or self._header is not None or self._dropping or len(self._input) > self._at)
 
     @property
-    def held(self) -> int:
+    def buffered(self) -> int:
         """How many bytes of an unfinished body are kept."""
         return len(self._body)
 
@@ -67,23 +69,23 @@ class FrameReader:
         """Take bytes in and return the frames that are whole now, as (header, body); ProtocolError for garbage."""
         self.push(data)
         frames = []
-        frame = self.take()
+        frame = self.next_frame()
         while frame is not None:
-            if frame.refused is None:
+            if frame.rejected is None:
                 frames.append((frame.header, frame.body))
-            frame = self.take()
+            frame = self.next_frame()
         return frames
 
     def push(self, data: bytes) -> None:
         """Take bytes in; `take` looks at them."""
         left = self._input[self._at :]
-        if self._decided and not left and len(data) <= self._missing:
+        if self._validated and not left and len(data) <= self._missing:
             self._body += data  # the middle of a large body: straight to where it belongs
             self._missing -= len(data)
             data = b""
         self._input, self._at = left + data if left else data, 0
 
-    def take(self) -> Optional[Frame]:
+    def next_frame(self) -> Optional[Frame]:
         """Return the next frame that is whole or refused, None until more has come.
 
         Raises ProtocolError for garbage, NotYet for what `decide` has to be asked again.
@@ -94,10 +96,10 @@ class FrameReader:
                 return None
         if self._header is None and not self._read_header():
             return None
-        if not self._decided:
-            refused = self._decide_now()
-            if refused is not None:
-                return refused
+        if not self._validated:
+            rejected = self._validate_header()
+            if rejected is not None:
+                return rejected
         return self._read_body()
 
     def _skip_dropped(self) -> None:
@@ -120,7 +122,7 @@ class FrameReader:
             return False
         self._header = decode_header(self._input[self._at : self._at + size])
         self._at += size
-        self._missing, self._sizes, self._decided = self._sizes[1], None, False
+        self._missing, self._sizes, self._validated = self._sizes[1], None, False
         return True
 
     def _checked(self, prefix: bytes) -> Tuple[int, int]:
@@ -132,37 +134,37 @@ class FrameReader:
             )
         return header, body
 
-    def _decide_now(self) -> Optional[Frame]:
+    def _validate_header(self) -> Optional[Frame]:
         assert self._header is not None
         try:
-            self._note = self._decide(self._header, self._missing) if self._decide is not None else None
+            self._context = self._validate(self._header, self._missing) if self._validate is not None else None
         except AgentError as error:
-            return self.refuse(error)
-        self._decided = True
+            return self.reject(error)
+        self._validated = True
         return None
 
-    def refuse(self, error: AgentError) -> Frame:
+    def reject(self, error: AgentError) -> Frame:
         """Stop keeping the body that is being read, and return its frame as refused; the rest of it will be dropped."""
         assert self._header is not None
         frame = Frame(self._header, b"", error)
-        self._dropping, self._missing, self._decided = self._missing, 0, False
-        self._header, self._note = None, None
+        self._dropping, self._missing, self._validated = self._missing, 0, False
+        self._header, self._context = None, None
         self._body = bytearray()
         return frame
 
     def _read_body(self) -> Optional[Frame]:
         step = min(self._missing, len(self._input) - self._at)
-        came = self._input[self._at : self._at + step]
+        received = self._input[self._at : self._at + step]
         self._at += step
         self._missing -= step
         if self._missing or self._body:
-            self._body += came
-            came = b""
+            self._body += received
+            received = b""
         if self._missing:
             return None
         assert self._header is not None
-        frame = Frame(self._header, came or bytes(self._body), None, self._note)
-        self._header, self._note, self._body, self._decided = None, None, bytearray(), False
+        frame = Frame(self._header, received or bytes(self._body), None, self._context)
+        self._header, self._context, self._body, self._validated = None, None, bytearray(), False
         return frame
 
 
@@ -224,14 +226,14 @@ class Channel:
 
     def __init__(
         self,
-        loop: Loop,
+        loop: EventLoop,
         sock: socket.socket,
-        screen: Callable[[Dict[str, Any], int], None],
+        validate: Callable[[Dict[str, Any], int], None],
         on_frame: Callable[[Dict[str, Any], bytes], None],
         on_end: Callable[[str], None],
     ) -> None:
         self._loop, self._socket = loop, sock
-        self._screen, self._on_frame, self._on_end = screen, on_frame, on_end
+        self._validate, self._on_frame, self._on_end = validate, on_frame, on_end
         self._outbox = Outbox()
         self._events = READ
         self._head = b""  # prefix and header, as far as they have come
@@ -293,7 +295,7 @@ class Channel:
             self._end("")
             return False
         try:
-            return self._take()
+            return self._deliver()
         except ProtocolError as error:
             self._end(str(error))
             return False
@@ -309,10 +311,10 @@ class Channel:
         self._filled += got
         return got
 
-    def _take(self) -> bool:
+    def _deliver(self) -> bool:
         """Take what is whole, and say whether the socket may hold more of the frame that has begun."""
         while not self._closed:
-            if self._filled < 0 and not self._take_head():
+            if self._filled < 0 and not self._parse_head():
                 return bool(self._head)
             if self._filled < len(self._body):
                 return True
@@ -323,7 +325,7 @@ class Channel:
                 return False
         return False
 
-    def _take_head(self) -> bool:
+    def _parse_head(self) -> bool:
         """Take prefix and header, and what has come of the body; False until they are whole."""
         if len(self._head) < PREFIX_SIZE:
             return False
@@ -334,11 +336,11 @@ class Channel:
         if len(self._head) < end:
             return False
         self._header = decode_header(self._head[PREFIX_SIZE:end])
-        self._screen(self._header, body_size)
-        came = self._head[end : end + body_size]
+        self._validate(self._header, body_size)
+        received = self._head[end : end + body_size]
         self._head = self._head[end + body_size :]
-        self._body, self._filled = bytearray(body_size), len(came)
-        self._body[: len(came)] = came
+        self._body, self._filled = bytearray(body_size), len(received)
+        self._body[: len(received)] = received
         return True
 
     def _end(self, why: str) -> None:

@@ -62,12 +62,12 @@ class Syncer:
             finally:
                 os.close(fd)
 
-    def close(self, patience_s: float = 2.0) -> None:
+    def close(self, timeout_s: float = 2.0) -> None:
         """Wait until nothing is left to sync, or `patience_s` seconds."""
         with self._lock:
             thread = self._thread
         if thread is not None:
-            thread.join(patience_s)
+            thread.join(timeout_s)
 
 
 _SEGMENTS = 8
@@ -76,8 +76,8 @@ _ID = re.compile(r"[0-9a-f]{16}\Z")
 _MOST_LINE = 8192
 _MOST_TEXT = 500
 _MOST_FINDINGS = 10
-_ALIKE_S = 3600.0
-_MOST_ALIKE = 256
+_REPEAT_WINDOW_S = 3600.0
+_MOST_REPEATED = 256
 _MOST_READ = 256 << 10  # bytes of JSON in one answer
 _SEGMENT_MOST = 256 << 20  # bytes; only somebody else can have made it longer
 
@@ -91,7 +91,7 @@ class Page(NamedTuple):
     newest: int  # number of the last entry, 0 = none
 
 
-class _Alike:
+class _Repeated:
     """Entries that are alike but for their time and words."""
 
     def __init__(self, at: float) -> None:
@@ -109,7 +109,7 @@ class History:
         self._folder = os.path.join(root, "history")
         self._most, self._segment_most = most_bytes, max(2048, most_bytes // _SEGMENTS)
         self._clock = clock or Clock()
-        self._alike: Dict[Tuple[str, ...], _Alike] = {}
+        self._repeated: Dict[Tuple[str, ...], _Repeated] = {}
         self._syncer = Syncer()
         self._newest = 0
         self._open = ""  # the segment that is written to
@@ -130,8 +130,8 @@ class History:
         """Write an entry down; one like an earlier one may only be counted for now."""
         key = (kind, model, release) + tuple(f.code for f in findings[:_MOST_FINDINGS])
         entry = self._entry(kind, model, release, findings, text, values)
-        known = self._alike.get(key)
-        if known is not None and 0 <= entry["up"] - known.since < _ALIKE_S:
+        known = self._repeated.get(key)
+        if known is not None and 0 <= entry["up"] - known.since < _REPEAT_WINDOW_S:
             known.times += 1
             known.latest = entry
             if known.times >= known.written:
@@ -151,13 +151,13 @@ class History:
         text: str,
         values: Optional[Dict[str, Any]],
     ) -> Dict[str, Any]:
-        told = [{"code": f.code, "seen": f.seen[:_MOST_TEXT]} for f in findings[:_MOST_FINDINGS]]
+        findings_data = [{"code": f.code, "seen": f.observed[:_MOST_TEXT]} for f in findings[:_MOST_FINDINGS]]
         at, up = round(self._clock.wall(), 3), round(self._clock.boottime(), 3)
         entry: Dict[str, Any] = {"at": at, "up": up, "kind": kind[:40], "times": 1}
         more = {
             "model": model[:128],
             "release": release[:64],
-            "findings": told,
+            "findings": findings_data,
             "text": text[:_MOST_TEXT],
             "values": values,
         }
@@ -165,12 +165,12 @@ class History:
         return entry
 
     def _remember(self, key: Tuple[str, ...], up: float) -> None:
-        self._alike.pop(key, None)
-        if len(self._alike) >= _MOST_ALIKE:
-            self._write_counted(self._alike.pop(next(iter(self._alike))))
-        self._alike[key] = _Alike(up)
+        self._repeated.pop(key, None)
+        if len(self._repeated) >= _MOST_REPEATED:
+            self._write_counted(self._repeated.pop(next(iter(self._repeated))))
+        self._repeated[key] = _Repeated(up)
 
-    def _write_counted(self, known: _Alike) -> None:
+    def _write_counted(self, known: _Repeated) -> None:
         if known.times:
             self._write(dict(known.latest, times=known.times))
             known.written += known.times
@@ -178,7 +178,7 @@ class History:
 
     def flush(self) -> None:
         """Write down what was only counted so far."""
-        for known in self._alike.values():
+        for known in self._repeated.values():
             self._write_counted(known)
 
     # --- files
@@ -224,7 +224,7 @@ class History:
         finally:
             os.close(fd)
 
-    def _drop(self, room: int) -> None:
+    def _drop(self, needed: int) -> None:
         """Remove the oldest segments until `room` more bytes fit."""
         sizes = [(_path(self._folder, n), os.path.getsize(_path(self._folder, n))) for n in _segments(self._folder)]
         total = sum(size for _, size in sizes) + self._segment_most
@@ -283,10 +283,10 @@ def identity(folder: str) -> str:
     """Return which history the folder holds, "" for none."""
     try:
         with open(os.path.join(folder, "id"), "rb") as file:
-            told = file.read(64).decode("ascii").strip()
+            text = file.read(64).decode("ascii").strip()
     except (OSError, ValueError):
         return ""
-    return told if _ID.match(told) else ""
+    return text if _ID.match(text) else ""
 
 
 def _segments(folder: str) -> List[int]:

@@ -12,21 +12,21 @@ from ..findings import Finding
 from ..releases.archive import NAME
 from ..releases.store import Store, StoreError
 from .drift import DriftWatch
-from .event_loop import Loop
-from .listener import hand_on
-from .metrics import ServiceFigures
+from .event_loop import EventLoop
+from .listener import pass_on_environment
+from .metrics import ServiceCounters
 from .model_service import ModelService
-from .release_source import Ground
+from .release_source import ReleaseSource
 from .settings import Settings
 from .systemd import Notifier, watchdog_interval
 
-__all__ = ["DriftRounds", "Heart", "Rounds", "Takeover"]
+__all__ = ["DriftTask", "PeriodicTasks", "Reexec", "Watchdog"]
 
 
 _MOST = 64 << 20  # bytes of an agent
 
 
-class Takeover:
+class Reexec:
     """Knows which agent this one is, and which one it is to become."""
 
     def __init__(self, root: str, environ: Mapping[str, str]) -> None:
@@ -49,10 +49,10 @@ class Takeover:
             return False
         try:
             with open(os.path.join(self._root, "agent", name), "rb") as file:
-                whole = hashlib.sha256(file.read(_MOST)).hexdigest() + ".pyz" == os.path.basename(name)
+                complete = hashlib.sha256(file.read(_MOST)).hexdigest() + ".pyz" == os.path.basename(name)
         except OSError:
-            whole = False
-        return whole
+            complete = False
+        return complete
 
     def check(self) -> None:
         """Raise AgentError when the next start would run an agent that is not to be run."""
@@ -63,10 +63,10 @@ class Takeover:
                 "rollout`, or `litefleet-agent install`)" % name
             )
 
-    def go(self, listening: socket.socket) -> None:
+    def execute(self, listener: socket.socket) -> None:
         """Become it.  The socket goes along; everything else of this process ends here."""
         argv = [sys.executable, "-Es", self._link, "serve", "--root", self._root] if self.due else _own_argv()
-        os.execve(sys.executable, argv, hand_on(listening, self._environ))  # noqa: S606
+        os.execve(sys.executable, argv, pass_on_environment(listener, self._environ))  # noqa: S606
 
 
 def _own_argv() -> List[str]:
@@ -78,57 +78,57 @@ def _own_argv() -> List[str]:
 _TICK_S = 1.0
 
 
-class Heart:
+class Watchdog:
     """What the service manager hears: ready, alive, and a sentence."""
 
     def __init__(
         self,
-        loop: Loop,
+        loop: EventLoop,
         environ: Mapping[str, str],
         models: Mapping[str, ModelService],
         start_limit_s: float,
-        on_settled: Callable[[], None],
+        on_started: Callable[[], None],
     ) -> None:
-        self._loop, self._models, self._on_settled = loop, models, on_settled
+        self._loop, self._models, self._on_started = loop, models, on_started
         self._notifier = Notifier(environ)
         self._until = loop.now() + start_limit_s  # the first load has this long
-        self._settled = self._ready = False
-        self._said = ""
+        self._started = self._ready = False
+        self._last_message = ""
         self._every = watchdog_interval(environ, os.getpid())
 
     def begin(self) -> None:
         """Beat from now on."""
-        self._loop.every(_TICK_S, self.tell)
+        self._loop.every(_TICK_S, self.report)
         if self._every:
-            self.beat()
-            self._loop.every(self._every / 3, self._feed)
+            self.ping()
+            self._loop.every(self._every / 3, self._ping_if_alive)
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Tell what has changed; `on_settled` once, when it is known of each model whether it can be served."""
-        if not self._settled and not any(service.warming for service in self._models.values()):
-            self._settled = True
-            self._on_settled()
-        if not self._ready and self._settled and self.alive:
+        if not self._started and not any(service.warming for service in self._models.values()):
+            self._started = True
+            self._on_started()
+        if not self._ready and self._started and self.alive:
             self._ready = True
             self._notifier.send("READY=1")
-        said = self._sentence()
-        if said != self._said and self._notifier.status(said):
-            self._said = said
+        message = self._status_text()
+        if message != self._last_message and self._notifier.status(message):
+            self._last_message = message
 
-    def _sentence(self) -> str:
+    def _status_text(self) -> str:
         serving = [name for name, service in self._models.items() if service.model is not None]
         missing = [name for name, s in self._models.items() if s.model is None and s.releases.wanted]
-        said = "serving %s" % ", ".join(serving) if serving else "nothing to serve"
-        return said + ("; not served: %s" % ", ".join(missing) if missing else "")
+        message = "serving %s" % ", ".join(serving) if serving else "nothing to serve"
+        return message + ("; not served: %s" % ", ".join(missing) if missing else "")
 
-    def _feed(self) -> None:
+    def _ping_if_alive(self) -> None:
         """Feed the watchdog, but only while inference really works, or a model's first load still has time."""
         loading = not self._ready and self._loop.now() < self._until
         warming = any(service.warming for service in self._models.values())  # each load has its own limit
         if loading or warming or self.alive:
-            self.beat()
+            self.ping()
 
-    def beat(self) -> None:
+    def ping(self) -> None:
         """Feed the watchdog: at a start, and before the process becomes another program, which needs a moment."""
         self._notifier.send("WATCHDOG=1")
 
@@ -137,57 +137,57 @@ class Heart:
         """Whether all that is served works, and something is served if anything is to be."""
         wanted = [service for service in self._models.values() if service.releases.wanted]
         served = [service for service in wanted if service.model is not None]
-        return not wanted or (bool(served) and all(service.working for service in served))
+        return not wanted or (bool(served) and all(service.healthy for service in served))
 
-    def ends(self, again: bool) -> None:
+    def announce_end(self, restarting: bool) -> None:
         """Tell that the service stops, or (`again`) becomes another one in this same process."""
-        if again:
+        if restarting:
             self._notifier.reloading()  # after STOPPING=1 systemd would not take this same process as active again
         else:
             self._notifier.send("STOPPING=1")
 
 
-_LOOK_S = 0.5  # between looks at which releases are current: a readlink for each model
+_CHECK_S = 0.5  # between looks at which releases are current: a readlink for each model
 
 
-class Rounds:
+class PeriodicTasks:
     """Keeps `models` as they are to be; `make(name)` makes the service of one more."""
 
     def __init__(
         self,
-        loop: Loop,
+        loop: EventLoop,
         store: Store,
         settings: Settings,
-        figures: ServiceFigures,
+        counters: ServiceCounters,
         models: Dict[str, ModelService],
-        make: Callable[[str], ModelService],
+        create: Callable[[str], ModelService],
     ) -> None:
-        self._loop, self._store, self._settings, self._figures = loop, store, settings, figures
-        self._models, self._make = models, make
+        self._loop, self._store, self._settings, self._counters = loop, store, settings, counters
+        self._models, self._create = models, create
         self._stopped = False
 
     def begin(self) -> None:
         """Look at once, and then again and again."""
-        self.look()
-        self._loop.every(_LOOK_S, self.look)
+        self.check_models()
+        self._loop.every(_CHECK_S, self.check_models)
         self._loop.every(_TICK_S, self._tick)
 
     def stop(self) -> None:
         """Have nothing new served."""
         self._stopped = True
 
-    def look(self) -> None:
+    def check_models(self) -> None:
         """See which releases are current, and have them served."""
         if self._stopped:
             return
         try:
             current = self._store.current()
         except StoreError as error:  # too many open files, say: what is served stays so
-            self._figures.problem(str(error))
+            self._counters.problem(str(error))
             return
         for name in self._settings.models or current:
             if name not in self._models:
-                self._models[name] = self._make(name)
+                self._models[name] = self._create(name)
         for name, service in list(self._models.items()):
             service.want(current.get(name, ""))
             if not (service.releases.wanted or service.running or name in self._settings.models):
@@ -195,25 +195,27 @@ class Rounds:
 
     def _tick(self) -> None:
         for service in self._models.values():
-            if service.silent_s > self._settings.probe_every_s:
+            if service.since_last_good_s > self._settings.probe_every_s:
                 service.probe()
 
 
-class DriftRounds:
+class DriftTask:
     """Looks now and then whether the device is still what its releases were proven on."""
 
-    def __init__(self, loop: Loop, store: Store, facts: Facts, figures: ServiceFigures, ground: Ground) -> None:
-        self._loop, self._facts, self._figures, self._ground = loop, facts, figures, ground
+    def __init__(
+        self, loop: EventLoop, store: Store, facts: Facts, counters: ServiceCounters, source: ReleaseSource
+    ) -> None:
+        self._loop, self._facts, self._counters, self._source = loop, facts, counters, source
         self._watch = DriftWatch(store)
 
     def begin(self, every_s: float) -> None:
         """Look at once, and then again and again."""
-        self._look()
-        self._loop.every(every_s, self._look)
+        self._check()
+        self._loop.every(every_s, self._check)
 
-    def _look(self) -> None:
-        self._watch.look(self._loop, self._facts, self._drifted)
+    def _check(self) -> None:
+        self._watch.start_check(self._loop, self._facts, self._on_drift)
 
-    def _drifted(self, findings: List[Finding]) -> None:
-        if self._figures.set_drift(findings):  # only what is new is told
-            self._ground.tell("drift", "", "", findings, "" if findings else "as it was proven again")
+    def _on_drift(self, findings: List[Finding]) -> None:
+        if self._counters.set_drift(findings):  # only what is new is told
+            self._source.record("drift", "", "", findings, "" if findings else "as it was proven again")

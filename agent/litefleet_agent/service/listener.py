@@ -16,14 +16,14 @@ from ..errors import AgentError
 from .settings import NAME, Settings, SettingsError
 
 __all__ = [
-    "Allowed",
+    "AccessControl",
     "Peer",
-    "callers_that_fit",
     "check",
+    "close_listener",
+    "connection_limit",
     "group_number",
-    "hand_on",
-    "leave",
     "listen",
+    "pass_on_environment",
     "peer_of",
     "socket_path",
 ]
@@ -33,7 +33,7 @@ _OWN_FILES = 256  # of the service itself: its workers' sockets and pipes, the s
 _NO_LIMIT = resource.RLIM_INFINITY
 
 
-def callers_that_fit(wanted: int) -> int:
+def connection_limit(wanted: int) -> int:
     """Raise this process's limit of open files as far as `wanted` callers need it and it may, and return how many fit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + _OWN_FILES
@@ -61,16 +61,16 @@ class Peer:
     groups: Tuple[int, ...] = ()  # supplementary
 
 
-def peer_of(connection: socket.socket) -> Peer:
+def peer_of(sock: socket.socket) -> Peer:
     """Return who connected; OSError when the kernel does not say."""
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, gid = _CREDENTIALS.unpack(data)
-    return Peer(pid, uid, gid, _groups(connection, pid))
+    return Peer(pid, uid, gid, _groups(sock, pid))
 
 
-def _groups(connection: socket.socket, pid: int) -> Tuple[int, ...]:
+def _groups(sock: socket.socket, pid: int) -> Tuple[int, ...]:
     try:
-        data = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_SIZE)
+        data = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_SIZE)
         return struct.unpack("%dI" % (len(data) // 4), data)
     except OSError:  # a kernel before 4.13, or more groups than fit
         return _groups_now(pid)
@@ -86,7 +86,7 @@ def _groups_now(pid: int) -> Tuple[int, ...]:
         return ()
 
 
-class Allowed:
+class AccessControl:
     """Those who may call: root, the service's own user, and whom the settings name; SettingsError for unknown names."""
 
     def __init__(self, settings: Settings) -> None:
@@ -95,7 +95,7 @@ class Allowed:
         self.users = self.own.union(_user_number(name) for name in settings.users)
         self.groups = frozenset(group_number(name) for name in settings.groups)
 
-    def why_not(self, peer: Peer) -> str:
+    def denial_reason(self, peer: Peer) -> str:
         """Return the sentence that says why this peer may not call, "" when it may."""
         if peer.uid in self.users or self.groups.intersection(peer.groups + (peer.gid,)):
             return ""
@@ -152,15 +152,15 @@ _LONGEST_PATH = 106  # bytes; sun_path has 108 with that and its NUL
 def listen(settings: Settings, root: str, environ: Mapping[str, str]) -> socket.socket:
     """Return the listening socket, non-blocking; AgentError "busy" when another service has it, others in a sentence."""
     if _activated(environ) and environ.get("LISTEN_FDNAMES") != _OWN:
-        return _given()
+        return _inherited_socket()
     path = socket_path(settings, root, environ)
     try:
         if _activated(environ):
-            given = _given()
-            if _path_of(given) == path:
-                _open_to(path, path, settings)
-                return given
-            _remove(given)  # the settings name another one by now
+            inherited = _inherited_socket()
+            if _path_of(inherited) == path:
+                _set_permissions(path, path, settings)
+                return inherited
+            _remove(inherited)  # the settings name another one by now
         if not settings.socket:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         return _make(path, settings)
@@ -183,8 +183,8 @@ def check(settings: Settings, root: str, environ: Mapping[str, str]) -> None:
 
 def socket_path(settings: Settings, root: str, environ: Mapping[str, str]) -> str:
     """Return where the service's own socket goes; AgentError when the kernel takes no path of that length."""
-    runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-    path = settings.socket or os.path.join(runtime or os.path.join(os.path.abspath(root), "run"), "agent.sock")
+    run_folder = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    path = settings.socket or os.path.join(run_folder or os.path.join(os.path.abspath(root), "run"), "agent.sock")
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise AgentError(
             "the socket's path has %d bytes and may have %d: name a shorter one as `socket` in %s, instead of %s"
@@ -194,30 +194,30 @@ def socket_path(settings: Settings, root: str, environ: Mapping[str, str]) -> st
     return path
 
 
-def hand_on(listening: socket.socket, environ: Mapping[str, str]) -> Dict[str, str]:
+def pass_on_environment(listener: socket.socket, environ: Mapping[str, str]) -> Dict[str, str]:
     """Let the program that this process becomes have the socket, and return the environment that says so."""
-    if listening.fileno() != _FIRST_FD:
-        os.dup2(listening.fileno(), _FIRST_FD)
+    if listener.fileno() != _FIRST_FD:
+        os.dup2(listener.fileno(), _FIRST_FD)
     os.set_inheritable(_FIRST_FD, True)
     name = environ.get("LISTEN_FDNAMES", "") if _activated(environ) else _OWN
     return dict(environ, LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES=name)
 
 
-def leave(listening: socket.socket, environ: Mapping[str, str]) -> None:
+def close_listener(listener: socket.socket, environ: Mapping[str, str]) -> None:
     """Let go of a socket of our own, so that callers hear at once that nobody serves; one of systemd's stays for the next."""
     if not _activated(environ) or environ.get("LISTEN_FDNAMES") == _OWN:
-        _remove(listening)
+        _remove(listener)
 
 
-def _path_of(own: socket.socket) -> str:
+def _path_of(sock: socket.socket) -> str:
     """Return where a socket that `_bind` made is: the kernel goes on calling it by its first name."""
-    name = str(own.getsockname())
+    name = str(sock.getsockname())
     return name[: -len(_UNREADY)] if name.endswith(_UNREADY) else name
 
 
-def _remove(own: socket.socket) -> None:
-    path = _path_of(own)
-    own.close()
+def _remove(sock: socket.socket) -> None:
+    path = _path_of(sock)
+    sock.close()
     try:
         os.unlink(path)
     except OSError:  # somebody else did
@@ -228,25 +228,25 @@ def _activated(environ: Mapping[str, str]) -> bool:
     return environ.get("LISTEN_PID") == str(os.getpid()) and environ.get("LISTEN_FDS", "0") not in ("", "0")
 
 
-def _given() -> socket.socket:
+def _inherited_socket() -> socket.socket:
     """Return the first socket that systemd handed over."""
     try:
-        given = socket.socket(fileno=_FIRST_FD)
+        inherited = socket.socket(fileno=_FIRST_FD)
         fits = (
-            given.family == socket.AF_UNIX
-            and given.type & socket.SOCK_STREAM
-            and given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            inherited.family == socket.AF_UNIX
+            and inherited.type & socket.SOCK_STREAM
+            and inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         )
     except OSError as error:
         raise AgentError("systemd handed over no socket: %s" % error.strerror) from error
     if not fits:
-        given.detach()
+        inherited.detach()
         raise AgentError(
             "systemd handed over a socket that is not a listening Unix stream socket: use ListenStream=/PATH"
         )
-    given.setblocking(False)
-    given.set_inheritable(False)  # workers have no use for it
-    return given
+    inherited.setblocking(False)
+    inherited.set_inheritable(False)  # workers have no use for it
+    return inherited
 
 
 def _make(path: str, settings: Settings) -> socket.socket:
@@ -283,24 +283,24 @@ def _clear(path: str) -> None:
 
 def _bind(path: str, settings: Settings) -> socket.socket:
     """Make the socket under another name, and give it its own once callers may come."""
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     unready = path + _UNREADY
     try:
         _drop(unready)
         before = os.umask(0o177)
         try:
-            made.bind(unready)
+            listener.bind(unready)
         finally:
             os.umask(before)
-        _open_to(unready, path, settings)
-        made.listen(_BACKLOG)
-        made.setblocking(False)
+        _set_permissions(unready, path, settings)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
         os.rename(unready, path)
     except (OSError, AgentError):
-        made.close()
+        listener.close()
         _drop(unready)
         raise
-    return made
+    return listener
 
 
 def _drop(path: str) -> None:
@@ -312,14 +312,14 @@ def _drop(path: str) -> None:
         pass
 
 
-def _open_to(made: str, path: str, settings: Settings) -> None:
+def _set_permissions(bound: str, path: str, settings: Settings) -> None:
     """Let those reach the socket `made`, which is to be `path`, who may call; the credentials of each are checked again."""
     if settings.groups:
         try:
-            os.chown(made, -1, group_number(settings.groups[0]))
+            os.chown(bound, -1, group_number(settings.groups[0]))
         except PermissionError:
             raise _not_a_member(path, settings) from None
-    os.chmod(made, 0o666 if settings.users else 0o660)
+    os.chmod(bound, 0o666 if settings.users else 0o660)
 
 
 def _not_a_member(path: str, settings: Settings) -> AgentError:

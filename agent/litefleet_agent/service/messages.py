@@ -13,23 +13,23 @@ from ..formats.npz import DTYPES
 from ..protocol import ProtocolError
 
 __all__ = [
-    "MAX_ANSWER",
-    "Answer",
+    "MAX_RESPONSE",
     "Job",
-    "Refusal",
+    "Rejection",
+    "RequestOutcome",
+    "Response",
     "ServedModel",
-    "Told",
     "body_size",
     "facts_of",
     "findings_of",
     "in_order",
     "number",
+    "outcomes_of",
     "results_of",
-    "screen_inputs",
     "size_of",
     "tensors_of",
     "tensors_to",
-    "told_of",
+    "validate_inputs",
 ]
 
 
@@ -74,7 +74,7 @@ class Job:
         return len(self.body)
 
 
-class Refusal(AgentError):
+class Rejection(AgentError):
     """A request that gets an error instead of an answer; `code` is one of those in docs/service.md.
 
     "bad-request", "bad-input", "unknown-model", "not-ready", "busy", "timed-out", "crashed", "bad-output", "too-large",
@@ -89,10 +89,10 @@ class Refusal(AgentError):
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the wire's `error` object."""
-        told: Dict[str, Any] = {"code": self.code, "message": str(self)}
+        result: Dict[str, Any] = {"code": self.code, "message": str(self)}
         if self.finding is not None:
-            told["finding"] = self.finding.to_dict()
-        return told
+            result["finding"] = self.finding.to_dict()
+        return result
 
 
 def tensors_to(tensors: Tuple[Tensor, ...]) -> List[Dict[str, Any]]:
@@ -108,16 +108,18 @@ _MOST_SIZE = 1 << 31
 def tensors_of(data: Any) -> Tuple[Tensor, ...]:
     """Read the JSON form of tensors with their data; Refusal "bad-request" that names what does not fit."""
     if not isinstance(data, list) or not 0 < len(data) <= _MOST_TENSORS:
-        raise Refusal("`inputs` must be a list of 1 to %d tensors" % _MOST_TENSORS, "bad-request")
+        raise Rejection("`inputs` must be a list of 1 to %d tensors" % _MOST_TENSORS, "bad-request")
     return tuple(_tensor(item) for item in data)
 
 
 def _tensor(item: Any) -> Tensor:
     if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not isinstance(item.get("dtype"), str):
-        raise Refusal("a tensor is {name, dtype, dims}", "bad-request")
+        raise Rejection("a tensor is {name, dtype, dims}", "bad-request")
     dims = item.get("dims")
     if not isinstance(dims, list) or len(dims) > _MOST_DIMS or not all(_is_size(d) for d in dims):
-        raise Refusal("the dims of %.80r must be a list of up to %d sizes" % (item["name"], _MOST_DIMS), "bad-request")
+        raise Rejection(
+            "the dims of %.80r must be a list of up to %d sizes" % (item["name"], _MOST_DIMS), "bad-request"
+        )
     return Tensor(item["name"], item["dtype"], tuple(dims))
 
 
@@ -133,20 +135,20 @@ def size_of(tensor: Tensor) -> int:
     return count * DTYPES.get(tensor.dtype, 0)
 
 
-def screen_inputs(model: ServedModel, given: Tuple[Tensor, ...], body_size: int) -> None:
+def validate_inputs(model: ServedModel, given: Tuple[Tensor, ...], body_size: int) -> None:
     """Raise Refusal "bad-input", with a sentence, unless `given` are exactly the model's inputs."""
     wanted = {tensor.name: tensor for tensor in model.inputs}
     names = [tensor.name for tensor in given]
     if sorted(names) != sorted(wanted):
         raise _bad(model, "it takes %s, and was given %s" % (_names(list(wanted)), _names(names)))
     for tensor in given:
-        _screen(model, wanted[tensor.name], tensor)
+        _validate(model, wanted[tensor.name], tensor)
     size = sum(size_of(tensor) for tensor in given)
     if size != body_size:
         raise _bad(model, "its inputs take %d bytes in these dims, and %d were sent" % (size, body_size))
 
 
-def _screen(model: ServedModel, want: Tensor, given: Tensor) -> None:
+def _validate(model: ServedModel, want: Tensor, given: Tensor) -> None:
     if given.dtype != want.dtype:
         raise _bad(model, "%s is %s, and %s was sent: convert it first" % (want.name, want.dtype, given.dtype[:20]))
     fits = len(given.dims) == len(want.dims) and all(w in (-1, g) for w, g in zip(want.dims, given.dims))  # noqa: B905 - 3.7
@@ -168,8 +170,8 @@ def in_order(model: ServedModel, given: Tuple[Tensor, ...], body: bytes) -> Tupl
     return tuple(tensor for tensor, _ in ordered), b"".join(data for _, data in ordered)
 
 
-def _bad(model: ServedModel, text: str) -> Refusal:
-    return Refusal("%s: %s" % (model.name, text), "bad-input")
+def _bad(model: ServedModel, text: str) -> Rejection:
+    return Rejection("%s: %s" % (model.name, text), "bad-input")
 
 
 def _names(names: List[str]) -> str:
@@ -180,14 +182,14 @@ def _dims(dims: Tuple[int, ...]) -> str:
     return " x ".join("?" if dim < 0 else str(dim) for dim in dims) or "a single value"
 
 
-MAX_ANSWER = 1 << 30  # bytes of one batch's outputs
+MAX_RESPONSE = 1 << 30  # bytes of one batch's outputs
 _MOST_ANSWER_DIMS = 16
 _MOST_FINDINGS = 64
 _CODES = ("bad-request", "bad-input", "bad-output", "crashed")
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What one request came to: the outputs, and their data one after the other."""
 
     outputs: Tuple[Tensor, ...]
@@ -198,8 +200,8 @@ class Answer:
 
 def number(value: Any) -> float:
     """Return a figure; 0.0 for what is none."""
-    sound = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15
-    return float(value) if sound else 0.0
+    valid = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15
+    return float(value) if valid else 0.0
 
 
 def findings_of(data: Any) -> List[Finding]:
@@ -238,52 +240,54 @@ def _outputs(request: Dict[str, Any], model: ServedModel) -> Tuple[Tensor, ...]:
 
 def _output(item: Any, want: Tensor) -> Tensor:
     dims = item.get("dims") if isinstance(item, dict) else None
-    sound = (
+    valid = (
         isinstance(dims, list)
         and len(dims) <= _MOST_ANSWER_DIMS
         and all(type(d) is int and 0 <= d < 1 << 31 for d in dims)
     )
-    if not sound or dims is None or item.get("name") != want.name or item.get("dtype") not in DTYPES:
+    if not valid or dims is None or item.get("name") != want.name or item.get("dtype") not in DTYPES:
         raise ProtocolError("it described the output %s in a way that can't be read" % want.name)
     return Tensor(want.name, item["dtype"], tuple(dims))
 
 
-Told = Union[Tuple[Tensor, ...], Refusal]  # what one request came to, without its data
+RequestOutcome = Union[Tuple[Tensor, ...], Rejection]  # what one request came to, without its data
 
 
-def told_of(header: Dict[str, Any], count: int, model: ServedModel) -> List[Told]:
+def outcomes_of(header: Dict[str, Any], count: int, model: ServedModel) -> List[RequestOutcome]:
     """Return what an answer to `count` requests announces for each, in their order.  Raises ProtocolError."""
     return [
-        _refusal(request["error"]) if "error" in request else _outputs(request, model)
+        _rejection(request["error"]) if "error" in request else _outputs(request, model)
         for request in _requests(header, count)
     ]
 
 
-def body_size(told: Sequence[Told]) -> int:
+def body_size(outcomes: Sequence[RequestOutcome]) -> int:
     """Return how many bytes the outputs take that were announced."""
-    return sum(size_of(tensor) for one in told if not isinstance(one, Refusal) for tensor in one)
+    return sum(size_of(tensor) for one in outcomes if not isinstance(one, Rejection) for tensor in one)
 
 
-def results_of(told: Sequence[Told], body: bytes, release: str, took_ms: float) -> List[Union[Answer, Refusal]]:
+def results_of(
+    outcomes: Sequence[RequestOutcome], body: bytes, release: str, took_ms: float
+) -> List[Union[Response, Rejection]]:
     """Return what became of each request, once the body of that size is there."""
-    results: List[Union[Answer, Refusal]] = []
+    results: List[Union[Response, Rejection]] = []
     at = 0
-    for one in told:
-        if isinstance(one, Refusal):
+    for one in outcomes:
+        if isinstance(one, Rejection):
             results.append(one)
             continue
         size = sum(size_of(tensor) for tensor in one)
-        results.append(Answer(one, body if size == len(body) else body[at : at + size], release, took_ms))
+        results.append(Response(one, body if size == len(body) else body[at : at + size], release, took_ms))
         at += size
     return results
 
 
-def _refusal(error: Any) -> Refusal:
+def _rejection(error: Any) -> Rejection:
     if not isinstance(error, dict):
         raise ProtocolError("it refused a request without saying why")
     code = error.get("code")
     found = error.get("finding")
-    return Refusal(
+    return Rejection(
         str(error.get("message", ""))[:2000],
         str(code) if code in _CODES else "crashed",
         Finding.from_dict(found) if isinstance(found, dict) else None,

@@ -15,8 +15,8 @@ __all__ = [
     "CONTENT_TYPE",
     "Exposition",
     "Histogram",
-    "ModelFigures",
-    "ServiceFigures",
+    "ModelCounters",
+    "ServiceCounters",
     "metrics_text",
     "write_textfile",
 ]
@@ -65,9 +65,9 @@ class Exposition:
     def text(self) -> str:
         """Return everything as one text."""
         parts = []
-        for name, (kind, said, lines) in self._families.items():
+        for name, (kind, help_text, lines) in self._families.items():
             full = self._prefix + name
-            escaped = said.replace("\\", "\\\\").replace("\n", "\\n")
+            escaped = help_text.replace("\\", "\\\\").replace("\n", "\\n")
             parts.append("# HELP %s %s\n# TYPE %s %s\n" % (full, escaped, full, kind))
             parts.extend("%s%s\n" % (self._prefix, line) for line in lines)
         return "".join(parts)
@@ -155,8 +155,8 @@ def _counts(out: Exposition, name: str, model: Mapping[str, Any]) -> None:
         ("latency", "From a request's acceptance to its answer."),
         ("run", "In the worker alone, of a whole batch."),
     ):
-        told = model[key]
-        out.histogram(key + "_seconds", text, told["buckets"], told["count"], told["sum_s"], model=name)
+        histogram = model[key]
+        out.histogram(key + "_seconds", text, histogram["buckets"], histogram["count"], histogram["sum_s"], model=name)
     out.counter("worker_deaths_total", "Workers that ended by themselves.", model["worker_deaths"], model=name)
     out.counter("workers_worn_total", "Workers replaced because they had grown.", model["workers_worn"], model=name)
     out.counter("switches_total", "Releases that took over.", model["switches"], model=name)
@@ -210,19 +210,19 @@ class Histogram:
 
     def to_dict(self) -> Dict[str, Any]:
         """Return {count, sum_s, buckets: [[bound in s, cumulated count], ...], p50_ms, p90_ms, p99_ms}."""
-        told: Dict[str, Any] = {"count": sum(self.counts), "sum_s": round(self.sum_s, 6), "buckets": []}
+        summary: Dict[str, Any] = {"count": sum(self.counts), "sum_s": round(self.sum_s, 6), "buckets": []}
         below = 0
         for bound, count in zip(BUCKETS_S, self.counts):  # noqa: B905 - 3.7
             below += count
-            told["buckets"].append([bound, below])
+            summary["buckets"].append([bound, below])
         ordered = sorted(self._latest)
         for name, share in (("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99)):
             seconds = ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
-            told[name] = None if seconds is None else round(seconds * 1e3, 3)
-        return told
+            summary[name] = None if seconds is None else round(seconds * 1e3, 3)
+        return summary
 
 
-class ModelFigures:
+class ModelCounters:
     """What was counted of one model since the service started."""
 
     def __init__(self) -> None:
@@ -230,13 +230,13 @@ class ModelFigures:
         self.errors: Dict[str, int] = {}
         self.latency = Histogram()  # of answers: from acceptance to answer
         self.run = Histogram()  # of answers: in the worker alone
-        self.switches = self.rollbacks = self.worker_deaths = self.workers_worn = 0
+        self.switches = self.rollbacks = self.worker_deaths = self.workers_recycled = 0
         self.probes = self.probes_failed = 0
         self.probe_ok: Optional[bool] = None
         self.probe_at = 0.0  # monotonic
         self.probe_findings: List[Finding] = []
-        self.taken_back = ""  # the release that was, until the next switch
-        self.back_findings: List[Finding] = []  # why
+        self.reverted_release = ""  # the release that was, until the next switch
+        self.revert_findings: List[Finding] = []  # why
 
     def count_error(self, code: str) -> None:
         """Count a request that got no answer; codes beyond a bound count as "other"."""
@@ -244,69 +244,69 @@ class ModelFigures:
         self.errors[name] = self.errors.get(name, 0) + 1
 
 
-class ServiceFigures:
+class ServiceCounters:
     """What was counted since the service started; `now` is of the monotonic clock, in seconds."""
 
     def __init__(self, version: str, now: float) -> None:
         self.version, self.started = version, now
-        self.models: Dict[str, ModelFigures] = {}  # "" = requests that named no model that is here
+        self.models: Dict[str, ModelCounters] = {}  # "" = requests that named no model that is here
         self.drift: List[Finding] = []
-        self.drift_looks = 0
+        self.drift_checks = 0
         self.problems: Dict[str, int] = {}  # sentence -> times, the latest last
 
-    def of(self, model: str) -> ModelFigures:
+    def of(self, model: str) -> ModelCounters:
         """Return one model's figures."""
         if model not in self.models and len(self.models) >= _MOST_MODELS:
             model = ""
-        return self.models.setdefault(model, ModelFigures())
+        return self.models.setdefault(model, ModelCounters())
 
     def switched(self, model: str, release: str) -> None:
         """A release took over."""
-        figures = self.of(model)
-        figures.switches += 1
-        figures.taken_back = ""
+        counters = self.of(model)
+        counters.switches += 1
+        counters.reverted_release = ""
 
-    def went_back(self, model: str, release: str, findings: Sequence[Finding] = ()) -> None:
+    def reverted(self, model: str, release: str, findings: Sequence[Finding] = ()) -> None:
         """This release was taken back."""
-        figures = self.of(model)
-        figures.rollbacks += 1
-        figures.taken_back, figures.back_findings = release, list(findings)[:20]
+        counters = self.of(model)
+        counters.rollbacks += 1
+        counters.reverted_release, counters.revert_findings = release, list(findings)[:20]
 
     def worker_died(self, model: str) -> None:
         """A worker of the model ended by itself, or had to be ended."""
         self.of(model).worker_deaths += 1
 
-    def worker_worn(self, model: str) -> None:
+    def worker_recycled(self, model: str) -> None:
         """A worker of the model had grown too large, and was replaced."""
-        self.of(model).workers_worn += 1
+        self.of(model).workers_recycled += 1
 
     def probed(self, model: str, ok: bool, findings: Sequence[Finding]) -> None:
         """A golden was run just now."""
-        figures = self.of(model)
-        figures.probes += 1
-        figures.probes_failed += not ok
-        figures.probe_ok, figures.probe_at, figures.probe_findings = ok, time.monotonic(), list(findings)[:20]
+        counters = self.of(model)
+        counters.probes += 1
+        counters.probes_failed += not ok
+        counters.probe_ok, counters.probe_at, counters.probe_findings = ok, time.monotonic(), list(findings)[:20]
 
     def answered(self, model: str, code: str, wait_s: float, run_s: float) -> None:
         """A request that was taken in got its answer, code "ok", or an error."""
-        figures = self.of(model)
+        counters = self.of(model)
         if code != "ok":
-            figures.count_error(code)
+            counters.count_error(code)
             return
-        figures.ok += 1
-        figures.latency.add(wait_s + run_s)
-        figures.run.add(run_s)
+        counters.ok += 1
+        counters.latency.add(wait_s + run_s)
+        counters.run.add(run_s)
 
-    def refused(self, model: str, code: str) -> None:
+    def rejected(self, model: str, code: str) -> None:
         """A request was not taken in; `model` is what the caller wrote."""
         known = model in self.models or code in _OF_A_MODEL
         self.of(model if known else "").count_error(code)
 
     def set_drift(self, findings: Sequence[Finding]) -> bool:
         """Keep what the latest look at the device found, and say whether it differs from the one before."""
-        changed = [(f.code, f.seen) for f in findings] != [(f.code, f.seen) for f in self.drift]
+        changed = [(f.code, f.observed) for f in findings] != [(f.code, f.observed) for f in self.drift]
         self.drift = list(findings)[:100]
-        self.drift_looks += 1
+        self.drift_checks += 1
         return changed
 
     def problem(self, text: str) -> None:

@@ -3,24 +3,24 @@
 from typing import Callable, List, Optional, Sequence, Set, Union
 
 from ..findings import Finding, finding
-from .event_loop import Deadline, Loop
-from .messages import Job, Refusal, ServedModel
-from .metrics import ServiceFigures
+from .event_loop import Deadline, EventLoop
+from .messages import Job, Rejection, ServedModel
+from .metrics import ServiceCounters
 from .queue import Budget, Queue
-from .release_source import Ground
-from .release_switch import Succession
+from .release_source import ReleaseSource
+from .release_switch import ReleaseSwitch
 from .settings import Settings
-from .workers.handle import Answer
-from .workers.pool import Generation, Owner
+from .workers.handle import Response
+from .workers.pool import PoolObserver, WorkerPool
 
 __all__ = ["ModelService", "Reply"]
 
 _FAULTS = ("bad-output", "crashed")  # what a model on trial has to answer for
 
-Reply = Callable[[Job, Union[Answer, Refusal], float, float, int], None]
+Reply = Callable[[Job, Union[Response, Rejection], float, float, int], None]
 
 
-class ModelService(Owner):
+class ModelService(PoolObserver):
     """Serves one model, whatever its releases and workers do.
 
     `reply(job, result, seconds waited, seconds run, batch)` answers; `changed()` tells that another release serves, or none,
@@ -30,22 +30,22 @@ class ModelService(Owner):
     def __init__(
         self,
         name: str,
-        loop: Loop,
+        loop: EventLoop,
         settings: Settings,
         budget: Budget,
-        ground: Ground,
-        figures: ServiceFigures,
+        source: ReleaseSource,
+        counters: ServiceCounters,
         reply: Reply,
         changed: Callable[[], None],
     ) -> None:
         self.name, self.settings = name, settings
-        self._loop, self._ground, self._figures, self._reply, self._changed = loop, ground, figures, reply, changed
+        self._loop, self._source, self._counters, self._reply, self._changed = loop, source, counters, reply, changed
         self.queue = Queue(settings.queue, budget)
-        self.releases = Succession(name, loop, settings, ground, figures, self, self._switched)
+        self.releases = ReleaseSwitch(name, loop, settings, source, counters, self, self._switched)
         self.last_good = 0.0  # monotonic: when an inference last worked; 0 = never
         self._running: Set[Job] = set()  # in a worker, not answered yet
-        self._late = Deadline(loop, lambda seconds: self.expire())
-        self._company = Deadline(loop, lambda seconds: self._pump())
+        self._expiry = Deadline(loop, lambda seconds: self.expire())
+        self._batch_wait = Deadline(loop, lambda seconds: self._dispatch())
         self._probe_due = False  # a golden is to be run by the next worker that is free
         self._stopping = False
 
@@ -56,7 +56,7 @@ class ModelService(Owner):
         self.releases.want(release)
 
     @property
-    def active(self) -> Optional[Generation]:
+    def active(self) -> Optional[WorkerPool]:
         """The release that serves."""
         return self.releases.active
 
@@ -68,24 +68,24 @@ class ModelService(Owner):
     @property
     def warming(self) -> bool:
         """Whether nothing is served yet, and it will soon be known whether something can be."""
-        return self.releases.active is None and self.releases.hopeful and not self._stopping
+        return self.releases.active is None and self.releases.warming_up and not self._stopping
 
     def _switched(self) -> None:
         if self.releases.active is None:
             if not self.warming:
-                self._refuse_all(self.not_ready())
+                self._reject_all(self.not_ready())
         else:
-            self._pump()
+            self._dispatch()
         self._changed()
 
-    def generation_ready(self, generation: Generation) -> None:
+    def pool_ready(self, pool: WorkerPool) -> None:
         """Have it take over."""
         self.last_good, self._probe_due = self._loop.now(), False
-        self.releases.ready(generation)
+        self.releases.ready(pool)
 
-    def generation_failed(self, generation: Generation, findings: List[Finding]) -> None:
+    def pool_failed(self, pool: WorkerPool, findings: List[Finding]) -> None:
         """What served before goes on."""
-        self.releases.failed(generation, findings)
+        self.releases.failed(pool, findings)
 
     # --- requests
 
@@ -94,88 +94,88 @@ class ModelService(Owner):
         if self.releases.active is None or self._stopping:
             raise self.not_ready()
         self.queue.put(job)
-        if not self._late.moment or job.deadline < self._late.moment:
-            self._late.set(job.deadline - self._loop.now())
-        self._pump()
+        if not self._expiry.moment or job.deadline < self._expiry.moment:
+            self._expiry.set(job.deadline - self._loop.now())
+        self._dispatch()
 
-    def not_ready(self) -> Refusal:
+    def not_ready(self) -> Rejection:
         """Return the sentence that says why nothing is served now."""
         releases = self.releases
         if self._stopping:
-            return Refusal("the service is stopping; ask again in a moment", "stopping")
+            return Rejection("the service is stopping; ask again in a moment", "stopping")
         if releases.findings:
             first = releases.findings[0]
-            return Refusal("%s is not served: %s" % (self.name, first.seen), "not-ready", first)
+            return Rejection("%s is not served: %s" % (self.name, first.observed), "not-ready", first)
         wanted = releases.wanted[:12]
         warming = "its release %s is being loaded" % wanted if wanted else "no release of it is current"
-        return Refusal("%s is not ready: %s" % (self.name, warming), "not-ready")
+        return Rejection("%s is not ready: %s" % (self.name, warming), "not-ready")
 
-    def worker_free(self, generation: Generation) -> None:
+    def worker_free(self, pool: WorkerPool) -> None:
         """Give it work."""
-        if generation is self.releases.active:
-            if self._probe_due and self.silent_s > self.settings.probe_every_s:
+        if pool is self.releases.active:
+            if self._probe_due and self.since_last_good_s > self.settings.probe_every_s:
                 self.probe()
-            self._pump()
+            self._dispatch()
 
-    def _pump(self) -> None:
+    def _dispatch(self) -> None:
         """Give waiting requests to waiting workers."""
         active = self.releases.active
         most = self.settings.max_batch if active is not None and active.model.batches else 1
         while active is not None and len(self.queue):
-            ahead = most == 1 and not self._probe_due  # those that wait longer make larger batches
-            worker = active.idle() or (active.ahead() if ahead else None)
+            pipelined = most == 1 and not self._probe_due  # those that wait longer make larger batches
+            worker = active.idle() or (active.pipelined() if pipelined else None)
             if worker is None:
                 return
             wait_s = self.settings.batch_wait_s
-            jobs = self.queue.take(self._loop.now(), most, wait_s)
+            jobs = self.queue.pop_batch(self._loop.now(), most, wait_s)
             if not jobs:  # the first waits for company
                 due = self.queue.due(wait_s)
-                self._company.set(max(0.0, (due or 0.0) - self._loop.now()))
+                self._batch_wait.set(max(0.0, (due or 0.0) - self._loop.now()))
                 return
             self._running.update(jobs)
             worker.run(jobs, self.settings.time_limit_s)
 
     def answered(
-        self, generation: Generation, jobs: Sequence[Job], results: Sequence[Union[Answer, Refusal]], ms: float
+        self, pool: WorkerPool, jobs: Sequence[Job], results: Sequence[Union[Response, Rejection]], ms: float
     ) -> None:
         """Pass answers on to whoever asked."""
         now = self._loop.now()
         for job, result in zip(jobs, results):  # noqa: B905 - 3.7
             self._answer(job, result, max(0.0, now - job.accepted - ms / 1e3), ms / 1e3, len(jobs))
-        bad = sum(isinstance(r, Refusal) and r.code in _FAULTS for r in results)
-        if any(isinstance(result, Answer) for result in results):
+        bad = sum(isinstance(r, Rejection) and r.code in _FAULTS for r in results)
+        if any(isinstance(result, Response) for result in results):
             self.last_good, self._probe_due = now, False
-        self.releases.count(generation, len(jobs), bad)
+        self.releases.count(pool, len(jobs), bad)
 
-    def _answer(self, job: Job, result: Union[Answer, Refusal], wait_s: float, run_s: float, batch: int) -> None:
+    def _answer(self, job: Job, result: Union[Response, Rejection], wait_s: float, run_s: float, batch: int) -> None:
         self._running.discard(job)
         if not job.answered:  # else its deadline has passed meanwhile
             job.answered = True
             self._reply(job, result, wait_s, run_s, batch)
 
-    def worker_worn(self, generation: Generation, why: Finding) -> None:
+    def worker_recycled(self, pool: WorkerPool, why: Finding) -> None:
         """Tell it: nobody lost anything."""
-        self._ground.tell("worker-worn", self.name, generation.release, [why])
-        self._figures.worker_worn(self.name)
+        self._source.record("worker-worn", self.name, pool.release, [why])
+        self._counters.worker_recycled(self.name)
 
     def worker_died(
-        self, generation: Generation, findings: List[Finding], jobs: Sequence[Job], unbegun: Sequence[Job]
+        self, pool: WorkerPool, findings: List[Finding], jobs: Sequence[Job], not_started: Sequence[Job]
     ) -> None:
         """Answer for the dead; of several requests each is tried once more, alone, since only one of them may be to blame."""
-        self._ground.tell("worker-died", self.name, generation.release, findings)
-        self._figures.worker_died(self.name)
+        self._source.record("worker-died", self.name, pool.release, findings)
+        self._counters.worker_died(self.name)
         again = [job for job in jobs if len(jobs) > 1 and not job.attempts and not job.answered]
         for job in jobs:
             job.attempts, job.begun = job.attempts + 1, False
             if job not in again:
                 self._answer(job, _crashed(findings), self._loop.now() - job.accepted, 0.0, len(jobs))
-        again += [job for job in unbegun if not job.answered]
+        again += [job for job in not_started if not job.answered]
         self._running.difference_update(again)
         self.queue.put_back(again)
         if self.releases.active is None:
-            self._refuse_all(self.not_ready())
-        self.releases.count(generation, len(jobs), len([job for job in jobs if job not in again]), 1)
-        self._pump()
+            self._reject_all(self.not_ready())
+        self.releases.count(pool, len(jobs), len([job for job in jobs if job not in again]), 1)
+        self._dispatch()
 
     # --- what is not answered in time, or by anybody
 
@@ -184,24 +184,26 @@ class ModelService(Owner):
         now = self._loop.now()
         late = [job for job in self._running if job.deadline <= now]
         for job in self.queue.expired(now) + [job for job in late if not job.begun]:
-            said = Refusal("the request waited until its deadline; the service is too busy for it", "timed-out")
-            self._answer(job, said, now - job.accepted, 0.0, 0)
+            rejection = Rejection("the request waited until its deadline; the service is too busy for it", "timed-out")
+            self._answer(job, rejection, now - job.accepted, 0.0, 0)
         for job in [job for job in late if job.begun]:
-            seen = "%s was still running the request after %.3g s" % (self.name, now - job.accepted)
-            self._answer(job, Refusal(seen, "timed-out", finding("LF408", seen + ".")), now - job.accepted, 0.0, 0)
+            observed = "%s was still running the request after %.3g s" % (self.name, now - job.accepted)
+            self._answer(
+                job, Rejection(observed, "timed-out", finding("LF408", observed + ".")), now - job.accepted, 0.0, 0
+            )
         moments = [job.deadline for job in self.queue.jobs] + [job.deadline for job in self._running]
         if moments:
-            self._late.set(min(moments) - now)
+            self._expiry.set(min(moments) - now)
         else:
-            self._late.clear()
+            self._expiry.clear()
 
-    def _refuse_all(self, refusal: Refusal) -> None:
+    def _reject_all(self, rejection: Rejection) -> None:
         for job in self.queue.clear():
-            self._answer(job, refusal, self._loop.now() - job.accepted, 0.0, 0)
+            self._answer(job, rejection, self._loop.now() - job.accepted, 0.0, 0)
 
-    def drop(self, whose: Callable[[Job], bool]) -> None:
+    def drop(self, matches: Callable[[Job], bool]) -> None:
         """Forget the requests that nobody waits for any more; what is being run is finished, and dropped."""
-        self.queue.drop([job for job in self.queue.jobs if whose(job)])
+        self.queue.drop([job for job in self.queue.jobs if matches(job)])
 
     # --- health
 
@@ -215,32 +217,32 @@ class ModelService(Owner):
 
         def done(ok: bool, findings: List[Finding], ms: float) -> None:
             assert worker is not None and active is not None  # noqa: PT018
-            self._figures.probed(self.name, ok, findings)
+            self._counters.probed(self.name, ok, findings)
             if ok:
                 self.last_good = self._loop.now()
                 return
             why = findings or [finding("LF403", "a golden no longer comes out right")]
-            self._ground.tell("health", self.name, active.release, why, "a golden no longer comes out right")
+            self._source.record("health", self.name, active.release, why, "a golden no longer comes out right")
             worker.kill(why[0])
 
         worker.probe(self.settings.time_limit_s, done)
 
     @property
-    def silent_s(self) -> float:
+    def since_last_good_s(self) -> float:
         """Seconds since an inference last worked."""
         return self._loop.now() - self.last_good
 
     @property
-    def patience_s(self) -> float:
+    def max_silence_s(self) -> float:
         """Seconds without an inference after which it no longer counts as working."""
         active, settings = self.releases.active, self.settings
-        loading = settings.start_limit_s if active is not None and active.renewing else 0.0
+        loading = settings.start_limit_s if active is not None and active.restarting else 0.0
         return 3 * settings.probe_every_s + settings.time_limit_s + loading
 
     @property
-    def working(self) -> bool:
+    def healthy(self) -> bool:
         """Whether it serves, and an inference has worked of late."""
-        return self.releases.active is not None and self.silent_s < self.patience_s
+        return self.releases.active is not None and self.since_last_good_s < self.max_silence_s
 
     # --- its end
 
@@ -261,14 +263,14 @@ class ModelService(Owner):
 
     def end(self) -> None:
         """Answer what could not be waited for, and end all workers."""
-        self._refuse_all(self.not_ready())
+        self._reject_all(self.not_ready())
         for job in list(self._running):
-            said = "the service stopped, and could not wait for the request any longer"
-            self._answer(job, Refusal(said, "timed-out"), self._loop.now() - job.accepted, 0.0, 0)
+            message = "the service stopped, and could not wait for the request any longer"
+            self._answer(job, Rejection(message, "timed-out"), self._loop.now() - job.accepted, 0.0, 0)
         self.releases.end()
 
 
-def _crashed(findings: List[Finding]) -> Refusal:
+def _crashed(findings: List[Finding]) -> Rejection:
     first = findings[0] if findings else finding("LF900", "its worker ended")
     code = "timed-out" if first.code == "LF408" else "crashed"
-    return Refusal("the worker ended while it ran this request: %s" % first.seen, code, first)
+    return Rejection("the worker ended while it ran this request: %s" % first.observed, code, first)

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Deque, List, Optional, Tuple
 
-from .messages import Job, Refusal
+from .messages import Job, Rejection
 
 __all__ = ["Budget", "Queue"]
 
@@ -13,18 +13,18 @@ class Budget:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.held = 0
+        self.used = 0
 
-    def take(self, size: int) -> bool:
+    def reserve(self, size: int) -> bool:
         """Take `size` bytes, and say whether they were to be had; one request alone always fits."""
-        if self.held and self.held + size > self.most:
+        if self.used and self.used + size > self.most:
             return False
-        self.held += size
+        self.used += size
         return True
 
-    def give(self, size: int) -> None:
+    def free(self, size: int) -> None:
         """Give bytes back."""
-        self.held -= size
+        self.used -= size
 
 
 class Queue:
@@ -46,18 +46,18 @@ class Queue:
     def put(self, job: Job) -> None:
         """Take a request in; Refusal "busy" when there is no room."""
         if len(self._jobs) >= self.most:
-            raise Refusal("%d requests of %s already wait; try again later" % (len(self._jobs), job.model), "busy")
-        if not self._budget.take(job.weight):
-            raise Refusal("waiting requests hold %d bytes already; try again later" % self._budget.held, "busy")
+            raise Rejection("%d requests of %s already wait; try again later" % (len(self._jobs), job.model), "busy")
+        if not self._budget.reserve(job.weight):
+            raise Rejection("waiting requests hold %d bytes already; try again later" % self._budget.used, "busy")
         self._jobs.append(job)
 
     def put_back(self, jobs: List[Job]) -> None:
         """Put taken requests in front again: their worker died beside them."""
         for job in reversed(jobs):
-            self._budget.held += job.weight
+            self._budget.used += job.weight
             self._jobs.appendleft(job)
 
-    def take(self, now: float, most: int, wait_s: float) -> List[Job]:
+    def pop_batch(self, now: float, most: int, wait_s: float) -> List[Job]:
         """Return what one worker is to run next, at most `most` requests that fit together; [] for nothing yet.
 
         The first request waits up to `wait_s` for others to join it.
@@ -66,7 +66,7 @@ class Queue:
             return []
         first = self._jobs[0]
         if most == 1 or first.attempts:
-            self._budget.give(first.weight)
+            self._budget.free(first.weight)
             return [self._jobs.popleft()]
         batch = self._fitting(first, most)
         if len(batch) < most and now < first.accepted + wait_s:
@@ -89,15 +89,15 @@ class Queue:
         taken = {id(job) for job in jobs}
         self._jobs = deque(job for job in self._jobs if id(job) not in taken)
         for job in jobs:
-            self._budget.give(job.weight)
+            self._budget.free(job.weight)
 
     def due(self, wait_s: float) -> Optional[float]:
         """Return the moment at which the first request has waited long enough for company, None when nothing waits."""
         return self._jobs[0].accepted + wait_s if self._jobs else None
 
-    def drop(self, gone: List[Job]) -> None:
+    def drop(self, dropped: List[Job]) -> None:
         """Forget these requests: whoever asked is gone."""
-        these = {id(job) for job in gone}
+        these = {id(job) for job in dropped}
         self._remove([job for job in self._jobs if id(job) in these])
 
     def expired(self, now: float) -> List[Job]:

@@ -8,48 +8,48 @@ first here and then on disk.  Where nothing serves yet, a release that does not 
 from typing import Callable, List, Optional
 
 from ..findings import Finding, finding
-from .event_loop import Loop, Timer
-from .metrics import ServiceFigures
-from .release_source import Ground, Prepared, TakenBack
+from .event_loop import EventLoop, Timer
+from .metrics import ServiceCounters
+from .release_source import Prepared, ReleaseSource, RevertResult
 from .settings import Settings
-from .workers.pool import Generation, Owner
+from .workers.pool import PoolObserver, WorkerPool
 
-__all__ = ["Succession"]
+__all__ = ["ReleaseSwitch"]
 
 _DEATHS = 3  # workers that may die within the health window
-_LEAST_ASKED = 20  # answers from which on their share counts
+_MIN_REQUESTS = 20  # answers from which on their share counts
 _BAD_SHARE = 0.5
-_AGAIN_S = (5.0, 300.0)  # before a release that failed and has nothing to go back to is tried again: first, longest
+_RETRY_S = (5.0, 300.0)  # before a release that failed and has nothing to go back to is tried again: first, longest
 _DISK_S = (1.0, 60.0)  # before the disk is tried again: first, longest
 
 
-class Succession:
+class ReleaseSwitch:
     """The generations of one model.  `changed` is called whenever another one serves, or none."""
 
     def __init__(
         self,
         name: str,
-        loop: Loop,
+        loop: EventLoop,
         settings: Settings,
-        ground: Ground,
-        figures: ServiceFigures,
-        owner: Owner,
+        source: ReleaseSource,
+        counters: ServiceCounters,
+        observer: PoolObserver,
         changed: Callable[[], None],
     ) -> None:
-        self.name, self._loop, self._settings, self._ground, self._figures = name, loop, settings, ground, figures
-        self._owner, self._changed = owner, changed
-        self.active: Optional[Generation] = None
-        self.incoming: Optional[Generation] = None
-        self.before: Optional[Generation] = None  # kept warm while `active` is on trial
+        self.name, self._loop, self._settings, self._source, self._counters = name, loop, settings, source, counters
+        self._observer, self._changed = observer, changed
+        self.active: Optional[WorkerPool] = None
+        self.incoming: Optional[WorkerPool] = None
+        self.fallback: Optional[WorkerPool] = None  # kept warm while `active` is on trial
         self.wanted = ""
         self.findings: List[Finding] = []  # why the wanted release is not served
         self.switched_at = 0.0
-        self._retired: List[Generation] = []  # still answer what they run
+        self._retired: List[WorkerPool] = []  # still answer what they run
         self._preparing = ""  # the release that is being looked at
-        self._again: Optional[Timer] = None  # until something is tried once more
+        self._retry: Optional[Timer] = None  # until something is tried once more
         self._failures = 0
         self._window: Optional[Timer] = None
-        self._asked = self._bad = self._deaths = 0  # on trial
+        self._requests = self._failed_requests = self._deaths = 0  # on trial
         self._stopping = False
 
     @property
@@ -58,7 +58,7 @@ class Succession:
         return bool(self._preparing) or self.incoming is not None
 
     @property
-    def hopeful(self) -> bool:
+    def warming_up(self) -> bool:
         """Whether that is for the first time since it is wanted."""
         return self.loading and not self._failures
 
@@ -67,8 +67,8 @@ class Succession:
         """Whether any worker process is there."""
         return any(one.alive for one in self._all())
 
-    def _all(self) -> List[Generation]:
-        serving = [one for one in (self.active, self.incoming, self.before) if one is not None]
+    def _all(self) -> List[WorkerPool]:
+        serving = [one for one in (self.active, self.incoming, self.fallback) if one is not None]
         return serving + self._retired
 
     # --- what is wanted
@@ -78,24 +78,24 @@ class Succession:
         if release == self.wanted or self._stopping:
             return
         self.wanted, self.findings, self._failures, self._preparing = release, [], 0, ""
-        self._cancel_again()
+        self._cancel_retry()
         if self.incoming is not None:
             self._retire(self.incoming)
             self.incoming = None
         if not release:
-            self._serve_nothing()
+            self._deactivate()
         elif self.active is not None and self.active.release == release:
             pass  # back to what serves already
-        elif self.before is not None and self.before.release == release:
-            self._return()
-            self._ground.tell("switched", self.name, release, text="back to what served before")
+        elif self.fallback is not None and self.fallback.release == release:
+            self._activate_fallback()
+            self._source.record("switched", self.name, release, text="back to what served before")
         else:
             self._prepare(release)
 
-    def _serve_nothing(self) -> None:
-        self._settle()
+    def _deactivate(self) -> None:
+        self._drop_fallback()
         if self.active is not None:
-            self._ground.tell("stopped", self.name, self.active.release, text="no release is current any more")
+            self._source.record("stopped", self.name, self.active.release, text="no release is current any more")
             self._retire(self.active)
             self.active = None
         self._changed()
@@ -103,146 +103,150 @@ class Succession:
     def _prepare(self, release: str) -> None:
         if not self._stopping:
             self._preparing = release
-            self._ground.prepare(self.name, release, lambda made: self._prepared(release, made))
+            self._source.prepare(self.name, release, lambda prepared: self._prepared(release, prepared))
 
-    def _prepared(self, release: str, made: Prepared) -> None:
+    def _prepared(self, release: str, prepared: Prepared) -> None:
         if release != self._preparing or self._stopping:
             return  # something else is wanted by now
         self._preparing = ""
-        if made.plan is None:
-            self._not_served(release, made.against)
+        if prepared.plan is None:
+            self._on_rejected(release, prepared.blockers)
         else:
-            self.incoming = Generation(self._loop, made.plan, self._settings.workers, self._owner)
+            self.incoming = WorkerPool(self._loop, prepared.plan, self._settings.workers, self._observer)
 
-    def _retire(self, generation: Generation) -> None:
-        generation.retire()
-        self._retired = [one for one in self._retired if one.alive] + [generation]
+    def _retire(self, pool: WorkerPool) -> None:
+        pool.retire()
+        self._retired = [one for one in self._retired if one.alive] + [pool]
 
     # --- it came out well, or not
 
-    def ready(self, generation: Generation) -> None:
+    def ready(self, pool: WorkerPool) -> None:
         """Take over: the next request goes to the new release."""
-        if generation is not self.incoming:
+        if pool is not self.incoming:
             return
-        self._settle()
-        self.before, self.active, self.incoming = self.active, generation, None
-        self._ground.tell("switched", self.name, generation.release)
-        self._begin()
-        if generation.release == self.wanted:
+        self._drop_fallback()
+        self.fallback, self.active, self.incoming = self.active, pool, None
+        self._source.record("switched", self.name, pool.release)
+        self._reset_window()
+        if pool.release == self.wanted:
             self.findings = []
         else:
             why = "it did not pass its goldens in the service, and the one before it does"
-            self._go_back_on_disk(self.wanted, generation.release, why)
+            self._revert_on_disk(self.wanted, pool.release, why)
         window = self._settings.health_window_s if self._settings.roll_back else 0
-        if self.before is not None:
-            self._window = self._loop.later(window, self._settle)
+        if self.fallback is not None:
+            self._window = self._loop.later(window, self._drop_fallback)
         self._changed()
 
-    def _begin(self) -> None:
+    def _reset_window(self) -> None:
         assert self.active is not None
         self.switched_at = self._loop.now()
-        self._asked = self._bad = self._deaths = 0
-        self._figures.switched(self.name, self.active.release)
+        self._requests = self._failed_requests = self._deaths = 0
+        self._counters.switched(self.name, self.active.release)
 
-    def failed(self, generation: Generation, findings: List[Finding]) -> None:
+    def failed(self, pool: WorkerPool, findings: List[Finding]) -> None:
         """The release did not pass here; what served before goes on serving."""
-        if generation is self.incoming:
-            self._retire(generation)
+        if pool is self.incoming:
+            self._retire(pool)
             self.incoming = None
-            self._not_served(generation.release, findings)
+            self._on_rejected(pool.release, findings)
 
-    def _not_served(self, release: str, findings: List[Finding]) -> None:
-        self._ground.tell("refused-release", self.name, release, findings)
+    def _on_rejected(self, release: str, findings: List[Finding]) -> None:
+        self._source.record("refused-release", self.name, release, findings)
         if release == self.wanted:
             self.findings = list(findings)
         if self.active is not None and self._settings.roll_back:
-            self._go_back_on_disk(release, self.active.release, "it did not pass its goldens in the service")
+            self._revert_on_disk(release, self.active.release, "it did not pass its goldens in the service")
             return
-        before = self._ground.previous(self.name) if self._settings.roll_back else ""
-        if self.active is None and release == self.wanted and before not in ("", release):
-            self._prepare(before)
+        previous = self._source.previous(self.name) if self._settings.roll_back else ""
+        if self.active is None and release == self.wanted and previous not in ("", release):
+            self._prepare(previous)
             return
-        low, high = _AGAIN_S
-        self._again = self._loop.later(min(low * 2**self._failures, high), lambda: self._prepare(self.wanted))
+        low, high = _RETRY_S
+        self._retry = self._loop.later(min(low * 2**self._failures, high), lambda: self._prepare(self.wanted))
         self._failures = min(self._failures + 1, 16)
         self._changed()
 
     # --- the way back
 
-    def count(self, generation: Generation, asked: int, bad: int, deaths: int = 0) -> None:
+    def count(self, pool: WorkerPool, requests: int, failed: int, deaths: int = 0) -> None:
         """Take into account what a release on trial did."""
-        if generation is not self.active or self.before is None or self._stopping:
+        if pool is not self.active or self.fallback is None or self._stopping:
             return
-        self._asked, self._bad, self._deaths = self._asked + asked, self._bad + bad, self._deaths + deaths
-        too_bad = self._asked >= _LEAST_ASKED and self._bad > self._asked * _BAD_SHARE
+        self._requests, self._failed_requests, self._deaths = (
+            self._requests + requests,
+            self._failed_requests + failed,
+            self._deaths + deaths,
+        )
+        too_bad = self._requests >= _MIN_REQUESTS and self._failed_requests > self._requests * _BAD_SHARE
         if (too_bad or self._deaths >= _DEATHS) and self._settings.roll_back:
-            self._fail(generation)
+            self._fall_back(pool)
 
-    def _fail(self, failed: Generation) -> None:
+    def _fall_back(self, failed: WorkerPool) -> None:
         why = "%d of %d requests failed and %d workers died within %d s of the switch" % (
-            self._bad, self._asked, self._deaths, self._loop.now() - self.switched_at,
+            self._failed_requests, self._requests, self._deaths, self._loop.now() - self.switched_at,
         )  # fmt: skip
         self.findings = list(failed.findings)
-        self._return()
+        self._activate_fallback()
         assert self.active is not None
-        self._ground.tell("went-back", self.name, failed.release, self.findings, why)
-        self._go_back_on_disk(failed.release, self.active.release, "")
+        self._source.record("went-back", self.name, failed.release, self.findings, why)
+        self._revert_on_disk(failed.release, self.active.release, "")
 
-    def _return(self) -> None:
+    def _activate_fallback(self) -> None:
         """What served before the switch, and is still warm, takes over again between two requests."""
-        back, failed = self.before, self.active
+        back, failed = self.fallback, self.active
         assert back is not None and failed is not None  # noqa: PT018
-        self.active, self.before = back, None
-        self._settle()
-        self._begin()
+        self.active, self.fallback = back, None
+        self._drop_fallback()
+        self._reset_window()
         self._retire(failed)
         self._changed()
 
-    def _go_back_on_disk(self, release: str, to: str, text: str, failures: int = 0) -> None:
+    def _revert_on_disk(self, release: str, to: str, text: str, failures: int = 0) -> None:
         """Go back on disk, again and again until it can be written: what serves is right already."""
 
-        def then(said: TakenBack) -> None:
-            if said.done:
-                self._figures.went_back(self.name, release, findings)
+        def on_done(result: RevertResult) -> None:
+            if result.done:
+                self._counters.reverted(self.name, release, findings)
                 if text:  # else it was told when it happened
-                    self._ground.tell("went-back", self.name, release, text=text)
+                    self._source.record("went-back", self.name, release, text=text)
             if self.wanted != release:
                 return  # the disk was looked at meanwhile
-            if said.why_not:
-                self._figures.problem(said.why_not)
-                self._again = self._loop.later(min(_DISK_S[0] * 2**failures, _DISK_S[1]), again)
+            if result.problem:
+                self._counters.problem(result.problem)
+                self._retry = self._loop.later(min(_DISK_S[0] * 2**failures, _DISK_S[1]), again)
             else:
                 self.wanted, self.findings = to, []
 
         def again() -> None:
-            self._go_back_on_disk(release, to, text, min(failures + 1, 16))
+            self._revert_on_disk(release, to, text, min(failures + 1, 16))
 
         findings = self.findings
         if self.wanted == release and not self._stopping:
-            self._ground.take_back(self.name, release, to, then)
+            self._source.revert(self.name, release, to, on_done)
 
-    def _settle(self) -> None:
+    def _drop_fallback(self) -> None:
         """The trial is over: what served before is let go."""
         if self._window is not None:
             self._window.cancel()
             self._window = None
-        if self.before is not None:
-            self._retire(self.before)
-            self.before = None
+        if self.fallback is not None:
+            self._retire(self.fallback)
+            self.fallback = None
 
     # --- its end
 
-    def _cancel_again(self) -> None:
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
+    def _cancel_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
 
     def stop(self) -> None:
         """Begin nothing new."""
         self._stopping = True
-        self._cancel_again()
+        self._cancel_retry()
 
     def end(self) -> None:
         """End all workers, whatever they run."""
-        for generation in self._all():
-            generation.kill(finding("LF408", "The service stopped, and could not wait any longer."))
+        for pool in self._all():
+            pool.kill(finding("LF408", "The service stopped, and could not wait any longer."))

@@ -3,22 +3,22 @@
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
 from ..formats.nb import Tensor
-from .connections import Caller
-from .event_loop import Loop
-from .framing import NotYet
-from .messages import Job, Refusal, ServedModel, in_order, screen_inputs, tensors_of, tensors_to
-from .metrics import ServiceFigures, metrics_text
+from .connections import Connection
+from .event_loop import EventLoop
+from .framing import Backpressure
+from .messages import Job, Rejection, ServedModel, in_order, tensors_of, tensors_to, validate_inputs
+from .metrics import ServiceCounters, metrics_text
 from .model_service import ModelService
 from .settings import Settings
 from .status import health_dict
-from .workers.handle import Answer
+from .workers.handle import Response
 
-__all__ = ["Desk"]
+__all__ = ["RequestHandler"]
 
 _OPERATIONS = "infer, status, health, models, metrics"
 
 
-class _Asked(NamedTuple):
+class _ValidRequest(NamedTuple):
     """An inference that was screened."""
 
     service: ModelService
@@ -27,82 +27,92 @@ class _Asked(NamedTuple):
     limit_s: float
 
 
-class Desk:
+class RequestHandler:
     """Takes requests in and sends answers out; `status` makes the whole status."""
 
     def __init__(
         self,
-        loop: Loop,
+        loop: EventLoop,
         settings: Settings,
         models: Mapping[str, ModelService],
-        figures: ServiceFigures,
+        counters: ServiceCounters,
         status: Callable[[], Dict[str, Any]],
     ) -> None:
-        self._loop, self._settings, self._models, self._figures, self._status = loop, settings, models, figures, status
+        self._loop, self._settings, self._models, self._counters, self._status = (
+            loop,
+            settings,
+            models,
+            counters,
+            status,
+        )
 
     # --- by its header
 
-    def screen(self, caller: Caller, header: Dict[str, Any], body_size: int) -> Optional[_Asked]:
+    def validate_request(
+        self, connection: Connection, header: Dict[str, Any], body_size: int
+    ) -> Optional[_ValidRequest]:
         """Refuse by its header what need not be read.
 
         Raises Refusal; NotYet while a model is being loaded for the first time, so that a restart costs callers a wait.
         """
         try:
-            return self._screened(caller, header, body_size)
-        except Refusal as refusal:
-            self._refused(header, refusal)
+            return self._validated(connection, header, body_size)
+        except Rejection as rejection:
+            self._count_rejection(header, rejection)
             raise
 
-    def _screened(self, caller: Caller, header: Dict[str, Any], body_size: int) -> Optional[_Asked]:
+    def _validated(self, connection: Connection, header: Dict[str, Any], body_size: int) -> Optional[_ValidRequest]:
         if header.get("op") != "infer":
             if body_size:
-                raise Refusal("only `infer` takes a body", "bad-request")
+                raise Rejection("only `infer` takes a body", "bad-request")
             return None
         service = self._service(header.get("model"))
         limit_s = _limit(header.get("deadline_ms"), self._settings.time_limit_s)
         if service.warming:
-            since = self._loop.now() if caller.parked_since is None else caller.parked_since
+            since = self._loop.now() if connection.paused_since is None else connection.paused_since
             if "deadline_ms" in header and self._loop.now() - since >= limit_s:
-                raise Refusal("the request waited until its deadline; %s" % service.not_ready(), "timed-out")
-            raise NotYet()
+                raise Rejection("the request waited until its deadline; %s" % service.not_ready(), "timed-out")
+            raise Backpressure()
         model = service.model
         if model is None:
             raise service.not_ready()
         tensors = tensors_of(header.get("inputs"))
-        screen_inputs(model, tensors, body_size)
-        return _Asked(service, model, tensors, limit_s)
+        validate_inputs(model, tensors, body_size)
+        return _ValidRequest(service, model, tensors, limit_s)
 
-    def _refused(self, header: Dict[str, Any], refusal: Refusal) -> None:
+    def _count_rejection(self, header: Dict[str, Any], rejection: Rejection) -> None:
         name = header.get("model")
         if name is None and len(self._models) == 1:
             name = next(iter(self._models))
-        self._figures.refused(str(name or ""), refusal.code)
+        self._counters.rejected(str(name or ""), rejection.code)
 
     def _service(self, name: Any) -> ModelService:
         if name is None and len(self._models) == 1:
             return next(iter(self._models.values()))
         service = self._models.get(name) if isinstance(name, str) else None
         if service is None:
-            raise Refusal(
+            raise Rejection(
                 "there is no model %.80r; there are %s" % (name, ", ".join(self._models) or "none"), "unknown-model"
             )
         return service
 
     # --- whole
 
-    def request(self, caller: Caller, header: Dict[str, Any], body: bytes, asked: Optional[_Asked]) -> None:
+    def handle(
+        self, connection: Connection, header: Dict[str, Any], body: bytes, request: Optional[_ValidRequest]
+    ) -> None:
         """Answer a whole request, now or when a worker has."""
         number = header.get("id")
         try:
-            if asked is None:
-                caller.reply({"re": number, "result": self._told(header.get("op"))})
+            if request is None:
+                connection.reply({"re": number, "result": self._query(header.get("op"))})
             else:
-                self._submit(asked, body, (caller, number))
-        except Refusal as refusal:
-            self._refused(header, refusal)
-            caller.reply({"re": number, "error": refusal.to_dict()})
+                self._submit(request, body, (connection, number))
+        except Rejection as rejection:
+            self._count_rejection(header, rejection)
+            connection.reply({"re": number, "error": rejection.to_dict()})
 
-    def _told(self, operation: Any) -> Dict[str, Any]:
+    def _query(self, operation: Any) -> Dict[str, Any]:
         if operation == "status":
             return self._status()
         if operation == "health":
@@ -111,46 +121,46 @@ class Desk:
             return {"text": metrics_text(self._status())}
         if operation == "models":
             return {"models": [s.model.to_dict() for s in self._models.values() if s.model is not None]}
-        raise Refusal("unknown request %.40r; known are %s" % (operation, _OPERATIONS), "bad-request")
+        raise Rejection("unknown request %.40r; known are %s" % (operation, _OPERATIONS), "bad-request")
 
-    def _submit(self, asked: _Asked, body: bytes, tag: Tuple[Caller, Any]) -> None:
-        service, model = asked.service, asked.service.model
+    def _submit(self, request: _ValidRequest, body: bytes, tag: Tuple[Connection, Any]) -> None:
+        service, model = request.service, request.service.model
         if model is None:
             raise service.not_ready()
-        if model is not asked.model:  # another release took over while the body came in
-            screen_inputs(model, asked.tensors, len(body))
-        inputs, data = in_order(model, asked.tensors, body)
+        if model is not request.model:  # another release took over while the body came in
+            validate_inputs(model, request.tensors, len(body))
+        inputs, data = in_order(model, request.tensors, body)
         now = self._loop.now()
-        service.submit(Job(service.name, inputs, data, now, now + asked.limit_s, tag))
+        service.submit(Job(service.name, inputs, data, now, now + request.limit_s, tag))
 
     # --- answers
 
-    def answered(self, job: Job, result: Union[Answer, Refusal], wait_s: float, run_s: float, batch: int) -> None:
+    def answered(self, job: Job, result: Union[Response, Rejection], wait_s: float, run_s: float, batch: int) -> None:
         """Tell whoever asked what came of it."""
-        caller, number = job.tag
-        if isinstance(result, Refusal):
-            self._figures.answered(job.model, result.code, wait_s, run_s)
-            caller.reply({"re": number, "error": result.to_dict()})
+        connection, number = job.tag
+        if isinstance(result, Rejection):
+            self._counters.answered(job.model, result.code, wait_s, run_s)
+            connection.reply({"re": number, "error": result.to_dict()})
             return
-        self._figures.answered(job.model, "ok", wait_s, run_s)
-        told = {
+        self._counters.answered(job.model, "ok", wait_s, run_s)
+        content = {
             "model": job.model,
             "release": result.release,
             "outputs": tensors_to(result.outputs),
             "ms": {"wait": round(wait_s * 1e3, 3), "run": round(run_s * 1e3, 3)},
             "batch": batch,
         }
-        caller.reply({"re": number, "result": told}, result.body)
+        connection.reply({"re": number, "result": content}, result.body)
 
-    def gone(self, caller: Caller) -> None:
+    def connection_closed(self, connection: Connection) -> None:
         """Forget what a caller that is gone still waits for."""
         for service in self._models.values():
-            service.drop(lambda job: job.tag[0] is caller)
+            service.drop(lambda job: job.tag[0] is connection)
 
 
 def _limit(deadline_ms: Any, most_s: float) -> float:
     if deadline_ms is None:
         return most_s
     if isinstance(deadline_ms, bool) or not isinstance(deadline_ms, (int, float)) or not 0 < deadline_ms < 1e9:
-        raise Refusal("`deadline_ms` is %.40r; it must be a number above 0" % (deadline_ms,), "bad-request")
+        raise Rejection("`deadline_ms` is %.40r; it must be a number above 0" % (deadline_ms,), "bad-request")
     return min(deadline_ms / 1e3, most_s)

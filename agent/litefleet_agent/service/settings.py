@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Dict, Tuple
 
 from ..errors import AgentError
-from ..releases.store import is_plain
+from ..releases.store import is_safe_name
 
 __all__ = ["NAME", "Settings", "SettingsError", "load_settings", "settings_of"]
 
@@ -101,7 +101,7 @@ def _check_words(settings: Settings) -> None:
         if path and not os.path.isabs(path):
             raise SettingsError("%s: `%s` is %.200r; it must be a path that begins with /" % (NAME, name, path))
     for model in settings.models:
-        if not is_plain(model):
+        if not is_safe_name(model):
             raise SettingsError("%s: `models` names %.80r, which no model is called" % (NAME, model))
 
 

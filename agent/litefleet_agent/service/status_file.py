@@ -13,7 +13,7 @@ from typing import Any, Dict, Mapping
 
 from .history import newest
 
-__all__ = ["NAME", "read_status", "replace_file", "told", "write_status"]
+__all__ = ["NAME", "read_status", "replace_file", "service_status", "write_status"]
 
 
 NAME = "status.json"
@@ -62,11 +62,11 @@ def _outdated(path: str, status: Mapping[str, Any]) -> bool:
 
 def read_status(root: str) -> Dict[str, Any]:
     """Return what the service last told of itself, {} for nothing or what can't be read."""
-    told = _read(os.path.join(root, NAME))
-    live = told.get("live")
+    status = _read(os.path.join(root, NAME))
+    live = status.get("live")
     if isinstance(live, str) and live.startswith("/"):
-        return _read(live) or told
-    return told
+        return _read(live) or status
+    return status
 
 
 def _read(path: str) -> Dict[str, Any]:
@@ -84,18 +84,18 @@ def _encode(status: Mapping[str, Any]) -> bytes:
     return json.dumps(status, sort_keys=True).encode("utf-8") + b"\n"
 
 
-_FIGURES = ("release", "wanted", "state", "worker_deaths", "switches", "rollbacks", "last_inference_at")
+_MODEL_FIELDS = ("release", "wanted", "state", "worker_deaths", "switches", "rollbacks", "last_inference_at")
 _MOST_MODELS = 100
 _MOST_REASONS = 10
 
 
-def told(root: str) -> Dict[str, Any]:
+def service_status(root: str) -> Dict[str, Any]:
     """Return {history: {id, newest}, service: a short status, {} where none was written}."""
     identity, number = newest(root)
-    return {"history": {"id": identity, "newest": number}, "service": _short(read_status(root))}
+    return {"history": {"id": identity, "newest": number}, "service": _short_status(read_status(root))}
 
 
-def _short(status: Dict[str, Any]) -> Dict[str, Any]:
+def _short_status(status: Dict[str, Any]) -> Dict[str, Any]:
     """Return of a status what a controller keeps: health, reasons, and a few figures of each model."""
     if status.get("schema") != 1:
         return {}
@@ -121,7 +121,7 @@ def _short(status: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _model(model: Dict[str, Any]) -> Dict[str, Any]:
-    short = {name: model.get(name) for name in _FIGURES}
+    short = {name: model.get(name) for name in _MODEL_FIELDS}
     requests, latency = model.get("requests"), model.get("latency")
     if isinstance(requests, dict):
         short["requests"] = {"total": requests.get("total"), "ok": requests.get("ok")}

@@ -50,17 +50,17 @@ class Log:
     def __init__(self, environ: Mapping[str, str], stderr: int = 2, journal: str = JOURNAL) -> None:
         self.lost = 0  # events that could not be written
         self._stderr, self._journal = stderr, journal
-        self._native = _leads_to_journal(environ.get("JOURNAL_STREAM", ""), stderr)
+        self._native = _is_journal(environ.get("JOURNAL_STREAM", ""), stderr)
         self._prefix = not os.isatty(stderr)
 
     def event(
         self, kind: str, model: str = "", release: str = "", findings: Sequence[Finding] = (), text: str = ""
     ) -> None:
         """Write one event; `kind` is one of MESSAGE_IDS, others are written without a message id."""
-        said = _sentence(kind, model, release, findings, text)
-        if self._native and self._send(_fields(kind, said, model, release, findings)):
+        message = _sentence(kind, model, release, findings, text)
+        if self._native and self._send(_fields(kind, message, model, release, findings)):
             return
-        if not self._print(_PRIORITIES.get(kind, 5), said):
+        if not self._print(_PRIORITIES.get(kind, 5), message):
             self.lost += 1
 
     def _send(self, fields: List[Tuple[str, str]]) -> bool:
@@ -77,9 +77,9 @@ class Log:
             return False
         return True
 
-    def _print(self, priority: int, said: str) -> bool:
+    def _print(self, priority: int, message: str) -> bool:
         prefix = "<%d>" % priority if self._prefix else ""
-        line = ("%s%s" % (prefix, " ".join(said.split()))).encode("utf-8", "replace")[:_LINE] + b"\n"
+        line = ("%s%s" % (prefix, " ".join(message.split()))).encode("utf-8", "replace")[:_LINE] + b"\n"
         try:
             if not select.select([], [self._stderr], [], 0)[1]:
                 return False
@@ -88,7 +88,7 @@ class Log:
             return False
 
 
-def _leads_to_journal(stream: str, fd: int) -> bool:
+def _is_journal(stream: str, fd: int) -> bool:
     """Say whether `fd` is the very stream that systemd connected to its journal."""
     try:
         status = os.fstat(fd)
@@ -99,13 +99,17 @@ def _leads_to_journal(stream: str, fd: int) -> bool:
 
 def _sentence(kind: str, model: str, release: str, findings: Sequence[Finding], text: str) -> str:
     head = " ".join(part for part in (model, kind, release[:12]) if part)
-    told = [text] if text else []
-    told += ["%s %s: %s" % (f.code, f.entry.slug, f.seen) for f in findings[:_CODES]]
-    return "%s: %s" % (head, "; ".join(told)) if told else head
+    details = [text] if text else []
+    details += ["%s %s: %s" % (f.code, f.entry.slug, f.observed) for f in findings[:_CODES]]
+    return "%s: %s" % (head, "; ".join(details)) if details else head
 
 
-def _fields(kind: str, said: str, model: str, release: str, findings: Sequence[Finding]) -> List[Tuple[str, str]]:
-    fields = [("MESSAGE", said), ("PRIORITY", str(_PRIORITIES.get(kind, 5))), ("SYSLOG_IDENTIFIER", "litefleet-agent")]
+def _fields(kind: str, message: str, model: str, release: str, findings: Sequence[Finding]) -> List[Tuple[str, str]]:
+    fields = [
+        ("MESSAGE", message),
+        ("PRIORITY", str(_PRIORITIES.get(kind, 5))),
+        ("SYSLOG_IDENTIFIER", "litefleet-agent"),
+    ]
     named: Dict[str, str] = {
         "MESSAGE_ID": MESSAGE_IDS.get(kind, ""),
         "LITEFLEET_KIND": kind,
@@ -171,22 +175,22 @@ class Notifier:
         return self.send("ERRNO=%d\nSTATUS=%s" % (number, " ".join(text.split())))
 
 
-def _address(told: str) -> str:
+def _address(address: str) -> str:
     """Return the address as the kernel wants it: a path, or an abstract name with its NUL; "" for what is neither."""
-    if told[:1] == "@" and len(told) > 1:
-        return "\0" + told[1:]
-    return told if told[:1] == "/" else ""
+    if address[:1] == "@" and len(address) > 1:
+        return "\0" + address[1:]
+    return address if address[:1] == "/" else ""
 
 
 def watchdog_interval(environ: Mapping[str, str], pid: int) -> Optional[float]:
     """Return within how many seconds systemd wants to hear WATCHDOG=1 from this process, None for never."""
-    whose = environ.get("WATCHDOG_PID", "")
-    told = environ.get("WATCHDOG_USEC", "")
-    if whose and whose != str(pid):
+    watchdog_pid = environ.get("WATCHDOG_PID", "")
+    interval = environ.get("WATCHDOG_USEC", "")
+    if watchdog_pid and watchdog_pid != str(pid):
         return None
-    if not told.isdigit() or len(told) > 16 or not 0 < int(told) < _MOST_USEC:
+    if not interval.isdigit() or len(interval) > 16 or not 0 < int(interval) < _MOST_USEC:
         return None
-    return int(told) / 1e6
+    return int(interval) / 1e6
 
 
 def without_manager(environ: Mapping[str, str] = os.environ) -> Dict[str, str]:

@@ -2,29 +2,29 @@
 
 from typing import Any, Dict, List, Tuple
 
-from ..releases.activation import overdue, take
+from ..releases.activation import lock_and_recover, overdue
 from ..releases.journal import Contents, Journal, State
 from ..releases.store import Store, StoreError
 
-__all__ = ["kept", "settle", "standing"]
+__all__ = ["hello_status", "kept_releases", "revert_expired"]
 
 _UNDONE = 10
 _KEPT = 100  # releases of one model that are named
 
 
-def settle(store: Store) -> None:
+def revert_expired(store: Store) -> None:
     """Recover what is overdue, if that needs no waiting; the lock is given back.  Never raises for what the device lacks."""
     if store.locked:
         return
     try:
         if overdue(store):
-            take(store, patience_s=0)
+            lock_and_recover(store, timeout_s=0)
             store.unlock()
     except StoreError:
         pass  # another session is at work, or nothing can be written: a switch says so
 
 
-def standing(store: Store) -> Dict[str, Any]:
+def hello_status(store: Store) -> Dict[str, Any]:
     """Return {leases, undone, kept}, JSON throughout, as "hello" tells them."""
     try:
         contents = Journal(store.root).read()
@@ -38,14 +38,14 @@ def standing(store: Store) -> Dict[str, Any]:
             if o.lease is not None and o.state is State.SWITCHED
         },
         "undone": [{"model": o.model, "release": o.to, "why": o.why, "at": o.at} for o in undone[-_UNDONE:]],
-        "kept": kept(store),
+        "kept": kept_releases(store),
     }
 
 
-def kept(store: Store) -> Dict[str, List[str]]:
+def kept_releases(store: Store) -> Dict[str, List[str]]:
     """Return the releases that were proven here and are still kept, by model, the latest proof first."""
     found: Dict[str, List[Tuple[float, str]]] = {}
-    for identity in store.proven():
+    for identity in store.verified_releases():
         try:
             model = str(store.release(identity)["model"]["name"])
         except (StoreError, KeyError, TypeError):  # dropped by another session, or damaged

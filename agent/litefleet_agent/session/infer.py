@@ -10,14 +10,14 @@ from ..findings import Finding, ranked
 from ..findings.environment import static_findings
 from ..formats.nb import Tensor, read_nb
 from ..formats.npz import Array
-from ..protocol import Answered
+from ..protocol import ResponseParts
 from ..releases.store import Store, release_named
 from ..service.listener import socket_path
-from ..service.messages import Refusal, in_order, screen_inputs, size_of, tensors_of, tensors_to
+from ..service.messages import Rejection, in_order, size_of, tensors_of, tensors_to, validate_inputs
 from ..service.settings import load_settings
 from ..service.workers.batching import all_finite
-from ..service.workers.handle import Answer
-from ..service.workers.one_shot import OnceError, bounded, run_once
+from ..service.workers.handle import Response
+from ..service.workers.one_shot import OneShotError, check_body_size, run_one_shot
 from ..service.workers.plan import WorkerPlan, plan_of
 from ..verification.golden_cases import precision_of
 
@@ -29,16 +29,18 @@ _SYSTEM_SOCKET = "/run/litefleet/agent.sock"
 _HELLO_S = 2.0  # for a service to say what it serves
 _LIMIT_S = (0.05, 3600.0)
 # what the service answers when it is not the one to ask: a worker of our own is started instead
-_ELSEWHERE = ("not-running", "not-allowed", "not-ready", "unknown-model", "stopping", "protocol")
+_NOT_SERVED_CODES = ("not-running", "not-allowed", "not-ready", "unknown-model", "stopping", "protocol")
 
 Request = Tuple[Tuple[Tensor, ...], bytes]
 
 
-class _Elsewhere(Exception):
+class _NotServed(Exception):
     """The service does not answer for this release."""
 
 
-def infer(store: Store, facts: Facts, header: Mapping[str, Any], body: bytes, on_tick: Callable[[], None]) -> Answered:
+def infer(
+    store: Store, facts: Facts, header: Mapping[str, Any], body: bytes, on_tick: Callable[[], None]
+) -> ResponseParts:
     """Return the answers to {model, release?, requests: [{inputs: [{name, dtype, dims}]}], limit_s?}.
 
     The body holds all data, request by request; `limit_s` holds for each.  The result is {model, release, precision, by,
@@ -50,7 +52,7 @@ def infer(store: Store, facts: Facts, header: Mapping[str, Any], body: bytes, on
     plan = plan_of(store, identity, load_settings(store.root))
     requests = _requests(plan, header.get("requests"), body)
     limit_s = _limit(header.get("limit_s", 30.0))
-    told: Dict[str, Any] = {
+    base: Dict[str, Any] = {
         "model": plan.model.name,
         "release": identity,
         "precision": _precision(plan),
@@ -58,12 +60,12 @@ def infer(store: Store, facts: Facts, header: Mapping[str, Any], body: bytes, on
     }
     for path in _sockets(store.root):
         try:
-            answered = _by_service(path, plan, requests, limit_s, on_tick)
-        except _Elsewhere:
+            response = _by_service(path, plan, requests, limit_s, on_tick)
+        except _NotServed:
             continue
-        return Answered(dict(told, by="service", **answered.result), answered.body)
-    answered = _one_shot(store, facts, plan, requests, limit_s, on_tick)
-    return Answered(dict(told, by="one-shot", **answered.result), answered.body)
+        return ResponseParts(dict(base, by="service", **response.result), response.body)
+    response = _one_shot(store, facts, plan, requests, limit_s, on_tick)
+    return ResponseParts(dict(base, by="one-shot", **response.result), response.body)
 
 
 # --- what is asked
@@ -77,15 +79,15 @@ def _precision(plan: WorkerPlan) -> str:
 def _limit(value: Any) -> float:
     low, high = _LIMIT_S
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise Refusal("`limit_s` must be a number from %s to %s" % (low, high), "bad-request")
+        raise Rejection("`limit_s` must be a number from %s to %s" % (low, high), "bad-request")
     return float(value)
 
 
 def _requests(plan: WorkerPlan, data: Any, body: bytes) -> List[Request]:
     """Return each request's tensors and data in the model's own order; Refusal for the first that does not fit."""
     if not isinstance(data, list) or not 0 < len(data) <= MAX_REQUESTS or not all(isinstance(r, dict) for r in data):
-        raise Refusal("`requests` must be a list of 1 to %d" % MAX_REQUESTS, "bad-request")
-    taken: List[Request] = []
+        raise Rejection("`requests` must be a list of 1 to %d" % MAX_REQUESTS, "bad-request")
+    requests: List[Request] = []
     at = 0
     for number, one in enumerate(data, 1):
         tensors = tensors_of(one.get("inputs"))
@@ -93,14 +95,14 @@ def _requests(plan: WorkerPlan, data: Any, body: bytes) -> List[Request]:
         part = body[at : at + size]
         at += size
         try:
-            screen_inputs(plan.model, tensors, len(part))
+            validate_inputs(plan.model, tensors, len(part))
             _finite(tensors, part)
-        except Refusal as refusal:
-            raise Refusal("request %d of %d: %s" % (number, len(data), refusal), refusal.code) from refusal
-        taken.append(in_order(plan.model, tensors, part))
+        except Rejection as rejection:
+            raise Rejection("request %d of %d: %s" % (number, len(data), rejection), rejection.code) from rejection
+        requests.append(in_order(plan.model, tensors, part))
     if at != len(body):
-        raise Refusal("the requests take %d bytes, and %d were sent" % (at, len(body)), "bad-input")
-    return taken
+        raise Rejection("the requests take %d bytes, and %d were sent" % (at, len(body)), "bad-input")
+    return requests
 
 
 def _arrays(request: Request) -> Dict[str, Array]:
@@ -116,7 +118,7 @@ def _arrays(request: Request) -> Dict[str, Array]:
 def _finite(tensors: Tuple[Tensor, ...], body: bytes) -> None:
     for name, value in _arrays((tensors, body)).items():
         if not all_finite(value):
-            raise Refusal("%.80r holds NaN or Inf" % name, "bad-input")
+            raise Rejection("%.80r holds NaN or Inf" % name, "bad-input")
 
 
 # --- by the service
@@ -134,45 +136,45 @@ def _sockets(root: str) -> List[str]:
 
 def _by_service(
     path: str, plan: WorkerPlan, requests: Sequence[Request], limit_s: float, on_tick: Callable[[], None]
-) -> Answered:
+) -> ResponseParts:
     """Ask a service; _Elsewhere unless it has just this release loaded."""
     with Client(path, _HELLO_S) as client:
         try:
             served = client.models()
         except ServiceError as error:
-            raise _Elsewhere() from error
+            raise _NotServed() from error
     releases = [
         item.get("release") for item in served if isinstance(item, dict) and item.get("name") == plan.model.name
     ]
     if plan.model.release not in releases:
-        raise _Elsewhere()
-    told: List[Dict[str, Any]] = []
+        raise _NotServed()
+    entries: List[Dict[str, Any]] = []
     parts: List[bytes] = []
     with Client(path, limit_s + 1.0) as client:
         for request in requests:
             try:
                 result = client.infer(plan.model.name, _arrays(request), limit_s * 1e3)
             except ServiceError as error:
-                if error.code in _ELSEWHERE and not told:
-                    raise _Elsewhere() from error
-                told.append(_refused(error.code, str(error), error.finding))
+                if error.code in _NOT_SERVED_CODES and not entries:
+                    raise _NotServed() from error
+                entries.append(_error(error.code, str(error), error.finding))
             else:
-                told.append(_told(plan, result, parts))
+                entries.append(_result(plan, result, parts))
             on_tick()
-            bounded(sum(map(len, parts)))
-    return Answered({"requests": told}, parts)
+            check_body_size(sum(map(len, parts)))
+    return ResponseParts({"requests": entries}, parts)
 
 
-def _told(plan: WorkerPlan, result: Result, parts: List[bytes]) -> Dict[str, Any]:
+def _result(plan: WorkerPlan, result: Result, parts: List[bytes]) -> Dict[str, Any]:
     if result.release != plan.model.release:  # it was switched between two requests
-        seen = "the service went over to release %s meanwhile: ask again" % result.release[:12]
-        return _refused("not-ready", seen, None)
+        message = "the service went over to release %s meanwhile: ask again" % result.release[:12]
+        return _error("not-ready", message, None)
     parts += [value.data for value in result.outputs.values()]
     outputs = tuple(Tensor(name, value.dtype, value.shape) for name, value in result.outputs.items())
     return {"outputs": tensors_to(outputs), "ms": round(result.run_ms, 3)}
 
 
-def _refused(code: str, message: str, found: Optional[Dict[str, Any]]) -> Dict[str, Any]:
+def _error(code: str, message: str, found: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     error: Dict[str, Any] = {"code": code, "message": message}
     if found is not None:
         error["finding"] = found
@@ -189,24 +191,24 @@ def _one_shot(
     requests: Sequence[Request],
     limit_s: float,
     on_tick: Callable[[], None],
-) -> Answered:
-    against = [f for f in static_findings(plan.nb, facts, plan.runtime, plan.nb_sha256) if f.decides]
-    if against:
-        return _not_ready(against)
+) -> ResponseParts:
+    blockers = [f for f in static_findings(plan.nb, facts, plan.runtime, plan.nb_sha256) if f.decides]
+    if blockers:
+        return _not_ready(blockers)
     try:
-        results = run_once(plan, requests, limit_s, on_tick)
-    except OnceError as error:
+        results = run_one_shot(plan, requests, limit_s, on_tick)
+    except OneShotError as error:
         return _not_ready(error.findings)
-    told: List[Dict[str, Any]] = []
+    entries: List[Dict[str, Any]] = []
     parts: List[bytes] = []
     for result in results:
-        if isinstance(result, Answer):
-            told.append({"outputs": tensors_to(result.outputs), "ms": result.ms})
+        if isinstance(result, Response):
+            entries.append({"outputs": tensors_to(result.outputs), "ms": result.ms})
             parts.append(result.body)
         else:
-            told.append({"error": result.to_dict()})
-    return Answered({"requests": told}, parts)
+            entries.append({"error": result.to_dict()})
+    return ResponseParts({"requests": entries}, parts)
 
 
-def _not_ready(findings: Sequence[Finding]) -> Answered:
-    return Answered({"requests": [], "findings": [found.to_dict() for found in ranked(list(findings)[:64])]}, [])
+def _not_ready(findings: Sequence[Finding]) -> ResponseParts:
+    return ResponseParts({"requests": [], "findings": [found.to_dict() for found in ranked(list(findings)[:64])]}, [])

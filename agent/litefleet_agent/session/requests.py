@@ -4,10 +4,10 @@ import os
 from typing import Any, Callable, Dict, NamedTuple
 
 from ..facts import Facts
-from ..releases.activation import take
+from ..releases.activation import lock_and_recover
 from ..releases.store import Store
 
-__all__ = ["OPERATIONS", "Session", "told"]
+__all__ = ["OPERATIONS", "Session", "device_status"]
 
 
 class Session(NamedTuple):
@@ -18,7 +18,7 @@ class Session(NamedTuple):
     agent: str  # SHA-256 of the agent that runs
 
 
-def told(store: Store) -> Dict[str, Any]:
+def device_status(store: Store) -> Dict[str, Any]:
     """Return {trust, reports}, and where a service has run {history, service}, as "hello" tells them.
 
     The code behind each is loaded only where there is something.
@@ -29,13 +29,13 @@ def told(store: Store) -> Dict[str, Any]:
 
         answer["trust"] = describe(store)
     if os.path.isdir(store.path("reports")) and os.listdir(store.path("reports")):
-        from ..install.pending_reports import waiting
+        from ..install.pending_reports import pending
 
-        answer["reports"] = waiting(store)
+        answer["reports"] = pending(store)
     if os.path.isdir(store.path("history")):
-        from ..service.status_file import told as told_of_service
+        from ..service.status_file import service_status as service_status_of
 
-        answer.update(told_of_service(store.root))
+        answer.update(service_status_of(store.root))
     return answer
 
 
@@ -43,18 +43,18 @@ def _trust(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     """{allowed_signers, signature} -> {changed}: trust these signers."""
     from ..releases.trust import set_signers
 
-    take(session.store)
+    lock_and_recover(session.store)
     return {"changed": set_signers(session.store, header["allowed_signers"], header.get("signature") or "")}
 
 
-def _room(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
+def _free_space(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     """{bytes, keep, pinned, quota, wanted, runtime} -> {freed, free, dropped}: make room and drop what nobody needs."""
-    from ..releases.garbage import make_room, number, read_keep
+    from ..releases.garbage import free_space, number, read_keep
 
-    take(session.store)
+    lock_and_recover(session.store)
     need = number(header.get("bytes", 0), 1 << 60)
-    made = make_room(session.store, need, read_keep(header, session.agent))
-    return {"freed": made.freed, "free": made.free, "dropped": list(made.dropped)}
+    freed = free_space(session.store, need, read_keep(header, session.agent))
+    return {"freed": freed.freed, "free": freed.free, "dropped": list(freed.dropped)}
 
 
 def _check(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
@@ -64,18 +64,18 @@ def _check(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     models = check_models(session.store, session.facts, bool(header.get("deep")))
     if not header.get("repair"):
         return {"models": models, "dropped": []}
-    from ..releases.integrity import mend
+    from ..releases.integrity import repair
 
-    take(session.store)
-    return {"models": models, "dropped": mend(session.store)}
+    lock_and_recover(session.store)
+    return {"models": models, "dropped": repair(session.store)}
 
 
 def _collected(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     """{ids} -> {removed}: the controller has these reports."""
-    from ..install.pending_reports import collected
+    from ..install.pending_reports import remove_collected
 
-    take(session.store)
-    return {"removed": collected(session.store, list(header["ids"]))}
+    lock_and_recover(session.store)
+    return {"removed": remove_collected(session.store, list(header["ids"]))}
 
 
 def _history(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
@@ -92,7 +92,7 @@ def _history(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
 
 OPERATIONS: Dict[str, Callable[[Session, Dict[str, Any]], Dict[str, Any]]] = {
     "trust": _trust,
-    "room": _room,
+    "room": _free_space,
     "check": _check,
     "collected": _collected,
     "history": _history,

@@ -9,35 +9,35 @@ import sys
 import time
 from typing import Any, Callable, Dict, Iterator, List, Union
 
-from .. import facts as facts_room
+from .. import facts as facts_package
 from ..errors import AgentError
-from ..protocol import PREFIX_SIZE, Answered, ProtocolError, decode_header, decode_prefix, encode
-from ..releases.activation import Activation, activate, confirm, rollback, take
+from ..protocol import PREFIX_SIZE, ProtocolError, ResponseParts, decode_header, decode_prefix, encode
+from ..releases.activation import Activation, activate, confirm, lock_and_recover, rollback
 from ..releases.archive import name_archive
 from ..releases.store import Store, StoreError, explain_os_error
-from . import requests as custody
-from .hello import settle, standing
+from . import requests
+from .hello import hello_status, revert_expired
 
 __all__ = ["Session", "serve"]
 
 _CHUNK = 256 * 1024
 
 
-class _Gone(Exception):
+class _ConnectionClosed(Exception):
     """The controller closed the connection."""
 
 
-class _Pipe:
+class _PipeReader:
     """Exact reads from a file descriptor, after what was read ahead before the agent started."""
 
     def __init__(self, fd: int, ahead: bytes) -> None:
         self._fd = fd
-        self._ahead = ahead
+        self._buffer = ahead
 
     def some(self, limit: int) -> bytes:
         """Return 1 to `limit` bytes, or none at the end."""
-        if self._ahead:
-            data, self._ahead = self._ahead[:limit], self._ahead[limit:]
+        if self._buffer:
+            data, self._buffer = self._buffer[:limit], self._buffer[limit:]
             return data
         return os.read(self._fd, limit)
 
@@ -47,7 +47,7 @@ class _Pipe:
         while size:
             part = self.some(min(size, _CHUNK))
             if not part:
-                raise _Gone()
+                raise _ConnectionClosed()
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
@@ -56,13 +56,13 @@ class _Pipe:
 class Session:
     """One controller's requests against one store."""
 
-    def __init__(self, root: str, version: str, read: _Pipe, write: Callable[[bytes], None]) -> None:
+    def __init__(self, root: str, version: str, read: _PipeReader, write: Callable[[bytes], None]) -> None:
         self._store = Store(root)
         self._version = version
         self._read = read
         self._write = write
-        self._facts = facts_room.gather(root)
-        self._operations: Dict[str, Callable[[Dict[str, Any], int], Union[Dict[str, Any], Answered]]] = {
+        self._facts = facts_package.gather(root)
+        self._operations: Dict[str, Callable[[Dict[str, Any], int], Union[Dict[str, Any], ResponseParts]]] = {
             "hello": self._hello,
             "put": self._put,
             "runtime": self._runtime,
@@ -74,7 +74,7 @@ class Session:
             "infer": self._infer,
             "bench": self._bench,
         }
-        self._operations.update(dict.fromkeys(custody.OPERATIONS, self._custody))
+        self._operations.update(dict.fromkeys(requests.OPERATIONS, self._store_request))
 
     def run(self) -> None:
         """Serve until the controller goes away; ProtocolError when it does not speak the protocol."""
@@ -82,7 +82,7 @@ class Session:
             try:
                 header_size, body_size = decode_prefix(self._read.exactly(PREFIX_SIZE))
                 header = decode_header(self._read.exactly(header_size))
-            except _Gone:
+            except _ConnectionClosed:
                 return
             self._answer(header, body_size)
 
@@ -94,7 +94,7 @@ class Session:
             if operation is None:
                 raise AgentError("unknown request %r" % str(header.get("op"))[:40], "bad-request")
             done = operation(header, body_size)
-            result, body = done if isinstance(done, Answered) else (done, [])
+            result, body = done if isinstance(done, ResponseParts) else (done, [])
             reply: Dict[str, Any] = {"result": result}
         except AgentError as error:
             reply = {"error": {"code": error.code, "message": str(error)}}
@@ -113,8 +113,8 @@ class Session:
         try:
             data = encode(dict(reply, re=number), sum(map(len, body)))
         except ProtocolError as error:
-            told = {"code": "too-large", "message": "the answer can't be sent: %s" % error}
-            data, body = encode({"error": told, "re": number}), []
+            problem = {"code": "too-large", "message": "the answer can't be sent: %s" % error}
+            data, body = encode({"error": problem, "re": number}), []
         for part in [data] + body:
             self._write(part)
 
@@ -122,43 +122,43 @@ class Session:
         while self._left:
             chunk = self._read.some(min(self._left, _CHUNK))
             if not chunk:
-                raise _Gone()
+                raise _ConnectionClosed()
             self._left -= len(chunk)
             yield chunk
 
     def _hello(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        settle(self._store)
+        revert_expired(self._store)
         current = self._store.current()
-        proofs = {identity: self._store.verified(identity) for identity in current.values()}
+        records = {identity: self._store.verified(identity) for identity in current.values()}
         return {
             "agent": self._version,
             "root": self._store.root,
             "boot": self._store.clock.boot_id(),
             "facts": self._facts.to_dict(),
-            "fingerprint": facts_room.fingerprint(self._facts),
+            "fingerprint": facts_package.fingerprint(self._facts),
             "blobs": self._store.blobs(),
             "runtimes": self._store.runtimes(),
             "current": current,
             "previous": self._store.links("previous"),
-            "verified": {identity: proof for identity, proof in proofs.items() if proof},
-            **standing(self._store),
-            **custody.told(self._store),
+            "verified": {identity: record for identity, record in records.items() if record},
+            **hello_status(self._store),
+            **requests.device_status(self._store),
         }
 
     def _put(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        take(self._store)
+        lock_and_recover(self._store)
         self._store.put(header["sha256"], body_size, self._body())
         return {"stored": body_size}
 
     def _runtime(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        take(self._store)
+        lock_and_recover(self._store)
         self._store.unpack_runtime(header["key"], header["sha256"])
         return {}
 
     def _release(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
         from ..releases.trust import receive
 
-        take(self._store)
+        lock_and_recover(self._store)
         now = self._store.clock.wall()
         identity, notes = receive(
             self._store, header["manifest"], header.get("sealed"), now, again=header.get("again") is True
@@ -166,14 +166,14 @@ class Session:
         return {"release": identity, "findings": [f.to_dict() for f in notes]}
 
     def _verify(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        from ..verification.release import prove
+        from ..verification.release import verify_release
 
-        take(self._store)
+        lock_and_recover(self._store)
         identity = header["release"]
-        answer = prove(self._store, identity, self._facts, self._tick)
+        answer = verify_release(self._store, identity, self._facts, self._tick)
         if answer["verified"]:
             record = {
-                "fingerprint": facts_room.fingerprint(self._facts),
+                "fingerprint": facts_package.fingerprint(self._facts),
                 "at": int(time.time()),
                 "measurements": answer["measurements"],
             }
@@ -185,15 +185,19 @@ class Session:
     def _bench(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
         from ..bench.run import bench
 
-        take(self._store)
+        lock_and_recover(self._store)
         return bench(self._store, self._facts, header, self._tick)
 
     def _activate(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        take(self._store)
+        lock_and_recover(self._store)
         done = activate(self._store, header["release"], header.get("lease_s", 0))
-        return {"changed": done.changed, "lease_remaining_s": done.lease_remaining_s, "keeper": self._keep(done)}
+        return {
+            "changed": done.changed,
+            "lease_remaining_s": done.lease_remaining_s,
+            "keeper": self._start_keeper(done),
+        }
 
-    def _keep(self, done: Activation) -> bool:
+    def _start_keeper(self, done: Activation) -> bool:
         """Say whether a process on the device watches over the lease."""
         if done.lease_remaining_s is None:
             return False
@@ -202,24 +206,24 @@ class Session:
         return start(self._store.root)
 
     def _confirm(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        take(self._store)
+        lock_and_recover(self._store)
         confirm(self._store, header["release"])
         return {}
 
     def _rollback(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        take(self._store)
+        lock_and_recover(self._store)
         return rollback(self._store, header["model"], header["to"])._asdict()
 
-    def _infer(self, header: Dict[str, Any], body_size: int) -> Answered:
+    def _infer(self, header: Dict[str, Any], body_size: int) -> ResponseParts:
         from .infer import MAX_BODY, infer  # the service's client and a worker: only who is asked compiles them
 
         if body_size > MAX_BODY:
             raise AgentError("the inputs have %d bytes; at most %d are taken" % (body_size, MAX_BODY), "too-large")
         return infer(self._store, self._facts, header, b"".join(self._body()), self._tick)
 
-    def _custody(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        operation = custody.OPERATIONS[header["op"]]
-        return operation(custody.Session(self._store, self._facts, self._version), header)
+    def _store_request(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        operation = requests.OPERATIONS[header["op"]]
+        return operation(requests.Session(self._store, self._facts, self._version), header)
 
     def _tick(self) -> None:
         self._write(encode({"event": "running"}))
@@ -241,8 +245,8 @@ def serve(root: str, version: str, ahead: bytes = b"") -> int:
             view = view[os.write(out, view) :]
 
     try:
-        Session(root, version, _Pipe(0, ahead), write).run()
-    except (_Gone, BrokenPipeError, ConnectionResetError):
+        Session(root, version, _PipeReader(0, ahead), write).run()
+    except (_ConnectionClosed, BrokenPipeError, ConnectionResetError):
         return 0
     except (ProtocolError, StoreError) as error:
         sys.stderr.write("litefleet-agent: %s\n" % error)

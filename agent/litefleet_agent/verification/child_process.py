@@ -14,7 +14,7 @@ from typing import IO, Callable, Dict, List, Optional, Sequence
 
 from ..errors import AgentError
 from ..findings import Finding, Severity, finding
-from ..findings.crashlog.decode import causes, is_check, signal_of, telling_line
+from ..findings.crashlog.decode import causes, decisive_line, is_check, signal_of
 from ..findings.crashlog.text import LogText
 
 __all__ = ["ChildResult", "decode", "die_with_parent", "last_line", "run_child"]
@@ -60,22 +60,22 @@ def run_child(
         process = subprocess.Popen(list(argv), stdin=_PIPE, stdout=_PIPE, stderr=_PIPE, start_new_session=True, env=env)
     except OSError as err:
         raise AgentError("%s cannot be started: %s" % (argv[0], err.strerror), "no-program") from err
-    watch = _Watch(process, stdin_bytes, time_limit_s, memory_limit_bytes, on_tick)
+    monitor = _ChildMonitor(process, stdin_bytes, time_limit_s, memory_limit_bytes, on_tick)
     try:
-        _limit(process.pid, memory_limit_bytes)
-        watch.run()
+        set_limits(process.pid, memory_limit_bytes)
+        monitor.run()
     finally:
         _kill_group(process)
         process.wait()
-        watch.close()
+        monitor.close()
     code = process.returncode
     return ChildResult(
-        code, _signal_name(code), bytes(watch.out), bytes(watch.err).decode("utf-8", "replace"),
-        time.monotonic() - watch.begun, watch.timed_out, watch.max_rss, watch.over_memory,
+        code, _signal_name(code), bytes(monitor.out), bytes(monitor.err).decode("utf-8", "replace"),
+        time.monotonic() - monitor.begun, monitor.timed_out, monitor.max_rss, monitor.over_memory,
     )  # fmt: skip
 
 
-class _Watch:
+class _ChildMonitor:
     """One running child: feeds and empties its pipes and keeps its limits."""
 
     def __init__(
@@ -105,21 +105,21 @@ class _Watch:
     def run(self) -> None:
         """Return when the child has ended or is past a limit."""
         next_tick = self.begun + _TICK_S
-        gone_at = 0.0
+        ended_at = 0.0
         while True:
             now = time.monotonic()
-            ended = _has_ended(self.process.pid)
-            gone_at = gone_at or (now if ended else 0.0)
-            if ended and (self._pipes_closed() or now - gone_at > _DRAIN_S):
+            ended = has_ended(self.process.pid)
+            ended_at = ended_at or (now if ended else 0.0)
+            if ended and (self._pipes_closed() or now - ended_at > _DRAIN_S):
                 return
-            if not ended and self._past_a_limit(now):
+            if not ended and self._over_limit(now):
                 return
             if self.on_tick is not None and now >= next_tick:
                 next_tick = now + _TICK_S
                 self.on_tick()
             self._serve()
 
-    def _past_a_limit(self, now: float) -> bool:
+    def _over_limit(self, now: float) -> bool:
         self.max_rss = max(self.max_rss, _peak_rss(self.process.pid))
         self.over_memory = self.memory_limit is not None and self.max_rss > self.memory_limit
         self.timed_out = not self.over_memory and now >= self.end
@@ -170,7 +170,7 @@ class _Watch:
                     pass
 
 
-def _has_ended(pid: int) -> bool:
+def has_ended(pid: int) -> bool:
     """Tell whether the child has ended, without reaping it: its group's number stays taken until then."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
@@ -183,14 +183,14 @@ def _kill_group(process: "subprocess.Popen[bytes]") -> None:
             pass
 
 
-def _limit(pid: int, memory_limit: Optional[int]) -> None:
+def set_limits(pid: int, memory_limit: Optional[int]) -> None:
     """Forbid core dumps (devices are small), and private memory far past the limit."""
     wanted = [(resource.RLIMIT_CORE, 0)]
     if memory_limit is not None:
         wanted.append((resource.RLIMIT_DATA, memory_limit + _DATA_SLACK))
-    for what, value in wanted:
+    for limit, value in wanted:
         try:
-            resource.prlimit(pid, what, (value, value))
+            resource.prlimit(pid, limit, (value, value))
         except (OSError, ValueError):  # already gone, or a tighter limit is set
             pass
 
@@ -225,30 +225,30 @@ def die_with_parent(parent_pid: int) -> bool:
 
 def last_line(text: str) -> str:
     """Return the most telling of a program's last lines: the last fatal one, else the last that is not empty."""
-    return telling_line(text)
+    return decisive_line(text)
 
 
-def decode(result: ChildResult, what: str = "the model") -> List[Finding]:
+def decode(result: ChildResult, label: str = "the model") -> List[Finding]:
     """Return what a child's end means; empty for exit code 0.  `what` names what it was at, for the sentences."""
     if result.over_memory:
-        return [finding("LF411", "%s was ended at %d MiB, its memory limit" % (what, result.max_rss_bytes >> 20))]
+        return [finding("LF411", "%s was ended at %d MiB, its memory limit" % (label, result.max_rss_bytes >> 20))]
     if result.timed_out:
-        return [finding("LF408", "%s was still running after %.0f s" % (what, result.seconds))]
+        return [finding("LF408", "%s was still running after %.0f s" % (label, result.seconds))]
     if result.exit_code == 0:
         return []
     found = [cause for cause in causes(LogText(result.stderr)) if cause.severity is Severity.ERROR]
     if found and not (result.signal_name == "SIGKILL" and found[0].code != "LF411"):
-        return [finding(c.code, _end(result, what, c.code, c.place.text), c.certainty) for c in found]
-    return [finding(_general(result), _end(result, what, "", last_line(result.stderr)))]
+        return [finding(c.code, _end(result, label, c.code, c.place.text), c.certainty) for c in found]
+    return [finding(_general(result), _end(result, label, "", last_line(result.stderr)))]
 
 
-def _end(result: ChildResult, what: str, code: str, said: str) -> str:
-    tail = ": %s" % said if said else ", and said nothing"
+def _end(result: ChildResult, label: str, code: str, message: str) -> str:
+    tail = ": %s" % message if message else ", and said nothing"
     if code == "LF411":
-        return "%s could not get memory%s" % (what, tail)
+        return "%s could not get memory%s" % (label, tail)
     if result.signal_name:
-        return "%s died with %s%s" % (what, result.signal_name, tail)
-    return "%s ended with exit code %d%s" % (what, result.exit_code, tail)
+        return "%s died with %s%s" % (label, result.signal_name, tail)
+    return "%s ended with exit code %d%s" % (label, result.exit_code, tail)
 
 
 def _general(result: ChildResult) -> str:

@@ -120,8 +120,8 @@ def _measure(want: Sequence[float], got: Sequence[float], expected: Array, toler
     """Measure two flat sequences of the same length, not empty, all finite."""
     size = list(map(abs, want))
     off = list(map(abs, map(operator.sub, got, want)))
-    floor = max(size) * 1e-6 or 1.0
-    relative = list(map(operator.truediv, off, [s if s > floor else floor for s in size]))
+    minimum = max(size) * 1e-6 or 1.0
+    relative = list(map(operator.truediv, off, [s if s > minimum else minimum for s in size]))
     excess = max(map(operator.sub, off, map(float(tolerance.max_rel).__mul__, map(float, size))))
     found = Comparison(
         True, "", float(max(off)), sum(off) / len(off), max(relative), sum(relative) / len(off),
@@ -132,15 +132,15 @@ def _measure(want: Sequence[float], got: Sequence[float], expected: Array, toler
 
 
 def _reason(found: Comparison, excess: float, tolerance: Tolerance) -> str:
-    figures = "max abs error %.3g (allowed %.3g + %.3g of the value)" % (
+    details = "max abs error %.3g (allowed %.3g + %.3g of the value)" % (
         found.max_abs, tolerance.max_abs, tolerance.max_rel,
     )  # fmt: skip
     if excess > tolerance.max_abs:
-        return "%s, cosine %.4f" % (figures, found.cosine)
+        return "%s, cosine %.4f" % (details, found.cosine)
     if found.cosine < tolerance.cosine_min:
-        return "cosine %.5f (allowed %.5g or more), %s" % (found.cosine, tolerance.cosine_min, figures)
+        return "cosine %.5f (allowed %.5g or more), %s" % (found.cosine, tolerance.cosine_min, details)
     if found.mean_abs > tolerance.mean_abs:
-        return "mean abs error %.3g (allowed %.3g), %s" % (found.mean_abs, tolerance.mean_abs, figures)
+        return "mean abs error %.3g (allowed %.3g), %s" % (found.mean_abs, tolerance.mean_abs, details)
     return ""
 
 

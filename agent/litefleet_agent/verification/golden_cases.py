@@ -11,10 +11,10 @@ from .compare import Comparison, Tolerance, compare, default_tolerance, peak, va
 
 __all__ = [
     "Golden",
-    "Judgement",
-    "fit",
-    "gate",
-    "judge",
+    "OutputCheck",
+    "check_outputs",
+    "exceeded_gates",
+    "fits_inputs",
     "latency",
     "median",
     "nearest_rank",
@@ -46,11 +46,11 @@ class Golden:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class OutputCheck:
     """The findings about the outputs and the figures behind them (one object per output and case)."""
 
     findings: List[Finding]
-    figures: List[Dict[str, Any]]
+    comparisons: List[Dict[str, Any]]
 
 
 # outputs of one case: first the first run's, by position; then, for each later run that differed, (position, output)
@@ -65,7 +65,7 @@ def precision_of(model: NbModel) -> str:
     return "fp16" if "fp16" in model.kernels_by_precision() else "fp32"
 
 
-def fit(model: NbModel, arrays: Mapping[str, Array], label: str) -> Tuple[Optional[Golden], List[Finding]]:
+def fits_inputs(model: NbModel, arrays: Mapping[str, Array], label: str) -> Tuple[Optional[Golden], List[Finding]]:
     """Divide a golden's arrays into inputs and outputs; the findings say what does not fit (then no Golden).
 
     Outputs are matched by name; those that are left, by position, when as many arrays are left.
@@ -105,32 +105,32 @@ def _input_problems(tensor: Tensor, arrays: Mapping[str, Array]) -> List[str]:
     return problems
 
 
-def judge(
+def check_outputs(
     model: NbModel, goldens: Sequence[Golden], runs: Sequence[Runs], tolerance: Optional[Dict[str, Any]] = None
-) -> Judgement:
+) -> OutputCheck:
     """Compare what ran with the goldens, case by case; `tolerance` (JSON form) overrides the precision's own.
 
     Raises AgentError for a tolerance that is none.
     """
     findings: List[Finding] = []
-    figures: List[Dict[str, Any]] = []
+    comparisons: List[Dict[str, Any]] = []
     for index, tensor in enumerate(model.outputs):
         found: Dict[str, Finding] = {}  # one of each kind per output is enough
         for case, golden in enumerate(goldens):
             first, _ = runs[case]
             limits = tolerance_for(model, golden.outputs[index], tolerance)
             comparison = compare(golden.outputs[index], first[index], limits)
-            figures.append(_figures(tensor.name, case, comparison))
+            comparisons.append(_comparison_dict(tensor.name, case, comparison))
             problem = _problem(comparison, golden.outputs[index], first[index])
             if problem:
-                seen = "%s, case %d: %s" % (tensor.name, case + 1, comparison.reason)
-                found.setdefault(problem, finding(problem, seen))
+                observed = "%s, case %d: %s" % (tensor.name, case + 1, comparison.reason)
+                found.setdefault(problem, finding(problem, observed))
             for item in _unstable(tensor.name, index, case, runs[case], limits):
                 found.setdefault(item.code, item)
         for item in _constant(tensor.name, index, goldens, runs):
             found.setdefault(item.code, item)
         findings += [found[code] for code in ("LF407", "LF404", "LF405", "LF406", "LF403") if code in found]
-    return Judgement(findings, figures)
+    return OutputCheck(findings, comparisons)
 
 
 def tolerance_for(model: NbModel, expected: Array, given: Optional[Dict[str, Any]]) -> Tolerance:
@@ -158,24 +158,24 @@ def _unstable(name: str, index: int, case: int, runs: Runs, limits: Tolerance) -
         between = compare(first[index], other, limits)
         if not between.ok and all(map(math.isfinite, values(first[index]))):  # else said already
             code = "LF404" if between.non_finite else "LF406"
-            seen = "%s, case %d, between two runs of one input: %s" % (name, case + 1, between.reason)
-            return [finding(code, seen)]
+            observed = "%s, case %d, between two runs of one input: %s" % (name, case + 1, between.reason)
+            return [finding(code, observed)]
     return []
 
 
 def _constant(name: str, index: int, goldens: Sequence[Golden], runs: Sequence[Runs]) -> List[Finding]:
     """Find cases with different inputs and references that gave the same bytes."""
-    seen: Dict[bytes, Tuple[int, bytes]] = {}
+    observed: Dict[bytes, Tuple[int, bytes]] = {}
     for case, golden in enumerate(goldens):
         expected = golden.outputs[index].data
-        before, reference = seen.setdefault(runs[case][0][index].data, (case, expected))
+        before, reference = observed.setdefault(runs[case][0][index].data, (case, expected))
         if reference != expected:
             words = "%s is the same for cases %d and %d, whose references differ" % (name, before + 1, case + 1)
             return [finding("LF405", words)]
     return []
 
 
-def _figures(name: str, case: int, found: Comparison) -> Dict[str, Any]:
+def _comparison_dict(name: str, case: int, found: Comparison) -> Dict[str, Any]:
     keys = ("max_abs", "mean_abs", "max_rel", "mean_rel", "cosine", "top1", "non_finite", "ok")
     return dict({"name": name, "case": case}, **{key: getattr(found, key) for key in keys})
 
@@ -187,7 +187,7 @@ def latency(times_ms: Sequence[float]) -> Dict[str, float]:
     return dict(ranks, min=ordered[0], runs=len(ordered))
 
 
-def gate(gates: Mapping[str, float], times: Mapping[str, float], peak_rss_bytes: int) -> List[Finding]:
+def exceeded_gates(gates: Mapping[str, float], times: Mapping[str, float], peak_rss_bytes: int) -> List[Finding]:
     """Return the gates that the measurements do not pass; `times` as `latency` gives them, in milliseconds."""
     found = []
     for rank in ("p50", "p90", "p99"):
@@ -196,6 +196,6 @@ def gate(gates: Mapping[str, float], times: Mapping[str, float], peak_rss_bytes:
             found.append(finding("LF409", "%s is %.1f ms; %.1f ms are allowed" % (rank, times[rank], allowed_ms)))
     if peak_rss_bytes > gates.get("peak_rss_bytes", math.inf):
         allowed = gates["peak_rss_bytes"] / 2**20
-        seen = "the peak is %.0f MiB; %.0f MiB are allowed" % (peak_rss_bytes / 2**20, allowed)
-        found.append(finding("LF410", seen))
+        observed = "the peak is %.0f MiB; %.0f MiB are allowed" % (peak_rss_bytes / 2**20, allowed)
+        found.append(finding("LF410", observed))
     return found

@@ -13,7 +13,7 @@ from typing import Any, Callable, Hashable, List, Mapping, Optional, Sequence, T
 
 from ..formats.npz import DTYPES, Array, native
 
-__all__ = ["Engine", "EngineError", "Predictors", "resident_bytes"]
+__all__ = ["PaddleLite", "PaddleLiteError", "PredictorCache", "resident_bytes"]
 
 
 def resident_bytes() -> int:
@@ -25,7 +25,7 @@ def resident_bytes() -> int:
         return 0
 
 
-class Predictors:
+class PredictorCache:
     """One predictor at work, and others set aside.
 
     `load()` makes another one.  At most `most` are held, and fewer where another one would not fit into `limit` bytes of
@@ -39,41 +39,41 @@ class Predictors:
         self.current: Any = None
         self._load, self._most, self._limit, self._resident = load, most, limit, resident
         self._sizes: Optional[Hashable] = None  # that the current one ran with; None = it has not run yet
-        self._aside: "OrderedDict[Hashable, Any]" = OrderedDict()  # the latest last
-        self._before = self._largest = 0  # bytes resident before the latest load; that a predictor took
+        self._cached: "OrderedDict[Hashable, Any]" = OrderedDict()  # the latest last
+        self._rss_before = self._largest = 0  # bytes resident before the latest load; that a predictor took
 
-    def fresh(self) -> None:
+    def reload(self) -> None:
         """Make a new one and let go of all others: before, since a second one beside it would hold the weights twice."""
-        self._aside.clear()
+        self._cached.clear()
         self._make()
 
     def _make(self) -> None:
         self.current, self._sizes = None, None
-        self._before = self._resident()
+        self._rss_before = self._resident()
         self.current = self._load()
         self.loads += 1
 
-    def turn_to(self, sizes: Hashable) -> None:
+    def select(self, sizes: Hashable) -> None:
         """Have a predictor at work that never ran with other sizes than these."""
         if self.current is not None and self._sizes in (None, sizes):
             self._sizes = sizes
             return
         if self.current is not None:
-            self._largest = max(self._largest, self._resident() - self._before)
-            self._aside[self._sizes] = self.current
-        self.current = self._aside.pop(sizes, None)
+            self._largest = max(self._largest, self._resident() - self._rss_before)
+            self._cached[self._sizes] = self.current
+        self.current = self._cached.pop(sizes, None)
         if self.current is None:
-            self._make_room()
+            self._evict()
             self._make()
         self._sizes = sizes
 
-    def _make_room(self) -> None:
-        while len(self._aside) >= self._most:
-            self._aside.popitem(last=False)
-        if self._aside and self._crowded():
-            self._aside.popitem(last=False)  # the system may not get that back, but the next one uses it
+    def _evict(self) -> None:
+        while len(self._cached) >= self._most:
+            self._cached.popitem(last=False)
+        if self._cached and self._over_memory():
+            self._cached.popitem(last=False)  # the system may not get that back, but the next one uses it
 
-    def _crowded(self) -> bool:
+    def _over_memory(self) -> bool:
         return bool(self._limit) and self._resident() + self._largest > self._limit
 
 
@@ -81,7 +81,7 @@ _LIST_SETTERS = {"float32": "f", "int32": "i", "int8": "b", "uint8": "B"}  # dty
 _PRECISIONS = {"INT32": "int32", "INT8": "int8", "UINT8": "uint8"}
 
 
-class EngineError(Exception):
+class PaddleLiteError(Exception):
     """A step that failed without killing the process; `kind` is a short word that stands for a finding."""
 
     def __init__(self, kind: str, text: str) -> None:
@@ -89,7 +89,7 @@ class EngineError(Exception):
         self.kind = kind
 
 
-class Engine:
+class PaddleLite:
     """One model in this process's Paddle-Lite.
 
     `runtime` is the folder that holds the paddlelite package, "" = what the interpreter has.  `threads` 0 and `power_mode`
@@ -117,11 +117,11 @@ class Engine:
         self.power_mode_set = ""
         self.numpy: Any = None
         self._lite: Any = None
-        self._predictors = Predictors(self._create, sizes, memory_limit)
+        self._cache = PredictorCache(self._create, sizes, memory_limit)
         self._order: List[str] = []
         self._output_count = 0
 
-    def bring_in(self) -> None:
+    def import_runtime(self) -> None:
         """Import numpy, where there is one, and Paddle-Lite.  Raises EngineError "import"."""
         if self.runtime:
             sys.path.insert(0, self.runtime)
@@ -130,16 +130,16 @@ class Engine:
         except ImportError as err:
             # Absent is fine; present and broken is not, since Paddle-Lite itself would trip over it.
             if getattr(err, "name", "") != "numpy":
-                raise EngineError("import", "numpy: %s" % err) from err
+                raise PaddleLiteError("import", "numpy: %s" % err) from err
         try:
             self._lite = importlib.import_module("paddlelite.lite")
         except ImportError as err:
-            raise EngineError("import", str(err)) from err
+            raise PaddleLiteError("import", str(err)) from err
 
     def load(self) -> float:
         """Load the model and return the milliseconds it took.  Raises EngineError "inputs" when its inputs are others."""
         begun = time.perf_counter()
-        self._predictors.fresh()
+        self._cache.reload()
         return (time.perf_counter() - begun) * 1e3
 
     def _create(self) -> Any:
@@ -156,18 +156,18 @@ class Engine:
         # By index, never get_input_by_name: for a name that is not there it returns an object around a null pointer.
         self._order = _names(predictor, "get_input_names") or self.input_names
         if sorted(self._order) != sorted(self.input_names):
-            raise EngineError("inputs", "the loaded model has the inputs %s" % ", ".join(self._order))
+            raise PaddleLiteError("inputs", "the loaded model has the inputs %s" % ", ".join(self._order))
         self._output_count = len(_names(predictor, "get_output_names")) or len(self.output_names)
         return predictor
 
     @property
     def _predictor(self) -> Any:
-        return self._predictors.current
+        return self._cache.current
 
     @property
     def loads(self) -> int:
         """How many times the model was loaded."""
-        return self._predictors.loads
+        return self._cache.loads
 
     @property
     def runtime_version(self) -> str:
@@ -195,14 +195,14 @@ class Engine:
             if check:
                 self._round_trip(tensor, values[name])
 
-    def renew(self, values: Mapping[str, Array]) -> None:
+    def select_predictor(self, values: Mapping[str, Array]) -> None:
         """Turn to a predictor that never ran with inputs that differ in more than their first dimension from these.
 
         Paddle-Lite 2.13rc0 (x86) keeps memory laid out for the earlier sizes: it gave wrong answers without a word, or broke
         its heap, for the second of two image sizes.  Another batch size came out right in all that was tried.
         """
         sizes = [(name, value.dtype, len(value.shape), value.shape[1:]) for name, value in sorted(values.items())]
-        self._predictors.turn_to(tuple(sizes))
+        self._cache.select(tuple(sizes))
 
     def run(self) -> None:
         """Run the model on the inputs as they were last set."""
@@ -218,7 +218,7 @@ class Engine:
             tensor.from_numpy(self.numpy.frombuffer(data, value.dtype).reshape(value.shape).copy())
             return
         if value.dtype not in _LIST_SETTERS:
-            raise EngineError("inputs", "without numpy an input of type %s cannot be set" % value.dtype)
+            raise PaddleLiteError("inputs", "without numpy an input of type %s cannot be set" % value.dtype)
         items = array.array(_LIST_SETTERS[value.dtype])
         items.frombytes(data)
         tensor.resize(list(value.shape))
@@ -229,7 +229,7 @@ class Engine:
         got = self._read(tensor, value.dtype)
         if got.shape != value.shape or got.data != value.data:
             version = self.numpy_version
-            raise EngineError("numpy-2" if version and int(version.split(".")[0]) >= 2 else "round-trip", version)
+            raise PaddleLiteError("numpy-2" if version and int(version.split(".")[0]) >= 2 else "round-trip", version)
 
     def _get(self, index: int) -> Array:
         tensor = self._predictor.get_output(index)

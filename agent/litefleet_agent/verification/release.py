@@ -11,15 +11,15 @@ from ..errors import AgentError
 from ..facts import Facts, fingerprint, gather
 from ..findings import Finding, Severity, Verdict, decide, finding
 from ..findings.environment import static_findings
-from ..releases.activation import take
+from ..releases.activation import lock_and_recover
 from ..releases.integrity import check_files
 from ..releases.store import Store, StoreError, default_root
 from .verify import VerifyResult, VerifySpec, verify
 
-__all__ = ["BUSY", "main", "prove", "reverify"]
+__all__ = ["BUSY", "main", "verify_current", "verify_release"]
 
 
-def prove(store: Store, identity: str, facts: Facts, on_tick: Callable[[], None]) -> Dict[str, Any]:
+def verify_release(store: Store, identity: str, facts: Facts, on_tick: Callable[[], None]) -> Dict[str, Any]:
     """Return {verdict, findings, measurements, detail} of the release `identity`.
 
     Nothing is loaded unless all static checks pass.  `on_tick` is called about once a second while the model runs; what it
@@ -60,12 +60,12 @@ def _answer(findings: List[Finding], result: Optional[VerifyResult]) -> Dict[str
 
 
 BUSY = 75  # exit code (EX_TEMPFAIL): a controller was at work for as long as one was ready to wait
-_PATIENCE_S = 30.0
+_TIMEOUT_S = 30.0
 _USAGE = "usage: litefleet-agent verify [--root ROOT] [--json]\n"
 
 
-def reverify(
-    store: Store, facts: Facts, patience_s: float = _PATIENCE_S, prover: Callable[..., Dict[str, Any]] = prove
+def verify_current(
+    store: Store, facts: Facts, timeout_s: float = _TIMEOUT_S, verifier: Callable[..., Dict[str, Any]] = verify_release
 ) -> Dict[str, Dict[str, Any]]:
     """Prove every current release and return {model: {release, verdict, verified, findings, measurements, detail}}.
 
@@ -75,21 +75,21 @@ def reverify(
     not any more; one that is only too slow keeps the record that it has: what runs beside it counts here.
     Raises StoreError "busy" when another session holds the store for `patience_s` seconds, "not-writable".
     """
-    told = {}
+    results = {}
     for model, identity in sorted(store.current().items()):
-        take(store, patience_s)
+        lock_and_recover(store, timeout_s)
         try:
             if store.link(model, "current") == identity:  # else it was switched while one waited
-                told[model] = dict(_prove(store, identity, facts, prover), release=identity)
+                results[model] = dict(_verify_one(store, identity, facts, verifier), release=identity)
         finally:
             store.unlock()
-    return told
+    return results
 
 
-def _prove(store: Store, identity: str, facts: Facts, prover: Callable[..., Dict[str, Any]]) -> Dict[str, Any]:
+def _verify_one(store: Store, identity: str, facts: Facts, verifier: Callable[..., Dict[str, Any]]) -> Dict[str, Any]:
     try:
         changed = check_files(store, identity)
-        answer = _unusable(changed) if changed else prover(store, identity, facts, lambda: None)
+        answer = _unusable(changed) if changed else verifier(store, identity, facts, lambda: None)
     except (StoreError, KeyError, TypeError, ValueError) as error:
         why = error if isinstance(error, StoreError) else "it lacks or mistakes %s" % error
         answer = _unusable([finding("LF601", "The manifest of %s can't be used: %s." % (identity[:12], why))])
@@ -138,15 +138,17 @@ def main(args: List[str]) -> int:
     root, as_json = chosen
     began = time.monotonic()
     try:
-        told = reverify(Store(root), gather(root)) if os.path.isdir(root) else {}
+        results = verify_current(Store(root), gather(root)) if os.path.isdir(root) else {}
     except (AgentError, OSError) as error:
         sys.stderr.write("litefleet-agent: nothing more could be proven under %s: %s\n" % (root, error))
         return BUSY if isinstance(error, StoreError) and error.code == "busy" else 1
     if as_json:
-        print(json.dumps({"schema": 1, "models": told, "took_s": round(time.monotonic() - began, 3)}, sort_keys=True))
+        print(
+            json.dumps({"schema": 1, "models": results, "took_s": round(time.monotonic() - began, 3)}, sort_keys=True)
+        )
     else:
-        print("\n".join(_lines(told)) or "no model is switched on under %s: nothing to prove" % root)
-    return 1 if any(_is_wrong(answer) for answer in told.values()) else 0
+        print("\n".join(_lines(results)) or "no model is switched on under %s: nothing to prove" % root)
+    return 1 if any(_is_wrong(answer) for answer in results.values()) else 0
 
 
 def _is_wrong(answer: Dict[str, Any]) -> bool:
@@ -166,9 +168,9 @@ def _parse(args: List[str]) -> Optional[Any]:
     return root or default_root(), as_json
 
 
-def _lines(told: Dict[str, Dict[str, Any]]) -> List[str]:
+def _lines(results: Dict[str, Dict[str, Any]]) -> List[str]:
     lines = []
-    for model, answer in told.items():
+    for model, answer in results.items():
         lines.append("%s %s: %s" % (model, answer["release"][:12], answer["verdict"]))
         for found in answer["findings"]:
             if found.get("severity") != Severity.NOTE.value or not answer["verified"]:

@@ -12,7 +12,7 @@ from typing import Any, Dict, List
 
 from ..formats.npz import Array, read_npz
 from .child_process import die_with_parent
-from .paddlelite import Engine, EngineError
+from .paddlelite import PaddleLite, PaddleLiteError
 
 __all__ = ["RESULT", "STAGE", "main"]
 
@@ -28,7 +28,7 @@ def main() -> int:
     try:
         result = _Run(job).run()
         code = 0
-    except EngineError as err:
+    except PaddleLiteError as err:
         result, code = _error(err.kind, str(err)), 3
     except Exception as err:  # the binding raises what it likes, and the parent wants a sentence
         result, code = _error("unexpected", "%s: %s" % (type(err).__name__, err)), 3
@@ -53,24 +53,24 @@ class _Run:
 
     def __init__(self, job: Dict[str, Any]) -> None:
         self.job = job
-        self.engine = Engine(job["runtime"], job["nb"], job["input_names"], job["output_names"], job["threads"])
+        self.paddlelite = PaddleLite(job["runtime"], job["nb"], job["input_names"], job["output_names"], job["threads"])
 
     def run(self) -> Dict[str, Any]:
         """Return the figures of all cases.  Raises EngineError."""
         self._stage("importing Paddle-Lite")
-        self.engine.bring_in()
+        self.paddlelite.import_runtime()
         self._stage("loading the model")
-        load_ms = self.engine.load()
+        load_ms = self.paddlelite.load()
         cases = [self._case(number, path) for number, path in enumerate(self.job["inputs"])]
         return {
             "load_ms": load_ms,
             "cases": cases,
             "peak_rss_bytes": _peak_rss(),
-            "runtime_version": self.engine.runtime_version,
-            "numpy_version": self.engine.numpy_version,
-            "output_names": self.engine.loaded_output_names,
+            "runtime_version": self.paddlelite.runtime_version,
+            "numpy_version": self.paddlelite.numpy_version,
+            "output_names": self.paddlelite.loaded_output_names,
             "threads": self.job["threads"],
-            "threads_set_by": self.engine.threads_set_by,
+            "threads_set_by": self.paddlelite.threads_set_by,
         }
 
     def _stage(self, words: str) -> None:
@@ -78,23 +78,25 @@ class _Run:
 
     def _case(self, number: int, path: str) -> Dict[str, Any]:
         self._stage("setting the inputs of case %d" % (number + 1))
-        held = read_npz(path)
-        inputs = {name: held[name] for name in self.job["input_names"]}
-        self.engine.renew(inputs)
-        self.engine.set_inputs(inputs, check=True)
+        arrays = read_npz(path)
+        inputs = {name: arrays[name] for name in self.job["input_names"]}
+        self.paddlelite.select_predictor(inputs)
+        self.paddlelite.set_inputs(inputs, check=True)
         self._stage("running case %d" % (number + 1))
         runs: List[Dict[str, Any]] = []
         seen: Dict[str, bool] = {}
         for turn in range(-self.job["warmup"], self.job["runs"]):
-            self.engine.set_inputs(inputs)  # again each time: kernels may work in place
+            self.paddlelite.set_inputs(inputs)  # again each time: kernels may work in place
             begun = time.perf_counter()
-            self.engine.run()
+            self.paddlelite.run()
             ms = (time.perf_counter() - begun) * 1e3
             if turn >= 0:
-                runs.append({"ms": ms, "outputs": self._keep(number, turn, self.engine.outputs(), seen)})
+                runs.append({"ms": ms, "outputs": self._store_outputs(number, turn, self.paddlelite.outputs(), seen)})
         return {"runs": runs}
 
-    def _keep(self, number: int, turn: int, values: List[Array], seen: Dict[str, bool]) -> List[Dict[str, Any]]:
+    def _store_outputs(
+        self, number: int, turn: int, values: List[Array], seen: Dict[str, bool]
+    ) -> List[Dict[str, Any]]:
         kept = []
         for index, value in enumerate(values):
             digest = hashlib.sha256(value.data).hexdigest()

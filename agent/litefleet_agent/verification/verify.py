@@ -14,10 +14,10 @@ from ..formats.nb import NbError, NbModel, read_nb
 from ..formats.npz import Array, read_npz
 from .child_process import ChildResult, decode, run_child
 from .compare import Tolerance, default_tolerance
-from .golden_cases import Golden, Runs, fit, gate, judge, latency
+from .golden_cases import Golden, Runs, check_outputs, exceeded_gates, fits_inputs, latency
 from .runner import RESULT, STAGE
 
-__all__ = ["VerifyResult", "VerifySpec", "engine_finding", "verify"]
+__all__ = ["VerifyResult", "VerifySpec", "paddlelite_finding", "verify"]
 
 _LOADER = "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.verification import runner; sys.exit(runner.main())"
 _GATES = ("p50_ms", "p90_ms", "p99_ms", "peak_rss_bytes")
@@ -147,7 +147,7 @@ def _goldens(model: NbModel, paths: Sequence[str]) -> Tuple[List[Golden], List[F
     for number, path in enumerate(paths):
         label = "Case %d (%s)" % (number + 1, os.path.basename(path)[:24])
         try:
-            golden, found = fit(model, read_npz(path), label)
+            golden, found = fits_inputs(model, read_npz(path), label)
         except AgentError as err:
             golden, found = None, [finding("LF412", str(err))]
         problems += found
@@ -198,13 +198,13 @@ def _failure(child: ChildResult, report: Optional[Dict[str, Any]], work_dir: str
     """Return why there is nothing to judge: the child's own error, or how it died; empty when it did its work."""
     stage = _stage(work_dir)
     if report is not None and "error" in report and not child.signal_name:
-        return [engine_finding(report["error"]["kind"], report["error"]["text"], stage)]
+        return [paddlelite_finding(report["error"]["kind"], report["error"]["text"], stage)]
     if child.exit_code == 0 and report is None and not child.timed_out and not child.over_memory:
         return [finding("LF900", "The model's process ended early with exit code 0, while %s." % stage)]
     return decode(child, "The model's process, while %s," % stage)
 
 
-def engine_finding(kind: str, text: str, stage: str) -> Finding:
+def paddlelite_finding(kind: str, text: str, stage: str) -> Finding:
     """Return the finding for an EngineError's kind and text; `stage` says what the child was at."""
     if kind == "numpy-2":
         return finding("LF304", "The runtime has numpy %s, and a tensor did not give back what was put into it." % text)
@@ -229,14 +229,14 @@ def _judged(
         seen = "The file declares %d outputs, the runtime gave %s." % (len(model.outputs), sorted(counts))
         return VerifyResult([finding("LF407", seen)], {}, child.stderr)
     runs = [_outputs(case["runs"], work_dir) for case in cases]
-    judgement = judge(model, goldens, runs, spec.tolerance)
+    output_check = check_outputs(model, goldens, runs, spec.tolerance)
     times = latency([run["ms"] for case in cases for run in case["runs"]])
     peak_rss = max(int(report["peak_rss_bytes"]), child.max_rss_bytes)
     measurements = {
         "load_ms": report["load_ms"],
         "latency_ms": times,
         "peak_rss_bytes": peak_rss,
-        "outputs": judgement.figures,
+        "outputs": output_check.comparisons,
         "runtime_version": report["runtime_version"],
         "numpy_version": report["numpy_version"],
         "threads": report["threads"],
@@ -244,7 +244,7 @@ def _judged(
     }
     notes = [] if report["numpy_version"] else [finding("LF317", "The inputs were set as lists.")]
     notes += _sizes(goldens)
-    findings = notes + judgement.findings + gate(spec.gates or {}, times, peak_rss)
+    findings = notes + output_check.findings + exceeded_gates(spec.gates or {}, times, peak_rss)
     return VerifyResult(findings, measurements, child.stderr)
 
 
@@ -253,9 +253,9 @@ def _sizes(goldens: List[Golden]) -> List[Finding]:
     seen = sorted({tuple(value.shape[1:] for value in golden.inputs.values()) for golden in goldens})
     if len(seen) < 2:
         return []
-    told = " and ".join("; ".join(" x ".join(map(str, dims)) for dims in sizes) for sizes in seen[:3])
+    text = " and ".join("; ".join(" x ".join(map(str, dims)) for dims in sizes) for sizes in seen[:3])
     return [
-        finding("LF420", "The cases have %d input sizes (%s); the model was loaded anew for each." % (len(seen), told))
+        finding("LF420", "The cases have %d input sizes (%s); the model was loaded anew for each." % (len(seen), text))
     ]
 
 

@@ -129,7 +129,7 @@ async def _try(
 
 def _failed(model: str, version: str, option: str, found: Sequence[Finding], size: int = 0) -> OptionBenchmark:
     first = next((f for f in found if f.severity is Severity.ERROR), found[0])
-    return OptionBenchmark(model, version, option, decide(found).value, first.seen, first.code, size=size)
+    return OptionBenchmark(model, version, option, decide(found).value, first.observed, first.code, size=size)
 
 
 def _judged(model: str, version: str, option: str, made: Artifact, result: VerifyResult) -> OptionBenchmark:
@@ -143,7 +143,7 @@ def _judged(model: str, version: str, option: str, made: Artifact, result: Verif
         version,
         option,
         verdict.value,
-        first.seen if first and verdict is not Verdict.VERIFIED else "",
+        first.observed if first and verdict is not Verdict.VERIFIED else "",
         first.code if first else "",
         off,
         made.nb.size,

@@ -180,7 +180,7 @@ def _errors(findings: Sequence[Finding]) -> bool:
 
 
 def _first(findings: Sequence[Finding]) -> str:
-    return f"{findings[0].code}: {findings[0].seen}" if findings else "no file can be made for it"
+    return f"{findings[0].code}: {findings[0].observed}" if findings else "no file can be made for it"
 
 
 def _why(device_report: DeviceReport, kind: Kind, runtime: Runtime, file: CandidateFile) -> str:

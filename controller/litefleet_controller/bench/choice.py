@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from litefleet_agent.bench.plan import BenchPlan, plan_of_request
+from litefleet_agent.bench.plan import BenchOptions, options_of_request
 from litefleet_agent.errors import AgentError
 
 from ..common.errors import UsageError
@@ -58,15 +58,15 @@ class BenchChoice:
         }
         return {name: value for name, value in given.items() if value not in (None, "", [])}
 
-    def bench_plan(self) -> BenchPlan:
+    def bench_plan(self) -> BenchOptions:
         """Return what a device with 4 CPUs makes of it; AgentError."""
-        return plan_of_request(self._given(), _CPUS)
+        return options_of_request(self._given(), _CPUS)
 
     @property
     def limit_s(self) -> float:
         """Seconds after which a device that has not answered hangs."""
         bench_plan, releases = self.bench_plan(), 2 if self.against else 1
-        processes = releases * (_STARTS + sum(workers for workers, _ in bench_plan.cells))
+        processes = releases * (_STARTS + sum(workers for workers, _ in bench_plan.matrix))
         return 2 * bench_plan.seconds + processes * _START_S + _SPARE_S
 
 

@@ -35,5 +35,5 @@ class FindingError(LitefleetError):
     """Work stopped at findings of the catalogue (a refused source model, a failed conversion)."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
-        super().__init__("\n".join(f"{f.code} {f.seen} {f.entry.do}" for f in findings))
+        super().__init__("\n".join(f"{f.code} {f.observed} {f.entry.do}" for f in findings))
         self.findings = tuple(findings)

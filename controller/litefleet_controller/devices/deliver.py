@@ -146,7 +146,8 @@ def revert_findings(hello: Mapping[str, Any], since: float) -> tuple[Finding, ..
     for entry in (undone if isinstance(undone, list) else [])[:10]:
         at = mapping(entry).get("at")
         if isinstance(at, int | float) and at > since:
-            message = f"{str(entry.get('model'))[:128]}: {str(entry.get('release'))[:12]} was undone: {str(entry.get('why'))[:300]}"
+            release, why = str(entry.get("release"))[:12], str(entry.get("why"))[:300]
+            message = f"{str(entry.get('model'))[:128]}: {release} was undone: {why}"
             found.append(finding("LF614", message))
     return tuple(found)
 

@@ -44,10 +44,10 @@ class DeviceOutcome:
         """The one line that says why: the deciding finding's, or that all is well."""
         for found in self.findings:
             if found.entry.verdict is self.verdict:
-                return found.seen
+                return found.observed
         if self.verdict is Verdict.VERIFIED:
             return self._well()
-        return self.findings[0].seen if self.findings else ""
+        return self.findings[0].observed if self.findings else ""
 
     def _well(self) -> str:
         if "trust" in self.steps:

@@ -96,7 +96,7 @@ def _facts(outcome: DeviceOutcome) -> Facts | None:
 
 
 def _diagnose(project: Project, device: Device, probed: Probed) -> Diagnosis:
-    reported = tuple(replace(f, seen=sanitize(f.seen, 1000)) for f in probed.outcome.findings)
+    reported = tuple(replace(f, observed=sanitize(f.observed, 1000)) for f in probed.outcome.findings)
     where = Fact("address", sanitize(f"{device.host}:{device.port}"))
     if probed.facts is None:
         shell = probed.outcome.facts.get("machine")

@@ -108,7 +108,10 @@ def check_key(key: str, users: Iterable[str], agent: Agent) -> CheckResult:
         return failed_check("LF705", f"The key {key} (for {devices_text}) {wrong}.{held}")
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        observed = f"The key {key} (for {devices_text}) is open to others (mode {mode:04o}); OpenSSH would refuse it: `chmod 600 {key}`."
+        observed = (
+            f"The key {key} (for {devices_text}) is open to others (mode {mode:04o}); "
+            f"OpenSSH would refuse it: `chmod 600 {key}`."
+        )
         return failed_check("LF705", observed, Certainty.POSSIBLE)
     return works(f"The key {key} can be used.")
 

@@ -78,7 +78,7 @@ def _golden(name: str, files: tuple[Path, ...], source: SourceFacts | None) -> C
 
 def _named(name: str, findings: Iterable[Finding], where: str = "") -> CheckResult:
     """Return findings with the model's name before each sentence."""
-    return joined(failed_check(f.code, f"{name}{where}: {f.seen}", f.certainty) for f in findings)
+    return joined(failed_check(f.code, f"{name}{where}: {f.observed}", f.certainty) for f in findings)
 
 
 _NEW_ENOUGH = "9.9"  # a libc that takes everything: the devices' own are not known here
@@ -107,7 +107,7 @@ def _judge(name: str, choice: RuntimeChoice) -> CheckResult:
         return _published(name, choice)
     refusal = _of_wheel(name, choice) if choice.kind == "wheel" else _of_folder(name, choice)
     if refusal is not None:
-        return failed_check(refusal.code, f"runtimes.{name}: {refusal.seen}")
+        return failed_check(refusal.code, f"runtimes.{name}: {refusal.observed}")
     return works(f"runtimes.{name}: {choice.path.name} is there, and is what it should be.")
 
 
@@ -137,7 +137,7 @@ def _of_folder(name: str, choice: RuntimeChoice) -> Finding | None:
     refusals = [refusal_of_elf(choice.path, replace(kind, arch=arch), label) for arch in _arches(name)]
     found = None if None in refusals else refusals[0]
     if found is not None and found.code == "LF308" and arch_of(name) is not None:
-        return replace(found, seen=f"{choice.path.name}/paddlelite/lite.so is not for {name}.")
+        return replace(found, observed=f"{choice.path.name}/paddlelite/lite.so is not for {name}.")
     return found
 
 

@@ -141,7 +141,7 @@ class _Run:
         for diagnosis in diagnoses:
             uri = self._artifact(diagnosis)
             for found in diagnosis.ranked:
-                key = (found.code, uri or diagnosis.subject, found.seen)
+                key = (found.code, uri or diagnosis.subject, found.observed)
                 if key not in self.reported:
                     self.reported.add(key)
                     self.results.append(self._result(diagnosis, found, uri))
@@ -204,7 +204,7 @@ class _Run:
 
     def _fingerprints(self, diagnosis: Diagnosis, found: Finding, uri: str | None) -> dict[str, str]:
         """Return what stays the same from run to run: values in the sentence may change, the finding remains."""
-        same = "\0".join([found.code, uri or diagnosis.subject, _without_values(found.seen, diagnosis.path)])
+        same = "\0".join([found.code, uri or diagnosis.subject, _without_values(found.observed, diagnosis.path)])
         digest = hashlib.sha256(same.encode("utf-8", "backslashreplace")).hexdigest()
         self.alike[digest] += 1
         number = f"{digest[:32]}:{self.alike[digest]}"
@@ -213,7 +213,7 @@ class _Run:
 
 def _message(found: Finding) -> str:
     """Return what was seen and what to do; braces are doubled, since single ones are placeholders in SARIF."""
-    seen = found.seen if found.seen.endswith((".", "!", "?", "…")) else f"{found.seen}."
+    seen = found.observed if found.observed.endswith((".", "!", "?", "…")) else f"{found.observed}."
     return f"{seen} {found.entry.do}".replace("{", "{{").replace("}", "}}")
 
 

@@ -56,7 +56,7 @@ def _finding(page: Page, found: Finding) -> None:
     sure = "" if found.certainty is Certainty.CERTAIN else f", {found.certainty.value}"
     head = (f"{found.severity.value} {found.code} {found.entry.slug}", _STYLES[found.severity])
     page.line("  ", head, (sure, "dim"))
-    page.field("seen", found.seen, 4, 4)
+    page.field("seen", found.observed, 4, 4)
     page.field("why", found.entry.why, 4, 4)
     page.field("do", found.entry.do, 4, 4)
 

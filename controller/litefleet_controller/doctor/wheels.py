@@ -88,7 +88,7 @@ def unpack(path: Path, target: Path) -> int:
             _check_record(path, [info.filename for info in wanted], target)
             return len(wanted)
     except FindingError as error:
-        raise FindingError([finding("LF322", f.seen) for f in error.findings]) from error
+        raise FindingError([finding("LF322", f.observed) for f in error.findings]) from error
     except zipfile.BadZipFile as error:
         raise _refusal(path, _instead(path) or f"can't be unpacked: {sanitize(str(error)).rstrip('.')}") from error
     except _ERRORS as error:

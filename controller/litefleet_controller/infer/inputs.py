@@ -73,7 +73,7 @@ def _npz(path: Path) -> dict[str, Array]:
     try:
         return read_npz(path)
     except FindingError as error:
-        raise UsageError(error.findings[0].seen) from error
+        raise UsageError(error.findings[0].observed) from error
 
 
 def _npy(path: Path) -> Array:

@@ -51,7 +51,7 @@ def read_answers(
         if "error" in one:
             failed = _failure(one["error"])
             found.append(failed)
-            answers.append(CaseAnswer(case, {}, error=failed.seen))
+            answers.append(CaseAnswer(case, {}, error=failed.observed))
             continue
         outputs, at = _outputs(one, data, at)
         found += [finding("LF404", f"For {case}, the output {name} holds NaN or Inf.") for name in _not_finite(outputs)]

@@ -71,7 +71,7 @@ class Inspection:
         """Return the description for an operator's terminal, without a final newline."""
         lines = [str(self.path), *(_line(label, text) for label, text in self.described())]
         for found in self.findings:
-            lines += ["", f"{found.severity.value} {found.code} {found.entry.slug}: {found.seen}"]
+            lines += ["", f"{found.severity.value} {found.code} {found.entry.slug}: {found.observed}"]
             lines += [f"  why: {found.entry.why}", f"  do:  {found.entry.do}"]
         if self.deciding:
             lines += ["", "kernels that decide it:"]

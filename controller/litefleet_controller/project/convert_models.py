@@ -45,7 +45,7 @@ class ConvertRow:
         how = "refused" if self.failed else ("in the store" if self.cached else f"converted in {self.seconds:.1f} s")
         lines = [f"{self.model}  {self.arch:8}  {how}  {self.sha256[:12]}  {self.path}".rstrip()]
         for found in self.findings:
-            lines.append(f"    {found.code} {found.seen}")
+            lines.append(f"    {found.code} {found.observed}")
             lines.append(f"          Why: {found.entry.why}")
             lines.append(f"          Do:  {found.entry.do}")
         return "\n".join(lines)

@@ -82,7 +82,7 @@ class Provision:
             with login.open(device) as connection:
                 return self.remote(device, SudoRemote(connection, self.password))
         except TransportError as error:
-            self.say(f"  failed: {error.found.code} {clean(error.found.seen)} {error.found.entry.do}")
+            self.say(f"  failed: {error.found.code} {clean(error.found.observed)} {error.found.entry.do}")
         except LitefleetError as error:
             self.say(f"  failed: {clean(error)}")
         return False

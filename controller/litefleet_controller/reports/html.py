@@ -180,7 +180,7 @@ def _device(outcome: DeviceOutcome) -> dict[str, object]:
         "p50": human_ms(latency.p50) if latency else "–",
         "sent": human_bytes(outcome.sent_bytes),
         "seconds": human_seconds(sum(outcome.steps.values())) if outcome.steps else "–",
-        "findings": [(f.code, f.entry.slug, clean(f.seen), f.entry.why, f.entry.do) for f in outcome.findings],
+        "findings": [(f.code, f.entry.slug, clean(f.observed), f.entry.why, f.entry.do) for f in outcome.findings],
         "facts": facts_lines(outcome.facts),
         "release": _release(outcome),
         "measurements": _measurements(outcome),

@@ -251,7 +251,7 @@ def _offline(page: Page, plan: Plan) -> None:
         page.line(f"{seen}: {folded(names, _NAMES)}", indent=2)
     reasons: dict[str, list[str]] = {}
     for p in away:
-        text = next((f.seen for f in p.findings if f.severity is Severity.ERROR), p.row.sentence)
+        text = next((f.observed for f in p.findings if f.severity is Severity.ERROR), p.row.sentence)
         reasons.setdefault(clean(text), []).append(p.row.device)
     for text, names in list(reasons.items())[:_REASONS]:
         if text:

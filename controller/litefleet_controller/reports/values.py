@@ -148,7 +148,7 @@ def gathered(pairs: Iterable[tuple[str, Finding]]) -> tuple[FindingGroup, ...]:
     """Return (device, finding) pairs once per code: errors first, most devices first."""
     by_code: dict[str, dict[str, list[str]]] = {}
     for device, found in pairs:
-        by_code.setdefault(found.code, {}).setdefault(clean(found.seen), []).append(device)
+        by_code.setdefault(found.code, {}).setdefault(clean(found.observed), []).append(device)
     groups = [
         FindingGroup(CATALOGUE[code], tuple((seen, tuple(dict.fromkeys(names))) for seen, names in sentences.items()))
         for code, sentences in by_code.items()

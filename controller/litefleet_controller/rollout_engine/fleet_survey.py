@@ -169,7 +169,9 @@ def _draft(probe: ProbeResult, model: str, built: Release | None, position: int)
     )
     errors = [f for f in findings if f.decides]
     if row.state in (DeviceState.BLOCKED, DeviceState.OFFLINE) and errors:
-        row = replace(row, verdict=decide(findings), codes=tuple(f.code for f in errors), sentence=errors[0].seen[:500])
+        row = replace(
+            row, verdict=decide(findings), codes=tuple(f.code for f in errors), sentence=errors[0].observed[:500]
+        )
     files: tuple[tuple[str, int], ...] = ()
     if built is not None and built.release and row.state in (DeviceState.PENDING, DeviceState.OFFLINE):
         sent = [r for r in pushes(probe.hello, built) if r.body is not None]

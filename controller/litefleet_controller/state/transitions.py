@@ -149,7 +149,7 @@ def _store_outcomes(
 
 def _findings(outcome: DeviceOutcome) -> Iterator[dict[str, Any]]:
     for position, found in enumerate(outcome.findings[:_MOST]):
-        yield {"position": position, "code": found.code, "severity": found.severity.value, "seen": found.seen}
+        yield {"position": position, "code": found.code, "severity": found.severity.value, "seen": found.observed}
 
 
 def _measurements(outcome: DeviceOutcome) -> Iterator[dict[str, Any]]:

@@ -369,7 +369,7 @@ def test_the_command_does_not_wait_for_ever_for_another_session(
     store: Store, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy_release(store, stand_in(store, "plain", NAP))
-    monkeypatch.setattr("litefleet_agent.bench.command._PATIENCE_S", 0.1)
+    monkeypatch.setattr("litefleet_agent.bench.command._TIMEOUT_S", 0.1)
     assert main(["toy", "--root", store.root]) == 75  # `store` holds the lock
     assert "another controller is at work" in capsys.readouterr().err
 

@@ -8,8 +8,8 @@ import statistics
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from litefleet_agent.bench.plan import BenchPlan, plan_of_request
-from litefleet_agent.bench.report_text import notes_of
+from litefleet_agent.bench.plan import BenchOptions, options_of_request
+from litefleet_agent.bench.report_text import caveats_of
 from litefleet_agent.bench.statistics import Samples, compare_pairs, sentence, verdict
 from litefleet_agent.bench.timeseries import COLUMNS, Series, rows_of
 from litefleet_agent.bench.trends import throttled
@@ -46,7 +46,7 @@ def test_figures_are_ordered_and_count_every_run(blocks: list) -> None:
     for block in blocks:
         samples.add(block)
     every = [ms for block in blocks for ms in block]
-    told = samples.figures()
+    told = samples.statistics()
     if not every:
         assert told == {}
         return
@@ -63,7 +63,7 @@ def test_a_bound_on_what_is_kept_keeps_both_of_two_cases_that_take_turns() -> No
     samples = Samples(most=256)
     for _ in range(500):
         samples.add([1.0, 9.0] * 50)
-    told = samples.figures()
+    told = samples.statistics()
     assert told["runs"] == 50_000
     assert told["mean"] == 5.0
     assert (told["min"], told["p90"], told["max"]) == (1.0, 9.0, 9.0)
@@ -96,7 +96,7 @@ def test_a_series_is_bounded_and_loses_no_run(blocks: list) -> None:
 def test_of_what_was_seen_in_one_stretch_the_worst_stays() -> None:
     series = Series(most=4)
     for t in range(40):
-        series.see(float(t), {"rss": 100 + t, "temperature": None, "frequency": 1800 - t, "available": 900 - t})
+        series.observe(float(t), {"rss": 100 + t, "temperature": None, "frequency": 1800 - t, "available": 900 - t})
     columns = series.columns()
     assert len(columns["t"]) <= 5
     assert columns["rss"][-1] == 139
@@ -178,18 +178,18 @@ def test_too_few_pairs_tell_nothing() -> None:
 # --- throttling
 
 
-def watched(mhz: list, p50: list, celsius: object = None) -> dict:
+def recorder(mhz: list, p50: list, celsius: object = None) -> dict:
     none = [None] * len(mhz)
     heat = none if celsius is None else [celsius] * len(mhz)
     return {"t": list(range(len(mhz))), "frequency": mhz, "p50": p50, "temperature": heat}
 
 
 def test_a_cpu_that_slows_down_is_told_with_its_heat() -> None:
-    found = throttled(watched([1800] * 20 + [1200] * 20, [10.0] * 20 + [15.0] * 20, 84.2))
+    found = throttled(recorder([1800] * 20 + [1200] * 20, [10.0] * 20 + [15.0] * 20, 84.2))
     assert found is not None
     assert found.code == "LF421"
     assert not found.decides
-    assert found.seen == (
+    assert found.observed == (
         "After 20 s the CPU's frequency fell from 1800 to 1200 MHz, and p50 rose from 10 to 15 ms; "
         "it was up to 84 degrees Celsius hot."
     )
@@ -208,34 +208,34 @@ def test_a_cpu_that_slows_down_is_told_with_its_heat() -> None:
     ],
 )
 def test_what_is_no_throttling(mhz: list, p50: list) -> None:
-    assert throttled(watched(mhz, p50)) is None
+    assert throttled(recorder(mhz, p50)) is None
 
 
 # --- the plan
 
 
 def test_without_a_word_a_bench_takes_about_ten_seconds() -> None:
-    plan = plan_of_request({}, cpus=4)
+    plan = options_of_request({}, cpus=4)
     assert (plan.workers, plan.threads) == ((1, 4), (0,))
-    assert plan.steady_s(1) + len(plan.cells) * plan.cell_s(1) == pytest.approx(10.0)
-    assert plan_of_request({}, cpus=0).workers == plan_of_request({}, cpus=1).workers == (1,)
-    assert plan_of_request({}, cpus=64).workers == (1, 4)
+    assert plan.steady_s(1) + len(plan.matrix) * plan.cell_s(1) == pytest.approx(10.0)
+    assert options_of_request({}, cpus=0).workers == options_of_request({}, cpus=1).workers == (1,)
+    assert options_of_request({}, cpus=64).workers == (1, 4)
 
 
 @given(st.floats(min_value=1, max_value=86400), st.integers(1, 4), st.integers(1, 4), st.integers(1, 2))
 def test_most_of_the_time_goes_to_what_is_watched_over_time(
     s: float, workers: int, threads: int, releases: int
 ) -> None:
-    plan = BenchPlan(s, threads=tuple(range(threads)), workers=tuple(range(1, workers + 1)))
+    plan = BenchOptions(s, threads=tuple(range(threads)), workers=tuple(range(1, workers + 1)))
     cell = plan.cell_s(releases)
     assert 0.5 <= cell <= 10
     assert plan.steady_s(releases) >= 0.6 * s - 1e-6
 
 
 def test_a_number_of_runs_is_not_cut_short() -> None:
-    plan = plan_of_request({"runs": 500}, cpus=2)
+    plan = options_of_request({"runs": 500}, cpus=2)
     assert (plan.runs, plan.counted, plan.steady_s(1)) == (500, True, 3600.0)
-    both = plan_of_request({"runs": 500, "seconds": 20}, cpus=2)
+    both = options_of_request({"runs": 500, "seconds": 20}, cpus=2)
     assert (both.counted, both.steady_s(1) < 20) == (False, True)
 
 
@@ -250,7 +250,7 @@ def test_a_number_of_runs_is_not_cut_short() -> None:
 )  # fmt: skip
 def test_what_does_not_fit_is_named(header: dict) -> None:
     with pytest.raises(AgentError) as caught:
-        plan_of_request(header, 4)
+        options_of_request(header, 4)
     assert caught.value.code == "bad-request"
     assert "at most 16" in str(caught.value) or f"`{next(iter(header))}`" in str(caught.value)
 
@@ -264,13 +264,13 @@ def release(**more: object) -> dict:
 
 
 def test_nothing_is_said_where_nothing_has_to_be() -> None:
-    assert notes_of({"releases": [release()], "low_priority": False}) == []
+    assert caveats_of({"releases": [release()], "low_priority": False}) == []
 
 
 def test_what_the_figures_do_not_tell_is_said_once() -> None:
     told = dict(release(), threads_set_by="environment", cases_left_out=3, others=0.34, warm={"runs": 42})
     told["series"] = {"temperature": [None], "frequency": [None]}
-    notes = notes_of({"releases": [told, told], "low_priority": True})
+    notes = caveats_of({"releases": [told, told], "low_priority": True})
     assert notes == [
         "This Paddle-Lite has no set_threads: threads were asked for by OpenMP's variables; "
         "the CPUs kept busy show whether that counted.",

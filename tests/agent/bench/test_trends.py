@@ -1,7 +1,7 @@
 """Memory over many runs: growth is told from warming up and from noise."""
 
 import pytest
-from litefleet_agent.bench.trends import growth, slope
+from litefleet_agent.bench.trends import memory_growth, slope
 
 MB = 1e6
 
@@ -12,10 +12,10 @@ def test_a_line_has_its_own_slope():
 
 
 def test_steady_growth_is_told_with_its_rate():
-    found = growth([(i * 100.0, 50 * MB + i * 4 * MB) for i in range(40)])
+    found = memory_growth([(i * 100.0, 50 * MB + i * 4 * MB) for i in range(40)])
     assert found is not None
     assert found.code == "LF419"
-    assert "40 MB per 1,000 runs" in found.seen
+    assert "40 MB per 1,000 runs" in found.observed
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,11 @@ def test_steady_growth_is_told_with_its_rate():
     ],
 )
 def test_what_is_no_growth(samples):
-    assert growth(samples) is None
+    assert memory_growth(samples) is None
 
 
 def test_little_but_steady_growth_is_possible_and_decides_nothing():
-    found = growth([(i * 100.0, 50 * MB + i * 0.5 * MB) for i in range(40)])
+    found = memory_growth([(i * 100.0, 50 * MB + i * 0.5 * MB) for i in range(40)])
     assert found is not None
     assert (found.code, found.certainty.value, found.decides) == ("LF419", "possible", False)
-    assert "a longer soak decides" in found.seen
+    assert "a longer soak decides" in found.observed

@@ -93,7 +93,7 @@ def test_every_converted_model_finds_its_operators_in_the_published_build(lite_p
     poorer = replace(runtime, flavour=replace(runtime.flavour, ops=runtime.flavour.ops - {"matmul_v2", "layer_norm"}))
     (found,) = check_build(model, poorer)
     assert found.code == "LF113"
-    assert "layer_norm" in found.seen
+    assert "layer_norm" in found.observed
 
 
 FOREIGN = [
@@ -121,7 +121,7 @@ def test_a_library_for_musl_does_not_fit_glibc():
     folder = packages_for("aarch64-unknown-linux-musl", "markupsafe==3.0.2") / "markupsafe"
     found = describe_library(str(next(folder.glob("_speedups.*.so"))))
     runtime = replace(RUNTIME, so_needed=found.so_needed, so_versions=found.so_versions)
-    assert [f.seen for f in check_runtime(BOARD, runtime)] == [
+    assert [f.observed for f in check_runtime(BOARD, runtime)] == [
         "The runtime was built for musl; this device has glibc 2.36."
     ]
     assert check_runtime(replace(BOARD, libc=Libc("musl", "1.2.4")), runtime) == []
@@ -219,7 +219,7 @@ def test_apple_doubles_are_told_by_name_and_first_bytes(tmp_path):
     (package / "._other").write_bytes(b"something else")
     found = describe_runtime(str(tmp_path), [])
     assert found.leftovers == ("._lite.so", "libs/._a")
-    assert "The runtime holds ._lite.so, libs/._a." in [f.seen for f in check_runtime(BOARD, found)]
+    assert "The runtime holds ._lite.so, libs/._a." in [f.observed for f in check_runtime(BOARD, found)]
 
 
 def test_the_smallest_alignment_of_the_package_counts(tmp_path):
@@ -274,7 +274,7 @@ def test_good_combinations_give_nothing():
 )
 def test_one_thing_wrong_gives_one_finding(facts, runtime, model, expected):
     found = check_environment(replace(MODEL, **model), replace(BOARD, **facts), replace(RUNTIME, **runtime))
-    assert [(f.code, f.seen) for f in found] == [expected]
+    assert [(f.code, f.observed) for f in found] == [expected]
 
 
 def test_an_android_library_may_be_right_where_the_libc_is_not_known():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from litefleet_agent.findings import CATALOGUE, Certainty, Severity
 from litefleet_agent.findings.crashlog.decode import Context, LogReading, decode_log, signal_of
 from litefleet_agent.findings.crashlog.rules import RULES
-from litefleet_agent.findings.crashlog.text import MOST, harmless
+from litefleet_agent.findings.crashlog.text import MOST, sanitize_line
 from litefleet_agent.verification.child_process import ChildResult, decode
 
 from tests.agent.support.log_corpus import LOGS
@@ -50,7 +50,7 @@ def test_every_rule_has_a_row_and_finds_its_own_word():
 def test_a_cause_is_told_once_with_its_line():
     reading = read("mixed-causes")
     assert [(cause.code, cause.place.number) for cause in reading.lines] == [("LF105", 2), ("LF306", 1)]
-    assert reading.findings[0].seen.startswith("Line 2 says: [F 11/24 ")
+    assert reading.findings[0].observed.startswith("Line 2 says: [F 11/24 ")
 
 
 def test_a_log_tells_what_it_is():
@@ -92,9 +92,9 @@ def test_numbers_stay_true_in_a_long_log():
 
 
 def test_lines_are_shown_without_what_steers_a_terminal():
-    seen = decode_log("\x1b[31mCheck failed: a\x07b\x1b[0m").findings[0].seen
+    seen = decode_log("\x1b[31mCheck failed: a\x07b\x1b[0m").findings[0].observed
     assert seen == "Line 1 says: \\x1b[31mCheck failed: a\\x07b\\x1b[0m"
-    assert len(harmless("x" * 5000, 2500)) <= 302
+    assert len(sanitize_line("x" * 5000, 2500)) <= 302
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_no_text_makes_it_slow(text):
 def test_no_bytes_break_it(data, words):
     reading = decode_log(data.decode("utf-8", "replace") + "\n".join(words))
     for found in reading.findings:
-        assert found.seen.isprintable()
-        assert len(found.seen) < 3200  # escaped, ten characters for one at most
+        assert found.observed.isprintable()
+        assert len(found.observed) < 3200  # escaped, ten characters for one at most
 
 
 def test_a_child_tells_only_what_is_more_than_possible():
@@ -125,7 +125,7 @@ def test_a_child_tells_only_what_is_more_than_possible():
     assert [f.code for f in died("[F 1/ 1 x] Check failed: op_->CheckShape(): ")] == ["LF402"]
     (found,) = died("Error: This model is not supported, because kernel for 'calib' is not supported by Paddle-Lite.")
     assert (found.code, found.certainty) == ("LF104", Certainty.LIKELY)
-    assert found.seen.startswith("The model died with SIGABRT: Error: This model")
+    assert found.observed.startswith("The model died with SIGABRT: Error: This model")
 
 
 @pytest.mark.parametrize(

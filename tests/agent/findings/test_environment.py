@@ -56,7 +56,7 @@ OPENCL = model_of(kernels=(Kernel("conv2d", "def", "opencl", "fp16", "ImageDefau
 
 
 def seen(facts=BOARD, runtime=RUNTIME, model=MODEL, need_disk=0):
-    return [(found.code, found.seen) for found in check_environment(model, facts, runtime, need_disk)]
+    return [(found.code, found.observed) for found in check_environment(model, facts, runtime, need_disk)]
 
 
 def test_what_fits_gives_nothing():

@@ -64,13 +64,13 @@ def test_which_files_fit_which_architectures(model: NbModel, good_for: set[str])
 def test_the_wrong_isa_is_counted_in_the_sentence() -> None:
     (found,) = check_file(having(FP32_ARM, FP32_ARM, HOST), X86)
     assert found.code == "LF101"
-    assert found.seen == "2 of 3 kernels are for arm; this device is x86_64."
+    assert found.observed == "2 of 3 kernels are for arm; this device is x86_64."
 
 
 def test_two_isas_are_one_finding_not_two() -> None:
     (found,) = check_file(having(FP32_X86, FP32_X86, FP32_ARM), X86)
     assert found.code == "LF102"
-    assert found.seen == "2 of its 3 kernels are for x86 and 1 for arm: no CPU runs both."
+    assert found.observed == "2 of its 3 kernels are for x86 and 1 for arm: no CPU runs both."
 
 
 def test_fp16_is_decided_by_the_cpu_where_it_is_known() -> None:
@@ -79,7 +79,7 @@ def test_fp16_is_decided_by_the_cpu_where_it_is_known() -> None:
     assert codes(model, "aarch64", frozenset({"asimd", "asimdhp"})) == []
     (found,) = check_file(model, ARM64, frozenset({"asimd"}))
     assert found.code == "LF104"
-    assert found.seen == "1 of 2 kernels is for fp16; this CPU lacks asimdhp."
+    assert found.observed == "1 of 2 kernels is for fp16; this CPU lacks asimdhp."
     assert codes(model, "armv7l", frozenset({"asimdhp"})) == ["LF104"]
     assert codes(model, "x86_64") == ["LF101", "LF104"]
 
@@ -91,7 +91,7 @@ def test_fp16_on_a_gpu_is_ordinary() -> None:
 def test_int8_warns_on_x86_only() -> None:
     (found,) = check_file(having(FP32_X86, int8=2, float32=1), X86)
     assert found.code == "LF111"
-    assert found.seen == "It has int8 weights in 2 of 3 parameters; this device is x86_64."
+    assert found.observed == "It has int8 weights in 2 of 3 parameters; this device is x86_64."
     assert verdict([found]) == "good"
     assert codes(having(("x86", "int8")), "i686") == ["LF111"]
     assert codes(having(("arm", "int8"), int16=2), "aarch64") == []
@@ -100,13 +100,13 @@ def test_int8_warns_on_x86_only() -> None:
 def test_fp16_with_int8_is_refused_everywhere() -> None:
     (found,) = check_alone(having(FP16_ARM, int8=1))
     assert found.code == "LF112"
-    assert found.seen == "It has 1 fp16 kernel and int8 weights in 1 of 1 parameters."
+    assert found.observed == "It has 1 fp16 kernel and int8 weights in 1 of 1 parameters."
 
 
 def test_a_file_that_is_not_whole_is_refused_with_its_reason() -> None:
     (found,) = check_file(read_nb(build.small()[:-3]), X86)
     assert found.code == "LF105"
-    assert found.seen == "The file is not whole: the file ends 3 bytes short, in parameter 1 of 1."
+    assert found.observed == "The file is not whole: the file ends 3 bytes short, in parameter 1 of 1."
 
 
 def test_accelerators_are_named_not_judged() -> None:

@@ -152,7 +152,7 @@ def test_a_signed_bundle_is_proven_and_current(
     assert store.current() == {"cls": identity}
     assert trust.describe(store)["numbers"] == {"cls": 3}
     assert trust.signers(store) == keys["ops"].line
-    waiting = inbox.waiting(store)
+    waiting = inbox.pending(store)
     assert [r["kind"] for r in waiting] == ["install", "install"]
     assert waiting[-1] == report
     assert len(store.blobs()) == 3  # what is for another machine stayed in the bundle
@@ -172,7 +172,7 @@ def test_what_is_not_proven_is_not_switched_on(maker: Maker, store: Store, facts
     assert outcome["findings"]
     assert store.current() == {}
     assert store.release(identity)
-    assert inbox.waiting(store) == [report]
+    assert inbox.pending(store) == [report]
 
 
 def test_a_runtime_is_unpacked(maker: Maker, store: Store, facts: Facts) -> None:
@@ -433,10 +433,10 @@ def test_reports_wait_until_they_are_collected(store: Store) -> None:
     store.lock()
     made = [inbox.add(store, {"kind": "install", "outcomes": [], "n": n})["id"] for n in range(55)]
     assert len(set(made)) == 55
-    waiting = inbox.waiting(store)
+    waiting = inbox.pending(store)
     assert [r["n"] for r in waiting] == list(range(5, 25))  # 50 are kept, 20 are told at once, the oldest first
-    assert inbox.collected(store, [waiting[0]["id"], "../../etc/passwd", 7, "20200101T000000Z-1"]) == 1
-    assert inbox.waiting(store)[0]["n"] == 6
+    assert inbox.remove_collected(store, [waiting[0]["id"], "../../etc/passwd", 7, "20200101T000000Z-1"]) == 1
+    assert inbox.pending(store)[0]["n"] == 6
 
 
 def test_a_long_report_is_shortened(store: Store) -> None:
@@ -448,4 +448,4 @@ def test_a_long_report_is_shortened(store: Store) -> None:
     huge = inbox.add(store, {"kind": "install", "outcomes": [dict(outcome, model="m" * 5000)] * 100})
     assert 0 < len(json.dumps(huge)) < 70_000
     Path(store.path("reports", report["id"] + ".json")).write_text("{")
-    assert inbox.waiting(store)[0] == {"id": report["id"]}  # so that it can be collected, and goes
+    assert inbox.pending(store)[0] == {"id": report["id"]}  # so that it can be collected, and goes

@@ -12,7 +12,7 @@ from litefleet_agent.cli import main
 from litefleet_agent.releases.activation import activate, confirm, open_leases, overdue, recover, rollback
 from litefleet_agent.releases.archive import NAME, name_archive
 from litefleet_agent.releases.store import Store
-from litefleet_agent.session.hello import settle, standing
+from litefleet_agent.session.hello import hello_status, revert_expired
 
 from tests.agent.session.test_server import Peer
 from tests.agent.support.release_fixtures import SetClock, kept, links, opened, proven, refused
@@ -279,8 +279,8 @@ def test_a_journal_that_cannot_be_read_stops_switching_and_not_the_session(store
     store.lock()
     assert "could not be" in refused("io-error", activate, store, one)
     assert "could not be read" in refused("io-error", open_leases, store)
-    settle(store)
-    assert standing(store) == {"leases": {}, "undone": [], "kept": {"cls": [one]}}
+    revert_expired(store)
+    assert hello_status(store) == {"leases": {}, "undone": [], "kept": {"cls": [one]}}
     assert store.current() == {}
 
 
@@ -296,9 +296,9 @@ def test_hello_settles_first_and_tells(store: Store, root: Path, clock: SetClock
     clock.advance(70)
     store.unlock()
     reader = Store(str(root), clock)
-    settle(reader)
+    revert_expired(reader)
     assert not reader.locked
-    told = standing(reader)
+    told = hello_status(reader)
     assert told["leases"] == {"det": {"release": other, "before": "", "remaining_s": 20.0}}
     assert told["undone"] == [
         {"model": "cls", "release": two, "why": "nobody confirmed it within 60 s", "at": clock.wall()}
@@ -312,9 +312,9 @@ def test_hello_waits_for_nobody(store: Store, root: Path, clock: SetClock) -> No
     activate(store, one, 60)
     clock.advance(61)
     reader = Store(str(root), clock)
-    settle(reader)  # the lock is held by `store`
+    revert_expired(reader)  # the lock is held by `store`
     assert links(store) == (one, "")
-    assert standing(reader)["leases"]["cls"]["remaining_s"] == 0
+    assert hello_status(reader)["leases"]["cls"]["remaining_s"] == 0
 
 
 def test_a_whole_session(root: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from litefleet_agent.releases import activation as switch
 from litefleet_agent.releases import garbage as room
-from litefleet_agent.releases.garbage import Keep, collect_garbage, make_room, read_keep
+from litefleet_agent.releases.garbage import Keep, collect_garbage, free_space, read_keep
 from litefleet_agent.releases.store import Store, StoreError
 
 MB = 1 << 20
@@ -90,21 +90,21 @@ def folders(store: Store, folder: str) -> set:
 def test_the_newest_of_each_model_stay(store: Store) -> None:
     cls = [release(store, "cls", n) for n in range(1, 6)]
     det = [release(store, "det", n) for n in range(1, 3)]
-    made = make_room(store, 0, Keep(releases=2))
+    made = free_space(store, 0, Keep(releases=2))
     assert kept(store) == {*cls[3:], *det}
     assert made.dropped == tuple(cls[:3])
     assert made.freed > 3 * 50_000
     assert made.free > 0
     assert len(store.blobs()) == 4 + 2
     assert whole(store)
-    assert make_room(store, 0, Keep(releases=2)).dropped == ()
+    assert free_space(store, 0, Keep(releases=2)).dropped == ()
 
 
 def test_what_runs_ran_is_pinned_or_wanted_stays(store: Store) -> None:
     ids = [release(store, "cls", n) for n in range(1, 7)]
     switch.activate(store, ids[0])
     switch.activate(store, ids[1])
-    made = make_room(store, 0, Keep(releases=0, pinned=frozenset([ids[2]]), wanted=frozenset([ids[3]])))
+    made = free_space(store, 0, Keep(releases=0, pinned=frozenset([ids[2]]), wanted=frozenset([ids[3]])))
     assert kept(store) == set(ids[:4])
     assert set(made.dropped) == set(ids[4:])
     assert whole(store)
@@ -115,14 +115,14 @@ def test_what_is_under_a_lease_and_what_it_came_from_stay(store: Store) -> None:
     for identity in ids[:2]:
         switch.activate(store, identity)
     switch.activate(store, ids[2], lease_s=600)
-    make_room(store, 0, Keep(releases=0))
+    free_space(store, 0, Keep(releases=0))
     assert kept(store) == set(ids[:3])  # what it goes back to has a `previous` of its own
 
 
 def test_what_was_never_proven_goes_first(store: Store) -> None:
     proven = release(store, "cls", 5)
     failed = release(store, "cls", 9, proven=False)
-    assert make_room(store, 0, Keep(releases=1)).dropped == (failed,)
+    assert free_space(store, 0, Keep(releases=1)).dropped == (failed,)
     assert kept(store) == {proven}
 
 
@@ -181,7 +181,7 @@ def test_a_manifest_that_can_not_be_read_goes_unless_it_runs(store: Store) -> No
 def test_for_a_quota_more_goes_oldest_first_and_no_more_than_needed(store: Store) -> None:
     ids = [release(store, "cls", n, size=MB) for n in range(1, 6)]
     switch.activate(store, ids[0])
-    made = make_room(store, MB, Keep(releases=9, quota=int(5.5 * MB)))
+    made = free_space(store, MB, Keep(releases=9, quota=int(5.5 * MB)))
     assert made.dropped == (ids[1],)
     assert kept(store) == {ids[0], *ids[2:]}
     assert whole(store)
@@ -191,7 +191,7 @@ def test_nothing_that_may_stay_goes_in_vain(store: Store) -> None:
     ids = [release(store, "cls", n, size=MB) for n in range(1, 5)]
     switch.activate(store, ids[3])
     with pytest.raises(StoreError) as caught:
-        make_room(store, 10 * MB, Keep(releases=2, quota=5 * MB))
+        free_space(store, 10 * MB, Keep(releases=2, quota=5 * MB))
     assert caught.value.code == "over-quota"
     assert str(10 * MB) in str(caught.value)
     assert str(5 * MB) in str(caught.value)
@@ -201,7 +201,7 @@ def test_nothing_that_may_stay_goes_in_vain(store: Store) -> None:
 def test_a_full_disk_is_a_sentence_with_figures(store: Store) -> None:
     identity = release(store, "cls", 1)
     with pytest.raises(StoreError) as caught:
-        make_room(store, 1 << 60, Keep(releases=9))
+        free_space(store, 1 << 60, Keep(releases=9))
     assert caught.value.code == "disk-full"
     assert str(1 << 60) in str(caught.value)
     assert kept(store) == {identity}
@@ -210,7 +210,7 @@ def test_a_full_disk_is_a_sentence_with_figures(store: Store) -> None:
 def test_a_shared_runtime_counts_only_with_its_last_release(store: Store) -> None:
     ids = [release(store, "cls", n, size=MB, key="r1") for n in (1, 2)]
     used = room._used(store.root)
-    made = make_room(store, MB, Keep(releases=9, quota=used))
+    made = free_space(store, MB, Keep(releases=9, quota=used))
     assert made.dropped == (ids[0],)
     assert store.runtimes() == ["r1"]
 
@@ -259,7 +259,7 @@ def cut(root: Path, after: int) -> int:
             setattr(os, name, counted(getattr(os, name)))
         store = Store(str(root))
         store.lock()
-        make_room(store, 0, Keep(releases=1))
+        free_space(store, 0, Keep(releases=1))
     except BaseException:
         os._exit(9)
     os._exit(0)
@@ -275,7 +275,7 @@ def test_cut_off_anywhere_no_manifest_is_without_its_files(tmp_path: Path) -> No
         ended = cut(root, points)
         store = filled(root)
         assert whole(store), points
-        make_room(store, 0, Keep(releases=1))  # the next one ends what this one began
+        free_space(store, 0, Keep(releases=1))  # the next one ends what this one began
         assert len(kept(store)) == 2
         assert folders(store, "runtimes") == {"r3", "r3.files.json", "r4", "r4.files.json"}
         assert len(store.blobs()) == 3

@@ -11,7 +11,7 @@ from litefleet_agent.releases.store import Store
 from litefleet_agent.service import check_command as checking
 from litefleet_agent.service import drift
 from litefleet_agent.service.drift import ClockWatch, DriftWatch, changes, check_drift, clock_findings, facts_anew
-from litefleet_agent.service.event_loop import Loop
+from litefleet_agent.service.event_loop import EventLoop
 
 from tests.agent.releases.test_garbage import release
 from tests.agent.support.release_fixtures import SetClock
@@ -68,7 +68,7 @@ def test_a_changed_environment_says_what_changed(store, facts, running):
     )
     then = replace(facts, numpy=Package("1.26.4", "/usr/lib/numpy"), libraries=("libgomp.so.1", "libatomic.so.1"))
     found = check_drift(store, then, False, now)
-    said = " ".join(f.seen for f in found)
+    said = " ".join(f.observed for f in found)
     assert codes(found) == ["LF604", "LF604", "LF604", "LF306"]
     assert "cls: Release " in said
     assert "numpy changed from 1.26.4 (/usr/lib/numpy) to 2.1.0 (/usr/lib/numpy)" in said
@@ -104,7 +104,7 @@ def test_a_changed_runtime_file_is_found(store, facts, running):
         file.write(bytes(255 - byte for byte in data))
     found = DriftWatch(store).findings(facts)
     assert codes(found) == ["LF603"]
-    assert name in found[0].seen
+    assert name in found[0].observed
 
 
 def test_a_file_that_is_gone_is_told_once(store, facts, running):
@@ -125,14 +125,16 @@ def test_a_clock_before_the_last_proof(store, clock, running):
     clock.epoch = 0
     (found,) = clock_findings(store)
     assert (found.code, found.severity.value) == ("LF618", "warning")
-    assert found.seen == "The clock says 1970-01-01T00:00:00Z, and a release was proven here at 2026-09-21T14:13:20Z."
+    assert (
+        found.observed == "The clock says 1970-01-01T00:00:00Z, and a release was proven here at 2026-09-21T14:13:20Z."
+    )
     with open(store.path("trust", "accepted.json"), "w") as file:
         json.dump({"latest": 1795000000}, file)
-    assert "accepted here at 2026-11-18T11:06:40Z" in clock_findings(store)[0].seen
+    assert "accepted here at 2026-11-18T11:06:40Z" in clock_findings(store)[0].observed
     for nonsense in ("[", "[]", '{"latest": true}', '{"latest": 1e300}'):
         with open(store.path("trust", "accepted.json"), "w") as file:
             file.write(nonsense)
-        assert "proven here" in clock_findings(store)[0].seen
+        assert "proven here" in clock_findings(store)[0].observed
 
 
 def test_a_clock_that_was_set(clock):
@@ -143,7 +145,7 @@ def test_a_clock_that_was_set(clock):
     clock.epoch += 3600  # a time server's correction
     assert watch.findings() == []
     clock.epoch -= 2 * 86400
-    assert watch.findings()[0].seen == "The clock was set back by 2.0 days while the service ran."
+    assert watch.findings()[0].observed == "The clock was set back by 2.0 days while the service ran."
     assert watch.findings() == []
 
 
@@ -151,7 +153,7 @@ def test_a_clock_that_was_set(clock):
 
 
 def test_a_look_runs_beside_the_loop_and_never_twice(store, facts, running):
-    loop, told, ticks = Loop(), [], []
+    loop, told, ticks = EventLoop(), [], []
     watch = DriftWatch(store)
     loop.every(0.01, lambda: ticks.append(1))
 
@@ -159,12 +161,12 @@ def test_a_look_runs_beside_the_loop_and_never_twice(store, facts, running):
         told.append(found)
         loop.stop()
 
-    assert watch.look(loop, replace(facts, machine="other"), done) is True
-    assert watch.look(loop, facts, done) is False
+    assert watch.start_check(loop, replace(facts, machine="other"), done) is True
+    assert watch.start_check(loop, facts, done) is False
     loop.run()
     assert [codes(found) for found in told] == [["LF604"]]
     assert len(ticks) > 1
-    assert watch.look(loop, facts, done) is True
+    assert watch.start_check(loop, facts, done) is True
     loop.run()
     assert told[1] == []
     loop.close()
@@ -175,10 +177,10 @@ def test_a_look_that_fails_is_told(store, tmp_path):
         def findings(self, facts):
             raise PermissionError(13, "Permission denied")
 
-    loop, told = Loop(), []
-    Broken(store).look(loop, Facts(), lambda found: (told.extend(found), loop.stop()))
+    loop, told = EventLoop(), []
+    Broken(store).start_check(loop, Facts(), lambda found: (told.extend(found), loop.stop()))
     loop.run()
-    assert "Permission denied" in told[0].seen
+    assert "Permission denied" in told[0].observed
     loop.close()
 
 

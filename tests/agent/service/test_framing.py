@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.protocol import ProtocolError, encode
-from litefleet_agent.service.framing import FrameReader, NotYet, Outbox
-from litefleet_agent.service.messages import Refusal
+from litefleet_agent.service.framing import Backpressure, FrameReader, Outbox
+from litefleet_agent.service.messages import Rejection
 
 HEADERS = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=20), max_size=4)
 FRAMES = st.lists(st.tuples(HEADERS, st.binary(max_size=300)), max_size=6)
@@ -32,7 +32,7 @@ def test_any_frames_in_any_pieces_come_out_whole_and_in_order(frames, cuts):
     got = [frame for piece in split(bytes_of(frames), cuts) for frame in reader.feed(piece)]
     assert got == frames
     assert not reader.begun
-    assert reader.held == 0
+    assert reader.buffered == 0
 
 
 def test_frames_that_come_byte_by_byte():
@@ -43,25 +43,25 @@ def test_frames_that_come_byte_by_byte():
 
 
 @settings(max_examples=150, deadline=None)
-@given(frames=FRAMES, cuts=st.lists(st.integers(0, 3000), max_size=12), refused=st.sets(st.integers(0, 5)))
-def test_refused_bodies_are_dropped_and_the_others_are_whole(frames, cuts, refused):
+@given(frames=FRAMES, cuts=st.lists(st.integers(0, 3000), max_size=12), rejected=st.sets(st.integers(0, 5)))
+def test_refused_bodies_are_dropped_and_the_others_are_whole(frames, cuts, rejected):
     numbered = [(dict(header, id=i), body) for i, (header, body) in enumerate(frames)]
 
-    def decide(header, size):
+    def validate(header, size):
         assert size == len(numbered[header["id"]][1])
-        if header["id"] in refused:
-            raise Refusal("no", "bad-input")
+        if header["id"] in rejected:
+            raise Rejection("no", "bad-input")
 
-    reader = FrameReader(decide=decide)
+    reader = FrameReader(validate=validate)
     got = []
     for piece in split(bytes_of(numbered), cuts):
         reader.push(piece)
-        frame = reader.take()
+        frame = reader.next_frame()
         while frame is not None:
             got.append(frame)
-            frame = reader.take()
-    assert [(f.header, f.body) for f in got] == [(h, b"" if h["id"] in refused else b) for h, b in numbered]
-    assert [f.refused is not None for f in got] == [h["id"] in refused for h, _ in numbered]
+            frame = reader.next_frame()
+    assert [(f.header, f.body) for f in got] == [(h, b"" if h["id"] in rejected else b) for h, b in numbered]
+    assert [f.rejected is not None for f in got] == [h["id"] in rejected for h, _ in numbered]
 
 
 @settings(max_examples=200, deadline=None)
@@ -103,71 +103,71 @@ def test_an_announced_size_takes_no_memory():
         readers = [FrameReader() for _ in range(20)]
         for reader in readers:
             assert reader.feed(encode({"id": 1}, 2 << 30) + b"x" * 1000) == []
-        assert [reader.held for reader in readers] == [1000] * 20
+        assert [reader.buffered for reader in readers] == [1000] * 20
         assert tracemalloc.get_traced_memory()[1] < 2 << 20
     finally:
         tracemalloc.stop()
 
 
 def test_a_dropped_body_takes_no_memory():
-    def decide(header, size):
-        raise Refusal("no", "bad-input")
+    def validate(header, size):
+        raise Rejection("no", "bad-input")
 
-    reader = FrameReader(decide=decide)
+    reader = FrameReader(validate=validate)
     reader.push(encode({"id": 1}, 200 << 20))
-    assert reader.take().refused.code == "bad-input"
+    assert reader.next_frame().rejected.code == "bad-input"
     piece = b"x" * (1 << 20)
     tracemalloc.start()
     try:
         for _ in range(200):
             assert reader.begun
             reader.push(piece)
-            assert reader.take() is None
+            assert reader.next_frame() is None
         assert tracemalloc.get_traced_memory()[1] < 8 << 20
     finally:
         tracemalloc.stop()
     assert not reader.begun
-    with pytest.raises(Refusal):
-        raise reader_next(reader).refused
+    with pytest.raises(Rejection):
+        raise reader_next(reader).rejected
 
 
 def reader_next(reader):
     reader.push(encode({"id": 2}))
-    return reader.take()
+    return reader.next_frame()
 
 
 def test_a_body_may_be_given_up_half_way():
     reader = FrameReader()
     reader.feed(encode({"id": 1}, 10) + b"12345")
-    frame = reader.refuse(Refusal("full", "busy"))
-    assert (frame.header, frame.body, frame.refused.code) == ({"id": 1}, b"", "busy")
-    assert reader.held == 0
+    frame = reader.reject(Rejection("full", "busy"))
+    assert (frame.header, frame.body, frame.rejected.code) == ({"id": 1}, b"", "busy")
+    assert reader.buffered == 0
     assert reader.feed(b"67890" + encode({"id": 2})) == [({"id": 2}, b"")]
 
 
 def test_a_frame_may_wait_at_its_header_until_it_is_decided_on():
     decided = []
 
-    def decide(header, size):
+    def validate(header, size):
         if not decided:
-            raise NotYet
+            raise Backpressure
         return decided[0]
 
-    reader = FrameReader(decide=decide)
+    reader = FrameReader(validate=validate)
     reader.push(encode({"id": 1}, 3) + b"ab")
     for _ in range(3):
-        with pytest.raises(NotYet):
-            reader.take()
+        with pytest.raises(Backpressure):
+            reader.next_frame()
     reader.push(b"c" + encode({"id": 2}))
-    with pytest.raises(NotYet):
-        reader.take()
-    assert (reader.begun, reader.held) == (True, 0)
+    with pytest.raises(Backpressure):
+        reader.next_frame()
+    assert (reader.begun, reader.buffered) == (True, 0)
     decided.append("a note")
-    assert [reader.take()[:4] for _ in range(2)] == [
+    assert [reader.next_frame()[:4] for _ in range(2)] == [
         ({"id": 1}, b"abc", None, "a note"),
         ({"id": 2}, b"", None, "a note"),
     ]
-    assert reader.take() is None
+    assert reader.next_frame() is None
 
 
 def test_a_large_body_takes_linear_time():

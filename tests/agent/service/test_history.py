@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from litefleet_agent.findings import finding
 from litefleet_agent.service.history import History, read_history
-from litefleet_agent.service.status_file import told, write_status
+from litefleet_agent.service.status_file import service_status, write_status
 
 from tests.agent.session.test_server import Peer
 from tests.agent.support.release_fixtures import SetClock
@@ -218,7 +218,7 @@ def test_a_session_tells_and_sends_it(root, clock):
             assert peer.ask("history", since=wrong)["error"]["code"] == "bad-request"
     for data in ('{"schema": 2}', '{"schema": 1, "models": [], "reasons": {}, "drift": 1}', "["):
         (Path(root) / "status.json").write_text(data)
-        assert told(root)["service"] == {} or told(root)["service"]["models"] == {}
+        assert service_status(root)["service"] == {} or service_status(root)["service"]["models"] == {}
 
 
 def test_a_folder_that_was_removed_is_made_again(root, clock):

@@ -4,13 +4,13 @@ import pytest
 from litefleet_agent.formats.nb import Tensor
 from litefleet_agent.service.messages import (
     Job,
-    Refusal,
+    Rejection,
     ServedModel,
     in_order,
-    screen_inputs,
     size_of,
     tensors_of,
     tensors_to,
+    validate_inputs,
 )
 from litefleet_agent.service.queue import Budget, Queue
 
@@ -34,14 +34,14 @@ def test_first_come_first_served_one_at_a_time():
     jobs = [job(), job(), job()]
     for one in jobs:
         queue.put(one)
-    assert [queue.take(0, 1, 0) for _ in range(4)] == [[jobs[0]], [jobs[1]], [jobs[2]], []]
+    assert [queue.pop_batch(0, 1, 0) for _ in range(4)] == [[jobs[0]], [jobs[1]], [jobs[2]], []]
 
 
 def test_a_full_queue_is_busy_and_keeps_what_it_has():
     queue = a_queue(most=2)
     queue.put(job())
     queue.put(job())
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(Rejection) as refused:
         queue.put(job())
     assert refused.value.code == "busy"
     assert len(queue) == 2
@@ -53,19 +53,19 @@ def test_bytes_are_bounded_over_all_queues_and_come_back():
     one.put(job())
     one.put(job())
     other.put(job())
-    with pytest.raises(Refusal, match="hold"):
+    with pytest.raises(Rejection, match="hold"):
         other.put(job())
-    one.take(0, 1, 0)
+    one.pop_batch(0, 1, 0)
     other.put(job())
     for queue in (one, other):
         queue.clear()
-    assert budget.held == 0
+    assert budget.used == 0
 
 
 def test_one_request_larger_than_the_budget_still_gets_through():
     queue = Queue(4, Budget(10))
     queue.put(job())
-    assert queue.take(0, 1, 0)
+    assert queue.pop_batch(0, 1, 0)
 
 
 def test_a_batch_takes_what_fits_and_leaves_the_others_in_their_order():
@@ -73,24 +73,24 @@ def test_a_batch_takes_what_fits_and_leaves_the_others_in_their_order():
     narrow, wide, more, again = job(width=4), job(width=8), job(rows=2, width=4), job(width=8)
     for one in (narrow, wide, more, again):
         queue.put(one)
-    assert queue.take(0, 8, 0) == [narrow, more]
-    assert queue.take(0, 8, 0) == [wide, again]
+    assert queue.pop_batch(0, 8, 0) == [narrow, more]
+    assert queue.pop_batch(0, 8, 0) == [wide, again]
 
 
 def test_a_batch_waits_for_company_only_as_long_as_it_may():
     queue = a_queue()
     first = job(accepted=10.0)
     queue.put(first)
-    assert queue.take(10.01, 4, 0.05) == []
+    assert queue.pop_batch(10.01, 4, 0.05) == []
     assert queue.due(0.05) == pytest.approx(10.05)
-    assert queue.take(10.05, 4, 0.05) == [first]
+    assert queue.pop_batch(10.05, 4, 0.05) == [first]
 
 
 def test_a_full_batch_does_not_wait():
     queue = a_queue()
     queue.put(job(accepted=10.0))
     queue.put(job(accepted=10.0))
-    assert len(queue.take(10.0, 2, 5.0)) == 2
+    assert len(queue.pop_batch(10.0, 2, 5.0)) == 2
 
 
 def test_who_saw_a_worker_die_runs_alone_and_first():
@@ -99,8 +99,8 @@ def test_who_saw_a_worker_die_runs_alone_and_first():
     queue.put(other)
     survivor.attempts = 1
     queue.put_back([survivor])
-    assert queue.take(0, 4, 0) == [survivor]
-    assert queue.take(0, 4, 0) == [other]
+    assert queue.pop_batch(0, 4, 0) == [survivor]
+    assert queue.pop_batch(0, 4, 0) == [other]
 
 
 def test_deadlines_and_callers_that_are_gone():
@@ -124,15 +124,15 @@ def test_deadlines_and_callers_that_are_gone():
     ],
 )
 def test_what_does_not_fit_is_refused_with_both_sides_named(given, size, words):
-    with pytest.raises(Refusal, match=words) as refused:
-        screen_inputs(MODEL, given, size)
+    with pytest.raises(Rejection, match=words) as refused:
+        validate_inputs(MODEL, given, size)
     assert refused.value.code == "bad-input"
 
 
 def test_what_fits_passes_and_is_put_into_the_models_order():
     given = (Tensor("b", "float32", (2,)), Tensor("a", "int64", (1,)))
     body = b"bbbbbbbb" + b"aaaaaaaa"
-    screen_inputs(TWO, given, len(body))
+    validate_inputs(TWO, given, len(body))
     assert in_order(TWO, given, body) == ((given[1], given[0]), b"aaaaaaaabbbbbbbb")
     assert in_order(TWO, TWO.inputs, body) == (TWO.inputs, body)
 
@@ -143,7 +143,7 @@ def test_what_fits_passes_and_is_put_into_the_models_order():
     + [[{"name": "x", "dtype": "float32", "dims": dims}] for dims in ([0], [-1], [True], [1.0], [1 << 31], [1] * 9)],
 )
 def test_tensors_in_another_form_are_bad_requests(data):
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(Rejection) as refused:
         tensors_of(data)
     assert refused.value.code == "bad-request"
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from litefleet_agent.facts.tree import Tree
 from litefleet_agent.findings import finding
-from litefleet_agent.service.metrics import BUCKETS_S, Histogram, ServiceFigures, metrics_text, write_textfile
+from litefleet_agent.service.metrics import BUCKETS_S, Histogram, ServiceCounters, metrics_text, write_textfile
 from litefleet_agent.service.status import health_dict, status_dict
 from litefleet_agent.service.status_file import read_status, write_status
 
@@ -25,16 +25,16 @@ class Queue(list):
 class Model:
     """What status_dict reads of a model's service, and of its releases."""
 
-    patience_s = 60.0
+    max_silence_s = 60.0
 
     def __init__(self, active=A, wanted=A, incoming="", findings=(), last_good=990.0):
         self.active = generation(active) if active else None
         self.incoming = generation(incoming) if incoming else None
-        self.before = None
+        self.fallback = None
         self.wanted, self.findings, self.last_good, self.switched_at = wanted, list(findings), last_good, 900.0
         self.queue = Queue()
         self.model = active or None
-        self.loading = self.hopeful = bool(incoming)
+        self.loading = self.warming_up = bool(incoming)
         self.releases = self
 
 
@@ -63,9 +63,9 @@ def recorded(tmp_path):
     return Tree(str(tmp_path))
 
 
-def status(models, figures=None, callers=None, tree=None):
-    figures = figures or ServiceFigures("v" * 64, 900.0)
-    return status_dict(figures, models, callers, 1000.0, 5000.0, tree or Tree("/nonexistent"))
+def status(models, counters=None, callers=None, tree=None):
+    counters = counters or ServiceCounters("v" * 64, 900.0)
+    return status_dict(counters, models, callers, 1000.0, 5000.0, tree or Tree("/nonexistent"))
 
 
 def texts(told):
@@ -73,14 +73,14 @@ def texts(told):
 
 
 def test_a_well_service():
-    figures = ServiceFigures("v1", 900.0)
-    figures.switched("cls", A)
+    counters = ServiceCounters("v1", 900.0)
+    counters.switched("cls", A)
     for _ in range(9):
-        figures.answered("cls", "ok", 0.001, 0.002)
-    figures.answered("cls", "timed-out", 9.0, 0.0)
-    figures.refused("cls", "busy")
-    figures.probed("cls", True, [])
-    told = json.loads(json.dumps(status({"cls": Model()}, figures, [1, 2, 3])))
+        counters.answered("cls", "ok", 0.001, 0.002)
+    counters.answered("cls", "timed-out", 9.0, 0.0)
+    counters.rejected("cls", "busy")
+    counters.probed("cls", True, [])
+    told = json.loads(json.dumps(status({"cls": Model()}, counters, [1, 2, 3])))
     assert (told["schema"], told["health"], told["reasons"], told["uptime_s"]) == (1, "ok", [], 100.0)
     model = told["models"]["cls"]
     assert model["requests"] == {"total": 11, "ok": 9, "errors": {"timed-out": 1, "busy": 1}}
@@ -121,40 +121,40 @@ def test_the_gravest_decides():
 
 
 def test_went_back_until_the_next_switch_and_failed_probes_and_drift():
-    figures = ServiceFigures("v1", 900.0)
-    figures.switched("cls", A)
-    figures.went_back("cls", B)
-    figures.probed("cls", False, [WRONG])
-    assert figures.set_drift([finding("LF604", "numpy is another")]) is True
-    assert figures.set_drift([finding("LF604", "numpy is another")]) is False
-    told = status({"cls": Model()}, figures)
+    counters = ServiceCounters("v1", 900.0)
+    counters.switched("cls", A)
+    counters.reverted("cls", B)
+    counters.probed("cls", False, [WRONG])
+    assert counters.set_drift([finding("LF604", "numpy is another")]) is True
+    assert counters.set_drift([finding("LF604", "numpy is another")]) is False
+    told = status({"cls": Model()}, counters)
     assert texts(told) == [
         "cls went back from bbbbbbbbbbbb by itself",
         "cls gave wrong outputs for a golden: 0.9 off",
         "the environment has changed: numpy is another",
     ]
     assert told["health"] == "degraded"
-    figures.switched("cls", B)
-    figures.probed("cls", True, [])
-    assert figures.set_drift([]) is True
-    assert status({"cls": Model()}, figures)["health"] == "ok"
-    assert (figures.of("cls").rollbacks, figures.of("cls").switches) == (1, 2)
+    counters.switched("cls", B)
+    counters.probed("cls", True, [])
+    assert counters.set_drift([]) is True
+    assert status({"cls": Model()}, counters)["health"] == "ok"
+    assert (counters.of("cls").rollbacks, counters.of("cls").switches) == (1, 2)
 
 
 def test_names_that_callers_make_up_are_not_kept():
-    figures = ServiceFigures("v1", 0.0)
+    counters = ServiceCounters("v1", 0.0)
     for number in range(1000):
-        figures.refused("made-up-%d" % number, "unknown-model")  # noqa: UP031 - the agent's own style
-        figures.refused("made-up-%d" % number, "bad-request")  # noqa: UP031
-    figures.refused("cls", "not-ready")
-    assert set(figures.models) == {"", "cls"}
-    assert figures.of("").errors == {"unknown-model": 1000, "bad-request": 1000}
+        counters.rejected("made-up-%d" % number, "unknown-model")  # noqa: UP031 - the agent's own style
+        counters.rejected("made-up-%d" % number, "bad-request")  # noqa: UP031
+    counters.rejected("cls", "not-ready")
+    assert set(counters.models) == {"", "cls"}
+    assert counters.of("").errors == {"unknown-model": 1000, "bad-request": 1000}
     for number in range(1000):
-        figures.answered("cls", str(number), 0, 0)
-        figures.problem("no room %d" % number)  # noqa: UP031
-    assert len(figures.of("cls").errors) <= 33
-    assert sum(figures.of("cls").errors.values()) == 1001
-    assert len(figures.problems) == 20
+        counters.answered("cls", str(number), 0, 0)
+        counters.problem("no room %d" % number)  # noqa: UP031
+    assert len(counters.of("cls").errors) <= 33
+    assert sum(counters.of("cls").errors.values()) == 1001
+    assert len(counters.problems) == 20
 
 
 def test_histogram():
@@ -186,11 +186,11 @@ def test_sensors_of_a_recorded_machine(tmp_path):
 
 
 def test_metrics_have_each_family_once_and_escaped_labels(tmp_path):
-    figures = ServiceFigures("v1", 900.0)
-    figures.answered("cls", "ok", 0.001, 0.002)
-    figures.refused("x", "unknown-model")
+    counters = ServiceCounters("v1", 900.0)
+    counters.answered("cls", "ok", 0.001, 0.002)
+    counters.rejected("x", "unknown-model")
     text = metrics_text(
-        status({"cls": Model(), "det": Model(active="", incoming=B)}, figures, None, recorded(tmp_path))
+        status({"cls": Model(), "det": Model(active="", incoming=B)}, counters, None, recorded(tmp_path))
     )
     lines = text.splitlines()
     kinds = [line.split()[2] for line in lines if line.startswith("# TYPE")]

@@ -19,11 +19,11 @@ import pytest
 from litefleet_agent.formats.nb import Tensor
 from litefleet_agent.formats.npz import Array, read_npz
 from litefleet_agent.releases.store import Store, StoreError, release_id
-from litefleet_agent.service.messages import Job, Refusal
+from litefleet_agent.service.messages import Job, Rejection
 from litefleet_agent.service.settings import Settings
-from litefleet_agent.service.workers.batching import all_finite, apart, joinable, together
-from litefleet_agent.service.workers.handle import Answer, State
-from litefleet_agent.service.workers.one_shot import OnceError, run_once
+from litefleet_agent.service.workers.batching import all_finite, are_batchable, join_inputs, split_outputs
+from litefleet_agent.service.workers.handle import Response, State
+from litefleet_agent.service.workers.one_shot import OneShotError, run_one_shot
 from litefleet_agent.service.workers.plan import plan_of
 from litefleet_agent.service.workers.process import environment
 
@@ -48,7 +48,7 @@ def own() -> Iterator[Callable[..., Owner]]:
         owner.close()
 
 
-def floats(answer: Answer) -> np.ndarray:
+def floats(answer: Response) -> np.ndarray:
     return np.frombuffer(answer.body, "<f4").reshape(answer.outputs[0].dims)
 
 
@@ -104,14 +104,14 @@ def test_what_does_not_fit_is_refused_alone_and_the_worker_lives(nb_files, golde
     ]
     for job, words in bad:
         (refused,) = owner.run(job)
-        assert isinstance(refused, Refusal)
+        assert isinstance(refused, Rejection)
         assert refused.code == "bad-input"
         assert words in str(refused)
     results = owner.run(job_of(good), bad[0][0], job_of(good))
-    assert [type(r) for r in results] == [Answer, Refusal, Answer]
+    assert [type(r) for r in results] == [Response, Rejection, Response]
     np.testing.assert_allclose(floats(results[2]), reference(goldens["cls"][0]), atol=1e-5)
     other = Array("float32", (1, 3, 48, 96), good.data[: len(good.data) // 2])
-    assert [type(r) for r in owner.run(job_of(good), job_of(other))] == [Answer, Answer]  # no batch: one by one
+    assert [type(r) for r in owner.run(job_of(good), job_of(other))] == [Response, Response]  # no batch: one by one
     assert owner.worker.pid == pid
     assert owner.worker.runs == 8
 
@@ -186,7 +186,7 @@ def test_sizes_that_change_give_what_a_fresh_process_gives(name, nb_files, golde
         job_of(Array("float32", shape, random.rand(*shape).astype("f4").tobytes()))
         for shape in ((n, 3, height, width) for n, width in ((1, 192), (1, 128), (2, 128), (1, 96), (1, 160)))
     ]
-    fresh = [floats(run_once(how, [(job.inputs, job.body)], 30)[0]) for job in jobs]
+    fresh = [floats(run_one_shot(how, [(job.inputs, job.body)], 30)[0]) for job in jobs]
     for kept, loads in ((1, 10), (3, 7)):
         owner = own(replace(how, input_sizes=kept)).ready()
         for index in (0, 1, 2, 0, 3, 1, 4, 0, 2, 3):
@@ -226,8 +226,8 @@ def test_a_file_for_arm_never_becomes_ready(name, nb_files, goldens, lite_python
     assert owner.worker.state is State.DEAD
     assert findings[0].severity.value == "error"
     if name != "det":
-        assert "died with SIGSEGV" in findings[0].seen
-        assert "while running case 1" in findings[0].seen
+        assert "died with SIGSEGV" in findings[0].observed
+        assert "while running case 1" in findings[0].observed
 
 
 @toolchain
@@ -265,7 +265,7 @@ def test_a_signal_in_a_run_is_told_with_its_jobs(nb_files, goldens, lite_python,
     os.kill(owner.worker.pid, signal.SIGSEGV)
     findings, jobs = owner.ended()
     assert (findings[0].code, jobs) == ("LF401", [job])
-    assert "while running 1 requests, died with SIGSEGV" in findings[0].seen
+    assert "while running 1 requests, died with SIGSEGV" in findings[0].observed
     assert not os.path.exists(f"/proc/{owner.worker.pid}")
 
 
@@ -282,13 +282,13 @@ def test_once_answers_in_order_and_leaves_nothing(nb_files, goldens, lite_python
     jobs = golden_jobs(goldens["cls"])
     requests = [(jobs[0].inputs, jobs[0].body), (jobs[0].inputs, b""), (jobs[1].inputs, jobs[1].body)]
     ticks: list[int] = []
-    first, refused, last = run_once(how, requests, 30, on_tick=lambda: ticks.append(1))
+    first, refused, last = run_one_shot(how, requests, 30, on_tick=lambda: ticks.append(1))
     np.testing.assert_allclose(floats(first), reference(goldens["cls"][0]), atol=1e-5)
     np.testing.assert_allclose(floats(last), reference(goldens["cls"][1]), atol=1e-5)
     assert refused.code == "bad-input"
     assert ticks
-    with pytest.raises(OnceError) as raised:
-        run_once(replace(how, nb="/none"), requests, 30)
+    with pytest.raises(OneShotError) as raised:
+        run_one_shot(replace(how, nb="/none"), requests, 30)
     assert raised.value.findings[0].code == "LF900"
     assert "/none cannot be read: No such file or directory" in str(raised.value)
 
@@ -311,9 +311,9 @@ def test_the_next_batch_is_taken_while_one_runs_and_no_more(own):
     owner = own(fake("ready(); serve(lambda *f: [time.sleep(0.2), answer(*f)])")).ready()
     jobs = [toy_job(number, 0) for number in range(4)]
     owner.worker.run(jobs[:2], 30)
-    assert owner.worker.takes_more is True
+    assert owner.worker.accepts_more is True
     owner.worker.run(jobs[2:], 30)
-    assert owner.worker.takes_more is False
+    assert owner.worker.accepts_more is False
     with pytest.raises(RuntimeError, match="busy"):
         owner.worker.run([toy_job(1, 2)], 30)
     with pytest.raises(RuntimeError, match="busy"):
@@ -336,7 +336,7 @@ def test_what_was_not_begun_is_no_part_of_a_death_and_has_its_own_time(own):
     owner.until(lambda: owner.answers)
     owner.worker.run(jobs[2:], 30)
     findings, died = owner.ended(10)
-    assert ([f.code for f in findings], died, owner.worker.unbegun) == (["LF408"], jobs[1:2], jobs[2:])
+    assert ([f.code for f in findings], died, owner.worker.not_started) == (["LF408"], jobs[1:2], jobs[2:])
 
 
 def test_tens_of_megabytes_pass_without_waiting(own):
@@ -371,7 +371,7 @@ def test_a_hang_is_ended_and_its_job_told(own):
     owner.worker.run([job], 0.3)
     findings, jobs = owner.ended(10)
     assert ([f.code for f in findings], jobs) == (["LF408"], [job])
-    assert "running 1 requests after 0.3 s" in findings[0].seen
+    assert "running 1 requests after 0.3 s" in findings[0].observed
 
 
 def test_a_start_that_hangs_is_ended(own):
@@ -413,7 +413,7 @@ def test_a_worker_that_sends_nonsense_is_ended(act, words, own):
     owner.worker.run([job], 30)
     findings, jobs = owner.ended(10)
     assert ([f.code for f in findings], jobs, owner.answers) == (["LF900"], [job], [])
-    assert words in findings[0].seen
+    assert words in findings[0].observed
 
 
 @pytest.mark.parametrize(
@@ -431,7 +431,7 @@ def test_how_it_ended_is_told(act, code, words, own):
     owner.worker.run([toy_job(1, 2)], 30)
     findings, jobs = owner.ended(10)
     assert ([f.code for f in findings], len(jobs)) == ([code], 1)
-    assert words in findings[0].seen
+    assert words in findings[0].observed
     assert owner.worker.state is State.DEAD
 
 
@@ -447,24 +447,26 @@ def test_growth_since_the_hundredth_run_wears_it(own):
     job = toy_job(1, 2)
     for _ in range(110):
         owner.run(job)
-    assert owner.worker.worn is None
+    assert owner.worker.recycle_reason is None
     for _ in range(40):
         owner.run(job)
-    assert owner.worker.worn.code == "LF419"
-    assert re.search(r"grew from \d+ to \d+ MiB between its run 100 and its run 1\d\d", owner.worker.worn.seen)
+    assert owner.worker.recycle_reason.code == "LF419"
+    assert re.search(
+        r"grew from \d+ to \d+ MiB between its run 100 and its run 1\d\d", owner.worker.recycle_reason.observed
+    )
 
 
 def test_memory_over_the_limit_wears_it_and_far_over_it_ends_it(own):
     take = "ready(); kept = []; serve(lambda h, b: [kept.append(b'x' * %d), answer(h, b)])"
     owner = own(fake(take % (30 << 20), memory_limit_bytes=32 << 20)).ready()
     owner.run(toy_job(1, 2))
-    assert (owner.worker.worn.code, owner.worker.state) == ("LF411", State.READY)
+    assert (owner.worker.recycle_reason.code, owner.worker.state) == ("LF411", State.READY)
     hog = "def hog(h, b):\n    kept = b'x' * (90 << 20)\n    time.sleep(600)\nready(); serve(hog)"
     other = own(fake(hog, memory_limit_bytes=64 << 20)).ready()
     other.worker.run([toy_job(1, 2)], 30)
     findings, jobs = other.ended(10)
     assert ([f.code for f in findings], len(jobs)) == (["LF411"], 1)
-    assert "its limit is 64 MiB" in findings[0].seen
+    assert "its limit is 64 MiB" in findings[0].observed
 
 
 def test_stop_is_quiet_and_waits_for_what_runs(own):
@@ -495,7 +497,7 @@ def test_a_program_that_is_not_there_is_told(own):
     owner = own(replace(fake(""), argv=("/nonexistent/python",)))
     assert owner.ends == []  # never from within the call
     findings, _ = owner.ended(5)
-    assert "can't be started: No such file or directory" in findings[0].seen
+    assert "can't be started: No such file or directory" in findings[0].observed
     assert owner.worker.pid == 0
 
 
@@ -505,7 +507,7 @@ def test_it_ends_with_its_parent(nb_files, goldens, lite_python, tmp_path):
 import sys, time
 sys.path[:0] = [{str(AGENT)!r}, {str(AGENT.parent)!r}]
 from pathlib import Path
-from tests.agent.working import Owner, plan
+from tests.agent.support.worker_fixtures import Owner, plan
 owner = Owner(plan(Path(sys.argv[1]), [Path(sys.argv[2])], Path(sys.argv[3]))).ready()
 print(owner.worker.pid, flush=True)
 time.sleep(600)
@@ -539,7 +541,7 @@ def _runs(pid: int) -> bool:
 def test_once_tells_of_a_hang_and_of_what_came_after():
     hang = fake("ready(); serve(lambda *f: time.sleep(600))")
     request = (toy_job(1, 2).inputs, toy_job(1, 2).body)
-    first, second = run_once(hang, [request, request], 0.2)
+    first, second = run_one_shot(hang, [request, request], 0.2)
     assert (first.code, first.finding.code, second.code) == ("timed-out", "LF408", "crashed")
 
 
@@ -577,16 +579,16 @@ def test_a_plan_names_what_is_missing(nb_files, goldens, tmp_path):
 
 def test_batches_join_and_part():
     one, two = ({"x": Array("float32", (n, 2), struct.pack(f"<{2 * n}f", *range(2 * n)))} for n in (1, 2))
-    assert joinable([one, two])
-    assert not joinable([one, {"x": Array("float32", (1, 3), bytes(12))}])
-    assert not joinable([one, {"x": Array("int32", (1, 2), bytes(8))}])
-    assert not joinable([{"x": Array("float32", (), bytes(4))}] * 2)
-    joined = together([one, two])["x"]
+    assert are_batchable([one, two])
+    assert not are_batchable([one, {"x": Array("float32", (1, 3), bytes(12))}])
+    assert not are_batchable([one, {"x": Array("int32", (1, 2), bytes(8))}])
+    assert not are_batchable([{"x": Array("float32", (), bytes(4))}] * 2)
+    joined = join_inputs([one, two])["x"]
     assert joined.shape == (3, 2)
-    (first,), (second,) = apart([joined], [1, 2])
+    (first,), (second,) = split_outputs([joined], [1, 2])
     assert (first, second) == (one["x"], two["x"])
     with pytest.raises(ValueError, match="gave an output of shape"):
-        apart([joined], [1, 1])
+        split_outputs([joined], [1, 1])
 
 
 @pytest.mark.parametrize("numpy", [None, np])

@@ -12,11 +12,11 @@ import sys
 import zipfile
 from pathlib import Path
 
-from litefleet_agent.bench.run import Place, bench
+from litefleet_agent.bench.run import BenchEnvironment, bench
 from litefleet_agent.facts import gather
 from litefleet_agent.facts.tree import Tree
 from litefleet_agent.formats.npz import Array, npz_bytes
-from litefleet_agent.releases.activation import activate, take
+from litefleet_agent.releases.activation import activate, lock_and_recover
 from litefleet_agent.releases.store import Store
 
 from tests.agent.support import nb_builder
@@ -87,7 +87,7 @@ def wide_golden() -> bytes:
 
 def opened(root: Path) -> Store:
     store = Store(str(root))
-    take(store)
+    lock_and_recover(store)
     return store
 
 
@@ -120,7 +120,7 @@ def release(store: Store, nb: bytes, goldens: tuple, runtime: str, model: str, c
 def measured(store: Store, sysroot: str = "/", tick=lambda: None, **header: object) -> dict:
     """Run one bench in this process, as a session does."""
     asked = {"model": "toy", "seconds": 1, "workers": [1], **header}
-    return bench(store, gather(store.root), asked, tick, Place(Tree(sysroot), sys.executable))
+    return bench(store, gather(store.root), asked, tick, BenchEnvironment(Tree(sysroot), sys.executable))
 
 
 def codes(answer: dict) -> list:

@@ -16,53 +16,53 @@ import signal
 import sys
 
 from litefleet_agent.errors import AgentError
-from litefleet_agent.service.connections import Callers, listen
-from litefleet_agent.service.event_loop import Loop
-from litefleet_agent.service.messages import Refusal
+from litefleet_agent.service.connections import ConnectionSet, listen
+from litefleet_agent.service.event_loop import EventLoop
+from litefleet_agent.service.messages import Rejection
 from litefleet_agent.service.settings import settings_of
 
 
 class Echo:
     def __init__(self, root, settings):
-        self.root, self.loop = root, Loop()
+        self.root, self.loop = root, EventLoop()
         self.gone, self.served = 0, 0
-        self.callers = Callers(
-            self.loop, listen(settings, root, os.environ), settings, self.screen, self.request, self.left
+        self.connections = ConnectionSet(
+            self.loop, listen(settings, root, os.environ), settings, self.validate_request, self.request, self.left
         )
 
-    def screen(self, caller, header, size):
+    def validate_request(self, connection, header, size):
         if header.get("model") == "unwanted":
-            raise Refusal(f"nobody wants {size} bytes", "bad-input")
+            raise Rejection(f"nobody wants {size} bytes", "bad-input")
 
-    def left(self, caller):
+    def left(self, connection):
         self.gone += 1
 
-    def request(self, caller, header, body, _):
+    def request(self, connection, header, body, _):
         self.served += 1
         number, model = header["id"], header.get("model")
         if header.get("op") == "status":
-            caller.reply({"re": number, "result": self.status(caller)})
+            connection.reply({"re": number, "result": self.status(connection)})
         elif header.get("op") == "big":
-            caller.reply({"re": number, "result": {}}, b"\0" * header["bytes"])
+            connection.reply({"re": number, "result": {}}, b"\0" * header["bytes"])
         elif header.get("op") == "metrics":
-            caller.reply({"re": number, "result": {"text": "up 1\n"}})
+            connection.reply({"re": number, "result": {"text": "up 1\n"}})
         elif header.get("op") == "models":
-            caller.reply({"re": number, "result": {"models": [{"name": "echo"}]}})
+            connection.reply({"re": number, "result": {"models": [{"name": "echo"}]}})
         elif header.get("op") == "health":
-            caller.reply({"re": number, "result": {"health": "ok"}})
+            connection.reply({"re": number, "result": {"health": "ok"}})
         elif model == "bye":
             os._exit(0)
         elif model == "cut":
-            caller.close()
+            connection.close()
         elif model != "never":
-            self.infer(caller, header, body)
+            self.infer(connection, header, body)
 
-    def infer(self, caller, header, body):
+    def infer(self, connection, header, body):
         flag = os.path.join(self.root, "stopping")
         if os.path.exists(flag) and os.path.getsize(flag):
             os.truncate(flag, os.path.getsize(flag) - 1)
-            refusal = Refusal("the service is stopping", "stopping")
-            caller.reply({"re": header["id"], "error": refusal.to_dict()})
+            rejection = Rejection("the service is stopping", "stopping")
+            connection.reply({"re": header["id"], "error": rejection.to_dict()})
             return
         result = {
             "model": header.get("model"),
@@ -73,19 +73,19 @@ class Echo:
         }
         if header.get("model") == "slow":
             self.loop.later(
-                header["delay_ms"] / 1e3, lambda: caller.reply({"re": header["id"], "result": result}, body)
+                header["delay_ms"] / 1e3, lambda: connection.reply({"re": header["id"], "result": result}, body)
             )
         else:
-            caller.reply({"re": header["id"], "result": result}, body)
+            connection.reply({"re": header["id"], "result": result}, body)
 
-    def status(self, caller):
+    def status(self, connection):
         return {
-            "callers": len(self.callers),
+            "callers": len(self.connections),
             "gone": self.gone,
             "served": self.served,
             "peak_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
             "cpu_s": sum(os.times()[:2]),
-            "you": [caller.pid, caller.uid, caller.gid],
+            "you": [connection.pid, connection.uid, connection.gid],
         }
 
 

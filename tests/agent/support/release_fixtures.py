@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 
 import pytest
-from litefleet_agent.releases.activation import take
+from litefleet_agent.releases.activation import lock_and_recover
 from litefleet_agent.releases.clock import Clock
 from litefleet_agent.releases.store import Store, StoreError
 
@@ -58,7 +58,7 @@ def proven(store: Store, note: str, model: str = "cls") -> str:
 
 def opened(root: object, clock: Clock) -> Store:
     store = Store(str(root), clock)
-    take(store)
+    lock_and_recover(store)
     return store
 
 

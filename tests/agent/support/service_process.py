@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from litefleet_agent.client import Client, ServiceError
 from litefleet_agent.facts import Facts, fingerprint
-from litefleet_agent.releases.activation import activate, rollback, take
+from litefleet_agent.releases.activation import activate, lock_and_recover, rollback
 from litefleet_agent.releases.store import Store
 
 AGENT = Path(__file__).parents[3] / "agent"
@@ -142,7 +142,7 @@ class Held:
         self._store = store
 
     def __enter__(self) -> None:
-        take(self._store, patience_s=10)
+        lock_and_recover(self._store, timeout_s=10)
 
     def __exit__(self, *_: object) -> None:
         self._store.unlock()

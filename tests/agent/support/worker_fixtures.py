@@ -10,9 +10,9 @@ from pathlib import Path
 
 from litefleet_agent.formats.nb import Tensor, read_nb
 from litefleet_agent.formats.npz import Array, read_npz
-from litefleet_agent.service.event_loop import Loop
+from litefleet_agent.service.event_loop import EventLoop
 from litefleet_agent.service.messages import Job, ServedModel
-from litefleet_agent.service.workers.handle import State, Worker
+from litefleet_agent.service.workers.handle import State, WorkerHandle
 from litefleet_agent.service.workers.plan import WorkerPlan, served_model
 
 AGENT = Path(__file__).parents[3] / "agent"
@@ -22,8 +22,8 @@ TOY = ServedModel("toy", "r" * 64, (Tensor("x", "float32", (-1, 2)),), (Tensor("
 FAKE = """
 import os, signal, socket, sys, time
 sys.path.insert(0, %(agent)r)
-from litefleet_agent.protocol import Link
-link = Link(socket.socket(fileno=int(sys.argv[1])))
+from litefleet_agent.protocol import BlockingStream
+link = BlockingStream(socket.socket(fileno=int(sys.argv[1])))
 load = link.read()[0]
 def ready():
     link.send({"event": "ready", "load_ms": 1, "runtime_version": "fake", "batches": True, "golden": {}})
@@ -70,20 +70,20 @@ class Owner:
     """Has one worker and remembers what it was told."""
 
     def __init__(self, plan: WorkerPlan) -> None:
-        self.loop = Loop()
+        self.loop = EventLoop()
         self.facts: dict | None = None
         self.answers: list = []
         self.ends: list = []
         self.probes: list = []
-        self.worker = Worker(self.loop, plan, self._ready, self._answer, self._end)
+        self.worker = WorkerHandle(self.loop, plan, self._ready, self._answer, self._end)
 
-    def _ready(self, worker: Worker, facts: dict) -> None:
+    def _ready(self, worker: WorkerHandle, facts: dict) -> None:
         self.facts = facts
 
-    def _answer(self, worker: Worker, jobs: list, results: list, ms: float) -> None:
+    def _answer(self, worker: WorkerHandle, jobs: list, results: list, ms: float) -> None:
         self.answers.append((jobs, results, ms))
 
-    def _end(self, worker: Worker, findings: list, jobs: list) -> None:
+    def _end(self, worker: WorkerHandle, findings: list, jobs: list) -> None:
         self.ends.append((findings, jobs))
 
     def until(self, done: Callable[[], object], most_s: float = 60.0) -> None:

@@ -75,7 +75,7 @@ def test_signals_are_named_and_decoded(name: str, code: str) -> None:
     assert result.signal_name == name
     (found,) = decode(result, "The model")
     assert found.code == code
-    assert found.seen == f"The model died with {name}, and said nothing"
+    assert found.observed == f"The model died with {name}, and said nothing"
 
 
 def test_exit_codes_of_a_shell_in_between_are_signals_too() -> None:
@@ -91,7 +91,7 @@ def test_memory_limit() -> None:
     assert [f.code for f in decode(result)] == ["LF411"]
     refused = python("bytearray(3<<30)", memory_limit_bytes=100 << 20)  # never resident: the kernel says no
     assert [f.code for f in decode(refused)] == ["LF411"]
-    assert "MemoryError" in decode(refused)[0].seen
+    assert "MemoryError" in decode(refused)[0].observed
 
 
 def test_ticks_come_and_may_abort() -> None:
@@ -143,10 +143,10 @@ def test_the_child_dies_with_its_parent() -> None:
 def test_paddle_lites_own_words_decide(words: str, code: str) -> None:
     (found,) = decode(ended(-6, f"warning\n{words}\n"))
     assert found.code == code
-    assert words.strip() in found.seen
+    assert words.strip() in found.observed
 
 
 def test_the_fatal_line_is_told_rather_than_the_last() -> None:
     assert last_line("[F a.cc] Check failed: x == y\n*** stack ***\n\n") == "[F a.cc] Check failed: x == y"
     assert last_line("") == ""
-    assert decode(ended(3, "what\n"))[0].seen == "the model ended with exit code 3: what"
+    assert decode(ended(3, "what\n"))[0].observed == "the model ended with exit code 3: what"

@@ -55,7 +55,7 @@ def test_arm_files_segfault(
     assert static(nb) == ["LF101"]
     result = check(nb, goldens[model])
     assert codes(result) == ["LF401"]
-    assert "SIGSEGV" in result.findings[0].seen
+    assert "SIGSEGV" in result.findings[0].observed
 
 
 @pytest.mark.parametrize("targets", ["arm", "arm,x86"])
@@ -143,7 +143,7 @@ def test_a_wrong_channel_count_answers_confidently(
     bad = golden_with(goldens["cls"][0], tmp_path / "bad.npz", x=np.zeros((1, 1, 48, 192), "f4"))
     result = check(nb, [bad])
     assert codes(result) == ["LF412"]
-    assert "[1, 1, 48, 192], the model takes [-1, 3, -1, -1]" in result.findings[0].seen
+    assert "[1, 1, 48, 192], the model takes [-1, 3, -1, -1]" in result.findings[0].observed
 
 
 @pytest.mark.parametrize("dtype", ["float64", "uint8"])
@@ -240,7 +240,7 @@ def test_the_converter_aborts_and_the_abort_is_decoded(
     assert not (tmp_path / "out.nb").exists()
     (found,) = decode(ChildResult(done.returncode, "SIGABRT", b"", done.stdout + done.stderr, 1.0), "opt")
     assert found.severity is Severity.ERROR
-    assert found.seen.startswith("opt died with SIGABRT: ")
+    assert found.observed.startswith("opt died with SIGABRT: ")
 
 
 def test_opt_2_10_lacks_operators_and_its_runtime_lacks_names(
@@ -257,8 +257,8 @@ def test_opt_2_10_lacks_operators_and_its_runtime_lacks_names(
     (tmp_path / "newer").mkdir()
     result = verifier(lite210, tmp_path / "newer")(nb_files("cls", "x86"), goldens["cls"])
     assert codes(result) == ["LF402"]
-    assert "while loading the model, died with SIGABRT" in result.findings[0].seen
-    assert "kernel for 'matmul_v2' is not supported" in result.findings[0].seen
+    assert "while loading the model, died with SIGABRT" in result.findings[0].observed
+    assert "kernel for 'matmul_v2' is not supported" in result.findings[0].observed
     det = models["det"] / "inference"
     done = opt(
         lite210, model_file=f"{det}.pdmodel", param_file=f"{det}.pdiparams", valid_targets="x86",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from litefleet_agent.verification.paddlelite import Predictors, resident_bytes
+from litefleet_agent.verification.paddlelite import PredictorCache, resident_bytes
 
 
 class Machine:
@@ -31,11 +31,11 @@ class Predictor:
         self.machine.alive -= 1
 
 
-def turned(predictors: Predictors, *sizes: str) -> int:
+def turned(predictors: PredictorCache, *sizes: str) -> int:
     """Run with these sizes, and return how many loads that took."""
     before = predictors.loads
     for size in sizes:
-        predictors.turn_to(size)
+        predictors.select(size)
         predictors.current.sizes.add(size)
         assert predictors.current.sizes == {size}
     return predictors.loads - before
@@ -43,15 +43,15 @@ def turned(predictors: Predictors, *sizes: str) -> int:
 
 def test_one_at_a_time_is_loaded_anew_for_each_change_and_never_beside_another():
     machine = Machine()
-    predictors = Predictors(machine.load, 1)
-    predictors.fresh()
+    predictors = PredictorCache(machine.load, 1)
+    predictors.reload()
     assert turned(predictors, "a", "a", "b", "b", "a") == 2
     assert (machine.alive, machine.peak) == (1, 1)
 
 
 def test_the_one_used_least_recently_goes_first():
     machine = Machine()
-    predictors = Predictors(machine.load, 3)
+    predictors = PredictorCache(machine.load, 3)
     assert turned(predictors, "a", "b", "c", "a", "b", "c", "a") == 3
     assert turned(predictors, "d") == 1  # b goes
     assert turned(predictors, "a", "c", "d") == 0
@@ -64,14 +64,14 @@ def test_any_order_of_sizes_keeps_the_bounds(seed):
     dice = random.Random(seed)
     machine = Machine()
     most = dice.randint(1, 5)
-    predictors = Predictors(machine.load, most)
+    predictors = PredictorCache(machine.load, most)
     turned(predictors, *(dice.choice("abcdefg") for _ in range(200)))
     assert machine.peak <= most
 
 
 def test_where_another_one_does_not_fit_one_is_let_go_first():
     machine = Machine(each=100)
-    predictors = Predictors(machine.load, 10, 350, machine.resident)
+    predictors = PredictorCache(machine.load, 10, 350, machine.resident)
     turned(predictors, *"abcdefg")
     assert machine.peak == 3
 
@@ -85,11 +85,11 @@ def test_a_load_that_fails_is_tried_again():
             raise RuntimeError("no such file")
         return machine.load()
 
-    predictors = Predictors(load, 2)
+    predictors = PredictorCache(load, 2)
     turned(predictors, "a")
     broken[0] = True
     with pytest.raises(RuntimeError):
-        predictors.turn_to("b")
+        predictors.select("b")
     assert predictors.current is None
     broken[0] = False
     assert turned(predictors, "b", "a") == 1

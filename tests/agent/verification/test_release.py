@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from litefleet_agent.facts import Facts, gather
 from litefleet_agent.releases.store import Store, StoreError
-from litefleet_agent.verification.release import prove
+from litefleet_agent.verification.release import verify_release
 
 from tests.agent.support import nb_builder
 
@@ -71,7 +71,7 @@ def proof(store: Store, nb: bytes, runtime_key: str, facts: Facts | None = None)
         "runtime": runtime_key,
         "verify": {},
     }
-    answer = prove(store, store.write_release(manifest), facts or gather(store.root), lambda: ticks.append(1))
+    answer = verify_release(store, store.write_release(manifest), facts or gather(store.root), lambda: ticks.append(1))
     assert not list(Path(store.path("work")).glob("*"))  # nothing is left behind, whatever the verdict
     return answer
 
@@ -108,7 +108,7 @@ def test_a_model_with_one_bit_flipped_is_never_loaded(store: Store, mark: Path) 
     path = Path(store.blob(hashlib.sha256(nb).hexdigest()))
     path.write_bytes(nb[:-1] + bytes([nb[-1] ^ 1]))
     (identity,) = (file.stem for file in Path(store.path("releases")).glob("*.json"))
-    answer = prove(store, identity, gather(store.root), lambda: None)
+    answer = verify_release(store, identity, gather(store.root), lambda: None)
     assert "LF602" in codes(answer)
     assert (answer["verdict"], answer["verified"]) == ("failed", False)
     assert not mark.exists()
@@ -146,4 +146,4 @@ def test_a_runtime_that_went_away_is_a_finding(store: Store, mark: Path) -> None
 
 def test_a_release_that_is_not_here_is_an_error(store: Store) -> None:
     with pytest.raises(StoreError):
-        prove(store, "0" * 64, gather(store.root), lambda: None)
+        verify_release(store, "0" * 64, gather(store.root), lambda: None)

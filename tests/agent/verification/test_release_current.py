@@ -12,7 +12,7 @@ from litefleet_agent.cli import main
 from litefleet_agent.facts import fingerprint, gather
 from litefleet_agent.releases.activation import activate
 from litefleet_agent.releases.store import Store, StoreError, needed
-from litefleet_agent.verification.release import reverify
+from litefleet_agent.verification.release import verify_current
 
 from tests.agent.support.release_fixtures import kept, proven
 
@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Store:
     return opened
 
 
-def prover(verdict: str) -> Callable[..., dict]:
+def verifier(verdict: str) -> Callable[..., dict]:
     """Let a proof come out like this: the proof itself has its own tests, with the real Paddle-Lite."""
 
     def prove(store: Store, identity: str, facts: Any, on_tick: Any) -> dict:
@@ -52,13 +52,13 @@ def test_a_file_that_is_no_model_takes_the_proof_away(store: Store, capsys: pyte
 def test_a_model_file_that_is_gone_is_a_finding(store: Store) -> None:
     manifest = store.release(store.link("cls", "current"))
     Path(store.blob(manifest["model"]["nb"])).unlink()
-    told = reverify(store, FACTS)
+    told = verify_current(store, FACTS)
     assert [f["code"] for f in told["cls"]["findings"]] == ["LF602"]
 
 
 def test_a_manifest_that_is_damaged_is_a_finding(store: Store) -> None:
     Path(store.path("releases", store.link("cls", "current") + ".json")).write_text("{}")
-    told = reverify(store, FACTS)
+    told = verify_current(store, FACTS)
     assert [f["code"] for f in told["cls"]["findings"]] == ["LF601"]
 
 
@@ -67,19 +67,19 @@ def test_a_changed_byte_is_found_even_where_the_model_would_still_pass(store: St
     identity = store.link("cls", "current")
     path = Path(store.blob(needed(store.release(identity))[which]))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    told = reverify(store, FACTS, prover=prover("verified"))
+    told = verify_current(store, FACTS, verifier=verifier("verified"))
     assert [f["code"] for f in told["cls"]["findings"]] == ["LF602"]
     assert path.name[:12] in told["cls"]["findings"][0]["seen"]
     assert store.verified(identity) is None
 
 
 def test_a_proof_is_recorded_for_the_environment_of_now(store: Store) -> None:
-    reverify(store, FACTS, prover=prover("verified"))
+    verify_current(store, FACTS, verifier=verifier("verified"))
     record = store.verified(store.link("cls", "current"))
     assert record is not None
     assert (record["fingerprint"], record["measurements"]) == (fingerprint(FACTS), {"p50": 9})
     store.set_verified(store.link("cls", "current"), dict(record, measurements={"p50": 4}, at=1))
-    reverify(store, FACTS, prover=prover("verified"))
+    verify_current(store, FACTS, verifier=verifier("verified"))
     again = store.verified(store.link("cls", "current"))
     assert again is not None
     assert again["measurements"] == {"p50": 4}  # what idle priority measures is not what the model takes
@@ -87,7 +87,7 @@ def test_a_proof_is_recorded_for_the_environment_of_now(store: Store) -> None:
 
 
 def test_being_slow_beside_the_service_takes_no_proof_away(store: Store) -> None:
-    assert reverify(store, FACTS, prover=prover("slow"))["cls"]["verdict"] == "slow"
+    assert verify_current(store, FACTS, verifier=verifier("slow"))["cls"]["verdict"] == "slow"
     assert store.verified(store.link("cls", "current")) == {"fingerprint": "f", "at": 1}
 
 
@@ -95,14 +95,14 @@ def test_only_what_is_switched_on_is_proven(store: Store) -> None:
     store.lock()
     kept(store, "another", "rec")
     store.unlock()
-    assert list(reverify(store, FACTS, prover=prover("verified"))) == ["cls"]
+    assert list(verify_current(store, FACTS, verifier=verifier("verified"))) == ["cls"]
 
 
 def test_a_session_at_work_is_waited_for_and_then_left_alone(store: Store) -> None:
     other = Store(store.root)
     other.lock()
     with pytest.raises(StoreError) as caught:
-        reverify(store, FACTS, patience_s=0.05)
+        verify_current(store, FACTS, timeout_s=0.05)
     other.unlock()
     assert caught.value.code == "busy"
     assert store.verified(store.link("cls", "current")) == {"fingerprint": "f", "at": 1}

@@ -61,7 +61,7 @@ def test_numpy_2_is_caught_by_the_round_trip(nb_files: Nb, goldens: Goldens, tmp
     python = environment("lite-2.13rc0-numpy2", "3.10", "paddlelite==2.13rc0", "numpy>=2")
     result = verifier(python, tmp_path)(nb_files("cls", "x86"), goldens["cls"])
     assert codes(result) == ["LF304"]
-    assert "numpy 2." in result.findings[0].seen
+    assert "numpy 2." in result.findings[0].observed
 
 
 def test_a_runtime_folder_is_used_by_another_python(
@@ -81,7 +81,7 @@ def test_a_runtime_folder_is_used_by_another_python(
 def test_no_paddlelite_is_a_sentence(nb_files: Nb, goldens: Goldens, tmp_path: Path) -> None:
     result = verifier(Path(sys.executable), tmp_path)(nb_files("cls", "x86"), goldens["cls"])
     assert codes(result) == ["LF315"]
-    assert "paddlelite" in result.findings[0].seen
+    assert "paddlelite" in result.findings[0].observed
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_import_errors_are_told_apart(text: str, code: str, nb_files: Nb, golden
         nb_files("cls", "x86"), goldens["cls"], runtime=str(tmp_path / "runtime")
     )
     assert codes(result) == [code]
-    assert result.findings[0].seen == text
+    assert result.findings[0].observed == text
 
 
 def test_goldens_that_do_not_fit_are_refused_before_anything_is_loaded(
@@ -125,7 +125,7 @@ def test_goldens_that_do_not_fit_are_refused_before_anything_is_loaded(
             VerifySpec.from_dict({"nb": str(nb), "golden": [str(path)]}), str(tmp_path), python="/nonexistent"
         )
         assert set(codes(found)) == {"LF412"}
-        assert any(words in f.seen for f in found.findings), found.findings
+        assert any(words in f.observed for f in found.findings), found.findings
 
 
 def test_an_output_under_another_name_is_matched_by_position(
@@ -143,7 +143,9 @@ def test_wrong_outputs_and_shapes_have_their_figures_in_the_sentence(
     y = np.load(good)["softmax_0.tmp_0"]
     off = check(nb, [changed(good, tmp_path / "off.npz", **{"softmax_0.tmp_0": y[:, ::-1].copy()})])
     assert codes(off) == ["LF403"]
-    assert off.findings[0].seen.startswith("softmax_0.tmp_0, case 1: max abs error 0.137 (allowed 0.0001 + 0.001 of")
+    assert off.findings[0].observed.startswith(
+        "softmax_0.tmp_0, case 1: max abs error 0.137 (allowed 0.0001 + 0.001 of"
+    )
     assert off.measurements["outputs"][0]["top1"] == 0.0
     shape = check(nb, [changed(good, tmp_path / "shape.npz", **{"softmax_0.tmp_0": y[0]})])
     assert codes(shape) == ["LF407"]
@@ -224,10 +226,10 @@ def test_an_old_result_is_never_taken_for_a_new_one(
 def test_files_and_folders_that_are_not_there_are_sentences(nb_files: Nb, goldens: Goldens, tmp_path: Path) -> None:
     golden = [str(path) for path in goldens["cls"]]
     missing = verify(VerifySpec.from_dict({"nb": "/nonexistent.nb", "golden": golden}), str(tmp_path))
-    assert missing.findings[0].seen == "/nonexistent.nb cannot be read: No such file or directory"
+    assert missing.findings[0].observed == "/nonexistent.nb cannot be read: No such file or directory"
     nb = str(nb_files("cls", "x86"))
     missing = verify(VerifySpec.from_dict({"nb": nb, "golden": ["/nonexistent.npz"]}), str(tmp_path))
-    assert missing.findings[0].seen == "/nonexistent.npz cannot be read: No such file or directory"
+    assert missing.findings[0].observed == "/nonexistent.npz cannot be read: No such file or directory"
     with pytest.raises(AgentError, match="the work folder /proc/nothing cannot be used"):
         verify(VerifySpec.from_dict({"nb": nb, "golden": golden}), "/proc/nothing")
 
@@ -249,4 +251,4 @@ def test_cases_of_two_sizes_are_each_right_and_said(lite_python, nb_files, tmp_p
         references.append(reference)
     done = verify(VerifySpec(nb, tuple(references)), str(tmp_path / "work"), python=str(lite_python))
     assert [f.code for f in done.findings] == ["LF420"]
-    assert "3 x 48 x 96 and 3 x 48 x 192" in done.findings[0].seen
+    assert "3 x 48 x 96 and 3 x 48 x 192" in done.findings[0].observed

@@ -153,9 +153,9 @@ LIES: dict[str, dict[str, Any]] = {
 def test_an_answer_that_is_not_one_is_refused(lie: str) -> None:
     outcome = ask(LIES[lie])
     assert (outcome.verdict, outcome.findings[-1].code) == (Verdict.FAILED, "LF507"), outcome.findings
-    assert outcome.findings[-1].seen.startswith("the answer to bench does not have its form: ")
+    assert outcome.findings[-1].observed.startswith("the answer to bench does not have its form: ")
     assert outcome.measurements == {}
-    assert len(outcome.findings[-1].seen) < 500
+    assert len(outcome.findings[-1].observed) < 500
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_device_that_measured_nothing_to_the_end_must_say_why(told: dict[str, 
 def test_findings_of_a_flooding_device_are_bounded() -> None:
     outcome = ask(answer(findings=[{"code": "LF421", "seen": f"{i} " + "x" * 3000} for i in range(150)]))
     assert len(outcome.findings) == 100
-    assert max(len(found.seen) for found in outcome.findings) == 2000
+    assert max(len(found.observed) for found in outcome.findings) == 2000
 
 
 def test_keys_that_nobody_knows_are_dropped() -> None:

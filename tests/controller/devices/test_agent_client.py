@@ -93,13 +93,13 @@ def test_an_answer_counts_though_the_device_hung_up_before_all_was_sent() -> Non
         start(Say(boot("nopython machine=armv7l bits=32 libc=musl os=alpine")), breaks_after=0)
     with pytest.raises(TransportError) as caught:
         start(breaks_after=0)
-    assert caught.value.found.seen == "the connection broke while sending: scripted"
+    assert caught.value.found.observed == "the connection broke while sending: scripted"
 
 
 def test_an_agent_that_can_not_be_stored_says_why() -> None:
     with pytest.raises(TransportError) as caught:
         start(Say(boot("need")), Say(boot("fail the root is full")))
-    assert (caught.value.found.code, caught.value.found.seen) == ("LF313", "the root is full")
+    assert (caught.value.found.code, caught.value.found.observed) == ("LF313", "the root is full")
 
 
 def test_frames_may_be_split_at_every_byte() -> None:
@@ -116,7 +116,7 @@ def test_a_stream_cut_at_any_byte_is_a_closed_session() -> None:
         with pytest.raises(TransportError) as caught:
             start(Say(stream[:cut]) if cut else Say(b"\n"), stderr="first\nKilled\n")
         assert caught.value.found.code == "LF505"
-        assert caught.value.found.seen == "the device closed the session before it answered; its last words: Killed"
+        assert caught.value.found.observed == "the device closed the session before it answered; its last words: Killed"
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,8 @@ def test_an_error_answer_is_refused_with_its_finding(code: str, expected: str) -
         ask([Request("a"), Request("b"), Request("c")], Say(result(1) + error), hangs=True)
     assert caught.value.request.op == "b"
     assert caught.value.found.code == expected
-    assert caught.value.found.seen.startswith("said the device")
-    assert len(caught.value.found.seen) <= 2000
+    assert caught.value.found.observed.startswith("said the device")
+    assert len(caught.value.found.observed) <= 2000
 
 
 def test_all_requests_are_sent_ahead_with_their_bodies(tmp_path: Path) -> None:
@@ -219,18 +219,18 @@ def test_silence_ends_with_the_time_limit() -> None:
     with pytest.raises(TransportError) as caught:
         start(Say(b"motd\n"), hangs=True, limit_s=0.05)
     assert caught.value.found.code == "LF506"
-    assert "no answer to the bootstrap within" in caught.value.found.seen
+    assert "no answer to the bootstrap within" in caught.value.found.observed
     with pytest.raises(TransportError) as caught:
         ask([Request("verify")], Say(encode({"event": "tick"})), hangs=True, limit_s=0.05)
     assert caught.value.found.code == "LF506"
-    assert "no answer to verify within" in caught.value.found.seen
+    assert "no answer to verify within" in caught.value.found.observed
 
 
 def test_a_peer_that_answers_without_reading_ends_with_the_time_limit() -> None:
     with pytest.raises(TransportError) as caught:
         ask([Request("a")], Say(result(1)), deaf=True, limit_s=0.05)
     assert caught.value.found.code == "LF506"
-    assert "no end of what is being sent within" in caught.value.found.seen
+    assert "no end of what is being sent within" in caught.value.found.observed
 
 
 def test_the_opening_names_the_archive_and_sends_hello_ahead() -> None:

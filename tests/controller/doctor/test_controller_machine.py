@@ -114,7 +114,7 @@ def codes(result: CheckResult | Diagnosis) -> list[tuple[str, Severity]]:
 
 
 def sentences(result: CheckResult | Diagnosis, code: str) -> str:
-    return "\n".join(f.seen for f in result.findings if f.code == code)
+    return "\n".join(f.observed for f in result.findings if f.code == code)
 
 
 async def test_a_good_machine_and_project_have_nothing_above_a_note(place: Place) -> None:
@@ -146,8 +146,8 @@ def test_the_bounds_are_those_that_the_package_declares() -> None:
 def test_packages_that_are_missing_or_old_are_named() -> None:
     found = check_packages({"asyncssh": "999.0", "no-such-package-of-ours": "1.0", "pyyaml": "6.0"})
     assert codes(found) == [("LF710", Severity.ERROR)] * 2
-    assert "asyncssh" in found.findings[0].seen
-    assert "is missing" in found.findings[1].seen
+    assert "asyncssh" in found.findings[0].observed
+    assert "is missing" in found.findings[1].observed
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_machines_that_no_converter_is_published_for(system: str, machine: str, 
 
 def test_a_clock_that_was_never_set() -> None:
     assert check_clock(datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)).findings == ()
-    assert "1970-01-01" in check_clock(datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).findings[0].seen
+    assert "1970-01-01" in check_clock(datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)).findings[0].observed
 
 
 async def test_a_file_in_place_of_the_cache(place: Place, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ async def test_environments_that_cannot_be_made(tmp_path: Path) -> None:
     environ["UV_PYTHON_INSTALL_DIR"] = str(tmp_path / "none")
     found = await check_toolchains("2.12", False, environ)
     assert [f.code for f in found.findings] == ["LF702"]
-    assert "3.7" in found.findings[0].seen
+    assert "3.7" in found.findings[0].observed
     unknown = await check_toolchains("1.0", False, environ)
     assert "There is no Paddle-Lite 1.0" in sentences(unknown, "LF702")
 
@@ -210,8 +210,8 @@ async def test_keys_that_the_inventory_names(place: Place) -> None:
     place.fleet(FLEET.format(key=write_key(place.home / "locked", "secret")))
     project = await place.project()
     assert codes(project) == [("LF705", Severity.ERROR)]
-    assert "passphrase" in project.findings[0].seen
-    assert "one and 1 more" in project.findings[0].seen
+    assert "passphrase" in project.findings[0].observed
+    assert "one and 1 more" in project.findings[0].observed
     (place.home / "garbage").write_text("no key")
     place.fleet(FLEET.format(key=place.home / "garbage"))
     assert "is no private key" in sentences(await place.project(), "LF705")
@@ -221,14 +221,14 @@ def test_a_key_that_is_open_to_others_is_a_warning(place: Place) -> None:
     place.key.chmod(0o644)
     found = check_key(str(place.key), ["one"], Agent())
     assert codes(found) == [("LF705", Severity.WARNING)]
-    assert "mode 0644" in found.findings[0].seen
+    assert "mode 0644" in found.findings[0].observed
 
 
 def test_a_locked_key_that_the_agent_holds(tmp_path: Path) -> None:
     path = write_key(tmp_path / "locked", "secret")
     held = Agent((asyncssh.read_public_key(f"{path}.pub").public_data,), "")
-    assert "The SSH agent holds it" in check_key(str(path), ["one"], held).findings[0].seen
-    assert "holds it" not in check_key(str(path), ["one"], Agent()).findings[0].seen
+    assert "The SSH agent holds it" in check_key(str(path), ["one"], held).findings[0].observed
+    assert "holds it" not in check_key(str(path), ["one"], Agent()).findings[0].observed
 
 
 @pytest.fixture
@@ -250,11 +250,11 @@ def test_known_hosts_line_by_line(place: Place) -> None:
     path.write_text(path.read_text() + "garbage\nhost ssh-ed25519 AAAA\n")
     found = check_known_hosts(path)
     assert codes(found) == [("LF707", Severity.WARNING)] * 2
-    assert "known_hosts:4: " in found.findings[0].seen
-    assert "litefleet stops at it" in found.findings[0].seen
-    assert "known_hosts:5: " in found.findings[1].seen
+    assert "known_hosts:4: " in found.findings[0].observed
+    assert "litefleet stops at it" in found.findings[0].observed
+    assert "known_hosts:5: " in found.findings[1].observed
     path.write_text("garbage\n" * 50)
-    assert "45 more such lines" in check_known_hosts(path).findings[-1].seen
+    assert "45 more such lines" in check_known_hosts(path).findings[-1].observed
     assert check_known_hosts(place.folder / "none").findings == ()
 
 
@@ -332,7 +332,7 @@ async def test_an_architecture_that_nothing_serves(place: Place) -> None:
     place.fleet(FLEET.format(key=place.key).replace("x86_64", "aarch64"))
     project = await place.project()
     assert codes(project) == [("LF302", Severity.WARNING)]
-    assert "2 devices" in project.findings[0].seen
+    assert "2 devices" in project.findings[0].observed
 
 
 async def test_state_databases(place: Place) -> None:
@@ -378,5 +378,5 @@ async def test_a_machine_without_ssh_keygen_can_do_all_but_sign(place: Place, mo
 async def test_what_files_say_is_made_harmless(place: Place) -> None:
     (place.folder / "known_hosts").write_bytes(b"\x1b[31mred\n")
     project = await place.project()
-    assert "\x1b" not in "".join(f.seen for f in project.findings)
+    assert "\x1b" not in "".join(f.observed for f in project.findings)
     assert os.linesep not in sentences(project, "LF708")

@@ -51,7 +51,7 @@ def config(tmp_path: Path) -> Any:
 def judge(config: Config, facts: Facts, **device: str) -> tuple[list[str], str]:
     """Return the codes, and all that is said."""
     works, found = judge_device(config, Device("one", "192.0.2.1", **device), facts)  # type: ignore[arg-type]
-    return [f.code for f in found], "\n".join([*works, *(f.seen for f in found)])
+    return [f.code for f in found], "\n".join([*works, *(f.observed for f in found)])
 
 
 def test_good_devices_have_no_finding(config: Any) -> None:

@@ -45,7 +45,7 @@ def test_encodings(tmp_path: Path, encoding: str):
     path.write_bytes((CHINESE * 3).encode(encoding))
     found = diagnose_log(str(path))
     assert codes(found)[0] == "LF401"
-    assert "段错误" in found.ranked[0].seen
+    assert "段错误" in found.ranked[0].observed
 
 
 def test_damaged_bytes_and_colours(tmp_path: Path):
@@ -53,8 +53,8 @@ def test_damaged_bytes_and_colours(tmp_path: Path):
     path.write_bytes(b"\xff\xfa\x81\n\x1b[1;31mlibgomp.so.1: cannot open\x1b[0m shared object file\x1b[K\n")
     found = diagnose_log(path)
     assert codes(found) == ["LF306"]
-    assert "\x1b" not in found.ranked[0].seen
-    assert "x1b" not in found.ranked[0].seen
+    assert "\x1b" not in found.ranked[0].observed
+    assert "x1b" not in found.ranked[0].observed
 
 
 def test_nothing_recognised_says_what_to_send(tmp_path: Path):

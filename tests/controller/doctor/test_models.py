@@ -67,10 +67,10 @@ def test_what_is_no_model_is_a_finding(tmp_path: Path, models: dict[str, Path]) 
 def test_other_frameworks_models_are_named(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
     assert codes(tmp_path / "net.onnx") == codes(tmp_path) == ["LF210"]
-    assert diagnose_source(tmp_path).findings[0].seen == f"{tmp_path / 'net.onnx'} is ONNX."
+    assert diagnose_source(tmp_path).findings[0].observed == f"{tmp_path / 'net.onnx'} is ONNX."
     (tmp_path / "best.pdparams").write_bytes(b"\x80\x02}")
     assert codes(tmp_path) == ["LF207"]
-    assert "export the model for inference" in diagnose_source(tmp_path / "best.pdparams").findings[0].seen
+    assert "export the model for inference" in diagnose_source(tmp_path / "best.pdparams").findings[0].observed
 
 
 def test_a_version_that_the_table_lacks_is_not_spoken_for(models: dict[str, Path]) -> None:

@@ -51,7 +51,7 @@ def codes(diagnosis: Diagnosis) -> list[str]:
 
 def only(diagnosis: Diagnosis) -> tuple[str, str]:
     (found,) = diagnosis.findings
-    return found.code, found.seen
+    return found.code, found.observed
 
 
 def wheel_of(path: Path, files: dict[str, bytes], record: bool = True) -> Path:
@@ -317,4 +317,4 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
     path = wheel_of(tmp_path / "paddlelite-1\x1b[31m-cp39-cp39-linux_aarch64.whl", files(X86))
     found = diagnose_wheel(path)
     assert found.findings
-    assert "\x1b" not in found.subject + "".join(f.seen for f in found.findings)
+    assert "\x1b" not in found.subject + "".join(f.observed for f in found.findings)

@@ -50,12 +50,12 @@ def test_answers_and_errors_in_their_order() -> None:
 )
 def test_each_refusal_has_its_finding(code: str, expected: str) -> None:
     _, found = read_answers({"requests": [{"error": {"code": code, "message": "m"}}]}, b"", ["a"])
-    assert [(f.code, f.seen) for f in found] == [(expected, "m")]
+    assert [(f.code, f.observed) for f in found] == [(expected, "m")]
 
 
 def test_a_device_that_sends_nan_is_wrong() -> None:
     _, found = read_answers({"requests": [output(1, 2)]}, floats(1, np.nan).tobytes(), ["a"])
-    assert [(f.code, f.seen) for f in found] == [("LF404", "For a, the output y holds NaN or Inf.")]
+    assert [(f.code, f.observed) for f in found] == [("LF404", "For a, the output y holds NaN or Inf.")]
 
 
 @pytest.mark.parametrize(

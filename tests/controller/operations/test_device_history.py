@@ -12,7 +12,7 @@ import pytest
 from litefleet_agent.facts import Facts
 from litefleet_agent.releases.store import Store
 from litefleet_agent.service.history import History
-from litefleet_agent.service.status_file import told
+from litefleet_agent.service.status_file import service_status
 from litefleet_agent.session.requests import OPERATIONS, Session
 from litefleet_controller.devices.agent_client import Request, RequestRejected
 from litefleet_controller.operations.device_history import sync_history
@@ -34,7 +34,7 @@ class Here:
 
     def __init__(self, root: Path, hello: dict[str, Any] | None = None, page: Any = None) -> None:
         self.device = SimpleNamespace(name="d1")
-        self.hello = hello if hello is not None else told(str(root))
+        self.hello = hello if hello is not None else service_status(str(root))
         self.session = Session(Store(str(root)), Facts(), "v1")
         self.page = page
         self.asked = 0

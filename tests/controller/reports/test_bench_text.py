@@ -168,7 +168,7 @@ def test_the_page_shows_figures_pictures_and_what_was_found() -> None:
     )
     assert page.count('<svg class="chart"') == 10 + 1 + 9
     assert "7098e20b is 12 % slower than 6557c180 (95 % sure: between +10 % and +14 %)." in page
-    assert HOT.seen.replace("'", "&#39;") in page
+    assert HOT.observed.replace("'", "&#39;") in page
     assert "Other programs used 15 % of the CPU meanwhile" in page
     assert page.count("<script>") == 1
     assert "<td>cam-01</td><td>cls</td><td>6557c180</td>" in page

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.facts.tree import Tree
-from litefleet_agent.service.metrics import Exposition, ServiceFigures, metrics_text
+from litefleet_agent.service.metrics import Exposition, ServiceCounters, metrics_text
 from litefleet_agent.service.status import status_dict
 from litefleet_controller.cli import main
 from litefleet_controller.common.errors import LitefleetError, UsageError
@@ -63,10 +63,10 @@ def of(text: str, name: str, **labels: str) -> float:
 
 
 def test_the_services_own_metrics_parse(tmp_path: Path) -> None:
-    figures = ServiceFigures("v1", 900.0)
+    figures = ServiceCounters("v1", 900.0)
     for number in range(100):
         figures.answered("cls", "ok", 0.0, number / 100)
-    figures.refused("x", "unknown-model")
+    figures.rejected("x", "unknown-model")
     models = {"cls": Model(), 'we"ird\\\n': Model(active="", incoming=A)}
     text = metrics_text(status_dict(figures, models, None, 1000.0, 5000.0, recorded(tmp_path)))  # type: ignore[arg-type]
     assert of(text, "litefleet_latency_seconds_count", model="cls") == 100
@@ -74,7 +74,7 @@ def test_the_services_own_metrics_parse(tmp_path: Path) -> None:
     assert of(text, "litefleet_latency_seconds_bucket", model="cls", le="+Inf") == 100
     assert of(text, "litefleet_model_state", model='we"ird\\\n', state="warming") == 1
     assert of(text, "litefleet_temperature_celsius", zone="0", type='cpu"big') == 48.312
-    assert metrics_text(status_dict(ServiceFigures("v", 0), {}, None, 1, 1, Tree("/nonexistent")))
+    assert metrics_text(status_dict(ServiceCounters("v", 0), {}, None, 1, 1, Tree("/nonexistent")))
     assert generation(A).release == A
 
 

@@ -80,7 +80,7 @@ def test_all_of_a_row_is_kept_by_a_move_with_its_outcome(state: State, where: st
     moves = [(t.at, t.event, t.before, t.after) for t in state.history(made.id, "d0")]
     assert moves == [(BORN, "begin", "pending", "staging"), (BORN + 5, "fail", "staging", "failed")]
     assert [tuple(r) for r in sql(where, "SELECT code, severity, seen FROM findings ORDER BY position")] == [
-        (f.code, f.severity.value, f.seen) for f in failure.outcome.findings
+        (f.code, f.severity.value, f.observed) for f in failure.outcome.findings
     ]
     named = {str(r[0]): r[1] for r in sql(where, "SELECT name, value FROM measurements")}
     assert named == {"latency_ms.p50": 4.5, "latency_ms.p99": None, "outputs.0.cosine": 0.9, "load_ms": 3.0}
@@ -91,7 +91,7 @@ def test_a_later_outcome_takes_the_place_of_the_one_before(state: State) -> None
     state.move(lock, made.id, [change(row, DeviceEvent.BEGIN), failed(staged(row))])
     again = [change(failed(staged(row)).after, DeviceEvent.RETRY), change(row, DeviceEvent.BEGIN)]
     state.move(lock, made.id, [*again, failed(staged(row), "worse")])
-    assert [o.findings[1].seen for o in state.outcomes(made.id)] == ["worse"]
+    assert [o.findings[1].observed for o in state.outcomes(made.id)] == ["worse"]
 
 
 def test_moves_are_all_or_none(state: State) -> None:

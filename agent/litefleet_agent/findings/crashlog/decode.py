@@ -5,20 +5,20 @@ from itertools import islice
 from typing import Dict, Iterator, List, NamedTuple, Optional, Pattern, Tuple
 
 from .. import Certainty, Finding, Severity, finding, ranked
-from .rules import CHECKS, ENDINGS, HINTS, RULES, SIGNALS, Rule, Speaker
-from .text import LogText, Place, harmless
+from .rules import CHECKS, ENDINGS, HINTS, RULES, SIGNALS, LogSource, Rule
+from .text import LogText, Place, sanitize_line
 
 __all__ = [
     "Cause",
     "Context",
     "LogReading",
     "causes",
+    "decisive_line",
     "decode_log",
     "facts_of",
     "is_check",
     "is_converter",
     "signal_of",
-    "telling_line",
     "versions_of",
 ]
 
@@ -63,7 +63,7 @@ def versions_of(log: LogText) -> Tuple[str, str, Optional[Place]]:
     opt, runtime = _OPT_VERSION.search(log.text), _LITE_VERSION.search(log.text)
     if opt is None or runtime is None:
         return "", "", None
-    return harmless(opt.group(1)), harmless(runtime.group(1)), log.place(opt.start())
+    return sanitize_line(opt.group(1)), sanitize_line(runtime.group(1)), log.place(opt.start())
 
 
 def facts_of(log: LogText) -> List[Tuple[str, str]]:
@@ -100,8 +100,8 @@ def _all(pattern: Pattern[str], text: str) -> List[str]:
 def _operators(text: str) -> List[str]:
     names: List[str] = []
     for pattern in _OPERATORS:
-        for told in _all(pattern, text):
-            names += re.findall(r"\w{1,60}", told)
+        for names_text in _all(pattern, text):
+            names += re.findall(r"\w{1,60}", names_text)
     return sorted(set(names), key=names.index)
 
 
@@ -157,21 +157,21 @@ def decode_log(
     found = _limits(timed_out, over_memory) + causes(log)
     found += _endings(log, ended, context or Context(), found)
     version = _version_difference(log, found)
-    best = _once(found + ([version] if version else []))
+    best = _unique(found + ([version] if version else []))
     findings = ranked(finding(c.code, _sentence(c.place), c.certainty) for c in best)
     return LogReading(tuple(findings), tuple(facts_of(log)), tuple(best))
 
 
 def causes(log: LogText) -> List[Cause]:
     """Return what the text itself names as causes, one for each code, in the rules' order."""
-    speaker = Speaker.CONVERTER if is_converter(log.text) else Speaker.RUNTIME
-    rules = [rule for rule in RULES if rule.speaker in (Speaker.ANYBODY, speaker)]
+    log_source = LogSource.CONVERTER if is_converter(log.text) else LogSource.RUNTIME
+    rules = [rule for rule in RULES if rule.log_source in (LogSource.ANYBODY, log_source)]
     found = []
     for rule in rules:
         place = _find(rule, log)
         if place is not None and _fits(rule, log.text):
             found.append(Cause(rule.code, rule.certainty, place))
-    return _once(found)
+    return _unique(found)
 
 
 def is_check(text: str) -> bool:
@@ -179,7 +179,7 @@ def is_check(text: str) -> bool:
     return any(pattern.search(text) for pattern in CHECKS)
 
 
-def telling_line(text: str) -> str:
+def decisive_line(text: str) -> str:
     """Return the most telling line of a program's words: the last fatal one, else the last that is not empty."""
     log = LogText(text)
     fatal = [cause.place for cause in causes(log)]
@@ -218,7 +218,7 @@ def _fits(rule: Rule, text: str) -> bool:
     return needed and (rule.unless is None or rule.unless.search(text) is None)
 
 
-def _once(found: List[Cause]) -> List[Cause]:
+def _unique(found: List[Cause]) -> List[Cause]:
     """Return each code's surest cause."""
     order = list(Certainty)
     best: Dict[str, Cause] = {}
@@ -249,7 +249,9 @@ def _endings(log: LogText, ended: Place, context: Context, known: List[Cause]) -
     place = signals.get(name) or _check(log)
     if place is None:
         return []
-    return _general(name, _told(log, name, place, known), is_converter(log.text)) + _of_threads(name, place, context)
+    return _general(name, _cause_place(log, name, place, known), is_converter(log.text)) + _of_threads(
+        name, place, context
+    )
 
 
 def _general(name: str, place: Place, converter: bool) -> List[Cause]:
@@ -263,7 +265,7 @@ def _general(name: str, place: Place, converter: bool) -> List[Cause]:
     return [Cause("LF402" if name in ("", "SIGABRT") else "LF401", Certainty.CERTAIN, place)] + hints
 
 
-def _told(log: LogText, name: str, place: Place, known: List[Cause]) -> Place:
+def _cause_place(log: LogText, name: str, place: Place, known: List[Cause]) -> Place:
     """Return the line that says most: of a check, what may explain it, else the check itself rather than the abort."""
     if name not in ("", "SIGABRT"):
         return place
@@ -296,9 +298,9 @@ def _signals(log: LogText) -> Dict[str, Place]:
         for match in islice(pattern.finditer(log.text), _TRIES):
             if name and log.informs(match.start()):
                 continue  # words about a signal; a number or a signal's name tells of an end all the same
-            told = name or _named(match.groupdict())
-            if told in SIGNALS.values():
-                found.setdefault(told, log.place(match.start()))
+            signal_name = name or _named(match.groupdict())
+            if signal_name in SIGNALS.values():
+                found.setdefault(signal_name, log.place(match.start()))
     return found
 
 

@@ -10,13 +10,13 @@ from typing import Dict, NamedTuple, Optional, Pattern, Tuple
 
 from .. import Certainty
 
-__all__ = ["CHECKS", "ENDINGS", "HINTS", "RULES", "SIGNALS", "Hint", "Rule", "Speaker"]
+__all__ = ["CHECKS", "ENDINGS", "HINTS", "RULES", "SIGNALS", "Hint", "LogSource", "Rule"]
 
 
 _SURE, _LIKELY, _MAYBE = Certainty.CERTAIN, Certainty.LIKELY, Certainty.POSSIBLE
 
 
-class Speaker(enum.Enum):
+class LogSource(enum.Enum):
     """Whose words a saying must be."""
 
     ANYBODY = ""
@@ -24,7 +24,7 @@ class Speaker(enum.Enum):
     RUNTIME = "runtime"
 
 
-_OPT, _LITE = Speaker.CONVERTER, Speaker.RUNTIME
+_OPT, _LITE = LogSource.CONVERTER, LogSource.RUNTIME
 
 
 class Rule(NamedTuple):
@@ -37,7 +37,7 @@ class Rule(NamedTuple):
     source: str
     needs: Optional[Pattern[str]] = None
     unless: Optional[Pattern[str]] = None
-    speaker: Speaker = Speaker.ANYBODY
+    log_source: LogSource = LogSource.ANYBODY
 
 
 def _rule(
@@ -48,7 +48,7 @@ def _rule(
     pattern: str = "",
     needs: str = "",
     unless: str = "",
-    speaker: Speaker = Speaker.ANYBODY,
+    log_source: LogSource = LogSource.ANYBODY,
 ) -> Rule:
     """Make a rule; the pattern is the word itself where none is given."""
     return Rule(
@@ -59,7 +59,7 @@ def _rule(
         source,
         re.compile(needs) if needs else None,
         re.compile(unless) if unless else None,
-        speaker,
+        log_source,
     )
 
 
@@ -79,11 +79,11 @@ _FILES = (  # the .nb file
     _rule("meta_version", "LF107", _SURE, "2.8 and later, model_parser.cc", r"Unspported model meta_version \d+"),
     _rule("format cannot be recognized", "LF106", _LIKELY, "2.6 and later; Paddle-Lite#5842, #7684, #9007"),
     _rule("format cannot be recognized", "LF107", _MAYBE, "a runtime that does not know the file's layout yet; Paddle-Lite#5842"),
-    _rule("Failed to read", "LF105", _SURE, "2.8 and later, io.cc; Paddle-Lite#10501", r"Failed to read \d+ bytes", speaker=_LITE),
-    _rule("Nothing to read", "LF105", _LIKELY, "2.8 and later; Paddle-Lite#6218", r"ReachEnd\(\).{0,20}Nothing to read", speaker=_LITE),
+    _rule("Failed to read", "LF105", _SURE, "2.8 and later, io.cc; Paddle-Lite#10501", r"Failed to read \d+ bytes", log_source=_LITE),
+    _rule("Nothing to read", "LF105", _LIKELY, "2.8 and later; Paddle-Lite#6218", r"ReachEnd\(\).{0,20}Nothing to read", log_source=_LITE),
     _rule("mallocing", "LF105", _LIKELY, "2.12 and later, target_wrapper.cc: a size that is garbage", r"no enough for mallocing \d{13,}"),
-    _rule("bad_alloc", "LF105", _MAYBE, "a size that is garbage, read at load; Paddle-Lite#5733", needs=_LOADING, speaker=_LITE),
-    _rule("Unable to open file", "LF115", _SURE, "2.9 and later, io.cc", r"Unable to open file: \S+\.nb\b", speaker=_LITE),
+    _rule("bad_alloc", "LF105", _MAYBE, "a size that is garbage, read at load; Paddle-Lite#5733", needs=_LOADING, log_source=_LITE),
+    _rule("Unable to open file", "LF115", _SURE, "2.9 and later, io.cc", r"Unable to open file: \S+\.nb\b", log_source=_LITE),
 )  # fmt: skip
 
 _KERNELS = (  # the file's kernels and the runtime's
@@ -92,17 +92,17 @@ _KERNELS = (  # the file's kernels and the runtime's
     _rule("layout", "LF103", _SURE, "the same with images", r"kernels? (?:found )?for '?layout(?:_once)?\b"),
     _rule("calib", "LF104", _LIKELY, "2.9 and later; Paddle-Lite#9386, #10361, #10189", r"kernels? (?:found )?for '?calib\w{0,8}\b"),
     _rule("kernel for '", "LF101", _LIKELY, "a basic operator is in every build; Paddle-Lite#8130, #8435",
-          _BASIC_MISSING, unless=_OTHER_VERSION, speaker=_LITE),
-    _rule("kernel for '", "LF101", _MAYBE, "the same, with another version", _BASIC_MISSING, needs=_OTHER_VERSION, speaker=_LITE),
+          _BASIC_MISSING, unless=_OTHER_VERSION, log_source=_LITE),
+    _rule("kernel for '", "LF101", _MAYBE, "the same, with another version", _BASIC_MISSING, needs=_OTHER_VERSION, log_source=_LITE),
     _rule("kernel for '", "LF113", _LIKELY, "2.7 and later; Paddle-Lite#4739, #4962, #10439",
-          _OTHER_MISSING, unless=_OTHER_VERSION, speaker=_LITE),
-    _rule("kernel for '", "LF113", _MAYBE, "the same, with another version", _OTHER_MISSING, needs=_OTHER_VERSION, speaker=_LITE),
+          _OTHER_MISSING, unless=_OTHER_VERSION, log_source=_LITE),
+    _rule("kernel for '", "LF113", _MAYBE, "the same, with another version", _OTHER_MISSING, needs=_OTHER_VERSION, log_source=_LITE),
     _rule("valid_kernels_.empty()", "LF113", _LIKELY, "to 2.8, op_lite.cc: no kernel for an operator; Paddle-Lite#4963"),
-    _rule("with_extra", "LF113", _SURE, "program.cc", r"Please use Paddle-Lite lib with all ops", speaker=_LITE),
-    _rule("operator '", "LF113", _LIKELY, "2.7 and later; Paddle-Lite#4962, #6476", r"operator '\w+' is not supported", speaker=_LITE),
-    _rule("no Op found for", "LF113", _LIKELY, "all versions", r"no Op found for \w+", speaker=_LITE),
+    _rule("with_extra", "LF113", _SURE, "program.cc", r"Please use Paddle-Lite lib with all ops", log_source=_LITE),
+    _rule("operator '", "LF113", _LIKELY, "2.7 and later; Paddle-Lite#4962, #6476", r"operator '\w+' is not supported", log_source=_LITE),
+    _rule("no Op found for", "LF113", _LIKELY, "all versions", r"no Op found for \w+", log_source=_LITE),
     _rule("No kernels found for", "LF113", _LIKELY, "2.8; PaddleOCR#2214",
-          r"No kernels found for (?!io_copy|calib|layout)\w+", speaker=_LITE),
+          r"No kernels found for (?!io_copy|calib|layout)\w+", log_source=_LITE),
     _rule("it != kernels.end()", "LF108", _LIKELY, "2.6 to 2.8: file and runtime of different builds; PaddleOCR#1343, #1266, Paddle-Lite#5644"),
     _rule("opencl_valid:0", "LF321", _LIKELY, "2.8 and later, program.cc and program.h; Paddle-Lite#8579, #8807, #10253",
           r"(?<![a-z_])opencl_valid:0"),
@@ -125,13 +125,13 @@ _SOURCES = (  # the source model, in the converter
     _rule("Only version 0 is supported", "LF203", _SURE, "to 2.8; Paddle-Lite#4302, #4763"),
     _rule("The version of tensor", "LF203", _SURE, "2.9 and later, tensor_io.cc", r"The version of tensor \d+ is not supported"),
     _rule("load partial data", "LF203", _SURE, "all versions; Paddle-Lite#10370"),
-    _rule("Nothing to read", "LF203", _LIKELY, "the converter reads the parameters", r"ReachEnd\(\).{0,20}Nothing to read", speaker=_OPT),
-    _rule("Failed to read", "LF203", _LIKELY, "the converter reads the parameters", r"Failed to read \d+ bytes", speaker=_OPT),
+    _rule("Nothing to read", "LF203", _LIKELY, "the converter reads the parameters", r"ReachEnd\(\).{0,20}Nothing to read", log_source=_OPT),
+    _rule("Failed to read", "LF203", _LIKELY, "the converter reads the parameters", r"Failed to read \d+ bytes", log_source=_OPT),
     _rule("ops are not supported on '", "LF206", _SURE, "2.6 and later; Paddle-Lite#6600, #9188", r"\d+ ops are not supported on '[\w,]+'",
           unless=r"unsupported ops are:.{0,2000}\w_grad\b"),
     _rule("_grad", "LF212", _SURE, "2.6 and later; Paddle-Lite#8069, #4884", r"unsupported ops are:.{0,2000}\w_grad\b"),
-    _rule("no Op found for", "LF206", _SURE, "the converter", r"no Op found for \w+", speaker=_OPT),
-    _rule("No kernels found for", "LF206", _SURE, "the converter", r"No kernels found for \w+", speaker=_OPT),
+    _rule("no Op found for", "LF206", _SURE, "the converter", r"no Op found for \w+", log_source=_OPT),
+    _rule("No kernels found for", "LF206", _SURE, "the converter", r"No kernels found for \w+", log_source=_OPT),
     _rule("'moving_average_abs_max_scale'", "LF208", _SURE, "PaddleOCR#7921, #911, Paddle-Lite#9036", r"unsupported ops are:.{0,2000}'moving_average_abs_max_scale'"),
     _rule("No attributes called", "LF204", _LIKELY, "2.9 and later, op_desc.h; Paddle-Lite#10531, #10641, #10240", r"No attributes called \w+ found for \w+"),
     _rule("outputs_.end()", "LF204", _LIKELY, "2.9 and later; PaddleOCR#10752", r"it != outputs_?(?:\(\))?\.end\(\)"),

@@ -4,7 +4,7 @@ import re
 from bisect import bisect_right
 from typing import List, NamedTuple
 
-__all__ = ["MOST", "LogText", "Place", "harmless"]
+__all__ = ["MOST", "LogText", "Place", "sanitize_line"]
 
 MOST = 1 << 20  # characters that are looked at: the head and the tail of a longer text
 _HEAD = 1 << 18
@@ -46,7 +46,7 @@ class LogText:
         begin = self._starts[index]
         line = self.text[begin : self._end(index)]
         number = index + 1 + (self._hidden if offset >= self._tail_at else 0)
-        return Place(number, harmless(line, offset - begin))
+        return Place(number, sanitize_line(line, offset - begin))
 
     def is_quiet(self, offset: int) -> bool:
         """Tell whether the line of an offset is marked as information: Paddle-Lite's INFO and GLOG_v lines."""
@@ -62,13 +62,13 @@ class LogText:
     def last_line(self) -> str:
         """Return the last line that is not empty, "" where there is none."""
         lines: List[str] = [line for line in self.text[-65536:].split("\n") if line.strip()]
-        return harmless(lines[-1]) if lines else ""
+        return sanitize_line(lines[-1]) if lines else ""
 
     def _end(self, index: int) -> int:
         return self._starts[index + 1] - 1 if index + 1 < len(self._starts) else len(self.text)
 
 
-def harmless(line: str, at: int = 0) -> str:
+def sanitize_line(line: str, at: int = 0) -> str:
     """Return a line without its margins, at most 300 characters around `at`, with control characters escaped."""
     begin = max(0, at - _BEFORE) if len(line) > _SHOWN else 0
     shown = line[begin : begin + _SHOWN].strip()

@@ -29,10 +29,10 @@ class Buffer:
 
     __slots__ = ("_vtables", "size", "steps", "view", "what")
 
-    def __init__(self, view: memoryview, what: str) -> None:
+    def __init__(self, view: memoryview, label: str) -> None:
         self.view = view
         self.size = len(view)
-        self.what = what
+        self.what = label
         # An honest table costs at least the four bytes of the offset that leads to it.
         self.steps = min(self.size // 4 + 64, MAX_STEPS)
         self._vtables: Dict[int, Tuple[int, ...]] = {}

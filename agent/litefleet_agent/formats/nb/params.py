@@ -74,16 +74,16 @@ def _start(view: memoryview) -> Tuple[int, int]:
 
 def _one(view: memoryview, position: int, number: int, count: int, items: List[Param]) -> int:
     """Read one parameter into `items`; return where the next one begins."""
-    what = "parameter %d of %d" % (number + 1, count)
+    label = "parameter %d of %d" % (number + 1, count)
     if position + 8 > len(view):
-        raise NbError("the file ends before %s" % what)
+        raise NbError("the file ends before %s" % label)
     total, offset = struct.unpack_from("<II", view, position)
     end: int = position + 4 + total
     if not 4 <= offset <= total:
-        raise NbError("%s claims to begin %d bytes into its %d" % (what, offset, total))
+        raise NbError("%s claims to begin %d bytes into its %d" % (label, offset, total))
     if end > len(view):
-        raise NbError("the file ends %d bytes short, in %s" % (end - len(view), what))
-    items.append(_describe(Buffer(view[position + 4 + offset : end], what)))
+        raise NbError("the file ends %d bytes short, in %s" % (end - len(view), label))
+    items.append(_describe(Buffer(view[position + 4 + offset : end], label)))
     return end
 
 

@@ -8,7 +8,7 @@ from ...formats.nb import Tensor
 from ...formats.npz import DTYPES, Array, native
 from ...verification.compare import values
 
-__all__ = ["all_finite", "apart", "first_size", "free_first", "joinable", "together"]
+__all__ = ["all_finite", "are_batchable", "first_size", "free_first", "join_inputs", "split_outputs"]
 
 Inputs = Mapping[str, Array]
 
@@ -24,13 +24,13 @@ def first_size(inputs: Inputs) -> Optional[int]:
     return sizes.pop() if len(sizes) == 1 and 0 not in sizes else None
 
 
-def joinable(requests: Sequence[Inputs]) -> bool:
+def are_batchable(requests: Sequence[Inputs]) -> bool:
     """Say whether the requests differ in nothing but numbers and their first dimension."""
     kinds = {tuple(sorted((name, v.dtype, v.shape[1:]) for name, v in inputs.items())) for inputs in requests}
     return len(kinds) == 1 and all(first_size(inputs) for inputs in requests)
 
 
-def together(requests: Sequence[Inputs]) -> Dict[str, Array]:
+def join_inputs(requests: Sequence[Inputs]) -> Dict[str, Array]:
     """Return the inputs of joinable requests, one after the other along the first dimension."""
     joined = {}
     for name, first in requests[0].items():
@@ -40,7 +40,7 @@ def together(requests: Sequence[Inputs]) -> Dict[str, Array]:
     return joined
 
 
-def apart(outputs: Sequence[Array], sizes: Sequence[int]) -> List[List[Array]]:
+def split_outputs(outputs: Sequence[Array], sizes: Sequence[int]) -> List[List[Array]]:
     """Divide a batch's outputs among its requests, whose first dimensions are `sizes`.
 
     Raises ValueError when an output's first dimension is not their sum.

@@ -8,88 +8,92 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Union
 from ...findings import Finding, finding
 from ...protocol import ProtocolError, encode
 from ...verification.child_process import decode
-from ..event_loop import Deadline, Loop
+from ..event_loop import Deadline, EventLoop
 from ..framing import Channel
 from ..messages import (
-    MAX_ANSWER,
-    Answer,
+    MAX_RESPONSE,
     Job,
-    Refusal,
-    Told,
+    Rejection,
+    RequestOutcome,
+    Response,
     body_size,
     facts_of,
     findings_of,
     number,
+    outcomes_of,
     results_of,
     tensors_to,
-    told_of,
 )
 from .plan import WorkerPlan, plan_of
 from .process import Process
 
-__all__ = ["Answer", "Scales", "State", "Worker", "WorkerPlan", "plan_of"]
+__all__ = ["MemoryMonitor", "Response", "State", "WorkerHandle", "WorkerPlan", "plan_of"]
 
 
 _HARD = 1.25  # times the memory limit, at which a worker is ended at once
 _BASE_RUN = 100  # after which growth is measured
-_WEIGH_RUNS = 10  # growth is slow
-_LOOK_S = 0.2
+_CHECK_RUNS = 10  # growth is slow
+_CHECK_S = 0.2
 
 
-class Scales:
+class MemoryMonitor:
     """Weighs one worker: `resident()` bytes, for as long as `working()`; `too_heavy(why)` when it has to be ended at once."""
 
     def __init__(
         self,
-        loop: Loop,
+        loop: EventLoop,
         plan: WorkerPlan,
         resident: Callable[[], int],
-        working: Callable[[], bool],
-        too_heavy: Callable[[Finding], None],
+        is_working: Callable[[], bool],
+        on_over_limit: Callable[[Finding], None],
     ) -> None:
-        self._loop, self._resident, self._working, self._too_heavy = loop, resident, working, too_heavy
+        self._loop, self._resident, self._is_working, self._on_over_limit = loop, resident, is_working, on_over_limit
         self._name, self._limit, self._growth = plan.model.name, plan.memory_limit_bytes, plan.growth_limit_bytes
         self._base = 0
-        self._looks = False
+        self._scheduled = False
 
     def watch(self) -> None:
         """Look at a working worker again and again: what it allocates it may take from the whole device."""
-        if self._limit and not self._looks:
-            self._looks = True
-            self._loop.later(_LOOK_S, self._look)
+        if self._limit and not self._scheduled:
+            self._scheduled = True
+            self._loop.later(_CHECK_S, self._check)
 
-    def _look(self) -> None:
-        self._looks = False
-        if self._working():
-            held = self._resident()
-            if held > self._limit * _HARD:
-                self._too_heavy(self._over(held))
+    def _check(self) -> None:
+        self._scheduled = False
+        if self._is_working():
+            rss_bytes = self._resident()
+            if rss_bytes > self._limit * _HARD:
+                self._on_over_limit(self._over(rss_bytes))
             self.watch()
 
-    def _over(self, held: int) -> Finding:
-        said = "The worker of %s held %d MiB; its limit is %d MiB." % (self._name, held >> 20, self._limit >> 20)
-        return finding("LF411", said)
+    def _over(self, rss_bytes: int) -> Finding:
+        observed = "The worker of %s held %d MiB; its limit is %d MiB." % (
+            self._name,
+            rss_bytes >> 20,
+            self._limit >> 20,
+        )
+        return finding("LF411", observed)
 
     def too_large(self) -> Optional[Finding]:
         """Return why it holds too much now; None when it does not."""
-        held = self._resident() if self._limit else 0
-        return self._over(held) if held > self._limit else None
+        rss_bytes = self._resident() if self._limit else 0
+        return self._over(rss_bytes) if rss_bytes > self._limit else None
 
-    def weigh(self, runs: int) -> Optional[Finding]:
+    def check_growth(self, runs: int) -> Optional[Finding]:
         """Return why it is to be replaced after so many runs; None when it is not."""
         over = self.too_large()
-        if over is not None or runs % _WEIGH_RUNS:
+        if over is not None or runs % _CHECK_RUNS:
             return over
-        held = self._resident()
+        rss_bytes = self._resident()
         if runs == _BASE_RUN:
-            self._base = held
-        if not self._base or held - self._base <= self._growth:
+            self._base = rss_bytes
+        if not self._base or rss_bytes - self._base <= self._growth:
             return None
-        said = "The worker of %s grew from %d to %d MiB between its run %d and its run %d."
-        return finding("LF419", said % (self._name, self._base >> 20, held >> 20, _BASE_RUN, runs))
+        observed = "The worker of %s grew from %d to %d MiB between its run %d and its run %d."
+        return finding("LF419", observed % (self._name, self._base >> 20, rss_bytes >> 20, _BASE_RUN, runs))
 
 
-_PATIENCE_S = 1.0  # for a worker that was told to end
+_TIMEOUT_S = 1.0  # for a worker that was told to end
 _GRACE_S = 0.5  # for one whose socket closed, so that its own end is seen rather than ours
 _POLL_S = 0.01
 
@@ -104,9 +108,9 @@ class State(str, enum.Enum):
     DEAD = "dead"
 
 
-OnReady = Callable[["Worker", Dict[str, Any]], None]
-OnAnswer = Callable[["Worker", List[Job], List[Union[Answer, Refusal]], float], None]
-OnEnd = Callable[["Worker", List[Finding], List[Job]], None]
+OnReady = Callable[["WorkerHandle", Dict[str, Any]], None]
+OnAnswer = Callable[["WorkerHandle", List[Job], List[Union[Response, Rejection]], float], None]
+OnEnd = Callable[["WorkerHandle", List[Finding], List[Job]], None]
 OnProbe = Callable[[bool, List[Finding], float], None]
 
 
@@ -121,7 +125,7 @@ class _Task:
     on_probe: Optional[OnProbe] = None
 
 
-class Worker:
+class WorkerHandle:
     """One worker.  Callbacks come from the loop, never from within a call.
 
     `on_ready(worker, facts)` once it passed its goldens; `on_answer(worker, jobs, results, ms)` after each batch, and without
@@ -129,24 +133,26 @@ class Worker:
     dead and reaped, unless it was stopped between two batches; `unbegun` holds what it had been given and did not begin.
     """
 
-    def __init__(self, loop: Loop, plan: WorkerPlan, on_ready: OnReady, on_answer: OnAnswer, on_end: OnEnd) -> None:
+    def __init__(
+        self, loop: EventLoop, plan: WorkerPlan, on_ready: OnReady, on_answer: OnAnswer, on_end: OnEnd
+    ) -> None:
         self.plan = plan
         self.state = State.STARTING
         self.runs = 0
         self.loads = 1  # of the model: anew for other input sizes
-        self.worn: Optional[Finding] = None  # it has grown too large: to be replaced between two requests
-        self.unbegun: List[Job] = []
+        self.recycle_reason: Optional[Finding] = None  # it has grown too large: to be replaced between two requests
+        self.not_started: List[Job] = []
         self._loop = loop
         self._on_ready, self._on_answer, self._on_end = on_ready, on_answer, on_end
         self._now: Optional[_Task] = None
         self._next: Optional[_Task] = None  # already in its socket: it need not wait for it
-        self._told: List[Told] = []  # what the answer that comes announces
+        self._outcomes: List[RequestOutcome] = []  # what the answer that comes announces
         self._number = 0
         self._stage = "starting"
-        self._why: List[Finding] = []
-        self._stop_wanted = self._quiet = False
-        self._limit = Deadline(loop, self._too_late)
-        self._scales = Scales(loop, plan, self.rss_bytes, self._works, self.kill)
+        self._end_findings: List[Finding] = []
+        self._stop_wanted = self._stop_requested = False
+        self._limit = Deadline(loop, self._timed_out)
+        self._memory = MemoryMonitor(loop, plan, self.rss_bytes, self._is_working, self.kill)
         self._process: Optional[Process] = None
         self._channel: Optional[Channel] = None
         self._start()
@@ -157,15 +163,15 @@ class Worker:
         try:
             self._process = Process(self._loop, self.plan)
         except OSError as error:
-            seen = "A worker of %s can't be started: %s." % (self.plan.model.name, error.strerror or error)
-            self._why = [finding("LF900", seen)]
+            observed = "A worker of %s can't be started: %s." % (self.plan.model.name, error.strerror or error)
+            self._end_findings = [finding("LF900", observed)]
             self.state = State.ENDING
             self._loop.later(0.0, lambda: self._dead([]))
             return
-        self._channel = Channel(self._loop, self._process.socket, self._screen, self._frame, self._gone)
+        self._channel = Channel(self._loop, self._process.socket, self._validate, self._frame, self._on_channel_end)
         self._channel.send([encode(_load_frame(self.plan))])
         self._limit.set(self.plan.start_limit_s)
-        self._scales.watch()
+        self._memory.watch()
 
     @property
     def pid(self) -> int:
@@ -189,22 +195,22 @@ class Worker:
         if self.state is State.BUSY:
             self._stop_wanted = True
             return
-        self._quiet = True
+        self._stop_requested = True
         self._end_phase()
         if self._channel is not None:
             self._channel.finish()
-        self._loop.later(_PATIENCE_S, self._end_now)
+        self._loop.later(_TIMEOUT_S, self._end_now)
 
     def kill(self, why: Finding) -> None:
         """End it at once; `why` is what `on_end` will tell, unless it was stopped before."""
-        if self.state is State.DEAD or self._why:
+        if self.state is State.DEAD or self._end_findings:
             return
-        if not self._quiet:
-            self._why = [why]
+        if not self._stop_requested:
+            self._end_findings = [why]
         self._end_phase()
         self._end_now()
 
-    def _works(self) -> bool:
+    def _is_working(self) -> bool:
         return self.state in (State.STARTING, State.BUSY)
 
     def _end_phase(self) -> None:
@@ -216,15 +222,15 @@ class Worker:
         if self.state is not State.DEAD and self._process is not None:
             self._process.kill()
 
-    def _gone(self, why: str) -> None:
+    def _on_channel_end(self, why: str) -> None:
         """The socket closed, or held what is no frame."""
         if why:
-            self._misbehaved(why)
+            self._protocol_violated(why)
         else:
             self._end_phase()
         self._await_end(self._loop.now() + _GRACE_S)
 
-    def _misbehaved(self, why: str) -> None:
+    def _protocol_violated(self, why: str) -> None:
         self.kill(finding("LF900", "The worker of %s sent what can't be read: %s." % (self.plan.model.name, why)))
 
     def _await_end(self, until: float) -> None:
@@ -240,38 +246,38 @@ class Worker:
 
     def _reaped(self, process: Process) -> None:
         result = process.reap()
-        what = "The worker of %s, while %s," % (self.plan.model.name, self._stage)
-        early = [finding("LF900", "%s ended early with exit code 0." % what)]
-        self._dead([] if self._quiet else decode(result, what) or early)
+        label = "The worker of %s, while %s," % (self.plan.model.name, self._stage)
+        early = [finding("LF900", "%s ended early with exit code 0." % label)]
+        self._dead([] if self._stop_requested else decode(result, label) or early)
 
     def _dead(self, findings: List[Finding]) -> None:
         self.state = State.DEAD
         if self._channel is not None:
             self._channel.close()
         jobs = self._now.jobs if self._now is not None else []
-        self.unbegun = self._next.jobs if self._next is not None else []
+        self.not_started = self._next.jobs if self._next is not None else []
         self._now = self._next = None
-        if not self._quiet:
-            self._on_end(self, self._why or findings, jobs)
+        if not self._stop_requested:
+            self._on_end(self, self._end_findings or findings, jobs)
 
-    def _too_late(self, seconds: float) -> None:
-        seen = "The worker of %s was still %s after %.3g s." % (self.plan.model.name, self._stage, seconds)
-        self.kill(finding("LF408", seen))
+    def _timed_out(self, seconds: float) -> None:
+        observed = "The worker of %s was still %s after %.3g s." % (self.plan.model.name, self._stage, seconds)
+        self.kill(finding("LF408", observed))
 
     # --- what it is asked
 
     @property
-    def takes_more(self) -> bool:
+    def accepts_more(self) -> bool:
         """Whether it may be given its next batch while it runs one."""
         busy = self.state is State.BUSY and self._now is not None and self._now.on_probe is None
-        return busy and self._next is None and not (self._stop_wanted or self.worn or self._why)
+        return busy and self._next is None and not (self._stop_wanted or self.recycle_reason or self._end_findings)
 
     def run(self, jobs: Sequence[Job], limit_s: float) -> None:
         """Have one batch run, now or after the one that it runs; it is ended if one takes longer than its `limit_s`.
 
         Raises RuntimeError unless it is READY or `takes_more`.
         """
-        if self.state is not State.READY and not self.takes_more:
+        if self.state is not State.READY and not self.accepts_more:
             raise RuntimeError("the worker is %s" % self.state.value)
         frame = {"op": "run", "requests": [{"inputs": tensors_to(job.inputs)} for job in jobs]}
         self._ask(frame, list(jobs), limit_s, "running %d requests" % len(jobs))
@@ -301,39 +307,39 @@ class Worker:
         for job in task.jobs:
             job.begun = True
         self._limit.set(task.limit_s)
-        self._scales.watch()
+        self._memory.watch()
 
     # --- what it tells
 
-    def _screen(self, header: Dict[str, Any], size: int) -> None:
+    def _validate(self, header: Dict[str, Any], size: int) -> None:
         """Raise ProtocolError before memory is taken for a body that is not as the header says."""
         count = len(self._now.jobs) if self._now is not None else 0
-        self._told = told_of(header, count, self.plan.model) if "re" in header and count else []
-        due = body_size(self._told)
-        if size != due or size > MAX_ANSWER:
-            raise ProtocolError("%d bytes where %d were due, and at most %d are taken" % (size, due, MAX_ANSWER))
+        self._outcomes = outcomes_of(header, count, self.plan.model) if "re" in header and count else []
+        due = body_size(self._outcomes)
+        if size != due or size > MAX_RESPONSE:
+            raise ProtocolError("%d bytes where %d were due, and at most %d are taken" % (size, due, MAX_RESPONSE))
 
     def _frame(self, header: Dict[str, Any], body: bytes) -> None:
         event = header.get("event")
-        if self._why:
+        if self._end_findings:
             return  # it is being ended; what it still says is late
         if self.state is State.STARTING and event in ("stage", "ready", "failed"):
             self._started(str(event), header)
         elif self.state is State.BUSY and self._now is not None and header.get("re") == self._now.number:
             self._answered(self._now, header, body)
         elif event != "stage" and self.state is not State.ENDING:
-            self._misbehaved("an unexpected frame")
+            self._protocol_violated("an unexpected frame")
 
     def _started(self, event: str, header: Dict[str, Any]) -> None:
         if event == "stage":
             self._stage = str(header.get("words", ""))[:100]
             return
         if event == "failed":
-            told = findings_of(header.get("findings"))
-            self.kill(told[0] if told else finding("LF900", "A worker failed and did not say why."))
-            self._why = told or self._why
+            failures = findings_of(header.get("findings"))
+            self.kill(failures[0] if failures else finding("LF900", "A worker failed and did not say why."))
+            self._end_findings = failures or self._end_findings
             return
-        over = self._scales.too_large()
+        over = self._memory.too_large()
         if over is not None:
             self.kill(over)  # it would be replaced after each request, for ever
             return
@@ -344,15 +350,15 @@ class Worker:
     def _answered(self, task: _Task, header: Dict[str, Any], body: bytes) -> None:
         result = header.get("result")
         if not isinstance(result, dict):
-            self._misbehaved("an answer without a result")
+            self._protocol_violated("an answer without a result")
             return
         took_ms = number(result.get("ms"))
         self.loads = int(number(result.get("loads"))) or self.loads
-        results = results_of(self._told, body, self.plan.model.release, took_ms) if task.jobs else []
+        results = results_of(self._outcomes, body, self.plan.model.release, took_ms) if task.jobs else []
         self._limit.clear()
-        self._told, self._now, self.state = [], None, State.READY
+        self._outcomes, self._now, self.state = [], None, State.READY
         self.runs += 1
-        self.worn = self._scales.weigh(self.runs)
+        self.recycle_reason = self._memory.check_growth(self.runs)
         if self._next is not None:
             self._begin(self._next)
         if task.on_probe is not None:

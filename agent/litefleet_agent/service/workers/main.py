@@ -19,18 +19,18 @@ from ...findings import Finding, finding
 from ...findings.model_file import altered, read_nb_file
 from ...formats.nb import NbError, Tensor
 from ...formats.npz import Array
-from ...protocol import Link
+from ...protocol import BlockingStream
 from ...verification.child_process import die_with_parent
-from ...verification.paddlelite import Engine, EngineError
-from ...verification.verify import engine_finding
-from ..messages import Refusal, screen_inputs, size_of, tensors_of, tensors_to
-from .batching import all_finite, apart, first_size, joinable, together
+from ...verification.paddlelite import PaddleLite, PaddleLiteError
+from ...verification.verify import paddlelite_finding
+from ..messages import Rejection, size_of, tensors_of, tensors_to, validate_inputs
+from .batching import all_finite, are_batchable, first_size, join_inputs, split_outputs
 from .plan import served_model
-from .warmup import Kind, Rehearsal, infer
+from .warmup import OutputType, Warmup, infer
 
 __all__ = ["main"]
 
-Outcome = Union[List[Array], Refusal]
+RequestResult = Union[List[Array], Rejection]
 
 
 def main(fd: int, parent_pid: int) -> int:
@@ -39,26 +39,26 @@ def main(fd: int, parent_pid: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):  # systemd and terminals signal the whole group; the daemon decides
         signal.signal(number, signal.SIG_IGN)
     die_with_parent(parent_pid)
-    link = Link(socket.socket(fileno=fd))
+    stream = BlockingStream(socket.socket(fileno=fd))
     try:
-        code = _serve(link)
+        code = _serve(stream)
     except OSError:  # the daemon is gone
         code = 0
     # Destructors of a half-broken runtime may crash after the work is done; nothing here needs them.
     os._exit(code)
 
 
-def _serve(link: Link) -> int:
-    first = link.read()
+def _serve(stream: BlockingStream) -> int:
+    first = stream.read()
     if first is None:
         return 0
-    worker = _Worker(link, first[0])
+    worker = _Worker(stream, first[0])
     findings = worker.start()
     if findings:
-        link.send({"event": "failed", "findings": [found.to_dict() for found in findings[:64]]})
+        stream.send({"event": "failed", "findings": [found.to_dict() for found in findings[:64]]})
         return 3
     while True:
-        frame = link.read()
+        frame = stream.read()
         if frame is None:
             return 0
         worker.answer(*frame)
@@ -67,13 +67,13 @@ def _serve(link: Link) -> int:
 class _Worker:
     """One model, and what it is asked."""
 
-    def __init__(self, link: Link, job: Dict[str, Any]) -> None:
-        self.link, self.job = link, job
+    def __init__(self, stream: BlockingStream, job: Dict[str, Any]) -> None:
+        self.stream, self.job = stream, job
         self._stage = "starting"
 
     def stage(self, words: str) -> None:
         self._stage = words
-        self.link.stage(words)
+        self.stream.stage(words)
 
     # --- the start
 
@@ -83,8 +83,8 @@ class _Worker:
             return self._start()
         except NbError as error:
             return [finding(error.finding_code, str(error))]
-        except EngineError as error:
-            return [engine_finding(error.kind, str(error), self._stage)]
+        except PaddleLiteError as error:
+            return [paddlelite_finding(error.kind, str(error), self._stage)]
         except OSError as error:
             if error.filename != self.job["nb"]:
                 raise
@@ -101,17 +101,17 @@ class _Worker:
             return changed
         self.model = served_model(model, job["name"], job["release"])
         names = [t.name for t in model.inputs], [t.name for t in model.outputs]
-        how = job["threads"], job["power_mode"], job["input_sizes"], job["memory_limit"]
-        self.engine = Engine(job["runtime"], job["nb"], names[0], names[1], *how)
+        options = job["threads"], job["power_mode"], job["input_sizes"], job["memory_limit"]
+        self.paddlelite = PaddleLite(job["runtime"], job["nb"], names[0], names[1], *options)
         self.stage("importing Paddle-Lite")
-        self.engine.bring_in()
+        self.paddlelite.import_runtime()
         self.stage("loading the model")
-        load_ms = self.engine.load()
-        self.rehearsal = Rehearsal(self.engine, model, job["tolerance"])
-        if not self.rehearsal.play(job["golden"], self.stage):
-            return self.rehearsal.findings or [finding("LF900", "The goldens could not be run.")]
+        load_ms = self.paddlelite.load()
+        self.warmup = Warmup(self.paddlelite, model, job["tolerance"])
+        if not self.warmup.run(job["golden"], self.stage):
+            return self.warmup.findings or [finding("LF900", "The goldens could not be run.")]
         self.stage("waiting for requests")
-        self.link.send(self._ready(load_ms))
+        self.stream.send(self._ready(load_ms))
         gc.freeze()  # what is there by now stays: looking through it again and again would only hold up requests
         return []
 
@@ -119,12 +119,12 @@ class _Worker:
         return {
             "event": "ready",
             "load_ms": round(load_ms, 3),
-            "runtime_version": self.engine.runtime_version,
-            "numpy_version": self.engine.numpy_version,
-            "threads_set_by": self.engine.threads_set_by,
-            "power_mode": self.engine.power_mode_set,
-            "batches": self.rehearsal.batches,
-            "golden": self.rehearsal.figures,
+            "runtime_version": self.paddlelite.runtime_version,
+            "numpy_version": self.paddlelite.numpy_version,
+            "threads_set_by": self.paddlelite.threads_set_by,
+            "power_mode": self.paddlelite.power_mode_set,
+            "batches": self.warmup.batches,
+            "golden": self.warmup.statistics,
         }
 
     # --- requests
@@ -138,85 +138,85 @@ class _Worker:
 
     def _probe(self, number: int) -> None:
         try:
-            found, took_ms = self.rehearsal.probe()
+            found, took_ms = self.warmup.probe()
         except Exception as error:  # as above
             found, took_ms = [finding("LF900", "A golden could not be run: %s" % str(error)[:1000])], 0.0
-        told = {"ok": not found, "ms": round(took_ms, 3), "findings": [f.to_dict() for f in found[:64]]}
-        self.link.send({"re": number, "result": told})
+        result = {"ok": not found, "ms": round(took_ms, 3), "findings": [f.to_dict() for f in found[:64]]}
+        self.stream.send({"re": number, "result": result})
 
     def _run(self, number: int, requests: List[Dict[str, Any]], body: bytes) -> None:
         begun = time.perf_counter()
-        at, taken = 0, []
+        at, batch = 0, []
         for request in requests:
             tensors = tensors_of(request["inputs"])
             size = sum(size_of(tensor) for tensor in tensors)
-            taken.append(self._take(tensors, _part(body, at, size)))
+            batch.append(self._read_inputs(tensors, _part(body, at, size)))
             at += size
-        outcomes = self._outcomes(taken)
+        outcomes = self._outcomes(batch)
         took_ms = (time.perf_counter() - begun) * 1e3
-        told: List[Dict[str, Any]] = []
+        results: List[Dict[str, Any]] = []
         parts: List[bytes] = []
         for outcome in outcomes:
-            if isinstance(outcome, Refusal):
-                told.append({"error": outcome.to_dict()})
+            if isinstance(outcome, Rejection):
+                results.append({"error": outcome.to_dict()})
             else:
-                told.append({"outputs": tensors_to(self._described(outcome))})
+                results.append({"outputs": tensors_to(self._described(outcome))})
                 parts += [value.data for value in outcome]
-        result = {"ms": round(took_ms, 3), "loads": self.engine.loads, "requests": told}
-        self.link.send({"re": number, "result": result}, parts)
+        result = {"ms": round(took_ms, 3), "loads": self.paddlelite.loads, "requests": results}
+        self.stream.send({"re": number, "result": result}, parts)
 
-    def _take(self, tensors: Tuple[Tensor, ...], data: bytes) -> Union[Dict[str, Array], Refusal]:
+    def _read_inputs(self, tensors: Tuple[Tensor, ...], data: bytes) -> Union[Dict[str, Array], Rejection]:
         """Return a request's inputs, or why Paddle-Lite must not see them: what does not fit may end this process."""
         try:
-            screen_inputs(self.model, tensors, len(data))
-        except Refusal as refusal:
-            return refusal
+            validate_inputs(self.model, tensors, len(data))
+        except Rejection as rejection:
+            return rejection
         inputs, at = {}, 0
         for tensor in tensors:
             size = size_of(tensor)
             value = inputs[tensor.name] = Array(tensor.dtype, tensor.dims, _part(data, at, size))
             at += size
-            if not all_finite(value, self.engine.numpy):
-                return Refusal("%s: %s holds NaN or Inf" % (self.model.name, tensor.name), "bad-input")
+            if not all_finite(value, self.paddlelite.numpy):
+                return Rejection("%s: %s holds NaN or Inf" % (self.model.name, tensor.name), "bad-input")
         return inputs
 
-    def _outcomes(self, taken: Sequence[Union[Dict[str, Array], Refusal]]) -> List[Outcome]:
+    def _outcomes(self, batch: Sequence[Union[Dict[str, Array], Rejection]]) -> List[RequestResult]:
         """Return what becomes of each request: those that are sound run together, or one by one if that fails."""
-        sound = [inputs for inputs in taken if not isinstance(inputs, Refusal)]
-        done = self._batch(sound)
+        valid = [inputs for inputs in batch if not isinstance(inputs, Rejection)]
+        done = self._batch(valid)
         if done is None:
-            done = [self._single(inputs) for inputs in sound]
+            done = [self._single(inputs) for inputs in valid]
         rest = iter(done)
-        return [given if isinstance(given, Refusal) else next(rest) for given in taken]
+        return [given if isinstance(given, Rejection) else next(rest) for given in batch]
 
-    def _batch(self, sound: List[Dict[str, Array]]) -> Optional[List[Outcome]]:
-        if len(sound) < 2 or not self.rehearsal.batches or not joinable(sound):
+    def _batch(self, valid: List[Dict[str, Array]]) -> Optional[List[RequestResult]]:
+        if len(valid) < 2 or not self.warmup.batches or not are_batchable(valid):
             return None
         try:
-            outputs = infer(self.engine, together(sound))
-            parts = apart(outputs, [first_size(inputs) or 0 for inputs in sound])
+            outputs = infer(self.paddlelite, join_inputs(valid))
+            parts = split_outputs(outputs, [first_size(inputs) or 0 for inputs in valid])
         except Exception:  # one of them may be to blame: each on its own
             return None
         return [self._checked(part) for part in parts]
 
-    def _single(self, inputs: Dict[str, Array]) -> Outcome:
+    def _single(self, inputs: Dict[str, Array]) -> RequestResult:
         try:
-            return self._checked(infer(self.engine, inputs))
+            return self._checked(infer(self.paddlelite, inputs))
         except Exception as error:  # the binding raises what it likes
-            seen = "%s could not run the request: %s" % (self.model.name, str(error)[:1000])
-            return Refusal(seen, "crashed", finding("LF900", seen))
+            message = "%s could not run the request: %s" % (self.model.name, str(error)[:1000])
+            return Rejection(message, "crashed", finding("LF900", message))
 
-    def _checked(self, outputs: List[Array]) -> Outcome:
+    def _checked(self, outputs: List[Array]) -> RequestResult:
         """Return the outputs, or a refusal: what no caller should take for an answer."""
-        kinds = self.rehearsal.kinds
-        if len(outputs) != len(kinds) or not all(map(_is, outputs, kinds)):
-            given = _kinds([(value.dtype, value.shape) for value in outputs])
-            seen = "%s gave %s, its goldens have %s" % (self.model.name, given, _kinds(kinds))
-            return Refusal(seen, "bad-output", finding("LF407", seen))
+        output_types = self.warmup.output_types
+        if len(outputs) != len(output_types) or not all(map(_is, outputs, output_types)):
+            given = _type_names([(value.dtype, value.shape) for value in outputs])
+            message = "%s gave %s, its goldens have %s" % (self.model.name, given, _type_names(output_types))
+            return Rejection(message, "bad-output", finding("LF407", message))
         for tensor, value in zip(self.model.outputs, outputs):  # noqa: B905 - 3.7
-            if not all_finite(value, self.engine.numpy):
-                seen = "%s: the output %s holds NaN or Inf" % (self.model.name, tensor.name)
-                return Refusal(seen, "bad-output", finding("LF404", seen))
+            if not all_finite(value, self.paddlelite.numpy):
+                message = "%s: the output %s holds NaN or Inf" % (self.model.name, tensor.name)
+                return Rejection(message, "bad-output", finding("LF404", message))
         return outputs
 
     def _described(self, outputs: List[Array]) -> Tuple[Tensor, ...]:
@@ -229,12 +229,12 @@ def _part(data: bytes, at: int, size: int) -> bytes:
     return data if size == len(data) else data[at : at + size]
 
 
-def _is(value: Array, kind: Kind) -> bool:
-    dtype, dims = kind
+def _is(value: Array, output_type: OutputType) -> bool:
+    dtype, dims = output_type
     same = value.dtype == dtype and len(value.shape) == len(dims)
     return same and all(want in (-1, size) for want, size in zip(dims, value.shape))  # noqa: B905 - 3.7
 
 
-def _kinds(kinds: Sequence[Kind]) -> str:
-    said = [dtype + " " + " x ".join("?" if dim < 0 else str(dim) for dim in dims) for dtype, dims in kinds]
-    return ", ".join(said) or "nothing"
+def _type_names(output_types: Sequence[OutputType]) -> str:
+    names = [dtype + " " + " x ".join("?" if dim < 0 else str(dim) for dim in dims) for dtype, dims in output_types]
+    return ", ".join(names) or "nothing"

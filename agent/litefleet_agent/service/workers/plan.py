@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from ...findings.model_file import read_nb_file
 from ...formats.nb import NbError, NbModel
-from ...releases.store import Store, StoreError, needed, plain_name
+from ...releases.store import Store, StoreError, needed, safe_name
 from ..messages import ServedModel
 from ..settings import Settings
 
@@ -48,8 +48,8 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
     manifest = store.release(identity)
     needed(manifest)  # the store took it in, but the disk may hold another's
     name, verify = manifest["model"]["name"], manifest["verify"]
-    nb = _here(store.blob(manifest["model"]["nb"]), "the file of %s" % name)
-    golden = tuple(_here(store.blob(sha), "a golden of %s" % name) for sha in manifest["golden"])
+    nb = _existing_file(store.blob(manifest["model"]["nb"]), "the file of %s" % name)
+    golden = tuple(_existing_file(store.blob(sha), "a golden of %s" % name) for sha in manifest["golden"])
     return WorkerPlan(
         model=_read(nb, name, identity),
         nb=nb,
@@ -66,9 +66,9 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
     )
 
 
-def _here(path: str, what: str) -> str:
+def _existing_file(path: str, label: str) -> str:
     if not os.path.isfile(path):
-        raise StoreError("%s (%s) is not on this device" % (what, os.path.basename(path)[:12]), "missing")
+        raise StoreError("%s (%s) is not on this device" % (label, os.path.basename(path)[:12]), "missing")
     return path
 
 
@@ -82,7 +82,7 @@ def _read(path: str, name: str, identity: str) -> ServedModel:
 
 
 def _runtime(store: Store, manifest: Dict[str, Any]) -> str:
-    key = plain_name(manifest.get("runtime"))
+    key = safe_name(manifest.get("runtime"))
     if key == "system":
         return ""
     folder = store.path("runtimes", key)

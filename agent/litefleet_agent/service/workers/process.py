@@ -8,8 +8,8 @@ import time
 from typing import Dict, List, Mapping
 
 from ... import ARCHIVE_ROOT
-from ...verification.child_process import STDERR_TAIL, ChildResult, _has_ended, _limit
-from ..event_loop import READ, Loop
+from ...verification.child_process import STDERR_TAIL, ChildResult, has_ended, set_limits
+from ..event_loop import READ, EventLoop
 from ..systemd import without_manager
 from .plan import WorkerPlan
 
@@ -35,7 +35,7 @@ def environment(plan: WorkerPlan, environ: Mapping[str, str]) -> Dict[str, str]:
 class Process:
     """A child in a process group of its own.  Raises OSError when it cannot be started."""
 
-    def __init__(self, loop: Loop, plan: WorkerPlan) -> None:
+    def __init__(self, loop: EventLoop, plan: WorkerPlan) -> None:
         self._loop = loop
         self.begun = loop.now()
         self._tail = bytearray()
@@ -65,7 +65,7 @@ class Process:
             os.close(write)
         self.socket, self.pid = ours, self._popen.pid
         self._statm = _statm_of(self.pid)  # kept open: it is looked at after every run
-        _limit(self.pid, plan.memory_limit_bytes or None)
+        set_limits(self.pid, plan.memory_limit_bytes or None)
         os.set_blocking(self._output, False)
         loop.watch(self._output, READ, self._ready)
 
@@ -93,7 +93,7 @@ class Process:
     @property
     def ended(self) -> bool:
         """Whether it is over; it is not reaped yet, so its number is still its own."""
-        return self._popen.returncode is not None or _has_ended(self.pid)
+        return self._popen.returncode is not None or has_ended(self.pid)
 
     def kill(self) -> None:
         """End the whole group."""

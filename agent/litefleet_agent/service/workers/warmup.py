@@ -8,53 +8,53 @@ from ...findings import Finding, Severity, finding
 from ...formats.nb import NbModel
 from ...formats.npz import Array, read_npz
 from ...verification.compare import compare
-from ...verification.golden_cases import Golden, fit, judge, tolerance_for
-from ...verification.paddlelite import Engine
-from .batching import apart, first_size, free_first, joinable, together
+from ...verification.golden_cases import Golden, check_outputs, fits_inputs, tolerance_for
+from ...verification.paddlelite import PaddleLite
+from .batching import are_batchable, first_size, free_first, join_inputs, split_outputs
 
-__all__ = ["Kind", "Rehearsal", "infer"]
+__all__ = ["OutputType", "Warmup", "infer"]
 
-Kind = Tuple[str, Tuple[int, ...]]  # type and sizes of an output; -1 = free
+OutputType = Tuple[str, Tuple[int, ...]]  # type and sizes of an output; -1 = free
 
 
-def infer(engine: Engine, inputs: Mapping[str, Array]) -> List[Array]:
+def infer(paddlelite: PaddleLite, inputs: Mapping[str, Array]) -> List[Array]:
     """Run the model once, whatever sizes it ran with before, and return copies of its outputs."""
-    engine.renew(inputs)
-    engine.set_inputs(inputs)
-    engine.run()
-    return engine.outputs()
+    paddlelite.select_predictor(inputs)
+    paddlelite.set_inputs(inputs)
+    paddlelite.run()
+    return paddlelite.outputs()
 
 
-class Rehearsal:
+class Warmup:
     """The goldens of one release; `tolerance` (JSON form) overrides the precision's own."""
 
-    def __init__(self, engine: Engine, model: NbModel, tolerance: Optional[Dict[str, Any]]) -> None:
-        self.engine, self.model, self.tolerance = engine, model, tolerance
+    def __init__(self, paddlelite: PaddleLite, model: NbModel, tolerance: Optional[Dict[str, Any]]) -> None:
+        self.paddlelite, self.model, self.tolerance = paddlelite, model, tolerance
         self.findings: List[Finding] = []
-        self.figures: Dict[str, Any] = {}
+        self.statistics: Dict[str, Any] = {}
         self.batches = False
-        self.kinds: Tuple[Kind, ...] = ()  # of each output, as the goldens have them
+        self.output_types: Tuple[OutputType, ...] = ()  # of each output, as the goldens have them
         self._first: Optional[Golden] = None
         self._accepted: List[Array] = []  # what the first case gave when it was right
 
-    def play(self, paths: Sequence[str], stage: Callable[[str], None]) -> bool:
+    def run(self, paths: Sequence[str], stage: Callable[[str], None]) -> bool:
         """Run every golden and say whether all came out right; else `findings` say what did not."""
         goldens = self._read(paths)
         if self.findings or not goldens:
             return False
         stage("setting the inputs of case 1")
-        self.engine.set_inputs(goldens[0].inputs, check=True)
+        self.paddlelite.set_inputs(goldens[0].inputs, check=True)
         stage("running case 1")
-        warm = infer(self.engine, goldens[0].inputs)
+        warm = infer(self.paddlelite, goldens[0].inputs)
         results = []
         for number, golden in enumerate(goldens):
             stage("running case %d" % (number + 1))
-            results.append(infer(self.engine, golden.inputs))
-        self._judge(goldens, results, warm)
+            results.append(infer(self.paddlelite, golden.inputs))
+        self._check_outputs(goldens, results, warm)
         if any(found.severity is Severity.ERROR for found in self.findings):
             return False
         self._first, self._accepted = goldens[0], results[0]
-        self.kinds = tuple(self._kind(index, goldens) for index in range(len(self.model.outputs)))
+        self.output_types = tuple(self._output_type(index, goldens) for index in range(len(self.model.outputs)))
         stage("running a batch of two cases")
         self.batches = self._batches(goldens, results)
         return True
@@ -63,7 +63,7 @@ class Rehearsal:
         goldens = []
         for number, path in enumerate(paths):
             try:
-                golden, found = fit(self.model, read_npz(path), "Case %d" % (number + 1))
+                golden, found = fits_inputs(self.model, read_npz(path), "Case %d" % (number + 1))
             except AgentError as error:
                 golden, found = None, [finding("LF412", str(error))]
             self.findings += found
@@ -73,19 +73,19 @@ class Rehearsal:
             self.findings.append(finding("LF412", "The release has no goldens."))
         return goldens
 
-    def _judge(self, goldens: Sequence[Golden], results: Sequence[List[Array]], warm: List[Array]) -> None:
+    def _check_outputs(self, goldens: Sequence[Golden], results: Sequence[List[Array]], warm: List[Array]) -> None:
         counts = {len(outputs) for outputs in results}
         if counts != {len(self.model.outputs)}:
-            seen = "The file declares %d outputs, the runtime gave %s." % (len(self.model.outputs), sorted(counts))
-            self.findings.append(finding("LF407", seen))
+            observed = "The file declares %d outputs, the runtime gave %s." % (len(self.model.outputs), sorted(counts))
+            self.findings.append(finding("LF407", observed))
             return
         others = [(i, value) for i, value in enumerate(warm) if value.data != results[0][i].data]
         runs = [(outputs, others if case == 0 else []) for case, outputs in enumerate(results)]
-        judgement = judge(self.model, goldens, runs, self.tolerance)
-        self.findings += judgement.findings
-        self.figures = _summary(len(goldens), judgement.figures)
+        output_check = check_outputs(self.model, goldens, runs, self.tolerance)
+        self.findings += output_check.findings
+        self.statistics = _summary(len(goldens), output_check.comparisons)
 
-    def _kind(self, index: int, goldens: Sequence[Golden]) -> Kind:
+    def _output_type(self, index: int, goldens: Sequence[Golden]) -> OutputType:
         """Return what every answer's output has in common: sizes count that the file declares and all goldens have."""
         shapes = [golden.outputs[index].shape for golden in goldens]
         declared = self.model.outputs[index].dims
@@ -100,42 +100,44 @@ class Rehearsal:
             return False
         for other in range(1, len(goldens)):
             pair = [goldens[0].inputs, goldens[other].inputs]
-            if joinable(pair):
-                return self._same(pair, [results[0], results[other]])
+            if are_batchable(pair):
+                return self._batch_matches(pair, [results[0], results[other]])
         return False
 
-    def _same(self, pair: Sequence[Mapping[str, Array]], alone: Sequence[List[Array]]) -> bool:
+    def _batch_matches(self, pair: Sequence[Mapping[str, Array]], alone: Sequence[List[Array]]) -> bool:
         try:
-            parts = apart(infer(self.engine, together(pair)), [first_size(inputs) or 0 for inputs in pair])
-            after = infer(self.engine, pair[0])  # a smaller batch after a larger one
+            parts = split_outputs(
+                infer(self.paddlelite, join_inputs(pair)), [first_size(inputs) or 0 for inputs in pair]
+            )
+            after = infer(self.paddlelite, pair[0])  # a smaller batch after a larger one
         except Exception:  # the binding raises what it likes; one by one is then the way
             return False
         pairs = list(zip(alone[0] + alone[1] + alone[0], parts[0] + parts[1] + after))  # noqa: B905 - 3.7
-        return all(self._alike(want, got) for want, got in pairs)
+        return all(self._within_tolerance(want, got) for want, got in pairs)
 
-    def _alike(self, want: Array, got: Array) -> bool:
+    def _within_tolerance(self, want: Array, got: Array) -> bool:
         return want.data == got.data or compare(want, got, tolerance_for(self.model, want, self.tolerance)).ok
 
     def probe(self) -> Tuple[List[Finding], float]:
         """Run the first golden again; return what is wrong with it now, and the milliseconds that it took."""
         assert self._first is not None
         begun = time.perf_counter()
-        outputs = infer(self.engine, self._first.inputs)
+        outputs = infer(self.paddlelite, self._first.inputs)
         took_ms = (time.perf_counter() - begun) * 1e3
         if [value.data for value in outputs] == [value.data for value in self._accepted]:
             return [], took_ms  # the same bytes have been judged already
         if len(outputs) != len(self.model.outputs):
             return [finding("LF407", "The runtime gave %d outputs." % len(outputs))], took_ms
-        found = judge(self.model, [self._first], [(outputs, [])], self.tolerance).findings
+        found = check_outputs(self.model, [self._first], [(outputs, [])], self.tolerance).findings
         return [f for f in found if f.severity is Severity.ERROR], took_ms
 
 
-def _summary(cases: int, figures: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
+def _summary(cases: int, comparisons: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
     """Return the worst of all cases for each output: however many cases there are, it stays small."""
     outputs: Dict[str, Dict[str, Any]] = {}
-    for figure in figures:
-        worst = outputs.setdefault(figure["name"], {"max_abs": 0.0, "mean_abs": 0.0, "cosine": 1.0})
+    for comparison in comparisons:
+        worst = outputs.setdefault(comparison["name"], {"max_abs": 0.0, "mean_abs": 0.0, "cosine": 1.0})
         for key in ("max_abs", "mean_abs"):
-            worst[key] = max(worst[key], figure[key])
-        worst["cosine"] = min(worst["cosine"], figure["cosine"])
+            worst[key] = max(worst[key], comparison[key])
+        worst["cosine"] = min(worst["cosine"], comparison["cosine"])
     return {"cases": cases, "outputs": [dict(worst, name=name) for name, worst in outputs.items()]}

@@ -307,7 +307,7 @@ async def convert_with_any(
 
 def _failures_finding(version: str, failed: dict[str, tuple[Finding, ...]]) -> Finding:
     said = "; ".join(
-        f"{name} said {found.code}: {found.seen[:_MOST_SAID].rstrip('.')}"
+        f"{name} said {found.code}: {found.observed[:_MOST_SAID].rstrip('.')}"
         for name, findings in failed.items()
         for found in findings
     )

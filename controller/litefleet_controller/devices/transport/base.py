@@ -15,7 +15,7 @@ class TransportError(Exception):
     """The device could not be reached, or the connection broke; `found` says which, in the catalogue's words."""
 
     def __init__(self, found: Finding) -> None:
-        super().__init__(found.seen)
+        super().__init__(found.observed)
         self.found = found
 
 

@@ -64,14 +64,15 @@ def heading_of(outcome: DeviceOutcome, figures: BenchFigures) -> list[str]:
     ]
     if figures.comparison is not None and len(names) > 1:
         lines.append(sentence(figures.comparison.model_dump(), *names))
-    found = [f"{f.code} {clean(f.seen, 300)}" for f in outcome.findings if f.severity is not Severity.NOTE]
+    found = [f"{f.code} {clean(f.observed, 300)}" for f in outcome.findings if f.severity is not Severity.NOTE]
     return [*filter(None, lines), *found[:_MOST_FOUND]]
 
 
 def _release_line(name: str, measured: ReleaseFigures) -> str:
     if measured.warm is None:
         return ""
-    line = f"{name}{': ' if name else ''}p50 {human_ms(measured.warm.p50)}, p99 {human_ms(measured.warm.p99)}, {measured.warm.runs:,} runs"
+    warm = measured.warm
+    line = f"{name}{': ' if name else ''}p50 {human_ms(warm.p50)}, p99 {human_ms(warm.p99)}, {warm.runs:,} runs"
     more = {True: "", False: "; its outputs are wrong: these figures do not count", None: "; not measured to the end"}
     return line + more[measured.right]
 

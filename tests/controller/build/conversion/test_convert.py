@@ -55,7 +55,7 @@ class OneConverter:
 async def refused(*args: object, **options: object) -> tuple[str, str]:
     with pytest.raises(FindingError) as caught:
         await convert(*args, **options)  # type: ignore[arg-type]
-    return caught.value.findings[0].code, caught.value.findings[0].seen
+    return caught.value.findings[0].code, caught.value.findings[0].observed
 
 
 async def test_two_conversions_give_identical_bytes(
@@ -120,8 +120,8 @@ async def test_many_convert_each_variant_once_and_failures_stand_beside(
     failed = made[old]
     assert isinstance(failed, FindingError)
     assert failed.findings[0].code == "LF206"
-    assert "1 ops are not supported on 'x86'" in failed.findings[0].seen
-    assert "'matmul_v2'" in failed.findings[0].seen
+    assert "1 ops are not supported on 'x86'" in failed.findings[0].observed
+    assert "'matmul_v2'" in failed.findings[0].observed
     again = await convert_all(wanted, toolchains, store)
     assert [a.cached for a in again.values() if isinstance(a, Artifact)] == [True, True]
     assert len(os.listdir(store.root / "blobs")) == 2
@@ -215,7 +215,7 @@ async def test_only_the_telling_lines_are_quoted(cls: Source) -> None:
     script = "echo Loading; printf '\\033[1m[F 1/1 1:1:1. 1 x.h:1 Y] Check failed: a: b\\n'; kill -ABRT $$"
     end = await run_subprocess(["sh", "-c", script], time_limit_s=10)
     found = explain_end(end, make_variant(cls.sha256, "arm"), 10)
-    assert found.seen.endswith("stopped itself at a failed check. It said: Check failed: a: b.")
+    assert found.observed.endswith("stopped itself at a failed check. It said: Check failed: a: b.")
 
 
 @pytest.mark.parametrize(

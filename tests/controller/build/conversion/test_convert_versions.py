@@ -66,8 +66,8 @@ async def test_the_next_version_is_asked_and_all_is_told(
     assert (made.variant.opt_version, made.nb.opt_version) == ("2.13rc0", "v2.13-rc")
     assert [v.opt_version for v in heard] == ["2.10", "2.13rc0"]
     assert [(f.code, f.severity) for f in made.findings] == [("LF211", Severity.NOTE)]
-    assert "2.10 said LF206" in made.findings[0].seen
-    assert "matmul_v2" in made.findings[0].seen
+    assert "2.10 said LF206" in made.findings[0].observed
+    assert "matmul_v2" in made.findings[0].observed
     again = await convert_with_any(rec, old, ["2.13rc0"], toolchains, store)
     assert (again.cached, again.sha256, again.findings) == (True, made.sha256, made.findings)
 
@@ -88,7 +88,7 @@ async def test_where_none_converts_every_word_is_kept(
     old = make_variant(rec.sha256, "x86", opt_version="2.10")
     with pytest.raises(FindingError) as caught:
         await convert_with_any(rec, old, ["2.12", "2.13rc0"], _Two(toolchains, crash), store)
-    told = [(f.code, f.seen) for f in caught.value.findings]
+    told = [(f.code, f.observed) for f in caught.value.findings]
     assert [code for code, _ in told] == ["LF206", "LF205", "LF205", "LF204"]
     assert "SIGSEGV" in told[1][1]
     assert "2.13rc0's converter can't be had: no wheel" in told[2][1]

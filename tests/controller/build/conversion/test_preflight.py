@@ -87,7 +87,7 @@ def refused(program_bytes: bytes, params: bytes) -> tuple[str, str]:
     with pytest.raises(FindingError) as caught:
         check_source(program_bytes, params)
     (found,) = caught.value.findings
-    return found.code, found.seen
+    return found.code, found.observed
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_leftovers_of_quantisation_training_are_a_warning() -> None:
     )
     (found,) = check_source(data, saved([2])).findings
     assert found.code == "LF208"
-    assert "1 x moving_average_abs_max_scale" in found.seen
+    assert "1 x moving_average_abs_max_scale" in found.observed
 
 
 _SAVE_TRAINING = """
@@ -224,8 +224,8 @@ def test_a_program_that_trains_is_refused_by_its_operators(paddle_python: Path, 
         load_source(tmp_path)
     (found,) = caught.value.findings
     assert found.code == "LF212"
-    assert found.seen.startswith("The program holds operators that train: elementwise_add_grad, ")
-    assert "momentum" in found.seen
+    assert found.observed.startswith("The program holds operators that train: elementwise_add_grad, ")
+    assert "momentum" in found.observed
 
 
 def test_a_newer_paddle_is_a_warning_and_a_development_build_is_not() -> None:
@@ -271,7 +271,7 @@ def test_any_bytes_end_in_a_sentence(noise: bytes, at: int, patch: bytes) -> Non
 def found_error(path: Path) -> tuple[str, str]:
     with pytest.raises(FindingError) as caught:
         find_source(path)
-    return caught.value.findings[0].code, caught.value.findings[0].seen
+    return caught.value.findings[0].code, caught.value.findings[0].observed
 
 
 def test_files_are_found_in_folders_of_every_age(tmp_path: Path) -> None:

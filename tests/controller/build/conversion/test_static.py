@@ -111,7 +111,7 @@ async def test_every_form_is_foretold_and_nothing_else(saved_models: Path, versi
         facts = load_source(stem.with_suffix(".pdmodel")).facts
         for target in ("x86", "arm"):
             code, output = run_opt(toolchain, stem, target)
-            told = [f.seen for f in check_source_for(facts, target, version)]
+            told = [f.observed for f in check_source_for(facts, target, version)]
             assert hinders(facts, target, version) == bool(code), (stem.name, target, code, output[-300:], told)
 
 
@@ -126,12 +126,12 @@ def test_an_operator_that_another_version_has_is_named(models: dict[str, Path]) 
     facts = load_source(models["rec"]).facts
     first = check_source_for(facts, "x86", "2.10")[0]
     assert (first.code, first.certainty) == ("LF206", Certainty.CERTAIN)
-    assert first.seen == "Paddle-Lite 2.10 has no kernel on x86 for matmul_v2 (x 13); 2.13rc0 or 2.12 has."
+    assert first.observed == "Paddle-Lite 2.10 has no kernel on x86 for matmul_v2 (x 13); 2.13rc0 or 2.12 has."
 
 
 def test_an_operator_that_no_version_has_is_named_too() -> None:
     facts = facts_of(op("conv3d", ["x", "w"], ["y"]))
-    assert "nor has one of 2.13rc0, 2.12, 2.10" in check_source_for(facts, "arm", "2.13rc0")[0].seen
+    assert "nor has one of 2.13rc0, 2.12, 2.10" in check_source_for(facts, "arm", "2.13rc0")[0].observed
 
 
 @pytest.mark.parametrize("form", forms.FORMS, ids=lambda form: form.key)
@@ -145,7 +145,7 @@ def test_a_form_is_told_apart_by_the_name_alone(form: forms.Form) -> None:
     assert form.key not in whole.forms
     for version in VERSIONS:
         assert hinders(bare, "arm", version) == (version in form.stops)
-        told = [f.seen for f in check_source_for(bare, "arm", version) if f"without the {form.what}" in f.seen]
+        told = [f.observed for f in check_source_for(bare, "arm", version) if f"without the {form.what}" in f.observed]
         assert bool(told) == (version in form.stops)
 
 
@@ -177,7 +177,7 @@ def test_a_weight_beyond_fp16_is_told_when_fp16_is_asked_for() -> None:
     assert found(large, "arm", "2.13rc0") == []
     told = check_source_for(large, "arm", "2.13rc0", fp16=True)
     assert [(f.code, f.severity) for f in told] == [("LF404", Severity.WARNING)]
-    assert "w (70000)" in told[0].seen
+    assert "w (70000)" in told[0].observed
     for value in (65504.0, float("nan"), float("inf")):
         assert facts_of(op("mul", ["x", "w"], ["y"]), params=params(value)).beyond_fp16 == ()
     assert facts_of(op("batch_norm", ["x", "w"], ["y"]), params=params(1e9)).beyond_fp16 == ()
@@ -218,4 +218,4 @@ def test_a_foreign_program_is_named() -> None:
     with pytest.raises(FindingError) as caught:
         check_source(b"\x08\x07\x12\x07pytorch\x1a\x052.1.0", saved([1]))
     assert [f.code for f in caught.value.findings] == ["LF210"]
-    assert "is ONNX" in caught.value.findings[0].seen
+    assert "is ONNX" in caught.value.findings[0].observed

@@ -35,7 +35,7 @@ def test_two_cpus_are_refused_with_the_reason(text: str) -> None:
         parse_targets(text)
     (found,) = caught.value.findings
     assert found.code == "LF102"
-    assert "ask for the kernels of two CPUs in one file" in found.seen
+    assert "ask for the kernels of two CPUs in one file" in found.observed
 
 
 @pytest.mark.parametrize(

@@ -232,14 +232,14 @@ async def test_files_that_do_not_fit_are_refused_in_words(tmp_path: Path, change
     with pytest.raises(FindingError) as caught:
         await adopt(tmp_path, good(0), broken(change))
     names = [tmp_path / "g0.npz", tmp_path / "g1.npz"]
-    assert [(f.code, f.seen) for f in caught.value.findings] == [("LF412", s.format(*names)) for s in said]
+    assert [(f.code, f.observed) for f in caught.value.findings] == [("LF412", s.format(*names)) for s in said]
     assert not (tmp_path / "store").exists()
 
 
 async def test_one_file_is_not_enough(tmp_path: Path) -> None:
     with pytest.raises(FindingError) as caught:
         await adopt(tmp_path, good(0))
-    assert caught.value.findings[0].seen == "1 golden case given; at least two with different inputs are needed."
+    assert caught.value.findings[0].observed == "1 golden case given; at least two with different inputs are needed."
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + b"\0" * 60])

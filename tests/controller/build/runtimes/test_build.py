@@ -65,7 +65,7 @@ def refusal(choice: RuntimeChoice, device: DeviceKind, cache: Path) -> tuple[str
     with pytest.raises(FindingError) as caught:
         build(choice, device, cache)
     (found,) = caught.value.findings
-    return found.code, found.seen
+    return found.code, found.observed
 
 
 @pytest.mark.toolchain

@@ -29,5 +29,5 @@ def bundle(path: Path, numpy: str, binary: bytes) -> Path:
 )
 def test_numpy_2_beside_a_build_for_numpy_1(tmp_path: Path, numpy: str, binary: bytes, seen: tuple[str, ...]) -> None:
     found = check_bundle(bundle(tmp_path / "b.zip", numpy, binary))
-    assert tuple(f.seen for f in found) == seen
+    assert tuple(f.observed for f in found) == seen
     assert {f.code for f in found} <= {"LF304"}

@@ -72,7 +72,7 @@ def test_a_revoked_key_is_refused_even_when_it_is_pinned(
     assert not decision.trusts(keys[0])
     assert decision.refused is not None
     assert decision.refused.code == "LF503"
-    assert "revoked" in decision.refused.seen
+    assert "revoked" in decision.refused.observed
     assert said(trust, pinned, keys[1]) == "yes"
     assert said(trust, OTHER_PORT, keys[0]) == "LF503"  # on first contact too
 
@@ -106,8 +106,8 @@ def test_accept_new_never_overrides_another_known_key(tmp_path: Path, keys: list
     assert decision.accepted is None
     assert decision.refused is not None
     assert decision.refused.code == "LF503"
-    assert keys[0].get_fingerprint() in decision.refused.seen
-    assert keys[1].get_fingerprint() in decision.refused.seen
+    assert keys[0].get_fingerprint() in decision.refused.observed
+    assert keys[1].get_fingerprint() in decision.refused.observed
 
 
 def test_another_port_is_another_host(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:

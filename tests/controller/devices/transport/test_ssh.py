@@ -24,7 +24,7 @@ def refusal(folder: Path, device: Device, accept_new: bool = False) -> str:
     with pytest.raises(TransportError) as caught:
         asyncio.run(connect())
     assert caught.value.found.code == "LF501"
-    return caught.value.found.seen
+    return caught.value.found.observed
 
 
 def closed_port(address: str) -> int:
