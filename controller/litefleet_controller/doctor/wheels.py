@@ -60,7 +60,9 @@ def check_tags(name: str, machine: str, python: str) -> tuple[Finding, ...]:
     """Return LF307 or LF308 where a wheel's name disagrees with its lite.so: for `machine` and `python` ("cp310"; "" unknown)."""
     tags = tags_of(name)
     if tags is None:
-        message = f"{sanitize(name)} is not the name of a wheel: pip does not install it. Rename it to the name that it was built with."
+        message = (
+            f"{sanitize(name)} is not a wheel's name, so pip rejects it: rename it to the name that it was built with."
+        )
         return (finding("LF322", message),) if name.endswith(".whl") else ()
     found = []
     if python and not python_fits(list(tags.pythons), tags.abi, python):
