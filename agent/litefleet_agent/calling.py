@@ -7,6 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, TextIO
 from .client import Client
 from .errors import AgentError
 from .formats.npz import read_npz, write_npz
+from .releases.atomic import atomic_file
 
 __all__ = ["COMMANDS", "USAGE", "main"]
 
@@ -55,7 +56,11 @@ def _run(command: str, given: _Arguments, client: Client, out: TextIO) -> int:
 def _call(given: _Arguments, client: Client, out: TextIO) -> int:
     result = client.infer(given.model, read_npz(given.input), given.deadline_ms)
     if given.output:
-        write_npz(given.output, result.outputs)
+        try:
+            with atomic_file(given.output, 0o666) as file:
+                write_npz(file, result.outputs)
+        except OSError as error:
+            raise AgentError("%s cannot be written: %s" % (given.output, error.strerror), "not-writable") from error
     answer = {
         "model": result.model,
         "release": result.release,

@@ -15,7 +15,7 @@ import pytest
 from litefleet_agent import cli as agent_main
 from litefleet_agent.calling import main
 from litefleet_agent.client import Client, ServiceError, find_socket
-from litefleet_agent.formats.npz import Array, read_npz, write_npz
+from litefleet_agent.formats.npz import Array, npz_bytes, read_npz
 from litefleet_agent.protocol import encode
 
 from tests.agent.support.echo_process import EchoService, answer, ask
@@ -237,7 +237,7 @@ def command(service, *args):
 
 
 def test_call_runs_a_file_and_writes_the_outputs(service, tmp_path):
-    write_npz(tmp_path / "x.npz", {"x": X})
+    (tmp_path / "x.npz").write_bytes(npz_bytes({"x": X}))
     given, wanted = str(tmp_path / "x.npz"), tmp_path / "y.npz"
     code, out = command(service, "call", "echo", "--input", given, "--output", str(wanted), "--deadline-ms", "500")
     assert code == 0
@@ -255,7 +255,7 @@ def test_the_commands_that_ask(service):
 def test_what_fails_is_a_sentence_and_1(service, tmp_path, capsys):
     assert command(service, "call", "echo", "--input", str(tmp_path / "none.npz"))[0] == 1
     assert "none.npz cannot be read" in capsys.readouterr().err
-    write_npz(tmp_path / "x.npz", {"x": X})
+    (tmp_path / "x.npz").write_bytes(npz_bytes({"x": X}))
     assert command(service, "call", "unwanted", "--input", str(tmp_path / "x.npz"))[0] == 1
     assert capsys.readouterr().err == "litefleet-agent: nobody wants 16 bytes (bad-input)\n"
     service.end()

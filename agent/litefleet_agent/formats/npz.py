@@ -9,7 +9,7 @@ import sys
 import zipfile
 import zlib
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Tuple, Union
+from typing import Any, BinaryIO, Dict, Mapping, Tuple, Union
 
 from ..errors import AgentError
 
@@ -196,20 +196,9 @@ def npz_bytes(arrays: Mapping[str, Array]) -> bytes:
     return out.getvalue()
 
 
-def write_npz(path: Union[str, "os.PathLike[str]"], arrays: Mapping[str, Array]) -> None:
-    """Write a .npz (see npz_bytes), whole or not at all.  Raises AgentError when the disk refuses."""
-    temporary = "%s.%d.tmp" % (os.fspath(path), os.getpid())
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(npz_bytes(arrays))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError as err:
-        raise NpzError("%s cannot be written: %s" % (os.fspath(path), err.strerror)) from err
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+def write_npz(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:
+    """Write a .npz (see npz_bytes) to an open binary file; `releases.atomic.atomic_file` gives one.  Raises OSError."""
+    stream.write(npz_bytes(arrays))
 
 
 def native(data: bytes, size: int) -> bytes:

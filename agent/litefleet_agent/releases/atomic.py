@@ -1,39 +1,55 @@
-"""Files that are whole or not there: temp file in the same folder, fsync, rename, fsync of the folder."""
+"""Writes files so that a reader sees the old one or the whole new one: temporary file in the same folder, then a rename."""
 
 import os
-import threading
-from typing import Iterable
+from contextlib import contextmanager
+from typing import BinaryIO, Iterable, Iterator
 
-__all__ = ["fsync_folder", "write_atomic"]
+__all__ = ["atomic_file", "fsync_folder", "write_atomic"]
 
 
 def fsync_folder(folder: str) -> None:
-    """Make a rename in `folder` durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Make a rename in `folder` durable.  Raises OSError."""
+    fd = os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
 
 
-def write_atomic(path: str, chunks: Iterable[bytes], mode: int = 0o600) -> None:
-    """Write `chunks` to `path` so that a reader, or a power cut, sees the old file or the whole new one.
+@contextmanager
+def atomic_file(path: str, mode: int = 0o600, durable: bool = True, exact_mode: bool = False) -> Iterator[BinaryIO]:
+    """Yield an open binary file that becomes `path` when the block ends without an error.
 
-    When a chunk can't be had or written, the temp file is removed and the error goes on (OSError, or the iterator's own).
+    With `durable`, file and folder are synced, so that a power cut leaves the old or the whole new file; without it only
+    readers are protected, which is enough for a file that is written again within seconds.  The umask reduces `mode`, unless
+    `exact_mode` is set.
+    An error in the block and any OSError here remove the temporary file and are raised.
     """
     folder, name = os.path.split(path)
-    temp = os.path.join(folder, ".tmp-%s-%d-%d" % (name, os.getpid(), threading.get_ident()))
+    # not guessable, never an existing file or link: the folder may be one that others write to
+    temp = os.path.join(folder, ".tmp-%s-%d-%s" % (name[:180], os.getpid(), os.urandom(6).hex()))
+    fd = os.open(temp, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
-        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(fd, "wb", buffering=0) as out:
-            for chunk in chunks:
-                view = memoryview(chunk)
-                while view:
-                    view = view[out.write(view) :]
-            os.fsync(out.fileno())
+        with os.fdopen(fd, "w+b") as out:
+            if exact_mode:
+                os.fchmod(fd, mode)
+            yield out
+            out.flush()
+            if durable:
+                os.fsync(fd)
         os.replace(temp, path)
     except BaseException:
-        if os.path.exists(temp):
+        if os.path.lexists(temp):
             os.unlink(temp)
         raise
-    fsync_folder(folder)
+    if durable:
+        fsync_folder(folder)
+
+
+def write_atomic(
+    path: str, chunks: Iterable[bytes], mode: int = 0o600, durable: bool = True, exact_mode: bool = False
+) -> None:
+    """Write `chunks` to `path` as `atomic_file` does; an error that the iterator raises leaves the old file and is raised."""
+    with atomic_file(path, mode, durable, exact_mode) as out:
+        for chunk in chunks:
+            out.write(chunk)

@@ -1,12 +1,12 @@
 """What runs on a device against what was confirmed on it: links, manifest, files, runtime and proof.  Changes nothing."""
 
-import hashlib
 import os
 import shutil
 from typing import Any, Dict, List
 
 from ..facts import Facts, fingerprint
 from ..findings import Finding, finding
+from ..formats.files import sha256_of
 from .activation import point
 from .store import Store, StoreError, explain_os_error, needed
 
@@ -117,19 +117,11 @@ def _compare(root: str, name: str, expected: Any, deep: bool) -> str:
     try:
         if os.path.getsize(path) != expected[0]:
             return "changed"
-        return "changed" if deep and _hash(path) != expected[1] else ""
+        return "changed" if deep and sha256_of(path) != expected[1] else ""
     except FileNotFoundError:
         return "gone"
     except OSError:
         return "changed"
-
-
-def _hash(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(1 << 20), b""):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _report(code: str, label: str, missing: List[str], changed: List[str]) -> List[Finding]:

@@ -5,15 +5,15 @@ one step and no more.  The last line of an operation says its state.  Lines are 
 """
 
 import enum
-import json
 import os
 import re
-import zlib
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
+from ..formats.checked import mapping, matching, number, text
 from .atomic import fsync_folder, write_atomic
 from .clock import Clock
+from .crc_log import CrcLog, Scan
 
 __all__ = ["Contents", "Journal", "Kind", "Lease", "Operation", "State"]
 
@@ -39,24 +39,6 @@ class State(str, enum.Enum):
     CONFIRMED = "confirmed"
     DONE = "done"  # links changed, without a lease
     UNDONE = "undone"  # links are back
-
-
-def _text(value: Any, limit: int) -> str:
-    if not isinstance(value, str) or len(value) > limit:
-        raise ValueError("not a text of at most %d characters" % limit)
-    return value
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e15:
-        raise ValueError("not a number")
-    return value
-
-
-def _matching(pattern: Any, value: Any) -> str:
-    if not isinstance(value, str) or not pattern.match(value):
-        raise ValueError("not well formed: %r" % (value,))
-    return value
 
 
 @dataclass(frozen=True)
@@ -117,7 +99,7 @@ class Operation:
             return self.why or "it was to go back"
         return self.lease.over(clock) if self.open and self.lease else ""
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the JSON form."""
         return {
             "op": self.number,
@@ -133,36 +115,35 @@ class Operation:
         }
 
     @classmethod
-    def from_dict(cls, data: Any) -> "Operation":
-        """Read the JSON form back; KeyError, TypeError or ValueError for what is none."""
-        lease = data["lease"]
+    def from_dict(cls, data: Mapping[str, object]) -> "Operation":
+        """Read the JSON form back.  Raises KeyError for a missing field, ValueError for one that is not well formed."""
         return cls(
-            int(_number(data["op"])),
+            int(number(data["op"])),
             Kind(data["kind"]),
-            _matching(_NAME, data["model"]),
-            _matching(_ID, data["from"]),
-            _matching(_ID, data["from_previous"]),
-            _matching(_ID, data["to"]),
+            matching(_NAME, data["model"]),
+            matching(_ID, data["from"]),
+            matching(_ID, data["from_previous"]),
+            matching(_ID, data["to"]),
             State(data["state"]),
-            _number(data["at"]),
-            None if lease is None else _lease(lease),
-            _text(data["why"], 2000),
+            number(data["at"]),
+            None if data["lease"] is None else _lease(mapping(data["lease"])),
+            text(data["why"], 2000),
         )
 
 
-def _lease(data: Any) -> Lease:
+def _lease(data: Mapping[str, object]) -> Lease:
     return Lease(
-        _number(data["seconds"]),
-        _text(data["boot_id"], 100),
-        _number(data["deadline_boottime"]),
-        _number(data["deadline_wall"]),
+        number(data["seconds"]),
+        text(data["boot_id"], 100),
+        number(data["deadline_boottime"]),
+        number(data["deadline_wall"]),
     )
 
 
 COMPACT_AT = 128 * 1024  # bytes
 _KEPT = 50  # finished operations that stay when it is compacted
 _MAX_READ = 4 << 20  # bytes; only somebody else can have made it longer
-_MAX_LINE = 16 * 1024
+_LOG = CrcLog(longest=16 * 1024)
 
 
 class Contents(NamedTuple):
@@ -177,37 +158,15 @@ class Contents(NamedTuple):
         return [operation for operation in last.values() if operation.open]
 
 
-def _encode(operation: Operation) -> bytes:
-    data = json.dumps(operation.to_dict(), sort_keys=True, separators=(",", ":")).encode("utf-8")
-    return b"%08x %s\n" % (zlib.crc32(data), data)
-
-
-def _intact(line: bytes) -> bool:
-    return len(line) <= _MAX_LINE and line[:9] == b"%08x " % zlib.crc32(line[9:])
-
-
-def _decode(line: bytes) -> Optional[Operation]:
-    try:
-        return Operation.from_dict(json.loads(line[9:].decode("utf-8")))
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
-        return None  # a newer agent's, or a person's
-
-
-def _scan(data: bytes) -> Tuple[List[Operation], int, int]:
-    """Return the steps, the number of damaged lines, and the size up to the end of the last intact line."""
-    steps, damaged, doubtful, place, whole = [], 0, 0, 0, 0
-    for line in data.split(b"\n")[:-1]:
-        place += len(line) + 1
-        if not _intact(line):
-            doubtful += 1  # torn, should nothing intact follow
-            continue
-        damaged, doubtful, whole = damaged + doubtful, 0, place
-        step = _decode(line)
-        if step is None:
-            damaged += 1
-        else:
-            steps.append(step)
-    return steps, damaged, whole
+def _operations(scan: Scan) -> Tuple[List[Operation], int]:
+    """Return the steps of a journal and how many of its lines hold none."""
+    steps, damaged = [], scan.damaged
+    for entry in scan.entries:
+        try:
+            steps.append(Operation.from_dict(entry))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            damaged += 1  # a newer agent's, or a person's
+    return steps, damaged
 
 
 class Journal:
@@ -224,7 +183,7 @@ class Journal:
         except FileNotFoundError:
             return Contents([], 0)
         try:
-            steps, damaged, _ = _scan(self._data(fd)[1])
+            steps, damaged = _operations(_LOG.scan(self._data(fd)[1]))
         finally:
             os.close(fd)
         last: Dict[int, Operation] = {step.number: step for step in steps}
@@ -247,29 +206,15 @@ class Journal:
             offset, data = self._data(fd)
             if not data:
                 fsync_folder(self._root)  # before the first line, so that an empty file always means: perhaps not yet
-            end = offset + _scan(data)[2]
+            end = offset + _LOG.scan(data).intact_end
             if end != offset + len(data):
                 os.ftruncate(fd, end)  # a torn last line
-            self._write(fd, end, _encode(operation))
+            _LOG.write(fd, end, _LOG.encode(operation.to_dict()))
             size = os.fstat(fd).st_size
         finally:
             os.close(fd)
         if size > COMPACT_AT:
             self._compact()
-
-    @staticmethod
-    def _write(fd: int, end: int, line: bytes) -> None:
-        try:
-            view = memoryview(line)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
-        except OSError:
-            try:
-                os.ftruncate(fd, end)
-            except OSError:
-                pass  # the next append does it
-            raise
 
     def _compact(self) -> None:
         contents = self.read()
@@ -277,7 +222,7 @@ class Journal:
         finished = [o for o in contents.operations if o not in still_open]
         kept = sorted(finished[-_KEPT:] + still_open, key=lambda o: o.number)
         try:
-            write_atomic(self._path, [_encode(o) for o in kept])
+            write_atomic(self._path, [_LOG.encode(o.to_dict()) for o in kept])
         except OSError:
             pass  # what was to be written is written: it stays long until there is room
 

@@ -25,6 +25,7 @@ import zlib
 from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from ..errors import AgentError
+from ..formats.files import sha256_of
 from .atomic import fsync_folder, write_atomic
 from .clock import Clock
 
@@ -229,13 +230,9 @@ class Store:
     def check_blob(self, sha: str) -> bool:
         """Say whether a blob is here and still holds the bytes that its name promises."""
         try:
-            digest = hashlib.sha256()
-            with open(self.blob(sha), "rb") as blob:
-                for chunk in iter(lambda: blob.read(1 << 20), b""):
-                    digest.update(chunk)
+            return sha256_of(self.blob(sha)) == sha
         except OSError:
             return False
-        return digest.hexdigest() == sha
 
     def put(self, sha: str, size: int, chunks: Iterable[bytes]) -> None:
         """Store the bytes of `chunks` as the blob `sha`, or leave nothing.
@@ -335,12 +332,10 @@ class Store:
     @staticmethod
     def _sync_file(path: str) -> List[Any]:
         """Make a file durable and return its size and SHA-256."""
-        digest = hashlib.sha256()
-        with open(path, "rb") as file:
-            for chunk in iter(lambda: file.read(1 << 20), b""):
-                digest.update(chunk)
+        with open(path, "rb", buffering=0) as file:
+            digest = sha256_of(file.fileno())
             os.fsync(file.fileno())
-            return [file.tell(), digest.hexdigest()]
+            return [file.tell(), digest]
 
     # --- releases
 

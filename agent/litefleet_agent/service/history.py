@@ -14,6 +14,7 @@ import zlib
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..findings import Finding
+from ..releases.atomic import write_atomic
 from ..releases.clock import Clock
 
 __all__ = ["History", "Page", "Syncer", "identity", "newest", "read_history"]
@@ -187,7 +188,7 @@ class History:
         """Find where to go on: after the last whole line of the newest segment."""
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         if not identity(self._folder):
-            _write_whole(os.path.join(self._folder, "id"), secrets.token_hex(8).encode("ascii"))
+            write_atomic(os.path.join(self._folder, "id"), [secrets.token_hex(8).encode("ascii")], durable=False)
         segments = _segments(self._folder)
         self._newest = max(0, segments[-1] - 1) if segments else 0
         if segments:
@@ -338,9 +339,3 @@ def _decode(line: bytes) -> Optional[Dict[str, Any]]:
         return None
     number = entry.get("n") if isinstance(entry, dict) else None
     return entry if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 1 << 50 else None
-
-
-def _write_whole(path: str, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(fd, "wb") as out:
-        out.write(data)

@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any, Deque, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..findings import Finding
-from .status_file import replace_file
+from ..releases.atomic import write_atomic
 
 __all__ = [
     "BUCKETS_S",
@@ -182,7 +182,7 @@ def _seconds(value: Any) -> Any:
 
 def write_textfile(path: str, text: str) -> None:
     """Write metrics where node_exporter looks for *.prom files (mode 0644); OSError when it can't be written."""
-    replace_file(path, text.encode("utf-8"), 0o644)
+    write_atomic(path, [text.encode("utf-8")], 0o644, durable=False, exact_mode=True)
 
 
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

@@ -11,9 +11,10 @@ import stat
 import time
 from typing import Any, Dict, Mapping
 
+from ..releases.atomic import write_atomic
 from .history import newest
 
-__all__ = ["NAME", "read_status", "replace_file", "service_status", "write_status"]
+__all__ = ["NAME", "read_status", "service_status", "write_status"]
 
 
 NAME = "status.json"
@@ -21,32 +22,15 @@ _ROOT_EVERY_S = 300.0
 _MOST = 4 << 20  # bytes
 
 
-def replace_file(path: str, data: bytes, mode: int) -> None:
-    """Write a file so that a reader sees the old one or the whole new one; not synced.  OSError."""
-    folder, name = os.path.split(path)
-    temp = os.path.join(folder, ".tmp-%s-%d" % (name, os.getpid()))
-    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(fd, "wb") as out:
-            os.fchmod(fd, mode)  # whatever the umask
-            out.write(data)
-        os.replace(temp, path)
-    except OSError:
-        try:
-            os.unlink(temp)
-        except OSError:
-            pass
-        raise
-
-
 def write_status(root: str, environ: Mapping[str, str], status: Mapping[str, Any]) -> None:
     """Write the status to its two places; OSError when one of them can't be written."""
     folder = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     if folder:
-        replace_file(os.path.join(folder, NAME), _encode(status), 0o644)
+        write_atomic(os.path.join(folder, NAME), [_encode(status)], 0o644, durable=False, exact_mode=True)
     path = os.path.join(root, NAME)
     if not folder or _outdated(path, status):
-        replace_file(path, _encode(dict(status, live=os.path.join(folder, NAME) if folder else "")), 0o600)
+        data = _encode(dict(status, live=os.path.join(folder, NAME) if folder else ""))
+        write_atomic(path, [data], durable=False)
 
 
 def _outdated(path: str, status: Mapping[str, Any]) -> bool:

@@ -17,7 +17,17 @@ from ..findings import Finding, Severity, finding
 from ..findings.crashlog.decode import causes, decisive_line, is_check, signal_of
 from ..findings.crashlog.text import LogText
 
-__all__ = ["ChildResult", "decode", "die_with_parent", "last_line", "run_child"]
+__all__ = [
+    "ChildResult",
+    "decode",
+    "die_with_parent",
+    "has_ended",
+    "last_line",
+    "peak_rss",
+    "run_child",
+    "set_limits",
+    "signal_name",
+]
 
 MAX_STDOUT = 1 << 20  # bytes kept; what comes after is read and dropped, so that the child never blocks
 STDERR_TAIL = 4096  # bytes
@@ -70,7 +80,7 @@ def run_child(
         monitor.close()
     code = process.returncode
     return ChildResult(
-        code, _signal_name(code), bytes(monitor.out), bytes(monitor.err).decode("utf-8", "replace"),
+        code, signal_name(code), bytes(monitor.out), bytes(monitor.err).decode("utf-8", "replace"),
         time.monotonic() - monitor.begun, monitor.timed_out, monitor.max_rss, monitor.over_memory,
     )  # fmt: skip
 
@@ -120,7 +130,7 @@ class _ChildMonitor:
             self._serve()
 
     def _over_limit(self, now: float) -> bool:
-        self.max_rss = max(self.max_rss, _peak_rss(self.process.pid))
+        self.max_rss = max(self.max_rss, peak_rss(self.process.pid))
         self.over_memory = self.memory_limit is not None and self.max_rss > self.memory_limit
         self.timed_out = not self.over_memory and now >= self.end
         return self.over_memory or self.timed_out
@@ -195,7 +205,8 @@ def set_limits(pid: int, memory_limit: Optional[int]) -> None:
             pass
 
 
-def _peak_rss(pid: int) -> int:
+def peak_rss(pid: int) -> int:
+    """Return the highest resident memory of a process so far in bytes (VmHWM of /proc), 0 when it cannot be read."""
     try:
         with open("/proc/%d/status" % pid, "rb") as stream:
             for line in stream:
@@ -260,7 +271,7 @@ def _general(result: ChildResult) -> str:
     return "LF402" if result.signal_name == "SIGABRT" or is_check(result.stderr) else "LF401"
 
 
-def _signal_name(code: int) -> str:
+def signal_name(code: int) -> str:
     """Return the signal behind an exit code: -11 (subprocess), 139 (a shell between us and the child)."""
     if code >= 0 or signal_of(code):  # only those of a crash are surely no ordinary exit code
         return signal_of(code)

@@ -11,7 +11,8 @@ import time
 from typing import Any, Dict, List
 
 from ..formats.npz import Array, read_npz
-from .child_process import die_with_parent
+from ..releases.atomic import write_atomic
+from .child_process import die_with_parent, peak_rss
 from .paddlelite import PaddleLite, PaddleLiteError
 
 __all__ = ["RESULT", "STAGE", "main"]
@@ -32,7 +33,7 @@ def main() -> int:
         result, code = _error(err.kind, str(err)), 3
     except Exception as err:  # the binding raises what it likes, and the parent wants a sentence
         result, code = _error("unexpected", "%s: %s" % (type(err).__name__, err)), 3
-    _write(os.path.join(job["work"], RESULT), json.dumps(result).encode("ascii"))
+    write_atomic(os.path.join(job["work"], RESULT), [json.dumps(result).encode("ascii")], durable=False)
     sys.stdout.flush()
     # Destructors of a half-broken runtime may crash after the work is done; nothing here needs them.
     os._exit(code)
@@ -40,12 +41,6 @@ def main() -> int:
 
 def _error(kind: str, text: str) -> Dict[str, Any]:
     return {"error": {"kind": kind, "text": text[:2000]}}
-
-
-def _write(path: str, data: bytes) -> None:
-    with open(path + ".tmp", "wb") as stream:
-        stream.write(data)
-    os.replace(path + ".tmp", path)
 
 
 class _Run:
@@ -65,7 +60,7 @@ class _Run:
         return {
             "load_ms": load_ms,
             "cases": cases,
-            "peak_rss_bytes": _peak_rss(),
+            "peak_rss_bytes": peak_rss(os.getpid()),
             "runtime_version": self.paddlelite.runtime_version,
             "numpy_version": self.paddlelite.numpy_version,
             "output_names": self.paddlelite.loaded_output_names,
@@ -74,7 +69,7 @@ class _Run:
         }
 
     def _stage(self, words: str) -> None:
-        _write(os.path.join(self.job["work"], STAGE), words.encode("utf-8"))
+        write_atomic(os.path.join(self.job["work"], STAGE), [words.encode("utf-8")], durable=False)
 
     def _case(self, number: int, path: str) -> Dict[str, Any]:
         self._stage("setting the inputs of case %d" % (number + 1))
@@ -105,14 +100,6 @@ class _Run:
             if key not in seen and sum(k.startswith("%d " % index) for k in seen) <= _KEPT_RUNS:
                 seen[key] = True
                 entry["file"] = "case%d-run%d-out%d.bin" % (number, turn, index)
-                _write(os.path.join(self.job["work"], entry["file"]), value.data)
+                write_atomic(os.path.join(self.job["work"], entry["file"]), [value.data], durable=False)
             kept.append(entry)
         return kept
-
-
-def _peak_rss() -> int:
-    with open("/proc/self/status", encoding="ascii", errors="replace") as stream:
-        for line in stream:
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.errors import AgentError
 from litefleet_agent.formats.npz import DTYPES, Array, npz_bytes, read_npy, read_npz, write_npz
+from litefleet_agent.releases.atomic import atomic_file
 
 
 def saved(**arrays: np.ndarray) -> bytes:
@@ -46,7 +47,8 @@ def test_compressed_and_big_endian_and_trivial_fortran_order_are_read() -> None:
 
 def test_same_arrays_same_bytes_and_the_order_is_kept(tmp_path) -> None:
     arrays = {"z": Array("int8", (2,), b"\x01\x02"), "a": Array("bool", (), b"\x01")}
-    write_npz(tmp_path / "one.npz", arrays)
+    with atomic_file(str(tmp_path / "one.npz")) as stream:
+        write_npz(stream, arrays)
     assert (tmp_path / "one.npz").read_bytes() == npz_bytes(dict(arrays))
     assert list(read_npz(str(tmp_path / "one.npz"))) == ["z", "a"]
     assert [p.name for p in tmp_path.iterdir()] == ["one.npz"]

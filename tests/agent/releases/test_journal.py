@@ -182,7 +182,7 @@ def test_only_the_last_operation_of_a_model_can_be_open(journal: Journal) -> Non
 def test_a_journal_that_others_made_huge_is_read_in_part(journal: Journal) -> None:
     file(journal).write_bytes(b"x" * (5 << 20) + b"\n")
     assert journal.read().operations == []
-    file(journal).write_bytes(b"x" * (5 << 20) + b"\n" + module._encode(operation(1)))
+    file(journal).write_bytes(b"x" * (5 << 20) + b"\n" + CrcLog.encode(operation(1).to_dict()))
     journal.append(operation(2))
     assert journal.read() == ([operation(1), operation(2)], 0)
     assert file(journal).stat().st_size < 10000

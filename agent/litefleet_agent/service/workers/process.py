@@ -8,7 +8,7 @@ import time
 from typing import Dict, List, Mapping
 
 from ... import ARCHIVE_ROOT
-from ...verification.child_process import STDERR_TAIL, ChildResult, has_ended, set_limits
+from ...verification.child_process import STDERR_TAIL, ChildResult, has_ended, set_limits, signal_name
 from ..event_loop import READ, EventLoop
 from ..systemd import without_manager
 from .plan import WorkerPlan
@@ -115,7 +115,7 @@ class Process:
         if self._statm >= 0:
             os.close(self._statm)
             self._statm = -1
-        return ChildResult(code, _signal_name(code), b"", self.tail, time.monotonic() - self.begun)
+        return ChildResult(code, signal_name(code), b"", self.tail, time.monotonic() - self.begun)
 
     def rss_bytes(self) -> int:
         """Return how much memory is resident, 0 when that can't be told."""
@@ -145,10 +145,3 @@ def own_code() -> str:
     Not the link by which it was started: a newer agent may have taken that name.
     """
     return _OWN_CODE
-
-
-def _signal_name(code: int) -> str:
-    try:
-        return signal.Signals(-code).name if code < 0 else ""
-    except ValueError:
-        return "signal %d" % -code

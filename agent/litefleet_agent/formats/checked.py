@@ -1,0 +1,115 @@
+"""Small readers that check one value from JSON, a file or the network: its type and its bounds.
+
+Each returns the value with its static type and raises ValueError, whose text names the value (`name`), what it must be and
+what it is.  A caller turns that into its own error.  JSON itself bounds nothing: an integer may have 4,000 digits, a number
+may be NaN or Infinity, `true` passes for 1.  None of these passes here.
+"""
+
+import math
+from typing import Callable, Dict, List, Mapping, Pattern, Tuple, TypeVar
+
+__all__ = [
+    "MAX_NUMBER",
+    "each",
+    "flag",
+    "items",
+    "mapping",
+    "matching",
+    "number",
+    "number_or",
+    "shown",
+    "text",
+    "texts",
+    "whole",
+]
+
+MAX_NUMBER = 1e15  # above every count of bytes, milliseconds or seconds that is meant, and exact as a double
+_SHOWN = 60  # characters of a rejected value that the message repeats
+
+_T = TypeVar("_T")
+
+
+def shown(value: object) -> str:
+    """Return a value as an error message repeats it: at most 60 characters, on one line, with control characters escaped."""
+    if isinstance(value, int) and not -(10**40) < value < 10**40:  # Python takes quadratic time to print a long one
+        return "a number of over 40 digits"
+    if isinstance(value, str):
+        value = value[: _SHOWN + 1]  # before repr: what arrives may have megabytes
+    elif isinstance(value, (list, tuple, dict)):
+        return (
+            "a list of %d items" % len(value) if not isinstance(value, dict) else "an object of %d items" % len(value)
+        )
+    words = repr(value)
+    return words if len(words) <= _SHOWN else words[: _SHOWN - 3] + "..."
+
+
+def number(value: object, low: float = -MAX_NUMBER, high: float = MAX_NUMBER, name: str = "the value") -> float:
+    """Return a finite number from `low` to `high`, both included; an int stays an int.  Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ValueError("%s must be a number from %s to %s, not %s" % (name, _bound(low), _bound(high), shown(value)))
+    return value
+
+
+def number_or(default: float, value: object, low: float = -MAX_NUMBER, high: float = MAX_NUMBER) -> float:
+    """Return `value` when it is a number from `low` to `high`, else `default`."""
+    try:
+        return number(value, low, high)
+    except ValueError:
+        return default
+
+
+def whole(value: object, low: int = 0, high: int = int(MAX_NUMBER), name: str = "the value") -> int:
+    """Return an int (not a bool, not 3.0) from `low` to `high`, both included.  Raises ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError("%s must be a whole number from %d to %d, not %s" % (name, low, high, shown(value)))
+    return value
+
+
+def text(value: object, most: int, name: str = "the value", least: int = 0) -> str:
+    """Return a text of `least` to `most` characters.  Raises ValueError."""
+    if not isinstance(value, str) or not least <= len(value) <= most:
+        raise ValueError("%s must be a text of %d to %d characters, not %s" % (name, least, most, shown(value)))
+    return value
+
+
+def matching(pattern: "Pattern[str]", value: object, name: str = "the value") -> str:
+    """Return a text that `pattern` matches from its start; the pattern bounds its length.  Raises ValueError."""
+    if not isinstance(value, str) or not pattern.match(value):
+        raise ValueError("%s is not well formed: %s" % (name, shown(value)))
+    return value
+
+
+def flag(value: object, name: str = "the value") -> bool:
+    """Return a bool.  Raises ValueError."""
+    if not isinstance(value, bool):
+        raise ValueError("%s must be true or false, not %s" % (name, shown(value)))
+    return value
+
+
+def mapping(value: object, name: str = "the value", most: int = 100000) -> Dict[str, object]:
+    """Return a JSON object of at most `most` entries; its keys are texts.  Raises ValueError."""
+    if not isinstance(value, dict) or len(value) > most or not all(isinstance(key, str) for key in value):
+        raise ValueError("%s must be an object of at most %d entries, not %s" % (name, most, shown(value)))
+    return value
+
+
+def items(value: object, most: int, name: str = "the value", least: int = 0) -> List[object]:
+    """Return a JSON array of `least` to `most` items, a tuple too, as a list.  Raises ValueError."""
+    if not isinstance(value, (list, tuple)) or not least <= len(value) <= most:
+        raise ValueError("%s must be a list of %d to %d items, not %s" % (name, least, most, shown(value)))
+    return list(value)
+
+
+def texts(value: object, most: int, longest: int, name: str = "the value") -> Tuple[str, ...]:
+    """Return a JSON array of at most `most` texts, each of at most `longest` characters.  Raises ValueError."""
+    return tuple(text(item, longest, "%s[%d]" % (name, place)) for place, item in enumerate(items(value, most, name)))
+
+
+def each(value: object, read: Callable[[object, str], _T], most: int, name: str = "the value") -> Dict[str, _T]:
+    """Return a JSON object with `read(entry, path)` applied to each of its entries.  Raises ValueError as `read` does."""
+    found: Mapping[str, object] = mapping(value, name, most)
+    return {key: read(entry, "%s.%s" % (name, key[:_SHOWN])) for key, entry in found.items()}
+
+
+def _bound(value: float) -> str:
+    return "%d" % value if math.isfinite(value) and value == int(value) else "%g" % value

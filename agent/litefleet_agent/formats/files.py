@@ -1,0 +1,72 @@
+"""Opens and hashes files that others made: regular files only, without blocking, and never more bytes than asked for."""
+
+import hashlib
+import os
+import stat
+from typing import BinaryIO, Union
+
+__all__ = ["NotRegularError", "open_regular", "read_regular", "sha256_of"]
+
+_CHUNK = 1 << 20  # bytes
+
+AnyPath = Union[str, "os.PathLike[str]"]
+
+
+class NotRegularError(OSError):
+    """The path names a FIFO, a device, a socket or a folder; `strerror` says so."""
+
+
+def open_regular(path: AnyPath) -> BinaryIO:
+    """Open a regular file for reading, following links; a FIFO is rejected at once instead of waiting for its writer.
+
+    Raises OSError, with NotRegularError for what is no regular file.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        mode = os.fstat(fd).st_mode
+        if not stat.S_ISREG(mode):
+            raise NotRegularError(0, "is %s, not a regular file" % _kind(mode), os.fspath(path))
+        return os.fdopen(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _kind(mode: int) -> str:
+    for is_kind, words in (
+        (stat.S_ISDIR, "a folder"),
+        (stat.S_ISFIFO, "a FIFO"),
+        (stat.S_ISSOCK, "a socket"),
+        (stat.S_ISCHR, "a device"),
+        (stat.S_ISBLK, "a device"),
+    ):
+        if is_kind(mode):
+            return words
+    return "something else"
+
+
+def read_regular(path: AnyPath, most: int) -> bytes:
+    """Return the first `most` bytes of a regular file; ask for one more than the limit to notice a longer one.
+
+    Raises OSError as `open_regular` does.
+    """
+    with open_regular(path) as stream:
+        return stream.read(most)
+
+
+def sha256_of(source: Union[AnyPath, int]) -> str:
+    """Return the SHA-256 of a regular file in hexadecimal digits: of a path, or of a descriptor from its position on.
+
+    Reads a MiB at a time.  Raises OSError as `open_regular` does.
+    """
+    if isinstance(source, int):
+        return _digest(os.fdopen(source, "rb", buffering=0, closefd=False))
+    with open_regular(source) as stream:
+        return _digest(stream)
+
+
+def _digest(stream: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    for chunk in iter(lambda: stream.read(_CHUNK), b""):
+        digest.update(chunk)
+    return digest.hexdigest()
