@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.releases import journal as module
+from litefleet_agent.releases.crc_log import CrcLog
 from litefleet_agent.releases.journal import Journal, Kind, Lease, Operation, State
 
 A, B = "a" * 64, "b" * 64
