@@ -1,4 +1,4 @@
-"""Asks real converters which operators they take, and writes controller/litefleet_controller/conversion/opsets.json.
+"""Asks real converters which operators they take, and writes controller/litefleet_controller/build/conversion/opsets.json.
 
 The converter refuses a model before it does anything else when the source program names an operator that no kernel of
 the targets, of the host, or of no target at all is registered for.  So one program that names every operator, shown to
@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 
 from litefleet_controller.build.conversion.opsets import OPSETS
-from litefleet_controller.build.conversion.variant import TARGETS
-from litefleet_controller.build.toolchain import LITE_PYTHONS, Toolchain, Toolchains
+from litefleet_controller.build.toolchain import Toolchain, Toolchains
+from litefleet_controller.config.choices import PUBLISHED_PYTHONS, TARGETS
 
 LACKING = re.compile(r"ops are not supported on '[^']*'\. These unsupported ops are: '([^']*)'")
 UNKNOWN = "litefleet_no_such_op"  # so that there always is a refusal to read
@@ -67,7 +67,7 @@ def lacking_of(toolchain: Toolchain, target: str, ops: list[str]) -> list[str] |
 
 async def main() -> None:
     """Write the table."""
-    toolchains = [await Toolchains().lite(version) for version in LITE_PYTHONS]
+    toolchains = [await Toolchains().lite(version) for version in PUBLISHED_PYTHONS]
     known = {t.version: names_of(t) for t in toolchains}
     ops = sorted(set().union(*known.values()))
     lacks = {}

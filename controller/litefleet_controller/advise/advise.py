@@ -16,10 +16,9 @@ from litefleet_inventory import Device
 
 from ..build.conversion.convert import Artifact
 from ..build.releases import ReleaseBuilder
-from ..build.runtimes.compatibility import PUBLISHED
-from ..build.toolchain import LITE_PYTHONS
 from ..common.errors import FindingError, LitefleetError, UsageError
 from ..config import Config
+from ..config.choices import PUBLISHED_PYTHONS
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..devices.progress import Progress
 from ..project.project import Options, Project, open_project
@@ -196,12 +195,11 @@ def _kind(
 ) -> KindAdvice:
     chosen = [config.models[model].options.for_arch(kind.arch) for model in models]
     in_use = {"fp16" for one in chosen if one.fp16} | {one.quant for one in chosen if one.quant != "none"}
-    # The newest comes first in the table of wheels.
     options = options_for(
         kind,
         sizes if kind.isa == "arm" else {},
-        PUBLISHED,
-        tuple(LITE_PYTHONS),
+        PUBLISHED_PYTHONS,
+        tuple(PUBLISHED_PYTHONS),
         sorted(in_use),
         config.toolchain.paddlelite,
     )

@@ -18,9 +18,10 @@ from ..build.conversion.convert import Artifact, convert
 from ..build.conversion.preflight import Source
 from ..build.conversion.variant import make_variant
 from ..build.releases import ReleaseBuilder
-from ..build.toolchain import LITE_PYTHONS, Toolchains
+from ..build.toolchain import Toolchains
 from ..common.errors import FindingError, LitefleetError
 from ..config import Config
+from ..config.choices import PUBLISHED_PYTHONS
 from . import OptionBenchmark
 
 __all__ = ["benchmark_options", "sizes_of"]
@@ -61,7 +62,7 @@ async def benchmark_options(
     release_builder: ReleaseBuilder,
     say: Say,
     note: Say,
-    versions: Sequence[str] = tuple(LITE_PYTHONS),
+    versions: Sequence[str] = tuple(PUBLISHED_PYTHONS),
 ) -> tuple[OptionBenchmark, ...]:
     """Try each of these Paddle-Lites with each option that x86 knows, one process after the other."""
     toolchains, store = Toolchains(), ArtifactStore(config.store / "artifacts")

@@ -26,7 +26,7 @@ from .conversion.preflight import Source, find_source, load_source
 from .conversion.variant import Variant, make_variant
 from .golden.files import Array, Tensor
 from .golden.make import make_golden, run_reference
-from .runtimes import Bundle, DeviceKind, build_bundle, check_bundle
+from .runtimes import Bundle, DeviceKind, build_bundle, check_bundle, falls_back_to_own
 from .toolchain import Toolchains
 
 __all__ = ["ReleaseBuilder"]
@@ -201,10 +201,9 @@ class ReleaseBuilder:
         try:
             return await self._bundle(device, facts), ()
         except FindingError as error:
-            named = device.runtime or facts.arch in self._config.runtimes
-            if named or any(f.code != "LF302" for f in error.findings):
+            if not falls_back_to_own(self._config, device, facts.arch, error.findings):
                 raise
-            own = await build_bundle(RuntimeChoice("system"), _kind(facts), self._cache)
+            own = await build_bundle(RuntimeChoice("system"), DeviceKind.of(facts), self._cache)
             return own, error.findings
 
     async def _unfit(self, bundle: Bundle) -> tuple[Finding, ...]:
@@ -216,7 +215,7 @@ class ReleaseBuilder:
 
     async def _bundle(self, device: Device, facts: Facts) -> Bundle:
         choice = runtime_for(self._config, facts.arch, device.runtime)
-        kind = _kind(facts)
+        kind = DeviceKind.of(facts)
 
         async def make() -> Bundle:
             if choice.kind != "system":
@@ -283,10 +282,6 @@ class ReleaseBuilder:
         for task in self._made.values():
             task.cancel()
         await asyncio.gather(*self._made.values(), return_exceptions=True)
-
-
-def _kind(facts: Facts) -> DeviceKind:
-    return DeviceKind(facts.arch, facts.python.tag, facts.libc.kind, facts.libc.version)
 
 
 async def _awaited(make: Callable[[], Awaitable[_T]]) -> _T:

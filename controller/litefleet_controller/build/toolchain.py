@@ -18,15 +18,10 @@ import uv
 from ..common.errors import LitefleetError
 from ..common.files import locked
 from ..common.subprocesses import SubprocessEnd, run_subprocess
+from ..config.choices import DEFAULT_PADDLELITE, PUBLISHED_PYTHONS
 
-__all__ = ["LITE_PYTHONS", "Toolchain", "ToolchainStatus", "Toolchains", "default_cache", "host_problem"]
+__all__ = ["Toolchain", "ToolchainStatus", "Toolchains", "default_cache", "host_problem"]
 
-# The CPythons for which each version's x86_64 wheel exists, the best first.
-LITE_PYTHONS: Mapping[str, tuple[str, ...]] = {
-    "2.13rc0": ("3.10", "3.8"),
-    "2.12": ("3.7",),
-    "2.10": ("3.9",),
-}
 PADDLE_PYTHONS = ("3.10", "3.11", "3.12", "3.9", "3.8")
 _DESCRIBE = (
     "import platform,struct,sys;"
@@ -98,7 +93,7 @@ class Toolchains:
         self.cache = cache if cache is not None else default_cache(self._environ)
         self._host_problem = host_problem(system, machine)
 
-    async def lite(self, version: str = "2.13rc0") -> Toolchain:
+    async def lite(self, version: str = DEFAULT_PADDLELITE) -> Toolchain:
         """Return Paddle-Lite's converter and runtime of this version.
 
         Raises: LitefleetError for a version without a wheel, a machine without one, or where nothing can be made.
@@ -110,7 +105,7 @@ class Toolchains:
         """Return PaddlePaddle, the reference engine.  Raises: LitefleetError where it can't be had."""
         return await self._environment(f"paddle-{version}", version, PADDLE_PYTHONS, _paddle_packages(version))
 
-    async def lite_status(self, version: str = "2.13rc0") -> ToolchainStatus:
+    async def lite_status(self, version: str = DEFAULT_PADDLELITE) -> ToolchainStatus:
         """Say how Paddle-Lite's environment stands; nothing is made.  Raises: LitefleetError for an unknown version."""
         pythons, packages = _lite_recipe(version)
         return await self._status(f"lite-{version}", pythons, packages)
@@ -235,11 +230,11 @@ class Toolchains:
 
 def _lite_recipe(version: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the CPythons and the packages of one Paddle-Lite.  Raises: LitefleetError for an unknown version."""
-    pythons = LITE_PYTHONS.get(version)
+    pythons = PUBLISHED_PYTHONS.get(version)
     if pythons is None:
-        known = ", ".join(LITE_PYTHONS)
+        known = ", ".join(PUBLISHED_PYTHONS)
         raise LitefleetError(f"There is no Paddle-Lite {version} for this machine; known are {known}.")
-    return pythons, (f"paddlelite=={version}", "numpy<2")
+    return pythons[::-1], (f"paddlelite=={version}", "numpy<2")  # the newest CPython is preferred
 
 
 def _paddle_packages(version: str) -> tuple[str, ...]:

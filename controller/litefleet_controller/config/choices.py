@@ -1,20 +1,90 @@
-"""Values that the configuration gives to the parts that build: the runtime a device gets, and how goldens are made."""
+"""Values that configuration and build share: converter targets, published versions, runtime choices, golden specs."""
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["DEFAULT_PADDLELITE", "GoldenSpec", "RuntimeChoice"]
+from litefleet_agent.facts.arch import ARCHES, arch_of
 
+__all__ = [
+    "ACCELERATORS",
+    "CPU_TARGETS",
+    "DEFAULT_PADDLELITE",
+    "PUBLISHED_PYTHONS",
+    "TARGETS",
+    "GoldenSpec",
+    "RuntimeChoice",
+    "split_targets",
+    "target_hint",
+    "versions_with_target",
+]
+
+# Paddle-Lite version, the newest first -> the CPythons with an x86_64 Linux wheel on PyPI, the oldest first.
+PUBLISHED_PYTHONS: Mapping[str, tuple[str, ...]] = {
+    "2.13rc0": ("3.8", "3.10"),
+    "2.12": ("3.7",),
+    "2.10": ("3.9",),
+}
 DEFAULT_PADDLELITE = "2.13rc0"  # the newest version with published wheels
+
+# CPU instruction sets: a file for two of them crashes or returns NaN on both (LF102).
+CPU_TARGETS = ("x86", "arm")
+_NEW = ("2.13rc0",)
+_SINCE_212 = ("2.13rc0", "2.12")
+_UNTIL_212 = ("2.12", "2.10")
+_EVERY = ("2.13rc0", "2.12", "2.10")
+# Accelerator -> the versions whose converter accepts it in --valid_targets.  The published converters were asked.
+ACCELERATORS: Mapping[str, tuple[str, ...]] = {
+    "opencl": _EVERY,
+    "metal": _EVERY,
+    "xpu": _EVERY,
+    "cambricon_mlu": _NEW,
+    "huawei_ascend_npu": _EVERY,
+    "imagination_nna": _EVERY,
+    "mediatek_apu": _EVERY,
+    "huawei_kirin_npu": _EVERY,
+    "verisilicon_timvx": _SINCE_212,
+    "android_nnapi": _SINCE_212,
+    "eeasytech_npu": _SINCE_212,
+    "qualcomm_qnn": _SINCE_212,
+    "kunlunxin_xtcl": _SINCE_212,
+    "rockchip_npu": _EVERY,
+    "amlogic_npu": _EVERY,
+    "intel_fpga": _UNTIL_212,
+}
+TARGETS = (*CPU_TARGETS, *ACCELERATORS)
+
+
+def split_targets(text: str) -> tuple[str, ...]:
+    """Return the lower-case names in "opencl, arm" (commas or spaces), in the order written; they may be unknown."""
+    return tuple(name for name in re.split(r"[\s,]+", text.strip().lower()) if name)
+
+
+def target_hint(name: str) -> str:
+    """Return how to correct an unknown target: "; did you mean 'opencl'?", or the list of known ones."""
+    arch = arch_of(name)
+    if arch is not None:
+        return f"; for {name} the target is {ARCHES[arch.name].target!r}"
+    near = difflib.get_close_matches(name, TARGETS, 1)
+    near += [target for target in TARGETS if name in target.split("_") and target not in near]
+    if near:
+        return f"; did you mean {' or '.join(map(repr, near))}?"
+    return f"; known are {', '.join(TARGETS)}"
+
+
+def versions_with_target(name: str) -> tuple[str, ...]:
+    """Return the published Paddle-Lite versions whose converter knows the target, the newest first."""
+    return _EVERY if name in CPU_TARGETS else ACCELERATORS.get(name, ())
 
 
 @dataclass(frozen=True)
 class RuntimeChoice:
-    """What the configuration names as runtime: published wheels, one wheel file, a folder, or what the device has."""
+    """The runtime that the configuration names: published wheels, one wheel file, a folder, or the device's own."""
 
     kind: Literal["wheels", "wheel", "folder", "system"] = "wheels"
     paddlelite: str = DEFAULT_PADDLELITE  # the version, for kind "wheels"

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..common.errors import ConfigError
-from .choices import RuntimeChoice
+from .choices import PUBLISHED_PYTHONS, RuntimeChoice, split_targets, versions_with_target
 from .model import Config, ConvertOptions, Gates, ModelConfig, SshConfig, ToleranceConfig, VerifyConfig, known_keys
 from .yamlfile import Document, parse_yaml
 
@@ -45,10 +45,31 @@ def load_config(path: Path) -> Config:
         raise ConfigError([f"{path}:{line}: {message}" for line, message in document.problems])
     try:
         value = {} if document.value is None else document.value
-        return Config.model_validate(value, context={"base": path.resolve().parent})
+        config = Config.model_validate(value, context={"base": path.resolve().parent})
     except ValidationError as error:
         lines = sorted((document.line(e["loc"]), _sentence(e, document)) for e in error.errors())
         raise ConfigError([f"{path}:{line}: {message}" for line, message in dict.fromkeys(lines)]) from error
+    if missing := _unknown_to_converters(config):
+        raise ConfigError([f"{path}:{document.line(place)}: {message}" for place, message in missing])
+    return config
+
+
+def _unknown_to_converters(config: Config) -> list[tuple[tuple[str, ...], str]]:
+    """Return (place, sentence) for each target that no configured version's converter knows."""
+    versions = (config.toolchain.paddlelite, *config.toolchain.also)
+    if not set(versions) <= set(PUBLISHED_PYTHONS):
+        return []  # an unpublished converter: only it can tell
+    found: list[tuple[tuple[str, ...], str]] = []
+    for model, configured in config.models.items():
+        for arch, targets in configured.targets.items():
+            place = ("models", model, "targets", arch)
+            for name in split_targets(targets):
+                known = versions_with_target(name)
+                if not set(versions) & set(known):
+                    observed = f"the converter of Paddle-Lite {' and '.join(versions)} has no target '{name}'"
+                    remedy = f"write `toolchain: {{paddlelite: {known[0]}}}`, whose converter has it"
+                    found.append((place, f"{'.'.join(place)}: {observed}; {remedy}"))
+    return found
 
 
 def config_schema() -> dict[str, Any]:

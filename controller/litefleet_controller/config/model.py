@@ -22,7 +22,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from ..rollout.policy import Duration, Policy
-from .choices import GoldenSpec, RuntimeChoice
+from .choices import CPU_TARGETS, DEFAULT_PADDLELITE, TARGETS, GoldenSpec, RuntimeChoice, split_targets, target_hint
 from .preprocess import PreprocessConfig
 
 __all__ = [
@@ -37,10 +37,6 @@ __all__ = [
     "VerifyConfig",
     "known_keys",
 ]
-
-# What opt takes as --valid_targets; x86 and arm are CPUs, the others need one beside them.
-_CPUS = ("arm", "x86")
-_ACCELERATORS = ("opencl", "metal", "xpu", "npu", "huawei_ascend_npu", "imagination_nna", "intel_fpga", "nnadapter")
 
 
 def _resolve(path: Path, info: ValidationInfo) -> Path:
@@ -196,28 +192,27 @@ class Gates(_Strict):
 
 
 def check_targets(arch: str, targets: str) -> str:
-    """Return 'opencl,arm' tidied up; ValueError for unknown targets, two CPU ISAs, or the wrong one for `arch`."""
-    words = [word.strip().lower() for word in targets.split(",")]
-    unknown = [w for w in words if w not in (*_CPUS, *_ACCELERATORS)]
+    """Return targets such as "opencl, arm" joined by commas, in lower case.
+
+    Raises: ValueError for an unknown target, for two CPU instruction sets, or for one that `arch` cannot run.
+    """
+    names = split_targets(targets)
+    unknown = [name for name in names if name not in TARGETS]
     if unknown:
-        known = ", ".join((*_CPUS, *_ACCELERATORS))
-        raise ValueError(f"'{unknown[0]}' is not a target; known are {known}, joined by commas")
-    cpus = [w for w in words if w in _CPUS]
+        raise ValueError(f"'{unknown[0]}' is not a target of the converter{target_hint(unknown[0])}")
+    isa = ARCHES[arch].isa
+    cpus = [name for name in names if name in CPU_TARGETS]
     if len(set(cpus)) > 1:
+        right = ",".join(name for name in names if name not in CPU_TARGETS or name == isa)
         raise ValueError(
             f"'{targets}' names two CPU instruction sets in one file (LF102): opt takes the first that has a kernel, "
-            f"op by op, and the result crashes or answers NaN. Write '{_right(words, arch)}' for {arch}; "
+            f"op by op, and the result crashes or answers NaN. Write '{right}' for {arch}; "
             "litefleet makes one file per architecture by itself"
         )
-    if cpus != [ARCHES[arch].isa]:
+    if cpus != [isa]:
         has = f"'{targets}' has {cpus[0]} kernels" if cpus else f"'{targets}' names no CPU"
-        raise ValueError(f"{has}, and {arch} runs {ARCHES[arch].isa} ones (LF101): name {ARCHES[arch].isa} once")
-    return ",".join(words)
-
-
-def _right(words: Sequence[str], arch: str) -> str:
-    """Return the targets without the CPU that is not the architecture's."""
-    return ",".join(w for w in words if w not in _CPUS or w == ARCHES[arch].isa)
+        raise ValueError(f"{has}, and {arch} runs {isa} ones (LF101): name {isa} once")
+    return ",".join(names)
 
 
 class ModelConfig(_Strict):
@@ -298,7 +293,7 @@ class RuntimeConfig(_TextOrMapping):
 class ToolchainConfig(_Strict):
     """Which Paddle-Lite converts, and which ones are asked, in order, where it can't."""
 
-    paddlelite: Version = "2.13rc0"
+    paddlelite: Version = DEFAULT_PADDLELITE
     also: tuple[Version, ...] = ()
 
 

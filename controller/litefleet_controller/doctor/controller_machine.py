@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..config.choices import DEFAULT_PADDLELITE
 from .diagnosis import Diagnosis, Kind
 from .host_programs import check_packages, check_system, check_toolchains
 from .host_ssh import Agent, ask_agent, check_identities, check_known_hosts, check_ssh_programs
 from .project import Opened, diagnose_project, open_quietly
 
 __all__ = ["diagnose_host"]
-
-_DEFAULT_OPT = "2.13rc0"
 
 
 async def diagnose_host(config: Path, inventory: Path | None) -> list[Diagnosis]:
@@ -30,7 +29,7 @@ async def _machine(opened: Opened | None, agent: Agent) -> Diagnosis:
     settings = opened.config if opened else None
     folder = Path(os.environ.get("HOME") or Path.home()) / ".ssh"
     found = check_system() + check_packages()
-    version = settings.toolchain.paddlelite if settings else _DEFAULT_OPT
+    version = settings.toolchain.paddlelite if settings else DEFAULT_PADDLELITE
     with_paddle = not settings or any(m.golden_spec("").engine == "paddle" for m in settings.models.values())
     found += await check_toolchains(version, with_paddle)
     found += await check_ssh_programs(signing=bool(settings and settings.signing))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
 from litefleet_agent.facts import Facts, Package
@@ -12,11 +11,10 @@ from litefleet_agent.findings.environment import RuntimeFacts
 from litefleet_agent.findings.runtime import check_cpu, check_runtime
 from litefleet_inventory import Device
 
-from ..build.runtimes import DeviceKind
-from ..build.runtimes.compatibility import PUBLISHED, refusal_of_device, refusal_of_elf, refusal_of_wheel
+from ..build.runtimes import ChosenRuntime, choose_runtime, own_runtime_findings
 from ..common.errors import ConfigError
 from ..common.text import sanitize
-from ..config import Config, runtime_for
+from ..config import Config
 from ..config.choices import RuntimeChoice
 from .diagnosis import Fact
 
@@ -92,69 +90,31 @@ def judge_device(config: Config, device: Device, facts: Facts) -> tuple[tuple[st
         observed = f"This device is {sanitize(facts.machine) or 'unknown'} with a {facts.bits}-bit userland."
         return (), (finding("LF303", observed),)
     try:
-        choice = runtime_for(config, facts.arch, device.runtime)
+        chosen = choose_runtime(config, device, facts)
     except ConfigError as error:
         return (), tuple(finding("LF708", problem) for problem in error.problems)
-    named = bool(device.runtime) or facts.arch in config.runtimes
-    works, found = _runtime(choice, named, facts)
-    brought = choice.kind == "wheels" and _refusal(choice, facts) is None
+    works, found = _runtime(chosen, facts)
+    brought = chosen.choice.kind == "wheels" and not chosen.refusals
     published = _published_wheel(facts) if brought else None
     found += check_cpu(facts, arch.isa, published)
     if published is not None:
         found += check_runtime(facts, published)
-    found += _storage(choice, facts)
+    found += _storage(chosen.choice, facts)
     fits = not any(f.severity is Severity.ERROR for f in found)
     return (works if fits else ()), tuple(found)
 
 
-def _runtime(choice: RuntimeChoice, named: bool, facts: Facts) -> tuple[tuple[str, ...], list[Finding]]:
-    """Return what is said of the runtime that the device would get: a sentence that it fits, or why none does."""
+def _runtime(chosen: ChosenRuntime, facts: Facts) -> tuple[tuple[str, ...], list[Finding]]:
+    """Return (sentences on what works, findings against it) for the chosen runtime."""
+    choice = chosen.choice
     if choice.kind == "system":
-        return _own(facts)
-    refusal = _refusal(choice, facts)
-    if refusal is None:
-        wheels_text = f"the wheels of paddlelite {choice.paddlelite}" if choice.kind == "wheels" else choice.path.name
-        return (f"A runtime fits: {wheels_text}.",), []
-    if refusal.code == "LF302" and not named and facts.paddlelite.path:
-        return _own(facts)
-    return (), [refusal]
-
-
-def _refusal(choice: RuntimeChoice, facts: Facts) -> Finding | None:
-    kind = DeviceKind(facts.arch, facts.python.tag, facts.libc.kind, facts.libc.version)
-    refusal = refusal_of_device(choice, kind)
-    if refusal is not None:
-        return refusal
-    if choice.kind == "wheel":
-        return refusal_of_wheel(choice.path, kind)
-    if choice.kind == "folder":
-        return refusal_of_elf(choice.path, kind, str(choice.path))
-    return _not_published(choice, facts)
-
-
-def _not_published(choice: RuntimeChoice, facts: Facts) -> Finding | None:
-    pythons = PUBLISHED.get(choice.paddlelite)
-    version = ".".join(facts.python.version.split(".")[:2])
-    if pythons is None or version in pythons:
-        return None
-    other = [path for path in facts.other_pythons if path.endswith(tuple(f"python{p}" for p in pythons))]
-    hint = f"; {sanitize(other[0])} is there: name it with `python:` in the inventory" if other else ""
-    observed = f"paddlelite {choice.paddlelite} has wheels for CPython {' and '.join(pythons)}; this device has {version}{hint}."
-    return finding("LF302", observed)
-
-
-def _own(facts: Facts) -> tuple[tuple[str, ...], list[Finding]]:
-    """Judge the Paddle-Lite that the device's own Python would import."""
-    if not facts.paddlelite.path:
-        return (), [finding("LF302", f"No paddlelite package is installed for {sanitize(facts.python.executable)}.")]
-    sentence = f"Its own Paddle-Lite {sanitize(facts.paddlelite.version)} is there.".replace("  ", " ")
-    major = re.match(r"(\d{1,4})\.", facts.numpy.version)
-    if major and int(major[1]) >= 2:
-        observed = (
-            f"Its own Paddle-Lite would use numpy {sanitize(facts.numpy.version)}, unless it was built for numpy 2."
-        )
-        return (sentence,), [finding("LF304", observed, Certainty.LIKELY)]
-    return (sentence,), []
+        version = sanitize(facts.paddlelite.version)
+        sentence = f"Its own Paddle-Lite {version} is there.".replace("  ", " ")
+        return ((sentence,) if facts.paddlelite.path else ()), list(own_runtime_findings(facts))
+    if chosen.refusals:
+        return (), list(chosen.refusals)
+    name = f"the wheels of paddlelite {choice.paddlelite}" if choice.kind == "wheels" else choice.path.name
+    return (f"A runtime fits: {name}.",), []
 
 
 def _published_wheel(facts: Facts) -> RuntimeFacts:

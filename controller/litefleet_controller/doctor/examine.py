@@ -12,12 +12,12 @@ from litefleet_agent.facts.arch import ARCHES, Arch, arch_of
 
 from ..common.errors import LitefleetError, UsageError
 from ..common.text import sanitize
+from ..config.choices import DEFAULT_PADDLELITE
 from ..devices.progress import Progress
 from ..project.options import Options
 from .diagnosis import Diagnosis
 from .files import Examined, Place, diagnose_pairs, examine, expand
 from .logs import diagnose_log
-from .models import DEFAULT_VERSION
 
 __all__ = ["Question", "examine_all"]
 
@@ -91,9 +91,9 @@ def _opt_version(config: Path) -> str:
     """Return the converter's version that the project names; the default where there is no project."""
     try:
         if not config.is_file():
-            return DEFAULT_VERSION
+            return DEFAULT_PADDLELITE
         from ..config import load_config  # what reads settings takes its time to import
 
         return load_config(config).toolchain.paddlelite
     except (LitefleetError, OSError):
-        return DEFAULT_VERSION
+        return DEFAULT_PADDLELITE

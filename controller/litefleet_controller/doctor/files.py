@@ -21,9 +21,10 @@ from ..build.conversion.preflight import SourceFacts, load_source
 from ..build.conversion.static import check_source_for
 from ..common.errors import FindingError, UsageError
 from ..common.text import sanitize
+from ..config.choices import DEFAULT_PADDLELITE
 from .diagnosis import Diagnosis, Fact, Kind
 from .logs import diagnose_log
-from .models import DEFAULT_VERSION, diagnose_nb, diagnose_source
+from .models import diagnose_nb, diagnose_source
 from .runtimes import diagnose_library, diagnose_runtime, diagnose_wheel, pair_runtime, runtime_of
 
 __all__ = ["Examined", "Place", "diagnose_pairs", "examine", "expand", "kind_of"]
@@ -144,7 +145,7 @@ def _is_nb(head: bytes) -> bool:
     return True
 
 
-def examine(path: Path, arch: Arch | None = None, opt_version: str = DEFAULT_VERSION) -> Examined:
+def examine(path: Path, arch: Arch | None = None, opt_version: str = DEFAULT_PADDLELITE) -> Examined:
     """Say what a file is and what is wrong with it; `arch` says for which CPU a .nb is judged, `opt_version` which
     Paddle-Lite a source model is to be converted with.
 

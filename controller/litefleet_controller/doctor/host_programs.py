@@ -27,9 +27,9 @@ __all__ = ["BOUNDS", "check_folder", "check_packages", "check_system", "check_to
 BOUNDS = {
     "alembic": "1.13",
     "asyncssh": "2.18",
-    "click": "8.1",
     "jinja2": "3.1",
     "numpy": "1.26",
+    "packaging": "23.2",
     "pydantic": "2.7",
     "pyyaml": "6.0",
     "rich": "13.7",

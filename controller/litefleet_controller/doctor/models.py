@@ -14,10 +14,11 @@ from ..build.conversion.preflight import SourceFacts, TensorSpec, find_source, l
 from ..build.conversion.static import check_source_for
 from ..common.errors import FindingError
 from ..common.text import sanitize
+from ..config.choices import CPU_TARGETS, DEFAULT_PADDLELITE
 from ..inspection.model import Inspection, inspect_file
 from .diagnosis import Diagnosis, Fact, Kind
 
-__all__ = ["DEFAULT_VERSION", "diagnose_nb", "diagnose_source", "diagnosis_of"]
+__all__ = ["DEFAULT_PADDLELITE", "diagnose_nb", "diagnose_source", "diagnosis_of"]
 
 
 def diagnose_nb(path: Path, for_arch: str | None = None) -> Diagnosis:
@@ -63,13 +64,11 @@ def _runs(model: NbModel, arch: str) -> str:
     )
 
 
-DEFAULT_VERSION = "2.13rc0"
-_TARGETS = ("x86", "arm")
 _MOST_OPS = 12
 
 
 def diagnose_source(
-    path: Path, opt_version: str = DEFAULT_VERSION, targets: Sequence[str] = _TARGETS, fp16: bool = False
+    path: Path, opt_version: str = DEFAULT_PADDLELITE, targets: Sequence[str] = CPU_TARGETS, fp16: bool = False
 ) -> Diagnosis:
     """Look at a model's folder or program file, for conversion with that Paddle-Lite for each of `targets`.
 

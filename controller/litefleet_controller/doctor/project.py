@@ -17,10 +17,10 @@ from litefleet_inventory import Device, Inventory, InventoryError, load
 from ..build.conversion.preflight import SourceFacts, check_age, load_source
 from ..build.golden.files import check_cases, read_npz
 from ..build.runtimes import DeviceKind
-from ..build.runtimes.compatibility import PUBLISHED, refusal_of_elf, refusal_of_wheel
+from ..build.runtimes.compatibility import refusal_of_elf, refusal_of_wheel, wheel_name
 from ..common.errors import ConfigError, FindingError, LitefleetError, UsageError
 from ..config import Config, ModelConfig, load_config
-from ..config.choices import RuntimeChoice
+from ..config.choices import PUBLISHED_PYTHONS, RuntimeChoice
 from ..devices.transport.hostkeys import HostKeys
 from ..inspection.model import inspect_file
 from ..project.options import Options
@@ -112,10 +112,10 @@ def _judge(name: str, choice: RuntimeChoice) -> CheckResult:
 
 
 def _published(name: str, choice: RuntimeChoice) -> CheckResult:
-    if choice.paddlelite in PUBLISHED:
+    if choice.paddlelite in PUBLISHED_PYTHONS:
         return CheckResult()
     seen = f"runtimes.{name}: no published wheels of paddlelite {choice.paddlelite} are known; there are "
-    return failed_check("LF302", f"{seen}{', '.join(PUBLISHED)}.", Certainty.POSSIBLE)
+    return failed_check("LF302", f"{seen}{', '.join(PUBLISHED_PYTHONS)}.", Certainty.POSSIBLE)
 
 
 def _of_wheel(name: str, choice: RuntimeChoice) -> Finding | None:
@@ -127,8 +127,9 @@ def _of_wheel(name: str, choice: RuntimeChoice) -> Finding | None:
 
 
 def _python_of(choice: RuntimeChoice) -> str:
-    parts = choice.path.name.removesuffix(".whl").split("-")
-    return parts[-3].split(".")[0] if len(parts) >= 5 else "cp310"
+    """Return an interpreter that the wheel's name fits ("cp310"; "cp310" too for a wheel of any CPython)."""
+    wheel = wheel_name(choice.path.name)
+    return next((tag for tag in wheel.pythons if tag.startswith("cp3")), "cp310") if wheel else "cp310"
 
 
 def _of_folder(name: str, choice: RuntimeChoice) -> Finding | None:

@@ -31,10 +31,11 @@ from litefleet_agent.findings.runtime import (
     newest_version,
 )
 
+from ..build.runtimes.compatibility import wheel_name
 from ..common.errors import FindingError
 from ..common.text import sanitize
 from .diagnosis import Diagnosis, Fact, Kind
-from .wheels import check_tags, tags_of, unpack
+from .wheels import check_tags, unpack
 
 __all__ = ["diagnose_library", "diagnose_runtime", "diagnose_wheel", "pair_runtime", "runtime_of"]
 
@@ -130,8 +131,8 @@ def _read_wheel(path: Path) -> _Read:
 def _not_ours(path: Path, folder: Path) -> _Read:
     """Say what a wheel without paddlelite/ is; one that bears the name and lacks the package is damaged."""
     names = sorted(p.name.removesuffix(".dist-info") for p in folder.glob("*.dist-info"))
-    tags = tags_of(path.name)
-    if (tags and tags.project.lower() == "paddlelite") or any(n.lower().startswith("paddlelite-") for n in names):
+    wheel = wheel_name(path.name)
+    if (wheel and wheel.project == "paddlelite") or any(n.lower().startswith("paddlelite-") for n in names):
         return _Read(None, (finding("LF322", f"{sanitize(path.name)} holds no paddlelite/ package."),))
     if not names:
         return _Read(None, (finding("LF322", f"{sanitize(path.name)} holds no *.dist-info/WHEEL: it is no wheel."),))

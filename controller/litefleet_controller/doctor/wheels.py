@@ -8,18 +8,17 @@ import hashlib
 import re
 import zipfile
 import zlib
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from litefleet_agent.facts.arch import ARCHES
 from litefleet_agent.findings import Finding, finding
 
-from ..build.runtimes.compatibility import platform_arch, python_fits
+from ..build.runtimes.compatibility import platform_arch, python_fits, wheel_name
 from ..build.runtimes.pack import installed_at, unpack_member
 from ..common.errors import FindingError
 from ..common.text import sanitize
 
-__all__ = ["WheelTags", "check_tags", "tags_of", "unpack"]
+__all__ = ["check_tags", "unpack"]
 
 _MEMBERS = 20_000
 _FILE = 2 << 30  # bytes of the archive itself
@@ -37,38 +36,22 @@ _INSTEAD = (
 _ERRORS = (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError, ValueError, zlib.error)
 
 
-@dataclass(frozen=True)
-class WheelTags:
-    """What a wheel's name says: paddlelite-2.13rc0-cp310-cp310-manylinux1_x86_64.whl."""
-
-    project: str  # "paddlelite"
-    version: str
-    pythons: tuple[str, ...]
-    abi: str
-    platforms: tuple[str, ...]
-
-
-def tags_of(name: str) -> WheelTags | None:
-    """Return what a file's name says, None when it is not named like a wheel."""
-    parts = name.removesuffix(".whl").split("-")
-    if not name.endswith(".whl") or len(parts) not in (5, 6):
-        return None
-    return WheelTags(parts[0], parts[1], tuple(parts[-3].split(".")), parts[-2], tuple(parts[-1].split(".")))
-
-
 def check_tags(name: str, machine: str, python: str) -> tuple[Finding, ...]:
-    """Return LF307 or LF308 where a wheel's name disagrees with its lite.so: for `machine` and `python` ("cp310"; "" unknown)."""
-    tags = tags_of(name)
-    if tags is None:
-        message = (
-            f"{sanitize(name)} is not a wheel's name, so pip rejects it: rename it to the name that it was built with."
+    """Return LF307 or LF308 where a wheel's name disagrees with its lite.so, which is for `machine` and `python`.
+
+    `python` is a tag such as "cp310", "" where it is unknown.  LF322 for a name that is not a wheel's.
+    """
+    wheel = wheel_name(name)
+    if wheel is None:
+        observed = (
+            f"{sanitize(name)} is not a wheel's name, so pip rejects it: rename it to the name it was built with."
         )
-        return (finding("LF322", message),) if name.endswith(".whl") else ()
+        return (finding("LF322", observed),) if name.endswith(".whl") else ()
     found = []
-    if python and not python_fits(list(tags.pythons), tags.abi, python):
-        named = " or ".join(tags.pythons)
+    if python and not python_fits(wheel.tags, python):
+        named = " or ".join(wheel.pythons)
         found.append(finding("LF307", f"{sanitize(name)} is named for {sanitize(named)}; its lite.so is for {python}."))
-    arches = {platform_arch(platform) for platform in tags.platforms} - {""}
+    arches = {platform_arch(platform) for platform in wheel.platforms} - {""}
     if machine in ARCHES and arches and machine not in arches:
         named = ", ".join(sorted(arches))
         found.append(finding("LF308", f"{sanitize(name)} is named for {named}; its lite.so is for {machine}."))

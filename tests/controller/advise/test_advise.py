@@ -30,8 +30,8 @@ from litefleet_controller.advise import (
     place,
 )
 from litefleet_controller.advise.runtime import runtime_on
-from litefleet_controller.build.runtimes.compatibility import PUBLISHED
 from litefleet_controller.config import Config
+from litefleet_controller.config.choices import PUBLISHED_PYTHONS as PUBLISHED
 from litefleet_controller.reports.advice_text import advice_text
 from litefleet_inventory import Device
 

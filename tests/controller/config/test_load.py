@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from litefleet_controller.build.conversion.variant import make_variant
 from litefleet_controller.common.errors import ConfigError
 from litefleet_controller.config import Config, config_schema, load_config, runtime_for
 from litefleet_controller.config.choices import GoldenSpec, RuntimeChoice
@@ -141,7 +142,45 @@ ssh: 3
     ]
 
 
-@pytest.mark.parametrize("targets", ["arm,x86", "x86,arm", "x86, arm"])
+@pytest.mark.parametrize(
+    "accelerator",
+    [
+        "cambricon_mlu",
+        "verisilicon_timvx",
+        "mediatek_apu",
+        "huawei_kirin_npu",
+        "android_nnapi",
+        "eeasytech_npu",
+        "qualcomm_qnn",
+        "kunlunxin_xtcl",
+    ],
+)
+def test_every_accelerator_of_the_converter_is_accepted(tmp_path: Path, accelerator: str) -> None:
+    config = load(tmp_path, f"models: {{cls: {{source: m, targets: {{aarch64: '{accelerator}, arm'}}}}}}")
+    targets = config.models["cls"].targets["aarch64"]
+    assert targets == f"{accelerator},arm"
+    assert make_variant("a" * 64, targets).target == targets
+
+
+@pytest.mark.parametrize(
+    ("toolchain", "accepted"),
+    [
+        ("{paddlelite: 2.12}", True),
+        ("{also: [2.12]}", True),  # the second converter takes it
+        ("{paddlelite: 3.0}", True),  # an unpublished converter reports for itself
+        ("{paddlelite: 2.13rc0}", False),
+    ],
+)
+def test_a_target_of_another_version_depends_on_the_toolchain(tmp_path: Path, toolchain: str, accepted: bool) -> None:
+    text = f"toolchain: {toolchain}\nmodels:\n  cls: {{source: m, targets: {{aarch64: 'intel_fpga,arm'}}}}\n"
+    if accepted:
+        assert load(tmp_path, text).models["cls"].targets == {"aarch64": "intel_fpga,arm"}
+    else:
+        (problem,) = problems(tmp_path, text)
+        assert problem.startswith("3: models.cls.targets.aarch64: the converter of Paddle-Lite 2.13rc0 has no target")
+
+
+@pytest.mark.parametrize("targets", ["arm,x86", "x86,arm", "x86, arm", "arm x86"])
 def test_two_cpu_isas_in_one_file_are_refused(tmp_path: Path, targets: str) -> None:
     assert in_model(tmp_path, f"targets: {{x86_64: '{targets}'}}") == [
         f"4: models.cls.targets: '{targets}' names two CPU instruction sets in one file (LF102): opt takes the first "
@@ -162,9 +201,22 @@ def test_two_cpu_isas_in_one_file_are_refused(tmp_path: Path, targets: str) -> N
             "models.cls.targets: 'opencl' names no CPU, and aarch64 runs arm ones (LF101): name arm once",
         ),
         (
-            "targets: {aarch64: 'arm x86'}",
-            "models.cls.targets: 'arm x86' is not a target; known are arm, x86, opencl, metal, xpu, npu, "
-            "huawei_ascend_npu, imagination_nna, intel_fpga, nnadapter, joined by commas",
+            "targets: {aarch64: 'opencll,arm'}",
+            "models.cls.targets: 'opencll' is not a target of the converter; did you mean 'opencl'?",
+        ),
+        (
+            "targets: {aarch64: 'npu,arm'}",
+            "models.cls.targets: 'npu' is not a target of the converter; did you mean 'xpu' or 'huawei_ascend_npu' or "
+            "'huawei_kirin_npu' or 'eeasytech_npu' or 'rockchip_npu' or 'amlogic_npu'?",
+        ),
+        (
+            "targets: {aarch64: 'arm64'}",
+            "models.cls.targets: 'arm64' is not a target of the converter; for arm64 the target is 'arm'",
+        ),
+        (
+            "targets: {aarch64: 'intel_fpga,arm'}",
+            "models.cls.targets.aarch64: the converter of Paddle-Lite 2.13rc0 has no target 'intel_fpga'; "
+            "write `toolchain: {paddlelite: 2.12}`, whose converter has it",
         ),
         (
             "options: {fp16: true, quant: int8}",

@@ -70,7 +70,11 @@ def test_good_devices_have_no_finding(config: Any) -> None:
         (replace(X86, libraries=("libc.so.6", "libm.so.6")), "LF306", "libstdc++.so.6"),
         (replace(X86, writable=False), "LF313", "can't be written"),
         (replace(X86, disk=Disk(1 << 30, 1 << 20)), "LF312", "1 MB are free"),
-        (replace(X86, python=replace(X86.python, version="3.11.2", tag="cp311")), "LF302", "this device has 3.11"),
+        (
+            replace(X86, python=replace(X86.python, version="3.11.2", tag="cp311")),
+            "LF302",
+            "this device has x86_64 with CPython 3.11",
+        ),
         (replace(X86, python=replace(X86.python, implementation="pypy", tag="pp310")), "LF302", "pp310"),
     ],
 )

@@ -21,7 +21,7 @@ from litefleet_controller.doctor.runtimes import (
     pair_runtime,
     runtime_of,
 )
-from litefleet_controller.doctor.wheels import check_tags, tags_of
+from litefleet_controller.doctor.wheels import check_tags
 
 from tests.agent.support.elf_builder import build_elf
 from tests.conftest import environment, packages_for, published_wheel
@@ -305,12 +305,14 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 
 
 def test_names_of_wheels() -> None:
-    assert tags_of("numpy-1.26.4.tar.gz") is None
-    assert tags_of("paddlelite-2.whl") is None
     assert check_tags("paddlelite-2.12-py3-none-any.whl", "aarch64", "cp39") == ()
     assert check_tags("paddlelite-2.12-cp37-cp37m-manylinux2014_aarch64.whl", "aarch64", "cp37") == ()
     assert check_tags(NAME, "aarch64", "") == ()
     assert check_tags("anything.zip", "x86_64", "cp38") == ()
+    name = "paddlelite-2.13-cp310-cp310-manylinux2020_x86_64.linux_x86_64.whl"
+    assert check_tags(name, "x86_64", "cp310") == ()
+    assert [f.code for f in check_tags(name, "aarch64", "cp38")] == ["LF307", "LF308"]
+    assert [f.code for f in check_tags("paddlelite-2.whl", "x86_64", "cp310")] == ["LF322"]
 
 
 def test_hostile_names_do_not_reach_the_terminal(tmp_path: Path) -> None:

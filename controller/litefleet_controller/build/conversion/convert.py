@@ -25,7 +25,7 @@ from .preflight import Source, check_age
 from .static import check_source_for
 from .variant import Variant, target_arch
 
-__all__ = ["Artifact", "Converters", "admit", "convert", "convert_all", "convert_with_any", "gate"]
+__all__ = ["Artifact", "Converters", "admit", "convert", "convert_with_any", "gate"]
 
 
 _UNSUPPORTED = re.compile(
@@ -213,33 +213,6 @@ async def convert(
         _all(source, variant, found),
         seconds=time.monotonic() - started,
     )
-
-
-async def convert_all(
-    wanted: Iterable[tuple[Source, Variant]],
-    converters: Converters,
-    store: ArtifactStore,
-    *,
-    time_limit_s: float = 300.0,
-    at_once: int = 2,
-) -> dict[Variant, Artifact | LitefleetError]:
-    """Convert each variant once, `at_once` at a time; one that fails stands in the result as its error.
-
-    The result is in the order in which variants were first named.
-    """
-    limit = asyncio.Semaphore(max(1, at_once))
-
-    async def one(source: Source, variant: Variant) -> Artifact | LitefleetError:
-        async with limit:
-            try:
-                return await convert(source, variant, converters, store, time_limit_s=time_limit_s)
-            except LitefleetError as error:
-                return error
-
-    once = {variant: source for source, variant in wanted}
-    async with asyncio.TaskGroup() as group:
-        tasks = {variant: group.create_task(one(source, variant)) for variant, source in once.items()}
-    return {variant: task.result() for variant, task in tasks.items()}
 
 
 def admit(path: Path, store: ArtifactStore, arch: str | None = None, *, refuse: bool = True) -> Artifact:

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ...config.choices import split_targets
+
 __all__ = ["OPSETS", "knows", "unsupported", "versions", "versions_that_convert"]
 
 OPSETS = Path(__file__).with_name("opsets.json")
@@ -28,21 +30,17 @@ def versions() -> tuple[str, ...]:
     return tuple(_table()["lacks"])
 
 
-def _targets(target: str) -> list[str]:
-    return [name for name in target.replace(",", " ").split() if name]
-
-
 def knows(target: str, version: str) -> bool:
     """Say whether the table can answer for these targets ("arm", "opencl,arm") and this version."""
     by_target = _table()["lacks"].get(version, {})
-    return bool(_targets(target)) and all(name in by_target for name in _targets(target))
+    return bool(split_targets(target)) and all(name in by_target for name in split_targets(target))
 
 
 @cache
 def _refused(target: str, version: str) -> frozenset[str]:
     """Return the known names that no one of the targets takes."""
     by_target = _table()["lacks"][version]
-    return frozenset.intersection(*(frozenset(by_target[name]) for name in _targets(target)))
+    return frozenset.intersection(*(frozenset(by_target[name]) for name in split_targets(target)))
 
 
 def unsupported(ops: Iterable[str], target: str, version: str) -> tuple[str, ...]:

@@ -8,10 +8,9 @@ from .forms import BARE_CONV, BARE_CONV_STOPS, FORMS, KERNELLESS
 from .opsets import unsupported, versions, versions_that_convert
 from .preflight import SourceFacts, check_age
 
-__all__ = ["check_source_for", "hinders"]
+__all__ = ["check_source_for"]
 
 _MOST_NAMES = 8
-_HINDERS = frozenset({"LF204", "LF206", "LF209"})
 
 
 def check_source_for(facts: SourceFacts, targets: str, opt_version: str, fp16: bool = False) -> list[Finding]:
@@ -27,12 +26,6 @@ def check_source_for(facts: SourceFacts, targets: str, opt_version: str, fp16: b
         *([] if any(f.code == "LF204" for f in known) else check_age(facts, opt_version)),
         *(_fp16(facts) if fp16 else []),
     ]
-
-
-def hinders(facts: SourceFacts, targets: str, opt_version: str) -> bool:
-    """Say whether something is known, more surely than possible, that stops this converter."""
-    found = check_source_for(facts, targets, opt_version)
-    return any(f.code in _HINDERS and f.certainty is not Certainty.POSSIBLE for f in found)
 
 
 def _operators(facts: SourceFacts, targets: str, opt_version: str) -> list[Finding]:

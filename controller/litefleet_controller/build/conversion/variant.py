@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass
 
-from litefleet_agent.facts.arch import ARCHES, Arch, arch_of
+from litefleet_agent.facts.arch import ARCHES, Arch
 from litefleet_agent.findings import finding
 
 from ...common.errors import FindingError, UsageError
+from ...config.choices import CPU_TARGETS, DEFAULT_PADDLELITE, TARGETS, split_targets, target_hint
 
-__all__ = ["CPU_TARGETS", "TARGETS", "Variant", "make_variant", "parse_targets", "target_arch", "targets_for"]
+__all__ = ["Variant", "make_variant", "parse_targets", "target_arch"]
 
-# CPU instruction sets: opt accepts two at once, and the file it then writes fits neither machine.
-CPU_TARGETS = ("x86", "arm")
-# What Paddle-Lite 2.13's opt calls the accelerators whose kernels it can write.
-ACCELERATORS = (
-    "opencl",
-    "metal",
-    "xpu",
-    "cambricon_mlu",
-    "huawei_ascend_npu",
-    "imagination_nna",
-    "mediatek_apu",
-    "huawei_kirin_npu",
-    "verisilicon_timvx",
-    "android_nnapi",
-    "eeasytech_npu",
-    "qualcomm_qnn",
-    "kunlunxin_xtcl",
-)
-TARGETS = CPU_TARGETS + ACCELERATORS
 QUANTS = ("", "int8", "int16")
 
 
@@ -45,7 +25,7 @@ class Variant:
     target: str  # canonical: accelerators first, one CPU last ("x86", "arm", "opencl,arm")
     fp16: bool = False
     quant: str = ""  # "", "int8" or "int16": weights only
-    opt_version: str = "2.13rc0"
+    opt_version: str = DEFAULT_PADDLELITE
 
     @property
     def key(self) -> str:
@@ -58,25 +38,18 @@ class Variant:
         return " ".join(filter(None, [self.target, "fp16" if self.fp16 else "", self.quant]))
 
 
-def _nearest(name: str) -> str:
-    for arch in ARCHES.values():
-        if arch_of(name) == arch:
-            return f"; for {name} the target is {arch.target!r}"
-    near = difflib.get_close_matches(name, TARGETS, 1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(TARGETS)}"
-
-
 def parse_targets(text: str) -> tuple[str, ...]:
     """Read "opencl,arm" (commas or spaces) into targets, accelerators first: opt takes the first that has a kernel.
 
     Raises: UsageError for nothing or an unknown name; FindingError with LF102 for two CPU instruction sets.
     """
-    names = [name for name in re.split(r"[\s,]+", text.strip().lower()) if name]
+    names = split_targets(text)
     if not names:
         raise UsageError("No target is named. Name one CPU target, x86 or arm, with or without an accelerator.")
     for name in names:
         if name not in TARGETS:
-            raise UsageError(f"Unknown target {name!r}{_nearest(name)}.")
+            sentence = f"Unknown target {name!r}{target_hint(name)}"
+            raise UsageError(sentence if sentence.endswith("?") else f"{sentence}.")
     cpus = [name for name in CPU_TARGETS if name in names]
     if len(cpus) > 1:
         observed = f"The targets {','.join(dict.fromkeys(names))!r} ask for the kernels of two CPUs in one file."
@@ -85,7 +58,7 @@ def parse_targets(text: str) -> tuple[str, ...]:
 
 
 def make_variant(
-    source_sha256: str, targets: str, *, fp16: bool = False, quant: str = "", opt_version: str = "2.13rc0"
+    source_sha256: str, targets: str, *, fp16: bool = False, quant: str = "", opt_version: str = DEFAULT_PADDLELITE
 ) -> Variant:
     """Return the checked variant.
 
@@ -100,11 +73,6 @@ def make_variant(
     if fp16 and "x86" in parsed:
         raise FindingError([finding("LF104", "fp16 is asked for on x86, where Paddle-Lite has no fp16 kernels.")])
     return Variant(source_sha256, ",".join(parsed), fp16, quant, opt_version)
-
-
-def targets_for(arch: Arch) -> tuple[str, ...]:
-    """Return the targets that a plain CPU conversion for this architecture names."""
-    return (arch.target,)
 
 
 def target_arch(target: str) -> Arch | None:

@@ -1,54 +1,72 @@
-"""What runtime fits which device: wheel tags, glibc, ELF headers, and the sentence that says what would."""
+"""Whether a runtime can load on a device: wheel tags, glibc or musl, ELF headers; and what would fit instead."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+from litefleet_agent.facts import Facts
 from litefleet_agent.facts.arch import arch_of
 from litefleet_agent.findings import Finding, finding
+from litefleet_agent.formats.elf import MACHINES
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from ...config.choices import RuntimeChoice
-
-
-@dataclass(frozen=True)
-class DeviceKind:
-    """What decides which binaries a device can load, e.g. ("aarch64", "cp39", "glibc", "2.31")."""
-
-    arch: str
-    python_tag: str
-    libc_kind: str
-    libc_version: str
-
+from ...config.choices import PUBLISHED_PYTHONS, RuntimeChoice
 
 __all__ = [
-    "PUBLISHED",
+    "DeviceKind",
+    "WheelName",
     "platform_arch",
     "platform_of",
     "python_fits",
     "refusal_of_device",
     "refusal_of_elf",
+    "refusal_of_published",
     "refusal_of_wheel",
     "sentence_of_resolver",
+    "wheel_name",
 ]
 
-# What the package index holds for x86_64 Linux, for the sentence only: the resolver decides.
-PUBLISHED = {"2.13rc0": ("3.8", "3.10"), "2.12": ("3.7",), "2.10": ("3.9",)}
 
-_E_MACHINE = {3: "i686", 40: "armv7l", 62: "x86_64", 183: "aarch64", 243: "riscv64", 8: "mips", 21: "ppc64"}
-# The glibc levels that uv knows a platform for.
-_LEVELS = ((2, 17), (2, 28), *((2, minor) for minor in range(31, 41)))
+@dataclass(frozen=True)
+class DeviceKind:
+    """The facts that decide which binaries a device can load, e.g. ("aarch64", "cp39", "glibc", "2.31")."""
+
+    arch: str  # canonical, "" for another
+    python_tag: str  # "cp310"
+    libc_kind: str  # "glibc", "musl" or ""
+    libc_version: str  # "2.36"
+
+    @classmethod
+    def of(cls, facts: Facts) -> DeviceKind:
+        """Return the kind of the device that reported `facts`."""
+        return cls(facts.arch, facts.python.tag, facts.libc.kind, facts.libc.version)
+
+    @property
+    def libc(self) -> str:
+        """The C library for people: "glibc 2.31"."""
+        return f"{self.libc_kind} {self.libc_version}".strip()
+
+
+# The glibc versions for which uv has a --python-platform (`uv pip install --help`).
+_UV_GLIBC = ((2, 17), (2, 28), *((2, minor) for minor in range(31, 41)))
+# PEP 600: the older tags and the glibc that each one stands for.
+_LEGACY_MANYLINUX = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
+_NEWEST_MINOR = 99  # of a C library whose version a device did not report
 
 
 def _version(text: str) -> tuple[int, ...]:
-    """Return (2, 31) for '2.31' and for '2.31-13+deb11'."""
-    found = re.match(r"(\d+)\.(\d+)", text)
+    """Return (2, 31) for "2.31" and for "2.31-13+deb11"; () where there is no number."""
+    found = re.match(r"(\d{1,4})\.(\d{1,4})", text)
     return (int(found[1]), int(found[2])) if found else ()
 
 
 def _python(tag: str) -> str:
-    """Return '3.10' for 'cp310'."""
+    """Return "3.10" for "cp310"."""
     digits = tag.removeprefix("cp")
     return f"{digits[:1]}.{digits[1:]}" if digits[1:].isdigit() else tag or "unknown"
 
@@ -59,7 +77,7 @@ def platform_of(device: DeviceKind) -> str | None:
         return None
     if device.libc_kind == "musl":
         return f"{device.arch}-unknown-linux-musl"
-    fitting = [level for level in _LEVELS if level <= _version(device.libc_version)]
+    fitting = [level for level in _UV_GLIBC if level <= _version(device.libc_version)]
     if device.libc_kind != "glibc" or not fitting:
         return None
     return f"{device.arch}-manylinux_{fitting[-1][0]}_{fitting[-1][1]}"
@@ -69,129 +87,178 @@ def _has(device: DeviceKind) -> str:
     return f"this device has {device.arch} with CPython {_python(device.python_tag)}"
 
 
-def _published(version: str, device: DeviceKind, code: str = "LF302") -> Finding:
-    """Return the finding that says which published wheels there are and what to name instead."""
-    pythons = PUBLISHED.get(version)
-    instead = f"or a wheel or folder built for this device under `runtimes: {{{device.arch}: ...}}`"
+def _not_published(version: str, device: DeviceKind) -> Finding:
+    """Return LF302 with the published wheels and what to name instead."""
     if device.arch != "x86_64":
-        others = "paddlelite is published for x86_64 only"
-        here = f"under `runtimes: {{{device.arch}: ...}}` in litefleet.yaml"
-        return finding(code, f"{others}; {_has(device)}: name a wheel or a folder built for {device.arch} {here}.")
-    if pythons is None:
-        known = ", ".join(f"{v} (CPython {' and '.join(p)})" for v, p in PUBLISHED.items())
         return finding(
-            code, f"paddlelite {version} has no wheel that fits; {_has(device)}: known to exist are {known}."
+            "LF302",
+            f"paddlelite is published for x86_64 only; {_has(device)}: name a wheel or a folder built for "
+            f"{device.arch} under `runtimes: {{{device.arch}: ...}}` in litefleet.yaml.",
         )
-    pair = " or ".join(pythons)
+    pythons = PUBLISHED_PYTHONS.get(version)
+    if pythons is None:
+        known = ", ".join(f"{v} (CPython {' and '.join(p)})" for v, p in PUBLISHED_PYTHONS.items())
+        observed = f"paddlelite {version} has no wheel that fits; {_has(device)}: known to exist are {known}."
+        return finding("LF302", observed)
     return finding(
-        code,
+        "LF302",
         f"paddlelite {version} has wheels for x86_64 with CPython {' and '.join(pythons)}; {_has(device)}: "
-        f"name a Python {pair} with `python:` in the inventory, {instead}.",
+        f"name a Python {' or '.join(pythons)} with `python:` in the inventory, or a wheel or folder built for this "
+        f"device under `runtimes: {{{device.arch}: ...}}`.",
     )
 
 
 def refusal_of_device(choice: RuntimeChoice, device: DeviceKind) -> Finding | None:
-    """Return why nothing of this kind can fit the device, known without asking anybody, or None."""
+    """Return why no runtime of this choice can load on the device, as far as the device alone decides; None else."""
     if arch_of(device.arch) is None:
-        return finding(
-            "LF303", f"This device is {device.arch or 'of an unknown architecture'}; Paddle-Lite runs on x86 and ARM."
-        )
-    if not re.fullmatch(r"cp3\d+", device.python_tag):
-        words = device.python_tag or "no CPython"
+        observed = f"This device is {device.arch or 'of an unknown architecture'}; Paddle-Lite runs on x86 and ARM."
+        return finding("LF303", observed)
+    if not re.fullmatch(r"cp3\d{1,3}", device.python_tag):
+        interpreter = device.python_tag or "no CPython"
         return finding(
             "LF302",
-            f"Paddle-Lite's binding is for CPython 3; this device's interpreter is {words}: name one with `python:`.",
+            f"Paddle-Lite's binding is for CPython 3; this device's interpreter is {interpreter}: name one with "
+            "`python:`.",
         )
     if choice.kind != "wheels":
         return None
     if device.arch != "x86_64":
-        return _published(choice.paddlelite, device)
+        return _not_published(choice.paddlelite, device)
     if platform_of(device) is None or device.libc_kind != "glibc":
-        has = f"{device.libc_kind} {device.libc_version}".strip()
         return finding(
             "LF309",
-            f"The published wheels of paddlelite and numpy need glibc 2.17 or later; this device has {has}: "
+            f"The published wheels of paddlelite and numpy need glibc 2.17 or later; this device has {device.libc}: "
             f"name a wheel or a folder built for it under `runtimes: {{{device.arch}: ...}}`.",
         )
     return None
 
 
+def refusal_of_published(choice: RuntimeChoice, device: DeviceKind) -> Finding | None:
+    """Return LF302 where a known version has no published wheel for the device's CPython; the resolver judges others."""
+    pythons = PUBLISHED_PYTHONS.get(choice.paddlelite)
+    if pythons is None or _python(device.python_tag) in pythons:
+        return None
+    return _not_published(choice.paddlelite, device)
+
+
 def sentence_of_resolver(choice: RuntimeChoice, device: DeviceKind, output: str) -> Finding | None:
-    """Return the finding behind uv's refusal, or None when it failed for another reason (network, index)."""
+    """Return the finding behind uv's refusal, or None when uv failed for another reason (network, index)."""
     text = " ".join(output.split())
-    if "No solution found" not in text or "paddlelite" not in text:
-        return (
-            finding("LF302", f"No wheel of {choice.numpy} fits: {_has(device)}.")
-            if "No solution found" in text
-            else None
-        )
+    if "No solution found" not in text:
+        return None
+    if "paddlelite" not in text:
+        return finding("LF302", f"No wheel of {choice.numpy} fits: {_has(device)}.")
     if re.search(r"not found in the package registry|no version of paddlelite", text):
-        known = ", ".join(PUBLISHED)
-        return finding(
-            "LF302", f"There is no paddlelite {choice.paddlelite} on the package index; known to exist are {known}."
-        )
-    return _published(choice.paddlelite, device)
+        known = ", ".join(PUBLISHED_PYTHONS)
+        observed = f"There is no paddlelite {choice.paddlelite} on the package index; known to exist are {known}."
+        return finding("LF302", observed)
+    return _not_published(choice.paddlelite, device)
 
 
-def refusal_of_wheel(path: Path, device: DeviceKind) -> Finding | None:
-    """Return why the wheel's own name rules it out for the device, or None."""
-    parts = path.name.removesuffix(".whl").split("-")
-    if not path.name.endswith(".whl") or len(parts) < 5:
-        return finding("LF302", f"{path.name} is not named like a wheel (NAME-VERSION-cp39-cp39-linux_aarch64.whl).")
-    if not path.is_file():
-        return finding("LF302", f"The wheel {path} is not there.")
-    pythons, abi, platforms = parts[-3].split("."), parts[-2], parts[-1].split(".")
-    if not python_fits(pythons, abi, device.python_tag):
-        return finding(
-            "LF307",
-            f"{path.name} is for {_tags(pythons)}; {_has(device)}: name that Python with `python:` in the inventory, "
-            f"or a wheel for {device.python_tag}.",
-        )
-    if not any(p == "any" or platform_arch(p) == device.arch for p in platforms):
-        return finding(
-            "LF308", f"{path.name} is for {', '.join(platforms)}; {_has(device)}: name a wheel for {device.arch}."
-        )
-    if not any(_libc_fits(p, device) for p in platforms):
-        has = f"{device.libc_kind} {device.libc_version}".strip()
-        return finding(
-            "LF309", f"{path.name} needs {', '.join(platforms)}; this device has {has}: name a wheel built against it."
-        )
-    return None
+@dataclass(frozen=True)
+class WheelName:
+    """The parts of a wheel's file name, such as paddlelite-2.13rc0-cp310-cp310-manylinux1_x86_64.whl."""
+
+    project: str  # "paddlelite"
+    version: str  # "2.13rc0"
+    tags: frozenset[Tag]
+
+    @property
+    def pythons(self) -> tuple[str, ...]:
+        """The interpreter tags, sorted: ("cp310",)."""
+        return tuple(sorted({tag.interpreter for tag in self.tags}))
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """The platform tags, sorted: ("manylinux1_x86_64",)."""
+        return tuple(sorted({tag.platform for tag in self.tags}))
 
 
-def _tags(pythons: list[str]) -> str:
-    return " or ".join(f"CPython {_python(p)}" if p.startswith("cp") else p for p in pythons)
+def wheel_name(name: str) -> WheelName | None:
+    """Return the parts of a wheel's file name; None for another name (PEP 427, read by `packaging`)."""
+    try:
+        project, version, _, tags = parse_wheel_filename(name)
+    except (InvalidWheelFilename, ValueError):  # a version that is none is a ValueError in older releases
+        return None
+    return WheelName(project, str(version), tags)
 
 
-def python_fits(pythons: list[str], abi: str, tag: str) -> bool:
-    """Whether a wheel's python and abi tags take the interpreter `tag` ("cp310")."""
-    if tag in pythons or "py3" in pythons:
-        return True
-    oldest = [int(p[3:]) for p in pythons if re.fullmatch(r"cp3\d+", p)]
-    return "abi3" in abi.split(".") and any(minor <= int(tag[3:]) for minor in oldest)
+def _python_pairs(python_tag: str) -> frozenset[tuple[str, str]]:
+    """Return the (interpreter, ABI) tags that a CPython ("cp310") can load; none for another interpreter's tag."""
+    found = re.fullmatch(r"cp3(\d{1,3})", python_tag)
+    if found is None:
+        return frozenset()
+    version = (3, int(found[1]))
+    abis = [python_tag, *([f"{python_tag}m"] if version < (3, 8) else [])]  # 3.7 and older have an "m" ABI too
+    tags = chain(
+        cpython_tags(version, abis, ["any"]), compatible_tags(version, interpreter=python_tag, platforms=["any"])
+    )
+    return frozenset((tag.interpreter, tag.abi) for tag in tags)
+
+
+def python_fits(tags: Iterable[Tag], python_tag: str) -> frozenset[Tag]:
+    """Return those of a wheel's tags that the interpreter `python_tag` ("cp310") can load."""
+    pairs = _python_pairs(python_tag)
+    return frozenset(tag for tag in tags if (tag.interpreter, tag.abi) in pairs)
 
 
 def platform_arch(platform: str) -> str:
-    """Return the canonical architecture at a platform tag's end, "" for another system's."""
-    found = re.fullmatch(r"(?:linux|manylinux(?:1|2010|2014|_\d+_\d+)|musllinux_\d+_\d+)_(\w+)", platform)
+    """Return the canonical architecture of a Linux platform tag, "" for another system's or an unknown one."""
+    found = re.fullmatch(r"(?:linux|manylinux(?:\d{1,4}|_\d{1,4}_\d{1,4})|musllinux_\d{1,4}_\d{1,4})_(\w+)", platform)
     arch = arch_of(found[1]) if found else None
     return arch.name if arch else ""
 
 
-def _libc_fits(platform: str, device: DeviceKind) -> bool:
-    """Whether a platform tag's libc is at most the device's; a bare linux_ tag says nothing, so it passes."""
-    if platform.startswith("musllinux"):
-        return device.libc_kind == "musl"
-    if not platform.startswith("manylinux"):
+def _loads(platform: str, device: DeviceKind) -> bool:
+    """Whether the device's C library is new enough for a platform tag; a bare linux_ tag states none."""
+    base = platform.split("_", 1)[0]
+    kind = {"manylinux": "glibc", "musllinux": "musl"}.get(base.rstrip("0123456789"))
+    if kind is None:
         return True
-    old = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
-    found = re.match(r"manylinux_(\d+)_(\d+)", platform)
-    needs = (int(found[1]), int(found[2])) if found else old[platform.split("_")[0]]
-    return device.libc_kind == "glibc" and needs <= _version(device.libc_version)
+    found = re.match(r"(?:many|musl)linux_(\d{1,4})_(\d{1,4})_", platform)
+    needs = (int(found[1]), int(found[2])) if found else _LEGACY_MANYLINUX.get(base)
+    has = _version(device.libc_version)
+    if kind == "musl" and not has:
+        has = (1, _NEWEST_MINOR)
+    return device.libc_kind == kind and needs is not None and needs <= has
+
+
+def refusal_of_wheel(path: Path, device: DeviceKind) -> Finding | None:
+    """Return why the device cannot load a wheel, judged by the file's name (LF302, LF307, LF308, LF309); None else."""
+    wheel = wheel_name(path.name)
+    if wheel is None:
+        return finding("LF302", f"{path.name} is not named like a wheel (NAME-VERSION-cp39-cp39-linux_aarch64.whl).")
+    if not path.is_file():
+        return finding("LF302", f"The wheel {path} is missing.")
+    tags = python_fits(wheel.tags, device.python_tag)
+    if not tags:
+        return finding(
+            "LF307",
+            f"{path.name} is for {_interpreters(wheel.pythons)}; {_has(device)}: name that Python with `python:` in "
+            f"the inventory, or a wheel for {device.python_tag}.",
+        )
+    platforms = sorted({tag.platform for tag in tags})
+    for_arch = [p for p in platforms if p == "any" or platform_arch(p) == device.arch]
+    if not for_arch:
+        observed = f"{path.name} is for {', '.join(platforms)}; {_has(device)}: name a wheel for {device.arch}."
+        return finding("LF308", observed)
+    if not any(_loads(platform, device) for platform in for_arch):
+        return finding(
+            "LF309",
+            f"{path.name} needs {', '.join(platforms)}; this device has {device.libc}: name a wheel built against it.",
+        )
+    return None
+
+
+def _interpreters(pythons: Sequence[str]) -> str:
+    return " or ".join(f"CPython {_python(tag)}" if tag.startswith("cp") else tag for tag in pythons)
 
 
 def refusal_of_elf(folder: Path, device: DeviceKind, label: str) -> Finding | None:
-    """Return why the folder's paddlelite/ package cannot run on the device, by its lite.so's header, or None."""
+    """Return why the device cannot load the folder's `paddlelite/`, judged by lite.so's header (LF302, LF308); None else.
+
+    `label` names the folder in the sentence.
+    """
     package = folder / "paddlelite"
     if not (package / "__init__.py").is_file():
         return finding(
@@ -201,8 +268,7 @@ def refusal_of_elf(folder: Path, device: DeviceKind, label: str) -> Finding | No
     if not library.is_file():
         return finding("LF302", f"{label} holds no paddlelite/lite.so: the package was not built, or not for Linux.")
     with library.open("rb") as source:
-        header = source.read(20)
-    machine = _elf_machine(header)
+        machine = _machine_of(source.read(20))
     if machine is None:
         return finding("LF308", f"{label}: paddlelite/lite.so is not a Linux shared library; {_has(device)}.")
     if machine != device.arch:
@@ -213,9 +279,9 @@ def refusal_of_elf(folder: Path, device: DeviceKind, label: str) -> Finding | No
     return None
 
 
-def _elf_machine(header: bytes) -> str | None:
+def _machine_of(header: bytes) -> str | None:
     """Return the architecture in the first 20 bytes of an ELF file, None when they are not one."""
     if len(header) < 20 or header[:4] != b"\x7fELF" or header[5] not in (1, 2):
         return None
     number = int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
-    return _E_MACHINE.get(number, f"ELF machine {number}")
+    return MACHINES.get(number, f"ELF machine {number}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 from litefleet_agent.formats.nb import normalise
 from litefleet_controller.build.artifacts import ArtifactStore
-from litefleet_controller.build.conversion.convert import Artifact, admit, convert, convert_all, explain_end
+from litefleet_controller.build.conversion.convert import admit, convert, explain_end
 from litefleet_controller.build.conversion.preflight import Source, load_source
 from litefleet_controller.build.conversion.variant import make_variant
 from litefleet_controller.build.toolchain import Toolchain, Toolchains
@@ -94,9 +93,7 @@ async def test_every_kind_of_variant(cls: Source, toolchains: Toolchains, store:
         make_variant(sha, "x86", quant="int16"),
         make_variant(sha, "x86", opt_version="2.12"),
     ]
-    made = await convert_all([(cls, v) for v in variants], toolchains, store)
-    good = {v: a for v, a in made.items() if isinstance(a, Artifact)}
-    assert list(good) == variants
+    good = {variant: await convert(cls, variant, toolchains, store) for variant in variants}
     assert good[opencl].nb.kernels_by_target()["opencl"] > 50
     assert good[half].nb.kernels_by_precision()["fp16"] > 50
     assert good[arm8].findings == ()
@@ -106,25 +103,12 @@ async def test_every_kind_of_variant(cls: Source, toolchains: Toolchains, store:
     assert len({a.sha256 for a in good.values()}) == 5
 
 
-async def test_many_convert_each_variant_once_and_failures_stand_beside(
-    cls: Source, toolchains: Toolchains, store: ArtifactStore
-) -> None:
-    x86, arm, old = (
-        make_variant(cls.sha256, "x86"),
-        make_variant(cls.sha256, "arm"),
-        make_variant(cls.sha256, "x86", opt_version="2.10"),
-    )
-    wanted = [(cls, v) for v in (x86, arm, old, arm, x86)]
-    made = await convert_all(wanted, toolchains, store)
-    assert list(made) == [x86, arm, old]
-    failed = made[old]
-    assert isinstance(failed, FindingError)
-    assert failed.findings[0].code == "LF206"
-    assert "1 ops are not supported on 'x86'" in failed.findings[0].observed
-    assert "'matmul_v2'" in failed.findings[0].observed
-    again = await convert_all(wanted, toolchains, store)
-    assert [a.cached for a in again.values() if isinstance(a, Artifact)] == [True, True]
-    assert len(os.listdir(store.root / "blobs")) == 2
+async def test_an_operator_without_a_kernel_is_named(cls: Source, toolchains: Toolchains, store: ArtifactStore) -> None:
+    code, observed = await refused(cls, make_variant(cls.sha256, "x86", opt_version="2.10"), toolchains, store)
+    assert code == "LF206"
+    assert "1 ops are not supported on 'x86'" in observed
+    assert "'matmul_v2'" in observed
+    assert not store.root.exists()
 
 
 async def test_an_abort_is_decoded_with_its_last_words(

@@ -8,18 +8,15 @@ from pathlib import Path
 import pytest
 import yaml
 from litefleet_agent.facts.arch import ARCHES
-from litefleet_agent.findings import Severity, Verdict
+from litefleet_agent.findings import Severity
 from litefleet_controller.build.artifacts import ArtifactStore
-from litefleet_controller.build.conversion.compare import compare_versions
 from litefleet_controller.build.conversion.convert import convert_with_any
 from litefleet_controller.build.conversion.preflight import Source, load_source
 from litefleet_controller.build.conversion.variant import Variant, make_variant
-from litefleet_controller.build.golden.make import make_golden
 from litefleet_controller.build.releases import ReleaseBuilder
 from litefleet_controller.build.toolchain import Toolchain, Toolchains
 from litefleet_controller.common.errors import FindingError, LitefleetError
 from litefleet_controller.config import Config, load_config
-from litefleet_controller.config.choices import GoldenSpec
 from litefleet_controller.project.convert_models import ConvertChoice, convert_models
 
 from tests.conftest import CACHE
@@ -163,34 +160,3 @@ async def test_convert_asks_what_try_names(
     made = await convert_models(path, ("rec",), ConvertChoice(("x86_64",), tries=("2.12",)), tmp_path / "out")
     assert (made[0].failed, made[0].findings[0].code) == (False, "LF211")
     assert (tmp_path / "out" / "rec-x86_64.nb").read_bytes()[2:7] == b"v2.12"
-
-
-async def test_versions_are_compared_by_what_they_compute(
-    rec: Source, models: dict[str, Path], toolchains: Toolchains, store: ArtifactStore, tmp_path: Path
-) -> None:
-    folder = models["rec"]
-    golden = await make_golden(
-        folder / "inference.pdmodel",
-        folder / "inference.pdiparams",
-        rec.facts.inputs,
-        GoldenSpec(inputs={"x": (1, 3, 48, 64)}),
-        toolchains,
-        tmp_path / "golden",
-        outputs=rec.facts.outputs,
-    )
-    versions = ["2.13rc0", "2.12", "2.10"]
-    new, mid, old = await compare_versions(rec, "x86", versions, golden, toolchains, store, runs=2)
-    assert [v.version for v in (new, mid, old)] == versions
-    assert (new.verdict, mid.verdict, old.verdict) == (Verdict.VERIFIED, Verdict.VERIFIED, Verdict.REFUSED)
-    for verdict in (new, mid):
-        assert verdict.max_abs is not None
-        assert verdict.max_abs < 1e-4
-        assert verdict.p50_ms is not None
-        assert verdict.p50_ms > 0
-        assert verdict.nb_path is not None
-        assert verdict.nb_path.is_file()
-    assert new.nb_sha256 != mid.nb_sha256
-    assert [f.code for f in old.findings] == ["LF206"]
-    assert (old.max_abs, old.nb_path) == (None, None)
-    gone = await compare_versions(rec, "arm", ["9.9"], golden, toolchains, store)
-    assert [v.verdict for v in gone] == [Verdict.UNSUPPORTED]

@@ -13,7 +13,7 @@ from litefleet_agent.findings import Certainty, Severity
 from litefleet_controller.build.conversion import forms, opsets
 from litefleet_controller.build.conversion.foreign import foreign_format
 from litefleet_controller.build.conversion.preflight import SourceFacts, check_source, load_source
-from litefleet_controller.build.conversion.static import check_source_for, hinders
+from litefleet_controller.build.conversion.static import check_source_for
 from litefleet_controller.build.toolchain import Toolchain, Toolchains
 from litefleet_controller.common.errors import FindingError
 
@@ -65,6 +65,12 @@ def test_what_the_table_answers() -> None:
     assert not opsets.knows("x86", "3.99")
     assert not opsets.knows("eeasytech_npu,arm", "2.10")
     assert opsets.versions_that_convert(["conv2d"], "eeasytech_npu,arm") == ("2.13rc0", "2.12")
+
+
+def hinders(facts: SourceFacts, targets: str, version: str) -> bool:
+    """Whether a finding more certain than possible says that this converter stops."""
+    found = check_source_for(facts, targets, version)
+    return any(f.code in {"LF204", "LF206", "LF209"} and f.certainty is not Certainty.POSSIBLE for f in found)
 
 
 @pytest.mark.toolchain

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from litefleet_agent.facts.arch import ARCHES
-from litefleet_controller.build.conversion.variant import Variant, make_variant, parse_targets, target_arch, targets_for
+from litefleet_controller.build.conversion.variant import Variant, make_variant, parse_targets, target_arch
+from litefleet_controller.build.toolchain import Toolchain, Toolchains
 from litefleet_controller.common.errors import FindingError, UsageError
+from litefleet_controller.config.choices import DEFAULT_PADDLELITE, PUBLISHED_PYTHONS, TARGETS, versions_with_target
+
+from tests.conftest import CACHE
 
 SHA = "a" * 64
 
@@ -47,6 +53,7 @@ def test_two_cpus_are_refused_with_the_reason(text: str) -> None:
         ("aarch64", "Unknown target 'aarch64'; for aarch64 the target is 'arm'."),
         ("amd64", "Unknown target 'amd64'; for amd64 the target is 'x86'."),
         ("zzz", "Unknown target 'zzz'; known are x86, arm, opencl"),
+        ("npu,arm", "Unknown target 'npu'; did you mean 'xpu' or 'huawei_ascend_npu' or 'huawei_kirin_npu'"),
     ],
 )
 def test_unknown_targets_get_the_nearest_known_one(text: str, says: str) -> None:
@@ -95,8 +102,7 @@ def test_options_that_can_not_be_together() -> None:
 
 def test_every_architecture_has_its_target_and_back() -> None:
     for arch in ARCHES.values():
-        (target,) = targets_for(arch)
-        back = target_arch(target)
+        back = target_arch(arch.target)
         assert back is not None
         assert back.isa == arch.isa
     assert target_arch("opencl") is None
@@ -109,3 +115,30 @@ def test_a_variant_is_a_value() -> None:
     assert variant.label == "opencl,arm fp16"
     with pytest.raises(dataclasses.FrozenInstanceError):
         variant.target = "x86"  # type: ignore[misc]
+
+
+@pytest.mark.toolchain
+@pytest.mark.parametrize("version", PUBLISHED_PYTHONS)
+async def test_the_table_of_targets_is_the_converters_own(version: str) -> None:
+    """Each real converter accepts the targets that the table gives it, and rejects the others."""
+    toolchain = await Toolchains(CACHE / "toolchains").lite(version)
+    others = ("npu", "nnadapter", "fpga", "apu", "cuda", "rknpu")
+    accepted = {
+        name for name in (*TARGETS, *others) if "Wrong target" not in _opt(toolchain, f"--valid_targets={name}")
+    }
+    assert accepted == {name for name in TARGETS if version in versions_with_target(name)}
+
+
+@pytest.mark.toolchain
+async def test_the_table_holds_every_target_that_the_default_converter_lists() -> None:
+    toolchain = await Toolchains(CACHE / "toolchains").lite(DEFAULT_PADDLELITE)
+    listed = re.search(r"valid_targets=\(([^)]*)\)", _opt(toolchain))
+    assert listed is not None
+    assert set(listed[1].split("|")) - {"host"} <= set(TARGETS)
+
+
+def _opt(toolchain: Toolchain, *flags: str) -> str:
+    """Return what the converter prints; with a target it lists that target's operators."""
+    argv = [str(toolchain.python), "-I", str(toolchain.opt), *flags, *(["--print_supported_ops=true"] if flags else [])]
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=60, check=False)
+    return done.stdout + done.stderr

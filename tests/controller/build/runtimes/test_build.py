@@ -231,11 +231,40 @@ def test_a_wheel_is_judged_by_its_name(tmp_path: Path, name: str, device: Device
         ("p-1-cp39-cp39-musllinux_1_1_aarch64.whl", ARM_39, False),
         ("p-1-cp39-cp39-manylinux_2_17_aarch64.manylinux2014_aarch64.whl", ARM_39, True),
         ("p-1-cp39-cp39-macosx_11_0_arm64.whl", ARM_39, False),
+        ("paddlelite-2.13-cp310-cp310-manylinux2020_x86_64.linux_x86_64.whl", X86_310, True),
+        ("paddlelite-2.13-cp310-cp310-manylinux2020_x86_64.whl", X86_310, False),
+        ("p-1-cp310-cp310-manylinux1_x86_64.whl", X86_310, True),
+        ("p-1-cp310-cp310t-manylinux1_x86_64.whl", X86_310, False),  # a free-threaded build's ABI
+        ("p-1-cp37-cp37m-manylinux1_x86_64.whl", DeviceKind("x86_64", "cp37", "glibc", "2.17"), True),
+        ("p-1-py2.py3-none-manylinux2010_x86_64.whl", DeviceKind("x86_64", "cp38", "glibc", "2.5"), False),
+        ("p-1-cp39-cp39-musllinux_1_1_aarch64.whl", DeviceKind("aarch64", "cp39", "musl", "1.2.3"), True),
+        ("p-1-cp39-cp39-musllinux_1_3_aarch64.whl", DeviceKind("aarch64", "cp39", "musl", "1.2.3"), False),
+        ("p-1-cp39-cp39-manylinux_2_17_armv7l.whl", DeviceKind("armv7l", "cp39", "glibc", ""), False),
     ],
 )
 def test_wheel_tags(tmp_path: Path, name: str, device: DeviceKind, fits: bool) -> None:
     (tmp_path / name).write_bytes(b"")
     assert (refusal_of_wheel(tmp_path / name, device) is None) is fits
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["p.whl", "p-1.whl", "p-x.y-cp39-cp39-linux_aarch64.whl", "-1-py3-none-any.whl", "p-1-py3-none-any.zip", "é.whl"],
+)
+def test_a_name_that_is_no_wheels_is_a_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    refused = refusal_of_wheel(tmp_path / name, ARM_39)
+    assert refused is not None
+    assert (refused.code, "is not named like a wheel" in refused.observed) == ("LF302", True)
+
+
+def test_an_unknown_manylinux_tag_is_a_finding(tmp_path: Path) -> None:
+    name = "paddlelite-2.13-cp310-cp310-manylinux2020_x86_64.whl"
+    path = wheel(tmp_path / name, "x86_64")
+    assert refusal(RuntimeChoice("wheel", path=path), X86_310, tmp_path / "c") == (
+        "LF309",
+        f"{name} needs manylinux2020_x86_64; this device has glibc 2.36: name a wheel built against it.",
+    )
 
 
 def test_a_wheel_that_lies_about_its_machine(tmp_path: Path) -> None:
