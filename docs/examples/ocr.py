@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from litefleet_controller.common.errors import LitefleetError, UsageError
-from litefleet_controller.config.preprocess import PreprocessConfig
-from litefleet_controller.infer import Case
-from litefleet_controller.infer.infer import Inference
-from litefleet_controller.infer.preprocess import prepare, read_picture
-from litefleet_controller.project.options import Options
-from litefleet_controller.project.project import Project, open_project
-from litefleet_controller.reports.progress import make_progress
+from litefleet import (
+    Case,
+    Inference,
+    LitefleetError,
+    PreprocessConfig,
+    Project,
+    UsageError,
+    open_project,
+    prepare,
+    read_picture,
+)
 from PIL import Image
 
 Array = np.ndarray[Any, Any]
@@ -208,12 +211,11 @@ class Reader:
 
 async def read_text(picture: Path, config: Path, device: str, keys: Sequence[str]) -> list[tuple[str, float]]:
     """Return the lines of a picture, read on one device."""
-    project = open_project(Options(config, None, device))
+    project = open_project(config, limit=device)
     if len(project.devices) > 1:
         raise UsageError(f"name one device with --device: {', '.join(d.name for d in project.devices[:10])}")
-    with make_progress(1, quiet=True) as progress:
-        async with Inference(project, progress) as inference:
-            return await Reader(project, inference).read(Image.fromarray(read_picture(picture)), keys)
+    async with Inference(project) as inference:
+        return await Reader(project, inference).read(Image.fromarray(read_picture(picture)), keys)
 
 
 def main() -> int:

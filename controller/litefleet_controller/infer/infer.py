@@ -17,7 +17,7 @@ from ..common.errors import UsageError
 from ..devices.agent_client import Request
 from ..devices.fan_out import fan_out
 from ..devices.outcome import DeviceOutcome
-from ..devices.progress import Progress
+from ..devices.progress import Progress, QuietProgress
 from ..devices.visit import DeviceSession, open_session
 from ..project.project import Options, Project, open_project
 from ..project.run_fleet import ProgressFor, Stopwatch
@@ -42,14 +42,22 @@ class InferChoice:
 
 
 class Inference:
-    """A way to run models on a project's devices, for as long as its context lasts.
+    """Runs models on a project's devices, for as long as its context lasts.
 
-    Raises: ConfigError, UsageError, LitefleetError for what is wrong here; what is wrong with a device is its answer's outcome.
+        project = litefleet.open_project("litefleet.yaml", limit="hall")
+        async with litefleet.Inference(project) as inference:
+            answers = await inference.run("cls", [litefleet.Case("door", {"x": image})])
+        print([(answer.device, answer.outcome.verdict, answer.cases[0].outputs) for answer in answers])
+
+    `progress` is told of each device's steps; nothing is shown without one.
+
+    Raises: ConfigError, UsageError, LitefleetError for what is wrong on this side. What is wrong with a device is in its answer's
+    `outcome`, never an exception.
     """
 
-    def __init__(self, project: Project, progress: Progress) -> None:
-        self._project, self._progress = project, progress
-        self._release_builder = project.release_builder(progress)
+    def __init__(self, project: Project, progress: Progress | None = None) -> None:
+        self._project, self._progress = project, progress or QuietProgress()
+        self._release_builder = project.release_builder(self._progress)
         self.interrupted = False
 
     async def __aenter__(self) -> Self:

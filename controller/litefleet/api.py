@@ -1,0 +1,139 @@
+"""The functions of the public API.  Each makes one call of the part that does the work, as the command of its name does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from litefleet_controller.devices.outcome import DeviceOutcome, RunReport
+from litefleet_controller.devices.progress import Progress, QuietProgress
+from litefleet_controller.devices.steps import WaitPolicy
+from litefleet_controller.inspection.model import Inspection, inspect_file
+from litefleet_controller.project.options import Options
+from litefleet_controller.project.project import Project, open_state
+from litefleet_controller.project.project import open_project as _open_project
+from litefleet_controller.project.run_fleet import run_fleet
+from litefleet_controller.rollout import DeviceRow, Rollout
+from litefleet_controller.rollout_engine.plan import Plan
+
+__all__ = ["RolloutStatus", "inspect", "open_project", "plan", "rollout", "status", "verify"]
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class RolloutStatus:
+    """One rollout as the project's state has it; no device is contacted for it.
+
+    `rows` has one entry for each device and model, `outcomes` what the devices that were reached reported last.
+    """
+
+    rollout: Rollout
+    rows: tuple[DeviceRow, ...]
+    outcomes: tuple[DeviceOutcome, ...]
+
+
+def open_project(
+    config: PathLike = "litefleet.yaml",
+    *,
+    inventory: PathLike | None = None,
+    limit: str = "",
+    models: Sequence[str] = (),
+    accept_new_host_keys: bool = False,
+) -> Project:
+    """Read a project's configuration and inventory, and select devices and models.  No device is contacted.
+
+    `limit` selects devices as `--limit` does: names, globs, ranges, groups, `tag:NAME`, `!not`. `models` are names from
+    litefleet.yaml; all of them when empty. `accept_new_host_keys` pins the host keys of devices that were never seen before.
+
+    Raises: ConfigError with every problem of the files; UsageError when nothing is selected or a name is unknown.
+
+        project = litefleet.open_project("litefleet.yaml", limit="hall,!cam-7")
+        print([device.name for device in project.devices], project.models)
+    """
+    chosen = None if inventory is None else Path(inventory)
+    return _open_project(Options(Path(config), chosen, limit, tuple(models), accept_new_host_keys))
+
+
+def plan(project: Project, progress: Progress | None = None) -> Plan:
+    """Probe the project's devices and return what a rollout would do to each: file, wave, bytes to send, and why.
+
+    Nothing on a device changes. An unreachable device is part of the plan (`effect` is "offline").
+
+    Raises: ConfigError, UsageError, StateError.
+
+        for device in litefleet.plan(project).devices:
+            print(device.row.device, device.effect, device.bytes_to_send, "bytes:", device.why)
+    """
+    from litefleet_controller import operations
+
+    return asyncio.run(operations.plan_rollout(project.options, _give(progress)))
+
+
+def rollout(
+    project: Project, *, wait_for_offline: bool = False, supersede: bool = False, progress: Progress | None = None
+) -> RunReport:
+    """Plan, and carry the plan out wave by wave: send, verify on the device, switch on under a lease, confirm.
+
+    Returns when the waves are through; with `wait_for_offline`, when every offline device has had its turn (that may take days).
+    `supersede` replaces an open rollout that is paused or waits. `report.exit_code`: 0 all devices run what was planned, 1 at
+    least one failed, 3 a gate stopped the rollout or a person must decide.
+
+    Raises: ConfigError, UsageError, StateError before anything is changed; Interrupted, with the report so far, after Ctrl-C.
+
+        report = litefleet.rollout(litefleet.open_project(limit="canary"))
+        failed = [o for o in report.outcomes if o.verdict is not litefleet.Verdict.VERIFIED]
+    """
+    from litefleet_controller import operations
+
+    wait_policy = WaitPolicy.ALL if wait_for_offline else WaitPolicy.WAVES
+    return asyncio.run(operations.start_rollout(project.options, _give(progress), wait_policy, supersede))
+
+
+def status(project: Project, rollout_id: str = "") -> RolloutStatus:
+    """Return a rollout of the project's fleet from its state; the latest one when `rollout_id` is empty.
+
+    Raises: UsageError when there is no such rollout; StateError when the state cannot be used.
+
+        found = litefleet.status(project)
+        print(found.rollout.id, found.rollout.state, found.rollout.reason)
+    """
+    from litefleet_controller import operations
+
+    with closing(open_state(project.config)) as state:
+        found = operations.find_rollout(state, project.config.fleet, rollout_id)
+        return RolloutStatus(found, tuple(state.rows(found.id)), tuple(state.outcomes(found.id)))
+
+
+def verify(project: Project, progress: Progress | None = None) -> RunReport:
+    """Run each device's model on that device against the reference outputs, and report; nothing is switched on.
+
+    `report.exit_code` is 0 when every device computes what it should, else 1. The report is kept in the project's store.
+
+    Raises: ConfigError, UsageError before a device is contacted; Interrupted, with the report so far, after Ctrl-C.
+
+        report = litefleet.verify(project)
+        print([(o.device, o.measurements.get("latency_ms")) for o in report.outcomes])
+    """
+    return asyncio.run(run_fleet("verify", project.options, _give(progress)))
+
+
+def inspect(file: PathLike, arch: str | None = None) -> Inspection:
+    """Read a .nb file and return what it is; with `arch` ("aarch64", "armv7l", "x86_64" …), also what speaks against it there.
+
+    The file is read, never run. `inspection.exit_code` is 1 when a finding says that the file does not work on `arch`.
+
+    Raises: UsageError when the file cannot be read, is larger than litefleet reads, or `arch` is unknown.
+
+        inspection = litefleet.inspect("model.nb", "aarch64")
+        print(inspection.verdict, [finding.code for finding in inspection.findings])
+    """
+    return inspect_file(Path(file), arch)
+
+
+def _give(progress: Progress | None) -> Callable[[int], Progress]:
+    return lambda total: progress if progress is not None else QuietProgress()
