@@ -1,17 +1,29 @@
-"""The device inventory: which devices there are and how to reach them.  `parse` tells the file's form."""
+"""The device inventory: which devices there are and how to reach them; `parse` documents the file's form.
+
+`read_tree` reads any YAML text into nodes that know their lines; litefleet.yaml is read with it too.
+"""
 
 from .model import Device, Group, Inventory
-from .problems import InventoryError, Problem, SelectError
+from .problems import InventoryError, Place, Problem, Problems, SelectError, nearest
 from .select import select
 from .sources import load
+from .tree import Map, Node, Scalar, Seq, read_tree
 
 __all__ = [
     "Device",
     "Group",
     "Inventory",
     "InventoryError",
+    "Map",
+    "Node",
+    "Place",
     "Problem",
+    "Problems",
+    "Scalar",
     "SelectError",
+    "Seq",
     "load",
+    "nearest",
+    "read_tree",
     "select",
 ]

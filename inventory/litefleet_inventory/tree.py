@@ -21,7 +21,7 @@ except ImportError:  # PyYAML without libyaml: the same, slower
 __all__ = ["Entry", "Map", "Node", "Scalar", "Seq", "kind_of", "read_tree"]
 
 MAX_DEPTH = 32
-_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels; an inventory needs five"
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 MAX_MERGED = 1_000_000  # entries copied by `<<`, over the whole file
 
 
@@ -114,7 +114,7 @@ class _Builder:
 
     def _refuse_tag(self, event: Any, line: int) -> None:
         if event.tag not in (None, "!"):
-            self.problems.add(self._place(line), "YAML tags (!...) are not used in an inventory; leave it out")
+            self.problems.add(self._place(line), "YAML tags (!...) are not used here; leave it out")
 
     def _place(self, line: int) -> Place:
         return Place(self.file, line, ".".join(f.key.text for f in self.stack if f.key is not None))
@@ -183,7 +183,7 @@ class _Builder:
                 continue
             self.merged += len(part.entries)
             if self.merged > MAX_MERGED:
-                raise _StopError(entry.line, f"'<<' copies more than {MAX_MERGED:,} entries; use groups instead")
+                raise _StopError(entry.line, f"'<<' copies more than {MAX_MERGED:,} entries")
             for key, value in part.entries.items():
                 target.entries.setdefault(key, value)
 

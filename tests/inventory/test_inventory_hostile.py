@@ -143,7 +143,7 @@ def test_a_merge_bomb_is_stopped() -> None:
     base = "x-a: &a {" + ", ".join(f"k{n}: 1" for n in range(2000)) + "}\n"
     made = outcome(base + "x-b:\n" + "".join(f"  m{n}: {{<<: *a}}\n" for n in range(600)))
     assert isinstance(made, InventoryError)
-    assert "'<<' copies more than 1,000,000 entries; use groups instead" in str(made)
+    assert "'<<' copies more than 1,000,000 entries" in str(made)
 
 
 def test_memberships_by_alias_are_bounded() -> None:

@@ -222,7 +222,7 @@ WHOLE = {
     "devices: *nope": "fleet.yaml:1: alias *nope has no anchor &nope above it",
     "devices: &d\n  a: *d": "fleet.yaml:2: alias *d stands inside its own anchor",
     "devices:\n  a: !!python/object:os.system {}": "fleet.yaml:2: devices.a: "
-    "YAML tags (!...) are not used in an inventory; leave it out",
+    "YAML tags (!...) are not used here; leave it out",
     "devices:\n  a: {}\n  a: {}": "fleet.yaml:3: devices.a: written twice; first on line 2",
     "devices:\n  ? [a]\n  : b": "fleet.yaml:2: a key is a list; keys are names "
     "(put a name with brackets in quotes inside {...})",

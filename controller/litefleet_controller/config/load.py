@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from ..common.errors import ConfigError
 from .choices import PUBLISHED_PYTHONS, RuntimeChoice, split_targets, versions_with_target
+from .document import Document, read_document
 from .model import Config, ConvertOptions, Gates, ModelConfig, SshConfig, ToleranceConfig, VerifyConfig, known_keys
-from .yamlfile import Document, parse_yaml
 
 __all__ = [
     "Config",
@@ -40,9 +40,9 @@ def load_config(path: Path) -> Config:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path} cannot be read: {error}"]) from error
-    document = parse_yaml(text)
+    document = read_document(text, str(path))
     if document.problems:
-        raise ConfigError([f"{path}:{line}: {message}" for line, message in document.problems])
+        raise ConfigError([str(problem) for problem in document.problems])
     try:
         value = {} if document.value is None else document.value
         config = Config.model_validate(value, context={"base": path.resolve().parent})

@@ -260,8 +260,11 @@ def test_what_a_model_cannot_be(tmp_path: Path, line: str, said: str) -> None:
         ("", "1: models: is missing"),
         ("- a\n", "1: the file: should be a mapping (`key: value`) (it is ['a'])"),
         ("models: {}\n", "1: models: should not be empty (it is {})"),
-        ("a: [1\nb: 2\n", "2: this is not YAML: expected ',' or ']', but got ':'"),
-        ("models:\n  a: {source: x}\n  a: {source: y}\n", "3: 'a' is written twice (first in line 2)"),
+        (
+            "a: [1\nb: 2\n",
+            "2: not valid YAML: while parsing a flow sequence that begins on line 1, did not find expected ',' or ']'",
+        ),
+        ("models:\n  a: {source: x}\n  a: {source: y}\n", "3: models.a: written twice; first on line 2"),
         (
             "models:\n  a:\n    inputs: {x: [1]}\n",
             "2: models.a: give `source:` (a folder), or `nb:` with ready-made files per architecture",
@@ -303,11 +306,40 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         "? [1]\n: 2\n",
         "a: 2001-99-99\n",
         "a: !!python/object:x {}\n",
+        "a: !!int '3'\n",
+        "models: {a: {source: x}}\n---\nmodels: {}\n",
+        "a: *nowhere\n",
+        "a: \0\n",
         "\t",
     ],
 )
 def test_odd_yaml_is_a_sentence_too(tmp_path: Path, text: str) -> None:
     assert problems(tmp_path, text)
+
+
+def test_aliases_that_multiply_are_stopped(tmp_path: Path) -> None:
+    lines = ["x0: &x0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"x{n}: &x{n} [{', '.join([f'*x{n - 1}'] * 10)}]" for n in range(1, 9)]
+    assert "holds more than 100,000 values" in problems(tmp_path, "\n".join(lines))[0]
+
+
+def test_scalars_are_resolved_as_yaml_does_and_merges_are_applied(tmp_path: Path) -> None:
+    text = """\
+models:
+  a: &one
+    source: "007"
+    gates: &gates {p50_ms: 1_000, p90_ms: 2.5e+3}
+    options: {fp16: no}
+  b: {<<: *one, gates: {<<: *gates, p90_ms: 7}, golden: {seed: 0x10}}
+ssh: {accept_new_host_keys: on}
+"""
+    config = load(tmp_path, text)
+    a, b = config.models["a"], config.models["b"]
+    assert a.source is not None
+    assert a.source.folder == tmp_path / "007"
+    assert (a.gates.p50_ms, a.gates.p90_ms, a.options.fp16) == (1000, 2500, False)
+    assert (b.gates.p50_ms, b.gates.p90_ms, b.golden.seed) == (1000, 7, 16)
+    assert config.ssh.accept_new_host_keys is True
 
 
 def test_the_schema_knows_every_key_and_both_spellings() -> None:
