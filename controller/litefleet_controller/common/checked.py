@@ -1,0 +1,101 @@
+"""Values from JSON, checked: strict readers raise ValueError with the value's place, lenient ones return a default.
+
+A device, a report or a file can hold anything: Python reads `1e999` as infinity, and integers of any length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeGuard
+
+__all__ = [
+    "integer",
+    "integer_or",
+    "mapping",
+    "mapping_or_empty",
+    "number",
+    "number_or",
+    "sequence_or_empty",
+    "text",
+    "text_or_empty",
+]
+
+
+def mapping(value: object, place: str) -> Mapping[str, object]:
+    """Return `value` if it is a JSON object.  Raises: ValueError, naming `place`."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} should be an object, it is {_kind(value)}")
+    return value
+
+
+def text(value: object, place: str, most: int) -> str:
+    """Return `value` if it is a text of at most `most` characters.  Raises: ValueError, naming `place`."""
+    if not isinstance(value, str):
+        raise ValueError(f"{place} should be a text, it is {_kind(value)}")
+    if len(value) > most:
+        raise ValueError(f"{place} has {len(value)} characters; at most {most} are read")
+    return value
+
+
+def number(value: object, place: str, low: float, high: float) -> float:
+    """Return `value` as a float if it is a number from `low` to `high`.  Raises: ValueError, naming `place`."""
+    if not _is_number(value):
+        raise ValueError(f"{place} should be a finite number, it is {_kind(value)}")
+    if not low <= value <= high:
+        raise ValueError(f"{place} should be from {low:g} to {high:g}")
+    return float(value)
+
+
+def integer(value: object, place: str, low: int, high: int) -> int:
+    """Return `value` if it is an integer from `low` to `high`.  Raises: ValueError, naming `place`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{place} should be an integer, it is {_kind(value)}")
+    if not low <= value <= high:
+        raise ValueError(f"{place} should be from {low} to {high}")
+    return value
+
+
+def mapping_or_empty(value: object) -> Mapping[str, object]:
+    """Return `value` if it is a JSON object, else an empty mapping."""
+    return value if isinstance(value, dict) else {}
+
+
+def sequence_or_empty(value: object) -> Sequence[object]:
+    """Return `value` if it is a JSON array, else an empty sequence."""
+    return value if isinstance(value, list) else ()
+
+
+def text_or_empty(value: object, most: int) -> str:
+    """Return the first `most` characters of a text, "" for anything else."""
+    return value[:most] if isinstance(value, str) else ""
+
+
+def number_or(value: object, low: float, high: float, default: float = 0.0) -> float:
+    """Return `value` as a float if it is a number from `low` to `high`, else `default`."""
+    return float(value) if _is_number(value) and low <= value <= high else default
+
+
+def integer_or(value: object, low: int, high: int, default: int = 0) -> int:
+    """Return `value` if it is an integer from `low` to `high`, else `default`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return default
+    return value if low <= value <= high else default
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    """Whether this is a JSON number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond 1e308
+        return False
+
+
+def _kind(value: object) -> str:
+    """Return the JSON name of a value's type; a number as it is written, shortened."""
+    if isinstance(value, int) and not -(10**20) < value < 10**20:
+        return "an integer of more than 20 digits"  # str() refuses integers of more than 4,300 digits
+    kinds: dict[type, str] = {dict: "an object", list: "an array", str: "a text", bool: "true or false"}
+    return "null" if value is None else kinds.get(type(value), str(value)[:20])
