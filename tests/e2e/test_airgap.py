@@ -19,8 +19,8 @@ from litefleet_controller.build.toolchain import Toolchains, default_cache
 from litefleet_controller.config import load_config
 from litefleet_controller.config.model import SigningConfig
 from litefleet_controller.devices.agent_archive import agent_archive
+from litefleet_controller.devices.deliver import Release
 from litefleet_controller.signing import Signer
-from litefleet_controller.state.model import StoredRelease
 from litefleet_inventory.model import Device
 
 from tests.e2e.conftest import Project
@@ -43,7 +43,7 @@ def signer(tmp_path: Path) -> Signer:
 
 
 @pytest_asyncio.fixture
-async def kept(project: Callable[..., Project], tmp_path: Path, device_python: Path) -> StoredRelease:
+async def kept(project: Callable[..., Project], tmp_path: Path, device_python: Path) -> Release:
     """A release for this machine, made as a rollout makes it."""
     folder = project().folder
     text = (folder / "litefleet.yaml").read_text().replace("runtimes: {x86_64: system}\n", "")
@@ -54,25 +54,13 @@ async def kept(project: Callable[..., Project], tmp_path: Path, device_python: P
     facts = Facts.from_dict(json.loads(told.stdout))
     release_builder = ReleaseBuilder(load_config(folder / "litefleet.yaml"), Toolchains(), default_cache(), print)
     try:
-        made = await release_builder.release_for("cls", Device("cam-7", "127.0.0.1"), facts)
+        return await release_builder.release_for("cls", Device("cam-7", "127.0.0.1"), facts)
     finally:
         await release_builder.close()
-    kind = f"{facts.arch} {facts.python.tag} {facts.libc.kind} {facts.libc.version}"
-    return StoredRelease(
-        made.release,
-        "cls",
-        kind,
-        made.manifest,
-        made.artifact,
-        made.blobs,
-        made.runtime_key,
-        made.runtime_blob,
-        made.runtime_size,
-    )
 
 
 async def test_a_bundle_is_installed_proven_and_guarded(
-    tmp_path: Path, kept: StoredRelease, signer: Signer, device_python: Path
+    tmp_path: Path, kept: Release, signer: Signer, device_python: Path
 ) -> None:
     newer, older = tmp_path / "newer.lfb", tmp_path / "older.lfb"
     for path, number in ((newer, 8), (older, 7)):
@@ -109,9 +97,9 @@ async def test_a_bundle_is_installed_proven_and_guarded(
     assert json.loads(current.read_text()) == kept.manifest
 
 
-async def _write(path: Path, kept: StoredRelease, signer: Signer, number: int) -> None:
+async def _write(path: Path, kept: Release, signer: Signer, number: int) -> None:
     signed = await signer.seal(kept.id, "cls", "shop", number, ISSUED)
-    release = StoredRelease(**{**vars(kept), "signed": signed})
+    release = Release(**{**vars(kept), "signed": signed})
     await write_bundle(path, [release], "shop", signer, agent_archive(), ISSUED)
 
 

@@ -15,13 +15,13 @@ from litefleet_agent.findings import Verdict
 from litefleet_controller.config import load_config
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.agent_client import Request, RequestRejected
+from litefleet_controller.devices.deliver import Release
 from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.visit import DeviceSession, open_session
 from litefleet_controller.operations import Target, open_state, reconcile, roll_back, spread_trust, write_for
 from litefleet_controller.project.project import open_project
 from litefleet_controller.signing import Signer
-from litefleet_controller.state.model import StoredRelease
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import audit, current, latest, link, new_release, options, quiet, rollout
@@ -164,7 +164,7 @@ def _told(outcomes: tuple[DeviceOutcome, ...]) -> dict[str, tuple[Verdict, str]]
     return {o.device: (o.verdict, o.findings[0].code) for o in outcomes}
 
 
-async def _kept(job: Project, release: str) -> StoredRelease:
+async def _kept(job: Project, release: str) -> Release:
     state = open_state(load_config(job.folder / "litefleet.yaml"))
     try:
         kept = state.stored_release(release)
@@ -174,13 +174,13 @@ async def _kept(job: Project, release: str) -> StoredRelease:
     return kept
 
 
-async def _seal(job: Project, kept: StoredRelease, fleet: str, number: int, issued: float) -> Mapping[str, Any]:
+async def _seal(job: Project, kept: Release, fleet: str, number: int, issued: float) -> Mapping[str, Any]:
     signing = load_config(job.folder / "litefleet.yaml").signing
     assert signing is not None
     return await Signer(signing).seal(kept.id, kept.model, fleet, number, issued)
 
 
-async def _push(job: Project, kept: StoredRelease, signed: Mapping[str, Any]) -> str:
+async def _push(job: Project, kept: Release, signed: Mapping[str, Any]) -> str:
     """Send one release under a seal to the device `a`; return the code of its refusal, "" when it was taken."""
     project = open_project(options(job))
     answers: list[str] = []

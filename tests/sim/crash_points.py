@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from litefleet_controller.devices.deliver import Release
 from litefleet_controller.rollout import DeviceRow, Rollout, RolloutEvent
 from litefleet_controller.state import State
-from litefleet_controller.state.model import Confirmed, FleetLock, KnownDevice, RowChange, StoredRelease
+from litefleet_controller.state.model import Confirmed, FleetLock, KnownDevice, RowChange
 
 from tests.sim.sim_fleet import SimFleet
 
@@ -137,7 +138,7 @@ class MortalState(State):
         lock: FleetLock,
         rollout: Rollout,
         rows: Sequence[DeviceRow],
-        releases: Sequence[StoredRelease],
+        releases: Sequence[Release],
         audit: Mapping[str, Any],
     ) -> Rollout:
         """Store a new rollout."""
@@ -147,7 +148,7 @@ class MortalState(State):
         """Store rows that stay in their state."""
         self._call("relocate", lambda: super(MortalState, self).relocate(lock, rollout_id, rows))
 
-    def store_releases(self, lock: FleetLock, releases: Sequence[StoredRelease]) -> None:
+    def store_releases(self, lock: FleetLock, releases: Sequence[Release]) -> None:
         """Store releases."""
         self._call("keep_releases", lambda: super(MortalState, self).store_releases(lock, releases))
 

@@ -81,9 +81,9 @@ class World:
         made = self.supply.release("cls", version, device.profile.kind.facts)
         device.blobs.update({sha: 100 for sha in made.blobs})
         device.runtimes.add(made.runtime_key)
-        device.releases[made.release] = dict(made.manifest)
-        device.verified[made.release] = {"fingerprint": device.profile.kind.fingerprint, "at": 1, "measurements": {}}
-        device.switch.activate("cls", made.release, 0, 0)
+        device.releases[made.id] = dict(made.manifest)
+        device.verified[made.id] = {"fingerprint": device.profile.kind.fingerprint, "at": 1, "measurements": {}}
+        device.switch.activate("cls", made.id, 0, 0)
         device.settle()
 
     # --- what happens

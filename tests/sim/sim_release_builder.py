@@ -11,7 +11,7 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding
 from litefleet_agent.releases.store import release_id
 from litefleet_controller.common.errors import FindingError
-from litefleet_controller.devices.deliver import Release
+from litefleet_controller.devices.deliver import Release, kind_of
 from litefleet_inventory.model import Device
 
 __all__ = ["SimSupply"]
@@ -41,11 +41,11 @@ class SimSupply:
         """Return a release of any version."""
         if (found := self.refuses(model, facts)) is not None:
             raise FindingError([found])
-        kind = f"{facts.arch} {facts.python.tag} {facts.libc.kind} {facts.libc.version}"
+        kind = kind_of(facts)
         key = (model, version, kind)
         if key not in self.made:
             self.made[key] = self._make(model, version, facts.arch, kind)
-            self._versions[self.made[key].release] = version
+            self._versions[self.made[key].id] = version
         return self.made[key]
 
     def version_of(self, release: str) -> str:
@@ -65,7 +65,9 @@ class SimSupply:
             "verify": {"runs": 5, "warmup": 1},
         }
         return Release(
-            release=release_id(manifest),
+            id=release_id(manifest),
+            model=model,
+            kind=kind,
             manifest=manifest,
             artifact=nb,
             blobs={nb: nb_path, golden: golden_path},

@@ -329,7 +329,7 @@ def test_an_outage_in_the_middle_breaks_the_conversation(supply: SimSupply, styl
 @pytest.mark.parametrize("side", ["in", "out"])
 @pytest.mark.parametrize("style", ["reset", "closed", "hang"])
 def test_a_cut_at_any_byte_costs_one_more_run_and_never_a_half_state(supply: SimSupply, side: Any, style: Any) -> None:
-    supply_of = {"1": supply.release("cls", "1", KINDS["pi4"].facts).release}
+    supply_of = {"1": supply.release("cls", "1", KINDS["pi4"].facts).id}
     whole = one_device(Profile())
     sent = roll_out(whole, supply)[0].sent_bytes
     codes = set()

@@ -13,7 +13,7 @@ from litefleet_agent.facts import Facts
 from ..config import Config
 from ..devices.deliver import mapping
 from ..project.project import open_state
-from ..state.model import StatePort
+from ..state import State
 from . import DeviceReport, Origin, Proof
 
 __all__ = ["KnownFleet", "known_from_state", "load_known"]
@@ -46,7 +46,7 @@ def load_known(config: Config) -> KnownFleet:
         state.close()
 
 
-def known_from_state(state: StatePort) -> KnownFleet:
+def known_from_state(state: State) -> KnownFleet:
     """Return what a state remembers."""
     devices = {}
     for name, known in state.known().items():

@@ -19,8 +19,8 @@ from litefleet_agent.releases.store import release_id
 from ..common.errors import LitefleetError
 from ..common.files import write_atomically
 from ..devices.agent_archive import AgentArchive
+from ..devices.deliver import Release
 from ..signing import BUNDLE_NAMESPACE, Signer
-from ..state.model import StoredRelease
 
 __all__ = ["AGENT_NAME", "WrittenBundle", "write_bundle"]
 
@@ -42,7 +42,7 @@ class WrittenBundle:
 
 async def write_bundle(
     path: Path,
-    releases: Sequence[StoredRelease],
+    releases: Sequence[Release],
     fleet: str,
     signer: Signer | None,
     archive: AgentArchive,
@@ -70,7 +70,7 @@ async def write_bundle(
     return WrittenBundle(path, agent, path.stat().st_size, digest, tuple(r.id for r in chosen))
 
 
-def _distinct(releases: Sequence[StoredRelease], path: Path) -> tuple[StoredRelease, ...]:
+def _distinct(releases: Sequence[Release], path: Path) -> tuple[Release, ...]:
     """Return each release once, by model and id."""
     if not releases:
         raise LitefleetError(f"{path} would hold no release: nothing was written.")
@@ -81,7 +81,7 @@ def _distinct(releases: Sequence[StoredRelease], path: Path) -> tuple[StoredRele
     return tuple(sorted({r.id: r for r in releases}.values(), key=lambda r: (r.model, r.id)))
 
 
-def _check_whole(release: StoredRelease) -> None:
+def _check_whole(release: Release) -> None:
     manifest = release.manifest
     if release_id(dict(manifest)) != release.id:
         raise LitefleetError(f"the release {release.id[:12]} is not the one that its manifest describes.")
@@ -91,7 +91,7 @@ def _check_whole(release: StoredRelease) -> None:
         raise LitefleetError(f"the release {release.id[:12]} comes without {missing}: plan the rollout again.")
 
 
-def _files(releases: Sequence[StoredRelease]) -> dict[str, Path]:
+def _files(releases: Sequence[Release]) -> dict[str, Path]:
     """Return all blobs and packed runtimes by hash."""
     files: dict[str, Path] = {}
     for release in releases:
@@ -107,7 +107,7 @@ def _files(releases: Sequence[StoredRelease]) -> dict[str, Path]:
 
 
 def _index(
-    releases: Sequence[StoredRelease], files: Mapping[str, Path], fleet: str, archive: AgentArchive, now: float
+    releases: Sequence[Release], files: Mapping[str, Path], fleet: str, archive: AgentArchive, now: float
 ) -> dict[str, Any]:
     runtimes: dict[str, dict[str, Any]] = {}
     for release in releases:

@@ -19,7 +19,7 @@ from litefleet_inventory.model import Device
 from ..common.errors import FindingError, LitefleetError, UsageError
 from ..config import Config, ModelConfig, runtime_for
 from ..config.choices import RuntimeChoice
-from ..devices.deliver import Release
+from ..devices.deliver import Release, is_special, kind_of
 from .artifacts import ArtifactStore
 from .conversion.convert import Artifact, admit, convert_with_any
 from .conversion.preflight import Source, find_source, load_source
@@ -67,14 +67,16 @@ class ReleaseBuilder:
         features = frozenset(facts.cpu.features) or None  # none at all: not known
         findings = list(dict.fromkeys([*artifact.findings, *check_file(artifact.nb, arch, features)]))
         if any(f.decides for f in findings):
-            return Release("", {}, artifact.sha256, {}, findings=tuple(findings))
+            return Release(artifact=artifact.sha256, findings=tuple(findings))
         bundle, no_runtime = await self._runtime(device, facts)
         if unfit := await self._unfit(bundle):
-            return Release("", {}, artifact.sha256, {}, findings=(*unfit, *findings))
+            return Release(artifact=artifact.sha256, findings=(*unfit, *findings))
         golden = {await self._hash(path): path for path in await self._golden(model)}
         manifest = self._manifest(model, artifact, tuple(golden), bundle.key)
         return Release(
-            release=release_id(manifest),
+            id=release_id(manifest),
+            model=model,
+            kind=kind_of(facts),
             manifest=manifest,
             artifact=artifact.sha256,
             blobs={artifact.sha256: artifact.path, **golden},
@@ -84,6 +86,7 @@ class ReleaseBuilder:
             findings=tuple(findings),
             no_runtime=no_runtime,
             recipe=await self.recipe(model),
+            special=is_special(device),
         )
 
     async def artifact(self, model: str, arch: Arch, ready: str = "") -> Artifact:

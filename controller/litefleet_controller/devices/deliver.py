@@ -9,6 +9,7 @@ from typing import Any
 
 from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, finding
+from litefleet_inventory.model import Device
 
 from ..rollout.policy import Keep, Regression
 from .agent_client import Request
@@ -16,6 +17,8 @@ from .agent_client import Request
 __all__ = [
     "Release",
     "fingerprint_of",
+    "is_special",
+    "kind_of",
     "mapping",
     "measurements_of",
     "merge_findings",
@@ -31,21 +34,43 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Release:
-    """A release made ready for one kind of device: its manifest, and the files behind its hashes."""
+    """A release for one kind of device: its manifest, and the files behind its hashes.
 
-    release: str
-    manifest: Mapping[str, Any]
-    artifact: str
-    blobs: Mapping[str, Path]  # SHA-256 -> file
+    The state stores the fields down to `signed`, so that a resumed rollout sends the very same bytes.  One without an `id`
+    could not be built; its `findings` say why.
+    """
+
+    id: str = ""
+    model: str = ""
+    kind: str = ""  # "x86_64 cp311 glibc 2.36": the devices it is for
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    artifact: str = ""  # SHA-256 of the .nb
+    blobs: Mapping[str, Path] = field(default_factory=dict)  # SHA-256 -> file on the controller
     runtime_key: str = "system"
     runtime_blob: tuple[str, Path] | None = None
     runtime_size: int = 0  # bytes, unpacked
+    recipe: str = ""  # SHA-256 over all that decides the release but the device: source, options, goldens, versions
+    special: bool = False  # built for a device with a file or runtime of its own: not for others of its kind
+    signed: Mapping[str, Any] | None = None  # {"seal": {...}, "signature": "..."}
     findings: tuple[Finding, ...] = ()  # static ones; an error among them means: do not push
-    # Why no runtime could be brought: the device's own is tried, and this said if it has none.
+    # Why no runtime could be brought: the device's own is tried, and these are reported if it has none.
     no_runtime: tuple[Finding, ...] = ()
-    recipe: str = ""  # SHA-256 over all that decides the release but the device
-    signed: Mapping[str, Any] | None = field(default=None, compare=False)
     trusted_signers: str = field(default="", compare=False)  # what a device comes to trust, at the first release
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """All its files by SHA-256, the runtime's included."""
+        return {**self.blobs, **(dict([self.runtime_blob]) if self.runtime_blob else {})}
+
+
+def kind_of(facts: Facts) -> str:
+    """Return the kind of device that a release is built for: "x86_64 cp311 glibc 2.36"."""
+    return f"{facts.arch or facts.machine} {facts.python.tag} {facts.libc.kind} {facts.libc.version}".strip()
+
+
+def is_special(device: Device) -> bool:
+    """Return whether a device has a file or runtime of its own, which is not for others of its kind."""
+    return bool(device.artifact or device.runtime)
 
 
 def pushes(hello: Mapping[str, Any], built: Release) -> list[Request]:

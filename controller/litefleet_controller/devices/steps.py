@@ -103,7 +103,7 @@ class _Delivery:
     recorder: DeviceRecorder
     model: str
     findings: list[Finding] = field(default_factory=list)
-    built: Release = field(default_factory=lambda: Release("", {}, "", {}))
+    built: Release = field(default_factory=Release)
 
     async def run(self) -> DeviceOutcome:
         """Choose, push, prove, switch on and confirm, as far as it goes."""
@@ -125,7 +125,7 @@ class _Delivery:
             return self._outcome()
 
     async def _deliver(self, facts: Facts) -> DeviceOutcome:
-        release, current = self.built.release, mapping(self.session.hello.get("current")).get(self.model)
+        release, current = self.built.id, mapping(self.session.hello.get("current")).get(self.model)
         proof = None if self.mode.again else valid_proof(self.session.hello, release)
         if proof is not None and (current == release or not self.mode.activate):
             measured = mapping(proof.get("measurements"))
@@ -144,7 +144,7 @@ class _Delivery:
 
     async def _push_and_verify(self) -> DeviceOutcome:
         self.session.step("push and prove")
-        requests = [*self._preparation_requests(), Request("verify", {"release": self.built.release})]
+        requests = [*self._preparation_requests(), Request("verify", {"release": self.built.id})]
         results = await self.session.ask(*requests, limit_s=self.mode.verify_limit_s)
         proof = results[-1]
         acceptance_findings = [
@@ -176,7 +176,7 @@ class _Delivery:
     def _compare(self, measured: Mapping[str, Any]) -> None:
         """Compare with the release that runs here now, as it was measured on this very device."""
         before = mapping(self.session.hello.get("current")).get(self.model)
-        if self.mode.regression is None or before is None or before == self.built.release:
+        if self.mode.regression is None or before is None or before == self.built.id:
             return
         self.findings += regressions(measurements_of(self.session.hello, before), measured, self.mode.regression)
 
@@ -186,7 +186,7 @@ class _Delivery:
         await self._record(DeviceEvent.PROVE, proven)
         await self._record(DeviceEvent.SWITCH, proven)
         self.session.step("activate")
-        release = self.built.release
+        release = self.built.id
         await self.session.ask(Request("activate", {"release": release, "lease_s": self.mode.lease_s}))
         await self._record(DeviceEvent.LEASE, proven)
         tidy = [room_request(self.session.hello, None, self.mode.keep)] if self.mode.keep else []
@@ -203,7 +203,7 @@ class _Delivery:
         await self.recorder.record(event, outcome, self.session.hello)
 
     def _outcome(self) -> DeviceOutcome:
-        return self.session.outcome(self.model, self.findings, self.built.release, self.built.artifact)
+        return self.session.outcome(self.model, self.findings, self.built.id, self.built.artifact)
 
 
 def _acceptance_findings(request: Request, answer: Mapping[str, Any]) -> list[Finding]:

@@ -13,9 +13,8 @@ from litefleet_inventory.model import Device
 
 from ..airgap import WrittenBundle, write_bundle
 from ..common.errors import FindingError, UsageError
+from ..devices.deliver import Release
 from ..project.project import Options
-from ..rollout_engine.release_cache import to_stored
-from ..state.model import StoredRelease
 from .context import ProgressFor, RolloutContext, actor, open_context
 
 __all__ = ["write_for"]
@@ -82,12 +81,12 @@ def _described(path: Path) -> _Kind:
     return _Kind(Device(path.stem, path.stem), facts)
 
 
-async def _releases(context: RolloutContext, kinds: Sequence[_Kind]) -> list[StoredRelease]:
-    made: dict[str, StoredRelease] = {}
+async def _releases(context: RolloutContext, kinds: Sequence[_Kind]) -> list[Release]:
+    made: dict[str, Release] = {}
     for kind in kinds:
         for model in context.project.models_of(kind.device):
             built = await context.release_builder.release_for(model, kind.device, kind.facts)
-            if not built.release:
+            if not built.id:
                 raise FindingError(built.findings)
-            made[built.release] = to_stored(built, model, kind.device, kind.facts)
+            made[built.id] = built
     return list(made.values())

@@ -18,7 +18,7 @@ from litefleet_inventory.model import Device
 from ..build.releases import ReleaseBuilder
 from ..common.errors import UsageError
 from ..config import Config
-from ..devices.deliver import revert_findings
+from ..devices.deliver import Release, revert_findings
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress
 from ..devices.steps import Mode, run_device
@@ -40,8 +40,7 @@ from ..rollout_engine import (
 from ..rollout_engine.changes import endings
 from ..rollout_engine.release_cache import ReleaseCache
 from ..signing import Signer
-from ..state import FleetLock, State, StatePort, this_process
-from ..state.model import StoredRelease
+from ..state import FleetLock, State, this_process
 from .drift import recheck
 from .rollback_device import RevertMarker, rollback_task
 
@@ -53,7 +52,7 @@ def actor() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def find_rollout(state: StatePort, fleet: str, rollout_id: str = "") -> Rollout:
+def find_rollout(state: State, fleet: str, rollout_id: str = "") -> Rollout:
     """Return a rollout by its id, or the latest; UsageError when there is none."""
     if rollout_id:
         found = state.rollout(rollout_id)
@@ -100,7 +99,7 @@ class RolloutContext:
         """What devices come to trust; "" without signing."""
         return self.signer.allowed_signers() if self.signer else ""
 
-    async def signed(self, releases: Sequence[StoredRelease], numbers: Mapping[str, int]) -> list[StoredRelease]:
+    async def signed(self, releases: Sequence[Release], numbers: Mapping[str, int]) -> list[Release]:
         """Return the releases with their seals, checked; unchanged where nothing is signed."""
         if self.signer is None:
             return list(releases)
@@ -152,7 +151,7 @@ class RolloutContext:
     async def _release_cache(self, rollout: Rollout, rows: Sequence[DeviceRow]) -> ReleaseCache:
         releases = [await self._with_valid_signature(r) for r in await self.write(self.state.releases_of, rollout.id)]
 
-        async def keep(made: StoredRelease) -> StoredRelease:
+        async def keep(made: Release) -> Release:
             stored = (await self.signed([made], {made.model: rollout.number}))[0]
             await self.write(self.state.store_releases, self.lock, [stored])
             return stored
@@ -160,7 +159,7 @@ class RolloutContext:
         planned = {(r.device, r.model): r.release for r in rows}
         return ReleaseCache(planned, releases, self.release_builder, keep, self.signers, self.runtime_findings)
 
-    async def _with_valid_signature(self, release: StoredRelease) -> StoredRelease:
+    async def _with_valid_signature(self, release: Release) -> Release:
         """Return a release whose seal has not expired: it is sealed anew under its own number where it has."""
         seal = (release.signed or {}).get("seal") or {}
         if self.signer is None or seal.get("expires", self.clock.now() + 1) > self.clock.now():
@@ -223,7 +222,7 @@ async def open_context(
         write.close()
 
 
-def finish_ended(state: StatePort, lock: FleetLock) -> None:
+def finish_ended(state: State, lock: FleetLock) -> None:
     """End what a controller left in flight that died after its rollout was aborted: nobody goes on with that one."""
     ended = (RolloutState.ABORTED, RolloutState.SUPERSEDED)
     for rollout in (r for r in state.rollouts(lock.fleet, 3) if r.state in ended):

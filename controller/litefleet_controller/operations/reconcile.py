@@ -10,7 +10,7 @@ from litefleet_inventory import SelectError
 from litefleet_inventory.model import Device
 from litefleet_inventory.select import select
 
-from ..devices.deliver import fingerprint_of, measurements_of
+from ..devices.deliver import Release, fingerprint_of, measurements_of
 from ..devices.fan_out import fan_out
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..devices.visit import DeviceSession, open_session
@@ -19,7 +19,7 @@ from ..project.run_fleet import Interrupted, save_report
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutEvent, RolloutState, Wave
 from ..rollout.states import move_rollout
 from ..rollout_engine import WaitPolicy
-from ..state.model import Confirmed, KnownDevice, StoredRelease
+from ..state.model import Confirmed, KnownDevice
 from .context import ProgressFor, RolloutContext, actor, open_context
 from .drift import drift
 from .install_reports import collect
@@ -184,7 +184,7 @@ async def _check_device(
 async def _repair(current_pass: _ReconcilePass, parent: Rollout | None) -> Rollout:
     """Bring back what was confirmed on the devices that drifted, proven anew."""
     context, now = current_pass.context, current_pass.context.clock.now()
-    kept: dict[str, StoredRelease] = {}
+    kept: dict[str, Release] = {}
     rows = []
     for number, entry in enumerate(current_pass.drifted):
         release = await context.write(context.state.stored_release, entry.release)

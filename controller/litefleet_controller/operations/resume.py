@@ -14,7 +14,7 @@ from ..rollout import IllegalMove, Rollout, RolloutEvent, RolloutState
 from ..rollout.states import move_rollout
 from ..rollout_engine import SystemClock, WaitPolicy
 from ..rollout_engine.changes import endings, retries
-from ..state import FleetLock, FleetLocked, StatePort, this_process
+from ..state import FleetLock, FleetLocked, State, this_process
 from ..state.model import RowChange
 from .context import ProgressFor, RolloutContext, actor, find_rollout, open_context
 from .rollout import make_due, run_to_report
@@ -137,7 +137,7 @@ def _ask(options: Options, rollout_id: str, event: RolloutEvent) -> str:
         return f"{rollout.id} is {move_rollout(rollout.state, event)}"
 
 
-def end_locally(state: StatePort, lock: FleetLock, rollout: Rollout, event: RolloutEvent, now: float) -> None:
+def end_locally(state: State, lock: FleetLock, rollout: Rollout, event: RolloutEvent, now: float) -> None:
     """Store PAUSE or ABORT ourselves, because nobody is at work; `now` is the epoch's seconds."""
     released, left = endings(state.rows(rollout.id))
     state.move(lock, rollout.id, released)

@@ -16,7 +16,8 @@ from ..devices.visit import DeviceSession, SessionFactory, open_session
 from ..rollout import DeviceEvent, DeviceRow
 from ..rollout.states import move_device
 from ..rollout_engine import DeviceRecorder, DeviceTask, Writer
-from ..state.model import FleetLock, RowChange, StatePort
+from ..state import State
+from ..state.model import FleetLock, RowChange
 
 __all__ = ["RevertMarker", "rollback_task"]
 
@@ -24,9 +25,7 @@ __all__ = ["RevertMarker", "rollback_task"]
 class RevertMarker:
     """Says in the rollout `parent` which of its rows, given as they are stored, were taken back."""
 
-    def __init__(
-        self, write: Writer, state: StatePort, lock: FleetLock, parent: str, rows: Sequence[DeviceRow]
-    ) -> None:
+    def __init__(self, write: Writer, state: State, lock: FleetLock, parent: str, rows: Sequence[DeviceRow]) -> None:
         self._write, self._state, self._lock, self._parent = write, state, lock, parent
         self._rows = {(row.device, row.model): row for row in rows}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from litefleet_inventory.model import Device
 
@@ -27,7 +27,8 @@ from ..rollout.board import (
     Stop,
     Wait,
 )
-from ..state.model import FleetLock, StatePort
+from ..state import State
+from ..state.model import FleetLock
 from .changes import orphans, skips
 from .sessions import DeviceSessions, DeviceTask, Recheck
 from .store import Clock, RolloutStore, Writer
@@ -37,28 +38,30 @@ __all__ = ["RolloutEngine"]
 _POLL_S = 2.0  # how often requests of other processes are looked for
 
 
+@dataclass(frozen=True)
+class EngineDeps:
+    """What a rollout's engine works with."""
+
+    state: State
+    lock: FleetLock
+    devices: Mapping[str, Device]  # by name, as the inventory has them now
+    device_task: DeviceTask
+    recheck: Recheck
+    progress: Progress
+    concurrency: int  # devices at work at once, where the policy sets no limit of its own
+    clock: Clock
+    write: Writer
+
+
 class RolloutEngine:
     """One rollout under way in this process; `run` may be called once."""
 
-    def __init__(
-        self,
-        state: StatePort,
-        lock: FleetLock,
-        rollout: Rollout,
-        rows: Sequence[DeviceRow],
-        devices: Mapping[str, Device],
-        device_task: DeviceTask,
-        recheck: Recheck,
-        progress: Progress,
-        concurrency: int,
-        clock: Clock,
-        write: Writer,
-    ) -> None:
-        self._store = RolloutStore(state, lock, rollout, rows, clock, write)
-        self._progress = progress
+    def __init__(self, deps: EngineDeps, rollout: Rollout, rows: Sequence[DeviceRow]) -> None:
+        self._store = RolloutStore(deps.state, deps.lock, rollout, rows, deps.clock, deps.write)
+        self._progress = deps.progress
         self._wake = asyncio.Event()
-        most = rollout.policy.parallel or concurrency
-        self._sessions = DeviceSessions(self._store, devices, device_task, recheck, progress, most, self._wake)
+        most = rollout.policy.parallel or deps.concurrency
+        self._sessions = DeviceSessions(self._store, deps, most, self._wake)
         self._lost: BaseException | None = None
 
     @property

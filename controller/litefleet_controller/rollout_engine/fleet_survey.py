@@ -13,16 +13,15 @@ from litefleet_agent.findings import Finding, Verdict, decide, finding
 from litefleet_inventory.model import Device
 
 from ..common.errors import FindingError
-from ..devices.deliver import Release, fingerprint_of, mapping, open_lease, pushes, valid_proof
+from ..devices.deliver import Release, fingerprint_of, kind_of, mapping, open_lease, pushes, valid_proof
 from ..devices.fan_out import fan_out
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress
 from ..devices.steps import ReleaseProvider
 from ..devices.visit import DeviceSession, SessionFactory, open_session
 from ..rollout import DeviceRow, DeviceState
-from ..state.model import KnownDevice, StoredRelease
+from ..state.model import KnownDevice
 from .plan import PlannedDevice
-from .release_cache import kind_of, to_stored
 
 OnDevice = Callable[[DeviceSession], Awaitable[None]]  # what else is done with a device that answered
 
@@ -51,7 +50,7 @@ class FleetSurvey:
     """What the fleet is and what it would get."""
 
     drafts: tuple[PlannedDevice, ...]  # in the fleet's order, waves not yet assigned
-    releases: tuple[StoredRelease, ...]
+    releases: tuple[Release, ...]
     known: tuple[KnownDevice, ...]  # what devices told just now
     probes: Mapping[str, ProbeResult]
     runtime_findings: Mapping[str, tuple[Finding, ...]] = field(
@@ -118,7 +117,7 @@ async def survey_fleet(
     progress.message(f"looking at {len(devices)} device{'s' if len(devices) != 1 else ''}")
     progress.expect(len(devices))
     probes, interrupted = await probe_devices(session_factory, devices, concurrency, known, now, on_device, per_jump)
-    releases: dict[str, StoredRelease] = {}
+    releases: dict[str, Release] = {}
     pairs = [(device, model) for device in devices for model in wanted[device]]
     positions = {device.name: number for number, device in enumerate(devices)}
     made = await asyncio.gather(*(_prepare(probes[d.name], m, provider) for d, m in pairs))
@@ -126,14 +125,14 @@ async def survey_fleet(
     for (device, model), built in zip(pairs, made, strict=True):
         probe = probes[device.name]
         drafts.append(_draft(probe, model, built, positions[device.name]))
-        if built is not None and built.release:
-            releases.setdefault(built.release, to_stored(built, model, device, probe.facts))
+        if built is not None and built.id:
+            releases.setdefault(built.id, built)
     reported = tuple(
         KnownDevice(name, probe.facts.to_dict(), fingerprint_of(probe.hello), now)
         for name, probe in probes.items()
         if probe.reached
     )
-    runtime_findings = {s.release: s.no_runtime for s in made if s is not None and s.no_runtime}
+    runtime_findings = {s.id: s.no_runtime for s in made if s is not None and s.no_runtime}
     return FleetSurvey(tuple(drafts), tuple(releases.values()), reported, probes, runtime_findings, interrupted)
 
 
@@ -142,11 +141,11 @@ async def _prepare(probe: ProbeResult, model: str, provider: ReleaseProvider) ->
     if decide(probe.findings) not in (Verdict.VERIFIED, Verdict.UNREACHABLE) or not probe.seen_at:
         return None
     if not probe.facts.arch:
-        return Release("", {}, "", {}, findings=(finding("LF303", f"this device is {probe.facts.machine}"),))
+        return Release(findings=(finding("LF303", f"this device is {probe.facts.machine}"),))
     try:
         return await provider.release_for(model, probe.device, probe.facts)
     except FindingError as error:
-        return Release("", {}, "", {}, findings=error.findings)
+        return Release(findings=error.findings)
 
 
 def _draft(probe: ProbeResult, model: str, built: Release | None, position: int) -> PlannedDevice:
@@ -163,7 +162,7 @@ def _draft(probe: ProbeResult, model: str, built: Release | None, position: int)
         libc=f"{facts.libc.kind} {facts.libc.version}".strip() if probe.seen_at else "",
         runtime=built.runtime_key if built else "",
         jump=device.jump,
-        release=built.release if built else "",
+        release=built.id if built else "",
         artifact=built.artifact if built else "",
         before=runs,
     )
@@ -173,7 +172,7 @@ def _draft(probe: ProbeResult, model: str, built: Release | None, position: int)
             row, verdict=decide(findings), codes=tuple(f.code for f in errors), sentence=errors[0].observed[:500]
         )
     files: tuple[tuple[str, int], ...] = ()
-    if built is not None and built.release and row.state in (DeviceState.PENDING, DeviceState.OFFLINE):
+    if built is not None and built.id and row.state in (DeviceState.PENDING, DeviceState.OFFLINE):
         sent = [r for r in pushes(probe.hello, built) if r.body is not None]
         files = tuple((str(r.fields["sha256"])[:12], r.size) for r in sent)
     return PlannedDevice(
@@ -198,8 +197,8 @@ def _state(probe: ProbeResult, model: str, built: Release | None, findings: Sequ
         return DeviceState.BLOCKED
     current = mapping(probe.hello.get("current")).get(model)
     if (
-        current == built.release
-        and valid_proof(probe.hello, built.release) is not None
+        current == built.id
+        and valid_proof(probe.hello, built.id) is not None
         and open_lease(probe.hello, model) is None
     ):
         return DeviceState.UNCHANGED
@@ -210,7 +209,7 @@ def _why(probe: ProbeResult, model: str, built: Release | None) -> str:
     """Return why this file for this device, in one sentence."""
     if built is None:
         return "what it is has never been told: its file is chosen at the first contact"
-    if not built.release:
+    if not built.id:
         return "no release can be made for it"
     about = mapping(built.manifest.get("model"))
     variant = mapping(about.get("variant"))

@@ -14,7 +14,8 @@ from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceEvent, DeviceRow, Rollout, RolloutEvent
 from ..rollout.board import Board
 from ..rollout.states import move_device, move_rollout
-from ..state.model import Confirmed, FleetLock, RowChange, StatePort
+from ..state import State
+from ..state.model import Confirmed, FleetLock, RowChange
 
 __all__ = [
     "Clock",
@@ -83,7 +84,7 @@ class RolloutStore:
 
     def __init__(
         self,
-        state: StatePort,
+        state: State,
         lock: FleetLock,
         rollout: Rollout,
         rows: Sequence[DeviceRow],

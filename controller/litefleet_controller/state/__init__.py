@@ -15,8 +15,6 @@ from .model import (
     Owner,
     RowChange,
     StateError,
-    StatePort,
-    StoredRelease,
 )
 from .state import State, Transition
 
@@ -34,8 +32,6 @@ __all__ = [
     "ServiceStatus",
     "State",
     "StateError",
-    "StatePort",
-    "StoredRelease",
     "Transition",
     "this_process",
 ]

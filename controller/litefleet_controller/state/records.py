@@ -8,9 +8,10 @@ from typing import Any, cast, get_args
 
 from litefleet_agent.findings import Verdict
 
+from ..devices.deliver import Release
 from ..rollout import DeviceRow, DeviceState, Policy, Rollout, RolloutState, Wave
 from ..rollout.model import Kind
-from .model import Confirmed, KnownDevice, StoredRelease
+from .model import Confirmed, KnownDevice
 
 __all__ = [
     "confirmed_from",
@@ -101,7 +102,7 @@ def rollout_from(stored: Any) -> Rollout:
     )
 
 
-def release_values(release: StoredRelease, now: float) -> dict[str, Any]:
+def release_values(release: Release, now: float) -> dict[str, Any]:
     """Return a release as the table's columns."""
     blob = release.runtime_blob
     return {
@@ -121,10 +122,10 @@ def release_values(release: StoredRelease, now: float) -> dict[str, Any]:
     }
 
 
-def release_from(stored: Any) -> StoredRelease:
+def release_from(stored: Any) -> Release:
     """Return a stored release."""
     blob = stored.runtime_blob
-    return StoredRelease(
+    return Release(
         id=stored.id,
         model=stored.model,
         kind=stored.kind,

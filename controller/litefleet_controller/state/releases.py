@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from .model import StoredRelease
+from ..devices.deliver import Release
 from .records import release_from, release_values
 from .tables import confirmed, releases, rollout_releases, rollout_rows
 
 __all__ = ["drop_unused", "keep", "link", "one", "used_by"]
 
 
-def keep(connection: sa.Connection, kept: Sequence[StoredRelease], now: float) -> None:
+def keep(connection: sa.Connection, kept: Sequence[Release], now: float) -> None:
     """Store releases; what is there already is replaced."""
     latest = {release.id: release for release in kept}
     if latest:
@@ -33,13 +33,13 @@ def link(connection: sa.Connection, rollout_id: str, names: Iterable[str]) -> No
         connection.execute(sa.insert(rollout_releases), [{"rollout": rollout_id, "release": name} for name in new])
 
 
-def one(connection: sa.Connection, name: str) -> StoredRelease | None:
+def one(connection: sa.Connection, name: str) -> Release | None:
     """Return a release by its id."""
     stored = connection.execute(sa.select(releases).where(releases.c.id == name)).first()
     return release_from(stored) if stored is not None else None
 
 
-def used_by(connection: sa.Connection, rollout_id: str) -> tuple[StoredRelease, ...]:
+def used_by(connection: sa.Connection, rollout_id: str) -> tuple[Release, ...]:
     """Return the releases that a rollout was made with and those that its rows named since."""
     joined = sa.select(releases).join(rollout_releases, rollout_releases.c.release == releases.c.id)
     found = connection.execute(joined.where(rollout_releases.c.rollout == rollout_id).order_by(releases.c.id))

@@ -10,13 +10,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..devices.deliver import Release
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, Rollout, RolloutEvent
 from . import audit_log, device_history, devices, fleet_lock, releases, rollouts
 from . import transitions as row_transitions
 from .database import Database
 from .device_history import HistoryEntry, ServiceStatus
-from .model import AuditEntry, Confirmed, Conflict, FleetLock, KnownDevice, Owner, RowChange, StoredRelease
+from .model import AuditEntry, Confirmed, Conflict, FleetLock, KnownDevice, Owner, RowChange
 from .tables import rollouts as rollout_table
 from .tables import transitions
 
@@ -40,7 +41,7 @@ class Transition:
 
 
 class State:
-    """The durable state in a database; `StatePort` says what each method does.
+    """The durable state in a database; `State` says what each method does.
 
     Every method raises StateError when the database can't be used; nothing is written then.
     """
@@ -87,7 +88,7 @@ class State:
         lock: FleetLock,
         rollout: Rollout,
         rows: Sequence[DeviceRow],
-        releases: Sequence[StoredRelease],
+        releases: Sequence[Release],
         audit: Mapping[str, Any],
     ) -> Rollout:
         """Store a new rollout with its rows and releases and return it with its id; the log names who asked for it."""
@@ -156,18 +157,18 @@ class State:
             rollouts.check_fleet(connection, rollout_id, lock.fleet)
             row_transitions.relocate(connection, rollout_id, rows)
 
-    def store_releases(self, lock: FleetLock, releases: Sequence[StoredRelease]) -> None:
+    def store_releases(self, lock: FleetLock, releases: Sequence[Release]) -> None:
         """Store releases; one that is there already gets its files and seal anew."""
         with self._database.write() as connection:
             fleet_lock.check(connection, lock)
             _store(connection, releases, self._clock())
 
-    def stored_release(self, release: str) -> StoredRelease | None:
+    def stored_release(self, release: str) -> Release | None:
         """Return a release by its id."""
         with self._database.read() as connection:
             return releases.one(connection, release)
 
-    def releases_of(self, rollout_id: str) -> tuple[StoredRelease, ...]:
+    def releases_of(self, rollout_id: str) -> tuple[Release, ...]:
         """Return the releases that a rollout was made with and those that its rows named since."""
         with self._database.read() as connection:
             return releases.used_by(connection, rollout_id)
@@ -302,7 +303,7 @@ def _transition(row: Any) -> Transition:
 
 
 def _store_with(
-    connection: sa.Connection, rollout_id: str, rows: Sequence[DeviceRow], kept: Sequence[StoredRelease], now: float
+    connection: sa.Connection, rollout_id: str, rows: Sequence[DeviceRow], kept: Sequence[Release], now: float
 ) -> None:
     """Store a new rollout's rows and releases."""
     releases.keep(connection, kept, now)
@@ -310,7 +311,7 @@ def _store_with(
     row_transitions.insert_rows(connection, rollout_id, rows)
 
 
-def _store(connection: sa.Connection, kept: Sequence[StoredRelease], now: float) -> None:
+def _store(connection: sa.Connection, kept: Sequence[Release], now: float) -> None:
     releases.keep(connection, kept, now)
 
 

@@ -17,8 +17,8 @@ from litefleet_controller.airgap import read_bundle, write_bundle
 from litefleet_controller.common.errors import FindingError, LitefleetError
 from litefleet_controller.config.model import SigningConfig
 from litefleet_controller.devices.agent_archive import agent_archive
+from litefleet_controller.devices.deliver import Release
 from litefleet_controller.signing import Signer
-from litefleet_controller.state.model import StoredRelease
 
 from tests.fakes.ssh_keys import keygen
 
@@ -33,7 +33,7 @@ def stored(folder: Path, data: bytes) -> tuple[str, Path]:
     return sha, folder / sha
 
 
-def release(folder: Path, model: str = "cls", kind: str = "x86_64 cp310 glibc 2.36") -> StoredRelease:
+def release(folder: Path, model: str = "cls", kind: str = "x86_64 cp310 glibc 2.36") -> Release:
     """Return a release with a model, two goldens and a packed runtime."""
     nb, *goldens = (stored(folder, f"{model} {part}".encode() * 1000) for part in ("nb", "golden 1", "golden 2"))
     runtime = stored(folder, b"runtime" * 50_000)
@@ -45,7 +45,7 @@ def release(folder: Path, model: str = "cls", kind: str = "x86_64 cp310 glibc 2.
         "verify": {},
     }
     blobs = dict([nb, *goldens])
-    return StoredRelease(release_id(manifest), model, kind, manifest, nb[0], blobs, "r1", runtime, 700_000)
+    return Release(release_id(manifest), model, kind, manifest, nb[0], blobs, "r1", runtime, 700_000)
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def signer(tmp_path: Path) -> Signer:
     return Signer(SigningConfig(key=key, allowed_signers=signers))
 
 
-async def signed(signer: Signer, kept: StoredRelease) -> StoredRelease:
+async def signed(signer: Signer, kept: Release) -> Release:
     seal = await signer.seal(kept.id, kept.model, "shop", 1, NOW)
-    return StoredRelease(**{**vars(kept), "signed": seal})
+    return Release(**{**vars(kept), "signed": seal})
 
 
 async def test_a_bundle_comes_back_as_it_was_written(tmp_path: Path, signer: Signer) -> None:
@@ -212,7 +212,7 @@ async def test_nothing_is_written_from_files_that_changed(tmp_path: Path) -> Non
 
 
 async def test_a_release_that_is_not_its_manifest_is_not_written(tmp_path: Path) -> None:
-    kept = StoredRelease(**{**vars(release(tmp_path / "files")), "id": "ab" * 32})
+    kept = Release(**{**vars(release(tmp_path / "files")), "id": "ab" * 32})
     with pytest.raises(LitefleetError, match="not the one that its manifest describes"):
         await write_bundle(tmp_path / "b.lfb", [kept], "shop", None, agent_archive(), NOW)
 
@@ -222,7 +222,7 @@ async def test_a_release_without_its_files_is_not_written(tmp_path: Path) -> Non
     for lack in ({"blobs": {}}, {"runtime_blob": None}):
         with pytest.raises(LitefleetError, match=r"comes without the (file|runtime)"):
             await write_bundle(
-                tmp_path / "b.lfb", [StoredRelease(**{**vars(kept), **lack})], "shop", None, agent_archive(), NOW
+                tmp_path / "b.lfb", [Release(**{**vars(kept), **lack})], "shop", None, agent_archive(), NOW
             )
     with pytest.raises(LitefleetError, match="the agent's own name"):
         await write_bundle(tmp_path / "litefleet-agent.pyz", [kept], "shop", None, agent_archive(), NOW)

@@ -10,10 +10,11 @@ from typing import Any
 
 import psycopg
 from litefleet_agent.findings import Verdict, finding
+from litefleet_controller.devices.deliver import Release
 from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.rollout import DeviceEvent, DeviceRow, DeviceState, Policy, Rollout, RolloutState, Wave
 from litefleet_controller.rollout.states import move_device
-from litefleet_controller.state import Confirmed, FleetLock, Owner, RowChange, State, StoredRelease
+from litefleet_controller.state import Confirmed, FleetLock, Owner, RowChange, State
 
 ELSEWHERE = Owner("ops", "other-host", 4711, "another-boot", "1")  # whether it lives can't be seen from here
 BORN = 1_795_000_000.0  # 2026-11-18 11:06:40 UTC
@@ -54,9 +55,9 @@ def rows(count: int = 3, release: str = "") -> list[DeviceRow]:
     ]
 
 
-def release(name: str = "r1", **other: Any) -> StoredRelease:
+def release(name: str = "r1", **other: Any) -> Release:
     """Return a release with all its fields, or with others."""
-    full = StoredRelease(
+    full = Release(
         id=name,
         model="cls",
         kind="x86_64 cp311 glibc 2.36",
