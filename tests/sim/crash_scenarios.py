@@ -12,7 +12,7 @@ from litefleet_controller.operations.reconcile import reconcile_with_context
 from litefleet_controller.operations.resume import continue_with_context, end_locally
 from litefleet_controller.operations.rollback import Target, roll_back_with_context
 from litefleet_controller.operations.rollout import StillOpen, start_with_context
-from litefleet_controller.operations.status import Stopwatch
+from litefleet_controller.operations.run import Stopwatch
 from litefleet_controller.rollout import DeviceState, Policy, Rollout, RolloutEvent, RolloutState
 from litefleet_controller.rollout.policy import Gates
 from litefleet_controller.rollout_engine import WaitPolicy

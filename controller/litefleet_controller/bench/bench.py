@@ -7,11 +7,10 @@ from collections.abc import Callable
 from litefleet_inventory import Device
 
 from ..common.errors import UsageError
-from ..devices.fan_out import fan_out
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.progress import Progress
 from ..project.project import Options, open_project
-from ..project.run_fleet import Stopwatch, save_report
+from ..project.run_fleet import Stopwatch, fan_out, save_report
 from .choice import BenchChoice
 from .session import ParallelLimits, bench_device
 
@@ -41,8 +40,7 @@ async def run_bench(
                 device, wanted[device.name], choice, session_factory, limits, bool(options.models)
             )
 
-        per_jump = min(at_once, project.config.rollout.per_jump_host)
-        outcomes, interrupted = await fan_out(devices, work, at_once, progress.device_done, per_jump)
+        outcomes, interrupted = await fan_out(project, devices, work, progress, at_once)
     report = RunReport("bench", watch.stamp, watch.seconds, outcomes)
     save_report(project.config, report)
     if interrupted:

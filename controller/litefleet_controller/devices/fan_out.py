@@ -13,7 +13,7 @@ from litefleet_inventory.model import Device
 
 from .outcome import DeviceOutcome
 
-__all__ = ["Slots", "fan_out", "interrupted_outcome"]
+__all__ = ["Slots", "interrupted_outcome", "run_bounded"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Slots:
             yield
 
 
-async def fan_out(
+async def run_bounded(
     devices: Sequence[Device],
     work: Callable[[Device], Awaitable[list[DeviceOutcome]]],
     concurrency: int,

@@ -11,12 +11,11 @@ from litefleet_inventory import Device
 
 from ..common.text import sanitize
 from ..devices.agent_client import Request, RequestRejected
-from ..devices.fan_out import fan_out
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.progress import Progress
 from ..devices.visit import DeviceSession, SessionFactory, open_session
 from ..project.project import Options, Project, open_project
-from ..project.run_fleet import Stopwatch
+from ..project.run_fleet import Stopwatch, fan_out
 from .device_checks import device_facts, judge_device
 from .diagnosis import Diagnosis, Fact, Kind
 
@@ -52,8 +51,7 @@ async def diagnose_devices(
         async def work(device: Device) -> list[DeviceOutcome]:
             return await _ask(session_factory, device, current)
 
-        at_once, per_jump = project.config.ssh.concurrency, project.config.rollout.per_jump_host
-        outcomes, interrupted = await fan_out(project.devices, work, at_once, progress.device_done, per_jump)
+        outcomes, interrupted = await fan_out(project, project.devices, work, progress)
     if interrupted:
         raise Interrupted(RunReport("doctor", watch.stamp, watch.seconds, outcomes))
     probed = [Probed(o.device, _facts(o), o, current.get(o.device, {})) for o in outcomes]

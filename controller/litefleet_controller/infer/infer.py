@@ -15,12 +15,11 @@ from litefleet_inventory import Device
 from ..build.golden.files import Array, Tensor
 from ..common.errors import UsageError
 from ..devices.agent_client import Request
-from ..devices.fan_out import fan_out
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress, QuietProgress
 from ..devices.visit import DeviceSession, open_session
 from ..project.project import Options, Project, open_project
-from ..project.run_fleet import ProgressFor, Stopwatch
+from ..project.run_fleet import ProgressFor, Stopwatch, fan_out
 from .cases import Case, check_cases, header_of, parts_of
 from .compare import Difference, Limits, against_reference, among_devices
 from .inputs import read_cases
@@ -99,8 +98,7 @@ class Inference:
 
             return await open_session(session_factory, device, [model], work)
 
-        ssh, per_jump = self._project.config.ssh, self._project.config.rollout.per_jump_host
-        outcomes, interrupted = await fan_out(devices, one, ssh.concurrency, self._progress.device_done, per_jump)
+        outcomes, interrupted = await fan_out(self._project, devices, one, self._progress)
         self.interrupted = self.interrupted or interrupted
         return tuple(answers.get(outcome.device, DeviceAnswer(outcome)) for outcome in outcomes)
 

@@ -58,7 +58,7 @@ async def write_for(
 
 
 async def _remembered(context: RolloutContext) -> list[_Kind]:
-    known = await context.write(context.state.known)
+    known = await context.read(context.state.known)
     kinds = []
     for device in context.project.devices:
         entry = known.get(device.name)

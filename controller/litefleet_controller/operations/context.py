@@ -5,12 +5,12 @@ from __future__ import annotations
 import getpass
 import hashlib
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from litefleet_agent.findings import Finding
 from litefleet_inventory.model import Device
@@ -31,20 +31,22 @@ from ..rollout_engine import (
     Clock,
     DeviceRecorder,
     DeviceTask,
+    EngineDeps,
     RolloutEngine,
     SystemClock,
     ThreadWriter,
     WaitPolicy,
     Writer,
 )
-from ..rollout_engine.changes import endings
 from ..rollout_engine.release_cache import ReleaseCache
+from ..rollout_engine.store import endings
 from ..signing import Signer
 from ..state import FleetLock, State, this_process
-from .drift import recheck
-from .rollback_device import RevertMarker, rollback_task
+from .device_tasks import RevertMarker, recheck, rollback_task
 
 __all__ = ["ProgressFor", "RolloutContext", "actor", "find_rollout", "finish_ended", "open_context", "open_state"]
+
+_T = TypeVar("_T")
 
 
 def actor() -> str:
@@ -77,12 +79,20 @@ class RolloutContext:
     session_factory: SessionFactory
     release_builder: ReleaseBuilder
     progress: Progress
-    write: Writer
+    writer: Writer  # runs the state's blocking calls
     clock: Clock
     runtime_findings: dict[str, tuple[Finding, ...]] = field(
         default_factory=dict
     )  # by release: why it brings no runtime
     last_seen: Mapping[str, float] = field(default_factory=dict)  # by device, before this operation; empty: as stored
+
+    async def read(self, query: Callable[..., _T], *args: Any) -> _T:
+        """Return what a query of the state returns, run on the state's own thread."""
+        return await self.writer(query, *args)
+
+    async def write(self, change: Callable[..., _T], *args: Any) -> _T:
+        """Run a call that changes the state on the state's own thread; it is committed when this returns."""
+        return await self.writer(change, *args)
 
     @property
     def config(self) -> Config:
@@ -130,26 +140,24 @@ class RolloutContext:
 
     async def run_engine(self, rollout: Rollout, wait_policy: WaitPolicy) -> RolloutEngine:
         """Run a rollout's engine and return it; it knows what became of what."""
-        rows = await self.write(self.state.rows, rollout.id)
-        devices = {d.name: d for d in self.project.inventory.devices}
-        engine = RolloutEngine(
-            self.state,
-            self.lock,
-            rollout,
-            rows,
-            devices,
-            await self._device_task(rollout, rows),
-            lambda device, rows: recheck(self.session_factory, device, rows),
-            self.progress,
-            self.config.ssh.concurrency,
-            self.clock,
-            self.write,
+        rows = await self.read(self.state.rows, rollout.id)
+        deps = EngineDeps(
+            state=self.state,
+            lock=self.lock,
+            devices={d.name: d for d in self.project.inventory.devices},
+            device_task=await self._device_task(rollout, rows),
+            recheck=lambda device, rows: recheck(self.session_factory, device, rows),
+            progress=self.progress,
+            concurrency=self.config.ssh.concurrency,
+            clock=self.clock,
+            write=self.writer,
         )
+        engine = RolloutEngine(deps, rollout, rows)
         await engine.run(wait_policy)
         return engine
 
     async def _release_cache(self, rollout: Rollout, rows: Sequence[DeviceRow]) -> ReleaseCache:
-        releases = [await self._with_valid_signature(r) for r in await self.write(self.state.releases_of, rollout.id)]
+        releases = [await self._with_valid_signature(r) for r in await self.read(self.state.releases_of, rollout.id)]
 
         async def keep(made: Release) -> Release:
             stored = (await self.signed([made], {made.model: rollout.number}))[0]
@@ -171,8 +179,8 @@ class RolloutContext:
     async def _device_task(self, rollout: Rollout, rows: Sequence[DeviceRow]) -> DeviceTask:
         """Return what is talked about with each device."""
         if rollout.kind == "rollback":
-            parent_rows = await self.write(self.state.rows, rollout.parent)
-            mark_reverted = RevertMarker(self.write, self.state, self.lock, rollout.parent, parent_rows)
+            parent_rows = await self.read(self.state.rows, rollout.parent)
+            mark_reverted = RevertMarker(self.writer, self.state, self.lock, rollout.parent, parent_rows)
             return rollback_task(self.session_factory, str(rollout.origin.get("to", "previous")), mark_reverted)
         release_cache, policy = await self._release_cache(rollout, rows), rollout.policy
         mode = Mode(
@@ -182,7 +190,7 @@ class RolloutContext:
             regression=policy.gates.regression,
             again=rollout.kind == "reconcile",
         )
-        last_seen = self.last_seen or {n: k.seen_at for n, k in (await self.write(self.state.known)).items()}
+        last_seen = self.last_seen or {n: k.seen_at for n, k in (await self.read(self.state.known)).items()}
 
         async def device_task(
             device: Device, rows: Sequence[DeviceRow], recorder: DeviceRecorder

@@ -1,24 +1,67 @@
-"""What happened on a device while nobody watched: its history is taken over, page by page, and how its service is."""
+"""Reads what a device did on its own: installations from a file, its service's history, and the service's status."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..devices.agent_client import Request, RequestRejected
-from ..devices.deliver import mapping
+from ..devices.deliver import fingerprint_of, mapping
 from ..devices.visit import DeviceSession
-from ..state import HistoryEntry, ServiceStatus
+from ..state import Confirmed, HistoryEntry, ServiceStatus
 from .context import RolloutContext
 
-__all__ = ["sync_history"]
+__all__ = ["collect", "sync_history"]
 
 _ID = re.compile(r"[0-9a-f]{1,64}\Z")
 _PAGES = 16  # of at most 256 KiB, in one contact; the next contact goes on
 _MOST_NUMBER = 1 << 50
 _MOST_ENTRIES = 1000  # in one page
+
+
+async def collect(context: RolloutContext, session: DeviceSession) -> list[Confirmed]:
+    """Store the reports that wait on a device, only then tell it that they may go, and return what they confirm."""
+    installed: list[Confirmed] = []
+    reported = session.hello.get("reports")
+    reports = [r for r in (reported if isinstance(reported, list) else [])[:20] if isinstance(r, dict)]
+    for report in reports:
+        confirmed = _confirmed_by(session, report)
+        installed += confirmed
+        await context.write(context.state.confirm, confirmed)
+        details = {k: str(report.get(k))[:200] for k in ("id", "kind", "at", "bundle")}
+        details["outcomes"] = str([(o.get("model"), o.get("verdict")) for o in _installed(report)])[:1000]
+        await context.write(context.state.log, f"device {session.device.name}", "installed from a file", details)
+    await sync_history(context, session)
+    if reports:
+        await session.ask(Request("collected", {"ids": [str(r.get("id"))[:100] for r in reports]}))
+    return installed
+
+
+def _confirmed_by(session: DeviceSession, report: Mapping[str, Any]) -> list[Confirmed]:
+    """Return what a report says was installed, as far as it is what runs now."""
+    current, at = mapping(session.hello.get("current")), report.get("at")
+    return [
+        Confirmed(
+            device=session.device.name,
+            model=str(o.get("model", ""))[:128],
+            release=str(o.get("release", ""))[:64],
+            artifact=str(o.get("artifact", ""))[:64],
+            runtime="",
+            fingerprint=fingerprint_of(session.hello),
+            rollout="",
+            at=float(at) if isinstance(at, int | float) else 0.0,
+            measurements=mapping(o.get("measurements")),
+        )
+        for o in _installed(report)
+        if o.get("activated") is True and current.get(str(o.get("model"))) == o.get("release")
+    ]
+
+
+def _installed(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    reported = report.get("outcomes")
+    return [o for o in (reported if isinstance(reported, list) else [])[:100] if isinstance(o, dict)]
 
 
 async def sync_history(context: RolloutContext, session: DeviceSession) -> None:
@@ -27,7 +70,7 @@ async def sync_history(context: RolloutContext, session: DeviceSession) -> None:
     identity, newest = reported.get("id"), _whole(reported.get("newest"))
     if not isinstance(identity, str) or not _ID.match(identity):
         return
-    known = (await context.write(context.state.services)).get(session.device.name)
+    known = (await context.read(context.state.services)).get(session.device.name)
     number = known.number if known is not None and known.history == identity else 0
     status, name = mapping(session.hello.get("service")), session.device.name
     for _ in range(_PAGES):

@@ -11,19 +11,18 @@ from litefleet_inventory.model import Device
 from litefleet_inventory.select import select
 
 from ..devices.deliver import Release, fingerprint_of, measurements_of
-from ..devices.fan_out import fan_out
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..devices.visit import DeviceSession, open_session
 from ..project.project import Options
-from ..project.run_fleet import Interrupted, save_report
+from ..project.run_fleet import Interrupted, fan_out, save_report
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutEvent, RolloutState, Wave
 from ..rollout.states import move_rollout
 from ..rollout_engine import WaitPolicy
 from ..state.model import Confirmed, KnownDevice
 from .context import ProgressFor, RolloutContext, actor, open_context
-from .drift import drift
-from .install_reports import collect
-from .status import Stopwatch, about, interruptible
+from .device_history import collect
+from .device_tasks import drift
+from .run import Stopwatch, about, interruptible
 
 __all__ = ["reconcile", "reconcile_with_context"]
 
@@ -66,7 +65,7 @@ async def reconcile_with_context(context: RolloutContext, repair: bool, deep: bo
         rollout is not None and rollout.state is not RolloutState.ABORTED
     )  # that was said when it was aborted
     rollout_summary = (
-        about(rollout, await context.write(context.state.rows, rollout.id))
+        about(rollout, await context.read(context.state.rows, rollout.id))
         if rollout is not None and show_rollout
         else {}
     )
@@ -77,7 +76,7 @@ async def reconcile_with_context(context: RolloutContext, repair: bool, deep: bo
 
 async def _continue(context: RolloutContext, current_pass: _ReconcilePass) -> Rollout | None:
     """Go on with a rollout that is under way: offline devices that are due, waves whose soak or window has come."""
-    rollouts = await context.write(context.state.rollouts, context.config.fleet, 20)
+    rollouts = await context.read(context.state.rollouts, context.config.fleet, 20)
     running = [r for r in rollouts if r.state in (RolloutState.RUNNING, RolloutState.PLANNED)]
     if not running:
         return next((r for r in rollouts if r.kind == "rollout"), None)
@@ -93,7 +92,7 @@ async def _add_new_devices(
     """Give devices that joined the rollout's selection since the release that it brought."""
     if rollout is None or rollout.kind != "rollout" or rollout.state is not RolloutState.DONE:
         return rollout
-    rows = await context.write(context.state.rows, rollout.id)
+    rows = await context.read(context.state.rows, rollout.id)
     if any(r.state is DeviceState.ROLLED_BACK for r in rows):
         return rollout  # it was taken back: nobody new gets it
     there = {r.device for r in rows}
@@ -133,7 +132,7 @@ async def _check_devices(current_pass: _ReconcilePass) -> None:
     """Ask every confirmed device whether it is still as it was confirmed."""
     context = current_pass.context
     confirmed: dict[str, dict[str, Confirmed]] = {}
-    for (device, model), entry in (await context.write(context.state.confirmed)).items():
+    for (device, model), entry in (await context.read(context.state.confirmed)).items():
         if (device, model) not in current_pass.outcomes:  # it has just been settled
             confirmed.setdefault(device, {})[model] = entry
     devices = [d for d in context.project.devices if d.name in confirmed]
@@ -142,8 +141,7 @@ async def _check_devices(current_pass: _ReconcilePass) -> None:
         return await _check_device(current_pass, device, confirmed[device.name])
 
     context.progress.expect(len(devices))
-    at_once, per_jump = context.config.ssh.concurrency, context.config.rollout.per_jump_host
-    outcomes, interrupted = await fan_out(devices, work, at_once, context.progress.device_done, per_jump)
+    outcomes, interrupted = await fan_out(context.project, devices, work, context.progress)
     current_pass.outcomes.update({(o.device, o.model): o for o in outcomes})
     await context.write(context.state.record_facts, current_pass.known)
     if interrupted:
@@ -187,7 +185,7 @@ async def _repair(current_pass: _ReconcilePass, parent: Rollout | None) -> Rollo
     kept: dict[str, Release] = {}
     rows = []
     for number, entry in enumerate(current_pass.drifted):
-        release = await context.write(context.state.stored_release, entry.release)
+        release = await context.read(context.state.stored_release, entry.release)
         if release is not None:
             kept[release.id] = release
         device = context.project.inventory.by_name[entry.device]

@@ -13,12 +13,11 @@ from ..project.project import Options, open_state
 from ..rollout import IllegalMove, Rollout, RolloutEvent, RolloutState
 from ..rollout.states import move_rollout
 from ..rollout_engine import SystemClock, WaitPolicy
-from ..rollout_engine.changes import endings, retries
+from ..rollout_engine.store import endings, retries
 from ..state import FleetLock, FleetLocked, State, this_process
 from ..state.model import RowChange
 from .context import ProgressFor, RolloutContext, actor, find_rollout, open_context
-from .rollout import make_due, run_to_report
-from .status import Stopwatch, interruptible
+from .run import Stopwatch, interruptible, make_due, run_to_report
 
 __all__ = ["STEPS", "Step", "abort", "approve", "continue_with_context", "end_locally", "pause", "resume", "retry"]
 
@@ -54,9 +53,9 @@ async def continue_with_context(
     context: RolloutContext, rollout_id: str, wait_policy: WaitPolicy, command: str, watch: Stopwatch
 ) -> RunReport:
     """Take the step that `command` of STEPS stands for, and carry the rollout out."""
-    rollout = await context.write(find_rollout, context.state, context.config.fleet, rollout_id)
+    rollout = await context.read(find_rollout, context.state, context.config.fleet, rollout_id)
     rollout = await STEPS[command](context, rollout)
-    last_outcomes = {(o.device, o.model): o for o in await context.write(context.state.outcomes, rollout.id)}
+    last_outcomes = {(o.device, o.model): o for o in await context.read(context.state.outcomes, rollout.id)}
     return await run_to_report(context, rollout, wait_policy, command, watch, last_outcomes)
 
 
@@ -66,7 +65,7 @@ async def _resumed(context: RolloutContext, rollout: Rollout) -> Rollout:
         return rollout
     if rollout.state is RolloutState.PLANNED:  # the controller died between writing it down and beginning
         return await context.mark_running(rollout)
-    rows = await context.write(context.state.rows, rollout.id)
+    rows = await context.read(context.state.rows, rollout.id)
     forgiven_rows = [replace(r, forgiven=True) for r in rows if r.failed and r.device in rollout.behind]
     if rollout.state is RolloutState.PAUSED:
         await context.write(context.state.relocate, context.lock, rollout.id, forgiven_rows)
@@ -79,7 +78,7 @@ async def _approved(context: RolloutContext, rollout: Rollout) -> Rollout:
 
 
 async def _retried(context: RolloutContext, rollout: Rollout) -> Rollout:
-    rows = await context.write(context.state.rows, rollout.id)
+    rows = await context.read(context.state.rows, rollout.id)
     changes = retries(rows)
     if not changes:
         raise UsageError(f"no device of {rollout.id} has failed")

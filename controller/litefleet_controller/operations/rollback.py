@@ -14,8 +14,8 @@ from ..rollout import DeviceRow, Rollout, RolloutState, Wave
 from ..rollout.policy import Gates
 from ..rollout_engine import WaitPolicy
 from .context import ProgressFor, RolloutContext, actor, find_rollout, open_context
-from .rollout import StillOpen, make_due
-from .status import Stopwatch, interruptible, report_of
+from .rollout import StillOpen
+from .run import Stopwatch, interruptible, make_due, report_of
 
 __all__ = ["Target", "roll_back", "roll_back_with_context"]
 
@@ -61,7 +61,7 @@ async def roll_back_with_context(context: RolloutContext, target: Target, watch:
 
 async def _parent(context: RolloutContext, target: Target) -> Rollout | None:
     open_rollouts = [
-        r for r in await context.write(context.state.rollouts, context.config.fleet, 20) if not r.state.over
+        r for r in await context.read(context.state.rollouts, context.config.fleet, 20) if not r.state.over
     ]
     running = [r for r in open_rollouts if r.state is RolloutState.RUNNING and r.kind == "rollout"]
     if running:
@@ -69,7 +69,7 @@ async def _parent(context: RolloutContext, target: Target) -> Rollout | None:
             f"{running[0].id} is under way: `litefleet pause {running[0].id}` or abort it before going back"
         )
     if target.rollout:
-        return await context.write(find_rollout, context.state, context.config.fleet, target.rollout)
+        return await context.read(find_rollout, context.state, context.config.fleet, target.rollout)
     if target.wave:
         raise UsageError("--wave needs --rollout: a wave is one of a rollout's")
     return None
@@ -82,7 +82,7 @@ def _origin_fields(target: Target) -> dict[str, str | int]:
 async def _open_one(context: RolloutContext, target: Target) -> Rollout | None:
     """Return the rollback that asks the same and has not come to its end: begun again, "previous" would lead forth."""
     origin_fields, limit = _origin_fields(target), context.project.options.limit
-    for rollout in await context.write(context.state.rollouts, context.config.fleet, 20):
+    for rollout in await context.read(context.state.rollouts, context.config.fleet, 20):
         same = rollout.limit == limit and rollout.models == context.project.models
         if (
             rollout.kind == "rollback"
@@ -97,7 +97,7 @@ async def _open_one(context: RolloutContext, target: Target) -> Rollout | None:
 async def _rows(context: RolloutContext, target: Target, parent: Rollout | None) -> list[DeviceRow]:
     chosen = {d.name for d in context.project.devices}
     if parent is not None:
-        stored = await context.write(context.state.rows, parent.id)
+        stored = await context.read(context.state.rows, parent.id)
         pairs = [
             (r.device, r.model)
             for r in stored
@@ -110,7 +110,7 @@ async def _rows(context: RolloutContext, target: Target, parent: Rollout | None)
         pairs = [(d.name, m) for d in context.project.devices for m in context.project.models_of(d)]
     if not pairs:
         raise UsageError("no device is left to be taken back: none of the chosen ones was confirmed")
-    confirmed = await context.write(context.state.confirmed)
+    confirmed = await context.read(context.state.confirmed)
     by_name = context.project.inventory.by_name
     return [
         DeviceRow(
@@ -131,7 +131,7 @@ async def _create(
     at_once = {"waves": ("100%",), "gates": Gates.none(), "soak": 0.0, "approve": False, "windows": ()}
     policy = context.config.rollout.model_copy(update=at_once)
     now = context.clock.now()
-    latest = await context.write(context.state.rollouts, context.config.fleet, 20)
+    latest = await context.read(context.state.rollouts, context.config.fleet, 20)
     reverted = parent or next((r for r in latest if r.kind != "rollback"), None)
     rollout = Rollout(
         id="",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -19,16 +19,16 @@ from ..project.run_fleet import Interrupted, save_report
 from ..rollout import DeviceEvent, DeviceRow, DeviceState, Policy, Rollout, RolloutEvent, RolloutState
 from ..rollout.board import retry_at
 from ..rollout.states import move_device, move_rollout
-from ..rollout_engine import RolloutEngine, WaitPolicy
-from ..rollout_engine.changes import endings
+from ..rollout_engine import WaitPolicy
 from ..rollout_engine.fleet_survey import FleetSurvey
+from ..rollout_engine.store import endings
 from ..state.model import Confirmed, RowChange
 from .context import ProgressFor, RolloutContext, actor, open_context
-from .install_reports import collect
+from .device_history import collect
 from .plan import Planned, plan_devices
-from .status import Stopwatch, interruptible, report_of
+from .run import Stopwatch, interruptible, make_due, report_of, run_to_report
 
-__all__ = ["StillOpen", "create", "make_due", "run_to_report", "start_rollout", "start_with_context"]
+__all__ = ["StillOpen", "create", "start_rollout", "start_with_context"]
 
 
 class StillOpen(LitefleetError):
@@ -55,7 +55,7 @@ async def start_with_context(
 ) -> RunReport:
     """Do what `start_rollout` does, at a desk that is open."""
     open_rollout = await _open_rollout(context, supersede)
-    known = await context.write(context.state.known)
+    known = await context.read(context.state.known)
     context.last_seen = {name: entry.seen_at for name, entry in known.items()}
     try:
         planned = await plan_devices(
@@ -95,42 +95,6 @@ async def _on_device(context: RolloutContext, session: DeviceSession) -> None:
     """Hear what a device did while nobody watched."""
     session.notes += revert_findings(session.hello, context.last_seen.get(session.device.name, 0.0))
     await collect(context, session)
-
-
-async def run_to_report(
-    context: RolloutContext,
-    rollout: Rollout,
-    wait_policy: WaitPolicy,
-    command: str,
-    watch: Stopwatch,
-    before: Mapping[tuple[str, str], DeviceOutcome],
-) -> RunReport:
-    """Run a rollout and return its report; Interrupted after Ctrl-C, with everything given back."""
-    outcomes = dict(before)
-    try:
-        engine: RolloutEngine = await context.run_engine(rollout, wait_policy)
-    except asyncio.CancelledError:
-        latest_rollout = await context.write(context.state.rollout, rollout.id) or rollout
-        rows = await context.write(context.state.rows, rollout.id)
-        outcomes.update({(o.device, o.model): o for o in await context.write(context.state.outcomes, rollout.id)})
-        undone = [r for r in rows if r.state is DeviceState.PENDING]
-        outcomes.update({(r.device, r.model): interrupted_outcome(r.device, r.model, r.release) for r in undone})
-        raise Interrupted(report_of(command, watch, latest_rollout, rows, outcomes)) from None
-    outcomes.update(engine.outcomes)
-    report = report_of(command, watch, engine.rollout, engine.rows, outcomes)
-    save_report(context.config, report)
-    history = context.config.history
-    await context.write(context.state.prune, history.keep_days, history.keep_rollouts)
-    return report
-
-
-async def make_due(context: RolloutContext, rollout: Rollout, devices: Container[str]) -> None:
-    """Let these devices be tried now, and not when their time would have come."""
-    now = context.clock.now()
-    rows = await context.write(context.state.rows, rollout.id)
-    due = [replace(r, next_try_at=now) for r in rows if r.state is DeviceState.OFFLINE and r.device in devices]
-    if due:
-        await context.write(context.state.relocate, context.lock, rollout.id, due)
 
 
 async def create(context: RolloutContext, planned: Planned) -> Rollout:
@@ -217,7 +181,7 @@ def _outcomes_of(planned: Planned) -> dict[tuple[str, str], DeviceOutcome]:
 
 async def _open_rollout(context: RolloutContext, supersede: bool) -> Rollout | None:
     """Return the fleet's rollout that is not over; StillOpen when a person has to say what becomes of it."""
-    latest = [r for r in await context.write(context.state.rollouts, context.config.fleet, 20) if not r.state.over]
+    latest = [r for r in await context.read(context.state.rollouts, context.config.fleet, 20) if not r.state.over]
     if not latest:
         return None
     found = latest[0]
@@ -232,7 +196,7 @@ async def _open_rollout(context: RolloutContext, supersede: bool) -> Rollout | N
 
 async def _same_plan(context: RolloutContext, open_rollout: Rollout, rows: Sequence[DeviceRow]) -> bool:
     """Say whether all that the new plan would do is what the open rollout has yet to do."""
-    stored = {(r.device, r.model): r for r in await context.write(context.state.rows, open_rollout.id)}
+    stored = {(r.device, r.model): r for r in await context.read(context.state.rows, open_rollout.id)}
     for row in rows:
         if row.state not in (DeviceState.PENDING, DeviceState.OFFLINE):
             continue
@@ -244,7 +208,7 @@ async def _same_plan(context: RolloutContext, open_rollout: Rollout, rows: Seque
 
 async def _supersede(context: RolloutContext, rollout: Rollout) -> None:
     event = RolloutEvent.ABORT if rollout.state is RolloutState.PLANNED else RolloutEvent.SUPERSEDE
-    released, left = endings(await context.write(context.state.rows, rollout.id))
+    released, left = endings(await context.read(context.state.rows, rollout.id))
     after = replace(
         rollout,
         state=move_rollout(rollout.state, event),
@@ -259,6 +223,6 @@ async def _anything_to_write(context: RolloutContext, rows: Sequence[DeviceRow])
     """Say whether there is work, or something that the state does not know yet."""
     if any(r.state in (DeviceState.PENDING, DeviceState.OFFLINE) for r in rows):
         return True
-    confirmed = await context.write(context.state.confirmed)
+    confirmed = await context.read(context.state.confirmed)
     unchanged = [r for r in rows if r.state is DeviceState.UNCHANGED]
     return any((c := confirmed.get((r.device, r.model))) is None or c.release != r.release for r in unchanged)

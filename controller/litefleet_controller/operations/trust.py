@@ -6,14 +6,13 @@ from litefleet_inventory.model import Device
 
 from ..common.errors import UsageError
 from ..devices.agent_client import Request, RequestRejected
-from ..devices.fan_out import fan_out
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..devices.visit import DeviceSession, open_session
 from ..project.project import Options
-from ..project.run_fleet import Interrupted, save_report
+from ..project.run_fleet import Interrupted, fan_out, save_report
 from ..signing import TRUST_NAMESPACE
 from .context import ProgressFor, actor, open_context
-from .status import Stopwatch, interruptible
+from .run import Stopwatch, interruptible
 
 __all__ = ["spread_trust"]
 
@@ -39,10 +38,7 @@ async def spread_trust(options: Options, progress_for: ProgressFor) -> RunReport
                 )
 
             progress.expect(len(context.project.devices))
-            at_once, per_jump = context.config.ssh.concurrency, context.config.rollout.per_jump_host
-            outcomes, interrupted = await fan_out(
-                context.project.devices, work, at_once, progress.device_done, per_jump
-            )
+            outcomes, interrupted = await fan_out(context.project, context.project.devices, work, progress)
             details = {"devices": [o.device for o in outcomes if not o.findings][:500], **context.origin()}
             await context.write(context.state.log, actor(), "trusted signers sent", details)
             report = RunReport("trust", watch.stamp, watch.seconds, outcomes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +13,13 @@ from litefleet_inventory import Device
 
 from ..common.errors import UsageError
 from ..config import Config
-from ..devices.fan_out import fan_out
+from ..devices.fan_out import run_bounded
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport, to_json
 from ..devices.progress import Progress
 from ..devices.steps import Mode, run_device
-from .project import Options, open_project
+from .project import Options, Project, open_project
 
-__all__ = ["Interrupted", "Options", "ProgressFor", "Stopwatch", "read_report", "run_fleet", "save_report"]
+__all__ = ["Interrupted", "Options", "ProgressFor", "Stopwatch", "fan_out", "read_report", "run_fleet", "save_report"]
 
 ProgressFor = Callable[[int], Progress]
 
@@ -59,8 +59,7 @@ async def run_fleet(command: str, options: Options, progress_for: ProgressFor) -
             return await run_device(device, wanted[device.name], mode, session_factory, release_builder)
 
         try:
-            at_once, per_jump = project.config.ssh.concurrency, project.config.rollout.per_jump_host
-            outcomes, interrupted = await fan_out(project.devices, work, at_once, progress.device_done, per_jump)
+            outcomes, interrupted = await fan_out(project, project.devices, work, progress)
         finally:
             await release_builder.close()
     report = RunReport(command, watch.stamp, watch.seconds, outcomes)
@@ -68,6 +67,22 @@ async def run_fleet(command: str, options: Options, progress_for: ProgressFor) -
     if interrupted:
         raise Interrupted(report)
     return report
+
+
+async def fan_out(
+    project: Project,
+    devices: Sequence[Device],
+    task: Callable[[Device], Awaitable[list[DeviceOutcome]]],
+    progress: Progress,
+    at_once: int = 0,
+) -> tuple[tuple[DeviceOutcome, ...], bool]:
+    """Run `task` on devices within the project's limits (`at_once` instead of `ssh.concurrency`, where it is given).
+
+    Return the outcomes in the devices' order, and whether Ctrl-C interrupted the run.
+    """
+    most = at_once or project.config.ssh.concurrency
+    per_jump = min(most, project.config.rollout.per_jump_host)
+    return await run_bounded(devices, task, most, progress.device_done, per_jump)
 
 
 def save_report(config: Config, report: RunReport) -> None:

@@ -1,9 +1,16 @@
-"""Logs in for a provision: fabric over paramiko, each host key judged by litefleet's own list, jump hosts included."""
+"""Logs in for provisioning, and runs commands as root there: the one module that uses fabric and paramiko.
+
+Whether a host key is trusted is decided by `devices.transport.hostkeys`, as for the fleet's own connections.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import secrets
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +20,18 @@ import asyncssh
 import paramiko
 from fabric import Config, Connection
 from litefleet_agent.findings import Finding, finding
-from litefleet_inventory import checks
 from litefleet_inventory.model import Device
 
-from ..devices.transport.base import TransportError
+from ..common.errors import LitefleetError
+from ..devices.transport.base import TransportError, hop_device
 from ..devices.transport.hostkeys import HostKeys, TrustDecision
+from .carry_out import CommandResult
 
-__all__ = ["Admin", "Login"]
+__all__ = ["Admin", "Login", "NotRoot", "SudoRemote"]
 
-_LIMIT_S = 20.0
+_LIMIT_S = 20.0  # seconds to connect, to log in, and to open a channel
+_CHUNK = 64 * 1024
+_KEPT = 16 * 1024  # characters of a command's output
 # What paramiko may offer; those that litefleet would not trust are switched off for each connection.
 _KEY_TYPES = (
     "ssh-ed25519",
@@ -68,7 +78,7 @@ class Login:
         opened: list[Connection] = []
         try:
             for hop in self._hops(device):
-                opened.append(self._connect(_as_device(hop, device), opened, Admin()))
+                opened.append(self._connect(hop_device(hop, device), opened, Admin()))
             opened.append(self._connect(device, opened, self._admin))
             yield opened[-1]
         finally:
@@ -92,8 +102,11 @@ class Login:
         except (paramiko.SSHException, OSError, EOFError, ValueError) as error:
             connection.close()
             raise TransportError(decision.refused or _refused(device, admin, error)) from error
-        if decision.accepted is not None:
-            self._keep(device, decision.accepted, connection)
+        try:
+            self._host_keys.keep_accepted(device, decision)
+        except TransportError:
+            connection.close()
+            raise
         return connection
 
     def _options(self, device: Device, decision: TrustDecision, admin: Admin) -> dict[str, Any]:
@@ -109,21 +122,6 @@ class Login:
             options.update(key_filename=str(Path(key).expanduser()), allow_agent=False, look_for_keys=False)
         return options
 
-    def _keep(self, device: Device, key: asyncssh.SSHKey, connection: Connection) -> None:
-        try:
-            self._host_keys.pin(device, key)
-        except OSError as error:
-            connection.close()
-            observed = f"{device.host}:{device.port} was reached, its new key could not be kept: {error}"
-            raise TransportError(finding("LF502", observed)) from error
-
-
-def _as_device(hop: Device | str, behind: Device) -> Device:
-    if isinstance(hop, Device):
-        return hop
-    user, host, port = checks.split_address(hop)
-    return Device(name=hop, host=host, port=int(port or 22), user=user, key=behind.key)
-
 
 def _refused(device: Device, admin: Admin, error: Exception) -> Finding:
     where = f"{device.host}:{device.port}"
@@ -131,3 +129,110 @@ def _refused(device: Device, admin: Admin, error: Exception) -> Finding:
     if isinstance(error, (paramiko.PasswordRequiredException, paramiko.AuthenticationException)):
         return finding("LF504", f"{where} refused {user}: {error}")
     return finding("LF501", f"{where}: {error or type(error).__name__}")
+
+
+class NotRoot(LitefleetError):
+    """Root's rights can't be had on this device."""
+
+
+class SudoRemote:
+    """Runs commands as root over one connection (run.Remote).
+
+    `password` is called at most once, and only where sudo wants one.  It travels on the channel's stdin: it is in no
+    command line, no environment and no log.
+    """
+
+    def __init__(self, connection: Connection, password: Callable[[], str]) -> None:
+        self._connection = connection
+        self._password = ""
+        self._sudo = self._find_way(password)
+
+    def run(self, command: str, data: bytes = b"", time_limit_s: float = 60.0) -> CommandResult:
+        """Run a sh command as root; TransportError when the connection breaks or the time is up."""
+        if not self._password:
+            return self._exec(f"{self._sudo}sh -c {shlex.quote(command)}", data, time_limit_s)
+        # sudo takes the first line, if it asks at all; whatever is left before the mark is not the command's.
+        mark = secrets.token_hex(16)
+        skip = f'while IFS= read -r line; do [ "$line" = {mark} ] && break; done; unset line; {command}'
+        stdin = f"{self._password}\n{mark}\n".encode() + data
+        return self._exec(f"{self._sudo}sh -c {shlex.quote(skip)}", stdin, time_limit_s)
+
+    def _find_way(self, password: Callable[[], str]) -> str:
+        if self._exec("id -u").out.strip() == "0":
+            return ""
+        found = self._exec("command -v sudo")
+        if found.code:
+            raise NotRoot("the login is not root's, and there is no sudo on the device: log in as root (--as root)")
+        if self._exec("sudo -n true").code == 0:
+            return "sudo -n "
+        given = password()
+        if not given or "\n" in given:
+            raise NotRoot("sudo wants a password on this device, and none was given")
+        tried = self._exec("sudo -k -S -p '' true", f"{given}\n".encode())
+        if tried.code:
+            raise NotRoot("sudo did not take the password, or does not allow this user everything")
+        self._password = given
+        return "sudo -k -S -p '' "
+
+    def _exec(self, command: str, stdin: bytes = b"", time_limit_s: float = 60.0) -> CommandResult:
+        end = time.monotonic() + time_limit_s
+        # paramiko waits for the answer to a request without a limit of its own: past it, the connection ends.
+        over = threading.Timer(time_limit_s, self._connection.transport.close)
+        over.daemon = True
+        over.start()
+        try:
+            channel = self._connection.create_session()
+            with channel:
+                channel.settimeout(time_limit_s)
+                channel.exec_command(command)
+                return _exchange(channel, stdin, end)
+        except TimeoutError as error:
+            raise TransportError(finding("LF505", f"a command took more than {time_limit_s:.0f} s")) from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            message = f"the connection broke: {error or type(error).__name__}"
+            if time.monotonic() >= end:
+                message = f"a command took more than {time_limit_s:.0f} s"
+            raise TransportError(finding("LF505", message)) from error
+        finally:
+            over.cancel()
+
+
+def _exchange(channel: Any, stdin: bytes, end: float) -> CommandResult:
+    """Send and receive at the same time, so that neither side waits for the other for ever."""
+    left, parts = memoryview(stdin), {"out": b"", "err": b""}
+    if not left:
+        channel.shutdown_write()
+    while not (channel.exit_status_ready() and not channel.recv_ready() and not channel.recv_stderr_ready()):
+        if time.monotonic() > end:
+            raise TimeoutError
+        moved = _receive(channel, parts)
+        if left and channel.send_ready():
+            left, moved = _send(channel, left), True
+        if not moved:
+            time.sleep(0.01)
+    _receive(channel, parts)
+    texts = {name: data.decode("utf-8", "replace") for name, data in parts.items()}
+    return CommandResult(channel.recv_exit_status(), texts["out"], texts["err"])
+
+
+def _send(channel: Any, left: memoryview) -> memoryview:
+    try:
+        left = left[channel.send(bytes(left[:_CHUNK])) :]
+        if not left:
+            channel.shutdown_write()
+    except TimeoutError:
+        raise
+    except OSError:  # the command ended without reading on; its exit code tells
+        return memoryview(b"")
+    return left
+
+
+def _receive(channel: Any, parts: dict[str, bytes]) -> bool:
+    moved = False
+    for name, ready, read in (
+        ("out", channel.recv_ready, channel.recv),
+        ("err", channel.recv_stderr_ready, channel.recv_stderr),
+    ):
+        if ready() and (data := read(_CHUNK)):
+            parts[name], moved = (parts[name] + data)[-_KEPT:], True
+    return moved

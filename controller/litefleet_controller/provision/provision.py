@@ -19,10 +19,9 @@ from ..devices.agent_archive import AgentArchive, agent_archive
 from ..devices.transport.base import TransportError
 from .account import Wanted, account_steps, command_steps
 from .carry_out import Remote, State, StepOutcome, carry_out, shown
-from .login import Login
+from .login import Login, SudoRemote
 from .services import DETECT, UNITS, Init, device_steps, script_of, why_unfit
 from .steps import HOME, PYTHON, USER, Step, removal
-from .sudo import SudoRemote
 
 __all__ = ["Choice", "Provision", "public_key", "read_settings"]
 

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-__all__ = ["HOME", "PYTHON", "RESTART", "USER", "File", "Step", "install", "own_file", "quoted", "removal"]
+__all__ = ["HOME", "PYTHON", "RESTART", "USER", "File", "Step", "install", "own_file", "removal"]
 
 USER = "litefleet"  # the service's user and group, and the one that the controller logs in as
 HOME = "/var/lib/litefleet"
@@ -42,11 +42,6 @@ class File:
     def sha256(self) -> str:
         """SHA-256 of its bytes, in hex."""
         return hashlib.sha256(self.data).hexdigest()
-
-
-def quoted(*words: str) -> str:
-    """Return words as sh reads them back."""
-    return shlex.join(words)
 
 
 def _same(file: File) -> str:

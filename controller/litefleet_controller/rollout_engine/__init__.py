@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from ..devices.steps import WaitPolicy
 from .engine import RolloutEngine
-from .sessions import DeviceTask, Recheck
+from .sessions import DeviceTask, EngineDeps, Recheck
 from .store import Clock, DeviceRecorder, InlineWriter, SystemClock, ThreadWriter, Writer
 
 __all__ = [
     "Clock",
     "DeviceRecorder",
     "DeviceTask",
+    "EngineDeps",
     "InlineWriter",
     "Recheck",
     "RolloutEngine",

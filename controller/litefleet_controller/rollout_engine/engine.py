@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-
-from litefleet_inventory.model import Device
+from dataclasses import replace
 
 from ..devices.outcome import DeviceOutcome
-from ..devices.progress import Progress
 from ..devices.steps import WaitPolicy
 from ..rollout import DeviceRow, Rollout, RolloutEvent, RolloutState
 from ..rollout.board import (
@@ -27,30 +24,12 @@ from ..rollout.board import (
     Stop,
     Wait,
 )
-from ..state import State
-from ..state.model import FleetLock
-from .changes import orphans, skips
-from .sessions import DeviceSessions, DeviceTask, Recheck
-from .store import Clock, RolloutStore, Writer
+from .sessions import DeviceSessions, EngineDeps
+from .store import RolloutStore, orphans, skips
 
 __all__ = ["RolloutEngine"]
 
 _POLL_S = 2.0  # how often requests of other processes are looked for
-
-
-@dataclass(frozen=True)
-class EngineDeps:
-    """What a rollout's engine works with."""
-
-    state: State
-    lock: FleetLock
-    devices: Mapping[str, Device]  # by name, as the inventory has them now
-    device_task: DeviceTask
-    recheck: Recheck
-    progress: Progress
-    concurrency: int  # devices at work at once, where the policy sets no limit of its own
-    clock: Clock
-    write: Writer
 
 
 class RolloutEngine:

@@ -14,7 +14,7 @@ from litefleet_inventory.model import Device
 
 from ..common.errors import FindingError
 from ..devices.deliver import Release, fingerprint_of, kind_of, mapping, open_lease, pushes, valid_proof
-from ..devices.fan_out import fan_out
+from ..devices.fan_out import run_bounded
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress
 from ..devices.steps import ReleaseProvider
@@ -83,7 +83,7 @@ async def probe_devices(
             probes[device.name] = _from_memory(device, known.get(device.name), outcomes[0])
         return outcomes
 
-    _, interrupted = await fan_out(devices, one, concurrency, lambda outcome: None, per_jump)
+    _, interrupted = await run_bounded(devices, one, concurrency, lambda outcome: None, per_jump)
     for device in devices:
         if device.name not in probes:  # a bug in one look, or Ctrl-C
             found = finding("LF509", f"{device.name} was not asked")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from litefleet_agent.findings import Finding, Verdict, finding
 from litefleet_inventory.model import Device
@@ -16,16 +16,31 @@ from ..devices.progress import Progress
 from ..rollout import DeviceEvent, DeviceRow, DeviceState
 from ..rollout.board import retry_at
 from ..rollout.states import move_device
-from ..state.model import RowChange, StateError
-from .changes import orphans
-from .store import DeviceRecorder, RolloutStore, row_after
+from ..state import State
+from ..state.model import FleetLock, RowChange, StateError
+from .store import Clock, DeviceRecorder, RolloutStore, Writer, orphans, row_after
 
-__all__ = ["DeviceSessions", "DeviceTask", "Recheck"]
+__all__ = ["DeviceSessions", "DeviceTask", "EngineDeps", "Recheck"]
 
 DeviceTask = Callable[[Device, Sequence[DeviceRow], DeviceRecorder], Awaitable[list[DeviceOutcome]]]
 Recheck = Callable[[Device, Sequence[DeviceRow]], Awaitable[list[tuple[DeviceRow, Finding]]]]
 _log = logging.getLogger(__name__)
 _LATER = frozenset({"LF508", "LF509"})  # the device is busy, or we were interrupted: another try may do
+
+
+@dataclass(frozen=True)
+class EngineDeps:
+    """What a rollout's engine works with."""
+
+    state: State
+    lock: FleetLock
+    devices: Mapping[str, Device]  # by name, as the inventory has them now
+    device_task: DeviceTask
+    recheck: Recheck
+    progress: Progress
+    concurrency: int  # devices at work at once, where the policy sets no limit of its own
+    clock: Clock
+    write: Writer
 
 
 class DeviceSessions:
@@ -34,19 +49,16 @@ class DeviceSessions:
     def __init__(
         self,
         store: RolloutStore,
-        devices: Mapping[str, Device],
-        device_task: DeviceTask,
-        recheck: Recheck,
-        progress: Progress,
+        deps: EngineDeps,
         most: int,
         wake: asyncio.Event,
     ) -> None:
         self.outcomes: dict[tuple[str, str], DeviceOutcome] = {}
         self._store = store
-        self._devices = devices
-        self._device_task = device_task
-        self._recheck = recheck
-        self._progress = progress
+        self._devices = deps.devices
+        self._device_task = deps.device_task
+        self._recheck = deps.recheck
+        self._progress = deps.progress
         self._free = most
         self._wake = wake  # set whenever one ends
         self._tasks: dict[asyncio.Task[None], str] = {}

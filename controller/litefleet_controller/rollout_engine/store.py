@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from ..devices.deliver import fingerprint_of
 from ..devices.outcome import DeviceOutcome
-from ..rollout import DeviceEvent, DeviceRow, Rollout, RolloutEvent
+from ..rollout import DeviceEvent, DeviceRow, DeviceState, Rollout, RolloutEvent
 from ..rollout.board import Board
 from ..rollout.states import move_device, move_rollout
 from ..state import State
@@ -25,7 +25,11 @@ __all__ = [
     "SystemClock",
     "ThreadWriter",
     "Writer",
+    "endings",
+    "orphans",
+    "retries",
     "row_after",
+    "skips",
 ]
 
 
@@ -194,4 +198,51 @@ def row_after(row: DeviceRow, event: DeviceEvent, outcome: DeviceOutcome) -> Dev
         sentence="" if well else outcome.sentence[:500],
         regressed=any(f.code in ("LF413", "LF414") for f in outcome.findings),
         forgiven=False,
+    )
+
+
+# --- moves that go over many rows at once
+
+
+def orphans(rows: Iterable[DeviceRow]) -> list[RowChange]:
+    """Return the moves that give back what is in flight: on the next contact the device itself says where it stands."""
+    return [
+        RowChange(r, DeviceEvent.ORPHAN, replace(r, state=move_device(r.state, DeviceEvent.ORPHAN)))
+        for r in rows
+        if r.state.in_flight
+    ]
+
+
+def skips(rows: Iterable[DeviceRow]) -> list[RowChange]:
+    """Return the moves that end what has not begun."""
+    return [
+        RowChange(r, DeviceEvent.SKIP, replace(r, state=move_device(r.state, DeviceEvent.SKIP), next_try_at=0.0))
+        for r in rows
+        if r.state in (DeviceState.PENDING, DeviceState.OFFLINE)
+    ]
+
+
+def endings(rows: Iterable[DeviceRow]) -> tuple[list[RowChange], list[RowChange]]:
+    """Return the moves that give back what is in flight, and then those that end all that is left undone."""
+    rows = tuple(rows)
+    released = orphans(rows)
+    return released, skips([*rows, *(change.after for change in released)])
+
+
+def retries(rows: Iterable[DeviceRow]) -> list[RowChange]:
+    """Return the moves that give failed rows another try, as if nothing had been said of them."""
+    return [RowChange(r, DeviceEvent.RETRY, _fresh(r)) for r in rows if r.state is DeviceState.FAILED]
+
+
+def _fresh(row: DeviceRow) -> DeviceRow:
+    return replace(
+        row,
+        state=move_device(row.state, DeviceEvent.RETRY),
+        verdict=None,
+        codes=(),
+        sentence="",
+        regressed=False,
+        forgiven=False,
+        offline_since=0.0,
+        next_try_at=0.0,
     )

@@ -1,22 +1,38 @@
-"""Rollouts: made, advanced, asked of, looked up, and dropped when they are old."""
+"""Queries over rollouts, their rows and the releases that they use: create, advance, request, read, and drop old ones."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from ..devices.deliver import Release
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, IllegalMove, Rollout, RolloutEvent, RolloutState
 from ..rollout.states import move_rollout
 from .model import Conflict
-from .records import rollout_from, rollout_values, row_from
-from .tables import outcomes, rollout_rows, rollouts
+from .records import release_from, release_values, rollout_from, rollout_values, row_from
+from .tables import confirmed, outcomes, releases, rollout_releases, rollout_rows, rollouts
 
-__all__ = ["advance", "ask", "check_fleet", "insert", "latest", "old", "one", "outcomes_of", "rows_of"]
+__all__ = [
+    "advance",
+    "ask",
+    "check_fleet",
+    "drop_unused_releases",
+    "insert",
+    "latest",
+    "link_releases",
+    "old",
+    "one",
+    "outcomes_of",
+    "releases_of",
+    "rows_of",
+    "store_releases",
+    "stored_release",
+]
 
 _REQUESTS = ("", "pause", "abort")
 _IN_ORDER = (rollout_rows.c.wave, rollout_rows.c.position, rollout_rows.c.device, rollout_rows.c.model)
@@ -128,3 +144,47 @@ def old(connection: sa.Connection, before: float, keep_rollouts: int) -> list[st
         if not newest and RolloutState(row.state).over and row.updated_at < before:
             found.append(row.id)
     return found
+
+
+# --- releases, and which rollouts use them
+
+
+def store_releases(connection: sa.Connection, kept: Sequence[Release], now: float) -> None:
+    """Store releases; what is there already is replaced."""
+    latest = {release.id: release for release in kept}
+    if latest:
+        old = sa.delete(releases).where(releases.c.id == sa.bindparam("at_id"))
+        connection.execute(old, [{"at_id": name} for name in latest])
+        connection.execute(sa.insert(releases), [release_values(release, now) for release in latest.values()])
+
+
+def link_releases(connection: sa.Connection, rollout_id: str, names: Iterable[str]) -> None:
+    """Remember that a rollout uses releases; "" is none."""
+    wanted = {name for name in names if name}
+    if not wanted:
+        return
+    there = sa.select(rollout_releases.c.release).where(rollout_releases.c.rollout == rollout_id)
+    new = sorted(wanted - set(connection.execute(there).scalars()))
+    if new:
+        connection.execute(sa.insert(rollout_releases), [{"rollout": rollout_id, "release": name} for name in new])
+
+
+def stored_release(connection: sa.Connection, name: str) -> Release | None:
+    """Return a release by its id."""
+    stored = connection.execute(sa.select(releases).where(releases.c.id == name)).first()
+    return release_from(stored) if stored is not None else None
+
+
+def releases_of(connection: sa.Connection, rollout_id: str) -> tuple[Release, ...]:
+    """Return the releases that a rollout was made with and those that its rows named since."""
+    joined = sa.select(releases).join(rollout_releases, rollout_releases.c.release == releases.c.id)
+    found = connection.execute(joined.where(rollout_releases.c.rollout == rollout_id).order_by(releases.c.id))
+    return tuple(release_from(stored) for stored in found)
+
+
+def drop_unused_releases(connection: sa.Connection, before: float) -> None:
+    """Drop releases that no device runs and no rollout knows, save those kept after `before`."""
+    used = sa.union(
+        sa.select(rollout_releases.c.release), sa.select(rollout_rows.c.before), sa.select(confirmed.c.release)
+    )
+    connection.execute(sa.delete(releases).where(releases.c.kept_at < before, releases.c.id.not_in(used)))

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from ..devices.deliver import Release
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, Rollout, RolloutEvent
-from . import audit_log, device_history, devices, fleet_lock, releases, rollouts
+from . import audit_log, device_history, devices, fleet_lock, rollouts
 from . import transitions as row_transitions
 from .database import Database
 from .device_history import HistoryEntry, ServiceStatus
@@ -166,12 +166,12 @@ class State:
     def stored_release(self, release: str) -> Release | None:
         """Return a release by its id."""
         with self._database.read() as connection:
-            return releases.one(connection, release)
+            return rollouts.stored_release(connection, release)
 
     def releases_of(self, rollout_id: str) -> tuple[Release, ...]:
         """Return the releases that a rollout was made with and those that its rows named since."""
         with self._database.read() as connection:
-            return releases.used_by(connection, rollout_id)
+            return rollouts.releases_of(connection, rollout_id)
 
     def next_number(self, fleet: str, model: str) -> int:
         """Return a number above all that were given; never below the clock's seconds."""
@@ -269,7 +269,7 @@ class State:
             old = rollouts.old(connection, before, keep_rollouts)
             for name in old:
                 connection.execute(sa.delete(rollout_table).where(rollout_table.c.id == name))
-            releases.drop_unused(connection, before)
+            rollouts.drop_unused_releases(connection, before)
             if old:
                 audit_log.append(
                     connection, now, _actor(fleet_lock.this_process()), "pruned", {"rollouts": sorted(old)}
@@ -306,13 +306,13 @@ def _store_with(
     connection: sa.Connection, rollout_id: str, rows: Sequence[DeviceRow], kept: Sequence[Release], now: float
 ) -> None:
     """Store a new rollout's rows and releases."""
-    releases.keep(connection, kept, now)
-    releases.link(connection, rollout_id, [release.id for release in kept])
+    rollouts.store_releases(connection, kept, now)
+    rollouts.link_releases(connection, rollout_id, [release.id for release in kept])
     row_transitions.insert_rows(connection, rollout_id, rows)
 
 
 def _store(connection: sa.Connection, kept: Sequence[Release], now: float) -> None:
-    releases.keep(connection, kept, now)
+    rollouts.store_releases(connection, kept, now)
 
 
 def _record_facts(connection: sa.Connection, reported: Sequence[KnownDevice]) -> None:

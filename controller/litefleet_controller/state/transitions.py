@@ -14,7 +14,7 @@ from ..rollout.states import move_device
 from .devices import confirm
 from .model import Conflict, RowChange
 from .records import row_values
-from .releases import link
+from .rollouts import link_releases
 from .tables import findings, measurements, outcomes, rollout_rows, transitions
 
 __all__ = ["insert_rows", "move", "relocate"]
@@ -38,7 +38,7 @@ def insert_rows(connection: sa.Connection, rollout_id: str, rows: Sequence[Devic
         raise Conflict(f"{which}, would be in the rollout twice; nothing was written")
     if rows:
         connection.execute(sa.insert(rollout_rows), [row_values(rollout_id, row) for row in rows])
-        link(connection, rollout_id, [row.release for row in rows])
+        link_releases(connection, rollout_id, [row.release for row in rows])
 
 
 def move(connection: sa.Connection, rollout_id: str, changes: Sequence[RowChange], now: float) -> None:
@@ -52,14 +52,14 @@ def move(connection: sa.Connection, rollout_id: str, changes: Sequence[RowChange
     latest = {(c.before.device, c.before.model): c.outcome for c in changes if c.outcome is not None}
     _store_outcomes(connection, rollout_id, latest, now)
     confirm(connection, [change.confirmed for change in changes if change.confirmed is not None])
-    link(connection, rollout_id, [c.after.release for c in changes if c.after.release != c.before.release])
+    link_releases(connection, rollout_id, [c.after.release for c in changes if c.after.release != c.before.release])
 
 
 def relocate(connection: sa.Connection, rollout_id: str, rows: Sequence[DeviceRow]) -> None:
     """Store rows that stay in their state; Conflict when one is in another by now."""
     if rows:
         _update(connection, rollout_id, [(row, row) for row in rows])
-        link(connection, rollout_id, [row.release for row in rows])
+        link_releases(connection, rollout_id, [row.release for row in rows])
 
 
 def _check(change: RowChange) -> None:

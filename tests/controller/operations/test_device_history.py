@@ -28,6 +28,8 @@ class RolloutContext:
     async def write(self, call: Any, *args: Any) -> Any:
         return call(*args)
 
+    read = write
+
 
 class Here:
     """A visit that is answered by the agent's own code, or by what a test gives it."""

@@ -8,16 +8,7 @@ from pathlib import Path
 
 import pytest
 from litefleet_controller.rollout import DeviceEvent, DeviceRow, DeviceState, IllegalMove, RolloutEvent, RolloutState
-from litefleet_controller.state import (
-    Conflict,
-    FleetLock,
-    FleetLockLost,
-    KnownDevice,
-    RowChange,
-    State,
-    StateError,
-    StatePort,
-)
+from litefleet_controller.state import Conflict, FleetLock, FleetLockLost, KnownDevice, RowChange, State, StateError
 
 from tests.controller.support.state_values import (
     BORN,
@@ -37,10 +28,9 @@ from tests.controller.support.state_values import (
 DAY = 86400.0
 
 
-def test_it_is_the_port(state: State) -> None:
-    port: StatePort = state
-    assert port.rollouts("lab") == ()
-    assert (port.rollout("r-none"), port.rows("r-none"), port.requested_action("r-none")) == (None, (), "")
+def test_a_new_database_is_empty(state: State) -> None:
+    assert state.rollouts("lab") == ()
+    assert (state.rollout("r-none"), state.rows("r-none"), state.requested_action("r-none")) == (None, (), "")
 
 
 def test_a_rollout_comes_back_as_it_was_given(state: State) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from litefleet_agent.findings import Finding
+from litefleet_agent.findings import Finding, finding
+from litefleet_inventory import checks
 from litefleet_inventory.model import Device
 
-__all__ = ["Channel", "Transport", "TransportError"]
+__all__ = ["Channel", "Transport", "TransportError", "hop_device"]
 
 
 class TransportError(Exception):
@@ -37,3 +38,13 @@ class Transport(Protocol):
 
     def open(self, device: Device, command: str) -> AbstractAsyncContextManager[Channel]:
         """Connect, run `command` and yield its channel; TransportError when that fails."""
+
+
+def hop_device(hop: Device | str, behind: Device) -> Device:
+    """Return a jump host that was written as "user@host:port" as a device; it is reached with the key of the one behind it."""
+    if isinstance(hop, Device):
+        return hop
+    if wrong := checks.jump(hop):
+        raise TransportError(finding("LF501", f"the jump host {hop!r} of {behind.name} can't be used: {wrong}"))
+    user, host, port = checks.split_address(hop)
+    return Device(name=hop, host=host, port=int(port or 22), user=user, key=behind.key)

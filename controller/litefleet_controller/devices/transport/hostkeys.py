@@ -13,6 +13,7 @@ from litefleet_agent.releases.atomic import fsync_folder
 from litefleet_inventory.model import Device
 
 from ...common.errors import ConfigError
+from .base import TransportError
 
 __all__ = ["HostKeys", "TrustDecision"]
 
@@ -58,6 +59,19 @@ class HostKeys:
             if (device.host, device.port) in self._new:
                 pins.append(self._new[device.host, device.port])
         return TrustDecision(device, pins, revoked, self._accept_new and not device.host_keys)
+
+    def keep_accepted(self, device: Device, decision: TrustDecision) -> None:
+        """Pin the key that `decision` accepted on first contact, if it accepted one.
+
+        Raises: TransportError with LF502 when it cannot be stored: the caller then closes the connection.
+        """
+        if decision.accepted is None:
+            return
+        try:
+            self.pin(device, decision.accepted)
+        except OSError as error:
+            observed = f"{device.host}:{device.port} was reached, its new key cannot be stored: {error}"
+            raise TransportError(finding("LF502", observed)) from error
 
     def pin(self, device: Device, key: asyncssh.SSHKey) -> None:
         """Remember a key that was accepted on first contact, durably."""

@@ -15,10 +15,9 @@ from typing import Any
 
 import asyncssh
 from litefleet_agent.findings import finding
-from litefleet_inventory import checks
 from litefleet_inventory.model import Device
 
-from .base import Channel, TransportError
+from .base import Channel, TransportError, hop_device
 from .hostkeys import HostKeys
 
 __all__ = ["SshLimits", "SshTransport"]
@@ -164,7 +163,7 @@ class SshTransport:
     async def _start(
         self, device: Device, command: str, connections: list[asyncssh.SSHClientConnection]
     ) -> _SshChannel:
-        for hop in (_as_device(h, device) for h in self._hops(device)):
+        for hop in (hop_device(h, device) for h in self._hops(device)):
             slots = self._jump_slots.setdefault(f"{hop.host}:{hop.port}", asyncio.Semaphore(8))
             async with slots:  # OpenSSH drops logins beyond about 10 that are not authenticated yet
                 connections.append(await self._connect(hop, connections[-1] if connections else None))
@@ -206,27 +205,12 @@ class SshTransport:
             raise TransportError(finding("LF501", f"{where} did not answer within the time limit")) from error
         except (OSError, asyncssh.Error) as error:
             raise TransportError(finding("LF501", f"{where}: {_why(error)}")) from error
-        if decision.accepted is not None:
-            self._keep(device, decision.accepted, connection)
-        return connection
-
-    def _keep(self, device: Device, key: asyncssh.SSHKey, connection: asyncssh.SSHClientConnection) -> None:
         try:
-            self._host_keys.pin(device, key)
-        except OSError as error:
+            self._host_keys.keep_accepted(device, decision)
+        except TransportError:
             connection.abort()
-            observed = f"{device.host}:{device.port} was reached, its new key could not be kept: {error}"
-            raise TransportError(finding("LF502", observed)) from error
-
-
-def _as_device(hop: Device | str, behind: Device) -> Device:
-    """Return a jump host that was written as "user@host:port" as a device; it is reached with the key of the one behind it."""
-    if isinstance(hop, Device):
-        return hop
-    if wrong := checks.jump(hop):
-        raise TransportError(finding("LF501", f"the jump host {hop!r} of {behind.name} can't be used: {wrong}"))
-    user, host, port = checks.split_address(hop)
-    return Device(name=hop, host=host, port=int(port or 22), user=user, key=behind.key)
+            raise
+        return connection
 
 
 def _window(round_trip_s: float) -> int:

@@ -1,0 +1,94 @@
+"""Runs a rollout's engine, and reports what became of each device and how the whole stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from ..devices.fan_out import interrupted_outcome
+from ..devices.outcome import DeviceOutcome, RunReport
+from ..project.run_fleet import Interrupted, Stopwatch, save_report
+from ..rollout import DeviceRow, DeviceState, Rollout
+from ..rollout_engine import RolloutEngine, WaitPolicy
+from .context import RolloutContext
+
+__all__ = ["Stopwatch", "about", "interruptible", "make_due", "report_of", "run_to_report"]
+
+
+@contextmanager
+def interruptible(command: str, watch: Stopwatch) -> Iterator[None]:
+    """Make Ctrl-C an Interrupted wherever it strikes; what was committed by then stays."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise Interrupted(RunReport(command, watch.stamp, watch.seconds, ())) from None
+
+
+def about(rollout: Rollout, rows: Sequence[DeviceRow]) -> dict[str, Any]:
+    """Return how a rollout stands, for a report."""
+    return {
+        "id": rollout.id,
+        "kind": rollout.kind,
+        "state": str(rollout.state),
+        "wave": rollout.wave + 1,
+        "waves": len(rollout.waves),
+        "reason": rollout.reason,
+        "devices": list(rollout.behind),
+        "counts": dict(Counter(row.state for row in rows)),
+    }
+
+
+def report_of(
+    command: str,
+    watch: Stopwatch,
+    rollout: Rollout | None,
+    rows: Sequence[DeviceRow],
+    outcomes: Mapping[tuple[str, str], DeviceOutcome],
+) -> RunReport:
+    """Return the report: devices whose turn did not come are only counted."""
+    shown = [outcomes[key] for row in rows if (key := (row.device, row.model)) in outcomes and not _untouched(row)]
+    return RunReport(command, watch.stamp, watch.seconds, tuple(shown), about(rollout, rows) if rollout else {})
+
+
+def _untouched(row: DeviceRow) -> bool:
+    return row.state is DeviceState.SKIPPED or (row.state is DeviceState.PENDING and row.attempts == 0)
+
+
+async def run_to_report(
+    context: RolloutContext,
+    rollout: Rollout,
+    wait_policy: WaitPolicy,
+    command: str,
+    watch: Stopwatch,
+    before: Mapping[tuple[str, str], DeviceOutcome],
+) -> RunReport:
+    """Run a rollout and return its report; Interrupted after Ctrl-C, with everything given back."""
+    outcomes = dict(before)
+    try:
+        engine: RolloutEngine = await context.run_engine(rollout, wait_policy)
+    except asyncio.CancelledError:
+        latest_rollout = await context.read(context.state.rollout, rollout.id) or rollout
+        rows = await context.read(context.state.rows, rollout.id)
+        outcomes.update({(o.device, o.model): o for o in await context.read(context.state.outcomes, rollout.id)})
+        undone = [r for r in rows if r.state is DeviceState.PENDING]
+        outcomes.update({(r.device, r.model): interrupted_outcome(r.device, r.model, r.release) for r in undone})
+        raise Interrupted(report_of(command, watch, latest_rollout, rows, outcomes)) from None
+    outcomes.update(engine.outcomes)
+    report = report_of(command, watch, engine.rollout, engine.rows, outcomes)
+    save_report(context.config, report)
+    history = context.config.history
+    await context.write(context.state.prune, history.keep_days, history.keep_rollouts)
+    return report
+
+
+async def make_due(context: RolloutContext, rollout: Rollout, devices: Container[str]) -> None:
+    """Let these devices be tried now, and not when their time would have come."""
+    now = context.clock.now()
+    rows = await context.read(context.state.rows, rollout.id)
+    due = [replace(r, next_try_at=now) for r in rows if r.state is DeviceState.OFFLINE and r.device in devices]
+    if due:
+        await context.write(context.state.relocate, context.lock, rollout.id, due)
