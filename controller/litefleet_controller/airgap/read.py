@@ -82,7 +82,7 @@ def _bounded(bundle: zipfile.ZipFile, name: str) -> bytes:
     return data
 
 
-def _checked_index(index: Any) -> dict[str, Any]:
+def _checked_index(index: object) -> dict[str, Any]:
     """Return the index when it is of the shape that `write_bundle` gives; ValueError otherwise."""
     wanted = {"created": int, "fleet": str, "releases": list, "blobs": dict, "runtimes": dict, "agent": str}
     if not isinstance(index, dict) or index.get("schema") != 1:

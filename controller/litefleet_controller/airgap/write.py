@@ -11,7 +11,6 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from litefleet_agent.releases.atomic import fsync_folder
 from litefleet_agent.releases.store import release_id
@@ -108,8 +107,8 @@ def _files(releases: Sequence[Release]) -> dict[str, Path]:
 
 def _index(
     releases: Sequence[Release], files: Mapping[str, Path], fleet: str, archive: AgentArchive, now: float
-) -> dict[str, Any]:
-    runtimes: dict[str, dict[str, Any]] = {}
+) -> dict[str, object]:
+    runtimes: dict[str, dict[str, object]] = {}
     for release in releases:
         if release.runtime_blob is not None:
             sha = release.runtime_blob[0]
@@ -129,7 +128,7 @@ def _index(
     }
 
 
-def _canonical(index: Mapping[str, Any]) -> bytes:
+def _canonical(index: Mapping[str, object]) -> bytes:
     return json.dumps(index, sort_keys=True, separators=(",", ":"), default=dict).encode("utf-8")
 
 

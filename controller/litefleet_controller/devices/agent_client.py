@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 from litefleet_agent.findings import Finding, finding, finding_of_error
 from litefleet_agent.protocol import PREFIX_SIZE, ProtocolError, decode_header, decode_prefix, encode
@@ -28,7 +28,7 @@ class Request:
     """One request: its operation and fields, its body (a file's bytes, or these), and how large a body its answer may have."""
 
     op: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, object] = field(default_factory=dict)
     body: Path | bytes | None = None
     answer_limit: int = 0  # bytes
 
@@ -42,7 +42,7 @@ class Request:
 class Answer:
     """What came back for one request."""
 
-    result: dict[str, Any]
+    result: dict[str, object]
     body: bytes = b""
 
 
@@ -81,7 +81,7 @@ class AgentClient:
         loader = bootstrap.loader(nonce, archive.sha256, len(archive.data), len(first), root, keep)
         return bootstrap.command(nonce, len(loader), python), Opening(nonce, loader, first)
 
-    async def start(self, opening: Opening, archive: AgentArchive, limit_s: float) -> dict[str, Any]:
+    async def start(self, opening: Opening, archive: AgentArchive, limit_s: float) -> dict[str, object]:
         """Become connected to an agent and return its answer to "hello".
 
         Raises NoPython, TransportError (time limit, broken connection) and ProtocolError.
@@ -179,7 +179,7 @@ class AgentClient:
             return Answer(result, body)
         raise ProtocolError(f"more than {_MAX_EVENTS} events came before an answer")
 
-    async def _frame(self, most: int, sender: asyncio.Task[None] | None) -> tuple[dict[str, Any], bytes]:
+    async def _frame(self, most: int, sender: asyncio.Task[None] | None) -> tuple[dict[str, object], bytes]:
         """Return the next frame's header and body, which has at most `most` bytes."""
         prefix = await self._exactly(PREFIX_SIZE, sender)
         header_size, body_size = decode_prefix(prefix)
@@ -254,7 +254,9 @@ class _limit:  # noqa: N801 - reads as a keyword
     async def __aenter__(self) -> None:
         await self._timeout.__aenter__()
 
-    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError:

@@ -51,7 +51,7 @@ class Release:
     runtime_size: int = 0  # bytes, unpacked
     recipe: str = ""  # SHA-256 over all that decides the release but the device: source, options, goldens, versions
     special: bool = False  # built for a device with a file or runtime of its own: not for others of its kind
-    signed: Mapping[str, Any] | None = None  # {"seal": {...}, "signature": "..."}
+    signed: Mapping[str, object] | None = None  # {"seal": {...}, "signature": "..."}
     findings: tuple[Finding, ...] = ()  # static ones; an error among them means: do not push
     # Why no runtime could be brought: the device's own is tried, and these are reported if it has none.
     no_runtime: tuple[Finding, ...] = ()
@@ -73,7 +73,7 @@ def is_special(device: Device) -> bool:
     return bool(device.artifact or device.runtime)
 
 
-def pushes(hello: Mapping[str, Any], built: Release) -> list[Request]:
+def pushes(hello: Mapping[str, object], built: Release) -> list[Request]:
     """Return the requests that bring what the device lacks, and only that."""
     present = mapping(hello.get("blobs"))
     missing = {sha: path for sha, path in built.blobs.items() if present.get(sha) != path.stat().st_size}
@@ -87,15 +87,15 @@ def pushes(hello: Mapping[str, Any], built: Release) -> list[Request]:
     return requests + [Request("put", {"sha256": sha}, path) for sha, path in missing.items()]
 
 
-def _bytes_to_store(hello: Mapping[str, Any], built: Release) -> int:
+def _bytes_to_store(hello: Mapping[str, object], built: Release) -> int:
     requests_to_send = pushes(hello, built)
     unpacked = built.runtime_size if any(r.op == "runtime" for r in requests_to_send) else 0
     return sum(r.size for r in requests_to_send) + unpacked
 
 
-def room_request(hello: Mapping[str, Any], built: Release | None, keep: Keep) -> Request:
+def room_request(hello: Mapping[str, object], built: Release | None, keep: Keep) -> Request:
     """Return the request that makes room for a release (or, without one, only clears what nobody needs)."""
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         "bytes": _bytes_to_store(hello, built) if built else 0,
         "keep": keep.releases,
         "pinned": list(keep.pinned),
@@ -109,7 +109,7 @@ def room_request(hello: Mapping[str, Any], built: Release | None, keep: Keep) ->
     return Request("room", fields)
 
 
-def space_finding(facts: Facts, hello: Mapping[str, Any], built: Release) -> Finding | None:
+def space_finding(facts: Facts, hello: Mapping[str, object], built: Release) -> Finding | None:
     """Return the finding for a device that has too little room, before anything is sent."""
     need, free = _bytes_to_store(hello, built), facts.disk.free
     if need and need > free:
@@ -120,28 +120,28 @@ def space_finding(facts: Facts, hello: Mapping[str, Any], built: Release) -> Fin
     return None
 
 
-def valid_proof(hello: Mapping[str, Any], release: str) -> Mapping[str, Any] | None:
+def valid_proof(hello: Mapping[str, object], release: str) -> Mapping[str, object] | None:
     """Return the device's record of a proof that still counts: this release, in this very environment."""
     proof = mapping(mapping(hello.get("verified")).get(release))
     return proof if proof and proof.get("fingerprint") == hello.get("fingerprint") else None
 
 
-def measurements_of(hello: Mapping[str, Any], release: str) -> Mapping[str, Any]:
+def measurements_of(hello: Mapping[str, object], release: str) -> Mapping[str, object]:
     """Return what a release measured when it was last proven on this device; empty when it was not."""
     return mapping(mapping(mapping(hello.get("verified")).get(release)).get("measurements"))
 
 
-def fingerprint_of(hello: Mapping[str, Any]) -> str:
+def fingerprint_of(hello: Mapping[str, object]) -> str:
     """Return the fingerprint of the device's environment, "" when it told none."""
     return str(hello.get("fingerprint", ""))[:64]
 
 
-def open_lease(hello: Mapping[str, Any], model: str) -> Mapping[str, Any] | None:
+def open_lease(hello: Mapping[str, object], model: str) -> Mapping[str, object] | None:
     """Return the lease under which a model's current release runs, or None."""
     return mapping(mapping(hello.get("leases")).get(model)) or None
 
 
-def merge_findings(findings: Sequence[Finding], reported: Any, built: Release) -> list[Finding]:
+def merge_findings(findings: Sequence[Finding], reported: object, built: Release) -> list[Finding]:
     """Return our findings and the device's; where it has no runtime either, ours says what would fit."""
     device_findings = [Finding.from_dict(f) for f in (reported if isinstance(reported, list) else [])[:100]]
     if any(f.code == "LF302" for f in device_findings) and built.no_runtime:
@@ -149,7 +149,7 @@ def merge_findings(findings: Sequence[Finding], reported: Any, built: Release) -
     return list(dict.fromkeys([*findings, *device_findings]))
 
 
-def regressions(before: Any, now: Any, limits: Regression) -> list[Finding]:
+def regressions(before: object, now: object, limits: Regression) -> list[Finding]:
     """Return LF413 and LF414 where `now` is slower or larger than `before` by more than `limits` allow.
 
     Both are measurements as the agent gives them, of two releases on the same device.
@@ -164,7 +164,7 @@ def regressions(before: Any, now: Any, limits: Regression) -> list[Finding]:
     return found
 
 
-def revert_findings(hello: Mapping[str, Any], since: float) -> tuple[Finding, ...]:
+def revert_findings(hello: Mapping[str, object], since: float) -> tuple[Finding, ...]:
     """Return LF614 for each switch that the device undid by itself after `since` (epoch, by its own clock)."""
     undone = hello.get("undone")
     found = []
@@ -181,12 +181,12 @@ def _grew(old: float, new: float, share: float, floor: float) -> bool:
     return old > 0 and new - old > floor and new > old * (1 + share)
 
 
-def _number(value: Any, *path: str) -> float:
+def _number(value: object, *path: str) -> float:
     for key in path:
         value = mapping(value).get(key)
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def mapping(value: Any) -> Mapping[str, Any]:
+def mapping(value: object) -> Mapping[str, object]:
     """Return what a device sent as a mapping, whatever it was."""
     return value if isinstance(value, dict) else {}

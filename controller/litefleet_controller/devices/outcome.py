@@ -28,8 +28,8 @@ class DeviceOutcome:
     model: str
     verdict: Verdict
     findings: tuple[Finding, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    measurements: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
+    measurements: Mapping[str, object] = field(default_factory=dict)
     steps: Mapping[str, float] = field(default_factory=dict)
     release: str = ""
     artifact: str = ""  # SHA-256 of the .nb
@@ -63,7 +63,7 @@ class DeviceOutcome:
             return "measured, and its outputs match the reference"
         return "already runs this release" if self.unchanged else "outputs match the reference"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return {
             "device": self.device,
@@ -127,7 +127,7 @@ class RunReport:
             return 3
         return 0 if all(o.verdict is Verdict.VERIFIED for o in self.outcomes) else 1
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return {
             "schema": 1,
@@ -161,6 +161,6 @@ def to_json(report: RunReport) -> str:
     return document(report.to_dict())
 
 
-def document(data: Mapping[str, Any]) -> str:
+def document(data: Mapping[str, object]) -> str:
     """Return any report's JSON form (a plan's, a status) as one document, as `to_json` does."""
     return json.dumps(json_ready(data), indent=2, allow_nan=False).replace("\x7f", "\\u007f") + "\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, Verdict, decide, finding
@@ -56,19 +56,19 @@ class ReleaseProvider(Protocol):
 class DeviceRecorder(Protocol):
     """Writes down what happened to a device before anything depends on it."""
 
-    async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, Any]) -> None:
+    async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, object]) -> None:
         """Commit one event; whoever returns from here may go on."""
 
 
 class NoRecorder:
     """Remembers nothing: for runs that switch nothing on."""
 
-    async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, Any]) -> None:
+    async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, object]) -> None:
         """Do nothing."""
 
 
 _NO_RECORDER = NoRecorder()
-HelloCheck = Callable[[Mapping[str, Any]], tuple[Finding, ...]]  # what a device's hello tells of the time before
+HelloCheck = Callable[[Mapping[str, object]], tuple[Finding, ...]]  # what a device's hello tells of the time before
 
 
 async def run_device(
@@ -137,7 +137,7 @@ class _Delivery:
             return self._outcome()
         return await self._push_and_verify()
 
-    async def _report_unchanged(self, measured: Mapping[str, Any]) -> DeviceOutcome:
+    async def _report_unchanged(self, measured: Mapping[str, object]) -> DeviceOutcome:
         outcome = replace(self._outcome(), unchanged=True, activated=self.mode.activate, measurements=measured)
         await self._record(DeviceEvent.SAME, outcome)
         return outcome
@@ -173,14 +173,14 @@ class _Delivery:
         manifest = {"manifest": self.built.manifest, "sealed": self.built.signed, "again": not self.mode.activate}
         return [*requests, *pushes(self.session.hello, self.built), Request("release", manifest)]
 
-    def _compare(self, measured: Mapping[str, Any]) -> None:
+    def _compare(self, measured: Mapping[str, object]) -> None:
         """Compare with the release that runs here now, as it was measured on this very device."""
-        before = mapping(self.session.hello.get("current")).get(self.model)
-        if self.mode.regression is None or before is None or before == self.built.id:
+        before = str(mapping(self.session.hello.get("current")).get(self.model) or "")
+        if self.mode.regression is None or before in ("", self.built.id):
             return
         self.findings += regressions(measurements_of(self.session.hello, before), measured, self.mode.regression)
 
-    async def _activate(self, measured: Mapping[str, Any]) -> DeviceOutcome:
+    async def _activate(self, measured: Mapping[str, object]) -> DeviceOutcome:
         """Switch on under a lease, and make it final: every word is committed here before the next one is sent."""
         proven = replace(self._outcome(), measurements=measured)
         await self._record(DeviceEvent.PROVE, proven)
@@ -206,7 +206,7 @@ class _Delivery:
         return self.session.outcome(self.model, self.findings, self.built.id, self.built.artifact)
 
 
-def _acceptance_findings(request: Request, answer: Mapping[str, Any]) -> list[Finding]:
+def _acceptance_findings(request: Request, answer: Mapping[str, object]) -> list[Finding]:
     """Return the notes that came with a release's acceptance: a signature that could not be checked there."""
     found = answer.get("findings") if request.op == "release" else None
     return [Finding.from_dict(f) for f in (found if isinstance(found, list) else [])[:10]]

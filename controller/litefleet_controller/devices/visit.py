@@ -41,9 +41,9 @@ class DeviceSession:
     device: Device
     session_factory: SessionFactory
     client: AgentClient | None = None
-    hello: Mapping[str, Any] = field(default_factory=dict)
+    hello: Mapping[str, object] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
-    reported_facts: Mapping[str, Any] = field(default_factory=dict)  # as they go into outcomes
+    reported_facts: Mapping[str, object] = field(default_factory=dict)  # as they go into outcomes
     notes: tuple[Finding, ...] = ()
     steps: dict[str, float] = field(default_factory=dict)
     detail: str = ""
@@ -57,7 +57,7 @@ class DeviceSession:
             self.steps[name] = -now
             self.session_factory.report(self.device.name, name)
 
-    async def ask(self, *requests: Request, limit_s: float = 0.0) -> list[dict[str, Any]]:
+    async def ask(self, *requests: Request, limit_s: float = 0.0) -> list[dict[str, object]]:
         """Send requests ahead and return their results; Refused at the first error answer, TransportError when it breaks."""
         return [answer.result for answer in await self.exchange(*requests, limit_s=limit_s)]
 
@@ -86,7 +86,7 @@ class DeviceSession:
             **more,
         )
 
-    def _read_hello(self, hello: Mapping[str, Any]) -> None:
+    def _read_hello(self, hello: Mapping[str, object]) -> None:
         self.hello = hello
         self.facts = Facts.from_dict(hello.get("facts"))
         self.reported_facts = self.facts.to_dict()

@@ -18,7 +18,7 @@ from litefleet_inventory.model import Device
 from ..build.releases import ReleaseBuilder
 from ..common.errors import UsageError
 from ..config import Config
-from ..devices.deliver import Release, revert_findings
+from ..devices.deliver import Release, mapping, revert_findings
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress
 from ..devices.steps import Mode, run_device
@@ -121,7 +121,7 @@ class RolloutContext:
             done.append(replace(release, signed=seal))
         return done
 
-    def origin(self) -> dict[str, Any]:
+    def origin(self) -> dict[str, object]:
         """Return what a rollout is made from: the hashes of configuration and inventory."""
         options = self.project.options
         inventory = options.inventory or self.config.inventory
@@ -169,10 +169,13 @@ class RolloutContext:
 
     async def _with_valid_signature(self, release: Release) -> Release:
         """Return a release whose seal has not expired: it is sealed anew under its own number where it has."""
-        seal = (release.signed or {}).get("seal") or {}
-        if self.signer is None or seal.get("expires", self.clock.now() + 1) > self.clock.now():
+        seal = mapping((release.signed or {}).get("seal"))
+        number, expires = seal.get("number"), seal.get("expires")
+        if self.signer is None or not isinstance(number, int) or not isinstance(expires, int):
             return release
-        fresh = (await self.signed([release], {release.model: seal["number"]}))[0]
+        if expires > self.clock.now():
+            return release
+        fresh = (await self.signed([release], {release.model: number}))[0]
         await self.write(self.state.store_releases, self.lock, [fresh])
         return fresh
 

@@ -39,7 +39,7 @@ async def collect(context: RolloutContext, session: DeviceSession) -> list[Confi
     return installed
 
 
-def _confirmed_by(session: DeviceSession, report: Mapping[str, Any]) -> list[Confirmed]:
+def _confirmed_by(session: DeviceSession, report: Mapping[str, object]) -> list[Confirmed]:
     """Return what a report says was installed, as far as it is what runs now."""
     current, at = mapping(session.hello.get("current")), report.get("at")
     return [
@@ -59,7 +59,7 @@ def _confirmed_by(session: DeviceSession, report: Mapping[str, Any]) -> list[Con
     ]
 
 
-def _installed(report: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def _installed(report: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
     reported = report.get("outcomes")
     return [o for o in (reported if isinstance(reported, list) else [])[:100] if isinstance(o, dict)]
 
@@ -85,7 +85,7 @@ async def sync_history(context: RolloutContext, session: DeviceSession) -> None:
             return
 
 
-async def _page(session: DeviceSession, identity: str, since: int) -> Mapping[str, Any]:
+async def _page(session: DeviceSession, identity: str, since: int) -> Mapping[str, object]:
     """Return one page; {} where the agent knows no histories, or it is another one by now."""
     try:
         (page,) = await session.ask(Request("history", {"history": identity, "since": since}))
@@ -94,12 +94,12 @@ async def _page(session: DeviceSession, identity: str, since: int) -> Mapping[st
     return page if page.get("id") == identity else {}
 
 
-def _items(page: Mapping[str, Any]) -> list[Any]:
+def _items(page: Mapping[str, object]) -> list[Any]:
     reported = page.get("entries")
     return reported[:_MOST_ENTRIES] if isinstance(reported, list) else []
 
 
-def _entry(device: str, identity: str, item: Any, now: float) -> HistoryEntry | None:
+def _entry(device: str, identity: str, item: object, now: float) -> HistoryEntry | None:
     """Read one entry; None for what is none."""
     if not isinstance(item, dict) or not _whole(item.get("n")):
         return None
@@ -107,15 +107,15 @@ def _entry(device: str, identity: str, item: Any, now: float) -> HistoryEntry | 
     return HistoryEntry(device, identity, _whole(item["n"]), _real(item.get("at")), kind, model, release, item, now)
 
 
-def _whole(value: Any) -> int:
-    good = isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST_NUMBER
-    return value if good else 0
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST_NUMBER else 0
 
 
-def _real(value: Any) -> float:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and abs(value) < 1e12
-    return float(value) if good else 0.0
+def _real(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return 0.0
+    return float(value) if math.isfinite(value) and abs(value) < 1e12 else 0.0
 
 
-def _text(value: Any, most: int) -> str:
+def _text(value: object, most: int) -> str:
     return value[:most] if isinstance(value, str) else ""

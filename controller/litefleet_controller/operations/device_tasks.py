@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from litefleet_agent.findings import Finding, Severity, finding
 from litefleet_inventory.model import Device
@@ -138,7 +137,7 @@ def _kept(session: DeviceSession, model: str, to: str) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _previous(hello: Mapping[str, Any], model: str) -> str:
+def _previous(hello: Mapping[str, object], model: str) -> str:
     """Return the release that ran before the present one, which a lease that is open came from; "" where none did."""
     lease = open_lease(hello, model)
     before = mapping(hello.get("previous")).get(model) if lease is None else lease.get("before")

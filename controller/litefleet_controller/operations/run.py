@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 from ..devices.fan_out import interrupted_outcome
 from ..devices.outcome import DeviceOutcome, RunReport
@@ -28,7 +27,7 @@ def interruptible(command: str, watch: Stopwatch) -> Iterator[None]:
         raise Interrupted(RunReport(command, watch.stamp, watch.seconds, ())) from None
 
 
-def about(rollout: Rollout, rows: Sequence[DeviceRow]) -> dict[str, Any]:
+def about(rollout: Rollout, rows: Sequence[DeviceRow]) -> dict[str, object]:
     """Return how a rollout stands, for a report."""
     return {
         "id": rollout.id,

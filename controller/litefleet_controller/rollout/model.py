@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from litefleet_agent.findings import Verdict
 
@@ -87,6 +87,6 @@ class Rollout:
     number: int = 0  # of its releases; grows with each rollout
     parent: str = ""  # the rollout that this one repairs or takes back
     limit: str = ""  # the selection it was made for, as `--limit` takes it
-    origin: Mapping[str, Any] = field(default_factory=dict)  # hashes of configuration, inventory and sources
+    origin: Mapping[str, object] = field(default_factory=dict)  # hashes of configuration, inventory and sources
     request: str = ""  # "pause" or "abort": what another process asks of the one at work
     updated_at: float = 0.0

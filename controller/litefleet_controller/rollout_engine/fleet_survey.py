@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
@@ -33,7 +32,7 @@ class ProbeResult:
     """What one device told, or why it did not."""
 
     device: Device
-    hello: Mapping[str, Any] = field(default_factory=dict)
+    hello: Mapping[str, object] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
     findings: tuple[Finding, ...] = ()  # why it could not be looked at, or what is odd about it
     outcome: DeviceOutcome | None = None  # of the look itself: what it cost

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from litefleet_agent.findings import Finding
 
@@ -35,7 +35,7 @@ class PlannedDevice:
     bytes_to_send: int = 0
     files: tuple[tuple[str, int], ...] = ()  # what would be sent, and its bytes
     findings: tuple[Finding, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
     seen_at: float = 0.0  # seconds since the epoch when it last answered; 0 = never
 
     @property
@@ -44,7 +44,7 @@ class PlannedDevice:
         settled = _STATES.get(self.row.state)
         return settled or ("changes" if self.reachable else "offline")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form; the wave is counted from 1."""
         row = self.row
         return {
@@ -101,7 +101,7 @@ class Plan:
         """Return what would be tried in one wave (from 0); unchanged and blocked devices are in none."""
         return tuple(p for p in self.devices if p.row.wave == wave and p.effect in ("changes", "offline"))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return {
             "schema": 1,
@@ -118,7 +118,7 @@ class Plan:
             "devices": [planned.to_dict() for planned in self.devices],
         }
 
-    def _wave(self, index: int) -> dict[str, Any]:
+    def _wave(self, index: int) -> dict[str, object]:
         members = self.in_wave(index)
         return {
             "wave": index + 1,

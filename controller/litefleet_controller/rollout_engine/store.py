@@ -131,7 +131,11 @@ class RolloutStore:
             self.board.put(row)
 
     async def advance(
-        self, event: RolloutEvent | None, after: Rollout, details: Mapping[str, Any], changes: Sequence[RowChange] = ()
+        self,
+        event: RolloutEvent | None,
+        after: Rollout,
+        details: Mapping[str, object],
+        changes: Sequence[RowChange] = (),
     ) -> None:
         """Store a move of the rollout as a whole (with no event, only a change of it), and moves of rows with it."""
         if event is not None:
@@ -163,7 +167,7 @@ class DeviceRecorder:
         self._store = store
         self._device = device
 
-    async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, Any]) -> None:
+    async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, object]) -> None:
         """Commit one event of the device's conversation."""
         row = self._store.row(self._device, outcome.model)
         confirmed = None

@@ -20,7 +20,7 @@ RELEASE_NAMESPACE, BUNDLE_NAMESPACE, TRUST_NAMESPACE = "litefleet-release", "lit
 _TEXTS, _NUMBERS = ("release", "model", "fleet"), ("number", "issued", "expires")
 
 
-def seal_bytes(seal: Mapping[str, Any]) -> bytes:
+def seal_bytes(seal: Mapping[str, object]) -> bytes:
     """Return the bytes of a seal that are signed: its canonical JSON."""
     return seal_payload(dict(seal))
 
@@ -71,7 +71,7 @@ class Signer:
                 [f"signing.allowed_signers: {path}: {error}; a right line for the signing key is: {line}"]
             ) from None
 
-    async def seal(self, release: str, model: str, fleet: str, number: int, now: float) -> dict[str, Any]:
+    async def seal(self, release: str, model: str, fleet: str, number: int, now: float) -> dict[str, object]:
         """Return `{"seal": {...}, "signature": "..."}` for a release, valid from `now` (epoch) on.
 
         Raises: SigningError when it can't be signed.
@@ -92,7 +92,9 @@ class Signer:
         """Return the armored signature of a text; SigningError when it can't be signed."""
         return await self._sign(text.encode("utf-8"), namespace)
 
-    async def verify(self, signed: Mapping[str, Any] | None, release: str, model: str, fleet: str, now: float) -> None:
+    async def verify(
+        self, signed: Mapping[str, object] | None, release: str, model: str, fleet: str, now: float
+    ) -> None:
         """Check a seal as a device does, but for its number.
 
         Raises: FindingError LF609 (not signed), LF610 (signature), LF608 (another's), LF607 (expired).
@@ -133,18 +135,17 @@ class Signer:
         return f"ssh-keygen can't sign with {self._config.key}: {error}"
 
 
-def _parts(signed: Mapping[str, Any] | None) -> tuple[dict[str, Any], str]:
+def _parts(signed: Mapping[str, object] | None) -> tuple[dict[str, Any], str]:
     """Return seal and signature of what is well formed."""
     if not signed or not signed.get("signature"):
         raise _refusal("LF609", "the release bears no signature.")
     seal, signature = signed.get("seal"), signed["signature"]
-    whole = isinstance(seal, dict) and isinstance(signature, str) and seal.get("schema") == 1
-    if not whole or not isinstance(seal, dict) or not _typed(seal):
+    if not isinstance(seal, dict) or not isinstance(signature, str) or seal.get("schema") != 1 or not _typed(seal):
         raise _refusal("LF610", "the seal is not well formed.")
     return seal, signature
 
 
-def _typed(seal: Mapping[str, Any]) -> bool:
+def _typed(seal: Mapping[str, object]) -> bool:
     texts = all(isinstance(seal.get(name), str) for name in _TEXTS)
     return texts and all(type(seal.get(name)) is int for name in _NUMBERS)
 

@@ -17,12 +17,12 @@ __all__ = ["append", "check", "entries"]
 _SEALED = ("seq", "at", "who", "action", "previous", "hash")
 
 
-def _hash(seq: int, at: float, who: str, action: str, what: Mapping[str, Any], previous: str) -> str:
+def _hash(seq: int, at: float, who: str, action: str, what: Mapping[str, object], previous: str) -> str:
     content = {"seq": seq, "at": at, "who": who, "action": action, "what": what, "previous": previous}
     return hashlib.sha256(canonical(content).encode("ascii")).hexdigest()
 
 
-def append(connection: sa.Connection, at: float, who: str, action: str, what: Mapping[str, Any]) -> None:
+def append(connection: sa.Connection, at: float, who: str, action: str, what: Mapping[str, object]) -> None:
     """Add an entry; the transaction must be a writing one, so that nobody else adds the same number."""
     last = connection.execute(sa.select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)).first()
     seq, previous = (last.seq + 1, last.hash) if last is not None else (1, "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,7 +21,7 @@ class ServiceStatus:
     device: str
     history: str  # the history's id: another one's numbers begin anew
     number: int  # of the last entry that was taken
-    status: Mapping[str, Any] = field(default_factory=dict)  # {} where the device told none
+    status: Mapping[str, object] = field(default_factory=dict)  # {} where the device told none
     seen_at: float = 0.0
 
 
@@ -37,7 +36,7 @@ class HistoryEntry:
     kind: str
     model: str = ""
     release: str = ""
-    entry: Mapping[str, Any] = field(default_factory=dict)  # as the device sent it
+    entry: Mapping[str, object] = field(default_factory=dict)  # as the device sent it
     taken_at: float = 0.0  # by the controller's clock
 
 

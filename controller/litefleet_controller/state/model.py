@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..common.errors import LitefleetError
 from ..devices.outcome import DeviceOutcome
@@ -78,7 +77,7 @@ class Confirmed:
     fingerprint: str  # of its environment
     rollout: str
     at: float
-    measurements: Mapping[str, Any] = field(default_factory=dict)
+    measurements: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class KnownDevice:
     """What a device last told of itself."""
 
     device: str
-    facts: Mapping[str, Any]
+    facts: Mapping[str, object]
     fingerprint: str
     seen_at: float
 
@@ -110,6 +109,6 @@ class AuditEntry:
     at: float
     who: str
     action: str  # "rollout created", "wave begun", "paused by gate", ...
-    what: Mapping[str, Any]
+    what: Mapping[str, object]
     previous: str
     hash: str

@@ -29,7 +29,7 @@ _ROW_FIELDS = tuple(field.name for field in dataclasses.fields(DeviceRow))
 _CONFIRMED_FIELDS = tuple(field.name for field in dataclasses.fields(Confirmed))
 
 
-def row_values(rollout_id: str, row: DeviceRow) -> dict[str, Any]:
+def row_values(rollout_id: str, row: DeviceRow) -> dict[str, object]:
     """Return a row as the table's columns."""
     values = {name: getattr(row, name) for name in _ROW_FIELDS}
     values["rollout"] = rollout_id
@@ -48,7 +48,7 @@ def row_from(stored: Any) -> DeviceRow:
     return DeviceRow(**values)
 
 
-def rollout_values(rollout: Rollout) -> dict[str, Any]:
+def rollout_values(rollout: Rollout) -> dict[str, object]:
     """Return a rollout as the table's columns, without its request and the time of the last change."""
     return {
         "id": rollout.id,
@@ -102,7 +102,7 @@ def rollout_from(stored: Any) -> Rollout:
     )
 
 
-def release_values(release: Release, now: float) -> dict[str, Any]:
+def release_values(release: Release, now: float) -> dict[str, object]:
     """Return a release as the table's columns."""
     blob = release.runtime_blob
     return {
@@ -141,7 +141,7 @@ def release_from(stored: Any) -> Release:
     )
 
 
-def confirmed_values(entry: Confirmed) -> dict[str, Any]:
+def confirmed_values(entry: Confirmed) -> dict[str, object]:
     """Return what a device was confirmed to run as the table's columns."""
     values = {name: getattr(entry, name) for name in _CONFIRMED_FIELDS}
     values["measurements"] = dict(entry.measurements)

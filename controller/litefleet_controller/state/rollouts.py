@@ -127,7 +127,7 @@ def outcomes_of(connection: sa.Connection, rollout_id: str) -> tuple[DeviceOutco
     return tuple(DeviceOutcome.from_dict(_mapping(stored)) for stored in found)
 
 
-def _mapping(stored: Any) -> Mapping[str, Any]:
+def _mapping(stored: Any) -> Mapping[str, object]:
     if not isinstance(stored, dict):
         raise ValueError("an outcome that is no object")
     return stored

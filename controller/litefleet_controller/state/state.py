@@ -89,7 +89,7 @@ class State:
         rollout: Rollout,
         rows: Sequence[DeviceRow],
         releases: Sequence[Release],
-        audit: Mapping[str, Any],
+        audit: Mapping[str, object],
     ) -> Rollout:
         """Store a new rollout with its rows and releases and return it with its id; the log names who asked for it."""
         if rollout.fleet != lock.fleet:
@@ -133,7 +133,7 @@ class State:
         after: Rollout,
         changes: Sequence[RowChange] = (),
         joined: Sequence[DeviceRow] = (),
-        audit: Mapping[str, Any] | None = None,
+        audit: Mapping[str, object] | None = None,
     ) -> None:
         """Store a rollout's own move, with row moves and new rows, all or none; Conflict, IllegalMove.
 
@@ -243,7 +243,7 @@ class State:
         with self._database.read() as connection:
             return str(connection.execute(column).scalar() or "")
 
-    def log(self, actor: str, action: str, details: Mapping[str, Any]) -> None:
+    def log(self, actor: str, action: str, details: Mapping[str, object]) -> None:
         """Append to the audit log."""
         with self._database.write() as connection:
             audit_log.append(connection, self._clock(), actor, action, details)
@@ -285,7 +285,7 @@ def _actor(owner: Owner) -> str:
     return f"{owner.user}@{owner.host}"
 
 
-def _audit_details(before: Rollout, after: Rollout, audit: Mapping[str, Any] | None) -> dict[str, Any]:
+def _audit_details(before: Rollout, after: Rollout, audit: Mapping[str, object] | None) -> dict[str, object]:
     """Return what the log says of a rollout's move."""
     return {
         **(audit or {}),

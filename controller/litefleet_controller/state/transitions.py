@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -83,7 +82,7 @@ def _update(connection: sa.Connection, rollout_id: str, pairs: Sequence[tuple[De
         raise Conflict(_conflict(connection, rollout_id, pairs))
 
 
-def _update_values(rollout_id: str, before: DeviceRow, after: DeviceRow) -> dict[str, Any]:
+def _update_values(rollout_id: str, before: DeviceRow, after: DeviceRow) -> dict[str, object]:
     values = {name: value for name, value in row_values(rollout_id, after).items() if name not in _KEY}
     return {
         **values,
@@ -114,7 +113,7 @@ def _conflict(connection: sa.Connection, rollout_id: str, pairs: Sequence[tuple[
     return f"rows of {rollout_id} are no longer as they were read; nothing was written"
 
 
-def _transition(rollout_id: str, change: RowChange, now: float) -> dict[str, Any]:
+def _transition(rollout_id: str, change: RowChange, now: float) -> dict[str, object]:
     return {
         "at": now,
         "rollout": rollout_id,
@@ -136,7 +135,7 @@ def _store_outcomes(
     keys = [{"at_rollout": rollout_id, "at_device": device, "at_model": model} for device, model in latest]
     old = sa.delete(outcomes).where(*(outcomes.c[name] == sa.bindparam(f"at_{name}") for name in _KEY))
     connection.execute(old, keys)  # findings and measurements go with it
-    rows: tuple[list[dict[str, Any]], ...] = ([], [], [])
+    rows: tuple[list[dict[str, object]], ...] = ([], [], [])
     for (device, model), outcome in latest.items():
         key = {"rollout": rollout_id, "device": device, "model": model}
         rows[0].append({**key, "at": now, "outcome": outcome.to_dict()})
@@ -147,12 +146,12 @@ def _store_outcomes(
             connection.execute(sa.insert(table), values)
 
 
-def _findings(outcome: DeviceOutcome) -> Iterator[dict[str, Any]]:
+def _findings(outcome: DeviceOutcome) -> Iterator[dict[str, object]]:
     for position, found in enumerate(outcome.findings[:_MOST]):
         yield {"position": position, "code": found.code, "severity": found.severity.value, "seen": found.observed}
 
 
-def _measurements(outcome: DeviceOutcome) -> Iterator[dict[str, Any]]:
+def _measurements(outcome: DeviceOutcome) -> Iterator[dict[str, object]]:
     named: dict[str, float | None] = {}
     for name, value in _numbers("", outcome.measurements):
         if len(named) < _MOST:
@@ -161,7 +160,7 @@ def _measurements(outcome: DeviceOutcome) -> Iterator[dict[str, Any]]:
         yield {"name": name, "value": value}
 
 
-def _numbers(name: str, value: Any) -> Iterator[tuple[str, float | None]]:
+def _numbers(name: str, value: object) -> Iterator[tuple[str, float | None]]:
     """Yield the numbers within measurements, by their paths: "latency_ms.p50", "outputs.0.cosine"."""
     if isinstance(value, dict):
         for key, inner in value.items():

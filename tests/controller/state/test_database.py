@@ -35,8 +35,8 @@ def upgrade():
 WRITER = """
 import dataclasses, itertools, sys
 from litefleet_controller.rollout import DeviceEvent, DeviceState
-from litefleet_controller.state import Change, State, this_process
-from tests.controller.state.values import change, rollout, rows
+from litefleet_controller.state import State, this_process
+from tests.controller.support.state_values import change, rollout, rows
 state = State.open(sys.argv[1])
 hold = state.acquire("lab", this_process())
 made = state.create(hold, rollout(), rows(1), [], {})

@@ -20,11 +20,11 @@ ROOT = Path(__file__).parents[3]
 PATHS = os.pathsep.join(str(ROOT / part) for part in ("agent", "inventory", "controller", "."))
 HOLDER = """
 import sys
-from litefleet_controller.state import Held, State, this_process
+from litefleet_controller.state import FleetLocked, State, this_process
 state = State.open(sys.argv[1])
 try:
     print("token", state.acquire("lab", this_process()).token, flush=True)
-except Held as error:
+except FleetLocked as error:
     print("held", error, flush=True)
 sys.stdin.read()
 """
