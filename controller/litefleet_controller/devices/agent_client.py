@@ -1,4 +1,4 @@
-"""One conversation with one agent: bootstrap, frames out, answers in.  Whatever the peer does costs only this device."""
+"""The client side of one agent session: bootstrap, frames out, answers in.  All input is bounded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .transport import Channel, TransportError
 __all__ = ["AgentClient", "Answer", "NoPython", "Request", "RequestRejected"]
 
 _CHUNK = 256 * 1024
-_DEAD_LINE = 50_000  # bytes a second: a slower line is taken for dead
+_DEAD_LINE = 50_000  # bytes a second: a slower link counts as dead
 _MAX_EVENTS = 100_000  # an agent ticks once a second; a peer that sends more floods
 
 
@@ -56,7 +56,7 @@ class RequestRejected(Exception):
 
 
 class NoPython(Exception):
-    """The device has no usable Python; `facts` is what sh could tell."""
+    """The device has no usable Python; `facts` is what sh reported."""
 
     def __init__(self, facts: Mapping[str, str]) -> None:
         super().__init__("no Python")
@@ -64,7 +64,7 @@ class NoPython(Exception):
 
 
 class AgentClient:
-    """Speaks to the agent over one channel; open it with `start`, then `ask`."""
+    """Sends requests to the agent over one channel: `start`, then `ask`."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -82,7 +82,7 @@ class AgentClient:
         return bootstrap.command(nonce, len(loader), python), Opening(nonce, loader, first)
 
     async def start(self, opening: Opening, archive: AgentArchive, limit_s: float) -> dict[str, object]:
-        """Become connected to an agent and return its answer to "hello".
+        """Start the agent and return its answer to "hello".
 
         Raises NoPython, TransportError (time limit, broken connection) and ProtocolError.
         """
@@ -103,7 +103,7 @@ class AgentClient:
             return (await self._result(Request("hello"), 1)).result
 
     async def _open(self, opening: Opening) -> bootstrap.Answer:
-        """Send what comes first; a device that can't use it may have answered and hung up before all was sent."""
+        """Send the opening; a device that cannot use it may have answered and closed before all was sent."""
         try:
             await self._send(opening.loader + opening.first)
         except TransportError as error:
@@ -114,9 +114,9 @@ class AgentClient:
         return await self._answer(opening.nonce)
 
     async def ask(self, requests: Sequence[Request], limit_s: float) -> list[Answer]:
-        """Send all requests ahead and return their answers, in order; `limit_s` holds for each.
+        """Send all requests without waiting and return their answers, in order; `limit_s` (seconds) applies to each.
 
-        Raises Refused at the first error answer; what was still to be sent is then not sent.
+        Raises RequestRejected at the first error answer; what was still to be sent is then not sent.
         """
         first = self._next_id
         self._next_id += len(requests)
@@ -222,7 +222,7 @@ class AgentClient:
         self._buffer += data
 
     async def _read_or_fail(self, sender: asyncio.Task[None] | None) -> bytes:
-        """Read; when what is being sent fails meanwhile, there is nothing to wait for: raise why."""
+        """Read; when sending fails meanwhile, raise that error instead of waiting."""
         reader = asyncio.ensure_future(self._channel.read(_CHUNK))
         try:
             if sender is not None and not sender.done():
@@ -236,7 +236,7 @@ class AgentClient:
 
 @dataclass(frozen=True)
 class Opening:
-    """What goes over the wire before anything came back."""
+    """What is sent before the first answer."""
 
     nonce: str
     loader: bytes

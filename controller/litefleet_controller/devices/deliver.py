@@ -1,4 +1,4 @@
-"""What one device lacks, whether it fits, and what its own earlier words tell.  Pure, but for the sizes of our files."""
+"""What to send of a device's release, whether it fits, and what the device reported.  Pure, but for file sizes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def is_special(device: Device) -> bool:
 
 
 def pushes(hello: Mapping[str, object], built: Release) -> list[Request]:
-    """Return the requests that bring what the device lacks, and only that."""
+    """Return the requests that send what the device lacks, and only that."""
     present = mapping(hello.get("blobs"))
     missing = {sha: path for sha, path in built.blobs.items() if present.get(sha) != path.stat().st_size}
     requests = []
@@ -94,7 +94,7 @@ def _bytes_to_store(hello: Mapping[str, object], built: Release) -> int:
 
 
 def room_request(hello: Mapping[str, object], built: Release | None, keep: Keep) -> Request:
-    """Return the request that makes room for a release (or, without one, only clears what nobody needs)."""
+    """Return the request that frees space for a release (or, without one, only deletes what is not needed)."""
     fields: dict[str, object] = {
         "bytes": _bytes_to_store(hello, built) if built else 0,
         "keep": keep.releases,
@@ -110,7 +110,7 @@ def room_request(hello: Mapping[str, object], built: Release | None, keep: Keep)
 
 
 def space_finding(facts: Facts, hello: Mapping[str, object], built: Release) -> Finding | None:
-    """Return the finding for a device that has too little room, before anything is sent."""
+    """Return the finding for a device with too little free space, before anything is sent."""
     need, free = _bytes_to_store(hello, built), facts.disk.free
     if need and need > free:
         where = hello.get("root")
@@ -121,18 +121,18 @@ def space_finding(facts: Facts, hello: Mapping[str, object], built: Release) -> 
 
 
 def valid_proof(hello: Mapping[str, object], release: str) -> Mapping[str, object] | None:
-    """Return the device's record of a proof that still counts: this release, in this very environment."""
+    """Return the device's record of a verification that is still valid: this release, in this environment."""
     proof = mapping(mapping(hello.get("verified")).get(release))
     return proof if proof and proof.get("fingerprint") == hello.get("fingerprint") else None
 
 
 def measurements_of(hello: Mapping[str, object], release: str) -> Mapping[str, object]:
-    """Return what a release measured when it was last proven on this device; empty when it was not."""
+    """Return a release's measurements when it was last verified on this device; empty when it was not."""
     return mapping(mapping(mapping(hello.get("verified")).get(release)).get("measurements"))
 
 
 def fingerprint_of(hello: Mapping[str, object]) -> str:
-    """Return the fingerprint of the device's environment, "" when it told none."""
+    """Return the fingerprint of the device's environment, "" when it reported none."""
     return str(hello.get("fingerprint", ""))[:64]
 
 
@@ -142,7 +142,7 @@ def open_lease(hello: Mapping[str, object], model: str) -> Mapping[str, object] 
 
 
 def merge_findings(findings: Sequence[Finding], reported: object, built: Release) -> list[Finding]:
-    """Return our findings and the device's; where it has no runtime either, ours says what would fit."""
+    """Return our findings and the device's; where the device has no runtime, ours say which one would fit."""
     device_findings = [Finding.from_dict(f) for f in (reported if isinstance(reported, list) else [])[:100]]
     if any(f.code == "LF302" for f in device_findings) and built.no_runtime:
         device_findings = [*built.no_runtime, *(f for f in device_findings if f.code != "LF302")]
@@ -165,7 +165,7 @@ def regressions(before: object, now: object, limits: Regression) -> list[Finding
 
 
 def revert_findings(hello: Mapping[str, object], since: float) -> tuple[Finding, ...]:
-    """Return LF614 for each switch that the device undid by itself after `since` (epoch, by its own clock)."""
+    """Return LF614 for each activation that the device reverted by itself after `since` (epoch, by its own clock)."""
     undone = hello.get("undone")
     found = []
     for entry in (undone if isinstance(undone, list) else [])[:10]:

@@ -1,4 +1,4 @@
-"""Bounded fan-out: every device on its own, a bug in one conversation costs one outcome, Ctrl-C leaves each with a word."""
+"""Bounded fan-out.  Devices are independent: one failure affects one outcome, and Ctrl-C records an outcome for every device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class Slots:
-    """How many devices may be at work at once: in all, and behind one jump host, whose sshd refuses when there are too many."""
+    """Limits devices at work at once: in all, and behind one jump host, whose sshd rejects more."""
 
     def __init__(self, most: int, per_jump: int) -> None:
         self._all = asyncio.Semaphore(most)
@@ -27,7 +27,7 @@ class Slots:
 
     @asynccontextmanager
     async def slot(self, device: Device) -> AsyncIterator[None]:
-        """Wait for a device's turn; who waits for a jump host keeps nobody else waiting."""
+        """Wait for a device's turn; waiting for one jump host does not block other devices."""
         if not device.jump:
             async with self._all:
                 yield
@@ -73,13 +73,13 @@ async def run_bounded(
 async def _run_one(device: Device, work: Callable[[Device], Awaitable[list[DeviceOutcome]]]) -> list[DeviceOutcome]:
     try:
         return await work(device)
-    except Exception as error:  # the one place: a bug in one conversation must not stop the other devices
+    except Exception as error:  # a bug in one session must not stop the other devices
         _log.exception("unexpected error on %s", device.name)
         found = finding("LF900", f"{type(error).__name__}: {error}")
         return [DeviceOutcome(device=device.name, model="", verdict=Verdict.FAILED, findings=(found,))]
 
 
 def interrupted_outcome(device: str, model: str = "", release: str = "") -> DeviceOutcome:
-    """Return what is said of a device that was not done when Ctrl-C came."""
+    """Return the outcome of a device that was not done when Ctrl-C came."""
     found = finding("LF509", f"{device} was not done when the run was interrupted")
     return DeviceOutcome(device, model, Verdict.FAILED, (found,), release=release)

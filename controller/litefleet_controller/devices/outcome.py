@@ -1,4 +1,4 @@
-"""What became of each device, and of the run: the one shape that every report is made from."""
+"""Outcomes of devices and of a run: the one shape that every report is made from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["DeviceOutcome", "Interrupted", "RunReport", "document", "to_json"]
 
 @dataclass(frozen=True)
 class DeviceOutcome:
-    """One device's end.
+    """One model's outcome on one device.
 
     `facts` is the agent's probe (empty when it never answered); `measurements` the agent's (`load_ms`, `latency_ms`
     {min,p50,p90,p99}, `peak_rss_bytes`, `outputs` [{name, max_abs, mean_abs, max_rel, cosine, top1, ok}]);

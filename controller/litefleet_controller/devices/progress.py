@@ -9,28 +9,28 @@ from .outcome import DeviceOutcome
 
 
 class Progress(Protocol):
-    """What a run tells about itself while it goes on; a context manager."""
+    """Receives a run's progress; a context manager."""
 
     def expect(self, total: int) -> None:
-        """Say how many outcomes there will be, once that is known."""
+        """Set how many outcomes there will be, once that is known."""
 
     def device_step(self, device: str, step: str) -> None:
-        """Say that a device began a step."""
+        """Report that a device began a step."""
 
     def device_done(self, outcome: DeviceOutcome) -> None:
-        """Say what became of a device."""
+        """Report a device's outcome."""
 
     def message(self, text: str) -> None:
-        """Say something about the run as a whole."""
+        """Report a message about the whole run."""
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start the display."""
         ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop showing; the terminal is as it was."""
+        """Stop the display and restore the terminal."""
 
 
 class _Context:
@@ -46,16 +46,16 @@ class _Context:
 
 
 class QuietProgress(_Context):
-    """Says nothing (`--quiet`, or a caller that only wants the report)."""
+    """Shows nothing (`--quiet`, or a caller that only wants the report)."""
 
     def expect(self, total: int) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def device_step(self, device: str, step: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def device_done(self, outcome: DeviceOutcome) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def message(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""

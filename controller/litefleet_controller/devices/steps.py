@@ -1,4 +1,4 @@
-"""One device's way through a run: choose, push, prove, switch on, confirm.  A failure is data, never an exception."""
+"""The steps on one device: choose, push, verify, activate, confirm.  A failure is data, never an exception."""
 
 from __future__ import annotations
 
@@ -35,40 +35,42 @@ __all__ = ["DeviceRecorder", "Mode", "NoRecorder", "Release", "ReleaseProvider",
 
 @dataclass(frozen=True)
 class Mode:
-    """What a run does on each device once it is probed."""
+    """What a run does on each device after the probe."""
 
-    stage: bool = True  # push and prove; without it the run ends at the probe
-    activate: bool = True  # switch a proven release on
-    again: bool = False  # prove anew even where this release was proven in this same environment
+    stage: bool = True  # push and verify; without it the run ends at the probe
+    activate: bool = True  # activate a verified release
+    again: bool = False  # verify again even where this release was verified in this same environment
     verify_limit_s: float = 300.0
-    lease_s: int = 600  # within which the device must hear from us again after the switch
-    keep: Keep | None = None  # what may be dropped from the device; None: nothing is
+    lease_s: int = 600  # within which the controller must confirm after the activation
+    keep: Keep | None = None  # what may be deleted from the device; None: nothing
     regression: Regression | None = None  # how much worse than the release before it may be
 
 
 class ReleaseProvider(Protocol):
-    """Makes releases ready; FindingError where none can be made."""
+    """Builds releases; FindingError where none can be built."""
 
     async def release_for(self, model: str, device: Device, facts: Facts) -> Release:
         """Return the release of `model` for this device, converted, with its goldens and its runtime."""
 
 
 class DeviceRecorder(Protocol):
-    """Writes down what happened to a device before anything depends on it."""
+    """Stores what happened to a device before anything depends on it."""
 
     async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, object]) -> None:
-        """Commit one event; whoever returns from here may go on."""
+        """Commit one event; it is stored when this returns."""
 
 
 class NoRecorder:
-    """Remembers nothing: for runs that switch nothing on."""
+    """Stores nothing: for runs that activate nothing."""
 
     async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, object]) -> None:
         """Do nothing."""
 
 
 _NO_RECORDER = NoRecorder()
-HelloCheck = Callable[[Mapping[str, object]], tuple[Finding, ...]]  # what a device's hello tells of the time before
+HelloCheck = Callable[
+    [Mapping[str, object]], tuple[Finding, ...]
+]  # findings about the time before, from a device's hello
 
 
 async def run_device(
@@ -95,7 +97,7 @@ async def run_device(
 
 @dataclass
 class _Delivery:
-    """One model's way to one device; what goes wrong with it is its own outcome, and the next model has its turn."""
+    """Delivers one model to one device; its failure is its own outcome, and the next model follows."""
 
     session: DeviceSession
     mode: Mode
@@ -106,7 +108,7 @@ class _Delivery:
     built: Release = field(default_factory=Release)
 
     async def run(self) -> DeviceOutcome:
-        """Choose, push, prove, switch on and confirm, as far as it goes."""
+        """Choose, push, verify, activate and confirm, until a step fails."""
         facts = self.session.facts
         if not facts.arch:
             return self.session.outcome(self.model, [finding("LF303", f"this device is {facts.machine}")])
@@ -165,7 +167,7 @@ class _Delivery:
         return replace(self._outcome(), measurements=measured)
 
     def _preparation_requests(self) -> list[Request]:
-        """Return what brings the release to the device, and makes room for it."""
+        """Return the requests that free space for the release and send it."""
         requests = [room_request(self.session.hello, self.built, self.mode.keep)] if self.mode.keep else []
         known = mapping(self.session.hello.get("trust")).get("signers")
         if self.mode.activate and self.built.trusted_signers and not known:  # later changes are for `litefleet trust`
@@ -174,14 +176,14 @@ class _Delivery:
         return [*requests, *pushes(self.session.hello, self.built), Request("release", manifest)]
 
     def _compare(self, measured: Mapping[str, object]) -> None:
-        """Compare with the release that runs here now, as it was measured on this very device."""
+        """Compare with the release that runs here now, as it was measured on this device."""
         before = str(mapping(self.session.hello.get("current")).get(self.model) or "")
         if self.mode.regression is None or before in ("", self.built.id):
             return
         self.findings += regressions(measurements_of(self.session.hello, before), measured, self.mode.regression)
 
     async def _activate(self, measured: Mapping[str, object]) -> DeviceOutcome:
-        """Switch on under a lease, and make it final: every word is committed here before the next one is sent."""
+        """Activate under a lease, and confirm: every event is committed here before the next request is sent."""
         proven = replace(self._outcome(), measurements=measured)
         await self._record(DeviceEvent.PROVE, proven)
         await self._record(DeviceEvent.SWITCH, proven)
@@ -194,7 +196,7 @@ class _Delivery:
             await self.session.ask(Request("confirm", {"release": release}), *tidy)
         except RequestRejected as error:
             if error.request.op == "confirm":
-                raise  # else only the tidying failed, and the release is confirmed
+                raise  # else only the cleanup failed, and the release is confirmed
         outcome = replace(self._outcome(), measurements=measured, activated=True)
         await self._record(DeviceEvent.CONFIRM, outcome)
         return outcome
@@ -207,13 +209,13 @@ class _Delivery:
 
 
 def _acceptance_findings(request: Request, answer: Mapping[str, object]) -> list[Finding]:
-    """Return the notes that came with a release's acceptance: a signature that could not be checked there."""
+    """Return the findings of an accepted release: a signature that the device could not check."""
     found = answer.get("findings") if request.op == "release" else None
     return [Finding.from_dict(f) for f in (found if isinstance(found, list) else [])[:10]]
 
 
 class WaitPolicy(enum.Enum):
-    """How long a run waits before it leaves the rest to a later one."""
+    """How long a run waits before it leaves the rest to a later run."""
 
     NONE = "none"  # do what can be done now (a timer will call again)
     WAVES = "waves"  # wait for soaks, windows and limits; not for devices that are offline

@@ -1,4 +1,4 @@
-"""One visit to one device: connect, learn what it is, do some work, and end in outcomes whatever happens on the way."""
+"""One session with one device: connect, probe, work, and end in outcomes whatever happens."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Report = Callable[[str, str], None]  # device name, step
 
 @dataclass(frozen=True)
 class SessionFactory:
-    """What every visit of a run shares."""
+    """What all sessions of a run share."""
 
     transport: Transport
     archive: AgentArchive
     report: Report = lambda device, step: None
     step_limit_s: float = 120.0
-    keep_agent: bool = True  # without it, nothing on the device is changed by looking
+    keep_agent: bool = True  # without it, a probe changes nothing on the device
 
 
 @dataclass
 class DeviceSession:
-    """What is known of one device in one conversation, and the way to ask it more."""
+    """One open session: what the device reported, and how to send it requests."""
 
     device: Device
     session_factory: SessionFactory
@@ -58,7 +58,7 @@ class DeviceSession:
             self.session_factory.report(self.device.name, name)
 
     async def ask(self, *requests: Request, limit_s: float = 0.0) -> list[dict[str, object]]:
-        """Send requests ahead and return their results; Refused at the first error answer, TransportError when it breaks."""
+        """Send requests without waiting and return their results; RequestRejected at the first error."""
         return [answer.result for answer in await self.exchange(*requests, limit_s=limit_s)]
 
     async def exchange(self, *requests: Request, limit_s: float = 0.0) -> list[Answer]:
@@ -69,7 +69,7 @@ class DeviceSession:
     def outcome(
         self, model: str, findings: Sequence[Finding], release: str = "", artifact: str = "", **more: Any
     ) -> DeviceOutcome:
-        """Return what became of a model here; the findings decide the verdict."""
+        """Return a model's outcome on this device; the findings decide the verdict."""
         self.step("")
         return DeviceOutcome(
             device=self.device.name,

@@ -1,4 +1,4 @@
-"""What an operator does with rollouts: plan, start, go on, stop, take back, bring in line.  Each is one call."""
+"""Operations on rollouts: plan, rollout, resume, pause, abort, rollback, reconcile.  Each is one call."""
 
 from __future__ import annotations
 

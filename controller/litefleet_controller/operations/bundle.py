@@ -1,4 +1,4 @@
-"""`litefleet bundle`: a signed file with all that some devices need, for those that no network reaches."""
+"""`litefleet bundle`: a signed file with all that some devices need, for devices without a network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["write_for"]
 
 @dataclass(frozen=True)
 class _Kind:
-    """One device that the file is for, and what it is."""
+    """One device that the file is for, and its facts."""
 
     device: Device
     facts: Facts
@@ -31,9 +31,9 @@ class _Kind:
 async def write_for(
     options: Options, progress_for: ProgressFor, out: Path, facts_files: Sequence[Path]
 ) -> WrittenBundle:
-    """Write the bundle for the selected devices as they last told of themselves, and for those that the files describe.
+    """Write the bundle for the selected devices by their last reported facts, and for those that the files describe.
 
-    Raises: UsageError for a device that nothing is known of; FindingError where no release can be made for one.
+    Raises: UsageError for a device that was never probed; FindingError where no release can be built for one.
     """
     described = [_described(path) for path in facts_files]
     with progress_for(0) as progress:

@@ -1,4 +1,4 @@
-"""What every operation on rollouts needs at hand: the project, the state, the fleet's hold, and the engine's parts."""
+"""The context of an operation on rollouts: the project, the state, the fleet's lock, and what the engine needs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _T = TypeVar("_T")
 
 
 def actor() -> str:
-    """Return who is at work, as the audit log names people: user@host."""
+    """Return who runs this command, as the audit log names people: user@host."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
@@ -71,7 +71,7 @@ def find_rollout(state: State, fleet: str, rollout_id: str = "") -> Rollout:
 
 @dataclass
 class RolloutContext:
-    """One operation's tools.  `hold` is the right to change this fleet's rollouts."""
+    """What one operation works with.  `lock` is the right to change this fleet's rollouts."""
 
     project: Project
     state: State
@@ -106,7 +106,7 @@ class RolloutContext:
 
     @property
     def signers(self) -> str:
-        """What devices come to trust; "" without signing."""
+        """The list of signers that devices come to trust; "" without signing."""
         return self.signer.allowed_signers() if self.signer else ""
 
     async def signed(self, releases: Sequence[Release], numbers: Mapping[str, int]) -> list[Release]:
@@ -122,7 +122,7 @@ class RolloutContext:
         return done
 
     def origin(self) -> dict[str, object]:
-        """Return what a rollout is made from: the hashes of configuration and inventory."""
+        """Return the paths and SHA-256 of configuration and inventory, which a rollout records."""
         options = self.project.options
         inventory = options.inventory or self.config.inventory
         return {
@@ -131,7 +131,7 @@ class RolloutContext:
         }
 
     async def mark_running(self, rollout: Rollout) -> Rollout:
-        """Return a rollout that was written down as one that runs; any other one as it is."""
+        """Start a planned rollout and return it; return any other one unchanged."""
         if rollout.state is not RolloutState.PLANNED:
             return rollout
         running = replace(rollout, state=move_rollout(rollout.state, RolloutEvent.START), updated_at=self.clock.now())
@@ -139,7 +139,7 @@ class RolloutContext:
         return running
 
     async def run_engine(self, rollout: Rollout, wait_policy: WaitPolicy) -> RolloutEngine:
-        """Run a rollout's engine and return it; it knows what became of what."""
+        """Run a rollout's engine and return it with its outcomes."""
         rows = await self.read(self.state.rows, rollout.id)
         deps = EngineDeps(
             state=self.state,
@@ -168,7 +168,7 @@ class RolloutContext:
         return ReleaseCache(planned, releases, self.release_builder, keep, self.signers, self.runtime_findings)
 
     async def _with_valid_signature(self, release: Release) -> Release:
-        """Return a release whose seal has not expired: it is sealed anew under its own number where it has."""
+        """Return a release with a valid seal: one that has expired is renewed under the same number."""
         seal = mapping((release.signed or {}).get("seal"))
         number, expires = seal.get("number"), seal.get("expires")
         if self.signer is None or not isinstance(number, int) or not isinstance(expires, int):
@@ -180,7 +180,7 @@ class RolloutContext:
         return fresh
 
     async def _device_task(self, rollout: Rollout, rows: Sequence[DeviceRow]) -> DeviceTask:
-        """Return what is talked about with each device."""
+        """Return the task that the engine runs on each device."""
         if rollout.kind == "rollback":
             parent_rows = await self.read(self.state.rows, rollout.parent)
             mark_reverted = RevertMarker(self.writer, self.state, self.lock, rollout.parent, parent_rows)
@@ -211,9 +211,9 @@ class RolloutContext:
 async def open_context(
     options: Options, progress: Progress, whole_fleet: bool = False
 ) -> AsyncIterator[RolloutContext]:
-    """Open the project and its state, and take the fleet's hold for the length of the context.
+    """Open the project and its state, and hold the fleet's lock while the context is open.
 
-    Raises: ConfigError, UsageError; StateError, Held when another controller that lives is at work.
+    Raises: ConfigError, UsageError; StateError; FleetLocked while another live controller is at work.
     """
     project = open_project(replace(options, limit="") if whole_fleet else options)
     state = open_state(project.config)
@@ -234,7 +234,7 @@ async def open_context(
 
 
 def finish_ended(state: State, lock: FleetLock) -> None:
-    """End what a controller left in flight that died after its rollout was aborted: nobody goes on with that one."""
+    """Settle rows that a controller left in flight when it died after its rollout was aborted: that rollout is not resumed."""
     ended = (RolloutState.ABORTED, RolloutState.SUPERSEDED)
     for rollout in (r for r in state.rollouts(lock.fleet, 3) if r.state in ended):
         released, left = endings(state.rows(rollout.id))

@@ -22,7 +22,7 @@ _MOST_ENTRIES = 1000  # in one page
 
 
 async def collect(context: RolloutContext, session: DeviceSession) -> list[Confirmed]:
-    """Store the reports that wait on a device, only then tell it that they may go, and return what they confirm."""
+    """Store the reports that wait on a device, then let it delete them, and return what they confirm."""
     installed: list[Confirmed] = []
     reported = session.hello.get("reports")
     reports = [r for r in (reported if isinstance(reported, list) else [])[:20] if isinstance(r, dict)]
@@ -40,7 +40,7 @@ async def collect(context: RolloutContext, session: DeviceSession) -> list[Confi
 
 
 def _confirmed_by(session: DeviceSession, report: Mapping[str, object]) -> list[Confirmed]:
-    """Return what a report says was installed, as far as it is what runs now."""
+    """Return what a report says was installed, where that is what runs now."""
     current, at = mapping(session.hello.get("current")), report.get("at")
     return [
         Confirmed(
@@ -65,7 +65,7 @@ def _installed(report: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
 
 
 async def sync_history(context: RolloutContext, session: DeviceSession) -> None:
-    """Store how the device's service is, and what is new in its history; nothing for a device without a service."""
+    """Store the device's service status and the new entries of its history; nothing for a device without a service."""
     reported = mapping(session.hello.get("history"))
     identity, newest = reported.get("id"), _whole(reported.get("newest"))
     if not isinstance(identity, str) or not _ID.match(identity):

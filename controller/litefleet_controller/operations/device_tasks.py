@@ -24,7 +24,7 @@ __all__ = ["RevertMarker", "drift", "recheck", "rollback_task"]
 async def recheck(
     session_factory: SessionFactory, device: Device, rows: Sequence[DeviceRow]
 ) -> list[tuple[DeviceRow, Finding]]:
-    """Return what speaks against each row's release on this device: its first error, where there is one."""
+    """Return each row whose release no longer passes on this device, with its first error."""
     models = [row.model for row in rows]
     found: dict[str, list[Finding]] = {}
 
@@ -40,9 +40,9 @@ async def recheck(
 async def drift(
     session: DeviceSession, expected: dict[str, str], deep: bool, repair: bool = False
 ) -> dict[str, list[Finding]]:
-    """Return the findings of each model: what is not as it was confirmed.  `expected` is model -> release, "" for none.
+    """Return the findings of each model: what differs from what was confirmed.  `expected` is model -> release, "" for none.
 
-    With `deep` every byte is read again; with `repair` what is damaged is dropped, so that it can be sent again.
+    With `deep` the device reads every byte again; with `repair` it drops damaged files, so that they can be sent again.
     """
     checked = mapping((await session.ask(Request("check", {"deep": deep, "repair": repair})))[0].get("models"))
     current = mapping(session.hello.get("current"))
@@ -62,14 +62,14 @@ def _short(release: str) -> str:
 
 
 class RevertMarker:
-    """Says in the rollout `parent` which of its rows, given as they are stored, were taken back."""
+    """Marks rows of the rollout `parent`, given as they are stored, as reverted."""
 
     def __init__(self, write: Writer, state: State, lock: FleetLock, parent: str, rows: Sequence[DeviceRow]) -> None:
         self._write, self._state, self._lock, self._parent = write, state, lock, parent
         self._rows = {(row.device, row.model): row for row in rows}
 
     async def __call__(self, device: str, model: str) -> None:
-        """Mark one row, if it was well until now; it may be said twice."""
+        """Mark one row as reverted if it was healthy.  Idempotent."""
         row = self._rows.get((device, model))
         if row is None or not row.state.well:
             return
@@ -79,7 +79,7 @@ class RevertMarker:
 
 
 def rollback_task(session_factory: SessionFactory, to: str, mark_reverted: RevertMarker) -> DeviceTask:
-    """Return the conversation that takes models back to `to`: previous, nothing, or a release's id."""
+    """Return the task that reverts models to `to`: previous, nothing, or a release's id."""
 
     async def device_task(device: Device, rows: Sequence[DeviceRow], recorder: DeviceRecorder) -> list[DeviceOutcome]:
         async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
@@ -94,10 +94,10 @@ def rollback_task(session_factory: SessionFactory, to: str, mark_reverted: Rever
 async def _one(
     session: DeviceSession, row: DeviceRow, to: str, recorder: DeviceRecorder, mark_reverted: RevertMarker
 ) -> DeviceOutcome:
-    """Take one model back on one device, by one request.
+    """Revert one model on one device, by one request.
 
-    Which release that is, is decided at the first contact and written down: asked again after an answer that was lost, "previous"
-    would lead forth again.
+    The target release is resolved at the first contact and stored: resolved again after a lost answer, "previous" would be the
+    newer release.
     """
     model = row.model
     release = row.release or _kept(session, model, to)
@@ -112,7 +112,7 @@ async def _one(
     except RequestRejected as error:
         return session.outcome(model, [error.found])
     now = str(answer.get("current") or "")[:64]
-    changed = bool(answer.get("changed")) or bool(row.release)  # else it changed when it was asked before
+    changed = bool(answer.get("changed")) or bool(row.release)  # else an earlier request changed it
     outcome = session.outcome(
         model,
         session.notes,
@@ -138,7 +138,7 @@ def _kept(session: DeviceSession, model: str, to: str) -> str | None:
 
 
 def _previous(hello: Mapping[str, object], model: str) -> str:
-    """Return the release that ran before the present one, which a lease that is open came from; "" where none did."""
+    """Return the release that ran before the current one, or before the open lease; "" where none did."""
     lease = open_lease(hello, model)
     before = mapping(hello.get("previous")).get(model) if lease is None else lease.get("before")
     return str(before or "")[:64]

@@ -1,4 +1,4 @@
-"""`litefleet plan`: what a rollout would do to each device, made from a look at the live fleet; nothing on it changes."""
+"""`litefleet plan`: what a rollout would do to each device, from a probe of the live fleet; nothing on it changes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ __all__ = ["Planned", "plan_devices", "plan_rollout"]
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, and all that was learned to make it."""
+    """A plan, and the survey that it was made from."""
 
     plan: Plan
     survey: FleetSurvey
 
 
 async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
-    """Return the plan; the agent that looks at a device is gone from it afterwards, if it was not there before.
+    """Return the plan; an agent that was not on a device before is removed from it afterwards.
 
     Raises: ConfigError, UsageError, StateError; CancelledError after Ctrl-C.
     """
@@ -49,7 +49,7 @@ async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
             )
             state.record_facts(
                 planned.survey.known
-            )  # so that a bundle can be written for devices that were once looked at
+            )  # so that a bundle can be written for devices that were probed once
         finally:
             await release_builder.close()
             state.close()
@@ -65,7 +65,7 @@ async def plan_devices(
     now: float,
     on_device: OnDevice | None = None,
 ) -> Planned:
-    """Look at the selected devices at `now` (epoch) and return what is to be done."""
+    """Probe the selected devices at `now` (epoch seconds) and return the plan."""
     wanted = {device: project.models_of(device) for device in project.devices}
     at_once, per_jump = project.config.ssh.concurrency, project.config.rollout.per_jump_host
     fleet_survey = await survey_fleet(

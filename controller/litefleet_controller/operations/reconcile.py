@@ -1,4 +1,4 @@
-"""`litefleet reconcile`, for a timer: goes on with what is open, takes in new devices, finds drift and, if asked, repairs it."""
+"""`litefleet reconcile`, for a timer: continues the open rollout, adds new devices, finds drift and, if asked, repairs it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["reconcile", "reconcile_with_context"]
 
 @dataclass
 class _ReconcilePass:
-    """What one pass found."""
+    """The results of one pass."""
 
     context: RolloutContext
     watch: Stopwatch
@@ -43,9 +43,9 @@ class _ReconcilePass:
 async def reconcile(
     options: Options, progress_for: ProgressFor, *, repair: bool = False, deep: bool = False
 ) -> RunReport:
-    """Bring the fleet in line with what was confirmed, as far as it can be done now, and return the report.
+    """Bring the fleet in line with what was confirmed, as far as possible now, and return the report.
 
-    The report has an outcome for each model on each device that was looked at; drift that stays is a failure.
+    The report has an outcome for each model on each device that was checked; drift that remains is a failure.
     """
     watch = Stopwatch()
     with interruptible("reconcile", watch), progress_for(0) as progress:
@@ -54,7 +54,7 @@ async def reconcile(
 
 
 async def reconcile_with_context(context: RolloutContext, repair: bool, deep: bool, watch: Stopwatch) -> RunReport:
-    """Do what `reconcile` does, at a desk that is open."""
+    """Do what `reconcile` does, in an open context."""
     current_pass = _ReconcilePass(context, watch, deep, repair)
     rollout = await _continue(context, current_pass)
     rollout = await _add_new_devices(context, current_pass, rollout)
@@ -63,7 +63,7 @@ async def reconcile_with_context(context: RolloutContext, repair: bool, deep: bo
         rollout = await _repair(current_pass, rollout)
     show_rollout = (
         rollout is not None and rollout.state is not RolloutState.ABORTED
-    )  # that was said when it was aborted
+    )  # that was reported when it was aborted
     rollout_summary = (
         about(rollout, await context.read(context.state.rows, rollout.id))
         if rollout is not None and show_rollout
@@ -75,7 +75,7 @@ async def reconcile_with_context(context: RolloutContext, repair: bool, deep: bo
 
 
 async def _continue(context: RolloutContext, current_pass: _ReconcilePass) -> Rollout | None:
-    """Go on with a rollout that is under way: offline devices that are due, waves whose soak or window has come."""
+    """Continue a running rollout: offline devices that are due, waves whose soak or window has come."""
     rollouts = await context.read(context.state.rollouts, context.config.fleet, 20)
     running = [r for r in rollouts if r.state in (RolloutState.RUNNING, RolloutState.PLANNED)]
     if not running:
@@ -89,12 +89,12 @@ async def _continue(context: RolloutContext, current_pass: _ReconcilePass) -> Ro
 async def _add_new_devices(
     context: RolloutContext, current_pass: _ReconcilePass, rollout: Rollout | None
 ) -> Rollout | None:
-    """Give devices that joined the rollout's selection since the release that it brought."""
+    """Roll the last rollout's release out to devices that joined its selection since."""
     if rollout is None or rollout.kind != "rollout" or rollout.state is not RolloutState.DONE:
         return rollout
     rows = await context.read(context.state.rows, rollout.id)
     if any(r.state is DeviceState.ROLLED_BACK for r in rows):
-        return rollout  # it was taken back: nobody new gets it
+        return rollout  # it was reverted: no new device gets it
     there = {r.device for r in rows}
     new = [d for d in _selected(context, rollout) if d.name not in there]
     joined = [
@@ -123,17 +123,17 @@ def _selected(context: RolloutContext, rollout: Rollout) -> Sequence[Device]:
         return context.project.devices
     try:
         chosen = {d.name for d in select(context.project.inventory, rollout.limit)}
-    except SelectError:  # a device that it named is gone
+    except SelectError:  # a device that it named is no longer in the inventory
         return ()
     return [d for d in context.project.devices if d.name in chosen]
 
 
 async def _check_devices(current_pass: _ReconcilePass) -> None:
-    """Ask every confirmed device whether it is still as it was confirmed."""
+    """Check every confirmed device for drift."""
     context = current_pass.context
     confirmed: dict[str, dict[str, Confirmed]] = {}
     for (device, model), entry in (await context.read(context.state.confirmed)).items():
-        if (device, model) not in current_pass.outcomes:  # it has just been settled
+        if (device, model) not in current_pass.outcomes:  # it has just been checked
             confirmed.setdefault(device, {})[model] = entry
     devices = [d for d in context.project.devices if d.name in confirmed]
 
@@ -180,7 +180,7 @@ async def _check_device(
 
 
 async def _repair(current_pass: _ReconcilePass, parent: Rollout | None) -> Rollout:
-    """Bring back what was confirmed on the devices that drifted, proven anew."""
+    """Restore the confirmed release on the devices that drifted, verified again."""
     context, now = current_pass.context, current_pass.context.clock.now()
     kept: dict[str, Release] = {}
     rows = []

@@ -1,4 +1,4 @@
-"""Resume, approve, retry, pause and abort: what a person decides about a rollout that was written down."""
+"""Resume, approve, retry, pause and abort: a person's decisions about a stored rollout."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = ["STEPS", "Step", "abort", "approve", "continue_with_context", "end_lo
 
 
 async def resume(options: Options, progress_for: ProgressFor, rollout_id: str, wait_policy: WaitPolicy) -> RunReport:
-    """Go on with a rollout that is paused, or that a dead controller left; the failures that stopped it no longer do."""
+    """Continue a rollout that is paused, or that a dead controller left; the failures that stopped it no longer count."""
     return await _continue(options, progress_for, rollout_id, wait_policy, "resume")
 
 
 async def approve(options: Options, progress_for: ProgressFor, rollout_id: str, wait_policy: WaitPolicy) -> RunReport:
-    """Say that a rollout which waits for approval may begin its next wave, and go on with it."""
+    """Approve the next wave of a waiting rollout, and continue it."""
     return await _continue(options, progress_for, rollout_id, wait_policy, "approve")
 
 
 async def retry(options: Options, progress_for: ProgressFor, rollout_id: str, wait_policy: WaitPolicy) -> RunReport:
-    """Give a rollout's failed devices another try."""
+    """Try a rollout's failed devices again."""
     return await _continue(options, progress_for, rollout_id, wait_policy, "retry")
 
 
@@ -52,7 +52,7 @@ async def _continue(
 async def continue_with_context(
     context: RolloutContext, rollout_id: str, wait_policy: WaitPolicy, command: str, watch: Stopwatch
 ) -> RunReport:
-    """Take the step that `command` of STEPS stands for, and carry the rollout out."""
+    """Apply the step of `command`, one of STEPS, and run the rollout."""
     rollout = await context.read(find_rollout, context.state, context.config.fleet, rollout_id)
     rollout = await STEPS[command](context, rollout)
     last_outcomes = {(o.device, o.model): o for o in await context.read(context.state.outcomes, rollout.id)}
@@ -63,7 +63,7 @@ async def _resumed(context: RolloutContext, rollout: Rollout) -> Rollout:
     await make_due(context, rollout, context.project.inventory.by_name)
     if rollout.state is RolloutState.RUNNING:
         return rollout
-    if rollout.state is RolloutState.PLANNED:  # the controller died between writing it down and beginning
+    if rollout.state is RolloutState.PLANNED:  # the controller died between creating and starting it
         return await context.mark_running(rollout)
     rows = await context.read(context.state.rows, rollout.id)
     forgiven_rows = [replace(r, forgiven=True) for r in rows if r.failed and r.device in rollout.behind]
@@ -107,12 +107,12 @@ async def _moved(
 
 
 def pause(options: Options, rollout_id: str) -> str:
-    """Stop a rollout from beginning further devices and return the sentence that says so."""
+    """Pause a rollout, so that no further device begins, and return the sentence that reports it."""
     return _ask(options, rollout_id, RolloutEvent.PAUSE)
 
 
 def abort(options: Options, rollout_id: str) -> str:
-    """End a rollout: what it has not begun is skipped.  Return the sentence that says so."""
+    """Abort a rollout: devices that have not begun are skipped.  Return the sentence that reports it."""
     return _ask(options, rollout_id, RolloutEvent.ABORT)
 
 
@@ -137,7 +137,7 @@ def _ask(options: Options, rollout_id: str, event: RolloutEvent) -> str:
 
 
 def end_locally(state: State, lock: FleetLock, rollout: Rollout, event: RolloutEvent, now: float) -> None:
-    """Store PAUSE or ABORT ourselves, because nobody is at work; `now` is the epoch's seconds."""
+    """Store PAUSE or ABORT ourselves, because no controller is at work; `now` in epoch seconds."""
     released, left = endings(state.rows(rollout.id))
     state.move(lock, rollout.id, released)
     changes = left if event is RolloutEvent.ABORT else []

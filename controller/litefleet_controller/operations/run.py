@@ -20,7 +20,7 @@ __all__ = ["Stopwatch", "about", "interruptible", "make_due", "report_of", "run_
 
 @contextmanager
 def interruptible(command: str, watch: Stopwatch) -> Iterator[None]:
-    """Make Ctrl-C an Interrupted wherever it strikes; what was committed by then stays."""
+    """Turn Ctrl-C into Interrupted; what was committed by then stays."""
     try:
         yield
     except asyncio.CancelledError:
@@ -28,7 +28,7 @@ def interruptible(command: str, watch: Stopwatch) -> Iterator[None]:
 
 
 def about(rollout: Rollout, rows: Sequence[DeviceRow]) -> dict[str, object]:
-    """Return how a rollout stands, for a report."""
+    """Return a rollout's state and counts, for a report."""
     return {
         "id": rollout.id,
         "kind": rollout.kind,
@@ -48,7 +48,7 @@ def report_of(
     rows: Sequence[DeviceRow],
     outcomes: Mapping[tuple[str, str], DeviceOutcome],
 ) -> RunReport:
-    """Return the report: devices whose turn did not come are only counted."""
+    """Return the report; devices that were not begun are only counted."""
     shown = [outcomes[key] for row in rows if (key := (row.device, row.model)) in outcomes and not _untouched(row)]
     return RunReport(command, watch.stamp, watch.seconds, tuple(shown), about(rollout, rows) if rollout else {})
 
@@ -65,7 +65,7 @@ async def run_to_report(
     watch: Stopwatch,
     before: Mapping[tuple[str, str], DeviceOutcome],
 ) -> RunReport:
-    """Run a rollout and return its report; Interrupted after Ctrl-C, with everything given back."""
+    """Run a rollout and return its report; Interrupted after Ctrl-C, with all rows in flight pending again."""
     outcomes = dict(before)
     try:
         engine: RolloutEngine = await context.run_engine(rollout, wait_policy)
@@ -85,7 +85,7 @@ async def run_to_report(
 
 
 async def make_due(context: RolloutContext, rollout: Rollout, devices: Container[str]) -> None:
-    """Let these devices be tried now, and not when their time would have come."""
+    """Make these devices' offline rows due now instead of at their next retry."""
     now = context.clock.now()
     rows = await context.read(context.state.rows, rollout.id)
     due = [replace(r, next_try_at=now) for r in rows if r.state is DeviceState.OFFLINE and r.device in devices]

@@ -1,4 +1,4 @@
-"""`litefleet trust`: tells devices whom to trust, with a signature by someone whom they trust already."""
+"""`litefleet trust`: sends devices the list of trusted signers, signed by one whom they trust already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carries out a plan on one device, step by step, and tells what became of each; stops at the first that fails."""
+"""Carries out a provision on one device, step by step, and reports each step; stops at the first failure."""
 
 from __future__ import annotations
 

@@ -47,14 +47,14 @@ _KEY_TYPES = (
 
 @dataclass(frozen=True)
 class Admin:
-    """Who logs in to change the device, where that is not who the inventory names."""
+    """The login for provisioning, where it is not the inventory's."""
 
     user: str = ""
     identity: str = ""  # path of a private key
 
 
 class _Policy(paramiko.MissingHostKeyPolicy):
-    """Asks litefleet whether the key is the device's: paramiko itself is told of none."""
+    """Leaves the decision to litefleet's host keys: paramiko has no known hosts of its own."""
 
     def __init__(self, decision: TrustDecision) -> None:
         self._decision = decision
@@ -74,7 +74,7 @@ class Login:
 
     @contextmanager
     def open(self, device: Device) -> Iterator[Connection]:
-        """Yield an open connection to `device`; TransportError with a finding when there is none to be had."""
+        """Yield an open connection to `device`; TransportError with a finding when it fails."""
         opened: list[Connection] = []
         try:
             for hop in self._hops(device):
@@ -132,7 +132,7 @@ def _refused(device: Device, admin: Admin, error: Exception) -> Finding:
 
 
 class NotRoot(LitefleetError):
-    """Root's rights can't be had on this device."""
+    """Root's rights are unavailable on this device."""
 
 
 class SudoRemote:
@@ -198,7 +198,7 @@ class SudoRemote:
 
 
 def _exchange(channel: Any, stdin: bytes, end: float) -> CommandResult:
-    """Send and receive at the same time, so that neither side waits for the other for ever."""
+    """Send and receive at the same time, so that neither side blocks the other."""
     left, parts = memoryview(stdin), {"out": b"", "err": b""}
     if not left:
         channel.shutdown_write()

@@ -1,4 +1,4 @@
-"""A provision as data: each step knows how to see whether it is done, how to do it, and how to undo it.  Pure."""
+"""A provision as data: each step has a command that checks, does and undoes it.  Pure."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["HOME", "PYTHON", "RESTART", "USER", "File", "Step", "install", "own_
 USER = "litefleet"  # the service's user and group, and the one that the controller logs in as
 HOME = "/var/lib/litefleet"
 PYTHON = "python3"  # where the inventory names none
-RESTART = "/etc/litefleet.restart"  # is there while something changed that the running service does not know of
+RESTART = "/etc/litefleet.restart"  # exists while the running service has not read a change
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that is to be so.  Commands are POSIX sh, run by root or by `user`; exit code 0 of `check`: it is so."""
+    """One step.  Commands are POSIX sh, run by root or by `user`; exit code 0 of `check`: it is done."""
 
     name: str
     check: str
-    do: str = ""  # empty: it can't be made so, and the provision ends here with `hint`
+    do: str = ""  # empty: it cannot be done, and the provision ends here with `hint`
     undo: str = ""  # run with --remove; empty: stays
     purge: str = ""  # run with --remove --purge
     data: bytes = b""  # stdin of `do`
@@ -85,7 +85,7 @@ def own_file(name: str, file: File, keep: bool = False) -> Step:
 
 
 def removal(steps: tuple[Step, ...], purge: bool) -> tuple[Step, ...]:
-    """Return what undoes `steps`, the last one first; the user's data only with `purge`."""
+    """Return the steps that undo `steps`, the last one first; the user's data only with `purge`."""
     undone = []
     for step in reversed(steps):
         for command in (step.undo, step.purge if purge else ""):

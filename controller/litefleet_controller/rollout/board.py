@@ -1,6 +1,6 @@
-"""What is to be done next in a rollout: its rows and their tallies in memory, kept up to date one row at a time.
+"""Decides the next step of a rollout, from its rows and their tallies in memory, updated one row at a time.
 
-No clock, no network, no database: whoever works on the rollout stores what happened, puts it on the board, and asks `next`.
+No clock, no network, no database: the engine stores what happened, puts it on the board, and calls `next`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Board:
 
     @property
     def tallies(self) -> Tallies:
-        """What the gates look at; not to be changed."""
+        """The counts that the gates evaluate; read-only."""
         return self._tallies
 
     def put(self, row: DeviceRow) -> None:
@@ -117,7 +117,7 @@ class Board:
                 self._queue(device)
 
     def begun(self, device: str, now: float) -> None:
-        """Say that a conversation with `device` was started; to be called once for each, with its rows put as well."""
+        """Record that a session with `device` began; called once for each, with its rows put as well."""
         self._begun.append(now)
 
     def row(self, device: str, model: str) -> DeviceRow | None:
@@ -141,7 +141,7 @@ class Board:
         return {state: total[state] for state in DeviceState if total[state]}
 
     def next(self, now: float, free: int) -> Decision:
-        """Return what is to be done at `now`, when `free` more conversations may be started.
+        """Return the next decision at `now`, when `free` more sessions may begin.
 
         The same question gets the same answer until a row, the rollout or a start is put.
         """

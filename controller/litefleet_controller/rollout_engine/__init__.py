@@ -1,4 +1,4 @@
-"""The engine: one rollout under way in this process, every outcome committed before the next step depends on it."""
+"""Runs one rollout in this process; every outcome is committed before the next step depends on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carries a rollout out: asks the board what is next, and does it."""
+"""Runs a rollout: asks the board for the next decision, and carries it out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .store import RolloutStore, orphans, skips
 
 __all__ = ["RolloutEngine"]
 
-_POLL_S = 2.0  # how often requests of other processes are looked for
+_POLL_S = 2.0  # how often other processes' requests are polled
 
 
 class RolloutEngine:
@@ -45,30 +45,30 @@ class RolloutEngine:
 
     @property
     def rollout(self) -> Rollout:
-        """The rollout as it stands."""
+        """The rollout as it was last stored."""
         return self._store.rollout
 
     @property
     def rows(self) -> tuple[DeviceRow, ...]:
-        """Its rows as they stand."""
+        """Its rows as they were last stored."""
         return self._store.board.rows()
 
     @property
     def outcomes(self) -> Mapping[tuple[str, str], DeviceOutcome]:
-        """What this run learned, by (device, model)."""
+        """The outcomes of this run, by (device, model)."""
         return self._sessions.outcomes
 
     # --- the loop
 
     async def run(self, wait_policy: WaitPolicy) -> Rollout:
-        """Go on until the rollout stops, ends, or there is nothing to do that `patience` waits for.
+        """Run until the rollout stops, ends, or has nothing to do that `wait_policy` waits for.
 
-        Raises: LostHold when another controller took over; CancelledError after Ctrl-C, with everything in flight given back.
+        Raises: FleetLockLost when another controller took over; CancelledError after Ctrl-C (rows in flight are pending again).
         """
         renewal = asyncio.create_task(self._renew_lock())
         self._progress.expect(len([r for r in self.rows if not r.state.settled]))
         try:
-            await self._store.commit(orphans(self.rows))  # the devices themselves say where a dead controller left them
+            await self._store.commit(orphans(self.rows))  # devices report themselves where a dead controller left them
             while True:
                 self._check()
                 await self._apply_request()
@@ -76,9 +76,9 @@ class RolloutEngine:
                 decision = self._store.board.next(now, self._sessions.free)
                 if not await self._act(decision, now, wait_policy):
                     break
-            self._check()  # a conversation may have ended badly while the last thing was done
+            self._check()  # a session may have failed during the last step
             if self.rollout.state is RolloutState.ABORTED:
-                await self._store.commit(skips(self.rows))  # what was lost on its last way
+                await self._store.commit(skips(self.rows))  # devices that went offline while they were being stopped
         except asyncio.CancelledError:
             await asyncio.shield(self._sessions.release_devices())
             raise
@@ -89,7 +89,7 @@ class RolloutEngine:
         return self.rollout
 
     async def _act(self, decision: Decision, now: float, wait_policy: WaitPolicy) -> bool:
-        """Do what was decided; False when this run is over."""
+        """Carry out a decision; return False when this run is over."""
         match decision:
             case Begin(devices):
                 await self._sessions.begin(devices, now)
@@ -114,7 +114,7 @@ class RolloutEngine:
         return True
 
     async def _step(self, decision: Stop | Ask | Soak | Advance | Finish, now: float) -> bool:
-        """Move the rollout as a whole; False when it has come to its end."""
+        """Apply a decision on the whole rollout; return False when it has ended."""
         rollout = self.rollout
         match decision:
             case Stop(event, gate, sentence, devices):
@@ -131,7 +131,7 @@ class RolloutEngine:
                 self._progress.message(f"wave {wave + 1} of {len(rollout.waves)}")
                 await self._store.advance(None, replace(rollout, wave=wave, soak_until=0.0), {"wave": wave + 1})
             case Finish():
-                if self._sessions.busy:  # every row is settled; the last words of their conversations are not yet in
+                if self._sessions.busy:  # every row is settled, but their sessions have not ended yet
                     await self._sessions.ended()
                     return True
                 counts = {state.value: n for state, n in self._store.board.counts().items()}
@@ -141,7 +141,7 @@ class RolloutEngine:
 
     async def _wait(self, until: float | None, now: float, wait_policy: WaitPolicy) -> bool:
         if not self._sessions.busy and (until is None or wait_policy is WaitPolicy.NONE):
-            return False  # nothing in flight can change anything: a person or a later run has to
+            return False  # nothing is in flight: only a person or a later run can change anything
         pause = _POLL_S if until is None else max(0.0, min(until - now, _POLL_S))
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
@@ -150,12 +150,12 @@ class RolloutEngine:
         return True
 
     async def _renew_lock(self) -> None:
-        """Keep the hold fresh; losing it ends the run."""
+        """Renew the fleet's lock; the run ends when it is lost."""
         while True:
             await asyncio.sleep(10)
             try:
                 await self._store.renew()
-            except Exception as error:  # the run must not go on as if it were ours
+            except Exception as error:  # without the lock the run must not continue
                 self._lost = error
                 self._wake.set()
                 return
@@ -172,7 +172,7 @@ class RolloutEngine:
         self._progress.message(f"{'aborted' if event is RolloutEvent.ABORT else 'paused'}: {reason}")
 
     async def _apply_request(self) -> None:
-        """Do what another process asked for."""
+        """Carry out another process's request to pause or abort."""
         if self.rollout.state is not RolloutState.RUNNING:
             return
         requested_action = await self._store.requested_action()

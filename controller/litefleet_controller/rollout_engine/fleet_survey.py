@@ -1,4 +1,4 @@
-"""The look before a plan: every device is asked what it is and what it runs, and each model's release for it is made ready."""
+"""The survey before a plan: probes every device, and builds each model's release for it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from ..rollout import DeviceRow, DeviceState
 from ..state.model import KnownDevice
 from .plan import PlannedDevice
 
-OnDevice = Callable[[DeviceSession], Awaitable[None]]  # what else is done with a device that answered
+OnDevice = Callable[[DeviceSession], Awaitable[None]]  # extra step run on each device that answered
 
 __all__ = ["FleetSurvey", "OnDevice", "ProbeResult", "probe_devices", "survey_fleet"]
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What one device told, or why it did not."""
+    """What one device reported, or why it did not."""
 
     device: Device
     hello: Mapping[str, object] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
-    findings: tuple[Finding, ...] = ()  # why it could not be looked at, or what is odd about it
-    outcome: DeviceOutcome | None = None  # of the look itself: what it cost
+    findings: tuple[Finding, ...] = ()  # why it could not be probed, or what is unusual about it
+    outcome: DeviceOutcome | None = None  # of the probe itself: its cost
     seen_at: float = 0.0  # of the facts; 0: never
 
     @property
@@ -46,11 +46,11 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class FleetSurvey:
-    """What the fleet is and what it would get."""
+    """The fleet's devices and the releases they would get."""
 
     drafts: tuple[PlannedDevice, ...]  # in the fleet's order, waves not yet assigned
     releases: tuple[Release, ...]
-    known: tuple[KnownDevice, ...]  # what devices told just now
+    known: tuple[KnownDevice, ...]  # what devices reported just now
     probes: Mapping[str, ProbeResult]
     runtime_findings: Mapping[str, tuple[Finding, ...]] = field(
         default_factory=dict
@@ -67,7 +67,7 @@ async def probe_devices(
     on_device: OnDevice | None = None,
     per_jump: int = 8,
 ) -> tuple[dict[str, ProbeResult], bool]:
-    """Ask every device, at most `concurrency` at once; return what each told, and whether it was interrupted."""
+    """Probe every device, at most `concurrency` at once; return the results by name, and whether Ctrl-C interrupted them."""
     probes: dict[str, ProbeResult] = {}
 
     async def one(device: Device) -> list[DeviceOutcome]:
@@ -84,7 +84,7 @@ async def probe_devices(
 
     _, interrupted = await run_bounded(devices, one, concurrency, lambda outcome: None, per_jump)
     for device in devices:
-        if device.name not in probes:  # a bug in one look, or Ctrl-C
+        if device.name not in probes:  # a bug in one probe, or Ctrl-C
             found = finding("LF509", f"{device.name} was not asked")
             unasked = DeviceOutcome(device.name, "", Verdict.FAILED, (found,))
             probes[device.name] = _from_memory(device, known.get(device.name), unasked)
@@ -111,7 +111,7 @@ async def survey_fleet(
     on_device: OnDevice | None = None,
     per_jump: int = 8,
 ) -> FleetSurvey:
-    """Look at all devices, and make ready what each of them would get; FindingErrors become findings of the device."""
+    """Probe all devices, and build the releases that they would get; FindingErrors become findings of the device."""
     devices = list(wanted)
     progress.message(f"looking at {len(devices)} device{'s' if len(devices) != 1 else ''}")
     progress.expect(len(devices))
@@ -136,7 +136,7 @@ async def survey_fleet(
 
 
 async def _prepare(probe: ProbeResult, model: str, provider: ReleaseProvider) -> Release | None:
-    """Return what the device would get, with what speaks against it; None where not even its kind is known."""
+    """Return the release for the device, with findings against it; None where the device's kind is unknown."""
     if decide(probe.findings) not in (Verdict.VERIFIED, Verdict.UNREACHABLE) or not probe.seen_at:
         return None
     if not probe.facts.arch:

@@ -1,4 +1,4 @@
-"""A plan: what would happen to each device, in which wave, and why.  Pure; made from a live probe, before anything changes."""
+"""A plan: what a rollout would do to each device, in which wave, and why.  Pure; made from a live probe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STATES: Mapping[DeviceState, Effect] = {
 
 @dataclass(frozen=True)
 class PlannedDevice:
-    """What a plan says of one model on one device."""
+    """The plan for one model on one device."""
 
     row: DeviceRow
     reachable: bool = True

@@ -1,4 +1,4 @@
-"""The releases of one rollout, as they were planned: a resumed rollout, or a device that joins late, gets the very same bytes."""
+"""The releases of one rollout, as they were planned: a resumed rollout, or a device that joins late, gets the same bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..devices.steps import ReleaseProvider
 
 __all__ = ["ReleaseCache"]
 
-StoreRelease = Callable[[Release], Awaitable[Release]]  # seals and stores a release that was made late
+StoreRelease = Callable[[Release], Awaitable[Release]]  # seals and stores a release that was built late
 
 
 def _ready(stored: Release, signers: str) -> Release:
@@ -31,7 +31,7 @@ def _ready(stored: Release, signers: str) -> Release:
 
 
 class ReleaseCache:
-    """A Supplier that hands out what was planned, and makes anew only what was planned for but never made."""
+    """A ReleaseProvider that returns the planned releases, and builds one only for a kind of device that the plan lacked."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class ReleaseCache:
     async def release_for(self, model: str, device: Device, facts: Facts) -> Release:
         """Return the planned release for this device.
 
-        Raises: FindingError: LF616 when it can't be had as planned, and whatever making one anew meets.
+        Raises: FindingError: LF616 when it is no longer available as planned, and what building a new one raises.
         """
         stored = self._find(model, device, kind_of(facts))
         if stored is None:
@@ -68,7 +68,7 @@ class ReleaseCache:
         return next((r for r in self._by_id.values() if r.model == model and r.kind == kind and not r.special), None)
 
     async def _build_late(self, model: str, device: Device, facts: Facts) -> Release:
-        """Make a release for a kind of device that the plan had not met, from the same recipe or not at all."""
+        """Build a release for a kind of device that the plan lacked; LF616 unless its recipe is the planned one."""
         built = await self._live.release_for(model, device, facts)
         if not built.id:
             return built

@@ -25,7 +25,7 @@ __all__ = ["DeviceSessions", "DeviceTask", "EngineDeps", "Recheck"]
 DeviceTask = Callable[[Device, Sequence[DeviceRow], DeviceRecorder], Awaitable[list[DeviceOutcome]]]
 Recheck = Callable[[Device, Sequence[DeviceRow]], Awaitable[list[tuple[DeviceRow, Finding]]]]
 _log = logging.getLogger(__name__)
-_LATER = frozenset({"LF508", "LF509"})  # the device is busy, or we were interrupted: another try may do
+_LATER = frozenset({"LF508", "LF509"})  # the device is busy, or the run was interrupted: a later attempt may succeed
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class EngineDeps:
 
 
 class DeviceSessions:
-    """Devices at work, and what became of those that are done; `most` at once."""
+    """Sessions with at most `most` devices at once, and the outcomes of those that ended."""
 
     def __init__(
         self,
@@ -66,39 +66,39 @@ class DeviceSessions:
 
     @property
     def free(self) -> int:
-        """How many more may begin."""
+        """How many more sessions may begin."""
         return self._free - len(self._tasks)
 
     @property
     def busy(self) -> bool:
-        """Whether any is under way."""
+        """Whether any session is under way."""
         return bool(self._tasks)
 
     def check(self) -> None:
-        """Raise what ended a conversation that must not end so: the state can't be written."""
+        """Re-raise a failure to write the state from a device's session."""
         if self._broken is not None:
             raise self._broken
 
     async def ended(self) -> None:
-        """Wait until all that are under way have ended by themselves."""
+        """Wait until all sessions have ended."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     async def cancel(self) -> None:
-        """End all that are under way."""
+        """Cancel all sessions."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def release_devices(self) -> None:
-        """End every conversation and leave its rows as if their turn had not come."""
+        """Cancel every session and make its rows pending again."""
         await self.cancel()
         await self._store.flush()
         await self._store.commit(orphans(self._store.board.rows()))
 
     async def begin(self, names: Sequence[str], now: float) -> None:
-        """Start a conversation with each of these devices."""
+        """Start a session with each of these devices."""
         changes = []
         for name in names:
             for row in self._store.board.rows_of(name):
@@ -121,7 +121,7 @@ class DeviceSessions:
         self._wake.set()
 
     async def _device(self, name: str) -> None:
-        """Hold one conversation, and settle every row that it left open."""
+        """Run one session, and settle every row that it left open."""
         rows = [r for r in self._store.board.rows_of(name) if r.state is DeviceState.STAGING]
         device = self._devices.get(name)
         if device is None:
@@ -140,8 +140,8 @@ class DeviceSessions:
         try:
             return await self._device_task(device, rows, DeviceRecorder(self._store, device.name))
         except StateError:
-            raise  # nothing more can be remembered: the run ends
-        except Exception as error:  # a bug in one conversation must not stop the other devices
+            raise  # the state cannot be written: the run ends
+        except Exception as error:  # a bug in one session must not stop the other devices
             _log.exception("unexpected error on %s", device.name)
             found = finding("LF900", f"{type(error).__name__}: {error}")
             left = [row for row in rows if self._store.row(row.device, row.model).state.in_flight]
@@ -159,7 +159,7 @@ class DeviceSessions:
         await self._store.commit([RowChange(row, event, after, outcome)])
 
     async def give_up(self, names: Sequence[str]) -> None:
-        """Settle devices that were offline for as long as the policy waits."""
+        """Fail devices that were offline for as long as the policy retries them."""
         days = self._store.rollout.policy.retry.give_up_after / 86400
         changes = []
         for row in (r for n in names for r in self._store.board.rows_of(n) if r.state is DeviceState.OFFLINE):
@@ -169,7 +169,7 @@ class DeviceSessions:
         await self._store.commit(changes)
 
     async def recheck_devices(self, names: Sequence[str]) -> None:
-        """After a soak: a device that no longer does what it was confirmed to do counts as failed."""
+        """Check devices after a soak: one whose release or environment has changed counts as failed."""
         slots = Slots(self._free, self._store.rollout.policy.per_jump_host)
 
         async def one(name: str) -> list[tuple[DeviceRow, Finding]]:

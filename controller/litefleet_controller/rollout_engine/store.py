@@ -1,4 +1,4 @@
-"""A rollout in memory and in the state at once: what this process believes is what was committed."""
+"""One rollout's rows, in memory and in the state: memory changes only after the commit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 
 
 class Clock(Protocol):
-    """Wall time; the simulated fleet has its own."""
+    """The wall clock; the simulated fleet has its own."""
 
     def now(self) -> float:
         """Return seconds since the epoch."""
@@ -61,22 +61,22 @@ class Writer(Protocol):
 
 
 class ThreadWriter:
-    """Keeps the event loop free while the database syncs: all calls go through one thread."""
+    """Runs all calls on one thread, so that the event loop is not blocked while the database syncs."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "state")
 
     async def __call__(self, call: Callable[..., _T], *args: Any) -> _T:
-        """Return what `call` returns; a cancelled caller does not tear a commit."""
+        """Return what `call` returns; cancelling the caller does not cancel the commit."""
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, lambda: call(*args)))
 
     def close(self) -> None:
-        """Finish what was begun."""
+        """Wait for the calls that were started."""
         self._thread.shutdown()
 
 
 class InlineWriter:
-    """Calls straight away: for time that is not real."""
+    """Calls at once, on the caller's thread: for simulated time."""
 
     async def __call__(self, call: Callable[..., _T], *args: Any) -> _T:
         """Return what `call` returns."""
@@ -84,7 +84,7 @@ class InlineWriter:
 
 
 class RolloutStore:
-    """One rollout's rows; every change is committed before the board shows it."""
+    """One rollout's rows; every change is committed before it is on the board."""
 
     def __init__(
         self,
@@ -102,16 +102,16 @@ class RolloutStore:
         self._commits: set[asyncio.Task[None]] = set()
 
     def row(self, device: str, model: str) -> DeviceRow:
-        """Return a row of this rollout; KeyError when there is none (a programmer's mistake)."""
+        """Return a row of this rollout; KeyError when it does not exist (a bug in the caller)."""
         found = self.board.row(device, model)
         if found is None:
             raise KeyError((device, model))
         return found
 
     async def commit(self, changes: Sequence[RowChange]) -> None:
-        """Store moves of rows; only then does this process believe in them.
+        """Store transitions of rows, then put them on the board.
 
-        A caller that is cancelled meanwhile does not tear the two apart: see `written`.
+        Cancelling the caller does not separate the two steps: see `flush`.
         """
         if changes:
             task = asyncio.create_task(self._persist(changes))
@@ -125,7 +125,7 @@ class RolloutStore:
             self.board.put(change.after)
 
     async def relocate(self, rows: Sequence[DeviceRow]) -> None:
-        """Store rows whose place or time changed."""
+        """Store rows whose wave, position or time changed."""
         await self._write(self._state.relocate, self._lock, self.rollout.id, rows)
         for row in rows:
             self.board.put(row)
@@ -137,7 +137,7 @@ class RolloutStore:
         details: Mapping[str, object],
         changes: Sequence[RowChange] = (),
     ) -> None:
-        """Store a move of the rollout as a whole (with no event, only a change of it), and moves of rows with it."""
+        """Store a transition of the whole rollout (without an event, only changed fields), and transitions of rows with it."""
         if event is not None:
             after = replace(after, state=move_rollout(self.rollout.state, event))
         after = replace(after, updated_at=self.clock.now())
@@ -148,27 +148,27 @@ class RolloutStore:
             self.board.put(change.after)
 
     async def requested_action(self) -> str:
-        """Return what another process asks for: pause, abort, or nothing."""
+        """Return what another process requests: "pause", "abort" or ""."""
         return await self._write(self._state.requested_action, self.rollout.id)
 
     async def renew(self) -> None:
-        """Say that this controller lives; LostHold when another has taken over."""
+        """Renew the fleet's lock; FleetLockLost when another controller has taken over."""
         await self._write(self._state.renew, self._lock)
 
     async def flush(self) -> None:
-        """Wait for what is being committed, whoever began it."""
+        """Wait for all commits that are under way."""
         await asyncio.gather(*self._commits, return_exceptions=True)
 
 
 class DeviceRecorder:
-    """One device's moves, each committed before the conversation goes on."""
+    """One device's transitions, each committed before the session continues."""
 
     def __init__(self, store: RolloutStore, device: str) -> None:
         self._store = store
         self._device = device
 
     async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, object]) -> None:
-        """Commit one event of the device's conversation."""
+        """Commit one event of the device's session."""
         row = self._store.row(self._device, outcome.model)
         confirmed = None
         after = row_after(row, event, outcome)
@@ -188,7 +188,7 @@ class DeviceRecorder:
 
 
 def row_after(row: DeviceRow, event: DeviceEvent, outcome: DeviceOutcome) -> DeviceRow:
-    """Return a row after an event, with what the outcome says of it."""
+    """Return a row after an event, with the outcome's verdict and release."""
     decided = [f for f in outcome.findings if f.decides]
     well = event in (DeviceEvent.SAME, DeviceEvent.PROVE, DeviceEvent.SWITCH, DeviceEvent.LEASE, DeviceEvent.CONFIRM)
     return replace(
@@ -209,7 +209,7 @@ def row_after(row: DeviceRow, event: DeviceEvent, outcome: DeviceOutcome) -> Dev
 
 
 def orphans(rows: Iterable[DeviceRow]) -> list[RowChange]:
-    """Return the moves that give back what is in flight: on the next contact the device itself says where it stands."""
+    """Return the transitions that make rows in flight pending again: at the next contact the device reports its own state."""
     return [
         RowChange(r, DeviceEvent.ORPHAN, replace(r, state=move_device(r.state, DeviceEvent.ORPHAN)))
         for r in rows
@@ -218,7 +218,7 @@ def orphans(rows: Iterable[DeviceRow]) -> list[RowChange]:
 
 
 def skips(rows: Iterable[DeviceRow]) -> list[RowChange]:
-    """Return the moves that end what has not begun."""
+    """Return the transitions that skip rows which have not begun."""
     return [
         RowChange(r, DeviceEvent.SKIP, replace(r, state=move_device(r.state, DeviceEvent.SKIP), next_try_at=0.0))
         for r in rows
@@ -227,14 +227,14 @@ def skips(rows: Iterable[DeviceRow]) -> list[RowChange]:
 
 
 def endings(rows: Iterable[DeviceRow]) -> tuple[list[RowChange], list[RowChange]]:
-    """Return the moves that give back what is in flight, and then those that end all that is left undone."""
+    """Return the transitions that make rows in flight pending again, and then those that skip all open rows."""
     rows = tuple(rows)
     released = orphans(rows)
     return released, skips([*rows, *(change.after for change in released)])
 
 
 def retries(rows: Iterable[DeviceRow]) -> list[RowChange]:
-    """Return the moves that give failed rows another try, as if nothing had been said of them."""
+    """Return the transitions that make failed rows pending again, without their earlier verdict."""
     return [RowChange(r, DeviceEvent.RETRY, _fresh(r)) for r in rows if r.state is DeviceState.FAILED]
 
 

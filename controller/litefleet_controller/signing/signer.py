@@ -1,4 +1,4 @@
-"""Seals: who sent a release, to which fleet, as which number, until when.  Devices that trust signers take nothing else."""
+"""Seals: who sent a release, to which fleet, under which number, until when.  Devices that trust signers accept nothing else."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def seal_bytes(seal: Mapping[str, object]) -> bytes:
 
 
 class Signer:
-    """Signs with the configured key, and never hands out what the trusted signers' list would not accept."""
+    """Signs with the configured key, and returns only signatures that the list of trusted signers accepts."""
 
     def __init__(self, config: SigningConfig) -> None:
         self._config = config
 
     async def check(self) -> None:
-        """Sign something for trial, so that nothing is missing later.
+        """Sign a test text, so that a problem is reported before anything is done.
 
         Raises: ConfigError with the sentence that says what to do.
         """
@@ -95,7 +95,7 @@ class Signer:
     async def verify(
         self, signed: Mapping[str, object] | None, release: str, model: str, fleet: str, now: float
     ) -> None:
-        """Check a seal as a device does, but for its number.
+        """Check a seal as a device does, except for its number.
 
         Raises: FindingError LF609 (not signed), LF610 (signature), LF608 (another's), LF607 (expired).
         """

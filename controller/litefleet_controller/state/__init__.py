@@ -1,4 +1,4 @@
-"""Durable state: what the controller remembers between runs, and across its own death."""
+"""Durable state: what the controller stores between runs, and keeps when it is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit log: a chain, each entry sealed with the hash of the one before."""
+"""The audit log: a hash chain, in which each entry contains the hash of the one before."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def entries(connection: sa.Connection, limit: int) -> tuple[AuditEntry, ...]:
 def check(connection: sa.Connection) -> str:
     """Return "" when every entry is there, in its place and unchanged, else the sentence that says which is not.
 
-    Entries cut off at the end can't be noticed from inside, nor can a chain that somebody wrote anew from the first entry
-    on: keep the last entry's hash elsewhere where that matters.
+    Entries removed from the end cannot be detected from the log itself, nor can a chain that was rewritten from the first
+    entry on: store the last entry's hash elsewhere where that matters.
     """
     previous = ""
     raw = sa.type_coerce(audit.c.what, sa.Text).label("raw")  # it may be no JSON any more

@@ -1,4 +1,4 @@
-"""What devices told of the time when nobody watched: their histories, and how their services are."""
+"""Queries over devices' histories and their services' status."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ KEPT = 2000  # entries of one device
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """A device's service at the last contact, and how far its history was taken."""
+    """A device's service at the last contact, and the last history entry that was read."""
 
     device: str
     history: str  # the history's id: another one's numbers begin anew
-    number: int  # of the last entry that was taken
-    status: Mapping[str, object] = field(default_factory=dict)  # {} where the device told none
+    number: int  # of the last entry that was read
+    status: Mapping[str, object] = field(default_factory=dict)  # {} where the device reported none
     seen_at: float = 0.0
 
 
@@ -41,7 +41,7 @@ class HistoryEntry:
 
 
 def record_history(connection: sa.Connection, service: ServiceStatus, entries: Sequence[HistoryEntry]) -> None:
-    """Store a device's service in place of what was known, and entries that are new; the oldest of many go."""
+    """Store a device's service status, replacing the earlier one, and new entries; beyond `KEPT` the oldest are deleted."""
     table = device_services
     connection.execute(sa.delete(table).where(table.c.device == service.device))
     connection.execute(sa.insert(table).values({**vars(service), "status": dict(service.status)}))
@@ -69,7 +69,7 @@ def _drop_old(connection: sa.Connection, device: str) -> None:
 
 
 def all_services(connection: sa.Connection) -> dict[str, ServiceStatus]:
-    """Return what is known of services, by the device's name."""
+    """Return all stored service status, by the device's name."""
     found = connection.execute(sa.select(device_services))
     return {row.device: ServiceStatus(**dict(row._mapping)) for row in found}
 

@@ -1,4 +1,4 @@
-"""What devices told of themselves, what they run, and the numbers of their releases."""
+"""Queries over devices' reported facts, their confirmed releases, and release numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["all_confirmed", "all_known", "confirm", "next_number", "record_facts
 
 
 def record_facts(connection: sa.Connection, reported: Sequence[KnownDevice]) -> None:
-    """Store what devices told, in place of what they told before."""
+    """Store devices' facts, replacing the earlier ones."""
     latest = {device.device: device for device in reported}
     if not latest:
         return
@@ -28,12 +28,12 @@ def record_facts(connection: sa.Connection, reported: Sequence[KnownDevice]) -> 
 
 
 def all_known(connection: sa.Connection) -> dict[str, KnownDevice]:
-    """Return what is known, by the device's name."""
+    """Return all stored facts, by the device's name."""
     return {stored.device: known_from(stored) for stored in connection.execute(sa.select(devices))}
 
 
 def confirm(connection: sa.Connection, entries: Sequence[Confirmed]) -> None:
-    """Store what devices run, in place of what they ran before."""
+    """Store devices' confirmed releases, replacing the earlier ones."""
     latest = {(entry.device, entry.model): entry for entry in entries}
     if not latest:
         return
@@ -44,13 +44,13 @@ def confirm(connection: sa.Connection, entries: Sequence[Confirmed]) -> None:
 
 
 def all_confirmed(connection: sa.Connection) -> dict[tuple[str, str], Confirmed]:
-    """Return what devices run, by (device, model)."""
+    """Return all confirmed releases, by (device, model)."""
     found = connection.execute(sa.select(confirmed))
     return {(stored.device, stored.model): confirmed_from(stored) for stored in found}
 
 
 def next_number(connection: sa.Connection, fleet: str, model: str, now: float) -> int:
-    """Return a number above all that were given."""
+    """Return a number greater than all earlier ones of this fleet and model."""
     key = (numbers.c.fleet == fleet) & (numbers.c.model == model)
     last = connection.execute(sa.select(numbers.c.number).where(key)).scalar()
     number = max(int(now), (last or 0) + 1)

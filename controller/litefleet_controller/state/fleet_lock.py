@@ -1,7 +1,7 @@
-"""Who runs a fleet: one controller at a time, by a row that it keeps fresh, and a token that grows with each owner.
+"""The fleet's lock: one controller at a time, by a row that it renews, and a token that grows with each owner.
 
-Times are the controllers' own clocks: those of several hosts should agree to within a few seconds.  Should they not, a controller
-may be taken for dead too early; it then finds its token stale and writes nothing.
+Times are the controllers' own clocks, which should agree to within a few seconds.  If they do not, a controller may be treated
+as dead too early; it then finds its token stale and writes nothing.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _process(pid: int) -> tuple[str, str]:
 
 
 def _lives(owner: Owner) -> bool:
-    """Say whether a process of this very host, boot and namespace still runs and is the one that it was."""
+    """Return whether a process of this host, boot and namespace still runs and is the same process."""
     try:
         os.kill(owner.pid, 0)
     except (ProcessLookupError, OverflowError, ValueError):
@@ -77,7 +77,7 @@ def _lives(owner: Owner) -> bool:
 
 
 def _known_alive(owner: Owner, this_host: Owner) -> bool | None:
-    """Say whether `owner` lives, None where that can't be seen from here."""
+    """Return whether `owner` is alive, None where that cannot be determined from this host."""
     if owner.host != this_host.host:
         return None
     machine, boot, namespace = _parts(owner)
@@ -104,7 +104,7 @@ def _row(connection: sa.Connection, fleet: str) -> Any:
 
 
 def _alive(row: Any, this_host: Owner, now: float) -> bool:
-    """Say whether a hold is to be respected: its process is seen running, or it was heard of lately and can't be seen."""
+    """Return whether a lock is valid: its process runs, or cannot be checked from here and was renewed within its TTL."""
     known = _known_alive(_owner(row), this_host)
     return known if known is not None else now <= row.renewed_at + row.ttl_s
 
@@ -112,7 +112,7 @@ def _alive(row: Any, this_host: Owner, now: float) -> bool:
 def acquire(
     connection: sa.Connection, fleet: str, owner: Owner, ttl_s: float, now: float
 ) -> tuple[FleetLock, Owner | None]:
-    """Take a fleet and return the hold, and the dead owner it was taken from; Held while another lives."""
+    """Lock a fleet and return the lock and the dead owner it was taken from; FleetLocked while another owner is alive."""
     row = _row(connection, fleet)
     dead: Owner | None = None
     if row is not None and row.held:
@@ -139,7 +139,7 @@ def acquire(
 
 
 def _held(fleet: str, row: Any, this_host: Owner, now: float) -> str:
-    """Return the sentence that names who runs the fleet."""
+    """Return the sentence that names the fleet's owner."""
     owner, silent = _owner(row), max(0, round(now - row.renewed_at))
     at = datetime.datetime.fromtimestamp(row.renewed_at, datetime.UTC)
     last_renewal = f"last heard of {silent} s ago, at {at:%Y-%m-%d %H:%M:%S} UTC"
@@ -150,7 +150,7 @@ def _held(fleet: str, row: Any, this_host: Owner, now: float) -> str:
 
 
 def check(connection: sa.Connection, lock: FleetLock) -> Owner:
-    """Return the owner of a hold that is still good; LostHold when it is not."""
+    """Return the owner of a lock that is still valid; FleetLockLost when it is not."""
     row = _row(connection, lock.fleet)
     if row is not None and row.held and row.token == lock.token:
         return _owner(row)
@@ -163,13 +163,13 @@ def check(connection: sa.Connection, lock: FleetLock) -> Owner:
 
 
 def renew(connection: sa.Connection, lock: FleetLock, now: float) -> None:
-    """Keep a hold fresh."""
+    """Renew a lock; FleetLockLost when another owner has it."""
     check(connection, lock)
     connection.execute(sa.update(holds).where(holds.c.fleet == lock.fleet).values(renewed_at=now))
 
 
 def release(connection: sa.Connection, lock: FleetLock) -> None:
-    """Give a fleet free, if it is still ours."""
+    """Release a lock, if it is still ours."""
     ours = (holds.c.fleet == lock.fleet) & (holds.c.token == lock.token)
     connection.execute(sa.update(holds).where(ours).values(held=False))
 

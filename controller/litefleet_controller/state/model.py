@@ -1,8 +1,4 @@
-"""What the controller remembers: the values, and the port that `State` implements.  Times are seconds since the epoch, UTC.
-
-Every call is one transaction, committed and synced when it returns.  Calls that change a rollout need the fleet's `Hold`, and
-fail with `LostHold` when another controller has taken it.
-"""
+"""The values that `State` stores, and its errors.  Times are seconds since the epoch, UTC."""
 
 from __future__ import annotations
 
@@ -28,29 +24,29 @@ __all__ = [
 
 
 class StateError(LitefleetError):
-    """The database can't be used; the text says why and what to do."""
+    """The database cannot be used; the message says why and what to do."""
 
 
 class FleetLocked(StateError):
-    """Another controller that is alive runs this fleet's rollout (exit code 1)."""
+    """Another live controller runs this fleet's rollout (exit code 1)."""
 
 
 class FleetLockLost(StateError):
-    """Another controller took this fleet over while we were taken for dead; nothing was written."""
+    """Another controller took over this fleet because this one had not renewed its lock; nothing was written."""
 
 
 class Conflict(StateError):
-    """What is stored is not what the caller believed; nothing was written."""
+    """The stored value differs from the one that the caller read; nothing was written."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A controller: enough to tell whether it still lives."""
+    """A controller process: enough to determine whether it is still alive."""
 
     user: str
     host: str
     pid: int
-    boot_id: str = ""  # of the host: a pid means nothing after a reboot
+    boot_id: str = ""  # of the host: a pid is not unique across reboots
     started: str = ""  # the process's start time as the kernel counts it: a pid may be used again
 
     def __str__(self) -> str:
@@ -59,7 +55,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class FleetLock:
-    """The right to run one fleet's rollout.  `token` grows with every owner, so that a stale one is told apart."""
+    """The right to run one fleet's rollout.  `token` grows with every owner, so that a stale lock is detected."""
 
     fleet: str
     token: int
@@ -67,7 +63,7 @@ class FleetLock:
 
 @dataclass(frozen=True)
 class Confirmed:
-    """What a device was last confirmed to run."""
+    """The release that a device was last confirmed to run."""
 
     device: str
     model: str
@@ -82,7 +78,7 @@ class Confirmed:
 
 @dataclass(frozen=True)
 class KnownDevice:
-    """What a device last told of itself."""
+    """The facts that a device last reported."""
 
     device: str
     facts: Mapping[str, object]
@@ -92,7 +88,7 @@ class KnownDevice:
 
 @dataclass(frozen=True)
 class RowChange:
-    """One row's move: what is believed to be stored, what happened, what it is now, and what came of it."""
+    """One row's transition: the row as it was read, the event, the row after it, and the outcome."""
 
     before: DeviceRow
     event: DeviceEvent

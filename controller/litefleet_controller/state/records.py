@@ -40,7 +40,7 @@ def row_values(rollout_id: str, row: DeviceRow) -> dict[str, object]:
 
 
 def row_from(stored: Any) -> DeviceRow:
-    """Return a stored row; ValueError for words that this program doesn't know."""
+    """Return a stored row; ValueError for states that this version does not know."""
     values = {name: getattr(stored, name) for name in _ROW_FIELDS}
     values["state"] = DeviceState(stored.state)
     values["verdict"] = Verdict(stored.verdict) if stored.verdict is not None else None
@@ -74,7 +74,7 @@ def rollout_values(rollout: Rollout) -> dict[str, object]:
 
 
 def rollout_from(stored: Any) -> Rollout:
-    """Return a stored rollout; ValueError for words that this program doesn't know."""
+    """Return a stored rollout; ValueError for states that this version does not know."""
     if stored.kind not in get_args(Kind):
         raise ValueError(f"a rollout of kind {stored.kind!r}")
     return Rollout(
@@ -142,17 +142,17 @@ def release_from(stored: Any) -> Release:
 
 
 def confirmed_values(entry: Confirmed) -> dict[str, object]:
-    """Return what a device was confirmed to run as the table's columns."""
+    """Return a confirmed release as the table's columns."""
     values = {name: getattr(entry, name) for name in _CONFIRMED_FIELDS}
     values["measurements"] = dict(entry.measurements)
     return values
 
 
 def confirmed_from(stored: Any) -> Confirmed:
-    """Return what a device was confirmed to run."""
+    """Return a stored confirmed release."""
     return Confirmed(**{name: getattr(stored, name) for name in _CONFIRMED_FIELDS})
 
 
 def known_from(stored: Any) -> KnownDevice:
-    """Return what a device told of itself."""
+    """Return a device's stored facts."""
     return KnownDevice(stored.device, stored.facts, stored.fingerprint, stored.seen_at)

@@ -57,7 +57,7 @@ def _new_id(connection: sa.Connection, now: float) -> str:
 
 
 def check_fleet(connection: sa.Connection, rollout_id: str, fleet: str) -> None:
-    """See that a rollout is there and is this fleet's; Conflict when not."""
+    """Raise Conflict unless the rollout exists and belongs to this fleet."""
     found = connection.execute(sa.select(rollouts.c.fleet).where(rollouts.c.id == rollout_id)).scalar()
     if found is None:
         raise Conflict(f"there is no rollout {rollout_id}; nothing was written")
@@ -66,7 +66,7 @@ def check_fleet(connection: sa.Connection, rollout_id: str, fleet: str) -> None:
 
 
 def advance(connection: sa.Connection, before: Rollout, event: RolloutEvent | None, after: Rollout, now: float) -> None:
-    """Store a rollout's own move; Conflict or IllegalMove, and then the caller's transaction is undone."""
+    """Store a rollout's transition; Conflict or IllegalMove, and then the caller's transaction is rolled back."""
     _check(before, event, after)
     values = {name: value for name, value in rollout_values(after).items() if name != "id"}
     there = (rollouts.c.id == before.id) & (rollouts.c.state == before.state.value) & (rollouts.c.wave == before.wave)
@@ -86,7 +86,7 @@ def _check(before: Rollout, event: RolloutEvent | None, after: Rollout) -> None:
 
 
 def ask(connection: sa.Connection, rollout_id: str, request: str) -> None:
-    """Store what is asked of the controller at work; Conflict when there is nothing to ask it of."""
+    """Store a request to the controller at work; Conflict when the rollout is missing or over."""
     if request not in _REQUESTS:
         raise ValueError(f"{request!r} can't be asked")
     state = connection.execute(sa.select(rollouts.c.state).where(rollouts.c.id == rollout_id)).scalar()
@@ -134,7 +134,7 @@ def _mapping(stored: Any) -> Mapping[str, object]:
 
 
 def old(connection: sa.Connection, before: float, keep_rollouts: int) -> list[str]:
-    """Return the rollouts that may be dropped: over, last changed before `before`, and none of their fleet's newest ones."""
+    """Return the rollouts that may be deleted: over, last changed before `before`, and not among their fleet's newest."""
     counted: dict[str, int] = {}
     found: list[str] = []
     columns = (rollouts.c.id, rollouts.c.fleet, rollouts.c.state, rollouts.c.updated_at)
@@ -150,7 +150,7 @@ def old(connection: sa.Connection, before: float, keep_rollouts: int) -> list[st
 
 
 def store_releases(connection: sa.Connection, kept: Sequence[Release], now: float) -> None:
-    """Store releases; what is there already is replaced."""
+    """Store releases; one with the same id is replaced."""
     latest = {release.id: release for release in kept}
     if latest:
         old = sa.delete(releases).where(releases.c.id == sa.bindparam("at_id"))
@@ -159,7 +159,7 @@ def store_releases(connection: sa.Connection, kept: Sequence[Release], now: floa
 
 
 def link_releases(connection: sa.Connection, rollout_id: str, names: Iterable[str]) -> None:
-    """Remember that a rollout uses releases; "" is none."""
+    """Record that a rollout uses releases; "" is ignored."""
     wanted = {name for name in names if name}
     if not wanted:
         return
@@ -183,7 +183,7 @@ def releases_of(connection: sa.Connection, rollout_id: str) -> tuple[Release, ..
 
 
 def drop_unused_releases(connection: sa.Connection, before: float) -> None:
-    """Drop releases that no device runs and no rollout knows, save those kept after `before`."""
+    """Delete releases that no device runs and no rollout uses, except those stored after `before`."""
     used = sa.union(
         sa.select(rollout_releases.c.release), sa.select(rollout_rows.c.before), sa.select(confirmed.c.release)
     )

@@ -41,9 +41,11 @@ class Transition:
 
 
 class State:
-    """The durable state in a database; `State` says what each method does.
+    """The durable state in a database.
 
-    Every method raises StateError when the database can't be used; nothing is written then.
+    Every method blocks, is one transaction, and is committed and synced when it returns.  Methods that change a rollout take
+    the fleet's lock and raise FleetLockLost when another controller has taken it.  Every method raises StateError when the
+    database cannot be used; nothing is written then.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
@@ -59,7 +61,7 @@ class State:
         return cls(Database.open(where), clock)
 
     def acquire(self, fleet: str, owner: Owner, ttl_s: float = 60.0) -> FleetLock:
-        """Become the one controller of `fleet`; Held while another lives.  Taking over from a dead one is logged."""
+        """Lock `fleet` for this controller; FleetLocked while another one is alive.  A takeover from a dead one is logged."""
         now = self._clock()
         with self._database.write() as connection:
             lock, dead = fleet_lock.acquire(connection, fleet, owner, ttl_s, now)
@@ -158,7 +160,7 @@ class State:
             row_transitions.relocate(connection, rollout_id, rows)
 
     def store_releases(self, lock: FleetLock, releases: Sequence[Release]) -> None:
-        """Store releases; one that is there already gets its files and seal anew."""
+        """Store releases; one that is already stored gets its files and seal replaced."""
         with self._database.write() as connection:
             fleet_lock.check(connection, lock)
             _store(connection, releases, self._clock())
@@ -169,27 +171,27 @@ class State:
             return rollouts.stored_release(connection, release)
 
     def releases_of(self, rollout_id: str) -> tuple[Release, ...]:
-        """Return the releases that a rollout was made with and those that its rows named since."""
+        """Return the releases that a rollout was created with and those that its rows have named since."""
         with self._database.read() as connection:
             return rollouts.releases_of(connection, rollout_id)
 
     def next_number(self, fleet: str, model: str) -> int:
-        """Return a number above all that were given; never below the clock's seconds."""
+        """Return a number greater than all earlier ones, and never below the clock's seconds, should the database be lost."""
         with self._database.write() as connection:
             return devices.next_number(connection, fleet, model, self._clock())
 
     def record_facts(self, devices: Sequence[KnownDevice]) -> None:
-        """Store what devices told of themselves."""
+        """Store the facts that devices reported."""
         with self._database.write() as connection:
             _record_facts(connection, devices)
 
     def known(self) -> Mapping[str, KnownDevice]:
-        """Return what is known of every device, by name."""
+        """Return every device's last reported facts, by name."""
         with self._database.read() as connection:
             return devices.all_known(connection)
 
     def confirm(self, entries: Sequence[Confirmed]) -> None:
-        """Store what devices run that got it in another way than by a rollout's row."""
+        """Store what devices run that was installed without a rollout: from a bundle file."""
         with self._database.write() as connection:
             devices.confirm(connection, entries)
 
@@ -199,12 +201,12 @@ class State:
             return devices.all_confirmed(connection)
 
     def record_history(self, service: ServiceStatus, entries: Sequence[HistoryEntry] = ()) -> None:
-        """Store how a device's service is, and what is new in its history."""
+        """Store a device's service status and the new entries of its history."""
         with self._database.write() as connection:
             device_history.record_history(connection, service, entries)
 
     def services(self) -> Mapping[str, ServiceStatus]:
-        """Return how each device's service was at the last contact, by name."""
+        """Return each device's service status at its last contact, by name."""
         with self._database.read() as connection:
             return device_history.all_services(connection)
 
@@ -230,7 +232,7 @@ class State:
             return tuple(_transition(row) for row in reversed(found))
 
     def ask(self, rollout_id: str, request: str, actor: str) -> None:
-        """Ask the controller at work to "pause" or "abort"; "" takes it back; Conflict when the rollout is over."""
+        """Request "pause" or "abort" from the controller at work; "" clears the request; Conflict when the rollout is over."""
         now = self._clock()
         with self._database.write() as connection:
             rollouts.ask(connection, rollout_id, request)
@@ -238,7 +240,7 @@ class State:
             audit_log.append(connection, now, actor, action, {"rollout": rollout_id})
 
     def requested_action(self, rollout_id: str) -> str:
-        """Return what is asked; "" also when there is no such rollout."""
+        """Return the requested action; "" where there is none, or no such rollout."""
         column = sa.select(rollout_table.c.request).where(rollout_table.c.id == rollout_id)
         with self._database.read() as connection:
             return str(connection.execute(column).scalar() or "")
@@ -254,9 +256,9 @@ class State:
             return audit_log.entries(connection, limit)
 
     def check_audit(self) -> str:
-        """Return "" when the whole chain holds, else the sentence that says where it breaks.
+        """Return "" when the whole chain is intact, else the sentence that names the first broken entry.
 
-        Entries cut off at the end can't be noticed from inside.
+        Entries removed from the end cannot be detected from the log itself.
         """
         with self._database.read() as connection:
             return audit_log.check(connection)

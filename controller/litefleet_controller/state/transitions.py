@@ -1,4 +1,4 @@
-"""Moves of rows: held against the table of states and against what is stored, then written with what came of them."""
+"""Writes transitions of rows: each is checked against the state table and the stored row, then stored with its outcome."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .tables import findings, measurements, outcomes, rollout_rows, transitions
 __all__ = ["insert_rows", "move", "relocate"]
 
 _KEY = ("rollout", "device", "model")
-_MOST = 200  # findings or measured values of one row: a device that sends more is not believed the rest
+_MOST = 200  # findings or measured values of one row: the rest of what a device sends is ignored
 
 
 def insert_rows(connection: sa.Connection, rollout_id: str, rows: Sequence[DeviceRow]) -> None:
     """Store new rows.
 
-    Raises: Conflict when a row is there already or is given twice.
+    Raises: Conflict when a row exists already or is given twice.
     """
     keys = {(row.device, row.model) for row in rows}
     there = connection.execute(
@@ -41,7 +41,7 @@ def insert_rows(connection: sa.Connection, rollout_id: str, rows: Sequence[Devic
 
 
 def move(connection: sa.Connection, rollout_id: str, changes: Sequence[RowChange], now: float) -> None:
-    """Store moves in their order; Conflict or IllegalMove, and then the caller's transaction is undone."""
+    """Store transitions in their order; Conflict or IllegalMove, and then the caller's transaction is rolled back."""
     if not changes:
         return
     for change in changes:

@@ -1,4 +1,4 @@
-"""The port: one byte channel to one command on one device."""
+"""The transport interface: one byte channel to one command on one device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Channel", "Transport", "TransportError", "hop_device"]
 
 
 class TransportError(Exception):
-    """The device could not be reached, or the connection broke; `found` says which, in the catalogue's words."""
+    """The device could not be reached, or the connection broke; `found` is the finding."""
 
     def __init__(self, found: Finding) -> None:
         super().__init__(found.observed)
@@ -24,7 +24,7 @@ class Channel(Protocol):
     """A running command's stdin and stdout.  Every method raises TransportError when the connection breaks."""
 
     async def write(self, data: bytes) -> None:
-        """Send bytes, waiting while the peer is slower than we are."""
+        """Send bytes, waiting while the peer's window is full."""
 
     async def read(self, limit: int) -> bytes:
         """Return 1 to `limit` bytes, or none when the command has closed its output."""

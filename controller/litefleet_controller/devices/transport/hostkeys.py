@@ -46,13 +46,13 @@ class HostKeys:
         self._new: dict[tuple[str, int], asyncssh.SSHKey] = {}
 
     def decision(self, device: Device) -> TrustDecision:
-        """Return the trust question for one connection to `device`."""
+        """Return the trust decision for one connection to `device`."""
         try:
             pins = [asyncssh.import_public_key(line) for line in device.host_keys]
         except asyncssh.KeyImportError as error:
             raise ConfigError([f"{device.source or device.name}: host_key: not an SSH public key: {error}"]) from error
         matched = self._known.match(_known_as(device), "", None)
-        # A revoked key is refused wherever it shows up: at this host's other ports, and where the inventory pins it.
+        # A revoked key is rejected wherever it appears: at this host's other ports, and where the inventory pins it.
         revoked = [*matched[2], *self._known.match(device.host, "", None)[2]]
         if not pins:
             pins = list(matched[0])
@@ -74,7 +74,7 @@ class HostKeys:
             raise TransportError(finding("LF502", observed)) from error
 
     def pin(self, device: Device, key: asyncssh.SSHKey) -> None:
-        """Remember a key that was accepted on first contact, durably."""
+        """Append a key that was accepted on first contact to the pin file, and sync it."""
         self._new[device.host, device.port] = key
         kind, public = key.export_public_key("openssh").decode().split()[:2]
         line = f"{_known_as(device)} {kind} {public}\n".encode()
@@ -98,7 +98,7 @@ def _known_as(device: Device) -> str:
 
 
 class TrustDecision:
-    """Decides on the key that one device shows; `refused` says why afterwards, `accepted` which new key was taken."""
+    """Decides on the key that one device presents; afterwards `refused` is the finding, `accepted` the new key."""
 
     def __init__(
         self, device: Device, known: Sequence[asyncssh.SSHKey], revoked: Sequence[asyncssh.SSHKey], accept_new: bool
@@ -122,7 +122,7 @@ class TrustDecision:
         return bool(self._known)
 
     def trusts(self, key: asyncssh.SSHKey) -> bool:
-        """Say whether the connection may go on with this key."""
+        """Return whether the connection may continue with this key."""
         shown = f"{self._device.host}:{self._device.port} shows {key.get_fingerprint()}"
         if key in self._revoked:
             self.refused = finding("LF503", f"{shown}, a key marked as revoked")
