@@ -15,7 +15,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Un
 
 from .errors import AgentError
 from .formats.npz import DTYPES, Array
-from .protocol import PREFIX_SIZE, ProtocolError, decode_header, decode_prefix, encode
+from .protocol import FrameDecoder, Header, ProtocolError, encode
 
 __all__ = ["PLACES", "Array", "Client", "Result", "ServiceError", "find_socket"]
 
@@ -29,8 +29,7 @@ PLACES = (
 _RETRY_S = (0.0, 0.1, 0.3, 1.0, 3.0)
 _GRACE_S = 1.0  # beyond a request's deadline, for its answer to arrive
 _CONNECT_RETRY_S = 0.02  # before another try while the service has more callers waiting than the kernel holds
-_READ_SIZE = 1 << 20
-_AT_ONCE = 4096  # bytes that are asked for at an answer's start: mostly its prefix and the whole header
+_READ_SIZE = 4096  # bytes requested until the header is whole: mostly a response's prefix and its header
 _MAX_PREALLOCATED = 64 << 20  # bytes of a body for which memory is taken at once
 
 
@@ -98,6 +97,7 @@ class Client:
     def __init__(self, path: Optional[str] = None, timeout_s: float = 10.0) -> None:
         self._path, self._timeout_s = path, timeout_s
         self._socket: Optional[socket.socket] = None
+        self._decoder = FrameDecoder()  # of the connection: each has its own
         self._number = 0
         self._lock = threading.Lock()
 
@@ -172,7 +172,7 @@ class Client:
             self._number += 1
             frame = encode(dict(header, id=self._number), sum(len(part) for part in parts))
             sent_all = _send(connection, [frame, *parts], end)
-            answer, body = _receive(connection, self._number, sent_all, end)
+            answer, body = _receive(connection, self._decoder, self._number, sent_all, end)
         except _RequestNotAccepted:
             self.close()
             raise ServiceError("stopping", "the service ended the connection before it took the request") from None
@@ -213,7 +213,7 @@ class Client:
             except OSError as error:
                 connection.close()
                 raise _unreachable(path, error) from error
-            self._socket = connection
+            self._socket, self._decoder = connection, FrameDecoder(preallocate=_MAX_PREALLOCATED)
         return self._socket
 
 
@@ -265,65 +265,59 @@ def _send(connection: socket.socket, parts: Sequence[Part], end: float) -> bool:
     return True
 
 
-def _receive(connection: socket.socket, number: int, sent_all: bool, end: float) -> Tuple[Dict[str, Any], bytearray]:
-    """Return the answer to the request `number` as (header, body); `whole`: the service may have taken it."""
+def _receive(
+    connection: socket.socket, decoder: FrameDecoder, number: int, sent_all: bool, end: float
+) -> Tuple[Header, bytearray]:
+    """Return the response to the request `number` as (header, body); `sent_all`: the service may have accepted it."""
     try:
-        received = _receive_some(connection, _AT_ONCE, end)
+        decoder.feed(_receive_some(connection, end))
     except (ConnectionResetError, BrokenPipeError) as error:
-        # On a Unix socket a reset says that it was closed with bytes unread, so the request was not taken whole.
+        # On a Unix socket a reset means that the service closed it with bytes unread: it did not have the whole request.
         if sent_all and isinstance(error, _ConnectionClosed):
             raise
         raise _RequestNotAccepted from None
-    while len(received) < PREFIX_SIZE:
-        received += _receive_some(connection, _AT_ONCE, end)
-    size, body_size = decode_prefix(bytes(received[:PREFIX_SIZE]))
-    start = PREFIX_SIZE + size
-    while len(received) < start:
-        received += _receive_some(connection, min(start - len(received), _READ_SIZE), end)
-    header = decode_header(bytes(received[PREFIX_SIZE:start]))
-    body = _body(connection, received[start:], body_size, end)
+    header = decoder.next_header()
+    while header is None:
+        decoder.feed(_receive_some(connection, end))
+        header = decoder.next_header()
+    body = decoder.body_array()
+    while body is None:
+        _receive_body(connection, decoder, end)
+        body = decoder.body_array()
+    if decoder.begun:
+        raise ProtocolError("more bytes came than the response announced")
     if header.get("re") not in (number, None) or ("error" not in header and header.get("re") is None):
         raise ProtocolError("expected the answer to request %d, got %.80r" % (number, header.get("re")))
     return header, body
 
 
-def _body(connection: socket.socket, received: bytearray, size: int, end: float) -> bytearray:
-    """Read the rest of a body; beyond a bound, memory grows as it comes."""
-    if len(received) > size:
-        raise ProtocolError("%d bytes came where %d were announced" % (len(received), size))
-    body, filled = received, len(received)
-    while filled < size:
-        body.extend(bytes(min(size - len(body), _MAX_PREALLOCATED)))
-        filled = _fill(connection, body, filled, end)
-    return body
-
-
-def _fill(connection: socket.socket, body: bytearray, filled: int, end: float) -> int:
-    """Read until `body` is full, and return its size."""
-    with memoryview(body) as view:
+def _receive_body(connection: socket.socket, decoder: FrameDecoder, end: float) -> None:
+    """Receive into the decoder's buffer until it is full."""
+    with decoder.get_buffer() as view:
+        filled = 0
         while filled < len(view):
             try:
-                got = connection.recv_into(view[filled:])
+                count = connection.recv_into(view[filled:])
             except BlockingIOError:
                 _wait(connection, select.POLLIN, end)
                 continue
-            if not got:
+            if not count:
                 raise _ConnectionClosed()
-            filled += got
-    return filled
+            filled += count
+    decoder.buffer_updated(filled)
 
 
-def _receive_some(connection: socket.socket, size: int, end: float) -> bytearray:
-    """Return what comes next, at most `size` bytes."""
+def _receive_some(connection: socket.socket, end: float) -> bytes:
+    """Return the bytes that come next."""
     while True:
         try:
-            piece = connection.recv(size)
+            piece = connection.recv(_READ_SIZE)
         except BlockingIOError:
             _wait(connection, select.POLLIN, end)
             continue
         if not piece:
             raise _ConnectionClosed()
-        return bytearray(piece)
+        return piece
 
 
 class _ConnectionClosed(ConnectionResetError):

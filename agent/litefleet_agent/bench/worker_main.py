@@ -10,7 +10,6 @@ Paddle-Lite prints to stdout and stderr as it likes; the frames have a socket of
 import gc
 import os
 import signal
-import socket
 import time
 from array import array
 from typing import Any, Dict, List, Tuple
@@ -41,7 +40,7 @@ def main(fd: int, parent_pid: int, begun: float) -> int:
         signal.signal(number, signal.SIG_IGN)
     die_with_parent(parent_pid)
     try:
-        _serve(BlockingStream(socket.socket(fileno=fd)), begun)
+        _serve(BlockingStream(fd, fd), begun)
     except OSError:  # the bench is gone
         pass
     # Destructors of a half-broken runtime may crash after the work is done; nothing here needs them.

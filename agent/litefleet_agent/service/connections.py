@@ -137,7 +137,7 @@ class Connection:
             return
         self.idle_since = self._loop.now()
         self._ended = not data
-        self.reader.push(data)
+        self.reader.feed(data)
         self._empty = False
 
     def _process(self) -> None:

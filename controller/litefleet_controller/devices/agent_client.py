@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from litefleet_agent.findings import Finding, finding, finding_of_error
-from litefleet_agent.protocol import PREFIX_SIZE, ProtocolError, decode_header, decode_prefix, encode
+from litefleet_agent.protocol import FrameDecoder, Header, ProtocolError, encode
 
 from . import bootstrap
 from .agent_archive import AgentArchive
@@ -68,7 +68,8 @@ class AgentClient:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._buffer = bytearray()
+        self._buffer = bytearray()  # what came before the first frame
+        self._decoder = FrameDecoder()
         self._next_id = 1
         self.sent_bytes = 0
         self.round_trips = 0
@@ -179,15 +180,19 @@ class AgentClient:
             return Answer(result, body)
         raise ProtocolError(f"more than {_MAX_EVENTS} events came before an answer")
 
-    async def _frame(self, most: int, sender: asyncio.Task[None] | None) -> tuple[dict[str, object], bytes]:
+    async def _frame(self, most: int, sender: asyncio.Task[None] | None) -> tuple[Header, bytes]:
         """Return the next frame's header and body, which has at most `most` bytes."""
-        prefix = await self._exactly(PREFIX_SIZE, sender)
-        header_size, body_size = decode_prefix(prefix)
-        if body_size > most:
+        if self._buffer:  # came after the bootstrap's line
+            self._decoder.feed(bytes(self._buffer))
+            self._buffer.clear()
+        while (header := self._decoder.next_header()) is None:
+            self._decoder.feed(await self._more(sender))
+        if self._decoder.missing > most:
             allowed = f"where at most {most} were asked for" if most else "that nobody asked for"
-            raise ProtocolError(f"the device announces a body of {body_size} bytes {allowed}")
-        header = decode_header(await self._exactly(header_size, sender))
-        return header, await self._exactly(body_size, sender)
+            raise ProtocolError(f"the device announces a body of {self._decoder.missing} bytes {allowed}")
+        while (body := self._decoder.body()) is None:
+            self._decoder.feed(await self._more(sender))
+        return header, body
 
     async def _answer(self, nonce: str) -> bootstrap.Answer:
         passed = 0
@@ -202,24 +207,17 @@ class AgentClient:
             elif passed + len(self._buffer) > bootstrap.LINE_LIMIT:
                 raise ProtocolError(f"the device answers {bytes(self._buffer[:60])!r} instead of starting the agent")
             else:
-                await self._more(None)
+                self._buffer += await self._more(None)
             if passed > bootstrap.LINE_LIMIT:
                 raise ProtocolError(f"more than {bootstrap.LINE_LIMIT} bytes came before the agent's answer")
 
-    async def _exactly(self, size: int, sender: asyncio.Task[None] | None) -> bytes:
-        while len(self._buffer) < size:
-            await self._more(sender)
-        data = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return data
-
-    async def _more(self, sender: asyncio.Task[None] | None) -> None:
+    async def _more(self, sender: asyncio.Task[None] | None) -> bytes:
         data = await self._read_or_fail(sender)
         if not data:
             tail = self._channel.stderr_tail().strip().splitlines()
             last_output = f"; its last words: {tail[-1][:300]}" if tail else ""
             raise TransportError(finding("LF505", f"the device closed the session before it answered{last_output}"))
-        self._buffer += data
+        return data
 
     async def _read_or_fail(self, sender: asyncio.Task[None] | None) -> bytes:
         """Read; when sending fails meanwhile, raise that error instead of waiting."""

@@ -391,8 +391,8 @@ def test_a_stopped_process_is_ended_too(own):
 @pytest.mark.parametrize(
     ("act", "words"),
     [
-        ("link._socket.sendall(b'garbage' * 9)", "expected a frame"),
-        ("link._socket.sendall(b'LFF1' + b'\\xff' * 12)", "too large"),
+        ("link.write([b'garbage' * 9])", "expected a frame"),
+        ("link.write([b'LFF1' + b'\\xff' * 12])", "too large"),
         ("link.send({'re': header['id'], 'result': {'ms': 1, 'requests': []}})", "did not answer each"),
         ("link.send({'re': header['id'], 'result': 7})", "did not answer each"),
         (
@@ -423,7 +423,7 @@ def test_a_worker_that_sends_nonsense_is_ended(act, words, own):
         ("sys.exit(7)", "LF900", "exit code 7"),
         ("os.kill(os.getpid(), signal.SIGABRT)", "LF402", "died with SIGABRT"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "LF411", "died with SIGKILL"),
-        ("link._socket.close(); time.sleep(600)", "LF411", "SIGKILL"),
+        ("os.close(int(sys.argv[1])); time.sleep(600)", "LF411", "SIGKILL"),
     ],
 )
 def test_how_it_ended_is_told(act, code, words, own):

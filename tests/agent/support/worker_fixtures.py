@@ -23,7 +23,7 @@ FAKE = """
 import os, signal, socket, sys, time
 sys.path.insert(0, %(agent)r)
 from litefleet_agent.protocol import BlockingStream
-link = BlockingStream(socket.socket(fileno=int(sys.argv[1])))
+link = BlockingStream(int(sys.argv[1]), int(sys.argv[1]))
 load = link.read()[0]
 def ready():
     link.send({"event": "ready", "load_ms": 1, "runtime_version": "fake", "batches": True, "golden": {}})

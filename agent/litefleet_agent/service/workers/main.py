@@ -11,7 +11,6 @@ Paddle-Lite prints to stdout and stderr as it likes; the frames have a socket of
 import gc
 import os
 import signal
-import socket
 import time
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -39,7 +38,7 @@ def main(fd: int, parent_pid: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):  # systemd and terminals signal the whole group; the daemon decides
         signal.signal(number, signal.SIG_IGN)
     die_with_parent(parent_pid)
-    stream = BlockingStream(socket.socket(fileno=fd))
+    stream = BlockingStream(fd, fd)
     try:
         code = _serve(stream)
     except OSError:  # the daemon is gone
