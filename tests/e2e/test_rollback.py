@@ -85,7 +85,7 @@ async def test_first_release_has_nothing_before_it(fleet: Fleets, project: Proje
         report = await back(job)
         assert report.exit_code == 1
         assert report.outcomes[0].findings[0].code == "LF613"
-        assert "nothing ran before" in report.outcomes[0].sentence
+        assert "has no previous release" in report.outcomes[0].sentence
         assert current(devices) == runs
 
 

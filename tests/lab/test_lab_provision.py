@@ -187,7 +187,7 @@ def test_members_of_the_group_may_connect_and_others_may_not(machine: Machine) -
 def test_the_verify_unit_runs_confined(machine: Machine) -> None:
     machine.ssh("install -d -o litefleet -g litefleet -m 700 /var/lib/litefleet/models")
     assert machine.ssh("systemctl start litefleet-verify.service").returncode == 0
-    assert "nothing to prove" in machine.ssh("journalctl --no-pager -u litefleet-verify").stdout
+    assert "nothing to verify" in machine.ssh("journalctl --no-pager -u litefleet-verify").stdout
     assert of(machine, "litefleet-verify", "Result") == "success"
 
 

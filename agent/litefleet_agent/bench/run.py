@@ -12,7 +12,8 @@ from ..findings import Finding, decide, finding, ranked
 from ..findings.environment import static_findings
 from ..formats.nb import NbError
 from ..releases.activation import open_leases
-from ..releases.store import Store, StoreError, release_named
+from ..releases.selector import ReleaseSelector
+from ..releases.store import Store, StoreError
 from ..service.settings import load_settings
 from ..service.workers.plan import plan_of
 from .golden_check import GoldenCheck
@@ -38,11 +39,11 @@ def require_no_lease(store: Store) -> None:
 def releases_of(store: Store, header: Mapping[str, Any]) -> List[str]:
     """Return the ids of {model, release?, against?}: the one to measure, then the one to compare it with, if any.
 
-    Raises StoreError as `release_named` does.
+    Raises StoreError as `ReleaseSelector` does.
     """
     model, against = header.get("model"), header.get("against")
-    first = release_named(store, model, header.get("release"))
-    return [first] if against is None else [first, release_named(store, model, against)]
+    first = ReleaseSelector.parse(model, header.get("release")).resolve(store)
+    return [first] if against is None else [first, ReleaseSelector.parse(model, against).resolve(store)]
 
 
 _MOST_FINDINGS = 50
@@ -126,7 +127,7 @@ class _Bench:
                 self._throughput()
         except BenchWorkerError as error:
             self._findings += error.findings
-        model = store.release(identities[0])["model"]["name"]
+        model = store.release(identities[0]).model
         return dict(self._answer(), model=model, took_s=round(time.monotonic() - begun, 3))
 
     def _ready(self, store: Store, identity: str, python: str) -> bool:

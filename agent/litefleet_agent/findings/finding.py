@@ -1,8 +1,8 @@
-"""Findings: what was seen, why it happens, what to do.  One catalogue is the reason behind every verdict."""
+"""Findings: what was observed, why it happens, what to do.  Every verdict follows from findings of one catalogue."""
 
 import enum
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .catalogue import ROWS
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class Severity(str, enum.Enum):
-    """How much a finding weighs: only an error decides a verdict."""
+    """How serious a finding is: only an error decides a verdict."""
 
     NOTE = "note"
     WARNING = "warning"
@@ -32,21 +32,21 @@ class Certainty(str, enum.Enum):
     """How sure a detector is."""
 
     CERTAIN = "certain"  # it follows from what was read or measured
-    LIKELY = "likely"  # what was seen has this cause nearly always
+    LIKELY = "likely"  # the observation nearly always has this cause
     POSSIBLE = "possible"  # one cause among several
 
 
 class Verdict(str, enum.Enum):
-    """What became of one model on one device."""
+    """Result for one model on one device."""
 
     VERIFIED = "verified"
-    REFUSED = "refused"  # a static or preflight gate
-    CRASHED = "crashed"  # a signal, decoded
+    REFUSED = "refused"  # by a static check
+    CRASHED = "crashed"  # by a signal
     WRONG = "wrong"  # outputs off, NaN, constant, unstable
-    SLOW = "slow"  # latency or memory gate
+    SLOW = "slow"  # over a latency or memory gate
     UNREACHABLE = "unreachable"
-    UNSUPPORTED = "unsupported"  # no runtime, or no Python, for it
-    FAILED = "failed"  # anything else, with its error
+    UNSUPPORTED = "unsupported"  # no runtime, or no Python, for the device
+    FAILED = "failed"  # any other error
 
 
 class Entry(NamedTuple):
@@ -55,7 +55,7 @@ class Entry(NamedTuple):
     code: str  # "LF101"
     slug: str  # "target-mismatch"
     severity: Severity
-    verdict: Optional[Verdict]  # what an error of this kind makes of the device; None for notes and warnings
+    verdict: Optional[Verdict]  # that an error of this kind decides; None for notes and warnings
     why: str
     do: str
 
@@ -74,7 +74,7 @@ _LIGHTER = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found: the catalogue's code and the sentence that says what was seen, with its values."""
+    """A finding: the catalogue's code, and the sentence that says what was observed, with its values."""
 
     code: str
     observed: str
@@ -87,17 +87,22 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """How much it weighs: what is merely possible weighs one step less than the catalogue says."""
+        """Its severity; a finding that is merely possible counts one step less than the catalogue says."""
         severity = self.entry.severity
         return _LIGHTER[severity] if self.certainty is Certainty.POSSIBLE else severity
 
     @property
     def decides(self) -> bool:
-        """Whether it is grave and sure enough to decide a verdict."""
+        """Whether it is serious and certain enough to decide a verdict."""
         return self.severity is Severity.ERROR
 
-    def to_dict(self) -> Dict[str, Any]:
-        """Return the JSON form: code, slug, severity, certainty, seen, why, do."""
+    @property
+    def do(self) -> str:
+        """The catalogue's advice."""
+        return self.entry.do
+
+    def to_dict(self) -> Dict[str, str]:
+        """Return the JSON form for people and programs: code, slug, severity, certainty, seen, why, do."""
         entry = self.entry
         return {
             "code": self.code,
@@ -109,23 +114,28 @@ class Finding:
             "do": entry.do,
         }
 
+    def to_wire(self) -> Dict[str, str]:
+        """Return the JSON form between agent and controller, which both have the catalogue: code, seen, certainty."""
+        return {"code": self.code, "seen": self.observed, "certainty": self.certainty.value}
+
     @classmethod
-    def from_dict(cls, data: Any) -> "Finding":
-        """Read the JSON form back; an unknown code (a newer agent's) becomes LF900 with the same words."""
-        code = str(data.get("code", "")) if isinstance(data, dict) else ""
-        observed = str(data.get("seen", ""))[:2000] if isinstance(data, dict) else repr(data)[:200]
+    def from_dict(cls, data: object) -> "Finding":
+        """Read either JSON form; an unknown code (a newer agent's) becomes LF900 with the same sentence."""
+        if not isinstance(data, dict):
+            return cls("LF900", "no code: %s" % repr(data)[:200])
+        code, observed = str(data.get("code", ""))[:100], str(data.get("seen", ""))[:2000]
         if code not in CATALOGUE:
             return cls("LF900", "%s: %s" % (code or "no code", observed))
         return cls(code, observed, _certainty(data.get("certainty")))
 
 
-def _certainty(text: Any) -> Certainty:
-    """Read a certainty; an older agent says none, and its findings are certain."""
-    return Certainty(text) if text in [c.value for c in Certainty] else Certainty.CERTAIN
+def _certainty(value: object) -> Certainty:
+    """Read a certainty; an older agent sends none, and its findings are certain."""
+    return next((c for c in Certainty if c.value == value), Certainty.CERTAIN)
 
 
 def finding(code: str, observed: str, certainty: Certainty = Certainty.CERTAIN) -> Finding:
-    """Make a finding; KeyError for a code that the catalogue lacks (a programmer's mistake)."""
+    """Make a finding.  Raises KeyError for a code that the catalogue lacks (a programming error)."""
     CATALOGUE[code]
     return Finding(code, observed, certainty)
 
@@ -150,12 +160,12 @@ _ERRORS = {  # the code of an AgentError -> the finding that explains it
 
 
 def finding_of_error(code: str, message: str) -> Finding:
-    """Return the finding for what the agent refused: `code` is an AgentError's; LF900 for one that has no row."""
+    """Return the finding for an AgentError's `code`; LF900 for a code without a row."""
     return Finding(_ERRORS.get(code, "LF900"), message)
 
 
 def decide(findings: Iterable[Finding]) -> Verdict:
-    """Return the verdict that a device's findings add up to: the first error decides, none means verified."""
+    """Return the verdict that follows from findings: the first error decides; without errors, verified."""
     errors: List[Finding] = [f for f in findings if f.decides]
     for found in errors:
         if found.entry.verdict is not None:
@@ -164,9 +174,9 @@ def decide(findings: Iterable[Finding]) -> Verdict:
 
 
 def ranked(findings: Iterable[Finding]) -> List[Finding]:
-    """Return findings without repeats: the gravest first, among equals the surest; the order is kept otherwise."""
-    order = list(Severity)[::-1], list(Certainty)
-    best: Dict[Any, Finding] = {}
-    for found in sorted(findings, key=lambda f: (order[0].index(f.severity), order[1].index(f.certainty))):
+    """Return findings without repeats, the most severe first, then the most certain; otherwise in their order."""
+    severities, certainties = list(Severity)[::-1], list(Certainty)
+    best: Dict[Tuple[str, str], Finding] = {}
+    for found in sorted(findings, key=lambda f: (severities.index(f.severity), certainties.index(f.certainty))):
         best.setdefault((found.code, found.observed), found)
     return list(best.values())

@@ -5,7 +5,6 @@ what it is.  A caller turns that into its own error.  JSON itself bounds nothing
 may be NaN or Infinity, `true` passes for 1.  None of these passes here.
 """
 
-import math
 from typing import Callable, Dict, List, Mapping, Pattern, Tuple, TypeVar
 
 __all__ = [
@@ -112,4 +111,4 @@ def each(value: object, read: Callable[[object, str], _T], most: int, name: str 
 
 
 def _bound(value: float) -> str:
-    return "%d" % value if math.isfinite(value) and value == int(value) else "%g" % value
+    return "%d" % value if abs(value) <= MAX_NUMBER and value == int(value) else "%g" % value

@@ -1,4 +1,4 @@
-"""A bundle file: releases with all that they need in one ZIP.  Bounded in every direction, and believed only by its hashes.
+"""Reads a bundle file: releases with everything they need in one ZIP.  Every size is bounded and every hash is checked.
 
 index.json          {schema, created, fleet, releases: [{manifest, sealed, kind}], blobs, runtimes, agent}
 index.json.sig      its SSH signature, namespace "litefleet-bundle"; absent in an unsigned bundle
@@ -12,9 +12,11 @@ import json
 import struct
 import zipfile
 import zlib
-from typing import Any, Dict, Iterator, NamedTuple, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Tuple
 
-from ..releases.store import StoreError, is_sha, needed, release_id, safe_name
+from ..formats.checked import items, mapping, text, whole
+from ..formats.files import open_regular
+from ..releases.store import Manifest, StoreError, is_sha, release_id, safe_name
 
 __all__ = ["Bundle", "Offer", "damaged"]
 
@@ -35,11 +37,12 @@ _BAD_ZIP = (
     NotImplementedError,
     OverflowError,
     KeyError,
+    IndexError,
 )
 
 
-def damaged(why: Any) -> StoreError:
-    """Return the error for a bundle that is not whole."""
+def damaged(why: object) -> StoreError:
+    """Return the error for a bundle that is incomplete or not well formed."""
     return StoreError("the bundle is damaged: %s" % str(why)[:300], "bundle-damaged")
 
 
@@ -48,29 +51,35 @@ class Offer(NamedTuple):
 
     identity: str
     model: str
-    manifest: Dict[str, Any]
-    signed: Any
+    manifest: Manifest
+    signed: object  # {seal, signature}, as the trust check reads it; None when unsigned
     kind: str  # "x86_64 cp310 glibc 2.36": the devices it is for
     blobs: Tuple[str, ...]
     runtime: str
 
 
 class Bundle:
-    """An open bundle file; its index has been read and is well formed.  Raises StoreError "bundle-damaged" throughout."""
+    """An open bundle file with a well-formed index.  Every method raises StoreError "bundle-damaged"."""
 
     def __init__(self, path: str) -> None:
+        """Open the file and read its index.  Raises StoreError, "bad-request" for a file that cannot be read."""
         try:
-            self._zip = zipfile.ZipFile(path)
+            self._file = open_regular(path)
         except OSError as error:
+            raise StoreError("%s cannot be read: %s" % (path, error.strerror or error), "bad-request") from error
+        try:
+            self._zip = zipfile.ZipFile(self._file)
+            self._read_index()
+        except OSError as error:
+            self._file.close()
             if error.errno == errno.EINVAL:  # a seek to nowhere
                 raise damaged(error) from None
-            raise StoreError("%s can't be read: %s" % (path, error.strerror or error), "bad-request") from error
+            raise StoreError("%s cannot be read: %s" % (path, error.strerror or error), "bad-request") from error
         except _BAD_ZIP as error:
+            self._file.close()
             raise damaged(error) from None
-        try:
-            self._read_index()
         except BaseException:
-            self._zip.close()
+            self._file.close()
             raise
 
     def __enter__(self) -> "Bundle":
@@ -78,6 +87,7 @@ class Bundle:
 
     def __exit__(self, *_: object) -> None:
         self._zip.close()
+        self._file.close()
 
     def _read_index(self) -> None:
         if len(self._zip.infolist()) > _MAX_MEMBERS:
@@ -93,30 +103,33 @@ class Bundle:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise damaged("its index is not well formed: %r" % (error,)) from None
 
-    def _parse_index(self, index: Any) -> None:
+    def _parse_index(self, value: object) -> None:
+        index = mapping(value, "the index")
         if index["schema"] != 1:
-            raise ValueError("schema %r" % (index["schema"],))
-        self.fleet = _text(index["fleet"])
-        self.agent = index["agent"] if is_sha(index.get("agent")) else ""
-        self._sizes = {sha: _size(size) for sha, size in index["blobs"].items() if is_sha(sha)}
+            raise ValueError("schema %.40r" % (index["schema"],))
+        self.fleet = _label(index["fleet"])
+        agent = index.get("agent")
+        self.agent = agent if isinstance(agent, str) and is_sha(agent) else ""
+        self._sizes = {sha: _size(size) for sha, size in mapping(index["blobs"]).items() if is_sha(sha)}
         self.runtimes: Dict[str, Tuple[str, int]] = {}  # key -> SHA-256 of the packed one, bytes unpacked
-        for key, entry in index["runtimes"].items():
-            if not is_sha(entry["sha256"]):
+        for key, entry in mapping(index["runtimes"]).items():
+            runtime = mapping(entry)
+            sha = text(runtime["sha256"], 64)
+            if not is_sha(sha):
                 raise ValueError("a runtime without a hash")
-            self._sizes[entry["sha256"]] = _size(entry["size"])
-            self.runtimes[safe_name(key)] = (entry["sha256"], _size(entry["unpacked"]))
-        if not 0 < len(index["releases"]) <= _MAX_RELEASES:
-            raise ValueError("%d releases" % len(index["releases"]))
-        self.offers = [_offer(release) for release in index["releases"]]
+            self._sizes[sha] = _size(runtime["size"])
+            self.runtimes[safe_name(key)] = (sha, _size(runtime["unpacked"]))
+        releases = items(index["releases"], _MAX_RELEASES, "releases", least=1)
+        self.offers: List[Offer] = [_offer(release) for release in releases]
 
     def size(self, sha: str) -> int:
-        """Return the bytes of a part as the index names them."""
+        """Return the size of a blob in bytes, as the index names it."""
         if sha not in self._sizes:
             raise damaged("its index does not name %s" % sha[:12])
         return self._sizes[sha]
 
     def chunks(self, sha: str) -> Iterator[bytes]:
-        """Yield the bytes of the blob `sha`, never more than the index names."""
+        """Yield the bytes of the blob `sha`, never more than its size in the index."""
         yield from self._chunks("blobs/" + sha, self.size(sha))
 
     def check(self, sha: str) -> None:
@@ -128,7 +141,7 @@ class Bundle:
             raise damaged("blobs/%s does not hold the bytes that its name promises" % sha[:12])
 
     def agent_archive(self) -> bytes:
-        """Return the agent's archive, b"" when the bundle brings none."""
+        """Return the agent's archive, b"" when the bundle has none."""
         name = "agent/%s.pyz" % self.agent
         if name not in self._zip.namelist():
             return b""
@@ -163,22 +176,20 @@ class Bundle:
             raise damaged("%s does not have the %d bytes that the index names" % (name, size))
 
 
-def _offer(release: Any) -> Offer:
-    manifest = release["manifest"]
-    blobs = tuple(needed(manifest))
-    identity, runtime = release_id(manifest), safe_name(manifest.get("runtime"))
-    return Offer(
-        identity, manifest["model"]["name"], manifest, release.get("sealed"), _text(release["kind"]), blobs, runtime
-    )
+def _offer(value: object) -> Offer:
+    release = mapping(value)
+    manifest = Manifest.parse(release["manifest"])
+    identity, kind = release_id(manifest.document), _label(release["kind"])
+    signed = release.get("sealed")
+    return Offer(identity, manifest.model, manifest, signed, kind, tuple(manifest.blobs), manifest.runtime)
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > 200 or not value.isprintable():
-        raise ValueError("not a short text")
-    return value
+def _label(value: object) -> str:
+    label = text(value, 200)
+    if not label.isprintable():
+        raise ValueError("not a printable text")
+    return label
 
 
-def _size(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= _MAX_BLOB:
-        raise ValueError("not a size: %r" % (str(value)[:40],))
-    return value
+def _size(value: object) -> int:
+    return whole(value, 0, _MAX_BLOB, "a size")

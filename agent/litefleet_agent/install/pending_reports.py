@@ -1,14 +1,15 @@
-"""Reports that wait on the device until a controller collects them: `reports/<utc>-<n>.json`, one per installation."""
+"""Reports of installations that wait on the device until a controller collects them: `reports/<utc>-<n>.json`."""
 
 import json
 import os
 import re
 import time
-from typing import Any, Dict, List
+from typing import Dict, List, Mapping, NamedTuple, Sequence
 
-from ..releases.store import Store, write_small
+from ..findings import Finding
+from ..releases.store import Store, read_small, write_small
 
-__all__ = ["add", "pending", "remove_collected"]
+__all__ = ["InstallReport", "ReleaseOutcome", "add_report", "pending", "remove_collected"]
 
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9]{1,4}\Z")
 _KEPT = 50
@@ -17,37 +18,73 @@ _MAX_TOGETHER = 256 << 10  # bytes of JSON
 _MAX_ONE = 64 << 10
 
 
-def add(store: Store, report: Dict[str, Any]) -> Dict[str, Any]:
-    """Leave a report and return it with its `id`; the oldest ones go when there are more than 50.
+class ReleaseOutcome(NamedTuple):
+    """Result of installing one release."""
 
-    Call it under the store's lock.  Raises StoreError when it can't be written.
+    model: str
+    release: str
+    artifact: str  # SHA-256 of its .nb file
+    verdict: str
+    findings: List[Finding]
+    measurements: Dict[str, object]
+    activated: bool = False
+
+    def to_dict(self) -> Dict[str, object]:
+        """Return the JSON form."""
+        return dict(self._asdict(), findings=[f.to_dict() for f in self.findings])
+
+
+class InstallReport(NamedTuple):
+    """Result of installing a bundle."""
+
+    at: int  # seconds since the epoch
+    bundle: str  # file name
+    outcomes: List[ReleaseOutcome]
+    id: str = ""  # "" until it is stored
+    shortened: bool = False  # findings, measurements or outcomes were left out
+
+    def to_dict(self) -> Dict[str, object]:
+        """Return the JSON form."""
+        data = dict(self._asdict(), kind="install", outcomes=[outcome.to_dict() for outcome in self.outcomes])
+        if not self.shortened:
+            del data["shortened"]
+        return data
+
+
+def add_report(store: Store, report: InstallReport) -> InstallReport:
+    """Store a report and return it with its `id`; only the latest 50 are kept.
+
+    The caller holds the store's lock.  Raises StoreError when it cannot be written.
     """
     existing = _ids(store)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     number = max([int(i.rpartition("-")[2]) for i in existing if i.startswith(stamp)] or [-1]) + 1
-    report = _shorten(dict(report, id="%s-%d" % (stamp, number)))
-    write_small(store, ("reports", report["id"] + ".json"), _encode(report))
-    remove_collected(store, (existing + [report["id"]])[:-_KEPT])
+    report = _shorten(report._replace(id="%s-%d" % (stamp, number)))
+    write_small(store, ("reports", report.id + ".json"), _encode(report.to_dict()))
+    remove_collected(store, (existing + [report.id])[:-_KEPT])
     return report
 
 
-def _shorten(report: Dict[str, Any]) -> Dict[str, Any]:
-    """Return a report that can be sent: of a long one, findings and measurements are left out."""
-    if len(_encode(report)) <= _MAX_ONE:
+def _shorten(report: InstallReport) -> InstallReport:
+    """Return a report of at most 64 KiB: from a longer one, findings, measurements, then outcomes are left out."""
+    if len(_encode(report.to_dict())) <= _MAX_ONE:
         return report
-    short = [dict(o, findings=o["findings"][:1], measurements={}) for o in report["outcomes"]]
-    report = dict(report, outcomes=short, shortened=True)
-    while len(_encode(report)) > _MAX_ONE and report["outcomes"]:
-        report = dict(report, outcomes=report["outcomes"][: len(report["outcomes"]) // 2])
+    short = [outcome._replace(findings=outcome.findings[:1], measurements={}) for outcome in report.outcomes]
+    report = report._replace(outcomes=short, shortened=True)
+    while len(_encode(report.to_dict())) > _MAX_ONE and report.outcomes:
+        report = report._replace(outcomes=report.outcomes[: len(report.outcomes) // 2])
     return report
 
 
-def pending(store: Store) -> List[Dict[str, Any]]:
-    """Return the reports that wait, the oldest first: at most 20, and 256 KiB together."""
-    reports: List[Dict[str, Any]] = []
+def pending(store: Store) -> List[Dict[str, object]]:
+    """Return the waiting reports in their JSON form, the oldest first: at most 20, and 256 KiB together.
+
+    Of a report that cannot be read, only its id is returned, so that it can be collected and removed.
+    """
+    reports: List[Dict[str, object]] = []
     left = _MAX_TOGETHER
     for identity in _ids(store):
-        report = _read(store, identity)
+        report = dict(read_small(store, "reports", identity + ".json", 2 * _MAX_ONE) or {}, id=identity)
         left -= len(_encode(report))
         if left < 0 or len(reports) == _AT_ONCE:
             break
@@ -55,18 +92,8 @@ def pending(store: Store) -> List[Dict[str, Any]]:
     return reports
 
 
-def _read(store: Store, identity: str) -> Dict[str, Any]:
-    """Return a report; of one that can't be read only its id, so that it can be collected and goes."""
-    try:
-        with open(store.path("reports", identity + ".json"), "rb") as file:
-            value = json.loads(file.read(2 * _MAX_ONE).decode("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        value = None
-    return dict(value if isinstance(value, dict) else {}, id=identity)
-
-
-def remove_collected(store: Store, ids: List[Any]) -> int:
-    """Remove the reports that a controller has stored and return how many there were; others are passed over."""
+def remove_collected(store: Store, ids: Sequence[object]) -> int:
+    """Remove the reports that a controller has stored and return how many there were; unknown ids are ignored."""
     removed = 0
     for identity in ids:
         if not isinstance(identity, str) or not _ID.match(identity):
@@ -88,5 +115,5 @@ def _ids(store: Store) -> List[str]:
     return sorted((i for i in ids if _ID.match(i)), key=lambda i: (i[:16], int(i[17:])))
 
 
-def _encode(report: Dict[str, Any]) -> bytes:
+def _encode(report: Mapping[str, object]) -> bytes:
     return json.dumps(report, sort_keys=True, separators=(",", ":")).encode("utf-8")

@@ -1,61 +1,59 @@
-"""What a device drops to have room.
+"""Frees disk space: drops the releases that need not stay, and every file that no release refers to.
 
-Manifests go first and durably, files after them, so that no manifest is ever without its files.
+Manifests are dropped first and durably, files after them, so that no manifest is ever without its files.
 """
 
 import os
 import shutil
-from typing import Any, Dict, FrozenSet, Iterable, List, NamedTuple, Set, Tuple
+from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Set, Tuple
 
+from ..formats.checked import texts, whole
 from .atomic import fsync_folder
 from .journal import Journal
-from .store import RUNTIME_LIST, Store, StoreError, is_sha, needed
+from .runtimes import RUNTIME_LIST, drop_runtime
+from .store import SPARE, Store, StoreError, is_sha
 
-__all__ = ["Freed", "Keep", "collect_garbage", "free_space", "number", "read_keep"]
+__all__ = ["Freed", "Keep", "free_space", "read_keep"]
 
-_SPARE = 8 << 20  # bytes left free for the rest of the device, as Store.need_space wants
-_AGENTS = 2  # the newest agents that stay besides the one that runs
+_AGENTS = 2  # the newest agents that stay besides the running one
+_MAX_NAMED = 10000  # hashes in one request
+_MAX_BYTES = 1 << 60
 
 
 class Keep(NamedTuple):
-    """What stays, besides what runs, what ran before and what is under a lease."""
+    """What stays besides the current and previous releases and those under a lease."""
 
-    releases: int = 2  # of each model, by the time of their proof
+    releases: int = 2  # of each model, the latest verified first
     pinned: FrozenSet[str] = frozenset()  # release ids
     quota: int = 0  # bytes of everything under the root; 0 = none
     wanted: FrozenSet[str] = frozenset()  # SHA-256 of blobs, and ids of releases, that are needed next
     runtime: str = ""  # the runtime that is needed next
-    agent: str = ""  # SHA-256 of the agent that runs
+    agent: str = ""  # SHA-256 of the running agent
 
 
 class Freed(NamedTuple):
-    """What came of making room: bytes freed, bytes free now, and the releases that went."""
+    """Result of freeing space."""
 
-    freed: int
-    free: int
-    dropped: Tuple[str, ...]
+    freed: int  # bytes
+    free: int  # bytes free now
+    dropped: Tuple[str, ...]  # release ids
 
 
 class _Release(NamedTuple):
-    """A release as far as room is concerned; `blobs` and `runtime` are empty for a manifest that can't be read."""
+    """A release and what it occupies; `model`, `blobs` and `runtime` are empty for a manifest that cannot be read."""
 
     id: str
     model: str
     verified_at: float
     blobs: FrozenSet[str]
     runtime: str
-    fixed: bool  # it may not go
-
-
-def collect_garbage(store: Store, keep: Keep) -> Freed:
-    """Drop the releases beyond what is kept, and whatever nothing refers to."""
-    return free_space(store, 0, keep._replace(quota=0))
+    fixed: bool  # it must stay
 
 
 def free_space(store: Store, need: int, keep: Keep) -> Freed:
-    """Make room for `need` bytes; call it under the store's lock.
+    """Free space for `need` bytes; the caller holds the store's lock.
 
-    What may go only for want of room goes only when that helps.  Raises StoreError: "disk-full", "over-quota".
+    Releases within `keep.releases` are dropped only when that frees enough.  Raises StoreError: "disk-full", "over-quota".
     """
     before = _used(store.root)
     releases = _releases(store, keep)
@@ -73,10 +71,12 @@ def free_space(store: Store, need: int, keep: Keep) -> Freed:
 
 def _need(store: Store, need: int, quota: int, used: int, free: int) -> None:
     if quota and used + need > quota:
-        message = "%d bytes are to be stored under %s, where %d of the quota of %d are used by what may not go"
+        message = "%d bytes are to be stored under %s, where what must stay uses %d of the quota of %d"
         raise StoreError(message % (need, store.root, used, quota), "over-quota")
-    if need and need + _SPARE > free:
-        message = "%d bytes are to be stored under %s, where %d are free after all that may go was dropped"
+    if need and need + SPARE > free:
+        message = (
+            "%d bytes are to be stored under %s, where %d are free after everything that need not stay was dropped"
+        )
         raise StoreError(message % (need, store.root, free), "disk-full")
 
 
@@ -84,7 +84,7 @@ def _need(store: Store, need: int, quota: int, used: int, free: int) -> None:
 
 
 def _releases(store: Store, keep: Keep) -> List[_Release]:
-    """Return the releases that are here, the one whose proof is oldest first."""
+    """Return the stored releases, the earliest verified first."""
     fixed = _fixed(store) | keep.pinned | keep.wanted
     found = []
     for name in _names(store, "releases"):
@@ -97,21 +97,20 @@ def _releases(store: Store, keep: Keep) -> List[_Release]:
 def _describe(store: Store, identity: str, fixed: bool) -> _Release:
     try:
         manifest = store.release(identity)
-        blobs = frozenset(needed(manifest))
-        model, runtime = str(manifest["model"]["name"]), str(manifest["runtime"])
-    except (StoreError, KeyError, TypeError, AttributeError):
+    except StoreError:
         return _Release(identity, "", 0.0, frozenset(), "", fixed)
-    at = (store.verified(identity) or {}).get("at", 0)
-    return _Release(identity, model, float(at) if isinstance(at, (int, float)) else 0.0, blobs, runtime, fixed)
+    record = store.verified(identity)
+    at = record.at if record is not None else 0.0
+    return _Release(identity, manifest.model, at, frozenset(manifest.blobs), manifest.runtime, fixed)
 
 
 def _fixed(store: Store) -> Set[str]:
-    """Return the releases that run, ran before, or are under a lease with what they came from."""
+    """Return the current and previous releases, and those of open operations."""
     fixed = set(store.current().values())
     for model in _names(store, "models"):
         try:
             fixed.add(store.link(model, "previous"))
-        except StoreError:  # a folder that somebody else made
+        except StoreError:  # a folder that is not litefleet's
             continue
     for operation in Journal(store.root).read().open():
         fixed.update((operation.to, operation.before, operation.before_previous))
@@ -119,7 +118,7 @@ def _fixed(store: Store) -> Set[str]:
 
 
 def _beyond(releases: List[_Release], keep: int) -> List[_Release]:
-    """Return the releases beyond the newest `keep` of their model; one that can't be read is of no use to anybody."""
+    """Return the releases beyond the newest `keep` of their model, and those whose manifest cannot be read."""
     left: Dict[str, int] = {}
     beyond = []
     for release in reversed(releases):
@@ -132,11 +131,11 @@ def _beyond(releases: List[_Release], keep: int) -> List[_Release]:
 
 
 def _further(store: Store, releases: List[_Release], need: int, keep: Keep) -> List[_Release]:
-    """Return the releases, oldest first, that must go besides for want of room; none when even all of them are too few."""
+    """Return the further releases, oldest first, whose removal frees enough; none when even all of them are too few."""
     missing = _missing_bytes(store, need, keep.quota)
     if missing <= 0:
         return []
-    if any(not r.model for r in releases):  # what it refers to is not known, so nothing could be swept
+    if any(not r.model for r in releases):  # what it refers to is unknown, so no file may be removed
         return []
     sizes = _Sizes(store, keep)
     dropped: List[_Release] = []
@@ -150,19 +149,19 @@ def _further(store: Store, releases: List[_Release], need: int, keep: Keep) -> L
 
 
 def _missing_bytes(store: Store, need: int, quota: int) -> int:
-    missing = need + _SPARE - shutil.disk_usage(store.root).free if need else 0
+    missing = need + SPARE - shutil.disk_usage(store.root).free if need else 0
     return max(missing, _used(store.root) + need - quota) if quota else missing
 
 
 class _Sizes:
-    """What dropping releases would free."""
+    """Computes how much dropping releases would free."""
 
     def __init__(self, store: Store, keep: Keep) -> None:
         self._store = store
         self._keep = keep
 
     def freed(self, dropped: List[_Release], releases: List[_Release]) -> int:
-        """Return the bytes that only the releases `going` hold, their manifests not counted."""
+        """Return the bytes that only the releases `dropped` use, without their manifests."""
         retained = [r for r in releases if r not in dropped]
         blobs = frozenset().union(*(r.blobs for r in dropped)) - self._keep.wanted
         runtimes = {r.runtime for r in dropped} - {"system", "", self._keep.runtime}
@@ -176,7 +175,7 @@ class _Sizes:
 
 
 def _drop(store: Store, identities: List[str]) -> None:
-    """Drop manifests, durably: only then may their files go."""
+    """Drop manifests durably; their files may be dropped only after that."""
     for identity in identities:
         _unlink(store.path("releases", identity + ".json"))
     if identities:
@@ -184,14 +183,14 @@ def _drop(store: Store, identities: List[str]) -> None:
 
 
 def _sweep(store: Store, keep: Keep) -> None:
-    """Drop what no release refers to."""
+    """Drop every file that no release refers to."""
     releases = _releases(store, keep)
     known = {r.id for r in releases}
     for folder in ("verified", "seals"):
         for name in _names(store, folder):
             if name.endswith(".json") and is_sha(name[:-5]) and name[:-5] not in known:
                 _unlink(store.path(folder, name))
-    if all(r.model for r in releases):  # else nobody can say what the unreadable one refers to
+    if all(r.model for r in releases):  # else an unreadable manifest may refer to any file
         _sweep_files(store, releases, keep)
     _sweep_agents(store, keep.agent)
 
@@ -204,20 +203,11 @@ def _sweep_files(store: Store, releases: List[_Release], keep: Keep) -> None:
     runtimes = {r.runtime for r in releases} | {keep.runtime}
     for key in store.runtimes():
         if key not in runtimes:
-            _drop_runtime(store, key)
+            drop_runtime(store, key)
     for name in _names(store, "runtimes"):
         key = name[: -len(RUNTIME_LIST)]
         if name.endswith(RUNTIME_LIST) and not os.path.isdir(store.path("runtimes", key)):
             _unlink(store.path("runtimes", name))
-
-
-def _drop_runtime(store: Store, key: str) -> None:
-    """Drop an unpacked runtime; half of one is never visible under its name."""
-    temp = store.path("runtimes", ".tmp-gone-%s-%d" % (key, os.getpid()))
-    shutil.rmtree(temp, ignore_errors=True)
-    os.rename(store.path("runtimes", key), temp)
-    fsync_folder(store.path("runtimes"))
-    shutil.rmtree(temp, ignore_errors=True)
 
 
 def _sweep_agents(store: Store, running: str) -> None:
@@ -248,7 +238,7 @@ def _unlink(path: str) -> None:
 
 
 def _used(path: str) -> int:
-    """Return the bytes that a file or folder takes on the disk."""
+    """Return the bytes that a file or folder occupies on the disk."""
     total = _blocks(path)
     for folder, folders, files in os.walk(path):
         total += sum(_blocks(os.path.join(folder, name)) for name in folders + files)
@@ -258,31 +248,33 @@ def _used(path: str) -> int:
 def _blocks(path: str) -> int:
     try:
         return os.lstat(path).st_blocks * 512
-    except OSError:  # another process has just dropped it
+    except OSError:  # another process has just removed it
         return 0
 
 
-def read_keep(fields: Dict[str, Any], agent: str) -> Keep:
-    """Return what a request asks to keep; StoreError "bad-request" for what is not well formed."""
-    return Keep(
-        releases=number(fields.get("keep", 2), 1000),
-        pinned=_shas(fields.get("pinned") or []),
-        quota=number(fields.get("quota") or 0, 1 << 60),
-        wanted=_shas(fields.get("wanted") or []),
-        runtime=str(fields.get("runtime") or ""),
-        agent=agent,
-    )
+def read_keep(fields: Mapping[str, object], agent: str) -> Tuple[int, Keep]:
+    """Read a request {bytes, keep, pinned, quota, wanted, runtime}: the bytes to free, and what stays.
+
+    Raises StoreError "bad-request" for what is not well formed.
+    """
+    runtime = fields.get("runtime")
+    try:
+        need = whole(fields.get("bytes", 0), 0, _MAX_BYTES, "bytes")
+        keep = Keep(
+            releases=whole(fields.get("keep", 2), 0, 1000, "keep"),
+            pinned=_shas(fields.get("pinned"), "pinned"),
+            quota=whole(fields.get("quota") or 0, 0, _MAX_BYTES, "quota"),
+            wanted=_shas(fields.get("wanted"), "wanted"),
+            runtime=runtime if isinstance(runtime, str) else "",
+            agent=agent,
+        )
+    except ValueError as error:
+        raise StoreError(str(error), "bad-request") from None
+    return need, keep
 
 
-def number(value: Any, highest: int) -> int:
-    """Return a whole number from 0 to `highest`; StoreError "bad-request" otherwise."""
-    if type(value) is not int or not 0 <= value <= highest:
-        raise StoreError("not a whole number from 0 to %d: %r" % (highest, str(value)[:40]), "bad-request")
-    return value
-
-
-def _shas(values: Iterable[Any]) -> FrozenSet[str]:
-    values = list(values)
-    if len(values) > 10000 or not all(is_sha(v) for v in values):
-        raise StoreError("pinned and wanted are lists of at most 10000 SHA-256", "bad-request")
-    return frozenset(values)
+def _shas(values: object, name: str) -> FrozenSet[str]:
+    found = texts(values or [], _MAX_NAMED, 64, name)
+    if not all(map(is_sha, found)):
+        raise ValueError("%s must be a list of SHA-256" % name)
+    return frozenset(found)

@@ -4,9 +4,9 @@ blobs/<sha256>                   models, goldens, runtime bundles
 runtimes/<key>/                  a bundle, unpacked; each isolated from the system and from the others
 runtimes/<key>.files.json        its files as they were unpacked: path -> [size, SHA-256]
 releases/<id>.json               a manifest; its id is the SHA-256 of its canonical JSON
-verified/<id>.json               that it was proven here, and in which environment (the facts' fingerprint)
-models/<name>/current, previous  symlinks to releases; switch.py changes them
-journal                          what switch.py does, step by step
+verified/<id>.json               the record of the release's latest verification on this device
+models/<name>/current, previous  symlinks to releases; activation.py changes them
+journal                          the steps of activation.py
 lock                             held by the one session that may change anything
 """
 
@@ -18,50 +18,43 @@ import os
 import re
 import shutil
 import stat
-import struct
 import time
-import zipfile
-import zlib
-from typing import IO, Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import IO, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..errors import AgentError
-from ..formats.files import sha256_of
-from .atomic import fsync_folder, write_atomic
+from ..formats.checked import items, mapping, number_or
+from ..formats.files import read_regular, sha256_of
+from .atomic import write_atomic
 from .clock import Clock
 
 __all__ = [
-    "RUNTIME_LIST",
+    "SPARE",
+    "Manifest",
     "Store",
     "StoreError",
+    "VerificationRecord",
     "default_root",
+    "explain_os_error",
     "is_safe_name",
     "is_sha",
     "read_small",
     "release_id",
-    "release_named",
+    "safe_name",
     "write_small",
 ]
 
-
-RUNTIME_LIST = ".files.json"  # behind a runtime's key: the list of its files
-
 _SHA = re.compile(r"[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
-_MAX_MANIFEST = 1 << 20  # bytes
+_MAX_JSON = 1 << 20  # bytes of a manifest or of another small file
 _MAX_GOLDENS = 1000
-_STALE_S = 3600  # seconds after which nobody is still writing a bootstrap's temp file
-_MAX_RUNTIME = 2 << 30  # bytes a bundle may unpack to
-_MAX_RUNTIME_FILES = 20000
-_MAX_LIST = 16 << 20  # bytes of the list of a runtime's files
-# What zipfile raises for an archive that is damaged, encrypted, packed in an unknown way, or has unreadable names.
-_BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error)
-_NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
+_STALE_S = 3600  # seconds after which a bootstrap that wrote a temporary file has certainly ended
+_NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 _FOLDERS = ("blobs", "runtimes", "releases", "verified", "seals", "trust", "reports", "models", "work")
-_SPARE = 8 << 20  # bytes left free for the rest of the device
+SPARE = 8 << 20  # bytes left free for the rest of the device
 
 
 class StoreError(AgentError):
-    """The store can't do what was asked; nothing half-made is left behind."""
+    """The store cannot do what was requested; nothing half-made is left behind."""
 
 
 def default_root() -> str:
@@ -72,50 +65,94 @@ def default_root() -> str:
     return os.path.join(os.path.expanduser("~"), ".local", "share", "litefleet")
 
 
-def release_id(manifest: Dict[str, Any]) -> str:
+def release_id(document: Mapping[str, object]) -> str:
     """Return the id of a release: the SHA-256 of its manifest's canonical JSON."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode("utf-8")).hexdigest()
+    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode("utf-8")).hexdigest()
 
 
-def is_sha(text: Any) -> bool:
+def is_sha(text: object) -> bool:
     """Say whether `text` is a SHA-256 in lower-case hexadecimal digits."""
     return isinstance(text, str) and bool(_SHA.match(text))
 
 
-def _sha(text: Any) -> str:
+def _sha(text: object) -> str:
     if not isinstance(text, str) or not is_sha(text):
         raise StoreError("not a SHA-256: %r" % (str(text)[:80],), "bad-request")
     return text
 
 
-def is_safe_name(text: Any) -> bool:
-    """Say whether `text` is a name that can stand in a path."""
+def is_safe_name(text: object) -> bool:
+    """Say whether `text` is a name that can be part of a path: up to 128 of A-Z a-z 0-9 . _ - after a letter or digit."""
     return isinstance(text, str) and bool(_NAME.match(text))
 
 
-def safe_name(text: Any) -> str:
-    """Return `text` when it is a name that can stand in a path; StoreError "bad-request"."""
+def safe_name(text: object) -> str:
+    """Return `text` when it is a name that can be part of a path.  Raises StoreError "bad-request"."""
     if not isinstance(text, str) or not is_safe_name(text):
         raise StoreError("not a plain name: %r" % (str(text)[:80],), "bad-request")
     return text
 
 
-def needed(manifest: Any) -> List[str]:
-    """Return the hashes of the blobs that a manifest names; StoreError "bad-request" for one that is not well formed."""
-    model = manifest.get("model") if isinstance(manifest, dict) else None
-    if not isinstance(model, dict) or not isinstance(manifest.get("verify"), dict):
-        raise StoreError("a release needs the objects model and verify", "bad-request")
-    safe_name(model.get("name"))
-    golden = manifest.get("golden")
-    if not isinstance(golden, list) or not 0 < len(golden) <= _MAX_GOLDENS:
-        raise StoreError("a release needs a list of 1 to %d goldens" % _MAX_GOLDENS, "bad-request")
-    if len(json.dumps(manifest)) > _MAX_MANIFEST:
-        raise StoreError("a release's manifest is over %d bytes" % _MAX_MANIFEST, "bad-request")
-    return sorted({_sha(sha) for sha in [model.get("nb")] + golden})
+class Manifest(NamedTuple):
+    """A release's manifest, well formed."""
+
+    model: str  # name
+    nb: str  # SHA-256 of the .nb file
+    goldens: Tuple[str, ...]  # SHA-256 of .npz files, one per case
+    runtime: str  # key, or "system" for what the device's own Python has
+    verify: Dict[str, object]  # the options of its verification, as VerifySpec.from_dict reads them
+    document: Dict[str, object]  # the JSON object as it was sent, of which the release's id is the hash
+
+    @property
+    def blobs(self) -> List[str]:
+        """The hashes of the blobs that it needs, each once, sorted."""
+        return sorted({self.nb, *self.goldens})
+
+    @classmethod
+    def parse(cls, document: object) -> "Manifest":
+        """Read the JSON form.  Raises StoreError "bad-request" for one that is not well formed."""
+        fields = document if isinstance(document, dict) else {}
+        model, verify = fields.get("model"), fields.get("verify")
+        if not isinstance(model, dict) or not isinstance(verify, dict):
+            raise StoreError("a release needs the objects model and verify", "bad-request")
+        try:
+            goldens = items(fields.get("golden"), _MAX_GOLDENS, least=1)
+        except ValueError:
+            raise StoreError("a release needs a list of 1 to %d goldens" % _MAX_GOLDENS, "bad-request") from None
+        if len(json.dumps(fields)) > _MAX_JSON:
+            raise StoreError("a release's manifest is over %d bytes" % _MAX_JSON, "bad-request")
+        name = safe_name(model.get("name"))
+        nb, shas = _sha(model.get("nb")), tuple(_sha(golden) for golden in goldens)
+        return cls(name, nb, shas, safe_name(fields.get("runtime")), mapping(verify), mapping(fields))
+
+
+class VerificationRecord(NamedTuple):
+    """That a release was verified on this device, and in which environment."""
+
+    fingerprint: str  # of the facts, as `facts.fingerprint` gives it
+    at: float  # seconds since the epoch
+    measurements: Dict[str, object]  # as `Measurements.to_dict` gives them
+
+    @classmethod
+    def parse(cls, data: Mapping[str, object]) -> "VerificationRecord":
+        """Read the JSON form; what is missing or not well formed becomes "", 0 or {}."""
+        fingerprint, measurements = data.get("fingerprint"), data.get("measurements")
+        return cls(
+            fingerprint if isinstance(fingerprint, str) else "",
+            number_or(0, data.get("at"), 0, 1e11),
+            measurements if isinstance(measurements, dict) else {},
+        )
+
+    def to_dict(self) -> Dict[str, object]:
+        """Return the JSON form."""
+        return dict(self._asdict())
 
 
 def explain_os_error(error: OSError, action: str) -> StoreError:
-    """Return the sentence for what the file system refused."""
+    """Return the error for what the file system refused: "disk-full", "not-writable" or "io-error".
+
+    `action` is the beginning of the sentence: "the blob 0123 cannot be stored".
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError("%s: no space left on the device" % action, "disk-full")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
@@ -124,7 +161,7 @@ def explain_os_error(error: OSError, action: str) -> StoreError:
 
 
 def _flock(handle: IO[str], timeout_s: float) -> bool:
-    """Say whether the lock could be had within `patience_s` seconds."""
+    """Say whether the lock was acquired within `timeout_s` seconds."""
     end = time.monotonic() + timeout_s
     while True:
         try:
@@ -137,7 +174,7 @@ def _flock(handle: IO[str], timeout_s: float) -> bool:
 
 
 class Store:
-    """The agent's folder on the device.  Reading needs no lock; whatever changes it calls `lock()` first."""
+    """The agent's folder on the device.  Reading needs no lock; a caller that changes something calls `lock()` first."""
 
     def __init__(self, root: str, clock: Optional[Clock] = None) -> None:
         self.root = root
@@ -154,13 +191,12 @@ class Store:
         return self._lock is not None
 
     def lock(self, timeout_s: float = 0.3) -> None:
-        """Become the one session that may change the store, and clear what a dead one left half-made.
+        """Acquire the lock of the one session that may change the store, and remove what a dead session left half-made.
 
-        Sessions call `switch.take`, which also undoes what is overdue.
+        Sessions call `activation.lock_and_recover`, which also undoes what is overdue.  The default timeout is longer than the
+        lease watchdog ever holds the lock.
 
-        `patience_s` outlasts a keeper, which holds it for a moment only.
-
-        Raises StoreError "busy" while another session holds it, "not-writable" where the root can't be written.
+        Raises StoreError "busy" while another session holds it, "not-writable" where the root cannot be written.
         """
         if self._lock is not None:
             return
@@ -169,7 +205,7 @@ class Store:
                 os.makedirs(self.path(folder), mode=0o700, exist_ok=True)
             handle = open(self.path("lock"), "a+")  # noqa: SIM115 - held until the session ends
         except OSError as error:
-            raise explain_os_error(error, "%s can't be written" % self.root) from error
+            raise explain_os_error(error, "%s cannot be written" % self.root) from error
         if not _flock(handle, timeout_s):
             handle.seek(0)
             owner = handle.read(200).strip() or "an unnamed session"
@@ -181,11 +217,11 @@ class Store:
             handle.write("pid %d since %s" % (os.getpid(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())))
             handle.flush()
         except OSError:
-            pass  # a full disk: the lock holds all the same, it only bears no name
+            pass  # a full disk: the lock holds, only its owner is not named
         self._clear_unfinished()
 
     def unlock(self) -> None:
-        """Let another session change the store."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -198,7 +234,7 @@ class Store:
         for name in os.listdir(self.path("work")):
             self._remove(self.path("work", name))
         for name in os.listdir(self.path("agent")) if os.path.isdir(self.path("agent")) else ():
-            path = self.path("agent", name)  # a bootstrap holds no lock: one may be writing right now
+            path = self.path("agent", name)  # a bootstrap holds no lock and may be writing now
             if name.startswith(".tmp-") and os.lstat(path).st_mtime < time.time() - _STALE_S:
                 self._remove(path)
 
@@ -212,32 +248,32 @@ class Store:
     # --- blobs
 
     def blob(self, sha: str) -> str:
-        """Return the path of a blob, there or not."""
+        """Return the path of a blob, whether it exists or not.  Raises StoreError "bad-request" for what is no SHA-256."""
         return self.path("blobs", _sha(sha))
 
     def blobs(self) -> Dict[str, int]:
-        """Return the blobs that are here with their sizes in bytes."""
+        """Return the stored blobs: SHA-256 -> size in bytes."""
         sizes = {}
         for name in self._names("blobs"):
             try:
                 status = os.lstat(self.path("blobs", name))
-            except OSError:  # another session has just dropped it
+            except OSError:  # another session has just removed it
                 continue
             if _SHA.match(name) and stat.S_ISREG(status.st_mode):
                 sizes[name] = status.st_size
         return sizes
 
     def check_blob(self, sha: str) -> bool:
-        """Say whether a blob is here and still holds the bytes that its name promises."""
+        """Say whether a blob is stored and its bytes still have the hash that names it; reads them all."""
         try:
             return sha256_of(self.blob(sha)) == sha
         except OSError:
             return False
 
     def put(self, sha: str, size: int, chunks: Iterable[bytes]) -> None:
-        """Store the bytes of `chunks` as the blob `sha`, or leave nothing.
+        """Store the bytes of `chunks`, `size` in all, as the blob `sha`, or nothing.
 
-        Raises StoreError: "disk-full" (before the first byte is written, where it can be known), "hash-mismatch", "not-writable".
+        Raises StoreError: "disk-full" (before the first byte where the free space is known), "hash-mismatch", "not-writable".
         """
         target = self.blob(sha)
         self.need_space(size)
@@ -255,141 +291,95 @@ class Store:
         try:
             write_atomic(target, checked())
         except OSError as error:
-            raise explain_os_error(error, "the blob %s could not be stored" % sha[:12]) from error
+            raise explain_os_error(error, "the blob %s cannot be stored" % sha[:12]) from error
 
     def need_space(self, size: int) -> None:
-        """Raise StoreError "disk-full" when `size` bytes would not fit."""
+        """Raise StoreError "disk-full" unless `size` bytes fit and 8 MiB stay free for the rest of the device."""
         free = shutil.disk_usage(self.root).free
-        if size + _SPARE > free:
+        if size + SPARE > free:
             raise StoreError(
                 "%d bytes are to be stored under %s, where %d are free" % (size, self.root, free), "disk-full"
             )
-
-    # --- runtimes
 
     def runtimes(self) -> List[str]:
         """Return the keys of the runtimes that are unpacked here."""
         names = self._names("runtimes")
         return [n for n in names if _NAME.match(n) and os.path.isdir(self.path("runtimes", n))]
 
-    def runtime_files(self, key: str) -> Optional[Dict[str, Any]]:
-        """Return the files of a runtime as they were unpacked: path -> [size, SHA-256]; None when nobody took them down."""
-        try:
-            with open(self.path("runtimes", safe_name(key) + RUNTIME_LIST), "rb") as file:
-                value = json.loads(file.read(_MAX_LIST).decode("utf-8"))
-        except (OSError, ValueError):
-            return None
-        return value if isinstance(value, dict) else None
-
-    def unpack_runtime(self, key: str, sha: str) -> None:
-        """Unpack the bundle `sha` as runtime `key`, whole or not at all; the bundle's blob is dropped afterwards."""
-        target = self.path("runtimes", safe_name(key))
-        if key == "system":
-            raise StoreError("system is the name of what the device itself has; no bundle may take it", "bad-request")
-        if key.endswith(RUNTIME_LIST):
-            raise StoreError("no runtime's key may end with %s" % RUNTIME_LIST, "bad-request")
-        if os.path.isdir(target):
-            return
-        temp = self.path("runtimes", ".tmp-%s-%d" % (key, os.getpid()))
-        try:
-            with zipfile.ZipFile(self.blob(sha)) as bundle:
-                files = self._extract(bundle, temp)
-            self._write_json("runtimes", key + RUNTIME_LIST[: -len(".json")], files)  # first: no runtime without a list
-            os.replace(temp, target)
-            fsync_folder(self.path("runtimes"))
-            os.unlink(self.blob(sha))
-        except _BAD_ZIP as error:
-            raise StoreError("the runtime bundle %s can't be unpacked: %s" % (sha[:12], error), "bad-request") from None
-        except FileNotFoundError:
-            raise StoreError("the runtime bundle %s is not on this device" % sha[:12], "missing") from None
-        except OSError as error:
-            raise explain_os_error(error, "the runtime %s could not be unpacked" % key[:12]) from error
-        finally:
-            shutil.rmtree(temp, ignore_errors=True)
-
-    def _extract(self, bundle: zipfile.ZipFile, temp: str) -> Dict[str, Any]:
-        members = bundle.infolist()
-        total = sum(m.file_size for m in members)
-        if total > _MAX_RUNTIME or len(members) > _MAX_RUNTIME_FILES:
-            raise StoreError(
-                "the runtime bundle unpacks to %d bytes in %d files: too large" % (total, len(members)), "bad-request"
-            )
-        self.need_space(total)
-        os.mkdir(temp, 0o700)
-        for member in members:
-            parts = member.filename.split("/")
-            if member.filename.startswith("/") or ".." in parts or "\\" in member.filename:
-                raise StoreError("the runtime bundle holds the unsafe path %r" % member.filename[:80], "bad-request")
-            bundle.extract(member, temp)  # a symlink entry comes out as a plain file, never as a link
-        written = {}
-        for folder, _, files in os.walk(temp):
-            for name in files:
-                path = os.path.join(folder, name)
-                written[os.path.relpath(path, temp)] = self._sync_file(path)
-            fsync_folder(folder)
-        return written
-
-    @staticmethod
-    def _sync_file(path: str) -> List[Any]:
-        """Make a file durable and return its size and SHA-256."""
-        with open(path, "rb", buffering=0) as file:
-            digest = sha256_of(file.fileno())
-            os.fsync(file.fileno())
-            return [file.tell(), digest]
-
     # --- releases
 
-    def write_release(self, manifest: Dict[str, Any], admit: Optional[Callable[[str], None]] = None) -> str:
-        """Keep a manifest whose blobs and runtime are here and return its id.
+    def write_release(self, document: Mapping[str, object], admit: Optional[Callable[[str], None]] = None) -> str:
+        """Store a manifest whose blobs and runtime are here, and return its id.
 
-        `admit` is called with the id before the manifest is written, and what it raises keeps the release out.  Raises
-        StoreError "missing" naming what is not here, "hash-mismatch" when a blob no longer holds what it should.
+        `admit` is called with the id before the manifest is written; an error that it raises keeps the release out.  Raises
+        StoreError "bad-request", "missing" for a blob or runtime that is not here, "hash-mismatch" for a damaged blob.
         """
-        for sha in needed(manifest):
-            self._need_blob(sha)
-        key = safe_name(manifest.get("runtime"))
-        if key != "system" and not os.path.isdir(self.path("runtimes", key)):
-            raise StoreError("the runtime %s is not on this device" % key[:12], "missing")
-        identity = release_id(manifest)
+        manifest = Manifest.parse(document)
+        for sha in manifest.blobs:
+            self._require_blob(sha)
+        if manifest.runtime != "system" and not os.path.isdir(self.path("runtimes", manifest.runtime)):
+            raise StoreError("the runtime %s is not on this device" % manifest.runtime[:12], "missing")
+        identity = release_id(manifest.document)
         if admit is not None:
             admit(identity)
-        self._write_json("releases", identity, manifest)
+        self.write_json("releases", identity, manifest.document)
         return identity
 
-    def _need_blob(self, sha: str) -> None:
-        """Raise StoreError unless a blob is here and whole; a damaged one is dropped, so that the next run sends it anew."""
+    def _require_blob(self, sha: str) -> None:
+        """Raise StoreError unless a blob is here and whole; a damaged one is removed, so that the next run sends it again."""
         if self.check_blob(sha):
             return
-        if not os.path.exists(self.blob(sha)):
+        if not os.path.lexists(self.blob(sha)):
             raise StoreError("the blob %s is not on this device" % sha[:12], "missing")
         os.unlink(self.blob(sha))
         raise StoreError("the blob %s no longer holds the bytes that were sent" % sha[:12], "hash-mismatch")
 
-    def release(self, identity: str) -> Dict[str, Any]:
-        """Return a release's manifest; StoreError "missing" when it is not here."""
-        manifest = self._read_json("releases", _sha(identity))
-        if manifest is None:
-            raise StoreError("the release %s is not on this device" % identity[:12], "missing")
-        if release_id(manifest) != identity:
-            raise StoreError("the release %s no longer says what was sent" % identity[:12], "hash-mismatch")
-        return manifest
+    def release(self, identity: str) -> Manifest:
+        """Return a release's manifest.
 
-    def set_verified(self, identity: str, record: Dict[str, Any]) -> None:
-        """Record that a release was proven here (`record`: `fingerprint`, `at`, `measurements`)."""
-        self._write_json("verified", _sha(identity), record)
+        Raises StoreError "missing" when it is not here, "hash-mismatch" when it is damaged, "bad-request" when an older agent
+        stored one that is not well formed.
+        """
+        document = read_small(self, "releases", _sha(identity) + ".json")
+        if document is None:
+            raise StoreError("the release %s is not on this device" % identity[:12], "missing")
+        if release_id(document) != identity:
+            raise StoreError("the release %s no longer says what was sent" % identity[:12], "hash-mismatch")
+        return Manifest.parse(document)
+
+    def record_verification(
+        self,
+        identity: str,
+        fingerprint: str,
+        measurements: Optional[Dict[str, object]] = None,
+        at: Optional[float] = None,
+        keep_measurements: bool = False,
+    ) -> VerificationRecord:
+        """Record durably that a release was verified here, in the environment of `fingerprint`, at `at` (None: now).
+
+        With `keep_measurements`, those of an earlier verification in the same environment stay: a proof beside the running
+        service has less of the CPU.  Raises StoreError when the record cannot be written.
+        """
+        earlier = self.verified(identity)
+        if keep_measurements and earlier is not None and earlier.fingerprint == fingerprint and earlier.measurements:
+            measurements = earlier.measurements
+        record = VerificationRecord(fingerprint, int(self.clock.wall()) if at is None else at, measurements or {})
+        self.write_json("verified", _sha(identity), record.to_dict())
+        return record
 
     def clear_verified(self, identity: str) -> None:
-        """Forget that a release was proven: the latest run did not."""
+        """Remove the record of a release's verification: the latest one failed."""
         path = self.path("verified", _sha(identity) + ".json")
-        if os.path.exists(path):
+        if os.path.lexists(path):
             os.unlink(path)
 
-    def verified(self, identity: str) -> Optional[Dict[str, Any]]:
-        """Return the record of a release's latest proof, or None."""
-        return self._read_json("verified", _sha(identity))
+    def verified(self, identity: str) -> Optional[VerificationRecord]:
+        """Return the record of a release's latest verification; None when it was not verified here."""
+        data = read_small(self, "verified", _sha(identity) + ".json")
+        return None if data is None else VerificationRecord.parse(data)
 
     def verified_releases(self) -> List[str]:
-        """Return the ids of the releases that have a record of their proof."""
+        """Return the ids of the releases that have a record of their verification."""
         ids = [os.path.splitext(name)[0] for name in self._names("verified")]
         return [identity for identity in ids if _SHA.match(identity)]
 
@@ -409,13 +399,13 @@ class Store:
     def link(self, model: str, name: str) -> str:
         """Return the release that a model's link ("current", "previous") points to, or "" for none.
 
-        Raises StoreError when that can't be told.
+        Raises StoreError when the link cannot be read.
         """
         try:
             target = os.readlink(self.path("models", safe_name(model), name))
         except OSError as error:
-            if error.errno not in (*_NOT_THERE, errno.EINVAL):
-                raise explain_os_error(error, "models/%s/%s can't be read" % (model, name)) from error
+            if error.errno not in (*_NOT_FOUND, errno.EINVAL):
+                raise explain_os_error(error, "models/%s/%s cannot be read" % (model, name)) from error
             return ""
         identity, ending = os.path.splitext(os.path.basename(target))
         return identity if ending == ".json" and _SHA.match(identity) else ""  # else somebody else made it
@@ -426,80 +416,33 @@ class Store:
         try:
             return sorted(n for n in os.listdir(self.path(folder)) if not n.startswith("."))
         except OSError as error:
-            if error.errno not in _NOT_THERE:
-                raise explain_os_error(error, "the folder %s can't be read" % folder) from error
+            if error.errno not in _NOT_FOUND:
+                raise explain_os_error(error, "the folder %s cannot be read" % folder) from error
             return []
 
-    def _write_json(self, folder: str, identity: str, value: Dict[str, Any]) -> None:
+    def write_json(self, folder: str, name: str, value: Mapping[str, object]) -> None:
+        """Write `<folder>/<name>.json`, canonical, whole and durably.  Raises StoreError."""
         data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode("utf-8")
         try:
-            write_atomic(self.path(folder, identity + ".json"), [data])
+            write_atomic(self.path(folder, name + ".json"), [data])
         except OSError as error:
-            raise explain_os_error(error, "%s/%s.json could not be written" % (folder, identity[:12])) from error
-
-    def _read_json(self, folder: str, identity: str) -> Optional[Dict[str, Any]]:
-        try:
-            with open(self.path(folder, identity + ".json"), "rb") as file:
-                value = json.loads(file.read(1 << 20).decode("utf-8"))
-        except (OSError, ValueError):
-            return None
-        return value if isinstance(value, dict) else None
-
-
-_LEAST_DIGITS = 8
-_LINKS = ("current", "previous")
-
-
-def release_named(store: Store, model: Any, word: Any = None) -> str:
-    """Return the id that "current" (or None), "previous", an id or the beginning of one stands for.
-
-    Raises StoreError: "not-current" for a model without a current release, "not-kept" for one that is not here or was not
-    proven here, "bad-request".
-    """
-    name = safe_name(model)
-    if word is None and name not in store.current():
-        others = ", ".join(sorted(store.current())) or "nothing"
-        message = "no release of %s is current on this device, which runs %s: roll it out first" % (name, others)
-        raise StoreError(message, "not-current")
-    if word is None or word in _LINKS:
-        identity = store.link(name, word or "current")
-        if not identity:
-            raise StoreError("%s has no %s release on this device" % (name, word), "not-kept")
-        return identity
-    if not isinstance(word, str) or not _LEAST_DIGITS <= len(word) <= 64:
-        wanted = "a release is named by its id (%d digits of it will do), by current or by previous" % _LEAST_DIGITS
-        raise StoreError(wanted, "bad-request")
-    matches = {
-        identity for identity in store.verified_releases() + list(store.current().values()) if identity.startswith(word)
-    }
-    if len(matches) != 1:
-        message = "more than one release begins with %s" if matches else "no release %s was proven on this device"
-        raise StoreError(message % word[:12], "not-kept")
-    identity = matches.pop()
-    owner = store.release(identity)["model"]["name"]
-    if owner != name:
-        raise StoreError("%s is a release of %s, not of %s" % (identity[:12], owner, name), "bad-request")
-    return identity
-
-
-_MOST = 1 << 20  # bytes
+            raise explain_os_error(error, "%s/%s.json cannot be written" % (folder, name[:12])) from error
 
 
 def write_small(store: Store, parts: Tuple[str, str], data: bytes) -> None:
-    """Write the file `parts` (folder, name) below the root; StoreError when it can't be."""
+    """Write the file `parts` (folder, name) below the root, whole and durably.  Raises StoreError."""
     path = store.path(*parts)
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         write_atomic(path, [data])
     except OSError as error:
-        raise explain_os_error(error, "%s could not be written" % "/".join(parts)) from error
+        raise explain_os_error(error, "%s cannot be written" % "/".join(parts)) from error
 
 
-def read_small(store: Store, folder: str, name: str) -> Optional[Dict[str, Any]]:
-    """Return the JSON object in a file below the root; None when there is none that can be read."""
+def read_small(store: Store, folder: str, name: str, most: int = _MAX_JSON) -> Optional[Dict[str, object]]:
+    """Return the JSON object in the first `most` bytes of a file below the root; None when there is no readable one."""
     try:
-        with open(store.path(folder, name), "rb") as file:
-            value = json.loads(file.read(_MOST).decode("utf-8"))
+        value = json.loads(read_regular(store.path(folder, name), most).decode("utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -1,6 +1,6 @@
-"""Which releases this device accepts: whose signature, which fleet, no older than what it has, and not past its expiry.
+"""Decides which releases this device accepts: whose signature, which fleet, no older than what it has, not past its expiry.
 
-trust/allowed_signers   the trusted signers, in ssh-keygen's form; without it no signature is asked for
+trust/allowed_signers   the trusted signers, in ssh-keygen's form; without it no signature is required
 trust/accepted.json     {fleet, latest, models: {name: {number, release, expires}}}: what was accepted last; it only grows
 seals/<release>.json    the seal that a release came with
 """
@@ -11,14 +11,18 @@ import hashlib
 import json
 import os
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..findings import Finding, finding
+from ..formats.checked import each, mapping, text, whole
+from ..formats.files import read_regular
 from .signature import RELEASE, TRUST, Outcome, check_signature
-from .store import Store, StoreError, write_small
+from .store import Manifest, Store, StoreError, write_small
 
 __all__ = [
     "Examined",
+    "Seal",
+    "TrustStatus",
     "accept",
     "check_signers",
     "describe",
@@ -31,72 +35,134 @@ __all__ = [
 
 _MAX_SIGNERS = 64 << 10  # bytes
 _MAX_ACCEPTED = 1 << 20  # bytes
-_MAX_NUMBER = 1 << 53
+_MAX_NUMBER = (1 << 53) - 1  # a JSON number that every reader keeps exactly
 _FIRST_BELIEVED = 1704067200  # 2024-01-01: a clock before it was never set
-_KEYS = {"schema", "release", "model", "fleet", "number", "issued", "expires"}
 _KEY_TYPE = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[a-z0-9@.-]+\Z")
 
-Accepted = Dict[str, Any]  # as accepted.json holds it
+
+class Seal(NamedTuple):
+    """What a controller signs about a release."""
+
+    schema: int
+    release: str
+    model: str
+    fleet: str
+    number: int  # grows with each rollout of the model
+    issued: int  # seconds since the epoch
+    expires: int
+
+    @classmethod
+    def parse(cls, value: object) -> "Seal":
+        """Read the JSON form.  Raises StoreError "bad-request"."""
+        try:
+            data = mapping(value, "the seal")
+            if set(data) != set(cls._fields) or data["schema"] != 1:
+                raise ValueError("a sealed release needs a seal of schema 1 and a signature")
+            words = {key: text(data[key], 128, "the seal's %s" % key, 1) for key in ("release", "model", "fleet")}
+            if not all(map(str.isprintable, words.values())):
+                raise ValueError("the seal's release, model and fleet must be printable texts")
+            numbers = [
+                whole(data[key], 0, _MAX_NUMBER, "the seal's %s" % key) for key in ("number", "issued", "expires")
+            ]
+        except ValueError as error:
+            raise StoreError(str(error), "bad-request") from None
+        seal = cls(1, words["release"], words["model"], words["fleet"], *numbers)
+        if seal.issued > seal.expires:
+            raise StoreError("the seal expires before it was issued", "bad-request")
+        return seal
+
+
+class _AcceptedRelease(NamedTuple):
+    number: int
+    release: str
+    expires: int
+
+
+class _Accepted(NamedTuple):
+    """What accepted.json holds."""
+
+    fleet: str  # "" before the first sealed release
+    latest: int  # the latest time that this device has seen, in seconds since the epoch
+    models: Dict[str, _AcceptedRelease]
+
+    def to_dict(self) -> Dict[str, object]:
+        return dict(self._asdict(), models={name: entry._asdict() for name, entry in self.models.items()})
 
 
 class Examined(NamedTuple):
-    """A release that may be accepted: what is remembered once it is (None: nothing new), and notes."""
+    """A release that may be accepted: what is remembered once it is (None: nothing new), its seal, and notes."""
 
-    state: Optional[Accepted]
+    state: Optional[_Accepted]
     findings: List[Finding]
 
 
-def seal_payload(seal: Dict[str, Any]) -> bytes:
+class TrustStatus(NamedTuple):
+    """What a device trusts and has accepted."""
+
+    signers: str  # SHA-256 of the trusted signers' text, "" for none
+    fleet: str = ""
+    latest: int = 0  # seconds since the epoch
+    numbers: Mapping[str, int] = {}  # by model
+    problem: str = ""  # why the files cannot be read
+
+    def to_dict(self) -> Dict[str, object]:
+        """Return the JSON form; `problem` only where there is one."""
+        data = dict(self._asdict(), numbers=dict(self.numbers))
+        if not self.problem:
+            del data["problem"]
+        return data
+
+
+def seal_payload(seal: Mapping[str, object]) -> bytes:
     """Return the bytes of a seal that are signed: its canonical JSON."""
     return json.dumps(seal, sort_keys=True, separators=(",", ":")).encode("utf-8")
 
 
 def receive(
     store: Store,
-    manifest: Dict[str, Any],
-    signed: Any,
+    document: object,
+    signed: object,
     now: float,
     program: Optional[str] = None,
     again: bool = False,
 ) -> Tuple[str, List[Finding]]:
-    """Keep a release that this device accepts; return its id and notes.
+    """Store the release of this manifest if this device accepts it; return its id and notes.
 
-    `again` asks for another look at a release that is to be proven anew: one that was accepted and proven here needs no
-    seal for that.  Raises StoreError as `accept` and `Store.write_release` do.
+    `again` requests another verification: a release that was accepted and verified here needs no seal for that.  Raises
+    StoreError as `accept` and `Store.write_release` do.
     """
     notes: List[Finding] = []
+    manifest = Manifest.parse(document)
 
     def admit(identity: str) -> None:
-        if (
-            again
-            and store.verified(identity) is not None
-            and os.path.isfile(store.path("releases", identity + ".json"))
-        ):
+        known = os.path.isfile(store.path("releases", identity + ".json"))
+        if again and known and store.verified(identity) is not None:
             return
-        notes.extend(accept(store, identity, manifest["model"]["name"], signed, now, program))
+        notes.extend(accept(store, identity, manifest.model, signed, now, program))
 
-    return store.write_release(manifest, admit), notes
+    return store.write_release(manifest.document, admit), notes
 
 
 def accept(
-    store: Store, identity: str, model: str, signed: Any, now: float, program: Optional[str] = None
+    store: Store, identity: str, model: str, signed: object, now: float, program: Optional[str] = None
 ) -> List[Finding]:
-    """Accept the release `identity` under its seal, remember that durably, and return notes.
+    """Accept the release `identity` under its seal, record that durably, and return notes.
 
     Raises StoreError as `examine` does; then nothing has changed.
     """
     examined = examine(store, identity, model, signed, now, program)
     if examined.state is not None:
-        kept = {"seal": signed["seal"], "signature": signed.get("signature", "")}
-        write_small(store, ("seals", identity + ".json"), seal_payload(kept))
-        write_small(store, ("trust", "accepted.json"), seal_payload(examined.state))
+        fields = mapping(signed)
+        stored = {"seal": fields["seal"], "signature": fields.get("signature", "")}
+        write_small(store, ("seals", identity + ".json"), seal_payload(stored))
+        write_small(store, ("trust", "accepted.json"), seal_payload(examined.state.to_dict()))
     return examined.findings
 
 
 def examine(
-    store: Store, identity: str, model: str, signed: Any, now: float, program: Optional[str] = None
+    store: Store, identity: str, model: str, signed: object, now: float, program: Optional[str] = None
 ) -> Examined:
-    """Say whether the release `identity` of `model` may be accepted; changes nothing.
+    """Check whether the release `identity` of `model` may be accepted; changes nothing.
 
     `now` is the clock in seconds since the epoch.  Raises StoreError: "unsigned", "bad-signature", "foreign", "too-old",
     "expired", "bad-request".
@@ -107,86 +173,80 @@ def examine(
             raise StoreError("this device trusts certain signers; the release of %s has no seal" % model, "unsigned")
         return Examined(None, [])
     seal, signature = _read_signed(signed)
-    if (seal["release"], seal["model"]) != (identity, model):
+    if (seal.release, seal.model) != (identity, model):
         message = "the seal is for release %s of %s, not for %s of %s"
-        raise StoreError(message % (seal["release"][:12], seal["model"][:128], identity[:12], model), "foreign")
+        raise StoreError(message % (seal.release[:12], seal.model, identity[:12], model), "foreign")
     notes = _check_signature(store, trusted, seal, signature, program) if trusted else []
     return Examined(_advance(_read_accepted(store), seal, now), notes)
 
 
-def _read_signed(signed: Any) -> Tuple[Dict[str, Any], str]:
+def _read_signed(signed: object) -> Tuple[Seal, str]:
     """Return the seal and its signature; "bad-request" when they are not well formed."""
-    seal = signed.get("seal") if isinstance(signed, dict) else None
-    signature = signed.get("signature", "") if isinstance(signed, dict) else None
-    if not isinstance(seal, dict) or not isinstance(signature, str) or set(seal) != _KEYS or seal["schema"] != 1:
+    fields = signed if isinstance(signed, dict) else {}
+    signature = fields.get("signature", "")
+    if not isinstance(fields.get("seal"), dict) or not isinstance(signature, str):
         raise StoreError("a sealed release needs a seal of schema 1 and a signature", "bad-request")
-    for key in ("release", "model", "fleet"):
-        if not isinstance(seal[key], str) or not 0 < len(seal[key]) <= 128 or not seal[key].isprintable():
-            raise StoreError("the seal's %s is not a short text" % key, "bad-request")
-    for key in ("number", "issued", "expires"):
-        if type(seal[key]) is not int or not 0 <= seal[key] < _MAX_NUMBER:
-            raise StoreError("the seal's %s is not a whole number in bounds" % key, "bad-request")
-    if seal["issued"] > seal["expires"]:
-        raise StoreError("the seal expires before it was issued", "bad-request")
-    return seal, signature
+    return Seal.parse(fields["seal"]), signature
 
 
-def _check_signature(
-    store: Store, trusted: str, seal: Dict[str, Any], signature: str, program: Optional[str]
-) -> List[Finding]:
+def _check_signature(store: Store, trusted: str, seal: Seal, signature: str, program: Optional[str]) -> List[Finding]:
     if not signature:
-        raise StoreError("this device trusts certain signers; the seal of %s is not signed" % seal["model"], "unsigned")
-    checked = check_signature(seal_payload(seal), signature, RELEASE, trusted, store.path("work"), program)
+        raise StoreError("this device trusts certain signers; the seal of %s is not signed" % seal.model, "unsigned")
+    payload = seal_payload(seal._asdict())
+    checked = check_signature(payload, signature, RELEASE, trusted, store.path("work"), program)
     if checked.outcome is Outcome.BAD:
-        raise StoreError("the signature of %s's seal is refused: %s" % (seal["model"], checked.why), "bad-signature")
+        raise StoreError("the signature of %s's seal is rejected: %s" % (seal.model, checked.why), "bad-signature")
     if checked.outcome is Outcome.UNKNOWN:
-        return [finding("LF611", "The signature of %s was not checked here: %s." % (seal["model"], checked.why))]
+        return [finding("LF611", "The signature of %s was not checked here: %s." % (seal.model, checked.why))]
     return []
 
 
-def _advance(accepted: Accepted, seal: Dict[str, Any], now: float) -> Accepted:
-    """Return what is remembered once `seal` is accepted; StoreError when it may not be."""
-    if accepted["fleet"] not in ("", seal["fleet"]):
+def _advance(accepted: _Accepted, seal: Seal, now: float) -> _Accepted:
+    """Return the state after `seal` is accepted; StoreError when it may not be."""
+    if accepted.fleet not in ("", seal.fleet):
         message = "this device belongs to the fleet %s; the release is sealed for %s"
-        raise StoreError(message % (accepted["fleet"], seal["fleet"]), "foreign")
-    before = accepted["models"].get(seal["model"], {"number": -1, "release": ""})
-    if seal["number"] < before["number"]:
+        raise StoreError(message % (accepted.fleet, seal.fleet), "foreign")
+    before = accepted.models.get(seal.model, _AcceptedRelease(-1, "", 0))
+    if seal.number < before.number:
         message = "the release of %s has the number %d; this device has already accepted %d"
-        raise StoreError(message % (seal["model"], seal["number"], before["number"]), "too-old")
-    if seal["number"] == before["number"] and seal["release"] != before["release"]:
+        raise StoreError(message % (seal.model, seal.number, before.number), "too-old")
+    if seal.number == before.number and seal.release != before.release:
         message = "this device has already accepted another release of %s under the number %d: %s"
-        raise StoreError(message % (seal["model"], seal["number"], before["release"][:12]), "too-old")
+        raise StoreError(message % (seal.model, seal.number, before.release[:12]), "too-old")
     clock = int(now) if now >= _FIRST_BELIEVED else 0
-    time = max(clock, accepted["latest"])
-    if time > seal["expires"]:
+    time = max(clock, accepted.latest)
+    if time > seal.expires:
         source = "this device's clock" if time == clock else "the latest time that this device has seen"
         message = "the seal of %s ended at %d; %s is %d (seconds since 1970)"
-        raise StoreError(message % (seal["model"], seal["expires"], source, time), "expired")
-    entry = {key: seal[key] for key in ("number", "release", "expires")}
-    models = dict(accepted["models"], **{seal["model"]: entry})
-    return {"fleet": seal["fleet"], "latest": max(time, seal["issued"]), "models": models}
+        raise StoreError(message % (seal.model, seal.expires, source, time), "expired")
+    models = dict(accepted.models)
+    models[seal.model] = _AcceptedRelease(seal.number, seal.release, seal.expires)
+    return _Accepted(seal.fleet, max(time, seal.issued), models)
 
 
-def _read_accepted(store: Store) -> Accepted:
-    """Return what was accepted last; a damaged record stops everything, for an empty one would let old releases in."""
+def _read_accepted(store: Store) -> _Accepted:
+    """Return what was accepted last; a damaged record is an error, for an empty one would let old releases in."""
     path = store.path("trust", "accepted.json")
     data = _read(path, _MAX_ACCEPTED)
     if data is None:
-        return {"fleet": "", "latest": 0, "models": {}}
+        return _Accepted("", 0, {})
     try:
-        value = json.loads(data.decode("utf-8"))
-        models = {
-            str(name): {"number": int(e["number"]), "release": str(e["release"]), "expires": int(e["expires"])}
-            for name, e in value["models"].items()
-        }
-        return {"fleet": str(value["fleet"]), "latest": int(value["latest"]), "models": models}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        message = "%s is damaged, so that an old release can't be told from a new one; remove it to begin anew"
+        value = mapping(json.loads(data.decode("utf-8")))
+        models = each(value["models"], _accepted_release, 1 << 20)
+        return _Accepted(text(value["fleet"], 1000), whole(value["latest"]), models)
+    except (ValueError, KeyError, RecursionError):
+        message = "%s is damaged, so that an old release cannot be told from a new one; remove it to begin anew"
         raise StoreError(message % path, "damaged") from None
 
 
+def _accepted_release(value: object, path: str) -> _AcceptedRelease:
+    entry = mapping(value, path)
+    number = whole(entry["number"], -_MAX_NUMBER, _MAX_NUMBER, path)
+    return _AcceptedRelease(number, text(entry["release"], 1000, path), whole(entry["expires"], 0, _MAX_NUMBER, path))
+
+
 def signers(store: Store) -> str:
-    """Return the trusted signers as ssh-keygen reads them, "" when nobody ever set any."""
+    """Return the trusted signers as ssh-keygen reads them, "" when none were ever set.  Raises StoreError "damaged"."""
     path = store.path("trust", "allowed_signers")
     data = _read(path, _MAX_SIGNERS)
     if data is None:
@@ -197,57 +257,56 @@ def signers(store: Store) -> str:
         raise StoreError("%s is damaged: no release is accepted until it is written anew" % path, "damaged") from None
 
 
-def describe(store: Store) -> Dict[str, Any]:
-    """Return {signers: SHA-256 of the trusted signers' text or "", fleet, latest, numbers: {model: number}}."""
+def describe(store: Store) -> TrustStatus:
+    """Return what this device trusts and has accepted; files that cannot be read are its `problem`."""
     try:
-        text, accepted = signers(store), _read_accepted(store)
+        trusted, accepted = signers(store), _read_accepted(store)
     except StoreError as error:
-        return {"signers": "", "fleet": "", "latest": 0, "numbers": {}, "problem": str(error)}
-    return {
-        "signers": hashlib.sha256(text.encode("utf-8")).hexdigest() if text else "",
-        "fleet": accepted["fleet"],
-        "latest": accepted["latest"],
-        "numbers": {name: entry["number"] for name, entry in accepted["models"].items()},
-    }
+        return TrustStatus("", problem=str(error))
+    numbers = {name: entry.number for name, entry in accepted.models.items()}
+    digest = hashlib.sha256(trusted.encode("utf-8")).hexdigest() if trusted else ""
+    return TrustStatus(digest, accepted.fleet, accepted.latest, numbers)
 
 
-def set_signers(store: Store, text: Any, signature: Any = "", program: Optional[str] = None) -> bool:
-    """Trust the signers of `text`; return False when they are trusted already.
+def set_signers(store: Store, given: object, signature: object = "", program: Optional[str] = None) -> bool:
+    """Trust the signers of the list `given`; return False when they are trusted already.
 
-    The first ones are taken from whoever has the login; others must be signed by one of those.  Raises StoreError:
+    The first list is accepted from any session; a later one must be signed by a signer of the one before.  Raises StoreError:
     "bad-request", "bad-signature".
     """
-    text = check_signers(text)
+    listed = check_signers(given)
     before = signers(store)
-    if before == text:
+    if before == listed:
         return False
     if before:
-        _need_rotation(store, before, text, signature, program)
-    write_small(store, ("trust", "allowed_signers"), text.encode("utf-8"))
+        _require_rotation(store, before, listed, signature, program)
+    write_small(store, ("trust", "allowed_signers"), listed.encode("utf-8"))
     return True
 
 
-def _need_rotation(store: Store, before: str, text: str, signature: Any, program: Optional[str]) -> None:
+def _require_rotation(store: Store, before: str, listed: str, signature: object, program: Optional[str]) -> None:
     if not isinstance(signature, str) or not signature:
         message = "this device trusts other signers, and the new list is not signed by one of them"
         raise StoreError(message, "bad-signature")
-    checked = check_signature(text.encode("utf-8"), signature, TRUST, before, store.path("work"), program)
-    if checked.outcome is not Outcome.GOOD:  # not checked is not enough here: the list decides over all that follows
-        raise StoreError("the new list of signers is refused: %s" % checked.why, "bad-signature")
+    checked = check_signature(listed.encode("utf-8"), signature, TRUST, before, store.path("work"), program)
+    if (
+        checked.outcome is not Outcome.GOOD
+    ):  # not checked is not enough here: the list decides about every later release
+        raise StoreError("the new list of signers is rejected: %s" % checked.why, "bad-signature")
 
 
-def check_signers(text: Any) -> str:
-    """Return a list of signers as it is; "bad-request" when ssh-keygen could not use it, which would lock the device."""
-    if not isinstance(text, str) or "\0" in text or len(text.encode("utf-8", "replace")) > _MAX_SIGNERS:
+def check_signers(given: object) -> str:
+    """Return a list of signers unchanged; "bad-request" when ssh-keygen could not use it, which would lock the device."""
+    if not isinstance(given, str) or "\0" in given or len(given.encode("utf-8", "replace")) > _MAX_SIGNERS:
         raise StoreError("allowed_signers is not a text of at most %d bytes" % _MAX_SIGNERS, "bad-request")
-    lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1)]
+    lines = [(n, line.strip()) for n, line in enumerate(given.splitlines(), 1)]
     lines = [(n, line) for n, line in lines if line and not line.startswith("#")]
     if not lines:
         raise StoreError("allowed_signers names no key", "bad-request")
     for number, line in lines:
         if not _has_key(line):
             raise StoreError("line %d of allowed_signers is not: NAME [OPTIONS] KEYTYPE KEY" % number, "bad-request")
-    return text
+    return given
 
 
 def _has_key(line: str) -> bool:
@@ -264,14 +323,13 @@ def _has_key(line: str) -> bool:
 
 
 def _read(path: str, limit: int) -> Optional[bytes]:
-    """Return a file's bytes, None when it is not there; what can't be read is an error, never taken for absent."""
+    """Return a file's bytes, None when it does not exist; any other failure is an error, never taken for absent."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(limit + 1)
+        data = read_regular(path, limit + 1)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StoreError("%s can't be read: %s" % (path, error.strerror), "damaged") from error
+        raise StoreError("%s cannot be read: %s" % (path, error.strerror), "damaged") from error
     if len(data) > limit:
         raise StoreError("%s is over %d bytes" % (path, limit), "damaged")
     return data

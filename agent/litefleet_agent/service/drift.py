@@ -10,14 +10,16 @@ import os
 import subprocess
 import sys
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from ..errors import AgentError
 from ..facts import Facts, Package, PythonFacts, gather
 from ..findings import Finding, finding
+from ..formats.checked import number_or
 from ..releases.clock import Clock
 from ..releases.integrity import check_models
-from ..releases.store import Store, needed, read_small
+from ..releases.runtimes import runtime_files
+from ..releases.store import Store, read_small
 from .event_loop import EventLoop, run_in_thread
 from .systemd import without_manager
 from .workers.process import own_code
@@ -39,14 +41,11 @@ def clock_findings(store: Store) -> List[Finding]:
 
 def _latest(store: Store) -> Tuple[str, float]:
     """Return the latest moment that the device knows of, and what happened then."""
-    moments = [("proven", _number((store.verified(i) or {}).get("at"))) for i in store.current().values()]
-    moments.append(("accepted", _number((read_small(store, "trust", "accepted.json") or {}).get("latest"))))
+    records = [store.verified(identity) for identity in store.current().values()]
+    moments = [("proven", record.at) for record in records if record is not None]
+    accepted = read_small(store, "trust", "accepted.json") or {}
+    moments.append(("accepted", number_or(0, accepted.get("latest"), 0, 1e11)))
     return max(moments, key=lambda moment: moment[1])
-
-
-def _number(value: Any) -> float:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e11
-    return float(value) if good else 0.0
 
 
 def _time(wall: float) -> str:
@@ -91,8 +90,7 @@ def check_drift(
     now = facts_now if facts_now is not None else facts_anew(store.root)
     found = []
     for name, result in check_models(store, now, deep).items():
-        for data in result["findings"]:
-            one = Finding.from_dict(data)
+        for one in result.findings:
             found.append(Finding(one.code, "%s: %s" % (name, one.observed), one.certainty))
     return found + changes(facts_then, now) + clock_findings(store)
 
@@ -227,14 +225,14 @@ def _items(store: Store) -> List[_Item]:
     for name, identity in store.current().items():
         try:
             manifest = store.release(identity)
-            blobs, key = needed(manifest), str(manifest["runtime"])
-        except (AgentError, KeyError):
+        except AgentError:
             continue  # check_models says so
-        for sha in blobs:
+        key = manifest.runtime
+        for sha in manifest.blobs:
             items.add(_Item("LF602", "%s: the file %s" % (name, sha[:12]), store.blob(sha), sha))
-        files = store.runtime_files(key) if key != "system" else None
+        files = runtime_files(store, key) if key != "system" else None
         for path, entry in (files or {}).items():
-            if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str):
+            if entry.sha256:
                 where = store.path("runtimes", key, path)
-                items.add(_Item("LF603", "%s of the runtime %s" % (path[:200], key[:12]), where, entry[1]))
+                items.add(_Item("LF603", "%s of the runtime %s" % (path[:200], key[:12]), where, entry.sha256))
     return list(items)

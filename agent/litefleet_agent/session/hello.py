@@ -47,9 +47,9 @@ def kept_releases(store: Store) -> Dict[str, List[str]]:
     found: Dict[str, List[Tuple[float, str]]] = {}
     for identity in store.verified_releases():
         try:
-            model = str(store.release(identity)["model"]["name"])
-        except (StoreError, KeyError, TypeError):  # dropped by another session, or damaged
+            model = store.release(identity).model
+        except StoreError:  # dropped by another session, or damaged
             continue
-        at = (store.verified(identity) or {}).get("at")
-        found.setdefault(model, []).append((at if isinstance(at, (int, float)) else 0, identity))
+        record = store.verified(identity)
+        found.setdefault(model, []).append((record.at if record is not None else 0, identity))
     return {model: [identity for _, identity in sorted(ids, reverse=True)[:_KEPT]] for model, ids in found.items()}

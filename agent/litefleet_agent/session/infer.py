@@ -11,7 +11,8 @@ from ..findings.environment import static_findings
 from ..formats.nb import Tensor, read_nb
 from ..formats.npz import Array
 from ..protocol import ResponseParts
-from ..releases.store import Store, release_named
+from ..releases.selector import ReleaseSelector
+from ..releases.store import Store
 from ..service.listener import socket_path
 from ..service.messages import Rejection, in_order, size_of, tensors_of, tensors_to, validate_inputs
 from ..service.settings import load_settings
@@ -46,9 +47,9 @@ def infer(
     The body holds all data, request by request; `limit_s` holds for each.  The result is {model, release, precision, by,
     findings, requests: [{outputs, ms} or {error}]}; findings say why nothing was run.
 
-    Raises AgentError, and has run nothing: no such release here (as `release_named`), or a request that does not fit.
+    Raises AgentError, and has run nothing: no such release here (as `ReleaseSelector.resolve`), or a request that does not fit.
     """
-    identity = release_named(store, header.get("model"), header.get("release"))
+    identity = ReleaseSelector.parse(header.get("model"), header.get("release")).resolve(store)
     plan = plan_of(store, identity, load_settings(store.root))
     requests = _requests(plan, header.get("requests"), body)
     limit_s = _limit(header.get("limit_s", 30.0))

@@ -4,6 +4,7 @@ import os
 from typing import Any, Callable, Dict, NamedTuple
 
 from ..facts import Facts
+from ..formats.checked import whole
 from ..releases.activation import lock_and_recover
 from ..releases.store import Store
 
@@ -27,7 +28,7 @@ def device_status(store: Store) -> Dict[str, Any]:
     if any(os.path.lexists(store.path("trust", name)) for name in ("allowed_signers", "accepted.json")):
         from ..releases.trust import describe
 
-        answer["trust"] = describe(store)
+        answer["trust"] = describe(store).to_dict()
     if os.path.isdir(store.path("reports")) and os.listdir(store.path("reports")):
         from ..install.pending_reports import pending
 
@@ -49,11 +50,10 @@ def _trust(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
 
 def _free_space(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     """{bytes, keep, pinned, quota, wanted, runtime} -> {freed, free, dropped}: make room and drop what nobody needs."""
-    from ..releases.garbage import free_space, number, read_keep
+    from ..releases.garbage import free_space, read_keep
 
     lock_and_recover(session.store)
-    need = number(header.get("bytes", 0), 1 << 60)
-    freed = free_space(session.store, need, read_keep(header, session.agent))
+    freed = free_space(session.store, *read_keep(header, session.agent))
     return {"freed": freed.freed, "free": freed.free, "dropped": list(freed.dropped)}
 
 
@@ -61,7 +61,8 @@ def _check(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     """{deep, repair} -> {models, dropped}: what of the current releases is no longer as it was, and with `repair` goes."""
     from ..releases.integrity import check_models
 
-    models = check_models(session.store, session.facts, bool(header.get("deep")))
+    checked = check_models(session.store, session.facts, bool(header.get("deep")))
+    models = {name: result.to_wire() for name, result in checked.items()}
     if not header.get("repair"):
         return {"models": models, "dropped": []}
     from ..releases.integrity import repair
@@ -80,13 +81,11 @@ def _collected(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
 
 def _history(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     """{history, since} -> {id, entries, next, newest}: what happened after entry `since` of the history that is named."""
-    from ..releases.garbage import number
     from ..service.history import read_history
 
     known = header.get("history")
-    page = read_history(
-        session.store.root, number(header.get("since", 0), 1 << 50), known if isinstance(known, str) else ""
-    )
+    since = whole(header.get("since", 0), 0, 1 << 50, "since")
+    page = read_history(session.store.root, since, known if isinstance(known, str) else "")
     return {"id": page.identity, "entries": page.entries, "next": page.next, "newest": page.newest}
 
 

@@ -6,7 +6,6 @@ When the controller goes away, a running child is ended and nothing half-made st
 
 import os
 import sys
-import time
 from typing import Any, Callable, Dict, Iterator, List, Union
 
 from .. import facts as facts_package
@@ -140,7 +139,7 @@ class Session:
             "runtimes": self._store.runtimes(),
             "current": current,
             "previous": self._store.links("previous"),
-            "verified": {identity: record for identity, record in records.items() if record},
+            "verified": {identity: record.to_dict() for identity, record in records.items() if record is not None},
             **hello_status(self._store),
             **requests.device_status(self._store),
         }
@@ -151,8 +150,10 @@ class Session:
         return {"stored": body_size}
 
     def _runtime(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+        from ..releases.runtimes import unpack_runtime
+
         lock_and_recover(self._store)
-        self._store.unpack_runtime(header["key"], header["sha256"])
+        unpack_runtime(self._store, header["key"], header["sha256"])
         return {}
 
     def _release(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
@@ -163,24 +164,14 @@ class Session:
         identity, notes = receive(
             self._store, header["manifest"], header.get("sealed"), now, again=header.get("again") is True
         )
-        return {"release": identity, "findings": [f.to_dict() for f in notes]}
+        return {"release": identity, "findings": [f.to_wire() for f in notes]}
 
     def _verify(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        from ..verification.release import verify_release
+        from ..verification.release import verify_and_record
 
         lock_and_recover(self._store)
         identity = header["release"]
-        answer = verify_release(self._store, identity, self._facts, self._tick)
-        if answer["verified"]:
-            record = {
-                "fingerprint": facts_package.fingerprint(self._facts),
-                "at": int(time.time()),
-                "measurements": answer["measurements"],
-            }
-            self._store.set_verified(identity, record)
-        else:
-            self._store.clear_verified(identity)
-        return answer
+        return verify_and_record(self._store, identity, self._facts, self._tick).to_wire()
 
     def _bench(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
         from ..bench.run import bench

@@ -1,17 +1,20 @@
-"""Compares a model's output with the reference.  Pure, and quick without numpy: everything runs inside C loops."""
+"""Compares a model's output with its reference.  Pure; fast without numpy, because everything runs inside C loops."""
 
 import array
 import math
 import operator
 import struct
+import sys
 from dataclasses import asdict, dataclass
-from typing import Any, Optional, Sequence
+from typing import Optional, Sequence
 
 from ..errors import AgentError
+from ..formats.checked import number
 from ..formats.npz import DTYPES, Array, native
 
 __all__ = ["Comparison", "Tolerance", "compare", "default_tolerance", "peak", "values"]
 
+_LARGEST = sys.float_info.max
 _CODES = {
     "bool": "B", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H",
     "int32": "i", "uint32": "I", "float32": "f", "int64": "q", "uint64": "Q", "float64": "d",
@@ -20,7 +23,7 @@ _CODES = {
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What an output may differ by: every item by `max_abs + max_rel * |expected|`, the mean by `mean_abs`.
+    """How far an output may be from its reference: every item by `max_abs + max_rel * |expected|`, the mean by `mean_abs`.
 
     `cosine_min` bounds the cosine between the two tensors from below; it has no scale, so it also catches zeros
     where the reference is tiny.
@@ -32,15 +35,17 @@ class Tolerance:
     mean_abs: float
 
     @classmethod
-    def from_dict(cls, data: Any, default: "Tolerance") -> "Tolerance":
-        """Read a JSON object; what it leaves out comes from `default`.  Raises AgentError."""
+    def from_dict(cls, data: object, default: "Tolerance") -> "Tolerance":
+        """Read a JSON object; fields that it lacks come from `default`.  Raises AgentError "bad-request"."""
         known = asdict(default)
         if not isinstance(data, dict) or not set(data) <= set(known):
             raise AgentError("tolerance must be an object with some of %s" % ", ".join(known), "bad-request")
         for name, value in data.items():
-            if type(value) not in (int, float) or not math.isfinite(value) or (value < 0 and name != "cosine_min"):
-                raise AgentError("tolerance.%s is %r; it must be a number, not negative" % (name, value), "bad-request")
-            known[name] = float(value)
+            lowest = -_LARGEST if name == "cosine_min" else 0.0
+            try:
+                known[name] = float(number(value, lowest, _LARGEST, "tolerance.%s" % name))
+            except ValueError as error:
+                raise AgentError(str(error), "bad-request") from None
         return cls(**known)
 
 
@@ -75,8 +80,8 @@ def default_tolerance(precision: str, peak: float = 1.0) -> Tolerance:
     """Return the tolerance for "fp32", "fp16", "int8" or "int16" kernels and a reference whose largest item is `peak`.
 
     fp32: Paddle-Lite and PaddlePaddle agree on the PP-OCR models to about 3e-6 (same arithmetic, another order of
-    summation), real mistakes are off by 1e-2 and more; 1e-4 sits between with room for deeper models.  fp16 keeps 11
-    bits (5e-4 an operation), int8 weights keep 8 and int16 weights keep 16; theirs leave the same kind of room.
+    summation), real mistakes are off by 1e-2 and more; 1e-4 lies between, with a margin for deeper models.  fp16 keeps 11
+    bits (5e-4 an operation), int8 weights keep 8 and int16 weights keep 16; theirs have the same kind of margin.
     Rounding grows with the values that are summed, so the absolute limits scale with peaks above 1 (raw scores).
     Raises KeyError for another precision.
     """
@@ -86,7 +91,7 @@ def default_tolerance(precision: str, peak: float = 1.0) -> Tolerance:
 
 
 def values(tensor: Array) -> Sequence[float]:
-    """Return the items as a flat sequence of Python numbers' worth."""
+    """Return the items as a flat sequence of numbers."""
     if tensor.dtype == "float16":
         return struct.unpack("<%de" % tensor.count, tensor.data)
     items = array.array(_CODES[tensor.dtype])
@@ -100,7 +105,7 @@ def peak(tensor: Array) -> float:
 
 
 def compare(expected: Array, actual: Array, tolerance: Tolerance) -> Comparison:
-    """Compare an output with its reference; shape and type must be the same, and every item finite."""
+    """Compare an output with its reference; shape and type must be equal, and every item finite."""
     if expected.shape != actual.shape or expected.dtype != actual.dtype:
         reason = "it is %s %s where the reference is %s %s" % (
             actual.dtype, list(actual.shape), expected.dtype, list(expected.shape),
@@ -145,7 +150,7 @@ def _reason(found: Comparison, excess: float, tolerance: Tolerance) -> str:
 
 
 def _cosine(want: Sequence[float], got: Sequence[float]) -> float:
-    """Return the cosine; two zero tensors agree, one zero tensor agrees with nothing."""
+    """Return the cosine; 1 for two zero tensors, 0 for one zero tensor."""
     a, b = math.sqrt(sum(map(operator.mul, want, want))), math.sqrt(sum(map(operator.mul, got, got)))
     if a == 0 or b == 0:
         return 1.0 if a == b else 0.0

@@ -1,8 +1,8 @@
-"""Judges what a model did against its goldens: fit before the run, outputs and gates after it.  Pure."""
+"""Checks a model against its goldens: inputs before the run, outputs, latency and gates after it.  Pure."""
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ..findings import Finding, finding
 from ..formats.nb import NbModel, Tensor
@@ -11,7 +11,9 @@ from .compare import Comparison, Tolerance, compare, default_tolerance, peak, va
 
 __all__ = [
     "Golden",
+    "Latency",
     "OutputCheck",
+    "OutputComparison",
     "check_outputs",
     "exceeded_gates",
     "fits_inputs",
@@ -24,12 +26,12 @@ __all__ = [
 
 
 def nearest_rank(ordered: Sequence[float], share: float) -> float:
-    """Return the value that `share` (0 to 1) of the values do not exceed; they are sorted, and at least one."""
+    """Return the value that a `share` (0 to 1) of the sorted, non-empty values do not exceed: the nearest-rank percentile."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def median(values: Sequence[float]) -> float:
-    """Return the middle value, for an even count the mean of the two in the middle; ValueError for none."""
+    """Return the median; ValueError for no values."""
     ordered = sorted(values)
     if not ordered:
         raise ValueError("no values")
@@ -45,20 +47,44 @@ class Golden:
     outputs: Tuple[Array, ...]
 
 
-@dataclass(frozen=True)
-class OutputCheck:
-    """The findings about the outputs and the figures behind them (one object per output and case)."""
+class OutputComparison(NamedTuple):
+    """How far one output of one case is from its reference; see `compare.Comparison` for the figures."""
+
+    name: str  # of the output
+    case: int  # from 0
+    max_abs: float
+    mean_abs: float
+    max_rel: float
+    mean_rel: float
+    cosine: float
+    top1: Optional[float]
+    non_finite: int
+    ok: bool
+
+
+class OutputCheck(NamedTuple):
+    """The findings about the outputs, and the figures behind them: one per output and case."""
 
     findings: List[Finding]
-    comparisons: List[Dict[str, Any]]
+    comparisons: List[OutputComparison]
 
 
-# outputs of one case: first the first run's, by position; then, for each later run that differed, (position, output)
+class Latency(NamedTuple):
+    """Latency of the timed runs in milliseconds; percentiles by nearest rank."""
+
+    p50: float
+    p90: float
+    p99: float
+    min: float
+    runs: int
+
+
+# the outputs of one case: those of the first run, by position; then, for each later run that differed, (position, output)
 Runs = Tuple[Sequence[Array], Sequence[Tuple[int, Array]]]
 
 
 def precision_of(model: NbModel) -> str:
-    """Return the precision that decides the default tolerance: "int8", "int16", "fp16" or "fp32"."""
+    """Return the precision whose default tolerance applies: "int8", "int16", "fp16" or "fp32"."""
     for dtype in ("int8", "int16"):
         if dtype in model.weight_dtypes or dtype in model.kernels_by_precision():
             return dtype
@@ -66,9 +92,9 @@ def precision_of(model: NbModel) -> str:
 
 
 def fits_inputs(model: NbModel, arrays: Mapping[str, Array], label: str) -> Tuple[Optional[Golden], List[Finding]]:
-    """Divide a golden's arrays into inputs and outputs; the findings say what does not fit (then no Golden).
+    """Split a golden's arrays into inputs and reference outputs; where they do not fit the model, return findings and no Golden.
 
-    Outputs are matched by name; those that are left, by position, when as many arrays are left.
+    Outputs are matched by name, the rest by position when as many arrays are left.  `label` names the case in the findings.
     """
     wrong = [problem for tensor in model.inputs for problem in _input_problems(tensor, arrays)]
     rest = {name: value for name, value in arrays.items() if name not in {t.name for t in model.inputs}}
@@ -106,21 +132,21 @@ def _input_problems(tensor: Tensor, arrays: Mapping[str, Array]) -> List[str]:
 
 
 def check_outputs(
-    model: NbModel, goldens: Sequence[Golden], runs: Sequence[Runs], tolerance: Optional[Dict[str, Any]] = None
+    model: NbModel, goldens: Sequence[Golden], runs: Sequence[Runs], tolerance: Optional[Mapping[str, object]] = None
 ) -> OutputCheck:
-    """Compare what ran with the goldens, case by case; `tolerance` (JSON form) overrides the precision's own.
+    """Compare the outputs with the goldens, case by case; `tolerance` (JSON form) overrides the precision's default.
 
-    Raises AgentError for a tolerance that is none.
+    Raises AgentError for a tolerance that is not well formed.
     """
     findings: List[Finding] = []
-    comparisons: List[Dict[str, Any]] = []
+    comparisons: List[OutputComparison] = []
     for index, tensor in enumerate(model.outputs):
         found: Dict[str, Finding] = {}  # one of each kind per output is enough
         for case, golden in enumerate(goldens):
             first, _ = runs[case]
             limits = tolerance_for(model, golden.outputs[index], tolerance)
             comparison = compare(golden.outputs[index], first[index], limits)
-            comparisons.append(_comparison_dict(tensor.name, case, comparison))
+            comparisons.append(_figures(tensor.name, case, comparison))
             problem = _problem(comparison, golden.outputs[index], first[index])
             if problem:
                 observed = "%s, case %d: %s" % (tensor.name, case + 1, comparison.reason)
@@ -133,10 +159,10 @@ def check_outputs(
     return OutputCheck(findings, comparisons)
 
 
-def tolerance_for(model: NbModel, expected: Array, given: Optional[Dict[str, Any]]) -> Tolerance:
-    """Return what an output may differ by from `expected`; `given` (JSON form) overrides the precision's own.
+def tolerance_for(model: NbModel, expected: Array, given: Optional[Mapping[str, object]]) -> Tolerance:
+    """Return how far an output may be from `expected`; `given` (JSON form) overrides the precision's default.
 
-    Raises AgentError for a tolerance that is none.
+    Raises AgentError for a tolerance that is not well formed.
     """
     default = default_tolerance(precision_of(model), peak(expected))
     return default if given is None else Tolerance.from_dict(given, default)
@@ -156,7 +182,7 @@ def _unstable(name: str, index: int, case: int, runs: Runs, limits: Tolerance) -
         if position != index:
             continue
         between = compare(first[index], other, limits)
-        if not between.ok and all(map(math.isfinite, values(first[index]))):  # else said already
+        if not between.ok and all(map(math.isfinite, values(first[index]))):  # else reported already
             code = "LF404" if between.non_finite else "LF406"
             observed = "%s, case %d, between two runs of one input: %s" % (name, case + 1, between.reason)
             return [finding(code, observed)]
@@ -164,7 +190,7 @@ def _unstable(name: str, index: int, case: int, runs: Runs, limits: Tolerance) -
 
 
 def _constant(name: str, index: int, goldens: Sequence[Golden], runs: Sequence[Runs]) -> List[Finding]:
-    """Find cases with different inputs and references that gave the same bytes."""
+    """Return LF405 where two cases with different references gave the same bytes."""
     observed: Dict[bytes, Tuple[int, bytes]] = {}
     for case, golden in enumerate(goldens):
         expected = golden.outputs[index].data
@@ -175,25 +201,27 @@ def _constant(name: str, index: int, goldens: Sequence[Golden], runs: Sequence[R
     return []
 
 
-def _comparison_dict(name: str, case: int, found: Comparison) -> Dict[str, Any]:
-    keys = ("max_abs", "mean_abs", "max_rel", "mean_rel", "cosine", "top1", "non_finite", "ok")
-    return dict({"name": name, "case": case}, **{key: getattr(found, key) for key in keys})
+def _figures(name: str, case: int, found: Comparison) -> OutputComparison:
+    return OutputComparison(
+        name, case, found.max_abs, found.mean_abs, found.max_rel, found.mean_rel, found.cosine, found.top1,
+        found.non_finite, found.ok,
+    )  # fmt: skip
 
 
-def latency(times_ms: Sequence[float]) -> Dict[str, float]:
-    """Return min, p50, p90, p99 (nearest rank, milliseconds) and the number of runs."""
+def latency(times_ms: Sequence[float]) -> Latency:
+    """Return the percentiles of at least one time in milliseconds."""
     ordered = sorted(times_ms)
-    ranks = {name: nearest_rank(ordered, share) for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))}
-    return dict(ranks, min=ordered[0], runs=len(ordered))
+    p50, p90, p99 = (nearest_rank(ordered, share) for share in (0.5, 0.9, 0.99))
+    return Latency(p50, p90, p99, ordered[0], len(ordered))
 
 
-def exceeded_gates(gates: Mapping[str, float], times: Mapping[str, float], peak_rss_bytes: int) -> List[Finding]:
-    """Return the gates that the measurements do not pass; `times` as `latency` gives them, in milliseconds."""
+def exceeded_gates(gates: Mapping[str, float], times: Latency, peak_rss_bytes: int) -> List[Finding]:
+    """Return a finding for each gate (p50_ms, p90_ms, p99_ms, peak_rss_bytes) that the measurements exceed."""
     found = []
-    for rank in ("p50", "p90", "p99"):
+    for rank, took_ms in (("p50", times.p50), ("p90", times.p90), ("p99", times.p99)):
         allowed_ms = gates.get(rank + "_ms", math.inf)
-        if times[rank] > allowed_ms:
-            found.append(finding("LF409", "%s is %.1f ms; %.1f ms are allowed" % (rank, times[rank], allowed_ms)))
+        if took_ms > allowed_ms:
+            found.append(finding("LF409", "%s is %.1f ms; %.1f ms are allowed" % (rank, took_ms, allowed_ms)))
     if peak_rss_bytes > gates.get("peak_rss_bytes", math.inf):
         allowed = gates["peak_rss_bytes"] / 2**20
         observed = "the peak is %.0f MiB; %.0f MiB are allowed" % (peak_rss_bytes / 2**20, allowed)

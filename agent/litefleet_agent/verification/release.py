@@ -1,11 +1,11 @@
-"""Proves one release on this device: every static check first, then the model itself in a child, against its goldens."""
+"""Verifies releases on this device: every static check first, then the model in a child process against its goldens."""
 
 import json
 import os
 import shutil
 import sys
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..errors import AgentError
 from ..facts import Facts, fingerprint, gather
@@ -13,23 +13,59 @@ from ..findings import Finding, Severity, Verdict, decide, finding
 from ..findings.environment import static_findings
 from ..releases.activation import lock_and_recover
 from ..releases.integrity import check_files
-from ..releases.store import Store, StoreError, default_root
+from ..releases.store import Manifest, Store, StoreError, default_root
 from .verify import VerifyResult, VerifySpec, verify
 
-__all__ = ["BUSY", "main", "verify_current", "verify_release"]
+__all__ = ["BUSY", "ReleaseVerification", "main", "verify_and_record", "verify_current", "verify_release"]
+
+BUSY = 75  # exit code (EX_TEMPFAIL): another session held the store for longer than the timeout
+_TIMEOUT_S = 30.0
+_USAGE = "usage: litefleet-agent verify [--root ROOT] [--json]\n"
 
 
-def verify_release(store: Store, identity: str, facts: Facts, on_tick: Callable[[], None]) -> Dict[str, Any]:
-    """Return {verdict, findings, measurements, detail} of the release `identity`.
+class ReleaseVerification(NamedTuple):
+    """Result of verifying a release."""
 
-    Nothing is loaded unless all static checks pass.  `on_tick` is called about once a second while the model runs; what it
-    raises ends the child and goes on.  Raises StoreError when the release is not here.
+    verdict: Verdict
+    findings: List[Finding]
+    measurements: Dict[str, object]  # as Measurements.to_dict gives them; {} when the model did not run
+    detail: str = ""  # the last lines of the model's process
+    ran: bool = False  # the model ran
+
+    @property
+    def verified(self) -> bool:
+        """Whether the release may be activated."""
+        return self.verdict is Verdict.VERIFIED and self.ran
+
+    def to_dict(self) -> Dict[str, object]:
+        """Return the JSON form for people and programs: {verdict, verified, findings, measurements, detail}."""
+        return dict(self.to_wire(), findings=[f.to_dict() for f in self.findings])
+
+    def to_wire(self) -> Dict[str, object]:
+        """Return the JSON form that a controller receives: the same, with its findings in their wire form."""
+        return {
+            "verdict": self.verdict.value,
+            "verified": self.verified,
+            "findings": [f.to_wire() for f in self.findings],
+            "measurements": self.measurements,
+            "detail": self.detail,
+        }
+
+
+Verifier = Callable[[Store, str, Facts, Callable[[], None]], ReleaseVerification]
+
+
+def verify_release(store: Store, identity: str, facts: Facts, on_tick: Callable[[], None]) -> ReleaseVerification:
+    """Verify the release `identity`; the model is loaded only when all static checks pass.
+
+    `on_tick` is called about once a second while the model runs; an exception that it raises ends the child and is raised here.
+    Raises StoreError when the release is not here.
     """
     manifest = store.release(identity)
-    runtime = "" if manifest["runtime"] == "system" else store.path("runtimes", manifest["runtime"])
-    findings = static_findings(store.blob(manifest["model"]["nb"]), facts, runtime, manifest["model"]["nb"])
+    runtime = "" if manifest.runtime == "system" else store.path("runtimes", manifest.runtime)
+    findings = static_findings(store.blob(manifest.nb), facts, runtime, manifest.nb)
     if any(f.severity is Severity.ERROR for f in findings):
-        return _answer(findings, None)
+        return ReleaseVerification(decide(findings), findings, {})
     work = store.path("work", identity[:16])
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work, mode=0o700)
@@ -40,96 +76,77 @@ def verify_release(store: Store, identity: str, facts: Facts, on_tick: Callable[
     return _answer(findings + list(result.findings), result)
 
 
-def _spec(store: Store, manifest: Dict[str, Any], runtime: str) -> VerifySpec:
-    settings = dict(manifest["verify"])
-    settings["nb"] = store.blob(manifest["model"]["nb"])
-    settings["golden"] = [store.blob(sha) for sha in manifest["golden"]]
+def _answer(findings: List[Finding], result: VerifyResult) -> ReleaseVerification:
+    measurements = result.measurements.to_dict() if result.measurements is not None else {}
+    return ReleaseVerification(decide(findings), findings, measurements, result.detail, ran=True)
+
+
+def _spec(store: Store, manifest: Manifest, runtime: str) -> VerifySpec:
+    settings = dict(manifest.verify)
+    settings["nb"] = store.blob(manifest.nb)
+    settings["golden"] = [store.blob(sha) for sha in manifest.goldens]
     settings["runtime"] = runtime
     return VerifySpec.from_dict(settings)
 
 
-def _answer(findings: List[Finding], result: Optional[VerifyResult]) -> Dict[str, Any]:
-    verdict = decide(findings)
-    return {
-        "verdict": verdict.value,
-        "verified": verdict is Verdict.VERIFIED and result is not None,
-        "findings": [f.to_dict() for f in findings],
-        "measurements": result.measurements if result else {},
-        "detail": result.detail if result else "",
-    }
-
-
-BUSY = 75  # exit code (EX_TEMPFAIL): a controller was at work for as long as one was ready to wait
-_TIMEOUT_S = 30.0
-_USAGE = "usage: litefleet-agent verify [--root ROOT] [--json]\n"
+def verify_and_record(
+    store: Store, identity: str, facts: Facts, on_tick: Callable[[], None] = lambda: None
+) -> ReleaseVerification:
+    """Verify a release and record the result: a release that fails loses its record.  Raises StoreError."""
+    result = verify_release(store, identity, facts, on_tick)
+    if result.verified:
+        store.record_verification(identity, fingerprint(facts), result.measurements)
+    else:
+        store.clear_verified(identity)
+    return result
 
 
 def verify_current(
-    store: Store, facts: Facts, timeout_s: float = _TIMEOUT_S, verifier: Callable[..., Dict[str, Any]] = verify_release
-) -> Dict[str, Dict[str, Any]]:
-    """Prove every current release and return {model: {release, verdict, verified, findings, measurements, detail}}.
+    store: Store, facts: Facts, timeout_s: float = _TIMEOUT_S, verifier: Verifier = verify_release
+) -> Dict[str, Tuple[str, ReleaseVerification]]:
+    """Verify every current release; return {model: (release id, result)}.
 
-    Every byte of a release's files is read first.
-
-    The store is held for one proof at a time.  A release that is proven is recorded as such, one that computes wrongly is
-    not any more; one that is only too slow keeps the record that it has: what runs beside it counts here.
-    Raises StoreError "busy" when another session holds the store for `patience_s` seconds, "not-writable".
+    Every byte of a release's files is read first.  The store is locked for one verification at a time.  A release that passes
+    is recorded, one that computes wrongly loses its record; one that is only too slow keeps it, because the processes beside
+    this one slow it down.
+    Raises StoreError "busy" when another session holds the store for `timeout_s` seconds, "not-writable".
     """
     results = {}
     for model, identity in sorted(store.current().items()):
         lock_and_recover(store, timeout_s)
         try:
-            if store.link(model, "current") == identity:  # else it was switched while one waited
-                results[model] = dict(_verify_one(store, identity, facts, verifier), release=identity)
+            if store.link(model, "current") == identity:  # else it was switched while this waited for the lock
+                results[model] = (identity, _verify_one(store, identity, facts, verifier))
         finally:
             store.unlock()
     return results
 
 
-def _verify_one(store: Store, identity: str, facts: Facts, verifier: Callable[..., Dict[str, Any]]) -> Dict[str, Any]:
+def _verify_one(store: Store, identity: str, facts: Facts, verifier: Verifier) -> ReleaseVerification:
     try:
         changed = check_files(store, identity)
-        answer = _unusable(changed) if changed else verifier(store, identity, facts, lambda: None)
-    except (StoreError, KeyError, TypeError, ValueError) as error:
-        why = error if isinstance(error, StoreError) else "it lacks or mistakes %s" % error
-        answer = _unusable([finding("LF601", "The manifest of %s can't be used: %s." % (identity[:12], why))])
+        result = _failed(changed) if changed else verifier(store, identity, facts, lambda: None)
+    except StoreError as error:
+        result = _failed([finding("LF601", "The manifest of %s is unusable: %s." % (identity[:12], error))])
     except OSError as error:
-        seen = "A file of %s can't be read: %s." % (identity[:12], error.strerror or error)
-        answer = _unusable([finding("LF602", seen)])
-    if answer["verified"]:
-        store.set_verified(identity, _record(store, identity, facts, answer))
-    elif answer["verdict"] != Verdict.SLOW.value:
+        observed = "A file of %s cannot be read: %s." % (identity[:12], error.strerror or error)
+        result = _failed([finding("LF602", observed)])
+    if result.verified:
+        store.record_verification(identity, fingerprint(facts), result.measurements, keep_measurements=True)
+    elif result.verdict is not Verdict.SLOW:
         store.clear_verified(identity)
-    return answer
+    return result
 
 
-def _unusable(found: List[Finding]) -> Dict[str, Any]:
-    return {
-        "verdict": Verdict.FAILED.value,
-        "verified": False,
-        "findings": [one.to_dict() for one in found],
-        "measurements": {},
-        "detail": "",
-    }
-
-
-def _record(store: Store, identity: str, facts: Facts, answer: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the record of this proof; in the same environment, what was measured with the whole CPU stays."""
-    now = fingerprint(facts)
-    before = store.verified(identity) or {}
-    same = before.get("fingerprint") == now and before.get("measurements")
-    return {
-        "fingerprint": now,
-        "at": int(store.clock.wall()),
-        "measurements": before["measurements"] if same else answer["measurements"],
-    }
+def _failed(found: List[Finding]) -> ReleaseVerification:
+    return ReleaseVerification(Verdict.FAILED, found, {})
 
 
 # --- the command
 
 
 def main(args: List[str]) -> int:
-    """Run `verify` and return its exit code: 0 all is as it should be, 1 findings, 2 usage, 75 a controller is at work."""
+    """Run `verify` and return its exit code: 0 all verified, 1 findings, 2 usage, 75 another session holds the store."""
     chosen = _parse(args)
     if chosen is None:
         sys.stderr.write(_USAGE)
@@ -140,22 +157,22 @@ def main(args: List[str]) -> int:
     try:
         results = verify_current(Store(root), gather(root)) if os.path.isdir(root) else {}
     except (AgentError, OSError) as error:
-        sys.stderr.write("litefleet-agent: nothing more could be proven under %s: %s\n" % (root, error))
+        sys.stderr.write("litefleet-agent: the releases under %s could not all be verified: %s\n" % (root, error))
         return BUSY if isinstance(error, StoreError) and error.code == "busy" else 1
     if as_json:
-        print(
-            json.dumps({"schema": 1, "models": results, "took_s": round(time.monotonic() - began, 3)}, sort_keys=True)
-        )
+        models = {model: dict(result.to_dict(), release=identity) for model, (identity, result) in results.items()}
+        answer = {"schema": 1, "models": models, "took_s": round(time.monotonic() - began, 3)}
+        print(json.dumps(answer, sort_keys=True))
     else:
-        print("\n".join(_lines(results)) or "no model is switched on under %s: nothing to prove" % root)
-    return 1 if any(_is_wrong(answer) for answer in results.values()) else 0
+        print("\n".join(_lines(results)) or "no release is active under %s: nothing to verify" % root)
+    return 1 if any(_is_wrong(result) for _, result in results.values()) else 0
 
 
-def _is_wrong(answer: Dict[str, Any]) -> bool:
-    return not answer["verified"] and answer["verdict"] != Verdict.SLOW.value
+def _is_wrong(result: ReleaseVerification) -> bool:
+    return not result.verified and result.verdict is not Verdict.SLOW
 
 
-def _parse(args: List[str]) -> Optional[Any]:
+def _parse(args: List[str]) -> Optional[Tuple[str, bool]]:
     root, as_json, rest = "", False, list(args)
     while rest:
         word = rest.pop(0)
@@ -168,11 +185,11 @@ def _parse(args: List[str]) -> Optional[Any]:
     return root or default_root(), as_json
 
 
-def _lines(results: Dict[str, Dict[str, Any]]) -> List[str]:
+def _lines(results: Dict[str, Tuple[str, ReleaseVerification]]) -> List[str]:
     lines = []
-    for model, answer in results.items():
-        lines.append("%s %s: %s" % (model, answer["release"][:12], answer["verdict"]))
-        for found in answer["findings"]:
-            if found.get("severity") != Severity.NOTE.value or not answer["verified"]:
-                lines.append("  %s %s %s" % (found["code"], found["seen"], found.get("do", "")))
+    for model, (identity, result) in results.items():
+        lines.append("%s %s: %s" % (model, identity[:12], result.verdict.value))
+        for found in result.findings:
+            if found.severity is not Severity.NOTE or not result.verified:
+                lines.append("  %s %s %s" % (found.code, found.observed, found.do))
     return lines

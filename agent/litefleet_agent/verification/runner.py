@@ -1,6 +1,6 @@
-"""The one-shot verification job.  Runs only in a child: reads a JSON job on stdin, leaves result.json in a folder.
+"""The verification job.  Runs only in a child process: reads a JSON job on stdin, leaves result.json in a work folder.
 
-Paddle-Lite prints to stdout and stderr as it likes, so neither carries anything of ours.
+Paddle-Lite prints to stdout and stderr, so neither carries anything of ours.
 """
 
 import hashlib
@@ -8,98 +8,179 @@ import json
 import os
 import sys
 import time
-from typing import Any, Dict, List
+from typing import Dict, List, NamedTuple, Tuple
 
+from ..formats.checked import items, mapping, number, text, texts, whole
 from ..formats.npz import Array, read_npz
 from ..releases.atomic import write_atomic
 from .child_process import die_with_parent, peak_rss
 from .paddlelite import PaddleLite, PaddleLiteError
 
-__all__ = ["RESULT", "STAGE", "main"]
+__all__ = ["RESULT", "STAGE", "CaseRun", "Job", "OutputFile", "Result", "main"]
 
 RESULT = "result.json"
-STAGE = "stage"  # what the child was at when it died, in words
+STAGE = "stage"  # a file that names the step the child is at
 _KEPT_RUNS = 3  # differing runs of one case whose bytes are kept
+_LONG = 10000  # characters of a path or name
+
+
+class Job(NamedTuple):
+    """What a child is to do."""
+
+    nb: str  # path
+    runtime: str  # folder that holds the paddlelite package, "" = what the interpreter has
+    inputs: List[str]  # paths of .npz files, one per case
+    input_names: List[str]
+    output_names: List[str]
+    runs: int  # timed runs per case
+    warmup: int  # runs before them
+    threads: int  # 0 leaves it to Paddle-Lite
+    work: str  # folder for what the child leaves
+    parent: int  # process id
+
+
+class OutputFile(NamedTuple):
+    """One output of one run; `file` is its name in the work folder, "" for bytes that an earlier run gave too."""
+
+    dtype: str
+    shape: Tuple[int, ...]
+    sha256: str
+    file: str
+
+    @classmethod
+    def parse(cls, value: object) -> "OutputFile":
+        """Read the JSON form; ValueError or KeyError for one that is not well formed."""
+        entry = mapping(value)
+        shape = tuple(whole(dim, 0) for dim in items(entry["shape"], 64))
+        return cls(text(entry["dtype"], 20), shape, text(entry["sha256"], 64), text(entry["file"], 100))
+
+
+class CaseRun(NamedTuple):
+    """One timed run of one case."""
+
+    ms: float
+    outputs: List[OutputFile]
+
+
+class Result(NamedTuple):
+    """What a child that did its work reports."""
+
+    load_ms: float
+    cases: List[List[CaseRun]]
+    peak_rss_bytes: int
+    runtime_version: str  # "" when Paddle-Lite does not say
+    numpy_version: str  # "" without numpy
+    output_names: List[str]
+    threads: int
+    threads_set_by: str  # "set_threads", "environment" or ""
+
+    def to_dict(self) -> Dict[str, object]:
+        """Return the JSON form."""
+        cases = [
+            {"runs": [{"ms": r.ms, "outputs": [o._asdict() for o in r.outputs]} for r in case]} for case in self.cases
+        ]
+        return dict(self._asdict(), cases=cases)
+
+    @classmethod
+    def parse(cls, data: Dict[str, object]) -> "Result":
+        """Read the JSON form; ValueError or KeyError for one that is not well formed: a broken runtime shares the process."""
+        return cls(
+            number(data["load_ms"], 0),
+            [_case(case) for case in items(data["cases"], 100000)],
+            whole(data["peak_rss_bytes"]),
+            text(data["runtime_version"], 1000),
+            text(data["numpy_version"], 1000),
+            list(texts(data["output_names"], 100000, _LONG)),
+            whole(data["threads"]),
+            text(data["threads_set_by"], 100),
+        )
+
+
+def _case(value: object) -> List[CaseRun]:
+    runs = [mapping(run) for run in items(mapping(value)["runs"], 100000)]
+    return [
+        CaseRun(number(run["ms"], 0), [OutputFile.parse(output) for output in items(run["outputs"], 100000)])
+        for run in runs
+    ]
 
 
 def main() -> int:
-    """Do the job that stdin describes; 0 when result.json holds figures, 3 when it holds an error."""
-    job = json.load(sys.stdin)
-    die_with_parent(job["parent"])
+    """Do the job that stdin describes; exit code 0 when result.json holds figures, 3 when it holds an error."""
+    job = Job(**json.load(sys.stdin))
+    die_with_parent(job.parent)
     try:
-        result = _Run(job).run()
+        result = _Run(job).run().to_dict()
         code = 0
     except PaddleLiteError as err:
         result, code = _error(err.kind, str(err)), 3
-    except Exception as err:  # the binding raises what it likes, and the parent wants a sentence
+    except Exception as err:  # the binding raises any type, and the parent needs a sentence
         result, code = _error("unexpected", "%s: %s" % (type(err).__name__, err)), 3
-    write_atomic(os.path.join(job["work"], RESULT), [json.dumps(result).encode("ascii")], durable=False)
+    write_atomic(os.path.join(job.work, RESULT), [json.dumps(result).encode("ascii")], durable=False)
     sys.stdout.flush()
     # Destructors of a half-broken runtime may crash after the work is done; nothing here needs them.
     os._exit(code)
 
 
-def _error(kind: str, text: str) -> Dict[str, Any]:
-    return {"error": {"kind": kind, "text": text[:2000]}}
+def _error(kind: str, message: str) -> Dict[str, object]:
+    return {"error": {"kind": kind, "text": message[:2000]}}
 
 
 class _Run:
     """One model, loaded once, run for every case."""
 
-    def __init__(self, job: Dict[str, Any]) -> None:
+    def __init__(self, job: Job) -> None:
         self.job = job
-        self.paddlelite = PaddleLite(job["runtime"], job["nb"], job["input_names"], job["output_names"], job["threads"])
+        self.paddlelite = PaddleLite(job.runtime, job.nb, job.input_names, job.output_names, job.threads)
 
-    def run(self) -> Dict[str, Any]:
-        """Return the figures of all cases.  Raises EngineError."""
+    def run(self) -> Result:
+        """Return the figures of all cases.  Raises PaddleLiteError."""
         self._stage("importing Paddle-Lite")
         self.paddlelite.import_runtime()
         self._stage("loading the model")
         load_ms = self.paddlelite.load()
-        cases = [self._case(number, path) for number, path in enumerate(self.job["inputs"])]
-        return {
-            "load_ms": load_ms,
-            "cases": cases,
-            "peak_rss_bytes": peak_rss(os.getpid()),
-            "runtime_version": self.paddlelite.runtime_version,
-            "numpy_version": self.paddlelite.numpy_version,
-            "output_names": self.paddlelite.loaded_output_names,
-            "threads": self.job["threads"],
-            "threads_set_by": self.paddlelite.threads_set_by,
-        }
+        cases = [self._case(place, path) for place, path in enumerate(self.job.inputs)]
+        return Result(
+            load_ms,
+            cases,
+            peak_rss(os.getpid()),
+            self.paddlelite.runtime_version,
+            self.paddlelite.numpy_version,
+            self.paddlelite.loaded_output_names,
+            self.job.threads,
+            self.paddlelite.threads_set_by,
+        )
 
     def _stage(self, words: str) -> None:
-        write_atomic(os.path.join(self.job["work"], STAGE), [words.encode("utf-8")], durable=False)
+        write_atomic(os.path.join(self.job.work, STAGE), [words.encode("utf-8")], durable=False)
 
-    def _case(self, number: int, path: str) -> Dict[str, Any]:
-        self._stage("setting the inputs of case %d" % (number + 1))
+    def _case(self, place: int, path: str) -> List[CaseRun]:
+        self._stage("setting the inputs of case %d" % (place + 1))
         arrays = read_npz(path)
-        inputs = {name: arrays[name] for name in self.job["input_names"]}
+        inputs = {name: arrays[name] for name in self.job.input_names}
         self.paddlelite.select_predictor(inputs)
         self.paddlelite.set_inputs(inputs, check=True)
-        self._stage("running case %d" % (number + 1))
-        runs: List[Dict[str, Any]] = []
-        seen: Dict[str, bool] = {}
-        for turn in range(-self.job["warmup"], self.job["runs"]):
-            self.paddlelite.set_inputs(inputs)  # again each time: kernels may work in place
+        self._stage("running case %d" % (place + 1))
+        runs: List[CaseRun] = []
+        stored: Dict[int, List[str]] = {}
+        for turn in range(-self.job.warmup, self.job.runs):
+            self.paddlelite.set_inputs(inputs)  # each time: kernels may work in place
             begun = time.perf_counter()
             self.paddlelite.run()
             ms = (time.perf_counter() - begun) * 1e3
             if turn >= 0:
-                runs.append({"ms": ms, "outputs": self._store_outputs(number, turn, self.paddlelite.outputs(), seen)})
-        return {"runs": runs}
+                prefix = "case%d-run%d" % (place, turn)
+                runs.append(CaseRun(ms, self._store_outputs(prefix, self.paddlelite.outputs(), stored)))
+        return runs
 
-    def _store_outputs(
-        self, number: int, turn: int, values: List[Array], seen: Dict[str, bool]
-    ) -> List[Dict[str, Any]]:
-        kept = []
+    def _store_outputs(self, prefix: str, values: List[Array], stored: Dict[int, List[str]]) -> List[OutputFile]:
+        """Write the outputs whose bytes no earlier run of the case gave; `stored` holds the hashes by output."""
+        entries = []
         for index, value in enumerate(values):
-            digest = hashlib.sha256(value.data).hexdigest()
-            entry: Dict[str, Any] = {"dtype": value.dtype, "shape": list(value.shape), "sha256": digest, "file": ""}
-            key = "%d %s" % (index, digest)
-            if key not in seen and sum(k.startswith("%d " % index) for k in seen) <= _KEPT_RUNS:
-                seen[key] = True
-                entry["file"] = "case%d-run%d-out%d.bin" % (number, turn, index)
-                write_atomic(os.path.join(self.job["work"], entry["file"]), [value.data], durable=False)
-            kept.append(entry)
-        return kept
+            digest, name = hashlib.sha256(value.data).hexdigest(), ""
+            known = stored.setdefault(index, [])
+            if digest not in known and len(known) <= _KEPT_RUNS:
+                known.append(digest)
+                name = "%s-out%d.bin" % (prefix, index)
+                write_atomic(os.path.join(self.job.work, name), [value.data], durable=False)
+            entries.append(OutputFile(value.dtype, value.shape, digest, name))
+        return entries

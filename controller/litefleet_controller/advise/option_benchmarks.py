@@ -137,8 +137,8 @@ def _judged(model: str, version: str, option: str, made: Artifact, result: Verif
     verdict = decide(result.findings)
     first = next((f for f in result.findings if f.severity is Severity.ERROR), None)
     measured = result.measurements
-    outputs = measured.get("outputs", [])
-    off = None if any(o["non_finite"] for o in outputs) else max((o["max_abs"] for o in outputs), default=None)
+    outputs = measured.outputs if measured is not None else []
+    off = None if any(o.non_finite for o in outputs) else max((o.max_abs for o in outputs), default=None)
     return OptionBenchmark(
         model,
         version,
@@ -148,6 +148,6 @@ def _judged(model: str, version: str, option: str, made: Artifact, result: Verif
         first.code if first else "",
         off,
         made.nb.size,
-        measured.get("load_ms"),
-        measured.get("latency_ms", {}).get("p50"),
+        measured.load_ms if measured is not None else None,
+        measured.latency_ms.p50 if measured is not None else None,
     )

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.facts import Facts, gather
+from litefleet_agent.findings import finding
 from litefleet_agent.install import pending_reports as inbox
 from litefleet_agent.install.bundle import Bundle
 from litefleet_agent.install.install import _choose, install, main
+from litefleet_agent.install.pending_reports import InstallReport, ReleaseOutcome
 from litefleet_agent.releases import trust
 from litefleet_agent.releases.store import Store, StoreError, release_id
 
@@ -116,8 +118,8 @@ def refused(code: str, store: Store, path: Path, facts: Facts, given: str = "") 
     return str(caught.value)
 
 
-def codes(outcome: dict) -> list:
-    return [f["code"] for f in outcome["findings"]]
+def codes(outcome: ReleaseOutcome) -> list:
+    return [f.code for f in outcome.findings]
 
 
 # --- the real thing
@@ -147,10 +149,10 @@ def test_a_signed_bundle_is_proven_and_current(
         assert (outcome["verdict"], outcome["activated"]) == ("verified", True), outcome
         assert (outcome["model"], outcome["release"]) == ("cls", identity)
         assert outcome["measurements"]
-        assert f"cls: verified, release {identity[:12]} is current" in done.stderr.decode()
+        assert f"cls: verified, release {identity[:12]} is active" in done.stderr.decode()
     store = Store(str(root))
     assert store.current() == {"cls": identity}
-    assert trust.describe(store)["numbers"] == {"cls": 3}
+    assert trust.describe(store).numbers == {"cls": 3}
     assert trust.signers(store) == keys["ops"].line
     waiting = inbox.pending(store)
     assert [r["kind"] for r in waiting] == ["install", "install"]
@@ -166,13 +168,13 @@ def small(maker: Maker, **seal: object) -> str:
 def test_what_is_not_proven_is_not_switched_on(maker: Maker, store: Store, facts: Facts) -> None:
     identity = small(maker)
     report = install(store, str(maker.write()), facts)
-    (outcome,) = report["outcomes"]
-    assert outcome["activated"] is False
-    assert outcome["verdict"] != "verified"
-    assert outcome["findings"]
+    (outcome,) = report.outcomes
+    assert outcome.activated is False
+    assert outcome.verdict != "verified"
+    assert outcome.findings
     assert store.current() == {}
     assert store.release(identity)
-    assert inbox.pending(store) == [report]
+    assert inbox.pending(store) == [report.to_dict()]
 
 
 def test_a_runtime_is_unpacked(maker: Maker, store: Store, facts: Facts) -> None:
@@ -212,8 +214,8 @@ def test_a_device_with_signers_takes_signed_bundles_only(
     said = refused("bad-signature", store, maker.write(keys["foe"]), facts, keys["foe"].line)
     assert "trusts other signers already" in said
     report = install(store, str(maker.write(keys["ops"])), facts)
-    assert trust.describe(store)["numbers"] == {"small": 1}
-    assert not {"LF606", "LF609", "LF610"} & set(codes(report["outcomes"][0]))
+    assert trust.describe(store).numbers == {"small": 1}
+    assert not {"LF606", "LF609", "LF610"} & set(codes(report.outcomes[0]))
 
 
 def test_signers_that_the_operator_gives_must_have_signed(
@@ -254,9 +256,9 @@ def test_an_old_seal_is_that_release_s_outcome(
     identity = other.release("small", nb_builder.small(), [b"another golden"], **second)
     fine = other.release("other", nb_builder.small(), [b"a third golden"], number=1, expires=1 << 40)
     report = install(store, str(other.write()), facts)
-    outcomes = {o["release"]: o for o in report["outcomes"]}
+    outcomes = {o.release: o for o in report.outcomes}
     assert codes(outcomes[identity]) == [code]
-    assert outcomes[identity]["verdict"] == "refused"
+    assert outcomes[identity].verdict == "refused"
     assert code not in codes(outcomes[fine])
     assert identity not in {p.stem for p in Path(store.path("releases")).iterdir()}
 
@@ -421,7 +423,7 @@ def test_failures_are_sentences(maker: Maker, tmp_path: Path, capsys: pytest.Cap
     assert "No such file" in err
     code, out, err = run(capsys, maker.path, "--root", root)
     assert (code, out) == (1, "")
-    assert "was not switched on" in err
+    assert "was not activated" in err
     done = subprocess.run([sys.executable, "-I", "-c", RUN, str(AGENT), "install"], stderr=subprocess.PIPE, timeout=20)
     assert done.returncode == 2
 
@@ -431,21 +433,22 @@ def test_failures_are_sentences(maker: Maker, tmp_path: Path, capsys: pytest.Cap
 
 def test_reports_wait_until_they_are_collected(store: Store) -> None:
     store.lock()
-    made = [inbox.add(store, {"kind": "install", "outcomes": [], "n": n})["id"] for n in range(55)]
+    made = [inbox.add_report(store, InstallReport(n, "b.zip", [])).id for n in range(55)]
     assert len(set(made)) == 55
     waiting = inbox.pending(store)
-    assert [r["n"] for r in waiting] == list(range(5, 25))  # 50 are kept, 20 are told at once, the oldest first
+    assert [r["at"] for r in waiting] == list(range(5, 25))  # 50 are kept, 20 are returned at once, the oldest first
     assert inbox.remove_collected(store, [waiting[0]["id"], "../../etc/passwd", 7, "20200101T000000Z-1"]) == 1
-    assert inbox.pending(store)[0]["n"] == 6
+    assert inbox.pending(store)[0]["at"] == 6
 
 
 def test_a_long_report_is_shortened(store: Store) -> None:
     store.lock()
-    outcome = {"model": "m", "findings": [{"seen": "x" * 100}] * 20, "measurements": {"a": "b" * 500}}
-    report = inbox.add(store, {"kind": "install", "outcomes": [outcome] * 100})
-    assert report["shortened"] is True
-    assert len(report["outcomes"]) == 100
-    huge = inbox.add(store, {"kind": "install", "outcomes": [dict(outcome, model="m" * 5000)] * 100})
-    assert 0 < len(json.dumps(huge)) < 70_000
-    Path(store.path("reports", report["id"] + ".json")).write_text("{")
-    assert inbox.pending(store)[0] == {"id": report["id"]}  # so that it can be collected, and goes
+    found = [finding("LF900", "x" * 10)] * 20
+    outcome = ReleaseOutcome("m", "0" * 64, "1" * 64, "failed", found, {"a": "b" * 500})
+    report = inbox.add_report(store, InstallReport(1, "b.zip", [outcome] * 100))
+    assert report.shortened is True
+    assert len(report.outcomes) == 100
+    huge = inbox.add_report(store, InstallReport(1, "b.zip", [outcome._replace(model="m" * 5000)] * 100))
+    assert 0 < len(json.dumps(huge.to_dict())) < 70_000
+    Path(store.path("reports", report.id + ".json")).write_text("{")
+    assert inbox.pending(store)[0] == {"id": report.id}  # so that it can be collected, and goes

@@ -59,7 +59,7 @@ def test_switching_survives_what_a_dead_session_left(store: Store, root: Path) -
 def test_only_what_was_proven_here_is_switched_on(store: Store, root: Path) -> None:
     identity = kept(store, "1")
     assert "was not proven" in refused("not-verified", activate, store, identity)
-    store.set_verified(identity, {"fingerprint": "f"})
+    store.record_verification(identity, "f")
     store.clear_verified(identity)
     store.clear_verified(identity)  # twice is no error
     assert "was not proven" in refused("not-verified", activate, store, identity)
@@ -73,7 +73,9 @@ def test_only_what_was_proven_here_is_switched_on(store: Store, root: Path) -> N
 @pytest.mark.parametrize("lease", [-1, float("nan"), float("inf"), 1e9, "60", None, True, [60]])
 def test_a_lease_of_no_length_is_refused(store: Store, lease: object) -> None:
     identity = proven(store, "1")
-    assert refused("bad-request", activate, store, identity, lease).startswith("a lease lasts 0 to 2592000 seconds")
+    assert refused("bad-request", activate, store, identity, lease).startswith(
+        "a lease (in seconds) must be a number from 0 to 2592000, not "
+    )
     assert store.current() == {}
 
 
@@ -103,7 +105,7 @@ def test_what_nobody_confirms_goes_back(store: Store, clock: SetClock) -> None:
     said = refused("lease-expired", confirm, store, two)
     assert (
         said
-        == f"the release {two[:12]} can't be confirmed: nobody confirmed it within 60 s; the device went back 0 s ago, "
+        == f"the release {two[:12]} cannot be confirmed: nobody confirmed it within 60 s; the device reverted 0 s ago, "
         + f"and cls runs {one[:12]}"
     )
 
@@ -194,12 +196,12 @@ def test_links_that_somebody_else_changed_are_not_confirmed(store: Store, root: 
     activate(store, one)
     activate(store, two, 60)
     (root / "models" / "cls" / "current").unlink()
-    assert "somebody else changed the links of cls" in refused("lease-expired", confirm, store, two)
+    assert "the links of cls were changed by something else" in refused("lease-expired", confirm, store, two)
     assert links(store) == (one, "")
 
 
 def test_what_was_never_switched_on_is_not_confirmed(store: Store) -> None:
-    assert "is not what runs here: cls runs nothing" in refused("lease-expired", confirm, store, proven(store, "1"))
+    assert "is not current: cls runs nothing" in refused("lease-expired", confirm, store, proven(store, "1"))
     assert refused("missing", confirm, store, "a" * 64)
 
 
@@ -219,7 +221,7 @@ def test_back_and_forth(store: Store) -> None:
     assert rollback(store, "cls", "nothing") == (False, "", "")
     assert rollback(store, "cls", "previous") == (True, two, "")
     assert links(store) == (two, "")
-    assert "to switch it off, go back to nothing" in refused("not-kept", rollback, store, "cls", "previous")
+    assert "to switch it off, roll back to nothing" in refused("not-kept", rollback, store, "cls", "previous")
 
 
 def test_under_a_lease_back_means_what_it_came_from(store: Store) -> None:
@@ -239,11 +241,11 @@ def test_only_what_is_here_whole_and_proven_is_gone_back_to(store: Store, root: 
     unproven, lossy = kept(store, "4"), proven(store, "5")
     activate(store, one)
     activate(store, two, 60)
-    os.unlink(store.blob(store.release(lossy)["model"]["nb"]))
+    os.unlink(store.blob(store.release(lossy).nb))
     before = (root / "journal").read_bytes()
     for target, words in (
         (unproven, "it was not proven on this device"),
-        (lossy, " is no longer here"),
+        (lossy, " is missing"),
         (other, "it is a release of det"),
         ("d" * 64, "is not on this device"),
     ):
@@ -265,7 +267,7 @@ def test_a_switch_that_fails_is_a_sentence_and_is_undone(store: Store, root: Pat
     (folder / "previous").mkdir()
     (folder / "previous" / "in the way").touch()
     said = refused("io-error", activate, store, two, 60)
-    assert said.startswith("the release %s could not be switched on: " % two[:12])  # noqa: UP031
+    assert said.startswith("the release %s cannot be activated: " % two[:12])  # noqa: UP031
     assert store.current() == {"cls": one}
     shutil.rmtree(str(folder / "previous"))
     assert activate(store, two).changed
@@ -277,8 +279,8 @@ def test_a_journal_that_cannot_be_read_stops_switching_and_not_the_session(store
     (root / "journal").mkdir()
     store.unlock()
     store.lock()
-    assert "could not be" in refused("io-error", activate, store, one)
-    assert "could not be read" in refused("io-error", open_leases, store)
+    assert "cannot be" in refused("io-error", activate, store, one)
+    assert "cannot be read" in refused("io-error", open_leases, store)
     revert_expired(store)
     assert hello_status(store) == {"leases": {}, "undone": [], "kept": {"cls": [one]}}
     assert store.current() == {}
@@ -289,7 +291,7 @@ def test_a_journal_that_cannot_be_read_stops_switching_and_not_the_session(store
 
 def test_hello_settles_first_and_tells(store: Store, root: Path, clock: SetClock) -> None:
     one, two, other = proven(store, "1"), proven(store, "2"), proven(store, "3", "det")
-    store.set_verified(two, {"at": 5})
+    store.record_verification(two, "f", at=5)
     activate(store, one)
     activate(store, two, 60)
     activate(store, other, 90)

@@ -89,7 +89,7 @@ def state(root: Path) -> dict:
 
 
 def identity(store: Store, note: str) -> str:
-    return next(i for i in store.verified_releases() if store.release(i)["note"] == note)
+    return next(i for i in store.verified_releases() if store.release(i).document["note"] == note)
 
 
 def on(note: str, lease_s: float = 0) -> Work:

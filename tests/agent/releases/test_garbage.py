@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from litefleet_agent.releases import activation as switch
 from litefleet_agent.releases import garbage as room
-from litefleet_agent.releases.garbage import Keep, collect_garbage, free_space, read_keep
+from litefleet_agent.releases.garbage import Keep, free_space, read_keep
+from litefleet_agent.releases.runtimes import runtime_files, unpack_runtime
 from litefleet_agent.releases.store import Store, StoreError
 
 MB = 1 << 20
@@ -42,7 +43,7 @@ def runtime(store: Store, key: str) -> str:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as bundle:
         bundle.writestr("paddlelite/__init__.py", key * 5000)
-    store.unpack_runtime(key, put(store, buffer.getvalue()))
+    unpack_runtime(store, key, put(store, buffer.getvalue()))
     return key
 
 
@@ -59,7 +60,7 @@ def release(store: Store, name: str, number: int, size: int = 50_000, key: str =
     }
     identity = store.write_release(manifest)
     if proven:
-        store.set_verified(identity, {"fingerprint": "f", "at": number, "measurements": {}})
+        store.record_verification(identity, "f", at=number)
     return identity
 
 
@@ -71,11 +72,11 @@ def whole(store: Store) -> bool:
     """Whether every manifest has all its files."""
     for identity in kept(store):
         manifest = store.release(identity)
-        if not all(store.check_blob(s) for s in [manifest["model"]["nb"], *manifest["golden"]]):
+        if not all(store.check_blob(s) for s in manifest.blobs):
             return False
-        if manifest["runtime"] != "system" and store.runtime_files(manifest["runtime"]) is None:
+        if manifest.runtime != "system" and runtime_files(store, manifest.runtime) is None:
             return False
-        if manifest["runtime"] != "system" and manifest["runtime"] not in store.runtimes():
+        if manifest.runtime != "system" and manifest.runtime not in store.runtimes():
             return False
     return True
 
@@ -130,12 +131,12 @@ def test_what_nothing_refers_to_goes(store: Store) -> None:
     used, unused = release(store, "cls", 1, key="r1"), release(store, "cls", 0, key="r2")
     stray, wanted = put(store, b"stray" * 1000), put(store, b"about to be used")
     runtime(store, "r3")
-    store.set_verified("c" * 64, {"at": 1})
+    store.record_verification("c" * 64, "f", at=1)
     seals = Path(store.path("seals"))
     for identity in (used, unused):
         (seals / f"{identity}.json").write_text("{}")
     Path(store.path("runtimes", "gone.files.json")).write_text("{}")
-    collect_garbage(store, Keep(releases=1, wanted=frozenset([wanted]), runtime="r3"))
+    free_space(store, 0, Keep(releases=1, wanted=frozenset([wanted]), runtime="r3"))
     assert kept(store) == {used}
     assert stray not in store.blobs()
     assert wanted in store.blobs()
@@ -152,7 +153,7 @@ def test_old_agents_go(store: Store) -> None:
         (folder / name).write_bytes(b"agent")
         os.utime(str(folder / name), (n, n))
     (folder / "litefleet-agent.pyz").symlink_to(names[1])
-    collect_garbage(store, Keep(agent="0" * 64))
+    free_space(store, 0, Keep(agent="0" * 64))
     assert folders(store, "agent") == {"litefleet-agent.pyz", names[0], names[1], names[4], names[5]}
 
 
@@ -160,7 +161,7 @@ def test_files_that_others_put_there_stay(store: Store) -> None:
     for path in ("releases/notes.txt", "blobs/README", "verified/x.json"):
         Path(store.path(path)).write_text("mine")
     Path(store.path("models", "not a model")).mkdir()
-    collect_garbage(store, Keep(releases=0))
+    free_space(store, 0, Keep(releases=0))
     assert all(Path(store.path(p)).exists() for p in ("releases/notes.txt", "blobs/README", "verified/x.json"))
 
 
@@ -170,7 +171,7 @@ def test_a_manifest_that_can_not_be_read_goes_unless_it_runs(store: Store) -> No
     for identity in (first, second):
         Path(store.path("releases", identity + ".json")).write_text("{}")
     blobs = store.blobs()
-    collect_garbage(store, Keep(releases=5))
+    free_space(store, 0, Keep(releases=5))
     assert kept(store) == {first}
     assert store.blobs() == blobs  # nobody can say which of them the running one needs
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from litefleet_agent.facts import Facts, fingerprint
 from litefleet_agent.releases import activation as switch
-from litefleet_agent.releases.integrity import check_models
+from litefleet_agent.releases.integrity import ModelCheck, check_models
 from litefleet_agent.releases.store import Store
 
 from tests.agent.releases.test_garbage import put, release
@@ -27,27 +27,27 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def running(store: Store) -> str:
     identity = release(store, "cls", 1, key="r1")
-    store.set_verified(identity, {"fingerprint": fingerprint(FACTS), "at": 1, "measurements": {}})
+    store.record_verification(identity, fingerprint(FACTS), at=1)
     switch.activate(store, identity)
     return identity
 
 
 def codes(store: Store, deep: bool = False, facts: Facts = FACTS) -> list:
-    return [f["code"] for f in check_models(store, facts, deep)["cls"]["findings"]]
+    return [f.code for f in check_models(store, facts, deep)["cls"].findings]
 
 
 def seen(store: Store, deep: bool = False) -> str:
-    return " ".join(f["seen"] for f in check_models(store, FACTS, deep)["cls"]["findings"])
+    return " ".join(f.observed for f in check_models(store, FACTS, deep)["cls"].findings)
 
 
 def test_what_is_as_it_was_is_quiet(store: Store, running: str) -> None:
     for deep in (False, True):
-        assert check_models(store, FACTS, deep) == {"cls": {"release": running, "findings": []}}
+        assert check_models(store, FACTS, deep) == {"cls": ModelCheck(running, [])}
     assert check_models(Store(store.path("empty")), FACTS, True) == {}
 
 
 def test_a_file_that_is_gone_or_changed(store: Store, running: str) -> None:
-    nb = store.release(running)["model"]["nb"]
+    nb = store.release(running).nb
     path = Path(store.blob(nb))
     data = path.read_bytes()
     path.write_bytes(data[:-1] + b"y")  # one byte, same size
@@ -56,7 +56,7 @@ def test_a_file_that_is_gone_or_changed(store: Store, running: str) -> None:
     assert f"{nb[:12]} changed" in seen(store, deep=True)
     path.unlink()
     assert codes(store) == ["LF602"]
-    assert f"{nb[:12]} gone" in seen(store)
+    assert f"{nb[:12]} missing" in seen(store)
 
 
 def test_a_runtime_that_is_gone_or_changed(store: Store, running: str) -> None:
@@ -69,7 +69,7 @@ def test_a_runtime_that_is_gone_or_changed(store: Store, running: str) -> None:
     assert codes(store) == ["LF603"]
     assert "paddlelite/__init__.py changed" in seen(store)
     path.unlink()
-    assert "paddlelite/__init__.py gone" in seen(store)
+    assert "paddlelite/__init__.py missing" in seen(store)
     path.symlink_to("/etc/hostname")
     assert "paddlelite/__init__.py changed" in seen(store)
     shutil.rmtree(store.path("runtimes", "r1"))
@@ -86,8 +86,8 @@ def test_a_runtime_of_an_older_agent_has_no_list(store: Store, running: str) -> 
 
 def test_many_files_are_one_short_sentence(store: Store, running: str) -> None:
     files = {f"lib/{n}.so": [1, "0" * 64] for n in range(500)}
-    store._write_json("runtimes", "r1.files", files)
-    assert "and 495 more gone" in seen(store)
+    store.write_json("runtimes", "r1.files", files)
+    assert "and 495 more missing" in seen(store)
     assert len(seen(store)) < 300
 
 
@@ -107,10 +107,10 @@ def test_links_that_somebody_else_made(store: Store, running: str, tmp_path: Pat
     copy.write_bytes(Path(store.path("releases", running + ".json")).read_bytes())
     link.symlink_to(copy)
     assert codes(store) == ["LF601"]
-    assert "leads out" in seen(store)
+    assert "points out" in seen(store)
     link.unlink()
     link.write_text("my own")
-    assert check_models(store, FACTS)["cls"]["release"] == ""
+    assert check_models(store, FACTS)["cls"].release == ""
     assert codes(store) == ["LF601"]
     other = release(store, "det", 2)
     link.unlink()

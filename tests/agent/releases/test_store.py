@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from litefleet_agent.releases.runtimes import runtime_files, unpack_runtime
 from litefleet_agent.releases.store import Store, StoreError, default_root, release_id
 
 AGENT = Path(__file__).parents[3] / "agent"
@@ -109,7 +110,7 @@ def test_a_sender_that_dies_half_way_leaves_nothing(store: Store, root: Path) ->
         seen.extend(visible(root))
         raise ConnectionError("gone")
 
-    with pytest.raises(StoreError, match="could not be stored: gone"):
+    with pytest.raises(StoreError, match="cannot be stored: gone"):
         store.put(sha(b"half and half"), 13, chunks())
     assert len(seen) == 1
     assert Path(seen[0]).name.startswith(".tmp-")
@@ -159,19 +160,19 @@ def test_a_blob_that_rotted_is_noticed(store: Store, root: Path) -> None:
 
 
 def unpack(store: Store, data: bytes, key: str = "r1") -> None:
-    store.unpack_runtime(key, put(store, data))
+    unpack_runtime(store, key, put(store, data))
 
 
 def test_a_bundle_is_unpacked_whole_and_its_blob_dropped(store: Store, root: Path) -> None:
     unpack(store, bundle(("paddlelite/__init__.py", b""), ("paddlelite/libs/lib.so", b"\x7fELF")))
     files = ["runtimes/r1/paddlelite/__init__.py", "runtimes/r1/paddlelite/libs/lib.so"]
     assert visible(root) == ["runtimes/r1.files.json", *files]
-    assert store.runtime_files("r1") == {
-        "paddlelite/__init__.py": [0, sha(b"")],
-        "paddlelite/libs/lib.so": [4, sha(b"\x7fELF")],
+    assert runtime_files(store, "r1") == {
+        "paddlelite/__init__.py": (0, sha(b"")),
+        "paddlelite/libs/lib.so": (4, sha(b"\x7fELF")),
     }
     assert store.runtimes() == ["r1"]
-    store.unpack_runtime("r1", "a" * 64)  # there already: nothing to be done, and no blob needed
+    unpack_runtime(store, "r1", "a" * 64)  # there already: nothing to be done, and no blob needed
     assert store.runtimes() == ["r1"]
 
 
@@ -203,7 +204,7 @@ def test_a_file_below_a_symlink_entry_does_not_escape(store: Store, root: Path) 
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr(link, str(root.parent))
         archive.writestr("link/escaped", "x")
-    with pytest.raises(StoreError, match="could not be unpacked"):
+    with pytest.raises(StoreError, match="cannot be unpacked"):
         unpack(store, buffer.getvalue())
     assert not (root.parent / "escaped").exists()
     assert store.runtimes() == []
@@ -223,7 +224,7 @@ def test_a_size_that_lies_low_unpacks_no_more_than_it_says(store: Store, root: P
     lies = bytearray(bundle(("a", bytes(100000)), compression=zipfile.ZIP_DEFLATED))
     for offset in (lies.find(b"PK\x01\x02") + 24, 22):
         lies[offset : offset + 4] = b"\x05\0\0\0"
-    assert "can't be unpacked" in refused("bad-request", unpack, store, bytes(lies))
+    assert "cannot be unpacked" in refused("bad-request", unpack, store, bytes(lies))
     assert store.runtimes() == []
 
 
@@ -260,16 +261,16 @@ def test_a_locked_and_a_strangely_packed_bundle_are_sentences(store: Store) -> N
     for offset in (entry + 10, 8):
         strange[offset] = 99
     assert "password" in refused("bad-request", unpack, store, bytes(locked))
-    assert "can't be unpacked" in refused("bad-request", unpack, store, bytes(strange))
+    assert "cannot be unpacked" in refused("bad-request", unpack, store, bytes(strange))
     assert "not a zip" in refused("bad-request", unpack, store, b"no zip at all")
 
 
 def test_runtime_names_are_plain_and_system_stays_the_devices_own(store: Store) -> None:
     name = put(store, SOUND)
     for key in ("..", "../x", ".hidden", "", "a/b", "a" * 129, "r\n", None, {}):
-        assert refused("bad-request", store.unpack_runtime, key, name).startswith("not a plain name: ")
-    assert "system is the name" in refused("bad-request", store.unpack_runtime, "system", name)
-    assert "is not on this device" in refused("missing", store.unpack_runtime, "r2", "b" * 64)
+        assert refused("bad-request", unpack_runtime, store, key, name).startswith("not a plain name: ")
+    assert "system is the name" in refused("bad-request", unpack_runtime, store, "system", name)
+    assert "is not on this device" in refused("missing", unpack_runtime, store, "r2", "b" * 64)
 
 
 # --- releases
@@ -279,7 +280,7 @@ def test_a_release_is_named_by_its_canonical_bytes(store: Store) -> None:
     whole = manifest(store)
     identity = store.write_release(whole)
     assert identity == release_id(json.loads(json.dumps(whole))) == release_id(dict(reversed(list(whole.items()))))
-    assert store.release(identity) == whole
+    assert store.release(identity).document == whole
 
 
 @pytest.mark.parametrize(
@@ -347,7 +348,7 @@ def test_what_is_not_here_is_named(store: Store) -> None:
 
 def test_a_release_that_was_tampered_with_is_not_used(store: Store, root: Path) -> None:
     identity = store.write_release(manifest(store))
-    store.set_verified(identity, {"fingerprint": "f"})
+    store.record_verification(identity, "f")
     changed = {**manifest(store), "runtime": "../../../tmp/evil"}
     (root / "releases" / (identity + ".json")).write_text(json.dumps(changed))
     assert "no longer says what was sent" in refused("hash-mismatch", store.release, identity)
@@ -404,8 +405,8 @@ def test_what_a_dead_session_left_half_made_is_cleared(root: Path) -> None:
 
 def test_a_root_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "can't be written: Not a directory" in refused("io-error", Store(str(tmp_path / "file" / "root")).lock)
-    assert "can't be written" in refused("io-error", Store("/proc/litefleet").lock)
+    assert "cannot be written: Not a directory" in refused("io-error", Store(str(tmp_path / "file" / "root")).lock)
+    assert "cannot be written" in refused("io-error", Store("/proc/litefleet").lock)
 
 
 def test_the_default_root_is_one_this_user_can_write() -> None:
@@ -419,8 +420,8 @@ def test_what_can_not_be_read_is_not_taken_for_nothing(store, monkeypatch, numbe
 
     assert (store.current(), store.link("cls", "current")) == ({}, "")
     monkeypatch.setattr(os, "listdir", fails)
-    with pytest.raises(StoreError, match="the folder models can't be read: " + os.strerror(number)):
+    with pytest.raises(StoreError, match="the folder models cannot be read: " + os.strerror(number)):
         store.current()
     monkeypatch.setattr(os, "readlink", fails)
-    with pytest.raises(StoreError, match="models/cls/current can't be read"):
+    with pytest.raises(StoreError, match="models/cls/current cannot be read"):
         store.link("cls", "current")

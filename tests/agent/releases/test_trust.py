@@ -92,7 +92,7 @@ def test_a_seal_counts_even_where_no_signer_is_trusted(store: Store) -> None:
     assert "7" in refused("too-old", accept, store, bare(number=6))
     assert "windows" in refused("foreign", accept, store, bare(fleet="windows", number=8))
     refused("expired", accept, store, bare(number=8, expires=NOW - 1))
-    assert trust.describe(store)["numbers"] == {"cls": 7}
+    assert trust.describe(store).numbers == {"cls": 7}
 
 
 def test_an_equal_number_is_for_the_same_release_only(store: Store) -> None:
@@ -306,7 +306,7 @@ def test_a_damaged_record_lets_nothing_in(damage: bytes, store: Store) -> None:
     accept(store, bare())
     Path(store.path("trust", "accepted.json")).write_bytes(damage)
     assert "accepted.json is damaged" in refused("damaged", accept, store, bare())
-    assert "damaged" in trust.describe(store)["problem"]
+    assert "damaged" in trust.describe(store).problem
 
 
 @pytest.mark.parametrize("damage", [b"", b"ops@example ssh-ed25519", b"\xff" * 9, b"# only words\n", b"x" * 70000])
@@ -340,5 +340,5 @@ def test_what_is_not_accepted_is_not_kept(trusting: Store, keys: dict[str, Key])
     refused("unsigned", trust.receive, trusting, whole, None, NOW)
     refused("missing", trust.receive, trusting, {**whole, "runtime": "gone"}, keys["ops"].seal(seal()), NOW)
     assert trust.receive(trusting, whole, keys["ops"].seal(seal(release=identity)), NOW) == (identity, [])
-    assert trusting.release(identity) == whole
+    assert trusting.release(identity).document == whole
     assert accepted(trusting)["models"]["cls"]["release"] == identity

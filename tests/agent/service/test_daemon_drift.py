@@ -49,7 +49,7 @@ def test_a_changed_blob_is_found_and_so_is_its_cure(device, nb_files, goldens):
     with serving(device, release) as service:
         service.until(lambda status: status["drift_looks"] >= 1)
         assert service.status()["drift"] == []
-        blob = Path(device.store.blob(device.store.release(release)["model"]["nb"]))
+        blob = Path(device.store.blob(device.store.release(release).nb))
         whole = blob.read_bytes()
         blob.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         assert "no longer holds the bytes that were proven" in drifted(service, "LF602")
@@ -103,7 +103,7 @@ def test_a_clock_that_stands_before_the_last_proof_is_found(device, nb_files, go
     release = device.release(nb_files("cls", "x86"), goldens["cls"])
     proof = device.store.verified(release)
     with Held(device.store):
-        device.store.set_verified(release, dict(proof, at=time.time() + 86400 * 400))
+        device.store.record_verification(release, proof.fingerprint, at=time.time() + 86400 * 400)
     with serving(device, release) as service:
         assert "The clock says" in drifted(service, "LF618")
         assert works(service, goldens)
@@ -112,7 +112,7 @@ def test_a_clock_that_stands_before_the_last_proof_is_found(device, nb_files, go
 def test_another_environment_than_the_proofs_is_found_at_the_start(device, nb_files, goldens):
     release = device.release(nb_files("cls", "x86"), goldens["cls"])
     with Held(device.store):
-        device.store.set_verified(release, dict(device.store.verified(release), fingerprint="0" * 64))
+        device.store.record_verification(release, "0" * 64)
     assert read_small(device.store, "verified", release + ".json")["fingerprint"] == "0" * 64
     with serving(device, release) as service:
         assert "was proven in another environment" in drifted(service, "LF604")

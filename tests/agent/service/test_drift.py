@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from litefleet_agent.facts import Facts, Libc, Package, fingerprint
 from litefleet_agent.releases import activation as switch
+from litefleet_agent.releases.runtimes import runtime_files
 from litefleet_agent.releases.store import Store
 from litefleet_agent.service import check_command as checking
 from litefleet_agent.service import drift
@@ -37,7 +38,7 @@ def facts(store):
 @pytest.fixture
 def running(store, facts):
     identity = release(store, "cls", 1, key="r1")
-    store.set_verified(identity, {"fingerprint": fingerprint(facts), "at": 1.79e9, "measurements": {}})
+    store.record_verification(identity, fingerprint(facts), at=1.79e9)
     switch.activate(store, identity)
     return identity
 
@@ -95,7 +96,7 @@ def test_a_changed_byte_is_found_within_a_round_and_stays_until_it_is_right(stor
 
 
 def test_a_changed_runtime_file_is_found(store, facts, running):
-    files = store.runtime_files("r1")
+    files = runtime_files(store, "r1")
     assert files is not None
     name = sorted(files)[0]
     with open(store.path("runtimes", "r1", name), "r+b") as file:

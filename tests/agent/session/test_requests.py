@@ -80,7 +80,7 @@ def test_room_is_made_over_the_wire(root: Path) -> None:
 def test_a_check_and_the_reports_that_wait(root: Path) -> None:
     store = Store(str(root))
     store.lock()
-    report = inbox.add(store, {"kind": "install", "at": 1, "bundle": "b.zip", "outcomes": []})
+    report = inbox.add_report(store, inbox.InstallReport(1, "b.zip", [])).to_dict()
     store.unlock()
     Path(store.path("models", "m")).mkdir()
     Path(store.path("models", "m", "current")).write_text("mine")

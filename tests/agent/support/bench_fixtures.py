@@ -17,6 +17,7 @@ from litefleet_agent.facts import gather
 from litefleet_agent.facts.tree import Tree
 from litefleet_agent.formats.npz import Array, npz_bytes
 from litefleet_agent.releases.activation import activate, lock_and_recover
+from litefleet_agent.releases.runtimes import unpack_runtime
 from litefleet_agent.releases.store import Store
 
 from tests.agent.support import nb_builder
@@ -97,7 +98,7 @@ def stand_in(store: Store, key: str, behaviour: str = "pass", config: str = "") 
     with zipfile.ZipFile(buffer, "w") as bundle:
         bundle.writestr("paddlelite/__init__.py", STAND_IN % {"behaviour": behaviour, "config": config})
         bundle.writestr("paddlelite/lite.so", Path(sys.executable).read_bytes() + b"\0numpy._core\0v2.13-rc\0")
-    store.unpack_runtime(key, put(store, buffer.getvalue()))
+    unpack_runtime(store, key, put(store, buffer.getvalue()))
     return key
 
 
@@ -111,7 +112,7 @@ def release(store: Store, nb: bytes, goldens: tuple, runtime: str, model: str, c
     about = {"name": model, "nb": put(store, nb)}
     manifest = {"model": about, "golden": [put(store, g) for g in goldens], "runtime": runtime, "verify": {}}
     identity = store.write_release(manifest)
-    store.set_verified(identity, {"fingerprint": "f", "at": 1})
+    store.record_verification(identity, "f", at=1)
     if current:
         activate(store, identity)
     return identity

@@ -52,7 +52,7 @@ def kept(store: Store, note: str, model: str = "cls") -> str:
 def proven(store: Store, note: str, model: str = "cls") -> str:
     """Store a release as if it had been proven, and return its id."""
     identity = kept(store, note, model)
-    store.set_verified(identity, {"fingerprint": "f", "at": 1})
+    store.record_verification(identity, "f", at=1)
     return identity
 
 

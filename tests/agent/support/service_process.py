@@ -98,7 +98,7 @@ class Device:
                 "verify": verify,
             }
             identity = self.store.write_release(manifest)
-            self.store.set_verified(identity, {"fingerprint": fingerprint_of(self.python), "at": time.time()})
+            self.store.record_verification(identity, fingerprint_of(self.python), at=time.time())
         return identity
 
     def runtime(self, key: str = "faulty") -> str:

@@ -265,4 +265,4 @@ def test_opt_2_10_lacks_operators_and_its_runtime_lacks_names(
         optimize_out_type="naive_buffer", optimize_out=str(tmp_path / "det"),
     )  # fmt: skip
     result = verifier(lite210, tmp_path)(tmp_path / "det.nb", goldens["det"])
-    assert (result.findings, result.measurements["runtime_version"]) == ([], "v2.10")
+    assert (result.findings, result.measurements.runtime_version) == ([], "v2.10")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.facts import Facts, gather
+from litefleet_agent.releases.runtimes import unpack_runtime
 from litefleet_agent.releases.store import Store, StoreError
-from litefleet_agent.verification.release import verify_release
+from litefleet_agent.verification.release import ReleaseVerification, verify_release
 
 from tests.agent.support import nb_builder
 
@@ -59,11 +60,11 @@ def runtime(store: Store, mark: Path, library: bytes | None = None) -> str:
         bundle.writestr("numpy/__init__.py", "__version__ = '1.26.4'\n")  # one that fits, whatever the tests' own is
         bundle.writestr("numpy-1.26.4.dist-info/METADATA", "Name: numpy\nVersion: 1.26.4\n")
         bundle.writestr("paddlelite/lite.so", Path(sys.executable).read_bytes() if library is None else library)
-    store.unpack_runtime("marked", put(store, buffer.getvalue()))
+    unpack_runtime(store, "marked", put(store, buffer.getvalue()))
     return "marked"
 
 
-def proof(store: Store, nb: bytes, runtime_key: str, facts: Facts | None = None) -> dict:
+def proof(store: Store, nb: bytes, runtime_key: str, facts: Facts | None = None) -> ReleaseVerification:
     ticks: list = []
     manifest = {
         "model": {"name": "small", "nb": put(store, nb)},
@@ -76,8 +77,8 @@ def proof(store: Store, nb: bytes, runtime_key: str, facts: Facts | None = None)
     return answer
 
 
-def codes(answer: dict) -> set:
-    return {f["code"] for f in answer["findings"]}
+def codes(answer: ReleaseVerification) -> set:
+    return {f.code for f in answer.findings}
 
 
 def test_what_the_checks_let_pass_is_loaded(store: Store, mark: Path) -> None:
@@ -88,8 +89,8 @@ def test_what_the_checks_let_pass_is_loaded(store: Store, mark: Path) -> None:
 def test_a_model_for_another_cpu_is_never_loaded(store: Store, mark: Path) -> None:
     answer = proof(store, nb_builder.small(FOREIGN), runtime(store, mark))
     assert "LF101" in codes(answer)
-    assert (answer["verified"], answer["measurements"], answer["detail"]) == (False, {}, "")
-    assert answer["verdict"] == "refused"
+    assert (answer.verified, answer.measurements, answer.detail) == (False, {}, "")
+    assert answer.verdict.value == "refused"
     assert not mark.exists()
 
 
@@ -97,7 +98,7 @@ def test_a_model_for_another_cpu_is_never_loaded(store: Store, mark: Path) -> No
 def test_a_file_that_is_no_whole_model_is_never_loaded(nb: bytes, store: Store, mark: Path) -> None:
     answer = proof(store, nb, runtime(store, mark))
     assert codes(answer)
-    assert answer["verified"] is False
+    assert answer.verified is False
     assert not mark.exists()
 
 
@@ -110,7 +111,7 @@ def test_a_model_with_one_bit_flipped_is_never_loaded(store: Store, mark: Path) 
     (identity,) = (file.stem for file in Path(store.path("releases")).glob("*.json"))
     answer = verify_release(store, identity, gather(store.root), lambda: None)
     assert "LF602" in codes(answer)
-    assert (answer["verdict"], answer["verified"]) == ("failed", False)
+    assert (answer.verdict.value, answer.verified) == ("failed", False)
     assert not mark.exists()
 
 
@@ -125,7 +126,7 @@ def test_a_machine_that_no_paddle_lite_runs_on_is_told_so(store: Store, mark: Pa
     alien = Facts.from_dict({**real, "arch": "", "machine": "riscv64"})
     answer = proof(store, nb_builder.small(NATIVE), runtime(store, mark), alien)
     assert codes(answer) == {"LF303"}
-    assert "riscv64" in answer["findings"][0]["seen"]
+    assert "riscv64" in answer.findings[0].observed
     assert not mark.exists()
 
 
@@ -133,7 +134,7 @@ def test_a_missing_runtime_is_named(store: Store) -> None:
     for nb in (nb_builder.small(NATIVE), nb_builder.small(FOREIGN)):
         answer = proof(store, nb, "system")  # the interpreter of the tests has no paddlelite
         assert "LF302" in codes(answer)
-        assert answer["verified"] is False
+        assert answer.verified is False
 
 
 def test_a_runtime_that_went_away_is_a_finding(store: Store, mark: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from litefleet_agent.cli import main
 from litefleet_agent.facts import fingerprint, gather
+from litefleet_agent.findings import Verdict
 from litefleet_agent.releases.activation import activate
-from litefleet_agent.releases.store import Store, StoreError, needed
-from litefleet_agent.verification.release import verify_current
+from litefleet_agent.releases.store import Store, StoreError, VerificationRecord
+from litefleet_agent.verification.release import ReleaseVerification, verify_current
 
 from tests.agent.support.release_fixtures import kept, proven
 
@@ -29,13 +30,12 @@ def store(tmp_path: Path) -> Store:
     return opened
 
 
-def verifier(verdict: str) -> Callable[..., dict]:
+def verifier(verdict: str) -> Callable[..., ReleaseVerification]:
     """Let a proof come out like this: the proof itself has its own tests, with the real Paddle-Lite."""
 
-    def prove(store: Store, identity: str, facts: Any, on_tick: Any) -> dict:
+    def prove(store: Store, identity: str, facts: Any, on_tick: Any) -> ReleaseVerification:
         assert store.locked
-        verified = verdict == "verified"
-        return {"verdict": verdict, "verified": verified, "findings": [], "measurements": {"p50": 9}, "detail": ""}
+        return ReleaseVerification(Verdict(verdict), [], {"p50": 9}, ran=True)
 
     return prove
 
@@ -51,25 +51,25 @@ def test_a_file_that_is_no_model_takes_the_proof_away(store: Store, capsys: pyte
 
 def test_a_model_file_that_is_gone_is_a_finding(store: Store) -> None:
     manifest = store.release(store.link("cls", "current"))
-    Path(store.blob(manifest["model"]["nb"])).unlink()
-    told = verify_current(store, FACTS)
-    assert [f["code"] for f in told["cls"]["findings"]] == ["LF602"]
+    Path(store.blob(manifest.nb)).unlink()
+    _, result = verify_current(store, FACTS)["cls"]
+    assert [f.code for f in result.findings] == ["LF602"]
 
 
 def test_a_manifest_that_is_damaged_is_a_finding(store: Store) -> None:
     Path(store.path("releases", store.link("cls", "current") + ".json")).write_text("{}")
-    told = verify_current(store, FACTS)
-    assert [f["code"] for f in told["cls"]["findings"]] == ["LF601"]
+    _, result = verify_current(store, FACTS)["cls"]
+    assert [f.code for f in result.findings] == ["LF601"]
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["model", "golden"])
 def test_a_changed_byte_is_found_even_where_the_model_would_still_pass(store: Store, which: int) -> None:
     identity = store.link("cls", "current")
-    path = Path(store.blob(needed(store.release(identity))[which]))
+    path = Path(store.blob(store.release(identity).blobs[which]))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
-    told = verify_current(store, FACTS, verifier=verifier("verified"))
-    assert [f["code"] for f in told["cls"]["findings"]] == ["LF602"]
-    assert path.name[:12] in told["cls"]["findings"][0]["seen"]
+    _, result = verify_current(store, FACTS, verifier=verifier("verified"))["cls"]
+    assert [f.code for f in result.findings] == ["LF602"]
+    assert path.name[:12] in result.findings[0].observed
     assert store.verified(identity) is None
 
 
@@ -77,18 +77,18 @@ def test_a_proof_is_recorded_for_the_environment_of_now(store: Store) -> None:
     verify_current(store, FACTS, verifier=verifier("verified"))
     record = store.verified(store.link("cls", "current"))
     assert record is not None
-    assert (record["fingerprint"], record["measurements"]) == (fingerprint(FACTS), {"p50": 9})
-    store.set_verified(store.link("cls", "current"), dict(record, measurements={"p50": 4}, at=1))
+    assert (record.fingerprint, record.measurements) == (fingerprint(FACTS), {"p50": 9})
+    store.record_verification(store.link("cls", "current"), record.fingerprint, {"p50": 4}, at=1)
     verify_current(store, FACTS, verifier=verifier("verified"))
     again = store.verified(store.link("cls", "current"))
     assert again is not None
-    assert again["measurements"] == {"p50": 4}  # what idle priority measures is not what the model takes
-    assert again["at"] > 1
+    assert again.measurements == {"p50": 4}  # what idle priority measures is not what the model takes
+    assert again.at > 1
 
 
 def test_being_slow_beside_the_service_takes_no_proof_away(store: Store) -> None:
-    assert verify_current(store, FACTS, verifier=verifier("slow"))["cls"]["verdict"] == "slow"
-    assert store.verified(store.link("cls", "current")) == {"fingerprint": "f", "at": 1}
+    assert verify_current(store, FACTS, verifier=verifier("slow"))["cls"][1].verdict is Verdict.SLOW
+    assert store.verified(store.link("cls", "current")) == VerificationRecord("f", 1, {})
 
 
 def test_only_what_is_switched_on_is_proven(store: Store) -> None:
@@ -105,12 +105,12 @@ def test_a_session_at_work_is_waited_for_and_then_left_alone(store: Store) -> No
         verify_current(store, FACTS, timeout_s=0.05)
     other.unlock()
     assert caught.value.code == "busy"
-    assert store.verified(store.link("cls", "current")) == {"fingerprint": "f", "at": 1}
+    assert store.verified(store.link("cls", "current")) == VerificationRecord("f", 1, {})
 
 
 def test_nothing_there_is_nothing_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "--root", str(tmp_path / "none")]) == 0
-    assert "nothing to prove" in capsys.readouterr().out
+    assert "nothing to verify" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
 
 

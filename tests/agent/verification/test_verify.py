@@ -36,7 +36,7 @@ def test_a_good_model_is_verified_against_paddlepaddle(
 ) -> None:
     result = check(nb_files(model, "x86"), goldens[model])
     assert result.findings == []
-    figures = result.measurements
+    figures = result.measurements.to_dict()
     assert [(o["case"], o["ok"]) for o in figures["outputs"]] == [(0, True), (1, True)]
     assert max(o["max_abs"] for o in figures["outputs"]) < 1e-5
     assert min(o["cosine"] for o in figures["outputs"]) > 0.999999
@@ -54,7 +54,7 @@ def test_without_numpy_the_inputs_go_in_as_lists(nb_files: Nb, goldens: Goldens,
     result = verifier(python, tmp_path)(nb_files("cls", "x86"), goldens["cls"])
     assert codes(result) == ["LF317"]
     assert decide(result.findings) is Verdict.VERIFIED
-    assert result.measurements["outputs"][0]["max_abs"] < 1e-5
+    assert result.measurements.outputs[0].max_abs < 1e-5
 
 
 def test_numpy_2_is_caught_by_the_round_trip(nb_files: Nb, goldens: Goldens, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_runtime_folder_is_used_by_another_python(
         nb_files("cls", "x86"), goldens["cls"], runtime=str(site), threads=1
     )
     assert result.findings == []
-    assert (result.measurements["threads"], result.measurements["threads_set_by"]) == (1, "environment")
+    assert (result.measurements.threads, result.measurements.threads_set_by) == (1, "environment")
 
 
 def test_no_paddlelite_is_a_sentence(nb_files: Nb, goldens: Goldens, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_wrong_outputs_and_shapes_have_their_figures_in_the_sentence(
     assert off.findings[0].observed.startswith(
         "softmax_0.tmp_0, case 1: max abs error 0.137 (allowed 0.0001 + 0.001 of"
     )
-    assert off.measurements["outputs"][0]["top1"] == 0.0
+    assert off.measurements.outputs[0].top1 == 0.0
     shape = check(nb, [changed(good, tmp_path / "shape.npz", **{"softmax_0.tmp_0": y[0]})])
     assert codes(shape) == ["LF407"]
     lenient = check(nb, [tmp_path / "off.npz"], tolerance={"max_abs": 1, "cosine_min": 0, "mean_abs": 1})

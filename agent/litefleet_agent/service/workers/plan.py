@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from ...findings.model_file import read_nb_file
 from ...formats.nb import NbError, NbModel
-from ...releases.store import Store, StoreError, needed, safe_name
+from ...releases.store import Store, StoreError
 from ..messages import ServedModel
 from ..settings import Settings
 
@@ -23,7 +23,7 @@ class WorkerPlan:
     runtime: str  # folder that holds the paddlelite package; "" = what the interpreter has
     golden: Tuple[str, ...]  # paths of .npz files
     nb_sha256: str = ""  # of its bytes; "" = not known
-    tolerance: Optional[Dict[str, float]] = None  # some of Tolerance's fields; the rest by the model's precision
+    tolerance: Optional[Dict[str, object]] = None  # some of Tolerance's fields; the rest by the model's precision
     threads: int = 0
     power_mode: str = ""
     input_sizes: int = 1  # for so many the model stays loaded
@@ -46,17 +46,16 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
     the file is no model.
     """
     manifest = store.release(identity)
-    needed(manifest)  # the store took it in, but the disk may hold another's
-    name, verify = manifest["model"]["name"], manifest["verify"]
-    nb = _existing_file(store.blob(manifest["model"]["nb"]), "the file of %s" % name)
-    golden = tuple(_existing_file(store.blob(sha), "a golden of %s" % name) for sha in manifest["golden"])
+    name, verify = manifest.model, manifest.verify
+    nb = _existing_file(store.blob(manifest.nb), "the file of %s" % name)
+    golden = tuple(_existing_file(store.blob(sha), "a golden of %s" % name) for sha in manifest.goldens)
     return WorkerPlan(
         model=_read(nb, name, identity),
         nb=nb,
-        runtime=_runtime(store, manifest),
+        runtime=_runtime(store, manifest.runtime),
         golden=golden,
-        nb_sha256=manifest["model"]["nb"],
-        tolerance=verify.get("tolerance"),
+        nb_sha256=manifest.nb,
+        tolerance=_tolerance(verify.get("tolerance"), name),
         threads=settings.threads or _threads(verify.get("threads")),
         power_mode=settings.power_mode,
         input_sizes=settings.input_sizes,
@@ -81,14 +80,19 @@ def _read(path: str, name: str, identity: str) -> ServedModel:
         raise StoreError("the file of %s can't be used: %s" % (name, error), "bad-request") from error
 
 
-def _runtime(store: Store, manifest: Dict[str, Any]) -> str:
-    key = safe_name(manifest.get("runtime"))
+def _runtime(store: Store, key: str) -> str:
     if key == "system":
         return ""
     folder = store.path("runtimes", key)
     if not os.path.isdir(folder):
         raise StoreError("the runtime %s is not on this device" % key[:12], "missing")
     return folder
+
+
+def _tolerance(value: object, model: str) -> Optional[Dict[str, object]]:
+    if value is not None and not isinstance(value, dict):
+        raise StoreError("the tolerance of %s is not an object" % model, "bad-request")
+    return value
 
 
 def _threads(value: Any) -> int:

@@ -8,7 +8,7 @@ from ...findings import Finding, Severity, finding
 from ...formats.nb import NbModel
 from ...formats.npz import Array, read_npz
 from ...verification.compare import compare
-from ...verification.golden_cases import Golden, check_outputs, fits_inputs, tolerance_for
+from ...verification.golden_cases import Golden, OutputComparison, check_outputs, fits_inputs, tolerance_for
 from ...verification.paddlelite import PaddleLite
 from .batching import are_batchable, first_size, free_first, join_inputs, split_outputs
 
@@ -132,12 +132,12 @@ class Warmup:
         return [f for f in found if f.severity is Severity.ERROR], took_ms
 
 
-def _summary(cases: int, comparisons: Sequence[Dict[str, Any]]) -> Dict[str, Any]:
+def _summary(cases: int, comparisons: Sequence[OutputComparison]) -> Dict[str, Any]:
     """Return the worst of all cases for each output: however many cases there are, it stays small."""
     outputs: Dict[str, Dict[str, Any]] = {}
     for comparison in comparisons:
-        worst = outputs.setdefault(comparison["name"], {"max_abs": 0.0, "mean_abs": 0.0, "cosine": 1.0})
+        worst = outputs.setdefault(comparison.name, {"max_abs": 0.0, "mean_abs": 0.0, "cosine": 1.0})
         for key in ("max_abs", "mean_abs"):
-            worst[key] = max(worst[key], comparison[key])
-        worst["cosine"] = min(worst["cosine"], comparison["cosine"])
+            worst[key] = max(worst[key], getattr(comparison, key))
+        worst["cosine"] = min(worst["cosine"], comparison.cosine)
     return {"cases": cases, "outputs": [dict(worst, name=name) for name, worst in outputs.items()]}
