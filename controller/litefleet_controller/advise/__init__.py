@@ -1,4 +1,4 @@
-"""Advice on variants: which files a fleet needs at the least, and what other options would bring.  Pure."""
+"""Advice on variants: the fewest files that a fleet needs, and the gain and risk of other options."""
 
 from __future__ import annotations
 

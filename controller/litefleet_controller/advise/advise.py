@@ -1,4 +1,4 @@
-"""`litefleet advise`: which files the fleet needs at the least, which device takes which, and what could be changed."""
+"""`litefleet advise`: the fewest files that the fleet needs, the file of each device, and the options."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ _LARGEST = 256 << 20  # bytes of a report: tens of thousands of devices
 
 @dataclass(frozen=True)
 class AdviceRequest:
-    """What the command line chose for `litefleet advise`."""
+    """The arguments of `litefleet advise`."""
 
     options: Options
-    reports: tuple[Path, ...] = ()  # kept probe reports; none: the devices are asked now
+    reports: tuple[Path, ...] = ()  # saved probe reports; none: the devices are probed now
     measure: bool = False  # convert and run every option on this machine
 
 
 @dataclass
 class _Files:
-    """The files that the placements were made with."""
+    """Builds the files that devices are placed with, and collects notes."""
 
     release_builder: ReleaseBuilder
     notes: list[str] = field(default_factory=list)
 
     async def candidate(self, model: str, device: Device, arch: str) -> tuple[CandidateFile | None, Sequence[Finding]]:
-        """Return the file for a device's architecture, or why there is none."""
+        """Return (the file for a device's architecture, findings); None with the findings when there is none."""
         if arch not in ARCHES:
             return None, ()
         try:
@@ -80,7 +80,7 @@ def _label(made: Artifact) -> str:
 
 
 async def advise(request: AdviceRequest, progress_for: Callable[[int], Progress]) -> Advice:
-    """Return the advice; devices are asked now unless reports are given, and nothing on them is switched.
+    """Return the advice.  Devices are probed now unless reports are given; no release on them is changed.
 
     Raises: ConfigError and UsageError before anything is done; StateError; Interrupted after Ctrl-C.
     """
@@ -131,7 +131,7 @@ async def _advice(
 async def _device_reports(
     project: Project, request: AdviceRequest, known_fleet: KnownFleet, progress_for: Callable[[int], Progress]
 ) -> dict[str, DeviceReport]:
-    """Return what is known of every selected device: the newest report, else the state's memory."""
+    """Return the facts of every selected device: from the newest report, else from the state database."""
     if request.reports:
         reports = sorted((_report(path) for path in request.reports), key=_moment)
         origin = Origin.REPORT
@@ -146,7 +146,7 @@ async def _device_reports(
 
 
 def _report_from_outcome(outcome: DeviceOutcome, origin: Origin, at: float, before: DeviceReport) -> DeviceReport:
-    """Return what one outcome tells; where it holds no facts, what was known before with why it was not asked."""
+    """Return a device's report from one outcome; without facts in it, the earlier facts with the outcome's findings."""
     try:
         facts = Facts.from_dict(dict(outcome.facts))
     except AgentError:
@@ -157,7 +157,7 @@ def _report_from_outcome(outcome: DeviceOutcome, origin: Origin, at: float, befo
 
 
 def _report(path: Path) -> RunReport:
-    """Return a kept report; UsageError for what is none, or too large for one."""
+    """Return a saved report.  Raises: UsageError when the file is not one, or is larger than 256 MiB."""
     if path.is_file() and path.stat().st_size > _LARGEST:
         raise UsageError(f"{path} is larger than {_LARGEST >> 20} MiB: that is no probe report")
     return read_report(path)

@@ -1,4 +1,4 @@
-"""Devices gathered by what decides about their files: CPU part, architecture, features, runtime.  Pure."""
+"""Groups devices by the facts that decide their files: CPU part, architecture, features, runtime.  Pure."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from litefleet_agent.findings import Finding
 __all__ = ["DECIDING", "HALF_PRECISION", "DeviceReport", "Kind", "Origin", "Runtime", "kind_of"]
 
 HALF_PRECISION = "asimdhp"
-# Of all that a CPU tells, only these decide about a file or a published runtime.
+# The CPU features that decide whether a file or a published runtime works.
 DECIDING = frozenset((HALF_PRECISION, "avx", "avx2", "fma", "neon", "vfpv4"))
 
 
 class Origin(enum.StrEnum):
     """Where a device's facts come from."""
 
-    PROBE = "probe"  # it answered just now
-    REPORT = "report"  # a kept probe report
-    STATE = "state"  # what the state database last heard of it
-    NONE = "none"  # nothing is known
+    PROBE = "probe"  # from the device, just now
+    REPORT = "report"  # a saved probe report
+    STATE = "state"  # the state database
+    NONE = "none"  # unknown
 
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """What is known of one device, from where, and since when."""
+    """The facts of one device, their origin and their time."""
 
     device: str
     facts: Facts
     origin: Origin
     seen_at: float = 0.0  # seconds since the epoch; 0 = never
-    findings: tuple[Finding, ...] = ()  # why it could not be asked, or what is odd about it
+    findings: tuple[Finding, ...] = ()  # why it could not be probed, or what its facts show
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """The Paddle-Lite that a device would run with."""
+    """The Paddle-Lite that a device would use."""
 
     words: str = ""  # "published wheel of 2.13rc0", "its own Paddle-Lite 2.12"
-    version: str = ""  # "" = not known
-    published: bool = False  # the wheel of the package index, which wants AVX2 and FMA
-    findings: tuple[Finding, ...] = ()  # what speaks against it on this device
+    version: str = ""  # "" = unknown
+    published: bool = False  # a wheel of the package index, which needs AVX2 and FMA
+    findings: tuple[Finding, ...] = ()  # findings against it on this device
 
 
 @dataclass(frozen=True, order=True)
 class Kind:
-    """Devices for which the same can be said."""
+    """A group of devices with the same deciding facts."""
 
     arch: str  # canonical; "" where Paddle-Lite has no CPU backend
-    parts: tuple[str, ...]  # "Cortex-A76", ...; the machine where the CPU does not tell
+    parts: tuple[str, ...]  # "Cortex-A76", ...; the machine name for an unknown CPU
     features: tuple[str, ...]  # of DECIDING, sorted
-    features_known: bool  # False: the CPU's features are not known, so their absence says nothing
+    features_known: bool  # False: the features are unknown, so a missing one means nothing
     libc: str  # "glibc", "musl", "unknown"
     python: str  # "cp310"
     runtime: str  # Runtime.words
@@ -65,12 +65,12 @@ class Kind:
 
     @property
     def name(self) -> str:
-        """What people call it: "Cortex-A72 (aarch64)"."""
+        """The name for people: "Cortex-A72 (aarch64)"."""
         return f"{' + '.join(self.parts) or 'unknown CPU'} ({self.arch or 'no Paddle-Lite'})"
 
 
 def kind_of(facts: Facts, runtime: Runtime) -> Kind:
-    """Return the kind that a device is of."""
+    """Return the kind of a device."""
     return Kind(
         arch=facts.arch,
         parts=tuple(sorted(facts.cpu.parts)) or tuple(filter(None, [facts.machine])),

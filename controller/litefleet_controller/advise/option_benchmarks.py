@@ -1,4 +1,4 @@
-"""Options tried on this machine: each one converted, its size taken, and run against the golden in a process of its own."""
+"""Benchmarks options on this machine: converts each one, records its size, and verifies it against the golden."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TIME_LIMIT_S = 60.0
 async def sizes_of(
     config: Config, models: Sequence[str], release_builder: ReleaseBuilder, note: Say
 ) -> dict[str, dict[str, int]]:
-    """Return the bytes of each model's ARM file under each option; what can't be converted is left out and noted."""
+    """Return the bytes of each model's ARM file with each option; failed conversions are omitted and noted."""
     toolchains, store = Toolchains(), ArtifactStore(config.store / "artifacts")
     found: dict[str, dict[str, int]] = {}
     for model in models:
@@ -64,7 +64,7 @@ async def benchmark_options(
     note: Say,
     versions: Sequence[str] = tuple(PUBLISHED_PYTHONS),
 ) -> tuple[OptionBenchmark, ...]:
-    """Try each of these Paddle-Lites with each option that x86 knows, one process after the other."""
+    """Run each of these Paddle-Lite versions with each option that x86 supports, one after the other."""
     toolchains, store = Toolchains(), ArtifactStore(config.store / "artifacts")
     done = []
     for model in models:
@@ -83,7 +83,7 @@ async def benchmark_options(
 
 
 async def _source(release_builder: ReleaseBuilder, model: str, note: Say) -> Source | None:
-    """Return a model's source, or None with a note."""
+    """Return a model's source; None, with a note, when it has none or it is unreadable."""
     try:
         source = await release_builder.source(model)
     except LitefleetError as error:
@@ -124,7 +124,9 @@ async def _try(
         with tempfile.TemporaryDirectory(prefix="litefleet-trial-") as work:
             result = await asyncio.to_thread(verify, spec, work, None, str(python))
     except (OSError, AgentError) as error:
-        return _failed(model, version, option, [finding("LF900", f"It could not be run: {error}")], made.nb.size)
+        return _failed(
+            model, version, option, [finding("LF900", f"The verification could not be run: {error}")], made.nb.size
+        )
     return _judged(model, version, option, made, result)
 
 

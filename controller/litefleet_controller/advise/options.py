@@ -1,4 +1,4 @@
-"""What fp16, quantised weights or another Paddle-Lite would gain and risk on one kind of device: rules as data.  Pure."""
+"""Gain and risk of fp16, quantised weights or another Paddle-Lite on one kind of device: rules as data.  Pure."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Sizes = Mapping[str, Mapping[str, int]]  # model -> option ("plain", "fp16", "in
 
 
 class Level(enum.StrEnum):
-    """How well a statement is founded."""
+    """The basis of a statement."""
 
-    MEASURED = "measured"  # by litefleet's makers or on this machine
+    MEASURED = "measured"  # by litefleet's developers or on this machine
     DOCUMENTED = "documented"  # by Paddle-Lite, in public
     REPORTED = "reported"  # by a user, in a public thread
-    REASONED = "reasoned"  # it follows from other facts; nobody measured it
+    REASONED = "reasoned"  # derived from other facts, not measured
 
 
 class Possible(enum.StrEnum):
-    """Whether an option is open to a kind of device."""
+    """Whether an option is available to a kind of device."""
 
     IN_USE = "in use"
     YES = "yes"
@@ -35,7 +35,7 @@ class Possible(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """One reason to believe what is said."""
+    """One statement that supports an option, and its basis."""
 
     level: Level
     text: str
@@ -47,7 +47,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Proof:
-    """What the state database confirms: this variant of a model was proven on devices with this CPU."""
+    """A variant of a model that is confirmed on devices with this CPU, from the state database."""
 
     arch: str
     parts: tuple[str, ...]
@@ -68,16 +68,16 @@ class Proof:
 
 @dataclass(frozen=True)
 class Option:
-    """One thing that could be changed for one kind of device."""
+    """One change that is possible for one kind of device."""
 
     name: str  # "fp16", "int8 weights", "Paddle-Lite 2.12"
     possible: Possible
-    because: str  # why it is or is not possible
+    because: str  # the reason for `possible`
     gain: str
     risk: str
     evidence: tuple[Evidence, ...]
-    do: str = ""  # what to write or run to try it
-    use: int = 0  # how much it usually brings where it is possible; more is better
+    do: str = ""  # the setting or command that tries it
+    use: int = 0  # its usual gain, for the order; more is better
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -136,9 +136,7 @@ _RULES = (
         "numbers above 65504 overflow to Inf and NaN, weights and what is computed alike; a plain runtime aborts "
         "at 'calib'",
         (
-            Evidence(
-                Level.REASONED, "ARMv8.2 computes eight fp16 numbers at once, four in fp32; measure before you believe"
-            ),
+            Evidence(Level.REASONED, "ARMv8.2 computes eight fp16 numbers at once, four in fp32; measure it"),
             Evidence(Level.MEASURED, "a plain aarch64 runtime v2.13-rc aborts on an fp16 file ('calib'), in emulation"),
             Evidence(Level.REPORTED, "NaN from an fp16 MobileNetV3 on a T610: PaddlePaddle/Paddle-Lite#10402"),
             Evidence(Level.REPORTED, "refused or SIGILL without ARMv8.2: PaddlePaddle/Paddle-Lite#8707, #9192"),
@@ -244,7 +242,7 @@ def _version(
     risk = "file and runtime must go together: a difference is LF108; every proof has to be made again"
     if not newer:
         risk += "; fewer operators"
-    # One project has one converter: nothing is to be written for a single kind.
+    # A project has one converter: the setting cannot name a kind.
     do = f"`toolchain: {{paddlelite: {version}}}`, then `litefleet plan`" if possible is not Possible.NO else ""
     return Option(f"Paddle-Lite {version}", possible, because, gain, risk, tuple(evidence), do, 3 if newer else 0)
 

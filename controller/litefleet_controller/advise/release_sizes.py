@@ -1,4 +1,4 @@
-"""What the state database remembers for the advice: devices' last facts, and what was proven on which CPU part."""
+"""The state database's part of the advice: devices' last facts, and the variants confirmed on each CPU part."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ __all__ = ["KnownFleet", "known_from_state", "load_known"]
 
 @dataclass(frozen=True)
 class KnownFleet:
-    """What is remembered; empty where there is no database."""
+    """Facts and proofs of the state database; empty without one."""
 
     devices: Mapping[str, DeviceReport] = field(default_factory=dict)
     proofs: tuple[Proof, ...] = ()
     notes: tuple[str, ...] = ()
 
     def device_report(self, device: str) -> DeviceReport:
-        """Return what is remembered of a device."""
+        """Return the last facts of a device; empty ones for an unknown device."""
         return self.devices.get(device) or DeviceReport(device, Facts(), Origin.NONE)
 
 
 def load_known(config: Config) -> KnownFleet:
-    """Return what the project's state remembers; a database is not made where there is none.
+    """Return the facts and proofs of the project's state; a missing database is not created.
 
-    Raises: StateError when it can't be used.
+    Raises: StateError when it cannot be used.
     """
     if not config.state and not (config.store / "state.db").exists():
-        return KnownFleet(notes=("there is no state database yet: nothing is known of earlier proofs",))
+        return KnownFleet(notes=("there is no state database yet: earlier proofs are unknown",))
     state = open_state(config)
     try:
         return known_from_state(state)
@@ -47,12 +47,12 @@ def load_known(config: Config) -> KnownFleet:
 
 
 def known_from_state(state: State) -> KnownFleet:
-    """Return what a state remembers."""
+    """Return the facts and proofs of a state."""
     devices = {}
     for name, known in state.known().items():
         try:
             devices[name] = DeviceReport(name, Facts.from_dict(dict(known.facts)), Origin.STATE, known.seen_at)
-        except AgentError:  # an older litefleet's facts: as if it had never been met
+        except AgentError:  # an older litefleet's facts: treated as unknown
             continue
     counted: Counter[tuple[str, tuple[str, ...], str, str, str]] = Counter()
     for (device, model), confirmed in state.confirmed().items():
@@ -65,7 +65,7 @@ def known_from_state(state: State) -> KnownFleet:
 
 
 def _variant(manifest: Mapping[str, Any]) -> tuple[str, str]:
-    """Return a release's variant as people call it, and its Paddle-Lite."""
+    """Return (the variant's label, the Paddle-Lite version) of a release: ("arm fp16", "v2.13-rc")."""
     about = mapping(manifest.get("model"))
     variant = mapping(about.get("variant"))
     words = [variant.get("target") or "ready-made", "fp16" if variant.get("fp16") else "", variant.get("quant") or ""]

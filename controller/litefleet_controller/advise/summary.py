@@ -14,12 +14,12 @@ __all__ = ["Advice", "KindAdvice", "OptionBenchmark"]
 
 @dataclass(frozen=True)
 class KindAdvice:
-    """What can be said of one kind of device."""
+    """The advice for one kind of device."""
 
     kind: Kind
     devices: tuple[str, ...]
     options: tuple[Option, ...]  # the most useful first
-    proofs: tuple[Proof, ...] = ()  # empty: nothing was proven on this CPU part yet
+    proofs: tuple[Proof, ...] = ()  # empty: no variant is confirmed on this CPU part yet
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -40,7 +40,7 @@ class KindAdvice:
 
 @dataclass(frozen=True)
 class OptionBenchmark:
-    """One option of one model, converted and run on this machine against the golden."""
+    """One option of one model, converted and verified on this machine."""
 
     model: str
     version: str  # of converter and runtime
@@ -48,7 +48,7 @@ class OptionBenchmark:
     verdict: str  # a Verdict's word
     sentence: str = ""  # why it is not verified
     code: str = ""
-    max_abs: float | None = None  # None: there was nothing to compare, or it was not finite
+    max_abs: float | None = None  # None: nothing was compared, or it was not finite
     size: int = 0  # bytes of the file; 0 = none was made
     load_ms: float | None = None
     run_ms: float | None = None  # median
@@ -60,18 +60,18 @@ class OptionBenchmark:
 
 @dataclass(frozen=True)
 class Advice:
-    """Which files a fleet needs, which device takes which, and what could be changed."""
+    """The files that a fleet needs, the file of each device, and the options of each kind."""
 
     models: tuple[str, ...]
     files: tuple[NeededFile, ...]
     placements: tuple[Placement, ...]
     kinds: tuple[KindAdvice, ...]
     benchmarks: tuple[OptionBenchmark, ...] = ()
-    notes: tuple[str, ...] = ()  # what could not be looked at
+    notes: tuple[str, ...] = ()  # what is not part of the advice, and why
     now: float = 0.0  # seconds since the epoch, for the age of facts
 
     def status(self, status: PlacementStatus) -> tuple[Placement, ...]:
-        """Return the placements that stand like this."""
+        """Return the placements with this status."""
         return tuple(p for p in self.placements if p.status is status)
 
     @property

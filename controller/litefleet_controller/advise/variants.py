@@ -1,6 +1,6 @@
-"""Which device takes which file, and which files are enough.  Pure.
+"""Assigns files to devices, and finds the fewest files that serve them all.  Pure.
 
-Files are told apart by their bytes: two architectures whose conversions are equal share one file.
+Files are compared by their bytes: architectures with equal conversions share one file.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _PUBLISHED = RuntimeFacts("bundle", "published", so_provided=frozenset(["libmklm
 
 
 class PlacementStatus(enum.StrEnum):
-    """How one model stands on one device."""
+    """The status of one model on one device."""
 
     READY = "ready"  # file and runtime fit
     NO_RUNTIME = "no runtime"  # the file fits, the runtime does not
     EXCLUDED = "excluded"  # no file fits it
-    UNKNOWN = "unknown"  # what it is has never been told
+    UNKNOWN = "unknown"  # the device was never probed
 
 
 @dataclass(frozen=True)
 class CandidateFile:
-    """A converted or ready-made file, as it was read."""
+    """A converted or ready-made file, and its content."""
 
     sha256: str
     label: str  # "arm", "opencl,arm fp16", "ready-made"
@@ -50,7 +50,7 @@ class CandidateFile:
 
 @dataclass(frozen=True)
 class Placement:
-    """One model on one device: its file, why that one, and what speaks against it."""
+    """One model on one device: its file, the reason, and the findings."""
 
     device: str
     model: str
@@ -59,7 +59,7 @@ class Placement:
     kind: Kind
     why: str
     file: CandidateFile | None = None
-    findings: tuple[Finding, ...] = ()  # the gravest first
+    findings: tuple[Finding, ...] = ()  # the most severe first
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -108,10 +108,10 @@ def place(
     file: CandidateFile | None,
     problems: Sequence[Finding] = (),
 ) -> Placement:
-    """Return where a device stands with a model; `problems` say why there is no `file` for its architecture."""
+    """Return the placement of a model on a device; `problems` explain a missing `file` for its architecture."""
     kind = kind_of(device_report.facts, runtime)
     if not device_report.facts.machine and not device_report.facts.arch:
-        why = "what it is has never been told: run `litefleet probe` when it answers"
+        why = "its facts are unknown: run `litefleet probe` when it is reachable"
         return Placement(
             device_report.device,
             model,
@@ -136,7 +136,9 @@ def place(
             tuple(found),
         )
     against_runtime = _against_runtime(device_report, runtime, file, kind)
-    asked = [f for f in device_report.findings if f.code in ("LF301", "LF314")]  # not whether it could be reached today
+    asked = [
+        f for f in device_report.findings if f.code in ("LF301", "LF314")
+    ]  # whether it is reachable now does not matter here
     status = PlacementStatus.NO_RUNTIME if _errors([*against_runtime, *asked]) else PlacementStatus.READY
     found = ranked([*against_file, *against_runtime, *device_report.findings])
     return Placement(
@@ -157,7 +159,7 @@ def _against_file(
     arch = ARCHES.get(device_report.facts.arch)
     if arch is None:
         machine = device_report.facts.machine or "unknown"
-        if arch_of(machine) is not None:  # no Python told what its programs are
+        if arch_of(machine) is not None:  # no Python ran that could report the userland
             return [f for f in device_report.findings if f.severity is Severity.ERROR]
         return [finding("LF303", f"This device is {machine}.")]
     if file is None:
@@ -184,7 +186,7 @@ def _first(findings: Sequence[Finding]) -> str:
 
 
 def _why(device_report: DeviceReport, kind: Kind, runtime: Runtime, file: CandidateFile) -> str:
-    """Return why this file, in one line: the programs' architecture, the CPU, what it can, the runtime."""
+    """Return the reason for a file in one line: the userland's architecture, the CPU, its features, the runtime."""
     machine = device_report.facts.machine
     programs = "" if machine in ("", kind.arch) else f" (its programs; the kernel is {machine})"
     words = [f"{file.label} for {kind.arch}{programs}"]

@@ -1,4 +1,4 @@
-"""The content-addressed store of converted models: blobs named by their SHA-256, and which variant gave which."""
+"""The content-addressed store of converted models: blobs named by their SHA-256, and the blob of each variant."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _HEX = frozenset("0123456789abcdef")
 
 
 class StoreError(LitefleetError):
-    """The artifact store can't be read or written, or a blob in it is not what its name says."""
+    """The artifact store cannot be read or written, or a blob's bytes do not have the SHA-256 in its name."""
 
 
 def _checked(name: str) -> str:
-    """Return a SHA-256's text; a name from outside must never become a path of its own."""
+    """Return a SHA-256 in hex.  Raises: StoreError for other text, which must never become a path."""
     if len(name) != 64 or not set(name) <= _HEX:
-        raise StoreError(f"{name[:80]!r} is no SHA-256 (64 characters of 0-9 and a-f).")
+        raise StoreError(f"{name[:80]!r} is not a SHA-256 (64 characters of 0-9 and a-f).")
     return name
 
 
@@ -31,11 +31,11 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise StoreError(f"{path} can't be read: {error.strerror}.") from error
+        raise StoreError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 class ArtifactStore:
-    """A folder of blobs and variants; safe for several processes at once, as every write is a whole file's rename."""
+    """A folder of blobs and variants; several processes may use it at once, as each write renames a whole file."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -47,18 +47,18 @@ class ArtifactStore:
             write_atomically(path, data)
         except OSError as error:
             raise StoreError(
-                f"The artifact store {self.root} can't be written: {error.strerror}. "
+                f"The artifact store {self.root} cannot be written: {error.strerror}. "
                 "Free space there, or name another folder under `store:`."
             ) from error
 
     def path(self, sha256: str) -> Path:
-        """Return where a blob lies, whether or not it is there.  Raises: StoreError for what is no SHA-256."""
+        """Return the path of a blob, whether or not the file exists.  Raises: StoreError when the name is not a SHA-256."""
         return self._blobs / _checked(sha256)
 
     def put(self, content: bytes | Path) -> str:
-        """Store bytes, or a file's, and return their SHA-256; a damaged copy that lies there is replaced.
+        """Store bytes, or a file's content, and return their SHA-256; replace a damaged copy.
 
-        Raises: StoreError when the store can't be written, or the file can't be read.
+        Raises: StoreError when the store cannot be written, or the file cannot be read.
         """
         data = _read(content) if isinstance(content, Path) else content
         sha256 = hashlib.sha256(data).hexdigest()
@@ -67,7 +67,7 @@ class ArtifactStore:
         return sha256
 
     def intact(self, sha256: str) -> bool:
-        """Tell whether the blob is there and its bytes still are what its name says."""
+        """Whether the blob exists and its bytes have the SHA-256 in its name."""
         try:
             self.read(sha256)
         except StoreError:
@@ -75,24 +75,24 @@ class ArtifactStore:
         return True
 
     def read(self, sha256: str) -> bytes:
-        """Return a blob's bytes, hashed again.  Raises: StoreError when it is missing, unreadable or damaged."""
+        """Return a blob's bytes after hashing them.  Raises: StoreError when it is missing, unreadable or damaged."""
         path = self.path(sha256)
         try:
             data = path.read_bytes()
         except FileNotFoundError as error:
             raise StoreError(f"The artifact {sha256[:12]} is not in the store {self.root}.") from error
         except OSError as error:
-            raise StoreError(f"The artifact {path} can't be read: {error.strerror}.") from error
+            raise StoreError(f"The artifact {path} cannot be read: {error.strerror}.") from error
         if hashlib.sha256(data).hexdigest() != sha256:
             raise StoreError(
-                f"The artifact {path} is damaged: its bytes are not those its name promises. Convert again."
+                f"The artifact {path} is damaged: its bytes do not have the SHA-256 in its name. Convert again."
             )
         return data
 
     def record(self, key: str, sha256: str, about: Mapping[str, Any]) -> None:
-        """Remember that the variant `key` gave the blob `sha256`; `about` (JSON) is for people who look.
+        """Record the blob `sha256` of the variant `key`; `about` (JSON) describes it for people.
 
-        Raises: StoreError when the store can't be written.
+        Raises: StoreError when the store cannot be written.
         """
         entry = {"sha256": _checked(sha256), "about": dict(about)}
         self._write(
@@ -100,10 +100,10 @@ class ArtifactStore:
         )
 
     def lookup(self, key: str) -> str | None:
-        """Return the SHA-256 that a variant gave, or None when it is not known or its blob is missing or damaged."""
+        """Return the SHA-256 of a variant's blob; None when it is unrecorded, or its blob is missing or damaged."""
         try:
             entry = json.loads((self._variants / f"{_checked(key)}.json").read_bytes())
             sha256 = _checked(str(entry["sha256"]))
         except (OSError, ValueError, KeyError, TypeError, StoreError):
-            return None  # as good as never converted: it is made again
+            return None  # it is converted again
         return sha256 if self.intact(sha256) else None

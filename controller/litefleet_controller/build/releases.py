@@ -1,4 +1,4 @@
-"""Makes releases ready: the right .nb, its goldens and its runtime for each kind of device, each of them once per run."""
+"""Builds releases: the .nb, goldens and runtime for each kind of device, each of them once per run."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CONVERSIONS_AT_ONCE = 2
 
 
 class ReleaseBuilder:
-    """The shelf that a run's devices take from; each thing is made when the first device asks for it, and once."""
+    """Builds what a run's devices need; each part is built once, when the first device needs it."""
 
     def __init__(self, config: Config, toolchains: Toolchains, cache: Path, say: Callable[[str], None]) -> None:
         self._config = config
@@ -50,7 +50,7 @@ class ReleaseBuilder:
     async def release_for(self, model: str, device: Device, facts: Facts) -> Release:
         """Return the release of `model` for this device.
 
-        Raises: FindingError (the model can't be had for it), with LF900 for what is wrong in our own house.
+        Raises: FindingError when no release can be built for the device; LF900 for errors of the environment.
         """
         try:
             return await self._release_for(model, device, facts)
@@ -62,9 +62,9 @@ class ReleaseBuilder:
     async def _release_for(self, model: str, device: Device, facts: Facts) -> Release:
         arch = ARCHES[facts.arch]
         if self._config.models[model].golden.files and self._config.models[model].source is not None:
-            await self._golden(model)  # goldens that do not fit are an error before anything is converted
+            await self._golden(model)  # a golden that does not fit is reported before anything is converted
         artifact = await self.artifact(model, arch, device.artifact)
-        features = frozenset(facts.cpu.features) or None  # none at all: not known
+        features = frozenset(facts.cpu.features) or None  # None: unknown
         findings = list(dict.fromkeys([*artifact.findings, *check_file(artifact.nb, arch, features)]))
         if any(f.decides for f in findings):
             return Release(artifact=artifact.sha256, findings=tuple(findings))
@@ -121,11 +121,11 @@ class ReleaseBuilder:
         return await self._once(("convert", variant), make)
 
     def _admit(self, path: Path) -> Artifact:
-        # Which device it is for is asked again per device: the file itself is admitted with whatever it is.
+        # `release_for` judges the file for each device; here it is admitted whatever its architecture is.
         return admit(path, self._store, None, refuse=False)
 
     async def source(self, model: str) -> Source | None:
-        """Return the model's source, read once; None where there are ready-made files only."""
+        """Return the model's source, read once; None when the configuration has ready-made files only."""
         return await self._source(model)
 
     async def goldens(self, model: str) -> tuple[Path, ...]:
@@ -170,7 +170,7 @@ class ReleaseBuilder:
         )
 
     async def tensors(self, model: str) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """Return the model's inputs and outputs, as its source or else one of its files declares them."""
+        """Return the model's inputs and outputs as its source declares them, or one of its .nb files."""
         source = await self._source(model)
         if source is not None:
             return source.facts.inputs, source.facts.outputs
@@ -180,27 +180,27 @@ class ReleaseBuilder:
     async def reference(
         self, model: str, given: Sequence[Mapping[str, Array]]
     ) -> tuple[str, Sequence[Mapping[str, Array]]]:
-        """Return (the reference engine, its outputs for each of these inputs): PaddlePaddle, or what makes the goldens.
+        """Return (the reference engine's name, its outputs for each of these inputs).
 
-        Raises: LitefleetError when it fails, UsageError where there is nothing that it could run.
+        The engine is the one that makes the model's goldens.
+
+        Raises: LitefleetError when it fails, UsageError when the model has no source for it.
         """
         configured = self._config.models[model]
         if configured.golden_spec("").engine == "paddlelite":
             nb, version = await self._lite_reference(model)
             return await run_reference([nb], given, self._toolchains, version)
         if configured.source is None:
-            raise UsageError(
-                f"{model} has no `source:`, so there is nothing that PaddlePaddle could run as a reference"
-            )
+            raise UsageError(f"{model} has no `source:`, so PaddlePaddle has nothing to run as a reference")
         return await run_reference(_files(configured), given, self._toolchains)
 
     async def _lite_reference(self, model: str) -> tuple[Path, str]:
-        """Return the .nb that Paddle-Lite runs on this machine, and the version that runs it: the one that made it."""
+        """Return the x86_64 .nb that Paddle-Lite runs on this machine, and the version that converted it."""
         made = await self.artifact(model, ARCHES["x86_64"])
         return made.path, made.variant.opt_version if made.variant else self._config.toolchain.paddlelite
 
     async def _runtime(self, device: Device, facts: Facts) -> tuple[Bundle, tuple[Finding, ...]]:
-        """Return the runtime to bring; where none is named and none fits, the device's own, and why."""
+        """Return (the runtime, findings): the device's own with the findings when none is named and no wheel fits."""
         try:
             return await self._bundle(device, facts), ()
         except FindingError as error:
@@ -210,7 +210,7 @@ class ReleaseBuilder:
             return own, error.findings
 
     async def _unfit(self, bundle: Bundle) -> tuple[Finding, ...]:
-        """Return what speaks against a runtime by itself, so that it need not travel."""
+        """Return the errors of a runtime that no device could run, found before it is sent."""
         path = bundle.path
         if path is None:
             return ()
@@ -246,7 +246,7 @@ class ReleaseBuilder:
         }
 
     async def recipe(self, model: str) -> str:
-        """Return the SHA-256 over all that decides a model's releases but the device: when it is the same, so are they."""
+        """Return the SHA-256 over everything but the device that decides a model's releases: equal recipes, equal releases."""
 
         async def make() -> str:
             configured = self._config.models[model]
@@ -273,7 +273,7 @@ class ReleaseBuilder:
         return await self._once(("hash", path), lambda: asyncio.to_thread(digest))
 
     async def _once(self, key: Hashable, make: Callable[[], Awaitable[_T]]) -> _T:
-        """Return what `make` gives, made once per key; one device's end does not cancel what others wait for."""
+        """Return the result of `make`, called once per key; cancelling one device does not cancel what others wait for."""
         task = self._made.get(key)
         if task is None:
             task = self._made[key] = asyncio.ensure_future(_awaited(make))
@@ -281,7 +281,7 @@ class ReleaseBuilder:
         return value
 
     async def close(self) -> None:
-        """End what is still being made."""
+        """Cancel the builds that are still running."""
         for task in self._made.values():
             task.cancel()
         await asyncio.gather(*self._made.values(), return_exceptions=True)

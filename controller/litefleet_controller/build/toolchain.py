@@ -32,7 +32,7 @@ _BUILD_LIMIT_S = 1800.0
 
 @dataclass(frozen=True)
 class Toolchain:
-    """One ready environment; `opt` is the converter's script, to be run with `python` (Paddle-Lite only)."""
+    """One ready environment; `opt` is the converter's script, run with `python` (Paddle-Lite only)."""
 
     version: str
     python: Path
@@ -41,14 +41,14 @@ class Toolchain:
 
 @dataclass(frozen=True)
 class ToolchainStatus:
-    """What can be said of an environment without making it."""
+    """The state of an environment, found without making it."""
 
     name: str  # "lite-2.13rc0"
     folder: Path
-    pythons: tuple[str, ...]  # the CPythons that it can be made with, the best first
+    pythons: tuple[str, ...]  # CPythons that it can be made with, the preferred one first
     ready: bool
-    begun: bool = False  # something is there, and it is not whole or not what is wanted now
-    interpreter: Path | None = None  # what it would be made with; None: nothing fits here
+    begun: bool = False  # the folder exists, but is incomplete or holds other packages
+    interpreter: Path | None = None  # the CPython it would be made with; None where none fits
 
 
 def default_cache(environ: Mapping[str, str] = os.environ) -> Path:
@@ -60,7 +60,7 @@ def default_cache(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def host_problem(system: str, machine: str) -> str:
-    """Return the sentence that says why a toolchain can't be had on this machine, "" when it can."""
+    """Return why no toolchain can be installed on this machine, "" when one can."""
     if system == "linux" and machine.lower() in ("x86_64", "amd64"):
         return ""
     return (
@@ -70,7 +70,7 @@ def host_problem(system: str, machine: str) -> str:
 
 
 def _candidates(version: str, environ: Mapping[str, str]) -> list[Path]:
-    """Return where a CPython `version` ("3.10") may lie: on PATH, in pyenv's versions folder."""
+    """Return paths where a CPython `version` ("3.10") may be: on PATH, in pyenv's versions folder."""
     found = [shutil.which(f"python{version}", path=environ.get("PATH", ""))]
     home = environ.get("HOME") or str(Path.home())
     pyenv = Path(environ.get("PYENV_ROOT") or Path(home) / ".pyenv") / "versions"
@@ -79,7 +79,7 @@ def _candidates(version: str, environ: Mapping[str, str]) -> list[Path]:
 
 
 class Toolchains:
-    """The environments under one cache folder; several tasks and several processes may ask at once."""
+    """The environments under one cache folder; several tasks and processes may use it at once."""
 
     def __init__(
         self,
@@ -96,22 +96,22 @@ class Toolchains:
     async def lite(self, version: str = DEFAULT_PADDLELITE) -> Toolchain:
         """Return Paddle-Lite's converter and runtime of this version.
 
-        Raises: LitefleetError for a version without a wheel, a machine without one, or where nothing can be made.
+        Raises: LitefleetError for a version without a wheel, for a machine that is not x86_64 Linux, or when uv fails.
         """
         pythons, packages = _lite_recipe(version)
         return await self._environment(f"lite-{version}", version, pythons, packages)
 
     async def paddle(self, version: str = "2.6.2") -> Toolchain:
-        """Return PaddlePaddle, the reference engine.  Raises: LitefleetError where it can't be had."""
+        """Return PaddlePaddle, the reference engine.  Raises: LitefleetError when it cannot be installed."""
         return await self._environment(f"paddle-{version}", version, PADDLE_PYTHONS, _paddle_packages(version))
 
     async def lite_status(self, version: str = DEFAULT_PADDLELITE) -> ToolchainStatus:
-        """Say how Paddle-Lite's environment stands; nothing is made.  Raises: LitefleetError for an unknown version."""
+        """Return the state of Paddle-Lite's environment; nothing is made.  Raises: LitefleetError for an unknown version."""
         pythons, packages = _lite_recipe(version)
         return await self._status(f"lite-{version}", pythons, packages)
 
     async def paddle_status(self, version: str = "2.6.2") -> ToolchainStatus:
-        """Say how PaddlePaddle's environment stands; nothing is made."""
+        """Return the state of PaddlePaddle's environment; nothing is made."""
         return await self._status(f"paddle-{version}", PADDLE_PYTHONS, _paddle_packages(version))
 
     async def _status(self, name: str, pythons: tuple[str, ...], packages: tuple[str, ...]) -> ToolchainStatus:
@@ -154,13 +154,13 @@ class Toolchains:
 
     @asynccontextmanager
     async def _lock(self, name: str) -> AsyncIterator[None]:
-        """Hold one environment's lock; the kernel lets go of it when its holder dies."""
+        """Hold one environment's lock; the kernel releases it when the holding process ends."""
         async with AsyncExitStack() as held:
             try:
                 await held.enter_async_context(locked(self.cache / f"{name}.lock"))
             except OSError as error:
                 raise LitefleetError(
-                    f"The cache folder {self.cache} can't be written: {error.strerror}. Set LITEFLEET_CACHE to another."
+                    f"The cache folder {self.cache} cannot be written: {error.strerror}. Set LITEFLEET_CACHE to another."
                 ) from error
             yield
 
@@ -174,13 +174,13 @@ class Toolchains:
         return await run_subprocess([tool, *argv], time_limit_s=_BUILD_LIMIT_S, env=self._environ)
 
     async def _build(self, folder: Path, python: Path, packages: tuple[str, ...]) -> None:
-        """Make the environment in place (a venv can't be moved); the marker, written last, says that it is whole."""
+        """Make the environment in place (a venv cannot be moved); the marker file, written last, states that it is complete."""
         steps: list[list[str | Path]] = [
             ["venv", "-q", "--no-project", "--python", python, folder],
             ["pip", "install", "-q", "--python", folder / "bin" / "python", "--only-binary", ":all:", *packages],
         ]
         try:
-            # uv's own --clear refuses what is left of a venv that lost its configuration.
+            # uv's own --clear rejects the rest of a venv that lost its configuration.
             await asyncio.to_thread(_remove, folder)
             for step in steps:
                 end = await self._uv(*step)
@@ -196,7 +196,10 @@ class Toolchains:
             ) from error
 
     async def _interpreter(self, versions: Sequence[str], name: str) -> Path:
-        """Return a 64-bit x86 CPython of one of these versions: what is there, else what uv can fetch."""
+        """Return a 64-bit x86 CPython of one of these versions: an installed one, else one that uv downloads.
+
+        Raises: LitefleetError when there is none and uv cannot download one.
+        """
         present = await self._present(versions)
         if present is not None:
             return present
@@ -220,7 +223,7 @@ class Toolchains:
         return candidate if candidate and await self._fits(candidate, version) else None
 
     async def _fits(self, python: Path, version: str) -> bool:
-        """Ask the interpreter itself: names lie (a pyenv shim, a 32-bit build, a PyPy)."""
+        """Whether the interpreter reports this version itself: its name may be a pyenv shim's, a 32-bit build's, a PyPy's."""
         try:
             end = await run_subprocess([python, "-I", "-c", _DESCRIBE], time_limit_s=20, env=self._environ)
         except LitefleetError:
@@ -243,7 +246,7 @@ def _paddle_packages(version: str) -> tuple[str, ...]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove an environment, its marker first: were this to stop half-way, the rest must not count as whole."""
+    """Remove an environment, its marker first: if this stops half-way, the rest must not count as complete."""
     if folder.is_dir() and not folder.is_symlink():
         (folder / ".done").unlink(missing_ok=True)
         shutil.rmtree(folder)
@@ -252,7 +255,7 @@ def _remove(folder: Path) -> None:
 
 
 def _is_ready(folder: Path, packages: tuple[str, ...]) -> bool:
-    """Tell whether the environment is whole, holds these packages, and its base interpreter is still there."""
+    """Whether the environment is complete, holds these packages, and its base interpreter still exists."""
     try:
         done = json.loads((folder / ".done").read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""litefleet.yaml: which models, which runtimes, how to verify; checked as a whole before anything is done."""
+"""Loads litefleet.yaml and reports all of its problems at once, each with file, line and key."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def load_config(path: Path) -> Config:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(
-            [f"{path} is not there: write one, or name it with -c (`litefleet demo` makes one)."]
+            [f"{path} is missing: write one, or name it with -c (`litefleet demo` makes one)."]
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path} cannot be read: {error}"]) from error
@@ -58,7 +58,7 @@ def _unknown_to_converters(config: Config) -> list[tuple[tuple[str, ...], str]]:
     """Return (place, sentence) for each target that no configured version's converter knows."""
     versions = (config.toolchain.paddlelite, *config.toolchain.also)
     if not set(versions) <= set(PUBLISHED_PYTHONS):
-        return []  # an unpublished converter: only it can tell
+        return []  # the targets of an unpublished converter are unknown
     found: list[tuple[tuple[str, ...], str]] = []
     for model, configured in config.models.items():
         for arch, targets in configured.targets.items():
@@ -96,13 +96,13 @@ def runtime_for(config: Config, arch: str, name: str = "") -> RuntimeChoice:
 
 
 def _nearest(word: str, known: Any) -> str:
-    """Return '; did you mean 'x'?' where something is near, else what is known."""
+    """Return "; did you mean 'x'?" for a similar name, else the list of known ones."""
     near = difflib.get_close_matches(word, list(known), 1, 0.6)
     return f"; did you mean '{near[0]}'?" if near else f"; known are: {', '.join(known) or 'none'}"
 
 
 def _sentence(error: Any, document: Document) -> str:
-    """Return one of pydantic's errors as a sentence that begins with where it is."""
+    """Return one of pydantic's errors as a sentence that begins with its place."""
     loc = [part for part in error["loc"] if part != "[key]"]
     where = ".".join(str(part) for part in loc)
     kind, got = error["type"], error.get("input")

@@ -1,4 +1,4 @@
-"""The shape of litefleet.yaml, as checked models; all are frozen."""
+"""The shape of litefleet.yaml as pydantic models; all are frozen."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ Seconds = Annotated[float, Field(gt=0, le=86400)]
 
 
 class _Strict(BaseModel):
-    """Unknown keys are refused; values never change once read."""
+    """A model that rejects unknown keys and is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class _TextOrMapping(_Strict):
-    """A mapping that may also be written as one word; `_spelled` turns that word into the mapping."""
+    """A mapping that may also be written as one text, which `_spelled` turns into the mapping."""
 
     @classmethod
     def _spelled(cls, text: str) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class GoldenConfig(_Strict):
 
 
 class ConvertOptions(_Strict):
-    """What changes the kernels of a .nb."""
+    """Conversion options that change the kernels of a .nb."""
 
     fp16: bool = False
     quant: Literal["none", "int8", "int16"] = "none"
@@ -147,7 +147,7 @@ class ConvertOptions(_Strict):
 
 
 class OptionsConfig(ConvertOptions):
-    """Options for every architecture, and under an architecture's name what differs there."""
+    """Options for every architecture, and under an architecture's name the ones that differ for it."""
 
     x86_64: ConvertOptions | None = None
     i686: ConvertOptions | None = None
@@ -174,7 +174,7 @@ class OptionsConfig(ConvertOptions):
 
 
 class ToleranceConfig(_Strict):
-    """How far an output may be from the reference; what is not given has a default by precision."""
+    """Limits on an output's distance from the reference; absent ones have a default by precision."""
 
     max_abs: Annotated[float, Field(ge=0)] | None = None
     max_rel: Annotated[float, Field(ge=0)] | None = None
@@ -216,7 +216,7 @@ def check_targets(arch: str, targets: str) -> str:
 
 
 class ModelConfig(_Strict):
-    """One model: where it comes from, what its golden is, what it must keep to."""
+    """One model: its source, its golden, its options and its limits."""
 
     source: SourceConfig | None = None
     nb: dict[ArchName, FilePath] = {}
@@ -252,7 +252,7 @@ class ModelConfig(_Strict):
 
 
 class RuntimeConfig(_TextOrMapping):
-    """What a kind of device gets as runtime: published wheels, one wheel, a folder, or `system` for what it has."""
+    """The runtime for a kind of device: published wheels, one wheel, a folder, or `system` for the device's own."""
 
     paddlelite: Version | None = None
     numpy: Version | None = None
@@ -278,7 +278,7 @@ class RuntimeConfig(_TextOrMapping):
         return self
 
     def choice(self, default_version: str) -> RuntimeChoice:
-        """Return what bundles are built from."""
+        """Return the choice that bundles are built from; `default_version` is the toolchain's Paddle-Lite."""
         wanted = "<2" if self.numpy is None else self.numpy
         numpy = f"numpy{wanted}" if wanted[:1] in "<>=!~" else f"numpy=={wanted}"
         if self.system:
@@ -291,7 +291,7 @@ class RuntimeConfig(_TextOrMapping):
 
 
 class ToolchainConfig(_Strict):
-    """Which Paddle-Lite converts, and which ones are asked, in order, where it can't."""
+    """The Paddle-Lite that converts, and the versions that are tried in order when it fails."""
 
     paddlelite: Version = DEFAULT_PADDLELITE
     also: tuple[Version, ...] = ()
@@ -316,15 +316,15 @@ class SshConfig(_Strict):
 
 
 class SigningConfig(_Strict):
-    """How releases are signed: an ed25519 SSH key, and who is trusted."""
+    """How releases are signed: an ed25519 SSH key and the trusted signers."""
 
     key: FilePath  # private, or the public half of one that an SSH agent holds
-    allowed_signers: FilePath  # as ssh-keygen(1) describes it; what devices come to trust
+    allowed_signers: FilePath  # in the format of ssh-keygen(1); devices trust it
     expires_after: Duration = 90 * 86400.0
 
 
 class HistoryConfig(_Strict):
-    """What the state database keeps of rollouts that are over."""
+    """How long the state database keeps finished rollouts."""
 
     keep_days: Annotated[float, Field(gt=0)] = 365.0
     keep_rollouts: Annotated[int, Field(ge=1)] = 200  # the newest, however old
@@ -356,7 +356,7 @@ class Config(_Strict):
 
 
 def known_keys(path: Sequence[str | int]) -> list[str]:
-    """Return the keys that may stand under a path, such as ('models', 'cls', 'gates')."""
+    """Return the keys that are allowed under a path, such as ('models', 'cls', 'gates')."""
     place: Any = Config
     for part in path:
         if _is_model(place):

@@ -26,7 +26,7 @@ Factor = Annotated[float, BeforeValidator(_fraction), Field(allow_inf_nan=False)
 
 
 class _Strict(BaseModel):
-    """Unknown keys are refused; values never change once read."""
+    """A model that rejects unknown keys and is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""`litefleet doctor`: what a file, a device, a pair of them, a log or this machine is, what will break, what to do."""
+"""`litefleet doctor`: describes files, devices, pairs of them, logs and this machine, and reports what fails and why."""
 
 from .diagnosis import Diagnosis, Fact, Kind, exit_code_of
 

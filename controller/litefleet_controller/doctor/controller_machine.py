@@ -1,4 +1,4 @@
-"""`litefleet doctor` without arguments: the operator's machine, and the project in this folder.  Nothing is changed."""
+"""`litefleet doctor` without arguments: checks the operator's machine and the project in this folder, changing nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["diagnose_host"]
 async def diagnose_host(config: Path, inventory: Path | None) -> list[Diagnosis]:
     """Return a diagnosis of this machine, and one of the project when there is one or its files were named.
 
-    The environment says where things are: HOME, LITEFLEET_CACHE, SSH_AUTH_SOCK, PATH.
+    Reads HOME, LITEFLEET_CACHE, SSH_AUTH_SOCK and PATH from the environment.
     """
     opened = open_quietly(config, inventory)
     agent = await ask_agent()
@@ -34,6 +34,6 @@ async def _machine(opened: Opened | None, agent: Agent) -> Diagnosis:
     found += await check_toolchains(version, with_paddle)
     found += await check_ssh_programs(signing=bool(settings and settings.signing))
     found += check_identities(agent, folder, needed=opened.needs_identity if opened else True)
-    if settings is None:  # a project has its own list of files
+    if settings is None:  # a project names its own known-hosts files
         found += check_known_hosts(folder / "known_hosts")
     return Diagnosis(Kind.HOST, "this machine", found.facts, found.works, found.findings)

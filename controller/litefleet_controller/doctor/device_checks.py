@@ -1,4 +1,4 @@
-"""A device's facts in lines for people."""
+"""Describes a device's facts for people, and judges them under a configuration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MB = 10**6
 
 
 def device_facts(facts: Facts) -> tuple[Fact, ...]:
-    """Return what a device told of itself, a line each; what it did not tell has no line."""
+    """Return the facts that a device reported, one line each; unreported facts have no line."""
     lines = {
         "board": facts.model,
         "cpu": _cpu(facts),
@@ -77,14 +77,14 @@ def _package(package: Package) -> str:
 
 _BUNDLE_DISK = 300_000_000  # bytes of an unpacked runtime with numpy, its archive beside it while it is unpacked
 
-# What the published x86_64 wheels and numpy 1 ask of a device, read from their ELF files.
+# What the published x86_64 wheels and numpy 1 need on a device, read from their ELF files.
 _NEEDED = ("libpthread.so.0", "libstdc++.so.6", "libm.so.6", "libgcc_s.so.1", "libc.so.6", "libdl.so.2")
 _VERSIONS = frozenset({"GLIBC_2.17", "GLIBCXX_3.4.21"})
 _PROVIDED = frozenset({"lite.so", "libiomp5.so", "libmklml_intel.so"})
 
 
 def judge_device(config: Config, device: Device, facts: Facts) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
-    """Return (what works, findings) for a device of these facts under this configuration."""
+    """Return (sentences on what works, findings) for a device of these facts under this configuration."""
     arch = ARCHES.get(facts.arch)
     if arch is None:
         observed = f"This device is {sanitize(facts.machine) or 'unknown'} with a {facts.bits}-bit userland."
@@ -134,7 +134,7 @@ def _published_wheel(facts: Facts) -> RuntimeFacts:
 
 def _storage(choice: RuntimeChoice, facts: Facts) -> list[Finding]:
     if not facts.writable:
-        return [finding("LF313", "The agent's root folder can't be written or made.")]
+        return [finding("LF313", "The agent's root folder cannot be written or created.")]
     if choice.kind != "system" and facts.disk.total and facts.disk.free < _BUNDLE_DISK:
         free, need = facts.disk.free // 10**6, _BUNDLE_DISK // 10**6
         observed = f"{free} MB are free under the agent's root; a runtime with its archive takes up to about {need} MB."

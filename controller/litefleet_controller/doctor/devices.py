@@ -1,4 +1,4 @@
-"""`litefleet doctor --limit ...`: asks devices what they are, and says what will work there.  Nothing on them changes."""
+"""`litefleet doctor --limit ...`: probes devices and judges what will work on them, changing nothing there."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .diagnosis import Diagnosis, Fact, Kind
 
 __all__ = ["Probed", "diagnose_devices"]
 
-_MOST = 50  # findings that one device may tell of what it runs
+_MOST = 50  # findings that are read of what one device runs
 
 
 @dataclass(frozen=True)
 class Probed:
-    """One device that was asked: `facts` is None when it did not tell any."""
+    """One probed device; `facts` is None when it reported none."""
 
     device: str
     facts: Facts | None
@@ -37,9 +37,9 @@ class Probed:
 async def diagnose_devices(
     options: Options, progress_for: Callable[[int], Progress]
 ) -> tuple[list[Probed], list[Diagnosis]]:
-    """Ask the selected devices, and return what each told with its diagnosis, in the inventory's order.
+    """Probe the selected devices; return each one's facts and diagnosis, in the inventory's order.
 
-    No report is kept, and an agent that was not there is gone afterwards.
+    No report is saved, and an agent that was not installed before is removed afterwards.
     Raises: ConfigError and UsageError before any is asked; Interrupted after Ctrl-C.
     """
     project = open_project(options)
@@ -73,7 +73,7 @@ async def _ask(
 
 
 async def _drift(session: DeviceSession) -> list[Finding]:
-    """Return what the device finds of what it runs; files are looked at by presence and size."""
+    """Return the device's findings on the releases that it runs, checked by presence and size of their files."""
     try:
         (answer,) = await session.ask(Request("check", {"deep": False, "repair": False}))
     except RequestRejected as error:
@@ -84,7 +84,7 @@ async def _drift(session: DeviceSession) -> list[Finding]:
 
 
 def _facts(outcome: DeviceOutcome) -> Facts | None:
-    """Return the agent's facts; None when only sh answered, or nobody."""
+    """Return the agent's facts; None when the agent did not run."""
     if not outcome.facts or "python" not in outcome.facts:
         return None
     try:

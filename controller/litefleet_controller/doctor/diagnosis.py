@@ -1,4 +1,4 @@
-"""What was looked at, what it is, what works and what does not: the one shape that doctor's reports are made from."""
+"""A diagnosis: what a thing is, what works and what does not; doctor's text, JSON and SARIF are made from it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["CheckResult", "Diagnosis", "Fact", "Kind", "exit_code_of", "fact", "
 
 
 class Kind(enum.StrEnum):
-    """What a diagnosis is of."""
+    """The kind of thing that a diagnosis describes."""
 
     NB = "nb"  # a Paddle-Lite file
     SOURCE = "source"  # a PaddlePaddle model: its folder, or its program file
     WHEEL = "wheel"  # a packed Python package of Paddle-Lite
     RUNTIME = "runtime"  # a folder that holds a built paddlelite/ package
     LIBRARY = "library"  # an ELF file: lite.so, libpaddle_light_api_shared.so
-    LOG = "log"  # what a program said before it died
+    LOG = "log"  # the output of a program that failed
     HOST = "host"  # the operator's machine and project
     DEVICE = "device"
     PAIR = "pair"  # files together with each other, or with a device or an architecture
@@ -32,7 +32,7 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Fact:
-    """One line of what a thing is: "kernels", "97: 83 x86, 14 host"."""
+    """One line of a description: "kernels", "97: 83 x86, 14 host"."""
 
     label: str
     text: str
@@ -40,10 +40,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing that was looked at.
+    """One examined thing.
 
-    `works` holds a sentence for each check that found nothing wrong; `data` what programs want of the facts.
-    Texts from outside are made harmless (`plain`) by whoever puts them in.
+    `works` holds a sentence for each check that found nothing wrong; `data` the facts for programs.
+    Whoever makes a diagnosis sanitizes the texts from outside.
     """
 
     kind: Kind
@@ -56,12 +56,12 @@ class Diagnosis:
 
     @property
     def ranked(self) -> tuple[Finding, ...]:
-        """The findings, what matters most first."""
+        """The findings, the most important first."""
         return tuple(ranked(self.findings))
 
     @property
     def worst(self) -> Severity | None:
-        """The gravest finding's severity, None when nothing was found."""
+        """The highest severity of the findings, None without findings."""
         return self.ranked[0].severity if self.findings else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def exit_code_of(diagnoses: Iterable[Diagnosis]) -> int:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One look's part of a diagnosis; parts are joined with +."""
+    """The result of one check, a part of a diagnosis; results are joined with +."""
 
     facts: tuple[Fact, ...] = ()
     works: tuple[str, ...] = ()
@@ -95,20 +95,20 @@ class CheckResult:
 
 
 def joined(parts: Iterable[CheckResult]) -> CheckResult:
-    """Return all parts as one, in their order."""
+    """Return all results as one, in their order."""
     return sum(parts, CheckResult())
 
 
 def fact(label: str, text: str) -> CheckResult:
-    """Return one fact, made harmless; nothing when its text is empty."""
+    """Return one fact, sanitized; an empty result when its text is empty."""
     return CheckResult(facts=(Fact(label, sanitize(text)),)) if text else CheckResult()
 
 
 def works(sentence: str) -> CheckResult:
-    """Return the sentence of a check that found nothing wrong, made harmless."""
+    """Return the sentence of a check that found nothing wrong, sanitized."""
     return CheckResult(works=(sanitize(sentence),))
 
 
 def failed_check(code: str, observed: str, certainty: Certainty = Certainty.CERTAIN) -> CheckResult:
-    """Return one finding, its sentence made harmless."""
+    """Return one finding, its sentence sanitized."""
     return CheckResult(findings=(finding(code, sanitize(observed, 1000), certainty),))

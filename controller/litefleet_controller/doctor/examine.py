@@ -1,4 +1,4 @@
-"""`litefleet doctor`: looks at everything that was named, and puts what was found in order."""
+"""`litefleet doctor`: examines everything that was named, and the pairs of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Question", "examine_all"]
 
 @dataclass(frozen=True)
 class Question:
-    """What the operator wants to know about: nothing named means this machine and the project."""
+    """The arguments of `litefleet doctor`; none mean this machine and the project."""
 
     options: Options
     files: tuple[Path, ...] = ()
@@ -36,11 +36,12 @@ class Question:
 def examine_all(question: Question, progress_for: Callable[[int], Progress]) -> list[Diagnosis]:
     """Return a diagnosis of each thing that was named, then of each pair of them.
 
-    Logs and files are read before anything waits for devices: a Ctrl-C ends a read from a terminal at once.
-    Raises: UsageError for what can't be read; ConfigError where devices are asked for without a project.
+    Logs and files are read before the event loop starts, so that Ctrl-C ends a read from a terminal at once.
+
+    Raises: UsageError for an unreadable file; ConfigError when devices are named without a project.
     """
     if question.arches and not question.files:
-        raise UsageError("--for says where files are to work: name a .nb, a model's folder or a wheel as well")
+        raise UsageError("--for names where files will run: name a .nb, a model's folder or a wheel as well")
     arches = list(dict.fromkeys(_arch(name) for name in question.arches))
     found = [diagnose_log(log) for log in question.logs]
     alone = arches[0] if len(arches) == 1 and not question.devices else None
@@ -49,7 +50,7 @@ def examine_all(question: Question, progress_for: Callable[[int], Progress]) -> 
     found += [file.diagnosis for file in files]
     places = [Place(arch.name, arch) for arch in arches]
     if question.devices:
-        from .devices import diagnose_devices  # SSH takes a second to import
+        from .devices import diagnose_devices  # SSH is slow to import
 
         probed, diagnoses = asyncio.run(diagnose_devices(question.options, progress_for))
         found += diagnoses
@@ -63,7 +64,7 @@ def examine_all(question: Question, progress_for: Callable[[int], Progress]) -> 
 
 
 def _distinct_subjects(files: list[Examined]) -> list[Examined]:
-    """Return the files under their paths where their names alone are the same: models/*/inference.pdmodel."""
+    """Return the files, those with equal names named by their paths: models/*/inference.pdmodel."""
     times = Counter(file.diagnosis.subject for file in files)
     return [
         replace(file, diagnosis=replace(file.diagnosis, subject=sanitize(str(file.diagnosis.path))))
@@ -74,7 +75,7 @@ def _distinct_subjects(files: list[Examined]) -> list[Examined]:
 
 
 def _left(files: list[Examined], places: list[Place], alone: Arch | None) -> list[Place]:
-    """Return the places that pairs are still to be made with: one .nb was already judged for its one architecture."""
+    """Return the places to pair files with; none when the only .nb was already judged for the only architecture."""
     if alone is not None and len(files) == 1 and files[0].diagnosis.data.get("for"):
         return []
     return places
@@ -88,11 +89,11 @@ def _arch(name: str) -> Arch:
 
 
 def _opt_version(config: Path) -> str:
-    """Return the converter's version that the project names; the default where there is no project."""
+    """Return the converter's version of the project; the default one without a readable project."""
     try:
         if not config.is_file():
             return DEFAULT_PADDLELITE
-        from ..config import load_config  # what reads settings takes its time to import
+        from ..config import load_config  # slow to import
 
         return load_config(config).toolchain.paddlelite
     except (LitefleetError, OSError):

@@ -1,4 +1,4 @@
-"""Which kind of file a path is, by what lies in it, and its diagnosis."""
+"""Recognises files by their content, examines them, and judges models with runtimes and places."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _MOST = 1000  # files of one folder
 
 @dataclass(frozen=True)
 class Examined:
-    """A file with its diagnosis, and what the checks of pairs want of it; None where it is something else."""
+    """A file with its diagnosis, and its content for the checks of pairs: one of model, source or runtime."""
 
     diagnosis: Diagnosis
     model: NbModel | None = None
@@ -50,9 +50,9 @@ class Examined:
 
 
 def expand(paths: list[Path]) -> list[Path]:
-    """Return the paths, with a folder that is itself no model and no runtime replaced by the files that can be judged.
+    """Return the paths, a folder that is neither model nor runtime replaced by the files in it that can be examined.
 
-    Raises: UsageError for a path that is not there, or a folder with nothing to judge.
+    Raises: UsageError for a missing path, or a folder with nothing to examine.
     """
     found: list[Path] = []
     for path in paths:
@@ -64,7 +64,7 @@ def expand(paths: list[Path]) -> list[Path]:
 
 
 def _expanded(path: Path) -> list[Path]:
-    path.stat()  # says why it can't be looked at, where `exists` says no
+    path.stat()  # raises with the reason, where `exists` returns False
     if not path.is_dir() or kind_of(path) is not Kind.UNKNOWN:
         return [path]
     inside = sorted(p for p in path.iterdir() if _is_candidate(p))[:_MOST]
@@ -76,20 +76,20 @@ def _expanded(path: Path) -> list[Path]:
 def _unreadable(path: Path, error: OSError) -> UsageError:
     if isinstance(error, FileNotFoundError):
         return UsageError(f"{path} does not exist.")
-    return UsageError(f"{path} can't be read: {error.strerror or error}. Check path and permissions.")
+    return UsageError(f"{path} cannot be read: {error.strerror or error}. Check path and permissions.")
 
 
 def _is_candidate(path: Path) -> bool:
     try:
         if path.is_dir():
             return kind_of(path) in (Kind.SOURCE, Kind.RUNTIME)
-    except OSError:  # a folder that is closed to us is not what was named
+    except OSError:  # an unreadable subfolder was not named
         return False
     return path.suffix in (".nb", ".whl", ".so", *_SOURCES) and path.suffix != ".pdiparams"
 
 
 def kind_of(path: Path) -> Kind:
-    """Say what a path is, by its content first and its name last.  Raises: UsageError when it can't be read."""
+    """Return the kind of a path, by its content first and its name last.  Raises: UsageError when it is unreadable."""
     if path.is_dir():
         return _kind_of_folder(path)
     head = _head(path)
@@ -115,8 +115,8 @@ def _kind_of_folder(path: Path) -> Kind:
 
 def _head(path: Path) -> bytes:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, and a device has no end
-            raise UsageError(f"{path} is no regular file; of a pipe or a device, save what it gives to a file first.")
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe blocks, and a device has no end
+            raise UsageError(f"{path} is not a regular file; save the output of a pipe or a device to a file first.")
         with path.open("rb") as stream:
             return stream.read(_HEAD)
     except OSError as error:
@@ -146,10 +146,9 @@ def _is_nb(head: bytes) -> bool:
 
 
 def examine(path: Path, arch: Arch | None = None, opt_version: str = DEFAULT_PADDLELITE) -> Examined:
-    """Say what a file is and what is wrong with it; `arch` says for which CPU a .nb is judged, `opt_version` which
-    Paddle-Lite a source model is to be converted with.
+    """Describe and judge a file: a .nb for `arch`, a source model for conversion with Paddle-Lite `opt_version`.
 
-    Raises: UsageError when it can't be read.
+    Raises: UsageError when it is unreadable.
     """
     match kind_of(path):
         case Kind.NB:
@@ -219,7 +218,7 @@ def _size(path: Path) -> Fact:
 
 @dataclass(frozen=True)
 class Place:
-    """Where files are to run: a device that was asked, or an architecture alone (`facts` None)."""
+    """Where files will run: a probed device, or an architecture alone (`facts` None)."""
 
     name: str
     arch: Arch | None  # None: Paddle-Lite has no CPU backend for it
@@ -227,15 +226,15 @@ class Place:
 
     @classmethod
     def of_device(cls, name: str, facts: Facts) -> Place:
-        """Return the place that a device is."""
+        """Return a device as a place."""
         return cls(name, ARCHES.get(facts.arch), facts)
 
 
 def diagnose_pairs(files: Iterable[Examined], places: Iterable[Place], opt_version: str) -> list[Diagnosis]:
     """Judge each model with each runtime, if any is given, on each place, if any is given.
 
-    A file that is neither model nor runtime, or that could not be read, takes part in no pair.
-    `opt_version` is the converter's, for source models.
+    Files that are neither model nor runtime, or unreadable, are in no pair.  `opt_version` is the converter's, for
+    source models.
     """
     given = list(files)
     models = [f for f in given if f.model or f.source]
@@ -252,7 +251,7 @@ def diagnose_pairs(files: Iterable[Examined], places: Iterable[Place], opt_versi
     ]
     if not models:
         found += [_judge_runtime(runtime, place) for place in everywhere for runtime in runtimes]
-    return [pair for pair in found if pair.findings or pair.works]  # else all was said of the files themselves
+    return [pair for pair in found if pair.findings or pair.works]  # the others add nothing to the files' own diagnoses
 
 
 def _judge(model: Examined, runtime: Examined | None, place: Place | None, opt_version: str) -> Diagnosis:
@@ -284,7 +283,7 @@ def _nb_on(model: NbModel, runtime: Examined | None, place: Place | None) -> lis
 
 
 def _nb_with(model: NbModel, runtime: RuntimeFacts) -> list[Finding]:
-    """Judge a .nb with a runtime, no device known: versions, and the CPU that the runtime's binary is for."""
+    """Judge a .nb with a runtime and no device: their versions, and the CPU that the runtime's binary is for."""
     arch = ARCHES.get(runtime.so_machine)
     found = check_file(model, arch) if arch else []
     return [*found, *check_build(model, runtime), *grade_versions(model.opt_version, runtime.paddlelite_version)]
@@ -328,12 +327,12 @@ def _paired(files: list[Examined], place: Place | None, findings: list[Finding])
 
 
 def _works(files: list[Examined], place: Place | None, findings: Iterable[Finding]) -> tuple[str, ...]:
-    """Say what speaks for the pair when no error speaks against it; the proof is the run, and that is said too."""
+    """Return the sentence for a pair without errors; only a run proves that it works, and the sentence states so."""
     if any(f.severity is Severity.ERROR for f in findings):
         return ()
     files_text = "these files" if len(files) > 1 else "this file"
     if place is None:
-        return ("Nothing that can be seen beforehand speaks against these two together.",)
+        return ("Nothing that can be checked beforehand speaks against these two together.",)
     if place.facts is None:
-        return (f"Nothing in {files_text} speaks against {place.name}; the device itself was not asked.",)
-    return (f"Nothing that can be seen beforehand speaks against {files_text} there; `litefleet verify` proves it.",)
+        return (f"Nothing in {files_text} speaks against {place.name}; the device itself was not probed.",)
+    return (f"Nothing that can be checked beforehand speaks against {files_text} there; `litefleet verify` proves it.",)

@@ -1,4 +1,4 @@
-"""The operator's machine: system, Python, clock, and the packages that litefleet is made of."""
+"""Checks of the operator's machine: system, Python, clock, packages, toolchains, free space."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .diagnosis import CheckResult, fact, failed_check, joined, works
 __all__ = ["BOUNDS", "check_folder", "check_packages", "check_system", "check_toolchains"]
 
 
-# As pyproject.toml has them: an installation by hand, or a later `pip install` of something else, goes past those.
+# The bounds of pyproject.toml; an installation by hand, or a later `pip install`, can break them.
 BOUNDS = {
     "alembic": "1.13",
     "asyncssh": "2.18",
@@ -43,7 +43,7 @@ _BUILT = 2024  # no copy of litefleet is older
 
 
 def check_system(system: str = sys.platform, machine: str = "") -> CheckResult:
-    """Look at the operating system, the CPU, this Python and the clock."""
+    """Check the operating system, the CPU, this Python and the clock."""
     machine = machine or platform.machine()
     python = sys.version_info[:3]
     found = fact("system", f"{platform.platform()}, {machine}")
@@ -58,18 +58,16 @@ def check_system(system: str = sys.platform, machine: str = "") -> CheckResult:
 
 
 def check_clock(now: datetime.datetime) -> CheckResult:
-    """Look at the time: with a clock that never was set, package indexes' certificates and signatures' dates fail."""
-    said = now.strftime("%Y-%m-%d %H:%M UTC")
+    """Check the clock: when it was never set, certificates of package indexes and dates of signatures are rejected."""
+    shown = now.strftime("%Y-%m-%d %H:%M UTC")
     if now.year >= _BUILT:
-        return fact("clock", said)
-    observed = (
-        f"This machine's clock says {said}: certificates and the dates of signed releases are refused. Set the clock."
-    )
-    return fact("clock", said) + failed_check("LF900", observed, Certainty.LIKELY)
+        return fact("clock", shown)
+    observed = f"This machine's clock shows {shown}: certificates and the dates of signed releases are rejected. Set the clock."
+    return fact("clock", shown) + failed_check("LF900", observed, Certainty.LIKELY)
 
 
 def check_packages(bounds: dict[str, str] | None = None) -> CheckResult:
-    """Look whether each of litefleet's Python packages is there, in a version that it works with."""
+    """Check that each of litefleet's Python packages is installed in a version that it works with."""
     wanted = BOUNDS if bounds is None else bounds
     versions = {name: _version(name) for name in wanted}
     found = joined(_judge(name, versions[name], oldest) for name, oldest in wanted.items())
@@ -109,7 +107,7 @@ _START_S = 20.0
 
 
 async def check_toolchains(version: str, with_paddle: bool, environ: Mapping[str, str] = os.environ) -> CheckResult:
-    """Look at the cache folder and at the environments of Paddle-Lite `version` and, if wanted, PaddlePaddle."""
+    """Check the cache folder and the environments of Paddle-Lite `version` and, if wanted, PaddlePaddle."""
     tools = Toolchains(environ=environ)
     try:
         statuses = [await tools.lite_status(version)]
@@ -152,14 +150,17 @@ async def _check_tool(status: ToolchainStatus, program: str, environ: Mapping[st
     if status.ready:
         return await _judge_ready(status)
     if not program:
-        return failed_check("LF702", f"{name} is not made yet, and the uv program that would make it is missing.")
-    again = " (what is there is not whole, and is replaced)" if status.begun else ""
+        return failed_check("LF702", f"{name} is not made yet, and the uv program that makes it is missing.")
+    again = " (the existing one is incomplete and will be replaced)" if status.begun else ""
     if status.interpreter is not None:
         return failed_check("LF703", f"{name} is not made yet{again}; {status.interpreter} can make it.")
     if _no_downloads(environ):
-        return failed_check("LF702", f"{name} needs CPython {wanted}: none is here, and uv is told to fetch none.")
+        return failed_check(
+            "LF702",
+            f"{name} needs CPython {wanted}: none is installed, and uv may not download one (UV_OFFLINE or UV_PYTHON_DOWNLOADS).",
+        )
     return failed_check(
-        "LF703", f"{name} is not made yet{again}; no CPython {wanted} is here, uv would have to fetch one."
+        "LF703", f"{name} is not made yet{again}; no CPython {wanted} is installed, so uv would download one."
     )
 
 
@@ -167,12 +168,12 @@ async def _judge_ready(status: ToolchainStatus) -> CheckResult:
     assert status.interpreter is not None
     try:
         end = await run_subprocess([status.interpreter, "-I", "-c", "import numpy"], time_limit_s=_START_S)
-        said = "" if end.ok else f"{end.ending}: {end.last_lines(2)}"
+        problem = "" if end.ok else f"{end.ending}: {end.last_lines(2)}"
     except LitefleetError as error:
-        said = str(error)
-    if said:
+        problem = str(error)
+    if problem:
         return failed_check(
-            "LF702", f"{status.folder} is there, but does not work ({said}). Remove it: it is made anew."
+            "LF702", f"{status.folder} exists, but does not work ({problem}). Remove it; the next run makes it again."
         )
     return fact(_title(status), str(status.folder)) + works(f"{_title(status)} is ready.")
 
@@ -189,32 +190,30 @@ def _no_downloads(environ: Mapping[str, str]) -> bool:
 
 
 def check_folder(label: str, folder: Path, need: int, setting: str) -> CheckResult:
-    """Look whether a folder, there or still to be made, can be written and has room for `need` bytes."""
-    there = _nearest(folder)
-    if not there.is_dir():
-        return failed_check("LF704", f"The {label} folder is {folder}, but {there} is not a folder.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        return failed_check("LF704", f"The {label} folder {folder} can't be written: {there} does not allow it.")
+    """Check that a folder, existing or not yet created, can be written and has `need` bytes free."""
+    existing = _nearest(folder)
+    if not existing.is_dir():
+        return failed_check("LF704", f"The {label} folder is {folder}, but {existing} is not a folder.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return failed_check("LF704", f"The {label} folder {folder} cannot be written: {existing} does not allow it.")
     try:
-        free, flags = shutil.disk_usage(there).free, os.statvfs(there).f_flag
+        free, flags = shutil.disk_usage(existing).free, os.statvfs(existing).f_flag
     except OSError as error:
-        return failed_check("LF704", f"The {label} folder {folder} can't be looked at: {error.strerror}.")
+        return failed_check("LF704", f"The {label} folder {folder} cannot be read: {error.strerror}.")
     found = fact(label, f"{folder}, {free // _MB} MB free")
     if label == "cache" and flags & os.ST_NOEXEC:
-        observed = (
-            f"The {label} folder {folder} is mounted noexec: no library in it can be loaded. Name another in {setting}."
-        )
+        observed = f"The {label} folder {folder} is mounted noexec: no library in it can be loaded. Change {setting}."
         return found + failed_check("LF704", observed)
     if free < need:
         observed = (
             f"The {label} folder {folder} has {free // _MB} MB free; about {need // _MB} MB are needed ({setting})."
         )
         return found + failed_check("LF704", observed)
-    return found + works(f"The {label} folder can be written and has room.")
+    return found + works(f"The {label} folder can be written and has enough free space.")
 
 
 def _nearest(folder: Path) -> Path:
-    """Return the folder itself, or the nearest parent that is there."""
+    """Return the folder itself, or its nearest existing parent."""
     at = folder.absolute()
     while not os.path.lexists(at) and at != at.parent:
         at = at.parent

@@ -1,4 +1,4 @@
-"""The operator's machine: SSH programs, the agent, private keys and known-hosts files.  Nothing secret is kept or shown."""
+"""Checks of the operator's SSH: programs, agent, private keys, known-hosts files.  No secret is kept or shown."""
 
 from __future__ import annotations
 
@@ -23,22 +23,24 @@ __all__ = ["Agent", "ask_agent", "check_identities", "check_key", "check_known_h
 
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_ecdsa_sk")
 _AGENT_S = 5.0
-_MOST_LINES = 5  # wrong lines that are named one by one
+_MOST_LINES = 5  # wrong lines that are reported one by one
 _MOST_BYTES = 16 << 20
 _MOST_KEY = 1 << 20
-_LOCKED = "is protected by a passphrase, and litefleet asks for none; load it with `ssh-add` and leave `key:` out"
+_LOCKED = (
+    "is protected by a passphrase, and litefleet does not ask for one; load it with `ssh-add` and leave `key:` out"
+)
 
 
 @dataclass(frozen=True)
 class Agent:
-    """The SSH agent: the public keys that it holds; `problem` says why it can't be asked, "" when it answers."""
+    """The SSH agent's public keys; `problem` is why it does not answer, "" when it does."""
 
     keys: tuple[bytes, ...] = ()
     problem: str = "SSH_AUTH_SOCK is not set"
 
 
 async def ask_agent(environ: Mapping[str, str] = os.environ) -> Agent:
-    """Return what the SSH agent holds."""
+    """Return the SSH agent's public keys, or why it does not answer."""
     path = environ.get("SSH_AUTH_SOCK", "")
     if not path:
         return Agent()
@@ -57,7 +59,7 @@ async def ask_agent(environ: Mapping[str, str] = os.environ) -> Agent:
 
 
 async def check_ssh_programs(signing: bool) -> CheckResult:
-    """Look at OpenSSH's programs: litefleet speaks SSH itself, and needs ssh-keygen where releases are signed."""
+    """Check OpenSSH's programs: litefleet implements SSH itself, and needs ssh-keygen only to sign releases."""
     program = shutil.which("ssh-keygen")
     if program is None:
         found = fact("ssh-keygen", "not found; only signed releases need it")
@@ -74,7 +76,7 @@ async def check_ssh_programs(signing: bool) -> CheckResult:
 
 
 async def _is_old(program: str) -> bool:
-    """Ask for a signature without saying of what: who knows -Y misses an argument, who does not names the option."""
+    """Whether ssh-keygen lacks `-Y sign`: a new one reports a missing argument, an old one the unknown option."""
     try:
         end = await run_subprocess([program, "-Y", "sign"], time_limit_s=10)
     except LitefleetError:
@@ -83,12 +85,14 @@ async def _is_old(program: str) -> bool:
 
 
 def check_identities(agent: Agent, folder: Path, needed: bool) -> CheckResult:
-    """Look at what is offered where no key is named: the agent's keys, then the default files in `folder` (~/.ssh)."""
+    """Check the identities for devices without `key:`: the agent's keys, then the default files in `folder` (~/.ssh)."""
     found = fact("ssh agent", f"none ({agent.problem})" if agent.problem else f"holds {_count(len(agent.keys))}")
-    there = [path for name in _DEFAULT_KEYS if (path := folder / name).exists()]
-    wrong = {path: _unusable(path) for path in there}
-    usable = [path for path in there if not wrong[path]]
-    found += fact("default keys", ", ".join(p.name + (f" ({wrong[p]})" if wrong[p] else "") for p in there) or "none")
+    existing = [path for name in _DEFAULT_KEYS if (path := folder / name).exists()]
+    wrong = {path: _unusable(path) for path in existing}
+    usable = [path for path in existing if not wrong[path]]
+    found += fact(
+        "default keys", ", ".join(p.name + (f" ({wrong[p]})" if wrong[p] else "") for p in existing) or "none"
+    )
     if usable or agent.keys:
         return found + works("There is an SSH identity for devices without `key:`.")
     if not needed:
@@ -99,7 +103,7 @@ def check_identities(agent: Agent, folder: Path, needed: bool) -> CheckResult:
 
 
 def check_key(key: str, users: Iterable[str], agent: Agent) -> CheckResult:
-    """Look at a private key that the inventory names for the devices `users`."""
+    """Check a private key that the inventory names for the devices `users`."""
     path, names = Path(key).expanduser(), sorted(users)
     devices_text = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
     wrong = _unusable(path)
@@ -117,20 +121,20 @@ def check_key(key: str, users: Iterable[str], agent: Agent) -> CheckResult:
 
 
 def _unusable(path: Path) -> str:
-    """Say why a private key can't be used as it is, "" when it can."""
+    """Return why a private key cannot be used, "" when it can."""
     try:
         if not path.is_file():
-            return "is not there" if not path.exists() else "is not a file"
+            return "is missing" if not path.exists() else "is not a file"
         if path.stat().st_size > _MOST_KEY:
             return "is too large for a key"
         if path.suffix == ".pub":
             return "is the public half; name the private one"
         asyncssh.read_private_key(path)
     except OSError as error:
-        return f"can't be read: {error.strerror}"
+        return f"cannot be read: {error.strerror}"
     except (asyncssh.Error, ValueError) as error:
         locked = isinstance(error, asyncssh.KeyEncryptionError) or "passphrase" in str(error).lower()
-        return _LOCKED if locked else f"is no private key: {error}"
+        return _LOCKED if locked else f"is not a private key: {error}"
     return ""
 
 
@@ -146,14 +150,14 @@ def _count(number: int) -> str:
 
 
 def check_known_hosts(path: Path, label: str = "known hosts") -> CheckResult:
-    """Look at a known_hosts file line by line; one that is not there is no finding."""
+    """Check a known_hosts file line by line; a missing file is not a finding."""
     try:
         with path.open("rb") as file:
             text = file.read(_MOST_BYTES).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
-        return fact(label, f"{path} is not there")
+        return fact(label, f"{path} is missing")
     except OSError as error:
-        return failed_check("LF707", f"{path} can't be read: {error.strerror}.")
+        return failed_check("LF707", f"{path} cannot be read: {error.strerror}.")
     lines = [
         (n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip() and line.strip()[0] != "#"
     ]
@@ -171,11 +175,11 @@ def _lines(number: int) -> str:
 
 
 def _wrong_line(line: str) -> str:
-    """Say what is wrong with one line, "" when it is a host key that may be of a kind this machine does not know."""
+    """Return what is wrong with one line, "" for a host key, even of a type that this machine does not know."""
     try:
         asyncssh.import_known_hosts(line)
     except (ValueError, asyncssh.Error) as error:
-        return f"this is no host key line, and litefleet stops at it ({error})"
+        return f"this is not a host key line, and litefleet stops at it ({error})"
     words = line.split()
     kind, text = (words[2:4] if line.startswith("@") else words[1:3]) if len(words) > 2 else ("", "")
     try:
@@ -183,4 +187,4 @@ def _wrong_line(line: str) -> str:
     except (binascii.Error, ValueError):
         data = b""
     size = int.from_bytes(data[:4], "big")
-    return "" if data[4 : 4 + size] == kind.encode() and kind else "this is no host key; the line is passed over"
+    return "" if data[4 : 4 + size] == kind.encode() and kind else "this is not a host key; the line is ignored"

@@ -1,4 +1,4 @@
-"""What a crash log is and what it means: read from a file or from standard input, in whatever encoding it came."""
+"""Diagnoses crash logs from a file or standard input, in any encoding."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from .diagnosis import Diagnosis, Fact, Kind
 
 __all__ = ["diagnose_log"]
 
-MOST = 64 << 20  # bytes that are kept: the first and the last of a longer log
+MOST = 64 << 20  # bytes that are read: the first and the last ones of a longer log
 _HEAD = 1 << 20
 _CHUNK = 1 << 20
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 _CODE_ALONE = re.compile(r"(?:(?:rc|returncode|return code|exit|status|code)[ =:]*)?(-?\d{1,3})", re.IGNORECASE)
 _COLOURS = re.compile(r"\x1b\[[0-9;:?]{0,40}[ -/]{0,4}[@-~]")  # also cursor movements
 _NOTHING = (
-    "nothing in it is known as a sign of failure. Where it did fail, send its last 50 lines. A Paddle-Lite that was built with "
+    "nothing in it is a known sign of failure. If it failed, send its last 50 lines. A Paddle-Lite that was built with "
     "logging (`--with_log=ON`; the published wheels are) says more with GLOG_v=4: run the program once more as "
     "`GLOG_v=4 PROGRAM 2>&1 | tail -n 50`"
 )
 
 
 def diagnose_log(source: str | Path) -> Diagnosis:
-    """Return the diagnosis of a log; `-` is standard input.  Of one over 64 MiB its beginning and its end are read.
+    """Return the diagnosis of a log; `-` is standard input.  Of a log over 64 MiB the beginning and the end are read.
 
-    Raises: UsageError when it can't be read, or is no text.
+    Raises: UsageError when it is unreadable, or not text.
     """
     name = str(source)
     data, cut = _read(name)
     text, encoding = _decoded(data)
-    text = text.replace("\0", "")  # what a truncated log leaves where it was
+    text = text.replace("\0", "")  # a log that was truncated while it was written has NULs
     if _is_binary(text):
-        raise UsageError(f"{name} is no text, so it is no log. Name the file with --log only if it is one.")
+        raise UsageError(f"{name} is not text, so it is not a log. Name only log files with --log.")
     reading = decode_log(_as_log(_COLOURS.sub("", text)))
     return Diagnosis(
         Kind.LOG,
@@ -55,13 +55,13 @@ def diagnose_log(source: str | Path) -> Diagnosis:
 
 
 def _is_binary(text: str) -> bool:
-    """Whether a good part of a text's beginning is what no program prints."""
+    """Whether over 5 % of a text's first 4096 characters are control characters that programs do not print."""
     begin = text[:4096]
     return sum(char < " " and char not in "\t\n\r\f\b\x1b" for char in begin) > len(begin) // 20
 
 
 def _as_log(text: str) -> str:
-    """Return a text that is nothing but an exit code ("139", "rc=-11") in the words of a log; any other as it is."""
+    """Return "exit code N" for a text that is only an exit code ("139", "rc=-11"); any other text unchanged."""
     alone = _CODE_ALONE.fullmatch(text.strip())
     if alone is None:
         return text
@@ -70,7 +70,7 @@ def _as_log(text: str) -> str:
 
 
 def _read(name: str) -> tuple[bytes, bool]:
-    """Return the bytes of the log, and whether there are more than were read."""
+    """Return (the bytes of the log, whether some were omitted)."""
     try:
         if name == "-":
             if sys.stdin is None:
@@ -80,12 +80,12 @@ def _read(name: str) -> tuple[bytes, bool]:
             return _bounded(stream)
     except OSError as error:
         raise UsageError(
-            f"The log {name} can't be read: {error.strerror or error}. Check path and permissions."
+            f"The log {name} cannot be read: {error.strerror or error}. Check path and permissions."
         ) from error
 
 
 def _opened(name: str) -> int:
-    """Return a descriptor of a file or pipe, without waiting for a pipe's writer; what has no end is refused."""
+    """Return a descriptor of a file or pipe, without waiting for a pipe's writer.  Raises: OSError for devices."""
     descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
@@ -96,7 +96,7 @@ def _opened(name: str) -> int:
 
 
 def _bounded(stream: BinaryIO) -> tuple[bytes, bool]:
-    """Return all of a stream, or its first MiB and as much of its end as is kept; and whether something is left out."""
+    """Return (all of a stream, or its first MiB and last 63 MiB; whether something was omitted)."""
     head = stream.read(_HEAD)
     if stream.seekable():
         size = stream.seek(0, os.SEEK_END)
@@ -114,7 +114,7 @@ def _bounded(stream: BinaryIO) -> tuple[bytes, bool]:
 
 
 def _decoded(data: bytes) -> tuple[str, str]:
-    """Return the text and its encoding: by its mark, UTF-8 where it is that, else as Chinese Windows writes."""
+    """Return (the text, its encoding): by its byte order mark, else UTF-8, else GB 18030 as Chinese Windows writes."""
     for mark, encoding in _BOMS:
         if data.startswith(mark):
             return data.decode(encoding, "replace").lstrip("\ufeff"), encoding

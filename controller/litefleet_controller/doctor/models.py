@@ -1,4 +1,4 @@
-"""What `inspect` found of a .nb file, as a diagnosis."""
+"""Diagnoses of models: .nb files as `inspect` finds them, and PaddlePaddle source models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def diagnose_nb(path: Path, for_arch: str | None = None) -> Diagnosis:
 
 
 def diagnosis_of(inspection: Inspection) -> Diagnosis:
-    """Return what was found of one file in the shape that doctor's reports and SARIF are made from."""
+    """Return one file's inspection as a diagnosis."""
     return Diagnosis(
         kind=Kind.NB,
         subject=inspection.path.name,
@@ -45,9 +45,7 @@ def _works(inspection: Inspection) -> tuple[str, ...]:
         return ()
     sentences = []
     if model.complete and model.parameters_walked:
-        sentences.append(
-            f"The file is whole: all {model.parameter_count} parameters are where the program looks for them."
-        )
+        sentences.append(f"The file is whole: all {model.parameter_count} parameters are where the program reads them.")
     if inspection.arch and not any(f.severity is not Severity.NOTE for f in inspection.findings):
         sentences.append(_runs(model, inspection.arch.name))
     return tuple(sentences)
@@ -59,7 +57,7 @@ def _runs(model: NbModel, arch: str) -> str:
     if not count:
         return f"All {len(model.kernels)} kernels run on {arch}."
     return (
-        f"{count} of {len(model.kernels)} kernels need {', '.join(sorted(others))}, which was not looked for "
+        f"{count} of {len(model.kernels)} kernels need {', '.join(sorted(others))}, which this check does not see "
         f"(`--limit DEVICE` does); the others run on {arch}."
     )
 
@@ -70,9 +68,9 @@ _MOST_OPS = 12
 def diagnose_source(
     path: Path, opt_version: str = DEFAULT_PADDLELITE, targets: Sequence[str] = CPU_TARGETS, fp16: bool = False
 ) -> Diagnosis:
-    """Look at a model's folder or program file, for conversion with that Paddle-Lite for each of `targets`.
+    """Check a model's folder or program file for conversion with that Paddle-Lite for each of `targets`.
 
-    What can't be read is a finding: nothing is raised.
+    An unreadable model is a finding: nothing is raised.
     """
     try:
         facts = load_source(path).facts
@@ -91,7 +89,7 @@ def diagnose_source(
 
 
 def _file(path: Path) -> Path:
-    """Return the program file that findings are shown at; the path itself where there is none."""
+    """Return the program file that findings refer to; the path itself when there is none."""
     try:
         return find_source(path)[0]
     except FindingError:

@@ -1,4 +1,4 @@
-"""The operator's project: litefleet.yaml, the inventory, and everything that the two name.  Nothing is made or changed."""
+"""Checks of the operator's project: litefleet.yaml, the inventory, and the files that they name.  Changes nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = ["Opened", "check_model", "check_runtimes", "check_state", "diagnose_p
 
 
 def check_model(name: str, model: ModelConfig, config: Config) -> CheckResult:
-    """Look at the files of one model; what is made from them on first use is not made here."""
+    """Check the files of one model; nothing is converted."""
     source, found = _source(name, model, config.toolchain.paddlelite)
     found += joined(_ready(name, arch, path) for arch, path in model.nb.items())
     return found + _golden(name, model.golden.files, source)
@@ -52,7 +52,7 @@ def _source(name: str, model: ModelConfig, opt_version: str) -> tuple[SourceFact
     except FindingError as error:
         return None, _named(name, error.findings)
     found = _named(name, (*facts.findings, *check_age(facts, opt_version)))
-    return facts, found + works(f"{name}: the source model is whole, {sum(facts.ops.values())} operators.")
+    return facts, found + works(f"{name}: the source model is complete, {sum(facts.ops.values())} operators.")
 
 
 def _ready(name: str, arch: str, path: Path) -> CheckResult:
@@ -77,15 +77,15 @@ def _golden(name: str, files: tuple[Path, ...], source: SourceFacts | None) -> C
 
 
 def _named(name: str, findings: Iterable[Finding], where: str = "") -> CheckResult:
-    """Return findings with the model's name before each sentence."""
+    """Return findings, each sentence preceded by the model's name."""
     return joined(failed_check(f.code, f"{name}{where}: {f.observed}", f.certainty) for f in findings)
 
 
-_NEW_ENOUGH = "9.9"  # a libc that takes everything: the devices' own are not known here
+_NEW_ENOUGH = "9.9"  # newer than every libc: the devices' own are unknown here
 
 
 def check_runtimes(config: Config, devices: Iterable[Device]) -> CheckResult:
-    """Look at each named runtime's files, and whether the architectures that the inventory expects have one."""
+    """Check each named runtime's files, and that every architecture that the inventory expects has a runtime."""
     choices = {name: r.choice(config.toolchain.paddlelite) for name, r in config.runtimes.items()}
     found = fact("runtimes", ", ".join(f"{name}: {_words(choice)}" for name, choice in choices.items()))
     found += joined(_judge(name, choice) for name, choice in choices.items())
@@ -108,7 +108,7 @@ def _judge(name: str, choice: RuntimeChoice) -> CheckResult:
     refusal = _of_wheel(name, choice) if choice.kind == "wheel" else _of_folder(name, choice)
     if refusal is not None:
         return failed_check(refusal.code, f"runtimes.{name}: {refusal.observed}")
-    return works(f"runtimes.{name}: {choice.path.name} is there, and is what it should be.")
+    return works(f"runtimes.{name}: {choice.path.name} exists and fits.")
 
 
 def _published(name: str, choice: RuntimeChoice) -> CheckResult:
@@ -119,7 +119,7 @@ def _published(name: str, choice: RuntimeChoice) -> CheckResult:
 
 
 def _of_wheel(name: str, choice: RuntimeChoice) -> Finding | None:
-    """Judge a wheel for a device of which all is as the wheel wants it, but the architecture that `name` says."""
+    """Judge a wheel by its architecture alone, for a device that otherwise fits; `name` is the runtime's name."""
     python, libc = _python_of(choice), "musl" if "musllinux" in choice.path.name else "glibc"
     kind = DeviceKind("", python, libc, _NEW_ENOUGH)
     refusals = [refusal_of_wheel(choice.path, replace(kind, arch=arch)) for arch in _arches(name)]
@@ -143,13 +143,13 @@ def _of_folder(name: str, choice: RuntimeChoice) -> Finding | None:
 
 
 def _arches(name: str) -> tuple[str, ...]:
-    """Return the architectures that a runtime of this name may be for."""
+    """Return the architectures that a runtime of this name can be for."""
     arch = arch_of(name)
     return (arch.name,) if arch is not None else tuple(ARCHES)
 
 
 def _without(config: Config, devices: Iterable[Device]) -> CheckResult:
-    """Name the architectures that the inventory expects and that neither `runtimes:` nor a published wheel serves."""
+    """Return LF302 for architectures that the inventory expects, and neither `runtimes:` nor a published wheel serves."""
     expected = Counter(a.name for d in devices if d.arch and not d.runtime and (a := arch_of(d.arch)) is not None)
     return joined(
         failed_check(
@@ -164,7 +164,7 @@ def _without(config: Config, devices: Iterable[Device]) -> CheckResult:
 
 
 def check_state(config: Config) -> CheckResult:
-    """Look at the project's state database; one on a server is not asked."""
+    """Check the project's state database; a server is not contacted."""
     scheme, separator, rest = config.state.partition("://")
     if separator and scheme != "sqlite":
         return _on_a_server(scheme)
@@ -180,7 +180,7 @@ def _on_a_server(scheme: str) -> CheckResult:
     if importlib.util.find_spec("psycopg") is None:
         seen = "`state:` names PostgreSQL, and psycopg is not installed: `pip install 'litefleet[postgres]'`."
         return failed_check("LF710", seen)
-    return fact("state", "PostgreSQL, not asked here")
+    return fact("state", "PostgreSQL, not contacted here")
 
 
 def _check_state(path: Path) -> CheckResult:
@@ -188,23 +188,23 @@ def _check_state(path: Path) -> CheckResult:
         schema = _schema(path)
     except (sqlite3.Error, OSError) as error:
         return failed_check(
-            "LF708", f"The state database {path} can't be read: {error}. Move it away, or name another."
+            "LF708", f"The state database {path} cannot be read: {error}. Move it away, or name another."
         )
     if schema == HEAD:
         return works("The state database has this litefleet's schema.")
     if schema > HEAD:
         seen = f"The state database {path} was written by a newer litefleet (schema {schema}, this one knows {HEAD})."
         return failed_check("LF708", seen)
-    return failed_check("LF708", f"The state database {path} has no tables of litefleet's yet.", Certainty.POSSIBLE)
+    return failed_check("LF708", f"The state database {path} has no litefleet tables yet.", Certainty.POSSIBLE)
 
 
 def _schema(path: Path) -> str:
-    """Return the schema's number, "" without one.  A read of SQLite may make files beside the database; this one does not."""
+    """Return the schema's number, "" without one.  Unlike a usual read by SQLite, this creates no file beside the database."""
     log = path.with_name(path.name + "-wal")
     mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=2)) as connection:
-        there = connection.execute("SELECT name FROM sqlite_master WHERE name = ?", (VERSION_TABLE,)).fetchone()
-        row = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone() if there else None  # noqa: S608
+        table = connection.execute("SELECT name FROM sqlite_master WHERE name = ?", (VERSION_TABLE,)).fetchone()
+        row = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone() if table else None  # noqa: S608
     return str(row[0]) if row else ""
 
 
@@ -213,7 +213,7 @@ _STORE_NEED = 100 * _MB  # room for converted files, goldens and the database
 
 
 class Opened:
-    """What of a project could be read: `config` and `inventory` are None where they could not; `found` says why."""
+    """A project as far as it is readable: `config` and `inventory` are None when they are not; `found` holds the reasons."""
 
     def __init__(self, config_path: Path, inventory_path: Path | None) -> None:
         self.path = config_path
@@ -222,7 +222,7 @@ class Opened:
         self.found = CheckResult()
         try:
             self.config = load_config(config_path)
-            self.found += works(f"{config_path} has no mistakes.")
+            self.found += works(f"{config_path} has no errors.")
         except ConfigError as error:
             self.found += joined(failed_check("LF708", problem) for problem in error.problems)
         self._read_inventory(inventory_path or (self.config.inventory if self.config else None))
@@ -242,7 +242,7 @@ class Opened:
     def _check_together(self, inventory_path: Path | None) -> None:
         try:
             open_project(Options(self.path, inventory_path))
-            self.found += works("The inventory has no mistakes, and names nothing that litefleet.yaml lacks.")
+            self.found += works("The inventory has no errors, and names nothing that litefleet.yaml lacks.")
         except ConfigError as error:
             self.found += joined(failed_check("LF708", problem) for problem in error.problems)
         except UsageError as error:
@@ -250,23 +250,23 @@ class Opened:
 
     @property
     def devices(self) -> tuple[Device, ...]:
-        """The inventory's devices, none when it could not be read."""
+        """The inventory's devices; none when it is unreadable."""
         return self.inventory.devices if self.inventory else ()
 
     @property
     def needs_identity(self) -> bool:
-        """Whether some device is reached by the SSH agent or the default keys; so it is where nothing is known."""
+        """Whether some device needs the SSH agent or a default key; True when no device is known."""
         return not self.devices or any(not device.key for device in self.devices)
 
 
 def open_quietly(config_path: Path, inventory_path: Path | None) -> Opened | None:
-    """Return the project, however broken; None where there is none and none was asked for."""
+    """Return the project, readable or not; None when there is none and none was named."""
     asked = inventory_path is not None or config_path != Path("litefleet.yaml")
     return Opened(config_path, inventory_path) if asked or config_path.exists() else None
 
 
 async def diagnose_project(opened: Opened, agent: Agent) -> Diagnosis:
-    """Look at everything that a project names on this machine; no device is asked."""
+    """Check everything on this machine that a project names; no device is contacted."""
     found = opened.found + _keys(opened.devices, agent)
     if opened.config is not None:
         found += await _configured(opened.config, opened.devices)
@@ -315,6 +315,6 @@ def _known_hosts(config: Config, devices: Iterable[Device]) -> CheckResult:
         return found
     named = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
     seen = (
-        f"No host key is known of {named}; they are refused until `litefleet probe --accept-new-host-keys` pins them."
+        f"No host key is known of {named}; they are rejected until `litefleet probe --accept-new-host-keys` pins them."
     )
     return found + failed_check("LF707", seen)

@@ -1,4 +1,4 @@
-"""Wheels, folders and libraries of Paddle-Lite: what each is, what it needs of a device, and what is wrong with it."""
+"""Diagnoses of Paddle-Lite runtimes: wheels, folders and libraries, their needs and their damage."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _WINDOWS = re.compile(r"lite(\.[-\w]+)?\.pyd")
 
 @dataclass(frozen=True)
 class _Read:
-    """What one look at a wheel, folder or library gave; `runtime` None when it holds no Paddle-Lite."""
+    """The content of a wheel, folder or library; `runtime` is None when it holds no Paddle-Lite."""
 
     runtime: RuntimeFacts | None
     findings: tuple[Finding, ...] = ()
@@ -55,7 +55,7 @@ class _Read:
 
 
 def diagnose_wheel(path: Path) -> Diagnosis:
-    """Describe a wheel, or a runtime bundle's zip, and check that it is whole and is what its name says."""
+    """Describe a wheel, or a runtime bundle's zip; check that it is complete and fits its name."""
     return _diagnosis(Kind.WHEEL, path, _inspect(_read_wheel, path))
 
 
@@ -70,14 +70,14 @@ def diagnose_library(path: Path) -> Diagnosis:
 
 
 def runtime_of(path: Path) -> RuntimeFacts | None:
-    """Return what pairs are judged by; None where `path` holds no Paddle-Lite, or one that is too damaged to describe."""
+    """Return the runtime's facts; None when `path` holds no Paddle-Lite, or one too damaged to describe."""
     if path.is_dir():
         return _read_folder(path).runtime
     return _inspect(_read_wheel if _is_zip(path) else _read_library, path).runtime
 
 
 def pair_runtime(runtime: RuntimeFacts, facts: Facts) -> tuple[Finding, ...]:
-    """Return what speaks against this runtime on the device of `facts`, whatever model is to run."""
+    """Return the findings against this runtime on the device of `facts`, whatever the model."""
     arch = ARCHES.get(facts.arch)
     if arch is None:
         return (finding("LF303", f"This device is {facts.machine or 'unknown'} with a {facts.bits}-bit userland."),)
@@ -88,7 +88,7 @@ def pair_runtime(runtime: RuntimeFacts, facts: Facts) -> tuple[Finding, ...]:
 
 @functools.lru_cache(maxsize=16)
 def _read_once(read: Any, path: Path, size: int, changed: int) -> _Read:
-    """Read a file once for its diagnosis and for its pairs; `size` and `changed` tell a file that was changed."""
+    """Read a file once for its diagnosis and its pairs; `size` and `changed` (ns) make a changed file another key."""
     found: _Read = read(path)
     return found
 
@@ -97,7 +97,7 @@ def _inspect(read: Any, path: Path) -> _Read:
     try:
         state = path.stat()
     except OSError as error:
-        return _Read(None, (finding("LF315", f"{sanitize(path.name)} can't be read: {error.strerror or error}."),))
+        return _Read(None, (finding("LF315", f"{sanitize(path.name)} cannot be read: {error.strerror or error}."),))
     return _read_once(read, path, state.st_size, state.st_mtime_ns)
 
 
@@ -129,13 +129,13 @@ def _read_wheel(path: Path) -> _Read:
 
 
 def _not_ours(path: Path, folder: Path) -> _Read:
-    """Say what a wheel without paddlelite/ is; one that bears the name and lacks the package is damaged."""
+    """Describe a wheel without paddlelite/; one that is named paddlelite is damaged."""
     names = sorted(p.name.removesuffix(".dist-info") for p in folder.glob("*.dist-info"))
     wheel = wheel_name(path.name)
     if (wheel and wheel.project == "paddlelite") or any(n.lower().startswith("paddlelite-") for n in names):
         return _Read(None, (finding("LF322", f"{sanitize(path.name)} holds no paddlelite/ package."),))
     if not names:
-        return _Read(None, (finding("LF322", f"{sanitize(path.name)} holds no *.dist-info/WHEEL: it is no wheel."),))
+        return _Read(None, (finding("LF322", f"{sanitize(path.name)} holds no *.dist-info/WHEEL: it is not a wheel."),))
     return _Read(None, (), (Fact("package", f"{sanitize(names[0])}; it is not Paddle-Lite"),))
 
 
@@ -180,13 +180,13 @@ def _judged(runtime: RuntimeFacts) -> _Read:
     works: tuple[str, ...] = ()
     if not any(f.severity is Severity.ERROR for f in found):
         works = (
-            f"The library is whole, and for {runtime.so_machine} with {_SYSTEMS.get(runtime.so_system, 'any system')}.",
+            f"The library is complete, and for {runtime.so_machine} with {_SYSTEMS.get(runtime.so_system, 'any system')}.",
         )
     return _Read(runtime, tuple(found), tuple(_described(runtime)), works)
 
 
 def _described(runtime: RuntimeFacts) -> Iterable[Fact]:
-    """Yield what is known of a runtime, a line each; what isn't known has none."""
+    """Return the known facts of a runtime, one line each."""
     pages, flavour = runtime.page_align, runtime.flavour
     lines = (
         ("Paddle-Lite", runtime.paddlelite_version),
@@ -211,7 +211,7 @@ def _python(tag: str) -> str:
 
 
 def _needs(runtime: RuntimeFacts) -> list[str]:
-    """Return the newest symbol versions that the device's libraries must have."""
+    """Return the newest symbol versions that the device's libraries must provide."""
     named = (("glibc", "GLIBC_"), ("GLIBCXX", "GLIBCXX_"), ("CXXABI", "CXXABI_"))
     newest = [(name, newest_version(runtime.so_versions, prefix)) for name, prefix in named]
     return [f"{name} {dotted(version)}" for name, version in newest if version]

@@ -1,4 +1,4 @@
-"""Diagnoses as SARIF 2.1.0, the format in which code-scanning pages and editors take findings."""
+"""Diagnoses as SARIF 2.1.0, the format that code-scanning pages and editors read."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .diagnosis import Diagnosis, Kind, exit_code_of
 __all__ = ["ROOT_NAME", "artifact_of", "relative_uri", "root_uri", "rule_of", "to_sarif"]
 
 
-ROOT_NAME = "%SRCROOT%"  # the name that viewers know for the root of what was looked at
+ROOT_NAME = "%SRCROOT%"  # the conventional name of the scanned root
 _MOST = 2 << 30  # bytes; a larger file's hash is left out
 
 
 def root_uri(root: Path) -> str:
-    """Return a folder's URI, with the final slash that SARIF asks for."""
+    """Return a folder's URI, with the final slash that SARIF requires."""
     return root.as_uri().rstrip("/") + "/"
 
 
@@ -41,7 +41,7 @@ def relative_uri(path: Path, root: Path) -> str:
 
 
 def artifact_of(diagnosis: Diagnosis, uri: str) -> dict[str, Any]:
-    """Return SARIF's artifact for the file or folder that a diagnosis is of, with size and SHA-256 where they can be had."""
+    """Return SARIF's artifact for the file or folder that a diagnosis is of, with size and SHA-256 when they are available."""
     path = diagnosis.path
     location = {"uri": uri} if uri.startswith("file:") else {"uri": uri, "uriBaseId": ROOT_NAME}
     if path is None or uri.endswith("/"):
@@ -65,7 +65,7 @@ def _quoted(path: Path) -> str:
 
 
 def _measured(path: Path, known: str | None) -> tuple[int | None, str | None]:
-    """Return a file's size and SHA-256, None for what can't be had."""
+    """Return a file's size and SHA-256, None for unavailable ones."""
     try:
         about = path.stat()
         if not stat.S_ISREG(about.st_mode):
@@ -78,7 +78,7 @@ def _measured(path: Path, known: str | None) -> tuple[int | None, str | None]:
         return None, known
 
 
-_MOST_RULES = 1024  # characters of a description that GitHub takes
+_MOST_RULES = 1024  # characters of a description that GitHub accepts
 _PRECISION = {Certainty.CERTAIN: "very-high", Certainty.LIKELY: "high", Certainty.POSSIBLE: "medium"}
 _PROBLEM = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "recommendation"}
 
@@ -93,7 +93,7 @@ def rule_of(entry: Entry, certainty: Certainty) -> dict[str, Any]:
         "fullDescription": {"text": _bounded(entry.why)},
         "help": {
             "text": f"Why: {entry.why}\n\nWhat to do: {entry.do}",
-            "markdown": f"**Why.** {entry.why}\n\n**What to do.** {entry.do}\n\n`litefleet explain {entry.code}` says it again.",
+            "markdown": f"**Why.** {entry.why}\n\n**What to do.** {entry.do}\n\n`litefleet explain {entry.code}` has the steps.",
         },
         "defaultConfiguration": {"level": entry.severity.value},
         "properties": {
@@ -115,7 +115,7 @@ def to_sarif(diagnoses: Sequence[Diagnosis], exit_code: int | None = None, unrea
     """Return one SARIF run with a final newline; paths are given relative to the working directory.
 
     `exit_code` is the program's where it is not `exit_code_of(diagnoses)`; `unread` holds a sentence for each thing that
-    could not be looked at.  Nothing is raised for files that have gone: their hashes are left out.
+    could not be read.  Files that disappear raise nothing: their hashes are omitted.
     """
     run = _Run(Path.cwd())
     run.add_all(diagnoses)

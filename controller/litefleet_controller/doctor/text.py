@@ -1,4 +1,4 @@
-"""A diagnosis for a terminal: what it is, what works, what will break and what to do, in order of importance."""
+"""Diagnoses for a terminal: facts, what works, findings in order of importance with what to do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LABEL = 24  # columns
 
 
 def to_text(diagnoses: Sequence[Diagnosis], width: int = 100, color: bool = False) -> str:
-    """Return everything that was found, and at the end the one thing to do first."""
+    """Return all diagnoses, and at the end the finding to begin with."""
     page = Page(width, color)
     for index, diagnosis in enumerate(diagnoses):
         if index:
@@ -62,12 +62,12 @@ def _finding(page: Page, found: Finding) -> None:
 
 
 def _last(page: Page, diagnoses: Sequence[Diagnosis]) -> None:
-    """Print the counts, and with which finding to begin."""
+    """Print the counts and the finding to begin with."""
     found = [f for d in diagnoses for f in d.findings]
     if any(d.kind is Kind.NB and not d.data.get("for") for d in diagnoses) and not _placed(diagnoses):
-        page.line("where will it run? `--for aarch64`, or `--limit DEVICE`, holds it against the place")
+        page.line("where will it run? add `--for aarch64` or `--limit DEVICE` to judge it for that place")
     if not found and any(d.kind is Kind.LOG for d in diagnoses):
-        page.line("nothing known was recognised; that does not mean that all is well")
+        page.line("no known failure was recognised; the program can have failed all the same")
         return
     if not found:
         page.line(("nothing wrong was found", "green"))
@@ -82,5 +82,5 @@ def _last(page: Page, diagnoses: Sequence[Diagnosis]) -> None:
 
 
 def _placed(diagnoses: Sequence[Diagnosis]) -> bool:
-    """Whether anything was held against a place or another file."""
+    """Whether a file was judged with a place or another file."""
     return any(d.kind is Kind.PAIR for d in diagnoses)

@@ -1,4 +1,4 @@
-"""A wheel, or a runtime bundle, opened with suspicion: what Paddle-Lite's description needs goes into a folder, no more."""
+"""Unpacks the parts of an untrusted wheel or runtime bundle that its description needs, within bounds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["check_tags", "unpack"]
 _MEMBERS = 20_000
 _FILE = 2 << 30  # bytes of the archive itself
 _UNPACKED = 2 << 30  # bytes of what is unpacked of it; the published wheels hold 170 MB
-_BOMB = 100 << 20  # bytes from which on a member's ratio counts
+_BOMB = 100 << 20  # bytes above which a member's ratio is checked
 _RATIO = 100  # lite.so and MKL are packed to a third; zeros pack 1000:1
 _METADATA = re.compile(r"[^/]+\.dist-info/(WHEEL|METADATA|RECORD)")
 _NUMPY = ("numpy/__init__.py", "numpy/version.py")
@@ -61,11 +61,11 @@ def check_tags(name: str, machine: str, python: str) -> tuple[Finding, ...]:
 def unpack(path: Path, target: Path) -> int:
     """Unpack paddlelite/ and what names its versions below `target`; return how many files, each with its CRC-32 right.
 
-    Raises: FindingError LF322 when the archive is damaged, hostile or out of all proportion.
+    Raises: FindingError LF322 when the archive is damaged, hostile or too large.
     """
     try:
         if path.stat().st_size > _FILE:
-            raise _refusal(path, f"has {path.stat().st_size:,} bytes; no build of Paddle-Lite comes near")
+            raise _refusal(path, f"has {path.stat().st_size:,} bytes; at most {_FILE:,} are read")
         with zipfile.ZipFile(path) as archive:
             wanted = _wanted(path, archive.infolist())
             for info in wanted:
@@ -75,15 +75,15 @@ def unpack(path: Path, target: Path) -> int:
     except FindingError as error:
         raise FindingError([finding("LF322", f.observed) for f in error.findings]) from error
     except zipfile.BadZipFile as error:
-        raise _refusal(path, _instead(path) or f"can't be unpacked: {sanitize(str(error)).rstrip('.')}") from error
+        raise _refusal(path, _instead(path) or f"cannot be unpacked: {sanitize(str(error)).rstrip('.')}") from error
     except _ERRORS as error:
         raise _refusal(
-            path, f"can't be unpacked: {sanitize(str(error) or type(error).__name__).rstrip('.')}"
+            path, f"cannot be unpacked: {sanitize(str(error) or type(error).__name__).rstrip('.')}"
         ) from error
 
 
 def _instead(path: Path) -> str:
-    """Say what a file that is no zip is, "" when it doesn't show: what mirrors and proxies save under a wheel's name."""
+    """Return what a file that is not a zip is, "" if unrecognised: mirrors and proxies save other things as wheels."""
     with path.open("rb") as stream:
         head = stream.read(512).lstrip().lower()
     for begin, name in _INSTEAD:
@@ -97,17 +97,18 @@ def _refusal(path: Path, why: str) -> FindingError:
 
 
 def _wanted(path: Path, members: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    """Return the members that a description needs, after a look at the sizes that the archive claims."""
+    """Return the members that a description needs, after checking the sizes that the archive declares."""
     if len(members) > _MEMBERS:
-        raise _refusal(path, f"holds {len(members):,} files; no build of Paddle-Lite comes near")
+        raise _refusal(path, f"holds {len(members):,} files; at most {_MEMBERS:,} are read")
     wanted = [info for info in members if not info.is_dir() and _is_wanted(info.filename)]
     total = sum(info.file_size for info in wanted)
     if total > _UNPACKED:
-        raise _refusal(path, f"unpacks to {total:,} bytes; no build of Paddle-Lite comes near")
+        raise _refusal(path, f"unpacks to {total:,} bytes; at most {_UNPACKED:,} are read")
     for info in wanted:
         if info.file_size > max(_BOMB, _RATIO * info.compress_size):
             raise _refusal(
-                path, f"holds {sanitize(info.filename)}, which unpacks to {info.file_size:,} bytes out of proportion"
+                path,
+                f"holds {sanitize(info.filename)}, which unpacks to {info.file_size:,} bytes, over {_RATIO} times its size",
             )
     return wanted
 

@@ -1,4 +1,4 @@
-"""`litefleet inspect` for many files and architectures: one file's failure doesn't stop the others."""
+"""`litefleet inspect` for many files and architectures: an unreadable file does not stop the others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLUMNS = ("FILE", "FOR", "VERDICT", "FINDINGS")
 
 
 class FailOn(enum.StrEnum):
-    """From which severity on a finding makes the exit code 1."""
+    """The least severity of a finding that makes the exit code 1."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -32,7 +32,7 @@ class FailOn(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Inspected:
-    """What was looked at, in the order it was named, and a sentence for each name that could not be read."""
+    """The inspected files in the order they were named, and a sentence for each that could not be read."""
 
     inspections: tuple[Inspection, ...]
     unread: tuple[tuple[Path, str], ...] = ()
@@ -40,7 +40,7 @@ class Inspected:
 
     @property
     def exit_code(self) -> int:
-        """2 when something that was named could not be read, 1 for findings that are to fail, else 0."""
+        """2 when a named file could not be read, 1 for findings of the failing severity, else 0."""
         if self.unread:
             return 2
         fatal = {
@@ -51,7 +51,7 @@ class Inspected:
         return int(any(found.severity in fatal for one in self.inspections for found in one.findings))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form: `schema`, `exit_code`, `files`, `unread`; for one file its own keys stand beside them."""
+        """Return the JSON form: `schema`, `exit_code`, `files`, `unread`; for a single file also its own keys."""
         files = [one.to_dict() for one in self.inspections]
         alone = files[0] if len(files) == 1 and not self.unread else {}
         unread = [{"file": str(path), "error": error} for path, error in self.unread]
@@ -78,9 +78,9 @@ def inspect_all(
 ) -> Inspected:
     """Inspect each file, alone or once for each architecture (`uname -m` words); folders only with `recursive`.
 
-    Raises: UsageError for an unknown architecture or too many files.  What can't be read is told in `Inspected.unread`.
+    Raises: UsageError for an unknown architecture or too many files.  Unreadable files are in `Inspected.unread`.
     """
-    names = dict.fromkeys(arch_named(name).name for name in arches)  # a wrong word is told before any file is read
+    names = dict.fromkeys(arch_named(name).name for name in arches)  # a wrong name is reported before any file is read
     wanted: Sequence[str | None] = tuple(names) or (None,)
     done: list[Inspection] = []
     unread: dict[Path, str] = {}
@@ -95,7 +95,7 @@ def inspect_all(
 
 
 def _expanded(paths: Sequence[Path], recursive: bool) -> dict[Path, str]:
-    """Return the files to read, each once, in order; with a sentence for those that are known to be unreadable."""
+    """Return the files to read, each once, in order, with a sentence for those known to be unreadable, else ""."""
     found: dict[Path, str] = {}
     for path in paths:
         if not os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises for names that are too long)
@@ -110,11 +110,11 @@ def _expanded(paths: Sequence[Path], recursive: bool) -> dict[Path, str]:
 
 
 def _add_below(folder: Path, found: dict[Path, str]) -> None:
-    """Add all *.nb below a folder by name; hidden folders and links to folders are left out."""
+    """Add all *.nb below a folder, sorted by name, without hidden folders and links to folders."""
     some = False
 
     def record_unread(error: OSError) -> None:
-        found[Path(error.filename)] = f"{error.filename} can't be read: {error.strerror}. Check its permissions."
+        found[Path(error.filename)] = f"{error.filename} cannot be read: {error.strerror}. Check its permissions."
 
     for place, folders, names in os.walk(folder, onerror=record_unread):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -29,14 +29,14 @@ HEAD = 4096  # bytes
 
 @dataclass(frozen=True)
 class Inspection:
-    """One file, what it says about itself (None when it can't be described), and what was found."""
+    """One inspected file: its description (None when it cannot be described) and its findings."""
 
     path: Path
     size: int  # bytes
     arch: Arch | None
     model: NbModel | None
     findings: tuple[Finding, ...]
-    deciding: tuple[tuple[Kernel, int], ...] = ()  # kernels that `arch` can't run, with their counts
+    deciding: tuple[tuple[Kernel, int], ...] = ()  # kernels that `arch` cannot run, with their counts
 
     @property
     def verdict(self) -> str | None:
@@ -47,11 +47,11 @@ class Inspection:
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing speaks against the file, else 1."""
+        """1 when the file is refused, else 0."""
         return 0 if verdict(self.findings) == "good" else 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form; what an undescribable file does not say is null."""
+        """Return the JSON form; the description's keys are null for a file that cannot be described."""
         described = _described(self.model) if self.model else dict.fromkeys(DESCRIBED)
         return {
             "file": str(self.path),
@@ -64,7 +64,7 @@ class Inspection:
         }
 
     def described(self) -> list[tuple[str, str]]:
-        """Return what the file says of itself, as label and text, harmless for a terminal."""
+        """Return the file's description as (label, text), sanitized for a terminal."""
         return _lines(self.model) if self.model else [("size", _bytes(self.size))]
 
     def to_text(self) -> str:
@@ -101,9 +101,9 @@ DESCRIBED = (
 
 
 def inspect_file(path: Path, for_arch: str | None = None) -> Inspection:
-    """Read a .nb file and judge it for the architecture that `uname -m` would call `for_arch`.
+    """Read a .nb file and judge it for the architecture that `uname -m` calls `for_arch`.
 
-    Raises: UsageError when the file can't be read, or the architecture is not one that Paddle-Lite knows.
+    Raises: UsageError when the file cannot be read, or the architecture is not one that Paddle-Lite knows.
     """
     arch = arch_named(for_arch) if for_arch is not None else None
     data, size = _read(path)
@@ -128,7 +128,7 @@ def arch_named(name: str) -> Arch:
 
 
 def _read(path: Path) -> tuple[bytes, int]:
-    """Return the file's bytes and size; only the first bytes when they show that it is no .nb."""
+    """Return the file's bytes and size; only its first bytes when they show that it is not a .nb."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
@@ -141,12 +141,12 @@ def _read(path: Path) -> tuple[bytes, int]:
             stream.seek(0)
             data = stream.read()
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror or error}. Check path and permissions.") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}. Check path and permissions.") from error
     return data, len(data)
 
 
 def _promising(head: bytes) -> bool:
-    """Say whether the first bytes may be a .nb's: a table of contents longer than they are (LF105) is ordinary."""
+    """Whether the first bytes can be a .nb's; its table of contents may be longer than they are (LF105)."""
     try:
         read_header(head)
     except NbError as error:
@@ -188,11 +188,11 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
 
 
 def _lines(model: NbModel) -> list[tuple[str, str]]:
-    """Return the description, one label and text for each fact."""
+    """Return the description as (label, text)."""
     ops = sorted(model.ops.items(), key=lambda pair: (-pair[1], pair[0]))
     params = f"{model.parameter_count}, {_bytes(model.parameter_bytes)} ({_counts(model.weight_dtypes)})"
     if not model.parameters_walked:
-        params = f"{model.parameter_count}, {_bytes(model.parameter_bytes)} (older layout, not looked into)"
+        params = f"{model.parameter_count}, {_bytes(model.parameter_bytes)} (layout version 1, not read)"
     whole = "yes" if model.complete else f"no: {model.damage}"
     if model.complete and not model.parameters_walked:
         whole = "as far as layout version 1 can be checked"

@@ -157,7 +157,7 @@ def test_a_failed_conversion_is_the_reason(files: dict[str, CandidateFile]) -> N
 def test_what_was_never_seen_is_unknown() -> None:
     found = place("cls", DeviceReport("ghost", Facts(), Origin.NONE), Runtime(), None)
     assert found.status is PlacementStatus.UNKNOWN
-    assert "never been told" in found.why
+    assert "its facts are unknown" in found.why
 
 
 def test_an_unreachable_device_keeps_its_file(files: dict[str, CandidateFile]) -> None:

@@ -35,7 +35,7 @@ def test_a_damaged_blob_is_noticed_and_replaced(store: ArtifactStore) -> None:
     store.path(sha).write_bytes(b"modem")
     assert not store.intact(sha)
     assert store.lookup(KEY) is None
-    with pytest.raises(StoreError, match="is damaged: its bytes are not those its name promises"):
+    with pytest.raises(StoreError, match="is damaged: its bytes do not have the SHA-256 in its name"):
         store.read(sha)
     store.put(b"model")
     assert store.lookup(KEY) == sha
@@ -55,15 +55,15 @@ def test_unknown_and_missing(store: ArtifactStore) -> None:
     with pytest.raises(StoreError, match="is not in the store"):
         store.read(KEY)
     for name in ("../x", "", "A" * 64, "a" * 63):
-        with pytest.raises(StoreError, match="is no SHA-256"):
+        with pytest.raises(StoreError, match="is not a SHA-256"):
             store.path(name)
 
 
 def test_a_store_that_can_not_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StoreError, match="can't be written: Not a directory"):
+    with pytest.raises(StoreError, match="cannot be written: Not a directory"):
         ArtifactStore(tmp_path / "file").put(b"model")
-    with pytest.raises(StoreError, match="can't be read: No such file"):
+    with pytest.raises(StoreError, match="cannot be read: No such file"):
         ArtifactStore(tmp_path / "store").put(tmp_path / "gone.nb")
 
 

@@ -123,7 +123,7 @@ async def test_a_failed_installation_is_a_sentence_and_leaves_no_marker(tmp_path
 
 async def test_an_unwritable_cache_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(LitefleetError, match=r"can't be written: Not a directory\. Set LITEFLEET_CACHE"):
+    with pytest.raises(LitefleetError, match=r"cannot be written: Not a directory\. Set LITEFLEET_CACHE"):
         await Toolchains(tmp_path / "file" / "cache").lite()
 
 

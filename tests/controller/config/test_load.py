@@ -289,7 +289,7 @@ def test_what_a_file_cannot_be(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no\.yaml is not there: write one, or name it with -c"):
+    with pytest.raises(ConfigError, match=r"no\.yaml is missing: write one, or name it with -c"):
         load_config(tmp_path / "no.yaml")
     (tmp_path / "bin.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"bin\.yaml cannot be read"):

@@ -122,7 +122,7 @@ async def test_a_good_machine_and_project_have_nothing_above_a_note(place: Place
     assert {f.severity for d in (machine, project) for f in d.findings} <= {Severity.NOTE}
     assert {f.code for f in machine.findings} <= {"LF703"}  # this cache is empty
     assert any("key" in sentence for sentence in project.works)
-    assert any("source model is whole" in sentence for sentence in project.works)
+    assert any("source model is complete" in sentence for sentence in project.works)
     assert {f.label for f in machine.facts} >= {"system", "python", "cache", "uv", "ssh agent"}
 
 
@@ -206,7 +206,7 @@ async def test_an_environment_that_lost_its_packages(tmp_path: Path) -> None:
 
 async def test_keys_that_the_inventory_names(place: Place) -> None:
     place.fleet(FLEET.format(key=place.home / "nowhere"))
-    assert "is not there" in sentences(await place.project(), "LF705")
+    assert "is missing" in sentences(await place.project(), "LF705")
     place.fleet(FLEET.format(key=write_key(place.home / "locked", "secret")))
     project = await place.project()
     assert codes(project) == [("LF705", Severity.ERROR)]
@@ -214,7 +214,7 @@ async def test_keys_that_the_inventory_names(place: Place) -> None:
     assert "one and 1 more" in project.findings[0].observed
     (place.home / "garbage").write_text("no key")
     place.fleet(FLEET.format(key=place.home / "garbage"))
-    assert "is no private key" in sentences(await place.project(), "LF705")
+    assert "is not a private key" in sentences(await place.project(), "LF705")
 
 
 def test_a_key_that_is_open_to_others_is_a_warning(place: Place) -> None:
@@ -275,9 +275,9 @@ async def test_mistakes_in_litefleet_yaml_come_with_their_lines(place: Place) ->
     project = await place.project()
     assert "litefleet.yaml:5" in sentences(project, "LF708")
     place.config(new="models: [")
-    assert "this is not YAML" in sentences(await place.project(), "LF708")
+    assert "not valid YAML" in sentences(await place.project(), "LF708")
     (place.folder / "litefleet.yaml").unlink()
-    assert "is not there" in sentences(await place.project(), "LF708")
+    assert "is missing" in sentences(await place.project(), "LF708")
 
 
 async def test_mistakes_in_the_inventory(place: Place) -> None:
@@ -348,7 +348,7 @@ async def test_state_databases(place: Place) -> None:
     for extra in state.parent.glob("state.db*"):
         extra.unlink()
     state.write_bytes(b"something else" * 1000)
-    assert "can't be read" in sentences(await place.project(), "LF708")
+    assert "cannot be read" in sentences(await place.project(), "LF708")
 
 
 async def test_a_state_database_of_an_unknown_kind(place: Place) -> None:

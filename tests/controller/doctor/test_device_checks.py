@@ -68,7 +68,7 @@ def test_good_devices_have_no_finding(config: Any) -> None:
         (replace(X86, libc=Libc("musl", "1.2.4")), "LF309", "musl 1.2.4"),
         (replace(X86, cpu=Cpu(1, ("Nehalem",), ("sse4_2",), 1, 1)), "LF310", "avx, avx2, fma"),
         (replace(X86, libraries=("libc.so.6", "libm.so.6")), "LF306", "libstdc++.so.6"),
-        (replace(X86, writable=False), "LF313", "can't be written"),
+        (replace(X86, writable=False), "LF313", "cannot be written"),
         (replace(X86, disk=Disk(1 << 30, 1 << 20)), "LF312", "1 MB are free"),
         (
             replace(X86, python=replace(X86.python, version="3.11.2", tag="cp311")),

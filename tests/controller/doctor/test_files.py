@@ -39,7 +39,7 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.nb")
     for path in (tmp_path / "pipe.nb", Path("/dev/null"), Path("/dev/zero")):
         done = doctor(path)
-        assert (done.returncode, "is no regular file" in done.stderr) == (2, True), done
+        assert (done.returncode, "is not a regular file" in done.stderr) == (2, True), done
 
 
 def test_what_can_not_be_looked_at_is_a_sentence(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_the_first_signal_ends_it_while_it_reads(number: int) -> None:
 
 
 def test_architectures_want_files() -> None:
-    with pytest.raises(UsageError, match="--for says where files are to work"):
+    with pytest.raises(UsageError, match="--for names where files will run"):
         examined(arches=("x86_64",))
 
 
@@ -118,6 +118,6 @@ def test_files_of_one_name_are_told_apart_and_an_architecture_is_judged_once(
 
 def test_a_file_for_an_accelerator_is_not_said_to_run(nb_files: Callable[[str, str], Path]) -> None:
     (found,) = examined(nb_files("cls", "opencl,arm"), arches=("aarch64",))
-    assert any("need opencl, which was not looked for" in works for works in found.works), found.works
+    assert any("need opencl, which this check does not see" in works for works in found.works), found.works
     (found,) = examined(nb_files("cls", "x86"), arches=("x86_64",))
     assert any(works.startswith("All ") for works in found.works)

@@ -1,4 +1,4 @@
-"""Logs in doctor: any encoding, bounded, from a file, a pipe or standard input; what can't be read is a sentence."""
+"""Logs in doctor: any encoding, bounded, from a file, a pipe or standard input; what cannot be read is a sentence."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_of_a_long_one_beginning_and_end_are_read(
 
 
 class Piped:
-    """Standard input that can't be sought in."""
+    """Standard input that cannot be sought in."""
 
     def __init__(self, data: bytes) -> None:
         self.buffer = io.BytesIO(data)
@@ -121,16 +121,16 @@ def test_a_hole_that_a_truncated_log_has_is_passed_over(tmp_path: Path):
 
 def test_a_closed_standard_input_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(UsageError, match="The log - can't be read: standard input is closed"):
+    with pytest.raises(UsageError, match="The log - cannot be read: standard input is closed"):
         diagnose_log("-")
 
 
 def test_what_cannot_be_read_is_a_sentence(tmp_path: Path):
     for path in (tmp_path / "none.log", tmp_path, Path("/dev/zero")):
-        with pytest.raises(UsageError, match=r"The log .* can't be read: .*\. Check path and permissions\."):
+        with pytest.raises(UsageError, match=r"The log .* cannot be read: .*\. Check path and permissions\."):
             diagnose_log(path)
     (tmp_path / "model.nb").write_bytes(b"\x02\0" + bytes(500))
-    with pytest.raises(UsageError, match="is no text"):
+    with pytest.raises(UsageError, match="is not text"):
         diagnose_log(tmp_path / "model.nb")
 
 

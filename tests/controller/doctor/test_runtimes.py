@@ -145,7 +145,7 @@ def test_a_published_wheel_that_was_damaged(tmp_path: Path) -> None:
     data = bytearray(whole.read_bytes())
     cut = tmp_path / whole.name
     cut.write_bytes(data[: len(data) // 2])
-    assert only(diagnose_wheel(cut)) == ("LF322", f"{whole.name} can't be unpacked: File is not a zip file.")
+    assert only(diagnose_wheel(cut)) == ("LF322", f"{whole.name} cannot be unpacked: File is not a zip file.")
     assert runtime_of(cut) is None
     with zipfile.ZipFile(whole) as archive:
         at = archive.getinfo("paddlelite/lite.so").header_offset + 5_000_000
@@ -153,7 +153,7 @@ def test_a_published_wheel_that_was_damaged(tmp_path: Path) -> None:
     cut.write_bytes(data)
     code, seen = only(diagnose_wheel(cut))
     assert code == "LF322"
-    assert "can't be unpacked: " in seen
+    assert "cannot be unpacked: " in seen
 
 
 def test_a_wheel_of_something_else_is_named_and_no_error() -> None:
@@ -244,7 +244,7 @@ BROKEN: dict[str, tuple[Callable[[], dict[str, bytes]], tuple[str, str]]] = {
     ),
     "bomb": (
         lambda: {**files(), "paddlelite/libs/x.so": bytes(101 << 20)},
-        ("LF322", f"{NAME} holds paddlelite/libs/x.so, which unpacks to 105,906,176 bytes out of proportion."),
+        ("LF322", f"{NAME} holds paddlelite/libs/x.so, which unpacks to 105,906,176 bytes, over 100 times its size."),
     ),
 }
 
@@ -273,7 +273,7 @@ def test_another_binary_than_record_names(tmp_path: Path) -> None:
         (b"\n<!DOCTYPE html><title>404", "is a web page, not a wheel"),
         (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer, not a wheel"),
         (b"\x1f\x8b\x08\0", "is a gzip file, not a wheel"),
-        (b"PK\x03\x04" + bytes(100), "can't be unpacked: File is not a zip file"),
+        (b"PK\x03\x04" + bytes(100), "cannot be unpacked: File is not a zip file"),
     ],
 )
 def test_what_is_no_zip_is_said(data: bytes, words: str, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         "e.npy": "is not a readable .npy of plain numbers",
         "f.png": "does not say how a picture becomes an input of m: write `preprocess:` under `m:`",
         "g.npy": "No such file or directory",
-        "h.npz": "is not there",
+        "h.npz": "is missing",
     }
     for name, words in said.items():
         with pytest.raises(UsageError) as caught:

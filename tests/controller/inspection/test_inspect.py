@@ -82,7 +82,7 @@ def test_what_cannot_be_read_stops_nothing(folder: Path) -> None:
     assert names(done, folder) == ["models/good.nb"]
     assert [path.name for path, _ in done.unread] == ["none.nb", "pipe.nb", "empty"]
     assert [said.partition(str(folder))[2] for _, said in done.unread] == [
-        "/none.nb can't be read: No such file or directory. Check path and permissions.",
+        "/none.nb cannot be read: No such file or directory. Check path and permissions.",
         "/pipe.nb is not an ordinary file; name the .nb file itself.",
         "/empty. Name the folder that holds the converted models.",
     ]
@@ -130,7 +130,7 @@ def test_the_document_has_one_shape_for_one_and_for_many(folder: Path) -> None:
 def test_the_table_at_the_end(folder: Path) -> None:
     done = litefleet("models", "none.nb", "--recursive", "--for", "x86_64", cwd=folder)
     assert done.returncode == 2
-    assert done.stderr == "litefleet: none.nb can't be read: No such file or directory. Check path and permissions.\n"
+    assert done.stderr == "litefleet: none.nb cannot be read: No such file or directory. Check path and permissions.\n"
     assert done.stdout.splitlines()[-6:] == [
         "FILE               FOR     VERDICT  FINDINGS",
         "models/cut.nb      x86_64  refused  LF105",

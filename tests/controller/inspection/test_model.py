@@ -132,7 +132,7 @@ def test_layout_version_1_is_not_called_whole(tmp_path: Path) -> None:
     inspection = inspect_file(written(tmp_path, b"\1\0" + build.small()[2:]))
     text = inspection.to_text()
     assert "as far as layout version 1 can be checked" in text
-    assert "(older layout, not looked into)" in text
+    assert "(layout version 1, not read)" in text
     assert inspection.to_dict()["parameters"]["walked"] is False
 
 
@@ -190,7 +190,7 @@ def test_an_unknown_architecture_is_a_usage_error(tmp_path: Path) -> None:
 def test_what_is_no_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a folder; name the"):
         inspect_file(tmp_path)
-    with pytest.raises(UsageError, match="can't be read: No such file or directory"):
+    with pytest.raises(UsageError, match="cannot be read: No such file or directory"):
         inspect_file(tmp_path / "none.nb")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match="is not an ordinary file"):

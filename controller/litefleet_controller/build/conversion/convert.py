@@ -1,4 +1,4 @@
-"""Converts a checked source model: opt in a child, its end decoded, header normalised, the static gate, the store."""
+"""Converts a checked source model: runs opt in a subprocess, normalises the header, checks the file, stores it."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ _QUANT_FLAGS = {"int8": "QUANT_INT8", "int16": "QUANT_INT16"}
 
 
 class Converters(Protocol):
-    """Where a Paddle-Lite converter of some version comes from; `Toolchains` is one."""
+    """Source of Paddle-Lite converters by version; `Toolchains` implements it."""
 
     async def lite(self, version: str) -> Toolchain:
-        """Return the ready converter.  Raises: LitefleetError where it can't be had."""
+        """Return the ready converter.  Raises: LitefleetError when it is unavailable."""
         ...
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A .nb that passed the static gate, in the store; `variant` is None for a ready-made file."""
+    """A .nb in the store that passed the static checks; `variant` is None for a ready-made file."""
 
     sha256: str
     path: Path
@@ -61,7 +61,7 @@ class Artifact:
 
 
 def gate(data: bytes, arches: Iterable[Arch]) -> tuple[NbModel | None, list[Finding]]:
-    """Return a .nb as read (None: unreadable) and what speaks against it, in itself and on each of `arches`."""
+    """Return (the model, findings) of a .nb, by itself and for each of `arches`; None for an unreadable file."""
     try:
         model = read_nb(data)
     except NbError as error:
@@ -77,7 +77,7 @@ def _errors(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _lines(output: str) -> list[str]:
-    """Return the lines that say why, at most three; the last ones said where none stands out."""
+    """Return at most three lines that name a cause; the last ones of the output where no line does."""
     lines = [_COLOUR.sub("", line).strip() for line in output.splitlines()]
     lines = [line for line in lines if line]
     telling = [line for line in lines if _TELLING.search(line)]
@@ -85,10 +85,10 @@ def _lines(output: str) -> list[str]:
 
 
 def explain_end(end: SubprocessEnd, variant: Variant, time_limit_s: float) -> Finding:
-    """Decode a converter that did not deliver into LF205, or LF206 where it names operators without a kernel."""
+    """Return LF205 for a converter that wrote no file, LF206 when it names operators without a kernel."""
     converter = f"Paddle-Lite {variant.opt_version}'s converter, target {variant.label},"
     if end.timed_out:
-        return finding("LF205", f"{converter} did not finish within {time_limit_s:g} s and was ended.")
+        return finding("LF205", f"{converter} did not finish within {time_limit_s:g} s and was stopped.")
     lines = _lines(end.output)
     said = f" It said: {' | '.join(lines)}".rstrip(".") + "." if lines else " It said nothing."
     code = "LF206" if _UNSUPPORTED.search(end.output) else "LF205"
@@ -120,16 +120,16 @@ def _opt_argv(toolchain: Toolchain, variant: Variant, folder: Path) -> list[str 
 
 
 async def _run_opt(source: Source, variant: Variant, toolchain: Toolchain, time_limit_s: float) -> bytes:
-    """Convert in a folder of its own and return the raw .nb.
+    """Convert in a temporary folder and return the raw .nb.
 
-    Raises: FindingError with LF205 or LF206; LitefleetError where the temporary folder can't be used.
+    Raises: FindingError with LF205 or LF206; LitefleetError where the temporary folder cannot be used.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="litefleet-opt-") as name:
             return await _run_opt_in(Path(name), source, variant, toolchain, time_limit_s)
     except OSError as error:
         where = error.filename or tempfile.gettempdir()
-        raise LitefleetError(f"{where} can't be used: {error.strerror}. Free space there, or set TMPDIR.") from error
+        raise LitefleetError(f"{where} cannot be used: {error.strerror}. Free space there, or set TMPDIR.") from error
 
 
 async def _run_opt_in(
@@ -154,7 +154,7 @@ def _normalised(data: bytes) -> bytes:
 
 
 def _gated(data: bytes, variant: Variant) -> tuple[NbModel, list[Finding]]:
-    """Hold a converted file against its variant's own target.  Raises: FindingError when it is not for it."""
+    """Check a converted file for its variant's target.  Raises: FindingError when the file does not fit it."""
     arch = target_arch(variant.target)
     model, found = gate(data, [arch] if arch else [])
     errors = _errors(found)
@@ -189,10 +189,10 @@ async def convert(
     *,
     time_limit_s: float = 300.0,
 ) -> Artifact:
-    """Return the variant's .nb, from the store when it was converted before and still is what it was.
+    """Return the variant's .nb, from the store when it was converted before and is intact.
 
-    Raises: FindingError (LF205, LF206, or the static gate's findings); LitefleetError where no toolchain can be had or
-    the store can't be written.
+    Raises: FindingError (LF205, LF206, or the static checks' findings); LitefleetError when no toolchain is available
+    or the store cannot be written.
     """
     if variant.source_sha256 != source.sha256:
         raise ValueError("the variant is of another source")
@@ -216,16 +216,16 @@ async def convert(
 
 
 def admit(path: Path, store: ArtifactStore, arch: str | None = None, *, refuse: bool = True) -> Artifact:
-    """Take a ready-made .nb into the store, as it is, through the same gate; `arch` is an `ARCHES` name.
+    """Store a ready-made .nb unchanged after the same checks; `arch` is an `ARCHES` name.
 
-    With `refuse` off, a file with errors is admitted too and its findings say so: the caller wants to show them.
+    With `refuse` off, a file with errors is stored too; its findings hold them.
 
-    Raises: FindingError for a file that can't be read or described, and for errors of the gate while `refuse` is on.
+    Raises: FindingError for a file that cannot be read or described, and for errors of the checks while `refuse` is on.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise FindingError([finding("LF201", f"{path} can't be read: {error.strerror}.")]) from error
+        raise FindingError([finding("LF201", f"{path} cannot be read: {error.strerror}.")]) from error
     model, found = gate(data, [ARCHES[arch]] if arch else [])
     errors = _errors(found)
     if model is None or (refuse and errors):
@@ -234,7 +234,7 @@ def admit(path: Path, store: ArtifactStore, arch: str | None = None, *, refuse: 
     return Artifact(sha256, store.path(sha256), None, model, tuple(found))
 
 
-_CANNOT = frozenset({"LF205", "LF206"})  # what another version may do better
+_CANNOT = frozenset({"LF205", "LF206"})  # another version may succeed
 _MOST_SAID = 300
 
 
@@ -248,13 +248,12 @@ async def convert_with_any(
     time_limit_s: float = 300.0,
     say: Callable[[Variant], None] = lambda variant: None,
 ) -> Artifact:
-    """Convert with the variant's own version, then with those in `also`, in order, until a file passes the gate.
+    """Convert with the variant's own version, then with those in `also`, in order, until a file passes the checks.
 
-    A file of another version than the first carries LF211, which says what the ones before it said.  `say` hears of each
-    conversion that is about to be made.
+    A file of a later version carries LF211 with the failures before it.  `say` is called before each conversion.
 
-    Raises: FindingError with what every version said, and what is known of the model's operators with the first;
-    LitefleetError as `convert` does for the first version.
+    Raises: FindingError with every version's findings, and those known for the model's operators with the first
+    version; LitefleetError as `convert` does for the first version.
     """
     failed: dict[str, tuple[Finding, ...]] = {}
     for version in dict.fromkeys([variant.opt_version, *also]):
@@ -266,11 +265,11 @@ async def convert_with_any(
         except FindingError as error:
             failed[version] = error.findings
             if not any(found.code in _CANNOT for found in error.findings):
-                break  # not the version's fault
+                break  # another version would fail too
         except LitefleetError as error:
             if not failed:
                 raise
-            failed[version] = (finding("LF205", f"Paddle-Lite {version}'s converter can't be had: {error}"),)
+            failed[version] = (finding("LF205", f"Paddle-Lite {version}'s converter is unavailable: {error}"),)
         else:
             return replace(made, findings=(*made.findings, _failures_finding(version, failed))) if failed else made
     known = check_source_for(source.facts, variant.target, variant.opt_version, variant.fp16)

@@ -1,4 +1,4 @@
-"""Recognises other frameworks' and engines' model files, by what they begin with; by their names where nothing is fixed."""
+"""Recognises other frameworks' and engines' model files by their first bytes, or by name where a format has no magic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAGIC = (
     (0, b"ftrt", "TensorRT engine"),
     (0, b"GGUF", "GGUF"),
 )
-# What a protocol buffer, or raw numbers, can only be told by.
+# Formats without a magic number: protocol buffers, raw numbers.
 _NAMES = {
     ".onnx": "ONNX",
     ".tflite": "TensorFlow Lite",
@@ -44,7 +44,7 @@ _SAFETENSORS = re.compile(rb".{6}\x00\x00\{\s*\"", re.S)
 
 
 def foreign_format(head: bytes, name: str) -> str:
-    """Return what a file is by its first bytes (4096 are enough) and its name, "" for what is not recognised."""
+    """Return a file's format by its first bytes (4096 are enough) and its name, "" when it is not recognised."""
     for offset, magic, format_name in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return format_name
@@ -61,7 +61,7 @@ def _zip(head: bytes, name: str) -> str:
 
 
 def _pickle(head: bytes) -> str:
-    """Tell PyTorch's files of before 1.6: a pickle that begins with torch's own magic number."""
+    """Recognise PyTorch's files of before 1.6: a pickle that begins with torch's own magic number."""
     old = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
     return "PyTorch (before 1.6)" if head.startswith(old) else ""
 

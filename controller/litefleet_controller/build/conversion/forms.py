@@ -1,8 +1,8 @@
-"""Forms of operators that some Paddle-Lite converters are known to stop at, each measured with the converters themselves.
+"""Operator forms at which some Paddle-Lite converters abort, each measured with the published converters.
 
-The converter takes an operator's attributes and outputs by name.  PaddlePaddle 2.6 leaves out of a saved program what
-has its default or serves training only, and a converter that was not made for that aborts or segfaults on it.  Each row
-here was measured: it stops with the name missing, and converts with nothing changed but the name put in.
+The converter reads an operator's attributes and outputs by name.  PaddlePaddle 2.6 omits attributes with default values
+and outputs that only training needs; a converter that expects them aborts or segfaults.  Each row was measured: the
+converter stops when the name is missing, and converts when only the name is added.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ALL = ("2.13rc0", "2.12", "2.10")
 
 @dataclass(frozen=True)
 class Form:
-    """An operator that lacks an attribute or an output, and the versions whose converter stops at that."""
+    """An operator without an attribute or an output, and the versions whose converter stops at it."""
 
     op: str
     lacking: str
@@ -44,11 +44,11 @@ FORMS = (
     Form("instance_norm", "SavedMean", "output", _ALL),
     Form("instance_norm", "SavedVariance", "output", _ALL),
 )
-# A 1 x 1 convolution, stride 1, one group, whose filter is computed in the program: what nn.Conv1D with kernel 1 is saved
-# as.  A pass for ARM takes the filter for a stored one and reads through a null pointer.
+# A 1 x 1 convolution, stride 1, one group, with a filter computed in the program: PaddlePaddle saves nn.Conv1D with
+# kernel 1 so.  A pass for ARM assumes a stored filter and reads through a null pointer.
 BARE_CONV = "1 x 1 convolution with a computed filter"
 BARE_CONV_STOPS = frozenset({"2.13rc0", "2.12"})
-# Operators that the converter's first check lets pass, and for which it then finds no kernel.
+# Operators that pass the converter's first check, and for which it then finds no kernel.
 KERNELLESS: Mapping[str, tuple[str, ...]] = {"bmm": ("2.13rc0", "2.12")}
 
 

@@ -1,7 +1,7 @@
-"""Which operators each Paddle-Lite converter takes for each target, as the converters themselves say.
+"""The operators that each Paddle-Lite converter accepts for each target, as the converters report them.
 
-`tools/make_opsets.py` makes the table.  The converter checks the operators of the source program, before any of its
-own passes, so what the table refuses it refuses; what the table lets pass may still fail later.
+`tools/make_opsets.py` writes the table.  The converter checks the operators of the source program before any of its own
+passes, so it rejects every operator that the table rejects; an accepted one may still fail later.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ def versions() -> tuple[str, ...]:
 
 
 def knows(target: str, version: str) -> bool:
-    """Say whether the table can answer for these targets ("arm", "opencl,arm") and this version."""
+    """Whether the table covers these targets ("arm", "opencl,arm") and this version."""
     by_target = _table()["lacks"].get(version, {})
     return bool(split_targets(target)) and all(name in by_target for name in split_targets(target))
 
 
 @cache
 def _refused(target: str, version: str) -> frozenset[str]:
-    """Return the known names that no one of the targets takes."""
+    """Return the known operators that none of the targets accepts."""
     by_target = _table()["lacks"][version]
     return frozenset.intersection(*(frozenset(by_target[name]) for name in split_targets(target)))
 
 
 def unsupported(ops: Iterable[str], target: str, version: str) -> tuple[str, ...]:
-    """Return the operators that this converter refuses for these targets, sorted; none where `knows` says no."""
+    """Return the operators that this converter rejects for these targets, sorted; none where the table lacks them."""
     if not knows(target, version):
         return ()
     known = frozenset(_table()["ops"])
@@ -52,6 +52,6 @@ def unsupported(ops: Iterable[str], target: str, version: str) -> tuple[str, ...
 
 
 def versions_that_convert(ops: Iterable[str], target: str) -> tuple[str, ...]:
-    """Return the versions whose converter refuses none of the operators for these targets, the newest first."""
+    """Return the versions whose converter accepts all of the operators for these targets, the newest first."""
     named = set(ops)
     return tuple(v for v in versions() if knows(target, v) and not unsupported(named, target, v))

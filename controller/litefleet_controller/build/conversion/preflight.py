@@ -1,4 +1,4 @@
-"""Looks at a source model before a converter does: is it one, is it whole, do its two files belong together?"""
+"""Checks a source model before conversion: its format, whether it is complete, whether its two files belong together."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .protobuf import WireError
 
 __all__ = ["Source", "SourceFacts", "TensorSpec", "check_source", "find_source", "load_source"]
 
-# The PaddlePaddle release that was current when each Paddle-Lite came out: (Paddle-Lite, PaddlePaddle).  No document
-# says which ones a converter takes: a newer one alone is a hint, what is known to break stands in forms.py.
+# Paddle-Lite version -> the PaddlePaddle release that was current when it came out.  No document states which ones a
+# converter accepts: a newer one alone is a hint; forms.py lists what is known to fail.
 _CURRENT = {"2.10": (2, 2), "2.11": (2, 3), "2.12": (2, 4), "2.13": (2, 5)}
-_MOST_FILES = 200  # of a folder, looked at for another framework's model
+_MOST_FILES = 200  # of a folder, checked for another framework's model
 _FP16_MOST = 65504.0  # the largest finite number of IEEE 754 binary16
 _TRAINING = re.compile(r"\w+_grad2?|adam\w{0,3}|momentum|sgd|rmsprop|adagrad|adadelta|lamb|lars_momentum|ftrl|dpsgd")
 _PAIRS = (("inference.pdmodel", "inference.pdiparams"), ("__model__", "__params__"), ("model", "params"))
@@ -28,7 +28,7 @@ _PAIRS = (("inference.pdmodel", "inference.pdiparams"), ("__model__", "__params_
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What a source model says about itself; `inputs` in feed order, `outputs` in fetch order."""
+    """The description of a source model; `inputs` in feed order, `outputs` in fetch order."""
 
     paddle_version: str  # "2.3.2"; "" for a development build, which records none
     inputs: tuple[TensorSpec, ...]
@@ -37,14 +37,14 @@ class SourceFacts:
     ops: dict[str, int]
     sha256: str  # of program and parameters together
     findings: tuple[Finding, ...] = ()  # warnings
-    forms: dict[str, int] = field(default_factory=dict)  # what `forms_of` counted
+    forms: dict[str, int] = field(default_factory=dict)  # counts by `forms_of`
     beyond_fp16: tuple[tuple[str, float], ...] = ()  # weights too large for fp16, with their largest magnitude
     size: int = 0  # bytes of program and parameters
 
 
 @dataclass(frozen=True)
 class Source:
-    """A checked source model, held as the bytes that were checked, so that no later write changes what is converted."""
+    """A checked source model, kept as the checked bytes, so that no later write changes what is converted."""
 
     program: bytes = field(repr=False)
     params: bytes = field(repr=False)
@@ -53,7 +53,7 @@ class Source:
 
     @property
     def sha256(self) -> str:
-        """The hash that names program and parameters together."""
+        """The SHA-256 over program and parameters."""
         return self.facts.sha256
 
 
@@ -62,7 +62,7 @@ def _refuse(code: str, observed: str) -> FindingError:
 
 
 def _is_pir(data: bytes) -> bool:
-    """Tell PaddlePaddle 3's JSON: `{"base_code": {"magic": "pir", ...`."""
+    """Recognise PaddlePaddle 3's JSON: `{"base_code": {"magic": "pir", ...`."""
     head = data[:4096].lstrip()
     return head.startswith(b"{") and b'"pir"' in head
 
@@ -89,7 +89,7 @@ def _checked_program(data: bytes) -> Program:
 
 
 def _fits(want: TensorSpec, dtype: str, dims: tuple[int, ...]) -> bool:
-    """Compare a declared with a saved tensor; dimensions of 1 come and go between PaddlePaddle versions."""
+    """Whether a saved tensor fits its declaration; PaddlePaddle versions add and drop dimensions of 1."""
     if want.dtype != dtype:
         return False
     if -1 in want.dims:
@@ -123,7 +123,7 @@ def _check_params(program: Program, data: bytes) -> None:
 
 
 def _quantised_leftovers(program: Program) -> list[Finding]:
-    """Name observers that quantisation-aware training left in the export; Paddle-Lite has no kernels for them."""
+    """Return LF208 for observers that quantisation-aware training left in the export: Paddle-Lite has no kernels for them."""
     left = {op: n for op, n in program.ops.items() if "moving_average_abs_max_scale" in op}
     if not left:
         return []
@@ -140,7 +140,7 @@ def _refuse_training(program: Program) -> None:
 
 
 def check_source(program: bytes, params: bytes) -> SourceFacts:
-    """Check a program and its parameters, and return what they say.
+    """Check a program and its parameters, and return their description.
 
     Raises: FindingError with LF201 (empty), LF202 (PIR), LF203 (foreign or damaged parameters), LF207 (no program) or
     LF212 (a program that trains).
@@ -167,7 +167,7 @@ def check_source(program: bytes, params: bytes) -> SourceFacts:
 
 
 def _beyond_fp16(program: Program, params: bytes) -> tuple[tuple[str, float], ...]:
-    """Return the weights that fp16 can't hold; a batch norm's are left out, as the converter folds them in fp32."""
+    """Return the weights beyond fp16's range, without those of batch norms, which the converter folds in fp32."""
     used = {n for op in program.details if op.kind != "batch_norm" for slot in op.inputs.values() for n in slot}
     return tuple(
         (spec.name, most)
@@ -177,7 +177,7 @@ def _beyond_fp16(program: Program, params: bytes) -> tuple[tuple[str, float], ..
 
 
 def check_age(facts: SourceFacts, opt_version: str) -> list[Finding]:
-    """Return LF204, as possible, when a newer PaddlePaddle saved the model than was current with this Paddle-Lite."""
+    """Return LF204 (possible) when the model was saved by a newer PaddlePaddle than was current with this Paddle-Lite."""
     known = _CURRENT.get(opt_version.split("rc")[0])
     saved = tuple(int(part) for part in facts.paddle_version.split(".")[:2]) if facts.paddle_version else ()
     if known is None or not saved or saved <= known:
@@ -210,7 +210,7 @@ def _in_folder(folder: Path) -> tuple[Path, Path]:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Raise LF210 for another framework's model, LF207 for what PaddlePaddle saves while it trains."""
+    """Raise LF210 for another framework's model, LF207 for PaddlePaddle's training files."""
     format_name = foreign_format(_head(path), path.name)
     if format_name.startswith("PaddlePaddle"):
         raise _refuse("LF207", f"{path} holds {format_name}: export the model for inference first (paddle.jit.save).")
@@ -229,8 +229,7 @@ def _head(path: Path) -> bytes:
 def find_source(path: Path) -> tuple[Path, Path]:
     """Return the program's and the parameters' paths for a model's folder or for its program file.
 
-    Raises: FindingError with LF201 where one of them is missing, LF202 where there is a PIR model only, LF210 or LF207
-    where there is something else's model only.
+    Raises: FindingError with LF201 when one of them is missing, LF202 for a PIR model, LF210 or LF207 for other formats.
     """
     if path.is_dir():
         program, params = _in_folder(path)
@@ -250,7 +249,7 @@ def find_source(path: Path) -> tuple[Path, Path]:
 def load_source(path: Path, params: Path | None = None) -> Source:
     """Read and check the source model in a folder, or of a program file with its parameters beside it or named.
 
-    Raises: FindingError as `find_source` and `check_source` do; LF201 also for a file that can't be read.
+    Raises: FindingError as `find_source` and `check_source` do; LF201 also for a file that cannot be read.
     """
     program = path
     if params is None:
@@ -260,7 +259,7 @@ def load_source(path: Path, params: Path | None = None) -> Source:
         try:
             contents.append(file.read_bytes())
         except OSError as error:
-            raise _refuse("LF201", f"{file} can't be read: {error.strerror}.") from error
+            raise _refuse("LF201", f"{file} cannot be read: {error.strerror}.") from error
     return Source(contents[0], contents[1], check_source(contents[0], contents[1]), name=_name_of(path))
 
 

@@ -1,4 +1,4 @@
-"""Reads a PaddlePaddle program (.pdmodel) and its combined parameters (.pdiparams), as far as a preflight needs."""
+"""Reads the parts of a PaddlePaddle program (.pdmodel) and its combined parameters (.pdiparams) that the checks need."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
     "read_program",
 ]
 
-# VarType.Type of framework.proto: what a tensor may hold, by numpy's name, with its width in bytes.
+# VarType.Type of framework.proto: a tensor's type by numpy's name, with its width in bytes.
 DTYPES: Mapping[int, tuple[str, int]] = {
     0: ("bool", 1),
     1: ("int16", 2),
@@ -46,7 +46,7 @@ _MAX_RANK = 32
 
 
 class ParamsError(ValueError):
-    """The bytes are no combined parameters file; the text says where that shows."""
+    """The bytes are not a combined parameters file; the message names the byte where that shows."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Op:
 
 @dataclass(frozen=True)
 class Program:
-    """What a preflight needs of a program; `parameters` are its saved tensors in the order of their file."""
+    """A program as far as the checks need it; `parameters` are its saved tensors in the order of their file."""
 
     version: int  # 2003002 for PaddlePaddle 2.3.2; 0 for a development build
     inputs: tuple[TensorSpec, ...]
@@ -148,7 +148,7 @@ def _attribute_name(data: memoryview) -> str:
 
 
 def integers_of(attribute: memoryview | None) -> list[int]:
-    """Return what an attribute holds of integers (i, ints, l or longs); nothing for one that is absent."""
+    """Return the integers of an attribute (i, ints, l or longs); none for an absent one."""
     found: list[int] = []
     for number, part in fields(attribute) if attribute is not None else ():
         if number in (3, 6, 13, 15):
@@ -174,7 +174,7 @@ def _op(data: memoryview) -> Op:
 
 
 def _col(op: Op) -> int:
-    """Return which input or output a feed or fetch is."""
+    """Return the position of the input or output that a feed or fetch serves."""
     return next(iter(integers_of(op.attributes.get("col"))), 0)
 
 
@@ -204,7 +204,7 @@ def _ends(ops: list[Op], by_name: Mapping[str, _Var]) -> tuple[tuple[TensorSpec,
 
 
 def read_program(data: bytes) -> Program:
-    """Read a serialised ProgramDesc.  Raises: WireError when it is none."""
+    """Read a serialised ProgramDesc.  Raises: WireError when the bytes are not one."""
     blocks, version = list[tuple[list[_Var], list[Op]]](), 0
     for number, value in fields(memoryview(data)):
         if number == 1:
@@ -273,7 +273,7 @@ def elements(dims: tuple[int, ...]) -> int:
 def read_params(data: bytes) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield (dtype, dims) of each tensor of a combined parameters file, in order, up to its exact end.
 
-    Raises: ParamsError where the bytes stop being one.
+    Raises: ParamsError at the byte where the file is no longer one.
     """
     for dtype, dims, _ in _tensors(data):
         yield dtype, dims
@@ -287,7 +287,7 @@ def largest(data: bytes) -> Iterator[float]:
     for dtype, dims, end in _tensors(data):
         count = elements(dims) if dtype == "float32" else 0
         values = np.frombuffer(data, "<f4", count, end - 4 * count)
-        # No copy of the weights: two reductions instead of abs(); NaN and Inf count as what they are not.
+        # Two reductions instead of abs(), which would copy the weights; NaN and Inf are ignored.
         low, high = (float(np.fmin.reduce(values)), float(np.fmax.reduce(values))) if count else (0.0, 0.0)
         magnitude = max(-low, high)
         yield magnitude if math.isfinite(magnitude) else 0.0

@@ -1,7 +1,7 @@
-"""A small bounded reader of the protobuf wire format: just enough for PaddlePaddle's program and tensor descriptions.
+"""A bounded reader of the protobuf wire format for PaddlePaddle's program and tensor descriptions.
 
-It copies nothing but strings, follows no lengths beyond its own bytes, and raises `WireError` alone.  Work is linear
-in the bytes given, as every field takes at least one byte and callers descend into a fixed number of levels.
+It copies strings only, never reads beyond its bytes, and raises only `WireError`.  Its work is linear in the bytes given:
+every field takes at least one byte, and callers descend into a fixed number of levels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class WireError(ValueError):
-    """The bytes are not the message they should be."""
+    """The bytes are not a message of the expected form."""
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:

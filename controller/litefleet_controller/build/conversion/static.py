@@ -1,4 +1,4 @@
-"""What speaks against a conversion before it is tried: operators, their forms, fp16.  The conversion itself decides."""
+"""Findings against a conversion before it runs: operators, their forms, fp16.  The conversion itself decides."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _MOST_NAMES = 8
 
 
 def check_source_for(facts: SourceFacts, targets: str, opt_version: str, fp16: bool = False) -> list[Finding]:
-    """Return what is known against converting this model for `targets` ("arm", "opencl,arm") with that Paddle-Lite.
+    """Return the findings against converting this model for `targets` ("arm", "opencl,arm") with that Paddle-Lite.
 
-    LF206 is certain where it is read from the converter's own table.  Nothing here replaces the conversion.
+    LF206 is certain when it comes from the converter's own table of operators.
     """
     known = _forms(facts, targets, opt_version)
     return [
@@ -69,7 +69,7 @@ def _forms(facts: SourceFacts, targets: str, opt_version: str) -> list[Finding]:
 
 
 def _fp16(facts: SourceFacts) -> list[Finding]:
-    """Return a hint where a weight is beyond fp16's range: it becomes infinite, and NaN is what follows."""
+    """Return LF404 (possible) for weights beyond fp16's range: they become infinite, and outputs NaN."""
     if not facts.beyond_fp16:
         return []
     named = ", ".join(f"{name} ({most:.6g})" for name, most in facts.beyond_fp16[:3])

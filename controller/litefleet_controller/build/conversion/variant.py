@@ -1,4 +1,4 @@
-"""What is to be converted: one variant is one source, one target, its options and one converter version.  Pure."""
+"""A variant: one conversion of one source, with its targets, options and converter version.  Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUANTS = ("", "int8", "int16")
 
 @dataclass(frozen=True)
 class Variant:
-    """One conversion to be made; equal variants give equal bytes.  Make it with `make_variant`, which checks it."""
+    """One conversion; equal variants give equal bytes.  `make_variant` makes a checked one."""
 
     source_sha256: str
     target: str  # canonical: accelerators first, one CPU last ("x86", "arm", "opencl,arm")
@@ -76,6 +76,6 @@ def make_variant(
 
 
 def target_arch(target: str) -> Arch | None:
-    """Return a 64-bit architecture that a target's file runs on; None when it names an accelerator alone."""
+    """Return a 64-bit architecture that runs a target's file; None when the target names an accelerator alone."""
     cpus = [name for name in target.split(",") if name in CPU_TARGETS]
     return ARCHES["x86_64" if cpus[0] == "x86" else "aarch64"] if cpus else None

@@ -21,7 +21,7 @@ __all__ = ["UNREADABLE", "Array", "Tensor", "canonical_npz", "check_cases", "mer
 
 Array = npt.NDArray[Any]
 LIMIT_BYTES = 512 * 1024 * 1024
-# What numpy and zipfile raise for files that are damaged, cut, encrypted, or something else.
+# The exceptions of numpy and zipfile for files that are damaged, truncated, encrypted or of another format.
 UNREADABLE = (
     OSError,
     ValueError,
@@ -35,7 +35,7 @@ UNREADABLE = (
 
 
 class Tensor(Protocol):
-    """What the model says of one input or output: numpy's dtype name, dims with -1 for a free one."""
+    """One input or output as the model declares it: numpy's dtype name, dims with -1 for a free one."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
@@ -62,7 +62,7 @@ def canonical_npz(arrays: Mapping[str, Array]) -> bytes:
 
 
 def read_npz(path: Path) -> dict[str, Array]:
-    """Read an .npz of at most 512 MiB unpacked; FindingError LF412 when it is missing, too large or something else."""
+    """Read an .npz of at most 512 MiB unpacked.  Raises: FindingError LF412 when it is missing, too large or unreadable."""
     try:
         with zipfile.ZipFile(path) as archive:
             total = sum(info.file_size for info in archive.infolist())
@@ -71,7 +71,7 @@ def read_npz(path: Path) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as loaded:
             arrays = {name: loaded[name] for name in loaded.files}
     except FileNotFoundError as error:
-        raise _refused(f"{path} is not there.") from error
+        raise _refused(f"{path} is missing.") from error
     except UNREADABLE as error:
         raise _refused(f"{path} is not a readable .npz of plain arrays ({str(error)[:200]}).") from error
     strange = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
@@ -85,7 +85,7 @@ def _refused(*sentences: str) -> FindingError:
 
 
 def misfits(label: str, arrays: Mapping[str, Array], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[str]:
-    """Return one sentence for each way in which a golden does not fit the model; dims () mean that it does not say."""
+    """Return one sentence for each way in which a golden does not fit the model; dims () are undeclared."""
     problems = []
     for role, tensors in (("input", inputs), ("output", outputs)):
         for tensor in tensors:
@@ -104,7 +104,7 @@ def misfits(label: str, arrays: Mapping[str, Array], inputs: Sequence[Tensor], o
 
 
 def _misfit(label: str, role: str, tensor: Tensor, value: Array) -> list[str]:
-    """Return what is wrong with one array of a golden."""
+    """Return the problems of one array of a golden."""
     where, problems = f"{label}: {role} '{tensor.name}'", []
     if tensor.dtype and value.dtype.name != tensor.dtype:
         problems.append(f"{where} is {value.dtype.name}; the model's is {tensor.dtype}.")
@@ -122,9 +122,11 @@ def _misfit(label: str, role: str, tensor: Tensor, value: Array) -> list[str]:
 def check_cases(
     cases: Sequence[tuple[str, Mapping[str, Array]]], inputs: Sequence[Tensor], outputs: Sequence[Tensor]
 ) -> None:
-    """Check all (label, arrays) goldens of a model at once; FindingError LF412 with every problem.
+    """Check all (label, arrays) goldens of a model at once.
 
-    Two cases must differ in their inputs: a model that ignores its input is found only by comparing two.
+    Two cases must differ in their inputs: only two can show that a model ignores its input.
+
+    Raises: FindingError LF412 with every problem.
     """
     problems = [sentence for label, arrays in cases for sentence in misfits(label, arrays, inputs, outputs)]
     if len(cases) < 2:
@@ -142,7 +144,7 @@ def check_cases(
 
 
 def _input_mark(arrays: Mapping[str, Array], inputs: Sequence[Tensor]) -> str:
-    """Return a hash that equal inputs share."""
+    """Return a SHA-256 over a case's inputs: equal inputs, equal hash."""
     digest = hashlib.sha256()
     for tensor in inputs:
         value = arrays.get(tensor.name)
@@ -152,7 +154,7 @@ def _input_mark(arrays: Mapping[str, Array], inputs: Sequence[Tensor]) -> str:
 
 
 def merged(label: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return inputs and outputs as one golden; LitefleetError when a name is in both."""
+    """Return inputs and outputs as one golden.  Raises: LitefleetError when a name is in both."""
     both = sorted(set(inputs) & set(outputs))
     if both:
         raise LitefleetError(

@@ -1,4 +1,4 @@
-"""Golden outputs: what a model must answer, by an isolated reference engine or from the user's files."""
+"""Golden cases: inputs with the outputs of an isolated reference engine, or the user's own files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 
 PADDLE_VERSION = "2.6.2"
 _ENGINES = Path(__file__).parent / "engines"
-_RECIPE = 1  # raise it when inputs or outputs come to be made in another way
+_RECIPE = 1  # raise it when inputs or outputs are made in another way
 
 
 class Interpreter(Protocol):
@@ -43,7 +43,7 @@ class Interpreter(Protocol):
 
 
 class ReferenceToolchains(Protocol):
-    """Where the reference engines' environments come from."""
+    """Source of the reference engines' environments."""
 
     async def paddle(self) -> Interpreter: ...  # noqa: D102
     async def lite(self, version: str, /) -> Interpreter: ...  # noqa: D102
@@ -51,7 +51,7 @@ class ReferenceToolchains(Protocol):
 
 @dataclass(frozen=True)
 class _Unstated:
-    """An output of which the program says nothing under this name."""
+    """An output whose name the program does not declare."""
 
     name: str
     dtype: str = ""
@@ -71,9 +71,9 @@ async def make_golden(
     time_limit_s: float = 300,
     model: str = "MODEL",
 ) -> tuple[Path, ...]:
-    """Return one .npz per case in `store`, made now or before; `nb` is the x86 file that engine "paddlelite" runs.
+    """Return one .npz per case in `store`, made now or earlier; `nb` is the x86 file that the engine "paddlelite" runs.
 
-    Raises: FindingError LF412 (a golden that does not fit), ConfigError (a free dim that nothing settles), UsageError,
+    Raises: FindingError LF412 (a golden that does not fit), ConfigError (a free dim without a number), UsageError,
     LitefleetError (the engine failed).
     """
     if spec.engine == "files":
@@ -95,7 +95,10 @@ async def make_golden(
 def input_dims(
     inputs: Sequence[Tensor], given: Mapping[str, tuple[int, ...]], model: str
 ) -> dict[str, tuple[int, ...]]:
-    """Return every input's dims, free ones settled; ConfigError with all problems, each saying what to write."""
+    """Return every input's dims with a number for each free one.
+
+    Raises: ConfigError with all problems, each with what to write.
+    """
     problems, settled = [], {}
     names = [tensor.name for tensor in inputs]
     for name in sorted(set(given) - set(names)):
@@ -125,11 +128,11 @@ def input_dims(
 
 
 def random_inputs(inputs: Sequence[Tensor], dims: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Array]:
-    """Return one case's inputs, the same for the same seed everywhere: floats in [0, 1), integers in 0..9, booleans.
+    """Return one case's inputs, equal for equal seeds everywhere: floats in [0, 1), integers in 0..9, booleans.
 
-    LitefleetError for a dtype that is none of these and for more than 512 MiB.
+    Raises: LitefleetError for a dtype that is none of these and for more than 512 MiB.
     """
-    random = np.random.RandomState(seed)  # its stream is frozen by numpy's promise; Generator's is not
+    random = np.random.RandomState(seed)  # numpy keeps this stream stable between versions, not Generator's
     made: dict[str, Array] = {}
     for tensor in inputs:
         try:
@@ -153,7 +156,7 @@ def random_inputs(inputs: Sequence[Tensor], dims: Mapping[str, tuple[int, ...]],
 def _key(
     sources: Sequence[Path], inputs: Sequence[Tensor], dims: Mapping[str, tuple[int, ...]], spec: GoldenSpec
 ) -> str:
-    """Return the cache key: whatever changes a golden's bytes changes it; UsageError when a source is missing."""
+    """Return the cache key, over everything that changes a golden's bytes.  Raises: UsageError for a missing source."""
     try:
         hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
     except OSError as error:
@@ -174,12 +177,12 @@ async def _make(
     paths: Sequence[Path],
     time_limit_s: float,
 ) -> None:
-    """Run the engine on all cases, check what it answers and write the files."""
+    """Run the engine on all cases, check its outputs and write the files."""
     given = [random_inputs(inputs, dims, spec.seed + case) for case in range(len(paths))]
     lite = spec.paddlelite if spec.engine == "paddlelite" else ""
     name, answers = await run_reference(sources, given, toolchains, lite, time_limit_s)
     goldens = [(f"{name}, case {i}", merged(name, *pair)) for i, pair in enumerate(zip(given, answers, strict=True))]
-    # The engine may name outputs otherwise than the program does; their values are checked all the same.
+    # The engine may use other output names than the program; their values are checked anyway.
     named = {t.name: t for t in outputs}
     known = [named.get(n) or _Unstated(n) for n in sorted(answers[0])]
     check_cases(goldens, inputs, known)
@@ -198,7 +201,8 @@ async def run_reference(
     """Return (the engine's name and version, each case's outputs by the engine's own names).
 
     PaddlePaddle runs `sources` = (program, parameters); with `paddlelite`, that version of Paddle-Lite runs (x86 .nb,).
-    LitefleetError when the engine crashed, failed or did not end in time.
+
+    Raises: LitefleetError when the engine crashed, failed or did not end in time.
     """
     if paddlelite:
         interpreter, script = await toolchains.lite(paddlelite), "lite_reference.py"
@@ -219,14 +223,14 @@ async def _run_engine(
     folder: Path,
     time_limit_s: float,
 ) -> list[dict[str, Array]]:
-    """Return each case's outputs; LitefleetError when the engine crashed, failed or did not end in time."""
+    """Return each case's outputs.  Raises: LitefleetError when the engine crashed, failed or did not end in time."""
     cases = []
     for i, arrays in enumerate(given):
         (folder / f"in{i}.npz").write_bytes(canonical_npz(arrays))
         cases.append({"inputs": str(folder / f"in{i}.npz"), "outputs": str(folder / f"out{i}.npz")})
     (folder / "request.json").write_text(json.dumps({**request, "cases": cases}), encoding="utf-8")
     argv = [str(interpreter.python), "-I", str(_ENGINES / script), str(folder / "request.json")]
-    # A user's environment must not reach the reference: no start-up options, one thread.
+    # One thread, no log; the user's settings for these must not reach the reference.
     settings = {"OMP_NUM_THREADS": "1", "GLOG_minloglevel": "2", "FLAGS_use_mkldnn": "0"}
     try:
         ended = await run_subprocess(argv, time_limit_s=time_limit_s, env={**os.environ, **settings})
@@ -241,9 +245,9 @@ def _why(name: str, ended: SubprocessEnd, time_limit_s: float) -> str:
     """Return the sentence for an engine that failed."""
     last_output = ended.last_lines()
     if ended.timed_out:
-        return f"{name} did not answer within {time_limit_s:g} s; use smaller `inputs:` or fewer `cases:`."
+        return f"{name} did not finish within {time_limit_s:g} s; use smaller `inputs:` or fewer `cases:`."
     if "ModuleNotFoundError" in last_output or "ImportError" in last_output:
-        return f"{name}'s environment is not whole ({last_output}); remove it and run again."
+        return f"{name}'s environment is incomplete ({last_output}); remove it and run again."
     return (
         f"{name} could not run the model ({ended.ending}), so there is no reference to compare with. "
         f"It said: {last_output or 'nothing'}. "
@@ -252,7 +256,7 @@ def _why(name: str, ended: SubprocessEnd, time_limit_s: float) -> str:
 
 
 def _refuse_useless(name: str, answers: Sequence[Mapping[str, Array]]) -> None:
-    """Refuse a reference that does not vary with its input: a model that computes nothing would pass against it."""
+    """Raise LF412 for outputs that do not vary with the inputs: a model that computes nothing would pass."""
     first = answers[0]
     same = all(
         set(other) == set(first) and all(np.array_equal(first[n], other[n]) for n in first) for other in answers[1:]
@@ -266,7 +270,7 @@ def _refuse_useless(name: str, answers: Sequence[Mapping[str, Array]]) -> None:
 
 
 def _adopt(files: Sequence[Path], inputs: Sequence[Tensor], outputs: Sequence[Tensor], store: Path) -> tuple[Path, ...]:
-    """Check the user's golden files and keep them in `store` by content."""
+    """Check the user's golden files and copy them into `store`, named by their content."""
     cases = [(str(path), read_npz(path)) for path in files]
     check_cases(cases, inputs, outputs)
     kept = []

@@ -1,4 +1,4 @@
-"""Runtime bundles: the Paddle-Lite and numpy that a device's own Python needs, resolved here, packed into one zip."""
+"""Builds runtime bundles: the Paddle-Lite and numpy for a device's own Python, resolved with uv, packed into one zip."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _RECIPE = 1  # raise it when bundles come to be packed in another way
 
 @dataclass(frozen=True)
 class Bundle:
-    """One runtime as a zip whose root belongs on sys.path; `key` names its content ("system": no file); bytes."""
+    """One runtime as a zip whose root belongs on sys.path; `key` names its content ("system": no file).  Sizes in bytes."""
 
     key: str
     path: Path | None
@@ -49,9 +49,9 @@ class Bundle:
 
 
 async def build_bundle(choice: RuntimeChoice, device: DeviceKind, cache: Path, time_limit_s: float = 600) -> Bundle:
-    """Return the bundle for devices of this kind, from `cache` where it was built before.
+    """Return the bundle for devices of this kind, from `cache` when it was built before.
 
-    Raises: FindingError LF302, LF307, LF308 or LF309 naming what would fit; LitefleetError when the resolver failed.
+    Raises: FindingError LF302, LF307, LF308 or LF309 with what would fit; LitefleetError when uv failed.
     """
     if choice.kind == "system":
         return Bundle("system", None, "", 0, 0, "the Paddle-Lite that the device's own Python has")
@@ -65,7 +65,7 @@ async def build_bundle(choice: RuntimeChoice, device: DeviceKind, cache: Path, t
 
 
 def _request_key(choice: RuntimeChoice, device: DeviceKind) -> str:
-    """Return the key of what was asked for; a changed wheel or folder changes it."""
+    """Return the key of a request; a changed wheel or folder changes it."""
     content = fingerprint(choice.path) if choice.kind in ("wheel", "folder") else ""
     facts = [_RECIPE, choice.kind, choice.paddlelite, choice.numpy, str(choice.path), content]
     facts += [device.arch, device.python_tag, platform_of(device) or device.libc_kind]
@@ -73,7 +73,7 @@ def _request_key(choice: RuntimeChoice, device: DeviceKind) -> str:
 
 
 def _recall(cache: Path, request: str) -> Bundle | None:
-    """Return the bundle that this request gave before, when its file is still there and as long as it was."""
+    """Return the bundle that this request gave before; None when its file is missing or has another size."""
     try:
         facts = json.loads((cache / f"{request}.json").read_text(encoding="utf-8"))
         bundle = Bundle(**{**facts, "path": cache / f"{facts['key']}.zip"})
@@ -84,7 +84,7 @@ def _recall(cache: Path, request: str) -> Bundle | None:
 
 
 async def _build(choice: RuntimeChoice, device: DeviceKind, cache: Path, request: str, time_limit_s: float) -> Bundle:
-    """Gather the runtime's files, check them, pack them and remember the result."""
+    """Gather the runtime's files, check them, pack them and record the result."""
     with tempfile.TemporaryDirectory(prefix=".building-", dir=cache) as name:
         work = Path(name)
         if choice.kind == "wheels":
@@ -104,7 +104,7 @@ async def _build(choice: RuntimeChoice, device: DeviceKind, cache: Path, request
 
 
 def _keep(packed: Packed, made: Path, cache: Path, request: str, description: str) -> Bundle:
-    """Put the zip under its content's name and write down what the request gave."""
+    """Store the zip under its content's name and record the request's result."""
     key = packed.sha256[:32]
     path = cache / f"{key}.zip"
     made.replace(path)
@@ -120,9 +120,9 @@ def _words(device: DeviceKind) -> str:
 
 
 async def _uv_install(device: DeviceKind, target: Path, packages: list[str], time_limit_s: float) -> SubprocessEnd:
-    """Install wheels for another machine into `target`; nothing is built and no dependency is guessed."""
+    """Install wheels for another machine into `target`, without building anything and without dependencies."""
     platform = platform_of(device)
-    assert platform is not None  # refusal_of_device and _add_numpy looked before
+    assert platform is not None  # checked by refusal_of_device and _add_numpy
     digits = device.python_tag.removeprefix("cp")
     argv = [
         uv.find_uv_bin(),
@@ -143,7 +143,7 @@ async def _uv_install(device: DeviceKind, target: Path, packages: list[str], tim
         "--python-version",
         f"{digits[:1]}.{digits[1:]}",
     ]
-    # Hard links into uv's cache would be changed with it; a copy is ours.
+    # Copies, since hard links would change with uv's cache.
     argv += ["--link-mode", "copy", "--color", "never", "--no-progress", *packages]
     return await run_subprocess(argv, time_limit_s=time_limit_s)
 
@@ -164,7 +164,7 @@ async def _resolve_wheels(choice: RuntimeChoice, device: DeviceKind, target: Pat
 
 
 async def _add_numpy(choice: RuntimeChoice, device: DeviceKind, target: Path, folder: Path, time_limit_s: float) -> str:
-    """Resolve numpy beside a wheel or folder that brings none; return what came of it, in words."""
+    """Resolve numpy for a wheel that brings none; return its description, such as "numpy 1.26.4"."""
     if (folder / "numpy" / "__init__.py").exists():
         return _numpy_words(folder)
     if not choice.numpy or choice.kind == "folder":
@@ -189,10 +189,10 @@ def _numpy_words(folder: Path) -> str:
 
 
 async def _take(choice: RuntimeChoice, device: DeviceKind, work: Path) -> tuple[Path, str]:
-    """Return the folder that holds the user's runtime and what to call it; FindingError when it cannot fit."""
+    """Return (the folder that holds the user's runtime, its description).  Raises: FindingError when it cannot fit."""
     if choice.kind == "folder":
         if not choice.path.is_dir():
-            raise FindingError([finding("LF302", f"The runtime folder {choice.path} is not there.")])
+            raise FindingError([finding("LF302", f"The runtime folder {choice.path} is missing.")])
         return choice.path, f"the folder {choice.path.name}"
     refused = refusal_of_wheel(choice.path, device)
     if refused is not None:
@@ -207,7 +207,7 @@ _READY = b"numpy._core"  # pybind11 2.12 and later know numpy 2
 
 
 def check_bundle(path: Path) -> tuple[Finding, ...]:
-    """Return LF304 for a bundle whose numpy is one that its Paddle-Lite would read garbage from."""
+    """Return LF304 for a bundle with numpy 2 and a Paddle-Lite built for numpy 1, which would read garbage."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         versions = [found for name in names if (found := _NUMPY.fullmatch(name))]

@@ -131,7 +131,7 @@ async def test_the_time_limit_ends_a_conversion(cls: Source, toolchains: Toolcha
     code, seen = await refused(cls, make_variant(cls.sha256, "x86"), toolchains, store, time_limit_s=0.05)
     assert (code, seen) == (
         "LF205",
-        "Paddle-Lite 2.13rc0's converter, target x86, did not finish within 0.05 s and was ended.",
+        "Paddle-Lite 2.13rc0's converter, target x86, did not finish within 0.05 s and was stopped.",
     )
 
 
@@ -232,6 +232,6 @@ def test_ready_made_files_go_through_the_same_gate(
 def test_what_is_no_nb_is_never_admitted(store: ArtifactStore, models: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(FindingError, match=r"LF10[67]"):
         admit(models["cls"] / "inference.pdmodel", store, refuse=False)
-    with pytest.raises(FindingError, match="can't be read: No such file"):
+    with pytest.raises(FindingError, match="cannot be read: No such file"):
         admit(tmp_path / "gone.nb", store)
     assert not store.root.exists()

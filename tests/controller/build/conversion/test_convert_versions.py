@@ -40,7 +40,7 @@ def rec(models: dict[str, Path]) -> Source:
 
 
 class Broken:
-    """Real converters but for one version, which can't be had, or which ends as the script says."""
+    """Real converters but for one version, which is unavailable, or which ends as the script says."""
 
     def __init__(self, real: Toolchains, version: str, script: Path | None = None) -> None:
         self.real, self.version, self.script = real, version, script
@@ -88,12 +88,12 @@ async def test_where_none_converts_every_word_is_kept(
     told = [(f.code, f.observed) for f in caught.value.findings]
     assert [code for code, _ in told] == ["LF206", "LF205", "LF205", "LF204"]
     assert "SIGSEGV" in told[1][1]
-    assert "2.13rc0's converter can't be had: no wheel" in told[2][1]
+    assert "2.13rc0's converter is unavailable: no wheel" in told[2][1]
     assert "dropout without the attribute fix_seed" in told[3][1]
 
 
 class _Two(Broken):
-    """2.12 crashes, 2.13rc0 can't be had."""
+    """2.12 crashes, 2.13rc0 is unavailable."""
 
     def __init__(self, real: Toolchains, script: Path) -> None:
         super().__init__(real, "2.12", script)

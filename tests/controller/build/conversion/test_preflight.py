@@ -304,5 +304,5 @@ def test_a_pair_can_be_named_file_by_file(models: dict[str, Path]) -> None:
     folder = models["cls"]
     named = load_source(folder / "inference.pdmodel", folder / "inference.pdiparams")
     assert named.sha256 == load_source(folder).sha256
-    with pytest.raises(FindingError, match="can't be read: No such file"):
+    with pytest.raises(FindingError, match="cannot be read: No such file"):
         load_source(folder / "inference.pdmodel", folder / "gone.pdiparams")

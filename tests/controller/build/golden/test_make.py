@@ -122,7 +122,7 @@ async def test_the_time_limit_ends_the_engine(models: dict[str, Path], paddle_py
     program, params = source(models, "cls")
     with pytest.raises(LitefleetError) as caught:
         await make_golden(program, params, [X], GoldenSpec(), Pythons(paddle_python), tmp_path, time_limit_s=0.05)
-    said = "PaddlePaddle 2.6.2 did not answer within 0.05 s; use smaller `inputs:` or fewer `cases:`."
+    said = "PaddlePaddle 2.6.2 did not finish within 0.05 s; use smaller `inputs:` or fewer `cases:`."
     assert str(caught.value) == said
 
 
@@ -248,7 +248,7 @@ def test_a_file_that_is_no_npz_is_a_sentence(tmp_path: Path, content: bytes) -> 
     path.write_bytes(content)
     with pytest.raises(FindingError, match=r"LF412 .*a\.npz is not a readable \.npz of plain arrays"):
         read_npz(path)
-    with pytest.raises(FindingError, match=r"LF412 .*b\.npz is not there"):
+    with pytest.raises(FindingError, match=r"LF412 .*b\.npz is missing"):
         read_npz(tmp_path / "b.npz")
 
 

@@ -323,7 +323,7 @@ def test_a_folder_for_another_machine_or_not_there(tmp_path: Path) -> None:
     code, said = refusal(RuntimeChoice("folder", path=folder), ARM_39, tmp_path / "c")
     assert (code, "is not a Linux shared library" in said) == ("LF308", True)
     missing = RuntimeChoice("folder", path=tmp_path / "no")
-    assert refusal(missing, ARM_39, tmp_path / "c") == ("LF302", f"The runtime folder {tmp_path / 'no'} is not there.")
+    assert refusal(missing, ARM_39, tmp_path / "c") == ("LF302", f"The runtime folder {tmp_path / 'no'} is missing.")
 
 
 def test_packing_is_the_same_for_equal_folders_and_drops_litter(tmp_path: Path) -> None:
