@@ -39,7 +39,7 @@ class DeviceReport:
 class Runtime:
     """The Paddle-Lite that a device would use."""
 
-    words: str = ""  # "published wheel of 2.13rc0", "its own Paddle-Lite 2.12"
+    label: str = ""  # "published wheel of 2.13rc0", "its own Paddle-Lite 2.12"
     version: str = ""  # "" = unknown
     published: bool = False  # a wheel of the package index, which needs AVX2 and FMA
     findings: tuple[Finding, ...] = ()  # findings against it on this device
@@ -55,7 +55,7 @@ class Kind:
     features_known: bool  # False: the features are unknown, so a missing one means nothing
     libc: str  # "glibc", "musl", "unknown"
     python: str  # "cp310"
-    runtime: str  # Runtime.words
+    runtime: str  # Runtime.label
     version: str  # of that runtime
 
     @property
@@ -78,6 +78,6 @@ def kind_of(facts: Facts, runtime: Runtime) -> Kind:
         features_known=bool(facts.cpu.features),
         libc=facts.libc.kind,
         python=facts.python.tag,
-        runtime=runtime.words,
+        runtime=runtime.label,
         version=runtime.version,
     )

@@ -68,5 +68,5 @@ def _variant(manifest: Mapping[str, Any]) -> tuple[str, str]:
     """Return (the variant's label, the Paddle-Lite version) of a release: ("arm fp16", "v2.13-rc")."""
     about = mapping(manifest.get("model"))
     variant = mapping(about.get("variant"))
-    words = [variant.get("target") or "ready-made", "fp16" if variant.get("fp16") else "", variant.get("quant") or ""]
-    return " ".join(str(word) for word in words if word), str(about.get("opt_version", ""))
+    parts = [variant.get("target") or "ready-made", "fp16" if variant.get("fp16") else "", variant.get("quant") or ""]
+    return " ".join(str(part) for part in parts if part), str(about.get("opt_version", ""))

@@ -22,8 +22,8 @@ def runtime_on(config: Config, device: Device, facts: Facts) -> Runtime:
     chosen = choose_runtime(config, device, facts)
     if chosen.choice.kind == "system":
         version = facts.paddlelite.version
-        words = f"its own Paddle-Lite {version}".rstrip()
-        return Runtime(words, version, findings=own_runtime_findings(facts))
+        label = f"its own Paddle-Lite {version}".rstrip()
+        return Runtime(label, version, findings=own_runtime_findings(facts))
     return _brought(chosen)
 
 
@@ -32,5 +32,5 @@ def _brought(chosen: ChosenRuntime) -> Runtime:
     choice, refusals = chosen.choice, chosen.refusals
     if choice.kind != "wheels":
         return Runtime(f"{choice.kind} {choice.path.name}", findings=refusals)
-    words = "" if refusals else f"published wheel of {choice.paddlelite}"
-    return Runtime(words, choice.paddlelite, published=not refusals, findings=refusals)
+    label = "" if refusals else f"published wheel of {choice.paddlelite}"
+    return Runtime(label, choice.paddlelite, published=not refusals, findings=refusals)

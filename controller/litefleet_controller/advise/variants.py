@@ -189,11 +189,11 @@ def _why(device_report: DeviceReport, kind: Kind, runtime: Runtime, file: Candid
     """Return the reason for a file in one line: the userland's architecture, the CPU, its features, the runtime."""
     machine = device_report.facts.machine
     programs = "" if machine in ("", kind.arch) else f" (its programs; the kernel is {machine})"
-    words = [f"{file.label} for {kind.arch}{programs}"]
+    parts = [f"{file.label} for {kind.arch}{programs}"]
     if kind.arch == "aarch64" and kind.features_known:
-        words.append("can fp16" if HALF_PRECISION in kind.features else "no fp16")
-    words += [runtime.words] if runtime.words else []
-    return "; ".join(words)
+        parts.append("can fp16" if HALF_PRECISION in kind.features else "no fp16")
+    parts += [runtime.label] if runtime.label else []
+    return "; ".join(parts)
 
 
 def needed_files(placements: Sequence[Placement]) -> tuple[NeededFile, ...]:

@@ -114,8 +114,8 @@ def _judge(name: str, choice: RuntimeChoice) -> CheckResult:
 def _published(name: str, choice: RuntimeChoice) -> CheckResult:
     if choice.paddlelite in PUBLISHED_PYTHONS:
         return CheckResult()
-    seen = f"runtimes.{name}: no published wheels of paddlelite {choice.paddlelite} are known; there are "
-    return failed_check("LF302", f"{seen}{', '.join(PUBLISHED_PYTHONS)}.", Certainty.POSSIBLE)
+    observed = f"runtimes.{name}: no published wheels of paddlelite {choice.paddlelite} are known; there are "
+    return failed_check("LF302", f"{observed}{', '.join(PUBLISHED_PYTHONS)}.", Certainty.POSSIBLE)
 
 
 def _of_wheel(name: str, choice: RuntimeChoice) -> Finding | None:
@@ -178,8 +178,8 @@ def _on_a_server(scheme: str) -> CheckResult:
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
         return failed_check("LF708", f"`state:` names {scheme[:40]}://; give a path, or postgresql://HOST/DATABASE.")
     if importlib.util.find_spec("psycopg") is None:
-        seen = "`state:` names PostgreSQL, and psycopg is not installed: `pip install 'litefleet[postgres]'`."
-        return failed_check("LF710", seen)
+        observed = "`state:` names PostgreSQL, and psycopg is not installed: `pip install 'litefleet[postgres]'`."
+        return failed_check("LF710", observed)
     return fact("state", "PostgreSQL, not contacted here")
 
 
@@ -193,8 +193,10 @@ def _check_state(path: Path) -> CheckResult:
     if schema == HEAD:
         return works("The state database has this litefleet's schema.")
     if schema > HEAD:
-        seen = f"The state database {path} was written by a newer litefleet (schema {schema}, this one knows {HEAD})."
-        return failed_check("LF708", seen)
+        observed = (
+            f"The state database {path} was written by a newer litefleet (schema {schema}, this one knows {HEAD})."
+        )
+        return failed_check("LF708", observed)
     return failed_check("LF708", f"The state database {path} has no litefleet tables yet.", Certainty.POSSIBLE)
 
 
@@ -314,7 +316,7 @@ def _known_hosts(config: Config, devices: Iterable[Device]) -> CheckResult:
     if not unknown or config.ssh.accept_new_host_keys:
         return found
     named = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-    seen = (
+    observed = (
         f"No host key is known of {named}; they are rejected until `litefleet probe --accept-new-host-keys` pins them."
     )
-    return found + failed_check("LF707", seen)
+    return found + failed_check("LF707", observed)

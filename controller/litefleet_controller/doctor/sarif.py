@@ -212,9 +212,9 @@ class _Run:
 
 
 def _message(found: Finding) -> str:
-    """Return what was seen and what to do; braces are doubled, since single ones are placeholders in SARIF."""
-    seen = found.observed if found.observed.endswith((".", "!", "?", "…")) else f"{found.observed}."
-    return f"{seen} {found.entry.do}".replace("{", "{{").replace("}", "}}")
+    """Return the observation and the remedy; braces are doubled, since single ones are placeholders in SARIF."""
+    observed = found.observed if found.observed.endswith((".", "!", "?", "…")) else f"{found.observed}."
+    return f"{observed} {found.entry.do}".replace("{", "{{").replace("}", "}}")
 
 
 def _without_values(text: str, path: Path | None) -> str:

@@ -222,7 +222,7 @@ CONFIG = Config.model_validate({"models": {"cls": {"source": "m"}}}, context={"b
 )
 def test_the_runtime_that_a_device_would_get(name: str, words: str, expected: list[str]) -> None:
     found = runtime_on(CONFIG, Device(name=name, host="192.0.2.1"), BOARDS[name])
-    assert (found.words, [f.code for f in found.findings]) == (words, expected)
+    assert (found.label, [f.code for f in found.findings]) == (words, expected)
 
 
 def advice(files: dict[str, CandidateFile]) -> Advice:

@@ -90,15 +90,15 @@ def explain_end(end: SubprocessEnd, variant: Variant, time_limit_s: float) -> Fi
     if end.timed_out:
         return finding("LF205", f"{converter} did not finish within {time_limit_s:g} s and was stopped.")
     lines = _lines(end.output)
-    said = f" It said: {' | '.join(lines)}".rstrip(".") + "." if lines else " It said nothing."
+    output = f" It said: {' | '.join(lines)}".rstrip(".") + "." if lines else " It said nothing."
     code = "LF206" if _UNSUPPORTED.search(end.output) else "LF205"
     if end.signal_name == "SIGABRT":
-        return finding(code, f"{converter} stopped itself at a failed check.{said}")
+        return finding(code, f"{converter} stopped itself at a failed check.{output}")
     if end.signal_name:
-        return finding(code, f"{converter} was killed by {end.signal_name}.{said}")
+        return finding(code, f"{converter} was killed by {end.signal_name}.{output}")
     if end.code:
-        return finding(code, f"{converter} ended with exit code {end.code}.{said}")
-    return finding(code, f"{converter} reported success and wrote no file.{said}")
+        return finding(code, f"{converter} ended with exit code {end.code}.{output}")
+    return finding(code, f"{converter} reported success and wrote no file.{output}")
 
 
 def _opt_argv(toolchain: Toolchain, variant: Variant, folder: Path) -> list[str | Path]:
@@ -162,8 +162,8 @@ def _gated(data: bytes, variant: Variant) -> tuple[NbModel, list[Finding]]:
         raise FindingError(errors)
     asked = {name for name in variant.target.split(",") if name not in ("x86", "arm")}
     if asked and not accelerators(model):
-        seen = f"The file converted for {variant.target} has no accelerator's kernel: {model.kernels_by_target()}."
-        raise FindingError([finding("LF206", seen)])
+        observed = f"The file converted for {variant.target} has no accelerator's kernel: {model.kernels_by_target()}."
+        raise FindingError([finding("LF206", observed)])
     return model, found
 
 
@@ -235,7 +235,7 @@ def admit(path: Path, store: ArtifactStore, arch: str | None = None, *, refuse: 
 
 
 _CANNOT = frozenset({"LF205", "LF206"})  # another version may succeed
-_MOST_SAID = 300
+_MOST_OBSERVED = 300
 
 
 async def convert_with_any(
@@ -273,14 +273,14 @@ async def convert_with_any(
         else:
             return replace(made, findings=(*made.findings, _failures_finding(version, failed))) if failed else made
     known = check_source_for(source.facts, variant.target, variant.opt_version, variant.fp16)
-    said = [found for findings in failed.values() for found in findings]
-    raise FindingError([*said, *(found for found in known if found.code not in {f.code for f in said})])
+    reported = [found for findings in failed.values() for found in findings]
+    raise FindingError([*reported, *(found for found in known if found.code not in {f.code for f in reported})])
 
 
 def _failures_finding(version: str, failed: dict[str, tuple[Finding, ...]]) -> Finding:
-    said = "; ".join(
-        f"{name} said {found.code}: {found.observed[:_MOST_SAID].rstrip('.')}"
+    failures = "; ".join(
+        f"{name} said {found.code}: {found.observed[:_MOST_OBSERVED].rstrip('.')}"
         for name, findings in failed.items()
         for found in findings
     )
-    return finding("LF211", f"Paddle-Lite {version} made this file, as others could not: {said}.")
+    return finding("LF211", f"Paddle-Lite {version} made this file, as others could not: {failures}.")

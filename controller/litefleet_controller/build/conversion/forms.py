@@ -25,7 +25,7 @@ class Form:
 
     op: str
     lacking: str
-    what: str  # "attribute" or "output"
+    part: str  # "attribute" or "output"
     stops: tuple[str, ...]
 
     @property
@@ -60,7 +60,7 @@ def forms_of(program: Program) -> dict[str, int]:
 
 def _keys(op: Op, program: Program) -> Iterable[str]:
     for form in FORMS:
-        names = op.attributes if form.what == "attribute" else op.outputs
+        names = op.attributes if form.part == "attribute" else op.outputs
         if op.kind == form.op and form.lacking not in names:
             yield form.key
     if op.kind == "conv2d" and _is_bare(op, program):

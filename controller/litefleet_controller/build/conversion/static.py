@@ -54,7 +54,7 @@ def _forms(facts: SourceFacts, targets: str, opt_version: str) -> list[Finding]:
         if count and opt_version in form.stops:
             saved = f"PaddlePaddle {facts.paddle_version}" if facts.paddle_version else "this PaddlePaddle"
             observed = (
-                f"{count} x {form.op} without the {form.what} {form.lacking}, as {saved} saves it; Paddle-Lite "
+                f"{count} x {form.op} without the {form.part} {form.lacking}, as {saved} saves it; Paddle-Lite "
                 f"{opt_version}'s converter stops at that{_else(form.stops)}."
             )
             found.append(finding("LF204", observed, Certainty.LIKELY))

@@ -145,13 +145,13 @@ def test_a_form_is_told_apart_by_the_name_alone(form: forms.Form) -> None:
     slots, attributes = {"Y": "y"}, {"other": [1]}
     bare = facts_of(with_slots(form.op, {"X": "x"}, slots, **attributes))
     assert bare.forms[form.key] == 1
-    whole_slots = {"Y": "y", **({form.lacking: "y"} if form.what == "output" else {})}
-    whole_attributes = {**attributes, **({form.lacking: [1]} if form.what == "attribute" else {})}
+    whole_slots = {"Y": "y", **({form.lacking: "y"} if form.part == "output" else {})}
+    whole_attributes = {**attributes, **({form.lacking: [1]} if form.part == "attribute" else {})}
     whole = facts_of(with_slots(form.op, {"X": "x"}, whole_slots, **whole_attributes))
     assert form.key not in whole.forms
     for version in VERSIONS:
         assert hinders(bare, "arm", version) == (version in form.stops)
-        told = [f.observed for f in check_source_for(bare, "arm", version) if f"without the {form.what}" in f.observed]
+        told = [f.observed for f in check_source_for(bare, "arm", version) if f"without the {form.part}" in f.observed]
         assert bool(told) == (version in form.stops)
 
 

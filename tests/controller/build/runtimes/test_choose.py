@@ -59,7 +59,7 @@ def test_build_advice_and_doctor_agree(
     advised = runtime_on(settings, DEVICE, facts)
     _, doctor = judge_device(settings, DEVICE, facts)
     if kind == "system":
-        assert advised.words.startswith("its own Paddle-Lite")
+        assert advised.label.startswith("its own Paddle-Lite")
         assert [f.code for f in advised.findings] == [f.code for f in own_runtime_findings(facts)]
     else:
         assert advised.findings == chosen.refusals
