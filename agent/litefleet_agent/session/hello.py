@@ -1,19 +1,117 @@
-"""What a device tells of its switches: leases that run, what went back, and what it could go back to."""
+"""The answer to `hello`: what runs on the device, what it holds, its leases and reverts, its trust and its reports."""
 
-from typing import Any, Dict, List, Tuple
+import os
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
+from ..facts import Facts, fingerprint
 from ..releases.activation import lock_and_recover, overdue
 from ..releases.journal import Contents, Journal, State
-from ..releases.store import Store, StoreError
+from ..releases.store import Store, StoreError, VerificationRecord
 
-__all__ = ["hello_status", "kept_releases", "revert_expired"]
+__all__ = ["Hello", "LeaseStatus", "Reverted", "SwitchStatus", "hello", "revert_expired", "switch_status"]
 
-_UNDONE = 10
-_KEPT = 100  # releases of one model that are named
+_REVERTED = 10  # the latest of them are reported
+_KEPT = 100  # releases of one model that are reported
+
+
+class LeaseStatus(NamedTuple):
+    """A release that runs unconfirmed."""
+
+    release: str
+    before: str  # the release that the device reverts to; "" for none
+    remaining_s: float  # 0 when it has expired
+
+    def to_dict(self) -> Dict[str, object]:
+        """Return the JSON form."""
+        return dict(self._asdict())
+
+
+class Reverted(NamedTuple):
+    """A switch that the device reverted."""
+
+    model: str
+    release: str
+    why: str
+    at: float  # seconds since the epoch, on the device's clock
+
+    def to_dict(self) -> Dict[str, object]:
+        """Return the JSON form."""
+        return dict(self._asdict())
+
+
+class SwitchStatus(NamedTuple):
+    """The device's switches: open leases, what was reverted, and what a model could be switched to."""
+
+    leases: Dict[str, LeaseStatus]  # by model
+    reverted: Tuple[Reverted, ...]  # the latest ten, oldest first
+    kept: Dict[str, List[str]]  # releases verified here, by model, the latest verification first
+
+    def to_dict(self) -> Dict[str, object]:
+        """Return the JSON form: {leases, undone, kept}."""
+        return {
+            "leases": {model: lease.to_dict() for model, lease in self.leases.items()},
+            "undone": [one.to_dict() for one in self.reverted],
+            "kept": self.kept,
+        }
+
+
+class Hello(NamedTuple):
+    """The answer to `hello`."""
+
+    agent: str  # SHA-256 of the agent that runs
+    root: str
+    boot: str  # the kernel's boot id
+    facts: Facts
+    fingerprint: str  # of the facts that verification depends on
+    blobs: Dict[str, int]  # bytes, by SHA-256
+    runtimes: List[str]
+    current: Dict[str, str]  # release, by model
+    previous: Dict[str, str]
+    verified: Dict[str, VerificationRecord]  # of the current releases
+    switches: SwitchStatus
+    trust: Dict[str, object]
+    reports: List[Dict[str, object]]  # of installations on the device that no controller has collected
+    service: Optional[Dict[str, object]]  # {history, service}, where a service has run
+
+    def to_dict(self) -> Dict[str, object]:
+        """Return the JSON form, in which `switches` and `service` are merged into the object."""
+        answer = dict(self._asdict(), facts=self.facts.to_dict())
+        answer["verified"] = {identity: record.to_dict() for identity, record in self.verified.items()}
+        del answer["switches"], answer["service"]
+        answer.update(self.switches.to_dict())
+        answer.update(self.service or {})
+        return answer
+
+
+def hello(store: Store, facts: Facts, version: str) -> Hello:
+    """Return what the device reports of itself; `version` is the agent's SHA-256.
+
+    Expired leases are reverted before, unless another session holds the store.  The code behind trust, reports and service
+    is loaded only where the device has something of them.
+    """
+    revert_expired(store)
+    current = store.current()
+    records = {identity: store.verified(identity) for identity in current.values()}
+    return Hello(
+        version,
+        store.root,
+        store.clock.boot_id(),
+        facts,
+        fingerprint(facts),
+        store.blobs(),
+        store.runtimes(),
+        current,
+        store.links("previous"),
+        {identity: record for identity, record in records.items() if record is not None},
+        switch_status(store),
+        _trust(store),
+        _reports(store),
+        _service(store),
+    )
 
 
 def revert_expired(store: Store) -> None:
-    """Recover what is overdue, if that needs no waiting; the lock is given back.  Never raises for what the device lacks."""
+    """Revert switches that are overdue, if the store's lock is free; the lock is released again.  Never raises StoreError."""
     if store.locked:
         return
     try:
@@ -21,29 +119,25 @@ def revert_expired(store: Store) -> None:
             lock_and_recover(store, timeout_s=0)
             store.unlock()
     except StoreError:
-        pass  # another session is at work, or nothing can be written: a switch says so
+        pass  # another session works, or nothing can be written: a switch reports that
 
 
-def hello_status(store: Store) -> Dict[str, Any]:
-    """Return {leases, undone, kept}, JSON throughout, as "hello" tells them."""
+def switch_status(store: Store) -> SwitchStatus:
+    """Return the device's switches, as the journal and the records of verifications say; a damaged file counts as empty."""
     try:
         contents = Journal(store.root).read()
     except OSError:
         contents = Contents([], 0)
-    undone = [o for o in contents.operations if o.state is State.UNDONE]
-    return {
-        "leases": {
-            o.model: {"release": o.to, "before": o.before, "remaining_s": o.lease.remaining_s(store.clock)}
-            for o in contents.open()
-            if o.lease is not None and o.state is State.SWITCHED
-        },
-        "undone": [{"model": o.model, "release": o.to, "why": o.why, "at": o.at} for o in undone[-_UNDONE:]],
-        "kept": kept_releases(store),
+    leases = {
+        o.model: LeaseStatus(o.to, o.before, o.lease.remaining_s(store.clock))
+        for o in contents.open()
+        if o.lease is not None and o.state is State.SWITCHED
     }
+    reverted = [Reverted(o.model, o.to, o.why, o.at) for o in contents.operations if o.state is State.UNDONE]
+    return SwitchStatus(leases, tuple(reverted[-_REVERTED:]), _kept(store))
 
 
-def kept_releases(store: Store) -> Dict[str, List[str]]:
-    """Return the releases that were proven here and are still kept, by model, the latest proof first."""
+def _kept(store: Store) -> Dict[str, List[str]]:
     found: Dict[str, List[Tuple[float, str]]] = {}
     for identity in store.verified_releases():
         try:
@@ -53,3 +147,27 @@ def kept_releases(store: Store) -> Dict[str, List[str]]:
         record = store.verified(identity)
         found.setdefault(model, []).append((record.at if record is not None else 0, identity))
     return {model: [identity for _, identity in sorted(ids, reverse=True)[:_KEPT]] for model, ids in found.items()}
+
+
+def _trust(store: Store) -> Dict[str, object]:
+    if any(os.path.lexists(store.path("trust", name)) for name in ("allowed_signers", "accepted.json")):
+        from ..releases.trust import describe
+
+        return describe(store).to_dict()
+    return {"signers": "", "fleet": "", "latest": 0, "numbers": {}}
+
+
+def _reports(store: Store) -> List[Dict[str, object]]:
+    if os.path.isdir(store.path("reports")) and os.listdir(store.path("reports")):
+        from ..install.pending_reports import pending
+
+        return pending(store)
+    return []
+
+
+def _service(store: Store) -> Optional[Dict[str, object]]:
+    if not os.path.isdir(store.path("history")):
+        return None
+    from ..service.status_file import service_status
+
+    return service_status(store.root)

@@ -212,4 +212,4 @@ def _one_shot(
 
 
 def _not_ready(findings: Sequence[Finding]) -> ResponseParts:
-    return ResponseParts({"requests": [], "findings": [found.to_dict() for found in ranked(list(findings)[:64])]}, [])
+    return ResponseParts({"requests": [], "findings": [found.to_wire() for found in ranked(list(findings)[:64])]}, [])

@@ -1,14 +1,18 @@
-"""A session's requests about what the device accepts, keeps, finds changed and has to report."""
+"""The requests about what the device accepts, stores and reports, and the readers of requests' fields."""
 
-import os
-from typing import Any, Callable, Dict, NamedTuple
+from typing import Callable, Dict, NamedTuple
 
+from ..errors import AgentError
 from ..facts import Facts
-from ..formats.checked import whole
+from ..formats.checked import number, text, whole
+from ..protocol import Header
 from ..releases.activation import lock_and_recover
 from ..releases.store import Store
 
-__all__ = ["OPERATIONS", "Session", "device_status"]
+__all__ = ["OPERATIONS", "Session", "lease_of", "text_of"]
+
+_MOST_TEXT = 1 << 16  # characters of one field; a list of signers is the longest
+_LONGEST_LEASE_S = 1e9  # `activate` has its own limit, and names it
 
 
 class Session(NamedTuple):
@@ -19,28 +23,23 @@ class Session(NamedTuple):
     agent: str  # SHA-256 of the agent that runs
 
 
-def device_status(store: Store) -> Dict[str, Any]:
-    """Return {trust, reports}, and where a service has run {history, service}, as "hello" tells them.
-
-    The code behind each is loaded only where there is something.
-    """
-    answer: Dict[str, Any] = {"trust": {"signers": "", "fleet": "", "latest": 0, "numbers": {}}, "reports": []}
-    if any(os.path.lexists(store.path("trust", name)) for name in ("allowed_signers", "accepted.json")):
-        from ..releases.trust import describe
-
-        answer["trust"] = describe(store).to_dict()
-    if os.path.isdir(store.path("reports")) and os.listdir(store.path("reports")):
-        from ..install.pending_reports import pending
-
-        answer["reports"] = pending(store)
-    if os.path.isdir(store.path("history")):
-        from ..service.status_file import service_status as service_status_of
-
-        answer.update(service_status_of(store.root))
-    return answer
+def text_of(header: Header, name: str) -> str:
+    """Return a request's text field; AgentError "bad-request"."""
+    try:
+        return text(header.get(name), _MOST_TEXT, "`%s`" % name)
+    except ValueError as error:
+        raise AgentError("the request does not fit: %s" % error, "bad-request") from None
 
 
-def _trust(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
+def lease_of(header: Header) -> float:
+    """Return a request's `lease_s`, seconds, 0 where it has none; AgentError "bad-request"."""
+    try:
+        return number(header.get("lease_s", 0), -_LONGEST_LEASE_S, _LONGEST_LEASE_S, "`lease_s`")
+    except ValueError as error:
+        raise AgentError("the request does not fit: %s" % error, "bad-request") from None
+
+
+def _trust(session: Session, header: Header) -> Header:
     """{allowed_signers, signature} -> {changed}: trust these signers."""
     from ..releases.trust import set_signers
 
@@ -48,8 +47,8 @@ def _trust(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     return {"changed": set_signers(session.store, header["allowed_signers"], header.get("signature") or "")}
 
 
-def _free_space(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
-    """{bytes, keep, pinned, quota, wanted, runtime} -> {freed, free, dropped}: make room and drop what nobody needs."""
+def _free_space(session: Session, header: Header) -> Header:
+    """{bytes, keep, pinned, quota, wanted, runtime} -> {freed, free, dropped}: make room and drop what nothing needs."""
     from ..releases.garbage import free_space, read_keep
 
     lock_and_recover(session.store)
@@ -57,8 +56,8 @@ def _free_space(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     return {"freed": freed.freed, "free": freed.free, "dropped": list(freed.dropped)}
 
 
-def _check(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
-    """{deep, repair} -> {models, dropped}: what of the current releases is no longer as it was, and with `repair` goes."""
+def _check(session: Session, header: Header) -> Header:
+    """{deep, repair} -> {models, dropped}: what of the current releases has changed; `repair` drops what is damaged."""
     from ..releases.integrity import check_models
 
     checked = check_models(session.store, session.facts, bool(header.get("deep")))
@@ -71,16 +70,19 @@ def _check(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     return {"models": models, "dropped": repair(session.store)}
 
 
-def _collected(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
+def _collected(session: Session, header: Header) -> Header:
     """{ids} -> {removed}: the controller has these reports."""
     from ..install.pending_reports import remove_collected
 
     lock_and_recover(session.store)
-    return {"removed": remove_collected(session.store, list(header["ids"]))}
+    ids = header["ids"]
+    if not isinstance(ids, list):
+        raise AgentError("the request does not fit: `ids` must be a list", "bad-request")
+    return {"removed": remove_collected(session.store, ids)}
 
 
-def _history(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
-    """{history, since} -> {id, entries, next, newest}: what happened after entry `since` of the history that is named."""
+def _history(session: Session, header: Header) -> Header:
+    """{history, since} -> {id, entries, next, newest}: the entries after number `since` of the history with this id."""
     from ..service.history import read_history
 
     known = header.get("history")
@@ -89,7 +91,7 @@ def _history(session: Session, header: Dict[str, Any]) -> Dict[str, Any]:
     return {"id": page.identity, "entries": page.entries, "next": page.next, "newest": page.newest}
 
 
-OPERATIONS: Dict[str, Callable[[Session, Dict[str, Any]], Dict[str, Any]]] = {
+OPERATIONS: Dict[str, Callable[[Session, Header], Header]] = {
     "trust": _trust,
     "room": _free_space,
     "check": _check,

@@ -1,67 +1,39 @@
 """Serves one controller over stdin and stdout.
 
 The real stdout is kept for frames; whatever else prints goes to stderr.  Requests are served one after another, in order.
-When the controller goes away, a running child is ended and nothing half-made stays visible.
+When the controller closes the connection, a running child is ended and nothing half-made stays visible.
 """
 
 import os
 import sys
-from typing import Any, Callable, Dict, Iterator, List, Union
+from typing import Callable, Dict, Iterator, List, Union
 
 from .. import facts as facts_package
 from ..errors import AgentError
-from ..protocol import PREFIX_SIZE, ProtocolError, ResponseParts, decode_header, decode_prefix, encode
+from ..protocol import BlockingStream, Header, ProtocolError, ResponseParts, encode
 from ..releases.activation import Activation, activate, confirm, lock_and_recover, rollback
 from ..releases.archive import name_archive
 from ..releases.store import Store, StoreError, explain_os_error
 from . import requests
-from .hello import hello_status, revert_expired
+from .hello import hello
+from .requests import lease_of, text_of
 
 __all__ = ["Session", "serve"]
-
-_CHUNK = 256 * 1024
 
 
 class _ConnectionClosed(Exception):
     """The controller closed the connection."""
 
 
-class _PipeReader:
-    """Exact reads from a file descriptor, after what was read ahead before the agent started."""
-
-    def __init__(self, fd: int, ahead: bytes) -> None:
-        self._fd = fd
-        self._buffer = ahead
-
-    def some(self, limit: int) -> bytes:
-        """Return 1 to `limit` bytes, or none at the end."""
-        if self._buffer:
-            data, self._buffer = self._buffer[:limit], self._buffer[limit:]
-            return data
-        return os.read(self._fd, limit)
-
-    def exactly(self, size: int) -> bytes:
-        """Return `size` bytes; _Gone when the stream ends before."""
-        parts = []
-        while size:
-            part = self.some(min(size, _CHUNK))
-            if not part:
-                raise _ConnectionClosed()
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
-
-
 class Session:
     """One controller's requests against one store."""
 
-    def __init__(self, root: str, version: str, read: _PipeReader, write: Callable[[bytes], None]) -> None:
+    def __init__(self, root: str, version: str, stream: BlockingStream) -> None:
         self._store = Store(root)
         self._version = version
-        self._read = read
-        self._write = write
+        self._stream = stream
         self._facts = facts_package.gather(root)
-        self._operations: Dict[str, Callable[[Dict[str, Any], int], Union[Dict[str, Any], ResponseParts]]] = {
+        self._operations: Dict[str, Callable[[Header], Union[Header, ResponseParts]]] = {
             "hello": self._hello,
             "put": self._put,
             "runtime": self._runtime,
@@ -76,87 +48,71 @@ class Session:
         self._operations.update(dict.fromkeys(requests.OPERATIONS, self._store_request))
 
     def run(self) -> None:
-        """Serve until the controller goes away; ProtocolError when it does not speak the protocol."""
+        """Serve until the controller closes the connection; ProtocolError when it sends what is no frame."""
         while True:
-            try:
-                header_size, body_size = decode_prefix(self._read.exactly(PREFIX_SIZE))
-                header = decode_header(self._read.exactly(header_size))
-            except _ConnectionClosed:
+            header = self._stream.read_header()
+            if header is None:
                 return
-            self._answer(header, body_size)
+            self._answer(header)
 
-    def _answer(self, header: Dict[str, Any], body_size: int) -> None:
-        self._left = body_size
+    def _answer(self, header: Header) -> None:
         body: List[bytes] = []
         try:
             operation = self._operations.get(str(header.get("op")))
             if operation is None:
                 raise AgentError("unknown request %r" % str(header.get("op"))[:40], "bad-request")
-            done = operation(header, body_size)
-            result, body = done if isinstance(done, ResponseParts) else (done, [])
-            reply: Dict[str, Any] = {"result": result}
+            response = operation(header)
+            result, body = response if isinstance(response, ResponseParts) else (response, [])
+            reply: Header = {"result": result}
         except AgentError as error:
             reply = {"error": {"code": error.code, "message": str(error)}}
         except (BrokenPipeError, ConnectionResetError):
-            raise  # the controller is gone: nobody is left to be told
+            raise  # the controller is gone: nobody reads the answer
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             reply = {"error": {"code": "bad-request", "message": "the request does not fit: %r" % (error,)}}
         except OSError as error:
             known = explain_os_error(error, "the request %s failed" % header.get("op"))
             reply = {"error": {"code": known.code, "message": str(known)}}
-        for _ in self._body():  # what was refused still has to be read past
+        for _ in self._body():  # of a rejected request: the next frame begins behind it
             pass
         self._reply(reply, body, header.get("id"))
 
-    def _reply(self, reply: Dict[str, Any], body: List[bytes], number: Any) -> None:
+    def _reply(self, reply: Header, body: List[bytes], number: object) -> None:
         try:
             data = encode(dict(reply, re=number), sum(map(len, body)))
         except ProtocolError as error:
             problem = {"code": "too-large", "message": "the answer can't be sent: %s" % error}
             data, body = encode({"error": problem, "re": number}), []
-        for part in [data] + body:
-            self._write(part)
+        self._stream.write([data, *body])
 
     def _body(self) -> Iterator[bytes]:
-        while self._left:
-            chunk = self._read.some(min(self._left, _CHUNK))
-            if not chunk:
-                raise _ConnectionClosed()
-            self._left -= len(chunk)
-            yield chunk
+        yield from self._stream.read_chunks()
+        if self._stream.missing:
+            raise _ConnectionClosed()
 
-    def _hello(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        revert_expired(self._store)
-        current = self._store.current()
-        records = {identity: self._store.verified(identity) for identity in current.values()}
-        return {
-            "agent": self._version,
-            "root": self._store.root,
-            "boot": self._store.clock.boot_id(),
-            "facts": self._facts.to_dict(),
-            "fingerprint": facts_package.fingerprint(self._facts),
-            "blobs": self._store.blobs(),
-            "runtimes": self._store.runtimes(),
-            "current": current,
-            "previous": self._store.links("previous"),
-            "verified": {identity: record.to_dict() for identity, record in records.items() if record is not None},
-            **hello_status(self._store),
-            **requests.device_status(self._store),
-        }
+    # --- the requests: fields -> result
 
-    def _put(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+    def _hello(self, header: Header) -> Header:
+        """{} -> hello.Hello."""
+        return hello(self._store, self._facts, self._version).to_dict()
+
+    def _put(self, header: Header) -> Header:
+        """{sha256} and the blob as the body -> {stored}."""
+        size = self._stream.missing
         lock_and_recover(self._store)
-        self._store.put(header["sha256"], body_size, self._body())
-        return {"stored": body_size}
+        self._store.put(text_of(header, "sha256"), size, self._body())
+        return {"stored": size}
 
-    def _runtime(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+    def _runtime(self, header: Header) -> Header:
+        """{key, sha256} -> {}: unpack a runtime from this blob."""
         from ..releases.runtimes import unpack_runtime
 
         lock_and_recover(self._store)
-        unpack_runtime(self._store, header["key"], header["sha256"])
+        unpack_runtime(self._store, text_of(header, "key"), text_of(header, "sha256"))
         return {}
 
-    def _release(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+    def _release(self, header: Header) -> Header:
+        """{manifest, sealed, again} -> {release, findings}: accept and store a release."""
         from ..releases.trust import receive
 
         lock_and_recover(self._store)
@@ -166,22 +122,24 @@ class Session:
         )
         return {"release": identity, "findings": [f.to_wire() for f in notes]}
 
-    def _verify(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+    def _verify(self, header: Header) -> Header:
+        """{release} -> the verification's result; events in between say that the session is alive."""
         from ..verification.release import verify_and_record
 
         lock_and_recover(self._store)
-        identity = header["release"]
-        return verify_and_record(self._store, identity, self._facts, self._tick).to_wire()
+        return verify_and_record(self._store, text_of(header, "release"), self._facts, self._tick).to_wire()
 
-    def _bench(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+    def _bench(self, header: Header) -> Header:
+        """As `bench.run.bench`."""
         from ..bench.run import bench
 
         lock_and_recover(self._store)
         return bench(self._store, self._facts, header, self._tick)
 
-    def _activate(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+    def _activate(self, header: Header) -> Header:
+        """{release, lease_s} -> {changed, lease_remaining_s, keeper}: `keeper` says that a process watches the lease."""
         lock_and_recover(self._store)
-        done = activate(self._store, header["release"], header.get("lease_s", 0))
+        done = activate(self._store, text_of(header, "release"), lease_of(header))
         return {
             "changed": done.changed,
             "lease_remaining_s": done.lease_remaining_s,
@@ -189,54 +147,51 @@ class Session:
         }
 
     def _start_keeper(self, done: Activation) -> bool:
-        """Say whether a process on the device watches over the lease."""
         if done.lease_remaining_s is None:
             return False
         from ..releases.lease_keeper import start
 
         return start(self._store.root)
 
-    def _confirm(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+    def _confirm(self, header: Header) -> Header:
+        """{release} -> {}."""
         lock_and_recover(self._store)
-        confirm(self._store, header["release"])
+        confirm(self._store, text_of(header, "release"))
         return {}
 
-    def _rollback(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
+    def _rollback(self, header: Header) -> Header:
+        """{model, to} -> {changed, current, before}."""
         lock_and_recover(self._store)
-        return rollback(self._store, header["model"], header["to"])._asdict()
+        return dict(rollback(self._store, text_of(header, "model"), text_of(header, "to"))._asdict())
 
-    def _infer(self, header: Dict[str, Any], body_size: int) -> ResponseParts:
-        from .infer import MAX_BODY, infer  # the service's client and a worker: only who is asked compiles them
+    def _infer(self, header: Header) -> ResponseParts:
+        """As `infer.infer`; the body holds the inputs."""
+        from .infer import MAX_BODY, infer  # the service's client and a worker: compiled only when requested
 
-        if body_size > MAX_BODY:
-            raise AgentError("the inputs have %d bytes; at most %d are taken" % (body_size, MAX_BODY), "too-large")
+        size = self._stream.missing
+        if size > MAX_BODY:
+            raise AgentError("the inputs have %d bytes; at most %d are taken" % (size, MAX_BODY), "too-large")
         return infer(self._store, self._facts, header, b"".join(self._body()), self._tick)
 
-    def _store_request(self, header: Dict[str, Any], body_size: int) -> Dict[str, Any]:
-        operation = requests.OPERATIONS[header["op"]]
+    def _store_request(self, header: Header) -> Header:
+        operation = requests.OPERATIONS[str(header["op"])]
         return operation(requests.Session(self._store, self._facts, self._version), header)
 
     def _tick(self) -> None:
-        self._write(encode({"event": "running"}))
+        self._stream.send({"event": "running"})
 
 
 def serve(root: str, version: str, ahead: bytes = b"") -> int:
     """Serve one controller on this process's stdin and stdout and return the exit code.
 
-    `ahead` is what the bootstrap had already read of the frames; `version` the SHA-256 of the running .pyz.
+    `ahead` is what the bootstrap has already read of the frames; `version` is the SHA-256 of the running .pyz.
     """
-    os.umask(0o077)  # what is written here is this user's alone, whatever the device's own habit
+    os.umask(0o077)  # only this user may read what is written here, whatever the device's umask
     name_archive(root)
     out = os.dup(1)
     os.dup2(2, 1)
-
-    def write(data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(out, view) :]
-
     try:
-        Session(root, version, _PipeReader(0, ahead), write).run()
+        Session(root, version, BlockingStream(0, out, ahead)).run()
     except (_ConnectionClosed, BrokenPipeError, ConnectionResetError):
         return 0
     except (ProtocolError, StoreError) as error:

@@ -12,7 +12,7 @@ from litefleet_agent.cli import main
 from litefleet_agent.releases.activation import activate, confirm, open_leases, overdue, recover, rollback
 from litefleet_agent.releases.archive import NAME, name_archive
 from litefleet_agent.releases.store import Store
-from litefleet_agent.session.hello import hello_status, revert_expired
+from litefleet_agent.session.hello import revert_expired, switch_status
 
 from tests.agent.session.test_server import Peer
 from tests.agent.support.release_fixtures import SetClock, kept, links, opened, proven, refused
@@ -282,7 +282,7 @@ def test_a_journal_that_cannot_be_read_stops_switching_and_not_the_session(store
     assert "cannot be" in refused("io-error", activate, store, one)
     assert "cannot be read" in refused("io-error", open_leases, store)
     revert_expired(store)
-    assert hello_status(store) == {"leases": {}, "undone": [], "kept": {"cls": [one]}}
+    assert switch_status(store).to_dict() == {"leases": {}, "undone": [], "kept": {"cls": [one]}}
     assert store.current() == {}
 
 
@@ -300,7 +300,7 @@ def test_hello_settles_first_and_tells(store: Store, root: Path, clock: SetClock
     reader = Store(str(root), clock)
     revert_expired(reader)
     assert not reader.locked
-    told = hello_status(reader)
+    told = switch_status(reader).to_dict()
     assert told["leases"] == {"det": {"release": other, "before": "", "remaining_s": 20.0}}
     assert told["undone"] == [
         {"model": "cls", "release": two, "why": "nobody confirmed it within 60 s", "at": clock.wall()}
@@ -316,7 +316,7 @@ def test_hello_waits_for_nobody(store: Store, root: Path, clock: SetClock) -> No
     reader = Store(str(root), clock)
     revert_expired(reader)  # the lock is held by `store`
     assert links(store) == (one, "")
-    assert hello_status(reader)["leases"]["cls"]["remaining_s"] == 0
+    assert switch_status(reader).leases["cls"].remaining_s == 0
 
 
 def test_a_whole_session(root: Path) -> None:

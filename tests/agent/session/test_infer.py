@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_refused_whole_and_the_session_goes_on(device, gold
         (device.infer(), "bad-request", "`requests` must be a list of 1 to 256"),
         (device.infer(*[good[:, :, :1, :1]] * 257), "bad-request", "`requests` must be a list of 1 to 256"),
         (device.infer(good, limit_s=0), "bad-request", "`limit_s` must be a number from 0.05 to 3600.0"),
-        (device.infer(good, release=7), "bad-request", "a release is named by its id (8 digits of it will do)"),
+        (device.infer(good, release=7), "bad-request", "a release is named by its id (8 digits of it are enough)"),
         (device.infer(good, release="previous"), "not-kept", "cls has no previous release on this device"),
         (device.infer(good, model="det"), "not-current", "no release of det is current on this device, which runs cls"),
         (device.infer(good, model="../x"), "bad-request", ""),

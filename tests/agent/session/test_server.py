@@ -31,9 +31,9 @@ CHATTY = (
     "from litefleet_agent.session import server as session\n"
     "base = session.Session\n"
     "class Loud(base):\n"
-    "    def _hello(self, header, size):\n"
+    "    def _hello(self, header):\n"
     "        print('a module prints', flush=True); os.system('echo a program prints')\n"
-    "        return base._hello(self, header, size)\n"
+    "        return base._hello(self, header)\n"
     "session.Session = Loud\n"
     "sys.exit(session.serve(sys.argv[2], 'v1'))"
 )
