@@ -37,9 +37,9 @@ from . import (
     options_for,
     place,
 )
+from .kinds import runtime_on
 from .option_benchmarks import benchmark_options, sizes_of
 from .release_sizes import KnownFleet, load_known
-from .runtime import runtime_on
 
 __all__ = ["AdviceRequest", "advise"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from .kinds import HALF_PRECISION, Kind
 
@@ -40,7 +39,7 @@ class Evidence:
     level: Level
     text: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return {"level": self.level.value, "text": self.text}
 
@@ -56,7 +55,7 @@ class Proof:
     opt_version: str
     devices: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return {
             "model": self.model,
@@ -79,7 +78,7 @@ class Option:
     do: str = ""  # the setting or command that tries it
     use: int = 0  # its usual gain, for the order; more is better
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return {
             "option": self.name,

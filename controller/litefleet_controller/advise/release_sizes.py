@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
@@ -64,7 +63,7 @@ def known_from_state(state: State) -> KnownFleet:
     return KnownFleet(devices, tuple(Proof(*key, devices=count) for key, count in sorted(counted.items())))
 
 
-def _variant(manifest: Mapping[str, Any]) -> tuple[str, str]:
+def _variant(manifest: Mapping[str, object]) -> tuple[str, str]:
     """Return (the variant's label, the Paddle-Lite version) of a release: ("arm fp16", "v2.13-rc")."""
     about = mapping(manifest.get("model"))
     variant = mapping(about.get("variant"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from .kinds import Kind
 from .options import Option, Proof
@@ -21,7 +20,7 @@ class KindAdvice:
     options: tuple[Option, ...]  # the most useful first
     proofs: tuple[Proof, ...] = ()  # empty: no variant is confirmed on this CPU part yet
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         kind = self.kind
         return {
@@ -53,7 +52,7 @@ class OptionBenchmark:
     load_ms: float | None = None
     run_ms: float | None = None  # median
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return dict(self.__dict__)
 
@@ -79,7 +78,7 @@ class Advice:
         """0 when every device has its file and a runtime, else 1."""
         return 0 if all(p.status is PlacementStatus.READY for p in self.placements) else 1
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return {
             "schema": 1,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from litefleet_agent.facts.arch import ARCHES, arch_of
 from litefleet_agent.facts.runtime import RuntimeFacts
@@ -61,7 +60,7 @@ class Placement:
     file: CandidateFile | None = None
     findings: tuple[Finding, ...] = ()  # the most severe first
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return {
             "device": self.device,
@@ -86,7 +85,7 @@ class NeededFile:
     arches: tuple[str, ...]
     parts: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return {
             "model": self.model,

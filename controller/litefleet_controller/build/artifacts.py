@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ..common.errors import LitefleetError
 from ..common.files import write_atomically
@@ -89,7 +88,7 @@ class ArtifactStore:
             )
         return data
 
-    def record(self, key: str, sha256: str, about: Mapping[str, Any]) -> None:
+    def record(self, key: str, sha256: str, about: Mapping[str, object]) -> None:
         """Record the blob `sha256` of the variant `key`; `about` (JSON) describes it for people.
 
         Raises: StoreError when the store cannot be written.

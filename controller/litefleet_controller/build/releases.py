@@ -229,7 +229,7 @@ class ReleaseBuilder:
 
         return await self._once(("bundle", choice, kind), make)
 
-    def _manifest(self, model: str, artifact: Artifact, golden: tuple[str, ...], runtime: str) -> dict[str, Any]:
+    def _manifest(self, model: str, artifact: Artifact, golden: tuple[str, ...], runtime: str) -> dict[str, object]:
         configured, settings = self._config.models[model], self._config.verify
         gates: dict[str, float] = {k: v for k, v in configured.gates.model_dump().items() if v is not None}
         if "peak_rss_mb" in gates:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from ..common.errors import ConfigError
 from .choices import PUBLISHED_PYTHONS, RuntimeChoice, split_targets, versions_with_target
@@ -72,7 +73,7 @@ def _unknown_to_converters(config: Config) -> list[tuple[tuple[str, ...], str]]:
     return found
 
 
-def config_schema() -> dict[str, Any]:
+def config_schema() -> dict[str, object]:
     """Return litefleet.yaml's JSON schema."""
     schema = Config.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "litefleet.yaml"}
@@ -95,13 +96,13 @@ def runtime_for(config: Config, arch: str, name: str = "") -> RuntimeChoice:
     )
 
 
-def _nearest(word: str, known: Any) -> str:
+def _nearest(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for a similar name, else the list of known ones."""
     near = difflib.get_close_matches(word, list(known), 1, 0.6)
     return f"; did you mean '{near[0]}'?" if near else f"; known are: {', '.join(known) or 'none'}"
 
 
-def _sentence(error: Any, document: Document) -> str:
+def _sentence(error: ErrorDetails, document: Document) -> str:
     """Return one of pydantic's errors as a sentence that begins with its place."""
     loc = [part for part in error["loc"] if part != "[key]"]
     where = ".".join(str(part) for part in loc)

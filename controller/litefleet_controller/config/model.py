@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from litefleet_agent.facts.arch import ARCHES, arch_of
 from pydantic import (
@@ -45,7 +45,7 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
     return base / path.expanduser()
 
 
-def _as_written(value: Any) -> Any:
+def _as_written(value: object) -> object:
     """Return a version as it was written: YAML reads 2.10 as the number 2.1."""
     return getattr(value, "text", value)
 
@@ -81,12 +81,12 @@ class _TextOrMapping(_Strict):
     """A mapping that may also be written as one text, which `_spelled` turns into the mapping."""
 
     @classmethod
-    def _spelled(cls, text: str) -> dict[str, Any]:
+    def _spelled(cls, text: str) -> dict[str, object]:
         raise NotImplementedError
 
     @model_validator(mode="before")
     @classmethod
-    def _from_text(cls, value: Any) -> Any:
+    def _from_text(cls, value: object) -> object:
         return cls._spelled(value) if isinstance(value, str) else value
 
     @classmethod
@@ -103,7 +103,7 @@ class SourceConfig(_TextOrMapping):
     params: FilePath | None = None
 
     @classmethod
-    def _spelled(cls, text: str) -> dict[str, Any]:
+    def _spelled(cls, text: str) -> dict[str, object]:
         return {"folder": text}
 
     @model_validator(mode="after")
@@ -261,7 +261,7 @@ class RuntimeConfig(_TextOrMapping):
     system: Literal[True] | None = None
 
     @classmethod
-    def _spelled(cls, text: str) -> dict[str, Any]:
+    def _spelled(cls, text: str) -> dict[str, object]:
         if text != "system":
             raise ValueError(f"'{text}' is no runtime: write `system`, or a mapping with paddlelite, wheel or folder")
         return {"system": True}
@@ -357,21 +357,23 @@ class Config(_Strict):
 
 def known_keys(path: Sequence[str | int]) -> list[str]:
     """Return the keys that are allowed under a path, such as ('models', 'cls', 'gates')."""
-    place: Any = Config
+    place: object = Config
     for part in path:
-        if _is_model(place):
-            field = place.model_fields.get(str(part))
+        model = _as_model(place)
+        if model is not None:
+            field = model.model_fields.get(str(part))
             place = _without_none(field.annotation) if field else None
         else:
             place = _without_none(get_args(place)[-1]) if get_args(place) else None  # a mapping's or a list's values
-    return list(place.model_fields) if _is_model(place) else []
+    model = _as_model(place)
+    return list(model.model_fields) if model is not None else []
 
 
-def _is_model(place: Any) -> bool:
-    return isinstance(place, type) and issubclass(place, BaseModel)
+def _as_model(place: object) -> type[BaseModel] | None:
+    return place if isinstance(place, type) and issubclass(place, BaseModel) else None
 
 
-def _without_none(annotation: Any) -> Any:
+def _without_none(annotation: object) -> object:
     """Return X for `X | None`, anything else as it is."""
     arguments = get_args(annotation)
     return arguments[0] if len(arguments) == 2 and arguments[1] is type(None) else annotation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -11,7 +11,7 @@ __all__ = ["PreprocessConfig", "ResizeConfig"]
 Side = Annotated[int, Field(ge=1, le=16384, strict=True)]
 
 
-def _fraction(value: Any) -> Any:
+def _fraction(value: object) -> object:
     """Return 1/255 as a number; anything else as it is."""
     if not isinstance(value, str) or "/" not in value:
         return value
@@ -54,7 +54,7 @@ class ResizeConfig(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_list(cls, value: Any) -> Any:
+    def _from_list(cls, value: object) -> object:
         if not isinstance(value, list | tuple):
             return value
         if len(value) != 2:
@@ -87,7 +87,7 @@ class PreprocessConfig(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _whole_numbers_stay(cls, value: Any) -> Any:
+    def _whole_numbers_stay(cls, value: object) -> object:
         """Leave pixels from 0 to 255 as they are where that is what the model takes."""
         if isinstance(value, dict) and value.get("dtype") == "uint8" and "scale" not in value:
             return {**value, "scale": 1}

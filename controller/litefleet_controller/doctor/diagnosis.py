@@ -6,7 +6,6 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from litefleet_agent.findings import Certainty, Finding, Severity, finding, ranked
 
@@ -52,7 +51,7 @@ class Diagnosis:
     works: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     path: Path | None = None  # the file, where there is one
-    data: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, object] = field(default_factory=dict)
 
     @property
     def ranked(self) -> tuple[Finding, ...]:
@@ -64,7 +63,7 @@ class Diagnosis:
         """The highest severity of the findings, None without findings."""
         return self.ranked[0].severity if self.findings else None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return {
             "kind": self.kind.value,

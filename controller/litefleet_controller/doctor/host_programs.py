@@ -1,100 +1,20 @@
-"""Checks of the operator's machine: system, Python, clock, packages, toolchains, free space."""
+"""Checks of the toolchains on the operator's machine, the uv program and the folders that they need."""
 
 from __future__ import annotations
 
-import datetime
 import os
-import platform
-import re
 import shutil
-import sys
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 
 import uv
-from litefleet_agent.findings import Certainty
 
-from ..build.toolchain import Toolchains, ToolchainStatus, host_problem
+from ..build.toolchain import Toolchains, ToolchainStatus
 from ..common.errors import LitefleetError
 from ..common.subprocesses import run_subprocess
 from .diagnosis import CheckResult, fact, failed_check, joined, works
 
-__all__ = ["BOUNDS", "check_folder", "check_packages", "check_system", "check_toolchains"]
-
-
-# The bounds of pyproject.toml; an installation by hand, or a later `pip install`, can break them.
-BOUNDS = {
-    "alembic": "1.13",
-    "asyncssh": "2.18",
-    "jinja2": "3.1",
-    "numpy": "1.26",
-    "packaging": "23.2",
-    "pydantic": "2.7",
-    "pyyaml": "6.0",
-    "rich": "13.7",
-    "sqlalchemy": "2.0",
-    "typer": "0.12",
-    "uv": "0.5",
-}
-_SHOWN = ("asyncssh", "pydantic", "sqlalchemy", "uv")
-_OLDEST_PYTHON = (3, 11)
-_BUILT = 2024  # no copy of litefleet is older
-
-
-def check_system(system: str = sys.platform, machine: str = "") -> CheckResult:
-    """Check the operating system, the CPU, this Python and the clock."""
-    machine = machine or platform.machine()
-    python = sys.version_info[:3]
-    found = fact("system", f"{platform.platform()}, {machine}")
-    found += fact("python", f"{'.'.join(map(str, python))} at {sys.executable}")
-    problem = host_problem(system, machine)
-    found += (
-        failed_check("LF701", problem) if problem else works("Paddle-Lite's converter is published for this system.")
-    )
-    if python[:2] < _OLDEST_PYTHON:
-        found += failed_check("LF710", f"This Python is {python[0]}.{python[1]}; litefleet needs 3.11 or later.")
-    return found + check_clock(datetime.datetime.now(datetime.UTC))
-
-
-def check_clock(now: datetime.datetime) -> CheckResult:
-    """Check the clock: when it was never set, certificates of package indexes and dates of signatures are rejected."""
-    shown = now.strftime("%Y-%m-%d %H:%M UTC")
-    if now.year >= _BUILT:
-        return fact("clock", shown)
-    observed = f"This machine's clock shows {shown}: certificates and the dates of signed releases are rejected. Set the clock."
-    return fact("clock", shown) + failed_check("LF900", observed, Certainty.LIKELY)
-
-
-def check_packages(bounds: dict[str, str] | None = None) -> CheckResult:
-    """Check that each of litefleet's Python packages is installed in a version that it works with."""
-    wanted = BOUNDS if bounds is None else bounds
-    versions = {name: _version(name) for name in wanted}
-    found = joined(_judge(name, versions[name], oldest) for name, oldest in wanted.items())
-    shown = ", ".join(f"{name} {versions[name]}" for name in _SHOWN if versions.get(name))
-    ours = _version("litefleet") or "not installed as a package: it runs from its source"
-    found = fact("litefleet", ours) + fact("packages", shown) + found
-    return found if found.findings else found + works(f"All {len(wanted)} Python packages have fitting versions.")
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name) or ""
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def _judge(name: str, version: str, oldest: str) -> CheckResult:
-    if not version:
-        return failed_check("LF710", f"The Python package {name} is missing; litefleet needs {oldest} or later.")
-    if _numbers(version) < _numbers(oldest):
-        return failed_check("LF710", f"The Python package {name} is {version}; litefleet needs {oldest} or later.")
-    return CheckResult()
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    found = re.match(r"\d{1,9}(?:\.\d{1,9}){0,4}", version)
-    return tuple(int(part) for part in found[0].split(".")) if found else ()
+__all__ = ["check_folder", "check_toolchains"]
 
 
 _MB = 10**6

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote_from_bytes
 
 from litefleet_agent.findings import CATALOGUE, Certainty, Entry, Finding, Severity
@@ -40,10 +39,10 @@ def relative_uri(path: Path, root: Path) -> str:
     return uri.rstrip("/") + "/" if folder else uri
 
 
-def artifact_of(diagnosis: Diagnosis, uri: str) -> dict[str, Any]:
+def artifact_of(diagnosis: Diagnosis, uri: str) -> dict[str, object]:
     """Return SARIF's artifact for the file or folder that a diagnosis is of, with size and SHA-256 when they are available."""
     path = diagnosis.path
-    location = {"uri": uri} if uri.startswith("file:") else {"uri": uri, "uriBaseId": ROOT_NAME}
+    location = _location_of(uri)
     if path is None or uri.endswith("/"):
         return {"location": location, "roles": ["analysisTarget", "directory"]}
     known = diagnosis.data.get("sha256") if diagnosis.kind is Kind.NB else None
@@ -54,6 +53,10 @@ def artifact_of(diagnosis: Diagnosis, uri: str) -> dict[str, Any]:
         **({"length": size} if size is not None else {}),
         **({"hashes": {"sha-256": digest}} if digest else {}),
     }
+
+
+def _location_of(uri: str) -> dict[str, str]:
+    return {"uri": uri} if uri.startswith("file:") else {"uri": uri, "uriBaseId": ROOT_NAME}
 
 
 def _inside(path: Path, root: Path) -> Path | None:
@@ -83,7 +86,7 @@ _PRECISION = {Certainty.CERTAIN: "very-high", Certainty.LIKELY: "high", Certaint
 _PROBLEM = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "recommendation"}
 
 
-def rule_of(entry: Entry, certainty: Certainty) -> dict[str, Any]:
+def rule_of(entry: Entry, certainty: Certainty) -> dict[str, object]:
     """Return the rule for a catalogue's row; `certainty` is that of the least sure finding in this run."""
     words = entry.slug.split("-")
     return {
@@ -131,8 +134,8 @@ class _Run:
     root: Path
     least_sure: dict[str, Certainty] = field(default_factory=dict)  # code -> the least sure finding's certainty
     codes: list[str] = field(default_factory=list)
-    artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)  # by URI, in order
-    results: list[dict[str, Any]] = field(default_factory=list)
+    artifacts: dict[str, dict[str, object]] = field(default_factory=dict)  # by URI, in order
+    results: list[dict[str, object]] = field(default_factory=list)
     reported: set[tuple[str, str, str]] = field(default_factory=set)
     alike: Counter[str] = field(default_factory=Counter)
 
@@ -146,7 +149,7 @@ class _Run:
                     self.reported.add(key)
                     self.results.append(self._result(diagnosis, found, uri))
 
-    def to_dict(self, exit_code: int, unread: Sequence[str]) -> dict[str, Any]:
+    def to_dict(self, exit_code: int, unread: Sequence[str]) -> dict[str, object]:
         """Return the run."""
         driver = {
             "name": "litefleet",
@@ -171,7 +174,7 @@ class _Run:
             self.artifacts[uri] = artifact_of(diagnosis, uri)
         return uri
 
-    def _result(self, diagnosis: Diagnosis, found: Finding, uri: str | None) -> dict[str, Any]:
+    def _result(self, diagnosis: Diagnosis, found: Finding, uri: str | None) -> dict[str, object]:
         return {
             "ruleId": found.code,
             "ruleIndex": self._rule(found),
@@ -190,13 +193,13 @@ class _Run:
             self.codes.append(found.code)
         return self.codes.index(found.code)
 
-    def _location(self, diagnosis: Diagnosis, uri: str | None) -> dict[str, Any]:
+    def _location(self, diagnosis: Diagnosis, uri: str | None) -> dict[str, object]:
         subject = {"name": diagnosis.subject, "kind": diagnosis.kind.value}
         if uri is None:
             return {"logicalLocations": [subject]}
         index = list(self.artifacts).index(uri)
         physical = {
-            "artifactLocation": {**self.artifacts[uri]["location"], "index": index},
+            "artifactLocation": {**_location_of(uri), "index": index},
             # a binary file has no lines, but code-scanning pages show nothing that has no line
             "region": {"startLine": 1, "startColumn": 1, "endLine": 1, "endColumn": 1},
         }
@@ -222,7 +225,7 @@ def _without_values(text: str, path: Path | None) -> str:
     return re.sub(r"\b[0-9a-f]{12,}\b|\d[\d.,]*", "#", text)
 
 
-def _invocation(exit_code: int, unread: Sequence[str], root: Path) -> dict[str, Any]:
+def _invocation(exit_code: int, unread: Sequence[str], root: Path) -> dict[str, object]:
     reported = [{"level": "error", "message": {"text": text.replace("{", "{{").replace("}", "}}")}} for text in unread]
     return {
         "executionSuccessful": not unread,

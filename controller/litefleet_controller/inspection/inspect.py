@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from litefleet_agent.findings import Severity
 
@@ -50,7 +49,7 @@ class Inspected:
         }[self.fail_on]
         return int(any(found.severity in fatal for one in self.inspections for found in one.findings))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form: `schema`, `exit_code`, `files`, `unread`; for a single file also its own keys."""
         files = [one.to_dict() for one in self.inspections]
         alone = files[0] if len(files) == 1 and not self.unread else {}

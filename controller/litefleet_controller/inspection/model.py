@@ -5,7 +5,6 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from litefleet_agent.facts.arch import ARCHES, Arch, arch_of
 from litefleet_agent.findings import Finding, finding
@@ -50,7 +49,7 @@ class Inspection:
         """1 when the file is refused, else 0."""
         return 0 if verdict(self.findings) == "good" else 1
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form; the description's keys are null for a file that cannot be described."""
         described = _described(self.model) if self.model else dict.fromkeys(DESCRIBED)
         return {
@@ -154,7 +153,7 @@ def _promising(head: bytes) -> bool:
     return True
 
 
-def _described(model: NbModel) -> dict[str, Any]:
+def _described(model: NbModel) -> dict[str, object]:
     return {
         "meta_version": model.meta_version,
         "opt_version": model.opt_version,
@@ -183,7 +182,7 @@ def _described(model: NbModel) -> dict[str, Any]:
     }
 
 
-def _tensor(tensor: Tensor) -> dict[str, Any]:
+def _tensor(tensor: Tensor) -> dict[str, object]:
     return {"name": tensor.name, "dtype": tensor.dtype, "dims": list(tensor.dims)}
 
 

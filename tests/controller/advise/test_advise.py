@@ -29,7 +29,7 @@ from litefleet_controller.advise import (
     options_for,
     place,
 )
-from litefleet_controller.advise.runtime import runtime_on
+from litefleet_controller.advise.kinds import runtime_on
 from litefleet_controller.config import Config
 from litefleet_controller.config.choices import PUBLISHED_PYTHONS as PUBLISHED
 from litefleet_controller.reports.advice_text import advice_text

@@ -15,16 +15,15 @@ from pathlib import Path
 import asyncssh
 import pytest
 from litefleet_agent.findings import Severity
-from litefleet_controller.doctor.controller_machine import diagnose_host
-from litefleet_controller.doctor.diagnosis import CheckResult, Diagnosis
-from litefleet_controller.doctor.host_programs import (
+from litefleet_controller.doctor.controller_machine import (
     BOUNDS,
     check_clock,
-    check_folder,
     check_packages,
     check_system,
-    check_toolchains,
+    diagnose_host,
 )
+from litefleet_controller.doctor.diagnosis import CheckResult, Diagnosis
+from litefleet_controller.doctor.host_programs import check_folder, check_toolchains
 from litefleet_controller.doctor.host_ssh import Agent, ask_agent, check_key, check_known_hosts
 from litefleet_controller.doctor.project import diagnose_project, open_quietly
 from litefleet_controller.state.state import State
