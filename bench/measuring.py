@@ -51,7 +51,8 @@ def by_turns(work: WorkerPlan, seconds: float) -> tuple[float, bool]:
     with WaitLoop(lambda: None) as wait_loop:
         bench_workers = [started(wait_loop, work), started(wait_loop, work)]
         found = compare_ab(wait_loop, bench_workers, [Recorder(), Recorder()], HERE, seconds, 0)
-    return abs(found["ratio"] - 1), verdict(found) != "not told apart"
+    assert found is not None
+    return abs(found.ratio - 1), verdict(found) != "not told apart"
 
 
 def one_after_the_other(work: WorkerPlan, seconds: float) -> float:
@@ -60,7 +61,7 @@ def one_after_the_other(work: WorkerPlan, seconds: float) -> float:
         with WaitLoop(lambda: None) as wait_loop:
             recorder = Recorder()
             steady(wait_loop, started(wait_loop, work), recorder, HERE, seconds / 2, 0)
-            found.append(recorder.times.statistics()["p50"])
+            found.append(recorder.times.statistics().p50)
     return abs(found[1] / found[0] - 1)
 
 

@@ -219,7 +219,7 @@ def test_a_full_house_is_told(tmp_path):
         try:
             for connection in crowd:
                 connection.sendall(ask(1, "never"))
-            with Client(service.path) as client, pytest.raises(ServiceError, match="callers are connected") as error:
+            with Client(service.path) as client, pytest.raises(ServiceError, match="clients are connected") as error:
                 client.status()
             assert error.value.code == "busy"
         finally:

@@ -112,8 +112,8 @@ def test_drift_is_found_by_the_device_itself_and_told_at_the_next_contact(lab: R
     said = " ".join(item["seen"] for item in found)
     assert codes(found) == {"LF602", "LF604", "LF306", "LF618"}, found
     assert f"numpy changed from none to 2.1.0 ({PACKAGES}/numpy)" in said
-    assert "librt.so.1 is gone since the service started" in said
-    assert "no longer holds the bytes that were proven" in said
+    assert "librt.so.1 is missing since the service started" in said
+    assert "no longer holds the bytes that were verified" in said
     assert lab.status()["health"] == "degraded"
     assert lab.show("MainPID") == pid  # it goes on serving what it has loaded
     told = lab.journal(f"MESSAGE_ID={MESSAGE_IDS['drift']}")

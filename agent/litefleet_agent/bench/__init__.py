@@ -1,6 +1,6 @@
-"""The bench: how fast a release runs on this device, how much memory it takes, and how both change over time.
+"""The bench: measures how fast a release runs on this device, how much memory it needs, and how both change over time.
 
-Pure: `plan`, `samples`, `series`, `pairs`, `throttle`.  `measured` runs in the processes that are measured, `subject` and
-`floor` hold their other ends; `machine` looks at sensors; `cold`, `steady`, `versus` and `cells` measure; `run` puts it
-together for the session, `command` for whoever is logged in on the device.
+Values: `results`.  Pure: `plan`, `statistics`, `timeseries`, `trends`, `report_text`.  `worker_main` runs in the measured
+processes, `worker_handle` is their other end; `system_load` reads sensors; `latency` and `throughput` measure; `run` carries
+out one bench for a session or for the command line.
 """

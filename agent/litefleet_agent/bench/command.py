@@ -49,8 +49,8 @@ def main(args: List[str]) -> int:
         return _INTERRUPTED
     finally:
         store.unlock()
-    print(json.dumps(dict(answer, schema=1), sort_keys=True) if as_json else "\n".join(lines(answer)))
-    return 0 if answer["verdict"] == "verified" else 1
+    print(json.dumps(dict(answer.to_dict(), schema=1), sort_keys=True) if as_json else "\n".join(lines(answer)))
+    return 0 if answer.verdict == "verified" else 1
 
 
 def _exit_of(error: Exception) -> int:

@@ -1,7 +1,7 @@
-"""What a bench runs, and whether it came out right: the release's own goldens, before the first figure and after the last."""
+"""Checks the outputs of a bench: the release's goldens are compared before the first measurement and after the last."""
 
 from dataclasses import replace
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from ..errors import AgentError
 from ..findings import Finding, finding
@@ -17,9 +17,9 @@ _MOST_CASES = 8
 
 
 class GoldenCheck:
-    """One release's goldens; `plan` runs those whose inputs have the same sizes, as a predictor keeps to one size.
+    """One release's goldens; `plan` holds those whose inputs have the same sizes, as a predictor keeps to one size.
 
-    `findings` say what keeps it from being run.  Raises NbError and OSError for a file that can't be read.
+    `findings` give the reasons when it cannot be run.  Raises NbError and OSError for a file that cannot be read.
     """
 
     def __init__(self, plan: WorkerPlan) -> None:
@@ -33,12 +33,12 @@ class GoldenCheck:
         self.plan = replace(plan, golden=tuple(paths))
 
     def _same_sizes(self, paths: Sequence[str]) -> List[str]:
-        """Return the cases of the sizes that most of them have, at most 8."""
-        groups: Dict[Any, List[str]] = {}
+        """Return the cases with the most frequent input sizes, at most 8."""
+        groups: Dict[Tuple[Tuple[str, Tuple[int, ...]], ...], List[str]] = {}
         for number, path in enumerate(paths):
             golden = self._golden(number, path)
             if golden is not None:
-                sizes = tuple((value.dtype, value.shape) for value in golden.inputs.values())
+                sizes = tuple((value.dtype, tuple(value.shape)) for value in golden.inputs.values())
                 groups.setdefault(sizes, []).append(path)
         if not paths:
             self.findings.append(finding("LF412", "The release has no goldens."))
@@ -53,10 +53,10 @@ class GoldenCheck:
         return golden
 
     def check(self, worker: BenchWorker) -> List[Finding]:
-        """Return what is wrong with the first and the last outputs of a process that has run."""
+        """Return the errors in the first and the last outputs of a process that has run."""
         first, last = worker.outputs("first"), worker.outputs("last")
         if _data(first) == _data(last) == _data(self._accepted):
-            return []  # the same bytes have been judged already
+            return []  # the same bytes have passed before
         counts = {len(outputs) for outputs in first + last}
         if counts != {len(self._model.outputs)}:
             observed = "The file declares %d outputs, the runtime gave %s." % (len(self._model.outputs), sorted(counts))
@@ -74,7 +74,7 @@ class GoldenCheck:
             later = [(i, value) for i, value in enumerate(last[case]) if value.data != outputs[i].data]
             runs.append((outputs, later))
         if len(whole) != len(runs):
-            return [finding("LF412", "A golden could not be read again.")]
+            return [finding("LF412", "Cannot read a golden again.")]
         return [found for found in check_outputs(self._model, whole, runs, self._tolerance).findings if found.decides]
 
 

@@ -1,7 +1,8 @@
-"""What was measured of one release over time."""
+"""Records the measurements of one process over time."""
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import List, Mapping, Optional, Tuple
 
+from .results import Columns, Growth, Heat, OverTime
 from .statistics import Samples
 from .timeseries import Series, rows_of
 from .trends import slope
@@ -13,24 +14,24 @@ _LONG_S = 30.0
 
 
 class Recorder:
-    """The latencies of one process, its memory and the machine's sensors; `begun` is the moment (monotonic) of t = 0.
+    """The latencies and memory of one process, and the machine's sensors; `begun` is the monotonic time of t = 0.
 
-    It holds what was seen so far: should the process die, that stays.
+    It keeps its measurements when the process dies.
     """
 
     def __init__(self) -> None:
         self.begun = 0.0
         self.times, self.whole, self.series = Samples(), Samples(), Series()
         self.seconds = self.cpu_s = 0.0
-        self.others: Optional[float] = None  # share of all CPUs' time that other programs took meanwhile
+        self.others: Optional[float] = None  # share of all CPUs' time that other programs used meanwhile
 
     @property
     def runs(self) -> int:
-        """How many runs it took in."""
+        """The number of recorded runs."""
         return self.times.count
 
     def add(self, block: Block) -> None:
-        """Take the runs of one block in."""
+        """Record the runs of one block."""
         self.times.add(block.times)
         self.whole.add(block.whole)
         self.series.runs(block.begun - self.begun, block.ended - self.begun, block.times)
@@ -38,57 +39,58 @@ class Recorder:
         self.cpu_s += block.cpu_s
 
     def observe(self, now: float, worker: BenchWorker, readings: Mapping[str, Optional[float]]) -> None:
-        """Take in the process's memory, and what was seen of the machine."""
+        """Record the process's memory and readings of the machine."""
         self.series.observe(now - self.begun, dict(readings, rss=worker.rss_bytes() or None))
 
-    def to_dict(self) -> Dict[str, Any]:
-        """Return {warm, whole, runs_per_s, cores, others, growth, heat, series}."""
+    def over_time(self) -> Optional[OverTime]:
+        """Return the measurements, None without any run."""
+        if not self.runs:
+            return None
         columns = self.series.columns()
-        return {
-            "warm": self.times.statistics(),
-            "whole": self.whole.statistics(),
-            "runs_per_s": round(self.runs / self.seconds, 3) if self.seconds else None,
-            "cores": round(self.cpu_s / self.seconds, 3) if self.seconds else None,
-            "others": self.others,
-            "growth": _growth(columns),
-            "heat": _heat(columns),
-            "series": columns,
-        }
+        return OverTime(
+            warm=self.times.statistics(),
+            whole=self.whole.statistics(),
+            runs_per_s=round(self.runs / self.seconds, 3),
+            cores=round(self.cpu_s / self.seconds, 3),
+            others=self.others,
+            growth=_growth(columns),
+            heat=_heat(columns),
+            series=columns,
+        )
 
     def memory(self) -> List[Tuple[float, float]]:
         """Return (runs done, resident bytes) over time."""
         return [(runs, rss) for runs, _, rss in _memory(self.series.columns())]
 
 
-def _memory(columns: Mapping[str, Sequence[Any]]) -> List[Tuple[float, float, float]]:
+def _memory(columns: Columns) -> List[Tuple[float, float, float]]:
     """Return (runs done, seconds, resident bytes) over time."""
-    done, rows = 0, []
+    done, rows = 0.0, []
     for t, runs, rss in rows_of(columns, "t", "runs", "rss"):
         done += runs
-        rows.append((float(done), t, float(rss)))
+        rows.append((done, t, float(rss)))
     return rows
 
 
-def _growth(columns: Mapping[str, Sequence[Any]]) -> Dict[str, float]:
-    """Return {per_1000_runs, per_hour} in bytes, by the second half: the first is warming up.
+def _growth(columns: Columns) -> Optional[Growth]:
+    """Return the growth over the second half; the first is warm-up.
 
-    An hour is only told of where half a minute was seen: else it would be noise times a hundred.
+    Growth per hour needs half a minute: below, it would be noise times a hundred.
     """
     rows = _memory(columns)
     late = rows[len(rows) // 2 :]
     if len(late) < 2:
-        return {}
-    growth = {"per_1000_runs": round(slope([(runs, rss) for runs, _, rss in late]) * 1000, 1)}
-    if late[-1][1] - late[0][1] >= _LONG_S:
-        growth["per_hour"] = round(slope([(t, rss) for _, t, rss in late]) * 3600, 1)
-    return growth
+        return None
+    per_1000_runs = round(slope([(runs, rss) for runs, _, rss in late]) * 1000, 1)
+    if late[-1][1] - late[0][1] < _LONG_S:
+        return Growth(per_1000_runs)
+    return Growth(per_1000_runs, round(slope([(t, rss) for _, t, rss in late]) * 3600, 1))
 
 
-def _heat(columns: Mapping[str, Sequence[Any]]) -> Dict[str, float]:
-    """Return {first, last, highest} in degrees Celsius, and {per_minute}."""
-    rows = rows_of(columns, "t", "temperature")
+def _heat(columns: Columns) -> Optional[Heat]:
+    """Return the CPU's temperature over time, None where the kernel does not report it."""
+    rows = [(t, celsius) for t, celsius in rows_of(columns, "t", "temperature")]
     if not rows:
-        return {}
+        return None
     degrees = [celsius for _, celsius in rows]
-    rise = slope(rows) * 60
-    return {"first": degrees[0], "last": degrees[-1], "highest": max(degrees), "per_minute": round(rise, 3)}
+    return Heat(degrees[0], degrees[-1], max(degrees), round(slope(rows) * 60, 3))

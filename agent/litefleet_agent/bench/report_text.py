@@ -1,59 +1,67 @@
-"""A bench's answer for whoever is logged in on the device.  Pure."""
+"""Formats the result of a bench for a terminal on the device, and states its caveats.  Pure."""
 
-from typing import Any, Dict, Iterator, List, Mapping
+from typing import Dict, Iterator, List, Optional, Sequence
 
 from ..verification.golden_cases import median
+from .results import BenchResult, Cell, Columns, Latencies, OverTime, ReleaseResult, StartReport
 from .statistics import sentence
 
 __all__ = ["caveats_of", "lines"]
 
 
-_RANKS = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
+def lines(result: BenchResult) -> List[str]:
+    """Return the result in lines."""
+    output = [line for release in result.releases for line in _release(result.model, release)]
+    output += [_cell(cell, len(result.releases) > 1) for cell in result.cells]
+    if result.comparison is not None:
+        first, second = (release.release[:12] for release in result.releases)
+        output.append(sentence(result.comparison, first, second))
+    for found in result.findings:
+        output.append("%s %s %s" % (found.code, found.observed, found.entry.do))
+    return output + list(result.notes)
 
 
-def lines(answer: Mapping[str, Any]) -> List[str]:
-    """Return the answer (see run) in lines."""
-    output = [line for release in answer["releases"] for line in _release(answer["model"], release)]
-    output += [_cell(cell, len(answer["releases"]) > 1) for cell in answer["cells"]]
-    if answer["comparison"]:
-        first, second = (release["release"][:12] for release in answer["releases"])
-        output.append(sentence(answer["comparison"], first, second))
-    for found in answer["findings"]:
-        output.append("%s %s %s" % (found["code"], found["seen"], found["do"]))
-    return output + list(answer["notes"])
+def _release(model: str, release: ReleaseResult) -> Iterator[str]:
+    right = {True: "outputs match the goldens", False: "WRONG outputs", None: "measurement not completed"}
+    yield "%s %s: %s" % (model, release.release[:12], right[release.right])
+    if release.starts:
+        yield _cold(release.starts)
+    if release.over_time is not None:
+        yield _warm(release.over_time.warm, release.over_time.runs_per_s)
+    if release.memory.get("peak"):
+        yield "  memory  at most %.1f MB%s" % (release.memory["peak"] / 1e6, _growth(release.over_time))
+    if release.over_time is not None and release.over_time.heat is not None:
+        heat = release.over_time.heat
+        yield "  heat    %.0f to %.0f degrees Celsius, %+.2g a minute" % (heat.first, heat.last, heat.per_minute)
 
 
-def _release(model: str, release: Mapping[str, Any]) -> Iterator[str]:
-    right = {True: "computes what its goldens say", False: "computes WRONG", None: "was not measured to the end"}[
-        release["right"]
-    ]
-    yield "%s %s: %s" % (model, release["release"][:12], right)
-    cold, memory, warm = release["cold"], release["memory"], release.get("warm", {})
-    if cold:
-        again = [start["total_ms"] for start in cold["again"]]
-        later = ", then %s" % _ms(median(again)) if again else ""
-        yield "  cold    %s the first time%s, until the first answer" % (_ms(cold["first"]["total_ms"]), later)
-    if warm:
-        ranks = ", ".join("%s %s" % (name, _ms(warm[key])) for name, key in _RANKS)
-        yield "  warm    %s; %d runs, %.4g a second" % (ranks, warm["runs"], release["runs_per_s"])
-    if memory.get("peak"):
-        yield "  memory  at most %.1f MB%s" % (memory["peak"] / 1e6, _growth(release.get("growth", {})))
-    if release.get("heat"):
-        yield "  heat    %(first).0f to %(last).0f degrees Celsius, %(per_minute)+.2g a minute" % release["heat"]
+def _cold(starts: Sequence[StartReport]) -> str:
+    again = [start.total_ms for start in starts[1:]]
+    later = ", then %s" % _ms(median(again)) if again else ""
+    return "  cold    %s the first time%s, until the first answer" % (_ms(starts[0].total_ms), later)
 
 
-def _growth(growth: Dict[str, float]) -> str:
-    words = (("per_1000_runs", "per 1,000 runs"), ("per_hour", "per hour"))
-    return "".join(", %+.3g MB %s" % (growth[key] / 1e6, text) for key, text in words if key in growth)
+def _warm(warm: Latencies, runs_per_s: float) -> str:
+    percentiles = (("p50", warm.p50), ("p90", warm.p90), ("p99", warm.p99), ("p99.9", warm.p999), ("max", warm.max))
+    ranks = ", ".join("%s %s" % (name, _ms(value)) for name, value in percentiles)
+    return "  warm    %s; %d runs, %.4g a second" % (ranks, warm.runs, runs_per_s)
 
 
-def _cell(cell: Mapping[str, Any], named: bool) -> str:
-    name = " of %s" % cell["release"][:12] if named else ""
-    threads = "%d threads" % cell["threads"] if cell["threads"] else "its usual threads"
-    label = "  %d at once%s, with %s: " % (cell["workers"], name, threads)
-    if "skipped" in cell:
-        return label + "not measured, %s" % cell["skipped"]
-    return label + "%.4g runs a second, p50 %s" % (cell["runs_per_s"], _ms(cell["latency"]["p50"]))
+def _growth(over_time: Optional[OverTime]) -> str:
+    growth = over_time.growth if over_time is not None else None
+    if growth is None:
+        return ""
+    text = ", %+.3g MB per 1,000 runs" % (growth.per_1000_runs / 1e6)
+    return text + (", %+.3g MB per hour" % (growth.per_hour / 1e6) if growth.per_hour is not None else "")
+
+
+def _cell(cell: Cell, named: bool) -> str:
+    name = " of %s" % cell.release[:12] if named else ""
+    threads = "%d threads" % cell.threads if cell.threads else "its usual threads"
+    label = "  %d at once%s, with %s: " % (cell.workers, name, threads)
+    if cell.skipped or cell.figures is None:
+        return label + "not measured, %s" % cell.skipped
+    return label + "%.4g runs a second, p50 %s" % (cell.figures.runs_per_s, _ms(cell.figures.latency.p50))
 
 
 def _ms(value: float) -> str:
@@ -61,38 +69,42 @@ def _ms(value: float) -> str:
 
 
 _BUSY = 0.1  # of the CPU, by other programs
-_FEW = {"p99": 100, "p99.9": 1000}  # runs, below which a rank is just one of the slowest
+_FEW: Dict[str, int] = {"p99": 100, "p99.9": 1000}  # runs, below which a percentile is just one of the slowest runs
 
 
-def caveats_of(answer: Mapping[str, Any]) -> List[str]:
-    """Return sentences about an answer of the bench (see run), each once."""
-    found = [note for release in answer["releases"] for note in _of_release(release)]
-    if answer["low_priority"]:
+def caveats_of(releases: Sequence[ReleaseResult], low_priority: bool) -> List[str]:
+    """Return the caveats of a bench as sentences, each once."""
+    found = [note for release in releases for note in _of_release(release)]
+    if low_priority:
         found.append("Measured at low priority: whatever else ran went first.")
     return list(dict.fromkeys(found))
 
 
-def _of_release(release: Mapping[str, Any]) -> Iterator[str]:
-    if release["threads_set_by"] == "environment":
+def _of_release(release: ReleaseResult) -> Iterator[str]:
+    if release.starts and release.starts[-1].threads_set_by == "environment":
         yield (
             "This Paddle-Lite has no set_threads: threads were asked for by OpenMP's variables; "
             "the CPUs kept busy show whether that counted."
         )
-    if release["cases_left_out"]:
-        left = release["cases_left_out"]
-        yield "%d of the golden cases were left out: a predictor keeps to inputs of one size." % left
-    if (release.get("others") or 0.0) >= _BUSY:
-        tens = round(release["others"] * 10) * 10  # in tens, so that a fleet's sentences are alike
+    if release.cases_left_out:
+        yield "%d of the golden cases were left out: a predictor keeps to inputs of one size." % release.cases_left_out
+    if release.over_time is not None:
+        yield from _of_measurement(release.over_time)
+
+
+def _of_measurement(over_time: OverTime) -> Iterator[str]:
+    if (over_time.others or 0.0) >= _BUSY:
+        tens = round((over_time.others or 0.0) * 10) * 10  # in tens, so that a fleet's sentences are alike
         yield "Other programs used about %d %% of the CPU meanwhile: alone, it is quicker." % tens
-    runs = release.get("warm", {}).get("runs", 0)
+    runs = over_time.warm.runs
     few = [rank for rank, least in _FEW.items() if 0 < runs < least]
     if few:
         yield "There were %d runs: %s little." % (runs, " and ".join(few) + (" says" if len(few) == 1 else " say"))
-    yield from _of_sensors(release.get("series", {}))
+    yield from _of_sensors(over_time.series)
 
 
-def _of_sensors(series: Dict[str, List[Any]]) -> Iterator[str]:
+def _of_sensors(series: Columns) -> Iterator[str]:
     names = {"temperature": "no temperature", "frequency": "no clock rate"}
-    silent = [words for name, words in names.items() if name in series and not any(series[name])]
+    silent = [text for name, text in names.items() if name in series and not any(series[name])]
     if silent:
-        yield "The kernel tells %s: throttling can't be seen here." % " and ".join(silent)
+        yield "The kernel reports %s: throttling can't be seen here." % " and ".join(silent)

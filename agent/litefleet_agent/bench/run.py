@@ -1,9 +1,9 @@
-"""One bench on this device: what speaks against it, what is measured, and what the figures say."""
+"""Runs one bench on this device: checks, measurements, findings."""
 
 import sys
 import time
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional
 
 from ..facts import Facts
 from ..facts.sensors import available_bytes
@@ -21,6 +21,7 @@ from .latency import ColdStarts, compare_ab, steady
 from .plan import BenchOptions, options_of_request
 from .recorder import Recorder
 from .report_text import caveats_of
+from .results import BenchResult, Cell, PairComparison, ReleaseResult
 from .throughput import ThroughputMatrix
 from .trends import memory_growth, throttled
 from .worker_handle import BenchWorker, BenchWorkerError, WaitLoop
@@ -29,15 +30,15 @@ __all__ = ["BenchEnvironment", "bench", "releases_of", "require_no_lease"]
 
 
 def require_no_lease(store: Store) -> None:
-    """Raise StoreError "busy" while a switch waits for its confirmation: a held lock would keep the device from going back."""
+    """Raise StoreError "busy" while a switch waits for its confirmation: the bench's lock would prevent its revert."""
     for model, operation in open_leases(store).items():
         left = operation.lease.remaining_s(store.clock) if operation.lease is not None else 0.0
         message = "the switch of %s waits for its confirmation (another %.0f s): measure after it" % (model, left)
         raise StoreError(message, "busy")
 
 
-def releases_of(store: Store, header: Mapping[str, Any]) -> List[str]:
-    """Return the ids of {model, release?, against?}: the one to measure, then the one to compare it with, if any.
+def releases_of(store: Store, header: Mapping[str, object]) -> List[str]:
+    """Return the ids named by {model, release?, against?}: the release to measure, then the one to compare it with.
 
     Raises StoreError as `ReleaseSelector` does.
     """
@@ -50,7 +51,7 @@ _MOST_FINDINGS = 50
 
 
 class BenchEnvironment(NamedTuple):
-    """Where a bench runs; tests name others."""
+    """The machine that a bench reads and the interpreter that it starts; tests replace both."""
 
     tree: Tree = Tree("/")
     python: str = sys.executable
@@ -59,15 +60,17 @@ class BenchEnvironment(NamedTuple):
 def bench(
     store: Store,
     facts: Facts,
-    header: Mapping[str, Any],
+    header: Mapping[str, object],
     on_tick: Callable[[], None],
     environment: BenchEnvironment = BenchEnvironment(),  # noqa: B008 - a value
-) -> Dict[str, Any]:
-    """Measure {model, release?, against?, runs?, seconds?, threads?, workers?, low_priority?}; docs/bench.md has the answer.
+) -> BenchResult:
+    """Measure as {model, release?, against?, runs?, seconds?, threads?, workers?, low_priority?} says (see docs/bench.md).
 
-    The caller holds the store's lock, so that no proof disturbs the figures and no figure disturbs a proof.  `on_tick` is
-    called about every second; what it raises ends all processes.  Raises AgentError for a release that is not here, or
-    neither current nor proven here; while a switch waits for its confirmation; for a request that does not fit.
+    The caller holds the store's lock, so that a bench and a verification do not disturb each other.  `on_tick` is called
+    about every second; an exception of it ends all processes and is passed on.
+
+    Raises AgentError for an invalid request, for a release that is missing, or neither current nor verified here, and
+    "busy" while a switch waits for its confirmation.
     """
     options = options_of_request(header, facts.cpu.cores)
     require_no_lease(store)
@@ -77,49 +80,46 @@ def bench(
 
 
 class MeasuredRelease:
-    """One release, and what was measured of it."""
+    """One release and its measurements so far."""
 
     def __init__(self, golden_check: GoldenCheck, starts: ColdStarts) -> None:
         self.golden_check, self.starts = golden_check, starts
         self.recorder = Recorder()
         self.memory: Dict[str, int] = {}
-        self.right: Optional[bool] = None  # whether it computed what its goldens say
+        self.right: Optional[bool] = None  # whether its outputs match its goldens
 
     @property
     def memory_bytes(self) -> int:
-        """What one process of it is known to take, 0 before the first start."""
-        first = self.starts.records[-1]["rss"]["after_first_run"] if self.starts.records else 0
-        return max(int(first), self.memory.get("peak", 0))
+        """The known memory of one process, 0 before the first start."""
+        first = self.starts.reports[-1].rss.get("after_first_run", 0) if self.starts.reports else 0
+        return max(first, self.memory.get("peak", 0))
 
-    def to_dict(self) -> Dict[str, Any]:
-        """Return the JSON form."""
-        plan, last = self.golden_check.plan, self.starts.records[-1] if self.starts.records else {}
-        words = {name: last.get(name, "") for name in ("runtime_version", "numpy_version", "threads_set_by")}
-        statistics = self.recorder.to_dict() if self.recorder.runs else {}
-        return dict(
-            words,
+    def result(self) -> ReleaseResult:
+        """Return the measurements."""
+        plan, reports = self.golden_check.plan, self.starts.reports
+        return ReleaseResult(
             release=plan.model.release,
             right=self.right,
             cases=len(plan.golden),
             cases_left_out=self.golden_check.left_out,
-            cold=self.starts.statistics(),
-            memory=dict(last.get("rss", {}), **self.memory),
-            **statistics,
+            starts=tuple(reports),
+            memory=dict(reports[-1].rss if reports else {}, **self.memory),
+            over_time=self.recorder.over_time(),
         )
 
 
 class _Bench:
-    """The parts of one bench, in their order."""
+    """The steps of one bench."""
 
     def __init__(self, wait_loop: WaitLoop, facts: Facts, options: BenchOptions, tree: Tree) -> None:
         self._wait_loop, self._facts, self._options, self._tree = wait_loop, facts, options, tree
         self._measured: List[MeasuredRelease] = []
         self._findings: List[Finding] = []
-        self._matrix: List[Dict[str, Any]] = []
-        self._comparison: Dict[str, Any] = {}
+        self._cells: List[Cell] = []
+        self._comparison: Optional[PairComparison] = None
 
-    def run(self, store: Store, identities: List[str], python: str) -> Dict[str, Any]:
-        """Measure, and return the answer; what went wrong is among its findings."""
+    def run(self, store: Store, identities: List[str], python: str) -> BenchResult:
+        """Measure and return the result; a failed step is one of its findings."""
         begun = time.monotonic()
         try:
             if all(self._ready(store, identity, python) for identity in identities):
@@ -127,11 +127,10 @@ class _Bench:
                 self._throughput()
         except BenchWorkerError as error:
             self._findings += error.findings
-        model = store.release(identities[0]).model
-        return dict(self._answer(), model=model, took_s=round(time.monotonic() - begun, 3))
+        return self._result(store.release(identities[0]).model, begun)
 
     def _ready(self, store: Store, identity: str, python: str) -> bool:
-        """Read a release, and say whether it may be loaded."""
+        """Read a release, and return whether it may be loaded."""
         plan = replace(plan_of(store, identity, load_settings(store.root)), python=python)
         self._findings += static_findings(plan.nb, self._facts, plan.runtime, plan.nb_sha256)
         if any(found.decides for found in self._findings):
@@ -139,7 +138,7 @@ class _Bench:
         try:
             golden_check = GoldenCheck(plan)
         except (NbError, OSError) as error:
-            raise StoreError("a file of %s can't be read: %s" % (identity[:12], error), "io-error") from error
+            raise StoreError("cannot read a file of %s: %s" % (identity[:12], error), "io-error") from error
         self._measured.append(MeasuredRelease(golden_check, ColdStarts(self._wait_loop, golden_check, self._options)))
         self._findings += golden_check.findings
         return not any(found.decides for found in self._findings)
@@ -147,7 +146,7 @@ class _Bench:
     # --- over time
 
     def _over_time(self) -> None:
-        """Start each release several times, and watch the processes that were started last."""
+        """Start each release several times, and measure the processes that were started last."""
         bench_workers = [self._start(one) for one in self._measured]
         for _ in range(min(one.starts.further for one in self._measured)):
             for number, one in enumerate(self._measured):
@@ -162,7 +161,7 @@ class _Bench:
             worker.end()
 
     def _start(self, one: MeasuredRelease) -> BenchWorker:
-        """Start a release for the first time; beside another one only where there is room for it."""
+        """Start a release for the first time.  Raises BenchWorkerError when a second one does not fit into memory."""
         free = available_bytes(self._tree)
         peak_bytes = max(other.memory_bytes for other in self._measured)
         if peak_bytes and free is not None and peak_bytes > free:
@@ -185,24 +184,24 @@ class _Bench:
         matrix = ThroughputMatrix(self._wait_loop, self._tree, self._options, self._options.cell_s(len(self._measured)))
         for workers, threads in self._options.matrix:
             for one in self._measured:
-                cell = matrix.measure(one.golden_check, workers, threads, one.memory_bytes)
-                self._matrix.append(dict(cell, release=one.golden_check.plan.model.release))
+                self._cells.append(matrix.measure(one.golden_check, workers, threads, one.memory_bytes))
         self._findings += matrix.findings
 
-    # --- the answer
-
-    def _answer(self) -> Dict[str, Any]:
-        for one in self._measured:  # what grew until the process died is told as well
+    def _result(self, model: str, begun: float) -> BenchResult:
+        for one in self._measured:  # also of a process that died: its memory may have grown before
             found = memory_growth(one.recorder.memory()), throttled(one.recorder.series.columns())
             self._findings += [each for each in found if each is not None]
-        answer: Dict[str, Any] = {
-            "verdict": decide(self._findings).value,
-            "findings": [found.to_dict() for found in ranked(self._findings)[:_MOST_FINDINGS]],
-            "seconds": self._options.seconds,
-            "low_priority": self._options.low_priority,
-            "cpus": self._facts.cpu.cores,
-            "releases": [one.to_dict() for one in self._measured],
-            "comparison": self._comparison,
-            "cells": self._matrix,
-        }
-        return dict(answer, notes=caveats_of(answer))
+        releases = tuple(one.result() for one in self._measured)
+        return BenchResult(
+            model=model,
+            took_s=round(time.monotonic() - begun, 3),
+            verdict=decide(self._findings).value,
+            findings=tuple(ranked(self._findings)[:_MOST_FINDINGS]),
+            seconds=self._options.seconds,
+            low_priority=self._options.low_priority,
+            cpus=self._facts.cpu.cores,
+            releases=releases,
+            comparison=self._comparison,
+            cells=tuple(self._cells),
+            notes=tuple(caveats_of(releases, self._options.low_priority)),
+        )

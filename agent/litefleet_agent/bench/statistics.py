@@ -1,26 +1,27 @@
-"""Latencies of any number of runs in bounded memory.  Pure."""
+"""Statistics of latencies: samples in bounded memory, and the comparison of two releases by pairs.  Pure."""
 
 import math
 import random
 from array import array
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from ..verification.golden_cases import median, nearest_rank
+from .results import Latencies, PairComparison
 
 __all__ = ["RANKS", "Samples", "compare_pairs", "half", "sentence", "verdict"]
 
 
 RANKS = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999))
-_MOST = 1 << 17
+_MOST = 1 << 17  # samples: 1 MiB
 
 
 def half(values: "array[float]", chance: random.Random) -> "array[float]":
-    """Return one of each two neighbours, by chance: the cases take turns, and every second run would be of one case."""
+    """Return one of each two neighbours, by chance: the cases take turns, so every second run would be of one case."""
     return array("d", (values[min(i + (chance.random() < 0.5), len(values) - 1)] for i in range(0, len(values), 2)))
 
 
 class Samples:
-    """Times in milliseconds: count, minimum, maximum and mean of all; ranks of those that are kept, `most` at the most."""
+    """Durations in milliseconds: count, minimum, maximum and mean of all; percentiles of at most `most` kept ones."""
 
     def __init__(self, most: int = _MOST) -> None:
         self.count = 0
@@ -30,7 +31,7 @@ class Samples:
         self._chance = random.Random(0)
 
     def add(self, times: Sequence[float]) -> None:
-        """Take runs in."""
+        """Add durations."""
         if not times:
             return
         self.count += len(times)
@@ -41,39 +42,31 @@ class Samples:
         while len(self._kept) > self._most:
             self._kept, self._one_in = half(self._kept, chance), self._one_in * 2
 
-    def statistics(self) -> Dict[str, float]:
-        """Return {min, p50, p90, p99, p999, max, mean} in milliseconds, and {runs}; empty without any."""
+    def statistics(self) -> Latencies:
+        """Return the statistics.  Raises ValueError without any duration."""
         if not self.count:
-            return {}
+            raise ValueError("no runs")
         ordered = sorted(self._kept)
-        statistics = {"min": self._min, "max": self._max, "mean": self._sum / self.count}
-        statistics.update((name, nearest_rank(ordered, share)) for name, share in RANKS)
-        return dict({name: round(ms, 4) for name, ms in statistics.items()}, runs=self.count)
+        p50, p90, p99, p999 = (nearest_rank(ordered, share) for _, share in RANKS)
+        return Latencies(self._min, p50, p90, p99, p999, self._max, self._sum / self.count, self.count)
 
 
-_GROUPS = 50  # neighbours are drawn together into at most so many groups, as they share what disturbs them
-_FEWEST = 6  # groups: with fewer, no interval of a median is 95 % sure
+_GROUPS = 50  # neighbours are joined into at most so many groups, as they share what disturbs them
+_FEWEST = 6  # groups: with fewer, no interval of a median has 95 % confidence
 
 
-def compare_pairs(pairs: Sequence[Tuple[float, float]]) -> Dict[str, Any]:
-    """Return {ratio, low, high, difference_ms, pairs} of (first, second) latencies in milliseconds, measured in turn.
+def compare_pairs(pairs: Sequence[Tuple[float, float]]) -> Optional[PairComparison]:
+    """Compare (first, second) latencies in milliseconds, measured in turn; None without pairs.
 
-    `ratio` is the median of second / first, `low` to `high` holds it with 95 % confidence (from the binomial ranks of a
-    median: nothing is assumed of how latencies are distributed); both None where there are too few pairs.
-    Empty without pairs.
+    The interval comes from the binomial ranks of a median: it assumes nothing about the distribution of latencies.
     """
     usable = [(first, second) for first, second in pairs if first > 0]
     if not usable:
-        return {}
+        return None
     ratios = _groups([second / first for first, second in usable])
     low, high = _interval(sorted(ratios))
-    return {
-        "ratio": round(median(ratios), 5),
-        "low": low,
-        "high": high,
-        "difference_ms": round(median([second - first for first, second in usable]), 5),
-        "pairs": len(usable),
-    }
+    difference_ms = round(median([second - first for first, second in usable]), 5)
+    return PairComparison(round(median(ratios), 5), low, high, difference_ms, len(usable))
 
 
 def _groups(values: Sequence[float]) -> List[float]:
@@ -81,8 +74,8 @@ def _groups(values: Sequence[float]) -> List[float]:
     return [median(values[at : at + size]) for at in range(0, len(values), size)]
 
 
-def _interval(ordered: Sequence[float]) -> Tuple[Any, Any]:
-    """Return the values between which the median lies with 95 % confidence."""
+def _interval(ordered: Sequence[float]) -> Tuple[Optional[float], Optional[float]]:
+    """Return the values between which the median lies with 95 % confidence, None for too few values."""
     count = len(ordered)
     if count < _FEWEST:
         return None, None
@@ -93,25 +86,26 @@ def _interval(ordered: Sequence[float]) -> Tuple[Any, Any]:
     return round(ordered[rank - 1], 5), round(ordered[count - rank], 5)
 
 
-def verdict(comparison: Mapping[str, Any]) -> str:
+def verdict(comparison: Optional[PairComparison]) -> str:
     """Return what the second release is: "faster", "slower", or "not told apart"."""
-    low, high = comparison.get("low"), comparison.get("high")
-    if low is None or high is None or low <= 1 <= high:
+    if comparison is None or comparison.low is None or comparison.high is None:
         return "not told apart"
-    return "faster" if high < 1 else "slower"
+    if comparison.low <= 1 <= comparison.high:
+        return "not told apart"
+    return "faster" if comparison.high < 1 else "slower"
 
 
-def sentence(comparison: Mapping[str, Any], first: str, second: str) -> str:
-    """Say how `second` compares with `first`."""
-    if not comparison:
+def sentence(comparison: Optional[PairComparison], first: str, second: str) -> str:
+    """Describe how `second` compares with `first`."""
+    if comparison is None:
         return "%s and %s were not compared." % (second, first)
-    low, high, found = comparison.get("low"), comparison.get("high"), verdict(comparison)
+    low, high, found = comparison.low, comparison.high, verdict(comparison)
     if low is None or high is None:
-        return "%s and %s can't be told apart by %d pairs: measure longer." % (second, first, comparison["pairs"])
+        return "%s and %s can't be told apart by %d pairs: measure longer." % (second, first, comparison.pairs)
     between = "95 %% sure: between %s and %s" % (_percent(low), _percent(high))
     if found == "not told apart":
         return "%s and %s are not told apart (%s)." % (second, first, between)
-    size = abs(comparison["ratio"] - 1) * 100
+    size = abs(comparison.ratio - 1) * 100
     return "%s is %.3g %% %s than %s (%s)." % (second, size, found, first, between)
 
 

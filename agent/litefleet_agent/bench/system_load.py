@@ -1,4 +1,4 @@
-"""The machine while it is measured: heat, clock rate, free memory, and what other programs take of the CPU."""
+"""Reads the machine's load during a bench: temperature, clock rate, free memory, and the CPU time of other programs."""
 
 import os
 from typing import Dict, List, NamedTuple, Optional, Sequence
@@ -13,22 +13,22 @@ _MOST_FILES = 20000
 
 
 class _Ticks(NamedTuple):
-    """CPU time since the start, of all CPUs together."""
+    """CPU ticks since the boot, of all CPUs together."""
 
     worked: int
-    ours: int  # of that
+    ours: int  # of these, by the bench's processes
     all: int
 
 
 class SystemLoad:
-    """The sensors of this machine, and the CPU time of some of its processes from now on."""
+    """The sensors of this machine, and the CPU time of this process and of `pids` since the construction."""
 
     def __init__(self, tree: Tree, pids: Sequence[int]) -> None:
         self._tree, self._pids = tree, (os.getpid(),) + tuple(pids)
         self._first = self._before = self._ticks()
 
     def sample(self) -> Dict[str, Optional[float]]:
-        """Return {temperature, frequency, available, others}; None where the kernel does not tell."""
+        """Return {temperature, frequency, available, others}; None where the kernel does not report a value."""
         return {
             "temperature": cpu_celsius(self._tree),
             "frequency": cpu_mhz(self._tree),
@@ -37,11 +37,11 @@ class SystemLoad:
         }
 
     def others(self) -> Optional[float]:
-        """Return the share of all CPUs' time that went to other processes since the beginning, 0 to 1."""
+        """Return the share of all CPUs' time used by other processes since the construction, 0 to 1; None = unknown."""
         return _share(self._first, self._ticks())
 
     def _others_lately(self) -> Optional[float]:
-        """Return the same since it was last told, None for too short a time."""
+        """Return the same share since the previous sample, None for too short a time."""
         now = self._ticks()
         share = _share(self._before, now)
         if share is not None:
@@ -63,9 +63,9 @@ def _share(before: Optional[_Ticks], now: Optional[_Ticks]) -> Optional[float]:
 
 
 def forget_files(paths: Sequence[str]) -> None:
-    """Ask the kernel to drop the pages of files and of all files below folders, so that they are read from storage again.
+    """Ask the kernel to drop the pages of files, and of all files in folders, so that they are read from storage again.
 
-    Pages that some process has mapped stay, and what can't be opened is left alone.
+    Pages that a process has mapped stay; files that cannot be opened are skipped.
     """
     for name in [name for path in paths for name in _files(path)][:_MOST_FILES]:
         try:

@@ -1,10 +1,11 @@
-"""What happened over time, in a bounded number of points that widen as time goes on.  Pure."""
+"""Measurements over time, in a bounded number of points that cover more time as the bench goes on.  Pure."""
 
 import random
 from array import array
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..verification.golden_cases import median
+from .results import Columns
 from .statistics import half
 
 __all__ = ["COLUMNS", "REDUCERS", "Series", "rows_of"]
@@ -12,8 +13,8 @@ __all__ = ["COLUMNS", "REDUCERS", "Series", "rows_of"]
 _MOST_POINTS = 256
 _FIRST_WIDTH_S = 0.1
 _PER_POINT = 64  # latencies kept of one point
-# What is seen beside the runs, and which of several values stands for a stretch of time: the worst.
-REDUCERS: Dict[str, Callable[..., float]] = {
+# Readings beside the runs, and the function that picks the value of a point: the worst.
+REDUCERS: Dict[str, Callable[[float, float], float]] = {
     "rss": max,  # bytes
     "temperature": max,  # degrees Celsius
     "frequency": min,  # MHz, of the CPU that runs fastest
@@ -24,7 +25,7 @@ COLUMNS = ("t", "runs", "p50", "max") + tuple(REDUCERS)  # seconds from the begi
 
 
 class _Point:
-    """One stretch of time."""
+    """The measurements of one stretch of time."""
 
     def __init__(self) -> None:
         self.times = array("d")
@@ -48,9 +49,9 @@ class _Point:
         self.run(later.times, later.runs, later.max, chance)
         self.observe(later.readings)
 
-    def row(self, t: float) -> Dict[str, Any]:
+    def row(self, t: float) -> Dict[str, Optional[float]]:
         p50 = round(median(self.times), 4) if self.times else None
-        row: Dict[str, Any] = {name: self.readings.get(name) for name in REDUCERS}
+        row = {name: self.readings.get(name) for name in REDUCERS}
         return dict(row, t=round(t, 2), runs=self.runs, p50=p50, max=None if self.max is None else round(self.max, 4))
 
 
@@ -74,7 +75,7 @@ class Series:
         self._points, self._width = joined, self._width * 2
 
     def runs(self, begun: float, ended: float, times: Sequence[float]) -> None:
-        """Take in runs of `times` milliseconds that followed each other from `begun` to `ended`, in seconds."""
+        """Add runs of `times` milliseconds that followed each other from `begun` to `ended`, in seconds."""
         step = max((ended - begun) / max(len(times), 1), 1e-9)
         at = 0
         while at < len(times):
@@ -86,15 +87,20 @@ class Series:
             at += fits
 
     def observe(self, t: float, readings: Mapping[str, Optional[float]]) -> None:
-        """Take in what was seen at `t`: some of SEEN; None where the kernel does not tell."""
+        """Add readings at `t`: some of REDUCERS; None where the kernel does not report one."""
         self._at(t).observe(readings)
 
-    def columns(self) -> Dict[str, List[Any]]:
-        """Return COLUMNS, lists of equal length; `t` is each point's beginning, None stands for what was not seen."""
+    def columns(self) -> Columns:
+        """Return COLUMNS, lists of equal length; `t` is the beginning of each point, None = not measured."""
         rows = [self._points[index].row(index * self._width) for index in sorted(self._points)]
         return {name: [row[name] for row in rows] for name in COLUMNS}
 
 
-def rows_of(columns: Mapping[str, Sequence[Any]], *names: str) -> List[Tuple[Any, ...]]:
-    """Return the points at which all of `names` were seen."""
-    return [row for row in zip(*(columns[name] for name in names)) if None not in row]  # noqa: B905 - 3.7
+def rows_of(columns: Mapping[str, Sequence[Optional[float]]], *names: str) -> List[Tuple[float, ...]]:
+    """Return the points at which all of `names` were measured."""
+    rows = []
+    for row in zip(*(columns[name] for name in names)):  # noqa: B905 - 3.7
+        known = tuple(value for value in row if value is not None)
+        if len(known) == len(names):
+            rows.append(known)
+    return rows

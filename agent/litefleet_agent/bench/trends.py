@@ -1,6 +1,6 @@
-"""Memory over many runs: does the process grow, or was it only warming up?  Pure."""
+"""Detects trends in measurements over time: memory growth and thermal throttling.  Pure."""
 
-from typing import Any, List, Mapping, Optional, Sequence, Tuple
+from typing import List, Mapping, Optional, Sequence, Tuple
 
 from ..findings import Certainty, Finding, finding
 from ..verification.golden_cases import median
@@ -10,11 +10,11 @@ __all__ = ["memory_growth", "slope", "throttled"]
 
 
 _LEAST = 8  # samples
-_GROWN = 32 << 20  # bytes over the second half that are no longer an allocator's whims
-_GROWING = 4 << 20  # and what may yet become of them
-_STEADY = 0.8  # of the samples lie above the one before, or level with it
+_GROWN = 32 << 20  # bytes over the second half: more than an allocator keeps in reserve
+_GROWING = 4 << 20  # bytes: may become growth
+_STEADY = 0.8  # share of the samples that are not below the one before
 _QUARTERS = 4
-_PART = 0.1  # of the growth falls into each quarter of that half: one jump alone is no growth
+_PART = 0.1  # share of the growth in each quarter of that half: a single jump is not growth
 
 Points = Sequence[Tuple[float, float]]
 
@@ -30,10 +30,10 @@ def slope(samples: Points) -> float:
 
 
 def memory_growth(samples: Points) -> Optional[Finding]:
-    """Return LF419 when resident memory goes on growing; `samples` are (runs done, bytes), in order.
+    """Return LF419 when resident memory grows steadily; `samples` are (runs done, bytes), in order.
 
-    The first half is warming up and does not count.  Steady growth by 32 MiB is certain to be one, whose fault it is stays
-    open; by 4 MiB it is possible, and a longer soak decides.
+    The first half is warm-up and does not count.  Growth by 32 MiB is certain, by 4 MiB possible: a longer measurement
+    decides.
     """
     late: List[Tuple[float, float]] = list(samples[len(samples) // 2 :])
     grown = late[-1][1] - late[0][1] if len(late) >= _LEAST else 0.0
@@ -43,12 +43,12 @@ def memory_growth(samples: Points) -> Optional[Finding]:
         late[0][1] / 1e6, late[-1][1] / 1e6, late[-1][0] - late[0][0], slope(late) * 1000 / 1e6,
     )  # fmt: skip
     if grown < _GROWN:
-        return finding("LF419", observed + " That is little: a longer soak decides.", Certainty.POSSIBLE)
+        return finding("LF419", observed + " That is little: a longer measurement decides.", Certainty.POSSIBLE)
     return finding("LF419", observed, Certainty.CERTAIN)
 
 
 def _steady(late: Points, grown: float) -> bool:
-    """Say whether it grows all the time, and not in one jump."""
+    """Return whether it grows all the time, and not in one jump."""
     steps = [b[1] >= a[1] for a, b in zip(late, late[1:])]  # noqa: B905, RUF007 - 3.7
     if sum(steps) < _STEADY * len(steps):
         return False
@@ -56,16 +56,16 @@ def _steady(late: Points, grown: float) -> bool:
     return all(b - a >= _PART * grown for a, b in zip(marks, marks[1:]))  # noqa: B905, RUF007 - 3.7
 
 
-_FREQUENCY = 0.9  # of what it was in the first quarter, or less
-_LATENCY = 1.1  # times what it was, or more
+_FREQUENCY = 0.9  # of the frequency in the first quarter, or less
+_LATENCY = 1.1  # times the latency in the first quarter, or more
 _IN_A_ROW = 3  # points
 _FEWEST = 12  # points
 
 _Row = Tuple[float, float, float]  # seconds, MHz, milliseconds
 
 
-def throttled(columns: Mapping[str, Sequence[Any]]) -> Optional[Finding]:
-    """Return LF421 when the frequency fell and the latency rose, each by a tenth, against the first quarter of the time."""
+def throttled(columns: Mapping[str, Sequence[Optional[float]]]) -> Optional[Finding]:
+    """Return LF421 when the frequency fell and the latency rose, each by a tenth, since the first quarter of the time."""
     rows: List[_Row] = [(t, mhz, p50) for t, mhz, p50 in rows_of(columns, "t", "frequency", "p50")]
     if len(rows) < _FEWEST:
         return None
@@ -82,7 +82,7 @@ def throttled(columns: Mapping[str, Sequence[Any]]) -> Optional[Finding]:
 
 
 def _beginning(rows: Sequence[_Row], slow: Sequence[_Row]) -> Optional[float]:
-    """Return when the first stretch began that is too long for chance."""
+    """Return the time of the first stretch of at least three slow points, None without one."""
     times = {row[0] for row in slow}
     for at in range(len(rows) - _IN_A_ROW + 1):
         if all(row[0] in times for row in rows[at : at + _IN_A_ROW]):
@@ -90,6 +90,6 @@ def _beginning(rows: Sequence[_Row], slow: Sequence[_Row]) -> Optional[float]:
     return None
 
 
-def _heat(columns: Mapping[str, Sequence[Any]]) -> str:
+def _heat(columns: Mapping[str, Sequence[Optional[float]]]) -> str:
     degrees = [value for value in columns["temperature"] if value is not None]
     return "; it was up to %.0f degrees Celsius hot" % max(degrees) if degrees else ""

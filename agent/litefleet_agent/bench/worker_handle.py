@@ -1,17 +1,18 @@
-"""The other end of a process that is measured: started, asked, stopped for a while, ended.  Waits on the floor."""
+"""The bench's handle of one measured process: starts it, requests runs, pauses it and ends it.  Blocks in `WaitLoop`."""
 
 import os
 import signal
 import time
 from array import array
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 from .. import ARCHIVE_ROOT
 from ..errors import AgentError
 from ..facts.sensors import memory_of
 from ..facts.tree import Tree
 from ..findings import Finding, finding
+from ..formats.checked import each, items, mapping, number, text, whole
 from ..formats.nb import Tensor
 from ..formats.npz import Array
 from ..protocol import ProtocolError, encode
@@ -20,8 +21,9 @@ from ..service.framing import Channel
 from ..service.messages import size_of
 from ..service.workers.plan import WorkerPlan
 from ..service.workers.process import Process
-from ..verification.child_process import decode
+from ..verification.child_process import ChildResult, decode
 from ..verification.verify import paddlelite_finding
+from .results import StartReport
 from .worker_main import LOADER
 
 __all__ = ["BenchWorker", "BenchWorkerError", "Block", "WaitLoop"]
@@ -31,9 +33,9 @@ _TICK_S = 1.0
 
 
 class WaitLoop:
-    """One loop for all processes of a bench.  As a context it ends them, whatever happened.
+    """One event loop for all processes of a bench.  As a context manager it ends them at its exit.
 
-    What `on_tick` raises (the controller is gone) goes through to the caller.
+    An exception of `on_tick` (the controller is gone) is passed on to the caller.
     """
 
     def __init__(self, on_tick: Callable[[], None]) -> None:
@@ -51,11 +53,11 @@ class WaitLoop:
         self.loop.close()
 
     def at_end(self, callback: Callable[[], None]) -> None:
-        """Have `leave` called when all is over; it must not raise, and may be called twice."""
+        """Register a call for the exit; it must not raise, and must be idempotent."""
         self._at_end.append(callback)
 
     def wait_for(self, done: Callable[[], bool], limit_s: float) -> bool:
-        """Wait until `done()`, and say whether it came true within `limit_s`."""
+        """Wait until `done()`, at most `limit_s` seconds, and return whether it became true."""
         end = self.loop.now() + limit_s
         while not done():
             now = self.loop.now()
@@ -67,15 +69,19 @@ class WaitLoop:
         return True
 
     def tick(self) -> None:
-        """Tell that the bench still runs, if it is time to; long computations call it."""
+        """Call `on_tick` if a second has passed; long computations call this."""
         if self.loop.now() >= self._next_tick:
             self._next_tick = self.loop.now() + _TICK_S
             self._on_tick()
 
 
 _MOST_BODY = 512 << 20  # bytes of outputs
-_FAR, _SLACK_S = 10, 120.0  # times what a block should take, and seconds: a device may become slow
-_GRACE_S = 1.0  # for one whose socket closed, so that its own end is seen rather than ours
+_FAR, _SLACK_S = 10, 120.0  # times the expected time of a block, and seconds: a device may become slow
+_GRACE_S = 1.0  # for a process to end after its socket closed, so that its own signal is seen instead of SIGKILL
+_MOST_MS = 1e9  # of one duration
+_MOST_CASES, _MOST_OUTPUTS, _MOST_DIMS = 64, 1024, 16  # in one answer
+
+_T = TypeVar("_T")
 
 
 class BenchWorkerError(AgentError):
@@ -89,7 +95,7 @@ class BenchWorkerError(AgentError):
 
 
 class Block(NamedTuple):
-    """Runs that followed each other; times in milliseconds, moments on the monotonic clock in seconds."""
+    """Consecutive runs; durations in milliseconds, times on the monotonic clock in seconds."""
 
     begun: float
     ended: float
@@ -99,12 +105,12 @@ class Block(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """From its first run's beginning to its last run's end."""
+        """Seconds from the beginning of the first run to the end of the last."""
         return max(self.ended - self.begun, 1e-9)
 
 
 class BenchWorker:
-    """One measured process of a release.  Whatever it does ends as a SubjectError."""
+    """One measured process of a release.  Its failures are raised as BenchWorkerError."""
 
     def __init__(self, wait_loop: WaitLoop, plan: WorkerPlan, threads: int, low_priority: bool = False) -> None:
         self.plan = plan
@@ -112,16 +118,16 @@ class BenchWorker:
         self.ended = False
         self._wait_loop = wait_loop
         self._low_priority = low_priority
-        self._answers: List[Tuple[Dict[str, Any], bytes]] = []
+        self._answers: List[Tuple[Dict[str, object], bytes]] = []
         self._number = self._due = 0
         self._stage = "starting"
-        self._end_reason: Optional[str] = None  # it is gone, or says what can't be read
+        self._end_reason: Optional[str] = None  # "" = its socket closed; else the error in its frames
         self.begun = time.monotonic()
-        argv = (plan.python, "-IB", "-c", LOADER, ARCHIVE_ROOT)  # B: nothing is written, no bytecode either
+        argv = (plan.python, "-IB", "-c", LOADER, ARCHIVE_ROOT)  # B: write no bytecode
         try:
             self._process = Process(wait_loop.loop, replace(plan, argv=argv, threads=self.threads))
         except OSError as error:
-            observed = "A process of %s can't be started: %s." % (plan.model.name, error.strerror or error)
+            observed = "Cannot start a process of %s: %s." % (plan.model.name, error.strerror or error)
             raise BenchWorkerError([finding("LF900", observed)]) from error
         self._channel = Channel(
             wait_loop.loop, self._process.socket, self._check_size, self._frame, self._on_channel_end
@@ -129,7 +135,7 @@ class BenchWorker:
         wait_loop.at_end(self.end)
         self._send(self._job())
 
-    def _job(self) -> Dict[str, Any]:
+    def _job(self) -> Dict[str, object]:
         plan = self.plan
         return {
             "op": "start",
@@ -143,46 +149,46 @@ class BenchWorker:
             "low_priority": self._low_priority,
         }
 
-    # --- asking
+    # --- requests
 
-    def started(self) -> Dict[str, Any]:
-        """Wait until it has run for the first time, and return what it told of its start (see measured)."""
+    def started(self) -> StartReport:
+        """Wait until it has run for the first time, and return its report."""
         answer, _ = self._answer(self.plan.start_limit_s)
-        return answer
+        return self._parsed(lambda: _start_report(answer))
 
     def ask_runs(self, runs: int, until: float, at: float = 0.0, skip: int = 0) -> None:
-        """Have it run `runs` times or until the moment `until`, not before `at`; the first `skip` runs do not count."""
+        """Request `runs` runs, or fewer until the time `until`, not before `at`; the first `skip` ones do not count.
+
+        Times are on the monotonic clock, in seconds.
+        """
         self._send({"op": "run", "runs": runs, "until": until, "at": at, "skip": skip})
 
     def block(self, expected_s: float) -> Block:
-        """Return the runs that were asked for first; they should take about `expected_s`."""
+        """Return the runs of the oldest request, which should take about `expected_s`."""
         answer, body = self._answer(_FAR * expected_s + _SLACK_S)
-        values = array("d")
-        values.frombytes(body)
-        runs = len(values) // 2
-        return Block(answer["begun"], answer["ended"], answer["cpu_s"], values[:runs], values[runs:])
+        return self._parsed(lambda: _block(answer, body))
 
     def outputs(self, of: str) -> List[List[Array]]:
         """Return each case's outputs of its "first" or its "last" run."""
         self._send({"op": "outputs", "of": of})
         answer, body = self._answer(_SLACK_S)
-        cases, at = [], 0
-        for described in answer["cases"]:
-            outputs = []
-            for output in described:
-                tensor = Tensor("", output["dtype"], tuple(output["shape"]))
-                size = size_of(tensor)
-                outputs.append(Array(tensor.dtype, tensor.dims, body[at : at + size]))
-                at += size
-            cases.append(outputs)
-        return cases
+        return self._parsed(lambda: _cases(answer, body))
 
-    def _send(self, header: Dict[str, Any]) -> None:
+    def _parsed(self, parse: Callable[[], _T]) -> _T:
+        """Return `parse()`.  Raises BenchWorkerError when the process sent an invalid answer."""
+        try:
+            return parse()
+        except ValueError as error:
+            raise BenchWorkerError(
+                [finding("LF900", "%s sent an invalid answer: %s." % (self._name, error))]
+            ) from error
+
+    def _send(self, header: Dict[str, object]) -> None:
         self._channel.send([encode(dict(header, id=self._number))])
         self._number += 1
 
-    def _answer(self, limit_s: float) -> Tuple[Dict[str, Any], bytes]:
-        """Return the next answer's result and body; SubjectError when it fails, ends, or takes too long."""
+    def _answer(self, limit_s: float) -> Tuple[Dict[str, object], bytes]:
+        """Return the next answer's result and body.  Raises BenchWorkerError when it fails, ends, or takes too long."""
         if not self._wait_loop.wait_for(lambda: bool(self._answers) or self._end_reason is not None, limit_s):
             observed = "%s was still %s after %.0f s." % (self._name, self._stage, limit_s)
             raise BenchWorkerError([finding("LF408", observed)])
@@ -192,19 +198,19 @@ class BenchWorker:
         error = header.get("error")
         if isinstance(error, dict):
             raise BenchWorkerError([paddlelite_finding(str(error.get("kind")), str(error.get("text")), self._stage)])
-        return header["result"], body
+        return self._parsed(lambda: mapping(header.get("result"), "the result")), body
 
     @property
     def _name(self) -> str:
         return "The process of %s" % self.plan.model.name
 
-    # --- what it tells
+    # --- answers
 
-    def _check_size(self, header: Dict[str, Any], size: int) -> None:
+    def _check_size(self, header: Dict[str, object], size: int) -> None:
         if size > _MOST_BODY:
-            raise ProtocolError("%d bytes, and at most %d are taken" % (size, _MOST_BODY))
+            raise ProtocolError("a body of %d bytes; the limit is %d" % (size, _MOST_BODY))
 
-    def _frame(self, header: Dict[str, Any], body: bytes) -> None:
+    def _frame(self, header: Dict[str, object], body: bytes) -> None:
         if header.get("event") == "stage":
             self._stage = str(header.get("words", ""))[:100]
         elif header.get("re") == self._due and isinstance(header.get("result", header.get("error")), dict):
@@ -218,25 +224,25 @@ class BenchWorker:
 
     def _end_findings(self) -> List[Finding]:
         if self._end_reason:
-            return [finding("LF900", "%s sent what can't be read: %s." % (self._name, self._end_reason))]
+            return [finding("LF900", "%s sent an invalid frame: %s." % (self._name, self._end_reason))]
         self._wait_loop.wait_for(lambda: self._process.ended, _GRACE_S)
         label = "%s, while %s," % (self._name, self._stage)
         early = [finding("LF900", "%s ended early with exit code 0." % label)]
         return decode(self._reap(), label) or early
 
-    # --- its life
+    # --- the process
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """The process id."""
         return self._process.pid
 
     def pause(self) -> None:
-        """Stop it where it is: threads of its runtime that still spin would take CPU from whatever runs now."""
+        """Stop it (SIGSTOP): threads of its runtime that still spin would take CPU time from the other process."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Resume it (SIGCONT)."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: int) -> None:
@@ -244,22 +250,68 @@ class BenchWorker:
             try:
                 os.killpg(self.pid, number)
             except (ProcessLookupError, PermissionError):
-                pass  # its socket tells
+                pass  # its socket reports the end
 
     def memory(self, tree: Tree) -> Dict[str, int]:
-        """Return its {rss, peak, pss, threads}; what can't be told is left out."""
+        """Return its {rss, peak, pss, threads} in bytes; values that the kernel does not report are missing."""
         return memory_of(tree, self.pid)
 
     def rss_bytes(self) -> int:
-        """Return its resident memory, 0 when that can't be told."""
+        """Return its resident memory in bytes, 0 when the kernel does not report it."""
         return self._process.rss_bytes()
 
-    def _reap(self) -> Any:
+    def _reap(self) -> ChildResult:
         self.ended = True
         return self._process.reap()
 
     def end(self) -> None:
-        """End it at once; twice is once."""
+        """Kill it at once.  Idempotent."""
         if not self.ended:
             self._channel.close()
             self._reap()
+
+
+# --- answers as values; each raises ValueError for an invalid one
+
+
+def _start_report(answer: Dict[str, object]) -> StartReport:
+    import_ms, load_ms, first_run_ms = [
+        number(answer.get(name), 0, _MOST_MS, name) for name in ("import_ms", "load_ms", "first_run_ms")
+    ]
+    runtime, numpy, threads = [
+        text(answer.get(name), 100, name) for name in ("runtime_version", "numpy_version", "threads_set_by")
+    ]
+    return StartReport(
+        number(answer.get("begun"), 0, name="begun"),
+        import_ms,
+        load_ms,
+        first_run_ms,
+        whole(answer.get("read_bytes"), name="read_bytes"),
+        each(answer.get("rss"), lambda value, name: whole(value, name=name), 8, "rss"),
+        runtime,
+        numpy,
+        threads,
+    )
+
+
+def _block(answer: Dict[str, object], body: bytes) -> Block:
+    begun, ended, cpu_s = (number(answer.get(name), 0, name=name) for name in ("begun", "ended", "cpu_s"))
+    values = array("d")
+    values.frombytes(body)
+    runs = len(values) // 2
+    return Block(begun, ended, cpu_s, values[:runs], values[runs:])
+
+
+def _cases(answer: Dict[str, object], body: bytes) -> List[List[Array]]:
+    cases, at = [], 0
+    for described in items(answer.get("cases"), _MOST_CASES, "cases"):
+        outputs = []
+        for output in items(described, _MOST_OUTPUTS, "the outputs"):
+            one = mapping(output, "an output")
+            dims = tuple(whole(size, 0, 1 << 31, "a size") for size in items(one.get("shape"), _MOST_DIMS, "the shape"))
+            tensor = Tensor("", text(one.get("dtype"), 20, "the dtype"), dims)
+            size = size_of(tensor)
+            outputs.append(Array(tensor.dtype, tensor.dims, body[at : at + size]))
+            at += size
+        cases.append(outputs)
+    return cases

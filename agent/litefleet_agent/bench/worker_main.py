@@ -1,6 +1,6 @@
-"""The process that is measured: one release's model, loaded once, run when it is told.  Runs only in a child.
+"""The measured process: loads one release's model once, and runs it on request.  Runs only in a child.
 
-Paddle-Lite prints to stdout and stderr as it likes; the frames have a socket of their own.
+Paddle-Lite prints to stdout and stderr; the frames have a socket of their own.
 
     bench -> process   {"id":0,"op":"start",...}; then {"id":n,"op":"run","runs","until","at"?,"skip"?},
                        {"id":n,"op":"outputs","of":"first" or "last"}
@@ -30,11 +30,14 @@ MOST_RUNS = 1 << 16  # of one block
 _NICE = 10
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
-Answer = Tuple[Dict[str, Any], List[bytes]]
+Answer = Tuple[Dict[str, object], List[bytes]]
 
 
 def main(fd: int, parent_pid: int, begun: float) -> int:
-    """Serve one bench over the socket `fd` until it lets go; `begun` is when this interpreter had started (monotonic)."""
+    """Serve one bench over the socket `fd` until it closes; `begun` is the monotonic time at which this interpreter ran.
+
+    Does not return.  The kernel kills this process when the process `parent_pid` ends.
+    """
     os.set_inheritable(fd, False)
     for number in (signal.SIGTERM, signal.SIGINT):  # a terminal signals the whole group; the bench decides
         signal.signal(number, signal.SIG_IGN)
@@ -43,7 +46,7 @@ def main(fd: int, parent_pid: int, begun: float) -> int:
         _serve(BlockingStream(fd, fd), begun)
     except OSError:  # the bench is gone
         pass
-    # Destructors of a half-broken runtime may crash after the work is done; nothing here needs them.
+    # Destructors of a broken runtime may crash after the work is done; nothing here needs them.
     os._exit(0)
 
 
@@ -58,7 +61,7 @@ def _serve(stream: BlockingStream, begun: float) -> None:
             result, parts = model.answer(header)
         except PaddleLiteError as error:
             stream.send({"re": header["id"], "error": {"kind": error.kind, "text": str(error)[:2000]}})
-        except Exception as error:  # the binding raises what it likes, and the bench wants a sentence
+        except Exception as error:  # the binding raises any type, and the bench needs a finding
             text = "%s: %s" % (type(error).__name__, str(error)[:2000])
             stream.send({"re": header["id"], "error": {"kind": "unexpected", "text": text}})
         else:
@@ -72,7 +75,7 @@ def _rss() -> int:
 
 
 def _read_bytes() -> int:
-    """Return how much was read from storage for this process; 0 where the kernel does not count."""
+    """Return the bytes that this process read from storage; 0 where the kernel does not count them."""
     try:
         with open("/proc/self/io", "rb") as file:
             return next(int(line.split()[1]) for line in file if line.startswith(b"read_bytes:"))
@@ -85,7 +88,7 @@ def _since(begun: float) -> float:
 
 
 class _Model:
-    """One model in this process, and its cases by turns."""
+    """The model of this process; its runs take the golden cases in turn."""
 
     def __init__(self, stream: BlockingStream, job: Dict[str, Any], begun: float) -> None:
         self._stream, self._job, self._begun = stream, job, begun
@@ -100,33 +103,34 @@ class _Model:
         self._turn = 0
 
     def answer(self, header: Dict[str, Any]) -> Answer:
-        """Do what one frame asks for."""
+        """Carry out one request of the bench."""
         if header["op"] == "start":
             return self._start(), []
         if header["op"] == "outputs":
             return self._outputs(self._first if header["of"] == "first" else self._last)
         return self._block(header)
 
-    def _start(self) -> Dict[str, Any]:
-        """Import, load and run once; tell how long each took (ms) and the memory after each (bytes)."""
+    def _start(self) -> Dict[str, object]:
+        """Import, load and run once; return the duration of each step (ms) and the memory after it (bytes)."""
         paddlelite, cases = self._paddlelite, [read_npz(path) for path in self._job["golden"]]
         self._cases = [{name: arrays[name] for name in self._job["inputs"]} for arrays in cases]
-        record: Dict[str, Any] = {"begun": self._begun, "rss": {"before_import": _rss()}}
+        rss = {"before_import": _rss()}
+        record: Dict[str, object] = {"begun": self._begun, "rss": rss}
         self._stream.stage("importing Paddle-Lite")
         begun = time.perf_counter()
         paddlelite.import_runtime()
         record["import_ms"] = _since(begun)
-        record["rss"]["after_import"] = _rss()
+        rss["after_import"] = _rss()
         self._stream.stage("loading the model")
         begun = time.perf_counter()
         paddlelite.load()
         record["load_ms"] = _since(begun)
-        record["rss"]["after_load"] = _rss()
+        rss["after_load"] = _rss()
         self._stream.stage("running for the first time")
         begun = time.perf_counter()
         self._first.append(self._infer(0))
         record["first_run_ms"] = _since(begun)
-        record["rss"]["after_first_run"] = _rss()
+        rss["after_first_run"] = _rss()
         record["read_bytes"] = _read_bytes()
         paddlelite.set_inputs(self._cases[0], check=True)  # a binding that does not fit its numpy copies garbage
         self._first += [self._infer(number) for number in range(1, len(self._cases))]
@@ -145,16 +149,20 @@ class _Model:
         return self._paddlelite.outputs()
 
     def _block(self, request: Dict[str, Any]) -> Answer:
-        """Run `runs` times, or until the monotonic time `until`; the body is each run's ms, then with inputs and outputs."""
+        """Run `runs` times, or until the monotonic time `until`.
+
+        The body holds doubles: the milliseconds of each run alone, then of each with inputs set and outputs copied.
+        """
         times, whole = array("d"), array("d")
         time.sleep(max(0.0, request.get("at", 0.0) - time.monotonic()))
         for _ in range(request.get("skip", 0)):
             self._one(array("d"), array("d"))
-        gc.disable()  # a collection in the middle is no part of the model
+        gc.disable()  # a collection during a run is not part of the model
         spent, begun = time.process_time(), time.monotonic()
         while len(times) < min(request["runs"], MOST_RUNS) and time.monotonic() < request["until"]:
             self._one(times, whole)
-        record = {"begun": begun, "ended": time.monotonic(), "cpu_s": time.process_time() - spent, "runs": len(times)}
+        record: Dict[str, object] = {"begun": begun, "ended": time.monotonic(), "runs": len(times)}
+        record["cpu_s"] = time.process_time() - spent
         gc.enable()
         return record, [times.tobytes(), whole.tobytes()]
 

@@ -1,89 +1,61 @@
-"""The service's callers together: each is checked, all are kept within bounds, and none waits for another."""
+"""The client connections of the service: access control, limits per connection and for all together.
+
+No connection waits for another.
+"""
 
 import select
 import socket
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Callable, Dict, Iterator, List, Optional
 
 from ..errors import AgentError
 from ..protocol import MAX_BODY, ProtocolError, encode
 from .event_loop import READ, WRITE, EventLoop
 from .framing import Backpressure, Frame, FrameReader, Outbox
-from .listener import AccessControl, Peer, listen, peer_of, socket_path
+from .listener import AccessControl, Peer, peer_of
 from .messages import Rejection
 from .settings import NAME, Settings
 
-__all__ = [
-    "IN_FLIGHT",
-    "MOST_HEADER",
-    "Connection",
-    "ConnectionHandler",
-    "ConnectionSet",
-    "error_of",
-    "listen",
-    "socket_path",
-]
+__all__ = ["IN_FLIGHT", "MOST_HEADER", "Connection", "ConnectionSet", "error_of"]
 
 
-IN_FLIGHT = 8  # requests of one caller whose answers it has not taken
+IN_FLIGHT = 8  # requests of one connection that are not answered yet, or whose answers the client has not read
 MOST_HEADER = 1 << 16  # bytes
-_MOST_UNREAD = 64 << 20  # bytes of answers; then a caller's requests wait
+_MOST_UNREAD = 64 << 20  # bytes of answers that the client has not read; its further requests wait
 _READ_SIZE = 1 << 18
-_FRAMES_A_TURN = 8  # that the house has a note on; then the other callers have their turn
+_FRAMES_A_TURN = 8  # whose cost is known from their headers; then the other connections have their turn
 
-
-class ConnectionHandler:
-    """Where a caller is a guest: it hears its requests, and keeps all callers within bounds."""
-
-    loop: EventLoop
-    settings: Settings
-
-    def validate_request(self, connection: "Connection", header: Dict[str, Any], body_size: int) -> Any:
-        """Return what `on_request` is to know of a request whose body comes next.
-
-        Raises Refusal when it is not to be read, NotYet when it is to wait for `Caller.resume`.
-        """
-        raise NotImplementedError
-
-    def on_request(self, connection: "Connection", header: Dict[str, Any], body: bytes, context: Any) -> None:
-        """Take a whole request, and what `screen` made of it."""
-        raise NotImplementedError
-
-    def update_memory(self, connection: "Connection") -> None:
-        """See how much this caller and the others hold."""
-        raise NotImplementedError
-
-    def connection_closed(self, connection: "Connection") -> None:
-        """Forget a caller that is closed."""
-        raise NotImplementedError
+ValidateRequest = Callable[["Connection", Dict[str, object], int], object]
+OnRequest = Callable[["Connection", Dict[str, object], bytes, object], None]
+OnClosed = Callable[["Connection"], None]
 
 
 class Connection:
-    """One connection; `reply` answers on it."""
+    """One client connection; `reply` sends an answer."""
 
-    def __init__(self, handler: ConnectionHandler, sock: socket.socket, peer: Peer) -> None:
+    def __init__(self, handler: "ConnectionSet", sock: socket.socket, peer: Peer) -> None:
         self.pid, self.uid, self.gid = peer.pid, peer.uid, peer.gid
         self.closed = False
         self.reader = FrameReader(MOST_HEADER, MAX_BODY, self._validate)
         self.outbox = Outbox()
         self.in_flight = 0
-        self.has_requested = False  # anything yet
+        self.has_requested = False  # at least once
         self.idle_since = handler.loop.now()
         self._handler, self._loop, self._socket = handler, handler.loop, sock
-        self._ended = False  # it sends no more, and may still read
-        self._closing = False  # it is let go once it has the last answer
-        self._empty = True  # no whole frame waits to be looked at
-        self._paused = False  # its next request waits at its header
-        self.paused_since: Optional[float] = None  # since when it does, asked again or not
+        self._ended = False  # the client has closed its sending half, and may still read
+        self._closing = False  # to be closed after the last answer
+        self._empty = True  # no whole frame is buffered
+        self._paused = False  # the next request waits at its header
+        self.paused_since: Optional[float] = None  # the first time that request was paused
         self._processing = self._scheduled = self._broken = False
         self._events = 0
-        self._frame_since: Optional[float] = None  # since when the rest of a frame is waited for
-        self._unread_since: Optional[float] = None  # since when it has not taken the next answer
+        self._frame_since: Optional[float] = None  # since when the rest of a frame is missing
+        self._unread_since: Optional[float] = None  # since when the client has not read the next answer
         self._update_events()
 
     # --- answers
 
-    def reply(self, header: Dict[str, Any], body: bytes = b"") -> None:
-        """Send an answer, or as much of it as is taken now; never raises, and calls nothing back before it returns."""
+    def reply(self, header: Dict[str, object], body: bytes = b"") -> None:
+        """Send an answer, now as much of it as the socket accepts; never raises, and makes no callback."""
         if self.closed:
             return
         try:
@@ -112,7 +84,7 @@ class Connection:
             self._unread_since = now
 
     def _schedule(self) -> None:
-        """Have a look at what waits, soon; there is nothing to look at while it only has to send its next request."""
+        """Process this connection soon, unless it only waits for the client's next request."""
         idle = self._empty and not (self.outbox.size or self._ended or self._closing or self._broken)
         if not (self._scheduled or self._processing or (idle and self._events == READ)):
             self._scheduled = True
@@ -141,7 +113,7 @@ class Connection:
         self._empty = False
 
     def _process(self) -> None:
-        """Look at what has come, and arrange for what is next."""
+        """Process the buffered frames, and watch for the next event."""
         self._scheduled = False
         if self.closed or self._processing:
             return
@@ -168,7 +140,7 @@ class Connection:
                 return
             self._serve(frame)
             if frame.rejected is None and frame.context is None:
-                return  # nothing is known of what it costs: the others have their turn
+                return  # its cost is unknown: the other connections have their turn
 
     @property
     def _may_read(self) -> bool:
@@ -176,7 +148,7 @@ class Connection:
         return not (full or self._paused or self._closing or self._broken)
 
     def resume(self) -> None:
-        """Ask again about a request that waits at its header."""
+        """Validate again the request that waits at its header."""
         if self._paused:
             self._paused = False
             self._schedule()
@@ -190,24 +162,24 @@ class Connection:
         else:
             self._handler.on_request(self, frame.header, frame.body, frame.context)
 
-    def _validate(self, header: Dict[str, Any], size: int) -> Any:
+    def _validate(self, header: Dict[str, object], size: int) -> object:
         most = self._handler.settings.queue_bytes
         if _number(header) is None:
             raise Rejection("`id` must be a whole number from 0 to 2^53", "bad-request")
         if size > most:
             raise Rejection(
-                "the body has %d bytes; at most %d are taken (`queue_bytes` in %s)" % (size, most, NAME), "too-large"
+                "the body has %d bytes; the limit is %d (`queue_bytes` in %s)" % (size, most, NAME), "too-large"
             )
         return self._handler.validate_request(self, header, size)
 
     def reject_current(self, rejection: Rejection) -> None:
-        """Refuse the request whose body is being read, and drop the rest of it."""
+        """Reject the request whose body is being read, and drop the rest of the body."""
         self._serve(self.reader.reject(rejection))
 
-    # --- arrangements
+    # --- events and timeouts
 
     def _update_events(self) -> None:
-        """Watch for what is waited for, or let the caller go."""
+        """Watch the socket for the next event, or close a finished connection."""
         if self._finished():
             self.close()
             return
@@ -216,7 +188,7 @@ class Connection:
         if may_read and not self._empty:
             self._schedule()
         if not (reading and self.reader.begun):
-            self._frame_since = None  # what this side does not read is not late
+            self._frame_since = None  # the client is not late while this side does not read
         elif self._frame_since is None:
             self._frame_since = self._loop.now()
         events = (READ if reading else 0) | (WRITE if self.outbox.size else 0)
@@ -231,7 +203,7 @@ class Connection:
         return self._ended and (self._hung_up() or (self._empty and done))
 
     def _hung_up(self) -> bool:
-        """Whether the other side has closed altogether, not only its sending half."""
+        """Whether the client has closed both halves, not only its sending half."""
         return bool(self._polled(0) & select.POLLHUP)
 
     def _polled(self, events: int) -> int:
@@ -241,23 +213,23 @@ class Connection:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is asked, being sent, or on its way: it can be let go without a word, and loses nothing."""
+        """Whether no request, answer or part of a frame is pending: it can be closed without loss."""
         waits = self.in_flight or self.outbox.size or self.reader.begun or self._closing
         return not waits and not self._polled(select.POLLIN)
 
     @property
     def partial_since(self) -> Optional[float]:
-        """Since when the rest of a frame is waited for, None where something else is."""
+        """Since when the rest of a frame is missing, None when the connection waits for anything else."""
         return None if self.in_flight or self.outbox.size or self._closing else self._frame_since
 
     def reject_and_close(self, rejection: Rejection) -> None:
-        """Tell why, and let the caller go."""
+        """Send the rejection, and close the connection after it."""
         if not self._closing:
             self._closing = True
             self.reply(error_of(None, rejection))
 
     def check_timeouts(self, now: float) -> None:
-        """Let go who is late, silent for too long, or gone."""
+        """Close a connection whose client is too slow, silent for too long, or gone."""
         settings = self._handler.settings
         if self._expired(self._unread_since, now, settings.io_limit_s):
             self.close()
@@ -269,7 +241,7 @@ class Connection:
             if self._hung_up():
                 self.close()
             else:
-                self.resume()  # its time may be over
+                self.resume()  # the request's deadline may have passed
         elif self._expired(self.idle_since, now, settings.idle_limit_s):
             self.close()
 
@@ -278,7 +250,7 @@ class Connection:
         return since is not None and now - since > limit
 
     def close(self) -> None:
-        """End the connection; twice is once."""
+        """Close the connection.  Idempotent."""
         if self.closed:
             return
         self.closed = True
@@ -289,35 +261,31 @@ class Connection:
         self._handler.connection_closed(self)
 
 
-def _number(header: Dict[str, Any]) -> Optional[int]:
-    """Return a request's id, None when it is none."""
+def _number(header: Dict[str, object]) -> Optional[int]:
+    """Return a request's id, None when it is invalid."""
     number = header.get("id")
-    return number if type(number) is int and 0 <= number <= 1 << 53 else None
+    return number if isinstance(number, int) and type(number) is int and 0 <= number <= 1 << 53 else None
 
 
-def error_of(number: Any, error: AgentError) -> Dict[str, Any]:
-    """Return an error's answer to the request `number`; None = it is about the connection."""
+def error_of(number: object, error: AgentError) -> Dict[str, object]:
+    """Return the header of an error's answer to the request `number`; None = it concerns the connection."""
     error_dict = error.to_dict() if isinstance(error, Rejection) else {"code": error.code, "message": str(error)}
     return {"re": number, "error": error_dict}
 
 
 _ACCEPTS_A_TURN = 16
 _PAUSE_S = 0.5  # without accepting, when descriptors or memory ran out
-_RESERVED = (
-    4  # connections beyond the setting for root and the service's own user: for an operator who looks what is wrong
-)
-
-OnRequest = Callable[[Connection, Dict[str, Any], bytes, Any], None]
-ValidateRequest = Callable[[Connection, Dict[str, Any], int], Any]
-OnClosed = Callable[[Connection], None]
+_RESERVED = 4  # connections above the setting for root and the service's own user, so that an operator can connect
 
 
-class ConnectionSet(ConnectionHandler):
-    """Everyone who is connected.
+class ConnectionSet:
+    """All open connections.
 
-    `screen(caller, header, body bytes)` may refuse a request before its body is read, or have it wait (NotYet) for `resume`;
-    what it returns goes with the request to `on_request(caller, header, body, screened)`; `on_gone(caller)` tells that nobody
-    waits for a caller's answers any more.  SettingsError for unknown users.
+    `validate_request(connection, header, body bytes)` may reject a request before its body is read (Rejection), or make it
+    wait for `resume` (Backpressure); its result goes with the request to `on_request(connection, header, body, result)`.
+    `on_closed(connection)` reports a closed connection: its answers are no longer needed.
+
+    Raises SettingsError for unknown users and groups in the settings.
     """
 
     def __init__(
@@ -330,12 +298,12 @@ class ConnectionSet(ConnectionHandler):
         on_closed: OnClosed,
     ) -> None:
         self.loop, self.settings = loop, settings
-        self._validate_request, self._on_request, self._on_closed = validate_request, on_request, on_closed
+        self.validate_request, self.on_request, self._on_closed = validate_request, on_request, on_closed
         self._access = AccessControl(settings)
         self._listener = listener
         self._accepting = True
         self._all: Dict[Connection, int] = {}  # -> bytes of the body that is being read
-        self._buffered = 0  # all of these together
+        self._buffered = 0  # sum of these bytes
         listener.setblocking(False)
         loop.watch(listener.fileno(), READ, self._accept)
         self._tick_s = max(0.02, min(1.0, settings.io_limit_s / 4, settings.idle_limit_s / 4))
@@ -349,7 +317,7 @@ class ConnectionSet(ConnectionHandler):
 
     @property
     def unsent(self) -> bool:
-        """Whether any answer has not been taken yet."""
+        """Whether any client has not read an answer yet."""
         return any(connection.outbox.size for connection in self._all)
 
     # --- accepting
@@ -360,7 +328,7 @@ class ConnectionSet(ConnectionHandler):
                 sock, _address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError:  # no descriptor or memory left: asking again at once would only burn the CPU
+            except OSError:  # no descriptor or memory left: retrying at once would only use the CPU
                 self.loop.forget(self._listener.fileno())
                 self.loop.later(_PAUSE_S, self._resume)
                 return
@@ -394,15 +362,14 @@ class ConnectionSet(ConnectionHandler):
         most = self.settings.connections + (_RESERVED if peer.uid in self._access.own else 0)
         if len(self._all) < most or self._close_idle():
             return None
-        return Rejection(
-            "%d callers are connected, and more are not taken (`connections` in %s)" % (most, NAME), "busy"
-        )
+        return Rejection("%d clients are connected, which is the limit (`connections` in %s)" % (most, NAME), "busy")
 
     def _close_idle(self) -> bool:
-        """Let go, of the user with most connections, one that never asked, or else has been idle for longest.
+        """Close one connection to make room for another, and return whether there was one to close.
 
-        A client connects again.  Where nobody is idle, it is who has been sending a frame for longest.  So nobody keeps others
-        out by connecting, but only by asking.
+        Of the user with most connections: one without a request so far, else the one that has been idle for longest; clients
+        reconnect.  Where none is idle: the one that has been sending a frame for longest.  So no user can block others by
+        open connections alone.
         """
         users: Dict[int, List[Connection]] = {}
         for connection in self._all:
@@ -416,34 +383,26 @@ class ConnectionSet(ConnectionHandler):
         if partial:
             slowest = min(partial, key=lambda one: one.partial_since or 0.0)
             slowest.reject_and_close(
-                Rejection("too many callers are connected, and the rest of a frame did not come", "busy")
+                Rejection("too many clients are connected, and the rest of a frame did not come", "busy")
             )
             slowest.close()
         return bool(partial)
 
     def stop_accepting(self) -> None:
-        """Take no more connections; those that are there stay."""
+        """Accept no more connections; open ones stay."""
         if self._accepting:
             self._accepting = False
             self.loop.forget(self._listener.fileno())
 
-    # --- looking after them
-
-    def validate_request(self, connection: Connection, header: Dict[str, Any], body_size: int) -> Any:
-        """Have a request looked at before its body is read; Refusal."""
-        return self._validate_request(connection, header, body_size)
-
-    def on_request(self, connection: Connection, header: Dict[str, Any], body: bytes, context: Any) -> None:
-        """Pass a whole request on."""
-        self._on_request(connection, header, body, context)
+    # --- limits and timeouts
 
     def resume(self) -> None:
-        """Ask again about the requests that wait at their headers."""
+        """Validate again all requests that wait at their headers."""
         for connection in list(self._all):
             connection.resume()
 
     def update_memory(self, connection: Connection) -> None:
-        """Keep all unfinished bodies together within `queue_bytes`: whoever holds most is refused first."""
+        """Keep all unfinished bodies together within `queue_bytes`: the request with the largest one is rejected."""
         if connection not in self._all:
             return
         buffered = connection.reader.buffered
@@ -462,15 +421,15 @@ class ConnectionSet(ConnectionHandler):
         self._timer = self.loop.later(self._tick_s, self._tick)
 
     def connection_closed(self, connection: Connection) -> None:
-        """Forget a caller that is closed, and tell it."""
+        """Remove a closed connection, and report it."""
         if connection in self._all:
             self._buffered -= self._all.pop(connection)
             self._on_closed(connection)
 
     def close(self, rejection: Optional[Rejection] = None) -> None:
-        """Let everyone go, and tell `refusal` those who wait for something or are sending.
+        """Close all connections; those that are not idle get the rejection first.
 
-        The listening socket stays open, for whoever serves next.
+        The listening socket stays open, for the program that serves next.
         """
         self.stop_accepting()
         self._timer.cancel()

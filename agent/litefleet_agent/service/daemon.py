@@ -1,4 +1,4 @@
-"""`litefleet-agent serve`: the daemon around the models' services, from its start to its end.  It never imports Paddle-Lite."""
+"""`litefleet-agent serve`: builds the parts of the daemon and runs its main loop.  It never imports Paddle-Lite."""
 
 import fcntl
 import gc
@@ -19,26 +19,26 @@ from .listener import AccessControl, check, close_listener, connection_limit, li
 from .messages import Rejection
 from .metrics import ServiceCounters
 from .model_service import ModelService
+from .publisher import StatusPublisher
 from .queue import Budget
 from .release_source import StoreReleaseSource
 from .request_handler import RequestHandler
 from .settings import Settings, SettingsError, load_settings
-from .status import StatusPublisher
 from .systemd import Log
 
 __all__ = ["Daemon", "serve"]
 
-_DRAIN_S = 20.0  # what is being run when the service stops has this long to finish
-_END_S = 3.0  # and then the workers' processes
+_DRAIN_S = 20.0  # time for running requests to finish when the service stops
+_END_S = 3.0  # and then for the workers' processes to end
 _POLL_S = 0.02
-_AGENT_S = 10.0  # between looks for a newer agent
-_FLUSH_S = 60.0  # after which the history writes down what it only counted
+_AGENT_S = 10.0  # between checks for a newer agent
+_FLUSH_S = 60.0  # between writes of repeated history entries that were only counted
 _TERMINATION_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_SWITCH_S = 0.0005  # a thread that computes beside the loop gives way after this
+_SWITCH_S = 0.0005  # after which a thread beside the loop gives up the interpreter's lock
 
 
 class Daemon:
-    """Everything that the service is, until it is told to stop."""
+    """The service: builds its parts from the settings, and runs until it is stopped."""
 
     def __init__(self, root: str, settings: Settings, version: str, environ: Mapping[str, str] = os.environ) -> None:
         self._root, self._settings, self._version, self._environ = root, settings, version, environ
@@ -49,26 +49,25 @@ class Daemon:
         self._source = StoreReleaseSource(loop, store, facts, settings, counters, self._history, Log(environ))
         self._models: Dict[str, ModelService] = {}
         self._budget = Budget(settings.queue_bytes)
-        self._publisher = StatusPublisher(loop, root, environ, settings, counters, self._models)
-        self._handler = RequestHandler(loop, settings, self._models, counters, self._publisher.status)
+        self._handler = RequestHandler(loop, settings, self._models, counters, lambda: self._publisher.status())
         self._listener = listen(settings, root, environ)
         callbacks = self._handler.validate_request, self._handler.handle, self._handler.connection_closed
         self._connections = ConnectionSet(loop, self._listener, self._within_limits(settings), *callbacks)
-        self._publisher.connections = self._connections
+        self._publisher = StatusPublisher(loop, root, environ, settings, counters, self._models, self._connections)
         self._tasks = PeriodicTasks(loop, store, settings, counters, self._models, self._create_model)
         self._drift = DriftTask(loop, store, facts, counters, self._source)
         self._watchdog = Watchdog(loop, environ, self._models, settings.start_limit_s, self._on_started)
         self._reexec = Reexec(root, environ)
         self._stopping = False
-        self._restarting = False  # whether to start again in this process
+        self._restarting = False  # whether to execute the daemon again in this process
 
     def _within_limits(self, settings: Settings) -> Settings:
-        """Return the settings with as many callers as there can be."""
+        """Return the settings with no more connections than the limit of open files allows."""
         most = connection_limit(settings.connections)
         if most < settings.connections:
             self._counters.problem(
-                "`connections` is %d, and so few files may be open that %d callers are taken: raise LimitNOFILE= of the "
-                "unit, or ulimit -n" % (settings.connections, most)
+                "`connections` is %d, but the limit of open files allows %d: raise LimitNOFILE= of the unit, or ulimit -n"
+                % (settings.connections, most)
             )
         return replace(settings, connections=most)
 
@@ -78,14 +77,14 @@ class Daemon:
             self._handler.answered, self._connections.resume,
         )  # fmt: skip
 
-    # --- life
+    # --- running
 
     def run(self) -> int:
-        """Serve until SIGTERM or SIGINT and return the exit code."""
+        """Serve until SIGTERM or SIGINT, and return the exit code."""
         sys.setswitchinterval(_SWITCH_S)
         for number in _TERMINATION_SIGNALS:
             self._loop.on_signal(number, self._on_terminate)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINATION_SIGNALS)  # see _goes_on
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _TERMINATION_SIGNALS)  # see _must_reexec
         self._loop.on_signal(signal.SIGHUP, self._reload)
         self._source.record("started", "", "", text="agent %s" % (self._version[:12] or "of a checkout"))
         self._tasks.begin()
@@ -100,7 +99,7 @@ class Daemon:
         return 0
 
     def _must_reexec(self) -> bool:
-        """Whether this process becomes another program; who tells it to end from now on tells that one."""
+        """Return whether this process executes the daemon again; signals from now on are delivered to that program."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _TERMINATION_SIGNALS)
         self._loop.take_signals()
         if self._restarting:
@@ -111,7 +110,7 @@ class Daemon:
         self._loop.every(seconds, call)
 
     def _on_started(self) -> None:
-        gc.freeze()  # what is there by now stays: looking through it again and again would only hold up requests
+        gc.freeze()  # these objects stay: examining them in every collection would only delay requests
         self._publisher.write()
         self._drift.begin(self._settings.check_every_s)
 
@@ -120,7 +119,7 @@ class Daemon:
             self._restart()
 
     def _reload(self) -> None:
-        """Look at once: where service.json says something else by now, or the agent is another one, begin again with that."""
+        """Check settings, models and agent now; restart in this process when the settings or the agent changed."""
         try:
             settings = load_settings(self._root)
             changed = settings != self._settings
@@ -129,7 +128,7 @@ class Daemon:
                 check(settings, self._root, self._environ)
                 self._reexec.check()
         except AgentError as error:
-            self._source.record("settings", "", "", text="%s; the service goes on with those it has" % error)
+            self._source.record("settings", "", "", text="%s; the service keeps its present settings" % error)
             return
         self._tasks.check_models()
         if (changed or self._reexec.due) and not self._stopping:
@@ -140,7 +139,7 @@ class Daemon:
         self._stop()
 
     def _on_terminate(self) -> None:
-        """Finish what is there, and end; told twice, end at once.  Who is about to start again ends instead."""
+        """Finish the accepted requests and end; at the second signal, end at once.  A pending restart is cancelled."""
         if self._stopping and not self._restarting:
             self._loop.stop()
         elif self._stopping:
@@ -155,7 +154,7 @@ class Daemon:
             close_listener(self._listener, self._environ)
 
     def _stop(self) -> None:
-        """Take nothing new, finish what is there, and end."""
+        """Accept no more requests, finish those that were accepted, and end."""
         self._stopping = True
         self._tasks.stop()
         self._connections.stop_accepting()
@@ -175,18 +174,21 @@ class Daemon:
     def _end(self) -> None:
         for service in self._models.values():
             service.end()
-        self._connections.close(Rejection("the service is stopping; ask again in a moment", "stopping"))
+        self._connections.close(Rejection("the service is stopping; try again in a moment", "stopping"))
         end = self._loop.now() + _END_S
         while any(service.running for service in self._models.values()) and self._loop.now() < end:
             self._loop.turn(_POLL_S)
-        self._source.record("stopped", "", "", text="starting again in the same process" if self._restarting else "")
+        self._source.record("stopped", "", "", text="restarting in the same process" if self._restarting else "")
         self._history.close()
         if not self._restarting:
-            self._publisher.write(ended=True)
+            self._publisher.write(stopped=True)
 
 
 def serve(root: str, version: str) -> int:
-    """Run the daemon and return its exit code; what an operator can cause is a sentence on stderr."""
+    """Run the daemon on the agent's folder `root` and return its exit code.
+
+    0: stopped, 1: failed, 2: wrong settings; the reason of a failure is a sentence on stderr.
+    """
     os.umask(0o077)
     try:
         lock = _lock_instance(root)
@@ -203,10 +205,13 @@ def serve(root: str, version: str) -> int:
 
 
 def _lock_instance(root: str) -> int:
-    """Return a lock that only one service of a root holds.  Raises AgentError."""
+    """Return the descriptor of a lock that one service of a root holds.
+
+    Raises AgentError when the folder is missing, or "busy" when another service holds the lock.
+    """
     if not os.path.isdir(root):
         raise AgentError(
-            "there is no folder %s: `litefleet provision` makes it; or name the agent's with --root" % root
+            "the folder %s is missing: `litefleet provision` creates it; or name the agent's folder with --root" % root
         )
     lock = os.open(os.path.join(root, "service.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:

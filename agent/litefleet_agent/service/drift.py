@@ -1,7 +1,7 @@
-"""Whether the device is still what its releases were proven on.  Changes nothing.
+"""Checks whether the device has changed since its releases were verified.  Writes nothing.
 
-A look compares presence and sizes, reads a bounded part of the files anew each time, gathers the facts in a fresh
-interpreter (the running one does not see that Python or a package was exchanged under it), and looks at the clock.
+A check compares the files' presence and sizes, reads a bounded part of their bytes each time, gathers the facts in a new
+interpreter (a running one does not notice that Python or a package was replaced), and checks the clock.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from ..errors import AgentError
 from ..facts import Facts, Package, PythonFacts, gather
 from ..findings import Finding, finding
 from ..formats.checked import number_or
+from ..formats.files import open_regular
 from ..releases.clock import Clock
 from ..releases.integrity import check_models
 from ..releases.runtimes import runtime_files
@@ -27,12 +28,12 @@ from .workers.process import own_code
 __all__ = ["ClockWatch", "DriftWatch", "changes", "check_drift", "clock_findings", "facts_anew"]
 
 
-_SLACK_S = 120.0  # the operator's clock and the device's differ a little
+_SLACK_S = 120.0  # by which the operator's clock and the device's may differ
 _JUMP_S = 86400.0
 
 
 def clock_findings(store: Store) -> List[Finding]:
-    """Return LF618 when the clock stands before the latest release that was accepted or proven here."""
+    """Return LF618 when the clock is before the latest time at which a release was accepted or verified here."""
     now, (event, then) = store.clock.wall(), _latest(store)
     if now + _SLACK_S >= then:
         return []
@@ -40,7 +41,7 @@ def clock_findings(store: Store) -> List[Finding]:
 
 
 def _latest(store: Store) -> Tuple[str, float]:
-    """Return the latest moment that the device knows of, and what happened then."""
+    """Return the latest event with a known time, "proven" or "accepted", and that time in seconds since 1970."""
     records = [store.verified(identity) for identity in store.current().values()]
     moments = [("proven", record.at) for record in records if record is not None]
     accepted = read_small(store, "trust", "accepted.json") or {}
@@ -56,14 +57,14 @@ def _time(wall: float) -> str:
 
 
 class ClockWatch:
-    """Finds that the clock was set by more than a day between two looks."""
+    """Detects that the clock was set by more than a day between two checks."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._offset: Optional[float] = None  # wall clock at the start of this boot, as the last look saw it
+        self._offset: Optional[float] = None  # wall time of this boot, by the last check
 
     def findings(self) -> List[Finding]:
-        """Return LF618 when the clock was set since the last look; the next look begins from the new time."""
+        """Return LF618 when the clock was set since the last check."""
         offset = self._clock.wall() - self._clock.boottime()
         before, self._offset = self._offset, offset
         if before is None or abs(offset - before) <= _JUMP_S:
@@ -78,7 +79,7 @@ _CODE = (
     "from litefleet_agent.facts import gather; print(json.dumps(gather(sys.argv[2]).to_dict()))"
 )
 _FACTS_S = 60.0
-_READ_BYTES = 64 << 20  # of a release's files, in one look
+_READ_BYTES = 64 << 20  # of all files, in one check
 _CHUNK = 1 << 20
 _PAUSE_S = 0.002  # after each chunk, so that inference keeps the disk and the CPU
 
@@ -86,7 +87,10 @@ _PAUSE_S = 0.002  # after each chunk, so that inference keeps the disk and the C
 def check_drift(
     store: Store, facts_then: Facts, deep: bool = False, facts_now: Optional[Facts] = None
 ) -> List[Finding]:
-    """Return what is no longer as it was proven, or as it was when `facts_then` were gathered; `deep` reads every byte."""
+    """Return the changes since the current releases were verified and since `facts_then` were gathered.
+
+    `deep` reads every byte of the files.  `facts_now` are gathered in a new interpreter unless they are given.
+    """
     now = facts_now if facts_now is not None else facts_anew(store.root)
     found = []
     for name, result in check_models(store, now, deep).items():
@@ -96,7 +100,7 @@ def check_drift(
 
 
 def facts_anew(root: str) -> Facts:
-    """Return the device's facts as a newly started agent sees them; this process's own where none can be started."""
+    """Return the device's facts as a new interpreter sees them, as this process does where none can be started."""
     try:
         done = subprocess.run(
             [sys.executable, "-Es", "-c", _CODE, own_code(), root],
@@ -114,7 +118,7 @@ def facts_anew(root: str) -> Facts:
 
 
 def changes(then: Facts, now: Facts) -> List[Finding]:
-    """Return, in words, which of the deciding facts are not what they were."""
+    """Describe which of the facts that releases depend on have changed."""
     pairs = [
         ("Python", _version(then.python), _version(now.python)),
         ("numpy", _version(then.numpy), _version(now.numpy)),
@@ -130,7 +134,7 @@ def changes(then: Facts, now: Facts) -> List[Finding]:
         if old != new
     ]
     missing = sorted(set(then.libraries) - set(now.libraries)) if now.libraries else []
-    return found + [finding("LF306", "%s is gone since the service started." % name) for name in missing]
+    return found + [finding("LF306", "%s is missing since the service started." % name) for name in missing]
 
 
 def _version(package: Union[Package, PythonFacts]) -> str:
@@ -139,26 +143,26 @@ def _version(package: Union[Package, PythonFacts]) -> str:
 
 
 class _Item(NamedTuple):
-    """A file whose bytes are known."""
+    """A file and its expected bytes."""
 
-    code: str
-    name: str
+    code: str  # of the finding when they differ
+    name: str  # for people
     path: str
-    sha: str
+    sha: str  # SHA-256
 
 
 class DriftWatch:
-    """Looks now and then, in a thread, and remembers between looks what of the files was read."""
+    """Checks in a thread, and remembers between checks which files were read."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._clock = ClockWatch(store.clock)
-        self._changed: Dict[_Item, Finding] = {}  # files that were not as they should be when last read
-        self._after: Tuple[str, ...] = ()  # the last that was read
+        self._changed: Dict[_Item, Finding] = {}  # files that differed when they were last read
+        self._after: Tuple[str, ...] = ()  # the file that was read last
         self._checking = False
 
     def start_check(self, loop: EventLoop, facts: Facts, on_done: Callable[[List[Finding]], None]) -> bool:
-        """Look, and call `on_done` from the loop; False when one is under way already."""
+        """Start a check, and call `on_done` from the loop; return False when one is running already."""
         if self._checking:
             return False
         self._checking = True
@@ -167,18 +171,18 @@ class DriftWatch:
             try:
                 return self.findings(facts)
             except (OSError, AgentError) as error:
-                return [finding("LF900", "The device could not be looked at: %s" % error)]
+                return [finding("LF900", "Cannot check the device: %s" % error)]
 
         def done(found: Optional[List[Finding]]) -> None:
             self._checking = False
-            if found is not None:  # else the next look may be luckier
+            if found is not None:  # otherwise no thread was available; the next check may get one
                 on_done(found)
 
         run_in_thread(loop, work, done)
         return True
 
     def findings(self, facts: Facts) -> List[Finding]:
-        """Return what a look finds now; `facts` are those of the service's start."""
+        """Check now and return the findings; `facts` are those of the service's start."""
         found = check_drift(self._store, facts)
         self._read_some()
         named = {f.observed for f in found}
@@ -186,7 +190,7 @@ class DriftWatch:
         return found + self._clock.findings()
 
     def _read_some(self) -> None:
-        """Read on through the files, up to a bound, after the last one of the look before."""
+        """Read the files that follow the last one of the previous check, up to 64 MiB."""
         items = sorted(_items(self._store))
         self._changed = {item: found for item, found in self._changed.items() if item in items}
         later = [item for item in items if tuple(item) > self._after]
@@ -198,10 +202,10 @@ class DriftWatch:
             self._after = tuple(item)
 
     def _read(self, item: _Item) -> int:
-        """Compare one file's bytes and return how many there were; one that is gone is check_models' matter."""
+        """Compare one file's bytes and return their number; missing files are findings of check_models."""
         digest, size = hashlib.sha256(), 0
         try:
-            with open(item.path, "rb") as file:
+            with open_regular(item.path) as file:
                 for chunk in iter(lambda: file.read(_CHUNK), b""):
                     digest.update(chunk)
                     size += len(chunk)
@@ -210,12 +214,12 @@ class DriftWatch:
             self._changed.pop(item, None)
             return 0
         except OSError as error:
-            self._changed[item] = finding(item.code, "%s can't be read: %s." % (item.name, error.strerror or error))
+            self._changed[item] = finding(item.code, "Cannot read %s: %s." % (item.name, error.strerror or error))
             return 0
         if digest.hexdigest() == item.sha:
             self._changed.pop(item, None)
         else:
-            self._changed[item] = finding(item.code, "%s no longer holds the bytes that were proven." % item.name)
+            self._changed[item] = finding(item.code, "%s no longer holds the bytes that were verified." % item.name)
         return size
 
 
@@ -226,7 +230,7 @@ def _items(store: Store) -> List[_Item]:
         try:
             manifest = store.release(identity)
         except AgentError:
-            continue  # check_models says so
+            continue  # a finding of check_models
         key = manifest.runtime
         for sha in manifest.blobs:
             items.add(_Item("LF602", "%s: the file %s" % (name, sha[:12]), store.blob(sha), sha))

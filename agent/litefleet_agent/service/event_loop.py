@@ -1,4 +1,7 @@
-"""A small event loop on epoll: descriptors, timers, signals.  One thread; what a callback raises is the program's fault."""
+"""A small event loop on epoll: descriptors, timers, signals, threads.
+
+It runs in one thread.  A callback must not raise: an exception ends the program.
+"""
 
 import heapq
 import itertools
@@ -7,7 +10,7 @@ import select
 import signal
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+from typing import Callable, Dict, List, Optional, Tuple, TypeVar
 
 __all__ = ["READ", "WRITE", "Deadline", "EventLoop", "Timer", "run_in_thread"]
 
@@ -17,25 +20,25 @@ _MAX_WAIT_S = 3600.0
 
 
 class Timer:
-    """A call that is to be made once, at a moment; `cancel` takes it back."""
+    """A call that the loop makes once, at a given time."""
 
     def __init__(self, call: Callable[[], None]) -> None:
         self.call: Optional[Callable[[], None]] = call
 
     def cancel(self) -> None:
-        """Forget the call; twice is once."""
+        """Cancel the call.  Idempotent."""
         self.call = None
 
 
 class _Watch:
-    """A descriptor that is waited for."""
+    """A watched descriptor."""
 
     def __init__(self, events: int, call: Callable[[int], None]) -> None:
         self.events, self.call = events, call
 
 
 class EventLoop:
-    """Waits for descriptors and moments, and calls what was asked for."""
+    """Waits for descriptors, times and signals, and makes the registered calls."""
 
     def __init__(self) -> None:
         self._poll = select.epoll()
@@ -47,13 +50,16 @@ class EventLoop:
         self._stopped = False
 
     def now(self) -> float:
-        """Return the monotonic clock, in seconds."""
+        """Return the monotonic time in seconds."""
         return time.monotonic()
 
     # --- descriptors
 
     def watch(self, fd: int, events: int, call: Callable[[int], None]) -> None:
-        """Call `call(ready events)` whenever `fd` is ready for READ or WRITE; asked again, the new events count; 0 = none."""
+        """Call `call(ready events)` whenever `fd` is ready for `events`: READ, WRITE, both, or 0 for none.
+
+        Another call for the same `fd` replaces events and call.
+        """
         known = self._watched.get(fd)
         if known is None:
             if events:
@@ -69,21 +75,21 @@ class EventLoop:
                 self._poll.modify(fd, events)
 
     def forget(self, fd: int) -> None:
-        """Stop watching `fd`; call it before closing it."""
+        """Stop watching `fd`; required before it is closed."""
         if fd in self._watched:
             del self._watched[fd]
             self._poll.unregister(fd)
 
-    # --- moments
+    # --- timers
 
     def later(self, seconds: float, call: Callable[[], None]) -> Timer:
-        """Make `call` in `seconds`, once."""
+        """Make `call` once, in `seconds`."""
         timer = Timer(call)
         heapq.heappush(self._timers, (self.now() + max(0.0, seconds), next(self._order), timer))
         return timer
 
     def every(self, seconds: float, call: Callable[[], None]) -> None:
-        """Make `call` every `seconds`, counted from the end of the last; for as long as the loop runs."""
+        """Make `call` every `seconds`, counted from the end of the previous call, as long as the loop runs."""
 
         def again() -> None:
             call()
@@ -94,7 +100,7 @@ class EventLoop:
     # --- signals
 
     def on_signal(self, number: int, call: Callable[[], None]) -> None:
-        """Make `call` from the loop when the signal arrives; only in the main thread."""
+        """Make `call` from the loop when the signal arrives.  Only in the main thread."""
         if self._wake is None:
             self._wake, write = os.pipe()
             os.set_blocking(self._wake, False)
@@ -102,10 +108,10 @@ class EventLoop:
             signal.set_wakeup_fd(write, warn_on_full_buffer=False)
             self.watch(self._wake, READ, self._signalled)
         self._signals[number] = call
-        signal.signal(number, lambda *_: None)  # the wakeup descriptor tells us
+        signal.signal(number, lambda *_: None)  # the wakeup descriptor reports it
 
     def take_signals(self) -> None:
-        """Make the calls of signals that have arrived, and no others."""
+        """Make the calls of signals that have arrived, and no other calls."""
         if self._wake is not None:
             self._signalled(READ)
 
@@ -122,22 +128,21 @@ class EventLoop:
     # --- running
 
     def stop(self) -> None:
-        """End `run` after the callback that is under way."""
+        """End `run` after the present callback."""
         self._stopped = True
 
     def run(self) -> None:
-        """Serve until `stop` is called."""
+        """Make calls until `stop` is called."""
         self._stopped = False
         while not self._stopped:
             self.turn(_MAX_WAIT_S)
 
     def turn(self, longest_s: float) -> None:
-        """Wait at most `longest_s` for one thing to be ready, and serve what is."""
+        """Wait at most `longest_s` seconds for an event, and make the calls that are due."""
         events = self._poll.poll(min(longest_s, self._pause()))
         for watch, fd, ready in [(self._watched.get(fd), fd, ready) for fd, ready in events]:
-            if (
-                watch is not None and self._watched.get(fd) is watch
-            ):  # an earlier callback of this turn may have ended it
+            # an earlier callback of this turn may have removed the watch
+            if watch is not None and self._watched.get(fd) is watch:
                 happened = _wanted_events(ready, watch.events)
                 if happened:
                     watch.call(happened)
@@ -151,17 +156,17 @@ class EventLoop:
     def _due(self) -> None:
         now = self.now()
         while self._timers and self._timers[0][0] <= now:
-            call: Any = heapq.heappop(self._timers)[2].call
+            call = heapq.heappop(self._timers)[2].call
             if call is not None:
                 call()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close the epoll descriptor."""
         self._poll.close()
 
 
 def _wanted_events(ready: int, wanted: int) -> int:
-    """Return what a callback is to try: what hung up or failed is ready for all that was asked for."""
+    """Return the events that a callback must handle: after a hang-up or an error, all that it waits for."""
     return ready & wanted if ready & ~(READ | WRITE) == 0 else wanted
 
 
@@ -169,7 +174,10 @@ Result = TypeVar("Result")
 
 
 def run_in_thread(loop: EventLoop, work: Callable[[], Result], on_done: Callable[[Optional[Result]], None]) -> None:
-    """Do `work` in a thread, and call `then` with what it returned from the loop; with None when it could not be done."""
+    """Run `work` in a thread, and call `on_done` from the loop with its result.
+
+    The result is None when `work` raised, or when no descriptor or thread was available.
+    """
     result: List[Result] = []
     try:
         read_end, write_end = os.pipe()
@@ -192,34 +200,34 @@ def run_in_thread(loop: EventLoop, work: Callable[[], Result], on_done: Callable
     try:
         threading.Thread(target=run, name="litefleet-aside", daemon=True).start()
     except RuntimeError:  # no more threads
-        os.close(write_end)  # the loop hears of that
+        os.close(write_end)  # wakes the loop, which calls `done`
 
 
 class Deadline:
-    """Calls `late(seconds)` when `seconds` have passed since `set`, unless it was set or cleared again."""
+    """Calls `late(seconds)` once `seconds` have passed since `set`, unless it is set again or cleared before."""
 
     def __init__(self, loop: EventLoop, late: Callable[[float], None]) -> None:
         self._loop, self._late = loop, late
         self._seconds = 0.0
-        self._moment = 0.0  # 0 = none
+        self._moment = 0.0  # monotonic; 0 = cleared
         self._timer = loop.later(0.0, lambda: None)
         self._timer.cancel()
         self._fires = 0.0  # when the timer is due
 
     @property
     def moment(self) -> float:
-        """When it will be late; 0 = never."""
+        """The monotonic time of the deadline, 0 when none is set."""
         return self._moment
 
     def set(self, seconds: float) -> None:
-        """Be late in `seconds`."""
+        """Set the deadline to `seconds` from now."""
         self._seconds, self._moment = seconds, self._loop.now() + seconds
         if self._timer.call is None or self._fires > self._moment:
             self._timer.cancel()
             self._start()
 
     def clear(self) -> None:
-        """Never be late."""
+        """Clear the deadline."""
         self._moment = 0.0
 
     def _start(self) -> None:

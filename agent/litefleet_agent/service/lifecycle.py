@@ -1,4 +1,4 @@
-"""Becoming another agent, or the same one with other settings, in this very process: callers wait a moment and lose nothing."""
+"""The life of the daemon: re-execution with a newer agent or new settings, the watchdog, and periodic tasks."""
 
 import hashlib
 import os
@@ -23,11 +23,16 @@ from .systemd import Notifier, watchdog_interval
 __all__ = ["DriftTask", "PeriodicTasks", "Reexec", "Watchdog"]
 
 
-_MOST = 64 << 20  # bytes of an agent
+_MOST = 64 << 20  # bytes of an agent's archive
+_TICK_S = 1.0
+_CHECK_S = 0.5  # between checks of the current releases: one readlink for each model
 
 
 class Reexec:
-    """Knows which agent this one is, and which one it is to become."""
+    """Executes the daemon again in this process, keeping the listening socket so that no request is lost.
+
+    The program is the agent that the link `agent/litefleet-agent.pyz` names by then.
+    """
 
     def __init__(self, root: str, environ: Mapping[str, str]) -> None:
         self._root, self._environ = root, environ
@@ -35,7 +40,7 @@ class Reexec:
         self._named = self._name()
 
     def _name(self) -> str:
-        """Return which agent the link names; "" where there is none (a checkout)."""
+        """Return the link's target, "" where it is missing (a source checkout)."""
         try:
             return os.readlink(self._link)
         except OSError:
@@ -43,7 +48,7 @@ class Reexec:
 
     @property
     def due(self) -> bool:
-        """Whether the link names another agent by now, and it is there, whole."""
+        """Whether the link names another agent by now, whose archive is complete."""
         name = self._name()
         if not name or name == self._named:
             return False
@@ -55,31 +60,28 @@ class Reexec:
         return complete
 
     def check(self) -> None:
-        """Raise AgentError when the next start would run an agent that is not to be run."""
+        """Raise AgentError when the next start would run a damaged agent."""
         name = self._name()
         if name and name != self._named and not self.due:
             raise AgentError(
-                "the agent %s is not what its name promises, and a restart would run it: push it again (`litefleet "
-                "rollout`, or `litefleet-agent install`)" % name
+                "the agent %s does not match the SHA-256 in its name, and a restart would run it: push it again "
+                "(`litefleet rollout`, or `litefleet-agent install`)" % name
             )
 
     def execute(self, listener: socket.socket) -> None:
-        """Become it.  The socket goes along; everything else of this process ends here."""
+        """Execute the daemon again with `listener` as its socket.  Does not return."""
         argv = [sys.executable, "-Es", self._link, "serve", "--root", self._root] if self.due else _own_argv()
         os.execve(sys.executable, argv, pass_on_environment(listener, self._environ))  # noqa: S606
 
 
 def _own_argv() -> List[str]:
-    """Return how this process was started."""
+    """Return the command line of this process."""
     with open("/proc/self/cmdline", "rb") as file:
         return [os.fsdecode(word) for word in file.read().split(b"\0")[:-1]]
 
 
-_TICK_S = 1.0
-
-
 class Watchdog:
-    """What the service manager hears: ready, alive, and a sentence."""
+    """Reports to the service manager: ready, alive, and a status sentence."""
 
     def __init__(
         self,
@@ -91,20 +93,20 @@ class Watchdog:
     ) -> None:
         self._loop, self._models, self._on_started = loop, models, on_started
         self._notifier = Notifier(environ)
-        self._until = loop.now() + start_limit_s  # the first load has this long
+        self._until = loop.now() + start_limit_s  # the limit of the first load
         self._started = self._ready = False
         self._last_message = ""
         self._every = watchdog_interval(environ, os.getpid())
 
     def begin(self) -> None:
-        """Beat from now on."""
+        """Start reporting, and pinging where the service manager has a watchdog."""
         self._loop.every(_TICK_S, self.report)
         if self._every:
             self.ping()
             self._loop.every(self._every / 3, self._ping_if_alive)
 
     def report(self) -> None:
-        """Tell what has changed; `on_settled` once, when it is known of each model whether it can be served."""
+        """Report changes; call `on_started` once, when each model is active or has failed to load."""
         if not self._started and not any(service.warming for service in self._models.values()):
             self._started = True
             self._on_started()
@@ -122,36 +124,33 @@ class Watchdog:
         return message + ("; not served: %s" % ", ".join(missing) if missing else "")
 
     def _ping_if_alive(self) -> None:
-        """Feed the watchdog, but only while inference really works, or a model's first load still has time."""
+        """Ping while inference works, a model is loading, or the first load is within its limit."""
         loading = not self._ready and self._loop.now() < self._until
-        warming = any(service.warming for service in self._models.values())  # each load has its own limit
+        warming = any(service.warming for service in self._models.values())  # each load has a limit of its own
         if loading or warming or self.alive:
             self.ping()
 
     def ping(self) -> None:
-        """Feed the watchdog: at a start, and before the process becomes another program, which needs a moment."""
+        """Ping once: at the start, and before the daemon is executed again, which takes a moment."""
         self._notifier.send("WATCHDOG=1")
 
     @property
     def alive(self) -> bool:
-        """Whether all that is served works, and something is served if anything is to be."""
+        """Whether every active model is healthy, and at least one is active if any release is current."""
         wanted = [service for service in self._models.values() if service.releases.wanted]
         served = [service for service in wanted if service.model is not None]
         return not wanted or (bool(served) and all(service.healthy for service in served))
 
     def announce_end(self, restarting: bool) -> None:
-        """Tell that the service stops, or (`again`) becomes another one in this same process."""
+        """Report that the service stops or, when `restarting`, that it is executed again in this process."""
         if restarting:
-            self._notifier.reloading()  # after STOPPING=1 systemd would not take this same process as active again
+            self._notifier.reloading()  # after STOPPING=1 systemd would not accept this process as active again
         else:
             self._notifier.send("STOPPING=1")
 
 
-_CHECK_S = 0.5  # between looks at which releases are current: a readlink for each model
-
-
 class PeriodicTasks:
-    """Keeps `models` as they are to be; `make(name)` makes the service of one more."""
+    """Keeps `models` equal to the device's current releases; `create(name)` returns the service of a new model."""
 
     def __init__(
         self,
@@ -167,22 +166,22 @@ class PeriodicTasks:
         self._stopped = False
 
     def begin(self) -> None:
-        """Look at once, and then again and again."""
+        """Check the models now and every 0.5 s, and run goldens on idle ones."""
         self.check_models()
         self._loop.every(_CHECK_S, self.check_models)
         self._loop.every(_TICK_S, self._tick)
 
     def stop(self) -> None:
-        """Have nothing new served."""
+        """Change nothing any more."""
         self._stopped = True
 
     def check_models(self) -> None:
-        """See which releases are current, and have them served."""
+        """Read which releases are current on disk, and have them served."""
         if self._stopped:
             return
         try:
             current = self._store.current()
-        except StoreError as error:  # too many open files, say: what is served stays so
+        except StoreError as error:  # too many open files, for example: the active releases stay
             self._counters.problem(str(error))
             return
         for name in self._settings.models or current:
@@ -191,7 +190,7 @@ class PeriodicTasks:
         for name, service in list(self._models.items()):
             service.want(current.get(name, ""))
             if not (service.releases.wanted or service.running or name in self._settings.models):
-                del self._models[name]  # it was switched off, and nobody named it
+                del self._models[name]  # it has no current release, and the settings do not name it
 
     def _tick(self) -> None:
         for service in self._models.values():
@@ -200,7 +199,7 @@ class PeriodicTasks:
 
 
 class DriftTask:
-    """Looks now and then whether the device is still what its releases were proven on."""
+    """Checks periodically whether the device has changed since its releases were verified."""
 
     def __init__(
         self, loop: EventLoop, store: Store, facts: Facts, counters: ServiceCounters, source: ReleaseSource
@@ -209,7 +208,7 @@ class DriftTask:
         self._watch = DriftWatch(store)
 
     def begin(self, every_s: float) -> None:
-        """Look at once, and then again and again."""
+        """Check now and every `every_s` seconds."""
         self._check()
         self._loop.every(every_s, self._check)
 
@@ -217,5 +216,5 @@ class DriftTask:
         self._watch.start_check(self._loop, self._facts, self._on_drift)
 
     def _on_drift(self, findings: List[Finding]) -> None:
-        if self._counters.set_drift(findings):  # only what is new is told
-            self._source.record("drift", "", "", findings, "" if findings else "as it was proven again")
+        if self._counters.set_drift(findings):  # only changes are recorded
+            self._source.record("drift", "", "", findings, "" if findings else "the device is as it was verified again")

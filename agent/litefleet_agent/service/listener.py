@@ -1,4 +1,4 @@
-"""Where the service listens: the socket that systemd made, else one of its own; and how it is handed on."""
+"""The listening socket (systemd's, or one of our own), who may connect, and the limit of open files."""
 
 import errno
 import fcntl
@@ -29,12 +29,12 @@ __all__ = [
 ]
 
 
-_OWN_FILES = 256  # of the service itself: its workers' sockets and pipes, the store, the history, a status
+_OWN_FILES = 256  # open files of the service itself: sockets and pipes of workers, store, history, status
 _NO_LIMIT = resource.RLIM_INFINITY
 
 
 def connection_limit(wanted: int) -> int:
-    """Raise this process's limit of open files as far as `wanted` callers need it and it may, and return how many fit."""
+    """Raise this process's limit of open files for `wanted` connections, and return how many it then allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + _OWN_FILES
     if soft != _NO_LIMIT and soft < needed:
@@ -46,14 +46,14 @@ def connection_limit(wanted: int) -> int:
 
 
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
-_SO_PEERGROUPS = 59  # not in Python's socket module
-_GROUPS_SIZE = 1024  # bytes, the most that Python's getsockopt gives
-_MOST_ID = (1 << 32) - 2  # the last one means nobody to the kernel
+_SO_PEERGROUPS = 59  # from Linux's asm-generic/socket.h; missing in Python's socket module
+_GROUPS_SIZE = 1024  # bytes, the maximum of Python's getsockopt
+_MOST_ID = (1 << 32) - 2  # -1 as an unsigned number means "unchanged" to the kernel
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A process as it was when it connected."""
+    """The credentials of a process at the time it connected."""
 
     pid: int
     uid: int
@@ -62,7 +62,7 @@ class Peer:
 
 
 def peer_of(sock: socket.socket) -> Peer:
-    """Return who connected; OSError when the kernel does not say."""
+    """Return the credentials of the connected process.  Raises OSError when the kernel does not report them."""
     data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, gid = _CREDENTIALS.unpack(data)
     return Peer(pid, uid, gid, _groups(sock, pid))
@@ -77,7 +77,7 @@ def _groups(sock: socket.socket, pid: int) -> Tuple[int, ...]:
 
 
 def _groups_now(pid: int) -> Tuple[int, ...]:
-    """Return the supplementary groups of a running process, none when it is gone."""
+    """Return the present supplementary groups of a process, () when it has ended."""
     try:
         with open("/proc/%d/status" % pid, encoding="ascii", errors="replace") as file:
             lines = [line for line in file if line.startswith("Groups:")]
@@ -87,7 +87,10 @@ def _groups_now(pid: int) -> Tuple[int, ...]:
 
 
 class AccessControl:
-    """Those who may call: root, the service's own user, and whom the settings name; SettingsError for unknown names."""
+    """The permitted users: root, the service's own user, and those of the settings' `users` and `groups`.
+
+    Raises SettingsError for unknown names.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -96,7 +99,7 @@ class AccessControl:
         self.groups = frozenset(group_number(name) for name in settings.groups)
 
     def denial_reason(self, peer: Peer) -> str:
-        """Return the sentence that says why this peer may not call, "" when it may."""
+        """Return why this peer is not permitted and how to permit it, "" when it is."""
         if peer.uid in self.users or self.groups.intersection(peer.groups + (peer.gid,)):
             return ""
         return "user %s may not call this service: add it to `users` in %s%s, then restart the service" % (
@@ -113,25 +116,26 @@ def _user_number(name: str) -> int:
         return pwd.getpwnam(name).pw_uid
     except (KeyError, ValueError):
         raise SettingsError(
-            "%s: `users` names %.80s, and there is no such user here; create it, or take it out" % (NAME, name)
+            "%s: `users` names %.80s, which is not a user of this device; create it, or remove the name" % (NAME, name)
         ) from None
 
 
 def _number(name: str, setting: str) -> int:
     if int(name) > _MOST_ID:
-        raise SettingsError("%s: `%s` names %.80s; a number may be %d at most" % (NAME, setting, name, _MOST_ID))
+        raise SettingsError("%s: `%s` names %.80s; the largest number is %d" % (NAME, setting, name, _MOST_ID))
     return int(name)
 
 
 def group_number(name: str) -> int:
-    """Return the number of a group given by name or number; SettingsError when there is none of that name."""
+    """Return the number of a group given by name or number.  Raises SettingsError for an unknown name."""
     if name.isdecimal():
         return _number(name, "groups")
     try:
         return grp.getgrnam(name).gr_gid
     except (KeyError, ValueError):
         raise SettingsError(
-            "%s: `groups` names %.80s, and there is no such group here; create it, or take it out" % (NAME, name)
+            "%s: `groups` names %.80s, which is not a group of this device; create it, or remove the name"
+            % (NAME, name)
         ) from None
 
 
@@ -142,15 +146,18 @@ def _user_name(uid: int) -> str:
         return str(uid)
 
 
-_FIRST_FD = 3  # where systemd's sockets begin
+_FIRST_FD = 3  # of systemd's sockets (sd_listen_fds(3))
 _BACKLOG = 128
-_OWN = "litefleet-own"  # names a socket that a service made itself and handed on
-_UNREADY = "~"  # ends a socket's name until callers may come
-_LONGEST_PATH = 106  # bytes; sun_path has 108 with that and its NUL
+_OWN = "litefleet-own"  # LISTEN_FDNAMES of a socket that the service made itself and kept across a re-execution
+_UNREADY = "~"  # suffix of a socket's name until clients may connect
+_LONGEST_PATH = 106  # bytes; sun_path has 108, with the suffix and a NUL
 
 
 def listen(settings: Settings, root: str, environ: Mapping[str, str]) -> socket.socket:
-    """Return the listening socket, non-blocking; AgentError "busy" when another service has it, others in a sentence."""
+    """Return the listening socket, non-blocking: systemd's where it passed one, else our own.
+
+    Raises AgentError, "busy" when another service has the socket.
+    """
     if _activated(environ) and environ.get("LISTEN_FDNAMES") != _OWN:
         return _inherited_socket()
     path = socket_path(settings, root, environ)
@@ -160,18 +167,18 @@ def listen(settings: Settings, root: str, environ: Mapping[str, str]) -> socket.
             if _path_of(inherited) == path:
                 _set_permissions(path, path, settings)
                 return inherited
-            _remove(inherited)  # the settings name another one by now
+            _remove(inherited)  # the settings name another path by now
         if not settings.socket:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         return _make(path, settings)
     except OSError as error:
         raise AgentError(
-            "the socket %s can't be made: %s. Name another path as `socket` in %s." % (path, error.strerror, NAME)
+            "cannot create the socket %s: %s. Name another path as `socket` in %s." % (path, error.strerror, NAME)
         ) from error
 
 
 def check(settings: Settings, root: str, environ: Mapping[str, str]) -> None:
-    """Raise AgentError where `listen` could not do what these settings say: before anything is given up for them."""
+    """Raise AgentError when `listen` would fail with these settings, so that a running service keeps its old ones."""
     if _activated(environ) and environ.get("LISTEN_FDNAMES") != _OWN:
         return
     path = socket_path(settings, root, environ)
@@ -182,12 +189,12 @@ def check(settings: Settings, root: str, environ: Mapping[str, str]) -> None:
 
 
 def socket_path(settings: Settings, root: str, environ: Mapping[str, str]) -> str:
-    """Return where the service's own socket goes; AgentError when the kernel takes no path of that length."""
+    """Return the path of the service's own socket.  Raises AgentError when it is too long for the kernel."""
     run_folder = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     path = settings.socket or os.path.join(run_folder or os.path.join(os.path.abspath(root), "run"), "agent.sock")
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise AgentError(
-            "the socket's path has %d bytes and may have %d: name a shorter one as `socket` in %s, instead of %s"
+            "the socket's path has %d bytes, and the limit is %d: name a shorter one as `socket` in %s, instead of %s"
             % (len(os.fsencode(path)), _LONGEST_PATH, NAME, path),
             "bad-settings",
         )
@@ -195,7 +202,7 @@ def socket_path(settings: Settings, root: str, environ: Mapping[str, str]) -> st
 
 
 def pass_on_environment(listener: socket.socket, environ: Mapping[str, str]) -> Dict[str, str]:
-    """Let the program that this process becomes have the socket, and return the environment that says so."""
+    """Make the socket inheritable as systemd would pass it, and return the environment for the next program."""
     if listener.fileno() != _FIRST_FD:
         os.dup2(listener.fileno(), _FIRST_FD)
     os.set_inheritable(_FIRST_FD, True)
@@ -204,13 +211,13 @@ def pass_on_environment(listener: socket.socket, environ: Mapping[str, str]) -> 
 
 
 def close_listener(listener: socket.socket, environ: Mapping[str, str]) -> None:
-    """Let go of a socket of our own, so that callers hear at once that nobody serves; one of systemd's stays for the next."""
+    """Close our own listening socket, so that clients get ECONNREFUSED at once; systemd's stays for the next service."""
     if not _activated(environ) or environ.get("LISTEN_FDNAMES") == _OWN:
         _remove(listener)
 
 
 def _path_of(sock: socket.socket) -> str:
-    """Return where a socket that `_bind` made is: the kernel goes on calling it by its first name."""
+    """Return the path of a socket that `_bind` made: the kernel reports the name before the rename."""
     name = str(sock.getsockname())
     return name[: -len(_UNREADY)] if name.endswith(_UNREADY) else name
 
@@ -220,7 +227,7 @@ def _remove(sock: socket.socket) -> None:
     sock.close()
     try:
         os.unlink(path)
-    except OSError:  # somebody else did
+    except OSError:  # removed already
         pass
 
 
@@ -229,7 +236,7 @@ def _activated(environ: Mapping[str, str]) -> bool:
 
 
 def _inherited_socket() -> socket.socket:
-    """Return the first socket that systemd handed over."""
+    """Return the first socket that systemd passed.  Raises AgentError for an unsuitable one."""
     try:
         inherited = socket.socket(fileno=_FIRST_FD)
         fits = (
@@ -238,14 +245,12 @@ def _inherited_socket() -> socket.socket:
             and inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         )
     except OSError as error:
-        raise AgentError("systemd handed over no socket: %s" % error.strerror) from error
+        raise AgentError("systemd passed no socket: %s" % error.strerror) from error
     if not fits:
         inherited.detach()
-        raise AgentError(
-            "systemd handed over a socket that is not a listening Unix stream socket: use ListenStream=/PATH"
-        )
+        raise AgentError("systemd passed a socket that is not a listening Unix stream socket: use ListenStream=/PATH")
     inherited.setblocking(False)
-    inherited.set_inheritable(False)  # workers have no use for it
+    inherited.set_inheritable(False)  # not for workers
     return inherited
 
 
@@ -261,15 +266,15 @@ def _make(path: str, settings: Settings) -> socket.socket:
 
 
 def _clear(path: str) -> None:
-    """Remove a socket that nobody answers on."""
+    """Remove a stale socket.  Raises AgentError "busy" when a service answers on it."""
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise AgentError("%s is there and is not a socket: move it away, or name another `socket` in %s" % (path, NAME))
+        raise AgentError("%s exists and is not a socket: move it, or name another `socket` in %s" % (path, NAME))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a full backlog is an answer too
+        probe.setblocking(False)  # a full backlog (EAGAIN) also means that a service listens
         result = probe.connect_ex(path)
     if result in (0, errno.EAGAIN, errno.EINPROGRESS):
         raise AgentError(
@@ -282,7 +287,7 @@ def _clear(path: str) -> None:
 
 
 def _bind(path: str, settings: Settings) -> socket.socket:
-    """Make the socket under another name, and give it its own once callers may come."""
+    """Create the socket under another name, and rename it once it listens with the right permissions."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     unready = path + _UNREADY
     try:
@@ -304,7 +309,7 @@ def _bind(path: str, settings: Settings) -> socket.socket:
 
 
 def _drop(path: str) -> None:
-    """Remove a socket that was left half-made."""
+    """Remove a socket that was not finished."""
     try:
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             os.unlink(path)
@@ -313,7 +318,10 @@ def _drop(path: str) -> None:
 
 
 def _set_permissions(bound: str, path: str, settings: Settings) -> None:
-    """Let those reach the socket `made`, which is to be `path`, who may call; the credentials of each are checked again."""
+    """Set owner and mode of the socket `bound`, later `path`, so that only permitted users can connect.
+
+    Their credentials are checked again when they do.
+    """
     if settings.groups:
         try:
             os.chown(bound, -1, group_number(settings.groups[0]))
@@ -324,6 +332,6 @@ def _set_permissions(bound: str, path: str, settings: Settings) -> None:
 
 def _not_a_member(path: str, settings: Settings) -> AgentError:
     return AgentError(
-        "the socket %s can't be given to the group %s: run the service as root or as a member of that group, "
-        "or have systemd make the socket (SocketGroup=)" % (path, settings.groups[0])
+        "cannot give the socket %s to the group %s: run the service as root or as a member of that group, "
+        "or have systemd create the socket (SocketGroup=)" % (path, settings.groups[0])
     )

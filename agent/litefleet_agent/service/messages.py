@@ -1,16 +1,17 @@
-"""What the service's parts tell each other: models, requests, refusals.  Pure.
+"""The values that the parts of the service exchange: models, requests, responses, rejections; and their validation.  Pure.
 
 A tensor's elements are little-endian on the wire, in C order, without padding.
 """
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from ..errors import AgentError
 from ..findings import Finding
 from ..formats.nb import Tensor
 from ..formats.npz import DTYPES
 from ..protocol import ProtocolError
+from .status import WorkerFacts
 
 __all__ = [
     "MAX_RESPONSE",
@@ -35,15 +36,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ServedModel:
-    """One model of one release, as a caller sees it."""
+    """One model of one release, as a client sees it."""
 
     name: str
     release: str
     inputs: Tuple[Tensor, ...]  # in the order of the model's feeds
     outputs: Tuple[Tensor, ...]
-    batches: bool = False  # requests may be run together along the first dimension
+    batches: bool = False  # requests may run together along the first dimension
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the JSON form."""
         return {
             "name": self.name,
@@ -56,26 +57,26 @@ class ServedModel:
 
 @dataclass(eq=False)
 class Job:
-    """One request on its way: accepted, waiting or running.  Times are of the monotonic clock, in seconds."""
+    """One accepted request, waiting or running.  Times are on the monotonic clock, in seconds."""
 
     model: str
     inputs: Tuple[Tensor, ...]
     body: bytes  # the inputs' data, one after the other
     accepted: float
     deadline: float
-    tag: Any = None  # whose it is; the queue and the workers do not look at it
-    attempts: int = 0  # workers that died of it, or beside it
-    begun: bool = False  # a worker runs it; one that was given it ahead may not yet
+    tag: object = None  # identifies the requester; the queue and the workers ignore it
+    attempts: int = 0  # workers that died while they ran it
+    begun: bool = False  # a worker runs it; False while it waits in a worker's socket
     answered: bool = False  # also when its deadline passed while it ran
 
     @property
     def weight(self) -> int:
-        """How much memory it holds, in bytes."""
+        """The memory that it holds, in bytes."""
         return len(self.body)
 
 
 class Rejection(AgentError):
-    """A request that gets an error instead of an answer; `code` is one of those in docs/service.md.
+    """A request gets an error instead of an answer; `code` is one of those in docs/service.md.
 
     "bad-request", "bad-input", "unknown-model", "not-ready", "busy", "timed-out", "crashed", "bad-output", "too-large",
     "not-allowed", "stopping".
@@ -87,16 +88,16 @@ class Rejection(AgentError):
         super().__init__(message, code)
         self.finding = finding
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the wire's `error` object."""
-        result: Dict[str, Any] = {"code": self.code, "message": str(self)}
+        result: Dict[str, object] = {"code": self.code, "message": str(self)}
         if self.finding is not None:
             result["finding"] = self.finding.to_dict()
         return result
 
 
-def tensors_to(tensors: Tuple[Tensor, ...]) -> List[Dict[str, Any]]:
-    """Return tensors' JSON form."""
+def tensors_to(tensors: Sequence[Tensor]) -> List[Dict[str, object]]:
+    """Return the JSON form of tensors: [{name, dtype, dims}]."""
     return [{"name": t.name, "dtype": t.dtype, "dims": list(t.dims)} for t in tensors]
 
 
@@ -105,16 +106,19 @@ _MOST_DIMS = 8
 _MOST_SIZE = 1 << 31
 
 
-def tensors_of(data: Any) -> Tuple[Tensor, ...]:
-    """Read the JSON form of tensors with their data; Refusal "bad-request" that names what does not fit."""
+def tensors_of(data: object) -> Tuple[Tensor, ...]:
+    """Read the JSON form of 1 to 64 tensors, of at most 8 known dims each.
+
+    Raises Rejection "bad-request", which names the part that does not fit.
+    """
     if not isinstance(data, list) or not 0 < len(data) <= _MOST_TENSORS:
         raise Rejection("`inputs` must be a list of 1 to %d tensors" % _MOST_TENSORS, "bad-request")
     return tuple(_tensor(item) for item in data)
 
 
-def _tensor(item: Any) -> Tensor:
+def _tensor(item: object) -> Tensor:
     if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not isinstance(item.get("dtype"), str):
-        raise Rejection("a tensor is {name, dtype, dims}", "bad-request")
+        raise Rejection("a tensor must be {name, dtype, dims}", "bad-request")
     dims = item.get("dims")
     if not isinstance(dims, list) or len(dims) > _MOST_DIMS or not all(_is_size(d) for d in dims):
         raise Rejection(
@@ -123,12 +127,12 @@ def _tensor(item: Any) -> Tensor:
     return Tensor(item["name"], item["dtype"], tuple(dims))
 
 
-def _is_size(value: Any) -> bool:
+def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST_SIZE
 
 
 def size_of(tensor: Tensor) -> int:
-    """Return how many bytes a tensor's data has; its dims are all known."""
+    """Return the bytes of a tensor's data, 0 for an unknown dtype; its dims must all be known."""
     count = 1
     for dim in tensor.dims:
         count *= dim
@@ -136,11 +140,11 @@ def size_of(tensor: Tensor) -> int:
 
 
 def validate_inputs(model: ServedModel, given: Tuple[Tensor, ...], body_size: int) -> None:
-    """Raise Refusal "bad-input", with a sentence, unless `given` are exactly the model's inputs."""
+    """Raise Rejection "bad-input" unless `given` are exactly the model's inputs, and `body_size` their size in bytes."""
     wanted = {tensor.name: tensor for tensor in model.inputs}
     names = [tensor.name for tensor in given]
     if sorted(names) != sorted(wanted):
-        raise _bad(model, "it takes %s, and was given %s" % (_names(list(wanted)), _names(names)))
+        raise _bad(model, "its inputs are %s; the request has %s" % (_names(list(wanted)), _names(names)))
     for tensor in given:
         _validate(model, wanted[tensor.name], tensor)
     size = sum(size_of(tensor) for tensor in given)
@@ -157,7 +161,7 @@ def _validate(model: ServedModel, want: Tensor, given: Tensor) -> None:
 
 
 def in_order(model: ServedModel, given: Tuple[Tensor, ...], body: bytes) -> Tuple[Tuple[Tensor, ...], bytes]:
-    """Return tensors and data in the order of the model's own inputs."""
+    """Return tensors and data in the order of the model's inputs; `given` passed `validate_inputs`."""
     if [t.name for t in given] == [t.name for t in model.inputs]:
         return given, body
     parts: Dict[str, Tuple[Tensor, bytes]] = {}
@@ -175,7 +179,7 @@ def _bad(model: ServedModel, text: str) -> Rejection:
 
 
 def _names(names: List[str]) -> str:
-    return ", ".join("%.80r" % name for name in names[:16]) or "nothing"
+    return ", ".join("%.80r" % name for name in names[:16]) or "none"
 
 
 def _dims(dims: Tuple[int, ...]) -> str:
@@ -190,71 +194,78 @@ _CODES = ("bad-request", "bad-input", "bad-output", "crashed")
 
 @dataclass(frozen=True)
 class Response:
-    """What one request came to: the outputs, and their data one after the other."""
+    """The answer to one request: the outputs, and their data one after the other."""
 
     outputs: Tuple[Tensor, ...]
     body: bytes
     release: str
-    ms: float = 0.0  # that the run took which answered it, and those beside it in a batch
+    ms: float = 0.0  # run time of the whole batch
 
 
-def number(value: Any) -> float:
-    """Return a figure; 0.0 for what is none."""
+def number(value: object) -> float:
+    """Return a number from 0 to 1e15 as it is, 0.0 for any other value."""
     valid = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15
-    return float(value) if valid else 0.0
+    return float(value) if valid and isinstance(value, (int, float)) else 0.0
 
 
-def findings_of(data: Any) -> List[Finding]:
-    """Read findings, as many as anybody reads."""
+def findings_of(data: object) -> List[Finding]:
+    """Read the JSON form of findings, the first 64 of them."""
     return [Finding.from_dict(item) for item in data[:_MOST_FINDINGS]] if isinstance(data, list) else []
 
 
-def facts_of(header: Dict[str, Any]) -> Dict[str, Any]:
-    """Return what a ready worker tells of itself."""
+def facts_of(header: Dict[str, object]) -> WorkerFacts:
+    """Return the facts in a worker's "ready" frame; texts have at most 100 characters."""
     golden = header.get("golden")
-    return {
-        "load_ms": number(header.get("load_ms")),
-        "runtime_version": str(header.get("runtime_version", ""))[:100],
-        "numpy_version": str(header.get("numpy_version", ""))[:100],
-        "threads_set_by": str(header.get("threads_set_by", ""))[:100],
-        "power_mode": str(header.get("power_mode", ""))[:100],
-        "batches": header.get("batches") is True,
-        "golden": golden if isinstance(golden, dict) else {},
-    }
+    runtime, numpy, threads, power = (
+        str(header.get(name, ""))[:100] for name in ("runtime_version", "numpy_version", "threads_set_by", "power_mode")
+    )
+    return WorkerFacts(
+        load_ms=number(header.get("load_ms")),
+        runtime_version=runtime,
+        numpy_version=numpy,
+        threads_set_by=threads,
+        power_mode=power,
+        batches=header.get("batches") is True,
+        golden=golden if isinstance(golden, dict) else {},
+    )
 
 
-def _requests(header: Dict[str, Any], count: int) -> List[Dict[str, Any]]:
+def _requests(header: Dict[str, object], count: int) -> List[Dict[str, object]]:
     result = header.get("result")
     requests = result.get("requests") if isinstance(result, dict) else None
     if not isinstance(requests, list) or len(requests) != count or not all(isinstance(r, dict) for r in requests):
-        raise ProtocolError("it did not answer each of %d requests" % count)
+        raise ProtocolError("the answer does not cover each of %d requests" % count)
     return requests
 
 
-def _outputs(request: Dict[str, Any], model: ServedModel) -> Tuple[Tensor, ...]:
+def _outputs(request: Dict[str, object], model: ServedModel) -> Tuple[Tensor, ...]:
     given = request.get("outputs")
     if not isinstance(given, list) or len(given) != len(model.outputs):
-        raise ProtocolError("it did not give the %d outputs of %s" % (len(model.outputs), model.name))
+        raise ProtocolError("the answer does not have the %d outputs of %s" % (len(model.outputs), model.name))
     return tuple(_output(item, want) for item, want in zip(given, model.outputs))  # noqa: B905 - 3.7
 
 
-def _output(item: Any, want: Tensor) -> Tensor:
-    dims = item.get("dims") if isinstance(item, dict) else None
+def _output(item: object, want: Tensor) -> Tensor:
+    described = item if isinstance(item, dict) else {}
+    dims = described.get("dims")
     valid = (
         isinstance(dims, list)
         and len(dims) <= _MOST_ANSWER_DIMS
-        and all(type(d) is int and 0 <= d < 1 << 31 for d in dims)
+        and all(type(d) is int and 0 <= d < _MOST_SIZE for d in dims)
     )
-    if not valid or dims is None or item.get("name") != want.name or item.get("dtype") not in DTYPES:
-        raise ProtocolError("it described the output %s in a way that can't be read" % want.name)
-    return Tensor(want.name, item["dtype"], tuple(dims))
+    if not valid or described.get("name") != want.name or described.get("dtype") not in DTYPES:
+        raise ProtocolError("the answer describes the output %s wrongly" % want.name)
+    return Tensor(want.name, described["dtype"], tuple(described["dims"]))
 
 
-RequestOutcome = Union[Tuple[Tensor, ...], Rejection]  # what one request came to, without its data
+RequestOutcome = Union[Tuple[Tensor, ...], Rejection]  # the outcome of one request, without its data
 
 
-def outcomes_of(header: Dict[str, Any], count: int, model: ServedModel) -> List[RequestOutcome]:
-    """Return what an answer to `count` requests announces for each, in their order.  Raises ProtocolError."""
+def outcomes_of(header: Dict[str, object], count: int, model: ServedModel) -> List[RequestOutcome]:
+    """Return the outcomes that a worker's answer to `count` requests announces, in their order.
+
+    Raises ProtocolError when the answer does not fit the model.
+    """
     return [
         _rejection(request["error"]) if "error" in request else _outputs(request, model)
         for request in _requests(header, count)
@@ -262,14 +273,14 @@ def outcomes_of(header: Dict[str, Any], count: int, model: ServedModel) -> List[
 
 
 def body_size(outcomes: Sequence[RequestOutcome]) -> int:
-    """Return how many bytes the outputs take that were announced."""
+    """Return the size in bytes of all announced outputs."""
     return sum(size_of(tensor) for one in outcomes if not isinstance(one, Rejection) for tensor in one)
 
 
 def results_of(
     outcomes: Sequence[RequestOutcome], body: bytes, release: str, took_ms: float
 ) -> List[Union[Response, Rejection]]:
-    """Return what became of each request, once the body of that size is there."""
+    """Return the result of each request; `body` has the size that `body_size` returned."""
     results: List[Union[Response, Rejection]] = []
     at = 0
     for one in outcomes:
@@ -282,9 +293,9 @@ def results_of(
     return results
 
 
-def _rejection(error: Any) -> Rejection:
+def _rejection(error: object) -> Rejection:
     if not isinstance(error, dict):
-        raise ProtocolError("it refused a request without saying why")
+        raise ProtocolError("the answer rejects a request without a reason")
     code = error.get("code")
     found = error.get("finding")
     return Rejection(

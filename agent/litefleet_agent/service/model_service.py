@@ -1,30 +1,29 @@
-"""One model's service: what is asked of it waits here, is given to a worker, and gets exactly one answer."""
+"""Serves one model: each accepted request waits in the queue, runs in a worker, and gets exactly one answer."""
 
 from typing import Callable, List, Optional, Sequence, Set, Union
 
 from ..findings import Finding, finding
 from .event_loop import Deadline, EventLoop
-from .messages import Job, Rejection, ServedModel
+from .messages import Job, Rejection, Response, ServedModel
 from .metrics import ServiceCounters
 from .queue import Budget, Queue
 from .release_source import ReleaseSource
 from .release_switch import ReleaseSwitch
 from .settings import Settings
-from .workers.handle import Response
-from .workers.pool import PoolObserver, WorkerPool
+from .workers.pool import PoolCallbacks, WorkerPool
 
 __all__ = ["ModelService", "Reply"]
 
-_FAULTS = ("bad-output", "crashed")  # what a model on trial has to answer for
+_FAULTS = ("bad-output", "crashed")  # the errors that count against a release on trial
 
 Reply = Callable[[Job, Union[Response, Rejection], float, float, int], None]
 
 
-class ModelService(PoolObserver):
-    """Serves one model, whatever its releases and workers do.
+class ModelService:
+    """Serves one model.
 
-    `reply(job, result, seconds waited, seconds run, batch)` answers; `changed()` tells that another release serves, or none,
-    or that it is known now why.
+    `reply(job, result, seconds waited, seconds run, batch size)` answers a request; `changed()` reports that another release
+    became active, or none, or that the reason for none is known.
     """
 
     def __init__(
@@ -41,33 +40,41 @@ class ModelService(PoolObserver):
         self.name, self.settings = name, settings
         self._loop, self._source, self._counters, self._reply, self._changed = loop, source, counters, reply, changed
         self.queue = Queue(settings.queue, budget)
-        self.releases = ReleaseSwitch(name, loop, settings, source, counters, self, self._switched)
-        self.last_good = 0.0  # monotonic: when an inference last worked; 0 = never
+        callbacks = PoolCallbacks(
+            self._pool_ready,
+            self._pool_failed,
+            self._worker_free,
+            self._answered,
+            self._worker_recycled,
+            self._worker_died,
+        )
+        self.releases = ReleaseSwitch(name, loop, settings, source, counters, callbacks, self._switched)
+        self.last_good = 0.0  # monotonic time of the latest successful inference; 0 = never
         self._running: Set[Job] = set()  # in a worker, not answered yet
         self._expiry = Deadline(loop, lambda seconds: self.expire())
         self._batch_wait = Deadline(loop, lambda seconds: self._dispatch())
-        self._probe_due = False  # a golden is to be run by the next worker that is free
+        self._probe_due = False  # the next free worker runs a golden
         self._stopping = False
 
-    # --- what serves
+    # --- releases
 
     def want(self, release: str) -> None:
-        """Serve this release from as soon as it is ready; "" = none."""
+        """Load this release and serve it once it is ready; "" = serve none."""
         self.releases.want(release)
 
     @property
     def active(self) -> Optional[WorkerPool]:
-        """The release that serves."""
+        """The workers of the active release, None without one."""
         return self.releases.active
 
     @property
     def model(self) -> Optional[ServedModel]:
-        """What is served now, None when nothing is."""
+        """The model of the active release, None without one."""
         return self.releases.active.model if self.releases.active is not None else None
 
     @property
     def warming(self) -> bool:
-        """Whether nothing is served yet, and it will soon be known whether something can be."""
+        """Whether no release is active yet, and the first one is loading."""
         return self.releases.active is None and self.releases.warming_up and not self._stopping
 
     def _switched(self) -> None:
@@ -78,19 +85,17 @@ class ModelService(PoolObserver):
             self._dispatch()
         self._changed()
 
-    def pool_ready(self, pool: WorkerPool) -> None:
-        """Have it take over."""
+    def _pool_ready(self, pool: WorkerPool) -> None:
         self.last_good, self._probe_due = self._loop.now(), False
         self.releases.ready(pool)
 
-    def pool_failed(self, pool: WorkerPool, findings: List[Finding]) -> None:
-        """What served before goes on."""
+    def _pool_failed(self, pool: WorkerPool, findings: List[Finding]) -> None:
         self.releases.failed(pool, findings)
 
     # --- requests
 
     def submit(self, job: Job) -> None:
-        """Take a request in; Refusal when it can't be."""
+        """Queue a request.  Raises Rejection "not-ready", "stopping" or "busy"."""
         if self.releases.active is None or self._stopping:
             raise self.not_ready()
         self.queue.put(job)
@@ -99,10 +104,10 @@ class ModelService(PoolObserver):
         self._dispatch()
 
     def not_ready(self) -> Rejection:
-        """Return the sentence that says why nothing is served now."""
+        """Return the rejection that explains why no release is active."""
         releases = self.releases
         if self._stopping:
-            return Rejection("the service is stopping; ask again in a moment", "stopping")
+            return Rejection("the service is stopping; try again in a moment", "stopping")
         if releases.findings:
             first = releases.findings[0]
             return Rejection("%s is not served: %s" % (self.name, first.observed), "not-ready", first)
@@ -110,35 +115,33 @@ class ModelService(PoolObserver):
         warming = "its release %s is being loaded" % wanted if wanted else "no release of it is current"
         return Rejection("%s is not ready: %s" % (self.name, warming), "not-ready")
 
-    def worker_free(self, pool: WorkerPool) -> None:
-        """Give it work."""
+    def _worker_free(self, pool: WorkerPool) -> None:
         if pool is self.releases.active:
             if self._probe_due and self.since_last_good_s > self.settings.probe_every_s:
                 self.probe()
             self._dispatch()
 
     def _dispatch(self) -> None:
-        """Give waiting requests to waiting workers."""
+        """Give waiting requests to free workers."""
         active = self.releases.active
         most = self.settings.max_batch if active is not None and active.model.batches else 1
         while active is not None and len(self.queue):
-            pipelined = most == 1 and not self._probe_due  # those that wait longer make larger batches
+            pipelined = most == 1 and not self._probe_due  # with batches, requests that wait longer make larger ones
             worker = active.idle() or (active.pipelined() if pipelined else None)
             if worker is None:
                 return
             wait_s = self.settings.batch_wait_s
             jobs = self.queue.pop_batch(self._loop.now(), most, wait_s)
-            if not jobs:  # the first waits for company
+            if not jobs:  # the first request waits for others to batch with
                 due = self.queue.due(wait_s)
                 self._batch_wait.set(max(0.0, (due or 0.0) - self._loop.now()))
                 return
             self._running.update(jobs)
             worker.run(jobs, self.settings.time_limit_s)
 
-    def answered(
+    def _answered(
         self, pool: WorkerPool, jobs: Sequence[Job], results: Sequence[Union[Response, Rejection]], ms: float
     ) -> None:
-        """Pass answers on to whoever asked."""
         now = self._loop.now()
         for job, result in zip(jobs, results):  # noqa: B905 - 3.7
             self._answer(job, result, max(0.0, now - job.accepted - ms / 1e3), ms / 1e3, len(jobs))
@@ -149,19 +152,18 @@ class ModelService(PoolObserver):
 
     def _answer(self, job: Job, result: Union[Response, Rejection], wait_s: float, run_s: float, batch: int) -> None:
         self._running.discard(job)
-        if not job.answered:  # else its deadline has passed meanwhile
+        if not job.answered:  # otherwise its deadline has passed meanwhile
             job.answered = True
             self._reply(job, result, wait_s, run_s, batch)
 
-    def worker_recycled(self, pool: WorkerPool, why: Finding) -> None:
-        """Tell it: nobody lost anything."""
+    def _worker_recycled(self, pool: WorkerPool, why: Finding) -> None:
         self._source.record("worker-worn", self.name, pool.release, [why])
         self._counters.worker_recycled(self.name)
 
-    def worker_died(
+    def _worker_died(
         self, pool: WorkerPool, findings: List[Finding], jobs: Sequence[Job], not_started: Sequence[Job]
     ) -> None:
-        """Answer for the dead; of several requests each is tried once more, alone, since only one of them may be to blame."""
+        """Answer the request of a dead worker; of several, each is retried once alone, since one may be the cause."""
         self._source.record("worker-died", self.name, pool.release, findings)
         self._counters.worker_died(self.name)
         again = [job for job in jobs if len(jobs) > 1 and not job.attempts and not job.answered]
@@ -177,10 +179,10 @@ class ModelService(PoolObserver):
         self.releases.count(pool, len(jobs), len([job for job in jobs if job not in again]), 1)
         self._dispatch()
 
-    # --- what is not answered in time, or by anybody
+    # --- expired and dropped requests
 
     def expire(self) -> None:
-        """Answer those whose time is over; a worker goes on with what it runs, and what comes of it is dropped."""
+        """Answer requests past their deadline; a worker finishes the ones that it runs, and their outputs are dropped."""
         now = self._loop.now()
         late = [job for job in self._running if job.deadline <= now]
         for job in self.queue.expired(now) + [job for job in late if not job.begun]:
@@ -202,13 +204,13 @@ class ModelService(PoolObserver):
             self._answer(job, rejection, self._loop.now() - job.accepted, 0.0, 0)
 
     def drop(self, matches: Callable[[Job], bool]) -> None:
-        """Forget the requests that nobody waits for any more; what is being run is finished, and dropped."""
+        """Drop the queued requests that match; running ones finish."""
         self.queue.drop([job for job in self.queue.jobs if matches(job)])
 
     # --- health
 
     def probe(self) -> None:
-        """Run a golden on a waiting worker, or the next that is free, so that silence is not taken for health."""
+        """Run a golden on a free worker, or on the next one that is free, so that an idle service proves its health."""
         active = self.releases.active
         worker = active.idle() if active is not None else None
         self._probe_due = active is not None and worker is None
@@ -221,51 +223,53 @@ class ModelService(PoolObserver):
             if ok:
                 self.last_good = self._loop.now()
                 return
-            why = findings or [finding("LF403", "a golden no longer comes out right")]
-            self._source.record("health", self.name, active.release, why, "a golden no longer comes out right")
+            why = findings or [finding("LF403", "the outputs of a golden are no longer correct")]
+            self._source.record(
+                "health", self.name, active.release, why, "the outputs of a golden are no longer correct"
+            )
             worker.kill(why[0])
 
         worker.probe(self.settings.time_limit_s, done)
 
     @property
     def since_last_good_s(self) -> float:
-        """Seconds since an inference last worked."""
+        """Seconds since the latest successful inference."""
         return self._loop.now() - self.last_good
 
     @property
     def max_silence_s(self) -> float:
-        """Seconds without an inference after which it no longer counts as working."""
+        """Seconds without a successful inference after which the model no longer counts as healthy."""
         active, settings = self.releases.active, self.settings
         loading = settings.start_limit_s if active is not None and active.restarting else 0.0
         return 3 * settings.probe_every_s + settings.time_limit_s + loading
 
     @property
     def healthy(self) -> bool:
-        """Whether it serves, and an inference has worked of late."""
+        """Whether a release is active and an inference has succeeded recently."""
         return self.releases.active is not None and self.since_last_good_s < self.max_silence_s
 
-    # --- its end
+    # --- stopping
 
     @property
     def busy(self) -> bool:
-        """Whether any request waits or is being run."""
+        """Whether any request waits or runs."""
         return bool(len(self.queue) or self._running)
 
     @property
     def running(self) -> bool:
-        """Whether any worker process is there."""
+        """Whether any worker process exists."""
         return self.releases.running
 
     def stop(self) -> None:
-        """Take no more requests in; those that wait and run are still answered."""
+        """Accept no more requests; those that wait or run are still answered."""
         self._stopping = True
         self.releases.stop()
 
     def end(self) -> None:
-        """Answer what could not be waited for, and end all workers."""
+        """Reject the requests that are left, and kill all workers."""
         self._reject_all(self.not_ready())
         for job in list(self._running):
-            message = "the service stopped, and could not wait for the request any longer"
+            message = "the service stopped before the request was finished"
             self._answer(job, Rejection(message, "timed-out"), self._loop.now() - job.accepted, 0.0, 0)
         self.releases.end()
 

@@ -1,4 +1,4 @@
-"""Requests that wait: bounded in number and bytes, first come first served, gathered into batches where they fit.  Pure."""
+"""The queue of waiting requests: bounded in number and bytes, first in first out, joined into batches where possible.  Pure."""
 
 from collections import deque
 from typing import Deque, List, Optional, Tuple
@@ -9,26 +9,26 @@ __all__ = ["Budget", "Queue"]
 
 
 class Budget:
-    """Bytes that all queues of a service may hold together."""
+    """The bytes that all queues of a service may hold together."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.used = 0
 
     def reserve(self, size: int) -> bool:
-        """Take `size` bytes, and say whether they were to be had; one request alone always fits."""
+        """Reserve `size` bytes and return whether they were available; with none in use, any size is."""
         if self.used and self.used + size > self.most:
             return False
         self.used += size
         return True
 
     def free(self, size: int) -> None:
-        """Give bytes back."""
+        """Return reserved bytes."""
         self.used -= size
 
 
 class Queue:
-    """The requests of one model that no worker has taken yet."""
+    """The requests of one model that no worker has yet; at most `most`."""
 
     def __init__(self, most: int, budget: Budget) -> None:
         self.most = most
@@ -40,11 +40,11 @@ class Queue:
 
     @property
     def jobs(self) -> List[Job]:
-        """Those that wait, the next one first."""
+        """The waiting requests, the next one first."""
         return list(self._jobs)
 
     def put(self, job: Job) -> None:
-        """Take a request in; Refusal "busy" when there is no room."""
+        """Add a request.  Raises Rejection "busy" when the queue or the budget is full."""
         if len(self._jobs) >= self.most:
             raise Rejection("%d requests of %s already wait; try again later" % (len(self._jobs), job.model), "busy")
         if not self._budget.reserve(job.weight):
@@ -52,15 +52,15 @@ class Queue:
         self._jobs.append(job)
 
     def put_back(self, jobs: List[Job]) -> None:
-        """Put taken requests in front again: their worker died beside them."""
+        """Put requests back at the front, after their worker died."""
         for job in reversed(jobs):
             self._budget.used += job.weight
             self._jobs.appendleft(job)
 
     def pop_batch(self, now: float, most: int, wait_s: float) -> List[Job]:
-        """Return what one worker is to run next, at most `most` requests that fit together; [] for nothing yet.
+        """Remove and return the next batch, at most `most` requests that can run together; [] for none yet.
 
-        The first request waits up to `wait_s` for others to join it.
+        The first request waits up to `wait_s` for others to join it.  A request that was attempted before runs alone.
         """
         if not self._jobs:
             return []
@@ -75,7 +75,7 @@ class Queue:
         return batch
 
     def _fitting(self, first: Job, most: int) -> List[Job]:
-        """Return the first request and those that can be run together with it, in their order."""
+        """Return the first request and those that can run with it, in their order."""
         shape = _shape(first)
         batch = []
         for job in self._jobs:
@@ -92,11 +92,11 @@ class Queue:
             self._budget.free(job.weight)
 
     def due(self, wait_s: float) -> Optional[float]:
-        """Return the moment at which the first request has waited long enough for company, None when nothing waits."""
+        """Return when the first request has waited `wait_s` for others, None for an empty queue."""
         return self._jobs[0].accepted + wait_s if self._jobs else None
 
     def drop(self, dropped: List[Job]) -> None:
-        """Forget these requests: whoever asked is gone."""
+        """Remove these requests: their client is gone."""
         these = {id(job) for job in dropped}
         self._remove([job for job in self._jobs if id(job) in these])
 
@@ -108,12 +108,12 @@ class Queue:
         return late
 
     def clear(self) -> List[Job]:
-        """Remove and return everything."""
+        """Remove and return all requests."""
         everything = list(self._jobs)
         self._remove(everything)
         return everything
 
 
 def _shape(job: Job) -> Tuple[Tuple[str, str, Tuple[int, ...]], ...]:
-    """Return what requests of one batch share: names, types, and all dimensions but the first."""
+    """Return the properties that requests of one batch share: names, dtypes, and all dimensions but the first."""
     return tuple((t.name, t.dtype, t.dims[1:]) for t in job.inputs)

@@ -1,4 +1,4 @@
-"""What a model's service stands on: releases on disk, and somebody to tell."""
+"""The interface between a model's service and the device: releases on disk, history and log."""
 
 from typing import Callable, List, NamedTuple, Optional, Sequence
 
@@ -19,28 +19,28 @@ __all__ = ["Prepared", "ReleaseSource", "RevertResult", "StoreReleaseSource"]
 
 
 class Prepared(NamedTuple):
-    """How a release is to be run here, or what speaks against it."""
+    """The plan for running a release here, or the findings that prevent it."""
 
     plan: Optional[WorkerPlan]
     blockers: List[Finding]
 
 
 class RevertResult(NamedTuple):
-    """What became of the way back on disk."""
+    """Result of reverting to the previous release on disk."""
 
-    done: bool  # False: it failed, or somebody had switched to something else
-    problem: str = ""  # that is to be tried again
+    done: bool  # False: it failed, or another release had become current
+    problem: str = ""  # why it failed and must be repeated; "" = it need not be
 
 
 class ReleaseSource:
-    """What a model's service asks for.  Nothing here waits: what takes time is told later, from the loop."""
+    """The operations that a model's service needs.  None blocks: slow ones call `on_done` later, from the loop."""
 
     def previous(self, model: str) -> str:
-        """Return what was current before, on disk; "" for nothing."""
+        """Return the release that was current before, on disk; "" for none."""
         raise NotImplementedError
 
     def prepare(self, model: str, release: str, on_done: Callable[[Prepared], None]) -> None:
-        """Look at a release before anything of it is loaded."""
+        """Check a release against this device before it is loaded."""
         raise NotImplementedError
 
     def revert(self, model: str, release: str, to: str, on_done: Callable[[RevertResult], None]) -> None:
@@ -48,7 +48,7 @@ class ReleaseSource:
         raise NotImplementedError
 
     def record(self, kind: str, model: str, release: str, findings: Sequence[Finding] = (), text: str = "") -> None:
-        """Write it into history and log."""
+        """Write an event to the history and the log."""
         raise NotImplementedError
 
 
@@ -69,7 +69,7 @@ class StoreReleaseSource(ReleaseSource):
         self._counters, self._history, self._log = counters, history, log
 
     def previous(self, model: str) -> str:
-        """Return where the link `previous` leads."""
+        """Return the target of the link `previous`."""
         try:
             return self._store.link(model, "previous")
         except StoreError as error:
@@ -77,8 +77,8 @@ class StoreReleaseSource(ReleaseSource):
             return ""
 
     def prepare(self, model: str, release: str, on_done: Callable[[Prepared], None]) -> None:
-        """Read the release and its file beside the loop, and judge it against this device."""
-        failed = Prepared(None, [finding("LF900", "The release %s could not be looked at." % release[:12])])
+        """Read the release and its file in a thread, and check them against this device."""
+        failed = Prepared(None, [finding("LF900", "Cannot check the release %s." % release[:12])])
         run_in_thread(self._loop, lambda: self._load_plan(model, release), lambda prepared: on_done(prepared or failed))
 
     def _load_plan(self, model: str, release: str) -> Prepared:
@@ -87,35 +87,35 @@ class StoreReleaseSource(ReleaseSource):
             if plan.model.name != model:
                 raise StoreError("it is a release of %s" % plan.model.name, "bad-request")
         except (AgentError, OSError) as error:
-            return Prepared(None, [finding("LF601", "The release %s can't be used: %s." % (release[:12], error))])
+            return Prepared(None, [finding("LF601", "Cannot use the release %s: %s." % (release[:12], error))])
         blockers = [f for f in static_findings(plan.nb, self._facts, plan.runtime, plan.nb_sha256) if f.decides]
         return Prepared(None if blockers else plan, blockers)
 
     def revert(self, model: str, release: str, to: str, on_done: Callable[[RevertResult], None]) -> None:
-        """Change the links beside the loop: what is synced on flash may take seconds."""
-        failed = RevertResult(False, "%s could not be taken back" % release[:12])
+        """Change the links in a thread: syncing to flash may take seconds."""
+        failed = RevertResult(False, "cannot revert the release %s" % release[:12])
         run_in_thread(
             self._loop, lambda: _revert(self._store.root, model, release, to), lambda result: on_done(result or failed)
         )
 
     def record(self, kind: str, model: str, release: str, findings: Sequence[Finding] = (), text: str = "") -> None:
-        """Write it into history and log."""
+        """Write an event to the history and the log; a failure becomes one of the status's problems."""
         lost = self._history.lost
         self._history.add(kind, model=model, release=release, findings=findings, text=text)
         if self._history.lost != lost:
-            self._counters.problem("the history could not be written: look for room and rights in its folder `history`")
+            self._counters.problem("cannot write history: check free space and permissions of `history/`")
         self._log.event(kind, model=model, release=release, findings=findings, text=text)
 
 
 def _revert(root: str, model: str, release: str, to: str) -> RevertResult:
-    store = Store(root)  # of its own: whoever holds the lock is one object
+    store = Store(root)  # one of its own: a store object holds the lock for one user
     try:
         lock_and_recover(store, timeout_s=0)
         if store.link(model, "current") != release:
             return RevertResult(False)
         rollback(store, model, to)
     except StoreError as error:
-        return RevertResult(False, "%s could not be taken back: %s" % (release[:12], error))
+        return RevertResult(False, "cannot revert the release %s: %s" % (release[:12], error))
     finally:
         store.unlock()
     return RevertResult(True)

@@ -1,8 +1,8 @@
-"""Which release of a model serves: the one that does, the one that warms up beside it, and the way back.
+"""Switches a model between releases: the active one, the one that warms up, and the fallback.
 
-A switch: the new release's workers load it and pass its goldens while the old ones serve; then it takes over between two
-requests.  It is on trial for the health window, and the old workers stay warm for as long: failures take the release back,
-first here and then on disk.  Where nothing serves yet, a release that does not pass is followed by the one before it on disk.
+The workers of a new release load it and pass its goldens while the old ones serve; then it becomes active between two
+requests.  It is on trial for the health window, during which the old workers stay loaded: failures revert the release, first
+here and then on disk.  Where no release is active, a release that does not pass is followed by the previous one on disk.
 """
 
 from typing import Callable, List, Optional
@@ -12,19 +12,19 @@ from .event_loop import EventLoop, Timer
 from .metrics import ServiceCounters
 from .release_source import Prepared, ReleaseSource, RevertResult
 from .settings import Settings
-from .workers.pool import PoolObserver, WorkerPool
+from .workers.pool import PoolCallbacks, WorkerPool
 
 __all__ = ["ReleaseSwitch"]
 
-_DEATHS = 3  # workers that may die within the health window
-_MIN_REQUESTS = 20  # answers from which on their share counts
-_BAD_SHARE = 0.5
-_RETRY_S = (5.0, 300.0)  # before a release that failed and has nothing to go back to is tried again: first, longest
-_DISK_S = (1.0, 60.0)  # before the disk is tried again: first, longest
+_DEATHS = 3  # dead workers within the health window that revert a release
+_MIN_REQUESTS = 20  # answers before the share of failed ones counts
+_BAD_SHARE = 0.5  # of failed answers, above which a release is reverted
+_RETRY_S = (5.0, 300.0)  # delay before a failed release without a fallback is loaded again: first, longest
+_DISK_S = (1.0, 60.0)  # delay before a failed revert on disk is repeated: first, longest
 
 
 class ReleaseSwitch:
-    """The generations of one model.  `changed` is called whenever another one serves, or none."""
+    """The worker pools of one model.  `changed` is called whenever another one becomes active, or none."""
 
     def __init__(
         self,
@@ -33,48 +33,48 @@ class ReleaseSwitch:
         settings: Settings,
         source: ReleaseSource,
         counters: ServiceCounters,
-        observer: PoolObserver,
+        callbacks: PoolCallbacks,
         changed: Callable[[], None],
     ) -> None:
         self.name, self._loop, self._settings, self._source, self._counters = name, loop, settings, source, counters
-        self._observer, self._changed = observer, changed
+        self._callbacks, self._changed = callbacks, changed
         self.active: Optional[WorkerPool] = None
         self.incoming: Optional[WorkerPool] = None
-        self.fallback: Optional[WorkerPool] = None  # kept warm while `active` is on trial
+        self.fallback: Optional[WorkerPool] = None  # stays loaded while `active` is on trial
         self.wanted = ""
         self.findings: List[Finding] = []  # why the wanted release is not served
-        self.switched_at = 0.0
-        self._retired: List[WorkerPool] = []  # still answer what they run
-        self._preparing = ""  # the release that is being looked at
-        self._retry: Optional[Timer] = None  # until something is tried once more
+        self.switched_at = 0.0  # monotonic
+        self._retired: List[WorkerPool] = []  # finish their running batches
+        self._preparing = ""  # the release that is being checked
+        self._retry: Optional[Timer] = None  # until a load or a revert is repeated
         self._failures = 0
-        self._window: Optional[Timer] = None
-        self._requests = self._failed_requests = self._deaths = 0  # on trial
+        self._window: Optional[Timer] = None  # until the trial ends
+        self._requests = self._failed_requests = self._deaths = 0  # of the release on trial
         self._stopping = False
 
     @property
     def loading(self) -> bool:
-        """Whether a release is on its way, and it is not known yet whether it can be served."""
+        """Whether a release is being checked or loaded."""
         return bool(self._preparing) or self.incoming is not None
 
     @property
     def warming_up(self) -> bool:
-        """Whether that is for the first time since it is wanted."""
+        """Whether a release is loading that has not failed since it became wanted."""
         return self.loading and not self._failures
 
     @property
     def running(self) -> bool:
-        """Whether any worker process is there."""
+        """Whether any worker process exists."""
         return any(one.alive for one in self._all())
 
     def _all(self) -> List[WorkerPool]:
         serving = [one for one in (self.active, self.incoming, self.fallback) if one is not None]
         return serving + self._retired
 
-    # --- what is wanted
+    # --- the wanted release
 
     def want(self, release: str) -> None:
-        """Serve this release from as soon as it is ready; "" = none."""
+        """Load this release and make it active once it is ready; "" = serve none."""
         if release == self.wanted or self._stopping:
             return
         self.wanted, self.findings, self._failures, self._preparing = release, [], 0, ""
@@ -85,10 +85,10 @@ class ReleaseSwitch:
         if not release:
             self._deactivate()
         elif self.active is not None and self.active.release == release:
-            pass  # back to what serves already
+            pass  # it is active already
         elif self.fallback is not None and self.fallback.release == release:
             self._activate_fallback()
-            self._source.record("switched", self.name, release, text="back to what served before")
+            self._source.record("switched", self.name, release, text="back to the release that was active before")
         else:
             self._prepare(release)
 
@@ -107,21 +107,21 @@ class ReleaseSwitch:
 
     def _prepared(self, release: str, prepared: Prepared) -> None:
         if release != self._preparing or self._stopping:
-            return  # something else is wanted by now
+            return  # another release is wanted by now
         self._preparing = ""
         if prepared.plan is None:
             self._on_rejected(release, prepared.blockers)
         else:
-            self.incoming = WorkerPool(self._loop, prepared.plan, self._settings.workers, self._observer)
+            self.incoming = WorkerPool(self._loop, prepared.plan, self._settings.workers, self._callbacks)
 
     def _retire(self, pool: WorkerPool) -> None:
         pool.retire()
         self._retired = [one for one in self._retired if one.alive] + [pool]
 
-    # --- it came out well, or not
+    # --- results of loading
 
     def ready(self, pool: WorkerPool) -> None:
-        """Take over: the next request goes to the new release."""
+        """Make the loaded release active: it gets the next request."""
         if pool is not self.incoming:
             return
         self._drop_fallback()
@@ -131,7 +131,7 @@ class ReleaseSwitch:
         if pool.release == self.wanted:
             self.findings = []
         else:
-            why = "it did not pass its goldens in the service, and the one before it does"
+            why = "it did not pass its goldens in the service; the previous release does"
             self._revert_on_disk(self.wanted, pool.release, why)
         window = self._settings.health_window_s if self._settings.roll_back else 0
         if self.fallback is not None:
@@ -145,7 +145,7 @@ class ReleaseSwitch:
         self._counters.switched(self.name, self.active.release)
 
     def failed(self, pool: WorkerPool, findings: List[Finding]) -> None:
-        """The release did not pass here; what served before goes on serving."""
+        """Retire a release that did not pass; the active one goes on serving."""
         if pool is self.incoming:
             self._retire(pool)
             self.incoming = None
@@ -167,17 +167,15 @@ class ReleaseSwitch:
         self._failures = min(self._failures + 1, 16)
         self._changed()
 
-    # --- the way back
+    # --- reverting
 
     def count(self, pool: WorkerPool, requests: int, failed: int, deaths: int = 0) -> None:
-        """Take into account what a release on trial did."""
+        """Count answers, failed answers and dead workers of a release on trial, and revert it if there are too many."""
         if pool is not self.active or self.fallback is None or self._stopping:
             return
-        self._requests, self._failed_requests, self._deaths = (
-            self._requests + requests,
-            self._failed_requests + failed,
-            self._deaths + deaths,
-        )
+        self._requests += requests
+        self._failed_requests += failed
+        self._deaths += deaths
         too_bad = self._requests >= _MIN_REQUESTS and self._failed_requests > self._requests * _BAD_SHARE
         if (too_bad or self._deaths >= _DEATHS) and self._settings.roll_back:
             self._fall_back(pool)
@@ -193,7 +191,7 @@ class ReleaseSwitch:
         self._revert_on_disk(failed.release, self.active.release, "")
 
     def _activate_fallback(self) -> None:
-        """What served before the switch, and is still warm, takes over again between two requests."""
+        """Make the release active again that was active before the switch; its workers are still loaded."""
         back, failed = self.fallback, self.active
         assert back is not None and failed is not None  # noqa: PT018
         self.active, self.fallback = back, None
@@ -203,15 +201,15 @@ class ReleaseSwitch:
         self._changed()
 
     def _revert_on_disk(self, release: str, to: str, text: str, failures: int = 0) -> None:
-        """Go back on disk, again and again until it can be written: what serves is right already."""
+        """Revert the release on disk; a failure is repeated, while the right release serves already."""
 
         def on_done(result: RevertResult) -> None:
             if result.done:
                 self._counters.reverted(self.name, release, findings)
-                if text:  # else it was told when it happened
+                if text:  # otherwise it was recorded when it happened
                     self._source.record("went-back", self.name, release, text=text)
             if self.wanted != release:
-                return  # the disk was looked at meanwhile
+                return  # another release became current meanwhile
             if result.problem:
                 self._counters.problem(result.problem)
                 self._retry = self._loop.later(min(_DISK_S[0] * 2**failures, _DISK_S[1]), again)
@@ -226,7 +224,7 @@ class ReleaseSwitch:
             self._source.revert(self.name, release, to, on_done)
 
     def _drop_fallback(self) -> None:
-        """The trial is over: what served before is let go."""
+        """End the trial, and retire the fallback."""
         if self._window is not None:
             self._window.cancel()
             self._window = None
@@ -234,7 +232,7 @@ class ReleaseSwitch:
             self._retire(self.fallback)
             self.fallback = None
 
-    # --- its end
+    # --- stopping
 
     def _cancel_retry(self) -> None:
         if self._retry is not None:
@@ -242,11 +240,11 @@ class ReleaseSwitch:
             self._retry = None
 
     def stop(self) -> None:
-        """Begin nothing new."""
+        """Load and revert nothing any more."""
         self._stopping = True
         self._cancel_retry()
 
     def end(self) -> None:
-        """End all workers, whatever they run."""
+        """Kill all workers, whatever they run."""
         for pool in self._all():
-            pool.kill(finding("LF408", "The service stopped, and could not wait any longer."))
+            pool.kill(finding("LF408", "The service stopped before the request was finished."))

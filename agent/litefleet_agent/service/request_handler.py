@@ -1,17 +1,16 @@
-"""What callers ask: screened by its header, answered at once or by a model's service, and told in the wire's form."""
+"""Handles the requests of clients: validates the header, answers at once or has a model's service answer, and replies."""
 
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
 from ..formats.nb import Tensor
 from .connections import Connection
 from .event_loop import EventLoop
 from .framing import Backpressure
-from .messages import Job, Rejection, ServedModel, in_order, tensors_of, tensors_to, validate_inputs
+from .messages import Job, Rejection, Response, ServedModel, in_order, tensors_of, tensors_to, validate_inputs
 from .metrics import ServiceCounters, metrics_text
 from .model_service import ModelService
 from .settings import Settings
-from .status import health_dict
-from .workers.handle import Response
+from .status import ServiceStatus
 
 __all__ = ["RequestHandler"]
 
@@ -19,16 +18,23 @@ _OPERATIONS = "infer, status, health, models, metrics"
 
 
 class _ValidRequest(NamedTuple):
-    """An inference that was screened."""
+    """An `infer` request whose header is valid."""
 
     service: ModelService
-    model: ServedModel  # as it was then
+    model: ServedModel  # active when the header arrived
     tensors: Tuple[Tensor, ...]
     limit_s: float
 
 
+class _Requester(NamedTuple):
+    """The connection that sent a request, and the request's number on it."""
+
+    connection: Connection
+    number: object
+
+
 class RequestHandler:
-    """Takes requests in and sends answers out; `status` makes the whole status."""
+    """Dispatches requests and sends their answers; `status` returns the whole status."""
 
     def __init__(
         self,
@@ -36,24 +42,19 @@ class RequestHandler:
         settings: Settings,
         models: Mapping[str, ModelService],
         counters: ServiceCounters,
-        status: Callable[[], Dict[str, Any]],
+        status: Callable[[], ServiceStatus],
     ) -> None:
-        self._loop, self._settings, self._models, self._counters, self._status = (
-            loop,
-            settings,
-            models,
-            counters,
-            status,
-        )
+        self._loop, self._settings, self._models, self._counters = loop, settings, models, counters
+        self._status = status
 
-    # --- by its header
+    # --- headers
 
     def validate_request(
-        self, connection: Connection, header: Dict[str, Any], body_size: int
+        self, connection: Connection, header: Dict[str, object], body_size: int
     ) -> Optional[_ValidRequest]:
-        """Refuse by its header what need not be read.
+        """Return the valid `infer` request, None for the other operations; called before the body is read.
 
-        Raises Refusal; NotYet while a model is being loaded for the first time, so that a restart costs callers a wait.
+        Raises Rejection, and Backpressure while a model loads for the first time, so that a restart only delays clients.
         """
         try:
             return self._validated(connection, header, body_size)
@@ -61,7 +62,7 @@ class RequestHandler:
             self._count_rejection(header, rejection)
             raise
 
-    def _validated(self, connection: Connection, header: Dict[str, Any], body_size: int) -> Optional[_ValidRequest]:
+    def _validated(self, connection: Connection, header: Dict[str, object], body_size: int) -> Optional[_ValidRequest]:
         if header.get("op") != "infer":
             if body_size:
                 raise Rejection("only `infer` takes a body", "bad-request")
@@ -80,70 +81,69 @@ class RequestHandler:
         validate_inputs(model, tensors, body_size)
         return _ValidRequest(service, model, tensors, limit_s)
 
-    def _count_rejection(self, header: Dict[str, Any], rejection: Rejection) -> None:
+    def _count_rejection(self, header: Dict[str, object], rejection: Rejection) -> None:
         name = header.get("model")
         if name is None and len(self._models) == 1:
             name = next(iter(self._models))
         self._counters.rejected(str(name or ""), rejection.code)
 
-    def _service(self, name: Any) -> ModelService:
+    def _service(self, name: object) -> ModelService:
         if name is None and len(self._models) == 1:
             return next(iter(self._models.values()))
         service = self._models.get(name) if isinstance(name, str) else None
         if service is None:
             raise Rejection(
-                "there is no model %.80r; there are %s" % (name, ", ".join(self._models) or "none"), "unknown-model"
+                "unknown model %.80r; known are: %s" % (name, ", ".join(self._models) or "none"), "unknown-model"
             )
         return service
 
-    # --- whole
+    # --- whole requests
 
-    def handle(
-        self, connection: Connection, header: Dict[str, Any], body: bytes, request: Optional[_ValidRequest]
-    ) -> None:
-        """Answer a whole request, now or when a worker has."""
+    def handle(self, connection: Connection, header: Dict[str, object], body: bytes, request: object) -> None:
+        """Answer a whole request, now or once a worker has; `request` is what `validate_request` returned."""
         number = header.get("id")
         try:
-            if request is None:
-                connection.reply({"re": number, "result": self._query(header.get("op"))})
+            if isinstance(request, _ValidRequest):
+                self._submit(request, body, _Requester(connection, number))
             else:
-                self._submit(request, body, (connection, number))
+                connection.reply({"re": number, "result": self._query(header.get("op"))})
         except Rejection as rejection:
             self._count_rejection(header, rejection)
             connection.reply({"re": number, "error": rejection.to_dict()})
 
-    def _query(self, operation: Any) -> Dict[str, Any]:
+    def _query(self, operation: object) -> Dict[str, object]:
         if operation == "status":
-            return self._status()
+            return self._status().to_dict()
         if operation == "health":
-            return health_dict(self._status())
+            return self._status().health_dict()
         if operation == "metrics":
             return {"text": metrics_text(self._status())}
         if operation == "models":
             return {"models": [s.model.to_dict() for s in self._models.values() if s.model is not None]}
         raise Rejection("unknown request %.40r; known are %s" % (operation, _OPERATIONS), "bad-request")
 
-    def _submit(self, request: _ValidRequest, body: bytes, tag: Tuple[Connection, Any]) -> None:
+    def _submit(self, request: _ValidRequest, body: bytes, requester: _Requester) -> None:
         service, model = request.service, request.service.model
         if model is None:
             raise service.not_ready()
-        if model is not request.model:  # another release took over while the body came in
+        if model is not request.model:  # another release became active while the body arrived
             validate_inputs(model, request.tensors, len(body))
         inputs, data = in_order(model, request.tensors, body)
         now = self._loop.now()
-        service.submit(Job(service.name, inputs, data, now, now + request.limit_s, tag))
+        service.submit(Job(service.name, inputs, data, now, now + request.limit_s, requester))
 
     # --- answers
 
     def answered(self, job: Job, result: Union[Response, Rejection], wait_s: float, run_s: float, batch: int) -> None:
-        """Tell whoever asked what came of it."""
+        """Send the result of a request to its client."""
+        assert isinstance(job.tag, _Requester)
         connection, number = job.tag
         if isinstance(result, Rejection):
             self._counters.answered(job.model, result.code, wait_s, run_s)
             connection.reply({"re": number, "error": result.to_dict()})
             return
         self._counters.answered(job.model, "ok", wait_s, run_s)
-        content = {
+        content: Dict[str, object] = {
             "model": job.model,
             "release": result.release,
             "outputs": tensors_to(result.outputs),
@@ -153,12 +153,13 @@ class RequestHandler:
         connection.reply({"re": number, "result": content}, result.body)
 
     def connection_closed(self, connection: Connection) -> None:
-        """Forget what a caller that is gone still waits for."""
+        """Drop the waiting requests of a closed connection."""
         for service in self._models.values():
-            service.drop(lambda job: job.tag[0] is connection)
+            service.drop(lambda job: isinstance(job.tag, _Requester) and job.tag.connection is connection)
 
 
-def _limit(deadline_ms: Any, most_s: float) -> float:
+def _limit(deadline_ms: object, most_s: float) -> float:
+    """Return a request's time limit in seconds.  Raises Rejection "bad-request"."""
     if deadline_ms is None:
         return most_s
     if isinstance(deadline_ms, bool) or not isinstance(deadline_ms, (int, float)) or not 0 < deadline_ms < 1e9:

@@ -1,56 +1,57 @@
-"""service.json: how the service is to run on this device; what is left out has a default.  Pure, but for `load_settings`."""
+"""service.json: the settings of the service on this device; missing ones have defaults.  Pure, except `load_settings`."""
 
 import difflib
 import json
 import os
 from dataclasses import dataclass, fields
-from typing import Any, Dict, Tuple
+from typing import Dict, Tuple, Union
 
 from ..errors import AgentError
 from ..releases.store import is_safe_name
 
 __all__ = ["NAME", "Settings", "SettingsError", "load_settings", "settings_of"]
 
-NAME = "service.json"  # below the agent's root
-_MOST = 1 << 16
+NAME = "service.json"  # in the agent's root folder
+_MOST = 1 << 16  # bytes
+_Value = Union[str, int, float, bool, Tuple[str, ...]]
 
 
 class SettingsError(AgentError):
-    """service.json can't be read, or a value in it can't be."""
+    """service.json cannot be read, or holds an invalid value."""
 
     code = "bad-settings"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How the service runs.  Sizes in bytes where the name ends in `_bytes`, times in seconds where it ends in `_s`."""
+    """The settings.  Names in `_bytes` are bytes, names in `_s` seconds; docs/service.md explains each."""
 
-    socket: str = ""  # path; "" = $RUNTIME_DIRECTORY/agent.sock, else run/agent.sock below the root
+    socket: str = ""  # path; "" = $RUNTIME_DIRECTORY/agent.sock, else run/agent.sock in the root folder
     models: Tuple[str, ...] = ()  # to serve; empty = every model that has a current release
-    users: Tuple[str, ...] = ()  # names or numbers that may call, besides root and the service's own user
+    users: Tuple[str, ...] = ()  # names or numbers of permitted users, besides root and the service's own user
     groups: Tuple[str, ...] = ()  # likewise; the socket belongs to the first
     workers: int = 1  # processes for each model
     threads: int = 0  # of each worker; 0 leaves it to Paddle-Lite
     power_mode: str = ""  # LITE_POWER_HIGH, ..., where the runtime has it (ARM)
-    input_sizes: int = 1  # for so many sizes of its inputs a worker keeps the model loaded, each with memory of its own
-    queue: int = 32  # requests of one model that may wait
+    input_sizes: int = 1  # number of input sizes for which a worker keeps the model loaded, each with its own memory
+    queue: int = 32  # waiting requests of one model
     queue_bytes: int = 256 << 20  # of all waiting inputs together
-    max_batch: int = 1  # requests run together where the model allows it; 1 = never
-    batch_wait_s: float = 0.0  # how long a request may wait for company
+    max_batch: int = 1  # requests that run together where the model allows it; 1 = never
+    batch_wait_s: float = 0.0  # time for which a request may wait for others to join it
     time_limit_s: float = 30.0  # of one request, from its acceptance to its answer
     start_limit_s: float = 120.0  # for loading a release and passing its goldens
     memory_limit_bytes: int = 0  # resident, of one worker; 0 = none
-    growth_limit_bytes: int = 256 << 20  # by which a worker may grow after its first hundred runs; then it is replaced
-    connections: int = 64  # callers at once
-    idle_limit_s: float = 300.0  # after which a silent caller is let go
-    io_limit_s: float = 10.0  # within which a caller must send the rest of a frame, or read on
-    health_window_s: float = 60.0  # after a switch, in which failures take the release back
-    probe_every_s: float = 10.0  # a golden is run when no request was answered for this long
-    check_every_s: float = 300.0  # looks for drift
-    status_every_s: float = 10.0  # writes status.json (and the textfile)
+    growth_limit_bytes: int = 256 << 20  # growth after a worker's hundredth run, above which it is replaced
+    connections: int = 64  # open client connections
+    idle_limit_s: float = 300.0  # after which an idle connection is closed
+    io_limit_s: float = 10.0  # within which a client must send the rest of a frame, or read the next answer
+    health_window_s: float = 60.0  # after a switch, during which failures revert the release
+    probe_every_s: float = 10.0  # without an answered request, after which a golden is run
+    check_every_s: float = 300.0  # between drift checks
+    status_every_s: float = 10.0  # between writes of status.json and the textfile
     textfile: str = ""  # path for node_exporter's textfile collector; "" = none
-    history_bytes: int = 1 << 20  # kept of what happened
-    roll_back: bool = True  # whether a release that fails here is taken back by the service itself
+    history_bytes: int = 1 << 20  # of the history on disk
+    roll_back: bool = True  # whether the service reverts a release that fails here
 
 
 _POWER_MODES = ("HIGH", "LOW", "FULL", "NO_BIND", "RAND_HIGH", "RAND_LOW")  # Paddle-Lite's, without LITE_POWER_
@@ -78,8 +79,8 @@ _BOUNDS: Dict[str, Tuple[float, float]] = {
 }
 
 
-def settings_of(data: Any) -> Settings:
-    """Read the JSON form; SettingsError that names the field."""
+def settings_of(data: object) -> Settings:
+    """Read the JSON form.  Raises SettingsError, which names the setting."""
     if not isinstance(data, dict):
         raise SettingsError("%s must hold a JSON object" % NAME)
     known = {field.name: field for field in fields(Settings)}
@@ -87,12 +88,13 @@ def settings_of(data: Any) -> Settings:
         near = difflib.get_close_matches(name, known, 1)
         meant = "did you mean `%s`?" % near[0] if near else "known are %s" % ", ".join(known)
         raise SettingsError("%s has no setting `%.80s`; %s" % (NAME, name, meant))
-    settings = Settings(**{name: _value(name, known[name].default, value) for name, value in data.items()})
-    _check_words(settings)
+    values = {name: _value(name, known[name].default, value) for name, value in data.items()}
+    settings = Settings(**values)  # type: ignore[arg-type]  # each has its default's type
+    _check_texts(settings)
     return settings
 
 
-def _check_words(settings: Settings) -> None:
+def _check_texts(settings: Settings) -> None:
     mode = settings.power_mode
     if mode and mode not in ["LITE_POWER_" + word for word in _POWER_MODES]:
         modes = ", ".join(_POWER_MODES)
@@ -102,29 +104,31 @@ def _check_words(settings: Settings) -> None:
             raise SettingsError("%s: `%s` is %.200r; it must be a path that begins with /" % (NAME, name, path))
     for model in settings.models:
         if not is_safe_name(model):
-            raise SettingsError("%s: `models` names %.80r, which no model is called" % (NAME, model))
+            raise SettingsError("%s: `models` names %.80r, which is not a valid model name" % (NAME, model))
 
 
-def _value(name: str, default: Any, value: Any) -> Any:
+def _value(name: str, default: object, value: object) -> _Value:
+    """Return a setting of its default's type, within its bounds.  Raises SettingsError."""
     if isinstance(default, tuple):
         if not isinstance(value, list) or not all(type(item) in (str, int) for item in value):
             raise SettingsError("%s: `%s` must be a list of names" % (NAME, name))
         return tuple(str(item) for item in value)
     if isinstance(default, (bool, str)):
-        if type(value) is not type(default):
+        if not isinstance(value, (bool, str)) or type(value) is not type(default):
             raise SettingsError(
                 "%s: `%s` must be %s" % (NAME, name, "true or false" if default in (True, False) else "a text")
             )
         return value
     least, most = _BOUNDS[name]
-    wanted = (int,) if isinstance(default, int) else (int, float)
-    if isinstance(value, bool) or not isinstance(value, wanted) or not least <= value <= most:
+    whole = isinstance(default, int)
+    valid = isinstance(value, (int, float)) and not isinstance(value, bool) and not (whole and isinstance(value, float))
+    if not valid or not isinstance(value, (int, float)) or not least <= value <= most:
         raise SettingsError("%s: `%s` is %.40r; it must be a number from %s to %s" % (NAME, name, value, least, most))
     return value
 
 
 def load_settings(root: str) -> Settings:
-    """Return what service.json below `root` says, the defaults where there is none; SettingsError."""
+    """Return the settings in `root`'s service.json, the defaults where it is missing.  Raises SettingsError."""
     path = os.path.join(root, NAME)
     try:
         with open(path, "rb") as file:
@@ -132,9 +136,9 @@ def load_settings(root: str) -> Settings:
     except FileNotFoundError:
         return Settings()
     except OSError as error:
-        raise SettingsError("%s can't be read: %s" % (path, error.strerror or error)) from error
+        raise SettingsError("cannot read %s: %s" % (path, error.strerror or error)) from error
     if len(data) > _MOST:
-        raise SettingsError("%s is over %d bytes" % (path, _MOST))
+        raise SettingsError("%s has more than %d bytes" % (path, _MOST))
     try:
         return settings_of(json.loads(data.decode("utf-8")))
     except (ValueError, RecursionError) as error:

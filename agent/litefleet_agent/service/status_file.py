@@ -1,15 +1,15 @@
-"""status.json: the service's status for readers that do not ask over the socket.
+"""status.json: writes the service's status for readers that do not ask over the socket, and reads it for a session.
 
 $RUNTIME_DIRECTORY/status.json (0644, in memory) is written every time.  <root>/status.json (0600) is for a controller's
-session, which does not know that folder: it is written when health changes and every five minutes, to spare the flash, and
-names the other one.  Neither is synced: a lost one is made anew in seconds.
+session, which does not know that folder: it is written when the health changes and every five minutes, to spare the flash,
+and names the other file.  Neither is synced: the service writes a lost one again in seconds.
 """
 
 import json
 import os
 import stat
 import time
-from typing import Any, Dict, Mapping
+from typing import Dict, Mapping
 
 from ..releases.atomic import write_atomic
 from .history import newest
@@ -22,8 +22,8 @@ _ROOT_EVERY_S = 300.0
 _MOST = 4 << 20  # bytes
 
 
-def write_status(root: str, environ: Mapping[str, str], status: Mapping[str, Any]) -> None:
-    """Write the status to its two places; OSError when one of them can't be written."""
+def write_status(root: str, environ: Mapping[str, str], status: Mapping[str, object]) -> None:
+    """Write the status (JSON form) to its two places.  Raises OSError when one cannot be written."""
     folder = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     if folder:
         write_atomic(os.path.join(folder, NAME), [_encode(status)], 0o644, durable=False, exact_mode=True)
@@ -33,7 +33,7 @@ def write_status(root: str, environ: Mapping[str, str], status: Mapping[str, Any
         write_atomic(path, [data], durable=False)
 
 
-def _outdated(path: str, status: Mapping[str, Any]) -> bool:
+def _outdated(path: str, status: Mapping[str, object]) -> bool:
     try:
         age = time.time() - os.stat(path).st_mtime
     except OSError:
@@ -44,8 +44,8 @@ def _outdated(path: str, status: Mapping[str, Any]) -> bool:
     return [old.get(name) for name in ("pid", "health")] != [status.get(name) for name in ("pid", "health")]
 
 
-def read_status(root: str) -> Dict[str, Any]:
-    """Return what the service last told of itself, {} for nothing or what can't be read."""
+def read_status(root: str) -> Dict[str, object]:
+    """Return the status that the service wrote last, {} when none exists or it cannot be read."""
     status = _read(os.path.join(root, NAME))
     live = status.get("live")
     if isinstance(live, str) and live.startswith("/"):
@@ -53,7 +53,7 @@ def read_status(root: str) -> Dict[str, Any]:
     return status
 
 
-def _read(path: str) -> Dict[str, Any]:
+def _read(path: str) -> Dict[str, object]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(fd, "rb") as file:
@@ -64,7 +64,7 @@ def _read(path: str) -> Dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _encode(status: Mapping[str, Any]) -> bytes:
+def _encode(status: Mapping[str, object]) -> bytes:
     return json.dumps(status, sort_keys=True).encode("utf-8") + b"\n"
 
 
@@ -73,38 +73,31 @@ _MOST_MODELS = 100
 _MOST_REASONS = 10
 
 
-def service_status(root: str) -> Dict[str, Any]:
-    """Return {history: {id, newest}, service: a short status, {} where none was written}."""
+def service_status(root: str) -> Dict[str, object]:
+    """Return {history: {id, newest}, service: the short status, {} where none exists}."""
     identity, number = newest(root)
     return {"history": {"id": identity, "newest": number}, "service": _short_status(read_status(root))}
 
 
-def _short_status(status: Dict[str, Any]) -> Dict[str, Any]:
-    """Return of a status what a controller keeps: health, reasons, and a few figures of each model."""
+def _short_status(status: Mapping[str, object]) -> Dict[str, object]:
+    """Return the part of a status that a controller keeps: health, reasons, and some figures of each model."""
     if status.get("schema") != 1:
         return {}
-    models = status.get("models")
-    reasons = status.get("reasons")
+    models, reasons, drift = status.get("models"), status.get("reasons"), status.get("drift")
+    texts = [str(r.get("text"))[:500] for r in reasons if isinstance(r, dict)] if isinstance(reasons, list) else []
+    by_name = sorted(models.items())[:_MOST_MODELS] if isinstance(models, dict) else []
     return {
         "schema": 1,
         "at": status.get("at"),
         "health": status.get("health"),
         "uptime_s": status.get("uptime_s"),
-        "reasons": [str(r.get("text"))[:500] for r in reasons if isinstance(r, dict)][:_MOST_REASONS]
-        if isinstance(reasons, list)
-        else [],
-        "drift": len(status["drift"]) if isinstance(status.get("drift"), list) else 0,
-        "models": {
-            str(name)[:128]: _model(model)
-            for name, model in sorted(models.items())[:_MOST_MODELS]
-            if isinstance(model, dict)
-        }
-        if isinstance(models, dict)
-        else {},
+        "reasons": texts[:_MOST_REASONS],
+        "drift": len(drift) if isinstance(drift, list) else 0,
+        "models": {str(name)[:128]: _short_model(model) for name, model in by_name if isinstance(model, dict)},
     }
 
 
-def _model(model: Dict[str, Any]) -> Dict[str, Any]:
+def _short_model(model: Mapping[str, object]) -> Dict[str, object]:
     short = {name: model.get(name) for name in _MODEL_FIELDS}
     requests, latency = model.get("requests"), model.get("latency")
     if isinstance(requests, dict):

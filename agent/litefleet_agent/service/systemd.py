@@ -1,4 +1,7 @@
-"""What the service tells systemd, by sd_notify's protocol; without NOTIFY_SOCKET nothing is told.  Never raises, never blocks."""
+"""Reports to systemd: states by sd_notify's protocol, events to the journal or stderr.  Never raises, never blocks.
+
+Without NOTIFY_SOCKET no states are sent; without a journal, events are lines on stderr.
+"""
 
 import errno
 import os
@@ -26,7 +29,7 @@ MESSAGE_IDS = {  # journalctl MESSAGE_ID=...
     "worker-worn": "aa5e810d77b8453a9bd64a5b4ac8c7cd",
     "settings": "b9e999dfb8674ef5b5eba0625c5ccae2",
 }
-_PRIORITIES = {  # syslog's: 3 error, 4 warning, 5 notice, 6 information
+_PRIORITIES = {  # of syslog: 3 error, 4 warning, 5 notice, 6 information
     "started": 6,
     "stopped": 6,
     "switched": 5,
@@ -38,14 +41,14 @@ _PRIORITIES = {  # syslog's: 3 error, 4 warning, 5 notice, 6 information
     "worker-worn": 4,
     "settings": 3,
 }
-_LINE = 2000  # bytes; a pipe takes that whole, or says that it is full
+_LINE = 2000  # bytes; below PIPE_BUF, so that a pipe accepts all or nothing
 _VALUE = 8192  # bytes of one field
-_SHORT = 512  # bytes of one field when the whole did not fit
-_CODES = 20
+_SHORT = 512  # bytes of one field when the event did not fit
+_CODES = 20  # findings of one event
 
 
 class Log:
-    """Writes what happens for whoever reads the device's log."""
+    """Writes events to the device's log."""
 
     def __init__(self, environ: Mapping[str, str], stderr: int = 2, journal: str = JOURNAL) -> None:
         self.lost = 0  # events that could not be written
@@ -56,7 +59,7 @@ class Log:
     def event(
         self, kind: str, model: str = "", release: str = "", findings: Sequence[Finding] = (), text: str = ""
     ) -> None:
-        """Write one event; `kind` is one of MESSAGE_IDS, others are written without a message id."""
+        """Write one event; a `kind` that is not in MESSAGE_IDS has no message id."""
         message = _sentence(kind, model, release, findings, text)
         if self._native and self._send(_fields(kind, message, model, release, findings)):
             return
@@ -89,7 +92,7 @@ class Log:
 
 
 def _is_journal(stream: str, fd: int) -> bool:
-    """Say whether `fd` is the very stream that systemd connected to its journal."""
+    """Return whether `fd` is the stream that systemd connected to its journal (see JOURNAL_STREAM in systemd.exec(5))."""
     try:
         status = os.fstat(fd)
     except OSError:
@@ -121,7 +124,7 @@ def _fields(kind: str, message: str, model: str, release: str, findings: Sequenc
 
 
 def _encode(fields: Sequence[Tuple[str, str]], most: int) -> bytes:
-    """Return the journal's native form: a value with a line break comes with its length, so nothing can pose as a field."""
+    """Return the journal's native form; a value with a line break has its length before it, so that it cannot add fields."""
     parts = []
     for name, text in fields:
         value = text.encode("utf-8", "replace")[:most]
@@ -143,7 +146,7 @@ class Notifier:
         self.address = _address(environ.get("NOTIFY_SOCKET", ""))
 
     def send(self, text: str) -> bool:
-        """Send `NAME=value` lines ("READY=1", "STATUS=..."), and say whether they were taken."""
+        """Send `NAME=value` lines ("READY=1", "STATUS=..."), and return whether they were accepted."""
         if not self.address:
             return False
         try:
@@ -152,38 +155,26 @@ class Notifier:
                 data = text.encode("utf-8", "replace")[:_MOST]
                 return out.sendto(data, self.address) == len(data)
         except (OSError, ValueError):
-            return False  # a manager that can't be told is no reason to stop serving
+            return False  # the service goes on without its manager
 
     def status(self, text: str) -> bool:
-        """Tell in one line what the service does, as `systemctl status` shows it."""
+        """Send the status line that `systemctl status` shows."""
         return self.send("STATUS=%s" % " ".join(text.split()))
 
     def reloading(self) -> bool:
-        """Tell that settings are being read again; READY=1 ends it."""
+        """Report that the service reloads; READY=1 ends that state."""
         return self.send("RELOADING=1\nMONOTONIC_USEC=%d" % (time.monotonic() * 1e6))
-
-    def extend(self, seconds: float) -> bool:
-        """Ask for this much time from now on before start or stop count as hung."""
-        return self.send("EXTEND_TIMEOUT_USEC=%d" % (seconds * 1e6))
-
-    def main_pid(self, pid: int) -> bool:
-        """Tell which process is the service's main one."""
-        return self.send("MAINPID=%d" % pid)
-
-    def failed(self, number: int, text: str) -> bool:
-        """Tell the errno that the service ends with, and a sentence."""
-        return self.send("ERRNO=%d\nSTATUS=%s" % (number, " ".join(text.split())))
 
 
 def _address(address: str) -> str:
-    """Return the address as the kernel wants it: a path, or an abstract name with its NUL; "" for what is neither."""
+    """Return the address for the kernel: a path, or an abstract name with its NUL; "" for any other."""
     if address[:1] == "@" and len(address) > 1:
         return "\0" + address[1:]
     return address if address[:1] == "/" else ""
 
 
 def watchdog_interval(environ: Mapping[str, str], pid: int) -> Optional[float]:
-    """Return within how many seconds systemd wants to hear WATCHDOG=1 from this process, None for never."""
+    """Return the longest interval in seconds between two WATCHDOG=1 of this process, None without a watchdog."""
     watchdog_pid = environ.get("WATCHDOG_PID", "")
     interval = environ.get("WATCHDOG_USEC", "")
     if watchdog_pid and watchdog_pid != str(pid):
@@ -194,6 +185,6 @@ def watchdog_interval(environ: Mapping[str, str], pid: int) -> Optional[float]:
 
 
 def without_manager(environ: Mapping[str, str] = os.environ) -> Dict[str, str]:
-    """Return an environment for children, who must not speak to the manager in the service's name."""
+    """Return the environment for children, without the variables that let them report as the service."""
     ours = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
     return {name: value for name, value in environ.items() if name not in ours}

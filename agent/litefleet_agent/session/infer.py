@@ -14,10 +14,9 @@ from ..protocol import ResponseParts
 from ..releases.selector import ReleaseSelector
 from ..releases.store import Store
 from ..service.listener import socket_path
-from ..service.messages import Rejection, in_order, size_of, tensors_of, tensors_to, validate_inputs
+from ..service.messages import Rejection, Response, in_order, size_of, tensors_of, tensors_to, validate_inputs
 from ..service.settings import load_settings
 from ..service.workers.batching import all_finite
-from ..service.workers.handle import Response
 from ..service.workers.one_shot import OneShotError, check_body_size, run_one_shot
 from ..service.workers.plan import WorkerPlan, plan_of
 from ..verification.golden_cases import precision_of

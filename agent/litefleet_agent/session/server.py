@@ -134,7 +134,7 @@ class Session:
         from ..bench.run import bench
 
         lock_and_recover(self._store)
-        return bench(self._store, self._facts, header, self._tick)
+        return bench(self._store, self._facts, header, self._tick).to_dict()
 
     def _activate(self, header: Header) -> Header:
         """{release, lease_s} -> {changed, lease_remaining_s, keeper}: `keeper` says that a process watches the lease."""

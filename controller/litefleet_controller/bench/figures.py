@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from litefleet_agent.bench.results import PairComparison
+from litefleet_agent.bench.statistics import sentence
 from litefleet_agent.bench.timeseries import COLUMNS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -174,6 +176,10 @@ class Comparison(_Reported):
     high: Number | None
     difference_ms: Signed
     pairs: Count
+
+    def sentence(self, first: str, second: str) -> str:
+        """Describe how the release named `second` compares with `first`."""
+        return sentence(PairComparison(**self.model_dump()), first, second)
 
 
 class BenchFigures(_Reported):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from litefleet_agent.bench.statistics import sentence
 from litefleet_agent.findings import Severity, Verdict
 
 from ..bench.figures import BenchFigures, Cell, ReleaseFigures, figures_of
@@ -143,9 +142,7 @@ def _comparisons(page: Page, benches: list[Bench]) -> None:
     page.heading("Compared", "by turns on the same device")
     for outcome, figures in measured:
         assert figures.comparison is not None
-        page.line(
-            f"{clean(outcome.device, 60)}: {sentence(figures.comparison.model_dump(), *names_of(figures))}", indent=2
-        )
+        page.line(f"{clean(outcome.device, 60)}: {figures.comparison.sentence(*names_of(figures))}", indent=2)
 
 
 def _notes(page: Page, benches: Iterable[Bench]) -> None:

@@ -337,7 +337,7 @@ def test_the_command_tells_figures_and_exits_by_the_findings(store: Store, capsy
     store.unlock()
     assert main(["toy", "--root", store.root, "--seconds", "1", "--workers", "1,2"]) == 0
     out = capsys.readouterr().out
-    assert f"toy {identity[:12]}: computes what its goldens say" in out
+    assert f"toy {identity[:12]}: outputs match the goldens" in out
     assert " 2 at once, with its usual threads: " in out
     assert (
         main(["toy", "--root", store.root, "--seconds", "1", "--against", identity[:10], "--workers", "1", "--json"])
@@ -352,7 +352,7 @@ def test_the_command_says_what_is_wrong(store: Store, capsys: pytest.CaptureFixt
     store.unlock()
     assert main(["toy", "--root", store.root, "--seconds", "1", "--workers", "1"]) == 1
     out = capsys.readouterr().out
-    assert "computes WRONG" in out
+    assert "WRONG outputs" in out
     assert "LF403 " in out
     assert main(["cls", "--root", store.root]) == 1
     assert "no release of cls is current" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from litefleet_agent.bench.plan import BenchOptions, options_of_request
 from litefleet_agent.bench.report_text import caveats_of
+from litefleet_agent.bench.results import Columns, Latencies, OverTime, ReleaseResult, StartReport
 from litefleet_agent.bench.statistics import Samples, compare_pairs, sentence, verdict
 from litefleet_agent.bench.timeseries import COLUMNS, Series, rows_of
 from litefleet_agent.bench.trends import throttled
@@ -46,16 +47,17 @@ def test_figures_are_ordered_and_count_every_run(blocks: list) -> None:
     for block in blocks:
         samples.add(block)
     every = [ms for block in blocks for ms in block]
-    told = samples.statistics()
     if not every:
-        assert told == {}
+        with pytest.raises(ValueError, match="no runs"):
+            samples.statistics()
         return
-    assert told["runs"] == len(every)
-    assert told["min"] == round(min(every), 4)
-    assert told["max"] == round(max(every), 4)
-    assert told["mean"] == pytest.approx(sum(every) / len(every), abs=1e-3)
-    ranks = [told[name] for name in ("min", "p50", "p90", "p99", "p999", "max")]
+    told = samples.statistics()
+    assert told.runs == len(every)
+    assert (told.min, told.max) == (min(every), max(every))
+    assert told.mean == pytest.approx(sum(every) / len(every), abs=1e-3)
+    ranks = [told.min, told.p50, told.p90, told.p99, told.p999, told.max]
     assert ranks == sorted(ranks)
+    assert told.to_dict()["max"] == round(max(every), 4)
 
 
 def test_a_bound_on_what_is_kept_keeps_both_of_two_cases_that_take_turns() -> None:
@@ -64,9 +66,9 @@ def test_a_bound_on_what_is_kept_keeps_both_of_two_cases_that_take_turns() -> No
     for _ in range(500):
         samples.add([1.0, 9.0] * 50)
     told = samples.statistics()
-    assert told["runs"] == 50_000
-    assert told["mean"] == 5.0
-    assert (told["min"], told["p90"], told["max"]) == (1.0, 9.0, 9.0)
+    assert told.runs == 50_000
+    assert told.mean == 5.0
+    assert (told.min, told.p90, told.max) == (1.0, 9.0, 9.0)
     slow = [ms for ms in samples._kept if ms == 9.0]
     assert len(samples._kept) <= 256
     assert 0.3 < len(slow) / len(samples._kept) < 0.7
@@ -130,7 +132,7 @@ def noisy(ratio: float, count: int, seed: int) -> list:
 def test_a_difference_is_told_through_noise_that_is_as_large(ratio: float, said: str) -> None:
     found = compare_pairs(noisy(ratio, 200, 1))
     assert verdict(found) == said
-    assert found["low"] <= ratio <= found["high"]
+    assert found.low <= ratio <= found.high
     assert said in sentence(found, "a", "b")
 
 
@@ -138,7 +140,7 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     held = 0
     for seed in range(400):
         found = compare_pairs(noisy(1.1, 40, seed))
-        held += found["low"] <= 1.1 <= found["high"]
+        held += found.low <= 1.1 <= found.high
     assert 0.93 <= held / 400 <= 1.0
 
 
@@ -160,19 +162,19 @@ alike = st.floats(min_value=1.0, max_value=3.0)
 @given(st.lists(st.tuples(alike, alike), min_size=6, max_size=300))
 def test_a_comparison_turned_round_is_its_mirror(pairs: list) -> None:
     found = compare_pairs(pairs)
-    assert found["low"] <= found["ratio"] <= found["high"]
-    assert found["pairs"] == len(pairs)
+    assert found.low <= found.ratio <= found.high
+    assert found.pairs == len(pairs)
     if len(pairs) % 2 and len(pairs) <= 50:  # else medians of an even count are means
         back = compare_pairs([(b, a) for a, b in pairs])
-        assert back["ratio"] == pytest.approx(1 / found["ratio"], rel=1e-3)
+        assert back.ratio == pytest.approx(1 / found.ratio, rel=1e-3)
 
 
 def test_too_few_pairs_tell_nothing() -> None:
     found = compare_pairs([(1.0, 5.0)] * 5)
-    assert (found["low"], found["high"], verdict(found)) == (None, None, "not told apart")
+    assert (found.low, found.high, verdict(found)) == (None, None, "not told apart")
     assert "measure longer" in sentence(found, "a", "b")
-    assert compare_pairs([]) == compare_pairs([(0.0, 1.0)]) == {}
-    assert "were not compared" in sentence({}, "a", "b")
+    assert compare_pairs([]) is compare_pairs([(0.0, 1.0)]) is None
+    assert "were not compared" in sentence(None, "a", "b")
 
 
 # --- throttling
@@ -258,25 +260,26 @@ def test_what_does_not_fit_is_named(header: dict) -> None:
 # --- what is said beside
 
 
-def release(**more: object) -> dict:
-    told = {"threads_set_by": "set_threads", "cases_left_out": 0, "others": 0.0, "warm": {"runs": 5000}}
-    return dict(told, series={"temperature": [50.0], "frequency": [1800]}, **more)
+def release(threads_set_by="set_threads", left_out=0, others=0.0, runs=5000, sensors=(50.0, 1800.0)) -> ReleaseResult:
+    warm = Latencies(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, runs)
+    series: Columns = {"temperature": [sensors[0]], "frequency": [sensors[1]]}
+    over_time = OverTime(warm, warm, 1000.0, 1.0, others, None, None, series)
+    start = StartReport(0.0, 1.0, 1.0, 1.0, 0, {}, "2.13", "1.26", threads_set_by)
+    return ReleaseResult("a" * 64, True, 2, left_out, (start,), {}, over_time)
 
 
 def test_nothing_is_said_where_nothing_has_to_be() -> None:
-    assert caveats_of({"releases": [release()], "low_priority": False}) == []
+    assert caveats_of([release()], False) == []
 
 
-def test_what_the_figures_do_not_tell_is_said_once() -> None:
-    told = dict(release(), threads_set_by="environment", cases_left_out=3, others=0.34, warm={"runs": 42})
-    told["series"] = {"temperature": [None], "frequency": [None]}
-    notes = caveats_of({"releases": [told, told], "low_priority": True})
-    assert notes == [
+def test_the_caveats_of_two_alike_releases_are_stated_once() -> None:
+    told = release("environment", left_out=3, others=0.34, runs=42, sensors=(None, None))
+    assert caveats_of([told, told], True) == [
         "This Paddle-Lite has no set_threads: threads were asked for by OpenMP's variables; "
         "the CPUs kept busy show whether that counted.",
         "3 of the golden cases were left out: a predictor keeps to inputs of one size.",
         "Other programs used about 30 % of the CPU meanwhile: alone, it is quicker.",
         "There were 42 runs: p99 and p99.9 say little.",
-        "The kernel tells no temperature and no clock rate: throttling can't be seen here.",
+        "The kernel reports no temperature and no clock rate: throttling can't be seen here.",
         "Measured at low priority: whatever else ran went first.",
     ]

@@ -38,4 +38,4 @@ def test_little_but_steady_growth_is_possible_and_decides_nothing():
     found = memory_growth([(i * 100.0, 50 * MB + i * 0.5 * MB) for i in range(40)])
     assert found is not None
     assert (found.code, found.certainty.value, found.decides) == ("LF419", "possible", False)
-    assert "a longer soak decides" in found.observed
+    assert "a longer measurement decides" in found.observed

@@ -428,17 +428,17 @@ def test_what_is_no_socket_is_not_removed(tmp_path):
     (tmp_path / "s.sock").write_text("mine")
     service = EchoService(tmp_path)
     service.end()
-    assert "is there and is not a socket" in service.said
+    assert "exists and is not a socket" in service.said
     assert (tmp_path / "s.sock").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"socket": "/tmp/" + "x" * 120}, "the socket's path has 125 bytes and may have 106"),
-        ({"socket": "/nonexistent/folder/s.sock"}, "can't be made: No such file or directory"),
-        ({"groups": ["no-such-group"]}, "there is no such group here"),
-        ({"users": ["no-such-user"]}, "there is no such user here"),
+        ({"socket": "/tmp/" + "x" * 120}, "the socket's path has 125 bytes, and the limit is 106"),
+        ({"socket": "/nonexistent/folder/s.sock"}, "s.sock: No such file or directory"),
+        ({"groups": ["no-such-group"]}, "which is not a group of this device"),
+        ({"users": ["no-such-user"]}, "which is not a user of this device"),
     ],
 )
 def test_what_can_not_be_is_a_sentence(tmp_path, settings, sentence):
@@ -461,7 +461,7 @@ def test_a_socket_from_systemd_is_taken(tmp_path):
             f"import os, sys; os.dup2({listening.fileno()}, 3)\n"
             "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1')\n"
             f"sys.path.insert(0, {str(AGENT)!r})\n"
-            "from litefleet_agent.service.connections import listen\n"
+            "from litefleet_agent.service.listener import listen\n"
             "from litefleet_agent.service.settings import Settings\n"
             "s = listen(Settings(), '/nowhere', os.environ); s.setblocking(True); s.accept()[0].sendall(b'here')\n"
         )

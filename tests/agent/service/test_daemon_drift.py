@@ -52,10 +52,10 @@ def test_a_changed_blob_is_found_and_so_is_its_cure(device, nb_files, goldens):
         blob = Path(device.store.blob(device.store.release(release).nb))
         whole = blob.read_bytes()
         blob.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-        assert "no longer holds the bytes that were proven" in drifted(service, "LF602")
+        assert "no longer holds the bytes that were verified" in drifted(service, "LF602")
         assert works(service, goldens)
         blob.write_bytes(whole)
-        service.told("drift: as it was proven again")
+        service.told("drift: the device is as it was verified again")
         service.until(lambda status: status["health"] == "ok")
         blob.unlink()
         assert "gone" in service.told("drift: LF602 .*gone")[0]
@@ -93,7 +93,7 @@ def test_a_runtime_that_changes_under_the_service_is_found(device, nb_files, gol
         version.write_text(re.sub(r"\d", "2", text))
         assert "numpy/version.py of the runtime bundle no longer holds the bytes" in drifted(service, "LF603")
         version.write_text(text)
-        service.told("drift: as it was proven again")
+        service.told("drift: the device is as it was verified again")
         (folder / "paddlelite" / "libs" / "libiomp5.so").unlink()
         assert "paddlelite/libs/libiomp5.so gone" in service.told("drift: LF603 .*gone")[0]
         assert works(service, goldens)

@@ -242,7 +242,7 @@ def test_where_few_files_may_be_open_few_callers_are_taken_and_nothing_else_suff
     few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 320))\n"
     with Service(device, ["-c", few + PROGRAM % str(AGENT)]) as service, contextlib.ExitStack() as stack:
         service.told("cls switched")
-        assert "that 80 callers are taken" in service.status()["problems"][0]["text"]
+        assert "the limit of open files allows 80" in service.status()["problems"][0]["text"]
         for _ in range(300):
             stack.enter_context(connect(service))
         with Load(service, goldens["cls"], 2) as load:

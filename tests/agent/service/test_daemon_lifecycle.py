@@ -112,8 +112,8 @@ def test_the_watchdog_is_fed_only_while_inference_works(device, release, manager
         manager.until("READY=1")
         manager.until("WATCHDOG=1")
         device.fault("nan")
-        assert "LF404" in service.told("cls health .*a golden no longer comes out right")[0]
-        service.until(lambda status: "has not computed anything right" in str(status["reasons"]))
+        assert "LF404" in service.told("cls health .*the outputs of a golden are no longer correct")[0]
+        service.until(lambda status: "has run no correct inference" in str(status["reasons"]))
         end = time.monotonic() + 60
         while "WATCHDOG=1" in (manager.hear(1.0) or ""):
             assert time.monotonic() < end
@@ -192,7 +192,7 @@ def test_nothing_to_serve_is_ready_too(device, manager):
         manager.until("READY=1")
         manager.until("STATUS=nothing to serve")
         assert (service.status()["health"], service.status()["models"]) == ("ok", {})
-        with pytest.raises(ServiceError, match="there is no model 'cls'; there are none"):
+        with pytest.raises(ServiceError, match="unknown model 'cls'; known are: none"):
             service.client().infer("cls", {})
 
 
@@ -284,7 +284,7 @@ def test_a_restart_in_place_costs_a_wait_and_no_request(device, release, goldens
         service.signal(signal.SIGHUP)
         manager.until("RELOADING=1")
         manager.until("READY=1")
-        service.told("stopped: starting again in the same process")
+        service.told("stopped: restarting in the same process")
         service.told("cls switched", 2)
         load.more(20)
         load.end()
@@ -295,7 +295,7 @@ def test_a_restart_in_place_costs_a_wait_and_no_request(device, release, goldens
         assert len(service.told("started")) == 2
         device.settings(workers=0)
         service.signal(signal.SIGHUP)
-        assert "`workers` is 0" in service.told("settings: .*the service goes on with those it has")[0]
+        assert "`workers` is 0" in service.told("settings: .*the service keeps its present settings")[0]
         assert ask(device, goldens).release == release
         device.settings(socket=device.socket + "2")
         service.signal(signal.SIGHUP)
@@ -308,13 +308,13 @@ def test_a_restart_in_place_costs_a_wait_and_no_request(device, release, goldens
 def test_settings_that_could_not_be_served_are_not_taken(device, release, goldens):
     with serving(device) as service:
         for wrong, said in (
-            ({"groups": ["no-such-group"]}, "there is no such group here"),
-            ({"users": ["4294967296"]}, "a number may be 4294967294 at most"),
+            ({"groups": ["no-such-group"]}, "which is not a group of this device"),
+            ({"users": ["4294967296"]}, "the largest number is 4294967294"),
             ({"socket": "/" + 120 * "x"}, "the socket's path has 121 bytes"),
         ):
             device.settings(**wrong)
             service.signal(signal.SIGHUP)
-            service.told(f"settings: .*{said}.*the service goes on with those it has")
+            service.told(f"settings: .*{said}.*the service keeps its present settings")
             assert ask(device, goldens).release == release
         assert len(service.told("started")) == 1
 
@@ -326,7 +326,7 @@ def test_settings_wait_while_a_restart_would_run_a_damaged_agent(device, release
         (device.root / "agent" / "litefleet-agent.pyz").symlink_to("0" * 64 + ".pyz")
         device.settings(queue=7)
         service.signal(signal.SIGHUP)
-        service.told("settings: the agent 0+.pyz is not what its name promises")
+        service.told("settings: the agent 0+.pyz does not match the SHA-256 in its name")
         assert ask(device, goldens).release == release
 
 
@@ -415,9 +415,9 @@ def refused(device: Device, root: object = None) -> tuple[int, str]:
         ('{"power_mode": "LITE_POWER_TURBO"}', "it must be LITE_POWER_ and one of HIGH, LOW, FULL"),
         ('{"socket": "agent.sock"}', "`socket` is 'agent.sock'; it must be a path that begins with /"),
         ('{"textfile": "x.prom"}', "`textfile` is 'x.prom'"),
-        ('{"models": ["../x"]}', "`models` names '../x', which no model is called"),
+        ('{"models": ["../x"]}', "`models` names '../x', which is not a valid model name"),
         ('{"models": "cls"}', "`models` must be a list of names"),
-        ('{"users": ["nobody-of-that-name"]}', "there is no such user here"),
+        ('{"users": ["nobody-of-that-name"]}', "which is not a user of this device"),
         ("[]", "service.json must hold a JSON object"),
         ("{", "is not JSON"),
         ('{"io_limit_s": NaN}', "`io_limit_s` is nan"),
@@ -432,7 +432,9 @@ def test_wrong_settings_are_a_sentence(device, text, sentence):
 def test_a_root_that_is_not_there_is_a_sentence(device, tmp_path):
     code, said = refused(device, tmp_path / "none")
     assert code == 1
-    assert said.startswith(f"litefleet-agent: there is no folder {tmp_path / 'none'}: `litefleet provision` makes it")
+    assert said.startswith(
+        f"litefleet-agent: the folder {tmp_path / 'none'} is missing: `litefleet provision` creates it"
+    )
     assert not (tmp_path / "none").exists()
 
 

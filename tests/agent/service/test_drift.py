@@ -74,7 +74,7 @@ def test_a_changed_environment_says_what_changed(store, facts, running):
     assert "cls: Release " in said
     assert "numpy changed from 1.26.4 (/usr/lib/numpy) to 2.1.0 (/usr/lib/numpy)" in said
     assert "to glibc 9.99" in said
-    assert "libatomic.so.1 is gone" in said
+    assert "libatomic.so.1 is missing" in said
     assert changes(replace(now, libraries=()), replace(now, libraries=())) == []
     assert codes(changes(now, replace(now, libraries=()))) == []  # not known is not gone
 

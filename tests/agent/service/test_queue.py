@@ -116,7 +116,7 @@ def test_deadlines_and_callers_that_are_gone():
 @pytest.mark.parametrize(
     ("given", "size", "words"),
     [
-        ((Tensor("y", "float32", (1, 3, 48, 4)),), 2304, "takes 'x', and was given 'y'"),
+        ((Tensor("y", "float32", (1, 3, 48, 4)),), 2304, "inputs are 'x'; the request has 'y'"),
         ((Tensor("x", "float64", (1, 3, 48, 4)),), 4608, "x is float32, and float64 was sent"),
         ((Tensor("x", "float32", (1, 1, 48, 4)),), 768, r"x is \? x 3 x 48 x \?, and 1 x 1 x 48 x 4 was sent"),
         ((Tensor("x", "float32", (3, 48, 4)),), 2304, "3 x 48 x 4 was sent"),

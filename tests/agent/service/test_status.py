@@ -11,11 +11,36 @@ import pytest
 from litefleet_agent.facts.tree import Tree
 from litefleet_agent.findings import finding
 from litefleet_agent.service.metrics import BUCKETS_S, Histogram, ServiceCounters, metrics_text, write_textfile
-from litefleet_agent.service.status import health_dict, status_dict
+from litefleet_agent.service.publisher import collect_status
+from litefleet_agent.service.status import WorkerFacts
 from litefleet_agent.service.status_file import read_status, write_status
 
 A, B = "a" * 64, "b" * 64
 WRONG = finding("LF403", "0.9 off")
+
+
+# the keys that controllers, dashboards and scripts read
+KEYS = {
+    *("schema", "at", "health", "reasons", "pid", "version", "uptime_s", "rss_bytes", "fds", "callers", "models"),
+    *("unknown_model", "drift", "drift_looks", "problems", "device"),
+}
+MODEL_KEYS = {
+    *(
+        "release",
+        "wanted",
+        "state",
+        "since",
+        "workers",
+        "incoming",
+        "before",
+        "facts",
+        "queue",
+        "requests",
+        "latency",
+        "run",
+    ),
+    *("worker_deaths", "workers_worn", "switches", "rollbacks", "last_inference_at", "probe", "findings"),
+}
 
 
 class Queue(list):
@@ -23,7 +48,7 @@ class Queue(list):
 
 
 class Model:
-    """What status_dict reads of a model's service, and of its releases."""
+    """What collect_status reads of a model's service, and of its releases."""
 
     max_silence_s = 60.0
 
@@ -40,7 +65,7 @@ class Model:
 
 def generation(release, alive=True):
     worker = SimpleNamespace(pid=77, state=SimpleNamespace(value="ready"), runs=5, loads=1, rss_bytes=lambda: 1000)
-    facts = {"load_ms": 12.5, "runtime_version": "2.13", "golden": {"huge": 1}}
+    facts = WorkerFacts(12.5, "2.13", "1.26", "config", "", False, {"huge": 1})
     return SimpleNamespace(release=release, alive=alive, workers=[worker], facts=facts)
 
 
@@ -63,9 +88,14 @@ def recorded(tmp_path):
     return Tree(str(tmp_path))
 
 
-def status(models, counters=None, callers=None, tree=None):
+def status_of(models, counters=None, connections=(), tree=None):
     counters = counters or ServiceCounters("v" * 64, 900.0)
-    return status_dict(counters, models, callers, 1000.0, 5000.0, tree or Tree("/nonexistent"))
+    return collect_status(counters, models, connections, 1000.0, 5000.0, tree or Tree("/nonexistent"))
+
+
+def status(models, counters=None, connections=(), tree=None):
+    """Return the JSON form, as a client reads it."""
+    return json.loads(json.dumps(status_of(models, counters, connections, tree).to_dict()))
 
 
 def texts(told):
@@ -80,7 +110,7 @@ def test_a_well_service():
     counters.answered("cls", "timed-out", 9.0, 0.0)
     counters.rejected("cls", "busy")
     counters.probed("cls", True, [])
-    told = json.loads(json.dumps(status({"cls": Model()}, counters, [1, 2, 3])))
+    told = status({"cls": Model()}, counters, [1, 2, 3])
     assert (told["schema"], told["health"], told["reasons"], told["uptime_s"]) == (1, "ok", [], 100.0)
     model = told["models"]["cls"]
     assert model["requests"] == {"total": 11, "ok": 9, "errors": {"timed-out": 1, "busy": 1}}
@@ -88,10 +118,19 @@ def test_a_well_service():
     assert model["latency"]["p50_ms"] == pytest.approx(3.0)
     assert model["latency"]["count"] == model["run"]["count"] == 9
     assert model["workers"] == [{"pid": 77, "state": "ready", "runs": 5, "loads": 1, "rss_bytes": 1000}]
-    assert model["facts"] == {"load_ms": 12.5, "runtime_version": "2.13"}
+    assert model["facts"] == {
+        "load_ms": 12.5,
+        "runtime_version": "2.13",
+        "numpy_version": "1.26",
+        "threads_set_by": "config",
+        "power_mode": "",
+        "batches": False,
+    }
     assert (model["since"], model["last_inference_at"], model["state"]) == (4900.0, 4990.0, "serving")
     assert (told["callers"], told["pid"]) == (3, os.getpid())
-    assert health_dict(told)["models"] == {"cls": {"release": A, "state": "serving"}}
+    assert set(told) == KEYS
+    assert set(model) == MODEL_KEYS
+    assert status_of({"cls": Model()}).health_dict()["models"] == {"cls": {"release": A, "state": "serving"}}
 
 
 @pytest.mark.parametrize(
@@ -100,15 +139,16 @@ def test_a_well_service():
         (Model(active="", incoming=A), "starting", "cls is not served yet: its release aaaaaaaaaaaa is being loaded"),
         (Model(active="", findings=[WRONG]), "failed", "cls is not served: 0.9 off"),
         (Model(wanted=B, findings=[WRONG]), "degraded", "still serves aaaaaaaaaaaa"),
-        (Model(last_good=900.0), "degraded", "has not computed anything right for 100 s"),
+        (Model(last_good=900.0), "degraded", "has run no correct inference for 100 s"),
         (Model(active="", wanted=""), "degraded", "cls has no current release"),
     ],
 )
 def test_what_is_wrong_is_a_sentence(model, health, said):
     told = status({"cls": model, "det": Model()})
-    assert told["health"] == health == health_dict(told)["health"]
+    short = status_of({"cls": model, "det": Model()}).health_dict()
+    assert told["health"] == health == short["health"]
     assert said in texts(told)[0]
-    assert health_dict(told)["reasons"] == texts(told)
+    assert short["reasons"] == texts(told)
 
 
 def test_the_gravest_decides():
@@ -129,7 +169,7 @@ def test_went_back_until_the_next_switch_and_failed_probes_and_drift():
     assert counters.set_drift([finding("LF604", "numpy is another")]) is False
     told = status({"cls": Model()}, counters)
     assert texts(told) == [
-        "cls went back from bbbbbbbbbbbb by itself",
+        "cls was reverted from bbbbbbbbbbbb by the service",
         "cls gave wrong outputs for a golden: 0.9 off",
         "the environment has changed: numpy is another",
     ]
@@ -159,18 +199,18 @@ def test_names_that_callers_make_up_are_not_kept():
 
 def test_histogram():
     durations = Histogram()
-    assert durations.to_dict()["p50_ms"] is None
-    assert durations.to_dict()["p99_ms"] is None
+    assert durations.summary().to_dict()["p50_ms"] is None
+    assert durations.summary().to_dict()["p99_ms"] is None
     for number in range(2000):
         durations.add(number / 1000)
-    told = durations.to_dict()
+    told = durations.summary().to_dict()
     assert told["count"] == 2000
     assert dict(map(tuple, told["buckets"]))[1.0] == 1001
     assert dict(map(tuple, told["buckets"]))[BUCKETS_S[-1]] == 2000
     assert told["p50_ms"] == pytest.approx(1488, abs=2)  # of the latest 1024
     assert told["p99_ms"] == pytest.approx(1989, abs=2)
     durations.add(1e9)
-    assert durations.to_dict()["buckets"][-1][1] == 2000
+    assert durations.summary().to_dict()["buckets"][-1][1] == 2000
 
 
 def test_sensors_of_a_recorded_machine(tmp_path):
@@ -190,7 +230,7 @@ def test_metrics_have_each_family_once_and_escaped_labels(tmp_path):
     counters.answered("cls", "ok", 0.001, 0.002)
     counters.rejected("x", "unknown-model")
     text = metrics_text(
-        status({"cls": Model(), "det": Model(active="", incoming=B)}, counters, None, recorded(tmp_path))
+        status_of({"cls": Model(), "det": Model(active="", incoming=B)}, counters, (), recorded(tmp_path))
     )
     lines = text.splitlines()
     kinds = [line.split()[2] for line in lines if line.startswith("# TYPE")]

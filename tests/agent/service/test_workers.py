@@ -19,10 +19,10 @@ import pytest
 from litefleet_agent.formats.nb import Tensor
 from litefleet_agent.formats.npz import Array, read_npz
 from litefleet_agent.releases.store import Store, StoreError, release_id
-from litefleet_agent.service.messages import Job, Rejection
+from litefleet_agent.service.messages import Job, Rejection, Response
 from litefleet_agent.service.settings import Settings
 from litefleet_agent.service.workers.batching import all_finite, are_batchable, join_inputs, split_outputs
-from litefleet_agent.service.workers.handle import Response, State
+from litefleet_agent.service.workers.handle import State
 from litefleet_agent.service.workers.one_shot import OneShotError, run_one_shot
 from litefleet_agent.service.workers.plan import plan_of
 from litefleet_agent.service.workers.process import environment
@@ -65,11 +65,11 @@ def reference(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("name", ["cls", "rec", "det"])
 def test_a_real_model_answers_as_the_reference_does_alone_and_in_a_batch(name, nb_files, goldens, lite_python, own):
     owner = own(plan(nb_files(name, "x86"), goldens[name], lite_python, name)).ready()
-    assert owner.facts["batches"] is True
-    assert owner.facts["runtime_version"] == "v2.13-rc"
-    assert owner.facts["load_ms"] > 0
-    assert owner.facts["golden"]["cases"] == 2
-    assert owner.facts["golden"]["outputs"][0]["max_abs"] < 1e-5
+    assert owner.facts.batches is True
+    assert owner.facts.runtime_version == "v2.13-rc"
+    assert owner.facts.load_ms > 0
+    assert owner.facts.golden["cases"] == 2
+    assert owner.facts.golden["outputs"][0]["max_abs"] < 1e-5
     jobs = golden_jobs(goldens[name])
     alone = [owner.run(job)[0] for job in jobs]
     for answer, path in zip(alone, goldens[name]):  # noqa: B905 - 3.7
@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_refused_alone_and_the_worker_lives(nb_files, golde
         (job_of(Array("float64", good.shape, bytes(2 * len(good.data)))), "convert it first"),
         (job_of(Array("float32", (1, 1, 144, 192), good.data)), "x is ? x 3 x ? x ?, and 1 x 1 x 144 x 192 was sent"),
         (job_of(Array("float32", (3, 48, 192), good.data)), "was sent"),
-        (job_of(good, "z"), "it takes 'x', and was given 'z'"),
+        (job_of(good, "z"), "its inputs are 'x'; the request has 'z'"),
     ]
     for job, words in bad:
         (refused,) = owner.run(job)
@@ -155,7 +155,7 @@ def test_outputs_that_are_no_answers_are_refused_each_alone(nb_files, own, tmp_p
         np.savez(paths[-1], x=x, y=x.reshape(1, -1)[:, :2])
     how = plan(nb_files("cls", "x86"), paths, Path(sys.executable))
     owner = own(replace(how, runtime=str(tmp_path / "runtime"))).ready()
-    assert owner.facts["batches"] is True
+    assert owner.facts.batches is True
 
     def asked(first: float) -> Job:
         x = np.full((1, 3, 48, 192), 0.5, "f4")
@@ -200,7 +200,7 @@ def test_sizes_that_change_give_what_a_fresh_process_gives(name, nb_files, golde
 def test_without_numpy_too(nb_files, goldens, own):
     python = interpreter("lite-2.13rc0-bare", "3.10", "paddlelite==2.13rc0")
     owner = own(plan(nb_files("cls", "x86"), goldens["cls"], python)).ready()
-    assert (owner.facts["numpy_version"], owner.facts["batches"]) == ("", True)
+    assert (owner.facts.numpy_version, owner.facts.batches) == ("", True)
     jobs = golden_jobs(goldens["cls"])
     for answer, path in zip(owner.run(*jobs), goldens["cls"]):  # noqa: B905 - 3.7
         np.testing.assert_allclose(floats(answer), reference(path), atol=1e-5)
@@ -250,7 +250,7 @@ def test_a_file_that_changed_since_it_was_sent_is_not_loaded(nb_files, goldens, 
 @toolchain
 def test_one_golden_alone_proves_no_batches(nb_files, goldens, lite_python, own):
     owner = own(plan(nb_files("cls", "x86"), goldens["cls"][:1], lite_python)).ready()
-    assert owner.facts["batches"] is False
+    assert owner.facts.batches is False
     first, second = owner.run(*golden_jobs(goldens["cls"]))
     np.testing.assert_allclose(floats(second), reference(goldens["cls"][1]), atol=1e-5)
     assert len(first.outputs) == 1
@@ -298,7 +298,7 @@ def test_once_answers_in_order_and_leaves_nothing(nb_files, goldens, lite_python
 
 def test_frames_go_to_and_fro(own):
     owner = own(fake("ready(); serve()")).ready()
-    assert owner.facts["runtime_version"] == "fake"
+    assert owner.facts.runtime_version == "fake"
     first, second = owner.run(toy_job(1, 2), toy_job(3, 4, 5, 6))
     assert (first.body, second.body) == (struct.pack("<2f", 1, 2), struct.pack("<4f", 3, 4, 5, 6))
     assert (first.outputs[0].name, second.outputs[0].dims) == ("y", (2, 2))
@@ -393,18 +393,18 @@ def test_a_stopped_process_is_ended_too(own):
     [
         ("link.write([b'garbage' * 9])", "expected a frame"),
         ("link.write([b'LFF1' + b'\\xff' * 12])", "too large"),
-        ("link.send({'re': header['id'], 'result': {'ms': 1, 'requests': []}})", "did not answer each"),
-        ("link.send({'re': header['id'], 'result': 7})", "did not answer each"),
+        ("link.send({'re': header['id'], 'result': {'ms': 1, 'requests': []}})", "does not cover each"),
+        ("link.send({'re': header['id'], 'result': 7})", "does not cover each"),
         (
             "link.send({'re': header['id'] + 1, 'result': {'ms': 1, 'requests': [{'error': {}}]}})",
             "an unexpected frame",
         ),
         ("link.send({'event': 'ready'})", "an unexpected frame"),
-        ("answer(header, body + b'more')", "12 bytes where 8 were due"),
-        ("header['requests'][0]['inputs'][0]['dims'] = [-1]; answer(header, body)", "can't be read"),
-        ("header['requests'][0]['inputs'][0]['dims'] = [1 << 30, 1 << 30]; answer(header, body)", "were due"),
-        ("header['requests'][0]['inputs'] = []; answer(header, b'')", "did not give the 1 outputs"),
-        ("link.send({'re': header['id'], 'result': {'requests': [{'error': 5}]}})", "without saying why"),
+        ("answer(header, body + b'more')", "a body of 12 bytes; expected 8"),
+        ("header['requests'][0]['inputs'][0]['dims'] = [-1]; answer(header, body)", "describes the output y wrongly"),
+        ("header['requests'][0]['inputs'][0]['dims'] = [1 << 30, 1 << 30]; answer(header, body)", "expected "),
+        ("header['requests'][0]['inputs'] = []; answer(header, b'')", "does not have the 1 outputs"),
+        ("link.send({'re': header['id'], 'result': {'requests': [{'error': 5}]}})", "without a reason"),
     ],
 )
 def test_a_worker_that_sends_nonsense_is_ended(act, words, own):
@@ -497,7 +497,7 @@ def test_a_program_that_is_not_there_is_told(own):
     owner = own(replace(fake(""), argv=("/nonexistent/python",)))
     assert owner.ends == []  # never from within the call
     findings, _ = owner.ended(5)
-    assert "can't be started: No such file or directory" in findings[0].observed
+    assert "No such file or directory" in findings[0].observed
     assert owner.worker.pid == 0
 
 
@@ -568,7 +568,7 @@ def test_a_plan_names_what_is_missing(nb_files, goldens, tmp_path):
     assert (made.memory_limit_bytes, made.growth_limit_bytes) == (1 << 30, 256 << 20)
     assert plan_of(store, identity, Settings(threads=1)).threads == 1
     os.unlink(made.golden[0])
-    with pytest.raises(StoreError, match=r"a golden of cls \(.{12}\) is not on this device"):
+    with pytest.raises(StoreError, match=r"a golden of cls \(.{12}\) is missing on this device"):
         plan_of(store, identity, Settings())
     os.unlink(made.nb)
     with pytest.raises(StoreError, match="the file of cls"):

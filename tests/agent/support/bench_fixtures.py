@@ -7,6 +7,7 @@ the production code.
 from __future__ import annotations
 
 import io
+import json
 import struct
 import sys
 import zipfile
@@ -121,7 +122,9 @@ def release(store: Store, nb: bytes, goldens: tuple, runtime: str, model: str, c
 def measured(store: Store, sysroot: str = "/", tick=lambda: None, **header: object) -> dict:
     """Run one bench in this process, as a session does."""
     asked = {"model": "toy", "seconds": 1, "workers": [1], **header}
-    return bench(store, gather(store.root), asked, tick, BenchEnvironment(Tree(sysroot), sys.executable))
+    result = bench(store, gather(store.root), asked, tick, BenchEnvironment(Tree(sysroot), sys.executable))
+    answer: dict = json.loads(json.dumps(result.to_dict()))
+    return answer
 
 
 def codes(answer: dict) -> list:

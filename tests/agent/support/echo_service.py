@@ -16,8 +16,9 @@ import signal
 import sys
 
 from litefleet_agent.errors import AgentError
-from litefleet_agent.service.connections import ConnectionSet, listen
+from litefleet_agent.service.connections import ConnectionSet
 from litefleet_agent.service.event_loop import EventLoop
+from litefleet_agent.service.listener import listen
 from litefleet_agent.service.messages import Rejection
 from litefleet_agent.service.settings import settings_of
 

@@ -252,12 +252,12 @@ async def test_devices_on_machines_of_their_own_are_measured_at_once() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"runs": 3}, "`runs` is 3; it must be a number from 10 to "),
-        ({"seconds": 0.0}, "`seconds` is 0.0; it must be a number from 1 to 86400"),
-        ({"seconds": 0.2}, "`seconds` is 0.2; it must be a number from 1 to 86400"),
-        ({"threads": (300,)}, "`threads` is [300]"),
-        ({"workers": tuple(range(1, 18))}, "`workers` is "),
-        ({"workers": (1, 2, 3, 4, 5), "threads": (1, 2, 3, 4)}, "20 pairs of workers and threads are asked for"),
+        ({"runs": 3}, "`runs` must be a whole number from 10 to 10000000, not 3"),
+        ({"seconds": 0.0}, "`seconds` must be a number from 1 to 86400, not 0.0"),
+        ({"seconds": 0.2}, "`seconds` must be a number from 1 to 86400, not 0.2"),
+        ({"threads": (300,)}, "`threads` must be a whole number from 0 to 256, not 300"),
+        ({"workers": tuple(range(1, 18))}, "`workers` must be a list of 1 to 16 items"),
+        ({"workers": (1, 2, 3, 4, 5), "threads": (1, 2, 3, 4)}, "20 pairs of workers and threads are requested"),
         ({"against": "yesterday"}, "--against: 'yesterday' is no release's id"),
         ({"release": "ABCDEF0123"}, "--release: 'ABCDEF0123' is no release's id"),
     ],

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from litefleet_agent.facts.tree import Tree
 from litefleet_agent.service.metrics import Exposition, ServiceCounters, metrics_text
-from litefleet_agent.service.status import status_dict
+from litefleet_agent.service.publisher import collect_status
 from litefleet_controller.cli import main
 from litefleet_controller.common.errors import LitefleetError, UsageError
 from litefleet_controller.reports.fleet_metrics import fleet_metrics
@@ -68,13 +68,13 @@ def test_the_services_own_metrics_parse(tmp_path: Path) -> None:
         figures.answered("cls", "ok", 0.0, number / 100)
     figures.rejected("x", "unknown-model")
     models = {"cls": Model(), 'we"ird\\\n': Model(active="", incoming=A)}
-    text = metrics_text(status_dict(figures, models, None, 1000.0, 5000.0, recorded(tmp_path)))  # type: ignore[arg-type]
+    text = metrics_text(collect_status(figures, models, (), 1000.0, 5000.0, recorded(tmp_path)))  # type: ignore[arg-type]
     assert of(text, "litefleet_latency_seconds_count", model="cls") == 100
     assert of(text, "litefleet_latency_seconds_bucket", model="cls", le="0.5") == 51
     assert of(text, "litefleet_latency_seconds_bucket", model="cls", le="+Inf") == 100
     assert of(text, "litefleet_model_state", model='we"ird\\\n', state="warming") == 1
     assert of(text, "litefleet_temperature_celsius", zone="0", type='cpu"big') == 48.312
-    assert metrics_text(status_dict(ServiceCounters("v", 0), {}, None, 1, 1, Tree("/nonexistent")))
+    assert metrics_text(collect_status(ServiceCounters("v", 0), {}, (), 1, 1, Tree("/nonexistent")))
     assert generation(A).release == A
 
 
@@ -85,7 +85,7 @@ def test_values_that_are_none_are_left_out() -> None:
     assert out.text() == ""
     out.gauge("b", 'two\nlines \\ "', True, label="\ud800")
     assert samples(out.text()) == {("x_b", (("label", "?"),)): 1.0}
-    with pytest.raises(ValueError, match="no name"):
+    with pytest.raises(ValueError, match="not a metric name"):
         out.gauge("A b", "text", 1)
 
 

@@ -1,4 +1,4 @@
-"""Several requests as one run along the first dimension, and back; and which numbers are none.  Pure."""
+"""Joins requests into one run along the first dimension, splits its outputs, and finds NaN and Inf.  Pure."""
 
 import array
 import math
@@ -14,24 +14,24 @@ Inputs = Mapping[str, Array]
 
 
 def free_first(tensors: Sequence[Tensor]) -> bool:
-    """Say whether the first dimension of every tensor is free."""
+    """Return whether the first dimension of every tensor is free (-1)."""
     return all(tensor.dims and tensor.dims[0] == -1 for tensor in tensors)
 
 
 def first_size(inputs: Inputs) -> Optional[int]:
-    """Return the first dimension that all inputs share, None when they share none."""
+    """Return the first dimension of all inputs, None when they differ or have none."""
     sizes = {value.shape[0] if value.shape else 0 for value in inputs.values()}
     return sizes.pop() if len(sizes) == 1 and 0 not in sizes else None
 
 
 def are_batchable(requests: Sequence[Inputs]) -> bool:
-    """Say whether the requests differ in nothing but numbers and their first dimension."""
+    """Return whether the requests have the same inputs, dtypes and dimensions but the first."""
     kinds = {tuple(sorted((name, v.dtype, v.shape[1:]) for name, v in inputs.items())) for inputs in requests}
     return len(kinds) == 1 and all(first_size(inputs) for inputs in requests)
 
 
 def join_inputs(requests: Sequence[Inputs]) -> Dict[str, Array]:
-    """Return the inputs of joinable requests, one after the other along the first dimension."""
+    """Return the inputs of batchable requests, one after the other along the first dimension."""
     joined = {}
     for name, first in requests[0].items():
         parts = [inputs[name] for inputs in requests]
@@ -41,9 +41,9 @@ def join_inputs(requests: Sequence[Inputs]) -> Dict[str, Array]:
 
 
 def split_outputs(outputs: Sequence[Array], sizes: Sequence[int]) -> List[List[Array]]:
-    """Divide a batch's outputs among its requests, whose first dimensions are `sizes`.
+    """Return each request's part of a batch's outputs; `sizes` are the requests' first dimensions.
 
-    Raises ValueError when an output's first dimension is not their sum.
+    Raises ValueError when an output's first dimension is not the sum of `sizes`.
     """
     requests: List[List[Array]] = [[] for _ in sizes]
     for output in outputs:
@@ -59,13 +59,13 @@ def split_outputs(outputs: Sequence[Array], sizes: Sequence[int]) -> List[List[A
 
 
 def all_finite(value: Array, numpy: Any = None) -> bool:
-    """Say whether no item is NaN or Inf; with numpy, where it is given, else by the standard library."""
+    """Return whether no item is NaN or Inf, computed with the module `numpy` where one is given."""
     if not value.dtype.startswith("float"):
         return True
     data = native(value.data, DTYPES[value.dtype])
     if numpy is not None:
         return bool(numpy.isfinite(numpy.frombuffer(data, value.dtype)).all())
-    if value.dtype == "float32":  # as doubles, no number of them that fits in memory overflows
+    if value.dtype == "float32":  # summed as doubles, no number of them that fits in memory overflows
         items = array.array("f")
         items.frombytes(data)
         return math.isfinite(sum(items))

@@ -1,9 +1,8 @@
-"""A worker process as the daemon sees it: started, given one batch at a time, watched, ended.  Never waits."""
+"""The daemon's handle of one worker process: starts it, sends it batches, limits it and ends it.  Never blocks."""
 
 import enum
-import os
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Sequence, Union
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 from ...findings import Finding, finding
 from ...protocol import ProtocolError, encode
@@ -24,20 +23,25 @@ from ..messages import (
     results_of,
     tensors_to,
 )
-from .plan import WorkerPlan, plan_of
+from ..status import WorkerFacts
+from .plan import LoadRequest, WorkerPlan
 from .process import Process
 
-__all__ = ["MemoryMonitor", "Response", "State", "WorkerHandle", "WorkerPlan", "plan_of"]
+__all__ = ["MemoryMonitor", "State", "WorkerHandle"]
 
 
-_HARD = 1.25  # times the memory limit, at which a worker is ended at once
-_BASE_RUN = 100  # after which growth is measured
-_CHECK_RUNS = 10  # growth is slow
+_HARD = 1.25  # times the memory limit, at which a worker is killed at once
+_BASE_RUN = 100  # the run after which growth is measured
+_CHECK_RUNS = 10  # growth is checked every tenth run: it is slow
 _CHECK_S = 0.2
 
 
 class MemoryMonitor:
-    """Weighs one worker: `resident()` bytes, for as long as `working()`; `too_heavy(why)` when it has to be ended at once."""
+    """Measures the memory of one worker.
+
+    `resident()` returns its bytes; while `is_working()`, it is measured every 0.2 s, and `on_over_limit(finding)` is called
+    once it exceeds its limit by a quarter.
+    """
 
     def __init__(
         self,
@@ -53,7 +57,7 @@ class MemoryMonitor:
         self._scheduled = False
 
     def watch(self) -> None:
-        """Look at a working worker again and again: what it allocates it may take from the whole device."""
+        """Start measuring, until the worker no longer works: what it allocates is missing on the whole device."""
         if self._limit and not self._scheduled:
             self._scheduled = True
             self._loop.later(_CHECK_S, self._check)
@@ -75,12 +79,15 @@ class MemoryMonitor:
         return finding("LF411", observed)
 
     def too_large(self) -> Optional[Finding]:
-        """Return why it holds too much now; None when it does not."""
+        """Return LF411 when the worker exceeds its memory limit now, else None."""
         rss_bytes = self._resident() if self._limit else 0
         return self._over(rss_bytes) if rss_bytes > self._limit else None
 
     def check_growth(self, runs: int) -> Optional[Finding]:
-        """Return why it is to be replaced after so many runs; None when it is not."""
+        """Return why the worker must be replaced after its run number `runs`, None when it need not be.
+
+        LF411: above the memory limit.  LF419: grown by more than the limit since its hundredth run.
+        """
         over = self.too_large()
         if over is not None or runs % _CHECK_RUNS:
             return over
@@ -93,22 +100,23 @@ class MemoryMonitor:
         return finding("LF419", observed % (self._name, self._base >> 20, rss_bytes >> 20, _BASE_RUN, runs))
 
 
-_TIMEOUT_S = 1.0  # for a worker that was told to end
-_GRACE_S = 0.5  # for one whose socket closed, so that its own end is seen rather than ours
+_TIMEOUT_S = 1.0  # for a worker to end after it was stopped
+_GRACE_S = 0.5  # for a worker to end after its socket closed, so that its own signal is seen instead of SIGKILL
 _POLL_S = 0.01
+_MOST_STAGE = 100  # characters
 
 
 class State(str, enum.Enum):
-    """What a worker is at."""
+    """The state of a worker."""
 
     STARTING = "starting"  # loads, and runs its goldens
     READY = "ready"
     BUSY = "busy"
-    ENDING = "ending"  # told to end, or found dead; not reaped yet
+    ENDING = "ending"  # stopped or crashed; not reaped yet
     DEAD = "dead"
 
 
-OnReady = Callable[["WorkerHandle", Dict[str, Any]], None]
+OnReady = Callable[["WorkerHandle", WorkerFacts], None]
 OnAnswer = Callable[["WorkerHandle", List[Job], List[Union[Response, Rejection]], float], None]
 OnEnd = Callable[["WorkerHandle", List[Finding], List[Job]], None]
 OnProbe = Callable[[bool, List[Finding], float], None]
@@ -116,7 +124,7 @@ OnProbe = Callable[[bool, List[Finding], float], None]
 
 @dataclass(frozen=True)
 class _Task:
-    """What a worker was asked."""
+    """One request to a worker; `on_probe` is set for a golden run, which has no jobs."""
 
     number: int
     jobs: List[Job]
@@ -126,11 +134,11 @@ class _Task:
 
 
 class WorkerHandle:
-    """One worker.  Callbacks come from the loop, never from within a call.
+    """One worker.  The loop makes all callbacks, never a call of this class.
 
-    `on_ready(worker, facts)` once it passed its goldens; `on_answer(worker, jobs, results, ms)` after each batch, and without
-    jobs after each probe: it may be given work from within that call; `on_end(worker, findings, jobs in flight)` once it is
-    dead and reaped, unless it was stopped between two batches; `unbegun` holds what it had been given and did not begin.
+    `on_ready(worker, facts)`: it passed its goldens.  `on_answer(worker, jobs, results, ms)`: after each batch, and without
+    jobs after each probe; that call may give it work.  `on_end(worker, findings, jobs in flight)`: it is dead and reaped,
+    unless it was stopped between two batches; `not_started` then holds the jobs in its socket that it had not begun.
     """
 
     def __init__(
@@ -139,14 +147,14 @@ class WorkerHandle:
         self.plan = plan
         self.state = State.STARTING
         self.runs = 0
-        self.loads = 1  # of the model: anew for other input sizes
-        self.recycle_reason: Optional[Finding] = None  # it has grown too large: to be replaced between two requests
+        self.loads = 1  # of the model: once more for each new input size
+        self.recycle_reason: Optional[Finding] = None  # why it must be replaced between two requests
         self.not_started: List[Job] = []
         self._loop = loop
         self._on_ready, self._on_answer, self._on_end = on_ready, on_answer, on_end
         self._now: Optional[_Task] = None
-        self._next: Optional[_Task] = None  # already in its socket: it need not wait for it
-        self._outcomes: List[RequestOutcome] = []  # what the answer that comes announces
+        self._next: Optional[_Task] = None  # already in its socket, so that it starts without delay
+        self._outcomes: List[RequestOutcome] = []  # announced by the header of the answer that is being read
         self._number = 0
         self._stage = "starting"
         self._end_findings: List[Finding] = []
@@ -163,33 +171,33 @@ class WorkerHandle:
         try:
             self._process = Process(self._loop, self.plan)
         except OSError as error:
-            observed = "A worker of %s can't be started: %s." % (self.plan.model.name, error.strerror or error)
+            observed = "Cannot start a worker of %s: %s." % (self.plan.model.name, error.strerror or error)
             self._end_findings = [finding("LF900", observed)]
             self.state = State.ENDING
             self._loop.later(0.0, lambda: self._dead([]))
             return
         self._channel = Channel(self._loop, self._process.socket, self._validate, self._frame, self._on_channel_end)
-        self._channel.send([encode(_load_frame(self.plan))])
+        self._channel.send([encode(LoadRequest.of(self.plan).header())])
         self._limit.set(self.plan.start_limit_s)
         self._memory.watch()
 
     @property
     def pid(self) -> int:
-        """Its process; 0 when it could not be started."""
+        """The process id; 0 when it could not be started."""
         return self._process.pid if self._process is not None else 0
 
     @property
     def stderr_tail(self) -> str:
-        """The last of what it printed, to either stream."""
+        """The last 4 KiB that it printed, to either stream."""
         return self._process.tail if self._process is not None else ""
 
     def rss_bytes(self) -> int:
-        """Return its resident memory, 0 when it is dead."""
+        """Return its resident memory in bytes, 0 when it is dead."""
         alive = self._process is not None and self.state is not State.DEAD
         return self._process.rss_bytes() if alive and self._process is not None else 0
 
     def stop(self) -> None:
-        """Let it end, after what it runs now; it is ended if it does not within a moment."""
+        """Stop it after the batch that it runs now; it is killed if it does not end within a second."""
         if self.state in (State.ENDING, State.DEAD):
             return
         if self.state is State.BUSY:
@@ -202,7 +210,7 @@ class WorkerHandle:
         self._loop.later(_TIMEOUT_S, self._end_now)
 
     def kill(self, why: Finding) -> None:
-        """End it at once; `why` is what `on_end` will tell, unless it was stopped before."""
+        """Kill it at once; `on_end` reports `why`, unless it was stopped before."""
         if self.state is State.DEAD or self._end_findings:
             return
         if not self._stop_requested:
@@ -215,7 +223,7 @@ class WorkerHandle:
 
     def _end_phase(self) -> None:
         self._limit.clear()
-        if self._now is None or not self._now.jobs:  # one with jobs stays busy until they are given back
+        if self._now is None or not self._now.jobs:  # with jobs it stays BUSY until they are returned
             self.state = State.ENDING
 
     def _end_now(self) -> None:
@@ -223,7 +231,7 @@ class WorkerHandle:
             self._process.kill()
 
     def _on_channel_end(self, why: str) -> None:
-        """The socket closed, or held what is no frame."""
+        """The socket closed ("") or carried an invalid frame."""
         if why:
             self._protocol_violated(why)
         else:
@@ -231,7 +239,7 @@ class WorkerHandle:
         self._await_end(self._loop.now() + _GRACE_S)
 
     def _protocol_violated(self, why: str) -> None:
-        self.kill(finding("LF900", "The worker of %s sent what can't be read: %s." % (self.plan.model.name, why)))
+        self.kill(finding("LF900", "The worker of %s sent an invalid frame: %s." % (self.plan.model.name, why)))
 
     def _await_end(self, until: float) -> None:
         process = self._process
@@ -264,18 +272,18 @@ class WorkerHandle:
         observed = "The worker of %s was still %s after %.3g s." % (self.plan.model.name, self._stage, seconds)
         self.kill(finding("LF408", observed))
 
-    # --- what it is asked
+    # --- requests
 
     @property
     def accepts_more(self) -> bool:
-        """Whether it may be given its next batch while it runs one."""
+        """Whether `run` accepts the next batch while one runs."""
         busy = self.state is State.BUSY and self._now is not None and self._now.on_probe is None
         return busy and self._next is None and not (self._stop_wanted or self.recycle_reason or self._end_findings)
 
     def run(self, jobs: Sequence[Job], limit_s: float) -> None:
-        """Have one batch run, now or after the one that it runs; it is ended if one takes longer than its `limit_s`.
+        """Run one batch, now or after the current one; the worker is killed if a batch takes longer than its `limit_s`.
 
-        Raises RuntimeError unless it is READY or `takes_more`.
+        Raises RuntimeError unless it is READY or `accepts_more`.
         """
         if self.state is not State.READY and not self.accepts_more:
             raise RuntimeError("the worker is %s" % self.state.value)
@@ -283,13 +291,21 @@ class WorkerHandle:
         self._ask(frame, list(jobs), limit_s, "running %d requests" % len(jobs))
 
     def probe(self, limit_s: float, on_done: OnProbe) -> None:
-        """Have the first golden run; `on_done(ok, findings, ms)`, unless it ends before.  Raises RuntimeError unless READY."""
+        """Run the first golden; `on_done(ok, findings, ms)` follows unless the worker ends before.
+
+        Raises RuntimeError unless it is READY.
+        """
         if self.state is not State.READY:
             raise RuntimeError("the worker is %s" % self.state.value)
         self._ask({"op": "probe"}, [], limit_s, "running a golden", on_done)
 
     def _ask(
-        self, frame: Dict[str, Any], jobs: List[Job], limit_s: float, stage: str, on_probe: Optional[OnProbe] = None
+        self,
+        frame: Mapping[str, object],
+        jobs: List[Job],
+        limit_s: float,
+        stage: str,
+        on_probe: Optional[OnProbe] = None,
     ) -> None:
         self._number += 1
         task = _Task(self._number, jobs, limit_s, stage, on_probe)
@@ -309,20 +325,20 @@ class WorkerHandle:
         self._limit.set(task.limit_s)
         self._memory.watch()
 
-    # --- what it tells
+    # --- answers
 
-    def _validate(self, header: Dict[str, Any], size: int) -> None:
-        """Raise ProtocolError before memory is taken for a body that is not as the header says."""
+    def _validate(self, header: Dict[str, object], size: int) -> None:
+        """Raise ProtocolError, before memory is allocated, for a body whose size the header does not announce."""
         count = len(self._now.jobs) if self._now is not None else 0
         self._outcomes = outcomes_of(header, count, self.plan.model) if "re" in header and count else []
         due = body_size(self._outcomes)
         if size != due or size > MAX_RESPONSE:
-            raise ProtocolError("%d bytes where %d were due, and at most %d are taken" % (size, due, MAX_RESPONSE))
+            raise ProtocolError("a body of %d bytes; expected %d, at most %d" % (size, due, MAX_RESPONSE))
 
-    def _frame(self, header: Dict[str, Any], body: bytes) -> None:
+    def _frame(self, header: Dict[str, object], body: bytes) -> None:
         event = header.get("event")
         if self._end_findings:
-            return  # it is being ended; what it still says is late
+            return  # it is being killed: its frames no longer count
         if self.state is State.STARTING and event in ("stage", "ready", "failed"):
             self._started(str(event), header)
         elif self.state is State.BUSY and self._now is not None and header.get("re") == self._now.number:
@@ -330,24 +346,24 @@ class WorkerHandle:
         elif event != "stage" and self.state is not State.ENDING:
             self._protocol_violated("an unexpected frame")
 
-    def _started(self, event: str, header: Dict[str, Any]) -> None:
+    def _started(self, event: str, header: Dict[str, object]) -> None:
         if event == "stage":
-            self._stage = str(header.get("words", ""))[:100]
+            self._stage = str(header.get("words", ""))[:_MOST_STAGE]
             return
         if event == "failed":
             failures = findings_of(header.get("findings"))
-            self.kill(failures[0] if failures else finding("LF900", "A worker failed and did not say why."))
+            self.kill(failures[0] if failures else finding("LF900", "A worker failed and gave no reason."))
             self._end_findings = failures or self._end_findings
             return
         over = self._memory.too_large()
         if over is not None:
-            self.kill(over)  # it would be replaced after each request, for ever
+            self.kill(over)  # otherwise it would be replaced after each request, without end
             return
         self.state = State.READY
         self._limit.clear()
         self._on_ready(self, facts_of(header))
 
-    def _answered(self, task: _Task, header: Dict[str, Any], body: bytes) -> None:
+    def _answered(self, task: _Task, header: Dict[str, object], body: bytes) -> None:
         result = header.get("result")
         if not isinstance(result, dict):
             self._protocol_violated("an answer without a result")
@@ -367,20 +383,3 @@ class WorkerHandle:
             self._on_answer(self, task.jobs, results, took_ms)
         if self._stop_wanted and self.state is State.READY:
             self.stop()
-
-
-def _load_frame(plan: WorkerPlan) -> Dict[str, Any]:
-    return {
-        "op": "load",
-        "name": plan.model.name,
-        "release": plan.model.release,
-        "nb": os.path.abspath(plan.nb),
-        "nb_sha256": plan.nb_sha256,
-        "runtime": os.path.abspath(plan.runtime) if plan.runtime else "",
-        "golden": [os.path.abspath(path) for path in plan.golden],
-        "tolerance": plan.tolerance,
-        "threads": plan.threads,
-        "power_mode": plan.power_mode,
-        "input_sizes": plan.input_sizes,
-        "memory_limit": plan.memory_limit_bytes,
-    }

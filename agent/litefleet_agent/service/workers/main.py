@@ -1,6 +1,6 @@
-"""A worker process: one release's model, loaded and proven, that answers the daemon's frames until the daemon lets go.
+"""A worker process: loads one release's model, runs its goldens, and answers the daemon until the daemon closes the socket.
 
-Paddle-Lite prints to stdout and stderr as it likes; the frames have a socket of their own.
+Paddle-Lite prints to stdout and stderr; the frames have a socket of their own.
 
     daemon -> worker   {"op":"load",...}, first; then {"id":n,"op":"probe"}
                        or {"id":n,"op":"run","requests":[{"inputs":[...]},...]} + bodies
@@ -12,7 +12,7 @@ import gc
 import os
 import signal
 import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from ...findings import Finding, finding
 from ...findings.model_file import altered, read_nb_file
@@ -24,7 +24,7 @@ from ...verification.paddlelite import PaddleLite, PaddleLiteError
 from ...verification.verify import paddlelite_finding
 from ..messages import Rejection, size_of, tensors_of, tensors_to, validate_inputs
 from .batching import all_finite, are_batchable, first_size, join_inputs, split_outputs
-from .plan import served_model
+from .plan import LoadRequest, served_model
 from .warmup import OutputType, Warmup, infer
 
 __all__ = ["main"]
@@ -33,7 +33,10 @@ RequestResult = Union[List[Array], Rejection]
 
 
 def main(fd: int, parent_pid: int) -> int:
-    """Serve over the socket `fd` and return the exit code: 0 when the daemon let go, 3 when the release does not pass."""
+    """Serve over the socket `fd`; does not return.  Exit code 0: the daemon closed the socket, 3: the release does not pass.
+
+    The kernel kills this process when the process `parent_pid` ends.
+    """
     os.set_inheritable(fd, False)
     for number in (signal.SIGTERM, signal.SIGINT):  # systemd and terminals signal the whole group; the daemon decides
         signal.signal(number, signal.SIG_IGN)
@@ -43,7 +46,7 @@ def main(fd: int, parent_pid: int) -> int:
         code = _serve(stream)
     except OSError:  # the daemon is gone
         code = 0
-    # Destructors of a half-broken runtime may crash after the work is done; nothing here needs them.
+    # Destructors of a broken runtime may crash after the work is done; nothing here needs them.
     os._exit(code)
 
 
@@ -51,7 +54,7 @@ def _serve(stream: BlockingStream) -> int:
     first = stream.read()
     if first is None:
         return 0
-    worker = _Worker(stream, first[0])
+    worker = _Worker(stream, LoadRequest.from_header(first[0]))
     findings = worker.start()
     if findings:
         stream.send({"event": "failed", "findings": [found.to_dict() for found in findings[:64]]})
@@ -64,20 +67,20 @@ def _serve(stream: BlockingStream) -> int:
 
 
 class _Worker:
-    """One model, and what it is asked."""
+    """One model and the daemon's requests to it."""
 
-    def __init__(self, stream: BlockingStream, job: Dict[str, Any]) -> None:
+    def __init__(self, stream: BlockingStream, job: LoadRequest) -> None:
         self.stream, self.job = stream, job
         self._stage = "starting"
 
-    def stage(self, words: str) -> None:
-        self._stage = words
-        self.stream.stage(words)
+    def stage(self, name: str) -> None:
+        self._stage = name
+        self.stream.stage(name)
 
     # --- the start
 
     def start(self) -> List[Finding]:
-        """Load the model and run its goldens; return what keeps it from serving, or tell that it is ready."""
+        """Load the model, run its goldens and report that it is ready; otherwise return the findings that prevent it."""
         try:
             return self._start()
         except NbError as error:
@@ -85,36 +88,36 @@ class _Worker:
         except PaddleLiteError as error:
             return [paddlelite_finding(error.kind, str(error), self._stage)]
         except OSError as error:
-            if error.filename != self.job["nb"]:
+            if error.filename != self.job.nb:
                 raise
             return [finding("LF900", "%s cannot be read: %s" % (error.filename, error.strerror))]
-        except Exception as error:  # the binding raises what it likes, and the daemon wants a sentence
+        except Exception as error:  # the binding raises any type, and the daemon needs a finding
             return [finding("LF900", "While %s: %s: %s" % (self._stage, type(error).__name__, str(error)[:1000]))]
 
     def _start(self) -> List[Finding]:
         job = self.job
         self.stage("reading the model's file")
-        model = read_nb_file(job["nb"])
-        changed = altered(model, job["nb_sha256"])
+        model = read_nb_file(job.nb)
+        changed = altered(model, job.nb_sha256)
         if changed:
             return changed
-        self.model = served_model(model, job["name"], job["release"])
+        self.model = served_model(model, job.name, job.release)
         names = [t.name for t in model.inputs], [t.name for t in model.outputs]
-        options = job["threads"], job["power_mode"], job["input_sizes"], job["memory_limit"]
-        self.paddlelite = PaddleLite(job["runtime"], job["nb"], names[0], names[1], *options)
+        options = job.threads, job.power_mode, job.input_sizes, job.memory_limit
+        self.paddlelite = PaddleLite(job.runtime, job.nb, names[0], names[1], *options)
         self.stage("importing Paddle-Lite")
         self.paddlelite.import_runtime()
         self.stage("loading the model")
         load_ms = self.paddlelite.load()
-        self.warmup = Warmup(self.paddlelite, model, job["tolerance"])
-        if not self.warmup.run(job["golden"], self.stage):
+        self.warmup = Warmup(self.paddlelite, model, job.tolerance)
+        if not self.warmup.run(job.golden, self.stage):
             return self.warmup.findings or [finding("LF900", "The goldens could not be run.")]
         self.stage("waiting for requests")
         self.stream.send(self._ready(load_ms))
-        gc.freeze()  # what is there by now stays: looking through it again and again would only hold up requests
+        gc.freeze()  # these objects stay: examining them in every collection would only delay requests
         return []
 
-    def _ready(self, load_ms: float) -> Dict[str, Any]:
+    def _ready(self, load_ms: float) -> Dict[str, object]:
         return {
             "event": "ready",
             "load_ms": round(load_ms, 3),
@@ -128,14 +131,15 @@ class _Worker:
 
     # --- requests
 
-    def answer(self, header: Dict[str, Any], body: bytes) -> None:
-        """Answer one frame."""
+    def answer(self, header: Dict[str, object], body: bytes) -> None:
+        """Answer one frame of the daemon."""
+        requests = header.get("requests")
         if header["op"] == "probe":
             self._probe(header["id"])
-        else:
-            self._run(header["id"], header["requests"], body)
+        elif isinstance(requests, list):
+            self._run(header["id"], [tensors_of(request["inputs"]) for request in requests], body)
 
-    def _probe(self, number: int) -> None:
+    def _probe(self, number: object) -> None:
         try:
             found, took_ms = self.warmup.probe()
         except Exception as error:  # as above
@@ -143,17 +147,16 @@ class _Worker:
         result = {"ok": not found, "ms": round(took_ms, 3), "findings": [f.to_dict() for f in found[:64]]}
         self.stream.send({"re": number, "result": result})
 
-    def _run(self, number: int, requests: List[Dict[str, Any]], body: bytes) -> None:
+    def _run(self, number: object, requests: Sequence[Tuple[Tensor, ...]], body: bytes) -> None:
         begun = time.perf_counter()
         at, batch = 0, []
-        for request in requests:
-            tensors = tensors_of(request["inputs"])
+        for tensors in requests:
             size = sum(size_of(tensor) for tensor in tensors)
             batch.append(self._read_inputs(tensors, _part(body, at, size)))
             at += size
         outcomes = self._outcomes(batch)
         took_ms = (time.perf_counter() - begun) * 1e3
-        results: List[Dict[str, Any]] = []
+        results: List[Dict[str, object]] = []
         parts: List[bytes] = []
         for outcome in outcomes:
             if isinstance(outcome, Rejection):
@@ -165,7 +168,7 @@ class _Worker:
         self.stream.send({"re": number, "result": result}, parts)
 
     def _read_inputs(self, tensors: Tuple[Tensor, ...], data: bytes) -> Union[Dict[str, Array], Rejection]:
-        """Return a request's inputs, or why Paddle-Lite must not see them: what does not fit may end this process."""
+        """Return a request's inputs, or a rejection of those that Paddle-Lite must not get: they may crash this process."""
         try:
             validate_inputs(self.model, tensors, len(data))
         except Rejection as rejection:
@@ -180,7 +183,7 @@ class _Worker:
         return inputs
 
     def _outcomes(self, batch: Sequence[Union[Dict[str, Array], Rejection]]) -> List[RequestResult]:
-        """Return what becomes of each request: those that are sound run together, or one by one if that fails."""
+        """Return the result of each request: valid ones run together, or one by one if that fails."""
         valid = [inputs for inputs in batch if not isinstance(inputs, Rejection)]
         done = self._batch(valid)
         if done is None:
@@ -194,19 +197,19 @@ class _Worker:
         try:
             outputs = infer(self.paddlelite, join_inputs(valid))
             parts = split_outputs(outputs, [first_size(inputs) or 0 for inputs in valid])
-        except Exception:  # one of them may be to blame: each on its own
+        except Exception:  # one request may be the cause: run each alone
             return None
         return [self._checked(part) for part in parts]
 
     def _single(self, inputs: Dict[str, Array]) -> RequestResult:
         try:
             return self._checked(infer(self.paddlelite, inputs))
-        except Exception as error:  # the binding raises what it likes
+        except Exception as error:  # the binding raises any type
             message = "%s could not run the request: %s" % (self.model.name, str(error)[:1000])
             return Rejection(message, "crashed", finding("LF900", message))
 
     def _checked(self, outputs: List[Array]) -> RequestResult:
-        """Return the outputs, or a refusal: what no caller should take for an answer."""
+        """Return the outputs, or a rejection of outputs that differ from the goldens' shapes or hold NaN or Inf."""
         output_types = self.warmup.output_types
         if len(outputs) != len(output_types) or not all(map(_is, outputs, output_types)):
             given = _type_names([(value.dtype, value.shape) for value in outputs])
@@ -224,7 +227,7 @@ class _Worker:
 
 
 def _part(data: bytes, at: int, size: int) -> bytes:
-    """Return some of the data, all of it without a copy."""
+    """Return `size` bytes of the data; all of it without a copy."""
     return data if size == len(data) else data[at : at + size]
 
 

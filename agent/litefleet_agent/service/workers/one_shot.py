@@ -1,33 +1,34 @@
-"""Validated inference without a daemon: one worker, for as long as its answers take.  Waits."""
+"""Validated inference without a daemon: starts one worker, runs requests, and ends it.  Blocks."""
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Callable, List, Optional, Sequence, Tuple, Union
 
 from ...errors import AgentError
 from ...findings import Finding
 from ...formats.nb import Tensor
 from ...protocol import MAX_BODY
 from ..event_loop import EventLoop
-from ..messages import Job, Rejection, in_order, validate_inputs
-from .handle import Response, State, WorkerHandle
+from ..messages import Job, Rejection, Response, in_order, validate_inputs
+from ..status import WorkerFacts
+from .handle import State, WorkerHandle
 from .plan import WorkerPlan
 
 __all__ = ["OneShotError", "check_body_size", "run_one_shot"]
 
 Request = Tuple[Tuple[Tensor, ...], bytes]  # inputs, and their data one after the other
 _TURN_S = 1.0
-_END_S = 3.0
+_END_S = 3.0  # for the worker to end
 
 
 def check_body_size(size: int) -> int:
-    """Return how many bytes outputs have together; Refusal "too-large" as soon as that is more than can be sent."""
+    """Return `size`, the bytes of all outputs so far; Rejection "too-large" when one frame cannot hold them."""
     if size > MAX_BODY:
-        text = "the outputs have %d bytes together or more, and %d can be sent: ask with fewer inputs"
+        text = "the outputs have %d bytes or more, and %d can be sent: send fewer inputs"
         raise Rejection(text % (size, MAX_BODY), "too-large")
     return size
 
 
 class OneShotError(AgentError):
-    """The release could not be made ready here; `findings` say why."""
+    """The worker did not become ready; `findings` give the reasons."""
 
     code = "not-ready"
 
@@ -39,10 +40,12 @@ class OneShotError(AgentError):
 def run_one_shot(
     plan: WorkerPlan, requests: Sequence[Request], limit_s: float, on_tick: Optional[Callable[[], None]] = None
 ) -> List[Union[Response, Rejection]]:
-    """Load the release, pass its goldens, run each request within `limit_s`, and return what became of them in their order.
+    """Load the release, pass its goldens, run each request within `limit_s`, and return the results in their order.
 
-    `on_tick` is called about every second; what it raises ends the worker and goes on.  A request that ends the worker is
-    refused, as are those after it.  Raises OnceError when the release does not pass, Refusal for more than can be sent.
+    `on_tick` is called about every second; an exception of it ends the worker and is passed on.  A request that crashes the
+    worker is rejected, as are those after it.
+
+    Raises OneShotError when the release does not pass, Rejection "too-large" for outputs that no frame can hold.
     """
     loop = EventLoop()
     one_shot = _OneShot(loop, plan, requests, limit_s)
@@ -60,7 +63,7 @@ def run_one_shot(
 
 
 class _OneShot:
-    """One worker and the requests that it has still to run."""
+    """One worker and its remaining requests."""
 
     def __init__(self, loop: EventLoop, plan: WorkerPlan, requests: Sequence[Request], limit_s: float) -> None:
         self._loop, self._plan, self._limit_s = loop, plan, limit_s
@@ -71,7 +74,7 @@ class _OneShot:
         self._size = 0
         self._worker = WorkerHandle(loop, plan, self._ready, self._answer, self._end)
 
-    def _ready(self, worker: WorkerHandle, facts: Dict[str, Any]) -> None:
+    def _ready(self, worker: WorkerHandle, facts: WorkerFacts) -> None:
         self._next()
 
     def _next(self) -> None:
@@ -103,12 +106,12 @@ class _OneShot:
             return
         first = findings[0] if findings else None
         code = "timed-out" if first is not None and first.code == "LF408" else "crashed"
-        message = "the worker ended while it ran this request: %s" % (first.observed if first else "no reason was seen")
+        message = "the worker ended while it ran this request: %s" % (first.observed if first else "no reason is known")
         self.results.append(Rejection(message, code, first))
         self.results += [Rejection("a request before this one ended the worker", "crashed", first) for _ in self._rest]
 
     def end(self) -> None:
-        """See the worker's process off."""
+        """Stop the worker and wait up to 3 s for its end."""
         self._worker.stop()
         until = self._loop.now() + _END_S
         while self._worker.state is not State.DEAD and self._loop.now() < until:

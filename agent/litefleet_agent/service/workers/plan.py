@@ -1,9 +1,9 @@
-"""How one release is to be run here: files, tolerance, limits."""
+"""How a worker runs one release on this device: files, tolerance, limits; and the message that tells the worker so."""
 
 import os
 import sys
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ...findings.model_file import read_nb_file
 from ...formats.nb import NbError, NbModel
@@ -11,39 +11,81 @@ from ...releases.store import Store, StoreError
 from ..messages import ServedModel
 from ..settings import Settings
 
-__all__ = ["WorkerPlan", "plan_of", "served_model"]
+__all__ = ["LoadRequest", "WorkerPlan", "plan_of", "served_model"]
 
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """What a worker process is started with.  0 leaves threads to Paddle-Lite and means no limit on memory."""
+    """The values that a worker process starts with.  `threads` 0 leaves them to Paddle-Lite; memory limit 0 = no limit."""
 
     model: ServedModel
     nb: str  # path
     runtime: str  # folder that holds the paddlelite package; "" = what the interpreter has
     golden: Tuple[str, ...]  # paths of .npz files
-    nb_sha256: str = ""  # of its bytes; "" = not known
+    nb_sha256: str = ""  # of its bytes; "" = unknown
     tolerance: Optional[Dict[str, object]] = None  # some of Tolerance's fields; the rest by the model's precision
     threads: int = 0
     power_mode: str = ""
-    input_sizes: int = 1  # for so many the model stays loaded
-    memory_limit_bytes: int = 0  # resident: above it the worker is replaced, at a quarter more it is ended
-    growth_limit_bytes: int = 256 << 20  # since its hundredth run: above it the worker is replaced
+    input_sizes: int = 1  # number of input sizes for which the model stays loaded
+    memory_limit_bytes: int = 0  # resident: the worker is replaced above it, and killed at a quarter more
+    growth_limit_bytes: int = 256 << 20  # since its hundredth run: the worker is replaced above it
     start_limit_s: float = 120.0
     python: str = sys.executable
-    argv: Tuple[str, ...] = ()  # another program that speaks as a worker does; it gets the socket's number and our pid
+    argv: Tuple[str, ...] = ()  # another program with a worker's protocol; its arguments: fd of the socket, our pid
+
+
+class LoadRequest(NamedTuple):
+    """The daemon's first message to a worker; paths are absolute.  The fields are the frame's keys."""
+
+    name: str
+    release: str
+    nb: str
+    nb_sha256: str  # "" = unknown
+    runtime: str  # "" = the interpreter's own
+    golden: Sequence[str]
+    tolerance: Optional[Dict[str, object]]
+    threads: int
+    power_mode: str
+    input_sizes: int
+    memory_limit: int  # bytes; 0 = no limit
+
+    @classmethod
+    def of(cls, plan: WorkerPlan) -> "LoadRequest":
+        """Return the message that has a worker load `plan`."""
+        return cls(
+            name=plan.model.name,
+            release=plan.model.release,
+            nb=os.path.abspath(plan.nb),
+            nb_sha256=plan.nb_sha256,
+            runtime=os.path.abspath(plan.runtime) if plan.runtime else "",
+            golden=[os.path.abspath(path) for path in plan.golden],
+            tolerance=plan.tolerance,
+            threads=plan.threads,
+            power_mode=plan.power_mode,
+            input_sizes=plan.input_sizes,
+            memory_limit=plan.memory_limit_bytes,
+        )
+
+    def header(self) -> Dict[str, object]:
+        """Return the frame's header."""
+        return dict(self._asdict(), op="load")
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, object]) -> "LoadRequest":
+        """Read the frame's header, which this same agent wrote; TypeError when a key is missing or unknown."""
+        return cls(**{name: value for name, value in header.items() if name != "op"})  # type: ignore[arg-type]
 
 
 def served_model(model: NbModel, name: str, release: str) -> ServedModel:
-    """Return the model as callers see it."""
+    """Return the model as clients see it."""
     return ServedModel(name, release, tuple(model.inputs), tuple(model.outputs))
 
 
 def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
-    """Return how the release `identity` is run on this device.
+    """Return the plan for running the release `identity` on this device.
 
-    Raises StoreError: "missing" when the release, one of its files or its runtime is not here, "bad-request" when
-    the file is no model.
+    Raises StoreError: "missing" when the release, one of its files or its runtime is missing on this device, "bad-request"
+    when the file is not a model, "io-error" when it cannot be read.
     """
     manifest = store.release(identity)
     name, verify = manifest.model, manifest.verify
@@ -67,7 +109,7 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
 
 def _existing_file(path: str, label: str) -> str:
     if not os.path.isfile(path):
-        raise StoreError("%s (%s) is not on this device" % (label, os.path.basename(path)[:12]), "missing")
+        raise StoreError("%s (%s) is missing on this device" % (label, os.path.basename(path)[:12]), "missing")
     return path
 
 
@@ -75,9 +117,9 @@ def _read(path: str, name: str, identity: str) -> ServedModel:
     try:
         return served_model(read_nb_file(path), name, identity)
     except OSError as error:
-        raise StoreError("the file of %s can't be read: %s" % (name, error.strerror or error), "io-error") from error
+        raise StoreError("cannot read the file of %s: %s" % (name, error.strerror or error), "io-error") from error
     except NbError as error:
-        raise StoreError("the file of %s can't be used: %s" % (name, error), "bad-request") from error
+        raise StoreError("cannot use the file of %s: %s" % (name, error), "bad-request") from error
 
 
 def _runtime(store: Store, key: str) -> str:
@@ -85,7 +127,7 @@ def _runtime(store: Store, key: str) -> str:
         return ""
     folder = store.path("runtimes", key)
     if not os.path.isdir(folder):
-        raise StoreError("the runtime %s is not on this device" % key[:12], "missing")
+        raise StoreError("the runtime %s is missing on this device" % key[:12], "missing")
     return folder
 
 
@@ -95,5 +137,5 @@ def _tolerance(value: object, model: str) -> Optional[Dict[str, object]]:
     return value
 
 
-def _threads(value: Any) -> int:
+def _threads(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 256 else 0

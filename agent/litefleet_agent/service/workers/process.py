@@ -1,4 +1,4 @@
-"""One worker's process: started with a socket and a pipe, limited, watched, ended and reaped.  Never waits."""
+"""One worker's process: started with a socket and a pipe, limited, killed and reaped.  Never blocks but in `reap`."""
 
 import os
 import signal
@@ -19,21 +19,24 @@ _LOADER = (
     "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.service.workers import main; "
     "sys.exit(main.main(int(sys.argv[2]), int(sys.argv[3])))"
 )
-_OWN_CODE = os.path.realpath(ARCHIVE_ROOT)  # as it was at the start
+_OWN_CODE = os.path.realpath(ARCHIVE_ROOT)  # resolved at the start: the link may name a newer agent later
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def environment(plan: WorkerPlan, environ: Mapping[str, str]) -> Dict[str, str]:
-    """Return a worker's environment: threads where only OpenMP's variables count, and nothing of systemd's for the daemon."""
+    """Return a worker's environment: threads for runtimes that read OpenMP's variables, and no variables of systemd."""
     env = without_manager(environ)
-    env["OPENBLAS_NUM_THREADS"] = "1"  # numpy only moves bytes here
+    env["OPENBLAS_NUM_THREADS"] = "1"  # numpy only copies bytes here
     if plan.threads:
         env.update(OMP_NUM_THREADS=str(plan.threads), MKL_NUM_THREADS=str(plan.threads))
     return env
 
 
 class Process:
-    """A child in a process group of its own.  Raises OSError when it cannot be started."""
+    """A child in a process group of its own; its last two arguments are its end of `socket` and our pid.
+
+    Raises OSError when it cannot be started.
+    """
 
     def __init__(self, loop: EventLoop, plan: WorkerPlan) -> None:
         self._loop = loop
@@ -64,21 +67,21 @@ class Process:
             theirs.close()
             os.close(write)
         self.socket, self.pid = ours, self._popen.pid
-        self._statm = _statm_of(self.pid)  # kept open: it is looked at after every run
+        self._statm = _statm_of(self.pid)  # kept open: it is read after every run
         set_limits(self.pid, plan.memory_limit_bytes or None)
         os.set_blocking(self._output, False)
         loop.watch(self._output, READ, self._ready)
 
     @property
     def tail(self) -> str:
-        """The last of what it printed."""
+        """The last 4 KiB that it printed."""
         return bytes(self._tail).decode("utf-8", "replace")
 
     def _ready(self, ready: int) -> None:
         self._read()
 
     def _read(self) -> bool:
-        """Take what it printed; False when there is no more now."""
+        """Read once from its output; return False when there is no more now."""
         try:
             data = os.read(self._output, 65536)
         except OSError:
@@ -92,11 +95,11 @@ class Process:
 
     @property
     def ended(self) -> bool:
-        """Whether it is over; it is not reaped yet, so its number is still its own."""
+        """Whether it has ended; until it is reaped, its pid is not reused."""
         return self._popen.returncode is not None or has_ended(self.pid)
 
     def kill(self) -> None:
-        """End the whole group."""
+        """Kill the whole group."""
         if self._popen.returncode is None:
             try:
                 os.killpg(self.pid, signal.SIGKILL)
@@ -104,10 +107,10 @@ class Process:
                 pass
 
     def reap(self) -> ChildResult:
-        """Return how it ended, once it has; whatever it left running in its group is ended too."""
+        """Kill what is left of its group, wait, and return how it ended."""
         self.kill()
         code = self._popen.wait()
-        for _ in range(64):  # somebody may have inherited the pipe and still print
+        for _ in range(64):  # bounded: a process that inherited the pipe may go on printing
             if not self._read():
                 break
         self._loop.forget(self._output)
@@ -118,7 +121,7 @@ class Process:
         return ChildResult(code, signal_name(code), b"", self.tail, time.monotonic() - self.begun)
 
     def rss_bytes(self) -> int:
-        """Return how much memory is resident, 0 when that can't be told."""
+        """Return its resident memory in bytes, 0 when the kernel does not report it."""
         try:
             return int(os.pread(self._statm, 200, 0).split()[1]) * _PAGE if self._statm >= 0 else 0
         except (OSError, ValueError, IndexError):
@@ -126,7 +129,7 @@ class Process:
 
 
 def _statm_of(pid: int) -> int:
-    """Return a descriptor of a process's memory figures, -1 where there is none to be had."""
+    """Return a descriptor of /proc/PID/statm, -1 when it cannot be opened."""
     try:
         return os.open("/proc/%d/statm" % pid, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -140,8 +143,8 @@ def _argv(plan: WorkerPlan) -> List[str]:
 
 
 def own_code() -> str:
-    """Return the package's own folder, or the very .pyz that this process was started from: either is an entry of sys.path.
+    """Return the entry of sys.path with this process's own code: the package's folder, or the .pyz it was started from.
 
-    Not the link by which it was started: a newer agent may have taken that name.
+    Not the link that named it at the start: that may name a newer agent now.
     """
     return _OWN_CODE

@@ -1,7 +1,7 @@
-"""A worker's proof of itself: the goldens before it serves, one of them again whenever it is asked.  Runs in the worker."""
+"""Runs the goldens before a worker serves, and one of them again on request.  Runs in the worker."""
 
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ...errors import AgentError
 from ...findings import Finding, Severity, finding
@@ -14,11 +14,20 @@ from .batching import are_batchable, first_size, free_first, join_inputs, split_
 
 __all__ = ["OutputType", "Warmup", "infer"]
 
-OutputType = Tuple[str, Tuple[int, ...]]  # type and sizes of an output; -1 = free
+OutputType = Tuple[str, Tuple[int, ...]]  # dtype and dims of an output; -1 = free
+
+
+class _Deviation(NamedTuple):
+    """The largest differences of one output from its references, over all cases."""
+
+    name: str
+    max_abs: float
+    mean_abs: float
+    cosine: float
 
 
 def infer(paddlelite: PaddleLite, inputs: Mapping[str, Array]) -> List[Array]:
-    """Run the model once, whatever sizes it ran with before, and return copies of its outputs."""
+    """Run the model once, with a predictor for the sizes of these inputs, and return copies of its outputs."""
     paddlelite.select_predictor(inputs)
     paddlelite.set_inputs(inputs)
     paddlelite.run()
@@ -28,17 +37,20 @@ def infer(paddlelite: PaddleLite, inputs: Mapping[str, Array]) -> List[Array]:
 class Warmup:
     """The goldens of one release; `tolerance` (JSON form) overrides the precision's own."""
 
-    def __init__(self, paddlelite: PaddleLite, model: NbModel, tolerance: Optional[Dict[str, Any]]) -> None:
+    def __init__(self, paddlelite: PaddleLite, model: NbModel, tolerance: Optional[Dict[str, object]]) -> None:
         self.paddlelite, self.model, self.tolerance = paddlelite, model, tolerance
         self.findings: List[Finding] = []
-        self.statistics: Dict[str, Any] = {}
+        self.statistics: Dict[str, object] = {}  # {cases, outputs: [{name, max_abs, mean_abs, cosine}]}
         self.batches = False
         self.output_types: Tuple[OutputType, ...] = ()  # of each output, as the goldens have them
         self._first: Optional[Golden] = None
-        self._accepted: List[Array] = []  # what the first case gave when it was right
+        self._accepted: List[Array] = []  # outputs of the first case that passed
 
     def run(self, paths: Sequence[str], stage: Callable[[str], None]) -> bool:
-        """Run every golden and say whether all came out right; else `findings` say what did not."""
+        """Run every golden and return whether all passed; otherwise `findings` give the reasons.
+
+        `stage` is called with the name of each step before it begins.
+        """
         goldens = self._read(paths)
         if self.findings or not goldens:
             return False
@@ -86,7 +98,7 @@ class Warmup:
         self.statistics = _summary(len(goldens), output_check.comparisons)
 
     def _output_type(self, index: int, goldens: Sequence[Golden]) -> OutputType:
-        """Return what every answer's output has in common: sizes count that the file declares and all goldens have."""
+        """Return the dtype and dims that every answer must have: sizes that the file declares and all goldens have."""
         shapes = [golden.outputs[index].shape for golden in goldens]
         declared = self.model.outputs[index].dims
         if len(declared) != len(shapes[0]):
@@ -95,7 +107,7 @@ class Warmup:
         return goldens[0].outputs[index].dtype, tuple(kept)
 
     def _batches(self, goldens: Sequence[Golden], results: Sequence[List[Array]]) -> bool:
-        """Say whether two different cases, run together, give what they gave one by one."""
+        """Return whether two different cases give the same outputs together as one by one."""
         if not (free_first(self.model.inputs) and free_first(self.model.outputs)):
             return False
         for other in range(1, len(goldens)):
@@ -110,7 +122,7 @@ class Warmup:
                 infer(self.paddlelite, join_inputs(pair)), [first_size(inputs) or 0 for inputs in pair]
             )
             after = infer(self.paddlelite, pair[0])  # a smaller batch after a larger one
-        except Exception:  # the binding raises what it likes; one by one is then the way
+        except Exception:  # the binding raises any type; requests then run one by one
             return False
         pairs = list(zip(alone[0] + alone[1] + alone[0], parts[0] + parts[1] + after))  # noqa: B905 - 3.7
         return all(self._within_tolerance(want, got) for want, got in pairs)
@@ -119,25 +131,28 @@ class Warmup:
         return want.data == got.data or compare(want, got, tolerance_for(self.model, want, self.tolerance)).ok
 
     def probe(self) -> Tuple[List[Finding], float]:
-        """Run the first golden again; return what is wrong with it now, and the milliseconds that it took."""
+        """Run the first golden again; return its errors and the milliseconds that it took."""
         assert self._first is not None
         begun = time.perf_counter()
         outputs = infer(self.paddlelite, self._first.inputs)
         took_ms = (time.perf_counter() - begun) * 1e3
         if [value.data for value in outputs] == [value.data for value in self._accepted]:
-            return [], took_ms  # the same bytes have been judged already
+            return [], took_ms  # the same bytes have passed before
         if len(outputs) != len(self.model.outputs):
             return [finding("LF407", "The runtime gave %d outputs." % len(outputs))], took_ms
         found = check_outputs(self.model, [self._first], [(outputs, [])], self.tolerance).findings
         return [f for f in found if f.severity is Severity.ERROR], took_ms
 
 
-def _summary(cases: int, comparisons: Sequence[OutputComparison]) -> Dict[str, Any]:
-    """Return the worst of all cases for each output: however many cases there are, it stays small."""
-    outputs: Dict[str, Dict[str, Any]] = {}
+def _summary(cases: int, comparisons: Sequence[OutputComparison]) -> Dict[str, object]:
+    """Return {cases, outputs} with the largest differences of each output over all cases, which bounds its size."""
+    outputs: Dict[str, _Deviation] = {}
     for comparison in comparisons:
-        worst = outputs.setdefault(comparison.name, {"max_abs": 0.0, "mean_abs": 0.0, "cosine": 1.0})
-        for key in ("max_abs", "mean_abs"):
-            worst[key] = max(worst[key], getattr(comparison, key))
-        worst["cosine"] = min(worst["cosine"], comparison.cosine)
-    return {"cases": cases, "outputs": [dict(worst, name=name) for name, worst in outputs.items()]}
+        worst = outputs.get(comparison.name, _Deviation(comparison.name, 0.0, 0.0, 1.0))
+        outputs[comparison.name] = _Deviation(
+            comparison.name,
+            max(worst.max_abs, comparison.max_abs),
+            max(worst.mean_abs, comparison.mean_abs),
+            min(worst.cosine, comparison.cosine),
+        )
+    return {"cases": cases, "outputs": [worst._asdict() for worst in outputs.values()]}

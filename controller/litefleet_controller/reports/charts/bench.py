@@ -6,7 +6,6 @@ import re
 import textwrap
 from functools import cache
 
-from litefleet_agent.bench.statistics import sentence
 from litefleet_agent.findings import Severity
 from markupsafe import Markup
 
@@ -63,7 +62,7 @@ def heading_of(outcome: DeviceOutcome, figures: BenchFigures) -> list[str]:
         for name, measured in zip(names, figures.releases, strict=True)
     ]
     if figures.comparison is not None and len(names) > 1:
-        lines.append(sentence(figures.comparison.model_dump(), *names))
+        lines.append(figures.comparison.sentence(*names))
     found = [f"{f.code} {clean(f.observed, 300)}" for f in outcome.findings if f.severity is not Severity.NOTE]
     return [*filter(None, lines), *found[:_MOST_FOUND]]
 

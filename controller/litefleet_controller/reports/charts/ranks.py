@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from litefleet_agent.bench.statistics import sentence
-
 from ...bench.figures import Comparison, ReleaseFigures
 from ..values import human_ms
 from .canvas import LEFT, RIGHT, Canvas, Chart
@@ -56,7 +54,7 @@ def against(comparison: Comparison | None, names: Sequence[str]) -> Chart | None
         canvas.line((across.at(tick), canvas.top), (across.at(tick), canvas.floor), "zero" if tick == 0 else "grid")
         canvas.text(across.at(tick), canvas.floor + 15, f"{tick:+g}" if tick else "0", "", "middle")
     y = canvas.top + 38
-    measured = sentence(comparison.model_dump(), names[0], names[1])
+    measured = comparison.sentence(names[0], names[1])
     ends = [(across.at(low), y), (across.at(high), y)]
     canvas.rect(ends[0][0], y - 8, max(ends[1][0] - ends[0][0], 2), 16, "area b", measured)
     canvas.path(ends, "b")
