@@ -96,7 +96,7 @@ def test_wrong_use_is_one_sentence_and_exit_code_2(args: list[str], said: str, p
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("litefleet.yaml", "inventory: [", "litefleet.yaml:1: this is not YAML"),
+        ("litefleet.yaml", "inventory: [", "litefleet.yaml:1: not valid YAML"),
         ("litefleet.yaml", CONFIG + "modles: {}\n", "litefleet.yaml:5: unknown key 'modles'; did you mean 'models'?"),
         ("fleet.yaml", "devices: {dev: {hots: x}}\n", "did you mean 'host'?"),
         ("fleet.yaml", "devices: {}\n", "no device is selected: the inventory is empty"),

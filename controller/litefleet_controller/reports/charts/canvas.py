@@ -118,5 +118,5 @@ def _points(points: Sequence[Point]) -> str:
 
 @cache
 def asset(name: str) -> str:
-    """Return the text of a file in `templates/`."""
-    return (resources.files(__package__) / "templates" / name).read_text(encoding="utf-8")
+    """Return the text of a file in `reports/templates/`."""
+    return (resources.files("litefleet_controller.reports") / "templates" / name).read_text(encoding="utf-8")
