@@ -9,7 +9,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from .. import ARCHIVE_ROOT
 from ..errors import AgentError
 from ..findings import Finding, finding
-from ..formats.checked import mapping, number, text, texts, whole
+from ..formats.checked import mapping, number, shown, text, texts, whole
 from ..formats.files import open_regular, read_regular
 from ..formats.nb import NbError, NbModel, read_nb
 from ..formats.npz import Array, read_npz
@@ -96,9 +96,14 @@ def _gates(value: object) -> Dict[str, float]:
     gates = mapping(value, "gates")
     if not set(gates) <= set(_GATES):
         raise ValueError("gates must be an object with some of %s" % ", ".join(_GATES))
-    return {
-        name: number(limit, sys.float_info.min, sys.float_info.max, "gates.%s" % name) for name, limit in gates.items()
-    }
+    return {name: _above_zero(limit, "gates.%s" % name) for name, limit in gates.items()}
+
+
+def _above_zero(value: object, name: str) -> float:
+    limit = number(value, -sys.float_info.max, sys.float_info.max, name)
+    if limit <= 0:
+        raise ValueError("%s must be a number above 0, not %s" % (name, shown(value)))
+    return limit
 
 
 class Measurements(NamedTuple):

@@ -200,9 +200,9 @@ def test_what_the_child_keeps_is_readable_and_the_goldens_are_untouched(
     [
         ({"run": 1}, "no field run"),
         ({"golden": []}, "at least one path"),
-        ({"nb": 3}, "nb must be a path"),
-        ({"runs": 0}, "runs is 0; it must be a number from 1 to 10000"),
-        ({"runs": True}, "runs is True"),
+        ({"nb": 3}, "nb must be a text of 0 to 4096 characters, not 3"),
+        ({"runs": 0}, "runs must be a whole number from 1 to 10000, not 0"),
+        ({"runs": True}, "runs must be a whole number from 1 to 10000, not True"),
         ({"gates": {"p50": 1}}, "some of p50_ms, p90_ms, p99_ms, peak_rss_bytes"),
         ({"gates": {"p90_ms": -1}}, "above 0"),
         ({"tolerance": {"abs": 1}}, "tolerance must be an object"),
@@ -230,7 +230,7 @@ def test_files_and_folders_that_are_not_there_are_sentences(nb_files: Nb, golden
     nb = str(nb_files("cls", "x86"))
     missing = verify(VerifySpec.from_dict({"nb": nb, "golden": ["/nonexistent.npz"]}), str(tmp_path))
     assert missing.findings[0].observed == "/nonexistent.npz cannot be read: No such file or directory"
-    with pytest.raises(AgentError, match="the work folder /proc/nothing cannot be used"):
+    with pytest.raises(AgentError, match="the work folder /proc/nothing is unusable"):
         verify(VerifySpec.from_dict({"nb": nb, "golden": golden}), "/proc/nothing")
 
 
