@@ -1,4 +1,4 @@
-"""Architectures: what `uname -m` says, what Paddle-Lite target serves it.  Pure."""
+"""CPU architectures: the names that `uname -m` gives, and the Paddle-Lite target of each.  Pure."""
 
 from typing import Dict, NamedTuple, Optional
 
@@ -41,7 +41,7 @@ _ALIASES: Dict[str, str] = {
 
 
 def arch_of(machine: str) -> Optional[Arch]:
-    """Return the architecture that `uname -m` (or a common alias) names, or None when Paddle-Lite has none for it."""
+    """Return the architecture that `uname -m` (or a common alias) names, or None where Paddle-Lite has no CPU backend for it."""
     name = machine.strip().lower()
     return ARCHES.get(_ALIASES.get(name, name))
 

@@ -1,4 +1,4 @@
-"""The processor: /proc/cpuinfo, the auxiliary vector, /sys.  Pure on their contents."""
+"""Describes the processor from the contents of /proc/cpuinfo and the auxiliary vector.  Pure."""
 
 import re
 import struct
@@ -6,7 +6,7 @@ from typing import Dict, FrozenSet, List, Tuple
 
 __all__ = ["arm_hwcap", "describe_cpuinfo"]
 
-# What decides about kernels; the other hundred flags of an x86 CPU would only bloat every answer.
+# The features that decide about kernels; the other hundred flags of an x86 CPU would only enlarge every answer.
 _ARM = "asimd asimdhp asimddp asimdrdm fphp fp atomics i8mm bf16 sve sve2 neon vfpv3 vfpv4 vfpd32 idiva"
 _X86 = "sse2 ssse3 sse4_1 sse4_2 avx avx2 avx512f avx512_vnni avx_vnni fma f16c amx_int8"
 RELEVANT: FrozenSet[str] = frozenset((_ARM + " " + _X86).split())
@@ -41,7 +41,7 @@ _AT_HWCAP = 16
 def describe_cpuinfo(text: str, isa: str) -> Tuple[Tuple[str, ...], Tuple[str, ...], int]:
     """Return (parts, features, count) of /proc/cpuinfo for a userland of instruction set `isa` ("x86", "arm", "").
 
-    An emulator shows its host's cpuinfo: lines of another instruction set do not count.
+    An emulator shows its host's cpuinfo: lines of another instruction set are ignored.
     """
     rows = _rows(text)
     if isa == "x86":
@@ -91,7 +91,7 @@ def _distinct(names: List[str]) -> List[str]:
 
 
 def arm_hwcap(auxv: bytes, bits: int) -> Tuple[str, ...]:
-    """Return the features in an ARM program's auxiliary vector (/proc/self/auxv), sorted; empty for what is none."""
+    """Return the features in an ARM program's auxiliary vector (/proc/self/auxv), sorted; empty when it names none."""
     step = 16 if bits == 64 else 8
     form = "<QQ" if bits == 64 else "<II"
     for offset in range(0, min(len(auxv), 4096) - step + 1, step):

@@ -1,8 +1,8 @@
-"""How a Paddle-Lite library was built: small or full, which operators, fp16.  Read from its bytes, never loaded.
+"""Finds how a Paddle-Lite library was built: small or full, which operators, fp16.  Reads its bytes, never loads it.
 
-What shows and what does not: the macro that registers an operator also defines a function `touch_op_NAME`.  Builds export
-these functions unless they were stripped down to Java's entry points; where they are exported, the list of operators is exact.
-An operator's bare name says nothing when it is missing: compilers turn short texts into instructions.
+The macro that registers an operator also defines a function `touch_op_NAME`.  Builds export these functions unless they were
+stripped down to Java's entry points; where they are exported, the list of operators is exact.
+That an operator's bare name is missing proves nothing: compilers turn short texts into instructions.
 """
 
 import mmap
@@ -26,18 +26,18 @@ _EXTRA = frozenset(("while", "beam_search", "gru", "lookup_table", "sequence_poo
 
 @dataclass(frozen=True)
 class Flavour:
-    """What one build of Paddle-Lite can do; empty or None where its bytes do not tell."""
+    """What one build of Paddle-Lite supports; empty or None where its bytes do not show it."""
 
     kind: str = ""  # "full" (reads source models too) or "tiny" (.nb files only)
     extra_ops: Optional[bool] = None  # whether the extra operators are in
     fp16: Optional[bool] = None  # whether fp16 kernels for ARM CPUs are in; None on x86
-    ops: FrozenSet[str] = frozenset()  # every registered operator; empty = not known
+    ops: FrozenSet[str] = frozenset()  # every registered operator; empty = unknown
 
 
 def describe_flavour(path: str) -> Flavour:
-    """Describe the library at `path` (lite.so, libpaddle_light_api_shared.so); nothing is raised.
+    """Describe the library at `path` (lite.so, libpaddle_light_api_shared.so); empty when it cannot be read.
 
-    It reads the whole file once: a tenth of a second for 40 MB on a PC, so it is asked for only where a model is judged.
+    Reads the whole file once: a tenth of a second for 40 MB on a PC, so callers ask for it only when they check a model.
     """
     try:
         program = read_elf(path)

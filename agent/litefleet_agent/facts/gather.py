@@ -1,4 +1,4 @@
-"""What this machine is: the shell around the readers.  No subprocess, no import of Paddle-Lite, and it never raises."""
+"""Gathers the facts of this machine, without a subprocess and without importing Paddle-Lite; it never raises."""
 
 import os
 import platform
@@ -21,7 +21,7 @@ __all__ = ["Process", "gather", "this_process"]
 
 @dataclass(frozen=True)
 class Process:
-    """What a running interpreter knows of itself and its kernel, apart from any file."""
+    """What a running interpreter and its kernel report without any file."""
 
     machine: str = ""
     kernel: str = ""
@@ -93,8 +93,8 @@ def _cores() -> int:
 def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> Facts:
     """Describe this machine.
 
-    `root` is the agent's folder, which need not exist yet; `sysroot` is where /proc, /sys, /etc and /lib are looked
-    for; `process` is what would come from the running interpreter.  What cannot be read stays empty.
+    `root` is the agent's folder, which need not exist yet; `sysroot` is the folder that holds /proc, /sys, /etc and /lib;
+    `process` replaces what the running interpreter reports.  What cannot be read stays empty.
     """
     own = process if process is not None else this_process()
     tree = Tree(sysroot)
@@ -103,7 +103,7 @@ def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> 
     arch = arch_of_userland(own.machine, bits)
     name = arch.name if arch is not None else ""
     found = find_libraries(tree, name, own.libraries)
-    there = _nearest(root)
+    existing = _nearest(root)
     nodes, denied = find_opencl_devices(tree)
     return Facts(
         machine=own.machine,
@@ -119,8 +119,8 @@ def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> 
         python=PythonFacts(own.executable, own.version, own.implementation, own.tag, bits),
         other_pythons=other_pythons(own.programs),
         memory=memory(tree),
-        disk=_disk(there),
-        writable=os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK),
+        disk=_disk(existing),
+        writable=os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK),
         opencl=find_opencl(tree, name, own.libraries),
         opencl_devices=nodes,
         opencl_denied=denied,
@@ -136,7 +136,7 @@ def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> 
 def _program(executable: str) -> Optional[Elf]:
     try:
         return read_elf(executable) if executable else None
-    except ElfError:  # a wrapper script, or not readable
+    except ElfError:  # a wrapper script, or unreadable
         return None
 
 
@@ -157,7 +157,7 @@ def _os_release(tree: Tree) -> OsRelease:
 
 
 def memory(tree: Tree) -> Memory:
-    """Return what memory there is now, a cgroup's limit taken into account."""
+    """Return the memory of this machine now; a cgroup's limit counts."""
     table: Dict[str, int] = {}
     for line in tree.text("/proc/meminfo", 1 << 16).splitlines():
         found = re.match(r"^(\w+):\s+(\d{1,15}) kB$", line)
@@ -198,12 +198,12 @@ def _disk(path: str) -> Disk:
 
 
 def _container(tree: Tree, environment: str) -> str:
-    said = environment or tree.text("/run/systemd/container", 64)
-    if said:
-        return said[:64]
-    for sign, name in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman")):
+    name = environment or tree.text("/run/systemd/container", 64)
+    if name:
+        return name[:64]
+    for sign, engine in (("/.dockerenv", "docker"), ("/run/.containerenv", "podman")):
         if tree.exists(sign):
-            return name
+            return engine
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Shared libraries: the libc, where the loader looks, and which of the ones that matter are there."""
+"""Finds shared libraries: the libc, the loader's folders, and which of the watched libraries exist."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from .values import Libc
 
 __all__ = ["WATCHED", "describe_libc", "find_libraries", "find_opencl", "find_opencl_devices", "newest_glibcxx"]
 
-# What builds of Paddle-Lite and numpy are seen to need.  A list of every library would be tens of kilobytes per device.
+# What builds of Paddle-Lite and numpy need.  A list of every library would be tens of kilobytes per device.
 WATCHED: Tuple[str, ...] = (
     "libc.so.6",
     "libm.so.6",
@@ -65,7 +65,7 @@ def _musl_version(loader: bytes) -> str:
 
 
 def _folders(tree: Tree, arch: str, extra: Iterable[str]) -> List[str]:
-    """Return where this architecture's loader looks, in its order, without the folders of other architectures."""
+    """Return the folders that this architecture's loader searches, in its order, without those of other architectures."""
     triplet = _TRIPLETS.get(arch, "")
     bases = ["/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib"]
     multi = ["/lib/" + triplet, "/usr/lib/" + triplet, "/usr/local/lib/" + triplet] if triplet else []
@@ -81,7 +81,7 @@ def _is_ours(folder: str, arch: str) -> bool:
 
 
 def _cached(tree: Tree, arch: str) -> Dict[str, str]:
-    """Return name -> path of what ldconfig has listed for this architecture's folders."""
+    """Return name -> path of the watched libraries in ldconfig's cache that are in this architecture's folders."""
     found: Dict[str, str] = {}
     for item in tree.data("/etc/ld.so.cache", 4 << 20).split(b"\0"):
         if item.startswith(b"/"):
@@ -117,11 +117,11 @@ def find_opencl(tree: Tree, arch: str, extra: Iterable[str] = ()) -> str:
 
 
 def find_opencl_devices(tree: Tree) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
-    """Return the device nodes that GPU drivers work through, and those of them that this user may not open."""
+    """Return the device nodes of GPU drivers, and those of them that this user may not open."""
     names = list(_GPU_NODES)
     names += ["/dev/dri/" + name for name in tree.names("/dev/dri") if re.match(r"^renderD\d{1,4}$", name)][:16]
-    there = tuple(name for name in names if tree.exists(name))
-    return there, tuple(name for name in there if not os.access(tree.path(name), os.R_OK | os.W_OK))
+    nodes = tuple(name for name in names if tree.exists(name))
+    return nodes, tuple(name for name in nodes if not os.access(tree.path(name), os.R_OK | os.W_OK))
 
 
 def newest_glibcxx(tree: Tree, path: str) -> str:

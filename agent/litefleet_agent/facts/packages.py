@@ -1,4 +1,4 @@
-"""Python packages as they lie on disk: found and named without importing them."""
+"""Finds Python packages on disk and their versions, without importing them."""
 
 import os
 import re

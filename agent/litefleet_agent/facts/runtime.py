@@ -1,4 +1,4 @@
-"""A Paddle-Lite runtime as it lies on disk: versions, binary, needs.  Nothing of it is imported or loaded."""
+"""Describes a Paddle-Lite runtime on disk: versions, binary, what it needs.  Imports and loads nothing of it."""
 
 import mmap
 import os
@@ -25,32 +25,32 @@ _LIBRARY = re.compile(r"^[^.].*\.so(\.\d+)*$")
 
 @dataclass(frozen=True)
 class RuntimeFacts:
-    """What one Paddle-Lite runtime is and needs."""
+    """Description of one Paddle-Lite runtime."""
 
     kind: str  # "bundle" (made from wheels: has metadata), "folder" (a bare package), "system", or "library" (one file)
     path: str = ""  # of the paddlelite package, or of the library; "" when there is none
     paddlelite_version: str = ""  # by its metadata ("2.13rc0"), else as lite.so calls itself ("v2.13-rc"); "" unknown
-    numpy_version: str = ""  # of the numpy it would import; "" none, "?" one whose version is not written down
+    numpy_version: str = ""  # of the numpy it would import; "" none, "?" one of unknown version
     numpy_2_ready: bool = False  # whether its binding was built for numpy 2
-    so_machine: str = ""  # of lite.so, canonical; "" when it can't be read
-    so_problem: str = ""  # why it can't be read
+    so_machine: str = ""  # of lite.so, canonical; "" when it cannot be read
+    so_problem: str = ""  # why it cannot be read
     so_needed: Tuple[str, ...] = ()  # libraries that it and its own libraries need from the device
     so_versions: FrozenSet[str] = frozenset()  # symbol versions likewise: "GLIBC_2.27", "GLIBCXX_3.4.21"
-    so_provided: FrozenSet[str] = frozenset()  # libraries that it brings
-    python_tags: Tuple[str, ...] = ()  # ("cp310",); empty = not known
+    so_provided: FrozenSet[str] = frozenset()  # libraries that it contains
+    python_tags: Tuple[str, ...] = ()  # ("cp310",); empty = unknown
     opencl: bool = False  # whether it can use OpenCL
-    so_system: str = ""  # of lite.so: "linux", "android", "windows", "macos"; "" when it does not show
+    so_system: str = ""  # of lite.so: "linux", "android", "windows", "macos"; "" when unknown
     page_align: int = 0  # the smallest alignment of the segments of lite.so and of its own libraries; 0 unknown
     page_fit: int = 0  # the largest page in which their segments lie in the file as in memory; 0 any
     leftovers: Tuple[str, ...] = ()  # files of macOS's archiver, below the package's folder
-    flavour: Flavour = field(default_factory=Flavour)  # only where it was asked for (`with_flavour`)
+    flavour: Flavour = field(default_factory=Flavour)  # only after `with_flavour`
 
 
 def describe_runtime(path: Optional[str] = None, folders: Optional[Sequence[str]] = None) -> RuntimeFacts:
     """Describe the runtime in the folder `path` (which holds `paddlelite/`), or the interpreter's own for None.
 
-    `folders` is what the interpreter searches after `path`: sys.path.  numpy is looked for in both, as an import does.
-    What cannot be read stays empty; nothing is raised.
+    `folders` is what the interpreter searches after `path`: sys.path.  numpy is searched in both, as an import does.
+    What cannot be read stays empty.
     """
     rest = list(sys.path if folders is None else folders)
     search = [path] if path is not None else rest
@@ -83,7 +83,7 @@ def describe_runtime(path: Optional[str] = None, folders: Optional[Sequence[str]
 
 
 def describe_library(path: str) -> RuntimeFacts:
-    """Describe one library file of Paddle-Lite by itself (lite.so, libpaddle_light_api_shared.so); nothing is raised."""
+    """Describe a single library of Paddle-Lite (lite.so, libpaddle_light_api_shared.so); what cannot be read stays empty."""
     program, problem, system = _elf(path)
     return RuntimeFacts(
         kind="library",
@@ -103,7 +103,7 @@ def describe_library(path: str) -> RuntimeFacts:
 
 
 def with_flavour(runtime: RuntimeFacts) -> RuntimeFacts:
-    """Return the runtime with what its library's bytes tell of how it was built, which takes reading all of them."""
+    """Return the runtime with its flavour, for which all bytes of its library are read."""
     binary = runtime.path if runtime.kind == "library" else binary_of(runtime.path) if runtime.path else ""
     return replace(runtime, flavour=describe_flavour(binary)) if binary else runtime
 
@@ -134,7 +134,7 @@ def binary_of(package: str) -> str:
 
 
 def _elf(binary: str) -> Tuple[Optional[Elf], str, str]:
-    """Return (the file's description, why there is none, the operating system it is for)."""
+    """Return (the file's description, why there is none, its operating system)."""
     if not binary:
         return None, "it has no lite.so", ""
     try:
@@ -201,7 +201,7 @@ def _tags(tag: str) -> Tuple[str, ...]:
 
 
 def python_in(binary: str) -> str:
-    """Return the CPython that a binary itself says it is for ("cp310"), by its name or pybind11's text in it; or ""."""
+    """Return the CPython that a binary is for ("cp310"), by its name or pybind11's text in it; "" when unknown."""
     named = re.search(r"\.cpython-(\d{2,4})", os.path.basename(binary))
     if named:
         return "cp" + named.group(1)

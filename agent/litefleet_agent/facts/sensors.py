@@ -1,7 +1,7 @@
-"""How the device itself is: temperatures, clock rates, memory, CPU time.  What can't be read is left out; nothing raises."""
+"""Reads the device's temperatures, clock rates, memory and CPU time.  What cannot be read is left out; nothing raises."""
 
 import re
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from .gather import memory
 from .tree import Tree
@@ -11,13 +11,20 @@ __all__ = ["available_bytes", "cpu_celsius", "cpu_mhz", "cpu_ticks", "memory_of"
 _MOST = 64  # zones and CPUs
 _ZONES = "/sys/class/thermal"
 _CPUS = "/sys/devices/system/cpu"
-_CPU_ZONE = re.compile("cpu|soc|pkg|core|big|little", re.IGNORECASE)  # what kernels call a CPU's thermal zone
-_CELSIUS = (-60.0, 200.0)  # what a sensor that is there can say
+_CPU_ZONE = re.compile("cpu|soc|pkg|core|big|little", re.IGNORECASE)  # names of a CPU's thermal zone
+_CELSIUS = (-60.0, 200.0)  # range of a working sensor
 
 
-def sensors(tree: Tree) -> Dict[str, Any]:
+class _Zone(NamedTuple):
+    zone: str  # number
+    type: str
+    celsius: float
+
+
+def sensors(tree: Tree) -> Dict[str, object]:
     """Return {temperatures: [{zone, type, celsius}], cpu_hz: {cpu: Hz}, memory_available_bytes, memory_total_bytes, load1}."""
-    readings: Dict[str, Any] = {"temperatures": _temperatures(tree), "cpu_hz": _rates(tree)}
+    zones: List[Dict[str, object]] = [dict(zone._asdict()) for zone in _temperatures(tree)]
+    readings: Dict[str, object] = {"temperatures": zones, "cpu_hz": _rates(tree)}
     meminfo = tree.text("/proc/meminfo", 8192)
     for name, key in (("MemAvailable", "memory_available_bytes"), ("MemTotal", "memory_total_bytes")):
         found = _kilobytes(meminfo, name)
@@ -32,24 +39,24 @@ def sensors(tree: Tree) -> Dict[str, Any]:
 def cpu_celsius(tree: Tree) -> Optional[float]:
     """Return the highest temperature of the CPU's zones, of all where none is named so; None without any."""
     low, high = _CELSIUS
-    zones = [zone for zone in _temperatures(tree) if low < zone["celsius"] < high]
-    named = [zone for zone in zones if _CPU_ZONE.search(zone["type"])]
-    return max((float(zone["celsius"]) for zone in named or zones), default=None)
+    zones = [zone for zone in _temperatures(tree) if low < zone.celsius < high]
+    named = [zone for zone in zones if _CPU_ZONE.search(zone.type)]
+    return max((zone.celsius for zone in named or zones), default=None)
 
 
 def cpu_mhz(tree: Tree) -> Optional[float]:
-    """Return the clock rate of the CPU that runs fastest now, which is where the work is; None where cpufreq is not there."""
+    """Return the clock rate of the CPU that runs fastest now, which is the one that works; None without cpufreq."""
     return max((hertz / 1e6 for hertz in _rates(tree).values()), default=None)
 
 
 def available_bytes(tree: Tree) -> Optional[int]:
-    """Return the memory that programs can still get, under a cgroup's limit too; None where the kernel does not tell."""
+    """Return the memory that programs can still get, within a cgroup's limit; None where the kernel does not report it."""
     found = memory(tree)
     return found.available if found.total else None
 
 
 def cpu_ticks(tree: Tree) -> Optional[Tuple[int, int]]:
-    """Return the ticks that all CPUs have worked and that they could have, since the start; stolen time counts as worked."""
+    """Return the busy ticks and all ticks of all CPUs since the start; stolen time counts as busy."""
     found = re.match(r"cpu +([\d ]{7,200})", tree.text("/proc/stat", 4096))
     ticks = [int(word) for word in found.group(1).split()[:8]] if found else []
     if len(ticks) < 5:
@@ -58,7 +65,7 @@ def cpu_ticks(tree: Tree) -> Optional[Tuple[int, int]]:
 
 
 def ticks_of(tree: Tree, pid: int) -> int:
-    """Return the ticks that a process has worked since it began; 0 when it is gone."""
+    """Return the CPU ticks of a process since it began; 0 when it has ended."""
     rest = tree.text("/proc/%d/stat" % pid, 4096).rpartition(")")[2].split()
     try:
         return int(rest[11]) + int(rest[12])
@@ -67,7 +74,7 @@ def ticks_of(tree: Tree, pid: int) -> int:
 
 
 def memory_of(tree: Tree, pid: int) -> Dict[str, int]:
-    """Return {rss, peak, threads} of a process, and {pss} where the kernel tells its share of common pages; in bytes."""
+    """Return {rss, peak, threads} of a process, and {pss} where the kernel reports its share of common pages; in bytes."""
     status = tree.text("/proc/%d/status" % pid, 8192)
     memory_kinds = {"rss": _kilobytes(status, "VmRSS"), "peak": _kilobytes(status, "VmHWM")}
     memory_kinds["pss"] = _kilobytes(tree.text("/proc/%d/smaps_rollup" % pid, 4096), "Pss")
@@ -81,13 +88,13 @@ def _kilobytes(text: str, name: str) -> Optional[int]:
     return int(found.group(1)) * 1024 if found else None
 
 
-def _temperatures(tree: Tree) -> List[Dict[str, Any]]:
+def _temperatures(tree: Tree) -> List[_Zone]:
     found = []
     for zone in [n for n in tree.names(_ZONES) if re.match(r"thermal_zone\d{1,4}\Z", n)][:_MOST]:
         value = _number(tree.text("%s/%s/temp" % (_ZONES, zone), 64))
         if value is not None:
             kind = tree.text("%s/%s/type" % (_ZONES, zone), 64)
-            found.append({"zone": zone[len("thermal_zone") :], "type": kind, "celsius": value / 1000})
+            found.append(_Zone(zone[len("thermal_zone") :], kind, value / 1000))
     return found
 
 

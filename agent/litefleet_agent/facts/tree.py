@@ -1,4 +1,4 @@
-"""Reading below a system root that may be a recorded one.  Whatever cannot be read is empty; nothing here raises."""
+"""Reads files below a system root, which tests record.  What cannot be read is empty; nothing here raises."""
 
 import os
 from typing import List
@@ -13,7 +13,7 @@ class Tree:
         self.sysroot = sysroot
 
     def path(self, name: str) -> str:
-        """Return where the absolute path `name` lies."""
+        """Return the path of the absolute path `name` below the root."""
         return os.path.join(self.sysroot, name.lstrip("/"))
 
     def data(self, name: str, limit: int = 1 << 20) -> bytes:
@@ -36,7 +36,7 @@ class Tree:
             return []
 
     def exists(self, name: str) -> bool:
-        """Whether the path leads to something, symbolic links followed."""
+        """Whether the path exists, symbolic links followed."""
         try:
             return os.path.exists(self.path(name))
         except ValueError:  # a NUL, or text that the file system's encoding lacks (Python 3.7)

@@ -1,4 +1,4 @@
-"""What one machine is, as values, and their JSON form.  Pure."""
+"""The facts of one machine as values, and their JSON form.  Pure."""
 
 import dataclasses
 import hashlib
@@ -21,7 +21,7 @@ __all__ = [
     "fingerprint",
 ]
 
-# A device describes itself in a few kilobytes; whatever is larger is a mistake or a lie.
+# A device describes itself in a few kilobytes; larger facts are a mistake or hostile.
 MAX_TEXT = 4096  # the longest path
 MAX_ITEMS = 512
 MAX_NUMBER = 1 << 62
@@ -30,14 +30,14 @@ _T = TypeVar("_T")
 
 
 class FactsError(AgentError):
-    """What claims to be a device's facts does not have their form."""
+    """JSON that does not have the form of a device's facts."""
 
     code = "bad-facts"
 
 
 @dataclass(frozen=True)
 class OsRelease:
-    """/etc/os-release, in three words."""
+    """Three fields of /etc/os-release."""
 
     id: str = ""  # "debian"
     version: str = ""  # "12"
@@ -49,8 +49,8 @@ class Cpu:
     """The processor as the kernel describes it."""
 
     cores: int = 0  # that this process may use
-    parts: Tuple[str, ...] = ()  # "Cortex-A72", "0x41:0xd99" where the name is not known, or x86's model name
-    features: Tuple[str, ...] = ()  # sorted; empty when the kernel does not tell
+    parts: Tuple[str, ...] = ()  # "Cortex-A72", "0x41:0xd99" where the name is unknown, or x86's model name
+    features: Tuple[str, ...] = ()  # sorted; empty when the kernel does not report them
     cpuinfo_count: int = 0  # processors in /proc/cpuinfo (on ARM: lines "CPU part", which Paddle-Lite counts)
     sys_count: int = 0  # folders cpuN in /sys/devices/system/cpu
 
@@ -76,7 +76,7 @@ class PythonFacts:
 
 @dataclass(frozen=True)
 class Memory:
-    """Main memory in bytes, a cgroup's limit taken into account; 0 = not known."""
+    """Main memory in bytes, within a cgroup's limit; 0 = unknown."""
 
     total: int = 0
     available: int = 0
@@ -84,7 +84,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Disk:
-    """The file system under the agent's root, in bytes; `total` 0 = not known."""
+    """The file system under the agent's root, in bytes; `total` 0 = unknown."""
 
     total: int = 0
     free: int = 0
@@ -94,13 +94,13 @@ class Disk:
 class Package:
     """A Python package that the interpreter would import; both empty when there is none."""
 
-    version: str = ""  # "" with a path: present, version not written down
+    version: str = ""  # "" with a path: present, of unknown version
     path: str = ""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that the checks ask of a device."""
+    """Everything that the checks use of a device."""
 
     machine: str = ""  # `uname -m`
     arch: str = ""  # the userland's canonical architecture; "" where Paddle-Lite has no CPU backend for it
@@ -111,38 +111,37 @@ class Facts:
     cpu: Cpu = field(default_factory=Cpu)
     libc: Libc = field(default_factory=Libc)
     libstdcxx: str = ""  # the newest GLIBCXX version that libstdc++.so.6 defines: "3.4.30"
-    libraries: Tuple[str, ...] = ()  # those of facts.libraries.WATCHED that are here; empty = not known
+    libraries: Tuple[str, ...] = ()  # those of facts.libraries.WATCHED that exist here; empty = unknown
     python: PythonFacts = field(default_factory=PythonFacts)
     other_pythons: Tuple[str, ...] = ()
     memory: Memory = field(default_factory=Memory)
     disk: Disk = field(default_factory=Disk)
-    writable: bool = False  # whether the agent's root can be written or made
+    writable: bool = False  # whether the agent's root can be written or created
     opencl: str = ""  # path of the OpenCL library
     opencl_devices: Tuple[str, ...] = ()  # the GPU's device nodes: "/dev/mali0", "/dev/dri/renderD128"
     opencl_denied: Tuple[str, ...] = ()  # those of them that this user may not open
-    page_size: int = 0  # of the kernel, in bytes; 0 = not known
+    page_size: int = 0  # of the kernel, in bytes; 0 = unknown
     paddlelite: Package = field(default_factory=Package)
     numpy: Package = field(default_factory=Package)
     uid: int = -1
     container: str = ""  # "docker", "podman", "lxc", ... ; "" = no sign of one
     model: str = ""  # the board or product: "Raspberry Pi 4 Model B Rev 1.4"
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> Dict[str, object]:
         """Return the JSON form."""
-        return cast(Dict[str, Any], json.loads(json.dumps(dataclasses.asdict(self))))
+        return cast(Dict[str, object], json.loads(json.dumps(dataclasses.asdict(self))))
 
     @classmethod
-    def from_dict(cls, data: Any) -> "Facts":
+    def from_dict(cls, data: object) -> "Facts":
         """Read the JSON form back; missing keys keep their empty values, unknown keys (a newer agent's) are ignored.
 
-        Raises:
-            FactsError: A value has the wrong type or size; the text names it.
+        Raises FactsError, whose text names the value, for one of a wrong type or size.
         """
         return _read(cls, data, "facts")
 
 
 def fingerprint(facts: Facts) -> str:
-    """Return the SHA-256 (hex) over what decides whether an earlier verification still holds.
+    """Return the SHA-256 (hexadecimal) of the facts that decide whether an earlier verification still counts.
 
     Memory, disk, host name and the like may change without a new verification.
     """
@@ -160,7 +159,7 @@ def fingerprint(facts: Facts) -> str:
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode("utf-8")).hexdigest()
 
 
-def _read(cls: Type[_T], data: Any, where: str) -> _T:
+def _read(cls: Type[_T], data: object, where: str) -> _T:
     if not isinstance(data, dict):
         raise FactsError("%s: expected an object, got %s." % (where, _kind(data)))
     values: Dict[str, Any] = {}
@@ -171,8 +170,8 @@ def _read(cls: Type[_T], data: Any, where: str) -> _T:
     return cls(**values)
 
 
-def _value(empty: Any, value: Any, where: str) -> Any:
-    """Return `value` checked against the kind of the field's empty value."""
+def _value(empty: object, value: object, where: str) -> object:
+    """Return `value` if it has the type of the field's empty value, within bounds."""
     if dataclasses.is_dataclass(empty):
         return _read(type(empty), value, where)
     if isinstance(empty, tuple):
@@ -188,6 +187,6 @@ def _value(empty: Any, value: Any, where: str) -> Any:
     return value
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     names = {str: "a text", bool: "true or false", int: "a whole number", list: "a list", dict: "an object"}
     return names.get(type(value), type(value).__name__)

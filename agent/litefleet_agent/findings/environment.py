@@ -1,4 +1,4 @@
-"""A model, a device and a runtime: which findings the three give together, before anything is loaded.  Pure."""
+"""Checks a model, a device and a runtime against each other before anything is loaded.  Pure."""
 
 import re
 from typing import List, Optional, Tuple
@@ -29,10 +29,10 @@ _STAGES = {"a": "alpha", "b": "beta"}
 def check_environment(
     model: NbModel, facts: Facts, runtime: Optional[RuntimeFacts] = None, need_disk: int = 0
 ) -> List[Finding]:
-    """Return what speaks against running `model` on the device of `facts` with `runtime`, what weighs most first.
+    """Return the findings against running `model` on the device of `facts` with `runtime`, the most important first.
 
-    `runtime` None means that none is chosen yet: only model and device are judged.  `need_disk` is in bytes.
-    What a device does not tell decides nothing.  The kernels' own targets are compat.check_file's matter.
+    `runtime` None means that none is chosen yet: only model and device are checked.  `need_disk` is in bytes.
+    Facts that a device does not report decide nothing.  `model_file.check_file` checks the kernels' targets.
     """
     arch = ARCHES.get(facts.arch)
     if arch is None:
@@ -42,7 +42,7 @@ def check_environment(
     found: List[Finding] = []
     if runtime is not None and not runtime.path:
         found.append(finding("LF302", _no_runtime(facts, runtime)))
-        runtime = None  # what else speaks against the device is told all the same
+        runtime = None  # the findings about the device are reported too
     if runtime is not None:
         found += check_runtime(facts, runtime)
     found += check_cpu(facts, arch.isa, runtime)
@@ -55,9 +55,9 @@ def check_environment(
 
 
 def check_build(model: NbModel, runtime: RuntimeFacts) -> List[Finding]:
-    """Return what the model needs that this build of Paddle-Lite is known to lack: operators, fp16 kernels.
+    """Return findings for what the model needs and this build of Paddle-Lite lacks: operators, fp16 kernels.
 
-    Only a runtime whose flavour was asked for (`with_flavour`) is judged, and only for what its bytes tell.
+    Only a runtime with a flavour (`with_flavour`) is checked, and only for what its bytes show.
     """
     found = []
     missing = sorted(set(model.ops) - runtime.flavour.ops) if runtime.flavour.ops else []
@@ -100,18 +100,18 @@ def _accelerators(model: NbModel, facts: Facts, runtime: Optional[RuntimeFacts])
 
 
 def _denied(facts: Facts) -> List[Finding]:
-    """Judge the GPU's device nodes: a driver that this user may not open is of no use."""
+    """Return LF321 when this user may open none of the GPU's device nodes, so that the driver is unusable."""
     if not facts.opencl_denied or len(facts.opencl_denied) < len(facts.opencl_devices):
         return []
     # A CPU's OpenCL works without the nodes of the display's GPU.
     sure = Certainty.LIKELY if any("/dri/" not in name for name in facts.opencl_denied) else Certainty.POSSIBLE
-    observed = "%s is here, but this user may not open %s." % (facts.opencl, ", ".join(facts.opencl_denied[:4]))
+    observed = "%s exists, but this user may not open %s." % (facts.opencl, ", ".join(facts.opencl_denied[:4]))
     return [finding("LF321", observed, sure)]
 
 
 def _missing_support(name: str, facts: Facts, runtime: Optional[RuntimeFacts]) -> str:
     if name != "opencl":
-        return "litefleet looks for OpenCL only and cannot tell that this device has it"
+        return "litefleet detects only OpenCL and cannot detect whether this device has it"
     if not facts.opencl:
         return "this device has no OpenCL library"
     if runtime is not None and not runtime.opencl:
@@ -150,20 +150,20 @@ def parse_version(text: str) -> Optional[Tuple[int, int, int, str, int]]:
 
 
 def grade_versions(file_version: str, runtime_version: str) -> List[Finding]:
-    """Compare the version that wrote a .nb with the one that would run it: nothing, LF108 or LF109."""
+    """Compare the version that wrote a .nb with the one that would run it; return nothing, LF108 or LF109."""
     wrote, runs = parse_version(file_version), parse_version(runtime_version)
-    names = (file_version or "no version", runtime_version or "no version")
+    names = (file_version or "an unnamed version", runtime_version or "no version")
     if wrote is None or runs is None:
-        return [finding("LF109", "The file says it was written by %s, the runtime calls itself %s." % names)]
+        return [finding("LF109", "The file was written by %s, the runtime reports %s." % names)]
     if wrote != runs:
         return [finding("LF108", "The file was written by Paddle-Lite %s; the runtime is %s." % names)]
     return []
 
 
 def static_findings(nb: str, facts: Facts, runtime: str, sha256: str = "") -> List[Finding]:
-    """Return what the file at the path `nb` has against it here; `runtime` is a folder, "" = what the interpreter has.
+    """Return the findings of all static checks of the file at the path `nb` on this device.
 
-    `sha256` is what its bytes must be, "" = that is not known.
+    `runtime` is a folder, "" = what the interpreter has; `sha256` is the expected hash of the file, "" = unknown.
     """
     arch = ARCHES.get(facts.arch)
     if arch is None:
@@ -173,6 +173,6 @@ def static_findings(nb: str, facts: Facts, runtime: str, sha256: str = "") -> Li
     except NbError as error:
         return [finding(error.finding_code, str(error))]
     except OSError as error:
-        return [finding("LF602", "The model's file can't be read: %s." % (error.strerror or error))]
+        return [finding("LF602", "The model's file cannot be read: %s." % (error.strerror or error))]
     found = altered(model, sha256) + check_file(model, arch, frozenset(facts.cpu.features) or None)
     return found + check_environment(model, facts, with_flavour(describe_runtime(runtime or None)))

@@ -1,10 +1,11 @@
-"""A .nb file against an architecture: which findings the file alone, and the file on that CPU, give.  Pure."""
+"""Checks a .nb file by itself and against an architecture.  Pure, except for reading the file."""
 
 import mmap
 import os
 from typing import Dict, FrozenSet, Iterable, List, Optional, Tuple
 
 from ..facts.arch import Arch
+from ..formats.files import open_regular
 from ..formats.nb import Kernel, NbModel, read_nb
 from . import Finding, Severity, finding
 
@@ -27,17 +28,17 @@ HALF_PRECISION = "asimdhp"  # as /proc/cpuinfo names ARMv8.2's fp16 arithmetic
 
 
 def accelerators(model: NbModel) -> FrozenSet[str]:
-    """Return the hardware beyond the CPU that the kernels need ("opencl", ...); the device's facts decide on it."""
+    """Return the hardware beyond the CPU that the kernels need ("opencl", ...)."""
     return frozenset(model.kernels_by_target()) - ANYWHERE
 
 
 def cpu_features(model: NbModel) -> FrozenSet[str]:
-    """Return the CPU features, as /proc/cpuinfo spells them, that the file needs beyond the ordinary."""
+    """Return the CPU features, as /proc/cpuinfo spells them, that the file needs and not every CPU has."""
     return frozenset([HALF_PRECISION] if any(k.target == "arm" for k in _half(model.kernels)) else [])
 
 
 def check_alone(model: NbModel) -> List[Finding]:
-    """Return what is wrong with the file on any machine: not whole, two CPU ISAs, fp16 together with int8."""
+    """Return the findings of the file on any machine: incomplete, two CPU ISAs, fp16 together with int8."""
     found: List[Finding] = []
     if not model.complete:
         found.append(finding("LF105", "The file is not whole: %s." % model.damage))
@@ -55,8 +56,8 @@ def check_alone(model: NbModel) -> List[Finding]:
 def check_file(model: NbModel, arch: Arch, features: Optional[FrozenSet[str]] = None) -> List[Finding]:
     """Return the findings of this file on that architecture; none of them an error means that it fits.
 
-    `features` are the CPU's, as /proc/cpuinfo spells them; None when they aren't known, and then they decide nothing.
-    Accelerators are not judged here (see `accelerators`).
+    `features` are the CPU's, as /proc/cpuinfo spells them; None when they are unknown, and then they decide nothing.
+    Accelerators are not checked here (see `accelerators`).
     """
     found = check_alone(model)
     targets = model.kernels_by_target()
@@ -92,7 +93,7 @@ def verdict(findings: Iterable[Finding]) -> str:
 def deciding_kernels(
     model: NbModel, arch: Arch, features: Optional[FrozenSet[str]] = None
 ) -> Tuple[Tuple[Kernel, int], ...]:
-    """Return the kernels, with their counts, that this architecture can't run, the most frequent first."""
+    """Return the kernels, with their counts, that this architecture cannot run, the most frequent first."""
     half = frozenset(_half(model.kernels)) if _no_half(arch, features) else frozenset()
     counts: Dict[Kernel, int] = {}
     for kernel in model.kernels:
@@ -111,7 +112,7 @@ def _half(kernels: Iterable[Kernel]) -> List[Kernel]:
 
 
 def _no_half(arch: Arch, features: Optional[FrozenSet[str]]) -> str:
-    """Say why this CPU has no fp16 kernels, "" when it may have them."""
+    """Return why this CPU cannot run fp16 kernels, "" when it may."""
     if arch.name != "aarch64":
         return "%s has none in Paddle-Lite" % arch.name
     if features is not None and HALF_PRECISION not in features:
@@ -120,7 +121,7 @@ def _no_half(arch: Arch, features: Optional[FrozenSet[str]]) -> str:
 
 
 def _int8(model: NbModel) -> str:
-    """Say what is quantised in the file, "" when nothing is: int8 kernels, or weights that opt made int8 or int16."""
+    """Describe what is quantised in the file, "" for nothing: int8 kernels, or weights that opt made int8 or int16."""
     kernels = sum(1 for k in model.kernels if k.precision == "int8")
     parts = []
     if kernels:
@@ -146,9 +147,9 @@ def _count(number: int, word: str) -> str:
 def read_nb_file(path: str) -> NbModel:
     """Describe the .nb file at `path`.  Raises NbError, OSError.
 
-    Not mapped: a file that is cut short while it is looked at must not end this process.
+    The file is not mapped: one that is truncated while it is read must not end this process with SIGBUS.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         memory = mmap.mmap(-1, max(1, size))  # anonymous; it ends with its last view
         view = memoryview(memory)[: file.readinto(memory)]

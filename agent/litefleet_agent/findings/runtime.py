@@ -1,4 +1,4 @@
-"""A runtime and a device: which findings the two give together, whatever model is to run.  Pure."""
+"""Checks a Paddle-Lite runtime against a device, independently of a model.  Pure."""
 
 import re
 from typing import FrozenSet, Iterable, List, Optional, Tuple
@@ -13,20 +13,20 @@ __all__ = ["check_cpu", "check_leftovers", "check_numpy", "check_runtime", "chec
 _SYSTEMS = {"windows": "Windows", "macos": "macOS", "android": "Android"}
 
 # Measured under qemu-user with the wheel of 2.13rc0: it dies with SIGILL at import on a CPU without AVX (Nehalem), and
-# in run() on one with AVX that lacks AVX2 or FMA (SandyBridge with FMA, Haswell without either).  Other builds may be
-# made for less, so only the published wheel is judged: it alone brings MKL.
+# in run() on one with AVX that lacks AVX2 or FMA (SandyBridge with FMA, Haswell without either).  Other builds may
+# require less, so only the published wheel is checked: it alone contains MKL.
 _PUBLISHED_X86 = ("avx", "avx2", "fma")
 _PUBLISHED_MARK = "libmklml_intel.so"
 
 
 def check_runtime(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
-    """Return what speaks against this runtime on the device of `facts`; what either does not tell decides nothing."""
+    """Return the findings against this runtime on the device of `facts`; what is unknown of either decides nothing."""
     found = _binary(facts, runtime) + _pages(facts, runtime) + _libraries(facts, runtime)
     return found + check_leftovers(runtime) + check_numpy(runtime)
 
 
 def _binary(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
-    """Judge lite.so against the machine and the interpreter."""
+    """Check lite.so against the machine and the interpreter."""
     other = check_system(runtime)
     if other and (runtime.so_problem or facts.libc.kind in ("glibc", "musl")):
         return other
@@ -52,10 +52,10 @@ def check_system(runtime: RuntimeFacts) -> List[Finding]:
 
 
 def _pages(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
-    """Judge the library's segments against the kernel's pages.
+    """Check the library's segments against the kernel's pages.
 
     Every loader fails where the segments do not lie in the file as in memory, page for page; glibc before 2.35 also
-    refuses those that merely ask for less.
+    rejects those that are merely aligned to less.
     """
     page = facts.page_size
     if not 0 < runtime.page_align < page or runtime.so_machine != facts.arch:
@@ -70,7 +70,7 @@ def _pages(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
 
 
 def check_leftovers(runtime: RuntimeFacts) -> List[Finding]:
-    """Return LF319 for what macOS's archiver left in the package."""
+    """Return LF319 for files of macOS's archiver in the package."""
     if not runtime.leftovers:
         return []
     more = " and %d more" % (len(runtime.leftovers) - 3) if len(runtime.leftovers) > 3 else ""
@@ -78,10 +78,10 @@ def check_leftovers(runtime: RuntimeFacts) -> List[Finding]:
 
 
 def _libraries(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
-    if runtime.so_machine != facts.arch:  # another machine's needs say nothing
+    if runtime.so_machine != facts.arch:  # the needs of another machine's binary prove nothing
         return []
     found = []
-    if "libc.so.6" in facts.libraries:  # else the places where this device keeps its libraries are not known
+    if "libc.so.6" in facts.libraries:  # else the folders of this device's libraries are unknown
         missing = [name for name in runtime.so_needed if name in WATCHED and name not in facts.libraries]
         if missing:
             found.append(
@@ -91,7 +91,7 @@ def _libraries(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
 
 
 def _symbol_versions(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
-    """Judge the glibc and libstdc++ versions that the binary's symbols ask for."""
+    """Check the glibc and libstdc++ versions that the binary's symbols need."""
     glibc = newest_version(runtime.so_versions, "GLIBC_")
     if facts.libc.kind == "glibc" and any(name.startswith("libc.musl") for name in runtime.so_needed):
         return [finding("LF309", "The runtime was built for musl; this device has glibc %s." % facts.libc.version)]
@@ -113,7 +113,7 @@ def _symbol_versions(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
 
 
 def newest_version(versions: Iterable[str], prefix: str) -> Tuple[int, ...]:
-    """Return the highest version behind `prefix`, () when there is none (GLIBC_PRIVATE is none)."""
+    """Return the highest version after `prefix`, () when there is none (GLIBC_PRIVATE is none)."""
     return max((_numbers(name[len(prefix) :]) for name in versions if name.startswith(prefix)), default=())
 
 
@@ -127,7 +127,7 @@ def dotted(numbers: Tuple[int, ...]) -> str:
 
 
 def check_numpy(runtime: RuntimeFacts) -> List[Finding]:
-    """Judge the numpy that the runtime would import; a library alone imports none."""
+    """Check the numpy that the runtime would import; a single library imports none."""
     if runtime.kind == "library":
         return []
     if not runtime.numpy_version:
@@ -140,7 +140,7 @@ def check_numpy(runtime: RuntimeFacts) -> List[Finding]:
 
 
 def check_cpu(facts: Facts, isa: str, runtime: Optional[RuntimeFacts]) -> List[Finding]:
-    """Judge the CPU's instructions, and the counts of CPUs that Paddle-Lite compares on ARM.
+    """Check the CPU's instructions, and the counts of CPUs that Paddle-Lite compares on ARM.
 
     `isa` is the userland's: "x86" or "arm".  `runtime` None means that none is chosen yet.
     """
@@ -158,7 +158,7 @@ def check_cpu(facts: Facts, isa: str, runtime: Optional[RuntimeFacts]) -> List[F
 
 
 def _missing_features(facts: Facts, isa: str, runtime: Optional[RuntimeFacts]) -> List[str]:
-    """Return the CPU features whose want is known to kill; an unknown CPU lacks nothing."""
+    """Return the missing CPU features without which Paddle-Lite is known to crash; an unknown CPU lacks nothing."""
     features: FrozenSet[str] = frozenset(facts.cpu.features)
     if not features or "asimd" in features:  # ARMv8's asimd contains neon and vfpv4
         return []

@@ -1,4 +1,4 @@
-"""A bounded reader of ELF files: which machine, which libraries and symbol versions a binary needs.  Never loads it."""
+"""Reads ELF files within bounds: the machine, libraries and symbol versions that a binary needs.  Never loads it."""
 
 import os
 import struct
@@ -7,7 +7,7 @@ from typing import BinaryIO, Dict, FrozenSet, List, Optional, Tuple, Union
 
 from ..errors import AgentError
 
-__all__ = ["Elf", "ElfError", "ForeignBinaryError", "read_elf"]
+__all__ = ["MACHINES", "Elf", "ElfError", "ForeignBinaryError", "machine_of", "read_elf"]
 
 MACHINES: Dict[int, str] = {
     3: "i686",
@@ -26,7 +26,7 @@ _PT_LOAD, _PT_DYNAMIC, _PT_INTERP, _PT_NOTE = 1, 2, 3, 4
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 14, 15, 29
 _DT_VERDEF, _DT_VERDEFNUM, _DT_VERNEED, _DT_VERNEEDNUM = 0x6FFFFFFC, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
 
-# Real binaries stay far below these; a hostile one must not buy time or memory with a large number.
+# Real binaries stay far below these limits; a hostile one must not cost time or memory with a large number.
 _MAX_SEGMENTS = 256
 _MAX_DYNAMIC = 4096
 _MAX_ENTRIES = 4096
@@ -55,19 +55,19 @@ class ForeignBinaryError(ElfError):
 
 @dataclass(frozen=True)
 class Elf:
-    """What the loader will ask of a machine before it runs this file."""
+    """What the loader requires of a machine before it runs this file."""
 
     machine: str  # canonical: "x86_64", "i686", "aarch64", "armv7l", ...; "unknown-N" for other e_machine numbers
     bits: int  # 32 or 64
     needed: Tuple[str, ...]  # DT_NEEDED, in the file's order
     versions: FrozenSet[str]  # needed symbol versions: "GLIBC_2.27", "GLIBCXX_3.4.22"
     provides: FrozenSet[str]  # symbol versions that the file itself defines (libstdc++.so.6: "GLIBCXX_3.4.30")
-    runpath: str  # DT_RUNPATH, or DT_RPATH where only that is there
+    runpath: str  # DT_RUNPATH, or DT_RPATH where only that exists
     interpreter: str  # "/lib64/ld-linux-x86-64.so.2"; "" for a library or a static program
     soname: str = ""  # DT_SONAME
-    page_align: int = 0  # the smallest alignment of its segments in memory, in bytes; 0: none is asked for
+    page_align: int = 0  # the smallest alignment of its segments in memory, in bytes; 0: none is required
     page_fit: int = 0  # the largest page, in bytes, in which every segment lies in the file as in memory; 0: in any
-    system: str = ""  # "linux" or "android", by the libc that it was linked with; "" when that does not show
+    system: str = ""  # "linux" or "android", by the libc that it was linked with; "" when that is unknown
 
 
 class _Source:
@@ -91,13 +91,13 @@ class _Source:
         assert stream is not None
         stream.seek(offset)
         chunk = stream.read(count)
-        if len(chunk) != count:  # it shrank while it was read
+        if len(chunk) != count:  # it was truncated while it was read
             raise ElfError("The ELF file became shorter while it was read; copy it again.")
         return chunk
 
 
 class _Layout:
-    """The word size and byte order of one file, and what follows from them."""
+    """The word size and byte order of one file."""
 
     def __init__(self, ident: bytes) -> None:
         if ident[:4] != b"\x7fELF":
@@ -135,7 +135,7 @@ class _Segment:
 
     @property
     def apart(self) -> int:
-        """How far its address lies from its place in the file."""
+        """Distance of its address from its offset in the file."""
         return abs(self.address - self.offset)
 
 
@@ -146,7 +146,7 @@ class _Strings:
         self._data = data
 
     def at(self, index: int) -> str:
-        """Return the text at `index`.  Raises ElfError outside the table or for an endless one."""
+        """Return the text at `index`.  Raises ElfError outside the table or for one without an end."""
         if not 0 <= index < len(self._data):
             raise ElfError(
                 "The ELF file names text at %d of a table of %d bytes; it is damaged." % (index, len(self._data))
@@ -174,6 +174,14 @@ def read_elf(source: Union[bytes, str, "os.PathLike[str]"]) -> Elf:
         ) from error
 
 
+def machine_of(header: bytes) -> str:
+    """Return the machine that the first 20 bytes of an ELF file name, as `Elf.machine`; "" when they are not of one."""
+    if len(header) < 20 or header[:4] != b"\x7fELF" or header[5] not in (1, 2):
+        return ""
+    number = int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
+    return MACHINES.get(number, "unknown-%d" % number)
+
+
 def _read(source: _Source) -> Elf:
     layout = _Layout(source.read(0, 16))
     machine = layout.unpack("H", source.read(18, 2))[0]
@@ -196,7 +204,7 @@ def _read(source: _Source) -> Elf:
         soname="".join(strings.at(index) for index in dynamic.get(_DT_SONAME, [])[:1]),
         page_align=min((s.align for s in segments if s.kind == _PT_LOAD and s.align > 1), default=0),
         page_fit=min((s.apart & -s.apart for s in segments if s.kind == _PT_LOAD and s.apart), default=0),
-        system="android" if _is_androids(source, layout, segments) else _system(needed, versions, interpreter),
+        system="android" if _has_android_note(source, layout, segments) else _system(needed, versions, interpreter),
     )
 
 
@@ -218,7 +226,7 @@ def _segments(source: _Source, layout: _Layout) -> List[_Segment]:
 
 
 def _check_whole(source: _Source, segments: List[_Segment]) -> None:
-    """Raise ElfError where the file lacks a part of what is to be loaded; the loader does not look, and dies of SIGBUS."""
+    """Raise ElfError where the file lacks a part of a segment; the loader does not check this and dies of SIGBUS."""
     end = max((s.offset + s.size for s in segments if s.kind == _PT_LOAD), default=0)
     if end > source.size:
         raise ElfError("The ELF file ends too early: it has %d of %d bytes; copy it again." % (source.size, end))
@@ -312,8 +320,8 @@ def _interpreter(source: _Source, segments: List[_Segment]) -> str:
     return ""
 
 
-def _is_androids(source: _Source, layout: _Layout, segments: List[_Segment]) -> bool:
-    """Whether the file bears the note with the owner "Android" that the NDK's start files put in."""
+def _has_android_note(source: _Source, layout: _Layout, segments: List[_Segment]) -> bool:
+    """Whether the file has the note with the owner "Android" that the NDK's start files add."""
     for segment in segments:
         if segment.kind != _PT_NOTE or segment.size > _MAX_NOTES:
             continue
@@ -328,7 +336,7 @@ def _is_androids(source: _Source, layout: _Layout, segments: List[_Segment]) -> 
 
 
 def _system(needed: Tuple[str, ...], versions: FrozenSet[str], interpreter: str) -> str:
-    """Return the system by the libc that shows in what the file needs; "" when none does."""
+    """Return the system by the libc that the file needs; "" when it needs none."""
     names = (interpreter.rpartition("/")[2],) + needed
     if any(name.startswith(("libc.so.6", "ld-linux", "ld-musl", "libc.musl")) for name in names):
         return "linux"

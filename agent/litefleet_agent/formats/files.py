@@ -1,6 +1,7 @@
 """Opens and hashes files that others made: regular files only, without blocking, and never more bytes than asked for."""
 
 import hashlib
+import io
 import os
 import stat
 from typing import BinaryIO, Union
@@ -16,7 +17,7 @@ class NotRegularError(OSError):
     """The path names a FIFO, a device, a socket or a folder; `strerror` says so."""
 
 
-def open_regular(path: AnyPath) -> BinaryIO:
+def open_regular(path: AnyPath) -> "io.BufferedReader":
     """Open a regular file for reading, following links; a FIFO is rejected at once instead of waiting for its writer.
 
     Raises OSError, with NotRegularError for what is no regular file.

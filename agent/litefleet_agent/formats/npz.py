@@ -1,4 +1,4 @@
-"""Reads and writes .npy and .npz with the standard library alone, within bounds: the file may be hostile or damaged."""
+"""Reads and writes .npy and .npz with the standard library alone, within bounds: the file may be damaged or hostile."""
 
 import array
 import ast
@@ -9,9 +9,10 @@ import sys
 import zipfile
 import zlib
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Dict, Mapping, Tuple, Union
+from typing import BinaryIO, Dict, Mapping, Tuple, Union
 
 from ..errors import AgentError
+from .checked import items, whole
 
 __all__ = ["DTYPES", "MAX_TOTAL", "Array", "npz_bytes", "read_npy", "read_npz", "write_npz"]
 
@@ -32,7 +33,7 @@ _SWAPS = {2: "H", 4: "I", 8: "Q"}
 
 
 class NpzError(AgentError):
-    """A .npy or .npz that cannot be read, in words."""
+    """A .npy or .npz that cannot be read or written."""
 
     code = "bad-npz"
 
@@ -41,7 +42,7 @@ class NpzError(AgentError):
 class Array:
     """A dense tensor: `dtype` as numpy names it, `shape`, and its items in C order, little-endian.
 
-    Raises AgentError when the three do not belong together.
+    Raises AgentError when the three do not fit together.
     """
 
     dtype: str
@@ -58,7 +59,7 @@ class Array:
 
     @property
     def count(self) -> int:
-        """How many items it holds."""
+        """Number of items."""
         count = 1
         for dim in self.shape:
             count *= dim
@@ -98,11 +99,11 @@ def _read_members(archive: zipfile.ZipFile, label: str) -> Dict[str, Array]:
     for member in members:
         name = member.filename[:-4] if member.filename.endswith(".npy") else ""
         if not name or len(name) > 256 or not name.isprintable() or name in arrays:
-            raise NpzError("%s holds %r, which is no array's name, or holds it twice" % (label, member.filename[:80]))
+            raise NpzError("%s holds %r, which is not an array's name or occurs twice" % (label, member.filename[:80]))
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise NpzError("%s: array %r is packed in a way numpy never writes" % (label, name))
+            raise NpzError("%s: array %r is compressed in a way that numpy never writes" % (label, name))
         with archive.open(member) as stream:
-            # ZipExtFile never gives more than the declared size, and checks the CRC at the end.
+            # ZipExtFile never returns more than the declared size, and checks the CRC at the end.
             arrays[name] = read_npy(stream.read(member.file_size + 1), "%s: array %r" % (label, name))
     return arrays
 
@@ -119,8 +120,7 @@ def read_npy(data: bytes, label: str = "the .npy") -> Array:
         raise NpzError("%s has a .npy header of %s, which is damaged or hostile" % (label, header_text))
     header = _parse_header(data[start : start + length], label)
     dtype, big_endian = _dtype_of(header["descr"], label)
-    shape = header["shape"]
-    _check_shape(shape, header["fortran_order"], label)
+    shape = _check_shape(header["shape"], header["fortran_order"], label)
     try:
         body = Array(dtype, shape, data[start + length :])
     except NpzError as err:
@@ -128,7 +128,7 @@ def read_npy(data: bytes, label: str = "the .npy") -> Array:
     return Array(dtype, shape, _swapped(body.data, DTYPES[dtype])) if big_endian else body
 
 
-def _parse_header(raw: bytes, label: str) -> Dict[str, Any]:
+def _parse_header(raw: bytes, label: str) -> Dict[str, object]:
     try:
         header = ast.literal_eval(raw.decode("utf-8").strip())
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as err:
@@ -138,7 +138,7 @@ def _parse_header(raw: bytes, label: str) -> Dict[str, Any]:
     return header
 
 
-def _dtype_of(descr: Any, label: str) -> Tuple[str, bool]:
+def _dtype_of(descr: object, label: str) -> Tuple[str, bool]:
     """Return numpy's name for a descr such as '<f4', and whether its items are big-endian."""
     if isinstance(descr, str) and "O" in descr:
         raise NpzError("%s holds Python objects (a pickle), which are never loaded. Save plain numbers." % label)
@@ -148,24 +148,26 @@ def _dtype_of(descr: Any, label: str) -> Tuple[str, bool]:
         name = base if base == "bool" else "%s%d" % (base, 8 * int(descr[2]))
     if name not in DTYPES:
         raise NpzError("%s has type %s; supported are %s" % (label, str(descr)[:60], ", ".join(DTYPES)))
-    return name, descr[0] == ">"
+    return name, isinstance(descr, str) and descr[0] == ">"
 
 
-def _check_shape(shape: Any, fortran: Any, label: str) -> None:
-    valid = isinstance(shape, tuple) and len(shape) <= _MAX_RANK
-    if not valid or any(type(d) is not int or not 0 <= d <= MAX_TOTAL for d in shape):
-        raise NpzError("%s has the shape %s, which no tensor has" % (label, str(shape)[:60]))
-    if fortran and sum(1 for d in shape if d > 1) > 1:
+def _check_shape(shape: object, fortran: object, label: str) -> Tuple[int, ...]:
+    try:
+        dims = tuple(whole(dim, 0, MAX_TOTAL) for dim in items(shape if isinstance(shape, tuple) else None, _MAX_RANK))
+    except ValueError:
+        raise NpzError("%s has the shape %s, which no tensor has" % (label, str(shape)[:60])) from None
+    if fortran and sum(1 for d in dims if d > 1) > 1:
         raise NpzError("%s is stored in Fortran order. Save it as numpy.ascontiguousarray(x)." % label)
+    return dims
 
 
 def _swapped(data: bytes, size: int) -> bytes:
     if size not in _SWAPS:
         return data
-    items = array.array(_SWAPS[size])
-    items.frombytes(data)
-    items.byteswap()
-    return items.tobytes()
+    values = array.array(_SWAPS[size])
+    values.frombytes(data)
+    values.byteswap()
+    return values.tobytes()
 
 
 def _descr(dtype: str) -> str:
@@ -184,7 +186,7 @@ def _npy_bytes(value: Array) -> bytes:
 def npz_bytes(arrays: Mapping[str, Array]) -> bytes:
     """Return the bytes of a .npz: the same arrays in the same order give the same bytes, on every machine.
 
-    The order is kept because outputs may be matched by position; nothing is compressed, as zlib builds differ.
+    The order is kept because outputs may be matched by position; nothing is compressed, because zlib builds differ.
     """
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:

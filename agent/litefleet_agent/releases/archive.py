@@ -1,4 +1,4 @@
-"""The archive that the agent runs from, under a name that does not change: `agent/litefleet-agent.pyz`."""
+"""Names the archive that the agent runs from: the link `agent/litefleet-agent.pyz` points to it."""
 
 import os
 
@@ -10,9 +10,9 @@ NAME = "litefleet-agent.pyz"
 
 
 def name_archive(root: str, archive: str = ARCHIVE_ROOT) -> None:
-    """Make `agent/litefleet-agent.pyz` a link to the archive that runs, if that is one in the root's folder.
+    """Make `agent/litefleet-agent.pyz` a link to `archive`, if that is a .pyz in the root's folder `agent`.
 
-    `archive` is the archive's path.  What can't be written is left as it is: a session works without the link.
+    When the link cannot be written, it stays as it is: a session works without it.
     """
     folder, name = os.path.split(os.path.abspath(archive))
     if not name.endswith(".pyz") or os.path.realpath(folder) != os.path.realpath(os.path.join(root, "agent")):
@@ -30,6 +30,6 @@ def name_archive(root: str, archive: str = ARCHIVE_ROOT) -> None:
 
 
 def version(archive: str = ARCHIVE_ROOT) -> str:
-    """Return the SHA-256 that names the archive that runs; "" when it runs from a folder or under another name."""
+    """Return the SHA-256 that names the running archive; "" when the agent runs from a folder or under another name."""
     name = os.path.basename(os.path.realpath(archive))
     return name[: -len(".pyz")] if name.endswith(".pyz") and len(name) == 64 + len(".pyz") else ""

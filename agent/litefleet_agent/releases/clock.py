@@ -1,4 +1,4 @@
-"""The device's clocks, as one value: tests give another."""
+"""The device's clocks as one object, which tests replace."""
 
 import time
 
@@ -8,10 +8,10 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 class Clock:
-    """What this device's kernel says."""
+    """The clocks of this device's kernel."""
 
     def boot_id(self) -> str:
-        """Return the id of this boot, another one after each restart; "" where the kernel tells none."""
+        """Return the id of this boot, another one after each restart; "" where the kernel has none."""
         try:
             with open(_BOOT_ID, encoding="ascii", errors="replace") as file:
                 return file.read(64).strip()
@@ -19,12 +19,12 @@ class Clock:
             return ""
 
     def boottime(self) -> float:
-        """Return seconds since the start, suspended time included where the kernel counts it."""
+        """Return seconds since the start of the device, suspended time included where the kernel counts it."""
         try:
             return time.clock_gettime(time.CLOCK_BOOTTIME)
         except (AttributeError, OSError):
             return time.monotonic()
 
     def wall(self) -> float:
-        """Return seconds since the epoch; wrong on a device without a battery until it has asked somebody."""
+        """Return seconds since the epoch; wrong on a device without a battery until a time server has answered."""
         return time.time()

@@ -1,7 +1,7 @@
-"""What a device was about to do with its links, and how far it got: `<root>/journal`.
+"""The journal of changes to a device's links, `<root>/journal`: what an operation is to do, and how far it got.
 
-One line per step, `<CRC-32 of the rest> <JSON of the whole operation>`: each line stands for itself, so a damaged one costs
-one step and no more.  The last line of an operation says its state.  Lines are synced before anything goes on.
+A `CrcLog` with one line per step, each holding the whole operation, so that a damaged line costs one step and no more.  The last
+line of an operation holds its state.  A line is synced before the operation continues.
 """
 
 import enum
@@ -20,11 +20,11 @@ __all__ = ["Contents", "Journal", "Kind", "Lease", "Operation", "State"]
 
 _ID = re.compile(r"(?:[0-9a-f]{64})?\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
-_SLACK_S = 1.0  # a lease can't have more left than it was granted, but for rounding
+_SLACK_S = 1.0  # a lease cannot have more left than was granted, except for rounding
 
 
 class Kind(str, enum.Enum):
-    """What was asked for."""
+    """The kind of an operation."""
 
     ACTIVATE = "activate"
     ROLLBACK = "rollback"
@@ -35,7 +35,7 @@ class State(str, enum.Enum):
 
     BEGUN = "begin"  # links may or may not have changed
     SWITCHED = "switched"  # links changed, under a lease
-    UNDOING = "undoing"  # links are on their way back, by somebody's wish
+    UNDOING = "undoing"  # links are being put back on request
     CONFIRMED = "confirmed"
     DONE = "done"  # links changed, without a lease
     UNDONE = "undone"  # links are back
@@ -43,12 +43,12 @@ class State(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Lease:
-    """For how long a release may run unconfirmed; it ends with the boot in which it was granted."""
+    """How long a release may run unconfirmed; a lease ends with the boot in which it was granted."""
 
     seconds: float
     boot_id: str
     deadline_boottime: float  # seconds, on Clock.boottime()
-    deadline_wall: float  # for people only: the wall clock may be set at any time
+    deadline_wall: float  # for display only: the wall clock may be set at any time
 
     @classmethod
     def grant(cls, clock: Clock, seconds: float) -> "Lease":
@@ -56,11 +56,11 @@ class Lease:
         return cls(seconds, clock.boot_id(), clock.boottime() + seconds, clock.wall() + seconds)
 
     def remaining_s(self, clock: Clock) -> float:
-        """Return the seconds that are left, 0 when it is over."""
+        """Return the seconds that are left, 0 when it has expired."""
         return 0.0 if self.over(clock) else self.deadline_boottime - clock.boottime()
 
     def over(self, clock: Clock) -> str:
-        """Return why it is over, or ""."""
+        """Return why it has expired, or ""."""
         left = self.deadline_boottime - clock.boottime()
         if self.boot_id != clock.boot_id() or left > self.seconds + _SLACK_S:
             return "the device restarted before the release was confirmed"
@@ -78,25 +78,25 @@ class Operation:
     before_previous: str  # what `previous` was
     to: str
     state: State
-    at: float  # seconds since the epoch: when it came to this state
+    at: float  # seconds since the epoch: when it entered this state
     lease: Optional[Lease] = None
-    why: str = ""  # it was or is to be undone
+    why: str = ""  # why it was or is to be undone
 
     @property
     def open(self) -> bool:
-        """Whether it still has to come to an end."""
+        """Whether it is not finished."""
         return self.state in (State.BEGUN, State.SWITCHED, State.UNDOING)
 
     def moved(self, state: State, clock: Clock, why: str = "") -> "Operation":
-        """Return it in another state, as of now."""
+        """Return the operation in another state, as of now."""
         return replace(self, state=state, at=clock.wall(), why=why[:1000])
 
     def overdue(self, clock: Clock) -> str:
-        """Return why it has to be undone by now, or ""."""
+        """Return why it must be undone now, or ""."""
         if self.state is State.BEGUN:
-            return "the switch was cut short"
+            return "the switch was interrupted"
         if self.state is State.UNDOING:
-            return self.why or "it was to go back"
+            return self.why or "a revert was interrupted"
         return self.lease.over(clock) if self.open and self.lease else ""
 
     def to_dict(self) -> Dict[str, object]:
@@ -142,18 +142,18 @@ def _lease(data: Mapping[str, object]) -> Lease:
 
 COMPACT_AT = 128 * 1024  # bytes
 _KEPT = 50  # finished operations that stay when it is compacted
-_MAX_READ = 4 << 20  # bytes; only somebody else can have made it longer
+_MAX_READ = 4 << 20  # bytes; the agent itself never makes it longer
 _LOG = CrcLog(longest=16 * 1024)
 
 
 class Contents(NamedTuple):
-    """What the journal says."""
+    """Contents of the journal."""
 
     operations: List[Operation]  # each in its last state, in the order of their numbers
-    damaged: int  # lines that were passed over
+    damaged: int  # lines that were skipped
 
     def open(self) -> List[Operation]:
-        """Return the operations that still have to come to an end: of each model at most the last one."""
+        """Return the unfinished operations: of each model at most the last one."""
         last = {operation.model: operation for operation in self.operations}
         return [operation for operation in last.values() if operation.open]
 
@@ -165,19 +165,19 @@ def _operations(scan: Scan) -> Tuple[List[Operation], int]:
         try:
             steps.append(Operation.from_dict(entry))
         except (KeyError, TypeError, ValueError, OverflowError):
-            damaged += 1  # a newer agent's, or a person's
+            damaged += 1  # written by a newer agent or by hand
     return steps, damaged
 
 
 class Journal:
-    """The journal of one root.  Reading needs no lock; whoever appends holds the store's."""
+    """The journal of one root.  Reading needs no lock; a caller that appends holds the store's lock."""
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._path = os.path.join(root, "journal")
 
     def read(self) -> Contents:
-        """Return what it says, nothing when there is none; OSError when it can't be read."""
+        """Return its contents, empty when there is no journal.  Raises OSError when it cannot be read."""
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -191,7 +191,7 @@ class Journal:
 
     @staticmethod
     def _data(fd: int) -> Tuple[int, bytes]:
-        """Return the offset from which it is read, and the bytes."""
+        """Return the offset from which the journal is read, and the bytes."""
         offset = max(0, os.fstat(fd).st_size - _MAX_READ)
         parts = []
         os.lseek(fd, offset, os.SEEK_SET)
@@ -200,7 +200,7 @@ class Journal:
         return offset, b"".join(parts)
 
     def append(self, operation: Operation) -> None:
-        """Add an operation's step, durable when this returns; OSError leaves the journal as it was, if at all possible."""
+        """Append an operation's step, durable on return.  Raises OSError, with the journal unchanged where that is possible."""
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             offset, data = self._data(fd)
@@ -224,10 +224,10 @@ class Journal:
         try:
             write_atomic(self._path, [_LOG.encode(o.to_dict()) for o in kept])
         except OSError:
-            pass  # what was to be written is written: it stays long until there is room
+            pass  # the step itself is written: the journal stays long until there is space
 
     def clear_unfinished(self) -> None:
-        """Remove what a compaction that was cut short left; OSError when it can't be."""
+        """Remove the temporary file of an interrupted compaction.  Raises OSError."""
         for name in os.listdir(self._root):
             if name.startswith(".tmp-journal-"):
                 os.unlink(os.path.join(self._root, name))

@@ -1,6 +1,6 @@
-"""A small process that stays on the device while a lease runs, and takes the release back when nobody confirms it.
+"""The lease watchdog: a small process on the device that reverts a release whose lease expires without a confirmation.
 
-One serves all leases of a root.  It holds the store's lock only for the moment of going back, and nothing of the SSH channel.
+One process serves all leases of a root.  It holds the store's lock only while it reverts, and nothing of the SSH channel.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ import time
 from typing import IO, List, Optional
 
 from .. import ARCHIVE_ROOT
-from .activation import (  # imported with all it needs: the archive may be gone when a lease ends
+from .activation import (  # imported now: the archive may have been removed when a lease expires
     lock_and_recover,
     open_leases,
 )
@@ -26,13 +26,13 @@ _CODE = (
     "import sys; sys.path[:] = [sys.argv[1]] + [p for p in sys.path if p]; "
     "from litefleet_agent.releases.lease_keeper import main; main(sys.argv[2], int(sys.argv[3]))"
 )
-_POLL_S = 5.0  # a lease may be settled, or the device suspended, in the meantime
+_POLL_S = 5.0  # a lease may be confirmed, or the device suspended, in the meantime
 _RETRY_S = 1.0
 _READY_S = 20.0  # for an interpreter to start on a slow device
 
 
 def start(root: str) -> bool:
-    """See to it that a keeper serves this root and say whether one does."""
+    """Start a watchdog for this root unless one runs; return whether one runs now."""
     if not sys.executable:
         return False
     ready, notify_fd = os.pipe()
@@ -57,12 +57,12 @@ def _reports(ready: int, process: "subprocess.Popen[bytes]") -> bool:
     readable, _, _ = select.select([ready], [], [], _READY_S)
     if not readable or os.read(ready, 1) != b"1":
         return False
-    process.wait(timeout=_READY_S)  # it has left the keeper behind and ends
+    process.wait(timeout=_READY_S)  # it has forked the watchdog and ends
     return True
 
 
 def main(root: str, notify_fd: int) -> None:
-    """Become the keeper of `root`, unless there is one; `told` is the file descriptor that is told when a keeper serves."""
+    """Become the watchdog of `root`, unless one runs; a "1" on `notify_fd` reports that one runs."""
     lock = _single_instance_lock(root)
     if lock is not None and os.fork() == 0:
         os.close(notify_fd)
@@ -75,8 +75,8 @@ def main(root: str, notify_fd: int) -> None:
 
 
 def _single_instance_lock(root: str) -> Optional[IO[str]]:
-    """Return the held lock of the one keeper, or None where there is one."""
-    handle = open(os.path.join(root, "keeper.lock"), "a")  # noqa: SIM115 - held as long as it serves
+    """Return the held lock of the watchdog, or None where another one holds it."""
+    handle = open(os.path.join(root, "keeper.lock"), "a")  # noqa: SIM115 - held as long as the watchdog runs
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -92,12 +92,12 @@ def _guard(store: Store, lock: IO[str]) -> None:
     while held is not None:
         _serve(store)
         held.close()
-        # A lease that was granted just now found this keeper at work and started no other one.
+        # A lease that was granted just now found this watchdog running and started no other one.
         held = _single_instance_lock(store.root) if _leases(store) else None
 
 
 def _protect_from_oom() -> None:
-    """Ask the kernel to look for memory elsewhere first; only root is granted it."""
+    """Ask the kernel to kill other processes first when memory is short; only root may."""
     try:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("-500")
@@ -109,11 +109,11 @@ def _leases(store: Store) -> List[Operation]:
     try:
         return list(open_leases(store).values())
     except StoreError:
-        return []  # a root that can't be read any more has nothing to go back to
+        return []  # a root that is unreadable has nothing to revert
 
 
 def _serve(store: Store) -> None:
-    """Return when no lease is open any more."""
+    """Revert expired leases until no lease is open."""
     while True:
         if any(lease.overdue(store.clock) for lease in _leases(store)):
             _revert_expired(store)
@@ -125,7 +125,7 @@ def _serve(store: Store) -> None:
 
 def _pause(store: Store, operation: Operation) -> float:
     if operation.lease is None or operation.overdue(store.clock):
-        return _RETRY_S  # another session is at work, or nothing can be written
+        return _RETRY_S  # another session holds the lock, or nothing can be written
     return operation.lease.remaining_s(store.clock)
 
 

@@ -1,4 +1,4 @@
-"""SSH signatures, checked by the device's own ssh-keygen.  What it can't check is said, never guessed."""
+"""Checks SSH signatures with the device's own ssh-keygen.  A signature that cannot be checked is reported as such."""
 
 import enum
 import os
@@ -10,7 +10,7 @@ from typing import IO, List, NamedTuple, Optional, Tuple
 
 __all__ = ["BUNDLE", "MAX_SIGNATURE", "RELEASE", "TRUST", "Checked", "Outcome", "check_signature", "find_keygen"]
 
-RELEASE = "litefleet-release"  # the namespaces: what was signed for one purpose says nothing for another
+RELEASE = "litefleet-release"  # the namespaces: a signature for one purpose does not count for another
 TRUST = "litefleet-trust"
 BUNDLE = "litefleet-bundle"
 
@@ -24,15 +24,15 @@ _TOO_OLD = ("Unsupported operation", "unknown option", "illegal option", "invali
 
 
 class Outcome(enum.Enum):
-    """What came of a check."""
+    """Result of a check."""
 
     GOOD = "good"
     BAD = "bad"
-    UNKNOWN = "unknown"  # this device can't check signatures
+    UNKNOWN = "unknown"  # this device cannot check signatures
 
 
 class Checked(NamedTuple):
-    """An outcome and why, as the end of a sentence."""
+    """An outcome, and the reason as the end of a sentence; for GOOD, the signer."""
 
     outcome: Outcome
     why: str
@@ -49,7 +49,7 @@ def check_signature(
     """Check that a signer of the text `allowed` (as ALLOWED SIGNERS of ssh-keygen) signed `payload` for `namespace`.
 
     `work` is a folder for scratch files; `program` the ssh-keygen to use (None: the device's, "": none).  Raises OSError when
-    the scratch files can't be written.
+    the scratch files cannot be written.
     """
     if len(signature) > MAX_SIGNATURE or not _ARMOUR.match(signature):
         return Checked(Outcome.BAD, "it is not an armoured SSH signature")
@@ -74,7 +74,7 @@ class _Keygen:
         self._folder = folder
 
     def run(self, *args: str) -> Tuple[Optional[int], str, str]:
-        """Return the exit code (None: it could not run or did not end), stdout and stderr, both bounded."""
+        """Return the exit code (None: it did not start or did not end in time), stdout and stderr, both bounded."""
         argv = [self._program, "-Y"] + list(args)
         env = {"PATH": _FOLDERS, "LC_ALL": "C", "HOME": self._folder}
         with self._open("payload", "rb") as given, self._open("out", "w+b") as out, self._open("err", "w+b") as err:
@@ -98,7 +98,7 @@ def _text(file: IO[bytes]) -> str:
 def _check(keygen: _Keygen, namespace: str) -> Checked:
     code, out, err = keygen.run("find-principals", "-s", "sig", "-f", "allowed")
     if code is None:
-        return Checked(Outcome.UNKNOWN, "this device's ssh-keygen could not be run: %s" % err[:200])
+        return Checked(Outcome.UNKNOWN, "this device's ssh-keygen did not run: %s" % err[:200])
     if code and any(mark in err for mark in _TOO_OLD):
         return Checked(Outcome.UNKNOWN, "this device's ssh-keygen is too old to check signatures")
     principals = _principals(out) if code == 0 else []
@@ -113,6 +113,6 @@ def _check(keygen: _Keygen, namespace: str) -> Checked:
 
 
 def _principals(out: str) -> List[str]:
-    """Return the names that a key may sign as: a line may list several, and -I takes one."""
+    """Return the names under which a key may sign: a line may list several, and -I takes one."""
     names = [name for line in out.splitlines() for name in line.strip().split(",") if name]
     return list(dict.fromkeys(names))[:_MAX_PRINCIPALS]

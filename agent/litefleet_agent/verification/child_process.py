@@ -1,6 +1,6 @@
-"""Runs a child process within limits and says in findings how it ended.
+"""Runs a child process within limits and reports in findings how it ended.
 
-Paddle-Lite aborts and segfaults; nothing of it may reach the agent, so it only ever runs behind `run_child`.
+Paddle-Lite aborts and segfaults, which must not affect the agent, so it only ever runs behind `run_child`.
 """
 
 import os
@@ -29,11 +29,11 @@ __all__ = [
     "signal_name",
 ]
 
-MAX_STDOUT = 1 << 20  # bytes kept; what comes after is read and dropped, so that the child never blocks
+MAX_STDOUT = 1 << 20  # bytes kept; the rest is read and dropped, so that the child never blocks
 STDERR_TAIL = 4096  # bytes
 _POLL_S = 0.1
 _TICK_S = 1.0
-_DRAIN_S = 0.5  # how long pipes may stay open after the child's end (somebody inherited them)
+_DRAIN_S = 0.5  # how long pipes may stay open after the child's end (another process inherited them)
 _DATA_SLACK = 256 << 20  # bytes of private mappings that are reserved and never touched: thread stacks, BLAS buffers
 _PR_SET_PDEATHSIG = 1
 _PIPE = subprocess.PIPE
@@ -49,7 +49,7 @@ class ChildResult:
     stderr: str  # the last 4 KiB
     seconds: float
     timed_out: bool = False
-    max_rss_bytes: int = 0  # the highest that was seen
+    max_rss_bytes: int = 0  # the highest observed
     over_memory: bool = False  # killed for exceeding memory_limit_bytes
 
 
@@ -63,7 +63,7 @@ def run_child(
 ) -> ChildResult:
     """Run a child in a process group of its own and wait; past a limit the whole group is killed.
 
-    `on_tick` is called about every second; what it raises ends the child and goes on to the caller.
+    `on_tick` is called about every second; an exception that it raises ends the child and is raised here.
     Raises AgentError when the program cannot be started.
     """
     try:
@@ -86,7 +86,7 @@ def run_child(
 
 
 class _ChildMonitor:
-    """One running child: feeds and empties its pipes and keeps its limits."""
+    """One running child: feeds and drains its pipes and enforces its limits."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class _ChildMonitor:
             self._rest = self._rest[os.write(pipe.fileno(), self._rest[:65536]) :]
         except BlockingIOError:
             return
-        except OSError:  # the child does not want it
+        except OSError:  # the child closed its end
             self._rest = self._rest[:0]
         if not self._rest:
             self._selector.unregister(pipe)
@@ -170,18 +170,18 @@ class _ChildMonitor:
         del self.err[:-STDERR_TAIL]
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the pipes."""
         self._selector.close()
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             if pipe is not None:
                 try:
                     pipe.close()
-                except OSError:  # unsent bytes for a child that is gone
+                except OSError:  # unsent bytes for a child that has ended
                     pass
 
 
 def has_ended(pid: int) -> bool:
-    """Tell whether the child has ended, without reaping it: its group's number stays taken until then."""
+    """Return whether the child has ended, without reaping it, so that its process group's number is not reused."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
@@ -194,7 +194,7 @@ def _kill_group(process: "subprocess.Popen[bytes]") -> None:
 
 
 def set_limits(pid: int, memory_limit: Optional[int]) -> None:
-    """Forbid core dumps (devices are small), and private memory far past the limit."""
+    """Forbid core dumps (devices have little storage), and private memory far above the limit (bytes, None: no limit)."""
     wanted = [(resource.RLIMIT_CORE, 0)]
     if memory_limit is not None:
         wanted.append((resource.RLIMIT_DATA, memory_limit + _DATA_SLACK))
@@ -218,7 +218,7 @@ def peak_rss(pid: int) -> int:
 
 
 def die_with_parent(parent_pid: int) -> bool:
-    """Have the kernel kill this process when its parent ends; call it in the child.  False where that can't be had."""
+    """Have the kernel kill this process when its parent ends; call it in the child.  False where that is unavailable."""
     try:
         import ctypes
 
@@ -226,23 +226,23 @@ def die_with_parent(parent_pid: int) -> bool:
         done: bool = libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0
     except (ImportError, OSError, AttributeError):  # a minimal Python, or not Linux
         return False
-    if os.getppid() != parent_pid:  # it ended before we asked
+    if os.getppid() != parent_pid:  # it ended before the call
         os.kill(os.getpid(), signal.SIGKILL)
     return done
 
 
-# --- what the end means
+# --- findings for the end
 
 
 def last_line(text: str) -> str:
-    """Return the most telling of a program's last lines: the last fatal one, else the last that is not empty."""
+    """Return the most informative of a program's last lines: the last fatal one, else the last that is not empty."""
     return decisive_line(text)
 
 
 def decode(result: ChildResult, label: str = "the model") -> List[Finding]:
-    """Return what a child's end means; empty for exit code 0.  `what` names what it was at, for the sentences."""
+    """Return the findings for a child's end, none for exit code 0.  `label` names the child and its step in the sentences."""
     if result.over_memory:
-        return [finding("LF411", "%s was ended at %d MiB, its memory limit" % (label, result.max_rss_bytes >> 20))]
+        return [finding("LF411", "%s was killed at %d MiB, its memory limit" % (label, result.max_rss_bytes >> 20))]
     if result.timed_out:
         return [finding("LF408", "%s was still running after %.0f s" % (label, result.seconds))]
     if result.exit_code == 0:
@@ -254,16 +254,16 @@ def decode(result: ChildResult, label: str = "the model") -> List[Finding]:
 
 
 def _end(result: ChildResult, label: str, code: str, message: str) -> str:
-    tail = ": %s" % message if message else ", and said nothing"
+    tail = ": %s" % message if message else " without a message"
     if code == "LF411":
-        return "%s could not get memory%s" % (label, tail)
+        return "%s ran out of memory%s" % (label, tail)
     if result.signal_name:
         return "%s died with %s%s" % (label, result.signal_name, tail)
     return "%s ended with exit code %d%s" % (label, result.exit_code, tail)
 
 
 def _general(result: ChildResult) -> str:
-    """Return the finding for an end that the words do not explain."""
+    """Return the finding's code for an end that the output does not explain."""
     if result.signal_name == "SIGKILL":
         return "LF411"
     if not result.signal_name:
@@ -273,7 +273,7 @@ def _general(result: ChildResult) -> str:
 
 def signal_name(code: int) -> str:
     """Return the signal behind an exit code: -11 (subprocess), 139 (a shell between us and the child)."""
-    if code >= 0 or signal_of(code):  # only those of a crash are surely no ordinary exit code
+    if code >= 0 or signal_of(code):  # only those of a crash are certainly no ordinary exit code
         return signal_of(code)
     try:
         return signal.Signals(-code).name

@@ -1,6 +1,6 @@
-"""The one contact with Paddle-Lite: import, load, set inputs, run, read outputs.  Only ever used in a child process.
+"""The only module that uses Paddle-Lite: import, load, set inputs, run, read outputs.  Runs in a child process only.
 
-A wrong step may kill the process, and a clean one proves nothing: what comes out counts only against a golden.
+A wrong call may kill the process, and one that returns proves nothing: outputs count only when they match a golden.
 """
 
 import array
@@ -17,7 +17,7 @@ __all__ = ["PaddleLite", "PaddleLiteError", "PredictorCache", "resident_bytes"]
 
 
 def resident_bytes() -> int:
-    """Return how much memory this process holds, 0 when that can't be told."""
+    """Return the resident memory of this process in bytes, 0 when it cannot be read."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -26,10 +26,10 @@ def resident_bytes() -> int:
 
 
 class PredictorCache:
-    """One predictor at work, and others set aside.
+    """The predictor in use, and others for other input sizes.
 
-    `load()` makes another one.  At most `most` are held, and fewer where another one would not fit into `limit` bytes of
-    memory (0 = no limit), by what the largest so far took.
+    `load()` makes a predictor.  At most `most` are kept, and fewer where another one would not fit into `limit` bytes of
+    memory (0 = no limit), judged by the largest one so far.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class PredictorCache:
         self.loads = 0
         self.current: Any = None
         self._load, self._most, self._limit, self._resident = load, most, limit, resident
-        self._sizes: Optional[Hashable] = None  # that the current one ran with; None = it has not run yet
+        self._sizes: Optional[Hashable] = None  # that the current one ran with; None: it has not run yet
         self._cached: "OrderedDict[Hashable, Any]" = OrderedDict()  # the latest last
         self._rss_before = self._largest = 0  # bytes resident before the latest load; that a predictor took
 
     def reload(self) -> None:
-        """Make a new one and let go of all others: before, since a second one beside it would hold the weights twice."""
+        """Drop all predictors, then make a new one: two at once would hold the weights twice."""
         self._cached.clear()
         self._make()
 
@@ -54,7 +54,7 @@ class PredictorCache:
         self.loads += 1
 
     def select(self, sizes: Hashable) -> None:
-        """Have a predictor at work that never ran with other sizes than these."""
+        """Make a predictor current that never ran with other input sizes than `sizes`."""
         if self.current is not None and self._sizes in (None, sizes):
             self._sizes = sizes
             return
@@ -71,7 +71,7 @@ class PredictorCache:
         while len(self._cached) >= self._most:
             self._cached.popitem(last=False)
         if self._cached and self._over_memory():
-            self._cached.popitem(last=False)  # the system may not get that back, but the next one uses it
+            self._cached.popitem(last=False)  # the system may not get the memory back, but the next predictor uses it
 
     def _over_memory(self) -> bool:
         return bool(self._limit) and self._resident() + self._largest > self._limit
@@ -82,7 +82,7 @@ _PRECISIONS = {"INT32": "int32", "INT8": "int8", "UINT8": "uint8"}
 
 
 class PaddleLiteError(Exception):
-    """A step that failed without killing the process; `kind` is a short word that stands for a finding."""
+    """A step that failed without killing the process; `kind` is a short word that maps to a finding."""
 
     def __init__(self, kind: str, text: str) -> None:
         super().__init__(text)
@@ -93,8 +93,8 @@ class PaddleLite:
     """One model in this process's Paddle-Lite.
 
     `runtime` is the folder that holds the paddlelite package, "" = what the interpreter has.  `threads` 0 and `power_mode`
-    "" leave it to Paddle-Lite; both count only where the binding has them (ARM), as `threads_set_by` and `power_mode_set` tell.
-    `sizes` is for how many sizes of its inputs the model stays loaded, as far as they fit into `memory_limit` bytes (0 = any).
+    "" leave it to Paddle-Lite; both count only where the binding has them (ARM), see `threads_set_by` and `power_mode_set`.
+    `sizes` is the number of input sizes for which the model stays loaded, within `memory_limit` bytes (0 = no limit).
     """
 
     def __init__(
@@ -122,13 +122,13 @@ class PaddleLite:
         self._output_count = 0
 
     def import_runtime(self) -> None:
-        """Import numpy, where there is one, and Paddle-Lite.  Raises EngineError "import"."""
+        """Import numpy, if it is installed, and Paddle-Lite.  Raises PaddleLiteError "import"."""
         if self.runtime:
             sys.path.insert(0, self.runtime)
         try:
             self.numpy = importlib.import_module("numpy")
         except ImportError as err:
-            # Absent is fine; present and broken is not, since Paddle-Lite itself would trip over it.
+            # Without numpy all works; a broken one is an error, since Paddle-Lite itself imports it.
             if getattr(err, "name", "") != "numpy":
                 raise PaddleLiteError("import", "numpy: %s" % err) from err
         try:
@@ -137,7 +137,7 @@ class PaddleLite:
             raise PaddleLiteError("import", str(err)) from err
 
     def load(self) -> float:
-        """Load the model and return the milliseconds it took.  Raises EngineError "inputs" when its inputs are others."""
+        """Load the model and return the milliseconds that took.  Raises PaddleLiteError "inputs" when it has other inputs."""
         begun = time.perf_counter()
         self._cache.reload()
         return (time.perf_counter() - begun) * 1e3
@@ -153,7 +153,7 @@ class PaddleLite:
             config.set_power_mode(mode)
             self.power_mode_set = self.power_mode
         predictor = self._lite.create_paddle_predictor(config)
-        # By index, never get_input_by_name: for a name that is not there it returns an object around a null pointer.
+        # By index, never get_input_by_name: for an unknown name it returns an object around a null pointer.
         self._order = _names(predictor, "get_input_names") or self.input_names
         if sorted(self._order) != sorted(self.input_names):
             raise PaddleLiteError("inputs", "the loaded model has the inputs %s" % ", ".join(self._order))
@@ -166,12 +166,12 @@ class PaddleLite:
 
     @property
     def loads(self) -> int:
-        """How many times the model was loaded."""
+        """Number of times that the model was loaded."""
         return self._cache.loads
 
     @property
     def runtime_version(self) -> str:
-        """What the loaded Paddle-Lite calls itself, "" when it does not say."""
+        """The version that the loaded Paddle-Lite reports, "" when it reports none."""
         return str(self._predictor.get_version()) if hasattr(self._predictor, "get_version") else ""
 
     @property
@@ -181,13 +181,13 @@ class PaddleLite:
 
     @property
     def loaded_output_names(self) -> List[str]:
-        """The outputs' names as the runtime tells them; empty when it does not."""
+        """The outputs' names as the runtime reports them; empty when it does not."""
         return _names(self._predictor, "get_output_names")
 
     def set_inputs(self, values: Mapping[str, Array], check: bool = False) -> None:
-        """Set every input.  `check` reads each back.
+        """Set every input; `check` reads each one back.
 
-        Raises EngineError: "inputs" for a type that can't be set, "numpy-2" or "round-trip" when one reads back otherwise.
+        Raises PaddleLiteError: "inputs" for an unsupported type, "numpy-2" or "round-trip" when an input reads back changed.
         """
         for index, name in enumerate(self._order):
             tensor = self._predictor.get_input(index)
@@ -196,16 +196,16 @@ class PaddleLite:
                 self._round_trip(tensor, values[name])
 
     def select_predictor(self, values: Mapping[str, Array]) -> None:
-        """Turn to a predictor that never ran with inputs that differ in more than their first dimension from these.
+        """Use a predictor that never ran with inputs that differ from these in more than their first dimension.
 
-        Paddle-Lite 2.13rc0 (x86) keeps memory laid out for the earlier sizes: it gave wrong answers without a word, or broke
-        its heap, for the second of two image sizes.  Another batch size came out right in all that was tried.
+        Paddle-Lite 2.13rc0 (x86) keeps memory laid out for the earlier sizes: for the second of two image sizes it gave wrong
+        outputs without an error, or corrupted its heap.  Another batch size gave right outputs in every test.
         """
         sizes = [(name, value.dtype, len(value.shape), value.shape[1:]) for name, value in sorted(values.items())]
         self._cache.select(tuple(sizes))
 
     def run(self) -> None:
-        """Run the model on the inputs as they were last set."""
+        """Run the model on the inputs that were set last."""
         self._predictor.run()
 
     def outputs(self) -> List[Array]:
@@ -225,7 +225,7 @@ class PaddleLite:
         getattr(tensor, "set_%s_data" % value.dtype.replace("float32", "float"))(items.tolist())
 
     def _round_trip(self, tensor: Any, value: Array) -> None:
-        """Read an input back before anything is believed: a binding that does not fit its numpy copies garbage."""
+        """Read an input back: a binding that does not fit its numpy copies garbage."""
         got = self._read(tensor, value.dtype)
         if got.shape != value.shape or got.data != value.data:
             version = self.numpy_version
@@ -247,5 +247,5 @@ class PaddleLite:
 
 
 def _names(predictor: Any, method: str) -> List[str]:
-    """Return what the binding tells of inputs or outputs, [] where it does not."""
+    """Return the names of inputs or outputs that the binding reports, [] where it does not."""
     return [str(n) for n in getattr(predictor, method)()] if hasattr(predictor, method) else []

@@ -150,7 +150,7 @@ CASES = {
     ),
     "unknown version": (
         {"runtime": replace(RUNTIME, paddlelite_version="")},
-        ("LF109", "The file says it was written by v2.13-rc, the runtime calls itself no version."),
+        ("LF109", "The file was written by v2.13-rc, the runtime reports no version."),
     ),
 }
 

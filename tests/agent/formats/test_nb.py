@@ -190,7 +190,7 @@ def test_a_version_without_nul_is_kept() -> None:
         (b"\2\0v2.13-rc" + bytes(8) + b"\xff" * 8, "LF105", "a table of contents of 18446744073709551615"),
         (build.nb(b"", b""), "LF105", "the table of contents (0 bytes) is damaged"),
         (build.nb(build.topology([], []), b""), "LF105", "it has no operators"),
-        (build.small(kernel="fc/def/x86/1/1"), "LF105", "a kernel is called 'fc/def/x86/1/1'"),
+        (build.small(kernel="fc/def/x86/1/1"), "LF105", "a kernel has the name 'fc/def/x86/1/1'"),
     ],
 )
 def test_what_cannot_be_described_is_an_error_with_a_sentence(data: bytes, code: str, words: str) -> None:

@@ -75,7 +75,7 @@ def test_signals_are_named_and_decoded(name: str, code: str) -> None:
     assert result.signal_name == name
     (found,) = decode(result, "The model")
     assert found.code == code
-    assert found.observed == f"The model died with {name}, and said nothing"
+    assert found.observed == f"The model died with {name} without a message"
 
 
 def test_exit_codes_of_a_shell_in_between_are_signals_too() -> None:

@@ -1,4 +1,4 @@
-"""Says what a program's last words mean: findings from stderr or a pasted log, ranked, each with its line."""
+"""Decodes a crash log (stderr or a pasted log) into ranked findings, each with the line behind it."""
 
 import re
 from itertools import islice
@@ -54,12 +54,12 @@ _PYTHON = re.compile(r"lib/python(3\.\d{1,2})/")
 
 
 def is_converter(text: str) -> bool:
-    """Tell whether Paddle-Lite's converter speaks, and did not finish."""
+    """Return whether the text is from Paddle-Lite's converter, which did not finish."""
     return _CONVERTER.search(text) is not None and _CONVERTED.search(text) is None
 
 
 def versions_of(log: LogText) -> Tuple[str, str, Optional[Place]]:
-    """Return the converter's and the runtime's version as the warning on their difference has them, and its line."""
+    """Return the converter's and the runtime's version from the warning about their difference, and its line."""
     opt, runtime = _OPT_VERSION.search(log.text), _LITE_VERSION.search(log.text)
     if opt is None or runtime is None:
         return "", "", None
@@ -67,7 +67,7 @@ def versions_of(log: LogText) -> Tuple[str, str, Optional[Place]]:
 
 
 def facts_of(log: LogText) -> List[Tuple[str, str]]:
-    """Return what the log says of itself, as (label, text)."""
+    """Return the facts that the log contains, as (label, text)."""
     opt, runtime, _ = versions_of(log)
     wheel = _WHEEL.search(log.text)
     rows = [
@@ -105,21 +105,23 @@ def _operators(text: str) -> List[str]:
     return sorted(set(names), key=names.index)
 
 
-_TRIES = 50  # places looked at for one rule; the others only repeat it
+_TRIES = 50  # matches of one rule that are considered; later ones only repeat it
 _GRAVEST = ("SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE", "SIGKILL", "SIGABRT")
-_NOT_OOM = re.compile(r"OOMKilled[\"']? {0,4}[:=] {0,4}[Ff]alse")  # so Docker says of what it stopped itself
+_NOT_OOM = re.compile(
+    r"OOMKilled[\"']? {0,4}[:=] {0,4}[Ff]alse"
+)  # Docker's state of a container that it stopped itself
 _TAGGED = re.compile(r"v?\d+\.\d+")
 
 
 class Context(NamedTuple):
-    """What is known besides the text; 0 and "" where it is not."""
+    """What is known besides the text; 0 and "" for unknown."""
 
     threads: int = 0
     arch: str = ""  # "armv7hf"
 
 
 class Cause(NamedTuple):
-    """A finding's code with the line that tells it."""
+    """A finding's code with the line behind it."""
 
     code: str
     certainty: Certainty
@@ -127,12 +129,12 @@ class Cause(NamedTuple):
 
     @property
     def severity(self) -> Severity:
-        """How much it weighs."""
+        """Its severity."""
         return Finding(self.code, "", self.certainty).severity
 
 
 class LogReading(NamedTuple):
-    """What a log tells: findings, what matters most first; facts as (label, text); and the line behind each code."""
+    """Result of decoding a log: findings, the most important first; facts as (label, text); the line behind each code."""
 
     findings: Tuple[Finding, ...]
     facts: Tuple[Tuple[str, str], ...]
@@ -147,10 +149,10 @@ def decode_log(
     over_memory: bool = False,
     context: Optional[Context] = None,
 ) -> LogReading:
-    """Return what a log means, together with what else is known of the program's end.
+    """Decode a log, together with what else is known of the program's end.
 
-    Of a longer text the first 256 KiB and the last 768 KiB are read.  Each cause is told once; that a signal or a check
-    ended the program is told only where nothing explains it.
+    Of a longer text the first 256 KiB and the last 768 KiB are read.  Each cause is reported once; that a signal or a check
+    ended the program is reported only where no cause explains it.
     """
     log = LogText(text)
     ended = Place(0, signal_name or SIGNALS.get(_number(exit_code or 0), ""))
@@ -163,7 +165,7 @@ def decode_log(
 
 
 def causes(log: LogText) -> List[Cause]:
-    """Return what the text itself names as causes, one for each code, in the rules' order."""
+    """Return the causes that the text names, one for each code, in the rules' order."""
     log_source = LogSource.CONVERTER if is_converter(log.text) else LogSource.RUNTIME
     rules = [rule for rule in RULES if rule.log_source in (LogSource.ANYBODY, log_source)]
     found = []
@@ -175,12 +177,12 @@ def causes(log: LogText) -> List[Cause]:
 
 
 def is_check(text: str) -> bool:
-    """Tell whether a program says that it stopped itself at a check."""
+    """Return whether a program reports that it stopped itself at a check."""
     return any(pattern.search(text) for pattern in CHECKS)
 
 
 def decisive_line(text: str) -> str:
-    """Return the most telling line of a program's words: the last fatal one, else the last that is not empty."""
+    """Return the most informative line of a program's output: the last fatal one, else the last that is not empty."""
     log = LogText(text)
     fatal = [cause.place for cause in causes(log)]
     fatal += [place for place in (_last(check, log) for check in CHECKS) if place is not None]
@@ -201,7 +203,7 @@ def _find(rule: Rule, log: LogText) -> Optional[Place]:
 
 
 def _places(word: str, pattern: Pattern[str], log: LogText) -> Iterator[Place]:
-    """Yield the places of a saying, without lines that only inform."""
+    """Yield the places that match a pattern, without lines marked as information."""
     if word in log.text:
         for match in islice(pattern.finditer(log.text), _TRIES):
             if not log.is_quiet(match.start()):
@@ -219,7 +221,7 @@ def _fits(rule: Rule, text: str) -> bool:
 
 
 def _unique(found: List[Cause]) -> List[Cause]:
-    """Return each code's surest cause."""
+    """Return the most certain cause of each code."""
     order = list(Certainty)
     best: Dict[str, Cause] = {}
     for cause in sorted(found, key=lambda c: order.index(c.certainty)):
@@ -237,7 +239,7 @@ def _limits(timed_out: bool, over_memory: bool) -> List[Cause]:
 
 
 def _endings(log: LogText, ended: Place, context: Context, known: List[Cause]) -> List[Cause]:
-    """Return what is to be said of the end itself, after the causes that are known already."""
+    """Return the causes that follow from how the program ended, beyond the `known` ones."""
     signals = _signals(log)
     if ended.text:
         signals.setdefault(ended.text, ended)
@@ -255,7 +257,7 @@ def _endings(log: LogText, ended: Place, context: Context, known: List[Cause]) -
 
 
 def _general(name: str, place: Place, converter: bool) -> List[Cause]:
-    """Return the finding for an end that nothing explains, and what the signal makes one think of."""
+    """Return the finding for an end that nothing explains, and the possible causes of the signal."""
     if converter:
         doubt = [Cause("LF209", Certainty.POSSIBLE, place)] if name == "SIGSEGV" else []
         return [Cause("LF205", Certainty.CERTAIN, place)] + doubt
@@ -266,7 +268,7 @@ def _general(name: str, place: Place, converter: bool) -> List[Cause]:
 
 
 def _cause_place(log: LogText, name: str, place: Place, known: List[Cause]) -> Place:
-    """Return the line that says most: of a check, what may explain it, else the check itself rather than the abort."""
+    """Return the most informative line: for a check, a possible cause, else the check itself rather than the abort."""
     if name not in ("", "SIGABRT"):
         return place
     return known[0].place if known else _check(log) or place
@@ -290,14 +292,14 @@ def _check(log: LogText) -> Optional[Place]:
 
 
 def _signals(log: LogText) -> Dict[str, Place]:
-    """Return the signals that the log tells of, each with its first line."""
+    """Return the signals that the log names, each with its first line."""
     found: Dict[str, Place] = {}
     for word, pattern, name in ENDINGS:
         if word not in log.text:
             continue
         for match in islice(pattern.finditer(log.text), _TRIES):
             if name and log.informs(match.start()):
-                continue  # words about a signal; a number or a signal's name tells of an end all the same
+                continue  # text about a signal; a number or a signal's name still means an end
             signal_name = name or _named(match.groupdict())
             if signal_name in SIGNALS.values():
                 found.setdefault(signal_name, log.place(match.start()))
@@ -313,7 +315,7 @@ def _named(groups: Dict[str, str]) -> str:
 
 
 def _version_difference(log: LogText, found: List[Cause]) -> Optional[Cause]:
-    """Return the finding on file and runtime of different versions: a note, unless something failed."""
+    """Return the finding for a file and a runtime of different versions: a note, unless something failed."""
     opt, runtime, place = versions_of(log)
     if place is None or (opt and opt == runtime):
         return None

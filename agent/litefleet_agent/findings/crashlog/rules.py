@@ -1,7 +1,7 @@
-"""What programs say before they die, and the finding that each saying stands for.  Data only.
+"""Messages that programs write before they end, and the finding behind each.  Data only.
 
-A pattern never crosses a line and has no nested repeats, so that no log makes it slow.  `word` is looked for first.
-The last column says whose wording it is, since when, and where it was seen.
+A pattern never crosses a line and has no nested repeats, so that no log makes it slow.  `word` is searched first.
+The `source` says which program writes the message, since which version, and where it was reported.
 """
 
 import enum
@@ -17,7 +17,7 @@ _SURE, _LIKELY, _MAYBE = Certainty.CERTAIN, Certainty.LIKELY, Certainty.POSSIBLE
 
 
 class LogSource(enum.Enum):
-    """Whose words a saying must be."""
+    """The program that must have written a message."""
 
     ANYBODY = ""
     CONVERTER = "converter"
@@ -28,9 +28,9 @@ _OPT, _LITE = LogSource.CONVERTER, LogSource.RUNTIME
 
 
 class Rule(NamedTuple):
-    """One saying; `code` and `certainty` hold for it where `needs` is said in the same log and `unless` is not."""
+    """One message; `code` and `certainty` apply where the log also matches `needs` and does not match `unless`."""
 
-    word: str  # stands in every line that the pattern finds
+    word: str  # part of every line that the pattern matches
     pattern: Pattern[str]
     code: str
     certainty: Certainty
@@ -233,7 +233,7 @@ SIGNALS: Dict[int, str] = {4: "SIGILL", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 
 
 # a group named "number" or "status" holds the signal's number, or that number + 128; "name" the signal's name
 ENDINGS: Tuple[Tuple[str, Pattern[str], str], ...] = (
-    # the word that must be there, the pattern, the signal where the pattern names none
+    # the word that the text must contain, the pattern, the signal where the pattern names none
     # Windows' exit codes, as numbers and as NTSTATUS names them
     ("3221225477", re.compile(r"\b3221225477\b"), "SIGSEGV"),
     ("3221226505", re.compile(r"\b3221226505\b"), "SIGABRT"),
@@ -305,7 +305,7 @@ CHECKS: Tuple[Pattern[str], ...] = (
 
 
 class Hint(NamedTuple):
-    """What a signal alone makes one think of."""
+    """A possible cause of a signal."""
 
     code: str
     certainty: Certainty

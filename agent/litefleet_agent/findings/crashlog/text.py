@@ -1,4 +1,4 @@
-"""A log as text: bounded, with line numbers that stay true, and each line harmless to show."""
+"""A log as text: bounded, with correct line numbers, and each line safe to print."""
 
 import re
 from bisect import bisect_right
@@ -6,20 +6,20 @@ from typing import List, NamedTuple
 
 __all__ = ["MOST", "LogText", "Place", "sanitize_line"]
 
-MOST = 1 << 20  # characters that are looked at: the head and the tail of a longer text
+MOST = 1 << 20  # characters that are read: the head and the tail of a longer text
 _HEAD = 1 << 18
 _SHOWN = 300  # characters of a line
-_BEFORE = 100  # characters shown before what was found, in a longer line
+_BEFORE = 100  # characters shown before the match, in a longer line
 # "[I 11/24  0:11:36.681 ...", "[3 11/24 ..." (GLOG_v), and glog's "I0911 15:20:10.411525"
 _LEVEL = re.compile(r"\[([A-Z]|\d{1,2}) {1,2}\d{1,2}/ ?\d{1,2} |^([A-Z])\d{4} \d\d:", re.MULTILINE)
 _LOUD = ("F", "E", "W")
-# as most logging libraries mark a line; Android tells of crashes under the tag "DEBUG"
+# as most logging libraries mark a line; Android logs crashes under the tag "DEBUG"
 _INFORMS = re.compile(r"(?<![\w/-])(?:INFO|TRACE|DEBUG(?! {1,8}[AF:]))(?![\w-])")
-_MARGIN = 80  # characters in which a line's level stands
+_MARGIN = 80  # characters within which a line's level is marked
 
 
 class Place(NamedTuple):
-    """Where something was found: the line's number, counted from 1, and the line, fit to be shown."""
+    """Where a match is: the line's number, counted from 1, and the line, safe to print."""
 
     number: int
     text: str
@@ -37,7 +37,7 @@ class LogText:
             head, middle, tail = text[:_HEAD], text[_HEAD : _HEAD - MOST], text[_HEAD - MOST :]
             hidden, text, self._tail_at = middle.count("\n"), head + "\n" + tail, _HEAD + 1
         self.text = text
-        self._hidden = hidden - 1 if self.cut else 0  # the join is no line's end of the original
+        self._hidden = hidden - 1 if self.cut else 0  # the join is not a line end of the original
         self._starts = [0] + [at.end() for at in re.finditer("\n", text)]
 
     def place(self, offset: int) -> Place:
@@ -49,13 +49,13 @@ class LogText:
         return Place(number, sanitize_line(line, offset - begin))
 
     def is_quiet(self, offset: int) -> bool:
-        """Tell whether the line of an offset is marked as information: Paddle-Lite's INFO and GLOG_v lines."""
+        """Return whether the line of an offset is marked as information by Paddle-Lite (INFO and GLOG_v lines)."""
         begin = self._starts[bisect_right(self._starts, offset) - 1]
         level = _LEVEL.search(self.text, begin, min(begin + 200, offset + 1))
         return level is not None and (level.group(1) or level.group(2)) not in _LOUD
 
     def informs(self, offset: int) -> bool:
-        """Tell whether the line of an offset is marked as information, by whatever library wrote it."""
+        """Return whether the line of an offset is marked as information by any library."""
         begin = self._starts[bisect_right(self._starts, offset) - 1]
         return self.is_quiet(offset) or _INFORMS.search(self.text, begin, min(begin + _MARGIN, offset)) is not None
 

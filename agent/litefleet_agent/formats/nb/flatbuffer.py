@@ -1,15 +1,14 @@
 """A bounded FlatBuffers reader: every offset, size and length is checked before it is followed.
 
-The buffer is hostile until shown otherwise.  Offsets may point anywhere, so tables may be shared and a few kilobytes
-can spell out billions of entries: every table, string and vector costs steps of a budget that honest files never use
-up.
-Nothing here recurses; how deep a walk goes is fixed by the code that calls it.
+The buffer may be hostile.  Offsets may point anywhere, so tables may be shared and a few kilobytes can describe billions of
+entries: every table, string and vector costs steps of a budget that honest files never exhaust.
+Nothing here recurses; the code that calls it fixes how deep a walk goes.
 """
 
 import struct
 from typing import Dict, Iterator, Tuple
 
-from .errors import NbError
+from .common import NbError
 
 __all__ = ["MAX_STEPS", "Buffer", "Table"]
 
@@ -25,30 +24,30 @@ _I64 = struct.Struct("<q").unpack_from
 
 
 class Buffer:
-    """One FlatBuffer in memory, never copied; `what` names it in messages."""
+    """One FlatBuffer in memory, never copied; `label` names it in messages."""
 
-    __slots__ = ("_vtables", "size", "steps", "view", "what")
+    __slots__ = ("_vtables", "label", "size", "steps", "view")
 
     def __init__(self, view: memoryview, label: str) -> None:
         self.view = view
         self.size = len(view)
-        self.what = label
+        self.label = label
         # An honest table costs at least the four bytes of the offset that leads to it.
         self.steps = min(self.size // 4 + 64, MAX_STEPS)
         self._vtables: Dict[int, Tuple[int, ...]] = {}
 
     def bad(self, why: str) -> NbError:
-        """Return the error that says what is wrong with this buffer."""
-        return NbError("%s is damaged: %s" % (self.what, why))
+        """Return the error for this buffer; `why` ends its sentence."""
+        return NbError("%s is damaged: %s" % (self.label, why))
 
     def spend(self, steps: int) -> None:
-        """Take `steps` from the budget; NbError when it is used up."""
+        """Take `steps` from the budget.  Raises NbError when it is exhausted."""
         self.steps -= steps
         if self.steps < 0:
             raise self.bad("it describes more entries than its %d bytes can hold" % self.size)
 
     def check(self, position: int, length: int) -> None:
-        """Check that `length` bytes at `position` lie inside; NbError otherwise."""
+        """Raise NbError unless `length` bytes at `position` lie inside the buffer."""
         if position < 0 or position + length > self.size:
             raise self.bad("an offset points to byte %d of %d" % (position + length, self.size))
 
@@ -126,7 +125,7 @@ class Table:
         return self._position + offsets[index + 1]
 
     def has(self, index: int) -> bool:
-        """Say whether the field is there."""
+        """Say whether the field is present."""
         return self._field(index) != 0
 
     def i32(self, index: int, default: int = 0) -> int:
@@ -145,7 +144,7 @@ class Table:
         return self._buffer.u8(place) if place else default
 
     def table(self, index: int) -> "Table":
-        """Return a sub-table; NbError when it is absent."""
+        """Return a sub-table.  Raises NbError when it is absent."""
         place = self._field(index)
         if not place:
             raise self._buffer.bad("a required field is absent")
@@ -164,12 +163,12 @@ class Table:
         return start + 4, count
 
     def text(self, index: int) -> str:
-        """Return a string field, "" when it is absent; bytes that aren't UTF-8 are shown as escapes."""
+        """Return a string field, "" when it is absent; bytes that are not UTF-8 become escapes."""
         start, count = self._vector(index, 1)
         return self._text(start, count)
 
     def text_if_length(self, index: int, length: int) -> str:
-        """Return a string field if it has `length` bytes, else "": most names are ruled out without copying them."""
+        """Return a string field if it has `length` bytes, else "": most names are excluded without being copied."""
         start, count = self._vector(index, 1)
         return self._text(start, count) if count == length else ""
 

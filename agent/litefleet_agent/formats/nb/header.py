@@ -1,9 +1,9 @@
-"""The first 26 bytes: layout version, the version of opt that wrote the file, length of the topology."""
+"""Reads the first 26 bytes of a .nb file: layout version, the version of opt that wrote it, length of the topology."""
 
 import struct
 from typing import NamedTuple, Union
 
-from .errors import NbError
+from .common import NbError
 
 __all__ = ["HEADER_SIZE", "Bytes", "Header", "normalise", "normalised_version", "read_header"]
 
@@ -15,7 +15,7 @@ KNOWN = (1, 2)
 
 
 class Header(NamedTuple):
-    """The header."""
+    """The header of a .nb file."""
 
     meta_version: int  # 1 or 2
     opt_version: str  # "v2.13-rc"; a commit hash or "" for untagged builds
@@ -23,7 +23,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: Bytes) -> Header:
-    """Read and check the header; NbError says what else the file seems to be."""
+    """Read and check the header.  Raises NbError, whose text names the format that the file seems to have."""
     view = memoryview(data)
     if len(view) < 2:
         raise NbError("The file has %d bytes: too few for any .nb." % len(view), "LF106")
@@ -45,7 +45,7 @@ def read_header(data: Bytes) -> Header:
 
 
 def normalised_version(data: Bytes) -> bytes:
-    """Return the first 18 bytes with zeros after the version's NUL, where opt leaves whatever its stack held."""
+    """Return the first 18 bytes with zeros after the version's NUL, where opt leaves bytes of its stack."""
     head = bytes(memoryview(data)[:VERSION_END])
     meta, field = head[:2], head[2:].split(b"\0", 1)[0]
     return meta + field.ljust(VERSION_END - 2, b"\0")
@@ -54,7 +54,7 @@ def normalised_version(data: Bytes) -> bytes:
 def normalise(data: Bytes) -> bytes:
     """Return the file with its header's unused bytes zeroed, so that equal conversions give equal bytes.
 
-    Raises: NbError when the header is no .nb's.
+    Raises NbError when the header is not that of a .nb file.
     """
     read_header(data)
     return normalised_version(data) + bytes(memoryview(data)[VERSION_END:])

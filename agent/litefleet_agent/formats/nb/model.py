@@ -1,4 +1,4 @@
-"""One .nb file as a value, and the one function that reads it."""
+"""Reads a .nb file into one value that describes it."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ __all__ = ["NbModel", "read_nb"]
 
 QUANTISED = frozenset(["int8", "int16"])
 WIDTHS = {"float64": 8, "int64": 8, "float16": 2, "int16": 2, "int8": 1, "uint8": 1, "bool": 1}
-MOST = 1 << 50  # elements of one tensor that an estimate takes seriously
+MOST = 1 << 50  # elements of one tensor that an estimate counts at most
 RUNTIME_BYTES = 24 << 20  # code and tables of the runtime itself, without Python
 
 
 @dataclass(frozen=True)
 class NbModel:
-    """What a .nb file says about itself."""
+    """Description of a .nb file."""
 
     meta_version: int
     opt_version: str  # "v2.13-rc"; "" or a commit hash when an untagged opt wrote it
@@ -29,17 +29,19 @@ class NbModel:
     outputs: Tuple[Tensor, ...]
     parameter_count: int
     parameter_bytes: int
-    parameters_walked: bool  # False for meta version 1: then count is the program's, bytes are all that follow it
+    parameters_walked: (
+        bool  # False for meta version 1: the count is then the program's, the bytes are all that follow it
+    )
     weight_dtypes: Dict[str, int]  # type -> count of parameters; "int8" and "int16" are opt's weight quantisation
     complete: bool
     damage: str  # why it is not complete, "" otherwise
     size: int  # bytes
     sha256: str
     normalised_sha256: str  # of the file with the header's unused bytes zeroed
-    estimated_memory_bytes: int  # that loading and one run take, with free dims as 1: a lower bound, not a promise
+    estimated_memory_bytes: int  # for loading and one run, with free dims as 1: a lower bound
 
     def kernels_by_target(self) -> Dict[str, int]:
-        """Count of the kernels by what they run on, the most frequent first."""
+        """Count of the kernels by target, the most frequent first."""
         return _counted(k.target for k in self.kernels)
 
     def kernels_by_precision(self) -> Dict[str, int]:
@@ -60,7 +62,7 @@ def read_nb(data: Bytes) -> NbModel:
     """Describe a .nb file from its bytes.
 
     A file whose parameters are damaged or cut off is described with `complete=False`.
-    Raises: NbError (the only exception, whatever the bytes) when it can't be described at all.
+    Raises NbError, the only exception for any bytes, when it cannot be described at all.
     """
     view = memoryview(data)
     header = read_header(view)
@@ -99,7 +101,7 @@ def _model(view: memoryview, header: Header, program: Program, params: Params, r
 
 
 def _missing(program: Program, params: Params, walked: bool) -> str:
-    """Say which of the program's parameters the file lacks, "" when it has them all."""
+    """Describe which of the program's parameters the file lacks, "" when it has them all."""
     if not walked:
         return ""
     missing = sorted(set(program.persistables) - {p.name for p in params.items})

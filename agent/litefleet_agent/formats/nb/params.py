@@ -1,12 +1,11 @@
-"""The parameters behind the topology (meta version 2): walked to the last byte, described, never copied."""
+"""Reads the parameters that follow the topology (meta version 2): walks to the last byte, describes, never copies them."""
 
 import struct
 from dataclasses import dataclass
 from typing import Dict, List, NamedTuple, Tuple
 
-from .errors import NbError
+from .common import DTYPES, NbError
 from .flatbuffer import Buffer
-from .names import DTYPES
 
 __all__ = ["Param", "Params", "read_params"]
 
@@ -25,7 +24,7 @@ class Param(NamedTuple):
 
 @dataclass(frozen=True)
 class Params:
-    """All parameters that could be read, and why the rest could not."""
+    """All parameters that were readable, and why the rest was not."""
 
     items: Tuple[Param, ...]
     damage: str  # "" when the walk ended exactly at the end of the file
@@ -45,7 +44,7 @@ class Params:
 
 
 def read_params(view: memoryview) -> Params:
-    """Walk the parameters; what is damaged or missing is told in `damage`, so that the rest can still be described."""
+    """Walk the parameters; `damage` describes what is damaged or missing, so that the rest can still be described."""
     items: List[Param] = []
     try:
         count, position = _start(view)
@@ -59,7 +58,7 @@ def read_params(view: memoryview) -> Params:
 
 
 def _start(view: memoryview) -> Tuple[int, int]:
-    """Return how many parameters there are, and where the first one begins."""
+    """Return the number of parameters and the offset of the first one."""
     if len(view) < FIXED:
         raise NbError("the file ends before its parameters begin")
     version, meta_size = struct.unpack_from("<HH", view, 0)
@@ -73,7 +72,7 @@ def _start(view: memoryview) -> Tuple[int, int]:
 
 
 def _one(view: memoryview, position: int, number: int, count: int, items: List[Param]) -> int:
-    """Read one parameter into `items`; return where the next one begins."""
+    """Read one parameter into `items`; return the offset of the next one."""
     label = "parameter %d of %d" % (number + 1, count)
     if position + 8 > len(view):
         raise NbError("the file ends before %s" % label)

@@ -1,10 +1,10 @@
-"""The topology: a FlatBuffers ProgramDesc with blocks, operators, the kernels picked for them, and variables."""
+"""Reads the topology: a FlatBuffers ProgramDesc with blocks, operators, their kernels, and variables."""
 
 from dataclasses import dataclass
 from typing import Dict, List, NamedTuple, Tuple
 
+from .common import DTYPES, LAYOUTS, PRECISIONS, TARGETS, named
 from .flatbuffer import Buffer, Table
-from .names import DTYPES, LAYOUTS, PRECISIONS, TARGETS, named
 
 __all__ = ["Kernel", "Program", "Tensor", "read_program"]
 
@@ -33,19 +33,19 @@ class Tensor(NamedTuple):
 
 @dataclass(frozen=True)
 class Program:
-    """What the topology says."""
+    """Contents of the topology."""
 
     version: int  # of the PaddlePaddle that saved it: 2003002 is 2.3.2; 0 when unknown
     kernels: Tuple[Kernel, ...]
     ops: Dict[str, int]
     inputs: Tuple[Tensor, ...]
     outputs: Tuple[Tensor, ...]
-    persistables: Tuple[str, ...]  # names of the parameters it wants
-    activations: Tuple[Tensor, ...]  # what it computes on the way
+    persistables: Tuple[str, ...]  # names of the parameters that it needs
+    activations: Tuple[Tensor, ...]  # intermediate results
 
 
 def read_program(view: memoryview) -> Program:
-    """Read the topology's bytes; NbError when they are damaged."""
+    """Read the topology's bytes.  Raises NbError when they are damaged."""
     buffer = Buffer(view, "the table of contents (%d bytes)" % len(view))
     root = buffer.root()
     walk = _Walk()
@@ -60,7 +60,7 @@ def read_program(view: memoryview) -> Program:
 
 
 class _Walk:
-    """Collects while the blocks are read."""
+    """Collects the program's parts while the blocks are read."""
 
     def __init__(self) -> None:
         self.kernels: List[Kernel] = []
@@ -104,7 +104,7 @@ class _Walk:
         if found is None:
             parts = text.rsplit("/", 4)
             if len(parts) != 5 or not all(p.isdecimal() and len(p) < 6 for p in parts[2:]):
-                raise buffer.bad("a kernel is called %.80r" % text)
+                raise buffer.bad("a kernel has the name %.80r" % text)
             target, precision, layout = (int(p) for p in parts[2:])
             found = self.known[text] = Kernel(
                 parts[0],
@@ -116,7 +116,7 @@ class _Walk:
         return found
 
     def tensor(self, name: str) -> Tensor:
-        """Return a variable; one that opt made for a cast has no dims of its own, so it takes those of what is cast."""
+        """Return a variable; one that opt made for a cast has no dims of its own and gets those of its source."""
         found = self.vars.get(name, Tensor(name, "unknown", ()))
         base, _, cast = name.rpartition("/")
         if not found.dims and cast in CASTS and base in self.vars:
@@ -124,7 +124,7 @@ class _Walk:
         return found
 
     def program(self, version: int) -> Program:
-        """Return what was collected."""
+        """Return the program that was collected."""
 
         def tensors(ends: List[Tuple[int, str]]) -> Tuple[Tensor, ...]:
             return tuple(self.tensor(name) for _, name in sorted(ends))
@@ -141,7 +141,7 @@ class _Walk:
 
 
 def _column(op: Table) -> int:
-    """Return a feed's or fetch's place among the inputs or outputs."""
+    """Return the position of a feed or fetch among the inputs or outputs."""
     for attr in op.tables(3):
         if attr.text_if_length(0, 3) == "col":
             return attr.i32(2)

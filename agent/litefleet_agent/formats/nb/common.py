@@ -1,8 +1,21 @@
-"""What Paddle-Lite's numbers mean: kernel places and tensor types."""
+"""The error of the .nb reader, and what Paddle-Lite's numbers mean: kernel places and tensor types."""
 
 from typing import Dict, Tuple
 
-__all__ = ["DTYPES", "LAYOUTS", "PRECISIONS", "TARGETS", "named"]
+from ...errors import AgentError
+
+__all__ = ["DTYPES", "LAYOUTS", "PRECISIONS", "TARGETS", "NbError", "named"]
+
+
+class NbError(AgentError):
+    """The bytes cannot be described as a .nb; `finding_code` is the catalogue's LF105, LF106 or LF107."""
+
+    code = "bad-nb"
+
+    def __init__(self, message: str, finding_code: str = "LF105") -> None:
+        super().__init__(message)
+        self.finding_code = finding_code
+
 
 TARGETS: Tuple[str, ...] = (
     "unknown", "host", "x86", "cuda", "arm", "opencl", "any", "fpga", "npu", "xpu", "bm", "mlu", "rknpu", "apu",
