@@ -54,23 +54,24 @@ KERNELLESS: Mapping[str, tuple[str, ...]] = {"bmm": ("2.13rc0", "2.12")}
 
 def forms_of(program: Program) -> dict[str, int]:
     """Return how often each known form stands in a program, by its key."""
-    counts = Counter(key for op in program.details for key in _keys(op, program))
+    stored = frozenset(parameter.name for parameter in program.parameters)
+    counts = Counter(key for op in program.details for key in _keys(op, program, stored))
     return dict(sorted(counts.items()))
 
 
-def _keys(op: Op, program: Program) -> Iterable[str]:
+def _keys(op: Op, program: Program, stored: frozenset[str]) -> Iterable[str]:
     for form in FORMS:
         names = op.attributes if form.part == "attribute" else op.outputs
         if op.kind == form.op and form.lacking not in names:
             yield form.key
-    if op.kind == "conv2d" and _is_bare(op, program):
+    if op.kind == "conv2d" and _is_bare(op, program, stored):
         yield BARE_CONV
 
 
-def _is_bare(op: Op, program: Program) -> bool:
+def _is_bare(op: Op, program: Program, stored: frozenset[str]) -> bool:
     name = next(iter(op.inputs.get("Filter", ())), "")
     spec = program.variables.get(name)
-    if spec is None or any(name == parameter.name for parameter in program.parameters):
+    if spec is None or name in stored:
         return False
     try:
         strides, groups = integers_of(op.attributes.get("strides")), integers_of(op.attributes.get("groups"))

@@ -43,6 +43,7 @@ DTYPES: Mapping[int, tuple[str, int]] = {
 # Persistable variables that hold no tensor and so are never saved: FEED_MINIBATCH, FETCH_LIST, READER, RAW.
 _NOT_SAVED = frozenset({9, 10, 15, 17})
 _MAX_RANK = 32
+_MAX_INTEGERS = 4096  # of an attribute that the checks read: a column, strides, groups
 
 
 class ParamsError(ValueError):
@@ -101,7 +102,7 @@ def _tensor_desc(data: memoryview) -> tuple[int, tuple[int, ...]]:
         if number == 1:
             kind = signed(value)
         elif number == 2:
-            dims += integers(value)
+            dims += integers(value, _MAX_RANK + 1)
             if len(dims) > _MAX_RANK:
                 raise WireError("a tensor has more than 32 dimensions")
     return kind, tuple(dims)
@@ -132,7 +133,7 @@ def _var(data: memoryview) -> _Var:
     return var
 
 
-def _slot(value: Value, into: dict[str, tuple[str, ...]]) -> None:
+def _slot(value: Value, into: dict[str, list[str]]) -> None:
     name, arguments = "", list[str]()
     for number, part in fields(message(value)):
         if number == 1:
@@ -140,7 +141,7 @@ def _slot(value: Value, into: dict[str, tuple[str, ...]]) -> None:
         elif number == 2:
             arguments.append(text(part))
     if arguments:
-        into[name] = (*into.get(name, ()), *arguments)
+        into.setdefault(name, []).extend(arguments)  # a slot may be repeated
 
 
 def _attribute_name(data: memoryview) -> str:
@@ -152,12 +153,14 @@ def integers_of(attribute: memoryview | None) -> list[int]:
     found: list[int] = []
     for number, part in fields(attribute) if attribute is not None else ():
         if number in (3, 6, 13, 15):
-            found += integers(part)
+            found += integers(part, _MAX_INTEGERS - len(found))
+            if len(found) > _MAX_INTEGERS:
+                raise WireError(f"an attribute holds more than {_MAX_INTEGERS} numbers")
     return found
 
 
 def _op(data: memoryview) -> Op:
-    kind, inputs, outputs = "", dict[str, tuple[str, ...]](), dict[str, tuple[str, ...]]()
+    kind, inputs, outputs = "", dict[str, list[str]](), dict[str, list[str]]()
     attributes: dict[str, memoryview] = {}
     for number, value in fields(data):
         if number == 1:
@@ -170,7 +173,11 @@ def _op(data: memoryview) -> Op:
             attributes[_attribute_name(message(value))] = message(value)
     if not kind:
         raise WireError("an operator has no type")
-    return Op(kind, inputs, outputs, attributes)
+    return Op(kind, _tuples(inputs), _tuples(outputs), attributes)
+
+
+def _tuples(slots: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(arguments) for name, arguments in slots.items()}
 
 
 def _col(op: Op) -> int:

@@ -84,13 +84,18 @@ def signed(value: Value) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def integers(value: Value) -> list[int]:
-    """Return one occurrence of a repeated integer field: a single number, or several that are packed."""
+def integers(value: Value, most: int) -> list[int]:
+    """Return one occurrence of a repeated integer field: a single number, or several that are packed.
+
+    Raises: WireError for more than `most` numbers, which are not read.
+    """
     if isinstance(value, int):
         return [signed(value)]
     found: list[int] = []
     at = 0
     while at < len(value):
+        if len(found) == most:
+            raise WireError(f"a field holds more than {most} numbers")
         number, at = _varint(value, at)
         found.append(signed(number))
     return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from litefleet_controller.build.conversion.forms import forms_of
 from litefleet_controller.build.conversion.preflight import (
     TensorSpec,
     check_age,
@@ -239,6 +242,51 @@ def test_a_newer_paddle_is_a_warning_and_a_development_build_is_not() -> None:
 
 def program_of_version(version: int) -> bytes:
     return SMALL[: SMALL.rindex(field(4, field(1, 2003002)))] + field(4, field(1, version))
+
+
+def repeated_slot(count: int) -> bytes:
+    slots = b"".join(field(1, field(1, b"X") + field(2, b"a")) for _ in range(count))
+    return program(var("a", [1]), field(4, slots + field(3, b"mul")), op("feed", ["feed"], ["a"]))
+
+
+def packed_dims(count: int) -> bytes:
+    desc = field(1, 5) + field(2, bytes([1]) * count)
+    lod = field(3, field(1, desc))
+    tensor = field(3, field(1, b"a") + field(2, field(1, 7) + lod))
+    return program(tensor, op("feed", ["feed"], ["a"]))
+
+
+def packed_column(count: int) -> bytes:
+    attribute = field(4, field(1, b"col") + field(2, 3) + field(6, bytes([1]) * count))
+    return program(var("a", [1]), field(4, field(3, b"feed") + attribute))
+
+
+def many_bare_convolutions(count: int) -> bytes:
+    """Convolutions with computed filters beside as many parameters: each pair was once compared."""
+    conv = field(4, field(1, field(1, b"Filter") + field(2, b"f")) + field(3, b"conv2d"))
+    parameters = b"".join(var(f"w{n}", [1], persistable=True) for n in range(count // 8))
+    return program(var("f", [1, 1, 1, 1]), parameters, conv * (count // 8), op("feed", ["feed"], ["f"]))
+
+
+@pytest.mark.parametrize("hostile", [repeated_slot, packed_dims, packed_column, many_bare_convolutions])
+def test_the_time_for_a_program_grows_with_its_size(hostile: Callable[[int], bytes]) -> None:
+    """Eight times the entries take about eight times as long, not sixty-four times."""
+
+    def seconds(count: int) -> float:
+        data = hostile(count)
+        started = time.process_time()
+        with contextlib.suppress(WireError):
+            forms_of(read_program(data))
+        return time.process_time() - started
+
+    seconds(100)
+    small = min(seconds(4_000) for _ in range(3))
+    assert seconds(32_000) < max(0.05, 30 * small)
+
+
+def test_a_field_of_too_many_numbers_is_a_sentence() -> None:
+    with pytest.raises(WireError, match="more than 33 numbers"):
+        read_program(packed_dims(20_000_000))
 
 
 def test_hostile_sizes_cost_nothing() -> None:
