@@ -27,7 +27,7 @@ from litefleet_controller.devices.agent_client import AgentClient, Request
 from litefleet_controller.devices.transport.hostkeys import HostKeys
 from litefleet_controller.devices.transport.ssh import SshTransport
 from litefleet_controller.operations import start_rollout
-from litefleet_controller.project.project import Options
+from litefleet_controller.project import Options
 from litefleet_controller.reports.progress import make_progress
 from litefleet_inventory.model import Device
 

@@ -13,7 +13,7 @@ from litefleet_controller.devices.outcome import DeviceOutcome, RunReport
 from litefleet_controller.devices.progress import Progress, QuietProgress
 from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.inspection.model import Inspection, inspect_file
-from litefleet_controller.project.options import Options
+from litefleet_controller.project import Options
 from litefleet_controller.project.project import Project, open_state
 from litefleet_controller.project.project import open_project as _open_project
 from litefleet_controller.project.run_fleet import run_fleet

@@ -13,7 +13,7 @@ from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.operations import start_rollout
-from litefleet_controller.project.project import Options
+from litefleet_controller.project import Options
 from litefleet_controller.project.run_fleet import run_fleet
 
 from tests.conftest import CACHE

@@ -14,7 +14,8 @@ from litefleet_controller.common.errors import UsageError
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import to_json
 from litefleet_controller.devices.progress import QuietProgress
-from litefleet_controller.project.project import Options, open_project
+from litefleet_controller.project import Options
+from litefleet_controller.project.project import open_project
 from litefleet_controller.reports.advice_text import advice_text
 
 from tests.e2e.conftest import Project

@@ -18,7 +18,7 @@ from litefleet_controller.bench.bench import run_bench
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import Interrupted, RunReport
 from litefleet_controller.devices.progress import QuietProgress
-from litefleet_controller.project.project import Options
+from litefleet_controller.project import Options
 from litefleet_controller.project.run_fleet import read_report
 
 from tests.e2e.conftest import Project

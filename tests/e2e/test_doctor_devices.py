@@ -11,7 +11,7 @@ from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.doctor.devices import Probed, diagnose_devices
 from litefleet_controller.doctor.diagnosis import Diagnosis, Kind
-from litefleet_controller.project.project import Options
+from litefleet_controller.project import Options
 
 from tests.e2e.conftest import Project
 

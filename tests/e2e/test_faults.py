@@ -14,7 +14,7 @@ import pytest
 import yaml
 from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import EmbeddedFleet
-from litefleet_controller.project.run_fleet import Interrupted
+from litefleet_controller.devices.outcome import Interrupted
 
 from tests.conftest import lacking
 from tests.e2e.conftest import Project

@@ -19,7 +19,7 @@ from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.infer import InferenceReport
 from litefleet_controller.infer.infer import InferChoice, run_inference
-from litefleet_controller.project.project import Options
+from litefleet_controller.project import Options
 
 from tests.e2e.conftest import Project
 

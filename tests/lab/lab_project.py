@@ -11,7 +11,7 @@ import yaml
 from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.operations import start_rollout
-from litefleet_controller.project.project import Options
+from litefleet_controller.project import Options
 from litefleet_controller.project.run_fleet import run_fleet
 
 from tests.lab.arm_devices import LabDevice

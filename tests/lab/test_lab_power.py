@@ -21,7 +21,7 @@ from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.operations import resume, start_rollout
 from litefleet_controller.operations.rollout import StillOpen
-from litefleet_controller.project.project import Options
+from litefleet_controller.project import Options
 from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.conftest import CACHE, lacking

@@ -20,7 +20,8 @@ from litefleet_controller.devices.visit import SessionFactory
 from litefleet_controller.operations.context import RolloutContext, finish_ended
 from litefleet_controller.operations.plan import Planned, plan_devices
 from litefleet_controller.operations.rollout import create
-from litefleet_controller.project.project import Options, Project
+from litefleet_controller.project import Options
+from litefleet_controller.project.project import Project
 from litefleet_controller.rollout import DeviceRow, Policy, Rollout
 from litefleet_controller.rollout_engine import InlineWriter, RolloutEngine, WaitPolicy, Writer
 from litefleet_controller.state import State, this_process

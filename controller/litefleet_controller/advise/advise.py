@@ -21,7 +21,8 @@ from ..config import Config
 from ..config.choices import PUBLISHED_PYTHONS
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..devices.progress import Progress
-from ..project.project import Options, Project, open_project
+from ..project import Options
+from ..project.project import Project, open_project
 from ..project.run_fleet import read_report, run_fleet
 from . import (
     Advice,

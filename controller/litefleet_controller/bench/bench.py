@@ -9,7 +9,8 @@ from litefleet_inventory import Device
 from ..common.errors import UsageError
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.progress import Progress
-from ..project.project import Options, open_project
+from ..project import Options
+from ..project.project import open_project
 from ..project.run_fleet import Stopwatch, fan_out, save_report
 from .choice import BenchChoice
 from .session import ParallelLimits, bench_device

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..devices.outcome import document
-from ..project.options import Options
+from ..project import Options
 from ..reports.progress import make_progress
 from .common import (
     DEFAULT_CONFIG,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..devices.outcome import RunReport
-from ..project.options import Options
+from ..project import Options
 from ..reports.progress import make_progress
 from ..reports.terminal import to_table
 from .common import (

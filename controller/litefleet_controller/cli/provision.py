@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..common.errors import UsageError
-from ..project.options import Options
+from ..project import Options
 from .common import DEFAULT_CONFIG, AcceptOption, ConfigOption, InventoryOption, LimitOption, app, show
 
 __all__ = ["provision"]

@@ -15,7 +15,7 @@ import typer
 from ..common.errors import UsageError
 from ..devices.progress import Progress
 from ..devices.steps import WaitPolicy
-from ..project.options import Options
+from ..project import Options
 from ..reports.progress import make_progress
 from .common import (
     DEFAULT_CONFIG,

@@ -42,7 +42,7 @@ def history(
     """Show what happened on devices while nobody watched, as collected at the last contacts."""
     from .. import operations
     from ..config import load_config
-    from ..project.options import Options
+    from ..project import Options
     from ..project.project import open_project
     from ..reports.history_text import history_dict, history_text
 

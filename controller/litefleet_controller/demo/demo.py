@@ -16,7 +16,7 @@ from ..common.errors import LitefleetError, UsageError
 from ..common.subprocesses import run_subprocess
 from ..devices.outcome import RunReport, to_json
 from ..operations import start_rollout
-from ..project.project import Options
+from ..project import Options
 from ..reports.html import to_html
 from ..reports.progress import make_progress
 from ..reports.terminal import to_table

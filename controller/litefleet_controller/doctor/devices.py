@@ -14,7 +14,8 @@ from ..devices.agent_client import Request, RequestRejected
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.progress import Progress
 from ..devices.visit import DeviceSession, SessionFactory, open_session
-from ..project.project import Options, Project, open_project
+from ..project import Options
+from ..project.project import Project, open_project
 from ..project.run_fleet import Stopwatch, fan_out
 from .device_checks import device_facts, judge_device
 from .diagnosis import Diagnosis, Fact, Kind

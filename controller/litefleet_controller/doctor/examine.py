@@ -14,7 +14,7 @@ from ..common.errors import LitefleetError, UsageError
 from ..common.text import sanitize
 from ..config.choices import DEFAULT_PADDLELITE
 from ..devices.progress import Progress
-from ..project.options import Options
+from ..project import Options
 from .diagnosis import Diagnosis
 from .files import Examined, Place, diagnose_pairs, examine, expand
 from .logs import diagnose_log

@@ -23,7 +23,7 @@ from ..config import Config, ModelConfig, load_config
 from ..config.choices import PUBLISHED_PYTHONS, RuntimeChoice
 from ..devices.transport.hostkeys import HostKeys
 from ..inspection.model import inspect_file
-from ..project.options import Options
+from ..project import Options
 from ..project.project import open_project
 from ..signing import Signer
 from ..state.migrate import HEAD

@@ -18,7 +18,8 @@ from ..devices.agent_client import Request
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress, QuietProgress
 from ..devices.visit import DeviceSession, open_session
-from ..project.project import Options, Project, open_project
+from ..project import Options
+from ..project.project import Project, open_project
 from ..project.run_fleet import ProgressFor, Stopwatch, fan_out
 from .cases import Case, check_cases, header_of, parts_of
 from .compare import Difference, Limits, against_reference, among_devices

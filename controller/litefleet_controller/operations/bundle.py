@@ -14,7 +14,7 @@ from litefleet_inventory.model import Device
 from ..airgap import WrittenBundle, write_bundle
 from ..common.errors import FindingError, UsageError
 from ..devices.deliver import Release
-from ..project.project import Options
+from ..project import Options
 from .context import ProgressFor, RolloutContext, actor, open_context
 
 __all__ = ["write_for"]

@@ -23,7 +23,8 @@ from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress
 from ..devices.steps import Mode, run_device
 from ..devices.visit import SessionFactory
-from ..project.project import Options, Project, open_project, open_state
+from ..project import Options
+from ..project.project import Project, open_project, open_state
 from ..project.run_fleet import ProgressFor
 from ..rollout import DeviceRow, Rollout, RolloutEvent, RolloutState
 from ..rollout.states import move_rollout

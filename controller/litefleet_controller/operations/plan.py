@@ -14,7 +14,8 @@ from ..common.errors import UsageError
 from ..devices.progress import Progress
 from ..devices.steps import ReleaseProvider
 from ..devices.visit import SessionFactory
-from ..project.project import Options, Project, open_project, open_state
+from ..project import Options
+from ..project.project import Project, open_project, open_state
 from ..rollout_engine import SystemClock
 from ..rollout_engine.fleet_survey import FleetSurvey, OnDevice, survey_fleet
 from ..rollout_engine.plan import Plan, make_plan

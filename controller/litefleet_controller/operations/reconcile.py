@@ -11,10 +11,10 @@ from litefleet_inventory.model import Device
 from litefleet_inventory.select import select
 
 from ..devices.deliver import Release, fingerprint_of, measurements_of
-from ..devices.outcome import DeviceOutcome, RunReport
+from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.visit import DeviceSession, open_session
-from ..project.project import Options
-from ..project.run_fleet import Interrupted, fan_out, save_report
+from ..project import Options
+from ..project.run_fleet import fan_out, save_report
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutEvent, RolloutState, Wave
 from ..rollout.states import move_rollout
 from ..rollout_engine import WaitPolicy

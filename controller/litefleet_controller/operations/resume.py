@@ -9,7 +9,8 @@ from dataclasses import replace
 from ..common.errors import UsageError
 from ..config import load_config
 from ..devices.outcome import RunReport
-from ..project.project import Options, open_state
+from ..project import Options
+from ..project.project import open_state
 from ..rollout import IllegalMove, Rollout, RolloutEvent, RolloutState
 from ..rollout.states import move_rollout
 from ..rollout_engine import SystemClock, WaitPolicy

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..common.errors import UsageError
 from ..devices.outcome import RunReport
-from ..project.project import Options
+from ..project import Options
 from ..project.run_fleet import save_report
 from ..rollout import DeviceRow, Rollout, RolloutState, Wave
 from ..rollout.policy import Gates

@@ -12,10 +12,10 @@ from litefleet_agent.findings import decide
 from ..common.errors import LitefleetError
 from ..devices.deliver import fingerprint_of, measurements_of, revert_findings
 from ..devices.fan_out import interrupted_outcome
-from ..devices.outcome import DeviceOutcome, RunReport
+from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.visit import DeviceSession
-from ..project.project import Options
-from ..project.run_fleet import Interrupted, save_report
+from ..project import Options
+from ..project.run_fleet import save_report
 from ..rollout import DeviceEvent, DeviceRow, DeviceState, Policy, Rollout, RolloutEvent, RolloutState
 from ..rollout.board import retry_at
 from ..rollout.states import move_device, move_rollout

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ..devices.fan_out import interrupted_outcome
-from ..devices.outcome import DeviceOutcome, RunReport
-from ..project.run_fleet import Interrupted, Stopwatch, save_report
+from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
+from ..project.run_fleet import Stopwatch, save_report
 from ..rollout import DeviceRow, DeviceState, Rollout
 from ..rollout_engine import RolloutEngine, WaitPolicy
 from .context import RolloutContext

@@ -6,10 +6,10 @@ from litefleet_inventory.model import Device
 
 from ..common.errors import UsageError
 from ..devices.agent_client import Request, RequestRejected
-from ..devices.outcome import DeviceOutcome, RunReport
+from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.visit import DeviceSession, open_session
-from ..project.project import Options
-from ..project.run_fleet import Interrupted, fan_out, save_report
+from ..project import Options
+from ..project.run_fleet import fan_out, save_report
 from ..signing import TRUST_NAMESPACE
 from .context import ProgressFor, actor, open_context
 from .run import Stopwatch, interruptible

@@ -16,13 +16,13 @@ from ..devices.progress import Progress
 from ..devices.transport.hostkeys import HostKeys
 from ..devices.transport.ssh import SshLimits, SshTransport
 from ..devices.visit import SessionFactory
-from .options import Options
+from . import Options
 
 if TYPE_CHECKING:
     from ..state import State
 
 
-__all__ = ["Options", "Project", "chosen_models", "open_project", "open_state"]
+__all__ = ["Project", "chosen_models", "open_project", "open_state"]
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from ..devices.fan_out import run_bounded
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport, to_json
 from ..devices.progress import Progress
 from ..devices.steps import Mode, run_device
-from .project import Options, Project, open_project
+from . import Options
+from .project import Project, open_project
 
-__all__ = ["Interrupted", "Options", "ProgressFor", "Stopwatch", "fan_out", "read_report", "run_fleet", "save_report"]
+__all__ = ["ProgressFor", "Stopwatch", "fan_out", "read_report", "run_fleet", "save_report"]
 
 ProgressFor = Callable[[int], Progress]
 

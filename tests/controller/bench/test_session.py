@@ -24,7 +24,7 @@ from litefleet_controller.devices.outcome import DeviceOutcome, RunReport
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.transport import Channel
 from litefleet_controller.devices.visit import SessionFactory
-from litefleet_controller.project.project import Options
+from litefleet_controller.project import Options
 from litefleet_inventory.model import Device
 from litefleet_inventory.parse import parse
 

@@ -17,7 +17,7 @@ from litefleet_controller.devices.progress import Progress
 from litefleet_controller.doctor.diagnosis import Diagnosis
 from litefleet_controller.doctor.examine import Question, examine_all
 from litefleet_controller.doctor.files import expand
-from litefleet_controller.project.options import Options
+from litefleet_controller.project import Options
 
 from tests.conftest import lacking
 
