@@ -1,0 +1,139 @@
+"""A Paddle-Lite library in this process: found in a runtime's folder, loaded, and where in memory its code is."""
+
+import ctypes
+import importlib.util
+import os
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
+
+from .errors import NativeError, explain_unloadable
+from .symbols import Functions, resolve
+
+__all__ = ["Library", "find_library"]
+
+_RTLD_LAZY = 1
+_NAMES = ("libpaddle_light_api_shared.so", "libpaddle_full_api_shared.so")  # the smaller one first
+_PLACES = ("", "lib", "cxx/lib")  # of a release archive: its cxx/lib, its cxx, its top
+_LOADERS = (None, "libdl.so.2")  # glibc before 2.34 has dlopen in a library of its own
+
+
+class _DlInfo(ctypes.Structure):
+    """What dladdr says of an address."""
+
+    _fields_ = [
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("symbol", ctypes.c_char_p),
+        ("symbol_at", ctypes.c_void_p),
+    ]
+
+
+class Mapping(NamedTuple):
+    """A mapped part of a file."""
+
+    begin: int
+    end: int
+    executable: bool
+    file: str  # device and inode
+
+
+def find_library(runtime: str) -> str:
+    """Return the path of the C++ library in `runtime`.
+
+    `runtime` is a library, a folder that holds the paddlelite package, an unpacked release archive (its top, cxx or cxx/lib),
+    or "" for the paddlelite package that this interpreter has.  Raises NativeError "import" when there is none.
+    """
+    if runtime and os.path.isfile(runtime):
+        return os.path.abspath(runtime)
+    for path in _candidates(runtime):
+        if os.path.isfile(path):
+            return os.path.abspath(path)
+    if not runtime:
+        raise NativeError("import", "No module named 'paddlelite'")
+    text = "%s holds neither paddlelite/lite.so nor %s (looked in it, in lib and in cxx/lib)"
+    raise NativeError("import", text % (runtime, " nor ".join(_NAMES)))
+
+
+def _candidates(runtime: str) -> Iterator[str]:
+    if not runtime:
+        spec = importlib.util.find_spec("paddlelite")
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            yield os.path.join(folder, "lite.so")
+        return
+    yield os.path.join(runtime, "paddlelite", "lite.so")
+    tops = [runtime]
+    try:
+        tops += [os.path.join(runtime, name) for name in sorted(os.listdir(runtime)) if "inference_lite_lib" in name]
+    except OSError:
+        return
+    for top in tops:
+        for place in _PLACES:
+            for name in _NAMES:
+                yield os.path.join(top, place, name)
+
+
+class Library:
+    """A loaded library: its functions, and which addresses are its own code.
+
+    Raises NativeError "import" when the loader refuses it, "native" when it lacks functions.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        loader, handle = _load(path)
+        self.functions: Functions = resolve(ctypes.CDLL(path, handle=handle), path)
+        self._dladdr = getattr(loader, "dladdr", None)
+        if self._dladdr is not None:
+            self._dladdr.restype, self._dladdr.argtypes = ctypes.c_int, [ctypes.c_void_p, ctypes.c_void_p]
+        create: Any = self.functions.create_predictor
+        entry = ctypes.cast(create, ctypes.c_void_p).value or 0
+        self._mappings = _mappings_of(entry)
+
+    def is_code(self, address: int) -> bool:
+        """Say whether an address lies in the library's code; True where /proc does not tell."""
+        return not self._mappings or any(m.executable and m.begin <= address < m.end for m in self._mappings)
+
+    def is_data(self, address: int) -> bool:
+        """Say whether an address lies in a part of the library's file that is no code; True where /proc does not tell."""
+        return not self._mappings or any(not m.executable and m.begin <= address < m.end for m in self._mappings)
+
+    def symbol_at(self, address: int) -> str:
+        """Return the mangled name of the function that begins at an address, "" where none is exported."""
+        info = _DlInfo()
+        if self._dladdr is None or not self._dladdr(address, ctypes.addressof(info)) or info.symbol_at != address:
+            return ""
+        name: bytes = info.symbol or b""
+        return name.decode("ascii", "replace")
+
+
+def _load(path: str) -> Tuple[ctypes.CDLL, int]:
+    """Load by libc's own dlopen, lazily: ctypes resolves all symbols at once, which fails on a wheel in a foreign interpreter."""
+    for name in _LOADERS:
+        try:
+            loader = ctypes.CDLL(name)
+            dlopen, dlerror = loader.dlopen, loader.dlerror
+        except (OSError, AttributeError):
+            continue
+        dlopen.restype, dlopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]
+        dlerror.restype, dlerror.argtypes = ctypes.c_char_p, []
+        handle: Optional[int] = dlopen(os.fsencode(path), _RTLD_LAZY)
+        if not handle:
+            raise explain_unloadable(path, (dlerror() or b"").decode("utf-8", "replace"))
+        return loader, handle
+    raise NativeError("import", "this Python cannot load libraries: its C library offers no dlopen (a static build?)")
+
+
+def _mappings_of(address: int) -> List[Mapping]:
+    """Return how the file that holds an address is mapped, [] where /proc does not tell."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as stream:
+            mappings = [_mapping(line.split()) for line in stream]
+    except (OSError, ValueError, IndexError):
+        return []
+    files = [m.file for m in mappings if m.begin <= address < m.end]
+    return [m for m in mappings if m.file == files[0]] if files and files[0] else []
+
+
+def _mapping(fields: List[str]) -> Mapping:
+    """Read a line: begin-end, rights, offset, device, inode, path."""
+    begin, end = (int(part, 16) for part in fields[0].split("-"))
+    return Mapping(begin, end, "x" in fields[1], "" if fields[4] == "0" else " ".join(fields[3:5]))

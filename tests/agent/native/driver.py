@@ -1,0 +1,122 @@
+"""Drives the native engine in a process of its own, with any interpreter: a job on stdin, what came of it as a line on stdout.
+
+Only the standard library and the agent; started by path, never imported.  `argv[1]` is the folder of the agent's package.
+"""
+
+import base64
+import json
+import sys
+
+
+def stages(told):
+    def stage(words):
+        told.append(words)
+        print("stage: " + words, flush=True)
+
+    return stage
+
+
+def run_case(engine, job, arrays, told):
+    values = {name: arrays[name] for name in job["inputs"] if name in arrays}
+    engine.renew(values)
+    engine.set_inputs(values, check=job.get("check", True))
+    for name, levels in job.get("lod", {}).items():
+        engine.set_lod(name, levels)
+    for turn in range(job.get("runs", 1)):
+        if turn:
+            engine.set_inputs(values)
+        engine.run()
+    told["outputs"].append(
+        [[v.dtype, list(v.shape), base64.b64encode(v.data).decode("ascii")] for v in engine.outputs()]
+    )
+    told["lods"].append(engine.output_lods())
+
+
+def resident():
+    with open("/proc/self/statm") as stream:
+        return int(stream.read().split()[1]) * 4096
+
+
+def soak(engine, job, arrays, told):
+    """Run again and again, or load again and again, and tell the memory at each tenth of it."""
+    values = {name: arrays[name] for name in job["inputs"]}
+    first, told["rss"], told["same"] = None, [], True
+    for turn in range(job["soak"]):
+        if job.get("reload"):
+            engine.load()
+        engine.renew(values)
+        engine.set_inputs(values)
+        engine.run()
+        outputs = engine.outputs()
+        first = first or outputs
+        told["same"] = told["same"] and outputs == first
+        if turn % (job["soak"] // 10) == 0:
+            told["rss"].append(resident())
+
+
+def write_and_read(engine, told):
+    """Write and read back each type in the first input, past all checks of the model."""
+    from litefleet_agent.npz import DTYPES, Array
+
+    told["types"] = {}
+    for name, size in DTYPES.items():
+        value = Array(name, (2, 3), bytes(range(1, 1 + 6 * size)) if name != "bool" else b"\1\0\1\1\0\0")
+        try:
+            with engine._predictor.input(0) as tensor:
+                tensor.write(value)
+            with engine._predictor.input(0) as tensor:
+                told["types"][name] = tensor.read() == value
+        except Exception as error:
+            told["types"][name] = str(error)
+
+
+def drive(job, told):
+    from litefleet_agent.native import NativeEngine
+    from litefleet_agent.nb import Tensor
+    from litefleet_agent.npz import read_npz
+
+    declared = [Tensor(name, dtype, tuple(dims)) for name, dtype, dims in job.get("declared", [])]
+    engine = NativeEngine(
+        job["runtime"], job["nb"], job["inputs"], job["outputs"], job.get("threads", 0), job.get("power_mode", ""),
+        job.get("sizes", 1), declared=declared, on_stage=stages(told["stages"]),
+    )  # fmt: skip
+    engine.bring_in()
+    told["threads_set_by"], told["threads_taken"] = engine.threads_set_by, engine.threads_taken
+    told["power_mode"] = engine.power_mode_set
+    engine.load()
+    told["version"], told["known"] = engine.runtime_version, engine.layout_known
+    told["output_names"], told["can_shrink"] = engine.loaded_output_names, engine.can_shrink
+    told["base_size"] = engine._config.base_size
+    for path in job["cases"]:
+        run_case(engine, job, read_npz(path), told)
+        if job.get("shrink"):
+            told["shrunk"] = engine.shrink_memory()
+    if job.get("soak"):
+        soak(engine, job, read_npz(job["cases"][0]), told)
+    if job.get("types"):
+        write_and_read(engine, told)
+    told["loads"] = engine.loads
+    if job.get("release"):  # so that what was loaded is destroyed before the end
+        engine._predictors.current = None
+
+
+def main():
+    sys.path.insert(0, sys.argv[1])
+    job = json.load(sys.stdin)
+    for name in job.get("without", []):
+        sys.modules[name] = None
+    for name in job.get("first", []):
+        __import__(name)
+    told = {"stages": [], "outputs": [], "lods": [], "python": list(sys.version_info[:2])}
+    from litefleet_agent.engine import EngineError
+
+    try:
+        drive(job, told)
+    except EngineError as error:
+        told["error"] = [error.kind, str(error)]
+    told["numpy"] = getattr(sys.modules.get("numpy"), "__version__", "")
+    print("\nresult: " + json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()

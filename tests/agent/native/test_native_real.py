@@ -1,0 +1,225 @@
+"""The native engine on the real Paddle-Lite of the published wheels: right on every interpreter, and contained where it is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from litefleet_agent.findings import Finding
+from litefleet_agent.judge import fit, judge
+from litefleet_agent.nb import read_nb
+from litefleet_agent.npz import Array, read_npz, write_npz
+
+from tests.agent.native.driving import Driven, drive, interpreter
+from tests.conftest import lite_environment, published_wheel, source_models
+
+pytestmark = pytest.mark.toolchain
+Nb = Callable  # -> Path; Python 3.7 takes no subscript here
+Goldens = dict
+NEWEST = "2.13rc0"
+TYPES = {"float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"}
+
+BINDING = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from litefleet_agent.engine import Engine
+from litefleet_agent.nb import read_nb
+from litefleet_agent.npz import read_npz, write_npz
+model = read_nb(open(sys.argv[2], "rb").read())
+names = [t.name for t in model.inputs], [t.name for t in model.outputs]
+engine = Engine("", sys.argv[2], *names)
+engine.bring_in()
+engine.load()
+held = read_npz(sys.argv[3])
+engine.set_inputs({name: held[name] for name in names[0]}, check=True)
+engine.run()
+write_npz(sys.argv[4], dict(zip(names[1], engine.outputs())))
+"""
+
+
+def runtime(version: str = NEWEST) -> Path:
+    """Return the folder that holds a wheel's paddlelite package."""
+    (site,) = lite_environment(version).parent.parent.glob("lib/python*/site-packages")
+    return site
+
+
+def python(version: str, numpy: str = "") -> list[object]:
+    return [interpreter(version, numpy), "-I"]
+
+
+def run(argv: list[object], folder: Path, nb: Path, cases: list[Path], **job: object) -> Driven:
+    model = read_nb(nb.read_bytes())
+    names = [t.name for t in model.inputs], [t.name for t in model.outputs]
+    declared = [list(t) for t in model.inputs]
+    return drive(argv, folder, nb, cases, names, **{"declared": declared, **job})
+
+
+def findings(nb: Path, cases: list[Path], result: Driven) -> list[Finding]:
+    """Judge a run as verify does, by the goldens."""
+    assert result.error == ("", "")
+    model = read_nb(nb.read_bytes())
+    goldens = [golden for golden, _ in (fit(model, read_npz(path), path.name) for path in cases) if golden]
+    assert len(goldens) == len(cases)
+    return judge(model, goldens, [(result.outputs(i), []) for i in range(len(cases))]).findings
+
+
+@pytest.mark.parametrize("version", ["3.7", "3.8", "3.11", "3.13"])
+@pytest.mark.parametrize("model", ["cls", "det", "rec"])
+def test_every_model_is_right_on_every_interpreter_without_numpy(
+    model: str, version: str, nb_files: Nb, goldens: Goldens
+) -> None:
+    nb = nb_files(model, "x86")
+    result = run(python(version), runtime(), nb, goldens[model], without=["numpy"])
+    assert findings(nb, goldens[model], result) == []
+    assert (result.told["version"], result.told["known"]) == ("v2.13-rc", True)
+    assert result.told["python"] == [int(part) for part in version.split(".")]
+    assert result.told["numpy"] == ""
+
+
+@pytest.mark.parametrize(("version", "numpy"), [("3.7", "1"), ("3.11", "1"), ("3.11", "2"), ("3.13", "2")])
+@pytest.mark.parametrize("model", ["cls", "rec"])
+def test_numpy_1_and_2_beside_it_change_nothing(
+    model: str, version: str, numpy: str, nb_files: Nb, goldens: Goldens
+) -> None:
+    nb = nb_files(model, "x86")
+    result = run(python(version, numpy), runtime(), nb, goldens[model], first=["numpy"])
+    assert findings(nb, goldens[model], result) == []
+    assert result.told["numpy"].startswith(numpy + ".")
+
+
+@pytest.mark.parametrize("model", ["cls", "det", "rec"])
+def test_the_answers_are_the_binding_s_byte_for_byte(
+    model: str, nb_files: Nb, goldens: Goldens, tmp_path: Path
+) -> None:
+    nb, case = nb_files(model, "x86"), goldens[model][0]
+    agent = Path(__file__).parents[3] / "agent"
+    argv = [lite_environment(), "-I", "-c", BINDING, agent, nb, case, tmp_path / "binding.npz"]
+    subprocess.run([str(part) for part in argv], check=True, capture_output=True, timeout=120)
+    result = run(python("3.13"), runtime(), nb, [case])
+    assert result.outputs() == list(read_npz(tmp_path / "binding.npz").values())
+
+
+@pytest.mark.parametrize(("version", "size"), [("2.10", 457), ("2.12", 480), (NEWEST, 528)])
+def test_every_published_version_is_driven(
+    version: str, size: int, nb_files: Nb, goldens: Goldens, tmp_path: Path
+) -> None:
+    nb = nb_files("det", "x86")
+    if version == "2.10":  # which cannot run what a later converter makes of it
+        source = source_models()["det"]
+        argv = [lite_environment(version).parent / "paddle_lite_opt", f"--optimize_out={tmp_path / 'det'}"]
+        argv += [f"--model_file={source / 'inference.pdmodel'}", f"--param_file={source / 'inference.pdiparams'}"]
+        argv += ["--valid_targets=x86", "--optimize_out_type=naive_buffer"]
+        subprocess.run([str(part) for part in argv], check=True, capture_output=True, timeout=120)
+        nb = tmp_path / "det.nb"
+    result = run(python("3.11"), runtime(version), nb, goldens["det"], shrink=True)
+    assert findings(nb, goldens["det"], result) == []
+    assert result.told["version"] == "v" + version.replace("rc0", "-rc")
+    assert result.told["base_size"] == size
+    assert result.told["shrunk"] is True
+
+
+def test_the_wheel_for_another_python_serves_as_well(nb_files: Nb, goldens: Goldens, tmp_path: Path) -> None:
+    with zipfile.ZipFile(published_wheel("paddlelite", NEWEST, "38")) as wheel:
+        wheel.extractall(tmp_path)
+    nb = nb_files("cls", "x86")
+    (library,) = tmp_path.rglob("paddlelite/lite.so")
+    result = run(python("3.13"), library.parent.parent, nb, goldens["cls"])
+    assert findings(nb, goldens["cls"], result) == []
+
+
+@pytest.mark.parametrize("given", ["", "cxx", "cxx/lib", "cxx/lib/libpaddle_full_api_shared.so", "..", "symlink"])
+def test_the_library_is_found_in_a_release_archive(given: str, nb_files: Nb, goldens: Goldens, tmp_path: Path) -> None:
+    package = runtime() / "paddlelite"
+    top = tmp_path / "inference_lite_lib.x86.linux"
+    folder = top / "cxx" / "lib"
+    folder.mkdir(parents=True)
+    os.symlink(package / "lite.so", folder / "libpaddle_full_api_shared.so")
+    os.symlink(package / "libs", folder / "libs")
+    os.symlink(top, tmp_path / "symlink")
+    where = tmp_path / "symlink" if given == "symlink" else top / given
+    result = run(python("3.11"), where, nb_files("cls", "x86"), goldens["cls"])
+    assert findings(nb_files("cls", "x86"), goldens["cls"], result) == []
+
+
+def test_each_type_is_written_and_read_back_bit_for_bit(nb_files: Nb, goldens: Goldens) -> None:
+    result = run(python("3.11"), runtime(), nb_files("cls", "x86"), goldens["cls"][:1], types=True)
+    assert {name for name, told in result.told["types"].items() if told is True} == TYPES
+    for name, told in result.told["types"].items():
+        assert told is True or told == f"the library has no inputs of type {name} (the input x)"
+
+
+def test_threads_are_set_and_told(nb_files: Nb, goldens: Goldens) -> None:
+    nb = nb_files("cls", "x86")
+    result = run(python("3.11"), runtime(), nb, goldens["cls"], threads=2, power_mode="LITE_POWER_HIGH")
+    assert findings(nb, goldens["cls"], result) == []
+    assert (result.told["threads_set_by"], result.told["threads_taken"]) == ("set_x86_math_num_threads", 2)
+    assert result.told["power_mode"] == ""  # a build for x86 has none
+
+
+def test_another_size_is_run_by_a_model_of_its_own(nb_files: Nb, goldens: Goldens, tmp_path: Path) -> None:
+    nb, case = nb_files("cls", "x86"), goldens["cls"][0]
+    x = read_npz(case)["x"]
+    wide = Array(x.dtype, (1, 3, 48, 96), x.data[: len(x.data) // 2])
+    write_npz(tmp_path / "wide.npz", {"x": wide})
+    alone = run(python("3.11"), runtime(), nb, [tmp_path / "wide.npz"])
+    result = run(python("3.11"), runtime(), nb, [case, tmp_path / "wide.npz", case])
+    assert result.told["loads"] == 3
+    assert result.outputs(1) == alone.outputs()
+    assert result.outputs(0) == result.outputs(2)
+
+
+def test_memory_stays_while_it_runs_and_while_it_loads_again(nb_files: Nb, goldens: Goldens) -> None:
+    nb = nb_files("cls", "x86")
+    ran = run(python("3.11"), runtime(), nb, goldens["cls"][:1], soak=600)
+    assert ran.told["same"]
+    assert ran.told["rss"][-1] - ran.told["rss"][3] < 512 << 10
+    loaded = run(python("3.11"), runtime(), nb, goldens["cls"][:1], soak=30, reload=True)
+    assert loaded.told["loads"] == 31
+    # A model that were not destroyed would cost its weights each time, more than a megabyte.
+    assert loaded.told["rss"][-1] - loaded.told["rss"][3] < 4 << 20
+
+
+# --- what must not become an answer
+
+
+def test_arm_kernels_end_the_process_or_leave_an_output_that_holds_no_data(nb_files: Nb, goldens: Goldens) -> None:
+    died = run(python("3.11"), runtime(), nb_files("cls", "arm"), goldens["cls"])
+    assert (died.code, died.told) == (-signal.SIGSEGV, {})
+    # It "runs" in 0.03 ms; the binding gives zeros or whatever memory held.
+    empty = run(python("3.11"), runtime(), nb_files("det", "arm"), goldens["det"])
+    assert empty.error == ("no-data", "the output sigmoid_0.tmp_0 holds no data: no kernel wrote it")
+
+
+def test_a_damaged_file_ends_the_process_with_words(nb_files: Nb, goldens: Goldens, tmp_path: Path) -> None:
+    whole = nb_files("cls", "x86").read_bytes()
+    model = read_nb(whole)
+    names = [t.name for t in model.inputs], [t.name for t in model.outputs]
+    for number, data in enumerate((whole[: len(whole) // 2], b"", b"not a model at all" * 100)):
+        path = tmp_path / f"{number}.nb"
+        path.write_bytes(data)
+        result = drive(python("3.11"), runtime(), path, goldens["cls"], names)
+        assert result.code < 0
+        assert result.told == {}
+        assert result.stdout + result.stderr != ""
+
+
+def test_the_inputs_that_paddle_lite_answers_wrongly_are_refused(
+    nb_files: Nb, goldens: Goldens, tmp_path: Path
+) -> None:
+    x = read_npz(goldens["cls"][0])["x"]
+    cases = {
+        "the input x has shape [1, 1, 48, 192], the model takes [-1, 3, -1, -1]": Array(
+            "float32", (1, 1, 48, 192), x.data[: 48 * 192 * 4]
+        ),
+        "the input x is uint8, the model takes float32": Array("uint8", x.shape, x.data[: x.count]),
+        "the input x is missing": None,
+    }
+    for number, (words, value) in enumerate(cases.items()):
+        path = tmp_path / f"{number}.npz"
+        write_npz(path, {"x" if value else "z": value or x})
+        assert run(python("3.11"), runtime(), nb_files("cls", "x86"), [path]).error == ("inputs", words)
