@@ -42,7 +42,13 @@ class Driven:
 
 
 def drive(
-    python: Sequence[object], runtime: object, nb: Path, cases: Sequence[Path], names: tuple, **job: object
+    python: Sequence[object],
+    runtime: object,
+    nb: Path,
+    cases: Sequence[Path],
+    names: tuple,
+    env: dict[str, str] | None = None,
+    **job: object,
 ) -> Driven:
     """Run driver.py with an interpreter (its argv); `names` are the inputs' and the outputs'."""
     inputs, outputs = names
@@ -50,7 +56,7 @@ def drive(
     job.update(runtime=str(runtime), nb=str(nb))
     argv = [str(part) for part in python] + [str(DRIVER), str(AGENT)]
     # What Paddle-Lite says need not be UTF-8.
-    done = subprocess.run(argv, input=json.dumps(job).encode(), capture_output=True, timeout=170, check=False)
+    done = subprocess.run(argv, input=json.dumps(job).encode(), capture_output=True, timeout=170, check=False, env=env)
     stdout, stderr = done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
     lines = [line for line in stdout.splitlines() if line.startswith("result: ")]
     return Driven(done.returncode, stdout, stderr, json.loads(lines[-1][8:]) if lines else {})

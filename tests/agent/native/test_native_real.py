@@ -1,4 +1,4 @@
-"""The native engine on the real Paddle-Lite of the published wheels: right on every interpreter, and contained where it is not."""
+"""The native engine on the real Paddle-Lite of the published wheels: right on every interpreter, else contained."""
 
 from __future__ import annotations
 
