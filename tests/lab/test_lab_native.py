@@ -1,7 +1,7 @@
 """The native engine on 64-bit and 32-bit ARM: Debian's Python of that machine under qemu-user, and the stand-in library.
 
-The library is ours and says so (tests/agent/native/standin): it has Paddle-Lite's C++ interface, compiled by Debian's cross
-compilers, and computes no model.  That a real library's answers are right is shown on x86_64 (tests/agent/native).
+The library is ours and says so (tests/agent/verification/native/standin): it has Paddle-Lite's C++ interface, compiled by
+Debian's cross compilers, and computes no model.  That a real library's answers are right is shown on x86_64, beside it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from litefleet_agent.npz import Array
+from litefleet_agent.formats.npz import Array
 
-from tests.agent.native.driving import Driven, Toy, compile_standin, drive, toy
-from tests.agent.native.test_native_standin import LONG, VALUES, X
+from tests.agent.verification.native.driving import Driven, Toy, compile_standin, drive, toy
+from tests.agent.verification.native.test_native_standin import LONG, VALUES, X
 from tests.conftest import lacking
 
 from .rootfs import AARCH64, ARMV7, LabError, Userland, build

@@ -8,25 +8,25 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence
 
-from ..npz import Array
-from ..predictors import Predictors
+from ...formats.npz import Array
+from ..paddlelite import PredictorCache
 from .errors import NativeError
 
-if TYPE_CHECKING:  # ctypes may be missing: that is a sentence of bring_in, not an error at import
+if TYPE_CHECKING:  # ctypes may be missing: that is a sentence of import_runtime, not an error at import
     from .config import MobileConfig
     from .interface import Declared
     from .library import Library
     from .predictor import Predictor
 
-__all__ = ["NativeEngine"]
+__all__ = ["NativePaddleLite"]
 
 
 def _ignore(_words: str) -> None:
     pass
 
 
-class NativeEngine:
-    """One model, driven as the binding's Engine drives it; see interface.InferenceEngine.
+class NativePaddleLite:
+    """One model, driven as the binding's PaddleLite drives it; see interface.PaddleLiteInterface.
 
     `runtime` is what library.find_library takes.  `declared` are the model's inputs as its file declares them (name, dtype,
     dims with -1 for free ones): what is set is checked against them.  `on_stage` is told, in words, what is tried next: a
@@ -61,10 +61,10 @@ class NativeEngine:
         self._on_stage = on_stage
         self._library: "Optional[Library]" = None
         self._config: "Optional[MobileConfig]" = None
-        self._predictors = Predictors(self._create, sizes, memory_limit)
+        self._cache = PredictorCache(self._create, sizes, memory_limit)
         self._order: List[str] = []
 
-    def bring_in(self) -> None:
+    def import_runtime(self) -> None:
         """Load the library, and find its functions and the layout of its configuration.
 
         Raises NativeError: "import" when there is no library or the loader refuses it, "native" when it cannot be driven.
@@ -90,7 +90,7 @@ class NativeEngine:
         Raises NativeError: "inputs" when its inputs or outputs are others, "native" when the library fails a check.
         """
         begun = time.perf_counter()
-        self._predictors.fresh()
+        self._cache.reload()
         return (time.perf_counter() - begun) * 1e3
 
     def _create(self) -> "Predictor":
@@ -108,13 +108,13 @@ class NativeEngine:
 
     @property
     def _predictor(self) -> "Predictor":
-        predictor: "Predictor" = self._predictors.current
+        predictor: "Predictor" = self._cache.current
         return predictor
 
     @property
     def loads(self) -> int:
         """How many times the model was loaded."""
-        return self._predictors.loads
+        return self._cache.loads
 
     @property
     def runtime_version(self) -> str:
@@ -175,13 +175,13 @@ class NativeEngine:
         with self._predictor.input(self._order.index(name)) as tensor:
             tensor.set_lod(levels)
 
-    def renew(self, values: Mapping[str, Array]) -> None:
+    def select_predictor(self, values: Mapping[str, Array]) -> None:
         """Turn to a predictor that never ran with inputs that differ in more than their first dimension from these.
 
-        See Engine.renew: Paddle-Lite answers wrongly for a second size of its inputs.
+        See PaddleLite.select_predictor: Paddle-Lite answers wrongly for a second size of its inputs.
         """
         sizes = [(name, value.dtype, len(value.shape), value.shape[1:]) for name, value in sorted(values.items())]
-        self._predictors.turn_to(tuple(sizes))
+        self._cache.select(tuple(sizes))
 
     def run(self) -> None:
         """Run the model on the inputs as they were last set."""

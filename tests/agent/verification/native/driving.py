@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from litefleet_agent.nb import Tensor
-from litefleet_agent.npz import Array, write_npz
+from litefleet_agent.formats.nb import Tensor
+from litefleet_agent.formats.npz import Array, write_npz
 
 from tests.conftest import environment, find_python, lacking
 
 HERE = Path(__file__).parent
-AGENT = HERE.parents[2] / "agent"
+AGENT = HERE.parents[3] / "agent"
 DRIVER = HERE / "driver.py"
 STANDIN = HERE / "standin"
 SOURCES = (STANDIN / "lite.cc",)

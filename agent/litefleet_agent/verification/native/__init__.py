@@ -3,8 +3,8 @@
 What it relies on and how that is checked: docs/adr/0010-native-engine.md.  Nothing here imports ctypes before it is used.
 """
 
-from .engine import NativeEngine
 from .errors import NativeError
-from .interface import Declared, InferenceEngine
+from .interface import Declared, PaddleLiteInterface
+from .paddlelite import NativePaddleLite
 
-__all__ = ["Declared", "InferenceEngine", "NativeEngine", "NativeError"]
+__all__ = ["Declared", "NativeError", "NativePaddleLite", "PaddleLiteInterface"]

@@ -5,7 +5,7 @@ import weakref
 from contextlib import contextmanager
 from typing import Any, Iterator, List, Sequence, Tuple
 
-from ..npz import DTYPES, MAX_TOTAL, Array, native
+from ...formats.npz import DTYPES, MAX_TOTAL, Array, native
 from .config import MobileConfig
 from .cxx import CxxLod, CxxShape, read_int64s, read_lod, read_text, read_texts, word_at
 from .errors import NativeError, unknown_layout

@@ -18,7 +18,7 @@ def stages(told):
 
 def run_case(engine, job, arrays, told):
     values = {name: arrays[name] for name in job["inputs"] if name in arrays}
-    engine.renew(values)
+    engine.select_predictor(values)
     engine.set_inputs(values, check=job.get("check", True))
     for name, levels in job.get("lod", {}).items():
         engine.set_lod(name, levels)
@@ -44,7 +44,7 @@ def soak(engine, job, arrays, told):
     for turn in range(job["soak"]):
         if job.get("reload"):
             engine.load()
-        engine.renew(values)
+        engine.select_predictor(values)
         engine.set_inputs(values)
         engine.run()
         outputs = engine.outputs()
@@ -56,7 +56,7 @@ def soak(engine, job, arrays, told):
 
 def write_and_read(engine, told):
     """Write and read back each type in the first input, past all checks of the model."""
-    from litefleet_agent.npz import DTYPES, Array
+    from litefleet_agent.formats.npz import DTYPES, Array
 
     told["types"] = {}
     for name, size in DTYPES.items():
@@ -71,16 +71,16 @@ def write_and_read(engine, told):
 
 
 def drive(job, told):
-    from litefleet_agent.native import NativeEngine
-    from litefleet_agent.nb import Tensor
-    from litefleet_agent.npz import read_npz
+    from litefleet_agent.formats.nb import Tensor
+    from litefleet_agent.formats.npz import read_npz
+    from litefleet_agent.verification.native import NativePaddleLite
 
     declared = [Tensor(name, dtype, tuple(dims)) for name, dtype, dims in job.get("declared", [])]
-    engine = NativeEngine(
+    engine = NativePaddleLite(
         job["runtime"], job["nb"], job["inputs"], job["outputs"], job.get("threads", 0), job.get("power_mode", ""),
         job.get("sizes", 1), declared=declared, on_stage=stages(told["stages"]),
     )  # fmt: skip
-    engine.bring_in()
+    engine.import_runtime()
     told["threads_set_by"], told["threads_taken"] = engine.threads_set_by, engine.threads_taken
     told["power_mode"] = engine.power_mode_set
     engine.load()
@@ -97,7 +97,7 @@ def drive(job, told):
         write_and_read(engine, told)
     told["loads"] = engine.loads
     if job.get("release"):  # so that what was loaded is destroyed before the end
-        engine._predictors.current = None
+        engine._cache.current = None
 
 
 def main():
@@ -108,11 +108,11 @@ def main():
     for name in job.get("first", []):
         __import__(name)
     told = {"stages": [], "outputs": [], "lods": [], "python": list(sys.version_info[:2])}
-    from litefleet_agent.engine import EngineError
+    from litefleet_agent.verification.paddlelite import PaddleLiteError
 
     try:
         drive(job, told)
-    except EngineError as error:
+    except PaddleLiteError as error:
         told["error"] = [error.kind, str(error)]
     told["numpy"] = getattr(sys.modules.get("numpy"), "__version__", "")
     print("\nresult: " + json.dumps(told), flush=True)

@@ -9,7 +9,7 @@ import ctypes
 import re
 from typing import Dict, Sequence, Tuple
 
-from ..npz import Array
+from ...formats.npz import Array
 from .cxx import word_at
 from .errors import NativeError, unknown_layout
 from .library import Library

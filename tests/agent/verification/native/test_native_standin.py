@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from litefleet_agent.npz import Array
+from litefleet_agent.formats.npz import Array
 
-from tests.agent.native.driving import Driven, Toy, compile_standin, drive, toy
+from tests.agent.verification.native.driving import Driven, Toy, compile_standin, drive, toy
 
 Library = Callable  # -> Path; Python 3.7 takes no subscript here
 X = Array("float32", (2, 3), struct.pack("<6f", 0.5, -1, 2, 3e38, -0.0, 1e-45))

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.findings import Finding
-from litefleet_agent.judge import fit, judge
-from litefleet_agent.nb import read_nb
-from litefleet_agent.npz import Array, read_npz, write_npz
+from litefleet_agent.formats.nb import read_nb
+from litefleet_agent.formats.npz import Array, read_npz, write_npz
+from litefleet_agent.verification.golden_cases import check_outputs, fits_inputs
 
-from tests.agent.native.driving import Driven, drive, interpreter
+from tests.agent.verification.native.driving import Driven, drive, interpreter
 from tests.conftest import lite_environment, published_wheel, source_models
 
 pytestmark = pytest.mark.toolchain
@@ -27,13 +27,13 @@ TYPES = {"float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool
 BINDING = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from litefleet_agent.engine import Engine
-from litefleet_agent.nb import read_nb
-from litefleet_agent.npz import read_npz, write_npz
+from litefleet_agent.verification.paddlelite import PaddleLite
+from litefleet_agent.formats.nb import read_nb
+from litefleet_agent.formats.npz import read_npz, write_npz
 model = read_nb(open(sys.argv[2], "rb").read())
 names = [t.name for t in model.inputs], [t.name for t in model.outputs]
-engine = Engine("", sys.argv[2], *names)
-engine.bring_in()
+engine = PaddleLite("", sys.argv[2], *names)
+engine.import_runtime()
 engine.load()
 held = read_npz(sys.argv[3])
 engine.set_inputs({name: held[name] for name in names[0]}, check=True)
@@ -63,9 +63,9 @@ def findings(nb: Path, cases: list[Path], result: Driven) -> list[Finding]:
     """Judge a run as verify does, by the goldens."""
     assert result.error == ("", "")
     model = read_nb(nb.read_bytes())
-    goldens = [golden for golden, _ in (fit(model, read_npz(path), path.name) for path in cases) if golden]
+    goldens = [golden for golden, _ in (fits_inputs(model, read_npz(path), path.name) for path in cases) if golden]
     assert len(goldens) == len(cases)
-    return judge(model, goldens, [(result.outputs(i), []) for i in range(len(cases))]).findings
+    return check_outputs(model, goldens, [(result.outputs(i), []) for i in range(len(cases))]).findings
 
 
 @pytest.mark.parametrize("version", ["3.7", "3.8", "3.11", "3.13"])
@@ -97,7 +97,7 @@ def test_the_answers_are_the_binding_s_byte_for_byte(
     model: str, nb_files: Nb, goldens: Goldens, tmp_path: Path
 ) -> None:
     nb, case = nb_files(model, "x86"), goldens[model][0]
-    agent = Path(__file__).parents[3] / "agent"
+    agent = Path(__file__).parents[4] / "agent"
     argv = [lite_environment(), "-I", "-c", BINDING, agent, nb, case, tmp_path / "binding.npz"]
     subprocess.run([str(part) for part in argv], check=True, capture_output=True, timeout=120)
     result = run(python("3.13"), runtime(), nb, [case])

@@ -3,7 +3,7 @@
 import re
 from typing import Callable, Sequence, Tuple
 
-from ..engine import EngineError
+from ..paddlelite import PaddleLiteError
 
 __all__ = ["NativeError", "explain_missing", "explain_unloadable", "unknown_layout"]
 
@@ -50,7 +50,7 @@ _LOADER_HINTS: Tuple[Tuple[str, str], ...] = (
 )
 
 
-class NativeError(EngineError):
+class NativeError(PaddleLiteError):
     """A step of the native engine that failed without killing the process.
 
     `kind` is "import" (the loader refuses the library), "native" (the library cannot be driven: a missing function, an

@@ -1,16 +1,16 @@
-"""What verify, infer, bench and the service need of an engine: the binding's Engine and NativeEngine both have it."""
+"""What verify, infer, bench and the service need of an engine: the binding's PaddleLite and NativePaddleLite both have it."""
 
 import sys
 from typing import TYPE_CHECKING, Any, List, Mapping, Tuple
 
-from ..npz import Array
+from ...formats.npz import Array
 
 if TYPE_CHECKING or sys.version_info >= (3, 8):
     from typing import Protocol
 else:
     Protocol = object
 
-__all__ = ["Declared", "InferenceEngine"]
+__all__ = ["Declared", "PaddleLiteInterface"]
 
 
 class Declared(Protocol):
@@ -29,17 +29,17 @@ class Declared(Protocol):
         """Its dimensions, -1 for a free one; () when the file does not say."""
 
 
-class InferenceEngine(Protocol):
-    """One model in this process's Paddle-Lite.  Every method may raise EngineError; a crash takes the process with it.
+class PaddleLiteInterface(Protocol):
+    """One model in this process's Paddle-Lite.  Every method may raise PaddleLiteError; a crash takes the process with it.
 
-    The order of the calls: bring_in, load, then for each request renew, set_inputs, run, outputs.
+    The order of the calls: import_runtime, load, then for each request select_predictor, set_inputs, run, outputs.
     """
 
     numpy: Any  # the module where the engine uses it, else None
     threads_set_by: str  # what took the number of threads; "" when none was asked for
     power_mode_set: str  # the power mode that was taken, "" when none was
 
-    def bring_in(self) -> None:
+    def import_runtime(self) -> None:
         """Bring Paddle-Lite into this process."""
 
     def load(self) -> float:
@@ -64,7 +64,7 @@ class InferenceEngine(Protocol):
     def set_inputs(self, values: Mapping[str, Array], check: bool = False) -> None:
         """Set every input; `check` reads each back and raises when it differs."""
 
-    def renew(self, values: Mapping[str, Array]) -> None:
+    def select_predictor(self, values: Mapping[str, Array]) -> None:
         """Turn to a predictor that fits the sizes of these inputs."""
 
     def run(self) -> None:
