@@ -77,7 +77,7 @@ def test_the_library_is_for_that_machine(machine: Emulated, tmp_path: Path) -> N
         ["readelf", "-h", machine.library("-DSTANDIN_ARM")], capture_output=True, text=True, check=True
     )
     assert {"aarch64": "AArch64", "armv7l": "ELF32"}[machine.userland.machine] in said.stdout
-    assert machine.run(machine.library("-DSTANDIN_ARM"), simple(tmp_path)).told["version"] == "v2.13"
+    assert machine.run(machine.library("-DSTANDIN_ARM"), simple(tmp_path)).report["version"] == "v2.13"
 
 
 @pytest.mark.parametrize("layout", [210, 212, 213])
@@ -86,8 +86,8 @@ def test_every_known_layout_is_found_at_run_time(machine: Emulated, tmp_path: Pa
     result = machine.run(library, simple(tmp_path), threads=2, power_mode="LITE_POWER_LOW")
     assert result.error == ("", "")
     assert struct.unpack("<6f", result.outputs()[0].data)[:3] == (1, -2, 4)
-    assert (result.told["threads_set_by"], result.told["threads_taken"]) == ("set_threads", 2)
-    assert result.told["power_mode"] == "LITE_POWER_HIGH"  # the stand-in has no small cores
+    assert (result.report["threads_set_by"], result.report["threads_taken"]) == ("set_threads", 2)
+    assert result.report["power_mode"] == "LITE_POWER_HIGH"  # the stand-in has no small cores
 
 
 def test_types_and_names_go_through(machine: Emulated, tmp_path: Path) -> None:
@@ -96,14 +96,14 @@ def test_types_and_names_go_through(machine: Emulated, tmp_path: Path) -> None:
     result = machine.run(machine.library("-DSTANDIN_ARM"), toy(tmp_path, values, outputs))
     assert result.error == ("", "")
     assert result.outputs() == list(VALUES.values())
-    assert result.told["output_names"] == list(outputs)
+    assert result.report["output_names"] == list(outputs)
 
 
 def test_a_lod_goes_in_and_comes_out(machine: Emulated, tmp_path: Path) -> None:
     value = Array("int64", (5, 1), struct.pack("<5q", *range(5)))
     levels = [[0, 2, 2], [0, 1, 5]]
     model = toy(tmp_path, {"words": value}, {"same": "copy 0"})
-    assert machine.run(machine.library("-DSTANDIN_ARM"), model, lod={"words": levels}).told["lods"] == [[levels]]
+    assert machine.run(machine.library("-DSTANDIN_ARM"), model, lod={"words": levels}).report["lods"] == [[levels]]
 
 
 @pytest.mark.parametrize("place", ["load", "run"])
@@ -114,7 +114,7 @@ def test_exceptions_and_crashes_end_the_process(
     machine: Emulated, tmp_path: Path, place: str, what: str, by: int
 ) -> None:
     result = machine.run(machine.library("-DSTANDIN_ARM"), simple(tmp_path, f"on {place} {what}"))
-    assert (result.code, result.told) == (-by, {})
+    assert (result.code, result.report) == (-by, {})
     if what == "throw":
         assert f"what():  standin: told to throw at {place}" in result.stderr
 
@@ -136,14 +136,14 @@ def test_what_the_library_lacks_is_a_sentence(machine: Emulated, tmp_path: Path,
 
 def test_hidden_functions_at_other_positions_give_no_answer(machine: Emulated, tmp_path: Path) -> None:
     result = machine.run(machine.library("-DSTANDIN_ARM", "-DSTANDIN_SHIFTED"), simple(tmp_path))
-    assert result.told.get("outputs", []) == []
+    assert result.report.get("outputs", []) == []
     assert result.code < 0 or result.error[0] == "native"
 
 
 def test_a_model_is_destroyed_when_nobody_holds_it(machine: Emulated, tmp_path: Path) -> None:
     result = machine.run(machine.library("-DSTANDIN_ARM"), simple(tmp_path), soak=20, reload=True, shrink=True)
     assert result.error == ("", "")
-    assert result.told["same"]
+    assert result.report["same"]
     assert result.stderr.count("standin: predictor destroyed") == 20
 
 

@@ -80,14 +80,17 @@ class MobileConfig:
             raise unknown_layout("the configuration does not hold the file's name that was set")
 
     def _see_taken(self, threads: int, power_mode: str) -> None:
-        """See what the constructor made of the settings: on ARM it takes no more threads than cores, and another mode for one
-        that the cores do not have.  The two fields follow the model's folder, the first std::string, in all versions.
+        """See what the constructor of a build for ARM made of the settings.
+
+        It takes no more threads than there are cores (of the kind that the mode names), and another mode for one that the
+        cores do not have.  The two fields follow the model's folder, the first std::string, in all versions.
         """
         count, mode = struct.unpack("@ii", ctypes.string_at(self.address + STRING_SIZE, 8))
         names = [name for name, number in POWER_MODES.items() if number == mode]
         if not names or not 0 < count <= _MOST_THREADS:
             return
-        if threads and count in (threads, min(threads, os.cpu_count() or 1)):
+        # 1 is also what a constructor leaves there that takes nothing.
+        if count == threads or 1 < count < threads or (threads and os.cpu_count() == 1):
             self.threads_set_by, self.threads_taken = "set_threads", count
         if power_mode:
             self.power_mode_taken = names[0]
@@ -105,14 +108,11 @@ class MobileConfig:
 
 
 class _Memory:
-    """Zeroed memory, aligned as operator new aligns."""
+    """Memory with that content, aligned as operator new aligns."""
 
     def __init__(self, content: bytes) -> None:
         self._buffer = ctypes.create_string_buffer(len(content) + 16)
         self.address = (ctypes.addressof(self._buffer) + 15) // 16 * 16
-        self.fill(content)
-
-    def fill(self, content: bytes) -> None:
         ctypes.memmove(self.address, content, len(content))
 
 
@@ -125,6 +125,6 @@ def _find_name(functions: Functions) -> int:
     changed = [at for at in range(0, _ROOM, WORD) if word_at(memory.address + at) != target.address]
     lengths = [at for at in changed if word_at(memory.address + at) == len(_NAME)]
     if len(changed) != 1 or changed != lengths or ctypes.string_at(target.address, len(_NAME)) != _NAME:
-        raise unknown_layout("set_model_from_file changed %d words, %d of them to the name's length" % (
-            len(changed), len(lengths)))  # fmt: skip
+        seen = "set_model_from_file changed %d words, %d of them to the name's length" % (len(changed), len(lengths))
+        raise unknown_layout(seen)
     return lengths[0] - WORD

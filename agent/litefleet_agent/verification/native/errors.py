@@ -36,8 +36,7 @@ _OTHER_BUILDS: Tuple[Tuple[str, str], ...] = (
 _LOADER_HINTS: Tuple[Tuple[str, str], ...] = (
     (
         r"cannot allocate memory in static TLS block",
-        "the library must be loaded earlier: name it in LD_PRELOAD of the agent, or set "
-        "GLIBC_TUNABLES=glibc.rtld.optional_static_tls=4096",
+        "the library must be loaded earlier: name it in LD_PRELOAD where the agent is started",
     ),
     (
         r"undefined symbol: (_?Py)",

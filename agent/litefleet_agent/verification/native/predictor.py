@@ -101,7 +101,7 @@ class Predictor:
     """
 
     def __init__(self, library: Library, config: MobileConfig) -> None:
-        self._functions = library.functions
+        self._library, self._functions = library, library.functions
         made = library.functions.create_predictor(config.address)
         self._address, control = made.words[0] or 0, made.words[1] or 0
         if not self._address:
@@ -159,10 +159,12 @@ class Predictor:
         self._run(self._address)
 
     def shrink_memory(self) -> bool:
-        """Have the library give back what runs took; False where it cannot, or does not."""
+        """Have the library give back to the system what runs took; False where it cannot, or does not."""
         if not self.can_shrink:
             return False
-        return bool(_TESTING(self._slots["TryShrinkMemory"])(self._address))
+        done = bool(_TESTING(self._slots["TryShrinkMemory"])(self._address))
+        self._library.return_free_memory()
+        return done
 
 
 def _release(control: int) -> None:

@@ -8,15 +8,15 @@ import json
 import sys
 
 
-def stages(told):
+def stages(report):
     def stage(words):
-        told.append(words)
+        report.append(words)
         print("stage: " + words, flush=True)
 
     return stage
 
 
-def run_case(engine, job, arrays, told):
+def run_case(engine, job, arrays, report):
     values = {name: arrays[name] for name in job["inputs"] if name in arrays}
     engine.select_predictor(values)
     engine.set_inputs(values, check=job.get("check", True))
@@ -26,10 +26,10 @@ def run_case(engine, job, arrays, told):
         if turn:
             engine.set_inputs(values)
         engine.run()
-    told["outputs"].append(
+    report["outputs"].append(
         [[v.dtype, list(v.shape), base64.b64encode(v.data).decode("ascii")] for v in engine.outputs()]
     )
-    told["lods"].append(engine.output_lods())
+    report["lods"].append(engine.output_lods())
 
 
 def resident():
@@ -37,10 +37,10 @@ def resident():
         return int(stream.read().split()[1]) * 4096
 
 
-def soak(engine, job, arrays, told):
+def soak(engine, job, arrays, report):
     """Run again and again, or load again and again, and tell the memory at each tenth of it."""
     values = {name: arrays[name] for name in job["inputs"]}
-    first, told["rss"], told["same"] = None, [], True
+    first, report["rss"], report["same"] = None, [], True
     for turn in range(job["soak"]):
         if job.get("reload"):
             engine.load()
@@ -49,28 +49,28 @@ def soak(engine, job, arrays, told):
         engine.run()
         outputs = engine.outputs()
         first = first or outputs
-        told["same"] = told["same"] and outputs == first
+        report["same"] = report["same"] and outputs == first
         if turn % (job["soak"] // 10) == 0:
-            told["rss"].append(resident())
+            report["rss"].append(resident())
 
 
-def write_and_read(engine, told):
+def write_and_read(engine, report):
     """Write and read back each type in the first input, past all checks of the model."""
     from litefleet_agent.formats.npz import DTYPES, Array
 
-    told["types"] = {}
+    report["types"] = {}
     for name, size in DTYPES.items():
         value = Array(name, (2, 3), bytes(range(1, 1 + 6 * size)) if name != "bool" else b"\1\0\1\1\0\0")
         try:
             with engine._predictor.input(0) as tensor:
                 tensor.write(value)
             with engine._predictor.input(0) as tensor:
-                told["types"][name] = tensor.read() == value
+                report["types"][name] = tensor.read() == value
         except Exception as error:
-            told["types"][name] = str(error)
+            report["types"][name] = str(error)
 
 
-def drive(job, told):
+def drive(job, report):
     from litefleet_agent.formats.nb import Tensor
     from litefleet_agent.formats.npz import read_npz
     from litefleet_agent.verification.native import NativePaddleLite
@@ -78,24 +78,26 @@ def drive(job, told):
     declared = [Tensor(name, dtype, tuple(dims)) for name, dtype, dims in job.get("declared", [])]
     engine = NativePaddleLite(
         job["runtime"], job["nb"], job["inputs"], job["outputs"], job.get("threads", 0), job.get("power_mode", ""),
-        job.get("sizes", 1), declared=declared, on_stage=stages(told["stages"]),
+        job.get("sizes", 1), declared=declared, on_stage=stages(report["stages"]),
     )  # fmt: skip
     engine.import_runtime()
-    told["threads_set_by"], told["threads_taken"] = engine.threads_set_by, engine.threads_taken
-    told["power_mode"] = engine.power_mode_set
+    report["threads_set_by"], report["threads_taken"] = engine.threads_set_by, engine.threads_taken
+    report["power_mode"] = engine.power_mode_set
     engine.load()
-    told["version"], told["known"] = engine.runtime_version, engine.layout_known
-    told["output_names"], told["can_shrink"] = engine.loaded_output_names, engine.can_shrink
-    told["base_size"] = engine._config.base_size
+    report["version"], report["known"] = engine.runtime_version, engine.layout_known
+    report["output_names"], report["can_shrink"] = engine.loaded_output_names, engine.can_shrink
+    report["base_size"] = engine._config.base_size
     for path in job["cases"]:
-        run_case(engine, job, read_npz(path), told)
+        run_case(engine, job, read_npz(path), report)
         if job.get("shrink"):
-            told["shrunk"] = engine.shrink_memory()
+            before = resident()
+            report["shrunk"] = engine.shrink_memory()
+            report.setdefault("given_back", []).append(before - resident())
     if job.get("soak"):
-        soak(engine, job, read_npz(job["cases"][0]), told)
+        soak(engine, job, read_npz(job["cases"][0]), report)
     if job.get("types"):
-        write_and_read(engine, told)
-    told["loads"] = engine.loads
+        write_and_read(engine, report)
+    report["loads"] = engine.loads
     if job.get("release"):  # so that what was loaded is destroyed before the end
         engine._cache.current = None
 
@@ -107,15 +109,15 @@ def main():
         sys.modules[name] = None
     for name in job.get("first", []):
         __import__(name)
-    told = {"stages": [], "outputs": [], "lods": [], "python": list(sys.version_info[:2])}
+    report = {"stages": [], "outputs": [], "lods": [], "python": list(sys.version_info[:2])}
     from litefleet_agent.verification.paddlelite import PaddleLiteError
 
     try:
-        drive(job, told)
+        drive(job, report)
     except PaddleLiteError as error:
-        told["error"] = [error.kind, str(error)]
-    told["numpy"] = getattr(sys.modules.get("numpy"), "__version__", "")
-    print("\nresult: " + json.dumps(told), flush=True)
+        report["error"] = [error.kind, str(error)]
+    report["numpy"] = getattr(sys.modules.get("numpy"), "__version__", "")
+    print("\nresult: " + json.dumps(report), flush=True)
 
 
 if __name__ == "__main__":

@@ -23,22 +23,24 @@ SOURCES = (STANDIN / "lite.cc",)
 
 @dataclass(frozen=True)
 class Driven:
-    """How a run of driver.py ended: its exit code, what it wrote, and what it told (empty when it died)."""
+    """How a run of driver.py ended: its exit code, what it wrote, and what it report (empty when it died)."""
 
     code: int
     stdout: str
     stderr: str
-    told: dict = field(default_factory=dict)
+    report: dict = field(default_factory=dict)
 
     @property
     def error(self) -> tuple[str, str]:
         """The engine's error, its kind and its text; ("", "") without one."""
-        kind, text = self.told.get("error", ("", ""))
+        kind, text = self.report.get("error", ("", ""))
         return kind, text
 
     def outputs(self, case: int = 0) -> list[Array]:
         """Return the outputs of a case."""
-        return [Array(dtype, tuple(shape), base64.b64decode(data)) for dtype, shape, data in self.told["outputs"][case]]
+        return [
+            Array(dtype, tuple(shape), base64.b64decode(data)) for dtype, shape, data in self.report["outputs"][case]
+        ]
 
 
 def drive(

@@ -52,7 +52,7 @@ def simple(folder: Path, *more: str, version: str = "v2.13") -> Toy:
 
 
 def died(result: Driven, by: int) -> bool:
-    return result.code == -by and not result.told
+    return result.code == -by and not result.report
 
 
 @pytest.mark.parametrize("layout", [210, 212, 213])
@@ -62,8 +62,8 @@ def test_every_known_layout_is_found_at_run_time(library: Library, tmp_path: Pat
     result = run(library(*flags), simple(tmp_path))
     assert result.error == ("", "")
     assert struct.unpack("<6f", result.outputs()[0].data)[:4] == (1, -2, 4, float("inf"))
-    assert result.told["version"] == "v2.13"
-    assert result.told["base_size"] % 2 == (layout == 210)  # that one ends with a flag, in the middle of a word
+    assert result.report["version"] == "v2.13"
+    assert result.report["base_size"] % 2 == (layout == 210)  # that one ends with a flag, in the middle of a word
 
 
 def test_values_of_each_type_come_out_as_they_went_in(library: Library, tmp_path: Path) -> None:
@@ -80,8 +80,8 @@ def test_short_and_long_names_and_many_of_them(library: Library, tmp_path: Path)
     }
     outputs = {f"{LONG}_{i}" if i % 2 else f"y{i}": f"copy {len(names) - 1 - i}" for i in range(len(names))}
     result = run(library(), toy(tmp_path, values, outputs, version="v2.13-and-a-text-that-is-long"), runs=3)
-    assert result.told["output_names"] == list(outputs)
-    assert result.told["version"] == "v2.13-and-a-text-that-is-long"
+    assert result.report["output_names"] == list(outputs)
+    assert result.report["version"] == "v2.13-and-a-text-that-is-long"
     assert result.outputs() == list(reversed(list(values.values())))
 
 
@@ -95,8 +95,8 @@ def test_a_lod_goes_in_and_comes_out(library: Library, tmp_path: Path) -> None:
     value = Array("int64", (5, 1), struct.pack("<5q", *range(5)))
     model = toy(tmp_path, {"words": value}, {"same": "copy 0"})
     levels = [[0, 2, 2], [0, 1, 3, 5]]
-    assert run(library(), model, lod={"words": levels}).told["lods"] == [[levels]]
-    assert run(library(), model).told["lods"] == [[[]]]
+    assert run(library(), model, lod={"words": levels}).report["lods"] == [[levels]]
+    assert run(library(), model).report["lods"] == [[[]]]
     for wrong in ([[1, 5]], [[0, 3, 2]], [[]]):
         assert run(library(), model, lod={"words": wrong}).error[0] == "inputs"
 
@@ -177,7 +177,7 @@ def test_a_configuration_with_another_kind_of_file_name_is_refused(library: Libr
 @pytest.mark.parametrize("flags", [(), ("-fvisibility=default",)], ids=["names hidden", "names exported"])
 def test_virtual_functions_at_other_positions_give_no_answer(library: Library, tmp_path: Path, flags: tuple) -> None:
     result = run(library("-DSTANDIN_SHIFTED", *flags), simple(tmp_path))
-    assert result.told.get("outputs", []) == []
+    assert result.report.get("outputs", []) == []
     if flags:
         kind, text = result.error
         assert kind == "native"
@@ -232,11 +232,11 @@ def test_outputs_that_cannot_be_are_not_read(
 
 def test_other_names_than_the_file_declares_are_refused(library: Library, tmp_path: Path) -> None:
     model = simple(tmp_path)
-    told = drive([sys.executable, "-I"], library(), model.path, [model.case], (["x"], ["z"]))
-    assert told.error == ("inputs", "the loaded model has the outputs y")
-    told = drive([sys.executable, "-I"], library(), model.path, [model.case], (["x", "x2"], ["y"]))
-    assert told.error[0] == "native"
-    assert "it gives 1 inputs, and the file declares 2" in told.error[1]
+    report = drive([sys.executable, "-I"], library(), model.path, [model.case], (["x"], ["z"]))
+    assert report.error == ("inputs", "the loaded model has the outputs y")
+    report = drive([sys.executable, "-I"], library(), model.path, [model.case], (["x", "x2"], ["y"]))
+    assert report.error[0] == "native"
+    assert "it gives 1 inputs, and the file declares 2" in report.error[1]
 
 
 @pytest.mark.parametrize(
@@ -249,8 +249,8 @@ def test_other_names_than_the_file_declares_are_refused(library: Library, tmp_pa
 )
 def test_inputs_are_checked_against_the_file(library: Library, tmp_path: Path, declared: list, words: str) -> None:
     model = simple(tmp_path)
-    told = drive([sys.executable, "-I"], library(), model.path, [model.case], model.names, declared=[declared])
-    assert told.error == ("inputs", words)
+    report = drive([sys.executable, "-I"], library(), model.path, [model.case], model.names, declared=[declared])
+    assert report.error == ("inputs", words)
 
 
 # --- versions, settings, memory
@@ -269,33 +269,34 @@ def test_inputs_are_checked_against_the_file(library: Library, tmp_path: Path, d
 def test_an_unknown_version_runs_by_its_checks_but_is_not_called_known(
     library: Library, tmp_path: Path, version: str, known: bool, shrinks: bool
 ) -> None:
-    told = run(library(), simple(tmp_path, version=version)).told
-    assert (told["version"], told["known"], told["can_shrink"]) == (version, known, shrinks)
-    assert len(told["outputs"]) == 1
+    report = run(library(), simple(tmp_path, version=version)).report
+    assert (report["version"], report["known"], report["can_shrink"]) == (version, known, shrinks)
+    assert len(report["outputs"]) == 1
 
 
 def test_shrink_memory_is_called_where_it_is(library: Library, tmp_path: Path) -> None:
-    assert run(library(), simple(tmp_path), shrink=True).told["shrunk"] is True
-    assert run(library(), simple(tmp_path, version="v2.8"), shrink=True).told["shrunk"] is False
+    assert run(library(), simple(tmp_path), shrink=True).report["shrunk"] is True
+    assert run(library(), simple(tmp_path, version="v2.8"), shrink=True).report["shrunk"] is False
     exported = library("-fvisibility=default")  # the name tells, whatever the version says
-    assert run(exported, simple(tmp_path, version="none"), shrink=True).told["shrunk"] is True
+    assert run(exported, simple(tmp_path, version="none"), shrink=True).report["shrunk"] is True
 
 
 @pytest.mark.parametrize(
-    ("flags", "threads", "mode", "told", "config"),
+    ("flags", "threads", "mode", "report", "config"),
     [
         ((), 3, "", ("set_x86_math_num_threads", 3, ""), "threads 1 mode 3"),
         ((), 0, "LITE_POWER_HIGH", ("", 0, ""), "threads 1 mode 3"),
         (("-DSTANDIN_ARM",), 0, "", ("", 0, ""), "threads 1 mode 3"),
         (("-DSTANDIN_ARM",), 2, "LITE_POWER_HIGH", ("set_threads", 2, "LITE_POWER_HIGH"), "threads 2 mode 0"),
+        (("-DSTANDIN_ARM",), 5, "", ("set_threads", 2, ""), "threads 2 mode 3"),  # it has two cores
         (("-DSTANDIN_ARM",), 1, "LITE_POWER_LOW", ("set_threads", 1, "LITE_POWER_HIGH"), "threads 1 mode 0"),
     ],
 )
-def test_settings_are_told_as_they_were_taken(
-    library: Library, tmp_path: Path, flags: tuple, threads: int, mode: str, told: tuple, config: str
+def test_settings_are_reported_as_they_were_taken(
+    library: Library, tmp_path: Path, flags: tuple, threads: int, mode: str, report: tuple, config: str
 ) -> None:
     result = run(library(*flags), simple(tmp_path), threads=threads, power_mode=mode)
-    assert (result.told["threads_set_by"], result.told["threads_taken"], result.told["power_mode"]) == told
+    assert (result.report["threads_set_by"], result.report["threads_taken"], result.report["power_mode"]) == report
     assert f"standin: {config}\n" in result.stderr
 
 
@@ -311,7 +312,7 @@ def test_a_model_is_destroyed_when_another_takes_its_place(library: Library, tmp
     second = toy(tmp_path / "b", {"x": Array("float32", (1, 4), bytes(16))}, {"y": "twice 0"})
     cases = [first.case, second.case, first.case]
     result = drive([sys.executable, "-I"], library(), first.path, cases, first.names, release=True)
-    assert result.told["loads"] == 3
+    assert result.report["loads"] == 3
     assert result.stderr.count("standin: predictor destroyed") == 3
     assert result.outputs(0) == result.outputs(2)
 
