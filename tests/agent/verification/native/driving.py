@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from litefleet_agent.formats.nb import Tensor
-from litefleet_agent.formats.npz import Array, write_npz
+from litefleet_agent.formats.npz import Array, npz_bytes
 
 from tests.conftest import environment, find_python, lacking
 
@@ -113,5 +113,5 @@ def toy(folder: Path, inputs: dict, outputs: dict, *more: str, version: str = "v
     lines += [f"output {name} {what}" for name, what in outputs.items()]
     path, case = folder / "toy.txt", folder / "toy.npz"
     path.write_text("\n".join([*lines, *more]) + "\n")
-    write_npz(case, inputs)
+    case.write_bytes(npz_bytes(inputs))
     return Toy(path, case, inputs, list(outputs))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from litefleet_agent.findings import Finding
 from litefleet_agent.formats.nb import read_nb
-from litefleet_agent.formats.npz import Array, read_npz, write_npz
+from litefleet_agent.formats.npz import Array, npz_bytes, read_npz
 from litefleet_agent.verification.golden_cases import check_outputs, fits_inputs
 
 from tests.agent.verification.native.driving import Driven, drive, interpreter
@@ -29,7 +29,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from litefleet_agent.verification.paddlelite import PaddleLite
 from litefleet_agent.formats.nb import read_nb
-from litefleet_agent.formats.npz import read_npz, write_npz
+from litefleet_agent.formats.npz import npz_bytes, read_npz
 model = read_nb(open(sys.argv[2], "rb").read())
 names = [t.name for t in model.inputs], [t.name for t in model.outputs]
 engine = PaddleLite("", sys.argv[2], *names)
@@ -38,7 +38,7 @@ engine.load()
 held = read_npz(sys.argv[3])
 engine.set_inputs({name: held[name] for name in names[0]}, check=True)
 engine.run()
-write_npz(sys.argv[4], dict(zip(names[1], engine.outputs())))
+open(sys.argv[4], "wb").write(npz_bytes(dict(zip(names[1], engine.outputs()))))
 """
 
 
@@ -165,7 +165,7 @@ def test_another_size_is_run_by_a_model_of_its_own(nb_files: Nb, goldens: Golden
     nb, case = nb_files("cls", "x86"), goldens["cls"][0]
     x = read_npz(case)["x"]
     wide = Array(x.dtype, (1, 3, 48, 96), x.data[: len(x.data) // 2])
-    write_npz(tmp_path / "wide.npz", {"x": wide})
+    (tmp_path / "wide.npz").write_bytes(npz_bytes({"x": wide}))
     alone = run(python("3.11"), runtime(), nb, [tmp_path / "wide.npz"])
     result = run(python("3.11"), runtime(), nb, [case, tmp_path / "wide.npz", case])
     assert result.report["loads"] == 3
@@ -228,5 +228,5 @@ def test_the_inputs_that_paddle_lite_answers_wrongly_are_refused(
     }
     for number, (words, value) in enumerate(cases.items()):
         path = tmp_path / f"{number}.npz"
-        write_npz(path, {"x" if value else "z": value or x})
+        path.write_bytes(npz_bytes({"x" if value else "z": value or x}))
         assert run(python("3.11"), runtime(), nb_files("cls", "x86"), [path]).error == ("inputs", words)
