@@ -12,7 +12,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "refused",
         "A .nb holds kernels for one kind of hardware. On any other CPU Paddle-Lite either segfaults or skips the kernels and "
-        "answers zeros or garbage with exit code 0. `valid_targets=arm,x86` gives an ARM file, not one for both.",
+        "returns zeros or garbage with exit code 0. `valid_targets=arm,x86` gives an ARM file, not one for both.",
         "Convert the model for this device's architecture (`litefleet convert`); one .nb per architecture.",
     ),
     (
@@ -20,7 +20,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "mixed-cpu-isas",
         "error",
         "refused",
-        "opt takes the first target that has a kernel, op by op: `arm,x86` gives an ARM file, `x86,arm` a mixture that answers NaN, "
+        "opt takes the first target that has a kernel, op by op: `arm,x86` gives an ARM file, `x86,arm` a mixture that returns NaN, "
         "and both say 'successfully'.",
         "Name one CPU target per conversion: x86 or arm. litefleet makes one file per architecture by itself.",
     ),
@@ -79,7 +79,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "version-unknown",
         "note",
         "",
-        "An untagged build of Paddle-Lite carries a commit hash or nothing as its version, so the versions can't be compared.",
+        "An untagged build of Paddle-Lite carries a commit hash or nothing as its version, so the versions cannot be compared.",
         "Nothing, if the golden comparison passes; else convert with the opt of the same build.",
     ),
     (
@@ -87,16 +87,16 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "hash-mismatch",
         "error",
         "failed",
-        "The bytes that arrived, or lie on the device, are not the bytes that were sent: a single flipped bit in the weights gives a "
+        "The bytes that arrived or are stored on the device are not the bytes that were sent: a single flipped bit in the weights gives a "
         "slightly wrong answer with exit code 0.",
-        "Run the same command again: the file is sent anew. If it comes back, check the device's storage.",
+        "Run the same command again: the file is sent again. If that repeats, check the device's storage.",
     ),
     (
         "LF111",
         "int8-on-x86",
         "warning",
         "",
-        "Weight-quantised (int8/int16) files are right on ARM; on x86 they convert, load and run, and answer wrong: NaN, or the same for every input.",
+        "Weight-quantised (int8/int16) files are right on ARM; on x86 they convert, load and run, and return wrong outputs: NaN, or the same for every input.",
         "Convert without quantisation for x86.",
     ),
     (
@@ -129,7 +129,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "failed",
         "The program that loads the .nb could not open it: another path or working folder than was meant, or no permission to read it.",
-        "Give the file's absolute path, and see that the program's user may read it.",
+        "Give the file's absolute path, and make sure that the program's user may read it.",
     ),
     # --- LF2xx: the source model and its conversion
     (
@@ -137,7 +137,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "source-missing",
         "error",
         "refused",
-        "The model's program or parameters file is not there, or is empty.",
+        "The model's program or parameters file is missing or empty.",
         "Give the folder that holds inference.pdmodel and inference.pdiparams, or name both files.",
     ),
     (
@@ -218,7 +218,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "note",
         "",
         "The configured Paddle-Lite could not convert this model; another version could, and its file was checked in the same way.",
-        "Name that version in toolchain.paddlelite, or keep toolchain.also, and see that the devices' runtime accepts it (LF108).",
+        "Name that version in toolchain.paddlelite, or keep toolchain.also, and check that the devices' runtime accepts it (LF108).",
     ),
     (
         "LF212",
@@ -244,7 +244,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "unsupported",
         "No Paddle-Lite runtime fits this device's architecture, Python and libc.",
-        "See what would fit in the text above; name a wheel, a folder with a built paddlelite/ package, or `system` under `runtimes:`.",
+        "The text above names what would fit; name a wheel, a folder with a built paddlelite/ package, or `system` under `runtimes:`.",
     ),
     (
         "LF303",
@@ -267,7 +267,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "numpy-round-trip",
         "error",
         "refused",
-        "A tensor did not give back what was put into it, so every input of the model would be garbage.",
+        "A tensor did not return what was put into it, so every input of the model would be garbage.",
         "Use a runtime whose numpy fits this build of Paddle-Lite (numpy < 2).",
     ),
     (
@@ -308,14 +308,14 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "refused",
         "Paddle-Lite's kernels use CPU instructions (NEON/VFPv4 on ARM, AVX on x86) that this CPU does not have; it would die with SIGILL.",
-        "Use a runtime built without them, or leave this device out.",
+        "Use a runtime built without them, or exclude this device.",
     ),
     (
         "LF311",
         "memory-short",
         "error",
         "refused",
-        "The model needs more memory than the device has free; it would be killed half-way.",
+        "The model needs more memory than the device has free; it would be killed while it runs.",
         "Free memory on the device, or use a smaller model.",
     ),
     (
@@ -323,8 +323,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "disk-full",
         "error",
         "failed",
-        "There is not enough room under the agent's root for what would be sent.",
-        "Free space on the device, or set another `root:` in the inventory. Nothing half-written was left.",
+        "There is not enough free space under the agent's root for what would be sent.",
+        "Free space on the device, or set another `root:` in the inventory. Nothing half-written was kept.",
     ),
     (
         "LF313",
@@ -395,8 +395,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "opencl-not-valid",
         "error",
         "refused",
-        "An OpenCL library is there, but it could not be used: no driver behind it, not on the loader's path, or no permission for the device node.",
-        "Install the GPU vendor's driver, see that the user may open /dev/mali0, /dev/kgsl-3d0 or /dev/dri/*, or convert for the CPU only.",
+        "An OpenCL library exists but is unusable: no driver behind it, not on the loader's path, or no permission for the device node.",
+        "Install the GPU vendor's driver, make sure that the user may open /dev/mali0, /dev/kgsl-3d0 or /dev/dri/*, or convert for the CPU only.",
     ),
     (
         "LF322",
@@ -419,9 +419,9 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "api-missing",
         "error",
         "failed",
-        "The program calls what this Paddle-Lite's Python binding does not have: it differs between versions and between x86 and ARM (older "
+        "The program calls a function that this Paddle-Lite's Python binding lacks: the binding differs between versions and between x86 and ARM (older "
         "ones have no from_numpy, 2.10 no get_input_names, 2.13 on x86 no set_threads).",
-        "Ask with hasattr before you call it, or take the Paddle-Lite that the program was written for; without from_numpy, resize and "
+        "Check with hasattr before the call, or use the Paddle-Lite version that the program was written for; without from_numpy, resize and "
         "set_float_data set an input.",
     ),
     (
@@ -438,8 +438,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "crashed",
         "error",
         "crashed",
-        "The process that ran the model was killed by a signal. litefleet runs it in a child process, so that nothing else is hurt.",
-        "Have the file that was loaded looked at: `litefleet doctor model.nb --for aarch64` (or what `uname -m` says there). A SIGSEGV is mostly a file for another machine, a SIGILL a missing CPU feature.",
+        "The process that ran the model was killed by a signal. litefleet runs it in a child process, so that nothing else is affected.",
+        "Examine the loaded file: `litefleet doctor model.nb --for aarch64` (or what `uname -m` prints there). A SIGSEGV is mostly a file for another machine, a SIGILL a missing CPU feature.",
     ),
     (
         "LF402",
@@ -470,7 +470,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "outputs-constant",
         "error",
         "wrong",
-        "Different inputs gave the same output, so the model did not look at its input: kernels were skipped.",
+        "Different inputs gave the same output, so the model did not use its input: kernels were skipped.",
         "Convert the model for this device's architecture and check with `litefleet inspect FILE --for ARCH`.",
     ),
     (
@@ -494,7 +494,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "time-limit",
         "error",
         "failed",
-        "The model did not finish within its time limit, and its process was ended.",
+        "The model did not finish within its time limit, and its process was killed.",
         "Raise verify.time_limit_s, or check what else the device is doing.",
     ),
     (
@@ -518,7 +518,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "out-of-memory",
         "error",
         "crashed",
-        "The process was killed, most likely by the kernel for want of memory, or could not allocate.",
+        "The process was killed, most likely by the kernel because memory was short, or could not allocate memory.",
         "Free memory on the device, or use a smaller model.",
     ),
     (
@@ -534,16 +534,16 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "latency-regression",
         "error",
         "slow",
-        "On this same device the release before was faster: other kernels were chosen, the model grew, or the device is busy or hot.",
-        "`litefleet retry --failed` measures again; if the new speed is meant, raise rollout.gates.regression.latency and make a new rollout.",
+        "On this device the previous release was faster: other kernels were chosen, the model grew, or the device is busy or hot.",
+        "`litefleet retry --failed` measures again; if the new latency is intended, raise rollout.gates.regression.latency and make a new rollout.",
     ),
     (
         "LF414",
         "memory-regression",
         "error",
         "slow",
-        "On this same device the release before took less memory.",
-        "`litefleet retry --failed` measures again; if the growth is meant, raise rollout.gates.regression.memory and make a new rollout.",
+        "On this device the previous release used less memory.",
+        "`litefleet retry --failed` measures again; if the growth is intended, raise rollout.gates.regression.memory and make a new rollout.",
     ),
     (
         "LF415",
@@ -558,7 +558,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "input-not-set",
         "error",
         "crashed",
-        "An input of the model was left unset before run(), so a shape check or a null pointer stopped it.",
+        "An input of the model was not set before run(), so a shape check or a null pointer stopped the process.",
         "Set every input that `litefleet inspect FILE` names, in that order.",
     ),
     (
@@ -574,7 +574,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "input-type",
         "error",
         "wrong",
-        "An input was given in another type than the model's (uint8 or float64 into float32): Paddle-Lite warns at most, and answers garbage.",
+        "An input was given in another type than the model's (uint8 or float64 into float32): Paddle-Lite warns at most, and returns garbage.",
         "Convert the array first: `x.astype('float32')`; `litefleet inspect FILE` names the type.",
     ),
     (
@@ -582,7 +582,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "memory-grows",
         "error",
         "slow",
-        "The process takes more memory with every run: an OpenCL leak, or a predictor made anew for each request.",
+        "The process uses more memory with every run: an OpenCL leak, or a new predictor for each request.",
         "Keep one predictor; update Paddle-Lite; for OpenCL, restart the worker after a number of runs.",
     ),
     (
@@ -590,8 +590,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "input-size-changed",
         "note",
         "",
-        "One predictor that runs a second input size (another height or width) may answer wrong without a word, or abort with heap "
-        "corruption; another batch size alone is harmless. litefleet loads the model anew for each size.",
+        "One predictor that runs a second input size (another height or width) may return wrong outputs without an error, or abort with heap "
+        "corruption; another batch size alone is harmless. litefleet loads the model again for each size.",
         "Pad inputs to one size, or keep one predictor for each size.",
     ),
     (
@@ -600,15 +600,15 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "warning",
         "",
         "The CPU became slower while the model ran: it was too hot, or its power supply too weak, so that the kernel or the board lowered its "
-        "clock rate. The latencies measured before are not those of a day in the field.",
-        "Cool the device or give it a stronger power supply; else plan with the latency it settled at: `litefleet bench --seconds 1800` shows it.",
+        "clock rate. The latencies measured before do not hold in the field.",
+        "Cool the device or give it a stronger power supply; otherwise plan with the latency at which it became steady: `litefleet bench --seconds 1800` shows it.",
     ),
     (
         "LF422",
         "input-refused",
         "error",
         "refused",
-        "The inputs do not fit the model that the device runs (names, types, sizes, NaN): Paddle-Lite would crash or answer nonsense, so "
+        "The inputs do not fit the model that the device runs (names, types, sizes, NaN): Paddle-Lite would crash or return garbage, so "
         "nothing was run.",
         "Compare them with `litefleet inspect` of the file; if the device runs another release than litefleet.yaml has, roll out first.",
     ),
@@ -626,7 +626,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "host-key-unknown",
         "error",
         "unreachable",
-        "The device's host key is not known, so it could be somebody else's machine.",
+        "The device's host key is unknown, so it could be another machine.",
         "Check its fingerprint, then run once with --accept-new-host-keys to pin it.",
     ),
     (
@@ -634,8 +634,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "host-key-changed",
         "error",
         "unreachable",
-        "The device's host key is not the one that was pinned: the device was reinstalled, or somebody is in between.",
-        "If it was reinstalled, remove the old line from the known-hosts file; else find out who answers.",
+        "The device's host key is not the one that was pinned: the device was reinstalled, or another machine answers in its place.",
+        "If it was reinstalled, remove the old line from the known-hosts file; otherwise find out which machine answers.",
     ),
     (
         "LF504",
@@ -650,8 +650,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "connection-lost",
         "error",
         "unreachable",
-        "The connection broke before the work was done. What had arrived whole is kept; nothing half-written is visible.",
-        "Run the same command again: it goes on from what is there.",
+        "The connection was lost before the work was finished. What had arrived whole is kept; nothing half-written is visible.",
+        "Run the same command again: it continues from what has arrived.",
     ),
     (
         "LF506",
@@ -674,15 +674,15 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "busy",
         "error",
         "failed",
-        "Another controller is at work on this device.",
-        "Wait until it is done, then run again.",
+        "Another controller works on this device.",
+        "Wait until it has finished, then run the command again.",
     ),
     (
         "LF509",
         "interrupted",
         "error",
         "failed",
-        "The run was interrupted before this device was done.",
+        "The run was interrupted before this device was finished.",
         "Run the same command again.",
     ),
     # --- LF6xx: releases on the device, and rollouts
@@ -691,23 +691,23 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "release-drifted",
         "error",
         "failed",
-        "The device does not run the release that was confirmed on it: somebody changed the links, or its storage was set back.",
-        "`litefleet reconcile --repair` brings the confirmed release back; `litefleet audit` says who changed what from here.",
+        "The device does not run the release that was confirmed on it: its links were changed, or its storage was restored to an earlier state.",
+        "`litefleet reconcile --repair` activates the confirmed release again; `litefleet audit` shows the changes made from here.",
     ),
     (
         "LF602",
         "file-drifted",
         "error",
         "failed",
-        "A model or golden file on the device no longer holds the bytes that were confirmed: a failing flash, a full disk, or somebody's hand.",
-        "`litefleet reconcile --repair` sends it again; if it comes back, suspect the storage.",
+        "A model or golden file on the device no longer holds the bytes that were confirmed: a failing flash, a full disk, or a manual change.",
+        "`litefleet reconcile --repair` sends it again; if that repeats, check the storage.",
     ),
     (
         "LF603",
         "runtime-drifted",
         "error",
         "failed",
-        "A file of the unpacked Paddle-Lite runtime is gone or changed since it was unpacked.",
+        "A file of the unpacked Paddle-Lite runtime is missing or has changed since it was unpacked.",
         "`litefleet reconcile --repair` unpacks it again.",
     ),
     (
@@ -715,24 +715,24 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "environment-drifted",
         "warning",
         "",
-        "Python, a library, the CPU's features or the system's Paddle-Lite changed since the release was proven here, so the proof no longer counts.",
-        "`litefleet reconcile --repair` (or `litefleet verify`) proves it again.",
+        "Python, a library, the CPU's features or the system's Paddle-Lite changed since the release was verified here, so the verification no longer counts.",
+        "`litefleet reconcile --repair` (or `litefleet verify`) verifies it again.",
     ),
     (
         "LF605",
         "lease-expired",
         "error",
         "failed",
-        "The release was switched on, but not confirmed in time or before the device restarted, so the device went back to what ran before.",
-        "Run `litefleet retry --failed`; if it happens again, raise rollout.lease, or look at the network and at what restarts the device.",
+        "The release was activated, but not confirmed in time or before the device restarted, so the device reverted to the previous release.",
+        "Run `litefleet retry --failed`; if it happens again, raise rollout.lease, or check the network and what restarts the device.",
     ),
     (
         "LF606",
         "release-too-old",
         "error",
         "refused",
-        "The release's number is below one that this device has already accepted: it is an old release, sent again.",
-        "Make a new rollout, or write the bundle anew (each gets a higher number). To go back on purpose, use `litefleet rollback`.",
+        "The release's number is below one that this device has already accepted: it is an old release that was sent again.",
+        "Make a new rollout, or write the bundle again (each gets a higher number). To return to an older release on purpose, use `litefleet rollback`.",
     ),
     (
         "LF607",
@@ -740,7 +740,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "refused",
         "The release's seal is past its expiry date, or the device's clock is far ahead.",
-        "Make a new rollout, or write the bundle anew, which seals it anew; check the device's clock.",
+        "Make a new rollout, or write the bundle again, which seals it again; check the device's clock.",
     ),
     (
         "LF608",
@@ -748,14 +748,14 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "refused",
         "The release was sealed for another fleet, or the seal is that of another release.",
-        "Check `fleet:` in litefleet.yaml. A device that really moves to another fleet has its trust/accepted.json removed by hand.",
+        "Check `fleet:` in litefleet.yaml. To move a device to another fleet, remove its trust/accepted.json by hand.",
     ),
     (
         "LF609",
         "release-unsigned",
         "error",
         "refused",
-        "This device trusts certain signers, and the release bears no signature.",
+        "This device trusts certain signers, and the release has no signature.",
         "Name the signing key and the list of trusted signers under `signing:` in litefleet.yaml, and make a new rollout.",
     ),
     (
@@ -772,14 +772,14 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "note",
         "",
         "The device has no ssh-keygen (8.2 or later) and so could not check the signature itself; the controller did, and number, fleet and expiry were checked.",
-        "Install the OpenSSH client tools on the device if it shall check for itself.",
+        "Install the OpenSSH client tools on the device so that it checks signatures itself.",
     ),
     (
         "LF612",
         "over-quota",
         "error",
         "failed",
-        "The release would take more than the quota for litefleet's folder on this device, after everything that may go was dropped.",
+        "The release would take more than the quota for litefleet's folder on this device, after everything that need not stay was dropped.",
         "Raise rollout.keep.quota_mb, unpin releases, or keep fewer (rollout.keep.releases).",
     ),
     (
@@ -787,16 +787,16 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "release-not-kept",
         "error",
         "failed",
-        "The release that was asked for is not on this device (any more), or was never proven here.",
-        "`litefleet rollback --to previous` (or `nothing`) goes back to what ran before; for any other release, roll it out again.",
+        "The requested release is not (or no longer) on this device, or was never verified here.",
+        "`litefleet rollback --to previous` (or `nothing`) activates the previous release; roll any other release out again.",
     ),
     (
         "LF614",
         "went-back",
         "warning",
         "",
-        "Since the last contact the device undid a switch by itself: its lease ran out, or it was restarted before the switch was confirmed.",
-        "Nothing if it was the power; otherwise look for what restarts the device.",
+        "Since the last contact the device reverted a release by itself: the lease expired, or the device was restarted before the release was confirmed.",
+        "Nothing if the power failed; otherwise find out what restarts the device.",
     ),
     (
         "LF615",
@@ -804,48 +804,48 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "unreachable",
         "The device stayed unreachable for as long as rollout.retry.give_up_after allows.",
-        "Bring it back, then `litefleet retry --failed`.",
+        "Make it reachable, then `litefleet retry --failed`.",
     ),
     (
         "LF616",
         "not-the-plan",
         "error",
         "failed",
-        "What the rollout was planned with (the device's entry in the inventory, a release's files, the source model, versions) is gone or has changed since.",
-        "Make a new rollout from what there is now (`litefleet rollout --supersede`), or put the planned files back.",
+        "What the rollout was planned with (the device's entry in the inventory, a release's files, the source model, versions) is missing or has changed since.",
+        "Make a new rollout from the present state (`litefleet rollout --supersede`), or put the planned files back.",
     ),
     (
         "LF617",
         "bundle-damaged",
         "error",
         "refused",
-        "The bundle file is not whole, or a part of it does not have the hash that its signed index names.",
-        "Copy it again, or write it anew with `litefleet bundle`.",
+        "The bundle file is incomplete, or a part of it does not have the hash that its signed index names.",
+        "Copy it again, or write it again with `litefleet bundle`.",
     ),
     (
         "LF618",
         "clock-off",
         "warning",
         "",
-        "The device's wall clock stands before something that has already happened here, or was set by more than a day. Devices without "
-        "a battery start in the past until a time server has been asked.",
-        "Make the time service work there (`timedatectl`); until then the times in its history and the expiry of releases mean little.",
+        "The device's wall clock shows a time before an event that has already happened here, or was set by more than a day. Devices without "
+        "a battery start in the past until a time server has answered.",
+        "Repair the time service there (`timedatectl`); until then the times in its history and the expiry of releases are unreliable.",
     ),
     (
         "LF619",
         "no-current-release",
         "error",
         "failed",
-        "No release of this model is switched on on the device, or the one that was asked for is not there.",
-        "Roll it out first: `litefleet rollout`; `litefleet status` tells what each device runs.",
+        "No release of this model is active on the device, or the requested one is missing.",
+        "Roll it out first: `litefleet rollout`; `litefleet status` shows what each device runs.",
     ),
     (
         "LF620",
         "service-busy",
         "error",
         "failed",
-        "The service's queue is full, or too many callers are connected: its callers ask for more than this device can do.",
-        "Ask again later; raise `workers`, `queue` or `connections` in service.json, or have the callers ask for less.",
+        "The service's queue is full, or too many clients are connected: the requests exceed the device's capacity.",
+        "Retry later; raise `workers`, `queue` or `connections` in service.json, or reduce the clients' requests.",
     ),
     # --- LF7xx: the operator's machine
     (
@@ -861,7 +861,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "toolchain-not-ready",
         "error",
         "failed",
-        "The converter's environment can't be made here: uv, a matching CPython or the package index is missing.",
+        "The converter's environment cannot be made here: uv, a matching CPython or the package index is missing.",
         "Install the CPython that is named (`uv python install 3.10`), or make the package index reachable.",
     ),
     (
@@ -877,7 +877,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "cache-unusable",
         "error",
         "failed",
-        "The cache or store folder can't be written, or has no room for environments and runtimes.",
+        "The cache or store folder cannot be written, or has no space for environments and runtimes.",
         "Free space, correct its permissions, or set LITEFLEET_CACHE (or `store:`) to another folder.",
     ),
     (
@@ -893,7 +893,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "no-ssh-identity",
         "warning",
         "",
-        "No SSH key is named, none lies in ~/.ssh, and no SSH agent answers; every login would be refused.",
+        "No SSH key is named, none exists in ~/.ssh, and no SSH agent answers; every login would be refused.",
         "`ssh-keygen -t ed25519`, then `ssh-copy-id USER@HOST`; or start an agent and `ssh-add`.",
     ),
     (
@@ -901,7 +901,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "known-hosts",
         "warning",
         "",
-        "The known-hosts file is missing, unreadable or has lines that are no host keys; devices that are not in it are refused.",
+        "The known-hosts file is missing, unreadable or has lines that are not host keys; devices that are not in it are rejected.",
         "Run once with --accept-new-host-keys after checking fingerprints, or correct the line.",
     ),
     (
@@ -909,8 +909,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "configuration",
         "error",
         "failed",
-        "litefleet.yaml or the inventory has mistakes.",
-        "Correct the lines that are named.",
+        "litefleet.yaml or the inventory has errors.",
+        "Correct the named lines.",
     ),
     (
         "LF709",
@@ -926,14 +926,14 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "failed",
         "One of litefleet's own Python packages is missing or has a version that does not work with it.",
-        "Install litefleet anew into an environment of its own: `python3 -m venv .venv && .venv/bin/pip install .`",
+        "Install litefleet again into an environment of its own: `python3 -m venv .venv && .venv/bin/pip install .`",
     ),
     (
         "LF900",
         "unexpected",
         "error",
         "failed",
-        "Something happened that litefleet has no better word for.",
-        "Read the text; if it makes no sense, report it with `--json` output.",
+        "An error that the catalogue does not describe.",
+        "Read the text; if it does not help, report it with the `--json` output.",
     ),
 )

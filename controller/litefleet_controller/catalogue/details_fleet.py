@@ -109,7 +109,7 @@ FLEET: Mapping[str, Details] = {
     "LF601": Details(
         "The links under models/NAME/current are compared with the release that was confirmed, at every contact.",
         _RELEASE,
-        "models/cls/current leads out of litefleet's folder, to /home/pi/cls.",
+        "models/cls/current points out of litefleet's folder, to /home/pi/cls.",
         (
             "See what differs: `litefleet reconcile --limit NAME`.",
             "Bring the confirmed release back: `litefleet reconcile --repair --limit NAME`.",
@@ -129,7 +129,7 @@ FLEET: Mapping[str, Details] = {
     "LF603": Details(
         "The unpacked runtime's files are compared with the list that was written when it was unpacked; with `--deep` by their bytes.",
         _RELEASE,
-        "The runtime 81d2f0a4c9b7 is gone.",
+        "The runtime 81d2f0a4c9b7 is missing.",
         (
             "Read every byte: `litefleet reconcile --deep --limit NAME`.",
             "Unpack it again: `litefleet reconcile --repair --limit NAME`.",
@@ -138,7 +138,7 @@ FLEET: Mapping[str, Details] = {
     "LF604": Details(
         "The environment's fingerprint (Python, libc, libraries, CPU features, the system's Paddle-Lite) is compared with that of the proof.",
         _RELEASE,
-        "Release 5be01f3a9c22 was proven in another environment than this one.",
+        "Release 5be01f3a9c22 was verified in another environment than this one.",
         (
             "See what the device is now: `litefleet probe --limit NAME`.",
             "Prove it again: `litefleet reconcile --repair --limit NAME`, or `litefleet verify --limit NAME`.",

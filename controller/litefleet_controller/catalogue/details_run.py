@@ -18,7 +18,7 @@ RUN: Mapping[str, Details] = {
     "LF401": Details(
         "The model runs in a child process; the signal that ended it and its last lines on stderr are read.",
         _ENDED,
-        "The model's process, while running, died with SIGSEGV, and said nothing",
+        "The model's process, while running, died with SIGSEGV without a message",
         (
             "Hold the file against the machine first: `litefleet inspect model.nb --for aarch64`.",
             "Hold the runtime against it too: `litefleet probe --limit NAME`.",
