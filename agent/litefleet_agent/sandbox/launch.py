@@ -1,0 +1,101 @@
+"""Runs somebody else's Python script confined: the converter and the reference engines, which bring interpreters of their own.
+
+A process cannot be confined from outside, and a confined one cannot start a program.  So the interpreter that is meant
+confines itself and then runs the script as `python -I script` would.
+"""
+
+import io
+import json
+import os
+import runpy
+import subprocess
+import sys
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from .confine import confine
+from .values import Policy
+
+__all__ = ["REPORT", "command", "main", "read_report"]
+
+REPORT = "sandbox.json"  # in the work folder
+_MOST_REPORT = 64 << 10  # bytes
+_NO_PROGRAM = b"no program can start in this sandbox\n"
+_LOADER = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.sandbox import launch; "
+    "del sys.path[0]; launch.main(sys.argv[2:])"
+)
+
+
+class _Refused:
+    """Stands for subprocess.Popen where no program can start: as if one had started and failed.
+
+    PaddlePaddle 2.6.2 asks `ldd --version` when it is imported.  It takes a failure of ldd for an answer, but not the refusal.
+    """
+
+    pid, returncode, stdin = 0, 126, None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.stdout, self.stderr = io.BytesIO(), io.BytesIO(_NO_PROGRAM)
+
+    def __enter__(self) -> "_Refused":
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        pass
+
+    def communicate(self, *arguments: Any, **options: Any) -> Tuple[bytes, bytes]:
+        """Return what it printed: nothing, and why on stderr."""
+        return b"", _NO_PROGRAM
+
+    def poll(self) -> int:
+        """Return its exit code, as a shell gives it to what cannot be started."""
+        return self.returncode
+
+    def wait(self, timeout: Optional[float] = None) -> int:
+        """Return its exit code."""
+        return self.returncode
+
+    def kill(self) -> None:
+        """Do nothing: it is over."""
+
+
+def command(python: str, policy: Policy, script: str, arguments: Sequence[str] = ()) -> List[str]:
+    """Return the command that runs `script` by the interpreter `python`, confined by `policy`; paths are absolute.
+
+    The script itself is readable.  What was put in force is left in the work folder, if the policy has one: see read_report.
+    """
+    root = os.path.dirname(
+        os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    )  # or the .pyz: an entry of sys.path
+    return [python, "-I", "-c", _LOADER, root, json.dumps(policy._asdict()), script] + list(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Confine this process by the policy (JSON) that comes first and run the script that comes second, with the rest."""
+    given: Dict[str, Any] = json.loads(arguments[0])
+    script = arguments[1]
+    given.update({name: tuple(value) for name, value in given.items() if isinstance(value, list)})
+    policy = Policy(**given)
+    confined = confine(policy._replace(reads=policy.reads + (script,)))
+    if policy.work:
+        with open(os.path.join(policy.work, REPORT), "w", encoding="ascii") as stream:
+            json.dump(confined.to_dict(), stream)
+    if confined.seccomp or confined.landlock_abi:
+        subprocess.Popen = _Refused  # type: ignore[assignment,misc]
+    sys.argv[:] = arguments[1:]
+    runpy.run_path(script, run_name="__main__")
+
+
+def read_report(work: str) -> Optional[Dict[str, Any]]:
+    """Return what `main` left in the work folder; None when it left nothing.
+
+    It was written before the script began, but the script could write it anew: it informs, and proves nothing.
+    """
+    try:
+        # Neither following a link nor waiting for a pipe that the script may have put in its place.
+        opened = os.open(os.path.join(work, REPORT), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(opened, "rb") as stream:
+            report = json.loads(stream.read(_MOST_REPORT).decode("ascii"))
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) else None

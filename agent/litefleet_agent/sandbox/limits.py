@@ -1,0 +1,89 @@
+"""Limits on what a process takes, its place among those that the kernel ends first, and root's privileges, given up."""
+
+import os
+import struct
+from typing import List, Tuple
+
+from .kernel import Kernel, Machine, error_name
+from .syscalls import called
+from .values import Part, Policy
+
+__all__ = ["drop_capabilities", "limit", "raise_oom_score"]
+
+_CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
+# Kept: reading and opening what root may, such as a release that the login's user owns, or a device file of a group.
+_KEPT = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+
+
+def _threads_now() -> int:
+    """Return how many threads the system has, whoever's; 0 where that can't be told."""
+    try:
+        opened = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(os.read(opened, 200).split()[3].split(b"/")[1])
+        finally:
+            os.close(opened)
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def limit(policy: Policy) -> Part:
+    """Set the resource limits, soft and hard; a tighter one that is set already stays."""
+    try:
+        import resource
+    except ImportError:
+        return Part("limits", False, "this Python has no module `resource`")
+    threads = _threads_now()
+    wanted: List[Tuple[str, int, int]] = [
+        ("core", resource.RLIMIT_CORE, 0),
+        ("file size", resource.RLIMIT_FSIZE, policy.file_bytes),
+        ("open files", resource.RLIMIT_NOFILE, policy.open_files),
+    ]
+    if policy.data_bytes:
+        wanted.append(("data", resource.RLIMIT_DATA, policy.data_bytes))
+    if policy.address_space_bytes:
+        wanted.append(("address space", resource.RLIMIT_AS, policy.address_space_bytes))
+    if threads:
+        # Linux counts all threads of the user, so the bound stands on all that there are: never too tight for what runs.
+        wanted.append(("threads", resource.RLIMIT_NPROC, threads + policy.more_threads))
+    refused = []
+    for name, which, value in wanted:
+        try:
+            hard = resource.getrlimit(which)[1]
+            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(which, (value, value))
+        except (OSError, ValueError) as error:
+            refused.append("%s (%s)" % (name, error))
+    if refused:
+        return Part("limits", False, "not set: %s" % ", ".join(refused))
+    return Part("limits", True, ", ".join("%s %d" % (name, value) for name, _, value in wanted))
+
+
+def raise_oom_score(policy: Policy) -> Part:
+    """Have the kernel end this process before others when memory runs out; a higher score that is set already stays."""
+    try:
+        opened = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            score = max(int(os.read(opened, 20)), policy.oom_score_adj)
+            os.pwrite(opened, b"%d" % score, 0)
+        finally:
+            os.close(opened)
+    except (OSError, ValueError) as error:
+        return Part("oom_score_adj", False, "not set: %s" % error)
+    return Part("oom_score_adj", True, "%d" % score)
+
+
+def drop_capabilities(kernel: Kernel, machine: Machine) -> Part:
+    """Give up root's privileges but those to open files; most processes have none, and that is fine."""
+    found = called(machine.column)
+    header = struct.pack("@Ii", _CAPABILITY_VERSION, 0)
+    sets = kernel.words(6)  # effective, permitted, inheritable: the lower 32 of each, then the upper 32
+    result = kernel.call(found["capget"], header, sets)
+    if result < 0:
+        return Part("capabilities", False, "cannot be read (%s)" % error_name(result))
+    if not (sets[1] | sets[4] << 32) & ~_KEPT:
+        return Part("capabilities", True, "none to give up")
+    result = kernel.call(found["capset"], header, struct.pack("@6I", sets[0] & _KEPT, sets[1] & _KEPT, 0, 0, 0, 0))
+    if result < 0:
+        return Part("capabilities", False, "kept (%s)" % error_name(result))
+    return Part("capabilities", True, "given up, but to open files" if os.getuid() == 0 else "given up")
