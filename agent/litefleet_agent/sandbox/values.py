@@ -61,7 +61,8 @@ class Confinement(NamedTuple):
             "writes": only_work if landlock else "nothing" if nothing_by_flags else _AS_USER,
             "reads": "system libraries and what was listed" if listed else _AS_USER,
             "network": network,
-            "programs": "none" if seccomp or landlock else _AS_USER,
+            # Landlock does not see a program that lies in memory only (memfd_create).
+            "programs": "none" if seccomp else "none from files" if landlock else _AS_USER,
             "signals": "itself only" if seccomp or landlock >= 6 else _AS_USER,
         }
 
