@@ -10,7 +10,7 @@ import os
 import runpy
 import subprocess
 import sys
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from .confine import confine
 from .values import Policy
@@ -19,7 +19,7 @@ __all__ = ["REPORT", "command", "main", "read_report"]
 
 REPORT = "sandbox.json"  # in the work folder
 _MOST_REPORT = 64 << 10  # bytes
-_NO_PROGRAM = b"no program can start in this sandbox\n"
+_NO_PROGRAM = "no program can start in this sandbox\n"
 _LOADER = (
     "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.sandbox import launch; "
     "del sys.path[0]; launch.main(sys.argv[2:])"
@@ -34,8 +34,11 @@ class _Refused:
 
     pid, returncode, stdin = 0, 126, None
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self.stdout, self.stderr = io.BytesIO(), io.BytesIO(_NO_PROGRAM)
+    def __init__(self, args: Any, *more: Any, **options: Any) -> None:
+        self.args = args
+        self._text = any(options.get(name) for name in ("text", "universal_newlines", "encoding", "errors"))
+        self.stdout = io.StringIO() if self._text else io.BytesIO()
+        self.stderr = io.StringIO(_NO_PROGRAM) if self._text else io.BytesIO(_NO_PROGRAM.encode("ascii"))
 
     def __enter__(self) -> "_Refused":
         return self
@@ -43,9 +46,9 @@ class _Refused:
     def __exit__(self, *problem: object) -> None:
         pass
 
-    def communicate(self, *arguments: Any, **options: Any) -> Tuple[bytes, bytes]:
+    def communicate(self, *arguments: Any, **options: Any) -> Tuple[Union[bytes, str], Union[bytes, str]]:
         """Return what it printed: nothing, and why on stderr."""
-        return b"", _NO_PROGRAM
+        return self.stdout.read(), self.stderr.read()
 
     def poll(self) -> int:
         """Return its exit code, as a shell gives it to what cannot be started."""
@@ -64,9 +67,8 @@ def command(python: str, policy: Policy, script: str, arguments: Sequence[str] =
 
     The script itself is readable.  What was put in force is left in the work folder, if the policy has one: see read_report.
     """
-    root = os.path.dirname(
-        os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    )  # or the .pyz: an entry of sys.path
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = os.path.dirname(package)  # a folder, or the .pyz: either is an entry of sys.path
     return [python, "-I", "-c", _LOADER, root, json.dumps(policy._asdict()), script] + list(arguments)
 
 
