@@ -163,6 +163,21 @@ thread.start()
     ]
 
 
+@pytest.mark.parametrize("where", ["os.abort()", "import ctypes; ctypes.string_at(0)", "thread"])
+def test_a_crash_looks_as_it_does_without(where: str) -> None:
+    """What the parent makes of a death hangs on its signal: abort sends one to this very process, from any thread."""
+    if where == "thread":
+        where = "import threading; thread = threading.Thread(target=os.abort); thread.start(); thread.join()"
+    code = f"import os, sys; sys.path.insert(0, {str(AGENT)!r}); from litefleet_agent.sandbox import Policy, confine\n"
+    ends = [
+        subprocess.run(
+            [sys.executable, "-I", "-c", code + first + where], capture_output=True, timeout=60, check=False
+        ).returncode
+        for first in ("", "confine(Policy())\n")
+    ]
+    assert ends[0] == ends[1] < 0
+
+
 def test_tighter_limits_stay() -> None:
     before = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
     before += "resource.setrlimit(resource.RLIMIT_DATA, (9 << 28, 9 << 28))\nopen('/proc/self/oom_score_adj', 'w').write('900')"
