@@ -24,6 +24,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 KEPT = (".ssh/authorized_keys", ".ssh/id_ed25519", "root/agent/agent.pyz", "root/releases/model.nb", "root/trust/keys")
 KEPT += ("root/other", "root/deleted", "root/spare/file")
 FILE_BYTES = 8 << 20
+X32 = {"x32_getpid": 0x40000027} if os.uname().machine == "x86_64" else {}
 MACHINE = {"armv7l": "armv7"}.get(os.uname().machine, os.uname().machine)
 STATIC = "/bin/busybox" if os.path.exists("/bin/busybox") else "/bin/true"  # better one without a loader
 
@@ -138,7 +139,7 @@ class Site:
             stack.callback(os.close, opened)
             config = dict(
                 home=str(self.home), work=policy.get("work", ""), model=str(self.model), policy=policy, agent=str(AGENT),
-                calls=dict(kernel_calls(MACHINE), x32_getpid=0x40000027, tomorrow=600), victim=victim.pid, second=second.pid,
+                calls=dict(kernel_calls(MACHINE), tomorrow=600, **X32), victim=victim.pid, second=second.pid,
                 address=address, port=tcp.getsockname()[1], abstract=abstract, socket=theirs.fileno(), opened=opened,
                 file_bytes=policy.get("file_bytes", 1 << 30), static=STATIC, **more,
             )  # fmt: skip
