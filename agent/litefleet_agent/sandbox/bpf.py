@@ -2,7 +2,7 @@
 
 An instruction is 8 bytes: code, jump if true, jump if false, operand (struct sock_filter of linux/filter.h).  Offsets are those
 of struct seccomp_data (linux/seccomp.h): number, machine, instruction pointer, six arguments of 64 bits.  Only the lower half
-of an argument is looked at: all that is tested here are ints, or flags that lie in it.
+of an argument is tested: the arguments that matter here are ints, or flags in that half.
 """
 
 import struct

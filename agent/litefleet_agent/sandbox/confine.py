@@ -1,7 +1,7 @@
-"""Confines the process it is called in, as far as this kernel can, for good.  Linux only; it never fails, it tells.
+"""Confines the calling process as far as this kernel can, permanently.  Linux only; never raises, reports what is missing.
 
-To be called before anything that is not trusted is loaded, before further threads start, and after the process has asked
-to end with its parent (PR_SET_PDEATHSIG cannot be changed afterwards).
+Call it before anything untrusted is loaded and before further threads start, but after PR_SET_PDEATHSIG is set: that cannot be
+changed afterwards.
 """
 
 import os
@@ -19,7 +19,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 
 def confine(policy: Policy) -> Confinement:
-    """Confine this process and return what is in force and what is missing; nothing of it can be taken back."""
+    """Confine this process and return what is in force and what is missing; none of it can be undone."""
     begun = time.perf_counter()
     parts = [_try("limits", lambda: limit(policy)), _try("oom_score_adj", lambda: raise_oom_score(policy))]
     kernel, reason = _kernel()
@@ -32,7 +32,7 @@ def confine(policy: Policy) -> Confinement:
 
 
 def _try(name: str, work: Callable[[], Part]) -> Part:
-    """Do one part's work.  Whatever an odd system makes of it is that part's reason: a model must not fail for its sandbox."""
+    """Apply one part; an exception becomes that part's reason, since a model must never fail because of its sandbox."""
     try:
         return work()
     except Exception as error:
@@ -47,21 +47,21 @@ def _kernel() -> Tuple[Optional[Kernel], str]:
 
 
 def _restrict(kernel: Kernel, policy: Policy, parts: List[Part]) -> Tuple[int, bool]:
-    """Put Landlock and seccomp in force, in this order: the filter forbids the calls that the ruleset is made by."""
+    """Apply Landlock and then seccomp, whose filter refuses the system calls that Landlock needs."""
     machine = own_machine()
     if machine is None:
-        reason = "the system calls of %s are not known here" % os.uname().machine
+        reason = "the system call numbers of %s are unknown" % os.uname().machine
         parts += [Part(name, False, reason) for name in ("capabilities", "landlock", "seccomp")]
         return 0, False
     parts.append(_try("capabilities", lambda: drop_capabilities(kernel, machine)))
     parts.append(_try("no_new_privs", lambda: _no_new_privs(kernel)))
     ruled = _try("landlock", lambda: _landlock(kernel, policy))
+    abi = landlock.abi_of(kernel) if ruled.on else 0  # before the filter, which refuses the question
     filtered = _try("seccomp", lambda: _seccomp(kernel, machine, policy))
     parts += [ruled, filtered]
     others = _other_threads()
-    abi = int(ruled.detail.split()[1]) if ruled.on else 0
     if others and 0 < abi < 8:
-        parts.append(Part("threads", False, "Landlock does not cover %d that ran before" % others))
+        parts.append(Part("threads", False, "Landlock does not cover %d that were already running" % others))
     return abi, filtered.on
 
 
@@ -91,11 +91,11 @@ def _other_threads() -> int:
 
 
 def describe_kernel() -> SandboxSupport:
-    """Return what this kernel would give to `confine` called here; nothing is put in force."""
+    """Return what `confine` would get from this kernel; nothing is applied."""
     kernel, reason = _kernel()
     machine = own_machine()
     if kernel is not None and machine is None:
-        reason = "the system calls of %s are not known here" % os.uname().machine
+        reason = "the system call numbers of %s are unknown" % os.uname().machine
     if kernel is None or machine is None:
         return SandboxSupport(machine.name if machine else "", 0, reason, False, reason)
     abi = landlock.abi_of(kernel)

@@ -12,7 +12,7 @@ Argument = Union[int, bytes, None, Any]  # Any: what Kernel.words returns
 
 
 class Machine(NamedTuple):
-    """A system call interface.  `audit_arch` is AUDIT_ARCH_* of linux/audit.h, as seccomp tells it."""
+    """A system call interface.  `audit_arch` is AUDIT_ARCH_* of linux/audit.h, as seccomp reports it."""
 
     name: str
     audit_arch: int
@@ -25,7 +25,7 @@ ARMV7 = Machine("armv7", 0x40000028, 2)  # every 32-bit ARM with the EABI
 
 
 def own_machine(uname: str = "", pointer_bytes: int = struct.calcsize("P")) -> Optional[Machine]:
-    """Return the interface that this process uses; None = none that is known here.
+    """Return the interface that this process uses; None when it is unknown.
 
     The pointer's size decides: a 64-bit kernel may run a 32-bit Python, and `setarch` may rename the machine.
     """
@@ -70,7 +70,7 @@ class Kernel:
         return (self._ctypes.c_uint32 * count)()
 
     def address_of(self, data: bytes) -> int:
-        """Return where the bytes themselves lie, not a copy: `data` must be kept for as long as the kernel reads them."""
+        """Return the address of the bytes themselves; the caller must hold `data` for as long as the kernel reads them."""
         return int(self._ctypes.cast(self._ctypes.c_char_p(data), self._ctypes.c_void_p).value or 0)
 
 

@@ -1,4 +1,4 @@
-"""Landlock: the files and folders that a process can still reach.  Whatever no rule names is refused.
+"""Applies a Landlock ruleset: the files and folders that a process can still reach.  Anything without a rule is refused.
 
 Rights by ABI, from linux/landlock.h: 1 is Linux 5.13, 2 is 5.19 (REFER), 3 is 6.2 (TRUNCATE), 4 is 6.7 (TCP), 5 is 6.10
 (IOCTL_DEV), 6 is 6.12 (abstract sockets, signals), 7 is 6.15 (logging), 8 is 7.0 (all threads at once), 9 is 7.1 (named sockets),
@@ -16,7 +16,7 @@ from .values import Policy
 
 __all__ = ["Applied", "abi_of", "apply", "handled_rights", "why_unavailable"]
 
-_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # alike on every machine that is known here
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on all supported machines
 _VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
 _PATH_BENEATH = 1
 _TSYNC = 1 << 3  # LANDLOCK_RESTRICT_SELF_TSYNC
@@ -26,12 +26,12 @@ _MAKE_DIR, _MAKE_REG = 1 << 7, 1 << 8
 _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
 
 _READ = _READ_FILE | _READ_DIR  # without EXECUTE: libraries are mapped all the same, programs do not start
-# No links, pipes, sockets or device files: whoever reads the folder afterwards would follow or wait for them.
+# No links, pipes, sockets or device files: the parent reads this folder and would follow or block on them.
 _WORK = _READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
 _DEVICE = _READ_FILE | _WRITE_FILE | _IOCTL_DEV
-_OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV  # more is EINVAL for what is no folder
+_OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV  # other rights on a file are EINVAL
 
-# What the loader, libc, OpenMP, OpenCL and Python read.  Neither home folders nor /var, /tmp, /run, /srv, /mnt or all of /etc.
+# What the loader, libc, OpenMP, OpenCL and Python read.  Not home folders, /var, /tmp, /run, /srv, /mnt or all of /etc.
 _SYSTEM_FOLDERS = (
     "/usr", "/lib", "/lib64", "/opt", "/proc", "/sys", "/vendor", "/system", "/apex", "/nix/store", "/gnu/store",
     "/run/opengl-driver", "/etc/ld.so.conf.d", "/etc/alternatives", "/etc/OpenCL", "/etc/vulkan",
@@ -44,14 +44,14 @@ _SINK = "/dev/null"
 
 
 class Applied(NamedTuple):
-    """The ABI that is in force (0 = none), and how, or why not."""
+    """The ABI that was applied (0 = none), and details or the reason."""
 
     abi: int
     detail: str
 
 
 def handled_rights(abi: int) -> Tuple[int, int, int]:
-    """Return which rights over files, over the network and across processes an ABI can refuse."""
+    """Return the rights that an ABI can refuse, as bits: files, network, scopes."""
     files = (1 << 13) - 1
     for since, right in ((2, _REFER), (3, _TRUNCATE), (5, _IOCTL_DEV), (9, 1 << 16)):
         files |= right if abi >= since else 0
@@ -65,25 +65,32 @@ def abi_of(kernel: Kernel) -> int:
 
 
 def why_unavailable(result: int) -> str:
-    """Return what a negative error number of `abi_of` means, in words."""
+    """Return a sentence for a negative error number from `abi_of`."""
     if result == -errno.ENOSYS:
-        return "this kernel does not have it (ENOSYS); Linux has it from 5.13 on, where it is built in"
+        return (
+            "this kernel does not support it (ENOSYS); Linux does from 5.13 on, if built with CONFIG_SECURITY_LANDLOCK"
+        )
     if result == -errno.EOPNOTSUPP:
-        return "this kernel has it, but it is off (EOPNOTSUPP); the boot parameter lsm= turns it on"
+        return (
+            "this kernel supports it, but it is disabled (EOPNOTSUPP); enable it by the boot parameter lsm=landlock,..."
+        )
     if result == -errno.EPERM:
-        return "refused (EPERM) by a filter around this process, such as systemd's SystemCallFilter="
+        return (
+            "refused (EPERM) by a filter around this process; in a systemd unit, add "
+            "SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self"
+        )
     return "refused (%s)" % error_name(result)
 
 
 def _interpreter() -> List[str]:
-    """Return where this Python reads its modules and libraries from, and where the loader was told to look."""
+    """Return the folders of this Python's modules and libraries, and those of LD_LIBRARY_PATH."""
     found = [sys.base_prefix, sys.base_exec_prefix, sys.prefix, sys.exec_prefix] + sys.path
     found += os.environ.get("LD_LIBRARY_PATH", "").split(":")
-    kept: List[str] = []
-    for path in found:  # never the root itself, nor a relative path, nor what lies in a folder that is named already
-        if path[:1] == "/" and path.strip("/") and not (path + "/").startswith(tuple(top + "/" for top in kept)):
-            kept.append(path)
-    return kept
+    folders: List[str] = []
+    for path in found:  # not the root, relative paths, or paths inside a folder that is already listed
+        if path[:1] == "/" and path.strip("/") and not (path + "/").startswith(tuple(top + "/" for top in folders)):
+            folders.append(path)
+    return folders
 
 
 def _rules(policy: Policy) -> Iterable[Tuple[str, int]]:
@@ -102,7 +109,7 @@ def _rules(policy: Policy) -> Iterable[Tuple[str, int]]:
 
 
 def apply(kernel: Kernel, policy: Policy) -> Applied:
-    """Put a ruleset in force for this thread and those it starts; from ABI 8 on for all threads.  no_new_privs must be set."""
+    """Apply a ruleset to this thread and those it starts; from ABI 8 on to all threads.  no_new_privs must be set."""
     abi = abi_of(kernel)
     if abi <= 0:
         return Applied(0, why_unavailable(abi))
@@ -110,7 +117,7 @@ def apply(kernel: Kernel, policy: Policy) -> Applied:
     attributes = struct.pack("@QQQ", *handled)[: 8 if abi < 4 else 16 if abi < 6 else 24]
     ruleset = kernel.call(_CREATE_RULESET, attributes, len(attributes), 0)
     if ruleset < 0:
-        return Applied(0, "no ruleset could be made (%s)" % error_name(ruleset))
+        return Applied(0, "cannot create a ruleset (%s)" % error_name(ruleset))
     try:
         for path, rights in _rules(policy):
             _allow(kernel, ruleset, path, rights & handled[0])
@@ -129,6 +136,6 @@ def _allow(kernel: Kernel, ruleset: int, path: str, rights: int) -> None:
     except OSError:
         return
     result = kernel.call(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("@Qi", rights, opened), 0)
-    if result == -errno.EINVAL:  # it is no folder
+    if result == -errno.EINVAL:  # not a folder
         kernel.call(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("@Qi", rights & _OF_A_FILE, opened), 0)
     os.close(opened)

@@ -1,7 +1,7 @@
-"""Runs somebody else's Python script confined: the converter and the reference engines, which bring interpreters of their own.
+"""Runs a Python script of another interpreter confined: the converter and the reference engines.
 
-A process cannot be confined from outside, and a confined one cannot start a program.  So the interpreter that is meant
-confines itself and then runs the script as `python -I script` would.
+A process cannot be confined from outside, and a confined one cannot start a program.  So the other interpreter confines itself
+first and then runs the script as `python -I script` does.
 """
 
 import io
@@ -27,9 +27,9 @@ _LOADER = (
 
 
 class _Refused:
-    """Stands for subprocess.Popen where no program can start: as if one had started and failed.
+    """Replaces subprocess.Popen where no program can start: behaves as if the program had started and failed.
 
-    PaddlePaddle 2.6.2 asks `ldd --version` when it is imported.  It takes a failure of ldd for an answer, but not the refusal.
+    PaddlePaddle 2.6.2 runs `ldd --version` when it is imported.  It handles a failing ldd, but not an exception from Popen.
     """
 
     pid, returncode, stdin = 0, 126, None
@@ -47,7 +47,7 @@ class _Refused:
         pass
 
     def communicate(self, *arguments: Any, **options: Any) -> Tuple[Union[bytes, str], Union[bytes, str]]:
-        """Return what it printed: nothing, and why on stderr."""
+        """Return the empty output and the reason as stderr."""
         return self.stdout.read(), self.stderr.read()
 
     def poll(self) -> int:
@@ -59,13 +59,13 @@ class _Refused:
         return self.returncode
 
     def kill(self) -> None:
-        """Do nothing: it is over."""
+        """Do nothing: it has already ended."""
 
 
 def command(python: str, policy: Policy, script: str, arguments: Sequence[str] = ()) -> List[str]:
     """Return the command that runs `script` by the interpreter `python`, confined by `policy`; paths are absolute.
 
-    The script itself is readable.  What was put in force is left in the work folder, if the policy has one: see read_report.
+    The script itself is readable.  The confinement is written to the work folder, if the policy has one: see read_report.
     """
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     root = os.path.dirname(package)  # a folder, or the .pyz: either is an entry of sys.path
@@ -89,12 +89,12 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def read_report(work: str) -> Optional[Dict[str, Any]]:
-    """Return what `main` left in the work folder; None when it left nothing.
+    """Return the confinement that `main` wrote to the work folder; None when it is missing or invalid.
 
-    It was written before the script began, but the script could write it anew: it informs, and proves nothing.
+    It was written before the script started, but the script could overwrite it: it is information, not evidence.
     """
     try:
-        # Neither following a link nor waiting for a pipe that the script may have put in its place.
+        # Do not follow a link or block on a pipe that the script may have put there.
         opened = os.open(os.path.join(work, REPORT), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(opened, "rb") as stream:
             report = json.loads(stream.read(_MOST_REPORT).decode("ascii"))

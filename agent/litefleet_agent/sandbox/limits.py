@@ -1,4 +1,4 @@
-"""Limits on what a process takes, its place among those that the kernel ends first, and root's privileges, given up."""
+"""Sets resource limits and the OOM score of the calling process, and drops root's capabilities."""
 
 import os
 import struct
@@ -11,12 +11,12 @@ from .values import Part, Policy
 __all__ = ["drop_capabilities", "limit", "raise_oom_score"]
 
 _CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
-# Kept: reading and opening what root may, such as a release that the login's user owns, or a device file of a group.
-_KEPT = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+# These two stay, so that root can still open a release that another user owns, or a group's device file.
+_RETAINED = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 
 
 def _threads_now() -> int:
-    """Return how many threads the system has, whoever's; 0 where that can't be told."""
+    """Return the number of threads of the whole system; 0 when it is unavailable."""
     try:
         opened = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -28,7 +28,7 @@ def _threads_now() -> int:
 
 
 def limit(policy: Policy) -> Part:
-    """Set the resource limits, soft and hard; a tighter one that is set already stays."""
+    """Set the resource limits, soft and hard; a tighter existing limit stays."""
     try:
         import resource
     except ImportError:
@@ -44,7 +44,7 @@ def limit(policy: Policy) -> Part:
     if policy.address_space_bytes:
         wanted.append(("address space", resource.RLIMIT_AS, policy.address_space_bytes))
     if threads:
-        # Linux counts all threads of the user, so the bound stands on all that there are: never too tight for what runs.
+        # Linux counts all threads of the user.  A bound above all threads of the system cannot be too low for what runs now.
         wanted.append(("threads", resource.RLIMIT_NPROC, threads + policy.more_threads))
     refused = []
     for name, which, value in wanted:
@@ -60,7 +60,7 @@ def limit(policy: Policy) -> Part:
 
 
 def raise_oom_score(policy: Policy) -> Part:
-    """Have the kernel end this process before others when memory runs out; a higher score that is set already stays."""
+    """Have the kernel end this process first when memory runs out; a higher existing score stays."""
     try:
         opened = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -74,16 +74,18 @@ def raise_oom_score(policy: Policy) -> Part:
 
 
 def drop_capabilities(kernel: Kernel, machine: Machine) -> Part:
-    """Give up root's privileges but those to open files; most processes have none, and that is fine."""
+    """Drop all capabilities except those to open files.  Processes that are not root's usually have none."""
     found = called(machine.column)
     header = struct.pack("@Ii", _CAPABILITY_VERSION, 0)
     sets = kernel.words(6)  # effective, permitted, inheritable: the lower 32 of each, then the upper 32
     result = kernel.call(found["capget"], header, sets)
     if result < 0:
         return Part("capabilities", False, "cannot be read (%s)" % error_name(result))
-    if not (sets[1] | sets[4] << 32) & ~_KEPT:
-        return Part("capabilities", True, "none to give up")
-    result = kernel.call(found["capset"], header, struct.pack("@6I", sets[0] & _KEPT, sets[1] & _KEPT, 0, 0, 0, 0))
+    if not (sets[1] | sets[4] << 32) & ~_RETAINED:
+        return Part("capabilities", True, "none to drop")
+    result = kernel.call(
+        found["capset"], header, struct.pack("@6I", sets[0] & _RETAINED, sets[1] & _RETAINED, 0, 0, 0, 0)
+    )
     if result < 0:
-        return Part("capabilities", False, "kept (%s)" % error_name(result))
-    return Part("capabilities", True, "given up, but to open files" if os.getuid() == 0 else "given up")
+        return Part("capabilities", False, "cannot be dropped (%s)" % error_name(result))
+    return Part("capabilities", True, "dropped, except to open files")

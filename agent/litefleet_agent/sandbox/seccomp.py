@@ -1,7 +1,7 @@
-"""The seccomp filter: which system calls a process makes no more.
+"""Builds and installs the seccomp filter: the system calls that a confined process can no longer make.
 
-It is a list of refusals, not of permissions: which harmless calls a runtime, its OpenMP or an accelerator's driver makes
-differs too much.  What is newer than the list does not exist for the process, so the list does not grow holes.
+The filter lists refusals, not permissions: the harmless calls of runtimes, OpenMP and accelerator drivers differ too much.
+Calls newer than the list are answered with ENOSYS, so a newer kernel adds no gap.
 """
 
 import errno
@@ -26,9 +26,9 @@ _O_ACCMODE, _O_CREAT, _O_TRUNC = 0x3, 0x40, 0x200  # alike on the three machines
 _MAP_SHARED, _MAP_ANONYMOUS = 0x01, 0x20
 _PERSONALITY_QUERY = 0xFFFFFFFF
 
-# fcntl: with these, the kernel would send a signal of one's choice to a process of one's choice.
+# fcntl: with these, the kernel sends any signal to any process of the same user.
 _FCNTL_SIGNALS = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
-# prctl: what would undo the confinement, outlive the parent, or open this process to others.
+# prctl: options that undo the confinement, let it outlive its parent, or open it to other processes.
 _PRCTL_REFUSED = (
     1,  # PR_SET_PDEATHSIG
     4,  # PR_SET_DUMPABLE
@@ -44,7 +44,7 @@ _PRCTL_REFUSED = (
     62,  # PR_SCHED_CORE
     0x59616D61,  # PR_SET_PTRACER
 )
-# ioctl without an accelerator: what libc and Python themselves ask.
+# ioctl without an accelerator: the commands of libc and Python.
 _IOCTL_ALLOWED = (
     0x5401,  # TCGETS: isatty
     0x5413,  # TIOCGWINSZ
@@ -53,10 +53,10 @@ _IOCTL_ALLOWED = (
     0x5450,  # FIONCLEX
     0x5451,  # FIOCLEX
 )
-# ioctl with an accelerator, whose driver has commands of its own: all but what is known to reach beyond the device.
+# ioctl with an accelerator, whose driver has its own commands: all except those known to reach beyond the device.
 _IOCTL_REFUSED = (
     0x540E,  # TIOCSCTTY
-    0x5412,  # TIOCSTI: types into a terminal
+    0x5412,  # TIOCSTI: inserts input into a terminal
     0x541C,  # TIOCLINUX
     0x5452,  # FIOASYNC
     0x8901,  # FIOSETOWN
@@ -66,11 +66,11 @@ _IOCTL_REFUSED = (
     0x401C5820,  # FS_IOC_FSSETXATTR
     0x40049409,  # FICLONE
 )
-_ARM_PRIVATE = (0xF0001, 0xF0006)  # breakpoint, cacheflush, usr26, usr32, set_tls, get_tls: no number of the table
+_ARM_PRIVATE = (0xF0001, 0xF0006)  # breakpoint, cacheflush, usr26, usr32, set_tls, get_tls: not in the table
 
 
 class Installed(NamedTuple):
-    """Whether the filter is in force, and how, or why not."""
+    """Whether the filter was installed, and details or the reason."""
 
     on: bool
     detail: str
@@ -93,7 +93,7 @@ def _leaves(machine: Machine, pid: int, no_writes: bool, accelerator: bool, priv
 
 
 def _rules(pid: int, no_writes: bool, accelerator: bool) -> Dict[str, bytes]:
-    """Return what decides about each examined call."""
+    """Return the code for each examined call."""
     itself = allow_if_any(0, [pid], _EPERM)
     itself_or_zero = allow_if_any(0, [0, pid], _EPERM)
     fcntl = refuse_if_any(1, _FCNTL_SIGNALS, _EPERM)
@@ -111,7 +111,7 @@ def _rules(pid: int, no_writes: bool, accelerator: bool) -> Dict[str, bytes]:
         "mmap": mmap,
         "mmap2": mmap,
         "kill": itself,
-        "tkill": itself,  # one's main thread only: which other numbers are one's own threads cannot be told here
+        "tkill": itself,  # the main thread only: a filter cannot know the numbers of the other threads
         "tgkill": itself,
         "rt_sigqueueinfo": itself,
         "rt_tgsigqueueinfo": itself,
@@ -125,10 +125,10 @@ def _rules(pid: int, no_writes: bool, accelerator: bool) -> Dict[str, bytes]:
 
 
 def _opening(flags: int, no_writes: bool) -> bytes:
-    """Return what decides about open, whose flags are argument number `flags`."""
+    """Return the code for open or openat; `flags` is the index of its flags argument."""
     if no_writes:
         return allow_if_bits(flags, _O_ACCMODE | _O_CREAT | _O_TRUNC, 0, _EACCES)
-    # Opening to read and truncating at once is no writing for Landlock before ABI 3.
+    # Before ABI 3, Landlock does not treat O_RDONLY | O_TRUNC as writing.
     return refuse_if_bits(flags, _O_ACCMODE | _O_TRUNC, _O_TRUNC, _EACCES)
 
 
@@ -137,8 +137,8 @@ def filter_program(
 ) -> bytes:
     """Return the filter for process number `pid` of a machine, 8 bytes an instruction.
 
-    `no_writes`: no file is opened for writing or changed in its folder.  `accelerator`: a driver's ioctl commands are let
-    through.  `private_memory`: no shared anonymous memory, so that RLIMIT_DATA counts all that is taken.
+    `no_writes`: no file can be opened for writing, created, renamed or deleted.  `accelerator`: a driver's ioctl commands are
+    allowed.  `private_memory`: no shared anonymous memory, so that RLIMIT_DATA covers all anonymous memory.
     """
     leaves = _leaves(machine, pid, no_writes, accelerator, private_memory)
     also = [_ARM_PRIVATE] if machine.name == "armv7" else []
@@ -146,16 +146,16 @@ def filter_program(
 
 
 def install(kernel: Kernel, machine: Machine, program: bytes) -> Installed:
-    """Put a filter in force for all threads of this process, for good.  no_new_privs must be set."""
+    """Install a filter for all threads of this process, permanently.  no_new_privs must be set."""
     described = struct.pack("@HP", len(program) // SIZE, kernel.address_of(program))
     number = called(machine.column)["seccomp"]
     tried: List[str] = []
-    # SPEC_ALLOW (4.17): without it, kernels before 5.16 turn off speculation for the process, and inference gets slower.
+    # SPEC_ALLOW (4.17): without it, kernels before 5.16 disable speculation for the process, which slows inference.
     for flags in (_TSYNC | _SPEC_ALLOW, _TSYNC, _SPEC_ALLOW, 0):
         result = kernel.call(number, _SET_MODE_FILTER, flags, described)
         if result == 0:
             return Installed(True, machine.name + ("" if flags & _TSYNC else ", this thread only"))
-        tried.append(error_name(result) if result < 0 else "thread %d has a filter of its own" % result)
+        tried.append(error_name(result) if result < 0 else "thread %d has a different filter" % result)
         if result in (-errno.ENOSYS, -errno.EPERM):  # before 3.17; or a filter around this process
             break
     result = kernel.prctl(_PR_SET_SECCOMP, _MODE_FILTER, described)
@@ -165,15 +165,15 @@ def install(kernel: Kernel, machine: Machine, program: bytes) -> Installed:
 
 
 def why_unsupported(kernel: Kernel) -> str:
-    """Return why this kernel takes no filter, "" when it does; nothing is put in force."""
-    result = kernel.prctl(_PR_SET_SECCOMP, _MODE_FILTER, None)  # it looks for the program before anything else
+    """Return why this kernel accepts no filter, "" when it does; nothing is installed."""
+    result = kernel.prctl(_PR_SET_SECCOMP, _MODE_FILTER, None)  # it reads the program before any other check
     return "" if result == -errno.EFAULT else _why(result)
 
 
 def _why(result: int) -> str:
     name = error_name(result)
     if result in (-errno.EINVAL, -errno.ENOSYS):
-        return "this kernel takes no seccomp filters (%s)" % name
+        return "this kernel does not support seccomp filters (%s)" % name
     if result == -errno.EPERM:
-        return "refused (EPERM) by a filter around this process, such as systemd's SystemCallFilter="
+        return "refused (EPERM) by a filter around this process; in a systemd unit, add SystemCallFilter=seccomp"
     return "refused (%s)" % name

@@ -1,6 +1,6 @@
-"""System calls that a confined process may not make, or only in part, with their numbers.
+"""Numbers of the system calls that a confined process may not make, or only with some arguments.
 
-Columns: name, x86_64, aarch64, armv7 (EABI); "-" = that machine does not have it.
+Columns: name, x86_64, aarch64, armv7 (EABI); "-" = missing there.
 
 Numbers: Linux 6.1's UAPI headers as Debian packs them (linux-libc-dev 6.1.187 for amd64: asm/unistd_64.h;
 linux-libc-dev-arm64-cross and -armhf-cross 6.1.4: asm-generic/unistd.h, asm/unistd-eabi.h); from 451 on scripts/syscall.tbl of
@@ -11,7 +11,7 @@ from typing import Dict, Iterator
 
 __all__ = ["ABSENT", "DENIED", "EXAMINED", "FOLDER_CHANGES", "LAST_KNOWN", "UNSUPPORTED", "called", "numbers", "values"]
 
-LAST_KNOWN = 462  # mseal.  What is newer is answered as a kernel that does not have it would answer
+LAST_KNOWN = 462  # mseal.  Newer calls are answered with ENOSYS
 
 # Other programs
 _PROGRAMS = """
@@ -69,7 +69,7 @@ listmount 458 458 458
 unshare 272 97 337
 setns 308 268 375
 """
-# Parts of the kernel that inference does not use and that exploits like
+# Parts of the kernel that inference does not use and exploits often do
 _KERNEL_PARTS = """
 bpf 321 280 386
 perf_event_open 298 241 364
@@ -204,7 +204,7 @@ _TRUNCATION = """
 truncate 76 45 92
 truncate64 - - 193
 """
-# Links and pipes, which would mislead or hold up whoever reads the work folder
+# Links and pipes, which would mislead or block the parent when it reads the work folder
 _LINKS_AND_PIPES = """
 link 86 - 9
 linkat 265 37 330
@@ -230,13 +230,13 @@ DENIED = (
     + _LINKS_AND_PIPES
 )
 
-# Answered with ENOSYS.  The C library then uses the older call, whose flags are no longer behind a pointer.
+# Answered with ENOSYS.  The C library then uses the older call, whose flags a filter can read.
 ABSENT = """
 clone3 435 435 435
 openat2 437 437 437
 """
 
-# Answered with EOPNOTSUPP, as some file systems do: FALLOC_FL_KEEP_SIZE goes past RLIMIT_FSIZE.
+# Answered with EOPNOTSUPP, as some file systems do: FALLOC_FL_KEEP_SIZE bypasses RLIMIT_FSIZE.
 UNSUPPORTED = """
 fallocate 285 47 352
 """

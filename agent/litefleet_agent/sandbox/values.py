@@ -1,4 +1,4 @@
-"""What a confined process may do, and what a kernel gave: plain values, without any call of the kernel."""
+"""Values of the sandbox: what a process may do, what was applied, what a kernel supports.  Makes no system calls."""
 
 from typing import Any, Dict, NamedTuple, Tuple
 
@@ -8,7 +8,7 @@ _AS_USER = "as its user may"
 
 
 class Policy(NamedTuple):
-    """What one process may do from now on.  Paths are absolute; a path that is missing is left out and grants nothing."""
+    """What one process may do from now on.  Paths are absolute; a missing path is skipped."""
 
     work: str = ""  # the one folder that may be written and read; "" = no file may be written at all
     reads: Tuple[str, ...] = ()  # files and folders to read, besides the system's libraries and the interpreter's own
@@ -23,12 +23,12 @@ class Policy(NamedTuple):
 
     @property
     def writes_nothing(self) -> bool:
-        """Whether opening any file for writing can be refused outright: seccomp sees flags, and no paths."""
+        """Whether every opening for writing can be refused: seccomp sees flags, not paths."""
         return not self.work and not self.devices
 
 
 class Part(NamedTuple):
-    """One part of a confinement: whether it is in force, and how, or why not."""
+    """One part of a confinement: whether it was applied, and details or the reason."""
 
     name: str
     on: bool
@@ -36,22 +36,22 @@ class Part(NamedTuple):
 
 
 class Confinement(NamedTuple):
-    """What holds for this process.  What is missing is no error: it is told, and the rest holds."""
+    """What was applied to this process.  A missing part is not an error: it is reported, and the rest holds."""
 
     policy: Policy
     parts: Tuple[Part, ...]
     landlock_abi: int = 0  # 0 = Landlock is not in force
     seccomp: bool = False
-    seconds: float = 0.0  # that it took
+    seconds: float = 0.0  # that applying took
 
     @property
     def missing(self) -> Tuple[str, ...]:
-        """Sentences: each part that is not in force, and why."""
+        """Sentences: each part that could not be applied, and why."""
         return tuple("%s: %s" % (part.name, part.detail) for part in self.parts if not part.on)
 
     @property
     def guarantees(self) -> Dict[str, str]:
-        """What this process can still do, by what is in force; "as its user may" = this kernel does not confine it."""
+        """What this process can still do; "as its user may" means that this is not confined."""
         landlock, seccomp = self.landlock_abi, self.seccomp
         only_work = "its work folder" if self.policy.work else "nothing"
         nothing_by_flags = seccomp and self.policy.writes_nothing
@@ -61,7 +61,7 @@ class Confinement(NamedTuple):
             "writes": only_work if landlock else "nothing" if nothing_by_flags else _AS_USER,
             "reads": "system libraries and what was listed" if listed else _AS_USER,
             "network": network,
-            # Landlock does not see a program that lies in memory only (memfd_create).
+            # Landlock does not cover a program in memory (memfd_create).
             "programs": "none" if seccomp else "none from files" if landlock else _AS_USER,
             "signals": "itself only" if seccomp or landlock >= 6 else _AS_USER,
         }
@@ -78,9 +78,9 @@ class Confinement(NamedTuple):
 
 
 class SandboxSupport(NamedTuple):
-    """What a kernel can give to a process that asks as this one would."""
+    """What this kernel supports for this process."""
 
-    machine: str  # "x86_64", "aarch64", "armv7"; "" = one for which there is no seccomp filter here
+    machine: str  # "x86_64", "aarch64", "armv7"; "" = unsupported
     landlock_abi: int = 0  # 0 = no Landlock
     landlock_reason: str = ""  # why not
     seccomp: bool = False
@@ -88,9 +88,9 @@ class SandboxSupport(NamedTuple):
 
     @property
     def missing(self) -> Tuple[str, ...]:
-        """Sentences: what this kernel does not give, and why."""
-        told = (("landlock", self.landlock_reason), ("seccomp", self.seccomp_reason))
-        return tuple("%s: %s" % pair for pair in told if pair[1])
+        """Sentences: what this kernel does not support, and why."""
+        reasons = (("landlock", self.landlock_reason), ("seccomp", self.seccomp_reason))
+        return tuple("%s: %s" % pair for pair in reasons if pair[1])
 
     def to_dict(self) -> Dict[str, Any]:
         """Return the JSON form, for `probe`: {machine, landlock, seccomp, missing}."""

@@ -59,13 +59,14 @@ def test_kernels_are_described_as_they_are() -> None:
     neither = described("landlock,seccomp")
     assert (neither["landlock"], neither["seccomp"]) == (0, False)
     assert neither["missing"] == [
-        "landlock: this kernel does not have it (ENOSYS); Linux has it from 5.13 on, where it is built in",
-        "seccomp: this kernel takes no seccomp filters (EINVAL)",
+        "landlock: this kernel does not support it (ENOSYS); Linux does from 5.13 on, if built with CONFIG_SECURITY_LANDLOCK",
+        "seccomp: this kernel does not support seccomp filters (EINVAL)",
     ]
     unit = described("systemd")
     assert (unit["landlock"], unit["seccomp"]) == (0, True)  # prctl is enough for seccomp
     assert unit["missing"] == [
-        "landlock: refused (EPERM) by a filter around this process, such as systemd's SystemCallFilter="
+        "landlock: refused (EPERM) by a filter around this process; in a systemd unit, add "
+        "SystemCallFilter=landlock_create_ruleset landlock_add_rule landlock_restrict_self"
     ]
 
 
@@ -129,7 +130,7 @@ def test_a_python_without_ctypes_or_resource_keeps_what_is_left() -> None:
 def test_an_unknown_machine_is_told() -> None:
     before = "import os; real = os.uname(); os.uname = lambda: type(real)(('Linux', 'n', 'r', 'v', 'riscv64'))"
     told = confined({}, before=before)
-    assert told["parts"]["seccomp"] == [False, "the system calls of riscv64 are not known here"]
+    assert told["parts"]["seccomp"] == [False, "the system call numbers of riscv64 are unknown"]
     assert told["parts"]["limits"][0] is True
 
 
@@ -140,8 +141,8 @@ def test_threads_that_ran_before_are_told() -> None:
     )
     assert told["refused"]
     if 0 < told["landlock"] < 8:
-        assert told["parts"]["threads"] == [False, "Landlock does not cover 1 that ran before"]
-        assert told["missing"] == ["threads: Landlock does not cover 1 that ran before"]
+        assert told["parts"]["threads"] == [False, "Landlock does not cover 1 that were already running"]
+        assert told["missing"] == ["threads: Landlock does not cover 1 that were already running"]
 
 
 def test_seccomp_holds_for_threads_that_ran_before() -> None:
