@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.agent.support.real_paddlelite import SHAPES
 
 from tests.agent.sandbox.site import AGENT, HERE
+from tests.agent.support.real_paddlelite import SHAPES
 from tests.conftest import lite_environment, raw_nb
 
 pytestmark = pytest.mark.toolchain
