@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
@@ -12,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from litefleet_agent import cli as agent_main
-from litefleet_agent.calling import main
+from litefleet_agent.cli import main
 from litefleet_agent.client import Client, ServiceError, find_socket
 from litefleet_agent.formats.npz import Array, npz_bytes, read_npz
 from litefleet_agent.protocol import encode
@@ -232,7 +232,8 @@ def test_a_full_house_is_told(tmp_path):
 
 def command(service, *args):
     out = io.StringIO()
-    code = main([*args, "--socket", service.path], out)
+    with contextlib.redirect_stdout(out):
+        code = main([*args, "--socket", service.path])
     return code, out.getvalue()
 
 
@@ -272,18 +273,13 @@ def test_what_fails_is_a_sentence_and_1(service, tmp_path, capsys):
         ["health", "--wrong"],
         ["metrics", "--timeout-s", "soon"],
         ["call", "--input", "x", "--deadline-ms", "-1"],
-        [],
-        ["other"],
+        ["call", "--inp", "x"],
+        ["call", "--input", "x", "--deadline-ms", "1e9"],
     ],
 )
 def test_wrong_usage_is_2(args, capsys):
     assert main(args) == 2
-    assert capsys.readouterr().err.startswith("usage: litefleet-agent call")
-
-
-def test_the_agents_own_command_line_knows_them(service, capsys):
-    assert agent_main.main(["health", "--socket", service.path]) == 0
-    assert json.loads(capsys.readouterr().out) == {"health": "ok"}
+    assert capsys.readouterr().err.startswith(f"usage: litefleet-agent {args[0]} ")
 
 
 # --- what the documentation says

@@ -6,18 +6,31 @@ import sys
 
 import litefleet_agent
 
-_SHOW = "import sys, litefleet_agent.session; print(*(m for m in sys.modules if m.startswith('litefleet_agent')))"
+
+def loaded_by(module: str, code: str = "") -> set:
+    """Return the names of all modules that a fresh interpreter has loaded after it imported `module` and ran `code`."""
+    env = dict(os.environ, PYTHONPATH=os.path.dirname(os.path.dirname(litefleet_agent.__file__)))
+    show = f"import sys, {module}\n{code}\nprint(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-S", "-c", show], env=env, capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
 
 
 def test_a_session_starts_without_what_only_a_proof_needs() -> None:
-    env = dict(os.environ, PYTHONPATH=os.path.dirname(os.path.dirname(litefleet_agent.__file__)))
-    loaded = set(
-        subprocess.run([sys.executable, "-c", _SHOW], env=env, stdout=subprocess.PIPE, check=True).stdout.split()
-    )
-    assert {b"litefleet_agent.releases.store", b"litefleet_agent.facts"} <= loaded
+    loaded = loaded_by("litefleet_agent.session")
+    assert {"litefleet_agent.releases.store", "litefleet_agent.facts"} <= loaded
     assert not loaded & {
-        b"litefleet_agent.verification.release",
-        b"litefleet_agent.verification.verify",
-        b"litefleet_agent.formats.nb",
-        b"litefleet_agent.findings.model_file",
+        "argparse",
+        "litefleet_agent.cli",
+        "litefleet_agent.verification.release",
+        "litefleet_agent.verification.verify",
+        "litefleet_agent.formats.nb",
+        "litefleet_agent.findings.model_file",
     }
+
+
+def test_the_command_line_loads_a_commands_part_only_when_it_runs(tmp_path) -> None:
+    ours = {name for name in loaded_by("litefleet_agent.cli") if name.startswith("litefleet_agent")}
+    assert ours == {"litefleet_agent", "litefleet_agent.cli", "litefleet_agent.errors"}
+    loaded = loaded_by("litefleet_agent.cli", f"litefleet_agent.cli.main(['recover', '--root', {str(tmp_path)!r}])")
+    assert "litefleet_agent.releases.activation" in loaded
+    assert not [name for name in loaded if name.startswith(("litefleet_agent.service", "litefleet_agent.verification"))]

@@ -16,74 +16,46 @@ from ..releases.archive import NAME, name_archive
 from ..releases.garbage import Keep, free_space
 from ..releases.runtimes import unpack_runtime
 from ..releases.signature import BUNDLE, Outcome, check_signature
-from ..releases.store import Store, StoreError, default_root, explain_os_error, write_small
+from ..releases.store import Store, StoreError, explain_os_error, write_small
 from .bundle import Bundle, Offer, damaged
 from .pending_reports import InstallReport, ReleaseOutcome, add_report
 
 __all__ = ["install", "main"]
 
-_USAGE = "usage: litefleet-agent install FILE [--root ROOT] [--trust ALLOWED_SIGNERS] [--json]\n"
 _KEEP = Keep(releases=1000)  # what to keep is the controller's policy: here a release is dropped only for lack of space
 _REFUSALS = ("LF606", "LF607", "LF608", "LF609", "LF610")
 _MAX_SIGNERS = 64 << 10  # bytes
 
 
-class _Arguments(NamedTuple):
-    file: str
-    root: str
-    trust: str
-    as_json: bool
+def main(file: str, root: str, signers: str, as_json: bool) -> int:
+    """Install the bundle `file` and report it; return 0 when every release is verified and active, 1 otherwise.
 
-
-def main(args: List[str]) -> int:
-    """Run `install`; return 0 when every release is verified and active, 1 otherwise, 2 for wrong usage."""
-    given = _parse(args)
-    if given is None:
-        sys.stderr.write(_USAGE)
-        return 2
+    `signers` names a file of allowed signers that the operator gives, "" for none.
+    """
     os.umask(0o077)
     try:
-        trusted = _read_signers(given.trust) if given.trust else ""
-        report = install(Store(given.root), given.file, gather(given.root), trusted)
+        trusted = _read_signers(signers) if signers else ""
+        report = install(Store(root), file, gather(root), trusted)
     except (AgentError, OSError) as error:
-        return _failed(error, given)
+        return _failed(error, file, as_json)
     for outcome in report.outcomes:
         _print_outcome(outcome)
-    if given.as_json:
+    if as_json:
         print(json.dumps(report.to_dict(), sort_keys=True))
     return 0 if all(outcome.activated for outcome in report.outcomes) else 1
-
-
-def _parse(args: List[str]) -> Optional[_Arguments]:
-    """Return the arguments, None when they do not follow the usage."""
-    values = {"--root": "", "--trust": ""}
-    files, left, as_json = [], list(args), False
-    while left:
-        word = left.pop(0)
-        if word in values and left:
-            values[word] = left.pop(0)
-        elif word == "--json":
-            as_json = True
-        elif word.startswith("-"):
-            return None
-        else:
-            files.append(word)
-    if len(files) != 1:
-        return None
-    return _Arguments(files[0], values["--root"] or default_root(), values["--trust"], as_json)
 
 
 def _read_signers(path: str) -> str:
     return trust.check_signers(read_regular(path, _MAX_SIGNERS + 1).decode("utf-8", "replace"))
 
 
-def _failed(error: Exception, args: _Arguments) -> int:
+def _failed(error: Exception, file: str, as_json: bool) -> int:
     if isinstance(error, OSError):
-        error = explain_os_error(error, error.filename or args.file)
+        error = explain_os_error(error, error.filename or file)
     found = _as_finding(error)
     sys.stderr.write("litefleet-agent: %s %s: %s\n  %s\n  %s\n" % _words(found))
-    if args.as_json:
-        failure = {"kind": "install", "bundle": args.file, "outcomes": [], "error": found.to_dict()}
+    if as_json:
+        failure = {"kind": "install", "bundle": file, "outcomes": [], "error": found.to_dict()}
         print(json.dumps(failure, sort_keys=True))
     return 1
 

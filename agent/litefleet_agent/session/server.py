@@ -134,7 +134,8 @@ class Session:
         from ..bench.run import bench
 
         lock_and_recover(self._store)
-        return bench(self._store, self._facts, header, self._tick).to_dict()
+        result = bench(self._store, self._facts, header, self._tick)
+        return dict(result.to_dict(), findings=[found.to_wire() for found in result.findings])
 
     def _activate(self, header: Header) -> Header:
         """{release, lease_s} -> {changed, lease_remaining_s, keeper}: `keeper` says that a process watches the lease."""

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Tuple
 
 from ..errors import AgentError
 from ..facts import Facts, fingerprint, gather
@@ -13,14 +13,13 @@ from ..findings import Finding, Severity, Verdict, decide, finding
 from ..findings.environment import static_findings
 from ..releases.activation import lock_and_recover
 from ..releases.integrity import check_files
-from ..releases.store import Manifest, Store, StoreError, default_root
+from ..releases.store import Manifest, Store, StoreError
 from .verify import VerifyResult, VerifySpec, verify
 
 __all__ = ["BUSY", "ReleaseVerification", "main", "verify_and_record", "verify_current", "verify_release"]
 
 BUSY = 75  # exit code (EX_TEMPFAIL): another session held the store for longer than the timeout
 _TIMEOUT_S = 30.0
-_USAGE = "usage: litefleet-agent verify [--root ROOT] [--json]\n"
 
 
 class ReleaseVerification(NamedTuple):
@@ -145,14 +144,12 @@ def _failed(found: List[Finding]) -> ReleaseVerification:
 # --- the command
 
 
-def main(args: List[str]) -> int:
-    """Run `verify` and return its exit code: 0 all verified, 1 findings, 2 usage, 75 another session holds the store."""
-    chosen = _parse(args)
-    if chosen is None:
-        sys.stderr.write(_USAGE)
-        return 2
+def main(root: str, as_json: bool) -> int:
+    """Verify the current releases under `root`, print the results and return the exit code.
+
+    0 all verified, 1 findings, 75 another session holds the store.
+    """
     os.umask(0o077)
-    root, as_json = chosen
     began = time.monotonic()
     try:
         results = verify_current(Store(root), gather(root)) if os.path.isdir(root) else {}
@@ -170,19 +167,6 @@ def main(args: List[str]) -> int:
 
 def _is_wrong(result: ReleaseVerification) -> bool:
     return not result.verified and result.verdict is not Verdict.SLOW
-
-
-def _parse(args: List[str]) -> Optional[Tuple[str, bool]]:
-    root, as_json, rest = "", False, list(args)
-    while rest:
-        word = rest.pop(0)
-        if word == "--json":
-            as_json = True
-        elif word == "--root" and rest:
-            root = rest.pop(0)
-        else:
-            return None
-    return root or default_root(), as_json
 
 
 def _lines(results: Dict[str, Tuple[str, ReleaseVerification]]) -> List[str]:

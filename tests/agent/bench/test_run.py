@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from litefleet_agent.bench.command import main
+from litefleet_agent.cli import main
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts.sensors import cpu_celsius, cpu_mhz, cpu_ticks, memory_of, ticks_of
 from litefleet_agent.facts.tree import Tree
@@ -335,12 +335,26 @@ def test_a_controller_that_went_away_ends_the_processes(store: Store) -> None:
 def test_the_command_tells_figures_and_exits_by_the_findings(store: Store, capsys: pytest.CaptureFixture) -> None:
     identity = toy_release(store, stand_in(store, "plain", NAP))
     store.unlock()
-    assert main(["toy", "--root", store.root, "--seconds", "1", "--workers", "1,2"]) == 0
+    assert main(["bench", "toy", "--root", store.root, "--seconds", "1", "--workers", "1,2"]) == 0
     out = capsys.readouterr().out
     assert f"toy {identity[:12]}: outputs match the goldens" in out
     assert " 2 at once, with its usual threads: " in out
     assert (
-        main(["toy", "--root", store.root, "--seconds", "1", "--against", identity[:10], "--workers", "1", "--json"])
+        main(
+            [
+                "bench",
+                "toy",
+                "--root",
+                store.root,
+                "--seconds",
+                "1",
+                "--against",
+                identity[:10],
+                "--workers",
+                "1",
+                "--json",
+            ]
+        )
         == 0
     )
     told = json.loads(capsys.readouterr().out)
@@ -350,18 +364,18 @@ def test_the_command_tells_figures_and_exits_by_the_findings(store: Store, capsy
 def test_the_command_says_what_is_wrong(store: Store, capsys: pytest.CaptureFixture) -> None:
     toy_release(store, stand_in(store, "wrong", "y = y + 1"))
     store.unlock()
-    assert main(["toy", "--root", store.root, "--seconds", "1", "--workers", "1"]) == 1
+    assert main(["bench", "toy", "--root", store.root, "--seconds", "1", "--workers", "1"]) == 1
     out = capsys.readouterr().out
     assert "WRONG outputs" in out
     assert "LF403 " in out
-    assert main(["cls", "--root", store.root]) == 1
+    assert main(["bench", "cls", "--root", store.root]) == 1
     assert "no release of cls is current" in capsys.readouterr().err
-    assert main(["toy", "--root", store.root, "--seconds", "0.5"]) == 2
+    assert main(["bench", "toy", "--root", store.root, "--seconds", "0.5"]) == 2
     assert "`seconds` is 0.5" in capsys.readouterr().err
-    assert main(["toy", "--root", store.root + "/none"]) == 1
+    assert main(["bench", "toy", "--root", store.root + "/none"]) == 1
     assert "there is no folder" in capsys.readouterr().err
     for wrong in ([], ["a", "b"], ["a", "--runs"], ["a", "--runs", "x"], ["a", "--workers", "1;2"], ["a", "--loud"]):
-        assert main(wrong) == 2
+        assert main(["bench", *wrong]) == 2
         assert capsys.readouterr().err.startswith("usage: litefleet-agent bench MODEL")
 
 
@@ -369,8 +383,8 @@ def test_the_command_does_not_wait_for_ever_for_another_session(
     store: Store, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     toy_release(store, stand_in(store, "plain", NAP))
-    monkeypatch.setattr("litefleet_agent.bench.command._TIMEOUT_S", 0.1)
-    assert main(["toy", "--root", store.root]) == 75  # `store` holds the lock
+    monkeypatch.setattr("litefleet_agent.cli._LOCK_TIMEOUT_S", 0.1)
+    assert main(["bench", "toy", "--root", store.root]) == 75  # `store` holds the lock
     assert "another controller is at work" in capsys.readouterr().err
 
 

@@ -13,11 +13,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from litefleet_agent.cli import main
 from litefleet_agent.facts import Facts, gather
 from litefleet_agent.findings import finding
 from litefleet_agent.install import pending_reports as inbox
 from litefleet_agent.install.bundle import Bundle
-from litefleet_agent.install.install import _choose, install, main
+from litefleet_agent.install.install import _choose, install
 from litefleet_agent.install.pending_reports import InstallReport, ReleaseOutcome
 from litefleet_agent.releases import trust
 from litefleet_agent.releases.store import Store, StoreError, release_id
@@ -394,7 +395,7 @@ def test_a_bundle_with_any_byte_changed_is_right_or_a_sentence(maker: Maker, tmp
 def run(capsys: pytest.CaptureFixture, *argv: object) -> tuple[int, str, str]:
     mask = os.umask(0o022)
     try:
-        code = main([str(a) for a in argv])
+        code = main(["install", *[str(a) for a in argv]])
     finally:
         os.umask(mask)
     out, err = capsys.readouterr()

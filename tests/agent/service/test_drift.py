@@ -5,11 +5,11 @@ import sys
 from dataclasses import replace
 
 import pytest
+from litefleet_agent.cli import main
 from litefleet_agent.facts import Facts, Libc, Package, fingerprint
 from litefleet_agent.releases import activation as switch
 from litefleet_agent.releases.runtimes import runtime_files
 from litefleet_agent.releases.store import Store
-from litefleet_agent.service import check_command as checking
 from litefleet_agent.service import drift
 from litefleet_agent.service.drift import ClockWatch, DriftWatch, changes, check_drift, clock_findings, facts_anew
 from litefleet_agent.service.event_loop import EventLoop
@@ -189,22 +189,22 @@ def test_a_look_that_fails_is_told(store, tmp_path):
 
 
 def test_check_on_the_command_line(store, running, capsys):
-    assert checking.main(["--root", store.root]) == 0
+    assert main(["check", "--root", store.root]) == 0
     assert capsys.readouterr().out == "1 model; all is as it was proven.\n"
     with open(store.blob(sorted(store.blobs())[0]), "ab") as file:
         file.write(b"more")
-    assert checking.main(["--deep", "--root", store.root]) == 1
+    assert main(["check", "--deep", "--root", store.root]) == 1
     said = capsys.readouterr().out
     assert said.startswith("LF602 ")
-    assert checking.main(["--root", store.root, "--deep", "--json"]) == 1
+    assert main(["check", "--root", store.root, "--deep", "--json"]) == 1
     assert [f["code"] for f in json.loads(capsys.readouterr().out)["findings"]] == ["LF602"]
 
 
 def test_wrong_usage(tmp_path, capsys):
     for args in (["--root"], ["x"], ["--root", "a", "b"]):
-        assert checking.main(args) == 2
+        assert main(["check", *args]) == 2
         assert capsys.readouterr().err.startswith("usage: litefleet-agent check")
-    assert checking.main(["--root", str(tmp_path / "none")]) == 1
+    assert main(["check", "--root", str(tmp_path / "none")]) == 1
     assert "there is no folder" in capsys.readouterr().err
-    assert checking.main(["--root", str(tmp_path)]) == 0
+    assert main(["check", "--root", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "No model is current here.\n"
