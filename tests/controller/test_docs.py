@@ -71,8 +71,10 @@ PAGES = (
     "docs/field-failures",
     "docs/from-segfault",
     "docs/infer",
+    "docs/protocol",
     "docs/releases",
     "docs/rollouts",
+    "docs/security",
     "docs/service",
     "docs/variants",
 )  # each in both languages
@@ -135,6 +137,7 @@ def test_every_metric_and_kind_of_the_service_is_in_its_page(page: str) -> None:
         "docs/adr/0001-main-command.md",
         "docs/adr/0005-plan-waves-lease.md",
         "docs/adr/0006-durable-state.md",
+        "docs/adr/0009-layout-and-names.md",
         "docs/findings/README.md",
         "docs/findings/README.zh.md",
     ],
@@ -142,6 +145,35 @@ def test_every_metric_and_kind_of_the_service_is_in_its_page(page: str) -> None:
 def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", text_of(page)):
         assert (ROOT / page).parent.joinpath(target).is_file(), target
+
+
+PACKAGES = ("agent/litefleet_agent", "controller/litefleet_controller", "inventory/litefleet_inventory")
+ON_DEVICE = {"work/", "history/"}  # folders of a device
+
+
+def _named_paths(text: str) -> set[str]:
+    """Folders and modules that a text names in backquotes: `cli/`, `cli/main.py`, `litefleet_agent.facts.arch`."""
+    paths = set(re.findall(r"`([\w/]+(?:/|\.py))`", text))
+    dotted = re.findall(r"`((?:litefleet_agent|litefleet_controller|litefleet_inventory)(?:\.[a-z_]+)+)`", text)
+    return paths | {name.partition(".")[2].replace(".", "/") + ".py" for name in dotted}
+
+
+@pytest.mark.parametrize(
+    "page", ["docs/architecture.md", "docs/architecture.zh.md", "docs/protocol.md", "docs/security.md"]
+)
+def test_every_module_that_a_page_names_exists(page: str) -> None:
+    roots = [ROOT, *(ROOT / package for package in PACKAGES)]
+    ours = {path for path in _named_paths(text_of(page)) if path not in ON_DEVICE}
+    assert len(ours) > 40 or "architecture" not in page
+    assert sorted(path for path in ours if not any((root / path).exists() for root in roots)) == []
+
+
+def test_the_architecture_names_every_folder_of_both_packages() -> None:
+    named = _named_paths(text_of("docs/architecture.md"))
+    for package in PACKAGES[:2]:
+        folders = {f"{init.parent.name}/" for init in (ROOT / package).glob("*/__init__.py")}
+        assert len(folders) > 8
+        assert folders - named == set()
 
 
 def _commands() -> dict[str, set[str]]:
