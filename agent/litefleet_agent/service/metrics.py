@@ -4,7 +4,6 @@ The text is served over the socket and written as a file for node_exporter's tex
 """
 
 import math
-import re
 import time
 from bisect import bisect_left
 from collections import deque
@@ -17,6 +16,7 @@ from .status import DurationSummary, ModelStatus, ServiceStatus
 __all__ = [
     "BUCKETS_S",
     "CONTENT_TYPE",
+    "METRICS",
     "Exposition",
     "Histogram",
     "ModelCounters",
@@ -162,49 +162,48 @@ class ServiceCounters:
 
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _MOST_LABEL = 300  # characters of one value
 
 
 class Exposition:
     """Collects samples and writes each metric family once, with HELP and TYPE."""
 
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._families: Dict[str, Tuple[str, str, List[str]]] = {}
+    def __init__(self, prefix: str, texts: Mapping[str, str]) -> None:
+        """Prefix every name; `texts` has the HELP text of each metric, and only these can be added (else KeyError)."""
+        self._prefix, self._texts = prefix, texts
+        self._families: Dict[str, Tuple[str, List[str]]] = {}
 
-    def gauge(self, name: str, text: str, value: object, **labels: str) -> None:
+    def gauge(self, name: str, value: object, **labels: str) -> None:
         """Add a value that can rise and fall; None, NaN, infinity and values that are not numbers are left out."""
-        self._add("gauge", name, text, value, labels)
+        self._add("gauge", name, value, labels)
 
-    def counter(self, name: str, text: str, value: object, **labels: str) -> None:
+    def counter(self, name: str, value: object, **labels: str) -> None:
         """Add a count since the start of the service; `name` ends in _total."""
-        self._add("counter", name, text, value, labels)
+        self._add("counter", name, value, labels)
 
-    def histogram(self, name: str, text: str, durations: DurationSummary, **labels: str) -> None:
+    def histogram(self, name: str, durations: DurationSummary, **labels: str) -> None:
         """Add durations in seconds, as buckets, sum and count."""
-        lines = self._family("histogram", name, text)
+        lines = self._family("histogram", name)
         for bound, below in durations.buckets:
             lines.append(_sample("%s_bucket" % name, dict(labels, le=_number(bound) or "0"), below))
         lines.append(_sample("%s_bucket" % name, dict(labels, le="+Inf"), durations.total))
         lines.append(_sample("%s_sum" % name, labels, durations.sum_s))
         lines.append(_sample("%s_count" % name, labels, durations.total))
 
-    def _add(self, kind: str, name: str, text: str, value: object, labels: Mapping[str, str]) -> None:
+    def _add(self, kind: str, name: str, value: object, labels: Mapping[str, str]) -> None:
         if _number(value) is not None:
-            self._family(kind, name, text).append(_sample(name, labels, value))
+            self._family(kind, name).append(_sample(name, labels, value))
 
-    def _family(self, kind: str, name: str, text: str) -> List[str]:
-        if not _NAME.match(name):
-            raise ValueError("not a metric name: %r" % name)
-        return self._families.setdefault(name, (kind, text, []))[2]
+    def _family(self, kind: str, name: str) -> List[str]:
+        self._texts[name]  # before the first sample, so that an undeclared name never gets into the text
+        return self._families.setdefault(name, (kind, []))[1]
 
     def text(self) -> str:
         """Return all samples as one text."""
         parts = []
-        for name, (kind, help_text, lines) in self._families.items():
+        for name, (kind, lines) in self._families.items():
             full = self._prefix + name
-            escaped = help_text.replace("\\", "\\\\").replace("\n", "\\n")
+            escaped = self._texts[name].replace("\\", "\\\\").replace("\n", "\\n")
             parts.append("# HELP %s %s\n# TYPE %s %s\n" % (full, escaped, full, kind))
             parts.extend("%s%s\n" % (self._prefix, line) for line in lines)
         return "".join(parts)
@@ -231,85 +230,120 @@ def _escape(text: str) -> str:
     return cut.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
+# Every metric of the service with its HELP text; all names begin with litefleet_.
+METRICS = {
+    "info": "The version of the agent, always 1.",
+    "uptime_seconds": "Time since the service started.",
+    "resident_bytes": "Memory of the daemon, without workers.",
+    "open_fds": "Open files of the daemon.",
+    "callers": "Open client connections.",
+    "drift_findings": "Changes of the device found by the latest drift check.",
+    "drift_looks_total": "Drift checks.",
+    "problems": "Failed operations of the service itself, as far as they are kept.",
+    "model_as_wanted": "1 if the current release is the active one.",
+    "model_since_timestamp_seconds": "When the active release became active.",
+    "last_inference_timestamp_seconds": "Time of the latest successful inference.",
+    "last_probe_timestamp_seconds": "Time of the latest golden run.",
+    "last_probe_ok": "1 if that golden run was correct.",
+    "load_seconds": "Time that loading the model took.",
+    "queue_length": "Requests that wait.",
+    "queue_limit": "Requests that may wait.",
+    "workers": "Worker processes.",
+    "workers_resident_bytes": "Memory of all workers of the model.",
+    "requests_total": "Requests by outcome: ok, or an error code.",
+    "latency_seconds": "From a request's acceptance to its answer.",
+    "run_seconds": "Run time of a whole batch in the worker alone.",
+    "worker_deaths_total": "Workers that ended unexpectedly.",
+    "workers_worn_total": "Workers replaced because their memory had grown.",
+    "switches_total": "Releases that became active.",
+    "rollbacks_total": "Releases that the service reverted.",
+    "probes_total": "Golden runs between requests.",
+    "probes_failed_total": "Golden runs with wrong outputs.",
+    "memory_available_bytes": "Available memory of the device.",
+    "memory_total_bytes": "Memory of the device.",
+    "load1": "Load average of the device over one minute.",
+    "health": "1 for the service's health, 0 for the others.",
+    "model_state": "1 for the model's state.",
+    "model_release": "The active release, always 1.",
+    "temperature_celsius": "Temperature of a thermal zone.",
+    "cpu_frequency_hertz": "Clock rate at this moment.",
+}
 _HEALTH = ("ok", "degraded", "starting", "failed")
 _STATES = ("serving", "switching", "warming", "failed", "nothing")
 
 
 def metrics_text(status: ServiceStatus) -> str:
     """Return a status in Prometheus text format 0.0.4; every name begins with litefleet_."""
-    out = Exposition("litefleet_")
+    out = Exposition("litefleet_", METRICS)
     _service(out, status)
     for name, model in status.models.items():
         _model(out, name, model)
         _counts(out, name, model)
     for code, count in sorted(status.unknown_model.items()):
-        out.counter("requests_total", _REQUESTS, count, model="", code=code)
+        out.counter("requests_total", count, model="", code=code)
     _device(out, status.device)
     return out.text()
 
 
-_REQUESTS = "Requests by outcome: ok, or an error code."
-
-
 def _service(out: Exposition, status: ServiceStatus) -> None:
     for health in _HEALTH:
-        out.gauge("health", "1 for the service's health, 0 for the others.", status.health == health, health=health)
-    out.gauge("info", "The version of the agent, always 1.", 1, version=status.version)
-    out.gauge("uptime_seconds", "Time since the service started.", status.uptime_s)
-    out.gauge("resident_bytes", "Memory of the daemon, without workers.", status.rss_bytes)
-    out.gauge("open_fds", "Open files of the daemon.", status.fds)
-    out.gauge("callers", "Open client connections.", status.connections)
-    out.gauge("drift_findings", "Changes of the device found by the latest drift check.", len(status.drift))
-    out.counter("drift_looks_total", "Drift checks.", status.drift_checks)
+        out.gauge("health", status.health == health, health=health)
+    out.gauge("info", 1, version=status.version)
+    out.gauge("uptime_seconds", status.uptime_s)
+    out.gauge("resident_bytes", status.rss_bytes)
+    out.gauge("open_fds", status.fds)
+    out.gauge("callers", status.connections)
+    out.gauge("drift_findings", len(status.drift))
+    out.counter("drift_looks_total", status.drift_checks)
     problems = sum(status.problems.values())
-    out.gauge("problems", "Failed operations of the service itself, as far as they are kept.", problems)
+    out.gauge("problems", problems)
 
 
 def _model(out: Exposition, name: str, model: ModelStatus) -> None:
     for state in _STATES:
-        out.gauge("model_state", "1 for the model's state.", model.state == state, model=name, state=state)
+        out.gauge("model_state", model.state == state, model=name, state=state)
     if model.release:
-        out.gauge("model_release", "The active release, always 1.", 1, model=name, release=model.release)
+        out.gauge("model_release", 1, model=name, release=model.release)
     as_wanted = bool(model.release) and model.release == model.wanted
-    out.gauge("model_as_wanted", "1 if the current release is the active one.", as_wanted, model=name)
-    out.gauge("model_since_timestamp_seconds", "When the active release became active.", model.since, model=name)
+    out.gauge("model_as_wanted", as_wanted, model=name)
+    out.gauge("model_since_timestamp_seconds", model.since, model=name)
     last = model.last_inference_at
-    out.gauge("last_inference_timestamp_seconds", "Time of the latest successful inference.", last, model=name)
-    out.gauge("last_probe_timestamp_seconds", "Time of the latest golden run.", model.probe.at, model=name)
-    out.gauge("last_probe_ok", "1 if that golden run was correct.", model.probe.ok, model=name)
+    out.gauge("last_inference_timestamp_seconds", last, model=name)
+    out.gauge("last_probe_timestamp_seconds", model.probe.at, model=name)
+    out.gauge("last_probe_ok", model.probe.ok, model=name)
     load_s = model.facts.load_ms / 1e3 if model.facts is not None else None
-    out.gauge("load_seconds", "Time that loading the model took.", load_s, model=name)
-    out.gauge("queue_length", "Requests that wait.", model.queue.length, model=name)
-    out.gauge("queue_limit", "Requests that may wait.", model.queue.limit, model=name)
-    out.gauge("workers", "Worker processes.", len(model.workers), model=name)
+    out.gauge("load_seconds", load_s, model=name)
+    out.gauge("queue_length", model.queue.length, model=name)
+    out.gauge("queue_limit", model.queue.limit, model=name)
+    out.gauge("workers", len(model.workers), model=name)
     resident = sum(worker.rss_bytes for worker in model.workers)
-    out.gauge("workers_resident_bytes", "Memory of all workers of the model.", resident, model=name)
+    out.gauge("workers_resident_bytes", resident, model=name)
 
 
 def _counts(out: Exposition, name: str, model: ModelStatus) -> None:
-    out.counter("requests_total", _REQUESTS, model.requests.ok, model=name, code="ok")
+    out.counter("requests_total", model.requests.ok, model=name, code="ok")
     for code, count in sorted(model.requests.errors.items()):
-        out.counter("requests_total", _REQUESTS, count, model=name, code=code)
-    out.histogram("latency_seconds", "From a request's acceptance to its answer.", model.latency, model=name)
-    out.histogram("run_seconds", "Run time of a whole batch in the worker alone.", model.run, model=name)
-    out.counter("worker_deaths_total", "Workers that ended unexpectedly.", model.worker_deaths, model=name)
+        out.counter("requests_total", count, model=name, code=code)
+    out.histogram("latency_seconds", model.latency, model=name)
+    out.histogram("run_seconds", model.run, model=name)
+    out.counter("worker_deaths_total", model.worker_deaths, model=name)
     recycled = model.workers_recycled
-    out.counter("workers_worn_total", "Workers replaced because their memory had grown.", recycled, model=name)
-    out.counter("switches_total", "Releases that became active.", model.switches, model=name)
-    out.counter("rollbacks_total", "Releases that the service reverted.", model.rollbacks, model=name)
-    out.counter("probes_total", "Golden runs between requests.", model.probe.runs, model=name)
-    out.counter("probes_failed_total", "Golden runs with wrong outputs.", model.probe.failed, model=name)
+    out.counter("workers_worn_total", recycled, model=name)
+    out.counter("switches_total", model.switches, model=name)
+    out.counter("rollbacks_total", model.rollbacks, model=name)
+    out.counter("probes_total", model.probe.runs, model=name)
+    out.counter("probes_failed_total", model.probe.failed, model=name)
 
 
 def _device(out: Exposition, device: Mapping[str, Any]) -> None:
     for zone in device.get("temperatures", []):
         labels = {"zone": zone["zone"], "type": zone["type"]}
-        out.gauge("temperature_celsius", "Temperature of a thermal zone.", zone["celsius"], **labels)
+        out.gauge("temperature_celsius", zone["celsius"], **labels)
     for cpu, rate in device.get("cpu_hz", {}).items():
-        out.gauge("cpu_frequency_hertz", "Clock rate at this moment.", rate, cpu=cpu)
-    out.gauge("memory_available_bytes", "Available memory of the device.", device.get("memory_available_bytes"))
-    out.gauge("memory_total_bytes", "Memory of the device.", device.get("memory_total_bytes"))
-    out.gauge("load1", "Load average of the device over one minute.", device.get("load1"))
+        out.gauge("cpu_frequency_hertz", rate, cpu=cpu)
+    out.gauge("memory_available_bytes", device.get("memory_available_bytes"))
+    out.gauge("memory_total_bytes", device.get("memory_total_bytes"))
+    out.gauge("load1", device.get("load1"))
 
 
 def write_textfile(path: str, text: str) -> None:

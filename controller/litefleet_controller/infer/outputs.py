@@ -96,7 +96,8 @@ def _tensor(item: Any) -> tuple[str, str, list[int]]:
     reported = item if isinstance(item, dict) else {}
     name, dtype, dims = reported.get("name"), reported.get("dtype"), reported.get("dims")
     # A name ends up in terminals, JSON, and as a file's in a zip.
-    named = isinstance(name, str) and 0 < len(name) <= 256 and name.isprintable() and dtype in DTYPES
+    named = isinstance(name, str) and 0 < len(name) <= 256 and name.isprintable()
+    named = named and isinstance(dtype, str) and dtype in DTYPES
     named = named and not str(name).startswith("/") and ".." not in str(name).split("/")
     if named and isinstance(dims, list) and len(dims) <= 8 and all(type(d) is int and 0 <= d < 1 << 31 for d in dims):
         return str(name), str(dtype), dims

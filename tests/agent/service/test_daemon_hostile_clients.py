@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -167,8 +168,16 @@ def test_slow_writers_and_liars_are_let_go_and_hold_nothing(service, honest):
     assert service.status()["rss_bytes"] - before < 32 * MIB
 
 
+def seconds_for(load: Load, answers: int) -> float:
+    """Measure how long the honest callers wait for so many more answers."""
+    started = time.monotonic()
+    load.more(answers)
+    return time.monotonic() - started
+
+
 def test_who_asks_and_does_not_read_holds_up_nobody(service, honest, goldens):
     x = bytes(4 * 3 * 48 * 192)
+    alone, before = seconds_for(honest, 10), service.status()
     with contextlib.ExitStack() as stack:
         deaf = [stack.enter_context(connect(service)) for _ in range(4)]
         for connection in deaf:
@@ -179,8 +188,11 @@ def test_who_asks_and_does_not_read_holds_up_nobody(service, honest, goldens):
             with contextlib.suppress(BlockingIOError):
                 for _ in range(1000):
                     connection.send(encode({"id": 1, "op": "status"}))
-        honest.more(10)
-    service.until(lambda status: status["callers"] <= 4)
+        assert service.status()["callers"] >= before["callers"]
+        assert seconds_for(honest, 10) < 10 * alone + 5  # the deaf ones' few requests may come before an honest one
+        # The daemon itself closes them, though they stay open at their end: it stores nothing for them any longer.
+        after = service.until(lambda status: status["callers"] <= before["callers"])
+        assert after["rss_bytes"] - before["rss_bytes"] < 32 * MIB
 
 
 def test_a_thousand_connections_keep_nobody_out(service, honest):
@@ -203,22 +215,26 @@ def test_a_thousand_connections_keep_nobody_out(service, honest):
 
 
 def test_a_flood_of_questions_leaves_room_for_the_others(service, honest):
-    flooding = threading.Event()
+    ended, alone, flooded = threading.Event(), seconds_for(honest, 20), [0] * 4
 
-    def flood() -> None:
+    def flood(number: int) -> None:
         with connect(service) as connection:
-            while not flooding.is_set():
+            while not ended.is_set():
                 connection.sendall(b"".join(encode({"id": i, "op": "status"}) for i in range(8)))
                 for _ in range(8):
-                    answer(connection)
+                    assert answer(connection)[0]["result"]["health"] == "ok"
+                    flooded[number] += 1
 
-    threads = [threading.Thread(target=flood, daemon=True) for _ in range(4)]
+    threads = [threading.Thread(target=flood, args=(number,), daemon=True) for number in range(4)]
     for thread in threads:
         thread.start()
-    honest.more(20)
-    flooding.set()
+    during = seconds_for(honest, 20)
+    ended.set()
     for thread in threads:
         thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
+    assert min(flooded) >= 8  # each of them was answered as well
+    assert during < 10 * alone + 5
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to call as another user")

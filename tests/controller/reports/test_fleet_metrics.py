@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import stat
 import threading
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.facts.tree import Tree
-from litefleet_agent.service.metrics import Exposition, ServiceCounters, metrics_text
+from litefleet_agent.service.metrics import METRICS, Exposition, ServiceCounters, metrics_text
 from litefleet_agent.service.publisher import collect_status
 from litefleet_controller.cli import main
 from litefleet_controller.common.errors import LitefleetError, UsageError
+from litefleet_controller.reports.fleet_metrics import METRICS as FLEET_METRICS
 from litefleet_controller.reports.fleet_metrics import fleet_metrics
 from litefleet_controller.reports.history_text import history_dict, history_text
 from litefleet_controller.reports.metrics_server import MetricsServer, address_of
@@ -79,14 +81,20 @@ def test_the_services_own_metrics_parse(tmp_path: Path) -> None:
 
 
 def test_values_that_are_none_are_left_out() -> None:
-    out = Exposition("x_")
+    out = Exposition("x_", {"a": "text", "b": 'two\nlines \\ "'})
     for value in (None, float("nan"), float("inf"), "7", 1 << 70):
-        out.gauge("a", "text", value)
+        out.gauge("a", value)
     assert out.text() == ""
-    out.gauge("b", 'two\nlines \\ "', True, label="\ud800")
+    out.gauge("b", True, label="\ud800")
     assert samples(out.text()) == {("x_b", (("label", "?"),)): 1.0}
-    with pytest.raises(ValueError, match="not a metric name"):
-        out.gauge("A b", "text", 1)
+    with pytest.raises(KeyError):
+        out.gauge("undeclared", 1)
+    assert "undeclared" not in out.text()
+
+
+@pytest.mark.parametrize("names", [METRICS, FLEET_METRICS])
+def test_every_declared_name_is_a_metric_name(names: dict[str, str]) -> None:
+    assert [name for name in names if not re.fullmatch("[a-z][a-z0-9_]*", name)] == []
 
 
 @pytest.fixture
