@@ -80,14 +80,14 @@ def test_runs_are_counted_when_they_were_asked_for(store: Store) -> None:
 
 @pytest.mark.parametrize(("nap", "said"), [("0.004", "slower"), ("0.001", "faster")])
 def test_two_releases_are_measured_by_turns(store: Store, nap: str, said: str) -> None:
-    from litefleet_agent.bench.statistics import verdict
+    from litefleet_agent.bench.statistics import PairComparison, verdict
 
     other = toy_release(store, stand_in(store, "other", f"time.sleep({nap})"), current=False)
     identity = toy_release(store, stand_in(store, "plain", "time.sleep(0.002)"))
     answer = measured(store, seconds=3, against=other[:12])
     assert [told["release"] for told in answer["releases"]] == [identity, other]
     assert all(told["right"] and told["warm"]["runs"] > 50 for told in answer["releases"])
-    assert verdict(answer["comparison"]) == said
+    assert verdict(PairComparison(**answer["comparison"])) == said
     assert answer["comparison"]["pairs"] >= 6
     assert [cell["release"] for cell in answer["cells"]] == [identity, other]
 
@@ -371,7 +371,7 @@ def test_the_command_says_what_is_wrong(store: Store, capsys: pytest.CaptureFixt
     assert main(["bench", "cls", "--root", store.root]) == 1
     assert "no release of cls is current" in capsys.readouterr().err
     assert main(["bench", "toy", "--root", store.root, "--seconds", "0.5"]) == 2
-    assert "`seconds` is 0.5" in capsys.readouterr().err
+    assert "`seconds` must be a number from 1 to 86400, not 0.5" in capsys.readouterr().err
     assert main(["bench", "toy", "--root", store.root + "/none"]) == 1
     assert "there is no folder" in capsys.readouterr().err
     for wrong in ([], ["a", "b"], ["a", "--runs"], ["a", "--runs", "x"], ["a", "--workers", "1;2"], ["a", "--loud"]):
