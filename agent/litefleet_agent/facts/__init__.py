@@ -1,4 +1,4 @@
-"""The device's facts: architecture, CPU, libc, Python, memory, disk, and what of Paddle-Lite is already there."""
+"""The device's facts: architecture, CPU, libc, Python, memory, disk, and the installed Paddle-Lite."""
 
 from .gather import Process, gather, this_process
 from .values import Cpu, Disk, Facts, FactsError, Libc, Memory, OsRelease, Package, PythonFacts, fingerprint

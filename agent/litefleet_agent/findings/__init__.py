@@ -1,4 +1,4 @@
-"""Findings: what was seen, why it happens, what to do.  This face offers the values; the checks are modules beside it."""
+"""Findings: what was observed, why it happens, what to do.  Exports the values; the checks are the modules of this folder."""
 
 from .finding import CATALOGUE, Certainty, Entry, Finding, Severity, Verdict, decide, finding, finding_of_error, ranked
 

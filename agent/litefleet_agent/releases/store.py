@@ -54,7 +54,7 @@ SPARE = 8 << 20  # bytes left free for the rest of the device
 
 
 class StoreError(AgentError):
-    """The store cannot do what was requested; nothing half-made is left behind."""
+    """The store cannot carry out a request; nothing half-made is kept."""
 
 
 def default_root() -> str:
@@ -391,7 +391,7 @@ class Store:
         """Return the release that "current" or "previous" of each model points to: name -> release id."""
         links = {}
         for name in self._names("models"):
-            identity = self.link(name, link) if _NAME.match(name) else ""  # else somebody else made it
+            identity = self.link(name, link) if _NAME.match(name) else ""  # else it is not litefleet's
             if identity:
                 links[name] = identity
         return links
@@ -408,7 +408,7 @@ class Store:
                 raise explain_os_error(error, "models/%s/%s cannot be read" % (model, name)) from error
             return ""
         identity, ending = os.path.splitext(os.path.basename(target))
-        return identity if ending == ".json" and _SHA.match(identity) else ""  # else somebody else made it
+        return identity if ending == ".json" and _SHA.match(identity) else ""  # else it is not litefleet's
 
     # --- small helpers
 

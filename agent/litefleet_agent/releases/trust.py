@@ -235,7 +235,7 @@ def _read_accepted(store: Store) -> _Accepted:
         models = each(value["models"], _accepted_release, 1 << 20)
         return _Accepted(text(value["fleet"], 1000), whole(value["latest"]), models)
     except (ValueError, KeyError, RecursionError):
-        message = "%s is damaged, so that an old release cannot be told from a new one; remove it to begin anew"
+        message = "%s is damaged, so that old releases cannot be recognised; remove it to begin again"
         raise StoreError(message % path, "damaged") from None
 
 
@@ -254,7 +254,7 @@ def signers(store: Store) -> str:
     try:
         return check_signers(data.decode("utf-8"))
     except (UnicodeDecodeError, StoreError):
-        raise StoreError("%s is damaged: no release is accepted until it is written anew" % path, "damaged") from None
+        raise StoreError("%s is damaged: no release is accepted until it is written again" % path, "damaged") from None
 
 
 def describe(store: Store) -> TrustStatus:

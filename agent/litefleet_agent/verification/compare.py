@@ -159,7 +159,7 @@ def _cosine(want: Sequence[float], got: Sequence[float]) -> float:
 
 
 def _top1(want: Sequence[float], got: Sequence[float], expected: Array) -> Optional[float]:
-    """Return the share of rows whose argmax agrees, None where the last axis does not look like class scores."""
+    """Return the share of rows whose argmax agrees, None where the last axis is not one of class scores."""
     classes = expected.shape[-1] if expected.shape else 0
     if len(expected.shape) < 2 or classes < 2 or not expected.dtype.startswith("float"):
         return None

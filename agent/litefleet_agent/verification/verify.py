@@ -251,7 +251,7 @@ def paddlelite_finding(kind: str, message: str, stage: str) -> Finding:
     """Return the finding for a PaddleLiteError's kind and text; `stage` names the step at which it was raised."""
     if kind == "numpy-2":
         return finding(
-            "LF304", "The runtime has numpy %s, and a tensor did not give back what was put into it." % message
+            "LF304", "The runtime has numpy %s, and a tensor did not return what was put into it." % message
         )
     if kind == "round-trip":
         return finding(

@@ -1,1 +1,1 @@
-"""Decodes what a crashed program printed into ranked findings."""
+"""Decodes the output of a crashed program into ranked findings."""
