@@ -17,7 +17,7 @@ BUNDLE = "litefleet-bundle"
 MAX_SIGNATURE = 64 << 10  # characters
 _ARMOUR = re.compile(r"-----BEGIN SSH SIGNATURE-----[A-Za-z0-9+/=\s]+-----END SSH SIGNATURE-----\s*\Z")
 _FOLDERS = "/usr/bin:/bin:/usr/local/bin:/opt/bin"
-_LIMIT_S = 10
+_LIMIT_S = 30  # ssh-keygen needs milliseconds; a small board under load may take seconds
 _MAX_OUTPUT = 64 << 10  # bytes
 _MAX_PRINCIPALS = 16
 _TOO_OLD = ("Unsupported operation", "unknown option", "illegal option", "invalid option", "usage:")
@@ -28,7 +28,8 @@ class Outcome(enum.Enum):
 
     GOOD = "good"
     BAD = "bad"
-    UNKNOWN = "unknown"  # this device cannot check signatures
+    UNAVAILABLE = "unavailable"  # this device has no ssh-keygen that checks signatures
+    FAILED = "failed"  # ssh-keygen could not be started or did not end in time: never to be taken for a good signature
 
 
 class Checked(NamedTuple):
@@ -55,7 +56,7 @@ def check_signature(
         return Checked(Outcome.BAD, "it is not an armoured SSH signature")
     program = find_keygen() if program is None else program
     if not program:
-        return Checked(Outcome.UNKNOWN, "this device has no ssh-keygen")
+        return Checked(Outcome.UNAVAILABLE, "this device has no ssh-keygen")
     folder = tempfile.mkdtemp(prefix="signature-", dir=work)
     try:
         for name, data in (("payload", payload), ("sig", signature.encode()), ("allowed", allowed.encode("utf-8"))):
@@ -98,18 +99,27 @@ def _text(file: IO[bytes]) -> str:
 def _check(keygen: _Keygen, namespace: str) -> Checked:
     code, out, err = keygen.run("find-principals", "-s", "sig", "-f", "allowed")
     if code is None:
-        return Checked(Outcome.UNKNOWN, "this device's ssh-keygen did not run: %s" % err[:200])
+        return _not_run(err)
     if code and any(mark in err for mark in _TOO_OLD):
-        return Checked(Outcome.UNKNOWN, "this device's ssh-keygen is too old to check signatures")
+        return Checked(Outcome.UNAVAILABLE, "this device's ssh-keygen is too old to check signatures")
+    if code < 0:
+        return _not_run("it was ended by signal %d" % -code)
     principals = _principals(out) if code == 0 else []
     if not principals:
         return Checked(Outcome.BAD, "its key is not among the trusted signers")
     for principal in principals:
         code, out, err = keygen.run("verify", "-f", "allowed", "-I", principal, "-n", namespace, "-s", "sig")
+        if code is None or code < 0:
+            return _not_run(err or "it was ended by a signal")
         if code == 0:
             return Checked(Outcome.GOOD, principal)
     messages = err.strip().splitlines() or ["it does not belong to these bytes"]
     return Checked(Outcome.BAD, messages[0][:200].rstrip("."))
+
+
+def _not_run(why: str) -> Checked:
+    message = "this device's ssh-keygen did not run to its end, so the signature is unchecked (%s); try again"
+    return Checked(Outcome.FAILED, message % why[:200])
 
 
 def _principals(out: str) -> List[str]:

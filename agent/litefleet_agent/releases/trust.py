@@ -1,6 +1,8 @@
 """Decides which releases this device accepts: whose signature, which fleet, no older than what it has, not past its expiry.
 
-trust/allowed_signers   the trusted signers, in ssh-keygen's form; without it no signature is required
+trust/allowed_signers   the trusted signers, in ssh-keygen's form; without it no signature is required.  Its first line may be a
+                        comment, `# litefleet-signers {"fleet": ..., "number": ...}` (see SignersHeader)
+trust/checks            exists since this device has checked a signature: from then on an unchecked one is rejected
 trust/accepted.json     {fleet, latest, models: {name: {number, release, expires}}}: what was accepted last; it only grows
 seals/<release>.json    the seal that a release came with
 """
@@ -14,7 +16,7 @@ import re
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..findings import Finding, finding
-from ..formats.checked import each, mapping, text, whole
+from ..formats.checked import each, mapping, shown, text, whole
 from ..formats.files import read_regular
 from .signature import RELEASE, TRUST, Outcome, check_signature
 from .store import Manifest, Store, StoreError, write_small
@@ -22,6 +24,7 @@ from .store import Manifest, Store, StoreError, write_small
 __all__ = [
     "Examined",
     "Seal",
+    "SignersHeader",
     "TrustStatus",
     "accept",
     "check_signers",
@@ -37,6 +40,9 @@ _MAX_SIGNERS = 64 << 10  # bytes
 _MAX_ACCEPTED = 1 << 20  # bytes
 _MAX_NUMBER = (1 << 53) - 1  # a JSON number that every reader keeps exactly
 _FIRST_BELIEVED = 1704067200  # 2024-01-01: a clock before it was never set
+_MAX_AHEAD_S = 31 * 86400  # a seal issued so far ahead of a believed clock shows that one of two clocks is wrong
+_CHECKS = ("trust", "checks")
+_HEADER = "# litefleet-signers "
 _KEY_TYPE = re.compile(r"(?:sk-)?(?:ssh|ecdsa)-[a-z0-9@.-]+\Z")
 
 
@@ -89,11 +95,55 @@ class _Accepted(NamedTuple):
         return dict(self._asdict(), models={name: entry._asdict() for name, entry in self.models.items()})
 
 
+class SignersHeader(NamedTuple):
+    """What a list of signers says of itself, in JSON behind `# litefleet-signers ` in its first line.
+
+    ssh-keygen and older agents take the line for a comment.  A list without it is that of an older controller.
+    """
+
+    fleet: str = ""  # "" for any
+    number: int = -1  # grows with each list of a fleet; -1 for a list without a header
+    unchecked: str = (
+        "accept"  # what a device without ssh-keygen does with a signature: "accept" it with a note, or "refuse"
+    )
+    reset: int = (
+        -1
+    )  # seconds since the epoch: the latest time that the device has seen is set to it, and its numbers are cleared
+    digest: str = ""  # of the lines below, by which a controller notices that they were edited
+
+    @classmethod
+    def of(cls, listed: str) -> "SignersHeader":
+        """Read the header of a list, the default one for a list without.  Raises ValueError for one that is not well formed."""
+        line = listed.split("\n", 1)[0]
+        if not line.startswith(_HEADER):
+            return cls()
+        try:
+            data = mapping(json.loads(line[len(_HEADER) :]), "the header of allowed_signers")
+        except RecursionError:
+            raise ValueError("the header of allowed_signers is nested too deeply") from None
+        unchecked = text(data.get("unchecked", "accept"), 20, "unchecked")
+        if unchecked not in ("accept", "refuse"):
+            raise ValueError("unchecked must be accept or refuse, not %s" % shown(unchecked))
+        return cls(
+            text(data.get("fleet", ""), 128, "fleet"),
+            whole(data.get("number"), 0, _MAX_NUMBER, "number"),
+            unchecked,
+            whole(data["reset"], 0, _MAX_NUMBER, "reset") if "reset" in data else -1,
+            text(data.get("digest", ""), 64, "digest"),
+        )
+
+    def line(self) -> str:
+        """Return the header as the first line of a list, its newline included."""
+        fields = {name: value for name, value in self._asdict().items() if value not in ("", -1)}
+        return _HEADER + json.dumps(fields, sort_keys=True) + "\n"
+
+
 class Examined(NamedTuple):
     """A release that may be accepted: what is remembered once it is (None: nothing new), its seal, and notes."""
 
     state: Optional[_Accepted]
     findings: List[Finding]
+    checked: bool = False  # its signature was checked and is good
 
 
 class TrustStatus(NamedTuple):
@@ -156,7 +206,15 @@ def accept(
         stored = {"seal": fields["seal"], "signature": fields.get("signature", "")}
         write_small(store, ("seals", identity + ".json"), seal_payload(stored))
         write_small(store, ("trust", "accepted.json"), seal_payload(examined.state.to_dict()))
+    if examined.checked:
+        _remember_check(store)
     return examined.findings
+
+
+def _remember_check(store: Store) -> None:
+    """Record that this device checks signatures, so that it never again accepts an unchecked one."""
+    if not os.path.lexists(store.path(*_CHECKS)):
+        write_small(store, _CHECKS, b"")
 
 
 def examine(
@@ -176,8 +234,14 @@ def examine(
     if (seal.release, seal.model) != (identity, model):
         message = "the seal is for release %s of %s, not for %s of %s"
         raise StoreError(message % (seal.release[:12], seal.model, identity[:12], model), "foreign")
-    notes = _check_signature(store, trusted, seal, signature, program) if trusted else []
-    return Examined(_advance(_read_accepted(store), seal, now), notes)
+    if not trusted:
+        return Examined(_advance(_read_accepted(store), seal, now), [])
+    fleet = SignersHeader.of(trusted).fleet
+    if fleet not in ("", seal.fleet):
+        message = "this device trusts the signers of the fleet %s; the release is sealed for %s"
+        raise StoreError(message % (fleet, seal.fleet), "foreign")
+    notes = _check_signature(store, trusted, seal, signature, program)
+    return Examined(_advance(_read_accepted(store), seal, now), notes, checked=not notes)
 
 
 def _read_signed(signed: object) -> Tuple[Seal, str]:
@@ -194,11 +258,16 @@ def _check_signature(store: Store, trusted: str, seal: Seal, signature: str, pro
         raise StoreError("this device trusts certain signers; the seal of %s is not signed" % seal.model, "unsigned")
     payload = seal_payload(seal._asdict())
     checked = check_signature(payload, signature, RELEASE, trusted, store.path("work"), program)
-    if checked.outcome is Outcome.BAD:
-        raise StoreError("the signature of %s's seal is rejected: %s" % (seal.model, checked.why), "bad-signature")
-    if checked.outcome is Outcome.UNKNOWN:
+    if checked.outcome is Outcome.UNAVAILABLE and not _must_check(store, trusted):
         return [finding("LF611", "The signature of %s was not checked here: %s." % (seal.model, checked.why))]
+    if checked.outcome is not Outcome.GOOD:
+        raise StoreError("the signature of %s's seal is rejected: %s" % (seal.model, checked.why), "bad-signature")
     return []
+
+
+def _must_check(store: Store, trusted: str) -> bool:
+    """Whether a signature that this device cannot check is rejected: the list says so, or it has checked one before."""
+    return SignersHeader.of(trusted).unchecked == "refuse" or os.path.lexists(store.path(*_CHECKS))
 
 
 def _advance(accepted: _Accepted, seal: Seal, now: float) -> _Accepted:
@@ -214,6 +283,7 @@ def _advance(accepted: _Accepted, seal: Seal, now: float) -> _Accepted:
         message = "this device has already accepted another release of %s under the number %d: %s"
         raise StoreError(message % (seal.model, seal.number, before.release[:12]), "too-old")
     clock = int(now) if now >= _FIRST_BELIEVED else 0
+    _require_past(seal.issued, clock, "the seal of %s was issued" % seal.model)
     time = max(clock, accepted.latest)
     if time > seal.expires:
         source = "this device's clock" if time == clock else "the latest time that this device has seen"
@@ -222,6 +292,15 @@ def _advance(accepted: _Accepted, seal: Seal, now: float) -> _Accepted:
     models = dict(accepted.models)
     models[seal.model] = _AcceptedRelease(seal.number, seal.release, seal.expires)
     return _Accepted(seal.fleet, max(time, seal.issued), models)
+
+
+def _require_past(moment: int, clock: int, event: str) -> None:
+    """Raise StoreError "expired" for a moment over 31 days ahead of this device's clock, unless the clock was never set (0)."""
+    if clock and moment > clock + _MAX_AHEAD_S:
+        message = (
+            "%s at %d, %d days ahead of this device's clock (%d): correct the controller's clock, or this device's"
+        )
+        raise StoreError(message % (event, moment, (moment - clock) // 86400, clock), "expired")
 
 
 def _read_accepted(store: Store) -> _Accepted:
@@ -271,17 +350,57 @@ def describe(store: Store) -> TrustStatus:
 def set_signers(store: Store, given: object, signature: object = "", program: Optional[str] = None) -> bool:
     """Trust the signers of the list `given`; return False when they are trusted already.
 
-    The first list is accepted from any session; a later one must be signed by a signer of the one before.  Raises StoreError:
-    "bad-request", "bad-signature".
+    The first list is accepted from any session; a later one must be signed by a signer of the one before, be for the same
+    fleet, and have a greater number, where the one before has any.  Only a signed list may reset what was accepted.
+    Raises StoreError: "bad-request", "bad-signature", "foreign", "too-old", "expired".
     """
     listed = check_signers(given)
     before = signers(store)
     if before == listed:
         return False
+    header = SignersHeader.of(listed)
+    accepted = _accepted_or_empty(store)
+    if header.fleet and accepted.fleet not in ("", header.fleet):
+        message = "this device belongs to the fleet %s; the list of signers is for %s"
+        raise StoreError(message % (accepted.fleet, header.fleet), "foreign")
     if before:
         _require_rotation(store, before, listed, signature, program)
+        _require_successor(SignersHeader.of(before), header)
+        _reset(store, accepted, header)
+        _remember_check(store)
     write_small(store, ("trust", "allowed_signers"), listed.encode("utf-8"))
     return True
+
+
+def _accepted_or_empty(store: Store) -> _Accepted:
+    """Return what was accepted, nothing for a damaged record: a signed list with `reset` repairs it."""
+    try:
+        return _read_accepted(store)
+    except StoreError:
+        return _Accepted("", 0, {})
+
+
+def _require_successor(before: SignersHeader, after: SignersHeader) -> None:
+    """Raise StoreError for a list that is older than the present one, or another fleet's."""
+    if before.number >= 0 and after.number <= before.number:
+        number = "the number %d" % after.number if after.number >= 0 else "no number"
+        message = (
+            "the list of signers has %s; this device has accepted %d already: run `litefleet trust` on the new list"
+        )
+        raise StoreError(message % (number, before.number), "too-old")
+    if before.fleet and after.fleet != before.fleet:
+        message = "this device trusts the signers of the fleet %s; the list is for %s"
+        raise StoreError(message % (before.fleet, after.fleet or "none"), "foreign")
+
+
+def _reset(store: Store, accepted: _Accepted, header: SignersHeader) -> None:
+    """Do what a list with `reset` asks for: written before the list itself, so that a power cut between is made up for."""
+    if header.reset < 0:
+        return
+    now = store.clock.wall()
+    _require_past(header.reset, int(now) if now >= _FIRST_BELIEVED else 0, "the list of signers resets the time")
+    fresh = _Accepted(accepted.fleet or header.fleet, header.reset, {})
+    write_small(store, ("trust", "accepted.json"), seal_payload(fresh.to_dict()))
 
 
 def _require_rotation(store: Store, before: str, listed: str, signature: object, program: Optional[str]) -> None:
@@ -306,6 +425,10 @@ def check_signers(given: object) -> str:
     for number, line in lines:
         if not _has_key(line):
             raise StoreError("line %d of allowed_signers is not: NAME [OPTIONS] KEYTYPE KEY" % number, "bad-request")
+    try:
+        SignersHeader.of(given)
+    except ValueError as error:
+        raise StoreError("the first line of allowed_signers: %s" % error, "bad-request") from None
     return given
 
 

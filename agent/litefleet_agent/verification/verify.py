@@ -250,9 +250,7 @@ def _failure(child: ChildResult, report: Optional[_Report], work_dir: str) -> Li
 def paddlelite_finding(kind: str, message: str, stage: str) -> Finding:
     """Return the finding for a PaddleLiteError's kind and text; `stage` names the step at which it was raised."""
     if kind == "numpy-2":
-        return finding(
-            "LF304", "The runtime has numpy %s, and a tensor did not return what was put into it." % message
-        )
+        return finding("LF304", "The runtime has numpy %s, and a tensor did not return what was put into it." % message)
     if kind == "round-trip":
         return finding(
             "LF305", "An input tensor read back differs from what was set (numpy %s)." % (message or "absent")

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from litefleet_agent.releases import trust
+from litefleet_agent.releases import signature, trust
+from litefleet_agent.releases.clock import Clock
 from litefleet_agent.releases.store import Store, StoreError
 
 from tests.agent.support.ssh_signing import Key
@@ -252,9 +253,40 @@ def test_a_device_that_cannot_check_says_so_and_checks_the_rest(
     assert accept(trusting, sealed, program="") == ["LF611"]
     old = program(tmp_path, 'echo "unknown option -- Y" >&2; echo "usage: ssh-keygen" >&2; exit 1')
     assert accept(trusting, sealed, program=old) == ["LF611"]
-    assert accept(trusting, sealed, program=str(tmp_path / "gone")) == ["LF611"]
     refused("too-old", accept, trusting, keys["ops"].seal(seal(number=6)), program="")
     refused("unsigned", accept, trusting, bare(number=8), program="")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["kill -9 $$", "sleep 60", 'test "$2" = find-principals && { echo ops@example; exit 0; }; kill -9 $$', None],
+    ids=["killed", "hangs", "killed in its second step", "cannot be started"],
+)
+def test_a_check_that_did_not_run_is_never_taken_for_a_good_one(
+    text: str | None, trusting: Store, keys: dict[str, Key], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signature, "_LIMIT_S", 0.5)
+    broken = program(tmp_path, text) if text is not None else str(tmp_path / "gone")
+    for sealed in (keys["ops"].seal(seal()), keys["foe"].seal(seal())):
+        assert "did not run to its end" in refused("bad-signature", accept, trusting, sealed, program=broken)
+    new = keys["next"].line
+    signed = keys["ops"].sign(new.encode(), "litefleet-trust")
+    refused("bad-signature", trust.set_signers, trusting, new, signed, program=broken)
+
+
+def test_only_a_device_that_never_checked_a_signature_accepts_an_unchecked_one(
+    trusting: Store, keys: dict[str, Key]
+) -> None:
+    assert accept(trusting, keys["ops"].seal(seal(number=1)), program="") == ["LF611"]
+    assert accept(trusting, keys["ops"].seal(seal(number=2))) == []
+    said = refused("bad-signature", accept, trusting, keys["ops"].seal(seal(number=3)), program="")
+    assert "this device has no ssh-keygen" in said
+
+
+def test_the_list_decides_whether_an_unchecked_signature_is_accepted(store: Store, keys: dict[str, Key]) -> None:
+    trust.set_signers(store, headed(keys["ops"], number=1, unchecked="refuse"))
+    refused("bad-signature", accept, store, keys["ops"].seal(seal()), program="")
+    assert accept(store, keys["ops"].seal(seal())) == []
 
 
 def test_ssh_keygen_sees_nothing_of_our_environment(
@@ -294,6 +326,122 @@ def test_a_list_that_would_lock_the_device_is_refused(text: object, store: Store
 
 def test_a_list_that_is_too_long_is_refused(store: Store, keys: dict[str, Key]) -> None:
     refused("bad-request", trust.set_signers, store, keys["ops"].line * 1000)
+
+
+def headed(key: Key, fleet: str = "doors", **fields: object) -> str:
+    return trust.SignersHeader(fleet, **fields).line() + key.line
+
+
+def replace(store: Store, key: Key, listed: str, **more: object) -> bool:
+    return trust.set_signers(store, listed, key.sign(listed.encode(), "litefleet-trust"), **more)
+
+
+def test_a_list_from_before_a_removal_is_not_accepted_again(store: Store, keys: dict[str, Key]) -> None:
+    both = headed(keys["ops"], number=1) + keys["next"].line
+    assert trust.set_signers(store, both) is True
+    assert replace(store, keys["next"], headed(keys["next"], number=2)) is True  # the key "ops" was lost
+    signed_then = keys["next"].sign(both.encode(), "litefleet-trust")
+    assert "2" in refused("too-old", trust.set_signers, store, both, signed_then)
+    refused("too-old", replace, store, keys["next"], headed(keys["ops"], number=2))
+    refused("too-old", replace, store, keys["next"], keys["ops"].line)  # an older controller's, from before
+    refused("bad-signature", accept, store, keys["ops"].seal(seal()))
+    assert replace(store, keys["next"], headed(keys["ops"], number=3)) is True
+
+
+def test_a_list_is_for_its_own_fleet(store: Store, keys: dict[str, Key]) -> None:
+    accept(store, bare())
+    refused("foreign", trust.set_signers, store, headed(keys["ops"], "windows", number=1))
+    assert trust.set_signers(store, headed(keys["ops"], number=1)) is True
+    refused("foreign", replace, store, keys["ops"], headed(keys["next"], "windows", number=2))
+    refused("foreign", replace, store, keys["ops"], headed(keys["next"], "", number=2))
+
+
+def test_a_new_device_belongs_to_the_fleet_of_its_signers(store: Store, keys: dict[str, Key]) -> None:
+    trust.set_signers(store, headed(keys["ops"], "windows", number=1))
+    refused("foreign", accept, store, keys["ops"].seal(seal()))
+    assert accept(store, keys["ops"].seal(seal(fleet="windows"))) == []
+
+
+def test_lists_of_older_controllers_are_accepted_as_before(trusting: Store, keys: dict[str, Key]) -> None:
+    assert replace(trusting, keys["ops"], keys["next"].line) is True
+    assert replace(trusting, keys["next"], headed(keys["ops"], number=1)) is True  # and a newer controller takes over
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "{}", "[]", '{"number": -1}', '{"number": 1e999}', '{"number": true}', '{"number": 1, "unchecked": "maybe"}',
+     '{"number": 1, "fleet": 7}', '{"number": 1, "reset": -5}', '{"number": ' + "[" * 3000],
+)  # fmt: skip
+def test_a_header_that_is_not_well_formed_is_refused(header: str, store: Store, keys: dict[str, Key]) -> None:
+    refused("bad-request", trust.set_signers, store, f"# litefleet-signers {header}\n{keys['ops'].line}")
+
+
+# --- clocks that are wrong by years
+
+IN_2099 = 4_070_908_800
+
+
+def test_a_seal_from_the_future_is_refused_where_the_clock_is_believed(store: Store) -> None:
+    ahead = {"issued": IN_2099, "expires": IN_2099 + 1000, "number": IN_2099}
+    said = refused("expired", accept, store, bare(**ahead))
+    assert "days ahead of this device's clock" in said
+    assert accept(store, bare()) == []  # honest releases go on
+    month = 31 * 86400
+    assert accept(store, bare(issued=NOW + month - 9, expires=NOW + month, number=8)) == []
+    refused("expired", accept, store, bare(issued=NOW + 2 * month, expires=NOW + 3 * month, number=9))
+
+
+def test_a_clock_that_was_never_set_refuses_nothing(store: Store) -> None:
+    assert accept(store, bare(), now=1000) == []
+    assert accepted(store)["latest"] == NOW - 100
+
+
+def poison(store: Store) -> None:
+    """Let the device accept a seal of 2099, as agents before this check did, or one whose own clock was wrong then."""
+    assert accept(store, bare(issued=IN_2099, expires=IN_2099 + 1000, number=IN_2099), now=IN_2099) == []
+
+
+def test_a_signed_list_leads_back_from_a_wrong_time(store: Store, keys: dict[str, Key]) -> None:
+    store.clock = SetClock(NOW)
+    poison(store)
+    refused("too-old", accept, store, keys["ops"].seal(seal(number=NOW)))
+    refused("expired", accept, store, keys["ops"].seal(seal(number=IN_2099 + 1)))
+    trust.set_signers(store, headed(keys["ops"], number=1, reset=NOW - 50))
+    refused(
+        "too-old", accept, store, keys["ops"].seal(seal(number=NOW))
+    )  # the first list is not signed: it resets nothing
+    back = headed(keys["ops"], number=2, reset=NOW - 50)
+    refused("bad-signature", replace, store, keys["foe"], back)
+    assert replace(store, keys["ops"], back) is True
+    assert accepted(store) == {"fleet": "doors", "latest": NOW - 50, "models": {}}
+    assert accept(store, keys["ops"].seal(seal(number=NOW))) == []
+    assert replace(store, keys["ops"], headed(keys["ops"], number=3)) is True
+    refused("too-old", replace, store, keys["ops"], back)  # nobody leads it back a second time
+    assert accepted(store)["models"]["cls"]["number"] == NOW
+
+
+def test_a_reset_to_the_future_is_refused(store: Store, keys: dict[str, Key]) -> None:
+    store.clock = SetClock(NOW)
+    trust.set_signers(store, headed(keys["ops"], number=1))
+    refused("expired", replace, store, keys["ops"], headed(keys["ops"], number=2, reset=IN_2099))
+
+
+def test_a_reset_repairs_a_damaged_record(store: Store, keys: dict[str, Key]) -> None:
+    store.clock = SetClock(NOW)
+    trust.set_signers(store, headed(keys["ops"], number=1))
+    Path(store.path("trust", "accepted.json")).write_text("{")
+    assert replace(store, keys["ops"], headed(keys["ops"], number=2, reset=NOW)) is True
+    assert accept(store, keys["ops"].seal(seal())) == []
+
+
+class SetClock(Clock):
+    """A clock that stands still."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+
+    def wall(self) -> float:
+        return self._now
 
 
 # --- damage
