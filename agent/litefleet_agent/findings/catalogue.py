@@ -739,8 +739,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "release-expired",
         "error",
         "refused",
-        "The release's seal is past its expiry date, or the device's clock is far ahead.",
-        "Make a new rollout, or write the bundle again, which seals it again; check the device's clock.",
+        "The release's seal is past its expiry date, or was issued far ahead of the device's clock: the controller's clock or the device's is wrong.",
+        "Make a new rollout, or write the bundle again, which seals it again; check both clocks. A device that accepted a wrong time is led back by `litefleet trust --reset-time`.",
     ),
     (
         "LF608",
@@ -763,7 +763,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "bad-signature",
         "error",
         "refused",
-        "The signature does not belong to these bytes, or was made by a key that is not among the trusted signers.",
+        "The signature does not belong to these bytes, was made by a key that is not among the trusted signers, or could not be checked.",
         "Sign with a key that the device trusts; to change the trusted keys, sign the new list with a trusted one (`litefleet trust`).",
     ),
     (

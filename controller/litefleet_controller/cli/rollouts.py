@@ -289,9 +289,12 @@ def trust(
     config: ConfigOption = DEFAULT_CONFIG,
     inventory: InventoryOption = None,
     limit: LimitOption = "",
+    reset_time: Annotated[
+        bool, typer.Option("--reset-time", help="Lead devices back that have accepted a release from a wrong time.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Tell devices whom to trust: the list in `signing.allowed_signers`, signed by someone whom they trust already."""
     from .. import operations
 
-    run_and_show(operations.spread_trust(Options(config, inventory, limit), _progress(as_json)), as_json)
+    run_and_show(operations.spread_trust(Options(config, inventory, limit), _progress(as_json), reset_time), as_json)

@@ -321,6 +321,7 @@ class SigningConfig(_Strict):
     key: FilePath  # private, or the public half of one that an SSH agent holds
     allowed_signers: FilePath  # in the format of ssh-keygen(1); devices trust it
     expires_after: Duration = 90 * 86400.0
+    unchecked: Literal["accept", "refuse"] = "accept"  # by a device without ssh-keygen
 
 
 class HistoryConfig(_Strict):

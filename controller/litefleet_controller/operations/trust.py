@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from litefleet_inventory.model import Device
 
 from ..common.errors import UsageError
@@ -17,9 +19,10 @@ from .run import Stopwatch, interruptible
 __all__ = ["spread_trust"]
 
 
-async def spread_trust(options: Options, progress_for: ProgressFor) -> RunReport:
+async def spread_trust(options: Options, progress_for: ProgressFor, reset_time: bool = False) -> RunReport:
     """Send the list of trusted signers to the selected devices and return what became of it.
 
+    `reset_time` leads devices back that have accepted a release from a wrong time (see docs/releases.md).
     Raises: UsageError without `signing:`; ConfigError when it is not usable.
     """
     watch = Stopwatch()
@@ -28,7 +31,7 @@ async def spread_trust(options: Options, progress_for: ProgressFor) -> RunReport
             if context.signer is None:
                 raise UsageError("litefleet.yaml has no `signing:`: name the key and the allowed_signers there")
             await context.signer.check()
-            text = context.signer.allowed_signers()
+            text = context.signer.numbered_signers(context.config.fleet, time.time(), reset_time)
             signature = await context.signer.sign_text(text, TRUST_NAMESPACE)
             request = Request("trust", {"allowed_signers": text, "signature": signature})
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from litefleet_agent.findings import finding
+from litefleet_agent.releases.atomic import write_atomic
 from litefleet_agent.releases.store import StoreError
-from litefleet_agent.releases.trust import check_signers, seal_payload
+from litefleet_agent.releases.trust import SignersHeader, check_signers, seal_payload
 
 from ..common.errors import ConfigError, FindingError
 from ..config.model import SigningConfig
@@ -70,6 +72,36 @@ class Signer:
             raise ConfigError(
                 [f"signing.allowed_signers: {path}: {error}; a right line for the signing key is: {line}"]
             ) from None
+
+    def numbered_signers(self, fleet: str, now: float, reset: bool = False) -> str:
+        """Return the list of trusted signers with a header for `fleet` whose number is greater after each change.
+
+        The header is kept in the file's first line, so that the number grows wherever the file is.  `reset` asks devices to set
+        the latest time that they have seen to `now` (epoch) and to clear the numbers that they have accepted.
+        Raises: ConfigError when the list is not usable, or the file cannot be written.
+        """
+        listed = self.allowed_signers()
+        header = SignersHeader.of(listed)
+        body = listed.split("\n", 1)[1] if header.number >= 0 else listed
+        digest = hashlib.sha256(body.encode("utf-8")).hexdigest()[:16]
+        wanted = SignersHeader(
+            fleet, header.number, self._config.unchecked, int(now) if reset else header.reset, digest
+        )
+        if header == wanted and not reset and header.number >= 0:
+            return listed
+        number = header.number + 1 if header.number >= 0 else int(now)
+        numbered = wanted._replace(number=number, reset=int(now) if reset else -1).line() + body
+        path = self._config.allowed_signers
+        try:
+            write_atomic(str(path.resolve()), [numbered.encode("utf-8")], path.stat().st_mode & 0o777, exact_mode=True)
+        except OSError as error:
+            line = numbered.split("\n", 1)[0]
+            raise ConfigError(
+                [
+                    f"signing.allowed_signers: {path} cannot be written ({error}); make it writable, or begin it with: {line}"
+                ]
+            ) from None
+        return numbered
 
     async def seal(self, release: str, model: str, fleet: str, number: int, now: float) -> dict[str, object]:
         """Return `{"seal": {...}, "signature": "..."}` for a release, valid from `now` (epoch) on.

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from litefleet_agent.releases import trust
 from litefleet_agent.releases.store import Store, StoreError
+from litefleet_agent.releases.trust import SignersHeader
 from litefleet_controller.common.errors import ConfigError, FindingError
 from litefleet_controller.config.model import SigningConfig
 from litefleet_controller.signing import RELEASE_NAMESPACE, TRUST_NAMESPACE, Signer, SigningError, seal_bytes, signer_of
@@ -161,6 +162,40 @@ async def test_a_device_accepts_the_seal_and_a_new_list(signer: Signer, tmp_path
     older = await signer.seal(RELEASE, "cls", "shop", 6, NOW)
     with pytest.raises(StoreError, match="already accepted 7"):
         trust.accept(store, RELEASE, "cls", older, NOW)
+
+
+async def test_the_number_in_the_list_grows_with_every_change_and_only_then(signer: Signer, tmp_path: Path) -> None:
+    path = signer._config.allowed_signers
+    path.chmod(0o640)
+    bare = path.read_text()
+    first = signer.numbered_signers("doors", NOW)
+    assert path.read_text() == first
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert first.split("\n", 1)[1] == bare
+    assert (SignersHeader.of(first).fleet, SignersHeader.of(first).number) == ("doors", int(NOW))
+    assert signer.numbered_signers("doors", NOW + 5) == first
+    path.write_text(first + "# the new colleague\n")
+    second = signer.numbered_signers("doors", NOW - 9999)  # the clock does not matter any more
+    assert SignersHeader.of(second).number == int(NOW) + 1
+    third = signer.numbered_signers("doors", NOW, reset=True)
+    assert (SignersHeader.of(third).number, SignersHeader.of(third).reset) == (int(NOW) + 2, int(NOW))
+    assert signer.numbered_signers("doors", NOW + 5) == third
+    assert SignersHeader.of(signer.numbered_signers("gates", NOW))[:2] == ("gates", int(NOW) + 3)
+    await signer.check()  # ssh-keygen takes the header for a comment
+
+
+async def test_devices_follow_the_numbered_list(signer: Signer, tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "device"))
+    store.lock()
+    first = signer.numbered_signers("doors", NOW)
+    trust.set_signers(store, first)
+    path = signer._config.allowed_signers
+    path.write_text(first + "# the new colleague\n")
+    second = signer.numbered_signers("doors", NOW)
+    assert trust.set_signers(store, second, await signer.sign_text(second, TRUST_NAMESPACE)) is True
+    with pytest.raises(StoreError) as caught:
+        trust.set_signers(store, first, await signer.sign_text(first, TRUST_NAMESPACE))
+    assert caught.value.code == "too-old"
 
 
 async def test_the_documented_way_to_set_it_up_works(tmp_path: Path) -> None:
