@@ -183,13 +183,16 @@ def _request(options: _Options) -> int:
                 sys.stdout.write(client.metrics())
                 return 0
             if options.command == "call":
-                answer = _call(options, client)
+                answer: object = _call(options, client)
+            elif options.command == "models":
+                answer = client.models()
             else:
-                answer = {"status": client.status, "health": client.health, "models": client.models}[options.command]()
+                answer = client.status() if options.command == "status" else client.health()
     except AgentError as error:
         return _fail("%s (%s)" % (error, error.code))
     sys.stdout.write(json.dumps(answer, indent=2, sort_keys=True) + "\n")
-    return 1 if options.command == "health" and answer.get("health") != "ok" else 0
+    healthy = isinstance(answer, dict) and answer.get("health") == "ok"
+    return 1 if options.command == "health" and not healthy else 0
 
 
 def _call(options: _Options, client: "Client") -> Dict[str, object]:

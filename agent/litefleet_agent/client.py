@@ -1,6 +1,6 @@
-"""Asks the service on this device for inference, from Python: `with Client() as client: client.infer("cls", {"x": x})`.
+"""The service's client for Python applications: `with Client() as client: client.infer("cls", {"x": x})`.
 
-The standard library alone; numpy arrays go in and come out where the application has numpy.
+Standard library only; accepts and returns numpy arrays where the application has numpy.
 """
 
 import errno
@@ -11,33 +11,36 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .errors import AgentError
+from .formats.checked import items, mapping, number, whole
 from .formats.npz import DTYPES, Array
 from .protocol import FrameDecoder, Header, ProtocolError, encode
 
 __all__ = ["PLACES", "Array", "Client", "Result", "ServiceError", "find_socket"]
 
-# where a service's socket is, tried in this order after $LITEFLEET_SOCKET
+# sockets of a service, tried in this order after $LITEFLEET_SOCKET
 PLACES = (
     "/run/litefleet/agent.sock",
     "~/.local/share/litefleet/run/agent.sock",
     "/var/lib/litefleet/run/agent.sock",
 )
-# pauses before a request that was not taken is sent again; a restart may follow another
+# pauses before a request that the service did not accept is sent again; one restart may follow another
 _RETRY_S = (0.0, 0.1, 0.3, 1.0, 3.0)
-_GRACE_S = 1.0  # beyond a request's deadline, for its answer to arrive
-_CONNECT_RETRY_S = 0.02  # before another try while the service has more callers waiting than the kernel holds
+_GRACE_S = 1.0  # beyond a request's deadline, for its response to arrive
+_CONNECT_RETRY_S = 0.02  # between attempts while the kernel's queue of connections to accept is full
 _READ_SIZE = 4096  # bytes requested until the header is whole: mostly a response's prefix and its header
-_MAX_PREALLOCATED = 64 << 20  # bytes of a body for which memory is taken at once
+_MAX_OUTPUTS = 1024  # of a model
+_MAX_RANK = 32  # dimensions of an output: as many as numpy 1 has
+_MAX_PREALLOCATED = 64 << 20  # bytes of a body that are allocated at once
 
 
-Part = Union[bytes, memoryview]  # of what is sent
+Part = Union[bytes, memoryview]  # of a frame
 
 
 class _Input(NamedTuple):
-    """One input as it is sent."""
+    """One input as the frame holds it."""
 
     dtype: str
     dims: Tuple[int, ...]
@@ -45,10 +48,10 @@ class _Input(NamedTuple):
 
 
 class ServiceError(AgentError):
-    """What the service refused, or why it could not be asked; `finding` is the finding's JSON form, or None.
+    """The service rejected a request, or is unavailable; `finding` is the finding's JSON form, or None.
 
-    Codes besides the service's own: "not-running", "gone" (the connection broke, and the request may have been run),
-    "timed-out", "protocol".
+    Codes besides the service's own: "not-running", "not-allowed", "gone" (the connection broke, and the request may have been
+    run), "timed-out", "protocol", "bad-input".
     """
 
     def __init__(self, code: str, message: str, finding: Optional[Dict[str, Any]] = None) -> None:
@@ -62,18 +65,18 @@ class _RequestNotAccepted(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """An inference's answer; `outputs` are numpy arrays if any input was one, else `npz.Array`."""
+    """The result of one inference; `outputs` are numpy arrays if any input was one, else `Array`."""
 
     outputs: Dict[str, Any]
     model: str
-    release: str
-    wait_ms: float
-    run_ms: float
+    release: str  # SHA-256
+    wait_ms: float  # in the service's queue
+    run_ms: float  # of the batch
     batch: int  # how many requests were run together
 
 
 def find_socket(environ: Optional[Mapping[str, str]] = None) -> str:
-    """Return the service's socket: $LITEFLEET_SOCKET, else the first of PLACES that is there; ServiceError."""
+    """Return the service's socket: $LITEFLEET_SOCKET, else the first of PLACES that exists.  Raises ServiceError."""
     given = (os.environ if environ is None else environ).get("LITEFLEET_SOCKET", "")
     if given:
         return given
@@ -88,10 +91,11 @@ def find_socket(environ: Optional[Mapping[str, str]] = None) -> str:
 
 
 class Client:
-    """A connection to the service, made when first needed and kept.
+    """A connection to the service, opened by the first request and kept.
 
-    Threads may share it; their requests go one after the other.  A process that forks makes a new one in the child.
-    A request that the service surely did not take, because it restarted, is sent again on a new connection.
+    Threads may share it; their requests are sent one after the other.  A process that forks opens a new one in the child.
+    A request that the service cannot have accepted, because it restarted, is sent again on a new connection.  `timeout_s`
+    bounds each request, retries included.
     """
 
     def __init__(self, path: Optional[str] = None, timeout_s: float = 10.0) -> None:
@@ -108,21 +112,22 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the connection; the next request makes a new one."""
+        """Close the connection; the next request opens a new one."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
-    # --- what can be asked
+    # --- requests
 
     def infer(self, model: Optional[str], inputs: Mapping[str, Any], deadline_ms: Optional[float] = None) -> Result:
-        """Run `inputs` (numpy arrays or npz.Array, by name) through a model; ServiceError when there is no answer.
+        """Run `inputs` (numpy arrays or `Array`, by name) through a model.  Raises ServiceError when there is no result.
 
-        `model` may be None where the device serves one only.  `deadline_ms` counts from the service's acceptance.
+        `model` may be None where the device serves only one.  `deadline_ms` (milliseconds) begins when the service accepts
+        the request.
         """
         numpy = _numpy_of(inputs)
         given = {name: _input(name, value) for name, value in inputs.items()}
-        header: Dict[str, Any] = {
+        header: Header = {
             "op": "infer",
             "inputs": [{"name": n, "dtype": i.dtype, "dims": list(i.dims)} for n, i in given.items()],
         }
@@ -135,24 +140,25 @@ class Client:
         return _result(result, body, numpy)
 
     def status(self) -> Dict[str, Any]:
-        """Return what the service tells about itself; ServiceError."""
+        """Return the service's status, as docs/service.md shows it.  Raises ServiceError."""
         return self._ask({"op": "status"}, (), self._timeout_s)[0]
 
     def health(self) -> Dict[str, Any]:
-        """Return whether every model is served as it should be; ServiceError."""
+        """Return {health, reasons}; `health` is "ok" when every model is served as configured.  Raises ServiceError."""
         return self._ask({"op": "health"}, (), self._timeout_s)[0]
 
-    def models(self) -> Any:
-        """Return the served models' descriptions, a list; ServiceError."""
-        return self._ask({"op": "models"}, (), self._timeout_s)[0].get("models", [])
+    def models(self) -> List[Dict[str, Any]]:
+        """Return the descriptions of the models that are served.  Raises ServiceError."""
+        models = self._ask({"op": "models"}, (), self._timeout_s)[0].get("models")
+        return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
 
     def metrics(self) -> str:
-        """Return the figures as Prometheus text; ServiceError."""
+        """Return the metrics as Prometheus text.  Raises ServiceError."""
         return str(self._ask({"op": "metrics"}, (), self._timeout_s)[0].get("text", ""))
 
-    # --- asking
+    # --- sending
 
-    def _ask(self, header: Dict[str, Any], parts: Sequence[Part], timeout_s: float) -> Tuple[Dict[str, Any], bytearray]:
+    def _ask(self, header: Header, parts: Sequence[Part], timeout_s: float) -> Tuple[Header, bytearray]:
         end = time.monotonic() + timeout_s
         with self._lock:
             for pause_s in _RETRY_S:
@@ -165,8 +171,8 @@ class Client:
                 time.sleep(max(0.0, min(pause_s, end - time.monotonic())))
             return self._ask_once(header, parts, end)
 
-    def _ask_once(self, header: Dict[str, Any], parts: Sequence[Part], end: float) -> Tuple[Dict[str, Any], bytearray]:
-        """Send one request and return (result, body); whatever leaves the stream in doubt ends the connection."""
+    def _ask_once(self, header: Header, parts: Sequence[Part], end: float) -> Tuple[Header, bytearray]:
+        """Send one request and return (result, body); close the connection after an error that leaves the stream in doubt."""
         try:
             connection = self._connected(end)
             self._number += 1
@@ -190,10 +196,11 @@ class Client:
         result = answer.get("result")
         return (result if isinstance(result, dict) else {}), body
 
-    def _error(self, answer: Dict[str, Any]) -> ServiceError:
-        if answer.get("re") is None:  # about the connection, which the service ends
+    def _error(self, answer: Header) -> ServiceError:
+        if answer.get("re") is None:  # about the connection, which the service closes
             self.close()
-        error = answer["error"] if isinstance(answer["error"], dict) else {}
+        error = answer.get("error")
+        error = error if isinstance(error, dict) else {}
         finding = error.get("finding")
         return ServiceError(
             str(error.get("code", "failed")),
@@ -209,7 +216,7 @@ class Client:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 _connect(connection, path, end)
-                connection.setblocking(False)  # it is waited for only where there is something to wait for
+                connection.setblocking(False)  # `_wait` waits, and only where it has to
             except OSError as error:
                 connection.close()
                 raise _unreachable(path, error) from error
@@ -223,12 +230,12 @@ def _connect(connection: socket.socket, path: str, end: float) -> None:
         try:
             connection.connect(path)
             return
-        except BlockingIOError:  # more callers wait to be accepted than fit; there is no descriptor to wait on
+        except BlockingIOError:  # the kernel's queue is full, and there is no descriptor to wait on
             time.sleep(_CONNECT_RETRY_S)
 
 
 def _ended(connection: socket.socket) -> bool:
-    """Return whether the service has ended a connection on which nothing is asked; what it may have said is old."""
+    """Return whether the service has closed an idle connection, or sent something that belongs to no request."""
     try:
         connection.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
@@ -247,7 +254,7 @@ def _wait(connection: socket.socket, event: int, end: float) -> None:
 
 
 def _send(connection: socket.socket, parts: Sequence[Part], end: float) -> bool:
-    """Send a frame's parts, so that the service wakes up once where they fit, and say whether it could get them all."""
+    """Send a frame's parts, in one system call where they fit; return False when the service closed the connection before."""
     rest = [memoryview(part) for part in parts if len(part)]
     try:
         while rest:
@@ -261,7 +268,7 @@ def _send(connection: socket.socket, parts: Sequence[Part], end: float) -> bool:
             if sent:
                 rest[0] = rest[0][sent:]
     except (BrokenPipeError, ConnectionResetError):
-        return False  # it may have said why
+        return False  # it may have sent the reason
     return True
 
 
@@ -336,7 +343,7 @@ def _left(end: float) -> float:
 
 def _unreachable(path: str, error: OSError) -> ServiceError:
     if isinstance(error, socket.timeout):
-        return ServiceError("timed-out", "the service on %s takes no connection" % path)
+        return ServiceError("timed-out", "the service on %s accepts no connection" % path)
     if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
         return ServiceError(
             "not-running", "no service answers on %s: start it, or name its socket in LITEFLEET_SOCKET" % path
@@ -344,7 +351,7 @@ def _unreachable(path: str, error: OSError) -> ServiceError:
     if error.errno in (errno.EACCES, errno.EPERM):
         text = "this user may not use %s: it must be named in `users` or be in one of `groups` in service.json" % path
         return ServiceError("not-allowed", text)
-    return ServiceError("not-running", "%s can't be reached: %s" % (path, error.strerror or error))
+    return ServiceError("not-running", "%s cannot be reached: %s" % (path, error.strerror or error))
 
 
 # --- arrays
@@ -368,35 +375,36 @@ def _input(name: str, value: Any) -> _Input:
     if dtype not in DTYPES:
         raise ServiceError("bad-input", "input %.80r is of type %s; convert it first" % (name, dtype))
     contiguous = numpy.ascontiguousarray(value, value.dtype.newbyteorder("<"))
-    # As it lies in memory, without a copy: it is sent before the caller has its array back.
+    # The array's own memory, without a copy: it is sent before the caller can change it.
     return _Input(dtype, tuple(value.shape), memoryview(contiguous.reshape(-1).view("u1")))
 
 
-def _result(result: Dict[str, Any], body: bytearray, numpy: Any) -> Result:
+def _result(result: Header, body: bytearray, numpy: Any) -> Result:
     outputs: Dict[str, Any] = {}
     at = 0
     try:
-        for tensor in result["outputs"]:
-            name, dtype, dims = str(tensor["name"]), str(tensor["dtype"]), tuple(int(d) for d in tensor["dims"])
+        for tensor in map(mapping, items(result["outputs"], _MAX_OUTPUTS)):
+            dtype = str(tensor["dtype"])
+            dims = tuple(whole(dim) for dim in items(tensor["dims"], _MAX_RANK))
             size = DTYPES[dtype]
             for dim in dims:
                 size *= dim
             data = memoryview(body)[at : at + size]
             at += size
-            outputs[name] = _to_array(dtype, dims, data, numpy)
-        times = result["ms"]
+            outputs[str(tensor["name"])] = _to_array(dtype, dims, data, numpy)
         if at != len(body):
             raise ValueError("%d bytes of data for %d" % (len(body), at))
+        times = mapping(result["ms"])
         return Result(
             outputs,
             str(result.get("model", "")),
             str(result["release"]),
-            float(times["wait"]),
-            float(times["run"]),
-            int(result.get("batch", 1)),
+            float(number(times["wait"])),
+            float(number(times["run"])),
+            whole(result.get("batch", 1)),
         )
-    except (KeyError, TypeError, ValueError, AgentError) as error:
-        raise ServiceError("protocol", "the service's answer does not hold together: %s" % error) from error
+    except (KeyError, ValueError, AgentError) as error:
+        raise ServiceError("protocol", "the service's response is inconsistent: %s" % error) from error
 
 
 def _to_array(dtype: str, dims: Tuple[int, ...], data: memoryview, numpy: Any) -> Any:

@@ -1,16 +1,17 @@
-"""A session's `infer`: requests through a validated model, by the service if it has that release loaded, else by one worker."""
+"""The request `infer`: runs inputs through a verified release, by the service that has it loaded, else by a worker."""
 
 import os
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 from ..client import Client, Result, ServiceError
 from ..errors import AgentError
 from ..facts import Facts
 from ..findings import Finding, ranked
 from ..findings.environment import static_findings
+from ..formats.checked import number
 from ..formats.nb import Tensor, read_nb
 from ..formats.npz import Array
-from ..protocol import ResponseParts
+from ..protocol import Header, ResponseParts
 from ..releases.selector import ReleaseSelector
 from ..releases.store import Store
 from ..service.listener import socket_path
@@ -23,36 +24,42 @@ from ..verification.golden_cases import precision_of
 
 __all__ = ["MAX_BODY", "MAX_REQUESTS", "infer"]
 
-MAX_BODY = 256 << 20  # bytes, of all requests together and of all answers together
+MAX_BODY = 256 << 20  # bytes, of all inputs together and of all outputs together
 MAX_REQUESTS = 256
 _SYSTEM_SOCKET = "/run/litefleet/agent.sock"
-_HELLO_S = 2.0  # for a service to say what it serves
+_MODELS_TIMEOUT_S = 2.0  # for a service to list its models
 _LIMIT_S = (0.05, 3600.0)
-# what the service answers when it is not the one to ask: a worker of our own is started instead
+# codes with which a service does not serve the release: a worker is started instead
 _NOT_SERVED_CODES = ("not-running", "not-allowed", "not-ready", "unknown-model", "stopping", "protocol")
 
-Request = Tuple[Tuple[Tensor, ...], bytes]
+Request = Tuple[Tuple[Tensor, ...], bytes]  # tensors in the model's order, and their data
 
 
 class _NotServed(Exception):
-    """The service does not answer for this release."""
+    """No service has this release loaded."""
 
 
-def infer(
-    store: Store, facts: Facts, header: Mapping[str, Any], body: bytes, on_tick: Callable[[], None]
-) -> ResponseParts:
-    """Return the answers to {model, release?, requests: [{inputs: [{name, dtype, dims}]}], limit_s?}.
+class _Options(NamedTuple):
+    """How the inputs of one `infer` are run."""
 
-    The body holds all data, request by request; `limit_s` holds for each.  The result is {model, release, precision, by,
-    findings, requests: [{outputs, ms} or {error}]}; findings say why nothing was run.
+    plan: WorkerPlan
+    limit_s: float  # for each request
+    on_tick: Callable[[], None]
 
-    Raises AgentError, and has run nothing: no such release here (as `ReleaseSelector.resolve`), or a request that does not fit.
+
+def infer(store: Store, facts: Facts, header: Header, body: bytes, on_tick: Callable[[], None]) -> ResponseParts:
+    """Run {model, release?, requests: [{inputs: [{name, dtype, dims}]}], limit_s?}; `body` holds all data, request by request.
+
+    `limit_s` (0.05 to 3600, default 30) holds for each request.  `on_tick` is called at least between two requests.  Returns
+    {model, release, precision, by, findings, requests: [{outputs, ms} or {error}]}; findings say why nothing was run.
+
+    Raises AgentError, with nothing run, when the release is missing (as `ReleaseSelector.resolve`) or a request does not fit.
     """
     identity = ReleaseSelector.parse(header.get("model"), header.get("release")).resolve(store)
     plan = plan_of(store, identity, load_settings(store.root))
     requests = _requests(plan, header.get("requests"), body)
-    limit_s = _limit(header.get("limit_s", 30.0))
-    base: Dict[str, Any] = {
+    options = _Options(plan, _limit(header.get("limit_s", 30.0)), on_tick)
+    base: Header = {
         "model": plan.model.name,
         "release": identity,
         "precision": _precision(plan),
@@ -60,15 +67,15 @@ def infer(
     }
     for path in _sockets(store.root):
         try:
-            response = _by_service(path, plan, requests, limit_s, on_tick)
+            response = _by_service(path, options, requests)
         except _NotServed:
             continue
         return ResponseParts(dict(base, by="service", **response.result), response.body)
-    response = _one_shot(store, facts, plan, requests, limit_s, on_tick)
+    response = _one_shot(facts, options, requests)
     return ResponseParts(dict(base, by="one-shot", **response.result), response.body)
 
 
-# --- what is asked
+# --- the request
 
 
 def _precision(plan: WorkerPlan) -> str:
@@ -76,20 +83,21 @@ def _precision(plan: WorkerPlan) -> str:
         return precision_of(read_nb(file.read()))
 
 
-def _limit(value: Any) -> float:
+def _limit(value: object) -> float:
     low, high = _LIMIT_S
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise Rejection("`limit_s` must be a number from %s to %s" % (low, high), "bad-request")
-    return float(value)
+    try:
+        return float(number(value, low, high))
+    except ValueError:
+        raise Rejection("`limit_s` must be a number from %s to %s" % (low, high), "bad-request") from None
 
 
-def _requests(plan: WorkerPlan, data: Any, body: bytes) -> List[Request]:
-    """Return each request's tensors and data in the model's own order; Refusal for the first that does not fit."""
+def _requests(plan: WorkerPlan, data: object, body: bytes) -> List[Request]:
+    """Return each request's tensors and data in the model's order; Rejection for the first that does not fit."""
     if not isinstance(data, list) or not 0 < len(data) <= MAX_REQUESTS or not all(isinstance(r, dict) for r in data):
         raise Rejection("`requests` must be a list of 1 to %d" % MAX_REQUESTS, "bad-request")
     requests: List[Request] = []
     at = 0
-    for number, one in enumerate(data, 1):
+    for place, one in enumerate(data, 1):
         tensors = tensors_of(one.get("inputs"))
         size = sum(size_of(tensor) for tensor in tensors)
         part = body[at : at + size]
@@ -98,7 +106,7 @@ def _requests(plan: WorkerPlan, data: Any, body: bytes) -> List[Request]:
             validate_inputs(plan.model, tensors, len(part))
             _finite(tensors, part)
         except Rejection as rejection:
-            raise Rejection("request %d of %d: %s" % (number, len(data), rejection), rejection.code) from rejection
+            raise Rejection("request %d of %d: %s" % (place, len(data), rejection), rejection.code) from rejection
         requests.append(in_order(plan.model, tensors, part))
     if at != len(body):
         raise Rejection("the requests take %d bytes, and %d were sent" % (at, len(body)), "bad-input")
@@ -125,7 +133,7 @@ def _finite(tensors: Tuple[Tensor, ...], body: bytes) -> None:
 
 
 def _sockets(root: str) -> List[str]:
-    """Return where a service could answer for this root; the environment is the login's, so systemd's own place is tried too."""
+    """Return the sockets on which a service for this root may listen: the configured one, and systemd's."""
     try:
         own = socket_path(load_settings(root), root, {})
     except AgentError:  # a path that is too long: no service has it
@@ -134,11 +142,10 @@ def _sockets(root: str) -> List[str]:
     return [path for path in dict.fromkeys(places) if path and os.path.exists(path)]
 
 
-def _by_service(
-    path: str, plan: WorkerPlan, requests: Sequence[Request], limit_s: float, on_tick: Callable[[], None]
-) -> ResponseParts:
-    """Ask a service; _Elsewhere unless it has just this release loaded."""
-    with Client(path, _HELLO_S) as client:
+def _by_service(path: str, options: _Options, requests: Sequence[Request]) -> ResponseParts:
+    """Send the requests to a service; _NotServed unless it has this very release loaded."""
+    plan, limit_s = options.plan, options.limit_s
+    with Client(path, _MODELS_TIMEOUT_S) as client:
         try:
             served = client.models()
         except ServiceError as error:
@@ -148,7 +155,7 @@ def _by_service(
     ]
     if plan.model.release not in releases:
         raise _NotServed()
-    entries: List[Dict[str, Any]] = []
+    entries: List[Header] = []
     parts: List[bytes] = []
     with Client(path, limit_s + 1.0) as client:
         for request in requests:
@@ -160,46 +167,40 @@ def _by_service(
                 entries.append(_error(error.code, str(error), error.finding))
             else:
                 entries.append(_result(plan, result, parts))
-            on_tick()
+            options.on_tick()
             check_body_size(sum(map(len, parts)))
     return ResponseParts({"requests": entries}, parts)
 
 
-def _result(plan: WorkerPlan, result: Result, parts: List[bytes]) -> Dict[str, Any]:
-    if result.release != plan.model.release:  # it was switched between two requests
-        message = "the service went over to release %s meanwhile: ask again" % result.release[:12]
+def _result(plan: WorkerPlan, result: Result, parts: List[bytes]) -> Header:
+    if result.release != plan.model.release:  # switched between two requests
+        message = "the service switched to release %s meanwhile: repeat the command" % result.release[:12]
         return _error("not-ready", message, None)
     parts += [value.data for value in result.outputs.values()]
     outputs = tuple(Tensor(name, value.dtype, value.shape) for name, value in result.outputs.items())
     return {"outputs": tensors_to(outputs), "ms": round(result.run_ms, 3)}
 
 
-def _error(code: str, message: str, found: Optional[Dict[str, Any]]) -> Dict[str, Any]:
-    error: Dict[str, Any] = {"code": code, "message": message}
+def _error(code: str, message: str, found: object) -> Header:
+    error: Header = {"code": code, "message": message}
     if found is not None:
         error["finding"] = found
     return {"error": error}
 
 
-# --- by a worker of our own
+# --- by a worker
 
 
-def _one_shot(
-    store: Store,
-    facts: Facts,
-    plan: WorkerPlan,
-    requests: Sequence[Request],
-    limit_s: float,
-    on_tick: Callable[[], None],
-) -> ResponseParts:
+def _one_shot(facts: Facts, options: _Options, requests: Sequence[Request]) -> ResponseParts:
+    plan = options.plan
     blockers = [f for f in static_findings(plan.nb, facts, plan.runtime, plan.nb_sha256) if f.decides]
     if blockers:
         return _not_ready(blockers)
     try:
-        results = run_one_shot(plan, requests, limit_s, on_tick)
+        results = run_one_shot(plan, requests, options.limit_s, options.on_tick)
     except OneShotError as error:
         return _not_ready(error.findings)
-    entries: List[Dict[str, Any]] = []
+    entries: List[Header] = []
     parts: List[bytes] = []
     for result in results:
         if isinstance(result, Response):
