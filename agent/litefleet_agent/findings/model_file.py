@@ -151,7 +151,8 @@ def read_nb_file(path: str) -> NbModel:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        memory = mmap.mmap(-1, max(1, size))  # anonymous; it ends with its last view
+        # It ends with its last view.  Private: shared memory would escape RLIMIT_DATA, and the sandbox refuses it.
+        memory = mmap.mmap(-1, max(1, size), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         view = memoryview(memory)[: file.readinto(memory)]
         return read_nb(view)
 

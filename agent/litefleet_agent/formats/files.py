@@ -17,12 +17,13 @@ class NotRegularError(OSError):
     """The path names a FIFO, a device, a socket or a folder; `strerror` says so."""
 
 
-def open_regular(path: AnyPath) -> "io.BufferedReader":
-    """Open a regular file for reading, following links; a FIFO is rejected at once instead of waiting for its writer.
+def open_regular(path: AnyPath, follow: bool = True) -> "io.BufferedReader":
+    """Open a regular file for reading; a FIFO is rejected at once instead of waiting for its writer.
 
+    Without `follow`, a path that is a link is rejected: for folders that another process writes.
     Raises OSError, with NotRegularError for what is no regular file.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW))
     try:
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode):
@@ -46,12 +47,12 @@ def _kind(mode: int) -> str:
     return "something else"
 
 
-def read_regular(path: AnyPath, most: int) -> bytes:
+def read_regular(path: AnyPath, most: int, follow: bool = True) -> bytes:
     """Return the first `most` bytes of a regular file; ask for one more than the limit to notice a longer one.
 
     Raises OSError as `open_regular` does.
     """
-    with open_regular(path) as stream:
+    with open_regular(path, follow) as stream:
         return stream.read(most)
 
 

@@ -7,6 +7,7 @@ from ..facts import Facts, fingerprint
 from ..releases.activation import lock_and_recover, overdue
 from ..releases.journal import Contents, Journal, State
 from ..releases.store import Store, StoreError, VerificationRecord
+from ..sandbox import describe_kernel
 
 __all__ = ["Hello", "LeaseStatus", "Reverted", "SwitchStatus", "hello", "revert_expired", "switch_status"]
 
@@ -72,6 +73,7 @@ class Hello(NamedTuple):
     trust: Dict[str, object]
     reports: List[Dict[str, object]]  # of installations on the device that no controller has collected
     service: Optional[Dict[str, object]]  # {history, service}, where a service has run
+    sandbox: Dict[str, object]  # what this kernel gives to confine a model's process: SandboxSupport.to_dict
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form, in which `switches` and `service` are merged into the object."""
@@ -107,6 +109,7 @@ def hello(store: Store, facts: Facts, version: str) -> Hello:
         _trust(store),
         _reports(store),
         _service(store),
+        describe_kernel().to_dict(),
     )
 
 

@@ -19,6 +19,7 @@ from ..findings.crashlog.text import LogText
 
 __all__ = [
     "ChildResult",
+    "data_limit",
     "decode",
     "die_with_parent",
     "has_ended",
@@ -193,11 +194,16 @@ def _kill_group(process: "subprocess.Popen[bytes]") -> None:
             pass
 
 
+def data_limit(memory_limit: int) -> int:
+    """Return the limit of private memory (RLIMIT_DATA, bytes) for a process whose resident memory has this limit."""
+    return memory_limit + _DATA_SLACK
+
+
 def set_limits(pid: int, memory_limit: Optional[int]) -> None:
     """Forbid core dumps (devices have little storage), and private memory far above the limit (bytes, None: no limit)."""
     wanted = [(resource.RLIMIT_CORE, 0)]
     if memory_limit is not None:
-        wanted.append((resource.RLIMIT_DATA, memory_limit + _DATA_SLACK))
+        wanted.append((resource.RLIMIT_DATA, data_limit(memory_limit)))
     for limit, value in wanted:
         try:
             resource.prlimit(pid, limit, (value, value))

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import time
-from typing import Callable, Dict, List, NamedTuple, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from ..errors import AgentError
 from ..facts import Facts, fingerprint, gather
@@ -14,6 +14,7 @@ from ..findings.environment import static_findings
 from ..releases.activation import lock_and_recover
 from ..releases.integrity import check_files
 from ..releases.store import Manifest, Store, StoreError
+from .confinement import ConfinementReport
 from .verify import VerifyResult, VerifySpec, verify
 
 __all__ = ["BUSY", "ReleaseVerification", "main", "verify_and_record", "verify_current", "verify_release"]
@@ -30,6 +31,7 @@ class ReleaseVerification(NamedTuple):
     measurements: Dict[str, object]  # as Measurements.to_dict gives them; {} when the model did not run
     detail: str = ""  # the last lines of the model's process
     ran: bool = False  # the model ran
+    sandbox: Optional[ConfinementReport] = None  # how the model's process was confined; None when that is unknown
 
     @property
     def verified(self) -> bool:
@@ -41,14 +43,18 @@ class ReleaseVerification(NamedTuple):
         return dict(self.to_wire(), findings=[f.to_dict() for f in self.findings])
 
     def to_wire(self) -> Dict[str, object]:
-        """Return the JSON form that a controller receives: the same, with its findings in their wire form."""
-        return {
+        """Return the JSON form that a controller receives: the same, with its findings in their wire form.
+
+        `sandbox` is there when the model's process reported how it is confined.
+        """
+        answer: Dict[str, object] = {
             "verdict": self.verdict.value,
             "verified": self.verified,
             "findings": [f.to_wire() for f in self.findings],
             "measurements": self.measurements,
             "detail": self.detail,
         }
+        return answer if self.sandbox is None else dict(answer, sandbox=self.sandbox.to_dict())
 
 
 Verifier = Callable[[Store, str, Facts, Callable[[], None]], ReleaseVerification]
@@ -77,7 +83,7 @@ def verify_release(store: Store, identity: str, facts: Facts, on_tick: Callable[
 
 def _answer(findings: List[Finding], result: VerifyResult) -> ReleaseVerification:
     measurements = result.measurements.to_dict() if result.measurements is not None else {}
-    return ReleaseVerification(decide(findings), findings, measurements, result.detail, ran=True)
+    return ReleaseVerification(decide(findings), findings, measurements, result.detail, True, result.sandbox)
 
 
 def _spec(store: Store, manifest: Manifest, runtime: str) -> VerifySpec:

@@ -1,5 +1,6 @@
-"""The verification job.  Runs only in a child process: reads a JSON job on stdin, leaves result.json in a work folder.
+"""The verification job.  Runs only in a child process: reads a JSON job on stdin, leaves files in a work folder.
 
+It opens these files, confines itself, and only then imports Paddle-Lite, which can write to them and to nothing else.
 Paddle-Lite prints to stdout and stderr, so neither carries anything of ours.
 """
 
@@ -12,16 +13,19 @@ from typing import Dict, List, NamedTuple, Tuple
 
 from ..formats.checked import items, mapping, number, text, texts, whole
 from ..formats.npz import Array, read_npz
-from ..releases.atomic import write_atomic
 from .child_process import die_with_parent, peak_rss
+from .confinement import confine_model
 from .paddlelite import PaddleLite, PaddleLiteError
 
-__all__ = ["RESULT", "STAGE", "CaseRun", "Job", "OutputFile", "Result", "main"]
+__all__ = ["CONFINEMENT", "OUTPUTS", "RESULT", "STAGE", "CaseRun", "Job", "Output", "Result", "main"]
 
 RESULT = "result.json"
-STAGE = "stage"  # a file that names the step the child is at
+STAGE = "stage"  # its first line names the step the child is at
+OUTPUTS = "outputs.bin"  # the outputs' bytes, one after the other
+CONFINEMENT = "sandbox.json"  # a ConfinementReport; closed before Paddle-Lite is imported
 _KEPT_RUNS = 3  # differing runs of one case whose bytes are kept
 _LONG = 10000  # characters of a path or name
+_LEAST_ROOM = 256 << 20  # bytes of OUTPUTS and of RESULT, at least
 
 
 class Job(NamedTuple):
@@ -37,29 +41,34 @@ class Job(NamedTuple):
     threads: int  # 0 leaves it to Paddle-Lite
     work: str  # folder for what the child leaves
     parent: int  # process id
+    memory_limit: int = 0  # bytes, resident; 0 = none
+    accelerated: bool = False  # the model has kernels of an accelerator
+    output_bytes: int = 0  # of all references together
 
 
-class OutputFile(NamedTuple):
-    """One output of one run; `file` is its name in the work folder, "" for bytes that an earlier run gave too."""
+class Output(NamedTuple):
+    """One output of one run; `at` and `size` are its place in OUTPUTS, -1 and 0 for bytes that an earlier run gave too."""
 
     dtype: str
     shape: Tuple[int, ...]
     sha256: str
-    file: str
+    at: int
+    size: int
 
     @classmethod
-    def parse(cls, value: object) -> "OutputFile":
+    def parse(cls, value: object) -> "Output":
         """Read the JSON form; ValueError or KeyError for one that is not well formed."""
         entry = mapping(value)
         shape = tuple(whole(dim, 0) for dim in items(entry["shape"], 64))
-        return cls(text(entry["dtype"], 20), shape, text(entry["sha256"], 64), text(entry["file"], 100))
+        sha256 = text(entry["sha256"], 64)
+        return cls(text(entry["dtype"], 20), shape, sha256, whole(entry["at"], -1), whole(entry["size"]))
 
 
 class CaseRun(NamedTuple):
     """One timed run of one case."""
 
     ms: float
-    outputs: List[OutputFile]
+    outputs: List[Output]
 
 
 class Result(NamedTuple):
@@ -99,7 +108,7 @@ class Result(NamedTuple):
 def _case(value: object) -> List[CaseRun]:
     runs = [mapping(run) for run in items(mapping(value)["runs"], 100000)]
     return [
-        CaseRun(number(run["ms"], 0), [OutputFile.parse(output) for output in items(run["outputs"], 100000)])
+        CaseRun(number(run["ms"], 0), [Output.parse(output) for output in items(run["outputs"], 100000)])
         for run in runs
     ]
 
@@ -108,14 +117,16 @@ def main() -> int:
     """Do the job that stdin describes; exit code 0 when result.json holds figures, 3 when it holds an error."""
     job = Job(**json.load(sys.stdin))
     die_with_parent(job.parent)
+    work = _Work(job.work)
+    work.report(_confine(job))
     try:
-        result = _Run(job).run().to_dict()
+        result = _Run(job, work).run().to_dict()
         code = 0
     except PaddleLiteError as err:
         result, code = _error(err.kind, str(err)), 3
     except Exception as err:  # the binding raises any type, and the parent needs a sentence
         result, code = _error("unexpected", "%s: %s" % (type(err).__name__, err)), 3
-    write_atomic(os.path.join(job.work, RESULT), [json.dumps(result).encode("ascii")], durable=False)
+    work.finish(result)
     sys.stdout.flush()
     # Destructors of a half-broken runtime may crash after the work is done; nothing here needs them.
     os._exit(code)
@@ -125,18 +136,61 @@ def _error(kind: str, message: str) -> Dict[str, object]:
     return {"error": {"kind": kind, "text": message[:2000]}}
 
 
+def _confine(job: Job) -> Dict[str, object]:
+    reads = [job.nb] + job.inputs
+    room = _LEAST_ROOM + 2 * (_KEPT_RUNS + 1) * job.output_bytes  # twice what outputs of the references' sizes take
+    return confine_model(reads, job.runtime, job.memory_limit, job.accelerated, room).to_dict()
+
+
+class _Work:
+    """The files of the work folder, opened before this process can no longer open any."""
+
+    def __init__(self, folder: str) -> None:
+        self._confinement, self._stage, self._outputs, self._result = (
+            os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            for name in (CONFINEMENT, STAGE, OUTPUTS, RESULT)
+        )
+        self._size = 0
+
+    def report(self, confinement: Dict[str, object]) -> None:
+        """Write how this process is confined."""
+        _write(self._confinement, json.dumps(confinement).encode("ascii"))
+        os.close(self._confinement)
+
+    def stage(self, words: str) -> None:
+        """Name the step that begins."""
+        os.pwrite(self._stage, words.encode("utf-8") + b"\n", 0)
+
+    def keep(self, data: bytes) -> int:
+        """Append an output's bytes and return where they begin."""
+        at = self._size
+        _write(self._outputs, data)
+        self._size += len(data)
+        return at
+
+    def finish(self, result: Dict[str, object]) -> None:
+        """Write the result."""
+        _write(self._result, json.dumps(result).encode("ascii"))
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 class _Run:
     """One model, loaded once, run for every case."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, work: _Work) -> None:
+        self.job, self.work = job, work
         self.paddlelite = PaddleLite(job.runtime, job.nb, job.input_names, job.output_names, job.threads)
 
     def run(self) -> Result:
         """Return the figures of all cases.  Raises PaddleLiteError."""
-        self._stage("importing Paddle-Lite")
+        self.work.stage("importing Paddle-Lite")
         self.paddlelite.import_runtime()
-        self._stage("loading the model")
+        self.work.stage("loading the model")
         load_ms = self.paddlelite.load()
         cases = [self._case(place, path) for place, path in enumerate(self.job.inputs)]
         return Result(
@@ -150,16 +204,13 @@ class _Run:
             self.paddlelite.threads_set_by,
         )
 
-    def _stage(self, words: str) -> None:
-        write_atomic(os.path.join(self.job.work, STAGE), [words.encode("utf-8")], durable=False)
-
     def _case(self, place: int, path: str) -> List[CaseRun]:
-        self._stage("setting the inputs of case %d" % (place + 1))
+        self.work.stage("setting the inputs of case %d" % (place + 1))
         arrays = read_npz(path)
         inputs = {name: arrays[name] for name in self.job.input_names}
         self.paddlelite.select_predictor(inputs)
         self.paddlelite.set_inputs(inputs, check=True)
-        self._stage("running case %d" % (place + 1))
+        self.work.stage("running case %d" % (place + 1))
         runs: List[CaseRun] = []
         stored: Dict[int, List[str]] = {}
         for turn in range(-self.job.warmup, self.job.runs):
@@ -168,19 +219,17 @@ class _Run:
             self.paddlelite.run()
             ms = (time.perf_counter() - begun) * 1e3
             if turn >= 0:
-                prefix = "case%d-run%d" % (place, turn)
-                runs.append(CaseRun(ms, self._store_outputs(prefix, self.paddlelite.outputs(), stored)))
+                runs.append(CaseRun(ms, self._store_outputs(self.paddlelite.outputs(), stored)))
         return runs
 
-    def _store_outputs(self, prefix: str, values: List[Array], stored: Dict[int, List[str]]) -> List[OutputFile]:
+    def _store_outputs(self, values: List[Array], stored: Dict[int, List[str]]) -> List[Output]:
         """Write the outputs whose bytes no earlier run of the case gave; `stored` holds the hashes by output."""
         entries = []
         for index, value in enumerate(values):
-            digest, name = hashlib.sha256(value.data).hexdigest(), ""
+            digest, at, size = hashlib.sha256(value.data).hexdigest(), -1, 0
             known = stored.setdefault(index, [])
             if digest not in known and len(known) <= _KEPT_RUNS:
                 known.append(digest)
-                name = "%s-out%d.bin" % (prefix, index)
-                write_atomic(os.path.join(self.job.work, name), [value.data], durable=False)
-            entries.append(OutputFile(value.dtype, value.shape, digest, name))
+                at, size = self.work.keep(value.data), len(value.data)
+            entries.append(Output(value.dtype, value.shape, digest, at, size))
         return entries

@@ -9,14 +9,16 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from .. import ARCHIVE_ROOT
 from ..errors import AgentError
 from ..findings import Finding, finding
+from ..findings.model_file import accelerators
 from ..formats.checked import mapping, number, shown, text, texts, whole
 from ..formats.files import open_regular, read_regular
 from ..formats.nb import NbError, NbModel, read_nb
 from ..formats.npz import Array, read_npz
 from .child_process import ChildResult, decode, run_child
 from .compare import Tolerance, default_tolerance
+from .confinement import ConfinementReport
 from .golden_cases import Golden, Latency, OutputComparison, Runs, check_outputs, exceeded_gates, fits_inputs, latency
-from .runner import RESULT, STAGE, CaseRun, Job, OutputFile, Result
+from .runner import CONFINEMENT, OUTPUTS, RESULT, STAGE, CaseRun, Job, Output, Result
 
 __all__ = ["Measurements", "VerifyResult", "VerifySpec", "paddlelite_finding", "verify"]
 
@@ -86,6 +88,7 @@ class VerifySpec:
 _MOST_CASES = 1000
 _LONGEST_PATH = 4096  # PATH_MAX of Linux
 _MAX_REPORT = 16 << 20  # bytes of result.json
+_MAX_CONFINEMENT = 64 << 10  # bytes of sandbox.json
 
 
 def _numbers(value: object, name: str) -> Dict[str, float]:
@@ -117,19 +120,26 @@ class Measurements(NamedTuple):
     numpy_version: str
     threads: int
     threads_set_by: str  # "set_threads", "environment" or ""
+    sandbox: Optional[ConfinementReport] = None  # how the model's process was confined; None when it did not report it
 
     def to_dict(self) -> Dict[str, object]:
-        """Return the JSON form."""
+        """Return the JSON form; without `sandbox` when that is None."""
         outputs = [one._asdict() for one in self.outputs]
-        return dict(self._asdict(), latency_ms=self.latency_ms._asdict(), outputs=outputs)
+        data = dict(self._asdict(), latency_ms=self.latency_ms._asdict(), outputs=outputs)
+        del data["sandbox"]
+        return data if self.sandbox is None else dict(data, sandbox=self.sandbox.to_dict())
 
 
 class VerifyResult(NamedTuple):
-    """The findings (none of severity error: verified), the measurements if it ran, and the child's last lines."""
+    """The findings (none of severity error: verified), the measurements if it ran, and the child's last lines.
+
+    `sandbox`: how the child was confined, None when it was not started or ended before it reported that.
+    """
 
     findings: List[Finding]
     measurements: Optional[Measurements] = None
     detail: str = ""
+    sandbox: Optional[ConfinementReport] = None
 
 
 def _bad(text: str) -> AgentError:
@@ -155,20 +165,20 @@ def verify(
     if problems:
         return VerifyResult(problems)
     _prepare(work_dir)
-    child = _run(spec, model, work_dir, on_tick, python)
-    report = _report(work_dir)
+    child = _run(spec, _job(spec, model, goldens, work_dir), on_tick, python)
+    report, sandbox = _report(work_dir), _sandbox(work_dir)
     findings = _failure(child, report, work_dir)
     if findings or report is None or report.result is None:
-        return VerifyResult(findings, detail=child.stderr)
-    return _check(spec, model, goldens, report.result, work_dir, child)
+        return VerifyResult(findings, detail=child.stderr, sandbox=sandbox)
+    return _check(spec, model, goldens, report.result, work_dir, child, sandbox)
 
 
 def _prepare(work_dir: str) -> None:
     """Make the work folder and remove an earlier run's files: an old result must never be taken for a new one."""
     try:
         os.makedirs(work_dir, mode=0o700, exist_ok=True)
-        for name in (RESULT, STAGE):
-            if os.path.exists(os.path.join(work_dir, name)):
+        for name in (CONFINEMENT, OUTPUTS, RESULT, STAGE):
+            if os.path.lexists(os.path.join(work_dir, name)):
                 os.unlink(os.path.join(work_dir, name))
     except OSError as err:
         raise AgentError("the work folder %s is unusable: %s" % (work_dir, err.strerror), "not-writable") from err
@@ -188,10 +198,8 @@ def _goldens(model: NbModel, paths: Sequence[str]) -> Tuple[List[Golden], List[F
     return goldens, problems
 
 
-def _run(
-    spec: VerifySpec, model: NbModel, work_dir: str, on_tick: Optional[Callable[[], None]], python: str
-) -> ChildResult:
-    job = Job(
+def _job(spec: VerifySpec, model: NbModel, goldens: Sequence[Golden], work_dir: str) -> Job:
+    return Job(
         nb=os.path.abspath(spec.nb),
         runtime=os.path.abspath(spec.runtime) if spec.runtime else "",
         inputs=[os.path.abspath(path) for path in spec.golden],
@@ -202,7 +210,13 @@ def _run(
         threads=spec.threads,
         work=os.path.abspath(work_dir),
         parent=os.getpid(),
+        memory_limit=spec.memory_limit_bytes or 0,
+        accelerated=bool(accelerators(model)),
+        output_bytes=sum(len(output.data) for golden in goldens for output in golden.outputs),
     )
+
+
+def _run(spec: VerifySpec, job: Job, on_tick: Optional[Callable[[], None]], python: str) -> ChildResult:
     env = dict(os.environ, OPENBLAS_NUM_THREADS="1")  # numpy only moves bytes here
     if spec.threads:
         env.update(OMP_NUM_THREADS=str(spec.threads), MKL_NUM_THREADS=str(spec.threads))
@@ -221,7 +235,7 @@ class _Report(NamedTuple):
 def _report(work_dir: str) -> Optional[_Report]:
     """Return what the child left, None when it left nothing that is well formed."""
     try:
-        report = mapping(json.loads(read_regular(os.path.join(work_dir, RESULT), _MAX_REPORT).decode("utf-8")))
+        report = _read_json(work_dir, RESULT, _MAX_REPORT)
         if "error" in report:
             error = mapping(report["error"])
             return _Report(None, (text(error["kind"], 100), text(error["text"], 2000)))
@@ -230,11 +244,24 @@ def _report(work_dir: str) -> Optional[_Report]:
         return None
 
 
+def _sandbox(work_dir: str) -> Optional[ConfinementReport]:
+    try:
+        return ConfinementReport.parse(_read_json(work_dir, CONFINEMENT, _MAX_CONFINEMENT))
+    except (OSError, ValueError, KeyError, RecursionError):
+        return None
+
+
+def _read_json(work_dir: str, name: str, most: int) -> Dict[str, object]:
+    """Read a file of the child, which may have run anything: it is no link, and no larger than `most` bytes."""
+    return mapping(json.loads(read_regular(os.path.join(work_dir, name), most, follow=False).decode("utf-8")))
+
+
 def _stage(work_dir: str) -> str:
     try:
-        return read_regular(os.path.join(work_dir, STAGE), 200).decode("utf-8")
+        words = read_regular(os.path.join(work_dir, STAGE), 200, follow=False).decode("utf-8")
     except (OSError, ValueError):
-        return "starting"
+        words = ""
+    return words.split("\n")[0] or "starting"
 
 
 def _failure(child: ChildResult, report: Optional[_Report], work_dir: str) -> List[Finding]:
@@ -266,13 +293,23 @@ def paddlelite_finding(kind: str, message: str, stage: str) -> Finding:
 
 
 def _check(
-    spec: VerifySpec, model: NbModel, goldens: List[Golden], result: Result, work_dir: str, child: ChildResult
+    spec: VerifySpec,
+    model: NbModel,
+    goldens: List[Golden],
+    result: Result,
+    work_dir: str,
+    child: ChildResult,
+    sandbox: Optional[ConfinementReport],
 ) -> VerifyResult:
     counts = {len(run.outputs) for case in result.cases for run in case}
     if counts != {len(model.outputs)}:
         observed = "The file declares %d outputs, the runtime gave %s." % (len(model.outputs), sorted(counts))
-        return VerifyResult([finding("LF407", observed)], detail=child.stderr)
-    runs = [_outputs(case, work_dir) for case in result.cases]
+        return VerifyResult([finding("LF407", observed)], detail=child.stderr, sandbox=sandbox)
+    try:
+        runs = _read_outputs(result.cases, work_dir)
+    except (OSError, AgentError) as error:
+        observed = "The outputs that the model's process kept cannot be read: %s." % error
+        return VerifyResult([finding("LF900", observed)], detail=child.stderr, sandbox=sandbox)
     output_check = check_outputs(model, goldens, runs, spec.tolerance)
     times = latency([run.ms for case in result.cases for run in case])
     peak_rss = max(result.peak_rss_bytes, child.max_rss_bytes)
@@ -285,11 +322,12 @@ def _check(
         result.numpy_version,
         result.threads,
         result.threads_set_by,
+        sandbox,
     )
     notes = [] if result.numpy_version else [finding("LF317", "The inputs were set as lists.")]
     notes += _input_sizes(goldens)
     findings = notes + output_check.findings + exceeded_gates(spec.gates or {}, times, peak_rss)
-    return VerifyResult(findings, measurements, child.stderr)
+    return VerifyResult(findings, measurements, child.stderr, sandbox)
 
 
 def _input_sizes(goldens: List[Golden]) -> List[Finding]:
@@ -302,13 +340,26 @@ def _input_sizes(goldens: List[Golden]) -> List[Finding]:
     return [finding("LF420", observed)]
 
 
-def _outputs(runs: List[CaseRun], work_dir: str) -> Runs:
-    """Read the outputs that the child kept: those of the first run, and each later one whose bytes were new."""
+def _read_outputs(cases: Sequence[Sequence[CaseRun]], work_dir: str) -> List[Runs]:
+    """Read the outputs that the child kept: those of each case's first run, and each later one whose bytes were new.
 
-    def load(entry: OutputFile) -> Array:
-        with open_regular(os.path.join(work_dir, os.path.basename(entry.file))) as stream:
-            return Array(entry.dtype, entry.shape, stream.read())
+    Raises OSError or AgentError for a place outside of its file, or bytes that do not fit their shape.
+    """
+    with open_regular(os.path.join(work_dir, OUTPUTS), follow=False) as stream:
+        room = os.fstat(stream.fileno()).st_size
 
+        def load(entry: Output) -> Array:
+            nonlocal room
+            room -= entry.size  # each byte is read once: an altered result cannot have more than the file read
+            if entry.at < 0 or room < 0:
+                raise AgentError("a place is outside of %s" % OUTPUTS)
+            stream.seek(entry.at)
+            return Array(entry.dtype, entry.shape, stream.read(entry.size))
+
+        return [_load_case(runs, load) for runs in cases]
+
+
+def _load_case(runs: Sequence[CaseRun], load: Callable[[Output], Array]) -> Runs:
     first = [load(entry) for entry in runs[0].outputs]
-    later = [(i, load(entry)) for run in runs[1:] for i, entry in enumerate(run.outputs) if entry.file]
+    later = [(i, load(entry)) for run in runs[1:] for i, entry in enumerate(run.outputs) if entry.at >= 0]
     return first, later

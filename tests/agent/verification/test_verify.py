@@ -189,10 +189,10 @@ def test_what_the_child_keeps_is_readable_and_the_goldens_are_untouched(
     before = read_npz(goldens["cls"][0])
     spec = VerifySpec.from_dict({"nb": str(nb_files("cls", "x86")), "golden": [str(goldens["cls"][0])], "runs": 2})
     verify(spec, str(tmp_path), python=str(lite_python))
-    y = np.frombuffer((tmp_path / "case0-run0-out0.bin").read_bytes(), "<f4")
+    y = np.frombuffer((tmp_path / "outputs.bin").read_bytes(), "<f4")
     assert y == pytest.approx([0.56828862, 0.43171138], abs=1e-5)
     assert read_npz(goldens["cls"][0]) == before
-    assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
+    assert sorted(os.listdir(tmp_path)) == ["outputs.bin", "result.json", "sandbox.json", "stage"]
 
 
 @pytest.mark.parametrize(
