@@ -1,25 +1,12 @@
-"""The command line: parses, builds, makes one call, renders.
+"""The command line: parse, build, make one call, render.
 
-Exit codes: 0 well, 1 refused or failed, 2 usage, 3 stopped by a gate or waiting for a person, 4 interrupted.
+Exit codes: 0 success, 1 rejected or failed, 2 usage, 3 stopped by a gate or waiting for a person, 4 interrupted.
 """
 
 from __future__ import annotations
 
-from . import advise, bench, doctor, explain, fleet, infer, inspect, provision, rollouts, watch
+from . import doctor, explain, fleet, models, provision, rollouts, run_models, state
 from .common import app
 from .main import main
 
-__all__ = [
-    "advise",
-    "app",
-    "bench",
-    "doctor",
-    "explain",
-    "fleet",
-    "infer",
-    "inspect",
-    "main",
-    "provision",
-    "rollouts",
-    "watch",
-]
+__all__ = ["app", "doctor", "explain", "fleet", "main", "models", "provision", "rollouts", "run_models", "state"]

@@ -1,46 +1,62 @@
-"""What all commands share: the app, the options, and how results are shown."""
+"""What all commands share: the app, the options, and the ways to show a result.
+
+This module imports nothing slow: `litefleet --help` and shell completion load every module of this package, and a command
+imports the parts that do its work when it runs.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import os
 import shutil
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from ..common.errors import UsageError
-from ..devices.outcome import Interrupted, RunReport, to_json
-from ..reports.terminal import to_table, wants_color
+from ..project import Options
+
+if TYPE_CHECKING:
+    from ..devices.outcome import RunReport
+    from ..devices.progress import Progress
 
 __all__ = [
     "DEFAULT_CONFIG",
     "STDOUT",
-    "AcceptOption",
     "ConfigOption",
+    "ContactOptions",
+    "DeviceOptions",
+    "FleetOptions",
     "HtmlOption",
     "InventoryOption",
     "JsonOption",
-    "LimitOption",
     "ModelOption",
+    "ProjectOptions",
+    "RolloutArgument",
     "SarifOption",
+    "SelectionOptions",
     "SvgOption",
     "app",
     "colored",
+    "command",
     "only_one_document",
+    "progress_for",
     "run_and_show",
     "say",
     "show",
-    "width",
+    "terminal_width",
     "write_file",
     "write_out",
+    "write_pages",
 ]
 
 app = typer.Typer(
-    help="Rolls Paddle-Lite models out to a fleet and proves, on each device, that the model computes what it should.",
+    help="Rolls Paddle-Lite models out to a fleet and verifies, on each device, that the model computes what it should.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -52,35 +68,113 @@ InventoryOption = Annotated[
     Path | None, typer.Option("-i", "--inventory", help="Inventory file or folder; default: the one in litefleet.yaml.")
 ]
 LimitOption = Annotated[
-    str, typer.Option("--limit", help="Which devices: names, globs, ranges, groups, tag:NAME, !not.")
+    str, typer.Option("--limit", help="Select devices: names, globs, ranges, groups, tag:NAME, !not.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 ModelOption = Annotated[list[str] | None, typer.Option("-m", "--model", help="Only this model (may be repeated).")]
 AcceptOption = Annotated[
-    bool, typer.Option("--accept-new-host-keys", help="Pin host keys of devices that were never seen before.")
+    bool, typer.Option("--accept-new-host-keys", help="Pin the host key of each device that has no pinned key yet.")
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout and nothing else.")]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.")]
 SarifOption = Annotated[
     Path | None, typer.Option("--sarif", help="Also write the findings as SARIF 2.1.0; - for stdout alone.")
 ]
-SvgOption = Annotated[Path | None, typer.Option("--svg", help="Also write the pictures of a bench as one SVG file.")]
+SvgOption = Annotated[Path | None, typer.Option("--svg", help="Also write the charts of a bench as one SVG file.")]
+RolloutArgument = Annotated[str, typer.Argument(help="ID of a rollout, such as r-20261123-0001; default: the latest.")]
 DEFAULT_CONFIG = Path("litefleet.yaml")
 STDOUT = Path("-")
 
 
+class _Group(NamedTuple):
+    """The fields of `Options` that a command takes from the command line."""
+
+    fields: tuple[str, ...]
+
+
+_OPTIONS: dict[str, tuple[object, object]] = {  # field of Options: (option, default)
+    "config": (ConfigOption, DEFAULT_CONFIG),
+    "inventory": (InventoryOption, None),
+    "limit": (LimitOption, ""),
+    "models": (ModelOption, None),
+    "accept_new_host_keys": (AcceptOption, False),
+}
+# What `command` expands: one parameter of a function, several options on the command line.
+ProjectOptions = Annotated[Options, _Group(("config", "inventory"))]
+DeviceOptions = Annotated[Options, _Group(("config", "inventory", "limit"))]
+SelectionOptions = Annotated[Options, _Group(("config", "inventory", "limit", "models"))]
+ContactOptions = Annotated[Options, _Group(("config", "inventory", "limit", "accept_new_host_keys"))]
+FleetOptions = Annotated[Options, _Group(tuple(_OPTIONS))]
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a function as the command of its name.
+
+    A parameter that is annotated with `FleetOptions`, `DeviceOptions` … becomes several options; the function receives them
+    as one `Options`.  All other parameters are typer's.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, tuple[str, ...]] = {}
+    for parameter in signature.parameters.values():
+        group = next((m for m in getattr(parameter.annotation, "__metadata__", ()) if isinstance(m, _Group)), None)
+        if group is None:
+            parameters.append(parameter)
+            continue
+        groups[parameter.name] = group.fields
+        for field in group.fields:
+            option, default = _OPTIONS[field]
+            parameters.append(
+                inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
+            )
+
+    @functools.wraps(function)
+    def run(**values: Any) -> None:
+        for name, fields in groups.items():
+            chosen = {field: values.pop(field) for field in fields}
+            if "models" in chosen:
+                chosen["models"] = tuple(chosen["models"] or ())
+            values[name] = Options(**chosen)
+        function(**values)
+
+    keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    run.__signature__ = signature.replace(parameters=keyword_only)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    app.command()(run)
+    return function
+
+
+def progress_for(as_json: bool) -> Callable[[int], Progress]:
+    """Return a function that makes the progress display of a run over that many devices; nothing is shown with --json."""
+    from ..reports.progress import make_progress
+
+    return lambda total: make_progress(total, quiet=as_json)
+
+
 def run_and_show(run: Coroutine[Any, Any, RunReport], as_json: bool, html: Path | None = None) -> None:
-    """Run to the end, show the report, and exit with its code."""
+    """Run to the end, show the report, write it as HTML where asked, and exit with its code; 4 after Ctrl-C."""
+    from ..devices.outcome import Interrupted, to_json
+    from ..reports.terminal import to_table
+
     interrupted = False
     try:
         report = asyncio.run(run)
     except Interrupted as stopped:
         report, interrupted = stopped.report, True
-    show(to_json(report) if as_json else to_table(report, width=width(), color=colored()))
-    if html is not None:  # last: a page that can't be written must not cost the result
+    show(to_json(report) if as_json else to_table(report, width=terminal_width(), color=colored()))
+    write_pages(report, html)  # last: a page that cannot be written must not cost the result
+    raise typer.Exit(4 if interrupted else report.exit_code)
+
+
+def write_pages(report: RunReport, html: Path | None, svg: Path | None = None) -> None:
+    """Write a report as an HTML page and a bench's charts as SVG, each where a path is given; UsageError when it cannot."""
+    if html is not None:
         from ..reports.html import to_html
 
         write_file(html, to_html(report))
-    raise typer.Exit(4 if interrupted else report.exit_code)
+    if svg is not None:
+        from ..reports.charts.bench import to_svg
+
+        write_file(svg, to_svg(report))
 
 
 def show(text: str) -> None:
@@ -89,28 +183,30 @@ def show(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Tell a person something, on stderr."""
+    """Print a message for the operator on stderr."""
     typer.echo(text, err=True)
 
 
-def width() -> int:
-    """Return the terminal's columns, at least 80."""
+def terminal_width() -> int:
+    """Return the terminal's columns, at least 80; 120 where stdout is no terminal."""
     return max(80, shutil.get_terminal_size((120, 40)).columns)
 
 
 def colored() -> bool:
-    """Say whether stdout is to be coloured."""
+    """Whether to color stdout."""
+    from ..reports.terminal import wants_color
+
     return wants_color(sys.stdout, os.environ)
 
 
 def only_one_document(as_json: bool, sarif: Path | None) -> None:
-    """Refuse a command line that wants two documents on stdout."""
+    """Reject a command line that would write two documents to stdout."""
     if as_json and sarif == STDOUT:
-        raise UsageError("--json and --sarif - both want stdout; give --sarif a file's name")
+        raise UsageError("--json and --sarif - both write to stdout. Give --sarif a file name.")
 
 
 def write_out(path: Path, text: str) -> None:
-    """Write a text into a file, or onto stdout where `path` is "-"."""
+    """Write a text to a file, or to stdout where `path` is "-"."""
     if path == STDOUT:
         show(text)
     else:
@@ -118,8 +214,8 @@ def write_out(path: Path, text: str) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a text; UsageError when it can't be."""
+    """Write a text to a file; UsageError when it cannot be written."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error

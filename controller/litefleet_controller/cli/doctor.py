@@ -8,22 +8,17 @@ from typing import Annotated
 
 import typer
 
-from ..project import Options
-from ..reports.progress import make_progress
 from .common import (
-    DEFAULT_CONFIG,
     STDOUT,
-    AcceptOption,
-    ConfigOption,
-    InventoryOption,
+    ContactOptions,
     JsonOption,
-    LimitOption,
     SarifOption,
-    app,
     colored,
+    command,
     only_one_document,
+    progress_for,
     show,
-    width,
+    terminal_width,
     write_out,
 )
 
@@ -31,40 +26,40 @@ __all__ = ["doctor"]
 
 FilesArgument = Annotated[
     list[Path] | None,
-    typer.Argument(help="A .nb, a model's folder, a wheel, a runtime's folder, a lite.so, a log; several make pairs."),
+    typer.Argument(
+        help="A .nb file, a model folder, a wheel, a runtime folder, a lite.so or a log; several are also checked in pairs."
+    ),
 ]
 
 
-@app.command()
+@command
 def doctor(
+    options: ContactOptions,
     files: FilesArgument = None,
     for_arch: Annotated[
-        list[str] | None, typer.Option("--for", help="Will it run there? As `uname -m` says it; may be repeated.")
+        list[str] | None,
+        typer.Option("--for", help="Also check for this architecture, as `uname -m` prints it (may be repeated)."),
     ] = None,
-    limit: LimitOption = "",
     log: Annotated[
-        list[str] | None, typer.Option("--log", help="What a program said before it died; - reads standard input.")
+        list[str] | None,
+        typer.Option("--log", help="Output of a program that crashed; - reads standard input (may be repeated)."),
     ] = None,
-    config: ConfigOption = DEFAULT_CONFIG,
-    inventory: InventoryOption = None,
     as_json: JsonOption = False,
     sarif: SarifOption = None,
-    accept_new_host_keys: AcceptOption = False,
 ) -> None:
-    """Say what works, what will break and what to do: of this machine, of files, of devices, of a crash's log."""
+    """Check this machine, files, devices (--limit) or a crash log: what works, what will fail, and what to do."""
     from ..doctor import exit_code_of
     from ..doctor.examine import Question, examine_all
     from ..doctor.text import to_text
 
     only_one_document(as_json, sarif)
-    options = Options(config, inventory, limit, (), accept_new_host_keys)
-    question = Question(options, tuple(files or ()), tuple(for_arch or ()), tuple(log or ()), bool(limit))
-    diagnoses = examine_all(question, lambda total: make_progress(total, quiet=as_json))
+    question = Question(options, tuple(files or ()), tuple(for_arch or ()), tuple(log or ()), bool(options.limit))
+    diagnoses = examine_all(question, progress_for(as_json))
     code = exit_code_of(diagnoses)
     if as_json:
         show(json.dumps({"schema": 1, "exit_code": code, "diagnoses": [d.to_dict() for d in diagnoses]}, indent=2))
     elif sarif != STDOUT:
-        show(to_text(diagnoses, width(), colored()))
+        show(to_text(diagnoses, terminal_width(), colored()))
     if sarif is not None:
         from ..doctor.sarif import to_sarif
 

@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from ..common.errors import UsageError
-from .common import JsonOption, app, show, width
+from .common import JsonOption, command, show, terminal_width
 
 __all__ = ["explain"]
 
-_LOGS = "what a program printed is explained by `litefleet doctor --log FILE` (`-` reads it from standard input)"
+_WIDEST = 100  # columns: longer lines of prose are hard to read
+_LOGS = "`litefleet doctor --log FILE` explains the output of a program (`-` reads standard input)"
 
 
-@app.command()
+@command
 def explain(
     codes: Annotated[
         list[str], typer.Argument(metavar="CODE...", help="Codes such as LF101, or their names; `all` lists them.")
@@ -23,26 +24,26 @@ def explain(
     lang: Annotated[str | None, typer.Option("--lang", help="en or zh; default: the locale's.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a finding means: what people see, why it happens, the steps to take, and how it is found."""
+    """Explain a finding: the symptoms, the cause, the steps to take, and how litefleet detects it."""
     from ..catalogue.articles import article
     from ..catalogue.text import index_text, to_text
     from ..catalogue.words import Lang, lang_of
 
     if lang is not None and lang not in list(Lang):
-        raise UsageError(f"--lang {lang[:40]}: there are {' and '.join(Lang)}")
+        raise UsageError(f"--lang {lang[:40]}: unknown language. Available: {', '.join(Lang)}.")
     wanted, every = _wanted(codes)
-    found = [article(code, lang or lang_of()) for code in wanted]
+    articles = [article(code, lang or lang_of()) for code in wanted]
     if as_json:
-        data = [one.to_dict() for one in found]
+        data = [one.to_dict() for one in articles]
         show(json.dumps(data if every or len(data) > 1 else data[0], indent=2, ensure_ascii=False))
     elif every:
-        show(index_text(found))
+        show(index_text(articles))
     else:
-        show("\n\n\n".join(to_text(one, min(width(), 100)) for one in found))
+        show("\n\n\n".join(to_text(one, min(terminal_width(), _WIDEST)) for one in articles))
 
 
 def _wanted(codes: list[str]) -> tuple[list[str], bool]:
-    """Return the codes that are meant, each once, and whether they are all there are."""
+    """Return the codes to explain, each once, and whether they are the whole catalogue."""
     from litefleet_agent.findings import CATALOGUE
 
     from ..catalogue.articles import find_code
@@ -57,7 +58,7 @@ def _wanted(codes: list[str]) -> tuple[list[str], bool]:
 
 
 def _unknown(codes: list[str], text: str) -> str:
-    """Say that a word is no finding, and what was perhaps meant."""
+    """Return the sentence for a text that names no finding, with the nearest names."""
     from ..catalogue.articles import near_codes
 
     shown = " ".join(text.split())[:60]

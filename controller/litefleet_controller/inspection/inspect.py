@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,21 +11,14 @@ from litefleet_agent.findings import Severity
 
 from ..common.errors import UsageError
 from ..common.text import sanitize
+from . import FailOn
 from .model import Inspection, arch_named, inspect_file
 
-__all__ = ["FailOn", "Inspected", "inspect_all"]
+__all__ = ["Inspected", "inspect_all"]
 
 MOST = 10_000  # files
 _LONG = 5_000  # characters: a sentence with the longest path
 _COLUMNS = ("FILE", "FOR", "VERDICT", "FINDINGS")
-
-
-class FailOn(enum.StrEnum):
-    """The least severity of a finding that makes the exit code 1."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    NEVER = "never"
 
 
 @dataclass(frozen=True)

@@ -272,7 +272,7 @@ def test_what_is_no_finding_is_one_sentence(codes: list[str], said: str):
 
 
 def test_an_unknown_language_is_refused():
-    with pytest.raises(UsageError, match="there are en and zh"):
+    with pytest.raises(UsageError, match="Available: en, zh"):
         run("LF101", lang="fr")
 
 

@@ -174,7 +174,7 @@ def test_a_reader_that_goes_away_is_no_traceback(args: list[str], project: Path)
 def test_a_page_that_cannot_be_written_costs_no_result(project: Path) -> None:
     done = litefleet("probe", "--json", "--html", "none/page.html", cwd=project)
     assert done.returncode == 2
-    assert "none/page.html can't be written: No such file or directory" in done.stderr
+    assert "none/page.html cannot be written: No such file or directory" in done.stderr
     assert json.loads(done.stdout)["devices"][0]["verdict"] == "unreachable"
 
 

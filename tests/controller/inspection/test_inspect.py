@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from litefleet_agent.findings import finding
 from litefleet_controller.common.errors import UsageError
-from litefleet_controller.inspection.inspect import FailOn, Inspected, inspect_all
+from litefleet_controller.inspection import FailOn
+from litefleet_controller.inspection.inspect import Inspected, inspect_all
 from litefleet_controller.inspection.model import Inspection
 
 from tests.agent.support import nb_builder as build
