@@ -1,10 +1,10 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.  Each creates what it needs.
+# On a fresh machine, `make demo` and `make test` are enough: each creates the environment and files that it needs.
 SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 LIMITS := --timeout 300
 LAB ?= lab
-# begins first, so that the other process is not long done when it ends
+# starts first, so that both processes end at about the same time
 LONGEST := tests/lab/test_lab_power.py
 
 .PHONY: demo test lint lab lab-test bench schema clean system-ssh system-test system-lab
@@ -39,7 +39,7 @@ bench: $(VENV)/.done system-ssh
 schema: $(VENV)/.done
 	$(BIN)/python -m litefleet_inventory.schema
 
-# System packages: installed when root, else named once; the demo then falls back to an SSH server of its own.
+# System packages: installed as root, else named; the demo then uses its own SSH server.
 system-ssh:
 	@tools/system-packages.sh openssh-server:/usr/sbin/sshd openssh-client:ssh
 

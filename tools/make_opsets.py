@@ -1,8 +1,8 @@
-"""Asks real converters which operators they take, and writes controller/litefleet_controller/build/conversion/opsets.json.
+"""Lists the operators that each real converter supports, and writes controller/litefleet_controller/build/conversion/opsets.json.
 
-The converter refuses a model before it does anything else when the source program names an operator that no kernel of
-the targets, of the host, or of no target at all is registered for.  So one program that names every operator, shown to
-each version for each target, makes the converter itself say its whole table.
+The converter first rejects a model whose source program names an operator without a kernel for the targets, for the host,
+or without a target.  A program that names every operator, given to each version for each target, makes the converter print
+its whole table.
 
     .venv/bin/python tools/make_opsets.py            # all versions; makes their environments where they are missing
 """
@@ -21,7 +21,7 @@ from litefleet_controller.build.toolchain import Toolchain, Toolchains
 from litefleet_controller.config.choices import PUBLISHED_PYTHONS, TARGETS
 
 LACKING = re.compile(r"ops are not supported on '[^']*'\. These unsupported ops are: '([^']*)'")
-UNKNOWN = "litefleet_no_such_op"  # so that there always is a refusal to read
+UNKNOWN = "litefleet_no_such_op"  # ensures that there is a refusal to read
 
 
 def _varint(number: int) -> bytes:
@@ -48,7 +48,7 @@ def _opt(toolchain: Toolchain, *flags: str) -> str:
 
 
 def names_of(toolchain: Toolchain) -> set[str]:
-    """Return every operator that one converter has heard of."""
+    """Return every operator that one converter knows."""
     lines = (_opt(toolchain, "--print_all_ops=true")).splitlines()
     start = next(i for i, line in enumerate(lines) if line.split()[:1] == ["OP_name"])
     return {line.split()[0] for line in lines[start + 1 :] if line.split()}
@@ -61,8 +61,10 @@ def lacking_of(toolchain: Toolchain, target: str, ops: list[str]) -> list[str] |
         (folder / "all.pdmodel").write_bytes(program_of([*ops, UNKNOWN]))
         (folder / "all.pdiparams").write_bytes(bytes(16))
         files = (f"--model_file={folder / 'all.pdmodel'}", f"--param_file={folder / 'all.pdiparams'}")
-        said = LACKING.search(_opt(toolchain, *files, f"--valid_targets={target}", f"--optimize_out={folder / 'out'}"))
-    return sorted(set(said.group(1).split(", ")) - {UNKNOWN}) if said else None
+        refusal = LACKING.search(
+            _opt(toolchain, *files, f"--valid_targets={target}", f"--optimize_out={folder / 'out'}")
+        )
+    return sorted(set(refusal.group(1).split(", ")) - {UNKNOWN}) if refusal else None
 
 
 async def main() -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the virtual environment in $1 with litefleet and its tools, on any Python >= 3.11 that this machine has.
+# Creates the virtual environment $1 with litefleet and its development tools, on any Python >= 3.11 of this machine.
 set -euo pipefail
 venv=$1
 usable() { command -v "$1" >/dev/null 2>&1 && "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
@@ -12,8 +12,8 @@ if [ -z "$python" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     if usable python3; then python=python3; fi
 fi
 if [ -z "$python" ]; then
-    echo "litefleet needs Python 3.11 or later with venv, and none was found." >&2
-    echo "Install it (Debian: apt-get install python3 python3-venv), or name one: make PYTHON=/path/to/python3.12 test" >&2
+    echo "litefleet needs Python 3.11 or later with venv; none was found." >&2
+    echo "Install it (Debian: apt-get install python3 python3-venv), or give its path: make PYTHON=/path/to/python3.12 test" >&2
     exit 2
 fi
 "$python" -m venv --clear "$venv"

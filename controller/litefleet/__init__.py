@@ -11,8 +11,8 @@ Names are imported when they are first used, so `import litefleet` loads nothing
 name and its meaning from version to version; every other module of the project may change.
 
 All functions block until they are done; in an asyncio program, run them with `asyncio.to_thread`. `Inference` is asynchronous.
-Times are seconds, sizes are bytes, latencies are milliseconds. Errors are `LitefleetError`s, each with a sentence that says
-what to do.
+Times are seconds, sizes are bytes, latencies are milliseconds. Each error is a `LitefleetError` whose
+text contains the remedy.
 """
 
 from __future__ import annotations

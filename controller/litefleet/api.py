@@ -1,4 +1,4 @@
-"""The functions of the public API.  Each makes one call of the part that does the work, as the command of its name does."""
+"""The functions of the public API.  Each does what the command of its name does."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ PathLike = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class RolloutStatus:
-    """One rollout as the project's state has it; no device is contacted for it.
+    """One rollout as recorded in the project's state; no device is contacted.
 
-    `rows` has one entry for each device and model, `outcomes` what the devices that were reached reported last.
+    `rows` has one entry for each device and model, `outcomes` the last outcome of each device that was reached.
     """
 
     rollout: Rollout
@@ -48,7 +48,7 @@ def open_project(
     """Read a project's configuration and inventory, and select devices and models.  No device is contacted.
 
     `limit` selects devices as `--limit` does: names, globs, ranges, groups, `tag:NAME`, `!not`. `models` are names from
-    litefleet.yaml; all of them when empty. `accept_new_host_keys` pins the host keys of devices that were never seen before.
+    litefleet.yaml; all of them when empty. `accept_new_host_keys` pins the host keys of devices that have no pinned key yet.
 
     Raises: ConfigError with every problem of the files; UsageError when nothing is selected or a name is unknown.
 
@@ -60,7 +60,7 @@ def open_project(
 
 
 def plan(project: Project, progress: Progress | None = None) -> Plan:
-    """Probe the project's devices and return what a rollout would do to each: file, wave, bytes to send, and why.
+    """Probe the project's devices and return the plan of a rollout: for each device its file, wave, bytes to send and reason.
 
     Nothing on a device changes. An unreachable device is part of the plan (`effect` is "offline").
 
@@ -71,17 +71,17 @@ def plan(project: Project, progress: Progress | None = None) -> Plan:
     """
     from litefleet_controller import operations
 
-    return asyncio.run(operations.plan_rollout(project.options, _give(progress)))
+    return asyncio.run(operations.plan_rollout(project.options, _progress_for(progress)))
 
 
 def rollout(
     project: Project, *, wait_for_offline: bool = False, supersede: bool = False, progress: Progress | None = None
 ) -> RunReport:
-    """Plan, and carry the plan out wave by wave: send, verify on the device, switch on under a lease, confirm.
+    """Plan a rollout and run it wave by wave: send, verify on the device, activate under a lease, confirm.
 
-    Returns when the waves are through; with `wait_for_offline`, when every offline device has had its turn (that may take days).
-    `supersede` replaces an open rollout that is paused or waits. `report.exit_code`: 0 all devices run what was planned, 1 at
-    least one failed, 3 a gate stopped the rollout or a person must decide.
+    Returns at the end of the last wave; with `wait_for_offline`, once every offline device was reached (it may take days).
+    `supersede` replaces an open rollout that is paused or waits. `report.exit_code`: 0 every device runs its planned release,
+    1 at least one failed, 3 a gate stopped the rollout or a person must decide.
 
     Raises: ConfigError, UsageError, StateError before anything is changed; Interrupted, with the report so far, after Ctrl-C.
 
@@ -91,13 +91,13 @@ def rollout(
     from litefleet_controller import operations
 
     wait_policy = WaitPolicy.ALL if wait_for_offline else WaitPolicy.WAVES
-    return asyncio.run(operations.start_rollout(project.options, _give(progress), wait_policy, supersede))
+    return asyncio.run(operations.start_rollout(project.options, _progress_for(progress), wait_policy, supersede))
 
 
 def status(project: Project, rollout_id: str = "") -> RolloutStatus:
-    """Return a rollout of the project's fleet from its state; the latest one when `rollout_id` is empty.
+    """Return a rollout of the project's fleet from its state; the latest one if `rollout_id` is empty.
 
-    Raises: UsageError when there is no such rollout; StateError when the state cannot be used.
+    Raises: UsageError for an unknown rollout; StateError when the state is unusable.
 
         found = litefleet.status(project)
         print(found.rollout.id, found.rollout.state, found.rollout.reason)
@@ -110,20 +110,20 @@ def status(project: Project, rollout_id: str = "") -> RolloutStatus:
 
 
 def verify(project: Project, progress: Progress | None = None) -> RunReport:
-    """Run each device's model on that device against the reference outputs, and report; nothing is switched on.
+    """Verify each device's model on that device against the reference outputs; no release is activated.
 
-    `report.exit_code` is 0 when every device computes what it should, else 1. The report is kept in the project's store.
+    `report.exit_code` is 0 when every device is verified, else 1. The report is kept in the project's store.
 
     Raises: ConfigError, UsageError before a device is contacted; Interrupted, with the report so far, after Ctrl-C.
 
         report = litefleet.verify(project)
         print([(o.device, o.measurements.get("latency_ms")) for o in report.outcomes])
     """
-    return asyncio.run(run_fleet("verify", project.options, _give(progress)))
+    return asyncio.run(run_fleet("verify", project.options, _progress_for(progress)))
 
 
 def inspect(file: PathLike, arch: str | None = None) -> Inspection:
-    """Read a .nb file and return what it is; with `arch` ("aarch64", "armv7l", "x86_64" …), also what speaks against it there.
+    """Read a .nb file and describe it; with `arch` ("aarch64", "armv7l", "x86_64" …), check whether it works there.
 
     The file is read, never run. `inspection.exit_code` is 1 when a finding says that the file does not work on `arch`.
 
@@ -135,5 +135,5 @@ def inspect(file: PathLike, arch: str | None = None) -> Inspection:
     return inspect_file(Path(file), arch)
 
 
-def _give(progress: Progress | None) -> Callable[[int], Progress]:
+def _progress_for(progress: Progress | None) -> Callable[[int], Progress]:
     return lambda total: progress if progress is not None else QuietProgress()

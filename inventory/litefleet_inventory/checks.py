@@ -1,7 +1,7 @@
-"""What a value may be.  Each check returns "" when the text is good, else what is wrong and what to write instead.
+"""Checks of values.  Each returns "" for a good text, else what is wrong and what to write instead.
 
-Hosts, users and jump hosts end up beside other words on command lines and in protocols: none may begin with '-' or hold
-white space or control characters, so that none can be taken for an option.
+Hosts, users and jump hosts are passed to command lines and protocols: none may begin with '-' or contain white space or
+control characters, so that no program can read one as an option.
 """
 
 from __future__ import annotations
@@ -53,20 +53,20 @@ def shown(text: str) -> str:
 
 
 def looks_secret(key: str) -> bool:
-    """Whether a setting of this name would hold a secret."""
+    """Whether a setting of this name is meant for a secret."""
     return _SECRET.search(key) is not None
 
 
-def _word(text: str, what: str) -> str:
-    """Refuse what could be taken for an option or for more than one word."""
+def _word(text: str, label: str) -> str:
+    """Reject a text that could be read as an option or as more than one word."""
     if not text:
-        return f"{what} is empty; leave the line out, or write a value"
+        return f"{label} is empty; leave the line out, or write a value"
     if text.startswith("-"):
-        return f"{what} {shown(text)} begins with '-', so it could be taken for an option"
+        return f"{label} {shown(text)} begins with '-', so it could be taken for an option"
     if len(text) > 255:
-        return f"{what} is longer than 255 characters"
+        return f"{label} is longer than 255 characters"
     if not text.isprintable() or " " in text:
-        return f"{what} {shown(text)} holds white space or control characters"
+        return f"{label} {shown(text)} contains white space or control characters"
     return ""
 
 
@@ -91,8 +91,8 @@ def host(text: str) -> str:
     wrong = _word(text, "the host")
     if wrong:
         return wrong
-    if "@" in text:  # never repeat it: some write a password there
-        return "a host holds no '@'; write the user as `user:`"
+    if "@" in text:  # do not repeat the text: it may contain a password
+        return "a host contains no '@'; write the user as `user:`"
     if ":" in text:
         return _ipv6(text)
     if re.fullmatch(r"[\d.]+", text, re.ASCII):
@@ -106,9 +106,9 @@ def _ipv4(text: str) -> str:
     try:
         IPv4Address(text)
     except AddressValueError as err:
-        why = str(err)
-        hint = "; use {n} for a number without zeros" if "Leading zeros" in why else ""
-        return f"the host {shown(text)} is not an IPv4 address ({why}){hint}"
+        reason = str(err)
+        hint = "; use {n} for a number without zeros" if "Leading zeros" in reason else ""
+        return f"the host {shown(text)} is not an IPv4 address ({reason}){hint}"
     return ""
 
 
@@ -119,7 +119,7 @@ def _ipv6(text: str) -> str:
         if text.startswith("["):
             return f"the host {shown(text)} has brackets; write an IPv6 address without them, the port as `port:`"
         if text.count(":") == 1:
-            return f"the host {shown(text)} holds a ':'; write the port as `port:`"
+            return f"the host {shown(text)} contains a ':'; write the port as `port:`"
         return f"the host {shown(text)} is not an IPv6 address"
     return ""
 
@@ -139,7 +139,7 @@ def user(text: str) -> str:
 
 
 def split_address(text: str) -> tuple[str, str, str]:
-    """Return user, host and port of "user@host:port"; "" for what is not there, an IPv6 host in brackets or bare."""
+    """Return user, host and port of "user@host:port"; "" for a missing part.  An IPv6 host may be in brackets or bare."""
     login, _, rest = text.rpartition("@")
     if rest.startswith("["):
         address, _, tail = rest[1:].partition("]")
@@ -160,8 +160,8 @@ def jump(text: str) -> str:
     login, address, digits = split_address(text)
     if not re.fullmatch(r"[^\[\]]*|\[[^\[\]]*\](:.*)?", text.rpartition("@")[2]):
         return f"an IPv6 jump host with a port is written [address]:port, found {shown(text.rpartition('@')[2])}"
-    if ":" in login:  # never repeat it
-        return f"the user of a jump host holds a ':'; {NO_SECRETS}"
+    if ":" in login:  # do not repeat it: it may be a password
+        return f"the user of a jump host contains a ':'; {NO_SECRETS}"
     if "@" in text and (wrong := user(login)):
         return wrong
     return host(address) or (port(digits) if digits or text.endswith(":") else "")
@@ -177,11 +177,11 @@ def path(text: str) -> str:
         return f"the path {shown(text)} begins with '-', so it could be taken for an option; write './' before it"
     if len(text) > 4096:
         return "the path is longer than 4096 characters"
-    return "" if text.isprintable() else f"the path {shown(text)} holds control characters"
+    return "" if text.isprintable() else f"the path {shown(text)} contains control characters"
 
 
 def root(text: str) -> str:
-    """Check the agent's root folder: absolute or under ~, and not the whole device."""
+    """Check the agent's root folder: absolute or under ~, and neither a whole file system nor a whole home folder."""
     wrong = path(text)
     if wrong:
         return wrong
@@ -190,16 +190,16 @@ def root(text: str) -> str:
     parts = [p for p in text.split("/")[1:] if p not in ("", ".")]
     if not parts:
         return f"the root {shown(text)} is a whole file system or home; name a folder for litefleet alone"
-    return f"the root {shown(text)} holds '..'; write the folder itself" if ".." in parts else ""
+    return f"the root {shown(text)} contains '..'; write the folder itself" if ".." in parts else ""
 
 
 def arch(text: str) -> str:
-    """Check an architecture's name, as `uname -m` says it."""
+    """Check an architecture's name, as `uname -m` prints it."""
     return "" if text in ARCHES else f"unknown architecture {shown(text)}{nearest(text, ARCHES)}"
 
 
 def host_key(text: str) -> str:
-    """Check a public host key line, "ssh-ed25519 AAAA... [comment]": its data must name its own type."""
+    """Check a public host key line, "ssh-ed25519 AAAA... [comment]": the type in its data must be the same."""
     if "PRIVATE KEY" in text:
         return f"this is a private key; pin the public one (ssh-keyscan HOST), {NO_SECRETS}"
     words = text.split()
@@ -220,7 +220,7 @@ def host_key(text: str) -> str:
 
 
 def _ssh_strings(blob: bytes) -> list[bytes]:
-    """Return the length-prefixed strings that `blob` is made of; none when they do not fill it exactly."""
+    """Return the length-prefixed strings of an SSH key blob (RFC 4251); none when they do not fill it exactly."""
     parts = []
     at = 0
     while at < len(blob):

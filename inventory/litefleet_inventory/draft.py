@@ -1,4 +1,4 @@
-"""What the files say, before inheritance: settings, groups and devices, each with the place it was written at."""
+"""The content of the files before inheritance: settings, groups and devices, each with its file and line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Draft", "DraftDevice", "DraftGroup"]
 
 MAX_DEVICES = 100_000
 MAX_GROUPS = 2_000
-MAX_LINKS = 1_000_000  # memberships and children: aliases could otherwise make a small file mean a billion
+MAX_LINKS = 1_000_000  # memberships and children: with YAML aliases, a small file could define a billion
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class DraftDevice:
     member: Member
     place: Place
     values: Values
-    spelled: bool  # it has settings of its own; without, it may be mentioned again
+    has_settings: bool  # a device without settings of its own may be listed in several places
 
 
 @dataclass(slots=True)
@@ -38,24 +38,24 @@ class DraftGroup:
 
 @dataclass
 class Draft:
-    """All files together, in reading order."""
+    """The content of all files, in reading order."""
 
     problems: Problems
     defaults: Values = field(default_factory=dict)
     groups: dict[str, DraftGroup] = field(default_factory=dict)
     devices: dict[str, DraftDevice] = field(default_factory=dict)
     links: int = 0
-    complained: set[Place] = field(default_factory=set)  # templates whose first bad device was named
+    reported: set[Place] = field(default_factory=set)  # templates that failed for a device: one problem each
 
     def set_values(self, target: Values, values: Values) -> None:
-        """Add settings to `target`; one that another file or place has set already is a problem."""
+        """Add settings to `target`; a setting that another place has set already is a problem."""
         for key, value in values.items():
             first = target.setdefault(key, value)
             if first is not value:
                 self.problems.add(value.place, f"already set at {first.place}")
 
     def group(self, name: str, place: Place) -> DraftGroup | None:
-        """Return the group of this name, made when new; None when there are too many."""
+        """Return the group of this name, created if new; None when there are more than MAX_GROUPS."""
         if name not in self.groups:
             if len(self.groups) >= MAX_GROUPS:
                 self.problems.add(Place(place.file), f"more than {MAX_GROUPS:,} groups; use tags for finer sets")
@@ -64,7 +64,7 @@ class Draft:
         return self.groups[name]
 
     def add_device(self, device: DraftDevice) -> bool:
-        """Add a device; False when there are too many.  A second one with settings of its own is a problem."""
+        """Add a device; False when there are more than MAX_DEVICES.  A second definition with settings is a problem."""
         name = device.member.name
         first = self.devices.get(name)
         if first is None:
@@ -75,14 +75,14 @@ class Draft:
                 )
                 return False
             self.devices[name] = device
-        elif first.spelled and device.spelled:
+        elif first.has_settings and device.has_settings:
             self.problems.add(device.place, f"device '{name}' is defined twice; first at {first.place}")
-        elif device.spelled:
+        elif device.has_settings:
             self.devices[name] = device
         return True
 
     def link(self, target: dict[str, Place], name: str, place: Place) -> bool:
-        """Note a member or child; False when the inventory's links are too many."""
+        """Add a member or child; False when the inventory has more than MAX_LINKS of them."""
         self.links += 1
         if self.links > MAX_LINKS:
             self.problems.add(

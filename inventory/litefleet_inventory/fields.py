@@ -1,4 +1,4 @@
-"""The settings a device can have: their kinds, checks and descriptions.  The parser and the schema read this."""
+"""The settings of a device: their kinds, checks and descriptions.  The parser and the schema are made from this table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .problems import Place, Problems
 from .ranges import is_template
 from .tree import Map, Node, Scalar, Seq, kind_of
 
-__all__ = ["FIELDS", "Field", "Kind", "Value", "Values", "read_values"]
+__all__ = ["FIELDS", "RETIRED", "Field", "Kind", "Value", "Values", "read_values"]
 
 
 class Kind(Enum):
@@ -20,12 +20,11 @@ class Kind(Enum):
 
     TEXT = "text"
     PORT = "port"
-    FLAG = "flag"
     LIST = "list"
 
 
 class Field(NamedTuple):
-    """One setting."""
+    """One setting.  `check` returns "" for a good text, else the sentence that says what is wrong with it."""
 
     kind: Kind
     check: Callable[[str], str]
@@ -33,9 +32,9 @@ class Field(NamedTuple):
 
 
 class Value(NamedTuple):
-    """A setting as written; `content` None takes it back, a `template` is filled in for each device."""
+    """A setting as written; `content` None cancels an inherited value, a `template` is expanded for each device."""
 
-    content: str | bool | tuple[str, ...] | None
+    content: str | tuple[str, ...] | None
     place: Place
     template: bool = False
 
@@ -43,41 +42,42 @@ class Value(NamedTuple):
 Values = dict[str, Value]
 
 FIELDS: dict[str, Field] = {
-    "host": Field(Kind.TEXT, checks.host, "Host name or address; the device's own name when left out."),
-    "port": Field(Kind.PORT, checks.port, "SSH port; 22 when left out."),
-    "user": Field(Kind.TEXT, checks.user, "Login name; the operator's own when left out."),
-    "key": Field(Kind.TEXT, checks.path, "Path of the private key file; the SSH agent or default keys when left out."),
+    "host": Field(Kind.TEXT, checks.host, "Host name or address; the device's name by default."),
+    "port": Field(Kind.PORT, checks.port, "SSH port; 22 by default."),
+    "user": Field(Kind.TEXT, checks.user, "Login name; the operator's own by default."),
+    "key": Field(Kind.TEXT, checks.path, "Path of the private key file; the SSH agent or the default keys by default."),
     "jump": Field(Kind.TEXT, checks.jump, "Jump host: user@host:port, or the name of another device."),
     "python": Field(
-        Kind.TEXT, checks.path, "Path of the Python interpreter on the device; searched for when left out."
+        Kind.TEXT, checks.path, "Path of the Python interpreter on the device; found automatically by default."
     ),
     "root": Field(Kind.TEXT, checks.root, "The agent's root folder on the device."),
-    "privileged": Field(Kind.FLAG, lambda text: "", "Whether the agent may use root's rights on the device."),
     "arch": Field(Kind.TEXT, checks.arch, "Expected architecture; a difference is a finding."),
-    "tags": Field(Kind.LIST, checks.tag, "Tags to select by; those of defaults, groups and device add up."),
+    "tags": Field(Kind.LIST, checks.tag, "Tags to select by; those of defaults, groups and the device are combined."),
     "host_key": Field(Kind.LIST, checks.host_key, "Pinned public host key, or a list of them."),
-    "artifact": Field(Kind.TEXT, checks.path, "Path of a ready-made .nb that this device is handed as it is."),
+    "artifact": Field(Kind.TEXT, checks.path, "Path of a .nb file that this device receives unchanged."),
     "runtime": Field(Kind.TEXT, checks.name, "Name of a runtime in litefleet.yaml."),
-    "model": Field(Kind.TEXT, checks.name, "Name of a model in litefleet.yaml; all models when left out."),
+    "model": Field(Kind.TEXT, checks.name, "Name of a model in litefleet.yaml; all models by default."),
 }
-# What people bring along from Ansible, ssh_config and habit, where the spelling alone would not lead there.
+RETIRED = ("privileged",)  # settings of earlier versions: accepted and ignored, so that old inventories stay valid
+# Names from Ansible, ssh_config and habit that are not spelled like the setting they mean.
 _SYNONYMS = {
     **{"hostname": "host", "address": "host", "addr": "host", "ip": "host", "ansible_host": "host"},
     **{"ansible_port": "port", "ansible_user": "user", "username": "user", "login": "user", "remote_user": "user"},
     **{"identity_file": "key", "identityfile": "key", "ssh_key": "key", "private_key_file": "key", "key_file": "key"},
     **{"ansible_ssh_private_key_file": "key", "proxyjump": "jump", "proxy_jump": "jump", "bastion": "jump"},
-    **{"ansible_python_interpreter": "python", "interpreter": "python", "become": "privileged", "sudo": "privileged"},
+    **{"ansible_python_interpreter": "python", "interpreter": "python"},
     **{"architecture": "arch", "labels": "tags", "host_keys": "host_key", "hostkey": "host_key", "nb": "artifact"},
 }
-_TRUE, _FALSE = frozenset({"true", "yes", "on"}), frozenset({"false", "no", "off"})
+_ROOT_RIGHTS = frozenset({"become", "ansible_become", "sudo"})
+_BOOLEANS = frozenset({"true", "yes", "on", "false", "no", "off"})
 _NUMBER = re.compile(r"[-+]?(\d[\d_]*)?\.?\d+([eE][-+]?\d+)?|0[xob][0-9a-fA-F]+", re.ASCII)
 
 
 def read_values(node: Map, place: Place, problems: Problems, also: tuple[str, ...] = ()) -> Values:
-    """Return the settings of one mapping; what is wrong goes to `problems`.  Keys in `also` are the caller's."""
+    """Return the settings of one mapping; problems are added to `problems`.  The caller reads the keys in `also`."""
     values: Values = {}
     for key, entry in node.entries.items():
-        if key in also:
+        if key in also or key in RETIRED:
             continue
         here = place.at(entry.line, key if key.isprintable() else ascii(key))
         field = FIELDS.get(key)
@@ -93,6 +93,8 @@ def read_values(node: Map, place: Place, problems: Problems, also: tuple[str, ..
 def _unknown(key: str, also: tuple[str, ...], problems: Problems) -> str:
     if checks.looks_secret(key):
         return checks.NO_SECRETS
+    if key.lower() in _ROOT_RIGHTS:
+        return "unknown key; the agent needs no root rights, leave it out (`litefleet provision --as` names an admin login)"
     synonym = _SYNONYMS.get(key.lower())
     return "unknown key" + (f"; did you mean '{synonym}'?" if synonym else problems.near(key, (*FIELDS, *also)))
 
@@ -103,10 +105,9 @@ def _read(field: Field, node: Node, place: Place, problems: Problems) -> Value |
     if field.kind is Kind.LIST:
         return _read_list(field, node, place, problems)
     if not isinstance(node, Scalar):
-        problems.add(place, f"expected {_expected(field)}, found {kind_of(node)}")
+        expected = "a port from 1 to 65535" if field.kind is Kind.PORT else "text"
+        problems.add(place, f"expected {expected}, found {kind_of(node)}")
         return None
-    if field.kind is Kind.FLAG:
-        return _read_flag(node, place, problems)
     wrong = _not_text(node) if field.kind is Kind.TEXT else ""
     template = is_template(node.text)
     wrong = wrong or ("" if template else field.check(node.text))
@@ -116,31 +117,19 @@ def _read(field: Field, node: Node, place: Place, problems: Problems) -> Value |
     return Value(node.text, place, template)
 
 
-def _expected(field: Field) -> str:
-    return {Kind.PORT: "a port from 1 to 65535", Kind.FLAG: "true or false"}.get(field.kind, "text")
-
-
 def _not_text(node: Scalar) -> str:
-    """Refuse what other YAML readers would not take for text, so that all tools read the file alike."""
+    """Reject a scalar that other YAML readers would not read as text, so that all tools agree on the file."""
     if not node.plain:
         return ""
-    if node.text.lower() in _TRUE | _FALSE:
+    if node.text.lower() in _BOOLEANS:
         return f"expected text, found the boolean {node.text}; put it in quotes if it is meant"
     if len(node.text) <= 64 and _NUMBER.fullmatch(node.text):
         return f"expected text, found the number {node.text[:60]}; put it in quotes if it is meant"
     return ""
 
 
-def _read_flag(node: Scalar, place: Place, problems: Problems) -> Value | None:
-    word = node.text.lower()
-    if node.plain and word in _TRUE | _FALSE:
-        return Value(word in _TRUE, place)
-    problems.add(place, f"expected true or false, found {checks.shown(node.text)}")
-    return None
-
-
 def _read_list(field: Field, node: Node, place: Place, problems: Problems) -> Value | None:
-    """Read one text or a list of texts; every bad item is noted at its own line."""
+    """Read one text or a list of texts; each bad item is a problem at its own line."""
     if isinstance(node, Map):
         problems.add(place, "expected a list of texts, found a mapping")
         return None

@@ -1,4 +1,4 @@
-"""What an inventory is once it has been read: devices and groups, as plain values."""
+"""The values of an inventory: devices and groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Device", "Group", "Inventory"]
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device, with everything it inherits already applied.  Empty text means "not said": a default applies."""
+    """One device, with all inherited settings applied.  An empty text means that the default applies."""
 
     name: str
     host: str
@@ -21,15 +21,14 @@ class Device:
     jump: str = ""  # "user@host:port", or the name of another device
     python: str = ""  # path of the interpreter on the device
     root: str = ""  # the agent's root folder on the device
-    privileged: bool = False
     arch: str = ""  # expected, as `uname -m` names it
     groups: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     host_keys: tuple[str, ...] = ()  # pinned public keys, "ssh-ed25519 AAAA..."
-    artifact: str = ""  # path of a ready-made .nb that this device is handed as it is
+    artifact: str = ""  # path of a .nb file that this device receives unchanged
     runtime: str = ""  # a name under `runtimes:` in litefleet.yaml
     model: str = ""  # a name under `models:` in litefleet.yaml; "" = all
-    source: str = field(default="", compare=False)  # "fleet.yaml:12", where it was written
+    source: str = field(default="", compare=False)  # "fleet.yaml:12": file and line of its definition
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Inventory:
 
     @cached_property
     def by_name(self) -> Mapping[str, Device]:
-        """Devices by name."""
+        """The devices by name."""
         return {d.name: d for d in self.devices}
 
     def jump_chain(self, device: Device) -> tuple[Device | str, ...]:

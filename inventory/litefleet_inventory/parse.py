@@ -1,6 +1,6 @@
-"""Inventory text to Inventory: pure, and all problems at once.
+"""Parses inventory text and reports all problems at once.  Pure.
 
-The form, all parts optional (inventory/example.yaml shows each at work):
+The format, all parts optional (inventory/example.yaml uses each):
 
     defaults:                 # settings of every device
       user: edge
@@ -18,12 +18,12 @@ The form, all parts optional (inventory/example.yaml shows each at work):
       gw-berlin:
         host: gw.berlin.example
 
-A device with nothing after its colon may be mentioned in several places; settings of its own it has in one.
+A device with nothing after its colon may be listed in several places; its own settings are written in one of them.
 
-Precedence: defaults < groups (deeper ones later, else in the order written) < the device itself.  Tags add up;
-any other setting replaces; `null` takes an inherited one back.  Ranges keep zero-padding (`[01:40]`, `[0:100:10]`); a
+Precedence: defaults < groups (deeper ones later, else in the order written) < the device itself.  Tags are
+combined; any other setting replaces; `null` cancels an inherited one.  Ranges keep zero-padding (`[01:40]`, `[0:100:10]`); a
 range in a value runs in step with the name's; `{name}`, `{n}` (number), `{0n}` (as padded), `{n2}` (second range) are
-filled in.  Top-level keys that begin with `x-` are left alone: room for YAML anchors.
+expanded.  Top-level keys that begin with `x-` are ignored, so they can hold YAML anchors.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ GROUP_KEYS = ("devices", "children")
 
 
 def parse(text: str, file: str = "fleet.yaml") -> Inventory:
-    """Return the inventory of one YAML document; raises InventoryError with every problem in it."""
+    """Return the inventory of one YAML document.  Raises: InventoryError with every problem in it."""
     return parse_documents([(file, text)])
 
 
 def parse_documents(documents: Iterable[tuple[str, str]]) -> Inventory:
-    """Return the inventory of several (file name, text) documents together; raises InventoryError."""
+    """Return the inventory of several (file name, text) documents together.  Raises: InventoryError."""
     problems = Problems()
     draft = Draft(problems)
     for file, text in documents:
@@ -76,13 +76,13 @@ def _read_document(tree: Node, place: Place, draft: Draft) -> None:
             section = _mapping(entry.node, here, draft)
             if section is not None:
                 readers[key](section, here, draft)
-        elif not key.startswith("x-"):  # x-...: room for anchors
+        elif not key.startswith("x-"):  # x-... keys hold anchors
             hint = checks.NO_SECRETS if checks.looks_secret(key) else f"unknown key{draft.problems.near(key, SECTIONS)}"
             draft.problems.add(here, hint)
 
 
 def _mapping(node: Node, place: Place, draft: Draft) -> Map | None:
-    """Return a mapping; nothing written counts as an empty one, anything else is a problem."""
+    """Return a mapping; null counts as an empty one, anything else is a problem."""
     if isinstance(node, Map):
         return node
     if isinstance(node, Scalar) and node.is_null:
@@ -120,7 +120,7 @@ def _read_groups(node: Map, place: Place, draft: Draft) -> None:
 
 
 def _read_group_devices(node: Node, place: Place, draft: Draft, group: DraftGroup) -> None:
-    """A mapping defines devices, a list names them."""
+    """Read a group's devices: a mapping defines them, a list names them."""
     if not isinstance(node, Seq):
         section = _mapping(node, place, draft)
         if section is not None:
@@ -169,7 +169,7 @@ def _define(node: Map, place: Place, draft: Draft, group: DraftGroup | None) -> 
 
 
 def _members(text: str, place: Place, draft: Draft) -> tuple[Member, ...]:
-    """Return the devices that a name or range stands for; none when it is wrong."""
+    """Return the devices of a name or range; none when it is wrong."""
     try:
         members = expand(text)
     except RangeError as err:

@@ -1,4 +1,4 @@
-"""What is wrong with an inventory: every problem with its file, line and path, raised all at once."""
+"""The problems of an inventory: each with its file, line and path, all reported at once."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import NamedTuple
 __all__ = ["InventoryError", "Place", "Problem", "Problems", "SelectError", "nearest"]
 
 MAX_PROBLEMS = 1000
-MAX_COMPARISONS = 200_000  # about three seconds of looking for the nearest name
+MAX_COMPARISONS = 200_000  # about three seconds of search for the nearest names
 
 
 class Place(NamedTuple):
-    """Where something was written: file, line (from 1; 0 when the whole file is meant) and dotted path."""
+    """The position of an entry: file, line (from 1; 0 means the whole file) and dotted path."""
 
     file: str
     line: int = 0
@@ -30,7 +30,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, in words that say what to do."""
+    """One problem, and what to do about it."""
 
     file: str
     line: int
@@ -43,7 +43,7 @@ class Problem:
 
 
 class InventoryError(Exception):
-    """An inventory that cannot be used; `problems` holds everything that is wrong with it, in file order."""
+    """The inventory cannot be used; `problems` lists every reason, in file order."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(p) for p in problems))
@@ -51,7 +51,7 @@ class InventoryError(Exception):
 
 
 class SelectError(Exception):
-    """A selection (`--limit`) that names what is not there; `messages` holds one sentence for each such name."""
+    """A selection (`--limit`) matches nothing; `messages` has one sentence for each unknown name."""
 
     def __init__(self, messages: Sequence[str]) -> None:
         super().__init__("\n".join(messages))
@@ -60,14 +60,14 @@ class SelectError(Exception):
 
 @dataclass
 class Problems:
-    """Collects problems while reading goes on; the same one at the same place counts once."""
+    """Collects problems while the files are read; the same problem at the same place counts once."""
 
     found: dict[Problem, None] = field(default_factory=dict)
     left_out: int = 0
     hints_left: int = MAX_COMPARISONS
 
     def add(self, place: Place, message: str) -> None:
-        """Note one problem."""
+        """Add a problem."""
         problem = Problem(place.file, place.line, place.path, message)
         if len(self.found) < MAX_PROBLEMS:
             self.found[problem] = None
@@ -75,14 +75,14 @@ class Problems:
             self.left_out += 1
 
     def near(self, word: str, known: Collection[str]) -> str:
-        """Return `nearest`, or "" once looking has cost enough (1,000 typos among 10,000 names: minutes)."""
+        """Return `nearest`, or "" once MAX_COMPARISONS are used up: 1,000 typos among 10,000 names would take minutes."""
         self.hints_left -= len(known)
         if self.hints_left < 0 or len(self.found) >= MAX_PROBLEMS:
             return ""
         return nearest(word, known)
 
     def raise_if_any(self) -> None:
-        """Raise InventoryError when something was noted."""
+        """Raise InventoryError when there are problems."""
         if not self.found:
             return
         order = {name: n for n, name in enumerate(dict.fromkeys(p.file for p in self.found))}

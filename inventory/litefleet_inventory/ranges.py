@@ -16,11 +16,11 @@ _SLOT = re.compile(r"\{(name|0?n[1-9]?)\}")
 
 
 class RangeError(ValueError):
-    """A range that cannot be expanded; the text says why."""
+    """A range cannot be expanded; the text gives the reason."""
 
 
 class Member(NamedTuple):
-    """One of the names a range makes: its numbers as written (zero-padded), its position and how many there are."""
+    """One name of a range: its numbers as written (zero-padded), its position, and the number of names."""
 
     name: str
     numbers: tuple[str, ...] = ()
@@ -29,12 +29,12 @@ class Member(NamedTuple):
 
 
 def has_range(text: str) -> bool:
-    """Whether `text` holds a range such as [01:40]."""
+    """Whether `text` contains a range such as [01:40]."""
     return "[" in text and _RANGE.search(text) is not None
 
 
 def is_template(text: str) -> bool:
-    """Whether `text` differs from device to device: it holds a range or a placeholder."""
+    """Whether `text` differs from device to device: it contains a range or a placeholder."""
     return has_range(text) or ("{" in text and _SLOT.search(text) is not None)
 
 

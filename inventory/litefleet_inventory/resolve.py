@@ -1,4 +1,4 @@
-"""A draft to an Inventory: who inherits what, and whether it all fits together.  Pure."""
+"""Makes an Inventory from a draft: applies inheritance and checks names, jump hosts and addresses.  Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["resolve"]
 
 MAX_NESTING = 32
 _ADDRESS = frozenset({"host", "port", "user", "jump"})
-_FIELD_NAMES = {"host_key": "host_keys"}  # where the Device's word is another than the file's
+_FIELD_NAMES = {"host_key": "host_keys"}  # keys that are named differently in Device
 
 
 def resolve(draft: Draft) -> Inventory:
-    """Return the inventory; problems go to the draft's collector, whose owner raises them."""
+    """Return the inventory; problems are added to the draft's collector, which the caller raises."""
     _check_names(draft)
     order = _group_order(draft)
     groups_of = _memberships(draft, order)
@@ -39,7 +39,7 @@ def resolve(draft: Draft) -> Inventory:
 
 
 def _check_names(draft: Draft) -> None:
-    """Members and children must exist, and no name may mean both a device and a group."""
+    """Check that members and children exist, and that no name is both a device's and a group's."""
     for group in draft.groups.values():
         for name, place in group.members.items():
             if name not in draft.devices:
@@ -57,8 +57,8 @@ def _check_names(draft: Draft) -> None:
 
 
 def _group_order(draft: Draft) -> dict[str, int]:
-    """Return groups with their rank: deeper ones later, else as written.  A circle is a problem."""
-    _cut_circles(draft)
+    """Return the groups with their rank: deeper ones later, else as written.  A cycle is a problem."""
+    _cut_cycles(draft)
     parents = {name: 0 for name in draft.groups}
     for group in draft.groups.values():
         for child in group.children:
@@ -82,11 +82,11 @@ def _group_order(draft: Draft) -> dict[str, int]:
     return {name: rank for rank, name in enumerate(order)}
 
 
-def _cut_circles(draft: Draft) -> None:
-    """Name every circle of groups, and take out the link that closes it so that the rest can be checked."""
+def _cut_cycles(draft: Draft) -> None:
+    """Report each cycle of groups, and remove the link that closes it so that the rest can be checked."""
     done: set[str] = set()
     for start in draft.groups:
-        path: dict[str, list[str]] = {}  # the groups on the way here, and which children each still has to visit
+        path: dict[str, list[str]] = {}  # the groups on the path, each with the children still to visit
         while start not in done:
             name = next(reversed(path), start)
             waiting = path.setdefault(name, list(draft.groups[name].children))
@@ -124,7 +124,7 @@ def _memberships(draft: Draft, order: dict[str, int]) -> dict[str, tuple[str, ..
 
 
 def _overlay(base: Values, more: Values) -> Values:
-    """Return `base` with `more` on top: tags add up, null takes back, everything else replaces."""
+    """Return `base` overridden by `more`: tags are combined, null cancels, any other value replaces."""
     merged = {**base, **more}
     new, old = more.get("tags"), base.get("tags")
     if new and old and isinstance(new.content, tuple) and isinstance(old.content, tuple):
@@ -133,7 +133,7 @@ def _overlay(base: Values, more: Values) -> Values:
 
 
 class _Inheritance:
-    """What a device inherits, worked out once for each combination of groups."""
+    """The inherited settings, computed once for each combination of groups."""
 
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
@@ -149,7 +149,7 @@ class _Inheritance:
 
 
 def _device(device: DraftDevice, groups: tuple[str, ...], inherited: Values, draft: Draft) -> Device:
-    """Return one device with everything applied."""
+    """Return one device with all settings applied."""
     made: dict[str, Any] = {}
     for key, value in (_overlay(inherited, device.values) if device.values else inherited).items():
         content = _fill(key, value, device.member, draft) if value.template else value.content
@@ -166,7 +166,7 @@ def _device(device: DraftDevice, groups: tuple[str, ...], inherited: Values, dra
 
 
 def _fill(key: str, value: Value, member: Member, draft: Draft) -> str | None:
-    """Return a template's text for one device, checked; None when it is wrong (noted once, for the first device)."""
+    """Return a template's text for one device, checked; None when it is wrong (reported for the first device only)."""
     try:
         text = fill(str(value.content), member)
         wrong = FIELDS[key].check(text)
@@ -174,14 +174,14 @@ def _fill(key: str, value: Value, member: Member, draft: Draft) -> str | None:
         text, wrong = "", str(err)
     if not wrong:
         return text
-    if value.place not in draft.complained:
-        draft.complained.add(value.place)
+    if value.place not in draft.reported:
+        draft.reported.add(value.place)
         draft.problems.add(value.place, f"{wrong} (for device '{member.name}')")
     return None
 
 
 def _check_jumps(devices: list[Device], draft: Draft) -> None:
-    """A bare word must be a device's name, and no device may be reached through itself."""
+    """Check that a jump host without address is a device, and that no device is its own jump host."""
     by_name = {d.name: d for d in devices}
     good: set[str] = set()  # devices whose whole chain is known to end
     for device in devices:
@@ -195,12 +195,12 @@ def _check_jumps(devices: list[Device], draft: Draft) -> None:
             here = by_name.get(here.jump)
         if here is not None and here.name in chain:
             ring = [*list(chain)[list(chain).index(here.name) :], here.name]
-            draft.problems.add(_place_of(here, "jump", draft), f"jump hosts go in a circle: {' -> '.join(ring[:20])}")
+            draft.problems.add(_place_of(here, "jump", draft), f"jump hosts form a cycle: {' -> '.join(ring[:20])}")
         good.update(chain)
 
 
 def _place_of(device: Device, key: str, draft: Draft) -> Place:
-    """Return where a device's effective setting was written."""
+    """Return the place of a device's effective setting."""
     written = draft.devices[device.name]
     if key in written.values:
         return written.values[key].place
@@ -211,12 +211,12 @@ def _place_of(device: Device, key: str, draft: Draft) -> Place:
 
 
 def _check_addresses(devices: list[Device], draft: Draft) -> None:
-    """Two names for one login on one machine would be rolled out to twice, at the same time."""
+    """Report two names for one login on one machine: a rollout would change it twice at the same time."""
     if any(p.path.rpartition(".")[2] in _ADDRESS or p.message.startswith("unknown key") for p in draft.problems.found):
-        return  # an address that is not known yet would look like another's
-    seen: dict[tuple[str, int, str, str], Device] = {}
+        return  # an address with a problem could look like a duplicate
+    first_of: dict[tuple[str, int, str, str], Device] = {}
     for device in devices:
-        first = seen.setdefault((device.host.lower(), device.port, device.user, device.jump), device)
+        first = first_of.setdefault((device.host.lower(), device.port, device.user, device.jump), device)
         if first is not device:
             draft.problems.add(
                 _place_of(device, "host", draft),

@@ -1,4 +1,4 @@
-"""The inventory's JSON schema, for editors; made from the parser's own table of settings.
+"""The inventory's JSON schema, for editors; generated from the parser's table of settings.
 
 `python -m litefleet_inventory.schema [FILE]` writes it (inventory/schema.json by default).
 """
@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from .checks import ARCHES
-from .fields import FIELDS, Field, Kind
+from .fields import FIELDS, RETIRED, Field, Kind
 from .parse import SECTIONS
 
 __all__ = ["json_schema", "main", "schema_text"]
@@ -20,7 +19,7 @@ _NAME_OR_RANGE = r"^([A-Za-z0-9_]|\[[0-9]+:[0-9]+(:[0-9]+)?\])([A-Za-z0-9._-]|\[
 _TEMPLATE = r"\[[0-9]+:[0-9]+(:[0-9]+)?\]|\{(name|0?n[1-9]?)\}"
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> dict[str, object]:
     """Return the JSON schema (draft 2020-12) of the YAML form."""
     devices = {
         "type": ["object", "null"],
@@ -42,21 +41,26 @@ def json_schema() -> dict[str, Any]:
         "title": "litefleet inventory",
         "type": ["object", "null"],
         "properties": {name: sections[name] for name in SECTIONS},
-        "patternProperties": {"^x-": {"description": "Left alone: room for YAML anchors."}},
+        "patternProperties": {"^x-": {"description": "Ignored; they can hold YAML anchors."}},
         "additionalProperties": False,
         "$defs": {
-            "settings": _closed({name: _field(name, field) for name, field in FIELDS.items()}),
+            "settings": _closed(_settings()),
             "devices": devices,
-            "group": _closed({name: _field(name, field) for name, field in FIELDS.items()} | _group_keys()),
+            "group": _closed({**_settings(), **_group_keys()}),
         },
     }
 
 
-def _closed(properties: dict[str, Any]) -> dict[str, Any]:
+def _settings() -> dict[str, object]:
+    retired = {"deprecated": True, "description": "Ignored: a setting of earlier versions. Leave it out."}
+    return {**{name: _field(name, field) for name, field in FIELDS.items()}, **dict.fromkeys(RETIRED, retired)}
+
+
+def _closed(properties: dict[str, object]) -> dict[str, object]:
     return {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
 
 
-def _group_keys() -> dict[str, Any]:
+def _group_keys() -> dict[str, object]:
     names = {"type": "array", "items": {"type": "string"}}
     return {
         "devices": {
@@ -66,15 +70,13 @@ def _group_keys() -> dict[str, Any]:
     }
 
 
-def _field(name: str, field: Field) -> dict[str, Any]:
+def _field(name: str, field: Field) -> dict[str, object]:
     text = {"type": "string"}
     if field.kind is Kind.PORT:
         port = {"type": "integer", "minimum": 1, "maximum": 65535}
-        form: dict[str, Any] = {
+        form: dict[str, object] = {
             "anyOf": [port, {**text, "pattern": f"^[1-9][0-9]{{0,4}}$|{_TEMPLATE}"}, {"type": "null"}]
         }
-    elif field.kind is Kind.FLAG:
-        form = {"type": ["boolean", "null"]}
     elif field.kind is Kind.LIST:
         form = {"anyOf": [{"type": "array", "items": text}, text, {"type": "null"}]}
     elif name == "arch":
@@ -85,7 +87,7 @@ def _field(name: str, field: Field) -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Return the schema as the bytes of inventory/schema.json say it."""
+    """Return the text of inventory/schema.json."""
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

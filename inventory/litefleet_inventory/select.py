@@ -1,4 +1,4 @@
-"""Chooses devices by pattern, for `--limit`: names, globs, ranges, groups, tags and their opposites."""
+"""Selects devices by pattern, for `--limit`: names, globs, ranges, groups, tags and their negations."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ __all__ = ["select"]
 
 
 def select(inventory: Inventory, patterns: str) -> tuple[Device, ...]:
-    """Return the devices that `patterns` choose, in the inventory's order; an empty text chooses all.
+    """Return the devices that `patterns` select, in the inventory's order; an empty text selects all.
 
     Terms are separated by commas or white space: a device's or group's name, `all`, a glob (`cam-*`), a range
-    (`cam-[01:10]`), `tag:x` or `@x`, and `!term` for what is to be left out, wherever it stands.
-    Without a positive term, all but those.  Raises SelectError when a term matches nothing (an excluded glob or tag
-    may), or nothing is left.
+    (`cam-[01:10]`), `tag:x` or `@x`, and `!term` to exclude, at any position.  Without a positive term, all other
+    devices are selected.
+
+    Raises: SelectError when a term matches nothing (an excluded glob or tag may), or no device remains.
     """
     index = _Index(inventory)
     wrong: list[str] = []
@@ -46,7 +47,7 @@ def select(inventory: Inventory, patterns: str) -> tuple[Device, ...]:
 
 
 class _Index:
-    """What there is to be named."""
+    """The names, groups and tags that a term can match."""
 
     def __init__(self, inventory: Inventory) -> None:
         self.names = tuple(d.name for d in inventory.devices)
@@ -58,7 +59,7 @@ class _Index:
                 self.tags.setdefault(tag, []).append(device.name)
 
     def match(self, term: str, may_be_empty: bool) -> set[str]:
-        """Return the names that one term means; raises RangeError, in words, when it means none."""
+        """Return the device names that one term matches.  Raises: RangeError, with the sentence, when it matches none."""
         if term.startswith(("@", "tag:")):
             tag = term.removeprefix("@") if term.startswith("@") else term.removeprefix("tag:")
             found = set(self.tags.get(tag, ()))
@@ -80,7 +81,7 @@ class _Index:
         return self._found(found, False, f"no device or group is named '{term}'{self._near(term)}")
 
     def _near(self, term: str) -> str:
-        """A group or tag is likelier meant than one of a thousand devices when it is spelled nearly so."""
+        """Return the nearest name as a hint; groups come first, since they are fewer than devices."""
         return nearest(term, (*self.groups, *self.names))
 
     def _found(self, found: set[str], may_be_empty: bool, otherwise: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""Reads inventories from disk: one file, or every *.yaml of a folder, together."""
+"""Reads inventories from disk: one file, or all *.yaml files of a folder together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ MAX_BYTES = 32 * 1024 * 1024
 
 
 def load(path: Path | str) -> Inventory:
-    """Return the inventory at `path`, a YAML file or a folder of them (by name); raises InventoryError."""
+    """Return the inventory at `path`, a YAML file or a folder of them, read in order of their names.
+
+    Raises: InventoryError with every problem; a file of more than MAX_BYTES is one.
+    """
     problems = Problems()
     files = _files(Path(path), problems)
     documents = [(str(file), text) for file in files if (text := _read(file, problems)) is not None]
@@ -23,7 +26,7 @@ def load(path: Path | str) -> Inventory:
 
 
 def _files(path: Path, problems: Problems) -> list[Path]:
-    """Return the files to read; hidden ones are left alone."""
+    """Return the files to read; hidden files are ignored."""
     place = Place(str(path))
     try:
         if not path.is_dir():
@@ -33,18 +36,18 @@ def _files(path: Path, problems: Problems) -> list[Path]:
         problems.add(place, f"cannot be read: {_reason(err)}")
         return []
     if not names:
-        problems.add(place, "this folder holds no *.yaml file; name the inventory file with -i")
+        problems.add(place, "this folder contains no *.yaml file; name the inventory file with -i")
     return sorted(names)
 
 
 def _read(path: Path, problems: Problems) -> str | None:
-    """Return a file's text; None when it cannot be read (noted)."""
+    """Return a file's text; None when it cannot be read, which is added to `problems`."""
     place = Place(str(path))
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        problems.add(place, "there is no such file; name the inventory with -i")
+        problems.add(place, "the file is missing; name the inventory with -i")
         return None
     except (OSError, ValueError) as err:
         problems.add(place, f"cannot be read: {_reason(err)}")

@@ -1,13 +1,13 @@
-"""YAML text to a small tree that knows its lines.  Built from parser events: no recursion, no tags, aliases are shared.
+"""Reads YAML text into a small tree with line numbers, from parser events: no recursion, no tags, aliases are shared.
 
-Scalars stay text: what a value means is decided by the field it is for, so a device may well be called `no` or `007`.
+Scalars stay text: the field decides how to read its value, so a device may be named `no` or `007`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 
@@ -35,7 +35,7 @@ class Scalar:
 
     @property
     def is_null(self) -> bool:
-        """Whether this is YAML's nothing: empty, `~` or `null` without quotes."""
+        """Whether this is YAML's null: empty, `~` or `null` without quotes."""
         return self.plain and self.text in ("", "~", "null", "Null", "NULL")
 
 
@@ -66,7 +66,7 @@ Node = Scalar | Seq | Map
 
 
 class _StopError(Exception):
-    """Reading this file cannot go on."""
+    """This file cannot be read any further."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -93,8 +93,8 @@ class _Builder:
     documents: int = 0
     merged: int = 0
 
-    def feed(self, event: Any) -> None:
-        line = event.start_mark.line + 1
+    def feed(self, event: yaml.Event) -> None:
+        line = event.start_mark.line + 1 if event.start_mark else 0
         if isinstance(event, yaml.ScalarEvent):
             self._refuse_tag(event, line)
             scalar = Scalar(event.value, event.style is None or event.style == "", line)
@@ -112,14 +112,14 @@ class _Builder:
             if self.documents > 1:
                 raise _StopError(line, "a second document begins here; write one document per file")
 
-    def _refuse_tag(self, event: Any, line: int) -> None:
+    def _refuse_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, line: int) -> None:
         if event.tag not in (None, "!"):
-            self.problems.add(self._place(line), "YAML tags (!...) are not used here; leave it out")
+            self.problems.add(self._place(line), "YAML tags (!...) are not supported; leave it out")
 
     def _place(self, line: int) -> Place:
         return Place(self.file, line, ".".join(f.key.text for f in self.stack if f.key is not None))
 
-    def _open(self, event: Any, line: int) -> None:
+    def _open(self, event: yaml.CollectionStartEvent, line: int) -> None:
         self._refuse_tag(event, line)
         if len(self.stack) >= MAX_DEPTH:
             raise _StopError(line, _TOO_DEEP)
@@ -142,11 +142,11 @@ class _Builder:
             raise _StopError(line, f"alias *{name[:80]} has no anchor &{name[:80]} above it")
         node = self.anchors[name]
         if node is None:
-            raise _StopError(line, f"alias *{name[:80]} stands inside its own anchor")
+            raise _StopError(line, f"alias *{name[:80]} is inside its own anchor")
         return node
 
     def _take(self, node: Node, line: int) -> None:
-        """Put a finished node where it belongs."""
+        """Add a finished node to its parent."""
         if not self.stack:
             self.root = node
             return
@@ -174,7 +174,7 @@ class _Builder:
             target.entries[key.text] = Entry(key.line, node)
 
     def _merge(self, target: Node, entry: Entry) -> None:
-        """Apply `<<: *anchor`: what the mapping has itself wins."""
+        """Apply `<<: *anchor`: the mapping's own entries win."""
         if not isinstance(target, Map):
             return
         for part in entry.node.items if isinstance(entry.node, Seq) else [entry.node]:
@@ -189,7 +189,7 @@ class _Builder:
 
 
 def read_tree(text: str, file: str, problems: Problems) -> Node | None:
-    """Return the tree of one YAML document; None when it is empty or broken (then noted in `problems`)."""
+    """Return the tree of one YAML document; None when it is empty or broken (then `problems` has the reason)."""
     builder = _Builder(file, problems)
     try:
         for event in _events(text):
@@ -200,8 +200,8 @@ def read_tree(text: str, file: str, problems: Problems) -> Node | None:
     return builder.root
 
 
-def _events(text: str) -> Iterator[Any]:
-    """Yield parser events; raise _StopError, in words, where the text is not YAML."""
+def _events(text: str) -> Iterator[yaml.Event]:
+    """Yield parser events; raise _StopError with a sentence where the text is not YAML."""
     if "\0" in text:
         raise _StopError(text[: text.index("\0")].count("\n") + 1, "a NUL byte; this is not a YAML text file")
     try:
@@ -213,18 +213,16 @@ def _events(text: str) -> Iterator[Any]:
 
 
 def _syntax_error(err: yaml.MarkedYAMLError, lines: int) -> tuple[int, str]:
-    """Return line and words for a text that is not YAML; an unclosed bracket's own line is named too."""
+    """Return line and sentence for a text that is not YAML, with the line of an unclosed bracket."""
     mark = err.problem_mark or err.context_mark
     line = min(mark.line + 1, lines) if mark else 0  # the end of the file counts as its last line
-    if (
-        "maximum nesting depth" in f"{err.context} {err.problem}"
-    ):  # libyaml has a bound of its own, and reads ahead of us
+    if "maximum nesting depth" in f"{err.context} {err.problem}":  # libyaml's own limit; it parses ahead of this reader
         return line, _TOO_DEEP
     context = err.context or ""
     if context and err.context_mark and err.context_mark.line + 1 < line:
         context += f" that begins on line {err.context_mark.line + 1},"
-    why = " ".join(part for part in (context, err.problem) if part)
-    return line, f"not valid YAML: {why}"
+    reason = " ".join(part for part in (context, err.problem) if part)
+    return line, f"not valid YAML: {reason}"
 
 
 def kind_of(node: Node) -> str:

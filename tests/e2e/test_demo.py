@@ -63,7 +63,7 @@ async def test_the_demo_ends_as_it_says_and_a_second_time_has_nothing_to_do(tmp_
         assert verdict in page
     assert 'http-equiv="refresh"' not in page
     assert not any(mark in page for mark in ('src="http', 'href="http', "url(http"))  # one file to mail
-    assert any("litefleet rollout -c" in line for line in said)
+    assert any(f"demo {folder} --keep-running" in line for line in said)
     assert await none_left(folder) == []
 
     assert await run_demo(folder, as_json=True, keep_running=False, say=said.append) == 0, said

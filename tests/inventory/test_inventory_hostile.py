@@ -95,7 +95,6 @@ GOOD = st.fixed_dictionaries(
     optional={
         "user": LABEL.map(lambda u: f"u-{u}"),
         "key": LABEL.map(lambda k: f"/keys/{k}"),
-        "privileged": st.booleans(),
         "tags": st.lists(LABEL.map(lambda t: f"t-{t}"), unique=True),
     },
 )

@@ -24,7 +24,6 @@ devices:
     jump: ops@gw.example:2200
     python: /usr/bin/python3.8
     root: /data/litefleet
-    privileged: yes
     arch: aarch64
     tags: [a, b, a]
     host_key: ["{KEY}", "{KEY} a comment"]
@@ -42,7 +41,6 @@ devices:
             jump="ops@gw.example:2200",
             python="/usr/bin/python3.8",
             root="/data/litefleet",
-            privileged=True,
             arch="aarch64",
             tags=("a", "b"),
             host_keys=(KEY, KEY + " a comment"),
@@ -52,6 +50,13 @@ devices:
         ),
     )
     assert inventory.devices[0].source == "fleet.yaml:3"
+
+
+@pytest.mark.parametrize("value", ["true", "no", "~", "[a, {b: c}]"])
+def test_a_retired_setting_of_an_old_inventory_is_ignored(value: str) -> None:
+    old = f"privileged: {value}"
+    text = f"defaults: {{{old}}}\ngroups: {{g: {{{old}, devices: {{a: {{{old}}}}}}}}}"
+    assert parse(text).devices == (Device("a", "a", groups=("g",)),)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "devices:\n", "devices: {}\ngroups:\ndefaults: ~\n", "---\n...\n"])
@@ -146,7 +151,7 @@ devices:
     hostnmae: x
     port: 70000
     password: hunter2
-    privileged: maybe
+    become: yes
   bad name: {}
 device: {}
 """) == [
@@ -158,8 +163,9 @@ device: {}
         "fleet.yaml:11: devices.cam-01.port: expected a port from 1 to 65535, found 70000",
         "fleet.yaml:12: devices.cam-01.password: secrets do not belong in the inventory; "
         "use an SSH key (`key:` names its file) or the SSH agent",
-        "fleet.yaml:13: devices.cam-01.privileged: expected true or false, found 'maybe'",
-        "fleet.yaml:14: devices.bad name: the name 'bad name' holds white space or control characters",
+        "fleet.yaml:13: devices.cam-01.become: unknown key; the agent needs no root rights, leave it out "
+        "(`litefleet provision --as` names an admin login)",
+        "fleet.yaml:14: devices.bad name: the name 'bad name' contains white space or control characters",
         "fleet.yaml:15: device: unknown key; did you mean 'devices'?",
     ]
 
@@ -169,10 +175,10 @@ ONE = {  # a device's settings, and what is said about them
     "become_pass: x": "become_pass: secrets do not belong in the inventory; "
     "use an SSH key (`key:` names its file) or the SSH agent",
     "host: -oProxyCommand=x": "host: the host '-oProxyCommand=x' begins with '-', so it could be taken for an option",
-    "host: 'a b'": "host: the host 'a b' holds white space or control characters",
-    'host: "a\\nb"': "host: the host 'a\\nb' holds white space or control characters",
-    "host: me:secret@x": "host: a host holds no '@'; write the user as `user:`",
-    "host: x:22": "host: the host 'x:22' holds a ':'; write the port as `port:`",
+    "host: 'a b'": "host: the host 'a b' contains white space or control characters",
+    'host: "a\\nb"': "host: the host 'a\\nb' contains white space or control characters",
+    "host: me:secret@x": "host: a host contains no '@'; write the user as `user:`",
+    "host: x:22": "host: the host 'x:22' contains a ':'; write the port as `port:`",
     "host: '[::1]'": "host: the host '[::1]' has brackets; write an IPv6 address without them, the port as `port:`",
     "host: 10.0.0.300": "host: the host '10.0.0.300' is not an IPv4 address (Octet 300 (> 255) not permitted in "
     "'10.0.0.300')",
@@ -186,7 +192,7 @@ ONE = {  # a device's settings, and what is said about them
     "port: {a: 1}": "port: expected a port from 1 to 65535, found a mapping",
     "arch: aarch46": "arch: unknown architecture 'aarch46'; did you mean 'aarch64'?",
     "root: /": "root: the root '/' is a whole file system or home; name a folder for litefleet alone",
-    "root: /a/../b": "root: the root '/a/../b' holds '..'; write the folder itself",
+    "root: /a/../b": "root: the root '/a/../b' contains '..'; write the folder itself",
     "root: data": "root: the root 'data' must begin with '/' or '~/'",
     "tags: {a: b}": "tags: expected a list of texts, found a mapping",
     "tags: [a, '!b']": "tags: the tag '!b' may hold letters, digits and . _ = : / - only, "
@@ -194,11 +200,11 @@ ONE = {  # a device's settings, and what is said about them
     "host_key: SHA256:abc": "host_key: this is a fingerprint; write the public key itself, 'ssh-ed25519 AAAA...'",
     f"host_key: cam {KEY}": "host_key: this is a known_hosts line; leave its first word out",
     f"host_key: {KEY[:40]}": "host_key: the key data is not a whole ssh-ed25519 key; was the line cut?",
-    "jump: a@b:c@d": "jump: the user of a jump host holds a ':'; secrets do not belong in the inventory; "
+    "jump: a@b:c@d": "jump: the user of a jump host contains a ':'; secrets do not belong in the inventory; "
     "use an SSH key (`key:` names its file) or the SSH agent",
     "jump: a@b:99999": "jump: expected a port from 1 to 65535, found 99999",
     "jump: bastion": "jump: no device 'bastion'; for a host of that name write 'bastion:22'",
-    "jump: d": "jump: jump hosts go in a circle: d -> d",
+    "jump: d": "jump: jump hosts form a cycle: d -> d",
     "port: 22[1:3]": "port: a range here needs a range in the device's name, such as cam-[01:40] (for device 'd')",
     "key: k-{n}": "key: {n} needs a range in the device's name (for device 'd')",
     "model: ../x": "model: the name '../x' may hold letters, digits, '.', '_' and '-' only, "
@@ -220,9 +226,9 @@ WHOLE = {
     "[1, 2]": "fleet.yaml:1: expected a mapping with defaults / groups / devices, found a list",
     "devices: {a: &x {}}\n---\nb: 1\n": "fleet.yaml:2: a second document begins here; write one document per file",
     "devices: *nope": "fleet.yaml:1: alias *nope has no anchor &nope above it",
-    "devices: &d\n  a: *d": "fleet.yaml:2: alias *d stands inside its own anchor",
+    "devices: &d\n  a: *d": "fleet.yaml:2: alias *d is inside its own anchor",
     "devices:\n  a: !!python/object:os.system {}": "fleet.yaml:2: devices.a: "
-    "YAML tags (!...) are not used here; leave it out",
+    "YAML tags (!...) are not supported; leave it out",
     "devices:\n  a: {}\n  a: {}": "fleet.yaml:3: devices.a: written twice; first on line 2",
     "devices:\n  ? [a]\n  : b": "fleet.yaml:2: a key is a list; keys are names "
     "(put a name with brackets in quotes inside {...})",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from litefleet_inventory import InventoryError, load
-from litefleet_inventory.fields import FIELDS
+from litefleet_inventory.fields import FIELDS, RETIRED
 from litefleet_inventory.schema import main, schema_text
 from litefleet_inventory.sources import MAX_BYTES
 
@@ -48,8 +48,8 @@ def test_the_schema_command_writes_it(tmp_path: Path) -> None:
 
 def test_schema_and_parser_know_the_same_settings_and_names() -> None:
     schema = json.loads(schema_text())
-    assert set(schema["$defs"]["settings"]["properties"]) == set(FIELDS)
-    assert set(schema["$defs"]["group"]["properties"]) == {*FIELDS, "devices", "children"}
+    assert set(schema["$defs"]["settings"]["properties"]) == {*FIELDS, *RETIRED}
+    assert set(schema["$defs"]["group"]["properties"]) == {*FIELDS, *RETIRED, "devices", "children"}
     pattern = schema["$defs"]["devices"]["propertyNames"]["pattern"]
     example = yaml.safe_load((HERE / "example.yaml").read_text(encoding="utf-8"))
     assert all(re.search(pattern, name) for name in ("cam-[01:40]", "r[1:2]-[0:10:5]x", *example["devices"]))
@@ -67,8 +67,8 @@ def test_a_folder_is_read_by_name(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
-    assert said(tmp_path / "none.yaml") == f"{tmp_path}/none.yaml: there is no such file; name the inventory with -i"
-    assert said(tmp_path) == f"{tmp_path}: this folder holds no *.yaml file; name the inventory file with -i"
+    assert said(tmp_path / "none.yaml") == f"{tmp_path}/none.yaml: the file is missing; name the inventory with -i"
+    assert said(tmp_path) == f"{tmp_path}: this folder contains no *.yaml file; name the inventory file with -i"
     latin = tmp_path / "latin.yaml"
     latin.write_bytes(b"devices:\n  # M\xfcnchen\n")
     assert said(latin) == f"{latin}:2: not UTF-8 (byte 0xfc); save the file as UTF-8"
@@ -85,7 +85,7 @@ def test_all_unreadable_files_of_a_folder_are_named(tmp_path: Path) -> None:
     os.symlink(tmp_path / "gone", tmp_path / "b.yaml")
     assert said(tmp_path).splitlines() == [
         f"{tmp_path}/a.yaml:1: not UTF-8 (byte 0xff); save the file as UTF-8",
-        f"{tmp_path}/b.yaml: there is no such file; name the inventory with -i",
+        f"{tmp_path}/b.yaml: the file is missing; name the inventory with -i",
     ]
 
 

@@ -1,1 +1,1 @@
-"""Errors, files, text and subprocesses: used everywhere, importing nothing of the controller."""
+"""Errors, checked JSON values, files, text and subprocesses.  Every part of the controller may import them."""

@@ -1,6 +1,6 @@
-"""Values from JSON, checked: strict readers raise ValueError with the value's place, lenient ones return a default.
+"""Readers of JSON values: the strict ones raise ValueError with the value's place, the lenient ones return a default.
 
-A device, a report or a file can hold anything: Python reads `1e999` as infinity, and integers of any length.
+The values come from devices, reports and files: Python reads `1e999` as infinity, and integers of any length.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The controller's errors.  An operator's error carries its remedy; only the CLI turns errors into exit codes."""
+"""The controller's errors.  An operator's error contains its remedy; only the CLI turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ __all__ = ["ConfigError", "FindingError", "LitefleetError", "UsageError"]
 
 
 class LitefleetError(Exception):
-    """Base of every error the controller raises on purpose; `exit_code` is what the CLI ends with."""
+    """Base of every error that the controller raises on purpose; `exit_code` is the CLI's."""
 
     exit_code = 1
 
 
 class UsageError(LitefleetError):
-    """The command line asks for something that can't be (exit code 2)."""
+    """The command line asks for something impossible (exit code 2)."""
 
     exit_code = 2
 
 
 class ConfigError(LitefleetError):
-    """Configuration or inventory is wrong; `problems` holds one sentence each, with file and line (exit code 2)."""
+    """Configuration or inventory is wrong; `problems` has one sentence for each problem, with file and line (exit code 2)."""
 
     exit_code = 2
 
@@ -32,7 +32,7 @@ class ConfigError(LitefleetError):
 
 
 class FindingError(LitefleetError):
-    """Work stopped at findings of the catalogue (a refused source model, a failed conversion)."""
+    """Work stopped at findings of the catalogue (a rejected source model, a failed conversion)."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__("\n".join(f"{f.code} {f.observed} {f.entry.do}" for f in findings))

@@ -1,4 +1,4 @@
-"""Files that several processes share: held by one at a time, written whole or not at all."""
+"""Files that several processes share: a lock file, and atomic writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ __all__ = ["locked", "write_atomically"]
 
 @contextlib.asynccontextmanager
 async def locked(path: Path) -> AsyncIterator[None]:
-    """Hold the lock file `path` against other tasks and other processes, without blocking the event loop."""
+    """Lock the file `path` against other tasks and other processes, without blocking the event loop.
+
+    Waits without a limit.  The lock file and its folder are created, and stay.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as lock:
         while True:
@@ -24,10 +27,10 @@ async def locked(path: Path) -> AsyncIterator[None]:
                 break
             except BlockingIOError:
                 await asyncio.sleep(0.05)
-        yield  # closing the file gives the lock back
+        yield  # closing the file releases the lock
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is seen whole or not at all, also after a power cut."""
+    """Write a file atomically: after a power cut it has the old content or the new.  Raises: OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(str(path), [data], mode=0o644)

@@ -1,4 +1,4 @@
-"""Runs a program of somebody else's (uv, opt) as a child: no shell, own process group, time limit, bounded output."""
+"""Runs an external program (uv, opt): no shell, its own process group, a time limit, bounded output."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .errors import LitefleetError
 
 __all__ = ["SubprocessEnd", "run_subprocess"]
 
-_KEEP = 64 * 1024  # bytes of output kept: its last ones say why a program stopped
+_KEEP = 64 * 1024  # bytes of output kept: the last ones usually have the error
 
 
 @dataclass(frozen=True)
 class SubprocessEnd:
-    """How a child ended; `code` is negative for a signal, `output` the end of what it said on both streams."""
+    """The end of a subprocess: `code` is negative for a signal, `output` is the end of stdout and stderr together."""
 
     code: int
     output: str
@@ -30,7 +30,7 @@ class SubprocessEnd:
 
     @property
     def signal_name(self) -> str:
-        """The signal that ended it ("SIGSEGV"), "" for none; a wrapper's 128 + n counts as the signal n."""
+        """The signal that ended it ("SIGSEGV"), "" for none; a shell's exit code 128 + n counts as signal n."""
         number = -self.code if self.code < 0 else self.code - 128 if 128 < self.code < 160 else 0
         try:
             return signal.Signals(number).name if number else ""
@@ -39,12 +39,12 @@ class SubprocessEnd:
 
     @property
     def ok(self) -> bool:
-        """Whether it ended by itself, in time, with exit code 0."""
+        """Whether it ended within its time limit with exit code 0."""
         return self.code == 0 and not self.timed_out
 
     @property
     def ending(self) -> str:
-        """Its end in words: 'exit code 1', 'killed by SIGSEGV', 'stopped at its time limit'."""
+        """Its end for a message: 'exit code 1', 'killed by SIGSEGV', 'stopped at its time limit'."""
         if self.timed_out:
             return "stopped at its time limit"
         return f"killed by {self.signal_name}" if self.signal_name else f"exit code {self.code}"
@@ -56,7 +56,7 @@ class SubprocessEnd:
 
 
 async def _tail(pipe: BinaryIO, kept: bytearray) -> None:
-    """Read to the end and keep the last bytes: a child that floods costs no memory."""
+    """Read a pipe to its end and keep the last bytes, so that endless output takes no memory."""
     stream = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(stream), pipe
@@ -82,35 +82,35 @@ async def run_subprocess(
     cwd: Path | None = None,
     stdin: Path = Path(os.devnull),
 ) -> SubprocessEnd:
-    """Run a program to its end, or to the end of its time; its whole process group ends with it, on cancellation too.
+    """Run a program until it ends or `time_limit_s` has passed; then kill its process group, on cancellation too.
 
-    It reads the file `stdin` as its standard input.
+    `stdin` is a file that the program reads as its standard input.
 
-    Raises: LitefleetError when it can't be started.
+    Raises: LitefleetError when the program cannot be started; OSError when `stdin` cannot be opened.
     """
     started = time.monotonic()
-    ours, theirs = os.pipe()
-    with os.fdopen(ours, "rb", buffering=0) as pipe:
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end, "rb", buffering=0) as pipe:
         try:
-            given = os.open(stdin, os.O_RDONLY | os.O_CLOEXEC)
+            stdin_fd = os.open(stdin, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            os.close(theirs)
+            os.close(write_end)
             raise
         try:
             process = await asyncio.create_subprocess_exec(
                 *map(str, argv),
-                stdin=given,
-                stdout=theirs,
-                stderr=theirs,
+                stdin=stdin_fd,
+                stdout=write_end,
+                stderr=write_end,
                 env=dict(env) if env is not None else None,
                 cwd=cwd,
                 start_new_session=True,
             )
         except OSError as error:
-            raise LitefleetError(f"{argv[0]} can't be started: {error.strerror}.") from error
+            raise LitefleetError(f"{argv[0]} cannot be started: {error.strerror}.") from error
         finally:
-            os.close(theirs)
-            os.close(given)
+            os.close(write_end)
+            os.close(stdin_fd)
         timed_out, output = await _read_until_end(process, pipe, time_limit_s)
     return SubprocessEnd(
         process.returncode or 0, output.decode(errors="replace"), time.monotonic() - started, timed_out
@@ -120,7 +120,7 @@ async def run_subprocess(
 async def _read_until_end(
     process: asyncio.subprocess.Process, pipe: BinaryIO, time_limit_s: float
 ) -> tuple[bool, bytes]:
-    """Read until the child ends or its time does; return whether it was ended, and its last output."""
+    """Read until the program ends or its time is up; return whether it timed out, and its last output."""
     output = bytearray()
     reading = asyncio.ensure_future(_tail(pipe, output))
     timed_out = False
@@ -133,7 +133,7 @@ async def _read_until_end(
     finally:
         _kill_group(process)
         await process.wait()
-        await asyncio.wait([reading], timeout=1)  # something that left the group may still hold the pipe
+        await asyncio.wait([reading], timeout=1)  # a process that left the group may still have the pipe open
         reading.cancel()
         await asyncio.wait([reading])
     return timed_out, bytes(output)

@@ -1,4 +1,4 @@
-"""Texts from outside, made fit for a terminal or a report.  Pure."""
+"""Makes texts from outside safe to print on a terminal or in a report.  Pure."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import math
 import unicodedata
 from collections.abc import Mapping
 
+__all__ = ["LINE_LIMIT", "clean", "clean_lines", "json_ready", "sanitize"]
+
 LINE_LIMIT = 400  # characters of one device's sentence that a report shows
-
-
-# controls, bidi and zero-width marks, lone surrogates, line separators
-_SHOWN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-_DEEPEST = 32  # a device's facts are a few levels deep; a hostile one's must not end in a RecursionError
+# Unicode categories that are escaped: controls, bidi and zero-width marks, lone surrogates, line separators
+_ESCAPED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_DEEPEST = 32  # levels; a device's facts have a few, and a hostile device must not cause a RecursionError
 
 
 def json_ready(value: object, depth: int = 0) -> object:
-    """Return a value JSON can hold: NaN and Inf, which JSON has no word for, become the strings "NaN", "Infinity"."""
+    """Return a value that JSON can represent: NaN and Inf become the strings "NaN" and "Infinity"."""
     if depth > _DEEPEST:
         return "… (too deep)"
     if isinstance(value, Mapping):
@@ -28,15 +28,15 @@ def json_ready(value: object, depth: int = 0) -> object:
 
 
 def _visible(char: str) -> str:
-    """Return a character as it may be printed: what would act or hide becomes its escape."""
-    if unicodedata.category(char) not in _SHOWN:
+    """Return a character, escaped where a terminal would interpret or hide it."""
+    if unicodedata.category(char) not in _ESCAPED:
         return char
     code = ord(char)
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def clean(text: object, limit: int = LINE_LIMIT) -> str:
-    """Return text as one printable line of at most about `limit` characters; line breaks become spaces."""
+    """Return a text as one printable line, cut after `limit` characters; line breaks become spaces."""
     raw = text if isinstance(text, str) else str(json_ready(text))
     line = " ".join(raw[: limit + 1].replace("\t", " ").splitlines())
     shown = "".join(map(_visible, line[:limit]))
@@ -44,14 +44,11 @@ def clean(text: object, limit: int = LINE_LIMIT) -> str:
 
 
 def clean_lines(text: object, lines: int = 40, width: int = 300) -> str:
-    """Return the last `lines` lines of a text, each cleaned; where earlier ones were left out, it says so."""
+    """Return the last `lines` lines of a text, each cleaned; a first line counts those that were left out."""
     every = str(text)[-lines * width * 4 :].replace("\r\n", "\n").rstrip("\n").split("\n")
     kept = [clean(line.replace("\t", "    "), width) for line in every[-lines:]]
     left_out = str(text).rstrip("\n").count("\n") + 1 - len(kept)
     return "\n".join(([f"… ({left_out} earlier lines left out)"] if left_out > 0 else []) + kept)
-
-
-__all__ = ["json_ready", "sanitize"]
 
 
 def sanitize(text: str, most: int = 300) -> str:

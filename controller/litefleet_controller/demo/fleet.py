@@ -1,4 +1,4 @@
-"""The embedded fleet: starts its devices together, hands out their addresses and keys, stops them all."""
+"""The embedded fleet: starts its devices together, provides their addresses and keys, and stops them all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from types import TracebackType
 import asyncssh
 import yaml
 
-from .asyncssh_device import start_asyncssh
 from .base import DEFAULT_PATH, HOST, DeviceSpec, EmbeddedDevice, EmbeddedError, Place, Running, bare_path, free_port
+from .in_process_devices import start_asyncssh, start_silent
 from .openssh_device import find_sshd, login_name, start_openssh
-from .silent_device import start_silent
 
 __all__ = ["EmbeddedFleet"]
 
@@ -23,21 +22,23 @@ _AT_ONCE = 16  # servers that start at the same time
 
 
 class EmbeddedFleet:
-    """Devices on loopback, as an async context manager; their files lie under `base`, which outlives them."""
+    """Devices on loopback, as an async context manager; their files stay in `base` after it ends."""
 
     def __init__(self, base: Path, specs: Sequence[DeviceSpec]) -> None:
         self.base = base.absolute()
         self.specs = tuple(specs)
         self.devices: dict[str, EmbeddedDevice] = {}
-        self.user = login_name() or "litefleet"  # the in-process kind lets any name in
+        self.user = login_name() or "litefleet"  # the in-process server accepts any user name
         self._ports: set[int] = set()
         for spec in self.specs:
             if spec.kind not in KINDS:
-                raise EmbeddedError(f"Device {spec.name}: kind {spec.kind!r} is unknown; there are {', '.join(KINDS)}.")
+                raise EmbeddedError(
+                    f"Device {spec.name}: kind {spec.kind!r} is unknown. Available: {', '.join(KINDS)}."
+                )
 
     @property
     def key_path(self) -> Path:
-        """The private key that opens every device."""
+        """The private key that every device accepts."""
         return self.base / "id_ed25519"
 
     async def __aenter__(self) -> EmbeddedFleet:
@@ -64,15 +65,15 @@ class EmbeddedFleet:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # In a task of its own: a second Ctrl-C must not leave half of them running.
+        # In a task of its own, so that a second Ctrl-C does not leave some of them running.
         await asyncio.shield(asyncio.ensure_future(self._stop_all()))
 
     async def kill(self, name: str) -> None:
-        """Cut one device's power: server, connections and running commands end at once, its files stay."""
+        """Kill one device's server, connections and running commands at once, as a power cut would; its files stay."""
         await self.devices[name].process.stop()
 
     async def restart(self, name: str) -> None:
-        """Stop one device if it still runs and start it again at the same address with the same keys and files."""
+        """Stop one device if it runs, and start it again at the same address with the same keys and files."""
         device = self.devices[name]
         await device.process.stop()
         process = await _start(device.spec.kind, device.place, device.port)
@@ -89,7 +90,7 @@ class EmbeddedFleet:
     async def _begin(self, spec: DeviceSpec) -> EmbeddedDevice:
         place = self._place(spec)
         problem: Exception | None = None
-        for _ in range(3):  # somebody may take the port between our look and the server's bind
+        for _ in range(3):  # another program may take the port before the server binds it
             port = free_port(self._ports)
             try:
                 process = await _start(spec.kind, place, port)
@@ -114,7 +115,9 @@ class EmbeddedFleet:
         env = {"PATH": path, "HOME": str(home), "LC_ALL": "C.UTF-8", **spec.env}
         for name, value in env.items():
             if set(f"{name}{value}") & set('"\\\n'):
-                raise EmbeddedError(f"Device {spec.name}: environment {name} holds a quote, backslash or line break.")
+                raise EmbeddedError(
+                    f"Device {spec.name}: environment {name} contains a quote, backslash or line break."
+                )
         return Place(folder, home, env, folder / "host_key", self.key_path.with_suffix(".pub"))
 
     async def _stop_all(self) -> None:
@@ -130,7 +133,7 @@ async def _start(kind: str, place: Place, port: int) -> Running:
 
 
 def _make_key(path: Path) -> None:
-    """Write an ed25519 key pair at `path` and `path`.pub, unless there is one."""
+    """Write an ed25519 key pair at `path` and `path`.pub, unless it exists."""
     if path.exists():
         return
     key = asyncssh.generate_private_key("ssh-ed25519", comment="litefleet-embedded")

@@ -37,7 +37,7 @@ SetEnv {env}
 
 
 def login_name() -> str | None:
-    """Return the name by which sshd can let this process's user in, None for a user without an account or a shell."""
+    """Return the name with which this process's user can log in over sshd, None for a user without an account or a shell."""
     try:
         account = pwd.getpwuid(os.geteuid())
     except KeyError:  # a container started with a bare user id
@@ -46,9 +46,9 @@ def login_name() -> str | None:
 
 
 def find_sshd() -> str | None:
-    """Return the path of sshd, None where it can't serve this user's login.
+    """Return the path of sshd, None where this user cannot log in over it.
 
-    A locked root account (shadow entry with "!") is refused by sshd without PAM, so it counts as none.
+    sshd without PAM rejects a locked root account (shadow entry with "!").
     """
     if login_name() is None:
         return None
@@ -68,31 +68,31 @@ class OpenSsh:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self._stopped = False
-        atexit.register(self._last_resort)  # a second Ctrl-C ends the event loop before stop() has run
+        atexit.register(self._kill_at_exit)  # for a second Ctrl-C, which ends the event loop before stop() has run
 
     @property
     def pid(self) -> int | None:
-        """The listener's process."""
+        """The listener's process ID."""
         return self._process.pid
 
     async def stop(self) -> None:
-        """Kill the listener, every session and what runs in them."""
+        """Kill the listener, every session and their processes."""
         if not self._stopped:
             await stop_tree(self._process)
             self._stopped = True
-            atexit.unregister(self._last_resort)
+            atexit.unregister(self._kill_at_exit)
 
-    def _last_resort(self) -> None:
+    def _kill_at_exit(self) -> None:
         if self._process.returncode is None:
             kill_tree(self._process.pid)
 
 
 async def start_openssh(place: Place, port: int) -> OpenSsh:
-    """Start sshd on `port` and return once it answers.  Raises EmbeddedError with its log when it does not."""
+    """Start sshd on `port` and return once it answers.  Raises: EmbeddedError with its log when it does not."""
     sshd = find_sshd()
     if sshd is None:
         raise EmbeddedError(
-            "There is no sshd that could serve this user: install openssh-server, or use kind 'asyncssh'."
+            "sshd is missing or does not accept this user: install openssh-server, or use kind 'asyncssh'."
         )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, parents=True, exist_ok=True)  # sshd as root does not start without it
@@ -119,7 +119,7 @@ async def start_openssh(place: Place, port: int) -> OpenSsh:
 
 
 async def _wait_for_banner(process: asyncio.subprocess.Process, place: Place, port: int, limit_s: float = 20) -> None:
-    """Return once the port greets as SSH does."""
+    """Return once the port sends an SSH banner; EmbeddedError after `limit_s` seconds or when sshd ends."""
     loop = asyncio.get_running_loop()
     until = loop.time() + limit_s
     while loop.time() < until:

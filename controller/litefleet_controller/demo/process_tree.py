@@ -1,4 +1,4 @@
-"""Stop a process with everything below it, by process id."""
+"""Stops a process and its descendants, by process ID."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["descendants", "is_running", "kill_tree", "stop_tree"]
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the processes below `pid`, parents first."""
+    """Return the IDs of the descendants of `pid`, parents first."""
     children: defaultdict[int, list[int]] = defaultdict(list)
     for child, parent in _pairs():
         children[parent].append(child)
@@ -28,9 +28,9 @@ def descendants(pid: int) -> list[int]:
 
 
 def kill_tree(pid: int) -> list[int]:
-    """Kill `pid`, a child of ours not yet waited for, and all below it; return what was below.
+    """Kill `pid`, a child of this process that was not reaped, and its descendants; return the IDs of the descendants.
 
-    The server is stopped first: then no new session begins while the sessions are counted.
+    SIGSTOP comes first, so that the server starts no session while its sessions are listed.
     """
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGSTOP)
@@ -42,14 +42,14 @@ def kill_tree(pid: int) -> list[int]:
 
 
 async def stop_tree(process: asyncio.subprocess.Process) -> None:
-    """Kill `process` and all below it, as a power cut would, and wait for their end."""
+    """Kill `process` and its descendants, as a power cut would, and wait until they have ended."""
     below = kill_tree(process.pid) if process.returncode is None else []
     await process.wait()
-    await _gone(below)
+    await _wait_until_ended(below)
 
 
-async def _gone(pids: list[int], limit_s: float = 5) -> None:
-    """Wait until the killed processes run no more; a zombie that its parent has not collected counts as gone."""
+async def _wait_until_ended(pids: list[int], limit_s: float = 5) -> None:
+    """Wait until the killed processes have ended; a zombie that its parent has not reaped counts as ended."""
     loop = asyncio.get_running_loop()
     until = loop.time() + limit_s
     while any(is_running(pid) for pid in pids) and loop.time() < until:
@@ -57,7 +57,7 @@ async def _gone(pids: list[int], limit_s: float = 5) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether `pid` is a process that still runs: not gone, and not a zombie."""
+    """Whether `pid` is a running process, not a zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -67,12 +67,12 @@ def is_running(pid: int) -> bool:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
-        return not Path("/proc/self/stat").exists()  # gone in between, or a system without /proc
+        return not Path("/proc/self/stat").exists()  # it has just ended, or the system has no /proc
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def _pairs() -> list[tuple[int, int]]:
-    """Return every process with its parent."""
+    """Return (process ID, parent's ID) of every process."""
     proc = Path("/proc")
     if not (proc / "self" / "stat").exists():  # not Linux
         text = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout  # noqa: S607

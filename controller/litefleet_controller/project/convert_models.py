@@ -1,4 +1,4 @@
-"""`litefleet convert`: each model once per architecture, with every check, into the store."""
+"""`litefleet convert`: converts each model once per architecture, with every check, into the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["ConvertChoice", "ConvertRow", "convert_models"]
 
 @dataclass(frozen=True)
 class ConvertRow:
-    """One file that `litefleet convert` made or had, or why not."""
+    """One file that `litefleet convert` made or found in the store, or the findings that prevented it."""
 
     model: str
     arch: str
@@ -42,8 +42,8 @@ class ConvertRow:
 
     def to_text(self) -> str:
         """Return the lines for a terminal."""
-        how = "refused" if self.failed else ("in the store" if self.cached else f"converted in {self.seconds:.1f} s")
-        lines = [f"{self.model}  {self.arch:8}  {how}  {self.sha256[:12]}  {self.path}".rstrip()]
+        status = "refused" if self.failed else ("in the store" if self.cached else f"converted in {self.seconds:.1f} s")
+        lines = [f"{self.model}  {self.arch:8}  {status}  {self.sha256[:12]}  {self.path}".rstrip()]
         for found in self.findings:
             lines.append(f"    {found.code} {found.observed}")
             lines.append(f"          Why: {found.entry.why}")
@@ -53,19 +53,19 @@ class ConvertRow:
 
 @dataclass(frozen=True)
 class ConvertChoice:
-    """What the command line chose for `litefleet convert`; what it leaves out is as litefleet.yaml says."""
+    """The command line's options of `litefleet convert`; litefleet.yaml decides about the others."""
 
     arches: tuple[str, ...] = ()
     targets: str = ""
     fp16: bool = False
     quant: str = ""
-    tries: tuple[str, ...] = ()  # Paddle-Lite versions to ask where the configured one can't, before those of `also`
+    tries: tuple[str, ...] = ()  # Paddle-Lite versions to try when the configured one fails, before those of `also`
 
 
 async def convert_models(
     config_path: Path, models: tuple[str, ...], choice: ConvertChoice, out: Path | None
 ) -> list[ConvertRow]:
-    """Convert each model for each architecture and return a row each; copies go to `out` as MODEL-ARCH.nb.
+    """Convert each model for each architecture and return a row for each; `out` receives copies as MODEL-ARCH.nb.
 
     Raises: FindingError LF102 for two CPU instruction sets in one request; UsageError, ConfigError.
     """
@@ -93,13 +93,13 @@ def _overridden(config: Config, arches: list[str], targets: str, choice: Convert
         if choice.fp16 or choice.quant:
             options = {"fp16": choice.fp16, "quant": choice.quant or "none"}
             changes["options"] = OptionsConfig.model_validate(options)
-    except ValueError as error:  # pydantic's own is one too
-        words = (
+    except ValueError as error:  # pydantic's ValidationError is one too
+        messages = (
             [e["msg"].removeprefix("Value error, ") for e in error.errors()]
             if isinstance(error, ValidationError)
             else []
         )
-        raise UsageError("--targets, --fp16, --quant: " + ("; ".join(words) or str(error))) from error
+        raise UsageError("--targets, --fp16, --quant: " + ("; ".join(messages) or str(error))) from error
     tries = tuple(dict.fromkeys([*choice.tries, *config.toolchain.also]))
     toolchain = config.toolchain.model_copy(update={"also": tries})
     models = {name: model.model_copy(update=changes) for name, model in config.models.items()}
@@ -133,5 +133,5 @@ async def _convert_one(release_builder: ReleaseBuilder, model: str, arch: str, o
             out.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(made.path, path)
         except OSError as error:
-            raise LitefleetError(f"{path} can't be written: {error.strerror}") from error
+            raise LitefleetError(f"{path} cannot be written: {error.strerror}") from error
     return ConvertRow(model, arch, made.sha256, str(path), made.cached, made.seconds, made.findings, False)

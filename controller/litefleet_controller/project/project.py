@@ -1,4 +1,4 @@
-"""A project opened: configuration, inventory and choice checked together, and the parts that a run is made of."""
+"""Opens a project: checks configuration, inventory and command-line options together, and builds the parts of a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Project", "chosen_models", "open_project", "open_state"]
 
 @dataclass(frozen=True)
 class Project:
-    """What a command works on: all that was chosen exists, and fits together."""
+    """An open project: all selected devices, models and runtimes exist."""
 
     options: Options
     config: Config
@@ -36,34 +36,34 @@ class Project:
     models: tuple[str, ...]
 
     def host_keys(self) -> HostKeys:
-        """Return which host keys are trusted, and whether new ones are pinned."""
+        """Return the trusted host keys; new keys are pinned where the options or litefleet.yaml allow it."""
         ssh = self.config.ssh
         accept_new = self.options.accept_new_host_keys or ssh.accept_new_host_keys
         return HostKeys([ssh.known_hosts], self.config.store / "known_hosts", accept_new)
 
     def session_factory(self, progress: Progress, keep_agent: bool = True) -> SessionFactory:
-        """Return the way to the devices."""
+        """Return the factory of sessions with the project's devices; `keep_agent` leaves the agent's archive on them."""
         ssh = self.config.ssh
         limits = SshLimits(ssh.connect_time_limit_s, ssh.connect_time_limit_s)
         transport = SshTransport(self.host_keys(), self.inventory.jump_chain, limits)
         return SessionFactory(transport, agent_archive(), progress.device_step, ssh.step_time_limit_s, keep_agent)
 
     def release_builder(self, progress: Progress) -> ReleaseBuilder:
-        """Return the shelf that makes releases ready; the caller closes it."""
+        """Return the builder of the project's releases; the caller closes it."""
         return ReleaseBuilder(self.config, Toolchains(), default_cache(), progress.message)
 
     def models_of(self, device: Device) -> list[str]:
-        """Return the models that a device gets: its own, else all."""
+        """Return the names of a device's models: its `model:`, else all selected ones."""
         return [m for m in self.models if device.model in ("", m)]
 
     @property
     def verify_limit_s(self) -> float:
-        """Seconds within which a device must have proven one model."""
+        """Time limit for verifying one model on a device, in seconds."""
         return self.config.verify.time_limit_s + self.config.ssh.step_time_limit_s
 
 
 def open_project(options: Options) -> Project:
-    """Return the project; ConfigError or UsageError, with every problem, before anything is done."""
+    """Return the project.  Raises: ConfigError or UsageError with every problem, before a device is contacted."""
     config = load_config(options.config)
     inventory, devices = _devices(config, options)
     models = chosen_models(config, options.models)
@@ -80,20 +80,20 @@ def _devices(config: Config, options: Options) -> tuple[Inventory, tuple[Device,
     except SelectError as error:
         raise UsageError(f"--limit: {error}") from error
     if not devices:
-        raise UsageError("no device is selected: the inventory is empty, or --limit leaves nothing")
+        raise UsageError("no device is selected: the inventory is empty, or --limit excludes all")
     return inventory, devices
 
 
 def chosen_models(config: Config, wanted: tuple[str, ...]) -> list[str]:
-    """Return the models that were asked for, or all; UsageError for one that there is not."""
+    """Return the wanted models, all by default; UsageError for an unknown one."""
     unknown = [m for m in wanted if m not in config.models]
     if unknown:
-        raise UsageError(f"no model {unknown[0]!r} in litefleet.yaml; there are {', '.join(config.models)}")
+        raise UsageError(f"no model {unknown[0][:60]!r} in litefleet.yaml. Available: {', '.join(config.models)}.")
     return list(wanted or config.models)
 
 
 def _check_names(config: Config, devices: tuple[Device, ...]) -> None:
-    """Refuse an inventory that names models or runtimes which litefleet.yaml lacks, all at once."""
+    """Raise ConfigError for the models and runtimes that the inventory names and litefleet.yaml lacks."""
     problems = []
     for device in devices:
         if device.model and device.model not in config.models:
@@ -109,7 +109,7 @@ def _check_names(config: Config, devices: tuple[Device, ...]) -> None:
 
 
 def open_state(config: Config) -> State:
-    """Return the project's state, made or migrated where needed; StateError when it can't be used."""
+    """Return the project's state, created or migrated if needed; StateError when it is unusable."""
     from ..state import State  # takes 0.2 s to import, and few commands need it
 
     return State.open(config.state or str(config.store / "state.db"))

@@ -1,4 +1,4 @@
-"""One look at the fleet, or one proof on it: fans out, and returns the report."""
+"""Probes or verifies the fleet's devices, and keeps the reports of all commands."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ ProgressFor = Callable[[int], Progress]
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """When a run began."""
+    """The start of a run."""
 
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: float = field(default_factory=time.monotonic)
 
     @property
     def stamp(self) -> str:
-        """ISO 8601, UTC."""
+        """The start in ISO 8601, UTC, to the second."""
         return self.started.isoformat(timespec="seconds").replace("+00:00", "Z")
 
     @property
     def seconds(self) -> float:
-        """Since it began."""
+        """Seconds since the start."""
         return time.monotonic() - self.clock
 
 
 async def run_fleet(command: str, options: Options, progress_for: ProgressFor) -> RunReport:
-    """Do `command` ("probe" or "verify") on the selected devices; nothing is switched on.
+    """Run `command` ("probe" or "verify") on the selected devices; no release is activated.
 
-    Raises: ConfigError and UsageError before anything is done; Interrupted after Ctrl-C.
+    Raises: ConfigError and UsageError before a device is contacted; Interrupted after Ctrl-C.
     """
     project = open_project(options)
     mode = Mode(stage=command != "probe", activate=False, again=True, verify_limit_s=project.verify_limit_s)
@@ -77,7 +77,7 @@ async def fan_out(
     progress: Progress,
     at_once: int = 0,
 ) -> tuple[tuple[DeviceOutcome, ...], bool]:
-    """Run `task` on devices within the project's limits (`at_once` instead of `ssh.concurrency`, where it is given).
+    """Run `task` on devices within the project's limits; `at_once`, if not 0, replaces `ssh.concurrency`.
 
     Return the outcomes in the devices' order, and whether Ctrl-C interrupted the run.
     """
@@ -87,7 +87,7 @@ async def fan_out(
 
 
 def save_report(config: Config, report: RunReport) -> None:
-    """Keep the report in the project's store, for `litefleet report`."""
+    """Write the report to the project's store, for `litefleet report`."""
     folder = config.store / "reports"
     folder.mkdir(parents=True, exist_ok=True)
     stamp = report.started_at.replace("-", "").replace(":", "").removesuffix("Z")
@@ -95,10 +95,10 @@ def save_report(config: Config, report: RunReport) -> None:
 
 
 def read_report(path: Path) -> RunReport:
-    """Return a kept report; UsageError when the file is something else."""
+    """Return a kept report; UsageError when the file cannot be read or is no report."""
     try:
         return RunReport.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is not a litefleet report (the JSON that --json prints): {error}") from error

@@ -1,4 +1,4 @@
-"""Children end as they should: decoded, bounded, and never alone left behind."""
+"""Subprocesses end in time with their descendants, and their output is bounded and decoded."""
 
 from __future__ import annotations
 
@@ -30,11 +30,14 @@ def gone(pid: int) -> bool:
 async def test_both_streams_and_the_exit_code_come_back() -> None:
     end = await run_subprocess(["sh", "-c", "echo out; echo err >&2; exit 3"], time_limit_s=10)
     assert (end.code, end.output, end.timed_out, end.signal_name) == (3, "out\nerr\n", False, "")
+    assert (end.ok, end.ending, end.last_lines()) == (False, "exit code 3", "out | err")
+    assert (await run_subprocess(["true"], time_limit_s=10)).ok
 
 
 @pytest.mark.parametrize("argv", [["sh", "-c", "kill -SEGV $$"], ["sh", "-c", "exit 139"]])
 async def test_a_signal_has_its_name_directly_and_through_a_wrapper(argv: list[str]) -> None:
-    assert (await run_subprocess(argv, time_limit_s=10)).signal_name == "SIGSEGV"
+    end = await run_subprocess(argv, time_limit_s=10)
+    assert (end.signal_name, end.ending) == ("SIGSEGV", "killed by SIGSEGV")
 
 
 async def test_a_flood_is_read_and_only_its_end_is_kept() -> None:
@@ -46,7 +49,7 @@ async def test_a_flood_is_read_and_only_its_end_is_kept() -> None:
 
 async def test_the_time_limit_ends_grandchildren_too() -> None:
     end = await run_subprocess(["sh", "-c", "sleep 300 & echo $!; wait"], time_limit_s=0.3)
-    assert end.timed_out
+    assert (end.timed_out, end.ending) == (True, "stopped at its time limit")
     assert gone(int(end.output))
 
 
@@ -70,7 +73,7 @@ async def test_a_child_that_left_its_group_can_not_hold_the_caller() -> None:
 
 
 async def test_what_can_not_be_started_is_a_sentence() -> None:
-    with pytest.raises(LitefleetError, match="/nowhere/tool can't be started: No such file"):
+    with pytest.raises(LitefleetError, match="/nowhere/tool cannot be started: No such file"):
         await run_subprocess(["/nowhere/tool"], time_limit_s=1)
 
 

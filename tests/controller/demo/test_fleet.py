@@ -142,7 +142,7 @@ async def test_the_inventory_names_every_device_and_how_to_reach_it(tmp_path: Pa
 
 def test_an_unknown_kind_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(
-        EmbeddedError, match="Device d: kind 'telnet' is unknown; there are ssh, sshd, asyncssh, silent"
+        EmbeddedError, match=r"Device d: kind 'telnet' is unknown\. Available: ssh, sshd, asyncssh, silent"
     ):
         EmbeddedFleet(tmp_path, [DeviceSpec("d", "telnet")])
 

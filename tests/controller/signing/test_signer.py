@@ -267,7 +267,7 @@ async def test_a_machine_without_ssh_keygen_says_so(
     signer: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"ssh-keygen can't be started.*OpenSSH client tools"):
+    with pytest.raises(ConfigError, match=r"ssh-keygen cannot be started.*OpenSSH client tools"):
         await signer.check()
     old = tmp_path / "ssh-keygen"
     old.write_text('#!/bin/sh\necho "unknown option -- Y" >&2\nexit 1\n')

@@ -1,4 +1,4 @@
-"""A device served from within this process by asyncssh: for machines that have no sshd."""
+"""Devices that this process serves itself: an SSH server by asyncssh, for machines without sshd, and a silent listener."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import asyncssh
 from .base import HOST, Place
 from .process_tree import descendants
 
-__all__ = ["InProcess", "start_asyncssh"]
+__all__ = ["InProcess", "Silent", "start_asyncssh", "start_silent"]
 
 _CHUNK = 64 * 1024  # bytes in flight per direction, beyond the SSH window
 
@@ -39,11 +39,11 @@ class InProcess:
 
     @property
     def pid(self) -> int | None:
-        """None: it has no process of its own."""
+        """None: this process serves the device."""
         return None
 
     async def listen(self, port: int) -> None:
-        """Begin to accept on `port`; OSError when it is taken."""
+        """Start to accept connections on `port`; OSError when it is in use."""
         self._acceptor = await asyncssh.listen(
             HOST,
             port,
@@ -59,7 +59,7 @@ class InProcess:
         )
 
     async def stop(self) -> None:
-        """Close the listener, cut every connection, kill what runs in them."""
+        """Close the listener, cut every connection, and kill their processes."""
         if self._acceptor is not None:
             self._acceptor.close()
         for connection in list(self._connections):
@@ -68,9 +68,9 @@ class InProcess:
             await _end(await child)
 
     async def _serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
-        """Run one session's command with sh, its three streams joined to the channel's."""
+        """Run one session's command with sh, and connect its three streams to the channel."""
         argv = ["/bin/sh", "-c", process.command] if process.command else ["/bin/sh"]
-        # Kept while it is still starting: a power cut in that moment must find it too.
+        # Registered while it still starts, so that stop() finds it at any moment.
         starting = asyncio.ensure_future(
             asyncio.create_subprocess_exec(
                 *argv,
@@ -85,14 +85,14 @@ class InProcess:
         self._children.add(starting)
         child = await asyncio.shield(starting)
         try:
-            await _join(process, child)
+            await _connect_streams(process, child)
         finally:
             await _end(child)
             self._children.discard(starting)
 
 
 class _Connections(asyncssh.SSHServer):
-    """Remembers the connections of one device."""
+    """Keeps the set of open connections of one device."""
 
     def __init__(self, known: set[asyncssh.SSHServerConnection]) -> None:
         self._known = known
@@ -107,7 +107,7 @@ class _Connections(asyncssh.SSHServer):
             self._known.discard(self._own)
 
 
-async def _join(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process) -> None:
+async def _connect_streams(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process) -> None:
     assert child.stdin is not None
     assert child.stdout is not None
     assert child.stderr is not None
@@ -116,21 +116,21 @@ async def _join(process: asyncssh.SSHServerProcess[bytes], child: asyncio.subpro
         asyncio.create_task(_pump(child.stdout, process.stdout)),
         asyncio.create_task(_pump(child.stderr, process.stderr)),
     ]
-    gone = asyncio.create_task(process.channel.wait_closed())
+    closed = asyncio.create_task(process.channel.wait_closed())
     try:
         done = asyncio.create_task(asyncio.wait(outs))
-        await asyncio.wait([done, gone], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([done, closed], return_when=asyncio.FIRST_COMPLETED)
         done.cancel()
-        if not gone.done():
+        if not closed.done():
             code = await child.wait()
-            _leave(process, code)
+            _report_exit(process, code)
     finally:
-        for task in (into, gone, *outs):
+        for task in (into, closed, *outs):
             task.cancel()
-        await asyncio.gather(into, gone, *outs, return_exceptions=True)
+        await asyncio.gather(into, closed, *outs, return_exceptions=True)
 
 
-def _leave(process: asyncssh.SSHServerProcess[bytes], code: int) -> None:
+def _report_exit(process: asyncssh.SSHServerProcess[bytes], code: int) -> None:
     if code >= 0:
         process.exit(code)
     else:
@@ -144,7 +144,7 @@ async def _feed(reader: _Reader, writer: asyncio.StreamWriter) -> None:
 
 
 async def _pump(reader: _Reader, writer: _Writer) -> None:
-    """Copy until the end or until either side is gone."""
+    """Copy until the end of the input or until either side closes."""
     with contextlib.suppress(OSError, asyncssh.Error):
         while data := await reader.read(_CHUNK):
             writer.write(data)
@@ -152,7 +152,7 @@ async def _pump(reader: _Reader, writer: _Writer) -> None:
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
-    """Kill a command and what it started."""
+    """Kill a command and its descendants."""
     if child.returncode is not None:
         return
     pids = [*descendants(child.pid), child.pid]
@@ -163,7 +163,48 @@ async def _end(child: asyncio.subprocess.Process) -> None:
 
 
 async def start_asyncssh(place: Place, port: int) -> InProcess:
-    """Start an in-process server on `port`; OSError when the port is taken."""
+    """Start an in-process SSH server on `port`; OSError when the port is in use."""
     running = InProcess(place)
     await running.listen(port)
     return running
+
+
+class Silent:
+    """A device that accepts connections and sends nothing: a hung sshd, or a wrong port."""
+
+    def __init__(self) -> None:
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """None: this process serves the device."""
+        return None
+
+    async def listen(self, port: int) -> None:
+        """Start to accept connections on `port`."""
+        self._server = await asyncio.start_server(self._serve, HOST, port)
+
+    async def stop(self) -> None:
+        """Close the listener and every connection."""
+        if self._server is not None:
+            self._server.close()
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            with contextlib.suppress(OSError):
+                while await reader.read(4096):
+                    pass
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+
+async def start_silent(port: int) -> Silent:
+    """Start a silent listener on `port`; OSError when the port is in use."""
+    silent = Silent()
+    await silent.listen(port)
+    return silent
