@@ -169,14 +169,14 @@ def test_sarif_alone_on_stdout(folder: Path) -> None:
     assert json.loads(done.stdout)["runs"][0]["invocations"][0]["exitCode"] == 0
     both = litefleet("models/cut.nb", "--sarif", "-", "--json", cwd=folder)
     assert (both.returncode, both.stdout) == (2, "")
-    assert "both want stdout" in both.stderr
+    assert "both write to stdout" in both.stderr
 
 
 def test_a_sarif_file_that_cannot_be_written_costs_no_result(folder: Path) -> None:
     done = litefleet("models/good.nb", "--sarif", "no/where.sarif", cwd=folder)
     assert done.returncode == 2
     assert "SHA-256" in done.stdout
-    assert done.stderr == "litefleet: no/where.sarif can't be written: No such file or directory\n"
+    assert done.stderr == "litefleet: no/where.sarif cannot be written: No such file or directory\n"
 
 
 @pytest.mark.toolchain
