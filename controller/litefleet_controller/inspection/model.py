@@ -39,10 +39,20 @@ class Inspection:
 
     @property
     def verdict(self) -> str | None:
-        """ "good" or "refused"; None when no architecture was named and the file could be described."""
+        """ "refused", "conditional" or "good"; None when no architecture was named and the file could be described.
+
+        "good" states that nothing in the file speaks against the architecture; "conditional" that the device must have
+        what `needs` names as well.  Only a run on the device proves more.
+        """
         if self.arch is None and self.model is not None:
             return None
-        return verdict(self.findings)
+        found = verdict(self.findings)
+        return "conditional" if found == "good" and self.needs else found
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the kernels need beyond the architecture: "opencl", "metal", or a CPU feature such as "asimdhp"."""
+        return tuple(sorted(accelerators(self.model) | cpu_features(self.model))) if self.model else ()
 
     @property
     def exit_code(self) -> int:
@@ -76,9 +86,20 @@ class Inspection:
             lines += ["", "kernels that decide it:"]
             lines += [f"  {n:5} {sanitize(k.op)} ({k.target}, {k.precision}, {k.layout})" for k, n in self.deciding]
         if self.verdict is not None:
-            place = f" for {self.arch.name}" if self.arch else ""
-            lines += ["", f"{self.verdict}{place}"]
+            lines += ["", self._conclusion()]
         return "\n".join(lines)
+
+    def _conclusion(self) -> str:
+        """Return the last line of the text: what the verdict claims, and no more."""
+        if self.arch is None or self.verdict == "refused":
+            return f"refused for {self.arch.name}" if self.arch else "refused"
+        fine = f"nothing in the file speaks against {self.arch.name}"
+        if self.verdict == "good":
+            return fine
+        return f"needs {' and '.join(_NEEDS.get(name, name) for name in self.needs)} on the device; else {fine}"
+
+
+_NEEDS = {"opencl": "OpenCL", "metal": "Metal", "asimdhp": "half precision (asimdhp)"}  # as people call them
 
 
 DESCRIBED = (

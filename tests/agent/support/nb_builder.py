@@ -31,6 +31,11 @@ class Longs:
 
 
 @dataclass(frozen=True)
+class Ints:
+    values: Sequence[int]
+
+
+@dataclass(frozen=True)
 class Fields:
     """A table: values by field index; None is absent."""
 
@@ -55,6 +60,10 @@ def _write(out: bytearray, value: Any) -> int:
     if isinstance(value, Longs):
         place = len(out)
         out += struct.pack(f"<I{len(value.values)}q", len(value.values), *value.values)
+        return place
+    if isinstance(value, Ints):
+        place = len(out)
+        out += struct.pack(f"<I{len(value.values)}i", len(value.values), *value.values)
         return place
     if isinstance(value, list):
         place = len(out)
@@ -95,8 +104,19 @@ def attr(name: str, *, i: int | None = None, s: str | None = None) -> Fields:
     return Fields([name, I32(2 if s is not None else 0), None if i is None else I32(i), None, s])
 
 
-def op(kind: str, kernel: str | None, ins: Sequence[str] = (), outs: Sequence[str] = (), col: int = 0) -> Fields:
-    attrs = [attr("col", i=col)]
+def ints(name: str, values: Sequence[int], kind: int = 3) -> Fields:
+    return Fields([name, I32(kind), None, None, None, Ints(values)])
+
+
+def op(
+    kind: str,
+    kernel: str | None,
+    ins: Sequence[str] = (),
+    outs: Sequence[str] = (),
+    col: int = 0,
+    more: Sequence[Fields] = (),
+) -> Fields:
+    attrs = [attr("col", i=col), *more]
     if kernel is not None:
         attrs.append(attr(KERNEL_ATTR, s=kernel))
     return Fields([kind, [Fields(["X", list(ins)])], [Fields(["Out", list(outs)])], attrs])

@@ -73,7 +73,7 @@ def test_the_seed_case_is_refused_in_words_and_numbers(nb_files: MakeNb) -> None
 @pytest.mark.parametrize(
     ("targets", "arch", "verdict", "found"),
     [
-        ("opencl,arm", "aarch64", "good", []),
+        ("opencl,arm", "aarch64", "conditional", []),
         ("x86,arm", "x86_64", "refused", ["LF102"]),
         ("x86,arm", "arm64", "refused", ["LF102"]),
         ("arm", "armv7l", "good", []),
@@ -83,21 +83,32 @@ def test_verdicts_on_real_files(nb_files: MakeNb, targets: str, arch: str, verdi
     inspection = inspect_file(nb_files("cls", targets), arch)
     assert inspection.verdict == verdict
     assert [f.code for f in inspection.findings] == found
-    assert inspection.exit_code == (verdict != "good")
+    assert inspection.exit_code == (verdict == "refused")
 
 
 @pytest.mark.toolchain
 @pytest.mark.parametrize(
-    ("targets", "flags", "key", "needs"),
+    ("targets", "flags", "key", "needs", "says"),
     [
-        ("opencl,arm", {}, "accelerators", "opencl"),
-        ("arm", {"enable_fp16": "true"}, "cpu_features", "asimdhp"),
+        ("opencl,arm", {}, "accelerators", "opencl", "OpenCL"),
+        ("arm", {"enable_fp16": "true"}, "cpu_features", "asimdhp", "half precision (asimdhp)"),
     ],
 )
-def test_what_a_file_needs_is_said(nb_files: MakeNb, targets: str, flags: dict[str, str], key: str, needs: str) -> None:
+def test_what_a_file_needs_is_said(
+    nb_files: MakeNb, targets: str, flags: dict[str, str], key: str, needs: str, says: str
+) -> None:
     inspection = inspect_file(nb_files("cls", targets, **flags), "aarch64")
     assert inspection.to_dict()[key] == [needs]
-    assert f"  needs           {needs}" in inspection.to_text().splitlines()
+    lines = inspection.to_text().splitlines()
+    assert f"  needs           {needs}" in lines
+    assert lines[-1] == f"needs {says} on the device; else nothing in the file speaks against aarch64"
+    assert (inspection.verdict, inspection.needs, inspection.exit_code) == ("conditional", (needs,), 0)
+
+
+@pytest.mark.toolchain
+def test_good_claims_no_more_than_was_checked(nb_files: MakeNb) -> None:
+    text = inspect_file(nb_files("cls", "x86"), "x86_64").to_text()
+    assert text.splitlines()[-1] == "nothing in the file speaks against x86_64"
 
 
 def test_without_an_architecture_there_is_no_verdict(tmp_path: Path) -> None:
@@ -115,7 +126,7 @@ def test_the_text_of_a_small_file(tmp_path: Path) -> None:
     assert "  input           x float32 ? x 2" in lines
     assert "  parameters      1, 24 bytes (1 float32)" in lines
     assert "  whole           yes" in lines
-    assert lines[-1] == "good for x86_64"
+    assert lines[-1] == "nothing in the file speaks against x86_64"
 
 
 def test_a_truncated_file_is_described_and_refused(tmp_path: Path) -> None:

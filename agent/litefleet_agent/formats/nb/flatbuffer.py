@@ -6,7 +6,7 @@ Nothing here recurses; the code that calls it fixes how deep a walk goes.
 """
 
 import struct
-from typing import Dict, Iterator, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 from .common import NbError
 
@@ -204,6 +204,18 @@ class Table:
             raise self._buffer.bad("a tensor has %d dimensions" % count)
         self._buffer.spend(count)
         return struct.unpack_from("<%dq" % count, self._buffer.view, start)
+
+    def integers(self, index: int) -> List[int]:
+        """Return a vector of signed 32-bit numbers, at most MAX_RANK of them."""
+        start, count = self._vector(index, 4)
+        if count > MAX_RANK:
+            raise self._buffer.bad("a list has %d numbers" % count)
+        self._buffer.spend(count)
+        return list(struct.unpack_from("<%di" % count, self._buffer.view, start))
+
+    def length(self, index: int, width: int) -> int:
+        """Return the number of entries, `width` bytes each, of a vector that lies inside; 0 for an absent one."""
+        return self._vector(index, width)[1]
 
     def byte_count(self, index: int) -> int:
         """Return the length of a vector of bytes, which is checked to lie inside and not read."""

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Dict, Iterable, Tuple
 
+from .consistency import inconsistency
 from .header import HEADER_SIZE, VERSION_END, Bytes, Header, normalised_version, read_header
 from .params import Params, read_params
 from .program import Kernel, Program, Tensor, read_program
@@ -72,12 +73,13 @@ def read_nb(data: Bytes) -> NbModel:
         params = Params((), "" if len(rest) else "the file ends before its parameters begin")
     else:
         params = read_params(rest)
-    return _model(view, header, program, params, len(rest))
+    damage = inconsistency(view[HEADER_SIZE : HEADER_SIZE + header.topology_size])
+    return _model(view, header, program, params, len(rest), damage)
 
 
-def _model(view: memoryview, header: Header, program: Program, params: Params, rest: int) -> NbModel:
+def _model(view: memoryview, header: Header, program: Program, params: Params, rest: int, damage: str) -> NbModel:
     walked = header.meta_version != 1
-    damage = params.damage or _missing(program, params, walked)
+    damage = params.damage or _missing(program, params, walked) or damage
     sha256, normalised = _hashes(view)
     return NbModel(
         meta_version=header.meta_version,
