@@ -147,6 +147,8 @@ class BenchWorker:
             "threads": self.threads,
             "power_mode": plan.power_mode,
             "low_priority": self._low_priority,
+            "memory_limit": plan.memory_limit_bytes,
+            "accelerated": plan.accelerated,
         }
 
     # --- requests

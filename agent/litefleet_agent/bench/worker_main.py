@@ -17,6 +17,7 @@ from typing import Any, Dict, List, Tuple
 from ..formats.npz import Array, read_npz
 from ..protocol import BlockingStream
 from ..verification.child_process import die_with_parent
+from ..verification.confinement import confine_model
 from ..verification.paddlelite import PaddleLite, PaddleLiteError
 
 __all__ = ["LOADER", "MOST_RUNS", "main"]
@@ -92,6 +93,7 @@ class _Model:
 
     def __init__(self, stream: BlockingStream, job: Dict[str, Any], begun: float) -> None:
         self._stream, self._job, self._begun = stream, job, begun
+        confine_model([job["nb"]] + job["golden"], job["runtime"], job["memory_limit"], job["accelerated"])
         if job["low_priority"]:
             os.nice(_NICE)
         self._paddlelite = PaddleLite(

@@ -8,6 +8,7 @@ Times are seconds since 1970 on the device's clock, None for never.  Each `to_di
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..findings import Finding
+from ..verification.confinement import ConfinementReport
 
 __all__ = [
     "GRAVEST_FIRST",
@@ -56,10 +57,12 @@ class WorkerFacts(NamedTuple):
     power_mode: str  # as set, "" where the runtime has none
     batches: bool  # requests may run together along the first dimension
     golden: Mapping[str, object]  # {cases, outputs}: the largest differences from the goldens
+    sandbox: Optional[ConfinementReport] = None  # how its process is confined; None when it did not report that
 
     def to_dict(self) -> Dict[str, object]:
-        """Return the JSON form, which leaves `golden` out: it is as long as the model has outputs."""
-        return {name: value for name, value in self._asdict().items() if name != "golden"}
+        """Return the JSON form, which leaves `golden` out (it is as long as the model has outputs) and a missing `sandbox`."""
+        facts = {name: value for name, value in self._asdict().items() if name not in ("golden", "sandbox")}
+        return facts if self.sandbox is None else dict(facts, sandbox=self.sandbox.to_dict())
 
 
 class WorkerStatus(NamedTuple):

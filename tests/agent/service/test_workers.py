@@ -19,6 +19,7 @@ import pytest
 from litefleet_agent.formats.nb import Tensor
 from litefleet_agent.formats.npz import Array, read_npz
 from litefleet_agent.releases.store import Store, StoreError, release_id
+from litefleet_agent.sandbox import describe_kernel
 from litefleet_agent.service.messages import Job, Rejection, Response
 from litefleet_agent.service.settings import Settings
 from litefleet_agent.service.workers.batching import all_finite, are_batchable, join_inputs, split_outputs
@@ -603,3 +604,25 @@ def test_numbers_that_are_none_are_found(dtype, numpy):
     assert not all_finite(array(float("inf"), float("-inf")), numpy)
     assert all_finite(Array("int32", (1,), b"\xff" * 4), numpy)
     assert TOY.inputs[0].dtype == "float32"
+
+
+# --- its confinement
+
+
+@toolchain
+def test_a_worker_is_confined_before_its_model_is_loaded(nb_files, goldens, lite_python, own):
+    kernel = describe_kernel()
+    owner = own(plan(nb_files("cls", "x86"), goldens["cls"], lite_python, memory_limit_bytes=1 << 30)).ready()
+    assert owner.facts.sandbox == owner.worker.sandbox
+    told = owner.facts.to_dict()["sandbox"]
+    assert (told["landlock"], told["seccomp"]) == (kernel.landlock_abi, kernel.seccomp)
+    status = Path(f"/proc/{owner.worker.pid}/status").read_text()
+    assert ("Seccomp:\t2" in status) == kernel.seccomp
+    assert int(Path(f"/proc/{owner.worker.pid}/oom_score_adj").read_text()) >= 500
+    assert "LF" not in str(owner.run(*golden_jobs(goldens["cls"])))
+
+
+def test_a_worker_that_misreports_its_confinement_is_killed(own):
+    owner = own(fake("link.send({'event': 'confined', 'sandbox': {'landlock': 'all'}}); ready(); serve()"))
+    (found,), _ = owner.ended()
+    assert "no report of its confinement" in found.observed

@@ -25,6 +25,7 @@ sys.path.insert(0, %(agent)r)
 from litefleet_agent.protocol import BlockingStream
 link = BlockingStream(int(sys.argv[1]), int(sys.argv[1]))
 load = link.read()[0]
+link.send({"event": "confined", "sandbox": {"landlock": 0, "seccomp": False, "guarantees": {}, "missing": [], "ms": 0}})
 def ready():
     link.send({"event": "ready", "load_ms": 1, "runtime_version": "fake", "batches": True, "golden": {}})
 def answer(header, body, **more):

@@ -62,6 +62,15 @@ def test_the_service_outlives_what_happens_to_it() -> None:
     assert "PrivateUsers" not in service  # with it, SO_PEERCRED names every caller nobody
 
 
+@pytest.mark.parametrize("unit", [AGENT, AGENT_VERIFY, SERVICE, RECONCILE], ids=lambda path: path.stem)
+def test_the_units_that_run_models_let_them_confine_themselves(unit: Path) -> None:
+    filters = [line for line in unit.read_text(encoding="utf-8").splitlines() if line.startswith("SystemCallFilter=")]
+    assert filters[0] == "SystemCallFilter=@system-service"  # an allow list: what follows without "~" is added to it
+    assert {"seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"} <= {
+        name for line in filters if "=~" not in line for name in line.partition("=")[2].split()
+    }
+
+
 def test_the_unit_and_the_program_agree_on_exit_codes() -> None:
     from litefleet_agent.verification.release import BUSY
 

@@ -7,6 +7,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Union
 from ...findings import Finding, finding
 from ...protocol import ProtocolError, encode
 from ...verification.child_process import decode
+from ...verification.confinement import ConfinementReport
 from ..event_loop import Deadline, EventLoop
 from ..framing import Channel
 from ..messages import (
@@ -149,6 +150,7 @@ class WorkerHandle:
         self.runs = 0
         self.loads = 1  # of the model: once more for each new input size
         self.recycle_reason: Optional[Finding] = None  # why it must be replaced between two requests
+        self.sandbox: Optional[ConfinementReport] = None  # how its process is confined; None until it reports that
         self.not_started: List[Job] = []
         self._loop = loop
         self._on_ready, self._on_answer, self._on_end = on_ready, on_answer, on_end
@@ -339,7 +341,7 @@ class WorkerHandle:
         event = header.get("event")
         if self._end_findings:
             return  # it is being killed: its frames no longer count
-        if self.state is State.STARTING and event in ("stage", "ready", "failed"):
+        if self.state is State.STARTING and event in ("confined", "stage", "ready", "failed"):
             self._started(str(event), header)
         elif self.state is State.BUSY and self._now is not None and header.get("re") == self._now.number:
             self._answered(self._now, header, body)
@@ -349,6 +351,9 @@ class WorkerHandle:
     def _started(self, event: str, header: Dict[str, object]) -> None:
         if event == "stage":
             self._stage = str(header.get("words", ""))[:_MOST_STAGE]
+            return
+        if event == "confined":
+            self._confined(header)
             return
         if event == "failed":
             failures = findings_of(header.get("findings"))
@@ -361,7 +366,13 @@ class WorkerHandle:
             return
         self.state = State.READY
         self._limit.clear()
-        self._on_ready(self, facts_of(header))
+        self._on_ready(self, facts_of(header)._replace(sandbox=self.sandbox))
+
+    def _confined(self, header: Dict[str, object]) -> None:
+        try:
+            self.sandbox = ConfinementReport.parse(header.get("sandbox"))
+        except (ValueError, KeyError):
+            self._protocol_violated("no report of its confinement")
 
     def _answered(self, task: _Task, header: Dict[str, object], body: bytes) -> None:
         result = header.get("result")

@@ -4,7 +4,8 @@ Paddle-Lite prints to stdout and stderr; the frames have a socket of their own.
 
     daemon -> worker   {"op":"load",...}, first; then {"id":n,"op":"probe"}
                        or {"id":n,"op":"run","requests":[{"inputs":[...]},...]} + bodies
-    worker -> daemon   {"event":"stage","words":...}; {"event":"ready",...} or {"event":"failed","findings":[...]};
+    worker -> daemon   {"event":"confined","sandbox":{...}}; {"event":"stage","words":...};
+                       {"event":"ready",...} or {"event":"failed","findings":[...]};
                        {"re":n,"result":{...}} + bodies
 """
 
@@ -20,6 +21,7 @@ from ...formats.nb import NbError, Tensor
 from ...formats.npz import Array
 from ...protocol import BlockingStream
 from ...verification.child_process import die_with_parent
+from ...verification.confinement import confine_model
 from ...verification.paddlelite import PaddleLite, PaddleLiteError
 from ...verification.verify import paddlelite_finding
 from ..messages import Rejection, size_of, tensors_of, tensors_to, validate_inputs
@@ -54,7 +56,11 @@ def _serve(stream: BlockingStream) -> int:
     first = stream.read()
     if first is None:
         return 0
-    worker = _Worker(stream, LoadRequest.from_header(first[0]))
+    job = LoadRequest.from_header(first[0])
+    # Before the model is read, and Paddle-Lite is imported.
+    confined = confine_model([job.nb] + list(job.golden), job.runtime, job.memory_limit, job.accelerated)
+    stream.send({"event": "confined", "sandbox": confined.to_dict()})
+    worker = _Worker(stream, job)
     findings = worker.start()
     if findings:
         stream.send({"event": "failed", "findings": [found.to_dict() for found in findings[:64]]})

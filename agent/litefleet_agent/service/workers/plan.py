@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ...findings.model_file import read_nb_file
+from ...findings.model_file import accelerators, read_nb_file
 from ...formats.nb import NbError, NbModel
 from ...releases.store import Store, StoreError
 from ..messages import ServedModel
@@ -23,6 +23,7 @@ class WorkerPlan:
     runtime: str  # folder that holds the paddlelite package; "" = what the interpreter has
     golden: Tuple[str, ...]  # paths of .npz files
     nb_sha256: str = ""  # of its bytes; "" = unknown
+    accelerated: bool = False  # it has kernels of an accelerator, whose drivers the sandbox then allows
     tolerance: Optional[Dict[str, object]] = None  # some of Tolerance's fields; the rest by the model's precision
     threads: int = 0
     power_mode: str = ""
@@ -48,6 +49,7 @@ class LoadRequest(NamedTuple):
     power_mode: str
     input_sizes: int
     memory_limit: int  # bytes; 0 = no limit
+    accelerated: bool
 
     @classmethod
     def of(cls, plan: WorkerPlan) -> "LoadRequest":
@@ -64,6 +66,7 @@ class LoadRequest(NamedTuple):
             power_mode=plan.power_mode,
             input_sizes=plan.input_sizes,
             memory_limit=plan.memory_limit_bytes,
+            accelerated=plan.accelerated,
         )
 
     def header(self) -> Dict[str, object]:
@@ -91,12 +94,14 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
     name, verify = manifest.model, manifest.verify
     nb = _existing_file(store.blob(manifest.nb), "the file of %s" % name)
     golden = tuple(_existing_file(store.blob(sha), "a golden of %s" % name) for sha in manifest.goldens)
+    model = _read(nb, name)
     return WorkerPlan(
-        model=_read(nb, name, identity),
+        model=served_model(model, name, identity),
         nb=nb,
         runtime=_runtime(store, manifest.runtime),
         golden=golden,
         nb_sha256=manifest.nb,
+        accelerated=bool(accelerators(model)),
         tolerance=_tolerance(verify.get("tolerance"), name),
         threads=settings.threads or _threads(verify.get("threads")),
         power_mode=settings.power_mode,
@@ -113,9 +118,9 @@ def _existing_file(path: str, label: str) -> str:
     return path
 
 
-def _read(path: str, name: str, identity: str) -> ServedModel:
+def _read(path: str, name: str) -> NbModel:
     try:
-        return served_model(read_nb_file(path), name, identity)
+        return read_nb_file(path)
     except OSError as error:
         raise StoreError("cannot read the file of %s: %s" % (name, error.strerror or error), "io-error") from error
     except NbError as error:

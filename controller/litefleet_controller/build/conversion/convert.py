@@ -15,7 +15,10 @@ from typing import Protocol
 from litefleet_agent.facts.arch import ARCHES, Arch
 from litefleet_agent.findings import Finding, Severity, finding
 from litefleet_agent.findings.model_file import accelerators, check_alone, check_file
+from litefleet_agent.formats.files import open_regular
 from litefleet_agent.formats.nb import NbError, NbModel, normalise, read_nb
+from litefleet_agent.sandbox import Policy
+from litefleet_agent.sandbox.launch import command
 
 from ...common.errors import FindingError, LitefleetError
 from ...common.subprocesses import SubprocessEnd, run_subprocess
@@ -37,6 +40,10 @@ _TELLING = re.compile(
 _LOG_HEAD = re.compile(r"^\[[FEW] [^\]]*\]\s*")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _QUANT_FLAGS = {"int8": "QUANT_INT8", "int16": "QUANT_INT16"}
+_DATA, _FILE = (
+    4 << 30,
+    1 << 30,
+)  # bytes that opt may take in memory and write to one file, besides multiples of its model
 
 
 class Converters(Protocol):
@@ -101,11 +108,9 @@ def explain_end(end: SubprocessEnd, variant: Variant, time_limit_s: float) -> Fi
     return finding(code, f"{converter} reported success and wrote no file.{output}")
 
 
-def _opt_argv(toolchain: Toolchain, variant: Variant, folder: Path) -> list[str | Path]:
-    argv: list[str | Path] = [
-        toolchain.python,
-        "-I",  # the user's PYTHONPATH and site folder must not reach Paddle-Lite (numpy >= 2 would)
-        toolchain.opt,
+def _opt_argv(source: Source, toolchain: Toolchain, variant: Variant, folder: Path) -> list[str]:
+    """Return the command that runs opt confined: it parses a file that others made, and writes into `folder` only."""
+    arguments = [
         f"--model_file={folder / 'source.pdmodel'}",
         f"--param_file={folder / 'source.pdiparams'}",
         f"--valid_targets={variant.target}",
@@ -113,10 +118,12 @@ def _opt_argv(toolchain: Toolchain, variant: Variant, folder: Path) -> list[str 
         f"--optimize_out={folder / 'converted'}",
     ]
     if variant.fp16:
-        argv.append("--enable_fp16=true")
+        arguments.append("--enable_fp16=true")
     if variant.quant:
-        argv += ["--quant_model=true", f"--quant_type={_QUANT_FLAGS[variant.quant]}"]
-    return argv
+        arguments += ["--quant_model=true", f"--quant_type={_QUANT_FLAGS[variant.quant]}"]
+    size = len(source.program) + len(source.params)
+    policy = Policy(work=str(folder), data_bytes=_DATA + 8 * size, file_bytes=_FILE + 4 * size)
+    return command(str(toolchain.python), policy, str(toolchain.opt), arguments)
 
 
 async def _run_opt(source: Source, variant: Variant, toolchain: Toolchain, time_limit_s: float) -> bytes:
@@ -138,12 +145,16 @@ async def _run_opt_in(
     (folder / "source.pdmodel").write_bytes(source.program)
     (folder / "source.pdiparams").write_bytes(source.params)
     env = {"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
-    argv = _opt_argv(toolchain, variant, folder)
+    argv = _opt_argv(source, toolchain, variant, folder)
     end = await run_subprocess(argv, time_limit_s=time_limit_s, env=env, cwd=folder)
-    written = folder / "converted.nb"
-    if end.timed_out or end.code or not written.is_file():
+    try:
+        with open_regular(folder / "converted.nb", follow=False) as stream:
+            written = b"" if end.timed_out or end.code else stream.read()
+    except OSError:
+        written = b""
+    if not written:
         raise FindingError([explain_end(end, variant, time_limit_s)])
-    return written.read_bytes()
+    return written
 
 
 def _normalised(data: bytes) -> bytes:

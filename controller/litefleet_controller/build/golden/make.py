@@ -13,6 +13,8 @@ from typing import Protocol
 
 import numpy as np
 from litefleet_agent.findings import finding
+from litefleet_agent.sandbox import Policy
+from litefleet_agent.sandbox.launch import command
 
 from ...common.errors import ConfigError, FindingError, LitefleetError, UsageError
 from ...common.files import locked, write_atomically
@@ -32,6 +34,10 @@ __all__ = [
 
 PADDLE_VERSION = "2.6.2"
 _ENGINES = Path(__file__).parent / "engines"
+_DATA, _FILE = (
+    4 << 30,
+    1 << 30,
+)  # bytes that an engine may take in memory, besides multiples of its model, and write to a file
 _RECIPE = 1  # raise it when inputs or outputs are made in another way
 
 
@@ -229,7 +235,10 @@ async def _run_engine(
         (folder / f"in{i}.npz").write_bytes(canonical_npz(arrays))
         cases.append({"inputs": str(folder / f"in{i}.npz"), "outputs": str(folder / f"out{i}.npz")})
     (folder / "request.json").write_text(json.dumps({**request, "cases": cases}), encoding="utf-8")
-    argv = [str(interpreter.python), "-I", str(_ENGINES / script), str(folder / "request.json")]
+    reads = tuple(str(value) for value in request.values())
+    size = sum(Path(path).stat().st_size for path in reads if Path(path).is_file())
+    policy = Policy(work=str(folder), reads=reads, data_bytes=_DATA + 8 * size, file_bytes=_FILE)
+    argv = command(str(interpreter.python), policy, str(_ENGINES / script), [str(folder / "request.json")])
     # One thread, no log; the user's settings for these must not reach the reference.
     settings = {"OMP_NUM_THREADS": "1", "GLOG_minloglevel": "2", "FLAGS_use_mkldnn": "0"}
     try:
