@@ -65,10 +65,11 @@ def _facts(options: _Options) -> int:
 
 
 def _inspect(options: _Options) -> int:
+    from .formats.files import open_regular
     from .formats.nb import read_nb
 
     try:
-        with open(options.file, "rb") as file:
+        with open_regular(options.file) as file:
             model = read_nb(file.read())
     except (AgentError, OSError) as error:
         return _fail("%s: %s" % (options.file, error))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import FrozenSet, Optional
 
 from ..formats.elf import ElfError, read_elf
+from ..formats.files import open_regular
 
 __all__ = ["Flavour", "describe_flavour"]
 
@@ -41,7 +42,7 @@ def describe_flavour(path: str) -> Flavour:
     """
     try:
         program = read_elf(path)
-        with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with open_regular(path) as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             ops = _operators(data)
             return Flavour(
                 kind=_kind(data, program.soname),

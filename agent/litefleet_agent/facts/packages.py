@@ -4,6 +4,7 @@ import os
 import re
 from typing import Iterable, List, Set, Tuple
 
+from ..formats.files import read_regular
 from .values import Package
 
 __all__ = ["find_package", "other_pythons", "wheel_tags"]
@@ -58,7 +59,6 @@ def _entries(folder: str) -> List[str]:
 
 def _text(path: str) -> str:
     try:
-        with open(path, "rb") as stream:
-            return stream.read(1 << 16).decode("utf-8", "replace")
+        return read_regular(path, 1 << 16).decode("utf-8", "replace")
     except OSError:
         return ""

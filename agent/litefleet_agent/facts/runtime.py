@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import FrozenSet, List, Optional, Pattern, Sequence, Set, Tuple
 
 from ..formats.elf import Elf, ElfError, ForeignBinaryError, read_elf
+from ..formats.files import open_regular, read_regular
 from .flavour import Flavour, describe_flavour
 from .packages import find_package, wheel_tags
 from .values import Package
@@ -181,8 +182,7 @@ def _leftovers(package: str) -> Tuple[str, ...]:
 
 def _begins(path: str, head: bytes) -> bool:
     try:
-        with open(path, "rb") as stream:
-            return stream.read(len(head)) == head
+        return read_regular(path, len(head)) == head
     except OSError:
         return False
 
@@ -212,7 +212,7 @@ def python_in(binary: str) -> str:
 def _text_in(path: str, pattern: Pattern[bytes]) -> str:
     """Return the one text that `pattern` finds in a file; "" for none, or for several that differ."""
     try:
-        with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with open_regular(path) as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             found = {match.group(match.lastindex or 0) for match in pattern.finditer(data)}
     except (OSError, ValueError):  # ValueError: an empty file
         return ""

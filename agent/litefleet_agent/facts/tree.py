@@ -3,6 +3,8 @@
 import os
 from typing import List
 
+from ..formats.files import read_regular
+
 __all__ = ["Tree"]
 
 
@@ -19,8 +21,7 @@ class Tree:
     def data(self, name: str, limit: int = 1 << 20) -> bytes:
         """Return the first `limit` bytes of a file."""
         try:
-            with open(self.path(name), "rb") as stream:
-                return stream.read(limit)
+            return read_regular(self.path(name), limit)
         except (OSError, ValueError):
             return b""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Dict, FrozenSet, List, Optional, Tuple, Union
 
 from ..errors import AgentError
+from .files import open_regular
 
 __all__ = ["MACHINES", "Elf", "ElfError", "ForeignBinaryError", "machine_of", "read_elf"]
 
@@ -166,7 +167,7 @@ def read_elf(source: Union[bytes, str, "os.PathLike[str]"]) -> Elf:
     if isinstance(source, bytes):
         return _read(_Source(data=source))
     try:
-        with open(source, "rb") as stream:
+        with open_regular(source) as stream:
             return _read(_Source(stream=stream, size=os.fstat(stream.fileno()).st_size))
     except (OSError, ValueError) as error:
         raise ElfError(

@@ -4,9 +4,9 @@ import hashlib
 import io
 import os
 import stat
-from typing import BinaryIO, Union
+from typing import BinaryIO, NamedTuple, Optional, Union
 
-__all__ = ["NotRegularError", "open_regular", "read_regular", "sha256_of"]
+__all__ = ["FileStamp", "NotRegularError", "open_regular", "read_regular", "sha256_of"]
 
 _CHUNK = 1 << 20  # bytes
 
@@ -54,6 +54,33 @@ def read_regular(path: AnyPath, most: int, follow: bool = True) -> bytes:
     """
     with open_regular(path, follow) as stream:
         return stream.read(most)
+
+
+class FileStamp(NamedTuple):
+    """What the file system says of a file; any write to it changes this, a defect of the storage need not."""
+
+    size: int  # bytes
+    mtime_ns: int
+    ctime_ns: int  # nobody can set it back
+    inode: int
+
+    @classmethod
+    def of(cls, path: AnyPath) -> Optional["FileStamp"]:
+        """Return the stamp of a regular file, None where there is none."""
+        try:
+            state = os.lstat(path)
+        except OSError:
+            return None
+        if not stat.S_ISREG(state.st_mode):
+            return None
+        return cls(state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
+
+    @classmethod
+    def parse(cls, value: object) -> Optional["FileStamp"]:
+        """Read the JSON form, a list of four whole numbers; None for anything else."""
+        if isinstance(value, list) and len(value) == 4 and all(type(number) is int for number in value):
+            return cls(*value)
+        return None
 
 
 def sha256_of(source: Union[AnyPath, int]) -> str:

@@ -13,6 +13,7 @@ from typing import BinaryIO, Dict, Mapping, Tuple, Union
 
 from ..errors import AgentError
 from .checked import items, whole
+from .files import open_regular
 
 __all__ = ["DTYPES", "MAX_TOTAL", "Array", "npz_bytes", "read_npy", "read_npz", "write_npz"]
 
@@ -73,17 +74,18 @@ def read_npz(source: Union[str, "os.PathLike[str]", bytes]) -> Dict[str, Array]:
     """
     label = "the .npz" if isinstance(source, bytes) else os.fspath(source)
     try:
-        size = len(source) if isinstance(source, bytes) else os.stat(source).st_size
-        if size > MAX_TOTAL:
-            raise NpzError("%s holds %d bytes; at most %d are read" % (label, size, MAX_TOTAL))
-        with zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source) as archive:
-            return _read_members(archive, label)
+        with io.BytesIO(source) if isinstance(source, bytes) else open_regular(source) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            if size > MAX_TOTAL:
+                raise NpzError("%s holds %d bytes; at most %d are read" % (label, size, MAX_TOTAL))
+            with zipfile.ZipFile(stream) as archive:
+                return _read_members(archive, label)
     except NpzError:
         raise
     except OSError as err:
         raise NpzError("%s cannot be read: %s" % (label, err.strerror or err)) from err
-    except (zipfile.BadZipFile, zlib.error, ValueError, struct.error, EOFError, RuntimeError) as err:
-        # NotImplementedError (an exotic zip) and UnicodeDecodeError are among these.
+    except (zipfile.BadZipFile, zlib.error, ValueError, struct.error, EOFError, RuntimeError, IndexError) as err:
+        # NotImplementedError (an exotic zip) and UnicodeDecodeError are among these; IndexError: a member without a name.
         raise NpzError("%s cannot be read as .npz: %s. Save it with numpy.savez." % (label, err)) from err
 
 

@@ -23,7 +23,7 @@ from typing import IO, Callable, Dict, Iterable, Iterator, List, Mapping, NamedT
 
 from ..errors import AgentError
 from ..formats.checked import items, mapping, number_or
-from ..formats.files import read_regular, sha256_of
+from ..formats.files import FileStamp, read_regular, sha256_of
 from .atomic import write_atomic
 from .clock import Clock
 
@@ -132,20 +132,27 @@ class VerificationRecord(NamedTuple):
     fingerprint: str  # of the facts, as `facts.fingerprint` gives it
     at: float  # seconds since the epoch
     measurements: Dict[str, object]  # as `Measurements.to_dict` gives them
+    files: Mapping[str, FileStamp] = {}  # SHA-256 -> its blob when it was verified; older agents recorded none
 
     @classmethod
     def parse(cls, data: Mapping[str, object]) -> "VerificationRecord":
         """Read the JSON form; what is missing or not well formed becomes "", 0 or {}."""
-        fingerprint, measurements = data.get("fingerprint"), data.get("measurements")
+        fingerprint, measurements, files = data.get("fingerprint"), data.get("measurements"), data.get("files")
+        stamps = {sha: FileStamp.parse(value) for sha, value in files.items()} if isinstance(files, dict) else {}
         return cls(
             fingerprint if isinstance(fingerprint, str) else "",
             number_or(0, data.get("at"), 0, 1e11),
             measurements if isinstance(measurements, dict) else {},
+            {sha: stamp for sha, stamp in stamps.items() if stamp is not None},
         )
 
     def to_dict(self) -> Dict[str, object]:
-        """Return the JSON form."""
-        return dict(self._asdict())
+        """Return the JSON form on the disk."""
+        return dict(self._asdict(), files=dict(self.files))
+
+    def to_wire(self) -> Dict[str, object]:
+        """Return the JSON form that a controller receives: {fingerprint, at, measurements}."""
+        return {"fingerprint": self.fingerprint, "at": self.at, "measurements": self.measurements}
 
 
 def explain_os_error(error: OSError, action: str) -> StoreError:
@@ -354,16 +361,19 @@ class Store:
         measurements: Optional[Dict[str, object]] = None,
         at: Optional[float] = None,
         keep_measurements: bool = False,
+        files: Optional[Mapping[str, FileStamp]] = None,
     ) -> VerificationRecord:
         """Record durably that a release was verified here, in the environment of `fingerprint`, at `at` (None: now).
 
         With `keep_measurements`, those of an earlier verification in the same environment stay: a proof beside the running
-        service has less of the CPU.  Raises StoreError when the record cannot be written.
+        service has less of the CPU.  `files` are the stamps of its blobs from before they were read.  Raises StoreError when the
+        record cannot be written.
         """
         earlier = self.verified(identity)
         if keep_measurements and earlier is not None and earlier.fingerprint == fingerprint and earlier.measurements:
             measurements = earlier.measurements
-        record = VerificationRecord(fingerprint, int(self.clock.wall()) if at is None else at, measurements or {})
+        now = int(self.clock.wall()) if at is None else at
+        record = VerificationRecord(fingerprint, now, measurements or {}, files or {})
         self.write_json("verified", _sha(identity), record.to_dict())
         return record
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Dict, Tuple, Union
 
 from ..errors import AgentError
+from ..formats.files import read_regular
 from ..releases.store import is_safe_name
 
 __all__ = ["NAME", "Settings", "SettingsError", "load_settings", "settings_of"]
@@ -131,8 +132,7 @@ def load_settings(root: str) -> Settings:
     """Return the settings in `root`'s service.json, the defaults where it is missing.  Raises SettingsError."""
     path = os.path.join(root, NAME)
     try:
-        with open(path, "rb") as file:
-            data = file.read(_MOST + 1)
+        data = read_regular(path, _MOST + 1)
     except FileNotFoundError:
         return Settings()
     except OSError as error:

@@ -5,6 +5,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from ..facts import Facts, fingerprint
 from ..releases.activation import lock_and_recover, overdue
+from ..releases.intact import intact_releases
 from ..releases.journal import Contents, Journal, State
 from ..releases.store import Store, StoreError, VerificationRecord
 from ..sandbox import describe_kernel
@@ -68,7 +69,7 @@ class Hello(NamedTuple):
     runtimes: List[str]
     current: Dict[str, str]  # release, by model
     previous: Dict[str, str]
-    verified: Dict[str, VerificationRecord]  # of the current releases
+    verified: Dict[str, VerificationRecord]  # of the current releases that are whole
     switches: SwitchStatus
     trust: Dict[str, object]
     reports: List[Dict[str, object]]  # of installations on the device that no controller has collected
@@ -78,7 +79,7 @@ class Hello(NamedTuple):
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form, in which `switches` and `service` are merged into the object."""
         answer = dict(self._asdict(), facts=self.facts.to_dict())
-        answer["verified"] = {identity: record.to_dict() for identity, record in self.verified.items()}
+        answer["verified"] = {identity: record.to_wire() for identity, record in self.verified.items()}
         del answer["switches"], answer["service"]
         answer.update(self.switches.to_dict())
         answer.update(self.service or {})
@@ -93,18 +94,18 @@ def hello(store: Store, facts: Facts, version: str) -> Hello:
     """
     revert_expired(store)
     current = store.current()
-    records = {identity: store.verified(identity) for identity in current.values()}
+    intact = intact_releases(store, current.values())
     return Hello(
         version,
         store.root,
         store.clock.boot_id(),
         facts,
         fingerprint(facts),
-        store.blobs(),
+        {sha: size for sha, size in store.blobs().items() if sha not in intact.damaged},  # those are sent again
         store.runtimes(),
         current,
         store.links("previous"),
-        {identity: record for identity, record in records.items() if record is not None},
+        intact.verified,
         switch_status(store),
         _trust(store),
         _reports(store),

@@ -12,6 +12,7 @@ from ..facts import Facts, fingerprint, gather
 from ..findings import Finding, Severity, Verdict, decide, finding
 from ..findings.environment import static_findings
 from ..releases.activation import lock_and_recover
+from ..releases.intact import stamps_of
 from ..releases.integrity import check_files
 from ..releases.store import Manifest, Store, StoreError
 from .confinement import ConfinementReport
@@ -75,7 +76,7 @@ def verify_release(store: Store, identity: str, facts: Facts, on_tick: Callable[
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work, mode=0o700)
     try:
-        result = verify(_spec(store, manifest, runtime), work, on_tick=on_tick)
+        result = verify(_spec(store, manifest, runtime, facts), work, on_tick=on_tick)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return _answer(findings + list(result.findings), result)
@@ -86,11 +87,12 @@ def _answer(findings: List[Finding], result: VerifyResult) -> ReleaseVerificatio
     return ReleaseVerification(decide(findings), findings, measurements, result.detail, True, result.sandbox)
 
 
-def _spec(store: Store, manifest: Manifest, runtime: str) -> VerifySpec:
+def _spec(store: Store, manifest: Manifest, runtime: str, facts: Facts) -> VerifySpec:
     settings = dict(manifest.verify)
     settings["nb"] = store.blob(manifest.nb)
     settings["golden"] = [store.blob(sha) for sha in manifest.goldens]
     settings["runtime"] = runtime
+    settings["device_memory_bytes"] = facts.memory.total
     return VerifySpec.from_dict(settings)
 
 
@@ -98,9 +100,10 @@ def verify_and_record(
     store: Store, identity: str, facts: Facts, on_tick: Callable[[], None] = lambda: None
 ) -> ReleaseVerification:
     """Verify a release and record the result: a release that fails loses its record.  Raises StoreError."""
+    stamps = stamps_of(store, identity)  # before the files are read: a change meanwhile must not go unnoticed
     result = verify_release(store, identity, facts, on_tick)
     if result.verified:
-        store.record_verification(identity, fingerprint(facts), result.measurements)
+        store.record_verification(identity, fingerprint(facts), result.measurements, files=stamps)
     else:
         store.clear_verified(identity)
     return result
@@ -128,6 +131,7 @@ def verify_current(
 
 
 def _verify_one(store: Store, identity: str, facts: Facts, verifier: Verifier) -> ReleaseVerification:
+    stamps = stamps_of(store, identity)
     try:
         changed = check_files(store, identity)
         result = _failed(changed) if changed else verifier(store, identity, facts, lambda: None)
@@ -137,7 +141,8 @@ def _verify_one(store: Store, identity: str, facts: Facts, verifier: Verifier) -
         observed = "A file of %s cannot be read: %s." % (identity[:12], error.strerror or error)
         result = _failed([finding("LF602", observed)])
     if result.verified:
-        store.record_verification(identity, fingerprint(facts), result.measurements, keep_measurements=True)
+        now = fingerprint(facts)
+        store.record_verification(identity, now, result.measurements, keep_measurements=True, files=stamps)
     elif result.verdict is not Verdict.SLOW:
         store.clear_verified(identity)
     return result

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import ARCHIVE_ROOT
@@ -20,7 +20,7 @@ from .confinement import ConfinementReport
 from .golden_cases import Golden, Latency, OutputComparison, Runs, check_outputs, exceeded_gates, fits_inputs, latency
 from .runner import CONFINEMENT, OUTPUTS, RESULT, STAGE, CaseRun, Job, Output, Result
 
-__all__ = ["Measurements", "VerifyResult", "VerifySpec", "paddlelite_finding", "verify"]
+__all__ = ["Measurements", "VerifyResult", "VerifySpec", "default_memory_limit", "paddlelite_finding", "verify"]
 
 _LOADER = "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.verification import runner; sys.exit(runner.main())"
 _GATES = ("p50_ms", "p90_ms", "p99_ms", "peak_rss_bytes")
@@ -49,6 +49,9 @@ class VerifySpec:
     time_limit_s: float = 120.0  # for everything together
     memory_limit_bytes: Optional[int] = None  # resident; the child is killed above it; None: no limit
     tolerance: Optional[Dict[str, float]] = None  # some of Tolerance's fields; the rest by the model's precision
+    device_memory_bytes: Optional[int] = (
+        None  # of the device, 0 = unknown: sets a limit where none is given; None: no limit
+    )
     gates: Optional[Dict[str, float]] = None  # some of p50_ms, p90_ms, p99_ms, peak_rss_bytes
 
     @classmethod
@@ -69,6 +72,7 @@ class VerifySpec:
         if not golden:
             raise ValueError("golden must be a list of at least one path")
         limit, tolerance = given.get("memory_limit_bytes"), given.get("tolerance")
+        device = given.get("device_memory_bytes")
         if tolerance is not None:
             Tolerance.from_dict(tolerance, default_tolerance("fp32"))
         return cls(
@@ -80,12 +84,14 @@ class VerifySpec:
             threads=whole(given.get("threads", cls.threads), 0, 256, "threads"),
             time_limit_s=number(given.get("time_limit_s", cls.time_limit_s), 0.1, 86400, "time_limit_s"),
             memory_limit_bytes=None if limit is None else whole(limit, 1 << 20, 1 << 50, "memory_limit_bytes"),
+            device_memory_bytes=None if device is None else whole(device, name="device_memory_bytes"),
             tolerance=None if tolerance is None else _numbers(tolerance, "tolerance"),
             gates=_gates(given["gates"]) if "gates" in given else None,
         )
 
 
 _MOST_CASES = 1000
+_BASE_LIMIT = 1 << 30  # bytes; the interpreter, numpy, Paddle-Lite and MKL take under 0.1 GB of it
 _LONGEST_PATH = 4096  # PATH_MAX of Linux
 _MAX_REPORT = 16 << 20  # bytes of result.json
 _MAX_CONFINEMENT = 64 << 10  # bytes of sandbox.json
@@ -165,12 +171,35 @@ def verify(
     if problems:
         return VerifyResult(problems)
     _prepare(work_dir)
-    child = _run(spec, _job(spec, model, goldens, work_dir), on_tick, python)
+    child = _run(_limited(spec, model, goldens), _job(spec, model, goldens, work_dir), on_tick, python)
     report, sandbox = _report(work_dir), _sandbox(work_dir)
     findings = _failure(child, report, work_dir)
     if findings or report is None or report.result is None:
         return VerifyResult(findings, detail=child.stderr, sandbox=sandbox)
     return _check(spec, model, goldens, report.result, work_dir, child, sandbox)
+
+
+def _limited(spec: VerifySpec, model: NbModel, goldens: Sequence[Golden]) -> VerifySpec:
+    """Return the spec with the default memory limit where it has none and names the device's memory."""
+    if spec.memory_limit_bytes is not None or spec.device_memory_bytes is None:
+        return spec
+    largest = max(sum(len(value.data) for value in golden.inputs.values()) for golden in goldens)
+    limit = default_memory_limit(model.estimated_memory_bytes, largest, spec.device_memory_bytes)
+    return replace(spec, memory_limit_bytes=limit)
+
+
+def default_memory_limit(estimate: int, inputs: int, total: int) -> int:
+    """Return the resident bytes that a model's process may take.
+
+    `estimate` is the file's (`NbModel.estimated_memory_bytes`), a lower bound with free dims as 1; `inputs` the bytes of the
+    largest case's inputs, with which activations grow; `total` the device's memory, 0 = unknown.  On x86_64, PP-OCR's cls, det and
+    rec peak at 88, 208 and 236 MiB, with limits of 1253, 1690 and 1697 MiB; a hostile file (paddings of 65,536) took 1.9 GB in
+    16 s without a limit.  At least an eighth of the device's memory, and 32 MiB, stay for the rest of the device.
+    """
+    limit = _BASE_LIMIT + 8 * estimate + 256 * inputs
+    if total:
+        limit = min(limit, total - max(total // 8, 32 << 20))
+    return max(limit, 64 << 20)
 
 
 def _prepare(work_dir: str) -> None:

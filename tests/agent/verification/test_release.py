@@ -8,13 +8,15 @@ import platform
 import shutil
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from litefleet_agent.facts import Facts, gather
+from litefleet_agent.facts import Facts, Memory, gather
 from litefleet_agent.releases.runtimes import unpack_runtime
 from litefleet_agent.releases.store import Store, StoreError
 from litefleet_agent.verification.release import ReleaseVerification, verify_release
+from litefleet_agent.verification.verify import default_memory_limit
 
 from tests.agent.support import nb_builder
 
@@ -52,11 +54,11 @@ def golden() -> bytes:
     return buffer.getvalue()
 
 
-def runtime(store: Store, mark: Path, library: bytes | None = None) -> str:
-    """Store a runtime whose import leaves a mark; its lite.so is this interpreter's own program unless given."""
+def runtime(store: Store, mark: Path, library: bytes | None = None, more: str = "") -> str:
+    """Store a runtime whose import leaves a mark and runs `more`; its lite.so is this interpreter's own program unless given."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as bundle:
-        bundle.writestr("paddlelite/__init__.py", f"open({str(mark)!r}, 'w').close()\n")
+        bundle.writestr("paddlelite/__init__.py", f"open({str(mark)!r}, 'w').close()\n{more}\n")
         bundle.writestr("numpy/__init__.py", "__version__ = '1.26.4'\n")  # one that fits, whatever the tests' own is
         bundle.writestr("numpy-1.26.4.dist-info/METADATA", "Name: numpy\nVersion: 1.26.4\n")
         bundle.writestr("paddlelite/lite.so", Path(sys.executable).read_bytes() if library is None else library)
@@ -148,3 +150,23 @@ def test_a_runtime_that_went_away_is_a_finding(store: Store, mark: Path) -> None
 def test_a_release_that_is_not_here_is_an_error(store: Store) -> None:
     with pytest.raises(StoreError):
         verify_release(store, "0" * 64, gather(store.root), lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("total", "limit"), [(8 << 30, 3 << 30), (512 << 20, 448 << 20), (128 << 20, 96 << 20), (0, 3 << 30)]
+)
+def test_a_model_may_take_what_its_file_and_the_device_say(total: int, limit: int) -> None:
+    assert default_memory_limit(128 << 20, 4 << 20, total) == limit
+    assert default_memory_limit(1 << 60, 1 << 40, 4 << 30) < 4 << 30
+    assert default_memory_limit(0, 0, 1) == 64 << 20
+
+
+def test_a_proof_that_takes_all_memory_is_ended_without_any_setting(store: Store, mark: Path) -> None:
+    real = gather(store.root)
+    small = replace(real, memory=Memory(512 << 20, 500 << 20))
+    greedy = "held = bytearray(1 << 30)"  # never touched: the limit on private mappings refuses it
+    answer = proof(store, nb_builder.small(NATIVE), runtime(store, mark, more=greedy), small)
+    assert mark.exists()
+    assert codes(answer) & {"LF411", "LF900"}, answer
+    assert any("MemoryError" in found.observed for found in answer.findings)
+    assert answer.verified is False

@@ -49,7 +49,7 @@ _OPERATORS: Tuple[Pattern[str], ...] = (
     re.compile(r"unsupported ops are:([^\n]{1,2000})"),
     re.compile(r"lite/(?:operators|kernels/\w{1,20})/(\w{1,60})_(?:op|compute)\.(?:cc|h)\b[^\n]{0,80}\] Check failed"),
 )
-_SOURCE = re.compile(r"\[F [^\]\n]{0,80}?([\w]{1,40}\.(?:cc|h):\d{1,5})")
+_SOURCE = re.compile(r"\[F [^\[\]\n]{0,80}?([\w]{1,40}\.(?:cc|h):\d{1,5})")
 _PYTHON = re.compile(r"lib/python(3\.\d{1,2})/")
 
 
@@ -110,7 +110,7 @@ _GRAVEST = ("SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE", "SIGKILL", "SIGABRT")
 _NOT_OOM = re.compile(
     r"OOMKilled[\"']? {0,4}[:=] {0,4}[Ff]alse"
 )  # Docker's state of a container that it stopped itself
-_TAGGED = re.compile(r"v?\d+\.\d+")
+_TAGGED = re.compile(r"v?\d{1,6}\.\d")
 
 
 class Context(NamedTuple):

@@ -1,6 +1,7 @@
 """Messages that programs write before they end, and the finding behind each.  Data only.
 
-A pattern never crosses a line and has no nested repeats, so that no log makes it slow.  `word` is searched first.
+A pattern never crosses a line, has no nested repeats, and bounds what it scans from each place at which it may begin, so that
+no log makes it slow (tests/agent/findings/test_crashlog_linear.py).  `word` is searched first.
 The `source` says which program writes the message, since which version, and where it was reported.
 """
 
@@ -127,9 +128,9 @@ _SOURCES = (  # the source model, in the converter
     _rule("load partial data", "LF203", _SURE, "all versions; Paddle-Lite#10370"),
     _rule("Nothing to read", "LF203", _LIKELY, "the converter reads the parameters", r"ReachEnd\(\).{0,20}Nothing to read", log_source=_OPT),
     _rule("Failed to read", "LF203", _LIKELY, "the converter reads the parameters", r"Failed to read \d+ bytes", log_source=_OPT),
-    _rule("ops are not supported on '", "LF206", _SURE, "2.6 and later; Paddle-Lite#6600, #9188", r"\d+ ops are not supported on '[\w,]+'",
-          unless=r"unsupported ops are:.{0,2000}\w_grad\b"),
-    _rule("_grad", "LF212", _SURE, "2.6 and later; Paddle-Lite#8069, #4884", r"unsupported ops are:.{0,2000}\w_grad\b"),
+    _rule("ops are not supported on '", "LF206", _SURE, "2.6 and later; Paddle-Lite#6600, #9188", r"\d{1,6} ops are not supported on '[\w,]+'",
+          unless=r"unsupported ops are:[^\n:]{0,2000}\w_grad\b"),
+    _rule("_grad", "LF212", _SURE, "2.6 and later; Paddle-Lite#8069, #4884", r"unsupported ops are:[^\n:]{0,2000}\w_grad\b"),
     _rule("no Op found for", "LF206", _SURE, "the converter", r"no Op found for \w+", log_source=_OPT),
     _rule("No kernels found for", "LF206", _SURE, "the converter", r"No kernels found for \w+", log_source=_OPT),
     _rule("'moving_average_abs_max_scale'", "LF208", _SURE, "PaddleOCR#7921, #911, Paddle-Lite#9036", r"unsupported ops are:.{0,2000}'moving_average_abs_max_scale'"),
@@ -184,7 +185,7 @@ _LOADER = (  # the library and its surroundings
     _rule("Python version mismatch", "LF307", _SURE, "pybind11", r"Python version mismatch: module was compiled for Python [\d.]+"),
     _rule("undefined symbol: ", "LF309", _LIKELY, "another C++ library; Paddle-Lite#10589", r"undefined symbol: \w*__cxx11\w*"),
     _rule("undefined reference to", "LF309", _LIKELY, "the linker; Paddle-Lite#10589", r"undefined reference to .{0,20}__cxx11"),
-    _rule("undefined symbol: ", "LF315", _LIKELY, "the loader", r"(?:lite|paddle\w*)\.so: undefined symbol: (?!_?Py)(?!\w*__cxx11)\w+"),
+    _rule("undefined symbol: ", "LF315", _LIKELY, "the loader", r"(?:lite|paddle\w{0,40})\.so: undefined symbol: (?!_?Py)(?!\w*__cxx11)\w+"),
     _rule("cannot locate symbol", "LF315", _LIKELY, "Android's loader; PaddleOCR#2970, Paddle-Lite#1982"),
     _rule("static TLS", "LF315", _SURE, "glibc to 2.21; Paddle#21760", r"cannot load any more object with static TLS"),
     _rule("static TLS block", "LF315", _SURE, "the loader", r"cannot allocate memory in static TLS block"),
@@ -194,7 +195,7 @@ _LOADER = (  # the library and its surroundings
     _rule("cannot open shared object file", "LF306", _SURE, "the loader; Paddle-Lite#4160",
           r"(?<![^\s:'\"])(?<!dlerror: )lib(?!OpenCL)[\w.+-]{1,80}: cannot open shared object file"),
     _rule("UnsatisfiedLinkError", "LF306", _SURE, "Android; Paddle-Lite#5009, #2093, PaddleOCR#5984",
-          r"UnsatisfiedLinkError:.{0,600}(?:couldn't find \"|library \"[^\"]{1,200}\" not found|no \w+ in java\.library\.path)"),
+          r"UnsatisfiedLinkError:(?:(?!UnsatisfiedLinkError:).){0,600}(?:couldn't find \"|library \"[^\"]{1,200}\" not found|no \w+ in java\.library\.path)"),
     _rule("CANNOT LINK EXECUTABLE", "LF306", _SURE, "Android's loader; PaddleOCR#1389", r"CANNOT LINK EXECUTABLE .{0,300}library \"[^\"]{1,200}\" not found"),
     _rule("Can not find library", "LF306", _SURE, "x86, dynamic_loader.cc; Paddle-Lite#9225", r"Can not find library: lib[\w.+-]+"),
     _rule("DLL load failed", "LF306", _LIKELY, "Windows; Paddle-Lite#9298", r"DLL load failed while importing lite"),
