@@ -192,9 +192,9 @@ def default_memory_limit(estimate: int, inputs: int, total: int) -> int:
     """Return the resident bytes that a model's process may take.
 
     `estimate` is the file's (`NbModel.estimated_memory_bytes`), a lower bound with free dims as 1; `inputs` the bytes of the
-    largest case's inputs, with which activations grow; `total` the device's memory, 0 = unknown.  On x86_64, PP-OCR's cls, det and
-    rec peak at 88, 208 and 236 MiB, with limits of 1253, 1690 and 1697 MiB; a hostile file (paddings of 65,536) took 1.9 GB in
-    16 s without a limit.  At least an eighth of the device's memory, and 32 MiB, stay for the rest of the device.
+    largest case's inputs, with which activations grow; `total` the device's memory, 0 = unknown.  On x86_64, PP-OCR's cls, det
+    and rec peak at 88, 208 and 236 MiB, with limits of 1253, 1690 and 1697 MiB; a hostile file (paddings of 65,536) took 1.9 GB
+    in 16 s without a limit.  At least an eighth of the device's memory, and 32 MiB, stay for the rest of the device.
     """
     limit = _BASE_LIMIT + 8 * estimate + 256 * inputs
     if total:
