@@ -32,14 +32,14 @@ async def test_before_and_after_a_rollout(fleet: Callable[..., EmbeddedFleet], p
         first = await advised(here, accept=True)
         assert [(f.file.label, f.devices) for f in first.files] == [("x86", ("cam-1", "cam-2"))]
         assert {(p.status, p.device_report.origin) for p in first.placements} == {(PlacementStatus.READY, Origin.PROBE)}
-        assert "no proof on this part yet" in advice_text(first, 140)
+        assert "no verification on this part yet" in advice_text(first, 140)
         rolled = await here.run()
         assert {o.artifact for o in rolled.outcomes} == {first.files[0].file.sha256}  # what a rollout sends
         (proof,) = (await advised(here)).kinds[0].proofs
         assert (proof.model, proof.label, proof.devices) == ("cls", "x86", 2)
     away = await advised(here)  # the fleet is gone: its last facts are remembered
     assert {(p.status, p.device_report.origin) for p in away.placements} == {(PlacementStatus.READY, Origin.STATE)}
-    assert "the state database's memory" in advice_text(away, 140)
+    assert "the state database" in advice_text(away, 140)
 
 
 async def test_from_a_kept_report(

@@ -153,7 +153,7 @@ async def test_the_command_writes_its_page_and_its_picture(fleet: Fleets, projec
         ("--threads x", "no list of numbers"),
         ("--seconds 0", "`seconds` is 0"),
         ("--at-once 0", "at-once"),
-        ("--against yesterday", "is no release's id"),
+        ("--against yesterday", "is not a release id"),
         ("-m det", "no model 'det' in litefleet.yaml"),
     ],
 )

@@ -120,7 +120,7 @@ async def test_the_command_line(fleet: Fleets, project: Projects, tmp_path: Path
         done = run(*files, "--limit", "a")
         assert done.returncode == 0, done.stderr
         assert "softmax_0.tmp_0 [1 x 2]: 0.568289, 0.431711" in done.stdout
-        assert "1 of 1 device answered as they should" in done.stdout
+        assert "1 of 1 device answered correctly" in done.stdout
         done = run(*files, "--json")
         told = json.loads(done.stdout)
         assert (done.returncode, told["exit_code"], [d["device"] for d in told["devices"]]) == (0, 0, ["a", "b"])

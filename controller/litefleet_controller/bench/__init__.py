@@ -1,4 +1,4 @@
-"""Measuring devices: what is asked (`choice`), one device's conversation (`talk`), and the figures."""
+"""The command `bench`: the choice, the session with each device, and the figures."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""What a bench is to measure, as the command line chose it."""
+"""The options of `litefleet bench` as one checked value, and as fields of the request to a device."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
 from litefleet_agent.bench.plan import BenchOptions, options_of_request
 from litefleet_agent.errors import AgentError
@@ -13,15 +12,15 @@ from ..common.errors import UsageError
 
 __all__ = ["BenchChoice", "numbers"]
 
-_START_S = 30.0  # for one process to start, on a slow device
-_SPARE_S = 300.0
-_STARTS = 6  # of each release, beside those of the cells
-_CPUS = 4  # as many workers as a device may try without being asked to
+_START_S = 30.0  # allowed for one process to start, on a slow device
+_SPARE_S = 300.0  # allowed for everything else: checks, transfer, cooling
+_STARTS = 6  # cold starts of each release, besides the throughput cells
+_CPUS = 4  # assumed number of CPUs: a device tries as many workers by default
 
 
 @dataclass(frozen=True)
 class BenchChoice:
-    """What is measured on each device; UsageError for what no device would take."""
+    """Options of a bench.  UsageError for values that no device accepts."""
 
     runs: int | None = None
     seconds: float | None = None
@@ -35,18 +34,18 @@ class BenchChoice:
         try:
             self.bench_plan()
         except AgentError as error:
-            raise UsageError(f"this can't be measured: {error}") from error
+            raise UsageError(f"cannot measure this: {error}") from error
         for option, word in (("--release", self.release), ("--against", self.against)):
             if word not in ("", "current", "previous") and not re.fullmatch("[0-9a-f]{8,64}", word):
                 raise UsageError(
-                    f"{option}: '{word[:80]}' is no release's id; give 8 digits of it or more, or previous"
+                    f"{option}: '{word[:80]}' is not a release id: give at least its first 8 digits, or `previous`"
                 )
 
-    def fields(self, model: str) -> dict[str, Any]:
-        """Return the request's fields for one model."""
+    def fields(self, model: str) -> dict[str, object]:
+        """Return the fields of the request `bench` for one model; unset options are left out."""
         return {"model": model, **self._given()}
 
-    def _given(self) -> dict[str, Any]:
+    def _given(self) -> dict[str, object]:
         given = {
             "runs": self.runs,
             "seconds": self.seconds,
@@ -59,19 +58,19 @@ class BenchChoice:
         return {name: value for name, value in given.items() if value not in (None, "", [])}
 
     def bench_plan(self) -> BenchOptions:
-        """Return what a device with 4 CPUs makes of it; AgentError."""
+        """Return these options as a device with 4 CPUs would read them.  AgentError when it would reject them."""
         return options_of_request(self._given(), _CPUS)
 
     @property
     def limit_s(self) -> float:
-        """Seconds after which a device that has not answered hangs."""
+        """Seconds after which a device without an answer counts as hanging: twice the runs, plus the starts of all processes."""
         bench_plan, releases = self.bench_plan(), 2 if self.against else 1
         processes = releases * (_STARTS + sum(workers for workers, _ in bench_plan.matrix))
         return 2 * bench_plan.seconds + processes * _START_S + _SPARE_S
 
 
 def numbers(option: str, text: str) -> tuple[int, ...]:
-    """Return the numbers of "1,2,4"; UsageError for anything else."""
+    """Return the numbers of "1,2,4", each of at most 6 digits.  UsageError for anything else."""
     if not re.fullmatch(r"(\d{1,6}(,\d{1,6})*)?", text):
-        raise UsageError(f"{option}: '{text[:80]}' is no list of numbers; write 1,2,4")
+        raise UsageError(f"{option}: '{text[:80]}' is not a list of numbers: write it as 1,2,4")
     return tuple(int(word) for word in text.split(",") if word)

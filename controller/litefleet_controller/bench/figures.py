@@ -1,8 +1,8 @@
-"""A bench's figures as values, checked and bounded: whatever a device or a kept report says is one of these, or refused."""
+"""A bench's figures as checked, bounded values.  Figures from a device or from a saved report that do not fit are rejected."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from litefleet_agent.bench.results import PairComparison
 from litefleet_agent.bench.statistics import sentence
@@ -38,13 +38,13 @@ ReleaseId = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class _Reported(BaseModel):
-    """What a device told; keys that this controller does not know are dropped."""
+    """A value that a device reported; keys that this controller does not know are dropped."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Latency(_Reported):
-    """Milliseconds; of `runs` runs."""
+    """Latency percentiles of `runs` runs, in milliseconds."""
 
     min: Number
     p50: Number
@@ -68,14 +68,14 @@ class Start(_Reported):
 
 
 class Starts(_Reported):
-    """The first start, with files dropped from memory where that went, and those after it."""
+    """The first start (with the files dropped from the page cache where the device permits it), and the later ones."""
 
     first: Start | None = None
     again: Annotated[tuple[Start, ...], Field(max_length=16)] = ()
 
 
 class MemoryUse(_Reported):
-    """Resident bytes of one process at the steps of its start and at its end; None where the kernel does not tell."""
+    """Resident bytes of one process at the steps of its start and at its end; None where the kernel does not report it."""
 
     before_import: Count | None = None
     after_import: Count | None = None
@@ -88,14 +88,14 @@ class MemoryUse(_Reported):
 
 
 class Growth(_Reported):
-    """Bytes by which resident memory grew, by the second half of the time."""
+    """Growth of resident memory in bytes, computed from the second half of the time."""
 
     per_1000_runs: Signed | None = None
     per_hour: Signed | None = None
 
 
 class Heat(_Reported):
-    """The CPU's temperature in degrees Celsius, and how it rose."""
+    """The CPU's temperature in degrees Celsius, and its rise in degrees per minute."""
 
     first: Signed | None = None
     last: Signed | None = None
@@ -107,7 +107,7 @@ Column = Annotated[tuple[Signed | None, ...], Field(max_length=_MOST_POINTS)]
 
 
 class ReleaseFigures(_Reported):
-    """One release on one device; `right` is None when it was not measured to the end."""
+    """One release on one device; `right` (outputs match the goldens) is None when the measurement did not complete."""
 
     release: ReleaseId
     right: bool | None = None
@@ -118,10 +118,10 @@ class ReleaseFigures(_Reported):
     threads_set_by: Word = ""
     cold: Starts = Starts()
     warm: Latency | None = None
-    whole: Latency | None = None  # with inputs set and outputs copied
+    whole: Latency | None = None  # including setting inputs and copying outputs
     runs_per_s: Number | None = None
-    cores: Number | None = None  # CPUs that the runs kept busy
-    others: Share | None = None  # of all CPUs, by other programs
+    cores: Number | None = None  # number of CPUs that the runs kept busy
+    others: Share | None = None  # share of all CPUs that other programs used
     memory: MemoryUse = MemoryUse()
     growth: Growth = Growth()
     heat: Heat = Heat()
@@ -129,19 +129,19 @@ class ReleaseFigures(_Reported):
 
     @field_validator("warm", "whole", mode="before")
     @classmethod
-    def _empty(cls, value: Any) -> Any:
-        return value or None
+    def _empty(cls, value: object) -> object:
+        return value or None  # agents send {} for "not measured"
 
     @field_validator("series")
     @classmethod
     def _columns(cls, columns: dict[str, Column]) -> dict[str, Column]:
         known = {name: columns[name] for name in COLUMNS if name in columns}
         if len({len(column) for column in known.values()}) > 1 or (known and None in known.get("t", (None,))):
-            raise ValueError("the columns do not belong together")
+            raise ValueError("the columns of the series have different lengths, or a time is missing")
         return known
 
     def points(self, name: str) -> list[tuple[float, float]]:
-        """Return the (seconds, value) of a column where it was seen."""
+        """Return the (seconds, value) pairs of a column, without the points that were not measured."""
         pairs = zip(self.series.get("t", ()), self.series.get(name, ()), strict=False)
         return [(t, value) for t, value in pairs if t is not None and value is not None]
 
@@ -154,7 +154,7 @@ class WorkerP50(_Reported):
 
 
 class Cell(_Reported):
-    """Several processes at once; `skipped` says why there are no figures."""
+    """One cell of the throughput matrix: several processes at once; `skipped` is the reason where there are no figures."""
 
     release: ReleaseId
     workers: Annotated[int, Field(ge=1, le=1024, strict=True)]
@@ -169,7 +169,7 @@ class Cell(_Reported):
 
 
 class Comparison(_Reported):
-    """The second release against the first: ratio of latencies, with its 95 % interval where there are pairs enough."""
+    """The second release against the first: ratio of latencies, with its 95 % interval where there are enough pairs."""
 
     ratio: Number
     low: Number | None
@@ -197,21 +197,21 @@ class BenchFigures(_Reported):
 
     @field_validator("comparison", mode="before")
     @classmethod
-    def _empty(cls, value: Any) -> Any:
-        return value or None
+    def _empty(cls, value: object) -> object:
+        return value or None  # agents send {} for "not measured"
 
     @property
     def first(self) -> ReleaseFigures | None:
-        """The release that was measured; None when nothing was."""
+        """The first measured release; None when nothing was measured."""
         return self.releases[0] if self.releases else None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return self.model_dump(mode="json")
 
 
 def figures_of(outcome: DeviceOutcome) -> BenchFigures | None:
-    """Return the bench in an outcome's measurements, None where there is none that can be read."""
+    """Return the bench in an outcome's measurements; None where it is missing or cannot be read."""
     try:
         return BenchFigures.model_validate(outcome.measurements["bench"])
     except (KeyError, ValidationError):

@@ -70,7 +70,7 @@ def history(
     """Show the events that devices recorded between contacts, as collected at the last contact."""
     from ..config import load_config
     from ..project.project import open_project, open_state
-    from ..reports.history_text import history_dict, history_text
+    from ..reports.status_text import history_dict, history_text
 
     begin = time.time() - _seconds(since) if since else 0.0
     chosen = [d.name for d in open_project(options).devices] if options.limit else []

@@ -1,9 +1,8 @@
-"""Reports: one formatter a file, each a pure function from a report, a plan or a rollout to text; and the live progress."""
+"""Reports: pure functions that turn a run, a plan or a rollout into text; the live progress; the metrics server."""
 
 from ..devices.outcome import document, to_json
 from ..devices.progress import Progress, QuietProgress
-from .html import to_html
-from .markdown import to_markdown
+from .markup import to_html, to_markdown
 from .progress import LineProgress, LiveProgress, make_progress
 from .terminal import to_table, wants_color
 

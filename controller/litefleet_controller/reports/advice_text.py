@@ -1,4 +1,4 @@
-"""The advice for a terminal: the files that are enough, who takes which and why, and what could be changed.  Pure."""
+"""Writes the advice for a terminal: the fewest files, the file of each device and the reason, and possible changes.  Pure."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def advice_text(advice: Advice, width: int = 100, color: bool = False) -> str:
     _kinds(page, advice)
     _options(page, advice)
     if advice.notes:
-        page.heading("Not looked at")
+        page.heading("Not examined")
         for note in advice.notes:
             page.line(clean(note, 1000), indent=2)
     return page.text
 
 
 def _head(page: Page, advice: Advice, model: str) -> None:
-    """Say in one line how many files are enough."""
+    """Print in one line how many files are enough."""
     rows = [p for p in advice.placements if p.model == model]
     files = [f for f in advice.files if f.model == model]
     served = sum(len(f.devices) for f in files)
@@ -56,7 +56,7 @@ def _head(page: Page, advice: Advice, model: str) -> None:
     rest = [
         f"{count:,} {words}"
         for status, words in (
-            (PlacementStatus.NO_RUNTIME, "of them without a runtime that fits"),
+            (PlacementStatus.NO_RUNTIME, "of them without a suitable runtime"),
             (PlacementStatus.EXCLUDED, "excluded"),
             (PlacementStatus.UNKNOWN, "never seen"),
         )
@@ -86,7 +86,7 @@ def _files(page: Page, advice: Advice) -> None:
 
 
 def _devices(page: Page, advice: Advice) -> None:
-    """Print who takes what; like devices share a line."""
+    """Print the file of each device; like devices share a line."""
     groups: dict[tuple[str, str, str, str], list[Placement]] = {}
     for one in advice.placements:
         taken = one.file.sha256[:12] if one.file else "none"
@@ -97,15 +97,13 @@ def _devices(page: Page, advice: Advice) -> None:
         (clean(model, 40), folded((p.device for p in members), _NAMES), taken, status, _named(members, why))
         for (model, taken, status, why), members in shown[:_GROUPS]
     ]
-    page.table(
-        ("model", "devices", "file", "standing", "why"), rows, left=("model", "devices", "file", "standing", "why")
-    )
+    page.table(("model", "devices", "file", "status", "why"), rows, left=("model", "devices", "file", "status", "why"))
     if len(shown) > _GROUPS:
         page.line(f"and {plural(len(shown) - _GROUPS, 'more group')}: --json has them all", indent=2)
 
 
 def _named(members: Sequence[Placement], why: str) -> str:
-    """Return the reason, with the finding that decides where there is one."""
+    """Return the reason, with the code of the deciding finding where there is one."""
     errors = [f.code for f in members[0].findings if f.severity is Severity.ERROR]
     known = members[0].status is PlacementStatus.NO_RUNTIME and errors
     return clean(f"{why} ({errors[0]})" if known else why)
@@ -115,24 +113,24 @@ def _problems(page: Page, advice: Advice) -> None:
     bad = [p for p in advice.placements if p.status in (PlacementStatus.EXCLUDED, PlacementStatus.NO_RUNTIME)]
     pairs = dict.fromkeys((p.device, f) for p in bad for f in p.findings if f.severity is Severity.ERROR)
     if pairs:
-        page.heading("What stands in the way")
+        page.heading("Obstacles")
         page.findings(pairs)
 
 
 def _facts(page: Page, advice: Advice) -> None:
-    """Say where what is known comes from, unless all devices answered just now."""
+    """Print the source of each device's facts, unless all devices answered in this run."""
     by_device = {p.device: p.device_report for p in advice.placements}
     old = {name: device_report for name, device_report in by_device.items() if device_report.origin is not Origin.PROBE}
     if not old:
         return
-    page.heading("Where the facts come from")
+    page.heading("Source of the facts")
     words = {
-        Origin.REPORT: "a kept probe report",
-        Origin.STATE: "the state database's memory",
-        Origin.NONE: "nothing: never seen",
+        Origin.REPORT: "a saved probe report",
+        Origin.STATE: "the state database",
+        Origin.NONE: "none: never seen",
     }
     if len(old) < len(by_device):
-        page.line(f"asked just now: {plural(len(by_device) - len(old), 'device')}", indent=2)
+        page.line(f"probed in this run: {plural(len(by_device) - len(old), 'device')}", indent=2)
     groups: dict[tuple[Origin, str], list[str]] = {}
     for name, device_report in old.items():
         age = (
@@ -148,7 +146,7 @@ def _facts(page: Page, advice: Advice) -> None:
 def _benchmarks(page: Page, benchmarks: Sequence[OptionBenchmark]) -> None:
     if not benchmarks:
         return
-    page.heading("Measured on this machine", "x86_64, against the golden, one process each")
+    page.heading("Measured on this machine", "x86_64, compared with the goldens, one process each")
     rows = [
         (
             clean(one.model, 40),
@@ -169,7 +167,7 @@ def _benchmarks(page: Page, benchmarks: Sequence[OptionBenchmark]) -> None:
 
 
 def _kinds(page: Page, advice: Advice) -> None:
-    """Print the kinds of devices, and what was proven on each."""
+    """Print the kinds of devices, and what was verified on each."""
     if not advice.kinds:
         return
     page.heading("Kinds of devices")
@@ -177,35 +175,37 @@ def _kinds(page: Page, advice: Advice) -> None:
         (
             clean(one.kind.name, 120),
             f"{len(one.devices):,}",
-            clean(one.kind.runtime, 60) or "none that fits",
+            clean(one.kind.runtime, 60) or "none suitable",
             clean(_proven(one), 300),
         )
         for one in advice.kinds[:_GROUPS]
     ]
-    page.table(("CPU part", "devices", "runtime", "proven there"), rows, left=("CPU part", "runtime", "proven there"))
+    page.table(
+        ("CPU part", "devices", "runtime", "verified there"), rows, left=("CPU part", "runtime", "verified there")
+    )
 
 
 def _proven(one: KindAdvice) -> str:
     message = [f"{p.model} {p.label} ({p.opt_version}) on {plural(p.devices, 'device')}" for p in one.proofs]
-    return ", ".join(message) or "no proof on this part yet"
+    return ", ".join(message) or "no verification on this part yet"
 
 
 def _options(page: Page, advice: Advice) -> None:
-    """Print each option once, with the kinds that it is open to: first what is open to most devices."""
+    """Print each option once with the kinds of devices that can use it, the most useful option first."""
     by_name: dict[str, list[tuple[KindAdvice, Option]]] = {}
     for kind in advice.kinds:
         for option in kind.options:
             by_name.setdefault(option.name, []).append((kind, option))
     if not by_name:
         return
-    page.heading("What you could change", "the most useful first; nothing of it is done by this command")
+    page.heading("Possible changes", "the most useful first; this command changes nothing")
     for pairs in sorted(by_name.values(), key=_use, reverse=True):
         page.line()
         _option(page, pairs)
 
 
 def _use(pairs: Sequence[tuple[KindAdvice, Option]]) -> tuple[int, int]:
-    """Return what options are ranked by: what it usually brings, then to how many devices it is open."""
+    """Return the rank of an option: its usual gain, then the number of devices that can use it."""
     open_to = [(kind, option) for kind, option in pairs if option.possible is not Possible.NO]
     best = max((option.use for _, option in open_to), default=-1)
     return best, sum(len(kind.devices) for kind, _ in open_to)
@@ -230,17 +230,17 @@ def _option(page: Page, pairs: Sequence[tuple[KindAdvice, Option]]) -> None:
     for do in dict.fromkeys(option.do for option in open_to if option.do):
         page.field("do", do, 8, 4)
     if left := _left_behind(pairs):
-        page.field("beware", left, 8, 4)
+        page.field("caution", left, 8, 4)
 
 
 def _left_behind(pairs: Sequence[tuple[KindAdvice, Option]]) -> str:
-    """Say whom an option would exclude: litefleet.yaml's options hold for a whole architecture."""
+    """Return which devices an option would exclude: litefleet.yaml's options apply to a whole architecture."""
     arches = {kind.kind.arch for kind, option in pairs if option.possible is not Possible.NO}
     out = [kind for kind, option in pairs if option.possible is Possible.NO and kind.kind.arch in arches]
     if not out:
         return ""
     names = folded((name for kind in out for name in kind.devices), _NAMES)
     return (
-        f"options hold for a whole architecture, and {names} would be refused. "
-        "Make a second model with this option, and name it with `model:` at the devices that can."
+        f"options apply to a whole architecture, and {names} would be refused. "
+        "Add a second model with this option, and set `model:` on the devices that can use it."
     )

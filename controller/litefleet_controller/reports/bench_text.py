@@ -1,4 +1,4 @@
-"""A bench for a terminal: how quick each device is, what several workers bring, what was found, what the figures don't tell."""
+"""Writes a bench for a terminal: latency, temperature, throughput, comparisons, findings and caveats."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .values import human_bytes, human_ms, human_rate, human_seconds
 
 __all__ = ["bench_text"]
 
-_ROOMY = 120  # columns from which the model's name and the memory's growth have room
-_NARROW = 100  # columns below which p99.9 and the cold start have none
+_ROOMY = 120  # columns from which the model's name and the memory growth are shown
+_NARROW = 100  # columns below which p90, p99.9 and the cold start are left out
 _MOST_CELLS = 60
 
 Bench = tuple[DeviceOutcome, BenchFigures]
@@ -56,7 +56,7 @@ def _table(page: Page, rows: list[dict[str, str]], left_out: set[str]) -> None:
 
 
 def _speed(outcome: DeviceOutcome, figures: BenchFigures, name: str, measured: ReleaseFigures) -> dict[str, str]:
-    """Return one release's row, by the heads of its columns."""
+    """Return one release's row, by column."""
     warm, first, per_hour = measured.warm, measured.cold.first, measured.growth.per_hour
     ranks = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
     return {
@@ -76,7 +76,7 @@ def _mark(measured: ReleaseFigures) -> str:
 
 
 def _heat(page: Page, benches: list[Bench]) -> None:
-    """Print what the kernel told of the CPU while it ran."""
+    """Print temperatures and clock rates that the kernel reported."""
     rows = [
         (o, measured)
         for o, figures in benches
@@ -85,8 +85,8 @@ def _heat(page: Page, benches: list[Bench]) -> None:
     ]
     if not rows:
         return
-    page.heading("Heat", "of the CPU while it ran")
-    head = ("device", "at first", "at the end", "highest", "a minute", "clock rate")
+    page.heading("Temperature", "of the CPU during the runs")
+    head = ("device", "start", "end", "highest", "per minute", "clock rate")
     page.table(head, (_heat_row(outcome, measured) for outcome, measured in rows), left=("device",))
 
 
@@ -99,19 +99,19 @@ def _heat_row(outcome: DeviceOutcome, measured: ReleaseFigures) -> list[str]:
 
 
 def _workers(page: Page, benches: list[Bench], width: int) -> None:
-    """Print the cells, unless there is but one that says what is said already; of many, each device's best."""
+    """Print the throughput cells, unless a single one repeats the latency table; of more than 60, each device's best."""
     shown = [(outcome, figures, cell) for outcome, figures in benches for cell in figures.cells]
     if not any(len(figures.cells) > len(figures.releases) for _, figures in benches):
         shown = [row for row in shown if row[2].skipped]
-    note = "several processes at once; latency is of each run in them"
+    note = "several processes at once; latency of each run"
     if len(shown) > _MOST_CELLS:
         best = [max(f.cells, key=lambda cell: cell.runs_per_s or 0.0) for _, f in benches if f.cells]
         shown = [row for row in shown if any(row[2] is cell for cell in best)]
-        note = "each device's best; the page and --json have all"
+        note = "the best cell of each device; the HTML page and --json have all"
     if not shown:
         return
     page.heading("Throughput", note)
-    _table(page, [_cell(*row) for row in shown], {"CPUs busy", "memory of all"} if width < _NARROW else set())
+    _table(page, [_cell(*row) for row in shown], {"CPUs busy", "total memory"} if width < _NARROW else set())
     for outcome, _, cell in shown:
         if cell.skipped:
             page.line(
@@ -126,12 +126,12 @@ def _cell(outcome: DeviceOutcome, figures: BenchFigures, cell: Cell) -> dict[str
         "device": clean(outcome.device, 60),
         "release": names.get(cell.release, cell.release[:8]),
         "workers": str(cell.workers),
-        "threads": str(cell.threads) if cell.threads else "usual",
+        "threads": str(cell.threads) if cell.threads else "default",
         "runs/s": human_rate(cell.runs_per_s),
         "p50": human_ms(latency.p50 if latency else None),
         "p99": human_ms(latency.p99 if latency else None),
         "CPUs busy": "–" if cell.cores is None else f"{cell.cores:.2g}",
-        "memory of all": human_bytes(cell.pss_bytes or cell.rss_bytes),
+        "total memory": human_bytes(cell.pss_bytes or cell.rss_bytes),
     }
 
 
@@ -139,14 +139,14 @@ def _comparisons(page: Page, benches: list[Bench]) -> None:
     measured = [(o, f) for o, f in benches if f.comparison is not None and len(f.releases) == 2]
     if not measured:
         return
-    page.heading("Compared", "by turns on the same device")
+    page.heading("Comparison", "alternating on the same device")
     for outcome, figures in measured:
         assert figures.comparison is not None
         page.line(f"{clean(outcome.device, 60)}: {figures.comparison.sentence(*names_of(figures))}", indent=2)
 
 
 def _notes(page: Page, benches: Iterable[Bench]) -> None:
-    """Print what has to be said beside the figures, each sentence once with its devices."""
+    """Print the caveats, each once with its devices."""
     devices_by_note: dict[str, list[str]] = {}
     for outcome, figures in benches:
         for note in figures.notes:
@@ -158,7 +158,7 @@ def _notes(page: Page, benches: Iterable[Bench]) -> None:
 
 
 def _last(page: Page, report: RunReport) -> None:
-    """Print how many were measured, and how long it took."""
+    """Print the counts by verdict, and the duration."""
     page.line("")
     parts: list[str | tuple[str, str]] = []
     for verdict, count in report.counts.items():

@@ -1,4 +1,7 @@
-"""Names folded into ranges, `cam-[001:240]`: the inverse of the inventory's ranges, so that 1,000 devices fit a line.  Pure."""
+"""Folds names into ranges such as `cam-[001:240]`, so that 1,000 devices fit a line.  Pure.
+
+It is the inverse of the inventory's ranges.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ from ..common.text import clean
 
 __all__ = ["fold", "folded"]
 
-_MOST_DIGITS = 9  # the inventory's ranges count no further
+_MOST_DIGITS = 9  # limit of the inventory's ranges
 _SHORTEST = 3  # "cam-1, cam-2" reads better than "cam-[1:2]"
 
 
 @dataclass
 class _Item:
-    """A name or a range of names, cut at its numbers: odd `parts` are digits, or a range such as [01:40]."""
+    """A name or a range of names, split at its numbers: odd `parts` are digits, or a range such as [01:40]."""
 
     parts: tuple[str, ...]
     position: int  # of its first name in the input
@@ -30,13 +33,13 @@ class _Item:
 
 
 def fold(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the same names, each once, runs of numbers as ranges, which the inventory's `expand` takes apart again."""
+    """Return the names, each once, with runs of numbers as ranges, which the inventory's `expand` reverses."""
     return tuple(item.text for item in _folded_items(names))
 
 
 def _folded_items(names: Iterable[str]) -> list[_Item]:
     """Return the ranges in the order of their first names."""
-    items = [_Item(_cut(name), at) for at, name in enumerate(dict.fromkeys(names))]
+    items = [_Item(_split(name), at) for at, name in enumerate(dict.fromkeys(names))]
     deepest = max((len(item.parts) // 2 for item in items), default=0)
     for from_right in range(1, deepest + 1):
         items = _fold_at(items, from_right)
@@ -44,15 +47,15 @@ def _folded_items(names: Iterable[str]) -> list[_Item]:
 
 
 def folded(names: Iterable[str], most: int = 20) -> str:
-    """Return names in one printable line: at most `most` of them or their ranges, and how many more names there are."""
+    """Return names in one printable line: at most `most` names or ranges, and the number of the other names."""
     items = _folded_items(names)
     left_out = sum(item.count for item in items[most:])
     more = f" and {left_out:,} more" if left_out else ""
     return ", ".join(clean(item.text, 120) for item in items[:most]) + more
 
 
-def _cut(name: str) -> tuple[str, ...]:
-    """Cut at runs of ASCII digits; a name with a bracket stays whole, since it would be read as a range."""
+def _split(name: str) -> tuple[str, ...]:
+    """Split at runs of ASCII digits; a name with a bracket stays whole, as it would be read as a range."""
     return (name,) if "[" in name or "]" in name else tuple(re.split(r"([0-9]+)", name))
 
 
@@ -91,8 +94,8 @@ def _runs(members: list[_Item], at: int) -> list[list[_Item]]:
 def _continues(run: list[_Item], item: _Item, at: int) -> bool:
     first, value = run[0].parts[at], int(item.parts[at])
     width = len(first) if first.startswith("0") else 0
-    room = (len(run) + 1) * item.count <= MAX_EXPANSION
-    return room and int(run[-1].parts[at]) + 1 == value and item.parts[at] == str(value).zfill(width)
+    fits = (len(run) + 1) * item.count <= MAX_EXPANSION
+    return fits and int(run[-1].parts[at]) + 1 == value and item.parts[at] == str(value).zfill(width)
 
 
 def _joined(run: list[_Item], before: tuple[str, ...], after: tuple[str, ...]) -> list[_Item]:

@@ -1,4 +1,4 @@
-"""What came of an inference, for a terminal: an answer a line, how far they are apart, and what went wrong.  Pure."""
+"""Writes the results of an inference for a terminal: an answer per line, comparisons, findings.  Pure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .values import human_ms, human_seconds, listed
 
 __all__ = ["inference_text"]
 
-_FEW = 8  # numbers of an output that are shown one by one
-_BY = {"service": "service", "one-shot": "own run"}
+_FEW = 8  # most numbers of an output that are all shown
+_BY = {"service": "service", "one-shot": "own worker"}
 
 
 def inference_text(report: InferenceReport, width: int = 100, color: bool = False) -> str:
@@ -30,9 +30,7 @@ def inference_text(report: InferenceReport, width: int = 100, color: bool = Fals
     page.findings((answer.device, found) for answer in report.answers for found in answer.outcome.findings)
     good = sum(answer.outcome.verdict is Verdict.VERIFIED for answer in report.answers)
     page.line()
-    page.line(
-        f"{good} of {plural(len(report.answers), 'device')} answered as they should", (f"   {_about(report)}", "dim")
-    )
+    page.line(f"{good} of {plural(len(report.answers), 'device')} answered correctly", (f"   {_about(report)}", "dim"))
     for path in report.files:
         page.line(f"wrote {clean(path, 300)}")
     return page.text
@@ -59,7 +57,7 @@ def _summary(case: CaseAnswer) -> str:
 
 
 def _shown(array: Array) -> str:
-    """Return an output in a few words: all numbers of a small one; of a row of scores the best; else their range."""
+    """Return an output in short: all numbers of a small one, the best of a row of scores, else the range and the mean."""
     dims = " x ".join(map(str, array.shape)) or "single"
     if array.size <= _FEW:
         return f"[{dims}]: {', '.join(f'{value:.6g}' for value in array.ravel().tolist())}"
@@ -74,7 +72,7 @@ def _comparisons(report: InferenceReport) -> Iterator[str]:
         if report.reference_engine:
             against = [d for d in report.differences if d.case == case and d.against == "reference"]
             yield from _line(
-                case, f"the reference, {report.reference_engine}", against, "all are within the tolerance of"
+                case, f"the reference, {report.reference_engine}", against, "all outputs are within the tolerance of"
             )
         if case in report.majority:
             among = [d for d in report.differences if d.case == case and d.against != "reference"]
@@ -83,7 +81,7 @@ def _comparisons(report: InferenceReport) -> Iterator[str]:
 
 def _among(case: str, majority: Mapping[str, str], among: list[Difference]) -> Iterator[str]:
     if not majority[case] and any(not d.found.ok for d in among):
-        yield f"{clean(case, 40)}: the devices do not agree, and no majority does."
+        yield f"{clean(case, 40)}: the devices differ, and no majority agrees."
         return
     yield from _line(case, clean(among[0].against, 80) if among else "", among, "all devices agree with")
 
@@ -96,5 +94,5 @@ def _line(case: str, whose: str, differences: list[Difference], agree: str) -> I
         yield f"{clean(case, 40)}: {listed(tuple(off))} differ from {whose}."
         return
     most = max(d.found.max_abs for d in differences)
-    how_far = f"the largest difference is {most:.2g}" if most else "there is no difference"
+    how_far = f"the largest difference is {most:.2g}" if most else "the outputs are equal"
     yield f"{clean(case, 40)}: {agree} {whose}; {how_far}."

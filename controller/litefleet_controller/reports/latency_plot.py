@@ -1,7 +1,7 @@
-"""The latency picture as inline SVG: each device's min–p50–p90–p99 on one common axis.  Pure.
+"""Draws the latency chart as inline SVG: min, p50, p90 and p99 of each device on one common axis.  Pure.
 
-Few devices are named rows; many are thin columns ordered by p50, so that 300 devices fit one screen and an outlier
-still stands out.
+Up to 40 devices are named rows; more are thin columns ordered by p50, so that 300 devices fit one screen and outliers
+remain visible.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .values import Latency, human_ms, latency_of
 __all__ = ["Plot", "latency_plots"]
 
 _WIDTH = 760
-_MOST_ROWS = 40  # beyond this, names would make the picture longer than anybody scrolls
+_MOST_ROWS = 40  # more rows would make the chart too long to scroll
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One model's picture: `caption` says how to read it, `svg` is safe markup."""
+    """One model's chart: `caption` explains it, `svg` is safe markup."""
 
     model: str
     caption: str
@@ -35,7 +35,7 @@ def _axis(values: list[Latency], start: float, end: float) -> Axis:
 
 
 def latency_plots(report: RunReport) -> list[Plot]:
-    """Return a picture for each model that at least one device measured."""
+    """Return a chart for each model that at least one device measured."""
     by_model: dict[str, list[tuple[str, Latency]]] = {}
     for outcome in report.outcomes:
         latency = latency_of(outcome)
@@ -45,7 +45,9 @@ def latency_plots(report: RunReport) -> list[Plot]:
 
 
 def _plot(model: str, rows: list[tuple[str, Latency]]) -> Plot:
-    picture, how = (_rows, "fastest first") if len(rows) <= _MOST_ROWS else (_columns, "a column each, fastest first")
+    picture, how = (
+        (_rows, "fastest first") if len(rows) <= _MOST_ROWS else (_columns, "one column per device, fastest first")
+    )
     svg, log = picture(rows)
     count = f"{len(rows)} device{'' if len(rows) == 1 else 's'}"
     scale = "; logarithmic axis" if log else ""
@@ -69,7 +71,7 @@ def _open(height: int, count: int) -> Markup:
 
 
 def _rows(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
-    """One named row a device; the axis runs across."""
+    """Draw one named row per device; the axis is horizontal.  Return the SVG, and whether the axis is logarithmic."""
     step, bottom = 22, len(rows) * 22 + 6
     left = min(max(len(name) for name, _ in rows), 26) * 7 + 14  # pixels; names beyond 26 characters are shortened
     axis = _axis([v for _, v in rows], left, _WIDTH - 76)
@@ -101,7 +103,7 @@ def _rows(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
 
 
 def _columns(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
-    """One thin column a device, ordered by p50; the axis runs up."""
+    """Draw one thin column per device, ordered by p50; the axis is vertical.  Return as `_rows` does."""
     left, height = 52, 280
     axis = _axis([v for _, v in rows], height, 8)
     step = (_WIDTH - left - 8) / len(rows)

@@ -1,4 +1,4 @@
-"""GET /metrics and GET /healthz over HTTP, for Prometheus.  Bounded: few callers at once, each for a few seconds."""
+"""Serves GET /metrics and GET /healthz over HTTP, for Prometheus: at most 8 clients at once, each for at most 10 s."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..common.errors import LitefleetError, UsageError
 
 __all__ = ["MetricsServer", "address_of"]
 
-_AT_ONCE = 8
-_LIMIT_S = 10.0  # of one caller, from its connection on
-_FRESH_S = 1.0  # within which an answer is given again
+_MOST_CLIENTS = 8
+_LIMIT_S = 10.0  # for one client, from its connection on
+_FRESH_S = 1.0  # a response is reused for this long
 
 
 def address_of(text: str) -> tuple[str, int]:
-    """Read "HOST:PORT", "[::1]:PORT" or ":PORT" (this machine alone); UsageError."""
+    """Return host and port of "HOST:PORT", "[::1]:PORT" or ":PORT" (127.0.0.1).  UsageError for anything else."""
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 <= int(port) <= 65535 or (":" in host and not host.startswith("[")):
         raise UsageError(f"--listen: '{text}' is not HOST:PORT, as in 127.0.0.1:9808")
@@ -30,7 +30,7 @@ def address_of(text: str) -> tuple[str, int]:
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """Answers with what `read` returns; LitefleetError of it becomes status 503 with its sentence."""
+    """Responds with the text that `read` returns; when `read` raises, with status 503 and the error's sentence."""
 
     daemon_threads = True
     request_queue_size = 16
@@ -38,23 +38,24 @@ class MetricsServer(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], read: Callable[[], str], limit_s: float = _LIMIT_S) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._read, self._limit_s = read, limit_s
-        self._free = threading.BoundedSemaphore(_AT_ONCE)
+        self._free = threading.BoundedSemaphore(_MOST_CLIENTS)
         self._one = threading.Lock()
         self._cached: tuple[float, int, str] = (float("-inf"), 0, "")
         try:
             super().__init__(address, _Handler)
         except OSError as error:
-            raise UsageError(f"--listen: {address[0]}:{address[1]} can't be had: {error.strerror or error}") from error
+            reason = f"cannot listen on {address[0]}:{address[1]}: {error.strerror or error}"
+            raise UsageError(f"--listen: {reason}. Choose another port") from error
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a caller in a thread of its own; one too many is let go at once."""
+        """Serve a client in a thread of its own; close the connection at once when 8 are being served."""
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Serve one caller, for a bounded time however slowly it reads and writes."""
+        """Serve one client, and close its connection after the time limit however slowly it reads and writes."""
         ends = threading.Timer(self._limit_s, _cut, [request])
         ends.daemon = True
         ends.start()
@@ -65,10 +66,10 @@ class MetricsServer(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Pass over callers that went away."""
+        """Ignore clients that disconnected."""
 
     def answer(self) -> tuple[int, str]:
-        """Return status and text; asked again within a second, the same."""
+        """Return the status and the text; within one second, the same ones again."""
         with self._one:
             if time.monotonic() - self._cached[0] > _FRESH_S:
                 try:
@@ -76,13 +77,13 @@ class MetricsServer(ThreadingHTTPServer):
                 except LitefleetError as error:
                     status, text = 503, f"{error}\n"
                 except Exception as error:
-                    status, text = 503, f"the metrics could not be made: {type(error).__name__}: {error}\n"
+                    status, text = 503, f"cannot compute the metrics: {type(error).__name__}: {error}\n"
                 self._cached = (time.monotonic(), status, text)
             return self._cached[1:]
 
 
 def _cut(request: socket.socket) -> None:
-    with suppress(OSError):  # it has ended by itself
+    with suppress(OSError):  # already closed
         request.shutdown(socket.SHUT_RDWR)
 
 
@@ -93,10 +94,10 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 5.0
 
     def do_GET(self) -> None:
-        """Answer one request."""
+        """Respond to one request."""
         path = self.path.partition("?")[0]
         if path not in ("/metrics", "/healthz"):
-            self._respond(404, "there are /metrics and /healthz\n")
+            self._respond(404, "not found: use /metrics or /healthz\n")
             return
         status, text = self.server.answer()
         self._respond(status, "ok\n" if path == "/healthz" and status == 200 else text)
@@ -113,4 +114,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Write no line for each request."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""The plan for a terminal: waves, the difference by groups of like devices, what can't be done, and what limits hold.  Pure."""
+"""Writes a plan for a terminal: waves, changes by groups of like devices, blocked and offline devices, limits, gates.  Pure."""
 
 from __future__ import annotations
 
@@ -23,31 +23,34 @@ def percent(share: Share) -> str:
 
 
 def limit_lines(policy: Policy) -> list[tuple[str, str]]:
-    """Return (name, sentence) for each limit of speed and time that holds."""
+    """Return (name, sentence) for each limit of speed and time in a policy."""
     lines = [
         ("speed", _speed(policy)),
-        ("lease", f"{human_span(policy.lease)}; without a confirmation a device goes back"),
+        ("lease", f"{human_span(policy.lease)}; a device reverts without a confirmation"),
     ]
     if policy.soak:
-        lines.append(("soak", f"{human_span(policy.soak)} after each wave, then its devices are looked at again"))
+        lines.append(("soak", f"{human_span(policy.soak)} after each wave, then its devices are checked again"))
     if policy.approve:
         lines.append(("approval", _approval(policy)))
     if policy.windows:
-        lines.append(("windows", f"devices are begun {'; '.join(policy.windows)} ({policy.timezone})"))
+        lines.append(("windows", f"devices start {'; '.join(policy.windows)} ({policy.timezone})"))
     retry = policy.retry
-    tries = f"after {human_span(retry.first)}, then ever later, up to {human_span(retry.longest)}"
-    lines.append(("offline", f"tried again {tries}; given up after {human_span(retry.give_up_after)}"))
+    tries = f"after {human_span(retry.first)}, then at growing intervals up to {human_span(retry.longest)}"
+    lines.append(("offline", f"retried {tries}; given up after {human_span(retry.give_up_after)}"))
     return [*lines, ("kept", _kept(policy))]
 
 
 def gate_lines(policy: Policy) -> list[tuple[str, str]]:
-    """Return (name, sentence) for each gate; an open one says so."""
+    """Return (name, sentence) for each gate, also for gates without a limit."""
     gates = policy.gates
     return [
         ("first wave", _gate(gates.canary, "failed in the first wave", "of the first wave failed")),
         ("each wave", _gate(gates.wave, "failed in one wave", "of a wave failed")),
         ("all", _gate(gates.total, "failed in all", "of all devices failed")),
-        ("one cause", _gate(gates.cluster, "of one CPU part failed alike", "of one CPU part's devices failed alike")),
+        (
+            "one cause",
+            _gate(gates.cluster, "of one CPU part failed alike", "of the devices of one CPU part failed alike"),
+        ),
         ("regression", _regression(gates.regression)),
     ]
 
@@ -56,9 +59,9 @@ def _speed(policy: Policy) -> str:
     at_once = (
         f"{plural(policy.parallel, 'device')} at once"
         if policy.parallel
-        else "as many devices at once as ssh.concurrency says"
+        else "as many devices at once as ssh.concurrency allows"
     )
-    minute = f", {policy.per_minute} begun in a minute" if policy.per_minute else ""
+    minute = f", at most {policy.per_minute} started per minute" if policy.per_minute else ""
     return f"{at_once}, {policy.per_jump_host} behind one jump host{minute}"
 
 
@@ -73,34 +76,36 @@ def _kept(policy: Policy) -> str:
     keep = policy.keep
     quota = f", at most {keep.quota_mb:g} MiB in all" if keep.quota_mb else ""
     pinned = f" and {plural(len(keep.pinned), 'pinned release')}" if keep.pinned else ""
-    return f"what runs, what ran before, {plural(keep.releases, 'further release')} of each model{pinned}{quota}"
+    return (
+        f"the current and the previous release, {plural(keep.releases, 'further release')} of each model{pinned}{quota}"
+    )
 
 
 def _gate(gate: GateLimit, counted: str, shared: str) -> str:
     limits = [f"{plural(gate.count, 'device')} {counted}"] if gate.count else []
     limits += [f"more than {percent(gate.share)} {shared}"] if gate.share else []
-    return f"{gate.then} when {' or '.join(limits)}" if limits else "open: nothing stops the rollout here"
+    return f"{gate.then} when {' or '.join(limits)}" if limits else "no limit: this gate never stops the rollout"
 
 
 def _regression(gate: Regression) -> str:
     grown = [f"fastest run +{percent(gate.latency)}"] if gate.latency else []
     grown += [f"peak memory +{percent(gate.memory)}"] if gate.memory else []
     if not grown:
-        return "not compared with the release before"
+        return "no comparison with the previous release"
     stop = f"; {gate.then} at {plural(gate.count, 'such device')}" if gate.count else ""
-    return f"over {' or '.join(grown)} a device is not switched on{stop}"
+    return f"above {' or '.join(grown)} a device does not activate the release{stop}"
 
 
 _STYLES = {"changes": "green", "unchanged": "dim", "blocked": "yellow", "offline": "red"}
 _WORDS = {"changes": "to change", "unchanged": "unchanged", "blocked": "blocked", "offline": "offline"}
 _GROUPS = 60  # groups of like devices shown
 _NAMES = 40  # names or ranges shown of one group
-_REASONS = 10  # different reasons shown why devices can't be reached
+_REASONS = 10  # different reasons shown for offline devices
 
 
 @dataclass(frozen=True)
 class _Group:
-    """Devices to which the same would happen for the same reason."""
+    """Devices with the same change for the same reason."""
 
     members: tuple[PlannedDevice, ...]
 
@@ -110,7 +115,7 @@ class _Group:
 
     @property
     def size(self) -> str:
-        """What each is sent: "571 kB each", or from the least to the most."""
+        """What each device receives: "571 kB each", or the smallest and the largest size."""
         sizes = [p.bytes_to_send for p in self.members]
         least, most = human_bytes(min(sizes)), human_bytes(max(sizes))
         if max(sizes) == 0:
@@ -134,7 +139,7 @@ def plan_text(plan: Plan, width: int = 100, color: bool = False) -> str:
 
 
 def short_release(release: str) -> str:
-    """Return a release's id as people read it: its first twelve digits; "nothing" for none."""
+    """Return the first twelve digits of a release's id; "nothing" for none."""
     return clean(release[:12], 12) if release else "nothing"
 
 
@@ -164,7 +169,7 @@ def _waves(page: Page, plan: Plan) -> None:
 
 
 def _like(planned: Sequence[PlannedDevice]) -> list[_Group]:
-    """Gather devices to which the same would happen; the largest group first."""
+    """Group devices with the same change; the largest group first."""
     groups: dict[tuple[str, ...], list[PlannedDevice]] = {}
     for p in planned:
         row = p.row
@@ -210,7 +215,7 @@ def _unchanged(page: Page, plan: Plan) -> None:
     same = [p for p in plan.devices if p.effect == "unchanged"]
     if not same:
         return
-    page.heading("Unchanged", "run this release already, proven in this same environment")
+    page.heading("Unchanged", "already run this release, verified in the same environment")
     by_release: dict[tuple[str, str], list[str]] = {}
     for p in same:
         by_release.setdefault((p.row.model, p.row.release), []).append(p.row.device)
@@ -219,22 +224,24 @@ def _unchanged(page: Page, plan: Plan) -> None:
 
 
 def _findings(page: Page, plan: Plan) -> None:
-    """Print blocked devices by their findings, then what else was noticed on the others."""
+    """Print blocked devices by their findings, then the other findings."""
     blocked = [p for p in plan.devices if p.effect == "blocked"]
     if blocked:
-        page.heading("Blocked", "nothing is sent to them, and they do not count in the gates")
+        page.heading("Blocked", "nothing is sent to them; gates do not count them")
         page.findings((p.row.device, f) for p in blocked for f in p.findings if f.severity is Severity.ERROR)
         for p in blocked:
             if not any(f.severity is Severity.ERROR for f in p.findings):
-                page.line(f"{clean(p.row.device, 80)}: {clean(p.row.sentence or p.why) or 'no reason given'}", indent=2)
+                page.line(
+                    f"{clean(p.row.device, 80)}: {clean(p.row.sentence or p.why) or 'no reason was reported'}", indent=2
+                )
     others = [(p.row.device, f) for p in plan.devices for f in p.findings if not _counted(p, f.severity)]
     if others:
-        page.heading("Also noticed")
+        page.heading("Warnings and notes")
         page.findings(others)
 
 
 def _counted(planned: PlannedDevice, severity: Severity) -> bool:
-    """Whether a finding is shown in another section already."""
+    """Whether another section shows this finding already."""
     return planned.effect == "offline" or (planned.effect == "blocked" and severity is Severity.ERROR)
 
 
@@ -242,7 +249,7 @@ def _offline(page: Page, plan: Plan) -> None:
     away = [p for p in plan.devices if p.effect == "offline"]
     if not away:
         return
-    page.heading("Offline", "queued: taken up when they answer again, and no failure in the gates")
+    page.heading("Offline", "queued until they answer; gates do not count them")
     by_day: dict[str, list[str]] = {}
     for p in sorted(away, key=lambda p: -p.seen_at):
         seen = f"last seen {human_moment(p.seen_at)[:10]}" if p.seen_at else "never seen"

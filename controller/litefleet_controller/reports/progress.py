@@ -1,4 +1,4 @@
-"""Progress while a run goes on, always on stderr: a live display on a terminal, plain lines elsewhere, or nothing."""
+"""Shows the progress of a run on stderr: a live display on a terminal, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .values import human_seconds
 
 __all__ = ["LineProgress", "LiveProgress", "Progress", "QuietProgress", "make_progress"]
 
-_SHOWN = 8  # devices at work that the live display lists
+_SHOWN = 8  # most devices that the live display lists
 
 
 class LineProgress(_Context):
@@ -34,11 +34,11 @@ class LineProgress(_Context):
         self._total, self._done, self._stream = total, 0, stream if stream is not None else sys.stderr
 
     def expect(self, total: int) -> None:
-        """Count towards this many from here."""
+        """Restart the count with a new total."""
         self._total, self._done = total, 0
 
     def device_step(self, device: str, step: str) -> None:
-        """Say nothing: a log wants ends, not steps."""
+        """Print nothing: a log has outcomes only."""
 
     def device_done(self, outcome: DeviceOutcome) -> None:
         """Write "[3/40] cam-03 verified: outputs match the reference"."""
@@ -49,7 +49,7 @@ class LineProgress(_Context):
         """Write one line."""
         line = clean(text, 1000)
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
-        # A log in the C locale must not end the run over a name in Chinese.
+        # A Chinese name must not end the run when the log's locale is C.
         self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         self._stream.flush()
 
@@ -63,7 +63,7 @@ def outcome_line(outcome: DeviceOutcome) -> str:
 class LiveProgress:
     """A bar, the counts by verdict and the devices at work, redrawn in place; for a terminal only.
 
-    `clock` gives seconds; it is a parameter so that a test may hold it still.
+    `clock` returns seconds.
     """
 
     def __init__(self, total: int, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -89,7 +89,7 @@ class LiveProgress:
         self._live.stop()
 
     def expect(self, total: int) -> None:
-        """Fill the bar towards this many from here."""
+        """Restart the bar with a new total."""
         self._total, self._counts = total, Counter()
 
     def device_step(self, device: str, step: str) -> None:
@@ -118,7 +118,7 @@ class LiveProgress:
             Text(human_seconds(self._clock() - self._started), "dim"),
         )
         at_work = Table.grid(padding=(0, 2))
-        # The longest at work first: that is where a stuck device shows.
+        # The longest at work first, so that a hanging device is shown.
         for device, (step, since) in sorted(list(self._active.items()), key=lambda item: item[1][1])[:_SHOWN]:
             took = human_seconds(self._clock() - since)
             at_work.add_row(Text("  " + clean(device, 40)), Text(clean(step, 40)), Text(took, "dim"))
@@ -135,7 +135,7 @@ class LiveProgress:
 
 
 def make_progress(total: int, quiet: bool = False) -> Progress:
-    """Return the display that fits stderr: live on a terminal, lines elsewhere, nothing when quiet."""
+    """Return the display for stderr: live on a terminal, lines elsewhere, none with `quiet`."""
     if quiet:
         return QuietProgress()
     console = Console(stderr=True, markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""How a rollout stands, as values: devices by wave and condition, failures by cause, and what to type next.  Pure."""
+"""Summarises a rollout: devices by wave and condition, failures by cause, and the next commands.  Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONDITIONS: tuple[Condition, ...] = (
     "rolled back",
     "skipped",
 )
-# Of several models on one device, the one that most needs an eye speaks for the device.
+# A device with several models gets the condition that needs attention most.
 _GRAVEST: tuple[Condition, ...] = (
     "failed",
     "working",
@@ -51,13 +51,13 @@ _CONDITION: Mapping[DeviceState, Condition] = {
 
 
 def condition_of(rows: Sequence[DeviceRow]) -> Condition:
-    """Return the one word for a device with these rows."""
+    """Return the condition of a device with these rows."""
     found = {_CONDITION[row.state] for row in rows}
     return next(condition for condition in _GRAVEST if condition in found)
 
 
 def wave_counts(rows: Sequence[DeviceRow]) -> dict[int, Counter[Condition]]:
-    """Return how many devices of each wave (from 0) are in which condition."""
+    """Return the number of devices in each condition, by wave (from 0)."""
     devices: dict[tuple[int, str], list[DeviceRow]] = {}
     for row in rows:
         devices.setdefault((row.wave, row.device), []).append(row)
@@ -69,16 +69,16 @@ def wave_counts(rows: Sequence[DeviceRow]) -> dict[int, Counter[Condition]]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Failures with one cause on one kind of CPU; `seen` is (sentence, devices that say it)."""
+    """Failures with one cause on one CPU part; `seen` holds (sentence, devices that reported it)."""
 
     code: str
     part: str  # "" = unknown
     seen: tuple[tuple[str, tuple[str, ...]], ...]
-    forgiven: int  # rows that a person has seen: gates no longer count them
+    forgiven: int  # rows that a person forgave by `resume`: gates no longer count them
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Every device of the cluster, once."""
+        """All devices of the cluster, each once."""
         return tuple(dict.fromkeys(name for _, names in self.seen for name in names))
 
 
@@ -99,7 +99,7 @@ def _cause(row: DeviceRow, outcome: DeviceOutcome | None) -> tuple[str, str]:
     findings = outcome.findings if outcome else ()
     code = row.codes[0] if row.codes else next((f.code for f in findings), "LF900")
     sentence = row.sentence or (outcome.sentence if outcome else "")
-    return code, sentence or "no reason was given"
+    return code, sentence or "no reason was reported"
 
 
 def _cluster(code: str, part: str, members: Sequence[tuple[DeviceRow, str]]) -> Cluster:
@@ -111,41 +111,41 @@ def _cluster(code: str, part: str, members: Sequence[tuple[DeviceRow, str]]) -> 
 
 
 def next_commands(rollout: Rollout, rows: Sequence[DeviceRow], holder: str = "") -> tuple[tuple[str, str], ...]:
-    """Return (command, what it does) for what an operator may type next; `holder` is the controller at work, if any."""
+    """Return (command, description) for each command that an operator may type next; `holder`: the controller at work, if any."""
     ident = rollout.id
-    abort = (f"litefleet abort {ident}", "ends it; devices that were switched on stay as they are")
+    abort = (f"litefleet abort {ident}", "ends the rollout; devices keep the release that they run")
     resume = f"litefleet resume {ident}"
     match rollout.state:
         case RolloutState.PLANNED:
-            return ((resume, "begins it"), abort)
+            return ((resume, "starts it"), abort)
         case RolloutState.RUNNING if holder:
-            pause = (f"litefleet pause {ident}", "begins no further device; those under way are finished")
-            return ((f"litefleet status {ident}", "looks again"), pause, abort)
+            pause = (f"litefleet pause {ident}", "starts no further device; devices at work finish")
+            return ((f"litefleet status {ident}", "shows the status again"), pause, abort)
         case RolloutState.RUNNING:
-            return ((resume, "goes on: no controller is at work on it"), abort)
+            return ((resume, "continues: no controller works on this rollout"), abort)
         case RolloutState.WAITING:
-            return ((f"litefleet approve {ident}", "goes on with the next wave"), abort)
+            return ((f"litefleet approve {ident}", "starts the next wave"), abort)
         case RolloutState.PAUSED:
             return (
-                (resume, "goes on; the failures that stopped it no longer count in the gates"),
+                (resume, "continues; gates no longer count the failures that paused it"),
                 *_retry(ident, rows),
                 abort,
                 *_reverted(ident, rows),
             )
         case RolloutState.ABORTED:
-            return (*_reverted(ident, rows), ("litefleet rollout", "makes a new one"))
+            return (*_reverted(ident, rows), ("litefleet rollout", "starts a new rollout"))
         case RolloutState.SUPERSEDED:
-            return (("litefleet status", "shows the rollout that took over"),)
+            return (("litefleet status", "shows the rollout that replaced this one"),)
     return _retry(ident, rows)
 
 
 def _reverted(ident: str, rows: Sequence[DeviceRow]) -> tuple[tuple[str, str], ...]:
     if any(row.state is DeviceState.CONFIRMED for row in rows):
-        return ((f"litefleet rollback --rollout {ident}", "takes its devices back to what they ran before"),)
+        return ((f"litefleet rollback --rollout {ident}", "reverts its devices to the releases that they ran before"),)
     return ()
 
 
 def _retry(ident: str, rows: Sequence[DeviceRow]) -> tuple[tuple[str, str], ...]:
     if any(row.state is DeviceState.FAILED for row in rows):
-        return ((f"litefleet retry --failed {ident}", "tries its failed devices again, and goes on"),)
+        return ((f"litefleet retry --failed {ident}", "retries its failed devices and continues"),)
     return ()

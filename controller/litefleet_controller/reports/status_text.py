@@ -1,4 +1,4 @@
-"""How a rollout stands, for a terminal and as JSON: waves, failures by cause, offline devices, and what to type next.  Pure."""
+"""Writes stored rollouts and devices' histories for a terminal and as JSON.  Pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Any
 
 from litefleet_agent.findings import CATALOGUE, Severity
 
-from ..common.text import clean
+from ..common.text import clean, json_ready
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
+from ..state import HistoryEntry
 from .grouping import folded
 from .rollout_summary import CONDITIONS, Cluster, clusters, next_commands, wave_counts
 from .terminal import Page, plural
 from .values import FindingGroup, human_bytes, human_moment, human_span, until
 
-__all__ = ["rollouts_dict", "rollouts_text", "status_dict", "status_text"]
+__all__ = ["history_dict", "history_text", "rollouts_dict", "rollouts_text", "status_dict", "status_text"]
 
 _STYLES = {
     RolloutState.PLANNED: "bold",
@@ -39,11 +40,16 @@ def status_text(
     color: bool = False,
     holder: str = "",
 ) -> str:
-    """Return how a rollout stands; `now` in seconds since the epoch, `holder` is the controller at work on it, if any."""
+    """Return a rollout's status; `now` in seconds since the epoch, `holder` is the controller at work on it, if any."""
     page = Page(width, color)
     _head(page, rollout, rows, outcomes, now, holder)
     _waves(page, rollout, rows)
-    _clusters(page, "Failed", "they run what they ran before", clusters(rows, outcomes, DeviceState.FAILED))
+    _clusters(
+        page,
+        "Failed",
+        "these devices run the release that they ran before",
+        clusters(rows, outcomes, DeviceState.FAILED),
+    )
     _clusters(page, "Blocked", "nothing was sent", clusters(rows, outcomes, DeviceState.BLOCKED))
     _also(page, rows, outcomes)
     _offline(page, rows, now)
@@ -83,7 +89,7 @@ def rollouts_text(rollouts: Sequence[Rollout], width: int = 100, color: bool = F
     """Return a list of rollouts, in the order given."""
     page = Page(width, color)
     if not rollouts:
-        page.line("no rollouts yet: `litefleet plan` shows what one would do, `litefleet rollout` makes one")
+        page.line("No rollouts yet. `litefleet plan` shows what a rollout would do, `litefleet rollout` starts one.")
         return page.text
     rows = []
     for r in rollouts:
@@ -91,7 +97,7 @@ def rollouts_text(rollouts: Sequence[Rollout], width: int = 100, color: bool = F
         model_names = ", ".join(clean(model, 40) for model in r.models)
         why = " — ".join(part for part in (model_names, clean(r.reason, 200)) if part)
         rows.append((r.id, r.kind, r.state.value, wave, human_moment(r.created_at), clean(r.by, 40), why))
-    head = ("rollout", "kind", "state", "wave", "made", "by", "what, and why it stopped")
+    head = ("rollout", "kind", "state", "wave", "made", "by", "models, reason")
     page.table(head, rows, left=("rollout", "kind", "state", "by", head[-1]))
     return page.text
 
@@ -115,18 +121,18 @@ def _head(
 def _facts(
     rollout: Rollout, rows: Sequence[DeviceRow], outcomes: Sequence[DeviceOutcome], now: float, holder: str
 ) -> list[tuple[str, str]]:
-    """Return (name, text) for the lines under the title; an empty text is not shown."""
+    """Return (name, text) for each line under the title; lines with an empty text are left out."""
     sent = sum(outcome.sent_bytes for outcome in outcomes)
     models = ", ".join(clean(model, 60) for model in rollout.models)
     soak = f"until {human_moment(rollout.soak_until)} ({until(rollout.soak_until, now)})"
     well = len({r.device for r in rows}) - len({r.device for r in rows if not r.state.well})
     return [
         ("why", clean(rollout.reason)),
-        ("behind it", folded(rollout.behind)),
+        ("caused by", folded(rollout.behind)),
         ("models", models + (f" (number {rollout.number})" if models and rollout.number else "")),
         ("limit", clean(rollout.limit, 200)),
         ("repairs", clean(rollout.parent, 40)),
-        ("devices", f"{well:,} of {len({r.device for r in rows}):,} run what they should; {human_bytes(sent)} sent"),
+        ("devices", f"{well:,} of {len({r.device for r in rows}):,} run the wanted release; {human_bytes(sent)} sent"),
         ("soak", soak if rollout.soak_until > now and not rollout.state.over else ""),
         ("at work", clean(holder, 120)),
         ("asked", f"to {clean(rollout.request, 20)}" if rollout.request else ""),
@@ -163,7 +169,7 @@ def _clusters(page: Page, title: str, note: str, found: Sequence[Cluster]) -> No
 
 
 def _also(page: Page, rows: Sequence[DeviceRow], outcomes: Sequence[DeviceOutcome]) -> None:
-    """Print what was noticed on devices that did not fail."""
+    """Print the warnings and notes of devices that did not fail."""
     well = {(row.device, row.model) for row in rows if row.state.well}
     found = [
         (o.device, f)
@@ -172,7 +178,7 @@ def _also(page: Page, rows: Sequence[DeviceRow], outcomes: Sequence[DeviceOutcom
         if (o.device, o.model) in well and f.severity is not Severity.ERROR
     ]
     if found:
-        page.heading("Also noticed")
+        page.heading("Warnings and notes")
         page.findings(found)
 
 
@@ -180,7 +186,7 @@ def _offline(page: Page, rows: Sequence[DeviceRow], now: float) -> None:
     away = [row for row in rows if row.state is DeviceState.OFFLINE]
     if not away:
         return
-    page.heading("Offline", "taken up again by themselves; they do not count in the gates")
+    page.heading("Offline", "retried by `litefleet reconcile` or `resume`; gates do not count them")
     lines: dict[str, list[str]] = {}
     for row in sorted(away, key=lambda row: row.next_try_at):
         since = f"for {human_span(now - row.offline_since)}" if row.offline_since else ""
@@ -254,3 +260,42 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
         "do": entry.do,
         "forgiven": cluster.forgiven,
     }
+
+
+def history_text(entries: Sequence[HistoryEntry], width: int = 100, color: bool = False) -> str:
+    """Return one line for each entry, the oldest first; times are by the devices' clocks."""
+    page = Page(width, color)
+    if not entries:
+        page.line("No events are stored. `litefleet reconcile` reads the devices' histories.")
+        return page.text
+    rows = [
+        (
+            human_moment(e.at),
+            clean(e.device, 40),
+            clean(e.kind, 20),
+            clean(e.model, 40),
+            clean(e.release[:12]),
+            _event_text(e),
+        )
+        for e in entries
+    ]
+    head = ("time", "device", "event", "model", "release", "reason")
+    page.table(head, rows, left=head[1:])
+    return page.text
+
+
+def _event_text(event: HistoryEntry) -> str:
+    entry = event.entry
+    found = entry.get("findings")
+    sentences = [str(entry["text"])] if entry.get("text") else []
+    for item in (found if isinstance(found, list) else [])[:10]:
+        if isinstance(item, dict):
+            sentences.append(f"{item.get('code')}: {item.get('seen')}")
+    times = entry.get("times")
+    many = f" ({times} times)" if isinstance(times, int) and 1 < times < 1 << 53 else ""
+    return clean("; ".join(sentences), 300) + many
+
+
+def history_dict(entries: Sequence[HistoryEntry]) -> dict[str, Any]:
+    """Return the JSON form: {schema, entries: [{device, history, number, at, taken_at, kind, model, release, entry}]}."""
+    return {"schema": 1, "entries": [json_ready(vars(e)) for e in entries]}

@@ -1,13 +1,18 @@
-"""What the reports for a terminal share: a page that keeps its own text, fields, and findings with their devices."""
+"""Prints on a terminal: a page of lines, fields, tables and findings, and the table of a run's devices.
+
+Every report for a terminal is made with `Page`: it alone decides on widths, wrapping and colours.
+"""
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
-from litefleet_agent.findings import Entry, Finding, Severity, Verdict
+from litefleet_agent.findings import Finding, Severity, Verdict
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -21,20 +26,34 @@ from .values import (
     arch_name,
     counts_line,
     gathered,
+    group_sentences,
     human_bytes,
     human_ms,
     human_seconds,
     latency_of,
-    listed,
     rollout_lines,
     shared_findings,
 )
 
-__all__ = ["STYLES", "Page", "plural", "terminal", "to_table", "wants_color", "written"]
+__all__ = ["STYLES", "Page", "plural", "to_table", "wants_color"]
 
+STYLES = {
+    Verdict.VERIFIED: "green",
+    Verdict.REFUSED: "yellow",
+    Verdict.CRASHED: "bold red",
+    Verdict.WRONG: "bold magenta",
+    Verdict.SLOW: "blue",
+    Verdict.UNREACHABLE: "red",
+    Verdict.UNSUPPORTED: "cyan",
+    Verdict.FAILED: "red",
+}
+_SEVERITIES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "bold"}
+_NARROWEST = 40  # columns; a narrower terminal wraps by itself
+_GAP = 3  # columns between two columns of a table
+_LONGEST_WORD = 30  # columns; a longer word (a path, a hash) is the only one that a table breaks
+_ROOMY = 120  # columns from which a run's table has model, bytes and seconds
 
-_SENTENCES = 5  # different sentences shown of one code
-_STYLES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "bold"}
+Cell = str | tuple[str, str]  # text, or text and its style
 
 
 def plural(count: int, noun: str) -> str:
@@ -42,39 +61,35 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def terminal(out: io.StringIO, width: int, color: bool) -> Console:
-    """Return a console that writes to `out` for a terminal at least 40 columns wide; ANSI colours only with `color`."""
-    return Console(
-        file=out,
-        width=max(width, 40),
-        force_terminal=color,
-        color_system="standard" if color else None,
-        legacy_windows=False,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        _environ={},  # the caller decided on width and colour; COLUMNS and NO_COLOR do not count twice
-    )
-
-
-def written(out: io.StringIO) -> str:
-    """Return what a terminal was given, no line ending in spaces."""
-    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+def wants_color(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Return whether a stream is given colours: a terminal, not a dumb one, and NO_COLOR is not set."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
 class Page:
-    """Text for a terminal `width` columns wide; with `color` it holds ANSI colours, else none."""
+    """Text for a terminal `width` columns wide (at least 40); with `color` it holds ANSI colours, else none."""
 
     def __init__(self, width: int, color: bool) -> None:
         self._out = io.StringIO()
-        self._console = terminal(self._out, width, color)
+        self.width = max(width, _NARROWEST)
+        self._console = Console(
+            file=self._out,
+            width=self.width,
+            force_terminal=color,
+            color_system="standard" if color else None,
+            legacy_windows=False,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            _environ={},  # the caller decided on width and colour; COLUMNS and NO_COLOR do not count twice
+        )
 
     @property
     def text(self) -> str:
-        """Everything so far, no line ending in spaces."""
-        return written(self._out)
+        """All text so far; no line ends in spaces."""
+        return "\n".join(line.rstrip() for line in self._out.getvalue().split("\n"))
 
-    def line(self, *parts: str | tuple[str, str], indent: int = 0) -> None:
+    def line(self, *parts: Cell, indent: int = 0) -> None:
         """Print one paragraph of plain and (text, style) parts; long ones are wrapped at the indent."""
         self._console.print(Padding(Text.assemble(*parts), (0, 0, 0, indent)))
 
@@ -91,17 +106,38 @@ class Page:
         grid.add_row(Text(name, style), Text(text))
         self._console.print(Padding(grid, (0, 0, 0, indent)))
 
-    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[str] = ()) -> None:
-        """Print a table; columns are right-aligned but those named in `left`."""
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[Cell]], left: Sequence[str] = ()) -> None:
+        """Print a table; columns are right-aligned and never wrapped, except those named in `left`.
+
+        Where the columns do not fit side by side without breaking words, each row becomes a block of named values.
+        """
+        cells = [[_cell(cell) for cell in row] for row in rows]
+        widths = _widths(head, cells, left, self.width)
+        if widths is None:
+            self._blocks(head, cells)
+            return
         table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
-        for name in head:
-            if name in left:
-                table.add_column(name, overflow="fold")
-            else:
-                table.add_column(name, justify="right", no_wrap=True)
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+        for name, width in zip(head, widths, strict=True):
+            wrapped = name in left
+            table.add_column(
+                name, width=width, overflow="fold", justify="left" if wrapped else "right", no_wrap=not wrapped
+            )
+        for row in cells:
+            table.add_row(*row)
         self._console.print(table)
+
+    def _blocks(self, head: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+        """Print each row as its first cell and, indented, a line for each other cell that says something."""
+        named = max((cell_len(name) for name in head[1:]), default=0)
+        for row in rows:
+            self._console.print(Text.assemble((row[0].plain, "bold")), overflow="fold")
+            grid = Table.grid(padding=(0, 1))
+            grid.add_column(width=min(named, self.width // 3))
+            grid.add_column(overflow="fold")
+            for name, cell in zip(head[1:], row[1:], strict=True):
+                if cell.plain not in ("", "–", "·"):
+                    grid.add_row(Text(name, "dim"), cell)
+            self._console.print(Padding(grid, (0, 0, 0, 2)))
 
     def findings(self, pairs: Iterable[tuple[str, Finding]]) -> None:
         """Print findings by (device, finding), each code once."""
@@ -110,115 +146,82 @@ class Page:
 
     def finding(self, group: FindingGroup, also: str = "") -> None:
         """Print one code: how many devices, each sentence seen with its devices, why, what to do."""
-        self._finding_head(group.entry, len(group.devices), also)
-        for seen, names in group.seen[:_SENTENCES]:
-            self.field("seen", f"{seen} — {folded(names)}")
-        rest = group.seen[_SENTENCES:]
-        if rest:
-            names = tuple(dict.fromkeys(name for _, every in rest for name in every))
-            self.field("", f"and {plural(len(rest), 'more such sentence')} — {folded(names)}")
-        self.field("why", group.entry.why)
-        self.field("do", group.entry.do)
-
-    def _finding_head(self, entry: Entry, count: int, also: str) -> None:
+        entry = group.entry
         self._console.print()
         where = f"{also}, " if also else ""
-        head = (f"{entry.code} {entry.slug}", _STYLES[entry.severity])
-        self.line(head, (f" ({where}{entry.severity.value}, {plural(count, 'device')})", "dim"))
+        count = plural(len(group.devices), "device")
+        head = (f"{entry.code} {entry.slug}", _SEVERITIES[entry.severity])
+        self.line(head, (f" ({where}{entry.severity.value}, {count})", "dim"))
+        for sentence in group_sentences(group):
+            self.field("" if sentence.is_rest else "seen", f"{sentence.text} — {folded(sentence.devices)}")
+        self.field("why", entry.why)
+        self.field("do", entry.do)
 
 
-STYLES = {
-    Verdict.VERIFIED: "green",
-    Verdict.REFUSED: "yellow",
-    Verdict.CRASHED: "bold red",
-    Verdict.WRONG: "bold magenta",
-    Verdict.SLOW: "blue",
-    Verdict.UNREACHABLE: "red",
-    Verdict.UNSUPPORTED: "cyan",
-    Verdict.FAILED: "red",
-}
-_ROOMY = 120  # columns from which model, bytes and seconds have room beside the sentence
+def _cell(cell: Cell) -> Text:
+    """Return a table's cell; what prose sets in backquotes is bold instead, as a table is no place for markup."""
+    text, style = cell if isinstance(cell, tuple) else (cell, "")
+    shown = Text(style=style)
+    for index, part in enumerate(re.split(r"`([^`]*)`", text)):
+        shown.append(part, "bold" if index % 2 else "")
+    return shown
 
 
-def wants_color(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Return whether a stream may be given colours: a terminal, not a dumb one, and NO_COLOR not set."""
-    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+def _widths(head: Sequence[str], rows: Sequence[Sequence[Text]], left: Sequence[str], width: int) -> list[int] | None:
+    """Return each column's width so that all fit into `width` and no word breaks; None where that cannot be."""
+    natural, least = [], []
+    for index, name in enumerate(head):
+        texts = [name, *(row[index].plain for row in rows)]
+        natural.append(max(cell_len(text) for text in texts))
+        words = max(min(cell_len(word), _LONGEST_WORD) for text in texts for word in text.split() or [""])
+        least.append(max(words, cell_len(name)) if name in left else natural[-1])
+    free = width - _GAP * (len(head) - 1) - sum(least)
+    if free < 0:
+        return None
+    wanted = sum(most - few for most, few in zip(natural, least, strict=True))
+    if wanted <= free:
+        return natural
+    return [few + (most - few) * free // wanted for most, few in zip(natural, least, strict=True)]
 
 
 def to_table(report: RunReport, width: int = 100, color: bool = False) -> str:
     """Return the report for a terminal `width` columns wide; with `color` it holds ANSI colours, else none."""
-    out = io.StringIO()
-    console = terminal(out, width, color)
+    page = Page(width, color)
     if report.outcomes:
-        console.print(_devices(report, console.width))
+        roomy = page.width >= _ROOMY
+        head = ["device", "arch", *(["model"] if roomy else []), "verdict", "why", "p50"]
+        head += ["sent", "seconds"] if roomy else []
+        page.table(
+            head, [_row(outcome, roomy) for outcome in report.outcomes], ("device", "arch", "model", "verdict", "why")
+        )
     for group in shared_findings(report):
-        _print_group(console, group)
-    console.print(_last_line(report), soft_wrap=True)
+        page.finding(group)
+    if report.outcomes:
+        page.line()
+    page.line(*_counts(report), (f"   ({clean(report.command, 40)}, {human_seconds(report.seconds)})", "dim"))
     for line in rollout_lines(report):
-        console.print(Text(line, "bold" if report.exit_code == 3 else ""), soft_wrap=True)
-    return written(out)
+        page.line((line, "bold" if report.exit_code == 3 else ""))
+    return page.text
 
 
-def _devices(report: RunReport, width: int) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
-    roomy = width >= _ROOMY
-    table.add_column("device", overflow="fold", max_width=max(12, width // 4))
-    table.add_column("arch", no_wrap=True)
-    if roomy:
-        table.add_column("model", overflow="fold", max_width=20)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("why", overflow="fold", ratio=1)
-    table.add_column("p50", justify="right", no_wrap=True)
-    if roomy:
-        table.add_column("sent", justify="right", no_wrap=True)
-        table.add_column("seconds", justify="right", no_wrap=True)
-    for outcome in report.outcomes:
-        table.add_row(*_row(outcome, roomy))
-    return table
-
-
-def _row(outcome: DeviceOutcome, roomy: bool) -> list[Text]:
+def _row(outcome: DeviceOutcome, roomy: bool) -> list[Cell]:
     latency = latency_of(outcome)
-    cells = [Text(clean(outcome.device, 80)), Text(arch_name(outcome) or "–")]
-    if roomy:
-        cells.append(Text(clean(outcome.model, 60)))
-    cells.append(Text(outcome.verdict.value, STYLES[outcome.verdict]))
-    cells.append(Text(clean(outcome.sentence, 200)))
-    cells.append(Text(human_ms(latency.p50) if latency else "–"))
-    if roomy:
-        cells.append(Text(human_bytes(outcome.sent_bytes)))
-        cells.append(Text(human_seconds(sum(outcome.steps.values())) if outcome.steps else "–"))
-    return cells
+    took = human_seconds(sum(outcome.steps.values())) if outcome.steps else "–"
+    return [
+        clean(outcome.device, 80),
+        arch_name(outcome) or "–",
+        *([clean(outcome.model, 60)] if roomy else []),
+        (outcome.verdict.value, STYLES[outcome.verdict]),
+        clean(outcome.sentence, 200),
+        human_ms(latency.p50) if latency else "–",
+        *([human_bytes(outcome.sent_bytes), took] if roomy else []),
+    ]
 
 
-def _print_group(console: Console, group: FindingGroup) -> None:
-    """Print one finding: code, how many devices, each sentence seen with its devices, why, what to do."""
-    entry, count = group.entry, len(group.devices)
-    head = Text(f"{entry.code} {entry.slug}", STYLES[entry.verdict] if entry.verdict else "bold")
-    head.append(f" ({entry.severity.value}, {count} device{'' if count == 1 else 's'})", "dim")
-    console.print()
-    console.print(head)
-    for seen, names in group.seen[:_SENTENCES]:
-        _field(console, "seen", f"{seen} — {listed(names)}")
-    if len(group.seen) > _SENTENCES:
-        rest = tuple(dict.fromkeys(name for _, names in group.seen[_SENTENCES:] for name in names))
-        _field(console, "", f"and {len(group.seen) - _SENTENCES} more such sentences — {listed(rest)}")
-    _field(console, "why", entry.why)
-    _field(console, "do", entry.do)
-
-
-def _field(console: Console, name: str, text: str) -> None:
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(width=4, no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row(Text(name, "dim"), Text(text))
-    console.print(Padding(grid, (0, 0, 0, 2)))
-
-
-def _last_line(report: RunReport) -> Text:
-    line = Text("\n" if report.outcomes else "")
-    for index, (verdict, count) in enumerate(report.counts.items()):
-        line.append(" · " if index else "").append(f"{count} {verdict}", STYLES[Verdict(verdict)])
-    if not report.outcomes:
-        line.append(counts_line(report))
-    return line.append(f"   ({clean(report.command, 40)}, {human_seconds(report.seconds)})", "dim")
+def _counts(report: RunReport) -> list[Cell]:
+    """Return the counts by verdict, each in its colour."""
+    parts: list[Cell] = []
+    for verdict, count in report.counts.items():
+        parts += [" · "] if parts else []
+        parts.append((f"{count:,} {verdict}", STYLES[Verdict(verdict)]))
+    return parts or [counts_line(report)]

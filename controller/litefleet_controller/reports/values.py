@@ -1,7 +1,7 @@
-"""Values every formatter needs: cleaned text, numbers for people, findings gathered by code.  Pure.
+"""Formats numbers and times for people, and groups findings by code, for all reports.  Pure.
 
-Whatever a device says is hostile until it went through `clean`: a terminal obeys escape sequences, and
-bidirectional marks make a line read as something else.
+Text from a device is hostile until `common.text.clean` escaped it: a terminal obeys escape sequences, and
+bidirectional marks reorder a line.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import NamedTuple
 
 from litefleet_agent.findings import CATALOGUE, Entry, Finding, Severity, Verdict
 
@@ -20,12 +20,14 @@ from ..devices.outcome import DeviceOutcome, RunReport
 __all__ = [
     "FindingGroup",
     "Latency",
+    "SentenceGroup",
     "arch_name",
     "clean",
     "clean_lines",
     "counts_line",
     "facts_lines",
     "gathered",
+    "group_sentences",
     "human_bytes",
     "human_moment",
     "human_ms",
@@ -41,7 +43,7 @@ __all__ = [
 
 
 def number(value: object) -> float | None:
-    """Return a finite number, or None for anything else a device may have sent in its place."""
+    """Return a finite number as a float, None for any other value."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -99,18 +101,21 @@ class Latency:
     p99: float
 
 
+_LONGEST_MS = 1e12  # 31 years: a larger "latency" is no measurement, and its axis would overflow
+
+
 def latency_of(outcome: DeviceOutcome) -> Latency | None:
-    """Return the device's measured latency, or None where it is missing or makes no sense."""
+    """Return the device's measured latency; None where it is missing, negative, unordered or over 31 years."""
     found = outcome.measurements.get("latency_ms")
     if not isinstance(found, Mapping):
         return None
     values = [number(found.get(key)) for key in ("min", "p50", "p90", "p99")]
-    whole = [v for v in values if v is not None and v >= 0]
+    whole = [v for v in values if v is not None and 0 <= v <= _LONGEST_MS]
     return Latency(*whole) if len(whole) == 4 and whole == sorted(whole) else None
 
 
 def arch_name(outcome: DeviceOutcome) -> str:
-    """Return the device's architecture as it reported it, else what `uname -m` said, else ""."""
+    """Return the device's architecture as it reported it, else its `uname -m`, else ""."""
     return clean(outcome.facts.get("arch") or outcome.facts.get("machine") or "", 20)
 
 
@@ -120,22 +125,43 @@ def counts_line(report: RunReport) -> str:
 
 
 def listed(names: tuple[str, ...], most: int = 20) -> str:
-    """Return names in one line: at most `most` of them, and how many more there are."""
+    """Return names in one line: at most `most` of them, and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(clean(name, 80) for name in names[:most]) + more
 
 
 @dataclass(frozen=True)
 class FindingGroup:
-    """One code of the catalogue with every device that shows it: (sentence seen, the devices that say exactly that)."""
+    """One code of the catalogue with all its devices; `seen` holds (sentence, devices that reported this sentence)."""
 
     entry: Entry
     seen: tuple[tuple[str, tuple[str, ...]], ...]
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Every device of the group, once, in the order of the report."""
+        """All devices of the group, each once, in the order of the report."""
         return tuple(dict.fromkeys(name for _, names in self.seen for name in names))
+
+
+_SENTENCES = 5  # different sentences shown of one code
+
+
+class SentenceGroup(NamedTuple):
+    """One sentence of a finding and the devices that show it; `is_rest` marks the last one, which counts those left out."""
+
+    text: str
+    devices: tuple[str, ...]
+    is_rest: bool = False
+
+
+def group_sentences(group: FindingGroup) -> tuple[SentenceGroup, ...]:
+    """Return the group's first five sentences; of more, a last entry counts them and names all their devices."""
+    shown = tuple(SentenceGroup(text, names) for text, names in group.seen[:_SENTENCES])
+    rest = group.seen[_SENTENCES:]
+    if not rest:
+        return shown
+    names = tuple(dict.fromkeys(name for _, every in rest for name in every))
+    return (*shown, SentenceGroup(f"and {len(rest)} more such sentence{'' if len(rest) == 1 else 's'}", names, True))
 
 
 def shared_findings(report: RunReport) -> tuple[FindingGroup, ...]:
@@ -157,7 +183,7 @@ def gathered(pairs: Iterable[tuple[str, Finding]]) -> tuple[FindingGroup, ...]:
     return tuple(sorted(groups, key=lambda g: (weight[g.entry.severity], -len(g.devices), g.entry.code)))
 
 
-def facts_lines(facts: Mapping[str, Any], most: int = 60) -> list[tuple[str, str]]:
+def facts_lines(facts: Mapping[str, object], most: int = 60) -> list[tuple[str, str]]:
     """Return a probe's facts as (dotted name, value) lines, cleaned; at most `most` of them."""
     lines: list[tuple[str, str]] = []
     for name, value in _walk(facts, "", 4):
@@ -181,18 +207,18 @@ def _walk(value: object, name: str, depth: int) -> Iterator[tuple[str, object]]:
 
 
 def rollout_lines(report: RunReport) -> list[str]:
-    """Return what is to be said of the rollout that a run was part of: how it stands, why, and what is left; cleaned."""
-    rollout_summary = report.rollout
-    if not rollout_summary:
+    """Return the lines about the rollout of a run: its state, the reason, and what remains to do; cleaned."""
+    rollout = report.rollout
+    if not rollout:
         return []
-    ident, counts = clean(str(rollout_summary.get("id", "")), 40), rollout_summary.get("counts")
-    reason = clean(str(rollout_summary.get("reason", "")), 1000)
-    lines = [f"{ident} is {clean(str(rollout_summary.get('state', '')), 20)}{': ' if reason else ''}{reason}"]
+    ident, counts = clean(str(rollout.get("id", "")), 40), rollout.get("counts")
+    reason = clean(str(rollout.get("reason", "")), 1000)
+    lines = [f"{ident} is {clean(str(rollout.get('state', '')), 20)}{': ' if reason else ''}{reason}"]
     left = [f"{n} {state}" for state in ("pending", "offline") if (n := dict(counts or {}).get(state))]
     if left:
-        lines.append(f"left to do: {', '.join(left)}; `litefleet status {ident}` says what comes next")
-    elif rollout_summary.get("state") in ("paused", "waiting"):
-        lines.append(f"`litefleet status {ident}` says what can be done")
+        lines.append(f"remaining: {', '.join(left)}; next: `litefleet status {ident}`")
+    elif rollout.get("state") in ("paused", "waiting"):
+        lines.append(f"next: `litefleet status {ident}`")
     return lines
 
 
@@ -200,7 +226,7 @@ _YEAR_9000 = 221_845_392_000.0  # datetime ends soon after
 
 
 def human_moment(epoch: float) -> str:
-    """Return seconds since the epoch as "2026-11-23 11:30 UTC"; a dash for 0 and for what is no time."""
+    """Return seconds since the epoch as "2026-11-23 11:30 UTC"; a dash for 0 and for values that are no time."""
     if not 0 < epoch < _YEAR_9000:
         return "–"
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d %H:%M UTC")
@@ -219,7 +245,7 @@ def human_span(seconds: float) -> str:
 
 
 def _two(count: int, per: int, large: str, small: str, below: int) -> str:
-    """Return "2 h 30 min"; from `below` large ones on, the small ones are rounded away."""
+    """Return "2 h 30 min"; from `below` large units on, rounded to whole large units."""
     whole, rest = divmod(count, per)
     if whole >= below:
         return f"{round(count / per)} {large}"
@@ -227,5 +253,5 @@ def _two(count: int, per: int, large: str, small: str, below: int) -> str:
 
 
 def until(moment: float, now: float) -> str:
-    """Return when something is due, seen from now: "in 5 min", "now"."""
+    """Return the time until `moment`: "in 5 min", "now"."""
     return f"in {human_span(moment - now)}" if moment - now >= 1 else "now"

@@ -179,9 +179,11 @@ def test_devices_that_agree() -> None:
     assert (made.exit_code, made.undecided) == (0, ())
     said = inference_text(made, 120)
     assert "a        in      service   1.25 ms   y [1 x 2]: 1, 2" in said
-    assert "in: all are within the tolerance of the reference, PaddlePaddle 2.6.2; there is no difference." in said
-    assert "in: all devices agree with a; there is no difference." in said
-    assert "2 of 2 devices answered as they should" in said
+    assert (
+        "in: all outputs are within the tolerance of the reference, PaddlePaddle 2.6.2; the outputs are equal." in said
+    )
+    assert "in: all devices agree with a; the outputs are equal." in said
+    assert "2 of 2 devices answered correctly" in said
 
 
 def test_a_device_that_differs_is_wrong_and_decides_the_exit_code() -> None:
@@ -202,7 +204,7 @@ def test_two_that_differ_blame_nobody_and_are_not_well_either() -> None:
     made = report(answer("a", 1), answer("b", 2))
     assert [a.outcome.verdict for a in made.answers] == [Verdict.VERIFIED] * 2
     assert (made.exit_code, made.undecided) == (1, ("in",))
-    assert "in: the devices do not agree, and no majority does." in inference_text(made, 120)
+    assert "in: the devices differ, and no majority agrees." in inference_text(made, 120)
 
 
 def test_a_failed_device_keeps_its_own_reason() -> None:
@@ -211,7 +213,7 @@ def test_a_failed_device_keeps_its_own_reason() -> None:
     assert made.exit_code == 1
     said = inference_text(made, 120)
     assert "unreachable: h:22 did not answer" in said
-    assert "1 of 2 devices answered as they should" in said
+    assert "1 of 2 devices answered correctly" in said
 
 
 def test_a_hostile_device_can_not_paint_the_terminal() -> None:

@@ -49,7 +49,7 @@ def titles(told: dict[str, Any]) -> list[str]:
 
 def test_every_series_has_a_picture_with_its_unit() -> None:
     assert titles(two()) == [
-        "7098e20b against 6557c180: latency (%), 95 % sure",
+        "7098e20b against 6557c180: latency (%), 95 % interval",
         "Latency over time (ms): p50, and up to the slowest run",
         "Latency percentiles of the model alone (ms)",
         "Throughput (runs a second), by workers and threads",
@@ -57,8 +57,8 @@ def test_every_series_has_a_picture_with_its_unit() -> None:
         "Cold start (ms), until the first answer",
         "CPU temperature (°C)",
         "CPU clock rate (MHz)",
-        "Memory that is free (MB)",
-        "CPU taken by other programs (%)",
+        "Available memory (MB)",
+        "CPU used by other programs (%)",
     ]
 
 
@@ -190,7 +190,7 @@ def test_the_table_says_how_quick_and_what_several_bring() -> None:
     rows = [" ".join(line.split()) for line in text.splitlines()]
     assert "device model release p50 p90 p99 p99.9 max runs/s cold memory growth/h" in rows
     assert "cam-01 cls 6557c180 2.00 ms 2.60 ms 3.60 ms 6.00 ms 8.00 ms 500 400 ms 85.0 MB +3.6 MB" in rows
-    assert "cam-01 6557c180 4 usual 1,500 2.00 ms 3.60 ms 4 240 MB" in rows
+    assert "cam-01 6557c180 4 default 1,500 2.00 ms 3.60 ms 4 240 MB" in rows
     assert "cam-01: 7098e20b is 12 % slower than 6557c180 (95 % sure: between +10 % and +14 %)." in rows
     assert "LF421 throttled (warning, 1 device)" in text
     assert "cam-01 48 °C 63 °C 63 °C +15 °C 1200 to 1800 MHz" in rows
@@ -225,7 +225,7 @@ def test_hostile_words_are_harmless_everywhere() -> None:
 
 def test_of_many_cells_each_devices_best_is_shown() -> None:
     text = bench_text(report(*(measured(answer(), f"cam-{i:02d}") for i in range(30))), 120)
-    assert "each device's best" in text
+    assert "the best cell of each device" in text
     assert len(re.findall(r"^cam-\d\d .* 1,500 ", text, re.MULTILINE)) == 30
     assert not re.search(r"^cam-\d\d .* 700 ", text, re.MULTILINE)
 

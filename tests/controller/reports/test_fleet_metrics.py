@@ -21,8 +21,8 @@ from litefleet_controller.cli import main
 from litefleet_controller.common.errors import LitefleetError, UsageError
 from litefleet_controller.reports.fleet_metrics import METRICS as FLEET_METRICS
 from litefleet_controller.reports.fleet_metrics import fleet_metrics
-from litefleet_controller.reports.history_text import history_dict, history_text
 from litefleet_controller.reports.metrics_server import MetricsServer, address_of
+from litefleet_controller.reports.status_text import history_dict, history_text
 from litefleet_controller.state import Confirmed, HistoryEntry, KnownDevice, ServiceStatus, State
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -199,7 +199,7 @@ def test_addresses() -> None:
     for wrong in ("", "9808x", "a:b", "a:99999", "::1:80", "host"):
         with pytest.raises(UsageError, match="HOST:PORT"):
             address_of(wrong)
-    with serving(lambda: "") as url, pytest.raises(UsageError, match="can't be had"):
+    with serving(lambda: "") as url, pytest.raises(UsageError, match="cannot listen on"):
         MetricsServer(address_of(url.removeprefix("http://")), lambda: "")
 
 
@@ -208,7 +208,7 @@ def test_whatever_keeps_the_metrics_from_being_made_is_told() -> None:
         raise ValueError("odd")
 
     with serving(read) as url:
-        assert get(f"{url}/metrics")[::2] == (503, "the metrics could not be made: ValueError: odd\n")
+        assert get(f"{url}/metrics")[::2] == (503, "cannot compute the metrics: ValueError: odd\n")
 
 
 def test_a_device_with_a_number_beyond_all_bounds_costs_nobody_else_anything(state: State) -> None:
@@ -263,8 +263,8 @@ def test_history_on_the_command_line(project: Path, capsys: pytest.CaptureFixtur
     code, out, _ = run(capsys, "history", "-c", project, "--json")
     assert (code, [e["kind"] for e in json.loads(out)["entries"]]) == (0, ["started"])
     assert "started" in run(capsys, "history", "-c", project, "--limit", "d1")[1]
-    assert "Nothing is known" in run(capsys, "history", "-c", project, "--limit", "d2")[1]
-    assert "Nothing is known" in run(capsys, "history", "-c", project, "--since", "2d")[1]
+    assert "No events are stored" in run(capsys, "history", "-c", project, "--limit", "d2")[1]
+    assert "No events are stored" in run(capsys, "history", "-c", project, "--since", "2d")[1]
     assert run(capsys, "history", "-c", project, "--since", "yesterday")[0] == 2
 
 

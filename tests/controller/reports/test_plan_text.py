@@ -45,17 +45,17 @@ def test_a_small_plan_line_by_line() -> None:
         "    why     Cortex-A72: the ARM file of cls",
         "    devices door-3",
         "",
-        "Unchanged   run this release already, proven in this same environment",
+        "Unchanged   already run this release, verified in the same environment",
         "  cls bbbbbbbbbbbb: desk",
         "",
-        "Blocked   nothing is sent to them, and they do not count in the gates",
+        "Blocked   nothing is sent to them; gates do not count them",
         "",
         "LF309 libc-too-old (error, 1 device)",
         "  seen glibc 2.17; the runtime needs 2.27 — old",
         "  why  The runtime needs a newer glibc (or another libc) than this device has.",
         "  do   Name a runtime built against this device's libc.",
         "",
-        "Offline   queued: taken up when they answer again, and no failure in the gates",
+        "Offline   queued until they answer; gates do not count them",
         "  last seen 2026-11-22: away",
         "  seen no SSH banner within 10 s — away",
         "",
@@ -88,7 +88,7 @@ def test_what_a_device_says_can_not_act() -> None:
     assert "\u202e" not in text
     assert "\r" not in text
     assert "[bold]x[/bold]" in text
-    assert "Also noticed" in text
+    assert "Warnings and notes" in text
 
 
 def test_a_blocked_device_without_a_finding_says_its_sentence() -> None:
@@ -107,17 +107,17 @@ def test_an_empty_plan_says_so() -> None:
 
 def test_the_default_policy_in_words() -> None:
     assert dict(limit_lines(Policy())) == {
-        "speed": "as many devices at once as ssh.concurrency says, 8 behind one jump host",
-        "lease": "10 min; without a confirmation a device goes back",
-        "offline": "tried again after 30 s, then ever later, up to 1 h; given up after 30 days",
-        "kept": "what runs, what ran before, 2 further releases of each model",
+        "speed": "as many devices at once as ssh.concurrency allows, 8 behind one jump host",
+        "lease": "10 min; a device reverts without a confirmation",
+        "offline": "retried after 30 s, then at growing intervals up to 1 h; given up after 30 days",
+        "kept": "the current and the previous release, 2 further releases of each model",
     }
     assert dict(gate_lines(Policy())) == {
         "first wave": "pause when 1 device failed in the first wave",
         "each wave": "pause when more than 20% of a wave failed",
         "all": "pause when more than 10% of all devices failed",
         "one cause": "pause when 3 devices of one CPU part failed alike",
-        "regression": "over fastest run +50% or peak memory +50% a device is not switched on; pause at 1 such device",
+        "regression": "above fastest run +50% or peak memory +50% a device does not activate the release; pause at 1 such device",
     }
 
 
@@ -139,16 +139,16 @@ def test_another_policy_in_words() -> None:
         }
     )
     limits, gates = dict(limit_lines(policy)), dict(gate_lines(policy))
-    assert limits["speed"] == "50 devices at once, 8 behind one jump host, 60 begun in a minute"
-    assert limits["soak"] == "90 s after each wave, then its devices are looked at again"
+    assert limits["speed"] == "50 devices at once, 8 behind one jump host, at most 60 started per minute"
+    assert limits["soak"] == "90 s after each wave, then its devices are checked again"
     assert limits["approval"] == "a person approves after waves 1, 2"
-    assert limits["windows"] == "devices are begun Mon-Fri 22:00-05:00 (Europe/Berlin)"
+    assert limits["windows"] == "devices start Mon-Fri 22:00-05:00 (Europe/Berlin)"
     assert limits["kept"].endswith("1 further release of each model and 1 pinned release, at most 500 MiB in all")
     assert (
         gates["first wave"] == "abort when 2 devices failed in the first wave or more than 5% of the first wave failed"
     )
-    assert gates["each wave"] == "open: nothing stops the rollout here"
-    assert gates["regression"] == "not compared with the release before"
+    assert gates["each wave"] == "no limit: this gate never stops the rollout"
+    assert gates["regression"] == "no comparison with the previous release"
 
 
 def test_times_for_people() -> None:

@@ -13,6 +13,7 @@ from litefleet_controller.reports.rollout_summary import condition_of, next_comm
 from litefleet_controller.reports.status_text import rollouts_dict, rollouts_text, status_dict, status_text
 from litefleet_controller.rollout import DeviceRow, DeviceState, Policy, Rollout, RolloutState, Wave
 
+from tests.controller.support.finding_lines import finding_lines
 from tests.controller.support.rollout_values import NOW, row
 
 S, R = DeviceState, RolloutState
@@ -48,9 +49,9 @@ def test_a_paused_rollout_line_by_line() -> None:
     assert text.split("\n") == [
         "r-20261123-0001 of fleet hall: paused   (rollout by ada@desk, 2026-11-23 10:30 UTC)",
         "  why       2 devices with Cortex-A53 failed with LF401 (crashed); the limit is 2",
-        "  behind it cam-2, cam-3",
+        "  caused by cam-2, cam-3",
         "  models    cls (number 12)",
-        "  devices   1 of 7 run what they should; 0 B sent",
+        "  devices   1 of 7 run the wanted release; 0 B sent",
         "",
         "Waves",
         "wave         devices   done   failed   offline   pending   blocked   which",
@@ -59,33 +60,29 @@ def test_a_paused_rollout_line_by_line() -> None:
         "   2   now         3      ·        2         1         ·         ·   50%",
         "   3               3      ·        ·         ·         2         1   100%",
         "",
-        "Failed   they run what they ran before",
+        "Failed   these devices run the release that they ran before",
         "",
         "LF401 crashed (Cortex-A53, error, 2 devices)",
         "  seen the model was killed by SIGILL — cam-2, cam-3",
-        "  why  The process that ran the model was killed by a signal. litefleet runs it in a child process,",
-        "       so that nothing else is hurt.",
-        "  do   Have the file that was loaded looked at: `litefleet doctor model.nb --for aarch64` (or what",
-        "       `uname -m` says there). A SIGSEGV is mostly a file for another machine, a SIGILL a missing",
-        "       CPU feature.",
+        *finding_lines("LF401"),
         "",
         "Blocked   nothing was sent",
         "",
         "LF309 libc-too-old (Cortex-A72, error, 1 device)",
         "  seen glibc 2.17 — cam-7",
-        "  why  The runtime needs a newer glibc (or another libc) than this device has.",
-        "  do   Name a runtime built against this device's libc.",
+        *finding_lines("LF309"),
         "",
-        "Offline   taken up again by themselves; they do not count in the gates",
+        "Offline   retried by `litefleet reconcile` or `resume`; gates do not count them",
         "  cam-4: for 50 min, next try in 5 min — no SSH banner",
         "",
         "Next",
-        "  litefleet resume r-20261123-0001             goes on; the failures that stopped it no longer count",
-        "                                               in the gates",
-        "  litefleet retry --failed r-20261123-0001     tries its failed devices again, and goes on",
-        "  litefleet abort r-20261123-0001              ends it; devices that were switched on stay as they",
-        "                                               are",
-        "  litefleet rollback --rollout r-20261123-0001 takes its devices back to what they ran before",
+        "  litefleet resume r-20261123-0001             continues; gates no longer count the failures that",
+        "                                               paused it",
+        "  litefleet retry --failed r-20261123-0001     retries its failed devices and continues",
+        "  litefleet abort r-20261123-0001              ends the rollout; devices keep the release that they",
+        "                                               run",
+        "  litefleet rollback --rollout r-20261123-0001 reverts its devices to the releases that they ran",
+        "                                               before",
         "",
     ]
 

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from litefleet_agent.findings import Finding, decide
+from litefleet_controller.bench.bench import measurements_of
 from litefleet_controller.bench.figures import BenchFigures
-from litefleet_controller.bench.session import _measurements
 from litefleet_controller.devices.outcome import DeviceOutcome, RunReport
 
 FIRST, SECOND = "6557c180" + "a" * 56, "7098e20b" + "b" * 56
@@ -107,7 +107,14 @@ def measured(told: dict[str, Any], device: str = "cam-01", *findings: Finding) -
     figures = BenchFigures.model_validate(told)
     first = figures.first.release if figures.first else ""
     return DeviceOutcome(
-        device, "cls", decide(findings), findings, {"arch": "aarch64"}, _measurements(figures), {"measure": 12.5}, first
+        device,
+        "cls",
+        decide(findings),
+        findings,
+        {"arch": "aarch64"},
+        measurements_of(figures),
+        {"measure": 12.5},
+        first,
     )
 
 

@@ -1,4 +1,4 @@
-"""Throughput by workers and threads, and what a cold start is made of."""
+"""Draws throughput by workers and threads, and the stages of a cold start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROW = 24
 
 
 def throughput(cells: Sequence[Cell], names: Sequence[str]) -> Chart | None:
-    """Return a bar for each cell, grouped by threads; with two releases, theirs stand side by side."""
+    """Return a chart with a bar for each cell, grouped by threads; the bars of two releases are side by side."""
     if not any(cell.runs_per_s for cell in cells):
         return None
     canvas = Canvas(_PLOT, "Throughput (runs a second), by workers and threads", names)

@@ -1,4 +1,4 @@
-"""All pictures of one bench, and the file that holds those of several devices."""
+"""Collects all charts of one bench, and writes those of several devices to one SVG file."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _MARGIN, _GAP = 20, 18
 _WIDE = {"head": 52, "name": 70}  # characters of a line
 _MOST_FOUND = 4
 _COLOUR = re.compile("--([a-z]+): (#[0-9a-f]{6});")
-_MOST_DEVICES = 50  # beyond this, a picture is longer than anybody scrolls
+_MOST_DEVICES = 50  # more would make the picture too long to scroll
 
 
 def names_of(figures: BenchFigures) -> list[str]:
-    """Return a short name for each release; two of the same are told apart."""
+    """Return a short name for each release; equal names get a number."""
     names = [measured.release[:8] for measured in figures.releases]
     return [f"{names[0]} (1)", f"{names[1]} (2)"] if len(set(names)) < len(names) else names
 
 
 def title_of(outcome: DeviceOutcome, figures: BenchFigures) -> str:
-    """Return whose bench it is: device, model, releases."""
+    """Return the title of one bench: device, model, releases."""
     against = " against ".join(reversed(names_of(figures)))
     return f"{clean(outcome.device, 60)} · {clean(figures.model, 60)} · {against}"
 
 
 def charts_of(figures: BenchFigures) -> list[Chart]:
-    """Return the pictures of one bench, what matters most first; what was not seen has none."""
+    """Return the charts of one bench, the most important first; series that were not measured have none."""
     releases, names = figures.releases, names_of(figures)
     charts = [
         against(figures.comparison, names),
@@ -55,7 +55,7 @@ def charts_of(figures: BenchFigures) -> list[Chart]:
 
 
 def heading_of(outcome: DeviceOutcome, figures: BenchFigures) -> list[str]:
-    """Return what is said above the pictures of one device: how quick, whether it is right, what was found."""
+    """Return the lines above the charts of one device: latency, whether outputs are correct, findings."""
     names = names_of(figures)
     lines = [
         _release_line(name if len(names) > 1 else "", measured)

@@ -1,4 +1,4 @@
-"""A small drawing surface: shapes and texts with classes, out comes SVG."""
+"""A small drawing surface: collects shapes and texts with CSS classes, and returns SVG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["BOTTOM", "LEFT", "RIGHT", "WIDTH", "Canvas", "Chart", "asset"]
 
 
 WIDTH = 460
-LEFT, RIGHT, BOTTOM = 54, 446, 22  # of what is plotted; BOTTOM is counted from the lower edge
+LEFT, RIGHT, BOTTOM = 54, 446, 22  # edges of the plot; BOTTOM is counted from the lower edge
 _TITLE, _LEGEND = 28, 16
 
 Point = tuple[float, float]
@@ -24,23 +24,23 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Chart:
-    """One finished picture; `body` is safe markup inside of `WIDTH` times `height` units."""
+    """One finished chart; `body` is safe markup of `WIDTH` times `height` units."""
 
     title: str
     height: int
     body: Markup
 
     def inline(self) -> Markup:
-        """Return it as an element for a page."""
+        """Return the chart as an element for a page."""
         return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
             WIDTH, self.height, self.title, self.body
         )
 
 
 class Canvas:
-    """Collects shapes; coordinates in units of the picture, the origin at the upper left.
+    """Collects shapes; coordinates are in units of the picture, the origin is at the upper left.
 
-    `plot` is the height of what is plotted; `legend` names the kinds a, b, ... in a line of their own, where there are two.
+    `plot` is the height of the plot; `legend` names the kinds a, b, ... in a line of its own, if there are at least two.
     """
 
     def __init__(self, plot: float, title: str, legend: Sequence[str] = ()) -> None:
@@ -53,11 +53,11 @@ class Canvas:
 
     @property
     def floor(self) -> float:
-        """The lower edge of what is plotted."""
+        """The lower edge of the plot."""
         return self.height - BOTTOM
 
     def done(self) -> Chart:
-        """Return the picture."""
+        """Return the finished chart."""
         return Chart(self._title, self.height, Markup("").join(self._parts))
 
     def text(self, x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> None:
@@ -76,12 +76,12 @@ class Canvas:
             self._add('<polyline class="line {}" points="{}"/>', kind, _points(points))
 
     def area(self, upper: Sequence[Point], lower: Sequence[Point], kind: str) -> None:
-        """Fill what lies between two lines of equal length."""
+        """Fill the area between two lines of equal length."""
         if len(upper) > 1:
             self._add('<polygon class="area {}" points="{}"/>', kind, _points([*upper, *reversed(lower)]))
 
     def rect(self, x: float, y: float, width: float, height: float, kind: str, title: str = "") -> None:
-        """Draw a rectangle, with a title for those who point at it."""
+        """Draw a rectangle, with a title that a pointer shows."""
         tooltip = Markup("<title>{}</title>").format(clean(title, 200)) if title else Markup("")
         shape = '<rect class="{}" x="{}" y="{}" width="{}" height="{}">{}</rect>'
         self._add(shape, kind, _round(x), _round(y), _round(max(width, 0)), _round(max(height, 0)), tooltip)
@@ -92,7 +92,7 @@ class Canvas:
         self._add('<circle class="spot {}" cx="{}" cy="{}" r="{}">{}</circle>', kind, *at, radius, tooltip)
 
     def upward(self, axis: Axis, count: int = 4) -> None:
-        """Draw the grid and the labels of an axis that runs up."""
+        """Draw the grid and the labels of a vertical axis."""
         for tick in axis.ticks_about(count):
             self.line((LEFT, axis.at(tick)), (RIGHT, axis.at(tick)), "grid")
             self.text(LEFT - 6, axis.at(tick) + 4, tick_label(tick), "", "end")

@@ -1,4 +1,4 @@
-"""What changed over time: one picture for each thing that was seen, none for what was not."""
+"""Draws measurements over time: one chart for each series that was measured."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .scale import Axis, axis_around, axis_from_zero, number_text
 __all__ = ["latency_over_time", "memory_over_time", "sensors_over_time"]
 
 _PLOT = 112
-_LOG_FROM = 8.0  # largest latency / smallest p50 from which a linear axis would press p50 flat
+_LOG_FROM = 8.0  # ratio of largest latency to smallest p50 from which the axis is logarithmic
 _UNITS = ((2 * 86400.0, 86400.0, "days"), (2 * 3600.0, 3600.0, "h"), (180.0, 60.0, "min"), (0.0, 1.0, "s"))
 _SENSORS = (
     ("temperature", "CPU temperature (°C)", 1.0),
     ("frequency", "CPU clock rate (MHz)", 1.0),
-    ("available", "Memory that is free (MB)", 1e-6),
-    ("others", "CPU taken by other programs (%)", 100.0),
+    ("available", "Available memory (MB)", 1e-6),
+    ("others", "CPU used by other programs (%)", 100.0),
 )
 
 
 def latency_over_time(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Chart | None:
-    """Return p50 as a line, and up to the slowest run as an area."""
+    """Return a chart of p50 as a line, and of the range up to the slowest run as an area."""
     shown = {kind: measured for kind, measured in zip("ab", releases, strict=False) if measured.points("p50")}
     if not shown:
         return None
@@ -43,13 +43,13 @@ def latency_over_time(releases: Sequence[ReleaseFigures], names: Sequence[str]) 
 
 
 def memory_over_time(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Chart | None:
-    """Return the resident memory of one process."""
+    """Return a chart of the resident memory of one process."""
     shown = {kind: measured for kind, measured in zip("ab", releases, strict=False) if measured.points("rss")}
     return _lines("Memory of one process (MB)", shown, "rss", 1e-6, names)
 
 
 def sensors_over_time(releases: Sequence[ReleaseFigures]) -> list[Chart]:
-    """Return what the kernel told of the machine; the same for both releases, as they ran by turns."""
+    """Return charts of the machine's sensors; the first release's stand for both, as they ran alternately."""
     if not releases:
         return []
     shown = {"a": releases[0]}
@@ -77,7 +77,7 @@ def _lines(
 
 
 def _time_axis(canvas: Canvas, shown: Mapping[str, ReleaseFigures]) -> Axis:
-    """Draw and return the axis of time, which all pictures of one bench share."""
+    """Draw and return the time axis, which all charts of one bench share."""
     ends = [t for measured in shown.values() for t in measured.series.get("t", ()) if t is not None]
     end = max([*ends, 0.1])
     _, unit, word = next(row for row in _UNITS if end >= row[0])
@@ -93,7 +93,7 @@ def _time_axis(canvas: Canvas, shown: Mapping[str, ReleaseFigures]) -> Axis:
 
 
 def _stretches(measured: ReleaseFigures, name: str) -> Iterator[list[tuple[float, float]]]:
-    """Yield the points of a column, apart where points without a value lie between."""
+    """Yield the points of a column in stretches, separated at points without a value."""
     pairs = zip(measured.series.get("t", ()), measured.series.get(name, ()), strict=False)
     for present, group in itertools.groupby(pairs, key=lambda pair: pair[1] is not None):
         if present:

@@ -1,4 +1,4 @@
-"""Latency percentiles, and how one release compares with another."""
+"""Draws latency percentiles, and the comparison of two releases."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["against", "percentiles"]
 _RANKS = (("min", "min"), ("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
 _PLOT = 132
 _LOG_FROM = 12.0
-_ROOM = 14  # for the numbers beside the dots
+_MARGIN = 14  # pixels for the numbers beside the dots
 
 
 def percentiles(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Chart | None:
-    """Return how long the quickest, the usual and the slowest runs of the model took."""
+    """Return a chart of the latency percentiles of the model alone."""
     shown = {kind: measured.warm for kind, measured in zip("ab", releases, strict=False) if measured.warm is not None}
     if not shown:
         return None
     canvas = Canvas(_PLOT, "Latency percentiles of the model alone (ms)", names)
     values = {kind: [max(getattr(warm, key), 1e-4) for _, key in _RANKS] for kind, warm in shown.items()}
     every = [ms for column in values.values() for ms in column]
-    up = axis_from_zero(every, canvas.floor - _ROOM, canvas.top + _ROOM, _LOG_FROM)
+    up = axis_from_zero(every, canvas.floor - _MARGIN, canvas.top + _MARGIN, _LOG_FROM)
     canvas.upward(up)
     step = (RIGHT - LEFT) / len(_RANKS)
     places = [round(LEFT + step * (number + 0.5), 1) for number in range(len(_RANKS))]
@@ -43,10 +43,10 @@ def percentiles(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Cha
 
 
 def against(comparison: Comparison | None, names: Sequence[str]) -> Chart | None:
-    """Return by how much the second release is slower than the first, with the interval that holds it 95 % sure."""
+    """Return a chart of the second release's latency relative to the first, with its 95 % interval."""
     if comparison is None or comparison.low is None or comparison.high is None or len(names) < 2:
         return None
-    canvas = Canvas(64, f"{names[1]} against {names[0]}: latency (%), 95 % sure")
+    canvas = Canvas(64, f"{names[1]} against {names[0]}: latency (%), 95 % interval")
     low, middle, high = ((value - 1) * 100 for value in (comparison.low, comparison.ratio, comparison.high))
     reach = max(abs(low), abs(high), 1.0) * 1.25
     across = Axis(-reach, reach, LEFT, RIGHT)

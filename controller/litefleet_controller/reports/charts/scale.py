@@ -1,4 +1,4 @@
-"""Values to pixels: linear and logarithmic axes with round ticks."""
+"""Maps values to pixels: linear and logarithmic axes with round ticks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 __all__ = ["LOG_FROM", "Axis", "axis_around", "axis_from_zero", "number_text", "tick_label"]
 
-LOG_FROM = 30.0  # largest / smallest value from which only a logarithmic axis shows both
+LOG_FROM = 30.0  # ratio of largest to smallest value from which an axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Axis:
         return self.ticks_about(5)
 
     def ticks_about(self, count: int) -> list[float]:
-        """Return about so many round values along the axis."""
+        """Return about `count` round values along the axis."""
         if self.log:
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             digits = (1, 2, 5) if last - first <= 3 else (1,)
@@ -47,14 +47,14 @@ class Axis:
 
 
 def _round_step(rough: float) -> float:
-    """Return 1, 2 or 5 times a power of ten, at least `rough` (and not so small that it is as good as nothing)."""
+    """Return 1, 2 or 5 times a power of ten, at least `rough` (and at least 1e-12)."""
     rough = max(rough, 1e-12)
     power = 10.0 ** math.floor(math.log10(rough))
     return next(d * power for d in (1, 2, 5, 10) if d * power >= rough * 0.999)
 
 
 def axis_from_zero(values: Iterable[float], start: float, end: float, log_from: float = LOG_FROM) -> Axis:
-    """Return an axis that holds positive values: from zero, or logarithmic where they lie `log_from` times apart."""
+    """Return an axis for positive values: from zero, or logarithmic where their ratio reaches `log_from`."""
     every = list(values)
     lowest = max(min(every), 1e-4)
     highest = max(max(every), lowest * 1.01)
@@ -63,13 +63,13 @@ def axis_from_zero(values: Iterable[float], start: float, end: float, log_from: 
 
 
 def axis_around(values: Iterable[float], start: float, end: float, least: float = 0.2) -> Axis:
-    """Return an axis that shows how values change: it spans `least` of the largest at least, so that noise stays small."""
+    """Return an axis for changes of values; it spans at least the share `least` of the largest value, so noise stays small."""
     every = list(values)
     low, high = min(every), max(every)
     missing = max(0.0, least * max(abs(high), abs(low), 1e-9) - (high - low)) / 2
-    room = (high - low + 2 * missing) * 0.08
-    lowest = low - missing - room
-    return Axis(max(0.0, lowest) if low >= 0 else lowest, high + missing + room, start, end)
+    margin = (high - low + 2 * missing) * 0.08
+    lowest = low - missing - margin
+    return Axis(max(0.0, lowest) if low >= 0 else lowest, high + missing + margin, start, end)
 
 
 def tick_label(value: float) -> str:
@@ -78,7 +78,7 @@ def tick_label(value: float) -> str:
 
 
 def number_text(value: float) -> str:
-    """Return a value beside its mark, in three digits: "2.14", "33.1", "1,930"."""
+    """Return a value in three digits for the text beside its mark: "2.14", "33.1", "1,930"."""
     for least, digits in ((100, 0), (10, 1), (0.01, 2)):
         if value >= least:
             return f"{value:,.{digits}f}"

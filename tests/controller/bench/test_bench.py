@@ -15,9 +15,8 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Verdict
 from litefleet_agent.protocol import encode
 from litefleet_controller.bench import BenchChoice, BenchFigures, figures_of
-from litefleet_controller.bench.bench import run_bench
+from litefleet_controller.bench.bench import ParallelLimits, bench_device, run_bench
 from litefleet_controller.bench.choice import numbers
-from litefleet_controller.bench.session import ParallelLimits, bench_device
 from litefleet_controller.common.errors import UsageError
 from litefleet_controller.devices.agent_archive import agent_archive
 from litefleet_controller.devices.outcome import DeviceOutcome, RunReport
@@ -153,7 +152,7 @@ LIES: dict[str, dict[str, Any]] = {
 def test_an_answer_that_is_not_one_is_refused(lie: str) -> None:
     outcome = ask(LIES[lie])
     assert (outcome.verdict, outcome.findings[-1].code) == (Verdict.FAILED, "LF507"), outcome.findings
-    assert outcome.findings[-1].observed.startswith("the answer to bench does not have its form: ")
+    assert outcome.findings[-1].observed.startswith("the answer to bench has a wrong form at ")
     assert outcome.measurements == {}
     assert len(outcome.findings[-1].observed) < 500
 
@@ -170,7 +169,7 @@ def test_an_answer_that_is_not_one_is_refused(lie: str) -> None:
 def test_a_device_that_measured_nothing_to_the_end_must_say_why(told: dict[str, Any]) -> None:
     outcome = ask(told)
     assert outcome.verdict is Verdict.FAILED
-    assert "measured nothing to the end" in outcome.sentence
+    assert "completed no measurement" in outcome.sentence
 
 
 def test_findings_of_a_flooding_device_are_bounded() -> None:
@@ -258,8 +257,8 @@ async def test_devices_on_machines_of_their_own_are_measured_at_once() -> None:
         ({"threads": (300,)}, "`threads` must be a whole number from 0 to 256, not 300"),
         ({"workers": tuple(range(1, 18))}, "`workers` must be a list of 1 to 16 items"),
         ({"workers": (1, 2, 3, 4, 5), "threads": (1, 2, 3, 4)}, "20 pairs of workers and threads are requested"),
-        ({"against": "yesterday"}, "--against: 'yesterday' is no release's id"),
-        ({"release": "ABCDEF0123"}, "--release: 'ABCDEF0123' is no release's id"),
+        ({"against": "yesterday"}, "--against: 'yesterday' is not a release id"),
+        ({"release": "ABCDEF0123"}, "--release: 'ABCDEF0123' is not a release id"),
     ],
 )
 def test_what_no_device_would_take_is_told_at_once(given: dict[str, Any], words: str) -> None:
@@ -292,12 +291,12 @@ def project(folder: Path, fleet: str) -> Options:
 
 async def test_a_release_belongs_to_one_model(tmp_path: Path) -> None:
     options = project(tmp_path, "devices: {a: {host: 127.0.0.1, port: 1}}\n")
-    with pytest.raises(UsageError, match="name that with --model"):
+    with pytest.raises(UsageError, match="name the model with --model"):
         await run_bench(options, BenchChoice(release=FIRST), 4, lambda total: QuietProgress())
 
 
 async def test_devices_that_have_other_models_are_not_asked(tmp_path: Path) -> None:
     options = project(tmp_path, "devices: {a: {host: 127.0.0.1, port: 1, model: det}}\n")
     only = Options(options.config, models=("cls",))
-    with pytest.raises(UsageError, match="none of the selected devices has one of these models"):
+    with pytest.raises(UsageError, match="the inventory gives none of these models"):
         await run_bench(only, BenchChoice(), 4, lambda total: QuietProgress())

@@ -1,7 +1,7 @@
-"""The report as one self-contained HTML page that can be mailed: nothing in it reaches for the network.
+"""Writes a run's report as one self-contained HTML page, and as Markdown for an issue or a CI job's summary.
 
-Device text is hostile: autoescape is on, everything shown is cleaned first, and a content security policy allows
-exactly the page's own style and script, by their hashes.
+Device text is hostile. In the page, autoescape is on, all text is cleaned first, and a content security policy allows
+only the page's own style and script, by their hashes; the page loads nothing from the network.
 """
 
 from __future__ import annotations
@@ -25,25 +25,28 @@ from .latency_plot import latency_plots
 from .values import (
     FindingGroup,
     arch_name,
+    counts_line,
     facts_lines,
+    group_sentences,
     human_bytes,
     human_ms,
     human_rate,
     human_seconds,
     latency_of,
+    listed,
     number,
     rollout_lines,
     shared_findings,
 )
 
-__all__ = ["bench_parts", "bench_ranks", "to_html"]
+__all__ = ["bench_parts", "bench_ranks", "to_html", "to_markdown"]
 
 
-_MOST = 100  # devices whose pictures are shown
+_MOST = 100  # devices with charts
 
 
 def bench_parts(report: RunReport) -> list[dict[str, object]]:
-    """Return each bench's title, lines, pictures and notes; what comes first in the inventory comes first here."""
+    """Return each bench's title, lines, charts and caveats, in the inventory's order; at most 100."""
     shown = _benches(report)
     return [
         {
@@ -57,7 +60,7 @@ def bench_parts(report: RunReport) -> list[dict[str, object]]:
 
 
 def bench_ranks(report: RunReport) -> list[list[str]]:
-    """Return a row for each release that was measured: device, model, release, latencies, rate, cold start, memory, growth."""
+    """Return a row for each measured release: device, model, release, latencies, rate, cold start, memory."""
     return [
         _row(outcome, figures, name, measured)
         for outcome, figures in _benches(report)
@@ -83,7 +86,6 @@ def _row(outcome: DeviceOutcome, figures: BenchFigures, name: str, measured: Rel
 
 
 _OUTPUTS = 50  # outputs shown of one device
-_SENTENCES = 5  # different sentences shown of one code
 _NAMES = 60  # devices named under one sentence
 _BAR = 1000  # units the verdict bar is wide
 
@@ -95,7 +97,7 @@ def to_html(report: RunReport) -> str:
         f"default-src 'none'; style-src '{_csp_hash(style)}'; script-src '{_csp_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    # What needs an operator comes first; the order of the inventory is kept within both halves.
+    # Devices that need attention come first; the inventory's order is kept within both halves.
     ordered = sorted(report.outcomes, key=lambda o: o.verdict is Verdict.VERIFIED)
     return _template().render(
         policy=policy,
@@ -153,22 +155,20 @@ def _group(group: FindingGroup) -> dict[str, object]:
 
 
 def _seen(group: FindingGroup) -> list[tuple[str, list[str], int]]:
-    """Return the group's sentences, each with its devices and how many more there are; a last row gathers the rest."""
-    shown = list(group.seen[:_SENTENCES])
-    rest = group.seen[_SENTENCES:]
-    if rest:
-        names = tuple(dict.fromkeys(name for _, every in rest for name in every))
-        shown.append((f"and {len(rest)} more such sentences, each under its device below", names))
-    return [(seen, [clean(n, 80) for n in names[:_NAMES]], max(len(names) - _NAMES, 0)) for seen, names in shown]
+    """Return the group's sentences, each with the names of its devices and how many more devices there are."""
+    return [
+        (sentence.text, [clean(name, 80) for name in sentence.devices[:_NAMES]], max(len(sentence.devices) - _NAMES, 0))
+        for sentence in group_sentences(group)
+    ]
 
 
 def _code(text: str) -> Markup:
-    """Return the catalogue's own words with `backquoted` parts as code; escaped like everything else."""
+    """Return a text of the catalogue with `backquoted` parts as code; the rest is escaped."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped just here
 
 
 def _device(outcome: DeviceOutcome) -> dict[str, object]:
-    """Return what the page shows of one device, every text cleaned."""
+    """Return the values that the page shows of one device, all texts cleaned."""
     latency = latency_of(outcome)
     took = [(clean(step, 60), human_seconds(seconds)) for step, seconds in outcome.steps.items()]
     return {
@@ -191,9 +191,9 @@ def _device(outcome: DeviceOutcome) -> dict[str, object]:
 
 
 def _release(outcome: DeviceOutcome) -> list[tuple[str, str]]:
-    """Return the lines about what was sent and what is live."""
-    live = "unchanged, was already live" if outcome.unchanged else "switched on" if outcome.activated else "not touched"
-    rows = [("release", clean(outcome.release, 80)), (".nb SHA-256", clean(outcome.artifact, 80)), ("live", live)]
+    """Return the lines about the release: id, file, whether it is active, bytes sent."""
+    live = "unchanged: was active already" if outcome.unchanged else "activated" if outcome.activated else "not changed"
+    rows = [("release", clean(outcome.release, 80)), (".nb SHA-256", clean(outcome.artifact, 80)), ("active", live)]
     rows += [("sent", human_bytes(outcome.sent_bytes)), ("round trips", str(outcome.round_trips))]
     return [(name, value) for name, value in rows if value]
 
@@ -226,3 +226,30 @@ def _figure(value: object) -> str:
         return "–"
     figure = number(value)
     return clean(value, 40) if figure is None else f"{figure:.4g}"
+
+
+def _cell(text: object, limit: int = 200) -> str:
+    """Return text that Markdown shows unchanged: no markup, HTML, link or table cell in it takes effect."""
+    escaped = re.sub(r"([\\`*_{}\[\]()#|~!$])", r"\\\1", clean(text, limit))
+    html_escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
+    return html_escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # prevents automatic links
+
+
+def to_markdown(report: RunReport) -> str:
+    """Return a headline with the counts, the table of devices, and each finding once."""
+    lines = [f"## litefleet {_cell(report.command, 40)}: {counts_line(report)}", ""]
+    for text in rollout_lines(report):
+        lines += [_cell(text, 1200), ""]
+    lines += [f"{_cell(report.started_at, 40)}, {human_seconds(report.seconds)}", ""]
+    if report.outcomes:
+        lines += ["| device | arch | model | verdict | why | p50 |", "| --- | --- | --- | --- | --- | ---: |"]
+    for outcome in report.outcomes:
+        latency = latency_of(outcome)
+        cells = (outcome.device, arch_name(outcome) or "–", outcome.model, outcome.verdict.value, outcome.sentence)
+        lines.append(f"| {' | '.join(map(_cell, cells))} | {human_ms(latency.p50) if latency else '–'} |")
+    for group in shared_findings(report):
+        lines += ["", f"### {group.entry.code} {group.entry.slug}", ""]
+        for sentence in group_sentences(group):
+            lines.append(f"- {_cell(sentence.text, 400)} — {_cell(listed(sentence.devices), 2000)}")
+        lines += ["", f"Why: {_cell(group.entry.why, 1000)}", "", f"Do: {_cell(group.entry.do, 1000)}"]
+    return "\n".join(lines) + "\n"
