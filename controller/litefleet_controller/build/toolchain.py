@@ -16,9 +16,10 @@ from pathlib import Path
 import uv
 
 from ..common.errors import LitefleetError
-from ..common.files import locked
+from ..common.files import foreign_writers, locked, make_private_folder
 from ..common.subprocesses import SubprocessEnd, run_subprocess
 from ..config.choices import DEFAULT_PADDLELITE, PUBLISHED_PYTHONS
+from .pins import requirement_lines
 
 __all__ = ["Toolchain", "ToolchainStatus", "Toolchains", "default_cache", "host_problem"]
 
@@ -157,6 +158,12 @@ class Toolchains:
         """Hold one environment's lock; the kernel releases it when the holding process ends."""
         async with AsyncExitStack() as held:
             try:
+                make_private_folder(self.cache)
+                if why := foreign_writers(self.cache):
+                    raise LitefleetError(
+                        f"The cache folder {self.cache} is not used: {why}, and programs in it are run. "
+                        f"Remove it and run again, or set LITEFLEET_CACHE to another folder."
+                    )
                 await held.enter_async_context(locked(self.cache / f"{name}.lock"))
             except OSError as error:
                 raise LitefleetError(
@@ -171,18 +178,22 @@ class Toolchains:
             raise LitefleetError(
                 "The uv program is missing from litefleet's environment; reinstall litefleet."
             ) from error
-        return await run_subprocess([tool, *argv], time_limit_s=_BUILD_LIMIT_S, env=self._environ)
+        # --no-config: a uv.toml in the current folder must not decide which code is installed.
+        return await run_subprocess([tool, "--no-config", *argv], time_limit_s=_BUILD_LIMIT_S, env=self._environ)
 
     async def _build(self, folder: Path, python: Path, packages: tuple[str, ...]) -> None:
         """Make the environment in place (a venv cannot be moved); the marker file, written last, states that it is complete."""
+        wanted = folder / "requirements.txt"
         steps: list[list[str | Path]] = [
             ["venv", "-q", "--no-project", "--python", python, folder],
-            ["pip", "install", "-q", "--python", folder / "bin" / "python", "--only-binary", ":all:", *packages],
+            ["pip", "install", "-q", "--python", folder / "bin" / "python", "--only-binary", ":all:", "-r", wanted],
         ]
         try:
             # uv's own --clear rejects the rest of a venv that lost its configuration.
             await asyncio.to_thread(_remove, folder)
             for step in steps:
+                if "-r" in step:
+                    wanted.write_text(requirement_lines(packages), encoding="utf-8")
                 end = await self._uv(*step)
                 if end.code or end.timed_out:
                     raise LitefleetError(_build_failure(end, folder, packages))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from litefleet_agent.releases.atomic import write_atomic
 
-__all__ = ["locked", "write_atomically"]
+__all__ = ["foreign_writers", "locked", "make_private_folder", "write_atomically"]
 
 
 @contextlib.asynccontextmanager
@@ -34,3 +36,24 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a file atomically: after a power cut it has the old content or the new.  Raises: OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(str(path), [data], mode=0o644)
+
+
+def make_private_folder(folder: Path) -> None:
+    """Create a folder that only this user can enter; an existing one keeps its mode.  Raises: OSError."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def foreign_writers(folder: Path) -> str:
+    """Return why others can write in a folder whose content is run, "" when only this user (or root) can.
+
+    Raises: OSError when it cannot be read.
+    """
+    about = folder.stat()
+    if about.st_uid not in (os.geteuid(), 0):
+        return f"it belongs to the user {about.st_uid}"
+    mode = stat.S_IMODE(about.st_mode)
+    return f"its mode is {mode:04o}, so other users can write in it" if mode & 0o022 else ""

@@ -6,11 +6,15 @@ import asyncio
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+from litefleet_controller.build.golden.make import PADDLE_VERSION
+from litefleet_controller.build.pins import requirement_lines
 from litefleet_controller.build.toolchain import Toolchains, default_cache, host_problem
 from litefleet_controller.common.errors import LitefleetError
+from litefleet_controller.config.choices import PUBLISHED_PYTHONS
 
 from tests.conftest import CACHE
 
@@ -131,3 +135,59 @@ def test_the_cache_is_the_users() -> None:
     assert default_cache({"LITEFLEET_CACHE": "/c", "XDG_CACHE_HOME": "/x"}) == Path("/c")
     assert default_cache({"XDG_CACHE_HOME": "/x"}) == Path("/x/litefleet")
     assert default_cache({}) == Path.home() / ".cache" / "litefleet"
+
+
+@pytest.mark.toolchain
+async def test_a_uv_toml_in_the_folder_decides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "uv.toml").write_text('index-url = "http://127.0.0.1:9/simple"\n')
+    monkeypatch.chdir(tmp_path)
+    made = await Toolchains(tmp_path / "cache").lite("2.12")
+    assert about(made.python, "paddlelite")[1] == "2.12"
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.toolchain
+async def test_another_wheel_of_a_known_version_is_rejected(tmp_path: Path) -> None:
+    """The index, or a folder of the operator's, gives a paddlelite 2.12 that is not the published one."""
+    name = "paddlelite-2.12-cp37-cp37m-manylinux1_x86_64.whl"
+    with zipfile.ZipFile(tmp_path / name, "w") as wheel:
+        wheel.writestr("paddlelite/__init__.py", "raise SystemExit('run')")
+        wheel.writestr("paddlelite-2.12.dist-info/METADATA", "Metadata-Version: 2.1\nName: paddlelite\nVersion: 2.12\n")
+        wheel.writestr("paddlelite-2.12.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: cp37-cp37m-manylinux1_x86_64\n")
+        wheel.writestr("paddlelite-2.12.dist-info/RECORD", "")
+    environ = {**os.environ, "UV_FIND_LINKS": str(tmp_path), "UV_CACHE_DIR": str(tmp_path / "uv")}
+    toolchains = Toolchains(tmp_path / "cache", environ=environ)
+    try:
+        made = await toolchains.lite("2.12")
+    except LitefleetError as error:
+        assert "hash" in str(error).lower()  # noqa: PT017
+        assert not (tmp_path / "cache" / "lite-2.12" / ".done").exists()
+    else:  # uv preferred the published one
+        (package,) = made.python.parent.parent.glob("lib/python*/site-packages/paddlelite")
+        assert b"run" not in (package / "__init__.py").read_bytes()
+
+
+def test_every_package_of_the_toolchains_is_pinned() -> None:
+    for version in PUBLISHED_PYTHONS:
+        text = requirement_lines([f"paddlelite=={version}", "numpy<2"])
+        assert f"paddlelite=={version} \\\n    --hash=sha256:" in text
+        assert "numpy==1.26.4 ; python_full_version >= '3.9' \\\n    --hash=sha256:" in text
+        assert "numpy<2" not in text
+    assert "--hash=sha256:" in requirement_lines([f"paddlepaddle=={PADDLE_VERSION}"])
+    assert requirement_lines(["paddlelite==9.9", "setuptools<81"]) == "paddlelite==9.9\nsetuptools<81\n"
+
+
+async def test_a_cache_that_others_can_write_is_not_used(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(0o775)
+    with pytest.raises(
+        LitefleetError, match=r"its mode is 0775, so other users can write in it.*Remove it and run again"
+    ):
+        await Toolchains(cache).lite("2.12")
+    assert not list(cache.iterdir())
+    if os.geteuid() == 0:
+        cache.chmod(0o755)
+        os.chown(cache, 12345, 12345)
+        with pytest.raises(LitefleetError, match="it belongs to the user 12345"):
+            await Toolchains(cache).lite("2.12")

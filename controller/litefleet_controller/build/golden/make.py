@@ -93,9 +93,18 @@ async def make_golden(
     key = _key(sources, inputs, dims, spec)
     paths = tuple(store / f"{key}-{case}.npz" for case in range(spec.cases))
     async with locked(store / f"{key}.lock"):
-        if not all(path.exists() for path in paths):
+        if not all(_is_readable(path) for path in paths):
             await _make(sources, inputs, outputs, dims, spec, toolchains, paths, time_limit_s)
     return paths
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether a golden made earlier exists and is undamaged; the archive holds a CRC-32 of each array."""
+    try:
+        read_npz(path)
+    except FindingError:
+        return False
+    return True
 
 
 def input_dims(
@@ -286,7 +295,7 @@ def _adopt(files: Sequence[Path], inputs: Sequence[Tensor], outputs: Sequence[Te
     for _, arrays in cases:
         data = canonical_npz(arrays)
         path = store / f"{hashlib.sha256(data).hexdigest()[:32]}.npz"
-        if not path.exists():
+        if not path.exists() or path.read_bytes() != data:
             write_atomically(path, data)
         kept.append(path)
     return tuple(kept)

@@ -17,9 +17,10 @@ import uv
 from litefleet_agent.findings import Finding, finding
 
 from ...common.errors import FindingError, LitefleetError
-from ...common.files import locked, write_atomically
+from ...common.files import foreign_writers, locked, make_private_folder, write_atomically
 from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ...config.choices import RuntimeChoice
+from ..pins import requirement_lines
 from .compatibility import (
     DeviceKind,
     platform_of,
@@ -59,8 +60,13 @@ async def build_bundle(choice: RuntimeChoice, device: DeviceKind, cache: Path, t
     if refused is not None:
         raise FindingError([refused])
     request = _request_key(choice, device)
+    make_private_folder(cache)
+    if why := foreign_writers(cache):
+        raise LitefleetError(
+            f"The cache folder {cache} is not used: {why}, and devices run what is in it. Remove it and run again."
+        )
     async with locked(cache / f"{request}.lock"):
-        known = _recall(cache, request)
+        known = await asyncio.to_thread(_recall, cache, request)  # hashed again: a damaged file is never sent
         return known or await _build(choice, device, cache, request, time_limit_s)
 
 
@@ -73,14 +79,15 @@ def _request_key(choice: RuntimeChoice, device: DeviceKind) -> str:
 
 
 def _recall(cache: Path, request: str) -> Bundle | None:
-    """Return the bundle that this request gave before; None when its file is missing or has another size."""
+    """Return the bundle that this request gave before; None when its file is missing or damaged."""
     try:
         facts = json.loads((cache / f"{request}.json").read_text(encoding="utf-8"))
         bundle = Bundle(**{**facts, "path": cache / f"{facts['key']}.zip"})
-        whole = (cache / f"{bundle.key}.zip").stat().st_size == bundle.size
+        with (cache / f"{bundle.key}.zip").open("rb") as file:
+            intact = hashlib.file_digest(file, "sha256").hexdigest() == bundle.sha256
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return bundle if whole else None
+    return bundle if intact else None
 
 
 async def _build(choice: RuntimeChoice, device: DeviceKind, cache: Path, request: str, time_limit_s: float) -> Bundle:
@@ -121,6 +128,9 @@ def _words(device: DeviceKind) -> str:
 
 async def _uv_install(device: DeviceKind, target: Path, packages: list[str], time_limit_s: float) -> SubprocessEnd:
     """Install wheels for another machine into `target`, without building anything and without dependencies."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    wanted = target.with_name(f"{target.name}-requirements.txt")
+    wanted.write_text(requirement_lines(packages), encoding="utf-8")
     platform = platform_of(device)
     assert platform is not None  # checked by refusal_of_device and _add_numpy
     digits = device.python_tag.removeprefix("cp")
@@ -144,7 +154,7 @@ async def _uv_install(device: DeviceKind, target: Path, packages: list[str], tim
         f"{digits[:1]}.{digits[1:]}",
     ]
     # Copies, since hard links would change with uv's cache.
-    argv += ["--link-mode", "copy", "--color", "never", "--no-progress", *packages]
+    argv += ["--link-mode", "copy", "--color", "never", "--no-progress", "-r", str(wanted)]
     return await run_subprocess(argv, time_limit_s=time_limit_s)
 
 

@@ -11,7 +11,7 @@ import pytest
 from litefleet_controller.build.runtimes import Bundle, DeviceKind, build_bundle
 from litefleet_controller.build.runtimes.compatibility import platform_of, refusal_of_wheel, sentence_of_resolver
 from litefleet_controller.build.runtimes.pack import pack, unpack_wheel
-from litefleet_controller.common.errors import FindingError
+from litefleet_controller.common.errors import FindingError, LitefleetError
 from litefleet_controller.config.choices import RuntimeChoice
 
 from tests.conftest import CACHE
@@ -116,6 +116,25 @@ def test_the_second_build_comes_from_the_cache_and_a_lost_file_is_made_again(tmp
     first.path.unlink()
     assert build(choice, ARM_39, folder).sha256 == first.sha256
     assert not list(folder.glob(".building-*"))
+
+
+def test_a_damaged_bundle_is_built_again(tmp_path: Path) -> None:
+    choice = RuntimeChoice("folder", path=runtime_folder(tmp_path / "rt", "aarch64"))
+    first = build(choice, ARM_39, tmp_path / "c")
+    assert first.path is not None
+    good = first.path.read_bytes()
+    first.path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))  # of the same size
+    assert build(choice, ARM_39, tmp_path / "c") == first
+    assert first.path.read_bytes() == good
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_cache_of_bundles_that_others_can_write_is_not_used(tmp_path: Path) -> None:
+    choice = RuntimeChoice("folder", path=runtime_folder(tmp_path / "rt", "aarch64"))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c").chmod(0o777)
+    with pytest.raises(LitefleetError, match="its mode is 0777, so other users can write in it"):
+        build(choice, ARM_39, tmp_path / "c")
 
 
 @pytest.mark.toolchain
