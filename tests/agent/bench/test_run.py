@@ -122,13 +122,25 @@ def test_how_threads_were_set_is_said(store: Store) -> None:
     assert any("OpenMP" in note for note in answer["notes"])
 
 
-def test_low_priority_is_kept(store: Store, tmp_path: Path) -> None:
-    mark = tmp_path / "nice"
-    toy_release(store, stand_in(store, "nice", f"{NAP}; open({str(mark)!r}, 'w').write(str(os.nice(0)))"))
-    measured(store)
-    assert mark.read_text() == str(os.nice(0))
-    measured(store, low_priority=True)
-    assert mark.read_text() == str(min(19, os.nice(0) + 10))
+@pytest.mark.parametrize("low_priority", [False, True])
+def test_low_priority_is_kept(store: Store, low_priority: bool) -> None:
+    expected = min(19, os.nice(0) + 10) if low_priority else os.nice(0)
+    toy_release(store, stand_in(store, "nice", f"{NAP}; os.nice(0) == {expected} or os._exit(9)"))
+    answer = measured(store, low_priority=low_priority)
+    assert codes(answer) == []
+    assert answer["releases"][0]["right"] is True
+
+
+def test_a_measured_process_is_confined(store: Store) -> None:
+    """It ends at once where it can write beside the runtime or connect: neither may work."""
+    attempt = (
+        "attempts = [lambda: open(__file__ + '.new', 'w'), lambda: __import__('socket').socket()]\n"
+        "for attempt in attempts if self.runs == 1 else ():\n    try:\n        attempt()\n        os._exit(9)\n"
+        "    except OSError:\n        pass\n"
+    )
+    key = stand_in(store, "curious", f"exec({attempt!r}, {{**globals(), **locals()}}); {NAP}")
+    toy_release(store, key)
+    assert codes(measured(store)) == []
 
 
 # --- what is found
@@ -236,8 +248,8 @@ def test_a_runtime_that_can_not_be_imported_is_told(store: Store) -> None:
     assert answer["cells"] == []
 
 
-def test_what_fails_with_several_at_once_does_not_hide_the_rest(store: Store, tmp_path: Path) -> None:
-    lock = f"self.kept.append(open({str(tmp_path / 'lock')!r}, 'w')), __import__('fcntl').flock(self.kept[0], 6)"
+def test_what_fails_with_several_at_once_does_not_hide_the_rest(store: Store) -> None:
+    lock = "self.kept.append(open(__file__)), __import__('fcntl').flock(self.kept[0], 6)"
     toy_release(store, stand_in(store, "jealous", f"self.runs == 1 and ({lock}); {NAP}"))
     answer = measured(store, workers=[1, 2])
     alone, both = answer["cells"]
