@@ -7,6 +7,8 @@ import errno
 import os
 import select
 import socket
+import stat
+import struct
 import sys
 import threading
 import time
@@ -33,6 +35,7 @@ _CONNECT_RETRY_S = 0.02  # between attempts while the kernel's queue of connecti
 _READ_SIZE = 4096  # bytes requested until the header is whole: mostly a response's prefix and its header
 _MAX_OUTPUTS = 1024  # of a model
 _MAX_RANK = 32  # dimensions of an output: as many as numpy 1 has
+_CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _MAX_PREALLOCATED = 64 << 20  # bytes of a body that are allocated at once
 
 
@@ -51,7 +54,7 @@ class ServiceError(AgentError):
     """The service rejected a request, or is unavailable; `finding` is the finding's JSON form, or None.
 
     Codes besides the service's own: "not-running", "not-allowed", "gone" (the connection broke, and the request may have been
-    run), "timed-out", "protocol", "bad-input".
+    run), "timed-out", "protocol", "bad-input", "not-trusted" (any user of the device may have made the socket).
     """
 
     def __init__(self, code: str, message: str, finding: Optional[Dict[str, Any]] = None) -> None:
@@ -217,9 +220,13 @@ class Client:
             try:
                 _connect(connection, path, end)
                 connection.setblocking(False)  # `_wait` waits, and only where it has to
+                _check_server(connection, path)
             except OSError as error:
                 connection.close()
                 raise _unreachable(path, error) from error
+            except ServiceError:
+                connection.close()
+                raise
             self._socket, self._decoder = connection, FrameDecoder(preallocate=_MAX_PREALLOCATED)
         return self._socket
 
@@ -232,6 +239,32 @@ def _connect(connection: socket.socket, path: str, end: float) -> None:
             return
         except BlockingIOError:  # the kernel's queue is full, and there is no descriptor to wait on
             time.sleep(_CONNECT_RETRY_S)
+
+
+def _check_server(connection: socket.socket, path: str) -> None:
+    """Raise ServiceError "not-trusted" when any user of the device could have put the connected socket where it is.
+
+    A service of root, of systemd (which opens its socket as root) or of this user is trusted anywhere.  Another user's is
+    trusted unless a folder on the way to the socket is writable by everyone and the next part of the path is not root's or
+    this user's: a sticky folder such as /tmp protects existing files only.
+    """
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    uid = _CREDENTIALS.unpack(data)[1]
+    trusted = (0, os.geteuid())
+    if uid in trusted:
+        return
+    part = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(path))), os.path.basename(path))
+    while part != "/":
+        folder = os.path.dirname(part)
+        status = os.stat(folder)
+        protected = status.st_mode & stat.S_ISVTX and os.lstat(part).st_uid in trusted
+        if status.st_mode & stat.S_IWOTH and not protected:
+            raise ServiceError(
+                "not-trusted",
+                "user %d answers on %s, and every user can write in %s, so this need not be the service: name a folder "
+                "that only the service can write in as `socket` in service.json" % (uid, path, folder),
+            )
+        part = folder
 
 
 def _ended(connection: socket.socket) -> bool:

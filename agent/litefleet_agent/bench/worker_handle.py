@@ -24,7 +24,7 @@ from ..service.workers.process import Process
 from ..verification.child_process import ChildResult, decode
 from ..verification.verify import paddlelite_finding
 from .results import StartReport
-from .worker_main import LOADER
+from .worker_main import LOADER, RunRequest, StartRequest
 
 __all__ = ["BenchWorker", "BenchWorkerError", "Block", "WaitLoop"]
 
@@ -133,23 +133,22 @@ class BenchWorker:
             wait_loop.loop, self._process.socket, self._check_size, self._frame, self._on_channel_end
         )
         wait_loop.at_end(self.end)
-        self._send(self._job())
+        self._send(self._start_request().header())
 
-    def _job(self) -> Dict[str, object]:
+    def _start_request(self) -> StartRequest:
         plan = self.plan
-        return {
-            "op": "start",
-            "nb": os.path.abspath(plan.nb),
-            "runtime": os.path.abspath(plan.runtime) if plan.runtime else "",
-            "inputs": [tensor.name for tensor in plan.model.inputs],
-            "outputs": [tensor.name for tensor in plan.model.outputs],
-            "golden": [os.path.abspath(path) for path in plan.golden],
-            "threads": self.threads,
-            "power_mode": plan.power_mode,
-            "low_priority": self._low_priority,
-            "memory_limit": plan.memory_limit_bytes,
-            "accelerated": plan.accelerated,
-        }
+        return StartRequest(
+            nb=os.path.abspath(plan.nb),
+            runtime=os.path.abspath(plan.runtime) if plan.runtime else "",
+            inputs=[tensor.name for tensor in plan.model.inputs],
+            outputs=[tensor.name for tensor in plan.model.outputs],
+            golden=[os.path.abspath(path) for path in plan.golden],
+            threads=self.threads,
+            power_mode=plan.power_mode,
+            low_priority=self._low_priority,
+            memory_limit=plan.memory_limit_bytes,
+            accelerated=plan.accelerated,
+        )
 
     # --- requests
 
@@ -163,7 +162,7 @@ class BenchWorker:
 
         Times are on the monotonic clock, in seconds.
         """
-        self._send({"op": "run", "runs": runs, "until": until, "at": at, "skip": skip})
+        self._send(dict(RunRequest(runs, until, at, skip)._asdict(), op="run"))
 
     def block(self, expected_s: float) -> Block:
         """Return the runs of the oldest request, which should take about `expected_s`."""

@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from array import array
-from typing import Any, Dict, List, Tuple
+from typing import Dict, List, NamedTuple, Tuple
 
 from ..formats.npz import Array, read_npz
 from ..protocol import BlockingStream
@@ -20,7 +20,7 @@ from ..verification.child_process import die_with_parent
 from ..verification.confinement import confine_model
 from ..verification.paddlelite import PaddleLite, PaddleLiteError
 
-__all__ = ["LOADER", "MOST_RUNS", "main"]
+__all__ = ["LOADER", "MOST_RUNS", "RunRequest", "StartRequest", "main"]
 
 LOADER = (
     "import sys, time; begun = time.monotonic(); sys.path.insert(0, sys.argv[1]); "
@@ -55,7 +55,7 @@ def _serve(stream: BlockingStream, begun: float) -> None:
     frame = stream.read()
     if frame is None:
         return
-    model = _Model(stream, frame[0], begun)
+    model = _Model(stream, StartRequest.from_header(frame[0]), begun)
     while frame is not None:
         header = frame[0]
         try:
@@ -88,34 +88,66 @@ def _since(begun: float) -> float:
     return round((time.perf_counter() - begun) * 1e3, 4)
 
 
+class StartRequest(NamedTuple):
+    """The bench's first message to the process; paths are absolute.  The fields are the frame's keys."""
+
+    nb: str
+    runtime: str  # "" = the interpreter's own
+    inputs: List[str]  # names
+    outputs: List[str]
+    golden: List[str]
+    threads: int
+    power_mode: str
+    low_priority: bool
+    memory_limit: int  # bytes; 0 = no limit
+    accelerated: bool  # the model has kernels of an accelerator
+
+    def header(self) -> Dict[str, object]:
+        """Return the frame's header."""
+        return dict(self._asdict(), op="start")
+
+    @classmethod
+    def from_header(cls, header: Dict[str, object]) -> "StartRequest":
+        """Read the frame's header, which this same agent wrote; TypeError when a key is missing or unknown."""
+        return cls(**{name: value for name, value in header.items() if name not in ("op", "id")})  # type: ignore[arg-type]
+
+
+class RunRequest(NamedTuple):
+    """A request for a block of runs; times are on the monotonic clock, in seconds."""
+
+    runs: int
+    until: float  # no run begins after it
+    at: float = 0.0  # the first run begins then
+    skip: int = 0  # runs before the first that counts
+
+
 class _Model:
     """The model of this process; its runs take the golden cases in turn."""
 
-    def __init__(self, stream: BlockingStream, job: Dict[str, Any], begun: float) -> None:
+    def __init__(self, stream: BlockingStream, job: StartRequest, begun: float) -> None:
         self._stream, self._job, self._begun = stream, job, begun
-        confine_model([job["nb"]] + job["golden"], job["runtime"], job["memory_limit"], job["accelerated"])
-        if job["low_priority"]:
+        if job.low_priority:
             os.nice(_NICE)
-        self._paddlelite = PaddleLite(
-            job["runtime"], job["nb"], job["inputs"], job["outputs"], job["threads"], job["power_mode"]
-        )
+        confine_model([job.nb, *job.golden], job.runtime, job.memory_limit, job.accelerated)
+        self._paddlelite = PaddleLite(job.runtime, job.nb, job.inputs, job.outputs, job.threads, job.power_mode)
         self._cases: List[Dict[str, Array]] = []
         self._first: List[List[Array]] = []
         self._last: List[List[Array]] = []
         self._turn = 0
 
-    def answer(self, header: Dict[str, Any]) -> Answer:
+    def answer(self, header: Dict[str, object]) -> Answer:
         """Carry out one request of the bench."""
         if header["op"] == "start":
             return self._start(), []
         if header["op"] == "outputs":
             return self._outputs(self._first if header["of"] == "first" else self._last)
-        return self._block(header)
+        names = RunRequest._fields
+        return self._block(RunRequest(**{name: header[name] for name in names if name in header}))  # type: ignore[arg-type]
 
     def _start(self) -> Dict[str, object]:
         """Import, load and run once; return the duration of each step (ms) and the memory after it (bytes)."""
-        paddlelite, cases = self._paddlelite, [read_npz(path) for path in self._job["golden"]]
-        self._cases = [{name: arrays[name] for name in self._job["inputs"]} for arrays in cases]
+        paddlelite, cases = self._paddlelite, [read_npz(path) for path in self._job.golden]
+        self._cases = [{name: arrays[name] for name in self._job.inputs} for arrays in cases]
         rss = {"before_import": _rss()}
         record: Dict[str, object] = {"begun": self._begun, "rss": rss}
         self._stream.stage("importing Paddle-Lite")
@@ -150,18 +182,18 @@ class _Model:
         self._paddlelite.run()
         return self._paddlelite.outputs()
 
-    def _block(self, request: Dict[str, Any]) -> Answer:
+    def _block(self, request: RunRequest) -> Answer:
         """Run `runs` times, or until the monotonic time `until`.
 
         The body holds doubles: the milliseconds of each run alone, then of each with inputs set and outputs copied.
         """
         times, whole = array("d"), array("d")
-        time.sleep(max(0.0, request.get("at", 0.0) - time.monotonic()))
-        for _ in range(request.get("skip", 0)):
+        time.sleep(max(0.0, request.at - time.monotonic()))
+        for _ in range(request.skip):
             self._one(array("d"), array("d"))
         gc.disable()  # a collection during a run is not part of the model
         spent, begun = time.process_time(), time.monotonic()
-        while len(times) < min(request["runs"], MOST_RUNS) and time.monotonic() < request["until"]:
+        while len(times) < min(request.runs, MOST_RUNS) and time.monotonic() < request.until:
             self._one(times, whole)
         record: Dict[str, object] = {"begun": begun, "ended": time.monotonic(), "runs": len(times)}
         record["cpu_s"] = time.process_time() - spent

@@ -249,8 +249,12 @@ class Store:
     def _remove(path: str) -> None:
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)
-        else:
+            return
+        try:
             os.unlink(path)
+        except OSError as error:
+            if error.errno != errno.EROFS:  # the service's unit has these folders read-only; a session removes it
+                raise
 
     # --- blobs
 

@@ -170,6 +170,7 @@ def listen(settings: Settings, root: str, environ: Mapping[str, str]) -> socket.
             _remove(inherited)  # the settings name another path by now
         if not settings.socket:
             os.makedirs(os.path.dirname(path), exist_ok=True)
+        _check_folder(path)
         return _make(path, settings)
     except OSError as error:
         raise AgentError(
@@ -182,10 +183,33 @@ def check(settings: Settings, root: str, environ: Mapping[str, str]) -> None:
     if _activated(environ) and environ.get("LISTEN_FDNAMES") != _OWN:
         return
     path = socket_path(settings, root, environ)
+    if os.path.isdir(os.path.dirname(path)):
+        _check_folder(path)
     if settings.groups:
         number = group_number(settings.groups[0])
         if os.geteuid() != 0 and number not in (os.getegid(), *os.getgroups()):
             raise _not_a_member(path, settings)
+
+
+def _check_folder(path: str) -> None:
+    """Raise AgentError when every user of the device could block or replace the socket `path`.
+
+    That is: its folder is writable by everyone, or one above it is, without the sticky bit or with another user's folder in it.
+    """
+    folder = os.path.realpath(os.path.dirname(path))
+    part = os.path.join(folder, os.path.basename(path))
+    trusted = (0, os.geteuid())
+    while part != "/":
+        above = os.path.dirname(part)
+        status = os.stat(above)
+        protected = above != folder and status.st_mode & stat.S_ISVTX and os.lstat(part).st_uid in trusted
+        if status.st_mode & stat.S_IWOTH and not protected:
+            raise AgentError(
+                "every user can write in %s, so any of them could block or replace the socket %s: name a path as `socket` in "
+                "%s in a folder that only the service's user can write in" % (above, path, NAME),
+                "bad-settings",
+            )
+        part = above
 
 
 def socket_path(settings: Settings, root: str, environ: Mapping[str, str]) -> str:

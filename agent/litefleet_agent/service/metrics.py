@@ -220,7 +220,7 @@ def _number(value: object) -> Optional[str]:
     return None
 
 
-def _sample(name: str, labels: Mapping[str, str], value: Any) -> str:
+def _sample(name: str, labels: Mapping[str, str], value: object) -> str:
     written = ",".join('%s="%s"' % (key, _escape(text)) for key, text in labels.items())
     return "%s%s %s" % (name, "{%s}" % written if written else "", _number(value) or "0")
 

@@ -30,7 +30,7 @@ _SYSTEM_SOCKET = "/run/litefleet/agent.sock"
 _MODELS_TIMEOUT_S = 2.0  # for a service to list its models
 _LIMIT_S = (0.05, 3600.0)
 # codes with which a service does not serve the release: a worker is started instead
-_NOT_SERVED_CODES = ("not-running", "not-allowed", "not-ready", "unknown-model", "stopping", "protocol")
+_NOT_SERVED_CODES = ("not-running", "not-allowed", "not-ready", "unknown-model", "stopping", "protocol", "not-trusted")
 
 Request = Tuple[Tuple[Tensor, ...], bytes]  # tensors in the model's order, and their data
 

@@ -13,6 +13,7 @@ import threading
 import time
 
 import pytest
+from litefleet_agent.client import Client, ServiceError
 from litefleet_agent.protocol import encode
 from litefleet_agent.service.connections import IN_FLIGHT, MOST_HEADER
 
@@ -474,3 +475,40 @@ def test_a_socket_from_systemd_is_taken(tmp_path):
         finally:
             child.wait(10)
     assert child.returncode == 0
+
+
+# --- who may have made a socket
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_a_socket_that_anyone_could_block_is_refused(mode, tmp_path):
+    open_folder = tmp_path / "open"
+    open_folder.mkdir()
+    open_folder.chmod(mode)
+    service = EchoService(tmp_path, socket=str(open_folder / "s"))
+    service.end()
+    assert f"every user can write in {open_folder}" in service.said
+    assert not list(open_folder.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to listen as another user")
+@pytest.mark.parametrize(("mode", "trusted"), [(0o1777, False), (0o777, False), (0o755, True)])
+def test_a_client_believes_only_a_service_that_could_not_be_replaced(mode, trusted, tmp_path):
+    folder, path = tmp_path / "run", str(tmp_path / "run" / "s")
+    folder.mkdir()
+    os.chown(folder, 12345, 12345)
+    for above in (tmp_path, *tmp_path.parents[:3]):
+        above.chmod(above.stat().st_mode | 0o11)
+    listening = (
+        "import os, socket, sys; os.setgroups([]); os.setgid(12345); os.setuid(12345)\n"
+        "s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(8); print('ready', flush=True); sys.stdin.read()"
+    )
+    argv = [sys.executable, "-c", listening, path]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as impostor:
+        assert impostor.stdout.readline() == b"ready\n"
+        folder.chmod(mode)
+        with Client(path, 0.3) as client, pytest.raises(ServiceError) as refused:
+            client.health()
+        assert refused.value.code == ("timed-out" if trusted else "not-trusted")
+        assert trusted or f"user 12345 answers on {path}, and every user can write in {folder}" in str(refused.value)
+        impostor.stdin.close()

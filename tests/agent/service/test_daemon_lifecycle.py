@@ -429,6 +429,13 @@ def test_wrong_settings_are_a_sentence(device, text, sentence):
     assert (code, sentence in said) == (2, True), said
 
 
+def test_settings_in_a_fifo_are_a_sentence_and_not_a_wait(device):
+    (device.root / "service.json").unlink()
+    os.mkfifo(device.root / "service.json")
+    code, said = refused(device)
+    assert (code, "service.json: is a FIFO, not a regular file" in said) == (2, True), said
+
+
 def test_a_root_that_is_not_there_is_a_sentence(device, tmp_path):
     code, said = refused(device, tmp_path / "none")
     assert code == 1

@@ -274,7 +274,7 @@ def test_a_signal_in_a_run_is_told_with_its_jobs(nb_files, goldens, lite_python,
 def test_a_model_over_its_memory_limit_is_not_started(nb_files, goldens, lite_python, own):
     owner = own(plan(nb_files("rec", "x86"), goldens["rec"], lite_python, "rec", memory_limit_bytes=48 << 20))
     findings, _ = owner.ended()
-    assert ([f.code for f in findings], owner.facts) == (["LF411"], None)
+    assert ([f.code for f in findings], owner.facts) == (["LF411"], None), (findings, owner.worker.stderr_tail)
 
 
 @toolchain

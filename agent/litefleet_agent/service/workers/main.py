@@ -93,10 +93,12 @@ class _Worker:
             return [finding(error.finding_code, str(error))]
         except PaddleLiteError as error:
             return [paddlelite_finding(error.kind, str(error), self._stage)]
+        except ConnectionError:  # the daemon is gone
+            raise
         except OSError as error:
-            if error.filename != self.job.nb:
-                raise
-            return [finding("LF900", "%s cannot be read: %s" % (error.filename, error.strerror))]
+            if error.filename:
+                return [finding("LF900", "%s cannot be read: %s" % (error.filename, error.strerror))]
+            return [finding("LF900", "While %s: %s" % (self._stage, error))]
         except Exception as error:  # the binding raises any type, and the daemon needs a finding
             return [finding("LF900", "While %s: %s: %s" % (self._stage, type(error).__name__, str(error)[:1000]))]
 
