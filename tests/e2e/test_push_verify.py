@@ -44,6 +44,29 @@ async def test_a_rollout_proves_and_switches_on_then_costs_one_round_trip(
         assert all(o.sent_bytes < 5_000 for o in again.outcomes)
 
 
+async def test_what_was_deleted_or_damaged_on_a_device_is_sent_again(
+    fleet: Callable[..., EmbeddedFleet], project: Callable[..., Project]
+) -> None:
+    async with fleet("deleted", "damaged", "manifest", "whole") as devices:
+        job = project(devices)
+        release = {o.device: o.release for o in (await job.run()).outcomes}
+        roots = {name: device.root for name, device in devices.devices.items()}
+        manifests = {name: roots[name] / f"releases/{release[name]}.json" for name in roots}
+        models = {n: roots[n] / "blobs" / json.loads(manifests[n].read_text())["model"]["nb"] for n in roots}
+        whole = models["damaged"].read_bytes()
+        models["deleted"].unlink()
+        models["damaged"].write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        manifests["manifest"].unlink()
+
+        outcomes = {o.device: o for o in (await job.run()).outcomes}
+        assert {name: o.verdict for name, o in outcomes.items()} == dict.fromkeys(roots, Verdict.VERIFIED)
+        assert {name for name, o in outcomes.items() if o.unchanged} == {"whole"}
+        assert {name for name, o in outcomes.items() if o.sent_bytes > 500_000} == {"deleted", "damaged"}
+        assert [path.read_bytes() == whole for path in models.values()] == [True] * 4
+        assert json.loads(manifests["manifest"].read_text())["model"]["name"] == "cls"
+        assert all(o.unchanged for o in (await job.run()).outcomes)
+
+
 async def test_the_seed_case_is_refused_before_a_byte_of_it_travels(
     fleet: Callable[..., EmbeddedFleet], project: Callable[..., Project], nb_files: Callable[..., Path]
 ) -> None:
