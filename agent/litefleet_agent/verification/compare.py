@@ -15,6 +15,7 @@ from ..formats.npz import DTYPES, Array, native
 __all__ = ["Comparison", "Tolerance", "compare", "default_tolerance", "peak", "values"]
 
 _LARGEST = sys.float_info.max
+_LARGEST_FIGURE = 1e300
 _CODES = {
     "bool": "B", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H",
     "int32": "i", "uint32": "I", "float32": "f", "int64": "q", "uint64": "Q", "float64": "d",
@@ -129,11 +130,16 @@ def _measure(want: Sequence[float], got: Sequence[float], expected: Array, toler
     relative = list(map(operator.truediv, off, [s if s > minimum else minimum for s in size]))
     excess = max(map(operator.sub, off, map(float(tolerance.max_rel).__mul__, map(float, size))))
     found = Comparison(
-        True, "", float(max(off)), sum(off) / len(off), max(relative), sum(relative) / len(off),
+        True, "", _cap(max(off)), _cap(sum(off) / len(off)), _cap(max(relative)), _cap(sum(relative) / len(off)),
         _cosine(want, got), _top1(want, got, expected),
     )  # fmt: skip
     reason = _reason(found, excess, tolerance)
     return Comparison(**dict(asdict(found), ok=not reason, reason=reason))
+
+
+def _cap(figure: float) -> float:
+    """Return a figure that JSON and every reader of it can hold: differences of float64 items may overflow."""
+    return min(float(figure), _LARGEST_FIGURE)
 
 
 def _reason(found: Comparison, excess: float, tolerance: Tolerance) -> str:

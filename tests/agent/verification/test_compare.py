@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import struct
 import time
 
 import numpy as np
@@ -99,3 +101,12 @@ def test_the_largest_output_takes_well_under_half_a_second() -> None:
     begun = time.process_time()
     assert compare(value, value, FP32).ok
     assert time.process_time() - begun < 0.5
+
+
+def test_figures_that_overflow_are_capped() -> None:
+
+    huge = [struct.pack("<2d", *pair) for pair in ((1.7e308, -1.7e308), (-1.7e308, 1.7e308))]
+    found = compare(Array("float64", (2,), huge[0]), Array("float64", (2,), huge[1]), default_tolerance("fp32"))
+    assert not found.ok
+    assert (found.max_abs, found.mean_abs) == (1e300, 1e300)
+    assert "Infinity" not in json.dumps(vars(found))
