@@ -17,7 +17,7 @@ from .values import human_ms, human_seconds, listed
 __all__ = ["inference_text"]
 
 _FEW = 8  # most numbers of an output that are all shown
-_BY = {"service": "service", "one-shot": "own worker"}
+_BY = {"service": "service", "one-shot": "worker"}
 
 
 def inference_text(report: InferenceReport, width: int = 100, color: bool = False) -> str:

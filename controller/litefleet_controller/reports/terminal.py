@@ -178,10 +178,13 @@ def _widths(head: Sequence[str], rows: Sequence[Sequence[Text]], left: Sequence[
     free = width - _GAP * (len(head) - 1) - sum(least)
     if free < 0:
         return None
-    wanted = sum(most - few for most, few in zip(natural, least, strict=True))
-    if wanted <= free:
-        return natural
-    return [few + (most - few) * free // wanted for most, few in zip(natural, least, strict=True)]
+    # Columns that lack little get all of it first, so that the longest texts are the ones that wrap.
+    widths = list(least)
+    lacking = sorted(range(len(head)), key=lambda index: natural[index] - least[index])
+    for done, index in enumerate(lacking):
+        widths[index] += min(natural[index] - least[index], free // (len(lacking) - done))
+        free -= widths[index] - least[index]
+    return widths
 
 
 def to_table(report: RunReport, width: int = 100, color: bool = False) -> str:
