@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -72,9 +73,7 @@ def rollout(
     html: HtmlOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan, as `litefleet plan` does.")] = False,
     watch: WatchOption = False,
-    supersede: Annotated[
-        bool, typer.Option("--supersede", help="Replace an open rollout that is paused or waits.")
-    ] = False,
+    supersede: Annotated[bool, typer.Option("--supersede", help="Replace a rollout that is still open.")] = False,
 ) -> None:
     """Deliver each device's file wave by wave: verify it on the device, activate it under a lease, confirm."""
     from .. import operations
@@ -151,17 +150,29 @@ def abort(rollout_id: RolloutArgument = "", config: ConfigOption = DEFAULT_CONFI
 def rollback(
     options: SelectionOptions,
     to: Annotated[str, typer.Option("--to", help="previous, nothing, or the ID of a kept release.")] = "previous",
-    rollout_id: Annotated[
-        str, typer.Option("--rollout", help="Only devices whose release came with this rollout.")
-    ] = "",
+    rollout_id: Annotated[str, typer.Option("--rollout", help="The rollout to revert; default: the latest.")] = "",
     wave: Annotated[int, typer.Option("--wave", min=0, help="Only this wave of --rollout, counted from 1.")] = 0,
     as_json: JsonOption = False,
     html: HtmlOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be reverted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Revert devices to a release that they kept; no file is transferred."""
+    """Revert what a rollout switched on, device by device, and end that rollout; no file is transferred."""
     from .. import operations
 
     target = operations.Target(to, rollout_id, wave)
+    preview = operations.plan_rollback(options, target)
+    if dry_run:
+        show(json.dumps(preview.to_dict(), indent=2) if as_json else preview.text())
+        return
+    if not yes:
+        if as_json or not sys.stdin.isatty():
+            raise UsageError(
+                "a rollback asks before it changes devices: add --yes, or --dry-run to see what it would do"
+            )
+        say(preview.text())
+        if not typer.confirm("go on?", err=True):
+            raise typer.Exit(4)
     run_and_show(operations.roll_back(options, progress_for(as_json), target), as_json, html)
 
 

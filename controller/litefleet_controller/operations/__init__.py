@@ -8,11 +8,12 @@ from .context import RolloutContext, find_rollout, open_context
 from .plan import plan_rollout
 from .reconcile import reconcile
 from .resume import abort, approve, pause, resume, retry
-from .rollback import Target, roll_back
+from .rollback import RollbackPlan, Target, plan_rollback, roll_back
 from .rollout import start_rollout
 from .trust import spread_trust
 
 __all__ = [
+    "RollbackPlan",
     "RolloutContext",
     "Target",
     "abort",
@@ -21,6 +22,7 @@ __all__ = [
     "open_context",
     "open_state",
     "pause",
+    "plan_rollback",
     "plan_rollout",
     "reconcile",
     "resume",

@@ -13,7 +13,7 @@ from ..devices.deliver import mapping, measurements_of, open_lease
 from ..devices.outcome import DeviceOutcome
 from ..devices.visit import DeviceSession, SessionFactory, open_session
 from ..rollout import DeviceEvent, DeviceRow
-from ..rollout.states import move_device
+from ..rollout.states import DEVICE_TABLE, move_device
 from ..rollout_engine import DeviceRecorder, DeviceTask, Writer
 from ..state import State
 from ..state.model import FleetLock, RowChange
@@ -68,10 +68,15 @@ class RevertMarker:
         self._write, self._state, self._lock, self._parent = write, state, lock, parent
         self._rows = {(row.device, row.model): row for row in rows}
 
-    async def __call__(self, device: str, model: str) -> None:
-        """Mark one row as reverted if it was healthy.  Idempotent."""
+    def switched_to(self, device: str, model: str) -> str:
+        """Return the release that the parent switched on there; "" where it has no such row."""
         row = self._rows.get((device, model))
-        if row is None or not row.state.well:
+        return row.release if row is not None else ""
+
+    async def __call__(self, device: str, model: str) -> None:
+        """Mark one row as reverted if it can be.  Idempotent."""
+        row = self._rows.get((device, model))
+        if row is None or (row.state, DeviceEvent.ROLL_BACK) not in DEVICE_TABLE:
             return
         after = replace(row, state=move_device(row.state, DeviceEvent.ROLL_BACK))
         await self._write(self._state.move, self._lock, self._parent, [RowChange(row, DeviceEvent.ROLL_BACK, after)])
@@ -96,14 +101,19 @@ async def _one(
 ) -> DeviceOutcome:
     """Revert one model on one device, by one request.
 
-    The target release is resolved at the first contact and stored: resolved again after a lost answer, "previous" would be the
-    newer release.
+    The target release is resolved when the rollback is created or at the first contact, and stored: resolved again after a lost
+    answer, "previous" would be the newer release.
     """
     model = row.model
     release = row.release or _kept(session, model, to)
     if release is None:
         observed = f"{model} on {session.device.name}: no kept and proven release begins with {to}"
         return session.outcome(model, [finding("LF613", observed)])
+    runs = str(mapping(session.hello.get("current")).get(model) or "")[:64]
+    wanted = mark_reverted.switched_to(session.device.name, model)
+    if to == "previous" and wanted and runs not in (wanted, release):
+        observed = f"{model} runs as {_short(runs)}, which the rollout did not switch on: it is left as it is"
+        return session.outcome(model, [finding("LF601", observed)], runs)
     session.step("roll back")
     decided = release if len(release) == 64 else ""
     await recorder.record(DeviceEvent.SWITCH, session.outcome(model, session.notes, decided), session.hello)
@@ -112,7 +122,9 @@ async def _one(
     except RequestRejected as error:
         return session.outcome(model, [error.found])
     now = str(answer.get("current") or "")[:64]
-    changed = bool(answer.get("changed")) or bool(row.release)  # else an earlier request changed it
+    changed = bool(answer.get("changed")) or (
+        bool(row.release) and row.attempts > 1
+    )  # else an earlier request changed it
     outcome = session.outcome(
         model,
         session.notes,

@@ -11,7 +11,8 @@ from ..config import load_config
 from ..devices.outcome import RunReport
 from ..project import Options
 from ..project.project import open_state
-from ..rollout import IllegalMove, Rollout, RolloutEvent, RolloutState
+from ..rollout import DeviceState, IllegalMove, Rollout, RolloutEvent, RolloutState
+from ..rollout.board import Board
 from ..rollout.states import move_rollout
 from ..rollout_engine import SystemClock, WaitPolicy
 from ..rollout_engine.store import endings, retries
@@ -75,11 +76,21 @@ async def _resumed(context: RolloutContext, rollout: Rollout) -> Rollout:
 
 async def _approved(context: RolloutContext, rollout: Rollout) -> Rollout:
     after = replace(rollout, approved=rollout.wave + 1, reason="", behind=())
+    if rollout.state is RolloutState.RUNNING:  # a person goes on without the success that the wave lacks
+        board = Board(rollout, await context.read(context.state.rows, rollout.id))
+        if not board.lacks_success():
+            raise UsageError(f"{rollout.id} is running: nothing waits for approval")
+        await context.write(
+            context.state.advance, context.lock, rollout, None, after, (), (), {"action": "approve", "by": actor()}
+        )
+        return after
     return await _moved(context, rollout, RolloutEvent.APPROVE, after)
 
 
 async def _retried(context: RolloutContext, rollout: Rollout) -> Rollout:
     rows = await context.read(context.state.rows, rollout.id)
+    if any(r.state is DeviceState.ROLLED_BACK for r in rows):
+        raise UsageError(f"{rollout.id} was rolled back: make a new rollout")
     changes = retries(rows)
     if not changes:
         raise UsageError(f"no device of {rollout.id} has failed")

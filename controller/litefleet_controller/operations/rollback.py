@@ -1,43 +1,122 @@
-"""`litefleet rollback`: one device, a wave or the fleet goes back to a release that it kept; nothing travels."""
+"""`litefleet rollback`: reverts, device by device, what a rollout switched on; or makes a kept release current.  Nothing is sent.
+
+Without `--to` a rollout is chosen (`--rollout`, else the latest that switched something on).  Its devices go back to what ran
+before it there, devices that it did not reach stay untouched, and it ends, so that nothing continues it.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 from ..common.errors import UsageError
 from ..devices.outcome import RunReport
 from ..project import Options
+from ..project.project import Project, open_project, open_state
 from ..project.run_fleet import save_report
-from ..rollout import DeviceRow, Rollout, RolloutState, Wave
+from ..rollout import DeviceRow, Rollout, RolloutEvent, RolloutState, Wave
 from ..rollout.policy import Gates
+from ..rollout.states import move_rollout
 from ..rollout_engine import WaitPolicy
+from ..rollout_engine.store import endings
+from ..state import State
 from .context import ProgressFor, RolloutContext, actor, find_rollout, open_context
-from .rollout import StillOpen
+from .open_rollouts import still_open
 from .run import Stopwatch, interruptible, make_due, report_of
 
-__all__ = ["Target", "roll_back", "roll_back_with_context"]
+__all__ = ["RollbackPlan", "Target", "plan_rollback", "roll_back", "roll_back_with_context"]
+
+_AHEAD = 50  # rollouts that are searched for the latest that switched something on
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where to: "previous", "nothing", or a release's id (its first 8 characters or more); and whose."""
+    """What to go back to: "previous", "nothing", or a release's id (its first 8 characters or more); and where."""
 
     to: str = "previous"
-    rollout: str = ""  # the devices of this rollout, "" = those that are selected
+    rollout: str = ""  # the rollout to revert; "" = the latest that switched something on
     wave: int = 0  # only this wave of it, from 1; 0 = all
+
+    def check(self) -> None:
+        """Raise UsageError for a target that cannot exist."""
+        if self.to not in ("previous", "nothing") and not re.fullmatch(r"[0-9a-f]{8,64}", self.to):
+            raise UsageError(
+                f"--to {self.to}: write previous, nothing, or the first 8 or more characters of a release's id"
+            )
+        if self.wave and not self.rollout:
+            raise UsageError("--wave needs --rollout: a wave is one of a rollout's")
+
+    def fields(self) -> dict[str, str | int]:
+        """Return the target as a rollback's `origin` stores it."""
+        return {"to": self.to, "of": self.rollout, "of_wave": self.wave}
+
+
+@dataclass(frozen=True)
+class RollbackPlan:
+    """What a rollback would do; `rows` name the release that each device goes back to, "" = decided on the device."""
+
+    target: Target
+    parent: Rollout | None  # the rollout that is reverted; None: a release is made current without one
+    rows: tuple[DeviceRow, ...]
+    untouched: tuple[str, ...] = ()  # devices of the parent that it never reached
+    open_one: Rollout | None = None  # the same rollback, begun before and not finished
+
+    @property
+    def closes(self) -> bool:
+        """Whether the parent is still open, and ends with this rollback."""
+        return self.parent is not None and not self.parent.state.over
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return {
+            "schema": 1,
+            "command": "rollback",
+            "to": self.target.to,
+            "rollout": self.parent.id if self.parent else "",
+            "closes": self.closes,
+            "continues": self.open_one.id if self.open_one else "",
+            "devices": [{"device": r.device, "model": r.model, "runs": r.before, "to": self._to(r)} for r in self.rows],
+            "untouched": list(self.untouched),
+        }
+
+    def text(self) -> str:
+        """Return the preview that is shown before anything is done."""
+        lines = [f"rollback of {self.parent.id}" if self.parent else f"rollback to {self.target.to}"]
+        lines += [
+            f"  {r.device}  {r.model}  runs {r.before[:12] or 'unknown'}, goes back to {self._to(r)[:12]}"
+            for r in self.rows
+        ]
+        if self.untouched:
+            lines.append(f"not reached by it, stay as they are: {', '.join(self.untouched)}")
+        if self.closes and self.parent is not None:
+            lines.append(f"{self.parent.id} is {self.parent.state} and ends: nothing continues it")
+        if self.open_one is not None:
+            lines.append(f"goes on with {self.open_one.id}")
+        return "\n".join(lines)
+
+    def _to(self, row: DeviceRow) -> str:
+        return row.release or self.target.to
+
+
+def plan_rollback(options: Options, target: Target) -> RollbackPlan:
+    """Return what a rollback would do, from what is stored; no device is contacted.
+
+    Raises: UsageError for a target that cannot be; StillOpen while another rollout or rollback is in the way.
+    """
+    target.check()
+    project = open_project(options)
+    with closing(open_state(project.config)) as state:
+        return _plan(state, project, target)
 
 
 async def roll_back(options: Options, progress_for: ProgressFor, target: Target) -> RunReport:
-    """Take every chosen device back and return the report.
+    """Revert every chosen device and return the report.
 
-    Raises: UsageError for a target that can't be; StillOpen while a rollout of this fleet is running or waits.
+    Raises: UsageError for a target that cannot be; StillOpen while another rollout or rollback is in the way.
     """
-    if target.to not in ("previous", "nothing") and not re.fullmatch(r"[0-9a-f]{8,64}", target.to):
-        raise UsageError(
-            f"--to {target.to}: write previous, nothing, or the first 8 or more characters of a release's id"
-        )
+    target.check()
     watch = Stopwatch()
     with interruptible("rollback", watch), progress_for(0) as progress:
         async with open_context(options, progress) as context:
@@ -45,109 +124,157 @@ async def roll_back(options: Options, progress_for: ProgressFor, target: Target)
 
 
 async def roll_back_with_context(context: RolloutContext, target: Target, watch: Stopwatch) -> RunReport:
-    """Do what `roll_back` does, at a desk that is open."""
-    parent = await _parent(context, target)
-    rollout = await _open_one(context, target)
-    if rollout is None:
-        rollout = await _create(context, target, parent, await _rows(context, target, parent))
-    else:
-        context.progress.message(f"going on with {rollout.id}")
+    """Do what `roll_back` does, in an open context."""
+    plan = await context.read(_plan, context.state, context.project, target)
+    if plan.open_one is not None:
+        context.progress.message(f"going on with {plan.open_one.id}")
+        rollout = await context.mark_running(plan.open_one)
         await make_due(context, rollout, context.project.inventory.by_name)
+    else:
+        if plan.parent is not None and plan.closes:
+            await _close(context, plan.parent)
+        rollout = await _create(context, plan)
     engine = await context.run_engine(rollout, WaitPolicy.WAVES)
     report = report_of("rollback", watch, engine.rollout, engine.rows, engine.outcomes)
     save_report(context.config, report)
     return report
 
 
-async def _parent(context: RolloutContext, target: Target) -> Rollout | None:
-    open_rollouts = [
-        r for r in await context.read(context.state.rollouts, context.config.fleet, 20) if not r.state.over
-    ]
-    running = [r for r in open_rollouts if r.state is RolloutState.RUNNING and r.kind == "rollout"]
-    if running:
-        raise StillOpen(
-            f"{running[0].id} is under way: `litefleet pause {running[0].id}` or abort it before going back"
-        )
+def _plan(state: State, project: Project, target: Target) -> RollbackPlan:
+    latest = state.rollouts(project.config.fleet, _AHEAD)
+    open_ones = [r for r in latest if not r.state.over]
+    same = next((r for r in open_ones if _is_same(r, project, target)), None)
+    if same is not None:
+        parent = state.rollout(same.parent) if same.parent else None
+        return RollbackPlan(target, parent, state.rows(same.id), open_one=same)
+    other = next((r for r in open_ones if r.kind != "rollout"), None)
+    if other is not None:
+        kind = "another rollback" if other.kind == "rollback" else "a repair"
+        raise still_open(other, f"{kind} is under way", "")
+    parent = _parent(state, latest, project, target)
+    open_rollout = next((r for r in open_ones if parent is None or r.id != parent.id), None)
+    if open_rollout is not None:
+        why = "a rollout is under way, and this command is not about it"
+        raise still_open(open_rollout, why, f"`litefleet rollback --rollout {open_rollout.id}` reverts and ends it, ")
+    if parent is None:
+        return RollbackPlan(target, None, _rows(state, project, _selected(project)))
+    return _of_rollout(state, project, target, parent)
+
+
+def _is_same(rollout: Rollout, project: Project, target: Target) -> bool:
+    """Return whether an open rollback was asked for with the same words: begun again, "previous" would be the newer release."""
+    return (
+        rollout.kind == "rollback"
+        and rollout.limit == project.options.limit
+        and set(rollout.models) == set(project.models)
+        and target.fields().items() <= rollout.origin.items()
+    )
+
+
+def _parent(state: State, latest: Sequence[Rollout], project: Project, target: Target) -> Rollout | None:
+    """Return the rollout that is to be reverted; None where a release is made current on the chosen devices."""
     if target.rollout:
-        return await context.read(find_rollout, context.state, context.config.fleet, target.rollout)
-    if target.wave:
-        raise UsageError("--wave needs --rollout: a wave is one of a rollout's")
-    return None
+        found = find_rollout(state, project.config.fleet, target.rollout)
+        if found.kind == "rollback":
+            raise UsageError(f"{found.id} is a rollback: `litefleet rollout` brings the newer release again")
+        return found
+    if target.to != "previous":
+        return None
+    chosen = set(_selected(project))
+    for rollout in latest:
+        if rollout.kind != "rollback" and state.switched_on(rollout.id) & chosen:
+            return rollout
+    if project.options.limit:
+        return None  # installed without a rollout: each device knows what ran before
+    raise UsageError(
+        "no rollout has switched anything on that is not reverted yet: name devices with --limit, or a release with --to"
+    )
 
 
-def _origin_fields(target: Target) -> dict[str, str | int]:
-    return {"to": target.to, "of": target.rollout, "of_wave": target.wave}
+def _selected(project: Project) -> list[tuple[str, str]]:
+    return [(device.name, model) for device in project.devices for model in project.models_of(device)]
 
 
-async def _open_one(context: RolloutContext, target: Target) -> Rollout | None:
-    """Return the rollback that asks the same and has not come to its end: begun again, "previous" would lead forth."""
-    origin_fields, limit = _origin_fields(target), context.project.options.limit
-    for rollout in await context.read(context.state.rollouts, context.config.fleet, 20):
-        same = rollout.limit == limit and rollout.models == context.project.models
-        if (
-            rollout.kind == "rollback"
-            and not rollout.state.over
-            and same
-            and origin_fields.items() <= rollout.origin.items()
-        ):
-            return await context.mark_running(rollout)
-    return None
+def _of_rollout(state: State, project: Project, target: Target, parent: Rollout) -> RollbackPlan:
+    stored = {(r.device, r.model): r for r in state.rows(parent.id)}
+    switched, chosen = state.switched_on(parent.id), _selected(project)
+    wanted = [key for key in chosen if key in switched and key in stored and target.wave in (0, stored[key].wave + 1)]
+    if not wanted:
+        raise UsageError(
+            f"{parent.id} has switched nothing on that is left to revert on the chosen devices; "
+            f"`litefleet status {parent.id}` shows where it stands"
+        )
+    before = {key: stored[key].before for key in wanted} if target.to == "previous" else {}
+    reached = {device for device, _ in switched}
+    untouched = tuple(dict.fromkeys(d for d, _ in stored if d not in reached))
+    return RollbackPlan(target, parent, _rows(state, project, wanted, before), untouched)
 
 
-async def _rows(context: RolloutContext, target: Target, parent: Rollout | None) -> list[DeviceRow]:
-    chosen = {d.name for d in context.project.devices}
-    if parent is not None:
-        stored = await context.read(context.state.rows, parent.id)
-        pairs = [
-            (r.device, r.model)
-            for r in stored
-            if r.state.well
-            and r.device in chosen
-            and r.model in context.project.models
-            and target.wave in (0, r.wave + 1)
-        ]
-    else:
-        pairs = [(d.name, m) for d in context.project.devices for m in context.project.models_of(d)]
-    if not pairs:
-        raise UsageError("no device is left to be taken back: none of the chosen ones was confirmed")
-    confirmed = await context.read(context.state.confirmed)
-    by_name = context.project.inventory.by_name
-    return [
+def _rows(
+    state: State,
+    project: Project,
+    pairs: Collection[tuple[str, str]],
+    targets: dict[tuple[str, str], str] | None = None,
+) -> tuple[DeviceRow, ...]:
+    confirmed, by_name = state.confirmed(), project.inventory.by_name
+    return tuple(
         DeviceRow(
             device=device,
             model=model,
             wave=0,
             position=number,
             jump=by_name[device].jump,
+            release=(targets or {}).get((device, model), ""),
             before=confirmed[(device, model)].release if (device, model) in confirmed else "",
         )
         for number, (device, model) in enumerate(pairs)
-    ]
+    )
 
 
-async def _create(
-    context: RolloutContext, target: Target, parent: Rollout | None, rows: Sequence[DeviceRow]
-) -> Rollout:
-    at_once = {"waves": ("100%",), "gates": Gates.none(), "soak": 0.0, "approve": False, "windows": ()}
-    policy = context.config.rollout.model_copy(update=at_once)
+async def _close(context: RolloutContext, parent: Rollout) -> None:
+    """End the rollout that is reverted: what it has not begun is skipped."""
+    released, left = endings(await context.read(context.state.rows, parent.id))
+    after = replace(
+        parent,
+        state=move_rollout(parent.state, RolloutEvent.ABORT),
+        reason=f"rolled back by {actor()}",
+        behind=(),
+        request="",
+        updated_at=context.clock.now(),
+    )
+    await context.write(context.state.move, context.lock, parent.id, released)
+    details = {"reason": after.reason}
+    await context.write(context.state.advance, context.lock, parent, RolloutEvent.ABORT, after, left, (), details)
+    context.progress.message(f"{parent.id} ends: it is rolled back")
+
+
+async def _create(context: RolloutContext, plan: RollbackPlan) -> Rollout:
+    at_once = {
+        "waves": ("100%",),
+        "stratify": False,  # the releases have run on these devices
+        "gates": Gates.none(),
+        "soak": 0.0,
+        "approve": False,
+        "windows": (),
+    }
     now = context.clock.now()
     latest = await context.read(context.state.rollouts, context.config.fleet, 20)
-    reverted = parent or next((r for r in latest if r.kind != "rollback"), None)
+    reverted = plan.parent or next((r for r in latest if r.kind != "rollback"), None)
     rollout = Rollout(
         id="",
         fleet=context.config.fleet,
         kind="rollback",
         state=RolloutState.PLANNED,
-        policy=policy,
-        waves=(Wave(len({r.device for r in rows}), "100%"),),
+        policy=context.config.rollout.model_copy(update=at_once),
+        waves=(Wave(len({r.device for r in plan.rows}), "100%"),),
         created_at=now,
         by=actor(),
         models=context.project.models,
         parent=reverted.id if reverted else "",
         limit=context.project.options.limit,
-        origin={**context.origin(), **_origin_fields(target)},
+        origin={**context.origin(), **plan.target.fields()},
         updated_at=now,
     )
-    about = {"to": target.to, "devices": sorted({r.device for r in rows})[:200], "parent": rollout.parent}
-    made = await context.write(context.state.create, context.lock, rollout, rows, [], about)
+    details = {"to": plan.target.to, "devices": sorted({r.device for r in plan.rows})[:200], "parent": rollout.parent}
+    made = await context.write(context.state.create, context.lock, rollout, plan.rows, [], details)
     return await context.mark_running(made)

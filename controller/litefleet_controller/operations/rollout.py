@@ -9,7 +9,6 @@ from functools import partial
 
 from litefleet_agent.findings import decide
 
-from ..common.errors import LitefleetError
 from ..devices.deliver import fingerprint_of, measurements_of, revert_findings
 from ..devices.fan_out import interrupted_outcome
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
@@ -25,24 +24,19 @@ from ..rollout_engine.store import endings
 from ..state.model import Confirmed, RowChange
 from .context import ProgressFor, RolloutContext, actor, open_context
 from .device_history import collect
+from .open_rollouts import StillOpen, Wanted, different_command, different_plan, given_up, still_open
 from .plan import Planned, plan_devices
 from .run import Stopwatch, interruptible, make_due, report_of, run_to_report
 
-__all__ = ["StillOpen", "create", "start_rollout", "start_with_context"]
-
-
-class StillOpen(LitefleetError):
-    """A rollout of this fleet waits for somebody's decision (exit code 3)."""
-
-    exit_code = 3
+__all__ = ["StillOpen", "create", "open_ones", "start_rollout", "start_with_context"]
 
 
 async def start_rollout(
     options: Options, progress_for: ProgressFor, wait_policy: WaitPolicy = WaitPolicy.WAVES, supersede: bool = False
 ) -> RunReport:
-    """Plan and carry out; an open rollout with the very same plan is gone on with instead.
+    """Plan and carry out, or continue an open rollout that has just this plan left to do.
 
-    Raises: StillOpen while another one is paused or waits; Held, ConfigError, UsageError; Interrupted after Ctrl-C.
+    Raises: StillOpen while another rollout is open, unless `supersede`; FleetLocked, ConfigError, UsageError; Interrupted.
     """
     watch = Stopwatch()
     with interruptible("rollout", watch), progress_for(0) as progress:
@@ -53,8 +47,33 @@ async def start_rollout(
 async def start_with_context(
     context: RolloutContext, wait_policy: WaitPolicy, supersede: bool, watch: Stopwatch
 ) -> RunReport:
-    """Do what `start_rollout` does, at a desk that is open."""
-    open_rollout = await _open_rollout(context, supersede)
+    """Do what `start_rollout` does, in an open context."""
+    open_rollouts = await open_ones(context)
+    wanted = Wanted(context.project.options.limit, context.project.models, context.config.rollout)
+    if open_rollouts and not supersede and (why := different_command(open_rollouts[0], wanted)):
+        raise still_open(open_rollouts[0], why)
+    planned = await _plan(context, watch)
+    rows, before = planned.plan.rows, _outcomes_of(planned)
+    if open_rollouts and not supersede:
+        return await _continue(context, open_rollouts[0], planned, wait_policy, watch)
+    if rows and all(r.state is DeviceState.BLOCKED for r in rows):
+        for rollout in open_rollouts:
+            context.progress.message(f"{rollout.id} stays open: the new plan blocks every device")
+    else:
+        for rollout in open_rollouts:
+            await _supersede(context, rollout, rows)
+    if not await _anything_to_write(context, rows):
+        report = report_of("rollout", watch, None, rows, before)
+        save_report(context.config, report)
+        return report
+    context.runtime_findings.update(planned.survey.runtime_findings)
+    rollout = await create(context, planned)
+    context.progress.message(f"rollout {rollout.id}: wave 1 of {len(rollout.waves)}")
+    return await run_to_report(context, rollout, wait_policy, "rollout", watch, before)
+
+
+async def _plan(context: RolloutContext, watch: Stopwatch) -> Planned:
+    """Probe the devices and plan; Interrupted after Ctrl-C."""
     known = await context.read(context.state.known)
     context.last_seen = {name: entry.seen_at for name, entry in known.items()}
     try:
@@ -71,24 +90,26 @@ async def start_with_context(
         nothing = tuple(interrupted_outcome(device.name) for device in context.project.devices)
         raise Interrupted(RunReport("rollout", watch.stamp, watch.seconds, nothing)) from None
     await context.write(context.state.record_facts, planned.survey.known)
-    before = _outcomes_of(planned)
-    if open_rollout is not None and not supersede and await _same_plan(context, open_rollout, planned.plan.rows):
-        context.progress.message(f"going on with {open_rollout.id}")
-        answered = {name for name, probe in planned.survey.probes.items() if probe.reached}
-        await make_due(context, open_rollout, answered)
-        return await run_to_report(
-            context, await context.mark_running(open_rollout), wait_policy, "rollout", watch, before
-        )
-    if open_rollout is not None:
-        await _supersede(context, open_rollout)
-    if not await _anything_to_write(context, planned.plan.rows):
-        report = report_of("rollout", watch, None, planned.plan.rows, before)
-        save_report(context.config, report)
-        return report
-    context.runtime_findings.update(planned.survey.runtime_findings)
-    rollout = await create(context, planned)
-    context.progress.message(f"rollout {rollout.id}: wave 1 of {len(rollout.waves)}")
-    return await run_to_report(context, rollout, wait_policy, "rollout", watch, before)
+    return planned
+
+
+async def _continue(
+    context: RolloutContext, rollout: Rollout, planned: Planned, wait_policy: WaitPolicy, watch: Stopwatch
+) -> RunReport:
+    """Continue an open rollout whose rest is the new plan.
+
+    Raises: StillOpen when it is not.
+    """
+    rows = await context.read(context.state.rows, rollout.id)
+    recipes = {r.model: r.recipe for r in planned.survey.releases}
+    why = different_plan(rollout, rows, planned.plan.rows, recipes, context.project.inventory.by_name)
+    if why:
+        raise still_open(rollout, why)
+    context.progress.message(f"going on with {rollout.id}")
+    answered = {name for name, probe in planned.survey.probes.items() if probe.reached}
+    await make_due(context, rollout, answered)
+    running = await context.mark_running(rollout)
+    return await run_to_report(context, running, wait_policy, "rollout", watch, _outcomes_of(planned))
 
 
 async def _on_device(context: RolloutContext, session: DeviceSession) -> None:
@@ -179,44 +200,23 @@ def _outcomes_of(planned: Planned) -> dict[tuple[str, str], DeviceOutcome]:
     return outcomes
 
 
-async def _open_rollout(context: RolloutContext, supersede: bool) -> Rollout | None:
-    """Return the fleet's rollout that is not over; StillOpen when a person has to say what becomes of it."""
-    latest = [r for r in await context.read(context.state.rollouts, context.config.fleet, 20) if not r.state.over]
-    if not latest:
-        return None
-    found = latest[0]
-    if found.state in (RolloutState.PAUSED, RolloutState.WAITING) and not supersede:
-        next_command = "approve" if found.state is RolloutState.WAITING else "resume"
-        raise StillOpen(
-            f"{found.id} is {found.state}: {found.reason}  `litefleet {next_command} {found.id}` goes on with it, "
-            f"`litefleet abort {found.id}` ends it, `litefleet rollout --supersede` replaces it by a new one"
-        )
-    return found
+async def open_ones(context: RolloutContext) -> list[Rollout]:
+    """Return the fleet's rollouts that are not over, the newest first."""
+    latest = await context.read(context.state.rollouts, context.config.fleet, 20)
+    return [rollout for rollout in latest if not rollout.state.over]
 
 
-async def _same_plan(context: RolloutContext, open_rollout: Rollout, rows: Sequence[DeviceRow]) -> bool:
-    """Say whether all that the new plan would do is what the open rollout has yet to do."""
-    stored = {(r.device, r.model): r for r in await context.read(context.state.rows, open_rollout.id)}
-    for row in rows:
-        if row.state not in (DeviceState.PENDING, DeviceState.OFFLINE):
-            continue
-        there = stored.get((row.device, row.model))
-        if there is None or there.state.settled or (row.release and there.release and row.release != there.release):
-            return False
-    return True
-
-
-async def _supersede(context: RolloutContext, rollout: Rollout) -> None:
+async def _supersede(context: RolloutContext, rollout: Rollout, plan: Sequence[DeviceRow]) -> None:
+    """End an open rollout in favour of a new plan, and report the devices that neither of them brings anything."""
     event = RolloutEvent.ABORT if rollout.state is RolloutState.PLANNED else RolloutEvent.SUPERSEDE
-    released, left = endings(await context.read(context.state.rows, rollout.id))
-    after = replace(
-        rollout,
-        state=move_rollout(rollout.state, event),
-        reason="a newer rollout took over",
-        updated_at=context.clock.now(),
-    )
+    rows = await context.read(context.state.rows, rollout.id)
+    released, left = endings(rows)
+    lost = given_up(rows, plan)
+    reason = "a newer rollout took over" + (f"; {lost}" if lost else "")
+    after = replace(rollout, state=move_rollout(rollout.state, event), reason=reason, updated_at=context.clock.now())
     await context.write(context.state.move, context.lock, rollout.id, released)
     await context.write(context.state.advance, context.lock, rollout, event, after, left)
+    context.progress.message(f"{rollout.id} is replaced" + (f": {lost}" if lost else ""))
 
 
 async def _anything_to_write(context: RolloutContext, rows: Sequence[DeviceRow]) -> bool:

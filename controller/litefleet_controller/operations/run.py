@@ -88,6 +88,12 @@ async def make_due(context: RolloutContext, rollout: Rollout, devices: Container
     """Make these devices' offline rows due now instead of at their next retry."""
     now = context.clock.now()
     rows = await context.read(context.state.rows, rollout.id)
-    due = [replace(r, next_try_at=now) for r in rows if r.state is DeviceState.OFFLINE and r.device in devices]
+    due = [
+        replace(
+            r, next_try_at=now, offline_since=now
+        )  # however long they were away: a person or an answer asks for a try
+        for r in rows
+        if r.state is DeviceState.OFFLINE and r.device in devices
+    ]
     if due:
         await context.write(context.state.relocate, context.lock, rollout.id, due)

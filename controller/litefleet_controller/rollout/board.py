@@ -25,11 +25,11 @@ from .decisions import (
     Stop,
     Wait,
 )
-from .gates import Fired, Tallies, Tally, evaluate
+from .gates import Fired, Tallies, Tally, evaluate, names
 from .model import DeviceRow, Rollout
-from .policy import Policy
+from .policy import Gates, Policy
 from .queues import ParallelLimits
-from .states import DeviceState, RolloutState
+from .states import DeviceState, RolloutEvent, RolloutState
 from .totals import DeviceTotals, Phase, Stratum, totals_of
 from .windows import next_open, open_until
 
@@ -65,12 +65,16 @@ class Board:
 
     def __init__(self, rollout: Rollout, rows: Iterable[DeviceRow] = ()) -> None:
         self._rollout = rollout
+        self._gates_off = rollout.policy.gates == Gates.none()  # then the success of a wave is not asked for either
         self._rows: dict[str, dict[str, DeviceRow]] = {}  # device -> model -> row
         self._totals: dict[str, DeviceTotals] = {}
         self._states: dict[int, Counter[DeviceState]] = {}  # rows, by wave
         self._phases: dict[int, Counter[Phase]] = {}  # devices, by wave
         self._in_flight: Counter[str] = Counter()  # devices, by jump host
-        self._tried: Counter[Stratum] = Counter()  # devices that stand for a kind in the first wave
+        self._tried: Counter[Stratum] = Counter()  # devices that are evidence for a kind
+        self._trials: Counter[Stratum] = Counter()  # devices in flight, by kind
+        self._held: dict[Stratum, set[str]] = {}  # devices whose turn has come, and whose kind has no evidence yet
+        self._lacking: dict[str, frozenset[Stratum]] = {}  # the same by device
         self._waiting: Counter[Stratum] = Counter()  # devices of later waves that could
         self._pending, self._offline, self._tiring = ParallelLimits(), ParallelLimits(), ParallelLimits()
         self._tallies = Tallies()
@@ -100,21 +104,22 @@ class Board:
         rows[row.model] = row
         old, new = self._totals.get(row.device), totals_of(tuple(rows.values()))
         if old != new:
+            tried = (old.tried if old is not None else frozenset()) ^ new.tried
+            evident = {kind for kind in tried if self._tried[kind]}
             if old is not None:
                 self._count(old, -1)
             self._count(new, 1)
             self._totals[row.device] = new
             self._queue(new)
+            for kind in tried:
+                self._evidence(kind, kind in evident)
 
     def put_rollout(self, rollout: Rollout) -> None:
         """Put the rollout as it is now stored."""
         advanced = rollout.wave != self._rollout.wave
         self._rollout, self._judged = rollout, False
         if advanced:  # devices of the new wave that are offline are tried from now on
-            for queue in (self._pending, self._offline, self._tiring):
-                queue.clear()
-            for device in self._totals.values():
-                self._queue(device)
+            self._queue_all()
 
     def begun(self, device: str, now: float) -> None:
         """Record that a session with `device` began; called once for each, with its rows put as well."""
@@ -161,20 +166,49 @@ class Board:
         self._phases.setdefault(device.wave, Counter())[device.phase] += sign
         if device.phase is Phase.IN_FLIGHT:
             self._in_flight[device.jump] += sign
+            for stratum in device.kinds:
+                self._trials[stratum] += sign
         for stratum in device.tried:
             self._tried[stratum] += sign
         for stratum in device.waiting:
             self._waiting[stratum] += sign
 
     def _queue(self, device: DeviceTotals) -> None:
+        """Give a device its turn; one whose kind has no evidence is held, so that one of them is tried first."""
         for queue in (self._pending, self._offline, self._tiring):
             queue.drop(device.device)
+        for kind in self._lacking.pop(device.device, ()):
+            self._held[kind].discard(device.device)
+        due = device.wave <= self._rollout.wave
+        if device.phase is Phase.OFFLINE and due and device.since:
+            self._tiring.put(device.device, device.since, device.position)
+        if due and device.phase in (Phase.PENDING, Phase.OFFLINE) and self._rollout.policy.stratify:
+            lacking = frozenset(kind for kind in device.kinds if not self._tried[kind])
+            if lacking:
+                self._lacking[device.device] = lacking
+                for kind in lacking:
+                    self._held.setdefault(kind, set()).add(device.device)
+                return
         if device.phase is Phase.PENDING:
             self._pending.put(device.device, device.wave, device.position, device.jump)
-        elif device.phase is Phase.OFFLINE and device.wave <= self._rollout.wave:
+        elif device.phase is Phase.OFFLINE and due:
             self._offline.put(device.device, device.try_at, device.position, device.jump)
-            if device.since:
-                self._tiring.put(device.device, device.since, device.position)
+
+    def _queue_all(self) -> None:
+        for queue in (self._pending, self._offline, self._tiring):
+            queue.clear()
+        for device in self._totals.values():
+            self._queue(device)
+
+    def _evidence(self, kind: Stratum, before: bool) -> None:
+        """Let devices go when the first evidence for their kind has come, or hold them when it is taken away."""
+        if bool(self._tried[kind]) == before:
+            return
+        if before:
+            self._queue_all()
+            return
+        for name in tuple(self._held.get(kind, ())):
+            self._queue(self._totals[name])
 
     def _devices(self, phase: Phase, later: bool = False) -> int:
         """Return how many devices up to this wave, or of the later ones, are in a phase."""
@@ -190,7 +224,8 @@ class Board:
 
     def _soaking(self, now: float) -> bool:
         rollout = self._rollout
-        return rollout.looked <= rollout.wave and now < rollout.soak_until
+        # One that ends later than a whole soak from now was begun by a clock that was ahead: it begins anew.
+        return rollout.looked <= rollout.wave and now < rollout.soak_until <= now + rollout.policy.soak + 1
 
     # --- decisions
 
@@ -207,7 +242,9 @@ class Board:
 
     def _promote(self) -> Promote | None:
         """Move devices to the first wave for the kinds that it has not tried, because nobody there could be reached."""
-        if self._rollout.wave > 0 or not self._rollout.policy.stratify:
+        if not self._rollout.policy.stratify:
+            return None
+        if self._rollout.wave > 0:
             return None
         missing = {kind for kind, number in self._waiting.items() if number > 0 and not self._tried[kind]}
         if not missing:
@@ -228,11 +265,39 @@ class Board:
             return None if self._devices(Phase.OFFLINE) else Finish()
         if self._soaking(now):
             return None
+        if short := self._short():
+            away = self._phases.get(rollout.wave, Counter())[Phase.OFFLINE]
+            return None if away else Stop(RolloutEvent.PAUSE, "success", short, self._not_well())
         if rollout.policy.soak > 0 and rollout.looked <= rollout.wave:
-            return RecheckWave(self._confirmed()) if rollout.soak_until else Soak(now + rollout.policy.soak)
+            over = 0 < rollout.soak_until <= now
+            return RecheckWave(self._confirmed()) if over else Soak(now + rollout.policy.soak)
         if rollout.policy.needs_approval(rollout.wave) and rollout.approved <= rollout.wave:
             return Ask(rollout.wave, self._ask_sentence())
         return Advance(rollout.wave + 1)
+
+    def lacks_success(self) -> bool:
+        """Return whether the wave has come to its end and too few of its devices succeeded for the next one."""
+        return not self._open_now() and not self._last() and bool(self._short())
+
+    def _short(self) -> str:
+        """Return what the wave lacks in success before the next one may begin; "" when it lacks nothing."""
+        rollout = self._rollout
+        tally = self._tallies.waves.get(rollout.wave, Tally())
+        if (
+            rollout.approved > rollout.wave
+            or self._gates_off
+            or tally.well >= rollout.policy.success * tally.expected - 1e-9
+        ):
+            return ""
+        return (
+            f"{tally.well} of {tally.expected} device{'s' * (tally.expected != 1)} in wave {rollout.wave + 1} succeeded, and "
+            f"{rollout.policy.success:.0%} are needed before the next wave: {names(self._not_well())} did not"
+        )
+
+    def _not_well(self) -> tuple[str, ...]:
+        wave = self._rollout.wave
+        found = (d for d in self._totals.values() if d.wave == wave and d.expected and not d.well)
+        return tuple(d.device for d in sorted(found, key=lambda d: (d.position, d.device)))
 
     def _confirmed(self) -> tuple[str, ...]:
         wave = self._rollout.wave
@@ -248,14 +313,48 @@ class Board:
             f"wave {wave + 2}, {following} device{'s' * (following != 1)}, waits for approval"
         )
 
-    def _begin(self, now: float, free: int) -> Begin | None:
+    def _first_of_kinds(self, now: float, most: int, behind: Counter[str]) -> list[DeviceTotals]:
+        """Return the devices to try first, at most one of each kind without evidence, and none where one is at work."""
+        limit, again = self._rollout.policy.per_jump_host, self._tries_again(now)
+        used, taken, chosen = Counter(behind), set[Stratum](), list[DeviceTotals]()
+
+        def ready(device: DeviceTotals) -> bool:
+            if device.phase is Phase.OFFLINE and not (again and device.try_at <= now):
+                return False
+            free = not device.jump or used[device.jump] < limit
+            return free and not any(self._trials[kind] or kind in taken for kind in self._lacking[device.device])
+
+        for kind in [kind for kind, held in self._held.items() if held and not self._trials[kind]]:
+            if len(chosen) >= most:
+                break
+            candidates = (d for d in map(self._totals.__getitem__, self._held[kind]) if ready(d))
+            device = min(
+                candidates, key=lambda d: (d.phase is Phase.OFFLINE, d.wave, d.position, d.device), default=None
+            )
+            if device is not None:
+                chosen.append(device)
+                taken |= device.kinds
+                used[device.jump] += 1
+        return chosen
+
+    def _begin(self, now: float, free: int) -> Begin | Promote | None:
         most = int(min(free, self._left_this_minute()))
         if most <= 0 or not self._is_open(now):
             return None
         limit, wave = self._rollout.policy.per_jump_host, self._rollout.wave
         behind = Counter(self._in_flight)
-        devices = self._pending.take(most, wave, lambda jump: limit - behind[jump] if jump else math.inf)
+        trials = self._first_of_kinds(now, most, behind)
+        joining = tuple(replace(r, wave=0) for d in trials if d.wave > 0 for r in self.rows_of(d.device))
+        if joining:
+            first = ", ".join(dict.fromkeys(row.device for row in joining))
+            return Promote(joining, f"no device of its kind has been tried: {first} is tried first, as a canary")
+        devices = tuple(d.device for d in trials)
+        behind.update(d.jump for d in trials)
+        devices += self._pending.take(
+            most - len(devices), wave, lambda jump: limit - behind[jump] if jump else math.inf
+        )
         if self._tries_again(now):
+            behind = Counter(self._in_flight)
             behind.update(self._totals[name].jump for name in devices)
             devices += self._offline.take(
                 most - len(devices), now, lambda jump: limit - behind[jump] if jump else math.inf
@@ -268,18 +367,23 @@ class Board:
         Not while the wave only waits for conversations to end: with many of them there would always be one, and the wave
         would never settle.
         """
-        return self._devices(Phase.PENDING) > 0 or self._last() or self._soaking(now)
+        return self._devices(Phase.PENDING) > 0 or self._last() or self._soaking(now) or self._waits_for_success()
+
+    def _waits_for_success(self) -> bool:
+        """Return whether the wave has settled, and only devices that are offline can bring the success that it lacks."""
+        return not self._open_now() and bool(self._short())
 
     # --- waiting
 
     def _rest(self, now: float, free: int) -> Wait | OfflineOnly:
         """Return what is waited for, when there is nothing to do."""
-        due = self._devices(Phase.PENDING) > 0 or (self._tries_again(now) and self._offline.any_until(now))
+        due = self._devices(Phase.PENDING) > 0 or (self._tries_again(now) and self._any_offline_until(now))
         again = self._when_again(now)
         tired = self._tiring.first(-math.inf)
         give_up = tired + self._rollout.policy.retry.give_up_after if tired is not None else None
-        if not due and self._last() and not self._open_now():
-            return OfflineOnly(min(when for when in (again, give_up, math.inf) if when is not None))
+        short = self._short() if not self._last() and not self._soaking(now) else ""
+        if not due and (self._last() or short) and not self._open_now():
+            return OfflineOnly(min(when for when in (again, give_up, math.inf) if when is not None), short)
         slot, why = self._when_slot(now, free) if due else (None, "devices are at work")
         soak = self._rollout.soak_until if self._soaking(now) else None
         again = again if free > 0 and self._tries_again(now) else None
@@ -297,15 +401,23 @@ class Board:
             return None, "as many devices are at work as may be at once"
         if self._left_this_minute() <= 0:
             return self._minute_ends(now), f"{policy.per_minute} devices were begun within a minute"
+        if self._lacking and any(self._trials[kind] for kind in self._held):
+            return None, "one device of each kind is tried before its others"
         return None, f"{policy.per_jump_host} devices are at work behind each jump host that others wait for"
 
     def _when_again(self, now: float) -> float | None:
         """Return when a device that is offline may next be tried."""
-        first = self._offline.first(now)
+        held = (self._totals[name] for name in self._lacking)
+        tries = [d.try_at for d in held if d.phase is Phase.OFFLINE and d.try_at > now]
+        first = min([*tries, *([queued] if (queued := self._offline.first(now)) is not None else [])], default=None)
         if first is None:
             return None
         policy = self._rollout.policy
         return next_open(policy.windows, policy.timezone, max(first, self._minute_ends(now)))
+
+    def _any_offline_until(self, now: float) -> bool:
+        held = (self._totals[name] for name in self._lacking)
+        return self._offline.any_until(now) or any(d.phase is Phase.OFFLINE and d.try_at <= now for d in held)
 
     # --- limits
 

@@ -95,9 +95,10 @@ class Wait:
 
 @dataclass(frozen=True)
 class OfflineOnly:
-    """Everything is settled but devices that could not be reached; none of them is due yet."""
+    """Everything that may begin is settled but devices that could not be reached; none of them is due yet."""
 
     until: float  # when one is
+    why: str = ""  # what later waves wait for; "" where there are none
 
 
 @dataclass(frozen=True)

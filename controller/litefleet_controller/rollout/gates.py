@@ -16,7 +16,7 @@ from .totals import DeviceTotals, Phase
 
 __all__ = ["Fired", "Gate", "Tallies", "Tally", "evaluate", "names"]
 
-Gate = Literal["cluster", "regression", "canary", "wave", "total"]
+Gate = Literal["cluster", "regression", "canary", "wave", "total", "success"]
 _EVENTS = {"pause": RolloutEvent.PAUSE, "abort": RolloutEvent.ABORT}
 _SHOWN = 10  # devices named in a sentence
 
@@ -36,11 +36,15 @@ class Tally:
     """How many devices there are, and which of them failed."""
 
     size: int = 0
+    expected: int = 0  # devices that count in the wave's success
+    well: int = 0  # of those, the ones that run what they should
     failed: set[str] = field(default_factory=set)
 
     def put(self, device: DeviceTotals, sign: int) -> None:
         """Count a device in (`sign` 1) or out (-1)."""
         self.size += sign * device.takes_part
+        self.expected += sign * device.expected
+        self.well += sign * (device.expected and device.well)
         if device.failed:
             _put(self.failed, device.device, sign)
 

@@ -131,6 +131,7 @@ class Policy(_Strict):
     """`rollout:` in litefleet.yaml."""
 
     waves: Annotated[tuple[WaveSize, ...], Field(min_length=1, max_length=50)] = (1, "10%", "50%", "100%")
+    success: Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)] = 0.5  # of a wave, before the next one begins
     stratify: bool = True  # every CPU part x libc x runtime has a device in the first wave
     parallel: Annotated[int, Field(ge=1, le=2000)] | None = None  # devices at once; None: ssh.concurrency
     per_jump_host: Annotated[int, Field(ge=1)] = 8  # devices at once behind one jump host

@@ -148,6 +148,8 @@ DEVICE_TABLE: Mapping[tuple[DeviceState, DeviceEvent], DeviceState] = {
     (D.UNCHANGED, E.FAIL): D.FAILED,
     (D.CONFIRMED, E.ROLL_BACK): D.ROLLED_BACK,
     (D.UNCHANGED, E.ROLL_BACK): D.ROLLED_BACK,
+    (D.FAILED, E.ROLL_BACK): D.ROLLED_BACK,  # it had switched, and failed the check after the soak
+    (D.SKIPPED, E.ROLL_BACK): D.ROLLED_BACK,  # it may have switched when its controller died, before the rollout ended
 }
 
 R, F = RolloutState, RolloutEvent

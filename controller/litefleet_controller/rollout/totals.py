@@ -41,7 +41,10 @@ class DeviceTotals:
     failed: bool  # counts in the gates
     clusters: frozenset[tuple[str, str]]  # (finding code, CPU part) of what failed
     regressed: bool
-    tried: frozenset[Stratum]  # kinds of device that it stands for in the first wave
+    kinds: frozenset[Stratum]  # of its rows that are not settled; one kind for all that never reported what they are
+    expected: bool  # counts in its wave's success: takes part, and no person has resumed over its failure
+    well: bool  # has come to its end, and runs what it should
+    tried: frozenset[Stratum]  # kinds of device that it is evidence for
     waiting: frozenset[Stratum]  # kinds of device that it could stand for, were it in the first wave
 
 
@@ -68,7 +71,10 @@ def totals_of(rows: Sequence[DeviceRow]) -> DeviceTotals:
         failed=bool(failed),
         clusters=frozenset((row.codes[0], row.part) for row in failed if row.codes and row.part),
         regressed=any(row.regressed for row in failed),
-        tried=_strata(row for row in rows if _tried(row)),
+        kinds=frozenset(_kind(row) for row in rows if not row.state.settled),
+        expected=any(_takes_part(row) for row in rows) and not any(row.forgiven for row in rows),
+        well=phase is Phase.SETTLED and not failed and any(row.state.well for row in rows),
+        tried=frozenset(_kind(row) for row in rows if _tried(row)),
         waiting=_strata(row for row in rows if row.wave > 0 and row.state is DeviceState.PENDING),
     )
 
@@ -83,15 +89,21 @@ def _phase(rows: Iterable[DeviceRow]) -> Phase:
 
 
 def _takes_part(row: DeviceRow) -> bool:
-    """Say whether a row had something to do: not so what was known as impossible, or as done, when the plan was made."""
-    return row.state is not DeviceState.BLOCKED and not (row.state is DeviceState.UNCHANGED and row.attempts == 0)
+    """Return whether a row has something to do: not one that is blocked, skipped, or ran the release when the plan was made."""
+    if row.state in (DeviceState.BLOCKED, DeviceState.SKIPPED):
+        return False
+    return row.state is not DeviceState.UNCHANGED or row.attempts > 0
 
 
 def _tried(row: DeviceRow) -> bool:
-    """Say whether a row stands for its kind: tried in the first wave, or proven before, wherever it is."""
-    if row.wave == 0 and row.state in (DeviceState.CONFIRMED, DeviceState.FAILED):
+    """Return whether a row is evidence for its kind: it was tried, or ran the release before."""
+    if row.state in (DeviceState.CONFIRMED, DeviceState.FAILED):
         return _GAVE_UP not in row.codes
     return row.state is DeviceState.UNCHANGED
+
+
+def _kind(row: DeviceRow) -> Stratum:
+    return row.stratum if row.known else ("", "", "")
 
 
 def _strata(rows: Iterable[DeviceRow]) -> frozenset[Stratum]:

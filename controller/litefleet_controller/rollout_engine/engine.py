@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from ..devices.outcome import DeviceOutcome
 from ..devices.steps import WaitPolicy
-from ..rollout import DeviceRow, Rollout, RolloutEvent, RolloutState
+from ..rollout import DeviceRow, DeviceState, Rollout, RolloutEvent, RolloutState
 from ..rollout.board import (
     Advance,
     Ask,
@@ -24,6 +24,7 @@ from ..rollout.board import (
     Stop,
     Wait,
 )
+from ..rollout.gates import names
 from .sessions import DeviceSessions, EngineDeps
 from .store import RolloutStore, orphans, skips
 
@@ -38,6 +39,7 @@ class RolloutEngine:
     def __init__(self, deps: EngineDeps, rollout: Rollout, rows: Sequence[DeviceRow]) -> None:
         self._store = RolloutStore(deps.state, deps.lock, rollout, rows, deps.clock, deps.write)
         self._progress = deps.progress
+        self._devices = deps.devices
         self._wake = asyncio.Event()
         most = rollout.policy.parallel or deps.concurrency
         self._sessions = DeviceSessions(self._store, deps, most, self._wake)
@@ -68,6 +70,8 @@ class RolloutEngine:
         renewal = asyncio.create_task(self._renew_lock())
         self._progress.expect(len([r for r in self.rows if not r.state.settled]))
         try:
+            await self._skip_removed()
+            await self._count_begun()
             await self._store.commit(orphans(self.rows))  # devices report themselves where a dead controller left them
             while True:
                 self._check()
@@ -88,6 +92,22 @@ class RolloutEngine:
             await asyncio.gather(renewal, return_exceptions=True)
         return self.rollout
 
+    async def _skip_removed(self) -> None:
+        """Skip devices that have left the inventory since: they count in no gate and no wave's success."""
+        gone = [
+            r
+            for r in self.rows
+            if r.device not in self._devices and r.state in (DeviceState.PENDING, DeviceState.OFFLINE)
+        ]
+        if gone:
+            self._progress.message(f"no longer in the inventory, skipped: {names({r.device for r in gone})}")
+            await self._store.commit(skips(gone))
+
+    async def _count_begun(self) -> None:
+        """Count the sessions that an earlier controller began in the last minute, for the limit per minute."""
+        for at, device in await self._store.begun_since(self._store.clock.now() - 60):
+            self._store.board.begun(device, at)
+
     async def _act(self, decision: Decision, now: float, wait_policy: WaitPolicy) -> bool:
         """Carry out a decision; return False when this run is over."""
         match decision:
@@ -105,7 +125,12 @@ class RolloutEngine:
                 await self._store.relocate(rows)
             case Wait(until, why):
                 return await self._wait(until, now, wait_policy)
-            case OfflineOnly(until):
+            case OfflineOnly(until, why):
+                if why and why != self.rollout.reason:
+                    self._progress.message(why)
+                    await self._store.advance(
+                        None, replace(self.rollout, reason=why), {"action": "waits", "reason": why}
+                    )
                 if wait_policy is not WaitPolicy.ALL and not self._sessions.busy:
                     return False
                 return await self._wait(until, now, wait_policy)
@@ -129,7 +154,9 @@ class RolloutEngine:
                 await self._store.advance(None, replace(rollout, soak_until=until), {"soak_until": until})
             case Advance(wave):
                 self._progress.message(f"wave {wave + 1} of {len(rollout.waves)}")
-                await self._store.advance(None, replace(rollout, wave=wave, soak_until=0.0), {"wave": wave + 1})
+                await self._store.advance(
+                    None, replace(rollout, wave=wave, soak_until=0.0, reason=""), {"wave": wave + 1}
+                )
             case Finish():
                 if self._sessions.busy:  # every row is settled, but their sessions have not ended yet
                     await self._sessions.ended()

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-from ..devices.deliver import fingerprint_of
+from ..devices.deliver import fingerprint_of, mapping
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceEvent, DeviceRow, DeviceState, Rollout, RolloutEvent
 from ..rollout.board import Board
@@ -151,6 +151,10 @@ class RolloutStore:
         """Return what another process requests: "pause", "abort" or ""."""
         return await self._write(self._state.requested_action, self.rollout.id)
 
+    async def begun_since(self, since: float) -> tuple[tuple[float, str], ...]:
+        """Return (epoch seconds, device) of the sessions begun from `since` on, the oldest first."""
+        return await self._write(self._state.begun_since, self.rollout.id, since)
+
     async def renew(self) -> None:
         """Renew the fleet's lock; FleetLockLost when another controller has taken over."""
         await self._write(self._state.renew, self._lock)
@@ -172,6 +176,9 @@ class DeviceRecorder:
         row = self._store.row(self._device, outcome.model)
         confirmed = None
         after = row_after(row, event, outcome)
+        runs = str(mapping(hello.get("current")).get(outcome.model) or "")[:64]
+        if event is DeviceEvent.SWITCH and runs != after.release:
+            after = replace(after, before=runs)  # what a rollback returns to; the plan may have been older
         if after.state.well:
             confirmed = Confirmed(
                 device=row.device,

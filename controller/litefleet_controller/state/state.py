@@ -231,6 +231,16 @@ class State:
             found = connection.execute(chosen.order_by(transitions.c.seq.desc()).limit(limit)).all()
             return tuple(_transition(row) for row in reversed(found))
 
+    def switched_on(self, rollout_id: str) -> frozenset[tuple[str, str]]:
+        """Return the (device, model) that a rollout told to switch on, and that were not reverted since."""
+        with self._database.read() as connection:
+            return row_transitions.switched_on(connection, rollout_id)
+
+    def begun_since(self, rollout_id: str, since: float) -> tuple[tuple[float, str], ...]:
+        """Return when (epoch seconds) a rollout began sessions with which devices, from `since` on, the oldest first."""
+        with self._database.read() as connection:
+            return row_transitions.begun_since(connection, rollout_id, since)
+
     def ask(self, rollout_id: str, request: str, actor: str) -> None:
         """Request "pause" or "abort" from the controller at work; "" clears the request; Conflict when the rollout is over."""
         now = self._clock()

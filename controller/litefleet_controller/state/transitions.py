@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import sqlalchemy as sa
 
 from ..devices.outcome import DeviceOutcome
-from ..rollout import DeviceRow, IllegalMove
+from ..rollout import DeviceEvent, DeviceRow, IllegalMove
 from ..rollout.states import move_device
 from .devices import confirm
 from .model import Conflict, RowChange
@@ -16,7 +16,7 @@ from .records import row_values
 from .rollouts import link_releases
 from .tables import findings, measurements, outcomes, rollout_rows, transitions
 
-__all__ = ["insert_rows", "move", "relocate"]
+__all__ = ["begun_since", "insert_rows", "move", "relocate", "switched_on"]
 
 _KEY = ("rollout", "device", "model")
 _MOST = 200  # findings or measured values of one row: the rest of what a device sends is ignored
@@ -59,6 +59,26 @@ def relocate(connection: sa.Connection, rollout_id: str, rows: Sequence[DeviceRo
     if rows:
         _update(connection, rollout_id, [(row, row) for row in rows])
         link_releases(connection, rollout_id, [row.release for row in rows])
+
+
+def switched_on(connection: sa.Connection, rollout_id: str) -> frozenset[tuple[str, str]]:
+    """Return the (device, model) whose last transition of these is one towards the release, not one back."""
+    wanted = (DeviceEvent.SWITCH, DeviceEvent.LEASE, DeviceEvent.CONFIRM, DeviceEvent.ROLL_BACK)
+    columns = transitions.c
+    chosen = sa.select(columns.device, columns.model, columns.event).where(
+        columns.rollout == rollout_id, columns.event.in_([event.value for event in wanted])
+    )
+    last = {(row.device, row.model): row.event for row in connection.execute(chosen.order_by(columns.seq))}
+    return frozenset(key for key, event in last.items() if event != DeviceEvent.ROLL_BACK)
+
+
+def begun_since(connection: sa.Connection, rollout_id: str, since: float) -> tuple[tuple[float, str], ...]:
+    """Return (time, device) of each session begun from `since` on; the rows of one device begin at one time."""
+    columns = transitions.c
+    chosen = sa.select(columns.at, columns.device).where(
+        columns.rollout == rollout_id, columns.event == DeviceEvent.BEGIN.value, columns.at >= since
+    )
+    return tuple(sorted({(row.at, row.device) for row in connection.execute(chosen)}))
 
 
 def _check(change: RowChange) -> None:

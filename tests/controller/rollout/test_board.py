@@ -38,6 +38,8 @@ def offline(number: int, wave: int = 0, try_at: float = NOW + 60, since: float =
 def board(
     *rows: DeviceRow, wave: int = 0, soak_until: float = 0.0, looked: int = 0, approved: int = 0, **policy: object
 ) -> Board:
+    policy.setdefault("stratify", False)  # where one of a kind comes first, the test says so
+    policy.setdefault("success", 0)  # the same for what a wave must have
     waves = tuple(Wave(sum(r.wave == w for r in rows), str(w)) for w in range(max(r.wave for r in rows) + 1))
     rollout = Rollout("r-1", "f", "rollout", RolloutState.RUNNING, Policy(**policy), waves, NOW, "ann@desk")
     return Board(replace(rollout, wave=wave, soak_until=soak_until, looked=looked, approved=approved), rows)
@@ -246,7 +248,12 @@ def test_a_rollout_that_does_not_run_has_nothing_to_do(state):
 
 def test_when_no_canary_of_a_kind_can_be_reached_another_takes_its_place():
     it = board(
-        row(1, 0, D.CONFIRMED), offline(2, part="A72"), row(3, 1), offline(4, 1, part="A72"), row(5, 1, part="A72")
+        row(1, 0, D.CONFIRMED),
+        offline(2, part="A72"),
+        row(3, 1),
+        offline(4, 1, part="A72"),
+        row(5, 1, part="A72"),
+        stratify=True,
     )
     moved = row(5, 0, part="A72")
     why = "no A72/glibc 2.36 in the first wave could be tried: cam-5 joins it"
@@ -260,15 +267,15 @@ def test_when_no_canary_of_a_kind_can_be_reached_another_takes_its_place():
 def test_a_kind_that_was_judged_needs_no_other():
     waiting = row(3, 1, part="A72")
     for judged in (row(2, 0, D.FAILED, "A72", forgiven=True), row(2, 1, D.UNCHANGED, "A72")):
-        assert board(row(1, 0, D.CONFIRMED), judged, waiting).next(NOW, 9) == Advance(1)
+        assert board(row(1, 0, D.CONFIRMED), judged, waiting, stratify=True).next(NOW, 9) == Advance(1)
     given_up = row(2, 0, D.FAILED, "A72", codes=("LF615",))
-    assert isinstance(board(row(1, 0, D.CONFIRMED), given_up, waiting).next(NOW, 9), Promote)
+    assert isinstance(board(row(1, 0, D.CONFIRMED), given_up, waiting, stratify=True).next(NOW, 9), Promote)
     assert board(row(1, 0, D.CONFIRMED), given_up, waiting, stratify=False).next(NOW, 9) == Advance(1)
 
 
 def test_a_device_moves_with_all_its_models_and_one_may_stand_for_several_kinds():
     two = row(2, 1, part="A72"), replace(row(2, 1, part="A72", runtime="r2"), model="det")
-    it = board(offline(1), *two, row(3, 1, part="A72"), row(4, 1))
+    it = board(offline(1), *two, row(3, 1, part="A72"), row(4, 1), stratify=True)
     decision = it.next(NOW, 9)
     assert isinstance(decision, Promote)
     assert [(r.device, r.model, r.wave) for r in decision.rows] == [
@@ -276,6 +283,105 @@ def test_a_device_moves_with_all_its_models_and_one_may_stand_for_several_kinds(
         ("cam-2", "det", 0),
         ("cam-4", "cls", 0),
     ]
+
+
+# --- evidence before spread
+
+
+def test_one_device_of_each_kind_is_tried_before_its_others_within_a_wave():
+    it = board(*(row(n) for n in (1, 2, 3)), *(row(n, part="A72") for n in (4, 5)), stratify=True)
+    assert it.next(NOW, 9) == Begin(("cam-1", "cam-4"))
+    for n in (1, 4):
+        change(it, f"cam-{n}", state=D.STAGING)
+    assert it.next(NOW, 9) == Wait(None, "one device of each kind is tried before its others")
+    change(it, "cam-4", state=D.CONFIRMED)
+    assert it.next(NOW, 9) == Begin(("cam-5",))
+    change(it, "cam-1", state=D.CONFIRMED)
+    assert it.next(NOW, 9) == Begin(("cam-2", "cam-3", "cam-5"))
+
+
+def test_of_a_fleet_that_comes_back_one_device_is_tried_first():
+    it = board(*(offline(n, int(n > 1), NOW) for n in range(1, 9)), wave=1, stratify=True, success=0.5)
+    decision = it.next(NOW, 9)
+    assert decision == Begin(("cam-1",))
+    change(it, "cam-1", state=D.STAGING)
+    assert isinstance(it.next(NOW, 9), Wait)
+    change(it, "cam-1", state=D.FAILED, codes=("LF401",))
+    assert isinstance(it.next(NOW, 9), Stop)
+    change(it, "cam-1", state=D.CONFIRMED, codes=())
+    assert it.next(NOW, 9) == Begin(tuple(f"cam-{n}" for n in range(2, 9)))
+
+
+def test_the_first_of_a_kind_in_a_later_wave_counts_as_a_canary():
+    it = board(row(1, 0, D.CONFIRMED), row(2, 1, part="A72"), row(3, 1, part="A72"), wave=1, stratify=True)
+    moved = row(2, 0, part="A72")
+    assert it.next(NOW, 9) == Promote(
+        (moved,), "no device of its kind has been tried: cam-2 is tried first, as a canary"
+    )
+    it.put(moved)
+    assert it.next(NOW, 9) == Begin(("cam-2",))
+    change(it, "cam-2", state=D.FAILED, codes=("LF401",))
+    decision = it.next(NOW, 9)
+    assert isinstance(decision, Stop)
+    assert decision.gate == "canary"
+
+
+def test_a_trial_that_is_lost_is_followed_by_the_next_of_its_kind():
+    it = board(row(1), row(2), stratify=True)
+    assert it.next(NOW, 9) == Begin(("cam-1",))
+    change(it, "cam-1", state=D.STAGING)
+    change(it, "cam-1", state=D.OFFLINE, offline_since=NOW, next_try_at=NOW + 60)
+    assert it.next(NOW, 9) == Begin(("cam-2",))
+
+
+def test_a_failure_that_is_tried_again_is_no_evidence():
+    it = board(row(1, 0, D.FAILED, forgiven=True), row(2), row(3), stratify=True)
+    assert it.next(NOW, 9) == Begin(("cam-2", "cam-3"))
+    change(it, "cam-1", state=D.PENDING, forgiven=False)
+    assert it.next(NOW, 9) == Begin(("cam-1",))
+
+
+def test_no_wave_begins_before_enough_of_the_one_before_it_succeeded():
+    away = [offline(n, 0, NOW + n) for n in (2, 3, 4, 5)]
+    it = board(row(1, 0, D.CONFIRMED), *away, row(6, 1), row(7, 1), success=0.5)
+    why = (
+        "1 of 5 devices in wave 1 succeeded, and 50% are needed before the next wave: "
+        "cam-2, cam-3, cam-4, cam-5 did not"
+    )
+    assert it.next(NOW, 9) == OfflineOnly(NOW + 2, why)
+    assert it.lacks_success()
+    assert it.next(NOW + 3, 9) == Begin(("cam-2", "cam-3"))
+    change(it, "cam-2", state=D.CONFIRMED)
+    change(it, "cam-3", state=D.STAGING)
+    assert isinstance(it.next(NOW + 3, 9), Wait)
+    change(it, "cam-3", state=D.CONFIRMED)
+    assert it.next(NOW + 3, 9) == Advance(1)
+    assert not it.lacks_success()
+
+
+def test_a_person_may_go_on_without_that_success_and_failures_stop_for_one():
+    rows = [row(1, 0, D.CONFIRMED), offline(2), offline(3), row(4, 1)]
+    assert isinstance(board(*rows, success=0.5).next(NOW, 9), OfflineOnly)
+    assert board(*rows, success=0.5, approved=1).next(NOW, 9) == Advance(1)
+    open_gates = {"canary": {}, "wave": {}, "total": {}}
+    failed = [row(n, 0, D.FAILED, codes=("LF401",)) for n in (2, 3)]
+    decision = board(row(1, 0, D.CONFIRMED), *failed, row(4, 1), success=0.5, gates=open_gates).next(NOW, 9)
+    assert isinstance(decision, Stop)
+    assert (decision.gate, decision.event, decision.devices) == ("success", RolloutEvent.PAUSE, ("cam-2", "cam-3"))
+    forgiven = [replace(r, forgiven=True) for r in failed]
+    assert board(row(1, 0, D.CONFIRMED), *forgiven, row(4, 1), success=0.5, gates=open_gates).next(NOW, 9) == Advance(1)
+    assert board(row(1, 0, D.CONFIRMED), *failed, row(4, 1), success=0.5, gates="off").next(NOW, 9) == Advance(1)
+
+
+def test_a_skipped_device_counts_in_nothing():
+    it = board(row(1, 0, D.CONFIRMED), row(2, 0, D.SKIPPED), row(3, 0, D.SKIPPED), row(4, 1), success=1)
+    assert it.next(NOW, 9) == Advance(1)
+    assert it.tallies.waves[0].size == 1
+
+
+def test_a_soak_that_a_wrong_clock_began_begins_anew():
+    it = board(row(1, 0, D.CONFIRMED), row(2, 1), soak="20s", soak_until=NOW + 3 * 86400)
+    assert it.next(NOW, 9) == Soak(NOW + 20)
 
 
 # --- the rest

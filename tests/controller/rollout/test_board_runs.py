@@ -37,6 +37,7 @@ from litefleet_controller.rollout.board import (
     Wait,
     retry_at,
 )
+from litefleet_controller.rollout.policy import Gates
 from litefleet_controller.rollout.states import DEVICE_TABLE, move_device, move_rollout
 from litefleet_controller.rollout.waves import assign
 
@@ -105,6 +106,7 @@ class Play:
 
     def begin(self, devices: tuple[str, ...]) -> None:
         self.check_begin(devices)
+        self.check_evidence(devices)
         for name in devices:
             self.begun.append((name, self.now))
             self.board.begun(name, self.now)
@@ -113,7 +115,6 @@ class Play:
                     self.move(row, E.BEGIN)
 
     def promote(self, rows: tuple[DeviceRow, ...]) -> None:
-        assert self.rollout.wave == 0
         assert all(row.wave == 0 and self.board.row(row.device, row.model).wave > 0 for row in rows)
         for row in rows:
             self.board.put(row)
@@ -138,6 +139,7 @@ class Play:
                 self.put(RolloutEvent.ASK)
             case Advance(wave):
                 assert wave == self.rollout.wave + 1 < len(self.rollout.waves)
+                self.check_success()
                 policy = self.rollout.policy
                 assert not policy.soak or self.rollout.looked >= wave
                 assert not policy.needs_approval(wave - 1) or self.rollout.approved >= wave
@@ -168,6 +170,38 @@ class Play:
         first = {r.device for r in self.board.rows() if r.wave == 0 and r.failed and r.codes != ("LF615",)}
         assert gate is None or len(first) < gate
 
+    def check_evidence(self, devices: tuple[str, ...]) -> None:
+        """Of a kind that has no evidence yet, one device is at work at most."""
+        if not self.rollout.policy.stratify:
+            return
+        tried = (D.CONFIRMED, D.FAILED, D.UNCHANGED)
+        evident = {_kind(r) for r in self.board.rows() if r.state in tried and r.codes != ("LF615",)}
+        at_work = {*devices, *self.busy()}
+        for kind in {_kind(r) for r in self.board.rows()} - evident:
+            open_rows = [r for r in self.board.rows() if _kind(r) == kind and not r.state.settled]
+            starting = {r.device for r in open_rows} & set(devices)
+            assert len(starting) <= 1, kind
+            assert not starting or len({r.device for r in open_rows} & at_work) == 1, kind
+
+    def check_success(self) -> None:
+        """A wave ends with enough success, or a person went on without."""
+        policy, wave = self.rollout.policy, self.rollout.wave
+        if policy.gates == Gates.none() or self.rollout.approved > wave:
+            return
+        devices: dict[str, list[DeviceRow]] = {}
+        for row in self.board.rows():
+            devices.setdefault(row.device, []).append(row)
+        expected = well = 0
+        for rows in devices.values():
+            takes_part = any(
+                r.state not in (D.BLOCKED, D.SKIPPED) and not (r.state is D.UNCHANGED and r.attempts == 0) for r in rows
+            )
+            if min(r.wave for r in rows) == wave and takes_part and not any(r.forgiven for r in rows):
+                expected += 1
+                good = all(r.state.settled for r in rows) and any(r.state.well for r in rows)
+                well += good and not any(r.failed and r.codes != ("LF615",) for r in rows)
+        assert well >= policy.success * expected - 1e-9
+
     def check_afresh(self) -> None:
         """A board made of the same rows says the same."""
         fresh = Board(self.rollout, self.board.rows())
@@ -182,6 +216,10 @@ class Play:
         assert {w: t for w, t in one.waves.items() if t.size} == {w: t for w, t in other.waves.items() if t.size}
         for free in (0, 1, 3, 100):
             assert fresh.next(self.now, free) == self.board.next(self.now, free)
+
+
+def _kind(row: DeviceRow) -> tuple[str, str, str]:
+    return row.stratum if row.known else ("", "", "")
 
 
 _device = st.tuples(
@@ -207,6 +245,7 @@ policies = st.builds(
     lambda waves, **more: Policy(waves=(*waves, "100%"), **more),
     st.lists(st.one_of(st.integers(1, 5), st.just("40%")), max_size=3),
     stratify=st.booleans(),
+    success=st.sampled_from([0, 0.5, 0.5, 1]),
     parallel=st.integers(1, 5),
     per_jump_host=st.integers(1, 2),
     per_minute=st.one_of(st.none(), st.integers(1, 4)),
