@@ -97,7 +97,7 @@ async def test_nothing_is_taken_back_while_a_rollout_is_under_way(fleet: Fleets,
         runs = current(devices)
         said = await litefleet(job, "rollback", "--to", "nothing")
         assert said.returncode == 3
-        assert f"{latest(job).id} is under way" in said.stderr
+        assert f"{latest(job).id} is open: a rollout is under way" in said.stderr
         assert "Traceback" not in said.stderr
         assert current(devices) == runs
 

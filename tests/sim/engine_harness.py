@@ -27,6 +27,7 @@ from litefleet_controller.rollout_engine import InlineWriter, RolloutEngine, Wai
 from litefleet_controller.state import State, this_process
 from litefleet_controller.state.model import Owner
 from litefleet_inventory.model import Device, Group, Inventory
+from litefleet_inventory.select import select
 
 from tests.sim.sim_fleet import ARCHIVE, SimFleet
 from tests.sim.sim_release_builder import SimSupply
@@ -64,6 +65,7 @@ class Harness:
         self.models = tuple(models) or tuple(supply.versions)
         self.engine: RolloutEngine | None = None
         self._inventory = fleet.inventory
+        self._limit = ""
         self._concurrency, self._opened = concurrency, opened
         self._write = write or InlineWriter()
         self._describe()
@@ -120,6 +122,11 @@ class Harness:
         self._inventory = tuple(devices)
         self.context.project = self._project()
 
+    def choose(self, limit: str = "") -> None:
+        """Work on a selection, as `--limit` makes one; "" is the whole fleet."""
+        self._limit = limit
+        self.context.project = self._project()
+
     def leave(self) -> None:
         """End this controller as one that gives its fleet free."""
         self.state.release(self.context.lock)
@@ -152,8 +159,10 @@ class Harness:
         devices = self._inventory
         names = sorted({group for device in devices for group in device.groups})
         groups = [Group(name, tuple(d.name for d in devices if name in d.groups)) for name in names]
-        options = Options(self.folder / "litefleet.yaml")
-        return Project(options, config, Inventory(devices, tuple(groups)), devices, self.models)
+        options = Options(self.folder / "litefleet.yaml", limit=self._limit)
+        inventory = Inventory(devices, tuple(groups))
+        chosen = select(inventory, self._limit) if self._limit else devices
+        return Project(options, config, inventory, tuple(chosen), self.models)
 
     def _describe(self) -> None:
         """Write the files down whose hashes a rollout keeps."""

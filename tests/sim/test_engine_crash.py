@@ -198,18 +198,18 @@ def superseded_while_running(world: World) -> tuple[str, RolloutState]:
     world.begin()
     world.act(start(), dies=Moment(("proven", "switch"), after=True))
     world.supply.versions["cls"] = "3"
-    world.act(start())
+    world.act(start(supersede=True))
     return "333", R.DONE
 
 
 def taken_back(world: World) -> tuple[str, RolloutState]:
-    """The fleet goes back; one device ran the release already, one has nothing to go back to."""
+    """The fleet goes back; one device ran the release already and stays, one has nothing to go back to."""
     world.begin(devices=4, old=3)
     world.install(world.devices[2], "2")
     world.apart = {world.devices[3].name}
     world.act(start())
     world.act(roll_back(), once=True)
-    return "1112", R.DONE
+    return "1122", R.DONE
 
 
 def taken_back_on_bad_lines(world: World) -> tuple[str, RolloutState]:
