@@ -270,6 +270,12 @@ BEYOND: Mapping[Label, str] = {
     ("proven", "fail"): "nothing is asked of the device between the two commits of PROVE and SWITCH",
     ("proven", "lose"): "the same",
     ("unchanged", "fail"): "after a soak only what was switched on in the wave is looked at again",
+    ("unchanged", "roll-back"): "only what the rollout switched on is reverted, unless a release is named by --to",
+    ("failed", "roll-back"): "a story of test_rollout_rules: a device that left during the soak",
+    (
+        "skipped",
+        "roll-back",
+    ): "after a death only: the device switched, and the rollout ended before it was asked again",
     ("offline", "retry"): "`retry` takes failed devices; those that are offline are tried by themselves",
     ("blocked", "retry"): "`retry` takes failed devices; a new rollout looks again at what is blocked",
 }

@@ -122,7 +122,10 @@ def next_commands(rollout: Rollout, rows: Sequence[DeviceRow], holder: str = "")
             pause = (f"litefleet pause {ident}", "starts no further device; devices at work finish")
             return ((f"litefleet status {ident}", "shows the status again"), pause, abort)
         case RolloutState.RUNNING:
-            return ((resume, "continues: no controller works on this rollout"), abort)
+            # A running rollout has a reason only while its wave lacks success.
+            approve = (f"litefleet approve {ident}", "starts the next wave without the devices that are missing")
+            go_on = (resume, "continues: no controller works on this rollout")
+            return (go_on, *([approve] if rollout.reason else []), abort)
         case RolloutState.WAITING:
             return ((f"litefleet approve {ident}", "starts the next wave"), abort)
         case RolloutState.PAUSED:
