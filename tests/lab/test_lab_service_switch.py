@@ -47,7 +47,7 @@ def test_an_upgrade_under_load_loses_nothing(lab: Resident) -> None:
 def test_a_rollback_under_load_loses_nothing(lab: Resident) -> None:
     new, old = lab.link(), lab.link("previous")
     with asking(lab) as app:
-        lab.litefleet("rollback")
+        lab.litefleet("rollback", "--yes")
         app.go_on(100, old)
     none_lost(app)
     assert lab.link() == old
