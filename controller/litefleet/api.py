@@ -80,8 +80,8 @@ def rollout(
     """Plan a rollout and run it wave by wave: send, verify on the device, activate under a lease, confirm.
 
     Returns at the end of the last wave; with `wait_for_offline`, once every offline device was reached (it may take days).
-    `supersede` replaces an open rollout that differs or waits for a person. `report.exit_code`: 0 every device runs its planned release,
-    1 at least one failed, 3 a gate stopped the rollout or a person must decide.
+    `supersede` replaces an open rollout that differs or waits for a person. `report.exit_code`: 0 every device runs its planned
+    release, 1 at least one failed, 3 a gate stopped the rollout or a person must decide.
 
     Raises: ConfigError, UsageError, StateError before anything is changed; Interrupted, with the report so far, after Ctrl-C.
 
