@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.rollout import RolloutEvent
 from litefleet_controller.rollout_engine import WaitPolicy
 from litefleet_controller.state import State
@@ -198,6 +200,24 @@ def test_the_limit_per_minute_outlives_the_controller(operator: Make) -> None:
     begun = sorted(m.at - one.fleet.clock.epoch for m in one.harness.state.history(opened) if m.event == "begin")
     assert all(later - earlier >= 60 for earlier, later in zip(begun, begun[2:], strict=False)), begun
     assert begun[0] >= began - 0.001
+
+
+def test_a_closed_window_is_reported(operator: Make) -> None:
+    one = operator(windows=["22:00-05:00"])
+
+    class Told(QuietProgress):
+        messages: ClassVar[list[str]] = []
+
+        def message(self, text: str) -> None:
+            self.messages.append(text)
+
+    one.harness.context.progress = Told()
+    one.fleet.clock.epoch -= (one.fleet.clock.now() - 12 * 3600) % 86400  # noon, UTC
+    assert one.rollout("2").code == 0
+    (said,) = [text for text in Told.messages if "windows" in text]
+    assert said.startswith("outside the windows 22:00-05:00: the next one opens at ")
+    assert said.endswith(" 22:00 UTC")
+    assert one.runs == "22222"
 
 
 # --- evidence before spread

@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -200,5 +201,5 @@ class RolloutRules(RuleBasedStateMachine):
             assert bool(found) == (self.open is not None), (found, self.open)
 
 
-RolloutRules.TestCase.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
-TestRolloutRules = RolloutRules.TestCase
+RolloutRules.TestCase.settings = settings(max_examples=10, stateful_step_count=12, deadline=None)
+TestRolloutRules = pytest.mark.timeout(600)(RolloutRules.TestCase)

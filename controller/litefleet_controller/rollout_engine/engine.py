@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from ..devices.outcome import DeviceOutcome
 from ..devices.steps import WaitPolicy
@@ -30,6 +31,7 @@ from .store import RolloutStore, orphans, skips
 
 __all__ = ["RolloutEngine"]
 
+_FAR = 1e11  # seconds since the epoch: a window that never opens
 _POLL_S = 2.0  # how often other processes' requests are polled
 
 
@@ -44,6 +46,7 @@ class RolloutEngine:
         most = rollout.policy.parallel or deps.concurrency
         self._sessions = DeviceSessions(self._store, deps, most, self._wake)
         self._lost: BaseException | None = None
+        self._reported = ""  # what the run waits for, as it was last reported
 
     @property
     def rollout(self) -> Rollout:
@@ -124,6 +127,17 @@ class RolloutEngine:
                 self._progress.message(why)
                 await self._store.relocate(rows)
             case Wait(until, why):
+                if (
+                    until is not None
+                    and until < _FAR
+                    and why.startswith("outside the windows")
+                    and why != self._reported
+                ):
+                    self._reported = why
+                    opens = (
+                        datetime.fromtimestamp(until, UTC).isoformat(sep=" ", timespec="minutes").removesuffix("+00:00")
+                    )
+                    self._progress.message(f"{why}: the next one opens at {opens} UTC")
                 return await self._wait(until, now, wait_policy)
             case OfflineOnly(until, why):
                 if why and why != self.rollout.reason:

@@ -413,7 +413,8 @@ def test_retries_come_later_each_time_and_not_together():
 
 
 def test_ten_thousand_devices_take_no_search_for_each_step():
-    it = board(*(row(n, n % 3, jump=f"gate-{n % 50}") for n in range(10_000)), wave=2, per_minute=20_000)
+    rows = (row(n, n % 3, jump=f"gate-{n % 50}") for n in range(10_000))
+    it = board(*rows, wave=2, per_minute=20_000, stratify=True, success=0.5)
     started, steps = time.process_time(), 0
     while isinstance(decision := it.next(NOW, 2), Begin):
         for name in decision.devices:
