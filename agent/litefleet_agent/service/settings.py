@@ -41,7 +41,7 @@ class Settings:
     batch_wait_s: float = 0.0  # time for which a request may wait for others to join it
     time_limit_s: float = 30.0  # of one request, from its acceptance to its answer
     start_limit_s: float = 120.0  # for loading a release and passing its goldens
-    memory_limit_bytes: int = 0  # resident, of one worker; 0 = none
+    memory_limit_bytes: int = 0  # resident, of one worker; 0 = seven eighths of the memory of the device
     growth_limit_bytes: int = 256 << 20  # growth after a worker's hundredth run, above which it is replaced
     connections: int = 64  # open client connections
     idle_limit_s: float = 300.0  # after which an idle connection is closed

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from litefleet_agent.facts.gather import memory
+from litefleet_agent.facts.tree import Tree
 from litefleet_agent.formats.nb import Tensor
 from litefleet_agent.formats.npz import Array, read_npz
 from litefleet_agent.releases.store import Store, StoreError, release_id
@@ -568,6 +570,8 @@ def test_a_plan_names_what_is_missing(nb_files, goldens, tmp_path):
     assert (made.threads, made.power_mode, made.tolerance) == (2, "LITE_POWER_HIGH", {"max_abs": 0.1})
     assert (made.memory_limit_bytes, made.growth_limit_bytes) == (1 << 30, 256 << 20)
     assert plan_of(store, identity, Settings(threads=1)).threads == 1
+    total = memory(Tree("/")).total
+    assert plan_of(store, identity, Settings()).memory_limit_bytes == total - max(total // 8, 32 << 20)
     os.unlink(made.golden[0])
     with pytest.raises(StoreError, match=r"a golden of cls \(.{12}\) is missing on this device"):
         plan_of(store, identity, Settings())

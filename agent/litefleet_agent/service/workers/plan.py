@@ -5,13 +5,18 @@ import sys
 from dataclasses import dataclass
 from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from ...facts.gather import memory
+from ...facts.tree import Tree
 from ...findings.model_file import accelerators, read_nb_file
 from ...formats.nb import NbError, NbModel
 from ...releases.store import Store, StoreError
+from ...verification.verify import default_memory_limit
 from ..messages import ServedModel
 from ..settings import Settings
 
 __all__ = ["LoadRequest", "WorkerPlan", "plan_of", "served_model"]
+
+_DEVICE = Tree("/")
 
 
 @dataclass(frozen=True)
@@ -106,10 +111,19 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
         threads=settings.threads or _threads(verify.get("threads")),
         power_mode=settings.power_mode,
         input_sizes=settings.input_sizes,
-        memory_limit_bytes=settings.memory_limit_bytes,
+        memory_limit_bytes=settings.memory_limit_bytes or _default_limit(model, settings),
         growth_limit_bytes=settings.growth_limit_bytes,
         start_limit_s=settings.start_limit_s,
     )
+
+
+def _default_limit(model: NbModel, settings: Settings) -> int:
+    """Return the memory limit of a worker where the settings name none, in bytes.
+
+    Requests may be as large as `queue_bytes`, and activations grow with them: in practice this leaves an eighth of the memory
+    of the device, or of the service's cgroup, to everything else.
+    """
+    return default_memory_limit(model.estimated_memory_bytes, settings.queue_bytes, memory(_DEVICE).total)
 
 
 def _existing_file(path: str, label: str) -> str:
