@@ -59,8 +59,7 @@ class Scene:
         found = links(store)
         assert [p for p in [*root.glob("*"), *root.glob("models/*/*")] if p.name.startswith(".")] == []
         for identity in filter(None, found):
-            manifest = store.release(identity)
-            assert all(store.check_blob(sha) for sha in [manifest["model"]["nb"], *manifest["golden"]])
+            assert all(store.check_blob(sha) for sha in store.release(identity).blobs)
         before = state(root)
         assert recover(store) == []
         assert state(root) == before
