@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from ..common.errors import ConfigError
+from ..common.text import sanitize
 from .choices import PUBLISHED_PYTHONS, RuntimeChoice, split_targets, versions_with_target
-from .document import Document, read_document
+from .document import read_document
 from .model import Config, ConvertOptions, Gates, ModelConfig, SshConfig, ToleranceConfig, VerifyConfig, known_keys
 
 __all__ = [
@@ -48,7 +49,7 @@ def load_config(path: Path) -> Config:
         value = {} if document.value is None else document.value
         config = Config.model_validate(value, context={"base": path.resolve().parent})
     except ValidationError as error:
-        lines = sorted((document.line(e["loc"]), _sentence(e, document)) for e in error.errors())
+        lines = sorted((document.line(e["loc"]), sanitize(_sentence(e), 2000)) for e in error.errors())
         raise ConfigError([f"{path}:{line}: {message}" for line, message in dict.fromkeys(lines)]) from error
     if missing := _unknown_to_converters(config):
         raise ConfigError([f"{path}:{document.line(place)}: {message}" for place, message in missing])
@@ -102,7 +103,7 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else f"; known are: {', '.join(known) or 'none'}"
 
 
-def _sentence(error: ErrorDetails, document: Document) -> str:
+def _sentence(error: ErrorDetails) -> str:
     """Return one of pydantic's errors as a sentence that begins with its place."""
     loc = [part for part in error["loc"] if part != "[key]"]
     where = ".".join(str(part) for part in loc)

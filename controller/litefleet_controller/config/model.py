@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from litefleet_agent.facts.arch import ARCHES, arch_of
+from litefleet_agent.releases.store import is_safe_name
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -58,10 +59,20 @@ def _canonical_arch(name: str) -> str:
     return arch.name
 
 
+def _checked_name(name: str) -> str:
+    """Return a model's or runtime's name.  Raises: ValueError for one that devices and file names do not take."""
+    if not is_safe_name(name):  # models and runtimes are folders on devices
+        raise ValueError(
+            f"{name[:80]!r} is not a name: it may hold letters, digits, '.', '_' and '-', begins with a letter or digit, "
+            "and has at most 128 characters"
+        )
+    return name
+
+
 def _canonical_or_free(name: str) -> str:
     """Return `arm64` as `aarch64`, and a free name as it is."""
     arch = arch_of(name)
-    return arch.name if arch else name
+    return arch.name if arch else _checked_name(name)
 
 
 FilePath = Annotated[Path, AfterValidator(_resolve)]
@@ -339,7 +350,7 @@ class Config(_Strict):
     inventory: FilePath = Field(default=Path("fleet.yaml"), validate_default=True)
     store: FilePath = Field(default=Path(".litefleet"), validate_default=True)
     toolchain: ToolchainConfig = ToolchainConfig()
-    models: Annotated[dict[str, ModelConfig], Field(min_length=1)]
+    models: Annotated[dict[Annotated[str, AfterValidator(_checked_name)], ModelConfig], Field(min_length=1)]
     runtimes: dict[Annotated[str, AfterValidator(_canonical_or_free)], RuntimeConfig] = {}
     verify: VerifyConfig = VerifyConfig()
     ssh: SshConfig = Field(default_factory=SshConfig)
