@@ -229,6 +229,14 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "Export it for inference: `paddle.jit.save(net, ...)` after `net.eval()`, `paddle.static.save_inference_model`, or the "
         "`export_model.py` of PaddleOCR, PaddleDetection and the like.",
     ),
+    (
+        "LF213",
+        "runtime-abort-known",
+        "error",
+        "refused",
+        "Every Paddle-Lite aborts at the first run of a model of this form: it has no tensors without dimensions (shape []), and no float64 inputs.",
+        "Change the export as the finding says, and export again.",
+    ),
     # --- LF3xx: the device's environment
     (
         "LF301",

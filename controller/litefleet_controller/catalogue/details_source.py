@@ -200,4 +200,18 @@ SOURCE: Mapping[str, Details] = {
             "PaddlePaddle/Paddle-Lite#4884: 27 ops are not supported on 'arm'",
         ),
     ),
+    "LF213": Details(
+        "The program creates a tensor of shape [] (`fill_constant`), or takes a float64 input; models with each of them were converted and run with 2.13rc0 and 2.12.",
+        (Where.SOURCE,),
+        "2 x fill_constant with shape []: every Paddle-Lite aborts at the first run of such a model. PaddlePaddle 2.5 and later save if/else, LSTM, GRU and nonzero so; export with PaddlePaddle 2.4, or give the constants the shape [1].",
+        (
+            "For shape []: export with PaddlePaddle 2.4 or older, where scalars have the shape [1].",
+            "Or rewrite the layer: `paddle.full([1], value)` instead of a Python number, a loop over a fixed length, `paddle.where` instead of if/else.",
+            "For float64: export with `InputSpec(shape, 'float32')`, and cast inside the model where it needs float64.",
+            "Check it: `litefleet doctor FOLDER`.",
+        ),
+        ("no valid out_shape. Must set one of shape_tensor, or shape_tensor_list, or shape.", "Aborted (core dumped)"),
+        (),
+        (Certainty.CERTAIN,),
+    ),
 }

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from .program import Op, Program, integers_of
 from .protobuf import WireError
 
-__all__ = ["BARE_CONV", "FORMS", "KERNELLESS", "Form", "forms_of"]
+__all__ = ["BARE_CONV", "FORMS", "KERNELLESS", "ZERO_D", "Form", "forms_of"]
 
 _ALL = ("2.13rc0", "2.12", "2.10")
 
@@ -48,6 +48,8 @@ FORMS = (
 # kernel 1 so.  A pass for ARM assumes a stored filter and reads through a null pointer.
 BARE_CONV = "1 x 1 convolution with a computed filter"
 BARE_CONV_STOPS = frozenset({"2.13rc0", "2.12"})
+# A tensor without dimensions: PaddlePaddle 2.5 and later save scalars so.  Files convert, and abort in the first run.
+ZERO_D = "fill_constant with shape []"
 # Operators that pass the converter's first check, and for which it then finds no kernel.
 KERNELLESS: Mapping[str, tuple[str, ...]] = {"bmm": ("2.13rc0", "2.12")}
 
@@ -64,8 +66,20 @@ def _keys(op: Op, program: Program, stored: frozenset[str]) -> Iterable[str]:
         names = op.attributes if form.part == "attribute" else op.outputs
         if op.kind == form.op and form.lacking not in names:
             yield form.key
+    if op.kind == "fill_constant" and _is_zero_d(op):
+        yield ZERO_D
     if op.kind == "conv2d" and _is_bare(op, program, stored):
         yield BARE_CONV
+
+
+def _is_zero_d(op: Op) -> bool:
+    """Whether a constant's shape is the empty list; it may come from a tensor instead."""
+    if "shape" not in op.attributes or any(name.startswith("Shape") for name in op.inputs):
+        return False
+    try:
+        return not integers_of(op.attributes["shape"])
+    except WireError:
+        return False
 
 
 def _is_bare(op: Op, program: Program, stored: frozenset[str]) -> bool:

@@ -11,7 +11,7 @@ from litefleet_agent.findings import Certainty, Finding, finding
 
 from ...common.errors import FindingError
 from .foreign import foreign_format
-from .forms import forms_of
+from .forms import ZERO_D, forms_of
 from .program import ParamsError, Program, TensorSpec, largest, read_params, read_program
 from .protobuf import WireError
 
@@ -36,7 +36,7 @@ class SourceFacts:
     parameters: int
     ops: dict[str, int]
     sha256: str  # of program and parameters together
-    findings: tuple[Finding, ...] = ()  # warnings
+    findings: tuple[Finding, ...] = ()  # warnings; LF213 is an error
     forms: dict[str, int] = field(default_factory=dict)  # counts by `forms_of`
     beyond_fp16: tuple[tuple[str, float], ...] = ()  # weights too large for fp16, with their largest magnitude
     size: int = 0  # bytes of program and parameters
@@ -139,8 +139,28 @@ def _refuse_training(program: Program) -> None:
         raise _refuse("LF212", f"The program holds operators that train: {', '.join(left[:6])}{more}.")
 
 
+def _known_aborts(program: Program) -> list[Finding]:
+    """Return LF213 for forms at which every Paddle-Lite aborts in the first run; measured with 2.13rc0 and 2.12."""
+    found = []
+    scalars = forms_of(program).get(ZERO_D, 0)
+    if scalars:
+        found.append(
+            f"{scalars} x {ZERO_D}: every Paddle-Lite aborts at the first run of such a model. PaddlePaddle 2.5 and later "
+            "save if/else, LSTM, GRU and nonzero so; export with PaddlePaddle 2.4, or give the constants the shape [1]."
+        )
+    double = [tensor.name for tensor in program.inputs if tensor.dtype == "float64"]
+    if double:
+        found.append(
+            f"The input {double[0]!r} is float64; the converter makes a float32 input of it, at which Paddle-Lite aborts. "
+            "Export with a float32 input, and cast inside the model."
+        )
+    return [finding("LF213", observed) for observed in found]
+
+
 def check_source(program: bytes, params: bytes) -> SourceFacts:
     """Check a program and its parameters, and return their description.
+
+    A form at which every Paddle-Lite aborts (LF213) is in the description's findings: such a model converts.
 
     Raises: FindingError with LF201 (empty), LF202 (PIR), LF203 (foreign or damaged parameters), LF207 (no program) or
     LF212 (a program that trains).
@@ -159,7 +179,7 @@ def check_source(program: bytes, params: bytes) -> SourceFacts:
         parameters=len(read.parameters),
         ops=dict(read.ops),
         sha256=digest,
-        findings=tuple(_quantised_leftovers(read)),
+        findings=(*_known_aborts(read), *_quantised_leftovers(read)),
         forms=forms_of(read),
         beyond_fp16=_beyond_fp16(read, params),
         size=len(program) + len(params),

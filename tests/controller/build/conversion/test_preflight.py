@@ -219,6 +219,46 @@ paddle.static.save(paddle.static.default_main_program(), sys.argv[1] + "/inferen
 """
 
 
+def constant(shape: list[int], *inputs: str) -> bytes:
+    """A fill_constant with this shape attribute; `inputs` are its slots that give a shape."""
+    slots = b"".join(field(1, field(1, slot.encode()) + field(2, b"a")) for slot in inputs)
+    attribute = field(4, field(1, b"shape") + field(2, 11) + b"".join(field(15, dim) for dim in shape))
+    return field(4, slots + field(2, field(1, b"Out") + field(2, b"c")) + field(3, b"fill_constant") + attribute)
+
+
+@pytest.mark.parametrize(
+    ("operator", "aborts"),
+    [(constant([]), True), (constant([1]), False), (constant([], "ShapeTensor"), False), (constant([2, 3]), False)],
+)
+def test_a_constant_without_dimensions_is_known_to_abort(operator: bytes, aborts: bool) -> None:
+    ends = (op("feed", ["feed"], ["a"]), op("fetch", ["c"], ["fetch"]))
+    weight = var("w", [1], persistable=True)
+    found = check_source(program(var("a", [1, 4]), var("c", []), weight, operator, *ends), saved([1])).findings
+    assert [f.code for f in found] == ["LF213"] * aborts
+    assert all(f.observed.startswith("1 x fill_constant with shape []: every Paddle-Lite aborts at") for f in found)
+    assert all("export with PaddlePaddle 2.4" in f.observed for f in found)
+
+
+def test_a_float64_input_is_known_to_abort() -> None:
+    ends = (op("feed", ["feed"], ["a"]), op("fetch", ["a"], ["fetch"]))
+    body = program(var("a", [1], dtype=6), var("w", [1], persistable=True), *ends)
+    (found,) = check_source(body, saved([1])).findings
+    assert (found.code, "Export with a float32 input" in found.observed) == ("LF213", True)
+
+
+@pytest.mark.toolchain
+def test_what_paddlepaddle_saves_of_conditions_and_recurrent_layers_is_refused(
+    paddle_python: Path, tmp_path: Path
+) -> None:
+    script = Path(__file__).parents[2] / "support" / "save_zero_d.py"
+    done = subprocess.run([paddle_python, "-I", script, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = {
+        path.stem: [f.code for f in load_source(path).facts.findings] for path in sorted(tmp_path.glob("*.pdmodel"))
+    }
+    assert found == {"cond": ["LF213"], "lstm": ["LF213"], "double": ["LF213"], "single": []}
+
+
 @pytest.mark.toolchain
 def test_a_program_that_trains_is_refused_by_its_operators(paddle_python: Path, tmp_path: Path) -> None:
     subprocess.run([paddle_python, "-c", _SAVE_TRAINING, tmp_path], check=True, capture_output=True, timeout=120)
