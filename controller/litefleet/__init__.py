@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from litefleet_agent.findings import Finding, Severity, Verdict
+    from litefleet_controller import __version__
     from litefleet_controller.common.errors import ConfigError, LitefleetError, UsageError
     from litefleet_controller.config.preprocess import PreprocessConfig
     from litefleet_controller.devices.outcome import DeviceOutcome, Interrupted, RunReport
@@ -57,6 +58,7 @@ __all__ = [
     "Severity",
     "UsageError",
     "Verdict",
+    "__version__",
     "inspect",
     "open_project",
     "plan",
@@ -80,6 +82,7 @@ _MODULES = {
     **dict.fromkeys(("Case", "CaseAnswer", "DeviceAnswer"), _CONTROLLER + "infer"),
     **dict.fromkeys(("prepare", "read_picture"), _CONTROLLER + "infer.preprocess"),
     **dict.fromkeys(("Plan", "PlannedDevice"), _CONTROLLER + "rollout_engine.plan"),
+    "__version__": "litefleet_controller",
     "Inference": _CONTROLLER + "infer.infer",
     "Inspection": _CONTROLLER + "inspection.model",
     "PreprocessConfig": _CONTROLLER + "config.preprocess",

@@ -18,6 +18,8 @@ __all__ = [
     "NAME",
     "NO_SECRETS",
     "arch",
+    "folded_host",
+    "folded_jump",
     "host",
     "host_key",
     "jump",
@@ -100,6 +102,19 @@ def host(text: str) -> str:
     if not _HOST.fullmatch(text):
         return f"the host {shown(text)} is not a host name or address (letters, digits, '.', '-' and '_' only)"
     return ""
+
+
+def folded_host(text: str) -> str:
+    """Return a checked host as known_hosts files and comparisons use it: names in lower case, IPv6 in its short form."""
+    if ":" not in text:
+        return text.lower()
+    return str(IPv6Address(text)) if not _ipv6(text) else text.lower()
+
+
+def folded_jump(text: str) -> str:
+    """Return a checked "user@host:port" with its host folded; the user keeps its case."""
+    login, at, address = text.rpartition("@")
+    return f"{login}{at}{address.lower()}"
 
 
 def _ipv4(text: str) -> str:

@@ -14,7 +14,7 @@ class Device:
     """One device, with all inherited settings applied.  An empty text means that the default applies."""
 
     name: str
-    host: str
+    host: str  # in lower case, IPv6 in its short form, as known_hosts files have it
     port: int = 22
     user: str = ""
     key: str = ""  # path of a private key file; "" = SSH agent or the default keys

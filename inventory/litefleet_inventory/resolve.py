@@ -162,6 +162,9 @@ def _device(device: DraftDevice, groups: tuple[str, ...], inherited: Values, dra
         wrong = "" if "host" in device.values else checks.host(name)
         if wrong:
             draft.problems.add(device.place, f"{wrong}; this device has no `host:`, so its name is used")
+    made["host"] = checks.folded_host(made["host"])
+    if "jump" in made and made["jump"] not in draft.devices:
+        made["jump"] = checks.folded_jump(made["jump"])
     return Device(name=name, groups=groups, source=str(device.place), **made)
 
 
@@ -216,7 +219,7 @@ def _check_addresses(devices: list[Device], draft: Draft) -> None:
         return  # an address with a problem could look like a duplicate
     first_of: dict[tuple[str, int, str, str], Device] = {}
     for device in devices:
-        first = first_of.setdefault((device.host.lower(), device.port, device.user, device.jump), device)
+        first = first_of.setdefault((device.host, device.port, device.user, device.jump), device)
         if first is not device:
             draft.problems.add(
                 _place_of(device, "host", draft),

@@ -253,7 +253,7 @@ WHOLE = {
     "IPv4 address (Leading zeros are not permitted in '01' in '10.0.0.01'); use {n} for a number without zeros "
     "(for device 'c01')",
     "devices:\n  a: {host: x}\n  b: {host: X}": "fleet.yaml:3: devices.b.host: "
-    "'b' and 'a' (fleet.yaml:2) are both X:22; one machine, one device",
+    "'b' and 'a' (fleet.yaml:2) are both x:22; one machine, one device",
     "devices:\n  a: {host: x}\ngroups:\n  g: {devices: {a: {host: y}}}": "fleet.yaml:4: groups.g.devices.a: "
     "device 'a' is defined twice; first at fleet.yaml:2",
     "groups: {g: }\ndevices: {g: }": "fleet.yaml:1: groups.g: 'g' is also a device's name, at fleet.yaml:2; rename one",
@@ -270,6 +270,20 @@ def test_groups_in_a_circle_are_named() -> None:
     assert problems("groups:\n  g: {children: [h]}\n  h: {children: [g, k]}\n  k: {children: [l]}\n  l:\n") == [
         "fleet.yaml:3: groups.h.children: groups contain each other: g -> h -> g",
     ]
+
+
+def test_hosts_are_folded_as_openssh_does() -> None:
+    text = "devices: {Cam-1: , b: {host: GW.Example, jump: Ops@Edge.Example:22}, c: {host: 'FD00:0::0AB', jump: Cam-1}}"
+    assert [(d.name, d.host, d.jump) for d in parse(text).devices] == [
+        ("Cam-1", "cam-1", ""),
+        ("b", "gw.example", "Ops@edge.example:22"),
+        ("c", "fd00::ab", "Cam-1"),
+    ]
+
+
+def test_two_spellings_of_one_address_are_one_machine() -> None:
+    (problem,) = problems("devices:\n  a: {host: '::1'}\n  b: {host: '0:0::1'}\n")
+    assert problem.endswith("'b' and 'a' (fleet.yaml:2) are both [::1]:22; one machine, one device")
 
 
 def test_one_machine_behind_two_jump_hosts_is_two_machines() -> None:

@@ -27,7 +27,7 @@ def open_regular(path: AnyPath, follow: bool = True) -> "io.BufferedReader":
     try:
         mode = os.fstat(fd).st_mode
         if not stat.S_ISREG(mode):
-            raise NotRegularError(0, "it is %s, not a regular file" % _kind(mode), os.fspath(path))
+            raise NotRegularError(0, "is %s, not a regular file" % _kind(mode), os.fspath(path))
         return os.fdopen(fd, "rb")
     except BaseException:
         os.close(fd)

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from .. import __version__
 from ..common.errors import UsageError
 from ..project import Options
+from .completion import device_patterns, model_names, rollout_ids
 
 if TYPE_CHECKING:
     from ..devices.outcome import RunReport
@@ -40,8 +42,10 @@ __all__ = [
     "RolloutArgument",
     "SarifOption",
     "SelectionOptions",
+    "Stdout",
     "SvgOption",
     "app",
+    "check_files",
     "colored",
     "command",
     "only_one_document",
@@ -58,7 +62,6 @@ __all__ = [
 app = typer.Typer(
     help="Rolls Paddle-Lite models out to a fleet and verifies, on each device, that the model computes what it should.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -68,9 +71,15 @@ InventoryOption = Annotated[
     Path | None, typer.Option("-i", "--inventory", help="Inventory file or folder; default: the one in litefleet.yaml.")
 ]
 LimitOption = Annotated[
-    str, typer.Option("--limit", help="Select devices: names, globs, ranges, groups, tag:NAME, !not.")
+    str,
+    typer.Option(
+        "--limit", help="Select devices: names, globs, ranges, groups, tag:NAME, !not.", autocompletion=device_patterns
+    ),
 ]
-ModelOption = Annotated[list[str] | None, typer.Option("-m", "--model", help="Only this model (may be repeated).")]
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option("-m", "--model", help="Only this model (may be repeated).", autocompletion=model_names),
+]
 AcceptOption = Annotated[
     bool, typer.Option("--accept-new-host-keys", help="Pin the host key of each device that has no pinned key yet.")
 ]
@@ -80,9 +89,27 @@ SarifOption = Annotated[
     Path | None, typer.Option("--sarif", help="Also write the findings as SARIF 2.1.0; - for stdout alone.")
 ]
 SvgOption = Annotated[Path | None, typer.Option("--svg", help="Also write the charts of a bench as one SVG file.")]
-RolloutArgument = Annotated[str, typer.Argument(help="ID of a rollout, such as r-20261123-0001; default: the latest.")]
+RolloutArgument = Annotated[
+    str,
+    typer.Argument(help="ID of a rollout, such as r-20261123-0001; default: the latest.", autocompletion=rollout_ids),
+]
 DEFAULT_CONFIG = Path("litefleet.yaml")
 STDOUT = Path("-")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        show(f"litefleet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print litefleet's version and exit."),
+    ] = False,
+) -> None: ...
 
 
 class _Group(NamedTuple):
@@ -143,6 +170,13 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
+def check_files(options: Options, keys_only: bool = False) -> None:
+    """Check the local files of a project before a device is contacted; ConfigError (exit code 2) with all problems."""
+    from ..project.check import checked_project
+
+    asyncio.run(checked_project(options, keys_only))
+
+
 def progress_for(as_json: bool) -> Callable[[int], Progress]:
     """Return a function that makes the progress display of a run over that many devices; nothing is shown with --json."""
     from ..reports.progress import make_progress
@@ -177,8 +211,15 @@ def write_pages(report: RunReport, html: Path | None, svg: Path | None = None) -
         write_file(svg, to_svg(report))
 
 
+class Stdout:
+    """Whether this process has printed a result, so that an error does not add a second JSON document to it."""
+
+    used = False
+
+
 def show(text: str) -> None:
     """Print a result on stdout."""
+    Stdout.used = True
     typer.echo(text, nl=not text.endswith("\n"))
 
 
@@ -188,8 +229,8 @@ def say(text: str) -> None:
 
 
 def terminal_width() -> int:
-    """Return the terminal's columns, at least 80; 120 where stdout is no terminal."""
-    return max(80, shutil.get_terminal_size((120, 40)).columns)
+    """Return the terminal's columns, at least 40; 120 where stdout is no terminal."""
+    return max(40, shutil.get_terminal_size((120, 40)).columns)
 
 
 def colored() -> bool:

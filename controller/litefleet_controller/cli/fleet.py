@@ -1,19 +1,23 @@
-"""Commands on the fleet as it is (probe, verify), on kept reports (report), and the demonstration (demo)."""
+"""Commands on the project (check), its devices (probe, verify), kept reports (report), and the demonstration (demo)."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..common.errors import ConfigError
 from .common import (
     ContactOptions,
     FleetOptions,
     HtmlOption,
     JsonOption,
+    SelectionOptions,
     SvgOption,
+    check_files,
     colored,
     command,
     progress_for,
@@ -29,6 +33,24 @@ if TYPE_CHECKING:
 
 
 @command
+def check(options: SelectionOptions, as_json: JsonOption = False) -> None:
+    """Check all local files of a project: models, inputs, goldens, runtimes, keys. No device is contacted."""
+    from ..project.check import check_project
+    from ..project.project import open_project
+
+    project = open_project(options)
+    problems = asyncio.run(check_project(project))
+    if as_json:
+        show(json.dumps({"schema": 1, "exit_code": 2 if problems else 0, "problems": problems}, indent=2))
+    elif problems:
+        raise ConfigError(problems)
+    else:
+        models, devices = len(project.models), len(project.devices)
+        show(f"{options.config}: no problems. Checked the files of {models} model(s) and {devices} device(s).")
+    raise typer.Exit(2 if problems else 0)
+
+
+@command
 def probe(options: ContactOptions, as_json: JsonOption = False, html: HtmlOption = None) -> None:
     """Report what each device is; on the device, only the agent's own file changes."""
     from ..project.run_fleet import run_fleet
@@ -41,6 +63,7 @@ def verify(options: FleetOptions, as_json: JsonOption = False, html: HtmlOption 
     """Verify each device's model on that device again, without activating anything."""
     from ..project.run_fleet import run_fleet
 
+    check_files(options)
     run_and_show(run_fleet("verify", options, progress_for(as_json)), as_json, html)
 
 
@@ -79,4 +102,4 @@ def demo(
     """Roll a real model out to a fleet on this machine: good devices, and one device for each kind of failure."""
     from ..demo.demo import run_demo
 
-    raise typer.Exit(asyncio.run(run_demo(folder, as_json=as_json, keep_running=keep_running, say=say)))
+    raise typer.Exit(asyncio.run(run_demo(folder, as_json=as_json, keep_running=keep_running, say=say, show=show)))

@@ -1,18 +1,25 @@
-"""Runs the command line: the only place where errors become exit codes."""
+"""Runs the command line: the only place where errors become exit codes and, with --json, JSON.
+
+With --json, stdout has exactly one JSON document, whatever happens.  An error before the command's own document is
+`{"schema": 1, "exit_code": N, "error": {"message": …}}`, for several problems with `problems`, for findings with `findings`.
+The sentence is on stderr in any case.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 import typer
 
-from ..common.errors import LitefleetError
+from ..common.errors import ConfigError, FindingError, LitefleetError
 from ..devices.outcome import Interrupted
-from .common import app, say
+from .common import Stdout, app, say, show
 
 __all__ = ["main"]
 
@@ -26,7 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="litefleet: %(message)s")
     logging.getLogger("asyncssh").setLevel(logging.CRITICAL)  # its failures are reported as findings
     signal.signal(signal.SIGTERM, _as_ctrl_c)
-    sys.exit(_exit_code(lambda: app(args=argv, prog_name="litefleet", standalone_mode=False)))
+    boundary = _Boundary(sys.argv[1:] if argv is None else argv)
+    sys.exit(boundary.exit_code(lambda: app(args=argv, prog_name="litefleet", standalone_mode=False)))
 
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
@@ -36,41 +44,68 @@ def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def _exit_code(call: Callable[[], object]) -> int:
-    """Run the command line; print the sentence of an error, and return the exit code."""
-    try:
-        result = call()
-        code = result if isinstance(result, int) else 0
-        return code if code != _SIGINT else _interrupted()
-    except LitefleetError as error:
-        say(f"litefleet: {error}")
-        return error.exit_code
-    except typer.Exit as done:
-        return done.exit_code if done.exit_code != _SIGINT else _interrupted()
-    except _WRONG_USE as error:
-        return _explain_wrong_use(error)
-    except (KeyboardInterrupt, Interrupted, typer.Abort):
-        return _interrupted()
-    except BrokenPipeError:
-        return 1
-    except OSError as error:
-        path_prefix = f"{error.filename}: " if error.filename else ""
-        say(f"litefleet: {path_prefix}{error.strerror or error}. Check free space and permissions.")
-        return 1
+class _Boundary:
+    """Turns the errors of one command into its exit code, a sentence and, with --json, a document."""
 
+    def __init__(self, args: Sequence[str]) -> None:
+        own = args[: args.index("--")] if "--" in args else args
+        self._as_json = "--json" in own
+        Stdout.used = False
 
-def _interrupted() -> int:
-    say("litefleet: interrupted. Run the same command again to continue.")
-    return 4
+    def exit_code(self, call: Callable[[], object]) -> int:
+        """Run the command line, and return the exit code; only bugs propagate."""
+        try:
+            return self._run(call)
+        except BrokenPipeError:
+            return 1
+        except Exception as error:
+            self._document(1, {"message": f"internal error: {type(error).__name__}: {error}"})
+            raise
 
+    def _run(self, call: Callable[[], object]) -> int:
+        try:
+            result = call()
+            code = result if isinstance(result, int) else 0
+            return code if code != _SIGINT else self._interrupted()
+        except LitefleetError as error:
+            return self._failed(error.exit_code, str(error), error)
+        except typer.Exit as done:
+            return done.exit_code if done.exit_code != _SIGINT else self._interrupted()
+        except _WRONG_USE as error:
+            return self._wrong_use(error)
+        except (KeyboardInterrupt, Interrupted, typer.Abort):
+            return self._interrupted()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            path_prefix = f"{error.filename}: " if error.filename else ""
+            return self._failed(1, f"{path_prefix}{error.strerror or error}. Check free space and permissions.")
 
-def _explain_wrong_use(error: Exception) -> int:
-    """Print one sentence about a wrong command line; without a command, typer has printed the help already."""
-    if type(error).__name__ == "NoArgsIsHelpError":
-        error.show()  # type: ignore[attr-defined]
-    else:
+    def _failed(self, code: int, message: str, error: LitefleetError | None = None) -> int:
+        say(f"litefleet: {message}")
+        content: dict[str, object] = {"message": message}
+        if isinstance(error, ConfigError):
+            content["problems"] = list(error.problems)
+        if isinstance(error, FindingError):
+            content["findings"] = [found.to_dict() for found in error.findings]
+        self._document(code, content)
+        return code
+
+    def _interrupted(self) -> int:
+        return self._failed(4, "interrupted. Run the same command again to continue.")
+
+    def _wrong_use(self, error: Exception) -> int:
+        """Print one sentence about a wrong command line; without a command, typer has printed the help already."""
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()  # type: ignore[attr-defined]
+            return 2
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "litefleet"
         message: str = error.format_message()  # type: ignore[attr-defined]
-        say(f"litefleet: {message} Run `{command} --help`.")
-    return 2
+        return self._failed(2, f"{message} Run `{command} --help`.")
+
+    def _document(self, code: int, error: dict[str, object]) -> None:
+        """Print an error's document, unless the command has printed its own."""
+        if self._as_json and not Stdout.used:
+            with contextlib.suppress(BrokenPipeError):
+                show(json.dumps({"schema": 1, "exit_code": code, "error": error}, indent=2))

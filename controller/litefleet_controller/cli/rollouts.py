@@ -26,6 +26,7 @@ from .common import (
     ProjectOptions,
     RolloutArgument,
     SelectionOptions,
+    check_files,
     colored,
     command,
     progress_for,
@@ -34,6 +35,7 @@ from .common import (
     show,
     terminal_width,
 )
+from .completion import device_patterns, rollout_ids
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -56,6 +58,7 @@ def _show_plan(options: Options, as_json: bool) -> None:
     from .. import operations
     from ..reports.plan_text import plan_text
 
+    check_files(options)
     plan = asyncio.run(operations.plan_rollout(options, progress_for(as_json)))
     show(json.dumps(plan.to_dict(), indent=2) if as_json else plan_text(plan, terminal_width(), colored()))
 
@@ -81,6 +84,7 @@ def rollout(
     if dry_run:
         _show_plan(options, as_json)
     else:
+        check_files(options)
         run = operations.start_rollout(options, progress_for(as_json), _wait_policy(watch), supersede)
         run_and_show(run, as_json, html)
 
@@ -150,7 +154,10 @@ def abort(rollout_id: RolloutArgument = "", config: ConfigOption = DEFAULT_CONFI
 def rollback(
     options: SelectionOptions,
     to: Annotated[str, typer.Option("--to", help="previous, nothing, or the ID of a kept release.")] = "previous",
-    rollout_id: Annotated[str, typer.Option("--rollout", help="The rollout to revert; default: the latest.")] = "",
+    rollout_id: Annotated[
+        str,
+        typer.Option("--rollout", help="The rollout to revert; default: the latest.", autocompletion=rollout_ids),
+    ] = "",
     wave: Annotated[int, typer.Option("--wave", min=0, help="Only this wave of --rollout, counted from 1.")] = 0,
     as_json: JsonOption = False,
     html: HtmlOption = None,
@@ -167,11 +174,9 @@ def rollback(
         return
     if not yes:
         if as_json or not sys.stdin.isatty():
-            raise UsageError(
-                "a rollback asks before it changes devices: add --yes, or --dry-run to see what it would do"
-            )
+            raise UsageError("a rollback asks before it changes devices: add --yes, or --dry-run to see the preview")
         say(preview.text())
-        if not typer.confirm("go on?", err=True):
+        if not typer.confirm("Continue?", err=True):
             raise typer.Exit(4)
     run_and_show(operations.roll_back(options, progress_for(as_json), target), as_json, html)
 
@@ -196,7 +201,12 @@ def bundle(
     out: Annotated[Path, typer.Option("--out", help="The file to write, such as stick.lfb.")],
     config: ConfigOption = DEFAULT_CONFIG,
     inventory: InventoryOption = None,
-    limit: Annotated[str, typer.Option("--for", help="Devices that were probed before, selected as by --limit.")] = "",
+    limit: Annotated[
+        str,
+        typer.Option(
+            "--for", help="Devices that were probed before, selected as by --limit.", autocompletion=device_patterns
+        ),
+    ] = "",
     facts: Annotated[
         list[Path] | None,
         typer.Option("--facts", help="Output of `litefleet-agent facts` on a device (may be repeated)."),

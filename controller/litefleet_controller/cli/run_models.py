@@ -15,6 +15,7 @@ from .common import (
     HtmlOption,
     JsonOption,
     SvgOption,
+    check_files,
     colored,
     command,
     progress_for,
@@ -22,6 +23,7 @@ from .common import (
     terminal_width,
     write_pages,
 )
+from .completion import model_names
 
 
 @command
@@ -31,7 +33,9 @@ def infer(
         typer.Argument(help="One file per input: .npz, .npy, or an image where the model has `preprocess:`."),
     ],
     options: ContactOptions,
-    model: Annotated[str, typer.Option("-m", "--model", help="The model, where the project has several.")] = "",
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="The model, where the project has several.", autocompletion=model_names)
+    ] = "",
     release: Annotated[
         str, typer.Option("--release", help="ID of a release that is on the devices; default: the current one.")
     ] = "",
@@ -51,6 +55,7 @@ def infer(
     from ..reports.inference_text import inference_text
 
     options = replace(options, models=(model,) if model else ())
+    check_files(options, keys_only=not reference)
     choice = InferChoice(model, release, time_limit, reference, out)
     report = asyncio.run(run_inference(options, files, choice, progress_for(as_json)))
     show(report.to_json() if as_json else inference_text(report, terminal_width(), colored()))
@@ -98,6 +103,7 @@ def bench(
     from ..devices.outcome import Interrupted, to_json
     from ..reports.bench_text import bench_text
 
+    check_files(options, keys_only=True)
     matrix = numbers("--threads", threads), numbers("--workers", workers)
     choice = BenchChoice(runs, seconds, *matrix, release, against, low_priority)
     interrupted = False

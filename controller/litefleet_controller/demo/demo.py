@@ -75,10 +75,18 @@ ssh: {{connect_time_limit_s: {connect}, concurrency: 8}}
 """
 
 
-async def run_demo(folder: Path, *, as_json: bool, keep_running: bool, say: Callable[[str], None]) -> int:
+async def run_demo(
+    folder: Path,
+    *,
+    as_json: bool,
+    keep_running: bool,
+    say: Callable[[str], None],
+    show: Callable[[str], None] = print,
+) -> int:
     """Write a project to `folder`, start the fleet, run a rollout, and return the exit code.
 
-    The exit code is 0 when every device ended as expected, else 1.  `say` prints one line for the operator.
+    The exit code is 0 when every device ended as expected, else 1.  `say` prints a line for the operator,
+    `show` the result.
 
     Raises: UsageError when `folder` is in use; LitefleetError when a download or the converter fails.
     """
@@ -97,7 +105,7 @@ async def run_demo(folder: Path, *, as_json: bool, keep_running: bool, say: Call
         report = await start_rollout(options, lambda total: make_progress(total, quiet=as_json))
         page = folder / "report.html"
         page.write_text(to_html(report), encoding="utf-8")
-        print(to_json(report) if as_json else to_table(report, width=120), end="")
+        show(to_json(report) if as_json else to_table(report, width=120))
         missed = _missed(report)
         if missed:
             say("The demo did not end as expected:\n  " + "\n  ".join(missed))

@@ -17,6 +17,7 @@ from litefleet_agent.findings import Certainty
 
 from ..common.errors import LitefleetError
 from ..common.subprocesses import run_subprocess
+from ..project.check import unusable_key
 from .diagnosis import CheckResult, fact, failed_check, joined, works
 
 __all__ = ["Agent", "ask_agent", "check_identities", "check_key", "check_known_hosts", "check_ssh_programs"]
@@ -25,10 +26,6 @@ _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_ecdsa_
 _AGENT_S = 5.0
 _MOST_LINES = 5  # wrong lines that are reported one by one
 _MOST_BYTES = 16 << 20
-_MOST_KEY = 1 << 20
-_LOCKED = (
-    "is protected by a passphrase, and litefleet does not ask for one; load it with `ssh-add` and leave `key:` out"
-)
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def check_identities(agent: Agent, folder: Path, needed: bool) -> CheckResult:
     """Check the identities for devices without `key:`: the agent's keys, then the default files in `folder` (~/.ssh)."""
     found = fact("ssh agent", f"none ({agent.problem})" if agent.problem else f"holds {_count(len(agent.keys))}")
     existing = [path for name in _DEFAULT_KEYS if (path := folder / name).exists()]
-    wrong = {path: _unusable(path) for path in existing}
+    wrong = {path: unusable_key(path) for path in existing}
     usable = [path for path in existing if not wrong[path]]
     found += fact(
         "default keys", ", ".join(p.name + (f" ({wrong[p]})" if wrong[p] else "") for p in existing) or "none"
@@ -106,7 +103,7 @@ def check_key(key: str, users: Iterable[str], agent: Agent) -> CheckResult:
     """Check a private key that the inventory names for the devices `users`."""
     path, names = Path(key).expanduser(), sorted(users)
     devices_text = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
-    wrong = _unusable(path)
+    wrong = unusable_key(path)
     if wrong:
         held = " The SSH agent holds it: leave `key:` out." if "passphrase" in wrong and _is_held(path, agent) else ""
         return failed_check("LF705", f"The key {key} (for {devices_text}) {wrong}.{held}")
@@ -118,24 +115,6 @@ def check_key(key: str, users: Iterable[str], agent: Agent) -> CheckResult:
         )
         return failed_check("LF705", observed, Certainty.POSSIBLE)
     return works(f"The key {key} can be used.")
-
-
-def _unusable(path: Path) -> str:
-    """Return why a private key cannot be used, "" when it can."""
-    try:
-        if not path.is_file():
-            return "is missing" if not path.exists() else "is not a file"
-        if path.stat().st_size > _MOST_KEY:
-            return "is too large for a key"
-        if path.suffix == ".pub":
-            return "is the public half; name the private one"
-        asyncssh.read_private_key(path)
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    except (asyncssh.Error, ValueError) as error:
-        locked = isinstance(error, asyncssh.KeyEncryptionError) or "passphrase" in str(error).lower()
-        return _LOCKED if locked else f"is not a private key: {error}"
-    return ""
 
 
 def _is_held(path: Path, agent: Agent) -> bool:

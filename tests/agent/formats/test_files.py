@@ -16,7 +16,7 @@ def test_what_is_no_regular_file_is_rejected_at_once(tmp_path):
     for name, words in (("fifo", "a FIFO"), ("link", "a FIFO"), (".", "a folder")):
         with pytest.raises(NotRegularError) as caught:
             open_regular(tmp_path / name)
-        assert caught.value.strerror == f"it is {words}, not a regular file"
+        assert caught.value.strerror == f"is {words}, not a regular file"
         with pytest.raises(OSError):
             sha256_of(tmp_path / name)
     with pytest.raises(NotRegularError):

@@ -59,7 +59,8 @@ class Scene:
         found = links(store)
         assert [p for p in [*root.glob("*"), *root.glob("models/*/*")] if p.name.startswith(".")] == []
         for identity in filter(None, found):
-            assert all(store.check_blob(sha) for sha in store.release(identity).blobs)
+            manifest = store.release(identity)
+            assert all(store.check_blob(sha) for sha in [manifest["model"]["nb"], *manifest["golden"]])
         before = state(root)
         assert recover(store) == []
         assert state(root) == before

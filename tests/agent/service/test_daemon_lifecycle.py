@@ -433,7 +433,7 @@ def test_settings_in_a_fifo_are_a_sentence_and_not_a_wait(device):
     (device.root / "service.json").unlink()
     os.mkfifo(device.root / "service.json")
     code, said = refused(device)
-    assert (code, "service.json: it is a FIFO, not a regular file" in said) == (2, True), said
+    assert (code, "service.json: is a FIFO, not a regular file" in said) == (2, True), said
 
 
 def test_a_root_that_is_not_there_is_a_sentence(device, tmp_path):

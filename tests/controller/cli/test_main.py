@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def silent() -> Iterator[socket.socket]:
-    """A server that takes connections and never says a word."""
+    """A server that accepts connections and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(30)
         yield server
@@ -68,7 +69,7 @@ def test_no_command_shows_the_help(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["nonsense"], "No such command 'nonsense'"),
         (["rollout", "--bogus"], "No such option: --bogus"),
@@ -85,16 +86,16 @@ def test_no_command_shows_the_help(tmp_path: Path) -> None:
         (["explain", "LF999"], "LF999 is no finding"),
     ],
 )
-def test_wrong_use_is_one_sentence_and_exit_code_2(args: list[str], said: str, project: Path) -> None:
+def test_wrong_use_is_one_sentence_and_exit_code_2(args: list[str], message: str, project: Path) -> None:
     done = litefleet(*args, cwd=project)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("litefleet: ")
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1, done.stderr
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("litefleet.yaml", "inventory: [", "litefleet.yaml:1: not valid YAML"),
         ("litefleet.yaml", CONFIG + "modles: {}\n", "litefleet.yaml:5: unknown key 'modles'; did you mean 'models'?"),
@@ -102,11 +103,11 @@ def test_wrong_use_is_one_sentence_and_exit_code_2(args: list[str], said: str, p
         ("fleet.yaml", "devices: {}\n", "no device is selected: the inventory is empty"),
     ],
 )
-def test_wrong_files_are_named_with_their_line(name: str, text: str, said: str, project: Path) -> None:
+def test_wrong_files_are_named_with_their_line(name: str, text: str, message: str, project: Path) -> None:
     (project / name).write_text(text)
     done = litefleet("rollout", cwd=project)
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -152,7 +153,7 @@ def test_no_color_wins(project: Path) -> None:
 def test_a_reader_that_goes_away_is_no_traceback(args: list[str], project: Path) -> None:
     argv = [sys.executable, "-m", "litefleet_controller", *args]
     read, write = os.pipe()
-    os.close(read)  # gone before the first word
+    os.close(read)  # closed before the first output
     try:
         done = subprocess.run(
             argv,
@@ -178,7 +179,11 @@ def test_a_page_that_cannot_be_written_costs_no_result(project: Path) -> None:
     assert json.loads(done.stdout)["devices"][0]["verdict"] == "unreachable"
 
 
-def test_ctrl_c_ends_with_a_word_for_each_device(project: Path, silent: socket.socket) -> None:
+def test_ctrl_c_records_an_outcome_for_each_device(
+    project: Path, silent: socket.socket, models: dict[str, Path]
+) -> None:
+    config = CONFIG.replace("source: model", f"source: {models['cls']}").replace("[1, 3, 8, 8]", "[1, 3, 48, 192]")
+    (project / "litefleet.yaml").write_text(config)
     port = silent.getsockname()[1]
     hosts = {"dev-1": "127.0.0.1", "dev-2": "localhost"}  # the same address twice would be refused
     devices = "".join(f"  {name}: {{host: {host}, port: {port}, user: nobody}}\n" for name, host in hosts.items())
@@ -188,7 +193,7 @@ def test_ctrl_c_ends_with_a_word_for_each_device(project: Path, silent: socket.s
         argv, cwd=project, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        held = [silent.accept()[0] for _ in range(2)]  # both devices are being talked to
+        held = [silent.accept()[0] for _ in range(2)]  # a session with each device is being opened
         begun = time.monotonic()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
@@ -206,7 +211,7 @@ def test_ctrl_c_ends_with_a_word_for_each_device(project: Path, silent: socket.s
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "said"),
+    ("args", "code", "message"),
     [
         (["--targets", "arm,x86"], 1, "LF102 The targets 'arm,x86' ask for the kernels of two CPUs in one file."),
         (["--targets", "x86 arm"], 1, "LF102"),
@@ -218,10 +223,88 @@ def test_ctrl_c_ends_with_a_word_for_each_device(project: Path, silent: socket.s
     ],
 )
 def test_a_conversion_that_cannot_be_right_is_refused_before_it_begins(
-    args: list[str], code: int, said: str, project: Path
+    args: list[str], code: int, message: str, project: Path
 ) -> None:
     done = litefleet("convert", *args, cwd=project)
     assert (done.returncode, done.stdout) == (code, "")
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (project / ".litefleet").exists()
+
+
+def test_the_version_is_the_packages_and_the_apis(tmp_path: Path) -> None:
+    import litefleet as api
+    from litefleet_controller import __version__
+
+    done = litefleet("--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"litefleet {__version__}\n", "")
+    assert api.__version__ == __version__
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert pyproject["project"]["dynamic"] == ["version"]
+    assert pyproject["tool"]["hatch"]["version"]["path"] == "controller/litefleet_controller/__init__.py"
+
+
+def test_python_m_litefleet_is_the_command_line(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "litefleet", "--version"]
+    done = subprocess.run(
+        argv, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout[:10]) == (0, "litefleet ")
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["rollout", "--json", "--bogus"], 2),
+        (["nonsense", "--json"], 2),
+        (["probe", "--json", "-c", "none.yaml"], 2),
+        (["plan", "--json", "--limit", "nosuch"], 2),
+        (["status", "--json"], 2),
+        (["retry", "--json"], 2),
+        (["explain", "--json", "LF999"], 2),
+        (["convert", "--json", "--targets", "arm,x86"], 1),
+        (["inspect", "--json", "--sarif", "-", "x.nb"], 2),
+        (["bundle", "--json", "--out", "no/where.lfb"], 2),
+        (["audit", "--json", "-c", "."], 2),
+    ],
+)
+def test_an_error_with_json_is_one_document_too(args: list[str], code: int, project: Path) -> None:
+    done = litefleet(*args, cwd=project)
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["schema"], document["exit_code"]) == (code, 1, code)
+    assert document["error"]["message"]
+    assert f"litefleet: {document['error']['message']}\n" == done.stderr
+
+
+def test_the_problems_and_findings_of_an_error_are_in_its_document(project: Path) -> None:
+    (project / "litefleet.yaml").write_text(CONFIG + "modles: {}\nstroe: x\n")
+    error = json.loads(litefleet("plan", "--json", cwd=project).stdout)["error"]
+    assert [problem.split(":")[1] for problem in error["problems"]] == ["5", "6"]
+    (project / "litefleet.yaml").write_text(CONFIG)
+    error = json.loads(litefleet("convert", "--json", "--targets", "arm,x86", cwd=project).stdout)["error"]
+    assert [found["code"] for found in error["findings"]] == ["LF102"]
+
+
+def test_without_json_an_error_leaves_stdout_empty(project: Path) -> None:
+    assert litefleet("report", "--", "--json", cwd=project).stdout == ""  # a file of that name
+
+
+def test_an_internal_error_with_json_is_one_document_before_the_traceback(project: Path) -> None:
+    code = (
+        "import sys; from litefleet_controller.cli import main; from litefleet_controller.cli import common\n"
+        "@common.command\n"
+        "def broken(as_json: common.JsonOption = False) -> None: {}['key']\n"
+        "main(['broken', '--json'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["error"]["message"] == "internal error: KeyError: 'key'"
+    assert "Traceback" in done.stderr

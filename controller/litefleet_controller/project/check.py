@@ -1,0 +1,194 @@
+"""Checks the local files that a project names, before any device is contacted: models, goldens, runtimes and keys.
+
+Only files are read: nothing is converted, downloaded, written or contacted.  Each problem is one sentence that begins with
+the file and line of the setting, 'litefleet.yaml:12: models.cls.source: … is missing.'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import asyncssh
+from litefleet_agent.facts.arch import ARCHES
+from litefleet_agent.findings import Finding, Severity
+from litefleet_inventory import Device
+
+from ..build.conversion.preflight import SourceFacts, load_source
+from ..build.golden.files import check_cases, read_npz
+from ..build.golden.make import input_dims
+from ..build.runtimes import DeviceKind
+from ..build.runtimes.compatibility import refusal_of_elf, wheel_name
+from ..common.errors import ConfigError, FindingError, LitefleetError
+from ..config import ModelConfig
+from ..config.document import read_document
+from ..inspection.model import inspect_file
+from ..signing import Signer
+from . import Options
+from .project import Project, open_project
+
+__all__ = ["check_project", "checked_project", "unusable_key"]
+
+_MAX_KEY_BYTES = 1 << 20  # a private key has a few KiB
+_LOCKED = (
+    "is protected by a passphrase, and litefleet does not ask for one; load it with `ssh-add` and leave `key:` out"
+)
+
+
+async def checked_project(options: Options, keys_only: bool = False) -> Project:
+    """Open a project and check the local files that its selected devices and models need; with `keys_only`, the SSH keys.
+
+    Raises: ConfigError or UsageError with all problems at once.
+    """
+    project = open_project(options)
+    problems = list(_keys(project)) if keys_only else await check_project(project)
+    if problems:
+        raise ConfigError(problems)
+    return project
+
+
+async def check_project(project: Project) -> list[str]:
+    """Return one sentence 'FILE:LINE: SETTING: problem' for each local file that is missing, unreadable or unsuitable."""
+    path = project.options.config
+    document = read_document(path.read_text(encoding="utf-8"), str(path))
+    found = [*_models(project), *_runtimes(project), *(await _signing(project))]
+    sentences = [f"{path}:{document.line(place)}: {'.'.join(place)}: {text}" for place, text in found]
+    return [*sentences, *_keys(project), *_artifacts(project)]
+
+
+_Problem = tuple[tuple[str, ...], str]  # the setting's path in litefleet.yaml, and the sentence
+
+
+def _models(project: Project) -> Iterator[_Problem]:
+    artifacts = {(m, d.artifact) for d in project.devices for m in project.models_of(d)}
+    for name in project.models:
+        if all(given for model, given in artifacts if model == name):
+            continue  # every device receives a file of its own: the model's source is not needed
+        model = project.config.models[name]
+        facts = None
+        try:
+            facts = _source(model)
+        except FindingError as error:
+            yield from ((("models", name, "source"), _sentence(f)) for f in error.findings if _is_error(f))
+        if facts is not None and not model.golden.files:
+            yield from _inputs(name, model, facts)
+        for arch, nb in model.nb.items():
+            yield from ((("models", name, "nb", arch), problem) for problem in _nb(nb, arch))
+        yield from ((("models", name, "golden"), problem) for problem in _goldens(model, facts))
+
+
+def _source(model: ModelConfig) -> SourceFacts | None:
+    source = model.source
+    path = (source.folder or source.model) if source is not None else None
+    return load_source(path, source.params if source is not None else None).facts if path is not None else None
+
+
+def _inputs(name: str, model: ModelConfig, facts: SourceFacts) -> Iterator[_Problem]:
+    try:
+        input_dims(facts.inputs, model.inputs, name)
+    except ConfigError as error:
+        place = ("models", name, "inputs")
+        for problem in error.problems:
+            yield place, problem.removeprefix(f"models.{name}.inputs").removeprefix(f"models.{name}").lstrip(":. ")
+
+
+def _nb(path: Path, arch: str = "") -> Iterator[str]:
+    """Yield the errors of a .nb file; `arch` "" checks only that it is one."""
+    try:
+        inspection = inspect_file(path, arch or None)
+    except LitefleetError as error:
+        yield f"{error}"
+        return
+    yield from (_sentence(f) for f in inspection.findings if _is_error(f))
+
+
+def _goldens(model: ModelConfig, facts: SourceFacts | None) -> Iterator[str]:
+    if not model.golden.files:
+        return
+    try:
+        cases = [(path.name, read_npz(path)) for path in model.golden.files]
+        if facts is not None:
+            check_cases(cases, facts.inputs, facts.outputs)
+    except FindingError as error:
+        yield from map(_sentence, error.findings)
+
+
+def _runtimes(project: Project) -> Iterator[_Problem]:
+    """Yield the problems of configured runtimes; a device's architecture decides later which one it uses."""
+    for name, configured in project.config.runtimes.items():
+        choice = configured.choice(project.config.toolchain.paddlelite)
+        place = ("runtimes", name)
+        if choice.kind == "wheel":
+            if not choice.path.is_file():
+                yield (*place, "wheel"), f"{choice.path} is missing."
+            elif wheel_name(choice.path.name) is None:
+                yield (*place, "wheel"), f"{choice.path.name} is not the file name of a wheel (LF307)."
+        elif choice.kind == "folder":
+            kinds = [DeviceKind(arch, "cp310", "glibc", "9.9") for arch in ARCHES]  # newer than every libc
+            refusals = [refusal_of_elf(choice.path, kind, str(choice.path)) for kind in kinds]
+            if None not in refusals and refusals[0] is not None and refusals[0].code != "LF308":
+                yield (*place, "folder"), _sentence(refusals[0])
+
+
+async def _signing(project: Project) -> list[_Problem]:
+    if project.config.signing is None:
+        return []
+    try:
+        await Signer(project.config.signing).check()
+    except ConfigError as error:
+        return [
+            (("signing",), problem.removeprefix("signing.").removeprefix("signing: ")) for problem in error.problems
+        ]
+    return []
+
+
+def _keys(project: Project) -> Iterator[str]:
+    """Yield the problems of the SSH keys that the inventory names, each key once."""
+    for name, place, more in _named_files(project.devices, "key"):
+        problem = unusable_key(Path(name).expanduser())
+        if problem:
+            yield f"{place}: {name} {problem}{more}."
+
+
+def _artifacts(project: Project) -> Iterator[str]:
+    """Yield the problems of the .nb files that the inventory names for single devices, each file once."""
+    for name, place, more in _named_files(project.devices, "artifact"):
+        for problem in _nb(project.config.inventory.parent / Path(name).expanduser()):
+            yield f"{place}: {problem}{more}"
+
+
+def _named_files(devices: Iterable[Device], setting: str) -> Iterator[tuple[str, str, str]]:
+    """Yield each file that a setting names: its name, the first device that has it, and how many there are."""
+    users: dict[str, list[Device]] = {}
+    for device in devices:
+        if name := str(getattr(device, setting)):
+            users.setdefault(name, []).append(device)
+    for name, sharing in users.items():
+        more = f" ({len(sharing)} devices use it)" if len(sharing) > 1 else ""
+        yield name, f"{sharing[0].source}: {sharing[0].name}.{setting}", more
+
+
+def unusable_key(path: Path) -> str:
+    """Return why a private SSH key cannot be used, "" when it can: "is missing", "is not a private key: …"."""
+    try:
+        if not path.is_file():
+            return "is missing" if not path.exists() else "is not a file"
+        if path.stat().st_size > _MAX_KEY_BYTES:
+            return "is too large for a key"
+        if path.suffix == ".pub":
+            return "is the public half; name the private one"
+        asyncssh.read_private_key(path)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except (asyncssh.Error, ValueError) as error:
+        locked = isinstance(error, asyncssh.KeyEncryptionError) or "passphrase" in str(error).lower()
+        return _LOCKED if locked else f"is not a private key: {error}"
+    return ""
+
+
+def _is_error(found: Finding) -> bool:
+    return found.severity is Severity.ERROR
+
+
+def _sentence(found: Finding) -> str:
+    return f"{found.observed} ({found.code})"
