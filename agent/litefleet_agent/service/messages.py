@@ -8,6 +8,7 @@ from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from ..errors import AgentError
 from ..findings import Finding
+from ..formats.checked import number_or
 from ..formats.nb import Tensor
 from ..formats.npz import DTYPES
 from ..protocol import ProtocolError
@@ -24,7 +25,6 @@ __all__ = [
     "facts_of",
     "findings_of",
     "in_order",
-    "number",
     "outcomes_of",
     "results_of",
     "size_of",
@@ -202,12 +202,6 @@ class Response:
     ms: float = 0.0  # run time of the whole batch
 
 
-def number(value: object) -> float:
-    """Return a number from 0 to 1e15 as it is, 0.0 for any other value."""
-    valid = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e15
-    return float(value) if valid and isinstance(value, (int, float)) else 0.0
-
-
 def findings_of(data: object) -> List[Finding]:
     """Read the JSON form of findings, the first 64 of them."""
     return [Finding.from_dict(item) for item in data[:_MOST_FINDINGS]] if isinstance(data, list) else []
@@ -220,7 +214,7 @@ def facts_of(header: Dict[str, object]) -> WorkerFacts:
         str(header.get(name, ""))[:100] for name in ("runtime_version", "numpy_version", "threads_set_by", "power_mode")
     )
     return WorkerFacts(
-        load_ms=number(header.get("load_ms")),
+        load_ms=number_or(0.0, header.get("load_ms"), 0),
         runtime_version=runtime,
         numpy_version=numpy,
         threads_set_by=threads,

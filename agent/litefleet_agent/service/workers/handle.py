@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 from ...findings import Finding, finding
+from ...formats.checked import number_or
 from ...protocol import ProtocolError, encode
 from ...verification.child_process import decode
 from ...verification.confinement import ConfinementReport
@@ -19,7 +20,6 @@ from ..messages import (
     body_size,
     facts_of,
     findings_of,
-    number,
     outcomes_of,
     results_of,
     tensors_to,
@@ -379,8 +379,8 @@ class WorkerHandle:
         if not isinstance(result, dict):
             self._protocol_violated("an answer without a result")
             return
-        took_ms = number(result.get("ms"))
-        self.loads = int(number(result.get("loads"))) or self.loads
+        took_ms = number_or(0.0, result.get("ms"), 0)
+        self.loads = int(number_or(0, result.get("loads"), 0)) or self.loads
         results = results_of(self._outcomes, body, self.plan.model.release, took_ms) if task.jobs else []
         self._limit.clear()
         self._outcomes, self._now, self.state = [], None, State.READY
