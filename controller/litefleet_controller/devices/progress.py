@@ -12,10 +12,10 @@ class Progress(Protocol):
     """Receives a run's progress; a context manager."""
 
     def expect(self, total: int) -> None:
-        """Set how many outcomes there will be, once that is known."""
+        """Set the number of outcomes that will follow; of a device and model, a later outcome replaces the earlier one."""
 
     def device_step(self, device: str, step: str) -> None:
-        """Report that a device began a step."""
+        """Report that a device began a step; `step` is "" when its session has ended and it waits or is done."""
 
     def device_done(self, outcome: DeviceOutcome) -> None:
         """Report a device's outcome."""

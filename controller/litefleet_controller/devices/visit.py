@@ -119,6 +119,8 @@ class DeviceSession:
             found = [error.found]
         except AgentError as error:  # ProtocolError, or facts that are none
             found = [finding("LF507", f"{self.device.name}: {error}")]
+        finally:
+            self.session_factory.report(self.device.name, "")  # no longer at work, whatever waits for it
         rest = [m for m in models if m not in {o.model for o in done}]
         done += [self.outcome(model, found) for model in rest]
 

@@ -24,6 +24,7 @@ from .values import human_seconds
 
 __all__ = ["LineProgress", "LiveProgress", "Progress", "QuietProgress", "make_progress"]
 
+_WAITS = "wait"  # how the name of a step begins in which a device only waits
 _SHOWN = 8  # most devices that the live display lists
 
 
@@ -31,19 +32,21 @@ class LineProgress(_Context):
     """One plain line per finished device, for logs and pipes."""
 
     def __init__(self, total: int, stream: TextIO | None = None) -> None:
-        self._total, self._done, self._stream = total, 0, stream if stream is not None else sys.stderr
+        self._total, self._stream = total, stream if stream is not None else sys.stderr
+        self._done: set[tuple[str, str]] = set()  # (device, model); a retried one counts once
 
     def expect(self, total: int) -> None:
         """Restart the count with a new total."""
-        self._total, self._done = total, 0
+        self._total, self._done = total, set()
 
     def device_step(self, device: str, step: str) -> None:
         """Print nothing: a log has outcomes only."""
 
     def device_done(self, outcome: DeviceOutcome) -> None:
         """Write "[3/40] cam-03 verified: outputs match the reference"."""
-        self._done += 1
-        self.message(f"[{self._done}/{self._total}] {outcome_line(outcome)}")
+        self._done.add((outcome.device, outcome.model))
+        done = len(self._done)
+        self.message(f"[{done}/{max(done, self._total)}] {outcome_line(outcome)}")
 
     def message(self, text: str) -> None:
         """Write one line."""
@@ -70,7 +73,8 @@ class LiveProgress:
         self._console = console if console is not None else Console(stderr=True, markup=False, highlight=False)
         self._total, self._clock, self._started = total, clock, clock()
         self._active: dict[str, tuple[str, float]] = {}  # device -> step, when the step began; oldest first
-        self._counts: Counter[Verdict] = Counter()
+        self._waiting: set[str] = set()
+        self._verdicts: dict[tuple[str, str], Verdict] = {}  # latest, by (device, model): a retried one counts once
         self._live = Live(
             get_renderable=self.render,
             console=self._console,
@@ -90,16 +94,22 @@ class LiveProgress:
 
     def expect(self, total: int) -> None:
         """Restart the bar with a new total."""
-        self._total, self._counts = total, Counter()
+        self._total, self._verdicts = total, {}
 
     def device_step(self, device: str, step: str) -> None:
-        """Show the device's step and restart its seconds."""
-        self._active[device] = (step, self._clock())
+        """Show the device's step and restart its seconds; a device that waits is only counted."""
+        self._active.pop(device, None)
+        self._waiting.discard(device)
+        if step.startswith(_WAITS):
+            self._waiting.add(device)
+        elif step:
+            self._active[device] = (step, self._clock())
 
     def device_done(self, outcome: DeviceOutcome) -> None:
         """Count the device; one that is not verified stays readable above the display."""
         self._active.pop(outcome.device, None)
-        self._counts[outcome.verdict] += 1
+        self._waiting.discard(outcome.device)
+        self._verdicts[outcome.device, outcome.model] = outcome.verdict
         if outcome.verdict is not Verdict.VERIFIED:
             self._console.print(Text(outcome_line(outcome), STYLES[outcome.verdict]))
 
@@ -109,11 +119,12 @@ class LiveProgress:
 
     def render(self) -> RenderableType:
         """Return the display as of now."""
-        done = sum(self._counts.values())
+        done = len(self._verdicts)
+        total = max(self._total, done)
         head = Table.grid(padding=(0, 1))
         head.add_row(
-            ProgressBar(total=max(self._total, 1), completed=done, width=30),
-            Text(f"{done}/{self._total}"),
+            ProgressBar(total=max(total, 1), completed=done, width=min(30, self._console.width // 3)),
+            Text(f"{done:,}/{total:,}"),
             self._tally(),
             Text(human_seconds(self._clock() - self._started), "dim"),
         )
@@ -123,14 +134,16 @@ class LiveProgress:
             took = human_seconds(self._clock() - since)
             at_work.add_row(Text("  " + clean(device, 40)), Text(clean(step, 40)), Text(took, "dim"))
         more = len(self._active) - _SHOWN
-        return Group(head, at_work, *([Text(f"  and {more} more at work", "dim")] if more > 0 else []))
+        notes = [f"  and {more:,} more at work"] if more > 0 else []
+        notes += [f"  {len(self._waiting):,} waiting for their turn"] if self._waiting else []
+        return Group(head, at_work, *(Text(note, "dim") for note in notes))
 
     def _tally(self) -> Text:
-        line = Text(no_wrap=True, overflow="ellipsis")
+        line, counts = Text(no_wrap=True, overflow="ellipsis"), Counter(self._verdicts.values())
         for verdict in Verdict:
-            if self._counts[verdict]:
+            if counts[verdict]:
                 line.append(" · " if line.plain else "")
-                line.append(f"{self._counts[verdict]} {verdict.value}", STYLES[verdict])
+                line.append(f"{counts[verdict]:,} {verdict.value}", STYLES[verdict])
         return line
 
 

@@ -99,7 +99,11 @@ class Page:
         self.line((text, "bold"), (f"   {note}" if note else "", "dim"))
 
     def field(self, name: str, text: str, width: int = 4, indent: int = 2, style: str = "dim") -> None:
-        """Print a named text, wrapped beside its name."""
+        """Print a named text, wrapped beside its name, or below it where the name takes over half of the line."""
+        if indent + width > self.width // 2:
+            self._console.print(Padding(Text(name, style), (0, 0, 0, indent)))
+            self._console.print(Padding(Text(text), (0, 0, 0, indent + 4)))
+            return
         grid = Table.grid(padding=(0, 1))
         grid.add_column(width=width, no_wrap=True)
         grid.add_column(overflow="fold")
@@ -130,7 +134,9 @@ class Page:
         """Print each row as its first cell and, indented, a line for each other cell that says something."""
         named = max((cell_len(name) for name in head[1:]), default=0)
         for row in rows:
-            self._console.print(Text.assemble((row[0].plain, "bold")), overflow="fold")
+            title = row[0].plain
+            title = f"{head[0]} {title}" if title.isdecimal() else title  # "wave 1"
+            self._console.print(Text(title, "bold"), overflow="fold")
             grid = Table.grid(padding=(0, 1))
             grid.add_column(width=min(named, self.width // 3))
             grid.add_column(overflow="fold")

@@ -53,9 +53,18 @@ def number(value: object) -> float | None:
     return found if math.isfinite(found) else None
 
 
+_LARGEST = 1e15  # a larger figure is no measurement, and would fill a line with digits
+
+
+def _sane(value: object) -> float | None:
+    """Return a finite number below 1e15 in size, None for any other value."""
+    found = number(value)
+    return found if found is not None and abs(found) <= _LARGEST else None
+
+
 def human_bytes(count: object) -> str:
-    """Return bytes for people: "11.0 MB"; a dash where there is no number."""
-    left = number(count)
+    """Return bytes for people: "11.0 MB"; a dash where there is no number below 1e15."""
+    left = _sane(count)
     if left is None:
         return "–"
     for unit in ("B", "kB", "MB", "GB"):
@@ -66,8 +75,8 @@ def human_bytes(count: object) -> str:
 
 
 def human_ms(value: object) -> str:
-    """Return milliseconds for people: "3.42 ms"; a dash where there is no number."""
-    ms = number(value)
+    """Return milliseconds for people: "3.42 ms"; a dash where there is no number below 1e15."""
+    ms = _sane(value)
     if ms is None:
         return "–"
     if ms >= 10_000:
@@ -76,14 +85,14 @@ def human_ms(value: object) -> str:
 
 
 def human_rate(value: object) -> str:
-    """Return runs a second for people: "333", "4.25"; a dash where there is no number."""
-    rate = number(value)
+    """Return runs a second for people: "333", "4.25"; a dash where there is no number below 1e15."""
+    rate = _sane(value)
     return "–" if rate is None else f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
 
 
 def human_seconds(value: object) -> str:
-    """Return seconds for people: "2.3 s", "4 min 05 s"; a dash where there is no number."""
-    seconds = number(value)
+    """Return seconds for people: "2.3 s", "4 min 05 s"; a dash where there is no number below 1e15."""
+    seconds = _sane(value)
     if seconds is None:
         return "–"
     if seconds >= 119.95:

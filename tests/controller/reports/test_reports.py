@@ -527,3 +527,74 @@ def test_a_pipe_gets_lines(tmp_path: Path) -> None:
     with log.open("w") as stream:
         assert run_on(stream.fileno()) == "result on stdout\nLineProgress\n"
     assert log.read_text() == "[1/2] cam-01 wrong\n"
+
+
+def test_a_retried_device_counts_once_and_no_count_exceeds_its_total() -> None:
+    out = io.StringIO()
+    with LineProgress(2, out) as lines:
+        for verdict in (Verdict.UNREACHABLE, Verdict.UNREACHABLE, Verdict.VERIFIED):
+            lines.device_done(outcome("cam-01", verdict))
+        for name in ("cam-02", "cam-03"):
+            lines.device_done(outcome(name))
+    assert re.findall(r"^\[(\d+/\d+)\]", out.getvalue(), re.MULTILINE) == ["1/2", "1/2", "1/2", "2/2", "3/3"]
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    live = LiveProgress(2, console, lambda: 0.0)
+    for verdict in (Verdict.UNREACHABLE, Verdict.VERIFIED):
+        live.device_done(outcome("cam-01", verdict))
+    for name in ("cam-02", "cam-03"):
+        live.device_done(outcome(name))
+    with console.capture() as capture:
+        console.print(live.render())
+    assert "3/3 3 verified" in capture.get()
+
+
+def test_a_waiting_device_shows_no_running_clock() -> None:
+    now = [0.0]
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    live = LiveProgress(3, console, lambda: now[0])
+    live.device_step("cam-01", "measure")
+    live.device_step("cam-02", "wait for its turn")
+    live.device_step("cam-03", "probe")
+    live.device_step("cam-03", "")  # its session has ended; its wave has not begun
+    now[0] = 3600.0
+    with console.capture() as capture:
+        console.print(live.render())
+    shown = capture.get()
+    assert re.search(r"cam-01 +measure +60 min 00 s", shown)
+    assert "cam-02" not in shown
+    assert "cam-03" not in shown
+    assert "1 waiting for their turn" in shown
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_live_display_keeps_to_the_terminal(width: int) -> None:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    live = LiveProgress(10_000, console, lambda: 0.0)
+    for number, verdict in enumerate(Verdict):
+        live.device_done(outcome(f"cam-{number}", verdict))
+        live.device_step(f"cam-1{number}", "push and verify")
+    with console.capture() as capture:
+        console.print(live.render())
+    assert max(map(len, capture.get().split("\n"))) <= width
+
+
+# --- figures without end
+
+
+@pytest.mark.parametrize("figure", [1e308, -1e308, 10**400, 1e999])
+def test_a_measurement_without_measure_never_ends_a_report(figure: Any) -> None:
+    lies = {
+        "latency_ms": dict.fromkeys(("min", "p50", "p90", "p99"), figure),
+        "load_ms": figure,
+        "peak_rss_bytes": figure,
+        "outputs": [dict.fromkeys(("max_abs", "mean_abs", "max_rel", "cosine", "top1"), figure)],
+    }
+    device = outcome("liar", measurements=lies, steps={"verify": 1e308}, facts={"arch": "x86_64", "n": figure})
+    both = report(device, outcome("cam-01", measurements={"latency_ms": LATENCY}))
+    page = to_html(both)
+    assert page.endswith("</html>")
+    assert "inf" not in "".join(re.findall(r'(?:x1|y1|width|height)="([^"]*)"', page))
+    for text in (to_table(both, 140), to_markdown(both)):
+        assert "liar" in text
+        assert max(map(len, text.split("\n"))) < 500  # no figure of 300 digits
+    assert latency_of(device) is None

@@ -44,6 +44,14 @@ def seven() -> list[DeviceRow]:
     ]
 
 
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_status_keeps_to_the_terminal(width: int) -> None:
+    text = status_text(rollout(reason=WHY, behind=("cam-2", "cam-3")), seven(), [], NOW, width)
+    assert max(map(len, text.split("\n"))) <= width
+    for word in ("wave", "devices", "pending", "r-20261123-0001"):
+        assert word in text.split()
+
+
 def test_a_paused_rollout_line_by_line() -> None:
     text = status_text(rollout(reason=WHY, behind=("cam-2", "cam-3")), seven(), [], NOW)
     assert text.split("\n") == [
