@@ -168,7 +168,7 @@ def _cell(cell: Cell) -> Text:
     """Return a table's cell; what prose sets in backquotes is bold instead, as a table is no place for markup."""
     text, style = cell if isinstance(cell, tuple) else (cell, "")
     shown = Text(style=style)
-    for index, part in enumerate(re.split(r"`([^`]*)`", text)):
+    for index, part in enumerate(re.split(r"`([^`]*)`", text.strip())):
         shown.append(part, "bold" if index % 2 else "")
     return shown
 
