@@ -88,9 +88,12 @@ def _checked_program(data: bytes) -> Program:
         raise _refuse("LF207", f"The model file ({len(data)} bytes) is not a PaddlePaddle program: {error}.") from error
 
 
-def _fits(want: TensorSpec, dtype: str, dims: tuple[int, ...]) -> bool:
-    """Whether a saved tensor fits its declaration; PaddlePaddle versions add and drop dimensions of 1."""
-    if want.dtype != dtype:
+def _fits(want: TensorSpec, dtype: str, dims: tuple[int, ...], quantised: frozenset[str]) -> bool:
+    """Whether a saved tensor fits its declaration; PaddlePaddle versions add and drop dimensions of 1.
+
+    `quantised` names the weights that the program dequantises: saved as integers, and declared as floats.
+    """
+    if want.dtype != dtype and not (want.name in quantised and dtype in ("int8", "int16")):
         return False
     if -1 in want.dims:
         return len(want.dims) == len(dims) and all(w in (-1, d) for w, d in zip(want.dims, dims, strict=True))
@@ -99,16 +102,19 @@ def _fits(want: TensorSpec, dtype: str, dims: tuple[int, ...]) -> bool:
 
 def _check_params(program: Program, data: bytes) -> None:
     """Raise LF201/LF203 unless `data` is exactly the program's parameters."""
-    if not data:
+    if not data and program.parameters:
         raise _refuse("LF201", "The model's parameters file is empty.")
     wanted = program.parameters
+    quantised = frozenset(
+        name for op in program.details if op.kind == "dequantize_linear" for name in op.inputs.get("X", ())
+    )  # post-training quantisation with onnx_format=True
     count = 0
     try:
         for count, (dtype, dims) in enumerate(read_params(data), 1):
             if count > len(wanted):
                 continue
             want = wanted[count - 1]
-            if not _fits(want, dtype, dims):
+            if not _fits(want, dtype, dims, quantised):
                 raise _refuse(
                     "LF203",
                     f"Parameter {count} of {len(wanted)}, {want.name!r}, is {want.dtype} {list(want.dims)} in the "

@@ -109,8 +109,9 @@ def _misfit(label: str, role: str, tensor: Tensor, value: Array) -> list[str]:
     if tensor.dtype and value.dtype.name != tensor.dtype:
         problems.append(f"{where} is {value.dtype.name}; the model's is {tensor.dtype}.")
     dims = tensor.dims
-    fits = len(dims) == value.ndim and all(d in (-1, n) for d, n in zip(dims, value.shape, strict=True))
-    if dims and not fits:
+    # An output's declared dims are a hint: arithmetic on free ones gives -2, and detectors return fewer rows.
+    fits = len(dims) == value.ndim and all(d < 0 or d == n for d, n in zip(dims, value.shape, strict=True))
+    if role == "input" and dims and not fits:
         problems.append(f"{where} has dims {list(value.shape)}; the model's are {list(dims)} (-1: free).")
     if value.size == 0:
         problems.append(f"{where} is empty.")

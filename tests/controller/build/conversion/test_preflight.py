@@ -219,6 +219,21 @@ paddle.static.save(paddle.static.default_main_program(), sys.argv[1] + "/inferen
 """
 
 
+def quantised_program(kind: str = "dequantize_linear") -> bytes:
+    body = field(1, field(1, b"X") + field(2, b"w")) + field(2, field(1, b"Out") + field(2, b"y"))
+    ends = (op("feed", ["feed"], ["x"]), op("fetch", ["y"], ["fetch"]))
+    weight = var("w", [4, 3], persistable=True)
+    return program(var("x", [1, 4]), var("y", [4, 3]), weight, field(4, body + field(3, kind.encode())), *ends)
+
+
+def test_weights_that_the_program_dequantises_may_be_integers() -> None:
+    """As post-training quantisation with onnx_format=True saves them: int8 weights, declared as float32."""
+    assert check_source(quantised_program(), saved([4, 3], dtype=21, width=1)).parameters == 1
+    for params in (saved([4, 2], dtype=21, width=1), saved([4, 3], dtype=3, width=8)):
+        assert refused(quantised_program(), params)[0] == "LF203"
+    assert refused(quantised_program("mul"), saved([4, 3], dtype=21, width=1))[0] == "LF203"
+
+
 def constant(shape: list[int], *inputs: str) -> bytes:
     """A fill_constant with this shape attribute; `inputs` are its slots that give a shape."""
     slots = b"".join(field(1, field(1, slot.encode()) + field(2, b"a")) for slot in inputs)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from litefleet_controller.build.golden.files import canonical_npz, read_npz
+from litefleet_controller.build.golden.files import canonical_npz, misfits, read_npz
 from litefleet_controller.build.golden.make import input_dims, make_golden, random_inputs
 from litefleet_controller.common.errors import ConfigError, FindingError, LitefleetError, UsageError
 from litefleet_controller.config.choices import GoldenSpec
@@ -278,3 +278,13 @@ async def test_too_few_cases_and_no_nb_are_refused(tmp_path: Path) -> None:
         await make_golden(tmp_path, tmp_path, [X], replace(spec, cases=1), NOBODY, tmp_path)
     with pytest.raises(UsageError, match=r"needs the model's x86 \.nb"):
         await make_golden(tmp_path, tmp_path, [X], spec, NOBODY, tmp_path)
+
+
+@pytest.mark.parametrize("declared", [(-1, 3, -2, -2), (-1, 3, -1), (3598, 6)])
+def test_declared_dims_of_an_output_are_a_hint(declared: tuple[int, ...]) -> None:
+    """Arithmetic on free dims gives -2 (pixel shuffle), and detectors return fewer rows than their program declares."""
+    x, y = Spec("x", "float32", (-1, 3)), Spec("y", "float32", declared)
+    arrays = {"x": np.zeros((1, 3), np.float32), "y": np.ones((1, 3, 64, 64), np.float32)}
+    assert misfits("a.npz", arrays, [x], [y]) == []
+    wrong = misfits("a.npz", {**arrays, "x": np.zeros((1, 4), np.float32)}, [x], [y])
+    assert wrong == ["a.npz: input 'x' has dims [1, 4]; the model's are [-1, 3] (-1: free)."]
