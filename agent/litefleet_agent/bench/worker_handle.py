@@ -140,7 +140,7 @@ class BenchWorker:
         return StartRequest(
             nb=os.path.abspath(plan.nb),
             runtime=os.path.abspath(plan.runtime) if plan.runtime else "",
-            inputs=[tensor.name for tensor in plan.model.inputs],
+            inputs=list(plan.model.inputs),
             outputs=[tensor.name for tensor in plan.model.outputs],
             golden=[os.path.abspath(path) for path in plan.golden],
             threads=self.threads,

@@ -14,11 +14,13 @@ import time
 from array import array
 from typing import Dict, List, NamedTuple, Tuple
 
+from ..formats.nb import Tensor
 from ..formats.npz import Array, read_npz
 from ..protocol import BlockingStream
 from ..verification.child_process import die_with_parent
 from ..verification.confinement import confine_model
-from ..verification.paddlelite import PaddleLite, PaddleLiteError
+from ..verification.engines import choose_engine
+from ..verification.paddlelite import PaddleLiteError
 
 __all__ = ["LOADER", "MOST_RUNS", "RunRequest", "StartRequest", "main"]
 
@@ -93,8 +95,8 @@ class StartRequest(NamedTuple):
 
     nb: str
     runtime: str  # "" = the interpreter's own
-    inputs: List[str]  # names
-    outputs: List[str]
+    inputs: List[Tensor]  # as the model's file declares them
+    outputs: List[str]  # names
     golden: List[str]
     threads: int
     power_mode: str
@@ -109,7 +111,8 @@ class StartRequest(NamedTuple):
     @classmethod
     def from_header(cls, header: Dict[str, object]) -> "StartRequest":
         """Read the frame's header, which this same agent wrote; TypeError when a key is missing or unknown."""
-        return cls(**{name: value for name, value in header.items() if name not in ("op", "id")})  # type: ignore[arg-type]
+        request = cls(**{name: value for name, value in header.items() if name not in ("op", "id")})  # type: ignore[arg-type]
+        return request._replace(inputs=[Tensor(name, dtype, tuple(dims)) for name, dtype, dims in request.inputs])
 
 
 class RunRequest(NamedTuple):
@@ -129,7 +132,9 @@ class _Model:
         if job.low_priority:
             os.nice(_NICE)
         confine_model([job.nb, *job.golden], job.runtime, job.memory_limit, job.accelerated)
-        self._paddlelite = PaddleLite(job.runtime, job.nb, job.inputs, job.outputs, job.threads, job.power_mode)
+        self._paddlelite = choose_engine(
+            job.runtime, job.nb, job.inputs, job.outputs, job.threads, job.power_mode, on_stage=stream.stage
+        )
         self._cases: List[Dict[str, Array]] = []
         self._first: List[List[Array]] = []
         self._last: List[List[Array]] = []
@@ -147,7 +152,9 @@ class _Model:
     def _start(self) -> Dict[str, object]:
         """Import, load and run once; return the duration of each step (ms) and the memory after it (bytes)."""
         paddlelite, cases = self._paddlelite, [read_npz(path) for path in self._job.golden]
-        self._cases = [{name: arrays[name] for name in self._job.inputs} for arrays in cases]
+        self._cases = [
+            {name: arrays[name] for name in (tensor.name for tensor in self._job.inputs)} for arrays in cases
+        ]
         rss = {"before_import": _rss()}
         record: Dict[str, object] = {"begun": self._begun, "rss": rss}
         self._stream.stage("importing Paddle-Lite")

@@ -13,7 +13,15 @@ from .flavour import Flavour, describe_flavour
 from .packages import find_package, wheel_tags
 from .values import Package
 
-__all__ = ["RuntimeFacts", "binary_of", "describe_library", "describe_runtime", "python_in", "with_flavour"]
+__all__ = [
+    "RuntimeFacts",
+    "binary_of",
+    "describe_library",
+    "describe_runtime",
+    "python_in",
+    "python_tags",
+    "with_flavour",
+]
 
 # Texts of their own in lite.so, each found exactly once in the published wheels.
 _BUILT_VERSION = re.compile(rb"\x00(v2\.\d{1,2}[-.\w]{0,16})\x00")
@@ -74,7 +82,7 @@ def describe_runtime(path: Optional[str] = None, folders: Optional[Sequence[str]
         so_needed=needed,
         so_versions=versions,
         so_provided=provided,
-        python_tags=_python_tags(package.path, binary),
+        python_tags=python_tags(package.path, binary),
         opencl=bool(_text_in(binary, _OPENCL)),
         so_system=system,
         page_align=min((align for align, _ in pages if align), default=0),
@@ -187,7 +195,7 @@ def _begins(path: str, head: bytes) -> bool:
         return False
 
 
-def _python_tags(package: str, binary: str) -> Tuple[str, ...]:
+def python_tags(package: str, binary: str) -> Tuple[str, ...]:
     """Return the CPython tags that the binary is for: by its WHEEL file, its name, or pybind11's text in it."""
     tags = wheel_tags("paddlelite", os.path.dirname(package))
     pythons = {python for tag in tags for python in tag.split("-")[0].split(".") if re.match(r"^cp\d{2,4}$", python)}

@@ -97,6 +97,8 @@ class PaddleLite:
     `sizes` is the number of input sizes for which the model stays loaded, within `memory_limit` bytes (0 = no limit).
     """
 
+    kind = "binding"
+
     def __init__(
         self,
         runtime: str,

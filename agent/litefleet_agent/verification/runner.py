@@ -12,10 +12,12 @@ import time
 from typing import Dict, List, NamedTuple, Tuple
 
 from ..formats.checked import items, mapping, number, text, texts, whole
+from ..formats.nb import Tensor
 from ..formats.npz import Array, read_npz
 from .child_process import die_with_parent, peak_rss
 from .confinement import confine_model
-from .paddlelite import PaddleLite, PaddleLiteError
+from .engines import choose_engine
+from .paddlelite import PaddleLiteError
 
 __all__ = ["CONFINEMENT", "OUTPUTS", "RESULT", "STAGE", "CaseRun", "Job", "Output", "Result", "main"]
 
@@ -34,7 +36,7 @@ class Job(NamedTuple):
     nb: str  # path
     runtime: str  # folder that holds the paddlelite package, "" = what the interpreter has
     inputs: List[str]  # paths of .npz files, one per case
-    input_names: List[str]
+    declared: List[Tensor]  # the model's inputs
     output_names: List[str]
     runs: int  # timed runs per case
     warmup: int  # runs before them
@@ -82,6 +84,7 @@ class Result(NamedTuple):
     output_names: List[str]
     threads: int
     threads_set_by: str  # "set_threads", "environment" or ""
+    engine: str  # "binding" or "native"
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form."""
@@ -102,6 +105,7 @@ class Result(NamedTuple):
             list(texts(data["output_names"], 100000, _LONG)),
             whole(data["threads"]),
             text(data["threads_set_by"], 100),
+            text(data["engine"], 100),
         )
 
 
@@ -116,6 +120,7 @@ def _case(value: object) -> List[CaseRun]:
 def main() -> int:
     """Do the job that stdin describes; exit code 0 when result.json holds figures, 3 when it holds an error."""
     job = Job(**json.load(sys.stdin))
+    job = job._replace(declared=[Tensor(name, dtype, tuple(dims)) for name, dtype, dims in job.declared])
     die_with_parent(job.parent)
     work = _Work(job.work)
     work.report(_confine(job))
@@ -184,7 +189,9 @@ class _Run:
 
     def __init__(self, job: Job, work: _Work) -> None:
         self.job, self.work = job, work
-        self.paddlelite = PaddleLite(job.runtime, job.nb, job.input_names, job.output_names, job.threads)
+        self.paddlelite = choose_engine(
+            job.runtime, job.nb, job.declared, job.output_names, job.threads, on_stage=work.stage
+        )
 
     def run(self) -> Result:
         """Return the figures of all cases.  Raises PaddleLiteError."""
@@ -202,12 +209,13 @@ class _Run:
             self.paddlelite.loaded_output_names,
             self.job.threads,
             self.paddlelite.threads_set_by,
+            self.paddlelite.kind,
         )
 
     def _case(self, place: int, path: str) -> List[CaseRun]:
         self.work.stage("setting the inputs of case %d" % (place + 1))
         arrays = read_npz(path)
-        inputs = {name: arrays[name] for name in self.job.input_names}
+        inputs = {name: arrays[name] for name in (tensor.name for tensor in self.job.declared)}
         self.paddlelite.select_predictor(inputs)
         self.paddlelite.set_inputs(inputs, check=True)
         self.work.stage("running case %d" % (place + 1))

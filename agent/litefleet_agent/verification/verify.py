@@ -23,6 +23,7 @@ from .runner import CONFINEMENT, OUTPUTS, RESULT, STAGE, CaseRun, Job, Output, R
 __all__ = ["Measurements", "VerifyResult", "VerifySpec", "default_memory_limit", "paddlelite_finding", "verify"]
 
 _LOADER = "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.verification import runner; sys.exit(runner.main())"
+_NATIVE_KINDS = {"native": "LF315", "no-data": "LF405", "outputs": "LF407"}  # of NativeError -> its finding
 _GATES = ("p50_ms", "p90_ms", "p99_ms", "peak_rss_bytes")
 # words of an import error -> its finding; the first match counts
 _IMPORT_WORDS = (
@@ -126,6 +127,7 @@ class Measurements(NamedTuple):
     numpy_version: str
     threads: int
     threads_set_by: str  # "set_threads", "environment" or ""
+    engine: str = "binding"  # what drove Paddle-Lite: "binding" or "native"
     sandbox: Optional[ConfinementReport] = None  # how the model's process was confined; None when it did not report it
 
     def to_dict(self) -> Dict[str, object]:
@@ -232,7 +234,7 @@ def _job(spec: VerifySpec, model: NbModel, goldens: Sequence[Golden], work_dir: 
         nb=os.path.abspath(spec.nb),
         runtime=os.path.abspath(spec.runtime) if spec.runtime else "",
         inputs=[os.path.abspath(path) for path in spec.golden],
-        input_names=[t.name for t in model.inputs],
+        declared=list(model.inputs),
         output_names=[t.name for t in model.outputs],
         runs=spec.runs,
         warmup=spec.warmup,
@@ -307,6 +309,10 @@ def paddlelite_finding(kind: str, message: str, stage: str) -> Finding:
     """Return the finding for a PaddleLiteError's kind and text; `stage` names the step at which it was raised."""
     if kind == "numpy-2":
         return finding("LF304", "The runtime has numpy %s, and a tensor did not return what was put into it." % message)
+    if kind in _NATIVE_KINDS:
+        return finding(_NATIVE_KINDS[kind], message)
+    if kind == "round-trip" and " " in message:  # the native engine's sentence
+        return finding("LF305", "An input tensor read back differs from what was set: %s." % message)
     if kind == "round-trip":
         return finding(
             "LF305", "An input tensor read back differs from what was set (numpy %s)." % (message or "absent")
@@ -351,9 +357,11 @@ def _check(
         result.numpy_version,
         result.threads,
         result.threads_set_by,
+        result.engine,
         sandbox,
     )
-    notes = [] if result.numpy_version else [finding("LF317", "The inputs were set as lists.")]
+    lists = result.engine == "binding" and not result.numpy_version
+    notes = [finding("LF317", "The inputs were set as lists.")] if lists else []
     notes += _input_sizes(goldens)
     findings = notes + output_check.findings + exceeded_gates(spec.gates or {}, times, peak_rss)
     return VerifyResult(findings, measurements, child.stderr, sandbox)

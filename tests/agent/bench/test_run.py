@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -168,7 +169,7 @@ def test_a_leak_too_small_for_the_time_is_possible_and_decides_nothing(store: St
 
 
 def test_a_cpu_that_slows_down_is_found(store: Store, tmp_path: Path) -> None:
-    """The stand-in writes a recorded /sys, since no kernel can be made to throttle here."""
+    """A recorded /sys changes while the stand-in slows down, since no kernel can be made to throttle here."""
     cpu, zone = (
         tmp_path / "sys" / part for part in ("sys/devices/system/cpu/cpu0/cpufreq", "sys/class/thermal/thermal_zone0")
     )
@@ -178,13 +179,18 @@ def test_a_cpu_that_slows_down_is_found(store: Store, tmp_path: Path) -> None:
     (zone / "temp").write_text("51000")
     rate = cpu / "scaling_cur_freq"
     rate.write_text("1800000")
-    hot = (
-        f"hot = time.monotonic() - BEGUN > 2.5; time.sleep(0.004 if hot else 0.002); "
-        f"hot and self.runs % 20 == 0 and (open({str(rate)!r}, 'w').write('1200000'), "
-        f"open({str(zone / 'temp')!r}, 'w').write('84000'))"
-    )
-    toy_release(store, stand_in(store, "hot", hot))
+    key = stand_in(store, "hot", "time.sleep(0.004 if os.path.exists(__file__ + '.hot') else 0.002)")
+    toy_release(store, key)
+
+    def throttle() -> None:
+        rate.write_text("1200000")
+        (zone / "temp").write_text("84000")
+        (Path(store.path("runtimes", key)) / "paddlelite" / "__init__.py.hot").touch()
+
+    timer = threading.Timer(6.0, throttle)
+    timer.start()
     answer = measured(store, str(tmp_path / "sys"), seconds=8)
+    timer.join()
     assert codes(answer) == ["LF421"]
     assert answer["verdict"] == "verified"  # a warning
     assert "from 1800 to 1200 MHz" in answer["findings"][0]["seen"]

@@ -22,7 +22,8 @@ from ...formats.npz import Array
 from ...protocol import BlockingStream
 from ...verification.child_process import die_with_parent
 from ...verification.confinement import confine_model
-from ...verification.paddlelite import PaddleLite, PaddleLiteError
+from ...verification.engines import choose_engine
+from ...verification.paddlelite import PaddleLiteError
 from ...verification.verify import paddlelite_finding
 from ..messages import Rejection, size_of, tensors_of, tensors_to, validate_inputs
 from .batching import all_finite, are_batchable, first_size, join_inputs, split_outputs
@@ -110,9 +111,9 @@ class _Worker:
         if changed:
             return changed
         self.model = served_model(model, job.name, job.release)
-        names = [t.name for t in model.inputs], [t.name for t in model.outputs]
+        outputs = [tensor.name for tensor in model.outputs]
         options = job.threads, job.power_mode, job.input_sizes, job.memory_limit
-        self.paddlelite = PaddleLite(job.runtime, job.nb, names[0], names[1], *options)
+        self.paddlelite = choose_engine(job.runtime, job.nb, model.inputs, outputs, *options, on_stage=self.stage)
         self.stage("importing Paddle-Lite")
         self.paddlelite.import_runtime()
         self.stage("loading the model")

@@ -9,7 +9,7 @@ from ...formats.nb import NbModel
 from ...formats.npz import Array, read_npz
 from ...verification.compare import compare
 from ...verification.golden_cases import Golden, OutputComparison, check_outputs, fits_inputs, tolerance_for
-from ...verification.paddlelite import PaddleLite
+from ...verification.native import PaddleLiteInterface
 from .batching import are_batchable, first_size, free_first, join_inputs, split_outputs
 
 __all__ = ["OutputType", "Warmup", "infer"]
@@ -26,7 +26,7 @@ class _Deviation(NamedTuple):
     cosine: float
 
 
-def infer(paddlelite: PaddleLite, inputs: Mapping[str, Array]) -> List[Array]:
+def infer(paddlelite: PaddleLiteInterface, inputs: Mapping[str, Array]) -> List[Array]:
     """Run the model once, with a predictor for the sizes of these inputs, and return copies of its outputs."""
     paddlelite.select_predictor(inputs)
     paddlelite.set_inputs(inputs)
@@ -37,7 +37,7 @@ def infer(paddlelite: PaddleLite, inputs: Mapping[str, Array]) -> List[Array]:
 class Warmup:
     """The goldens of one release; `tolerance` (JSON form) overrides the precision's own."""
 
-    def __init__(self, paddlelite: PaddleLite, model: NbModel, tolerance: Optional[Dict[str, object]]) -> None:
+    def __init__(self, paddlelite: PaddleLiteInterface, model: NbModel, tolerance: Optional[Dict[str, object]]) -> None:
         self.paddlelite, self.model, self.tolerance = paddlelite, model, tolerance
         self.findings: List[Finding] = []
         self.statistics: Dict[str, object] = {}  # {cases, outputs: [{name, max_abs, mean_abs, cosine}]}

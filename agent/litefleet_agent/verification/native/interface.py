@@ -35,6 +35,7 @@ class PaddleLiteInterface(Protocol):
     The order of the calls: import_runtime, load, then for each request select_predictor, set_inputs, run, outputs.
     """
 
+    kind: str  # "binding" or "native"
     numpy: Any  # the module where the engine uses it, else None
     threads_set_by: str  # what took the number of threads; "" when none was asked for
     power_mode_set: str  # the power mode that was taken, "" when none was
