@@ -12,6 +12,7 @@ and the controller have their own, because they wait in other ways.
 
 import json
 import os
+import select
 import struct
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -125,6 +126,11 @@ class FrameDecoder:
     def buffered(self) -> int:
         """Bytes of an unfinished body that are held."""
         return self._filled
+
+    @property
+    def unread(self) -> int:
+        """Bytes that were fed and not decoded yet."""
+        return len(self._input) - self._at
 
     def feed(self, data: bytes) -> None:
         """Take bytes in, in any pieces."""
@@ -242,7 +248,9 @@ class BlockingStream:
     """
 
     def __init__(self, read_fd: int, write_fd: int, ahead: bytes = b"") -> None:
-        self._read_fd, self._write_fd = read_fd, write_fd
+        self.read_fd, self.write_fd = read_fd, write_fd
+        self.count_read = 0  # bytes
+        self.waiting = False  # for the other end to send something
         self._decoder = FrameDecoder(preallocate=MAX_BODY)
         self._decoder.feed(ahead)
 
@@ -273,9 +281,12 @@ class BlockingStream:
         body = self._decoder.body()
         while body is None:
             with self._decoder.get_buffer() as view:
-                count = os.readv(self._read_fd, [view])
+                self.waiting = True
+                count = os.readv(self.read_fd, [view])
+                self.waiting = False
             if not count:
                 return None
+            self.count_read += count
             self._decoder.buffer_updated(count)
             body = self._decoder.body()
         return body
@@ -291,9 +302,21 @@ class BlockingStream:
 
     def _receive(self, size: int = _READ_SIZE) -> bool:
         """Read once, at most `size` bytes; return False at the stream's end."""
-        data = os.read(self._read_fd, size)
+        self.waiting = True
+        data = os.read(self.read_fd, size)
+        self.waiting = False
+        self.count_read += len(data)
         self._decoder.feed(data)
         return bool(data)
+
+    def read_ahead(self) -> None:
+        """Read what has come of the next frames, without waiting; at most 64 KiB of them are held."""
+        if self._decoder.missing or self._decoder.unread >= _CHUNK_SIZE:
+            return
+        poll = select.poll()
+        poll.register(self.read_fd, select.POLLIN)
+        if poll.poll(0):
+            self._receive()
 
     def send(self, header: Header, parts: Sequence[bytes] = ()) -> None:
         """Send a frame whose body is `parts`, in one system call where they fit, so that the other end wakes up once."""
@@ -303,7 +326,7 @@ class BlockingStream:
         """Write `parts`, one after the other."""
         rest = [memoryview(part) for part in parts if len(part)]
         while rest:
-            rest = _after(rest, os.writev(self._write_fd, rest[:_PARTS]))
+            rest = _after(rest, os.writev(self.write_fd, rest[:_PARTS]))
 
     def stage(self, words: str) -> None:
         """Announce the next stage, so that the other end can report where this process died."""

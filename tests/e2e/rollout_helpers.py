@@ -137,7 +137,8 @@ def snapshot(home: Path) -> dict[str, str]:
 def snapshots(fleet: EmbeddedFleet) -> dict[str, dict[str, str]]:
     """Return every device's whole disk, by its name; locks and what a session leaves in `work` aside."""
     return {
-        name: {k: v for k, v in snapshot(device.root).items() if k != "lock"} for name, device in fleet.devices.items()
+        name: {k: v for k, v in snapshot(device.root).items() if k not in ("lock", "switch.lock")}
+        for name, device in fleet.devices.items()
     }
 
 

@@ -37,7 +37,7 @@ async def bench(
 
 
 def files(folder: Path) -> dict[str, int]:
-    return {str(p): p.lstat().st_mtime_ns for p in folder.rglob("*") if p.name != "lock" and not p.is_dir()}
+    return {str(p): p.lstat().st_mtime_ns for p in folder.rglob("*") if not p.name.endswith("lock") and not p.is_dir()}
 
 
 def benching(root: Path) -> list[str]:

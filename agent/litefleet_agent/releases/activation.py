@@ -2,7 +2,8 @@
 
 Order: begin (synced) -> links, one rename each -> switched (under a lease), later confirmed or undone; or done (without a lease).
 
-A caller that changes something holds the store's lock.
+Each switch and revert holds the switch lock (`Store.switching`).  A session that requests one also holds the store's lock for as
+long as it works; the lease watchdog does not, so that a session that hangs cannot keep a lease from expiring.
 """
 
 import os
@@ -12,7 +13,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional
 
 from ..formats.checked import number
 from .atomic import fsync_folder
-from .journal import Journal, Kind, Lease, Operation, State
+from .journal import KEPT, Journal, Kind, Lease, Operation, State
 from .store import Store, StoreError, explain_os_error, safe_name
 
 __all__ = [
@@ -21,11 +22,13 @@ __all__ = [
     "activate",
     "clear_unfinished",
     "confirm",
+    "is_forgotten",
     "lock_and_recover",
     "open_leases",
     "overdue",
     "point",
     "recover",
+    "revert_forgotten",
     "rollback",
 ]
 
@@ -92,6 +95,13 @@ def _explained(action: str) -> Iterator[None]:
         raise explain_os_error(error, action) from error
 
 
+@contextmanager
+def _switching(store: Store, action: str) -> Iterator[None]:
+    """Hold the switch lock; an OSError becomes a StoreError about `action`."""
+    with _explained(action), store.switching():
+        yield
+
+
 # --- open operations
 
 
@@ -131,7 +141,7 @@ def recover(store: Store) -> List[Operation]:
     Idempotent, and may itself be interrupted anywhere.  Raises StoreError when the device cannot write.
     """
     undone = []
-    with _explained("the switches of %s cannot be recovered" % store.root):
+    with _switching(store, "the switches of %s cannot be recovered" % store.root):
         journal = Journal(store.root)
         journal.clear_unfinished()
         clear_unfinished(store.path("models"))
@@ -140,6 +150,26 @@ def recover(store: Store) -> List[Operation]:
             if why:
                 undone.append(_undo(store, operation, why))
     return undone
+
+
+def is_forgotten(store: Store, lease: Operation) -> bool:
+    """Return whether the journal no longer holds an operation that was open under a lease, and its release still runs.
+
+    An emptied or damaged journal forgets operations; a compacted one keeps the latest.  One that cannot be read at all has
+    forgotten those whose time is over: nobody can confirm them.
+    """
+    try:
+        newest = max([o.number for o in Journal(store.root).read().operations] or [0])
+    except OSError:
+        newest = 0 if lease.overdue(store.clock) else lease.number
+    return newest < lease.number and store.link(lease.model, "current") == lease.to
+
+
+def revert_forgotten(store: Store, lease: Operation) -> None:
+    """Revert a lease that the journal has lost: one that cannot be read counts as expired.  Raises StoreError."""
+    with _switching(store, "the release %s cannot be reverted" % lease.to[:12]):
+        if is_forgotten(store, lease):
+            _undo(store, lease, "its lease could not be read any more")
 
 
 def _undo(store: Store, operation: Operation, why: str) -> Operation:
@@ -173,7 +203,7 @@ def activate(store: Store, identity: str, lease_s: float = 0.0) -> Activation:
     if store.verified(identity) is None:
         raise StoreError("the release %s was not proven on this device" % identity[:12], "not-verified")
     found = store.link(model, "current")
-    with _explained("the release %s cannot be activated" % identity[:12]):
+    with _switching(store, "the release %s cannot be activated" % identity[:12]):
         recover(store)
         leased = _open_operation(store, model)
         if leased is not None and leased.to == identity == store.link(model, "current"):
@@ -231,7 +261,7 @@ def confirm(store: Store, identity: str) -> None:
     Raises StoreError "lease-expired", with the reason, when the device has reverted or has to by now; "missing".
     """
     model = store.release(identity).model
-    with _explained("the release %s cannot be confirmed" % identity[:12]):
+    with _switching(store, "the release %s cannot be confirmed" % identity[:12]):
         recover(store)
         runs = store.link(model, "current") == identity
         leased = _open_operation(store, model)
@@ -240,9 +270,17 @@ def confirm(store: Store, identity: str) -> None:
                 Journal(store.root).append(leased.moved(State.CONFIRMED, store.clock))
                 return
             _undo(store, leased, "the links of %s were changed by something else" % model)
-        elif runs:
+        elif runs and _is_recorded(store, identity):
             return
+        elif runs:
+            raise StoreError("the lease of the release %s cannot be read any more" % identity[:12], "lease-expired")
     raise StoreError(_why_not(store, identity, model), "lease-expired")
+
+
+def _is_recorded(store: Store, identity: str) -> bool:
+    """Return whether the journal says that a release became current, or has had to forget so early a switch."""
+    operations = Journal(store.root).read().operations
+    return len(operations) >= KEPT or any(o.to == identity or o.before == identity for o in operations)
 
 
 def _why_not(store: Store, identity: str, model: str) -> str:
@@ -271,7 +309,7 @@ def rollback(store: Store, model: str, to: str) -> Rollback:
     Raises StoreError "not-kept" when the target is not here, whole and verified; "bad-request".
     """
     model = safe_name(model)
-    with _explained("%s cannot be rolled back" % model):
+    with _switching(store, "%s cannot be rolled back" % model):
         recover(store)
         found, leased = store.link(model, "current"), _open_operation(store, model)
         target = _target(store, model, to, leased)

@@ -106,14 +106,17 @@ def _describe(store: Store, identity: str, fixed: bool) -> _Release:
 
 def _fixed(store: Store) -> Set[str]:
     """Return the current and previous releases, and those of open operations."""
-    fixed = set(store.current().values())
+    fixed: Set[str] = set()
+    for operation in (
+        Journal(store.root).read().open()
+    ):  # before the links: a revert changes those first, and no lock excludes it
+        fixed.update((operation.to, operation.before, operation.before_previous))
+    fixed.update(store.current().values())
     for model in _names(store, "models"):
         try:
             fixed.add(store.link(model, "previous"))
         except StoreError:  # a folder that is not litefleet's
             continue
-    for operation in Journal(store.root).read().open():
-        fixed.update((operation.to, operation.before, operation.before_previous))
     return fixed
 
 

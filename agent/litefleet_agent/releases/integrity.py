@@ -160,7 +160,8 @@ def repair(store: Store) -> List[str]:
         for identity in sorted(set(store.current().values())):
             dropped += _drop_files(store, identity)
         for name in foreign_links(store):
-            point(store.path("models"), name, "current", "")
+            with store.switching():
+                point(store.path("models"), name, "current", "")
             dropped.append("models/%s/current" % name)
     except OSError as error:
         raise explain_os_error(error, "what is damaged cannot be removed") from error

@@ -15,7 +15,7 @@ from .atomic import fsync_folder, write_atomic
 from .clock import Clock
 from .crc_log import CrcLog, Scan
 
-__all__ = ["Contents", "Journal", "Kind", "Lease", "Operation", "State"]
+__all__ = ["KEPT", "Contents", "Journal", "Kind", "Lease", "Operation", "State"]
 
 
 _ID = re.compile(r"(?:[0-9a-f]{64})?\Z")
@@ -141,7 +141,7 @@ def _lease(data: Mapping[str, object]) -> Lease:
 
 
 COMPACT_AT = 128 * 1024  # bytes
-_KEPT = 50  # finished operations that stay when it is compacted
+KEPT = 50  # finished operations that stay when it is compacted
 _MAX_READ = 4 << 20  # bytes; the agent itself never makes it longer
 _LOG = CrcLog(longest=16 * 1024)
 
@@ -220,7 +220,7 @@ class Journal:
         contents = self.read()
         still_open = contents.open()
         finished = [o for o in contents.operations if o not in still_open]
-        kept = sorted(finished[-_KEPT:] + still_open, key=lambda o: o.number)
+        kept = sorted(finished[-KEPT:] + still_open, key=lambda o: o.number)
         try:
             write_atomic(self._path, [_LOG.encode(o.to_dict()) for o in kept])
         except OSError:

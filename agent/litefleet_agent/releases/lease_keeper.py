@@ -1,6 +1,7 @@
 """The lease watchdog: a small process on the device that reverts a release whose lease expires without a confirmation.
 
-One process serves all leases of a root.  It holds the store's lock only while it reverts, and nothing of the SSH channel.
+One process serves all leases of a root.  It holds the switch lock only while it reverts, never the store's lock, which a session
+that hangs may hold, and nothing of the SSH channel.
 """
 
 import fcntl
@@ -10,12 +11,15 @@ import signal
 import subprocess
 import sys
 import time
-from typing import IO, List, Optional
+from contextlib import suppress
+from typing import IO, List, Optional, Sequence
 
 from .. import ARCHIVE_ROOT
 from .activation import (  # imported now: the archive may have been removed when a lease expires
-    lock_and_recover,
+    is_forgotten,
     open_leases,
+    recover,
+    revert_forgotten,
 )
 from .journal import Operation
 from .store import Store, StoreError
@@ -76,7 +80,8 @@ def main(root: str, notify_fd: int) -> None:
 
 def _single_instance_lock(root: str) -> Optional[IO[str]]:
     """Return the held lock of the watchdog, or None where another one holds it."""
-    handle = open(os.path.join(root, "keeper.lock"), "a")  # noqa: SIM115 - held as long as the watchdog runs
+    # Not `keeper.lock`: an older agent's watchdog, which may still run, waits for the session's lock and does not count.
+    handle = open(os.path.join(root, "lease.lock"), "a")  # noqa: SIM115 - held as long as the watchdog runs
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -105,21 +110,28 @@ def _protect_from_oom() -> None:
         pass
 
 
-def _leases(store: Store) -> List[Operation]:
+def _leases(store: Store, unreadable: Sequence[Operation] = ()) -> List[Operation]:
+    """Return the open leases; `unreadable` when the journal cannot be read."""
     try:
         return list(open_leases(store).values())
     except StoreError:
-        return []  # a root that is unreadable has nothing to revert
+        return list(unreadable)
 
 
 def _serve(store: Store) -> None:
-    """Revert expired leases until no lease is open."""
+    """Revert expired and lost leases until no lease is open."""
+    known: List[Operation] = []
     while True:
-        if any(lease.overdue(store.clock) for lease in _leases(store)):
-            _revert_expired(store)
-        pauses = [_pause(store, lease) for lease in _leases(store)]
-        if not pauses:
+        leases = _leases(store, known)
+        lost = [lease for lease in known if is_forgotten(store, lease)]
+        if lost or any(lease.overdue(store.clock) for lease in leases):
+            _revert(store, lost)
+            leases = _leases(store, known)
+            lost = [lease for lease in lost if is_forgotten(store, lease)]
+        known = leases + [lease for lease in lost if lease not in leases]
+        if not known:
             return
+        pauses = [_pause(store, lease) for lease in leases] + [_RETRY_S for _ in lost]
         time.sleep(max(0.05, min([_POLL_S] + pauses)))
 
 
@@ -129,9 +141,12 @@ def _pause(store: Store, operation: Operation) -> float:
     return operation.lease.remaining_s(store.clock)
 
 
-def _revert_expired(store: Store) -> None:
-    try:
-        lock_and_recover(store, timeout_s=0)
-    except StoreError:
+def _revert(store: Store, lost: List[Operation]) -> None:
+    """Revert what is overdue, and the leases in `lost`.  A session that is at work does not hinder; it may hang."""
+    if store.switched_by_old_agent():
         return
-    store.unlock()
+    with suppress(StoreError):  # tried again
+        recover(store)
+    for lease in lost:
+        with suppress(StoreError):
+            revert_forgotten(store, lease)

@@ -19,6 +19,7 @@ import re
 import shutil
 import stat
 import time
+from contextlib import contextmanager
 from typing import IO, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..errors import AgentError
@@ -180,6 +181,10 @@ def _flock(handle: IO[str], timeout_s: float) -> bool:
         time.sleep(0.05)
 
 
+_SWITCH_LOCK = "switch.lock"  # also in the file `lock`: its owner takes the switch lock
+_SWITCH_TIMEOUT_S = 10.0  # a switch takes four fsyncs, of up to 2 s each on a slow SD card
+
+
 class Store:
     """The agent's folder on the device.  Reading needs no lock; a caller that changes something calls `lock()` first."""
 
@@ -187,6 +192,7 @@ class Store:
         self.root = root
         self.clock = clock or Clock()
         self._lock: Optional[IO[str]] = None
+        self._switching = False
 
     def path(self, *parts: str) -> str:
         """Return a path below the root."""
@@ -215,14 +221,16 @@ class Store:
             raise explain_os_error(error, "%s cannot be written" % self.root) from error
         if not _flock(handle, timeout_s):
             handle.seek(0)
-            owner = handle.read(200).strip() or "an unnamed session"
+            owner = handle.readline(200).strip() or "an unnamed session"
             handle.close()
             raise StoreError("another controller is at work on this device: %s" % owner, "busy")
         self._lock = handle
         try:
             handle.truncate(0)
-            handle.write("pid %d since %s" % (os.getpid(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())))
+            since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            handle.write("pid %d since %s\n%s\n" % (os.getpid(), since, _SWITCH_LOCK))
             handle.flush()
+            open(self.path(_SWITCH_LOCK), "a").close()  # now, while there is space for it
         except OSError:
             pass  # a full disk: the lock holds, only its owner is not named
         self._clear_unfinished()
@@ -232,6 +240,37 @@ class Store:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    @contextmanager
+    def switching(self, timeout_s: float = _SWITCH_TIMEOUT_S) -> Iterator[None]:
+        """Hold the lock that guards the journal and the models' links, for one switch or revert.  Reentrant.
+
+        Whoever changes them holds it for as long as that takes, never for a whole session: a session may hang, and must not
+        keep an expired lease from being reverted.  Raises OSError; StoreError "busy" when it is held for `timeout_s` seconds.
+        """
+        if self._switching:
+            yield
+            return
+        with open(self.path(_SWITCH_LOCK), "a") as handle:
+            if not _flock(handle, timeout_s):
+                raise StoreError("another process has been switching a release for %g s" % timeout_s, "busy")
+            self._switching = True
+            try:
+                yield
+            finally:
+                self._switching = False
+
+    def switched_by_old_agent(self) -> bool:
+        """Whether a session of an agent without the switch lock is at work: it switches under the session's lock alone."""
+        try:
+            with open(self.path("lock"), "a+") as handle:
+                if _flock(handle, 0):
+                    return False
+                handle.seek(0)
+                owner = handle.read(200)
+        except OSError:
+            return False
+        return bool(owner) and _SWITCH_LOCK not in owner
 
     def _clear_unfinished(self) -> None:
         for folder in _FOLDERS[:-2]:

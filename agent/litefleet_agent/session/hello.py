@@ -4,11 +4,12 @@ import os
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from ..facts import Facts, fingerprint
-from ..releases.activation import lock_and_recover, overdue
+from ..releases.activation import overdue, recover
 from ..releases.intact import intact_releases
 from ..releases.journal import Contents, Journal, State
 from ..releases.store import Store, StoreError, VerificationRecord
 from ..sandbox import describe_kernel
+from .watch import HEARTBEAT_S
 
 __all__ = ["Hello", "LeaseStatus", "Reverted", "SwitchStatus", "hello", "revert_expired", "switch_status"]
 
@@ -74,6 +75,7 @@ class Hello(NamedTuple):
     trust: Dict[str, object]
     reports: List[Dict[str, object]]  # of installations on the device that no controller has collected
     service: Optional[Dict[str, object]]  # {history, service}, where a service has run
+    heartbeat_s: float  # the interval at which the agent requests heartbeats
     sandbox: Dict[str, object]  # what this kernel gives to confine a model's process: SandboxSupport.to_dict
 
     def to_dict(self) -> Dict[str, object]:
@@ -89,7 +91,7 @@ class Hello(NamedTuple):
 def hello(store: Store, facts: Facts, version: str) -> Hello:
     """Return what the device reports of itself; `version` is the agent's SHA-256.
 
-    Expired leases are reverted before, unless another session holds the store.  The code behind trust, reports and service
+    Expired leases are reverted before.  The code behind trust, reports and service
     is loaded only where the device has something of them.
     """
     revert_expired(store)
@@ -110,20 +112,18 @@ def hello(store: Store, facts: Facts, version: str) -> Hello:
         _trust(store),
         _reports(store),
         _service(store),
+        HEARTBEAT_S,
         describe_kernel().to_dict(),
     )
 
 
 def revert_expired(store: Store) -> None:
-    """Revert switches that are overdue, if the store's lock is free; the lock is released again.  Never raises StoreError."""
-    if store.locked:
-        return
+    """Revert switches that are overdue, whether another session is at work or not.  Never raises StoreError."""
     try:
-        if overdue(store):
-            lock_and_recover(store, timeout_s=0)
-            store.unlock()
+        if overdue(store) and (store.locked or not store.switched_by_old_agent()):
+            recover(store)
     except StoreError:
-        pass  # another session works, or nothing can be written: a switch reports that
+        pass  # nothing can be written: a switch reports that
 
 
 def switch_status(store: Store) -> SwitchStatus:

@@ -9,8 +9,9 @@ from ..protocol import Header
 from ..releases.activation import lock_and_recover
 from ..releases.store import Store
 
-__all__ = ["OPERATIONS", "Session", "lease_of", "text_of"]
+__all__ = ["OPERATIONS", "Session", "acquire", "lease_of", "text_of"]
 
+_LOCK_TIMEOUT_S = 10.0
 _MOST_TEXT = 1 << 16  # characters of one field; a list of signers is the longest
 _LONGEST_LEASE_S = 1e9  # `activate` has its own limit, and names it
 
@@ -21,6 +22,14 @@ class Session(NamedTuple):
     store: Store
     facts: Facts
     agent: str  # SHA-256 of the agent that runs
+
+
+def acquire(store: Store) -> None:
+    """Become the one session that may change the store.  Raises StoreError "busy" when another one holds it for 10 s.
+
+    The session of a controller that has just ended gives way by then.
+    """
+    lock_and_recover(store, _LOCK_TIMEOUT_S)
 
 
 def text_of(header: Header, name: str) -> str:
@@ -43,7 +52,7 @@ def _trust(session: Session, header: Header) -> Header:
     """{allowed_signers, signature} -> {changed}: trust these signers."""
     from ..releases.trust import set_signers
 
-    lock_and_recover(session.store)
+    acquire(session.store)
     return {"changed": set_signers(session.store, header["allowed_signers"], header.get("signature") or "")}
 
 
@@ -51,7 +60,7 @@ def _free_space(session: Session, header: Header) -> Header:
     """{bytes, keep, pinned, quota, wanted, runtime} -> {freed, free, dropped}: make room and drop what nothing needs."""
     from ..releases.garbage import free_space, read_keep
 
-    lock_and_recover(session.store)
+    acquire(session.store)
     freed = free_space(session.store, *read_keep(header, session.agent))
     return {"freed": freed.freed, "free": freed.free, "dropped": list(freed.dropped)}
 
@@ -66,7 +75,7 @@ def _check(session: Session, header: Header) -> Header:
         return {"models": models, "dropped": []}
     from ..releases.integrity import repair
 
-    lock_and_recover(session.store)
+    acquire(session.store)
     return {"models": models, "dropped": repair(session.store)}
 
 
@@ -74,7 +83,7 @@ def _collected(session: Session, header: Header) -> Header:
     """{ids} -> {removed}: the controller has these reports."""
     from ..install.pending_reports import remove_collected
 
-    lock_and_recover(session.store)
+    acquire(session.store)
     ids = header["ids"]
     if not isinstance(ids, list):
         raise AgentError("the request does not fit: `ids` must be a list", "bad-request")

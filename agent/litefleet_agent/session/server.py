@@ -1,7 +1,8 @@
 """Serves one controller over stdin and stdout.
 
 The real stdout is kept for frames; whatever else prints goes to stderr.  Requests are served one after another, in order.
-When the controller closes the connection, a running child is ended and nothing half-made stays visible.
+When the controller closes the connection, or is silent for too long (see `watch`), a running child is ended and nothing
+half-made stays visible.
 """
 
 import os
@@ -11,12 +12,13 @@ from typing import Callable, Dict, Iterator, List, Union
 from .. import facts as facts_package
 from ..errors import AgentError
 from ..protocol import BlockingStream, Header, ProtocolError, ResponseParts, encode
-from ..releases.activation import Activation, activate, confirm, lock_and_recover, rollback
+from ..releases.activation import Activation, activate, confirm, rollback
 from ..releases.archive import name_archive
 from ..releases.store import Store, StoreError, explain_os_error
 from . import requests
 from .hello import hello
-from .requests import lease_of, text_of
+from .requests import acquire, lease_of, text_of
+from .watch import Watch, is_heartbeat
 
 __all__ = ["Session", "serve"]
 
@@ -28,10 +30,11 @@ class _ConnectionClosed(Exception):
 class Session:
     """One controller's requests against one store."""
 
-    def __init__(self, root: str, version: str, stream: BlockingStream) -> None:
+    def __init__(self, root: str, version: str, stream: BlockingStream, watch: Watch) -> None:
         self._store = Store(root)
         self._version = version
         self._stream = stream
+        self._watch = watch
         self._facts = facts_package.gather(root)
         self._operations: Dict[str, Callable[[Header], Union[Header, ResponseParts]]] = {
             "hello": self._hello,
@@ -53,7 +56,10 @@ class Session:
             header = self._stream.read_header()
             if header is None:
                 return
-            self._answer(header)
+            if is_heartbeat(header):
+                self._watch.expect_heartbeats()
+            else:
+                self._answer(header)
 
     def _answer(self, header: Header) -> None:
         body: List[bytes] = []
@@ -99,7 +105,7 @@ class Session:
     def _put(self, header: Header) -> Header:
         """{sha256} and the blob as the body -> {stored}."""
         size = self._stream.missing
-        lock_and_recover(self._store)
+        acquire(self._store)
         self._store.put(text_of(header, "sha256"), size, self._body())
         return {"stored": size}
 
@@ -107,7 +113,7 @@ class Session:
         """{key, sha256} -> {}: unpack a runtime from this blob."""
         from ..releases.runtimes import unpack_runtime
 
-        lock_and_recover(self._store)
+        acquire(self._store)
         unpack_runtime(self._store, text_of(header, "key"), text_of(header, "sha256"))
         return {}
 
@@ -115,7 +121,7 @@ class Session:
         """{manifest, sealed, again} -> {release, findings}: accept and store a release."""
         from ..releases.trust import receive
 
-        lock_and_recover(self._store)
+        acquire(self._store)
         now = self._store.clock.wall()
         identity, notes = receive(
             self._store, header["manifest"], header.get("sealed"), now, again=header.get("again") is True
@@ -126,20 +132,20 @@ class Session:
         """{release} -> the verification's result; events in between say that the session is alive."""
         from ..verification.release import verify_and_record
 
-        lock_and_recover(self._store)
+        acquire(self._store)
         return verify_and_record(self._store, text_of(header, "release"), self._facts, self._tick).to_wire()
 
     def _bench(self, header: Header) -> Header:
         """As `bench.run.bench`."""
         from ..bench.run import bench
 
-        lock_and_recover(self._store)
+        acquire(self._store)
         result = bench(self._store, self._facts, header, self._tick)
         return dict(result.to_dict(), findings=[found.to_wire() for found in result.findings])
 
     def _activate(self, header: Header) -> Header:
         """{release, lease_s} -> {changed, lease_remaining_s, keeper}: `keeper` says that a process watches the lease."""
-        lock_and_recover(self._store)
+        acquire(self._store)
         done = activate(self._store, text_of(header, "release"), lease_of(header))
         return {
             "changed": done.changed,
@@ -156,13 +162,13 @@ class Session:
 
     def _confirm(self, header: Header) -> Header:
         """{release} -> {}."""
-        lock_and_recover(self._store)
+        acquire(self._store)
         confirm(self._store, text_of(header, "release"))
         return {}
 
     def _rollback(self, header: Header) -> Header:
         """{model, to} -> {changed, current, before}."""
-        lock_and_recover(self._store)
+        acquire(self._store)
         return dict(rollback(self._store, text_of(header, "model"), text_of(header, "to"))._asdict())
 
     def _infer(self, header: Header) -> ResponseParts:
@@ -179,6 +185,7 @@ class Session:
         return operation(requests.Session(self._store, self._facts, self._version), header)
 
     def _tick(self) -> None:
+        self._stream.read_ahead()  # heartbeats, which must not fill the pipe while a request runs
         self._stream.send({"event": "running"})
 
 
@@ -191,10 +198,15 @@ def serve(root: str, version: str, ahead: bytes = b"") -> int:
     name_archive(root)
     out = os.dup(1)
     os.dup2(2, 1)
+    stream = BlockingStream(0, out, ahead)
+    watch = Watch(stream)
+    watch.start()
     try:
-        Session(root, version, BlockingStream(0, out, ahead)).run()
+        Session(root, version, stream, watch).run()
     except (_ConnectionClosed, BrokenPipeError, ConnectionResetError):
         return 0
+    except KeyboardInterrupt:  # the watch ends the session
+        return 0 if watch.gone else 1
     except (ProtocolError, StoreError) as error:
         sys.stderr.write("litefleet-agent: %s\n" % error)
         return 1

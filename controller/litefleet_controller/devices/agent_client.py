@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from litefleet_agent.findings import Finding, finding, finding_of_error
+from litefleet_agent.formats.checked import number_or
 from litefleet_agent.protocol import FrameDecoder, Header, ProtocolError, encode
 
 from . import bootstrap
@@ -20,6 +22,7 @@ __all__ = ["AgentClient", "Answer", "NoPython", "Request", "RequestRejected"]
 
 _CHUNK = 256 * 1024
 _DEAD_LINE = 50_000  # bytes a second: a slower link counts as dead
+_HEARTBEAT = encode({"event": "alive"})
 _MAX_EVENTS = 100_000  # an agent ticks once a second; a peer that sends more floods
 
 
@@ -70,6 +73,8 @@ class AgentClient:
         self._channel = channel
         self._buffer = bytearray()  # what came before the first frame
         self._decoder = FrameDecoder()
+        self._sending = asyncio.Lock()  # one frame at a time
+        self._heartbeat: asyncio.Task[None] | None = None
         self._next_id = 1
         self.sent_bytes = 0
         self.round_trips = 0
@@ -101,7 +106,26 @@ class AgentClient:
             if answer.state == "fail":
                 raise TransportError(finding("LF313", answer.text))
             self.round_trips += 1
-            return (await self._result(Request("hello"), 1)).result
+            hello = (await self._result(Request("hello"), 1)).result
+        interval_s = number_or(0, hello.get("heartbeat_s"), 1, 60)  # older agents request none
+        if interval_s:
+            self._heartbeat = asyncio.create_task(self._send_heartbeats(interval_s))
+        return hello
+
+    async def _send_heartbeats(self, interval_s: float) -> None:
+        """Send a sign of life every `interval_s` seconds; without one, the agent ends the session."""
+        with contextlib.suppress(TransportError):  # whoever waits for an answer reports it
+            while True:
+                await asyncio.sleep(interval_s)
+                if not self._sending.locked():  # a frame that is being sent is a sign of life
+                    async with self._sending:
+                        await self._channel.write(_HEARTBEAT)
+
+    async def stop(self) -> None:
+        """Stop the heartbeat; the channel's owner closes the channel."""
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+            await asyncio.gather(self._heartbeat, return_exceptions=True)
 
     async def _open(self, opening: Opening) -> bootstrap.Answer:
         """Send the opening; a device that cannot use it may have answered and closed before all was sent."""
@@ -139,11 +163,12 @@ class AgentClient:
     async def _send_all(self, requests: Sequence[Request], first: int) -> None:
         for number, request in enumerate(requests, start=first):
             size = request.size
-            await self._send(encode({**request.fields, "id": number, "op": request.op}, size))
-            if isinstance(request.body, Path):
-                await self._send_file(request.body, size)
-            elif request.body:
-                await self._send_bytes(request.body)
+            async with self._sending:
+                await self._send(encode({**request.fields, "id": number, "op": request.op}, size))
+                if isinstance(request.body, Path):
+                    await self._send_file(request.body, size)
+                elif request.body:
+                    await self._send_bytes(request.body)
 
     async def _send_bytes(self, data: bytes) -> None:
         for at in range(0, len(data), _CHUNK):

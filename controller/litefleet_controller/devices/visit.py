@@ -107,10 +107,15 @@ class DeviceSession:
             async with self.session_factory.transport.open(self.device, command) as channel:
                 self.client = AgentClient(channel)
                 self.step("probe")
-                self._read_hello(
-                    await self.client.start(opening, self.session_factory.archive, self.session_factory.step_limit_s)
-                )
-                await work(self)
+                try:
+                    self._read_hello(
+                        await self.client.start(
+                            opening, self.session_factory.archive, self.session_factory.step_limit_s
+                        )
+                    )
+                    await work(self)
+                finally:
+                    await self.client.stop()
             return
         except NoPython as error:
             found = _without_python(self.device, error.facts)

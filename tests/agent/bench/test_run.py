@@ -42,7 +42,7 @@ def children() -> list:
 
 def files(store: Store) -> dict:
     root = Path(store.root)
-    return {str(p): p.stat().st_mtime_ns for p in root.rglob("*") if p.name != "lock"}
+    return {str(p): p.stat().st_mtime_ns for p in root.rglob("*") if not p.name.endswith("lock")}
 
 
 # --- what is measured

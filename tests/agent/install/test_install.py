@@ -106,7 +106,7 @@ def maker(tmp_path: Path, facts: Facts) -> Maker:
 
 
 def files(store: Store) -> dict[str, bytes]:
-    return {str(p): p.read_bytes() for p in Path(store.root).rglob("*") if p.is_file() and p.name != "lock"}
+    return {str(p): p.read_bytes() for p in Path(store.root).rglob("*") if p.is_file() and not p.name.endswith("lock")}
 
 
 def refused(code: str, store: Store, path: Path, facts: Facts, given: str = "") -> str:

@@ -309,12 +309,25 @@ def test_hello_settles_first_and_tells(store: Store, root: Path, clock: SetClock
     assert json.loads(json.dumps(told)) == told
 
 
-def test_hello_waits_for_nobody(store: Store, root: Path, clock: SetClock) -> None:
+def test_hello_waits_for_no_session(store: Store, root: Path, clock: SetClock) -> None:
     one = proven(store, "1")
     activate(store, one, 60)
     clock.advance(61)
     reader = Store(str(root), clock)
-    revert_expired(reader)  # the lock is held by `store`
+    revert_expired(reader)  # `store` holds the lock, and may be a session that hangs
+    assert links(store) == ("", "")
+    assert switch_status(reader).leases == {}
+
+
+def test_hello_reverts_nothing_while_an_agent_without_the_switch_lock_is_at_work(
+    store: Store, root: Path, clock: SetClock
+) -> None:
+    one = proven(store, "1")
+    activate(store, one, 60)
+    clock.advance(61)
+    (root / "lock").write_text("pid 1 since 2026-01-01T00:00:00Z")  # `store` holds it
+    reader = Store(str(root), clock)
+    revert_expired(reader)
     assert links(store) == (one, "")
     assert switch_status(reader).leases["cls"].remaining_s == 0
 

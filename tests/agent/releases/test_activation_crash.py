@@ -60,7 +60,7 @@ class Scene:
         assert [p for p in [*root.glob("*"), *root.glob("models/*/*")] if p.name.startswith(".")] == []
         for identity in filter(None, found):
             manifest = store.release(identity)
-            assert all(store.check_blob(sha) for sha in [manifest["model"]["nb"], *manifest["golden"]])
+            assert all(store.check_blob(sha) for sha in manifest.blobs)
         before = state(root)
         assert recover(store) == []
         assert state(root) == before
@@ -83,7 +83,7 @@ def state(root: Path) -> dict:
     for path in root.rglob("*"):
         if path.is_symlink():
             found[str(path)] = os.readlink(str(path))
-        elif path.is_file() and path.name != "lock":
+        elif path.is_file() and not path.name.endswith("lock"):
             found[str(path)] = path.read_bytes()
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from litefleet_agent.releases.activation import activate, confirm
 from litefleet_agent.releases.clock import Clock
 from litefleet_agent.releases.journal import Journal
-from litefleet_agent.releases.store import Store
+from litefleet_agent.releases.store import Store, StoreError
 
 from tests.agent.support.release_fixtures import links, opened, proven
 
@@ -121,10 +122,10 @@ def test_it_holds_nothing_of_the_session(root: Path) -> None:
     session(root, one, 60)
     (pid,) = keepers(root)
     process = Path("/proc") / str(pid)
-    until(lambda: held(process / "fd") == {os.devnull, str(root / "keeper.lock")})
+    until(lambda: held(process / "fd") == {os.devnull, str(root / "lease.lock")})
     assert os.readlink(str(process / "cwd")) == "/"
     assert os.getsid(pid) not in (os.getsid(0), os.getpid())
-    assert os.stat(str(root / "keeper.lock")).st_size == 0
+    assert os.stat(str(root / "lease.lock")).st_size == 0
 
 
 def test_one_keeper_serves_all_leases(root: Path) -> None:
@@ -138,16 +139,102 @@ def test_one_keeper_serves_all_leases(root: Path) -> None:
     until(lambda: keepers(root) == [])
 
 
-def test_it_waits_for_a_session_that_is_at_work(root: Path) -> None:
+def test_a_session_that_holds_the_store_does_not_hinder_it(root: Path) -> None:
+    """The session may hang: that is what a lease is for."""
     (one,) = device(root, "1")
-    session(root, one, 1.5)
     store = Store(str(root))
+    session(root, one, 1.0)
+    begun = time.monotonic()
     store.lock()
-    until(lambda: Journal(str(root)).read().open()[0].overdue(Clock()) != "")
-    time.sleep(0.3)
-    assert links(store) == (one, "")
+    until(lambda: links(store) == ("", ""), 1.0 + 2 - (time.monotonic() - begun))
+    assert store.locked
+    with pytest.raises(StoreError, match="nobody confirmed it within 1 s"):
+        confirm(store, one)
     store.unlock()
+
+
+def test_it_waits_for_a_session_of_an_agent_without_the_switch_lock(root: Path) -> None:
+    """That one changes journal and links under the store's lock alone."""
+    (one,) = device(root, "1")
+    session(root, one, 1.0)
+    with (root / "lock").open("r+") as old:
+        fcntl.flock(old, fcntl.LOCK_EX)
+        old.truncate(0)
+        old.write("pid 1 since 2026-01-01T00:00:00Z")
+        old.flush()
+        until(lambda: Journal(str(root)).read().open()[0].overdue(Clock()) != "")
+        time.sleep(0.5)
+        assert links(Store(str(root))) == (one, "")
+    until(lambda: links(Store(str(root))) == ("", ""))
+
+
+def test_it_waits_for_a_switch_that_is_being_made(root: Path) -> None:
+    (one,) = device(root, "1")
+    session(root, one, 1.0)
+    store = Store(str(root))
+    with store.switching():
+        until(lambda: Journal(str(root)).read().open()[0].overdue(Clock()) != "")
+        time.sleep(0.5)
+        assert links(store) == (one, "")
     until(lambda: links(store) == ("", ""))
+
+
+def test_a_release_whose_lease_cannot_be_read_is_not_confirmed(root: Path) -> None:
+    one, two = device(root, "1", "2")
+    store = opened(root, Clock())
+    activate(store, one)
+    activate(store, two, 60)
+    (root / "journal").write_bytes(b"")
+    with pytest.raises(StoreError, match="cannot be read any more") as caught:
+        confirm(store, two)
+    assert caught.value.code == "lease-expired"
+    store.unlock()
+
+
+@pytest.mark.parametrize("damage", ["emptied", "removed", "garbage", "a folder"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_lease_that_cannot_be_read_is_over(root: Path, damage: str, first: bool) -> None:
+    one, two = device(root, "1", "2")
+    if not first:
+        store = opened(root, Clock())
+        activate(store, one)
+        store.unlock()
+    assert session(root, two, 2.0) == "True"
+    until(lambda: len(keepers(root)) == 1)
+    time.sleep(0.3)  # it has read the lease
+    journal = root / "journal"
+    if damage == "emptied":
+        journal.write_bytes(b"")
+    elif damage == "garbage":
+        journal.write_bytes(os.urandom(5000))
+    else:
+        journal.unlink()
+    if damage == "a folder":
+        journal.mkdir()
+    until(lambda: links(Store(str(root)))[0] == ("" if first else one), 2.0 + 2)
+    if damage == "a folder":
+        journal.rmdir()
+    until(lambda: keepers(root) == [])
+    store = opened(root, Clock())
+    assert links(store) == (("", "") if first else (one, ""))
+    with pytest.raises(StoreError, match=r"cannot be confirmed|is not current"):
+        confirm(store, two)
+    store.unlock()
+
+
+def test_a_compacted_journal_is_not_a_lost_one(root: Path) -> None:
+    one, two = device(root, "1", "2")
+    session(root, one, 60)
+    store = opened(root, Clock())
+    confirm(store, one)
+    for _ in range(60):  # finished operations, of which 50 stay
+        activate(store, two)
+        activate(store, one)
+    Journal(str(root))._compact()
+    store.unlock()
+    assert len(Journal(str(root)).read().operations) <= 51
+    until(lambda: keepers(root) == [])
+    assert links(Store(str(root)))[0] == one
 
 
 def test_the_archive_may_be_removed_meanwhile(root: Path, tmp_path: Path) -> None:

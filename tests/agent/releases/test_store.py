@@ -29,7 +29,7 @@ def sha(data: bytes) -> str:
 
 def visible(root: Path) -> list[str]:
     """Every file below the root but the lock, hidden ones included."""
-    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.is_dir() and p.name != "lock")
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.is_dir() and not p.name.endswith("lock"))
 
 
 @pytest.fixture

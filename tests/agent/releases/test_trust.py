@@ -69,7 +69,7 @@ def refused(code: str, call, *args: object, **more: object) -> str:
 
 
 def files(store: Store) -> dict[str, bytes]:
-    return {str(p): p.read_bytes() for p in Path(store.root).rglob("*") if p.is_file() and p.name != "lock"}
+    return {str(p): p.read_bytes() for p in Path(store.root).rglob("*") if p.is_file() and not p.name.endswith("lock")}
 
 
 def accepted(store: Store) -> dict:

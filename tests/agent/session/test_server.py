@@ -99,7 +99,7 @@ def put(data: bytes, number: int = 1) -> bytes:
 
 
 def files(root: Path) -> list[str]:
-    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and p.name != "lock")
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and not p.name.endswith("lock"))
 
 
 @pytest.mark.parametrize("version", ["", "3.7", "3.13"])
