@@ -138,4 +138,4 @@ def test_a_root_that_cannot_be_written_runs_from_elsewhere_and_says_so(shell: li
     put = encode({"id": 2, "op": "put", "sha256": "a" * 64}, 1) + b"x"
     done = machine.run(shell, agent_archive().data + put, root="/proc/litefleet")
     assert done.stdout.startswith(b"LFBOOT n0nce need\nLFBOOT n0nce ready\n"), done.stderr
-    assert b"/proc/litefleet can't be written" in done.stdout
+    assert b"/proc/litefleet cannot be written" in done.stdout
