@@ -26,7 +26,7 @@ from ..verification.verify import paddlelite_finding
 from .results import StartReport
 from .worker_main import LOADER, RunRequest, StartRequest
 
-__all__ = ["BenchWorker", "BenchWorkerError", "Block", "WaitLoop"]
+__all__ = ["BenchWorker", "BenchWorkerError", "Block", "WaitLoop", "block_of", "cases_of", "start_report_of"]
 
 
 _TICK_S = 1.0
@@ -155,7 +155,7 @@ class BenchWorker:
     def started(self) -> StartReport:
         """Wait until it has run for the first time, and return its report."""
         answer, _ = self._answer(self.plan.start_limit_s)
-        return self._parsed(lambda: _start_report(answer))
+        return self._parsed(lambda: start_report_of(answer))
 
     def ask_runs(self, runs: int, until: float, at: float = 0.0, skip: int = 0) -> None:
         """Request `runs` runs, or fewer until the time `until`, not before `at`; the first `skip` ones do not count.
@@ -167,13 +167,13 @@ class BenchWorker:
     def block(self, expected_s: float) -> Block:
         """Return the runs of the oldest request, which should take about `expected_s`."""
         answer, body = self._answer(_FAR * expected_s + _SLACK_S)
-        return self._parsed(lambda: _block(answer, body))
+        return self._parsed(lambda: block_of(answer, body))
 
     def outputs(self, of: str) -> List[List[Array]]:
         """Return each case's outputs of its "first" or its "last" run."""
         self._send({"op": "outputs", "of": of})
         answer, body = self._answer(_SLACK_S)
-        return self._parsed(lambda: _cases(answer, body))
+        return self._parsed(lambda: cases_of(answer, body))
 
     def _parsed(self, parse: Callable[[], _T]) -> _T:
         """Return `parse()`.  Raises BenchWorkerError when the process sent an invalid answer."""
@@ -272,10 +272,11 @@ class BenchWorker:
             self._reap()
 
 
-# --- answers as values; each raises ValueError for an invalid one
+# --- answers as values
 
 
-def _start_report(answer: Dict[str, object]) -> StartReport:
+def start_report_of(answer: Dict[str, object]) -> StartReport:
+    """Read the answer to "start".  Raises ValueError."""
     import_ms, load_ms, first_run_ms = [
         number(answer.get(name), 0, _MOST_MS, name) for name in ("import_ms", "load_ms", "first_run_ms")
     ]
@@ -295,7 +296,8 @@ def _start_report(answer: Dict[str, object]) -> StartReport:
     )
 
 
-def _block(answer: Dict[str, object], body: bytes) -> Block:
+def block_of(answer: Dict[str, object], body: bytes) -> Block:
+    """Read the answer to "run"; the body holds doubles.  Raises ValueError."""
     begun, ended, cpu_s = (number(answer.get(name), 0, name=name) for name in ("begun", "ended", "cpu_s"))
     values = array("d")
     values.frombytes(body)
@@ -303,7 +305,8 @@ def _block(answer: Dict[str, object], body: bytes) -> Block:
     return Block(begun, ended, cpu_s, values[:runs], values[runs:])
 
 
-def _cases(answer: Dict[str, object], body: bytes) -> List[List[Array]]:
+def cases_of(answer: Dict[str, object], body: bytes) -> List[List[Array]]:
+    """Read the answer to "outputs"; the body holds their data.  Raises ValueError."""
     cases, at = [], 0
     for described in items(answer.get("cases"), _MOST_CASES, "cases"):
         outputs = []
@@ -312,7 +315,12 @@ def _cases(answer: Dict[str, object], body: bytes) -> List[List[Array]]:
             dims = tuple(whole(size, 0, 1 << 31, "a size") for size in items(one.get("shape"), _MOST_DIMS, "the shape"))
             tensor = Tensor("", text(one.get("dtype"), 20, "the dtype"), dims)
             size = size_of(tensor)
-            outputs.append(Array(tensor.dtype, tensor.dims, body[at : at + size]))
+            try:
+                outputs.append(Array(tensor.dtype, tensor.dims, body[at : at + size]))
+            except AgentError as error:
+                raise ValueError(str(error)) from error
             at += size
         cases.append(outputs)
+    if at != len(body):
+        raise ValueError("the outputs have %d bytes, and %d were sent" % (at, len(body)))
     return cases
