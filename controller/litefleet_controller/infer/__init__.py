@@ -1,4 +1,4 @@
-"""Inputs and answers of inference: files become checked inputs, what devices answer is checked and compared."""
+"""The command `infer`: reads and checks inputs, runs them on devices, checks and compares the outputs."""
 
 from .cases import Case
 from .inputs import read_cases

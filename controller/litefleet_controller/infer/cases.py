@@ -16,21 +16,21 @@ __all__ = ["Case", "check_cases", "header_of", "parts_of"]
 
 @dataclass(frozen=True)
 class Case:
-    """One input by its name: what `arrays` hold goes to the model's inputs of the same names."""
+    """One named input: `arrays` holds an array for each of the model's inputs, by the input's name."""
 
     name: str
     arrays: Mapping[str, Array]
 
 
 def check_cases(cases: Sequence[Case], inputs: Sequence[Tensor], model: str) -> None:
-    """Raise UsageError, in one sentence, for the first case that the model can't take, and for too many."""
+    """Raise UsageError, in one sentence, for the first case that does not fit the model, and for too many or too large cases."""
     if not 0 < len(cases) <= MAX_REQUESTS:
         raise UsageError(f"{len(cases)} inputs were given; a run takes 1 to {MAX_REQUESTS}")
     for case in cases:
         _check(case, inputs, model)
     size = sum(array.nbytes for case in cases for array in case.arrays.values())
     if size > MAX_BODY:
-        raise UsageError(f"the inputs have {size} bytes together; a run takes {MAX_BODY}: give fewer at once")
+        raise UsageError(f"the inputs have {size} bytes together; a run takes {MAX_BODY} bytes: give fewer at once")
 
 
 def _check(case: Case, inputs: Sequence[Tensor], model: str) -> None:
@@ -58,7 +58,7 @@ def _problem(tensor: Tensor, value: Array) -> str:
 
 
 def header_of(case: Case, inputs: Sequence[Tensor]) -> dict[str, object]:
-    """Return a case as the wire's request."""
+    """Return the header of the request on the wire: {inputs: [{name, dtype, dims}]}."""
     tensors = [(t.name, case.arrays[t.name]) for t in inputs]
     return {"inputs": [{"name": n, "dtype": a.dtype.name, "dims": list(a.shape)} for n, a in tensors]}
 

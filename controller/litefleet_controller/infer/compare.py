@@ -1,4 +1,4 @@
-"""How far devices' answers are from each other, or from the reference engine's.  Pure."""
+"""Compares devices' outputs with each other and with the reference engine's.  Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_KINDS = 16  # different answers to one input that are compared each with e
 
 @dataclass(frozen=True)
 class Limits:
-    """What outputs may differ by: by each device's precision ("fp32", ...), but for what `given` sets."""
+    """Tolerances: by each device's precision ("fp32", ...), overridden by `given`."""
 
     precisions: Mapping[str, str]
     given: Mapping[str, float]
@@ -101,7 +101,7 @@ def _compared(
     if len(expected) != len(given):
         observed = f"it gave {len(given)} outputs where {shown} gave {len(expected)}"
         return [Difference(device, case, "", shown, Comparison(False, observed, cosine=0.0))]
-    # engines may name outputs otherwise: then their order counts
+    # engines may use other output names: then the order counts
     names = list(given) if set(given) == set(expected) else list(expected)
     pairs = zip(given, names, strict=True)
     return [

@@ -1,4 +1,4 @@
-"""`litefleet infer`: the same inputs on every chosen device, their answers brought back and compared."""
+"""`litefleet infer`: runs the same inputs on every selected device, and compares the outputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from litefleet_agent.findings import Finding, Verdict, decide
 from litefleet_agent.session.infer import MAX_BODY
@@ -32,7 +32,7 @@ __all__ = ["InferChoice", "Inference", "run_inference"]
 
 @dataclass(frozen=True)
 class InferChoice:
-    """What is run, and what is done with the answers."""
+    """Options of an inference."""
 
     model: str = ""  # may be left out where the project has one
     release: str = ""  # "": the one that is current on each device
@@ -49,7 +49,7 @@ class Inference:
             answers = await inference.run("cls", [litefleet.Case("door", {"x": image})])
         print([(answer.device, answer.outcome.verdict, answer.cases[0].outputs) for answer in answers])
 
-    `progress` is told of each device's steps; nothing is shown without one.
+    `progress` receives each device's steps; without one, nothing is shown.
 
     Raises: ConfigError, UsageError, LitefleetError for what is wrong on this side. What is wrong with a device is in its answer's
     `outcome`, never an exception.
@@ -106,7 +106,7 @@ class Inference:
 
 @dataclass(frozen=True)
 class _Query:
-    """What every device is asked."""
+    """The request to every device."""
 
     model: str
     cases: tuple[str, ...]
@@ -114,7 +114,7 @@ class _Query:
 
 
 def _request(model: str, cases: Sequence[Case], inputs: Sequence[Tensor], release: str, limit_s: float) -> Request:
-    fields: dict[str, Any] = {
+    fields: dict[str, object] = {
         "model": model,
         "requests": [header_of(case, inputs) for case in cases],
         "limit_s": limit_s,
@@ -126,7 +126,7 @@ def _request(model: str, cases: Sequence[Case], inputs: Sequence[Tensor], releas
 
 
 async def _ask(session: DeviceSession, query: _Query, time_limit_s: float) -> DeviceAnswer:
-    """Return one device's answer; Refused, TransportError and ProtocolError go on to the visit."""
+    """Return one device's answer.  RequestRejected, TransportError and ProtocolError are left to the session."""
     session.step("infer")
     (answer,) = await session.exchange(query.request, limit_s=time_limit_s)
     reported = answer.result

@@ -1,4 +1,4 @@
-"""Files as a model's inputs: .npz by name, .npy and pictures for a model with one input; checked before any connection."""
+"""Reads files as a model's inputs: .npz by name, .npy and pictures for a model with one input.  Contacts no device."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_cases(
     how: PreprocessConfig | None,
     model: str,
 ) -> tuple[Case, ...]:
-    """Return one case per file, named after it; UsageError in one sentence for what the model can't take.
+    """Return one case per file, named after it; UsageError, in one sentence, for files that do not fit the model.
 
     A golden's .npz may hold the model's outputs too; they are left out.
     """
@@ -82,7 +82,7 @@ def _npy(path: Path) -> Array:
             raise UsageError(f"{path} is larger than {LIMIT_BYTES} bytes")
         loaded = np.load(path, allow_pickle=False)
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror or error}") from error
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     except UNREADABLE as error:
         raise UsageError(f"{path} is not a readable .npy of plain numbers") from error
     if not isinstance(loaded, np.ndarray):

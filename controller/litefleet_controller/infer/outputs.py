@@ -1,10 +1,9 @@
-"""What a device answered to `infer`, checked: names, types, sizes and bytes must hold together.  Pure."""
+"""Reads a device's answer to `infer`: names, types, sizes and bytes must be consistent.  Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 from litefleet_agent.errors import AgentError
@@ -13,29 +12,33 @@ from litefleet_agent.formats.npz import DTYPES
 from litefleet_agent.protocol import ProtocolError
 
 from ..build.golden.files import Array
+from ..common.checked import number_or
 from .report import CaseAnswer
 
 __all__ = ["read_answers", "reported_findings"]
 
 _MOST_OUTPUTS = 64
-# what a service refuses a request with -> the finding that explains it; others have none of their own
+# error code of the service -> finding; other codes have no finding of their own
 _ERRORS = {"timed-out": "LF408", "bad-output": "LF404", "busy": "LF620"}
 
 
-def reported_findings(result: Mapping[str, Any]) -> tuple[Finding, ...]:
-    """Return why the device ran nothing, empty when it did; ProtocolError for what is no list of findings."""
+def reported_findings(result: Mapping[str, object]) -> tuple[Finding, ...]:
+    """Return the findings that kept the device from running, empty if it ran.  ProtocolError for no list of findings."""
     try:
-        return tuple(Finding.from_dict(item) for item in result.get("findings") or ())
+        reported = result.get("findings") or []
+        if not isinstance(reported, list):
+            raise TypeError("not a list")
+        return tuple(Finding.from_dict(item) for item in reported)
     except (AgentError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ProtocolError("the device's findings are none") from error
 
 
 def read_answers(
-    result: Mapping[str, Any], data: bytes, cases: Sequence[str]
+    result: Mapping[str, object], data: bytes, cases: Sequence[str]
 ) -> tuple[tuple[CaseAnswer, ...], tuple[Finding, ...]]:
     """Return an answer for each case, and the findings of those that failed.
 
-    Raises ProtocolError when the answer does not hold together.
+    Raises ProtocolError when the answer is inconsistent.
     """
     reported = result.get("requests")
     if (
@@ -57,16 +60,16 @@ def read_answers(
         found += [finding("LF404", f"For {case}, the output {name} holds NaN or Inf.") for name in _not_finite(outputs)]
         answers.append(CaseAnswer(case, outputs, _figure(one.get("ms"))))
     if at != len(data):
-        raise ProtocolError(f"the outputs take {at} bytes, and {len(data)} came")
+        raise ProtocolError(f"the outputs take {at} bytes, and {len(data)} bytes arrived")
     return tuple(answers), tuple(dict.fromkeys(found))
 
 
 def _not_finite(outputs: Mapping[str, Array]) -> list[str]:
-    """Return the outputs that are none: a sound agent refuses them itself."""
+    """Return the names of outputs with NaN or Inf, which an intact agent rejects itself."""
     return [name for name, array in outputs.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
 
 
-def _failure(error: Any) -> Finding:
+def _failure(error: object) -> Finding:
     if not isinstance(error, dict):
         raise ProtocolError("the device's error is none")
     code, message = str(error.get("code")), str(error.get("message"))[:2000]
@@ -76,7 +79,7 @@ def _failure(error: Any) -> Finding:
     return finding(_ERRORS[code], message) if code in _ERRORS else finding_of_error(code, message)
 
 
-def _outputs(one: Mapping[str, Any], data: bytes, at: int) -> tuple[dict[str, Array], int]:
+def _outputs(one: Mapping[str, object], data: bytes, at: int) -> tuple[dict[str, Array], int]:
     """Return one request's outputs, and where the next one's data begins."""
     reported = one.get("outputs")
     if not isinstance(reported, list) or len(reported) > _MOST_OUTPUTS:
@@ -92,7 +95,7 @@ def _outputs(one: Mapping[str, Any], data: bytes, at: int) -> tuple[dict[str, Ar
     return outputs, at
 
 
-def _tensor(item: Any) -> tuple[str, str, list[int]]:
+def _tensor(item: object) -> tuple[str, str, list[int]]:
     reported = item if isinstance(item, dict) else {}
     name, dtype, dims = reported.get("name"), reported.get("dtype"), reported.get("dims")
     # A name ends up in terminals, JSON, and as a file's in a zip.
@@ -104,5 +107,7 @@ def _tensor(item: Any) -> tuple[str, str, list[int]]:
     raise ProtocolError(f"an output is described as {str(item)[:100]}")
 
 
-def _figure(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) and 0 <= value < 1e9 else None
+def _figure(value: object) -> float | None:
+    """Return a run time in milliseconds; None for anything but a number from 0 to 1e9 (11 days)."""
+    found = number_or(value, 0, 1e9, -1.0)
+    return found if found >= 0 else None

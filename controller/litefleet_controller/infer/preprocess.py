@@ -1,4 +1,4 @@
-"""A picture as a model's input, as litefleet.yaml declares it.  Pure but for reading the file."""
+"""Turns a picture into a model's input as `preprocess` in litefleet.yaml declares.  Pure, except `read_picture`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_picture(path: Path) -> Array:
             return np.asarray(_on_white(ImageOps.exif_transpose(picture)))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or "it is damaged, or no PNG, JPEG, BMP or WebP"
-        raise UsageError(f"{path} can't be read as a picture: {reason}") from error
+        raise UsageError(f"cannot read {path} as a picture: {reason}") from error
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

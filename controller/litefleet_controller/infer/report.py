@@ -1,4 +1,4 @@
-"""What came of an inference on the fleet: each device's answers, and how they differ."""
+"""The results of an inference on the fleet: each device's outputs and their differences."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from litefleet_agent.findings import Verdict, finding
@@ -24,20 +23,20 @@ __all__ = ["CaseAnswer", "DeviceAnswer", "InferenceReport", "judged", "save", "u
 
 @dataclass(frozen=True)
 class CaseAnswer:
-    """One device's answer to one input: outputs by name, or none and why; `ms` is None where the device did not tell."""
+    """One device's answer to one input: outputs by name, or an error; `ms` (run time) is None where it was not reported."""
 
     case: str
     outputs: Mapping[str, Array]
     ms: float | None = None
     error: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form; of large outputs without the numbers themselves."""
         record = [_output(name, array) for name, array in self.outputs.items()]
         return {"input": self.case, "ms": self.ms, "error": self.error, "outputs": record}
 
 
-def _output(name: str, array: Array) -> dict[str, Any]:
+def _output(name: str, array: Array) -> dict[str, object]:
     """Return {name, dtype, dims, values}: nested lists, None for what is too large or holds NaN."""
     shown = array.size <= _SHOWN and np.isfinite(array).all()
     values = array.tolist() if shown else None
@@ -46,7 +45,7 @@ def _output(name: str, array: Array) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class DeviceAnswer:
-    """What one device did; `by` is "service" or "one-shot", "" where nothing was run; `precision` its file's, "fp32"."""
+    """One device's result; `by` is "service" or "one-shot", "" where nothing ran; `precision` is the file's, as "fp32"."""
 
     outcome: DeviceOutcome
     by: str = ""
@@ -63,7 +62,7 @@ class DeviceAnswer:
         """The one line that says why, or that all is well."""
         return self.outcome.sentence if self.outcome.findings else f"answered {len(self.cases)} of {len(self.cases)}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         record = self.outcome
         return {
@@ -107,7 +106,7 @@ class InferenceReport:
         differing = {d.case for d in self.differences if not d.found.ok}
         return tuple(case for case, device in self.majority.items() if not device and case in differing)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return {
             "schema": 1,
@@ -130,7 +129,7 @@ class InferenceReport:
 
 
 def judged(answer: DeviceAnswer, differences: tuple[Difference, ...], majority: Mapping[str, str]) -> DeviceAnswer:
-    """Return an answer whose outcome says that it differs, where it does from a reference or from a majority."""
+    """Return the answer, with the verdict `wrong` where it differs from the reference or from a majority."""
     own = [d for d in differences if d.device == answer.device and not d.found.ok]
     counted = [d for d in own if d.against == "reference" or majority.get(d.case)]
     if not counted or answer.outcome.verdict is not Verdict.VERIFIED:
@@ -143,16 +142,16 @@ def judged(answer: DeviceAnswer, differences: tuple[Difference, ...], majority: 
 
 
 def usable_folder(folder: Path) -> Path:
-    """Return a folder for outputs, made where it is not there; UsageError when it can't be."""
+    """Create the folder for outputs if it is missing and return it.  UsageError when it cannot be created."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--out: {folder} can't be made: {error.strerror}") from error
+        raise UsageError(f"--out: cannot create {folder}: {error.strerror}") from error
     return folder
 
 
 def save(folder: Path, model: str, answers: tuple[DeviceAnswer, ...]) -> tuple[str, ...]:
-    """Write each answer's outputs as DEVICE-MODEL-INPUT.npz and return the paths; LitefleetError when the disk refuses."""
+    """Write each answer's outputs as DEVICE-MODEL-INPUT.npz and return the paths.  LitefleetError when one cannot be written."""
     paths = []
     for answer in answers:
         for case in answer.cases:
@@ -161,6 +160,6 @@ def save(folder: Path, model: str, answers: tuple[DeviceAnswer, ...]) -> tuple[s
                 try:
                     write_atomically(path, canonical_npz(case.outputs))
                 except OSError as error:
-                    raise LitefleetError(f"{path} can't be written: {error.strerror}") from error
+                    raise LitefleetError(f"cannot write {path}: {error.strerror}") from error
                 paths.append(str(path))
     return tuple(paths)

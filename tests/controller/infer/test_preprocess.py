@@ -156,7 +156,7 @@ def test_what_is_transparent_is_white_and_gray_is_rgb(tmp_path: Path) -> None:
 def test_what_is_no_picture_is_a_sentence(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "p.png"
     path.write_bytes(data)
-    with pytest.raises(UsageError, match="can't be read as a picture: it is damaged, or no PNG, JPEG, BMP or WebP"):
+    with pytest.raises(UsageError, match="as a picture: it is damaged, or no PNG, JPEG, BMP or WebP"):
         read_picture(path)
 
 
@@ -164,7 +164,7 @@ def test_a_cut_picture_and_one_that_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "p.png"
     Image.fromarray(picture(50, 50)).save(path)
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(UsageError, match="can't be read as a picture"):
+    with pytest.raises(UsageError, match=r"cannot read .* as a picture"):
         read_picture(path)
     with pytest.raises(UsageError, match="No such file or directory"):
         read_picture(tmp_path / "none.png")
