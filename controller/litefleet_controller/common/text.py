@@ -35,12 +35,17 @@ def _visible(char: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def clean(text: object, limit: int = LINE_LIMIT) -> str:
-    """Return a text as one printable line, cut after `limit` characters; line breaks become spaces."""
+def sanitize(text: object, limit: int = 300) -> str:
+    """Return a text from outside as one printable line, cut after `limit` characters; line breaks become spaces."""
     raw = text if isinstance(text, str) else str(json_ready(text))
     line = " ".join(raw[: limit + 1].replace("\t", " ").splitlines())
     shown = "".join(map(_visible, line[:limit]))
     return shown if len(raw) <= limit else f"{shown}… ({len(raw) - limit} more characters)"
+
+
+def clean(text: object, limit: int = LINE_LIMIT) -> str:
+    """Return a text for a report: sanitized, with the report's limit of a line."""
+    return sanitize(text, limit)
 
 
 def clean_lines(text: object, lines: int = 40, width: int = 300) -> str:
@@ -49,9 +54,3 @@ def clean_lines(text: object, lines: int = 40, width: int = 300) -> str:
     kept = [clean(line.replace("\t", "    "), width) for line in every[-lines:]]
     left_out = str(text).rstrip("\n").count("\n") + 1 - len(kept)
     return "\n".join(([f"… ({left_out} earlier lines left out)"] if left_out > 0 else []) + kept)
-
-
-def sanitize(text: str, most: int = 300) -> str:
-    """Return a text from outside with control characters escaped and its length bounded, for a terminal or a report."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: most + 1])
-    return shown if len(text) <= most else shown[:most] + "…"

@@ -40,7 +40,7 @@ class HostKeys:
         self._accept_new = accept_new
         readable = [str(f) for f in dict.fromkeys([*files, pin_file]) if f.exists()]
         try:
-            self._known = asyncssh.read_known_hosts(readable)
+            self._known = asyncssh.import_known_hosts("".join(_folded(Path(name)) for name in readable))
         except (OSError, ValueError, asyncssh.Error) as error:
             raise ConfigError([f"{', '.join(readable)}: not a known_hosts file: {error}"]) from error
         self._new: dict[tuple[str, int], asyncssh.SSHKey] = {}
@@ -95,6 +95,19 @@ class HostKeys:
 def _known_as(device: Device) -> str:
     """Return the name under which known_hosts files hold this device's key: the port is part of it unless it is 22."""
     return device.host if device.port == 22 else f"[{device.host}]:{device.port}"
+
+
+def _folded(path: Path) -> str:
+    """Return a known_hosts file's text with its host names in lower case, as the inventory's hosts are; hashes stay."""
+    lines = []
+    for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        words = line.split(None, 2)
+        at = 1 if words[:1] and words[0].startswith("@") else 0  # a marker such as @revoked comes first
+        if len(words) > at + 1 and not words[at].startswith(("#", "|")):
+            words[at] = words[at].lower()
+            line = " ".join(words)
+        lines.append(line + "\n")
+    return "".join(lines)
 
 
 class TrustDecision:

@@ -153,3 +153,13 @@ def test_only_algorithms_of_known_keys_are_offered(tmp_path: Path, keys: list[as
     unknown = trust.decision(Device(name="u", host="unknown.example")).algorithms
     assert {"ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512"} < set(unknown)
     assert "ssh-rsa" not in unknown
+
+
+def test_pins_of_earlier_versions_and_files_with_capitals_serve_folded_hosts(
+    tmp_path: Path, keys: list[asyncssh.SSHKey]
+) -> None:
+    lines = (f"[Board.Example]:2222,GW {text(keys[0])} A Comment", f"@revoked BOARD.example {text(keys[1])}")
+    trust = host_keys(tmp_path, *lines)
+    assert [said(trust, OTHER_PORT, key) for key in keys] == ["yes", "LF503", "LF503"]
+    assert said(trust, Device(name="gw", host="gw"), keys[0]) == "yes"
+    assert said(trust, BOARD, keys[1]) == "LF503"
