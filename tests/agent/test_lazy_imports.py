@@ -20,6 +20,11 @@ def test_a_session_starts_without_what_only_a_proof_needs() -> None:
     assert {"litefleet_agent.releases.store", "litefleet_agent.facts"} <= loaded
     assert not loaded & {
         "argparse",
+        "ctypes",
+        "lzma",
+        "platform",
+        "shutil",
+        "litefleet_agent.sandbox",
         "litefleet_agent.cli",
         "litefleet_agent.verification.release",
         "litefleet_agent.verification.verify",

@@ -1,7 +1,6 @@
 """Gathers the facts of this machine, without a subprocess and without importing Paddle-Lite; it never raises."""
 
 import os
-import platform
 import re
 import struct
 import sys
@@ -49,7 +48,7 @@ def this_process() -> Process:
         kernel=kernel.release,
         hostname=kernel.nodename,
         executable=sys.executable or "",
-        version=platform.python_version(),
+        version=sys.version.split()[0],
         implementation=sys.implementation.name,
         tag=("cp" if sys.implementation.name == "cpython" else sys.implementation.name[:2])
         + "%d%d" % sys.version_info[:2],

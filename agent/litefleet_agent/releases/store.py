@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import stat
 import time
 from contextlib import contextmanager
@@ -287,6 +286,8 @@ class Store:
     @staticmethod
     def _remove(path: str) -> None:
         if os.path.isdir(path) and not os.path.islink(path):
+            import shutil  # it loads bz2 and lzma, which most sessions do not need
+
             shutil.rmtree(path, ignore_errors=True)
             return
         try:
@@ -345,7 +346,8 @@ class Store:
 
     def need_space(self, size: int) -> None:
         """Raise StoreError "disk-full" unless `size` bytes fit and 8 MiB stay free for the rest of the device."""
-        free = shutil.disk_usage(self.root).free
+        room = os.statvfs(self.root)
+        free = room.f_bavail * room.f_frsize
         if size + SPARE > free:
             raise StoreError(
                 "%d bytes are to be stored under %s, where %d are free" % (size, self.root, free), "disk-full"

@@ -8,7 +8,6 @@ from ..releases.activation import overdue, recover
 from ..releases.intact import intact_releases
 from ..releases.journal import Contents, Journal, State
 from ..releases.store import Store, StoreError, VerificationRecord
-from ..sandbox import describe_kernel
 from .watch import HEARTBEAT_S
 
 __all__ = ["Hello", "LeaseStatus", "Reverted", "SwitchStatus", "hello", "revert_expired", "switch_status"]
@@ -76,7 +75,6 @@ class Hello(NamedTuple):
     reports: List[Dict[str, object]]  # of installations on the device that no controller has collected
     service: Optional[Dict[str, object]]  # {history, service}, where a service has run
     heartbeat_s: float  # the interval at which the agent requests heartbeats
-    sandbox: Dict[str, object]  # what this kernel gives to confine a model's process: SandboxSupport.to_dict
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form, in which `switches` and `service` are merged into the object."""
@@ -113,7 +111,6 @@ def hello(store: Store, facts: Facts, version: str) -> Hello:
         _reports(store),
         _service(store),
         HEARTBEAT_S,
-        describe_kernel().to_dict(),
     )
 
 

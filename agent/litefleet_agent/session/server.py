@@ -47,6 +47,7 @@ class Session:
             "rollback": self._rollback,
             "infer": self._infer,
             "bench": self._bench,
+            "sandbox": self._sandbox,
         }
         self._operations.update(dict.fromkeys(requests.OPERATIONS, self._store_request))
 
@@ -101,6 +102,15 @@ class Session:
     def _hello(self, header: Header) -> Header:
         """{} -> hello.Hello."""
         return hello(self._store, self._facts, self._version).to_dict()
+
+    def _sandbox(self, header: Header) -> Header:
+        """{} -> SandboxSupport.to_dict: what this kernel offers to confine a model's process.
+
+        A request of its own, for probes: its eight modules and ctypes would double the time of the first answer.
+        """
+        from ..sandbox import describe_kernel
+
+        return dict(describe_kernel().to_dict())
 
     def _put(self, header: Header) -> Header:
         """{sha256} and the blob as the body -> {stored}."""

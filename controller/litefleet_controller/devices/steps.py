@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -87,12 +88,20 @@ async def run_device(
     async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
         session.notes += check_hello(session.hello)
         if not mode.stage:
+            await _add_sandbox(session)
             done.append(session.outcome("", session.notes))
             return
         for model in models:
             done.append(await _Delivery(session, mode, provider, recorder, model).run())
 
     return await open_session(session_factory, device, models, work)
+
+
+async def _add_sandbox(session: DeviceSession) -> None:
+    """Add to the reported facts what the device's kernel offers to confine a model's process; agents before it cannot say."""
+    with suppress(RequestRejected):
+        (sandbox,) = await session.ask(Request("sandbox"))
+        session.reported_facts = {**session.reported_facts, "sandbox": sandbox}
 
 
 @dataclass
