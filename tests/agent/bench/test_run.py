@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import threading
 import time
 from pathlib import Path
@@ -323,16 +324,15 @@ def test_nothing_is_measured_while_a_switch_waits_for_its_confirmation(store: St
     assert "the switch of toy waits for its confirmation (another" in words
 
 
-def test_what_the_checks_refuse_is_never_loaded(store: Store, tmp_path: Path) -> None:
-    mark = tmp_path / "imported"
+def test_what_the_checks_refuse_is_never_loaded(store: Store) -> None:
     from tests.agent.verification.test_release import runtime
 
-    runtime(store, mark, b"not an ELF file")
-    toy_release(store, "marked")
+    toy_release(store, runtime(store, b"not an ELF file"))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     answer = measured(store)
     assert "LF315" in codes(answer)
     assert (answer["releases"], answer["cells"]) == ([], [])
-    assert not mark.exists()
+    assert resource.getrusage(resource.RUSAGE_CHILDREN) == before  # no process was started
 
 
 def test_a_controller_that_went_away_ends_the_processes(store: Store) -> None:

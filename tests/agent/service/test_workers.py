@@ -461,7 +461,7 @@ def test_growth_since_the_hundredth_run_wears_it(own):
 
 def test_memory_over_the_limit_wears_it_and_far_over_it_ends_it(own):
     take = "ready(); kept = []; serve(lambda h, b: [kept.append(b'x' * %d), answer(h, b)])"
-    owner = own(fake(take % (30 << 20), memory_limit_bytes=32 << 20)).ready()
+    owner = own(fake(take % (26 << 20), memory_limit_bytes=32 << 20)).ready()
     owner.run(toy_job(1, 2))
     assert (owner.worker.recycle_reason.code, owner.worker.state) == ("LF411", State.READY)
     hog = "def hog(h, b):\n    kept = b'x' * (90 << 20)\n    time.sleep(600)\nready(); serve(hog)"
