@@ -6,7 +6,7 @@ import os
 import stat
 from typing import BinaryIO, NamedTuple, Optional, Union
 
-__all__ = ["FileStamp", "NotRegularError", "open_regular", "read_regular", "sha256_of"]
+__all__ = ["FileStamp", "NotRegularError", "free_bytes", "open_regular", "read_regular", "sha256_of"]
 
 _CHUNK = 1 << 20  # bytes
 
@@ -99,3 +99,9 @@ def _digest(stream: BinaryIO) -> str:
     for chunk in iter(lambda: stream.read(_CHUNK), b""):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def free_bytes(folder: AnyPath) -> int:
+    """Return the bytes that an unprivileged process may still write to the folder's file system.  Raises OSError."""
+    room = os.statvfs(folder)
+    return room.f_bavail * room.f_frsize

@@ -4,10 +4,10 @@ Manifests are dropped first and durably, files after them, so that no manifest i
 """
 
 import os
-import shutil
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Set, Tuple
 
 from ..formats.checked import texts, whole
+from ..formats.files import free_bytes
 from .atomic import fsync_folder
 from .journal import Journal
 from .runtimes import RUNTIME_LIST, drop_runtime
@@ -64,7 +64,7 @@ def free_space(store: Store, need: int, keep: Keep) -> Freed:
     _drop(store, [r.id for r in more])
     _sweep(store, keep)
     used = _used(store.root)
-    free = shutil.disk_usage(store.root).free
+    free = free_bytes(store.root)
     _need(store, need, keep.quota, used, free)
     return Freed(max(before - used, 0), free, tuple(r.id for r in dropped + more))
 
@@ -152,7 +152,7 @@ def _further(store: Store, releases: List[_Release], need: int, keep: Keep) -> L
 
 
 def _missing_bytes(store: Store, need: int, quota: int) -> int:
-    missing = need + SPARE - shutil.disk_usage(store.root).free if need else 0
+    missing = need + SPARE - free_bytes(store.root) if need else 0
     return max(missing, _used(store.root) + need - quota) if quota else missing
 
 

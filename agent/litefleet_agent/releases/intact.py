@@ -1,4 +1,4 @@
-"""Which verified releases still have all their files: what a controller is told, so that it sends again what is missing."""
+"""Reports which verified releases still have all their files, so that a controller sends again what is missing."""
 
 import os
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Set

@@ -6,8 +6,7 @@ runtimes/<key>.files.json        its files as they were unpacked: path -> [size,
 releases/<id>.json               a manifest; its id is the SHA-256 of its canonical JSON
 verified/<id>.json               the record of the release's latest verification on this device
 models/<name>/current, previous  symlinks to releases; activation.py changes them
-journal                          the steps of activation.py
-lock                             held by the one session that may change anything
+journal, lock                    the steps of activation.py; held by the one session that may change anything
 """
 
 import errno
@@ -23,7 +22,7 @@ from typing import IO, Callable, Dict, Iterable, Iterator, List, Mapping, NamedT
 
 from ..errors import AgentError
 from ..formats.checked import items, mapping, number_or
-from ..formats.files import FileStamp, read_regular, sha256_of
+from ..formats.files import FileStamp, free_bytes, read_regular, sha256_of
 from .atomic import write_atomic
 from .clock import Clock
 
@@ -46,8 +45,7 @@ __all__ = [
 _SHA = re.compile(r"[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _MAX_JSON = 1 << 20  # bytes of a manifest or of another small file
-_MAX_GOLDENS = 1000
-_STALE_S = 3600  # seconds after which a bootstrap that wrote a temporary file has certainly ended
+_MAX_GOLDENS, _STALE_S = 1000, 3600  # _STALE_S: seconds after which a bootstrap that wrote a temporary file has ended
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 _FOLDERS = ("blobs", "runtimes", "releases", "verified", "seals", "trust", "reports", "models", "work")
 SPARE = 8 << 20  # bytes left free for the rest of the device
@@ -244,8 +242,8 @@ class Store:
     def switching(self, timeout_s: float = _SWITCH_TIMEOUT_S) -> Iterator[None]:
         """Hold the lock that guards the journal and the models' links, for one switch or revert.  Reentrant.
 
-        Whoever changes them holds it for as long as that takes, never for a whole session: a session may hang, and must not
-        keep an expired lease from being reverted.  Raises OSError; StoreError "busy" when it is held for `timeout_s` seconds.
+        A whole session never holds it: one that hangs would keep an expired lease from being reverted.
+        Raises OSError; StoreError "busy" when another process holds it for `timeout_s` seconds.
         """
         if self._switching:
             yield
@@ -346,8 +344,7 @@ class Store:
 
     def need_space(self, size: int) -> None:
         """Raise StoreError "disk-full" unless `size` bytes fit and 8 MiB stay free for the rest of the device."""
-        room = os.statvfs(self.root)
-        free = room.f_bavail * room.f_frsize
+        free = free_bytes(self.root)
         if size + SPARE > free:
             raise StoreError(
                 "%d bytes are to be stored under %s, where %d are free" % (size, self.root, free), "disk-full"

@@ -97,7 +97,7 @@ def _checked_index(index: object) -> dict[str, Any]:
 
 
 def _promised(index: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, int | None]]]:
-    """Yield the name of each member with its hash and size (None: not told)."""
+    """Yield the name of each member with its hash and size (None: unknown)."""
     for sha, size in index["blobs"].items():
         yield f"blobs/{sha}", (sha, size)
     for entry in index["runtimes"].values():

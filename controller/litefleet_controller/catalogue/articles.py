@@ -1,4 +1,4 @@
-"""One finding with all that is told about it, in one language."""
+"""One finding with its whole article, in one language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is told about each finding beyond the catalogue's row: how it is found, what people see, the steps, who else had it."""
+"""Details of each finding beyond the catalogue's row: how it is found, what people see, the steps, who else had it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shape of what is told about one finding beyond the catalogue's row."""
+"""The shape of one finding's details beyond the catalogue's row."""
 
 from __future__ import annotations
 

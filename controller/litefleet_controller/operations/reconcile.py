@@ -80,7 +80,7 @@ async def _continue(context: RolloutContext, current_pass: _ReconcilePass) -> Ro
     running = [r for r in rollouts if r.state in (RolloutState.RUNNING, RolloutState.PLANNED)]
     if not running:
         return next((r for r in rollouts if r.kind == "rollout"), None)
-    context.progress.message(f"going on with {running[0].id}")
+    context.progress.message(f"resuming {running[0].id}")
     engine = await context.run_engine(await context.mark_running(running[0]), WaitPolicy.NONE)
     current_pass.outcomes.update(engine.outcomes)
     return engine.rollout

@@ -127,7 +127,7 @@ async def roll_back_with_context(context: RolloutContext, target: Target, watch:
     """Do what `roll_back` does, in an open context."""
     plan = await context.read(_plan, context.state, context.project, target)
     if plan.open_one is not None:
-        context.progress.message(f"going on with {plan.open_one.id}")
+        context.progress.message(f"resuming {plan.open_one.id}")
         rollout = await context.mark_running(plan.open_one)
         await make_due(context, rollout, context.project.inventory.by_name)
     else:

@@ -105,7 +105,7 @@ async def _continue(
     why = different_plan(rollout, rows, planned.plan.rows, recipes, context.project.inventory.by_name)
     if why:
         raise still_open(rollout, why)
-    context.progress.message(f"going on with {rollout.id}")
+    context.progress.message(f"resuming {rollout.id}")
     answered = {name for name, probe in planned.survey.probes.items() if probe.reached}
     await make_due(context, rollout, answered)
     running = await context.mark_running(rollout)

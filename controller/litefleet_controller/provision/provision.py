@@ -1,4 +1,4 @@
-"""`litefleet provision`: which steps each chosen device gets, and the words in which they are told."""
+"""`litefleet provision`: the steps for each selected device, and the text that reports them."""
 
 from __future__ import annotations
 

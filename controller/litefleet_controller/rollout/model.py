@@ -48,7 +48,7 @@ class DeviceRow:
 
     @property
     def known(self) -> bool:
-        """Whether the device has ever told what it is."""
+        """Whether the device has ever reported its facts."""
         return bool(self.part or self.libc)
 
     @property
@@ -85,7 +85,7 @@ class Rollout:
     reason: str = ""  # why it stopped or waits, one sentence
     behind: tuple[str, ...] = ()  # the devices behind it
     number: int = 0  # of its releases; grows with each rollout
-    parent: str = ""  # the rollout that this one repairs or takes back
+    parent: str = ""  # the rollout that this one repairs or reverts
     limit: str = ""  # the selection it was made for, as `--limit` takes it
     origin: Mapping[str, object] = field(default_factory=dict)  # hashes of configuration, inventory and sources
     request: str = ""  # "pause" or "abort": what another process asks of the one at work

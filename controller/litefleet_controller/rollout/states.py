@@ -24,15 +24,15 @@ class DeviceState(enum.StrEnum):
     PENDING = "pending"  # its turn has not come
     STAGING = "staging"  # being sent and proven beside what runs
     PROVEN = "proven"  # proven on the device; what runs is still what ran before
-    SWITCHING = "switching"  # told to switch on; not known yet whether it did
+    SWITCHING = "switching"  # asked to activate; unknown yet whether it did
     LEASED = "leased"  # switched on, and goes back by itself unless confirmed
     CONFIRMED = "confirmed"  # switched on for good
     UNCHANGED = "unchanged"  # ran this release already, proven in this same environment
     FAILED = "failed"  # refused, wrong, slow, crashed...: runs what it ran before
-    BLOCKED = "blocked"  # known before anything was sent: no file or no runtime can be had for it
+    BLOCKED = "blocked"  # known before anything was sent: no file or no runtime is available for it
     OFFLINE = "offline"  # could not be reached; taken up again when it is due
     SKIPPED = "skipped"  # the rollout ended before its turn came
-    ROLLED_BACK = "rolled-back"  # was confirmed, and then taken back
+    ROLLED_BACK = "rolled-back"  # was confirmed, and then reverted
 
     @property
     def settled(self) -> bool:
@@ -78,7 +78,7 @@ class DeviceEvent(enum.StrEnum):
     GIVE_UP = "give-up"  # it was offline for as long as the policy waits
     SKIP = "skip"  # the rollout is aborted or superseded
     RETRY = "retry"  # an operator asks for another try
-    ROLL_BACK = "roll-back"  # taken back to another release
+    ROLL_BACK = "roll-back"  # reverted to another release
 
 
 class RolloutState(enum.StrEnum):

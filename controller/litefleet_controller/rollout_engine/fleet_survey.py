@@ -207,7 +207,7 @@ def _state(probe: ProbeResult, model: str, built: Release | None, findings: Sequ
 def _why(probe: ProbeResult, model: str, built: Release | None) -> str:
     """Return why this file for this device, in one sentence."""
     if built is None:
-        return "what it is has never been told: its file is chosen at the first contact"
+        return "its facts are unknown: its file is chosen at the first contact"
     if not built.id:
         return "no release can be made for it"
     about = mapping(built.manifest.get("model"))

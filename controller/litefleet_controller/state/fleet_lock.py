@@ -142,7 +142,7 @@ def _held(fleet: str, row: Any, this_host: Owner, now: float) -> str:
     """Return the sentence that names the fleet's owner."""
     owner, silent = _owner(row), max(0, round(now - row.renewed_at))
     at = datetime.datetime.fromtimestamp(row.renewed_at, datetime.UTC)
-    last_renewal = f"last heard of {silent} s ago, at {at:%Y-%m-%d %H:%M:%S} UTC"
+    last_renewal = f"last sign of life {silent} s ago, at {at:%Y-%m-%d %H:%M:%S} UTC"
     message = f"fleet '{fleet}' is run by {owner} ({last_renewal})"
     if silent <= row.ttl_s:
         return f"{message}: wait for it, or ask it to stop with `litefleet pause`"

@@ -232,7 +232,7 @@ class State:
             return tuple(_transition(row) for row in reversed(found))
 
     def switched_on(self, rollout_id: str) -> frozenset[tuple[str, str]]:
-        """Return the (device, model) that a rollout told to switch on, and that were not reverted since."""
+        """Return the (device, model) that a rollout asked to activate, and that were not reverted since."""
         with self._database.read() as connection:
             return row_transitions.switched_on(connection, rollout_id)
 

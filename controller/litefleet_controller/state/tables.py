@@ -39,7 +39,7 @@ _NOT_KEPT = re.compile(
 
 
 def canonical(value: Any) -> str:
-    """Return JSON of one form only: sorted keys, no spaces, ASCII; what JSON lacks is told as text."""
+    """Return JSON of one form only: sorted keys, no spaces, ASCII; what JSON lacks becomes text."""
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     except TypeError:  # keys of several kinds can't be sorted until all are text

@@ -91,7 +91,7 @@ def test_an_owner_elsewhere_is_dead_when_it_has_not_been_heard_of(state: State, 
     clock.now += 9
     state.renew(first)
     clock.now += 10
-    with pytest.raises(FleetLocked, match=r"ops@other-host, process 4711 \(last heard of 10 s ago, at 2026-11-18"):
+    with pytest.raises(FleetLocked, match=r"ops@other-host, process 4711 \(last sign of life 10 s ago, at 2026-11-18"):
         state.acquire("lab", this_process())
     clock.now += 0.5
     assert state.holder("lab") is None

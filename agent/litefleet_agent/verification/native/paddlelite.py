@@ -29,7 +29,7 @@ class NativePaddleLite:
     """One model, driven as the binding's PaddleLite drives it; see interface.PaddleLiteInterface.
 
     `runtime` is what library.find_library takes.  `declared` are the model's inputs as its file declares them (name, dtype,
-    dims with -1 for free ones): what is set is checked against them.  `on_stage` is told, in words, what is tried next: a
+    dims with -1 for free ones): what is set is checked against them.  `on_stage` receives, in words, what is tried next: a
     library that is laid out in an unknown way may end the process there.
     """
 

@@ -104,16 +104,16 @@ def _numbers(version: str) -> Tuple[int, int]:
     return (int(found.group(1)), int(found.group(2))) if found else (0, 0)
 
 
-def check_names(what: str, told: Sequence[str], declared: Sequence[str], version: str) -> None:
+def check_names(what: str, reported: Sequence[str], declared: Sequence[str], version: str) -> None:
     """Check that the library gives the names that the model's file declares.  Raises NativeError "inputs" or "native".
 
     Names that are as many and readable, but others, are another file's; otherwise the library is laid out differently.
     """
-    if sorted(told) == sorted(declared):
+    if sorted(reported) == sorted(declared):
         return
-    if len(told) == len(declared) and all(name.isprintable() and name for name in told):
-        raise NativeError("inputs", "the loaded model has the %ss %s" % (what, ", ".join(told)[:500]))
-    seen = "it gives %d %ss, and the file declares %d" % (len(told), what, len(declared))
+    if len(reported) == len(declared) and all(name.isprintable() and name for name in reported):
+        raise NativeError("inputs", "the loaded model has the %ss %s" % (what, ", ".join(reported)[:500]))
+    seen = "it gives %d %ss, and the file declares %d" % (len(reported), what, len(declared))
     raise unknown_layout(seen, version)
 
 
