@@ -1,0 +1,136 @@
+"""A real device with a real controller on one machine, and one of them stops or the network drops what is sent.
+
+Run as root in a network namespace of its own (`unshare --net`): python -m tests.lab.lease_device FOLDER KIND LEASE_S FIRST
+KIND: "to the device", "to the controller", "both" (nftables drops the packets of that direction), "controller stopped",
+"agent stopped".  Prints JSON: how many seconds after the activation the release was reverted and the store's lock was free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from litefleet_agent.releases.clock import Clock
+from litefleet_agent.releases.store import Store, StoreError
+from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
+from litefleet_controller.devices.agent_archive import agent_archive
+from litefleet_controller.devices.agent_client import AgentClient, Request
+from litefleet_controller.devices.transport.hostkeys import HostKeys
+from litefleet_controller.devices.transport.ssh import SshTransport
+from litefleet_inventory import load as load_inventory
+from litefleet_inventory.model import Device, Inventory
+
+from tests.agent.support.release_fixtures import opened, proven
+
+RULES = {
+    "to the device": "tcp dport {port} drop",
+    "to the controller": "tcp sport {port} drop",
+}
+LIMIT_S = 60.0
+
+
+async def controller(inventory: str, releases: list[str], lease_s: float) -> None:
+    """Activate the releases, the last one under a lease, and then wait for ever."""
+    loaded: Inventory = load_inventory(Path(inventory))
+    device: Device = loaded.devices[0]
+    transport = SshTransport(HostKeys([], Path(inventory).with_name("pins"), True), loaded.jump_chain)
+    archive = agent_archive()
+    command, opening = AgentClient.opening(archive, device.root, device.python)
+    async with transport.open(device, command) as channel:
+        client = AgentClient(channel)
+        await client.start(opening, archive, 60)
+        for release in releases[:-1]:
+            await client.ask([Request("activate", {"release": release})], 60)
+        await client.ask([Request("activate", {"release": releases[-1], "lease_s": lease_s})], 60)
+        print("activated", flush=True)
+        await asyncio.sleep(3600)
+
+
+def drop(kind: str, port: int) -> None:
+    rules = "\n".join(RULES[one].format(port=port) for one in RULES if kind in (one, "both"))
+    table = f"table inet lease {{\nchain out {{\ntype filter hook output priority 0;\n{rules}\n}}\n}}\n"
+    subprocess.run(["nft", "-f", "-"], input=table, text=True, check=True)
+
+
+def sessions() -> list[int]:
+    """Return the processes that serve a session in this network namespace, other than the lease watchdog."""
+    ours, found = os.readlink("/proc/self/ns/net"), []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if os.readlink(folder / "ns/net") == ours and any(b"sys.version_info<(3,7)" in word for word in words[:4]):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    assert found
+    return found
+
+
+async def until(happened: Callable[[], bool]) -> float | None:
+    begun = time.monotonic()
+    while not happened():
+        if time.monotonic() - begun > LIMIT_S:
+            return None
+        await asyncio.sleep(0.05)
+    return time.monotonic() - begun
+
+
+def free(root: Path) -> bool:
+    store = Store(str(root))
+    try:
+        store.lock(0)
+    except StoreError:
+        return False
+    store.unlock()
+    return True
+
+
+async def main(folder: Path, kind: str, lease_s: float, first: bool) -> dict[str, object]:
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    async with EmbeddedFleet(folder / "fleet", [DeviceSpec("a", python=sys.executable)]) as fleet:
+        device = fleet.devices["a"]
+        store = opened(device.root, Clock())
+        releases = [proven(store, note) for note in ("1", "2")][1 if first else 0 :]
+        store.unlock()
+        inventory = folder / "fleet.yaml"
+        inventory.write_text(fleet.inventory_yaml())
+        argv = [sys.executable, "-m", __spec__.name, "controller", str(inventory), json.dumps(releases), str(lease_s)]
+        process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
+        assert process.stdout is not None
+        try:
+            assert await process.stdout.readline() == b"activated\n"
+            begun = time.monotonic()
+            if kind == "controller stopped":
+                process.send_signal(signal.SIGSTOP)
+            elif kind == "agent stopped":
+                for pid in sessions():
+                    os.kill(pid, signal.SIGSTOP)
+            else:
+                drop(kind, device.port)
+            assert store.link("cls", "current") == releases[-1]
+            await until(lambda: store.link("cls", "current") == ("" if first else releases[0]))
+            reverted = time.monotonic() - begun
+            held = not free(device.root)
+            if kind == "agent stopped":
+                ended = None
+            else:
+                await until(lambda: free(device.root))
+                ended = time.monotonic() - begun
+            return {"reverted_s": reverted, "held": held, "free_s": ended, "current": store.link("cls", "current")}
+        finally:
+            process.kill()
+            await process.wait()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "controller":
+        asyncio.run(controller(sys.argv[2], json.loads(sys.argv[3]), float(sys.argv[4])))
+    else:
+        print(json.dumps(asyncio.run(main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3]), sys.argv[4] == "first"))))
