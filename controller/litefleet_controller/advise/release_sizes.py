@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
 
+from ..common.checked import mapping_or_empty
 from ..config import Config
-from ..devices.deliver import mapping
 from ..project.project import open_state
 from ..state import State
 from . import DeviceReport, Origin, Proof
@@ -65,7 +65,7 @@ def known_from_state(state: State) -> KnownFleet:
 
 def _variant(manifest: Mapping[str, object]) -> tuple[str, str]:
     """Return (the variant's label, the Paddle-Lite version) of a release: ("arm fp16", "v2.13-rc")."""
-    about = mapping(manifest.get("model"))
-    variant = mapping(about.get("variant"))
+    about = mapping_or_empty(manifest.get("model"))
+    variant = mapping_or_empty(about.get("variant"))
     parts = [variant.get("target") or "ready-made", "fp16" if variant.get("fp16") else "", variant.get("quant") or ""]
     return " ".join(str(part) for part in parts if part), str(about.get("opt_version", ""))

@@ -14,9 +14,9 @@ from litefleet_agent.findings import Finding, Verdict, decide, finding
 from litefleet_inventory import Device
 from pydantic import ValidationError
 
+from ..common.checked import mapping_or_empty
 from ..common.errors import UsageError
 from ..devices.agent_client import Request, RequestRejected
-from ..devices.deliver import mapping
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.progress import Progress
 from ..devices.visit import DeviceSession, SessionFactory, open_session
@@ -85,7 +85,7 @@ async def bench_device(
     """Return one outcome per model that is current on the device; with `models_named` (--model), one per given model."""
 
     async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
-        current = mapping(session.hello.get("current"))
+        current = mapping_or_empty(session.hello.get("current"))
         wanted = [model for model in models if model in current]
         session.step("wait for its turn")
         async with limits.of(session):
@@ -98,7 +98,7 @@ async def bench_device(
 
 async def _bench(session: DeviceSession, model: str, choice: BenchChoice, is_current: bool) -> DeviceOutcome:
     if not is_current and not choice.release:
-        runs = ", ".join(sorted(map(str, mapping(session.hello.get("current"))))[:20]) or "nothing"
+        runs = ", ".join(sorted(map(str, mapping_or_empty(session.hello.get("current"))))[:20]) or "nothing"
         observed = f"no release of {model} is current on this device, which runs {runs[:200]}: roll it out first"
         return session.outcome(model, [*session.notes, finding("LF619", observed)])
     try:

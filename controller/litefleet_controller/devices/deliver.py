@@ -11,6 +11,7 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, finding
 from litefleet_inventory.model import Device
 
+from ..common.checked import mapping_or_empty, number_or
 from ..rollout.policy import Keep, Regression
 from .agent_client import Request
 
@@ -19,7 +20,6 @@ __all__ = [
     "fingerprint_of",
     "is_special",
     "kind_of",
-    "mapping",
     "measurements_of",
     "merge_findings",
     "open_lease",
@@ -75,7 +75,7 @@ def is_special(device: Device) -> bool:
 
 def pushes(hello: Mapping[str, object], built: Release) -> list[Request]:
     """Return the requests that send what the device lacks, and only that."""
-    present = mapping(hello.get("blobs"))
+    present = mapping_or_empty(hello.get("blobs"))
     missing = {sha: path for sha, path in built.blobs.items() if present.get(sha) != path.stat().st_size}
     requests = []
     runtimes = hello.get("runtimes")
@@ -122,13 +122,13 @@ def space_finding(facts: Facts, hello: Mapping[str, object], built: Release) -> 
 
 def valid_proof(hello: Mapping[str, object], release: str) -> Mapping[str, object] | None:
     """Return the device's record of a verification that is still valid: this release, in this environment."""
-    proof = mapping(mapping(hello.get("verified")).get(release))
+    proof = mapping_or_empty(mapping_or_empty(hello.get("verified")).get(release))
     return proof if proof and proof.get("fingerprint") == hello.get("fingerprint") else None
 
 
 def measurements_of(hello: Mapping[str, object], release: str) -> Mapping[str, object]:
     """Return a release's measurements when it was last verified on this device; empty when it was not."""
-    return mapping(mapping(mapping(hello.get("verified")).get(release)).get("measurements"))
+    return mapping_or_empty(mapping_or_empty(mapping_or_empty(hello.get("verified")).get(release)).get("measurements"))
 
 
 def fingerprint_of(hello: Mapping[str, object]) -> str:
@@ -138,7 +138,7 @@ def fingerprint_of(hello: Mapping[str, object]) -> str:
 
 def open_lease(hello: Mapping[str, object], model: str) -> Mapping[str, object] | None:
     """Return the lease under which a model's current release runs, or None."""
-    return mapping(mapping(hello.get("leases")).get(model)) or None
+    return mapping_or_empty(mapping_or_empty(hello.get("leases")).get(model)) or None
 
 
 def merge_findings(findings: Sequence[Finding], reported: object, built: Release) -> list[Finding]:
@@ -169,7 +169,7 @@ def revert_findings(hello: Mapping[str, object], since: float) -> tuple[Finding,
     undone = hello.get("undone")
     found = []
     for entry in (undone if isinstance(undone, list) else [])[:10]:
-        at = mapping(entry).get("at")
+        at = mapping_or_empty(entry).get("at")
         if isinstance(at, int | float) and at > since:
             release, why = str(entry.get("release"))[:12], str(entry.get("why"))[:300]
             message = f"{str(entry.get('model'))[:128]}: {release} was undone: {why}"
@@ -183,10 +183,5 @@ def _grew(old: float, new: float, share: float, floor: float) -> bool:
 
 def _number(value: object, *path: str) -> float:
     for key in path:
-        value = mapping(value).get(key)
-    return float(value) if isinstance(value, int | float) else 0.0
-
-
-def mapping(value: object) -> Mapping[str, object]:
-    """Return what a device sent as a mapping, whatever it was."""
-    return value if isinstance(value, dict) else {}
+        value = mapping_or_empty(value).get(key)
+    return number_or(value, -1e15, 1e15)

@@ -12,13 +12,13 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, Verdict, decide, finding
 from litefleet_inventory.model import Device
 
+from ..common.checked import mapping_or_empty
 from ..common.errors import FindingError
 from ..rollout import DeviceEvent
 from ..rollout.policy import Keep, Regression
 from .agent_client import Request, RequestRejected
 from .deliver import (
     Release,
-    mapping,
     measurements_of,
     merge_findings,
     open_lease,
@@ -136,10 +136,10 @@ class _Delivery:
             return self._outcome()
 
     async def _deliver(self, facts: Facts) -> DeviceOutcome:
-        release, current = self.built.id, mapping(self.session.hello.get("current")).get(self.model)
+        release, current = self.built.id, mapping_or_empty(self.session.hello.get("current")).get(self.model)
         proof = None if self.mode.again else valid_proof(self.session.hello, release)
         if proof is not None and (current == release or not self.mode.activate):
-            measured = mapping(proof.get("measurements"))
+            measured = mapping_or_empty(proof.get("measurements"))
             if open_lease(self.session.hello, self.model) is None or not self.mode.activate:
                 return await self._report_unchanged(measured)
             return await self._activate(measured)  # an earlier run got as far as the lease
@@ -165,7 +165,7 @@ class _Delivery:
         ]
         self.findings = merge_findings([*self.findings, *acceptance_findings], proof.get("findings"), self.built)
         self.session.detail = str(proof.get("detail", ""))[:4000]
-        measured = mapping(proof.get("measurements"))
+        measured = mapping_or_empty(proof.get("measurements"))
         self._compare(measured)
         if decide(self.findings) is Verdict.VERIFIED and proof.get("verified") is not True:
             self.findings.append(
@@ -178,7 +178,7 @@ class _Delivery:
     def _preparation_requests(self) -> list[Request]:
         """Return the requests that free space for the release and send it."""
         requests = [room_request(self.session.hello, self.built, self.mode.keep)] if self.mode.keep else []
-        known = mapping(self.session.hello.get("trust")).get("signers")
+        known = mapping_or_empty(self.session.hello.get("trust")).get("signers")
         if self.mode.activate and self.built.trusted_signers and not known:  # later changes are for `litefleet trust`
             requests.append(Request("trust", {"allowed_signers": self.built.trusted_signers, "signature": ""}))
         manifest = {"manifest": self.built.manifest, "sealed": self.built.signed, "again": not self.mode.activate}
@@ -186,7 +186,7 @@ class _Delivery:
 
     def _compare(self, measured: Mapping[str, object]) -> None:
         """Compare with the release that runs here now, as it was measured on this device."""
-        before = str(mapping(self.session.hello.get("current")).get(self.model) or "")
+        before = str(mapping_or_empty(self.session.hello.get("current")).get(self.model) or "")
         if self.mode.regression is None or before in ("", self.built.id):
             return
         self.findings += regressions(measurements_of(self.session.hello, before), measured, self.mode.regression)

@@ -16,9 +16,10 @@ from litefleet_agent.findings import Finding
 from litefleet_inventory.model import Device
 
 from ..build.releases import ReleaseBuilder
+from ..common.checked import mapping_or_empty
 from ..common.errors import UsageError
 from ..config import Config
-from ..devices.deliver import Release, mapping, revert_findings
+from ..devices.deliver import Release, revert_findings
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress
 from ..devices.steps import Mode, run_device
@@ -170,7 +171,7 @@ class RolloutContext:
 
     async def _with_valid_signature(self, release: Release) -> Release:
         """Return a release with a valid seal: one that has expired is renewed under the same number."""
-        seal = mapping((release.signed or {}).get("seal"))
+        seal = mapping_or_empty((release.signed or {}).get("seal"))
         number, expires = seal.get("number"), seal.get("expires")
         if self.signer is None or not isinstance(number, int) or not isinstance(expires, int):
             return release

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..common.checked import integer_or, mapping_or_empty, number_or, text_or_empty
 from ..devices.agent_client import Request, RequestRejected
-from ..devices.deliver import fingerprint_of, mapping
+from ..devices.deliver import fingerprint_of
 from ..devices.visit import DeviceSession
 from ..state import Confirmed, HistoryEntry, ServiceStatus
 from .context import RolloutContext
@@ -41,7 +41,7 @@ async def collect(context: RolloutContext, session: DeviceSession) -> list[Confi
 
 def _confirmed_by(session: DeviceSession, report: Mapping[str, object]) -> list[Confirmed]:
     """Return what a report says was installed, where that is what runs now."""
-    current, at = mapping(session.hello.get("current")), report.get("at")
+    current, at = mapping_or_empty(session.hello.get("current")), report.get("at")
     return [
         Confirmed(
             device=session.device.name,
@@ -52,7 +52,7 @@ def _confirmed_by(session: DeviceSession, report: Mapping[str, object]) -> list[
             fingerprint=fingerprint_of(session.hello),
             rollout="",
             at=float(at) if isinstance(at, int | float) else 0.0,
-            measurements=mapping(o.get("measurements")),
+            measurements=mapping_or_empty(o.get("measurements")),
         )
         for o in _installed(report)
         if o.get("activated") is True and current.get(str(o.get("model"))) == o.get("release")
@@ -66,13 +66,13 @@ def _installed(report: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
 
 async def sync_history(context: RolloutContext, session: DeviceSession) -> None:
     """Store the device's service status and the new entries of its history; nothing for a device without a service."""
-    reported = mapping(session.hello.get("history"))
-    identity, newest = reported.get("id"), _whole(reported.get("newest"))
+    reported = mapping_or_empty(session.hello.get("history"))
+    identity, newest = reported.get("id"), integer_or(reported.get("newest"), 1, _MOST_NUMBER - 1)
     if not isinstance(identity, str) or not _ID.match(identity):
         return
     known = (await context.read(context.state.services)).get(session.device.name)
     number = known.number if known is not None and known.history == identity else 0
-    status, name = mapping(session.hello.get("service")), session.device.name
+    status, name = mapping_or_empty(session.hello.get("service")), session.device.name
     for _ in range(_PAGES):
         page = await _page(session, identity, number) if number < newest else {}
         now = context.clock.now()
@@ -101,21 +101,20 @@ def _items(page: Mapping[str, object]) -> list[Any]:
 
 def _entry(device: str, identity: str, item: object, now: float) -> HistoryEntry | None:
     """Read one entry; None for what is none."""
-    if not isinstance(item, dict) or not _whole(item.get("n")):
+    if not isinstance(item, dict):
         return None
-    kind, model, release = (_text(item.get(key), 128) for key in ("kind", "model", "release"))
-    return HistoryEntry(device, identity, _whole(item["n"]), _real(item.get("at")), kind, model, release, item, now)
-
-
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST_NUMBER else 0
-
-
-def _real(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return 0.0
-    return float(value) if math.isfinite(value) and abs(value) < 1e12 else 0.0
-
-
-def _text(value: object, most: int) -> str:
-    return value[:most] if isinstance(value, str) else ""
+    number = integer_or(item.get("n"), 1, _MOST_NUMBER - 1)
+    if not number:
+        return None
+    kind, model, release = (text_or_empty(item.get(key), 128) for key in ("kind", "model", "release"))
+    return HistoryEntry(
+        device,
+        identity,
+        integer_or(item["n"], 1, _MOST_NUMBER - 1),
+        number_or(item.get("at"), -1e12, 1e12),
+        kind,
+        model,
+        release,
+        item,
+        now,
+    )

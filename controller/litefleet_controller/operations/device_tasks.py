@@ -8,8 +8,9 @@ from dataclasses import replace
 from litefleet_agent.findings import Finding, Severity, finding
 from litefleet_inventory.model import Device
 
+from ..common.checked import mapping_or_empty
 from ..devices.agent_client import Request, RequestRejected
-from ..devices.deliver import mapping, measurements_of, open_lease
+from ..devices.deliver import measurements_of, open_lease
 from ..devices.outcome import DeviceOutcome
 from ..devices.visit import DeviceSession, SessionFactory, open_session
 from ..rollout import DeviceEvent, DeviceRow
@@ -44,12 +45,12 @@ async def drift(
 
     With `deep` the device reads every byte again; with `repair` it drops damaged files, so that they can be sent again.
     """
-    checked = mapping((await session.ask(Request("check", {"deep": deep, "repair": repair})))[0].get("models"))
-    current = mapping(session.hello.get("current"))
+    checked = mapping_or_empty((await session.ask(Request("check", {"deep": deep, "repair": repair})))[0].get("models"))
+    current = mapping_or_empty(session.hello.get("current"))
     found: dict[str, list[Finding]] = {}
     for model, release in expected.items():
         runs = str(current.get(model, ""))
-        reported = mapping(checked.get(model)).get("findings")
+        reported = mapping_or_empty(checked.get(model)).get("findings")
         found[model] = [Finding.from_dict(f) for f in (reported if isinstance(reported, list) else [])[:50]]
         if runs != release:
             observed = f"{model} was confirmed as {_short(release)}, and runs as {_short(runs)}"
@@ -109,7 +110,7 @@ async def _one(
     if release is None:
         observed = f"{model} on {session.device.name}: no kept and proven release begins with {to}"
         return session.outcome(model, [finding("LF613", observed)])
-    runs = str(mapping(session.hello.get("current")).get(model) or "")[:64]
+    runs = str(mapping_or_empty(session.hello.get("current")).get(model) or "")[:64]
     wanted = mark_reverted.switched_to(session.device.name, model)
     if to == "previous" and wanted and runs not in (wanted, release):
         observed = f"{model} runs as {_short(runs)}, which the rollout did not switch on: it is left as it is"
@@ -144,7 +145,7 @@ def _kept(session: DeviceSession, model: str, to: str) -> str | None:
         return _previous(session.hello, model) or to
     if to == "nothing" or len(to) == 64:
         return to
-    kept = mapping(session.hello.get("kept")).get(model)
+    kept = mapping_or_empty(session.hello.get("kept")).get(model)
     found = [str(r) for r in kept if str(r).startswith(to)] if isinstance(kept, list) else []
     return found[0] if len(found) == 1 else None
 
@@ -152,5 +153,5 @@ def _kept(session: DeviceSession, model: str, to: str) -> str | None:
 def _previous(hello: Mapping[str, object], model: str) -> str:
     """Return the release that ran before the current one, or before the open lease; "" where none did."""
     lease = open_lease(hello, model)
-    before = mapping(hello.get("previous")).get(model) if lease is None else lease.get("before")
+    before = mapping_or_empty(hello.get("previous")).get(model) if lease is None else lease.get("before")
     return str(before or "")[:64]

@@ -8,6 +8,7 @@ from typing import Any
 
 from litefleet_agent.service.metrics import Exposition
 
+from ..common.checked import mapping_or_empty
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, Rollout, RolloutState
 from ..state import Confirmed, KnownDevice, ServiceStatus, State
@@ -93,15 +94,15 @@ def _service(out: Exposition, name: str, service: ServiceStatus) -> None:
             is_so = status.get("health") == health
             out.gauge("service_health", is_so, device=name, health=health)
     out.gauge("service_drift_findings", status.get("drift"), device=name)
-    for model, reported in list(_mapping(status.get("models")).items())[:_MOST_MODELS]:
-        _served(out, {"device": name, "model": str(model)}, _mapping(reported))
+    for model, reported in list(mapping_or_empty(status.get("models")).items())[:_MOST_MODELS]:
+        _served(out, {"device": name, "model": str(model)}, mapping_or_empty(reported))
 
 
 def _served(out: Exposition, labels: Mapping[str, str], reported: Mapping[str, Any]) -> None:
     release, requests, latency = (
         reported.get("release"),
-        _mapping(reported.get("requests")),
-        _mapping(reported.get("latency")),
+        mapping_or_empty(reported.get("requests")),
+        mapping_or_empty(reported.get("latency")),
     )
     as_wanted = bool(release) and release == reported.get("wanted")
     out.gauge("service_as_wanted", as_wanted, **labels)
@@ -112,7 +113,3 @@ def _served(out: Exposition, labels: Mapping[str, str], reported: Mapping[str, A
     milliseconds = number(latency.get("p99_ms"))
     if milliseconds is not None:
         out.gauge("service_latency_p99_seconds", milliseconds / 1e3, **labels)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

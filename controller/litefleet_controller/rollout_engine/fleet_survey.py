@@ -11,8 +11,9 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, Verdict, decide, finding
 from litefleet_inventory.model import Device
 
+from ..common.checked import mapping_or_empty
 from ..common.errors import FindingError
-from ..devices.deliver import Release, fingerprint_of, kind_of, mapping, open_lease, pushes, valid_proof
+from ..devices.deliver import Release, fingerprint_of, kind_of, open_lease, pushes, valid_proof
 from ..devices.fan_out import run_bounded
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress
@@ -149,7 +150,7 @@ async def _prepare(probe: ProbeResult, model: str, provider: ReleaseProvider) ->
 
 def _draft(probe: ProbeResult, model: str, built: Release | None, position: int) -> PlannedDevice:
     device, facts = probe.device, probe.facts
-    runs = str(mapping(probe.hello.get("current")).get(model, ""))[:64]
+    runs = str(mapping_or_empty(probe.hello.get("current")).get(model, ""))[:64]
     findings = (*probe.findings, *(built.findings if built else ()))
     row = DeviceRow(
         device=device.name,
@@ -194,7 +195,7 @@ def _state(probe: ProbeResult, model: str, built: Release | None, findings: Sequ
         return DeviceState.OFFLINE
     if verdict is not Verdict.VERIFIED or built is None:
         return DeviceState.BLOCKED
-    current = mapping(probe.hello.get("current")).get(model)
+    current = mapping_or_empty(probe.hello.get("current")).get(model)
     if (
         current == built.id
         and valid_proof(probe.hello, built.id) is not None
@@ -210,8 +211,8 @@ def _why(probe: ProbeResult, model: str, built: Release | None) -> str:
         return "its facts are unknown: its file is chosen at the first contact"
     if not built.id:
         return "no release can be made for it"
-    about = mapping(built.manifest.get("model"))
-    variant = mapping(about.get("variant"))
+    about = mapping_or_empty(built.manifest.get("model"))
+    variant = mapping_or_empty(about.get("variant"))
     options = [text for text in ("fp16" if variant.get("fp16") else "", str(variant.get("quant") or "")) if text]
     if probe.device.artifact:
         how = f"the file that the inventory hands it ({probe.device.artifact})"

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-from ..devices.deliver import fingerprint_of, mapping
+from ..common.checked import mapping_or_empty
+from ..devices.deliver import fingerprint_of
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceEvent, DeviceRow, DeviceState, Rollout, RolloutEvent
 from ..rollout.board import Board
@@ -176,7 +177,7 @@ class DeviceRecorder:
         row = self._store.row(self._device, outcome.model)
         confirmed = None
         after = row_after(row, event, outcome)
-        runs = str(mapping(hello.get("current")).get(outcome.model) or "")[:64]
+        runs = str(mapping_or_empty(hello.get("current")).get(outcome.model) or "")[:64]
         if event is DeviceEvent.SWITCH and runs != after.release:
             after = replace(after, before=runs)  # what a rollback returns to; the plan may have been older
         if after.state.well:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
+from ..common.checked import mapping
 from ..devices.deliver import Release
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, IllegalMove, Rollout, RolloutEvent, RolloutState
@@ -124,13 +124,7 @@ def outcomes_of(connection: sa.Connection, rollout_id: str) -> tuple[DeviceOutco
         .where(outcomes.c.rollout == rollout_id)
         .order_by(*_IN_ORDER)
     ).scalars()
-    return tuple(DeviceOutcome.from_dict(_mapping(stored)) for stored in found)
-
-
-def _mapping(stored: Any) -> Mapping[str, object]:
-    if not isinstance(stored, dict):
-        raise ValueError("an outcome that is no object")
-    return stored
+    return tuple(DeviceOutcome.from_dict(mapping(stored, "a stored outcome")) for stored in found)
 
 
 def old(connection: sa.Connection, before: float, keep_rollouts: int) -> list[str]:

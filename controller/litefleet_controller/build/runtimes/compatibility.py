@@ -11,7 +11,7 @@ from pathlib import Path
 from litefleet_agent.facts import Facts
 from litefleet_agent.facts.arch import arch_of
 from litefleet_agent.findings import Finding, finding
-from litefleet_agent.formats.elf import MACHINES
+from litefleet_agent.formats.elf import machine_of
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
@@ -268,8 +268,8 @@ def refusal_of_elf(folder: Path, device: DeviceKind, label: str) -> Finding | No
     if not library.is_file():
         return finding("LF302", f"{label} holds no paddlelite/lite.so: the package was not built, or not for Linux.")
     with library.open("rb") as source:
-        machine = _machine_of(source.read(20))
-    if machine is None:
+        machine = machine_of(source.read(20))
+    if not machine:
         return finding("LF308", f"{label}: paddlelite/lite.so is not a Linux shared library; {_has(device)}.")
     if machine != device.arch:
         return finding(
@@ -277,11 +277,3 @@ def refusal_of_elf(folder: Path, device: DeviceKind, label: str) -> Finding | No
             f"{label}: paddlelite/lite.so is for {machine}; {_has(device)}: name a runtime built for {device.arch}.",
         )
     return None
-
-
-def _machine_of(header: bytes) -> str | None:
-    """Return the architecture in the first 20 bytes of an ELF file, None when they are not one."""
-    if len(header) < 20 or header[:4] != b"\x7fELF" or header[5] not in (1, 2):
-        return None
-    number = int.from_bytes(header[18:20], "little" if header[5] == 1 else "big")
-    return MACHINES.get(number, f"ELF machine {number}")
