@@ -114,7 +114,7 @@ def _short(release: str) -> str:
 
 
 def given_up(rows: Iterable[DeviceRow], plan: Iterable[DeviceRow]) -> str:
-    """Return the sentence on the devices that had their turn in a superseded rollout and get nothing from the new plan."""
+    """Name the devices that a superseded rollout had not finished and that the new plan omits; "" if there are none."""
     planned = {(r.device, r.model) for r in plan if r.state is not DeviceState.BLOCKED}
     left = dict.fromkeys(r.device for r in rows if not r.state.settled and (r.device, r.model) not in planned)
     if not left:
