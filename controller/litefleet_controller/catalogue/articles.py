@@ -16,7 +16,7 @@ __all__ = ["Article", "article", "find_code", "near_codes"]
 
 @dataclass(frozen=True)
 class Article:
-    """A finding as people read it; `details` holds what is the same in every language, and the English words."""
+    """A finding with its texts in one language; `details` holds the parts common to all languages, and the English texts."""
 
     entry: Entry
     details: Details
@@ -52,7 +52,7 @@ class Article:
 def article(code: str, lang: Lang | str = Lang.EN) -> Article:
     """Return the article of a code such as "LF101".
 
-    Raises: KeyError for a code that the catalogue lacks, ValueError for a language that it is not written in.
+    Raises: KeyError for an unknown code, ValueError for an unknown language.
     """
     entry, details, lang = CATALOGUE[code], DETAILS[code], Lang(lang)
     if lang is Lang.EN:
@@ -66,7 +66,7 @@ def article(code: str, lang: Lang | str = Lang.EN) -> Article:
 
 
 def find_code(text: str) -> str:
-    """Return the code that is meant by "LF101", "lf101", "101" or "target-mismatch"; "" for none."""
+    """Return the code for "LF101", "lf101", "101" or "target-mismatch"; "" if there is none."""
     wanted = text.strip().lower()
     code = wanted.upper() if wanted.startswith("lf") else f"LF{wanted}"
     if code in CATALOGUE:
@@ -75,7 +75,7 @@ def find_code(text: str) -> str:
 
 
 def near_codes(text: str) -> list[str]:
-    """Return up to three names that are spelt nearly like `text`, as one would type them."""
+    """Return up to three codes or slugs that are spelt similarly to `text`."""
     wanted = text.strip().lower()[:100]
     if wanted[:2] == "lf" or wanted.isdigit():
         digits = wanted.removeprefix("lf")

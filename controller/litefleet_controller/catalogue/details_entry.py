@@ -11,7 +11,7 @@ __all__ = ["Details", "Where"]
 
 
 class Where(enum.StrEnum):
-    """Where litefleet finds something out, in the order of time."""
+    """The stage in which litefleet detects a finding, in the order of time."""
 
     HOST = "host"  # on the operator's machine
     SOURCE = "source"  # in the source model, before it is converted
@@ -20,17 +20,17 @@ class Where(enum.StrEnum):
     CONTACT = "contact"  # when the device is reached
     DEVICE = "device"  # from the device's facts, before the model is loaded
     RUN = "run"  # while the model runs on the device
-    LOG = "log"  # from a program's last words: `litefleet doctor --log`
+    LOG = "log"  # from a program's last messages: `litefleet doctor --log`
     RELEASE = "release"  # from the releases on the device
 
 
 class Details(NamedTuple):
-    """How a finding is found, and what people see, do and read about it; Markdown's backticks are the only markup."""
+    """Detection, symptoms, steps and references of a finding; Markdown's backticks are the only markup."""
 
-    detected: str  # by which reading
+    detected: str  # method of detection
     where: tuple[Where, ...]
-    example: str  # what was seen, as litefleet says it
+    example: str  # a message of litefleet
     steps: tuple[str, ...]
     symptoms: tuple[str, ...] = ()  # what programs print without litefleet, to be searched for
-    references: tuple[str, ...] = ()  # "PaddlePaddle/Paddle-Lite#9192: a few words", or "measured with ..."
+    references: tuple[str, ...] = ()  # "PaddlePaddle/Paddle-Lite#9192: a summary", or "measured with ..."
     sure: tuple[Certainty, ...] = (Certainty.CERTAIN,)

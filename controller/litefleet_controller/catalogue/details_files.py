@@ -14,13 +14,13 @@ _GATES = (Where.FILE, Where.DEVICE)
 
 FILES: Mapping[str, Details] = {
     "LF101": Details(
-        "Each operator in the file carries the target of its kernel; these are counted and compared with the instruction set "
-        "of the device's userland (or of `--for`), without loading the file.",
+        "Each operator in the file records the target of its kernel; litefleet counts the targets and compares them with the instruction "
+        "set of the device's userland (or of `--for`), without loading the file.",
         _GATES,
         "85 of 90 kernels are for arm; this device is x86_64.",
         (
-            "Look at the file: `litefleet inspect model.nb --for x86_64`.",
-            "Convert for the architecture that the device really has: `litefleet convert --for x86_64`.",
+            "Inspect the file: `litefleet inspect model.nb --for x86_64`.",
+            "Convert for the device's actual architecture: `litefleet convert --for x86_64`.",
             "Let the rollout choose: name `source:` instead of `nb:` in litefleet.yaml, and each architecture gets its own file.",
         ),
         (
@@ -36,13 +36,13 @@ FILES: Mapping[str, Details] = {
         ),
     ),
     "LF102": Details(
-        "The targets of the file's kernels name both x86 and arm; a conversion that asks for both is refused before it begins.",
+        "The targets of the file's kernels include both x86 and arm; litefleet refuses a conversion for both before it starts.",
         (Where.CONVERSION, *_GATES),
         "90 of its 99 kernels are for x86 and 9 for arm: no CPU runs both.",
         (
             "Name one CPU per conversion: `litefleet convert --targets arm` or `litefleet convert --targets x86`.",
             "By hand: `paddle_lite_opt --valid_targets=arm ...` once, and once more with `x86`, into another file.",
-            "An accelerator goes with its own CPU: `litefleet convert --targets opencl,arm`.",
+            "Combine an accelerator with its own CPU: `litefleet convert --targets opencl,arm`.",
         ),
         (
             "outputs are NaN, exit code 0",
@@ -55,13 +55,13 @@ FILES: Mapping[str, Details] = {
         ),
     ),
     "LF103": Details(
-        "Kernel targets beyond host, x86 and arm are looked up on the device: an OpenCL library must be there, and the runtime "
-        "must have been built with OpenCL. In a log, the words of the failed check tell it.",
+        "litefleet checks kernel targets other than host, x86 and arm against the device: an OpenCL library must exist, and the runtime "
+        "must have been built with OpenCL. In a log, the text of the failed check shows the cause.",
         (*_GATES, Where.LOG),
         "62 of 71 kernels are for opencl; this device has no OpenCL library.",
         (
-            "See what the file needs and the device has: `litefleet inspect model.nb`, then `litefleet probe --limit NAME`.",
-            "For the CPU only: take the device's architecture out of `models.NAME.targets` and convert again: `litefleet convert`.",
+            "Compare the file's needs with the device's facts: `litefleet inspect model.nb`, then `litefleet probe --limit NAME`.",
+            "For the CPU only: remove the device's architecture from `models.NAME.targets` and convert again: `litefleet convert`.",
             "To use the GPU: install its vendor's OpenCL driver, and name a runtime built with OpenCL under `runtimes:`.",
         ),
         (
@@ -77,14 +77,14 @@ FILES: Mapping[str, Details] = {
         (Certainty.CERTAIN, Certainty.LIKELY),
     ),
     "LF104": Details(
-        "fp16 kernels in the file are held against /proc/cpuinfo (`asimdhp`) and against the architecture; asking for fp16 on x86 "
-        "is refused before conversion. In a log, 'calib' among the unsupported kernels tells it.",
+        "litefleet compares fp16 kernels in the file with /proc/cpuinfo (`asimdhp`) and the architecture; it refuses fp16 for x86 "
+        "before conversion. In a log, 'calib' among the unsupported kernels shows the cause.",
         (Where.CONVERSION, *_GATES, Where.LOG),
         "100 of 104 kernels are for fp16; this CPU lacks asimdhp.",
         (
-            "Ask the device: `grep -c asimdhp /proc/cpuinfo` prints 0 where fp16 cannot work (Cortex-A53, A72, A73 and older).",
+            "Check on the device: `grep -c asimdhp /proc/cpuinfo` prints 0 if fp16 cannot work (Cortex-A53, A72, A73 and older).",
             "Set `fp16: false` for this architecture under `models.NAME.options`, then `litefleet convert`.",
-            "Where the CPU has it, name a runtime built with `--with_arm82_fp16=ON` under `runtimes:`.",
+            "If the CPU supports fp16, name a runtime built with `--with_arm82_fp16=ON` under `runtimes:`.",
         ),
         (
             "Illegal instruction",
@@ -99,14 +99,14 @@ FILES: Mapping[str, Details] = {
         (Certainty.CERTAIN, Certainty.LIKELY),
     ),
     "LF105": Details(
-        "The file is walked from end to end by its own sizes: header, topology, every tensor. What is missing or left over is named "
-        "with its offset. Nothing of it is loaded.",
+        "litefleet reads the file from start to end by its own sizes: header, topology, every tensor. It reports missing or surplus bytes "
+        "with their offset. It loads nothing.",
         (*_GATES, Where.LOG),
         "The file is not whole: parameter 12 of 64 needs 262288 bytes; 1024 are left.",
         (
             "Compare both sides: `sha256sum model.nb` here and on the device.",
             "Convert again into a new file and move it into place when it is complete: `litefleet convert`, or `mv` after `scp`.",
-            "If it was read while it was being written, write to another name first and rename it.",
+            "If a program read the file while it was being written, write to another name first and rename it.",
         ),
         (
             "Check failed: (fread(dst, 1, size, file_) == size): 0!==262288 Failed to read 262288 bytes.",
@@ -121,13 +121,13 @@ FILES: Mapping[str, Details] = {
         (Certainty.CERTAIN, Certainty.LIKELY),
     ),
     "LF106": Details(
-        "A .nb begins with a layout number and a printable version text; the first bytes are neither.",
+        "A .nb file begins with a layout number and a printable version text; the first bytes are neither.",
         (*_GATES, Where.LOG),
         "The file begins with 08 00 12 0b 0a 04 66 65, which is no .nb header.",
         (
-            "See what the file really is: `litefleet doctor FILE`.",
+            "Identify the file: `litefleet doctor FILE`.",
             "Convert the source model: name its folder as `source:` in litefleet.yaml, then `litefleet convert`.",
-            "By hand, opt needs `--optimize_out_type=naive_buffer`, and the result is loaded with `set_model_from_file`.",
+            "By hand, opt needs `--optimize_out_type=naive_buffer`, and a program loads the result with `set_model_from_file`.",
         ),
         (
             "The model format cannot be recognized. Please make sure you use the correct interface and model file.",
@@ -141,12 +141,12 @@ FILES: Mapping[str, Details] = {
         (Certainty.CERTAIN, Certainty.LIKELY),
     ),
     "LF107": Details(
-        "The first two bytes of the file are the layout version; 1 and 2 are known.",
+        "The first two bytes of the file are the layout version; litefleet supports 1 and 2.",
         (*_GATES, Where.LOG),
         "The file has layout version 0; versions 1 and 2 are known.",
         (
             "Convert from the source model with the device's Paddle-Lite version: set `toolchain.paddlelite`, then `litefleet convert`.",
-            "If only the .nb is left, it cannot be upgraded: export the source model again.",
+            "A .nb file cannot be upgraded: if the source model is lost, export it again.",
         ),
         (
             "Paddle-Lite v2.7 has upgraded the naive-buffer model format. Please use the OPT to generate a new model. Thanks!",
@@ -155,12 +155,12 @@ FILES: Mapping[str, Details] = {
         (Certainty.CERTAIN, Certainty.LIKELY),
     ),
     "LF108": Details(
-        "The version text in the file's header is compared with the one that the loaded runtime gives for itself.",
+        "litefleet compares the version text in the file's header with the version that the loaded runtime reports.",
         (Where.DEVICE, Where.LOG),
         "The file was written by Paddle-Lite v2.12; the runtime is v2.13-rc.",
         (
-            "If the proof on the device passes, this pair works: `litefleet verify --limit NAME`.",
-            "To have equal versions, set `toolchain.paddlelite` to the devices' version and convert again: `litefleet convert`.",
+            "If the proof on the device passes, this combination works: `litefleet verify --limit NAME`.",
+            "For equal versions, set `toolchain.paddlelite` to the devices' version and convert again: `litefleet convert`.",
         ),
         (
             "warning: the version of opt that transformed this model is not consistent with current Paddle-Lite version.",
@@ -170,31 +170,31 @@ FILES: Mapping[str, Details] = {
         (
             "PaddlePaddle/PaddleOCR#1343: it != kernels.end(), then a segmentation fault",
             "PaddlePaddle/Paddle-Lite#4725: std::bad_alloc, because the versions differ",
-            "measured with Paddle-Lite 2.12 and 2.13rc0 on x86_64: each runs the other's PP-OCR cls and rec rightly, with the warning",
+            "measured with Paddle-Lite 2.12 and 2.13rc0 on x86_64: each runs the other's PP-OCR cls and rec correctly, with the warning",
         ),
     ),
     "LF109": Details(
-        "One of the two version texts is empty or a commit hash, so there is nothing to compare.",
+        "One of the two version texts is empty or a commit hash, so litefleet cannot compare them.",
         (Where.DEVICE, Where.LOG),
         "The file says it was written by v2.10, the runtime calls itself 30fe065bc.",
         (
-            "If the proof on the device passes, nothing: `litefleet verify --limit NAME`.",
-            "Build Paddle-Lite from a tag (`git checkout v2.13-rc`) so that it knows its version, and convert with the opt of that build.",
+            "If the proof on the device passes, nothing to do: `litefleet verify --limit NAME`.",
+            "Build Paddle-Lite from a tag (`git checkout v2.13-rc`) so that the build has its version, and convert with the opt of that build.",
         ),
         ("version of current Paddle-Lite:30fe065bc",),
         (
-            "PaddlePaddle/Paddle-Lite#10606: a build of release/v2.10 calls itself by its commit",
+            "PaddlePaddle/Paddle-Lite#10606: a build of release/v2.10 reports its commit as its version",
             "PaddlePaddle/PaddleOCR#1654: two commit hashes",
         ),
     ),
     "LF110": Details(
-        "Every file travels with its SHA-256, and the device hashes what arrived before it gets its name.",
+        "The controller sends every file with its SHA-256, and the device hashes the received bytes before it gives the file its name.",
         (Where.CONTACT, Where.RELEASE),
         "models/cls.nb became shorter while it was sent",
         (
-            "Run the same command again; what had arrived whole is not sent twice.",
-            "If it comes back, look at the storage: `dmesg | grep -iE 'mmc|ext4|i/o error'` on the device.",
-            "If a file changed here while it was sent, convert or copy it to its end first.",
+            "Run the same command again; complete files are not sent twice.",
+            "If it recurs, check the storage: `dmesg | grep -iE 'mmc|ext4|i/o error'` on the device.",
+            "If a file changed on this machine during the transfer, first finish converting or copying it.",
         ),
         ("a slightly wrong answer, exit code 0", "Check failed: ... Failed to read N bytes."),
         (
@@ -202,12 +202,12 @@ FILES: Mapping[str, Details] = {
         ),
     ),
     "LF111": Details(
-        "The element types of the file's weights and the precision of its kernels are read; int8 or int16 on an x86 device is this.",
+        "litefleet reads the element types of the file's weights and the precision of its kernels, and reports int8 or int16 on an x86 device.",
         _GATES,
         "It has int8 weights in 38 of 64 parameters; this device is x86_64.",
         (
-            "Leave quantisation out for x86: `options: {quant: int8, x86_64: {quant: none}}`, then `litefleet convert`.",
-            "Compare the two on this machine: `litefleet doctor model.nb --for x86_64`.",
+            "Disable quantisation for x86: `options: {quant: int8, x86_64: {quant: none}}`, then `litefleet convert`.",
+            "Check the file on this machine: `litefleet doctor model.nb --for x86_64`.",
         ),
         ("outputs are NaN, exit code 0",),
         (
@@ -216,7 +216,7 @@ FILES: Mapping[str, Details] = {
         ),
     ),
     "LF112": Details(
-        "fp16 kernels and int8 kernels or weights are counted in one file; a conversion that asks for both is refused before it begins.",
+        "litefleet counts fp16 kernels and int8 kernels or weights in one file; it refuses a conversion to both before it starts.",
         (Where.CONVERSION, *_GATES),
         "It has 100 fp16 kernels and int8 weights in 38 of 64 parameters.",
         ("Choose one under `models.NAME.options`: either `fp16: true` or `quant: int8`.", "Then `litefleet convert`."),
@@ -224,13 +224,13 @@ FILES: Mapping[str, Details] = {
         ("PaddlePaddle/Paddle-Lite#6603: fp16 together with int8 is not supported",),
     ),
     "LF113": Details(
-        "The file's operators are held against those that the runtime's library registers, where that can be told without loading it. "
-        "In a log, the operator that was not found is named.",
+        "litefleet compares the file's operators with those that the runtime's library registers, if it can read these without loading "
+        "the library. A log names the missing operator.",
         (*_GATES, Where.LOG),
         "The file uses an operator that this build of Paddle-Lite does not have: hard_sigmoid.",
         (
-            "See what the runtime is: `litefleet doctor lite.so`.",
-            "Take the `with_extra` library of the same release, or build with `./lite/tools/build_linux.sh --with_extra=ON`.",
+            "Inspect the runtime: `litefleet doctor lite.so`.",
+            "Use the `with_extra` library of the same release, or build with `./lite/tools/build_linux.sh --with_extra=ON`.",
             "Name the new runtime under `runtimes:` and prove it: `litefleet verify --limit NAME`.",
         ),
         (
@@ -249,20 +249,20 @@ FILES: Mapping[str, Details] = {
         _GATES,
         "38 of 60 kernels are int8; this device is armv7l.",
         (
-            "Nothing, as long as the proof passes; litefleet runs it with the runtime's own number of threads.",
-            "In your own program: `config.set_threads(1)` before the predictor is made.",
+            "Nothing to do if the proof passes; litefleet uses the runtime's default number of threads.",
+            "In your own program, call `config.set_threads(1)` before you create the predictor.",
         ),
         ("Segmentation fault", "with 3 or 4 threads only"),
         ("PaddlePaddle/Paddle-Lite#10179: PP-OCRv3 slim on armv7hf with 3 or 4 threads",),
     ),
     "LF115": Details(
-        "In a log, Paddle-Lite's own line that names the file which it could not open.",
+        "A log contains Paddle-Lite's own line that names the file which it could not open.",
         (Where.LOG,),
         "Line 1 says: Check failed: file_: Unable to open file: models/cls.nb",
         (
-            "See whether it is there, from the folder in which the program runs: `ls -l model.nb`.",
-            "Give an absolute path; a service does not run in the folder that you test in.",
-            "See that the user of the program may read it, and enter every folder above it.",
+            "Check that the file exists, from the folder in which the program runs: `ls -l model.nb`.",
+            "Give an absolute path; a service does not run in your test folder.",
+            "Check that the program's user can read the file and enter every folder above it.",
         ),
         ("Check failed: file_: Unable to open file: models/cls.nb",),
         (),

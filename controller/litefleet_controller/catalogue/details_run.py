@@ -16,13 +16,13 @@ _MEASURED_OR_TOLD = (Certainty.CERTAIN, Certainty.LIKELY)
 
 RUN: Mapping[str, Details] = {
     "LF401": Details(
-        "The model runs in a child process; the signal that ended it and its last lines on stderr are read.",
+        "The model runs in a child process; the agent reads the signal that ended it and its last lines on stderr.",
         _ENDED,
         "The model's process, while running, died with SIGSEGV without a message",
         (
-            "Hold the file against the machine first: `litefleet inspect model.nb --for aarch64`.",
-            "Hold the runtime against it too: `litefleet probe --limit NAME`.",
-            "Have its last words explained: `your-program 2>&1 | litefleet doctor --log -`.",
+            "First compare the file with the machine: `litefleet inspect model.nb --for aarch64`.",
+            "Also compare the runtime with the machine: `litefleet probe --limit NAME`.",
+            "Explain its last messages: `your-program 2>&1 | litefleet doctor --log -`.",
             "If file and runtime fit, set another `toolchain.paddlelite` and convert again: `litefleet convert`.",
         ),
         (
@@ -39,13 +39,13 @@ RUN: Mapping[str, Details] = {
         _MEASURED_OR_TOLD,
     ),
     "LF402": Details(
-        "The child process ended with SIGABRT, or with one of Paddle-Lite's failed checks as its last words.",
+        "The child process ended with SIGABRT, or its last message is one of Paddle-Lite's failed checks.",
         _ENDED,
         "The model's process, while loading, died with SIGABRT: [F ... program.cc:356 RuntimeProgram] Check failed: (kernels.size() > 0): 0!>0",
         (
-            "Read the last line: it names the operator, the file in Paddle-Lite's source, and the two values that did not fit.",
-            "Have the whole log explained: `litefleet doctor --log crash.log`.",
-            "Compare what is fed with what the model takes: `litefleet inspect model.nb`.",
+            "Read the last line: it names the operator, the file in Paddle-Lite's source, and the two values that differ.",
+            "Explain the whole log: `litefleet doctor --log crash.log`.",
+            "Compare your inputs with the model's inputs: `litefleet inspect model.nb`.",
         ),
         (
             "*** Check failure stack trace: ***",
@@ -59,28 +59,28 @@ RUN: Mapping[str, Details] = {
         _MEASURED_OR_TOLD,
     ),
     "LF403": Details(
-        "Every output of every golden case is compared with the reference: shape, largest and mean difference, cosine, and the first "
-        "place, against the tolerance of the file's precision.",
+        "litefleet compares every output of every golden case with the reference: shape, largest and mean difference, cosine, and the "
+        "position of the largest value, within the tolerance of the file's precision.",
         _RUN,
         "softmax_0.tmp_0, case 1: max abs error 0.031 (allowed 0.0001 + 0.001 of the value), cosine 0.9971",
         (
-            "See the figures: `litefleet verify --limit NAME --json`.",
-            "Look whether one CPU part alone is off: `litefleet status`.",
+            "Show the figures: `litefleet verify --limit NAME --json`.",
+            "Check whether only one CPU part is affected: `litefleet status`.",
             "Convert without fp16 and quantisation, and prove again: `litefleet convert`, then `litefleet verify --limit NAME`.",
-            "If the difference is what this precision gives, widen `models.NAME.tolerance`.",
+            "If the difference is normal for this precision, widen `models.NAME.tolerance`.",
         ),
         ("right on one board and wrong on another", "results differ between the PC and the device"),
         (
             "PaddlePaddle/Paddle-Lite#5450: one model, two armv8 boards, two results",
-            "PaddlePaddle/Paddle-Lite#10349: mobilenet_v1 off on arm64",
+            "PaddlePaddle/Paddle-Lite#10349: mobilenet_v1 wrong on arm64",
         ),
     ),
     "LF404": Details(
-        "Every item of every output must be finite. Before a conversion to fp16, weights beyond its range (65504) are a hint.",
+        "Every item of every output must be finite. Before a conversion to fp16, litefleet reports weights beyond its range (65504).",
         (Where.SOURCE, Where.RUN),
         "softmax_0.tmp_0, case 1: 2 of 2 items are NaN or Inf",
         (
-            "Look for quantisation on x86 and for fp16: `litefleet inspect model.nb --for x86_64`.",
+            "Check for quantisation on x86 and for fp16: `litefleet inspect model.nb --for x86_64`.",
             "Convert without them for this architecture under `models.NAME.options`, then `litefleet convert`.",
             "Prove again: `litefleet verify --limit NAME`. If it is still NaN at fp32, try another `toolchain.paddlelite`.",
         ),
@@ -88,7 +88,7 @@ RUN: Mapping[str, Details] = {
         (
             "PaddlePaddle/Paddle-Lite#10402: fp16 gives nan; compare with fp32 first",
             "PaddlePaddle/Paddle-Lite#10349: -nan in the results",
-            "measured with Paddle-Lite 2.13rc0 on x86_64: int8 weights, a mixture of x86 and arm kernels, and a float64 input give NaN",
+            "measured with Paddle-Lite 2.13rc0 on x86_64: int8 weights, a mixture of x86 and arm kernels, and a float64 input return NaN",
         ),
         (Certainty.CERTAIN, Certainty.LIKELY, Certainty.POSSIBLE),
     ),
@@ -97,7 +97,7 @@ RUN: Mapping[str, Details] = {
         _RUN,
         "softmax_0.tmp_0 is the same for cases 1 and 2, whose references differ",
         (
-            "Hold the file against the machine: `litefleet inspect model.nb --for x86_64`.",
+            "Compare the file with the machine: `litefleet inspect model.nb --for x86_64`.",
             "Convert for this architecture: `litefleet convert --for x86_64`.",
             "Check numpy's version in your own program: it must be below 2 (`litefleet explain LF304`).",
         ),
@@ -108,13 +108,13 @@ RUN: Mapping[str, Details] = {
         ),
     ),
     "LF406": Details(
-        "The same input is run several times, and the outputs are compared with each other.",
+        "litefleet runs the same input several times and compares the outputs with each other.",
         _RUN,
         "sigmoid_0.tmp_0, case 1, between two runs of one input: max abs error 1.7e+33 (allowed 0.0001 + 0.001 of the value), cosine 0.0000",
         (
-            "Hold the file against the machine: `litefleet inspect model.nb --for aarch64`.",
-            "In your own program, copy an output before the next run: `numpy()` shows the memory that the next `run()` writes.",
-            "On ARM, try one thread: `config.set_threads(1)` before the predictor is made.",
+            "Compare the file with the machine: `litefleet inspect model.nb --for aarch64`.",
+            "In your own program, copy an output before the next run: `numpy()` is a view of memory that the next `run()` overwrites.",
+            "On ARM, try one thread: `config.set_threads(1)` before you create the predictor.",
         ),
         ("each run gives another result",),
         (
@@ -124,50 +124,50 @@ RUN: Mapping[str, Details] = {
         ),
     ),
     "LF407": Details(
-        "Shape and element type of each output are compared with the reference before any value is.",
+        "litefleet compares the shape and element type of each output with the reference before it compares values.",
         _RUN,
         "fetch_0, case 1: it is float32 [1, 40, 97] where the reference is float32 [1, 40, 6625]",
         (
-            "Make the golden outputs from the same model: leave `models.NAME.golden.files` out, and litefleet makes them from `source:`.",
-            "See what the file gives: `litefleet inspect model.nb`.",
+            "Make the golden outputs from the same model: remove `models.NAME.golden.files`, and litefleet makes them from `source:`.",
+            "Show the file's outputs: `litefleet inspect model.nb`.",
         ),
     ),
     "LF408": Details(
-        "The child process was still running at `verify.time_limit_s` and was ended.",
+        "The child process exceeded `verify.time_limit_s`, and the agent stopped it.",
         _RUN,
         "The model's process, while running, was still running after 60 s",
         (
             "Raise `verify.time_limit_s` in litefleet.yaml; the first run on a GPU compiles its kernels and may take minutes.",
             "Lower `verify.runs` and `verify.warmup` for large models.",
-            "See what else the device does: `ssh USER@HOST uptime`.",
+            "Check the device's load: `ssh USER@HOST uptime`.",
         ),
     ),
     "LF409": Details(
-        "The runs after the warm-up are timed on the device; p50, p90 and p99 are compared with `models.NAME.gates`.",
+        "The device times the runs after the warm-up; litefleet compares p50, p90 and p99 with `models.NAME.gates`.",
         _RUN,
         "p90_ms is 212.4 ms; 150.0 ms are allowed",
         (
-            "Measure again when the device is quiet: `litefleet verify --limit NAME`.",
-            "Look at heat and clock: `cat /sys/class/thermal/thermal_zone*/temp /sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq`.",
+            "Measure again when the device is idle: `litefleet verify --limit NAME`.",
+            "Check temperature and clock rate: `cat /sys/class/thermal/thermal_zone*/temp /sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq`.",
             "Raise the limit under `models.NAME.gates`, or use a smaller model.",
         ),
     ),
     "LF410": Details(
-        "The highest resident size of the model's process is compared with `models.NAME.gates.peak_rss_mb`.",
+        "litefleet compares the highest resident size of the model's process with `models.NAME.gates.peak_rss_mb`.",
         _RUN,
         "the peak is 402 MiB; 256 MiB are allowed",
         (
-            "See the figures: `litefleet verify --limit NAME --json`.",
-            "Raise `models.NAME.gates.peak_rss_mb`, or use a smaller model. Quantised weights are expanded at load and do not help.",
+            "Show the figures: `litefleet verify --limit NAME --json`.",
+            "Raise `models.NAME.gates.peak_rss_mb`, or use a smaller model. Quantised weights do not help: they are expanded at load.",
         ),
     ),
     "LF411": Details(
-        "The child process was killed at its memory limit or by SIGKILL, or its last words say that memory could not be had.",
+        "The child process was killed at its memory limit or by SIGKILL, or its last message reports that memory was unavailable.",
         _ENDED,
         "The model's process, while loading, could not get memory: terminate called after throwing an instance of 'std::bad_alloc'",
         (
-            "Ask the kernel: `dmesg | grep -i 'killed process'` on the device.",
-            "Look at the file first: nonsense in its sizes asks for nonsense amounts (`litefleet inspect model.nb`), and so may a file of "
+            "Check the kernel's log: `dmesg | grep -i 'killed process'` on the device.",
+            "Inspect the file first: damaged sizes request huge amounts of memory (`litefleet inspect model.nb`), and so can a file of "
             "another version (`litefleet explain LF108`).",
             "Free memory on the device, or use a smaller model.",
         ),
@@ -186,43 +186,43 @@ RUN: Mapping[str, Details] = {
         _MEASURED_OR_TOLD,
     ),
     "LF412": Details(
-        "Names, shapes, types and finite values of the golden files are compared with the inputs and outputs that the .nb names, "
-        "before the model is loaded.",
+        "litefleet compares names, shapes and types of the golden files with the inputs and outputs of the .nb, and checks that values "
+        "are finite, before it loads the model.",
         (Where.HOST, Where.DEVICE),
         "case 1: input x has shape [1, 1, 48, 192], the model takes [1, 3, 48, 192]",
         (
-            "See what the model takes: `litefleet inspect model.nb`.",
-            "Let litefleet make them: leave `models.NAME.golden.files` out, and set `models.NAME.inputs` for sizes that are free.",
-            "Your own .npz: one array for each input and output, by its name, in the model's type.",
+            "Show the model's inputs: `litefleet inspect model.nb`.",
+            "Let litefleet make the golden files: remove `models.NAME.golden.files`, and set `models.NAME.inputs` for variable sizes.",
+            "For your own .npz: store one array for each input and output, under its name, in the model's type.",
         ),
     ),
     "LF413": Details(
-        "The fastest run is compared with that of the release before, on the same device, beyond `rollout.gates.regression.latency`.",
+        "litefleet compares the fastest run with that of the previous release on the same device; the limit is `rollout.gates.regression.latency`.",
         _RUN,
         "fastest run 61.0 ms, before 38.2 ms: +60%",
         (
             "Measure again: `litefleet retry --failed`.",
             "Compare kernels of both files: `litefleet inspect old.nb`, `litefleet inspect new.nb`.",
-            "If the new speed is meant, raise `rollout.gates.regression.latency` and run `litefleet rollout` anew.",
+            "If the new speed is intended, raise `rollout.gates.regression.latency` and run `litefleet rollout` again.",
         ),
     ),
     "LF414": Details(
-        "The peak memory is compared with that of the release before, on the same device, beyond `rollout.gates.regression.memory`.",
+        "litefleet compares the peak memory with that of the previous release on the same device; the limit is `rollout.gates.regression.memory`.",
         _RUN,
         "peak memory 402 MiB, before 210 MiB: +91%",
         (
             "Measure again: `litefleet retry --failed`.",
-            "If the growth is meant, raise `rollout.gates.regression.memory` and run `litefleet rollout` anew.",
+            "If the growth is intended, raise `rollout.gates.regression.memory` and run `litefleet rollout` again.",
         ),
     ),
     "LF415": Details(
-        "A log or a report of a crash comes with several threads, or with a predictor that threads share.",
+        "A log or a crash report shows several threads, or a predictor that threads share.",
         (Where.LOG,),
         "line 41: Segmentation fault, with 4 threads",
         (
-            "Make one predictor per thread, on the main thread, and use it in that thread only; or one process per predictor.",
-            "Try one thread: `config.set_threads(1)` before the predictor is made.",
-            "Prove the model alone, in a process of its own: `litefleet verify --limit NAME`.",
+            "Create one predictor per thread, on the main thread, and use it in that thread only; or use one process per predictor.",
+            "Try one thread: `config.set_threads(1)` before you create the predictor.",
+            "Prove the model alone, in a separate process: `litefleet verify --limit NAME`.",
         ),
         ("Segmentation fault, now and then", "paddle::lite::RuntimeProgram::Run()"),
         (
@@ -234,13 +234,13 @@ RUN: Mapping[str, Details] = {
         (Certainty.LIKELY, Certainty.POSSIBLE),
     ),
     "LF416": Details(
-        "The failed check of a log is one that an empty tensor gives. In litefleet's own run all inputs are set, as the file names them.",
+        "A log contains a failed check that an empty tensor causes. In its own runs, litefleet sets all inputs that the file names.",
         (Where.LOG,),
         "line 12: Check failed: output_dims[unk_dim_idx] * capacity == -input_size (0 vs. -1) Invalid shape is given.",
         (
             "List the inputs: `litefleet inspect model.nb`; detection models have up to three (image, im_shape, scale_factor).",
-            "Set each: `predictor.get_input(i)` in the listed order, `resize` and fill it, then `run()`.",
-            "Ask for an input by its right name: `get_input_by_name` gives an object around nothing for a name that is not there.",
+            "Set each input: `predictor.get_input(i)` in the listed order, `resize` and fill it, then `run()`.",
+            "Use the exact name of an input: `get_input_by_name` returns an empty object for an unknown name.",
         ),
         (
             "Check failed: output_dims[unk_dim_idx] * capacity == -input_size (0 vs. -1) Invalid shape is given.",
@@ -248,7 +248,7 @@ RUN: Mapping[str, Details] = {
             "CheckShape",
         ),
         (
-            "PaddlePaddle/Paddle-Lite#9917: three inputs, one was set",
+            "PaddlePaddle/Paddle-Lite#9917: three inputs, only one set",
             "PaddlePaddle/Paddle-Lite#3829: Invalid shape is given",
             "PaddlePaddle/Paddle-Lite#3982: two inputs, segmentation fault",
             "measured with Paddle-Lite 2.13rc0 on x86_64: an input that was never set ends in an abort in run()",
@@ -256,13 +256,13 @@ RUN: Mapping[str, Details] = {
         (Certainty.LIKELY, Certainty.POSSIBLE),
     ),
     "LF417": Details(
-        "The failed check of a log compares dimensions; the golden's own shapes are checked before the run (LF412).",
+        "A log contains a failed check that compares dimensions; litefleet checks the golden's own shapes before the run (LF412).",
         (Where.LOG,),
         "line 9: Check failed: (k_ == w_dims[0]): 1200!==120",
         (
-            "See the dimensions that the model takes: `litefleet inspect model.nb`; `?` may be any size.",
+            "Show the dimensions of the model's inputs: `litefleet inspect model.nb`; `?` means any size.",
             "Resize the picture to them, in the order N, C, H, W, before `from_numpy`.",
-            "A wrong number of channels may give a confident wrong answer and no error: check the proof with `litefleet verify`.",
+            "A wrong number of channels can cause wrong outputs without an error: check the proof with `litefleet verify`.",
         ),
         (
             "Check failed: (k_ == w_dims[0]): 1200!==120",
@@ -277,13 +277,13 @@ RUN: Mapping[str, Details] = {
         (Certainty.LIKELY, Certainty.POSSIBLE),
     ),
     "LF418": Details(
-        "Paddle-Lite's own warning in a log; litefleet's run converts nothing and checks the golden's types before (LF412).",
+        "A log contains Paddle-Lite's own warning; litefleet's run converts no types and checks the golden's types first (LF412).",
         (Where.LOG,),
         "line 3: Error input tensor precision type. Input index (0) Tensor name (image) Require precision type (float) Input precision "
         "type (uint8_t).",
         (
-            "Convert first: `x = x.astype('float32')`; in C++, fill `mutable_data<float>()`.",
-            "See the types: `litefleet inspect model.nb`.",
+            "Convert the input first: `x = x.astype('float32')`; in C++, fill `mutable_data<float>()`.",
+            "Show the types: `litefleet inspect model.nb`.",
         ),
         (
             "Error input tensor precision type. Input index (0) Tensor name (image) Require precision type (float) Input precision type (uint8_t).",
@@ -295,12 +295,12 @@ RUN: Mapping[str, Details] = {
         _MEASURED_OR_TOLD,
     ),
     "LF420": Details(
-        "The goldens' input sizes differ in more than the first dimension; the proof loads the model anew between them.",
+        "The goldens' input sizes differ in more than the first dimension; the proof reloads the model for each size.",
         (Where.RUN,),
         "The cases have 2 input sizes (3 x 48 x 96 and 3 x 48 x 192); the model was loaded anew for each.",
         (
             "Resize or pad every input to the one size that `models.NAME.inputs` names.",
-            "Where several sizes are needed, keep one predictor for each of them.",
+            "If you need several sizes, keep one predictor for each size.",
             "Never resize an input of a predictor that has run with another height or width.",
         ),
         ("free(): invalid next size", "double free or corruption", "wrong answers for every second picture"),
@@ -310,21 +310,21 @@ RUN: Mapping[str, Details] = {
         (Certainty.CERTAIN,),
     ),
     "LF422": Details(
-        "Each request is compared with the inputs that the .nb on the device declares, before Paddle-Lite sees it.",
+        "The agent compares each request with the inputs that the .nb on the device declares, before it passes the request to Paddle-Lite.",
         (Where.RUN,),
         "request 1 of 2: cls: x is ? x 3 x 48 x 192, and 1 x 1 x 48 x 192 was sent",
         (
-            "See what the file takes: `litefleet inspect FILE.nb`.",
-            "See which release the device runs: `litefleet status`.",
+            "Show the file's inputs: `litefleet inspect FILE.nb`.",
+            "Show the device's current release: `litefleet status`.",
         ),
     ),
     "LF419": Details(
-        "A bench sees the resident memory of one process grow, steadily, over the second half of its runs; or resident sizes in a log do.",
+        "A bench measures that the resident memory of one process grows steadily over the second half of its runs; or resident sizes in a log grow.",
         (Where.RUN, Where.LOG),
         "Resident memory grew from 84.1 MB to 141.6 MB in 60000 runs, 0.96 MB per 1,000 runs.",
         (
-            "Measure it longer: `litefleet bench --seconds 3600` gives the growth per 1,000 runs and per hour.",
-            "Make the predictor once, and use it for all requests.",
+            "Measure longer: `litefleet bench --seconds 3600` reports the growth per 1,000 runs and per hour.",
+            "Create the predictor once, and use it for all requests.",
             "With OpenCL, restart the worker after a number of runs, and use a newer Paddle-Lite.",
         ),
         ("Killed, after hours", "Out of memory: Killed process"),
@@ -335,13 +335,13 @@ RUN: Mapping[str, Details] = {
         (Certainty.CERTAIN, Certainty.LIKELY, Certainty.POSSIBLE),
     ),
     "LF421": Details(
-        "A bench sees the clock rate fall and p50 rise, each by a tenth or more against the first quarter of its time.",
+        "A bench measures that the clock rate falls and p50 rises, each by a tenth or more compared with the first quarter of its time.",
         (Where.RUN,),
         "After 312 s the CPU's frequency fell from 1800 to 1200 MHz, and p50 rose from 12.1 to 18.0 ms; it was up to 84 degrees Celsius hot.",
         (
-            "Look at temperature and clock rate over time in the picture of `litefleet bench --seconds 1800 --html report.html`.",
-            "Improve what takes the heat away, and look at the power supply: boards lower the clock rate for that, too.",
-            "If it stays, use the p90 from after the drop for `models.NAME.gates`, or a smaller model.",
+            "Check temperature and clock rate over time in the chart of `litefleet bench --seconds 1800 --html report.html`.",
+            "Improve the cooling, and check the power supply: boards also lower the clock rate when the supply is weak.",
+            "If it persists, use the p90 from after the drop for `models.NAME.gates`, or use a smaller model.",
         ),
         ("slower after some minutes than at the start",),
         (),

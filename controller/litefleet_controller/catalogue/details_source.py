@@ -14,12 +14,12 @@ _CONVERT = (Where.SOURCE, Where.CONVERSION)
 
 SOURCE: Mapping[str, Details] = {
     "LF201": Details(
-        "The folder or file that `source:` names is looked at before the converter runs.",
+        "litefleet checks the folder or file that `source:` names before it runs the converter.",
         (Where.SOURCE,),
         "models/cls holds no PaddlePaddle model (inference.pdmodel).",
         (
-            "List what is there: `ls -l models/cls`; inference.pdmodel and inference.pdiparams must both have a size.",
-            "Other names are fine when both are given: `source: {model: FILE, params: FILE}` in litefleet.yaml.",
+            "List the files: `ls -l models/cls`; inference.pdmodel and inference.pdiparams must both exist and not be empty.",
+            "Other names work if you give both files: `source: {model: FILE, params: FILE}` in litefleet.yaml.",
             "Check it: `litefleet doctor models/cls`.",
         ),
         (
@@ -33,27 +33,27 @@ SOURCE: Mapping[str, Details] = {
         ),
     ),
     "LF202": Details(
-        "The model file is JSON that names itself PIR, in the folder or as the file that was given.",
+        "The model file is JSON that identifies itself as PIR, in the folder or as the given file.",
         (Where.SOURCE, Where.LOG),
         "models/cls holds PaddlePaddle 3's PIR format (JSON) only, and no .pdmodel.",
         (
-            "Export again with the old format: `export FLAGS_enable_pir_api=0`, then the same export script.",
-            "The result has inference.pdmodel beside inference.pdiparams; take both.",
+            "Export again in the old format: `export FLAGS_enable_pir_api=0`, then run the same export script.",
+            "The result contains inference.pdmodel beside inference.pdiparams; use both.",
             "Check it: `litefleet doctor models/cls`.",
         ),
         ("Error, Unsupported model format!", "inference.json instead of inference.pdmodel"),
         (
-            "PaddlePaddle/Paddle-Lite#10666: PaddlePaddle 3 writes .json; the maintainers' way back",
+            "PaddlePaddle/Paddle-Lite#10666: PaddlePaddle 3 writes .json; the maintainers' workaround",
             "PaddlePaddle/Paddle-Lite#10662: model.json and Unsupported model format!",
         ),
     ),
     "LF203": Details(
-        "Every tensor in the parameters file is compared, in order, with the type and the dimensions that the program declares.",
+        "litefleet compares every tensor in the parameters file, in order, with the type and the dimensions that the program declares.",
         (Where.SOURCE, Where.LOG),
         "The program needs 64 parameters; the parameters file holds 61.",
         (
-            "Take both files from one export; do not mix a .pdmodel of one run with a .pdiparams of another.",
-            "A .pdparams file (training's checkpoint) is not a .pdiparams file: export the model for inference.",
+            "Use both files from one export; do not combine a .pdmodel of one run with a .pdiparams of another.",
+            "A .pdparams file (a training checkpoint) is not a .pdiparams file: export the model for inference.",
             "With opt by hand, a combined model needs `--model_file` and `--param_file`, not `--model_dir`.",
         ),
         (
@@ -67,11 +67,11 @@ SOURCE: Mapping[str, Details] = {
         ),
     ),
     "LF204": Details(
-        "Operators are looked at for attributes and outputs that newer PaddlePaddle versions leave out and this converter asks for; the version that wrote the program is compared with those that the release knows.",
+        "litefleet searches the operators for attributes and outputs that newer PaddlePaddle versions omit and this converter requires; it compares the version that wrote the program with those that the release supports.",
         (Where.SOURCE, Where.LOG),
         "2 x swish without the attribute beta, as PaddlePaddle 2.6.2 saves it; Paddle-Lite 2.13rc0's converter stops at that, as 2.12 and 2.10 do.",
         (
-            "Try it: `litefleet convert`. If it converts and the proof passes, nothing is to be done.",
+            "Try it: `litefleet convert`. If it converts and the proof passes, there is nothing to do.",
             "If it stops, set a newer `toolchain.paddlelite`, or export the model with an older PaddlePaddle.",
         ),
         (
@@ -88,11 +88,11 @@ SOURCE: Mapping[str, Details] = {
         (Certainty.LIKELY, Certainty.POSSIBLE),
     ),
     "LF205": Details(
-        "The converter runs in a child process; its exit, its signal and its last lines are read.",
+        "The converter runs in a child process; litefleet reads its exit code, its signal and its last lines.",
         (Where.CONVERSION, Where.LOG),
         "Paddle-Lite 2.13rc0's converter, target arm, stopped itself at a failed check. It said: Check failed: it != attrs().end(): No attributes called beta found for swish.",
         (
-            "Ask what the model has that converters stumble over: `litefleet doctor models/NAME`.",
+            "List the parts of the model that converters cannot handle: `litefleet doctor models/NAME`.",
             "Read the converter's last lines; they name the operator or the attribute.",
             "Set another version in `toolchain.paddlelite` and run `litefleet convert` again.",
         ),
@@ -104,13 +104,13 @@ SOURCE: Mapping[str, Details] = {
         ),
     ),
     "LF206": Details(
-        "The program's operators are compared with those that this Paddle-Lite version has for the target; the converter's own verdict is read too.",
+        "litefleet compares the program's operators with those that this Paddle-Lite version has for the target, and reads the converter's own result.",
         (*_CONVERT, Where.LOG),
         "Paddle-Lite 2.10 has no kernel on x86 for matmul_v2 (x 12); Paddle-Lite 2.13rc0 has.",
         (
-            "See which operators and which targets: `litefleet doctor models/NAME --for x86_64`.",
+            "List the operators and the targets: `litefleet doctor models/NAME --for x86_64`.",
             "Set a newer `toolchain.paddlelite`, then `litefleet convert`.",
-            "A model that holds `*_grad` or `adam` was saved for training: export it for inference.",
+            "A model that contains `*_grad` or `adam` was saved for training: export it for inference.",
         ),
         (
             "Error: This model is not supported, because 1 ops are not supported on 'x86'. These unsupported ops are: 'nearest_interp_v2'.",
@@ -125,33 +125,33 @@ SOURCE: Mapping[str, Details] = {
         (Certainty.CERTAIN, Certainty.LIKELY),
     ),
     "LF207": Details(
-        "The file is read as the protocol buffer that PaddlePaddle saves; it is none, or has no operators, inputs or outputs.",
+        "litefleet reads the file as the protocol buffer that PaddlePaddle saves; the file is not one, or has no operators, inputs or outputs.",
         (Where.SOURCE,),
         "The model file (512 bytes) is not a PaddlePaddle program: it ends in the middle of a field.",
         (
-            "See what the file really is: `litefleet doctor FILE`.",
-            "A Git LFS pointer is a text of three lines: fetch the file with `git lfs pull`.",
+            "Identify the file: `litefleet doctor FILE`.",
+            "A Git LFS pointer is a text file of three lines: fetch the model file with `git lfs pull`.",
             "Save the model for inference: `paddle.jit.save`, or the model zoo's export script.",
         ),
         ("Check failed: pb_prog->ParseFromString", "[libprotobuf ERROR ...] Error parsing message"),
     ),
     "LF208": Details(
-        "The program's operators are scanned for those that quantisation-aware training puts in to observe ranges.",
+        "litefleet searches the program for operators that quantisation-aware training inserts to observe ranges.",
         (Where.SOURCE, Where.LOG),
         "The exported program still holds training-time quantisation operators: 14 moving_average_abs_max_scale.",
         (
             "Export with the quantiser's own function: `quanter.save_quantized_model(...)` in PaddleSlim.",
-            "Then look again: `litefleet doctor models/NAME`.",
+            "Then check again: `litefleet doctor models/NAME`.",
         ),
         ("These unsupported ops are: 'moving_average_abs_max_scale'.",),
         ("PaddlePaddle/Paddle-Lite#9036: 'moving_average_abs_max_scale' is not supported on 'arm'",),
     ),
     "LF209": Details(
-        "The program holds an operator in a form on which the configured converter is known to crash: for ARM, a 1 x 1 convolution whose filter is computed in the program, which is how `nn.Conv1D` with kernel 1 is saved.",
+        "The program contains an operator in a form on which the configured converter is known to crash: for ARM, a 1 x 1 convolution whose filter is computed in the program, which is how `nn.Conv1D` with kernel 1 is saved.",
         (Where.SOURCE,),
         "1 x 1 convolution with a computed filter, 3 of them (nn.Conv1D with kernel 1): Paddle-Lite 2.13rc0's converter segfaults at it for arm; for x86 it does not.",
         (
-            "Try it: `litefleet convert`; the converter runs in a child process, so a crash costs nothing.",
+            "Try it: `litefleet convert`; the converter runs in a child process, so a crash has no other effect.",
             "If it crashes, set another `toolchain.paddlelite`.",
             "Or use the 2-D form: `unsqueeze` the input, `Conv2D` with a kernel of height 1, `squeeze` the output; then export again.",
         ),
@@ -160,7 +160,7 @@ SOURCE: Mapping[str, Details] = {
         (Certainty.LIKELY,),
     ),
     "LF210": Details(
-        "The file's first bytes (and its name, where they tell nothing) are those of another framework's format.",
+        "The file's first bytes (or its name, if they are not conclusive) are those of another framework's format.",
         (Where.SOURCE, Where.FILE),
         "model.onnx is an ONNX model.",
         (
@@ -176,23 +176,23 @@ SOURCE: Mapping[str, Details] = {
         (Certainty.CERTAIN, Certainty.LIKELY),
     ),
     "LF211": Details(
-        "The versions under `toolchain.also` are tried in order after the configured one failed; the first whose file passes all "
-        "checks is taken.",
+        "litefleet tries the versions under `toolchain.also` in order after the configured version failed, and uses the first whose file "
+        "passes all checks.",
         (Where.CONVERSION,),
         "Paddle-Lite 2.13rc0 made this file, as others could not: 2.10 said LF206: Paddle-Lite 2.10 has no kernel on x86 for matmul_v2 (x 12).",
         (
-            "Name that version in `toolchain.paddlelite`, so that the first try succeeds.",
-            "See that the devices' runtime accepts the file: `litefleet verify --limit NAME`.",
+            "Set `toolchain.paddlelite` to that version, so that the first attempt succeeds.",
+            "Check that the devices' runtime accepts the file: `litefleet verify --limit NAME`.",
         ),
         references=("measured with Paddle-Lite 2.10 and 2.13rc0 on x86_64: PP-OCRv4 rec for x86",),
     ),
     "LF212": Details(
-        "The program's operators are read: gradients (`..._grad`) and optimizers (`adam`, `momentum`, ...) occur in training only.",
+        "litefleet reads the program's operators: gradients (`..._grad`) and optimizers (`adam`, `momentum`, ...) occur in training only.",
         (Where.SOURCE, Where.LOG),
         "The program holds operators that train: adam, conv2d_grad, mul_grad, relu_grad.",
         (
             "Export for inference: `python tools/export_model.py -c CONFIG -o Global.pretrained_model=WEIGHTS` in PaddleOCR.",
-            "Then look again: `litefleet doctor models/NAME`.",
+            "Then check again: `litefleet doctor models/NAME`.",
         ),
         ("These unsupported ops are: 'adam, batch_norm_grad, concat_grad, conv2d_grad, ...'.",),
         (
@@ -201,7 +201,7 @@ SOURCE: Mapping[str, Details] = {
         ),
     ),
     "LF213": Details(
-        "The program creates a tensor of shape [] (`fill_constant`), or takes a float64 input; models with each of them were converted and run with 2.13rc0 and 2.12.",
+        "The program creates a tensor of shape [] (`fill_constant`), or takes a float64 input; both were measured on models that were converted and run with 2.13rc0 and 2.12.",
         (Where.SOURCE,),
         "2 x fill_constant with shape []: every Paddle-Lite aborts at the first run of such a model. PaddlePaddle 2.5 and later save if/else, LSTM, GRU and nonzero so; export with PaddlePaddle 2.4, or give the constants the shape [1].",
         (

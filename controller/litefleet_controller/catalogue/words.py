@@ -1,4 +1,4 @@
-"""The words that stand around an article, in each language."""
+"""Headings, labels and punctuation of articles, in each language."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Lang", "Words", "lang_of", "words"]
 
 
 class Lang(enum.StrEnum):
-    """A language that the catalogue is written in."""
+    """A language of the catalogue."""
 
     EN = "en"
     ZH = "zh"
 
     @property
     def suffix(self) -> str:
-        """What stands between a page's name and its ending."""
+        """Part of a page's file name before `.md`: "" for English, ".zh" for Chinese."""
         return "" if self is Lang.EN else f".{self.value}"
 
 
@@ -41,7 +41,7 @@ class Words:
     stop: str
 
     def weight(self, entry: Entry) -> str:
-        """Say a row's weight and, for an error, its verdict."""
+        """Return a row's severity and, for an error, its verdict."""
         weight = self.severities[entry.severity.value]
         if entry.verdict is None:
             return weight
@@ -49,17 +49,17 @@ class Words:
         return f"{weight}{comma}{self.headings['verdict']}{between}{self.verdicts[entry.verdict.value]}"
 
     def found(self, details: Details) -> str:
-        """Say where something is found out, and how sure that is."""
+        """Return the places of detection and the certainties as one sentence each."""
         places, sure = self.places_of(details), self.sure_of(details)
         space = "" if self.stop == "。" else " "
         return f"{places[0].upper()}{places[1:]}{self.stop}{space}{self.headings['certainty']}{self.colon}{sure}{self.stop}"
 
     def places_of(self, details: Details) -> str:
-        """Say where something is found out."""
+        """Return the places of detection, joined by commas."""
         return self.comma.join(self.places[place] for place in details.where)
 
     def sure_of(self, details: Details) -> str:
-        """Say how sure it may be."""
+        """Return the possible certainties, joined by commas."""
         return self.comma.join(self.certainties[certainty.value] for certainty in details.sure)
 
 
@@ -67,32 +67,32 @@ _HEADINGS = {
     "findings": "Findings",
     "code": "Code",
     "title": "Name",
-    "symptoms": "What people see",
-    "example": "What litefleet says",
-    "why": "Why it happens",
+    "symptoms": "Symptoms",
+    "example": "Example message",
+    "why": "Cause",
     "do": "What to do",
-    "detected": "How litefleet finds it",
-    "certainty": "How sure",
-    "severity": "Weight",
+    "detected": "Detection",
+    "certainty": "Certainty",
+    "severity": "Severity",
     "verdict": "verdict",
     "references": "References",
     "generated": "Generated from litefleet's catalogue; do not edit.",
-    "decides": "An error decides the device's verdict; a warning or a note only accompanies it.",
-    "possible-weighs-less": "A finding that is merely possible weighs one step less.",
-    "same": "`litefleet explain CODE` says the same.",
+    "decides": "An error determines the device's verdict; a warning or a note only accompanies it.",
+    "possible-weighs-less": "A finding that is only possible has its severity reduced by one level.",
+    "same": "`litefleet explain CODE` shows the same text.",
     "index": "All findings",
     "english": "English",
     "chinese": "中文",
 }
 _BLOCKS = {
-    "LF1": "The .nb file and the machine it is for",
+    "LF1": "The .nb file and its target machine",
     "LF2": "The source model and its conversion",
     "LF3": "The device's environment",
-    "LF4": "What the model did when it ran",
-    "LF5": "Reaching and talking to the device",
+    "LF4": "The model's run",
+    "LF5": "The connection to the device",
     "LF6": "Releases on the device, and rollouts",
     "LF7": "The operator's machine",
-    "LF9": "Anything else",
+    "LF9": "Other failures",
 }
 _PLACES: Mapping[str, str] = {
     Where.HOST: "on the operator's machine",
@@ -139,13 +139,13 @@ def words(lang: Lang) -> Words:
 
 
 class _Same(dict[str, str]):
-    """The English word for a value is the value."""
+    """Maps each value to itself: the English word for a value is the value."""
 
     def __missing__(self, key: str) -> str:
         return str(key)
 
 
 def lang_of(environment: Mapping[str, str] = os.environ) -> Lang:
-    """Return the language that the environment asks for: Chinese for a Chinese locale, else English."""
+    """Return the language for the locale in the environment: Chinese for a Chinese locale, else English."""
     locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
     return Lang.ZH if locale.lower().startswith("zh") else Lang.EN

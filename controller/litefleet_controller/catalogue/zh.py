@@ -21,7 +21,7 @@ HEADINGS_ZH: Mapping[str, str] = {
     "code": "代码",
     "title": "名称",
     "symptoms": "现象",
-    "example": "litefleet 的说法",
+    "example": "消息示例",
     "why": "原因",
     "do": "处理办法",
     "detected": "检测方法",

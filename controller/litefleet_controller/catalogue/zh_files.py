@@ -130,7 +130,7 @@ ZH_FILES: Mapping[str, Zh] = {
         "读取文件中权重的元素类型和内核的精度；x86 设备上出现 int8 或 int16 即为此项。",
         (
             "面向 x86 时不要量化：`options: {quant: int8, x86_64: {quant: none}}`，然后 `litefleet convert`。",
-            "在本机比较两者：`litefleet doctor model.nb --for x86_64`。",
+            "在本机检查该文件：`litefleet doctor model.nb --for x86_64`。",
         ),
     ),
     "LF112": Zh(

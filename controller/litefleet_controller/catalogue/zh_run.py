@@ -185,7 +185,7 @@ ZH_RUN: Mapping[str, Zh] = {
         (
             "列出输入：`litefleet inspect model.nb`；检测模型最多有三个（image、im_shape、scale_factor）。",
             "逐个设置：按列出的顺序取 `predictor.get_input(i)`，用 `resize` 设置大小并填入数据，然后 `run()`。",
-            "取输入时名称要正确：名称不存在时，`get_input_by_name` 给出的是一个空壳对象。",
+            "请使用输入的准确名称：名称不存在时，`get_input_by_name` 返回一个空对象。",
         ),
     ),
     "LF417": Zh(
