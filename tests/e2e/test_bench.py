@@ -150,8 +150,8 @@ async def test_the_command_writes_its_page_and_its_picture(fleet: Fleets, projec
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ("--threads x", "no list of numbers"),
-        ("--seconds 0", "`seconds` is 0"),
+        ("--threads x", "is not a list of numbers"),
+        ("--seconds 0", "`seconds` must be a number from 1 to 86400"),
         ("--at-once 0", "at-once"),
         ("--against yesterday", "is not a release id"),
         ("-m det", "no model 'det' in litefleet.yaml"),

@@ -52,7 +52,7 @@ async def test_a_canary_finds_a_bad_release_and_nobody_else_is_touched(fleet: Fl
         said = (await litefleet(job, "status")).stdout
         paused = latest(job)
         assert (str(paused.state), paused.behind) == ("paused", ("cam-1",))
-        for words in ("paused", "canary: 1 of 1 device", "behind it cam-1", f"litefleet resume {paused.id}", "abort"):
+        for words in ("paused", "canary: 1 of 1 device", "caused by cam-1", f"litefleet resume {paused.id}", "abort"):
             assert words in said, said
         assert "rollback" not in said  # nobody was switched on
 

@@ -63,7 +63,7 @@ def test_says_what_it_saw_instead_of_an_elf_file(tmp_path):
         read_elf(b'#!/bin/sh\nexec python3 "$@"\n')
     with pytest.raises(ElfError, match=r"absent cannot be read: No such file or directory\.$"):
         read_elf(str(tmp_path / "absent"))
-    with pytest.raises(ElfError, match=r"cannot be read: Is a directory\.$"):
+    with pytest.raises(ElfError, match=r"cannot be read: is a folder, not a regular file\.$"):
         read_elf(str(tmp_path))
 
 

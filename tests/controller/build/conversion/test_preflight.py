@@ -336,7 +336,7 @@ def test_the_time_for_a_program_grows_with_its_size(hostile: Callable[[int], byt
 
     seconds(100)
     small = min(seconds(4_000) for _ in range(3))
-    assert seconds(32_000) < max(0.05, 30 * small)
+    assert min(seconds(32_000) for _ in range(3)) < max(0.05, 30 * small)
 
 
 def test_a_field_of_too_many_numbers_is_a_sentence() -> None:
