@@ -1,4 +1,7 @@
-"""Every pattern of the crash-log rules takes time in proportion to the log, whatever the log is made to hold."""
+"""Every pattern of the crash-log rules takes time in proportion to the log, whatever the log is made to hold.
+
+Here and not beside the agent's tests, which run on Python 3.7 too: it reads the parse tree of patterns, which has another form there.
+"""
 
 from __future__ import annotations
 
