@@ -56,7 +56,8 @@ def test_wrong_values_are_named(capsys: pytest.CaptureFixture[str]) -> None:
         (["recover", "--roo", "/x"], "unrecognized arguments: --roo /x"),
     ):
         assert main(args) == 2
-        assert f"litefleet-agent {args[0]}: error: " in (err := capsys.readouterr().err)
+        err = capsys.readouterr().err
+        assert f"litefleet-agent {args[0]}: error: " in err
         assert words in err
 
 

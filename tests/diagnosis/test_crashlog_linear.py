@@ -1,6 +1,6 @@
 """Every pattern of the crash-log rules takes time in proportion to the log, whatever the log is made to hold.
 
-It reads the parse tree of patterns, which has another form on Python 3.7: so it is not among the agent's tests, which run there too.
+It reads the parse tree of patterns, which has another form on Python 3.7: so it is not among the agent's tests.
 """
 
 from __future__ import annotations
