@@ -182,7 +182,7 @@ class Resident:
         """
         main, spared = self.show("MainPID"), " ".join(map(str, known))
         new = f'case " {spared} " in *" $pid "*) ;; *) kill -STOP $pid ;; esac'
-        each = f"for pid in $(pgrep -P {main} -f 'service import worker'); do {new}; done"
+        each = f"for pid in $(pgrep -P {main} -f 'service.workers import main'); do {new}; done"
         loop = f"while kill -0 {main} 2>/dev/null; do {each}; sleep 0.05; done"
         self.ssh(f"systemd-run --unit=stopper --collect --quiet sh -c {shlex.quote(loop)}")
 
