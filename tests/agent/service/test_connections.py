@@ -497,7 +497,7 @@ def test_a_client_believes_only_a_service_that_could_not_be_replaced(mode, trust
     folder, path = tmp_path / "run", str(tmp_path / "run" / "s")
     folder.mkdir()
     os.chown(folder, 12345, 12345)
-    for above in (tmp_path, *tmp_path.parents[:3]):
+    for above in (tmp_path, *list(tmp_path.parents)[:3]):
         above.chmod(above.stat().st_mode | 0o11)
     listening = (
         "import os, socket, sys; os.setgroups([]); os.setgid(12345); os.setuid(12345)\n"
