@@ -59,7 +59,9 @@ def run_hostile(tmp_path: Path, without: str = "") -> tuple[VerifyResult, set[st
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (tmp_path / "secret").write_text("x")
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(8)
         port = server.getsockname()[1]
         (package / "lite.py").write_text(HOSTILE.format(here=str(tmp_path), work=str(work), port=port))
         spec = VerifySpec(str(raw_nb("cls", "x86")), tuple(map(str, paddle_goldens("cls"))), str(tmp_path / "runtime"))
