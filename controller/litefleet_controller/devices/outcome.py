@@ -21,7 +21,8 @@ class DeviceOutcome:
 
     `facts` is the agent's probe (empty when it never answered); `measurements` the agent's (`load_ms`, `latency_ms`
     {min,p50,p90,p99}, `peak_rss_bytes`, `outputs` [{name, max_abs, mean_abs, max_rel, cosine, top1, ok}]);
-    `steps` the seconds each step took, in order; `sent_bytes` what travelled; `round_trips` after the SSH handshake.
+    `steps` the seconds each step took, in order; `sent_bytes` and `round_trips` (after the SSH handshake) are this model's own:
+    a connection's start counts with its first model.
     """
 
     device: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
@@ -34,6 +34,13 @@ class SessionFactory:
     keep_agent: bool = True  # without it, a probe changes nothing on the device
 
 
+class Traffic(NamedTuple):
+    """What a connection carried: bytes sent to the device, and round trips after the SSH handshake."""
+
+    sent_bytes: int = 0
+    round_trips: int = 0
+
+
 @dataclass
 class DeviceSession:
     """One open session: what the device reported, and how to send it requests."""
@@ -47,6 +54,9 @@ class DeviceSession:
     notes: tuple[Finding, ...] = ()
     steps: dict[str, float] = field(default_factory=dict)
     detail: str = ""
+    _counted_model: str | None = None  # the model of the latest outcome
+    _counted: Traffic = Traffic()  # by the connection up to that outcome
+    _before: Traffic = Traffic()  # by the connection before that model
 
     def step(self, name: str) -> None:
         """Begin a step: the time since the last one goes to the step that ends."""
@@ -69,8 +79,12 @@ class DeviceSession:
     def outcome(
         self, model: str, findings: Sequence[Finding], release: str = "", artifact: str = "", **more: Any
     ) -> DeviceOutcome:
-        """Return a model's outcome on this device; the findings decide the verdict."""
+        """Return a model's outcome on this device; the findings decide the verdict.
+
+        Its traffic is what the connection carried since the model before it: that of the start is the first model's.
+        """
         self.step("")
+        traffic = self._traffic_of(model)
         return DeviceOutcome(
             device=self.device.name,
             model=model,
@@ -80,11 +94,19 @@ class DeviceSession:
             steps=dict(self.steps),
             release=release,
             artifact=artifact,
-            sent_bytes=self.client.sent_bytes if self.client else 0,
-            round_trips=self.client.round_trips if self.client else 0,
+            sent_bytes=traffic.sent_bytes,
+            round_trips=traffic.round_trips,
             detail=self.detail,
             **more,
         )
+
+    def _traffic_of(self, model: str) -> Traffic:
+        """Return the traffic since the outcomes of another model; several outcomes of one model count from the same place."""
+        now = Traffic(self.client.sent_bytes, self.client.round_trips) if self.client else Traffic()
+        if model != self._counted_model:
+            self._counted_model, self._before = model, self._counted
+        self._counted = now
+        return Traffic(now.sent_bytes - self._before.sent_bytes, now.round_trips - self._before.round_trips)
 
     def _read_hello(self, hello: Mapping[str, object]) -> None:
         self.hello = hello

@@ -180,7 +180,8 @@ def _confirmed(row: DeviceRow, rollout: Rollout, survey: FleetSurvey, outcome: D
 
 def _outcomes_of(planned: Planned) -> dict[tuple[str, str], DeviceOutcome]:
     """Return what the look alone settles: unchanged, impossible and unreachable devices."""
-    outcomes = {}
+    outcomes: dict[tuple[str, str], DeviceOutcome] = {}
+    counted: set[str] = set()  # devices whose connection counts with an earlier model
     for draft in planned.plan.devices:
         row, probe = draft.row, planned.survey.probes[draft.row.device]
         if row.state is DeviceState.PENDING or probe.outcome is None:
@@ -196,6 +197,9 @@ def _outcomes_of(planned: Planned) -> dict[tuple[str, str], DeviceOutcome]:
         if row.state is DeviceState.UNCHANGED:
             measured = measurements_of(probe.hello, row.release)
             outcome = replace(outcome, unchanged=True, activated=True, measurements=measured)
+        if row.device in counted:
+            outcome = replace(outcome, sent_bytes=0, round_trips=0)
+        counted.add(row.device)
         outcomes[(row.device, row.model)] = outcome
     return outcomes
 
