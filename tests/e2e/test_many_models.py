@@ -49,7 +49,7 @@ async def test_three_models_in_one_conversation_and_a_broken_one_stops_none(
     # One connection, one round trip: it counts with the first model, and not again with each of the others.
     assert sum(o.round_trips for o in again.outcomes) == 1
     sent = [o.sent_bytes for o in report.outcomes if o.model in wanted]
-    biggest = max(p.stat().st_size for p in job.folder.rglob('blobs/*'))
+    biggest = max(p.stat().st_size for p in job.folder.rglob("blobs/*"))
     assert all(100_000 < size < biggest + 4_000_000 for size in sent), sent
 
 
