@@ -41,6 +41,9 @@ class Traffic(NamedTuple):
     round_trips: int = 0
 
 
+_NO_TRAFFIC = Traffic()
+
+
 @dataclass
 class DeviceSession:
     """One open session: what the device reported, and how to send it requests."""
@@ -55,8 +58,8 @@ class DeviceSession:
     steps: dict[str, float] = field(default_factory=dict)
     detail: str = ""
     _counted_model: str | None = None  # the model of the latest outcome
-    _counted: Traffic = Traffic()  # by the connection up to that outcome
-    _before: Traffic = Traffic()  # by the connection before that model
+    _counted: Traffic = _NO_TRAFFIC  # by the connection up to that outcome
+    _before: Traffic = _NO_TRAFFIC  # by the connection before that model
 
     def step(self, name: str) -> None:
         """Begin a step: the time since the last one goes to the step that ends."""
