@@ -311,6 +311,17 @@ def test_each_device_goes_back_to_what_ran_before_on_it(operator: Make) -> None:
     assert one.runs == "11111"
 
 
+def test_the_rollback_of_a_first_release_does_not_switch_on_a_later_one(operator: Make) -> None:
+    """The device's own `previous` is the later release then: it is not what ran before the rollout that is reverted."""
+    one = operator()
+    assert one.rollout("3").code == 0
+    assert one.rollback().code == 0
+    done = one.rollback()  # of the first rollout, before which nothing ran
+    assert done.code == 1
+    assert one.runs == "11111"
+    assert set(one.states()) == {"failed"}
+
+
 def test_a_device_that_left_during_the_soak_is_found_by_the_rollback(operator: Make) -> None:
     one = operator(waves=[1, "100%"], soak=60, gates={"canary": {"count": 1}})
     device = one.device(0)

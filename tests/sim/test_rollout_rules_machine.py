@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from litefleet_controller.rollout import RolloutEvent
@@ -84,6 +84,8 @@ class RolloutRules(RuleBasedStateMachine):
         """Devices that are here and have a turn take it; the rollout is over when nobody has one."""
         for number in [n for n in rollout.left if n not in self.away]:
             before, after = self.runs[number], rollout.left.pop(number)
+            if rollout.kind == "rollback" and not after:
+                continue  # nothing ran before: the device says so, and runs on
             self.runs[number] = after
             if rollout.kind == "rollout" and before != after:
                 self.switched[-1].before[number] = before
@@ -201,5 +203,13 @@ class RolloutRules(RuleBasedStateMachine):
             assert bool(found) == (self.open is not None), (found, self.open)
 
 
-RolloutRules.TestCase.settings = settings(max_examples=10, stateful_step_count=12, deadline=None)
+# The same examples in every run of CI; LITEFLEET_TEST_SEEDS=N tries N examples that nobody has run.
+SEEDS = int(os.environ.get("LITEFLEET_TEST_SEEDS", "0"))
+RolloutRules.TestCase.settings = settings(
+    max_examples=SEEDS or 25,
+    derandomize=not SEEDS,
+    stateful_step_count=12,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],  # a failure is reported as it was found: shrinking it took over five minutes
+)
 TestRolloutRules = pytest.mark.timeout(600)(RolloutRules.TestCase)

@@ -106,12 +106,17 @@ async def _one(
     answer, "previous" would be the newer release.
     """
     model = row.model
+    wanted = mark_reverted.switched_to(session.device.name, model)
+    if to == "previous" and wanted and not row.release:  # the device's own `previous` may be a later release
+        name = session.device.name
+        nothing = f"nothing ran as {model} on {name} before the rollout that is reverted"
+        hint = f"`litefleet rollback --to nothing --limit {name}` switches it off"
+        return session.outcome(model, [finding("LF613", f"{nothing}; {hint}")])
     release = row.release or _kept(session, model, to)
     if release is None:
         observed = f"{model} on {session.device.name}: no kept and proven release begins with {to}"
         return session.outcome(model, [finding("LF613", observed)])
     runs = str(mapping_or_empty(session.hello.get("current")).get(model) or "")[:64]
-    wanted = mark_reverted.switched_to(session.device.name, model)
     if to == "previous" and wanted and runs not in (wanted, release):
         observed = f"{model} runs as {_short(runs)}, which the rollout did not switch on: it is left as it is"
         return session.outcome(model, [finding("LF601", observed)], runs)
