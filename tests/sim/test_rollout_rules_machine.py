@@ -210,6 +210,9 @@ RolloutRules.TestCase.settings = settings(
     derandomize=not SEEDS,
     stateful_step_count=12,
     deadline=None,
-    phases=[Phase.explicit, Phase.generate],  # a failure is reported as it was found: shrinking it took over five minutes
+    phases=[
+        Phase.explicit,
+        Phase.generate,
+    ],  # a failure is reported as it was found: shrinking it took over five minutes
 )
 TestRolloutRules = pytest.mark.timeout(600)(RolloutRules.TestCase)
