@@ -109,7 +109,7 @@ async def _one(
     wanted = mark_reverted.switched_to(session.device.name, model)
     if to == "previous" and wanted and not row.release:  # the device's own `previous` may be a later release
         name = session.device.name
-        nothing = f"nothing ran as {model} on {name} before the rollout that is reverted"
+        nothing = f"{model} has no previous release on {name}: nothing ran there before the rollout that is reverted"
         hint = f"`litefleet rollback --to nothing --limit {name}` switches it off"
         return session.outcome(model, [finding("LF613", f"{nothing}; {hint}")])
     release = row.release or _kept(session, model, to)
