@@ -81,10 +81,10 @@ def inputs(pattern: re.Pattern, size: int) -> Iterator[str]:
 
 
 def seconds(pattern: re.Pattern, log: str) -> float:
-    begun = time.perf_counter()
+    begun = time.process_time()
     for _ in pattern.finditer(log):
         pass
-    return time.perf_counter() - begun
+    return time.process_time() - begun
 
 
 def test_the_patterns_are_found() -> None:
@@ -109,6 +109,6 @@ def test_a_pattern_is_linear_in_its_worst_input(pattern: re.Pattern) -> None:
 
 @pytest.mark.parametrize("log", ["1" * (32 << 10), "1 " * (16 << 10), "paddle" * (8 << 10), "._" * (16 << 10)])
 def test_a_log_of_one_kind_is_decoded_at_once(log: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     decode_log(log)
-    assert time.perf_counter() - begun < 2  # 32 KiB of digits took 5.8 s
+    assert time.process_time() - begun < 2  # 32 KiB of digits took 5.8 s

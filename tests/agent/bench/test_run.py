@@ -180,7 +180,7 @@ def test_a_cpu_that_slows_down_is_found(store: Store, tmp_path: Path) -> None:
     (zone / "temp").write_text("51000")
     rate = cpu / "scaling_cur_freq"
     rate.write_text("1800000")
-    key = stand_in(store, "hot", "time.sleep(0.004 if os.path.exists(__file__ + '.hot') else 0.002)")
+    key = stand_in(store, "hot", "time.sleep(0.02 if os.path.exists(__file__ + '.hot') else 0.002)")
     toy_release(store, key)
 
     def throttle() -> None:
@@ -188,7 +188,7 @@ def test_a_cpu_that_slows_down_is_found(store: Store, tmp_path: Path) -> None:
         (zone / "temp").write_text("84000")
         (Path(store.path("runtimes", key)) / "paddlelite" / "__init__.py.hot").touch()
 
-    timer = threading.Timer(6.0, throttle)
+    timer = threading.Timer(5.0, throttle)
     timer.start()
     answer = measured(store, str(tmp_path / "sys"), seconds=8)
     timer.join()

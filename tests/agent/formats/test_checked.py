@@ -55,8 +55,8 @@ def test_texts_objects_and_lists_are_bounded():
 
 
 def test_a_rejected_value_is_shown_short_and_quickly():
-    begun = time.perf_counter()
+    begun = time.process_time()
     shown = [checked.shown(v) for v in ("x" * 10_000_000, "\x1b[2J\n", 10**1_000_000, [[0] * 10**6], 10**400, 5)]
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
     assert all(len(words) <= 60 and words.isprintable() for words in shown)
     assert shown[1] == "'\\x1b[2J\\n'"

@@ -61,9 +61,9 @@ def test_the_order_is_that_of_the_first_name() -> None:
 
 def test_what_would_be_too_many_for_one_range_is_several() -> None:
     names = [f"d{i}" for i in range(100_001)]
-    began = time.monotonic()
+    began = time.process_time()
     ranges = fold(names)
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert len(ranges) == 2
     assert unfold(ranges) == names
 
