@@ -17,6 +17,7 @@ from litefleet_controller.project import Options
 from litefleet_controller.project.run_fleet import run_fleet
 
 from tests.conftest import CACHE
+from tests.fakes.embedded_inventory import inventory_yaml
 
 CONFIG = """\
 inventory: fleet.yaml
@@ -77,7 +78,7 @@ def project(tmp_path: Path, models: dict[str, Path]) -> Callable[..., Project]:
         (folder / "litefleet.yaml").write_text(text)
         made = Project(folder)
         if fleet is not None:
-            made.inventory(fleet.inventory_yaml())
+            made.inventory(inventory_yaml(fleet))
         return made
 
     return make

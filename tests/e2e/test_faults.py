@@ -20,6 +20,7 @@ from litefleet_controller.devices.outcome import Interrupted
 from tests.conftest import lacking
 from tests.e2e.conftest import Project
 from tests.e2e.cutting_proxy import CuttingProxy
+from tests.fakes.embedded_inventory import inventory_yaml
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]
@@ -153,7 +154,7 @@ async def test_ctrl_c_leaves_each_device_with_a_word(fleet: Fleets, project: Pro
         with pytest.raises(Interrupted) as stopped:
             await task
         assert [f.code for o in stopped.value.report.outcomes for f in o.findings] == ["LF509"]
-        job.inventory(devices.inventory_yaml())
+        job.inventory(inventory_yaml(devices))
         assert (await job.run()).outcomes[0].verdict is Verdict.VERIFIED
 
 

@@ -25,6 +25,7 @@ from tests.e2e.rollout_helpers import (
     snapshots,
     states,
 )
+from tests.fakes.embedded_inventory import inventory_yaml
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]
@@ -43,12 +44,12 @@ def found(report: RunReport) -> dict[str, list[str]]:
 async def test_a_device_that_joins_gets_the_release(fleet: Fleets, project: Projects) -> None:
     async with fleet("a", "b") as devices:
         job = project(devices)
-        entries = yaml.safe_load(devices.inventory_yaml())["devices"]
+        entries = yaml.safe_load(inventory_yaml(devices))["devices"]
         job.inventory(yaml.safe_dump({"devices": {"a": entries["a"]}}, width=1000))
         await rollout(job)
         first = latest(job).id
         assert current(devices)["b"] == ""
-        job.inventory(devices.inventory_yaml())
+        job.inventory(inventory_yaml(devices))
         report = await look(job)
         assert report.exit_code == 0, report.to_dict()
         assert current(devices)["b"] == current(devices)["a"] != ""

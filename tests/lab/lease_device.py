@@ -28,6 +28,7 @@ from litefleet_inventory import load as load_inventory
 from litefleet_inventory.model import Device, Inventory
 
 from tests.agent.support.release_fixtures import opened, proven
+from tests.fakes.embedded_inventory import inventory_yaml
 
 RULES = {
     "to the device": "tcp dport {port} drop",
@@ -100,7 +101,7 @@ async def main(folder: Path, kind: str, lease_s: float, first: bool) -> dict[str
         releases = [proven(store, note) for note in ("1", "2")][1 if first else 0 :]
         store.unlock()
         inventory = folder / "fleet.yaml"
-        inventory.write_text(fleet.inventory_yaml())
+        inventory.write_text(inventory_yaml(fleet))
         argv = [sys.executable, "-m", __spec__.name, "controller", str(inventory), json.dumps(releases), str(lease_s)]
         process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None

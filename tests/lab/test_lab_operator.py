@@ -14,6 +14,7 @@ from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 
 from tests.agent.support.real_paddlelite import make_goldens
 from tests.conftest import lacking, wheelhouse
+from tests.fakes.embedded_inventory import inventory_yaml
 from tests.lab.arm_devices import free_port
 from tests.lab.containers import Machine, booted, wait_until_up, why_not_booted
 from tests.lab.service_machine import within
@@ -62,7 +63,7 @@ def project(folder: Path, fleet: EmbeddedFleet, nb: Path, goldens: list[Path]) -
         "rollout": {"waves": ["100%"], "gates": "off"},
     }
     (folder / "litefleet.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    inventory = yaml.safe_load(fleet.inventory_yaml())
+    inventory = yaml.safe_load(inventory_yaml(fleet))
     for device in inventory["devices"].values():
         (folder / "key").write_text(Path(device["key"]).read_text())
         device["key"] = "/etc/litefleet/fleet_ed25519"

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import yaml
 from litefleet_controller.build.releases import ReleaseBuilder
@@ -23,7 +23,7 @@ from litefleet_controller.operations.rollout import create
 from litefleet_controller.project import Options
 from litefleet_controller.project.project import Project
 from litefleet_controller.rollout import DeviceRow, Policy, Rollout
-from litefleet_controller.rollout_engine import InlineWriter, RolloutEngine, WaitPolicy, Writer
+from litefleet_controller.rollout_engine import RolloutEngine, WaitPolicy, Writer
 from litefleet_controller.state import State, this_process
 from litefleet_controller.state.model import Owner
 from litefleet_inventory.model import Device, Group, Inventory
@@ -36,6 +36,12 @@ __all__ = ["Harness", "copy_state", "fresh_owner"]
 
 _NO_SUCH_PID = 1 << 23  # above what Linux gives, so that an owner is seen to be dead as soon as somebody asks
 _numbers = itertools.count()
+_T = TypeVar("_T")
+
+
+async def _call_inline(call: Callable[..., _T], *args: Any) -> _T:
+    """Call at once, on the caller's thread: for simulated time."""
+    return call(*args)
 
 
 def fresh_owner() -> Owner:
@@ -67,7 +73,7 @@ class Harness:
         self._inventory = fleet.inventory
         self._limit = ""
         self._concurrency, self._opened = concurrency, opened
-        self._write = write or InlineWriter()
+        self._write = write or _call_inline
         self._describe()
         self.state = self._open()
         self.context = self._sit_down()

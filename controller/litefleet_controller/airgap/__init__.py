@@ -8,7 +8,6 @@ agent/<sha256>.pyz
 
 from __future__ import annotations
 
-from .read import BundleContents, read_bundle
 from .write import AGENT_NAME, WrittenBundle, write_bundle
 
-__all__ = ["AGENT_NAME", "BundleContents", "WrittenBundle", "read_bundle", "write_bundle"]
+__all__ = ["AGENT_NAME", "WrittenBundle", "write_bundle"]

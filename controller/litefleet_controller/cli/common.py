@@ -202,7 +202,7 @@ def run_and_show(run: Coroutine[Any, Any, RunReport], as_json: bool, html: Path 
 def write_pages(report: RunReport, html: Path | None, svg: Path | None = None) -> None:
     """Write a report as an HTML page and a bench's charts as SVG, each where a path is given; UsageError when it cannot."""
     if html is not None:
-        from ..reports.markup import to_html
+        from ..reports.html import to_html
 
         write_file(html, to_html(report))
     if svg is not None:

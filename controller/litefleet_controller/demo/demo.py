@@ -22,7 +22,7 @@ from ..config.choices import DEFAULT_PADDLELITE
 from ..devices.outcome import RunReport, to_json
 from ..operations import start_rollout
 from ..project import Options
-from ..reports.markup import to_html
+from ..reports.html import to_html
 from ..reports.progress import make_progress
 from ..reports.terminal import to_table
 from . import DeviceSpec, EmbeddedFleet

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 
 import asyncssh
-import yaml
 
 from .base import DEFAULT_PATH, HOST, DeviceSpec, EmbeddedDevice, EmbeddedError, Place, Running, bare_path, free_port
 from .in_process_devices import start_asyncssh, start_silent
@@ -78,14 +77,6 @@ class EmbeddedFleet:
         await device.process.stop()
         process = await _start(device.spec.kind, device.place, device.port)
         self.devices[name] = replace(device, process=process)
-
-    def inventory(self) -> dict[str, object]:
-        """Return the inventory that reaches every device of the fleet."""
-        return {"devices": {name: device.inventory_entry() for name, device in self.devices.items()}}
-
-    def inventory_yaml(self) -> str:
-        """Return the inventory as YAML text."""
-        return yaml.safe_dump(self.inventory(), sort_keys=False, width=1000)
 
     async def _begin(self, spec: DeviceSpec) -> EmbeddedDevice:
         place = self._place(spec)

@@ -2,7 +2,7 @@
 
 from ..devices.outcome import document, to_json
 from ..devices.progress import Progress, QuietProgress
-from .markup import to_html, to_markdown
+from .html import to_html
 from .progress import LineProgress, LiveProgress, make_progress
 from .terminal import to_table, wants_color
 
@@ -15,7 +15,6 @@ __all__ = [
     "make_progress",
     "to_html",
     "to_json",
-    "to_markdown",
     "to_table",
     "wants_color",
 ]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from ..devices.steps import WaitPolicy
 from .engine import RolloutEngine
 from .sessions import DeviceTask, EngineDeps, Recheck
-from .store import Clock, DeviceRecorder, InlineWriter, SystemClock, ThreadWriter, Writer
+from .store import Clock, DeviceRecorder, SystemClock, ThreadWriter, Writer
 
 __all__ = [
     "Clock",
     "DeviceRecorder",
     "DeviceTask",
     "EngineDeps",
-    "InlineWriter",
     "Recheck",
     "RolloutEngine",
     "SystemClock",

@@ -21,7 +21,6 @@ from ..state.model import Confirmed, FleetLock, RowChange
 __all__ = [
     "Clock",
     "DeviceRecorder",
-    "InlineWriter",
     "RolloutStore",
     "SystemClock",
     "ThreadWriter",
@@ -74,14 +73,6 @@ class ThreadWriter:
     def close(self) -> None:
         """Wait for the calls that were started."""
         self._thread.shutdown()
-
-
-class InlineWriter:
-    """Calls at once, on the caller's thread: for simulated time."""
-
-    async def __call__(self, call: Callable[..., _T], *args: Any) -> _T:
-        """Return what `call` returns."""
-        return call(*args)
 
 
 class RolloutStore:

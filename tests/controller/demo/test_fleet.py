@@ -15,6 +15,8 @@ from litefleet_controller.demo import DeviceSpec, EmbeddedDevice, EmbeddedError,
 from litefleet_controller.demo.openssh_device import find_sshd
 from litefleet_controller.demo.process_tree import descendants, is_running
 
+from tests.fakes.embedded_inventory import inventory_yaml
+
 MAY_SKIP = os.environ.get("CI") != "true"  # in CI they run, and fail, where OpenSSH is missing
 NO_SSHD = MAY_SKIP and find_sshd() is None
 KINDS = ["asyncssh", pytest.param("sshd", marks=pytest.mark.skipif(NO_SSHD, reason="no sshd here"))]
@@ -127,7 +129,7 @@ async def test_the_inventory_names_every_device_and_how_to_reach_it(tmp_path: Pa
     spec = DeviceSpec("d", "silent", python="/opt/py/bin/python3", settings={"tags": ["canary"]})
     async with EmbeddedFleet(tmp_path, [spec]) as fleet:
         device = fleet.devices["d"]
-        entry = yaml.safe_load(fleet.inventory_yaml())["devices"]["d"]
+        entry = yaml.safe_load(inventory_yaml(fleet))["devices"]["d"]
     assert entry == {
         "host": "127.0.0.1",
         "port": device.port,

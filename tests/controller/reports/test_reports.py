@@ -19,15 +19,7 @@ from hypothesis import strategies as st
 from litefleet_agent.findings import Verdict, finding
 from litefleet_controller.common.text import clean, clean_lines
 from litefleet_controller.devices.outcome import DeviceOutcome, RunReport
-from litefleet_controller.reports import (
-    LineProgress,
-    LiveProgress,
-    QuietProgress,
-    to_html,
-    to_json,
-    to_markdown,
-    to_table,
-)
+from litefleet_controller.reports import LineProgress, LiveProgress, QuietProgress, to_html, to_json, to_table
 from litefleet_controller.reports.latency_plot import latency_plots
 from litefleet_controller.reports.terminal import Page, wants_color
 from litefleet_controller.reports.values import (
@@ -245,8 +237,8 @@ class Tags(HTMLParser):
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda t: ascii(t)[:20])
 def test_hostile_text_stays_text(text: str) -> None:
     bad = hostile_report(text)
-    page, table, markdown = to_html(bad), to_table(bad, 120), to_markdown(bad)
-    for shown in (page, table, markdown):
+    page, table = to_html(bad), to_table(bad, 120)
+    for shown in (page, table):
         assert not FORBIDDEN.search(shown)
         assert len(shown) < 100_000
         shown.encode("utf-8")
@@ -255,8 +247,6 @@ def test_hostile_text_stays_text(text: str) -> None:
     assert tags.tags.count("script") == 1
     assert "img" not in tags.tags
     assert not {a for a in tags.attributes if a.startswith("on") or a in {"src", "href", "style"}}
-    assert "<script" not in markdown
-    assert "<img" not in markdown
 
 
 def test_hostile_text_is_shown_not_swallowed() -> None:
@@ -375,19 +365,11 @@ def test_thousand_devices_are_quick() -> None:
     page = to_html(big)
     to_json(big)
     to_table(big, 120)
-    to_markdown(big)
     assert page.count('<tbody class="device"') == 1000
     assert time.process_time() - began < 10  # about 1.5 s on a slow core
 
 
-# --- Markdown and values
-
-
-def test_markdown_is_a_table_and_each_finding_once() -> None:
-    text = to_markdown(three())
-    assert text.startswith("## litefleet rollout: 1 verified · 1 refused · 1 unreachable\n")
-    assert "| cam-02 | x86\\_64 | cls | refused | 99 of 104 kernels are for arm; this device is x86\\_64 | – |" in text
-    assert text.count("### LF101 target-mismatch") == 1
+# --- values
 
 
 def test_findings_of_verified_devices_are_not_trouble() -> None:
@@ -594,7 +576,7 @@ def test_a_measurement_without_measure_never_ends_a_report(figure: Any) -> None:
     page = to_html(both)
     assert page.endswith("</html>")
     assert "inf" not in "".join(re.findall(r'(?:x1|y1|width|height)="([^"]*)"', page))
-    for text in (to_table(both, 140), to_markdown(both)):
-        assert "liar" in text
-        assert max(map(len, text.split("\n"))) < 500  # no figure of 300 digits
+    table = to_table(both, 140)
+    assert "liar" in table
+    assert max(map(len, table.split("\n"))) < 500  # no figure of 300 digits
     assert latency_of(device) is None

@@ -1,4 +1,4 @@
-"""Writes a run's report as one self-contained HTML page, and as Markdown for an issue or a CI job's summary.
+"""Writes a run's report as one self-contained HTML page.
 
 Device text is hostile. In the page, autoescape is on, all text is cleaned first, and a content security policy allows
 only the page's own style and script, by their hashes; the page loads nothing from the network.
@@ -25,7 +25,6 @@ from .latency_plot import latency_plots
 from .values import (
     FindingGroup,
     arch_name,
-    counts_line,
     facts_lines,
     group_sentences,
     human_bytes,
@@ -33,13 +32,12 @@ from .values import (
     human_rate,
     human_seconds,
     latency_of,
-    listed,
     number,
     rollout_lines,
     shared_findings,
 )
 
-__all__ = ["bench_parts", "bench_ranks", "to_html", "to_markdown"]
+__all__ = ["bench_parts", "bench_ranks", "to_html"]
 
 
 _MOST = 100  # devices with charts
@@ -226,30 +224,3 @@ def _figure(value: object) -> str:
         return "–"
     figure = number(value)
     return clean(value, 40) if figure is None else f"{figure:.4g}"
-
-
-def _cell(text: object, limit: int = 200) -> str:
-    """Return text that Markdown shows unchanged: no markup, HTML, link or table cell in it takes effect."""
-    escaped = re.sub(r"([\\`*_{}\[\]()#|~!$])", r"\\\1", clean(text, limit))
-    html_escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
-    return html_escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # prevents automatic links
-
-
-def to_markdown(report: RunReport) -> str:
-    """Return a headline with the counts, the table of devices, and each finding once."""
-    lines = [f"## litefleet {_cell(report.command, 40)}: {counts_line(report)}", ""]
-    for text in rollout_lines(report):
-        lines += [_cell(text, 1200), ""]
-    lines += [f"{_cell(report.started_at, 40)}, {human_seconds(report.seconds)}", ""]
-    if report.outcomes:
-        lines += ["| device | arch | model | verdict | why | p50 |", "| --- | --- | --- | --- | --- | ---: |"]
-    for outcome in report.outcomes:
-        latency = latency_of(outcome)
-        cells = (outcome.device, arch_name(outcome) or "–", outcome.model, outcome.verdict.value, outcome.sentence)
-        lines.append(f"| {' | '.join(map(_cell, cells))} | {human_ms(latency.p50) if latency else '–'} |")
-    for group in shared_findings(report):
-        lines += ["", f"### {group.entry.code} {group.entry.slug}", ""]
-        for sentence in group_sentences(group):
-            lines.append(f"- {_cell(sentence.text, 400)} — {_cell(listed(sentence.devices), 2000)}")
-        lines += ["", f"Why: {_cell(group.entry.why, 1000)}", "", f"Do: {_cell(group.entry.do, 1000)}"]
-    return "\n".join(lines) + "\n"
