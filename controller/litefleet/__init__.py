@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from litefleet_agent.findings import Finding, Severity, Verdict
     from litefleet_controller import __version__
+    from litefleet_controller.build.golden.pictures import prepare, read_picture
     from litefleet_controller.common.errors import ConfigError, LitefleetError, UsageError
     from litefleet_controller.config.preprocess import PreprocessConfig
     from litefleet_controller.devices.outcome import DeviceOutcome, Interrupted, RunReport
     from litefleet_controller.devices.progress import Progress, QuietProgress
     from litefleet_controller.infer import Case, CaseAnswer, DeviceAnswer
     from litefleet_controller.infer.infer import Inference
-    from litefleet_controller.infer.preprocess import prepare, read_picture
     from litefleet_controller.inspection.model import Inspection
     from litefleet_controller.project.project import Project
     from litefleet_controller.rollout_engine.plan import Plan, PlannedDevice
@@ -80,7 +80,7 @@ _MODULES = {
     **dict.fromkeys(("DeviceOutcome", "Interrupted", "RunReport"), _CONTROLLER + "devices.outcome"),
     **dict.fromkeys(("Progress", "QuietProgress"), _CONTROLLER + "devices.progress"),
     **dict.fromkeys(("Case", "CaseAnswer", "DeviceAnswer"), _CONTROLLER + "infer"),
-    **dict.fromkeys(("prepare", "read_picture"), _CONTROLLER + "infer.preprocess"),
+    **dict.fromkeys(("prepare", "read_picture"), _CONTROLLER + "build.golden.pictures"),
     **dict.fromkeys(("Plan", "PlannedDevice"), _CONTROLLER + "rollout_engine.plan"),
     "__version__": "litefleet_controller",
     "Inference": _CONTROLLER + "infer.infer",

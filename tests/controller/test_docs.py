@@ -40,7 +40,7 @@ def test_examples_load(name: str, tmp_path: Path) -> None:
     (tmp_path / "litefleet.yaml").write_text(config, encoding="utf-8")
     loaded = load_config(tmp_path / "litefleet.yaml")
     assert loaded.inventory == tmp_path / "fleet.yaml"
-    assert loaded.models["cls"].inputs == {"x": (1, 3, 48, 192)}
+    assert loaded.models["cls"].input_specs["x"].plain == (1, 3, 48, 192)
 
 
 def test_both_languages_have_the_same_bones() -> None:

@@ -167,6 +167,7 @@ class ReleaseBuilder:
             outputs=outputs,
             nb=nb,
             model=model,
+            vocabularies=source.facts.vocabularies if source is not None else None,
         )
 
     async def tensors(self, model: str) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
@@ -251,7 +252,7 @@ class ReleaseBuilder:
         async def make() -> str:
             configured = self._config.models[model]
             source = await self._source(model)
-            files = [*configured.nb.values(), *configured.golden.files]
+            files = [*configured.nb.values(), *configured.golden.files, *configured.golden.inputs]
             about = {
                 "model": configured.model_dump(mode="json", exclude={"source", "nb", "preprocess"}),
                 "source": source.sha256 if source else "",

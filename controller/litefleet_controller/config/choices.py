@@ -11,6 +11,8 @@ from typing import Literal
 
 from litefleet_agent.facts.arch import ARCHES, arch_of
 
+from .preprocess import PreprocessConfig
+
 __all__ = [
     "ACCELERATORS",
     "CPU_TARGETS",
@@ -18,6 +20,8 @@ __all__ = [
     "PUBLISHED_PYTHONS",
     "TARGETS",
     "GoldenSpec",
+    "InputSpec",
+    "Numbers",
     "RuntimeChoice",
     "split_targets",
     "target_hint",
@@ -92,13 +96,32 @@ class RuntimeChoice:
     path: Path = Path()  # for kinds "wheel" and "folder"
 
 
+Numbers = float | tuple["Numbers", ...]  # a number, or nested lists of them
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What litefleet.yaml states of one input: () and None where it states nothing.
+
+    `plain` is a list without a key: dims where it fits the model's, else the value of one row (`im_shape: [320, 320]`).
+    """
+
+    plain: tuple[float, ...] = ()
+    dims: tuple[float, ...] = ()
+    value: Numbers | None = None  # the same in every case
+    range: tuple[float, float] | None = None  # from which values are drawn
+    lengths: tuple[int, ...] = ()  # of the sequences that the first dimension consists of (LoD level 1)
+
+
 @dataclass(frozen=True)
 class GoldenSpec:
-    """How a model's golden outputs are made; `inputs` gives dims for the free ones, by input name."""
+    """How a model's golden outputs are made; `inputs` states sizes and values, by input name."""
 
     engine: Literal["paddle", "paddlelite", "files"] = "paddle"
     files: tuple[Path, ...] = ()
-    inputs: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    inputs: Mapping[str, InputSpec] = field(default_factory=dict)
+    own: tuple[Path, ...] = ()  # files that hold inputs: .npz, .npy, pictures; one case each
+    preprocess: PreprocessConfig | None = None  # of pictures among them
     cases: int = 2
     seed: int = 0
     paddlelite: str = DEFAULT_PADDLELITE  # the version, for engine "paddlelite"

@@ -23,7 +23,17 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from ..rollout.policy import Duration, Policy
-from .choices import CPU_TARGETS, DEFAULT_PADDLELITE, TARGETS, GoldenSpec, RuntimeChoice, split_targets, target_hint
+from .choices import (
+    CPU_TARGETS,
+    DEFAULT_PADDLELITE,
+    TARGETS,
+    GoldenSpec,
+    InputSpec,
+    RuntimeChoice,
+    split_targets,
+    target_hint,
+)
+from .inputs import InputConfig
 from .preprocess import PreprocessConfig
 
 __all__ = [
@@ -78,7 +88,6 @@ def _canonical_or_free(name: str) -> str:
 FilePath = Annotated[Path, AfterValidator(_resolve)]
 Version = Annotated[str, BeforeValidator(_as_written), Field(min_length=1)]
 ArchName = Annotated[str, AfterValidator(_canonical_arch)]
-Dim = Annotated[int, Field(ge=1, strict=True)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 
 
@@ -133,6 +142,8 @@ class GoldenConfig(_Strict):
     cases: Annotated[int, Field(ge=2, le=100)] = 2
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     files: tuple[FilePath, ...] = ()
+    inputs: tuple[FilePath, ...] = ()  # the engine's answers to these: .npz, .npy, pictures
+    preprocess: PreprocessConfig | None = None  # of pictures among them; default: the model's
 
     @model_validator(mode="after")
     def _either(self) -> GoldenConfig:
@@ -141,6 +152,12 @@ class GoldenConfig(_Strict):
             raise ValueError(f"give `files`, or how to make them ({others}), not both")
         if "files" in self.model_fields_set and len(self.files) < 2:
             raise ValueError(f"{len(self.files)} golden file given; at least two with different inputs are needed")
+        if "inputs" in self.model_fields_set and len(self.inputs) < 2:
+            raise ValueError(f"{len(self.inputs)} input given; at least two different ones are needed")
+        if self.inputs and self.model_fields_set & {"cases", "seed"}:
+            raise ValueError("`cases` and `seed` are of inputs that litefleet draws: leave them out beside `inputs`")
+        if self.preprocess is not None and not self.inputs:
+            raise ValueError("`preprocess` goes with `inputs`; for `litefleet infer` write it under the model")
         return self
 
 
@@ -231,7 +248,7 @@ class ModelConfig(_Strict):
 
     source: SourceConfig | None = None
     nb: dict[ArchName, FilePath] = {}
-    inputs: dict[str, tuple[Dim, ...]] = {}
+    inputs: dict[str, InputConfig] = {}
     golden: GoldenConfig = GoldenConfig()
     options: OptionsConfig = OptionsConfig()
     targets: dict[ArchName, str] = {}
@@ -259,7 +276,21 @@ class ModelConfig(_Strict):
         """Return how to make the golden; `paddlelite` is the toolchain's version."""
         golden = self.golden
         engine: Literal["paddle", "paddlelite", "files"] = "files" if golden.files else golden.engine
-        return GoldenSpec(engine, golden.files, self.inputs, golden.cases, golden.seed, paddlelite)
+        return GoldenSpec(
+            engine,
+            golden.files,
+            self.input_specs,
+            golden.inputs,
+            golden.preprocess or self.preprocess,
+            cases=golden.cases,
+            seed=golden.seed,
+            paddlelite=paddlelite,
+        )
+
+    @property
+    def input_specs(self) -> dict[str, InputSpec]:
+        """What is stated of the inputs, by name."""
+        return {name: given.spec() for name, given in self.inputs.items()}
 
 
 class RuntimeConfig(_TextOrMapping):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from litefleet_agent.session.infer import MAX_BODY, MAX_REQUESTS
 
 from ..build.golden.files import Array, Tensor
+from ..build.golden.own_inputs import check_inputs
 from ..common.errors import UsageError
 
 __all__ = ["Case", "check_cases", "header_of", "parts_of"]
@@ -27,34 +27,10 @@ def check_cases(cases: Sequence[Case], inputs: Sequence[Tensor], model: str) -> 
     if not 0 < len(cases) <= MAX_REQUESTS:
         raise UsageError(f"{len(cases)} inputs were given; a run takes 1 to {MAX_REQUESTS}")
     for case in cases:
-        _check(case, inputs, model)
+        check_inputs(case.name, case.arrays, inputs, model)
     size = sum(array.nbytes for case in cases for array in case.arrays.values())
     if size > MAX_BODY:
         raise UsageError(f"the inputs have {size} bytes together; a run takes {MAX_BODY} bytes: give fewer at once")
-
-
-def _check(case: Case, inputs: Sequence[Tensor], model: str) -> None:
-    wanted = {tensor.name for tensor in inputs}
-    if set(case.arrays) != wanted:
-        has, takes = ", ".join(case.arrays) or "nothing", ", ".join(t.name for t in inputs) or "nothing"
-        raise UsageError(f"{case.name} holds {has}; the model {model} takes {takes}")
-    for tensor in inputs:
-        if problem := _problem(tensor, case.arrays[tensor.name]):
-            raise UsageError(f"{case.name}: {tensor.name} {problem}")
-
-
-def _problem(tensor: Tensor, value: Array) -> str:
-    if value.dtype.name != tensor.dtype:
-        return f"is {value.dtype.name}, and the model's is {tensor.dtype}: save it as x.astype('{tensor.dtype}')"
-    dims = tensor.dims
-    if len(dims) != value.ndim or any(d not in (-1, n) for d, n in zip(dims, value.shape, strict=True)):
-        shown = " x ".join("?" if d < 0 else str(d) for d in dims)
-        return f"is {' x '.join(map(str, value.shape)) or 'a single value'}, and the model's is {shown} (?: any)"
-    if value.size == 0:
-        return "is empty"
-    if value.dtype.kind == "f" and not np.isfinite(value).all():
-        return "holds NaN or Inf"
-    return ""
 
 
 def header_of(case: Case, inputs: Sequence[Tensor]) -> dict[str, object]:

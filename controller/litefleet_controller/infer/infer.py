@@ -153,7 +153,8 @@ async def run_inference(
     with progress_for(len(project.devices)) as progress:
         async with Inference(project, progress) as inference:
             inputs, outputs = await inference.tensors(model)
-            cases = read_cases(files, inputs, outputs, project.config.models[model].preprocess, model)
+            configured = project.config.models[model]
+            cases = read_cases(files, inputs, outputs, configured.preprocess, model, configured.input_specs)
             folder = usable_folder(choice.out) if choice.out else None
             reference_engine, expected = await inference.reference(model, cases) if choice.reference else ("", ())
             answers = await inference.run(model, cases, choice.release, choice.limit_s)

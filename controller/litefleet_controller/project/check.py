@@ -16,7 +16,7 @@ from litefleet_inventory import Device
 
 from ..build.conversion.preflight import SourceFacts, load_source
 from ..build.golden.files import check_cases, read_npz
-from ..build.golden.make import input_dims
+from ..build.golden.make import inputs_of
 from ..build.runtimes import DeviceKind
 from ..build.runtimes.compatibility import refusal_of_elf, wheel_name
 from ..common.errors import ConfigError, FindingError, LitefleetError
@@ -85,11 +85,13 @@ def _source(model: ModelConfig) -> SourceFacts | None:
 
 def _inputs(name: str, model: ModelConfig, facts: SourceFacts) -> Iterator[_Problem]:
     try:
-        input_dims(facts.inputs, model.inputs, name)
+        inputs_of(facts.inputs, facts.outputs, model.golden_spec(""), name, facts.vocabularies)
     except ConfigError as error:
         place = ("models", name, "inputs")
         for problem in error.problems:
             yield place, problem.removeprefix(f"models.{name}.inputs").removeprefix(f"models.{name}").lstrip(":. ")
+    except LitefleetError as error:
+        yield ("models", name, "golden"), str(error)
 
 
 def _nb(path: Path, arch: str = "") -> Iterator[str]:

@@ -9,7 +9,7 @@ import pytest
 from litefleet_controller.build.conversion.variant import make_variant
 from litefleet_controller.common.errors import ConfigError
 from litefleet_controller.config import Config, config_schema, load_config, runtime_for
-from litefleet_controller.config.choices import GoldenSpec, RuntimeChoice
+from litefleet_controller.config.choices import GoldenSpec, InputSpec, RuntimeChoice
 
 WHOLE = """\
 inventory: fleet.yaml
@@ -63,8 +63,10 @@ def test_everything_is_read_and_paths_are_relative_to_the_file(tmp_path: Path) -
     cls, ready, files = (config.models[n] for n in ("cls", "ready", "files"))
     assert cls.source is not None
     assert cls.source.folder == tmp_path / "models/cls"
-    assert cls.inputs == {"x": (1, 3, 48, 192)}
-    assert cls.golden_spec("2.13rc0") == GoldenSpec("paddle", (), {"x": (1, 3, 48, 192)}, 3, 5, "2.13rc0")
+    x = InputSpec(plain=(1, 3, 48, 192))
+    assert cls.golden_spec("2.13rc0") == GoldenSpec("paddle", (), {"x": x}, cases=3, seed=5, paddlelite="2.13rc0")
+    # As before inputs could state more than sizes: recipes of earlier configurations stay the same.
+    assert cls.model_dump(mode="json")["inputs"] == {"x": [1, 3, 48, 192]}
     assert cls.targets == {"aarch64": "opencl,arm"}
     assert (cls.tolerance.max_abs, cls.tolerance.max_rel, cls.gates.p90_ms) == (1e-4, None, 50)
     assert ready.nb == {"x86_64": tmp_path / "ready.nb"}
@@ -131,8 +133,8 @@ ssh: 3
         "1: unknown key 'inventroy'; did you mean 'inventory'?",
         "6: unknown key 'p90' in models.cls.gates; did you mean 'p90_ms'?",
         "7: models.cls.golden.cases: should be greater than or equal to 2 (it is 1)",
-        "8: models.cls.inputs.x.1: should be greater than or equal to 1 (it is -1)",
-        "8: models.cls.inputs.x.2: should be a whole number (it is 'a')",
+        "8: models.cls.inputs.x.dims.1: should be greater than or equal to 1 (it is -1)",
+        "8: models.cls.inputs.x.dims.2: should be a whole number (it is 'a')",
         "10: models.det.nb.sparc: 'sparc' is not an architecture that litefleet converts for; known are x86_64, i686, "
         "aarch64, armv7l",
         "12: runtimes.x86_64: 'native' is no runtime: write `system`, or a mapping with paddlelite, wheel or folder",

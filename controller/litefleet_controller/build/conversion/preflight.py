@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .foreign import foreign_format
 from .forms import ZERO_D, forms_of
 from .program import ParamsError, Program, TensorSpec, largest, read_params, read_program
 from .protobuf import WireError
+from .vocabularies import vocabularies
 
 __all__ = ["Source", "SourceFacts", "TensorSpec", "check_source", "find_source", "load_source"]
 
@@ -40,6 +42,7 @@ class SourceFacts:
     forms: dict[str, int] = field(default_factory=dict)  # counts by `forms_of`
     beyond_fp16: tuple[tuple[str, float], ...] = ()  # weights too large for fp16, with their largest magnitude
     size: int = 0  # bytes of program and parameters
+    vocabularies: Mapping[str, int] = field(default_factory=dict)  # rows of the tables that inputs index, by input
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,7 @@ def check_source(program: bytes, params: bytes) -> SourceFacts:
         forms=forms_of(read),
         beyond_fp16=_beyond_fp16(read, params),
         size=len(program) + len(params),
+        vocabularies=vocabularies(read),
     )
 
 

@@ -52,11 +52,15 @@ class ParamsError(ValueError):
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor as a program declares it: `dims` holds -1 for a free dimension; `dtype` is numpy's name."""
+    """A tensor as a program declares it: `dims` holds -1 for a free dimension; `dtype` is numpy's name.
+
+    `lod_level` above 0: its first dimension consists of sequences, nested so many times.
+    """
 
     name: str
     dtype: str
     dims: tuple[int, ...]
+    lod_level: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,11 +92,12 @@ class _Var:
     kind: int = -1
     dtype: str = ""
     dims: tuple[int, ...] = ()
+    lod_level: int = 0
     persistable: bool = False
 
     @property
     def spec(self) -> TensorSpec:
-        return TensorSpec(self.name, self.dtype, self.dims)
+        return TensorSpec(self.name, self.dtype, self.dims, self.lod_level)
 
 
 def _tensor_desc(data: memoryview) -> tuple[int, tuple[int, ...]]:
@@ -117,6 +122,8 @@ def _var_type(var: _Var, data: memoryview) -> None:
                 if inner == 1:
                     dtype, var.dims = _tensor_desc(message(tensor))
                     var.dtype = DTYPES.get(dtype, (f"type {dtype}", 0))[0]
+                elif inner == 2:
+                    var.lod_level = signed(tensor)
 
 
 def _var(data: memoryview) -> _Var:

@@ -16,19 +16,20 @@ from litefleet_agent.findings import finding
 from litefleet_agent.sandbox import Policy
 from litefleet_agent.sandbox.launch import command
 
-from ...common.errors import ConfigError, FindingError, LitefleetError, UsageError
+from ...common.errors import FindingError, LitefleetError, UsageError
 from ...common.files import locked, write_atomically
 from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ...config.choices import GoldenSpec
-from .files import LIMIT_BYTES, Array, Tensor, canonical_npz, check_cases, merged, read_npz
+from .files import Array, Tensor, canonical_npz, check_cases, merged, read_npz
+from .inputs import draw_inputs, plan_inputs
+from .own_inputs import check_inputs, read_inputs
 
 __all__ = [
     "GoldenSpec",
     "Interpreter",
     "ReferenceToolchains",
-    "input_dims",
+    "inputs_of",
     "make_golden",
-    "random_inputs",
     "run_reference",
 ]
 
@@ -38,7 +39,7 @@ _DATA, _FILE = (
     4 << 30,
     1 << 30,
 )  # bytes that an engine may take in memory, besides multiples of its model, and write to a file
-_RECIPE = 1  # raise it when inputs or outputs are made in another way
+_RECIPE = 2  # raise it when inputs or outputs are made in another way
 
 
 class Interpreter(Protocol):
@@ -76,11 +77,14 @@ async def make_golden(
     nb: Path | None = None,
     time_limit_s: float = 300,
     model: str = "MODEL",
+    vocabularies: Mapping[str, int] | None = None,
 ) -> tuple[Path, ...]:
     """Return one .npz per case in `store`, made now or earlier; `nb` is the x86 file that the engine "paddlelite" runs.
 
-    Raises: FindingError LF412 (a golden that does not fit), ConfigError (a free dim without a number), UsageError,
-    LitefleetError (the engine failed).
+    `vocabularies` is what `plan_inputs` takes.
+
+    Raises: FindingError LF412 (a golden that does not fit), ConfigError (a free dim without a number), UsageError (inputs
+    that cannot be used), LitefleetError (the engine failed).
     """
     if spec.engine == "files":
         return _adopt(spec.files, inputs, outputs, store)
@@ -88,14 +92,34 @@ async def make_golden(
         raise UsageError(f"golden: cases is {spec.cases}; at least 2 different inputs are needed.")
     if spec.engine == "paddlelite" and nb is None:
         raise UsageError("golden: the engine paddlelite needs the model's x86 .nb; convert for x86_64 first.")
-    dims = input_dims(inputs, spec.inputs, model)
+    given = inputs_of(inputs, outputs, spec, model, vocabularies)
     sources = (nb,) if spec.engine == "paddlelite" and nb is not None else (source_program, source_params)
-    key = _key(sources, inputs, dims, spec)
-    paths = tuple(store / f"{key}-{case}.npz" for case in range(spec.cases))
+    key = _key(sources, given, spec)
+    paths = tuple(store / f"{key}-{case}.npz" for case in range(len(given)))
     async with locked(store / f"{key}.lock"):
         if not all(_is_readable(path) for path in paths):
-            await _make(sources, inputs, outputs, dims, spec, toolchains, paths, time_limit_s)
+            await _make(sources, inputs, outputs, given, spec, toolchains, paths, time_limit_s)
     return paths
+
+
+def inputs_of(
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    spec: GoldenSpec,
+    model: str,
+    vocabularies: Mapping[str, int] | None = None,
+) -> list[dict[str, Array]]:
+    """Return the inputs of each case: those of the files that `golden.inputs` names, else drawn ones.
+
+    Raises: ConfigError and LitefleetError as `plan_inputs` does, UsageError for a file that does not fit the model.
+    """
+    if spec.own:
+        named = read_inputs(spec.own, inputs, outputs, spec.preprocess, model, spec.inputs, vocabularies)
+        for name, arrays in named:
+            check_inputs(name, arrays, inputs, model)
+        return [arrays for _, arrays in named]
+    plan = plan_inputs(inputs, spec.inputs, model, vocabularies)
+    return [draw_inputs(plan, spec.seed + case) for case in range(spec.cases)]
 
 
 def _is_readable(path: Path) -> bool:
@@ -107,78 +131,15 @@ def _is_readable(path: Path) -> bool:
     return True
 
 
-def input_dims(
-    inputs: Sequence[Tensor], given: Mapping[str, tuple[int, ...]], model: str
-) -> dict[str, tuple[int, ...]]:
-    """Return every input's dims with a number for each free one.
-
-    Raises: ConfigError with all problems, each with what to write.
-    """
-    problems, settled = [], {}
-    names = [tensor.name for tensor in inputs]
-    for name in sorted(set(given) - set(names)):
-        problems.append(f"models.{model}.inputs: the model has no input '{name}'; it has {', '.join(names) or 'none'}.")
-    for tensor in inputs:
-        want, own = given.get(tensor.name), tensor.dims
-        if want is not None:
-            if len(want) != len(own) or any(d not in (-1, w) or w < 1 for d, w in zip(own, want, strict=True)):
-                problems.append(
-                    f"models.{model}.inputs.{tensor.name}: {list(want)} does not fit the model's "
-                    f"{list(own)} (-1: free)."
-                )
-            settled[tensor.name] = tuple(want)
-            continue
-        dims = tuple(1 if i == 0 and d == -1 else d for i, d in enumerate(own))
-        if any(d < 1 for d in dims):
-            sample = ", ".join(str(d) if d > 0 else "N" for d in dims)
-            problems.append(
-                f"models.{model}: input '{tensor.name}' has free dims {list(own)}; "
-                f"write `inputs: {{{tensor.name}: [{sample}]}}` with a number for each N "
-                f"under `{model}:` in litefleet.yaml."
-            )
-        settled[tensor.name] = dims
-    if problems:
-        raise ConfigError(problems)
-    return settled
-
-
-def random_inputs(inputs: Sequence[Tensor], dims: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, Array]:
-    """Return one case's inputs, equal for equal seeds everywhere: floats in [0, 1), integers in 0..9, booleans.
-
-    Raises: LitefleetError for a dtype that is none of these and for more than 512 MiB.
-    """
-    random = np.random.RandomState(seed)  # numpy keeps this stream stable between versions, not Generator's
-    made: dict[str, Array] = {}
-    for tensor in inputs:
-        try:
-            dtype = np.dtype(tensor.dtype)
-        except TypeError as error:
-            raise LitefleetError(f"input '{tensor.name}' is {tensor.dtype}, which no golden can hold.") from error
-        shape = dims[tensor.name]
-        if int(np.prod(shape, dtype=np.float64)) * dtype.itemsize > LIMIT_BYTES:
-            raise LitefleetError(f"input '{tensor.name}' with dims {list(shape)} is larger than {LIMIT_BYTES} bytes.")
-        if dtype.kind == "f":
-            made[tensor.name] = random.rand(*shape).astype(dtype)
-        elif dtype.kind in "iub":
-            made[tensor.name] = random.randint(0, 2 if dtype.kind == "b" else 10, shape).astype(dtype)
-        else:
-            raise LitefleetError(
-                f"input '{tensor.name}' is {tensor.dtype}; give golden files for it (`golden: {{files: [...]}}`)."
-            )
-    return made
-
-
-def _key(
-    sources: Sequence[Path], inputs: Sequence[Tensor], dims: Mapping[str, tuple[int, ...]], spec: GoldenSpec
-) -> str:
+def _key(sources: Sequence[Path], given: Sequence[Mapping[str, Array]], spec: GoldenSpec) -> str:
     """Return the cache key, over everything that changes a golden's bytes.  Raises: UsageError for a missing source."""
     try:
         hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
     except OSError as error:
         raise UsageError(f"the model cannot be read: {error}") from error
     version = PADDLE_VERSION if spec.engine == "paddle" else spec.paddlelite
-    tensors = [[t.name, t.dtype, list(dims[t.name])] for t in inputs]
-    facts = json.dumps([_RECIPE, spec.engine, version, hashes, tensors, spec.seed])
+    cases = [hashlib.sha256(canonical_npz(arrays)).hexdigest() for arrays in given]
+    facts = json.dumps([_RECIPE, spec.engine, version, hashes, cases])
     return hashlib.sha256(facts.encode()).hexdigest()[:32]
 
 
@@ -186,14 +147,13 @@ async def _make(
     sources: Sequence[Path],
     inputs: Sequence[Tensor],
     outputs: Sequence[Tensor],
-    dims: Mapping[str, tuple[int, ...]],
+    given: Sequence[Mapping[str, Array]],
     spec: GoldenSpec,
     toolchains: ReferenceToolchains,
     paths: Sequence[Path],
     time_limit_s: float,
 ) -> None:
     """Run the engine on all cases, check its outputs and write the files."""
-    given = [random_inputs(inputs, dims, spec.seed + case) for case in range(len(paths))]
     lite = spec.paddlelite if spec.engine == "paddlelite" else ""
     name, answers = await run_reference(sources, given, toolchains, lite, time_limit_s)
     goldens = [(f"{name}, case {i}", merged(name, *pair)) for i, pair in enumerate(zip(given, answers, strict=True))]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from litefleet_controller.build.golden.files import canonical_npz, misfits, read_npz
-from litefleet_controller.build.golden.make import input_dims, make_golden, random_inputs
-from litefleet_controller.common.errors import ConfigError, FindingError, LitefleetError, UsageError
+from litefleet_controller.build.golden.make import make_golden
+from litefleet_controller.common.errors import FindingError, LitefleetError, UsageError
 from litefleet_controller.config.choices import GoldenSpec
 
 
@@ -135,40 +135,6 @@ async def test_an_environment_that_is_gone_is_a_sentence(models: dict[str, Path]
 async def test_a_source_that_is_gone_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"the model cannot be read: .*No such file"):
         await make_golden(tmp_path / "a", tmp_path / "b", [X], GoldenSpec(), NOBODY, tmp_path)
-
-
-def test_free_dims_say_what_to_write() -> None:
-    det = Spec("x", "float32", (-1, 3, -1, -1))
-    with pytest.raises(ConfigError) as caught:
-        input_dims([det], {}, "det")
-    assert caught.value.problems == (
-        "models.det: input 'x' has free dims [-1, 3, -1, -1]; write `inputs: {x: [1, 3, N, N]}` with a number for each "
-        "N under `det:` in litefleet.yaml.",
-    )
-    assert input_dims([det], {"x": (1, 3, 320, 320)}, "det") == {"x": (1, 3, 320, 320)}
-
-
-def test_dims_that_do_not_fit_are_all_named() -> None:
-    with pytest.raises(ConfigError) as caught:
-        input_dims([X], {"x": (1, 1, 48, 192), "image": (1,)}, "cls")
-    assert caught.value.problems == (
-        "models.cls.inputs: the model has no input 'image'; it has x.",
-        "models.cls.inputs.x: [1, 1, 48, 192] does not fit the model's [-1, 3, 48, 192] (-1: free).",
-    )
-
-
-def test_random_inputs_by_dtype() -> None:
-    specs = [Spec("f", "float16", (4,)), Spec("i", "int64", (50,)), Spec("b", "bool", (50,)), Spec("u", "uint8", (9,))]
-    dims = {s.name: s.dims for s in specs}
-    made = random_inputs(specs, dims, 3)
-    assert {n: a.dtype.name for n, a in made.items()} == {s.name: s.dtype for s in specs}
-    assert made["i"].min() >= 0
-    assert made["i"].max() <= 9
-    assert all(np.array_equal(made[n], a) for n, a in random_inputs(specs, dims, 3).items())
-    with pytest.raises(LitefleetError, match="input 'z' is bfloat16, which no golden can hold"):
-        random_inputs([Spec("z", "bfloat16", (1,))], {"z": (1,)}, 0)
-    with pytest.raises(LitefleetError, match="larger than 536870912 bytes"):
-        random_inputs([Spec("z", "float32", (1,))], {"z": (1 << 20, 1 << 20)}, 0)
 
 
 # --- files given by the user

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from litefleet_controller.build.golden.pictures import prepare, read_picture, stretched
 from litefleet_controller.common.errors import UsageError
 from litefleet_controller.config.preprocess import PreprocessConfig
-from litefleet_controller.infer.preprocess import prepare, read_picture, stretched
 from PIL import Image
 from pydantic import ValidationError
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..build.golden.files import Array
-from ..common.errors import UsageError
-from ..config.preprocess import PreprocessConfig, ResizeConfig
+from ...common.errors import UsageError
+from ...config.preprocess import PreprocessConfig, ResizeConfig
+from .files import Array
 
 if TYPE_CHECKING:
     from PIL import Image
