@@ -12,7 +12,6 @@ import struct
 import sys
 import zipfile
 from pathlib import Path
-from typing import Optional
 
 from litefleet_agent.bench.run import BenchEnvironment, bench
 from litefleet_agent.facts import gather
@@ -120,7 +119,7 @@ def release(store: Store, nb: bytes, goldens: tuple, runtime: str, model: str, c
     return identity
 
 
-def measured(store: Store, tree: Optional[Tree] = None, tick=lambda: None, **header: object) -> dict:
+def measured(store: Store, tree: Tree | None = None, tick=lambda: None, **header: object) -> dict:
     """Run one bench in this process, as a session does."""
     asked = {"model": "toy", "seconds": 1, "workers": [1], **header}
     result = bench(store, gather(store.root), asked, tick, BenchEnvironment(tree or Tree("/"), sys.executable))
