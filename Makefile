@@ -31,7 +31,7 @@ lab: $(VENV)/.done system-lab
 
 lab-test: $(VENV)/.done system-lab
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "$(LAB)" --timeout 900 $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/lab/test_*.py)) \
-		tests/sim tests/e2e/test_random_cuts.py
+		tests/sim tests/e2e/test_random_cuts.py tests/e2e/test_random_kills.py
 
 bench: $(VENV)/.done system-ssh
 	$(BIN)/python bench/fleet.py

@@ -13,6 +13,8 @@ import pytest
 
 from tests.conftest import lacking
 
+pytestmark = pytest.mark.lab
+
 CHECKOUT = Path(__file__).parents[2]
 LEASE_S = 4.0
 SILENCE_S = 30.0  # session/watch.py

@@ -13,6 +13,9 @@ _CHUNK = 1 << 20  # bytes
 AnyPath = Union[str, "os.PathLike[str]"]
 
 
+_LEAST_READ = 1 << 20  # bytes
+
+
 class NotRegularError(OSError):
     """The path names a FIFO, a device, a socket or a folder; `strerror` says so."""
 
@@ -53,7 +56,8 @@ def read_regular(path: AnyPath, most: int, follow: bool = True) -> bytes:
     Raises OSError as `open_regular` does.
     """
     with open_regular(path, follow) as stream:
-        return stream.read(most)
+        # read(n) reserves n bytes first, which a small device may not have; files of /proc have the size 0.
+        return stream.read(min(most, max(os.fstat(stream.fileno()).st_size + 1, _LEAST_READ)))
 
 
 class FileStamp(NamedTuple):

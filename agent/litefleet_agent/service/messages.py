@@ -247,9 +247,10 @@ def _output(item: object, want: Tensor) -> Tensor:
         and len(dims) <= _MOST_ANSWER_DIMS
         and all(type(d) is int and 0 <= d < _MOST_SIZE for d in dims)
     )
-    if not valid or described.get("name") != want.name or described.get("dtype") not in DTYPES:
+    dtype = described.get("dtype")
+    if not valid or described.get("name") != want.name or not isinstance(dtype, str) or dtype not in DTYPES:
         raise ProtocolError("the answer describes the output %s wrongly" % want.name)
-    return Tensor(want.name, described["dtype"], tuple(described["dims"]))
+    return Tensor(want.name, dtype, tuple(described["dims"]))
 
 
 RequestOutcome = Union[Tuple[Tensor, ...], Rejection]  # the outcome of one request, without its data

@@ -159,11 +159,11 @@ def _wrong_line(line: str) -> str:
         asyncssh.import_known_hosts(line)
     except (ValueError, asyncssh.Error) as error:
         return f"this is not a host key line, and litefleet stops at it ({error})"
-    words = line.split()
-    kind, text = (words[2:4] if line.startswith("@") else words[1:3]) if len(words) > 2 else ("", "")
+    words = line.split()[2 if line.startswith("@") else 1 :]
+    kind, text = words[:2] if len(words) > 1 else ("", "")
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         data = b""
     size = int.from_bytes(data[:4], "big")
-    return "" if data[4 : 4 + size] == kind.encode() and kind else "this is not a host key; the line is ignored"
+    return "" if data[4 : 4 + size] == kind.encode("utf-8", "replace") and kind else "this is not a host key; the line is ignored"

@@ -101,8 +101,8 @@ def _bounded(stream: BinaryIO) -> tuple[bytes, bool]:
     if stream.seekable():
         size = stream.seek(0, os.SEEK_END)
         cut = size > MOST
-        stream.seek(size - (MOST - _HEAD) if cut else len(head))
-        return head + (b"\n" if cut else b"") + stream.read(MOST), cut
+        begin = stream.seek(size - (MOST - _HEAD) if cut else len(head))
+        return head + (b"\n" if cut else b"") + stream.read(max(0, min(MOST, size - begin))), cut
     tail, held, cut = deque[bytes](), 0, False
     while data := stream.read(_CHUNK):
         tail.append(data)
