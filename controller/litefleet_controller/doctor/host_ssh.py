@@ -166,4 +166,8 @@ def _wrong_line(line: str) -> str:
     except (binascii.Error, ValueError):
         data = b""
     size = int.from_bytes(data[:4], "big")
-    return "" if data[4 : 4 + size] == kind.encode("utf-8", "replace") and kind else "this is not a host key; the line is ignored"
+    return (
+        ""
+        if data[4 : 4 + size] == kind.encode("utf-8", "replace") and kind
+        else "this is not a host key; the line is ignored"
+    )
