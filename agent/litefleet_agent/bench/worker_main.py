@@ -17,7 +17,7 @@ from typing import Dict, List, NamedTuple, Tuple
 from ..formats.nb import Tensor
 from ..formats.npz import Array, read_npz
 from ..protocol import BlockingStream
-from ..verification.child_process import die_with_parent
+from ..verification.child_process import die_with_parent, end_process
 from ..verification.confinement import confine_model
 from ..verification.engines import choose_engine
 from ..verification.paddlelite import PaddleLiteError
@@ -49,8 +49,7 @@ def main(fd: int, parent_pid: int, begun: float) -> int:
         _serve(BlockingStream(fd, fd), begun)
     except OSError:  # the bench is gone
         pass
-    # Destructors of a broken runtime may crash after the work is done; nothing here needs them.
-    os._exit(0)
+    end_process(0)
 
 
 def _serve(stream: BlockingStream, begun: float) -> None:

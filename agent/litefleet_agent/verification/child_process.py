@@ -8,9 +8,10 @@ import resource
 import selectors
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
-from typing import IO, Callable, Dict, List, Optional, Sequence
+from typing import IO, Callable, Dict, List, NoReturn, Optional, Sequence
 
 from ..errors import AgentError
 from ..findings import Finding, Severity, finding
@@ -22,6 +23,7 @@ __all__ = [
     "data_limit",
     "decode",
     "die_with_parent",
+    "end_process",
     "has_ended",
     "last_line",
     "peak_rss",
@@ -235,6 +237,16 @@ def die_with_parent(parent_pid: int) -> bool:
     if os.getppid() != parent_pid:  # it ended before the call
         os.kill(os.getpid(), signal.SIGKILL)
     return done
+
+
+def end_process(code: int) -> NoReturn:
+    """End this child with an exit code, after the work: destructors of a half-broken runtime may crash, and nothing needs them."""
+    for stream in (sys.stdout, sys.stderr):  # Python before 3.9 also holds back what is written to stderr
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # nobody reads it any more
+            pass
+    os._exit(code)
 
 
 # --- findings for the end

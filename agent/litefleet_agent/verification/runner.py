@@ -14,7 +14,7 @@ from typing import Dict, List, NamedTuple, Tuple
 from ..formats.checked import items, mapping, number, text, texts, whole
 from ..formats.nb import Tensor
 from ..formats.npz import Array, read_npz
-from .child_process import die_with_parent, peak_rss
+from .child_process import die_with_parent, end_process, peak_rss
 from .confinement import confine_model
 from .engines import choose_engine
 from .paddlelite import PaddleLiteError
@@ -132,9 +132,7 @@ def main() -> int:
     except Exception as err:  # the binding raises any type, and the parent needs a sentence
         result, code = _error("unexpected", "%s: %s" % (type(err).__name__, err)), 3
     work.finish(result)
-    sys.stdout.flush()
-    # Destructors of a half-broken runtime may crash after the work is done; nothing here needs them.
-    os._exit(code)
+    end_process(code)
 
 
 def _error(kind: str, message: str) -> Dict[str, object]:

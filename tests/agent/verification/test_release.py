@@ -34,10 +34,6 @@ def store(tmp_path: Path) -> Store:
 MARK = "the runtime was imported"
 
 
-# Open: on Python 3.7 the native engine is chosen for this stand-in runtime, so its Python package is not imported.
-marked_runtime = pytest.mark.skipif(sys.version_info < (3, 8), reason="on 3.7 the stand-in runtime is not imported")
-
-
 def loaded(answer: ReleaseVerification) -> bool:
     """Whether the model's process imported the runtime; it may write nothing but its messages."""
     return MARK in answer.detail
@@ -89,7 +85,6 @@ def codes(answer: ReleaseVerification) -> set:
     return {f.code for f in answer.findings}
 
 
-@marked_runtime
 def test_what_the_checks_let_pass_is_loaded(store: Store) -> None:
     answer = proof(store, nb_builder.small(NATIVE), runtime(store))
     assert loaded(answer), answer  # so that its absence below means something
@@ -111,7 +106,6 @@ def test_a_file_that_is_no_whole_model_is_never_loaded(nb: bytes, store: Store) 
     assert not loaded(answer)
 
 
-@marked_runtime
 def test_a_model_with_one_bit_flipped_is_never_loaded(store: Store) -> None:
     nb = nb_builder.small(NATIVE)
     assert loaded(proof(store, nb, runtime(store)))
@@ -168,7 +162,6 @@ def test_a_model_may_take_what_its_file_and_the_device_say(total: int, limit: in
     assert default_memory_limit(0, 0, 1) == 64 << 20
 
 
-@marked_runtime
 def test_a_proof_that_takes_all_memory_is_ended_without_any_setting(store: Store) -> None:
     real = gather(store.root)
     small = replace(real, memory=Memory(512 << 20, 500 << 20))

@@ -20,7 +20,7 @@ from ...findings.model_file import altered, read_nb_file
 from ...formats.nb import NbError, Tensor
 from ...formats.npz import Array
 from ...protocol import BlockingStream
-from ...verification.child_process import die_with_parent
+from ...verification.child_process import die_with_parent, end_process
 from ...verification.confinement import confine_model
 from ...verification.engines import choose_engine
 from ...verification.paddlelite import PaddleLiteError
@@ -49,8 +49,7 @@ def main(fd: int, parent_pid: int) -> int:
         code = _serve(stream)
     except OSError:  # the daemon is gone
         code = 0
-    # Destructors of a broken runtime may crash after the work is done; nothing here needs them.
-    os._exit(code)
+    end_process(code)
 
 
 def _serve(stream: BlockingStream) -> int:
