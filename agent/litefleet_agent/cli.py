@@ -9,6 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Callable, Dict, List, NamedTuple, Optional, Sequence
 
+from .bytecode import running
 from .errors import AgentError
 
 if TYPE_CHECKING:
@@ -45,7 +46,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         options = _parser().parse_args(argv, _Options())
     except SystemExit as end:  # argparse has written the usage or the help
         return int(end.code or 0)
-    return options.run(options)
+    code = options.run(options)
+    finder = running()
+    if finder is not None and finder.compiled:
+        from .releases.archive import keep_bytecode
+
+        keep_bytecode()
+    return code
 
 
 def _fail(message: object) -> int:

@@ -35,7 +35,7 @@ def test_a_session_starts_without_what_only_a_proof_needs() -> None:
 
 def test_the_command_line_loads_a_commands_part_only_when_it_runs(tmp_path) -> None:
     ours = {name for name in loaded_by("litefleet_agent.cli") if name.startswith("litefleet_agent")}
-    assert ours == {"litefleet_agent", "litefleet_agent.cli", "litefleet_agent.errors"}
+    assert ours == {"litefleet_agent", "litefleet_agent.bytecode", "litefleet_agent.cli", "litefleet_agent.errors"}
     loaded = loaded_by("litefleet_agent.cli", f"litefleet_agent.cli.main(['recover', '--root', {str(tmp_path)!r}])")
     assert "litefleet_agent.releases.activation" in loaded
     assert not [name for name in loaded if name.startswith(("litefleet_agent.service", "litefleet_agent.verification"))]

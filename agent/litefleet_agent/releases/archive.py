@@ -1,10 +1,16 @@
-"""Names the archive that the agent runs from: the link `agent/litefleet-agent.pyz` points to it."""
+"""Names the archive that the agent runs from: the link `agent/litefleet-agent.pyz` points to it; keeps its bytecode."""
 
+import hashlib
+import marshal
 import os
+import sys
 
 from .. import ARCHIVE_ROOT
+from ..bytecode import BytecodeFinder, file_form, member, read_bytecode, running
+from ..formats.files import open_regular
+from .atomic import write_atomic
 
-__all__ = ["NAME", "name_archive", "version"]
+__all__ = ["NAME", "keep_bytecode", "name_archive", "version"]
 
 NAME = "litefleet-agent.pyz"
 
@@ -33,3 +39,41 @@ def version(archive: str = ARCHIVE_ROOT) -> str:
     """Return the SHA-256 that names the running archive; "" when the agent runs from a folder or under another name."""
     name = os.path.basename(os.path.realpath(archive))
     return name[: -len(".pyz")] if name.endswith(".pyz") and len(name) == 64 + len(".pyz") else ""
+
+
+def keep_bytecode() -> None:
+    """Keep what this process has compiled, so that the next start of this agent by this interpreter need not compile it.
+
+    Does nothing where nothing was compiled, where the archive is not named by its SHA-256 or was changed, and where the folder
+    cannot be written: the agent then compiles at each start.
+    """
+    finder = running()
+    if finder is None or not finder.compiled or sys.dont_write_bytecode:
+        return
+    try:
+        _keep(finder)
+    except OSError:
+        pass
+    finder.compiled.clear()
+
+
+def _keep(finder: BytecodeFinder) -> None:
+    kept = read_bytecode(finder.path, finder.sha256)  # another process may have added to it
+    new = {name: entry for name, entry in finder.compiled.items() if name not in kept}
+    if new and _is_unchanged(finder):
+        kept.update((name, (package, marshal.dumps(code))) for name, (package, _, code) in new.items())
+        write_atomic(finder.path, [file_form(finder.sha256, kept)], durable=False)  # its hash shows one that is cut
+
+
+def _is_unchanged(finder: BytecodeFinder) -> bool:
+    """Return whether the archive has its SHA-256, and each module that was compiled is the one in it."""
+    from io import BytesIO
+    from zipfile import ZipFile  # and what it imports, which no session needs that compiles nothing
+
+    with open_regular(finder.archive) as stream:
+        data = stream.read()
+    if hashlib.sha256(data).hexdigest() != finder.sha256:
+        return False
+    with ZipFile(BytesIO(data)) as archive:
+        members = finder.compiled.items()
+        return all(archive.read(member(name, package)) == source for name, (package, source, _) in members)

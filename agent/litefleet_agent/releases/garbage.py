@@ -6,6 +6,7 @@ Manifests are dropped first and durably, files after them, so that no manifest i
 import os
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Set, Tuple
 
+from ..bytecode import BYTECODE_SUFFIX
 from ..formats.checked import texts, whole
 from ..formats.files import free_bytes
 from .atomic import fsync_folder
@@ -221,8 +222,9 @@ def _sweep_agents(store: Store, running: str) -> None:
     retained = set(agents[-_AGENTS:]) | {running + ".pyz"}
     if os.path.islink(linked):
         retained.add(os.path.basename(os.readlink(linked)))
-    for name in agents:
-        if name not in retained:
+    for name in _names(store, "agent"):
+        of_agent = name in agents or (name.endswith(BYTECODE_SUFFIX) and is_sha(name[:64]))
+        if of_agent and name[:64] + ".pyz" not in retained:
             _unlink(os.path.join(folder, name))
 
 

@@ -21,6 +21,7 @@ from .activation import (  # imported now: the archive may have been removed whe
     recover,
     revert_forgotten,
 )
+from .archive import keep_bytecode
 from .journal import Operation
 from .store import Store, StoreError
 
@@ -39,6 +40,7 @@ def start(root: str) -> bool:
     """Start a watchdog for this root unless one runs; return whether one runs now."""
     if not sys.executable:
         return False
+    keep_bytecode()  # the watchdog needs it
     ready, notify_fd = os.pipe()
     try:
         argv = [sys.executable, "-Es", "-c", _CODE, ARCHIVE_ROOT, os.path.abspath(root), str(notify_fd)]

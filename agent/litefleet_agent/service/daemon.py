@@ -10,6 +10,7 @@ from typing import Callable, Dict, Mapping
 
 from ..errors import AgentError
 from ..facts import gather
+from ..releases.archive import keep_bytecode
 from ..releases.store import Store
 from .connections import ConnectionSet
 from .event_loop import EventLoop
@@ -81,6 +82,7 @@ class Daemon:
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT, and return the exit code."""
+        keep_bytecode()  # also for the workers
         sys.setswitchinterval(_SWITCH_S)
         for number in _TERMINATION_SIGNALS:
             self._loop.on_signal(number, self._on_terminate)

@@ -13,7 +13,7 @@ from .. import facts as facts_package
 from ..errors import AgentError
 from ..protocol import BlockingStream, Header, ProtocolError, ResponseParts, encode
 from ..releases.activation import Activation, activate, confirm, rollback
-from ..releases.archive import name_archive
+from ..releases.archive import keep_bytecode, name_archive
 from ..releases.store import Store, StoreError, explain_os_error
 from . import requests
 from .hello import hello
@@ -220,4 +220,5 @@ def serve(root: str, version: str, ahead: bytes = b"") -> int:
     except (ProtocolError, StoreError) as error:
         sys.stderr.write("litefleet-agent: %s\n" % error)
         return 1
+    keep_bytecode()
     return 0

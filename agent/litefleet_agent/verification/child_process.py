@@ -240,7 +240,7 @@ def die_with_parent(parent_pid: int) -> bool:
 
 
 def end_process(code: int) -> NoReturn:
-    """End this child with an exit code, after the work: destructors of a half-broken runtime may crash, and nothing needs them."""
+    """End this child with an exit code, without destructors: those of a half-broken runtime may crash, and nothing needs them."""
     for stream in (sys.stdout, sys.stderr):  # Python before 3.9 also holds back what is written to stderr
         try:
             stream.flush()

@@ -14,6 +14,7 @@ from typing import Dict, List, NamedTuple, Tuple
 from ..formats.checked import items, mapping, number, text, texts, whole
 from ..formats.nb import Tensor
 from ..formats.npz import Array, read_npz
+from ..releases.archive import keep_bytecode
 from .child_process import die_with_parent, end_process, peak_rss
 from .confinement import confine_model
 from .engines import choose_engine
@@ -122,6 +123,7 @@ def main() -> int:
     job = Job(**json.load(sys.stdin))
     job = job._replace(declared=[Tensor(name, dtype, tuple(dims)) for name, dtype, dims in job.declared])
     die_with_parent(job.parent)
+    keep_bytecode()
     work = _Work(job.work)
     work.report(_confine(job))
     try:

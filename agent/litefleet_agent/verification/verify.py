@@ -14,6 +14,7 @@ from ..formats.checked import mapping, number, shown, text, texts, whole
 from ..formats.files import open_regular, read_regular
 from ..formats.nb import NbError, NbModel, read_nb
 from ..formats.npz import Array, read_npz
+from ..releases.archive import keep_bytecode
 from .child_process import ChildResult, decode, run_child
 from .compare import Tolerance, default_tolerance
 from .confinement import ConfinementReport
@@ -173,6 +174,7 @@ def verify(
     if problems:
         return VerifyResult(problems)
     _prepare(work_dir)
+    keep_bytecode()  # the child needs much of it
     child = _run(_limited(spec, model, goldens), _job(spec, model, goldens, work_dir), on_tick, python)
     report, sandbox = _report(work_dir), _sandbox(work_dir)
     findings = _failure(child, report, work_dir)

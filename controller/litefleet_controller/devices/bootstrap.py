@@ -76,6 +76,7 @@ def keep(folder, path, data):
         raise
 def start():
     os.umask(63)
+    sys.dont_write_bytecode = not KEEP
     root = os.path.expanduser(ROOT) if ROOT else default_root()
     folder = os.path.join(root, "agent")
     path = os.path.join(folder, SHA + ".pyz")

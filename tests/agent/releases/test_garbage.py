@@ -152,9 +152,12 @@ def test_old_agents_go(store: Store) -> None:
     for n, name in enumerate(names):
         (folder / name).write_bytes(b"agent")
         os.utime(str(folder / name), (n, n))
+        (folder / (name[:64] + ".cpython-37.bytecode")).write_bytes(b"code")
     (folder / "litefleet-agent.pyz").symlink_to(names[1])
     free_space(store, 0, Keep(agent="0" * 64))
-    assert folders(store, "agent") == {"litefleet-agent.pyz", names[0], names[1], names[4], names[5]}
+    left = [names[n] for n in (0, 1, 4, 5)]
+    bytecode = {name[:64] + ".cpython-37.bytecode" for name in left}
+    assert folders(store, "agent") == {"litefleet-agent.pyz", *left, *bytecode}
 
 
 def test_files_that_others_put_there_stay(store: Store) -> None:

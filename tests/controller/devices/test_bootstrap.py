@@ -50,9 +50,17 @@ class Machine:
             lacking(f"no Python {version} in pyenv's folder")
         self.program(name, f'#!/bin/sh\nexec {found} "$@"\n')
 
-    def run(self, shell: list[str], after: bytes = b"", python: str = "", root: str = "~/root", before: str = ""):
+    def run(
+        self,
+        shell: list[str],
+        after: bytes = b"",
+        python: str = "",
+        root: str = "~/root",
+        before: str = "",
+        keep: bool = True,
+    ):
         archive = agent_archive()
-        loader = bootstrap.loader("n0nce", archive.sha256, len(archive.data), len(HELLO), root)
+        loader = bootstrap.loader("n0nce", archive.sha256, len(archive.data), len(HELLO), root, keep)
         script = shlex.split(bootstrap.command("n0nce", len(loader), python))
         assert script[:3] == ["exec", "/bin/sh", "-c"]
         argv = [*shell, "-c", before + script[3], *script[4:]]
@@ -83,7 +91,21 @@ def test_need_then_have_then_a_damaged_one_is_replaced(shell: list[str], machine
         answer = hello(done.stdout[len(said) :])
         assert (answer["agent"], answer["root"]) == (archive.sha256, str(machine.root))
         assert (done.returncode, kept.read_bytes()) == (0, archive.data)
-        assert sorted(os.listdir(kept.parent)) == [kept.name, "litefleet-agent.pyz"]
+        bytecode = f"{archive.sha256}.cpython-37.bytecode"
+        assert sorted(os.listdir(kept.parent)) == [bytecode, kept.name, "litefleet-agent.pyz"]
+
+
+def test_a_session_that_is_to_change_nothing_keeps_no_bytecode(shell: list[str], machine: Machine) -> None:
+    machine.python("python3", "3.7")
+    archive = agent_archive()
+    assert machine.run(shell, archive.data).returncode == 0
+    (bytecode,) = (machine.root / "agent").glob("*.bytecode")
+    bytecode.unlink()
+    before = sorted(machine.root.rglob("*"))
+    done = machine.run(shell, keep=False)
+    assert done.stdout.startswith(b"LFBOOT n0nce have\n"), done.stderr
+    assert hello(done.stdout[len(b"LFBOOT n0nce have\n") :])["agent"] == archive.sha256
+    assert sorted(machine.root.rglob("*")) == before
 
 
 def test_no_python_is_told_with_what_sh_knows(shell: list[str], machine: Machine) -> None:

@@ -20,6 +20,7 @@ from ...findings.model_file import altered, read_nb_file
 from ...formats.nb import NbError, Tensor
 from ...formats.npz import Array
 from ...protocol import BlockingStream
+from ...releases.archive import keep_bytecode
 from ...verification.child_process import die_with_parent, end_process
 from ...verification.confinement import confine_model
 from ...verification.engines import choose_engine
@@ -57,6 +58,7 @@ def _serve(stream: BlockingStream) -> int:
     if first is None:
         return 0
     job = LoadRequest.from_header(first[0])
+    keep_bytecode()
     # Before the model is read, and Paddle-Lite is imported.
     confined = confine_model([job.nb] + list(job.golden), job.runtime, job.memory_limit, job.accelerated)
     stream.send({"event": "confined", "sandbox": confined.to_dict()})
