@@ -118,7 +118,7 @@ async def _try(
         return _failed(model, version, option, error.findings)
     except LitefleetError as error:
         return _failed(model, version, option, [finding("LF900", str(error))])
-    tolerance = {k: v for k, v in config.models[model].tolerance.model_dump().items() if v is not None}
+    tolerance = config.models[model].tolerance.model_dump(exclude_none=True)
     spec = VerifySpec(str(made.path), tuple(map(str, goldens)), time_limit_s=_TIME_LIMIT_S, tolerance=tolerance or None)
     try:
         with tempfile.TemporaryDirectory(prefix="litefleet-trial-") as work:

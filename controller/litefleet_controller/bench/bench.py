@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from litefleet_agent.findings import Finding, Verdict, decide, finding
+from litefleet_agent.findings import Verdict, decide, finding
 from litefleet_inventory import Device
 from pydantic import ValidationError
 
-from ..common.checked import mapping_or_empty
+from ..common.checked import findings_or_empty, mapping_or_empty
 from ..common.errors import UsageError
 from ..devices.agent_client import Request, RequestRejected
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
@@ -109,10 +109,7 @@ async def _bench(session: DeviceSession, model: str, choice: BenchChoice, is_cur
 
 
 def _outcome(session: DeviceSession, model: str, answer: Mapping[str, object]) -> DeviceOutcome:
-    reported = answer.get("findings")
-    reported_findings = [
-        Finding.from_dict(f) for f in (reported if isinstance(reported, list) else [])[:_MOST_FINDINGS]
-    ]
+    reported_findings = findings_or_empty(answer.get("findings"), _MOST_FINDINGS)
     try:
         figures = BenchFigures.model_validate(answer)
     except ValidationError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any, TypeVar
 
 from litefleet_agent.facts import Facts
 from litefleet_agent.facts.arch import ARCHES, Arch
-from litefleet_agent.findings import Finding, finding
+from litefleet_agent.findings import Finding
 from litefleet_agent.findings.model_file import check_file
 from litefleet_agent.releases.store import release_id
 from litefleet_inventory.model import Device
 
 from ..common.errors import FindingError, LitefleetError, UsageError
+from ..common.files import sha256_of
 from ..config import Config, ModelConfig, runtime_for
 from ..config.choices import RuntimeChoice
 from ..devices.deliver import Release, is_special, kind_of
@@ -57,12 +57,12 @@ class ReleaseBuilder:
         except FindingError:
             raise
         except LitefleetError as error:
-            raise FindingError([finding("LF900", str(error))]) from error
+            raise FindingError.of("LF900", str(error)) from error
 
     async def _release_for(self, model: str, device: Device, facts: Facts) -> Release:
         arch = ARCHES[facts.arch]
         if self._config.models[model].golden.files and self._config.models[model].source is not None:
-            await self._golden(model)  # a golden that does not fit is reported before anything is converted
+            await self.goldens(model)  # a golden that does not fit is reported before anything is converted
         artifact = await self.artifact(model, arch, device.artifact)
         features = frozenset(facts.cpu.features) or None  # None: unknown
         findings = list(dict.fromkeys([*artifact.findings, *check_file(artifact.nb, arch, features)]))
@@ -71,7 +71,7 @@ class ReleaseBuilder:
         bundle, no_runtime = await self._runtime(device, facts)
         if unfit := await self._unfit(bundle):
             return Release(artifact=artifact.sha256, findings=(*unfit, *findings))
-        golden = {await self._hash(path): path for path in await self._golden(model)}
+        golden = {await self._hash(path): path for path in await self.goldens(model)}
         manifest = self._manifest(model, artifact, tuple(golden), bundle.key)
         return Release(
             id=release_id(manifest),
@@ -94,11 +94,11 @@ class ReleaseBuilder:
         given = Path(ready).expanduser() if ready else self._config.models[model].nb.get(arch.name)
         if given is not None:
             path = self._config.inventory.parent / given if ready else given
-            return await self._once(("nb", path), lambda: asyncio.to_thread(self._admit, path))
-        source = await self._source(model)
+            return await self._once(("nb", path), lambda: asyncio.to_thread(admit, path, self._store))
+        source = await self.source(model)
         if source is None:
             observed = f"litefleet.yaml has no .nb of {model} for {arch.name}, and no source to convert from"
-            raise FindingError([finding("LF201", observed)])
+            raise FindingError.of("LF201", observed)
         configured = self._config.models[model]
         options = configured.options.for_arch(arch.name)
         variant = make_variant(
@@ -120,19 +120,8 @@ class ReleaseBuilder:
 
         return await self._once(("convert", variant), make)
 
-    def _admit(self, path: Path) -> Artifact:
-        # `release_for` judges the file for each device; here it is admitted whatever its architecture is.
-        return admit(path, self._store, None, refuse=False)
-
     async def source(self, model: str) -> Source | None:
         """Return the model's source, read once; None when the configuration has ready-made files only."""
-        return await self._source(model)
-
-    async def goldens(self, model: str) -> tuple[Path, ...]:
-        """Return the model's golden cases, one .npz each.  Raises: FindingError, LitefleetError as `make_golden` does."""
-        return await self._golden(model)
-
-    async def _source(self, model: str) -> Source | None:
         source = self._config.models[model].source
         if source is None:
             return None
@@ -140,13 +129,14 @@ class ReleaseBuilder:
         assert path is not None  # the configuration holds one of the two
         return await self._once(("source", model), lambda: asyncio.to_thread(load_source, path, source.params))
 
-    async def _golden(self, model: str) -> tuple[Path, ...]:
+    async def goldens(self, model: str) -> tuple[Path, ...]:
+        """Return the model's golden cases, one .npz each.  Raises: FindingError, LitefleetError as `make_golden` does."""
         return await self._once(("golden", model), lambda: self._make_golden(model))
 
     async def _make_golden(self, model: str) -> tuple[Path, ...]:
         configured = self._config.models[model]
         spec = configured.golden_spec(self._config.toolchain.paddlelite)
-        source = await self._source(model)
+        source = await self.source(model)
         nb = None
         if spec.engine == "paddlelite":
             nb, version = await self._lite_reference(model)
@@ -172,7 +162,7 @@ class ReleaseBuilder:
 
     async def tensors(self, model: str) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Return the model's inputs and outputs as its source declares them, or one of its .nb files."""
-        source = await self._source(model)
+        source = await self.source(model)
         if source is not None:
             return source.facts.inputs, source.facts.outputs
         made = await self.artifact(model, ARCHES[next(iter(self._config.models[model].nb))])
@@ -232,10 +222,10 @@ class ReleaseBuilder:
 
     def _manifest(self, model: str, artifact: Artifact, golden: tuple[str, ...], runtime: str) -> dict[str, object]:
         configured, settings = self._config.models[model], self._config.verify
-        gates: dict[str, float] = {k: v for k, v in configured.gates.model_dump().items() if v is not None}
+        gates: dict[str, float] = configured.gates.model_dump(exclude_none=True)
         if "peak_rss_mb" in gates:
             gates["peak_rss_bytes"] = int(gates.pop("peak_rss_mb") * 2**20)
-        tolerance = {k: v for k, v in configured.tolerance.model_dump().items() if v is not None}
+        tolerance = configured.tolerance.model_dump(exclude_none=True)
         verify = {**settings.model_dump(), "tolerance": tolerance or None, "gates": gates or None}
         about = asdict(artifact.variant) if artifact.variant else {}
         return {
@@ -251,7 +241,7 @@ class ReleaseBuilder:
 
         async def make() -> str:
             configured = self._config.models[model]
-            source = await self._source(model)
+            source = await self.source(model)
             files = [*configured.nb.values(), *configured.golden.files, *configured.golden.inputs]
             about = {
                 "model": configured.model_dump(mode="json", exclude={"source", "nb", "preprocess"}),
@@ -267,11 +257,7 @@ class ReleaseBuilder:
         return await self._once(("recipe", model), make)
 
     async def _hash(self, path: Path) -> str:
-        def digest() -> str:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-
-        return await self._once(("hash", path), lambda: asyncio.to_thread(digest))
+        return await self._once(("hash", path), lambda: asyncio.to_thread(sha256_of, path))
 
     async def _once(self, key: Hashable, make: Callable[[], Awaitable[_T]]) -> _T:
         """Return the result of `make`, called once per key; cancelling one device does not cancel what others wait for."""

@@ -9,7 +9,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
+from litefleet_agent.findings import Finding
+
 __all__ = [
+    "findings_or_empty",
     "integer",
     "integer_or",
     "mapping",
@@ -64,6 +67,11 @@ def mapping_or_empty(value: object) -> Mapping[str, object]:
 def sequence_or_empty(value: object) -> Sequence[object]:
     """Return `value` if it is a JSON array, else an empty sequence."""
     return value if isinstance(value, list) else ()
+
+
+def findings_or_empty(value: object, most: int) -> list[Finding]:
+    """Return the first `most` findings of a JSON array that an agent sent, none for anything else."""
+    return [Finding.from_dict(item) for item in sequence_or_empty(value)[:most]]
 
 
 def text_or_empty(value: object, most: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from litefleet_agent.findings import Finding
+from litefleet_agent.findings import Certainty, Finding, finding
 
 __all__ = ["ConfigError", "FindingError", "LitefleetError", "UsageError"]
 
@@ -37,3 +37,8 @@ class FindingError(LitefleetError):
     def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__("\n".join(f"{f.code} {f.observed} {f.entry.do}" for f in findings))
         self.findings = tuple(findings)
+
+    @classmethod
+    def of(cls, code: str, observed: str, certainty: Certainty = Certainty.CERTAIN) -> FindingError:
+        """Return the error for a single finding."""
+        return cls([finding(code, observed, certainty)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import os
 import stat
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from litefleet_agent.releases.atomic import write_atomic
 
-__all__ = ["foreign_writers", "locked", "make_private_folder", "write_atomically"]
+__all__ = ["foreign_writers", "locked", "make_private_folder", "sha256_of", "write_atomically"]
 
 
 @contextlib.asynccontextmanager
@@ -36,6 +37,12 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a file atomically: after a power cut it has the old content or the new.  Raises: OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(str(path), [data], mode=0o644)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal.  Raises: OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_private_folder(folder: Path) -> None:

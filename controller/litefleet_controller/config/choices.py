@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from litefleet_agent.facts.arch import ARCHES, arch_of
+from litefleet_agent.facts.arch import ARCHES, Arch, arch_of
+
+from ..common.errors import UsageError
 
 from .preprocess import PreprocessConfig
 
@@ -23,6 +25,7 @@ __all__ = [
     "InputSpec",
     "Numbers",
     "RuntimeChoice",
+    "arch_of_option",
     "split_targets",
     "target_hint",
     "versions_with_target",
@@ -67,6 +70,14 @@ TARGETS = (*CPU_TARGETS, *ACCELERATORS)
 def split_targets(text: str) -> tuple[str, ...]:
     """Return the lower-case names in "opencl, arm" (commas or spaces), in the order written; they may be unknown."""
     return tuple(name for name in re.split(r"[\s,]+", text.strip().lower()) if name)
+
+
+def arch_of_option(name: str) -> Arch:
+    """Return the architecture that `--for` names.  Raises: UsageError when Paddle-Lite does not run on it."""
+    arch = arch_of(name)
+    if arch is None:
+        raise UsageError(f"--for {name}: Paddle-Lite has no CPU backend for it; known are {', '.join(ARCHES)}")
+    return arch
 
 
 def target_hint(name: str) -> str:

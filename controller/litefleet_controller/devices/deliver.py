@@ -11,7 +11,7 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, finding
 from litefleet_inventory.model import Device
 
-from ..common.checked import mapping_or_empty, number_or
+from ..common.checked import findings_or_empty, mapping_or_empty, number_or, sequence_or_empty
 from ..rollout.policy import Keep, Regression
 from .agent_client import Request
 
@@ -78,8 +78,7 @@ def pushes(hello: Mapping[str, object], built: Release) -> list[Request]:
     present = mapping_or_empty(hello.get("blobs"))
     missing = {sha: path for sha, path in built.blobs.items() if present.get(sha) != path.stat().st_size}
     requests = []
-    runtimes = hello.get("runtimes")
-    unpacked = isinstance(runtimes, list) and built.runtime_key in runtimes
+    unpacked = built.runtime_key in sequence_or_empty(hello.get("runtimes"))
     if built.runtime_blob is not None and not unpacked:
         sha, path = built.runtime_blob
         requests.append(Request("put", {"sha256": sha}, path))
@@ -143,7 +142,7 @@ def open_lease(hello: Mapping[str, object], model: str) -> Mapping[str, object] 
 
 def merge_findings(findings: Sequence[Finding], reported: object, built: Release) -> list[Finding]:
     """Return our findings and the device's; where the device has no runtime, ours say which one would fit."""
-    device_findings = [Finding.from_dict(f) for f in (reported if isinstance(reported, list) else [])[:100]]
+    device_findings = findings_or_empty(reported, 100)
     if any(f.code == "LF302" for f in device_findings) and built.no_runtime:
         device_findings = [*built.no_runtime, *(f for f in device_findings if f.code != "LF302")]
     return list(dict.fromkeys([*findings, *device_findings]))
@@ -166,14 +165,11 @@ def regressions(before: object, now: object, limits: Regression) -> list[Finding
 
 def revert_findings(hello: Mapping[str, object], since: float) -> tuple[Finding, ...]:
     """Return LF614 for each activation that the device reverted by itself after `since` (epoch, by its own clock)."""
-    undone = hello.get("undone")
     found = []
-    for entry in (undone if isinstance(undone, list) else [])[:10]:
-        at = mapping_or_empty(entry).get("at")
-        if isinstance(at, int | float) and at > since:
+    for entry in map(mapping_or_empty, sequence_or_empty(hello.get("undone"))[:10]):
+        if number_or(entry.get("at"), 0, 1e15, -1.0) > since:
             release, why = str(entry.get("release"))[:12], str(entry.get("why"))[:300]
-            message = f"{str(entry.get('model'))[:128]}: {release} was undone: {why}"
-            found.append(finding("LF614", message))
+            found.append(finding("LF614", f"{str(entry.get('model'))[:128]}: {release} was undone: {why}"))
     return tuple(found)
 
 

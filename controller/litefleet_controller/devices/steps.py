@@ -12,7 +12,7 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, Verdict, decide, finding
 from litefleet_inventory.model import Device
 
-from ..common.checked import mapping_or_empty
+from ..common.checked import findings_or_empty, mapping_or_empty
 from ..common.errors import FindingError
 from ..rollout import DeviceEvent
 from ..rollout.policy import Keep, Regression
@@ -219,8 +219,7 @@ class _Delivery:
 
 def _acceptance_findings(request: Request, answer: Mapping[str, object]) -> list[Finding]:
     """Return the findings of an accepted release: a signature that the device could not check."""
-    found = answer.get("findings") if request.op == "release" else None
-    return [Finding.from_dict(f) for f in (found if isinstance(found, list) else [])[:10]]
+    return findings_or_empty(answer.get("findings"), 10) if request.op == "release" else []
 
 
 class WaitPolicy(enum.Enum):

@@ -9,6 +9,7 @@ from litefleet_agent.facts import Facts, FactsError
 from litefleet_agent.findings import Finding, Verdict
 from litefleet_inventory import Device
 
+from ..common.checked import findings_or_empty, mapping_or_empty
 from ..common.text import sanitize
 from ..devices.agent_client import Request, RequestRejected
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
@@ -64,8 +65,8 @@ async def _ask(
     session_factory: SessionFactory, device: Device, current: dict[str, Mapping[str, str]]
 ) -> list[DeviceOutcome]:
     async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
-        reported = session.hello.get("current")
-        runs = {str(k): str(v) for k, v in list(reported.items())[:_MOST]} if isinstance(reported, dict) else {}
+        reported = mapping_or_empty(session.hello.get("current"))
+        runs = {str(k): str(v) for k, v in list(reported.items())[:_MOST]}
         current[device.name] = runs
         drifted = await _drift(session) if runs else []
         done.append(session.outcome("", [*session.notes, *drifted]))
@@ -79,9 +80,8 @@ async def _drift(session: DeviceSession) -> list[Finding]:
         (answer,) = await session.ask(Request("check", {"deep": False, "repair": False}))
     except RequestRejected as error:
         return [error.found]
-    models = answer.get("models")
-    reported = [m.get("findings") for m in models.values() if isinstance(m, dict)] if isinstance(models, dict) else []
-    return [Finding.from_dict(f) for found in reported if isinstance(found, list) for f in found][:_MOST]
+    models = map(mapping_or_empty, mapping_or_empty(answer.get("models")).values())
+    return [found for model in models for found in findings_or_empty(model.get("findings"), _MOST)][:_MOST]
 
 
 def _facts(outcome: DeviceOutcome) -> Facts | None:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from litefleet_agent.facts.arch import ARCHES, Arch, arch_of
+from litefleet_agent.facts.arch import Arch
 
 from ..common.errors import LitefleetError, UsageError
 from ..common.text import sanitize
-from ..config.choices import DEFAULT_PADDLELITE
+from ..config.choices import DEFAULT_PADDLELITE, arch_of_option
 from ..devices.progress import Progress
 from ..project import Options
 from .diagnosis import Diagnosis
@@ -42,7 +42,7 @@ def examine_all(question: Question, progress_for: Callable[[int], Progress]) -> 
     """
     if question.arches and not question.files:
         raise UsageError("--for names where files will run: name a .nb, a model's folder or a wheel as well")
-    arches = list(dict.fromkeys(_arch(name) for name in question.arches))
+    arches = list(dict.fromkeys(arch_of_option(name) for name in question.arches))
     found = [diagnose_log(log) for log in question.logs]
     alone = arches[0] if len(arches) == 1 and not question.devices else None
     version = _opt_version(question.options.config)
@@ -79,13 +79,6 @@ def _left(files: list[Examined], places: list[Place], alone: Arch | None) -> lis
     if alone is not None and len(files) == 1 and files[0].diagnosis.data.get("for"):
         return []
     return places
-
-
-def _arch(name: str) -> Arch:
-    arch = arch_of(name)
-    if arch is None:
-        raise UsageError(f"--for {name}: Paddle-Lite has no CPU backend for it; known are {', '.join(ARCHES)}")
-    return arch
 
 
 def _opt_version(config: Path) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import quote_from_bytes
 from litefleet_agent.findings import CATALOGUE, Certainty, Entry, Finding, Severity
 
 from .. import __version__
+from ..common.files import sha256_of
 from .diagnosis import Diagnosis, Kind, exit_code_of
 
 __all__ = ["ROOT_NAME", "artifact_of", "relative_uri", "root_uri", "rule_of", "to_sarif"]
@@ -75,8 +76,7 @@ def _measured(path: Path, known: str | None) -> tuple[int | None, str | None]:
             return None, known
         if known or about.st_size > _MOST:
             return about.st_size, known
-        with path.open("rb") as stream:
-            return about.st_size, hashlib.file_digest(stream, "sha256").hexdigest()
+        return about.st_size, sha256_of(path)
     except OSError:
         return None, known
 

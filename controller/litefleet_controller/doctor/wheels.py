@@ -93,7 +93,7 @@ def _instead(path: Path) -> str:
 
 
 def _refusal(path: Path, why: str) -> FindingError:
-    return FindingError([finding("LF322", f"{sanitize(path.name)} {why}.")])
+    return FindingError.of("LF322", f"{sanitize(path.name)} {why}.")
 
 
 def _wanted(path: Path, members: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:

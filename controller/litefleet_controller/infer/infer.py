@@ -160,7 +160,7 @@ async def run_inference(
             answers = await inference.run(model, cases, choice.release, choice.limit_s)
     limits = Limits(
         {answer.device: answer.precision for answer in answers if answer.precision},
-        {k: v for k, v in project.config.models[model].tolerance.model_dump().items() if v is not None},
+        project.config.models[model].tolerance.model_dump(exclude_none=True),
     )
     differences, majority = _compared(cases, answers, expected, limits)
     final = tuple(judged(answer, differences, majority) for answer in answers)

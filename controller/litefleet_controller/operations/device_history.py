@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from ..common.checked import integer_or, mapping_or_empty, number_or, text_or_empty
+from ..common.checked import integer_or, mapping_or_empty, number_or, sequence_or_empty, text_or_empty
 from ..devices.agent_client import Request, RequestRejected
 from ..devices.deliver import fingerprint_of
 from ..devices.visit import DeviceSession
@@ -24,8 +23,7 @@ _MOST_ENTRIES = 1000  # in one page
 async def collect(context: RolloutContext, session: DeviceSession) -> list[Confirmed]:
     """Store the reports that wait on a device, then let it delete them, and return what they confirm."""
     installed: list[Confirmed] = []
-    reported = session.hello.get("reports")
-    reports = [r for r in (reported if isinstance(reported, list) else [])[:20] if isinstance(r, dict)]
+    reports = [r for r in sequence_or_empty(session.hello.get("reports"))[:20] if isinstance(r, dict)]
     for report in reports:
         confirmed = _confirmed_by(session, report)
         installed += confirmed
@@ -41,7 +39,7 @@ async def collect(context: RolloutContext, session: DeviceSession) -> list[Confi
 
 def _confirmed_by(session: DeviceSession, report: Mapping[str, object]) -> list[Confirmed]:
     """Return what a report says was installed, where that is what runs now."""
-    current, at = mapping_or_empty(session.hello.get("current")), report.get("at")
+    current = mapping_or_empty(session.hello.get("current"))
     return [
         Confirmed(
             device=session.device.name,
@@ -51,7 +49,7 @@ def _confirmed_by(session: DeviceSession, report: Mapping[str, object]) -> list[
             runtime="",
             fingerprint=fingerprint_of(session.hello),
             rollout="",
-            at=float(at) if isinstance(at, int | float) else 0.0,
+            at=number_or(report.get("at"), 0, 1e15),
             measurements=mapping_or_empty(o.get("measurements")),
         )
         for o in _installed(report)
@@ -60,8 +58,7 @@ def _confirmed_by(session: DeviceSession, report: Mapping[str, object]) -> list[
 
 
 def _installed(report: Mapping[str, object]) -> Sequence[Mapping[str, object]]:
-    reported = report.get("outcomes")
-    return [o for o in (reported if isinstance(reported, list) else [])[:100] if isinstance(o, dict)]
+    return [o for o in sequence_or_empty(report.get("outcomes"))[:100] if isinstance(o, dict)]
 
 
 async def sync_history(context: RolloutContext, session: DeviceSession) -> None:
@@ -76,7 +73,8 @@ async def sync_history(context: RolloutContext, session: DeviceSession) -> None:
     for _ in range(_PAGES):
         page = await _page(session, identity, number) if number < newest else {}
         now = context.clock.now()
-        entries = [e for e in (_entry(name, identity, item, now) for item in _items(page)) if e and e.number > number]
+        items = sequence_or_empty(page.get("entries"))[:_MOST_ENTRIES]
+        entries = [e for item in items if (e := _entry(name, identity, item, now)) and e.number > number]
         number = max([number, *(entry.number for entry in entries)])
         await context.write(
             context.state.record_history, ServiceStatus(name, identity, number, dict(status), now), entries
@@ -92,11 +90,6 @@ async def _page(session: DeviceSession, identity: str, since: int) -> Mapping[st
     except RequestRejected:
         return {}
     return page if page.get("id") == identity else {}
-
-
-def _items(page: Mapping[str, object]) -> list[Any]:
-    reported = page.get("entries")
-    return reported[:_MOST_ENTRIES] if isinstance(reported, list) else []
 
 
 def _entry(device: str, identity: str, item: object, now: float) -> HistoryEntry | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from litefleet_agent.findings import Finding, Severity, finding
 from litefleet_inventory.model import Device
 
-from ..common.checked import mapping_or_empty
+from ..common.checked import findings_or_empty, mapping_or_empty, sequence_or_empty
 from ..devices.agent_client import Request, RequestRejected
 from ..devices.deliver import measurements_of, open_lease
 from ..devices.outcome import DeviceOutcome
@@ -50,8 +50,7 @@ async def drift(
     found: dict[str, list[Finding]] = {}
     for model, release in expected.items():
         runs = str(current.get(model, ""))
-        reported = mapping_or_empty(checked.get(model)).get("findings")
-        found[model] = [Finding.from_dict(f) for f in (reported if isinstance(reported, list) else [])[:50]]
+        found[model] = findings_or_empty(mapping_or_empty(checked.get(model)).get("findings"), 50)
         if runs != release:
             observed = f"{model} was confirmed as {_short(release)}, and runs as {_short(runs)}"
             found[model].insert(0, finding("LF601", observed))
@@ -150,8 +149,8 @@ def _kept(session: DeviceSession, model: str, to: str) -> str | None:
         return _previous(session.hello, model) or to
     if to == "nothing" or len(to) == 64:
         return to
-    kept = mapping_or_empty(session.hello.get("kept")).get(model)
-    found = [str(r) for r in kept if str(r).startswith(to)] if isinstance(kept, list) else []
+    kept = sequence_or_empty(mapping_or_empty(session.hello.get("kept")).get(model))
+    found = [str(r) for r in kept if str(r).startswith(to)]
     return found[0] if len(found) == 1 else None
 
 

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from litefleet_agent.facts.arch import ARCHES, arch_of
+from litefleet_agent.facts.arch import ARCHES
 from litefleet_agent.findings import Finding
 from litefleet_inventory import load
 from pydantic import ValidationError
@@ -16,6 +16,7 @@ from ..build.releases import ReleaseBuilder
 from ..build.toolchain import Toolchains, default_cache
 from ..common.errors import FindingError, LitefleetError, UsageError
 from ..config import Config, load_config
+from ..config.choices import arch_of_option
 from ..config.model import OptionsConfig, check_targets
 from .project import chosen_models
 
@@ -71,7 +72,7 @@ async def convert_models(
     """
     targets = parse_targets(choice.targets) if choice.targets else ()
     config = load_config(config_path)
-    names = [_canonical(a) for a in choice.arches] or _arches_of(targets) or _expected(config)
+    names = [arch_of_option(a).name for a in choice.arches] or _arches_of(targets) or _expected(config)
     config = _overridden(config, names, ",".join(targets), choice)
     release_builder = ReleaseBuilder(config, Toolchains(), default_cache(), lambda text: None)
     try:
@@ -106,16 +107,9 @@ def _overridden(config: Config, arches: list[str], targets: str, choice: Convert
     return config.model_copy(update={"models": models, "toolchain": toolchain})
 
 
-def _canonical(name: str) -> str:
-    arch = arch_of(name)
-    if arch is None:
-        raise UsageError(f"--for {name}: Paddle-Lite has no CPU backend for it; known are {', '.join(ARCHES)}")
-    return arch.name
-
-
 def _expected(config: Config) -> list[str]:
     if config.inventory.exists():
-        named = {_canonical(d.arch) for d in load(config.inventory).devices if d.arch}
+        named = {arch_of_option(d.arch).name for d in load(config.inventory).devices if d.arch}
         if named:
             return sorted(named)
     return ["x86_64", "aarch64"]

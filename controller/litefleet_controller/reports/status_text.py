@@ -7,6 +7,7 @@ from typing import Any
 
 from litefleet_agent.findings import CATALOGUE, Severity
 
+from ..common.checked import sequence_or_empty
 from ..common.text import clean, json_ready
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
@@ -286,11 +287,9 @@ def history_text(entries: Sequence[HistoryEntry], width: int = 100, color: bool 
 
 def _event_text(event: HistoryEntry) -> str:
     entry = event.entry
-    found = entry.get("findings")
     sentences = [str(entry["text"])] if entry.get("text") else []
-    for item in (found if isinstance(found, list) else [])[:10]:
-        if isinstance(item, dict):
-            sentences.append(f"{item.get('code')}: {item.get('seen')}")
+    found = [item for item in sequence_or_empty(entry.get("findings"))[:10] if isinstance(item, dict)]
+    sentences += [f"{item.get('code')}: {item.get('seen')}" for item in found]
     times = entry.get("times")
     many = f" ({times} times)" if isinstance(times, int) and 1 < times < 1 << 53 else ""
     return clean("; ".join(sentences), 300) + many

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 
 from litefleet_agent.facts import Facts
-from litefleet_agent.findings import Finding, finding
+from litefleet_agent.findings import Finding
 from litefleet_inventory.model import Device
 
 from ..common.errors import FindingError
@@ -26,7 +26,7 @@ def _ready(stored: Release, signers: str) -> Release:
     missing_files = [path for path in stored.files.values() if not path.is_file()]
     if missing_files:
         observed = f"{missing_files[0]}, a file of the planned release {stored.id[:12]}, is missing"
-        raise FindingError([finding("LF616", observed)])
+        raise FindingError.of("LF616", observed)
     return replace(stored, trusted_signers=signers)
 
 
@@ -77,6 +77,6 @@ class ReleaseCache:
             observed = (
                 f"{model} is not what the rollout was planned with, and there is no release for {kind_of(facts)} yet"
             )
-            raise FindingError([finding("LF616", observed)])
+            raise FindingError.of("LF616", observed)
         stored = self._by_id[built.id] = await self._store(built)
         return _ready(stored, self._signers)

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from litefleet_agent.findings import finding
 from litefleet_agent.releases.atomic import write_atomic
 from litefleet_agent.releases.store import StoreError
 from litefleet_agent.releases.trust import SignersHeader, check_signers, seal_payload
@@ -133,14 +132,14 @@ class Signer:
         """
         seal, signature = _parts(signed)
         if not await signer_of(self._config.allowed_signers, seal_bytes(seal), signature, RELEASE_NAMESPACE):
-            raise _refusal(
+            raise FindingError.of(
                 "LF610", f"no signer in {self._config.allowed_signers} made the signature of {release[:12]}."
             )
         for name, wanted in (("release", release), ("model", model), ("fleet", fleet)):
             if seal[name] != wanted:
-                raise _refusal("LF608", f"the seal is for the {name} '{seal[name][:80]}', not for '{wanted}'.")
+                raise FindingError.of("LF608", f"the seal is for the {name} '{seal[name][:80]}', not for '{wanted}'.")
         if now > seal["expires"]:
-            raise _refusal("LF607", f"the seal of {release[:12]} expired {int(now) - seal['expires']} s ago.")
+            raise FindingError.of("LF607", f"the seal of {release[:12]} expired {int(now) - seal['expires']} s ago.")
 
     async def _sign(self, data: bytes, namespace: str) -> str:
         """Sign, and check the result: a key that no device trusts is found out here and not on a thousand of them."""
@@ -170,17 +169,13 @@ class Signer:
 def _parts(signed: Mapping[str, object] | None) -> tuple[dict[str, Any], str]:
     """Return seal and signature of what is well formed."""
     if not signed or not signed.get("signature"):
-        raise _refusal("LF609", "the release bears no signature.")
+        raise FindingError.of("LF609", "the release bears no signature.")
     seal, signature = signed.get("seal"), signed["signature"]
     if not isinstance(seal, dict) or not isinstance(signature, str) or seal.get("schema") != 1 or not _typed(seal):
-        raise _refusal("LF610", "the seal is not well formed.")
+        raise FindingError.of("LF610", "the seal is not well formed.")
     return seal, signature
 
 
 def _typed(seal: Mapping[str, object]) -> bool:
     texts = all(isinstance(seal.get(name), str) for name in _TEXTS)
     return texts and all(type(seal.get(name)) is int for name in _NUMBERS)
-
-
-def _refusal(code: str, observed: str) -> FindingError:
-    return FindingError([finding(code, observed)])

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from litefleet_agent.facts.arch import ARCHES, Arch
+from litefleet_agent.facts.arch import Arch
 from litefleet_agent.findings import Finding, Severity, finding
 from litefleet_agent.findings.model_file import accelerators, check_alone, check_file
 from litefleet_agent.formats.files import open_regular
@@ -161,7 +161,7 @@ def _normalised(data: bytes) -> bytes:
     try:
         return normalise(data)
     except NbError as error:
-        raise FindingError([finding(error.finding_code, str(error))]) from error
+        raise FindingError.of(error.finding_code, str(error)) from error
 
 
 def _gated(data: bytes, variant: Variant) -> tuple[NbModel, list[Finding]]:
@@ -174,7 +174,7 @@ def _gated(data: bytes, variant: Variant) -> tuple[NbModel, list[Finding]]:
     asked = {name for name in variant.target.split(",") if name not in ("x86", "arm")}
     if asked and not accelerators(model):
         observed = f"The file converted for {variant.target} has no accelerator's kernel: {model.kernels_by_target()}."
-        raise FindingError([finding("LF206", observed)])
+        raise FindingError.of("LF206", observed)
     return model, found
 
 
@@ -226,21 +226,18 @@ async def convert(
     )
 
 
-def admit(path: Path, store: ArtifactStore, arch: str | None = None, *, refuse: bool = True) -> Artifact:
-    """Store a ready-made .nb unchanged after the same checks; `arch` is an `ARCHES` name.
+def admit(path: Path, store: ArtifactStore) -> Artifact:
+    """Store a ready-made .nb file and return it with the findings on the file alone, errors among them.
 
-    With `refuse` off, a file with errors is stored too; its findings hold them.
-
-    Raises: FindingError for a file that cannot be read or described, and for errors of the checks while `refuse` is on.
+    Raises: FindingError for a file that cannot be read or described; StoreError.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise FindingError([finding("LF201", f"{path} cannot be read: {error.strerror}.")]) from error
-    model, found = gate(data, [ARCHES[arch]] if arch else [])
-    errors = _errors(found)
-    if model is None or (refuse and errors):
-        raise FindingError(errors)
+        raise FindingError.of("LF201", f"{path} cannot be read: {error.strerror}.") from error
+    model, found = gate(data, [])
+    if model is None:
+        raise FindingError(found)
     sha256 = store.put(data)
     return Artifact(sha256, store.path(sha256), None, model, tuple(found))
 

@@ -60,10 +60,6 @@ class Source:
         return self.facts.sha256
 
 
-def _refuse(code: str, observed: str) -> FindingError:
-    return FindingError([finding(code, observed)])
-
-
 def _is_pir(data: bytes) -> bool:
     """Recognise PaddlePaddle 3's JSON: `{"base_code": {"magic": "pir", ...`."""
     head = data[:4096].lstrip()
@@ -79,16 +75,18 @@ def version_text(version: int) -> str:
 
 def _checked_program(data: bytes) -> Program:
     if not data:
-        raise _refuse("LF201", "The model's program file is empty.")
+        raise FindingError.of("LF201", "The model's program file is empty.")
     if _is_pir(data):
-        raise _refuse("LF202", "The model file is PaddlePaddle 3's PIR format (JSON).")
+        raise FindingError.of("LF202", "The model file is PaddlePaddle 3's PIR format (JSON).")
     try:
         return read_program(data)
     except WireError as error:
         foreign = foreign_format(data[:4096], "")
         if foreign:
-            raise _refuse("LF210", f"The model file ({len(data)} bytes) is {foreign}.") from error
-        raise _refuse("LF207", f"The model file ({len(data)} bytes) is not a PaddlePaddle program: {error}.") from error
+            raise FindingError.of("LF210", f"The model file ({len(data)} bytes) is {foreign}.") from error
+        raise FindingError.of(
+            "LF207", f"The model file ({len(data)} bytes) is not a PaddlePaddle program: {error}."
+        ) from error
 
 
 def _fits(want: TensorSpec, dtype: str, dims: tuple[int, ...], quantised: frozenset[str]) -> bool:
@@ -106,7 +104,7 @@ def _fits(want: TensorSpec, dtype: str, dims: tuple[int, ...], quantised: frozen
 def _check_params(program: Program, data: bytes) -> None:
     """Raise LF201/LF203 unless `data` is exactly the program's parameters."""
     if not data and program.parameters:
-        raise _refuse("LF201", "The model's parameters file is empty.")
+        raise FindingError.of("LF201", "The model's parameters file is empty.")
     wanted = program.parameters
     quantised = frozenset(
         name for op in program.details if op.kind == "dequantize_linear" for name in op.inputs.get("X", ())
@@ -118,17 +116,19 @@ def _check_params(program: Program, data: bytes) -> None:
                 continue
             want = wanted[count - 1]
             if not _fits(want, dtype, dims, quantised):
-                raise _refuse(
+                raise FindingError.of(
                     "LF203",
                     f"Parameter {count} of {len(wanted)}, {want.name!r}, is {want.dtype} {list(want.dims)} in the "
                     f"program; the parameters file has {dtype} {list(dims)} there.",
                 )
     except ParamsError as error:
-        raise _refuse(
+        raise FindingError.of(
             "LF203", f"The parameters file is not whole, or is something else: after {count} tensors, {error}."
         ) from error
     if count != len(wanted):
-        raise _refuse("LF203", f"The program needs {len(wanted)} parameters; the parameters file holds {count}.")
+        raise FindingError.of(
+            "LF203", f"The program needs {len(wanted)} parameters; the parameters file holds {count}."
+        )
 
 
 def _quantised_leftovers(program: Program) -> list[Finding]:
@@ -145,7 +145,7 @@ def _refuse_training(program: Program) -> None:
     left = sorted(op for op in program.ops if _TRAINING.fullmatch(op))
     if left:
         more = f" and {len(left) - 6} more" if len(left) > 6 else ""
-        raise _refuse("LF212", f"The program holds operators that train: {', '.join(left[:6])}{more}.")
+        raise FindingError.of("LF212", f"The program holds operators that train: {', '.join(left[:6])}{more}.")
 
 
 def _known_aborts(program: Program) -> list[Finding]:
@@ -179,7 +179,7 @@ def check_source(program: bytes, params: bytes) -> SourceFacts:
     _check_params(read, params)
     if not read.inputs or not read.outputs:
         missing = "inputs (feed)" if not read.inputs else "outputs (fetch)"
-        raise _refuse("LF207", f"The program has no {missing}: it was not saved for inference.")
+        raise FindingError.of("LF207", f"The program has no {missing}: it was not saved for inference.")
     digest = hashlib.sha256(hashlib.sha256(program).digest() + hashlib.sha256(params).digest()).hexdigest()
     return SourceFacts(
         paddle_version=version_text(read.version),
@@ -231,21 +231,23 @@ def _in_folder(folder: Path) -> tuple[Path, Path]:
         return programs[0], programs[0].with_suffix(".pdiparams")
     if programs:
         names = ", ".join(p.name for p in programs)
-        raise _refuse("LF201", f"{folder} holds several models ({names}): name one of the files.")
+        raise FindingError.of("LF201", f"{folder} holds several models ({names}): name one of the files.")
     if any(_is_pir(_head(path)) for path in sorted(folder.glob("*.json"))):
-        raise _refuse("LF202", f"{folder} holds PaddlePaddle 3's PIR format (JSON) only, and no .pdmodel.")
+        raise FindingError.of("LF202", f"{folder} holds PaddlePaddle 3's PIR format (JSON) only, and no .pdmodel.")
     for path in sorted(p for p in folder.iterdir() if p.is_file())[:_MOST_FILES]:
         _refuse_foreign(path)
-    raise _refuse("LF201", f"{folder} holds no PaddlePaddle model (inference.pdmodel).")
+    raise FindingError.of("LF201", f"{folder} holds no PaddlePaddle model (inference.pdmodel).")
 
 
 def _refuse_foreign(path: Path) -> None:
     """Raise LF210 for another framework's model, LF207 for PaddlePaddle's training files."""
     format_name = foreign_format(_head(path), path.name)
     if format_name.startswith("PaddlePaddle"):
-        raise _refuse("LF207", f"{path} holds {format_name}: export the model for inference first (paddle.jit.save).")
+        raise FindingError.of(
+            "LF207", f"{path} holds {format_name}: export the model for inference first (paddle.jit.save)."
+        )
     if format_name:
-        raise _refuse("LF210", f"{path} is {format_name}.")
+        raise FindingError.of("LF210", f"{path} is {format_name}.")
 
 
 def _head(path: Path) -> bytes:
@@ -264,15 +266,15 @@ def find_source(path: Path) -> tuple[Path, Path]:
     if path.is_dir():
         program, params = _in_folder(path)
     elif not path.is_file():
-        raise _refuse("LF201", f"{path} does not exist.")
+        raise FindingError.of("LF201", f"{path} does not exist.")
     elif path.suffix == ".json" and _is_pir(_head(path)):
-        raise _refuse("LF202", f"{path} is PaddlePaddle 3's PIR format (JSON).")
+        raise FindingError.of("LF202", f"{path} is PaddlePaddle 3's PIR format (JSON).")
     else:
         _refuse_foreign(path)
         beside = dict(_PAIRS).get(path.name)
         program, params = path, path.with_name(beside) if beside else path.with_suffix(".pdiparams")
     if not params.is_file():
-        raise _refuse("LF201", f"The parameters file {params} does not exist.")
+        raise FindingError.of("LF201", f"The parameters file {params} does not exist.")
     return program, params
 
 
@@ -289,7 +291,7 @@ def load_source(path: Path, params: Path | None = None) -> Source:
         try:
             contents.append(file.read_bytes())
         except OSError as error:
-            raise _refuse("LF201", f"{file} cannot be read: {error.strerror}.") from error
+            raise FindingError.of("LF201", f"{file} cannot be read: {error.strerror}.") from error
     return Source(contents[0], contents[1], check_source(contents[0], contents[1]), name=_name_of(path))
 
 

@@ -7,7 +7,6 @@ import json
 from dataclasses import asdict, dataclass
 
 from litefleet_agent.facts.arch import ARCHES, Arch
-from litefleet_agent.findings import finding
 
 from ...common.errors import FindingError, UsageError
 from ...config.choices import CPU_TARGETS, DEFAULT_PADDLELITE, TARGETS, split_targets, target_hint
@@ -53,7 +52,7 @@ def parse_targets(text: str) -> tuple[str, ...]:
     cpus = [name for name in CPU_TARGETS if name in names]
     if len(cpus) > 1:
         observed = f"The targets {','.join(dict.fromkeys(names))!r} ask for the kernels of two CPUs in one file."
-        raise FindingError([finding("LF102", observed)])
+        raise FindingError.of("LF102", observed)
     return (*(name for name in dict.fromkeys(names) if name not in CPU_TARGETS), *cpus)
 
 
@@ -69,9 +68,9 @@ def make_variant(
     if quant not in QUANTS:
         raise UsageError(f"Unknown weight quantisation {quant!r}; known are int8 and int16.")
     if fp16 and quant:
-        raise FindingError([finding("LF112", f"fp16 and {quant} are asked for in one file.")])
+        raise FindingError.of("LF112", f"fp16 and {quant} are asked for in one file.")
     if fp16 and "x86" in parsed:
-        raise FindingError([finding("LF104", "fp16 is asked for on x86, where Paddle-Lite has no fp16 kernels.")])
+        raise FindingError.of("LF104", "fp16 is asked for on x86, where Paddle-Lite has no fp16 kernels.")
     return Variant(source_sha256, ",".join(parsed), fp16, quant, opt_version)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from litefleet_agent.findings import finding
 from litefleet_agent.sandbox import Policy
 from litefleet_agent.sandbox.launch import command
 
@@ -244,7 +243,7 @@ def _refuse_useless(name: str, answers: Sequence[Mapping[str, Array]]) -> None:
             f"{name} gives the same outputs for {len(answers)} different random inputs, so they would prove nothing; "
             "give golden files with inputs that matter."
         )
-        raise FindingError([finding("LF412", sentence)])
+        raise FindingError.of("LF412", sentence)
 
 
 def _adopt(files: Sequence[Path], inputs: Sequence[Tensor], outputs: Sequence[Tensor], store: Path) -> tuple[Path, ...]:

@@ -17,7 +17,7 @@ import uv
 from litefleet_agent.findings import Finding, finding
 
 from ...common.errors import FindingError, LitefleetError
-from ...common.files import foreign_writers, locked, make_private_folder, write_atomically
+from ...common.files import foreign_writers, locked, make_private_folder, sha256_of, write_atomically
 from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ...config.choices import RuntimeChoice
 from ..pins import requirement_lines
@@ -83,8 +83,7 @@ def _recall(cache: Path, request: str) -> Bundle | None:
     try:
         facts = json.loads((cache / f"{request}.json").read_text(encoding="utf-8"))
         bundle = Bundle(**{**facts, "path": cache / f"{facts['key']}.zip"})
-        with (cache / f"{bundle.key}.zip").open("rb") as file:
-            intact = hashlib.file_digest(file, "sha256").hexdigest() == bundle.sha256
+        intact = sha256_of(cache / f"{bundle.key}.zip") == bundle.sha256
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return bundle if intact else None
@@ -202,7 +201,7 @@ async def _take(choice: RuntimeChoice, device: DeviceKind, work: Path) -> tuple[
     """Return (the folder that holds the user's runtime, its description).  Raises: FindingError when it cannot fit."""
     if choice.kind == "folder":
         if not choice.path.is_dir():
-            raise FindingError([finding("LF302", f"The runtime folder {choice.path} is missing.")])
+            raise FindingError.of("LF302", f"The runtime folder {choice.path} is missing.")
         return choice.path, f"the folder {choice.path.name}"
     refused = refusal_of_wheel(choice.path, device)
     if refused is not None:

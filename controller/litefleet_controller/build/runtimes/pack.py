@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from litefleet_agent.findings import finding
-
 from ...common.errors import FindingError
 
 __all__ = ["Packed", "fingerprint", "installed_at", "pack", "unpack_member", "unpack_wheel"]
@@ -80,19 +78,13 @@ def _files(root: Path) -> Iterator[tuple[str, Path]]:
             if _useless_file(here / name):
                 continue
             if not file.resolve().is_relative_to(base) or not file.is_file():
-                raise FindingError(
-                    [
-                        finding(
-                            "LF302", f"{file} is a link that leads out of {root}, or no plain file: copy what it names."
-                        )
-                    ]
+                raise FindingError.of(
+                    "LF302", f"{file} is a link that leads out of {root}, or no plain file: copy what it names."
                 )
             yield str(here / name), file
         for name in subfolders:
             if (Path(folder) / name).is_symlink():
-                raise FindingError(
-                    [finding("LF302", f"{Path(folder) / name} is a link to a folder: copy what it names.")]
-                )
+                raise FindingError.of("LF302", f"{Path(folder) / name} is a link to a folder: copy what it names.")
 
 
 def _useless_folder(path: PurePosixPath) -> bool:
@@ -112,11 +104,11 @@ def unpack_wheel(wheel: Path, target: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             members = [info for info in archive.infolist() if not info.is_dir()]
             if sum(info.file_size for info in members) > _LIMIT:
-                raise FindingError([finding("LF302", f"{wheel.name} unpacks to more than {_LIMIT} bytes.")])
+                raise FindingError.of("LF302", f"{wheel.name} unpacks to more than {_LIMIT} bytes.")
             for info in members:
                 unpack_member(archive, info, wheel, target)
     except (zipfile.BadZipFile, NotImplementedError, EOFError, RuntimeError, OSError, zlib.error) as error:
-        raise FindingError([finding("LF302", f"{wheel.name} cannot be unpacked: {error}.")]) from error
+        raise FindingError.of("LF302", f"{wheel.name} cannot be unpacked: {error}.") from error
 
 
 def unpack_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, wheel: Path, target: Path) -> None:
@@ -127,9 +119,7 @@ def unpack_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, wheel: Path, 
     mode = info.external_attr >> 16
     unsafe = not parts or ".." in parts or any("\\" in p or "\0" in p for p in parts) or info.filename.startswith("/")
     if unsafe or stat.S_ISLNK(mode):
-        raise FindingError(
-            [finding("LF302", f"{wheel.name} holds '{info.filename}', which would not stay inside its folder.")]
-        )
+        raise FindingError.of("LF302", f"{wheel.name} holds '{info.filename}', which would not stay inside its folder.")
     path = target.joinpath(*parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     with archive.open(info) as source, path.open("wb") as out:

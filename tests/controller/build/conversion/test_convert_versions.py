@@ -129,7 +129,7 @@ async def test_supply_takes_it_and_release_and_recipe_say_so(
     release_builder = ReleaseBuilder(config, toolchains, tmp_path / "cache", said.append)
     try:
         made = await release_builder.artifact("rec", ARCHES["x86_64"])
-        golden = await release_builder._golden("rec")
+        golden = await release_builder.goldens("rec")
         recipe = await release_builder.recipe("rec")
     finally:
         await release_builder.close()
