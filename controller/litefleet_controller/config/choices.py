@@ -12,7 +12,6 @@ from typing import Literal
 from litefleet_agent.facts.arch import ARCHES, Arch, arch_of
 
 from ..common.errors import UsageError
-
 from .preprocess import PreprocessConfig
 
 __all__ = [
