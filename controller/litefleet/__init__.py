@@ -28,17 +28,20 @@ if TYPE_CHECKING:
     from litefleet_controller.config.preprocess import PreprocessConfig
     from litefleet_controller.devices.outcome import DeviceOutcome, Interrupted, RunReport
     from litefleet_controller.devices.progress import Progress, QuietProgress
+    from litefleet_controller.evaluate.figures import Accuracy, ClassAccuracy, accuracy_of
     from litefleet_controller.infer import Case, CaseAnswer, DeviceAnswer
     from litefleet_controller.infer.infer import Inference
     from litefleet_controller.inspection.model import Inspection
     from litefleet_controller.project.project import Project
     from litefleet_controller.rollout_engine.plan import Plan, PlannedDevice
 
-    from .api import RolloutStatus, inspect, open_project, plan, rollout, status, verify
+    from .api import RolloutStatus, evaluate, inspect, open_project, plan, rollout, status, verify
 
 __all__ = [
+    "Accuracy",
     "Case",
     "CaseAnswer",
+    "ClassAccuracy",
     "ConfigError",
     "DeviceAnswer",
     "DeviceOutcome",
@@ -59,6 +62,8 @@ __all__ = [
     "UsageError",
     "Verdict",
     "__version__",
+    "accuracy_of",
+    "evaluate",
     "inspect",
     "open_project",
     "plan",
@@ -73,13 +78,14 @@ _CONTROLLER = "litefleet_controller."
 # the module that defines each public name
 _MODULES = {
     **dict.fromkeys(
-        ("RolloutStatus", "inspect", "open_project", "plan", "rollout", "status", "verify"), "litefleet.api"
+        ("RolloutStatus", "evaluate", "inspect", "open_project", "plan", "rollout", "status", "verify"), "litefleet.api"
     ),
     **dict.fromkeys(("Finding", "Severity", "Verdict"), "litefleet_agent.findings"),
     **dict.fromkeys(("ConfigError", "LitefleetError", "UsageError"), _CONTROLLER + "common.errors"),
     **dict.fromkeys(("DeviceOutcome", "Interrupted", "RunReport"), _CONTROLLER + "devices.outcome"),
     **dict.fromkeys(("Progress", "QuietProgress"), _CONTROLLER + "devices.progress"),
     **dict.fromkeys(("Case", "CaseAnswer", "DeviceAnswer"), _CONTROLLER + "infer"),
+    **dict.fromkeys(("Accuracy", "ClassAccuracy", "accuracy_of"), _CONTROLLER + "evaluate.figures"),
     **dict.fromkeys(("prepare", "read_picture"), _CONTROLLER + "build.golden.pictures"),
     **dict.fromkeys(("Plan", "PlannedDevice"), _CONTROLLER + "rollout_engine.plan"),
     "__version__": "litefleet_controller",

@@ -16,11 +16,10 @@ from litefleet_controller.inspection.model import Inspection, inspect_file
 from litefleet_controller.project import Options
 from litefleet_controller.project.project import Project, open_state
 from litefleet_controller.project.project import open_project as _open_project
-from litefleet_controller.project.run_fleet import run_fleet
 from litefleet_controller.rollout import DeviceRow, Rollout
 from litefleet_controller.rollout_engine.plan import Plan
 
-__all__ = ["RolloutStatus", "inspect", "open_project", "plan", "rollout", "status", "verify"]
+__all__ = ["RolloutStatus", "evaluate", "inspect", "open_project", "plan", "rollout", "status", "verify"]
 
 PathLike = str | os.PathLike[str]
 
@@ -119,7 +118,25 @@ def verify(project: Project, progress: Progress | None = None) -> RunReport:
         report = litefleet.verify(project)
         print([(o.device, o.measurements.get("latency_ms")) for o in report.outcomes])
     """
-    return asyncio.run(run_fleet("verify", project.options, _progress_for(progress)))
+    from litefleet_controller.operations.evaluate import verify as run_verify
+
+    return asyncio.run(run_verify(project.options, _progress_for(progress)))
+
+
+def evaluate(project: Project, progress: Progress | None = None) -> RunReport:
+    """Measure each device's accuracy on the labelled data of `golden.dataset`, beside the reference engine's.
+
+    Models without a data set are left out. No release is activated. `accuracy_of(outcome)` gives the scores, from 0 to 1.
+    `report.exit_code` is 0 when every device reaches `golden.min` and `golden.drop`, else 1.
+
+    Raises: ConfigError, UsageError before a device is contacted; LitefleetError when the reference engine fails; Interrupted.
+
+        report = litefleet.evaluate(project)
+        print([(o.device, litefleet.accuracy_of(o)) for o in report.outcomes])
+    """
+    from litefleet_controller.operations.evaluate import evaluate as run_evaluation
+
+    return asyncio.run(run_evaluation(project.options, _progress_for(progress)))
 
 
 def inspect(file: PathLike, arch: str | None = None) -> Inspection:

@@ -68,6 +68,7 @@ PAGES = (
     "docs/bench",
     "docs/ci",
     "docs/configuration",
+    "docs/evaluate",
     "docs/field-failures",
     "docs/from-segfault",
     "docs/infer",

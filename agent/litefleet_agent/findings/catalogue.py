@@ -620,6 +620,23 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "nothing was run.",
         "Compare them with `litefleet inspect` of the file; if the device runs another release than litefleet.yaml has, roll out first.",
     ),
+    (
+        "LF430",
+        "accuracy-lost",
+        "error",
+        "wrong",
+        "On the labelled data of `golden.dataset`, the device scores below `golden.min`, or further below the reference engine than "
+        "`golden.drop` allows.",
+        "Show which classes lost: `litefleet evaluate --json`; then use a higher precision, a better quantisation, or another limit.",
+    ),
+    (
+        "LF431",
+        "data-set-weak",
+        "warning",
+        "",
+        "The labelled data can say little: the reference engine itself scores badly on it, or a single sample is worth more than the allowed drop.",
+        "Check `preprocess:`, the labels and the order of the classes; use more samples, or widen `golden.drop`.",
+    ),
     # --- LF5xx: reaching and talking to the device
     (
         "LF501",

@@ -21,6 +21,7 @@ from ..config import Config
 from ..config.choices import PUBLISHED_PYTHONS
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..devices.progress import Progress
+from ..evaluate.run import Evaluations
 from ..project import Options
 from ..project.project import Project, open_project
 from ..project.run_fleet import read_report, run_fleet
@@ -115,8 +116,10 @@ async def _advice(
     sizes = await sizes_of(config, project.models, release_builder, files.notes.append) if arm else {}
     benchmarks: tuple[OptionBenchmark, ...] = ()
     if request.measure:
+        evaluations = Evaluations(project, release_builder, progress, again=False)
+        await evaluations.prepare()
         benchmarks = await benchmark_options(
-            config, project.models, release_builder, progress.message, files.notes.append
+            config, project.models, release_builder, progress.message, files.notes.append, evaluations=evaluations
         )
     return Advice(
         project.models,

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from ..build.artifacts import ArtifactStore
 from ..build.conversion.convert import Artifact, convert
 from ..build.conversion.preflight import Source
 from ..build.conversion.variant import make_variant
-from ..build.releases import ReleaseBuilder
+from ..build.releases import ReleaseBuilder, tolerance_of
 from ..build.toolchain import Toolchains
 from ..common.errors import FindingError, LitefleetError
 from ..config import Config
 from ..config.choices import PUBLISHED_PYTHONS
+from ..evaluate.run import Evaluations
 from . import OptionBenchmark
 
 __all__ = ["benchmark_options", "sizes_of"]
@@ -63,8 +65,12 @@ async def benchmark_options(
     say: Say,
     note: Say,
     versions: Sequence[str] = tuple(PUBLISHED_PYTHONS),
+    evaluations: Evaluations | None = None,
 ) -> tuple[OptionBenchmark, ...]:
-    """Run each of these Paddle-Lite versions with each option that x86 supports, one after the other."""
+    """Run each of these Paddle-Lite versions with each option that x86 supports, one after the other.
+
+    `evaluations` measures the accuracy of models with a data set.
+    """
     toolchains, store = Toolchains(), ArtifactStore(config.store / "artifacts")
     done = []
     for model in models:
@@ -78,7 +84,8 @@ async def benchmark_options(
             continue
         for version, option in itertools.product(versions, ("plain", "int8", "int16")):
             say(f"trying {model} with Paddle-Lite {version}, {option}")
-            done.append(await _try(model, source, version, option, goldens, toolchains, store, config))
+            tried = await _try(model, source, version, option, goldens, toolchains, store, config)
+            done.append(tried if evaluations is None else await _with_accuracy(tried, source, store, evaluations, note))
     return tuple(done)
 
 
@@ -118,8 +125,8 @@ async def _try(
         return _failed(model, version, option, error.findings)
     except LitefleetError as error:
         return _failed(model, version, option, [finding("LF900", str(error))])
-    tolerance = config.models[model].tolerance.model_dump(exclude_none=True)
-    spec = VerifySpec(str(made.path), tuple(map(str, goldens)), time_limit_s=_TIME_LIMIT_S, tolerance=tolerance or None)
+    tolerance: Any = tolerance_of(config.models[model], option != "plain")
+    spec = VerifySpec(str(made.path), tuple(map(str, goldens)), time_limit_s=_TIME_LIMIT_S, tolerance=tolerance)
     try:
         with tempfile.TemporaryDirectory(prefix="litefleet-trial-") as work:
             result = await asyncio.to_thread(verify, spec, work, None, str(python))
@@ -128,6 +135,26 @@ async def _try(
             model, version, option, [finding("LF900", f"The verification could not be run: {error}")], made.nb.size
         )
     return _judged(model, version, option, made, result)
+
+
+async def _with_accuracy(
+    tried: OptionBenchmark, source: Source, store: ArtifactStore, evaluations: Evaluations, note: Say
+) -> OptionBenchmark:
+    """Return a trial with its accuracy, and `wrong` where the data set says so; unchanged where nothing finite was computed."""
+    if tried.max_abs is None:
+        return tried
+    try:
+        made = await _convert(source, "x86", tried.option, tried.version, Toolchains(), store)
+        accuracy = await evaluations.of_file(tried.model, made.path, tried.version)
+    except LitefleetError as error:
+        note(f"the accuracy of {tried.model} with {tried.version}, {tried.option}, was not measured: {error}")
+        return tried
+    if accuracy is None:
+        return tried
+    scored = replace(tried, accuracy=accuracy.value, reference=accuracy.reference)
+    if accuracy.accepted or tried.verdict != Verdict.VERIFIED.value:
+        return scored
+    return replace(scored, verdict=Verdict.WRONG.value, code="LF430", sentence=accuracy.problem)
 
 
 def _failed(model: str, version: str, option: str, found: Sequence[Finding], size: int = 0) -> OptionBenchmark:

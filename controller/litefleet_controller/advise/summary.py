@@ -51,6 +51,8 @@ class OptionBenchmark:
     size: int = 0  # bytes of the file; 0 = none was made
     load_ms: float | None = None
     run_ms: float | None = None  # median
+    accuracy: float | None = None  # the score on the model's data set, 0 to 1; None without one
+    reference: float | None = None  # the reference engine's score on the same data
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""

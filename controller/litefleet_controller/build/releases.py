@@ -19,20 +19,31 @@ from ..common.errors import FindingError, LitefleetError, UsageError
 from ..common.files import sha256_of
 from ..config import Config, ModelConfig, runtime_for
 from ..config.choices import RuntimeChoice
+from ..config.model import DataSetFields
 from ..devices.deliver import Release, is_special, kind_of
 from .artifacts import ArtifactStore
 from .conversion.convert import Artifact, admit, convert_with_any
 from .conversion.preflight import Source, find_source, load_source
 from .conversion.variant import Variant, make_variant
 from .golden.files import Array, Tensor
-from .golden.make import make_golden, run_reference
+from .golden.make import PADDLE_VERSION, make_golden, run_reference
 from .runtimes import Bundle, DeviceKind, build_bundle, check_bundle, falls_back_to_own
 from .toolchain import Toolchains
 
-__all__ = ["ReleaseBuilder"]
+__all__ = ["ReleaseBuilder", "tolerance_of"]
 
 _T = TypeVar("_T")
 _CONVERSIONS_AT_ONCE = 2
+# What a model's configuration says of its inputs and its accuracy changes no release.
+_NOT_IN_RELEASES: Any = {
+    "source": True,
+    "nb": True,
+    "preprocess": True,
+    "golden": set(DataSetFields.model_fields),
+}
+
+# The tolerance of goldens for a file of reduced precision whose model has a data set: finite, and alike in direction.
+_DATA_SET_DECIDES = {"max_abs": 1e30, "max_rel": 1e30, "mean_abs": 1e30, "cosine_min": 0.9}
 
 
 class ReleaseBuilder:
@@ -181,9 +192,18 @@ class ReleaseBuilder:
         if configured.golden_spec("").engine == "paddlelite":
             nb, version = await self._lite_reference(model)
             return await run_reference([nb], given, self._toolchains, version)
-        if configured.source is None:
-            raise UsageError(f"{model} has no `source:`, so PaddlePaddle has nothing to run as a reference")
+        await self.reference_identity(model)
         return await run_reference(_files(configured), given, self._toolchains)
+
+    async def reference_identity(self, model: str) -> tuple[str, str]:
+        """Return (the reference engine's name and version, the SHA-256 of the model that it runs).  Raises: as `reference`."""
+        if self._config.models[model].golden_spec("").engine == "paddlelite":
+            nb, version = await self._lite_reference(model)
+            return f"Paddle-Lite {version}", await self._hash(nb)
+        source = await self._source(model)
+        if source is None:
+            raise UsageError(f"{model} has no `source:`, so PaddlePaddle has nothing to run as a reference")
+        return f"PaddlePaddle {PADDLE_VERSION}", source.sha256
 
     async def _lite_reference(self, model: str) -> tuple[Path, str]:
         """Return the x86_64 .nb that Paddle-Lite runs on this machine, and the version that converted it."""
@@ -225,8 +245,11 @@ class ReleaseBuilder:
         gates: dict[str, float] = configured.gates.model_dump(exclude_none=True)
         if "peak_rss_mb" in gates:
             gates["peak_rss_bytes"] = int(gates.pop("peak_rss_mb") * 2**20)
-        tolerance = configured.tolerance.model_dump(exclude_none=True)
-        verify = {**settings.model_dump(), "tolerance": tolerance or None, "gates": gates or None}
+        verify = {
+            **settings.model_dump(),
+            "tolerance": tolerance_of(configured, _is_reduced(artifact)),
+            "gates": gates or None,
+        }
         about = asdict(artifact.variant) if artifact.variant else {}
         return {
             "schema": 1,
@@ -244,7 +267,7 @@ class ReleaseBuilder:
             source = await self.source(model)
             files = [*configured.nb.values(), *configured.golden.files, *configured.golden.inputs]
             about = {
-                "model": configured.model_dump(mode="json", exclude={"source", "nb", "preprocess"}),
+                "model": configured.model_dump(mode="json", exclude=_NOT_IN_RELEASES),
                 "source": source.sha256 if source else "",
                 "files": [await self._hash(path) for path in files],
                 "verify": self._config.verify.model_dump(mode="json"),
@@ -284,3 +307,17 @@ def _files(configured: ModelConfig) -> tuple[Path, Path]:
     if source.model is not None and source.params is not None:
         return source.model, source.params
     return find_source(source.folder or source.model or Path())
+
+
+def tolerance_of(configured: ModelConfig, reduced: bool) -> dict[str, float] | None:
+    """Return the tolerance of a model's goldens, None for the precision's own; `reduced` is a file with fp16 or quantisation."""
+    given = {k: v for k, v in configured.tolerance.model_dump().items() if v is not None}
+    if not given and reduced and configured.golden.dataset is not None:
+        return dict(_DATA_SET_DECIDES)
+    return given or None
+
+
+def _is_reduced(artifact: Artifact) -> bool:
+    """Whether a file was converted with fp16 or quantisation."""
+    variant = artifact.variant
+    return variant is not None and (variant.fp16 or variant.quant != "")

@@ -347,4 +347,27 @@ RUN: Mapping[str, Details] = {
         (),
         (Certainty.CERTAIN,),
     ),
+    "LF430": Details(
+        "litefleet runs the data set with the reference engine on the operator's machine and with the release on the device, and compares the "
+        "scores with `golden.min` and `golden.drop`.",
+        (Where.RUN,),
+        "top1 is 0.8800 on 1,000 samples, and 0.9500 with PaddlePaddle 2.6.2: it drops by 0.0700, and 0.01 is allowed; most in class cat, 0.9600 to 0.7100.",
+        (
+            "Show the classes that lost most: `litefleet evaluate --limit NAME`.",
+            "Convert without fp16 and quantisation under `models.NAME.options`, then `litefleet evaluate --limit NAME`.",
+            "Quantise after training with pictures of your own (PaddleSlim), which loses less than quantising weights alone.",
+            "If the loss is acceptable, raise `golden.drop` or lower `golden.min`.",
+        ),
+        ("accuracy drops after quantization", "right on the PC and worse on the device"),
+    ),
+    "LF431": Details(
+        "litefleet compares the reference engine's own score with `golden.min` and with guessing, and the worth of one sample with `golden.drop`.",
+        (Where.RUN,),
+        "PaddlePaddle 2.6.2 reaches top1 0.1030 with 10 classes, which guessing reaches too.",
+        (
+            "Compare `preprocess:` with the model's training: colours, mean, std, size (docs/infer.md).",
+            "Check the numbers of the classes: folders are numbered in the order of their names, unless `classes.txt` names another order.",
+            "Use more samples: with 1,000, one is worth 0.001.",
+        ),
+    ),
 }

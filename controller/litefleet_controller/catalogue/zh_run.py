@@ -252,4 +252,27 @@ ZH_RUN: Mapping[str, Zh] = {
             "如果无法消除，就把降频之后的 p90 用于 `models.NAME.gates`，或者换用更小的模型。",
         ),
     ),
+    "LF430": Zh(
+        "精度下降",
+        "在 `golden.dataset` 的有标注数据上，设备的得分低于 `golden.min`，或比参考引擎低得超过 `golden.drop` 所允许的幅度。",
+        "用 `litefleet evaluate --json` 查看哪些类别下降；然后使用更高的精度、更好的量化方法，或调整限值。",
+        "litefleet 在操作者的机器上用参考引擎、在设备上用该发布分别运行数据集，并把得分与 `golden.min` 和 `golden.drop` 相比较。",
+        (
+            "查看下降最多的类别：`litefleet evaluate --limit NAME`。",
+            "在 `models.NAME.options` 中去掉 fp16 和量化再转换，然后运行 `litefleet evaluate --limit NAME`。",
+            "用自己的图片做训练后量化（PaddleSlim），损失小于只量化权重。",
+            "如果这种损失可以接受，就调高 `golden.drop` 或调低 `golden.min`。",
+        ),
+    ),
+    "LF431": Zh(
+        "数据集说明力不足",
+        "有标注的数据说明不了多少：参考引擎自己在上面的得分就很低，或者单个样本的分量超过了允许的下降幅度。",
+        "检查 `preprocess:`、标注和类别的顺序；使用更多样本，或放宽 `golden.drop`。",
+        "litefleet 把参考引擎自己的得分与 `golden.min`、与随机猜测相比较，并把单个样本的分量与 `golden.drop` 相比较。",
+        (
+            "把 `preprocess:` 与模型训练时的设置相比较：颜色、mean、std、尺寸（docs/infer.zh.md）。",
+            "检查类别的编号：文件夹按名称的顺序编号，除非 `classes.txt` 给出另一种顺序。",
+            "使用更多样本：有 1000 个样本时，每个样本占 0.001。",
+        ),
+    ),
 }

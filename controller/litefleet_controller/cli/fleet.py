@@ -35,11 +35,16 @@ if TYPE_CHECKING:
 @command
 def check(options: SelectionOptions, as_json: JsonOption = False) -> None:
     """Check all local files of a project: models, inputs, goldens, runtimes, keys. No device is contacted."""
+    from ..evaluate.dataset import read_datasets
     from ..project.check import check_project
     from ..project.project import open_project
 
     project = open_project(options)
     problems = asyncio.run(check_project(project))
+    try:
+        read_datasets(project.config, project.models)
+    except ConfigError as error:
+        problems += error.problems
     if as_json:
         show(json.dumps({"schema": 1, "exit_code": 2 if problems else 0, "problems": problems}, indent=2))
     elif problems:
@@ -61,10 +66,10 @@ def probe(options: ContactOptions, as_json: JsonOption = False, html: HtmlOption
 @command
 def verify(options: FleetOptions, as_json: JsonOption = False, html: HtmlOption = None) -> None:
     """Verify each device's model on that device again, without activating anything."""
-    from ..project.run_fleet import run_fleet
+    from ..operations.evaluate import verify as run_verify
 
     check_files(options)
-    run_and_show(run_fleet("verify", options, progress_for(as_json)), as_json, html)
+    run_and_show(run_verify(options, progress_for(as_json)), as_json, html)
 
 
 @command
@@ -88,6 +93,10 @@ def _report_text(report: RunReport) -> str:
         from ..reports.bench_text import bench_text
 
         return bench_text(report, terminal_width(), colored())
+    if report.command == "evaluate":
+        from ..reports.accuracy_text import accuracy_text
+
+        return accuracy_text(report, terminal_width(), colored())
     from ..reports.terminal import to_table
 
     return to_table(report, width=terminal_width(), color=colored())

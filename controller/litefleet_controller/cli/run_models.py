@@ -1,4 +1,4 @@
-"""Commands that run models on devices and change nothing there: infer, bench."""
+"""Commands that run models on devices and activate nothing there: infer, bench, evaluate."""
 
 from __future__ import annotations
 
@@ -113,4 +113,22 @@ def bench(
         report, interrupted = stopped.report, True
     show(to_json(report) if as_json else bench_text(report, terminal_width(), colored()))
     write_pages(report, html, svg)  # last: a page that cannot be written must not cost the result
+    raise typer.Exit(4 if interrupted else report.exit_code)
+
+
+@command
+def evaluate(options: FleetOptions, as_json: JsonOption = False, html: HtmlOption = None) -> None:
+    """Measure each device's accuracy on the labelled data of `golden.dataset`, beside the reference engine's."""
+    from ..devices.outcome import Interrupted, to_json
+    from ..operations.evaluate import evaluate as run_evaluation
+    from ..reports.accuracy_text import accuracy_text
+
+    check_files(options)
+    interrupted = False
+    try:
+        report = asyncio.run(run_evaluation(options, progress_for(as_json)))
+    except Interrupted as stopped:
+        report, interrupted = stopped.report, True
+    show(to_json(report) if as_json else accuracy_text(report, terminal_width(), colored()))
+    write_pages(report, html)
     raise typer.Exit(4 if interrupted else report.exit_code)

@@ -20,9 +20,11 @@ __all__ = [
     "DEFAULT_PADDLELITE",
     "PUBLISHED_PYTHONS",
     "TARGETS",
+    "AccuracySpec",
     "GoldenSpec",
     "InputSpec",
     "Numbers",
+    "MetricName",
     "RuntimeChoice",
     "arch_of_option",
     "split_targets",
@@ -121,6 +123,22 @@ class InputSpec:
     value: Numbers | None = None  # the same in every case
     range: tuple[float, float] | None = None  # from which values are drawn
     lengths: tuple[int, ...] = ()  # of the sequences that the first dimension consists of (LoD level 1)
+
+
+MetricName = Literal["top1", "map50", "iou", "exact", "cer"]
+
+
+@dataclass(frozen=True)
+class AccuracySpec:
+    """How a model's accuracy is measured on labelled data, and what a device must reach; all scores are from 0 to 1."""
+
+    dataset: Path  # a folder, or a CSV file with the columns path and label
+    metric: MetricName
+    least: float | None = None  # the score that a device must reach; None: any
+    drop: float | None = 0.01  # how far its score may be below the reference engine's; None: any
+    output: str = ""  # the output that is judged; "" = the first
+    characters: Path | None = None  # for cer: one character per line, in the order of the model's classes
+    samples: int = 10_000  # of a larger data set, this many are used, evenly spaced
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,10 @@ from .choices import (
     CPU_TARGETS,
     DEFAULT_PADDLELITE,
     TARGETS,
+    AccuracySpec,
     GoldenSpec,
     InputSpec,
+    MetricName,
     RuntimeChoice,
     split_targets,
     target_hint,
@@ -88,6 +90,7 @@ def _canonical_or_free(name: str) -> str:
 FilePath = Annotated[Path, AfterValidator(_resolve)]
 Version = Annotated[str, BeforeValidator(_as_written), Field(min_length=1)]
 ArchName = Annotated[str, AfterValidator(_canonical_arch)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 
 
@@ -135,7 +138,39 @@ class SourceConfig(_TextOrMapping):
         return self
 
 
-class GoldenConfig(_Strict):
+class DataSetFields(_Strict):
+    """Labelled data on which a device must be as accurate as the reference engine, or reach a score."""
+
+    dataset: FilePath | None = None
+    metric: MetricName | None = None
+    min: Share | None = None
+    drop: Share | None = None
+    output: str = ""
+    characters: FilePath | None = None
+    samples: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 10_000
+
+    @model_validator(mode="after")
+    def _data_set_and_metric(self) -> DataSetFields:
+        if self.dataset is None:
+            alone = sorted(self.model_fields_set & set(DataSetFields.model_fields) - {"dataset"})
+            if alone:
+                raise ValueError(f"`{alone[0]}` goes with `dataset:` (a folder or a CSV file of labelled data)")
+            return self
+        if self.metric is None:
+            raise ValueError("`dataset` needs `metric:`, one of top1, map50, iou, exact, cer")
+        if self.characters is not None and self.metric != "cer":
+            raise ValueError("`characters` goes with `metric: cer`")
+        return self
+
+    def accuracy_spec(self) -> AccuracySpec | None:
+        """Return how accuracy is measured; None without a data set.  Without `min` and `drop`, a drop of 0.01 is allowed."""
+        if self.dataset is None or self.metric is None:
+            return None
+        drop = 0.01 if self.min is None and self.drop is None else self.drop
+        return AccuracySpec(self.dataset, self.metric, self.min, drop, self.output, self.characters, self.samples)
+
+
+class GoldenConfig(DataSetFields):
     """How golden outputs are made, or the files that hold them."""
 
     engine: Literal["paddle", "paddlelite"] = "paddle"
@@ -147,8 +182,9 @@ class GoldenConfig(_Strict):
 
     @model_validator(mode="after")
     def _either(self) -> GoldenConfig:
-        if self.files and self.model_fields_set - {"files"}:
-            others = ", ".join(sorted(self.model_fields_set - {"files"}))
+        making = self.model_fields_set - {"files"} - set(DataSetFields.model_fields)
+        if self.files and making:
+            others = ", ".join(sorted(making))
             raise ValueError(f"give `files`, or how to make them ({others}), not both")
         if "files" in self.model_fields_set and len(self.files) < 2:
             raise ValueError(f"{len(self.files)} golden file given; at least two with different inputs are needed")

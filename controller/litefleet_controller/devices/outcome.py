@@ -62,6 +62,8 @@ class DeviceOutcome:
             return f"runs {runs}, as before" if self.unchanged else f"went back to {runs}"
         if "measure" in self.steps:
             return "measured, and its outputs match the reference"
+        if "evaluate" in self.steps:
+            return "outputs match the reference, and the accuracy is accepted"
         return "already runs this release" if self.unchanged else "outputs match the reference"
 
     def to_dict(self) -> dict[str, object]:

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, Verdict, decide, finding
@@ -31,7 +31,31 @@ from .deliver import (
 from .outcome import DeviceOutcome
 from .visit import DeviceSession, SessionFactory, open_session
 
-__all__ = ["DeviceRecorder", "Mode", "NoRecorder", "Release", "ReleaseProvider", "WaitPolicy", "run_device"]
+__all__ = [
+    "DeviceRecorder",
+    "Evaluation",
+    "Evaluator",
+    "Mode",
+    "NoRecorder",
+    "Release",
+    "ReleaseProvider",
+    "WaitPolicy",
+    "run_device",
+]
+
+
+class Evaluation(NamedTuple):
+    """What a data set showed of a release on a device."""
+
+    findings: tuple[Finding, ...] = ()
+    measurements: Mapping[str, object] = {}
+
+
+class Evaluator(Protocol):
+    """Measures accuracy on labelled data, for the models that have such data."""
+
+    async def __call__(self, session: DeviceSession, model: str, release: str) -> Evaluation:
+        """Run the model's data set with a release that was verified on this device."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +69,7 @@ class Mode:
     lease_s: int = 600  # within which the controller must confirm after the activation
     keep: Keep | None = None  # what may be deleted from the device; None: nothing
     regression: Regression | None = None  # how much worse than the release before it may be
+    evaluator: Evaluator | None = None  # None: accuracy is not measured
 
 
 class ReleaseProvider(Protocol):
@@ -171,6 +196,10 @@ class _Delivery:
             self.findings.append(
                 finding("LF900", "the agent did not say that the model was proven, and gave no reason")
             )
+        if decide(self.findings) is Verdict.VERIFIED and self.mode.evaluator is not None:
+            evaluation = await self.mode.evaluator(self.session, self.model, self.built.id)
+            self.findings += evaluation.findings
+            measured = {**measured, **evaluation.measurements}
         if decide(self.findings) is Verdict.VERIFIED and self.mode.activate:
             return await self._activate(measured)
         return replace(self._outcome(), measurements=measured)

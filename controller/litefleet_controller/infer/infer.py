@@ -27,7 +27,7 @@ from .inputs import read_cases
 from .outputs import read_answers, reported_findings
 from .report import CaseAnswer, DeviceAnswer, InferenceReport, judged, save, usable_folder
 
-__all__ = ["InferChoice", "Inference", "run_inference"]
+__all__ = ["InferChoice", "Inference", "infer_request", "run_inference"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Inference:
             raise UsageError(
                 f"none of the chosen devices has the model {model}: the inventory names another one for them"
             )
-        query = _Query(model, tuple(case.name for case in cases), _request(model, cases, inputs, release, limit_s))
+        query = _Query(model, tuple(case.name for case in cases), infer_request(model, cases, inputs, release, limit_s))
         answers: dict[str, DeviceAnswer] = {}
         session_factory = self._project.session_factory(self._progress)
         time_limit_s = self._project.verify_limit_s + limit_s * len(cases)
@@ -113,7 +113,8 @@ class _Query:
     request: Request
 
 
-def _request(model: str, cases: Sequence[Case], inputs: Sequence[Tensor], release: str, limit_s: float) -> Request:
+def infer_request(model: str, cases: Sequence[Case], inputs: Sequence[Tensor], release: str, limit_s: float) -> Request:
+    """Return the request that runs these cases on a device; `release` "" is the one that is current there."""
     fields: dict[str, object] = {
         "model": model,
         "requests": [header_of(case, inputs) for case in cases],

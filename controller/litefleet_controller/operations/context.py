@@ -22,7 +22,7 @@ from ..config import Config
 from ..devices.deliver import Release, revert_findings
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress
-from ..devices.steps import Mode, run_device
+from ..devices.steps import Evaluator, Mode, run_device
 from ..devices.visit import SessionFactory
 from ..project import Options
 from ..project.project import Project, open_project, open_state
@@ -45,6 +45,7 @@ from ..rollout_engine.store import endings
 from ..signing import Signer
 from ..state import FleetLock, State, this_process
 from .device_tasks import RevertMarker, recheck, rollback_task
+from .evaluate import evaluator_for
 
 __all__ = ["ProgressFor", "RolloutContext", "actor", "find_rollout", "finish_ended", "open_context", "open_state"]
 
@@ -86,6 +87,7 @@ class RolloutContext:
     runtime_findings: dict[str, tuple[Finding, ...]] = field(
         default_factory=dict
     )  # by release: why it brings no runtime
+    _evaluators: dict[tuple[str, ...], Evaluator | None] = field(default_factory=dict)  # by the models of a rollout
     last_seen: Mapping[str, float] = field(default_factory=dict)  # by device, before this operation; empty: as stored
 
     async def read(self, query: Callable[..., _T], *args: Any) -> _T:
@@ -131,6 +133,18 @@ class RolloutContext:
             "config": {"path": str(options.config), "sha256": _digest(options.config)},
             "inventory": {"path": str(inventory), "sha256": _digest(inventory)},
         }
+
+    async def evaluator(self, models: Sequence[str]) -> Evaluator | None:
+        """Return what measures the accuracy of these models, made once; None where none of them has a data set.
+
+        Raises: ConfigError and UsageError for data that cannot be used; LitefleetError when the reference engine fails.
+        """
+        chosen = tuple(m for m in self.project.models if m in models)
+        if chosen not in self._evaluators:
+            project = replace(self.project, models=chosen)
+            made = await evaluator_for(project, self.release_builder, self.progress, again=False)
+            self._evaluators[chosen] = made
+        return self._evaluators[chosen]
 
     async def mark_running(self, rollout: Rollout) -> Rollout:
         """Start a planned rollout and return it; return any other one unchanged."""
@@ -194,6 +208,7 @@ class RolloutContext:
             keep=policy.keep,
             regression=policy.gates.regression,
             again=rollout.kind == "reconcile",
+            evaluator=await self.evaluator(rollout.models),
         )
         last_seen = self.last_seen or {n: k.seen_at for n, k in (await self.read(self.state.known)).items()}
 

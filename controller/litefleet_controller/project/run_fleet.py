@@ -11,16 +11,17 @@ from pathlib import Path
 
 from litefleet_inventory import Device
 
+from ..build.releases import ReleaseBuilder
 from ..common.errors import UsageError
 from ..config import Config
 from ..devices.fan_out import run_bounded
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport, to_json
 from ..devices.progress import Progress
-from ..devices.steps import Mode, run_device
+from ..devices.steps import Evaluator, Mode, run_device
 from . import Options
 from .project import Project, open_project
 
-__all__ = ["ProgressFor", "Stopwatch", "fan_out", "read_report", "run_fleet", "save_report"]
+__all__ = ["EvaluatorFor", "ProgressFor", "Stopwatch", "fan_out", "read_report", "run_fleet", "save_report"]
 
 ProgressFor = Callable[[int], Progress]
 
@@ -43,24 +44,35 @@ class Stopwatch:
         return time.monotonic() - self.clock
 
 
-async def run_fleet(command: str, options: Options, progress_for: ProgressFor) -> RunReport:
-    """Run `command` ("probe" or "verify") on the selected devices; no release is activated.
+# Returns what measures accuracy in a run; ConfigError and UsageError for data that cannot be used.
+EvaluatorFor = Callable[[Project, ReleaseBuilder, Progress], Awaitable[Evaluator | None]]
+
+
+async def run_fleet(
+    command: str, options: Options, progress_for: ProgressFor, evaluator_for: EvaluatorFor | None = None
+) -> RunReport:
+    """Run `command` ("probe", "verify" or "evaluate") on the selected devices; no release is activated.
 
     Raises: ConfigError and UsageError before a device is contacted; Interrupted after Ctrl-C.
     """
     project = open_project(options)
-    mode = Mode(stage=command != "probe", activate=False, again=True, verify_limit_s=project.verify_limit_s)
-    wanted = {d.name: project.models_of(d) if mode.stage else [""] for d in project.devices}
+    stage = command != "probe"
+    wanted = {d.name: project.models_of(d) if stage else [""] for d in project.devices}
+    devices = [device for device in project.devices if wanted[device.name]]
+    if not devices:
+        raise UsageError("the inventory gives none of these models to a selected device")
     watch = Stopwatch()
     with progress_for(sum(map(len, wanted.values()))) as progress:
         release_builder = project.release_builder(progress)
         session_factory = project.session_factory(progress)
-
-        async def work(device: Device) -> list[DeviceOutcome]:
-            return await run_device(device, wanted[device.name], mode, session_factory, release_builder)
-
         try:
-            outcomes, interrupted = await fan_out(project, project.devices, work, progress)
+            evaluator = await evaluator_for(project, release_builder, progress) if evaluator_for is not None else None
+            mode = Mode(stage, False, True, project.verify_limit_s, evaluator=evaluator)
+
+            async def work(device: Device) -> list[DeviceOutcome]:
+                return await run_device(device, wanted[device.name], mode, session_factory, release_builder)
+
+            outcomes, interrupted = await fan_out(project, devices, work, progress)
         finally:
             await release_builder.close()
     report = RunReport(command, watch.stamp, watch.seconds, outcomes)

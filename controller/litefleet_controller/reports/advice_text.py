@@ -8,6 +8,7 @@ from litefleet_agent.findings import Severity
 
 from ..advise import Advice, KindAdvice, Option, OptionBenchmark, Origin, Placement, PlacementStatus, Possible
 from ..common.text import clean
+from .charts.accuracy import share
 from .grouping import folded
 from .terminal import Page, plural
 from .values import human_bytes, human_moment, human_ms, human_span
@@ -147,6 +148,7 @@ def _benchmarks(page: Page, benchmarks: Sequence[OptionBenchmark]) -> None:
     if not benchmarks:
         return
     page.heading("Measured on this machine", "x86_64, compared with the goldens, one process each")
+    scored = any(one.accuracy is not None for one in benchmarks)
     rows = [
         (
             clean(one.model, 40),
@@ -157,11 +159,16 @@ def _benchmarks(page: Page, benchmarks: Sequence[OptionBenchmark]) -> None:
             human_bytes(one.size) if one.size else "–",
             human_ms(one.load_ms),
             human_ms(one.run_ms),
+            *([share(one.accuracy)] if scored else []),
         )
         for one in benchmarks
     ]
-    head = ("model", "Paddle-Lite", "option", "verdict", "max abs error", "size", "load", "run")
+    head = ["model", "Paddle-Lite", "option", "verdict", "max abs error", "size", "load", "run"]
+    head += ["accuracy"] if scored else []
     page.table(head, rows, left=("model", "Paddle-Lite", "option", "verdict"))
+    references = {one.model: one.reference for one in benchmarks if one.reference is not None}
+    for model, score in references.items():
+        page.line(f"{clean(model, 40)}: the reference engine's accuracy on the data set is {share(score)}", indent=2)
     for message in dict.fromkeys(f"{t.version}, {t.option}: {t.sentence}" for t in benchmarks if t.sentence):
         page.line(clean(message), indent=2)
 

@@ -19,6 +19,8 @@ from markupsafe import Markup, escape
 from ..bench.figures import BenchFigures, ReleaseFigures, figures_of
 from ..common.text import clean, clean_lines
 from ..devices.outcome import DeviceOutcome, RunReport
+from ..evaluate.figures import accuracy_of
+from .charts.accuracy import accuracy_charts, accuracy_rows
 from .charts.bench import charts_of, heading_of, names_of, title_of
 from .charts.canvas import asset
 from .latency_plot import latency_plots
@@ -83,6 +85,15 @@ def _row(outcome: DeviceOutcome, figures: BenchFigures, name: str, measured: Rel
     return [clean(outcome.device, 80), clean(figures.model, 60), name + mark, *ranks, *rest]
 
 
+def _scores(report: RunReport) -> list[list[str]]:
+    """Return a row for each accuracy: device, model, metric, samples, score, reference, change, verdict."""
+    return [
+        [clean(outcome.device, 80), clean(outcome.model, 60), *accuracy_rows(found), outcome.verdict.value]
+        for outcome in report.outcomes
+        if (found := accuracy_of(outcome)) is not None
+    ]
+
+
 _OUTPUTS = 50  # outputs shown of one device
 _NAMES = 60  # devices named under one sentence
 _BAR = 1000  # units the verdict bar is wide
@@ -112,6 +123,8 @@ def to_html(report: RunReport) -> str:
         plots=latency_plots(report),
         benches=bench_parts(report),
         ranks=bench_ranks(report),
+        scores=_scores(report),
+        accuracies=[chart.inline() for chart in accuracy_charts(report)],
         devices=[_device(o) for o in ordered],
     )
 

@@ -16,7 +16,7 @@ from .files import Array
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SUFFIXES", "prepare", "read_picture", "stretched"]
+__all__ = ["SUFFIXES", "prepare", "read_picture", "size_in_input", "stretched"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
@@ -78,6 +78,11 @@ def prepare(pixels: Array, how: PreprocessConfig) -> Array:
     if how.layout == "nchw":
         framed = framed.transpose(2, 0, 1)
     return np.ascontiguousarray(framed[np.newaxis])
+
+
+def size_in_input(height: int, width: int, how: PreprocessConfig) -> tuple[int, int]:
+    """Return the (height, width) that a picture of this size has in the model's input, without padding."""
+    return _sizes(height, width, how.resize)[0]
 
 
 def _sizes(height: int, width: int, how: ResizeConfig | None) -> tuple[tuple[int, int], tuple[int, int]]:

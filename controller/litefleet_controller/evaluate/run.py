@@ -1,0 +1,216 @@
+"""Measures accuracy: the reference engine on this machine once, then each device in bounded batches; both can be continued."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from litefleet_agent.findings import Finding, finding
+
+from ..build.golden.files import Array
+from ..build.golden.make import run_reference
+from ..build.releases import ReleaseBuilder
+from ..build.toolchain import Toolchains
+from ..common.errors import ConfigError, UsageError
+from ..devices.progress import Progress
+from ..devices.steps import Evaluation
+from ..devices.visit import DeviceSession
+from ..infer.infer import infer_request
+from ..infer.outputs import read_answers, reported_findings
+from ..project.project import Project
+from .dataset import DataSet, read_datasets
+from .figures import Accuracy, judge, make_accuracy
+from .journal import Journal, key_of
+from .metrics import Record, Score, score
+from .samples import LabelledCase, Task, batches
+
+__all__ = ["Evaluations", "key_of_task", "local_score"]
+
+# Bytes of inputs and of outputs of one batch.  With `_AT_ONCE` devices in a batch, this bounds the controller's memory.
+_INPUT_BYTES, _OUTPUT_BYTES = 16 << 20, 32 << 20
+_AT_ONCE = 8
+_MOST = 256
+_REFERENCE_BYTES = 64 << 20
+_CLASSES = {True: 1000, False: 20}  # in a report; in a rollout's outcomes, which the state database keeps
+_LIMIT_S = 30.0  # for one sample on a device
+Say = Callable[[str], None]
+Run = Callable[[Sequence[Mapping[str, Array]]], Awaitable[Sequence[Mapping[str, Array]]]]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A model whose data set has been read and run by the reference engine."""
+
+    task: Task
+    reference: Score | None
+    engine: str
+
+
+class Evaluations:
+    """Measures the accuracy of a project's models; an `Evaluator` of a device's steps.
+
+    `again` measures anew where a measurement is complete; one that was cut is continued in any case.
+    """
+
+    def __init__(self, project: Project, release_builder: ReleaseBuilder, progress: Progress, again: bool) -> None:
+        self._project, self._release_builder, self._progress, self._again = project, release_builder, progress, again
+        self._folder = project.config.store / "evaluations"
+        self._busy = asyncio.Semaphore(_AT_ONCE)
+        self._prepared: dict[str, _Prepared] = {}
+
+    async def prepare(self) -> None:
+        """Read every data set and run it with the reference engine.
+
+        Raises: ConfigError and UsageError for what is wrong with the data; LitefleetError when the engine fails.
+        """
+        for model, data in read_datasets(self._project.config, self._project.models).items():
+            self._prepared[model] = await self._prepare(model, data)
+
+    async def _prepare(self, model: str, data: DataSet) -> _Prepared:
+        configured = self._project.config.models[model]
+        inputs, outputs = await self._release_builder.tensors(model)
+        task = Task(model, data, tuple(inputs), tuple(outputs), configured.preprocess)
+        source = await self._release_builder.source(model)
+        if source is None and configured.golden_spec("").engine != "paddlelite":
+            if data.spec.drop is not None:
+                raise ConfigError(
+                    [
+                        f"models.{model}.golden.drop: {model} has no `source:`, so no reference engine can run its data "
+                        "set: give `min:` instead of `drop:`"
+                    ]
+                )
+            await asyncio.to_thread(task.load, 0)
+            return _Prepared(task, None, "")
+
+        async def run(given: Sequence[Mapping[str, Array]]) -> Sequence[Mapping[str, Array]]:
+            return (await self._release_builder.reference(model, given))[1]
+
+        engine, sha256 = await self._release_builder.reference_identity(model)
+        journal = Journal(self._folder, key_of("reference", engine, sha256, key_of_task(task)))
+        return _Prepared(task, await local_score(task, run, journal, self._progress.message), engine)
+
+    async def of_file(self, model: str, nb: Path, version: str) -> Accuracy | None:
+        """Return the accuracy of an x86 .nb with this version of Paddle-Lite on this machine; None without a data set.
+
+        Raises: LitefleetError when the file cannot be run.
+        """
+        prepared = self._prepared.get(model)
+        if prepared is None:
+            return None
+        task, toolchains = prepared.task, Toolchains()
+        sha256 = hashlib.sha256(await asyncio.to_thread(nb.read_bytes)).hexdigest()
+        journal = Journal(self._folder, key_of("file", version, sha256, key_of_task(task)))
+
+        async def run(given: Sequence[Mapping[str, Array]]) -> Sequence[Mapping[str, Array]]:
+            return (await run_reference([nb], given, toolchains, version))[1]
+
+        measured = await local_score(task, run, journal, self._progress.message)
+        return make_accuracy(task.data.spec, task.data.classes, measured, prepared.reference, prepared.engine)
+
+    async def __call__(self, session: DeviceSession, model: str, release: str) -> Evaluation:
+        """Run a model's data set with a verified release on a device, and judge it; empty for a model without one."""
+        prepared = self._prepared.get(model)
+        if prepared is None:
+            return Evaluation()
+        environment = str(session.hello.get("fingerprint") or "")[:128]
+        key = key_of("device", session.device.name, environment, release, key_of_task(prepared.task))
+        measurement = _DeviceRun(session, prepared.task, release, Journal(self._folder, key), self._limit_s, self._busy)
+        session.step("evaluate")
+        try:
+            records, found = await measurement.run(self._again)
+        except (UsageError, OSError) as error:  # a file of the data set changed meanwhile, or the store is full
+            return Evaluation((finding("LF412", f"{error}"),))
+        if found:
+            return Evaluation(found)
+        spec = prepared.task.data.spec
+        measured = make_accuracy(
+            spec, prepared.task.data.classes, score(spec.metric, records), prepared.reference, prepared.engine
+        )
+        return Evaluation(judge(measured), {"accuracy": measured.to_dict(_CLASSES[self._again])})
+
+    @property
+    def _limit_s(self) -> float:
+        return min(_LIMIT_S, self._project.config.verify.time_limit_s)
+
+
+def key_of_task(task: Task) -> list[object]:
+    """Return what decides a task's records, besides who runs it."""
+    spec = task.data.spec
+    how = task.how.model_dump(mode="json") if task.how is not None else None
+    return [task.model, spec.metric, spec.output, task.data.digest, how]
+
+
+async def local_score(task: Task, run: Run, journal: Journal, say: Say) -> Score:
+    """Return the score of a task with an engine on this machine; what the journal holds is not run again.
+
+    Raises: UsageError for a sample that does not fit the model or the metric; LitefleetError when the engine fails.
+    """
+    known = await asyncio.to_thread(journal.read, len(task.data.samples))
+    missing = [n for n in range(len(task.data.samples)) if n not in known]
+    pending = batches(task, missing, _MOST, _REFERENCE_BYTES)
+    while (batch := await asyncio.to_thread(next, pending, None)) is not None:
+        say(
+            f"running the data set of {task.model} on this machine: {len(known):,} of {len(task.data.samples):,} samples"
+        )
+        answers = await run([one.case.arrays for one in batch])
+        try:
+            new = {one.number: task.record(one, outputs) for one, outputs in zip(batch, answers, strict=True)}
+        except ValueError as error:
+            raise UsageError(f"models.{task.model}.golden.metric: {error}") from error
+        await asyncio.to_thread(journal.add, new)
+        known |= new
+    return score(task.data.spec.metric, [known[n] for n in sorted(known)])
+
+
+@dataclass
+class _DeviceRun:
+    """One model's data set on one device."""
+
+    session: DeviceSession
+    task: Task
+    release: str
+    journal: Journal
+    limit_s: float
+    busy: asyncio.Semaphore
+
+    async def run(self, again: bool) -> tuple[list[Record], tuple[Finding, ...]]:
+        """Return all records, or why there are none.  RequestRejected and TransportError are left to the session."""
+        total = len(self.task.data.samples)
+        known = await asyncio.to_thread(self.journal.read, total)
+        if again and len(known) == total:
+            self.journal.clear()
+            known = {}
+        missing = [n for n in range(total) if n not in known]
+        most = 1  # the first answer shows how large the outputs are
+        while missing:
+            self.session.session_factory.report(self.session.device.name, f"evaluate {len(known):,} of {total:,}")
+            async with self.busy:
+                batch = await asyncio.to_thread(next, batches(self.task, missing, most, _INPUT_BYTES))
+                new, found, size = await self._batch(batch)
+                if found:
+                    return [], found
+                await asyncio.to_thread(self.journal.add, new)
+            known |= new
+            missing = missing[len(batch) :]
+            most = max(1, min(_MOST, _OUTPUT_BYTES // max(size, 1)))
+        return [known[n] for n in range(total)], ()
+
+    async def _batch(self, batch: Sequence[LabelledCase]) -> tuple[dict[int, Record], tuple[Finding, ...], int]:
+        """Return the records of a batch, or findings; and the bytes of the largest answer."""
+        cases = [one.case for one in batch]
+        request = infer_request(self.task.model, cases, self.task.inputs, self.release, self.limit_s)
+        (answer,) = await self.session.exchange(request, limit_s=120.0 + self.limit_s * len(batch))
+        found = reported_findings(answer.result)
+        if found:
+            return {}, found, 0
+        answers, failures = read_answers(answer.result, answer.body, [case.name for case in cases])
+        if failures:
+            return {}, failures, 0
+        try:
+            new = {one.number: self.task.record(one, a.outputs) for one, a in zip(batch, answers, strict=True)}
+        except ValueError as error:
+            return {}, (finding("LF407", f"{error}."),), 0
+        return new, (), max(sum(array.nbytes for array in a.outputs.values()) for a in answers)
