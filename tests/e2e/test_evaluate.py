@@ -20,7 +20,7 @@ from litefleet_controller.evaluate import Accuracy, accuracy_of
 from litefleet_controller.operations.evaluate import evaluate
 from litefleet_controller.project import Options
 from litefleet_controller.reports.accuracy_text import accuracy_text
-from litefleet_controller.reports.markup import to_html
+from litefleet_controller.reports.html import to_html
 
 from tests.accuracy_models import accuracy_models, accuracy_nb
 from tests.e2e.conftest import Project

@@ -200,7 +200,7 @@ class ReleaseBuilder:
         if self._config.models[model].golden_spec("").engine == "paddlelite":
             nb, version = await self._lite_reference(model)
             return f"Paddle-Lite {version}", await self._hash(nb)
-        source = await self._source(model)
+        source = await self.source(model)
         if source is None:
             raise UsageError(f"{model} has no `source:`, so PaddlePaddle has nothing to run as a reference")
         return f"PaddlePaddle {PADDLE_VERSION}", source.sha256

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..build.golden.pictures import SUFFIXES
 from ..common.errors import ConfigError, UsageError
 from ..config import Config
 from ..config.choices import AccuracySpec
-from ..infer.preprocess import SUFFIXES
 from .labels import Label, parse_label, read_characters
 
 __all__ = ["DataSet", "Sample", "read_dataset", "read_datasets"]

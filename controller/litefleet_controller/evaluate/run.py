@@ -72,7 +72,7 @@ class Evaluations:
     async def _prepare(self, model: str, data: DataSet) -> _Prepared:
         configured = self._project.config.models[model]
         inputs, outputs = await self._release_builder.tensors(model)
-        task = Task(model, data, tuple(inputs), tuple(outputs), configured.preprocess)
+        task = Task(model, data, tuple(inputs), tuple(outputs), configured.preprocess, configured.input_specs)
         source = await self._release_builder.source(model)
         if source is None and configured.golden_spec("").engine != "paddlelite":
             if data.spec.drop is not None:
@@ -140,7 +140,8 @@ def key_of_task(task: Task) -> list[object]:
     """Return what decides a task's records, besides who runs it."""
     spec = task.data.spec
     how = task.how.model_dump(mode="json") if task.how is not None else None
-    return [task.model, spec.metric, spec.output, task.data.digest, how]
+    given = sorted((name, repr(one)) for name, one in task.given.items())
+    return [task.model, spec.metric, spec.output, task.data.digest, how, given]
 
 
 async def local_score(task: Task, run: Run, journal: Journal, say: Say) -> Score:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from ..build.golden.files import Array, Tensor, read_npz
+from ..build.golden.pictures import SUFFIXES, read_picture, size_in_input
 from ..common.errors import FindingError, UsageError
+from ..config.choices import InputSpec
 from ..config.preprocess import PreprocessConfig
 from ..infer.cases import Case
 from ..infer.inputs import read_cases
-from ..infer.preprocess import SUFFIXES, read_picture, size_in_input
 from .dataset import DataSet, Sample
 from .labels import Label, label_of_array, read_mask
 from .metrics import Record, observe
@@ -50,13 +51,14 @@ class Task:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     how: PreprocessConfig | None
+    given: Mapping[str, InputSpec] = field(default_factory=dict)  # of inputs that a file does not hold
 
     def load(self, number: int) -> LabelledCase:
         """Return one sample.  Raises: UsageError, in one sentence, for a file that does not fit the model or the metric."""
         sample = self.data.samples[number]
         named_label = any(tensor.name == _LABEL for tensor in self.inputs)
         outputs = self.outputs if named_label else (*self.outputs, _LabelArray())
-        (case,) = read_cases([sample.path], self.inputs, outputs, self.how, self.model)
+        (case,) = read_cases([sample.path], self.inputs, outputs, self.how, self.model, self.given)
         try:
             label = self._label(sample)
         except ValueError as error:
