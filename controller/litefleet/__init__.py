@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from litefleet_controller.devices.outcome import DeviceOutcome, Interrupted, RunReport
     from litefleet_controller.devices.progress import Progress, QuietProgress
     from litefleet_controller.evaluate.figures import Accuracy, ClassAccuracy, accuracy_of
-    from litefleet_controller.infer import Case, CaseAnswer, DeviceAnswer
+    from litefleet_controller.infer.cases import Case
     from litefleet_controller.infer.infer import Inference
+    from litefleet_controller.infer.report import CaseAnswer, DeviceAnswer
     from litefleet_controller.inspection.model import Inspection
     from litefleet_controller.project.project import Project
     from litefleet_controller.rollout_engine.plan import Plan, PlannedDevice

@@ -20,10 +20,10 @@ from litefleet_controller.config import load_config
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.operations import open_state, start_rollout
 from litefleet_controller.project import Options
 from litefleet_controller.rollout import DeviceRow, Rollout
-from litefleet_controller.rollout_engine import WaitPolicy
 from litefleet_controller.state.model import AuditEntry
 
 from tests.e2e.conftest import Project

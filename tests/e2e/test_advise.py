@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from litefleet_controller.advise import Advice, Origin, PlacementStatus
 from litefleet_controller.advise.advise import AdviceRequest, advise
+from litefleet_controller.advise.kinds import Origin
 from litefleet_controller.advise.option_benchmarks import benchmark_options
+from litefleet_controller.advise.summary import Advice
+from litefleet_controller.advise.variants import PlacementStatus
 from litefleet_controller.common.errors import UsageError
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import to_json

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from litefleet_agent.facts import Facts
-from litefleet_controller.airgap import write_bundle
+from litefleet_controller.airgap.write import write_bundle
 from litefleet_controller.build.releases import ReleaseBuilder
 from litefleet_controller.build.toolchain import Toolchains, default_cache
 from litefleet_controller.config import load_config
 from litefleet_controller.config.model import SigningConfig
 from litefleet_controller.devices.agent_archive import agent_archive
 from litefleet_controller.devices.deliver import Release
-from litefleet_controller.signing import Signer
+from litefleet_controller.signing.signer import Signer
 from litefleet_inventory.model import Device
 
 from tests.e2e.conftest import Project

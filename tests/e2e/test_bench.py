@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.findings import Verdict
-from litefleet_controller.bench import BenchChoice, figures_of
 from litefleet_controller.bench.bench import run_bench
+from litefleet_controller.bench.choice import BenchChoice
+from litefleet_controller.bench.figures import figures_of
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import Interrupted, RunReport
 from litefleet_controller.devices.progress import QuietProgress

@@ -17,8 +17,8 @@ from litefleet_agent.findings import Verdict
 from litefleet_controller.common.errors import UsageError
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.progress import QuietProgress
-from litefleet_controller.infer import InferenceReport
 from litefleet_controller.infer.infer import InferChoice, run_inference
+from litefleet_controller.infer.report import InferenceReport
 from litefleet_controller.project import Options
 
 from tests.e2e.conftest import Project

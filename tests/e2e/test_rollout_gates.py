@@ -8,8 +8,8 @@ from typing import Any
 
 from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
+from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.operations import abort, plan_rollout, resume
-from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import (

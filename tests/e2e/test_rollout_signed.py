@@ -21,7 +21,7 @@ from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.visit import DeviceSession, open_session
 from litefleet_controller.operations import Target, open_state, reconcile, roll_back, spread_trust, write_for
 from litefleet_controller.project.project import open_project
-from litefleet_controller.signing import Signer
+from litefleet_controller.signing.signer import Signer
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import audit, current, latest, link, new_release, options, quiet, rollout

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from litefleet_agent.findings import finding
-from litefleet_controller.devices.transport import TransportError
+from litefleet_controller.devices.transport.base import TransportError
 
 __all__ = ["Say", "ScriptedChannel"]
 

@@ -16,7 +16,7 @@ from litefleet_agent.install.bundle import Bundle
 from litefleet_agent.releases.clock import Clock
 from litefleet_agent.releases.runtimes import drop_runtime, unpack_runtime
 from litefleet_agent.releases.store import StoreError, release_id
-from litefleet_controller.airgap import write_bundle
+from litefleet_controller.airgap.write import write_bundle
 from litefleet_controller.devices.agent_archive import AgentArchive
 from litefleet_controller.devices.deliver import Release
 

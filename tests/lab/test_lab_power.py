@@ -19,10 +19,10 @@ import yaml
 from litefleet_agent.releases.store import release_id
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.operations import resume, start_rollout
 from litefleet_controller.operations.rollout import StillOpen
 from litefleet_controller.project import Options
-from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.conftest import CACHE, lacking
 from tests.e2e.cutting_proxy import CuttingProxy

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from litefleet_agent.findings import Finding, finding
 from litefleet_controller.common.errors import UsageError
+from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.operations.context import RolloutContext
 from litefleet_controller.operations.reconcile import reconcile_with_context
 from litefleet_controller.operations.resume import continue_with_context, end_locally
@@ -15,7 +16,6 @@ from litefleet_controller.operations.rollout import StillOpen, start_with_contex
 from litefleet_controller.operations.run import Stopwatch
 from litefleet_controller.rollout import DeviceState, Policy, Rollout, RolloutEvent, RolloutState
 from litefleet_controller.rollout.policy import Gates
-from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.sim.crash_points import Death, Killed, Moment, MortalState, MortalWriter
 from tests.sim.engine_harness import Harness, copy_state

@@ -16,6 +16,7 @@ import yaml
 from litefleet_controller.build.releases import ReleaseBuilder
 from litefleet_controller.config import Config
 from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.devices.visit import SessionFactory
 from litefleet_controller.operations.context import RolloutContext, finish_ended
 from litefleet_controller.operations.plan import Planned, plan_devices
@@ -23,7 +24,7 @@ from litefleet_controller.operations.rollout import create
 from litefleet_controller.project import Options
 from litefleet_controller.project.project import Project
 from litefleet_controller.rollout import DeviceRow, Policy, Rollout
-from litefleet_controller.rollout_engine import RolloutEngine, WaitPolicy, Writer
+from litefleet_controller.rollout_engine import RolloutEngine, Writer
 from litefleet_controller.state import State, this_process
 from litefleet_controller.state.model import Owner
 from litefleet_inventory.model import Device, Group, Inventory

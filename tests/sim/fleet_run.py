@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.operations.context import RolloutContext
 from litefleet_controller.operations.resume import _approved, _resumed, _retried
 from litefleet_controller.rollout import DeviceState, Policy, Rollout
-from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.sim.engine_harness import Harness
 from tests.sim.sim_fleet import SimFleet

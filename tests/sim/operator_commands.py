@@ -10,13 +10,13 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, finding
 from litefleet_controller.common.errors import LitefleetError
 from litefleet_controller.devices.outcome import RunReport
+from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.operations.reconcile import reconcile_with_context
 from litefleet_controller.operations.resume import continue_with_context, end_locally
 from litefleet_controller.operations.rollback import RollbackPlan, Target, _plan, roll_back_with_context
 from litefleet_controller.operations.rollout import start_with_context
 from litefleet_controller.operations.run import Stopwatch
 from litefleet_controller.rollout import Policy, RolloutEvent
-from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.sim.engine_harness import Harness, copy_state
 from tests.sim.sim_device import SimDevice

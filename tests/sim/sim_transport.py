@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from litefleet_agent.findings import finding
 from litefleet_agent.protocol import encode
-from litefleet_controller.devices.transport import Channel, TransportError
+from litefleet_controller.devices.transport.base import Channel, TransportError
 from litefleet_inventory.model import Device
 
 from tests.sim.sim_device import SimDevice

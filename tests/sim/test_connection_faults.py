@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.rollout import DeviceState, RolloutState
-from litefleet_controller.rollout_engine import WaitPolicy
 
 from tests.sim.engine_harness import copy_state
 from tests.sim.fleet_run import FleetRun

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from litefleet_agent.findings import finding
+from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.rollout import RolloutEvent, RolloutState
 from litefleet_controller.rollout.states import DEVICE_TABLE, ROLLOUT_TABLE
-from litefleet_controller.rollout_engine import WaitPolicy
 from litefleet_controller.state import State
 
 from tests.sim.crash_points import Label, Moment

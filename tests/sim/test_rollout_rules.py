@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import pytest
 from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.rollout import RolloutEvent
-from litefleet_controller.rollout_engine import WaitPolicy
 from litefleet_controller.state import State
 
 from tests.sim.operator_commands import Done, Operator

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 from litefleet_agent.findings import Finding, Verdict, finding
+from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.rollout import DeviceState, RolloutState
 from litefleet_controller.rollout.windows import open_until
-from litefleet_controller.rollout_engine import WaitPolicy
 from litefleet_controller.state import FleetLocked, FleetLockLost, Owner, State
 
 from tests.sim.fleet_run import FleetRun

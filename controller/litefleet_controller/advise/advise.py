@@ -25,23 +25,12 @@ from ..evaluate.run import Evaluations
 from ..project import Options
 from ..project.project import Project, open_project
 from ..project.run_fleet import read_report, run_fleet
-from . import (
-    Advice,
-    CandidateFile,
-    DeviceReport,
-    Kind,
-    KindAdvice,
-    OptionBenchmark,
-    Origin,
-    Placement,
-    Proof,
-    needed_files,
-    options_for,
-    place,
-)
-from .kinds import runtime_on
+from .kinds import DeviceReport, Kind, Origin, runtime_on
 from .option_benchmarks import benchmark_options, sizes_of
+from .options import Proof, options_for
 from .release_sizes import KnownFleet, load_known
+from .summary import Advice, KindAdvice, OptionBenchmark
+from .variants import CandidateFile, Placement, needed_files, place
 
 __all__ = ["AdviceRequest", "advise"]
 

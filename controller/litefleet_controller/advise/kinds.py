@@ -9,7 +9,7 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding
 from litefleet_inventory import Device
 
-from ..build.runtimes import ChosenRuntime, choose_runtime, own_runtime_findings
+from ..build.runtimes.choose import ChosenRuntime, choose_runtime, own_runtime_findings
 from ..config import Config
 
 __all__ = ["DECIDING", "HALF_PRECISION", "DeviceReport", "Kind", "Origin", "Runtime", "kind_of", "runtime_on"]

@@ -24,7 +24,7 @@ from ..common.errors import FindingError, LitefleetError
 from ..config import Config
 from ..config.choices import PUBLISHED_PYTHONS
 from ..evaluate.run import Evaluations
-from . import OptionBenchmark
+from .summary import OptionBenchmark
 
 __all__ = ["benchmark_options", "sizes_of"]
 

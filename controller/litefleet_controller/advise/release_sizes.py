@@ -13,7 +13,8 @@ from ..common.checked import mapping_or_empty
 from ..config import Config
 from ..project.project import open_state
 from ..state import State
-from . import DeviceReport, Origin, Proof
+from .kinds import DeviceReport, Origin
+from .options import Proof
 
 __all__ = ["KnownFleet", "known_from_state", "load_known"]
 

@@ -5,9 +5,3 @@ index.json.sig    its SSH signature, namespace "litefleet-bundle"; absent in an 
 blobs/<sha256>    models, goldens and packed runtimes
 agent/<sha256>.pyz
 """
-
-from __future__ import annotations
-
-from .write import AGENT_NAME, WrittenBundle, write_bundle
-
-__all__ = ["AGENT_NAME", "WrittenBundle", "write_bundle"]

@@ -19,7 +19,7 @@ from ..common.errors import LitefleetError
 from ..common.files import write_atomically
 from ..devices.agent_archive import AgentArchive
 from ..devices.deliver import Release
-from ..signing import BUNDLE_NAMESPACE, Signer
+from ..signing.signer import BUNDLE_NAMESPACE, Signer
 
 __all__ = ["AGENT_NAME", "WrittenBundle", "write_bundle"]
 

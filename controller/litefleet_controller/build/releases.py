@@ -27,7 +27,9 @@ from .conversion.preflight import Source, find_source, load_source
 from .conversion.variant import Variant, make_variant
 from .golden.files import Array, Tensor
 from .golden.make import PADDLE_VERSION, make_golden, run_reference
-from .runtimes import Bundle, DeviceKind, build_bundle, check_bundle, falls_back_to_own
+from .runtimes.build import Bundle, build_bundle, check_bundle
+from .runtimes.choose import falls_back_to_own
+from .runtimes.compatibility import DeviceKind
 from .toolchain import Toolchains
 
 __all__ = ["ReleaseBuilder", "tolerance_of"]

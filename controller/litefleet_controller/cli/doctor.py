@@ -48,7 +48,7 @@ def doctor(
     sarif: SarifOption = None,
 ) -> None:
     """Check this machine, files, devices (--limit) or a crash log: what works, what will fail, and what to do."""
-    from ..doctor import exit_code_of
+    from ..doctor.diagnosis import exit_code_of
     from ..doctor.examine import Question, examine_all
     from ..doctor.text import to_text
 

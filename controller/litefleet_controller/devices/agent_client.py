@@ -16,7 +16,7 @@ from litefleet_agent.protocol import FrameDecoder, Header, ProtocolError, encode
 
 from . import bootstrap
 from .agent_archive import AgentArchive
-from .transport import Channel, TransportError
+from .transport.base import Channel, TransportError
 
 __all__ = ["AgentClient", "Answer", "NoPython", "Request", "RequestRejected"]
 

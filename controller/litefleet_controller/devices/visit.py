@@ -16,7 +16,7 @@ from litefleet_inventory.model import Device
 from .agent_archive import AgentArchive
 from .agent_client import AgentClient, Answer, NoPython, Request, RequestRejected
 from .outcome import DeviceOutcome
-from .transport import Transport, TransportError
+from .transport.base import Transport, TransportError
 
 __all__ = ["DeviceSession", "Report", "SessionFactory", "open_session"]
 

@@ -11,7 +11,7 @@ from litefleet_agent.findings.environment import RuntimeFacts
 from litefleet_agent.findings.runtime import check_cpu, check_runtime
 from litefleet_inventory import Device
 
-from ..build.runtimes import ChosenRuntime, choose_runtime, own_runtime_findings
+from ..build.runtimes.choose import ChosenRuntime, choose_runtime, own_runtime_findings
 from ..common.errors import ConfigError
 from ..common.text import sanitize
 from ..config import Config

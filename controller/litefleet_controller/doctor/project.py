@@ -16,8 +16,7 @@ from litefleet_inventory import Device, Inventory, InventoryError, load
 
 from ..build.conversion.preflight import SourceFacts, check_age, load_source
 from ..build.golden.files import check_cases, read_npz
-from ..build.runtimes import DeviceKind
-from ..build.runtimes.compatibility import refusal_of_elf, refusal_of_wheel, wheel_name
+from ..build.runtimes.compatibility import DeviceKind, refusal_of_elf, refusal_of_wheel, wheel_name
 from ..common.errors import ConfigError, FindingError, LitefleetError, UsageError
 from ..config import Config, ModelConfig, load_config
 from ..config.choices import PUBLISHED_PYTHONS, RuntimeChoice
@@ -25,7 +24,7 @@ from ..devices.transport.hostkeys import HostKeys
 from ..inspection.model import inspect_file
 from ..project import Options
 from ..project.project import open_project
-from ..signing import Signer
+from ..signing.signer import Signer
 from ..state.migrate import HEAD
 from ..state.tables import VERSION_TABLE
 from .diagnosis import CheckResult, Diagnosis, Kind, fact, failed_check, joined, works

@@ -11,7 +11,7 @@ from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
 from litefleet_inventory.model import Device
 
-from ..airgap import WrittenBundle, write_bundle
+from ..airgap.write import WrittenBundle, write_bundle
 from ..common.errors import FindingError, UsageError
 from ..devices.deliver import Release
 from ..project import Options

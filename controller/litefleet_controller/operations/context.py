@@ -22,7 +22,7 @@ from ..config import Config
 from ..devices.deliver import Release, revert_findings
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress
-from ..devices.steps import Evaluator, Mode, run_device
+from ..devices.steps import Evaluator, Mode, WaitPolicy, run_device
 from ..devices.visit import SessionFactory
 from ..project import Options
 from ..project.project import Project, open_project, open_state
@@ -37,12 +37,11 @@ from ..rollout_engine import (
     RolloutEngine,
     SystemClock,
     ThreadWriter,
-    WaitPolicy,
     Writer,
 )
 from ..rollout_engine.release_cache import ReleaseCache
 from ..rollout_engine.store import endings
-from ..signing import Signer
+from ..signing.signer import Signer
 from ..state import FleetLock, State, this_process
 from .device_tasks import RevertMarker, recheck, rollback_task
 from .evaluate import evaluator_for

@@ -12,12 +12,12 @@ from litefleet_inventory.select import select
 
 from ..devices.deliver import Release, fingerprint_of, measurements_of
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
+from ..devices.steps import WaitPolicy
 from ..devices.visit import DeviceSession, open_session
 from ..project import Options
 from ..project.run_fleet import fan_out, save_report
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutEvent, RolloutState, Wave
 from ..rollout.states import move_rollout
-from ..rollout_engine import WaitPolicy
 from ..state.model import Confirmed, KnownDevice
 from .context import ProgressFor, RolloutContext, actor, open_context
 from .device_history import collect

@@ -9,12 +9,13 @@ from dataclasses import replace
 from ..common.errors import UsageError
 from ..config import load_config
 from ..devices.outcome import RunReport
+from ..devices.steps import WaitPolicy
 from ..project import Options
 from ..project.project import open_state
 from ..rollout import DeviceState, IllegalMove, Rollout, RolloutEvent, RolloutState
 from ..rollout.board import Board
 from ..rollout.states import move_rollout
-from ..rollout_engine import SystemClock, WaitPolicy
+from ..rollout_engine import SystemClock
 from ..rollout_engine.store import endings, retries
 from ..state import FleetLock, FleetLocked, State, this_process
 from ..state.model import RowChange

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 from ..common.errors import UsageError
 from ..devices.outcome import RunReport
+from ..devices.steps import WaitPolicy
 from ..project import Options
 from ..project.project import Project, open_project, open_state
 from ..project.run_fleet import save_report
 from ..rollout import DeviceRow, Rollout, RolloutEvent, RolloutState, Wave
 from ..rollout.policy import Gates
 from ..rollout.states import move_rollout
-from ..rollout_engine import WaitPolicy
 from ..rollout_engine.store import endings
 from ..state import State
 from .context import ProgressFor, RolloutContext, actor, find_rollout, open_context

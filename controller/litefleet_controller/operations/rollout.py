@@ -12,13 +12,13 @@ from litefleet_agent.findings import decide
 from ..devices.deliver import fingerprint_of, measurements_of, revert_findings
 from ..devices.fan_out import interrupted_outcome
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
+from ..devices.steps import WaitPolicy
 from ..devices.visit import DeviceSession
 from ..project import Options
 from ..project.run_fleet import save_report
 from ..rollout import DeviceEvent, DeviceRow, DeviceState, Policy, Rollout, RolloutEvent, RolloutState
 from ..rollout.board import retry_at
 from ..rollout.states import move_device, move_rollout
-from ..rollout_engine import WaitPolicy
 from ..rollout_engine.fleet_survey import FleetSurvey
 from ..rollout_engine.store import endings
 from ..state.model import Confirmed, RowChange

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 from ..devices.fan_out import interrupted_outcome
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
+from ..devices.steps import WaitPolicy
 from ..project.run_fleet import Stopwatch, save_report
 from ..rollout import DeviceRow, DeviceState, Rollout
-from ..rollout_engine import RolloutEngine, WaitPolicy
+from ..rollout_engine import RolloutEngine
 from .context import RolloutContext
 
 __all__ = ["Stopwatch", "about", "interruptible", "make_due", "report_of", "run_to_report"]

@@ -12,7 +12,7 @@ from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.visit import DeviceSession, open_session
 from ..project import Options
 from ..project.run_fleet import fan_out, save_report
-from ..signing import TRUST_NAMESPACE
+from ..signing.signer import TRUST_NAMESPACE
 from .context import ProgressFor, actor, open_context
 from .run import Stopwatch, interruptible
 

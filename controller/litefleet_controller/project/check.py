@@ -17,13 +17,12 @@ from litefleet_inventory import Device
 from ..build.conversion.preflight import SourceFacts, load_source
 from ..build.golden.files import check_cases, read_npz
 from ..build.golden.make import inputs_of
-from ..build.runtimes import DeviceKind
-from ..build.runtimes.compatibility import refusal_of_elf, wheel_name
+from ..build.runtimes.compatibility import DeviceKind, refusal_of_elf, wheel_name
 from ..common.errors import ConfigError, FindingError, LitefleetError
 from ..config import ModelConfig
 from ..config.document import read_document
 from ..inspection.model import inspect_file
-from ..signing import Signer
+from ..signing.signer import Signer
 from . import Options
 from .project import Project, open_project
 

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from litefleet_agent.findings import Severity
 
-from ..advise import Advice, KindAdvice, Option, OptionBenchmark, Origin, Placement, PlacementStatus, Possible
+from ..advise.kinds import Origin
+from ..advise.options import Option, Possible
+from ..advise.summary import Advice, KindAdvice, OptionBenchmark
+from ..advise.variants import Placement, PlacementStatus
 from ..common.text import clean
 from .charts.accuracy import share
 from .grouping import folded

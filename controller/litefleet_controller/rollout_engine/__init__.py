@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..devices.steps import WaitPolicy
 from .engine import RolloutEngine
 from .sessions import DeviceTask, EngineDeps, Recheck
 from .store import Clock, DeviceRecorder, SystemClock, ThreadWriter, Writer
@@ -16,6 +15,5 @@ __all__ = [
     "RolloutEngine",
     "SystemClock",
     "ThreadWriter",
-    "WaitPolicy",
     "Writer",
 ]

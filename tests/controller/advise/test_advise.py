@@ -11,25 +11,10 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.facts.values import Cpu, Libc, Memory, PythonFacts
 from litefleet_agent.findings import Finding, finding
 from litefleet_agent.formats.nb import read_nb
-from litefleet_controller.advise import (
-    Advice,
-    CandidateFile,
-    DeviceReport,
-    Kind,
-    KindAdvice,
-    OptionBenchmark,
-    Origin,
-    Placement,
-    PlacementStatus,
-    Possible,
-    Proof,
-    Runtime,
-    kind_of,
-    needed_files,
-    options_for,
-    place,
-)
-from litefleet_controller.advise.kinds import runtime_on
+from litefleet_controller.advise.kinds import DeviceReport, Kind, Origin, Runtime, kind_of, runtime_on
+from litefleet_controller.advise.options import Possible, Proof, options_for
+from litefleet_controller.advise.summary import Advice, KindAdvice, OptionBenchmark
+from litefleet_controller.advise.variants import CandidateFile, Placement, PlacementStatus, needed_files, place
 from litefleet_controller.config import Config
 from litefleet_controller.config.choices import PUBLISHED_PYTHONS as PUBLISHED
 from litefleet_controller.reports.advice_text import advice_text

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from litefleet_agent.install.bundle import Bundle
 from litefleet_agent.releases.store import StoreError, release_id
-from litefleet_controller.airgap import write_bundle
+from litefleet_controller.airgap.write import write_bundle
 from litefleet_controller.common.errors import FindingError, LitefleetError
 from litefleet_controller.config.model import SigningConfig
 from litefleet_controller.devices.agent_archive import agent_archive
 from litefleet_controller.devices.deliver import Release
-from litefleet_controller.signing import BUNDLE_NAMESPACE, Signer, signer_of
+from litefleet_controller.signing.signer import BUNDLE_NAMESPACE, Signer
+from litefleet_controller.signing.sshsig import signer_of
 
 from tests.fakes.ssh_keys import keygen
 

@@ -14,14 +14,14 @@ import pytest
 from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Verdict
 from litefleet_agent.protocol import encode
-from litefleet_controller.bench import BenchChoice, BenchFigures, figures_of
 from litefleet_controller.bench.bench import ParallelLimits, bench_device, run_bench
-from litefleet_controller.bench.choice import numbers
+from litefleet_controller.bench.choice import BenchChoice, numbers
+from litefleet_controller.bench.figures import BenchFigures, figures_of
 from litefleet_controller.common.errors import UsageError
 from litefleet_controller.devices.agent_archive import agent_archive
 from litefleet_controller.devices.outcome import DeviceOutcome, RunReport
 from litefleet_controller.devices.progress import QuietProgress
-from litefleet_controller.devices.transport import Channel
+from litefleet_controller.devices.transport.base import Channel
 from litefleet_controller.devices.visit import SessionFactory
 from litefleet_controller.project import Options
 from litefleet_inventory.model import Device

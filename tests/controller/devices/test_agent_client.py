@@ -13,7 +13,7 @@ from litefleet_agent.protocol import MAX_HEADER, ProtocolError, encode
 from litefleet_controller.devices.agent_archive import AgentArchive
 from litefleet_controller.devices.agent_client import AgentClient, Answer, NoPython, Opening, Request, RequestRejected
 from litefleet_controller.devices.bootstrap import LINE_LIMIT
-from litefleet_controller.devices.transport import Channel, TransportError
+from litefleet_controller.devices.transport.base import Channel, TransportError
 
 from tests.fakes.scripted_channel import Say, ScriptedChannel
 

@@ -12,7 +12,8 @@ import pytest
 from litefleet_agent.findings import CATALOGUE, Severity
 from litefleet_controller.catalogue.details import DETAILS
 from litefleet_controller.common.errors import UsageError
-from litefleet_controller.doctor import Diagnosis, Kind, logs
+from litefleet_controller.doctor import logs
+from litefleet_controller.doctor.diagnosis import Diagnosis, Kind
 from litefleet_controller.doctor.logs import diagnose_log
 
 LOGS = Path(__file__).parents[2] / "agent" / "fixtures" / "logs"

@@ -12,8 +12,8 @@ import pytest
 from litefleet_agent.formats.nb import Tensor
 from litefleet_controller.common.errors import UsageError
 from litefleet_controller.config.preprocess import PreprocessConfig
-from litefleet_controller.infer import Case, read_cases
-from litefleet_controller.infer.cases import check_cases, header_of, parts_of
+from litefleet_controller.infer.cases import Case, check_cases, header_of, parts_of
+from litefleet_controller.infer.inputs import read_cases
 from PIL import Image
 
 X = Tensor("x", "float32", (-1, 3, 4, -1))

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.findings import Verdict, finding
 from litefleet_controller.bench.figures import figures_of
-from litefleet_controller.devices.outcome import DeviceOutcome
-from litefleet_controller.reports import to_html, to_json
+from litefleet_controller.devices.outcome import DeviceOutcome, to_json
 from litefleet_controller.reports.bench_text import bench_text
 from litefleet_controller.reports.charts.bench import charts_of, to_svg
 from litefleet_controller.reports.charts.scale import Axis, axis_around, axis_from_zero, number_text
+from litefleet_controller.reports.html import to_html
 
 from tests.controller.support.bench_answers import (
     FIRST,

@@ -18,10 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.findings import Verdict, finding
 from litefleet_controller.common.text import clean, clean_lines
-from litefleet_controller.devices.outcome import DeviceOutcome, RunReport
-from litefleet_controller.reports import LineProgress, LiveProgress, QuietProgress, to_html, to_json, to_table
+from litefleet_controller.devices.outcome import DeviceOutcome, RunReport, to_json
+from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.reports.html import to_html
 from litefleet_controller.reports.latency_plot import latency_plots
-from litefleet_controller.reports.terminal import Page, wants_color
+from litefleet_controller.reports.progress import LineProgress, LiveProgress
+from litefleet_controller.reports.terminal import Page, to_table, wants_color
 from litefleet_controller.reports.values import (
     counts_line,
     facts_lines,

@@ -16,7 +16,8 @@ from litefleet_agent.releases.store import Store, StoreError
 from litefleet_agent.releases.trust import SignersHeader
 from litefleet_controller.common.errors import ConfigError, FindingError
 from litefleet_controller.config.model import SigningConfig
-from litefleet_controller.signing import RELEASE_NAMESPACE, TRUST_NAMESPACE, Signer, SigningError, seal_bytes, signer_of
+from litefleet_controller.signing.signer import RELEASE_NAMESPACE, TRUST_NAMESPACE, Signer, seal_bytes
+from litefleet_controller.signing.sshsig import SigningError, signer_of
 
 from tests.fakes.ssh_keys import keygen
 

@@ -8,8 +8,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from litefleet_controller.build.runtimes import Bundle, DeviceKind, build_bundle
-from litefleet_controller.build.runtimes.compatibility import platform_of, refusal_of_wheel, sentence_of_resolver
+from litefleet_controller.build.runtimes.build import Bundle, build_bundle
+from litefleet_controller.build.runtimes.compatibility import (
+    DeviceKind,
+    platform_of,
+    refusal_of_wheel,
+    sentence_of_resolver,
+)
 from litefleet_controller.build.runtimes.pack import pack, unpack_wheel
 from litefleet_controller.common.errors import FindingError, LitefleetError
 from litefleet_controller.config.choices import RuntimeChoice

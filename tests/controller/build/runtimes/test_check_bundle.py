@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from litefleet_controller.build.runtimes import check_bundle
+from litefleet_controller.build.runtimes.build import check_bundle
 
 
 def bundle(path: Path, numpy: str, binary: bytes) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from litefleet_agent.facts import Facts, Libc, Package, PythonFacts
 from litefleet_agent.findings import Certainty
 from litefleet_controller.advise.kinds import runtime_on
-from litefleet_controller.build.runtimes import choose_runtime, own_runtime_findings
+from litefleet_controller.build.runtimes.choose import choose_runtime, own_runtime_findings
 from litefleet_controller.common.errors import ConfigError
 from litefleet_controller.config import Config, load_config
 from litefleet_controller.config.choices import RuntimeChoice
