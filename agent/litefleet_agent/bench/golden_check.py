@@ -8,6 +8,7 @@ from ..findings import Finding, finding
 from ..formats.nb import NbModel, read_nb
 from ..formats.npz import Array, read_npz
 from ..service.workers.plan import WorkerPlan
+from ..verification.comparison import ModelComparison
 from ..verification.golden_cases import Golden, check_outputs, fits_inputs
 from .worker_handle import BenchWorker
 
@@ -19,12 +20,13 @@ _MOST_CASES = 8
 class GoldenCheck:
     """One release's goldens; `plan` holds those whose inputs have the same sizes, as a predictor keeps to one size.
 
-    `findings` give the reasons when it cannot be run.  Raises NbError and OSError for a file that cannot be read.
+    `findings` give the reasons when it cannot be run.  Raises NbError and OSError for a file that cannot be read, AgentError
+    for a comparison that is not well formed.
     """
 
     def __init__(self, plan: WorkerPlan) -> None:
         self.findings: List[Finding] = []
-        self._tolerance = plan.tolerance
+        self._comparison = ModelComparison.parse(plan.outputs, plan.tolerance)
         with open(plan.nb, "rb") as file:
             self._model: NbModel = read_nb(file.read())
         self._accepted: List[List[Array]] = []
@@ -75,7 +77,7 @@ class GoldenCheck:
             runs.append((outputs, later))
         if len(whole) != len(runs):
             return [finding("LF412", "Cannot read a golden again.")]
-        return [found for found in check_outputs(self._model, whole, runs, self._tolerance).findings if found.decides]
+        return [found for found in check_outputs(self._model, whole, runs, self._comparison).findings if found.decides]
 
 
 def _data(cases: Sequence[Sequence[Array]]) -> Tuple[bytes, ...]:

@@ -637,6 +637,23 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "The labelled data can say little: the reference engine itself scores badly on it, or a single sample is worth more than the allowed drop.",
         "Check `preprocess:`, the labels and the order of the classes; use more samples, or widen `golden.drop`.",
     ),
+    (
+        "LF425",
+        "golden-weak",
+        "warning",
+        "",
+        "The golden tells a right model from some wrong ones only: its answers hardly differ between the cases, or it would accept "
+        "weights that are damaged.",
+        "Give inputs from the field (`golden: {files: [a.npz, b.npz]}`) or more cases (`golden: {cases: N}`).",
+    ),
+    (
+        "LF426",
+        "case-proves-little",
+        "note",
+        "",
+        "The reference and the model both find nothing for this case, so that nothing could be compared.",
+        "Give a golden case in which the model finds something (`golden: {files: [a.npz, b.npz]}`).",
+    ),
     # --- LF5xx: reaching and talking to the device
     (
         "LF501",

@@ -102,6 +102,14 @@ class Manifest(NamedTuple):
     document: Dict[str, object]  # the JSON object as it was sent, of which the release's id is the hash
 
     @property
+    def outputs(self) -> object:
+        """How outputs are compared, by name, as `ModelComparison.parse` reads it; None where the release does not say.
+
+        It stands beside `verify`, which agents before it would reject for an unknown field: they compare as tensors.
+        """
+        return self.document.get("outputs")
+
+    @property
     def blobs(self) -> List[str]:
         """The hashes of the blobs that it needs, each once, sorted."""
         return sorted({self.nb, *self.goldens})

@@ -70,7 +70,7 @@ class Comparison:
 
 
 _DEFAULTS = {
-    "fp32": Tolerance(max_abs=1e-4, max_rel=1e-3, cosine_min=0.9999, mean_abs=1e-5),
+    "fp32": Tolerance(max_abs=1e-4, max_rel=1e-3, cosine_min=0.9999, mean_abs=1e-4),
     "int16": Tolerance(max_abs=2e-3, max_rel=1e-2, cosine_min=0.9995, mean_abs=2e-4),
     "fp16": Tolerance(max_abs=2e-2, max_rel=5e-2, cosine_min=0.999, mean_abs=2e-3),
     "int8": Tolerance(max_abs=1e-1, max_rel=2e-1, cosine_min=0.98, mean_abs=2e-2),
@@ -81,7 +81,8 @@ def default_tolerance(precision: str, peak: float = 1.0) -> Tolerance:
     """Return the tolerance for "fp32", "fp16", "int8" or "int16" kernels and a reference whose largest item is `peak`.
 
     fp32: Paddle-Lite and PaddlePaddle agree on the PP-OCR models to about 3e-6 (same arithmetic, another order of
-    summation), real mistakes are off by 1e-2 and more; 1e-4 lies between, with a margin for deeper models.  fp16 keeps 11
+    summation), real mistakes are off by 1e-2 and more; 1e-4 lies between, with a margin for deeper models;
+    a last layer times 1.0001 is no fault.  fp16 keeps 11
     bits (5e-4 an operation), int8 weights keep 8 and int16 weights keep 16; theirs have the same kind of margin.
     Rounding grows with the values that are summed, so the absolute limits scale with peaks above 1 (raw scores).
     Raises KeyError for another precision.

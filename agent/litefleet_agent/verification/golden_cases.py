@@ -7,13 +7,14 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 from ..findings import Finding, finding
 from ..formats.nb import NbModel, Tensor
 from ..formats.npz import Array
-from .compare import Comparison, Tolerance, compare, default_tolerance, peak, values
+from .compare import values
+from .comparison import AS_TENSORS, ComparisonSpec, ModelComparison, OutputComparison, OutputPair, compare_output
 
 __all__ = [
+    "CaseComparison",
     "Golden",
     "Latency",
     "OutputCheck",
-    "OutputComparison",
     "check_outputs",
     "exceeded_gates",
     "fits_inputs",
@@ -21,7 +22,6 @@ __all__ = [
     "median",
     "nearest_rank",
     "precision_of",
-    "tolerance_for",
 ]
 
 
@@ -47,26 +47,23 @@ class Golden:
     outputs: Tuple[Array, ...]
 
 
-class OutputComparison(NamedTuple):
-    """How far one output of one case is from its reference; see `compare.Comparison` for the figures."""
+class CaseComparison(NamedTuple):
+    """How far one output of one case is from its reference."""
 
     name: str  # of the output
     case: int  # from 0
-    max_abs: float
-    mean_abs: float
-    max_rel: float
-    mean_rel: float
-    cosine: float
-    top1: Optional[float]
-    non_finite: int
-    ok: bool
+    found: OutputComparison
+
+    def to_dict(self) -> Dict[str, object]:
+        """Return the JSON form: {name, case, max_abs, ..., ok, compare, distance, measures, note?}."""
+        return dict({"name": self.name, "case": self.case}, **self.found.figures())
 
 
 class OutputCheck(NamedTuple):
     """The findings about the outputs, and the figures behind them: one per output and case."""
 
     findings: List[Finding]
-    comparisons: List[OutputComparison]
+    comparisons: List[CaseComparison]
 
 
 class Latency(NamedTuple):
@@ -132,80 +129,83 @@ def _input_problems(tensor: Tensor, arrays: Mapping[str, Array]) -> List[str]:
 
 
 def check_outputs(
-    model: NbModel, goldens: Sequence[Golden], runs: Sequence[Runs], tolerance: Optional[Mapping[str, object]] = None
+    model: NbModel, goldens: Sequence[Golden], runs: Sequence[Runs], comparison: ModelComparison = AS_TENSORS
 ) -> OutputCheck:
-    """Compare the outputs with the goldens, case by case; `tolerance` (JSON form) overrides the precision's default.
-
-    Raises AgentError for a tolerance that is not well formed.
-    """
+    """Compare the outputs with the goldens, case by case, each output as `comparison` says."""
     findings: List[Finding] = []
-    comparisons: List[OutputComparison] = []
-    for index, tensor in enumerate(model.outputs):
+    comparisons: List[CaseComparison] = []
+    names = [tensor.name for tensor in model.outputs]
+    precision = precision_of(model)
+    for index, name in enumerate(names):
+        judge = _Judge(name, index, comparison.of(name), precision)
         found: Dict[str, Finding] = {}  # one of each kind per output is enough
         for case, golden in enumerate(goldens):
-            first, _ = runs[case]
-            limits = tolerance_for(model, golden.outputs[index], tolerance)
-            comparison = compare(golden.outputs[index], first[index], limits)
-            comparisons.append(_figures(tensor.name, case, comparison))
-            problem = _problem(comparison, golden.outputs[index], first[index])
-            if problem:
-                observed = "%s, case %d: %s" % (tensor.name, case + 1, comparison.reason)
-                found.setdefault(problem, finding(problem, observed))
-            for item in _unstable(tensor.name, index, case, runs[case], limits):
+            beside = {
+                other: OutputPair(golden.outputs[i], runs[case][0][i]) for i, other in enumerate(names) if i != index
+            }
+            compared = judge.compare(golden.outputs[index], runs[case][0][index], beside)
+            comparisons.append(CaseComparison(name, case, compared))
+            for item in judge.findings(case, compared) + judge.unstable(case, runs[case]):
                 found.setdefault(item.code, item)
-        for item in _constant(tensor.name, index, goldens, runs):
+        for item in judge.constant(goldens, runs):
             found.setdefault(item.code, item)
-        findings += [found[code] for code in ("LF407", "LF404", "LF405", "LF406", "LF403") if code in found]
+        findings += [found[code] for code in _ORDER if code in found]
     return OutputCheck(findings, comparisons)
 
 
-def tolerance_for(model: NbModel, expected: Array, given: Optional[Mapping[str, object]]) -> Tolerance:
-    """Return how far an output may be from `expected`; `given` (JSON form) overrides the precision's default.
-
-    Raises AgentError for a tolerance that is not well formed.
-    """
-    default = default_tolerance(precision_of(model), peak(expected))
-    return default if given is None else Tolerance.from_dict(given, default)
+_CODES = {"shape": "LF407", "non-finite": "LF404", "differs": "LF403"}  # of an OutputComparison's problem
+_ORDER = ("LF407", "LF404", "LF405", "LF406", "LF403", "LF426")
+_PROVES_LITTLE = "proves little"  # in the note of a comparison of outputs that hold nothing
 
 
-def _problem(comparison: Comparison, expected: Array, actual: Array) -> str:
-    if comparison.ok:
-        return ""
-    if (expected.shape, expected.dtype) != (actual.shape, actual.dtype):
-        return "LF407"
-    return "LF404" if comparison.non_finite else "LF403"
+class _Judge(NamedTuple):
+    """Judges one output; `place` is its position among the model's outputs."""
 
+    name: str
+    place: int
+    spec: ComparisonSpec
+    precision: str
 
-def _unstable(name: str, index: int, case: int, runs: Runs, limits: Tolerance) -> List[Finding]:
-    first, others = runs
-    for position, other in others:
-        if position != index:
-            continue
-        between = compare(first[index], other, limits)
-        if not between.ok and all(map(math.isfinite, values(first[index]))):  # else reported already
-            code = "LF404" if between.non_finite else "LF406"
-            observed = "%s, case %d, between two runs of one input: %s" % (name, case + 1, between.reason)
-            return [finding(code, observed)]
-    return []
+    def compare(self, expected: Array, actual: Array, beside: Mapping[str, OutputPair]) -> OutputComparison:
+        """Compare one case's output with its reference; `beside` holds the case's other outputs."""
+        return compare_output(OutputPair(expected, actual), self.spec, self.precision, beside)
 
+    def findings(self, case: int, compared: OutputComparison) -> List[Finding]:
+        """Return what a comparison found, as a finding."""
+        if not compared.passed:
+            observed = "%s, case %d: %s" % (self.name, case + 1, compared.reason)
+            return [finding(_CODES[compared.problem], observed)]
+        if _PROVES_LITTLE in compared.note:
+            return [finding("LF426", "%s, case %d: %s" % (self.name, case + 1, compared.note))]
+        return []
 
-def _constant(name: str, index: int, goldens: Sequence[Golden], runs: Sequence[Runs]) -> List[Finding]:
-    """Return LF405 where two cases with different references gave the same bytes."""
-    observed: Dict[bytes, Tuple[int, bytes]] = {}
-    for case, golden in enumerate(goldens):
-        expected = golden.outputs[index].data
-        before, reference = observed.setdefault(runs[case][0][index].data, (case, expected))
-        if reference != expected:
-            words = "%s is the same for cases %d and %d, whose references differ" % (name, before + 1, case + 1)
-            return [finding("LF405", words)]
-    return []
+    def unstable(self, case: int, runs: Runs) -> List[Finding]:
+        """Return LF406 or LF404 where a later run of the same input gave another answer than the first."""
+        first = runs[0][self.place]
+        for position, other in runs[1]:
+            if position != self.place:
+                continue
+            between = self.compare(first, other, {})
+            if not between.passed and all(map(math.isfinite, values(first))):  # else reported already
+                code = "LF404" if between.problem == "non-finite" else "LF406"
+                observed = "%s, case %d, between two runs of one input: %s" % (self.name, case + 1, between.reason)
+                return [finding(code, observed)]
+        return []
 
-
-def _figures(name: str, case: int, found: Comparison) -> OutputComparison:
-    return OutputComparison(
-        name, case, found.max_abs, found.mean_abs, found.max_rel, found.mean_rel, found.cosine, found.top1,
-        found.non_finite, found.ok,
-    )  # fmt: skip
+    def constant(self, goldens: Sequence[Golden], runs: Sequence[Runs]) -> List[Finding]:
+        """Return LF405 where two cases gave the same bytes, and their references are more than a tolerance apart."""
+        seen: Dict[bytes, int] = {}
+        for case, golden in enumerate(goldens):
+            before = seen.setdefault(runs[case][0][self.place].data, case)
+            first, expected = goldens[before].outputs[self.place], golden.outputs[self.place]
+            if before != case and first.data != expected.data and not self.compare(first, expected, {}).passed:
+                words = "%s is the same for cases %d and %d, whose references differ" % (
+                    self.name,
+                    before + 1,
+                    case + 1,
+                )
+                return [finding("LF405", words)]
+        return []
 
 
 def latency(times_ms: Sequence[float]) -> Latency:

@@ -92,6 +92,7 @@ def _spec(store: Store, manifest: Manifest, runtime: str, facts: Facts) -> Verif
     settings["nb"] = store.blob(manifest.nb)
     settings["golden"] = [store.blob(sha) for sha in manifest.goldens]
     settings["runtime"] = runtime
+    settings["outputs"] = manifest.outputs
     settings["device_memory_bytes"] = facts.memory.total
     return VerifySpec.from_dict(settings)
 

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass, replace
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .. import ARCHIVE_ROOT
 from ..errors import AgentError
@@ -16,9 +16,9 @@ from ..formats.nb import NbError, NbModel, read_nb
 from ..formats.npz import Array, read_npz
 from ..releases.archive import keep_bytecode
 from .child_process import ChildResult, decode, run_child
-from .compare import Tolerance, default_tolerance
+from .comparison import ModelComparison
 from .confinement import ConfinementReport
-from .golden_cases import Golden, Latency, OutputComparison, Runs, check_outputs, exceeded_gates, fits_inputs, latency
+from .golden_cases import CaseComparison, Golden, Latency, Runs, check_outputs, exceeded_gates, fits_inputs, latency
 from .runner import CONFINEMENT, OUTPUTS, RESULT, STAGE, CaseRun, Job, Output, Result
 
 __all__ = ["Measurements", "VerifyResult", "VerifySpec", "default_memory_limit", "paddlelite_finding", "verify"]
@@ -55,6 +55,7 @@ class VerifySpec:
         None  # of the device, 0 = unknown: sets a limit where none is given; None: no limit
     )
     gates: Optional[Dict[str, float]] = None  # some of p50_ms, p90_ms, p99_ms, peak_rss_bytes
+    outputs: Optional[Dict[str, Any]] = None  # how outputs are compared, by name; the others as tensors
 
     @classmethod
     def from_dict(cls, data: object) -> "VerifySpec":
@@ -75,8 +76,7 @@ class VerifySpec:
             raise ValueError("golden must be a list of at least one path")
         limit, tolerance = given.get("memory_limit_bytes"), given.get("tolerance")
         device = given.get("device_memory_bytes")
-        if tolerance is not None:
-            Tolerance.from_dict(tolerance, default_tolerance("fp32"))
+        comparison = ModelComparison.parse(given.get("outputs"), tolerance)
         return cls(
             nb=text(given.get("nb"), _LONGEST_PATH, "nb"),
             golden=golden,
@@ -89,7 +89,13 @@ class VerifySpec:
             device_memory_bytes=None if device is None else whole(device, name="device_memory_bytes"),
             tolerance=None if tolerance is None else _numbers(tolerance, "tolerance"),
             gates=_gates(given["gates"]) if "gates" in given else None,
+            outputs=comparison.outputs(),
         )
+
+    @property
+    def comparison(self) -> ModelComparison:
+        """How the outputs are compared.  Raises AgentError for a specification that is not well formed."""
+        return ModelComparison.parse(self.outputs, self.tolerance)
 
 
 _MOST_CASES = 1000
@@ -123,7 +129,7 @@ class Measurements(NamedTuple):
     load_ms: float
     latency_ms: Latency
     peak_rss_bytes: int
-    outputs: List[OutputComparison]  # per output and case
+    outputs: List[CaseComparison]  # per output and case
     runtime_version: str
     numpy_version: str
     threads: int
@@ -133,7 +139,7 @@ class Measurements(NamedTuple):
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form; without `sandbox` when that is None."""
-        outputs = [one._asdict() for one in self.outputs]
+        outputs = [one.to_dict() for one in self.outputs]
         data = dict(self._asdict(), latency_ms=self.latency_ms._asdict(), outputs=outputs)
         del data["sandbox"]
         return data if self.sandbox is None else dict(data, sandbox=self.sandbox.to_dict())
@@ -347,7 +353,7 @@ def _check(
     except (OSError, AgentError) as error:
         observed = "The outputs that the model's process kept cannot be read: %s." % error
         return VerifyResult([finding("LF900", observed)], detail=child.stderr, sandbox=sandbox)
-    output_check = check_outputs(model, goldens, runs, spec.tolerance)
+    output_check = check_outputs(model, goldens, runs, spec.comparison)
     times = latency([run.ms for case in result.cases for run in case])
     peak_rss = max(result.peak_rss_bytes, child.max_rss_bytes)
     measurements = Measurements(

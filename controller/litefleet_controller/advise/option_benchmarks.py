@@ -18,6 +18,7 @@ from ..build.artifacts import ArtifactStore
 from ..build.conversion.convert import Artifact, convert
 from ..build.conversion.preflight import Source
 from ..build.conversion.variant import make_variant
+from ..build.golden.meaning import OutputMeaning, by_position, data_set_decides
 from ..build.releases import ReleaseBuilder, tolerance_of
 from ..build.toolchain import Toolchains
 from ..common.errors import FindingError, LitefleetError
@@ -79,12 +80,13 @@ async def benchmark_options(
             continue
         try:
             goldens = await release_builder.goldens(model)
+            meanings = await release_builder.meanings(model)
         except LitefleetError as error:
             note(f"{model} was not tried: {error}")
             continue
         for version, option in itertools.product(versions, ("plain", "int8", "int16")):
             say(f"trying {model} with Paddle-Lite {version}, {option}")
-            tried = await _try(model, source, version, option, goldens, toolchains, store, config)
+            tried = await _try(model, source, version, option, goldens, meanings, toolchains, store, config)
             done.append(tried if evaluations is None else await _with_accuracy(tried, source, store, evaluations, note))
     return tuple(done)
 
@@ -114,6 +116,7 @@ async def _try(
     version: str,
     option: str,
     goldens: Sequence[Path],
+    meanings: Sequence[OutputMeaning],
     toolchains: Toolchains,
     store: ArtifactStore,
     config: Config,
@@ -126,7 +129,16 @@ async def _try(
     except LitefleetError as error:
         return _failed(model, version, option, [finding("LF900", str(error))])
     tolerance: Any = tolerance_of(config.models[model], option != "plain")
-    spec = VerifySpec(str(made.path), tuple(map(str, goldens)), time_limit_s=_TIME_LIMIT_S, tolerance=tolerance)
+    named = by_position(meanings, [tensor.name for tensor in made.nb.outputs])
+    if option != "plain" and config.models[model].golden.dataset is not None:
+        named = data_set_decides(named)
+    spec = VerifySpec(
+        str(made.path),
+        tuple(map(str, goldens)),
+        time_limit_s=_TIME_LIMIT_S,
+        tolerance=tolerance,
+        outputs={one.name: one.spec.to_dict() for one in named},
+    )
     try:
         with tempfile.TemporaryDirectory(prefix="litefleet-trial-") as work:
             result = await asyncio.to_thread(verify, spec, work, None, str(python))
@@ -167,7 +179,8 @@ def _judged(model: str, version: str, option: str, made: Artifact, result: Verif
     first = next((f for f in result.findings if f.severity is Severity.ERROR), None)
     measured = result.measurements
     outputs = measured.outputs if measured is not None else []
-    off = None if any(o.non_finite for o in outputs) else max((o.max_abs for o in outputs), default=None)
+    figures = [one.found.figures()["max_abs"] for one in outputs if one.found.elementwise is not None]
+    off = None if any(one.found.problem == "non-finite" for one in outputs) else max(figures, default=None)
     return OptionBenchmark(
         model,
         version,

@@ -13,6 +13,7 @@ from litefleet_agent.facts.arch import ARCHES, Arch
 from litefleet_agent.findings import Finding
 from litefleet_agent.findings.model_file import check_file
 from litefleet_agent.releases.store import release_id
+from litefleet_agent.verification.comparison import TENSOR
 from litefleet_inventory.model import Device
 
 from ..common.errors import FindingError, LitefleetError, UsageError
@@ -24,9 +25,12 @@ from ..devices.deliver import Release, is_special, kind_of
 from .artifacts import ArtifactStore
 from .conversion.convert import Artifact, admit, convert_with_any
 from .conversion.preflight import Source, find_source, load_source
+from .conversion.program import read_program
 from .conversion.variant import Variant, make_variant
 from .golden.files import Array, Tensor
+from .golden.judged import JudgedGolden, Reference, judged_golden
 from .golden.make import PADDLE_VERSION, make_golden, run_reference
+from .golden.meaning import OutputMeaning, by_position, data_set_decides, meanings_of
 from .runtimes.build import Bundle, build_bundle, check_bundle
 from .runtimes.choose import falls_back_to_own
 from .runtimes.compatibility import DeviceKind
@@ -75,7 +79,7 @@ class ReleaseBuilder:
     async def _release_for(self, model: str, device: Device, facts: Facts) -> Release:
         arch = ARCHES[facts.arch]
         if self._config.models[model].golden.files and self._config.models[model].source is not None:
-            await self.goldens(model)  # a golden that does not fit is reported before anything is converted
+            await self.judged_golden(model)  # a golden that does not fit is reported before anything is converted
         artifact = await self.artifact(model, arch, device.artifact)
         features = frozenset(facts.cpu.features) or None  # None: unknown
         findings = list(dict.fromkeys([*artifact.findings, *check_file(artifact.nb, arch, features)]))
@@ -84,8 +88,12 @@ class ReleaseBuilder:
         bundle, no_runtime = await self._runtime(device, facts)
         if unfit := await self._unfit(bundle):
             return Release(artifact=artifact.sha256, findings=(*unfit, *findings))
-        golden = {await self._hash(path): path for path in await self.goldens(model)}
-        manifest = self._manifest(model, artifact, tuple(golden), bundle.key)
+        judged = await self.judged_golden(model)
+        golden = {await self._hash(path): path for path in judged.paths}
+        meanings = by_position(await self.meanings(model), [tensor.name for tensor in artifact.nb.outputs])
+        if _is_reduced(artifact) and self._config.models[model].golden.dataset is not None:
+            meanings = data_set_decides(meanings)
+        manifest = self._manifest(model, artifact, tuple(golden), bundle.key, meanings)
         return Release(
             id=release_id(manifest),
             model=model,
@@ -96,7 +104,9 @@ class ReleaseBuilder:
             runtime_key=bundle.key,
             runtime_blob=(bundle.sha256, bundle.path) if bundle.path else None,
             runtime_size=bundle.unpacked_size,
-            findings=tuple(findings),
+            findings=(*findings, *judged.findings),
+            outputs=tuple(one.to_dict() for one in meanings),
+            golden=judged.sentence,
             no_runtime=no_runtime,
             recipe=await self.recipe(model),
             special=is_special(device),
@@ -144,11 +154,48 @@ class ReleaseBuilder:
 
     async def goldens(self, model: str) -> tuple[Path, ...]:
         """Return the model's golden cases, one .npz each.  Raises: FindingError, LitefleetError as `make_golden` does."""
-        return await self._once(("golden", model), lambda: self._make_golden(model))
+        return (await self.judged_golden(model)).paths
 
-    async def _make_golden(self, model: str) -> tuple[Path, ...]:
+    async def judged_golden(self, model: str) -> JudgedGolden:
+        """Return the model's golden and its power, made once.  Raises: as `make_golden` and `judged_golden` do."""
+        return await self._once(("golden", model), lambda: self._judged_golden(model))
+
+    async def meanings(self, model: str) -> tuple[OutputMeaning, ...]:
+        """Return how each output is compared, by the source model's names.  Raises: ConfigError for a wrong name."""
+
+        async def make() -> tuple[OutputMeaning, ...]:
+            configured, source = self._config.models[model], await self.source(model)
+            _, outputs = await self.tensors(model)
+            program = None if source is None else await asyncio.to_thread(read_program, source.program)
+            return meanings_of(
+                model, outputs, program, configured.outputs, configured.tolerance.model_dump(exclude_none=True)
+            )
+
+        return await self._once(("meanings", model), make)
+
+    async def _judged_golden(self, model: str) -> JudgedGolden:
+        """Make the golden, measure its power, and make more cases while they help."""
+        spec = self._config.models[model].golden_spec(self._config.toolchain.paddlelite)
+        source = await self.source(model)
+        inputs, _ = await self.tensors(model)
+        reference = None
+        if source is not None and spec.engine == "paddle":
+            program, params = _files(self._config.models[model])
+            reference = Reference(program, params, read_program(source.program), self._toolchains)
+        return await judged_golden(
+            lambda cases: self._make_golden(model, cases),
+            spec.cases,
+            {one.name: one.spec for one in await self.meanings(model)},
+            [tensor.name for tensor in inputs],
+            reference,
+            self._config.store / "goldens",
+            more=spec.engine != "files" and not spec.own,  # what a user gives is what is compared
+            refuse=spec.refuse,
+        )
+
+    async def _make_golden(self, model: str, cases: int) -> tuple[Path, ...]:
         configured = self._config.models[model]
-        spec = configured.golden_spec(self._config.toolchain.paddlelite)
+        spec = replace(configured.golden_spec(self._config.toolchain.paddlelite), cases=cases)
         source = await self.source(model)
         nb = None
         if spec.engine == "paddlelite":
@@ -242,7 +289,9 @@ class ReleaseBuilder:
 
         return await self._once(("bundle", choice, kind), make)
 
-    def _manifest(self, model: str, artifact: Artifact, golden: tuple[str, ...], runtime: str) -> dict[str, object]:
+    def _manifest(
+        self, model: str, artifact: Artifact, golden: tuple[str, ...], runtime: str, meanings: Sequence[OutputMeaning]
+    ) -> dict[str, object]:
         configured, settings = self._config.models[model], self._config.verify
         gates: dict[str, float] = configured.gates.model_dump(exclude_none=True)
         if "peak_rss_mb" in gates:
@@ -253,12 +302,14 @@ class ReleaseBuilder:
             "gates": gates or None,
         }
         about = asdict(artifact.variant) if artifact.variant else {}
+        outputs = {one.name: one.spec.to_dict() for one in meanings if one.spec != TENSOR}
         return {
             "schema": 1,
             "model": {"name": model, "nb": artifact.sha256, "opt_version": artifact.nb.opt_version, "variant": about},
             "golden": list(golden),
             "runtime": runtime,
             "verify": verify,
+            **({"outputs": outputs} if outputs else {}),
         }
 
     async def recipe(self, model: str) -> str:

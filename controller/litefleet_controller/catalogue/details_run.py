@@ -370,4 +370,25 @@ RUN: Mapping[str, Details] = {
             "Use more samples: with 1,000, one is worth 0.001.",
         ),
     ),
+    "LF425": Details(
+        "When a golden is made, the reference runs it again with weights that are damaged in known ways (one layer times 1.01, 1 % "
+        "noise, rounding to 8 bits, two classes swapped); cases are compared with each other, with constant answers and with "
+        "permuted ones, by the comparison that devices use.",
+        (Where.RUN,),
+        "The golden is weak: it would accept classes 3 and 7 swapped.",
+        (
+            "Show what each output is compared by: `litefleet plan` says the kind and why.",
+            "Give inputs for which the answers differ: `golden: {files: [cat.npz, dog.npz]}`.",
+            "Narrow the comparison of an output: `outputs: {NAME: {compare: topk, score: 0.001}}`.",
+        ),
+    ),
+    "LF426": Details(
+        "A golden's output and the device's are both empty, or hold only rows at the detector's own threshold.",
+        (Where.RUN,),
+        "multiclass_nms3_0.tmp_0, case 1: both are empty, so this case proves little",
+        (
+            "Look at the golden's inputs: random numbers show a detector nothing.",
+            "Give pictures in which the model finds something: `golden: {files: [a.npz, b.npz]}`.",
+        ),
+    ),
 }

@@ -153,3 +153,4 @@ class GoldenSpec:
     cases: int = 2
     seed: int = 0
     paddlelite: str = DEFAULT_PADDLELITE  # the version, for engine "paddlelite"
+    refuse: bool = True  # a golden that cannot tell the model from constants

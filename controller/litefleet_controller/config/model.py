@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
+from litefleet_agent.errors import AgentError
 from litefleet_agent.facts.arch import ARCHES, arch_of
 from litefleet_agent.releases.store import is_safe_name
+from litefleet_agent.verification.comparison import KINDS, ComparisonSpec
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -16,6 +18,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -179,10 +182,11 @@ class GoldenConfig(DataSetFields):
     files: tuple[FilePath, ...] = ()
     inputs: tuple[FilePath, ...] = ()  # the engine's answers to these: .npz, .npy, pictures
     preprocess: PreprocessConfig | None = None  # of pictures among them; default: the model's
+    refuse: bool = True  # a golden that cannot tell the model from constants
 
     @model_validator(mode="after")
     def _either(self) -> GoldenConfig:
-        making = self.model_fields_set - {"files"} - set(DataSetFields.model_fields)
+        making = self.model_fields_set - {"files", "refuse"} - set(DataSetFields.model_fields)
         if self.files and making:
             others = ", ".join(sorted(making))
             raise ValueError(f"give `files`, or how to make them ({others}), not both")
@@ -255,6 +259,18 @@ class Gates(_Strict):
     peak_rss_mb: Annotated[float, Field(gt=0)] | None = None
 
 
+def _comparison(value: dict[str, object]) -> dict[str, object]:
+    """Return how an output is compared.  Raises: ValueError with what to write."""
+    try:
+        return ComparisonSpec.from_dict(value, "it").to_dict()
+    except AgentError as error:
+        raise ValueError(str(error).removeprefix("it").lstrip(". ")) from None
+
+
+_OUTPUT_SCHEMA = {"properties": {"compare": {"enum": list(KINDS)}}, "required": ["compare"], "type": "object"}
+OutputConfig = Annotated[dict[str, object], AfterValidator(_comparison), WithJsonSchema(_OUTPUT_SCHEMA)]
+
+
 def check_targets(arch: str, targets: str) -> str:
     """Return targets such as "opencl, arm" joined by commas, in lower case.
 
@@ -289,6 +305,7 @@ class ModelConfig(_Strict):
     options: OptionsConfig = OptionsConfig()
     targets: dict[ArchName, str] = {}
     tolerance: ToleranceConfig = ToleranceConfig()
+    outputs: dict[str, OutputConfig] = {}
     gates: Gates = Gates()
     preprocess: PreprocessConfig | None = None  # of pictures that `litefleet infer` is given
 
@@ -321,6 +338,7 @@ class ModelConfig(_Strict):
             cases=golden.cases,
             seed=golden.seed,
             paddlelite=paddlelite,
+            refuse=golden.refuse,
         )
 
     @property

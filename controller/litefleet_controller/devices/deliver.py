@@ -29,6 +29,7 @@ __all__ = [
     "room_request",
     "space_finding",
     "valid_proof",
+    "with_reasons",
 ]
 
 
@@ -55,6 +56,9 @@ class Release:
     findings: tuple[Finding, ...] = ()  # static ones; an error among them means: do not push
     # Why no runtime could be brought: the device's own is tried, and these are reported if it has none.
     no_runtime: tuple[Finding, ...] = ()
+    # How each output is compared ({name, compare, why}), and what the golden can tell, for people; not stored.
+    outputs: tuple[Mapping[str, str], ...] = field(default=(), compare=False)
+    golden: str = field(default="", compare=False)
     trusted_signers: str = field(default="", compare=False)  # what a device comes to trust, at the first release
 
     @property
@@ -128,6 +132,16 @@ def valid_proof(hello: Mapping[str, object], release: str) -> Mapping[str, objec
 def measurements_of(hello: Mapping[str, object], release: str) -> Mapping[str, object]:
     """Return a release's measurements when it was last verified on this device; empty when it was not."""
     return mapping_or_empty(mapping_or_empty(mapping_or_empty(hello.get("verified")).get(release)).get("measurements"))
+
+
+def with_reasons(measured: Mapping[str, object], built: Release) -> Mapping[str, object]:
+    """Return a device's measurements with the reason, `why`, for which each output is compared in its way."""
+    reasons = {output["name"]: output["why"] for output in built.outputs}
+    found = measured.get("outputs")
+    if not reasons or not isinstance(found, list):
+        return measured
+    outputs = [mapping_or_empty(one) for one in found]
+    return {**measured, "outputs": [{**one, "why": reasons.get(str(one.get("name")), "")} for one in outputs]}
 
 
 def fingerprint_of(hello: Mapping[str, object]) -> str:

@@ -27,6 +27,7 @@ from .deliver import (
     room_request,
     space_finding,
     valid_proof,
+    with_reasons,
 )
 from .outcome import DeviceOutcome
 from .visit import DeviceSession, SessionFactory, open_session
@@ -190,7 +191,7 @@ class _Delivery:
         ]
         self.findings = merge_findings([*self.findings, *acceptance_findings], proof.get("findings"), self.built)
         self.session.detail = str(proof.get("detail", ""))[:4000]
-        measured = mapping_or_empty(proof.get("measurements"))
+        measured = with_reasons(mapping_or_empty(proof.get("measurements")), self.built)
         self._compare(measured)
         if decide(self.findings) is Verdict.VERIFIED and proof.get("verified") is not True:
             self.findings.append(

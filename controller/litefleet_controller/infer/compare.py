@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from litefleet_agent.formats.npz import Array as Dense
-from litefleet_agent.verification.compare import Comparison, Tolerance, compare, default_tolerance, peak
+from litefleet_agent.verification.comparison import (
+    ComparisonSpec,
+    ModelComparison,
+    OutputComparison,
+    OutputPair,
+    compare_output,
+)
+from litefleet_agent.verification.comparison.result import FARTHEST
 
 from ..build.golden.files import Array
 
@@ -21,16 +28,20 @@ _MOST_KINDS = 16  # different answers to one input that are compared each with e
 
 @dataclass(frozen=True)
 class Limits:
-    """Tolerances: by each device's precision ("fp32", ...), overridden by `given`."""
+    """How outputs are compared: by each device's precision ("fp32", ...), `given` tolerance, and what outputs mean."""
 
     precisions: Mapping[str, str]
     given: Mapping[str, float]
+    specs: Mapping[str, ComparisonSpec] = field(default_factory=dict)  # by output
 
-    def between(self, one: str, other: str, expected: Dense) -> Tolerance:
-        """Return the tolerance between two devices' answers: the looser one's; "" stands for the reference."""
+    def precision(self, one: str, other: str) -> str:
+        """Return the precision of two devices' answers: the looser one; "" stands for the reference."""
         both = {self.precisions.get(name, "fp32") for name in (one, other)}
-        precision = next((p for p in _LOOSEST if p in both), "fp32")
-        return Tolerance.from_dict(dict(self.given), default_tolerance(precision, peak(expected)))
+        return next((p for p in _LOOSEST if p in both), "fp32")
+
+    def spec(self, name: str, other: str) -> ComparisonSpec:
+        """Return how an output is compared that is `name` on a device, and `other` where it is compared with."""
+        return ModelComparison(self.specs, self.given).of(name if name in self.specs else other)
 
 
 @dataclass(frozen=True)
@@ -41,12 +52,17 @@ class Difference:
     case: str
     output: str
     against: str
-    found: Comparison
+    found: OutputComparison
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both are the same within the limits."""
+        return self.found.passed
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         about = {"device": self.device, "input": self.case, "output": self.output, "against": self.against}
-        return {**about, **asdict(self.found)}
+        return {**about, **self.found.figures(), "reason": self.found.reason}
 
 
 def against_reference(
@@ -90,7 +106,7 @@ def _agreeing(
     return sum(
         len(group)
         for other, group in zip(heads, groups, strict=False)
-        if other == head or all(d.found.ok for d in _compared(other, case, head, answers[head], answers[other], limits))
+        if other == head or all(d.agrees for d in _compared(other, case, head, answers[head], answers[other], limits))
     )
 
 
@@ -100,19 +116,17 @@ def _compared(
     shown = against or "reference"
     if len(expected) != len(given):
         observed = f"it gave {len(given)} outputs where {shown} gave {len(expected)}"
-        return [Difference(device, case, "", shown, Comparison(False, observed, cosine=0.0))]
+        return [
+            Difference(device, case, "", shown, OutputComparison("tensor", False, FARTHEST, observed, problem="shape"))
+        ]
     # engines may use other output names: then the order counts
     names = list(given) if set(given) == set(expected) else list(expected)
-    pairs = zip(given, names, strict=True)
+    pairs = {name: OutputPair(_dense(expected[o]), _dense(given[name])) for name, o in zip(given, names, strict=True)}
+    precision = limits.precision(device, against)
     return [
-        Difference(device, case, name, shown, _measured(expected[other], given[name], device, against, limits))
-        for name, other in pairs
+        Difference(device, case, name, shown, compare_output(pair, limits.spec(name, other), precision, pairs))
+        for (name, pair), other in zip(pairs.items(), names, strict=True)
     ]
-
-
-def _measured(expected: Array, given: Array, device: str, against: str, limits: Limits) -> Comparison:
-    want, got = _dense(expected), _dense(given)
-    return compare(want, got, limits.between(device, against, want))
 
 
 def _dense(value: Array) -> Dense:

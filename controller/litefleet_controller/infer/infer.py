@@ -13,6 +13,7 @@ from litefleet_agent.session.infer import MAX_BODY
 from litefleet_inventory import Device
 
 from ..build.golden.files import Array, Tensor
+from ..build.golden.meaning import OutputMeaning
 from ..common.errors import UsageError
 from ..devices.agent_client import Request
 from ..devices.outcome import DeviceOutcome
@@ -71,6 +72,10 @@ class Inference:
     async def tensors(self, model: str) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Return the model's inputs and outputs, as the project's own files declare them."""
         return await self._release_builder.tensors(model)
+
+    async def meanings(self, model: str) -> tuple[OutputMeaning, ...]:
+        """Return how each output of the model is compared."""
+        return await self._release_builder.meanings(model)
 
     async def reference(self, model: str, cases: Sequence[Case]) -> tuple[str, Sequence[Mapping[str, Array]]]:
         """Return the reference engine's name and its outputs for each case."""
@@ -159,9 +164,11 @@ async def run_inference(
             folder = usable_folder(choice.out) if choice.out else None
             reference_engine, expected = await inference.reference(model, cases) if choice.reference else ("", ())
             answers = await inference.run(model, cases, choice.release, choice.limit_s)
+            meanings = await inference.meanings(model)
     limits = Limits(
         {answer.device: answer.precision for answer in answers if answer.precision},
         project.config.models[model].tolerance.model_dump(exclude_none=True),
+        {one.name: one.spec for one in meanings},
     )
     differences, majority = _compared(cases, answers, expected, limits)
     final = tuple(judged(answer, differences, majority) for answer in answers)

@@ -103,7 +103,7 @@ class InferenceReport:
     @property
     def undecided(self) -> tuple[str, ...]:
         """The inputs on whose answer no majority of the devices agrees."""
-        differing = {d.case for d in self.differences if not d.found.ok}
+        differing = {d.case for d in self.differences if not d.agrees}
         return tuple(case for case, device in self.majority.items() if not device and case in differing)
 
     def to_dict(self) -> dict[str, object]:
@@ -130,14 +130,14 @@ class InferenceReport:
 
 def judged(answer: DeviceAnswer, differences: tuple[Difference, ...], majority: Mapping[str, str]) -> DeviceAnswer:
     """Return the answer, with the verdict `wrong` where it differs from the reference or from a majority."""
-    own = [d for d in differences if d.device == answer.device and not d.found.ok]
+    own = [d for d in differences if d.device == answer.device and not d.agrees]
     counted = [d for d in own if d.against == "reference" or majority.get(d.case)]
     if not counted or answer.outcome.verdict is not Verdict.VERIFIED:
         return answer
     first = counted[0]
     whose = "the reference" if first.against == "reference" else f"{first.against}, as most devices answer"
     observed = f"For {first.case}, output {first.output} differs from {whose}: {first.found.reason}."
-    code = "LF404" if first.found.non_finite else "LF403"
+    code = "LF404" if first.found.problem == "non-finite" else "LF403"
     return replace(answer, outcome=replace(answer.outcome, verdict=Verdict.WRONG, findings=(finding(code, observed),)))
 
 

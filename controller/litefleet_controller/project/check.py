@@ -17,6 +17,7 @@ from litefleet_inventory import Device
 from ..build.conversion.preflight import SourceFacts, load_source
 from ..build.golden.files import check_cases, read_npz
 from ..build.golden.make import inputs_of
+from ..build.golden.meaning import meanings_of
 from ..build.runtimes.compatibility import DeviceKind, refusal_of_elf, wheel_name
 from ..common.errors import ConfigError, FindingError, LitefleetError
 from ..config import ModelConfig
@@ -71,6 +72,8 @@ def _models(project: Project) -> Iterator[_Problem]:
             yield from ((("models", name, "source"), _sentence(f)) for f in error.findings if _is_error(f))
         if facts is not None and not model.golden.files:
             yield from _inputs(name, model, facts)
+        if facts is not None:
+            yield from _outputs(name, model, facts)
         for arch, nb in model.nb.items():
             yield from ((("models", name, "nb", arch), problem) for problem in _nb(nb, arch))
         yield from ((("models", name, "golden"), problem) for problem in _goldens(model, facts))
@@ -91,6 +94,14 @@ def _inputs(name: str, model: ModelConfig, facts: SourceFacts) -> Iterator[_Prob
             yield place, problem.removeprefix(f"models.{name}.inputs").removeprefix(f"models.{name}").lstrip(":. ")
     except LitefleetError as error:
         yield ("models", name, "golden"), str(error)
+
+
+def _outputs(name: str, model: ModelConfig, facts: SourceFacts) -> Iterator[_Problem]:
+    try:
+        meanings_of(name, facts.outputs, None, model.outputs, {})
+    except ConfigError as error:
+        for problem in error.problems:
+            yield ("models", name, "outputs"), problem.removeprefix(f"models.{name}.outputs").lstrip(":. ")
 
 
 def _nb(path: Path, arch: str = "") -> Iterator[str]:

@@ -222,12 +222,17 @@ def _measurements(outcome: DeviceOutcome) -> list[tuple[str, str]]:
 
 
 def _outputs(outcome: DeviceOutcome) -> list[list[str]]:
-    """Return one row per output: name, max and mean absolute error, max relative error, cosine, top-1, ok."""
+    """Return one row per output: name, how it was compared, its distance in tolerances, the plain figures, ok, remarks."""
     found = outcome.measurements.get("outputs")
     rows = [o for o in found if isinstance(o, Mapping)] if isinstance(found, list | tuple) else []
-    keys = ("max_abs", "mean_abs", "max_rel", "cosine", "top1")
+    keys = ("distance", "max_abs", "mean_abs", "max_rel", "cosine", "top1")
     return [
-        [clean(o.get("name", "–"), 60), *(_figure(o.get(k)) for k in keys), "yes" if o.get("ok") is True else "no"]
+        [
+            *(clean(o.get(key) or "–", 60) for key in ("name", "compare")),
+            *(_figure(o.get(k)) for k in keys),
+            "yes" if o.get("ok") is True else "no",
+            "; ".join(clean(o[key], 200) for key in ("why", "note") if o.get(key)),
+        ]
         for o in rows[:_OUTPUTS]
     ]
 

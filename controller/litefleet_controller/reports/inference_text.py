@@ -80,7 +80,7 @@ def _comparisons(report: InferenceReport) -> Iterator[str]:
 
 
 def _among(case: str, majority: Mapping[str, str], among: list[Difference]) -> Iterator[str]:
-    if not majority[case] and any(not d.found.ok for d in among):
+    if not majority[case] and any(not d.agrees for d in among):
         yield f"{clean(case, 40)}: the devices differ, and no majority agrees."
         return
     yield from _line(case, clean(among[0].against, 80) if among else "", among, "all devices agree with")
@@ -89,10 +89,10 @@ def _among(case: str, majority: Mapping[str, str], among: list[Difference]) -> I
 def _line(case: str, whose: str, differences: list[Difference], agree: str) -> Iterator[str]:
     if not differences:
         return
-    off = list(dict.fromkeys(d.device for d in differences if not d.found.ok))
+    off = list(dict.fromkeys(d.device for d in differences if not d.agrees))
     if off:
         yield f"{clean(case, 40)}: {listed(tuple(off))} differ from {whose}."
         return
-    most = max(d.found.max_abs for d in differences)
+    most = max(d.found.figures()["max_abs"] for d in differences)
     how_far = f"the largest difference is {most:.2g}" if most else "the outputs are equal"
     yield f"{clean(case, 40)}: {agree} {whose}; {how_far}."

@@ -98,6 +98,7 @@ def _regression(gate: Regression) -> str:
 
 _STYLES = {"changes": "green", "unchanged": "dim", "blocked": "yellow", "offline": "red"}
 _WORDS = {"changes": "to change", "unchanged": "unchanged", "blocked": "blocked", "offline": "offline"}
+_OUTPUTS = 20  # outputs shown of one model
 _GROUPS = 60  # groups of like devices shown
 _NAMES = 40  # names or ranges shown of one group
 _REASONS = 10  # different reasons shown for offline devices
@@ -132,6 +133,7 @@ def plan_text(plan: Plan, width: int = 100, color: bool = False) -> str:
         _waves(page, plan)
     _changes(page, plan)
     _unchanged(page, plan)
+    _outputs(page, plan)
     _findings(page, plan)
     _offline(page, plan)
     _limits(page, plan)
@@ -221,6 +223,20 @@ def _unchanged(page: Page, plan: Plan) -> None:
         by_release.setdefault((p.row.model, p.row.release), []).append(p.row.device)
     for (model, release), names in by_release.items():
         page.line(f"{clean(model, 60)} {short_release(release)}: {folded(names, _NAMES)}", indent=2)
+
+
+def _outputs(page: Page, plan: Plan) -> None:
+    """Print for each model how its outputs are compared, and what its golden can tell."""
+    described = {p.row.model: p for p in reversed(plan.devices) if p.outputs}
+    if not described:
+        return
+    page.heading("Comparison", "how a device's outputs are compared with the golden")
+    for model in (model for model in plan.models if model in described):
+        page.line((clean(model, 60), "bold"), indent=2)
+        for output in described[model].outputs[:_OUTPUTS]:
+            name, kind, why = (clean(output.get(key, ""), 200) for key in ("name", "compare", "why"))
+            page.line(f"{name} as {kind}: {why}", indent=4)
+        page.field("golden", clean(described[model].golden, 1000), 6, 4)
 
 
 def _findings(page: Page, plan: Plan) -> None:

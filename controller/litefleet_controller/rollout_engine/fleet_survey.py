@@ -186,6 +186,8 @@ def _draft(probe: ProbeResult, model: str, built: Release | None, position: int)
         files=files,
         findings=findings,
         facts=facts.to_dict() if probe.seen_at else {},
+        outputs=built.outputs if built else (),
+        golden=built.golden if built else "",
     )
 
 

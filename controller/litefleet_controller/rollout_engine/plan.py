@@ -37,6 +37,8 @@ class PlannedDevice:
     findings: tuple[Finding, ...] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
     seen_at: float = 0.0  # seconds since the epoch when it last answered; 0 = never
+    outputs: tuple[Mapping[str, str], ...] = ()  # {name, compare, why}: how its outputs are compared with the golden
+    golden: str = ""  # what the golden can tell
 
     @property
     def effect(self) -> Effect:
@@ -65,6 +67,8 @@ class PlannedDevice:
             "findings": [found.to_dict() for found in self.findings],
             "facts": dict(self.facts),
             "seen_at": self.seen_at,
+            "outputs": [dict(output) for output in self.outputs],
+            "golden": self.golden,
         }
 
 

@@ -54,7 +54,7 @@ def test_without_numpy_the_library_is_driven_natively(nb_files: Nb, goldens: Gol
     result = verifier(python, tmp_path)(nb_files("cls", "x86"), goldens["cls"])
     assert result.findings == []
     assert result.measurements.engine == "native"
-    assert result.measurements.outputs[0].max_abs < 1e-5
+    assert result.measurements.outputs[0].found.figures()["max_abs"] < 1e-5
 
 
 def test_the_binding_with_numpy_2_is_caught_by_the_round_trip(nb_files: Nb, goldens: Goldens, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_wrong_outputs_and_shapes_have_their_figures_in_the_sentence(
     assert off.findings[0].observed.startswith(
         "softmax_0.tmp_0, case 1: max abs error 0.137 (allowed 0.0001 + 0.001 of"
     )
-    assert off.measurements.outputs[0].top1 == 0.0
+    assert off.measurements.outputs[0].found.figures()["top1"] == 0.0
     shape = check(nb, [changed(good, tmp_path / "shape.npz", **{"softmax_0.tmp_0": y[0]})])
     assert codes(shape) == ["LF407"]
     lenient = check(nb, [tmp_path / "off.npz"], tolerance={"max_abs": 1, "cosine_min": 0, "mean_abs": 1})

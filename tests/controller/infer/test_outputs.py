@@ -113,38 +113,38 @@ def test_any_json_of_a_device_gives_answers_or_a_protocol_error_and_nothing_else
 def test_close_answers_agree_and_others_do_not() -> None:
     expected = {"y": floats(0.5, 0.25)}
     answers = {"a": {"y": floats(0.5, 0.25)}, "b": {"y": floats(0.50001, 0.25)}, "c": {"y": floats(0.6, 0.25)}}
-    found = {d.device: d.found.ok for d in against_reference("in", answers, expected, LIMITS)}
+    found = {d.device: d.agrees for d in against_reference("in", answers, expected, LIMITS)}
     assert found == {"a": True, "b": True, "c": False}
 
 
 def test_the_engine_may_name_outputs_otherwise() -> None:
     (only,) = against_reference("in", {"a": {"y": floats(1)}}, {"fetch_0": floats(1)}, LIMITS)
-    assert (only.output, only.found.ok) == ("y", True)
+    assert (only.output, only.agrees) == ("y", True)
     (only,) = against_reference("in", {"a": {"y": floats(1)}}, {"u": floats(1), "v": floats(1)}, LIMITS)
-    assert (only.found.ok, only.found.reason) == (False, "it gave 1 outputs where reference gave 2")
+    assert (only.agrees, only.found.reason) == (False, "it gave 1 outputs where reference gave 2")
 
 
 def test_names_count_before_their_order() -> None:
     expected = {"u": floats(1), "v": floats(2)}
     found = against_reference("in", {"a": {"v": floats(2), "u": floats(1)}}, expected, LIMITS)
-    assert [d.found.ok for d in found] == [True, True]
+    assert [d.agrees for d in found] == [True, True]
 
 
 def test_the_looser_precision_counts() -> None:
     answers = {"a": {"y": floats(0.5)}, "b": {"y": floats(0.502)}}
-    assert not among_devices("in", answers, LIMITS)[1][0].found.ok
-    assert among_devices("in", answers, Limits({"a": "fp32", "b": "fp16"}, {}))[1][0].found.ok
+    assert not among_devices("in", answers, LIMITS)[1][0].agrees
+    assert among_devices("in", answers, Limits({"a": "fp32", "b": "fp16"}, {}))[1][0].agrees
     strict = Limits({"a": "fp32", "b": "fp16"}, {"max_abs": 1e-6, "mean_abs": 1e-6})
-    assert not among_devices("in", answers, strict)[1][0].found.ok
+    assert not among_devices("in", answers, strict)[1][0].agrees
 
 
 def test_one_of_three_is_outvoted_and_two_of_two_are_not() -> None:
     right, wrong = {"y": floats(0.5)}, {"y": floats(0.9)}
     majority, found = among_devices("in", {"a": wrong, "b": right, "c": right}, LIMITS)
     assert majority == "b"
-    assert {d.device: d.found.ok for d in found} == {"a": False, "c": True}
+    assert {d.device: d.agrees for d in found} == {"a": False, "c": True}
     majority, found = among_devices("in", {"a": wrong, "b": right}, LIMITS)
-    assert (majority, [d.found.ok for d in found]) == ("", [False])
+    assert (majority, [d.agrees for d in found]) == ("", [False])
 
 
 def test_close_but_unequal_answers_make_one_majority() -> None:
@@ -152,7 +152,7 @@ def test_close_but_unequal_answers_make_one_majority() -> None:
     answers["odd"] = {"y": floats(0.1)}
     majority, found = among_devices("in", answers, LIMITS)
     assert majority.startswith("d")
-    assert [d.device for d in found if not d.found.ok] == ["odd"]
+    assert [d.device for d in found if not d.agrees] == ["odd"]
 
 
 # --- the report
@@ -252,4 +252,4 @@ def test_names_that_could_do_harm_are_refused(name: str) -> None:
 
 def test_devices_of_a_precision_that_nobody_knows_are_compared_as_fp32() -> None:
     answers = {"a": {"y": floats(1)}, "b": {"y": floats(1.1)}}
-    assert not among_devices("in", answers, Limits({"a": "fp7", "b": "fp7"}, {}))[1][0].found.ok
+    assert not among_devices("in", answers, Limits({"a": "fp7", "b": "fp7"}, {}))[1][0].agrees

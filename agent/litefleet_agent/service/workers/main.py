@@ -22,6 +22,7 @@ from ...formats.npz import Array
 from ...protocol import BlockingStream
 from ...releases.archive import keep_bytecode
 from ...verification.child_process import die_with_parent, end_process
+from ...verification.comparison import ModelComparison
 from ...verification.confinement import confine_model
 from ...verification.engines import choose_engine
 from ...verification.paddlelite import PaddleLiteError
@@ -119,7 +120,7 @@ class _Worker:
         self.paddlelite.import_runtime()
         self.stage("loading the model")
         load_ms = self.paddlelite.load()
-        self.warmup = Warmup(self.paddlelite, model, job.tolerance)
+        self.warmup = Warmup(self.paddlelite, model, ModelComparison.parse(job.outputs, job.tolerance))
         if not self.warmup.run(job.golden, self.stage):
             return self.warmup.findings or [finding("LF900", "The goldens could not be run.")]
         self.stage("waiting for requests")

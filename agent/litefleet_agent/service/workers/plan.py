@@ -30,6 +30,7 @@ class WorkerPlan:
     nb_sha256: str = ""  # of its bytes; "" = unknown
     accelerated: bool = False  # it has kernels of an accelerator, whose drivers the sandbox then allows
     tolerance: Optional[Dict[str, object]] = None  # some of Tolerance's fields; the rest by the model's precision
+    outputs: object = None  # how outputs are compared, as `ModelComparison.parse` reads it; None: as tensors
     threads: int = 0
     power_mode: str = ""
     input_sizes: int = 1  # number of input sizes for which the model stays loaded
@@ -50,6 +51,7 @@ class LoadRequest(NamedTuple):
     runtime: str  # "" = the interpreter's own
     golden: Sequence[str]
     tolerance: Optional[Dict[str, object]]
+    outputs: object
     threads: int
     power_mode: str
     input_sizes: int
@@ -67,6 +69,7 @@ class LoadRequest(NamedTuple):
             runtime=os.path.abspath(plan.runtime) if plan.runtime else "",
             golden=[os.path.abspath(path) for path in plan.golden],
             tolerance=plan.tolerance,
+            outputs=plan.outputs,
             threads=plan.threads,
             power_mode=plan.power_mode,
             input_sizes=plan.input_sizes,
@@ -108,6 +111,7 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
         nb_sha256=manifest.nb,
         accelerated=bool(accelerators(model)),
         tolerance=_tolerance(verify.get("tolerance"), name),
+        outputs=manifest.outputs,
         threads=settings.threads or _threads(verify.get("threads")),
         power_mode=settings.power_mode,
         input_sizes=settings.input_sizes,

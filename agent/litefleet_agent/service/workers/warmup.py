@@ -7,8 +7,8 @@ from ...errors import AgentError
 from ...findings import Finding, Severity, finding
 from ...formats.nb import NbModel
 from ...formats.npz import Array, read_npz
-from ...verification.compare import compare
-from ...verification.golden_cases import Golden, OutputComparison, check_outputs, fits_inputs, tolerance_for
+from ...verification.comparison import FREE_ROWS, ModelComparison, OutputPair, compare_output
+from ...verification.golden_cases import CaseComparison, Golden, check_outputs, fits_inputs, precision_of
 from ...verification.native import PaddleLiteInterface
 from .batching import are_batchable, first_size, free_first, join_inputs, split_outputs
 
@@ -35,14 +35,14 @@ def infer(paddlelite: PaddleLiteInterface, inputs: Mapping[str, Array]) -> List[
 
 
 class Warmup:
-    """The goldens of one release; `tolerance` (JSON form) overrides the precision's own."""
+    """The goldens of one release, and how its outputs are compared with them."""
 
-    def __init__(self, paddlelite: PaddleLiteInterface, model: NbModel, tolerance: Optional[Dict[str, object]]) -> None:
-        self.paddlelite, self.model, self.tolerance = paddlelite, model, tolerance
+    def __init__(self, paddlelite: PaddleLiteInterface, model: NbModel, comparison: ModelComparison) -> None:
+        self.paddlelite, self.model, self.comparison = paddlelite, model, comparison
         self.findings: List[Finding] = []
         self.statistics: Dict[str, object] = {}  # {cases, outputs: [{name, max_abs, mean_abs, cosine}]}
         self.batches = False
-        self.output_types: Tuple[OutputType, ...] = ()  # of each output, as the goldens have them
+        self.output_types: Tuple[OutputType, ...] = ()  # of each output, as it was for the goldens
         self._first: Optional[Golden] = None
         self._accepted: List[Array] = []  # outputs of the first case that passed
 
@@ -66,7 +66,7 @@ class Warmup:
         if any(found.severity is Severity.ERROR for found in self.findings):
             return False
         self._first, self._accepted = goldens[0], results[0]
-        self.output_types = tuple(self._output_type(index, goldens) for index in range(len(self.model.outputs)))
+        self.output_types = tuple(self._output_type(index, results) for index in range(len(self.model.outputs)))
         stage("running a batch of two cases")
         self.batches = self._batches(goldens, results)
         return True
@@ -93,23 +93,30 @@ class Warmup:
             return
         others = [(i, value) for i, value in enumerate(warm) if value.data != results[0][i].data]
         runs = [(outputs, others if case == 0 else []) for case, outputs in enumerate(results)]
-        output_check = check_outputs(self.model, goldens, runs, self.tolerance)
+        output_check = check_outputs(self.model, goldens, runs, self.comparison)
         self.findings += output_check.findings
         self.statistics = _summary(len(goldens), output_check.comparisons)
 
-    def _output_type(self, index: int, goldens: Sequence[Golden]) -> OutputType:
-        """Return the dtype and dims that every answer must have: sizes that the file declares and all goldens have."""
-        shapes = [golden.outputs[index].shape for golden in goldens]
-        declared = self.model.outputs[index].dims
-        if len(declared) != len(shapes[0]):
-            declared = (-1,) * len(shapes[0])
-        kept = [size if all(s[i : i + 1] == (size,) for s in shapes) else -1 for i, size in enumerate(declared)]
-        return goldens[0].outputs[index].dtype, tuple(kept)
+    def _output_type(self, index: int, results: Sequence[List[Array]]) -> OutputType:
+        """Return the dtype and dims that every answer must have: sizes that the file declares and all cases gave."""
+        given = [outputs[index] for outputs in results]
+        tensor = self.model.outputs[index]
+        free = self._rows_vary(tensor.name) or len({len(value.shape) for value in given}) > 1
+        if free or len(tensor.dims) != len(given[0].shape):
+            return given[0].dtype, (-1,) * len(given[0].shape)
+        kept = [size if all(v.shape[i] == size for v in given) else -1 for i, size in enumerate(tensor.dims)]
+        return given[0].dtype, tuple(kept)
+
+    def _rows_vary(self, name: str) -> bool:
+        """Return whether an output has a row per thing found, whatever its declared dims say."""
+        return self.comparison.of(name).kind in FREE_ROWS
 
     def _batches(self, goldens: Sequence[Golden], results: Sequence[List[Array]]) -> bool:
         """Return whether two different cases give the same outputs together as one by one."""
         if not (free_first(self.model.inputs) and free_first(self.model.outputs)):
             return False
+        if any(self._rows_vary(tensor.name) for tensor in self.model.outputs):
+            return False  # rows of several pictures cannot be told apart by their number
         for other in range(1, len(goldens)):
             pair = [goldens[0].inputs, goldens[other].inputs]
             if are_batchable(pair):
@@ -124,11 +131,17 @@ class Warmup:
             after = infer(self.paddlelite, pair[0])  # a smaller batch after a larger one
         except Exception:  # the binding raises any type; requests then run one by one
             return False
-        pairs = list(zip(alone[0] + alone[1] + alone[0], parts[0] + parts[1] + after))  # noqa: B905 - 3.7
-        return all(self._within_tolerance(want, got) for want, got in pairs)
+        matched = zip([*alone, alone[0]], [*parts, after])  # noqa: B905 - 3.7
+        return all(self._within_tolerance(want, got) for want, got in matched)
 
-    def _within_tolerance(self, want: Array, got: Array) -> bool:
-        return want.data == got.data or compare(want, got, tolerance_for(self.model, want, self.tolerance)).ok
+    def _within_tolerance(self, want: Sequence[Array], got: Sequence[Array]) -> bool:
+        names = [tensor.name for tensor in self.model.outputs]
+        pairs = {name: OutputPair(want[place], got[place]) for place, name in enumerate(names)}
+        return all(
+            pair.expected.data == pair.actual.data
+            or compare_output(pair, self.comparison.of(name), precision_of(self.model), pairs).passed
+            for name, pair in pairs.items()
+        )
 
     def probe(self) -> Tuple[List[Finding], float]:
         """Run the first golden again; return its errors and the milliseconds that it took."""
@@ -140,19 +153,20 @@ class Warmup:
             return [], took_ms  # the same bytes have passed before
         if len(outputs) != len(self.model.outputs):
             return [finding("LF407", "The runtime gave %d outputs." % len(outputs))], took_ms
-        found = check_outputs(self.model, [self._first], [(outputs, [])], self.tolerance).findings
+        found = check_outputs(self.model, [self._first], [(outputs, [])], self.comparison).findings
         return [f for f in found if f.severity is Severity.ERROR], took_ms
 
 
-def _summary(cases: int, comparisons: Sequence[OutputComparison]) -> Dict[str, object]:
+def _summary(cases: int, comparisons: Sequence[CaseComparison]) -> Dict[str, object]:
     """Return {cases, outputs} with the largest differences of each output over all cases, which bounds its size."""
     outputs: Dict[str, _Deviation] = {}
     for comparison in comparisons:
         worst = outputs.get(comparison.name, _Deviation(comparison.name, 0.0, 0.0, 1.0))
+        figures = comparison.found.figures()
         outputs[comparison.name] = _Deviation(
             comparison.name,
-            max(worst.max_abs, comparison.max_abs),
-            max(worst.mean_abs, comparison.mean_abs),
-            min(worst.cosine, comparison.cosine),
+            max(worst.max_abs, figures["max_abs"]),
+            max(worst.mean_abs, figures["mean_abs"]),
+            min(worst.cosine, figures["cosine"]),
         )
     return {"cases": cases, "outputs": [worst._asdict() for worst in outputs.values()]}

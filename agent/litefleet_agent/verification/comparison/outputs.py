@@ -10,9 +10,9 @@ from .result import FARTHEST, Array, OutputComparison, OutputPair, family, finit
 from .rules import CountsRule, DetectionsRule, EmbeddingRule, LabelsRule, MaskRule, TopkRule
 from .spec import TENSOR, ComparisonSpec
 
-__all__ = ["compare_output", "compare_outputs"]
+__all__ = ["FREE_ROWS", "compare_output", "compare_outputs"]
 
-_FREE_ROWS = ("detections", "counts")  # kinds whose number of rows may vary
+FREE_ROWS = ("detections", "counts")  # kinds whose number of rows may vary
 
 
 def compare_outputs(
@@ -60,7 +60,7 @@ def _unlike(pair: OutputPair, spec: ComparisonSpec) -> Optional[OutputComparison
     expected, actual = pair
     if not expected.count and not actual.count and family(expected.dtype) == family(actual.dtype):
         return OutputComparison(spec.kind, True, 0.0, note="both are empty, so this case proves little")
-    if expected.dtype != actual.dtype or (expected.shape != actual.shape and spec.kind not in _FREE_ROWS):
+    if expected.dtype != actual.dtype or (expected.shape != actual.shape and spec.kind not in FREE_ROWS):
         reason = "it is %s %s where the reference is %s %s" % (
             actual.dtype, list(actual.shape), expected.dtype, list(expected.shape),
         )  # fmt: skip

@@ -23,9 +23,10 @@ def trunk(width=16):
 class Detector(nn.Layer):
     """The end of a PaddleDetection export: boxes and scores of one level, and a suppression."""
 
-    def __init__(self, suppression):
+    def __init__(self, suppression, threshold=0.05, declared=()):
         super().__init__()
         self.body, self.head, self.suppression = trunk(), nn.Conv2D(16, 3 * (5 + 4), 1), suppression
+        self.threshold, self.declared = threshold, declared
 
     def forward(self, image):
         size = paddle.full([1, 2], 96, "int32")
@@ -46,7 +47,7 @@ class Detector(nn.Layer):
         helper = LayerHelper("multiclass_nms3")
         out, index, num = (helper.create_variable_for_type_inference(t) for t in ("float32", "int32", "int32"))
         attributes = {
-            "background_label": -1, "score_threshold": 0.05, "nms_top_k": 100, "nms_threshold": 0.45, "keep_top_k": 20,
+            "background_label": -1, "score_threshold": self.threshold, "nms_top_k": 100, "nms_threshold": 0.45, "keep_top_k": 20,
             "nms_eta": 1.0, "normalized": False,
         }  # fmt: skip
         helper.append_op(
@@ -55,6 +56,8 @@ class Detector(nn.Layer):
             attrs=attributes,
             outputs={"Out": out, "Index": index, "NmsRoisNum": num},
         )
+        if self.declared:  # as PicoDet is exported: the rows of another run
+            out.desc.set_shape(self.declared)
         out.stop_gradient = num.stop_gradient = True
         return out, num
 
@@ -89,9 +92,20 @@ class Heads(nn.Layer):
         )
 
 
-def save(layer, name):
+class Shuffled(nn.Layer):
+    """Super-resolution of any size: PaddlePaddle declares its output as [-1, 3, -2, -2]."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Conv2D(3, 8, 3, 1, 1), nn.Conv2D(8, 12, 3, 1, 1)
+
+    def forward(self, image):
+        return F.pixel_shuffle(self.last(F.relu(self.first(image))), 2)
+
+
+def save(layer, name, dims=(1, 3, 96, 96)):
     layer.eval()
-    paddle.jit.save(layer, f"{sys.argv[1]}/{name}", input_spec=[InputSpec([1, 3, 96, 96], "float32", "image")])
+    paddle.jit.save(layer, f"{sys.argv[1]}/{name}", input_spec=[InputSpec(list(dims), "float32", "image")])
 
 
 if __name__ == "__main__":
@@ -100,3 +114,6 @@ if __name__ == "__main__":
     save(Detector("multiclass_nms3"), "detector")
     save(Detector("matrix_nms"), "matrix")
     save(Heads(), "heads")
+    save(Detector("multiclass_nms3", declared=(3598, 6)), "stale")
+    save(Detector("multiclass_nms3", threshold=0.999), "nothing")
+    save(Shuffled(), "shuffled", (-1, 3, -1, -1))
