@@ -19,8 +19,8 @@ from ..formats.npz import Array, read_npz
 from ..protocol import BlockingStream
 from ..verification.child_process import die_with_parent, end_process
 from ..verification.confinement import confine_model
+from ..verification.engine import PaddleLiteError
 from ..verification.engines import choose_engine
-from ..verification.paddlelite import PaddleLiteError
 
 __all__ = ["LOADER", "MOST_RUNS", "RunRequest", "StartRequest", "main"]
 

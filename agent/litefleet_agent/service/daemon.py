@@ -22,7 +22,7 @@ from .metrics import ServiceCounters
 from .model_service import ModelService
 from .publisher import StatusPublisher
 from .queue import Budget
-from .release_source import StoreReleaseSource
+from .release_source import ReleaseSource
 from .request_handler import RequestHandler
 from .settings import Settings, SettingsError, load_settings
 from .systemd import Log
@@ -47,7 +47,7 @@ class Daemon:
         store, facts = Store(root), gather(root)
         self._counters = counters = ServiceCounters(version, loop.now())
         self._history = History(root, settings.history_bytes)
-        self._source = StoreReleaseSource(loop, store, facts, settings, counters, self._history, Log(environ))
+        self._source = ReleaseSource(loop, store, facts, settings, counters, self._history, Log(environ))
         self._models: Dict[str, ModelService] = {}
         self._budget = Budget(settings.queue_bytes)
         self._handler = RequestHandler(loop, settings, self._models, counters, lambda: self._publisher.status())

@@ -15,7 +15,7 @@ from .settings import Settings
 from .systemd import Log
 from .workers.plan import WorkerPlan, plan_of
 
-__all__ = ["Prepared", "ReleaseSource", "RevertResult", "StoreReleaseSource"]
+__all__ = ["Prepared", "ReleaseSource", "RevertResult"]
 
 
 class Prepared(NamedTuple):
@@ -33,27 +33,7 @@ class RevertResult(NamedTuple):
 
 
 class ReleaseSource:
-    """The operations that a model's service needs.  None blocks: slow ones call `on_done` later, from the loop."""
-
-    def previous(self, model: str) -> str:
-        """Return the release that was current before, on disk; "" for none."""
-        raise NotImplementedError
-
-    def prepare(self, model: str, release: str, on_done: Callable[[Prepared], None]) -> None:
-        """Check a release against this device before it is loaded."""
-        raise NotImplementedError
-
-    def revert(self, model: str, release: str, to: str, on_done: Callable[[RevertResult], None]) -> None:
-        """Make `to` current on disk if `release` still is."""
-        raise NotImplementedError
-
-    def record(self, kind: str, model: str, release: str, findings: Sequence[Finding] = (), text: str = "") -> None:
-        """Write an event to the history and the log."""
-        raise NotImplementedError
-
-
-class StoreReleaseSource(ReleaseSource):
-    """The device's own store, history and log."""
+    """What a service needs of the device's store, history and log.  Slow operations call `on_done` later, from the loop."""
 
     def __init__(
         self,
@@ -69,7 +49,7 @@ class StoreReleaseSource(ReleaseSource):
         self._counters, self._history, self._log = counters, history, log
 
     def previous(self, model: str) -> str:
-        """Return the target of the link `previous`."""
+        """Return the release that was current before, on disk; "" for none."""
         try:
             return self._store.link(model, "previous")
         except StoreError as error:
@@ -92,7 +72,7 @@ class StoreReleaseSource(ReleaseSource):
         return Prepared(None if blockers else plan, blockers)
 
     def revert(self, model: str, release: str, to: str, on_done: Callable[[RevertResult], None]) -> None:
-        """Change the links in a thread: syncing to flash may take seconds."""
+        """Make `to` current on disk if `release` still is, in a thread: syncing to flash may take seconds."""
         failed = RevertResult(False, "cannot revert the release %s" % release[:12])
         run_in_thread(
             self._loop, lambda: _revert(self._store.root, model, release, to), lambda result: on_done(result or failed)

@@ -1,6 +1,6 @@
 """Chooses how a process drives Paddle-Lite: through the Python binding of a wheel, or natively through its C++ library.
 
-Both are a PaddleLiteInterface.  The binding is used where it fits the interpreter and its numpy; everywhere else the native
+Both are an Engine.  The binding is used where it fits the interpreter and its numpy; everywhere else the native
 engine, which needs neither.
 """
 
@@ -10,7 +10,8 @@ from typing import Callable, Sequence
 from ..facts import this_process
 from ..facts.packages import find_package
 from ..facts.runtime import binary_of, describe_runtime, python_tags
-from .native import Declared, NativeError, NativePaddleLite, PaddleLiteInterface
+from .engine import Declared, Engine
+from .native import NativeError, NativePaddleLite
 from .paddlelite import PaddleLite
 
 __all__ = ["binding_fits", "choose_engine"]
@@ -43,8 +44,8 @@ def choose_engine(
     sizes: int = 1,
     memory_limit: int = 0,
     on_stage: Callable[[str], None] = lambda words: None,
-) -> PaddleLiteInterface:
-    """Return the engine for a model in this process; see PaddleLite for the arguments.
+) -> Engine:
+    """Return the engine for a model in this process; see Engine for the arguments.
 
     `inputs` are as the model's file declares them; the native engine checks what is set against them.  `on_stage` is called
     with the step that begins where the native engine tries something that may end the process.

@@ -1,127 +1,32 @@
-"""The only module that uses Paddle-Lite: import, load, set inputs, run, read outputs.  Runs in a child process only.
+"""The engine that drives Paddle-Lite through the Python binding of a wheel.
 
 A wrong call may kill the process, and one that returns proves nothing: outputs count only when they match a golden.
 """
 
 import array
 import importlib
-import os
 import sys
-import time
-from collections import OrderedDict
-from typing import Any, Callable, Hashable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, List, Mapping, Tuple
 
 from ..formats.npz import DTYPES, Array, native
+from .engine import Engine, PaddleLiteError
 
-__all__ = ["PaddleLite", "PaddleLiteError", "PredictorCache", "resident_bytes"]
-
-
-def resident_bytes() -> int:
-    """Return the resident memory of this process in bytes, 0 when it cannot be read."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-class PredictorCache:
-    """The predictor in use, and others for other input sizes.
-
-    `load()` makes a predictor.  At most `most` are kept, and fewer where another one would not fit into `limit` bytes of
-    memory (0 = no limit), judged by the largest one so far.
-    """
-
-    def __init__(
-        self, load: Callable[[], Any], most: int = 1, limit: int = 0, resident: Callable[[], int] = resident_bytes
-    ) -> None:
-        self.loads = 0
-        self.current: Any = None
-        self._load, self._most, self._limit, self._resident = load, most, limit, resident
-        self._sizes: Optional[Hashable] = None  # that the current one ran with; None: it has not run yet
-        self._cached: "OrderedDict[Hashable, Any]" = OrderedDict()  # the latest last
-        self._rss_before = self._largest = 0  # bytes resident before the latest load; that a predictor took
-
-    def reload(self) -> None:
-        """Drop all predictors, then make a new one: two at once would hold the weights twice."""
-        self._cached.clear()
-        self._make()
-
-    def _make(self) -> None:
-        self.current, self._sizes = None, None
-        self._rss_before = self._resident()
-        self.current = self._load()
-        self.loads += 1
-
-    def select(self, sizes: Hashable) -> None:
-        """Make a predictor current that never ran with other input sizes than `sizes`."""
-        if self.current is not None and self._sizes in (None, sizes):
-            self._sizes = sizes
-            return
-        if self.current is not None:
-            self._largest = max(self._largest, self._resident() - self._rss_before)
-            self._cached[self._sizes] = self.current
-        self.current = self._cached.pop(sizes, None)
-        if self.current is None:
-            self._evict()
-            self._make()
-        self._sizes = sizes
-
-    def _evict(self) -> None:
-        while len(self._cached) >= self._most:
-            self._cached.popitem(last=False)
-        if self._cached and self._over_memory():
-            self._cached.popitem(last=False)  # the system may not get the memory back, but the next predictor uses it
-
-    def _over_memory(self) -> bool:
-        return bool(self._limit) and self._resident() + self._largest > self._limit
+__all__ = ["PaddleLite"]
 
 
 _LIST_SETTERS = {"float32": "f", "int32": "i", "int8": "b", "uint8": "B"}  # dtype -> array code
 _PRECISIONS = {"INT32": "int32", "INT8": "int8", "UINT8": "uint8"}
 
 
-class PaddleLiteError(Exception):
-    """A step that failed without killing the process; `kind` is a short word that maps to a finding."""
+class PaddleLite(Engine):
+    """An engine whose `runtime` is the folder that holds the paddlelite package, "" = what the interpreter has.
 
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(text)
-        self.kind = kind
-
-
-class PaddleLite:
-    """One model in this process's Paddle-Lite.
-
-    `runtime` is the folder that holds the paddlelite package, "" = what the interpreter has.  `threads` 0 and `power_mode`
-    "" leave it to Paddle-Lite; both count only where the binding has them (ARM), see `threads_set_by` and `power_mode_set`.
-    `sizes` is the number of input sizes for which the model stays loaded, within `memory_limit` bytes (0 = no limit).
+    `threads` and `power_mode` count only where the binding has them (ARM), see `threads_set_by` and `power_mode_set`.
     """
 
     kind = "binding"
-
-    def __init__(
-        self,
-        runtime: str,
-        nb: str,
-        input_names: Sequence[str],
-        output_names: Sequence[str],
-        threads: int = 0,
-        power_mode: str = "",
-        sizes: int = 1,
-        memory_limit: int = 0,
-    ) -> None:
-        self.runtime, self.nb = runtime, nb
-        self.input_names, self.output_names = list(input_names), list(output_names)
-        self.threads, self.power_mode = threads, power_mode
-        self.threads_set_by = (
-            "environment" if threads else ""
-        )  # without a setter OpenMP's variable counts: the parent's
-        self.power_mode_set = ""
-        self.numpy: Any = None
-        self._lite: Any = None
-        self._cache = PredictorCache(self._create, sizes, memory_limit)
-        self._order: List[str] = []
-        self._output_count = 0
+    _lite: Any = None
+    _output_count = 0
 
     def import_runtime(self) -> None:
         """Import numpy, if it is installed, and Paddle-Lite.  Raises PaddleLiteError "import"."""
@@ -133,16 +38,12 @@ class PaddleLite:
             # Without numpy all works; a broken one is an error, since Paddle-Lite itself imports it.
             if getattr(err, "name", "") != "numpy":
                 raise PaddleLiteError("import", "numpy: %s" % err) from err
+        else:
+            self.numpy_version = str(self.numpy.__version__)
         try:
             self._lite = importlib.import_module("paddlelite.lite")
         except ImportError as err:
             raise PaddleLiteError("import", str(err)) from err
-
-    def load(self) -> float:
-        """Load the model and return the milliseconds that took.  Raises PaddleLiteError "inputs" when it has other inputs."""
-        begun = time.perf_counter()
-        self._cache.reload()
-        return (time.perf_counter() - begun) * 1e3
 
     def _create(self) -> Any:
         config = self._lite.MobileConfig()
@@ -163,23 +64,9 @@ class PaddleLite:
         return predictor
 
     @property
-    def _predictor(self) -> Any:
-        return self._cache.current
-
-    @property
-    def loads(self) -> int:
-        """Number of times that the model was loaded."""
-        return self._cache.loads
-
-    @property
     def runtime_version(self) -> str:
         """The version that the loaded Paddle-Lite reports, "" when it reports none."""
         return str(self._predictor.get_version()) if hasattr(self._predictor, "get_version") else ""
-
-    @property
-    def numpy_version(self) -> str:
-        """The version of numpy, "" where there is none."""
-        return str(self.numpy.__version__) if self.numpy is not None else ""
 
     @property
     def loaded_output_names(self) -> List[str]:
@@ -196,19 +83,6 @@ class PaddleLite:
             self._set(tensor, values[name])
             if check:
                 self._round_trip(tensor, values[name])
-
-    def select_predictor(self, values: Mapping[str, Array]) -> None:
-        """Use a predictor that never ran with inputs that differ from these in more than their first dimension.
-
-        Paddle-Lite 2.13rc0 (x86) keeps memory laid out for the earlier sizes: for the second of two image sizes it gave wrong
-        outputs without an error, or corrupted its heap.  Another batch size gave right outputs in every test.
-        """
-        sizes = [(name, value.dtype, len(value.shape), value.shape[1:]) for name, value in sorted(values.items())]
-        self._cache.select(tuple(sizes))
-
-    def run(self) -> None:
-        """Run the model on the inputs that were set last."""
-        self._predictor.run()
 
     def outputs(self) -> List[Array]:
         """Return copies of the outputs, in the order of the model's fetches: the next run overwrites the originals."""

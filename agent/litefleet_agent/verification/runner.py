@@ -17,8 +17,8 @@ from ..formats.npz import Array, read_npz
 from ..releases.archive import keep_bytecode
 from .child_process import die_with_parent, end_process, peak_rss
 from .confinement import confine_model
+from .engine import PaddleLiteError
 from .engines import choose_engine
-from .paddlelite import PaddleLiteError
 
 __all__ = ["CONFINEMENT", "OUTPUTS", "RESULT", "STAGE", "CaseRun", "Job", "Output", "Result", "main"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -107,8 +108,8 @@ class _TextOrMapping(_Strict):
     """A mapping that may also be written as one text, which `_spelled` turns into the mapping."""
 
     @classmethod
-    def _spelled(cls, text: str) -> dict[str, object]:
-        raise NotImplementedError
+    @abstractmethod
+    def _spelled(cls, text: str) -> dict[str, object]: ...
 
     @model_validator(mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from litefleet_agent.verification.paddlelite import PredictorCache, resident_bytes
+from litefleet_agent.verification.engine import PredictorCache, resident_bytes
 
 
 class Machine:

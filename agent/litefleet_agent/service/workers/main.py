@@ -24,8 +24,8 @@ from ...releases.archive import keep_bytecode
 from ...verification.child_process import die_with_parent, end_process
 from ...verification.comparison import ModelComparison
 from ...verification.confinement import confine_model
+from ...verification.engine import PaddleLiteError
 from ...verification.engines import choose_engine
-from ...verification.paddlelite import PaddleLiteError
 from ...verification.verify import paddlelite_finding
 from ..messages import Rejection, size_of, tensors_of, tensors_to, validate_inputs
 from .batching import all_finite, are_batchable, first_size, join_inputs, split_outputs

@@ -8,8 +8,8 @@ from ...findings import Finding, Severity, finding
 from ...formats.nb import NbModel
 from ...formats.npz import Array, read_npz
 from ...verification.comparison import FREE_ROWS, ModelComparison, OutputPair, compare_output
+from ...verification.engine import Engine
 from ...verification.golden_cases import CaseComparison, Golden, check_outputs, fits_inputs, precision_of
-from ...verification.native import PaddleLiteInterface
 from .batching import are_batchable, first_size, free_first, join_inputs, split_outputs
 
 __all__ = ["OutputType", "Warmup", "infer"]
@@ -26,7 +26,7 @@ class _Deviation(NamedTuple):
     cosine: float
 
 
-def infer(paddlelite: PaddleLiteInterface, inputs: Mapping[str, Array]) -> List[Array]:
+def infer(paddlelite: Engine, inputs: Mapping[str, Array]) -> List[Array]:
     """Run the model once, with a predictor for the sizes of these inputs, and return copies of its outputs."""
     paddlelite.select_predictor(inputs)
     paddlelite.set_inputs(inputs)
@@ -37,7 +37,7 @@ def infer(paddlelite: PaddleLiteInterface, inputs: Mapping[str, Array]) -> List[
 class Warmup:
     """The goldens of one release, and how its outputs are compared with them."""
 
-    def __init__(self, paddlelite: PaddleLiteInterface, model: NbModel, comparison: ModelComparison) -> None:
+    def __init__(self, paddlelite: Engine, model: NbModel, comparison: ModelComparison) -> None:
         self.paddlelite, self.model, self.comparison = paddlelite, model, comparison
         self.findings: List[Finding] = []
         self.statistics: Dict[str, object] = {}  # {cases, outputs: [{name, max_abs, mean_abs, cosine}]}

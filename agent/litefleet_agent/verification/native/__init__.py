@@ -4,7 +4,6 @@ What it relies on and how that is checked: docs/adr/0010-native-engine.md.  Noth
 """
 
 from .errors import NativeError
-from .interface import Declared, PaddleLiteInterface
 from .paddlelite import NativePaddleLite
 
-__all__ = ["Declared", "NativeError", "NativePaddleLite", "PaddleLiteInterface"]
+__all__ = ["NativeError", "NativePaddleLite"]

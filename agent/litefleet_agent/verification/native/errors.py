@@ -3,7 +3,7 @@
 import re
 from typing import Callable, Sequence, Tuple
 
-from ..paddlelite import PaddleLiteError
+from ..engine import PaddleLiteError
 
 __all__ = ["NativeError", "explain_missing", "explain_unloadable", "unknown_layout"]
 

@@ -5,64 +5,45 @@ said on stderr), as a failed check or a crash of the library does; nothing of it
 """
 
 import os
-import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ...formats.npz import Array
-from ..paddlelite import PredictorCache
+from ..engine import Engine
 from .errors import NativeError
 
 if TYPE_CHECKING:  # ctypes may be missing: that is a sentence of import_runtime, not an error at import
+    from ..engine import Declared
     from .config import MobileConfig
-    from .interface import Declared
     from .library import Library
     from .predictor import Predictor
 
 __all__ = ["NativePaddleLite"]
 
 
-def _ignore(_words: str) -> None:
-    pass
+class NativePaddleLite(Engine):
+    """An engine whose `runtime` is what library.find_library takes.
 
-
-class NativePaddleLite:
-    """One model, driven as the binding's PaddleLite drives it; see interface.PaddleLiteInterface.
-
-    `runtime` is what library.find_library takes.  `declared` are the model's inputs as its file declares them (name, dtype,
-    dims with -1 for free ones): what is set is checked against them.  `on_stage` receives, in words, what is tried next: a
-    library that is laid out in an unknown way may end the process there.
+    `declared` are the model's inputs as its file declares them (name, dtype, dims with -1 for free ones): what is set is
+    checked against them.  `on_stage` receives the next step in words: a library with an unknown layout may end the process there.
+    The other arguments are Engine's.
     """
 
     kind = "native"
-    numpy: Any = None  # the engine neither needs nor imports it
-    numpy_version = ""
 
     def __init__(
         self,
-        runtime: str,
-        nb: str,
-        input_names: Sequence[str],
-        output_names: Sequence[str],
-        threads: int = 0,
-        power_mode: str = "",
-        sizes: int = 1,
-        memory_limit: int = 0,
+        *arguments: Any,
         declared: "Sequence[Declared]" = (),
-        on_stage: Callable[[str], None] = _ignore,
+        on_stage: Callable[[str], None] = lambda words: None,
+        **more: Any,
     ) -> None:
-        self.runtime, self.nb = runtime, nb
-        self.input_names, self.output_names = list(input_names), list(output_names)
-        self.threads, self.power_mode = threads, power_mode
-        self.threads_set_by = "environment" if threads else ""
+        super().__init__(*arguments, **more)
         self.threads_taken = 0  # 0: not known
-        self.power_mode_set = ""
         self.library_path = ""
         self._declared: "Dict[str, Declared]" = {tensor.name: tensor for tensor in declared}
         self._on_stage = on_stage
         self._library: "Optional[Library]" = None
         self._config: "Optional[MobileConfig]" = None
-        self._cache = PredictorCache(self._create, sizes, memory_limit)
-        self._order: List[str] = []
 
     def import_runtime(self) -> None:
         """Load the library, and find its functions and the layout of its configuration.
@@ -84,15 +65,6 @@ class NativePaddleLite:
         self.power_mode_set = config.power_mode_taken
         self._config = config
 
-    def load(self) -> float:
-        """Load the model, check the library by it, and return the milliseconds it took.
-
-        Raises NativeError: "inputs" when its inputs or outputs are others, "native" when the library fails a check.
-        """
-        begun = time.perf_counter()
-        self._cache.reload()
-        return (time.perf_counter() - begun) * 1e3
-
     def _create(self) -> "Predictor":
         from .predictor import Predictor
         from .selfcheck import check_names
@@ -110,11 +82,6 @@ class NativePaddleLite:
     def _predictor(self) -> "Predictor":
         predictor: "Predictor" = self._cache.current
         return predictor
-
-    @property
-    def loads(self) -> int:
-        """How many times the model was loaded."""
-        return self._cache.loads
 
     @property
     def runtime_version(self) -> str:
@@ -174,18 +141,6 @@ class NativePaddleLite:
             raise NativeError("inputs", "the model has no input %s" % name[:80])
         with self._predictor.input(self._order.index(name)) as tensor:
             tensor.set_lod(levels)
-
-    def select_predictor(self, values: Mapping[str, Array]) -> None:
-        """Turn to a predictor that never ran with inputs that differ in more than their first dimension from these.
-
-        See PaddleLite.select_predictor: Paddle-Lite answers wrongly for a second size of its inputs.
-        """
-        sizes = [(name, value.dtype, len(value.shape), value.shape[1:]) for name, value in sorted(values.items())]
-        self._cache.select(tuple(sizes))
-
-    def run(self) -> None:
-        """Run the model on the inputs as they were last set."""
-        self._predictor.run()
 
     def outputs(self) -> List[Array]:
         """Return copies of the outputs, in the order of the model's fetches.

@@ -110,7 +110,7 @@ def main():
     for name in job.get("first", []):
         __import__(name)
     report = {"stages": [], "outputs": [], "lods": [], "python": list(sys.version_info[:2])}
-    from litefleet_agent.verification.paddlelite import PaddleLiteError
+    from litefleet_agent.verification.engine import PaddleLiteError
 
     try:
         drive(job, report)
