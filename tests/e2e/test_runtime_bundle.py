@@ -1,4 +1,4 @@
-"""What the controller brings where a device has a bare Python: the wheels for it, or the word why none fit."""
+"""What the controller brings where a device has a bare Python: the wheels for it, with its numpy or without."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
@@ -61,25 +62,17 @@ async def test_a_bare_interpreter_gets_its_runtime_and_keeps_its_own_packages(
     assert packages(python) == before
 
 
-async def test_where_no_wheel_fits_the_sentence_names_what_would(tmp_path: Path, project: Projects) -> None:
-    python = Path(sys.executable).resolve()  # 3.11 or later: no wheel is published for it
-    async with bare(tmp_path, python) as devices:
-        job = with_runtimes(project(devices), {})
-        outcome = (await job.run()).outcomes[0]
-    assert outcome.verdict is Verdict.UNSUPPORTED, outcome.to_dict()
-    assert outcome.findings[0].code == "LF302"
-    said = " ".join(f.observed for f in outcome.findings)
-    assert "3.10" in said
-    assert f"3.{sys.version_info.minor}" in said or f"cp3{sys.version_info.minor}" in said
-
-
-async def test_numpy_2_is_refused_before_the_runtime_travels(
-    tmp_path: Path, project: Projects, lite_python: Path
+@pytest.mark.parametrize("runtimes", [{}, WHEELS])
+async def test_a_newer_interpreter_drives_the_library_and_numpy_does_not_matter(
+    tmp_path: Path, project: Projects, runtimes: dict[str, object]
 ) -> None:
-    async with bare(tmp_path, lite_python.resolve(), runtime="numpy-2") as devices:
-        outcome = (await with_runtimes(project(devices), WHEELS).run()).outcomes[0]
-        assert not (devices.devices["a"].root / "runtimes").exists()
-    assert outcome.verdict is Verdict.REFUSED, outcome.to_dict()
-    assert outcome.findings[0].code == "LF304"
-    assert "numpy 2." in outcome.sentence
-    assert outcome.sent_bytes < 400_000
+    python = Path(sys.executable).resolve()  # 3.11 or later: no wheel is published for it
+    named = {"runtime": "numpy-2"} if runtimes else {}
+    async with bare(tmp_path, python, **named) as devices:
+        job = with_runtimes(project(devices), runtimes)
+        first, second = (await job.run()).outcomes[0], (await job.run("verify")).outcomes[0]
+        (runtime,) = (p for p in (devices.devices["a"].root / "runtimes").iterdir() if p.is_dir())
+        numpy = runtime / "numpy" / "__init__.py"
+        assert numpy.exists() is bool(runtimes)
+    assert (first.verdict, second.verdict) == (Verdict.VERIFIED, Verdict.VERIFIED), (first.to_dict(), second.to_dict())
+    assert second.sent_bytes < 5_000

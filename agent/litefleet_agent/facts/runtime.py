@@ -14,6 +14,7 @@ from .packages import find_package, wheel_tags
 from .values import Package
 
 __all__ = [
+    "NATIVE_MARKS",
     "RuntimeFacts",
     "binary_of",
     "describe_library",
@@ -28,6 +29,11 @@ _BUILT_VERSION = re.compile(rb"\x00(v2\.\d{1,2}[-.\w]{0,16})\x00")
 _BUILT_PYTHON = re.compile(rb"\x00(3\.(?:[5-9]|[1-9]\d))\x00")  # pybind11's, which it compares with the interpreter
 _OPENCL = re.compile(rb"libOpenCL\.so")
 _NUMPY_2 = re.compile(rb"numpy\._core")  # pybind11 2.12 and later know numpy 2
+# Both functions of the C++ interface that a model needs first: a library that exports them can be driven without its binding.
+NATIVE_MARKS = (
+    b"_ZN6paddle8lite_api21CreatePaddlePredictorINS0_12MobileConfigE",
+    b"_ZN6paddle8lite_api12MobileConfig19set_model_from_fileERKNSt7__cxx11",
+)
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 _LIBRARY = re.compile(r"^[^.].*\.so(\.\d+)*$")
 
@@ -52,6 +58,9 @@ class RuntimeFacts:
     page_align: int = 0  # the smallest alignment of the segments of lite.so and of its own libraries; 0 unknown
     page_fit: int = 0  # the largest page in which their segments lie in the file as in memory; 0 any
     leftovers: Tuple[str, ...] = ()  # files of macOS's archiver, below the package's folder
+    native: bool = (
+        False  # whether its C++ library can be driven without the binding: any interpreter, any numpy or none
+    )
     flavour: Flavour = field(default_factory=Flavour)  # only after `with_flavour`
 
 
@@ -88,6 +97,7 @@ def describe_runtime(path: Optional[str] = None, folders: Optional[Sequence[str]
         page_align=min((align for align, _ in pages if align), default=0),
         page_fit=min((fit for _, fit in pages if fit), default=0),
         leftovers=_leftovers(package.path),
+        native=_exports(binary),
     )
 
 
@@ -108,6 +118,7 @@ def describe_library(path: str) -> RuntimeFacts:
         so_system=system,
         page_align=program.page_align if program is not None else 0,
         page_fit=program.page_fit if program is not None else 0,
+        native=_exports(path),
     )
 
 
@@ -215,6 +226,15 @@ def python_in(binary: str) -> str:
         return "cp" + named.group(1)
     built = _text_in(binary, _BUILT_PYTHON)
     return "cp" + built.replace(".", "") if built else ""
+
+
+def _exports(path: str) -> bool:
+    """Return whether a library names the functions of the C++ interface that the native engine calls first."""
+    try:
+        with open_regular(path) as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return all(data.find(name) >= 0 for name in NATIVE_MARKS)
+    except (OSError, ValueError):  # ValueError: an empty file
+        return False
 
 
 def _text_in(path: str, pattern: Pattern[bytes]) -> str:

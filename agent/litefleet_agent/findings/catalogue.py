@@ -268,7 +268,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "refused",
         "Paddle-Lite's Python binding predates numpy 2: with it every input tensor is filled with garbage, without any error.",
-        "Use a runtime with numpy < 2; litefleet's own runtime bundles do.",
+        "Use numpy < 2 beside Paddle-Lite's package.  litefleet itself calls the C++ library wherever it is exported: there numpy does not matter.",
     ),
     (
         "LF305",
@@ -292,7 +292,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "refused",
         "A binary wheel works only with the CPython version it was built for.",
-        "Name a wheel for this interpreter, or another interpreter with `python:` in the inventory.",
+        "Name a wheel for this interpreter, a build that exports its C++ functions (litefleet calls those from any interpreter), or another interpreter "
+        "with `python:` in the inventory.",
     ),
     (
         "LF308",

@@ -27,11 +27,12 @@ _STAGES = {"a": "alpha", "b": "beta"}
 
 
 def check_environment(
-    model: NbModel, facts: Facts, runtime: Optional[RuntimeFacts] = None, need_disk: int = 0
+    model: NbModel, facts: Facts, runtime: Optional[RuntimeFacts] = None, need_disk: int = 0, by_binding: bool = True
 ) -> List[Finding]:
     """Return the findings against running `model` on the device of `facts` with `runtime`, the most important first.
 
-    `runtime` None means that none is chosen yet: only model and device are checked.  `need_disk` is in bytes.
+    `runtime` None means that none is chosen yet: only model and device are checked.  `need_disk` is in bytes.  `by_binding`
+    False: the runtime's C++ library is driven without the binding, as the agent does where the binding does not fit.
     Facts that a device does not report decide nothing.  `model_file.check_file` checks the kernels' targets.
     """
     arch = ARCHES.get(facts.arch)
@@ -44,7 +45,7 @@ def check_environment(
         found.append(finding("LF302", _no_runtime(facts, runtime)))
         runtime = None  # the findings about the device are reported too
     if runtime is not None:
-        found += check_runtime(facts, runtime)
+        found += check_runtime(facts, runtime, by_binding)
     found += check_cpu(facts, arch.isa, runtime)
     found += _accelerators(model, facts, runtime) + _threads(model, facts)
     found += _check_space(model, facts, need_disk)
@@ -175,4 +176,5 @@ def static_findings(nb: str, facts: Facts, runtime: str, sha256: str = "") -> Li
     except OSError as error:
         return [finding("LF602", "The model's file cannot be read: %s." % (error.strerror or error))]
     found = altered(model, sha256) + check_file(model, arch, frozenset(facts.cpu.features) or None)
-    return found + check_environment(model, facts, with_flavour(describe_runtime(runtime or None)))
+    described = with_flavour(describe_runtime(runtime or None))
+    return found + check_environment(model, facts, described, by_binding=not described.native)

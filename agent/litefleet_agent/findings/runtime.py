@@ -19,13 +19,16 @@ _PUBLISHED_X86 = ("avx", "avx2", "fma")
 _PUBLISHED_MARK = "libmklml_intel.so"
 
 
-def check_runtime(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
-    """Return the findings against this runtime on the device of `facts`; what is unknown of either decides nothing."""
-    found = _binary(facts, runtime) + _pages(facts, runtime) + _libraries(facts, runtime)
-    return found + check_leftovers(runtime) + check_numpy(runtime)
+def check_runtime(facts: Facts, runtime: RuntimeFacts, by_binding: bool = True) -> List[Finding]:
+    """Return the findings against this runtime on the device of `facts`; what is unknown of either decides nothing.
+
+    `by_binding` False: its C++ library is driven without the binding, so that interpreter and numpy do not matter.
+    """
+    found = _binary(facts, runtime, by_binding) + _pages(facts, runtime) + _libraries(facts, runtime)
+    return found + check_leftovers(runtime) + (check_numpy(runtime) if by_binding else [])
 
 
-def _binary(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
+def _binary(facts: Facts, runtime: RuntimeFacts, by_binding: bool) -> List[Finding]:
     """Check lite.so against the machine and the interpreter."""
     other = check_system(runtime)
     if other and (runtime.so_problem or facts.libc.kind in ("glibc", "musl")):
@@ -38,7 +41,7 @@ def _binary(facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
             finding("LF308", "The runtime's lite.so is for %s; this device is %s." % (runtime.so_machine, facts.arch))
         )
     python = facts.python
-    if runtime.python_tags and python.tag and python.tag not in runtime.python_tags:
+    if by_binding and runtime.python_tags and python.tag and python.tag not in runtime.python_tags:
         observed = "The runtime is for %s; this device's interpreter is %s %s (%s)."
         values = (" or ".join(runtime.python_tags), python.implementation or "Python", python.version, python.tag)
         found.append(finding("LF307", observed % values))

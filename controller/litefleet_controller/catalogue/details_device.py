@@ -65,7 +65,7 @@ DEVICE: Mapping[str, Details] = {
         "The runtime would use numpy 2.2.6; this build of Paddle-Lite needs numpy < 2.",
         (
             "On a device with its own Paddle-Lite: `python3 -m pip install 'numpy<2'`.",
-            "Or let litefleet install the runtime: omit `runtimes:`, or name a wheel there; litefleet then installs numpy < 2.",
+            "Or let litefleet bring the runtime: omit `runtimes:`, or name a wheel there; litefleet then calls its C++ library, or brings numpy < 2.",
             "Prove it: `litefleet verify --limit NAME`.",
         ),
         ("outputs are NaN or plain wrong, exit code 0, no warning",),

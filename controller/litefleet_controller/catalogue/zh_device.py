@@ -48,12 +48,12 @@ ZH_DEVICE: Mapping[str, Zh] = {
     "LF304": Zh(
         "numpy 2",
         "Paddle-Lite 的 Python 绑定早于 numpy 2：与它一起使用时，每个输入张量都会被填入垃圾值，而没有任何错误提示。",
-        "使用 numpy < 2 的运行库；litefleet 自己的运行库包就是如此。",
+        "与 Paddle-Lite 的 Python 包一起使用 numpy < 2。litefleet 自己在 C++ 库导出接口时直接调用它，此时 numpy 版本无关紧要。",
         "从元数据读取运行库会导入的 numpy 的版本，并在 Paddle-Lite 的库中查找其绑定支持 numpy 2 的标记。运行时，"
         "放进张量的内容必须能原样取回。",
         (
             "设备使用自带的 Paddle-Lite 时：`python3 -m pip install 'numpy<2'`。",
-            "或由 litefleet 带去运行库：不写 `runtimes:`，或在其中指定一个 wheel；它会附带 numpy < 2。",
+            "或由 litefleet 带去运行库：不写 `runtimes:`，或在其中指定一个 wheel；它直接调用其 C++ 库，或附带 numpy < 2。",
             "加以验证：`litefleet verify --limit NAME`。",
         ),
     ),
@@ -82,7 +82,7 @@ ZH_DEVICE: Mapping[str, Zh] = {
     "LF307": Zh(
         "wheel 与 Python 版本不符",
         "二进制 wheel 只能用于编译它时所针对的 CPython 版本。",
-        "为这个解释器指定一个 wheel，或在设备清单中用 `python:` 指定另一个解释器。",
+        "为这个解释器指定一个 wheel，或指定导出 C++ 函数的构建（litefleet 可从任何解释器调用它），或在设备清单中用 `python:` 指定另一个解释器。",
         "把 wheel 的 CPython 标签（取自文件名或元数据）与设备的解释器比较。",
         (
             "如果设备上有相符的解释器，请使用它：在设备清单中写 `python: /usr/bin/python3.8`。",

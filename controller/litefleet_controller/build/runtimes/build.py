@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import uv
+from litefleet_agent.facts.runtime import NATIVE_MARKS
 from litefleet_agent.findings import Finding, finding
 
 from ...common.errors import FindingError, LitefleetError
@@ -23,18 +24,22 @@ from ...config.choices import RuntimeChoice
 from ..pins import requirement_lines
 from .compatibility import (
     DeviceKind,
+    binding_fits,
     platform_of,
     refusal_of_device,
     refusal_of_elf,
+    refusal_of_interpreter,
     refusal_of_wheel,
     sentence_of_resolver,
+    wheels_for,
 )
 from .pack import Packed, fingerprint, pack, unpack_wheel
 
 __all__ = ["Bundle", "build_bundle", "check_bundle"]
 
 
-_RECIPE = 1  # raise it when bundles come to be packed in another way
+_DEFAULT_NUMPY = RuntimeChoice().numpy
+_RECIPE = 2  # raise it when bundles come to be packed in another way
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,14 @@ def _request_key(choice: RuntimeChoice, device: DeviceKind) -> str:
     """Return the key of a request; a changed wheel or folder changes it."""
     content = fingerprint(choice.path) if choice.kind in ("wheel", "folder") else ""
     facts = [_RECIPE, choice.kind, choice.paddlelite, choice.numpy, str(choice.path), content]
-    facts += [device.arch, device.python_tag, platform_of(device) or device.libc_kind]
+    python = device.python_tag if _brings_numpy(choice, device) else wheels_for(choice, device).python_tag
+    facts += [device.arch, python, platform_of(device) or device.libc_kind]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def _brings_numpy(choice: RuntimeChoice, device: DeviceKind) -> bool:
+    """Return whether the bundle holds a numpy: the binding uses it, or the configuration names another than the default."""
+    return bool(choice.numpy) and (binding_fits(choice, device) or choice.numpy != _DEFAULT_NUMPY)
 
 
 def _recall(cache: Path, request: str) -> Bundle | None:
@@ -96,12 +107,12 @@ async def _build(choice: RuntimeChoice, device: DeviceKind, cache: Path, request
         if choice.kind == "wheels":
             folder, described = work / "tree", f"paddlelite {choice.paddlelite} from wheels"
             numpy = await _resolve_wheels(choice, device, folder, time_limit_s)
+            device = wheels_for(choice, device)
         else:
             folder, described = await _take(choice, device, work)
             numpy = await _add_numpy(choice, device, work / "numpy", folder, time_limit_s)
-        refused = refusal_of_elf(
-            folder, device, str(choice.path) if choice.kind != "wheels" else "the paddlelite wheel"
-        )
+        label = str(choice.path) if choice.kind != "wheels" else "the paddlelite wheel"
+        refused = refusal_of_elf(folder, device, label) or refusal_of_interpreter(folder, device, label)
         if refused is not None:
             raise FindingError([refused])
         layers = [folder, work / "numpy"] if (work / "numpy").is_dir() else [folder]
@@ -159,10 +170,13 @@ async def _uv_install(device: DeviceKind, target: Path, packages: list[str], tim
 
 async def _resolve_wheels(choice: RuntimeChoice, device: DeviceKind, target: Path, time_limit_s: float) -> str:
     """Install paddlelite and numpy for the device; FindingError with what would fit when no wheel does."""
-    packages = [f"paddlelite=={choice.paddlelite}", *([choice.numpy] if choice.numpy else [])]
-    ended = await _uv_install(device, target, packages, time_limit_s)
-    if ended.ok:
+    source = wheels_for(choice, device)
+    packages = [f"paddlelite=={choice.paddlelite}", *([choice.numpy] if choice.numpy and source == device else [])]
+    ended = await _uv_install(source, target, packages, time_limit_s)
+    if ended.ok and source == device:
         return _numpy_words(target)
+    if ended.ok:
+        return await _add_numpy(choice, device, target.with_name("numpy"), target, time_limit_s)
     found = sentence_of_resolver(choice, device, ended.output)
     if found is not None:
         raise FindingError([found])
@@ -176,7 +190,7 @@ async def _add_numpy(choice: RuntimeChoice, device: DeviceKind, target: Path, fo
     """Resolve numpy for a wheel that brings none; return its description, such as "numpy 1.26.4"."""
     if (folder / "numpy" / "__init__.py").exists():
         return _numpy_words(folder)
-    if not choice.numpy or choice.kind == "folder":
+    if choice.kind == "folder" or not _brings_numpy(choice, device):
         return "without numpy"
     if platform_of(device) is None:
         return f"without numpy (no wheels are published for {device.arch} with {device.libc_kind})"
@@ -216,13 +230,14 @@ _READY = b"numpy._core"  # pybind11 2.12 and later know numpy 2
 
 
 def check_bundle(path: Path) -> tuple[Finding, ...]:
-    """Return LF304 for a bundle with numpy 2 and a Paddle-Lite built for numpy 1, which would read garbage."""
+    """Return LF304 for a bundle with numpy 2 whose Paddle-Lite was built for numpy 1 and works by its binding only."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         versions = [found for name in names if (found := _NUMPY.fullmatch(name))]
         if not versions or int(versions[0][2]) < 2:
             return ()
-        if any(_READY in archive.read(name) for name in names if _BINARY.fullmatch(name)):
+        binaries = (archive.read(name) for name in names if _BINARY.fullmatch(name))
+        if any(_READY in binary or all(mark in binary for mark in NATIVE_MARKS) for binary in binaries):
             return ()
     return (
         finding("LF304", f"The runtime would use numpy {versions[0][1]}; this build of Paddle-Lite needs numpy < 2."),

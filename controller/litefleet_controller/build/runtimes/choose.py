@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from litefleet_agent.facts import Facts
-from litefleet_agent.findings import Certainty, Finding, finding
+from litefleet_agent.findings import Finding, finding
 from litefleet_inventory import Device
 
 from ...common.text import sanitize
 from ...config import Config, runtime_for
-from ...config.choices import PUBLISHED_PYTHONS, RuntimeChoice
-from .compatibility import DeviceKind, refusal_of_device, refusal_of_elf, refusal_of_published, refusal_of_wheel
+from ...config.choices import RuntimeChoice
+from .compatibility import DeviceKind, binding_fits, refusal_of_device, refusal_of_elf, refusal_of_wheel
 
 __all__ = ["ChosenRuntime", "choose_runtime", "falls_back_to_own", "own_runtime_findings"]
 
@@ -29,17 +28,18 @@ class ChosenRuntime:
 def choose_runtime(config: Config, device: Device, facts: Facts) -> ChosenRuntime:
     """Return the runtime that a device of these facts gets, judged by facts and file names alone.
 
-    The device's own runtime replaces the published wheels where none of them fits and the device has one.
+    The device's own runtime replaces the published wheels where it has one, and none of them was made for the device or for
+    its interpreter.
 
     Raises: ConfigError when the inventory names a runtime that `runtimes:` lacks.
     """
     choice = runtime_for(config, facts.arch, device.runtime)
     refusal = _refusal(choice, facts)
-    if refusal is None:
-        return ChosenRuntime(choice)
-    if facts.paddlelite.path and falls_back_to_own(config, device, facts.arch, [refusal]):
+    refusals = () if refusal is None else (refusal,)
+    foreign = bool(refusals) or not binding_fits(choice, DeviceKind.of(facts))
+    if foreign and facts.paddlelite.path and falls_back_to_own(config, device, facts.arch, refusals):
         return ChosenRuntime(RuntimeChoice("system"))
-    return ChosenRuntime(choice, (refusal,))
+    return ChosenRuntime(choice, refusals)
 
 
 def falls_back_to_own(config: Config, device: Device, arch: str, refusals: Sequence[Finding]) -> bool:
@@ -54,34 +54,16 @@ def _refusal(choice: RuntimeChoice, facts: Facts) -> Finding | None:
         return None
     kind = DeviceKind.of(facts)
     refusal = refusal_of_device(choice, kind)
-    if refusal is not None:
+    if refusal is not None or choice.kind == "wheels":
         return refusal
     if choice.kind == "wheel":
         return refusal_of_wheel(choice.path, kind)
-    if choice.kind == "folder":
-        return refusal_of_elf(choice.path, kind, str(choice.path))
-    refusal = refusal_of_published(choice, kind)
-    return _with_other_python(refusal, choice, facts) if refusal is not None else None
-
-
-def _with_other_python(refusal: Finding, choice: RuntimeChoice, facts: Facts) -> Finding:
-    """Name an interpreter that the device has and a published wheel fits."""
-    suffixes = tuple(f"python{version}" for version in PUBLISHED_PYTHONS.get(choice.paddlelite, ()))
-    fitting = [path for path in facts.other_pythons if path.endswith(suffixes)] if suffixes else []
-    if not fitting:
-        return refusal
-    hint = f" {sanitize(fitting[0])} is there: name it with `python:` in the inventory."
-    return replace(refusal, observed=refusal.observed + hint)
+    return refusal_of_elf(choice.path, kind, str(choice.path))
 
 
 def own_runtime_findings(facts: Facts) -> tuple[Finding, ...]:
-    """Return the findings against the Paddle-Lite that the device's own Python imports: LF302 for none, LF304 for numpy 2."""
-    if not facts.paddlelite.path:
-        python = sanitize(facts.python.executable) or "the device's Python"
-        return (finding("LF302", f"No paddlelite package is installed for {python}."),)
-    major = re.match(r"(\d{1,4})\.", facts.numpy.version)
-    if major is None or int(major[1]) < 2:
+    """Return LF302 where the device's own Python imports no Paddle-Lite; its numpy is judged where the library is read: there."""
+    if facts.paddlelite.path:
         return ()
-    numpy = sanitize(facts.numpy.version)
-    observed = f"Its own Paddle-Lite would use numpy {numpy}, unless it was built for numpy 2."
-    return (finding("LF304", observed, Certainty.LIKELY),)
+    python = sanitize(facts.python.executable) or "the device's Python"
+    return (finding("LF302", f"No paddlelite package is installed for {python}."),)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
 from litefleet_agent.facts import Facts
 from litefleet_agent.facts.arch import arch_of
+from litefleet_agent.facts.runtime import describe_runtime
 from litefleet_agent.findings import Finding, finding
 from litefleet_agent.formats.elf import machine_of
 from packaging.tags import Tag, compatible_tags, cpython_tags
@@ -20,15 +21,17 @@ from ...config.choices import PUBLISHED_PYTHONS, RuntimeChoice
 __all__ = [
     "DeviceKind",
     "WheelName",
+    "binding_fits",
     "platform_arch",
     "platform_of",
     "python_fits",
     "refusal_of_device",
     "refusal_of_elf",
-    "refusal_of_published",
+    "refusal_of_interpreter",
     "refusal_of_wheel",
     "sentence_of_resolver",
     "wheel_name",
+    "wheels_for",
 ]
 
 
@@ -101,10 +104,7 @@ def _not_published(version: str, device: DeviceKind) -> Finding:
         observed = f"paddlelite {version} has no wheel that fits; {_has(device)}: known to exist are {known}."
         return finding("LF302", observed)
     return finding(
-        "LF302",
-        f"paddlelite {version} has wheels for x86_64 with CPython {' and '.join(pythons)}; {_has(device)}: "
-        f"name a Python {' or '.join(pythons)} with `python:` in the inventory, or a wheel or folder built for this "
-        f"device under `runtimes: {{{device.arch}: ...}}`.",
+        "LF302", f"No wheel of paddlelite {version} for x86_64 was found in the package index; {_has(device)}."
     )
 
 
@@ -133,12 +133,39 @@ def refusal_of_device(choice: RuntimeChoice, device: DeviceKind) -> Finding | No
     return None
 
 
-def refusal_of_published(choice: RuntimeChoice, device: DeviceKind) -> Finding | None:
-    """Return LF302 where a known version has no published wheel for the device's CPython; the resolver judges others."""
-    pythons = PUBLISHED_PYTHONS.get(choice.paddlelite)
-    if pythons is None or _python(device.python_tag) in pythons:
+def binding_fits(choice: RuntimeChoice, device: DeviceKind) -> bool:
+    """Return whether the device's interpreter can import the chosen wheel, or one of its version; True where that is unknown."""
+    if choice.kind == "wheel":
+        wheel = wheel_name(choice.path.name)
+        return wheel is None or bool(python_fits(wheel.tags, device.python_tag))
+    pythons = PUBLISHED_PYTHONS.get(choice.paddlelite) if choice.kind == "wheels" else None
+    return pythons is None or _python(device.python_tag) in pythons
+
+
+def wheels_for(choice: RuntimeChoice, device: DeviceKind) -> DeviceKind:
+    """Return the kind of device whose wheels the device gets: its own, or that of the newest interpreter with a wheel.
+
+    Any wheel of a version holds the same C++ library, which the agent drives without the binding and numpy.
+    """
+    if choice.kind != "wheels" or binding_fits(choice, device):
+        return device
+    return replace(device, python_tag="cp" + PUBLISHED_PYTHONS[choice.paddlelite][-1].replace(".", ""))
+
+
+def refusal_of_interpreter(folder: Path, device: DeviceKind, label: str) -> Finding | None:
+    """Return LF307 for a binding of another interpreter whose library cannot be driven without it; None else.
+
+    `folder` holds `paddlelite/`; `label` names it in the sentence.
+    """
+    runtime = describe_runtime(str(folder), [])
+    if runtime.native or not runtime.python_tags or device.python_tag in runtime.python_tags:
         return None
-    return _not_published(choice.paddlelite, device)
+    return finding(
+        "LF307",
+        f"{label} is for {_interpreters(runtime.python_tags)}, and its library does not export the C++ functions that litefleet "
+        f"would call instead; {_has(device)}: name that Python with `python:` in the inventory, or a wheel for "
+        f"{device.python_tag}.",
+    )
 
 
 def sentence_of_resolver(choice: RuntimeChoice, device: DeviceKind, output: str) -> Finding | None:
@@ -224,19 +251,13 @@ def _loads(platform: str, device: DeviceKind) -> bool:
 
 
 def refusal_of_wheel(path: Path, device: DeviceKind) -> Finding | None:
-    """Return why the device cannot load a wheel, judged by the file's name (LF302, LF307, LF308, LF309); None else."""
+    """Return why the device cannot load a wheel, judged by the file's name (LF302, LF308, LF309); None else."""
     wheel = wheel_name(path.name)
     if wheel is None:
         return finding("LF302", f"{path.name} is not named like a wheel (NAME-VERSION-cp39-cp39-linux_aarch64.whl).")
     if not path.is_file():
         return finding("LF302", f"The wheel {path} is missing.")
-    tags = python_fits(wheel.tags, device.python_tag)
-    if not tags:
-        return finding(
-            "LF307",
-            f"{path.name} is for {_interpreters(wheel.pythons)}; {_has(device)}: name that Python with `python:` in "
-            f"the inventory, or a wheel for {device.python_tag}.",
-        )
+    tags = python_fits(wheel.tags, device.python_tag) or wheel.tags  # for another, its C++ library may still be driven
     platforms = sorted({tag.platform for tag in tags})
     for_arch = [p for p in platforms if p == "any" or platform_arch(p) == device.arch]
     if not for_arch:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.facts import Facts, Libc, Package, PythonFacts
-from litefleet_agent.findings import Certainty
 from litefleet_controller.advise.kinds import runtime_on
 from litefleet_controller.build.runtimes.choose import choose_runtime, own_runtime_findings
 from litefleet_controller.common.errors import ConfigError
@@ -38,7 +37,7 @@ def config(tmp_path: Path) -> Callable[[str], Config]:
     ("runtimes", "facts", "kind", "codes"),
     [
         ("{}", NUC, "wheels", []),
-        ("{}", replace(NUC, python=replace(PYTHON, tag="cp311")), "wheels", ["LF302"]),
+        ("{}", replace(NUC, python=replace(PYTHON, tag="cp311")), "wheels", []),
         ("{}", replace(NUC, python=replace(PYTHON, tag="cp311"), paddlelite=OWN), "system", []),
         ("{}", replace(NUC, libc=Libc("musl", "1.2.4"), paddlelite=OWN), "wheels", ["LF309"]),
         ("{}", PI, "wheels", ["LF302"]),
@@ -74,10 +73,7 @@ def test_a_runtime_that_the_configuration_lacks_is_an_error(config: Callable[[st
     )
 
 
-def test_the_devices_own_runtime_is_judged_by_its_numpy() -> None:
-    facts = replace(PI, paddlelite=OWN, numpy=Package("2.1.0", "/opt/numpy"))
-    (found,) = own_runtime_findings(facts)
-    assert (found.code, found.certainty) == ("LF304", Certainty.LIKELY)
-    assert own_runtime_findings(replace(facts, numpy=Package("1.26.4", "/opt/numpy"))) == ()
+def test_the_devices_own_runtime_must_be_there_and_its_numpy_does_not_matter() -> None:
+    assert own_runtime_findings(replace(PI, paddlelite=OWN, numpy=Package("2.1.0", "/opt/numpy"))) == ()
     (missing,) = own_runtime_findings(replace(PI, python=replace(PYTHON, executable="/usr/bin/py\x1b[2J")))
     assert (missing.code, "\x1b" in missing.observed) == ("LF302", False)
