@@ -204,7 +204,8 @@ async def _without_litefleet(folder: Path, lite: Toolchain) -> str:
     """Return what Paddle-Lite itself makes of the int8 file: an answer, and exit code 0."""
     file = folder / _FILES["cam-int8-file"][0]
     ended = await run_subprocess([str(lite.python), "-I", "-c", _RAW, str(file)], time_limit_s=60)
-    return f"without litefleet: Paddle-Lite runs {file.name}, answers {ended.last_lines(1)}, and its program ends with {ended.ending}"
+    end = f"answers {ended.last_lines(1)}, and its program ends with {ended.ending}"
+    return f"without litefleet: Paddle-Lite runs {file.name}, {end}"
 
 
 def _devices() -> list[DeviceSpec]:

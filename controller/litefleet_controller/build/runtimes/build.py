@@ -79,8 +79,9 @@ def _request_key(choice: RuntimeChoice, device: DeviceKind) -> str:
     """Return the key of a request; a changed wheel or folder changes it."""
     content = fingerprint(choice.path) if choice.kind in ("wheel", "folder") else ""
     facts = [_RECIPE, choice.kind, choice.paddlelite, choice.numpy, str(choice.path), content]
-    python = device.python_tag if _brings_numpy(choice, device) else wheels_for(choice, device).python_tag
-    facts += [device.arch, python, platform_of(device) or device.libc_kind]
+    brings = _brings_numpy(choice, device)
+    python = device.python_tag if brings else wheels_for(choice, device).python_tag
+    facts += [device.arch, python, brings, platform_of(device) or device.libc_kind]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
@@ -112,7 +113,9 @@ async def _build(choice: RuntimeChoice, device: DeviceKind, cache: Path, request
             folder, described = await _take(choice, device, work)
             numpy = await _add_numpy(choice, device, work / "numpy", folder, time_limit_s)
         label = str(choice.path) if choice.kind != "wheels" else "the paddlelite wheel"
-        refused = refusal_of_elf(folder, device, label) or refusal_of_interpreter(folder, device, label)
+        refused = refusal_of_elf(folder, device, label) or refusal_of_interpreter(
+            folder, device, choice.path.name or label
+        )
         if refused is not None:
             raise FindingError([refused])
         layers = [folder, work / "numpy"] if (work / "numpy").is_dir() else [folder]

@@ -24,6 +24,7 @@ from tests.conftest import CACHE
 X86_310 = DeviceKind("x86_64", "cp310", "glibc", "2.36")
 X86_311 = DeviceKind("x86_64", "cp311", "glibc", "2.36")
 ARM_39 = DeviceKind("aarch64", "cp39", "glibc", "2.31")
+ARM_311 = DeviceKind("aarch64", "cp311", "glibc", "2.36")
 ARMV7 = DeviceKind("armv7l", "cp39", "glibc", "2.31")
 E_MACHINE = {"x86_64": 62, "aarch64": 183, "armv7l": 40}
 
@@ -221,11 +222,11 @@ def test_system_needs_no_file(tmp_path: Path) -> None:
     ("name", "device", "code", "said"),
     [
         (
-            "paddlelite-2.13-cp38-cp38-linux_aarch64.whl",
-            ARM_39,
+            "paddlelite-2.13-cp39-cp39-linux_aarch64.whl",
+            ARM_311,
             "LF307",
-            "is for CPython 3.8, and its library does not export the C++ functions that litefleet would call instead; this "
-            "device has aarch64 with CPython 3.9: name that Python with `python:` in the inventory, or a wheel for cp39.",
+            "is for CPython 3.9, and its library does not export the C++ functions that litefleet would call instead; this "
+            "device has aarch64 with CPython 3.11: name that Python with `python:` in the inventory, or a wheel for cp311.",
         ),
         (
             "paddlelite-2.13-cp39-cp39-manylinux2014_x86_64.whl",
