@@ -88,7 +88,8 @@ class Signer:
         )
         if header == wanted and not reset and header.number >= 0:
             return listed
-        number = header.number + 1 if header.number >= 0 else int(now)
+        # A list whose first line was lost begins at the clock, in milliseconds: two lists of one second must not share a number.
+        number = header.number + 1 if header.number >= 0 else int(now * 1000)
         numbered = wanted._replace(number=number, reset=int(now) if reset else -1).line() + body
         path = self._config.allowed_signers
         try:

@@ -173,15 +173,15 @@ async def test_the_number_in_the_list_grows_with_every_change_and_only_then(sign
     assert path.read_text() == first
     assert path.stat().st_mode & 0o777 == 0o640
     assert first.split("\n", 1)[1] == bare
-    assert (SignersHeader.of(first).fleet, SignersHeader.of(first).number) == ("doors", int(NOW))
+    assert (SignersHeader.of(first).fleet, SignersHeader.of(first).number) == ("doors", int(NOW * 1000))
     assert signer.numbered_signers("doors", NOW + 5) == first
     path.write_text(first + "# the new colleague\n")
     second = signer.numbered_signers("doors", NOW - 9999)  # the clock does not matter any more
-    assert SignersHeader.of(second).number == int(NOW) + 1
+    assert SignersHeader.of(second).number == int(NOW * 1000) + 1
     third = signer.numbered_signers("doors", NOW, reset=True)
-    assert (SignersHeader.of(third).number, SignersHeader.of(third).reset) == (int(NOW) + 2, int(NOW))
+    assert (SignersHeader.of(third).number, SignersHeader.of(third).reset) == (int(NOW * 1000) + 2, int(NOW))
     assert signer.numbered_signers("doors", NOW + 5) == third
-    assert SignersHeader.of(signer.numbered_signers("gates", NOW))[:2] == ("gates", int(NOW) + 3)
+    assert SignersHeader.of(signer.numbered_signers("gates", NOW))[:2] == ("gates", int(NOW * 1000) + 3)
     await signer.check()  # ssh-keygen takes the header for a comment
 
 
