@@ -112,6 +112,7 @@ class FrameDecoder:
         self._at = 0  # how much of it is decoded
         self._sizes: Optional[Tuple[int, int]] = None  # header and body bytes of the frame whose header comes next
         self.header: Optional[Header] = None  # of the frame whose body was not taken yet
+        self.header_size = 0  # bytes of the last header
         self.missing = 0  # bytes of that body that were neither taken nor collected
         self.collecting = False  # the body is being collected in memory
         self._body = bytearray()
@@ -170,7 +171,8 @@ class FrameDecoder:
         if len(self._input) < end:
             return None
         self.header = header = decode_header(bytes(self._input[self._at : end]))
-        self.missing, self._sizes, self._at = sizes[1], None, end
+        self.header_size, self.missing = sizes
+        self._sizes, self._at = None, end
         return header
 
     def _skip_body(self) -> bool:

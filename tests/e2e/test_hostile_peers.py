@@ -41,6 +41,8 @@ EXPECTED = {
     "deep-json": LIES,
     "exit": CUT,
     "deaf": LIES,
+    "big-events": LIES,
+    "many-events": LIES,
 }
 
 

@@ -15,6 +15,9 @@ Usage: `async with hostile("endless-frames") as peer: ...`; `peer.inventory_entr
 - "deep-json": a frame whose header nests 100,000 lists.
 - "exit": ends at once with exit code 1 and a word on standard error.
 - "deaf": never reads what is sent to it, and asks for the agent again and again.
+- "big-events": the bootstrap's line, then events of just under 1 MiB without end.
+- "many-events": events of the largest size that an agent may send, without end.
+- any name in `ANSWERS`: answers every request, and says of itself what no agent would.
 
 `peer.sent` counts the bytes that it got rid of, `peer.read` those it took: what a bounded controller let through.
 """
@@ -156,6 +159,21 @@ async def _deaf(peer: HostilePeer, session: Session) -> None:
         await peer.say(session, _boot_line(session, "need"))
 
 
+async def _big_events(peer: HostilePeer, session: Session) -> None:
+    await peer.say(session, _boot_line(session, "have"))
+    event = frame({"event": "progress", "text": "x" * ((1 << 20) - 100)})
+    while True:
+        await peer.say(session, event)
+
+
+async def _many_events(peer: HostilePeer, session: Session) -> None:
+    """Frames of 4 KiB, the most that an event may have: each is read, and more come while the controller is at it."""
+    await peer.say(session, _boot_line(session, "have"))
+    event = frame({"event": "progress", "text": "x" * 4000}) * 256
+    while True:
+        await peer.say(session, event)
+
+
 BEHAVIOURS: dict[str, Callable[[HostilePeer, Session], Awaitable[None]]] = {
     "garbage": _garbage,
     "chatter": _chatter,
@@ -170,6 +188,8 @@ BEHAVIOURS: dict[str, Callable[[HostilePeer, Session], Awaitable[None]]] = {
     "deep-json": _deep_json,
     "exit": _exit,
     "deaf": _deaf,
+    "big-events": _big_events,
+    "many-events": _many_events,
 }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Tuple, Type, TypeVar, cast
 
 from ..errors import AgentError
+from .arch import ARCHES
 
 __all__ = [
     "Cpu",
@@ -135,9 +136,11 @@ class Facts:
     def from_dict(cls, data: object) -> "Facts":
         """Read the JSON form back; missing keys keep their empty values, unknown keys (a newer agent's) are ignored.
 
+        An architecture without a Paddle-Lite backend is "", whatever the device calls it: `machine` keeps its name.
         Raises FactsError, whose text names the value, for one of a wrong type or size.
         """
-        return _read(cls, data, "facts")
+        facts = _read(cls, data, "facts")
+        return facts if facts.arch in ARCHES else dataclasses.replace(facts, arch="")
 
 
 def fingerprint(facts: Facts) -> str:

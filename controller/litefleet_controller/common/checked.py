@@ -13,6 +13,7 @@ from litefleet_agent.findings import Finding
 
 __all__ = [
     "findings_or_empty",
+    "from_outside",
     "integer",
     "integer_or",
     "mapping",
@@ -23,6 +24,26 @@ __all__ = [
     "text",
     "text_or_empty",
 ]
+
+
+_MOST = 2**63  # what a database holds
+
+
+def from_outside(value: object) -> object:
+    """Return a JSON value that every later step can store, compare and print.
+
+    Lone surrogates, which no encoding takes, become question marks.  NaN and infinities stay: an honest device measures them.
+    Raises: ValueError for an integer beyond 64 bits.
+    """
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, int) and not -_MOST < value < _MOST:
+        raise ValueError("an integer of more than 64 bits")
+    if isinstance(value, list):
+        return [from_outside(item) for item in value]
+    if isinstance(value, dict):
+        return {from_outside(key): from_outside(item) for key, item in value.items()}
+    return value
 
 
 def mapping(value: object, place: str) -> Mapping[str, object]:

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 
 from litefleet_agent.findings import Certainty, Finding, finding
 
-__all__ = ["ConfigError", "FindingError", "LitefleetError", "UsageError"]
+__all__ = ["ConfigError", "FindingError", "LitefleetError", "RunError", "UsageError"]
 
 
 class LitefleetError(Exception):
     """Base of every error that the controller raises on purpose; `exit_code` is the CLI's."""
 
     exit_code = 1
+
+
+class RunError(LitefleetError):
+    """Ends the whole run, whichever device was at work when it was raised: every other error then is that device's outcome."""
 
 
 class UsageError(LitefleetError):

@@ -14,6 +14,7 @@ from litefleet_agent.findings import Finding, finding, finding_of_error
 from litefleet_agent.formats.checked import number_or
 from litefleet_agent.protocol import FrameDecoder, Header, ProtocolError, encode
 
+from ..common.checked import from_outside
 from . import bootstrap
 from .agent_archive import AgentArchive
 from .transport.base import Channel, TransportError
@@ -21,9 +22,11 @@ from .transport.base import Channel, TransportError
 __all__ = ["AgentClient", "Answer", "NoPython", "Request", "RequestRejected"]
 
 _CHUNK = 256 * 1024
+_READ = 4 << 20  # bytes read at once: all that has come, so that a fast device never gets ahead of its reader
 _DEAD_LINE = 50_000  # bytes a second: a slower link counts as dead
 _HEARTBEAT = encode({"event": "alive"})
-_MAX_EVENTS = 100_000  # an agent ticks once a second; a peer that sends more floods
+# An agent ticks once a second in 20 bytes; a peer that sends more before one answer floods.
+_MAX_EVENTS, _MAX_EVENT, _MAX_EVENT_BYTES = 100_000, 4096, 4 << 20
 
 
 @dataclass(frozen=True)
@@ -188,14 +191,19 @@ class AgentClient:
         self.sent_bytes += len(data)
 
     async def _result(self, request: Request, number: int, sender: asyncio.Task[None] | None = None) -> Answer:
+        event_bytes = 0
         for _ in range(_MAX_EVENTS):
             header, body = await self._frame(request.answer_limit, sender)
             if "event" in header:
+                event_bytes += _size_of_event(self._decoder.header_size)
+                if event_bytes > _MAX_EVENT_BYTES:
+                    raise ProtocolError(f"more than {_MAX_EVENT_BYTES >> 20} MiB of events came before an answer")
                 continue
             if header.get("re") != number:
                 raise ProtocolError(
                     f"expected the answer to request {number}, got one to {str(header.get('re'))[:20]!r}"
                 )
+            header = _checked(header)
             error = header.get("error")
             if isinstance(error, dict):
                 raise RequestRejected(request, str(error.get("code")), str(error.get("message"))[:2000])
@@ -212,7 +220,7 @@ class AgentClient:
             self._buffer.clear()
         while (header := self._decoder.next_header()) is None:
             self._decoder.feed(await self._more(sender))
-        if self._decoder.missing > most:
+        if self._decoder.missing > (0 if "event" in header else most):
             allowed = f"where at most {most} were asked for" if most else "that nobody asked for"
             raise ProtocolError(f"the device announces a body of {self._decoder.missing} bytes {allowed}")
         while (body := self._decoder.body()) is None:
@@ -246,7 +254,7 @@ class AgentClient:
 
     async def _read_or_fail(self, sender: asyncio.Task[None] | None) -> bytes:
         """Read; when sending fails meanwhile, raise that error instead of waiting."""
-        reader = asyncio.ensure_future(self._channel.read(_CHUNK))
+        reader = asyncio.ensure_future(self._channel.read(_READ))
         try:
             if sender is not None and not sender.done():
                 await asyncio.wait({reader, sender}, return_when=asyncio.FIRST_COMPLETED)
@@ -255,6 +263,23 @@ class AgentClient:
             return await reader
         finally:
             reader.cancel()
+
+
+def _checked(header: Header) -> Header:
+    """Return an answer's header whose values can be stored and printed; ProtocolError for one that cannot."""
+    try:
+        checked = from_outside(header)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"an answer holds {error}") from None
+    assert isinstance(checked, dict)
+    return checked
+
+
+def _size_of_event(size: int) -> int:
+    """Return an event's bytes; ProtocolError when it is larger than any event of an agent."""
+    if size > _MAX_EVENT:
+        raise ProtocolError(f"an event of {size} bytes came; at most {_MAX_EVENT} are taken")
+    return size
 
 
 @dataclass(frozen=True)

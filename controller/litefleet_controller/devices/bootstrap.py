@@ -61,6 +61,22 @@ def have(path):
             return hashlib.sha256(f.read()).hexdigest() == SHA
     except OSError:
         return False
+def foreign(path):
+    # Whoever can write above the agent could exchange it between its check and its start, and the store with it.
+    while True:
+        try:
+            found = os.stat(path)
+        except OSError:
+            found = None
+        # 65534 owns what a container cannot name; a group is trusted when it is this user's own; 512 is a sticky folder's.
+        if found and found.st_uid not in (0, os.geteuid(), 65534):
+            return "%s belongs to the user number %d" % (path, found.st_uid)
+        write = found.st_mode & (2 if found.st_gid in (0, os.getegid()) else 18) if found else 0
+        if write and not found.st_mode & 512:
+            return "%s can be changed by others (mode %o)" % (path, found.st_mode & 4095)
+        if path == os.path.dirname(path):
+            return ""
+        path = os.path.dirname(path)
 def keep(folder, path, data):
     os.makedirs(folder, 0o700, exist_ok=True)
     temp = os.path.join(folder, ".tmp-%s-%d" % (SHA, os.getpid()))
@@ -81,6 +97,9 @@ def start():
     folder = os.path.join(root, "agent")
     path = os.path.join(folder, SHA + ".pyz")
     opening = take(OPENING)
+    other = foreign(os.path.realpath(path))
+    if other:
+        return say("fail %s, who could exchange the agent: name another root: in the inventory" % other)
     if have(path):
         say("have")
     else:

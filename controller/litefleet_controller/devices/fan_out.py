@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -11,11 +10,9 @@ from contextlib import asynccontextmanager
 from litefleet_agent.findings import Verdict, finding
 from litefleet_inventory.model import Device
 
-from .outcome import DeviceOutcome
+from .outcome import DeviceOutcome, unexpected
 
 __all__ = ["Slots", "interrupted_outcome", "run_bounded"]
-
-_log = logging.getLogger(__name__)
 
 
 class Slots:
@@ -74,9 +71,7 @@ async def _run_one(device: Device, work: Callable[[Device], Awaitable[list[Devic
     try:
         return await work(device)
     except Exception as error:  # a bug in one session must not stop the other devices
-        _log.exception("unexpected error on %s", device.name)
-        found = finding("LF900", f"{type(error).__name__}: {error}")
-        return [DeviceOutcome(device=device.name, model="", verdict=Verdict.FAILED, findings=(found,))]
+        return [unexpected(device.name, "", error)]
 
 
 def interrupted_outcome(device: str, model: str = "", release: str = "") -> DeviceOutcome:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from litefleet_agent.findings import Finding, Verdict
+from litefleet_agent.findings import Finding, Verdict, finding
 
+from ..common.errors import RunError
 from ..common.text import json_ready
 
-__all__ = ["DeviceOutcome", "Interrupted", "RunReport", "document", "to_json"]
+__all__ = ["DeviceOutcome", "Interrupted", "RunReport", "document", "to_json", "unexpected"]
+
+_MOST_FRAMES, _MOST_OF_ERROR, _MOST_DETAIL = 12, 500, 4000  # of a bug's traceback, the last; characters of its words
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,15 @@ class DeviceOutcome:
             round_trips=int(data["round_trips"]),
             detail=str(data["detail"]),
         )
+
+
+def unexpected(device: str, model: str, error: Exception) -> DeviceOutcome:
+    """Return the outcome of work on one device that a bug ended; `detail` has the traceback.  RunErrors are raised again."""
+    if isinstance(error, RunError):
+        raise error
+    lines = traceback.format_exception(error, limit=-_MOST_FRAMES)
+    found = finding("LF900", f"{device}: {type(error).__name__}: {str(error)[:_MOST_OF_ERROR]}")
+    return DeviceOutcome(device, model, Verdict.FAILED, (found,), detail="".join(lines)[-_MOST_DETAIL:])
 
 
 @dataclass(frozen=True)

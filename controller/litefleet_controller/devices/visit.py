@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from litefleet_agent.errors import AgentError
@@ -15,7 +15,7 @@ from litefleet_inventory.model import Device
 
 from .agent_archive import AgentArchive
 from .agent_client import AgentClient, Answer, NoPython, Request, RequestRejected
-from .outcome import DeviceOutcome
+from .outcome import DeviceOutcome, unexpected
 from .transport.base import Transport, TransportError
 
 __all__ = ["DeviceSession", "Report", "SessionFactory", "open_session"]
@@ -149,10 +149,14 @@ class DeviceSession:
             found = [error.found]
         except AgentError as error:  # ProtocolError, or facts that are none
             found = [finding("LF507", f"{self.device.name}: {error}")]
+        except Exception as error:  # a bug, or an answer that nobody thought of, is this device's outcome alone
+            self.step("")
+            bug = replace(unexpected(self.device.name, "", error), facts=self.reported_facts, steps=dict(self.steps))
+            done += [replace(bug, model=model) for model in _without_outcome(models, done)]
+            return
         finally:
             self.session_factory.report(self.device.name, "")  # no longer at work, whatever waits for it
-        rest = [m for m in models if m not in {o.model for o in done}]
-        done += [self.outcome(model, found) for model in rest]
+        done += [self.outcome(model, found) for model in _without_outcome(models, done)]
 
 
 async def open_session(
@@ -169,6 +173,10 @@ async def open_session(
 
     await DeviceSession(device, session_factory).run(models, bound, done)
     return done
+
+
+def _without_outcome(models: Sequence[str], done: Sequence[DeviceOutcome]) -> list[str]:
+    return [m for m in models if m not in {o.model for o in done}]
 
 
 def _without_python(device: Device, facts: Mapping[str, str]) -> list[Finding]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, replace
 
-from .steps import HOME, PYTHON, RESTART, USER, File, Step, install, own_file
+from .steps import HOME, NOBODY, PYTHON, RESTART, USER, File, Step, install, own_file
+from .ways import roots_way
 
 __all__ = ["KEY_LIMITS", "Wanted", "account_steps", "command_steps"]
 
@@ -34,6 +35,7 @@ class Wanted:
 def account_steps(wanted: Wanted) -> tuple[Step, ...]:
     """Return the steps up to a device on which the agent could be started by hand."""
     return (
+        *roots_way(wanted.python, wanted.root),
         _python(wanted.python),
         _group(),
         _user(wanted.root),
@@ -46,9 +48,11 @@ def account_steps(wanted: Wanted) -> tuple[Step, ...]:
 
 
 def _python(python: str) -> Step:
+    """See that the interpreter is new enough; run by nobody, for until it has run nothing is known of it."""
     return Step(
         "Python 3.7 or later",
         f"{shlex.quote(python)} -Es -c {shlex.quote(_OLD_ENOUGH)}",
+        user=NOBODY,
         hint="Install Python 3.7 or later on the device, or name one that is there as `python:` in the inventory.",
     )
 

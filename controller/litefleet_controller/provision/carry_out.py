@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from .steps import USER, Step
+from .steps import NOBODY, Step
 
 __all__ = ["CommandResult", "Remote", "State", "StepOutcome", "as_user", "carry_out", "shown"]
 
@@ -52,14 +52,14 @@ class StepOutcome:
 
 # su is not on every device; start-stop-daemon is where it lacks (OpenWrt).
 _AS_USER = (
-    f'if command -v su >/dev/null; then exec su -s /bin/sh {USER} -c "$1"; fi; '
-    f'exec start-stop-daemon -S -q -c {USER}:{USER} -x /bin/sh -- -c "$1"'
+    'if command -v su >/dev/null; then exec su -s /bin/sh "$1" -c "$2"; fi; '
+    'exec start-stop-daemon -S -q -c "$1:$(id -g "$1")" -x /bin/sh -- -c "$2"'
 )
 
 
 def as_user(command: str, user: str) -> str:
     """Return the command with which root runs `command` as `user`; "" is root itself."""
-    return command if not user else f"sh -c {shlex.quote(_AS_USER)} sh {shlex.quote(command)}"
+    return command if not user else f"sh -c {shlex.quote(_AS_USER)} sh {user} {shlex.quote(command)}"
 
 
 def shown(step: Step, command: str) -> str:
@@ -89,7 +89,7 @@ def _one(remote: Remote, step: Step, check_only: bool) -> StepOutcome:
         checked = remote.run(as_user(step.check, step.user), time_limit_s=step.time_limit_s)
         if checked.code == 0:
             return StepOutcome(step, State.OK)
-    if not step.do and not (check_only and step.user):  # the user may be one that is yet to be made
+    if not step.do and not (check_only and step.user not in ("", NOBODY)):  # a user that is yet to be made
         return StepOutcome(step, State.FAILED, _why(step, checked))
     if check_only:
         return StepOutcome(step, State.DUE)

@@ -15,7 +15,7 @@ from ..common.checked import mapping_or_empty
 from ..common.errors import FindingError
 from ..devices.deliver import Release, fingerprint_of, kind_of, open_lease, pushes, valid_proof
 from ..devices.fan_out import run_bounded
-from ..devices.outcome import DeviceOutcome
+from ..devices.outcome import DeviceOutcome, unexpected
 from ..devices.progress import Progress
 from ..devices.steps import ReleaseProvider
 from ..devices.visit import DeviceSession, SessionFactory, open_session
@@ -85,7 +85,7 @@ async def probe_devices(
 
     _, interrupted = await run_bounded(devices, one, concurrency, lambda outcome: None, per_jump)
     for device in devices:
-        if device.name not in probes:  # a bug in one probe, or Ctrl-C
+        if device.name not in probes:  # Ctrl-C
             found = finding("LF509", f"{device.name} was not asked")
             unasked = DeviceOutcome(device.name, "", Verdict.FAILED, (found,))
             probes[device.name] = _from_memory(device, known.get(device.name), unasked)
@@ -120,11 +120,8 @@ async def survey_fleet(
     releases: dict[str, Release] = {}
     pairs = [(device, model) for device in devices for model in wanted[device]]
     positions = {device.name: number for number, device in enumerate(devices)}
-    made = await asyncio.gather(*(_prepare(probes[d.name], m, provider) for d, m in pairs))
-    drafts = []
-    for (device, model), built in zip(pairs, made, strict=True):
-        probe = probes[device.name]
-        drafts.append(_draft(probe, model, built, positions[device.name]))
+    planned = await asyncio.gather(*(_plan_one(probes[d.name], m, provider, positions[d.name]) for d, m in pairs))
+    for _, built in planned:
         if built is not None and built.id:
             releases.setdefault(built.id, built)
     reported = tuple(
@@ -132,8 +129,22 @@ async def survey_fleet(
         for name, probe in probes.items()
         if probe.reached
     )
-    runtime_findings = {s.id: s.no_runtime for s in made if s is not None and s.no_runtime}
-    return FleetSurvey(tuple(drafts), tuple(releases.values()), reported, probes, runtime_findings, interrupted)
+    runtime_findings = {built.id: built.no_runtime for _, built in planned if built is not None and built.no_runtime}
+    drafts = tuple(draft for draft, _ in planned)
+    return FleetSurvey(drafts, tuple(releases.values()), reported, probes, runtime_findings, interrupted)
+
+
+async def _plan_one(
+    probe: ProbeResult, model: str, provider: ReleaseProvider, position: int
+) -> tuple[PlannedDevice, Release | None]:
+    """Return the device as planned, and its release; a bug blocks this device alone."""
+    try:
+        built = await _prepare(probe, model, provider)
+        return _draft(probe, model, built, position), built
+    except Exception as error:
+        bug = unexpected(probe.device.name, model, error)
+        without = ProbeResult(probe.device, findings=bug.findings, outcome=bug)
+        return _draft(without, model, None, position), None
 
 
 async def _prepare(probe: ProbeResult, model: str, provider: ReleaseProvider) -> Release | None:

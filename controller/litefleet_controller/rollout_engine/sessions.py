@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,20 +10,19 @@ from litefleet_agent.findings import Finding, Verdict, finding
 from litefleet_inventory.model import Device
 
 from ..devices.fan_out import Slots
-from ..devices.outcome import DeviceOutcome
+from ..devices.outcome import DeviceOutcome, unexpected
 from ..devices.progress import Progress
 from ..rollout import DeviceEvent, DeviceRow, DeviceState
 from ..rollout.board import retry_at
 from ..rollout.states import move_device
 from ..state import State
-from ..state.model import FleetLock, RowChange, StateError
+from ..state.model import FleetLock, RowChange
 from .store import Clock, DeviceRecorder, RolloutStore, Writer, orphans, row_after
 
 __all__ = ["DeviceSessions", "DeviceTask", "EngineDeps", "Recheck"]
 
 DeviceTask = Callable[[Device, Sequence[DeviceRow], DeviceRecorder], Awaitable[list[DeviceOutcome]]]
 Recheck = Callable[[Device, Sequence[DeviceRow]], Awaitable[list[tuple[DeviceRow, Finding]]]]
-_log = logging.getLogger(__name__)
 _LATER = frozenset({"LF508", "LF509"})  # the device is busy, or the run was interrupted: a later attempt may succeed
 
 
@@ -139,13 +137,9 @@ class DeviceSessions:
     async def _run_task(self, device: Device, rows: Sequence[DeviceRow]) -> list[DeviceOutcome]:
         try:
             return await self._device_task(device, rows, DeviceRecorder(self._store, device.name))
-        except StateError:
-            raise  # the state cannot be written: the run ends
         except Exception as error:  # a bug in one session must not stop the other devices
-            _log.exception("unexpected error on %s", device.name)
-            found = finding("LF900", f"{type(error).__name__}: {error}")
             left = [row for row in rows if self._store.row(row.device, row.model).state.in_flight]
-            return [DeviceOutcome(device.name, row.model, Verdict.FAILED, (found,)) for row in left]
+            return [unexpected(device.name, row.model, error) for row in left]
 
     async def _finish_row(self, row: DeviceRow, outcome: DeviceOutcome) -> None:
         now = self._store.clock.now()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..common.errors import LitefleetError
+from ..common.errors import RunError
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceEvent, DeviceRow
 
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-class StateError(LitefleetError):
+class StateError(RunError):
     """The database cannot be used; the message says why and what to do."""
 
 

@@ -161,3 +161,23 @@ def test_a_root_that_cannot_be_written_runs_from_elsewhere_and_says_so(shell: li
     done = machine.run(shell, agent_archive().data + put, root="/proc/litefleet")
     assert done.stdout.startswith(b"LFBOOT n0nce need\nLFBOOT n0nce ready\n"), done.stderr
     assert b"/proc/litefleet cannot be written" in done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+@pytest.mark.parametrize(("owner", "mode", "word"), [(20001, 0o755, "number 20001"), (0, 0o777, "mode 777")])
+def test_a_root_that_others_could_exchange_is_refused(machine: Machine, owner: int, mode: int, word: str) -> None:
+    """Whoever can rename a folder above the agent could exchange it between its check and its start."""
+    machine.python("python3", "3.7")
+    theirs = machine.home / "theirs"
+    theirs.mkdir()
+    theirs.chmod(mode)
+    os.chown(theirs, owner, owner)
+    for archive in (b"", agent_archive().data):  # whether the agent is there or not
+        done = machine.run(["/bin/sh"], archive, root="~/theirs/root")
+        answer = bootstrap.parse_answer(done.stdout, "n0nce")
+        assert answer is not None
+        assert (answer.state, word in answer.text, str(theirs) in answer.text) == ("fail", True, True), done.stdout
+    assert not (theirs / "root").exists()
+    theirs.chmod(0o1777)  # sticky, as /tmp: what lies in it is its owner's alone
+    os.chown(theirs, 0, 0)
+    assert machine.run(["/bin/sh"], agent_archive().data, root="~/theirs/root").stdout.startswith(b"LFBOOT n0nce need\n")

@@ -318,3 +318,46 @@ def hanging_device() -> Iterator[paramiko.Transport]:
         over.set()
         client.close()
         server.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+@pytest.mark.parametrize("shell", [["sh"], ["busybox", "sh"]], ids=lambda argv: argv[0])
+def test_root_runs_no_interpreter_that_others_could_exchange(tmp_path: Path, device: Device, shell: list[str]) -> None:
+    """By owner, by mode, in any folder above, behind a link; none of them is run as root to find out."""
+    safe, theirs, ran = tmp_path / "safe", tmp_path / "theirs", tmp_path / "ran"
+    for folder in (safe, theirs):
+        folder.mkdir(mode=0o755)
+        (folder / "python3").write_text(f"#!/bin/sh\nid -u >> {ran}\n")
+        (folder / "python3").chmod(0o755)
+    os.chown(theirs, 20001, 20001)
+    (safe / "linked").symlink_to(theirs / "python3")
+    (safe / "open").mkdir()
+    (safe / "open").chmod(0o777)
+    (safe / "open" / "python3").symlink_to(safe / "python3")
+    tmp_path.chmod(0o755)
+
+    def refused(python: Path | str) -> str:
+        first, second, version, *_ = planned_steps(replace(device, python=str(python)))
+        assert (version.name, version.user) == ("Python 3.7 or later", "nobody")
+        assert subprocess.run([*shell, "-c", second.check], check=False).returncode == 0
+        done = subprocess.run([*shell, "-c", first.check], capture_output=True, text=True, check=False)
+        assert (done.returncode == 0) == (not done.stderr), done
+        return done.stderr
+
+    assert refused(safe / "python3") == ""
+    assert refused("python3") == ""
+    assert "user number 20001" in refused(theirs / "python3")
+    assert "user number 20001" in refused(safe / "linked")
+    assert "every user" in refused(safe / "open" / "python3")
+    assert "there is no" in refused("/no/where/python3")
+    assert not ran.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_the_agents_folder_is_not_made_where_others_could_exchange_it(tmp_path: Path, device: Device) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 20001, 20001)
+    step = planned_steps(at(device, str(theirs / "deep" / "litefleet")), Init.SYSV)[1]
+    done = subprocess.run(["sh", "-c", step.check], capture_output=True, text=True, check=False)
+    assert (done.returncode, "user number 20001" in done.stderr) == (1, True)

@@ -23,6 +23,8 @@ from .hostkeys import HostKeys
 __all__ = ["SshLimits", "SshTransport"]
 
 _WRITE = 128 * 1024
+_READ = 4 << 20  # bytes: all that has come is read at once
+_UNREAD = 8 << 20  # bytes that one device may send ahead of their reader before it is cut off; an honest one is below 1 MiB
 _STDERR_KEPT = 4 * 1024
 _STDERR_LIMIT = 32 << 20  # bytes of stderr after which a flooding device is cut off
 
@@ -63,10 +65,37 @@ class _Client(asyncssh.SSHClient):
         return bool(self._decision.trusts(key))
 
 
+class _Process(asyncssh.SSHClientProcess[bytes]):
+    """A command on a device that is cut off when it sends much more than is read.
+
+    asyncssh's own limit does not hold: whenever it passes on a piece of what it holds back from a slow reader, it lets the peer
+    send a whole window more.  So its window is larger than `_UNREAD` here (it never holds anything back), and TCP alone slows an
+    honest device down.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unread = 0  # bytes
+
+    @property
+    def flooded(self) -> bool:
+        """Whether it was cut off."""
+        return self.unread > _UNREAD
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        """Hold what came until it is read."""
+        if self.flooded:
+            return
+        self.unread += len(data)
+        super().data_received(data, datatype)
+        if self.flooded:
+            self.channel.abort()
+
+
 class _SshChannel:
     """One exec channel."""
 
-    def __init__(self, process: asyncssh.SSHClientProcess[bytes], window: int) -> None:
+    def __init__(self, process: _Process, window: int) -> None:
         self._process = process
         self._tail = b""
         self._seen = 0
@@ -83,16 +112,23 @@ class _SshChannel:
 
     async def read(self, limit: int) -> bytes:
         try:
-            return await self._process.stdout.read(limit)
+            data = await self._process.stdout.read(limit)
         except (OSError, asyncssh.Error) as error:
             raise TransportError(finding("LF505", f"the connection broke while waiting: {_why(error)}")) from error
+        if self._process.flooded:
+            raise TransportError(
+                finding("LF507", f"the device sent more than {_UNREAD >> 20} MiB ahead of their reader, and was cut off")
+            )
+        self._process.unread -= len(data)
+        return data
 
     def stderr_tail(self) -> str:
         return self._tail.decode("utf-8", "replace")
 
     async def _drain_stderr(self) -> None:
         try:
-            while chunk := await self._process.stderr.read(_WRITE):
+            while chunk := await self._process.stderr.read(_READ):
+                self._process.unread -= 0 if self._process.flooded else len(chunk)
                 self._seen += len(chunk)
                 self._tail = (self._tail + chunk)[-_STDERR_KEPT:]
                 if self._seen > _STDERR_LIMIT:
@@ -171,7 +207,8 @@ class SshTransport:
         connections.append(connection)
         began = time.monotonic()
         try:
-            process = await connection.create_process(command, encoding=None)
+            process = _Process()
+            await connection.create_session(lambda: process, command, encoding=None, window=2 * _UNREAD)
         except (OSError, asyncssh.Error) as error:
             raise TransportError(finding("LF505", f"{device.name} would not start a command: {_why(error)}")) from error
         return _SshChannel(process, _window(time.monotonic() - began))
