@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from litefleet_agent.findings import Verdict
@@ -19,30 +20,31 @@ from litefleet_controller.demo import EmbeddedFleet
 
 from tests.e2e.conftest import Project
 from tests.fakes.hostile_server import BEHAVIOURS, HostilePeer, hostile
+from tests.fakes.lying_agent import LIES
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]
 
 STEP = 3  # seconds that a device has for its answer
-LIES = (Verdict.FAILED, "LF507")
+LIED = (Verdict.FAILED, "LF507")
 CUT = (Verdict.UNREACHABLE, "LF505")
 LATE = (Verdict.UNREACHABLE, "LF506")
 EXPECTED = {
-    "garbage": LIES,
-    "chatter": LIES,
-    "endless-frames": LIES,
-    "wrong-answers": LIES,
+    "garbage": LIED,
+    "chatter": LIED,
+    "endless-frames": LIED,
+    "wrong-answers": LIED,
     "hang": LATE,
     "hang-after-boot": LATE,
     "drop": CUT,
-    "huge-header": LIES,
-    "huge-body": LIES,
-    "not-json": LIES,
-    "deep-json": LIES,
+    "huge-header": LIED,
+    "huge-body": LIED,
+    "not-json": LIED,
+    "deep-json": LIED,
     "exit": CUT,
-    "deaf": LIES,
-    "big-events": LIES,
-    "many-events": LIES,
+    "deaf": LIED,
+    "big-events": LIED,
+    "many-events": LIED,
 }
 
 
@@ -143,3 +145,30 @@ async def test_ctrl_c_while_they_hang_ends_at_once(fleet: Fleets, project: Proje
     assert process.returncode == 4, err
     ended = {o["device"]: o["verdict"] for o in json.loads(out)["devices"]}
     assert ended == {"good": "verified", "hang": "failed", "deaf": "failed", "hang-after-boot": "failed"}
+
+
+EACH_DEVICE = ("plan", "rollout", "infer x.npy", "bench")
+COMMANDS = (*EACH_DEVICE, "reconcile", "rollback --yes", "status")
+
+
+async def test_lies_of_one_device_are_its_own_outcome_in_every_command(
+    fleet: Fleets, project: Projects, tmp_path: Path
+) -> None:
+    """Numbers, types and names that no agent sends: there is one document, every device is in it, the good one is served."""
+    async with fleet("good") as devices, peers(tmp_path / "peers", *LIES) as bad:
+        job = project(devices, step=20)
+        job.inventory(beside(devices, bad))
+        np.save(job.folder / "x.npy", np.zeros((1, 3, 48, 192), np.float32))
+        for words in COMMANDS:
+            process = await controller(job, *words.replace("x.npy", str(job.folder / "x.npy")).split())
+            out, err = await process.communicate()
+            assert b"Traceback" not in err, (words, err.decode())
+            document = json.loads(out)
+            assert process.returncode in (0, 1, 3), (words, document, err)
+            assert "error" not in document, (words, document)
+            if words in EACH_DEVICE:
+                ended = {o["device"]: o for o in document["devices"]}
+                assert ended.keys() == {"good", *LIES}, words
+                assert ended["good"].get("verdict", "verified") == "verified", (words, ended["good"])
+                bugs = {name: o["detail"] for name, o in ended.items() if "Traceback" in str(o.get("detail"))}
+                assert not bugs, (words, bugs)

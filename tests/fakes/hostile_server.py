@@ -17,7 +17,7 @@ Usage: `async with hostile("endless-frames") as peer: ...`; `peer.inventory_entr
 - "deaf": never reads what is sent to it, and asks for the agent again and again.
 - "big-events": the bootstrap's line, then events of just under 1 MiB without end.
 - "many-events": events of the largest size that an agent may send, without end.
-- any name in `ANSWERS`: answers every request, and says of itself what no agent would.
+- any name in `lying_agent.LIES`: answers every request, and says of itself what no agent would.
 
 `peer.sent` counts the bytes that it got rid of, `peer.read` those it took: what a bounded controller let through.
 """
@@ -35,6 +35,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import asyncssh
+
+from tests.fakes import lying_agent
 
 __all__ = ["BEHAVIOURS", "HostilePeer", "hostile"]
 
@@ -174,6 +176,21 @@ async def _many_events(peer: HostilePeer, session: Session) -> None:
         await peer.say(session, event)
 
 
+async def _lie(peer: HostilePeer, session: Session) -> None:
+    """Answer each request; what comes before the first frame is the loader."""
+    await peer.say(session, _boot_line(session, "have"))
+    came, frames = b"", lying_agent.decoder()
+    while b"LFF1" not in came:
+        came += await session.stdin.read(65_536)
+    data = came[came.index(b"LFF1") :]
+    while data:
+        frames.feed(data)
+        while (header := frames.next_header()) is not None:
+            if "op" in header:
+                await peer.say(session, lying_agent.answer_to(peer.behaviour, header))
+        data = await session.stdin.read(65_536)
+
+
 BEHAVIOURS: dict[str, Callable[[HostilePeer, Session], Awaitable[None]]] = {
     "garbage": _garbage,
     "chatter": _chatter,
@@ -201,8 +218,9 @@ async def _drain(peer: HostilePeer, session: Session) -> None:
 
 async def _serve(peer: HostilePeer, session: Session) -> None:
     peer.commands.append(session.command or "")
-    reading = None if peer.behaviour == "deaf" else asyncio.create_task(_drain(peer, session))
-    acting = asyncio.ensure_future(BEHAVIOURS[peer.behaviour](peer, session))
+    lies = peer.behaviour in lying_agent.LIES
+    reading = None if lies or peer.behaviour == "deaf" else asyncio.create_task(_drain(peer, session))
+    acting = asyncio.ensure_future(BEHAVIOURS.get(peer.behaviour, _lie)(peer, session))
     gone = asyncio.create_task(session.channel.wait_closed())
     with suppress(asyncio.CancelledError):
         await asyncio.wait([acting, gone], return_when=asyncio.FIRST_COMPLETED)

@@ -180,4 +180,6 @@ def test_a_root_that_others_could_exchange_is_refused(machine: Machine, owner: i
     assert not (theirs / "root").exists()
     theirs.chmod(0o1777)  # sticky, as /tmp: what lies in it is its owner's alone
     os.chown(theirs, 0, 0)
-    assert machine.run(["/bin/sh"], agent_archive().data, root="~/theirs/root").stdout.startswith(b"LFBOOT n0nce need\n")
+    assert machine.run(["/bin/sh"], agent_archive().data, root="~/theirs/root").stdout.startswith(
+        b"LFBOOT n0nce need\n"
+    )
