@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from litefleet_agent.bench.statistics import compare_pairs
 from litefleet_agent.errors import AgentError
 from litefleet_agent.findings import Finding, Severity, Verdict, decide
 from litefleet_agent.releases.store import release_id
@@ -248,7 +249,7 @@ class SimDevice:
         }
 
     def _measured(self, release: str) -> Answer:
-        p50 = self.profile.latency_ms * self.profile.pace(release, self)
+        p50 = self._run_ms(release)
         return {
             "load_ms": 5 * p50,
             "latency_ms": {"min": 0.9 * p50, "p50": p50, "p90": 1.1 * p50, "p99": 1.3 * p50},
@@ -258,6 +259,22 @@ class SimDevice:
             "numpy_version": "1.26.4",
             "threads": 1,
             "threads_set_by": "simulation",
+        }
+
+    def _run_ms(self, release: str) -> float:
+        return self.profile.latency_ms * self.profile.pace(release, self)
+
+    def _bench(self, request: Request) -> Answer:
+        """Measure two releases in turn, as the real bench does; `pace` is asked for every run."""
+        both = (request.header["release"], request.header["against"])
+        pairs = [(self._run_ms(both[0]), self._run_ms(both[1])) for _ in range(30)]
+        compared = compare_pairs(pairs)
+        peaks = [int(self.profile.rss_bytes * self.profile.growth(release, self)) for release in both]
+        return {
+            "model": self.model_of(both[0]),
+            "findings": [],
+            "releases": [{"release": r, "memory": {"peak": peak}} for r, peak in zip(both, peaks, strict=True)],
+            "comparison": compared._asdict() if compared is not None else {},
         }
 
     def _activate(self, request: Request) -> Answer:
@@ -349,6 +366,7 @@ _OPERATIONS: Mapping[str, Callable[[SimDevice, Request], Answer]] = {
     "release": SimDevice._release,
     "verify": SimDevice._verify,
     "activate": SimDevice._activate,
+    "bench": SimDevice._bench,
     "confirm": SimDevice._confirm,
     "rollback": SimDevice._rollback,
     "room": SimDevice._room,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, Verdict, finding
 from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.rollout import DeviceState, RolloutState
@@ -155,6 +156,25 @@ def test_the_canary_has_every_kind_and_nobody_else_is_touched_when_it_fails(begi
     controller.agrees()
 
 
+def test_a_bug_in_the_work_for_one_kind_is_the_outcome_of_those_devices_alone(begin: Callable[..., FleetRun]) -> None:
+    fleet = make_fleet(40, "bug")
+    controller = begin(fleet)
+    those = {n for n, d in fleet.devices.items() if d.profile.kind.part == KINDS["pi3"].part}
+
+    def bug(model: str, facts: Facts) -> Finding | None:
+        if KINDS["pi3"].part in facts.cpu.parts:
+            raise KeyError("a case that nobody thought of")
+        return None
+
+    controller.supply.refuses = bug
+    assert controller.roll_out().state is RolloutState.DONE
+    assert controller.names(D.BLOCKED) == those != set()
+    assert controller.names(D.CONFIRMED) == fleet.devices.keys() - those
+    for (name, _), row in controller.rows().items():
+        if name in those:
+            assert (row.codes, name in row.sentence, "KeyError" in row.sentence) == (("LF900",), True, True)
+
+
 def test_a_cluster_stops_after_the_third_of_a_part_and_resuming_forgives_those(begin: Callable[..., FleetRun]) -> None:
     fleet = make_fleet(100, "cluster", shape=failing("Cortex-A72", "1", share=0.4))
     bad = sick(fleet)
@@ -294,6 +314,25 @@ def test_a_slower_release_is_not_switched_on_and_stops_the_rollout(begin: Callab
     assert (behind.profile.kind.part, behind.versions()["cls"]) == ("Cortex-A7", "1")
     row = next(r for r in controller.rows().values() if r.device == behind.name)
     assert (row.verdict, row.codes, row.regressed) == (Verdict.SLOW, ("LF413",), True)
+
+
+def test_healthy_rollouts_on_busy_devices_do_not_stop(begin: Callable[..., FleetRun]) -> None:
+    """Noise with a heavy tail, as on a machine that does other things; each rollout is of a release that is as fast as before."""
+    dice = random.Random("busy")
+
+    def busy(release: str, device: SimDevice) -> float:
+        return 1.0 + dice.expovariate(4.0) + (dice.random() < 0.1) * dice.uniform(0.5, 3)
+
+    rollouts = 40
+    fleet = make_fleet(1, shape=lambda name, profile, dice: profile.with_(pace=busy))
+    controller = begin(fleet, stratify=False)
+    (device,) = fleet.devices.values()
+    for version in range(rollouts):
+        rollout = controller.roll_out(version=str(version))
+        assert rollout.state is RolloutState.DONE, rollout.reason
+    first_alone = device.served.count("bench")
+    print(f"of {rollouts} healthy rollouts, {first_alone} would have stopped by the first measurement alone; none did")
+    assert 0 < first_alone < rollouts
 
 
 def test_a_second_controller_is_refused_while_the_first_lives_and_takes_over_when_it_is_dead(

@@ -12,7 +12,7 @@ from litefleet_agent.findings import Finding, finding
 from litefleet_inventory.model import Device
 
 from ..common.checked import findings_or_empty, mapping_or_empty, number_or, sequence_or_empty
-from ..rollout.policy import Keep, Regression
+from ..rollout.policy import Keep
 from .agent_client import Request
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "merge_findings",
     "open_lease",
     "pushes",
-    "regressions",
     "revert_findings",
     "room_request",
     "space_finding",
@@ -162,21 +161,6 @@ def merge_findings(findings: Sequence[Finding], reported: object, built: Release
     return list(dict.fromkeys([*findings, *device_findings]))
 
 
-def regressions(before: object, now: object, limits: Regression) -> list[Finding]:
-    """Return LF413 and LF414 where `now` is slower or larger than `before` by more than `limits` allow.
-
-    Both are measurements as the agent gives them, of two releases on the same device.
-    """
-    found = []
-    old, new = _number(before, "latency_ms", "min"), _number(now, "latency_ms", "min")
-    if limits.latency is not None and _grew(old, new, limits.latency, limits.latency_floor_ms):
-        found.append(finding("LF413", f"fastest run {new:.1f} ms, before {old:.1f} ms: {new / old - 1:+.0%}"))
-    old, new = (_number(m, "peak_rss_bytes") / 2**20 for m in (before, now))
-    if limits.memory is not None and _grew(old, new, limits.memory, limits.memory_floor_mb):
-        found.append(finding("LF414", f"peak memory {new:.0f} MiB, before {old:.0f} MiB: {new / old - 1:+.0%}"))
-    return found
-
-
 def revert_findings(hello: Mapping[str, object], since: float) -> tuple[Finding, ...]:
     """Return LF614 for each activation that the device reverted by itself after `since` (epoch, by its own clock)."""
     found = []
@@ -185,13 +169,3 @@ def revert_findings(hello: Mapping[str, object], since: float) -> tuple[Finding,
             release, why = str(entry.get("release"))[:12], str(entry.get("why"))[:300]
             found.append(finding("LF614", f"{str(entry.get('model'))[:128]}: {release} was undone: {why}"))
     return tuple(found)
-
-
-def _grew(old: float, new: float, share: float, floor: float) -> bool:
-    return old > 0 and new - old > floor and new > old * (1 + share)
-
-
-def _number(value: object, *path: str) -> float:
-    for key in path:
-        value = mapping_or_empty(value).get(key)
-    return number_or(value, -1e15, 1e15)

@@ -23,13 +23,13 @@ from .deliver import (
     merge_findings,
     open_lease,
     pushes,
-    regressions,
     room_request,
     space_finding,
     valid_proof,
     with_reasons,
 )
 from .outcome import DeviceOutcome
+from .regression import BENCH_LIMIT_S, bench_request, confirmed, regressions
 from .visit import DeviceSession, SessionFactory, open_session
 
 __all__ = [
@@ -192,7 +192,7 @@ class _Delivery:
         self.findings = merge_findings([*self.findings, *acceptance_findings], proof.get("findings"), self.built)
         self.session.detail = str(proof.get("detail", ""))[:4000]
         measured = with_reasons(mapping_or_empty(proof.get("measurements")), self.built)
-        self._compare(measured)
+        await self._compare(measured)
         if decide(self.findings) is Verdict.VERIFIED and proof.get("verified") is not True:
             self.findings.append(
                 finding("LF900", "the agent did not say that the model was proven, and gave no reason")
@@ -214,12 +214,28 @@ class _Delivery:
         manifest = {"manifest": self.built.manifest, "sealed": self.built.signed, "again": not self.mode.activate}
         return [*requests, *pushes(self.session.hello, self.built), Request("release", manifest)]
 
-    def _compare(self, measured: Mapping[str, object]) -> None:
-        """Compare with the release that runs here now, as it was measured on this device."""
-        before = str(mapping_or_empty(self.session.hello.get("current")).get(self.model) or "")
-        if self.mode.regression is None or before in ("", self.built.id):
+    async def _compare(self, measured: Mapping[str, object]) -> None:
+        """Compare with the release that runs here now, as it was measured on this device; what is worse is measured again."""
+        before, limits = (
+            str(mapping_or_empty(self.session.hello.get("current")).get(self.model) or ""),
+            self.mode.regression,
+        )
+        if limits is None or before in ("", self.built.id):
             return
-        self.findings += regressions(measurements_of(self.session.hello, before), measured, self.mode.regression)
+        found = regressions(measurements_of(self.session.hello, before), measured, limits)
+        if found and decide(self.findings) is Verdict.VERIFIED:
+            found = await self._measure_again(before, found, limits)
+        self.findings += found
+
+    async def _measure_again(self, before: str, found: list[Finding], limits: Regression) -> list[Finding]:
+        self.session.step("measure again")
+        try:
+            (answer,) = await self.session.ask(bench_request(self.model, before, self.built.id), limit_s=BENCH_LIMIT_S)
+        except RequestRejected as error:  # an older agent, or a release that cannot be measured any more
+            return [finding(f.code, f"{f.observed}; not measured again: {error.found.observed[:200]}") for f in found]
+        again = confirmed(found, answer, limits)
+        self.session.detail = "\n".join(filter(None, (again.note, self.session.detail)))[:4000]
+        return list(again.findings)
 
     async def _activate(self, measured: Mapping[str, object]) -> DeviceOutcome:
         """Activate under a lease, and confirm: every event is committed here before the next request is sent."""

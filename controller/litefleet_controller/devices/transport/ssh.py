@@ -24,7 +24,9 @@ __all__ = ["SshLimits", "SshTransport"]
 
 _WRITE = 128 * 1024
 _READ = 4 << 20  # bytes: all that has come is read at once
-_UNREAD = 8 << 20  # bytes that one device may send ahead of their reader before it is cut off; an honest one is below 1 MiB
+_UNREAD = (
+    8 << 20
+)  # bytes that one device may send ahead of their reader before it is cut off; an honest one is below 1 MiB
 _STDERR_KEPT = 4 * 1024
 _STDERR_LIMIT = 32 << 20  # bytes of stderr after which a flooding device is cut off
 
@@ -117,7 +119,9 @@ class _SshChannel:
             raise TransportError(finding("LF505", f"the connection broke while waiting: {_why(error)}")) from error
         if self._process.flooded:
             raise TransportError(
-                finding("LF507", f"the device sent more than {_UNREAD >> 20} MiB ahead of their reader, and was cut off")
+                finding(
+                    "LF507", f"the device sent more than {_UNREAD >> 20} MiB ahead of their reader, and was cut off"
+                )
             )
         self._process.unread -= len(data)
         return data
