@@ -150,12 +150,12 @@ def edit_proof(root: Path, release: str, change: Callable[[dict[str, Any]], None
     path.write_text(json.dumps(record))
 
 
-def latest(job: Project) -> Rollout:
-    """Return the latest rollout as it is stored."""
+def latest(job: Project, kind: str = "") -> Rollout:
+    """Return the latest rollout as it is stored; with `kind`, the latest of this kind."""
     config = load_config(job.folder / "litefleet.yaml")
     state = open_state(config)
     try:
-        return state.rollouts(config.fleet, 1)[0]
+        return next(r for r in state.rollouts(config.fleet, 20) if kind in ("", r.kind))
     finally:
         state.close()
 

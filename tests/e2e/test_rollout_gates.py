@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import yaml
 from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.devices.steps import WaitPolicy
-from litefleet_controller.operations import abort, plan_rollout, resume
+from litefleet_controller.operations import abort, plan_rollout, reconcile, resume
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import (
@@ -120,6 +122,34 @@ async def test_what_only_one_measurement_shows_stops_nothing(fleet: Fleets, proj
         (ended,) = report.outcomes
         assert "measure again" in ended.steps
         assert ended.detail.count("measured again in turn: ") == ended.detail.count("which is no regression") == 2
+
+
+async def test_a_gate_takes_back_what_its_rollout_has_switched_on(fleet: Fleets, project: Projects) -> None:
+    """Also when the controller dies between the gate and the rollback: the next `reconcile` does it."""
+    async with fleet("a", "b", "c") as devices:
+        job = project(devices)
+        await rollout(job)
+        old = current(devices)
+        (devices.devices["b"].root / "left-over").write_bytes(bytes(8 << 20))
+        policy = {"parallel": 1, "keep": {"quota_mb": 8}}
+        for then in ("rollback", "abort"):
+            new_release(job, 3)
+            job.policy(**policy, gates={**OPEN, "total": {"count": 1, "then": then}})
+            report = await rollout(job)
+            stopped = latest(job, "rollout")
+            assert (report.exit_code, str(stopped.state)) == (3, "aborted")
+            if then == "abort":
+                assert {n for n in old if current(devices)[n] != old[n]} == {"a"}
+                with closing(sqlite3.connect(job.folder / ".litefleet" / "state.db")) as database, database:
+                    database.execute("UPDATE rollouts SET request = 'rollback' WHERE id = ?", (stopped.id,))
+                await reconcile(options(job), quiet)
+            else:
+                assert report.rollout["rollback"]["state"] == "done"
+                assert {o.device: o.sentence for o in report.outcomes}["a"].startswith("went back to ")
+            assert current(devices) == old
+            assert states(job, stopped.id) == {"a": "rolled-back", "b": "failed", "c": "skipped"}
+            reverted = latest(job)
+            assert (reverted.kind, str(reverted.state), reverted.parent) == ("rollback", "done", stopped.id)
 
 
 async def test_a_waves_share_of_failures_stops_it_and_leaves_the_rest(fleet: Fleets, project: Projects) -> None:

@@ -19,6 +19,7 @@ from ..project.run_fleet import fan_out, save_report
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutEvent, RolloutState, Wave
 from ..rollout.states import move_rollout
 from ..state.model import Confirmed, KnownDevice
+from .carry_out import revert_if_due
 from .context import ProgressFor, RolloutContext, actor, open_context
 from .device_history import collect
 from .device_tasks import drift
@@ -79,11 +80,20 @@ async def _continue(context: RolloutContext, current_pass: _ReconcilePass) -> Ro
     rollouts = await context.read(context.state.rollouts, context.config.fleet, 20)
     running = [r for r in rollouts if r.state in (RolloutState.RUNNING, RolloutState.PLANNED)]
     if not running:
+        if rollouts:  # its controller may have died before its rollback
+            await _revert(context, current_pass, rollouts[0])
         return next((r for r in rollouts if r.kind == "rollout"), None)
     context.progress.message(f"resuming {running[0].id}")
     engine = await context.run_engine(await context.mark_running(running[0]), WaitPolicy.NONE)
     current_pass.outcomes.update(engine.outcomes)
+    await _revert(context, current_pass, engine.rollout)
     return engine.rollout
+
+
+async def _revert(context: RolloutContext, current_pass: _ReconcilePass, rollout: Rollout) -> None:
+    """Revert a rollout whose gate says so, where that is still due."""
+    if (reverted := await revert_if_due(context, rollout, current_pass.watch)) is not None:
+        current_pass.outcomes.update({(o.device, o.model): o for o in reverted.outcomes})
 
 
 async def _add_new_devices(

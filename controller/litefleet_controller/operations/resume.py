@@ -19,8 +19,9 @@ from ..rollout_engine import SystemClock
 from ..rollout_engine.store import endings, retries
 from ..state import FleetLock, FleetLocked, State, this_process
 from ..state.model import RowChange
+from .carry_out import revert_if_due, run_to_report
 from .context import ProgressFor, RolloutContext, actor, find_rollout, open_context
-from .run import Stopwatch, interruptible, make_due, run_to_report
+from .run import Stopwatch, interruptible, make_due
 
 __all__ = ["STEPS", "Step", "abort", "approve", "continue_with_context", "end_locally", "pause", "resume", "retry"]
 
@@ -57,6 +58,8 @@ async def continue_with_context(
 ) -> RunReport:
     """Apply the step of `command`, one of STEPS, and run the rollout."""
     rollout = await context.read(find_rollout, context.state, context.config.fleet, rollout_id)
+    if command == "resume" and (reverted := await revert_if_due(context, rollout, watch)) is not None:
+        return reverted
     rollout = await STEPS[command](context, rollout)
     last_outcomes = {(o.device, o.model): o for o in await context.read(context.state.outcomes, rollout.id)}
     return await run_to_report(context, rollout, wait_policy, command, watch, last_outcomes)

@@ -22,11 +22,12 @@ from ..rollout.states import move_device, move_rollout
 from ..rollout_engine.fleet_survey import FleetSurvey
 from ..rollout_engine.store import endings
 from ..state.model import Confirmed, RowChange
+from .carry_out import run_to_report
 from .context import ProgressFor, RolloutContext, actor, open_context
 from .device_history import collect
 from .open_rollouts import StillOpen, Wanted, different_command, different_plan, given_up, still_open
 from .plan import Planned, plan_devices
-from .run import Stopwatch, interruptible, make_due, report_of, run_to_report
+from .run import Stopwatch, interruptible, make_due, report_of
 
 __all__ = ["StillOpen", "create", "open_ones", "start_rollout", "start_with_context"]
 

@@ -8,15 +8,12 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from ..devices.fan_out import interrupted_outcome
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
-from ..devices.steps import WaitPolicy
-from ..project.run_fleet import Stopwatch, save_report
+from ..project.run_fleet import Stopwatch
 from ..rollout import DeviceRow, DeviceState, Rollout
-from ..rollout_engine import RolloutEngine
 from .context import RolloutContext
 
-__all__ = ["Stopwatch", "about", "interruptible", "make_due", "report_of", "run_to_report"]
+__all__ = ["Stopwatch", "about", "interruptible", "make_due", "report_of"]
 
 
 @contextmanager
@@ -56,33 +53,6 @@ def report_of(
 
 def _untouched(row: DeviceRow) -> bool:
     return row.state is DeviceState.SKIPPED or (row.state is DeviceState.PENDING and row.attempts == 0)
-
-
-async def run_to_report(
-    context: RolloutContext,
-    rollout: Rollout,
-    wait_policy: WaitPolicy,
-    command: str,
-    watch: Stopwatch,
-    before: Mapping[tuple[str, str], DeviceOutcome],
-) -> RunReport:
-    """Run a rollout and return its report; Interrupted after Ctrl-C, with all rows in flight pending again."""
-    outcomes = dict(before)
-    try:
-        engine: RolloutEngine = await context.run_engine(rollout, wait_policy)
-    except asyncio.CancelledError:
-        latest_rollout = await context.read(context.state.rollout, rollout.id) or rollout
-        rows = await context.read(context.state.rows, rollout.id)
-        outcomes.update({(o.device, o.model): o for o in await context.read(context.state.outcomes, rollout.id)})
-        undone = [r for r in rows if r.state is DeviceState.PENDING]
-        outcomes.update({(r.device, r.model): interrupted_outcome(r.device, r.model, r.release) for r in undone})
-        raise Interrupted(report_of(command, watch, latest_rollout, rows, outcomes)) from None
-    outcomes.update(engine.outcomes)
-    report = report_of(command, watch, engine.rollout, engine.rows, outcomes)
-    save_report(context.config, report)
-    history = context.config.history
-    await context.write(context.state.prune, history.keep_days, history.keep_rollouts)
-    return report
 
 
 async def make_due(context: RolloutContext, rollout: Rollout, devices: Container[str]) -> None:

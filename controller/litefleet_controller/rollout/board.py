@@ -26,7 +26,7 @@ from .decisions import (
     Wait,
 )
 from .gates import Fired, Tallies, Tally, evaluate, names
-from .model import DeviceRow, Rollout
+from .model import REVERT, DeviceRow, Rollout
 from .policy import Gates, Policy
 from .queues import ParallelLimits
 from .states import DeviceState, RolloutEvent, RolloutState
@@ -234,7 +234,9 @@ class Board:
             self._fired = evaluate(self._rollout.policy.gates, self._tallies)
             self._judged = True
         fired = self._fired
-        return Stop(fired.event, fired.gate, fired.sentence, fired.devices) if fired else None
+        if fired is None:
+            return None
+        return Stop(fired.event, fired.gate, fired.sentence, fired.devices, fired.then == REVERT)
 
     def _give_up(self, now: float) -> GiveUp | None:
         tired = self._tiring.take(len(self._tiring), now - self._rollout.policy.retry.give_up_after, lambda _: math.inf)

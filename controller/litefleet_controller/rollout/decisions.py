@@ -39,6 +39,7 @@ class Stop:
     gate: Gate
     sentence: str
     devices: tuple[str, ...]  # behind it
+    revert: bool = False  # what the rollout has switched on, once its sessions have ended
 
 
 @dataclass(frozen=True)

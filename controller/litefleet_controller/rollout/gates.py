@@ -17,7 +17,8 @@ from .totals import DeviceTotals, Phase
 __all__ = ["Fired", "Gate", "Tallies", "Tally", "evaluate", "names"]
 
 Gate = Literal["cluster", "regression", "canary", "wave", "total", "success"]
-_EVENTS = {"pause": RolloutEvent.PAUSE, "abort": RolloutEvent.ABORT}
+_EVENTS = {"pause": RolloutEvent.PAUSE, "abort": RolloutEvent.ABORT, "rollback": RolloutEvent.ABORT}
+_STRONGEST = ("rollback", "abort", "pause")
 _SHOWN = 10  # devices named in a sentence
 
 
@@ -26,9 +27,14 @@ class Fired:
     """A gate that stops the rollout."""
 
     gate: Gate
-    event: RolloutEvent  # PAUSE or ABORT
+    then: Then
     sentence: str
     devices: tuple[str, ...]  # behind it, all of them, in the order of their names
+
+    @property
+    def event(self) -> RolloutEvent:
+        """PAUSE or ABORT."""
+        return _EVENTS[self.then]
 
 
 @dataclass
@@ -74,10 +80,8 @@ class Tallies:
 
 
 def evaluate(gates: Gates, tallies: Tallies) -> Fired | None:
-    """Return the gate that stops the rollout, or None; one that aborts goes before one that pauses."""
-    fired = list(_fired(gates, tallies))
-    aborting = (gate for gate in fired if gate.event is RolloutEvent.ABORT)
-    return next(aborting, fired[0] if fired else None)
+    """Return the gate that stops the rollout, or None: first one that reverts, then one that aborts, then one that pauses."""
+    return min(_fired(gates, tallies), key=lambda fired: _STRONGEST.index(fired.then), default=None)
 
 
 def names(devices: Collection[str]) -> str:
@@ -135,7 +139,7 @@ def _of(gate: Gate, limit: GateLimit, tally: Tally, tail: str) -> Iterator[Fired
 
 
 def _stop(gate: Gate, then: Then, observed: str, devices: Collection[str]) -> Fired:
-    return Fired(gate, _EVENTS[then], f"{observed}: {names(devices)}", tuple(sorted(devices, key=_natural)))
+    return Fired(gate, then, f"{observed}: {names(devices)}", tuple(sorted(devices, key=_natural)))
 
 
 def _above(share: float | None, bad: int, size: int) -> bool:

@@ -11,9 +11,10 @@ from litefleet_agent.findings import Verdict
 from .policy import Policy
 from .states import DeviceState, RolloutState
 
-__all__ = ["DeviceRow", "Kind", "Rollout", "Wave"]
+__all__ = ["REVERT", "DeviceRow", "Kind", "Rollout", "Wave"]
 
 Kind = Literal["rollout", "rollback", "reconcile"]
+REVERT = "rollback"  # the request of a rollout that a gate has ended with `then: rollback`
 
 
 @dataclass(frozen=True)
@@ -88,5 +89,5 @@ class Rollout:
     parent: str = ""  # the rollout that this one repairs or reverts
     limit: str = ""  # the selection it was made for, as `--limit` takes it
     origin: Mapping[str, object] = field(default_factory=dict)  # hashes of configuration, inventory and sources
-    request: str = ""  # "pause" or "abort": what another process asks of the one at work
+    request: str = ""  # "pause" or "abort": what another process asks of the one at work; once it is over, REVERT
     updated_at: float = 0.0

@@ -26,6 +26,7 @@ from ..rollout.board import (
     Wait,
 )
 from ..rollout.gates import names
+from ..rollout.model import REVERT
 from .sessions import DeviceSessions, EngineDeps
 from .store import RolloutStore, orphans, skips
 
@@ -156,8 +157,8 @@ class RolloutEngine:
         """Apply a decision on the whole rollout; return False when it has ended."""
         rollout = self.rollout
         match decision:
-            case Stop(event, gate, sentence, devices):
-                await self._stop(event, f"{gate}: {sentence}" if gate else sentence, devices)
+            case Stop(event, gate, sentence, devices, revert):
+                await self._stop(event, f"{gate}: {sentence}" if gate else sentence, devices, REVERT if revert else "")
             case Ask(wave, sentence):
                 self._progress.message(sentence)
                 await self._store.advance(
@@ -206,8 +207,9 @@ class RolloutEngine:
             raise self._lost
         self._sessions.check()
 
-    async def _stop(self, event: RolloutEvent, reason: str, behind: Sequence[str]) -> None:
-        after = replace(self.rollout, reason=reason, behind=tuple(behind), request="")
+    async def _stop(self, event: RolloutEvent, reason: str, behind: Sequence[str], request: str = "") -> None:
+        """Pause or abort; `request` says what is to be done once it has stopped."""
+        after = replace(self.rollout, reason=reason, behind=tuple(behind), request=request)
         changes = skips(self.rows) if event is RolloutEvent.ABORT else []
         await self._store.advance(event, after, {"reason": reason, "devices": list(behind)[:100]}, changes)
         self._progress.message(f"{'aborted' if event is RolloutEvent.ABORT else 'paused'}: {reason}")
