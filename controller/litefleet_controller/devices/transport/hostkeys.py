@@ -63,25 +63,37 @@ class HostKeys:
     def keep_accepted(self, device: Device, decision: TrustDecision) -> None:
         """Pin the key that `decision` accepted on first contact, if it accepted one.
 
-        Raises: TransportError with LF502 when it cannot be stored: the caller then closes the connection.
+        Raises: TransportError with LF502 when it cannot be stored, with LF503 when another contact has pinned another key
+        meanwhile: the caller then closes the connection.
         """
         if decision.accepted is None:
             return
         try:
-            self.pin(device, decision.accepted)
-        except OSError as error:
+            pinned = self.pin(device, decision.accepted)
+        except (OSError, ValueError, asyncssh.Error) as error:
             observed = f"{device.host}:{device.port} was reached, its new key cannot be stored: {error}"
             raise TransportError(finding("LF502", observed)) from error
+        if decision.accepted not in pinned:
+            shown = f"{device.host}:{device.port} shows {decision.accepted.get_fingerprint()}"
+            wanted = ", ".join(key.get_fingerprint() for key in pinned)
+            raise TransportError(finding("LF503", f"{shown}, another first contact has just pinned {wanted}"))
 
-    def pin(self, device: Device, key: asyncssh.SSHKey) -> None:
-        """Append a key that was accepted on first contact to the pin file, and sync it."""
-        self._new[device.host, device.port] = key
+    def pin(self, device: Device, key: asyncssh.SSHKey) -> Sequence[asyncssh.SSHKey]:
+        """Append a key that was accepted on first contact to the pin file, sync it, and return the device's pinned keys.
+
+        The file is read again under its lock: where another contact, of this process or another, has pinned this host
+        meanwhile, nothing is written.
+        """
         kind, public = key.export_public_key("openssh").decode().split()[:2]
         line = f"{_known_as(device)} {kind} {public}\n".encode()
         folder = self._pin_file.parent
         folder.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(self._pin_file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
+            known = asyncssh.import_known_hosts(_folded(self._pin_file)).match(_known_as(device), "", None)[0]
+            if known:
+                self._new[device.host, device.port] = known[0]
+                return known
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":  # written by hand: the last line must stay a line of its own
@@ -89,7 +101,9 @@ class HostKeys:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+        self._new[device.host, device.port] = key
         fsync_folder(str(folder))
+        return [key]
 
 
 def _known_as(device: Device) -> str:

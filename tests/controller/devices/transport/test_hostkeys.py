@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import asyncssh
 import pytest
 from litefleet_controller.common.errors import ConfigError
+from litefleet_controller.devices.transport import TransportError
 from litefleet_controller.devices.transport.hostkeys import HostKeys
 from litefleet_inventory.model import Device
 
@@ -163,3 +165,56 @@ def test_pins_of_earlier_versions_and_files_with_capitals_serve_folded_hosts(
     assert [said(trust, OTHER_PORT, key) for key in keys] == ["yes", "LF503", "LF503"]
     assert said(trust, Device(name="gw", host="gw"), keys[0]) == "yes"
     assert said(trust, BOARD, keys[1]) == "LF503"
+
+
+_FIRST_CONTACT = """
+import sys, asyncssh
+from litefleet_controller.devices.transport import TransportError
+from litefleet_controller.devices.transport import TransportError
+from litefleet_controller.devices.transport.hostkeys import HostKeys
+from litefleet_inventory.model import Device
+key = asyncssh.import_public_key(sys.argv[2])
+device = Device(name="board", host="board.example")
+trust = HostKeys([], __import__("pathlib").Path(sys.argv[1]), accept_new=True)
+decision = trust.decision(device)
+assert decision.trusts(key)
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    trust.keep_accepted(device, decision)
+    print("pinned")
+except TransportError as error:
+    print(error.found.code)
+"""
+
+
+def test_first_contacts_at_once_pin_one_key(tmp_path: Path) -> None:
+    """Of several processes that all saw an unknown host, with a key each, one pins its key; the others are refused."""
+    pins = tmp_path / "state" / "pins"
+    shown = [asyncssh.generate_private_key("ssh-ed25519").convert_to_public() for _ in range(4)]
+    pipe = subprocess.PIPE
+    racers = [
+        subprocess.Popen([sys.executable, "-c", _FIRST_CONTACT, pins, text(key)], stdin=pipe, stdout=pipe, text=True)
+        for key in shown
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"  # each has decided before any has pinned
+    ended = [racer.communicate("go\n")[0].strip() for racer in racers]
+    assert sorted(ended) == ["LF503", "LF503", "LF503", "pinned"]
+    assert len(pins.read_text().splitlines()) == 1
+    winner = shown[ended.index("pinned")]
+    later = HostKeys([], pins, accept_new=True)
+    assert [said(later, BOARD, key) for key in shown] == ["yes" if key == winner else "LF503" for key in shown]
+
+
+def test_first_contacts_of_one_run_pin_one_key(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+    """As when an inventory reaches one address under two names."""
+    trust = HostKeys([], tmp_path / "pins", accept_new=True)
+    decisions = [trust.decision(BOARD) for _ in range(3)]
+    assert [d.trusts(k) for d, k in zip(decisions, (keys[0], keys[1], keys[0]), strict=True)] == [True] * 3
+    trust.keep_accepted(BOARD, decisions[0])
+    with pytest.raises(TransportError, match="just pinned"):
+        trust.keep_accepted(BOARD, decisions[1])
+    trust.keep_accepted(BOARD, decisions[2])
+    assert len((tmp_path / "pins").read_text().splitlines()) == 1
