@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 from litefleet_controller.common.errors import ConfigError
-from litefleet_controller.devices.transport import TransportError
+from litefleet_controller.devices.transport.base import TransportError
 from litefleet_controller.devices.transport.hostkeys import HostKeys
 from litefleet_inventory.model import Device
 
@@ -169,8 +169,7 @@ def test_pins_of_earlier_versions_and_files_with_capitals_serve_folded_hosts(
 
 _FIRST_CONTACT = """
 import sys, asyncssh
-from litefleet_controller.devices.transport import TransportError
-from litefleet_controller.devices.transport import TransportError
+from litefleet_controller.devices.transport.base import TransportError
 from litefleet_controller.devices.transport.hostkeys import HostKeys
 from litefleet_inventory.model import Device
 key = asyncssh.import_public_key(sys.argv[2])
