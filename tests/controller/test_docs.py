@@ -72,6 +72,7 @@ PAGES = (
     "docs/field-failures",
     "docs/from-segfault",
     "docs/infer",
+    "docs/models",
     "docs/protocol",
     "docs/releases",
     "docs/rollouts",

@@ -74,7 +74,7 @@ def _surroundings(folder: Path) -> dict[str, str]:
     kept = {
         k: v
         for k, v in os.environ.items()
-        if k in ("HOME", "LANG", "PIP_CACHE_DIR", "PIP_INDEX_URL", "PIP_CONFIG_FILE")
+        if k in ("HOME", "LANG", "PIP_CACHE_DIR", "PIP_INDEX_URL", "PIP_CONFIG_FILE", "SSL_CERT_FILE")
     }
     own = {"LITEFLEET_CACHE": str(CACHE / "litefleet"), "LITEFLEET": str(ROOT), "COLUMNS": "120"}
     return {**kept, **own, "PATH": path}

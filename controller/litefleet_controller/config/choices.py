@@ -138,6 +138,7 @@ class AccuracySpec:
     drop: float | None = 0.01  # how far its score may be below the reference engine's; None: any
     output: str = ""  # the output that is judged; "" = the first
     characters: Path | None = None  # for cer: one character per line, in the order of the model's classes
+    reference: Path | None = None  # the source model whose score counts as the reference; None: the model's own
     samples: int = 10_000  # of a larger data set, this many are used, evenly spaced
 
 

@@ -151,6 +151,7 @@ class DataSetFields(_Strict):
     drop: Share | None = None
     output: str = ""
     characters: FilePath | None = None
+    reference: FilePath | None = None  # a source model that is more precise: what was quantised
     samples: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] = 10_000
 
     @model_validator(mode="after")
@@ -171,7 +172,9 @@ class DataSetFields(_Strict):
         if self.dataset is None or self.metric is None:
             return None
         drop = 0.01 if self.min is None and self.drop is None else self.drop
-        return AccuracySpec(self.dataset, self.metric, self.min, drop, self.output, self.characters, self.samples)
+        return AccuracySpec(
+            self.dataset, self.metric, self.min, drop, self.output, self.characters, self.reference, self.samples
+        )
 
 
 class GoldenConfig(DataSetFields):

@@ -7,14 +7,16 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from litefleet_agent.findings import Finding, finding
 
+from ..build.conversion.preflight import find_source, load_source
 from ..build.golden.files import Array
-from ..build.golden.make import run_reference
+from ..build.golden.make import PADDLE_VERSION, run_reference
 from ..build.releases import ReleaseBuilder
 from ..build.toolchain import Toolchains
-from ..common.errors import ConfigError, UsageError
+from ..common.errors import ConfigError, FindingError, UsageError
 from ..devices.progress import Progress
 from ..devices.steps import Evaluation
 from ..devices.visit import DeviceSession
@@ -38,6 +40,14 @@ _CLASSES = {True: 1000, False: 20}  # in a report; in a rollout's outcomes, whic
 _LIMIT_S = 30.0  # for one sample on a device
 Say = Callable[[str], None]
 Run = Callable[[Sequence[Mapping[str, Array]]], Awaitable[Sequence[Mapping[str, Array]]]]
+
+
+class _Reference(NamedTuple):
+    """An engine on this machine with a model."""
+
+    engine: str  # "PaddlePaddle 2.6.2"
+    sha256: str  # of the model
+    run: Run
 
 
 @dataclass(frozen=True)
@@ -73,24 +83,30 @@ class Evaluations:
         configured = self._project.config.models[model]
         inputs, outputs = await self._release_builder.tensors(model)
         task = Task(model, data, tuple(inputs), tuple(outputs), configured.preprocess, configured.input_specs)
-        source = await self._release_builder.source(model)
-        if source is None and configured.golden_spec("").engine != "paddlelite":
-            if data.spec.drop is not None:
-                raise ConfigError(
-                    [
-                        f"models.{model}.golden.drop: {model} has no `source:`, so no reference engine can run its data "
-                        "set: give `min:` instead of `drop:`"
-                    ]
-                )
+        reference = await self._reference(model, data)
+        if reference is None:
             await asyncio.to_thread(task.load, 0)
             return _Prepared(task, None, "")
+        journal = Journal(self._folder, key_of("reference", reference.engine, reference.sha256, key_of_task(task)))
+        return _Prepared(
+            task, await local_score(task, reference.run, journal, self._progress.message), reference.engine
+        )
+
+    async def _reference(self, model: str, data: DataSet) -> _Reference | None:
+        """Return what runs a model's data set on this machine; None where nothing can and only `min` counts."""
+        configured, builder = self._project.config.models[model], self._release_builder
+        if data.spec.reference is not None:
+            return await asyncio.to_thread(_given_reference, model, data.spec.reference)
+        if configured.source is None and configured.golden_spec("").engine != "paddlelite":
+            if data.spec.drop is not None:
+                why = f"{model} has no `source:`, so no reference engine can run its data set: give `min:`, or `reference:`"
+                raise ConfigError([f"models.{model}.golden.drop: {why}"])
+            return None
 
         async def run(given: Sequence[Mapping[str, Array]]) -> Sequence[Mapping[str, Array]]:
-            return (await self._release_builder.reference(model, given))[1]
+            return (await builder.reference(model, given))[1]
 
-        engine, sha256 = await self._release_builder.reference_identity(model)
-        journal = Journal(self._folder, key_of("reference", engine, sha256, key_of_task(task)))
-        return _Prepared(task, await local_score(task, run, journal, self._progress.message), engine)
+        return _Reference(*await builder.reference_identity(model), run)
 
     async def of_file(self, model: str, nb: Path, version: str) -> Accuracy | None:
         """Return the accuracy of an x86 .nb with this version of Paddle-Lite on this machine; None without a data set.
@@ -142,6 +158,19 @@ def key_of_task(task: Task) -> list[object]:
     how = task.how.model_dump(mode="json") if task.how is not None else None
     given = sorted((name, repr(one)) for name, one in task.given.items())
     return [task.model, spec.metric, spec.output, task.data.digest, how, given]
+
+
+def _given_reference(model: str, path: Path) -> _Reference:
+    """Return PaddlePaddle with the source model `golden.reference`.  Raises: ConfigError."""
+    try:
+        source, files = load_source(path), find_source(path)
+    except FindingError as error:
+        raise ConfigError([f"models.{model}.golden.reference: {found.observed}" for found in error.findings]) from error
+
+    async def run(given: Sequence[Mapping[str, Array]]) -> Sequence[Mapping[str, Array]]:
+        return (await run_reference(files, given, Toolchains()))[1]
+
+    return _Reference(f"PaddlePaddle {PADDLE_VERSION} and {path.name}", source.sha256, run)
 
 
 async def local_score(task: Task, run: Run, journal: Journal, say: Say) -> Score:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from ..build.golden.files import Array, Tensor, read_npz
 from ..build.golden.pictures import SUFFIXES, read_picture, size_in_input
 from ..common.errors import FindingError, UsageError
@@ -91,6 +93,8 @@ class Task:
         """Return a sample's record.  Raises: ValueError with a sentence for an output that the metric cannot read."""
         name, value = self._output(outputs)
         try:
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise ValueError("holds NaN or Inf")
             return observe(self.data.spec.metric, value, one.label, one.scale, self.data.characters)
         except ValueError as error:
             raise ValueError(f"{self.data.samples[one.number].source}: the output {name} {error}") from error
