@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.devices.steps import WaitPolicy
-from litefleet_controller.operations import resume
+from litefleet_controller.operations import resume, retry
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import (
@@ -78,23 +80,53 @@ async def test_what_a_dead_controller_switched_on_is_confirmed_by_the_next(fleet
         assert [e.action for e in audit(job)].count("rollout created") == 2  # it was gone on with
 
 
+async def test_a_controller_that_stands_still_tells_the_truth_when_it_continues(
+    fleet: Fleets, project: Projects
+) -> None:
+    async with fleet("a") as devices:
+        job, root = project(devices), devices.devices["a"].root
+        job.policy(lease=10)
+        await rollout(job)
+        old = link(root)
+        new_release(job, 3)
+        async with _controller(job) as controller:
+            await asyncio.to_thread(_hold_back, job, controller, root, old, signal.SIGSTOP)
+            new = link(root)
+            await within(20, lambda: link(root) == old)  # its session is open, and it stands still
+            controller.send_signal(signal.SIGCONT)
+            assert await asyncio.to_thread(controller.wait, 60) == 1
+        said = (job.folder / "controller.log").read_text()
+        assert "nobody confirmed it within 10 s" in said, said
+        assert (link(root), states(job)) == (old, {"a": "failed"})
+        again = await retry(options(job), quiet, "", WaitPolicy.WAVES)
+        assert again.exit_code == 0, again.to_dict()
+        assert (link(root), states(job)) == (new, {"a": "confirmed"})
+
+
+@asynccontextmanager
+async def _controller(job: Project) -> AsyncIterator[subprocess.Popen[bytes]]:
+    """Run `litefleet rollout`; it is killed afterwards."""
+    command = [sys.executable, "-m", "litefleet_controller", "rollout", "-c", str(job.folder / "litefleet.yaml")]
+    with (job.folder / "controller.log").open("w") as log:
+        controller = subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
+        try:
+            yield controller
+        finally:
+            controller.kill()
+            controller.wait(10)
+
+
 async def _die_after_the_switch(job: Project, root: Path, old: str) -> str:
     """Run a controller, kill it when a device has switched and before that is written down, and return the new release."""
-    command = [sys.executable, "-m", "litefleet_controller", "rollout", "-c", str(job.folder / "litefleet.yaml")]
-    log = (job.folder / "controller.log").open("w")
-    controller = subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
-    try:
-        await asyncio.to_thread(_hold_back, job.folder / ".litefleet/state.db", controller, root, old)
-    finally:
-        controller.kill()
-        controller.wait(10)
-        log.close()
+    async with _controller(job) as controller:
+        await asyncio.to_thread(_hold_back, job, controller, root, old, signal.SIGKILL)
     return link(root)
 
 
-def _hold_back(database: Path, controller: subprocess.Popen[bytes], root: Path, old: str) -> None:
-    """Keep the state from being written once the device was told to switch, and return when it has."""
-    end = time.monotonic() + 30
+def _hold_back(job: Project, controller: subprocess.Popen[bytes], root: Path, old: str, sent: signal.Signals) -> None:
+    """Keep the state from being written once the device was told to switch; send the controller a signal when it has."""
+    database = job.folder / ".litefleet/state.db"
+    end = time.monotonic() + 100
     while not database.exists():
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -111,8 +143,9 @@ def _hold_back(database: Path, controller: subprocess.Popen[bytes], root: Path, 
             assert time.monotonic() < end, "the device never switched"
             time.sleep(0.01)
         time.sleep(0.2)  # for the device's answer to be on its way
-        controller.kill()
-        controller.wait(10)
+        controller.send_signal(sent)
+        if sent == signal.SIGKILL:
+            controller.wait(10)
         state.execute("ROLLBACK")
     finally:
         state.close()

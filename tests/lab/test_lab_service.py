@@ -43,6 +43,29 @@ except ServiceError as error:
     print(json.dumps({"code": error.code, "said": str(error), "finding": (error.finding or {}).get("code")}))
 """
 
+# Tries to stay on the device, as a model would that has taken over its worker on a kernel without Landlock and seccomp.
+STAY = """import errno, json, os, sys
+home, got = sys.argv[1], {}
+def tried(name, attempt):
+    try:
+        attempt()
+        got[name] = "done"
+    except OSError as error:
+        got[name] = errno.errorcode[error.errno]
+def added(path):
+    os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
+tried("login key", lambda: added(home + "/.ssh/authorized_keys"))
+tried("agent", lambda: added(home + "/agent/litefleet-agent.pyz"))
+tried("mode", lambda: os.chmod(home + "/agent", 0o777))
+for folder in ("agent", "trust", "seals", "releases", "blobs", "runtimes", "verified"):
+    tried(folder, lambda: added(home + "/" + folder + "/added"))
+tried("moved", lambda: os.rename(home + "/releases", home + "/gone"))
+for path in ("/etc/passwd", "/usr/bin/python3", "/etc/systemd/system/x.service"):
+    tried(path, lambda: added(path))
+tried("its own folder", lambda: added(home + "/added"))
+print(json.dumps(got))
+"""
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resident]:
@@ -138,6 +161,20 @@ def test_systemd_finds_it_as_well_confined_as_the_documentation_says(lab: Reside
         for name, point in points.items():
             word = name.partition("=~")[2] or name.partition("=")[0]
             assert [line for line in table if word in line and point in line], (page, name, point)
+
+
+def test_a_worker_that_is_taken_over_cannot_stay(lab: Resident) -> None:
+    """The unit alone: in a worker's own mounts and with its rights, but without what the worker gave up itself."""
+    (worker, *_) = lab.workers()
+    rights = "--reuid litefleet --regid litefleet --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs"
+    inside = shlex.join([*f"nsenter --target {worker} --mount setpriv {rights} python3 -c".split(), STAY, HOME])
+    got = json.loads(lab.ssh(inside))
+    assert got.pop("its own folder") == "done"
+    assert got.pop("moved") in ("EBUSY", "EROFS")  # a mount point cannot be renamed
+    systems = {got.pop(path) for path in list(got) if path.startswith("/")}
+    assert (set(got.values()), systems <= {"EROFS", "EACCES"}) == ({"EROFS"}, True), (got, systems)
+    lab.ssh(f"rm {HOME}/added")
+    assert "none" in lab.model()["facts"]["sandbox"]["guarantees"]["programs"]
 
 
 def test_a_stuck_service_is_killed_and_started_again(lab: Resident) -> None:
