@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from litefleet_agent.facts.arch import ARCHES
@@ -74,11 +74,39 @@ async def convert_models(
     config = load_config(config_path)
     names = [arch_of_option(a).name for a in choice.arches] or _arches_of(targets) or _expected(config)
     config = _overridden(config, names, ",".join(targets), choice)
-    release_builder = ReleaseBuilder(config, Toolchains(), default_cache(), lambda text: None)
+    toolchains = Toolchains()
+    release_builder = ReleaseBuilder(config, toolchains, default_cache(), lambda text: None)
+    rows: list[ConvertRow] = []
     try:
-        return [await _convert_one(release_builder, m, a, out) for m in chosen_models(config, models) for a in names]
+        for model in chosen_models(config, models):
+            made = [await _convert_one(release_builder, model, arch, out) for arch in names]
+            if not all(row.failed for row in made):
+                warnings = await _golden_warnings(config, release_builder, model, toolchains)
+                made = [row if row.failed else replace(row, findings=(*row.findings, *warnings)) for row in made]
+            rows += made
+        return rows
     finally:
         await release_builder.close()
+
+
+async def _golden_warnings(
+    config: Config, release_builder: ReleaseBuilder, model: str, toolchains: Toolchains
+) -> tuple[Finding, ...]:
+    """Return what the model's golden cannot tell (LF425, LF412); () where no reference engine is at hand to make it.
+
+    A golden that cannot be made is no matter of the conversion: `litefleet plan` reports it.
+    """
+    configured = config.models[model]
+    if configured.source is None or configured.golden_spec("").engine != "paddle":
+        return ()
+    if not (await toolchains.paddle_status()).ready:
+        return ()
+    try:
+        return (await release_builder.judged_golden(model)).findings
+    except FindingError as error:
+        return tuple(found for found in error.findings if found.code == "LF412")
+    except LitefleetError:
+        return ()
 
 
 def _arches_of(targets: tuple[str, ...]) -> list[str]:
