@@ -109,47 +109,25 @@ def place(
 ) -> Placement:
     """Return the placement of a model on a device; `problems` explain a missing `file` for its architecture."""
     kind = kind_of(device_report.facts, runtime)
+
+    def placement(
+        status: PlacementStatus, why: str, found: Sequence[Finding], chosen: CandidateFile | None = None
+    ) -> Placement:
+        return Placement(device_report.device, model, status, device_report, kind, why, chosen, tuple(found))
+
     if not device_report.facts.machine and not device_report.facts.arch:
         why = "its facts are unknown: run `litefleet probe` when it is reachable"
-        return Placement(
-            device_report.device,
-            model,
-            PlacementStatus.UNKNOWN,
-            device_report,
-            kind,
-            why,
-            None,
-            tuple(device_report.findings),
-        )
+        return placement(PlacementStatus.UNKNOWN, why, device_report.findings)
     against_file = _against_file(device_report, file, problems)
     if file is None or _errors(against_file):
         found = ranked([*against_file, *device_report.findings])
-        return Placement(
-            device_report.device,
-            model,
-            PlacementStatus.EXCLUDED,
-            device_report,
-            kind,
-            _first(found),
-            None,
-            tuple(found),
-        )
+        return placement(PlacementStatus.EXCLUDED, _first(found), found)
     against_runtime = _against_runtime(device_report, runtime, file, kind)
-    asked = [
-        f for f in device_report.findings if f.code in ("LF301", "LF314")
-    ]  # whether it is reachable now does not matter here
+    # Only these of the device's own findings count: whether it is reachable now does not matter here.
+    asked = [f for f in device_report.findings if f.code in ("LF301", "LF314")]
     status = PlacementStatus.NO_RUNTIME if _errors([*against_runtime, *asked]) else PlacementStatus.READY
     found = ranked([*against_file, *against_runtime, *device_report.findings])
-    return Placement(
-        device_report.device,
-        model,
-        status,
-        device_report,
-        kind,
-        _why(device_report, kind, runtime, file),
-        file,
-        tuple(found),
-    )
+    return placement(status, _why(device_report, kind, runtime, file), found, file)
 
 
 def _against_file(

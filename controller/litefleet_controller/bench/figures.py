@@ -9,7 +9,7 @@ from litefleet_agent.bench.statistics import sentence
 from litefleet_agent.bench.timeseries import COLUMNS
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from ..devices.outcome import DeviceOutcome
+from ..devices.outcome import DeviceOutcome, RunReport
 
 __all__ = [
     "BenchFigures",
@@ -208,6 +208,11 @@ class BenchFigures(_Reported):
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
         return self.model_dump(mode="json")
+
+
+def benches_of(report: RunReport) -> list[tuple[DeviceOutcome, BenchFigures]]:
+    """Return the outcomes of a report that hold figures, with them, in the inventory's order."""
+    return [(outcome, figures) for outcome in report.outcomes if (figures := figures_of(outcome)) is not None]
 
 
 def figures_of(outcome: DeviceOutcome) -> BenchFigures | None:

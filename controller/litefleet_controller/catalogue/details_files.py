@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from litefleet_agent.findings import Certainty
 
-from .details_entry import Details, Where
+from .entry import Details, Where
 
 __all__ = ["FILES"]
 

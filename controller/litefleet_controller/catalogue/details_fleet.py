@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .details_entry import Details, Where
+from .entry import Details, Where
 
 __all__ = ["FLEET"]
 

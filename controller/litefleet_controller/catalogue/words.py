@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from litefleet_agent.findings import Entry
 
-from .details_entry import Details, Where
+from .entry import Details, Where
 
 __all__ = ["Lang", "Words", "lang_of", "words"]
 

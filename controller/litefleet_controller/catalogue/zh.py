@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .entry import Zh
 from .zh_device import ZH_DEVICE
-from .zh_entry import Zh
 from .zh_files import ZH_FILES
 from .zh_fleet import ZH_FLEET
 from .zh_host import ZH_HOST

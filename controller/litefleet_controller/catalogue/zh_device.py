@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .zh_entry import Zh
+from .entry import Zh
 
 __all__ = ["ZH_DEVICE"]
 

@@ -50,6 +50,7 @@ __all__ = [
     "command",
     "only_one_document",
     "progress_for",
+    "report_text",
     "run_and_show",
     "say",
     "show",
@@ -188,19 +189,35 @@ def progress_for(as_json: bool) -> Callable[[int], Progress]:
     return lambda total: make_progress(total, quiet=as_json)
 
 
-def run_and_show(run: Coroutine[Any, Any, RunReport], as_json: bool, html: Path | None = None) -> None:
-    """Run to the end, show the report, write it as HTML where asked, and exit with its code; 4 after Ctrl-C."""
+def run_and_show(
+    run: Coroutine[Any, Any, RunReport], as_json: bool, html: Path | None = None, svg: Path | None = None
+) -> None:
+    """Run to the end, show the report, write it as HTML and SVG where asked, and exit with its code; 4 after Ctrl-C."""
     from ..devices.outcome import Interrupted, to_json
-    from ..reports.terminal import to_table
 
     interrupted = False
     try:
         report = asyncio.run(run)
     except Interrupted as stopped:
         report, interrupted = stopped.report, True
-    show(to_json(report) if as_json else to_table(report, width=terminal_width(), color=colored()))
-    write_pages(report, html)  # last: a page that cannot be written must not cost the result
+    show(to_json(report) if as_json else report_text(report))
+    write_pages(report, html, svg)  # last: a page that cannot be written must not cost the result
     raise typer.Exit(4 if interrupted else report.exit_code)
+
+
+def report_text(report: RunReport) -> str:
+    """Return a report for the terminal, in the form of its command."""
+    if report.command == "bench":
+        from ..reports.bench_text import bench_text
+
+        return bench_text(report, terminal_width(), colored())
+    if report.command == "evaluate":
+        from ..reports.accuracy_text import accuracy_text
+
+        return accuracy_text(report, terminal_width(), colored())
+    from ..reports.terminal import to_table
+
+    return to_table(report, width=terminal_width(), color=colored())
 
 
 def write_pages(report: RunReport, html: Path | None, svg: Path | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -18,18 +18,14 @@ from .common import (
     SelectionOptions,
     SvgOption,
     check_files,
-    colored,
     command,
     progress_for,
+    report_text,
     run_and_show,
     say,
     show,
-    terminal_width,
     write_pages,
 )
-
-if TYPE_CHECKING:
-    from ..devices.outcome import RunReport
 
 
 @command
@@ -84,22 +80,7 @@ def report(
     kept = read_report(file)
     write_pages(kept, html, svg)
     if html is None and svg is None:
-        show(_report_text(kept))
-
-
-def _report_text(report: RunReport) -> str:
-    """Return a report for the terminal, in the form of the command that made it."""
-    if report.command == "bench":
-        from ..reports.bench_text import bench_text
-
-        return bench_text(report, terminal_width(), colored())
-    if report.command == "evaluate":
-        from ..reports.accuracy_text import accuracy_text
-
-        return accuracy_text(report, terminal_width(), colored())
-    from ..reports.terminal import to_table
-
-    return to_table(report, width=terminal_width(), color=colored())
+        show(report_text(kept))
 
 
 @command

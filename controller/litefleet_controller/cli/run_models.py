@@ -19,9 +19,9 @@ from .common import (
     colored,
     command,
     progress_for,
+    run_and_show,
     show,
     terminal_width,
-    write_pages,
 )
 from .completion import model_names
 
@@ -100,35 +100,17 @@ def bench(
     """Measure latency, throughput, memory and temperature on each device; nothing changes on the devices."""
     from ..bench.bench import run_bench
     from ..bench.choice import BenchChoice, numbers
-    from ..devices.outcome import Interrupted, to_json
-    from ..reports.bench_text import bench_text
 
     check_files(options, keys_only=True)
     matrix = numbers("--threads", threads), numbers("--workers", workers)
     choice = BenchChoice(runs, seconds, *matrix, release, against, low_priority)
-    interrupted = False
-    try:
-        report = asyncio.run(run_bench(options, choice, at_once, progress_for(as_json)))
-    except Interrupted as stopped:
-        report, interrupted = stopped.report, True
-    show(to_json(report) if as_json else bench_text(report, terminal_width(), colored()))
-    write_pages(report, html, svg)  # last: a page that cannot be written must not cost the result
-    raise typer.Exit(4 if interrupted else report.exit_code)
+    run_and_show(run_bench(options, choice, at_once, progress_for(as_json)), as_json, html, svg)
 
 
 @command
 def evaluate(options: FleetOptions, as_json: JsonOption = False, html: HtmlOption = None) -> None:
     """Measure each device's accuracy on the labelled data of `golden.dataset`, beside the reference engine's."""
-    from ..devices.outcome import Interrupted, to_json
     from ..operations.evaluate import evaluate as run_evaluation
-    from ..reports.accuracy_text import accuracy_text
 
     check_files(options)
-    interrupted = False
-    try:
-        report = asyncio.run(run_evaluation(options, progress_for(as_json)))
-    except Interrupted as stopped:
-        report, interrupted = stopped.report, True
-    show(to_json(report) if as_json else accuracy_text(report, terminal_width(), colored()))
-    write_pages(report, html)
-    raise typer.Exit(4 if interrupted else report.exit_code)
+    run_and_show(run_evaluation(options, progress_for(as_json)), as_json, html)

@@ -20,6 +20,7 @@ __all__ = [
     "mapping_or_empty",
     "number",
     "number_or",
+    "number_or_none",
     "sequence_or_empty",
     "text",
     "text_or_empty",
@@ -103,6 +104,11 @@ def text_or_empty(value: object, most: int) -> str:
 def number_or(value: object, low: float, high: float, default: float = 0.0) -> float:
     """Return `value` as a float if it is a number from `low` to `high`, else `default`."""
     return float(value) if _is_number(value) and low <= value <= high else default
+
+
+def number_or_none(value: object) -> float | None:
+    """Return `value` as a float if it is a finite number, else None."""
+    return float(value) if _is_number(value) else None
 
 
 def integer_or(value: object, low: int, high: int, default: int = 0) -> int:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 
-from litefleet_agent.findings import Finding, finding, finding_of_error
+from litefleet_agent.findings import finding, finding_of_error
 from litefleet_agent.formats.checked import number_or
 from litefleet_agent.protocol import FrameDecoder, Header, ProtocolError, encode
 
@@ -291,26 +290,12 @@ class Opening:
     first: bytes
 
 
-class _limit:  # noqa: N801 - reads as a keyword
-    """A time limit that ends as a finding."""
-
-    def __init__(self, seconds: float, waiting_for: str) -> None:
-        self._seconds = seconds
-        self._waiting_for = waiting_for
-        self._timeout = asyncio.timeout(seconds)
-
-    async def __aenter__(self) -> None:
-        await self._timeout.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            await self._timeout.__aexit__(kind, error, trace)
-        except TimeoutError:
-            observed = f"no {self._waiting_for} within {self._seconds:.0f} s"
-            raise TransportError(_timed_out(observed)) from None
-
-
-def _timed_out(observed: str) -> Finding:
-    return finding("LF506", observed)
+@contextlib.asynccontextmanager
+async def _limit(seconds: float, waiting_for: str) -> AsyncIterator[None]:
+    """As asyncio.timeout, with LF506 instead of TimeoutError."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        observed = f"no {waiting_for} within {seconds:.0f} s"
+        raise TransportError(finding("LF506", observed)) from None

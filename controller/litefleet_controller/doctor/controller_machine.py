@@ -83,11 +83,11 @@ def _version(name: str) -> str:
 
 
 def _judge(name: str, version: str, oldest: str) -> CheckResult:
-    if not version:
-        return failed_check("LF710", f"The Python package {name} is missing; litefleet needs {oldest} or later.")
-    if _numbers(version) < _numbers(oldest):
-        return failed_check("LF710", f"The Python package {name} is {version}; litefleet needs {oldest} or later.")
-    return CheckResult()
+    if version and _numbers(version) >= _numbers(oldest):
+        return CheckResult()
+    return failed_check(
+        "LF710", f"The Python package {name} is {version or 'missing'}; litefleet needs {oldest} or later."
+    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -18,11 +18,8 @@ __all__ = ["check_folder", "check_toolchains"]
 
 
 _MB = 10**6
-_PADDLE, _LITE, _BUNDLE = (
-    560 * _MB,
-    200 * _MB,
-    70 * _MB,
-)  # measured: environments, and one runtime for one kind of device
+# Measured: environments, and one runtime for one kind of device
+_PADDLE, _LITE, _BUNDLE = (560 * _MB, 200 * _MB, 70 * _MB)
 _START_S = 20.0
 
 

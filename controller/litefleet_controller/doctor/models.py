@@ -10,12 +10,12 @@ from litefleet_agent.findings.model_file import accelerators
 from litefleet_agent.formats.nb import NbModel
 
 from ..build.conversion.opsets import knows
-from ..build.conversion.preflight import SourceFacts, TensorSpec, find_source, load_source
+from ..build.conversion.preflight import SourceFacts, find_source, load_source
 from ..build.conversion.static import check_source_for
 from ..common.errors import FindingError
 from ..common.text import sanitize
 from ..config.choices import CPU_TARGETS, DEFAULT_PADDLELITE
-from ..inspection.model import Inspection, inspect_file
+from ..inspection.model import Inspection, described_shape, inspect_file
 from .diagnosis import Diagnosis, Fact, Kind
 
 __all__ = ["DEFAULT_PADDLELITE", "diagnose_nb", "diagnose_source", "diagnosis_of"]
@@ -114,18 +114,13 @@ def _described(facts: SourceFacts) -> tuple[Fact, ...]:
     saved = f"PaddlePaddle {facts.paddle_version}" if facts.paddle_version else "a development build of PaddlePaddle"
     return (
         Fact("saved by", saved),
-        *(Fact("input", _shape(tensor)) for tensor in facts.inputs),
-        *(Fact("output", _shape(tensor)) for tensor in facts.outputs),
+        *(Fact("input", described_shape(tensor.name, tensor.dtype, tensor.dims)) for tensor in facts.inputs),
+        *(Fact("output", described_shape(tensor.name, tensor.dtype, tensor.dims)) for tensor in facts.outputs),
         Fact("parameters", str(facts.parameters)),
         Fact("operators", f"{sum(facts.ops.values())}: {named}"),
         Fact("size", f"{facts.size:,} bytes ({facts.size / 2**20:.1f} MiB)"),
         Fact("SHA-256", facts.sha256),
     )
-
-
-def _shape(tensor: TensorSpec) -> str:
-    dims = " x ".join("?" if d < 0 else str(d) for d in tensor.dims) or "dims not stated"
-    return f"{sanitize(tensor.name)} {tensor.dtype} {dims}"
 
 
 def _data(facts: SourceFacts) -> dict[str, object]:

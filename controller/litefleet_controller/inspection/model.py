@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from litefleet_agent.formats.nb import Kernel, NbError, NbModel, Tensor, read_he
 from ..common.errors import UsageError
 from ..common.text import sanitize
 
-__all__ = ["Inspection", "arch_named", "inspect_file"]
+__all__ = ["Inspection", "arch_named", "described_shape", "inspect_file", "version_text"]
 
 HEAD = 4096  # bytes
 
@@ -220,14 +221,14 @@ def _lines(model: NbModel) -> list[tuple[str, str]]:
     return [
         ("layout version", str(model.meta_version)),
         ("opt version", model.opt_version or "unknown (an untagged build)"),
-        ("PaddlePaddle", _program_version(model.program_version)),
+        ("PaddlePaddle", version_text(model.program_version) or "unknown"),
         ("kernels", f"{len(model.kernels)}: {_counts(model.kernels_by_target())}"),
         ("precision", _counts(model.kernels_by_precision())),
         ("layout", _counts(model.kernels_by_layout())),
         *([("needs", ", ".join(needs))] if needs else []),
         ("operators", _counts(dict(ops))),
-        *(("input", _shape(t)) for t in model.inputs),
-        *(("output", _shape(t)) for t in model.outputs),
+        *(("input", described_shape(t.name, t.dtype, t.dims)) for t in model.inputs),
+        *(("output", described_shape(t.name, t.dtype, t.dims)) for t in model.outputs),
         ("parameters", params),
         ("whole", whole),
         ("size", _bytes(model.size)),
@@ -245,16 +246,17 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {sanitize(name)}" for name, count in counts.items()) or "none"
 
 
-def _shape(tensor: Tensor) -> str:
-    dims = " x ".join("?" if d < 0 else str(d) for d in tensor.dims) or "dims not stated"
-    return f"{sanitize(tensor.name)} {tensor.dtype} {dims}"
+def described_shape(name: str, dtype: str, dims: Sequence[int]) -> str:
+    """Return a tensor as one line, "?" for a free dim."""
+    shape = " x ".join("?" if d < 0 else str(d) for d in dims) or "dims not stated"
+    return f"{sanitize(name)} {dtype} {shape}"
 
 
-def _program_version(number: int) -> str:
-    """Return 2003002 as "2.3.2"."""
-    if number <= 0:
-        return "unknown"
-    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
+def version_text(version: int) -> str:
+    """Return PaddlePaddle's version for the number that it writes: "2.3.2" for 2003002, "" for 0."""
+    if version <= 0:
+        return ""
+    return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
 
 
 def _bytes(count: int) -> str:

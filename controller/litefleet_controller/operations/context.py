@@ -83,9 +83,8 @@ class RolloutContext:
     progress: Progress
     writer: Writer  # runs the state's blocking calls
     clock: Clock
-    runtime_findings: dict[str, tuple[Finding, ...]] = field(
-        default_factory=dict
-    )  # by release: why it brings no runtime
+    # By release: why it brings no runtime
+    runtime_findings: dict[str, tuple[Finding, ...]] = field(default_factory=dict)
     _evaluators: dict[tuple[str, ...], Evaluator | None] = field(default_factory=dict)  # by the models of a rollout
     last_seen: Mapping[str, float] = field(default_factory=dict)  # by device, before this operation; empty: as stored
 

@@ -127,9 +127,8 @@ async def _one(
     except RequestRejected as error:
         return session.outcome(model, [error.found])
     now = str(answer.get("current") or "")[:64]
-    changed = bool(answer.get("changed")) or (
-        bool(row.release) and row.attempts > 1
-    )  # else an earlier request changed it
+    # Else an earlier request changed it
+    changed = bool(answer.get("changed")) or (bool(row.release) and row.attempts > 1)
     outcome = session.outcome(
         model,
         session.notes,

@@ -48,9 +48,8 @@ async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
             planned = await plan_devices(
                 project, session_factory, release_builder, known, progress, SystemClock().now()
             )
-            state.record_facts(
-                planned.survey.known
-            )  # so that a bundle can be written for devices that were probed once
+            # So that a bundle can be written for devices that were probed once
+            state.record_facts(planned.survey.known)
         finally:
             await release_builder.close()
             state.close()

@@ -62,9 +62,8 @@ async def reconcile_with_context(context: RolloutContext, repair: bool, deep: bo
     await _check_devices(current_pass)
     if repair and current_pass.drifted:
         rollout = await _repair(current_pass, rollout)
-    show_rollout = (
-        rollout is not None and rollout.state is not RolloutState.ABORTED
-    )  # that was reported when it was aborted
+    # That was reported when it was aborted
+    show_rollout = rollout is not None and rollout.state is not RolloutState.ABORTED
     rollout_summary = (
         about(rollout, await context.read(context.state.rows, rollout.id))
         if rollout is not None and show_rollout

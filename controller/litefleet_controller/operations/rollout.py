@@ -53,9 +53,8 @@ async def start_with_context(
     wanted = Wanted(context.project.options.limit, context.project.models, context.config.rollout)
     if open_rollouts and not supersede and (why := different_command(open_rollouts[0], wanted)):
         raise still_open(open_rollouts[0], why)
-    await context.evaluator(
-        context.project.models
-    )  # before a device is contacted: data that cannot be used ends the command
+    # Before a device is contacted: data that cannot be used ends the command
+    await context.evaluator(context.project.models)
     planned = await _plan(context, watch)
     rows, before = planned.plan.rows, _outcomes_of(planned)
     if open_rollouts and not supersede:

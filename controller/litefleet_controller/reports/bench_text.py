@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from litefleet_agent.findings import Severity, Verdict
 
-from ..bench.figures import BenchFigures, Cell, ReleaseFigures, figures_of
+from ..bench.figures import BenchFigures, Cell, ReleaseFigures, benches_of
 from ..common.text import clean
 from ..devices.outcome import DeviceOutcome, RunReport
 from .charts.bench import names_of
@@ -26,7 +26,7 @@ Bench = tuple[DeviceOutcome, BenchFigures]
 def bench_text(report: RunReport, width: int = 100, color: bool = False) -> str:
     """Return the report for a terminal `width` columns wide."""
     page = Page(width, color)
-    benches = [(outcome, figures) for outcome in report.outcomes if (figures := figures_of(outcome)) is not None]
+    benches = benches_of(report)
     _speeds(page, benches, width)
     _heat(page, benches)
     _workers(page, benches, width)

@@ -8,11 +8,10 @@ from typing import Any
 
 from litefleet_agent.service.metrics import Exposition
 
-from ..common.checked import mapping_or_empty
+from ..common.checked import mapping_or_empty, number_or_none
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, Rollout, RolloutState
 from ..state import Confirmed, KnownDevice, ServiceStatus, State
-from .values import number
 
 __all__ = ["METRICS", "fleet_metrics"]
 
@@ -110,6 +109,6 @@ def _served(out: Exposition, labels: Mapping[str, str], reported: Mapping[str, A
     out.counter("service_answers_total", requests.get("ok"), **labels)
     out.counter("service_worker_deaths_total", reported.get("worker_deaths"), **labels)
     out.counter("service_rollbacks_total", reported.get("rollbacks"), **labels)
-    milliseconds = number(latency.get("p99_ms"))
+    milliseconds = number_or_none(latency.get("p99_ms"))
     if milliseconds is not None:
         out.gauge("service_latency_p99_seconds", milliseconds / 1e3, **labels)

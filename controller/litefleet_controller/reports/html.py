@@ -16,7 +16,8 @@ from jinja2 import Environment, StrictUndefined, Template
 from litefleet_agent.findings import Verdict
 from markupsafe import Markup, escape
 
-from ..bench.figures import BenchFigures, ReleaseFigures, figures_of
+from ..bench.figures import BenchFigures, ReleaseFigures, benches_of
+from ..common.checked import number_or_none
 from ..common.text import clean, clean_lines
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..evaluate.figures import accuracy_of
@@ -34,7 +35,6 @@ from .values import (
     human_rate,
     human_seconds,
     latency_of,
-    number,
     rollout_lines,
     shared_findings,
 )
@@ -47,7 +47,6 @@ _MOST = 100  # devices with charts
 
 def bench_parts(report: RunReport) -> list[dict[str, object]]:
     """Return each bench's title, lines, charts and caveats, in the inventory's order; at most 100."""
-    shown = _benches(report)
     return [
         {
             "title": title_of(outcome, figures),
@@ -55,7 +54,7 @@ def bench_parts(report: RunReport) -> list[dict[str, object]]:
             "charts": [chart.inline() for chart in charts_of(figures)],
             "notes": [clean(note, 300) for note in figures.notes],
         }
-        for outcome, figures in shown[:_MOST]
+        for outcome, figures in benches_of(report)[:_MOST]
     ]
 
 
@@ -63,14 +62,10 @@ def bench_ranks(report: RunReport) -> list[list[str]]:
     """Return a row for each measured release: device, model, release, latencies, rate, cold start, memory."""
     return [
         _row(outcome, figures, name, measured)
-        for outcome, figures in _benches(report)
+        for outcome, figures in benches_of(report)
         for name, measured in zip(names_of(figures), figures.releases, strict=True)
         if measured.warm is not None
     ]
-
-
-def _benches(report: RunReport) -> list[tuple[DeviceOutcome, BenchFigures]]:
-    return [(outcome, figures) for outcome in report.outcomes if (figures := figures_of(outcome)) is not None]
 
 
 def _row(outcome: DeviceOutcome, figures: BenchFigures, name: str, measured: ReleaseFigures) -> list[str]:
@@ -214,9 +209,9 @@ def _measurements(outcome: DeviceOutcome) -> list[tuple[str, str]]:
     rows = []
     if latency:
         rows = [(f"latency {k}", human_ms(getattr(latency, k))) for k in ("min", "p50", "p90", "p99")]
-    if number(measured.get("load_ms")) is not None:
+    if number_or_none(measured.get("load_ms")) is not None:
         rows.append(("load", human_ms(measured["load_ms"])))
-    if number(measured.get("peak_rss_bytes")) is not None:
+    if number_or_none(measured.get("peak_rss_bytes")) is not None:
         rows.append(("peak memory", human_bytes(measured["peak_rss_bytes"])))
     return rows
 
@@ -240,5 +235,5 @@ def _outputs(outcome: DeviceOutcome) -> list[list[str]]:
 def _figure(value: object) -> str:
     if value is None:
         return "–"
-    figure = number(value)
+    figure = number_or_none(value)
     return clean(value, 40) if figure is None else f"{figure:.4g}"

@@ -6,7 +6,6 @@ bidirectional marks reorder a line.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 from litefleet_agent.findings import CATALOGUE, Entry, Finding, Severity, Verdict
 
+from ..common.checked import number_or_none
 from ..common.text import clean, clean_lines
 from ..devices.outcome import DeviceOutcome, RunReport
 
@@ -36,21 +36,9 @@ __all__ = [
     "human_span",
     "latency_of",
     "listed",
-    "number",
     "shared_findings",
     "until",
 ]
-
-
-def number(value: object) -> float | None:
-    """Return a finite number as a float, None for any other value."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        found = float(value)
-    except OverflowError:
-        return None
-    return found if math.isfinite(found) else None
 
 
 _LARGEST = 1e15  # a larger figure is no measurement, and would fill a line with digits
@@ -58,7 +46,7 @@ _LARGEST = 1e15  # a larger figure is no measurement, and would fill a line with
 
 def _sane(value: object) -> float | None:
     """Return a finite number below 1e15 in size, None for any other value."""
-    found = number(value)
+    found = number_or_none(value)
     return found if found is not None and abs(found) <= _LARGEST else None
 
 
@@ -118,7 +106,7 @@ def latency_of(outcome: DeviceOutcome) -> Latency | None:
     found = outcome.measurements.get("latency_ms")
     if not isinstance(found, Mapping):
         return None
-    values = [number(found.get(key)) for key in ("min", "p50", "p90", "p99")]
+    values = [number_or_none(found.get(key)) for key in ("min", "p50", "p90", "p99")]
     whole = [v for v in values if v is not None and 0 <= v <= _LONGEST_MS]
     return Latency(*whole) if len(whole) == 4 and whole == sorted(whole) else None
 

@@ -53,9 +53,8 @@ class FleetSurvey:
     releases: tuple[Release, ...]
     known: tuple[KnownDevice, ...]  # what devices reported just now
     probes: Mapping[str, ProbeResult]
-    runtime_findings: Mapping[str, tuple[Finding, ...]] = field(
-        default_factory=dict
-    )  # by release: why it brings no runtime
+    # By release: why it brings no runtime
+    runtime_findings: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
     interrupted: bool = False
 
 

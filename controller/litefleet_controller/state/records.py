@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from litefleet_agent.findings import Verdict
 
@@ -27,6 +27,15 @@ __all__ = [
 
 _ROW_FIELDS = tuple(field.name for field in dataclasses.fields(DeviceRow))
 _CONFIRMED_FIELDS = tuple(field.name for field in dataclasses.fields(Confirmed))
+_ROLLOUT_FIELDS = tuple(f.name for f in dataclasses.fields(Rollout) if f.name not in ("request", "updated_at"))
+_COLUMNS = {"by": "asked_by", "limit": "selection"}  # of a rollout's fields that the table names otherwise
+_NOT_STORED = (
+    "signed",
+    "findings",
+    "no_runtime",
+    "trusted_signers",
+)  # of a release; `signed` has a column of another name
+_RELEASE_FIELDS = tuple(field.name for field in dataclasses.fields(Release) if field.name not in _NOT_STORED)
 
 
 def row_values(rollout_id: str, row: DeviceRow) -> dict[str, object]:
@@ -50,95 +59,45 @@ def row_from(stored: Any) -> DeviceRow:
 
 def rollout_values(rollout: Rollout) -> dict[str, object]:
     """Return a rollout as the table's columns, without its request and the time of the last change."""
-    return {
-        "id": rollout.id,
-        "fleet": rollout.fleet,
-        "kind": rollout.kind,
-        "state": rollout.state.value,
-        "policy": rollout.policy.model_dump(mode="json"),
-        "waves": [[wave.size, wave.spec] for wave in rollout.waves],
-        "created_at": rollout.created_at,
-        "asked_by": rollout.by,
-        "models": list(rollout.models),
-        "wave": rollout.wave,
-        "soak_until": rollout.soak_until,
-        "looked": rollout.looked,
-        "approved": rollout.approved,
-        "reason": rollout.reason,
-        "behind": list(rollout.behind),
-        "number": rollout.number,
-        "parent": rollout.parent,
-        "selection": rollout.limit,
-        "origin": dict(rollout.origin),
-    }
+    values = {_COLUMNS.get(name, name): getattr(rollout, name) for name in _ROLLOUT_FIELDS}
+    values["state"] = rollout.state.value
+    values["policy"] = rollout.policy.model_dump(mode="json")
+    values["waves"] = [[wave.size, wave.spec] for wave in rollout.waves]
+    values["models"], values["behind"] = list(rollout.models), list(rollout.behind)
+    values["origin"] = dict(rollout.origin)
+    return values
 
 
 def rollout_from(stored: Any) -> Rollout:
-    """Return a stored rollout; ValueError for states that this version does not know."""
+    """Return a stored rollout; ValueError for what this version does not know."""
     if stored.kind not in get_args(Kind):
         raise ValueError(f"a rollout of kind {stored.kind!r}")
-    return Rollout(
-        id=stored.id,
-        fleet=stored.fleet,
-        kind=cast(Kind, stored.kind),
-        state=RolloutState(stored.state),
-        policy=Policy.model_validate(stored.policy),
-        waves=tuple(Wave(size, spec) for size, spec in stored.waves),
-        created_at=stored.created_at,
-        by=stored.asked_by,
-        models=tuple(stored.models),
-        wave=stored.wave,
-        soak_until=stored.soak_until,
-        looked=stored.looked,
-        approved=stored.approved,
-        reason=stored.reason,
-        behind=tuple(stored.behind),
-        number=stored.number,
-        parent=stored.parent,
-        limit=stored.selection,
-        origin=stored.origin,
-        request=stored.request,
-        updated_at=stored.updated_at,
-    )
+    values = {name: getattr(stored, _COLUMNS.get(name, name)) for name in (*_ROLLOUT_FIELDS, "request", "updated_at")}
+    values["state"] = RolloutState(stored.state)
+    values["policy"] = Policy.model_validate(stored.policy)
+    values["waves"] = tuple(Wave(size, spec) for size, spec in stored.waves)
+    values["models"], values["behind"] = tuple(stored.models), tuple(stored.behind)
+    return Rollout(**values)
 
 
 def release_values(release: Release, now: float) -> dict[str, object]:
     """Return a release as the table's columns."""
+    values = {name: getattr(release, name) for name in _RELEASE_FIELDS}
     blob = release.runtime_blob
-    return {
-        "id": release.id,
-        "model": release.model,
-        "kind": release.kind,
-        "manifest": dict(release.manifest),
-        "artifact": release.artifact,
-        "blobs": {digest: str(path) for digest, path in release.blobs.items()},
-        "runtime_key": release.runtime_key,
-        "runtime_blob": [blob[0], str(blob[1])] if blob is not None else None,
-        "runtime_size": release.runtime_size,
-        "recipe": release.recipe,
-        "special": release.special,
-        "sealed": dict(release.signed) if release.signed is not None else None,
-        "kept_at": now,
-    }
+    values["manifest"] = dict(release.manifest)
+    values["blobs"] = {digest: str(path) for digest, path in release.blobs.items()}
+    values["runtime_blob"] = [blob[0], str(blob[1])] if blob is not None else None
+    values["sealed"] = dict(release.signed) if release.signed is not None else None
+    return {**values, "kept_at": now}
 
 
 def release_from(stored: Any) -> Release:
     """Return a stored release."""
+    values = {name: getattr(stored, name) for name in _RELEASE_FIELDS}
     blob = stored.runtime_blob
-    return Release(
-        id=stored.id,
-        model=stored.model,
-        kind=stored.kind,
-        manifest=stored.manifest,
-        artifact=stored.artifact,
-        blobs={digest: Path(path) for digest, path in stored.blobs.items()},
-        runtime_key=stored.runtime_key,
-        runtime_blob=(blob[0], Path(blob[1])) if blob is not None else None,
-        runtime_size=stored.runtime_size,
-        recipe=stored.recipe,
-        special=stored.special,
-        signed=stored.sealed,
-    )
+    values["blobs"] = {digest: Path(path) for digest, path in stored.blobs.items()}
+    values["runtime_blob"] = (blob[0], Path(blob[1])) if blob is not None else None
+    return Release(**values, signed=stored.sealed)
 
 
 def confirmed_values(entry: Confirmed) -> dict[str, object]:

@@ -33,9 +33,8 @@ __all__ = [
 ]
 
 
-_NOT_KEPT = re.compile(
-    "[\x00\ud800-\udfff]"
-)  # PostgreSQL takes no NUL, UTF-8 has no lone surrogates; devices send both
+# PostgreSQL takes no NUL, UTF-8 has no lone surrogates; devices send both
+_NOT_KEPT = re.compile("[\x00\ud800-\udfff]")
 
 
 def canonical(value: Any) -> str:

@@ -40,10 +40,8 @@ _TELLING = re.compile(
 _LOG_HEAD = re.compile(r"^\[[FEW] [^\]]*\]\s*")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _QUANT_FLAGS = {"int8": "QUANT_INT8", "int16": "QUANT_INT16"}
-_DATA, _FILE = (
-    4 << 30,
-    1 << 30,
-)  # bytes that opt may take in memory and write to one file, besides multiples of its model
+# Bytes that opt may take in memory and write to one file, besides multiples of its model
+_DATA, _FILE = (4 << 30, 1 << 30)
 
 
 class Converters(Protocol):

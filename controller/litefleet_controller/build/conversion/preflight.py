@@ -11,6 +11,7 @@ from pathlib import Path
 from litefleet_agent.findings import Certainty, Finding, finding
 
 from ...common.errors import FindingError
+from ...inspection.model import version_text
 from .foreign import foreign_format
 from .forms import ZERO_D, forms_of
 from .program import ParamsError, Program, TensorSpec, largest, read_params, read_program
@@ -66,13 +67,6 @@ def _is_pir(data: bytes) -> bool:
     return head.startswith(b"{") and b'"pir"' in head
 
 
-def version_text(version: int) -> str:
-    """Return "2.3.2" for 2003002, "" for 0."""
-    if version <= 0:
-        return ""
-    return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
-
-
 def _checked_program(data: bytes) -> Program:
     if not data:
         raise FindingError.of("LF201", "The model's program file is empty.")
@@ -106,9 +100,10 @@ def _check_params(program: Program, data: bytes) -> None:
     if not data and program.parameters:
         raise FindingError.of("LF201", "The model's parameters file is empty.")
     wanted = program.parameters
+    # Post-training quantisation with onnx_format=True
     quantised = frozenset(
         name for op in program.details if op.kind == "dequantize_linear" for name in op.inputs.get("X", ())
-    )  # post-training quantisation with onnx_format=True
+    )
     count = 0
     try:
         for count, (dtype, dims) in enumerate(read_params(data), 1):

@@ -27,9 +27,8 @@ __all__ = ["JudgedGolden", "Reference", "judged_golden"]
 
 _RECIPE = 1  # raise it when power is measured in another way
 _MOST_CASES = 8  # made by doubling
-_MOST_DAMAGED = (
-    2 << 30
-)  # bytes of all damaged parameter files together; larger models are judged by their answers alone
+# Bytes of all damaged parameter files together; larger models are judged by their answers alone
+_MOST_DAMAGED = 2 << 30
 # Power is judged at fp32, whatever precision the .nb has: a golden is of the source model and shared by all of its
 # files, and at int8's limits random inputs hardly ever prove a classifier.
 _PRECISION = "fp32"

@@ -33,10 +33,8 @@ __all__ = [
 
 PADDLE_VERSION = "2.6.2"
 _ENGINES = Path(__file__).parent / "engines"
-_DATA, _FILE = (
-    4 << 30,
-    1 << 30,
-)  # bytes that an engine may take in memory, besides multiples of its model, and write to a file
+# Bytes that an engine may take in memory, besides multiples of its model, and write to a file
+_DATA, _FILE = (4 << 30, 1 << 30)
 _RECIPE = 2  # raise it when inputs or outputs are made in another way
 
 

@@ -20,9 +20,8 @@ Answers = Mapping[str, Array]  # one case's outputs by name
 Verdict = Literal["strong", "weak", "refused"]
 _MAX_PAIRS = 21  # of cases compared with each other: all pairs of 7 cases, neighbours beyond
 _MAX_CONSTANTS = 6  # cases whose answers are tried as the constant answer
-_SAMPLE = (
-    1 << 17
-)  # items: a sample's largest differences are at most the whole's; its means and cosines are about the same
+# Items: a sample's largest differences are at most the whole's; its means and cosines are about the same
+_SAMPLE = 1 << 17
 # Damages that a golden must reject, by the precision that it judges.  A layer in the middle times 1.01 ("scaled_middle")
 # moves answers less than rounding to fp16 does, so it is measured and not required; fp16 and int8 move them as far as others.
 _MUST_REJECT: Mapping[str, frozenset[str]] = {

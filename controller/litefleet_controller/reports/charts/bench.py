@@ -9,7 +9,7 @@ from functools import cache
 from litefleet_agent.findings import Severity
 from markupsafe import Markup
 
-from ...bench.figures import BenchFigures, ReleaseFigures, figures_of
+from ...bench.figures import BenchFigures, ReleaseFigures, benches_of
 from ...common.text import clean
 from ...devices.outcome import DeviceOutcome, RunReport
 from ..values import human_ms
@@ -78,7 +78,7 @@ def _release_line(name: str, measured: ReleaseFigures) -> str:
 
 def to_svg(report: RunReport) -> str:
     """Return one SVG document with the pictures of every device that was measured, one below the other."""
-    shown = [(outcome, figures) for outcome in report.outcomes if (figures := figures_of(outcome)) is not None]
+    shown = benches_of(report)
     parts: list[Markup] = []
     y = float(_MARGIN)
     for outcome, figures in shown[:_MOST_DEVICES]:

@@ -1,4 +1,4 @@
-"""The shape of one finding's details beyond the catalogue's row."""
+"""The shapes of one finding's article: its details in English, and its Chinese texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from litefleet_agent.findings import Certainty
 
-__all__ = ["Details", "Where"]
+__all__ = ["Details", "Where", "Zh"]
 
 
 class Where(enum.StrEnum):
@@ -34,3 +34,13 @@ class Details(NamedTuple):
     symptoms: tuple[str, ...] = ()  # what programs print without litefleet, to be searched for
     references: tuple[str, ...] = ()  # "PaddlePaddle/Paddle-Lite#9192: a summary", or "measured with ..."
     sure: tuple[Certainty, ...] = (Certainty.CERTAIN,)
+
+
+class Zh(NamedTuple):
+    """What a finding says in Chinese; commands, option names and file names are as in English."""
+
+    title: str  # the slug as a short title
+    why: str
+    do: str
+    detected: str = ""
+    steps: tuple[str, ...] = ()
