@@ -12,6 +12,7 @@ from ..devices.deliver import Release
 from ..rollout import DeviceRow, DeviceState, Policy, Rollout, RolloutState, Wave
 from ..rollout.model import Kind
 from .model import Confirmed, KnownDevice
+from .tables import releases
 
 __all__ = [
     "confirmed_from",
@@ -29,13 +30,7 @@ _ROW_FIELDS = tuple(field.name for field in dataclasses.fields(DeviceRow))
 _CONFIRMED_FIELDS = tuple(field.name for field in dataclasses.fields(Confirmed))
 _ROLLOUT_FIELDS = tuple(f.name for f in dataclasses.fields(Rollout) if f.name not in ("request", "updated_at"))
 _COLUMNS = {"by": "asked_by", "limit": "selection"}  # of a rollout's fields that the table names otherwise
-_NOT_STORED = (
-    "signed",
-    "findings",
-    "no_runtime",
-    "trusted_signers",
-)  # of a release; `signed` has a column of another name
-_RELEASE_FIELDS = tuple(field.name for field in dataclasses.fields(Release) if field.name not in _NOT_STORED)
+_RELEASE_FIELDS = tuple(field.name for field in dataclasses.fields(Release) if field.name in releases.c)
 
 
 def row_values(rollout_id: str, row: DeviceRow) -> dict[str, object]:

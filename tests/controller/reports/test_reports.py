@@ -464,7 +464,7 @@ ON_A_TERMINAL = """
 import sys, time
 from litefleet_agent.findings import Verdict
 from litefleet_controller.devices.outcome import DeviceOutcome
-from litefleet_controller.reports import make_progress
+from litefleet_controller.reports.progress import make_progress
 with make_progress(2, quiet="quiet" in sys.argv) as progress:
     progress.device_step("cam-01", "verify")
     time.sleep(0.4)
