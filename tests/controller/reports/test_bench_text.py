@@ -231,9 +231,9 @@ def test_of_many_cells_each_devices_best_is_shown() -> None:
 
 
 def test_a_kept_bench_is_shown_again(tmp_path: Path) -> None:
-    from litefleet_controller.cli.fleet import _report_text
+    from litefleet_controller.cli.common import report_text
     from litefleet_controller.project.run_fleet import read_report
 
     kept = tmp_path / "bench.json"
     kept.write_text(to_json(report(measured(two()))))
-    assert "12 % slower" in _report_text(read_report(kept))
+    assert "12 % slower" in report_text(read_report(kept))
