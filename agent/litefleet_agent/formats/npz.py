@@ -4,18 +4,30 @@ import array
 import ast
 import io
 import os
+import re
 import struct
 import sys
 import zipfile
 import zlib
-from dataclasses import dataclass
-from typing import BinaryIO, Dict, Mapping, Tuple, Union
+from dataclasses import dataclass, replace
+from typing import BinaryIO, Dict, Iterator, Mapping, Tuple, Union
 
 from ..errors import AgentError
 from .checked import items, whole
 from .files import open_regular
 
-__all__ = ["DTYPES", "MAX_TOTAL", "Array", "npz_bytes", "read_npy", "read_npz", "write_npz"]
+__all__ = [
+    "DTYPES",
+    "MAX_LOD_LEVELS",
+    "MAX_TOTAL",
+    "Array",
+    "Lod",
+    "check_lod",
+    "npz_bytes",
+    "read_npy",
+    "read_npz",
+    "write_npz",
+]
 
 MAX_TOTAL = 512 << 20  # bytes, unpacked, of one file
 _MAX_ARRAYS = 1024
@@ -39,16 +51,35 @@ class NpzError(AgentError):
     code = "bad-npz"
 
 
+Lod = Tuple[Tuple[int, ...], ...]
+MAX_LOD_LEVELS = 4
+_LOD = re.compile(r"(.+)@lod([0-9])")  # the name of an array that holds one level of another's sequences
+
+
+def check_lod(lod: Lod, shape: Tuple[int, ...]) -> None:
+    """Raise AgentError unless each level rises from 0, and ends at the number of sequences below it: rows at the last."""
+    ends = [len(level) - 1 for level in lod[1:]] + [shape[0] if shape else 1]
+    for level, end in zip(lod, ends):  # noqa: B905 - 3.7
+        rising = len(level) > 1 and level[0] == 0 and list(level) == sorted(level)
+        if len(lod) > MAX_LOD_LEVELS or not rising or level[-1] != end:
+            raise NpzError(
+                "the sequences (LoD) must be offsets that rise from 0 to %d, not %s" % (end, list(level)[:9])
+            )
+
+
 @dataclass(frozen=True)
 class Array:
     """A dense tensor: `dtype` as numpy names it, `shape`, and its items in C order, little-endian.
 
-    Raises AgentError when the three do not fit together.
+    `lod` holds, for each level, the offsets at which the sequences of the first dimension begin, and the end; () for none.
+
+    Raises AgentError when they do not fit together.
     """
 
     dtype: str
     shape: Tuple[int, ...]
     data: bytes
+    lod: Lod = ()
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
@@ -57,6 +88,8 @@ class Array:
             raise NpzError(
                 "%d bytes of data do not make a %s array of shape %s" % (len(self.data), self.dtype, list(self.shape))
             )
+        if self.lod:
+            check_lod(self.lod, self.shape)
 
     @property
     def count(self) -> int:
@@ -79,7 +112,7 @@ def read_npz(source: Union[str, "os.PathLike[str]", bytes]) -> Dict[str, Array]:
             if size > MAX_TOTAL:
                 raise NpzError("%s holds %d bytes; at most %d are read" % (label, size, MAX_TOTAL))
             with zipfile.ZipFile(stream) as archive:
-                return _read_members(archive, label)
+                return _with_lods(_read_members(archive, label), label)
     except NpzError:
         raise
     except OSError as err:
@@ -108,6 +141,27 @@ def _read_members(archive: zipfile.ZipFile, label: str) -> Dict[str, Array]:
             # ZipExtFile never returns more than the declared size, and checks the CRC at the end.
             arrays[name] = read_npy(stream.read(member.file_size + 1), "%s: array %r" % (label, name))
     return arrays
+
+
+def _with_lods(arrays: Dict[str, Array], label: str) -> Dict[str, Array]:
+    """Return arrays without those that hold others' sequences (NAME@lod0: the outermost level), which get them."""
+    levels: Dict[str, Dict[int, Tuple[int, ...]]] = {}
+    for name in list(arrays):
+        found = _LOD.fullmatch(name)
+        if found is not None and found.group(1) in arrays:
+            levels.setdefault(found.group(1), {})[int(found.group(2))] = _offsets(arrays.pop(name), label)
+    for name, by_level in levels.items():
+        if sorted(by_level) != list(range(len(by_level))):
+            raise NpzError("%s: array %r lacks a level of its sequences (LoD)" % (label, name))
+        lod = tuple(by_level[level] for level in sorted(by_level))
+        arrays[name] = replace(arrays[name], lod=lod)
+    return arrays
+
+
+def _offsets(value: Array, label: str) -> Tuple[int, ...]:
+    if value.dtype != "int64" or len(value.shape) != 1:
+        raise NpzError("%s: the sequences (LoD) of an array must be a row of int64" % label)
+    return struct.unpack("<%dq" % value.count, value.data)
 
 
 def read_npy(data: bytes, label: str = "the .npy") -> Array:
@@ -192,12 +246,19 @@ def npz_bytes(arrays: Mapping[str, Array]) -> bytes:
     """
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for name, value in arrays.items():
+        for name, value in _and_lods(arrays):
             info = zipfile.ZipInfo(name + ".npy", _FIXED_DATE)
             info.create_system = 3  # Unix, wherever it is written
             info.external_attr = 0o644 << 16
             archive.writestr(info, _npy_bytes(value))
     return out.getvalue()
+
+
+def _and_lods(arrays: Mapping[str, Array]) -> Iterator[Tuple[str, Array]]:
+    for name, value in arrays.items():
+        yield name, value
+        for number, level in enumerate(value.lod):
+            yield "%s@lod%d" % (name, number), Array("int64", (len(level),), struct.pack("<%dq" % len(level), *level))
 
 
 def write_npz(stream: BinaryIO, arrays: Mapping[str, Array]) -> None:

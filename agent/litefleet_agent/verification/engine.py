@@ -8,7 +8,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Callable, Hashable, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Hashable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ..formats.npz import Array
 
@@ -136,6 +136,7 @@ class Engine(ABC):
         self.power_mode_set = ""  # the power mode that was taken
         self._cache = PredictorCache(self._create, sizes, memory_limit)
         self._order: List[str] = []  # of the inputs
+        self._with_lod: Set[str] = set()  # inputs whose sequences were set
 
     @abstractmethod
     def import_runtime(self) -> None:

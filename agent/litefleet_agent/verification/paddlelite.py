@@ -81,6 +81,7 @@ class PaddleLite(Engine):
         for index, name in enumerate(self._order):
             tensor = self._predictor.get_input(index)
             self._set(tensor, values[name])
+            self._set_lod(name, tensor, values[name])
             if check:
                 self._round_trip(tensor, values[name])
 
@@ -100,6 +101,17 @@ class PaddleLite(Engine):
         tensor.resize(list(value.shape))
         getattr(tensor, "set_%s_data" % value.dtype.replace("float32", "float"))(items.tolist())
 
+    def _set_lod(self, name: str, tensor: Any, value: Array) -> None:
+        """Set the sequences of an input; () clears those of the request before it."""
+        if not value.lod and name not in self._with_lod:
+            return
+        if not hasattr(tensor, "set_lod"):
+            raise PaddleLiteError(
+                "inputs", "this Paddle-Lite's Python binding cannot set the sequences (LoD) of %s" % name[:80]
+            )
+        tensor.set_lod([list(level) for level in value.lod])
+        self._with_lod.add(name)
+
     def _round_trip(self, tensor: Any, value: Array) -> None:
         """Read an input back: a binding that does not fit its numpy copies garbage."""
         got = self._read(tensor, value.dtype)
@@ -109,17 +121,23 @@ class PaddleLite(Engine):
 
     def _get(self, index: int) -> Array:
         tensor = self._predictor.get_output(index)
-        precision = str(tensor.precision()).rsplit(".", 1)[-1] if hasattr(tensor, "precision") else "FP32"
-        return self._read(tensor, _PRECISIONS.get(precision, "float32"))
+        return self._read(tensor, _PRECISIONS.get(_precision(tensor), "float32"))
 
     def _read(self, tensor: Any, dtype: str) -> Array:
         """Copy a tensor out; `dtype` is only needed without numpy."""
         shape: Tuple[int, ...] = tuple(tensor.shape())
+        if _precision(tensor) == "BOOL":  # numpy() of every published wheel gives zeros for it
+            return Array("bool", shape, array.array("b", tensor.int8_data()).tobytes())
         if self.numpy is not None:
             value = self.numpy.ascontiguousarray(tensor.numpy())
             return Array(value.dtype.name, shape, native(value.tobytes(), value.dtype.itemsize))
         items = array.array(_LIST_SETTERS[dtype], getattr(tensor, "%s_data" % dtype.replace("float32", "float"))())
         return Array(dtype, shape, native(items.tobytes(), items.itemsize))
+
+
+def _precision(tensor: Any) -> str:
+    """Return the name of a tensor's PrecisionType, "FP32" where the binding does not say."""
+    return str(tensor.precision()).rsplit(".", 1)[-1] if hasattr(tensor, "precision") else "FP32"
 
 
 def _names(predictor: Any, method: str) -> List[str]:

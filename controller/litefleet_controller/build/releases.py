@@ -17,7 +17,7 @@ from litefleet_agent.verification.comparison import TENSOR
 from litefleet_inventory.model import Device
 
 from ..common.errors import FindingError, LitefleetError, UsageError
-from ..common.files import sha256_of
+from ..common.files import sha256_of, write_atomically
 from ..config import Config, ModelConfig, runtime_for
 from ..config.choices import RuntimeChoice
 from ..config.model import DataSetFields
@@ -27,7 +27,7 @@ from .conversion.convert import Artifact, admit, convert_with_any
 from .conversion.preflight import Source, find_source, load_source
 from .conversion.program import read_program
 from .conversion.variant import Variant, make_variant
-from .golden.files import Array, Tensor
+from .golden.files import LOD, Array, Tensor
 from .golden.judged import JudgedGolden, Reference, judged_golden
 from .golden.make import PADDLE_VERSION, make_golden, run_reference
 from .golden.meaning import OutputMeaning, by_position, data_set_decides, meanings_of
@@ -156,6 +156,23 @@ class ReleaseBuilder:
         """Return the model's golden cases, one .npz each.  Raises: FindingError, LitefleetError as `make_golden` does."""
         return (await self.judged_golden(model)).paths
 
+    async def _pair(self, model: str) -> tuple[Path, Path]:
+        """Return the program's and the combined parameters' paths; a model with a file per parameter gets combined copies."""
+        configured, source = self._config.models[model].source, await self.source(model)
+        assert configured is not None  # whoever asks has a source
+        assert source is not None
+        if configured.model is not None and configured.params is not None and configured.params.is_file():
+            return configured.model, configured.params
+        files = find_source(configured.folder or configured.model or Path())
+        if files.params.is_file():
+            return files
+        folder = self._config.store / "sources" / source.sha256[:32]
+        paths = folder / "inference.pdmodel", folder / "inference.pdiparams"
+        for path, data in zip(paths, (source.program, source.params), strict=True):
+            if not path.exists() or path.read_bytes() != data:
+                write_atomically(path, data)
+        return paths
+
     async def judged_golden(self, model: str) -> JudgedGolden:
         """Return the model's golden and its power, made once.  Raises: as `make_golden` and `judged_golden` do."""
         return await self._once(("golden", model), lambda: self._judged_golden(model))
@@ -180,13 +197,13 @@ class ReleaseBuilder:
         inputs, _ = await self.tensors(model)
         reference = None
         if source is not None and spec.engine == "paddle":
-            program, params = _files(self._config.models[model])
+            program, params = await self._pair(model)
             reference = Reference(program, params, read_program(source.program), self._toolchains)
         return await judged_golden(
             lambda cases: self._make_golden(model, cases),
             spec.cases,
             {one.name: one.spec for one in await self.meanings(model)},
-            [tensor.name for tensor in inputs],
+            [name for tensor in inputs for name in (tensor.name, tensor.name + LOD)],
             reference,
             self._config.store / "goldens",
             more=spec.engine != "files" and not spec.own,  # what a user gives is what is compared
@@ -201,7 +218,7 @@ class ReleaseBuilder:
         if spec.engine == "paddlelite":
             nb, version = await self._lite_reference(model)
             spec = replace(spec, paddlelite=version)
-        program, params = _files(configured) if source is not None else (Path(), Path())
+        program, params = await self._pair(model) if source is not None else (Path(), Path())
         inputs, outputs = await self.tensors(model)
         if spec.engine != "files":
             self._log(
@@ -242,7 +259,7 @@ class ReleaseBuilder:
             nb, version = await self._lite_reference(model)
             return await run_reference([nb], given, self._toolchains, version)
         await self.reference_identity(model)
-        return await run_reference(_files(configured), given, self._toolchains)
+        return await run_reference(await self._pair(model), given, self._toolchains)
 
     async def reference_identity(self, model: str) -> tuple[str, str]:
         """Return (the reference engine's name and version, the SHA-256 of the model that it runs).  Raises: as `reference`."""
@@ -352,14 +369,6 @@ class ReleaseBuilder:
 
 async def _awaited(make: Callable[[], Awaitable[_T]]) -> _T:
     return await make()
-
-
-def _files(configured: ModelConfig) -> tuple[Path, Path]:
-    source = configured.source
-    assert source is not None
-    if source.model is not None and source.params is not None:
-        return source.model, source.params
-    return find_source(source.folder or source.model or Path())
 
 
 def tolerance_of(configured: ModelConfig, reduced: bool) -> dict[str, float] | None:

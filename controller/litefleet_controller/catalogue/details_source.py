@@ -201,17 +201,23 @@ SOURCE: Mapping[str, Details] = {
         ),
     ),
     "LF213": Details(
-        "The program creates a tensor of shape [] (`fill_constant`), or takes a float64 input; both were measured on models that were converted and run with 2.13rc0 and 2.12.",
+        "The program creates a tensor of shape [] (`fill_constant`), takes a float64 input, casts between types that the kernel lacks, sums over all dimensions (`x.sum()`), or, for x86, takes `abs` of a sum, difference or product; each was measured on models that were converted and run with 2.13rc0 and 2.12.",
         (Where.SOURCE,),
         "2 x fill_constant with shape []: every Paddle-Lite aborts at the first run of such a model. PaddlePaddle 2.5 and later save if/else, LSTM, GRU and nonzero so; export with PaddlePaddle 2.4, or give the constants the shape [1].",
         (
             "For shape []: export with PaddlePaddle 2.4 or older, where scalars have the shape [1].",
             "Or rewrite the layer: `paddle.full([1], value)` instead of a Python number, a loop over a fixed length, `paddle.where` instead of if/else.",
-            "For float64: export with `InputSpec(shape, 'float32')`, and cast inside the model where it needs float64.",
+            "For float64: export with `InputSpec(shape, 'float32')`, and use float32 inside the model too.",
+            "For `x.sum()`: name the dimensions, `x.sum(axis=[0, 1])`; for `abs` on x86: `paddle.maximum(y, -y)`.",
             "Check it: `litefleet doctor FOLDER`.",
         ),
-        ("no valid out_shape. Must set one of shape_tensor, or shape_tensor_list, or shape.", "Aborted (core dumped)"),
+        (
+            "no valid out_shape. Must set one of shape_tensor, or shape_tensor_list, or shape.",
+            "other has not been implemented transform with dtype5 X, dtype6 Out",
+            "unsupported active type:abs",
+            "Aborted (core dumped)",
+        ),
         (),
-        (Certainty.CERTAIN,),
+        (Certainty.CERTAIN, Certainty.LIKELY),
     ),
 }

@@ -146,14 +146,15 @@ ZH_SOURCE: Mapping[str, Zh] = {
     ),
     "LF213": Zh(
         "已知会使运行库中止",
-        "任何 Paddle-Lite 都会在这种形式的模型第一次运行时中止：它没有无维度的张量（形状 []），也没有 float64 输入。",
+        "Paddle-Lite 会在这种形式的模型第一次运行时结束：它没有无维度的常量（形状 []），没有 float64，只有少数类型转换，也不能对未指明的维度求和。",
         "按发现中的说明修改导出方式，然后重新导出。",
-        "程序创建了形状为 [] 的张量（`fill_constant`），或接受 float64 输入；含有其中每一种的模型都用 "
-        "2.13rc0 和 2.12 转换并运行过。",
+        "程序创建了形状为 [] 的张量（`fill_constant`），接受 float64 输入，在内核没有的类型之间转换，对全部维度求和（`x.sum()`），"
+        "或者在 x86 上对和、差、积取 `abs`；含有其中每一种的模型都用 2.13rc0 和 2.12 转换并运行过。",
         (
             "形状 []：用 PaddlePaddle 2.4 或更早的版本导出，其中标量的形状是 [1]。",
             "或改写该层：用 `paddle.full([1], value)` 代替 Python 数字，用固定长度的循环，用 `paddle.where` 代替 if/else。",
-            "float64：用 `InputSpec(shape, 'float32')` 导出，模型内部需要 float64 时再转换。",
+            "float64：用 `InputSpec(shape, 'float32')` 导出，模型内部也用 float32。",
+            "`x.sum()`：写明维度，`x.sum(axis=[0, 1])`；x86 上的 `abs`：用 `paddle.maximum(y, -y)`。",
             "检查：`litefleet doctor FOLDER`。",
         ),
     ),

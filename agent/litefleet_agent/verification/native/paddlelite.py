@@ -109,8 +109,12 @@ class NativePaddleLite(Engine):
             if name not in values:
                 raise NativeError("inputs", "the input %s is missing" % name[:80])
             self._fit(name, values[name])
+            lod = values[name].lod
             with self._predictor.input(index) as tensor:
                 tensor.write(values[name])
+                if lod or name in self._with_lod:  # (): those of the request before it do not stay
+                    tensor.set_lod(lod)
+                    self._with_lod.add(name)
             if check:
                 self._round_trip(index, name, values[name])
 
@@ -134,13 +138,6 @@ class NativePaddleLite(Engine):
 
         with self._predictor.input(index) as tensor:
             check_read_back(name, value, tensor.read())
-
-    def set_lod(self, name: str, levels: Sequence[Sequence[int]]) -> None:
-        """Set the LoD of an input, level by level, after its items.  Raises NativeError "inputs"."""
-        if name not in self._order:
-            raise NativeError("inputs", "the model has no input %s" % name[:80])
-        with self._predictor.input(self._order.index(name)) as tensor:
-            tensor.set_lod(levels)
 
     def outputs(self) -> List[Array]:
         """Return copies of the outputs, in the order of the model's fetches.

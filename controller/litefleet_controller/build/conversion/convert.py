@@ -24,6 +24,7 @@ from ...common.errors import FindingError, LitefleetError
 from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ..artifacts import ArtifactStore
 from ..toolchain import Toolchain
+from .aborts import check_aborts
 from .preflight import Source, check_age
 from .static import check_source_for
 from .variant import Variant, target_arch
@@ -187,7 +188,9 @@ def _from_store(store: ArtifactStore, source: Source, variant: Variant, started:
 
 
 def _all(source: Source, variant: Variant, found: Sequence[Finding]) -> tuple[Finding, ...]:
-    return (*source.facts.findings, *check_age(source.facts, variant.opt_version), *found)
+    facts = source.facts
+    aborts = check_aborts(facts.forms, variant.target)
+    return (*facts.findings, *aborts, *check_age(facts, variant.opt_version), *found)
 
 
 async def convert(

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from .aborts import aborts_of
 from .program import Op, Program, integers_of
 from .protobuf import WireError
 
@@ -58,7 +59,7 @@ def forms_of(program: Program) -> dict[str, int]:
     """Return how often each known form stands in a program, by its key."""
     stored = frozenset(parameter.name for parameter in program.parameters)
     counts = Counter(key for op in program.details for key in _keys(op, program, stored))
-    return dict(sorted(counts.items()))
+    return dict(sorted({**counts, **aborts_of(program)}.items()))
 
 
 def _keys(op: Op, program: Program, stored: frozenset[str]) -> Iterable[str]:

@@ -14,6 +14,7 @@ from ...common.errors import FindingError
 from ...inspection.model import version_text
 from .foreign import foreign_format
 from .forms import ZERO_D, forms_of
+from .layouts import ENCRYPTED, SourceFiles, find_source, is_pir, looks_random, read_files
 from .program import ParamsError, Program, TensorSpec, largest, read_params, read_program
 from .protobuf import WireError
 from .vocabularies import vocabularies
@@ -23,10 +24,11 @@ __all__ = ["Source", "SourceFacts", "TensorSpec", "check_source", "find_source",
 # Paddle-Lite version -> the PaddlePaddle release that was current when it came out.  No document states which ones a
 # converter accepts: a newer one alone is a hint; forms.py lists what is known to fail.
 _CURRENT = {"2.10": (2, 2), "2.11": (2, 3), "2.12": (2, 4), "2.13": (2, 5)}
-_MOST_FILES = 200  # of a folder, checked for another framework's model
 _FP16_MOST = 65504.0  # the largest finite number of IEEE 754 binary16
+# Operators whose integer weights are saved as such and declared as floats: exports of post-training quantisation and of
+# quantisation-aware training, with onnx_format=True and without.
+_DEQUANTISE = frozenset({"dequantize_linear", "fake_dequantize_max_abs", "fake_channel_wise_dequantize_max_abs"})
 _TRAINING = re.compile(r"\w+_grad2?|adam\w{0,3}|momentum|sgd|rmsprop|adagrad|adadelta|lamb|lars_momentum|ftrl|dpsgd")
-_PAIRS = (("inference.pdmodel", "inference.pdiparams"), ("__model__", "__params__"), ("model", "params"))
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,10 @@ class Source:
         return self.facts.sha256
 
 
-def _is_pir(data: bytes) -> bool:
-    """Recognise PaddlePaddle 3's JSON: `{"base_code": {"magic": "pir", ...`."""
-    head = data[:4096].lstrip()
-    return head.startswith(b"{") and b'"pir"' in head
-
-
 def _checked_program(data: bytes) -> Program:
     if not data:
         raise FindingError.of("LF201", "The model's program file is empty.")
-    if _is_pir(data):
+    if is_pir(data):
         raise FindingError.of("LF202", "The model file is PaddlePaddle 3's PIR format (JSON).")
     try:
         return read_program(data)
@@ -78,6 +74,8 @@ def _checked_program(data: bytes) -> Program:
         foreign = foreign_format(data[:4096], "")
         if foreign:
             raise FindingError.of("LF210", f"The model file ({len(data)} bytes) is {foreign}.") from error
+        if looks_random(data):
+            raise FindingError.of("LF207", f"The model file is not a PaddlePaddle program: {ENCRYPTED}") from error
         raise FindingError.of(
             "LF207", f"The model file ({len(data)} bytes) is not a PaddlePaddle program: {error}."
         ) from error
@@ -95,15 +93,22 @@ def _fits(want: TensorSpec, dtype: str, dims: tuple[int, ...], quantised: frozen
     return [d for d in want.dims if d != 1] == [d for d in dims if d != 1]
 
 
+def _begins(data: bytes) -> bool:
+    """Whether a saved tensor begins at the first byte."""
+    try:
+        return next(read_params(data), None) is not None
+    except ParamsError:
+        return False
+
+
 def _check_params(program: Program, data: bytes) -> None:
     """Raise LF201/LF203 unless `data` is exactly the program's parameters."""
     if not data and program.parameters:
         raise FindingError.of("LF201", "The model's parameters file is empty.")
+    if looks_random(data) and not _begins(data):
+        raise FindingError.of("LF203", f"The parameters file is not one of PaddlePaddle: {ENCRYPTED}")
     wanted = program.parameters
-    # Post-training quantisation with onnx_format=True
-    quantised = frozenset(
-        name for op in program.details if op.kind == "dequantize_linear" for name in op.inputs.get("X", ())
-    )
+    quantised = frozenset(name for op in program.details if op.kind in _DEQUANTISE for name in op.inputs.get("X", ()))
     count = 0
     try:
         for count, (dtype, dims) in enumerate(read_params(data), 1):
@@ -156,7 +161,7 @@ def _known_aborts(program: Program) -> list[Finding]:
     if double:
         found.append(
             f"The input {double[0]!r} is float64; the converter makes a float32 input of it, at which Paddle-Lite aborts. "
-            "Export with a float32 input, and cast inside the model."
+            "Export with a float32 input, and use float32 inside the model too."
         )
     return [finding("LF213", observed) for observed in found]
 
@@ -217,77 +222,14 @@ def check_age(facts: SourceFacts, opt_version: str) -> list[Finding]:
     ]
 
 
-def _in_folder(folder: Path) -> tuple[Path, Path]:
-    for program, params in _PAIRS:
-        if (folder / program).is_file():
-            return folder / program, folder / params
-    programs = sorted(folder.glob("*.pdmodel"))
-    if len(programs) == 1:
-        return programs[0], programs[0].with_suffix(".pdiparams")
-    if programs:
-        names = ", ".join(p.name for p in programs)
-        raise FindingError.of("LF201", f"{folder} holds several models ({names}): name one of the files.")
-    if any(_is_pir(_head(path)) for path in sorted(folder.glob("*.json"))):
-        raise FindingError.of("LF202", f"{folder} holds PaddlePaddle 3's PIR format (JSON) only, and no .pdmodel.")
-    for path in sorted(p for p in folder.iterdir() if p.is_file())[:_MOST_FILES]:
-        _refuse_foreign(path)
-    raise FindingError.of("LF201", f"{folder} holds no PaddlePaddle model (inference.pdmodel).")
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Raise LF210 for another framework's model, LF207 for PaddlePaddle's training files."""
-    format_name = foreign_format(_head(path), path.name)
-    if format_name.startswith("PaddlePaddle"):
-        raise FindingError.of(
-            "LF207", f"{path} holds {format_name}: export the model for inference first (paddle.jit.save)."
-        )
-    if format_name:
-        raise FindingError.of("LF210", f"{path} is {format_name}.")
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(4096)
-    except OSError:
-        return b""
-
-
-def find_source(path: Path) -> tuple[Path, Path]:
-    """Return the program's and the parameters' paths for a model's folder or for its program file.
-
-    Raises: FindingError with LF201 when one of them is missing, LF202 for a PIR model, LF210 or LF207 for other formats.
-    """
-    if path.is_dir():
-        program, params = _in_folder(path)
-    elif not path.is_file():
-        raise FindingError.of("LF201", f"{path} does not exist.")
-    elif path.suffix == ".json" and _is_pir(_head(path)):
-        raise FindingError.of("LF202", f"{path} is PaddlePaddle 3's PIR format (JSON).")
-    else:
-        _refuse_foreign(path)
-        beside = dict(_PAIRS).get(path.name)
-        program, params = path, path.with_name(beside) if beside else path.with_suffix(".pdiparams")
-    if not params.is_file():
-        raise FindingError.of("LF201", f"The parameters file {params} does not exist.")
-    return program, params
-
-
 def load_source(path: Path, params: Path | None = None) -> Source:
     """Read and check the source model in a folder, or of a program file with its parameters beside it or named.
 
     Raises: FindingError as `find_source` and `check_source` do; LF201 also for a file that cannot be read.
     """
-    program = path
-    if params is None:
-        program, params = find_source(path)
-    contents = []
-    for file in (program, params):
-        try:
-            contents.append(file.read_bytes())
-        except OSError as error:
-            raise FindingError.of("LF201", f"{file} cannot be read: {error.strerror}.") from error
-    return Source(contents[0], contents[1], check_source(contents[0], contents[1]), name=_name_of(path))
+    files = find_source(path) if params is None else SourceFiles(path, params)
+    program, weights = read_files(files)
+    return Source(program, weights, check_source(program, weights), name=_name_of(path))
 
 
 def _name_of(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from litefleet_agent.findings import Certainty, Finding, finding
 
+from .aborts import check_aborts
 from .forms import BARE_CONV, BARE_CONV_STOPS, FORMS, KERNELLESS
 from .opsets import unsupported, versions, versions_that_convert
 from .preflight import SourceFacts, check_age
@@ -23,6 +24,7 @@ def check_source_for(facts: SourceFacts, targets: str, opt_version: str, fp16: b
         *_operators(facts, targets, opt_version),
         *_kernelless(facts, opt_version),
         *known,
+        *check_aborts(facts.forms, targets),
         *([] if any(f.code == "LF204" for f in known) else check_age(facts, opt_version)),
         *(_fp16(facts) if fp16 else []),
     ]

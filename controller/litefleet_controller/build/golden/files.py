@@ -17,10 +17,24 @@ from litefleet_agent.findings import finding
 
 from ...common.errors import FindingError, LitefleetError
 
-__all__ = ["UNREADABLE", "Array", "Tensor", "canonical_npz", "check_cases", "merged", "misfits", "read_npz"]
+__all__ = [
+    "LOD",
+    "UNREADABLE",
+    "Array",
+    "Tensor",
+    "canonical_npz",
+    "check_cases",
+    "lod_problem",
+    "merged",
+    "misfits",
+    "offsets_of",
+    "read_npz",
+]
 
 Array = npt.NDArray[Any]
 LIMIT_BYTES = 512 * 1024 * 1024
+# An array NAME@lod0 holds the offsets at which the sequences of NAME's first dimension begin, and the end (LoD level 1).
+LOD = "@lod0"
 # The exceptions of numpy and zipfile for files that are damaged, truncated, encrypted or of another format.
 UNREADABLE = (
     OSError,
@@ -84,6 +98,24 @@ def _refused(*sentences: str) -> FindingError:
     return FindingError([finding("LF412", sentence) for sentence in sentences])
 
 
+def offsets_of(lengths: Sequence[int]) -> Array:
+    """Return the offsets of sequences of these lengths, as int64."""
+    return np.cumsum([0, *lengths], dtype=np.int64)
+
+
+def lod_problem(tensor: Tensor, arrays: Mapping[str, Array]) -> str:
+    """Return what is wrong with an input's sequences, "" for nothing: those that take some must have them."""
+    wanted, given, value = bool(getattr(tensor, "lod_level", 0)), arrays.get(tensor.name + LOD), arrays.get(tensor.name)
+    if given is None or value is None:
+        missing = f"takes sequences (LoD), and the array '{tensor.name}{LOD}' with their offsets is missing"
+        return missing if wanted and value is not None else ""
+    rows = value.shape[0] if value.ndim else 1
+    rises = given.ndim == 1 and len(given) > 1 and given[0] == 0 and (np.diff(given) >= 0).all() and given[-1] == rows
+    if given.dtype != np.int64 or not rises:
+        return f"has sequences (LoD) that are not int64 offsets rising from 0 to {rows}"
+    return ""
+
+
 def misfits(label: str, arrays: Mapping[str, Array], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[str]:
     """Return one sentence for each way in which a golden does not fit the model; dims () are undeclared."""
     problems = []
@@ -91,14 +123,16 @@ def misfits(label: str, arrays: Mapping[str, Array], inputs: Sequence[Tensor], o
         for tensor in tensors:
             if tensor.name in arrays:
                 problems += _misfit(label, role, tensor, arrays[tensor.name])
+                if role == "input" and (problem := lod_problem(tensor, arrays)):
+                    problems.append(f"{label}: input '{tensor.name}' {problem}.")
             else:
                 holds = ", ".join(sorted(arrays)) or "nothing"
                 problems.append(f"{label} lacks the model's {role} '{tensor.name}' (it holds: {holds}).")
     if outputs:
-        known = {t.name for t in (*inputs, *outputs)}
+        known = {t.name for t in (*inputs, *outputs)} | {t.name + LOD for t in inputs}
         extra = sorted(set(arrays) - known)
         problems += [f"{label} holds '{n}', which is neither an input nor an output of the model." for n in extra]
-    elif len(arrays) <= len(inputs):
+    elif len([name for name in arrays if not name.endswith(LOD)]) <= len(inputs):
         problems.append(f"{label} holds no outputs.")
     return problems
 
@@ -150,9 +184,10 @@ def _input_mark(arrays: Mapping[str, Array], inputs: Sequence[Tensor]) -> str:
     """Return a SHA-256 over a case's inputs: equal inputs, equal hash."""
     digest = hashlib.sha256()
     for tensor in inputs:
-        value = arrays.get(tensor.name)
-        digest.update(repr((tensor.name, None if value is None else (value.dtype.str, value.shape))).encode())
-        digest.update(b"" if value is None else value.tobytes())
+        for name in (tensor.name, tensor.name + LOD):
+            value = arrays.get(name)
+            digest.update(repr((name, None if value is None else (value.dtype.str, value.shape))).encode())
+            digest.update(b"" if value is None else value.tobytes())
     return digest.hexdigest()
 
 

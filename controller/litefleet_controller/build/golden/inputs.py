@@ -14,7 +14,7 @@ import numpy as np
 
 from ...common.errors import ConfigError, LitefleetError
 from ...config.choices import InputSpec, Numbers
-from .files import LIMIT_BYTES, Array, Tensor
+from .files import LIMIT_BYTES, LOD, Array, Tensor, offsets_of
 
 __all__ = ["InputPlan", "PlannedInput", "draw_inputs", "picture_input", "plan_inputs", "settled"]
 
@@ -249,9 +249,13 @@ def _picture_size(inputs: Sequence[Tensor], given: Mapping[str, InputSpec]) -> t
 
 
 def draw_inputs(plan: InputPlan, seed: int) -> dict[str, Array]:
-    """Return one case's inputs, equal for equal seeds everywhere; floats are drawn from [low, high)."""
+    """Return one case's inputs, equal for equal seeds everywhere; floats are drawn from [low, high).
+
+    An input with sequences has their offsets beside it, under its name with `LOD`.
+    """
     random = np.random.RandomState(seed)  # numpy keeps this stream stable between versions, not Generator's
-    return {name: _drawn(one, random) for name, one in plan.items()}
+    drawn = {name: _drawn(one, random) for name, one in plan.items()}
+    return {**drawn, **{name + LOD: offsets_of(one.lengths) for name, one in plan.items() if one.lengths}}
 
 
 def _drawn(plan: PlannedInput, random: np.random.RandomState) -> Array:

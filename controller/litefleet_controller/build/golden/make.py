@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from litefleet_agent.sandbox import Policy
 from litefleet_agent.sandbox.launch import command
 
@@ -219,7 +220,9 @@ async def _run_engine(
         raise LitefleetError(f"{name} cannot be started ({error}); remove its environment and run again.") from error
     if not ended.ok:
         raise LitefleetError(_why(name, ended, time_limit_s))
-    return [read_npz(folder / f"out{i}.npz") for i in range(len(given))]
+    answers = [read_npz(folder / f"out{i}.npz") for i in range(len(given))]
+    # Paddle-Lite has no tensor without dimensions: its answer is a row of one number.
+    return [{output: np.atleast_1d(value) for output, value in arrays.items()} for arrays in answers]
 
 
 def _why(name: str, ended: SubprocessEnd, time_limit_s: float) -> str:
@@ -238,7 +241,9 @@ def _why(name: str, ended: SubprocessEnd, time_limit_s: float) -> str:
 
 def _adopt(files: Sequence[Path], inputs: Sequence[Tensor], outputs: Sequence[Tensor], store: Path) -> tuple[Path, ...]:
     """Check the user's golden files and copy them into `store`, named by their content."""
-    cases = [(str(path), read_npz(path)) for path in files]
+    given = {tensor.name for tensor in inputs}
+    read = [(str(path), read_npz(path)) for path in files]
+    cases = [(path, {n: a if n in given else np.atleast_1d(a) for n, a in arrays.items()}) for path, arrays in read]
     check_cases(cases, inputs, outputs)
     kept = []
     for _, arrays in cases:

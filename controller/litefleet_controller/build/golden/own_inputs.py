@@ -11,7 +11,7 @@ import numpy as np
 from ...common.errors import ConfigError, FindingError, UsageError
 from ...config.choices import InputSpec
 from ...config.preprocess import PreprocessConfig
-from .files import LIMIT_BYTES, UNREADABLE, Array, Tensor, read_npz
+from .files import LIMIT_BYTES, LOD, UNREADABLE, Array, Tensor, lod_problem, offsets_of, read_npz
 from .inputs import draw_inputs, picture_input, plan_inputs, settled
 from .pictures import SUFFIXES, prepare, read_picture
 
@@ -105,11 +105,14 @@ class _Reader:
         self, path: Path, held: dict[str, Array], derived: Mapping[str, tuple[float, float]]
     ) -> dict[str, Array]:
         """Return the inputs with those that the file does not hold: constants, and what belongs to the picture."""
+        for tensor in self._inputs:  # rows without offsets are one sequence
+            if getattr(tensor, "lod_level", 0) and tensor.name in held and held[tensor.name].ndim:
+                held.setdefault(tensor.name + LOD, offsets_of([held[tensor.name].shape[0]]))
         missing = [t for t in self._inputs if t.name not in held]
         if not missing or (path.suffix.lower() == ".npz" and not all(self._states_value(t) for t in missing)):
             return held
         specs = {name: spec for name, spec in self._given.items() if name not in held}
-        specs |= {name: InputSpec(dims=array.shape) for name, array in held.items()}
+        specs |= {name: InputSpec(dims=array.shape) for name, array in held.items() if not name.endswith(LOD)}
         for name, value in derived.items():
             if any(t.name == name for t in missing) and name not in self._given:
                 specs[name] = InputSpec(value=value)
@@ -117,7 +120,7 @@ class _Reader:
             drawn = draw_inputs(plan_inputs(self._inputs, specs, self._model, self._vocabularies), 0)
         except ConfigError as error:
             raise UsageError(f"{path}: {'; '.join(error.problems)}") from error
-        return {tensor.name: held.get(tensor.name, drawn[tensor.name]) for tensor in self._inputs}
+        return {**{name: array for name, array in drawn.items() if name.removesuffix(LOD) not in held}, **held}
 
     def _states_value(self, tensor: Tensor) -> bool:
         spec = settled(tensor, self._given.get(tensor.name, InputSpec()))
@@ -127,11 +130,12 @@ class _Reader:
 def check_inputs(name: str, arrays: Mapping[str, Array], inputs: Sequence[Tensor], model: str) -> None:
     """Raise UsageError, in one sentence, for the first of a case's arrays that does not fit the model."""
     wanted = {tensor.name for tensor in inputs}
-    if set(arrays) != wanted:
+    given = {name for name in arrays if name.removesuffix(LOD) not in wanted or name in wanted}
+    if given != wanted:
         has, takes = ", ".join(arrays) or "nothing", ", ".join(t.name for t in inputs) or "nothing"
         raise UsageError(f"{name} holds {has}; the model {model} takes {takes}")
     for tensor in inputs:
-        if problem := _problem(tensor, arrays[tensor.name]):
+        if problem := _problem(tensor, arrays[tensor.name]) or lod_problem(tensor, arrays):
             raise UsageError(f"{name}: {tensor.name} {problem}")
 
 

@@ -21,7 +21,8 @@ def run_case(engine, job, arrays, report):
     engine.select_predictor(values)
     engine.set_inputs(values, check=job.get("check", True))
     for name, levels in job.get("lod", {}).items():
-        engine.set_lod(name, levels)
+        with engine._predictor.input(engine._order.index(name)) as tensor:
+            tensor.set_lod(levels)
     for turn in range(job.get("runs", 1)):
         if turn:
             engine.set_inputs(values)
