@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import stat
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from litefleet_agent.releases.atomic import fsync_folder
+from litefleet_agent.releases.atomic import atomic_file
 from litefleet_agent.releases.store import release_id
 
 from ..common.errors import LitefleetError
@@ -134,20 +133,13 @@ def _canonical(index: Mapping[str, object]) -> bytes:
 
 def _write(path: Path, small: Mapping[str, bytes], files: Mapping[str, Path]) -> str:
     """Write the ZIP whole or not at all and return its SHA-256."""
-    temp = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with temp.open("w+b") as out:
-            with zipfile.ZipFile(out, "w") as bundle:
-                _add_all(bundle, small, {f"blobs/{sha}": file for sha, file in files.items()})
-            out.flush()
-            os.fsync(out.fileno())
-            out.seek(0)
-            digest = hashlib.file_digest(out, "sha256").hexdigest()
-        temp.replace(path)
-        fsync_folder(str(path.parent))
-    finally:
-        temp.unlink(missing_ok=True)
+    with atomic_file(str(path), 0o666) as out:
+        with zipfile.ZipFile(out, "w") as bundle:
+            _add_all(bundle, small, {f"blobs/{sha}": file for sha, file in files.items()})
+        out.flush()
+        out.seek(0)
+        digest = hashlib.file_digest(out, "sha256").hexdigest()
     return digest
 
 

@@ -1,4 +1,8 @@
-"""Serves GET /metrics and GET /healthz over HTTP, for Prometheus: at most 8 clients at once, each for at most 10 s."""
+"""Serves GET /metrics and GET /healthz over HTTP, for Prometheus: at most 8 clients at once, each for at most 10 s.
+
+A client that comes while 8 are being served takes the place of the one that has been there longest: a scrape takes
+milliseconds, so that one is slow or silent, and eight of them cannot keep Prometheus out.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,7 @@ __all__ = ["MetricsServer", "address_of"]
 _MOST_CLIENTS = 8
 _LIMIT_S = 10.0  # for one client, from its connection on
 _FRESH_S = 1.0  # a response is reused for this long
+_PLACE_S = 2.0  # for which a new client waits for the place of one that was cut off
 
 
 def address_of(text: str) -> tuple[str, int]:
@@ -39,6 +44,7 @@ class MetricsServer(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._read, self._limit_s = read, limit_s
         self._free = threading.BoundedSemaphore(_MOST_CLIENTS)
+        self._served: list[socket.socket] = []  # the longest first
         self._one = threading.Lock()
         self._cached: tuple[float, int, str] = (float("-inf"), 0, "")
         try:
@@ -48,10 +54,14 @@ class MetricsServer(ThreadingHTTPServer):
             raise UsageError(f"--listen: {reason}. Choose another port") from error
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a client in a thread of its own; close the connection at once when 8 are being served."""
+        """Serve a client in a thread of its own; when 8 are being served, close the connection of the first of them."""
         if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+            for longest in self._served[:1]:
+                _cut(longest)
+            if not self._free.acquire(timeout=_PLACE_S):
+                self.shutdown_request(request)
+                return
+        self._served.append(request)
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -63,6 +73,7 @@ class MetricsServer(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             ends.cancel()
+            self._served.remove(request)
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:

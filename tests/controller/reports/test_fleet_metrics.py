@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -190,6 +191,20 @@ def test_silent_callers_are_cut_and_others_served_then() -> None:
             assert one.recv(100) == b""  # the first eight by time, the others at once
             one.close()
         assert get(f"{url}/metrics")[0] == 200
+
+
+def test_slow_callers_do_not_keep_others_out() -> None:
+    """Eight and more that send a byte now and then, as long as the limit lets them: each scrape beside them is answered."""
+    with serving(lambda: "x 1\n", limit_s=60) as url:
+        port = int(url.rpartition(":")[2])
+        slow = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(20)]
+        for one in slow:
+            with contextlib.suppress(OSError):
+                one.sendall(b"GET /met")
+        for _ in range(5):
+            assert get(f"{url}/metrics")[0] == 200
+        for one in slow:
+            one.close()
 
 
 def test_addresses() -> None:
