@@ -15,7 +15,7 @@ from litefleet_agent.releases.atomic import atomic_file
 from litefleet_agent.releases.store import release_id
 
 from ..common.errors import LitefleetError
-from ..common.files import write_atomically
+from ..common.files import sha256_of, write_atomically
 from ..devices.agent_archive import AgentArchive
 from ..devices.deliver import Release
 from ..signing.signer import BUNDLE_NAMESPACE, Signer
@@ -134,13 +134,9 @@ def _canonical(index: Mapping[str, object]) -> bytes:
 def _write(path: Path, small: Mapping[str, bytes], files: Mapping[str, Path]) -> str:
     """Write the ZIP whole or not at all and return its SHA-256."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(str(path), 0o666) as out:
-        with zipfile.ZipFile(out, "w") as bundle:
-            _add_all(bundle, small, {f"blobs/{sha}": file for sha, file in files.items()})
-        out.flush()
-        out.seek(0)
-        digest = hashlib.file_digest(out, "sha256").hexdigest()
-    return digest
+    with atomic_file(str(path), 0o666) as out, zipfile.ZipFile(out, "w") as bundle:
+        _add_all(bundle, small, {f"blobs/{sha}": file for sha, file in files.items()})
+    return sha256_of(path)
 
 
 def _add_all(bundle: zipfile.ZipFile, small: Mapping[str, bytes], files: Mapping[str, Path]) -> None:

@@ -109,7 +109,8 @@ def audit(
             moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(e.at))
             show(f"{e.seq:6}  {moment}  {e.who}  {e.action}  {json.dumps(dict(e.what), ensure_ascii=False)[:300]}")
         if check:
-            say(problem or "The chain of hashes is complete from the first entry to the last.")
+            whole = "The chain of hashes is complete from the first entry to the last."
+            say(problem or (whole if entries else "The audit log has no entry yet: there is no chain to check."))
     raise typer.Exit(1 if problem else 0)
 
 

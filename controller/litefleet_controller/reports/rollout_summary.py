@@ -9,6 +9,7 @@ from typing import Literal
 
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
+from ..rollout.model import REVERT
 
 __all__ = ["CONDITIONS", "Cluster", "Condition", "clusters", "condition_of", "next_commands", "wave_counts"]
 
@@ -135,6 +136,8 @@ def next_commands(rollout: Rollout, rows: Sequence[DeviceRow], holder: str = "")
                 abort,
                 *_reverted(ident, rows),
             )
+        case RolloutState.ABORTED if rollout.request == REVERT and _reverted(ident, rows):
+            return ((resume, "reverts what it has switched on, as the gate that ended it says"),)
         case RolloutState.ABORTED:
             return (*_reverted(ident, rows), ("litefleet rollout", "starts a new rollout"))
         case RolloutState.SUPERSEDED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from ..common.checked import sequence_or_empty
 from ..common.text import clean, json_ready
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
+from ..rollout.windows import next_open, open_until
 from ..state import HistoryEntry
 from .grouping import folded
 from .rollout_summary import CONDITIONS, Cluster, clusters, next_commands, wave_counts
@@ -72,6 +74,7 @@ def status_dict(
         "schema": 1,
         "command": "status",
         "now": now,
+        "closed_until": _closed_until(rollout, now),
         "rollout": _rollout(rollout),
         "holder": holder,
         "waves": [
@@ -135,9 +138,25 @@ def _facts(
         ("repairs", clean(rollout.parent, 40)),
         ("devices", f"{well:,} of {len({r.device for r in rows}):,} run the wanted release; {human_bytes(sent)} sent"),
         ("soak", soak if rollout.soak_until > now and not rollout.state.over else ""),
+        ("window", _window_text(rollout, now)),
         ("at work", clean(holder, 120)),
         ("asked", f"to {clean(rollout.request, 20)}" if rollout.request else ""),
     ]
+
+
+def _closed_until(rollout: Rollout, now: float) -> float:
+    """Return when (epoch) the rollout's devices may start again; 0 while a window is open, or when nothing is to start."""
+    policy = rollout.policy
+    if rollout.state.over or not policy.windows or open_until(policy.windows, policy.timezone, now) is not None:
+        return 0.0
+    opens = next_open(policy.windows, policy.timezone, now)
+    return opens if math.isfinite(opens) else 0.0
+
+
+def _window_text(rollout: Rollout, now: float) -> str:
+    opens = _closed_until(rollout, now)
+    windows = f"devices start {'; '.join(rollout.policy.windows)} ({rollout.policy.timezone})"
+    return f"closed until {human_moment(opens)} ({until(opens, now)}): {windows}" if opens else ""
 
 
 def _waves(page: Page, rollout: Rollout, rows: Sequence[DeviceRow]) -> None:

@@ -155,6 +155,27 @@ def test_warnings_of_devices_that_did_well_are_shown_too() -> None:
     assert "LF614 went-back (warning, 1 device)" in status_text(rollout(), [row("a", S.CONFIRMED)], [end], NOW)
 
 
+def test_a_closed_window_is_told() -> None:
+    """NOW is a Monday, 11:30 UTC."""
+    night = Policy(windows=("Mon-Fri 22:00-05:00",))
+    closed = replace(rollout(R.RUNNING), policy=night)
+    text = status_text(closed, seven(), [], NOW, 200)
+    assert (
+        "  window    closed until 2026-11-23 22:00 UTC (in 10 h 30 min): devices start Mon-Fri 22:00-05:00 (UTC)" in text
+    )
+    assert status_dict(closed, seven(), [], NOW)["closed_until"] == NOW + 10.5 * 3600
+    for open_one in (replace(closed, state=R.DONE), replace(closed, policy=Policy(windows=("00:00-24:00",)))):
+        assert "window" not in status_text(open_one, seven(), [], NOW)
+        assert status_dict(open_one, seven(), [], NOW)["closed_until"] == 0
+
+
+def test_a_rollout_that_its_gate_reverts_says_how_that_goes_on() -> None:
+    stopped = rollout(R.ABORTED, request="rollback")
+    assert [command for command, _ in next_commands(stopped, seven())] == [f"litefleet resume {ID}"]
+    reverted = [row("cam-1", S.ROLLED_BACK)]
+    assert [command for command, _ in next_commands(stopped, reverted)] == ["litefleet rollout"]
+
+
 def test_soak_controller_request_and_limit_are_told() -> None:
     running = rollout(R.RUNNING, soak_until=NOW + 600, request="pause", limit="tag:lab", parent="r-20261122-0001")
     text = status_text(running, seven(), [], NOW, holder="ada@desk, process 77")
