@@ -29,6 +29,7 @@ from tests.e2e.rollout_helpers import (
     snapshots,
     states,
 )
+from tests.fakes.embedded_inventory import inventory_yaml
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]
@@ -177,7 +178,8 @@ async def test_the_canary_wave_has_one_device_of_every_kind(
     async with EmbeddedFleet(tmp_path / "devices", [*specs, bare]) as devices:
         job = project(devices)
         job.config(runtimes={"x86_64": "system", "wheels": {"paddlelite": "2.13rc0"}})
-        job.policy(waves=[1, "100%"])
+        job.inventory(inventory_yaml(devices) + "groups: {lab: {devices: []}}\n")
+        job.policy(waves=["lab", 1, "100%"])  # a group that has no device yet is no wave
         plan = await plan_rollout(options(job), quiet)
         assert [p.row.device for p in plan.in_wave(0)] == ["a", "d"]
         assert len({p.row.stratum for p in plan.in_wave(0)}) == 2

@@ -175,6 +175,21 @@ def test_a_bug_in_the_work_for_one_kind_is_the_outcome_of_those_devices_alone(be
             assert (row.codes, name in row.sentence, "KeyError" in row.sentence) == (("LF900",), True, True)
 
 
+def test_a_busy_device_has_not_failed_and_is_tried_again(begin: Callable[..., FleetRun]) -> None:
+    fleet = make_fleet(2)
+    controller = begin(fleet, waves=("100%",), stratify=False)
+    busy, other = fleet.devices.values()
+    busy.lock("somebody else's session")
+    rollout = controller.roll_out()
+    told = {o.device: (o.verdict, [f.code for f in o.findings]) for o in controller.state.outcomes(rollout.id)}
+    assert told == {busy.name: (Verdict.UNREACHABLE, ["LF508"]), other.name: (Verdict.VERIFIED, [])}
+    assert controller.names(D.OFFLINE) == {busy.name}
+    busy.leave("somebody else's session", broken=False)
+    fleet.clock.advance(HOUR)
+    controller.resume()
+    assert controller.names(D.CONFIRMED) == fleet.devices.keys()
+
+
 def test_a_cluster_stops_after_the_third_of_a_part_and_resuming_forgives_those(begin: Callable[..., FleetRun]) -> None:
     fleet = make_fleet(100, "cluster", shape=failing("Cortex-A72", "1", share=0.4))
     bad = sick(fleet)

@@ -85,6 +85,9 @@ async def plan_devices(
 
 
 def _named(project: Project, name: str) -> frozenset[str]:
+    """Return the devices of a selection that `waves:` names; a group that has no device yet is a wave without any."""
+    if any(group.name == name and not group.devices for group in project.inventory.groups):
+        return frozenset()
     try:
         return frozenset(device.name for device in select(project.inventory, name))
     except SelectError as error:

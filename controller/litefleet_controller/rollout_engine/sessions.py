@@ -127,7 +127,7 @@ class DeviceSessions:
             outcomes = [DeviceOutcome(name, r.model, Verdict.FAILED, (found,)) for r in rows]
         else:
             outcomes = await self._run_task(device, rows)
-        for outcome in outcomes:
+        for outcome in map(_with_later_try, outcomes):
             self.outcomes[(name, outcome.model)] = outcome
             self._progress.device_done(outcome)
             row = self._store.row(name, outcome.model)
@@ -143,7 +143,7 @@ class DeviceSessions:
 
     async def _finish_row(self, row: DeviceRow, outcome: DeviceOutcome) -> None:
         now = self._store.clock.now()
-        unreached = outcome.verdict is Verdict.UNREACHABLE or any(f.code in _LATER for f in outcome.findings)
+        unreached = outcome.verdict is Verdict.UNREACHABLE
         event = DeviceEvent.LOSE if unreached else DeviceEvent.FAIL
         after = row_after(row, event, outcome)
         if unreached:
@@ -183,3 +183,9 @@ class DeviceSessions:
                 await self._store.commit(
                     [RowChange(row, DeviceEvent.FAIL, row_after(row, DeviceEvent.FAIL, outcome), outcome)]
                 )
+
+
+def _with_later_try(outcome: DeviceOutcome) -> DeviceOutcome:
+    """Return the outcome of a device that is busy, or was interrupted, as that of one that is tried again: it has not failed."""
+    later = any(found.code in _LATER for found in outcome.findings)
+    return replace(outcome, verdict=Verdict.UNREACHABLE) if later else outcome

@@ -161,7 +161,8 @@ def test_a_closed_window_is_told() -> None:
     closed = replace(rollout(R.RUNNING), policy=night)
     text = status_text(closed, seven(), [], NOW, 200)
     assert (
-        "  window    closed until 2026-11-23 22:00 UTC (in 10 h 30 min): devices start Mon-Fri 22:00-05:00 (UTC)" in text
+        "  window    closed until 2026-11-23 22:00 UTC (in 10 h 30 min): devices start Mon-Fri 22:00-05:00 (UTC)"
+        in text
     )
     assert status_dict(closed, seven(), [], NOW)["closed_until"] == NOW + 10.5 * 3600
     for open_one in (replace(closed, state=R.DONE), replace(closed, policy=Policy(windows=("00:00-24:00",)))):
