@@ -134,7 +134,7 @@ async def test_two_controllers_at_once(fleet: Fleets, project: Projects) -> None
         root.mkdir(parents=True)
         with (root / "lock").open("w") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            outcome = (await job.run()).outcomes[0]
+            outcome = (await job.run("verify")).outcomes[0]
             assert outcome.verdict is Verdict.FAILED
             assert outcome.findings[0].code == "LF508"
         both = await asyncio.gather(job.run("verify"), job.run("verify"))

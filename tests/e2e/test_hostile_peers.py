@@ -147,10 +147,11 @@ async def test_ctrl_c_while_they_hang_ends_at_once(fleet: Fleets, project: Proje
     assert ended == {"good": "verified", "hang": "failed", "deaf": "failed", "hang-after-boot": "failed"}
 
 
-EACH_DEVICE = ("plan", "rollout", "infer x.npy", "bench")
-COMMANDS = (*EACH_DEVICE, "reconcile", "rollback --yes", "status")
+EACH_DEVICE = ("rollout", "infer x.npy", "bench")
+COMMANDS = (*EACH_DEVICE, "reconcile", "status")
 
 
+@pytest.mark.timeout(400)  # five programs of their own
 async def test_lies_of_one_device_are_its_own_outcome_in_every_command(
     fleet: Fleets, project: Projects, tmp_path: Path
 ) -> None:

@@ -184,9 +184,21 @@ def test_a_busy_device_has_not_failed_and_is_tried_again(begin: Callable[..., Fl
     told = {o.device: (o.verdict, [f.code for f in o.findings]) for o in controller.state.outcomes(rollout.id)}
     assert told == {busy.name: (Verdict.UNREACHABLE, ["LF508"]), other.name: (Verdict.VERIFIED, [])}
     assert controller.names(D.OFFLINE) == {busy.name}
+    assert [row.attempts for row in controller.rows().values() if row.device == busy.name] == [3]
     busy.leave("somebody else's session", broken=False)
     fleet.clock.advance(HOUR)
     controller.resume()
+    assert controller.names(D.CONFIRMED) == fleet.devices.keys()
+
+
+def test_a_device_that_a_dead_controllers_session_still_holds_is_waited_for(begin: Callable[..., FleetRun]) -> None:
+    """The session of a controller that vanished without a word ends after 30 s."""
+    fleet = make_fleet(2, shape=lambda name, profile, dice: profile.with_(linger_s=30))
+    controller = begin(fleet, waves=("100%",), stratify=False)
+    held, _ = fleet.devices.values()
+    held.lock("a dead controller's session")
+    held.leave("a dead controller's session", broken=True)
+    assert controller.roll_out().state is RolloutState.DONE
     assert controller.names(D.CONFIRMED) == fleet.devices.keys()
 
 

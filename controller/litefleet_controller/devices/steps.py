@@ -220,12 +220,11 @@ class _Delivery:
             str(mapping_or_empty(self.session.hello.get("current")).get(self.model) or ""),
             self.mode.regression,
         )
-        if limits is None or before in ("", self.built.id):
-            return
+        if limits is None or before in ("", self.built.id) or decide(self.findings) is not Verdict.VERIFIED:
+            return  # a release that fails is not measured again, and one measurement alone is no evidence
         found = regressions(measurements_of(self.session.hello, before), measured, limits)
-        if found and decide(self.findings) is Verdict.VERIFIED:
-            found = await self._measure_again(before, found, limits)
-        self.findings += found
+        if found:
+            self.findings += await self._measure_again(before, found, limits)
 
     async def _measure_again(self, before: str, found: list[Finding], limits: Regression) -> list[Finding]:
         self.session.step("measure again")

@@ -27,13 +27,14 @@ from ..rollout.board import (
 )
 from ..rollout.gates import names
 from ..rollout.model import REVERT
-from .sessions import DeviceSessions, EngineDeps
+from .sessions import BUSY, DeviceSessions, EngineDeps
 from .store import RolloutStore, orphans, skips
 
 __all__ = ["RolloutEngine"]
 
 _FAR = 1e11  # seconds since the epoch: a window that never opens
 _POLL_S = 2.0  # how often other processes' requests are polled
+_BUSY_TRIES = 3  # sessions with a device that another session holds, before a later run is left to try
 
 
 class RolloutEngine:
@@ -141,17 +142,24 @@ class RolloutEngine:
                     self._progress.message(f"{why}: the next one opens at {opens} UTC")
                 return await self._wait(until, now, wait_policy)
             case OfflineOnly(until, why):
-                if why and why != self.rollout.reason:
-                    self._progress.message(why)
-                    await self._store.advance(
-                        None, replace(self.rollout, reason=why), {"action": "waits", "reason": why}
-                    )
-                if wait_policy is not WaitPolicy.ALL and not self._sessions.busy:
-                    return False
-                return await self._wait(until, now, wait_policy)
+                return await self._wait_for_offline(until, why, now, wait_policy)
             case _:
                 return await self._step(decision, now)
         return True
+
+    async def _wait_for_offline(self, until: float, why: str, now: float, wait_policy: WaitPolicy) -> bool:
+        """Wait for devices that are offline as far as `wait_policy` says; for one that is only busy, as for a soak."""
+        if why and why != self.rollout.reason:
+            self._progress.message(why)
+            await self._store.advance(None, replace(self.rollout, reason=why), {"action": "waits", "reason": why})
+        soon = wait_policy is WaitPolicy.ALL or (wait_policy is WaitPolicy.WAVES and self._busy_devices())
+        return (soon or self._sessions.busy) and await self._wait(until, now, wait_policy)
+
+    def _busy_devices(self) -> bool:
+        """Whether a device is held by another session, which ends soon where its controller is dead (within 30 s)."""
+        return any(
+            row.state is DeviceState.OFFLINE and BUSY in row.codes and row.attempts < _BUSY_TRIES for row in self.rows
+        )
 
     async def _step(self, decision: Stop | Ask | Soak | Advance | Finish, now: float) -> bool:
         """Apply a decision on the whole rollout; return False when it has ended."""

@@ -19,11 +19,12 @@ from ..state import State
 from ..state.model import FleetLock, RowChange
 from .store import Clock, DeviceRecorder, RolloutStore, Writer, orphans, row_after
 
-__all__ = ["DeviceSessions", "DeviceTask", "EngineDeps", "Recheck"]
+__all__ = ["BUSY", "DeviceSessions", "DeviceTask", "EngineDeps", "Recheck"]
 
 DeviceTask = Callable[[Device, Sequence[DeviceRow], DeviceRecorder], Awaitable[list[DeviceOutcome]]]
 Recheck = Callable[[Device, Sequence[DeviceRow]], Awaitable[list[tuple[DeviceRow, Finding]]]]
-_LATER = frozenset({"LF508", "LF509"})  # the device is busy, or the run was interrupted: a later attempt may succeed
+BUSY = "LF508"
+_LATER = frozenset({BUSY, "LF509"})  # the device is busy, or the run was interrupted: a later attempt may succeed
 
 
 @dataclass(frozen=True)
