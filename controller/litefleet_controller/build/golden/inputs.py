@@ -23,6 +23,7 @@ _SEQUENCES = (7, 4)  # lengths of the sequences of an input with LoD, where lite
 _SEGMENTS = 2  # BERT's segments: token_type_ids are 0 or 1
 _WORDS = re.compile(r"[^a-z0-9]+")
 _SEGMENT_NAMES = ("token_type", "segment", "sent_id", "sentence_id", "type_id")
+_PATCH = 16  # pixels
 _PIXELS = {"uint8": (0, 255), "int8": (-128, 127), "bool": (0, 1)}
 
 
@@ -248,14 +249,33 @@ def _picture_size(inputs: Sequence[Tensor], given: Mapping[str, InputSpec]) -> t
     return (size[0], size[1]) if min(size) > 0 else None
 
 
-def draw_inputs(plan: InputPlan, seed: int) -> dict[str, Array]:
+def draw_inputs(plan: InputPlan, seed: int, patches: bool = False) -> dict[str, Array]:
     """Return one case's inputs, equal for equal seeds everywhere; floats are drawn from [low, high).
 
-    An input with sequences has their offsets beside it, under its name with `LOD`.
+    With `patches`, pictures are patches of colour with some grain, as photographs have them: to many trained models one
+    picture of noise looks like any other.  An input with sequences has their offsets beside it, under its name with `LOD`.
     """
     random = np.random.RandomState(seed)  # numpy keeps this stream stable between versions, not Generator's
-    drawn = {name: _drawn(one, random) for name, one in plan.items()}
+    drawn = {name: _patches(one, random) if patches else _drawn(one, random) for name, one in plan.items()}
     return {**drawn, **{name + LOD: offsets_of(one.lengths) for name, one in plan.items() if one.lengths}}
+
+
+def _patches(plan: PlannedInput, random: np.random.RandomState) -> Array:
+    """Return a picture of at least two patches each way; another input as `_drawn` gives it."""
+    picture = len(plan.dims) == 4 and plan.value is None and not plan.lengths
+    last = plan.dims[-1] in (1, 3, 4)  # channels last
+    if not picture or plan.dtype.kind not in "fu" or plan.how != "random":
+        return _drawn(plan, random)
+    rows, columns = (1, 2) if last and plan.dims[1] not in (1, 3, 4) else (2, 3)
+    height, width = plan.dims[rows], plan.dims[columns]
+    if min(height, width) < 2 * _PATCH:
+        return _drawn(plan, random)
+    dims = list(plan.dims)
+    dims[rows], dims[columns] = -(-height // _PATCH), -(-width // _PATCH)
+    coarse = random.rand(*dims).repeat(_PATCH, rows).repeat(_PATCH, columns)
+    unit = 0.95 * coarse.take(range(height), rows).take(range(width), columns) + 0.05 * random.rand(*plan.dims)
+    low, high = plan.bounds
+    return (unit * (high - low) + low).astype(plan.dtype)
 
 
 def _drawn(plan: PlannedInput, random: np.random.RandomState) -> Array:

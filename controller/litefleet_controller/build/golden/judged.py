@@ -181,7 +181,7 @@ class _Damage:
                 path = Path(folder) / f"{one.name}.pdiparams"
                 await asyncio.to_thread(path.write_bytes, one.params)
                 made.append((one, path))
-            given = [{name: case[name] for name in self._inputs} for case in cases[known:]]
+            given = [{n: case[n] for n in self._inputs if n in case} for case in cases[known:]]
             _, found = await run_reference(
                 (reference.program_path, reference.params_path),
                 given * len(made),

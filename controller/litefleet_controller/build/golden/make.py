@@ -36,6 +36,7 @@ PADDLE_VERSION = "2.6.2"
 _ENGINES = Path(__file__).parent / "engines"
 # Bytes that an engine may take in memory, besides multiples of its model, and write to a file
 _DATA, _FILE = (4 << 30, 1 << 30)
+_NOISE = 2  # cases
 _RECIPE = 2  # raise it when inputs or outputs are made in another way
 
 
@@ -116,7 +117,8 @@ def inputs_of(
             check_inputs(name, arrays, inputs, model)
         return [arrays for _, arrays in named]
     plan = plan_inputs(inputs, spec.inputs, model, vocabularies)
-    return [draw_inputs(plan, spec.seed + case) for case in range(spec.cases)]
+    # The first two cases are noise; further ones, made where those cannot tell enough, show something.
+    return [draw_inputs(plan, spec.seed + case, patches=case >= _NOISE) for case in range(spec.cases)]
 
 
 def _is_readable(path: Path) -> bool:

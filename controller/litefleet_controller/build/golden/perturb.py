@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..conversion.program import Op, Program, read_params
 from ..conversion.protobuf import fields
 
-__all__ = ["Head", "Perturbation", "classes_to_swap", "find_head", "perturbations"]
+__all__ = ["Head", "Perturbation", "changed", "classes_to_swap", "find_head", "perturbations", "weights_of"]
 
 Weights = npt.NDArray[np.float32]
 # Operators that hand class scores on, so that the class axis before them is the class axis after them.
@@ -76,16 +76,15 @@ def perturbations(
     `classes` are the two slices of `head` that change places; without a head, or where they are no slices of it, that
     perturbation is left out, as are all for parameters that hold no 32-bit floats.  Raises: ParamsError.
     """
-    places = _places(program, params)
-    weights = [name for name in _in_order_of_use(program) if name in places and len(places[name].dims) >= 2]
+    places, weights = _places(program, params), weights_of(program, params)
     if not weights:
         return
     last, middle = weights[-1], weights[len(weights) // 2]
     random = np.random.RandomState(seed)
     yield Perturbation("scaled", f"'{last}' times 1.01", False, _changed(params, places, {last: _times(1.01)}))
     if middle != last:
-        changed = _changed(params, places, {middle: _times(1.01)})
-        yield Perturbation("scaled_middle", f"'{middle}' times 1.01", False, changed)
+        half = _changed(params, places, {middle: _times(1.01)})
+        yield Perturbation("scaled_middle", f"'{middle}' times 1.01", False, half)
     noisy = dict.fromkeys(weights, _noise(random))
     yield Perturbation("noise", "1 % noise on all weights", False, _changed(params, places, noisy))
     rounded = dict.fromkeys(weights, _to_int8)
@@ -97,6 +96,17 @@ def perturbations(
     yield Perturbation("fp16", "all parameters rounded to fp16", True, _changed(params, places, halves))
     tiny = {last: _times(1.0001)}
     yield Perturbation("tiny", f"'{last}' times 1.0001", True, _changed(params, places, tiny))
+
+
+def weights_of(program: Program, params: bytes) -> list[str]:
+    """Return the 32-bit float tensors of two dimensions and more, in the order in which they are used last."""
+    places = _places(program, params)
+    return [name for name in _in_order_of_use(program) if name in places and len(places[name].dims) >= 2]
+
+
+def changed(program: Program, params: bytes, changes: Mapping[str, Callable[[Weights], Weights]]) -> bytes:
+    """Return the parameters with tensors, by name, replaced by what the functions make of them.  Raises: ParamsError."""
+    return _changed(params, _places(program, params), changes)
 
 
 def _places(program: Program, params: bytes) -> dict[str, _Place]:
@@ -181,8 +191,8 @@ def _swapped(params: bytes, places: dict[str, _Place], head: Head | None, classe
     changes: dict[str, Callable[[Weights], Weights]] = {head.weights: lambda items: np.take(items, order, head.axis)}
     if head.bias in places and places[head.bias].count == head.classes:
         changes[head.bias] = lambda items: items.reshape(-1)[order].reshape(items.shape)
-    changed = _changed(params, places, changes)
-    return changed if changed != params else b""
+    swapped = _changed(params, places, changes)
+    return swapped if swapped != params else b""
 
 
 def find_head(program: Program, output: str) -> Head | None:
