@@ -1,4 +1,4 @@
-"""The small models and labelled data of docs/examples/models.py, and their .nb files, made once per cache."""
+"""The small models and labelled data of docs/examples/models.py, made once per cache."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.conftest import _once, _run, lite_environment, paddle_environment
+from tests.conftest import _once, paddle_environment
 
-__all__ = ["accuracy_models", "accuracy_nb"]
+__all__ = ["accuracy_models"]
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "examples" / "models.py"
 
@@ -24,20 +24,3 @@ def accuracy_models() -> Path:
             subprocess.run([python, SCRIPT, folder], check=True, capture_output=True, timeout=280)
             (folder / "done").touch()
         return folder
-
-
-def accuracy_nb(model: str) -> Path:
-    """Return a model's file for x86, as Paddle-Lite's own converter makes it."""
-    source, opt = accuracy_models() / model, lite_environment().parent / "paddle_lite_opt"
-    with _once(f"{source.parent.name}-{model}-nb") as folder:
-        folder.mkdir(exist_ok=True)
-        if not (folder / "model.nb").exists():
-            files = [f"--model_file={source / 'inference.pdmodel'}", f"--param_file={source / 'inference.pdiparams'}"]
-            _run(
-                opt,
-                *files,
-                "--valid_targets=x86",
-                "--optimize_out_type=naive_buffer",
-                f"--optimize_out={folder / 'model'}",
-            )
-        return folder / "model.nb"

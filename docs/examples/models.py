@@ -29,7 +29,7 @@ def picture(shape, random):
         "stripes": (x % 4 < 2) & (abs(x) < 8) & (abs(y) < 8),
     }[shape]
     color = random.randint(60, 200, 3)
-    noisy = random.randint(0, 110, (SIDE, SIDE, 3)) + inside[:, :, None] * color
+    noisy = random.randint(0, 90, (SIDE, SIDE, 3)) + inside[:, :, None] * color
     return np.clip(noisy, 0, 255).astype("uint8")
 
 
@@ -87,8 +87,8 @@ def classifier(folder):
     """A picture to one of four shapes; also with weights rounded to 8 bits, and so coarsely that it goes wrong."""
     random = np.random.RandomState(1)
     net = Classifier()
-    labels = random.randint(0, 4, 240)
-    train(net, [as_input([picture(SHAPES[n], random) for n in labels])], labels, 40)
+    labels = random.randint(0, 4, 400)
+    train(net, [as_input([picture(SHAPES[n], random) for n in labels])], labels, 60)
     for shape in SHAPES:
         (folder / "data" / "shapes" / shape).mkdir(parents=True)
         for number in range(20):

@@ -19,7 +19,7 @@ from litefleet_inventory.model import Device
 from ..common.errors import FindingError, LitefleetError, UsageError
 from ..common.files import sha256_of, write_atomically
 from ..config import Config, ModelConfig, runtime_for
-from ..config.choices import RuntimeChoice
+from ..config.choices import GoldenSpec, RuntimeChoice
 from ..config.model import DataSetFields
 from ..devices.deliver import Release, is_special, kind_of
 from .artifacts import ArtifactStore
@@ -27,6 +27,7 @@ from .conversion.convert import Artifact, admit, convert_with_any
 from .conversion.preflight import Source, find_source, load_source
 from .conversion.program import read_program
 from .conversion.variant import Variant, make_variant
+from .golden.dataset import read_dataset
 from .golden.files import LOD, Array, Tensor
 from .golden.judged import JudgedGolden, Reference, judged_golden
 from .golden.make import PADDLE_VERSION, make_golden, run_reference
@@ -40,6 +41,7 @@ __all__ = ["ReleaseBuilder", "tolerance_of"]
 
 _T = TypeVar("_T")
 _CONVERSIONS_AT_ONCE = 2
+_SAMPLES_AS_CASES = 4  # of a data set, by default: real inputs of several classes, which seldom need more
 # What a model's configuration says of its inputs and its accuracy changes no release.
 _NOT_IN_RELEASES: Any = {
     "source": True,
@@ -192,7 +194,7 @@ class ReleaseBuilder:
 
     async def _judged_golden(self, model: str) -> JudgedGolden:
         """Make the golden, measure its power, and make more cases while they help."""
-        spec = self._config.models[model].golden_spec(self._config.toolchain.paddlelite)
+        spec = await self._golden_spec(model)
         source = await self.source(model)
         inputs, _ = await self.tensors(model)
         reference = None
@@ -206,13 +208,30 @@ class ReleaseBuilder:
             [name for tensor in inputs for name in (tensor.name, tensor.name + LOD)],
             reference,
             self._config.store / "goldens",
-            more=spec.engine != "files" and not spec.own,  # what a user gives is what is compared
+            # the files that a user names are what is compared
+            more=not self._config.models[model].golden.files and not self._config.models[model].golden.inputs,
             refuse=spec.refuse,
         )
 
+    async def _golden_spec(self, model: str, cases: int = 0) -> GoldenSpec:
+        """Return how a model's golden of `cases` cases is made, of the configured number for 0.
+
+        Samples of a data set are the inputs where no others are named.  Raises: ConfigError as `read_dataset`.
+        """
+        golden = self._config.models[model].golden
+        spec = self._config.models[model].golden_spec(self._config.toolchain.paddlelite)
+        spec = replace(spec, cases=cases or spec.cases)
+        data = golden.accuracy_spec()
+        if data is None or golden.files or golden.inputs:
+            return spec
+        if not cases and "cases" not in golden.model_fields_set:
+            spec = replace(spec, cases=_SAMPLES_AS_CASES)
+        found = await self._once(("data set", model), lambda: asyncio.to_thread(read_dataset, data, model))
+        return replace(spec, own=found.spread(spec.cases))
+
     async def _make_golden(self, model: str, cases: int) -> tuple[Path, ...]:
         configured = self._config.models[model]
-        spec = replace(configured.golden_spec(self._config.toolchain.paddlelite), cases=cases)
+        spec = await self._golden_spec(model, cases)
         source = await self.source(model)
         nb = None
         if spec.engine == "paddlelite":

@@ -175,11 +175,7 @@ def check_files(options: Options, keys_only: bool = False) -> None:
     """Check the local files of a project before a device is contacted; ConfigError (exit code 2) with all problems."""
     from ..project.check import checked_project
 
-    project = asyncio.run(checked_project(options, keys_only))
-    if not keys_only:
-        from ..evaluate.dataset import read_datasets
-
-        read_datasets(project.config, project.models)
+    asyncio.run(checked_project(options, keys_only))
 
 
 def progress_for(as_json: bool) -> Callable[[int], Progress]:

@@ -31,16 +31,11 @@ from .common import (
 @command
 def check(options: SelectionOptions, as_json: JsonOption = False) -> None:
     """Check all local files of a project: models, inputs, goldens, runtimes, keys. No device is contacted."""
-    from ..evaluate.dataset import read_datasets
     from ..project.check import check_project
     from ..project.project import open_project
 
     project = open_project(options)
     problems = asyncio.run(check_project(project))
-    try:
-        read_datasets(project.config, project.models)
-    except ConfigError as error:
-        problems += error.problems
     if as_json:
         show(json.dumps({"schema": 1, "exit_code": 2 if problems else 0, "problems": problems}, indent=2))
     elif problems:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..build.golden.files import Array
+from ..build.golden.labels import IGNORED, Boxes, Label
 from ..config.choices import MetricName
-from .labels import IGNORED, Boxes, Label
 
 __all__ = ["ClassScore", "Score", "observe", "score"]
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from litefleet_agent.findings import Finding, finding
 
 from ..build.conversion.preflight import find_source, load_source
+from ..build.golden.dataset import DataSet, read_datasets
 from ..build.golden.files import Array
 from ..build.golden.make import PADDLE_VERSION, run_reference
 from ..build.releases import ReleaseBuilder
@@ -23,7 +24,6 @@ from ..devices.visit import DeviceSession
 from ..infer.infer import infer_request
 from ..infer.outputs import read_answers, reported_findings
 from ..project.project import Project
-from .dataset import DataSet, read_datasets
 from .figures import Accuracy, judge, make_accuracy
 from .journal import Journal, key_of
 from .metrics import Record, Score, score

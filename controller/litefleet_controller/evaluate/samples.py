@@ -9,30 +9,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..build.golden.files import Array, Tensor, read_npz
+from ..build.golden.dataset import DataSet, Sample
+from ..build.golden.files import LABEL, Array, Tensor, read_npz
+from ..build.golden.labels import Label, label_of_array, read_mask
 from ..build.golden.pictures import SUFFIXES, read_picture, size_in_input
 from ..common.errors import FindingError, UsageError
 from ..config.choices import InputSpec
 from ..config.preprocess import PreprocessConfig
 from ..infer.cases import Case
 from ..infer.inputs import read_cases
-from .dataset import DataSet, Sample
-from .labels import Label, label_of_array, read_mask
 from .metrics import Record, observe
 
 __all__ = ["LabelledCase", "Task", "batches"]
 
-_LABEL = "label"  # the array of an .npz that holds its label
 # models with this input return boxes in the picture's own pixels, as PaddleDetection exports them
 _SCALED_BY_MODEL = "scale_factor"
-
-
-class _LabelArray(NamedTuple):
-    """The label in an .npz, as an array that is no input."""
-
-    name: str = _LABEL
-    dtype: str = ""
-    dims: tuple[int, ...] = ()
 
 
 class LabelledCase(NamedTuple):
@@ -58,9 +49,7 @@ class Task:
     def load(self, number: int) -> LabelledCase:
         """Return one sample.  Raises: UsageError, in one sentence, for a file that does not fit the model or the metric."""
         sample = self.data.samples[number]
-        named_label = any(tensor.name == _LABEL for tensor in self.inputs)
-        outputs = self.outputs if named_label else (*self.outputs, _LabelArray())
-        (case,) = read_cases([sample.path], self.inputs, outputs, self.how, self.model, self.given)
+        (case,) = read_cases([sample.path], self.inputs, self.outputs, self.how, self.model, self.given)
         try:
             label = self._label(sample)
         except ValueError as error:
@@ -76,9 +65,9 @@ class Task:
             arrays = read_npz(sample.path)
         except FindingError as error:
             raise UsageError(error.findings[0].observed) from error
-        if _LABEL not in arrays:
+        if LABEL not in arrays:
             raise UsageError(f"{sample.source} holds no array `label`, and no CSV file gives its label")
-        return label_of_array(arrays[_LABEL], self.data.spec.metric)
+        return label_of_array(arrays[LABEL], self.data.spec.metric)
 
     def _scale(self, sample: Sample) -> tuple[float, float]:
         picture = sample.path.suffix.lower() in SUFFIXES

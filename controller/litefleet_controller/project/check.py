@@ -15,12 +15,14 @@ from litefleet_agent.findings import Finding, Severity
 from litefleet_inventory import Device
 
 from ..build.conversion.preflight import SourceFacts, load_source
+from ..build.golden.dataset import read_dataset
 from ..build.golden.files import check_cases, read_npz
 from ..build.golden.make import inputs_of
 from ..build.golden.meaning import meanings_of
 from ..build.runtimes.compatibility import DeviceKind, refusal_of_elf, wheel_name
 from ..common.errors import ConfigError, FindingError, LitefleetError
 from ..config import ModelConfig
+from ..config.choices import AccuracySpec
 from ..config.document import read_document
 from ..inspection.model import inspect_file
 from ..signing.signer import Signer
@@ -70,13 +72,24 @@ def _models(project: Project) -> Iterator[_Problem]:
             facts = _source(model)
         except FindingError as error:
             yield from ((("models", name, "source"), _sentence(f)) for f in error.findings if _is_error(f))
-        if facts is not None and not model.golden.files:
+        data = model.golden.accuracy_spec()
+        if facts is not None and not model.golden.files and (data is None or model.golden.inputs):
             yield from _inputs(name, model, facts)
         if facts is not None:
             yield from _outputs(name, model, facts)
         for arch, nb in model.nb.items():
             yield from ((("models", name, "nb", arch), problem) for problem in _nb(nb, arch))
         yield from ((("models", name, "golden"), problem) for problem in _goldens(model, facts))
+        if data is not None:
+            yield from _dataset(name, data)
+
+
+def _dataset(name: str, spec: AccuracySpec) -> Iterator[_Problem]:
+    place = ("models", name, "golden", "dataset")
+    try:
+        read_dataset(spec, name)
+    except ConfigError as error:
+        yield from ((place, problem.removeprefix(".".join(place)).lstrip(": ")) for problem in error.problems)
 
 
 def _source(model: ModelConfig) -> SourceFacts | None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from litefleet_agent.formats.nb import Tensor
+from litefleet_controller.build.golden.dataset import DataSet, read_dataset
+from litefleet_controller.build.golden.labels import Boxes
 from litefleet_controller.common.errors import ConfigError, UsageError
 from litefleet_controller.config.choices import AccuracySpec, MetricName
 from litefleet_controller.config.preprocess import PreprocessConfig
-from litefleet_controller.evaluate.dataset import DataSet, read_dataset
-from litefleet_controller.evaluate.labels import Boxes
 from litefleet_controller.evaluate.samples import Task, batches
 from PIL import Image
 
@@ -62,6 +62,15 @@ def test_a_part_of_a_large_set_is_evenly_spaced(tmp_path: Path) -> None:
         picture(tmp_path / "set" / f"{number // 5}" / f"{number}.png")
     found = read(tmp_path / "set", samples=4)
     assert ([one.path.stem for one in found.samples], found.total) == (["0", "2", "5", "7"], 10)
+
+
+def test_samples_for_goldens_are_spread_and_more_begin_with_the_same(tmp_path: Path) -> None:
+    for number in range(8):
+        picture(tmp_path / "set" / f"{number // 4}" / f"{number}.png")
+    found = read(tmp_path / "set")
+    assert [path.stem for path in found.spread(2)] == ["4", "1"]
+    assert found.spread(4)[:2] == found.spread(2)
+    assert len(set(found.spread(99))) == 8
 
 
 def test_another_label_or_file_is_another_digest(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from litefleet_controller.build.golden.files import Array
-from litefleet_controller.evaluate.labels import Boxes
+from litefleet_controller.build.golden.labels import Boxes
 from litefleet_controller.evaluate.metrics import Score, observe, score
 
 

@@ -18,6 +18,7 @@ from litefleet_agent.findings import finding
 from ...common.errors import FindingError, LitefleetError
 
 __all__ = [
+    "LABEL",
     "LOD",
     "UNREADABLE",
     "Array",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+LABEL = "label"  # the array of a data set's .npz that holds its label
 LIMIT_BYTES = 512 * 1024 * 1024
 # An array NAME@lod0 holds the offsets at which the sequences of NAME's first dimension begin, and the end (LoD level 1).
 LOD = "@lod0"

@@ -11,7 +11,7 @@ import numpy as np
 from ...common.errors import ConfigError, FindingError, UsageError
 from ...config.choices import InputSpec
 from ...config.preprocess import PreprocessConfig
-from .files import LIMIT_BYTES, LOD, UNREADABLE, Array, Tensor, lod_problem, offsets_of, read_npz
+from .files import LABEL, LIMIT_BYTES, LOD, UNREADABLE, Array, Tensor, lod_problem, offsets_of, read_npz
 from .inputs import draw_inputs, picture_input, plan_inputs, settled
 from .pictures import SUFFIXES, prepare, read_picture
 
@@ -29,8 +29,9 @@ def read_inputs(
 ) -> list[tuple[str, dict[str, Array]]]:
     """Return (name, inputs) for each file, named after it; UsageError, in one sentence, for files that do not fit the model.
 
-    A golden's .npz may hold the model's outputs too; they are left out.  Inputs that a file does not hold get the value
-    that `given` (`models.NAME.inputs`) states, or one that follows from the picture; only a .npz must hold the others.
+    A golden's .npz may hold the model's outputs too, and a data set's its label; they are left out.  Inputs that a file does
+    not hold get the value that `given` (`models.NAME.inputs`) states, or one that follows from the picture; only a .npz must
+    hold the others.
     """
     reader = _Reader(inputs, outputs, how, model, given or {}, vocabularies or {})
     return [(name, reader.read(path)) for name, path in zip(_names(files), files, strict=True)]
@@ -61,7 +62,7 @@ class _Reader:
     ) -> None:
         self._inputs, self._how, self._model = inputs, how, model
         self._given, self._vocabularies = given, vocabularies
-        self._left_out = {t.name for t in outputs} - {t.name for t in inputs}
+        self._left_out = ({t.name for t in outputs} | {LABEL}) - {t.name for t in inputs}
 
     def read(self, path: Path) -> dict[str, Array]:
         """Return one file's inputs."""

@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..build.golden.files import LIMIT_BYTES, UNREADABLE, Array
-from ..common.errors import UsageError
-from ..config.choices import MetricName
+from ...common.errors import UsageError
+from ...config.choices import MetricName
+from .files import LIMIT_BYTES, UNREADABLE, Array
 
 __all__ = ["IGNORED", "Boxes", "Label", "label_of_array", "parse_label", "read_characters", "read_mask"]
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..build.golden.pictures import SUFFIXES
-from ..common.errors import ConfigError, UsageError
-from ..config import Config
-from ..config.choices import AccuracySpec
+from ...common.errors import ConfigError, UsageError
+from ...config import Config
+from ...config.choices import AccuracySpec
 from .labels import Label, parse_label, read_characters
+from .pictures import SUFFIXES
 
 __all__ = ["DataSet", "Sample", "read_dataset", "read_datasets"]
 
@@ -24,6 +24,7 @@ _KINDS = (*SUFFIXES, ".npz", ".npy")
 _MOST_BYTES = 256 << 20  # of a CSV file
 _MOST_SAMPLES = 1_000_000
 _MOST_CLASSES = 100_000
+_GOLDEN_RATIO = 0.6180339887498949  # its multiples, modulo 1, are evenly spread however many there are
 _SHOWN = 20  # problems that are reported
 
 
@@ -50,6 +51,14 @@ class DataSet:
     def class_name(self, number: int) -> str:
         """Return a class's name, its number where it has none."""
         return self.classes[number] if 0 <= number < len(self.classes) else str(number)
+
+    def spread(self, count: int) -> tuple[Path, ...]:
+        """Return the files of `count` samples from all over the data set; fewer where it has fewer, more begin with the same."""
+        total, places, step = len(self.samples), dict[int, None](), 0
+        while len(places) < min(count, total):
+            step += 1
+            places[int(step * _GOLDEN_RATIO % 1 * total)] = None
+        return tuple(self.samples[place].path for place in places)
 
 
 @dataclass(frozen=True)
