@@ -230,7 +230,6 @@ class ReleaseBuilder:
         return replace(spec, own=found.spread(spec.cases))
 
     async def _make_golden(self, model: str, cases: int) -> tuple[Path, ...]:
-        configured = self._config.models[model]
         spec = await self._golden_spec(model, cases)
         source = await self.source(model)
         nb = None
