@@ -86,7 +86,7 @@ _NO_INT8 = (
 
 
 def check_aborts(forms: Mapping[str, int], targets: str) -> list[Finding]:
-    """Return LF213 for each form that ends the process of a file for these targets ("arm", "opencl,arm"), LF206 for int8 on x86."""
+    """Return LF213 for each form at which a file for these targets ("arm", "opencl,arm") ends, LF206 for int8 on x86."""
     x86 = "x86" in targets.split(",")
     found = []
     for key, count in forms.items():
