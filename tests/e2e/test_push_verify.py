@@ -28,7 +28,10 @@ async def test_a_rollout_proves_and_switches_on_then_costs_one_round_trip(
             manifest = json.loads((root / "models/cls/current").read_text())
             assert manifest["model"]["nb"] == outcome.artifact
             assert outcome.activated
-            assert outcome.measurements["outputs"][0]["max_abs"] < 1e-4
+            output = outcome.measurements["outputs"][0]
+            assert output["max_abs"] < 1e-4
+            assert (output["compare"], output["why"]) == ("topk", "probabilities of classes (softmax)")
+            assert manifest["outputs"] == {output["name"]: {"compare": "topk"}}
             assert outcome.sent_bytes > 500_000
             assert (root / "agent" / f"{agent_archive().sha256}.pyz").read_bytes() == agent_archive().data
 

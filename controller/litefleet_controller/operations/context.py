@@ -85,6 +85,7 @@ class RolloutContext:
     clock: Clock
     # By release: why it brings no runtime
     runtime_findings: dict[str, tuple[Finding, ...]] = field(default_factory=dict)
+    built: dict[str, Release] = field(default_factory=dict)  # releases by id, as this process built them
     _evaluators: dict[tuple[str, ...], Evaluator | None] = field(default_factory=dict)  # by the models of a rollout
     last_seen: Mapping[str, float] = field(default_factory=dict)  # by device, before this operation; empty: as stored
 
@@ -179,7 +180,9 @@ class RolloutContext:
             return stored
 
         planned = {(r.device, r.model): r.release for r in rows}
-        return ReleaseCache(planned, releases, self.release_builder, keep, self.signers, self.runtime_findings)
+        return ReleaseCache(
+            planned, releases, self.release_builder, keep, self.signers, self.runtime_findings, self.built
+        )
 
     async def _with_valid_signature(self, release: Release) -> Release:
         """Return a release with a valid seal: one that has expired is renewed under the same number."""

@@ -41,7 +41,9 @@ class ReleaseCache:
         store: StoreRelease,
         signers: str = "",
         runtime_findings: Mapping[str, tuple[Finding, ...]] | None = None,
+        built: Mapping[str, Release] | None = None,
     ) -> None:
+        self._built = built or {}  # by release: as this process built it, with what the state does not keep
         self._runtime_findings = runtime_findings or {}  # by release: why it brings no runtime
         self._planned = dict(planned)  # (device, model) -> release
         self._by_id = {r.id: r for r in releases}
@@ -57,7 +59,12 @@ class ReleaseCache:
         stored = self._find(model, device, kind_of(facts))
         if stored is None:
             return await self._build_late(model, device, facts)
-        return replace(_ready(stored, self._signers), no_runtime=self._runtime_findings.get(stored.id, ()))
+        ready = replace(_ready(stored, self._signers), no_runtime=self._runtime_findings.get(stored.id, ()))
+        built = self._built.get(stored.id)
+        if built is None:
+            return ready
+        weak = tuple(found for found in built.findings if found.code == "LF425")
+        return replace(ready, outputs=built.outputs, golden=built.golden, findings=(*ready.findings, *weak))
 
     def _find(self, model: str, device: Device, kind: str) -> Release | None:
         planned = self._by_id.get(self._planned.get((device.name, model), ""))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from litefleet_agent.findings import finding
 from litefleet_controller.reports.plan_text import gate_lines, limit_lines, plan_text
 from litefleet_controller.reports.values import human_moment, human_span, until
@@ -10,6 +12,19 @@ from litefleet_controller.rollout import DeviceState, Policy
 from tests.controller.support.rollout_values import NOW, plan_of, planned
 
 S = DeviceState
+
+
+def test_a_plan_says_how_outputs_are_compared_and_what_the_golden_tells() -> None:
+    output = {"name": "boxes", "compare": "detections", "why": "the rows of multiclass_nms3: class, score, box"}
+    device = replace(planned("cam-01"), outputs=(output,), golden="The golden can tell.")
+    assert (
+        "Comparison   how a device's outputs are compared with the golden\n"
+        "  cls\n"
+        "    boxes as detections: the rows of multiclass_nms3: class, score, box\n"
+        "    golden The golden can tell.\n"
+    ) in plan_text(plan_of(device), 100)
+    document = plan_of(device).to_dict()
+    assert (document["devices"][0]["outputs"], document["devices"][0]["golden"]) == ([output], "The golden can tell.")
 
 
 def test_a_small_plan_line_by_line() -> None:
