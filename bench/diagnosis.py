@@ -30,21 +30,27 @@ REPEATS = 7
 def counted(case: Case) -> tuple[set[str], set[str], bool]:
     """Return the codes expected, those found, and whether the first is the expected one."""
     found = case.look()
-    told = [f.code for f in found if f.severity is not Severity.NOTE or f.code in case.notes]
+    reported = [f.code for f in found if f.severity is not Severity.NOTE or f.code in case.notes]
     wanted = {*case.codes, *case.notes}
-    first = bool(told) and told[0] == (case.codes or case.notes)[0] if wanted else not told
-    return wanted, set(told), first
+    first = bool(reported) and reported[0] == (case.codes or case.notes)[0] if wanted else not reported
+    return wanted, set(reported), first
 
 
 def corpus() -> None:
     hits = misses = false = 0
     first = 0
     for case in (*BAD, *GOOD):
-        wanted, told, is_first = counted(case)
-        hits, misses, false = hits + len(wanted & told), misses + len(wanted - told), false + len(told - wanted)
+        wanted, reported, is_first = counted(case)
+        hits, misses, false = (
+            hits + len(wanted & reported),
+            misses + len(wanted - reported),
+            false + len(reported - wanted),
+        )
         first += is_first if case in BAD else 0
-        if wanted != told:
-            print(f"  {case.row:2} {case.name}: missed {sorted(wanted - told)}, too many {sorted(told - wanted)}")
+        if wanted != reported:
+            print(
+                f"  {case.row:2} {case.name}: missed {sorted(wanted - reported)}, too many {sorted(reported - wanted)}"
+            )
     by_how = {how: sum(c.how == how for c in BAD) for how in ("real", "quoted", "fixture")}
     print(f"{len(BAD)} failures in {len({c.row for c in BAD if c.row})} rows ({by_how}), {len(GOOD)} good combinations")
     print(

@@ -60,7 +60,7 @@ class Seen:
 
     bad: int  # devices with the cause that were begun
     done: int  # devices that were switched on by then
-    false_stops: int  # gates that fired without one such device behind them: a person looked, and resumed
+    false_stops: int  # gates that fired without one such device behind them: a person inspected them, and resumed
     stopped: bool
     exposed: int  # devices with the cause that there are
 
@@ -159,17 +159,17 @@ def cases(devices: int, noise: float) -> Iterator[Case]:
     yield Case(devices, 0.0, 0.0, noise)
 
 
-def line(case: Case, name: str, seen: list[Seen]) -> str:
+def line(case: Case, name: str, results: list[Seen]) -> str:
     """Return one row of the table: medians over the seeds."""
     cells = [
         f"{case.share:.1%}",
         f"{case.hit:.0%}",
         name,
-        _range([s.bad for s in seen]),
-        f"{statistics.median(s.exposed for s in seen):.0f}",
-        f"{statistics.median(s.done for s in seen):,.0f}",
-        _range([s.false_stops for s in seen]),
-        f"{sum(not s.stopped for s in seen)} of {len(seen)}",
+        _range([s.bad for s in results]),
+        f"{statistics.median(s.exposed for s in results):.0f}",
+        f"{statistics.median(s.done for s in results):,.0f}",
+        _range([s.false_stops for s in results]),
+        f"{sum(not s.stopped for s in results)} of {len(results)}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -190,8 +190,8 @@ def main() -> None:
     print(f"| {head} |\n|{'---|' * 8}")
     for case in cases(given.devices, given.noise):
         for name, policy in POLICIES.items():
-            seen = [Run(case, policy, seed, given.parallel).run() for seed in range(given.seeds)]
-            print(line(case, name, seen), flush=True)
+            results = [Run(case, policy, seed, given.parallel).run() for seed in range(given.seeds)]
+            print(line(case, name, results), flush=True)
 
 
 if __name__ == "__main__":

@@ -114,16 +114,16 @@ def litefleet_transport(plan: Plan) -> dict[str, Any]:
 
     async def work(transport: SshTransport, device: Device) -> bool:
         async with transport.open(device, plan.command(device)) as channel:
-            said = b""
-            while said.count(b"\n") < 2 and (more := await channel.read(65536)):
-                said += more
-            if said.split()[-1] == b"need":
+            received = b""
+            while received.count(b"\n") < 2 and (more := await channel.read(65536)):
+                received += more
+            if received.split()[-1] == b"need":
                 with plan.payload.open("rb") as file:
                     while chunk := file.read(256 * 1024):
                         await channel.write(chunk)
             while more := await channel.read(65536):
-                said += more
-            return b'"ok"' in said
+                received += more
+            return b'"ok"' in received
 
     return asyncio.run(_each(plan, work))
 

@@ -1,10 +1,10 @@
 """How far can a comparison of two releases be trusted on a device that is not idle?
 
-    python bench/measuring.py            # eleven minutes; --trials 5 --seconds 3 for a look
+    python bench/measuring.py            # eleven minutes; --trials 5 --seconds 3 for a first impression
 
 One and the same file is compared with itself, in trials.  "By turns" is what `litefleet bench --against` does; "one after the
 other" measures the first for half of the time, then the second.  Whatever differs is an error of the method: the table gives
-how far off the ratio of the p50s was, and how often a difference was told though there is none.
+how far off the ratio of the p50s was, and how often a difference was reported though there is none.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def started(wait_loop: WaitLoop, work: WorkerPlan) -> BenchWorker:
 
 
 def by_turns(work: WorkerPlan, seconds: float) -> tuple[float, bool]:
-    """Return how far off the ratio was, and whether a difference was told."""
+    """Return how far off the ratio was, and whether a difference was reported."""
     with WaitLoop(lambda: None) as wait_loop:
         bench_workers = [started(wait_loop, work), started(wait_loop, work)]
         found = compare_ab(wait_loop, bench_workers, [Recorder(), Recorder()], HERE, seconds, 0)
@@ -72,18 +72,18 @@ def main() -> None:
     parser.add_argument("--model", default="cls")
     given = parser.parse_args()
     work = plan(given.model)
-    turns, told, apart = [], 0, []
+    turns, reported, apart = [], 0, []
     for _ in range(given.trials):
         off, differs = by_turns(work, given.seconds)
         turns.append(off)
-        told += differs
+        reported += differs
         apart.append(one_after_the_other(work, given.seconds))
     print(
         f"{given.model}, {given.trials} trials of {given.seconds:g} s, load {os.getloadavg()[1]:.1f} on {os.cpu_count()} CPUs"
     )
     for name, offs in (("by turns", turns), ("one after the other", apart)):
         print(f"  {name}: off by {median(offs):.1%} (median), {max(offs):.1%} at most")
-    print(f"  by turns, a difference was told {told} times")
+    print(f"  by turns, a difference was reported {reported} times")
 
 
 if __name__ == "__main__":

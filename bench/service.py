@@ -106,11 +106,11 @@ class Side:
         begun = time.perf_counter()
         for loop in self.loops:
             loop.begin(count)
-        told = [loop.end() for loop in self.loops]
+        results = [loop.end() for loop in self.loops]
         wall = time.perf_counter() - begun
         cpu = {name: sum(map(cpu_of, some)) - before[name] for name, some in self.pids.items()}
-        cpu["loops"] = sum(one["cpu"] for one in told)
-        return Block(count * len(told) * self._rows, wall, [s for one in told for s in one["seconds"]], cpu)
+        cpu["loops"] = sum(one["cpu"] for one in results)
+        return Block(count * len(results) * self._rows, wall, [s for one in results for s in one["seconds"]], cpu)
 
     def rate(self) -> float:
         """Runs a second."""

@@ -90,7 +90,7 @@ SOURCE: Mapping[str, Details] = {
     "LF205": Details(
         "The converter runs in a child process; litefleet reads its exit code, its signal and its last lines.",
         (Where.CONVERSION, Where.LOG),
-        "Paddle-Lite 2.13rc0's converter, target arm, stopped itself at a failed check. It said: Check failed: it != attrs().end(): No attributes called beta found for swish.",
+        "Paddle-Lite 2.13rc0's converter, target arm, stopped itself at a failed check. Its output: Check failed: it != attrs().end(): No attributes called beta found for swish.",
         (
             "List the parts of the model that converters cannot handle: `litefleet doctor models/NAME`.",
             "Read the converter's last lines; they name the operator or the attribute.",

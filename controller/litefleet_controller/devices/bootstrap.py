@@ -112,7 +112,7 @@ def start():
                 raise OSError(0, "nothing on this device is to change")
             keep(folder, path, data)
         except OSError as error:
-            # A full or read-only root, or a look that leaves no trace: the agent runs from a folder that goes with it.
+            # A full or read-only root, or a probe that changes nothing: the agent runs from a folder that goes with it.
             try:
                 import atexit, shutil, tempfile
                 folder = tempfile.mkdtemp(prefix="litefleet-")

@@ -42,7 +42,7 @@ class DeviceOutcome:
     unchanged: bool = False  # it already ran this release, verified in this same environment
     sent_bytes: int = 0
     round_trips: int = 0
-    detail: str = ""  # last lines the device or the model said, for the details view
+    detail: str = ""  # last lines that the device or the model printed, for the details view
 
     @property
     def sentence(self) -> str:
@@ -133,8 +133,8 @@ class RunReport:
     @property
     def counts(self) -> dict[str, int]:
         """Devices by verdict, in the order of the verdicts."""
-        seen = Counter(o.verdict for o in self.outcomes)
-        return {v.value: seen[v] for v in Verdict if seen[v]}
+        counted = Counter(o.verdict for o in self.outcomes)
+        return {v.value: counted[v] for v in Verdict if counted[v]}
 
     @property
     def exit_code(self) -> int:

@@ -210,7 +210,7 @@ def _schema(path: Path) -> str:
 
 
 _MB = 10**6
-_STORE_NEED = 100 * _MB  # room for converted files, goldens and the database
+_STORE_NEED = 100 * _MB  # space for converted files, goldens and the database
 
 
 class Opened:

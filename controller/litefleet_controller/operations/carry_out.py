@@ -25,7 +25,7 @@ __all__ = ["is_due", "revert_if_due", "run_to_report"]
 
 
 def is_due(rollout: Rollout) -> bool:
-    """Return whether a gate ended this rollout and said that what it has switched on is to be reverted."""
+    """Return whether a gate ended this rollout and requires that what it activated is reverted."""
     return rollout.state is RolloutState.ABORTED and rollout.request == REVERT
 
 

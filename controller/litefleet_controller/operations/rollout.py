@@ -152,7 +152,7 @@ async def create(context: RolloutContext, planned: Planned) -> Rollout:
 
 
 def _queued(row: DeviceRow, policy: Policy, now: float) -> DeviceRow:
-    """Return the row of a device that did not answer when it was looked at: that was its first try."""
+    """Return the row of a device that did not answer its probe: that was its first attempt."""
     row = replace(row, attempts=1, offline_since=now)
     return replace(row, next_try_at=retry_at(row, policy, now))
 
@@ -183,7 +183,7 @@ def _confirmed(row: DeviceRow, rollout: Rollout, survey: FleetSurvey, outcome: D
 
 
 def _outcomes_of(planned: Planned) -> dict[tuple[str, str], DeviceOutcome]:
-    """Return what the look alone settles: unchanged, impossible and unreachable devices."""
+    """Return what the probe alone settles: unchanged, impossible and unreachable devices."""
     outcomes: dict[tuple[str, str], DeviceOutcome] = {}
     counted: set[str] = set()  # devices whose connection counts with an earlier model
     for draft in planned.plan.devices:

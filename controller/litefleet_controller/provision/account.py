@@ -92,7 +92,7 @@ def _folder(root: str) -> Step:
     path = shlex.quote(root)
     mine = f"drwx------ $(id -u {USER}) $(id -g {USER})"  # by number: BusyBox shows eight letters of a name
     foreign = f'[ -n "$(find {path} ! -user {USER} 2>/dev/null | head -n 1)" ]'  # a rollout as root leaves such files
-    look = f'set -- $(ls -ldn {path} 2>/dev/null) && [ "${{1%[.+@]}} ${{3-}} ${{4-}}" = "{mine}" ] && ! {foreign}'
+    check = f'set -- $(ls -ldn {path} 2>/dev/null) && [ "${{1%[.+@]}} ${{3-}} ${{4-}}" = "{mine}" ] && ! {foreign}'
     # What root alone could write into is taken over whole; elsewhere somebody may have planted links to other files.
     do = (
         f"mkdir -p {path} && set -- $(ls -ldn {path}) && "
@@ -106,7 +106,7 @@ def _folder(root: str) -> Step:
         f"root leaves some), run `chown -hR {USER}:{USER} {root}` on the device, then the same command again."
     )
     purge = f"if [ -d {path}/agent ]; then rm -rf {path}; else rmdir {path} 2>/dev/null || true; fi"
-    return Step(f"folder {root}", look, do, purge=purge, hint=hint)
+    return Step(f"folder {root}", check, do, purge=purge, hint=hint)
 
 
 def _key(root: str, key: str) -> Step:

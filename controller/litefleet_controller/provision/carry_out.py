@@ -13,7 +13,7 @@ from .steps import NOBODY, Step
 
 __all__ = ["CommandResult", "Remote", "State", "StepOutcome", "as_user", "carry_out", "shown"]
 
-_SAID = 400  # characters of a failed command's own words
+_KEPT = 400  # characters of a failed command's output
 
 
 class State(StrEnum):
@@ -43,7 +43,7 @@ class Remote(Protocol):
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """One step's outcome; `said` is why it failed, in one sentence."""
+    """One step's outcome; `message` is why it failed, in one sentence."""
 
     step: Step
     state: State
@@ -99,6 +99,6 @@ def _one(remote: Remote, step: Step, check_only: bool) -> StepOutcome:
 
 def _why(step: Step, ran: CommandResult) -> str:
     words = " ".join((ran.err or ran.out).split())
-    words = re.sub(r"[^ -~\u00a0-\uffff]", "?", words)[-_SAID:].rstrip(". ")
-    message = f"the device says: {words}" if words else f"the command ended with {ran.code}"
+    words = re.sub(r"[^ -~\u00a0-\uffff]", "?", words)[-_KEPT:].rstrip(". ")
+    message = f"the device reports: {words}" if words else f"the command ended with {ran.code}"
     return f"{message}. {step.hint}" if step.hint else f"{message}."

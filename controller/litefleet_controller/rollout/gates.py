@@ -57,7 +57,7 @@ class Tally:
 
 @dataclass
 class Tallies:
-    """All that the gates look at, kept up to date one device at a time."""
+    """All that the gates evaluate, kept up to date one device at a time."""
 
     total: Tally = field(default_factory=Tally)
     waves: dict[int, Tally] = field(default_factory=dict)

@@ -40,7 +40,7 @@ class DeviceRow:
     codes: tuple[str, ...] = ()  # of the findings that decided, the first one first
     sentence: str = ""  # why
     regressed: bool = False  # slower or larger than the release before
-    forgiven: bool = False  # a person has seen this failure and resumed: gates count what comes after
+    forgiven: bool = False  # a person resumed after this failure: gates count what comes after
 
     @property
     def stratum(self) -> tuple[str, str, str]:
@@ -54,7 +54,7 @@ class DeviceRow:
 
     @property
     def failed(self) -> bool:
-        """Whether it counts in the gates: it was tried, it did not do, and nobody has seen that yet."""
+        """Whether it counts in the gates: it was tried, it failed, and no person has resumed since."""
         return self.state is DeviceState.FAILED and not self.forgiven
 
 
@@ -81,7 +81,7 @@ class Rollout:
     models: tuple[str, ...] = ()
     wave: int = 0  # under way, from 0
     soak_until: float = 0.0  # 0 = no soak is on
-    looked: int = 0  # waves that were looked at again after their soak
+    looked: int = 0  # waves that were checked again after their soak
     approved: int = 0  # waves after which approval has been given
     reason: str = ""  # why it stopped or waits, one sentence
     behind: tuple[str, ...] = ()  # the devices behind it

@@ -44,15 +44,15 @@ class ParallelLimits:
         """Say whether a device has its turn at `when` or earlier."""
         return any(entry[0] <= when for entry, _ in self._heads())
 
-    def take(self, most: int, until: float, room: Callable[[str], float]) -> tuple[str, ...]:
+    def take(self, most: int, until: float, free: Callable[[str], float]) -> tuple[str, ...]:
         """Return up to `most` devices whose turn is at `until` or earlier, in order; they stay in.
 
-        `room` says how many devices there may be behind a jump host.
+        `free` returns how many more devices may run behind a jump host.
         """
         left: dict[str, float] = {}
         heads: list[tuple[_Entry, str]] = []
         for entry, jump in self._heads():
-            left[jump] = room(jump)
+            left[jump] = free(jump)
             if entry[0] <= until and left[jump] > 0:
                 heads.append((entry, jump))
         heapq.heapify(heads)

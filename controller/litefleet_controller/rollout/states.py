@@ -144,7 +144,7 @@ DEVICE_TABLE: Mapping[tuple[DeviceState, DeviceEvent], DeviceState] = {
     (D.OFFLINE, E.RETRY): D.PENDING,
     (D.FAILED, E.RETRY): D.PENDING,
     (D.BLOCKED, E.RETRY): D.PENDING,
-    (D.CONFIRMED, E.FAIL): D.FAILED,  # looked at again after the soak, it no longer did what it should
+    (D.CONFIRMED, E.FAIL): D.FAILED,  # checked again after the soak, it no longer did what it should
     (D.UNCHANGED, E.FAIL): D.FAILED,
     (D.CONFIRMED, E.ROLL_BACK): D.ROLLED_BACK,
     (D.UNCHANGED, E.ROLL_BACK): D.ROLLED_BACK,

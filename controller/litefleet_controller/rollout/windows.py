@@ -44,7 +44,7 @@ def open_until(windows: Sequence[str], zone: str, now: float) -> float | None:
         return math.inf
     spans = _spans(tuple(windows), zone, _utc_day(now))
     until = next((end for start, end in spans if start <= now < end), None)
-    # A weekly window that is still open after all the days looked at is open always.
+    # A weekly window that is still open after all the days considered is open always.
     return math.inf if until is not None and until == spans[-1][1] and until > now + 8 * 86400 else until
 
 

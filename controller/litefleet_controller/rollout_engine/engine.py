@@ -121,7 +121,7 @@ class RolloutEngine:
             case GiveUp(devices):
                 await self._sessions.give_up(devices)
             case RecheckWave(devices):
-                self._progress.message(f"looking again at wave {self.rollout.wave + 1}")
+                self._progress.message(f"checking again wave {self.rollout.wave + 1}")
                 await self._sessions.recheck_devices(devices)
                 looked = self.rollout.wave + 1
                 await self._store.advance(None, replace(self.rollout, looked=looked), {"looked": looked})

@@ -113,7 +113,7 @@ async def survey_fleet(
 ) -> FleetSurvey:
     """Probe all devices, and build the releases that they would get; FindingErrors become findings of the device."""
     devices = list(wanted)
-    progress.message(f"looking at {len(devices)} device{'s' if len(devices) != 1 else ''}")
+    progress.message(f"probing {len(devices)} device{'s' if len(devices) != 1 else ''}")
     progress.expect(len(devices))
     probes, interrupted = await probe_devices(session_factory, devices, concurrency, known, now, on_device, per_jump)
     releases: dict[str, Release] = {}

@@ -76,7 +76,7 @@ class Signer:
         """Return the list of trusted signers with a header for `fleet` whose number is greater after each change.
 
         The header is kept in the file's first line, so that the number grows wherever the file is.  `reset` asks devices to set
-        the latest time that they have seen to `now` (epoch) and to clear the numbers that they have accepted.
+        the latest time that they know to `now` (epoch) and to clear the numbers that they have accepted.
         Raises: ConfigError when the list is not usable, or the file cannot be written.
         """
         listed = self.allowed_signers()
@@ -152,7 +152,7 @@ class Signer:
         if not await signer_of(self._config.allowed_signers, data, signature, namespace):
             raise SigningError(
                 f"{self._config.allowed_signers} does not accept {self._config.key} for '{namespace}' at this time: "
-                f"look at the dates and namespaces of its line, or add this one: {allowed_line(key)}"
+                f"check the dates and namespaces of its line, or add this one: {allowed_line(key)}"
             )
         return signature
 

@@ -81,7 +81,7 @@ async def _ssh_keygen(folder: Path, data: bytes, operation: str, *arguments: str
         raise SigningError("ssh-keygen on this machine is too old to sign: OpenSSH 8.2 or later is needed.")
     if end.timed_out:
         raise SigningError(
-            f"ssh-keygen did not finish within {_LIMIT_S:.0f} s: look whether the SSH agent waits for a confirmation."
+            f"ssh-keygen did not finish within {_LIMIT_S:.0f} s: check whether the SSH agent waits for a confirmation."
         )
     return end
 

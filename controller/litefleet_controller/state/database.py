@@ -26,13 +26,13 @@ __all__ = ["Database", "explain"]
 
 
 _SENTENCES: tuple[tuple[str, str], ...] = (
-    (r"database is locked", "is busy: another process has been writing for too long; try again, or look what holds it"),
+    (r"database is locked", "is busy: another process has been writing for too long; try again, or find out which one"),
     (r"readonly database|read-only", "can't be written: give this user the right to write it, or name another in `state`"),
     (r"unable to open database file|permission denied", "can't be opened: check that it exists and that this user may read it"),
-    (r"disk is full|no space left|could not extend", "has no room left on its disk: free some; nothing was written"),
+    (r"disk is full|no space left|could not extend", "has no space left on its disk: free some; nothing was written"),
     (r"file is not a database", "is no SQLite database: name another file in `state`"),
     (r"malformed|corrupt|invalid page", "is damaged: put a copy from before in its place; devices keep what they run"),
-    (r"disk i/o error|input/output error", "can't be read or written: its disk reports errors; look into the system's log"),
+    (r"disk i/o error|input/output error", "can't be read or written: its disk reports errors; check the system's log"),
     (r"password authentication failed|no password supplied", "refuses this user: check user and password of the URL in `state`"),
     (r'database "[^"]*" does not exist', "does not exist on its server: create it, or correct the URL in `state`"),
     (r"append-only", "keeps its audit log from being changed; nothing was written"),
@@ -144,7 +144,7 @@ class Database:
             assert isinstance(driver, sqlite3.Connection)
             try:
                 _until_free(driver, "PRAGMA journal_mode=WAL")
-            except sqlite3.Error as error:  # not seen by SQLAlchemy, which would have wrapped it
+            except sqlite3.Error as error:  # not caught by SQLAlchemy, which would have wrapped it
                 raise exc.OperationalError("PRAGMA journal_mode", None, error) from error
 
     @contextlib.contextmanager

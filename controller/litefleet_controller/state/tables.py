@@ -57,7 +57,7 @@ class Words(sa.types.TypeDecorator[str]):
 
 
 class Json(sa.types.TypeDecorator[Any]):
-    """JSON as text: a database's own JSON type refuses NaN or NUL, which a device may well have measured or said."""
+    """JSON as text: a database's own JSON type refuses NaN or NUL, which a device may well have measured or reported."""
 
     impl = sa.Text
     cache_ok = True

@@ -115,7 +115,7 @@ def test_looking_says_what_is_lacking_and_can_not_be_brought() -> None:
     done = carry_out(recorder, steps, lambda outcome: None, check_only=True)
     assert [(d.state, d.message) for d in done] == [
         (State.DUE, ""),
-        (State.FAILED, "the device says: no python3. Install it."),
+        (State.FAILED, "the device reports: no python3. Install it."),
     ]
 
 
@@ -139,7 +139,7 @@ def test_the_first_failure_ends_it_with_the_devices_own_words() -> None:
     steps = [Step("a", "look a", "do a", hint="Do this."), Step("b", "look b", "do b")]
     recorder = Recorder(lambda command: CommandResult(1, "", "no \x1b[31mroom\n left."))
     done = carry_out(recorder, steps, lambda outcome: None)
-    assert [(d.state, d.message) for d in done] == [(State.FAILED, "the device says: no ?[31mroom left. Do this.")]
+    assert [(d.state, d.message) for d in done] == [(State.FAILED, "the device reports: no ?[31mroom left. Do this.")]
     assert [command for command, _ in recorder.ran] == ["look a", "do a"]
 
 

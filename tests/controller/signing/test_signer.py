@@ -212,7 +212,7 @@ async def test_an_expired_line_of_the_trusted_signers_does_not_count(tmp_path: P
     keygen(tmp_path / "key")
     public = (tmp_path / "key.pub").read_text()
     config = configured(tmp_path, line=f'ops valid-before="20200101" {public}')
-    with pytest.raises(ConfigError, match="look at the dates and namespaces"):
+    with pytest.raises(ConfigError, match="check the dates and namespaces"):
         await Signer(config).check()
 
 

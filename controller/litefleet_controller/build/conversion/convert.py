@@ -96,7 +96,7 @@ def explain_end(end: SubprocessEnd, variant: Variant, time_limit_s: float) -> Fi
     if end.timed_out:
         return finding("LF205", f"{converter} did not finish within {time_limit_s:g} s and was stopped.")
     lines = _lines(end.output)
-    output = f" It said: {' | '.join(lines)}".rstrip(".") + "." if lines else " It said nothing."
+    output = f" Its output: {' | '.join(lines)}".rstrip(".") + "." if lines else " It printed nothing."
     code = "LF206" if _UNSUPPORTED.search(end.output) else "LF205"
     if end.signal_name == "SIGABRT":
         return finding(code, f"{converter} stopped itself at a failed check.{output}")
@@ -288,7 +288,7 @@ async def convert_with_any(
 
 def _failures_finding(version: str, failed: dict[str, tuple[Finding, ...]]) -> Finding:
     failures = "; ".join(
-        f"{name} said {found.code}: {found.observed[:_MOST_OBSERVED].rstrip('.')}"
+        f"{name} reported {found.code}: {found.observed[:_MOST_OBSERVED].rstrip('.')}"
         for name, findings in failed.items()
         for found in findings
     )

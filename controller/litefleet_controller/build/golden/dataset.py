@@ -1,6 +1,6 @@
 """Reads a data set: a folder with one folder per class, a folder of .npz files, or a CSV file with the columns path and label.
 
-Everything that can be seen without decoding pictures is checked here, and all problems are reported at once.
+Everything that can be checked without decoding images is checked here, and all problems are reported at once.
 """
 
 from __future__ import annotations

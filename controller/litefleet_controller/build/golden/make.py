@@ -236,7 +236,7 @@ def _why(name: str, ended: SubprocessEnd, time_limit_s: float) -> str:
         return f"{name}'s environment is incomplete ({last_output}); remove it and run again."
     return (
         f"{name} could not run the model ({ended.ending}), so there is no reference to compare with. "
-        f"It said: {last_output or 'nothing'}. "
+        f"Its output: {last_output or 'none'}. "
         "Check the source model and `inputs:`, or give golden files (`golden: {files: [a.npz, b.npz]}`)."
     )
 

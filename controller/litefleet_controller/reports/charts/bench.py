@@ -132,7 +132,7 @@ def _style() -> Markup:
 
 
 def _colours() -> tuple[dict[str, str], dict[str, str]]:
-    """Return the page's colours by name, on light and on dark ground."""
+    """Return the page's colours by name, on a light and on a dark background."""
     light, dark = re.findall(r":root \{(.*?)\}", asset("report.css"), re.DOTALL)[:2]
     return dict(_COLOUR.findall(light)), dict(_COLOUR.findall(dark))
 

@@ -122,7 +122,7 @@ async def test_an_abort_is_decoded_with_its_last_words(
     assert code == "LF205"
     assert seen == (
         "Paddle-Lite 2.13rc0's converter, target x86, stopped itself at a failed check. "
-        "It said: Check failed: !reader->ReachEnd(): Nothing to read."
+        "Its output: Check failed: !reader->ReachEnd(): Nothing to read."
     )
     assert not store.root.exists()
 
@@ -139,14 +139,14 @@ async def test_the_time_limit_ends_a_conversion(cls: Source, toolchains: Toolcha
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ("os.kill(os.getpid(), 11)", "was killed by SIGSEGV. It said nothing."),
-        ("sys.exit('disk is full')", "ended with exit code 1. It said: disk is full."),
+        ("os.kill(os.getpid(), 11)", "was killed by SIGSEGV. It printed nothing."),
+        ("sys.exit('disk is full')", "ended with exit code 1. Its output: disk is full."),
         (
             "import subprocess\nwhile True: print(subprocess.call('true'), end=' ', flush=True); os.kill(os.getppid(), 0)",
-            "ended with exit code 1. It said: PermissionError: [Errno 1] Operation not permitted.",
+            "ended with exit code 1. Its output: PermissionError: [Errno 1] Operation not permitted.",
         ),
         ("open(os.path.dirname(__file__) + '/new', 'w')", "/new'."),
-        ("print('optimized successfully')", "reported success and wrote no file. It said: optimized successfully."),
+        ("print('optimized successfully')", "reported success and wrote no file. Its output: optimized successfully."),
     ],
 )
 async def test_other_ends_of_a_converter(
@@ -207,7 +207,7 @@ async def test_only_the_telling_lines_are_quoted(cls: Source) -> None:
     script = "echo Loading; printf '\\033[1m[F 1/1 1:1:1. 1 x.h:1 Y] Check failed: a: b\\n'; kill -ABRT $$"
     end = await run_subprocess(["sh", "-c", script], time_limit_s=10)
     found = explain_end(end, make_variant(cls.sha256, "arm"), 10)
-    assert found.observed.endswith("stopped itself at a failed check. It said: Check failed: a: b.")
+    assert found.observed.endswith("stopped itself at a failed check. Its output: Check failed: a: b.")
 
 
 @pytest.mark.parametrize(("targets", "codes"), [("x86", []), ("opencl,arm", []), ("x86,arm", ["LF102"])])
