@@ -117,8 +117,8 @@ def test_every_setting_is_in_the_configuration_page() -> None:
 def test_every_setting_of_the_service_is_in_its_page_with_its_default() -> None:
     (section,) = re.findall(r"^## Settings\n(.*?)^## ", text_of("docs/service.md"), re.MULTILINE | re.DOTALL)
     rows = re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", section, re.MULTILINE)
-    told = {name: json.loads(default) for name, default in rows}
-    assert told == {name: list(d) if isinstance(d, tuple) else d for name, d in asdict(Settings()).items()}
+    reported = {name: json.loads(default) for name, default in rows}
+    assert reported == {name: list(d) if isinstance(d, tuple) else d for name, d in asdict(Settings()).items()}
 
 
 @pytest.mark.parametrize("page", ["docs/service.md", "docs/service.zh.md"])

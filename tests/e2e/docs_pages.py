@@ -29,14 +29,14 @@ def run_page(page: Path, folder: Path) -> None:
     env, port = _surroundings(folder), str(_free_port())
     work = folder / "work"
     work.mkdir()
-    said = ""
+    output = ""
     try:
         for kind, text in blocks(page):
             if kind == "sh":
-                said = _run(text.replace("2222", port), work, env)
+                output = _run(text.replace("2222", port), work, env)
                 continue
             for line in text.splitlines():
-                assert _plain(line) in _plain(said), f"{line!r} is not in:\n{said}"
+                assert _plain(line) in _plain(output), f"{line!r} is not in:\n{output}"
     finally:
         pid = work / "sshd.pid"
         if pid.exists():
@@ -46,9 +46,9 @@ def run_page(page: Path, folder: Path) -> None:
 def _run(script: str, work: Path, env: dict[str, str]) -> str:
     argv = ["bash", "-c", "set -e\n" + script]
     done = subprocess.run(argv, cwd=work, env=env, capture_output=True, text=True, timeout=280, check=False)
-    said = done.stdout + done.stderr
-    assert done.returncode == 0, f"{script}\n{said}"
-    return said
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, f"{script}\n{output}"
+    return output
 
 
 def _plain(text: str) -> str:

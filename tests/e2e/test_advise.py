@@ -99,10 +99,10 @@ async def test_int8_on_x86_is_shown_to_be_wrong(project: Callable[..., Project])
     here = project()
     here.inventory("devices:\n  desk: {host: 192.0.2.1}\n")
     opened = open_project(Options(here.folder / "litefleet.yaml"))
-    release_builder, said = opened.release_builder(QuietProgress()), list[str]()
+    release_builder, output = opened.release_builder(QuietProgress()), list[str]()
     try:
         found = await benchmark_options(
-            opened.config, opened.models, release_builder, said.append, said.append, ("2.13rc0",)
+            opened.config, opened.models, release_builder, output.append, output.append, ("2.13rc0",)
         )
     finally:
         await release_builder.close()

@@ -50,8 +50,8 @@ async def kept(project: Callable[..., Project], tmp_path: Path, device_python: P
     (folder / "litefleet.yaml").write_text(text)
     (folder / "fleet.yaml").write_text("devices: {cam-7: {host: 127.0.0.1}}\n")
     (tmp_path / "agent.pyz").write_bytes(agent_archive().data)
-    told = _run([device_python, tmp_path / "agent.pyz", "facts"], tmp_path)
-    facts = Facts.from_dict(json.loads(told.stdout))
+    reported = _run([device_python, tmp_path / "agent.pyz", "facts"], tmp_path)
+    facts = Facts.from_dict(json.loads(reported.stdout))
     release_builder = ReleaseBuilder(load_config(folder / "litefleet.yaml"), Toolchains(), default_cache(), print)
     try:
         return await release_builder.release_for("cls", Device("cam-7", "127.0.0.1"), facts)
@@ -75,23 +75,23 @@ async def test_a_bundle_is_installed_proven_and_guarded(
     damaged = tmp_path / "damaged.lfb"
     data = newer.read_bytes()
     damaged.write_bytes(data[: len(data) // 2])
-    code, said = install(damaged, "--trust", tmp_path / "allowed_signers")
-    assert (code, "LF617" in said, current.exists()) == (1, True, False), said
+    code, output = install(damaged, "--trust", tmp_path / "allowed_signers")
+    assert (code, "LF617" in output, current.exists()) == (1, True, False), output
 
-    code, said = install(newer, "--trust", tmp_path / "allowed_signers")
-    assert code == 0, said
+    code, output = install(newer, "--trust", tmp_path / "allowed_signers")
+    assert code == 0, output
     assert json.loads(current.read_text()) == kept.manifest
     assert (root / "runtimes" / kept.runtime_key / "paddlelite" / "lite.so").exists()
     (report,) = (root / "reports").glob("*.json")
     (outcome,) = json.loads(report.read_text())["outcomes"]
     assert (outcome["release"], outcome["verdict"], outcome["activated"]) == (kept.id, "verified", True)
 
-    code, said = install(older)
-    assert (code, "LF606" in said) == (1, True), said
+    code, output = install(older)
+    assert (code, "LF606" in output) == (1, True), output
     unsigned = tmp_path / "unsigned.lfb"
     await write_bundle(unsigned, [kept], "shop", None, agent_archive(), ISSUED)
-    code, said = install(unsigned)
-    assert (code, "LF609" in said, "Traceback" in said) == (1, True, False), said
+    code, output = install(unsigned)
+    assert (code, "LF609" in output, "Traceback" in output) == (1, True, False), output
     assert json.loads(current.read_text()) == kept.manifest
 
 

@@ -88,8 +88,8 @@ async def test_two_releases_are_compared_on_the_device(fleet: Fleets, project: P
         other = await bench(job, release=first.release[:12], models=("cls",))
     figures = figures_of(report.outcomes[0])
     assert figures is not None
-    assert [told.release for told in figures.releases] == [second.release, first.release]
-    assert all(told.right for told in figures.releases)
+    assert [reported.release for reported in figures.releases] == [second.release, first.release]
+    assert all(reported.right for reported in figures.releases)
     assert figures.comparison is not None
     assert figures.comparison.pairs >= 6
     assert other.outcomes[0].release == first.release
@@ -107,7 +107,7 @@ async def test_devices_that_share_a_machine_wait_for_each_other(fleet: Fleets, p
     assert waited[1] > 0.5 * measured > waited[0]
 
 
-async def test_what_does_not_run_there_is_told(fleet: Fleets, project: Projects) -> None:
+async def test_what_does_not_run_there_is_reported(fleet: Fleets, project: Projects) -> None:
     async with fleet("a") as devices:
         job = project(devices)
         report = await bench(job)
@@ -141,9 +141,9 @@ async def test_the_command_writes_its_page_and_its_picture(fleet: Fleets, projec
         await job.run()
         done = await litefleet(job, "--json --seconds 1 --workers 1 --html bench.html --svg bench.svg")
         assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout)
-        assert (told["command"], told["counts"]) == ("bench", {"verified": 1})
-        assert told["devices"][0]["measurements"]["bench"]["releases"][0]["right"] is True
+        reported = json.loads(done.stdout)
+        assert (reported["command"], reported["counts"]) == ("bench", {"verified": 1})
+        assert reported["devices"][0]["measurements"]["bench"]["releases"][0]["right"] is True
         ElementTree.parse(job.folder / "bench.svg")
         assert "<h2>Bench</h2>" in (job.folder / "bench.html").read_text()
 

@@ -48,15 +48,15 @@ def kept(folder: Path) -> list[dict[str, dict[str, object]]]:
 
 
 async def test_the_demo_ends_as_it_says_and_a_second_time_has_nothing_to_do(tmp_path: Path) -> None:
-    folder, said = tmp_path / "demo", []
-    assert await run_demo(folder, as_json=True, keep_running=False, say=said.append) == 0, said
+    folder, output = tmp_path / "demo", []
+    assert await run_demo(folder, as_json=True, keep_running=False, say=output.append) == 0, output
     (first,) = kept(folder)
     assert {name: o["verdict"] for name, o in first.items()} == {name: want for name, (want, _) in EXPECTED.items()}
     for name, outcome in first.items():
         assert outcome["sentence"] or outcome["verdict"] == "verified", name
     codes = {name: outcome["findings"][0]["code"] for name, outcome in first.items() if outcome["findings"]}
     assert "cam-numpy2" not in codes
-    raw = next(line for line in said if line.startswith("without litefleet"))
+    raw = next(line for line in output if line.startswith("without litefleet"))
     assert "nan" in raw
     assert raw.endswith("exit code 0")
     assert codes["cam-arm-file"] == codes["cam-arm-x86-file"] == "LF101"
@@ -66,10 +66,10 @@ async def test_the_demo_ends_as_it_says_and_a_second_time_has_nothing_to_do(tmp_
         assert verdict in page
     assert 'http-equiv="refresh"' not in page
     assert not any(mark in page for mark in ('src="http', 'href="http', "url(http"))  # one file to mail
-    assert any(f"demo {folder} --keep-running" in line for line in said)
+    assert any(f"demo {folder} --keep-running" in line for line in output)
     assert await none_left(folder) == []
 
-    assert await run_demo(folder, as_json=True, keep_running=False, say=said.append) == 0, said
+    assert await run_demo(folder, as_json=True, keep_running=False, say=output.append) == 0, output
     second = kept(folder)[-1]
     for name in ("cam-01", "cam-02"):
         assert (second[name]["verdict"], second[name]["unchanged"], second[name]["round_trips"]) == (
@@ -92,11 +92,11 @@ async def test_ctrl_c_in_the_demo_leaves_no_process(tmp_path: Path, number: sign
     )
     assert process.stderr is not None
     async with asyncio.timeout(60):
-        said = b""
-        while b"rolling out" not in said:
+        output = b""
+        while b"rolling out" not in output:
             line = await process.stderr.readline()
-            assert line, said  # it ended before it began
-            said += line
+            assert line, output  # it ended before it began
+            output += line
     await asyncio.sleep(1)  # in the middle of it
     devices = [words for words in running(folder / "devices") if "sshd" in words]
     assert len(devices) >= len(EXPECTED) - 1  # all but the silent one

@@ -31,9 +31,9 @@ async def test_good_unreachable_and_unexpected_devices(
 ) -> None:
     async with fleet("good", "off", "other") as devices:
         job = project(devices)
-        told = yaml.safe_load((job.folder / "fleet.yaml").read_text())
-        told["devices"]["other"]["arch"] = "aarch64"
-        job.inventory(yaml.safe_dump(told))
+        reported = yaml.safe_load((job.folder / "fleet.yaml").read_text())
+        reported["devices"]["other"]["arch"] = "aarch64"
+        job.inventory(yaml.safe_dump(reported))
         await devices.kill("off")
         probed, found = await look(job)
 
@@ -79,7 +79,7 @@ async def test_a_runtime_that_does_not_fit(
         assert "A runtime fits: the wheels of paddlelite 2.13rc0." in found["one"].works
 
 
-async def test_what_a_device_runs_is_told_and_what_is_no_longer_as_it_was(
+async def test_what_a_device_runs_is_reported_and_what_is_no_longer_as_it_was(
     fleet: Callable[..., EmbeddedFleet], project: Callable[..., Project]
 ) -> None:
     async with fleet("one") as devices:

@@ -122,8 +122,12 @@ async def test_the_command_line(fleet: Fleets, project: Projects, tmp_path: Path
         assert "softmax_0.tmp_0 [1 x 2]: 0.568289, 0.431711" in done.stdout
         assert "1 of 1 device answered correctly" in done.stdout
         done = run(*files, "--json")
-        told = json.loads(done.stdout)
-        assert (done.returncode, told["exit_code"], [d["device"] for d in told["devices"]]) == (0, 0, ["a", "b"])
+        reported = json.loads(done.stdout)
+        assert (done.returncode, reported["exit_code"], [d["device"] for d in reported["devices"]]) == (
+            0,
+            0,
+            ["a", "b"],
+        )
         np.save(tmp_path / "bad.npy", np.zeros((1, 1, 48, 192), "float32"))
         done = run(tmp_path / "bad.npy")
         assert (done.returncode, done.stdout) == (2, "")

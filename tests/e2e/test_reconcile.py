@@ -87,7 +87,7 @@ async def test_a_damaged_file_is_found_by_a_deep_look_and_sent_again(fleet: Flee
         assert found(await look(job, deep=True)) == {"a": [], "b": []}
 
 
-async def test_a_changed_link_and_a_removed_file_are_told_apart(fleet: Fleets, project: Projects) -> None:
+async def test_a_changed_link_and_a_removed_file_are_distinguished(fleet: Fleets, project: Projects) -> None:
     async with fleet("a", "b", "c") as devices:
         job = project(devices)
         await rollout(job)
@@ -99,10 +99,10 @@ async def test_a_changed_link_and_a_removed_file_are_told_apart(fleet: Fleets, p
         (roots["b"] / "models/cls/current").unlink()
         golden = max(roots["c"].glob("blobs/*"), key=lambda p: p.stat().st_mtime)
         golden.unlink()
-        said = await litefleet(job, "reconcile")
-        assert said.returncode == 1, said.stderr
+        output = await litefleet(job, "reconcile")
+        assert output.returncode == 1, output.stderr
         for words in ("LF601", "LF602", f"runs as {old[:12]}", "runs as nothing"):
-            assert words in said.stdout, said.stdout
+            assert words in output.stdout, output.stdout
         assert current(devices) == {"a": old, "b": "", "c": new["c"]}
         repaired = await look(job, repair=True)
         assert repaired.exit_code == 0, repaired.to_dict()

@@ -95,10 +95,10 @@ async def test_nothing_is_taken_back_while_a_rollout_is_under_way(fleet: Fleets,
         await devices.kill("b")
         await rollout(job)  # stays open: b is queued
         runs = current(devices)
-        said = await litefleet(job, "rollback", "--to", "nothing", "--yes")
-        assert said.returncode == 3
-        assert f"{latest(job).id} is open: a rollout is under way" in said.stderr
-        assert "Traceback" not in said.stderr
+        output = await litefleet(job, "rollback", "--to", "nothing", "--yes")
+        assert output.returncode == 3
+        assert f"{latest(job).id} is open: a rollout is under way" in output.stderr
+        assert "Traceback" not in output.stderr
         assert current(devices) == runs
 
 

@@ -53,12 +53,12 @@ async def test_a_canary_finds_a_bad_release_and_nobody_else_is_touched(fleet: Fl
         after = snapshots(devices)
         assert [name for name in after if after[name] != before[name]] == ["cam-1"]  # it has the new goldens, no more
 
-        said = (await litefleet(job, "status")).stdout
+        output = (await litefleet(job, "status")).stdout
         paused = latest(job)
         assert (str(paused.state), paused.behind) == ("paused", ("cam-1",))
         for words in ("paused", "canary: 1 of 1 device", "caused by cam-1", f"litefleet resume {paused.id}", "abort"):
-            assert words in said, said
-        assert "rollback" not in said  # nobody was switched on
+            assert words in output, output
+        assert "rollback" not in output  # nobody was switched on
 
         await resume(options(job), quiet, "", WaitPolicy.WAVES)  # forgiven: the next wave's gate stops it
         assert states(job) == {"cam-1": "failed", "cam-2": "failed", "cam-3": "pending", "cam-4": "pending"}

@@ -95,8 +95,8 @@ async def test_a_controller_that_stands_still_tells_the_truth_when_it_continues(
             await within(20, lambda: link(root) == old)  # its session is open, and it stands still
             controller.send_signal(signal.SIGCONT)
             assert await asyncio.to_thread(controller.wait, 60) == 1
-        said = (job.folder / "controller.log").read_text()
-        assert "nobody confirmed it within 10 s" in said, said
+        output = (job.folder / "controller.log").read_text()
+        assert "nobody confirmed it within 10 s" in output, output
         assert (link(root), states(job)) == (old, {"a": "failed"})
         again = await retry(options(job), quiet, "", WaitPolicy.WAVES)
         assert again.exit_code == 0, again.to_dict()

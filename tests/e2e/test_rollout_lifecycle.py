@@ -125,17 +125,17 @@ async def test_a_plan_changes_nothing_and_says_what_a_rollout_then_does(fleet: F
                 del device["seen_at"], device["facts"]  # the time, and how much of the disk is free
         assert first == second
 
-        told = await plan_rollout(options(job), quiet)
-        expected = {p.row.device: p.bytes_to_send for p in told.devices}
+        reported = await plan_rollout(options(job), quiet)
+        expected = {p.row.device: p.bytes_to_send for p in reported.devices}
         report = await rollout(job)
         for outcome in report.outcomes:
             agent = sum(p.stat().st_size for p in _agents(devices, outcome.device))
             sent = outcome.sent_bytes
             assert expected[outcome.device] <= sent <= expected[outcome.device] * 1.1 + agent, outcome.to_dict()
         after = {name: snapshot(home) for name, home in homes.items()}
-        told = await plan_rollout(options(job), quiet)
-        assert [p.effect for p in told.devices] == ["unchanged", "unchanged"]
-        assert told.bytes_total == 0
+        reported = await plan_rollout(options(job), quiet)
+        assert [p.effect for p in reported.devices] == ["unchanged", "unchanged"]
+        assert reported.bytes_total == 0
         assert {name: snapshot(home) for name, home in homes.items()} == after
 
 
@@ -156,8 +156,8 @@ async def test_the_same_with_postgresql(fleet: Fleets, project: Projects, postgr
         job.config(state=postgres)
         job.policy(waves=[1, "100%"], approve=[1])
         assert (await rollout(job)).exit_code == 3
-        said = (await litefleet(job, "status")).stdout
-        assert "waiting" in said, said
+        output = (await litefleet(job, "status")).stdout
+        assert "waiting" in output, output
         assert not (job.folder / ".litefleet/state.db").exists()
         assert (await approve(options(job), quiet, "", WaitPolicy.WAVES)).exit_code == 0
         assert (str(latest(job).state), set(states(job).values())) == ("done", {"confirmed"})

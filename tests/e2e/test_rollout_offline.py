@@ -35,10 +35,10 @@ async def test_a_device_that_is_away_is_queued_and_taken_up_by_the_next_rollout(
         }
         begun = latest(job)
         assert (str(begun.state), states(job)) == ("running", {"a": "confirmed", "b": "offline", "c": "confirmed"})
-        said = (await litefleet(job, "status")).stdout
-        assert "Offline" in said, said
-        assert "b: for " in said, said
-        assert "next try in " in said, said
+        output = (await litefleet(job, "status")).stdout
+        assert "Offline" in output, output
+        assert "b: for " in output, output
+        assert "next try in " in output, output
         assert not (devices.devices["b"].root / "models").exists()
 
         await devices.restart("b")

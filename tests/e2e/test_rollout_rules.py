@@ -47,24 +47,24 @@ async def test_what_is_open_is_refused_and_named_and_nothing_is_switched(fleet: 
         wanted = (job.folder / "litefleet.yaml").read_text()
 
         (job.folder / "litefleet.yaml").write_text(before)  # put back to what all devices run
-        said = await litefleet(job, "rollout")
-        assert said.returncode == 3, said.stderr
-        assert f"{opened} is open" in said.stderr
-        assert f"litefleet resume {opened}" in said.stderr
-        assert "litefleet rollout --supersede" in said.stderr
+        output = await litefleet(job, "rollout")
+        assert output.returncode == 3, output.stderr
+        assert f"{opened} is open" in output.stderr
+        assert f"litefleet resume {opened}" in output.stderr
+        assert "litefleet rollout --supersede" in output.stderr
         assert current(devices) == old
 
         (job.folder / "litefleet.yaml").write_text(wanted)  # the same release, for one device
-        said = await litefleet(job, "rollout", "--limit", "c")
-        assert said.returncode == 3, said.stderr
-        assert "--limit c" in said.stderr
+        output = await litefleet(job, "rollout", "--limit", "c")
+        assert output.returncode == 3, output.stderr
+        assert "--limit c" in output.stderr
         assert current(devices) == old
 
         for_another_processor(job, devices)  # no device can take it: the check of the files finds that first
         for words in ((), ("--supersede",)):
-            said = await litefleet(job, "rollout", *words)
-            assert said.returncode == 2, said.stderr
-            assert "kernels are for x86; this device is aarch64" in said.stderr
+            output = await litefleet(job, "rollout", *words)
+            assert output.returncode == 2, output.stderr
+            assert "kernels are for x86; this device is aarch64" in output.stderr
         assert (latest(job).id, str(latest(job).state)) == (opened, "running")
         assert current(devices) == old
 
@@ -83,9 +83,9 @@ async def test_an_open_rollback_is_not_carried_out_by_a_rollout(fleet: Fleets, p
         await rollout(job)
         new = current(devices)
         await devices.kill("b")
-        said = await litefleet(job, "rollback")
-        assert said.returncode == 2
-        assert "--yes" in said.stderr
+        output = await litefleet(job, "rollback")
+        assert output.returncode == 2
+        assert "--yes" in output.stderr
         shown = await litefleet(job, "rollback", "--dry-run", "--json")
         assert [d["to"] for d in json.loads(shown.stdout)["devices"]] == [old["a"], old["b"]]
         assert current(devices) == new
@@ -93,9 +93,9 @@ async def test_an_open_rollback_is_not_carried_out_by_a_rollout(fleet: Fleets, p
         opened = latest(job)
         await devices.restart("b")
         for words in (("rollout", "--limit", "b"), ("rollout",)):
-            said = await litefleet(job, *words)
-            assert said.returncode == 3, said.stderr
-            assert f"{opened.id} is open: it is a rollback" in said.stderr
+            output = await litefleet(job, *words)
+            assert output.returncode == 3, output.stderr
+            assert f"{opened.id} is open: it is a rollback" in output.stderr
         assert current(devices) == {"a": old["a"], "b": new["b"]}
         assert (await litefleet(job, "resume", opened.id)).returncode == 0
         assert current(devices) == old
@@ -115,5 +115,5 @@ async def test_a_rollback_leaves_devices_alone_that_the_rollout_did_not_reach(fl
         assert (await litefleet(job, "rollback", "--yes")).returncode == 0
         assert current(devices) == second
         assert states(job, half) == {"a": "rolled-back", "b": "skipped"}
-        said = await litefleet(job, "approve", half)
-        assert (said.returncode, current(devices)) == (2, second), said.stderr
+        output = await litefleet(job, "approve", half)
+        assert (output.returncode, current(devices)) == (2, second), output.stderr

@@ -220,9 +220,9 @@ class World:
 
     def _check_rows(self, rollout_id: str, over: bool) -> None:
         rows = self.harness.state.rows(rollout_id)
-        told = {(o.device, o.model) for o in self.harness.state.outcomes(rollout_id)}
+        reported = {(o.device, o.model) for o in self.harness.state.outcomes(rollout_id)}
         for row in rows:
             assert not row.state.in_flight, row
             assert row.state.settled or not over, row
             if row.state in (DeviceState.CONFIRMED, DeviceState.UNCHANGED, DeviceState.FAILED):
-                assert (row.device, row.model) in told, row
+                assert (row.device, row.model) in reported, row

@@ -99,6 +99,6 @@ class FleetRun(Harness):
                 device = self.fleet.devices[row.device]
                 assert device.current.get(row.model) == row.release == confirmed[key].release, (row, device.history)
                 assert device.switch.slot(row.model).lease is None, row
-        told = {(o.device, o.model) for o in self.state.outcomes(self.rollout().id)}
-        assert told >= {key for key, row in rows.items() if row.attempts}
+        reported = {(o.device, o.model) for o in self.state.outcomes(self.rollout().id)}
+        assert reported >= {key for key, row in rows.items() if row.attempts}
         assert self.state.check_audit() == ""

@@ -106,7 +106,7 @@ class SimChannel:
         self._taken += len(data)
         arrives = self._clock.elapsed + self._profile.link_s
         if self._python:
-            self._inbox.extend((arrives, said) for said in self._peer.feed(data[:cut]))
+            self._inbox.extend((arrives, output) for output in self._peer.feed(data[:cut]))
         self._news.set()
         if cut is not None and self._cut is not None:
             self._break(self._cut.style)
@@ -131,19 +131,19 @@ class SimChannel:
 
     async def _work(self) -> None:
         """Carry out the oldest request once its time has come."""
-        arrived, said = self._inbox[0]
-        cost = self._device.cost(said) if isinstance(said, Request) else 0.0
+        arrived, output = self._inbox[0]
+        cost = self._device.cost(output) if isinstance(output, Request) else 0.0
         done = max(arrived, self._free_at) + cost
         if not await self._until(done):
             return
         self._inbox.popleft()
         self._free_at = done
         back = self._clock.elapsed + self._profile.link_s
-        if isinstance(said, Boot):
-            self._start(said, back)
+        if isinstance(output, Boot):
+            self._start(output, back)
         else:
-            header = self._device.answer(said, self, self._version)
-            self._say(encode({**header, "re": said.header.get("id")}), back)
+            header = self._device.answer(output, self, self._version)
+            self._say(encode({**header, "re": output.header.get("id")}), back)
 
     def _start(self, said: Boot, back: float) -> None:
         self._say(f"LFBOOT {self._peer.nonce} {said.text}\n".encode(), back)

@@ -60,8 +60,8 @@ class Peer:
             part = bytes(self._buffer[: self._wanted])
             del self._buffer[: self._wanted]
             self._wanted = self._grammar.send(part)
-        said, self._said = self._said, []
-        return said
+        output, self._said = self._said, []
+        return output
 
     def _talk(self) -> Generator[int, bytes, None]:
         """Yield how many bytes come next, and be sent them."""

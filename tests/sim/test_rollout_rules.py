@@ -138,7 +138,7 @@ def test_another_plan_is_named(operator: Make, change: str) -> None:
     if change == "device joins":
         one.harness.see(whole[:4])
     opened = interrupted(one, "2")
-    said = {
+    output = {
         "release": "the new plan release",
         "device joins": f"it does not include {one.names[4]}",
         "policy": "`rollout:` in litefleet.yaml has changed",
@@ -149,7 +149,7 @@ def test_another_plan_is_named(operator: Make, change: str) -> None:
         one.policy(soak=5.0)
     done = one.rollout("3" if change == "release" else "2")
     refused(one, done, opened)
-    assert said in done.text
+    assert output in done.text
     assert one.runs == "11111"
 
 
@@ -214,9 +214,9 @@ def test_a_closed_window_is_reported(operator: Make) -> None:
     one.harness.context.progress = Told()
     one.fleet.clock.epoch -= (one.fleet.clock.now() - 12 * 3600) % 86400  # noon, UTC
     assert one.rollout("2").code == 0
-    (said,) = [text for text in Told.messages if "windows" in text]
-    assert said.startswith("outside the windows 22:00-05:00: the next one opens at ")
-    assert said.endswith(" 22:00 UTC")
+    (output,) = [text for text in Told.messages if "windows" in text]
+    assert output.startswith("outside the windows 22:00-05:00: the next one opens at ")
+    assert output.endswith(" 22:00 UTC")
     assert one.runs == "22222"
 
 

@@ -107,8 +107,8 @@ def test_time_stands_still_while_a_thread_works() -> None:
     async def main() -> tuple[str, float]:
         asyncio.get_running_loop().call_soon(go.set)
         async with asyncio.timeout(1):
-            said = await asyncio.to_thread(lambda: f"{go.wait(10)}")
-        return said, asyncio.get_running_loop().time()
+            output = await asyncio.to_thread(lambda: f"{go.wait(10)}")
+        return output, asyncio.get_running_loop().time()
 
     assert run(main()) == ("True", 0.0)
 
@@ -221,7 +221,7 @@ def test_causes_and_refusals_reach_the_outcome(tmp_path: Path) -> None:
         assert bool(device.current) is (expected is Verdict.VERIFIED)
 
 
-def test_a_slower_release_is_told_and_not_switched_on(supply: SimSupply) -> None:
+def test_a_slower_release_is_reported_and_not_switched_on(supply: SimSupply) -> None:
     def pace(release: str, device: SimDevice) -> float:
         return 3.0 if supply.version_of(release) == "2" else 1.0
 
@@ -257,7 +257,7 @@ def proven(supply: SimSupply) -> tuple[SimFleet, str, str]:
     return fleet, device.current["cls"], next(r for r in device.verified if supply.version_of(r) == "2")
 
 
-def test_a_lease_goes_back_by_itself_and_is_told_afterwards(proven: tuple[SimFleet, str, str]) -> None:
+def test_a_lease_goes_back_by_itself_and_is_reported_afterwards(proven: tuple[SimFleet, str, str]) -> None:
     fleet, old, new = proven
     _, answer = run(ask(fleet, Request("activate", {"release": new, "lease_s": 60})), fleet.clock)
     assert answer == {"changed": True, "keeper": True, "lease_remaining_s": 60.0}
@@ -396,8 +396,8 @@ def test_same_seed_same_story(tmp_path: Path) -> None:
         )
         supply = SimSupply(tmp_path / folder, {"cls": "1"})
         outcomes = [o for _ in range(3) for o in roll_out(fleet, supply, at_once=10)]
-        told = [(o.device, o.verdict, o.sentence, o.sent_bytes) for o in outcomes]
-        return [told, fleet.clock.elapsed, fleet.transport.contacts, [d.history for d in fleet.devices.values()]]
+        reported = [(o.device, o.verdict, o.sentence, o.sent_bytes) for o in outcomes]
+        return [reported, fleet.clock.elapsed, fleet.transport.contacts, [d.history for d in fleet.devices.values()]]
 
     first = story("one")
     assert first == story("two")

@@ -92,7 +92,7 @@ def test_every_arm_board_takes_the_plain_arm_file(name: str, files: dict[str, Ca
     assert (found.status, found.findings) == (PlacementStatus.READY, ())
 
 
-def test_32_bit_programs_on_a_64_bit_kernel_are_told_of(files: dict[str, CandidateFile]) -> None:
+def test_32_bit_programs_on_a_64_bit_kernel_are_named(files: dict[str, CandidateFile]) -> None:
     assert "arm for armv7l (its programs; the kernel is aarch64)" in placed("pi3", files["arm"]).why
 
 

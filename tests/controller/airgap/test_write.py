@@ -240,7 +240,7 @@ async def test_a_release_without_its_files_is_not_written(tmp_path: Path) -> Non
         await write_bundle(tmp_path / "litefleet-agent.pyz", [kept], "shop", None, agent_archive(), NOW)
 
 
-async def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LitefleetError, match="can't be written"):
         await write_bundle(

@@ -45,9 +45,9 @@ class Scripted:
         nonce = command.split()[-1].strip("'\"")
         hello = {"facts": Facts(arch="x86_64").to_dict(), "current": self.current, "boot": self.boot}
         script = [Say(f"LFBOOT {nonce} have\n".encode() + encode({"re": 1, "result": hello}))]
-        said = self.told(device.name)
+        output = self.told(device.name)
         script += [Say(encode({"event": "running"})) for _ in range(3)]
-        script += [Say(said if isinstance(said, bytes) else encode({"re": 2, "result": said}))]
+        script += [Say(output if isinstance(output, bytes) else encode({"re": 2, "result": output}))]
         channel = ScriptedChannel(script)
         yield channel
         tail = bytes(channel.got).rpartition(b"LFF1")[2]
@@ -104,7 +104,7 @@ def test_a_finding_decides_and_the_figures_stay() -> None:
     assert report(warm).exit_code == 0
 
 
-def test_a_model_that_is_not_current_is_told_before_it_is_asked_for() -> None:
+def test_a_model_that_is_not_current_is_reported_before_it_is_asked_for() -> None:
     outcome = ask(answer(), current={"det": SECOND})
     assert (outcome.verdict, outcome.findings[0].code) == (Verdict.FAILED, "LF619")
     assert outcome.sentence == "no release of cls is current on this device, which runs det: roll it out first"
@@ -261,7 +261,7 @@ async def test_devices_on_machines_of_their_own_are_measured_at_once() -> None:
         ({"release": "ABCDEF0123"}, "--release: 'ABCDEF0123' is not a release id"),
     ],
 )
-def test_what_no_device_would_take_is_told_at_once(given: dict[str, Any], words: str) -> None:
+def test_what_no_device_would_take_is_reported_at_once(given: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
         BenchChoice(**given)
 

@@ -74,10 +74,10 @@ def test_two_processes_at_once_make_one_environment(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE, env=env, text=True)
         for _ in range(2)
     ]
-    said = [process.communicate()[0] for process in both]
+    output = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
-    assert said[0] == said[1]
-    assert about(Path(said[0].split()[0]), "paddlelite")[1] == "2.12"
+    assert output[0] == output[1]
+    assert about(Path(output[0].split()[0]), "paddlelite")[1] == "2.12"
 
 
 @pytest.mark.toolchain

@@ -56,7 +56,7 @@ def test_references_are_public_threads_or_measurements(code: str):
         assert THREAD.match(reference) or MEASURED.match(reference), reference
 
 
-def test_certainty_is_told_from_the_surest_on():
+def test_certainty_is_listed_from_the_surest_on():
     order = list(Certainty)
     for code, details in DETAILS.items():
         assert list(details.sure) == sorted(set(details.sure), key=order.index), code
@@ -83,8 +83,8 @@ def test_the_steps_are_found_to_hold_commands():
 @pytest.mark.parametrize("code", CODES)
 def test_every_command_in_the_steps_parses(code: str):
     for lang in Lang:
-        told = article(code, lang)
-        for text in (told.why, told.do, told.detected, *told.steps):
+        reported = article(code, lang)
+        for text in (reported.why, reported.do, reported.detected, *reported.steps):
             for line in _typed(text):
                 _parse(line, f"{code} {lang}")
 
@@ -171,11 +171,11 @@ def test_the_locale_chooses_the_language(environment: dict[str, str], lang: Lang
 @pytest.mark.parametrize("code", CODES)
 def test_the_text_never_breaks_a_command(code: str):
     for lang in Lang:
-        told = article(code, lang)
-        text = to_text(told, 60)
+        reported = article(code, lang)
+        text = to_text(reported, 60)
         assert text.startswith(f"{code} ")
         assert "\0" not in text
-        for step in told.steps:
+        for step in reported.steps:
             for command in re.findall(r"`[^`]+`", step):
                 assert command in text
     for line in to_text(article(code), 80).splitlines():

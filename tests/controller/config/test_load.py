@@ -357,9 +357,9 @@ def test_the_schema_knows_every_key_and_both_spellings() -> None:
     "name", ["../../pwn", "/etc/pwn", "a/b", "", ".hidden", "a b", "a\x1b[31m", "cls\n", "模型", "x" * 129, "-rf"]
 )
 def test_names_that_are_paths_or_escape_codes_are_refused_where_they_enter(tmp_path: Path, name: str) -> None:
-    said = problems(tmp_path, f"models: {{{json.dumps(name)}: {{source: x}}}}\n")
-    assert any("is not a name: it may hold letters, digits" in problem for problem in said)
-    assert all(problem.isprintable() for problem in said)
+    output = problems(tmp_path, f"models: {{{json.dumps(name)}: {{source: x}}}}\n")
+    assert any("is not a name: it may hold letters, digits" in problem for problem in output)
+    assert all(problem.isprintable() for problem in output)
     text = f"models: {{a: {{source: x}}}}\nruntimes: {{{json.dumps(name)}: system}}\n"
     assert any("is not a name" in problem for problem in problems(tmp_path, text))
 

@@ -38,8 +38,10 @@ def test_it_goes_on_from_its_own_archive_whatever_its_link_names_by_now(tmp_path
     archive, link = tmp_path / "a.pyz", tmp_path / "agent.pyz"
     archive.write_bytes(build_pyz(package))
     link.symlink_to("a.pyz")
-    said = subprocess.run([sys.executable, "-Es", str(link)], capture_output=True, text=True, check=True).stdout.split()
-    assert said == [os.path.realpath(archive), os.path.join(os.path.realpath(archive), "litefleet_agent", "cli.py")]
+    output = subprocess.run(
+        [sys.executable, "-Es", str(link)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert output == [os.path.realpath(archive), os.path.join(os.path.realpath(archive), "litefleet_agent", "cli.py")]
 
 
 def test_only_the_standard_library_is_imported() -> None:

@@ -63,7 +63,7 @@ def test_a_newer_agent_takes_over_without_a_lost_request(tmp_path: Path) -> None
         assert set(load.releases) == {release}
         status = service.status()
         assert (status["version"], status["pid"]) == (new, service.process.pid)
-        assert len([said for said in manager.heard if said.startswith("RELOADING=1")]) == 1
+        assert len([output for output in manager.heard if output.startswith("RELOADING=1")]) == 1
         assert service.stop() == 0
     entries = read_history(str(device.root)).entries
     assert [entry["kind"] for entry in entries] == ["started", "switched", "stopped", "started", "switched", "stopped"]

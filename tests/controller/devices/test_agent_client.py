@@ -180,10 +180,10 @@ def test_all_requests_are_sent_ahead_with_their_bodies(tmp_path: Path) -> None:
 def test_a_body_may_be_bytes_and_an_answer_may_bring_one() -> None:
     data = bytes(range(256)) * 4000
     sent = encode({"id": 1, "op": "infer"}, len(data)) + data
-    said = encode({"event": "running"}) + encode({"re": 1, "result": {"n": 1}}, len(data)) + data
-    for piece in (1000, 65536, len(said)):
+    output = encode({"event": "running"}) + encode({"re": 1, "result": {"n": 1}}, len(data)) + data
+    for piece in (1000, 65536, len(output)):
         answers, got = ask(
-            [Request("infer", body=data, answer_limit=len(data))], Say(said, after=len(sent)), piece=piece
+            [Request("infer", body=data, answer_limit=len(data))], Say(output, after=len(sent)), piece=piece
         )
         assert answers == [Answer({"n": 1}, data)]
         assert got == sent

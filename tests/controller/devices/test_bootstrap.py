@@ -86,9 +86,9 @@ def test_need_then_have_then_a_damaged_one_is_replaced(shell: list[str], machine
         if state == "damaged":
             kept.write_bytes(b"damaged")
         done = machine.run(shell, b"" if state == "have" else archive.data)
-        said = b"LFBOOT n0nce have\n" if state == "have" else b"LFBOOT n0nce need\nLFBOOT n0nce ready\n"
-        assert done.stdout.startswith(said), done.stderr
-        answer = hello(done.stdout[len(said) :])
+        output = b"LFBOOT n0nce have\n" if state == "have" else b"LFBOOT n0nce need\nLFBOOT n0nce ready\n"
+        assert done.stdout.startswith(output), done.stderr
+        answer = hello(done.stdout[len(output) :])
         assert (answer["agent"], answer["root"]) == (archive.sha256, str(machine.root))
         assert (done.returncode, kept.read_bytes()) == (0, archive.data)
         bytecode = f"{archive.sha256}.cpython-37.bytecode"
@@ -108,7 +108,7 @@ def test_a_session_that_is_to_change_nothing_keeps_no_bytecode(shell: list[str],
     assert sorted(machine.root.rglob("*")) == before
 
 
-def test_no_python_is_told_with_what_sh_knows(shell: list[str], machine: Machine) -> None:
+def test_no_python_is_reported_with_what_sh_knows(shell: list[str], machine: Machine) -> None:
     done = machine.run(shell)
     answer = bootstrap.parse_answer(done.stdout, "n0nce")
     assert answer is not None

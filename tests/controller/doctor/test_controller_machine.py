@@ -125,7 +125,7 @@ async def test_a_good_machine_and_project_have_nothing_above_a_note(place: Place
     assert {f.label for f in machine.facts} >= {"system", "python", "cache", "uv", "ssh agent"}
 
 
-async def test_a_machine_without_a_project_is_told_about_alone(
+async def test_a_machine_without_a_project_is_described_alone(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -104,7 +104,7 @@ def test_architectures_want_files() -> None:
         examined(arches=("x86_64",))
 
 
-def test_files_of_one_name_are_told_apart_and_an_architecture_is_judged_once(
+def test_files_of_one_name_are_distinguished_and_an_architecture_is_judged_once(
     tmp_path: Path, nb_files: Callable[[str, str], Path]
 ) -> None:
     for folder in ("a", "b"):

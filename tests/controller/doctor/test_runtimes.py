@@ -85,12 +85,12 @@ def test_the_published_wheels_are_whole_and_described(version: str, python: str)
     path = published_wheel("paddlelite", version, python)
     found = diagnose_wheel(path)
     assert (found.kind, found.subject, found.findings) == (Kind.WHEEL, path.name, ())
-    told = shown(found)
-    assert told["Paddle-Lite"] == version
-    assert told["machine"] == "x86_64"
-    assert told["Python"] == f"CPython 3.{python[1:]}"
-    assert told["needs"] == "glibc 2.14, GLIBCXX 3.4.21, CXXABI 1.3.8"
-    assert told["operators"].endswith("with the extra ones")
+    reported = shown(found)
+    assert reported["Paddle-Lite"] == version
+    assert reported["machine"] == "x86_64"
+    assert reported["Python"] == f"CPython 3.{python[1:]}"
+    assert reported["needs"] == "glibc 2.14, GLIBCXX 3.4.21, CXXABI 1.3.8"
+    assert reported["operators"].endswith("with the extra ones")
     assert "CRC-32" in found.works[0]
     json.dumps(found.to_dict())
     runtime = runtime_of(path)

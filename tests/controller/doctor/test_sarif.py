@@ -142,7 +142,7 @@ def test_an_identity_outlives_other_values_and_nothing_else() -> None:
     assert len({one, *(p for other in others for p in prints(other))}) == 4
 
 
-def test_findings_that_differ_in_values_only_are_told_apart() -> None:
+def test_findings_that_differ_in_values_only_are_distinguished() -> None:
     first, second = prints(nb("a.nb", finding("LF105", "op 1"), finding("LF105", "op 2")))
     assert (first[:-2], first[-2:], second[-2:]) == (second[:-2], ":1", ":2")
 

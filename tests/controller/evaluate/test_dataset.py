@@ -97,7 +97,7 @@ def test_boxes_masks_and_texts(tmp_path: Path) -> None:
     assert labels(read(table(tmp_path / "t.csv", "a.png,1 4 4"), "cer")) == [(1, 4, 4)]
 
 
-def test_all_problems_are_told_at_once_with_their_lines(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     path = table(tmp_path / "t.csv", "a.png,x", "b.png,1", "a.png,1")
     assert problems(path) == [

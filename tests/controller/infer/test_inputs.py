@@ -39,7 +39,7 @@ def test_each_kind_of_file(tmp_path: Path) -> None:
     assert [case.arrays["x"].shape[-1] for case in cases] == [5, 6, 7]
 
 
-def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_files_of_one_name_are_distinguished(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     for path in (tmp_path / "a.npy", tmp_path / "d" / "a.npy"):
         np.save(path, good())
@@ -79,7 +79,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "d.npz").rename(tmp_path / "d.npy")
     np.save(tmp_path / "e.npy", np.array([{}], dtype=object), allow_pickle=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "f.png")
-    said = {
+    output = {
         "a.txt": "an input is .npz, .npy, or a picture",
         "b.npy": "is not a readable .npy of plain numbers",
         "c.npz": "is not a readable .npz",
@@ -89,7 +89,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         "g.npy": "No such file or directory",
         "h.npz": "is missing",
     }
-    for name, words in said.items():
+    for name, words in output.items():
         with pytest.raises(UsageError) as caught:
             read(tmp_path / name)
         assert words in str(caught.value), name

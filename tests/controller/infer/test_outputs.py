@@ -177,13 +177,14 @@ def report(*answers: DeviceAnswer, expected: dict[str, Any] | None = None) -> In
 def test_devices_that_agree() -> None:
     made = report(answer("a", 1, 2), answer("b", 1, 2), expected={"y": floats(1, 2)})
     assert (made.exit_code, made.undecided) == (0, ())
-    said = inference_text(made, 120)
-    assert "a        in      service   1.25 ms   y [1 x 2]: 1, 2" in said
+    printed = inference_text(made, 120)
+    assert "a        in      service   1.25 ms   y [1 x 2]: 1, 2" in printed
     assert (
-        "in: all outputs are within the tolerance of the reference, PaddlePaddle 2.6.2; the outputs are equal." in said
+        "in: all outputs are within the tolerance of the reference, PaddlePaddle 2.6.2; the outputs are equal."
+        in printed
     )
-    assert "in: all devices agree with a; the outputs are equal." in said
-    assert "2 of 2 devices answered correctly" in said
+    assert "in: all devices agree with a; the outputs are equal." in printed
+    assert "2 of 2 devices answered correctly" in printed
 
 
 def test_a_device_that_differs_is_wrong_and_decides_the_exit_code() -> None:
@@ -194,9 +195,9 @@ def test_a_device_that_differs_is_wrong_and_decides_the_exit_code() -> None:
         "odd": "wrong",
     }
     assert made.exit_code == 1
-    said = inference_text(made, 120)
-    assert "in: odd differ from a." in said
-    assert "LF403" in said
+    printed = inference_text(made, 120)
+    assert "in: odd differ from a." in printed
+    assert "LF403" in printed
     assert made.answers[2].sentence.startswith("For in, output y differs from a, as most devices answer:")
 
 
@@ -211,9 +212,9 @@ def test_a_failed_device_keeps_its_own_reason() -> None:
     gone = answer("gone", verdict=Verdict.UNREACHABLE, findings=(finding("LF501", "h:22 did not answer"),))
     made = report(answer("a", 1), gone)
     assert made.exit_code == 1
-    said = inference_text(made, 120)
-    assert "unreachable: h:22 did not answer" in said
-    assert "1 of 2 devices answered correctly" in said
+    printed = inference_text(made, 120)
+    assert "unreachable: h:22 did not answer" in printed
+    assert "1 of 2 devices answered correctly" in printed
 
 
 def test_a_hostile_device_can_not_paint_the_terminal() -> None:

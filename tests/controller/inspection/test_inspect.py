@@ -70,7 +70,7 @@ def test_each_architecture_is_judged(folder: Path) -> None:
     assert done.to_text().splitlines()[-1] == "1 file, 1 refused"
 
 
-def test_a_wrong_architecture_is_told_before_anything_is_read(folder: Path) -> None:
+def test_a_wrong_architecture_is_reported_before_anything_is_read(folder: Path) -> None:
     with pytest.raises(UsageError, match="no CPU backend for the architecture 'z80'"):
         inspect_all([folder / "none.nb"], ["x86_64", "z80"])
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_read_stops_nothing(folder: Path) -> None:
     done = inspect_all([folder / "none.nb", folder / "pipe.nb", models / "good.nb", folder / "empty"], recursive=True)
     assert names(done, folder) == ["models/good.nb"]
     assert [path.name for path, _ in done.unread] == ["none.nb", "pipe.nb", "empty"]
-    assert [said.partition(str(folder))[2] for _, said in done.unread] == [
+    assert [output.partition(str(folder))[2] for _, output in done.unread] == [
         "/none.nb cannot be read: No such file or directory. Check path and permissions.",
         "/pipe.nb is not an ordinary file; name the .nb file itself.",
         "/empty. Name the folder that holds the converted models.",

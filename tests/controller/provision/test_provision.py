@@ -129,9 +129,9 @@ def test_nothing_is_written_by_root_into_the_folder_of_the_user(device: Device) 
 def test_what_is_so_is_left_and_what_is_not_is_done_in_order() -> None:
     steps = [Step("a", "look a", "do a"), Step("b", "look b", "do b", data=b"bytes"), Step("c", "look c", "do c")]
     recorder = Recorder(lambda command: CommandResult(0 if command in ("look a", "do b", "look c") else 1))
-    told: list[StepOutcome] = []
-    carry_out(recorder, steps, told.append)
-    assert [(d.step.name, d.state) for d in told] == [("a", State.OK), ("b", State.CHANGED), ("c", State.OK)]
+    reported: list[StepOutcome] = []
+    carry_out(recorder, steps, reported.append)
+    assert [(d.step.name, d.state) for d in reported] == [("a", State.OK), ("b", State.CHANGED), ("c", State.OK)]
     assert recorder.ran == [("look a", b""), ("look b", b""), ("do b", b"bytes"), ("look c", b"")]
 
 

@@ -74,8 +74,8 @@ def test_what_was_not_seen_has_no_picture() -> None:
 
 @pytest.mark.parametrize("name", ["answer", "two", "bare"])
 def test_the_file_is_well_formed_and_needs_nothing_from_outside(name: str) -> None:
-    told = {"answer": answer, "two": two, "bare": bare}[name]()
-    text = to_svg(report(measured(told, ATTACK, GROWS), measured(told)))
+    reported = {"answer": answer, "two": two, "bare": bare}[name]()
+    text = to_svg(report(measured(reported, ATTACK, GROWS), measured(reported)))
     root = ElementTree.fromstring(text)
     assert root.tag == f"{SVG}svg"
     assert not list(root.iter(f"{SVG}script"))
@@ -129,7 +129,7 @@ def test_pictures_bear_any_size(p50: float, rate: float, column: list[float | No
         "t": [float(i) for i in range(len(column))],
         **dict.fromkeys(("p50", "max", "rss", "temperature", "available"), column),
     }
-    told = answer(
+    reported = answer(
         releases=[
             release(
                 warm=latency(p50 / 4),
@@ -139,7 +139,7 @@ def test_pictures_bear_any_size(p50: float, rate: float, column: list[float | No
         ],
         cells=[cell(workers, 0, rate), cell(1, 3, 0.0)],
     )
-    text = to_svg(report(measured(told)))
+    text = to_svg(report(measured(reported)))
     ElementTree.fromstring(text)
     assert not re.search(r'="-?(nan|inf)', text)
 
@@ -214,8 +214,8 @@ def test_wrong_outputs_mark_the_figures() -> None:
 
 
 def test_hostile_words_are_harmless_everywhere() -> None:
-    told = answer(notes=[ATTACK], cells=[{"release": FIRST, "workers": 2, "threads": 0, "skipped": ATTACK}])
-    hostile = report(measured(told, ATTACK, finding("LF419", ATTACK)))
+    reported = answer(notes=[ATTACK], cells=[{"release": FIRST, "workers": 2, "threads": 0, "skipped": ATTACK}])
+    hostile = report(measured(reported, ATTACK, finding("LF419", ATTACK)))
     for text in (bench_text(hostile, 120), to_html(hostile), to_svg(hostile), to_json(hostile)):
         assert "\x1b" not in text
         assert "\u202e" not in text

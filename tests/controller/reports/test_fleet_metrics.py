@@ -218,7 +218,7 @@ def test_addresses() -> None:
         MetricsServer(address_of(url.removeprefix("http://")), lambda: "")
 
 
-def test_whatever_keeps_the_metrics_from_being_made_is_told() -> None:
+def test_whatever_keeps_the_metrics_from_being_made_is_reported() -> None:
     def read() -> str:
         raise ValueError("odd")
 

@@ -81,7 +81,7 @@ def test_a_first_wave_of_an_empty_group_grows_too():
     assert waves == (Wave(1, "lab, grown to 1 for one kind of device"), Wave(2, "100%"))
 
 
-def test_devices_that_never_told_what_they_are_come_last():
+def test_devices_that_never_reported_what_they_are_come_last():
     rows = [row("new-1", ""), *fleet(4), row("new-2", "", state=DeviceState.OFFLINE)]
     placed, waves = assign(rows, Policy(waves=(1, "50%", "100%")), nobody)
     assert sizes(waves) == [1, 2, 3]

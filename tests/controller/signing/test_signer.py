@@ -42,10 +42,10 @@ def signer(tmp_path: Path) -> Signer:
 def agent(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """An ssh-agent of our own, ended by its process id."""
     socket = tmp_path_factory.mktemp("a") / "s"
-    said = subprocess.run(["ssh-agent", "-s", "-a", str(socket)], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(["ssh-agent", "-s", "-a", str(socket)], capture_output=True, text=True, check=True).stdout
     monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
     yield
-    found = re.search(r"SSH_AGENT_PID=(\d+)", said)
+    found = re.search(r"SSH_AGENT_PID=(\d+)", output)
     assert found is not None
     os.kill(int(found.group(1)), signal.SIGTERM)
 
@@ -128,7 +128,7 @@ async def test_a_foreign_key_is_not_trusted(signer: Signer, tmp_path: Path) -> N
     assert await _refused(signer, signed) == "LF610"
 
 
-async def test_a_key_that_is_not_trusted_is_told_with_the_line_to_add(tmp_path: Path) -> None:
+async def test_a_key_that_is_not_trusted_is_reported_with_the_line_to_add(tmp_path: Path) -> None:
     keygen(tmp_path / "key")
     other = keygen(tmp_path / "other").with_suffix(".pub").read_text()
     config = configured(tmp_path, line=f"them {other}")
@@ -277,7 +277,7 @@ async def test_a_machine_without_ssh_keygen_says_so(
         await signer.check()
 
 
-async def test_trusted_signers_that_cannot_be_read_are_told(signer: Signer, tmp_path: Path) -> None:
+async def test_trusted_signers_that_cannot_be_read_are_reported(signer: Signer, tmp_path: Path) -> None:
     signature = await signer.sign_text("x", RELEASE_NAMESPACE)
     with pytest.raises(SigningError, match="the list of trusted signers"):
         await signer_of(tmp_path / "none", b"x", signature, RELEASE_NAMESPACE)

@@ -55,16 +55,16 @@ def controllers(where: str, count: int) -> Iterator[list[tuple[subprocess.Popen[
 
 def test_one_of_several_processes_gets_it(where: str) -> None:
     with controllers(where, 3) as tried:  # the database is not there yet: they also compete in making it
-        said = sorted(words for _, words in tried)
-        assert [words.split()[0] for words in said] == ["held", "held", "token"]
+        output = sorted(words for _, words in tried)
+        assert [words.split()[0] for words in output] == ["held", "held", "token"]
         winner = next(process.pid for process, words in tried if words.startswith("token"))
-        assert f"is run by {replace(this_process(), pid=winner)}" in said[0]
-        assert "litefleet pause" in said[0]
+        assert f"is run by {replace(this_process(), pid=winner)}" in output[0]
+        assert "litefleet pause" in output[0]
 
 
 def test_a_killed_owner_is_followed_at_once_and_a_living_one_is_respected(where: str) -> None:
-    with controllers(where, 1) as [(process, said)]:
-        assert said == "token 1\n"
+    with controllers(where, 1) as [(process, output)]:
+        assert output == "token 1\n"
         state = State.open(where)
         with pytest.raises(FleetLocked):
             state.acquire("lab", this_process())

@@ -44,7 +44,7 @@ def start(total_ms: float) -> dict[str, Any]:
 
 
 def release(identity: str = FIRST, p50: float = 2.0, **more: Any) -> dict[str, Any]:
-    told = {
+    reported = {
         "release": identity,
         "right": True,
         "cases": 2,
@@ -63,7 +63,7 @@ def release(identity: str = FIRST, p50: float = 2.0, **more: Any) -> dict[str, A
         "heat": {"first": 48.0, "last": 63.0, "highest": 63.0, "per_minute": 15.0},
         "series": series(p50=p50),
     }
-    return {**told, **more}
+    return {**reported, **more}
 
 
 def cell(workers: int, threads: int = 0, rate: float = 500.0, identity: str = FIRST) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def cell(workers: int, threads: int = 0, rate: float = 500.0, identity: str = FI
 
 
 def answer(**more: Any) -> dict[str, Any]:
-    told = {
+    reported = {
         "model": "cls",
         "verdict": "verified",
         "findings": [],
@@ -88,7 +88,7 @@ def answer(**more: Any) -> dict[str, Any]:
         "comparison": {},
         "cells": [cell(1, 1), cell(4, 1, 1500.0), cell(1, 4, 700.0)],
     }
-    return {**told, **more}
+    return {**reported, **more}
 
 
 def two() -> dict[str, Any]:
@@ -99,8 +99,8 @@ def two() -> dict[str, Any]:
 
 def bare() -> dict[str, Any]:
     """What a device tells whose kernel tells nothing, and that was stopped early."""
-    told = {"release": FIRST, "right": True, "warm": latency(), "whole": latency(), "runs_per_s": 480.0}
-    return {"model": "cls", "seconds": 10.0, "releases": [told]}
+    reported = {"release": FIRST, "right": True, "warm": latency(), "whole": latency(), "runs_per_s": 480.0}
+    return {"model": "cls", "seconds": 10.0, "releases": [reported]}
 
 
 def measured(told: dict[str, Any], device: str = "cam-01", *findings: Finding) -> DeviceOutcome:

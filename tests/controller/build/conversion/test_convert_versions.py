@@ -53,15 +53,15 @@ class Broken:
         return Toolchain(version, Path(sys.executable), self.script)
 
 
-async def test_the_next_version_is_asked_and_all_is_told(
+async def test_the_next_version_is_asked_and_all_is_reported(
     rec: Source, toolchains: Toolchains, store: ArtifactStore
 ) -> None:
-    heard: list[Variant] = []
+    received: list[Variant] = []
     old = make_variant(rec.sha256, "x86", opt_version="2.10")
-    made = await convert_with_any(rec, old, ["2.13rc0", "2.12"], toolchains, store, say=heard.append)
+    made = await convert_with_any(rec, old, ["2.13rc0", "2.12"], toolchains, store, say=received.append)
     assert made.variant is not None
     assert (made.variant.opt_version, made.nb.opt_version) == ("2.13rc0", "v2.13-rc")
-    assert [v.opt_version for v in heard] == ["2.10", "2.13rc0"]
+    assert [v.opt_version for v in received] == ["2.10", "2.13rc0"]
     assert [(f.code, f.severity) for f in made.findings] == [("LF211", Severity.NOTE)]
     assert "2.10 said LF206" in made.findings[0].observed
     assert "matmul_v2" in made.findings[0].observed
@@ -85,11 +85,11 @@ async def test_where_none_converts_every_word_is_kept(
     old = make_variant(rec.sha256, "x86", opt_version="2.10")
     with pytest.raises(FindingError) as caught:
         await convert_with_any(rec, old, ["2.12", "2.13rc0"], _Two(toolchains, crash), store)
-    told = [(f.code, f.observed) for f in caught.value.findings]
-    assert [code for code, _ in told] == ["LF206", "LF205", "LF205", "LF204"]
-    assert "SIGSEGV" in told[1][1]
-    assert "2.13rc0's converter is unavailable: no wheel" in told[2][1]
-    assert "dropout without the attribute fix_seed" in told[3][1]
+    reported = [(f.code, f.observed) for f in caught.value.findings]
+    assert [code for code, _ in reported] == ["LF206", "LF205", "LF205", "LF204"]
+    assert "SIGSEGV" in reported[1][1]
+    assert "2.13rc0's converter is unavailable: no wheel" in reported[2][1]
+    assert "dropout without the attribute fix_seed" in reported[3][1]
 
 
 class _Two(Broken):
@@ -123,10 +123,10 @@ def project(folder: Path, models: dict[str, Path], toolchain: str) -> Config:
 async def test_supply_takes_it_and_release_and_recipe_say_so(
     tmp_path: Path, models: dict[str, Path], toolchains: Toolchains
 ) -> None:
-    said: list[str] = []
+    output: list[str] = []
     config = project(tmp_path, models, "{paddlelite: 2.10, also: [2.13rc0]}")
     assert config.toolchain.also == ("2.13rc0",)
-    release_builder = ReleaseBuilder(config, toolchains, tmp_path / "cache", said.append)
+    release_builder = ReleaseBuilder(config, toolchains, tmp_path / "cache", output.append)
     try:
         made = await release_builder.artifact("rec", ARCHES["x86_64"])
         golden = await release_builder.goldens("rec")
@@ -137,8 +137,10 @@ async def test_supply_takes_it_and_release_and_recipe_say_so(
     assert made.variant.opt_version == "2.13rc0"
     assert release_builder._manifest("rec", made, (), "system")["model"]["variant"]["opt_version"] == "2.13rc0"
     assert len(golden) == 2  # by the version that made the file: 2.10 could not have run it
-    assert said[:2] == ["converting rec for x86", "converting rec for x86 with Paddle-Lite 2.13rc0"]
-    alone = ReleaseBuilder(project(tmp_path, models, "{paddlelite: 2.10}"), toolchains, tmp_path / "cache", said.append)
+    assert output[:2] == ["converting rec for x86", "converting rec for x86 with Paddle-Lite 2.13rc0"]
+    alone = ReleaseBuilder(
+        project(tmp_path, models, "{paddlelite: 2.10}"), toolchains, tmp_path / "cache", output.append
+    )
     assert await alone.recipe("rec") != recipe
     await alone.close()
 

@@ -84,9 +84,9 @@ async def test_the_table_is_what_the_converter_says(version: str, tmp_path: Path
     )
     (tmp_path / "m.pdiparams").write_bytes(saved([1]))
     for target in ("x86", "arm", "opencl,arm"):
-        said = re.search(r"unsupported ops are: '([^']*)'", run_opt(toolchain, tmp_path / "m", target)[1])
-        assert said is not None
-        assert tuple(sorted(said.group(1).split(", "))) == opsets.unsupported([*ops, "no_such"], target, version)
+        output = re.search(r"unsupported ops are: '([^']*)'", run_opt(toolchain, tmp_path / "m", target)[1])
+        assert output is not None
+        assert tuple(sorted(output.group(1).split(", "))) == opsets.unsupported([*ops, "no_such"], target, version)
 
 
 def run_opt(toolchain: Toolchain, stem: Path, target: str) -> tuple[int, str]:
@@ -117,8 +117,8 @@ async def test_every_form_is_foretold_and_nothing_else(saved_models: Path, versi
         facts = load_source(stem.with_suffix(".pdmodel")).facts
         for target in ("x86", "arm"):
             code, output = run_opt(toolchain, stem, target)
-            told = [f.observed for f in check_source_for(facts, target, version)]
-            assert hinders(facts, target, version) == bool(code), (stem.name, target, code, output[-300:], told)
+            reported = [f.observed for f in check_source_for(facts, target, version)]
+            assert hinders(facts, target, version) == bool(code), (stem.name, target, code, output[-300:], reported)
 
 
 @pytest.mark.parametrize("name", ["cls", "det", "rec"])
@@ -141,7 +141,7 @@ def test_an_operator_that_no_version_has_is_named_too() -> None:
 
 
 @pytest.mark.parametrize("form", forms.FORMS, ids=lambda form: form.key)
-def test_a_form_is_told_apart_by_the_name_alone(form: forms.Form) -> None:
+def test_a_form_is_distinguished_by_the_name_alone(form: forms.Form) -> None:
     slots, attributes = {"Y": "y"}, {"other": [1]}
     bare = facts_of(with_slots(form.op, {"X": "x"}, slots, **attributes))
     assert bare.forms[form.key] == 1
@@ -151,8 +151,10 @@ def test_a_form_is_told_apart_by_the_name_alone(form: forms.Form) -> None:
     assert form.key not in whole.forms
     for version in VERSIONS:
         assert hinders(bare, "arm", version) == (version in form.stops)
-        told = [f.observed for f in check_source_for(bare, "arm", version) if f"without the {form.part}" in f.observed]
-        assert bool(told) == (version in form.stops)
+        reported = [
+            f.observed for f in check_source_for(bare, "arm", version) if f"without the {form.part}" in f.observed
+        ]
+        assert bool(reported) == (version in form.stops)
 
 
 def test_a_computed_filter_counts_and_a_stored_one_does_not() -> None:
@@ -173,7 +175,7 @@ def test_a_newer_paddle_alone_is_a_note() -> None:
     assert not hinders(newer, "arm", "2.13rc0")
 
 
-def test_a_weight_beyond_fp16_is_told_when_fp16_is_asked_for() -> None:
+def test_a_weight_beyond_fp16_is_reported_when_fp16_is_asked_for() -> None:
     def params(value: float) -> bytes:
         whole = saved([4, 4])
         return whole[:-4] + struct.pack("<f", value)
@@ -181,9 +183,9 @@ def test_a_weight_beyond_fp16_is_told_when_fp16_is_asked_for() -> None:
     large = facts_of(op("mul", ["x", "w"], ["y"]), params=params(-70000.0))
     assert large.beyond_fp16 == (("w", 70000.0),)
     assert found(large, "arm", "2.13rc0") == []
-    told = check_source_for(large, "arm", "2.13rc0", fp16=True)
-    assert [(f.code, f.severity) for f in told] == [("LF404", Severity.WARNING)]
-    assert "w (70000)" in told[0].observed
+    reported = check_source_for(large, "arm", "2.13rc0", fp16=True)
+    assert [(f.code, f.severity) for f in reported] == [("LF404", Severity.WARNING)]
+    assert "w (70000)" in reported[0].observed
     for value in (65504.0, float("nan"), float("inf")):
         assert facts_of(op("mul", ["x", "w"], ["y"]), params=params(value)).beyond_fp16 == ()
     assert facts_of(op("batch_norm", ["x", "w"], ["y"]), params=params(1e9)).beyond_fp16 == ()

@@ -65,10 +65,10 @@ def test_unknown_targets_get_the_nearest_known_one(text: str, says: str) -> None
 @given(st.text(max_size=30))
 def test_parse_targets_raises_only_its_own_errors(text: str) -> None:
     try:
-        said = ",".join(parse_targets(text))
+        output = ",".join(parse_targets(text))
     except (UsageError, FindingError) as error:
-        said = str(error)
-    assert said
+        output = str(error)
+    assert output
 
 
 def test_the_key_changes_with_everything_that_changes_the_bytes() -> None:

@@ -122,8 +122,8 @@ async def test_the_time_limit_ends_the_engine(models: dict[str, Path], paddle_py
     program, params = source(models, "cls")
     with pytest.raises(LitefleetError) as caught:
         await make_golden(program, params, [X], GoldenSpec(), Pythons(paddle_python), tmp_path, time_limit_s=0.05)
-    said = "PaddlePaddle 2.6.2 did not finish within 0.05 s; use smaller `inputs:` or fewer `cases:`."
-    assert str(caught.value) == said
+    output = "PaddlePaddle 2.6.2 did not finish within 0.05 s; use smaller `inputs:` or fewer `cases:`."
+    assert str(caught.value) == output
 
 
 async def test_an_environment_that_is_gone_is_a_sentence(models: dict[str, Path], tmp_path: Path) -> None:

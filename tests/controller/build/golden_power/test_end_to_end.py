@@ -107,7 +107,7 @@ def test_a_detector_that_finds_nothing_is_verified_with_notes_and_its_golden_is_
     assert [one["compare"] for one in figures(result)][:1] == ["detections"]
 
 
-def test_every_kind_of_end_is_told_from_damaged_weights(exported: Path, tmp_path: Path) -> None:
+def test_every_kind_of_end_differs_from_damaged_weights(exported: Path, tmp_path: Path) -> None:
     built = Built(exported, "heads", tmp_path)
     assert built.golden.verdict != "refused"
     assert codes(built.verify()) == []

@@ -344,11 +344,11 @@ def test_folders_that_hold_no_runtime(tmp_path: Path, missing: str, code: str, s
 
 def test_a_folder_for_another_machine_or_not_there(tmp_path: Path) -> None:
     folder = runtime_folder(tmp_path / "rt", "x86_64")
-    code, said = refusal(RuntimeChoice("folder", path=folder), ARM_39, tmp_path / "c")
-    assert (code, "lite.so is for x86_64; this device has aarch64 with CPython 3.9" in said) == ("LF308", True)
+    code, output = refusal(RuntimeChoice("folder", path=folder), ARM_39, tmp_path / "c")
+    assert (code, "lite.so is for x86_64; this device has aarch64 with CPython 3.9" in output) == ("LF308", True)
     (folder / "paddlelite" / "lite.so").write_bytes(b"MZ" + bytes(60))
-    code, said = refusal(RuntimeChoice("folder", path=folder), ARM_39, tmp_path / "c")
-    assert (code, "is not a Linux shared library" in said) == ("LF308", True)
+    code, output = refusal(RuntimeChoice("folder", path=folder), ARM_39, tmp_path / "c")
+    assert (code, "is not a Linux shared library" in output) == ("LF308", True)
     missing = RuntimeChoice("folder", path=tmp_path / "no")
     assert refusal(missing, ARM_39, tmp_path / "c") == ("LF302", f"The runtime folder {tmp_path / 'no'} is missing.")
 
@@ -375,8 +375,8 @@ def test_a_changed_folder_is_another_bundle_and_links_outside_are_refused(tmp_pa
     secret = tmp_path / "secret"
     secret.write_text("s")
     (choice.path / "paddlelite" / "link").symlink_to(secret)
-    code, said = refusal(choice, ARM_39, tmp_path / "c")
-    assert (code, "is a link that leads out of" in said) == ("LF302", True)
+    code, output = refusal(choice, ARM_39, tmp_path / "c")
+    assert (code, "is a link that leads out of" in output) == ("LF302", True)
 
 
 @pytest.mark.parametrize(
@@ -397,5 +397,7 @@ def test_platform_by_libc(device: DeviceKind, platform: str | None) -> None:
 
 
 def test_a_network_failure_is_not_taken_for_a_missing_wheel() -> None:
-    said = "error: Request failed after 3 retries\n  Caused by: Failed to fetch: https://example.org/simple/paddlelite/"
-    assert sentence_of_resolver(RuntimeChoice(), X86_310, said) is None
+    output = (
+        "error: Request failed after 3 retries\n  Caused by: Failed to fetch: https://example.org/simple/paddlelite/"
+    )
+    assert sentence_of_resolver(RuntimeChoice(), X86_310, output) is None
