@@ -108,7 +108,7 @@ async def test_a_measurement_that_was_cut_continues(fleet: Fleets, project: Proj
         assert accuracy(report.outcomes[0]).samples == 80
 
 
-def test_what_is_wrong_here_is_told_before_a_device_is_met(project: Projects, tmp_path: Path) -> None:
+def test_what_is_wrong_here_is_reported_before_a_device_is_met(project: Projects, tmp_path: Path) -> None:
     job = project()
     job.inventory("devices: {a: {host: 192.0.2.1}}\n")
     with pytest.raises(UsageError, match=r"cls has no data set: write `golden: {dataset: FOLDER, metric: top1}`"):
@@ -117,6 +117,6 @@ def test_what_is_wrong_here_is_told_before_a_device_is_met(project: Projects, tm
     argv = [sys.executable, "-m", "litefleet_controller", "evaluate", "--json"]
     done = subprocess.run(argv, cwd=job.folder, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 2, done.stderr
-    told = json.loads(done.stdout)["error"]["message"]
-    assert "models.shapes.golden.dataset: " in told
-    assert "none is missing: name a folder, or a CSV file with the columns path and label" in told
+    reported = json.loads(done.stdout)["error"]["message"]
+    assert "models.shapes.golden.dataset: " in reported
+    assert "none is missing: name a folder, or a CSV file with the columns path and label" in reported

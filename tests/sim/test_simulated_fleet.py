@@ -181,8 +181,8 @@ def test_a_busy_device_has_not_failed_and_is_tried_again(begin: Callable[..., Fl
     busy, other = fleet.devices.values()
     busy.lock("somebody else's session")
     rollout = controller.roll_out()
-    told = {o.device: (o.verdict, [f.code for f in o.findings]) for o in controller.state.outcomes(rollout.id)}
-    assert told == {busy.name: (Verdict.UNREACHABLE, ["LF508"]), other.name: (Verdict.VERIFIED, [])}
+    reported = {o.device: (o.verdict, [f.code for f in o.findings]) for o in controller.state.outcomes(rollout.id)}
+    assert reported == {busy.name: (Verdict.UNREACHABLE, ["LF508"]), other.name: (Verdict.VERIFIED, [])}
     assert controller.names(D.OFFLINE) == {busy.name}
     assert [row.attempts for row in controller.rows().values() if row.device == busy.name] == [3]
     busy.leave("somebody else's session", broken=False)

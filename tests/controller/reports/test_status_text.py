@@ -155,7 +155,7 @@ def test_warnings_of_devices_that_did_well_are_shown_too() -> None:
     assert "LF614 went-back (warning, 1 device)" in status_text(rollout(), [row("a", S.CONFIRMED)], [end], NOW)
 
 
-def test_a_closed_window_is_told() -> None:
+def test_a_closed_window_is_reported() -> None:
     """NOW is a Monday, 11:30 UTC."""
     night = Policy(windows=("Mon-Fri 22:00-05:00",))
     closed = replace(rollout(R.RUNNING), policy=night)
@@ -177,11 +177,11 @@ def test_a_rollout_that_its_gate_reverts_says_how_that_goes_on() -> None:
     assert [command for command, _ in next_commands(stopped, reverted)] == ["litefleet rollout"]
 
 
-def test_soak_controller_request_and_limit_are_told() -> None:
+def test_soak_controller_request_and_limit_are_reported() -> None:
     running = rollout(R.RUNNING, soak_until=NOW + 600, request="pause", limit="tag:lab", parent="r-20261122-0001")
     text = status_text(running, seven(), [], NOW, holder="ada@desk, process 77")
-    for said in ("until 2026-11-23 11:40 UTC (in 10 min)", "to pause", "tag:lab", "r-20261122-0001", "process 77"):
-        assert said in text
+    for output in ("until 2026-11-23 11:40 UTC (in 10 min)", "to pause", "tag:lab", "r-20261122-0001", "process 77"):
+        assert output in text
 
 
 def test_a_thousand_devices_stay_readable() -> None:
