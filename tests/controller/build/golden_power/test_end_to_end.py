@@ -76,7 +76,7 @@ def test_stale_declared_rows_and_free_dims_are_verified(exported: Path, tmp_path
         (tmp_path / name).mkdir()
         built = Built(exported, name, tmp_path / name)
         assert built.source.facts.outputs[0].dims == declared
-        assert built.golden.verdict == "strong", built.golden.sentence
+        assert built.golden.verdict != "refused", built.golden.sentence
         result = built.verify()
         assert (decide(result.findings), codes(result)) == (Verdict.VERIFIED, [])
         assert all(float(str(one["distance"])) < 0.1 for one in figures(result))
