@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..common.errors import UsageError
 from ..inspection import FailOn
 from .common import (
     DEFAULT_CONFIG,
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
 
 @command
 def convert(
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FOLDER]...",
+            help="Folders (or program files) of source models that belong to no project; default: the models of litefleet.yaml.",
+        ),
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     model: ModelOption = None,
     arch: Annotated[
@@ -55,11 +63,17 @@ def convert(
     out: Annotated[Path | None, typer.Option("--out", help="Also copy the files to this folder.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Convert each model once per architecture, check the files, and keep them in the store."""
-    from ..project.convert_models import ConvertChoice, convert_models
+    """Convert each model once per architecture, check the files, and keep them in the store.
 
+    With FOLDER no project is needed: the files are written to --out, or here.
+    """
+    from ..project.convert_models import ConvertChoice, convert_folders, convert_models
+
+    if sources and model:
+        raise UsageError("--model names models of litefleet.yaml: leave it out beside a folder")
     choice = ConvertChoice(tuple(arch or ()), targets, fp16, quant, tuple(tries or ()))
-    rows = asyncio.run(convert_models(config, tuple(model or ()), choice, out))
+    run = convert_folders(sources, choice, out) if sources else convert_models(config, tuple(model or ()), choice, out)
+    rows = asyncio.run(run)
     if as_json:
         show(json.dumps([row.to_dict() for row in rows], indent=2))
     else:

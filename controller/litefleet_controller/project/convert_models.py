@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +22,9 @@ from ..config.choices import arch_of_option
 from ..config.model import OptionsConfig, check_targets
 from .project import chosen_models
 
-__all__ = ["ConvertChoice", "ConvertRow", "convert_models"]
+__all__ = ["ConvertChoice", "ConvertRow", "convert_folders", "convert_models"]
+
+_NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")  # what a model's name does not hold
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,32 @@ async def convert_models(
 
     Raises: FindingError LF102 for two CPU instruction sets in one request; UsageError, ConfigError.
     """
+    return await _convert_all(load_config(config_path), models, choice, out)
+
+
+async def convert_folders(paths: Sequence[Path], choice: ConvertChoice, out: Path | None) -> list[ConvertRow]:
+    """Convert source models that belong to no project: folders, or program files; copies go to `out`, else this folder.
+
+    Raises: as `convert_models` does; UsageError for a path that does not exist, and for two models of one name.
+    """
+    models: dict[str, object] = {}
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist: name a model's folder, or its program file")
+        place = path.resolve()
+        name = _NO_NAME.sub("-", place.name if place.is_dir() else place.parent.name).strip("-.") or "model"
+        if name in models:
+            raise UsageError(f"two models would have the name {name}: convert them one at a time")
+        models[name] = {"source": {"folder" if place.is_dir() else "model": place}}
+    cache = default_cache()
+    value = {"models": models, "store": cache / "converted", "inventory": cache / "no-inventory.yaml"}
+    return await _convert_all(Config.model_validate(value), (), choice, out or Path(), goldens=False)
+
+
+async def _convert_all(
+    config: Config, models: tuple[str, ...], choice: ConvertChoice, out: Path | None, goldens: bool = True
+) -> list[ConvertRow]:
     targets = parse_targets(choice.targets) if choice.targets else ()
-    config = load_config(config_path)
     names = [arch_of_option(a).name for a in choice.arches] or _arches_of(targets) or _expected(config)
     config = _overridden(config, names, ",".join(targets), choice)
     toolchains = Toolchains()
@@ -80,7 +108,7 @@ async def convert_models(
     try:
         for model in chosen_models(config, models):
             made = [await _convert_one(release_builder, model, arch, out) for arch in names]
-            if not all(row.failed for row in made):
+            if goldens and not all(row.failed for row in made):
                 warnings = await _golden_warnings(config, release_builder, model, toolchains)
                 made = [row if row.failed else replace(row, findings=(*row.findings, *warnings)) for row in made]
             rows += made
