@@ -19,6 +19,7 @@ __all__ = [
     "mapping",
     "mapping_or_empty",
     "number",
+    "number_at",
     "number_or",
     "number_or_none",
     "sequence_or_empty",
@@ -104,6 +105,13 @@ def text_or_empty(value: object, most: int) -> str:
 def number_or(value: object, low: float, high: float, default: float = 0.0) -> float:
     """Return `value` as a float if it is a number from `low` to `high`, else `default`."""
     return float(value) if _is_number(value) and low <= value <= high else default
+
+
+def number_at(value: object, *path: str) -> float:
+    """Return the number at a path of keys in nested JSON objects, at most 1e15 either way; 0 where there is none."""
+    for key in path:
+        value = mapping_or_empty(value).get(key)
+    return number_or(value, -1e15, 1e15)
 
 
 def number_or_none(value: object) -> float | None:

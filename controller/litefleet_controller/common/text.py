@@ -6,7 +6,7 @@ import math
 import unicodedata
 from collections.abc import Mapping
 
-__all__ = ["LINE_LIMIT", "clean", "clean_lines", "json_ready", "sanitize"]
+__all__ = ["LINE_LIMIT", "json_ready", "sanitize", "sanitize_lines"]
 
 LINE_LIMIT = 400  # characters of one device's sentence that a report shows
 # Unicode categories that are escaped: controls, bidi and zero-width marks, lone surrogates, line separators
@@ -43,14 +43,9 @@ def sanitize(text: object, limit: int = 300) -> str:
     return shown if len(raw) <= limit else f"{shown}… ({len(raw) - limit} more characters)"
 
 
-def clean(text: object, limit: int = LINE_LIMIT) -> str:
-    """Return a text for a report: sanitized, with the report's limit of a line."""
-    return sanitize(text, limit)
-
-
-def clean_lines(text: object, lines: int = 40, width: int = 300) -> str:
-    """Return the last `lines` lines of a text, each cleaned; a first line counts those that were left out."""
+def sanitize_lines(text: object, lines: int = 40, width: int = 300) -> str:
+    """Return the last `lines` lines of a text, each sanitized; a first line counts those that were left out."""
     every = str(text)[-lines * width * 4 :].replace("\r\n", "\n").rstrip("\n").split("\n")
-    kept = [clean(line.replace("\t", "    "), width) for line in every[-lines:]]
+    kept = [sanitize(line.replace("\t", "    "), width) for line in every[-lines:]]
     left_out = str(text).rstrip("\n").count("\n") + 1 - len(kept)
     return "\n".join(([f"… ({left_out} earlier lines left out)"] if left_out > 0 else []) + kept)

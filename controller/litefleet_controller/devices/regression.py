@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from litefleet_agent.findings import Finding, finding
 
-from ..common.checked import mapping_or_empty, number_or, sequence_or_empty
+from ..common.checked import mapping_or_empty, number_at, number_or, sequence_or_empty
 from ..rollout.policy import Regression
 from .agent_client import Request
 
@@ -39,10 +39,10 @@ def regressions(before: object, now: object, limits: Regression) -> list[Finding
     Both are measurements as the agent gives them, of two releases on the same device.
     """
     found = []
-    old, new = _number(before, "latency_ms", "min"), _number(now, "latency_ms", "min")
+    old, new = number_at(before, "latency_ms", "min"), number_at(now, "latency_ms", "min")
     if limits.latency is not None and _grew(old, new, limits.latency, limits.latency_floor_ms):
         found.append(finding(_SLOWER, f"fastest run {new:.1f} ms, before {old:.1f} ms: {new / old - 1:+.0%}"))
-    old, new = (_number(m, "peak_rss_bytes") / 2**20 for m in (before, now))
+    old, new = (number_at(m, "peak_rss_bytes") / 2**20 for m in (before, now))
     if limits.memory is not None and _grew(old, new, limits.memory, limits.memory_floor_mb):
         found.append(finding(_LARGER, f"peak memory {new:.0f} MiB, before {old:.0f} MiB: {new / old - 1:+.0%}"))
     return found
@@ -84,7 +84,7 @@ def _latency(answer: Mapping[str, object], limits: Regression) -> tuple[bool, st
 
 
 def _memory(answer: Mapping[str, object], limits: Regression) -> tuple[bool, str] | None:
-    peaks = [_number(one, "memory", "peak") / 2**20 for one in sequence_or_empty(answer.get("releases"))[:2]]
+    peaks = [number_at(one, "memory", "peak") / 2**20 for one in sequence_or_empty(answer.get("releases"))[:2]]
     if len(peaks) < 2 or min(peaks) <= 0 or limits.memory is None:
         return None
     old, new = peaks
@@ -93,9 +93,3 @@ def _memory(answer: Mapping[str, object], limits: Regression) -> tuple[bool, str
 
 def _grew(old: float, new: float, share: float, floor: float) -> bool:
     return old > 0 and new - old > floor and new > old * (1 + share)
-
-
-def _number(value: object, *path: str) -> float:
-    for key in path:
-        value = mapping_or_empty(value).get(key)
-    return number_or(value, -1e15, 1e15)

@@ -14,7 +14,7 @@ from litefleet_inventory import checks
 from litefleet_inventory.model import Device
 
 from ..common.errors import LitefleetError, UsageError
-from ..common.text import clean
+from ..common.text import LINE_LIMIT, sanitize
 from ..devices.agent_archive import AgentArchive, agent_archive
 from ..devices.transport.base import TransportError
 from .account import Wanted, account_steps, command_steps
@@ -81,9 +81,11 @@ class Provision:
             with login.open(device) as connection:
                 return self.remote(device, SudoRemote(connection, self.password))
         except TransportError as error:
-            self.say(f"  failed: {error.found.code} {clean(error.found.observed)} {error.found.entry.do}")
+            self.say(
+                f"  failed: {error.found.code} {sanitize(error.found.observed, LINE_LIMIT)} {error.found.entry.do}"
+            )
         except LitefleetError as error:
-            self.say(f"  failed: {clean(error)}")
+            self.say(f"  failed: {sanitize(error, LINE_LIMIT)}")
         return False
 
     def remote(self, device: Device, remote: Remote) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..common.text import clean
+from ..common.text import sanitize
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..evaluate.figures import Accuracy, accuracy_of
 from .charts.accuracy import accuracy_rows, points, share
@@ -35,7 +35,7 @@ def accuracy_text(report: RunReport, width: int = 100, color: bool = False) -> s
 def _row(outcome: DeviceOutcome) -> list[Cell]:
     figures, latency = accuracy_of(outcome), latency_of(outcome)
     verdict: Cell = (outcome.verdict.value, STYLES[outcome.verdict])
-    names = [clean(outcome.device, 80), clean(outcome.model, 60)]
+    names = [sanitize(outcome.device, 80), sanitize(outcome.model, 60)]
     measured = ["–"] * 5 if figures is None else accuracy_rows(figures)
     return [*names, *measured, human_ms(latency.p50) if latency else "–", verdict]
 
@@ -44,12 +44,12 @@ def _class_rows(figures: Accuracy, most: int) -> Iterator[list[str]]:
     """Yield a row for each of the classes that lost most: class, count, score, reference, change."""
     for one in figures.classes[:most]:
         change = None if one.reference is None else -one.lost
-        yield [clean(one.name, 60), f"{one.count:,}", share(one.value), share(one.reference), points(change)]
+        yield [sanitize(one.name, 60), f"{one.count:,}", share(one.value), share(one.reference), points(change)]
 
 
 def _classes(page: Page, outcome: DeviceOutcome, figures: Accuracy) -> None:
     count = len(figures.classes)
     shown = f"the {_CLASSES} classes that lost most, of {count:,}" if count > _CLASSES else f"classes: {count}"
-    page.heading(f"{clean(outcome.device, 80)}, {clean(outcome.model, 60)}", shown)
+    page.heading(f"{sanitize(outcome.device, 80)}, {sanitize(outcome.model, 60)}", shown)
     counted = "pixels" if figures.metric == "iou" else "objects" if figures.metric == "map50" else "samples"
     page.table(("class", counted, "score", "reference", "change"), _class_rows(figures, _CLASSES), left=("class",))

@@ -10,7 +10,7 @@ from ..advise.kinds import Origin
 from ..advise.options import Option, Possible
 from ..advise.summary import Advice, KindAdvice, OptionBenchmark
 from ..advise.variants import Placement, PlacementStatus
-from ..common.text import clean
+from ..common.text import LINE_LIMIT, sanitize
 from .charts.accuracy import share
 from .grouping import folded
 from .terminal import Page, plural
@@ -44,7 +44,7 @@ def advice_text(advice: Advice, width: int = 100, color: bool = False) -> str:
     if advice.notes:
         page.heading("Not examined")
         for note in advice.notes:
-            page.line(clean(note, 1000), indent=2)
+            page.line(sanitize(note, 1000), indent=2)
     return page.text
 
 
@@ -66,7 +66,7 @@ def _head(page: Page, advice: Advice, model: str) -> None:
         )
         if (count := sum(p.status is status for p in rows))
     ]
-    page.line((f"{clean(model, 60)}: ", "bold"), message + (f" ({', '.join(rest)})" if rest else ""))
+    page.line((f"{sanitize(model, 60)}: ", "bold"), message + (f" ({', '.join(rest)})" if rest else ""))
 
 
 def _files(page: Page, advice: Advice) -> None:
@@ -75,13 +75,13 @@ def _files(page: Page, advice: Advice) -> None:
     page.heading("Files")
     rows = [
         (
-            clean(one.model, 40),
+            sanitize(one.model, 40),
             one.file.sha256[:12],
-            clean(one.file.label, 40),
+            sanitize(one.file.label, 40),
             human_bytes(one.file.size),
             f"{len(one.devices):,}",
             ", ".join(one.arches),
-            clean(", ".join(one.parts), 160),
+            sanitize(", ".join(one.parts), 160),
         )
         for one in advice.files
     ]
@@ -98,7 +98,7 @@ def _devices(page: Page, advice: Advice) -> None:
     page.heading("Devices")
     shown = sorted(groups.items(), key=lambda item: -len(item[1]))
     rows = [
-        (clean(model, 40), folded((p.device for p in members), _NAMES), taken, status, _named(members, why))
+        (sanitize(model, 40), folded((p.device for p in members), _NAMES), taken, status, _named(members, why))
         for (model, taken, status, why), members in shown[:_GROUPS]
     ]
     page.table(("model", "devices", "file", "status", "why"), rows, left=("model", "devices", "file", "status", "why"))
@@ -110,7 +110,7 @@ def _named(members: Sequence[Placement], why: str) -> str:
     """Return the reason, with the code of the deciding finding where there is one."""
     errors = [f.code for f in members[0].findings if f.severity is Severity.ERROR]
     known = members[0].status is PlacementStatus.NO_RUNTIME and errors
-    return clean(f"{why} ({errors[0]})" if known else why)
+    return sanitize(f"{why} ({errors[0]})" if known else why, LINE_LIMIT)
 
 
 def _problems(page: Page, advice: Advice) -> None:
@@ -154,7 +154,7 @@ def _benchmarks(page: Page, benchmarks: Sequence[OptionBenchmark]) -> None:
     scored = any(one.accuracy is not None for one in benchmarks)
     rows = [
         (
-            clean(one.model, 40),
+            sanitize(one.model, 40),
             one.version,
             one.option,
             f"{one.verdict}{f' ({one.code})' if one.code else ''}",
@@ -171,9 +171,9 @@ def _benchmarks(page: Page, benchmarks: Sequence[OptionBenchmark]) -> None:
     page.table(head, rows, left=("model", "Paddle-Lite", "option", "verdict"))
     references = {one.model: one.reference for one in benchmarks if one.reference is not None}
     for model, score in references.items():
-        page.line(f"{clean(model, 40)}: the reference engine's accuracy on the data set is {share(score)}", indent=2)
+        page.line(f"{sanitize(model, 40)}: the reference engine's accuracy on the data set is {share(score)}", indent=2)
     for message in dict.fromkeys(f"{t.version}, {t.option}: {t.sentence}" for t in benchmarks if t.sentence):
-        page.line(clean(message), indent=2)
+        page.line(sanitize(message, LINE_LIMIT), indent=2)
 
 
 def _kinds(page: Page, advice: Advice) -> None:
@@ -183,10 +183,10 @@ def _kinds(page: Page, advice: Advice) -> None:
     page.heading("Kinds of devices")
     rows = [
         (
-            clean(one.kind.name, 120),
+            sanitize(one.kind.name, 120),
             f"{len(one.devices):,}",
-            clean(one.kind.runtime, 60) or "none suitable",
-            clean(_proven(one), 300),
+            sanitize(one.kind.runtime, 60) or "none suitable",
+            sanitize(_proven(one), 300),
         )
         for one in advice.kinds[:_GROUPS]
     ]
@@ -227,7 +227,7 @@ def _option(page: Page, pairs: Sequence[tuple[KindAdvice, Option]]) -> None:
     for kind, option in pairs:
         answers.setdefault((option.possible, option.because), []).append(kind.kind.name)
     for (possible, because), names in sorted(answers.items(), key=lambda item: list(Possible).index(item[0][0])):
-        shown = clean(", ".join(dict.fromkeys(names)), 300)
+        shown = sanitize(", ".join(dict.fromkeys(names)), 300)
         page.line((possible.value, _STYLES[possible]), f": {shown}: {because}", indent=2)
     open_to = [option for _, option in pairs if option.possible is not Possible.NO]
     if not open_to:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from litefleet_agent.findings import Severity, Verdict
 
 from ..bench.figures import BenchFigures, Cell, ReleaseFigures, benches_of
-from ..common.text import clean
+from ..common.text import sanitize
 from ..devices.outcome import DeviceOutcome, RunReport
 from .charts.bench import names_of
 from .grouping import folded
@@ -31,7 +31,9 @@ def bench_text(report: RunReport, width: int = 100, color: bool = False) -> str:
     _heat(page, benches)
     _workers(page, benches, width)
     _comparisons(page, benches)
-    pairs = [(clean(o.device, 80), f) for o in report.outcomes for f in o.findings if f.severity is not Severity.NOTE]
+    pairs = [
+        (sanitize(o.device, 80), f) for o in report.outcomes for f in o.findings if f.severity is not Severity.NOTE
+    ]
     page.findings(pairs)
     _notes(page, benches)
     _last(page, report)
@@ -60,8 +62,8 @@ def _speed(outcome: DeviceOutcome, figures: BenchFigures, name: str, measured: R
     warm, first, per_hour = measured.warm, measured.cold.first, measured.growth.per_hour
     ranks = (("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
     return {
-        "device": clean(outcome.device, 60),
-        "model": clean(figures.model, 40),
+        "device": sanitize(outcome.device, 60),
+        "model": sanitize(figures.model, 40),
         "release": name + _mark(measured),
         **{head: human_ms(getattr(warm, key)) for head, key in ranks},
         "runs/s": human_rate(measured.runs_per_s),
@@ -95,7 +97,7 @@ def _heat_row(outcome: DeviceOutcome, measured: ReleaseFigures) -> list[str]:
     degrees = ["–" if value is None else f"{value:.0f} °C" for value in (heat.first, heat.last, heat.highest)]
     rise = "–" if heat.per_minute is None else f"{heat.per_minute:+.2g} °C"
     clock = f"{min(rates):.0f} to {max(rates):.0f} MHz" if rates else "–"
-    return [clean(outcome.device, 60), *degrees, rise, clock]
+    return [sanitize(outcome.device, 60), *degrees, rise, clock]
 
 
 def _workers(page: Page, benches: list[Bench], width: int) -> None:
@@ -115,7 +117,8 @@ def _workers(page: Page, benches: list[Bench], width: int) -> None:
     for outcome, _, cell in shown:
         if cell.skipped:
             page.line(
-                f"{clean(outcome.device, 60)}, {plural(cell.workers, 'worker')}: {clean(cell.skipped, 300)}", indent=2
+                f"{sanitize(outcome.device, 60)}, {plural(cell.workers, 'worker')}: {sanitize(cell.skipped, 300)}",
+                indent=2,
             )
 
 
@@ -123,7 +126,7 @@ def _cell(outcome: DeviceOutcome, figures: BenchFigures, cell: Cell) -> dict[str
     names = {measured.release: name for name, measured in zip(names_of(figures), figures.releases, strict=True)}
     latency = cell.latency
     return {
-        "device": clean(outcome.device, 60),
+        "device": sanitize(outcome.device, 60),
         "release": names.get(cell.release, cell.release[:8]),
         "workers": str(cell.workers),
         "threads": str(cell.threads) if cell.threads else "default",
@@ -142,7 +145,7 @@ def _comparisons(page: Page, benches: list[Bench]) -> None:
     page.heading("Comparison", "alternating on the same device")
     for outcome, figures in measured:
         assert figures.comparison is not None
-        page.line(f"{clean(outcome.device, 60)}: {figures.comparison.sentence(*names_of(figures))}", indent=2)
+        page.line(f"{sanitize(outcome.device, 60)}: {figures.comparison.sentence(*names_of(figures))}", indent=2)
 
 
 def _notes(page: Page, benches: Iterable[Bench]) -> None:
@@ -150,7 +153,7 @@ def _notes(page: Page, benches: Iterable[Bench]) -> None:
     devices_by_note: dict[str, list[str]] = {}
     for outcome, figures in benches:
         for note in figures.notes:
-            devices_by_note.setdefault(clean(note, 300), []).append(clean(outcome.device, 80))
+            devices_by_note.setdefault(sanitize(note, 300), []).append(sanitize(outcome.device, 80))
     if devices_by_note:
         page.line("")
     for note, devices in devices_by_note.items():

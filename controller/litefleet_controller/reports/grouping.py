@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from litefleet_inventory.ranges import MAX_EXPANSION
 
-from ..common.text import clean
+from ..common.text import sanitize
 
 __all__ = ["fold", "folded"]
 
@@ -51,7 +51,7 @@ def folded(names: Iterable[str], most: int = 20) -> str:
     items = _folded_items(names)
     left_out = sum(item.count for item in items[most:])
     more = f" and {left_out:,} more" if left_out else ""
-    return ", ".join(clean(item.text, 120) for item in items[:most]) + more
+    return ", ".join(sanitize(item.text, 120) for item in items[:most]) + more
 
 
 def _split(name: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 from ..bench.figures import BenchFigures, ReleaseFigures, benches_of
 from ..common.checked import number_or_none
-from ..common.text import clean, clean_lines
+from ..common.text import LINE_LIMIT, sanitize, sanitize_lines
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..evaluate.figures import accuracy_of
 from .charts.accuracy import accuracy_charts, accuracy_rows
@@ -52,7 +52,7 @@ def bench_parts(report: RunReport) -> list[dict[str, object]]:
             "title": title_of(outcome, figures),
             "lines": heading_of(outcome, figures),
             "charts": [chart.inline() for chart in charts_of(figures)],
-            "notes": [clean(note, 300) for note in figures.notes],
+            "notes": [sanitize(note, 300) for note in figures.notes],
         }
         for outcome, figures in benches_of(report)[:_MOST]
     ]
@@ -77,13 +77,13 @@ def _row(outcome: DeviceOutcome, figures: BenchFigures, name: str, measured: Rel
         human_bytes(measured.memory.peak),
     ]
     mark = {True: "", False: " (wrong)", None: " (not checked)"}[measured.right]
-    return [clean(outcome.device, 80), clean(figures.model, 60), name + mark, *ranks, *rest]
+    return [sanitize(outcome.device, 80), sanitize(figures.model, 60), name + mark, *ranks, *rest]
 
 
 def _scores(report: RunReport) -> list[list[str]]:
     """Return a row for each accuracy: device, model, metric, samples, score, reference, change, verdict."""
     return [
-        [clean(outcome.device, 80), clean(outcome.model, 60), *accuracy_rows(found), outcome.verdict.value]
+        [sanitize(outcome.device, 80), sanitize(outcome.model, 60), *accuracy_rows(found), outcome.verdict.value]
         for outcome in report.outcomes
         if (found := accuracy_of(outcome)) is not None
     ]
@@ -107,8 +107,8 @@ def to_html(report: RunReport) -> str:
         policy=policy,
         style=Markup(style),  # noqa: S704 - our own file, no input in it
         script=Markup(script),  # noqa: S704
-        command=clean(report.command, 40),
-        started_at=clean(report.started_at, 40),
+        command=sanitize(report.command, 40),
+        started_at=sanitize(report.started_at, 40),
         seconds=human_seconds(report.seconds),
         counts=report.counts,
         rollout=rollout_lines(report),
@@ -163,7 +163,11 @@ def _group(group: FindingGroup) -> dict[str, object]:
 def _seen(group: FindingGroup) -> list[tuple[str, list[str], int]]:
     """Return the group's sentences, each with the names of its devices and how many more devices there are."""
     return [
-        (sentence.text, [clean(name, 80) for name in sentence.devices[:_NAMES]], max(len(sentence.devices) - _NAMES, 0))
+        (
+            sentence.text,
+            [sanitize(name, 80) for name in sentence.devices[:_NAMES]],
+            max(len(sentence.devices) - _NAMES, 0),
+        )
         for sentence in group_sentences(group)
     ]
 
@@ -176,30 +180,36 @@ def _code(text: str) -> Markup:
 def _device(outcome: DeviceOutcome) -> dict[str, object]:
     """Return the values that the page shows of one device, all texts cleaned."""
     latency = latency_of(outcome)
-    took = [(clean(step, 60), human_seconds(seconds)) for step, seconds in outcome.steps.items()]
+    took = [(sanitize(step, 60), human_seconds(seconds)) for step, seconds in outcome.steps.items()]
     return {
-        "name": clean(outcome.device, 80),
-        "model": clean(outcome.model, 80),
+        "name": sanitize(outcome.device, 80),
+        "model": sanitize(outcome.model, 80),
         "arch": arch_name(outcome) or "–",
         "verdict": outcome.verdict.value,
-        "sentence": clean(outcome.sentence),
+        "sentence": sanitize(outcome.sentence, LINE_LIMIT),
         "p50": human_ms(latency.p50) if latency else "–",
         "sent": human_bytes(outcome.sent_bytes),
         "seconds": human_seconds(sum(outcome.steps.values())) if outcome.steps else "–",
-        "findings": [(f.code, f.entry.slug, clean(f.observed), f.entry.why, f.entry.do) for f in outcome.findings],
+        "findings": [
+            (f.code, f.entry.slug, sanitize(f.observed, LINE_LIMIT), f.entry.why, f.entry.do) for f in outcome.findings
+        ],
         "facts": facts_lines(outcome.facts),
         "release": _release(outcome),
         "measurements": _measurements(outcome),
         "outputs": _outputs(outcome),
         "steps": took,
-        "detail": clean_lines(outcome.detail) if outcome.detail else "",
+        "detail": sanitize_lines(outcome.detail) if outcome.detail else "",
     }
 
 
 def _release(outcome: DeviceOutcome) -> list[tuple[str, str]]:
     """Return the lines about the release: id, file, whether it is active, bytes sent."""
     live = "unchanged: was active already" if outcome.unchanged else "activated" if outcome.activated else "not changed"
-    rows = [("release", clean(outcome.release, 80)), (".nb SHA-256", clean(outcome.artifact, 80)), ("active", live)]
+    rows = [
+        ("release", sanitize(outcome.release, 80)),
+        (".nb SHA-256", sanitize(outcome.artifact, 80)),
+        ("active", live),
+    ]
     rows += [("sent", human_bytes(outcome.sent_bytes)), ("round trips", str(outcome.round_trips))]
     return [(name, value) for name, value in rows if value]
 
@@ -223,10 +233,10 @@ def _outputs(outcome: DeviceOutcome) -> list[list[str]]:
     keys = ("distance", "max_abs", "mean_abs", "max_rel", "cosine", "top1")
     return [
         [
-            *(clean(o.get(key) or "–", 60) for key in ("name", "compare")),
+            *(sanitize(o.get(key) or "–", 60) for key in ("name", "compare")),
             *(_figure(o.get(k)) for k in keys),
             "yes" if o.get("ok") is True else "no",
-            "; ".join(clean(o[key], 200) for key in ("why", "note") if o.get(key)),
+            "; ".join(sanitize(o[key], 200) for key in ("why", "note") if o.get(key)),
         ]
         for o in rows[:_OUTPUTS]
     ]
@@ -236,4 +246,4 @@ def _figure(value: object) -> str:
     if value is None:
         return "–"
     figure = number_or_none(value)
-    return clean(value, 40) if figure is None else f"{figure:.4g}"
+    return sanitize(value, 40) if figure is None else f"{figure:.4g}"

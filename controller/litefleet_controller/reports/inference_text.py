@@ -8,7 +8,7 @@ import numpy as np
 from litefleet_agent.findings import Verdict
 
 from ..build.golden.files import Array
-from ..common.text import clean
+from ..common.text import sanitize
 from ..infer.compare import Difference
 from ..infer.report import CaseAnswer, DeviceAnswer, InferenceReport
 from .terminal import Page, plural
@@ -32,7 +32,7 @@ def inference_text(report: InferenceReport, width: int = 100, color: bool = Fals
     page.line()
     page.line(f"{good} of {plural(len(report.answers), 'device')} answered correctly", (f"   {_about(report)}", "dim"))
     for path in report.files:
-        page.line(f"wrote {clean(path, 300)}")
+        page.line(f"wrote {sanitize(path, 300)}")
     return page.text
 
 
@@ -43,17 +43,17 @@ def _about(report: InferenceReport) -> str:
 
 
 def _rows(answer: DeviceAnswer) -> Iterator[tuple[str, str, str, str, str]]:
-    device = clean(answer.device, 80)
+    device = sanitize(answer.device, 80)
     if not answer.cases:
-        yield device, "", "", "", f"{answer.outcome.verdict.value}: {clean(answer.sentence, 200)}"
+        yield device, "", "", "", f"{answer.outcome.verdict.value}: {sanitize(answer.sentence, 200)}"
     for case in answer.cases:
-        yield device, clean(case.case, 40), _BY.get(answer.by, ""), human_ms(case.ms), _summary(case)
+        yield device, sanitize(case.case, 40), _BY.get(answer.by, ""), human_ms(case.ms), _summary(case)
 
 
 def _summary(case: CaseAnswer) -> str:
     if case.error:
-        return f"none: {clean(case.error, 200)}"
-    return "; ".join(f"{clean(name, 40)} {_shown(array)}" for name, array in case.outputs.items())
+        return f"none: {sanitize(case.error, 200)}"
+    return "; ".join(f"{sanitize(name, 40)} {_shown(array)}" for name, array in case.outputs.items())
 
 
 def _shown(array: Array) -> str:
@@ -81,9 +81,9 @@ def _comparisons(report: InferenceReport) -> Iterator[str]:
 
 def _among(case: str, majority: Mapping[str, str], among: list[Difference]) -> Iterator[str]:
     if not majority[case] and any(not d.agrees for d in among):
-        yield f"{clean(case, 40)}: the devices differ, and no majority agrees."
+        yield f"{sanitize(case, 40)}: the devices differ, and no majority agrees."
         return
-    yield from _line(case, clean(among[0].against, 80) if among else "", among, "all devices agree with")
+    yield from _line(case, sanitize(among[0].against, 80) if among else "", among, "all devices agree with")
 
 
 def _line(case: str, whose: str, differences: list[Difference], agree: str) -> Iterator[str]:
@@ -91,8 +91,8 @@ def _line(case: str, whose: str, differences: list[Difference], agree: str) -> I
         return
     off = list(dict.fromkeys(d.device for d in differences if not d.agrees))
     if off:
-        yield f"{clean(case, 40)}: {listed(tuple(off))} differ from {whose}."
+        yield f"{sanitize(case, 40)}: {listed(tuple(off))} differ from {whose}."
         return
     most = max(d.found.figures()["max_abs"] for d in differences)
     how_far = f"the largest difference is {most:.2g}" if most else "the outputs are equal"
-    yield f"{clean(case, 40)}: {agree} {whose}; {how_far}."
+    yield f"{sanitize(case, 40)}: {agree} {whose}; {how_far}."

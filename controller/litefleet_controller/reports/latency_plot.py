@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from ..common.text import clean
+from ..common.text import sanitize
 from ..devices.outcome import RunReport
 from .charts.scale import Axis, axis_from_zero, tick_label
 from .values import Latency, human_ms, latency_of
@@ -54,13 +54,13 @@ def _plot(model: str, rows: list[tuple[str, Latency]]) -> Plot:
     caption = f"{count}, {how}{scale}. Thin line: min to p99; thick: min to p90; mark: p50."
     slowest = rows[-1]
     if len(rows) > 1:
-        caption += f" Slowest: {clean(slowest[0], 80)}, p50 {human_ms(slowest[1].p50)}."
-    return Plot(clean(model, 80), caption, svg)
+        caption += f" Slowest: {sanitize(slowest[0], 80)}, p50 {human_ms(slowest[1].p50)}."
+    return Plot(sanitize(model, 80), caption, svg)
 
 
 def _title(name: str, v: Latency) -> Markup:
     return Markup("<title>{}: min {}, p50 {}, p90 {}, p99 {}</title>").format(
-        clean(name, 80), human_ms(v.min), human_ms(v.p50), human_ms(v.p90), human_ms(v.p99)
+        sanitize(name, 80), human_ms(v.min), human_ms(v.p50), human_ms(v.p90), human_ms(v.p99)
     )
 
 
@@ -94,7 +94,7 @@ def _rows(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
                 '<rect class="mid" x="{bx}" y="{by}" width="3" height="14"/>'
                 '<text x="{w}" y="{ty}" text-anchor="end">{p}</text></g>'
             ).format(
-                t=_title(name, v), nx=left - 10, n=clean(short, 60), y=y, ty=y + 4, by=y - 7, w=_WIDTH - 2,
+                t=_title(name, v), nx=left - 10, n=sanitize(short, 60), y=y, ty=y + 4, by=y - 7, w=_WIDTH - 2,
                 p=human_ms(v.p50), a=axis.at(v.min), bx=round(axis.at(v.p50) - 1.5, 1),
                 c=axis.at(v.p90), d=axis.at(v.p99),
             )

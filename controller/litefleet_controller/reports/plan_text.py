@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from litefleet_agent.findings import Severity
 
-from ..common.text import clean
+from ..common.text import LINE_LIMIT, sanitize
 from ..rollout.policy import GateLimit, Policy, Regression, Share
 from ..rollout_engine.plan import Plan, PlannedDevice
 from .grouping import folded
@@ -142,14 +142,14 @@ def plan_text(plan: Plan, width: int = 100, color: bool = False) -> str:
 
 def short_release(release: str) -> str:
     """Return the first twelve digits of a release's id; "nothing" for none."""
-    return clean(release[:12], 12) if release else "nothing"
+    return sanitize(release[:12], 12) if release else "nothing"
 
 
 def _head(page: Page, plan: Plan) -> None:
     devices = len({p.row.device for p in plan.devices})
-    models = ", ".join(clean(model, 60) for model in plan.models) or "no model"
+    models = ", ".join(sanitize(model, 60) for model in plan.models) or "no model"
     sent = f"{human_bytes(plan.bytes_total)} to send"
-    title = f"Plan for fleet {clean(plan.fleet, 64)}"
+    title = f"Plan for fleet {sanitize(plan.fleet, 64)}"
     page.line((title, "bold"), f": {plural(devices, 'device')}, {models}, {sent}", (f"   ({plan.created_at})", "dim"))
     parts: list[str | tuple[str, str]] = []
     for effect, count in plan.counts.items():
@@ -166,7 +166,7 @@ def _waves(page: Page, plan: Plan) -> None:
         kinds = {p.row.stratum for p in members if p.row.known}
         sent = human_bytes(sum(p.bytes_to_send for p in members))
         shown = f"{len(kinds)} of {len(fleet_kinds | kinds)}"
-        rows.append((str(index + 1), f"{wave.size:,}", shown, sent, clean(wave.spec, 120)))
+        rows.append((str(index + 1), f"{wave.size:,}", shown, sent, sanitize(wave.spec, 120)))
     page.table(("wave", "devices", "kinds", "to send", "which"), rows, left=("which",))
 
 
@@ -195,21 +195,21 @@ def _changes(page: Page, plan: Plan) -> None:
 
 def _change(page: Page, group: _Group) -> None:
     first = group.members[0]
-    row, model = first.row, clean(first.row.model, 60)
+    row, model = first.row, sanitize(first.row.model, 60)
     waves = sorted({p.row.wave + 1 for p in group.members})
     which = f"wave{'' if len(waves) == 1 else 's'} {', '.join(map(str, waves))}"
     page.line((plural(len(group.members), "device"), "bold"), (f"   {which}, {group.size}", "dim"), indent=2)
     page.line((f"-  {model} {_side(first.runs, first.runs_artifact)}", "red"), indent=4)
     page.line((f"+  {model} {_side(row.release, row.artifact, row.runtime)}", "green"), indent=4)
     if first.why:
-        page.field("why", clean(first.why), 7, 4)
+        page.field("why", sanitize(first.why, LINE_LIMIT), 7, 4)
     page.field("devices", folded(group.names, _NAMES), 7, 4)
 
 
 def _side(release: str, artifact: str, runtime: str = "") -> str:
     """Return one side of a difference: release, file, runtime."""
-    parts = [f"file {clean(artifact[:12], 12)}"] if artifact else []
-    parts += [f"runtime {clean(runtime, 40)}"] if runtime else []
+    parts = [f"file {sanitize(artifact[:12], 12)}"] if artifact else []
+    parts += [f"runtime {sanitize(runtime, 40)}"] if runtime else []
     return short_release(release) + (f"   {', '.join(parts)}" if parts else "")
 
 
@@ -222,7 +222,7 @@ def _unchanged(page: Page, plan: Plan) -> None:
     for p in same:
         by_release.setdefault((p.row.model, p.row.release), []).append(p.row.device)
     for (model, release), names in by_release.items():
-        page.line(f"{clean(model, 60)} {short_release(release)}: {folded(names, _NAMES)}", indent=2)
+        page.line(f"{sanitize(model, 60)} {short_release(release)}: {folded(names, _NAMES)}", indent=2)
 
 
 def _outputs(page: Page, plan: Plan) -> None:
@@ -232,11 +232,11 @@ def _outputs(page: Page, plan: Plan) -> None:
         return
     page.heading("Comparison", "how a device's outputs are compared with the golden")
     for model in (model for model in plan.models if model in described):
-        page.line((clean(model, 60), "bold"), indent=2)
+        page.line((sanitize(model, 60), "bold"), indent=2)
         for output in described[model].outputs[:_OUTPUTS]:
-            name, kind, why = (clean(output.get(key, ""), 200) for key in ("name", "compare", "why"))
+            name, kind, why = (sanitize(output.get(key, ""), 200) for key in ("name", "compare", "why"))
             page.line(f"{name} as {kind}: {why}", indent=4)
-        page.field("golden", clean(described[model].golden, 1000), 6, 4)
+        page.field("golden", sanitize(described[model].golden, 1000), 6, 4)
 
 
 def _findings(page: Page, plan: Plan) -> None:
@@ -247,9 +247,8 @@ def _findings(page: Page, plan: Plan) -> None:
         page.findings((p.row.device, f) for p in blocked for f in p.findings if f.severity is Severity.ERROR)
         for p in blocked:
             if not any(f.severity is Severity.ERROR for f in p.findings):
-                page.line(
-                    f"{clean(p.row.device, 80)}: {clean(p.row.sentence or p.why) or 'no reason was reported'}", indent=2
-                )
+                reason = sanitize(p.row.sentence or p.why, LINE_LIMIT) or "no reason was reported"
+                page.line(f"{sanitize(p.row.device, 80)}: {reason}", indent=2)
     others = [(p.row.device, f) for p in plan.devices for f in p.findings if not _counted(p, f.severity)]
     if others:
         page.heading("Warnings and notes")
@@ -275,7 +274,7 @@ def _offline(page: Page, plan: Plan) -> None:
     reasons: dict[str, list[str]] = {}
     for p in away:
         text = next((f.observed for f in p.findings if f.severity is Severity.ERROR), p.row.sentence)
-        reasons.setdefault(clean(text), []).append(p.row.device)
+        reasons.setdefault(sanitize(text, LINE_LIMIT), []).append(p.row.device)
     for text, names in list(reasons.items())[:_REASONS]:
         if text:
             page.field("seen", f"{text} — {folded(names, _NAMES)}")
@@ -284,7 +283,7 @@ def _offline(page: Page, plan: Plan) -> None:
 def _limits(page: Page, plan: Plan) -> None:
     page.heading("Limits")
     for name, text in limit_lines(plan.policy):
-        page.field(name, clean(text), 10)
+        page.field(name, sanitize(text, LINE_LIMIT), 10)
     page.heading("Gates")
     for name, text in gate_lines(plan.policy):
         page.field(name, text, 10)

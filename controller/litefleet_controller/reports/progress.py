@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..common.text import clean
+from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress, QuietProgress, _Context
 from .terminal import STYLES
@@ -50,7 +50,7 @@ class LineProgress(_Context):
 
     def message(self, text: str) -> None:
         """Write one line."""
-        line = clean(text, 1000)
+        line = sanitize(text, 1000)
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         # A Chinese name must not end the run when the log's locale is C.
         self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
@@ -59,8 +59,8 @@ class LineProgress(_Context):
 
 def outcome_line(outcome: DeviceOutcome) -> str:
     """Return "cam-03 verified: outputs match the reference"."""
-    why = clean(outcome.sentence)
-    return f"{clean(outcome.device, 80)} {outcome.verdict.value}{': ' if why else ''}{why}"
+    why = sanitize(outcome.sentence, LINE_LIMIT)
+    return f"{sanitize(outcome.device, 80)} {outcome.verdict.value}{': ' if why else ''}{why}"
 
 
 class LiveProgress:
@@ -115,7 +115,7 @@ class LiveProgress:
 
     def message(self, text: str) -> None:
         """Print a line above the display."""
-        self._console.print(Text(clean(text, 1000)))
+        self._console.print(Text(sanitize(text, 1000)))
 
     def render(self) -> RenderableType:
         """Return the display as of now."""
@@ -132,7 +132,7 @@ class LiveProgress:
         # The longest at work first, so that a hanging device is shown.
         for device, (step, since) in sorted(list(self._active.items()), key=lambda item: item[1][1])[:_SHOWN]:
             took = human_seconds(self._clock() - since)
-            at_work.add_row(Text("  " + clean(device, 40)), Text(clean(step, 40)), Text(took, "dim"))
+            at_work.add_row(Text("  " + sanitize(device, 40)), Text(sanitize(step, 40)), Text(took, "dim"))
         more = len(self._active) - _SHOWN
         notes = [f"  and {more:,} more at work"] if more > 0 else []
         notes += [f"  {len(self._waiting):,} waiting for their turn"] if self._waiting else []

@@ -9,7 +9,7 @@ from typing import Any
 from litefleet_agent.findings import CATALOGUE, Severity
 
 from ..common.checked import sequence_or_empty
-from ..common.text import clean, json_ready
+from ..common.text import LINE_LIMIT, json_ready, sanitize
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
 from ..rollout.windows import next_open, open_until
@@ -98,9 +98,9 @@ def rollouts_text(rollouts: Sequence[Rollout], width: int = 100, color: bool = F
     rows = []
     for r in rollouts:
         wave = f"{r.wave + 1}/{len(r.waves)}" if not r.state.over and r.waves else "–"
-        model_names = ", ".join(clean(model, 40) for model in r.models)
-        why = " — ".join(part for part in (model_names, clean(r.reason, 200)) if part)
-        rows.append((r.id, r.kind, r.state.value, wave, human_moment(r.created_at), clean(r.by, 40), why))
+        model_names = ", ".join(sanitize(model, 40) for model in r.models)
+        why = " — ".join(part for part in (model_names, sanitize(r.reason, 200)) if part)
+        rows.append((r.id, r.kind, r.state.value, wave, human_moment(r.created_at), sanitize(r.by, 40), why))
     head = ("rollout", "kind", "state", "wave", "made", "by", "models, reason")
     page.table(head, rows, left=("rollout", "kind", "state", "by", head[-1]))
     return page.text
@@ -114,8 +114,8 @@ def rollouts_dict(rollouts: Sequence[Rollout]) -> dict[str, Any]:
 def _head(
     page: Page, rollout: Rollout, rows: Sequence[DeviceRow], outcomes: Sequence[DeviceOutcome], now: float, holder: str
 ) -> None:
-    made = f"   ({rollout.kind} by {clean(rollout.by, 80)}, {human_moment(rollout.created_at)})"
-    title = f"{rollout.id} of fleet {clean(rollout.fleet, 64)}: "
+    made = f"   ({rollout.kind} by {sanitize(rollout.by, 80)}, {human_moment(rollout.created_at)})"
+    title = f"{rollout.id} of fleet {sanitize(rollout.fleet, 64)}: "
     page.line((title, "bold"), (rollout.state.value, _STYLES[rollout.state]), (made, "dim"))
     for name, text in _facts(rollout, rows, outcomes, now, holder):
         if text:
@@ -127,20 +127,20 @@ def _facts(
 ) -> list[tuple[str, str]]:
     """Return (name, text) for each line under the title; lines with an empty text are left out."""
     sent = sum(outcome.sent_bytes for outcome in outcomes)
-    models = ", ".join(clean(model, 60) for model in rollout.models)
+    models = ", ".join(sanitize(model, 60) for model in rollout.models)
     soak = f"until {human_moment(rollout.soak_until)} ({until(rollout.soak_until, now)})"
     well = len({r.device for r in rows}) - len({r.device for r in rows if not r.state.well})
     return [
-        ("why", clean(rollout.reason)),
+        ("why", sanitize(rollout.reason, LINE_LIMIT)),
         ("caused by", folded(rollout.behind)),
         ("models", models + (f" (number {rollout.number})" if models and rollout.number else "")),
-        ("limit", clean(rollout.limit, 200)),
-        ("repairs", clean(rollout.parent, 40)),
+        ("limit", sanitize(rollout.limit, 200)),
+        ("repairs", sanitize(rollout.parent, 40)),
         ("devices", f"{well:,} of {len({r.device for r in rows}):,} run the wanted release; {human_bytes(sent)} sent"),
         ("soak", soak if rollout.soak_until > now and not rollout.state.over else ""),
         ("window", _window_text(rollout, now)),
-        ("at work", clean(holder, 120)),
-        ("asked", f"to {clean(rollout.request, 20)}" if rollout.request else ""),
+        ("at work", sanitize(holder, 120)),
+        ("asked", f"to {sanitize(rollout.request, 20)}" if rollout.request else ""),
     ]
 
 
@@ -170,7 +170,7 @@ def _waves(page: Page, rollout: Rollout, rows: Sequence[DeviceRow]) -> None:
         spec = rollout.waves[wave].spec if wave < len(rollout.waves) else ""
         here = "now" if wave == rollout.wave and not rollout.state.over else ""
         numbers = [f"{found[c]:,}" if found[c] else "·" for c in used]
-        lines.append((str(wave + 1), here, f"{found.total():,}", *numbers, clean(spec, 120)))
+        lines.append((str(wave + 1), here, f"{found.total():,}", *numbers, sanitize(spec, 120)))
     page.table(("wave", "", "devices", *used, "which"), lines, left=("", "which"))
 
 
@@ -180,9 +180,9 @@ def _clusters(page: Page, title: str, note: str, found: Sequence[Cluster]) -> No
     page.heading(title, note)
     for cluster in found[:_CLUSTERS]:
         entry = CATALOGUE.get(cluster.code, CATALOGUE["LF900"])
-        seen = tuple((clean(sentence), names) for sentence, names in cluster.seen)
+        seen = tuple((sanitize(sentence, LINE_LIMIT), names) for sentence, names in cluster.seen)
         seen_by = f", {cluster.forgiven} forgiven" if cluster.forgiven else ""
-        page.finding(FindingGroup(entry, seen), clean(cluster.part or "unknown CPU", 60) + seen_by)
+        page.finding(FindingGroup(entry, seen), sanitize(cluster.part or "unknown CPU", 60) + seen_by)
     if len(found) > _CLUSTERS:
         names = [name for cluster in found[_CLUSTERS:] for name in cluster.devices]
         page.line(f"and {plural(len(found) - _CLUSTERS, 'more cause')}: {folded(names)}")
@@ -212,7 +212,7 @@ def _offline(page: Page, rows: Sequence[DeviceRow], now: float) -> None:
         since = f"for {human_span(now - row.offline_since)}" if row.offline_since else ""
         due = f"next try {until(row.next_try_at, now)}"
         sentence = " — ".join(
-            part for part in (", ".join(p for p in (since, due) if p), clean(row.sentence, 120)) if part
+            part for part in (", ".join(p for p in (since, due) if p), sanitize(row.sentence, 120)) if part
         )
         lines.setdefault(sentence, []).append(row.device)
     for sentence, names in list(lines.items())[:_OFFLINE]:
@@ -291,10 +291,10 @@ def history_text(entries: Sequence[HistoryEntry], width: int = 100, color: bool 
     rows = [
         (
             human_moment(e.at),
-            clean(e.device, 40),
-            clean(e.kind, 20),
-            clean(e.model, 40),
-            clean(e.release[:12]),
+            sanitize(e.device, 40),
+            sanitize(e.kind, 20),
+            sanitize(e.model, 40),
+            sanitize(e.release[:12], LINE_LIMIT),
             _event_text(e),
         )
         for e in entries
@@ -311,7 +311,7 @@ def _event_text(event: HistoryEntry) -> str:
     sentences += [f"{item.get('code')}: {item.get('seen')}" for item in found]
     times = entry.get("times")
     many = f" ({times} times)" if isinstance(times, int) and 1 < times < 1 << 53 else ""
-    return clean("; ".join(sentences), 300) + many
+    return sanitize("; ".join(sentences), 300) + many
 
 
 def history_dict(entries: Sequence[HistoryEntry]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..common.text import clean
+from ..common.text import sanitize
 from ..devices.outcome import DeviceOutcome, RunReport
 from .grouping import folded
 from .values import (
@@ -207,7 +207,7 @@ def to_table(report: RunReport, width: int = 100, color: bool = False) -> str:
         page.finding(group)
     if report.outcomes:
         page.line()
-    page.line(*_counts(report), (f"   ({clean(report.command, 40)}, {human_seconds(report.seconds)})", "dim"))
+    page.line(*_counts(report), (f"   ({sanitize(report.command, 40)}, {human_seconds(report.seconds)})", "dim"))
     for line in rollout_lines(report):
         page.line((line, "bold" if report.exit_code == 3 else ""))
     return page.text
@@ -217,11 +217,11 @@ def _row(outcome: DeviceOutcome, roomy: bool) -> list[Cell]:
     latency = latency_of(outcome)
     took = human_seconds(sum(outcome.steps.values())) if outcome.steps else "–"
     return [
-        clean(outcome.device, 80),
+        sanitize(outcome.device, 80),
         arch_name(outcome) or "–",
-        *([clean(outcome.model, 60)] if roomy else []),
+        *([sanitize(outcome.model, 60)] if roomy else []),
         (outcome.verdict.value, STYLES[outcome.verdict]),
-        clean(outcome.sentence, 200),
+        sanitize(outcome.sentence, 200),
         human_ms(latency.p50) if latency else "–",
         *([human_bytes(outcome.sent_bytes), took] if roomy else []),
     ]

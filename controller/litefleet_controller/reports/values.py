@@ -1,6 +1,6 @@
 """Formats numbers and times for people, and groups findings by code, for all reports.  Pure.
 
-Text from a device is hostile until `common.text.clean` escaped it: a terminal obeys escape sequences, and
+Text from a device is hostile until `common.text.sanitize` escaped it: a terminal obeys escape sequences, and
 bidirectional marks reorder a line.
 """
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from litefleet_agent.findings import CATALOGUE, Entry, Finding, Severity, Verdict
 
 from ..common.checked import number_or_none
-from ..common.text import clean, clean_lines
+from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import DeviceOutcome, RunReport
 
 __all__ = [
@@ -22,8 +22,6 @@ __all__ = [
     "Latency",
     "SentenceGroup",
     "arch_name",
-    "clean",
-    "clean_lines",
     "counts_line",
     "facts_lines",
     "gathered",
@@ -113,7 +111,7 @@ def latency_of(outcome: DeviceOutcome) -> Latency | None:
 
 def arch_name(outcome: DeviceOutcome) -> str:
     """Return the device's architecture as it reported it, else its `uname -m`, else ""."""
-    return clean(outcome.facts.get("arch") or outcome.facts.get("machine") or "", 20)
+    return sanitize(outcome.facts.get("arch") or outcome.facts.get("machine") or "", 20)
 
 
 def counts_line(report: RunReport) -> str:
@@ -124,7 +122,7 @@ def counts_line(report: RunReport) -> str:
 def listed(names: tuple[str, ...], most: int = 20) -> str:
     """Return names in one line: at most `most` of them, and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(clean(name, 80) for name in names[:most]) + more
+    return ", ".join(sanitize(name, 80) for name in names[:most]) + more
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,7 @@ def gathered(pairs: Iterable[tuple[str, Finding]]) -> tuple[FindingGroup, ...]:
     """Return (device, finding) pairs once per code: errors first, most devices first."""
     by_code: dict[str, dict[str, list[str]]] = {}
     for device, found in pairs:
-        by_code.setdefault(found.code, {}).setdefault(clean(found.observed), []).append(device)
+        by_code.setdefault(found.code, {}).setdefault(sanitize(found.observed, LINE_LIMIT), []).append(device)
     groups = [
         FindingGroup(CATALOGUE[code], tuple((seen, tuple(dict.fromkeys(names))) for seen, names in sentences.items()))
         for code, sentences in by_code.items()
@@ -187,7 +185,7 @@ def facts_lines(facts: Mapping[str, object], most: int = 60) -> list[tuple[str, 
         if len(lines) == most:
             lines.append(("…", "more facts are in the JSON report"))
             break
-        lines.append((clean(name, 60), clean(value)))
+        lines.append((sanitize(name, 60), sanitize(value, LINE_LIMIT)))
     return lines
 
 
@@ -208,9 +206,9 @@ def rollout_lines(report: RunReport) -> list[str]:
     rollout = report.rollout
     if not rollout:
         return []
-    ident, counts = clean(str(rollout.get("id", "")), 40), rollout.get("counts")
-    reason = clean(str(rollout.get("reason", "")), 1000)
-    lines = [f"{ident} is {clean(str(rollout.get('state', '')), 20)}{': ' if reason else ''}{reason}"]
+    ident, counts = sanitize(str(rollout.get("id", "")), 40), rollout.get("counts")
+    reason = sanitize(str(rollout.get("reason", "")), 1000)
+    lines = [f"{ident} is {sanitize(str(rollout.get('state', '')), 20)}{': ' if reason else ''}{reason}"]
     left = [f"{n} {state}" for state in ("pending", "offline") if (n := dict(counts or {}).get(state))]
     if left:
         lines.append(f"remaining: {', '.join(left)}; next: `litefleet status {ident}`")

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.findings import Verdict, finding
-from litefleet_controller.common.text import clean, clean_lines
+from litefleet_controller.common.text import LINE_LIMIT, sanitize, sanitize_lines
 from litefleet_controller.devices.outcome import DeviceOutcome, RunReport, to_json
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.reports.html import to_html
@@ -252,10 +252,10 @@ def test_hostile_text_stays_text(text: str) -> None:
 
 
 def test_hostile_text_is_shown_not_swallowed() -> None:
-    assert clean("\x1b[31mred\u202e") == "\\x1b[31mred\\u202e"
-    assert clean("x" * 10_000, 20) == "x" * 20 + "… (9980 more characters)"
-    assert clean("one\ntwo\tthree") == "one two three"
-    assert clean_lines("\n".join(str(i) for i in range(50)), lines=2) == "… (48 earlier lines left out)\n48\n49"
+    assert sanitize("\x1b[31mred\u202e", LINE_LIMIT) == "\\x1b[31mred\\u202e"
+    assert sanitize("x" * 10_000, 20) == "x" * 20 + "… (9980 more characters)"
+    assert sanitize("one\ntwo\tthree", LINE_LIMIT) == "one two three"
+    assert sanitize_lines("\n".join(str(i) for i in range(50)), lines=2) == "… (48 earlier lines left out)\n48\n49"
     assert "[red]markup[/red] :smile:" in to_table(hostile_report("[red]markup[/red] :smile:"), 120)
     assert "{{ 7*7 }}" in to_html(hostile_report("{{ 7*7 }}{% raw %}"))
 
@@ -263,7 +263,7 @@ def test_hostile_text_is_shown_not_swallowed() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_becomes_one_printable_line(text: str) -> None:
-    line = clean(text)
+    line = sanitize(text, LINE_LIMIT)
     assert not FORBIDDEN.search(line)
     assert "\n" not in line
 

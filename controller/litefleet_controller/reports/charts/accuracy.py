@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ...common.text import clean
+from ...common.text import sanitize
 from ...devices.outcome import DeviceOutcome, RunReport
 from ...evaluate.figures import Accuracy, accuracy_of, label_of
 from .canvas import WIDTH, Canvas, Chart
@@ -49,7 +49,7 @@ def _devices(model: str, measured: Sequence[tuple[DeviceOutcome, Accuracy]]) -> 
 def _chart(title: str, bars: Sequence[_Bar], least: float | None) -> Chart:
     names = ["device", "reference", *(["required"] if least is not None else [])]
     canvas = Canvas(_ROW * len(bars), title, names)
-    left = min(WIDTH / 2.5, max(len(clean(bar.label, 24)) for bar in bars) * 7.7 + 10)
+    left = min(WIDTH / 2.5, max(len(sanitize(bar.label, 24)) for bar in bars) * 7.7 + 10)
     across = Axis(0.0, 1.0, left, WIDTH - 50)
     for tick in across.ticks_about(5):
         canvas.line((across.at(tick), canvas.top), (across.at(tick), canvas.floor), "grid")
@@ -57,7 +57,7 @@ def _chart(title: str, bars: Sequence[_Bar], least: float | None) -> Chart:
     for number, bar in enumerate(bars):
         y = canvas.top + number * _ROW + 3
         about = f"{bar.label}: {share(bar.value)}, reference {share(bar.reference)}"
-        canvas.text(left - 8, y + 12, clean(bar.label, 24), "name", "end")
+        canvas.text(left - 8, y + 12, sanitize(bar.label, 24), "name", "end")
         canvas.rect(left, y, across.at(bar.value) - left, 14, "box a", about)
         if bar.reference is not None:
             canvas.rect(across.at(bar.reference) - 1.5, y - 1, 3, 16, "box b", about)

@@ -10,7 +10,7 @@ from litefleet_agent.findings import Severity
 from markupsafe import Markup
 
 from ...bench.figures import BenchFigures, ReleaseFigures, benches_of
-from ...common.text import clean
+from ...common.text import sanitize
 from ...devices.outcome import DeviceOutcome, RunReport
 from ..values import human_ms
 from .bars import cold_starts, throughput
@@ -36,7 +36,7 @@ def names_of(figures: BenchFigures) -> list[str]:
 def title_of(outcome: DeviceOutcome, figures: BenchFigures) -> str:
     """Return the title of one bench: device, model, releases."""
     against = " against ".join(reversed(names_of(figures)))
-    return f"{clean(outcome.device, 60)} · {clean(figures.model, 60)} · {against}"
+    return f"{sanitize(outcome.device, 60)} · {sanitize(figures.model, 60)} · {against}"
 
 
 def charts_of(figures: BenchFigures) -> list[Chart]:
@@ -63,7 +63,7 @@ def heading_of(outcome: DeviceOutcome, figures: BenchFigures) -> list[str]:
     ]
     if figures.comparison is not None and len(names) > 1:
         lines.append(figures.comparison.sentence(*names))
-    found = [f"{f.code} {clean(f.observed, 300)}" for f in outcome.findings if f.severity is not Severity.NOTE]
+    found = [f"{f.code} {sanitize(f.observed, 300)}" for f in outcome.findings if f.severity is not Severity.NOTE]
     return [*filter(None, lines), *found[:_MOST_FOUND]]
 
 
@@ -96,7 +96,7 @@ def to_svg(report: RunReport) -> str:
     )
     return str(
         Markup(form).format(  # noqa: S704 - our own form; format escapes the values
-            w=width, h=height, title=f"litefleet bench, {clean(report.started_at, 40)}", style=_style(),
+            w=width, h=height, title=f"litefleet bench, {sanitize(report.started_at, 40)}", style=_style(),
             body=Markup("").join(parts),
         )
     )  # fmt: skip

@@ -9,7 +9,7 @@ from importlib import resources
 
 from markupsafe import Markup
 
-from ...common.text import clean
+from ...common.text import sanitize
 from .scale import Axis, tick_label
 
 __all__ = ["BOTTOM", "LEFT", "RIGHT", "WIDTH", "Canvas", "Chart", "asset"]
@@ -45,7 +45,7 @@ class Canvas:
 
     def __init__(self, plot: float, title: str, legend: Sequence[str] = ()) -> None:
         self.top = _TITLE + (_LEGEND if len(legend) > 1 else 0)
-        self.height, self._title = round(self.top + plot + BOTTOM), clean(title, 120)
+        self.height, self._title = round(self.top + plot + BOTTOM), sanitize(title, 120)
         self._parts: list[Markup] = []
         self.text(0, 14, title, "title")
         if len(legend) > 1:
@@ -62,7 +62,7 @@ class Canvas:
 
     def text(self, x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> None:
         """Write one line, cleaned and escaped; `anchor` is start, middle or end."""
-        self._add('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>', kind, x, y, anchor, clean(text, 120))
+        self._add('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>', kind, x, y, anchor, sanitize(text, 120))
 
     def line(self, start: Point, end: Point, kind: str) -> None:
         """Draw a straight line."""
@@ -82,13 +82,13 @@ class Canvas:
 
     def rect(self, x: float, y: float, width: float, height: float, kind: str, title: str = "") -> None:
         """Draw a rectangle, with a title that a pointer shows."""
-        tooltip = Markup("<title>{}</title>").format(clean(title, 200)) if title else Markup("")
+        tooltip = Markup("<title>{}</title>").format(sanitize(title, 200)) if title else Markup("")
         shape = '<rect class="{}" x="{}" y="{}" width="{}" height="{}">{}</rect>'
         self._add(shape, kind, _round(x), _round(y), _round(max(width, 0)), _round(max(height, 0)), tooltip)
 
     def dot(self, at: Point, radius: float, kind: str, title: str = "") -> None:
         """Draw a filled circle."""
-        tooltip = Markup("<title>{}</title>").format(clean(title, 200)) if title else Markup("")
+        tooltip = Markup("<title>{}</title>").format(sanitize(title, 200)) if title else Markup("")
         self._add('<circle class="spot {}" cx="{}" cy="{}" r="{}">{}</circle>', kind, *at, radius, tooltip)
 
     def upward(self, axis: Axis, count: int = 4) -> None:
@@ -105,7 +105,7 @@ class Canvas:
         for kind, name in zip("abcd", names, strict=False):
             self.rect(x, 23, 9, 9, f"box {kind}")
             self.text(x + 13, 31, name)
-            x += 13 + 7.2 * len(clean(name, 40)) + 14
+            x += 13 + 7.2 * len(sanitize(name, 40)) + 14
 
 
 def _round(value: float) -> float:
