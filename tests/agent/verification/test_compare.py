@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.errors import AgentError
 from litefleet_agent.formats.npz import Array
@@ -34,6 +34,7 @@ def test_figures_are_numpys(dtype: str) -> None:
     assert found.cosine == pytest.approx(a @ b / np.sqrt(a @ a) / np.sqrt(b @ b))
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(-10, 10, width=32), st.floats(-(2**-10), 2**-10, width=32)), min_size=1, max_size=50)
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.verification.comparison import ComparisonSpec, OutputPair, compare_outputs
 
@@ -67,6 +67,7 @@ def test_few_labels_must_all_agree() -> None:
     assert compared(want.astype("?"), want.astype("?"), compare="labels").passed
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=300), st.sampled_from([1, 5, 50]))
 def test_share_and_iou_are_numpys(pairs: list, least: int) -> None:
     want, got = np.array(pairs, "i4").T
@@ -197,6 +198,7 @@ def test_the_sentence_names_classes_row_and_rank() -> None:
     assert not compared(want[7:8], got[7:8], "int8", compare="topk").passed  # a picture of one
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 30),
     st.integers(1, 30),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.verification.compare import compare, default_tolerance
 from litefleet_agent.verification.comparison import OutputPair, compare_outputs
@@ -14,6 +14,7 @@ from tests.agent.verification.comparison.tensors import compared, tensor
 PRECISION = st.sampled_from(["fp32", "int16", "fp16", "int8"])
 
 
+@settings(deadline=None)
 @given(
     pairs=st.lists(st.tuples(st.floats(-50, 50, width=32), st.floats(-1, 1, width=32)), min_size=1, max_size=40),
     exponent=st.integers(-7, 0),
@@ -152,6 +153,7 @@ def test_a_mask_without_a_cut_out_is_judged_by_its_items() -> None:
     assert "the whole reference lies on one side of 0.5" in other.reason
 
 
+@settings(deadline=None)
 @given(
     scale=st.floats(0.01, 100),
     noise=st.floats(0, 0.5),

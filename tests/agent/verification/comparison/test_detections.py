@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.agent.verification.comparison.tensors import PICODET, PICODET_SPEC, compared
@@ -32,6 +32,7 @@ def test_rows_that_swap_for_a_score_of_3e_5_are_no_fault() -> None:
         assert (found.passed, found.distance) == (True, 0.0)
 
 
+@settings(deadline=None)
 @given(st.permutations(range(len(PICODET))), st.floats(0, 2e-3), st.integers(0, 100))
 def test_any_order_and_an_engines_rounding_pass(order: list, pixels: float, seed: int) -> None:
     random = np.random.RandomState(seed)
@@ -200,6 +201,7 @@ def test_points_and_lines_are_matched_by_their_coordinates() -> None:
 PLACE, SIZE = st.floats(0, 400), st.floats(1, 200)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 2), st.floats(0.05, 1), PLACE, PLACE, SIZE, SIZE), min_size=1, max_size=25),
     st.randoms(use_true_random=False),
@@ -215,6 +217,7 @@ def test_detections_equal_themselves_in_any_order(rows: list, random: Any, preci
     assert found.distance < 0.01
 
 
+@settings(deadline=None)
 @given(st.integers(0, 9), st.sampled_from(PRECISIONS), st.integers(0, 50))
 def test_a_sure_row_that_is_lost_is_found_wherever_it_stood(index: int, precision: str, seed: int) -> None:
     random = np.random.RandomState(seed)

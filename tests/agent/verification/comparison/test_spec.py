@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.errors import AgentError
 from litefleet_agent.verification.compare import default_tolerance
@@ -88,6 +88,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     kind=st.sampled_from(KINDS) | JSON,
     rest=st.dictionaries(

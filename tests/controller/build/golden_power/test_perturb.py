@@ -110,7 +110,7 @@ def test_parameters_without_weights_have_no_damage() -> None:
 
 
 @given(st.integers(0, len(PARAMS) - 1), st.binary(max_size=8))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_damaged_files_are_refused_or_damaged_further(at: int, junk: bytes) -> None:
     cut = PARAMS[:at] + junk
     try:
