@@ -37,6 +37,7 @@ YAML_WORDS = (
     b"!!python/object:os.system x", b"&a [*a]", b"<<: ", b"[1:9999999]", b"[01:03]", b"\t", b"- ", b": ", b"{", b"[" * 60,
     b"2026-13-45", b"0o9", b"1e999", b"!!binary x", b"? ", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"%YAML 9.9\n", b"1" * 5000,
     b"!!timestamp x", b"0b2", b"1:99:99", b".inf", b"~", b"=", b"!!set {a}", b"---\n",
+    b"~nobody-such/x",
 )  # fmt: skip
 SEAL = {"schema": 1, "release": "a" * 64, "model": "cls", "fleet": "shop", "number": 3, "issued": 5, "expires": 9}
 BOARD = Device(name="d", host="board.example", port=2222)

@@ -157,10 +157,10 @@ def test_a_client_of_a_service_that_lies(service: LyingService) -> None:
         with Client(str(service.path), timeout_s=2) as client:
             dice.choice(asked[1:] if data == good else asked)(client)
 
-    fuzz(Reader("client", (good,), read, (ServiceError,), WORDS, limit_s=3))
+    fuzz(Reader("client", (good,), read, (ServiceError,), WORDS, limit_s=3, limit_bytes=80 << 20))
 
     def value(made: Any) -> None:
         with contextlib.suppress(ProtocolError):
             read(encode(made, 4) + bytes(4))
 
-    fuzz(Values("client's values", (answer,), value, (ServiceError,), limit_s=3))
+    fuzz(Values("client's values", (answer,), value, (ServiceError,), limit_s=3, limit_bytes=80 << 20))

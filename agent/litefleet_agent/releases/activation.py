@@ -13,7 +13,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional
 
 from ..formats.checked import number
 from .atomic import fsync_folder
-from .journal import KEPT, Journal, Kind, Lease, Operation, State
+from .journal import KEPT, Journal, Kind, Lease, LeaseCopies, Operation, State
 from .store import Store, StoreError, explain_os_error, safe_name
 
 __all__ = [
@@ -69,6 +69,7 @@ def clear_unfinished(models: str) -> None:
                 os.unlink(path)
 
 
+_LOST = "its lease could not be read any more"
 _LONGEST_LEASE_S = 30 * 86400.0
 
 
@@ -115,9 +116,11 @@ def open_leases(store: Store) -> Dict[str, Operation]:
 
 
 def overdue(store: Store) -> bool:
-    """Say whether an operation was interrupted or its lease has expired.  Raises StoreError."""
+    """Say whether an operation was interrupted, or its lease has expired or was lost.  Raises StoreError."""
     with _explained("the journal of %s cannot be read" % store.root):
-        return any(o.overdue(store.clock) for o in Journal(store.root).read().open())
+        if any(o.overdue(store.clock) for o in Journal(store.root).read().open()):
+            return True
+    return any(is_forgotten(store, lease) for lease in LeaseCopies(store.root).kept())
 
 
 def lock_and_recover(store: Store, timeout_s: float = 0.3) -> List[Operation]:
@@ -145,10 +148,22 @@ def recover(store: Store) -> List[Operation]:
         journal = Journal(store.root)
         journal.clear_unfinished()
         clear_unfinished(store.path("models"))
+        undone += _undo_forgotten(store)
         for operation in journal.read().open():
             why = operation.overdue(store.clock)
             if why:
                 undone.append(_undo(store, operation, why))
+    return undone
+
+
+def _undo_forgotten(store: Store) -> List[Operation]:
+    """Undo the switches whose lease the journal has lost, and remove the copies of finished ones.  Raises OSError."""
+    undone = []
+    for lease in LeaseCopies(store.root).kept():
+        if is_forgotten(store, lease):
+            undone.append(_undo(store, lease, _LOST))
+        elif lease.number not in [o.number for o in Journal(store.root).read().open()]:
+            LeaseCopies(store.root).drop(lease.model)
     return undone
 
 
@@ -169,7 +184,7 @@ def revert_forgotten(store: Store, lease: Operation) -> None:
     """Revert a lease that the journal has lost: one that cannot be read counts as expired.  Raises StoreError."""
     with _switching(store, "the release %s cannot be reverted" % lease.to[:12]):
         if is_forgotten(store, lease):
-            _undo(store, lease, "its lease could not be read any more")
+            _undo(store, lease, _LOST)
 
 
 def _undo(store: Store, operation: Operation, why: str) -> Operation:
@@ -182,6 +197,7 @@ def _undo(store: Store, operation: Operation, why: str) -> Operation:
     point(models, operation.model, "previous", operation.before_previous)
     after = operation.moved(State.UNDONE, store.clock, why)
     journal.append(after)
+    LeaseCopies(store.root).drop(operation.model)
     return after
 
 
@@ -228,6 +244,8 @@ def _renew(store: Store, leased: Operation, lease_s: float) -> Optional[float]:
     if lease_s:
         after = replace(after, lease=Lease.grant(store.clock, lease_s))
     Journal(store.root).append(after)
+    if not lease_s:
+        LeaseCopies(store.root).drop(leased.model)
     return lease_s or None
 
 
@@ -238,6 +256,8 @@ def _switch(store: Store, kind: Kind, model: str, to: str, lease_s: float) -> No
     lease = Lease.grant(clock, lease_s) if lease_s else None
     number = max([o.number for o in journal.read().operations] or [0]) + 1
     begun = Operation(number, kind, model, before, before_previous, to, State.BEGUN, clock.wall(), lease)
+    if lease:
+        LeaseCopies(store.root).keep(begun)
     journal.append(begun)
     try:
         point(models, model, "previous", before)
@@ -268,6 +288,7 @@ def confirm(store: Store, identity: str) -> None:
         if leased is not None and leased.to == identity:
             if runs:
                 Journal(store.root).append(leased.moved(State.CONFIRMED, store.clock))
+                LeaseCopies(store.root).drop(model)
                 return
             _undo(store, leased, "the links of %s were changed by something else" % model)
         elif runs and _is_recorded(store, identity):

@@ -5,17 +5,19 @@ line of an operation holds its state.  A line is synced before the operation con
 """
 
 import enum
+import json
 import os
 import re
 from dataclasses import dataclass, replace
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..formats.checked import mapping, matching, number, text
+from ..formats.files import read_regular
 from .atomic import fsync_folder, write_atomic
 from .clock import Clock
 from .crc_log import CrcLog, Scan
 
-__all__ = ["KEPT", "Contents", "Journal", "Kind", "Lease", "Operation", "State"]
+__all__ = ["KEPT", "Contents", "Journal", "Kind", "Lease", "LeaseCopies", "Operation", "State"]
 
 
 _ID = re.compile(r"(?:[0-9a-f]{64})?\Z")
@@ -143,7 +145,8 @@ def _lease(data: Mapping[str, object]) -> Lease:
 COMPACT_AT = 128 * 1024  # bytes
 KEPT = 50  # finished operations that stay when it is compacted
 _MAX_READ = 4 << 20  # bytes; the agent itself never makes it longer
-_LOG = CrcLog(longest=16 * 1024)
+_LONGEST_STEP = 16 * 1024  # bytes
+_LOG = CrcLog(longest=_LONGEST_STEP)
 
 
 class Contents(NamedTuple):
@@ -231,3 +234,45 @@ class Journal:
         for name in os.listdir(self._root):
             if name.startswith(".tmp-journal-"):
                 os.unlink(os.path.join(self._root, name))
+
+
+class LeaseCopies:
+    """A copy of each open lease, `<root>/leases/<model>.json`: by it a lease that the journal has lost is found after a restart.
+
+    Until then the lease watchdog remembers it.  A copy is made before the switch begins, and removed once it is confirmed or
+    undone.  One that a power cut brings back is of an operation that the journal holds as finished.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._folder = os.path.join(root, "leases")
+
+    def keep(self, operation: Operation) -> None:
+        """Write the copy of an operation under a lease, durably.  Raises OSError."""
+        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        write_atomic(os.path.join(self._folder, operation.model + ".json"), [json.dumps(operation.to_dict()).encode()])
+
+    def drop(self, model: str) -> None:
+        """Remove the copy of a model's lease.  Raises OSError."""
+        try:
+            os.unlink(os.path.join(self._folder, model + ".json"))
+        except FileNotFoundError:
+            pass
+
+    def kept(self) -> List[Operation]:
+        """Return the copies; what cannot be read is left out."""
+        found = []
+        try:
+            for name in sorted(os.listdir(self._folder)):
+                if not name.startswith("."):
+                    found += self._read(os.path.join(self._folder, name))
+        except OSError:
+            pass
+        return found
+
+    @staticmethod
+    def _read(path: str) -> List[Operation]:
+        try:
+            operation = Operation.from_dict(mapping(json.loads(read_regular(path, _LONGEST_STEP).decode("utf-8"))))
+        except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
+            return []
+        return [operation] if operation.model + ".json" == os.path.basename(path) and operation.lease else []

@@ -17,7 +17,7 @@ from litefleet_agent.verification.comparison import TENSOR
 from litefleet_inventory.model import Device
 
 from ..common.errors import FindingError, LitefleetError, UsageError
-from ..common.files import sha256_of, write_atomically
+from ..common.files import expanded, sha256_of, write_atomically
 from ..config import Config, ModelConfig, runtime_for
 from ..config.choices import GoldenSpec, RuntimeChoice
 from ..config.model import DataSetFields
@@ -116,7 +116,7 @@ class ReleaseBuilder:
 
     async def artifact(self, model: str, arch: Arch, ready: str = "") -> Artifact:
         """Return the .nb of `model` for `arch`: the file `ready` as it is, the configured one, or a conversion."""
-        given = Path(ready).expanduser() if ready else self._config.models[model].nb.get(arch.name)
+        given = expanded(ready) if ready else self._config.models[model].nb.get(arch.name)
         if given is not None:
             path = self._config.inventory.parent / given if ready else given
             return await self._once(("nb", path), lambda: asyncio.to_thread(admit, path, self._store))

@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from ..common.files import expanded
 from ..rollout.policy import Duration, Policy
 from .choices import (
     CPU_TARGETS,
@@ -59,7 +60,7 @@ __all__ = [
 def _resolve(path: Path, info: ValidationInfo) -> Path:
     """Return the path, `~` expanded, relative to the configuration's folder."""
     base: Path = (info.context or {}).get("base", Path())
-    return base / path.expanduser()
+    return base / expanded(path)
 
 
 def _as_written(value: object) -> object:

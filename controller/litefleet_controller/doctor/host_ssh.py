@@ -16,6 +16,7 @@ import asyncssh
 from litefleet_agent.findings import Certainty
 
 from ..common.errors import LitefleetError
+from ..common.files import expanded
 from ..common.subprocesses import run_subprocess
 from ..project.check import unusable_key
 from .diagnosis import CheckResult, fact, failed_check, joined, works
@@ -101,7 +102,7 @@ def check_identities(agent: Agent, folder: Path, needed: bool) -> CheckResult:
 
 def check_key(key: str, users: Iterable[str], agent: Agent) -> CheckResult:
     """Check a private key that the inventory names for the devices `users`."""
-    path, names = Path(key).expanduser(), sorted(users)
+    path, names = expanded(key), sorted(users)
     devices_text = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
     wrong = unusable_key(path)
     if wrong:

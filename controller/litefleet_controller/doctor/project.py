@@ -18,6 +18,7 @@ from ..build.conversion.preflight import SourceFacts, check_age, load_source
 from ..build.golden.files import check_cases, read_npz
 from ..build.runtimes.compatibility import DeviceKind, refusal_of_elf, refusal_of_wheel, wheel_name
 from ..common.errors import ConfigError, FindingError, LitefleetError, UsageError
+from ..common.files import expanded
 from ..config import Config, ModelConfig, load_config
 from ..config.choices import PUBLISHED_PYTHONS, RuntimeChoice
 from ..devices.transport.hostkeys import HostKeys
@@ -167,7 +168,7 @@ def check_state(config: Config) -> CheckResult:
     scheme, separator, rest = config.state.partition("://")
     if separator and scheme != "sqlite":
         return _on_a_server(scheme)
-    path = Path(rest.removeprefix("/") if separator else config.state or config.store / "state.db").expanduser()
+    path = expanded(rest.removeprefix("/") if separator else config.state or config.store / "state.db")
     if not path.exists():
         return fact("state", f"{path}, made by the first rollout")
     return fact("state", str(path)) + _check_state(path)

@@ -21,6 +21,7 @@ from ..build.golden.make import inputs_of
 from ..build.golden.meaning import meanings_of
 from ..build.runtimes.compatibility import DeviceKind, refusal_of_elf, wheel_name
 from ..common.errors import ConfigError, FindingError, LitefleetError
+from ..common.files import expanded
 from ..config import ModelConfig
 from ..config.choices import AccuracySpec
 from ..config.document import read_document
@@ -170,7 +171,7 @@ async def _signing(project: Project) -> list[_Problem]:
 def _keys(project: Project) -> Iterator[str]:
     """Yield the problems of the SSH keys that the inventory names, each key once."""
     for name, place, more in _named_files(project.devices, "key"):
-        problem = unusable_key(Path(name).expanduser())
+        problem = unusable_key(expanded(name))
         if problem:
             yield f"{place}: {name} {problem}{more}."
 
@@ -178,7 +179,7 @@ def _keys(project: Project) -> Iterator[str]:
 def _artifacts(project: Project) -> Iterator[str]:
     """Yield the problems of the .nb files that the inventory names for single devices, each file once."""
     for name, place, more in _named_files(project.devices, "artifact"):
-        for problem in _nb(project.config.inventory.parent / Path(name).expanduser()):
+        for problem in _nb(project.config.inventory.parent / expanded(name)):
             yield f"{place}: {problem}{more}"
 
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import asyncssh
@@ -23,6 +22,7 @@ from litefleet_agent.findings import Finding, finding
 from litefleet_inventory.model import Device
 
 from ..common.errors import LitefleetError
+from ..common.files import expanded
 from ..devices.transport.base import TransportError, hop_device
 from ..devices.transport.hostkeys import HostKeys, TrustDecision
 from .carry_out import CommandResult
@@ -119,7 +119,7 @@ class Login:
         }
         key = admin.identity or ("" if admin.user else device.key)
         if key:
-            options.update(key_filename=str(Path(key).expanduser()), allow_agent=False, look_for_keys=False)
+            options.update(key_filename=str(expanded(key)), allow_agent=False, look_for_keys=False)
         return options
 
 

@@ -14,6 +14,7 @@ from litefleet_inventory import checks
 from litefleet_inventory.model import Device
 
 from ..common.errors import LitefleetError, UsageError
+from ..common.files import expanded
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.agent_archive import AgentArchive, agent_archive
 from ..devices.transport.base import TransportError
@@ -159,10 +160,8 @@ def public_key(device: Device, file: Path | None) -> str:
     if file is None and not device.key:
         raise UsageError(f"{device.name} has no `key:` in the inventory: name the public key with --key FILE.pub")
     try:
-        if file is not None:
-            text = file.read_bytes()[:_MOST].decode("utf-8").strip()
-        else:
-            text = _public_half(Path(device.key).expanduser())
+        given = file.read_bytes()[:_MOST].decode("utf-8").strip() if file is not None else ""
+        text = given if file is not None else _public_half(expanded(device.key))
     except (OSError, ValueError, asyncssh.Error) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(

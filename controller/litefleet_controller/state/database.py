@@ -19,6 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event, exc
 
+from ..common.files import expanded
 from .migrate import HEAD, SCRIPTS, migrate, schema_of
 from .model import StateError
 
@@ -82,10 +83,10 @@ class Database:
         """
         text = os.fspath(where)
         if "://" not in text:
-            return cls._sqlite(Path(text).expanduser(), scripts, head)
+            return cls._sqlite(expanded(text), scripts, head)
         scheme, _, rest = text.partition("://")
         if scheme == "sqlite":
-            return cls._sqlite(Path(rest.removeprefix("/")).expanduser(), scripts, head)
+            return cls._sqlite(expanded(rest.removeprefix("/")), scripts, head)
         if scheme in ("postgresql", "postgres", "postgresql+psycopg"):
             return cls._postgresql(rest, scripts, head)
         raise StateError(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import litefleet_agent
 import pytest
-from litefleet_agent.releases.activation import activate, confirm
+from litefleet_agent.releases.activation import activate, confirm, lock_and_recover, overdue, recover
 from litefleet_agent.releases.clock import Clock
 from litefleet_agent.releases.journal import Journal
 from litefleet_agent.releases.store import Store, StoreError
@@ -185,9 +185,79 @@ def test_a_release_whose_lease_cannot_be_read_is_not_confirmed(root: Path) -> No
     activate(store, one)
     activate(store, two, 60)
     (root / "journal").write_bytes(b"")
-    with pytest.raises(StoreError, match="cannot be read any more") as caught:
+    with pytest.raises(StoreError, match="could not be read any more; the device reverted") as caught:
         confirm(store, two)
     assert caught.value.code == "lease-expired"
+    assert links(store) == (one, "")
+    store.unlock()
+
+
+class OtherBoot(Clock):
+    """The clock of a device that has restarted, where its wall clock is another one too."""
+
+    def boot_id(self) -> str:
+        return "another boot"
+
+    def boottime(self) -> float:
+        return 5.0
+
+    def wall(self) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize("damage", ["emptied", "removed", "garbage", "kept"])
+@pytest.mark.parametrize("first", [True, False])
+def test_after_a_restart_a_lease_that_cannot_be_read_is_over(root: Path, damage: str, first: bool) -> None:
+    """No watchdog remembers it then: the copy does."""
+    one, two = device(root, "1", "2")
+    store = opened(root, Clock())
+    if not first:
+        activate(store, one)
+    activate(store, two, 60)
+    store.unlock()
+    if damage == "removed":
+        (root / "journal").unlink()
+    elif damage != "kept":
+        (root / "journal").write_bytes(b"" if damage == "emptied" else os.urandom(5000))
+    store = Store(str(root), OtherBoot())
+    assert overdue(store)
+    assert [operation.to for operation in lock_and_recover(store)] == [two]
+    assert links(store) == (("", "") if first else (one, ""))
+    assert lock_and_recover(store) == []
+    assert not overdue(store)
+    store.unlock()
+
+
+def test_a_confirmed_release_outlives_its_journal(root: Path) -> None:
+    one, two = device(root, "1", "2")
+    store = opened(root, Clock())
+    activate(store, one, 60)
+    confirm(store, one)
+    activate(store, two, 60)
+    confirm(store, two)
+    store.unlock()
+    (root / "journal").unlink()
+    store = Store(str(root), OtherBoot())
+    assert not overdue(store)
+    assert lock_and_recover(store) == []
+    assert links(store) == (two, one)
+    store.unlock()
+
+
+def test_a_copy_that_a_power_cut_brought_back_is_removed(root: Path) -> None:
+    (one,) = device(root, "1")
+    store = opened(root, Clock())
+    activate(store, one, 60)
+    (copy,) = (root / "leases").iterdir()
+    data = copy.read_bytes()
+    confirm(store, one)
+    assert list((root / "leases").iterdir()) == []
+    copy.write_bytes(data)
+    recover(store)
+    assert list((root / "leases").iterdir()) == []
+    copy.write_bytes(b"[" * 20000)
+    recover(store)
+    assert links(store)[0] == one
     store.unlock()
 
 

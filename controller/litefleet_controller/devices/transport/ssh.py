@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import asyncssh
 from litefleet_agent.findings import finding
 from litefleet_inventory.model import Device
 
+from ...common.files import expanded
 from .base import Channel, TransportError, hop_device
 from .hostkeys import HostKeys
 
@@ -263,7 +263,7 @@ def _window(round_trip_s: float) -> int:
 def _private_key(path: str) -> asyncssh.SSHKey:
     """Load a private key once for the fleet; TransportError says what to do when that fails."""
     try:
-        return asyncssh.read_private_key(Path(path).expanduser())
+        return asyncssh.read_private_key(expanded(path))
     except asyncssh.KeyEncryptionError as error:
         observed = f"the key {path} has a passphrase; load it into ssh-agent and leave `key:` out"
         raise TransportError(finding("LF504", observed)) from error
