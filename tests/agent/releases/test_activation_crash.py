@@ -197,7 +197,7 @@ def long_past(store: Store) -> None:
 def test_killed_at_every_call_of_a_compaction(folder: Path) -> None:
     scene = Scene(folder, both(on("A"), on("B"), long_past), on("C", 60))
     names = scene.calls()
-    assert names.count("replace") == 2 + 1  # links and journal
+    assert names.count("replace") == 2 + 1 + 1  # links, the lease's copy and journal
     for at in range(1, len(names) + 1):
         root = scene.device()
         assert scene.run(root, at) == 9
@@ -206,9 +206,9 @@ def test_killed_at_every_call_of_a_compaction(folder: Path) -> None:
 
 
 def test_the_intention_is_on_the_disk_before_a_link_changes(folder: Path) -> None:
-    """Order of the calls: begin written and synced, links changed and their folder synced, then the outcome."""
+    """Order of the calls: the lease's copy and begin are synced, links changed and their folder synced, then the outcome."""
     scene = Scene(folder, on("A"), on("B", 60))
     store = opened(scene.device(), SetClock())
     names = calls(lambda: activate(store, scene.ids["B"], 60))
     link = ["symlink", "replace", "fsync"]
-    assert names == ["write", "fsync", *link, *link, "write", "fsync"]
+    assert names == ["mkdir", "fsync", "replace", "fsync", "write", "fsync", *link, *link, "write", "fsync"]
