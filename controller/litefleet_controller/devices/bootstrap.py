@@ -99,7 +99,7 @@ def start():
     opening = take(OPENING)
     other = foreign(os.path.realpath(path))
     if other:
-        return say("fail %s, who could exchange the agent: name another root: in the inventory" % other)
+        return say("fail %s: others could exchange the agent; log in as its owner, or name another root: for it" % other)
     if have(path):
         say("have")
     else:

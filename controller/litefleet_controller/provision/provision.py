@@ -9,6 +9,7 @@ from pathlib import Path
 
 import asyncssh
 from litefleet_agent.errors import AgentError
+from litefleet_agent.findings import Finding
 from litefleet_agent.service.settings import settings_of
 from litefleet_inventory import checks
 from litefleet_inventory.model import Device
@@ -17,6 +18,7 @@ from ..common.errors import LitefleetError, UsageError
 from ..common.files import expanded
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.agent_archive import AgentArchive, agent_archive
+from ..devices.outcome import unexpected
 from ..devices.transport.base import TransportError
 from .account import Wanted, account_steps, command_steps
 from .carry_out import Remote, State, StepOutcome, carry_out, shown
@@ -82,12 +84,15 @@ class Provision:
             with login.open(device) as connection:
                 return self.remote(device, SudoRemote(connection, self.password))
         except TransportError as error:
-            self.say(
-                f"  failed: {error.found.code} {sanitize(error.found.observed, LINE_LIMIT)} {error.found.entry.do}"
-            )
+            self._failed(error.found)
         except LitefleetError as error:
             self.say(f"  failed: {sanitize(error, LINE_LIMIT)}")
+        except Exception as error:  # a bug, or an answer that nobody thought of, must not stop the other devices
+            self._failed(*unexpected(device.name, "", error).findings)
         return False
+
+    def _failed(self, found: Finding) -> None:
+        self.say(f"  failed: {found.code} {sanitize(found.observed, LINE_LIMIT)} {found.entry.do}")
 
     def remote(self, device: Device, remote: Remote) -> bool:
         """As `device`, on a connection that stands."""

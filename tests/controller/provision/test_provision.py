@@ -361,3 +361,18 @@ def test_the_agents_folder_is_not_made_where_others_could_exchange_it(tmp_path: 
     step = planned_steps(at(device, str(theirs / "deep" / "litefleet")), Init.SYSV)[1]
     done = subprocess.run(["sh", "-c", step.check], capture_output=True, text=True, check=False)
     assert (done.returncode, "user number 20001" in done.stderr) == (1, True)
+
+
+def test_a_bug_in_one_device_does_not_stop_the_others(device: Device) -> None:
+    class Broken:
+        """A login whose answers nobody thought of."""
+
+        @contextlib.contextmanager
+        def open(self, device: Device) -> Iterator[object]:
+            raise KeyError("riscv64")
+            yield
+
+    said: list[str] = []
+    assert Provision(Choice(), said.append, lambda: "").device(device, Broken()) is False
+    assert said[0] == "cam:"
+    assert said[1].startswith("  failed: LF900 cam: KeyError: 'riscv64' ")
