@@ -13,7 +13,7 @@ from pathlib import Path
 
 import litefleet_agent
 import pytest
-from litefleet_agent.bytecode import file_form, read_bytecode
+from litefleet_agent.bytecode import digest_of, read_bytecode
 
 START = """import sys; sys.path.insert(0, sys.argv[1]); {before}
 import json, os
@@ -99,7 +99,7 @@ def test_a_file_that_does_not_fit_is_ignored_and_replaced(damage: str, device: D
             "flipped": data[:-1000] + bytes([data[-1000] ^ 1]) + data[-999:],
             "cut": data[:-1],
             "empty": b"",
-            "of another archive": file_form("0" * 64, poison),
+            "of another archive": digest_of("0" * 64, body) + body,
             "of another interpreter": hashlib.sha256(device.sha256.encode() + b"\x00\x00\r\n" + body).digest() + body,
             "no marshal": bytes(1000),
         }[damage]

@@ -102,8 +102,8 @@ BAD: tuple[Case, ...] = (
         "fixture",
         ("LF321",),
         lambda: at.on(
-            replace(
-                RK3588, opencl="/usr/lib/libOpenCL.so", opencl_devices=("/dev/mali0",), opencl_denied=("/dev/mali0",)
+            RK3588._replace(
+                opencl="/usr/lib/libOpenCL.so", opencl_devices=("/dev/mali0",), opencl_denied=("/dev/mali0",)
             ),
             raw_nb("cls", "opencl,arm"),
         ),
@@ -218,7 +218,7 @@ BAD: tuple[Case, ...] = (
         "a wheel for CPython 3.10 under 3.8",
         "real",
         ("LF307",),
-        lambda: at.runtime_on(replace(PC, python=replace(PC.python, tag="cp38", version="3.8.18")), at.runtime()),
+        lambda: at.runtime_on(PC._replace(python=PC.python._replace(tag="cp38", version="3.8.18")), at.runtime()),
     ),
     _log(24, "import-cp310-on-3.12", "LF307"),
     Case(
@@ -226,21 +226,21 @@ BAD: tuple[Case, ...] = (
         "the wheel on glibc 2.12",
         "real",
         ("LF309",),
-        lambda: at.runtime_on(replace(PC, libc=Libc("glibc", "2.12")), at.runtime()),
+        lambda: at.runtime_on(PC._replace(libc=Libc("glibc", "2.12")), at.runtime()),
     ),
     Case(
         25,
         "the wheel beside an old libstdc++",
         "real",
         ("LF309",),
-        lambda: at.runtime_on(replace(PC, libstdcxx="3.4.19"), at.runtime()),
+        lambda: at.runtime_on(PC._replace(libstdcxx="3.4.19"), at.runtime()),
     ),
     Case(
         25,
         "the wheel on musl",
         "real",
         ("LF309",),
-        lambda: at.runtime_on(replace(PC, libc=Libc("musl", "1.2.4")), at.runtime()),
+        lambda: at.runtime_on(PC._replace(libc=Libc("musl", "1.2.4")), at.runtime()),
     ),
     _log(25, "loader-glibcxx", "LF309"),
     Case(
@@ -256,7 +256,7 @@ BAD: tuple[Case, ...] = (
         "a container that hides CPUs",
         "real",
         ("LF316",),
-        lambda: at.on(replace(PI4, cpu=Cpu(2, ("Cortex-A72",), PI4.cpu.features, 4, 2)), raw_nb("cls", "arm")),
+        lambda: at.on(PI4._replace(cpu=Cpu(2, ("Cortex-A72",), PI4.cpu.features, 4, 2)), raw_nb("cls", "arm")),
     ),
     _log(27, "issue-cpu-arch", "LF402", "LF316"),
     Case(28, "outputs off on one board of two alike", "fixture", ("LF403",), lambda: at.ran([0.7, 0.3], [0.3, 0.7])),
@@ -276,7 +276,7 @@ BAD: tuple[Case, ...] = (
         "rec on a board with 16 MB free",
         "real",
         ("LF311",),
-        lambda: at.on(replace(PI4, memory=Memory(64 << 20, 16 << 20)), raw_nb("rec", "arm")),
+        lambda: at.on(PI4._replace(memory=Memory(64 << 20, 16 << 20)), raw_nb("rec", "arm")),
     ),
     Case(
         36,
@@ -293,7 +293,7 @@ BAD: tuple[Case, ...] = (
         "real",
         ("LF306",),
         lambda: at.runtime_on(
-            replace(PC, libraries=("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0")), at.runtime()
+            PC._replace(libraries=("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0")), at.runtime()
         ),
     ),
     _log(38, "loader-library-missing", "LF306"),
@@ -349,13 +349,13 @@ def _good_files() -> list[Case]:
 def _good_runtimes() -> list[Case]:
     tags = {"2.13rc0": "cp310", "2.12": "cp37", "2.10": "cp39"}
     return [
-        Case(0, f"the wheel {version} on a PC", "real", (), lambda v=version, t=tag: at.runtime_on(replace(PC, python=replace(PC.python, tag=t)), at.runtime(v)))  # type: ignore[misc]
+        Case(0, f"the wheel {version} on a PC", "real", (), lambda v=version, t=tag: at.runtime_on(PC._replace(python=PC.python._replace(tag=t)), at.runtime(v)))  # type: ignore[misc]
         for version, tag in tags.items()
     ]  # fmt: skip
 
 
 def _good_others() -> list[Case]:
-    opencl = replace(RK3588, opencl="/usr/lib/libOpenCL.so", opencl_devices=("/dev/mali0",))
+    opencl = RK3588._replace(opencl="/usr/lib/libOpenCL.so", opencl_devices=("/dev/mali0",))
     return [
         Case(0, "fp16 on a Cortex-A76", "real", (), lambda: at.on(RK3588, raw_nb("cls", "arm", **FP16))),
         Case(0, "int8 on a Cortex-A72", "real", (), lambda: at.on(PI4, raw_nb("cls", "arm", **INT8))),

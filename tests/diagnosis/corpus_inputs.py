@@ -52,7 +52,7 @@ def board(arch: str, part: str, features: Iterable[str], python: str = "cp310", 
         memory=Memory(2 << 30, 1 << 30),
         page_size=4096,
     )
-    return replace(facts, **more)  # type: ignore[arg-type]
+    return facts._replace(**more)  # type: ignore[arg-type]
 
 
 PC = board("x86_64", "Celeron N5105", ("avx", "avx2", "fma", "sse4_2"))

@@ -1,11 +1,9 @@
 """Gathers the facts of this machine, without a subprocess and without importing Paddle-Lite; it never raises."""
 
 import os
-import re
 import struct
 import sys
-from dataclasses import dataclass
-from typing import Dict, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
 from ..formats.elf import Elf, ElfError, read_elf
 from .arch import Arch, arch_of_userland
@@ -18,8 +16,7 @@ from .values import MAX_TEXT, Cpu, Disk, Facts, Memory, OsRelease, PythonFacts
 __all__ = ["Process", "gather", "this_process"]
 
 
-@dataclass(frozen=True)
-class Process:
+class Process(NamedTuple):
     """What a running interpreter and its kernel report without any file."""
 
     machine: str = ""
@@ -144,7 +141,9 @@ def _cpu(tree: Tree, arch: Optional[Arch], cores: int) -> Cpu:
     parts, features, count = describe_cpuinfo(tree.text("/proc/cpuinfo", 4 << 20), isa)
     if not features and arch is not None and isa == "arm":
         features = arm_hwcap(tree.data("/proc/self/auxv", 4096), arch.bits)
-    folders = [name for name in tree.names("/sys/devices/system/cpu") if re.match(r"^cpu\d+$", name)]
+    folders = [
+        name for name in tree.names("/sys/devices/system/cpu") if name.startswith("cpu") and name[3:].isdecimal()
+    ]
     return Cpu(cores, parts, features, count, len(folders))
 
 
@@ -159,9 +158,10 @@ def memory(tree: Tree) -> Memory:
     """Return the memory of this machine now; a cgroup's limit counts."""
     table: Dict[str, int] = {}
     for line in tree.text("/proc/meminfo", 1 << 16).splitlines():
-        found = re.match(r"^(\w+):\s+(\d{1,15}) kB$", line)
-        if found:
-            table[found.group(1)] = int(found.group(2)) * 1024
+        name, _, amount = line.partition(":")
+        number, _, unit = amount.strip().partition(" ")
+        if unit == "kB":
+            table[name] = _number(number) * 1024
     total = table.get("MemTotal", 0)
     guess = table.get("MemFree", 0) + table.get("Buffers", 0) + table.get("Cached", 0)  # before Linux 3.14
     available = table.get("MemAvailable", guess)
@@ -177,7 +177,7 @@ def memory(tree: Tree) -> Memory:
 
 
 def _number(text: str) -> int:
-    return int(text) if re.match(r"^\d{1,18}$", text) else 0
+    return int(text) if text.isdecimal() and len(text) <= 18 else 0
 
 
 def _nearest(root: str) -> str:

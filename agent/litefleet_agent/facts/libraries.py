@@ -83,12 +83,15 @@ def _is_ours(folder: str, arch: str) -> bool:
 def _cached(tree: Tree, arch: str) -> Dict[str, str]:
     """Return name -> path of the watched libraries in ldconfig's cache that are in this architecture's folders."""
     found: Dict[str, str] = {}
-    for item in tree.data("/etc/ld.so.cache", 4 << 20).split(b"\0"):
-        if item.startswith(b"/"):
-            path = item.decode("utf-8", "replace")
-            folder, _, name = path.rpartition("/")
-            if name in WATCHED and _is_ours(folder, arch):
-                found.setdefault(name, path)
+    data = tree.data("/etc/ld.so.cache", 4 << 20)
+    for name in WATCHED:
+        end = b"/" + name.encode("ascii") + b"\0"
+        at = data.find(end)
+        while at >= 0:
+            folder = data[data.rfind(b"\0", 0, at) + 1 : at].decode("utf-8", "replace")
+            if folder.startswith("/") and _is_ours(folder, arch):
+                found.setdefault(name, folder + "/" + name)
+            at = data.find(end, at + 1)
     return found
 
 
@@ -130,6 +133,6 @@ def newest_glibcxx(tree: Tree, path: str) -> str:
         provided = read_elf(tree.path(path)).provides if path else frozenset()
     except ElfError:
         return ""
-    found = [re.match(r"^GLIBCXX_(\d+)\.(\d+)(?:\.(\d+))?$", name) for name in provided]
-    numbers = [tuple(int(part) for part in match.groups() if part) for match in found if match]
+    versions = [name[len("GLIBCXX_") :].split(".") for name in provided if name.startswith("GLIBCXX_")]
+    numbers = [tuple(map(int, parts)) for parts in versions if all(part.isdecimal() for part in parts)]
     return ".".join(str(part) for part in max(numbers)) if numbers else ""

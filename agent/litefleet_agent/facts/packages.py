@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import Iterable, List, Set, Tuple
+from typing import Iterable, List, Tuple
 
 from ..formats.files import read_regular
 from .values import Package
@@ -44,15 +44,19 @@ def wheel_tags(name: str, folder: str) -> Tuple[str, ...]:
 
 def other_pythons(folders: Iterable[str]) -> Tuple[str, ...]:
     """Return the names of Python 3 interpreters in `folders` (as in PATH): ("python3", "python3.11")."""
-    names: Set[str] = set()
-    for folder in folders:
-        names.update(entry for entry in _entries(folder) if re.match(r"^python3(?:\.\d{1,2})?$", entry))
+    names = {
+        entry for folder in folders for entry in _entries(folder, "python3") if _is_python(entry[len("python3") :])
+    }
     return tuple(sorted(names))[:32]
 
 
-def _entries(folder: str) -> List[str]:
+def _is_python(version: str) -> bool:
+    return not version or (version[0] == "." and version[1:].isdecimal() and len(version) <= 3)
+
+
+def _entries(folder: str, prefix: str = "") -> List[str]:
     try:
-        return sorted(os.listdir(folder or "."))
+        return sorted(entry for entry in os.listdir(folder or ".") if entry.startswith(prefix))
     except OSError:
         return []
 

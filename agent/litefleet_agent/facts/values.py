@@ -1,10 +1,8 @@
 """The facts of one machine as values, and their JSON form.  Pure."""
 
-import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass, field
-from typing import Any, Dict, Tuple, Type, TypeVar, cast
+from typing import Any, Dict, NamedTuple, Tuple, Type, TypeVar, cast
 
 from ..errors import AgentError
 from .arch import ARCHES
@@ -36,8 +34,7 @@ class FactsError(AgentError):
     code = "bad-facts"
 
 
-@dataclass(frozen=True)
-class OsRelease:
+class OsRelease(NamedTuple):
     """Three fields of /etc/os-release."""
 
     id: str = ""  # "debian"
@@ -45,8 +42,7 @@ class OsRelease:
     pretty: str = ""  # "Debian GNU/Linux 12 (bookworm)"
 
 
-@dataclass(frozen=True)
-class Cpu:
+class Cpu(NamedTuple):
     """The processor as the kernel describes it."""
 
     cores: int = 0  # that this process may use
@@ -56,16 +52,14 @@ class Cpu:
     sys_count: int = 0  # folders cpuN in /sys/devices/system/cpu
 
 
-@dataclass(frozen=True)
-class Libc:
+class Libc(NamedTuple):
     """The C library that the interpreter runs on."""
 
     kind: str = "unknown"  # "glibc", "musl" or "unknown"
     version: str = ""  # "2.36"
 
 
-@dataclass(frozen=True)
-class PythonFacts:
+class PythonFacts(NamedTuple):
     """The interpreter that runs the agent."""
 
     executable: str = ""
@@ -75,32 +69,28 @@ class PythonFacts:
     bits: int = 0
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """Main memory in bytes, within a cgroup's limit; 0 = unknown."""
 
     total: int = 0
     available: int = 0
 
 
-@dataclass(frozen=True)
-class Disk:
+class Disk(NamedTuple):
     """The file system under the agent's root, in bytes; `total` 0 = unknown."""
 
     total: int = 0
     free: int = 0
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(NamedTuple):
     """A Python package that the interpreter would import; both empty when there is none."""
 
     version: str = ""  # "" with a path: present, of unknown version
     path: str = ""
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """Everything that the checks use of a device."""
 
     machine: str = ""  # `uname -m`
@@ -108,29 +98,29 @@ class Facts:
     bits: int = 0  # of the userland
     kernel: str = ""
     hostname: str = ""
-    os_release: OsRelease = field(default_factory=OsRelease)
-    cpu: Cpu = field(default_factory=Cpu)
-    libc: Libc = field(default_factory=Libc)
+    os_release: OsRelease = OsRelease()
+    cpu: Cpu = Cpu()
+    libc: Libc = Libc()
     libstdcxx: str = ""  # the newest GLIBCXX version that libstdc++.so.6 defines: "3.4.30"
     libraries: Tuple[str, ...] = ()  # those of facts.libraries.WATCHED that exist here; empty = unknown
-    python: PythonFacts = field(default_factory=PythonFacts)
+    python: PythonFacts = PythonFacts()
     other_pythons: Tuple[str, ...] = ()
-    memory: Memory = field(default_factory=Memory)
-    disk: Disk = field(default_factory=Disk)
+    memory: Memory = Memory()
+    disk: Disk = Disk()
     writable: bool = False  # whether the agent's root can be written or created
     opencl: str = ""  # path of the OpenCL library
     opencl_devices: Tuple[str, ...] = ()  # the GPU's device nodes: "/dev/mali0", "/dev/dri/renderD128"
     opencl_denied: Tuple[str, ...] = ()  # those of them that this user may not open
     page_size: int = 0  # of the kernel, in bytes; 0 = unknown
-    paddlelite: Package = field(default_factory=Package)
-    numpy: Package = field(default_factory=Package)
+    paddlelite: Package = Package()
+    numpy: Package = Package()
     uid: int = -1
     container: str = ""  # "docker", "podman", "lxc", ... ; "" = no sign of one
     model: str = ""  # the board or product: "Raspberry Pi 4 Model B Rev 1.4"
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form."""
-        return cast(Dict[str, object], json.loads(json.dumps(dataclasses.asdict(self))))
+        return cast(Dict[str, object], _json_form(self))
 
     @classmethod
     def from_dict(cls, data: object) -> "Facts":
@@ -162,20 +152,26 @@ def fingerprint(facts: Facts) -> str:
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode("utf-8")).hexdigest()
 
 
+def _json_form(value: Any) -> object:
+    if hasattr(value, "_asdict"):
+        return {name: _json_form(item) for name, item in value._asdict().items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
 def _read(cls: Type[_T], data: object, where: str) -> _T:
     if not isinstance(data, dict):
         raise FactsError("%s: expected an object, got %s." % (where, _kind(data)))
     values: Dict[str, Any] = {}
     empty = cls()
-    for entry in dataclasses.fields(cast(Any, cls)):
-        if entry.name in data:
-            values[entry.name] = _value(getattr(empty, entry.name), data[entry.name], where + "." + entry.name)
+    for name in cast(Any, cls)._fields:
+        if name in data:
+            values[name] = _value(getattr(empty, name), data[name], where + "." + name)
     return cls(**values)
 
 
 def _value(empty: object, value: object, where: str) -> object:
     """Return `value` if it has the type of the field's empty value, within bounds."""
-    if dataclasses.is_dataclass(empty):
+    if hasattr(empty, "_fields"):
         return _read(type(empty), value, where)
     if isinstance(empty, tuple):
         if not isinstance(value, (list, tuple)) or len(value) > MAX_ITEMS:

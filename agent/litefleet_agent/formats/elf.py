@@ -2,8 +2,7 @@
 
 import os
 import struct
-from dataclasses import dataclass
-from typing import BinaryIO, Dict, FrozenSet, List, Optional, Tuple, Union
+from typing import BinaryIO, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
 
 from ..errors import AgentError
 from .files import open_regular
@@ -54,8 +53,7 @@ class ForeignBinaryError(ElfError):
         self.system = system
 
 
-@dataclass(frozen=True)
-class Elf:
+class Elf(NamedTuple):
     """What the loader requires of a machine before it runs this file."""
 
     machine: str  # canonical: "x86_64", "i686", "aarch64", "armv7l", ...; "unknown-N" for other e_machine numbers
@@ -126,8 +124,7 @@ def _refuse_foreign(head: bytes) -> None:
         raise ForeignBinaryError("This is a macOS library (Mach-O), not a Linux one.", "macos")
 
 
-@dataclass(frozen=True)
-class _Segment:
+class _Segment(NamedTuple):
     kind: int
     offset: int
     address: int

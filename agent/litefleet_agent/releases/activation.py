@@ -8,7 +8,6 @@ long as it works; the lease watchdog does not, so that a session that hangs cann
 
 import os
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Dict, Iterator, List, NamedTuple, Optional
 
 from ..formats.checked import number
@@ -242,7 +241,7 @@ def _checked_lease(value: object) -> float:
 def _renew(store: Store, leased: Operation, lease_s: float) -> Optional[float]:
     after = leased.moved(State.SWITCHED if lease_s else State.CONFIRMED, store.clock)
     if lease_s:
-        after = replace(after, lease=Lease.grant(store.clock, lease_s))
+        after = after._replace(lease=Lease.grant(store.clock, lease_s))
     Journal(store.root).append(after)
     if not lease_s:
         LeaseCopies(store.root).drop(leased.model)

@@ -1,13 +1,12 @@
 """Names the archive that the agent runs from: the link `agent/litefleet-agent.pyz` points to it; keeps its bytecode."""
 
-import hashlib
 import marshal
 import os
 import sys
 
 from .. import ARCHIVE_ROOT
-from ..bytecode import BytecodeFinder, file_form, member, read_bytecode, running
-from ..formats.files import open_regular
+from ..bytecode import BytecodeFinder, digest_of, read_bytecode, running
+from ..formats.files import sha256_of
 from .atomic import write_atomic
 
 __all__ = ["NAME", "keep_bytecode", "name_archive", "version"]
@@ -60,20 +59,9 @@ def keep_bytecode() -> None:
 def _keep(finder: BytecodeFinder) -> None:
     kept = read_bytecode(finder.path, finder.sha256)  # another process may have added to it
     new = {name: entry for name, entry in finder.compiled.items() if name not in kept}
-    if new and _is_unchanged(finder):
-        kept.update((name, (package, marshal.dumps(code))) for name, (package, _, code) in new.items())
-        write_atomic(finder.path, [file_form(finder.sha256, kept)], durable=False)  # its hash shows one that is cut
-
-
-def _is_unchanged(finder: BytecodeFinder) -> bool:
-    """Return whether the archive has its SHA-256, and each module that was compiled is the one in it."""
-    from io import BytesIO
-    from zipfile import ZipFile  # and what it imports, which no session needs that compiles nothing
-
-    with open_regular(finder.archive) as stream:
-        data = stream.read()
-    if hashlib.sha256(data).hexdigest() != finder.sha256:
-        return False
-    with ZipFile(BytesIO(data)) as archive:
-        members = finder.compiled.items()
-        return all(archive.read(member(name, package)) == source for name, (package, source, _) in members)
+    if new and sha256_of(finder.archive) == finder.sha256:
+        kept.update((name, (package, marshal.dumps(code))) for name, (package, code) in new.items())
+        body = marshal.dumps(kept)
+        write_atomic(
+            finder.path, [digest_of(finder.sha256, body), body], durable=False
+        )  # its hash shows one that is cut

@@ -8,7 +8,6 @@ import enum
 import json
 import os
 import re
-from dataclasses import dataclass, replace
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..formats.checked import mapping, matching, number, text
@@ -43,8 +42,7 @@ class State(str, enum.Enum):
     UNDONE = "undone"  # links are back
 
 
-@dataclass(frozen=True)
-class Lease:
+class Lease(NamedTuple):
     """How long a release may run unconfirmed; a lease ends with the boot in which it was granted."""
 
     seconds: float
@@ -69,8 +67,7 @@ class Lease:
         return "nobody confirmed it within %g s" % self.seconds if left <= 0 else ""
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(NamedTuple):
     """One change of one model's links.  Release ids are SHA-256 texts; "" stands for nothing."""
 
     number: int  # grows with each operation on this device
@@ -91,7 +88,7 @@ class Operation:
 
     def moved(self, state: State, clock: Clock, why: str = "") -> "Operation":
         """Return the operation in another state, as of now."""
-        return replace(self, state=state, at=clock.wall(), why=why[:1000])
+        return self._replace(state=state, at=clock.wall(), why=why[:1000])
 
     def overdue(self, clock: Clock) -> str:
         """Return why it must be undone now, or ""."""
@@ -112,7 +109,7 @@ class Operation:
             "to": self.to,
             "state": self.state.value,
             "at": self.at,
-            "lease": dict(vars(self.lease)) if self.lease else None,
+            "lease": dict(self.lease._asdict()) if self.lease else None,
             "why": self.why,
         }
 

@@ -124,7 +124,7 @@ def test_a_library_for_musl_does_not_fit_glibc():
     assert [f.observed for f in check_runtime(BOARD, runtime)] == [
         "The runtime was built for musl; this device has glibc 2.36."
     ]
-    assert check_runtime(replace(BOARD, libc=Libc("musl", "1.2.4")), runtime) == []
+    assert check_runtime(BOARD._replace(libc=Libc("musl", "1.2.4")), runtime) == []
 
 
 def test_this_interpreters_own_libraries_are_linux(tmp_path):
@@ -238,7 +238,7 @@ def test_the_smallest_alignment_of_the_package_counts(tmp_path):
 def test_good_combinations_give_nothing():
     known = replace(RUNTIME, page_align=4096, flavour=Flavour("tiny", False, False, frozenset(BASIC)))
     assert check_environment(MODEL, BOARD, known) == []
-    assert check_environment(MODEL, replace(BOARD, page_size=0), replace(known, page_align=0)) == []
+    assert check_environment(MODEL, BOARD._replace(page_size=0), replace(known, page_align=0)) == []
     half = replace(MODEL, kernels=(KERNEL._replace(precision="fp16"),))
     assert check_environment(half, BOARD, replace(known, flavour=Flavour(fp16=True))) == []
     assert check_environment(half, BOARD, replace(known, flavour=Flavour())) == []
@@ -273,17 +273,17 @@ def test_good_combinations_give_nothing():
     ],
 )
 def test_one_thing_wrong_gives_one_finding(facts, runtime, model, expected):
-    found = check_environment(replace(MODEL, **model), replace(BOARD, **facts), replace(RUNTIME, **runtime))
+    found = check_environment(replace(MODEL, **model), BOARD._replace(**facts), replace(RUNTIME, **runtime))
     assert [(f.code, f.observed) for f in found] == [expected]
 
 
 def test_an_android_library_may_be_right_where_the_libc_is_not_known():
-    assert check_runtime(replace(BOARD, libc=Libc()), replace(RUNTIME, so_system="android")) == []
+    assert check_runtime(BOARD._replace(libc=Libc()), replace(RUNTIME, so_system="android")) == []
 
 
 def test_int8_on_32_bit_arm_is_a_note():
     small = replace(MODEL, kernels=(KERNEL._replace(precision="int8"),))
-    board = replace(BOARD, machine="armv7l", arch="armv7l", bits=32)
+    board = BOARD._replace(machine="armv7l", arch="armv7l", bits=32)
     (found,) = check_environment(small, board)
     assert (found.code, found.severity) == ("LF114", Severity.NOTE)
     assert check_environment(small, BOARD) == []
@@ -303,7 +303,7 @@ OPENCL = replace(MODEL, kernels=(Kernel("conv2d", "def", "opencl", "fp16", "Imag
     ],
 )
 def test_a_gpu_that_this_user_may_not_open(nodes, denied, severity):
-    facts = replace(BOARD, opencl="/usr/lib/libOpenCL.so", opencl_devices=nodes, opencl_denied=denied)
+    facts = BOARD._replace(opencl="/usr/lib/libOpenCL.so", opencl_devices=nodes, opencl_denied=denied)
     found = check_environment(OPENCL, facts, replace(RUNTIME, opencl=True))
     assert [(f.code, f.severity) for f in found] == ([("LF321", severity)] if severity else [])
     assert check_environment(MODEL, facts, RUNTIME) == []  # a CPU's model does not ask
@@ -320,7 +320,7 @@ def test_gpu_nodes_are_found(tmp_path):
 
 
 def test_the_new_facts_travel_and_change_no_fingerprint():
-    more = replace(BOARD, page_size=16384, opencl_devices=("/dev/mali0",), opencl_denied=("/dev/mali0",))
+    more = BOARD._replace(page_size=16384, opencl_devices=("/dev/mali0",), opencl_denied=("/dev/mali0",))
     assert Facts.from_dict(more.to_dict()) == more
     assert fingerprint(more) == fingerprint(BOARD)
     older = {name: value for name, value in more.to_dict().items() if not name.startswith(("page", "opencl_"))}
@@ -331,7 +331,7 @@ def test_the_new_facts_travel_and_change_no_fingerprint():
 def test_the_loader_agrees_with_lf318(tmp_path, apart):
     """A real library of this interpreter: its segments ask for half a page of this kernel, or also lie half a page apart."""
     source = _ctypes.__file__
-    here = replace(gather(str(tmp_path)), libraries=())
+    here = gather(str(tmp_path))._replace(libraries=())
     if not source.endswith(".so") or here.libc.kind != "glibc" or here.bits != 64:
         lacking("the interpreter's _ctypes is no file of its own, or the libc is not a 64-bit glibc")
     half = os.sysconf("SC_PAGE_SIZE") // 2
@@ -371,6 +371,6 @@ def test_the_loader_agrees_with_lf318(tmp_path, apart):
     ],
 )
 def test_pages_are_judged_as_each_loader_does(libc, fit, severity):
-    board = replace(BOARD, page_size=16384, libc=libc)
+    board = BOARD._replace(page_size=16384, libc=libc)
     found = check_runtime(board, replace(RUNTIME, page_align=4096, page_fit=fit))
     assert [(f.code, f.severity) for f in found] == ([("LF318", severity)] if severity else [])

@@ -5,7 +5,6 @@ import os
 import struct
 import sys
 import tempfile
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -92,7 +91,7 @@ def test_an_unknown_architecture_has_no_name(tmp_path):
 
 def test_an_empty_tree_gives_empty_facts(tmp_path):
     facts = gather(str(tmp_path), str(tmp_path / "nothing"), Process())
-    assert facts == replace(Facts(), bits=64, python=PythonFacts(bits=64), disk=facts.disk, writable=facts.writable)
+    assert facts == Facts()._replace(bits=64, python=PythonFacts(bits=64), disk=facts.disk, writable=facts.writable)
 
 
 def test_an_emulators_host_cpuinfo_is_not_the_devices(tmp_path):
@@ -288,15 +287,15 @@ BASE = Facts(
 @pytest.mark.parametrize(
     "other",
     [
-        replace(BASE, arch="armv7l"),
-        replace(BASE, machine="armv7l"),
-        replace(BASE, cpu=Cpu(4, ("Cortex-A53",), ("asimd",))),
-        replace(BASE, cpu=Cpu(4, ("Cortex-A72",), ("asimd", "asimdhp"))),
-        replace(BASE, libc=Libc("glibc", "2.36")),
-        replace(BASE, python=PythonFacts("/usr/bin/python3", "3.11.3")),
-        replace(BASE, python=PythonFacts("/opt/python3", "3.11.2")),
-        replace(BASE, numpy=Package("2.0.0", "/usr/lib/python3/dist-packages/numpy")),
-        replace(BASE, paddlelite=Package("2.12", "/usr/lib/python3/dist-packages/paddlelite")),
+        BASE._replace(arch="armv7l"),
+        BASE._replace(machine="armv7l"),
+        BASE._replace(cpu=Cpu(4, ("Cortex-A53",), ("asimd",))),
+        BASE._replace(cpu=Cpu(4, ("Cortex-A72",), ("asimd", "asimdhp"))),
+        BASE._replace(libc=Libc("glibc", "2.36")),
+        BASE._replace(python=PythonFacts("/usr/bin/python3", "3.11.3")),
+        BASE._replace(python=PythonFacts("/opt/python3", "3.11.2")),
+        BASE._replace(numpy=Package("2.0.0", "/usr/lib/python3/dist-packages/numpy")),
+        BASE._replace(paddlelite=Package("2.12", "/usr/lib/python3/dist-packages/paddlelite")),
     ],
 )
 def test_the_fingerprint_changes_with_what_decides(other):
@@ -304,6 +303,6 @@ def test_the_fingerprint_changes_with_what_decides(other):
 
 
 def test_the_fingerprint_stays_with_what_does_not():
-    moved = replace(BASE, hostname="other", disk=Disk(10, 5), writable=True, kernel="6.6", container="lxc")
+    moved = BASE._replace(hostname="other", disk=Disk(10, 5), writable=True, kernel="6.6", container="lxc")
     assert fingerprint(moved) == fingerprint(BASE)
     assert len(fingerprint(BASE)) == 64

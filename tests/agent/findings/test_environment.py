@@ -39,8 +39,8 @@ BOARD = Facts(
     memory=Memory(4_000_000_000, 3_000_000_000),
     disk=Disk(16_000_000_000, 8_000_000_000),
 )
-PC = replace(
-    BOARD, machine="x86_64", arch="x86_64", cpu=Cpu(4, ("Celeron N3350",), ("avx", "avx2", "fma", "sse4_2"), 4, 4)
+PC = BOARD._replace(
+    machine="x86_64", arch="x86_64", cpu=Cpu(4, ("Celeron N3350",), ("avx", "avx2", "fma", "sse4_2"), 4, 4)
 )
 RUNTIME = RuntimeFacts(
     kind="bundle",
@@ -94,15 +94,15 @@ CASES = {
         ("LF306", "Paddle-Lite needs libgomp.so.1, libatomic.so.1, which this device does not have."),
     ),
     "glibc": (
-        {"facts": replace(BOARD, libc=Libc("glibc", "2.9"))},
+        {"facts": BOARD._replace(libc=Libc("glibc", "2.9"))},
         ("LF309", "The runtime needs glibc 2.27; this device has 2.9."),
     ),
     "musl": (
-        {"facts": replace(BOARD, libc=Libc("musl", "1.2.4"), libraries=())},
+        {"facts": BOARD._replace(libc=Libc("musl", "1.2.4"), libraries=())},
         ("LF309", "The runtime needs glibc 2.27; this device has musl 1.2.4."),
     ),
     "libstdc++": (
-        {"facts": replace(BOARD, libstdcxx="3.4.9")},
+        {"facts": BOARD._replace(libstdcxx="3.4.9")},
         ("LF309", "The runtime needs a libstdc++ with GLIBCXX_3.4.22; this device's ends at GLIBCXX_3.4.9."),
     ),
     "numpy 2": (
@@ -111,27 +111,27 @@ CASES = {
     ),
     "no numpy": ({"runtime": replace(RUNTIME, numpy_version="")}, ("LF317", "The runtime has no numpy.")),
     "memory": (
-        {"facts": replace(BOARD, memory=Memory(64_000_000, 20_000_000))},
+        {"facts": BOARD._replace(memory=Memory(64_000_000, 20_000_000))},
         ("LF311", "The model needs about 50.0 MB of memory; 20.0 MB of 64.0 MB are free."),
     ),
     "disk": (
-        {"facts": replace(BOARD, disk=Disk(100_000_000, 10_000_000)), "need_disk": 25_000_000},
+        {"facts": BOARD._replace(disk=Disk(100_000_000, 10_000_000)), "need_disk": 25_000_000},
         ("LF312", "25.0 MB are to be stored; 10.0 MB are free under the agent's root."),
     ),
     "counts": (
-        {"facts": replace(BOARD, cpu=Cpu(2, ("Cortex-A72",), ("asimd",), 2, 8), container="lxc")},
+        {"facts": BOARD._replace(cpu=Cpu(2, ("Cortex-A72",), ("asimd",), 2, 8), container="lxc")},
         ("LF316", "/proc/cpuinfo describes 2 CPU parts, /sys has 8 CPUs (in a lxc container)."),
     ),
     "no neon": (
         {
-            "facts": replace(BOARD, machine="armv7l", arch="armv7l", cpu=Cpu(2, ("Cortex-A9",), ("vfpv3",), 2, 2)),
+            "facts": BOARD._replace(machine="armv7l", arch="armv7l", cpu=Cpu(2, ("Cortex-A9",), ("vfpv3",), 2, 2)),
             "runtime": None,
         },
         ("LF310", "Cortex-A9 has no neon, vfpv4."),
     ),
     "no AVX with the published wheel": (
         {
-            "facts": replace(PC, cpu=Cpu(2, ("Celeron N3350",), ("sse4_2",), 2, 2)),
+            "facts": PC._replace(cpu=Cpu(2, ("Celeron N3350",), ("sse4_2",), 2, 2)),
             "runtime": replace(RUNTIME, so_machine="x86_64", so_provided=frozenset(["libmklml_intel.so"])),
         },
         ("LF310", "Celeron N3350 has no avx, avx2, fma."),
@@ -141,7 +141,7 @@ CASES = {
         ("LF103", "3 of 4 kernels are for opencl; this device has no OpenCL library."),
     ),
     "no OpenCL in the runtime": (
-        {"model": OPENCL, "facts": replace(BOARD, opencl="/usr/lib/libOpenCL.so")},
+        {"model": OPENCL, "facts": BOARD._replace(opencl="/usr/lib/libOpenCL.so")},
         ("LF103", "3 of 4 kernels are for opencl; its Paddle-Lite runtime was built without OpenCL."),
     ),
     "version": (
@@ -164,24 +164,24 @@ def test_one_thing_wrong_gives_one_finding(case):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"facts": replace(BOARD, libraries=())},  # libraries in places that are not known
-        {"facts": replace(BOARD, libc=Libc(), libstdcxx="")},
-        {"facts": replace(BOARD, memory=Memory(), disk=Disk()), "need_disk": 1 << 40},
-        {"facts": replace(BOARD, cpu=Cpu())},
-        {"facts": replace(BOARD, machine="armv7l", arch="armv7l", bits=32, cpu=Cpu()), "runtime": None},
+        {"facts": BOARD._replace(libraries=())},  # libraries in places that are not known
+        {"facts": BOARD._replace(libc=Libc(), libstdcxx="")},
+        {"facts": BOARD._replace(memory=Memory(), disk=Disk()), "need_disk": 1 << 40},
+        {"facts": BOARD._replace(cpu=Cpu())},
+        {"facts": BOARD._replace(machine="armv7l", arch="armv7l", bits=32, cpu=Cpu()), "runtime": None},
         {"runtime": replace(RUNTIME, python_tags=(), so_versions=frozenset())},
         {"runtime": replace(RUNTIME, so_needed=("libvendor.so.3",))},  # not one that facts look for
         {"runtime": replace(RUNTIME, numpy_version="2.1.0", numpy_2_ready=True)},
         {"runtime": replace(RUNTIME, numpy_version="?")},
-        {"facts": replace(BOARD, arch="armv7l", bits=32), "runtime": None},  # asimd contains neon and vfpv4
-        {"facts": replace(PC, cpu=Cpu(4, ("x",), ("sse2",), 4, 8)), "runtime": None},  # a build made for less may do
+        {"facts": BOARD._replace(arch="armv7l", bits=32), "runtime": None},  # asimd contains neon and vfpv4
+        {"facts": PC._replace(cpu=Cpu(4, ("x",), ("sse2",), 4, 8)), "runtime": None},  # a build made for less may do
         {
-            "facts": replace(BOARD, opencl="/usr/lib/libOpenCL.so"),
+            "facts": BOARD._replace(opencl="/usr/lib/libOpenCL.so"),
             "runtime": replace(RUNTIME, opencl=True),
             "model": OPENCL,
         },
         {
-            "facts": replace(BOARD, libstdcxx="3.4.9"),
+            "facts": BOARD._replace(libstdcxx="3.4.9"),
             "runtime": replace(RUNTIME, so_provided=frozenset(["libstdc++.so.6"])),
         },
     ],
@@ -271,7 +271,7 @@ def test_what_is_no_binary_is_said(tmp_path):
 
 
 def test_without_a_runtime_what_else_speaks_against_the_device_is_told_as_well():
-    small = replace(BOARD, memory=Memory(64_000_000, 20_000_000))
+    small = BOARD._replace(memory=Memory(64_000_000, 20_000_000))
     assert [code for code, _ in seen(small, RuntimeFacts("system"))] == ["LF302", "LF311"]
 
 
@@ -291,9 +291,9 @@ def test_the_published_wheel_on_this_machine(lite_python, nb_files, tmp_path):
     assert "libmklml_intel.so" in found.so_provided
     assert not found.so_provided & set(found.so_needed)
     assert {"GLIBC_2.14", "GLIBCXX_3.4.21"} <= found.so_versions
-    facts = replace(gather(str(tmp_path)), python=PythonFacts("/usr/bin/python3.10", "3.10.13", "cpython", "cp310", 64))
+    facts = gather(str(tmp_path))._replace(python=PythonFacts("/usr/bin/python3.10", "3.10.13", "cpython", "cp310", 64))
     assert check_environment(read_nb(nb_files("cls", "x86").read_bytes()), facts, found) == []
-    wrong = replace(facts, python=PythonFacts("/usr/bin/python3.11", "3.11.2", "cpython", "cp311", 64))
+    wrong = facts._replace(python=PythonFacts("/usr/bin/python3.11", "3.11.2", "cpython", "cp311", 64))
     assert [f.code for f in check_environment(MODEL, wrong, found)] == ["LF307"]
     assert found.native
     assert check_environment(MODEL, wrong, found, by_binding=False) == []

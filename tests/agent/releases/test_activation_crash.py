@@ -6,7 +6,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,7 +188,7 @@ def long_past(store: Store) -> None:
     journal, clock = Journal(store.root), SetClock()
     (last,) = journal.read().operations[-1:]
     for number in range(last.number + 1, COMPACT_AT):
-        journal.append(replace(last, number=number).moved(State.DONE, clock, "x" * 1000))
+        journal.append(last._replace(number=number).moved(State.DONE, clock, "x" * 1000))
         if os.path.getsize(store.path("journal")) > COMPACT_AT - 1300:  # the next step is no longer
             return
 

@@ -8,7 +8,6 @@ import platform
 import shutil
 import sys
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,7 +163,7 @@ def test_a_model_may_take_what_its_file_and_the_device_say(total: int, limit: in
 
 def test_a_proof_that_takes_all_memory_is_ended_without_any_setting(store: Store) -> None:
     real = gather(store.root)
-    small = replace(real, memory=Memory(512 << 20, 500 << 20))
+    small = real._replace(memory=Memory(512 << 20, 500 << 20))
     greedy = "held = bytearray(1 << 30)"  # never touched: the limit on private mappings refuses it
     answer = proof(store, nb_builder.small(NATIVE), runtime(store, more=greedy), small)
     assert loaded(answer)

@@ -7,7 +7,6 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,7 +95,7 @@ def test_the_published_wheels_are_whole_and_described(version: str, python: str)
     runtime = runtime_of(path)
     assert runtime is not None
     tag = "cp" + python
-    facts = replace(PC, python=PythonFacts("/usr/bin/python3", f"3.{python[1:]}.1", "cpython", tag, 64))
+    facts = PC._replace(python=PythonFacts("/usr/bin/python3", f"3.{python[1:]}.1", "cpython", tag, 64))
     assert [f.code for f in pair_runtime(runtime, facts) if f.severity is not Severity.NOTE] == []
 
 
@@ -106,7 +105,7 @@ def test_a_wheel_on_other_devices() -> None:
     assert runtime is not None
 
     def judged(**changes: object) -> set[str]:
-        return {f.code for f in pair_runtime(runtime, replace(PC, **changes)) if f.severity is Severity.ERROR}
+        return {f.code for f in pair_runtime(runtime, PC._replace(**changes)) if f.severity is Severity.ERROR}
 
     assert judged() == set()
     assert judged(libc=Libc("glibc", "2.12")) == {"LF309"}
