@@ -130,7 +130,7 @@ class Facts(NamedTuple):
         Raises FactsError, whose text names the value, for one of a wrong type or size.
         """
         facts = _read(cls, data, "facts")
-        return facts if facts.arch in ARCHES else dataclasses.replace(facts, arch="")
+        return facts if facts.arch in ARCHES else facts._replace(arch="")
 
 
 def fingerprint(facts: Facts) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,7 @@ X86 = Facts(
     writable=True,
 )
 OWN = Package("2.13rc0", "/opt/paddlelite")
-ARM = replace(
-    X86,
+ARM = X86._replace(
     machine="aarch64",
     arch="aarch64",
     cpu=Cpu(4, ("Cortex-A72",) * 4, ("asimd", "fp"), 4, 4),
@@ -55,21 +53,21 @@ def judge(config: Config, facts: Facts, **device: str) -> tuple[list[str], str]:
 
 def test_good_devices_have_no_finding(config: Any) -> None:
     assert judge(config(), X86) == ([], "A runtime fits: the wheels of paddlelite 2.13rc0.")
-    assert judge(config("{aarch64: system}"), replace(ARM, paddlelite=OWN))[0] == []
-    assert judge(config(), replace(ARM, paddlelite=OWN)) == ([], "Its own Paddle-Lite 2.13rc0 is there.")
+    assert judge(config("{aarch64: system}"), ARM._replace(paddlelite=OWN))[0] == []
+    assert judge(config(), ARM._replace(paddlelite=OWN)) == ([], "Its own Paddle-Lite 2.13rc0 is there.")
 
 
 @pytest.mark.parametrize(
     ("facts", "code", "said"),
     [
-        (replace(X86, machine="riscv64", arch=""), "LF303", "riscv64 with a 64-bit userland"),
+        (X86._replace(machine="riscv64", arch=""), "LF303", "riscv64 with a 64-bit userland"),
         (ARM, "LF302", "published for x86_64 only"),
-        (replace(X86, libc=Libc("musl", "1.2.4")), "LF309", "musl 1.2.4"),
-        (replace(X86, cpu=Cpu(1, ("Nehalem",), ("sse4_2",), 1, 1)), "LF310", "avx, avx2, fma"),
-        (replace(X86, libraries=("libc.so.6", "libm.so.6")), "LF306", "libstdc++.so.6"),
-        (replace(X86, writable=False), "LF313", "cannot be written"),
-        (replace(X86, disk=Disk(1 << 30, 1 << 20)), "LF312", "1 MB are free"),
-        (replace(X86, python=replace(X86.python, implementation="pypy", tag="pp310")), "LF302", "pp310"),
+        (X86._replace(libc=Libc("musl", "1.2.4")), "LF309", "musl 1.2.4"),
+        (X86._replace(cpu=Cpu(1, ("Nehalem",), ("sse4_2",), 1, 1)), "LF310", "avx, avx2, fma"),
+        (X86._replace(libraries=("libc.so.6", "libm.so.6")), "LF306", "libstdc++.so.6"),
+        (X86._replace(writable=False), "LF313", "cannot be written"),
+        (X86._replace(disk=Disk(1 << 30, 1 << 20)), "LF312", "1 MB are free"),
+        (X86._replace(python=X86.python._replace(implementation="pypy", tag="pp310")), "LF302", "pp310"),
     ],
 )
 def test_what_speaks_against_a_device(config: Any, facts: Facts, code: str, said: str) -> None:
@@ -80,14 +78,14 @@ def test_what_speaks_against_a_device(config: Any, facts: Facts, code: str, said
 
 
 def test_a_system_runtime_with_numpy_2_or_no_paddlelite(config: Any) -> None:
-    facts = replace(X86, paddlelite=OWN, numpy=Package("2.1.0", "/opt/numpy"))
+    facts = X86._replace(paddlelite=OWN, numpy=Package("2.1.0", "/opt/numpy"))
     assert judge(config("{x86_64: system}"), facts)[0] == []  # the agent drives its library without the binding
     assert judge(config("{x86_64: system}"), X86)[0] == ["LF302"]
     assert judge(config(), facts)[0] == []  # a bundle brings a numpy of its own
 
 
 def test_arm_that_counts_its_cpus_in_two_ways(config: Any) -> None:
-    facts = replace(ARM, cpu=replace(ARM.cpu, cpuinfo_count=2), paddlelite=OWN, container="docker")
+    facts = ARM._replace(cpu=ARM.cpu._replace(cpuinfo_count=2), paddlelite=OWN, container="docker")
     assert judge(config(), facts)[0] == ["LF316"]
 
 
@@ -96,7 +94,7 @@ def test_a_runtime_that_the_inventory_names_and_the_configuration_lacks(config: 
 
 
 def test_facts_are_lines_for_people() -> None:
-    lines = {fact.label: fact.text for fact in device_facts(replace(ARM, arch="armv7l", bits=32, container="\x1b[2J"))}
+    lines = {fact.label: fact.text for fact in device_facts(ARM._replace(arch="armv7l", bits=32, container="\x1b[2J"))}
     assert lines["board"] == "Raspberry Pi 4 Model B Rev 1.4"
     assert lines["cpu"] == "4 x Cortex-A72, 4 cores"
     assert lines["userland"] == "armv7l, 32-bit under a kernel for aarch64"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from litefleet_inventory import Device
 
 PYTHON = PythonFacts("/usr/bin/python3", "3.10.13", "cpython", "cp310", 64)
 NUC = Facts(machine="x86_64", arch="x86_64", bits=64, libc=Libc("glibc", "2.36"), python=PYTHON, writable=True)
-PI = replace(NUC, machine="aarch64", arch="aarch64")
+PI = NUC._replace(machine="aarch64", arch="aarch64")
 OWN = Package("2.12", "/opt/paddlelite")
 DEVICE = Device("one", "192.0.2.1")
 
@@ -37,13 +36,13 @@ def config(tmp_path: Path) -> Callable[[str], Config]:
     ("runtimes", "facts", "kind", "codes"),
     [
         ("{}", NUC, "wheels", []),
-        ("{}", replace(NUC, python=replace(PYTHON, tag="cp311")), "wheels", []),
-        ("{}", replace(NUC, python=replace(PYTHON, tag="cp311"), paddlelite=OWN), "system", []),
-        ("{}", replace(NUC, libc=Libc("musl", "1.2.4"), paddlelite=OWN), "wheels", ["LF309"]),
+        ("{}", NUC._replace(python=PYTHON._replace(tag="cp311")), "wheels", []),
+        ("{}", NUC._replace(python=PYTHON._replace(tag="cp311"), paddlelite=OWN), "system", []),
+        ("{}", NUC._replace(libc=Libc("musl", "1.2.4"), paddlelite=OWN), "wheels", ["LF309"]),
         ("{}", PI, "wheels", ["LF302"]),
-        ("{}", replace(PI, paddlelite=OWN), "system", []),
-        ("{aarch64: {paddlelite: 2.12}}", replace(PI, paddlelite=OWN), "wheels", ["LF302"]),  # named: no fall-back
-        ("{aarch64: {wheel: no.whl}}", replace(PI, paddlelite=OWN), "wheel", ["LF302"]),
+        ("{}", PI._replace(paddlelite=OWN), "system", []),
+        ("{aarch64: {paddlelite: 2.12}}", PI._replace(paddlelite=OWN), "wheels", ["LF302"]),  # named: no fall-back
+        ("{aarch64: {wheel: no.whl}}", PI._replace(paddlelite=OWN), "wheel", ["LF302"]),
         ("{aarch64: {folder: none}}", PI, "folder", ["LF302"]),
         ("{aarch64: system}", PI, "system", []),
         ("{x86_64: {paddlelite: 9.9}}", NUC, "wheels", []),  # the index knows versions that litefleet does not
@@ -74,6 +73,6 @@ def test_a_runtime_that_the_configuration_lacks_is_an_error(config: Callable[[st
 
 
 def test_the_devices_own_runtime_must_be_there_and_its_numpy_does_not_matter() -> None:
-    assert own_runtime_findings(replace(PI, paddlelite=OWN, numpy=Package("2.1.0", "/opt/numpy"))) == ()
-    (missing,) = own_runtime_findings(replace(PI, python=replace(PYTHON, executable="/usr/bin/py\x1b[2J")))
+    assert own_runtime_findings(PI._replace(paddlelite=OWN, numpy=Package("2.1.0", "/opt/numpy"))) == ()
+    (missing,) = own_runtime_findings(PI._replace(python=PYTHON._replace(executable="/usr/bin/py\x1b[2J")))
     assert (missing.code, "\x1b" in missing.observed) == ("LF302", False)
