@@ -398,6 +398,8 @@ def _numpy_of(inputs: Mapping[str, Any]) -> Any:
 
 def _input(name: str, value: Any) -> _Input:
     if isinstance(value, Array):
+        if value.lod:
+            raise ServiceError("bad-input", "input %.80r has sequences (LoD), which the service does not carry" % name)
         return _Input(value.dtype, value.shape, value.data)
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(value, (numpy.ndarray, numpy.generic)):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from litefleet_agent.findings import Verdict, decide
 from litefleet_controller.build.artifacts import ArtifactStore
-from litefleet_controller.build.conversion.convert import convert
+from litefleet_controller.build.conversion.convert import convert, convert_with_any
 from litefleet_controller.build.conversion.program import read_program
 from litefleet_controller.build.conversion.variant import make_variant
 from litefleet_controller.build.golden.make import make_golden
@@ -21,6 +21,7 @@ from litefleet_controller.build.golden.meaning import by_position, meanings_of
 from litefleet_controller.build.toolchain import Toolchain
 from litefleet_controller.common.errors import FindingError
 from litefleet_controller.config.choices import GoldenSpec
+from litefleet_controller.config.model import ToolchainConfig
 
 from tests.agent.support.real_paddlelite import verifier
 from tests.conftest import lite_environment
@@ -128,6 +129,27 @@ def test_a_dozen_kinds_of_models_are_judged_rightly(tmp_path: Path) -> None:
     assert "x.sum(axis=[0, 1])" in rows["scalar_output"].sentence
     assert "cast from float32 to float64" in rows["float64_inside"].sentence
     assert rows["quantised_onnx_format"].arm == "converts"
+
+
+def test_another_version_cures_a_converter_that_crashes_with_its_own_runtime(tmp_path: Path) -> None:
+    """`toolchain: auto`: 2.13rc0's converter crashes for x86 at flatten; 2.12's file is right on 2.12, and only there."""
+    assert ToolchainConfig.model_validate("auto").also == ("2.12", "2.10")
+    specimen = specimens(["classifier_flatten"], tmp_path / "truth", "2.12")["classifier_flatten"]
+    source = specimen.source
+    assert source is not None
+    assert right(specimen)
+    variant = make_variant(source.sha256, "x86")
+    store = ArtifactStore(tmp_path / "store")
+    with pytest.raises(FindingError) as caught:
+        asyncio.run(convert_with_any(source, variant, (), Toolchains(), store))
+    assert "2.12 does not (`toolchain: auto` takes it, for file and runtime together)" in str(caught.value.findings)
+    made = asyncio.run(convert_with_any(source, variant, ("2.12",), Toolchains(), store))
+    assert made.variant is not None
+    assert (made.variant.opt_version, made.findings[-1].code) == ("2.12", "LF211")
+    for version, verdict in (("2.12", Verdict.VERIFIED), ("2.13rc0", Verdict.CRASHED)):
+        (tmp_path / version).mkdir()
+        result = verifier(lite_environment(version), tmp_path / version)(made.path, list(specimen.truth))
+        assert decide(result.findings) is verdict, result.findings
 
 
 @pytest.mark.lab

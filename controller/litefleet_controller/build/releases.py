@@ -33,7 +33,7 @@ from .golden.judged import JudgedGolden, Reference, judged_golden
 from .golden.make import PADDLE_VERSION, make_golden, run_reference
 from .golden.meaning import OutputMeaning, by_position, data_set_decides, meanings_of
 from .runtimes.build import Bundle, build_bundle, check_bundle
-from .runtimes.choose import falls_back_to_own
+from .runtimes.choose import falls_back_to_own, is_named
 from .runtimes.compatibility import DeviceKind
 from .toolchain import Toolchains
 
@@ -87,7 +87,7 @@ class ReleaseBuilder:
         findings = list(dict.fromkeys([*artifact.findings, *check_file(artifact.nb, arch, features)]))
         if any(f.decides for f in findings):
             return Release(artifact=artifact.sha256, findings=tuple(findings))
-        bundle, no_runtime = await self._runtime(device, facts)
+        bundle, no_runtime = await self._runtime(device, facts, artifact)
         if unfit := await self._unfit(bundle):
             return Release(artifact=artifact.sha256, findings=(*unfit, *findings))
         judged = await self.judged_golden(model)
@@ -294,10 +294,10 @@ class ReleaseBuilder:
         made = await self.artifact(model, ARCHES["x86_64"])
         return made.path, made.variant.opt_version if made.variant else self._config.toolchain.paddlelite
 
-    async def _runtime(self, device: Device, facts: Facts) -> tuple[Bundle, tuple[Finding, ...]]:
+    async def _runtime(self, device: Device, facts: Facts, artifact: Artifact) -> tuple[Bundle, tuple[Finding, ...]]:
         """Return (the runtime, findings): the device's own with the findings when none is named and no wheel fits."""
         try:
-            return await self._bundle(device, facts), ()
+            return await self._bundle(device, facts, artifact), ()
         except FindingError as error:
             if not falls_back_to_own(self._config, device, facts.arch, error.findings):
                 raise
@@ -311,8 +311,11 @@ class ReleaseBuilder:
             return ()
         return await self._once(("unfit", bundle.key), lambda: asyncio.to_thread(check_bundle, path))
 
-    async def _bundle(self, device: Device, facts: Facts) -> Bundle:
+    async def _bundle(self, device: Device, facts: Facts, artifact: Artifact) -> Bundle:
         choice = runtime_for(self._config, facts.arch, device.runtime)
+        if choice.kind == "wheels" and artifact.variant and not is_named(self._config, device, facts.arch):
+            # File and runtime are of one version: some files of 2.12 end the process on the runtime of 2.13rc0.
+            choice = replace(choice, paddlelite=artifact.variant.opt_version)
         kind = DeviceKind.of(facts)
 
         async def make() -> Bundle:

@@ -31,6 +31,7 @@ from ..rollout.policy import Duration, Policy
 from .choices import (
     CPU_TARGETS,
     DEFAULT_PADDLELITE,
+    PUBLISHED_PYTHONS,
     TARGETS,
     AccuracySpec,
     GoldenSpec,
@@ -391,11 +392,17 @@ class RuntimeConfig(_TextOrMapping):
         return RuntimeChoice("wheels", self.paddlelite or default_version, numpy)
 
 
-class ToolchainConfig(_Strict):
-    """The Paddle-Lite that converts, and the versions that are tried in order when it fails."""
+class ToolchainConfig(_TextOrMapping):
+    """The Paddle-Lite that converts, and the versions that are tried in order when it fails; `auto` tries every published one."""
 
     paddlelite: Version = DEFAULT_PADDLELITE
     also: tuple[Version, ...] = ()
+
+    @classmethod
+    def _spelled(cls, text: str) -> dict[str, object]:
+        if text != "auto":
+            raise ValueError(f"'{text}' is no toolchain: write `auto`, or a mapping with paddlelite and also")
+        return {"also": [version for version in PUBLISHED_PYTHONS if version != DEFAULT_PADDLELITE]}
 
 
 class VerifyConfig(_Strict):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from litefleet_agent.session.infer import MAX_BODY, MAX_REQUESTS
 
-from ..build.golden.files import Array, Tensor
+from ..build.golden.files import LOD, Array, Tensor
 from ..build.golden.own_inputs import check_inputs
 from ..common.errors import UsageError
 
@@ -28,6 +28,11 @@ def check_cases(cases: Sequence[Case], inputs: Sequence[Tensor], model: str) -> 
         raise UsageError(f"{len(cases)} inputs were given; a run takes 1 to {MAX_REQUESTS}")
     for case in cases:
         check_inputs(case.name, case.arrays, inputs, model)
+        if any(name.endswith(LOD) for name in case.arrays):
+            raise UsageError(
+                f"{case.name}: {model} takes sequences (LoD), which `infer` and the service do not carry; golden cases do: "
+                "`litefleet verify` runs them on the devices"
+            )
     size = sum(array.nbytes for case in cases for array in case.arrays.values())
     if size > MAX_BODY:
         raise UsageError(f"the inputs have {size} bytes together; a run takes {MAX_BODY} bytes: give fewer at once")

@@ -367,3 +367,11 @@ def test_names_that_are_paths_or_escape_codes_are_refused_where_they_enter(tmp_p
 @pytest.mark.parametrize("name", ["cls", "PP-OCRv4_det.2", "0", "x" * 128])
 def test_a_name_is_what_the_devices_store_takes(tmp_path: Path, name: str) -> None:
     assert list(load(tmp_path, f"models: {{'{name}': {{source: x}}}}").models) == [name]
+
+
+def test_a_toolchain_may_be_chosen_by_itself(tmp_path: Path) -> None:
+    chosen = load(tmp_path, "toolchain: auto\nmodels: {cls: {source: models/cls}}").toolchain
+    assert (chosen.paddlelite, chosen.also) == ("2.13rc0", ("2.12", "2.10"))
+    assert problems(tmp_path, "toolchain: newest\nmodels: {cls: {source: models/cls}}") == [
+        "1: toolchain: 'newest' is no toolchain: write `auto`, or a mapping with paddlelite and also"
+    ]

@@ -90,4 +90,8 @@ def _any(names: tuple[str, ...]) -> str:
 
 def _else(stops: tuple[str, ...]) -> str:
     fine = tuple(version for version in versions() if version not in stops)
-    return f"; {_any(fine)} does not" if fine else f", as {' and '.join(v for v in stops[1:])} do"
+    return (
+        f"; {_any(fine)} does not (`toolchain: auto` takes it, for file and runtime together)"
+        if fine
+        else f", as {' and '.join(v for v in stops[1:])} do"
+    )

@@ -44,8 +44,12 @@ def choose_runtime(config: Config, device: Device, facts: Facts) -> ChosenRuntim
 
 def falls_back_to_own(config: Config, device: Device, arch: str, refusals: Sequence[Finding]) -> bool:
     """Whether the device's own runtime is used instead of one that was refused: none is named, and no wheel fits."""
-    named = bool(device.runtime) or arch in config.runtimes
-    return not named and all(refusal.code == "LF302" for refusal in refusals)
+    return not is_named(config, device, arch) and all(refusal.code == "LF302" for refusal in refusals)
+
+
+def is_named(config: Config, device: Device, arch: str) -> bool:
+    """Whether litefleet.yaml or the inventory names the device's runtime."""
+    return bool(device.runtime) or arch in config.runtimes
 
 
 def _refusal(choice: RuntimeChoice, facts: Facts) -> Finding | None:
