@@ -257,8 +257,36 @@ def two_inputs(folder):
         np.savez(folder / "data" / "pairs" / f"{number}.npz", image=images[one], values=values[one], label=labels[one])
 
 
+def sequences(folder):
+    """Sentences of any length, one after the other in one tensor (LoD level 1), to the shares of two classes for each."""
+    random = np.random.RandomState(6)
+    paddle.enable_static()
+    weights = {"words": random.randn(200, 16), "classes": random.randn(16, 2)}
+
+    def parameter(name):
+        given = paddle.nn.initializer.Assign(weights[name].astype("float32"))
+        return paddle.static.create_parameter(
+            list(weights[name].shape), "float32", name=name + "_w", default_initializer=given
+        )
+
+    with paddle.static.program_guard(paddle.static.Program(), paddle.static.Program()):
+        words = paddle.static.data("words", [-1, 1], "int64", lod_level=1)
+        helper = LayerHelper("sequences")
+        rows, mean, places = (helper.create_variable_for_type_inference(t) for t in ("float32", "float32", "int32"))
+        looked_up = {"W": parameter("words"), "Ids": words}
+        helper.append_op(type="lookup_table", inputs=looked_up, attrs={"padding_idx": -1}, outputs={"Out": rows})
+        rows.desc.set_lod_level(1)
+        pooled = {"Out": mean, "MaxIndex": places}
+        helper.append_op(type="sequence_pool", inputs={"X": rows}, attrs={"pooltype": "AVERAGE"}, outputs=pooled)
+        shares = F.softmax(paddle.matmul(mean, parameter("classes")))
+        executor = paddle.static.Executor()
+        executor.run(paddle.static.default_startup_program())
+        paddle.static.save_inference_model(str(folder / "sequences" / "inference"), [words], [shares], executor)
+    paddle.disable_static()
+
+
 def main(folder):
-    for make in (classifier, detector, segmenter, tagger, two_inputs):
+    for make in (classifier, detector, segmenter, tagger, two_inputs, sequences):
         paddle.seed(7)
         make(folder)
 

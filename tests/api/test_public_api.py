@@ -48,7 +48,7 @@ def test_the_table_of_modules_names_what_type_checkers_see() -> None:
     assert set(seen) == set(litefleet.__all__)
 
 
-@pytest.mark.parametrize("name", ["open_project", "plan", "rollout", "status", "verify", "inspect"])
+@pytest.mark.parametrize("name", ["open_project", "plan", "rollout", "status", "verify", "evaluate", "inspect"])
 def test_each_function_says_what_it_raises_and_shows_an_example(name: str) -> None:
     doc = inspect.getdoc(getattr(litefleet, name)) or ""
     assert "Raises:" in doc
