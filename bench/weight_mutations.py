@@ -240,7 +240,7 @@ async def study(one: Model, folder: Path) -> tuple[str, list[Row]]:
 def table(rows: Sequence[Row]) -> str:
     """Return the counts by mutation: caught of broken, for each kind of golden; and where the top answer changed."""
     lines = [
-        "| mutation | models | caught before | default golden | real inputs | top answer changes | of these caught |"
+        "| mutation | models | caught before | default golden | real inputs | top answer changes | of these caught by default |"
     ]
     lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     groups = list(dict.fromkeys((row.harmless, row.mutation) for row in rows))
@@ -250,7 +250,7 @@ def table(rows: Sequence[Row]) -> str:
     for name, part in chosen:
         top = [r for r in part if r.top]
         counts = [sum(r.before for r in part), sum(r.default for r in part), sum(r.real for r in part), len(top)]
-        cells = [name, str(len(part)), *map(str, counts), str(sum(r.default or r.real for r in top))]
+        cells = [name, str(len(part)), *map(str, counts), str(sum(r.default for r in top))]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -107,6 +108,9 @@ async def _convert_all(
     rows: list[ConvertRow] = []
     try:
         for model in chosen_models(config, models):
+            if config.models[model].outputs:
+                with suppress(FindingError):  # an unreadable source is its row's finding
+                    await release_builder.meanings(model)  # ConfigError for an output that the model lacks
             made = [await _convert_one(release_builder, model, arch, out) for arch in names]
             if goldens and not all(row.failed for row in made):
                 warnings = await _golden_warnings(config, release_builder, model, toolchains)
