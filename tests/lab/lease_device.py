@@ -2,7 +2,8 @@
 
 Run as root in a network namespace of its own (`unshare --net`): python -m tests.lab.lease_device FOLDER KIND LEASE_S FIRST
 KIND: "to the device", "to the controller", "both" (nftables drops the packets of that direction), "controller stopped",
-"agent stopped".  Prints JSON: how many seconds after the activation the release was reverted and the store's lock was free.
+"agent stopped", "clock forward" and "clock back" (the device's wall clock changes by years, and the controller stops).
+Prints JSON: how many seconds after the activation the release was reverted and the store's lock was free.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from litefleet_agent.releases.clock import Clock
+from litefleet_agent.releases.journal import Journal
 from litefleet_agent.releases.store import Store, StoreError
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.devices.agent_archive import agent_archive
@@ -35,6 +37,16 @@ RULES = {
     "to the controller": "tcp sport {port} drop",
 }
 LIMIT_S = 60.0
+# The device's own Python takes its wall clock from here: the seconds in a file beside its environment are added to the real time.
+WALL_CLOCK = """
+import os, sys, time
+real, file = time.time, os.path.join(sys.prefix, "clock")
+def wall():
+    with open(file) as given:
+        return real() + float(given.read())
+time.time = wall
+"""
+CLOCKS = {"clock forward": 73 * 365 * 86400.0, "clock back": -50 * 365 * 86400.0}
 
 
 async def controller(inventory: str, releases: list[str], lease_s: float) -> None:
@@ -74,6 +86,15 @@ def sessions() -> list[int]:
     return found
 
 
+def clocked_python(folder: Path) -> str:
+    """Return the interpreter of an environment whose wall clock the test can set."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "sitecustomize.py").write_text(WALL_CLOCK)
+    (folder / "clock").write_text("0")
+    return str(folder / "bin/python")
+
+
 async def until(happened: Callable[[], bool]) -> float | None:
     begun = time.monotonic()
     while not happened():
@@ -95,7 +116,8 @@ def free(root: Path) -> bool:
 
 async def main(folder: Path, kind: str, lease_s: float, first: bool) -> dict[str, object]:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    async with EmbeddedFleet(folder / "fleet", [DeviceSpec("a", python=sys.executable)]) as fleet:
+    python = clocked_python(folder / "python")
+    async with EmbeddedFleet(folder / "fleet", [DeviceSpec("a", python=python)]) as fleet:
         device = fleet.devices["a"]
         store = opened(device.root, Clock())
         releases = [proven(store, note) for note in ("1", "2")][1 if first else 0 :]
@@ -108,8 +130,9 @@ async def main(folder: Path, kind: str, lease_s: float, first: bool) -> dict[str
         try:
             assert await process.stdout.readline() == b"activated\n"
             begun = time.monotonic()
-            if kind == "controller stopped":
+            if kind in ("controller stopped", *CLOCKS):
                 process.send_signal(signal.SIGSTOP)
+                (folder / "python/clock").write_text(str(CLOCKS.get(kind, 0)))
             elif kind == "agent stopped":
                 for pid in sessions():
                     os.kill(pid, signal.SIGSTOP)
@@ -119,7 +142,9 @@ async def main(folder: Path, kind: str, lease_s: float, first: bool) -> dict[str
             await until(lambda: store.link("cls", "current") == ("" if first else releases[0]))
             reverted = time.monotonic() - begun
             held = not free(device.root)
-            if kind == "agent stopped":
+            shift = Journal(str(device.root)).read().operations[-1].at - time.time()
+            assert abs(shift - CLOCKS.get(kind, 0)) < 86400, shift
+            if kind in ("agent stopped", *CLOCKS):
                 ended = None
             else:
                 await until(lambda: free(device.root))
