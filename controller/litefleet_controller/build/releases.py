@@ -16,7 +16,7 @@ from litefleet_agent.releases.store import release_id
 from litefleet_agent.verification.comparison import TENSOR
 from litefleet_inventory.model import Device
 
-from ..common.errors import FindingError, LitefleetError, UsageError
+from ..common.errors import ConfigError, FindingError, LitefleetError, UsageError
 from ..common.files import expanded, sha256_of, write_atomically
 from ..config import Config, ModelConfig, runtime_for
 from ..config.choices import GoldenSpec, RuntimeChoice
@@ -69,12 +69,15 @@ class ReleaseBuilder:
     async def release_for(self, model: str, device: Device, facts: Facts) -> Release:
         """Return the release of `model` for this device.
 
-        Raises: FindingError when no release can be built for the device; LF900 for errors of the environment.
+        Raises: FindingError when no release can be built for the device; LF412 where the goldens' inputs are wrongly stated,
+        LF900 for errors of the environment.
         """
         try:
             return await self._release_for(model, device, facts)
         except FindingError:
             raise
+        except (ConfigError, UsageError) as error:  # what litefleet.yaml states of the goldens' inputs
+            raise FindingError.of("LF412", str(error)) from error
         except LitefleetError as error:
             raise FindingError.of("LF900", str(error)) from error
 
