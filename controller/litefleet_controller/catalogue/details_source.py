@@ -179,7 +179,7 @@ SOURCE: Mapping[str, Details] = {
         "litefleet tries the versions under `toolchain.also` in order after the configured version failed, and uses the first whose file "
         "passes all checks.",
         (Where.CONVERSION,),
-        "Paddle-Lite 2.13rc0 made this file, as others could not: 2.10 said LF206: Paddle-Lite 2.10 has no kernel on x86 for matmul_v2 (x 12).",
+        "Paddle-Lite 2.13rc0 made this file, as others could not: 2.10 reported LF206: Paddle-Lite 2.10 has no kernel on x86 for matmul_v2 (x 12).",
         (
             "Set `toolchain.paddlelite` to that version, so that the first attempt succeeds.",
             "Check that the devices' runtime accepts the file: `litefleet verify --limit NAME`.",

@@ -18,19 +18,7 @@ from litefleet_controller.build.toolchain import Toolchain, Toolchains
 from litefleet_controller.common.errors import FindingError
 from litefleet_controller.common.subprocesses import run_subprocess
 
-from tests.conftest import CACHE
-
 pytestmark = pytest.mark.toolchain
-
-
-@pytest.fixture
-def toolchains() -> Toolchains:
-    return Toolchains(CACHE / "toolchains")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(tmp_path / "store")
 
 
 @pytest.fixture(scope="module")

@@ -24,16 +24,6 @@ from tests.conftest import CACHE
 pytestmark = pytest.mark.toolchain
 
 
-@pytest.fixture
-def toolchains() -> Toolchains:
-    return Toolchains(CACHE / "toolchains")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(tmp_path / "store")
-
-
 @pytest.fixture(scope="module")
 def rec(models: dict[str, Path]) -> Source:
     return load_source(models["rec"])
@@ -63,7 +53,7 @@ async def test_the_next_version_is_asked_and_all_is_reported(
     assert (made.variant.opt_version, made.nb.opt_version) == ("2.13rc0", "v2.13-rc")
     assert [v.opt_version for v in received] == ["2.10", "2.13rc0"]
     assert [(f.code, f.severity) for f in made.findings] == [("LF211", Severity.NOTE)]
-    assert "2.10 said LF206" in made.findings[0].observed
+    assert "2.10 reported LF206" in made.findings[0].observed
     assert "matmul_v2" in made.findings[0].observed
     again = await convert_with_any(rec, old, ["2.13rc0"], toolchains, store)
     assert (again.cached, again.sha256, again.findings) == (True, made.sha256, made.findings)
@@ -104,7 +94,7 @@ class _Two(Broken):
         return await super().lite(version)
 
 
-async def test_a_first_version_that_cannot_be_had_is_an_error_of_the_house(
+async def test_a_first_version_that_is_unavailable_is_an_internal_error(
     rec: Source, toolchains: Toolchains, store: ArtifactStore
 ) -> None:
     with pytest.raises(LitefleetError, match="no wheel"):
@@ -135,7 +125,7 @@ async def test_supply_takes_it_and_release_and_recipe_say_so(
         await release_builder.close()
     assert made.variant is not None
     assert made.variant.opt_version == "2.13rc0"
-    assert release_builder._manifest("rec", made, (), "system")["model"]["variant"]["opt_version"] == "2.13rc0"
+    assert release_builder._manifest("rec", made, (), "system", {})["model"]["variant"]["opt_version"] == "2.13rc0"
     assert len(golden) == 2  # by the version that made the file: 2.10 could not have run it
     assert output[:2] == ["converting rec for x86", "converting rec for x86 with Paddle-Lite 2.13rc0"]
     alone = ReleaseBuilder(
