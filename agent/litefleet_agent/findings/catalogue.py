@@ -890,6 +890,23 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "The service's queue is full, or too many clients are connected: the requests exceed the device's capacity.",
         "Retry later; raise `workers`, `queue` or `connections` in service.json, or reduce the clients' requests.",
     ),
+    (
+        "LF630",
+        "led-by-another-state",
+        "error",
+        "refused",
+        "The device was last switched by another controller's state, or by a later copy of this one: this state was restored from a backup, "
+        "is new, or a second controller works beside it. Nothing was changed on the device.",
+        "Use the other state, or run `litefleet state adopt`: what the devices run becomes what is confirmed here.",
+    ),
+    (
+        "LF631",
+        "runs-failed-release",
+        "error",
+        "failed",
+        "The device runs a release that its rollout counts as failed there: the device was switched, and then could not be checked, or did not pass.",
+        "`litefleet retry --failed` checks the device again; `litefleet rollback --rollout ID` reverts it.",
+    ),
     # --- LF7xx: the operator's machine
     (
         "LF701",

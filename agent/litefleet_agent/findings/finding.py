@@ -155,6 +155,7 @@ _ERRORS = {  # the code of an AgentError -> the finding that explains it
     "not-kept": "LF613",
     "bundle-damaged": "LF617",
     "not-current": "LF619",
+    "another-state": "LF630",
     "bad-input": "LF422",
 }
 

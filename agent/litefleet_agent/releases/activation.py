@@ -12,7 +12,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional
 
 from ..formats.checked import number
 from .atomic import fsync_folder
-from .journal import KEPT, Journal, Kind, Lease, LeaseCopies, Operation, State
+from .journal import KEPT, NOBODY, Journal, Kind, Lease, LeaseCopies, Operation, Order, State, Told
 from .store import Store, StoreError, explain_os_error, safe_name
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "activate",
     "clear_unfinished",
     "confirm",
+    "follow",
     "is_forgotten",
     "lock_and_recover",
     "open_leases",
@@ -207,11 +208,12 @@ def _open_operation(store: Store, model: str) -> Optional[Operation]:
 # --- switching
 
 
-def activate(store: Store, identity: str, lease_s: float = 0.0) -> Activation:
+def activate(store: Store, identity: str, lease_s: float = 0.0, order: Optional[Order] = None) -> Activation:
     """Make a release the current one of its model; with a lease it reverts unless it is confirmed within `lease_s` seconds.
 
     A second call under the lease renews it, or confirms the release with `lease_s` 0.  A release that is confirmed already takes
-    no lease.  Raises StoreError: "not-verified" unless it was verified here, "missing", "bad-request".
+    no lease.  `order` is stored with the switch.  Raises StoreError: "not-verified" unless it was verified here, "missing",
+    "bad-request", "another-state" when another controller has switched something here since `order.seen` was read.
     """
     lease_s = _checked_lease(lease_s)
     model = store.release(identity).model
@@ -220,15 +222,43 @@ def activate(store: Store, identity: str, lease_s: float = 0.0) -> Activation:
     found = store.link(model, "current")
     with _switching(store, "the release %s cannot be activated" % identity[:12]):
         recover(store)
+        told = _told(store, order)
         leased = _open_operation(store, model)
         if leased is not None and leased.to == identity == store.link(model, "current"):
-            return Activation(False, _renew(store, leased, lease_s))
+            return Activation(False, _renew(store, leased._replace(told=told), lease_s))
         if leased is not None:
             _undo(store, leased, "the release %s was activated instead" % identity[:12])
         if store.link(model, "current") == identity:
             return Activation(found != identity, None)
-        _switch(store, Kind.ACTIVATE, model, identity, lease_s)
+        _switch(store, Kind.ACTIVATE, model, identity, lease_s, told)
     return Activation(True, lease_s or None)
+
+
+def _told(store: Store, order: Optional[Order]) -> Told:
+    """Return what a switch is stored with; StoreError "another-state" where the device was told something else meanwhile."""
+    now = Journal(store.root).read().told
+    if order is None:
+        return now
+    if now not in (NOBODY, order.seen, order.told):
+        raise StoreError(
+            "the state %s of fleet '%s' has switched releases here meanwhile (its number %d)"
+            % (now.state[:12], now.fleet, now.number),
+            "another-state",
+        )
+    return order.told
+
+
+def follow(store: Store, order: Order) -> bool:
+    """Store that the device follows another state from now on; False where nothing was ever switched here.
+
+    Raises StoreError "another-state" as `activate` does.
+    """
+    with _switching(store, "the controller's state cannot be recorded"):
+        told, journal = _told(store, order), Journal(store.root)
+        operations = journal.read().operations
+        if operations:
+            journal.append(operations[-1]._replace(told=told))
+        return bool(operations)
 
 
 def _checked_lease(value: object) -> float:
@@ -248,13 +278,13 @@ def _renew(store: Store, leased: Operation, lease_s: float) -> Optional[float]:
     return lease_s or None
 
 
-def _switch(store: Store, kind: Kind, model: str, to: str, lease_s: float) -> None:
+def _switch(store: Store, kind: Kind, model: str, to: str, lease_s: float, told: Told) -> None:
     """Change the links as one operation.  Raises OSError, after they were put back."""
     journal, clock, models = Journal(store.root), store.clock, store.path("models")
     before, before_previous = store.link(model, "current"), store.link(model, "previous")
     lease = Lease.grant(clock, lease_s) if lease_s else None
     number = max([o.number for o in journal.read().operations] or [0]) + 1
-    begun = Operation(number, kind, model, before, before_previous, to, State.BEGUN, clock.wall(), lease)
+    begun = Operation(number, kind, model, before, before_previous, to, State.BEGUN, clock.wall(), lease, told=told)
     if lease:
         LeaseCopies(store.root).keep(begun)
     journal.append(begun)
@@ -322,21 +352,23 @@ def _why_not(store: Store, identity: str, model: str) -> str:
 # --- rolling back
 
 
-def rollback(store: Store, model: str, to: str) -> Rollback:
+def rollback(store: Store, model: str, to: str, order: Optional[Order] = None) -> Rollback:
     """Make `to` current: "previous" (under a lease: the release before it), "nothing", or the id of a release kept here.
 
     The release that was current becomes `previous`; one under a lease does not, it is reverted first.
-    Raises StoreError "not-kept" when the target is not here, whole and verified; "bad-request".
+    `order` is stored with the switch.  Raises StoreError "not-kept" when the target is not here, whole and verified;
+    "bad-request"; "another-state" as `activate` does.
     """
     model = safe_name(model)
     with _switching(store, "%s cannot be rolled back" % model):
         recover(store)
+        told = _told(store, order)
         found, leased = store.link(model, "current"), _open_operation(store, model)
         target = _target(store, model, to, leased)
         if leased is not None:
             _undo(store, leased, "a rollback was requested")
         if store.link(model, "current") != target:
-            _switch(store, Kind.ROLLBACK, model, target, 0.0)
+            _switch(store, Kind.ROLLBACK, model, target, 0.0, told)
     return Rollback(found != target, target, found)
 
 

@@ -10,13 +10,25 @@ import os
 import re
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from ..formats.checked import mapping, matching, number, text
+from ..formats.checked import mapping, matching, number, text, whole
 from ..formats.files import read_regular
 from .atomic import fsync_folder, write_atomic
 from .clock import Clock
 from .crc_log import CrcLog, Scan
 
-__all__ = ["KEPT", "Contents", "Journal", "Kind", "Lease", "LeaseCopies", "Operation", "State"]
+__all__ = [
+    "KEPT",
+    "NOBODY",
+    "Contents",
+    "Journal",
+    "Kind",
+    "Lease",
+    "LeaseCopies",
+    "Operation",
+    "Order",
+    "State",
+    "Told",
+]
 
 
 _ID = re.compile(r"(?:[0-9a-f]{64})?\Z")
@@ -67,6 +79,42 @@ class Lease(NamedTuple):
         return "nobody confirmed it within %g s" % self.seconds if left <= 0 else ""
 
 
+_MOST_TOLD = 1 << 53  # a number that every JSON reader keeps exact
+
+
+class Told(NamedTuple):
+    """Who asked for a switch: a fleet, the controller's state (a random id), and a number that this state increases."""
+
+    fleet: str
+    state: str
+    number: int
+
+    def to_dict(self) -> Dict[str, object]:
+        """Return the JSON form, empty for NOBODY."""
+        return dict(self._asdict()) if self.state else {}
+
+    @classmethod
+    def from_dict(cls, data: object) -> "Told":
+        """Read the JSON form back; NOBODY for what is empty or missing.  Raises ValueError for anything else."""
+        if not data:
+            return NOBODY
+        fields = mapping(data)
+        state = text(fields.get("state"), 64, "`state`")
+        return cls(
+            text(fields.get("fleet"), 128, "`fleet`"), state, whole(fields.get("number"), 0, _MOST_TOLD, "`number`")
+        )
+
+
+NOBODY = Told("", "", 0)  # installed from a file, or by a controller that sends no identity
+
+
+class Order(NamedTuple):
+    """What a controller sends with a switch: its identity, and what it has read from the device's `hello`."""
+
+    told: Told
+    seen: Told
+
+
 class Operation(NamedTuple):
     """One change of one model's links.  Release ids are SHA-256 texts; "" stands for nothing."""
 
@@ -80,6 +128,7 @@ class Operation(NamedTuple):
     at: float  # seconds since the epoch: when it entered this state
     lease: Optional[Lease] = None
     why: str = ""  # why it was or is to be undone
+    told: Told = NOBODY  # who asked for it; older agents do not keep it
 
     @property
     def open(self) -> bool:
@@ -100,6 +149,7 @@ class Operation(NamedTuple):
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form."""
+        told = {"told": self.told.to_dict()} if self.told.state else {}
         return {
             "op": self.number,
             "kind": self.kind.value,
@@ -111,6 +161,7 @@ class Operation(NamedTuple):
             "at": self.at,
             "lease": dict(self.lease._asdict()) if self.lease else None,
             "why": self.why,
+            **told,
         }
 
     @classmethod
@@ -127,6 +178,7 @@ class Operation(NamedTuple):
             number(data["at"]),
             None if data["lease"] is None else _lease(mapping(data["lease"])),
             text(data["why"], 2000),
+            Told.from_dict(data.get("told")),
         )
 
 
@@ -157,6 +209,11 @@ class Contents(NamedTuple):
         last = {operation.model: operation for operation in self.operations}
         return [operation for operation in last.values() if operation.open]
 
+    @property
+    def told(self) -> Told:
+        """What the device was last told; NOBODY where no operation kept it."""
+        return next((o.told for o in reversed(self.operations) if o.told.state), NOBODY)
+
 
 def _operations(scan: Scan) -> Tuple[List[Operation], int]:
     """Return the steps of a journal and how many of its lines hold none."""
@@ -186,7 +243,12 @@ class Journal:
             steps, damaged = _operations(_LOG.scan(self._data(fd)[1]))
         finally:
             os.close(fd)
-        last: Dict[int, Operation] = {step.number: step for step in steps}
+        last: Dict[int, Operation] = {}
+        for step in steps:
+            earlier = last.get(step.number)
+            if earlier is not None and not step.told.state:  # an older agent went on with this operation
+                step = step._replace(told=earlier.told)
+            last[step.number] = step
         return Contents([last[number] for number in sorted(last)], damaged)
 
     @staticmethod

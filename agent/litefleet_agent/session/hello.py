@@ -6,7 +6,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 from ..facts import Facts, fingerprint
 from ..releases.activation import overdue, recover
 from ..releases.intact import intact_releases
-from ..releases.journal import Contents, Journal, State
+from ..releases.journal import NOBODY, Contents, Journal, State, Told
 from ..releases.store import Store, StoreError, VerificationRecord
 from .watch import HEARTBEAT_S
 
@@ -47,13 +47,15 @@ class SwitchStatus(NamedTuple):
     leases: Dict[str, LeaseStatus]  # by model
     reverted: Tuple[Reverted, ...]  # the latest ten, oldest first
     kept: Dict[str, List[str]]  # releases verified here, by model, the latest verification first
+    told: Told = NOBODY  # which controller's state asked for the last switch
 
     def to_dict(self) -> Dict[str, object]:
-        """Return the JSON form: {leases, undone, kept}."""
+        """Return the JSON form: {leases, undone, kept, told}."""
         return {
             "leases": {model: lease.to_dict() for model, lease in self.leases.items()},
             "undone": [one.to_dict() for one in self.reverted],
             "kept": self.kept,
+            "told": self.told.to_dict(),
         }
 
 
@@ -135,7 +137,7 @@ def switch_status(store: Store) -> SwitchStatus:
         if o.lease is not None and o.state is State.SWITCHED
     }
     reverted = [Reverted(o.model, o.to, o.why, o.at) for o in contents.operations if o.state is State.UNDONE]
-    return SwitchStatus(leases, tuple(reverted[-_REVERTED:]), _kept(store))
+    return SwitchStatus(leases, tuple(reverted[-_REVERTED:]), _kept(store), contents.told)
 
 
 def _kept(store: Store) -> Dict[str, List[str]]:

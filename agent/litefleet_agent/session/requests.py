@@ -1,15 +1,16 @@
 """The requests about what the device accepts, stores and reports, and the readers of requests' fields."""
 
-from typing import Callable, Dict, NamedTuple
+from typing import Callable, Dict, NamedTuple, Optional
 
 from ..errors import AgentError
 from ..facts import Facts
 from ..formats.checked import number, text, whole
 from ..protocol import Header
-from ..releases.activation import lock_and_recover
+from ..releases.activation import follow, lock_and_recover
+from ..releases.journal import Order, Told
 from ..releases.store import Store
 
-__all__ = ["OPERATIONS", "Session", "acquire", "lease_of", "text_of"]
+__all__ = ["OPERATIONS", "Session", "acquire", "lease_of", "order_of", "text_of"]
 
 _LOCK_TIMEOUT_S = 10.0
 _MOST_TEXT = 1 << 16  # characters of one field; a list of signers is the longest
@@ -46,6 +47,25 @@ def lease_of(header: Header) -> float:
         return number(header.get("lease_s", 0), -_LONGEST_LEASE_S, _LONGEST_LEASE_S, "`lease_s`")
     except ValueError as error:
         raise AgentError("the request does not fit: %s" % error, "bad-request") from None
+
+
+def order_of(header: Header) -> Optional[Order]:
+    """Return a request's {told, seen}, None from a controller that sends none; AgentError "bad-request"."""
+    if "told" not in header:
+        return None
+    try:
+        return Order(Told.from_dict(header["told"]), Told.from_dict(header.get("seen")))
+    except ValueError as error:
+        raise AgentError("the request does not fit: %s" % error, "bad-request") from None
+
+
+def _follow(session: Session, header: Header) -> Header:
+    """{told, seen} -> {recorded}: follow another state from now on; nothing else changes."""
+    order = order_of(header)
+    if order is None:
+        raise AgentError("the request does not fit: `told` is missing", "bad-request")
+    acquire(session.store)
+    return {"recorded": follow(session.store, order)}
 
 
 def _trust(session: Session, header: Header) -> Header:
@@ -106,4 +126,5 @@ OPERATIONS: Dict[str, Callable[[Session, Header], Header]] = {
     "check": _check,
     "collected": _collected,
     "history": _history,
+    "follow": _follow,
 }

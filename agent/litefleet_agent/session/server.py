@@ -17,7 +17,7 @@ from ..releases.archive import keep_bytecode, name_archive
 from ..releases.store import Store, StoreError, explain_os_error
 from . import requests
 from .hello import hello
-from .requests import acquire, lease_of, text_of
+from .requests import acquire, lease_of, order_of, text_of
 from .watch import Watch, is_heartbeat
 
 __all__ = ["Session", "serve"]
@@ -154,9 +154,9 @@ class Session:
         return dict(result.to_dict(), findings=[found.to_wire() for found in result.findings])
 
     def _activate(self, header: Header) -> Header:
-        """{release, lease_s} -> {changed, lease_remaining_s, keeper}: `keeper` says that a process watches the lease."""
+        """{release, lease_s, told, seen} -> {changed, lease_remaining_s, keeper}: `keeper`: a process watches the lease."""
         acquire(self._store)
-        done = activate(self._store, text_of(header, "release"), lease_of(header))
+        done = activate(self._store, text_of(header, "release"), lease_of(header), order_of(header))
         return {
             "changed": done.changed,
             "lease_remaining_s": done.lease_remaining_s,
@@ -177,9 +177,10 @@ class Session:
         return {}
 
     def _rollback(self, header: Header) -> Header:
-        """{model, to} -> {changed, current, before}."""
+        """{model, to, told, seen} -> {changed, current, before}."""
         acquire(self._store)
-        return dict(rollback(self._store, text_of(header, "model"), text_of(header, "to"))._asdict())
+        done = rollback(self._store, text_of(header, "model"), text_of(header, "to"), order_of(header))
+        return dict(done._asdict())
 
     def _infer(self, header: Header) -> ResponseParts:
         """As `infer.infer`; the body holds the inputs."""

@@ -282,7 +282,7 @@ def test_a_journal_that_cannot_be_read_stops_switching_and_not_the_session(store
     assert "cannot be" in refused("io-error", activate, store, one)
     assert "cannot be read" in refused("io-error", open_leases, store)
     revert_expired(store)
-    assert switch_status(store).to_dict() == {"leases": {}, "undone": [], "kept": {"cls": [one]}}
+    assert switch_status(store).to_dict() == {"leases": {}, "undone": [], "kept": {"cls": [one]}, "told": {}}
     assert store.current() == {}
 
 
