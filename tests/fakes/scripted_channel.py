@@ -45,6 +45,8 @@ class ScriptedChannel:
         self._written = asyncio.Condition()
         self.got = bytearray()
 
+    host_key = ""
+
     async def write(self, data: bytes) -> None:
         """Take bytes."""
         if self._deaf:

@@ -11,6 +11,7 @@ from litefleet_agent.findings import Finding, finding
 from litefleet_controller.common.errors import LitefleetError
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.devices.steps import WaitPolicy
+from litefleet_controller.operations.adopt import adopt_with_context, look, stored_of
 from litefleet_controller.operations.reconcile import reconcile_with_context
 from litefleet_controller.operations.resume import continue_with_context, end_locally
 from litefleet_controller.operations.rollback import RollbackPlan, Target, _plan, roll_back_with_context
@@ -63,12 +64,18 @@ class Operator:
     # --- commands
 
     def rollout(
-        self, version: str = "", limit: str = "", supersede: bool = False, wait: WaitPolicy = WaitPolicy.WAVES
+        self,
+        version: str = "",
+        limit: str = "",
+        supersede: bool = False,
+        wait: WaitPolicy = WaitPolicy.WAVES,
+        take_over: bool = False,
     ) -> Done:
         """`litefleet rollout`, with litefleet.yaml at a version."""
         if version:
             self.supply.versions["cls"] = version
         self.harness.choose(limit)
+        self.harness.context.take_over = take_over
         return self._run(start_with_context(self.harness.context, wait, supersede, Stopwatch()))
 
     def rollback(self, to: str = "previous", rollout: str = "", limit: str = "", wave: int = 0) -> Done:
@@ -95,6 +102,43 @@ class Operator:
         """`litefleet reconcile`."""
         self.harness.choose()
         return self._run(reconcile_with_context(self.harness.context, repair, False, Stopwatch()))
+
+    def adopt(self, limit: str = "") -> Done:
+        """`litefleet state adopt --yes`."""
+        here = self.harness
+        here.choose(limit)
+        context = here.context
+
+        async def whole() -> RunReport:
+            stored = stored_of(here.state, context.config.fleet)
+            adoption = await look(context.project, context.session_factory, stored, context.progress)
+            return await adopt_with_context(context, adoption, Stopwatch())
+
+        return self._run(whole())
+
+    # --- the state
+
+    def backup(self) -> bytes:
+        """Return a copy of the database."""
+        self.harness.leave()
+        data = (self.harness.folder / "state.db").read_bytes()
+        self._sit_down()
+        return data
+
+    def restore(self, data: bytes | None, with_note: bool = True) -> None:
+        """Put a database back, None for a new one; the file beside it goes back with it, unless it is left."""
+        self.harness.leave()
+        path = self.harness.folder / "state.db"
+        for file in path.parent.glob("state.db*"):
+            if with_note or file.suffix != ".id":
+                file.unlink()
+        if data is not None:
+            path.write_bytes(data)
+        self._sit_down()
+
+    def _sit_down(self) -> None:
+        self.harness.state = self.harness._open()
+        self.harness.context = self.harness._sit_down()
 
     def _run(self, command: Awaitable[RunReport]) -> Done:
         async def whole() -> Done:

@@ -41,6 +41,7 @@ class SimDevice:
     releases: dict[str, dict[str, Any]] = field(default_factory=dict)
     verified: dict[str, dict[str, Any]] = field(default_factory=dict)
     accepted: dict[str, Any] = field(default_factory=dict)  # as trust/accepted.json
+    told: dict[str, Any] = field(default_factory=dict)  # whose state asked for the last switch
     signers: str = ""
     reports: list[dict[str, Any]] = field(default_factory=list)
     drift: dict[str, list[Finding]] = field(default_factory=dict)  # model -> what `check` finds
@@ -156,6 +157,7 @@ class SimDevice:
             },
             "undone": [{**entry, "at": int(entry["at"] + self.clock.epoch)} for entry in self.switch.undone],
             "kept": self._kept(),
+            "told": dict(self.told),
             "reports": self.reports[:20],
             "trust": {
                 "signers": hashlib.sha256(self.signers.encode()).hexdigest() if self.signers else "",
@@ -282,9 +284,25 @@ class SimDevice:
         model = self.model_of(release)
         if release not in self.verified:
             raise AgentError(f"the release {release[:12]} was not proven on this device", "not-verified")
+        told = self._ordered(request)
         changed, remaining = self.switch.activate(model, release, lease_s, self.clock.elapsed)
+        self.told = told if changed else self.told
         keeper = self.profile.keeper and remaining is not None
         return {"changed": changed, "keeper": keeper, "lease_remaining_s": remaining}
+
+    def _ordered(self, request: Request) -> dict[str, Any]:
+        """Return what the device is told with a request; AgentError "another-state" where somebody else led meanwhile."""
+        told, seen, now = (request.header.get("told"), request.header.get("seen"), self.told)
+        if told is None:
+            return now
+        ours = now and now["state"] == told["state"] and now["number"] <= told["number"]
+        if now and now != seen and not ours:
+            raise AgentError(f"the state {now['state'][:12]} has switched releases here meanwhile", "another-state")
+        return dict(told)
+
+    def _follow(self, request: Request) -> Answer:
+        self.told = self._ordered(request)
+        return {"recorded": True}
 
     def _confirm(self, request: Request) -> Answer:
         release = request.header["release"]
@@ -296,7 +314,9 @@ class SimDevice:
         target = self.switch.target(model, request.header["to"], now)
         if target and not self._runs_at_once(model, target):
             raise AgentError(f"can't go back to the release {target[:12]} of {model}: it is not kept here", "not-kept")
+        told = self._ordered(request)
         before = self.switch.roll_back(model, target, now)
+        self.told = told if target != before else self.told
         return {"changed": target != before, "current": target, "before": before}
 
     def _runs_at_once(self, model: str, release: str) -> bool:
@@ -373,4 +393,5 @@ _OPERATIONS: Mapping[str, Callable[[SimDevice, Request], Answer]] = {
     "check": SimDevice._check,
     "trust": SimDevice._trust,
     "collected": SimDevice._collected,
+    "follow": SimDevice._follow,
 }

@@ -60,6 +60,8 @@ class SimChannel:
             self._say(_nopython(device, nonce_of(command)), self._free_at)
             self._over = True
 
+    host_key = ""
+
     async def write(self, data: bytes) -> None:
         """Take bytes; TransportError when the connection is broken."""
         if self._clock.elapsed >= self._outage_at:

@@ -5,8 +5,20 @@ Exit codes: 0 success, 1 rejected or failed, 2 usage, 3 stopped by a gate or wai
 
 from __future__ import annotations
 
-from . import doctor, explain, fleet, models, provision, rollouts, run_models, state
+from . import doctor, explain, fleet, lead, models, provision, rollouts, run_models, state
 from .common import app
 from .main import main
 
-__all__ = ["app", "doctor", "explain", "fleet", "main", "models", "provision", "rollouts", "run_models", "state"]
+__all__ = [
+    "app",
+    "doctor",
+    "explain",
+    "fleet",
+    "lead",
+    "main",
+    "models",
+    "provision",
+    "rollouts",
+    "run_models",
+    "state",
+]

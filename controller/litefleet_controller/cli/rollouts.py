@@ -77,6 +77,12 @@ def rollout(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan, as `litefleet plan` does.")] = False,
     watch: WatchOption = False,
     supersede: Annotated[bool, typer.Option("--supersede", help="Replace a rollout that is still open.")] = False,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over", help="Also change devices that another copy of the state, or another one, led last."
+        ),
+    ] = False,
 ) -> None:
     """Deliver each device's file wave by wave: verify it on the device, activate it under a lease, confirm."""
     from .. import operations
@@ -85,7 +91,7 @@ def rollout(
         _show_plan(options, as_json)
     else:
         check_files(options)
-        run = operations.start_rollout(options, progress_for(as_json), _wait_policy(watch), supersede)
+        run = operations.start_rollout(options, progress_for(as_json), _wait_policy(watch), supersede, take_over)
         run_and_show(run, as_json, html)
 
 

@@ -51,11 +51,16 @@ def status(
             return
         one = operations.find_rollout(state, settings.fleet, rollout_id)
         rows, outcomes = state.rows(one.id), state.outcomes(one.id)
+        running = {key: entry.at for key, entry in state.runs_failed(one.id).items()}
+        older = state.behind(settings.fleet)
         holder = str(state.holder(settings.fleet) or "")
     if as_json:
-        show(json.dumps(status_dict(one, rows, outcomes, time.time(), holder), indent=2))
+        content = status_dict(one, rows, outcomes, time.time(), holder, running)
+        show(json.dumps({**content, "older": older}, indent=2))
     else:
-        show(status_text(one, rows, outcomes, time.time(), terminal_width(), colored(), holder))
+        show(status_text(one, rows, outcomes, time.time(), terminal_width(), colored(), holder, running))
+    if older:
+        say(f"Attention: {older}")
 
 
 @command

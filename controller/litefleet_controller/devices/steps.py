@@ -28,6 +28,7 @@ from .deliver import (
     valid_proof,
     with_reasons,
 )
+from .identity import Identity
 from .outcome import DeviceOutcome
 from .regression import BENCH_LIMIT_S, bench_request, confirmed, regressions
 from .visit import DeviceSession, SessionFactory, open_session
@@ -83,12 +84,18 @@ class ReleaseProvider(Protocol):
 class DeviceRecorder(Protocol):
     """Stores what happened to a device before anything depends on it."""
 
+    @property
+    def identity(self) -> Identity:
+        """The identity under which the device is switched."""
+
     async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, object]) -> None:
         """Commit one event; it is stored when this returns."""
 
 
 class NoRecorder:
     """Stores nothing: for runs that activate nothing."""
+
+    identity = Identity()
 
     async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, object]) -> None:
         """Do nothing."""
@@ -243,7 +250,8 @@ class _Delivery:
         await self._record(DeviceEvent.SWITCH, proven)
         self.session.step("activate")
         release = self.built.id
-        await self.session.ask(Request("activate", {"release": release, "lease_s": self.mode.lease_s}))
+        order = self.recorder.identity.order(self.session.hello)
+        await self.session.ask(Request("activate", {"release": release, "lease_s": self.mode.lease_s, **order}))
         await self._record(DeviceEvent.LEASE, proven)
         tidy = [room_request(self.session.hello, None, self.mode.keep)] if self.mode.keep else []
         try:

@@ -54,6 +54,7 @@ class DeviceSession:
     hello: Mapping[str, object] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
     reported_facts: Mapping[str, object] = field(default_factory=dict)  # as they go into outcomes
+    host_key: str = ""  # the fingerprint of the device's SSH host key
     notes: tuple[Finding, ...] = ()
     steps: dict[str, float] = field(default_factory=dict)
     detail: str = ""
@@ -131,6 +132,7 @@ class DeviceSession:
             )
             async with self.session_factory.transport.open(self.device, command) as channel:
                 self.client = AgentClient(channel)
+                self.host_key = channel.host_key
                 self.step("probe")
                 try:
                     self._read_hello(

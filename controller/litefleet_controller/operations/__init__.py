@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..project.project import open_state
+from .adopt import Adoption, adopt_state, plan_adoption, state_of
 from .bundle import write_for
 from .context import RolloutContext, find_rollout, open_context
 from .plan import plan_rollout
@@ -13,15 +14,18 @@ from .rollout import start_rollout
 from .trust import spread_trust
 
 __all__ = [
+    "Adoption",
     "RollbackPlan",
     "RolloutContext",
     "Target",
     "abort",
+    "adopt_state",
     "approve",
     "find_rollout",
     "open_context",
     "open_state",
     "pause",
+    "plan_adoption",
     "plan_rollback",
     "plan_rollout",
     "reconcile",
@@ -30,5 +34,6 @@ __all__ = [
     "roll_back",
     "spread_trust",
     "start_rollout",
+    "state_of",
     "write_for",
 ]

@@ -34,7 +34,7 @@ async def revert_if_due(context: RolloutContext, rollout: Rollout, watch: Stopwa
     if not is_due(rollout) or not await context.read(context.state.switched_on, rollout.id):
         return None
     context.progress.message(f"{rollout.id} is rolled back: its gate says so")
-    return await roll_back_with_context(context, Target(rollout=rollout.id), watch)
+    return await roll_back_with_context(context, Target(rollout=rollout.id), watch, checked=True)
 
 
 async def run_to_report(

@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +45,7 @@ from ..signing.signer import Signer
 from ..state import FleetLock, State, this_process
 from .device_tasks import RevertMarker, recheck, rollback_task
 from .evaluate import evaluator_for
+from .renamed import follow_renames
 
 __all__ = ["ProgressFor", "RolloutContext", "actor", "find_rollout", "finish_ended", "open_context", "open_state"]
 
@@ -88,6 +89,7 @@ class RolloutContext:
     built: dict[str, Release] = field(default_factory=dict)  # releases by id, as this process built them
     _evaluators: dict[tuple[str, ...], Evaluator | None] = field(default_factory=dict)  # by the models of a rollout
     last_seen: Mapping[str, float] = field(default_factory=dict)  # by device, before this operation; empty: as stored
+    take_over: bool = False  # devices that another state has switched last follow this one from now on
 
     async def read(self, query: Callable[..., _T], *args: Any) -> _T:
         """Return what a query of the state returns, run on the state's own thread."""
@@ -166,6 +168,7 @@ class RolloutContext:
             concurrency=self.config.ssh.concurrency,
             clock=self.clock,
             write=self.writer,
+            identity=await self.read(self.state.identity, self.config.fleet),
         )
         engine = RolloutEngine(deps, rollout, rows)
         await engine.run(wait_policy)
@@ -201,7 +204,8 @@ class RolloutContext:
         if rollout.kind == "rollback":
             parent_rows = await self.read(self.state.rows, rollout.parent)
             mark_reverted = RevertMarker(self.writer, self.state, self.lock, rollout.parent, parent_rows)
-            return rollback_task(self.session_factory, str(rollout.origin.get("to", "previous")), mark_reverted)
+            to = str(rollout.origin.get("to", "previous"))
+            return rollback_task(self.session_factory, to, mark_reverted)
         release_cache, policy = await self._release_cache(rollout, rows), rollout.policy
         mode = Mode(
             verify_limit_s=self.project.verify_limit_s,
@@ -217,7 +221,11 @@ class RolloutContext:
             device: Device, rows: Sequence[DeviceRow], recorder: DeviceRecorder
         ) -> list[DeviceOutcome]:
             since = last_seen.get(device.name, 0.0)
-            check_hello = partial(revert_findings, since=since)
+
+            def check_hello(hello: Mapping[str, object]) -> tuple[Finding, ...]:
+                conflict = () if rollout.origin.get("take_over") else recorder.identity.conflict(hello)
+                return (*conflict, *revert_findings(hello, since=since))
+
             return await run_device(
                 device, [r.model for r in rows], mode, self.session_factory, release_cache, recorder, check_hello
             )
@@ -227,18 +235,21 @@ class RolloutContext:
 
 @asynccontextmanager
 async def open_context(
-    options: Options, progress: Progress, whole_fleet: bool = False
+    options: Options, progress: Progress, whole_fleet: bool = False, adopting: bool = False
 ) -> AsyncIterator[RolloutContext]:
     """Open the project and its state, and hold the fleet's lock while the context is open.
 
-    Raises: ConfigError, UsageError; StateError; FleetLocked while another live controller is at work.
+    Devices that were renamed in the inventory and show the same host key keep all that is stored of them.
+    Raises: ConfigError, UsageError; StateError; FleetLocked while another live controller is at work; StateOlder for a
+    database that is older than the file beside it, unless `adopting`.
     """
     project = open_project(replace(options, limit="") if whole_fleet else options)
     state = open_state(project.config)
     write = ThreadWriter()
     try:
-        lock = await write(state.acquire, project.config.fleet, this_process())
+        lock = await write(state.acquire, project.config.fleet, this_process(), 60.0, adopting)
         await write(finish_ended, state, lock)
+        await write(follow_renames, state, lock, project, progress, actor())
         release_builder = project.release_builder(progress)
         try:
             session_factory = project.session_factory(progress)

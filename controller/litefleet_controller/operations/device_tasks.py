@@ -105,6 +105,8 @@ async def _one(
     answer, "previous" would be the newer release.
     """
     model = row.model
+    if conflict := recorder.identity.conflict(session.hello):
+        return session.outcome(model, conflict)
     wanted = mark_reverted.switched_to(session.device.name, model)
     if to == "previous" and wanted and not row.release:  # the device's own `previous` may be a later release
         name = session.device.name
@@ -123,7 +125,8 @@ async def _one(
     decided = release if len(release) == 64 else ""
     await recorder.record(DeviceEvent.SWITCH, session.outcome(model, session.notes, decided), session.hello)
     try:
-        answer = (await session.ask(Request("rollback", {"model": model, "to": release})))[0]
+        order = recorder.identity.order(session.hello)
+        answer = (await session.ask(Request("rollback", {"model": model, "to": release, **order})))[0]
     except RequestRejected as error:
         return session.outcome(model, [error.found])
     now = str(answer.get("current") or "")[:64]

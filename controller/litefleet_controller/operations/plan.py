@@ -11,9 +11,10 @@ from litefleet_inventory import SelectError
 from litefleet_inventory.select import select
 
 from ..common.errors import UsageError
+from ..devices.identity import Identity
 from ..devices.progress import Progress
 from ..devices.steps import ReleaseProvider
-from ..devices.visit import SessionFactory
+from ..devices.visit import DeviceSession, SessionFactory
 from ..project import Options
 from ..project.project import Project, open_project, open_state
 from ..rollout_engine import SystemClock
@@ -43,10 +44,17 @@ async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
         release_builder = project.release_builder(progress)
         state = open_state(project.config)
         try:
-            known = state.known()
+            state.check_identity(project.config.fleet)
+            known, identity = state.known(), state.identity(project.config.fleet)
             session_factory = project.session_factory(progress, keep_agent=False)
             planned = await plan_devices(
-                project, session_factory, release_builder, known, progress, SystemClock().now()
+                project,
+                session_factory,
+                release_builder,
+                known,
+                progress,
+                SystemClock().now(),
+                lambda session: _note_conflict(identity, session),
             )
             # So that a bundle can be written for devices that were probed once
             state.record_facts(planned.survey.known)
@@ -54,6 +62,10 @@ async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
             await release_builder.close()
             state.close()
     return planned.plan
+
+
+async def _note_conflict(identity: Identity, session: DeviceSession) -> None:
+    session.notes += identity.conflict(session.hello)
 
 
 async def plan_devices(

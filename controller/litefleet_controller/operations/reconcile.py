@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from litefleet_agent.findings import Verdict, decide
+from litefleet_agent.findings import Finding, Verdict, decide, finding
 from litefleet_inventory import SelectError
 from litefleet_inventory.model import Device
 from litefleet_inventory.select import select
 
+from ..common.checked import mapping_or_empty
 from ..devices.deliver import Release, fingerprint_of, measurements_of
+from ..devices.identity import Identity
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.steps import WaitPolicy
 from ..devices.visit import DeviceSession, open_session
@@ -20,6 +22,7 @@ from ..rollout import DeviceRow, DeviceState, Rollout, RolloutEvent, RolloutStat
 from ..rollout.states import move_rollout
 from ..state.model import Confirmed, KnownDevice
 from .carry_out import revert_if_due
+from .conflicts import refuse
 from .context import ProgressFor, RolloutContext, actor, open_context
 from .device_history import collect
 from .device_tasks import drift
@@ -39,6 +42,16 @@ class _ReconcilePass:
     outcomes: dict[tuple[str, str], DeviceOutcome] = field(default_factory=dict)
     known: list[KnownDevice] = field(default_factory=list)
     drifted: list[Confirmed] = field(default_factory=list)
+    run: set[tuple[str, str]] = field(default_factory=set)  # (device, model) that the open rollout has handled since
+    failed: Mapping[tuple[str, str], Confirmed] = field(
+        default_factory=dict
+    )  # what the latest rollout counts as failed
+    conflicts: dict[str, str] = field(default_factory=dict)  # by device: who switched it last, if not this state
+
+    def put(self, outcomes: Mapping[tuple[str, str], DeviceOutcome]) -> None:
+        """Put the outcomes of a rollout that went on in this pass."""
+        self.outcomes.update(outcomes)
+        self.run.update(outcomes)
 
 
 async def reconcile(
@@ -57,9 +70,12 @@ async def reconcile(
 async def reconcile_with_context(context: RolloutContext, repair: bool, deep: bool, watch: Stopwatch) -> RunReport:
     """Do what `reconcile` does, in an open context."""
     current_pass = _ReconcilePass(context, watch, deep, repair)
+    await _check_devices(current_pass)  # first: it finds devices that another state leads, before anything is changed
     rollout = await _continue(context, current_pass)
     rollout = await _add_new_devices(context, current_pass, rollout)
-    await _check_devices(current_pass)
+    current_pass.drifted = [
+        entry for entry in current_pass.drifted if (entry.device, entry.model) not in current_pass.run
+    ]
     if repair and current_pass.drifted:
         rollout = await _repair(current_pass, rollout)
     # That was reported when it was aborted
@@ -84,7 +100,7 @@ async def _continue(context: RolloutContext, current_pass: _ReconcilePass) -> Ro
         return next((r for r in rollouts if r.kind == "rollout"), None)
     context.progress.message(f"resuming {running[0].id}")
     engine = await context.run_engine(await context.mark_running(running[0]), WaitPolicy.NONE)
-    current_pass.outcomes.update(engine.outcomes)
+    current_pass.put(engine.outcomes)
     await _revert(context, current_pass, engine.rollout)
     return engine.rollout
 
@@ -92,7 +108,7 @@ async def _continue(context: RolloutContext, current_pass: _ReconcilePass) -> Ro
 async def _revert(context: RolloutContext, current_pass: _ReconcilePass, rollout: Rollout) -> None:
     """Revert a rollout whose gate says so, where that is still due."""
     if (reverted := await revert_if_due(context, rollout, current_pass.watch)) is not None:
-        current_pass.outcomes.update({(o.device, o.model): o for o in reverted.outcomes})
+        current_pass.put({(o.device, o.model): o for o in reverted.outcomes})
 
 
 async def _add_new_devices(
@@ -122,7 +138,7 @@ async def _add_new_devices(
     details = {"joined": names[:200]}
     await context.write(context.state.advance, context.lock, rollout, RolloutEvent.REOPEN, after, (), joined, details)
     engine = await context.run_engine(after, WaitPolicy.NONE)
-    current_pass.outcomes.update(engine.outcomes)
+    current_pass.put(engine.outcomes)
     return engine.rollout
 
 
@@ -142,12 +158,17 @@ async def _check_devices(current_pass: _ReconcilePass) -> None:
     context = current_pass.context
     confirmed: dict[str, dict[str, Confirmed]] = {}
     for (device, model), entry in (await context.read(context.state.confirmed)).items():
-        if (device, model) not in current_pass.outcomes:  # it has just been checked
-            confirmed.setdefault(device, {})[model] = entry
+        confirmed.setdefault(device, {})[model] = entry
     devices = [d for d in context.project.devices if d.name in confirmed]
 
+    identity = await context.read(context.state.identity, context.config.fleet)
+    latest = await context.read(context.state.rollouts, context.config.fleet, 20)
+    rollout = next((r for r in latest if r.kind == "rollout"), None)
+    if rollout is not None:
+        current_pass.failed = await context.read(context.state.runs_failed, rollout.id)
+
     async def work(device: Device) -> list[DeviceOutcome]:
-        return await _check_device(current_pass, device, confirmed[device.name])
+        return await _check_device(current_pass, device, confirmed[device.name], identity)
 
     context.progress.expect(len(devices))
     outcomes, interrupted = await fan_out(context.project, devices, work, context.progress)
@@ -156,22 +177,31 @@ async def _check_devices(current_pass: _ReconcilePass) -> None:
     if interrupted:
         outcomes = tuple(current_pass.outcomes.values())
         raise Interrupted(RunReport("reconcile", current_pass.watch.stamp, current_pass.watch.seconds, outcomes))
+    refuse(current_pass.conflicts)
 
 
 async def _check_device(
-    current_pass: _ReconcilePass, device: Device, confirmed: Mapping[str, Confirmed]
+    current_pass: _ReconcilePass, device: Device, confirmed: Mapping[str, Confirmed], identity: Identity
 ) -> list[DeviceOutcome]:
     async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
+        if conflict := identity.conflict(session.hello):
+            current_pass.conflicts[device.name] = conflict[0].observed
+            done.extend(session.outcome(model, conflict) for model in confirmed)
+            return
         now = {**confirmed, **{entry.model: entry for entry in await collect(current_pass.context, session)}}
         expected = {m: c.release for m, c in now.items()}
         found = await drift(session, expected, current_pass.deep, current_pass.repair)
         current_pass.known.append(
             KnownDevice(
-                device.name, session.reported_facts, fingerprint_of(session.hello), current_pass.context.clock.now()
+                device.name,
+                session.reported_facts,
+                fingerprint_of(session.hello),
+                current_pass.context.clock.now(),
+                session.host_key,
             )
         )
         for model, entry in now.items():
-            findings = [*session.notes, *found[model]]
+            findings = [*session.notes, *found[model], *_failed_release(current_pass, session, entry)]
             current_pass.drifted += [entry] if found[model] else []
             done.append(
                 session.outcome(
@@ -186,6 +216,15 @@ async def _check_device(
             )
 
     return await open_session(current_pass.context.session_factory, device, list(confirmed), work)
+
+
+def _failed_release(current_pass: _ReconcilePass, session: DeviceSession, entry: Confirmed) -> list[Finding]:
+    """Return LF631 where the device runs what its rollout counts as failed: it was away when it was to be checked."""
+    failed = current_pass.failed.get((entry.device, entry.model))
+    runs = mapping_or_empty(session.hello.get("current")).get(entry.model)
+    if failed is None or runs != failed.release:
+        return []
+    return [finding("LF631", f"{entry.model} runs as {failed.release[:12]}, which failed in {failed.rollout}")]
 
 
 async def _repair(current_pass: _ReconcilePass, parent: Rollout | None) -> Rollout:
@@ -225,5 +264,5 @@ async def _repair(current_pass: _ReconcilePass, parent: Rollout | None) -> Rollo
     details = {"drifted": [r.device for r in rows][:200], "parent": rollout.parent}
     made = await context.write(context.state.create, context.lock, rollout, rows, releases, details)
     engine = await context.run_engine(await context.mark_running(made), WaitPolicy.NONE)
-    current_pass.outcomes.update(engine.outcomes)
+    current_pass.put(engine.outcomes)
     return engine.rollout

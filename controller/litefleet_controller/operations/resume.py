@@ -19,7 +19,8 @@ from ..rollout_engine import SystemClock
 from ..rollout_engine.store import endings, retries
 from ..state import FleetLock, FleetLocked, State, this_process
 from ..state.model import RowChange
-from .carry_out import revert_if_due, run_to_report
+from .carry_out import is_due, revert_if_due, run_to_report
+from .conflicts import check_devices
 from .context import ProgressFor, RolloutContext, actor, find_rollout, open_context
 from .run import Stopwatch, interruptible, make_due
 
@@ -58,6 +59,9 @@ async def continue_with_context(
 ) -> RunReport:
     """Apply the step of `command`, one of STEPS, and run the rollout."""
     rollout = await context.read(find_rollout, context.state, context.config.fleet, rollout_id)
+    rows = await context.read(context.state.rows, rollout.id)
+    every = is_due(rollout) or command == "retry"
+    await check_devices(context, (r.device for r in rows if every or not r.state.settled), rollout)
     if command == "resume" and (reverted := await revert_if_due(context, rollout, watch)) is not None:
         return reverted
     rollout = await STEPS[command](context, rollout)

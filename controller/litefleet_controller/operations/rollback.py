@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..common.errors import UsageError
 from ..devices.outcome import RunReport
@@ -17,14 +17,13 @@ from ..devices.steps import WaitPolicy
 from ..project import Options
 from ..project.project import Project, open_project, open_state
 from ..project.run_fleet import save_report
-from ..rollout import DeviceRow, Rollout, RolloutEvent, RolloutState, Wave
+from ..rollout import DeviceRow, Rollout, RolloutState, Wave
 from ..rollout.policy import Gates
-from ..rollout.states import move_rollout
-from ..rollout_engine.store import endings
 from ..state import State
+from .conflicts import check_devices
 from .context import ProgressFor, RolloutContext, actor, find_rollout, open_context
 from .open_rollouts import still_open
-from .run import Stopwatch, interruptible, make_due, report_of
+from .run import Stopwatch, end_rollout, interruptible, make_due, report_of
 
 __all__ = ["RollbackPlan", "Target", "plan_rollback", "roll_back", "roll_back_with_context"]
 
@@ -108,6 +107,7 @@ def plan_rollback(options: Options, target: Target) -> RollbackPlan:
     target.check()
     project = open_project(options)
     with closing(open_state(project.config)) as state:
+        state.check_identity(project.config.fleet)
         return _plan(state, project, target)
 
 
@@ -123,16 +123,21 @@ async def roll_back(options: Options, progress_for: ProgressFor, target: Target)
             return await roll_back_with_context(context, target, watch)
 
 
-async def roll_back_with_context(context: RolloutContext, target: Target, watch: Stopwatch) -> RunReport:
-    """Do what `roll_back` does, in an open context."""
+async def roll_back_with_context(
+    context: RolloutContext, target: Target, watch: Stopwatch, checked: bool = False
+) -> RunReport:
+    """Do what `roll_back` does, in an open context; `checked`: it is known that no other state leads the devices."""
     plan = await context.read(_plan, context.state, context.project, target)
+    if not checked:
+        await check_devices(context, (row.device for row in plan.rows))
     if plan.open_one is not None:
         context.progress.message(f"resuming {plan.open_one.id}")
         rollout = await context.mark_running(plan.open_one)
         await make_due(context, rollout, context.project.inventory.by_name)
     else:
         if plan.parent is not None and plan.closes:
-            await _close(context, plan.parent)
+            await end_rollout(context, plan.parent, f"rolled back by {actor()}")
+            context.progress.message(f"{plan.parent.id} ends: it is rolled back")
         rollout = await _create(context, plan)
     engine = await context.run_engine(rollout, WaitPolicy.WAVES)
     report = report_of("rollback", watch, engine.rollout, engine.rows, engine.outcomes)
@@ -229,23 +234,6 @@ def _rows(
         )
         for number, (device, model) in enumerate(pairs)
     )
-
-
-async def _close(context: RolloutContext, parent: Rollout) -> None:
-    """End the rollout that is reverted: what it has not begun is skipped."""
-    released, left = endings(await context.read(context.state.rows, parent.id))
-    after = replace(
-        parent,
-        state=move_rollout(parent.state, RolloutEvent.ABORT),
-        reason=f"rolled back by {actor()}",
-        behind=(),
-        request="",
-        updated_at=context.clock.now(),
-    )
-    await context.write(context.state.move, context.lock, parent.id, released)
-    details = {"reason": after.reason}
-    await context.write(context.state.advance, context.lock, parent, RolloutEvent.ABORT, after, left, (), details)
-    context.progress.message(f"{parent.id} ends: it is rolled back")
 
 
 async def _create(context: RolloutContext, plan: RollbackPlan) -> Rollout:

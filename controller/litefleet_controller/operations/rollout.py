@@ -9,8 +9,10 @@ from functools import partial
 
 from litefleet_agent.findings import decide
 
+from ..devices.agent_client import Request
 from ..devices.deliver import fingerprint_of, measurements_of, revert_findings
 from ..devices.fan_out import interrupted_outcome
+from ..devices.identity import Identity
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.steps import WaitPolicy
 from ..devices.visit import DeviceSession
@@ -23,6 +25,7 @@ from ..rollout_engine.fleet_survey import FleetSurvey
 from ..rollout_engine.store import endings
 from ..state.model import Confirmed, RowChange
 from .carry_out import run_to_report
+from .conflicts import conflict_of, refuse
 from .context import ProgressFor, RolloutContext, actor, open_context
 from .device_history import collect
 from .open_rollouts import StillOpen, Wanted, different_command, different_plan, given_up, still_open
@@ -33,15 +36,22 @@ __all__ = ["StillOpen", "create", "open_ones", "start_rollout", "start_with_cont
 
 
 async def start_rollout(
-    options: Options, progress_for: ProgressFor, wait_policy: WaitPolicy = WaitPolicy.WAVES, supersede: bool = False
+    options: Options,
+    progress_for: ProgressFor,
+    wait_policy: WaitPolicy = WaitPolicy.WAVES,
+    supersede: bool = False,
+    take_over: bool = False,
 ) -> RunReport:
     """Plan and carry out, or continue an open rollout that has just this plan left to do.
 
-    Raises: StillOpen while another rollout is open, unless `supersede`; FleetLocked, ConfigError, UsageError; Interrupted.
+    With `take_over`, devices that another state has switched last follow this one from now on.
+    Raises: StillOpen while another rollout is open, unless `supersede`; StateOlder where another state leads devices, unless
+    `take_over`; FleetLocked, ConfigError, UsageError; Interrupted.
     """
     watch = Stopwatch()
     with interruptible("rollout", watch), progress_for(0) as progress:
-        async with open_context(options, progress) as context:
+        async with open_context(options, progress, adopting=take_over) as context:
+            context.take_over = take_over
             return await start_with_context(context, wait_policy, supersede, watch)
 
 
@@ -55,7 +65,10 @@ async def start_with_context(
         raise still_open(open_rollouts[0], why)
     # Before a device is contacted: data that cannot be used ends the command
     await context.evaluator(context.project.models)
+    if context.take_over:
+        await context.write(context.state.adopt, context.lock, (), (), True, actor(), {"by": "rollout --take-over"})
     planned = await _plan(context, watch)
+    refuse({name: why for name, probe in planned.survey.probes.items() if (why := conflict_of(probe.findings))})
     rows, before = planned.plan.rows, _outcomes_of(planned)
     if open_rollouts and not supersede:
         return await _continue(context, open_rollouts[0], planned, wait_policy, watch)
@@ -80,6 +93,7 @@ async def _plan(context: RolloutContext, watch: Stopwatch) -> Planned:
     """Probe the devices and plan; Interrupted after Ctrl-C."""
     known = await context.read(context.state.known)
     context.last_seen = {name: entry.seen_at for name, entry in known.items()}
+    identity = await context.read(context.state.identity, context.config.fleet)
     try:
         planned = await plan_devices(
             context.project,
@@ -88,7 +102,7 @@ async def _plan(context: RolloutContext, watch: Stopwatch) -> Planned:
             known,
             context.progress,
             context.clock.now(),
-            partial(_on_device, context),
+            partial(_on_device, context, identity),
         )
     except asyncio.CancelledError:
         nothing = tuple(interrupted_outcome(device.name) for device in context.project.devices)
@@ -116,8 +130,15 @@ async def _continue(
     return await run_to_report(context, running, wait_policy, "rollout", watch, _outcomes_of(planned))
 
 
-async def _on_device(context: RolloutContext, session: DeviceSession) -> None:
-    """Hear what a device did while nobody watched."""
+async def _on_device(context: RolloutContext, identity: Identity, session: DeviceSession) -> None:
+    """Hear what a device did while nobody watched; one that another state leads keeps its reports for that one."""
+    conflict = identity.conflict(session.hello)
+    if conflict and not context.take_over:
+        session.notes += conflict
+        return
+    if conflict:
+        context.progress.message(f"{session.device.name} is taken over: it was {conflict[0].observed}")
+        await session.ask(Request("follow", identity.order(session.hello)))
     session.notes += revert_findings(session.hello, context.last_seen.get(session.device.name, 0.0))
     await collect(context, session)
 
@@ -141,7 +162,11 @@ async def create(context: RolloutContext, planned: Planned) -> Rollout:
         models=plan.models,
         number=max(numbers.values(), default=0),
         limit=context.project.options.limit,
-        origin={**context.origin(), "recipes": {r.model: r.recipe for r in releases}},
+        origin={
+            **context.origin(),
+            "recipes": {r.model: r.recipe for r in releases},
+            **({"take_over": True} if context.take_over else {}),
+        },
         updated_at=now,
     )
     about = {"models": list(plan.models), "devices": len({r.device for r in rows}), **rollout.origin}

@@ -10,10 +10,12 @@ from dataclasses import replace
 
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..project.run_fleet import Stopwatch
-from ..rollout import DeviceRow, DeviceState, Rollout
+from ..rollout import DeviceRow, DeviceState, Rollout, RolloutEvent
+from ..rollout.states import move_rollout
+from ..rollout_engine.store import endings
 from .context import RolloutContext
 
-__all__ = ["Stopwatch", "about", "interruptible", "make_due", "report_of"]
+__all__ = ["Stopwatch", "about", "end_rollout", "interruptible", "make_due", "report_of"]
 
 
 @contextmanager
@@ -53,6 +55,22 @@ def report_of(
 
 def _untouched(row: DeviceRow) -> bool:
     return row.state is DeviceState.SKIPPED or (row.state is DeviceState.PENDING and row.attempts == 0)
+
+
+async def end_rollout(context: RolloutContext, rollout: Rollout, reason: str) -> None:
+    """End an open rollout: what it has not begun is skipped, and nothing continues it."""
+    released, left = endings(await context.read(context.state.rows, rollout.id))
+    after = replace(
+        rollout,
+        state=move_rollout(rollout.state, RolloutEvent.ABORT),
+        reason=reason,
+        behind=(),
+        request="",
+        updated_at=context.clock.now(),
+    )
+    await context.write(context.state.move, context.lock, rollout.id, released)
+    details = {"reason": reason}
+    await context.write(context.state.advance, context.lock, rollout, RolloutEvent.ABORT, after, left, (), details)
 
 
 async def make_due(context: RolloutContext, rollout: Rollout, devices: Container[str]) -> None:

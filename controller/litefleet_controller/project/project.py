@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litefleet_inventory import Device, Inventory, InventoryError, SelectError, load, select
@@ -112,4 +113,9 @@ def open_state(config: Config) -> State:
     """Return the project's state, created or migrated if needed; StateError when it is unusable."""
     from ..state import State  # takes 0.2 s to import, and few commands need it
 
-    return State.open(config.state or str(config.store / "state.db"))
+    return State.open(config.state or str(config.store / "state.db"), beside=beside_of(config))
+
+
+def beside_of(config: Config) -> Path | None:
+    """Return the file for a state's identity where its database is a server's; None: beside the SQLite file."""
+    return config.store / "state.id" if "://" in config.state and not config.state.startswith("sqlite:") else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from litefleet_agent.findings import CATALOGUE, Severity
@@ -30,6 +30,7 @@ _STYLES = {
     RolloutState.DONE: "bold green",
     RolloutState.SUPERSEDED: "dim",
 }
+_NONE: Mapping[tuple[str, str], float] = {}
 _OFFLINE = 20  # lines of offline devices
 _CLUSTERS = 20
 
@@ -42,16 +43,27 @@ def status_text(
     width: int = 100,
     color: bool = False,
     holder: str = "",
+    running: Mapping[tuple[str, str], float] = _NONE,
 ) -> str:
-    """Return a rollout's status; `now` in seconds since the epoch, `holder` is the controller at work on it, if any."""
+    """Return a rollout's status; `now` in seconds since the epoch, `holder` is the controller at work on it, if any.
+
+    `running` names the failed rows, (device, model), that ran the new release when they were last seen, at an epoch time.
+    """
     page = Page(width, color)
     _head(page, rollout, rows, outcomes, now, holder)
     _waves(page, rollout, rows)
+    before = [row for row in rows if (row.device, row.model) not in running]
     _clusters(
         page,
         "Failed",
         "these devices run the release that they ran before",
-        clusters(rows, outcomes, DeviceState.FAILED),
+        clusters(before, outcomes, DeviceState.FAILED),
+    )
+    _clusters(
+        page,
+        "Failed after the switch",
+        f"these devices ran the new release when they were last seen, {human_moment(max(running.values(), default=0.0))}",
+        clusters([row for row in rows if (row.device, row.model) in running], outcomes, DeviceState.FAILED),
     )
     _clusters(page, "Blocked", "nothing was sent", clusters(rows, outcomes, DeviceState.BLOCKED))
     _also(page, rows, outcomes)
@@ -66,7 +78,12 @@ def status_text(
 
 
 def status_dict(
-    rollout: Rollout, rows: Sequence[DeviceRow], outcomes: Sequence[DeviceOutcome], now: float, holder: str = ""
+    rollout: Rollout,
+    rows: Sequence[DeviceRow],
+    outcomes: Sequence[DeviceOutcome],
+    now: float,
+    holder: str = "",
+    running: Mapping[tuple[str, str], float] = _NONE,
 ) -> dict[str, Any]:
     """Return the JSON form; waves are counted from 1, times are seconds since the epoch."""
     waves = wave_counts(rows)
@@ -85,6 +102,7 @@ def status_dict(
         "blocked": [_cluster(cluster) for cluster in clusters(rows, outcomes, DeviceState.BLOCKED)],
         "devices": [_row(row) for row in rows],
         "outcomes": [outcome.to_dict() for outcome in outcomes],
+        "failed_running": [{"device": d, "model": m, "seen_at": at} for (d, m), at in running.items()],
         "next": [{"command": command, "does": does} for command, does in next_commands(rollout, rows, holder)],
     }
 
@@ -137,6 +155,7 @@ def _facts(
         ("limit", sanitize(rollout.limit, 200)),
         ("repairs", sanitize(rollout.parent, 40)),
         ("devices", f"{well:,} of {len({r.device for r in rows}):,} run the wanted release; {human_bytes(sent)} sent"),
+        ("as of", human_moment(rollout.updated_at) if rollout.updated_at else ""),
         ("soak", soak if rollout.soak_until > now and not rollout.state.over else ""),
         ("window", _window_text(rollout, now)),
         ("at work", sanitize(holder, 120)),

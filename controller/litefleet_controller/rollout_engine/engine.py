@@ -41,7 +41,7 @@ class RolloutEngine:
     """One rollout under way in this process; `run` may be called once."""
 
     def __init__(self, deps: EngineDeps, rollout: Rollout, rows: Sequence[DeviceRow]) -> None:
-        self._store = RolloutStore(deps.state, deps.lock, rollout, rows, deps.clock, deps.write)
+        self._store = RolloutStore(deps.state, deps.lock, rollout, rows, deps.clock, deps.write, deps.identity)
         self._progress = deps.progress
         self._devices = deps.devices
         self._wake = asyncio.Event()

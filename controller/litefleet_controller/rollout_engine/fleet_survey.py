@@ -38,6 +38,7 @@ class ProbeResult:
     findings: tuple[Finding, ...] = ()  # why it could not be probed, or what is unusual about it
     outcome: DeviceOutcome | None = None  # of the probe itself: its cost
     seen_at: float = 0.0  # of the facts; 0: never
+    host_key: str = ""  # the fingerprint of its SSH host key, when it answered now
 
     @property
     def reached(self) -> bool:
@@ -75,7 +76,9 @@ async def probe_devices(
             if on_device is not None:
                 await on_device(session)
             done.append(session.outcome("", session.notes))
-            probes[device.name] = ProbeResult(device, session.hello, session.facts, session.notes, done[0], now)
+            probes[device.name] = ProbeResult(
+                device, session.hello, session.facts, session.notes, done[0], now, session.host_key
+            )
 
         outcomes = await open_session(session_factory, device, [""], work)
         if device.name not in probes or outcomes[0].verdict is not Verdict.VERIFIED:
@@ -124,7 +127,7 @@ async def survey_fleet(
         if built is not None and built.id:
             releases.setdefault(built.id, built)
     reported = tuple(
-        KnownDevice(name, probe.facts.to_dict(), fingerprint_of(probe.hello), now)
+        KnownDevice(name, probe.facts.to_dict(), fingerprint_of(probe.hello), now, probe.host_key)
         for name, probe in probes.items()
         if probe.reached
     )

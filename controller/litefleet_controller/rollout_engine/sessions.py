@@ -10,6 +10,7 @@ from litefleet_agent.findings import Finding, Verdict, finding
 from litefleet_inventory.model import Device
 
 from ..devices.fan_out import Slots
+from ..devices.identity import Identity
 from ..devices.outcome import DeviceOutcome, unexpected
 from ..devices.progress import Progress
 from ..rollout import DeviceEvent, DeviceRow, DeviceState
@@ -40,6 +41,7 @@ class EngineDeps:
     concurrency: int  # devices at work at once, where the policy sets no limit of its own
     clock: Clock
     write: Writer
+    identity: Identity  # under which devices are switched
 
 
 class DeviceSessions:

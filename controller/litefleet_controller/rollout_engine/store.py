@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..common.checked import mapping_or_empty
 from ..devices.deliver import fingerprint_of
+from ..devices.identity import Identity
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceEvent, DeviceRow, DeviceState, Rollout, RolloutEvent
 from ..rollout.board import Board
@@ -86,8 +87,10 @@ class RolloutStore:
         rows: Sequence[DeviceRow],
         clock: Clock,
         write: Writer,
+        identity: Identity,
     ) -> None:
         self.rollout = rollout
+        self.identity = identity  # with the number that devices are told from now on
         self.board = Board(rollout, rows)
         self.clock = clock
         self._state, self._lock, self._write = state, lock, write
@@ -112,7 +115,8 @@ class RolloutStore:
             await asyncio.shield(task)
 
     async def _persist(self, changes: Sequence[RowChange]) -> None:
-        await self._write(self._state.move, self._lock, self.rollout.id, changes)
+        number = await self._write(self._state.move, self._lock, self.rollout.id, changes)
+        self.identity = replace(self.identity, number=max(self.identity.number, number))
         for change in changes:
             self.board.put(change.after)
 
@@ -162,6 +166,11 @@ class DeviceRecorder:
     def __init__(self, store: RolloutStore, device: str) -> None:
         self._store = store
         self._device = device
+
+    @property
+    def identity(self) -> Identity:
+        """The identity under which the device is switched."""
+        return self._store.identity
 
     async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, object]) -> None:
         """Commit one event of the device's session."""

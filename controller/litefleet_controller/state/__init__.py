@@ -14,7 +14,9 @@ from .model import (
     KnownDevice,
     Owner,
     RowChange,
+    StateDamaged,
     StateError,
+    StateOlder,
 )
 from .state import State, Transition
 
@@ -31,7 +33,9 @@ __all__ = [
     "RowChange",
     "ServiceStatus",
     "State",
+    "StateDamaged",
     "StateError",
+    "StateOlder",
     "Transition",
     "this_process",
 ]

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from .model import AuditEntry
 from .tables import Words, audit, canonical
 
-__all__ = ["append", "check", "entries"]
+__all__ = ["append", "check", "check_last", "entries"]
 
 _SEALED = ("seq", "at", "who", "action", "previous", "hash")
 
@@ -68,6 +68,21 @@ def check(connection: sa.Connection) -> str:
             return problem
         previous = row.hash
     return ""
+
+
+def check_last(connection: sa.Connection, seq: int, digest: str) -> str:
+    """Return "" when the entry `seq` is there with this hash, as was noted outside the database, else the sentence."""
+    if not seq:
+        return ""
+    stored = connection.execute(sa.select(audit.c.hash).where(audit.c.seq == seq)).scalar()
+    if stored is None:
+        last = connection.execute(sa.select(sa.func.max(audit.c.seq))).scalar() or 0
+        return f"the audit log ends at entry {last}, and the file beside the database names entry {seq}: the rest is missing"
+    return (
+        ""
+        if stored == digest
+        else f"the audit log's entry {seq} is not the one that the file beside the database names"
+    )
 
 
 def _problem(row: Any, previous: str) -> str:

@@ -23,7 +23,7 @@ from ..common.files import expanded
 from .migrate import HEAD, SCRIPTS, migrate, schema_of
 from .model import StateError
 
-__all__ = ["Database", "explain"]
+__all__ = ["Database", "explain", "sqlite_path"]
 
 
 _SENTENCES: tuple[tuple[str, str], ...] = (
@@ -67,12 +67,21 @@ _PG_LOCK = 0x6C69746566  # any number that no other application is likely to use
 _SECRET_PARAMETERS = ("password", "sslpassword", "passfile", "sslkey")
 
 
+def sqlite_path(where: str | os.PathLike[str]) -> Path | None:
+    """Return the file that a path or an sqlite:// URL names; None for any other URL."""
+    text = os.fspath(where)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return expanded(text)
+    return expanded(rest.removeprefix("/")) if scheme == "sqlite" else None
+
+
 class Database:
     """A database of this program's schema."""
 
     def __init__(self, engine: sa.Engine, name: str, secrets: tuple[str, ...] = ()) -> None:
         self._engine = engine
-        self._name = name
+        self.name = name
         self._secrets = secrets
 
     @classmethod
@@ -81,12 +90,10 @@ class Database:
 
         Raises: StateError with what to do.
         """
-        text = os.fspath(where)
-        if "://" not in text:
-            return cls._sqlite(expanded(text), scripts, head)
-        scheme, _, rest = text.partition("://")
-        if scheme == "sqlite":
-            return cls._sqlite(expanded(rest.removeprefix("/")), scripts, head)
+        path = sqlite_path(where)
+        if path is not None:
+            return cls._sqlite(path, scripts, head)
+        scheme, _, rest = os.fspath(where).partition("://")
         if scheme in ("postgresql", "postgres", "postgresql+psycopg"):
             return cls._postgresql(rest, scripts, head)
         raise StateError(
@@ -159,7 +166,7 @@ class Database:
                 yield connection
             except (KeyError, TypeError, ValueError) as error:
                 raise StateError(
-                    f"{self._name} holds what this litefleet can't read: was it changed by hand? ({error!r:.300})"
+                    f"{self.name} holds what this litefleet can't read: was it changed by hand? ({error!r:.300})"
                 ) from error
 
     @contextlib.contextmanager
@@ -175,7 +182,7 @@ class Database:
         try:
             yield
         except exc.DBAPIError as error:
-            raise explain(error, self._name, self._secrets) from None
+            raise explain(error, self.name, self._secrets) from None
 
     def close(self) -> None:
         """Close all connections."""

@@ -10,7 +10,7 @@ from .model import Confirmed, KnownDevice
 from .records import confirmed_from, confirmed_values, known_from
 from .tables import confirmed, devices, numbers
 
-__all__ = ["all_confirmed", "all_known", "confirm", "next_number", "record_facts"]
+__all__ = ["all_confirmed", "all_known", "confirm", "forget_confirmed", "next_number", "record_facts"]
 
 
 def record_facts(connection: sa.Connection, reported: Sequence[KnownDevice]) -> None:
@@ -21,7 +21,13 @@ def record_facts(connection: sa.Connection, reported: Sequence[KnownDevice]) -> 
     old = sa.delete(devices).where(devices.c.device == sa.bindparam("at_device"))
     connection.execute(old, [{"at_device": name} for name in latest])
     values = [
-        {"device": d.device, "facts": dict(d.facts), "fingerprint": d.fingerprint, "seen_at": d.seen_at}
+        {
+            "device": d.device,
+            "facts": dict(d.facts),
+            "fingerprint": d.fingerprint,
+            "seen_at": d.seen_at,
+            "host_key": d.host_key,
+        }
         for d in latest.values()
     ]
     connection.execute(sa.insert(devices), values)
@@ -41,6 +47,12 @@ def confirm(connection: sa.Connection, entries: Sequence[Confirmed]) -> None:
     keys = [{"at_device": device, "at_model": model} for device, model in latest]
     connection.execute(sa.delete(confirmed).where(key), keys)
     connection.execute(sa.insert(confirmed), [confirmed_values(entry) for entry in latest.values()])
+
+
+def forget_confirmed(connection: sa.Connection, names: Sequence[str]) -> None:
+    """Delete what was confirmed on these devices."""
+    for name in names:
+        connection.execute(sa.delete(confirmed).where(confirmed.c.device == name))
 
 
 def all_confirmed(connection: sa.Connection) -> dict[tuple[str, str], Confirmed]:

@@ -106,7 +106,9 @@ def _row(connection: sa.Connection, fleet: str) -> Any:
 def _alive(row: Any, this_host: Owner, now: float) -> bool:
     """Return whether a lock is valid: its process runs, or cannot be checked from here and was renewed within its TTL."""
     known = _known_alive(_owner(row), this_host)
-    return known if known is not None else now <= row.renewed_at + row.ttl_s
+    return (
+        known if known is not None else abs(now - row.renewed_at) <= row.ttl_s
+    )  # one from the future is no sign of life
 
 
 def acquire(

@@ -11,7 +11,7 @@ from .tables import VERSION_TABLE, metadata
 
 __all__ = ["HEAD", "SCRIPTS", "migrate", "schema_of"]
 
-HEAD = "0002"  # the last of `migrations/versions`; known here so that a database that is up to date needs no Alembic
+HEAD = "0003"  # the last of `migrations/versions`; known here so that a database that is up to date needs no Alembic
 SCRIPTS = Path(__file__).parent / "migrations"
 
 

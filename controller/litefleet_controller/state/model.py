@@ -19,12 +19,24 @@ __all__ = [
     "KnownDevice",
     "Owner",
     "RowChange",
+    "StateDamaged",
     "StateError",
+    "StateOlder",
 ]
 
 
 class StateError(RunError):
     """The database cannot be used; the message says why and what to do."""
+
+
+class StateDamaged(StateError):
+    """The database's file is empty, incomplete or no database, and the file beside it says what it held."""
+
+
+class StateOlder(StateError):
+    """This state is older than its devices, or than the file beside its database: a person decides (exit code 3)."""
+
+    exit_code = 3
 
 
 class FleetLocked(StateError):
@@ -84,6 +96,7 @@ class KnownDevice:
     facts: Mapping[str, object]
     fingerprint: str
     seen_at: float
+    host_key: str = ""  # the fingerprint of its SSH host key: who it is, whatever its name
 
 
 @dataclass(frozen=True)

@@ -109,4 +109,4 @@ def confirmed_from(stored: Any) -> Confirmed:
 
 def known_from(stored: Any) -> KnownDevice:
     """Return a device's stored facts."""
-    return KnownDevice(stored.device, stored.facts, stored.fingerprint, stored.seen_at)
+    return KnownDevice(stored.device, stored.facts, stored.fingerprint, stored.seen_at, stored.host_key)

@@ -6,18 +6,22 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from litefleet_agent.releases.journal import Told
 
 from ..devices.deliver import Release
+from ..devices.identity import Identity
 from ..devices.outcome import DeviceOutcome
-from ..rollout import DeviceRow, Rollout, RolloutEvent
-from . import audit_log, device_history, devices, fleet_lock, rollouts
+from ..rollout import DeviceEvent, DeviceRow, Rollout, RolloutEvent
+from . import audit_log, device_history, devices, fleet_lock, identity, renames, rollouts
 from . import transitions as row_transitions
-from .database import Database
+from .database import Database, sqlite_path
 from .device_history import HistoryEntry, ServiceStatus
-from .model import AuditEntry, Confirmed, Conflict, FleetLock, KnownDevice, Owner, RowChange
+from .identity import Beside, Noted
+from .model import AuditEntry, Confirmed, Conflict, FleetLock, KnownDevice, Owner, RowChange, StateOlder
 from .tables import rollouts as rollout_table
 from .tables import transitions
 
@@ -48,22 +52,56 @@ class State:
     database cannot be used; nothing is written then.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float], beside: Beside | None = None) -> None:
         self._database = database
         self._clock = clock
+        self._beside = beside
 
     @classmethod
-    def open(cls, where: str | os.PathLike[str], clock: Callable[[], float] = time.time) -> State:
+    def open(
+        cls, where: str | os.PathLike[str], clock: Callable[[], float] = time.time, beside: Path | None = None
+    ) -> State:
         """Open a path (SQLite, made when it is not there) or a PostgreSQL URL, and bring its schema up to date.
 
-        Raises: StateError with what to do.
+        `beside` is the file that holds the state's identity, by default `<database>.id` beside an SQLite file.
+        Raises: StateError with what to do; StateDamaged where a file is empty, missing or damaged that held a state before.
         """
-        return cls(Database.open(where), clock)
+        path = sqlite_path(where)
+        if path is None:
+            return cls(Database.open(where), clock, Beside(beside) if beside else None)
+        file = Beside(beside or path.with_name(f"{path.name}.id"))
+        file.check_file(path)
+        with file.names_damage():
+            return cls(Database.open(where), clock, file)
 
-    def acquire(self, fleet: str, owner: Owner, ttl_s: float = 60.0) -> FleetLock:
-        """Lock `fleet` for this controller; FleetLocked while another one is alive.  A takeover from a dead one is logged."""
+    def identity(self, fleet: str) -> Identity:
+        """Return the identity under which this state switches a fleet's devices; without an id before the first lock."""
+        with self._database.read() as connection:
+            return identity.read_identity(connection, fleet)
+
+    def check_identity(self, fleet: str) -> None:
+        """Raise StateOlder where this database is older than the file beside it."""
+        if self._beside is not None:
+            self._beside.check(self.identity(fleet), self._database.name)
+
+    def behind(self, fleet: str) -> str:
+        """Return why this database is not the latest copy of a fleet's state, as far as the file beside it tells; else ""."""
+        try:
+            self.check_identity(fleet)
+        except StateOlder as older:
+            return str(older)
+        return ""
+
+    def acquire(self, fleet: str, owner: Owner, ttl_s: float = 60.0, adopting: bool = False) -> FleetLock:
+        """Lock `fleet` for this controller; FleetLocked while another one is alive.  A takeover from a dead one is logged.
+
+        Raises: StateOlder where this database is older than the file beside it, unless `adopting`.
+        """
         now = self._clock()
         with self._database.write() as connection:
+            if not adopting and self._beside is not None:
+                self._beside.check(identity.read_identity(connection, fleet), self._database.name)
+            identity.ensure(connection, fleet)
             lock, dead = fleet_lock.acquire(connection, fleet, owner, ttl_s, now)
             if dead is not None:
                 details = {"fleet": fleet, "from": str(dead), "token": lock.token}
@@ -76,9 +114,13 @@ class State:
             fleet_lock.renew(connection, lock, self._clock())
 
     def release(self, lock: FleetLock) -> None:
-        """Give the fleet free; nothing happens when it was taken over."""
+        """Give the fleet free, and note the state's identity beside the database; nothing happens when it was taken over."""
         with self._database.write() as connection:
             fleet_lock.release(connection, lock)
+            ours = identity.read_identity(connection, lock.fleet)
+            noted = Noted(Told(lock.fleet, ours.state, ours.number), identity.last_audit(connection), self._clock())
+        if self._beside is not None:
+            self._beside.write(lock.fleet, noted)
 
     def holder(self, fleet: str) -> Owner | None:
         """Return who runs this fleet right now, alive as far as can be known."""
@@ -120,12 +162,54 @@ class State:
         with self._database.read() as connection:
             return rollouts.rows_of(connection, rollout_id)
 
-    def move(self, lock: FleetLock, rollout_id: str, changes: Sequence[RowChange]) -> None:
-        """Store moves of rows, all or none; Conflict, IllegalMove."""
+    def move(self, lock: FleetLock, rollout_id: str, changes: Sequence[RowChange]) -> int:
+        """Store moves of rows, all or none; Conflict, IllegalMove.
+
+        Where sessions begin, the number that devices are told grows, and is returned; else 0.
+        """
         with self._database.write() as connection:
             fleet_lock.check(connection, lock)
             rollouts.check_fleet(connection, rollout_id, lock.fleet)
             row_transitions.move(connection, rollout_id, changes, self._clock())
+            if any(change.event is DeviceEvent.BEGIN for change in changes):
+                return identity.increase(connection, lock.fleet)
+        return 0
+
+    def adopt(
+        self,
+        lock: FleetLock,
+        entries: Sequence[Confirmed],
+        known: Sequence[KnownDevice],
+        renew: bool,
+        actor: str,
+        details: Mapping[str, object],
+    ) -> Identity:
+        """Take what devices run for what is confirmed on them, and return the identity to tell them.
+
+        With `renew` the state gets a new id, so that devices which were told more than it knows stay recognisable.
+        """
+        with self._database.write() as connection:
+            fleet_lock.check(connection, lock)
+            if renew:
+                identity.renew_identity(connection, lock.fleet)
+            number = identity.increase(connection, lock.fleet)
+            devices.forget_confirmed(connection, [device.device for device in known])
+            devices.confirm(connection, entries)
+            _record_facts(connection, known)
+            ours = identity.read_identity(connection, lock.fleet)
+            content = {**details, "fleet": lock.fleet, "state": ours.state, "number": number}
+            audit_log.append(connection, self._clock(), actor, "state adopted", content)
+            return ours
+
+    def rename(self, lock: FleetLock, names: Mapping[str, str], actor: str) -> None:
+        """Move all that is stored of devices to their new names, old -> new."""
+        with self._database.write() as connection:
+            fleet_lock.check(connection, lock)
+            for old, new in names.items():
+                renames.rename(connection, lock.fleet, old, new)
+                audit_log.append(
+                    connection, self._clock(), actor, "device renamed", {"fleet": lock.fleet, "from": old, "to": new}
+                )
 
     def advance(
         self,
@@ -200,6 +284,17 @@ class State:
         with self._database.read() as connection:
             return devices.all_confirmed(connection)
 
+    def runs_failed(self, rollout_id: str) -> Mapping[tuple[str, str], Confirmed]:
+        """Return the devices that count as failed in a rollout and ran its release, confirmed, when they were last seen."""
+        with self._database.read() as connection:
+            failed = {(r.device, r.model): r for r in rollouts.rows_of(connection, rollout_id) if r.failed}
+            stored = devices.all_confirmed(connection) if failed else {}
+            return {
+                key: stored[key]
+                for key, row in failed.items()
+                if key in stored and (stored[key].rollout, stored[key].release) == (rollout_id, row.release)
+            }
+
     def record_history(self, service: ServiceStatus, entries: Sequence[HistoryEntry] = ()) -> None:
         """Store a device's service status and the new entries of its history."""
         with self._database.write() as connection:
@@ -268,10 +363,14 @@ class State:
     def check_audit(self) -> str:
         """Return "" when the whole chain is intact, else the sentence that names the first broken entry.
 
-        Entries removed from the end cannot be detected from the log itself.
+        Entries removed from the end are detected as far as the file beside the database names them.
         """
         with self._database.read() as connection:
-            return audit_log.check(connection)
+            problem = audit_log.check(connection)
+            noted = self._beside.read() if self._beside is not None and not problem else {}
+            for entry in noted.values():
+                problem = problem or audit_log.check_last(connection, *entry.audit)
+            return problem
 
     def prune(self, keep_days: float, keep_rollouts: int) -> int:
         """Drop what is stored of old rollouts that are over and return how many; each fleet's newest ones stay."""

@@ -21,6 +21,7 @@ __all__ = [
     "devices",
     "findings",
     "holds",
+    "identities",
     "measurements",
     "metadata",
     "numbers",
@@ -236,7 +237,15 @@ rollout_releases = sa.Table(
     sa.Index("rollout_releases_by_release", "release"),
 )
 
-devices = sa.Table("devices", metadata, _key("device"), _json("facts"), _text("fingerprint"), _real("seen_at"))
+devices = sa.Table(
+    "devices",
+    metadata,
+    _key("device"),
+    _json("facts"),
+    _text("fingerprint"),
+    _real("seen_at"),
+    _text("host_key"),  # its fingerprint, "" where it was not recorded
+)
 
 device_history = sa.Table(
     "device_history",
@@ -276,6 +285,8 @@ confirmed = sa.Table(
     _real("at"),
     _json("measurements"),
 )
+
+identities = sa.Table("identities", metadata, _key("fleet"), _text("state"), _integer("number"), _json("past"))
 
 numbers = sa.Table("numbers", metadata, _key("fleet"), _key("model"), _integer("number"))
 

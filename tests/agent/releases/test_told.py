@@ -47,6 +47,8 @@ def test_who_has_not_read_the_last_switch_switches_nothing(store: Store) -> None
     refused("another-state", rollback, store, "cls", "nothing", Order(OTHER, NOBODY))
     refused("another-state", follow, store, Order(OTHER, NOBODY))
     assert (told(store), links(store)) == (OURS, (one, ""))
+    refused("another-state", activate, store, two, 0, Order(OURS._replace(number=6), NOBODY))  # an older copy
+    activate(store, one, 0, Order(LATER, NOBODY))  # the same state: a second model of one session
     activate(store, two, 0, Order(OTHER, OURS))  # a controller that has read it, and goes on knowingly
     assert (told(store), links(store)) == (OTHER, (two, one))
 

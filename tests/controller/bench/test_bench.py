@@ -210,6 +210,8 @@ async def overlaps(boots: dict[str, str]) -> int:
                 yield Counting(channel)
 
     class Counting:
+        host_key = ""
+
         def __init__(self, channel: Channel) -> None:
             self.channel = channel
 

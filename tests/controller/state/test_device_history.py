@@ -11,6 +11,8 @@ from litefleet_controller.state.database import Database
 from litefleet_controller.state.device_history import KEPT
 from litefleet_controller.state.migrate import SCRIPTS
 
+from tests.controller.support.state_values import sql
+
 STATUS = {"schema": 1, "health": "ok", "models": {"cls": {"release": "a" * 64}}}
 
 
@@ -73,12 +75,15 @@ def test_the_oldest_of_many_go(state: State) -> None:
 
 
 def test_a_database_of_the_first_schema_keeps_what_it_holds(new_schema: Callable[[], str], tmp_path: Path) -> None:
-    shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("v0002*"))
+    shutil.copytree(SCRIPTS, tmp_path / "scripts", ignore=shutil.ignore_patterns("v0002*", "v0003*"))
     for where in (str(tmp_path / "state.db"), new_schema()):
         old = State(Database.open(where, tmp_path / "scripts", "0001"), lambda: 1.0)
         known = KnownDevice("d1", {"arch": "x86_64"}, "f", 5.0)
-        old.record_facts([known])
         old.close()
+        sql(
+            where,
+            "INSERT INTO devices (device, facts, fingerprint, seen_at) VALUES ('d1', '{\"arch\":\"x86_64\"}', 'f', 5.0)",
+        )
         now = State.open(where)
         assert now.known() == {"d1": known}
         assert now.services() == {}

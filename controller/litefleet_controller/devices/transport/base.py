@@ -23,6 +23,8 @@ class TransportError(Exception):
 class Channel(Protocol):
     """A running command's stdin and stdout.  Every method raises TransportError when the connection breaks."""
 
+    host_key: str  # the fingerprint of the key that the device proved to hold; "" where the transport has none
+
     async def write(self, data: bytes) -> None:
         """Send bytes, waiting while the peer's window is full."""
 

@@ -60,6 +60,10 @@ class HostKeys:
                 pins.append(self._new[device.host, device.port])
         return TrustDecision(device, pins, revoked, self._accept_new and not device.host_keys)
 
+    def fingerprints(self, device: Device) -> frozenset[str]:
+        """Return the fingerprints of the keys that `device` may show: pinned in the inventory, else in the files."""
+        return frozenset(key.get_fingerprint() for key in self.decision(device).known)
+
     def keep_accepted(self, device: Device, decision: TrustDecision) -> None:
         """Pin the key that `decision` accepted on first contact, if it accepted one.
 
@@ -147,6 +151,11 @@ class TrustDecision:
     def is_known(self) -> bool:
         """Whether any key of this device is known, pinned or in a known_hosts file."""
         return bool(self._known)
+
+    @property
+    def known(self) -> tuple[asyncssh.SSHKey, ...]:
+        """The keys of this device that are known, pinned or in a known_hosts file."""
+        return tuple(self._known)
 
     def trusts(self, key: asyncssh.SSHKey) -> bool:
         """Return whether the connection may continue with this key."""

@@ -97,7 +97,8 @@ class _Process(asyncssh.SSHClientProcess[bytes]):
 class _SshChannel:
     """One exec channel."""
 
-    def __init__(self, process: _Process, window: int) -> None:
+    def __init__(self, process: _Process, window: int, host_key: str) -> None:
+        self.host_key = host_key
         self._process = process
         self._tail = b""
         self._seen = 0
@@ -215,7 +216,8 @@ class SshTransport:
             await connection.create_session(lambda: process, command, encoding=None, window=2 * _UNREAD)
         except (OSError, asyncssh.Error) as error:
             raise TransportError(finding("LF505", f"{device.name} would not start a command: {_why(error)}")) from error
-        return _SshChannel(process, _window(time.monotonic() - began))
+        shown = connection.get_server_host_key()
+        return _SshChannel(process, _window(time.monotonic() - began), shown.get_fingerprint() if shown else "")
 
     async def _connect(
         self, device: Device, tunnel: asyncssh.SSHClientConnection | None
