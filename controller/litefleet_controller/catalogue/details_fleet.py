@@ -290,6 +290,28 @@ FLEET: Mapping[str, Details] = {
             "Measure what the device can do: `litefleet bench --limit NAME --workers 1,2`.",
         ),
     ),
+    "LF630": Details(
+        "A device keeps, with its last switch, the fleet, the id of the state that asked for it and that state's number. `plan`, `rollout`, `reconcile`, "
+        "`rollback` and `resume` compare them with the state at hand before they change anything.",
+        (Where.CONTACT,),
+        "last switched under number 57, and this state knows only 40: it is older",
+        (
+            "Show the state at hand: `litefleet state show`.",
+            "If a later copy exists (another machine, a newer backup), put it in place and run the command again.",
+            "Otherwise see what would be adopted: `litefleet state adopt --dry-run`; then without `--dry-run`.",
+            "To roll out in spite of it: `litefleet rollout --take-over`.",
+        ),
+    ),
+    "LF631": Details(
+        "`litefleet reconcile` finds the release of the latest rollout on a device where that rollout counts it as failed.",
+        (Where.CONTACT,),
+        "cls runs as 0a5b9c1d2e3f, which failed in r-20261123-0001",
+        (
+            "Show why it counts as failed: `litefleet status ID`.",
+            "Check the device again: `litefleet retry --failed ID`.",
+            "Or revert it: `litefleet rollback --rollout ID --limit NAME`.",
+        ),
+    ),
     "LF900": Details(
         "A failure that no other finding explains; its own message follows.",
         (Where.CONTACT, Where.DEVICE, Where.RUN),

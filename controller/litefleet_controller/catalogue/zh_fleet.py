@@ -313,4 +313,28 @@ ZH_FLEET: Mapping[str, Zh] = {
             "测量设备的能力：`litefleet bench --limit NAME --workers 1,2`。",
         ),
     ),
+    "LF630": Zh(
+        "由另一个状态库管理",
+        "设备上一次是由另一个控制端的状态库，或本状态库较新的副本切换的：本状态库是从备份恢复的、是新的，或者另有一个控制端在同时工作。设备上没有任何改动。",
+        "请使用那个状态库，或运行 `litefleet state adopt`：设备正在运行的发布将成为这里已确认的发布。",
+        "设备随上一次切换保存机群、发出切换的状态库 id 及其编号。`plan`、`rollout`、`reconcile`、`rollback` 和 `resume` 在改动任何内容之前，"
+        "把它们与当前的状态库比较。",
+        (
+            "显示当前的状态库：`litefleet state show`。",
+            "如果存在较新的副本（另一台机器、较新的备份），请换上它，再运行原来的命令。",
+            "否则查看将会采纳什么：`litefleet state adopt --dry-run`；然后去掉 `--dry-run` 再运行。",
+            "明知如此仍要发布：`litefleet rollout --take-over`。",
+        ),
+    ),
+    "LF631": Zh(
+        "运行着失败的发布",
+        "设备运行的发布，在它的发布过程中被算作失败：设备切换之后无法检查，或没有通过检查。",
+        "`litefleet retry --failed` 再次检查设备；`litefleet rollback --rollout ID` 把它退回。",
+        "`litefleet reconcile` 在设备上发现最近一次发布过程的发布，而该过程把这台设备算作失败。",
+        (
+            "显示它为什么算作失败：`litefleet status ID`。",
+            "再次检查设备：`litefleet retry --failed ID`。",
+            "或把它退回：`litefleet rollback --rollout ID --limit NAME`。",
+        ),
+    ),
 }

@@ -27,7 +27,7 @@ def refuse(conflicts: Mapping[str, str]) -> None:
     """Raise StateOlder for devices that another state has switched last, by name; nothing where there are none."""
     if not conflicts:
         return
-    device, why = next(iter(conflicts.items()))
+    device, why = min(conflicts.items())
     raise StateOlder(
         f"LF630 {names(conflicts)}: {device} was {why}.  This state is older than its devices, or another one leads them; "
         "nothing was changed.  Use the latest copy of the state, or run `litefleet state adopt`: what the devices run becomes "

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.releases import journal as module
 from litefleet_agent.releases.crc_log import CrcLog
-from litefleet_agent.releases.journal import Journal, Kind, Lease, Operation, State
+from litefleet_agent.releases.journal import NOBODY, Journal, Kind, Lease, Operation, State
 
 A, B = "a" * 64, "b" * 64
 
@@ -42,6 +42,7 @@ operations = st.builds(
     st.floats(0, 4e9),
     st.none() | st.builds(Lease, st.floats(1, 1e6), st.text(max_size=40), st.floats(0, 1e9), st.floats(0, 4e9)),
     st.text(max_size=80),
+    told=st.just(NOBODY),
 )
 
 

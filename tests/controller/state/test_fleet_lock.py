@@ -150,3 +150,11 @@ def test_what_a_pid_means(state: State, place: str, started: str, free: bool) ->
     else:
         with pytest.raises(FleetLocked):
             state.acquire("lab", here)
+
+
+def test_a_sign_of_life_from_the_future_is_none(state: State, clock: Clock) -> None:
+    clock.now += 3 * 86400  # this controller's clock is ahead
+    state.acquire("lab", ELSEWHERE)
+    clock.now -= 3 * 86400 - 30
+    lock = state.acquire("lab", replace(ELSEWHERE, host="a-third-host"))
+    assert lock.token == 2
