@@ -7,11 +7,17 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 from litefleet_controller.demo import EmbeddedFleet
+from litefleet_controller.operations.plan import plan_rollout
+from litefleet_controller.operations.reconcile import reconcile
+from litefleet_controller.operations.rollback import Target, roll_back
+from litefleet_controller.operations.rollout import start_rollout
+from litefleet_controller.state import StateOlder
 
 from tests.e2e.conftest import Project
-from tests.e2e.rollout_helpers import audit, current, latest, litefleet, new_release, rollout, rows
+from tests.e2e.rollout_helpers import audit, current, latest, litefleet, new_release, options, quiet, rollout, rows
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]
@@ -28,40 +34,39 @@ async def test_a_damaged_and_an_older_database(fleet: Fleets, project: Projects)
         new, today = current(devices), path.read_bytes()
 
         path.write_bytes(b"")
-        for words in (("status",), ("audit", "--check"), ("rollout",), ("reconcile", "--repair", "--json")):
-            said = await litefleet(job, *words)
-            assert said.returncode == 1, said.stdout
-            assert "state.db is empty (0 bytes).  state.db.id beside it says what it held: fleet" in said.stderr
-            assert "--json" not in words or json.loads(said.stdout)["exit_code"] == 1
+        said = await litefleet(job, "reconcile", "--repair", "--json")
+        assert "state.db is empty (0 bytes).  state.db.id beside it says what it held: fleet" in said.stderr
+        assert (said.returncode, json.loads(said.stdout)["exit_code"]) == (1, 1)
+        said = await litefleet(job, "audit", "--check")
+        assert (said.returncode, "is empty (0 bytes)" in said.stderr) == (1, True)
         assert (path.read_bytes(), current(devices)) == (b"", new)
 
         path.write_bytes(yesterday)
-        said = await litefleet(job, "reconcile", "--repair")
-        assert (said.returncode, current(devices)) == (3, new), said.stderr
-        assert "is older than state.db.id beside it" in said.stderr
+        with pytest.raises(StateOlder, match=r"is older than state\.db\.id beside it"):
+            await reconcile(options(job), quiet, repair=True)
         said = await litefleet(job, "status", "--json")
         assert (said.returncode, bool(json.loads(said.stdout)["older"])) == (0, True)
-        said = await litefleet(job, "audit", "--check")
-        assert (said.returncode, "the rest is missing" in said.stderr) == (1, True), said.stderr
 
         Path(f"{path}.id").unlink()  # the whole folder is yesterday's: only the devices know
-        for words in (("reconcile",), ("reconcile", "--repair", "--json"), ("rollout",), ("rollback", "--yes")):
-            said = await litefleet(job, *words)
-            assert (said.returncode, current(devices)) == (3, new), said.stderr
-            assert "LF630 a, b: a was last switched under number" in said.stderr
-        planned = json.loads((await litefleet(job, "plan", "--json")).stdout)
-        assert {d["state"] for d in planned["devices"]} == {"blocked"}
+        said = await litefleet(job, "reconcile", "--repair", "--json")
+        assert (said.returncode, json.loads(said.stdout)["exit_code"], current(devices)) == (3, 3, new), said.stderr
+        assert "LF630 a, b: a was last switched under number" in said.stderr
+        for act in (rollout(job), roll_back(options(job), quiet, Target())):
+            with pytest.raises(StateOlder, match="LF630 a, b"):
+                await act
+        planned = await plan_rollout(options(job), quiet)
+        assert ({str(row.state) for row in planned.rows}, current(devices)) == ({"blocked"}, new)
 
-        assert (await litefleet(job, "state", "adopt")).returncode == 2
-        shown = json.loads((await litefleet(job, "state", "adopt", "--dry-run", "--json")).stdout)
-        assert {d["device"]: d["runs"]["cls"] for d in shown["devices"]} == new
+        said = await litefleet(job, "state", "adopt")
+        assert (said.returncode, "add --yes, or --dry-run" in said.stderr) == (2, True)
         said = await litefleet(job, "state", "adopt", "--yes", "--json")
         assert said.returncode == 0, said.stderr
         assert audit(job)[-1].action == "state adopted"
-        said = await litefleet(job, "reconcile", "--repair")
-        assert (said.returncode, current(devices)) == (0, new), said.stderr
+        assert (await reconcile(options(job), quiet, repair=True)).exit_code == 0
+        assert current(devices) == new
         path.write_bytes(today)  # and now that copy is the older one
-        assert (await litefleet(job, "reconcile")).returncode == 3
+        with pytest.raises(StateOlder):
+            await reconcile(options(job), quiet)
 
 
 async def test_a_second_controller_and_a_renamed_device(fleet: Fleets, project: Projects) -> None:
@@ -69,8 +74,7 @@ async def test_a_second_controller_and_a_renamed_device(fleet: Fleets, project: 
         job = project(devices)
         await rollout(job)
         first, old = latest(job), current(devices)
-        inventory = devices.inventory()["devices"]
-        assert isinstance(inventory, dict)
+        inventory = yaml.safe_load((job.folder / "fleet.yaml").read_text())["devices"]
         renamed = {"a": inventory["a"], "hall": inventory["b"]}
         job.inventory(yaml.safe_dump({"devices": renamed}, sort_keys=False))
         said = await litefleet(job, "reconcile")
@@ -84,10 +88,10 @@ async def test_a_second_controller_and_a_renamed_device(fleet: Fleets, project: 
         said = await litefleet(laptop, "rollout", "--json")
         assert (said.returncode, current(devices)) == (3, old), said.stderr
         assert "last switched by another state" in json.loads(said.stdout)["error"]["message"]
-        said = await litefleet(laptop, "rollout", "--take-over")
-        assert said.returncode == 0, said.stderr
+        assert (await start_rollout(options(laptop), quiet, take_over=True)).exit_code == 0
         new = current(devices)
         assert all(new[name] != old[name] for name in old)
         new_release(job, 4)
-        said = await litefleet(job, "rollout")
-        assert (said.returncode, current(devices)) == (3, new), said.stderr
+        with pytest.raises(StateOlder, match="last switched by another state"):
+            await rollout(job)
+        assert current(devices) == new

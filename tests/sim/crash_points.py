@@ -103,9 +103,9 @@ class MortalState(State):
     def _call(self, name: str, call: Callable[[], _T]) -> _T:
         return self.death.commit([(("call", name), "")], call)
 
-    def move(self, lock: FleetLock, rollout_id: str, changes: Sequence[RowChange]) -> None:
+    def move(self, lock: FleetLock, rollout_id: str, changes: Sequence[RowChange]) -> int:
         """Store moves of rows."""
-        self._moved(_labels(changes), changes, lambda: super(MortalState, self).move(lock, rollout_id, changes))
+        return self._moved(_labels(changes), changes, lambda: super(MortalState, self).move(lock, rollout_id, changes))
 
     def advance(
         self,
@@ -125,13 +125,13 @@ class MortalState(State):
             lambda: super(MortalState, self).advance(lock, before, event, after, changes, joined, audit),
         )
 
-    def _moved(self, labels: list[tuple[Label, str]], changes: Sequence[RowChange], call: Callable[[], None]) -> None:
-        def believed() -> None:
-            call()
+    def _moved(self, labels: list[tuple[Label, str]], changes: Sequence[RowChange], call: Callable[[], _T]) -> _T:
+        def believed() -> _T:
+            result = call()
             self.death.believe([c.confirmed for c in changes if c.confirmed is not None])
+            return result
 
-        if labels:
-            self.death.commit(labels, believed)
+        return self.death.commit(labels, believed) if labels else call()
 
     def create(
         self,
