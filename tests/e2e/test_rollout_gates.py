@@ -93,6 +93,7 @@ async def test_a_slower_release_is_not_switched_on_and_pauses(fleet: Fleets, pro
         job = project(devices)
         await rollout(job)
         old = current(devices)
+        _remembered(devices, "a", "latency_ms", {"min": 0.01})  # however busy this machine was then
         _slower_release(job)
         job.policy(parallel=1, gates={**OPEN, "regression": {"latency_floor_ms": 0}})
         report = await rollout(job)
@@ -160,6 +161,8 @@ async def test_a_waves_share_of_failures_stops_it_and_leaves_the_rest(fleet: Fle
         old = current(devices)
         for name in ("a", "d", "e"):  # these were slow before: for them it is no regression
             _remembered(devices, name, "latency_ms", {"min": 1e4})
+        for name in ("b", "c"):
+            _remembered(devices, name, "latency_ms", {"min": 0.01})
         _slower_release(job)
         regression = {"latency_floor_ms": 0, "count": None}
         job.policy(waves=[1, "100%"], parallel=1, gates={**OPEN, "wave": {"share": "30%"}, "regression": regression})
