@@ -269,7 +269,10 @@ STORIES: Mapping[str, Callable[[World], tuple[str, RolloutState]]] = {
 BEYOND: Mapping[Label, str] = {
     ("proven", "fail"): "nothing is asked of the device between the two commits of PROVE and SWITCH",
     ("proven", "lose"): "the same",
-    ("switching", "fail"): "only when a proven release is damaged before its switch, or a first release cannot be reverted",
+    (
+        "switching",
+        "fail",
+    ): "only when a proven release is damaged before its switch, or a first release cannot be reverted",
     ("unchanged", "fail"): "after a soak only what was switched on in the wave is looked at again",
     ("unchanged", "roll-back"): "only what the rollout switched on is reverted, unless a release is named by --to",
     ("failed", "roll-back"): "a story of test_rollout_rules: a device that left during the soak",
