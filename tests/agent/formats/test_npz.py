@@ -118,3 +118,14 @@ def test_no_mutation_raises_anything_but_its_own_error(data: st.DataObject) -> N
     except AgentError:
         return
     assert all(isinstance(a, Array) for a in arrays.values())
+
+
+def test_sequences_of_an_array_are_written_and_read_with_it():
+    words = Array("int64", (5, 1), bytes(40), ((0, 2, 5),))
+    assert read_npz(npz_bytes({"words": words})) == {"words": words}
+    for lod in (((0, 2, 4),), ((1, 5),), ((0, 3, 2, 5),), ((0, 5), (0, 5))):
+        with pytest.raises(AgentError, match="must be offsets that rise from 0 to"):
+            Array("int64", (5, 1), bytes(40), lod)
+    alone = {"words": words, "words@lod2": Array("int64", (2,), bytes(16))}
+    with pytest.raises(AgentError, match="lacks a level of its sequences"):
+        read_npz(npz_bytes(alone))
