@@ -359,13 +359,15 @@ class ReleaseBuilder:
         async def make() -> str:
             configured = self._config.models[model]
             source = await self.source(model)
-            files = [*configured.nb.values(), *configured.golden.files, *configured.golden.inputs]
+            spec = await self._golden_spec(model)
+            files = [*configured.nb.values(), *configured.golden.files, *spec.own]
             about = {
                 "model": configured.model_dump(mode="json", exclude=_NOT_IN_RELEASES),
                 "source": source.sha256 if source else "",
                 "files": [await self._hash(path) for path in files],
                 "verify": self._config.verify.model_dump(mode="json"),
                 "toolchain": self._config.toolchain.paddlelite,
+                **({"data set": _prepared_by(spec)} if configured.golden.dataset is not None else {}),
                 **({"also": list(self._config.toolchain.also)} if self._config.toolchain.also else {}),
                 "runtimes": {k: v.model_dump(mode="json") for k, v in sorted(self._config.runtimes.items())},
             }
@@ -401,6 +403,11 @@ def tolerance_of(configured: ModelConfig, reduced: bool) -> dict[str, float] | N
     if not given and reduced and configured.golden.dataset is not None:
         return dict(_DATA_SET_DECIDES)
     return given or None
+
+
+def _prepared_by(spec: GoldenSpec) -> object:
+    """Return how the samples of a data set become golden inputs."""
+    return None if spec.preprocess is None else spec.preprocess.model_dump(mode="json")
 
 
 def _is_reduced(artifact: Artifact) -> bool:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..build.golden.dataset import DataSet, Sample
-from ..build.golden.files import LABEL, LOD, Array, Tensor, read_npz
+from ..build.golden.files import LABEL, Array, Tensor, read_npz
 from ..build.golden.labels import Label, label_of_array, read_mask
 from ..build.golden.pictures import SUFFIXES, read_picture, size_in_input
 from ..common.errors import FindingError, UsageError
@@ -50,13 +50,6 @@ class Task:
         """Return one sample.  Raises: UsageError, in one sentence, for a file that does not fit the model or the metric."""
         sample = self.data.samples[number]
         (case,) = read_cases([sample.path], self.inputs, self.outputs, self.how, self.model, self.given)
-        if sequences := [
-            name for name in case.arrays if name.endswith(LOD)
-        ]:  # `infer` would send them without their lengths
-            raise UsageError(
-                f"{sample.source}: {sequences[0].removesuffix(LOD)} holds sequences (LoD); devices run them as goldens, not as "
-                "a data set"
-            )
         try:
             label = self._label(sample)
         except ValueError as error:
