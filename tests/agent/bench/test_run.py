@@ -282,7 +282,7 @@ def with_free_memory(folder: Path, kilobytes: int) -> str:
 
 def test_workers_for_whom_there_is_no_room_are_not_started(store: Store, tmp_path: Path) -> None:
     toy_release(store, stand_in(store, "plain", NAP))
-    answer = measured(store, with_free_memory(tmp_path, 200_000), workers=[1, 64])
+    answer = measured(store, Tree(with_free_memory(tmp_path, 200_000)), workers=[1, 64])
     assert "runs_per_s" in answer["cells"][0]
     assert answer["cells"][1]["skipped"].startswith("64 processes would take about ")
     assert answer["verdict"] == "verified"
@@ -290,7 +290,7 @@ def test_workers_for_whom_there_is_no_room_are_not_started(store: Store, tmp_pat
 
 def test_two_releases_for_which_there_is_no_room_are_not_compared(store: Store, tmp_path: Path) -> None:
     toy_release(store, stand_in(store, "plain", NAP))
-    answer = measured(store, with_free_memory(tmp_path, 2_000), against="current")
+    answer = measured(store, Tree(with_free_memory(tmp_path, 2_000)), against="current")
     assert codes(answer) == ["LF311"]
     assert "Two releases at once take about" in answer["findings"][0]["seen"]
 
