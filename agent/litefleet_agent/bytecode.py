@@ -15,8 +15,6 @@ from types import CodeType, ModuleType
 from typing import Any, Dict, Optional, Tuple
 from zipimport import zipimporter
 
-__all__ = ["BYTECODE_SUFFIX", "Bytecode", "BytecodeFinder", "digest_of", "read_bytecode", "running", "use_bytecode"]
-
 BYTECODE_SUFFIX = ".bytecode"
 _MOST = 16 << 20  # bytes of the file; the whole agent takes under 1 MB
 _PACKAGE = "litefleet_agent."

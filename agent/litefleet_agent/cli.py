@@ -15,8 +15,6 @@ from .errors import AgentError
 if TYPE_CHECKING:
     from .client import Client
 
-__all__ = ["main"]
-
 _BUSY = 75  # exit code (EX_TEMPFAIL): another session holds the store
 _INTERRUPTED = 130
 _LOCK_TIMEOUT_S = 30.0  # `bench` waits this long for another session

@@ -1,7 +1,5 @@
 """The agent's errors: each is a sentence an operator can act on."""
 
-__all__ = ["AgentError"]
-
 
 class AgentError(Exception):
     """Base of every error the agent raises on purpose.

@@ -18,20 +18,6 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, 
 
 from .errors import AgentError
 
-__all__ = [
-    "MAX_BODY",
-    "MAX_HEADER",
-    "PREFIX_SIZE",
-    "BlockingStream",
-    "FrameDecoder",
-    "Header",
-    "ProtocolError",
-    "ResponseParts",
-    "decode_header",
-    "decode_prefix",
-    "encode",
-]
-
 Header = Dict[str, object]  # a frame's JSON object as it came: whoever reads a value checks it
 
 _PREFIX = struct.Struct(">4sIQ")

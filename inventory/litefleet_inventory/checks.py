@@ -13,27 +13,6 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from .problems import nearest
 
-__all__ = [
-    "ARCHES",
-    "NAME",
-    "NO_SECRETS",
-    "arch",
-    "folded_host",
-    "folded_jump",
-    "host",
-    "host_key",
-    "jump",
-    "looks_secret",
-    "name",
-    "path",
-    "port",
-    "root",
-    "shown",
-    "split_address",
-    "tag",
-    "user",
-]
-
 NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 _NAME = re.compile(NAME, re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=:/-]*", re.ASCII)

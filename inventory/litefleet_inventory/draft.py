@@ -8,8 +8,6 @@ from .fields import Values
 from .problems import Place, Problems
 from .ranges import Member
 
-__all__ = ["Draft", "DraftDevice", "DraftGroup"]
-
 MAX_DEVICES = 100_000
 MAX_GROUPS = 2_000
 MAX_LINKS = 1_000_000  # memberships and children: with YAML aliases, a small file could define a billion

@@ -12,8 +12,6 @@ from .problems import Place, Problems
 from .ranges import is_template
 from .tree import Map, Node, Scalar, Seq, kind_of
 
-__all__ = ["FIELDS", "RETIRED", "Field", "Kind", "Value", "Values", "read_values"]
-
 
 class Kind(Enum):
     """How a setting is written."""

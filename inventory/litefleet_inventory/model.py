@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-__all__ = ["Device", "Group", "Inventory"]
-
 
 @dataclass(frozen=True, slots=True)
 class Device:

@@ -39,8 +39,6 @@ from .ranges import Member, RangeError, expand
 from .resolve import resolve
 from .tree import Map, Node, Scalar, Seq, kind_of, read_tree
 
-__all__ = ["parse", "parse_documents"]
-
 SECTIONS = ("defaults", "groups", "devices")
 GROUP_KEYS = ("devices", "children")
 

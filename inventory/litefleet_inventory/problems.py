@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import NamedTuple
 
-__all__ = ["InventoryError", "Place", "Problem", "Problems", "SelectError", "nearest"]
-
 MAX_PROBLEMS = 1000
 MAX_COMPARISONS = 200_000  # about three seconds of search for the nearest names
 

@@ -8,8 +8,6 @@ from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
-__all__ = ["MAX_EXPANSION", "Member", "RangeError", "expand", "fill", "has_range", "is_template"]
-
 MAX_EXPANSION = 100_000
 _RANGE = re.compile(r"\[(\d{1,9}):(\d{1,9})(?::(\d{1,9}))?\]", re.ASCII)
 _SLOT = re.compile(r"\{(name|0?n[1-9]?)\}")

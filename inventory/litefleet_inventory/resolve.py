@@ -11,8 +11,6 @@ from .model import Device, Group, Inventory
 from .problems import Place
 from .ranges import Member, RangeError, fill
 
-__all__ = ["resolve"]
-
 MAX_NESTING = 32
 _ADDRESS = frozenset({"host", "port", "user", "jump"})
 _FIELD_NAMES = {"host_key": "host_keys"}  # keys that are named differently in Device

@@ -13,8 +13,6 @@ from .checks import ARCHES
 from .fields import FIELDS, RETIRED, Field, Kind
 from .parse import SECTIONS
 
-__all__ = ["json_schema", "main", "schema_text"]
-
 _NAME_OR_RANGE = r"^([A-Za-z0-9_]|\[[0-9]+:[0-9]+(:[0-9]+)?\])([A-Za-z0-9._-]|\[[0-9]+:[0-9]+(:[0-9]+)?\])*$"
 _TEMPLATE = r"\[[0-9]+:[0-9]+(:[0-9]+)?\]|\{(name|0?n[1-9]?)\}"
 

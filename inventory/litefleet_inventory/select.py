@@ -10,8 +10,6 @@ from .model import Device, Inventory
 from .problems import SelectError, nearest
 from .ranges import RangeError, expand, has_range
 
-__all__ = ["select"]
-
 
 def select(inventory: Inventory, patterns: str) -> tuple[Device, ...]:
     """Return the devices that `patterns` select, in the inventory's order; an empty text selects all.

@@ -8,8 +8,6 @@ from .model import Inventory
 from .parse import parse_documents
 from .problems import Place, Problems
 
-__all__ = ["MAX_BYTES", "load"]
-
 MAX_BYTES = 32 * 1024 * 1024
 
 

@@ -18,8 +18,6 @@ try:
 except ImportError:  # PyYAML without libyaml: the same, slower
     from yaml import SafeLoader as _Loader  # type: ignore[assignment]
 
-__all__ = ["Entry", "Map", "Node", "Scalar", "Seq", "kind_of", "read_tree"]
-
 MAX_DEPTH = 32
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 MAX_MERGED = 1_000_000  # entries copied by `<<`, over the whole file

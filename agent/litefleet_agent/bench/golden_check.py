@@ -12,8 +12,6 @@ from ..verification.comparison import ModelComparison
 from ..verification.golden_cases import Golden, check_outputs, fits_inputs
 from .worker_handle import BenchWorker
 
-__all__ = ["GoldenCheck"]
-
 _MOST_CASES = 8
 
 

@@ -14,9 +14,6 @@ from .system_load import SystemLoad, forget_files
 from .worker_handle import BenchWorker, BenchWorkerError, Block, WaitLoop
 from .worker_main import MOST_RUNS
 
-__all__ = ["ColdStarts", "compare_ab", "steady", "warm_up"]
-
-
 _SHARE = 0.3  # of the time of a bench, for further starts
 _MOST = 4  # further starts
 

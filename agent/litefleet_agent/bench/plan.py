@@ -6,8 +6,6 @@ from typing import Mapping, Optional, Tuple
 from ..errors import AgentError
 from ..formats.checked import items, number, whole
 
-__all__ = ["BenchOptions", "options_of_request"]
-
 _SECONDS = 10.0
 _RUNS_LIMIT_S = 3600.0  # for a requested number of runs, however long each takes
 _CELLS = 0.4  # share of the time for the cells, at most

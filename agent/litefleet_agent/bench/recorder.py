@@ -8,8 +8,6 @@ from .timeseries import Series, rows_of
 from .trends import slope
 from .worker_handle import BenchWorker, Block
 
-__all__ = ["Recorder"]
-
 _LONG_S = 30.0
 
 

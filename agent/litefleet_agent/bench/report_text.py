@@ -6,8 +6,6 @@ from ..verification.golden_cases import median
 from .results import BenchResult, Cell, Columns, Latencies, OverTime, ReleaseResult, StartReport
 from .statistics import sentence
 
-__all__ = ["caveats_of", "lines"]
-
 
 def lines(result: BenchResult) -> List[str]:
     """Return the result in lines."""

@@ -7,20 +7,6 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..findings import Finding
 
-__all__ = [
-    "BenchResult",
-    "Cell",
-    "CellFigures",
-    "Columns",
-    "Growth",
-    "Heat",
-    "Latencies",
-    "OverTime",
-    "PairComparison",
-    "ReleaseResult",
-    "StartReport",
-]
-
 Columns = Dict[str, List[Optional[float]]]  # lists of equal length by name (timeseries.COLUMNS); None = not measured
 
 

@@ -26,8 +26,6 @@ from .throughput import ThroughputMatrix
 from .trends import memory_growth, throttled
 from .worker_handle import BenchWorker, BenchWorkerError, WaitLoop
 
-__all__ = ["BenchEnvironment", "bench", "releases_of", "require_no_lease"]
-
 
 def require_no_lease(store: Store) -> None:
     """Raise StoreError "busy" while a switch waits for its confirmation: the bench's lock would prevent its revert."""

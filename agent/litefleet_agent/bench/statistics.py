@@ -8,9 +8,6 @@ from typing import List, Optional, Sequence, Tuple
 from ..verification.golden_cases import median, nearest_rank
 from .results import Latencies, PairComparison
 
-__all__ = ["RANKS", "Samples", "compare_pairs", "half", "sentence", "verdict"]
-
-
 RANKS = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999))
 _MOST = 1 << 17  # samples: 1 MiB
 

@@ -6,8 +6,6 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 from ..facts.sensors import available_bytes, cpu_celsius, cpu_mhz, cpu_ticks, ticks_of
 from ..facts.tree import Tree
 
-__all__ = ["SystemLoad", "forget_files"]
-
 _ENOUGH = 50  # ticks of all CPUs, below which a share of them is mostly rounding
 _MOST_FILES = 20000
 

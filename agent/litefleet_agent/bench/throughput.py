@@ -14,8 +14,6 @@ from .statistics import Samples
 from .worker_handle import BenchWorker, BenchWorkerError, Block, WaitLoop
 from .worker_main import MOST_RUNS
 
-__all__ = ["ThroughputMatrix"]
-
 _START_S = 0.1  # for all processes to get the request before they start together
 _LONGEST = 500  # characters
 _MAX_MEMORY_SHARE = 0.9  # of the available memory

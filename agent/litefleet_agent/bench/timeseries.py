@@ -8,8 +8,6 @@ from ..verification.golden_cases import median
 from .results import Columns
 from .statistics import half
 
-__all__ = ["COLUMNS", "REDUCERS", "Series", "rows_of"]
-
 _MOST_POINTS = 256
 _FIRST_WIDTH_S = 0.1
 _PER_POINT = 64  # latencies kept of one point

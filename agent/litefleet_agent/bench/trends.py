@@ -6,9 +6,6 @@ from ..findings import Certainty, Finding, finding
 from ..verification.golden_cases import median
 from .timeseries import rows_of
 
-__all__ = ["memory_growth", "slope", "throttled"]
-
-
 _LEAST = 8  # samples
 _GROWN = 32 << 20  # bytes over the second half: more than an allocator keeps in reserve
 _GROWING = 4 << 20  # bytes: may become growth

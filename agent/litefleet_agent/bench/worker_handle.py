@@ -26,9 +26,6 @@ from ..verification.verify import paddlelite_finding
 from .results import StartReport
 from .worker_main import LOADER, RunRequest, StartRequest
 
-__all__ = ["BenchWorker", "BenchWorkerError", "Block", "WaitLoop", "block_of", "cases_of", "start_report_of"]
-
-
 _TICK_S = 1.0
 
 

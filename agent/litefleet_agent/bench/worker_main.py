@@ -22,8 +22,6 @@ from ..verification.confinement import confine_model
 from ..verification.engine import PaddleLiteError
 from ..verification.engines import choose_engine
 
-__all__ = ["LOADER", "MOST_RUNS", "RunRequest", "StartRequest", "main"]
-
 LOADER = (
     "import sys, time; begun = time.monotonic(); sys.path.insert(0, sys.argv[1]); "
     "from litefleet_agent.bench import worker_main; "

@@ -2,8 +2,6 @@
 
 from typing import Dict, NamedTuple, Optional
 
-__all__ = ["ARCHES", "Arch", "arch_of", "arch_of_userland"]
-
 
 class Arch(NamedTuple):
     """One CPU architecture that litefleet converts for."""

@@ -4,8 +4,6 @@ import re
 import struct
 from typing import Dict, FrozenSet, List, Tuple
 
-__all__ = ["arm_hwcap", "describe_cpuinfo"]
-
 # The features that decide about kernels; the other hundred flags of an x86 CPU would only enlarge every answer.
 _ARM = "asimd asimdhp asimddp asimdrdm fphp fp atomics i8mm bf16 sve sve2 neon vfpv3 vfpv4 vfpd32 idiva"
 _X86 = "sse2 ssse3 sse4_1 sse4_2 avx avx2 avx512f avx512_vnni avx_vnni fma f16c amx_int8"

@@ -13,8 +13,6 @@ from typing import FrozenSet, Optional
 from ..formats.elf import ElfError, read_elf
 from ..formats.files import open_regular
 
-__all__ = ["Flavour", "describe_flavour"]
-
 _TOUCH = re.compile(rb"_Z(\d{1,3})touch_op_(\w{1,120})v\0")
 _FULL_SONAME, _LIGHT_SONAME = "libpaddle_full_api_shared", "libpaddle_light_api_shared"
 _FULL_BINDING, _LIGHT_BINDING = b"\0CxxPredictor\0", b"\0LightPredictor\0"  # classes of the Python binding

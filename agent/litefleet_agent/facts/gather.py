@@ -13,8 +13,6 @@ from .packages import find_package, other_pythons
 from .tree import Tree
 from .values import MAX_TEXT, Cpu, Disk, Facts, Memory, OsRelease, PythonFacts
 
-__all__ = ["Process", "gather", "this_process"]
-
 
 class Process(NamedTuple):
     """What a running interpreter and its kernel report without any file."""

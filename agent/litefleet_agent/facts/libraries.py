@@ -8,8 +8,6 @@ from ..formats.elf import Elf, ElfError, read_elf
 from .tree import Tree
 from .values import Libc
 
-__all__ = ["WATCHED", "describe_libc", "find_libraries", "find_opencl", "find_opencl_devices", "newest_glibcxx"]
-
 # What builds of Paddle-Lite and numpy need.  A list of every library would be tens of kilobytes per device.
 WATCHED: Tuple[str, ...] = (
     "libc.so.6",

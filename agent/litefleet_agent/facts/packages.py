@@ -7,8 +7,6 @@ from typing import Iterable, List, Tuple
 from ..formats.files import read_regular
 from .values import Package
 
-__all__ = ["find_package", "other_pythons", "wheel_tags"]
-
 
 def find_package(name: str, folders: Iterable[str]) -> Package:
     """Return the package that an import over `folders` (as in sys.path) would take; empty when there is none."""

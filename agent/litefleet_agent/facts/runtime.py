@@ -13,17 +13,6 @@ from .flavour import Flavour, describe_flavour
 from .packages import find_package, wheel_tags
 from .values import Package
 
-__all__ = [
-    "NATIVE_MARKS",
-    "RuntimeFacts",
-    "binary_of",
-    "describe_library",
-    "describe_runtime",
-    "python_in",
-    "python_tags",
-    "with_flavour",
-]
-
 # Texts of their own in lite.so, each found exactly once in the published wheels.
 _BUILT_VERSION = re.compile(rb"\x00(v2\.\d{1,2}[-.\w]{0,16})\x00")
 _BUILT_PYTHON = re.compile(rb"\x00(3\.(?:[5-9]|[1-9]\d))\x00")  # pybind11's, which it compares with the interpreter

@@ -6,8 +6,6 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 from .gather import memory
 from .tree import Tree
 
-__all__ = ["available_bytes", "cpu_celsius", "cpu_mhz", "cpu_ticks", "memory_of", "sensors", "ticks_of"]
-
 _MOST = 64  # zones and CPUs
 _ZONES = "/sys/class/thermal"
 _CPUS = "/sys/devices/system/cpu"

@@ -5,8 +5,6 @@ from typing import List
 
 from ..formats.files import read_regular
 
-__all__ = ["Tree"]
-
 
 class Tree:
     """A file system tree: `/` on a device, a folder of recorded files in a test."""

@@ -7,19 +7,6 @@ from typing import Any, Dict, NamedTuple, Tuple, Type, TypeVar, cast
 from ..errors import AgentError
 from .arch import ARCHES
 
-__all__ = [
-    "Cpu",
-    "Disk",
-    "Facts",
-    "FactsError",
-    "Libc",
-    "Memory",
-    "OsRelease",
-    "Package",
-    "PythonFacts",
-    "fingerprint",
-]
-
 # A device describes itself in a few kilobytes; larger facts are a mistake or hostile.
 MAX_TEXT = 4096  # the longest path
 MAX_ITEMS = 512

@@ -2,8 +2,6 @@
 
 from typing import Tuple
 
-__all__ = ["ROWS"]
-
 ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
     # --- LF1xx: the .nb file and the machine it is for
     (

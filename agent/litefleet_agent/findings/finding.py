@@ -6,19 +6,6 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .catalogue import ROWS
 
-__all__ = [
-    "CATALOGUE",
-    "Certainty",
-    "Entry",
-    "Finding",
-    "Severity",
-    "Verdict",
-    "decide",
-    "finding",
-    "finding_of_error",
-    "ranked",
-]
-
 
 class Severity(str, enum.Enum):
     """How serious a finding is: only an error decides a verdict."""

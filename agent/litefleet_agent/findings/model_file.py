@@ -9,19 +9,6 @@ from ..formats.files import open_regular
 from ..formats.nb import Kernel, NbModel, read_nb
 from . import Finding, Severity, finding
 
-__all__ = [
-    "CPU_ISAS",
-    "accelerators",
-    "altered",
-    "check_alone",
-    "check_file",
-    "cpu_features",
-    "deciding_kernels",
-    "read_nb_file",
-    "verdict",
-]
-
-
 CPU_ISAS = ("x86", "arm")
 ANYWHERE = frozenset(("host", "any", *CPU_ISAS))
 HALF_PRECISION = "asimdhp"  # as /proc/cpuinfo names ARMv8.2's fp16 arithmetic

@@ -8,8 +8,6 @@ from ..facts.libraries import WATCHED
 from ..facts.runtime import RuntimeFacts
 from . import Certainty, Finding, finding
 
-__all__ = ["check_cpu", "check_leftovers", "check_numpy", "check_runtime", "check_system", "dotted", "newest_version"]
-
 _SYSTEMS = {"windows": "Windows", "macos": "macOS", "android": "Android"}
 
 # Measured under qemu-user with the wheel of 2.13rc0: it dies with SIGILL at import on a CPU without AVX (Nehalem), and

@@ -7,21 +7,6 @@ may be NaN or Infinity, `true` passes for 1.  None of these passes here.
 
 from typing import Callable, Dict, List, Mapping, Pattern, Tuple, TypeVar
 
-__all__ = [
-    "MAX_NUMBER",
-    "each",
-    "flag",
-    "items",
-    "mapping",
-    "matching",
-    "number",
-    "number_or",
-    "shown",
-    "text",
-    "texts",
-    "whole",
-]
-
 MAX_NUMBER = 1e15  # above every count of bytes, milliseconds or seconds that is meant, and exact as a double
 _SHOWN = 60  # characters of a rejected value that the message repeats
 

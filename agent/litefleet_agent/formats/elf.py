@@ -7,8 +7,6 @@ from typing import BinaryIO, Dict, FrozenSet, List, NamedTuple, Optional, Tuple,
 from ..errors import AgentError
 from .files import open_regular
 
-__all__ = ["MACHINES", "Elf", "ElfError", "ForeignBinaryError", "machine_of", "read_elf"]
-
 MACHINES: Dict[int, str] = {
     3: "i686",
     8: "mips",

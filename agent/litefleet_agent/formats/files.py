@@ -6,8 +6,6 @@ import os
 import stat
 from typing import BinaryIO, NamedTuple, Optional, Union
 
-__all__ = ["FileStamp", "NotRegularError", "free_bytes", "open_regular", "read_regular", "sha256_of"]
-
 _CHUNK = 1 << 20  # bytes
 
 AnyPath = Union[str, "os.PathLike[str]"]

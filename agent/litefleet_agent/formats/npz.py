@@ -16,19 +16,6 @@ from ..errors import AgentError
 from .checked import items, whole
 from .files import open_regular
 
-__all__ = [
-    "DTYPES",
-    "MAX_LOD_LEVELS",
-    "MAX_TOTAL",
-    "Array",
-    "Lod",
-    "check_lod",
-    "npz_bytes",
-    "read_npy",
-    "read_npz",
-    "write_npz",
-]
-
 MAX_TOTAL = 512 << 20  # bytes, unpacked, of one file
 _MAX_ARRAYS = 1024
 _MAX_HEADER = 4096

@@ -18,8 +18,6 @@ from ..formats.checked import items, mapping, text, whole
 from ..formats.files import open_regular
 from ..releases.store import Manifest, StoreError, is_sha, release_id, safe_name
 
-__all__ = ["Bundle", "Offer", "damaged"]
-
 _MAX_INDEX = 16 << 20  # bytes
 _MAX_SIGNATURE = 64 << 10
 _MAX_MEMBERS = 100000

@@ -20,8 +20,6 @@ from ..releases.store import Store, StoreError, explain_os_error, write_small
 from .bundle import Bundle, Offer, damaged
 from .pending_reports import InstallReport, ReleaseOutcome, add_report
 
-__all__ = ["install", "main"]
-
 _KEEP = Keep(releases=1000)  # what to keep is the controller's policy: here a release is dropped only for lack of space
 _REFUSALS = ("LF606", "LF607", "LF608", "LF609", "LF610")
 _MAX_SIGNERS = 64 << 10  # bytes

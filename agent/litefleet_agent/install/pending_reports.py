@@ -9,8 +9,6 @@ from typing import Dict, List, Mapping, NamedTuple, Sequence
 from ..findings import Finding
 from ..releases.store import Store, read_small, write_small
 
-__all__ = ["InstallReport", "ReleaseOutcome", "add_report", "pending", "remove_collected"]
-
 _ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9]{1,4}\Z")
 _KEPT = 50
 _AT_ONCE = 20

@@ -15,23 +15,6 @@ from .atomic import fsync_folder
 from .journal import KEPT, NOBODY, Journal, Kind, Lease, LeaseCopies, Operation, Order, State, Told
 from .store import Store, StoreError, explain_os_error, safe_name
 
-__all__ = [
-    "Activation",
-    "Rollback",
-    "activate",
-    "clear_unfinished",
-    "confirm",
-    "follow",
-    "is_forgotten",
-    "lock_and_recover",
-    "open_leases",
-    "overdue",
-    "point",
-    "recover",
-    "revert_forgotten",
-    "rollback",
-]
-
 
 def point(models: str, model: str, name: str, identity: str) -> None:
     """Make the link `name` of `model` in the folder `models` point to a release, or remove it for "".  Raises OSError."""

@@ -9,8 +9,6 @@ from ..bytecode import BytecodeFinder, digest_of, read_bytecode, running
 from ..formats.files import sha256_of
 from .atomic import write_atomic
 
-__all__ = ["NAME", "keep_bytecode", "name_archive", "version"]
-
 NAME = "litefleet-agent.pyz"
 
 

@@ -4,8 +4,6 @@ import os
 from contextlib import contextmanager
 from typing import BinaryIO, Iterable, Iterator
 
-__all__ = ["atomic_file", "fsync_folder", "write_atomic"]
-
 
 def fsync_folder(folder: str) -> None:
     """Make a rename in `folder` durable.  Raises OSError."""

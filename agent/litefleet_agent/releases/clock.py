@@ -2,8 +2,6 @@
 
 import time
 
-__all__ = ["Clock"]
-
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 

@@ -9,8 +9,6 @@ import os
 import zlib
 from typing import Dict, List, Mapping, NamedTuple, Optional
 
-__all__ = ["CrcLog", "Scan"]
-
 _HEAD = 9  # bytes before the JSON: the CRC and a space
 
 

@@ -14,8 +14,6 @@ from .journal import Journal
 from .runtimes import RUNTIME_LIST, drop_runtime
 from .store import SPARE, Store, StoreError, is_sha
 
-__all__ = ["Freed", "Keep", "free_space", "read_keep"]
-
 _AGENTS = 2  # the newest agents that stay besides the running one
 _MAX_NAMED = 10000  # hashes in one request
 _MAX_BYTES = 1 << 60

@@ -6,8 +6,6 @@ from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Set
 from ..formats.files import FileStamp
 from .store import Manifest, Store, StoreError, VerificationRecord
 
-__all__ = ["Intact", "intact_releases", "stamps_of"]
-
 
 class Intact(NamedTuple):
     """The verified releases that are whole, and the blobs that are not."""

@@ -10,8 +10,6 @@ from .activation import point
 from .runtimes import RuntimeFile, drop_runtime, runtime_files
 from .store import Store, StoreError, explain_os_error
 
-__all__ = ["ModelCheck", "check_files", "check_models", "foreign_links", "repair", "runtime_differs"]
-
 _NAMED = 5  # files that one sentence names
 
 

@@ -16,21 +16,6 @@ from .atomic import fsync_folder, write_atomic
 from .clock import Clock
 from .crc_log import CrcLog, Scan
 
-__all__ = [
-    "KEPT",
-    "NOBODY",
-    "Contents",
-    "Journal",
-    "Kind",
-    "Lease",
-    "LeaseCopies",
-    "Operation",
-    "Order",
-    "State",
-    "Told",
-]
-
-
 _ID = re.compile(r"(?:[0-9a-f]{64})?\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _SLACK_S = 1.0  # a lease cannot have more left than was granted, except for rounding

@@ -25,8 +25,6 @@ from .archive import keep_bytecode
 from .journal import Operation
 from .store import Store, StoreError
 
-__all__ = ["main", "start"]
-
 _CODE = (
     "import sys; sys.path[:] = [sys.argv[1]] + [p for p in sys.path if p]; "
     "from litefleet_agent.releases.lease_keeper import main; main(sys.argv[2], int(sys.argv[3]))"

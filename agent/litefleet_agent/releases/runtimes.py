@@ -11,8 +11,6 @@ from ..formats.files import sha256_of
 from .atomic import fsync_folder
 from .store import Store, StoreError, explain_os_error, read_small, safe_name
 
-__all__ = ["RUNTIME_LIST", "RuntimeFile", "drop_runtime", "runtime_files", "unpack_runtime"]
-
 RUNTIME_LIST = ".files.json"  # follows a runtime's key in the name of the list of its files
 _MAX_UNPACKED = 2 << 30  # bytes
 _MAX_FILES = 20000

@@ -4,8 +4,6 @@ from typing import NamedTuple, Optional
 
 from .store import Store, StoreError, safe_name
 
-__all__ = ["ReleaseSelector"]
-
 _LEAST_DIGITS = 8
 _LINKS = ("current", "previous")
 

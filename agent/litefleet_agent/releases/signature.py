@@ -8,8 +8,6 @@ import subprocess
 import tempfile
 from typing import IO, List, NamedTuple, Optional, Tuple
 
-__all__ = ["BUNDLE", "MAX_SIGNATURE", "RELEASE", "TRUST", "Checked", "Outcome", "check_signature", "find_keygen"]
-
 RELEASE = "litefleet-release"  # the namespaces: a signature for one purpose does not count for another
 TRUST = "litefleet-trust"
 BUNDLE = "litefleet-bundle"

@@ -26,22 +26,6 @@ from ..formats.files import FileStamp, free_bytes, read_regular, sha256_of
 from .atomic import write_atomic
 from .clock import Clock
 
-__all__ = [
-    "SPARE",
-    "Manifest",
-    "Store",
-    "StoreError",
-    "VerificationRecord",
-    "default_root",
-    "explain_os_error",
-    "is_safe_name",
-    "is_sha",
-    "read_small",
-    "release_id",
-    "safe_name",
-    "write_small",
-]
-
 _SHA = re.compile(r"[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _MAX_JSON = 1 << 20  # bytes of a manifest or of another small file

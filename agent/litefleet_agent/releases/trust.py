@@ -21,21 +21,6 @@ from ..formats.files import read_regular
 from .signature import RELEASE, TRUST, Outcome, check_signature
 from .store import Manifest, Store, StoreError, write_small
 
-__all__ = [
-    "Examined",
-    "Seal",
-    "SignersHeader",
-    "TrustStatus",
-    "accept",
-    "check_signers",
-    "describe",
-    "examine",
-    "receive",
-    "seal_payload",
-    "set_signers",
-    "signers",
-]
-
 _MAX_SIGNERS = 64 << 10  # bytes
 _MAX_ACCEPTED = 1 << 20  # bytes
 _MAX_NUMBER = (1 << 53) - 1  # a JSON number that every reader keeps exactly

@@ -8,20 +8,6 @@ of an argument is tested: the arguments that matter here are ints, or flags in t
 import struct
 from typing import Dict, Iterable, List, Sequence, Tuple
 
-__all__ = [
-    "ALLOW",
-    "KILL",
-    "MAX_INSTRUCTIONS",
-    "SIZE",
-    "allow_if_any",
-    "allow_if_bits",
-    "assemble",
-    "fail",
-    "refuse_if_any",
-    "refuse_if_bits",
-    "tree",
-]
-
 SIZE = 8  # bytes of an instruction
 MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 

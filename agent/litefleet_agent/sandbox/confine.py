@@ -13,8 +13,6 @@ from .kernel import Kernel, Machine, error_name, own_machine
 from .limits import drop_capabilities, limit, raise_oom_score
 from .values import Confinement, Part, Policy, SandboxSupport
 
-__all__ = ["confine", "describe_kernel"]
-
 _PR_SET_NO_NEW_PRIVS = 38
 
 

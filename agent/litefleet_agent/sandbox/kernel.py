@@ -6,8 +6,6 @@ import struct
 import sys
 from typing import Any, NamedTuple, Optional, Union
 
-__all__ = ["Kernel", "Machine", "error_name", "own_machine"]
-
 Argument = Union[int, bytes, None, Any]  # Any: what Kernel.words returns
 
 

@@ -14,8 +14,6 @@ from typing import Iterable, List, NamedTuple, Tuple
 from .kernel import Kernel, error_name
 from .values import Policy
 
-__all__ = ["Applied", "abi_of", "apply", "handled_rights", "why_unavailable"]
-
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on all supported machines
 _VERSION = 1  # LANDLOCK_CREATE_RULESET_VERSION
 _PATH_BENEATH = 1

@@ -15,8 +15,6 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 from .confine import confine
 from .values import Policy
 
-__all__ = ["REPORT", "command", "main", "read_report"]
-
 REPORT = "sandbox.json"  # in the work folder
 _MOST_REPORT = 64 << 10  # bytes
 _NO_PROGRAM = "no program can start in this sandbox\n"

@@ -8,8 +8,6 @@ from .kernel import Kernel, Machine, error_name
 from .syscalls import called
 from .values import Part, Policy
 
-__all__ = ["drop_capabilities", "limit", "raise_oom_score"]
-
 _CAPABILITY_VERSION = 0x20080522  # _LINUX_CAPABILITY_VERSION_3
 # These two stay, so that root can still open a release that another user owns, or a group's device file.
 _RETAINED = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH

@@ -12,8 +12,6 @@ from .bpf import SIZE, allow_if_any, allow_if_bits, assemble, fail, refuse_if_an
 from .kernel import Kernel, Machine, error_name
 from .syscalls import ABSENT, DENIED, EXAMINED, FOLDER_CHANGES, LAST_KNOWN, UNSUPPORTED, called, numbers, values
 
-__all__ = ["Installed", "filter_program", "install", "why_unsupported"]
-
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _SET_MODE_FILTER = 1
 _TSYNC, _SPEC_ALLOW = 1, 4  # SECCOMP_FILTER_FLAG_*

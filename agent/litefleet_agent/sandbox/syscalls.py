@@ -9,8 +9,6 @@ Linux 6.11, whose numbers all machines share.
 
 from typing import Dict, Iterator
 
-__all__ = ["ABSENT", "DENIED", "EXAMINED", "FOLDER_CHANGES", "LAST_KNOWN", "UNSUPPORTED", "called", "numbers", "values"]
-
 LAST_KNOWN = 462  # mseal.  Newer calls are answered with ENOSYS
 
 # Other programs

@@ -2,8 +2,6 @@
 
 from typing import Any, Dict, NamedTuple, Tuple
 
-__all__ = ["Confinement", "Part", "Policy", "SandboxSupport"]
-
 _AS_USER = "as its user may"
 
 

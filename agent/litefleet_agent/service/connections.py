@@ -15,9 +15,6 @@ from .listener import AccessControl, Peer, peer_of
 from .messages import Rejection
 from .settings import NAME, Settings
 
-__all__ = ["IN_FLIGHT", "MOST_HEADER", "Connection", "ConnectionSet", "error_of"]
-
-
 IN_FLIGHT = 8  # requests of one connection that are not answered yet, or whose answers the client has not read
 MOST_HEADER = 1 << 16  # bytes
 _MOST_UNREAD = 64 << 20  # bytes of answers that the client has not read; its further requests wait

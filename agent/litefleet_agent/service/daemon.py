@@ -27,8 +27,6 @@ from .request_handler import RequestHandler
 from .settings import Settings, SettingsError, load_settings
 from .systemd import Log
 
-__all__ = ["Daemon", "serve"]
-
 _DRAIN_S = 20.0  # time for running requests to finish when the service stops
 _END_S = 3.0  # and then for the workers' processes to end
 _POLL_S = 0.02

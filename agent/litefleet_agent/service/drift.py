@@ -25,9 +25,6 @@ from .event_loop import EventLoop, run_in_thread
 from .systemd import without_manager
 from .workers.process import own_code
 
-__all__ = ["ClockWatch", "DriftWatch", "changes", "check_drift", "clock_findings", "facts_anew"]
-
-
 _SLACK_S = 120.0  # by which the operator's clock and the device's may differ
 _JUMP_S = 86400.0
 

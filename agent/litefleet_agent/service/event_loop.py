@@ -12,9 +12,6 @@ import threading
 import time
 from typing import Callable, Dict, List, Optional, Tuple, TypeVar
 
-__all__ = ["READ", "WRITE", "Deadline", "EventLoop", "Timer", "run_in_thread"]
-
-
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 _MAX_WAIT_S = 3600.0
 

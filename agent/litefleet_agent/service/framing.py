@@ -13,8 +13,6 @@ from ..errors import AgentError
 from ..protocol import MAX_BODY, MAX_HEADER, FrameDecoder, Header, ProtocolError
 from .event_loop import READ, WRITE, EventLoop
 
-__all__ = ["Backpressure", "Channel", "Frame", "FrameReader", "Outbox", "Validate"]
-
 # (header, body bytes) -> the frame's context; raises an AgentError to reject the frame before its body is read, Backpressure
 # while that cannot be decided
 Validate = Callable[[Header, int], Any]

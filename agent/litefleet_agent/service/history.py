@@ -17,8 +17,6 @@ from ..releases.atomic import write_atomic
 from ..releases.clock import Clock
 from ..releases.crc_log import CrcLog
 
-__all__ = ["History", "Page", "Syncer", "identity", "newest", "read_history"]
-
 _SEGMENTS = 8  # files of a full history
 _FILE = re.compile(r"([0-9]{1,15})\.jsonl\Z")
 _ID = re.compile(r"[0-9a-f]{16}\Z")

@@ -20,9 +20,6 @@ from .release_source import ReleaseSource
 from .settings import Settings
 from .systemd import Notifier, watchdog_interval
 
-__all__ = ["DriftTask", "PeriodicTasks", "Reexec", "Watchdog"]
-
-
 _MOST = 64 << 20  # bytes of an agent's archive
 _TICK_S = 1.0
 _CHECK_S = 0.5  # between checks of the current releases: one readlink for each model

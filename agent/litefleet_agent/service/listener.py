@@ -15,20 +15,6 @@ from typing import Dict, Mapping, Tuple
 from ..errors import AgentError
 from .settings import NAME, Settings, SettingsError
 
-__all__ = [
-    "AccessControl",
-    "Peer",
-    "check",
-    "close_listener",
-    "connection_limit",
-    "group_number",
-    "listen",
-    "pass_on_environment",
-    "peer_of",
-    "socket_path",
-]
-
-
 _OWN_FILES = 256  # open files of the service itself: sockets and pipes of workers, store, history, status
 _NO_LIMIT = resource.RLIM_INFINITY
 

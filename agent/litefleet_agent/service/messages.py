@@ -14,25 +14,6 @@ from ..formats.npz import DTYPES
 from ..protocol import ProtocolError
 from .status import WorkerFacts
 
-__all__ = [
-    "MAX_RESPONSE",
-    "Job",
-    "Rejection",
-    "RequestOutcome",
-    "Response",
-    "ServedModel",
-    "body_size",
-    "facts_of",
-    "findings_of",
-    "in_order",
-    "outcomes_of",
-    "results_of",
-    "size_of",
-    "tensors_of",
-    "tensors_to",
-    "validate_inputs",
-]
-
 
 @dataclass(frozen=True)
 class ServedModel:

@@ -13,19 +13,6 @@ from ..findings import Finding
 from ..releases.atomic import write_atomic
 from .status import DurationSummary, ModelStatus, ServiceStatus
 
-__all__ = [
-    "BUCKETS_S",
-    "CONTENT_TYPE",
-    "METRICS",
-    "Exposition",
-    "Histogram",
-    "ModelCounters",
-    "ServiceCounters",
-    "metrics_text",
-    "write_textfile",
-]
-
-
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _WINDOW = 1024  # latest durations, of which the percentiles are computed
 _MOST_MODELS = 256

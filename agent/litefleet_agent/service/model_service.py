@@ -12,8 +12,6 @@ from .release_switch import ReleaseSwitch
 from .settings import Settings
 from .workers.pool import PoolCallbacks, WorkerPool
 
-__all__ = ["ModelService", "Reply"]
-
 _FAULTS = ("bad-output", "crashed")  # the errors that count against a release on trial
 
 Reply = Callable[[Job, Union[Response, Rejection], float, float, int], None]

@@ -25,8 +25,6 @@ from .status import (
 from .status_file import write_status
 from .workers.pool import WorkerPool
 
-__all__ = ["StatusPublisher", "collect_status"]
-
 _DEVICE = Tree("/")
 
 

@@ -5,8 +5,6 @@ from typing import Deque, List, Optional, Tuple
 
 from .messages import Job, Rejection
 
-__all__ = ["Budget", "Queue"]
-
 
 class Budget:
     """The bytes that all queues of a service may hold together."""

@@ -15,8 +15,6 @@ from .settings import Settings
 from .systemd import Log
 from .workers.plan import WorkerPlan, plan_of
 
-__all__ = ["Prepared", "ReleaseSource", "RevertResult"]
-
 
 class Prepared(NamedTuple):
     """The plan for running a release here, or the findings that prevent it."""

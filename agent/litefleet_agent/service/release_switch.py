@@ -14,8 +14,6 @@ from .release_source import Prepared, ReleaseSource, RevertResult
 from .settings import Settings
 from .workers.pool import PoolCallbacks, WorkerPool
 
-__all__ = ["ReleaseSwitch"]
-
 _DEATHS = 3  # dead workers within the health window that revert a release
 _MIN_REQUESTS = 20  # answers before the share of failed ones counts
 _BAD_SHARE = 0.5  # of failed answers, above which a release is reverted

@@ -12,8 +12,6 @@ from .model_service import ModelService
 from .settings import Settings
 from .status import ServiceStatus
 
-__all__ = ["RequestHandler"]
-
 _OPERATIONS = "infer, status, health, models, metrics"
 
 

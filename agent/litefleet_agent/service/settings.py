@@ -10,8 +10,6 @@ from ..errors import AgentError
 from ..formats.files import read_regular
 from ..releases.store import is_safe_name
 
-__all__ = ["NAME", "Settings", "SettingsError", "load_settings", "settings_of"]
-
 NAME = "service.json"  # in the agent's root folder
 _MOST = 1 << 16  # bytes
 _Value = Union[str, int, float, bool, Tuple[str, ...]]

@@ -10,20 +10,6 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 from ..findings import Finding
 from ..verification.confinement import ConfinementReport
 
-__all__ = [
-    "GRAVEST_FIRST",
-    "SCHEMA",
-    "DurationSummary",
-    "ModelStatus",
-    "ProbeStatus",
-    "QueueStatus",
-    "Reason",
-    "RequestCounts",
-    "ServiceStatus",
-    "WorkerFacts",
-    "WorkerStatus",
-]
-
 SCHEMA = 1
 GRAVEST_FIRST = ("failed", "starting", "degraded", "ok")
 _MOST_HEALTH_REASONS = 20

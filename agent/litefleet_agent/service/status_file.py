@@ -14,9 +14,6 @@ from typing import Dict, Mapping
 from ..releases.atomic import write_atomic
 from .history import newest
 
-__all__ = ["NAME", "read_status", "service_status", "write_status"]
-
-
 NAME = "status.json"
 _ROOT_EVERY_S = 300.0
 _MOST = 4 << 20  # bytes

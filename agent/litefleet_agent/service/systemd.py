@@ -13,9 +13,6 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..findings import Finding
 
-__all__ = ["JOURNAL", "MESSAGE_IDS", "Log", "Notifier", "watchdog_interval", "without_manager"]
-
-
 JOURNAL = "/run/systemd/journal/socket"
 MESSAGE_IDS = {  # journalctl MESSAGE_ID=...
     "started": "22b3fa3db6c85010928e59128efd9ebe",

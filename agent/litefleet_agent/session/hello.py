@@ -10,8 +10,6 @@ from ..releases.journal import NOBODY, Contents, Journal, State, Told
 from ..releases.store import Store, StoreError, VerificationRecord
 from .watch import HEARTBEAT_S
 
-__all__ = ["Hello", "LeaseStatus", "Reverted", "SwitchStatus", "hello", "revert_expired", "switch_status"]
-
 _REVERTED = 10  # the latest of them are reported
 _KEPT = 100  # releases of one model that are reported
 

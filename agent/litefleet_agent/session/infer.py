@@ -22,8 +22,6 @@ from ..service.workers.one_shot import OneShotError, check_body_size, run_one_sh
 from ..service.workers.plan import WorkerPlan, plan_of
 from ..verification.golden_cases import precision_of
 
-__all__ = ["MAX_BODY", "MAX_REQUESTS", "infer"]
-
 MAX_BODY = 256 << 20  # bytes, of all inputs together and of all outputs together
 MAX_REQUESTS = 256
 _SYSTEM_SOCKET = "/run/litefleet/agent.sock"

@@ -10,8 +10,6 @@ from ..releases.activation import follow, lock_and_recover
 from ..releases.journal import Order, Told
 from ..releases.store import Store
 
-__all__ = ["OPERATIONS", "Session", "acquire", "lease_of", "order_of", "text_of"]
-
 _LOCK_TIMEOUT_S = 10.0
 _MOST_TEXT = 1 << 16  # characters of one field; a list of signers is the longest
 _LONGEST_LEASE_S = 1e9  # `activate` has its own limit, and names it

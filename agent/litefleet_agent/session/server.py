@@ -20,8 +20,6 @@ from .hello import hello
 from .requests import acquire, lease_of, order_of, text_of
 from .watch import Watch, is_heartbeat
 
-__all__ = ["Session", "serve"]
-
 
 class _ConnectionClosed(Exception):
     """The controller closed the connection."""

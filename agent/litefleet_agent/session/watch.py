@@ -17,8 +17,6 @@ import time
 
 from ..protocol import BlockingStream, Header
 
-__all__ = ["HEARTBEAT_S", "Watch", "is_heartbeat"]
-
 HEARTBEAT_S = 5.0  # the interval at which the agent requests a heartbeat
 _SILENCE_S = 30.0  # with heartbeats: TCP has sent a lost packet again several times by then
 # While the session waits for a controller that sends no heartbeat (of before): it may convert a model first, and itself waits at

@@ -18,20 +18,6 @@ from ..findings import Finding, Severity, finding
 from ..findings.crashlog.decode import causes, decisive_line, is_check, signal_of
 from ..findings.crashlog.text import LogText
 
-__all__ = [
-    "ChildResult",
-    "data_limit",
-    "decode",
-    "die_with_parent",
-    "end_process",
-    "has_ended",
-    "last_line",
-    "peak_rss",
-    "run_child",
-    "set_limits",
-    "signal_name",
-]
-
 MAX_STDOUT = 1 << 20  # bytes kept; the rest is read and dropped, so that the child never blocks
 STDERR_TAIL = 4096  # bytes
 _POLL_S = 0.1

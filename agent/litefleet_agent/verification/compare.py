@@ -12,8 +12,6 @@ from ..errors import AgentError
 from ..formats.checked import number
 from ..formats.npz import DTYPES, Array, native
 
-__all__ = ["Comparison", "Tolerance", "compare", "default_tolerance", "peak", "values"]
-
 _LARGEST = sys.float_info.max
 _LARGEST_FIGURE = 1e300
 _CODES = {

@@ -8,8 +8,6 @@ from ..formats.checked import flag, mapping, number, text, texts, whole
 from ..sandbox import Policy, confine
 from .child_process import data_limit
 
-__all__ = ["ConfinementReport", "confine_model"]
-
 _MOST_PARTS = 20  # guarantees, and reasons
 _LONG = 500  # characters of one of them
 # Device files of accelerators' drivers.  None of them was tried on hardware.

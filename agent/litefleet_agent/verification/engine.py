@@ -17,8 +17,6 @@ if TYPE_CHECKING or sys.version_info >= (3, 8):
 else:
     Protocol = object
 
-__all__ = ["Declared", "Engine", "PaddleLiteError", "PredictorCache", "resident_bytes"]
-
 
 class Declared(Protocol):
     """An input or output as the model's file declares it; nb.Tensor is one."""

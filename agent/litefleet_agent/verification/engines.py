@@ -14,8 +14,6 @@ from .engine import Declared, Engine
 from .native import NativeError, NativePaddleLite
 from .paddlelite import PaddleLite
 
-__all__ = ["binding_fits", "choose_engine"]
-
 
 def binding_fits(runtime: str, tag: str) -> bool:
     """Return whether the binding in the folder `runtime` ("" = the interpreter's) works in an interpreter ("cp310").

@@ -10,20 +10,6 @@ from ..formats.npz import Array
 from .compare import values
 from .comparison import AS_TENSORS, ComparisonSpec, ModelComparison, OutputComparison, OutputPair, compare_output
 
-__all__ = [
-    "CaseComparison",
-    "Golden",
-    "Latency",
-    "OutputCheck",
-    "check_outputs",
-    "exceeded_gates",
-    "fits_inputs",
-    "latency",
-    "median",
-    "nearest_rank",
-    "precision_of",
-]
-
 
 def nearest_rank(ordered: Sequence[float], share: float) -> float:
     """Return the value that a `share` (0 to 1) of the sorted, non-empty values do not exceed: the nearest-rank percentile."""

@@ -11,9 +11,6 @@ from typing import Any, List, Mapping, Tuple
 from ..formats.npz import DTYPES, Array, native
 from .engine import Engine, PaddleLiteError
 
-__all__ = ["PaddleLite"]
-
-
 _LIST_SETTERS = {"float32": "f", "int32": "i", "int8": "b", "uint8": "B"}  # dtype -> array code
 _PRECISIONS = {"INT32": "int32", "INT8": "int8", "UINT8": "uint8"}
 

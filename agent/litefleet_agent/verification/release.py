@@ -18,8 +18,6 @@ from ..releases.store import Manifest, Store, StoreError
 from .confinement import ConfinementReport
 from .verify import VerifyResult, VerifySpec, verify
 
-__all__ = ["BUSY", "ReleaseVerification", "main", "verify_and_record", "verify_current", "verify_release"]
-
 BUSY = 75  # exit code (EX_TEMPFAIL): another session held the store for longer than the timeout
 _TIMEOUT_S = 30.0
 

@@ -20,8 +20,6 @@ from .confinement import confine_model
 from .engine import PaddleLiteError
 from .engines import choose_engine
 
-__all__ = ["CONFINEMENT", "OUTPUTS", "RESULT", "STAGE", "CaseRun", "Job", "Output", "Result", "main"]
-
 RESULT = "result.json"
 STAGE = "stage"  # its first line names the step the child is at
 OUTPUTS = "outputs.bin"  # the outputs' bytes, one after the other

@@ -21,8 +21,6 @@ from .confinement import ConfinementReport
 from .golden_cases import CaseComparison, Golden, Latency, Runs, check_outputs, exceeded_gates, fits_inputs, latency
 from .runner import CONFINEMENT, OUTPUTS, RESULT, STAGE, CaseRun, Job, Output, Result
 
-__all__ = ["Measurements", "VerifyResult", "VerifySpec", "default_memory_limit", "paddlelite_finding", "verify"]
-
 _LOADER = "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.verification import runner; sys.exit(runner.main())"
 _NATIVE_KINDS = {"native": "LF315", "no-data": "LF405", "outputs": "LF407"}  # of NativeError -> its finding
 _GATES = ("p50_ms", "p90_ms", "p99_ms", "peak_rss_bytes")

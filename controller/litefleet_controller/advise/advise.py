@@ -32,8 +32,6 @@ from .release_sizes import KnownFleet, load_known
 from .summary import Advice, KindAdvice, OptionBenchmark
 from .variants import CandidateFile, Placement, needed_files, place
 
-__all__ = ["AdviceRequest", "advise"]
-
 _LARGEST = 256 << 20  # bytes of a report: tens of thousands of devices
 
 

@@ -12,8 +12,6 @@ from litefleet_inventory import Device
 from ..build.runtimes.choose import ChosenRuntime, choose_runtime, own_runtime_findings
 from ..config import Config
 
-__all__ = ["DECIDING", "HALF_PRECISION", "DeviceReport", "Kind", "Origin", "Runtime", "kind_of", "runtime_on"]
-
 HALF_PRECISION = "asimdhp"
 # The CPU features that decide whether a file or a published runtime works.
 DECIDING = frozenset((HALF_PRECISION, "avx", "avx2", "fma", "neon", "vfpv4"))

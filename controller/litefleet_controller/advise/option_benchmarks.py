@@ -27,8 +27,6 @@ from ..config.choices import PUBLISHED_PYTHONS
 from ..evaluate.run import Evaluations
 from .summary import OptionBenchmark
 
-__all__ = ["benchmark_options", "sizes_of"]
-
 Say = Callable[[str], None]
 _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "plain": {},

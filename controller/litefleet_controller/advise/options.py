@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from .kinds import HALF_PRECISION, Kind
 
-__all__ = ["Evidence", "Level", "Option", "Possible", "Proof", "options_for"]
-
 Sizes = Mapping[str, Mapping[str, int]]  # model -> option ("plain", "fp16", "int8", "int16") -> bytes of its file
 
 

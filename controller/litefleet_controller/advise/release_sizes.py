@@ -16,8 +16,6 @@ from ..state import State
 from .kinds import DeviceReport, Origin
 from .options import Proof
 
-__all__ = ["KnownFleet", "known_from_state", "load_known"]
-
 
 @dataclass(frozen=True)
 class KnownFleet:

@@ -8,8 +8,6 @@ from .kinds import Kind
 from .options import Option, Proof
 from .variants import NeededFile, Placement, PlacementStatus
 
-__all__ = ["Advice", "KindAdvice", "OptionBenchmark"]
-
 
 @dataclass(frozen=True)
 class KindAdvice:

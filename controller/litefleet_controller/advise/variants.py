@@ -19,8 +19,6 @@ from litefleet_agent.formats.nb import NbModel
 
 from .kinds import HALF_PRECISION, DeviceReport, Kind, Runtime, kind_of
 
-__all__ = ["CandidateFile", "NeededFile", "Placement", "PlacementStatus", "needed_files", "place"]
-
 _PUBLISHED = RuntimeFacts("bundle", "published", so_provided=frozenset(["libmklml_intel.so"]))
 
 

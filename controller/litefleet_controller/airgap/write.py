@@ -20,8 +20,6 @@ from ..devices.agent_archive import AgentArchive
 from ..devices.deliver import Release
 from ..signing.signer import BUNDLE_NAMESPACE, Signer
 
-__all__ = ["AGENT_NAME", "WrittenBundle", "write_bundle"]
-
 AGENT_NAME = "litefleet-agent.pyz"  # beside the bundle: a device that was never contacted has no agent
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 _CHUNK = 1 << 20

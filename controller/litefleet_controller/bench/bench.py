@@ -26,8 +26,6 @@ from ..project.run_fleet import Stopwatch, fan_out, save_report
 from .choice import BenchChoice
 from .figures import BenchFigures
 
-__all__ = ["ParallelLimits", "bench_device", "measurements_of", "run_bench"]
-
 _MOST_FINDINGS = 100  # read of one device's answer
 
 

@@ -10,8 +10,6 @@ from litefleet_agent.errors import AgentError
 
 from ..common.errors import UsageError
 
-__all__ = ["BenchChoice", "numbers"]
-
 _START_S = 30.0  # allowed for one process to start, on a slow device
 _SPARE_S = 300.0  # allowed for everything else: checks, transfer, cooling
 _STARTS = 6  # cold starts of each release, besides the throughput cells

@@ -11,20 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..devices.outcome import DeviceOutcome, RunReport
 
-__all__ = [
-    "BenchFigures",
-    "Cell",
-    "Comparison",
-    "Growth",
-    "Heat",
-    "Latency",
-    "MemoryUse",
-    "ReleaseFigures",
-    "Start",
-    "Starts",
-    "figures_of",
-]
-
 _MOST_POINTS = 1024
 _LARGEST = 1e15
 

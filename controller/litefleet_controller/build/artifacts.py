@@ -10,8 +10,6 @@ from pathlib import Path
 from ..common.errors import LitefleetError
 from ..common.files import write_atomically
 
-__all__ = ["ArtifactStore", "StoreError"]
-
 _HEX = frozenset("0123456789abcdef")
 
 

@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-__all__ = ["PINNED", "requirement_lines"]
-
 PINNED = Path(__file__).with_name("pinned.txt")
 _NUMPY_1 = "numpy<2"
 

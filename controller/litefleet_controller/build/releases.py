@@ -37,8 +37,6 @@ from .runtimes.choose import falls_back_to_own, is_named
 from .runtimes.compatibility import DeviceKind
 from .toolchain import Toolchains
 
-__all__ = ["ReleaseBuilder", "tolerance_of"]
-
 _T = TypeVar("_T")
 _CONVERSIONS_AT_ONCE = 2
 _SAMPLES_AS_CASES = 4  # of a data set, by default: real inputs of several classes, which seldom need more

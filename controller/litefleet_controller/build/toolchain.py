@@ -21,8 +21,6 @@ from ..common.subprocesses import SubprocessEnd, run_subprocess
 from ..config.choices import DEFAULT_PADDLELITE, PUBLISHED_PYTHONS
 from .pins import requirement_lines
 
-__all__ = ["Toolchain", "ToolchainStatus", "Toolchains", "default_cache", "host_problem"]
-
 PADDLE_PYTHONS = ("3.10", "3.11", "3.12", "3.9", "3.8")
 _DESCRIBE = (
     "import platform,struct,sys;"

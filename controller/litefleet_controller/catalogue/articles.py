@@ -11,8 +11,6 @@ from litefleet_agent.findings import CATALOGUE, Entry
 from .details import DETAILS, Details
 from .words import Lang
 
-__all__ = ["Article", "article", "find_code", "near_codes"]
-
 
 @dataclass(frozen=True)
 class Article:

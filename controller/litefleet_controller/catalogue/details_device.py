@@ -8,8 +8,6 @@ from litefleet_agent.findings import Certainty
 
 from .entry import Details, Where
 
-__all__ = ["DEVICE"]
-
 _FACTS = (Where.DEVICE,)
 _RUNTIME = (Where.FILE, Where.DEVICE)
 _READ_OR_TOLD = (Certainty.CERTAIN, Certainty.LIKELY)

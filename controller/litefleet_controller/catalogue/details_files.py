@@ -8,8 +8,6 @@ from litefleet_agent.findings import Certainty
 
 from .entry import Details, Where
 
-__all__ = ["FILES"]
-
 _GATES = (Where.FILE, Where.DEVICE)
 
 FILES: Mapping[str, Details] = {

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from .entry import Details, Where
 
-__all__ = ["FLEET"]
-
 _CONTACT = (Where.CONTACT,)
 _RELEASE = (Where.RELEASE,)
 

@@ -8,8 +8,6 @@ from litefleet_agent.findings import Certainty
 
 from .entry import Details, Where
 
-__all__ = ["HOST"]
-
 _HERE = (Where.HOST,)
 
 HOST: Mapping[str, Details] = {

@@ -8,8 +8,6 @@ from litefleet_agent.findings import Certainty
 
 from .entry import Details, Where
 
-__all__ = ["RUN"]
-
 _RUN = (Where.RUN,)
 _ENDED = (Where.RUN, Where.LOG)
 _MEASURED_OR_TOLD = (Certainty.CERTAIN, Certainty.LIKELY)

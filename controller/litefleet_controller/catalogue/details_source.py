@@ -8,8 +8,6 @@ from litefleet_agent.findings import Certainty
 
 from .entry import Details, Where
 
-__all__ = ["SOURCE"]
-
 _CONVERT = (Where.SOURCE, Where.CONVERSION)
 
 SOURCE: Mapping[str, Details] = {

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from litefleet_agent.findings import Certainty
 
-__all__ = ["Details", "Where", "Zh"]
-
 
 class Where(enum.StrEnum):
     """The stage in which litefleet detects a finding, in the order of time."""

@@ -11,8 +11,6 @@ from litefleet_agent.findings import CATALOGUE
 from .articles import Article, article
 from .words import Lang, Words, words
 
-__all__ = ["pages", "write_pages"]
-
 _THREAD = re.compile(r"^([\w.-]+/[\w.-]+)#(\d+)")
 _PAGES = "LF[0-9][0-9][0-9]*.md"
 

@@ -8,8 +8,6 @@ import textwrap
 from .articles import Article
 from .words import Lang, Words, words
 
-__all__ = ["index_text", "to_text"]
-
 _KEPT = "\0"  # stands for a space that no line may break at
 _INDENT = 2
 

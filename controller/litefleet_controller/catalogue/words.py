@@ -11,8 +11,6 @@ from litefleet_agent.findings import Entry
 
 from .entry import Details, Where
 
-__all__ = ["Lang", "Words", "lang_of", "words"]
-
 
 class Lang(enum.StrEnum):
     """A language of the catalogue."""

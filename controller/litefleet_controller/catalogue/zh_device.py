@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from .entry import Zh
 
-__all__ = ["ZH_DEVICE"]
-
 ZH_DEVICE: Mapping[str, Zh] = {
     "LF301": Zh(
         "没有 Python",

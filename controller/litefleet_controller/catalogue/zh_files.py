@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from .entry import Zh
 
-__all__ = ["ZH_FILES"]
-
 ZH_FILES: Mapping[str, Zh] = {
     "LF101": Zh(
         "目标硬件不符",

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from .entry import Zh
 
-__all__ = ["ZH_FLEET"]
-
 ZH_FLEET: Mapping[str, Zh] = {
     "LF501": Zh(
         "无法连接",

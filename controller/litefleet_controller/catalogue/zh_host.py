@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from .entry import Zh
 
-__all__ = ["ZH_HOST"]
-
 ZH_HOST: Mapping[str, Zh] = {
     "LF701": Zh(
         "主机不合适",

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from .entry import Zh
 
-__all__ = ["ZH_RUN"]
-
 ZH_RUN: Mapping[str, Zh] = {
     "LF401": Zh(
         "运行时崩溃",

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from .entry import Zh
 
-__all__ = ["ZH_SOURCE"]
-
 ZH_SOURCE: Mapping[str, Zh] = {
     "LF201": Zh(
         "找不到源模型",

@@ -27,39 +27,6 @@ if TYPE_CHECKING:
     from ..devices.outcome import RunReport
     from ..devices.progress import Progress
 
-__all__ = [
-    "DEFAULT_CONFIG",
-    "STDOUT",
-    "ConfigOption",
-    "ContactOptions",
-    "DeviceOptions",
-    "FleetOptions",
-    "HtmlOption",
-    "InventoryOption",
-    "JsonOption",
-    "ModelOption",
-    "ProjectOptions",
-    "RolloutArgument",
-    "SarifOption",
-    "SelectionOptions",
-    "Stdout",
-    "SvgOption",
-    "app",
-    "check_files",
-    "colored",
-    "command",
-    "only_one_document",
-    "progress_for",
-    "report_text",
-    "run_and_show",
-    "say",
-    "show",
-    "terminal_width",
-    "write_file",
-    "write_out",
-    "write_pages",
-]
-
 app = typer.Typer(
     help="Rolls Paddle-Lite models out to a fleet and verifies, on each device, that the model computes what it should.",
     no_args_is_help=True,

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import typer
 
-__all__ = ["device_patterns", "model_names", "rollout_ids"]
-
 _MOST = 1000  # candidates; a shell cannot show more
 _MOST_ROLLOUTS = 50  # the latest ones
 

@@ -22,8 +22,6 @@ from .common import (
     write_out,
 )
 
-__all__ = ["doctor"]
-
 FilesArgument = Annotated[
     list[Path] | None,
     typer.Argument(

@@ -10,8 +10,6 @@ import typer
 from ..common.errors import UsageError
 from .common import JsonOption, command, show, terminal_width
 
-__all__ = ["explain"]
-
 _WIDEST = 100  # columns: longer lines of prose are hard to read
 _LOGS = "`litefleet doctor --log FILE` explains the output of a program (`-` reads standard input)"
 

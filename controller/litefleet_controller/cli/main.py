@@ -21,8 +21,6 @@ from ..common.errors import ConfigError, FindingError, LitefleetError
 from ..devices.outcome import Interrupted
 from .common import Stdout, app, say, show
 
-__all__ = ["main"]
-
 # Newer typer releases contain a click of their own, so the class of the installed click would not catch their errors.
 _WRONG_USE: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 _SIGINT = 130  # typer's exit code for a Ctrl-C that reaches it

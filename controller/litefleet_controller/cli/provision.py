@@ -13,8 +13,6 @@ import typer
 from ..common.errors import UsageError
 from .common import ContactOptions, command, show
 
-__all__ = ["provision"]
-
 
 @command
 def provision(

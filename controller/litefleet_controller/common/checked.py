@@ -11,23 +11,6 @@ from typing import TypeGuard
 
 from litefleet_agent.findings import Finding
 
-__all__ = [
-    "findings_or_empty",
-    "from_outside",
-    "integer",
-    "integer_or",
-    "mapping",
-    "mapping_or_empty",
-    "number",
-    "number_at",
-    "number_or",
-    "number_or_none",
-    "sequence_or_empty",
-    "text",
-    "text_or_empty",
-]
-
-
 _MOST = 2**63  # what a database holds
 
 

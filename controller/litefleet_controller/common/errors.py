@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from litefleet_agent.findings import Certainty, Finding, finding
 
-__all__ = ["ConfigError", "FindingError", "LitefleetError", "RunError", "UsageError"]
-
 
 class LitefleetError(Exception):
     """Base of every error that the controller raises on purpose; `exit_code` is the CLI's."""

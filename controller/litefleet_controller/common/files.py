@@ -13,8 +13,6 @@ from pathlib import Path
 
 from litefleet_agent.releases.atomic import write_atomic
 
-__all__ = ["expanded", "foreign_writers", "locked", "make_private_folder", "sha256_of", "write_atomically"]
-
 
 def expanded(path: str | Path) -> Path:
     """Return a path with its `~` replaced by the home folder; that of an unknown user stays, and so is reported as missing."""

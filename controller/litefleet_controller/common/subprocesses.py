@@ -14,8 +14,6 @@ from typing import BinaryIO
 
 from .errors import LitefleetError
 
-__all__ = ["SubprocessEnd", "run_subprocess"]
-
 _KEEP = 64 * 1024  # bytes of output kept: the last ones usually have the error
 
 

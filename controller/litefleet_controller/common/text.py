@@ -6,8 +6,6 @@ import math
 import unicodedata
 from collections.abc import Mapping
 
-__all__ = ["LINE_LIMIT", "json_ready", "sanitize", "sanitize_lines"]
-
 LINE_LIMIT = 400  # characters of one device's sentence that a report shows
 # Unicode categories that are escaped: controls, bidi and zero-width marks, lone surrogates, line separators
 _ESCAPED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}

@@ -14,24 +14,6 @@ from litefleet_agent.facts.arch import ARCHES, Arch, arch_of
 from ..common.errors import UsageError
 from .preprocess import PreprocessConfig
 
-__all__ = [
-    "ACCELERATORS",
-    "CPU_TARGETS",
-    "DEFAULT_PADDLELITE",
-    "PUBLISHED_PYTHONS",
-    "TARGETS",
-    "AccuracySpec",
-    "GoldenSpec",
-    "InputSpec",
-    "MetricName",
-    "Numbers",
-    "RuntimeChoice",
-    "arch_of_option",
-    "split_targets",
-    "target_hint",
-    "versions_with_target",
-]
-
 # Paddle-Lite version, the newest first -> the CPythons with an x86_64 Linux wheel on PyPI, the oldest first.
 PUBLISHED_PYTHONS: Mapping[str, tuple[str, ...]] = {
     "2.13rc0": ("3.8", "3.10"),

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 import yaml
 from litefleet_inventory import Map, Node, Place, Problem, Problems, Scalar, Seq, read_tree
 
-__all__ = ["Document", "TextFloat", "read_document"]
-
 KeyPath = tuple[str | int, ...]
 MAX_VALUES = 100_000  # aliases multiply: a short file can expand to millions of values
 

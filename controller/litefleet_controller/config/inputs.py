@@ -18,8 +18,6 @@ from pydantic_core import CoreSchema
 
 from .choices import InputSpec, Numbers
 
-__all__ = ["InputConfig"]
-
 Dim = Annotated[int, Field(ge=1, strict=True)]
 _MOST_NUMBERS = 10_000
 

@@ -44,19 +44,6 @@ from .choices import (
 from .inputs import InputConfig
 from .preprocess import PreprocessConfig
 
-__all__ = [
-    "Config",
-    "ConvertOptions",
-    "Gates",
-    "HistoryConfig",
-    "ModelConfig",
-    "SigningConfig",
-    "SshConfig",
-    "ToleranceConfig",
-    "VerifyConfig",
-    "known_keys",
-]
-
 
 def _resolve(path: Path, info: ValidationInfo) -> Path:
     """Return the path, `~` expanded, relative to the configuration's folder."""

@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-__all__ = ["PreprocessConfig", "ResizeConfig"]
-
 Side = Annotated[int, Field(ge=1, le=16384, strict=True)]
 
 

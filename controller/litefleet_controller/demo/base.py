@@ -12,18 +12,6 @@ from typing import Protocol
 
 from ..common.errors import LitefleetError
 
-__all__ = [
-    "BARE_TOOLS",
-    "HOST",
-    "DeviceSpec",
-    "EmbeddedDevice",
-    "EmbeddedError",
-    "Place",
-    "Running",
-    "bare_path",
-    "free_port",
-]
-
 HOST = "127.0.0.1"
 DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 

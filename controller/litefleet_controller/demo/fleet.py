@@ -14,8 +14,6 @@ from .base import DEFAULT_PATH, HOST, DeviceSpec, EmbeddedDevice, EmbeddedError,
 from .in_process_devices import start_asyncssh, start_silent
 from .openssh_device import find_sshd, login_name, start_openssh
 
-__all__ = ["EmbeddedFleet"]
-
 KINDS = ("ssh", "sshd", "asyncssh", "silent")
 _AT_ONCE = 16  # servers that start at the same time
 

@@ -13,8 +13,6 @@ import asyncssh
 from .base import HOST, Place
 from .process_tree import descendants
 
-__all__ = ["InProcess", "Silent", "start_asyncssh", "start_silent"]
-
 _CHUNK = 64 * 1024  # bytes in flight per direction, beyond the SSH window
 
 

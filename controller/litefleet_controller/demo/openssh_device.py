@@ -12,8 +12,6 @@ from pathlib import Path
 from .base import HOST, EmbeddedError, Place
 from .process_tree import kill_tree, stop_tree
 
-__all__ = ["OpenSsh", "find_sshd", "login_name", "start_openssh"]
-
 _CONFIG = """\
 Port {port}
 ListenAddress {host}

@@ -10,8 +10,6 @@ import subprocess
 from collections import defaultdict
 from pathlib import Path
 
-__all__ = ["descendants", "is_running", "kill_tree", "stop_tree"]
-
 
 def descendants(pid: int) -> list[int]:
     """Return the IDs of the descendants of `pid`, parents first."""

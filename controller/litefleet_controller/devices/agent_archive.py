@@ -11,8 +11,6 @@ from pathlib import Path
 
 import litefleet_agent
 
-__all__ = ["AgentArchive", "agent_archive", "build_pyz"]
-
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 # The archive is run by a link that another one may take over while this one is still being imported from.
 _MAIN = b"""import os

@@ -18,8 +18,6 @@ from . import bootstrap
 from .agent_archive import AgentArchive
 from .transport.base import Channel, TransportError
 
-__all__ = ["AgentClient", "Answer", "NoPython", "Request", "RequestRejected"]
-
 _CHUNK = 256 * 1024
 _READ = 4 << 20  # bytes read at once: all that has come, so that a fast device never gets ahead of its reader
 _DEAD_LINE = 50_000  # bytes a second: a slower link counts as dead

@@ -14,8 +14,6 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-__all__ = ["LINE_LIMIT", "Answer", "command", "loader", "parse_answer"]
-
 LINE_LIMIT = 64 * 1024  # bytes of login chatter that are passed over before the answer
 
 # Python 2 gets as far as the version check (exit code 78: try the next name; 126 and 127: it could not even be started, as

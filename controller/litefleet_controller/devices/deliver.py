@@ -15,22 +15,6 @@ from ..common.checked import findings_or_empty, mapping_or_empty, number_or, seq
 from ..rollout.policy import Keep
 from .agent_client import Request
 
-__all__ = [
-    "Release",
-    "fingerprint_of",
-    "is_special",
-    "kind_of",
-    "measurements_of",
-    "merge_findings",
-    "open_lease",
-    "pushes",
-    "revert_findings",
-    "room_request",
-    "space_finding",
-    "valid_proof",
-    "with_reasons",
-]
-
 
 @dataclass(frozen=True)
 class Release:

@@ -12,8 +12,6 @@ from litefleet_inventory.model import Device
 
 from .outcome import DeviceOutcome, unexpected
 
-__all__ = ["Slots", "interrupted_outcome", "run_bounded"]
-
 
 class Slots:
     """Limits devices at work at once: in all, and behind one jump host, whose sshd rejects more."""

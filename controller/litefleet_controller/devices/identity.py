@@ -14,8 +14,6 @@ from litefleet_agent.errors import AgentError
 from litefleet_agent.findings import Finding, finding
 from litefleet_agent.releases.journal import NOBODY, Told
 
-__all__ = ["Identity", "told_of"]
-
 
 def told_of(hello: Mapping[str, object]) -> Told:
     """Return what a device was last told; NOBODY where it was never switched, or its agent is older and does not keep it.

@@ -14,8 +14,6 @@ from litefleet_agent.findings import Finding, Verdict, finding
 from ..common.errors import RunError
 from ..common.text import json_ready
 
-__all__ = ["DeviceOutcome", "Interrupted", "RunReport", "document", "to_json", "unexpected"]
-
 _MOST_FRAMES, _MOST_OF_ERROR, _MOST_DETAIL = 12, 500, 4000  # of a bug's traceback, the last; characters of its words
 
 

@@ -16,8 +16,6 @@ from ..common.checked import mapping_or_empty, number_at, number_or, sequence_or
 from ..rollout.policy import Regression
 from .agent_client import Request
 
-__all__ = ["BENCH_LIMIT_S", "Confirmed", "bench_request", "confirmed", "regressions"]
-
 _SECONDS = 4.0  # of measuring, besides the starts of both releases
 BENCH_LIMIT_S = (
     600.0  # after which a bench without an answer counts as hanging: a slow device starts processes for minutes

@@ -18,8 +18,6 @@ from .agent_client import AgentClient, Answer, NoPython, Request, RequestRejecte
 from .outcome import DeviceOutcome, unexpected
 from .transport.base import Transport, TransportError
 
-__all__ = ["DeviceSession", "Report", "SessionFactory", "open_session"]
-
 Report = Callable[[str, str], None]  # device name, step
 
 

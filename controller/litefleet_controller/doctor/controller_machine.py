@@ -19,8 +19,6 @@ from .host_programs import check_toolchains
 from .host_ssh import Agent, ask_agent, check_identities, check_known_hosts, check_ssh_programs
 from .project import Opened, diagnose_project, open_quietly
 
-__all__ = ["BOUNDS", "check_clock", "check_packages", "check_system", "diagnose_host"]
-
 # The bounds of pyproject.toml; an installation by hand, or a later `pip install`, can break them.
 BOUNDS = {
     "alembic": "1.13",

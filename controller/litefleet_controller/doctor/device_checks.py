@@ -18,9 +18,6 @@ from ..config import Config
 from ..config.choices import RuntimeChoice
 from .diagnosis import Fact
 
-__all__ = ["device_facts", "judge_device"]
-
-
 _MB = 10**6
 
 

@@ -21,8 +21,6 @@ from ..project.run_fleet import Stopwatch, fan_out
 from .device_checks import device_facts, judge_device
 from .diagnosis import Diagnosis, Fact, Kind
 
-__all__ = ["Probed", "diagnose_devices"]
-
 _MOST = 50  # findings that are read of what one device runs
 
 

@@ -11,8 +11,6 @@ from litefleet_agent.findings import Certainty, Finding, Severity, finding, rank
 
 from ..common.text import sanitize
 
-__all__ = ["CheckResult", "Diagnosis", "Fact", "Kind", "exit_code_of", "fact", "failed_check", "joined", "works"]
-
 
 class Kind(enum.StrEnum):
     """The kind of thing that a diagnosis describes."""

@@ -19,8 +19,6 @@ from .diagnosis import Diagnosis
 from .files import Examined, Place, diagnose_pairs, examine, expand
 from .logs import diagnose_log
 
-__all__ = ["Question", "examine_all"]
-
 
 @dataclass(frozen=True)
 class Question:

@@ -27,9 +27,6 @@ from .logs import diagnose_log
 from .models import diagnose_nb, diagnose_source
 from .runtimes import diagnose_library, diagnose_runtime, diagnose_wheel, pair_runtime, runtime_of
 
-__all__ = ["Examined", "Place", "diagnose_pairs", "examine", "expand", "kind_of"]
-
-
 _HEAD = 4096
 _LIBRARIES = (b"\x7fELF", b"MZ", b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
 _FAT = (b"\xca\xfe\xba\xbe", b"\xbe\xba\xfe\xca")  # macOS's universal binaries

@@ -14,9 +14,6 @@ from ..common.errors import LitefleetError
 from ..common.subprocesses import run_subprocess
 from .diagnosis import CheckResult, fact, failed_check, joined, works
 
-__all__ = ["check_folder", "check_toolchains"]
-
-
 _MB = 10**6
 # Measured: environments, and one runtime for one kind of device
 _PADDLE, _LITE, _BUNDLE = (560 * _MB, 200 * _MB, 70 * _MB)

@@ -21,8 +21,6 @@ from ..common.subprocesses import run_subprocess
 from ..project.check import unusable_key
 from .diagnosis import CheckResult, fact, failed_check, joined, works
 
-__all__ = ["Agent", "ask_agent", "check_identities", "check_key", "check_known_hosts", "check_ssh_programs"]
-
 _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa", "id_ed25519_sk", "id_ecdsa_sk")
 _AGENT_S = 5.0
 _MOST_LINES = 5  # wrong lines that are reported one by one

@@ -17,8 +17,6 @@ from ..common.text import sanitize
 from ..reports.terminal import plural
 from .diagnosis import Diagnosis, Fact, Kind
 
-__all__ = ["diagnose_log"]
-
 MOST = 64 << 20  # bytes that are read: the first and the last ones of a longer log
 _HEAD = 1 << 20
 _CHUNK = 1 << 20

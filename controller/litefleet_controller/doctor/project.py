@@ -32,8 +32,6 @@ from .diagnosis import CheckResult, Diagnosis, Kind, fact, failed_check, joined,
 from .host_programs import check_folder
 from .host_ssh import Agent, check_key, check_known_hosts
 
-__all__ = ["Opened", "check_model", "check_runtimes", "check_state", "diagnose_project", "open_quietly"]
-
 
 def check_model(name: str, model: ModelConfig, config: Config) -> CheckResult:
     """Check the files of one model; nothing is converted."""

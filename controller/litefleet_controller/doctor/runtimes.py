@@ -37,8 +37,6 @@ from ..common.text import sanitize
 from .diagnosis import Diagnosis, Fact, Kind
 from .wheels import check_tags, unpack
 
-__all__ = ["diagnose_library", "diagnose_runtime", "diagnose_wheel", "pair_runtime", "runtime_of"]
-
 _SYSTEMS = {"linux": "Linux", "android": "Android", "windows": "Windows", "macos": "macOS"}
 _FLAVOURS = {"full": "full (reads source models and .nb files)", "tiny": "small (reads .nb files only)"}
 _WINDOWS = re.compile(r"lite(\.[-\w]+)?\.pyd")

@@ -19,9 +19,6 @@ from .. import __version__
 from ..common.files import sha256_of
 from .diagnosis import Diagnosis, Kind, exit_code_of
 
-__all__ = ["ROOT_NAME", "artifact_of", "relative_uri", "root_uri", "rule_of", "to_sarif"]
-
-
 ROOT_NAME = "%SRCROOT%"  # the conventional name of the scanned root
 _MOST = 2 << 30  # bytes; a larger file's hash is left out
 

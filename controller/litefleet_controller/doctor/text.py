@@ -9,8 +9,6 @@ from litefleet_agent.findings import Certainty, Finding, Severity
 from ..reports.terminal import Page, plural
 from .diagnosis import Diagnosis, Kind
 
-__all__ = ["to_text"]
-
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 _KINDS = {
     Kind.NB: "Paddle-Lite file",

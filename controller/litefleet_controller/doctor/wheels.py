@@ -18,8 +18,6 @@ from ..build.runtimes.pack import installed_at, unpack_member
 from ..common.errors import FindingError
 from ..common.text import sanitize
 
-__all__ = ["check_tags", "unpack"]
-
 _MEMBERS = 20_000
 _FILE = 2 << 30  # bytes of the archive itself
 _UNPACKED = 2 << 30  # bytes of what is unpacked of it; the published wheels hold 170 MB

@@ -12,8 +12,6 @@ from ..config.choices import AccuracySpec, MetricName
 from ..devices.outcome import DeviceOutcome
 from .metrics import Score
 
-__all__ = ["Accuracy", "ClassAccuracy", "accuracy_of", "judge", "label_of", "make_accuracy"]
-
 _MOST_CLASSES = 1000  # that are reported, those that lost most
 _NOISE = 1e-9  # scores are quotients: 0.95 - 0.94 is a little more than 0.01
 

@@ -16,8 +16,6 @@ from litefleet_agent.releases.crc_log import CrcLog
 
 from .metrics import Record
 
-__all__ = ["Journal", "key_of"]
-
 _LOG = CrcLog(4 << 20)
 _MOST_BYTES = 1 << 30
 _KEPT = 500  # files of a project, the newest

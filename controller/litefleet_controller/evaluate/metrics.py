@@ -16,8 +16,6 @@ from ..build.golden.files import Array
 from ..build.golden.labels import IGNORED, Boxes, Label
 from ..config.choices import MetricName
 
-__all__ = ["ClassScore", "Score", "observe", "score"]
-
 _MOST_FOUND = 1000  # detections of one sample, the best ones; COCO counts 100
 _SAME = 0.5  # IoU from which a detection is the labelled object, as in Pascal VOC
 Record = list[Any]

@@ -29,8 +29,6 @@ from .journal import Journal, key_of
 from .metrics import Record, Score, score
 from .samples import LabelledCase, Task, batches
 
-__all__ = ["Evaluations", "key_of_task", "local_score"]
-
 # Bytes of inputs and of outputs of one batch.  With `_AT_ONCE` devices in a batch, this bounds the controller's memory.
 _INPUT_BYTES, _OUTPUT_BYTES = 16 << 20, 32 << 20
 _AT_ONCE = 8

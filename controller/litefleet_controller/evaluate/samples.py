@@ -20,8 +20,6 @@ from ..infer.cases import Case
 from ..infer.inputs import read_cases
 from .metrics import Record, observe
 
-__all__ = ["LabelledCase", "Task", "batches"]
-
 # models with this input return boxes in the picture's own pixels, as PaddleDetection exports them
 _SCALED_BY_MODEL = "scale_factor"
 

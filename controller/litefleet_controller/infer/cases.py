@@ -11,8 +11,6 @@ from ..build.golden.files import LOD, Array, Tensor
 from ..build.golden.own_inputs import check_inputs
 from ..common.errors import UsageError
 
-__all__ = ["Case", "check_cases", "header_of", "parts_of"]
-
 
 @dataclass(frozen=True)
 class Case:

@@ -19,8 +19,6 @@ from litefleet_agent.verification.comparison.result import FARTHEST
 
 from ..build.golden.files import Array
 
-__all__ = ["Difference", "Limits", "against_reference", "among_devices"]
-
 Outputs = Mapping[str, Array]
 _LOOSEST = ("int8", "fp16", "int16", "fp32")
 _MOST_KINDS = 16  # different answers to one input that are compared each with each

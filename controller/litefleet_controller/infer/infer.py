@@ -28,8 +28,6 @@ from .inputs import read_cases
 from .outputs import read_answers, reported_findings
 from .report import CaseAnswer, DeviceAnswer, InferenceReport, judged, save, usable_folder
 
-__all__ = ["InferChoice", "Inference", "infer_request", "run_inference"]
-
 
 @dataclass(frozen=True)
 class InferChoice:

@@ -11,8 +11,6 @@ from ..config.choices import InputSpec
 from ..config.preprocess import PreprocessConfig
 from .cases import Case, check_cases
 
-__all__ = ["read_cases"]
-
 
 def read_cases(
     files: Sequence[Path],

@@ -15,8 +15,6 @@ from ..build.golden.files import Array
 from ..common.checked import number_or
 from .report import CaseAnswer
 
-__all__ = ["read_answers", "reported_findings"]
-
 _MOST_OUTPUTS = 64
 # error code of the service -> finding; other codes have no finding of their own
 _ERRORS = {"timed-out": "LF408", "bad-output": "LF404", "busy": "LF620"}

@@ -18,8 +18,6 @@ from .compare import Difference
 
 _SHOWN = 1000  # numbers of one output in the JSON document
 
-__all__ = ["CaseAnswer", "DeviceAnswer", "InferenceReport", "judged", "save", "usable_folder"]
-
 
 @dataclass(frozen=True)
 class CaseAnswer:

@@ -14,8 +14,6 @@ from ..common.text import sanitize
 from . import FailOn
 from .model import Inspection, arch_named, inspect_file
 
-__all__ = ["Inspected", "inspect_all"]
-
 MOST = 10_000  # files
 _LONG = 5_000  # characters: a sentence with the longest path
 _COLUMNS = ("FILE", "FOR", "VERDICT", "FINDINGS")

@@ -22,8 +22,6 @@ from litefleet_agent.formats.nb import Kernel, NbError, NbModel, Tensor, read_he
 from ..common.errors import UsageError
 from ..common.text import sanitize
 
-__all__ = ["Inspection", "arch_named", "described_shape", "inspect_file", "version_text"]
-
 HEAD = 4096  # bytes
 
 

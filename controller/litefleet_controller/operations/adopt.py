@@ -34,8 +34,6 @@ from ..state.model import Confirmed, KnownDevice
 from .context import ProgressFor, RolloutContext, actor, open_context
 from .run import Stopwatch, end_rollout, interruptible
 
-__all__ = ["Adoption", "SeenDevice", "adopt_state", "plan_adoption", "state_of"]
-
 
 @dataclass(frozen=True)
 class SeenDevice:

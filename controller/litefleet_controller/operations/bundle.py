@@ -17,8 +17,6 @@ from ..devices.deliver import Release
 from ..project import Options
 from .context import ProgressFor, RolloutContext, actor, open_context
 
-__all__ = ["write_for"]
-
 
 @dataclass(frozen=True)
 class _Kind:

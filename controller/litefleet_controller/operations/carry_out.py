@@ -21,8 +21,6 @@ from .context import RolloutContext
 from .rollback import Target, roll_back_with_context
 from .run import Stopwatch, report_of
 
-__all__ = ["is_due", "revert_if_due", "run_to_report"]
-
 
 def is_due(rollout: Rollout) -> bool:
     """Return whether a gate ended this rollout and requires that what it activated is reverted."""

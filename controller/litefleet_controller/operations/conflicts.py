@@ -15,8 +15,6 @@ from ..rollout.gates import names
 from ..state import StateOlder
 from .context import RolloutContext
 
-__all__ = ["check_devices", "conflict_of", "refuse"]
-
 
 def conflict_of(findings: Iterable[Finding]) -> str:
     """Return what LF630 says of a device, "" where it is not among its findings."""

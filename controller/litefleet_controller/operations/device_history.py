@@ -12,8 +12,6 @@ from ..devices.visit import DeviceSession
 from ..state import Confirmed, HistoryEntry, ServiceStatus
 from .context import RolloutContext
 
-__all__ = ["collect", "sync_history"]
-
 _ID = re.compile(r"[0-9a-f]{1,64}\Z")
 _PAGES = 16  # of at most 256 KiB, in one contact; the next contact goes on
 _MOST_NUMBER = 1 << 50

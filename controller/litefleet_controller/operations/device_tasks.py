@@ -19,8 +19,6 @@ from ..rollout_engine import DeviceRecorder, DeviceTask, Writer
 from ..state import State
 from ..state.model import FleetLock, RowChange
 
-__all__ = ["RevertMarker", "drift", "recheck", "rollback_task"]
-
 
 async def recheck(
     session_factory: SessionFactory, device: Device, rows: Sequence[DeviceRow]

@@ -14,8 +14,6 @@ from ..project import Options
 from ..project.project import Project, open_project
 from ..project.run_fleet import ProgressFor, run_fleet
 
-__all__ = ["evaluate", "evaluator_for", "verify"]
-
 
 async def evaluator_for(
     project: Project, release_builder: ReleaseBuilder, progress: Progress, again: bool = True

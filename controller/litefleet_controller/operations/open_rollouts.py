@@ -13,8 +13,6 @@ from ..common.errors import LitefleetError
 from ..rollout import DeviceRow, DeviceState, Policy, Rollout, RolloutState
 from ..rollout.gates import names
 
-__all__ = ["StillOpen", "Wanted", "different_command", "different_plan", "given_up", "still_open"]
-
 _KINDS = {"rollout": "a rollout", "rollback": "a rollback", "reconcile": "a repair"}
 _TO_DO = (DeviceState.PENDING, DeviceState.OFFLINE)
 

@@ -23,8 +23,6 @@ from ..rollout_engine.plan import Plan, make_plan
 from ..state.model import KnownDevice
 from .context import ProgressFor
 
-__all__ = ["Planned", "plan_devices", "plan_rollout"]
-
 
 @dataclass(frozen=True)
 class Planned:

@@ -28,8 +28,6 @@ from .device_history import collect
 from .device_tasks import drift
 from .run import Stopwatch, about, interruptible
 
-__all__ = ["reconcile", "reconcile_with_context"]
-
 
 @dataclass
 class _ReconcilePass:

@@ -16,8 +16,6 @@ from ..state.model import KnownDevice
 if TYPE_CHECKING:
     from ..devices.transport.hostkeys import HostKeys
 
-__all__ = ["follow_renames", "renames"]
-
 
 def follow_renames(state: State, lock: FleetLock, project: Project, progress: Progress, actor: str) -> None:
     """Move what is stored of renamed devices to their new names, and report it."""

@@ -24,8 +24,6 @@ from .conflicts import check_devices
 from .context import ProgressFor, RolloutContext, actor, find_rollout, open_context
 from .run import Stopwatch, interruptible, make_due
 
-__all__ = ["STEPS", "Step", "abort", "approve", "continue_with_context", "end_locally", "pause", "resume", "retry"]
-
 
 async def resume(options: Options, progress_for: ProgressFor, rollout_id: str, wait_policy: WaitPolicy) -> RunReport:
     """Continue a rollout that is paused, or that a dead controller left; the failures that stopped it no longer count."""

@@ -25,8 +25,6 @@ from .context import ProgressFor, RolloutContext, actor, find_rollout, open_cont
 from .open_rollouts import still_open
 from .run import Stopwatch, end_rollout, interruptible, make_due, report_of
 
-__all__ = ["RollbackPlan", "Target", "plan_rollback", "roll_back", "roll_back_with_context"]
-
 _AHEAD = 50  # rollouts that are searched for the latest that switched something on
 
 

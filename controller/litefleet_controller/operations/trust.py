@@ -16,8 +16,6 @@ from ..signing.signer import TRUST_NAMESPACE
 from .context import ProgressFor, actor, open_context
 from .run import Stopwatch, interruptible
 
-__all__ = ["spread_trust"]
-
 
 async def spread_trust(options: Options, progress_for: ProgressFor, reset_time: bool = False) -> RunReport:
     """Send the list of trusted signers to the selected devices and return what became of it.

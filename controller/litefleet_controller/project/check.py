@@ -30,8 +30,6 @@ from ..signing.signer import Signer
 from . import Options
 from .project import Project, open_project
 
-__all__ = ["check_project", "checked_project", "unusable_key"]
-
 _MAX_KEY_BYTES = 1 << 20  # a private key has a few KiB
 _LOCKED = (
     "is protected by a passphrase, and litefleet does not ask for one; load it with `ssh-add` and leave `key:` out"

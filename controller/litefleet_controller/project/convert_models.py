@@ -23,8 +23,6 @@ from ..config.choices import arch_of_option
 from ..config.model import OptionsConfig, check_targets
 from .project import chosen_models
 
-__all__ = ["ConvertChoice", "ConvertRow", "convert_folders", "convert_models"]
-
 _NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")  # what a model's name does not hold
 
 

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from ..state import State
 
 
-__all__ = ["Project", "chosen_models", "open_project", "open_state"]
-
-
 @dataclass(frozen=True)
 class Project:
     """An open project: all selected devices, models and runtimes exist."""

@@ -21,8 +21,6 @@ from ..devices.steps import Evaluator, Mode, run_device
 from . import Options
 from .project import Project, open_project
 
-__all__ = ["EvaluatorFor", "ProgressFor", "Stopwatch", "fan_out", "read_report", "run_fleet", "save_report"]
-
 ProgressFor = Callable[[int], Progress]
 
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from .steps import HOME, NOBODY, PYTHON, RESTART, USER, File, Step, install, own_file
 from .ways import roots_way
 
-__all__ = ["KEY_LIMITS", "Wanted", "account_steps", "command_steps"]
-
 # The agent needs one command's stdin and stdout.  Written one by one: dropbear does not know `restrict` in all versions.
 KEY_LIMITS = "no-port-forwarding,no-X11-forwarding,no-agent-forwarding,no-pty"
 

@@ -11,8 +11,6 @@ from typing import Protocol
 
 from .steps import NOBODY, Step
 
-__all__ = ["CommandResult", "Remote", "State", "StepOutcome", "as_user", "carry_out", "shown"]
-
 _KEPT = 400  # characters of a failed command's output
 
 

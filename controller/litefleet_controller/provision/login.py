@@ -27,8 +27,6 @@ from ..devices.transport.base import TransportError, hop_device
 from ..devices.transport.hostkeys import HostKeys, TrustDecision
 from .carry_out import CommandResult
 
-__all__ = ["Admin", "Login", "NotRoot", "SudoRemote"]
-
 _LIMIT_S = 20.0  # seconds to connect, to log in, and to open a channel
 _CHUNK = 64 * 1024
 _KEPT = 16 * 1024  # characters of a command's output

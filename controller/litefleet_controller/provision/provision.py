@@ -26,8 +26,6 @@ from .login import Login, SudoRemote
 from .services import DETECT, UNITS, Init, device_steps, script_of, why_unfit
 from .steps import HOME, PYTHON, USER, Step, removal
 
-__all__ = ["Choice", "Provision", "public_key", "read_settings"]
-
 _FOLDERS = (Path(__file__).parent / "units", Path(__file__).parents[3] / "systemd")  # installed; in a checkout
 _MOST = 1 << 16
 

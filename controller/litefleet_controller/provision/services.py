@@ -12,8 +12,6 @@ from pathlib import PurePosixPath
 from .account import Wanted
 from .steps import HOME, PYTHON, RESTART, USER, File, Step, install
 
-__all__ = ["DETECT", "UNITS", "Init", "device_steps", "script_of", "why_unfit"]
-
 
 class Init(Enum):
     """What starts services on a device."""

@@ -7,8 +7,6 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-__all__ = ["HOME", "NOBODY", "PYTHON", "RESTART", "USER", "File", "Step", "install", "own_file", "removal"]
-
 USER = "litefleet"  # the service's user and group, and the one that the controller logs in as
 NOBODY = "nobody"  # runs what is not trusted yet
 HOME = "/var/lib/litefleet"

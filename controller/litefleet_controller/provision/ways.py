@@ -7,8 +7,6 @@ from pathlib import PurePosixPath
 
 from .steps import Step
 
-__all__ = ["roots_way"]
-
 # Defines `mine PATH`: the path and every folder above it belong to root, and nobody else may write into them.  A folder like
 # /tmp, where everybody may write and only owners may rename, passes: what lies in it is examined too.  `ls -ldn` is what
 # BusyBox and the GNU tools write alike: its first word is the type, three letters each for owner, group and others, and its

@@ -11,8 +11,6 @@ from .charts.accuracy import accuracy_rows, points, share
 from .terminal import STYLES, Cell, Page
 from .values import counts_line, human_ms, human_seconds, latency_of
 
-__all__ = ["accuracy_text"]
-
 _CLASSES = 20  # of one device, those that lost most
 _TABLES = 10  # devices whose classes are shown
 

@@ -16,8 +16,6 @@ from .grouping import folded
 from .terminal import Page, plural
 from .values import human_bytes, human_moment, human_ms, human_span
 
-__all__ = ["advice_text"]
-
 _GROUPS = 60  # groups of like devices shown
 _NAMES = 20  # names or ranges shown of one group
 _STYLES = {

@@ -14,8 +14,6 @@ from .grouping import folded
 from .terminal import STYLES, Page, plural
 from .values import human_bytes, human_ms, human_rate, human_seconds
 
-__all__ = ["bench_text"]
-
 _ROOMY = 120  # columns from which the model's name and the memory growth are shown
 _NARROW = 100  # columns below which p90, p99.9 and the cold start are left out
 _MOST_CELLS = 60

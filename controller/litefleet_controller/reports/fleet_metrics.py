@@ -13,8 +13,6 @@ from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, Rollout, RolloutState
 from ..state import Confirmed, KnownDevice, ServiceStatus, State
 
-__all__ = ["METRICS", "fleet_metrics"]
-
 # Every metric with its HELP text; all names begin with litefleet_fleet_.
 METRICS = {
     "devices": "Devices that were reached at least once.",

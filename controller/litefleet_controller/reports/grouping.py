@@ -13,8 +13,6 @@ from litefleet_inventory.ranges import MAX_EXPANSION
 
 from ..common.text import sanitize
 
-__all__ = ["fold", "folded"]
-
 _MOST_DIGITS = 9  # limit of the inventory's ranges
 _SHORTEST = 3  # "cam-1, cam-2" reads better than "cam-[1:2]"
 

@@ -39,9 +39,6 @@ from .values import (
     shared_findings,
 )
 
-__all__ = ["bench_parts", "bench_ranks", "to_html"]
-
-
 _MOST = 100  # devices with charts
 
 

@@ -14,8 +14,6 @@ from ..infer.report import CaseAnswer, DeviceAnswer, InferenceReport
 from .terminal import Page, plural
 from .values import human_ms, human_seconds, listed
 
-__all__ = ["inference_text"]
-
 _FEW = 8  # most numbers of an output that are all shown
 _BY = {"service": "service", "one-shot": "worker"}
 

@@ -15,8 +15,6 @@ from ..devices.outcome import RunReport
 from .charts.scale import Axis, axis_from_zero, tick_label
 from .values import Latency, human_ms, latency_of
 
-__all__ = ["Plot", "latency_plots"]
-
 _WIDTH = 760
 _MOST_ROWS = 40  # more rows would make the chart too long to scroll
 

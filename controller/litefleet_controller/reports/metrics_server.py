@@ -18,8 +18,6 @@ from litefleet_agent.service.metrics import CONTENT_TYPE
 
 from ..common.errors import LitefleetError, UsageError
 
-__all__ = ["MetricsServer", "address_of"]
-
 _MOST_CLIENTS = 8
 _LIMIT_S = 10.0  # for one client, from its connection on
 _FRESH_S = 1.0  # a response is reused for this long

@@ -14,8 +14,6 @@ from .grouping import folded
 from .terminal import Page, plural
 from .values import human_bytes, human_moment, human_span
 
-__all__ = ["gate_lines", "limit_lines", "percent", "plan_text", "short_release"]
-
 
 def percent(share: Share) -> str:
     """Return 0.1 as "10%"."""

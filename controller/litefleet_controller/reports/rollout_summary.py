@@ -11,8 +11,6 @@ from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
 from ..rollout.model import REVERT
 
-__all__ = ["CONDITIONS", "Cluster", "Condition", "clusters", "condition_of", "next_commands", "wave_counts"]
-
 Condition = Literal["done", "failed", "working", "offline", "pending", "blocked", "rolled back", "skipped"]
 CONDITIONS: tuple[Condition, ...] = (
     "done",

@@ -19,8 +19,6 @@ from .rollout_summary import CONDITIONS, Cluster, clusters, next_commands, wave_
 from .terminal import Page, plural
 from .values import FindingGroup, human_bytes, human_moment, human_span, until
 
-__all__ = ["history_dict", "history_text", "rollouts_dict", "rollouts_text", "status_dict", "status_text"]
-
 _STYLES = {
     RolloutState.PLANNED: "bold",
     RolloutState.RUNNING: "bold cyan",

@@ -35,8 +35,6 @@ from .values import (
     shared_findings,
 )
 
-__all__ = ["STYLES", "Page", "plural", "to_table", "wants_color"]
-
 STYLES = {
     Verdict.VERIFIED: "green",
     Verdict.REFUSED: "yellow",

@@ -17,28 +17,6 @@ from ..common.checked import number_or_none
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import DeviceOutcome, RunReport
 
-__all__ = [
-    "FindingGroup",
-    "Latency",
-    "SentenceGroup",
-    "arch_name",
-    "counts_line",
-    "facts_lines",
-    "gathered",
-    "group_sentences",
-    "human_bytes",
-    "human_moment",
-    "human_ms",
-    "human_rate",
-    "human_seconds",
-    "human_span",
-    "latency_of",
-    "listed",
-    "shared_findings",
-    "until",
-]
-
-
 _LARGEST = 1e15  # a larger figure is no measurement, and would fill a line with digits
 
 

@@ -8,21 +8,6 @@ from .gates import Gate
 from .model import DeviceRow
 from .states import RolloutEvent
 
-__all__ = [
-    "Advance",
-    "Ask",
-    "Begin",
-    "Decision",
-    "Finish",
-    "GiveUp",
-    "OfflineOnly",
-    "Promote",
-    "RecheckWave",
-    "Soak",
-    "Stop",
-    "Wait",
-]
-
 
 @dataclass(frozen=True)
 class Begin:

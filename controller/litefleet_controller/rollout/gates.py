@@ -14,8 +14,6 @@ from .policy import ClusterLimit, GateLimit, Gates, Then
 from .states import RolloutEvent
 from .totals import DeviceTotals, Phase
 
-__all__ = ["Fired", "Gate", "Tallies", "Tally", "evaluate", "names"]
-
 Gate = Literal["cluster", "regression", "canary", "wave", "total", "success"]
 _EVENTS = {"pause": RolloutEvent.PAUSE, "abort": RolloutEvent.ABORT, "rollback": RolloutEvent.ABORT}
 _STRONGEST = ("rollback", "abort", "pause")

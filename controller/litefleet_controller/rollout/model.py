@@ -11,8 +11,6 @@ from litefleet_agent.findings import Verdict
 from .policy import Policy
 from .states import DeviceState, RolloutState
 
-__all__ = ["REVERT", "DeviceRow", "Kind", "Rollout", "Wave"]
-
 Kind = Literal["rollout", "rollback", "reconcile"]
 REVERT = "rollback"  # the request of a rollout that a gate has ended with `then: rollback`
 

@@ -9,8 +9,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from .windows import check_window, check_zone
 
-__all__ = ["ClusterLimit", "Duration", "GateLimit", "Gates", "Keep", "Policy", "Regression", "Retry", "Share", "Then"]
-
 Then = Literal["pause", "abort", "rollback"]  # rollback: abort, and revert what this rollout has switched on
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 

@@ -6,8 +6,6 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterator
 
-__all__ = ["ParallelLimits"]
-
 _Entry = tuple[float, int, int, str]  # when, the place among equals, the entry's own number, the device
 
 

@@ -5,18 +5,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-__all__ = [
-    "DEVICE_TABLE",
-    "ROLLOUT_TABLE",
-    "DeviceEvent",
-    "DeviceState",
-    "IllegalMove",
-    "RolloutEvent",
-    "RolloutState",
-    "move_device",
-    "move_rollout",
-]
-
 
 class DeviceState(enum.StrEnum):
     """Where one model on one device stands in a rollout."""

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from .model import DeviceRow
 from .states import DeviceState
 
-__all__ = ["DeviceTotals", "Phase", "Stratum", "counts_as_failed", "totals_of"]
-
 Stratum = tuple[str, str, str]  # CPU part, libc, runtime
 
 _GAVE_UP = "LF615"

@@ -12,8 +12,6 @@ from .model import DeviceRow, Wave
 from .policy import Policy
 from .states import DeviceState
 
-__all__ = ["Groups", "assign"]
-
 Groups = Callable[[str], frozenset[str]]  # a selection's text -> names of devices
 Stratum = tuple[str, str, str]
 

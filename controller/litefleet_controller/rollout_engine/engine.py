@@ -30,8 +30,6 @@ from ..rollout.model import REVERT
 from .sessions import BUSY, DeviceSessions, EngineDeps
 from .store import RolloutStore, orphans, skips
 
-__all__ = ["RolloutEngine"]
-
 _FAR = 1e11  # seconds since the epoch: a window that never opens
 _POLL_S = 2.0  # how often other processes' requests are polled
 _BUSY_TRIES = 3  # sessions with a device that another session holds, before a later run is left to try

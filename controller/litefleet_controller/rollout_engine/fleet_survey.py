@@ -25,8 +25,6 @@ from .plan import PlannedDevice
 
 OnDevice = Callable[[DeviceSession], Awaitable[None]]  # extra step run on each device that answered
 
-__all__ = ["FleetSurvey", "OnDevice", "ProbeResult", "probe_devices", "survey_fleet"]
-
 
 @dataclass(frozen=True)
 class ProbeResult:

@@ -12,8 +12,6 @@ from litefleet_agent.findings import Finding
 from ..rollout import DeviceRow, DeviceState, Policy, Wave
 from ..rollout.waves import assign
 
-__all__ = ["EFFECTS", "Effect", "Plan", "PlannedDevice", "make_plan"]
-
 Effect = Literal["changes", "unchanged", "blocked", "offline"]
 EFFECTS: tuple[Effect, ...] = ("changes", "unchanged", "blocked", "offline")
 _STATES: Mapping[DeviceState, Effect] = {

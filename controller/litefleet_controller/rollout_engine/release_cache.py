@@ -13,8 +13,6 @@ from ..common.errors import FindingError
 from ..devices.deliver import Release, is_special, kind_of
 from ..devices.steps import ReleaseProvider
 
-__all__ = ["ReleaseCache"]
-
 StoreRelease = Callable[[Release], Awaitable[Release]]  # seals and stores a release that was built late
 
 

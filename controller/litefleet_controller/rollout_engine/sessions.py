@@ -20,8 +20,6 @@ from ..state import State
 from ..state.model import FleetLock, RowChange
 from .store import Clock, DeviceRecorder, RolloutStore, Writer, orphans, row_after
 
-__all__ = ["BUSY", "DeviceSessions", "DeviceTask", "EngineDeps", "Recheck"]
-
 DeviceTask = Callable[[Device, Sequence[DeviceRow], DeviceRecorder], Awaitable[list[DeviceOutcome]]]
 Recheck = Callable[[Device, Sequence[DeviceRow]], Awaitable[list[tuple[DeviceRow, Finding]]]]
 BUSY = "LF508"

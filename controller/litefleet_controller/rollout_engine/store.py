@@ -19,21 +19,6 @@ from ..rollout.states import move_device, move_rollout
 from ..state import State
 from ..state.model import Confirmed, FleetLock, RowChange
 
-__all__ = [
-    "Clock",
-    "DeviceRecorder",
-    "RolloutStore",
-    "SystemClock",
-    "ThreadWriter",
-    "Writer",
-    "endings",
-    "orphans",
-    "retries",
-    "row_after",
-    "skips",
-]
-
-
 _T = TypeVar("_T")
 
 

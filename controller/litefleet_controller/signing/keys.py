@@ -10,8 +10,6 @@ from pathlib import Path
 
 from ..common.errors import ConfigError
 
-__all__ = ["PublicKey", "allowed_line", "private_file", "read_key"]
-
 _TYPE = "ssh-ed25519"
 _MAX_KEY = 64 * 1024  # bytes; an ed25519 key has under 1 KiB
 _BEGIN, _END = "-----BEGIN OPENSSH PRIVATE KEY-----", "-----END OPENSSH PRIVATE KEY-----"

@@ -15,8 +15,6 @@ from ..config.model import SigningConfig
 from .keys import PublicKey, allowed_line, private_file, read_key
 from .sshsig import SigningError, sign, signer_of
 
-__all__ = ["BUNDLE_NAMESPACE", "RELEASE_NAMESPACE", "TRUST_NAMESPACE", "Signer", "seal_bytes"]
-
 RELEASE_NAMESPACE, BUNDLE_NAMESPACE, TRUST_NAMESPACE = "litefleet-release", "litefleet-bundle", "litefleet-trust"
 _TEXTS, _NUMBERS = ("release", "model", "fleet"), ("number", "issued", "expires")
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from ..common.errors import LitefleetError
 from ..common.subprocesses import SubprocessEnd, run_subprocess
 
-__all__ = ["MAX_SIGNATURE", "SigningError", "sign", "signer_of"]
-
 MAX_SIGNATURE = 16 * 1024  # characters; one of ed25519 has about 300
 _ARMORED = re.compile(r"-----BEGIN SSH SIGNATURE-----\s[A-Za-z0-9+/=\s]+-----END SSH SIGNATURE-----")
 _LIMIT_S = 30.0  # an agent may ask its user to confirm

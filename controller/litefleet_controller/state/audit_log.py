@@ -12,8 +12,6 @@ import sqlalchemy as sa
 from .model import AuditEntry
 from .tables import Words, audit, canonical
 
-__all__ = ["append", "check", "check_last", "entries"]
-
 _SEALED = ("seq", "at", "who", "action", "previous", "hash")
 
 

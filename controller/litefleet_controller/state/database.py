@@ -23,9 +23,6 @@ from ..common.files import expanded
 from .migrate import HEAD, SCRIPTS, migrate, schema_of
 from .model import StateError
 
-__all__ = ["Database", "explain", "sqlite_path"]
-
-
 _SENTENCES: tuple[tuple[str, str], ...] = (
     (r"database is locked", "is busy: another process has been writing for too long; try again, or find out which one"),
     (r"readonly database|read-only", "can't be written: give this user the right to write it, or name another in `state`"),

@@ -9,8 +9,6 @@ import sqlalchemy as sa
 
 from .tables import device_history, device_services
 
-__all__ = ["HistoryEntry", "ServiceStatus", "all_services", "history_entries", "record_history"]
-
 KEPT = 2000  # entries of one device
 
 

@@ -10,8 +10,6 @@ from .model import Confirmed, KnownDevice
 from .records import confirmed_from, confirmed_values, known_from
 from .tables import confirmed, devices, numbers
 
-__all__ = ["all_confirmed", "all_known", "confirm", "forget_confirmed", "next_number", "record_facts"]
-
 
 def record_facts(connection: sa.Connection, reported: Sequence[KnownDevice]) -> None:
     """Store devices' facts, replacing the earlier ones."""

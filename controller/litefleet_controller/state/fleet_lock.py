@@ -19,8 +19,6 @@ import sqlalchemy as sa
 from .model import FleetLock, FleetLocked, FleetLockLost, Owner
 from .tables import holds
 
-__all__ = ["acquire", "check", "holder", "release", "renew", "this_process"]
-
 _GONE = ("Z", "X")  # a process that has ended and that nobody has asked about yet
 
 

@@ -26,8 +26,6 @@ from ..devices.identity import Identity
 from .model import StateDamaged, StateError, StateOlder
 from .tables import audit, identities
 
-__all__ = ["Beside", "Noted", "ensure", "increase", "last_audit", "read_identity", "renew_identity"]
-
 _DAMAGED = re.compile("is damaged|is no SQLite database")  # as `database` words it
 _ID_BYTES = 16
 _MOST_BYTES = 1 << 20

@@ -9,8 +9,6 @@ import sqlalchemy as sa
 from .model import StateError
 from .tables import VERSION_TABLE, metadata
 
-__all__ = ["HEAD", "SCRIPTS", "migrate", "schema_of"]
-
 HEAD = "0003"  # the last of `migrations/versions`; known here so that a database that is up to date needs no Alembic
 SCRIPTS = Path(__file__).parent / "migrations"
 

@@ -9,21 +9,6 @@ from ..common.errors import RunError
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceEvent, DeviceRow
 
-__all__ = [
-    "AuditEntry",
-    "Confirmed",
-    "Conflict",
-    "FleetLock",
-    "FleetLockLost",
-    "FleetLocked",
-    "KnownDevice",
-    "Owner",
-    "RowChange",
-    "StateDamaged",
-    "StateError",
-    "StateOlder",
-]
-
 
 class StateError(RunError):
     """The database cannot be used; the message says why and what to do."""

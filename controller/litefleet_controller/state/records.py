@@ -14,18 +14,6 @@ from ..rollout.model import Kind
 from .model import Confirmed, KnownDevice
 from .tables import releases
 
-__all__ = [
-    "confirmed_from",
-    "confirmed_values",
-    "known_from",
-    "release_from",
-    "release_values",
-    "rollout_from",
-    "rollout_values",
-    "row_from",
-    "row_values",
-]
-
 _ROW_FIELDS = tuple(field.name for field in dataclasses.fields(DeviceRow))
 _CONFIRMED_FIELDS = tuple(field.name for field in dataclasses.fields(Confirmed))
 _ROLLOUT_FIELDS = tuple(f.name for f in dataclasses.fields(Rollout) if f.name not in ("request", "updated_at"))

@@ -17,8 +17,6 @@ from .tables import (
     transitions,
 )
 
-__all__ = ["rename"]
-
 
 def rename(connection: sa.Connection, fleet: str, old: str, new: str) -> None:
     """Move a device's facts, history, confirmed releases and rows of this fleet's rollouts; the new name has none yet."""

@@ -17,23 +17,6 @@ from .model import Conflict
 from .records import release_from, release_values, rollout_from, rollout_values, row_from
 from .tables import confirmed, outcomes, releases, rollout_releases, rollout_rows, rollouts
 
-__all__ = [
-    "advance",
-    "ask",
-    "check_fleet",
-    "drop_unused_releases",
-    "insert",
-    "latest",
-    "link_releases",
-    "old",
-    "one",
-    "outcomes_of",
-    "releases_of",
-    "rows_of",
-    "store_releases",
-    "stored_release",
-]
-
 _REQUESTS = ("", "pause", "abort")
 _IN_ORDER = (rollout_rows.c.wave, rollout_rows.c.position, rollout_rows.c.device, rollout_rows.c.model)
 

@@ -25,8 +25,6 @@ from .model import AuditEntry, Confirmed, Conflict, FleetLock, KnownDevice, Owne
 from .tables import rollouts as rollout_table
 from .tables import transitions
 
-__all__ = ["State", "Transition"]
-
 _DAY_S = 86400.0
 
 

@@ -9,31 +9,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-__all__ = [
-    "VERSION_TABLE",
-    "Json",
-    "Words",
-    "audit",
-    "canonical",
-    "confirmed",
-    "device_history",
-    "device_services",
-    "devices",
-    "findings",
-    "holds",
-    "identities",
-    "measurements",
-    "metadata",
-    "numbers",
-    "outcomes",
-    "releases",
-    "rollout_releases",
-    "rollout_rows",
-    "rollouts",
-    "transitions",
-]
-
-
 # PostgreSQL takes no NUL, UTF-8 has no lone surrogates; devices send both
 _NOT_KEPT = re.compile("[\x00\ud800-\udfff]")
 

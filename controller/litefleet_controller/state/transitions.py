@@ -16,8 +16,6 @@ from .records import row_values
 from .rollouts import link_releases
 from .tables import findings, measurements, outcomes, rollout_rows, transitions
 
-__all__ = ["begun_since", "insert_rows", "move", "relocate", "switched_on"]
-
 _KEY = ("rollout", "device", "model")
 _MOST = 200  # findings or measured values of one row: the rest of what a device sends is ignored
 

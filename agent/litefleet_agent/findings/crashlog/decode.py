@@ -8,21 +8,6 @@ from .. import Certainty, Finding, Severity, finding, ranked
 from .rules import CHECKS, ENDINGS, HINTS, RULES, SIGNALS, LogSource, Rule
 from .text import LogText, Place, sanitize_line
 
-__all__ = [
-    "Cause",
-    "Context",
-    "LogReading",
-    "causes",
-    "decisive_line",
-    "decode_log",
-    "facts_of",
-    "is_check",
-    "is_converter",
-    "signal_of",
-    "versions_of",
-]
-
-
 _CONVERTER = re.compile(
     r"Loading topology data from|Loading params data from|api/opt\.cc|LoadCombinedParamsPb|PrintPbModelErrorMessage|"
     r"opt_base\.cc|Wrong target '|ops are not supported on '"

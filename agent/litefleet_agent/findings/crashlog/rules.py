@@ -11,9 +11,6 @@ from typing import Dict, NamedTuple, Optional, Pattern, Tuple
 
 from .. import Certainty
 
-__all__ = ["CHECKS", "ENDINGS", "HINTS", "RULES", "SIGNALS", "Hint", "LogSource", "Rule"]
-
-
 _SURE, _LIKELY, _MAYBE = Certainty.CERTAIN, Certainty.LIKELY, Certainty.POSSIBLE
 
 

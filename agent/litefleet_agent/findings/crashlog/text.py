@@ -4,8 +4,6 @@ import re
 from bisect import bisect_right
 from typing import List, NamedTuple
 
-__all__ = ["MOST", "LogText", "Place", "sanitize_line"]
-
 MOST = 1 << 20  # characters that are read: the head and the tail of a longer text
 _HEAD = 1 << 18
 _SHOWN = 300  # characters of a line

@@ -4,8 +4,6 @@ from typing import Dict, Tuple
 
 from ...errors import AgentError
 
-__all__ = ["DTYPES", "LAYOUTS", "PRECISIONS", "TARGETS", "NbError", "named"]
-
 
 class NbError(AgentError):
     """The bytes cannot be described as a .nb; `finding_code` is the catalogue's LF105, LF106 or LF107."""

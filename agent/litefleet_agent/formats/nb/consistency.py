@@ -9,8 +9,6 @@ from typing import Dict, List, Set
 from .common import NbError
 from .flatbuffer import Buffer, Table
 
-__all__ = ["inconsistency"]
-
 # Fields of OpDesc.Attr in framework.fbs: attribute type -> the field that holds its list.
 _LIST_FIELDS = {3: 5, 4: 6, 5: 7, 7: 9, 10: 12, 11: 13, 12: 15}  # ints, floats, strings, bools, blocks, longs, doubles
 _WIDTHS = {5: 4, 6: 4, 7: 4, 9: 1, 12: 4, 13: 8, 15: 8}  # bytes of one entry

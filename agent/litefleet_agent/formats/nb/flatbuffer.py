@@ -10,8 +10,6 @@ from typing import Dict, Iterator, List, Tuple
 
 from .common import NbError
 
-__all__ = ["MAX_STEPS", "Buffer", "Table"]
-
 MAX_STEPS = 1000000  # about two seconds on a small board; the largest PP-OCR model uses 20,000
 MAX_STRING = 4096  # bytes; names of variables and operators are far shorter
 MAX_FIELDS = 64  # of a table; Paddle-Lite's largest has 16

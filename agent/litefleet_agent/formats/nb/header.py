@@ -5,8 +5,6 @@ from typing import NamedTuple, Union
 
 from .common import NbError
 
-__all__ = ["HEADER_SIZE", "Bytes", "Header", "normalise", "normalised_version", "read_header"]
-
 Bytes = Union[bytes, bytearray, memoryview]
 
 HEADER_SIZE = 26  # u16 meta_version | char[16] opt_version | u64 topology size

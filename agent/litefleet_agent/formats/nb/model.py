@@ -9,8 +9,6 @@ from .header import HEADER_SIZE, VERSION_END, Bytes, Header, normalised_version,
 from .params import Params, read_params
 from .program import Kernel, Program, Tensor, read_program
 
-__all__ = ["NbModel", "read_nb"]
-
 QUANTISED = frozenset(["int8", "int16"])
 WIDTHS = {"float64": 8, "int64": 8, "float16": 2, "int16": 2, "int8": 1, "uint8": 1, "bool": 1}
 MOST = 1 << 50  # elements of one tensor that an estimate counts at most

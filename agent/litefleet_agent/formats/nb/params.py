@@ -7,8 +7,6 @@ from typing import Dict, List, NamedTuple, Tuple
 from .common import DTYPES, NbError
 from .flatbuffer import Buffer
 
-__all__ = ["Param", "Params", "read_params"]
-
 FIXED = 12  # u16 0 | u16 meta_size | u16 header_size | u16 count | u32 max_tensor_bytes
 LOD_TENSOR = 1  # the one kind of the union ParamDesc.variable
 

@@ -6,8 +6,6 @@ from typing import Dict, List, NamedTuple, Tuple
 from .common import DTYPES, LAYOUTS, PRECISIONS, TARGETS, named
 from .flatbuffer import Buffer, Table
 
-__all__ = ["Kernel", "Program", "Tensor", "read_program"]
-
 KERNEL_ATTR = "__@kernel_type_attr@__"
 CASTS = ("target_trans", "precision_trans", "layout_trans")
 LOD_TENSOR = 7  # VarType.type of an ordinary tensor

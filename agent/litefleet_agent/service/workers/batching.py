@@ -8,8 +8,6 @@ from ...formats.nb import Tensor
 from ...formats.npz import DTYPES, Array, native
 from ...verification.compare import values
 
-__all__ = ["all_finite", "are_batchable", "first_size", "free_first", "join_inputs", "split_outputs"]
-
 Inputs = Mapping[str, Array]
 
 

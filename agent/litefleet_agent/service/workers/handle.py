@@ -28,9 +28,6 @@ from ..status import WorkerFacts
 from .plan import LoadRequest, WorkerPlan
 from .process import Process
 
-__all__ = ["MemoryMonitor", "State", "WorkerHandle"]
-
-
 _HARD = 1.25  # times the memory limit, at which a worker is killed at once
 _BASE_RUN = 100  # the run after which growth is measured
 _CHECK_RUNS = 10  # growth is checked every tenth run: it is slow

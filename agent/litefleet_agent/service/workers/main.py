@@ -32,8 +32,6 @@ from .batching import all_finite, are_batchable, first_size, join_inputs, split_
 from .plan import LoadRequest, served_model
 from .warmup import OutputType, Warmup, infer
 
-__all__ = ["main"]
-
 RequestResult = Union[List[Array], Rejection]
 
 

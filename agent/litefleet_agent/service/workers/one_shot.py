@@ -12,8 +12,6 @@ from ..status import WorkerFacts
 from .handle import State, WorkerHandle
 from .plan import WorkerPlan
 
-__all__ = ["OneShotError", "check_body_size", "run_one_shot"]
-
 Request = Tuple[Tuple[Tensor, ...], bytes]  # inputs, and their data one after the other
 _TURN_S = 1.0
 _END_S = 3.0  # for the worker to end

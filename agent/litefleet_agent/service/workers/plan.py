@@ -14,8 +14,6 @@ from ...verification.verify import default_memory_limit
 from ..messages import ServedModel
 from ..settings import Settings
 
-__all__ = ["LoadRequest", "WorkerPlan", "plan_of", "served_model"]
-
 _DEVICE = Tree("/")
 
 

@@ -11,8 +11,6 @@ from ..status import WorkerFacts
 from .handle import State, WorkerHandle
 from .plan import WorkerPlan
 
-__all__ = ["PoolCallbacks", "Stage", "WorkerPool"]
-
 _BACKOFF_S = (0.1, 30.0)  # delay before a dead worker is replaced: first, longest
 _SHORT_MS = 20.0  # for shorter runs the way to a worker and back matters
 

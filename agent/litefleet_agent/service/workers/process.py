@@ -13,8 +13,6 @@ from ..event_loop import READ, EventLoop
 from ..systemd import without_manager
 from .plan import WorkerPlan
 
-__all__ = ["Process", "environment", "own_code"]
-
 _LOADER = (
     "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.service.workers import main; "
     "sys.exit(main.main(int(sys.argv[2]), int(sys.argv[3])))"

@@ -12,8 +12,6 @@ from ...verification.engine import Engine
 from ...verification.golden_cases import CaseComparison, Golden, check_outputs, fits_inputs, precision_of
 from .batching import are_batchable, first_size, free_first, join_inputs, split_outputs
 
-__all__ = ["OutputType", "Warmup", "infer"]
-
 OutputType = Tuple[str, Tuple[int, ...]]  # dtype and dims of an output; -1 = free
 
 

@@ -12,8 +12,6 @@ from .result import FARTHEST, OutputComparison, OutputPair, peak, ratio, rows_of
 from .rules import CountsRule, LabelsRule, TopkRule
 from .spec import ComparisonSpec
 
-__all__ = ["compare_counts", "compare_labels", "compare_topk"]
-
 _MAX_TIES = 1 << 20  # items of labels whose ties are looked up one by one
 _SHORT_ROW = 16  # classes
 

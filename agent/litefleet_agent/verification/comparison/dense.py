@@ -9,8 +9,6 @@ from .result import FARTHEST, Comparison, OutputComparison, OutputPair, Toleranc
 from .rules import EmbeddingRule, MaskRule
 from .spec import ComparisonSpec
 
-__all__ = ["compare_embedding", "compare_mask", "compare_tensor", "elementwise"]
-
 _JUST_OVER = 1.0 + 1e-9  # the distance of an output that failed by less than a float can tell
 
 

@@ -8,8 +8,6 @@ from .result import FARTHEST, Array, OutputComparison, OutputPair, ratio, values
 from .rules import DetectionsRule
 from .spec import ComparisonSpec
 
-__all__ = ["compare_detections", "peak_score"]
-
 _MAX_ROWS = 50000  # more than any suppression leaves; a raw head of a network is compared as plain numbers
 _MAX_TRIED = 200  # candidates looked at for one row, the nearest ones: bounds the work on rows that all overlap
 # A row may be suppressed in one engine only where its overlap is this many (1 - iou) below the threshold or less: two

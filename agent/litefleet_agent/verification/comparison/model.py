@@ -6,8 +6,6 @@ from ...errors import AgentError
 from ..compare import Tolerance, default_tolerance
 from .spec import MAX_NAME, TENSOR, ComparisonSpec
 
-__all__ = ["AS_TENSORS", "ModelComparison"]
-
 _MAX_OUTPUTS = 1000
 
 

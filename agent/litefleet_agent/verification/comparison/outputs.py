@@ -10,8 +10,6 @@ from .result import FARTHEST, Array, OutputComparison, OutputPair, family, finit
 from .rules import CountsRule, DetectionsRule, EmbeddingRule, LabelsRule, MaskRule, TopkRule
 from .spec import TENSOR, ComparisonSpec
 
-__all__ = ["FREE_ROWS", "compare_output", "compare_outputs"]
-
 FREE_ROWS = ("detections", "counts")  # kinds whose number of rows may vary
 
 

@@ -13,21 +13,6 @@ from typing import Dict, Tuple, Type, Union
 
 from ..compare import Tolerance
 
-__all__ = [
-    "DETECTION_COLUMNS",
-    "PRECISIONS",
-    "RULES",
-    "CountsRule",
-    "DetectionsRule",
-    "EmbeddingRule",
-    "LabelsRule",
-    "MaskRule",
-    "Rule",
-    "TensorRule",
-    "TopkRule",
-    "probability_tolerance",
-]
-
 PRECISIONS = ("fp32", "int16", "fp16", "int8")
 DETECTION_COLUMNS = ("class", "score", "x1", "y1", "x2", "y2")  # of PaddlePaddle's multiclass_nms* and matrix_nms
 

@@ -7,8 +7,6 @@ from ...errors import AgentError
 from .result import Tolerance, default_tolerance
 from .rules import PRECISIONS, RULES, MaskRule, Rule, TensorRule, probability_tolerance
 
-__all__ = ["KINDS", "MAX_NAME", "TENSOR", "ComparisonSpec"]
-
 KINDS = tuple(RULES)
 MAX_NAME = 256  # characters of an output's name, as in .npz files
 _MAX_COLUMNS = 64

@@ -18,8 +18,6 @@ from .cxx import STRING_SIZE, CxxString, empty_string_at, text_at, word_at
 from .errors import NativeError, unknown_layout
 from .symbols import WORD, Functions
 
-__all__ = ["NO_BIND", "POWER_MODES", "MobileConfig"]
-
 # PowerMode in lite/api/paddle_place.h
 POWER_MODES = {
     "LITE_POWER_HIGH": 0,

@@ -11,20 +11,6 @@ from typing import Callable, List, Sequence, Tuple
 from .errors import unknown_layout
 from .symbols import WORD, Result
 
-__all__ = [
-    "STRING_SIZE",
-    "CxxLod",
-    "CxxShape",
-    "CxxString",
-    "empty_string_at",
-    "read_int64s",
-    "read_lod",
-    "read_text",
-    "read_texts",
-    "text_at",
-    "word_at",
-]
-
 STRING_SIZE = 2 * WORD + 16
 _VECTOR_SIZE = 3 * WORD
 _LOCAL = 15  # characters of a short string, without its NUL

@@ -5,8 +5,6 @@ from typing import Callable, Sequence, Tuple
 
 from ..engine import PaddleLiteError
 
-__all__ = ["NativeError", "explain_missing", "explain_unloadable", "unknown_layout"]
-
 _SHOWN = 3  # missing symbols that a sentence names
 
 # A mangled name, or a part of one, that shows how the library was built otherwise -> what it is and what to do.

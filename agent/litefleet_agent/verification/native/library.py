@@ -8,8 +8,6 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 from .errors import NativeError, explain_unloadable
 from .symbols import Functions, resolve
 
-__all__ = ["Library", "find_library"]
-
 _RTLD_LAZY = 1
 _NAMES = ("libpaddle_light_api_shared.so", "libpaddle_full_api_shared.so")  # the smaller one first
 _PLACES = ("", "lib", "cxx/lib")  # of a release archive: its cxx/lib, its cxx, its top

@@ -17,8 +17,6 @@ if TYPE_CHECKING:  # ctypes may be missing: that is a sentence of import_runtime
     from .library import Library
     from .predictor import Predictor
 
-__all__ = ["NativePaddleLite"]
-
 
 class NativePaddleLite(Engine):
     """An engine whose `runtime` is what library.find_library takes.

@@ -13,8 +13,6 @@ from .library import Library
 from .selfcheck import SLOTS, check_shared_pointer, check_slots, check_version, has_shrink_memory
 from .symbols import DTYPE_OF, WORD, Functions, Result
 
-__all__ = ["Predictor", "Tensor"]
-
 _HOST = 1  # TargetType kHost: memory of the CPU
 _POINTER, _INT = ctypes.c_void_p, ctypes.c_int
 _INDEXED = ctypes.CFUNCTYPE(Result, _POINTER, _INT)

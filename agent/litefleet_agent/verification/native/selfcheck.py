@@ -15,18 +15,6 @@ from .errors import NativeError, unknown_layout
 from .library import Library
 from .symbols import WORD
 
-__all__ = [
-    "KNOWN_VERSIONS",
-    "SLOTS",
-    "check_names",
-    "check_read_back",
-    "check_shared_pointer",
-    "check_slots",
-    "check_version",
-    "has_shrink_memory",
-    "is_known",
-]
-
 # Position in PaddlePredictor's table of virtual functions.
 SLOTS: Dict[str, int] = {
     "GetInput": 0,

@@ -9,8 +9,6 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from .errors import explain_missing
 
-__all__ = ["DTYPE_OF", "WORD", "Dtype", "Functions", "Result", "resolve"]
-
 WORD = ctypes.sizeof(ctypes.c_void_p)  # bytes of a pointer
 _LONG = ctypes.sizeof(ctypes.c_long) == 8
 _INT64, _UINT64 = ("l", "m") if _LONG else ("x", "y")  # int64_t is long on 64-bit Linux, long long on 32-bit

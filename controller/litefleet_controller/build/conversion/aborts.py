@@ -15,8 +15,6 @@ from litefleet_agent.findings import Certainty, Finding, finding
 from .program import DTYPES, Op, Program, integers_of
 from .protobuf import WireError, fields
 
-__all__ = ["SUM_OF_ALL", "aborts_of", "check_aborts"]
-
 # What the `cast` kernel converts; every other pair of types ends the process ("other has not been implemented transform").
 _CASTS: Mapping[str, frozenset[str]] = {
     "bool": frozenset({"float32", "int32", "int64"}),

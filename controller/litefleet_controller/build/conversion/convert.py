@@ -29,9 +29,6 @@ from .preflight import Source, check_age
 from .static import check_source_for
 from .variant import Variant, target_arch
 
-__all__ = ["Artifact", "Converters", "admit", "convert", "convert_with_any", "gate"]
-
-
 _UNSUPPORTED = re.compile(
     r"ops? (?:are|is) not supported|is not supported in the supported_ops|no kernel", re.IGNORECASE
 )

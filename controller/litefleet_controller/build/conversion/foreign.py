@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import PurePath
 
-__all__ = ["foreign_format"]
-
 # (offset, bytes, what it is): each taken from the format's own description.
 _MAGIC = (
     (4, b"TFL3", "TensorFlow Lite"),

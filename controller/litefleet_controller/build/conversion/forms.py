@@ -15,8 +15,6 @@ from .aborts import aborts_of
 from .program import Op, Program, integers_of
 from .protobuf import WireError
 
-__all__ = ["BARE_CONV", "FORMS", "KERNELLESS", "ZERO_D", "Form", "forms_of"]
-
 _ALL = ("2.13rc0", "2.12", "2.10")
 
 

@@ -16,8 +16,6 @@ from .foreign import foreign_format
 from .program import ParamsError, Program, read_params, read_program
 from .protobuf import WireError
 
-__all__ = ["ENCRYPTED", "SourceFiles", "find_source", "is_pir", "looks_random", "read_files"]
-
 _MOST_FILES = 200  # of a folder, checked for a model
 _MOST_PROGRAM = 256 << 20  # bytes of a program
 _PAIRS = (("inference.pdmodel", "inference.pdiparams"), ("__model__", "__params__"), ("model", "params"))

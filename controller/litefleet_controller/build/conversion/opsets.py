@@ -14,8 +14,6 @@ from typing import Any
 
 from ...config.choices import split_targets
 
-__all__ = ["OPSETS", "knows", "unsupported", "versions", "versions_that_convert"]
-
 OPSETS = Path(__file__).with_name("opsets.json")
 
 

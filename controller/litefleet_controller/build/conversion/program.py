@@ -12,18 +12,6 @@ import numpy as np
 
 from .protobuf import Value, WireError, fields, integers, message, signed, text
 
-__all__ = [
-    "DTYPES",
-    "Op",
-    "ParamsError",
-    "Program",
-    "TensorSpec",
-    "integers_of",
-    "largest",
-    "read_params",
-    "read_program",
-]
-
 # VarType.Type of framework.proto: a tensor's type by numpy's name, with its width in bytes.
 DTYPES: Mapping[int, tuple[str, int]] = {
     0: ("bool", 1),

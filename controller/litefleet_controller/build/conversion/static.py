@@ -9,8 +9,6 @@ from .forms import BARE_CONV, BARE_CONV_STOPS, FORMS, KERNELLESS
 from .opsets import unsupported, versions, versions_that_convert
 from .preflight import SourceFacts, check_age
 
-__all__ = ["check_source_for"]
-
 _MOST_NAMES = 8
 
 

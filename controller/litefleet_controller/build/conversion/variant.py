@@ -11,8 +11,6 @@ from litefleet_agent.facts.arch import ARCHES, Arch
 from ...common.errors import FindingError, UsageError
 from ...config.choices import CPU_TARGETS, DEFAULT_PADDLELITE, TARGETS, split_targets, target_hint
 
-__all__ = ["Variant", "make_variant", "parse_targets", "target_arch"]
-
 QUANTS = ("", "int8", "int16")
 
 

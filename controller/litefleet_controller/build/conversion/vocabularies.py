@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 
 from .program import Op, Program
 
-__all__ = ["vocabularies"]
-
 # Operators whose output holds only values of their first input, perhaps in another order or fewer of them.
 _SAME_VALUES = frozenset(
     {

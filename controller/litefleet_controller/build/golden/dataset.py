@@ -18,8 +18,6 @@ from ...config.choices import AccuracySpec
 from .labels import Label, parse_label, read_characters
 from .pictures import SUFFIXES
 
-__all__ = ["DataSet", "Sample", "read_dataset", "read_datasets"]
-
 _KINDS = (*SUFFIXES, ".npz", ".npy")
 _MOST_BYTES = 256 << 20  # of a CSV file
 _MOST_SAMPLES = 1_000_000

@@ -17,21 +17,6 @@ from litefleet_agent.findings import finding
 
 from ...common.errors import FindingError, LitefleetError
 
-__all__ = [
-    "LABEL",
-    "LOD",
-    "UNREADABLE",
-    "Array",
-    "Tensor",
-    "canonical_npz",
-    "check_cases",
-    "lod_problem",
-    "merged",
-    "misfits",
-    "offsets_of",
-    "read_npz",
-]
-
 Array = npt.NDArray[Any]
 LABEL = "label"  # the array of a data set's .npz that holds its label
 LIMIT_BYTES = 512 * 1024 * 1024

@@ -16,8 +16,6 @@ from ...common.errors import ConfigError, LitefleetError
 from ...config.choices import InputSpec, Numbers
 from .files import LIMIT_BYTES, LOD, Array, Tensor, offsets_of
 
-__all__ = ["InputPlan", "PlannedInput", "draw_inputs", "picture_input", "plan_inputs", "settled"]
-
 Range = tuple[float, float]  # lowest and highest value, both included for whole numbers
 _SEQUENCES = (7, 4)  # lengths of the sequences of an input with LoD, where litefleet.yaml states none
 _SEGMENTS = 2  # BERT's segments: token_type_ids are 0 or 1

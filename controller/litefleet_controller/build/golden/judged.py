@@ -23,8 +23,6 @@ from .make import ReferenceToolchains, run_reference
 from .perturb import classes_to_swap, find_head, perturbations
 from .power import Answers, Damaged, GoldenPower, measure_power
 
-__all__ = ["JudgedGolden", "Reference", "judged_golden"]
-
 _RECIPE = 1  # raise it when power is measured in another way
 _MOST_CASES = 8  # made by doubling
 # Bytes of all damaged parameter files together; larger models are judged by their answers alone

@@ -23,8 +23,6 @@ from ...common.errors import UsageError
 from ...config.choices import MetricName
 from .files import LIMIT_BYTES, UNREADABLE, Array
 
-__all__ = ["IGNORED", "Boxes", "Label", "label_of_array", "parse_label", "read_characters", "read_mask"]
-
 IGNORED = 255  # the class of a mask's pixels that are not counted, as in Pascal VOC and Cityscapes
 _MOST_BOXES = 10_000
 _MOST_ITEMS = 1_000_000

@@ -14,8 +14,6 @@ from ..conversion.program import Program
 from .files import Tensor
 from .recognise import Recognised, recognise
 
-__all__ = ["OutputMeaning", "by_position", "data_set_decides", "meanings_of"]
-
 _CONFIGURED = "as litefleet.yaml says"
 _BY_POSITION = frozenset({"topk", "mask", "embedding"})  # kinds whose items correspond, as a tensor's do
 

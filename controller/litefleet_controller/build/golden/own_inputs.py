@@ -15,8 +15,6 @@ from .files import LABEL, LIMIT_BYTES, LOD, UNREADABLE, Array, Tensor, lod_probl
 from .inputs import draw_inputs, picture_input, plan_inputs, settled
 from .pictures import SUFFIXES, prepare, read_picture
 
-__all__ = ["check_inputs", "read_inputs"]
-
 
 def read_inputs(
     files: Sequence[Path],

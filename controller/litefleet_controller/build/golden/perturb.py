@@ -12,8 +12,6 @@ import numpy.typing as npt
 from ..conversion.program import Op, Program, read_params
 from ..conversion.protobuf import fields
 
-__all__ = ["Head", "Perturbation", "changed", "classes_to_swap", "find_head", "perturbations", "weights_of"]
-
 Weights = npt.NDArray[np.float32]
 # Operators that hand class scores on, so that the class axis before them is the class axis after them.
 _KEEPS_CLASSES = frozenset(

@@ -16,8 +16,6 @@ from .files import Array
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SUFFIXES", "prepare", "read_picture", "size_in_input", "stretched"]
-
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 _MOST_PIXELS = 64_000_000

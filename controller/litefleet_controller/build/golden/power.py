@@ -14,8 +14,6 @@ from litefleet_agent.verification.comparison.rules import DetectionsRule
 
 from .files import Array
 
-__all__ = ["Answers", "DamagePower", "Damaged", "GoldenPower", "OutputPower", "measure_power"]
-
 Answers = Mapping[str, Array]  # one case's outputs by name
 Verdict = Literal["strong", "weak", "refused"]
 _MAX_PAIRS = 21  # of cases compared with each other: all pairs of 7 cases, neighbours beyond

@@ -15,8 +15,6 @@ from litefleet_agent.verification.comparison import DETECTION_COLUMNS, TENSOR, C
 from ..conversion.program import Op, Program, TensorSpec, integers_of
 from ..conversion.protobuf import fields
 
-__all__ = ["Recognised", "recognise"]
-
 _MAX_STEPS = 64  # operators walked back from one output
 # Operators whose output holds their first input's values, in the same order.
 _SAME_VALUES = frozenset(

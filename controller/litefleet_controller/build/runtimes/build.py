@@ -35,9 +35,6 @@ from .compatibility import (
 )
 from .pack import Packed, fingerprint, pack, unpack_wheel
 
-__all__ = ["Bundle", "build_bundle", "check_bundle"]
-
-
 _DEFAULT_NUMPY = RuntimeChoice().numpy
 _RECIPE = 2  # raise it when bundles come to be packed in another way
 

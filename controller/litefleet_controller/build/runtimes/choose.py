@@ -14,8 +14,6 @@ from ...config import Config, runtime_for
 from ...config.choices import RuntimeChoice
 from .compatibility import DeviceKind, binding_fits, refusal_of_device, refusal_of_elf, refusal_of_wheel
 
-__all__ = ["ChosenRuntime", "choose_runtime", "falls_back_to_own", "own_runtime_findings"]
-
 
 @dataclass(frozen=True)
 class ChosenRuntime:

@@ -18,22 +18,6 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from ...config.choices import PUBLISHED_PYTHONS, RuntimeChoice
 
-__all__ = [
-    "DeviceKind",
-    "WheelName",
-    "binding_fits",
-    "platform_arch",
-    "platform_of",
-    "python_fits",
-    "refusal_of_device",
-    "refusal_of_elf",
-    "refusal_of_interpreter",
-    "refusal_of_wheel",
-    "sentence_of_resolver",
-    "wheel_name",
-    "wheels_for",
-]
-
 
 @dataclass(frozen=True)
 class DeviceKind:

@@ -14,8 +14,6 @@ from pathlib import Path, PurePosixPath
 
 from ...common.errors import FindingError
 
-__all__ = ["Packed", "fingerprint", "installed_at", "pack", "unpack_member", "unpack_wheel"]
-
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can hold
 _LEVEL = 3  # lite.so and MKL: beyond 3 it takes twice the time for 2 % less
 _LIMIT = 4 * 1024**3  # unpacked bytes; the published builds hold 170 MB

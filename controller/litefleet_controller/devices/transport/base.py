@@ -9,8 +9,6 @@ from litefleet_agent.findings import Finding, finding
 from litefleet_inventory import checks
 from litefleet_inventory.model import Device
 
-__all__ = ["Channel", "Transport", "TransportError", "hop_device"]
-
 
 class TransportError(Exception):
     """The device could not be reached, or the connection broke; `found` is the finding."""

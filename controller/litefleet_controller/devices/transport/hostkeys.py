@@ -15,8 +15,6 @@ from litefleet_inventory.model import Device
 from ...common.errors import ConfigError
 from .base import TransportError
 
-__all__ = ["HostKeys", "TrustDecision"]
-
 # The order in which a host is asked for its key; known types go first, so that a pinned key is the one that it shows.
 _ALGORITHMS = (
     "ssh-ed25519",

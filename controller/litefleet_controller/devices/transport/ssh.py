@@ -20,8 +20,6 @@ from ...common.files import expanded
 from .base import Channel, TransportError, hop_device
 from .hostkeys import HostKeys
 
-__all__ = ["SshLimits", "SshTransport"]
-
 _WRITE = 128 * 1024
 _READ = 4 << 20  # bytes: all that has come is read at once
 _UNREAD = (

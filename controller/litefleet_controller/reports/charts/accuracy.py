@@ -11,8 +11,6 @@ from ...evaluate.figures import Accuracy, accuracy_of, label_of
 from .canvas import WIDTH, Canvas, Chart
 from .scale import Axis, tick_label
 
-__all__ = ["accuracy_charts", "accuracy_rows", "points", "share"]
-
 _ROW = 20
 _MOST_DEVICES, _MOST_CLASSES, _MOST_TABLES = 60, 20, 10
 

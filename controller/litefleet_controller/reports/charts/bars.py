@@ -10,8 +10,6 @@ from ..values import human_bytes, human_ms
 from .canvas import LEFT, RIGHT, WIDTH, Canvas, Chart
 from .scale import Axis, number_text, tick_label
 
-__all__ = ["cold_starts", "throughput"]
-
 _PARTS = (("process_ms", "interpreter"), ("import_ms", "import"), ("load_ms", "load"), ("first_run_ms", "first run"))
 _PLOT = 136
 _WIDEST = 46

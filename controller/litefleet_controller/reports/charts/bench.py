@@ -18,8 +18,6 @@ from .canvas import WIDTH, Chart, asset
 from .over_time import latency_over_time, memory_over_time, sensors_over_time
 from .ranks import against, percentiles
 
-__all__ = ["charts_of", "heading_of", "names_of", "title_of", "to_svg"]
-
 _MARGIN, _GAP = 20, 18
 _WIDE = {"head": 52, "name": 70}  # characters of a line
 _MOST_FOUND = 4

@@ -12,9 +12,6 @@ from markupsafe import Markup
 from ...common.text import sanitize
 from .scale import Axis, tick_label
 
-__all__ = ["BOTTOM", "LEFT", "RIGHT", "WIDTH", "Canvas", "Chart", "asset"]
-
-
 WIDTH = 460
 LEFT, RIGHT, BOTTOM = 54, 446, 22  # edges of the plot; BOTTOM is counted from the lower edge
 _TITLE, _LEGEND = 28, 16

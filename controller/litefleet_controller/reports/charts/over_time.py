@@ -9,8 +9,6 @@ from ...bench.figures import ReleaseFigures
 from .canvas import LEFT, RIGHT, Canvas, Chart
 from .scale import Axis, axis_around, axis_from_zero, number_text
 
-__all__ = ["latency_over_time", "memory_over_time", "sensors_over_time"]
-
 _PLOT = 112
 _LOG_FROM = 8.0  # ratio of largest latency to smallest p50 from which the axis is logarithmic
 _UNITS = ((2 * 86400.0, 86400.0, "days"), (2 * 3600.0, 3600.0, "h"), (180.0, 60.0, "min"), (0.0, 1.0, "s"))

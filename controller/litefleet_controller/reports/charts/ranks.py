@@ -9,8 +9,6 @@ from ..values import human_ms
 from .canvas import LEFT, RIGHT, Canvas, Chart
 from .scale import Axis, axis_from_zero, number_text
 
-__all__ = ["against", "percentiles"]
-
 _RANKS = (("min", "min"), ("p50", "p50"), ("p90", "p90"), ("p99", "p99"), ("p99.9", "p999"), ("max", "max"))
 _PLOT = 132
 _LOG_FROM = 12.0

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["LOG_FROM", "Axis", "axis_around", "axis_from_zero", "number_text", "tick_label"]
-
 LOG_FROM = 30.0  # ratio of largest to smallest value from which an axis is logarithmic
 
 
