@@ -197,6 +197,7 @@ class KillRounds:
                 await asyncio.wait_for(process.wait(), moment)
             if victim == "controller":
                 if process.returncode is not None:
+                    self._seconds[operation] = time.monotonic() - begun  # quicker than when it was measured
                     return False
                 process.kill()
                 await process.wait()
