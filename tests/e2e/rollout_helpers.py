@@ -151,13 +151,14 @@ def edit_proof(root: Path, release: str, change: Callable[[dict[str, Any]], None
 
 
 def latest(job: Project, kind: str = "") -> Rollout:
-    """Return the latest rollout as it is stored; with `kind`, the latest of this kind."""
+    """Return the latest rollout as it is stored; with `kind`, the latest of this kind.  IndexError when there is none yet."""
     config = load_config(job.folder / "litefleet.yaml")
     state = open_state(config)
     try:
-        return next(r for r in state.rollouts(config.fleet, 20) if kind in ("", r.kind))
+        found = [r for r in state.rollouts(config.fleet, 20) if kind in ("", r.kind)]
     finally:
         state.close()
+    return found[0]
 
 
 def rows(job: Project, rollout_id: str = "") -> tuple[DeviceRow, ...]:

@@ -38,7 +38,9 @@ async def bench(
 
 
 def files(folder: Path) -> dict[str, int]:
-    return {str(p): p.lstat().st_mtime_ns for p in folder.rglob("*") if not p.name.endswith("lock") and not p.is_dir()}
+    """Return when each file was written; locks, and the bytecode that a start keeps for the next one, aside."""
+    aside = ("lock", ".bytecode")
+    return {str(p): p.lstat().st_mtime_ns for p in folder.rglob("*") if not p.name.endswith(aside) and not p.is_dir()}
 
 
 def benching(root: Path) -> list[str]:

@@ -68,8 +68,7 @@ async def test_a_runtime_that_does_not_fit(
         job = project(devices)
         job.config(runtimes={"x86_64": {"paddlelite": "2.12"}})
         _, found = await look(job)
-        assert codes(found["one"]) == ["LF302"]
-        assert "CPython 3.7; this device has x86_64 with CPython 3.10" in found["one"].findings[0].observed
+        assert codes(found["one"]) == []  # made for CPython 3.7: its library is called without the binding
         job.config(runtimes={"x86_64": {"wheel": "gone-1-cp310-cp310-linux_x86_64.whl"}})
         _, found = await look(job)
         assert codes(found["one"]) == ["LF302"]

@@ -85,7 +85,7 @@ def shorten(arrays: dict[str, np.ndarray]) -> None:
     ("edit", "verdict", "code", "words"),
     [
         (lambda arrays: None, Verdict.VERIFIED, "", ""),
-        (mirror, Verdict.WRONG, "LF403", "max abs error 0."),
+        (mirror, Verdict.WRONG, "LF403", "at rank 1 class 0 stands where the reference has class 1"),
         (shorten, Verdict.REFUSED, "LF412", "input 'x' has dims [1, 1, 48, 192]; the model's are"),
     ],
     ids=["right", "wrong values", "wrong dims"],

@@ -24,6 +24,8 @@ FIRST = {
     "exit": b"",
     "deaf": b"LFBOOT n0nce need\n",
     "garbage": b"",
+    "big-events": b"LFBOOT n0nce have\nLFF1\x00\x0f",
+    "many-events": b"LFBOOT n0nce have\nLFF1\x00\x00\x0f",
 }
 
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import replace
 
 import pytest
 from litefleet_agent.cli import main
@@ -64,10 +63,10 @@ def test_nothing_changed_nothing_found(store, facts, running):
 
 
 def test_a_changed_environment_says_what_changed(store, facts, running):
-    now = replace(
-        facts, numpy=Package("2.1.0", "/usr/lib/numpy"), libc=Libc("glibc", "9.99"), libraries=("libgomp.so.1",)
+    now = facts._replace(
+        numpy=Package("2.1.0", "/usr/lib/numpy"), libc=Libc("glibc", "9.99"), libraries=("libgomp.so.1",)
     )
-    then = replace(facts, numpy=Package("1.26.4", "/usr/lib/numpy"), libraries=("libgomp.so.1", "libatomic.so.1"))
+    then = facts._replace(numpy=Package("1.26.4", "/usr/lib/numpy"), libraries=("libgomp.so.1", "libatomic.so.1"))
     found = check_drift(store, then, False, now)
     said = " ".join(f.observed for f in found)
     assert codes(found) == ["LF604", "LF604", "LF604", "LF306"]
@@ -75,8 +74,8 @@ def test_a_changed_environment_says_what_changed(store, facts, running):
     assert "numpy changed from 1.26.4 (/usr/lib/numpy) to 2.1.0 (/usr/lib/numpy)" in said
     assert "to glibc 9.99" in said
     assert "libatomic.so.1 is missing" in said
-    assert changes(replace(now, libraries=()), replace(now, libraries=())) == []
-    assert codes(changes(now, replace(now, libraries=()))) == []  # not known is not gone
+    assert changes(now._replace(libraries=()), now._replace(libraries=())) == []
+    assert codes(changes(now, now._replace(libraries=()))) == []  # not known is not gone
 
 
 def test_a_changed_byte_is_found_within_a_round_and_stays_until_it_is_right(store, facts, running, monkeypatch):
@@ -162,7 +161,7 @@ def test_a_look_runs_beside_the_loop_and_never_twice(store, facts, running):
         told.append(found)
         loop.stop()
 
-    assert watch.start_check(loop, replace(facts, machine="other"), done) is True
+    assert watch.start_check(loop, facts._replace(machine="other"), done) is True
     assert watch.start_check(loop, facts, done) is False
     loop.run()
     assert [codes(found) for found in told] == [["LF604"]]

@@ -152,7 +152,9 @@ LIES: dict[str, dict[str, Any]] = {
 def test_an_answer_that_is_not_one_is_refused(lie: str) -> None:
     outcome = ask(LIES[lie])
     assert (outcome.verdict, outcome.findings[-1].code) == (Verdict.FAILED, "LF507"), outcome.findings
-    assert outcome.findings[-1].observed.startswith("the answer to bench has a wrong form at ")
+    at_intake = "cam-01: an answer holds an integer of more than 64 bits"
+    words = at_intake if lie == "beyond all bounds" else "the answer to bench has a wrong form at "
+    assert outcome.findings[-1].observed.startswith(words)
     assert outcome.measurements == {}
     assert len(outcome.findings[-1].observed) < 500
 
