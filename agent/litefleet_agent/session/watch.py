@@ -65,6 +65,7 @@ class Watch:
             elif now - changed > self._limit_s(state[1]):
                 text = "litefleet-agent: the controller has been silent for %.0f s: the session ends\n"
                 sys.stderr.write(text % (now - changed))
+                sys.stderr.flush()  # before Python 3.9 it waits for the exit, which may be os._exit
                 _end()
 
     def _limit_s(self, unread: int) -> float:
