@@ -53,7 +53,8 @@ class Site:
         (self.folder / "litefleet.yaml").write_text(yaml.safe_dump(self._config(release), width=1000))
         options = Options(self.folder / "litefleet.yaml")
         try:
-            return await start_rollout(options, _quiet, WaitPolicy.NONE)
+            # The tests share one machine, and each brings a state of its own.
+            return await start_rollout(options, _quiet, WaitPolicy.NONE, take_over=True)
         except StillOpen:
             return await resume(options, _quiet, "", WaitPolicy.NONE)
 

@@ -95,14 +95,16 @@ def test_a_host_key_that_is_not_the_pinned_one_is_refused(machine: Machine, key:
 def test_an_interpreter_that_the_service_can_not_start_is_refused(machine: Machine, key: Path) -> None:
     """One that a link leads to in a home folder, which the units hide; and one that is closed to the service's user."""
     machine.ssh(
-        "chmod 755 /home/admin; python3 -m venv --without-pip /home/admin/venv; ln -s /home/admin/venv /opt/venv"
+        "mkdir /home/shared; python3 -m venv --without-pip /home/shared/venv; ln -s /home/shared/venv /opt/venv"
     )
     machine.ssh("mkdir -m 700 /opt/closed; ln -s /usr/bin/python3 /opt/closed/python")
-    for python, word in (("/opt/venv/bin/python", "sees no home folders"), ("/opt/closed/python", "ermission denied")):
+    hints = ("Name an interpreter in /usr or /opt", "Install Python 3.7 or later on the device, or name one that is there")
+    words = ("sees no home folders", "ermission denied")
+    for python, word, hint in zip(("/opt/venv/bin/python", "/opt/closed/python"), words, hints, strict=True):
         done, said = provision_device(machine, key, Choice(), python=python)
         assert not done
         assert word in said[-2], said
-        assert "Name an interpreter in /usr or /opt" in said[-2], said
+        assert hint in said[-2], said
         assert machine.ssh("ls /etc/systemd/system/litefleet-agent.service").returncode != 0
     done, said = provision_device(machine, key, Choice(remove=True, purge=True))
     assert done, said

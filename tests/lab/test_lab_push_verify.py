@@ -74,7 +74,7 @@ async def test_the_right_file_is_pushed_and_checked_and_the_want_of_a_runtime_is
     )
     blobs = work.blobs()
     assert first.artifact in blobs
-    assert len(blobs) == 3  # the model and two goldens
+    assert len(blobs) >= 3  # the model and its goldens: two, or more where two could not tell enough
     assert all(name == sha for name, sha in blobs.items())
     pushed = read_nb(arm_device.ssh(f"cat {work.root}/blobs/{first.artifact}").stdout)
     assert pushed.kernels_by_target() == {"arm": 99, "host": 5}
@@ -123,7 +123,8 @@ async def test_a_connection_cut_in_the_middle_of_a_push(aarch64_device: LabDevic
     whole = await work.run()
     assert (whole.verdict, whole.findings[0].code) == (Verdict.UNSUPPORTED, "LF302"), whole.to_dict()
     blobs = work.blobs()
-    assert len(blobs) == 3  # and nothing unfinished beside them
+    assert len(blobs) >= 3
+    assert not any(name.startswith(".") for name in blobs)  # nothing unfinished beside them
     assert all(name == sha for name, sha in blobs.items())
 
 
