@@ -98,7 +98,10 @@ def test_an_interpreter_that_the_service_can_not_start_is_refused(machine: Machi
         "mkdir /home/shared; python3 -m venv --without-pip /home/shared/venv; ln -s /home/shared/venv /opt/venv"
     )
     machine.ssh("mkdir -m 700 /opt/closed; ln -s /usr/bin/python3 /opt/closed/python")
-    hints = ("Name an interpreter in /usr or /opt", "Install Python 3.7 or later on the device, or name one that is there")
+    hints = (
+        "Name an interpreter in /usr or /opt",
+        "Install Python 3.7 or later on the device, or name one that is there",
+    )
     words = ("sees no home folders", "ermission denied")
     for python, word, hint in zip(("/opt/venv/bin/python", "/opt/closed/python"), words, hints, strict=True):
         done, said = provision_device(machine, key, Choice(), python=python)
