@@ -5,11 +5,11 @@ from typing import List, Optional, Tuple
 
 from ..facts import Facts
 from ..facts.arch import ARCHES
-from ..facts.runtime import RuntimeFacts, describe_runtime, with_flavour
+from ..facts.runtime import RuntimeFacts, describe_runtime, exports_cxx, with_flavour
 from ..formats.nb import NbError, NbModel
 from . import Certainty, Finding, finding
 from .model_file import accelerators, altered, check_file, read_nb_file
-from .runtime import check_cpu, check_runtime
+from .runtime import BINDING_ONLY, check_cpu, check_runtime
 
 __all__ = [
     "RuntimeFacts",
@@ -177,4 +177,7 @@ def static_findings(nb: str, facts: Facts, runtime: str, sha256: str = "") -> Li
         return [finding("LF602", "The model's file cannot be read: %s." % (error.strerror or error))]
     found = altered(model, sha256) + check_file(model, arch, frozenset(facts.cpu.features) or None)
     described = with_flavour(describe_runtime(runtime or None))
-    return found + check_environment(model, facts, described, by_binding=not described.native)
+    by_binding = check_environment(model, facts, described)
+    if any(f.code in BINDING_ONLY for f in by_binding) and exports_cxx(described):
+        return found + check_environment(model, facts, described, by_binding=False)
+    return found + by_binding

@@ -16,6 +16,9 @@ _SYSTEMS = {"windows": "Windows", "macos": "macOS", "android": "Android"}
 _PUBLISHED_X86 = ("avx", "avx2", "fma")
 _PUBLISHED_MARK = "libmklml_intel.so"
 
+# What concerns the binding alone: its interpreter and its numpy.
+BINDING_ONLY = ("LF304", "LF307", "LF317")
+
 
 def check_runtime(facts: Facts, runtime: RuntimeFacts, by_binding: bool = True) -> List[Finding]:
     """Return the findings against this runtime on the device of `facts`; what is unknown of either decides nothing.

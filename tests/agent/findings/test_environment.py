@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from litefleet_agent.facts import Cpu, Disk, Facts, Libc, Memory, PythonFacts, gather
+from litefleet_agent.facts.runtime import exports_cxx
 from litefleet_agent.findings.environment import (
     RuntimeFacts,
     check_environment,
@@ -295,5 +296,5 @@ def test_the_published_wheel_on_this_machine(lite_python, nb_files, tmp_path):
     assert check_environment(read_nb(nb_files("cls", "x86").read_bytes()), facts, found) == []
     wrong = facts._replace(python=PythonFacts("/usr/bin/python3.11", "3.11.2", "cpython", "cp311", 64))
     assert [f.code for f in check_environment(MODEL, wrong, found)] == ["LF307"]
-    assert found.native
+    assert exports_cxx(found)
     assert check_environment(MODEL, wrong, found, by_binding=False) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from litefleet_agent.facts import Facts
 from litefleet_agent.facts.arch import arch_of
-from litefleet_agent.facts.runtime import describe_runtime
+from litefleet_agent.facts.runtime import describe_runtime, exports_cxx
 from litefleet_agent.findings import Finding, finding
 from litefleet_agent.formats.elf import machine_of
 from packaging.tags import Tag, compatible_tags, cpython_tags
@@ -142,7 +142,7 @@ def refusal_of_interpreter(folder: Path, device: DeviceKind, label: str) -> Find
     `folder` holds `paddlelite/`; `label` names it in the sentence.
     """
     runtime = describe_runtime(str(folder), [])
-    if runtime.native or not runtime.python_tags or device.python_tag in runtime.python_tags:
+    if not runtime.python_tags or device.python_tag in runtime.python_tags or exports_cxx(runtime):
         return None
     return finding(
         "LF307",
