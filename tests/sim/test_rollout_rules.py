@@ -11,20 +11,12 @@ import pytest
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.rollout import RolloutEvent
-from litefleet_controller.state import State
 
 from tests.sim.operator_commands import Done, Operator
 from tests.sim.sim_profile import Outage
 from tests.sim.virtual_loop import run
 
 Make = Callable[..., Operator]
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    where = tmp_path_factory.mktemp("state") / "template.db"
-    State.open(where).close()
-    return where
 
 
 @pytest.fixture

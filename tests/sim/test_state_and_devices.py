@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from litefleet_controller.reports.status_text import status_dict, status_text
 from litefleet_controller.rollout import RolloutEvent
-from litefleet_controller.state import State, StateDamaged, StateOlder
+from litefleet_controller.state import StateDamaged, StateOlder
 
 from tests.sim.operator_commands import Done, Operator
 from tests.sim.sim_profile import Outage
@@ -25,13 +25,6 @@ GO_ON: dict[str, Act] = {
     "rollout": lambda at: at.rollout("1"),
     "rollback": lambda at: at.rollback(),
 }
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    where = tmp_path_factory.mktemp("state") / "template.db"
-    State.open(where).close()
-    return where
 
 
 @pytest.fixture

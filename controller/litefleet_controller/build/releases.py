@@ -397,7 +397,7 @@ async def _awaited(make: Callable[[], Awaitable[_T]]) -> _T:
 
 def tolerance_of(configured: ModelConfig, reduced: bool) -> dict[str, float] | None:
     """Return the tolerance of a model's goldens, None for the precision's own; `reduced` is a file with fp16 or quantisation."""
-    given = {k: v for k, v in configured.tolerance.model_dump().items() if v is not None}
+    given = configured.tolerance.model_dump(exclude_none=True)
     if not given and reduced and configured.golden.dataset is not None:
         return dict(_DATA_SET_DECIDES)
     return given or None

@@ -8,6 +8,7 @@ from typing import Annotated
 from litefleet_agent.findings import Finding, finding
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..build.golden.dataset import class_name
 from ..config.choices import AccuracySpec, MetricName
 from ..devices.outcome import DeviceOutcome
 from .metrics import Score
@@ -85,7 +86,7 @@ def make_accuracy(
     before = {c.number: c.value for c in reference.classes} if reference is not None else {}
     classes = [
         ClassAccuracy(
-            name=(names[c.number] if 0 <= c.number < len(names) else str(c.number))[:200],
+            name=class_name(names, c.number)[:200],
             count=c.count,
             value=c.value,
             reference=before.get(c.number),

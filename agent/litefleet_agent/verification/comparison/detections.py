@@ -86,12 +86,6 @@ def _box(row: Sequence[float], at: Dict[str, int], group: Tuple[int, int]) -> _B
     return _Box(group, row[at["score"]], min(across), min(down), max(across), max(down), points)
 
 
-def peak_score(tensor: Array, columns: Sequence[str]) -> float:
-    """Return the largest score of a tensor of detections, 0.0 where it holds none."""
-    boxes = _rows(tensor, columns).boxes
-    return boxes[0].score if boxes else 0.0
-
-
 def _iou(one: _Box, other: _Box) -> float:
     """Return the intersection over union of two enclosing rectangles, 0.0 where both are points or lines."""
     across = min(one.right, other.right) - max(one.left, other.left)

@@ -48,7 +48,7 @@ class DataSet:
 
     def class_name(self, number: int) -> str:
         """Return a class's name, its number where it has none."""
-        return self.classes[number] if 0 <= number < len(self.classes) else str(number)
+        return class_name(self.classes, number)
 
     def spread(self, count: int) -> tuple[Path, ...]:
         """Return the files of `count` samples from all over the data set; fewer where it has fewer, more begin with the same."""
@@ -64,6 +64,11 @@ class _Row:
     path: Path
     label: str | None
     source: str
+
+
+def class_name(names: Sequence[str], number: int) -> str:
+    """Return a class's name of `names` by number, its number where it has none."""
+    return names[number] if 0 <= number < len(names) else str(number)
 
 
 def read_dataset(spec: AccuracySpec, model: str) -> DataSet:
