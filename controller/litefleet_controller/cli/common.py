@@ -6,7 +6,6 @@ imports the parts that do its work when it runs.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import os
@@ -14,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
@@ -22,15 +21,20 @@ from .. import __version__
 from ..common.errors import UsageError
 from ..project import Options
 from .completion import device_patterns, model_names, rollout_ids
+from .help import SectionedHelp
 
 if TYPE_CHECKING:
     from ..devices.outcome import RunReport
     from ..devices.progress import Progress
 
+_Result = TypeVar("_Result")
+
 app = typer.Typer(
+    cls=SectionedHelp,
     help="Rolls Paddle-Lite models out to a fleet and verifies, on each device, that the model computes what it should.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -138,11 +142,18 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
+def run_async(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run a coroutine to its end and return its result; asyncio is loaded by the commands that need it."""
+    import asyncio
+
+    return asyncio.run(work)
+
+
 def check_files(options: Options, keys_only: bool = False) -> None:
     """Check the local files of a project before a device is contacted; ConfigError (exit code 2) with all problems."""
     from ..project.check import checked_project
 
-    asyncio.run(checked_project(options, keys_only))
+    run_async(checked_project(options, keys_only))
 
 
 def progress_for(as_json: bool) -> Callable[[int], Progress]:
@@ -160,7 +171,7 @@ def run_and_show(
 
     interrupted = False
     try:
-        report = asyncio.run(run)
+        report = run_async(run)
     except Interrupted as stopped:
         report, interrupted = stopped.report, True
     show(to_json(report) if as_json else report_text(report))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +21,7 @@ from .common import (
     progress_for,
     report_text,
     run_and_show,
+    run_async,
     say,
     show,
     write_pages,
@@ -35,7 +35,7 @@ def check(options: SelectionOptions, as_json: JsonOption = False) -> None:
     from ..project.project import open_project
 
     project = open_project(options)
-    problems = asyncio.run(check_project(project))
+    problems = run_async(check_project(project))
     if as_json:
         show(json.dumps({"schema": 1, "exit_code": 2 if problems else 0, "problems": problems}, indent=2))
     elif problems:
@@ -87,4 +87,4 @@ def demo(
     """Roll a real model out to a fleet on this machine: good devices, and one device for each kind of failure."""
     from ..demo.demo import run_demo
 
-    raise typer.Exit(asyncio.run(run_demo(folder, as_json=as_json, keep_running=keep_running, say=say, show=show)))
+    raise typer.Exit(run_async(run_demo(folder, as_json=as_json, keep_running=keep_running, say=say, show=show)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from contextlib import closing
@@ -12,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..common.errors import UsageError
-from .common import DeviceOptions, JsonOption, command, progress_for, run_and_show, say, show
+from .common import DeviceOptions, JsonOption, command, progress_for, run_and_show, run_async, say, show
 
 
 class _Action(StrEnum):
@@ -34,7 +33,7 @@ def state(
     if action is _Action.SHOW:
         _show(options, as_json)
         return
-    adoption = asyncio.run(operations.plan_adoption(options, progress_for(as_json)))
+    adoption = run_async(operations.plan_adoption(options, progress_for(as_json)))
     if dry_run or not adoption.needed:
         show(json.dumps(adoption.to_dict(), indent=2) if as_json else adoption.text())
         if not adoption.needed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +22,7 @@ from .common import (
     command,
     only_one_document,
     progress_for,
+    run_async,
     say,
     show,
     terminal_width,
@@ -73,7 +73,7 @@ def convert(
         raise UsageError("--model names models of litefleet.yaml: leave it out beside a folder")
     choice = ConvertChoice(tuple(arch or ()), targets, fp16, quant, tuple(tries or ()))
     run = convert_folders(sources, choice, out) if sources else convert_models(config, tuple(model or ()), choice, out)
-    rows = asyncio.run(run)
+    rows = run_async(run)
     if as_json:
         show(json.dumps([row.to_dict() for row in rows], indent=2))
     else:
@@ -143,6 +143,6 @@ def advise(
     from ..reports.advice_text import advice_text
 
     request = AdviceRequest(options, tuple(facts or ()), measure)
-    advice = asyncio.run(make_advice(request, progress_for(as_json)))
+    advice = run_async(make_advice(request, progress_for(as_json)))
     show(document(advice.to_dict()) if as_json else advice_text(advice, terminal_width(), colored()))
     raise typer.Exit(advice.exit_code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from .common import (
     command,
     progress_for,
     run_and_show,
+    run_async,
     say,
     show,
     terminal_width,
@@ -59,7 +59,7 @@ def _show_plan(options: Options, as_json: bool) -> None:
     from ..reports.plan_text import plan_text
 
     check_files(options)
-    plan = asyncio.run(operations.plan_rollout(options, progress_for(as_json)))
+    plan = run_async(operations.plan_rollout(options, progress_for(as_json)))
     show(json.dumps(plan.to_dict(), indent=2) if as_json else plan_text(plan, terminal_width(), colored()))
 
 
@@ -224,7 +224,7 @@ def bundle(
     from .. import operations
 
     options = Options(config, inventory, limit, tuple(model or ()))
-    made = asyncio.run(operations.write_for(options, progress_for(as_json), out, facts or []))
+    made = run_async(operations.write_for(options, progress_for(as_json), out, facts or []))
     if as_json:
         show(json.dumps({k: str(v) if isinstance(v, Path) else v for k, v in asdict(made).items()}, indent=2))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +19,7 @@ from .common import (
     command,
     progress_for,
     run_and_show,
+    run_async,
     show,
     terminal_width,
 )
@@ -57,7 +57,7 @@ def infer(
     options = replace(options, models=(model,) if model else ())
     check_files(options, keys_only=not reference)
     choice = InferChoice(model, release, time_limit, reference, out)
-    report = asyncio.run(run_inference(options, files, choice, progress_for(as_json)))
+    report = run_async(run_inference(options, files, choice, progress_for(as_json)))
     show(report.to_json() if as_json else inference_text(report, terminal_width(), colored()))
     raise typer.Exit(report.exit_code)
 
