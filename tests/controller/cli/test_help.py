@@ -5,10 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
-
 from litefleet_controller.cli.common import app
 from litefleet_controller.cli.help import OTHER, SECTIONS
+from typer.testing import CliRunner
 
 
 def test_every_command_stands_in_one_section():
