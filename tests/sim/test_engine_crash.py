@@ -14,7 +14,6 @@ from litefleet_agent.findings import finding
 from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.rollout import RolloutEvent, RolloutState
 from litefleet_controller.rollout.states import DEVICE_TABLE, ROLLOUT_TABLE
-from litefleet_controller.state import State
 
 from tests.sim.crash_points import Label, Moment
 from tests.sim.crash_scenarios import World, command, reconcile, roll_back, start
@@ -299,12 +298,6 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="litefleet-", dir="/dev/shm") as folder:
         yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def template(memory: Path) -> Path:
-    State.open(memory / "template.db").close()
-    return memory / "template.db"
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,7 @@ The model knows versions, who is away, and which rollout is open; it knows no wa
 
 from __future__ import annotations
 
-import atexit
-import functools
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +15,6 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from litefleet_controller.rollout import RolloutEvent
-from litefleet_controller.state import State
 
 from tests.sim.operator_commands import Done, Operator
 
@@ -47,16 +43,14 @@ class Switched:
     before: dict[int, str]
 
 
-@functools.cache
-def template() -> Path:
-    """An empty state: making one anew costs a migration."""
-    where = Path(tempfile.mkdtemp(prefix="litefleet-rules-", dir=MEMORY)) / "template.db"
-    State.open(where).close()
-    atexit.register(shutil.rmtree, where.parent, True)
-    return where
+@pytest.fixture(autouse=True, scope="module")
+def empty_state(template: Path) -> None:
+    RolloutRules.template = template
 
 
 class RolloutRules(RuleBasedStateMachine):
+    template: Path
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory(prefix="litefleet-rules-", dir=MEMORY)
@@ -64,7 +58,7 @@ class RolloutRules(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         where = Path(self.folder.name)
-        self.one = Operator(where / "fleet", template(), ("pi4",) * SIZE, gates="off", waves=["100%"])
+        self.one = Operator(where / "fleet", self.template, ("pi4",) * SIZE, gates="off", waves=["100%"])
         self.runs = dict.fromkeys(range(SIZE), "1")
         self.away: set[int] = set()
         self.open: Open | None = None

@@ -105,4 +105,4 @@ def _of_sensors(series: Columns) -> Iterator[str]:
     names = {"temperature": "no temperature", "frequency": "no clock rate"}
     silent = [text for name, text in names.items() if name in series and not any(series[name])]
     if silent:
-        yield "The kernel reports %s: throttling can't be seen here." % " and ".join(silent)
+        yield "The kernel reports %s: throttling cannot be seen here." % " and ".join(silent)

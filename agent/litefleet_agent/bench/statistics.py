@@ -98,7 +98,7 @@ def sentence(comparison: Optional[PairComparison], first: str, second: str) -> s
         return "%s and %s were not compared." % (second, first)
     low, high, found = comparison.low, comparison.high, verdict(comparison)
     if low is None or high is None:
-        return "%s and %s can't be told apart by %d pairs: measure longer." % (second, first, comparison.pairs)
+        return "%s and %s cannot be told apart by %d pairs: measure longer." % (second, first, comparison.pairs)
     between = "95 %% sure: between %s and %s" % (_percent(low), _percent(high))
     if found == "not told apart":
         return "%s and %s are not told apart (%s)." % (second, first, between)

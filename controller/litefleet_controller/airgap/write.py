@@ -62,7 +62,7 @@ async def write_bundle(
         agent = path.parent / AGENT_NAME
         write_atomically(agent, archive.data)
     except OSError as error:
-        raise LitefleetError(f"{path} can't be written: {error.strerror or error}.") from error
+        raise LitefleetError(f"{path} cannot be written: {error.strerror or error}.") from error
     return WrittenBundle(path, agent, path.stat().st_size, digest, tuple(r.id for r in chosen))
 
 

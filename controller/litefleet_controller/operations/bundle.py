@@ -73,7 +73,7 @@ def _described(path: Path) -> _Kind:
     try:
         facts = Facts.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, AgentError) as error:
         raise UsageError(f"{path} is not what `litefleet-agent facts` prints: {error}") from error
     return _Kind(Device(path.stem, path.stem), facts)

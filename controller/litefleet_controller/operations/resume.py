@@ -105,7 +105,7 @@ async def _retried(context: RolloutContext, rollout: Rollout) -> Rollout:
         return rollout
     events = {RolloutState.DONE: RolloutEvent.REOPEN, RolloutState.PAUSED: RolloutEvent.RESUME}
     if rollout.state not in events:
-        raise UsageError(f"{rollout.id} is {rollout.state}: its devices can't be tried again; make a new rollout")
+        raise UsageError(f"{rollout.id} is {rollout.state}: its devices cannot be tried again; make a new rollout")
     after = replace(rollout, reason="", behind=(), request="")
     return await _moved(context, rollout, events[rollout.state], after, changes)
 

@@ -56,7 +56,7 @@ class Provision:
         self._settings = read_settings(self.choice.settings) if self.choice.settings else b""
 
     def planned_steps(self, device: Device, init: Init) -> tuple[Step, ...]:
-        """Return the device's steps; UsageError when it can't be done with what is given."""
+        """Return the device's steps; UsageError when it cannot be done with what is given."""
         root, python = device.root or HOME, device.python or PYTHON
         if unfit := why_unfit(init, root, PYTHON if self.choice.remove else python):
             raise UsageError(f"{device.name}: {unfit}")
@@ -152,9 +152,9 @@ def read_settings(path: Path) -> bytes:
             raise UsageError(f"{path} is over {_MOST} bytes")
         settings_of(json.loads(data))
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except (AgentError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} can't be used as service.json: {error}") from error
+        raise UsageError(f"{path} cannot be used as service.json: {error}") from error
     return data
 
 
@@ -168,7 +168,7 @@ def public_key(device: Device, file: Path | None) -> str:
     except (OSError, ValueError, asyncssh.Error) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"the key {file or device.key} can't be read ({why}): name its .pub file with --key"
+            f"the key {file or device.key} cannot be read ({why}): name its .pub file with --key"
         ) from error
     if wrong := checks.host_key(text):  # the same form: type, data, comment
         raise UsageError(f"{file or device.key} holds no public key: {wrong.replace('public host key', 'public key')}")

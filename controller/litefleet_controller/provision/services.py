@@ -85,10 +85,10 @@ _SCRIPTS = {
 
 
 def why_unfit(init: Init, root: str, python: str = PYTHON) -> str:
-    """Return why the agent can't live in `root` on such a device or run in `python`, "" when it can."""
+    """Return why the agent cannot live in `root` on such a device or run in `python`, "" when it can."""
     if not re.fullmatch(r"(/[A-Za-z0-9._+/-]+|[A-Za-z0-9._+-]+)", python):
         return (
-            f"`python: {python}` can't be used for a service: "
+            f"`python: {python}` cannot be used for a service: "
             "a name, or an absolute path of letters, digits and . _ + / - is wanted"
         )
     if init is Init.SYSTEMD and python.startswith(_HOMES):
@@ -98,7 +98,7 @@ def why_unfit(init: Init, root: str, python: str = PYTHON) -> str:
             f"the units are written for {HOME}, the inventory says `root: {root}`; leave `root:` out, or write {HOME}"
         )
     if not re.fullmatch(r"/[A-Za-z0-9._/-]+", root):
-        return f"`root: {root}` can't be used with an init script: an absolute path of letters, digits and . _ / - is wanted"
+        return f"`root: {root}` cannot be used with an init script: an absolute path of letters, digits and . _ / - is wanted"
     if len(PurePosixPath(root).parts) < 3 or ".." in PurePosixPath(root).parts:
         return f"`root: {root}` would make the whole folder litefleet's own; name one below it, such as /opt/litefleet"
     if init is Init.PROCD and PurePosixPath(root).is_relative_to("/var"):

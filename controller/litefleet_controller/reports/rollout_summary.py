@@ -5,34 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
 from ..rollout.model import REVERT
 
 Condition = Literal["done", "failed", "working", "offline", "pending", "blocked", "rolled back", "skipped"]
-CONDITIONS: tuple[Condition, ...] = (
-    "done",
-    "failed",
-    "working",
-    "offline",
-    "pending",
-    "blocked",
-    "rolled back",
-    "skipped",
-)
-# A device with several models gets the condition that needs attention most.
-_GRAVEST: tuple[Condition, ...] = (
-    "failed",
-    "working",
-    "offline",
-    "pending",
-    "blocked",
-    "rolled back",
-    "skipped",
-    "done",
-)
+CONDITIONS: tuple[Condition, ...] = get_args(Condition)
+_GRAVEST = (
+    *CONDITIONS[1:],
+    *CONDITIONS[:1],
+)  # a device with several models gets the condition that needs attention most
 _CONDITION: Mapping[DeviceState, Condition] = {
     DeviceState.PENDING: "pending",
     DeviceState.STAGING: "working",

@@ -1,4 +1,4 @@
-"""The life of a rollout, and of one device in it, as two tables.  What is not in a table can't happen."""
+"""The life of a rollout, and of one device in it, as two tables.  What is not in a table cannot happen."""
 
 from __future__ import annotations
 

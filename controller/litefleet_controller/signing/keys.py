@@ -38,7 +38,7 @@ def allowed_line(key: PublicKey) -> str:
 def read_key(path: Path) -> PublicKey:
     """Return the public half of the signing key.
 
-    Raises: ConfigError when it is not there, not ed25519, or its private file is open to others.
+    Raises: ConfigError when it is missing, not ed25519, or its private file is open to others.
     """
     text = _text(path)
     key = _from_public(text) if path.suffix == ".pub" else _from_private(text)
@@ -59,9 +59,11 @@ def _text(path: Path) -> str:
             return file.read(_MAX_KEY).decode("utf-8", "replace")
     except FileNotFoundError:
         make = f"`ssh-keygen -t ed25519 -f {private_file(path)}` makes one"
-        raise ConfigError([f"signing.key: {path} is not there; correct the path, or {make}"]) from None
+        raise ConfigError([f"signing.key: {path} is missing; correct the path, or {make}"]) from None
     except OSError as error:
-        raise ConfigError([f"signing.key: {path} can't be read ({error.strerror}): make it readable for you"]) from None
+        raise ConfigError(
+            [f"signing.key: {path} cannot be read ({error.strerror}): make it readable for you"]
+        ) from None
 
 
 def _check_mode(private: Path) -> None:

@@ -50,18 +50,16 @@ class Signer:
     def allowed_signers(self) -> str:
         """Return the text of the list of trusted signers, as devices get it.
 
-        Raises: ConfigError when it can't be read.
+        Raises: ConfigError when it cannot be read.
         """
         path = self._config.allowed_signers
         try:
             text = path.read_bytes().decode("utf-8")
         except FileNotFoundError:
             line = allowed_line(read_key(self._config.key))
-            raise ConfigError(
-                [f"signing.allowed_signers: {path} is not there; make it with this line: {line}"]
-            ) from None
+            raise ConfigError([f"signing.allowed_signers: {path} is missing; make it with this line: {line}"]) from None
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError([f"signing.allowed_signers: {path} can't be read: {error}"]) from None
+            raise ConfigError([f"signing.allowed_signers: {path} cannot be read: {error}"]) from None
         try:
             return check_signers(text)
         except StoreError as error:
@@ -104,7 +102,7 @@ class Signer:
     async def seal(self, release: str, model: str, fleet: str, number: int, now: float) -> dict[str, object]:
         """Return `{"seal": {...}, "signature": "..."}` for a release, valid from `now` (epoch) on.
 
-        Raises: SigningError when it can't be signed.
+        Raises: SigningError when it cannot be signed.
         """
         issued = int(now)
         seal = {
@@ -119,7 +117,7 @@ class Signer:
         return {"seal": seal, "signature": await self._sign(seal_bytes(seal), RELEASE_NAMESPACE)}
 
     async def sign_text(self, text: str, namespace: str) -> str:
-        """Return the armored signature of a text; SigningError when it can't be signed."""
+        """Return the armored signature of a text; SigningError when it cannot be signed."""
         return await self._sign(text.encode("utf-8"), namespace)
 
     async def verify(
@@ -162,7 +160,7 @@ class Signer:
             return (
                 f"no SSH agent holds the key {self._config.key}: run `ssh-add` with its private file first. ({error})"
             )
-        return f"ssh-keygen can't sign with {self._config.key}: {error}"
+        return f"ssh-keygen cannot sign with {self._config.key}: {error}"
 
 
 def _parts(signed: Mapping[str, object] | None) -> tuple[dict[str, Any], str]:

@@ -17,7 +17,7 @@ _MAX_PRINCIPALS = 16
 
 
 class SigningError(LitefleetError):
-    """A signature can't be made or checked; the text says why and what to do."""
+    """A signature cannot be made or checked; the text says why and what to do."""
 
 
 async def sign(key: Path, data: bytes, namespace: str) -> str:
@@ -36,10 +36,10 @@ async def sign(key: Path, data: bytes, namespace: str) -> str:
 async def signer_of(allowed_signers: Path, data: bytes, signature: str, namespace: str) -> str:
     """Return who among the trusted signers made this signature of `data`, "" for nobody.
 
-    Raises: SigningError when ssh-keygen can't do its work.
+    Raises: SigningError when ssh-keygen cannot do its work.
     """
     if not os.access(allowed_signers, os.R_OK):
-        raise SigningError(f"{allowed_signers}, the list of trusted signers, is not there or can't be read.")
+        raise SigningError(f"{allowed_signers}, the list of trusted signers, is missing or cannot be read.")
     if len(signature) > MAX_SIGNATURE or _ARMORED.fullmatch(signature.strip()) is None:
         return ""
     with _Folder() as folder:

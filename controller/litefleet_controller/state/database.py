@@ -25,12 +25,12 @@ from .model import StateError
 
 _SENTENCES: tuple[tuple[str, str], ...] = (
     (r"database is locked", "is busy: another process has been writing for too long; try again, or find out which one"),
-    (r"readonly database|read-only", "can't be written: give this user the right to write it, or name another in `state`"),
-    (r"unable to open database file|permission denied", "can't be opened: check that it exists and that this user may read it"),
+    (r"readonly database|read-only", "cannot be written: give this user the right to write it, or name another in `state`"),
+    (r"unable to open database file|permission denied", "cannot be opened: check that it exists and that this user may read it"),
     (r"disk is full|no space left|could not extend", "has no space left on its disk: free some; nothing was written"),
     (r"file is not a database", "is no SQLite database: name another file in `state`"),
     (r"malformed|corrupt|invalid page", "is damaged: put a copy from before in its place; devices keep what they run"),
-    (r"disk i/o error|input/output error", "can't be read or written: its disk reports errors; check the system's log"),
+    (r"disk i/o error|input/output error", "cannot be read or written: its disk reports errors; check the system's log"),
     (r"password authentication failed|no password supplied", "refuses this user: check user and password of the URL in `state`"),
     (r'database "[^"]*" does not exist', "does not exist on its server: create it, or correct the URL in `state`"),
     (r"append-only", "keeps its audit log from being changed; nothing was written"),
@@ -43,7 +43,7 @@ _NO_SERVER = (
 
 
 def explain(error: exc.DBAPIError, name: str, secrets: tuple[str, ...] = ()) -> StateError:
-    """Return the error that says why `name`, a database, can't be used; none of `secrets` is in it."""
+    """Return the error that says why `name`, a database, cannot be used; none of `secrets` is in it."""
     message = " ".join(str(error.orig).split())
     for secret in filter(None, secrets):
         message = message.replace(secret, "***")
@@ -156,14 +156,14 @@ class Database:
     def read(self) -> Iterator[sa.Connection]:
         """Read in one transaction.
 
-        Raises: StateError also when what is stored can't be understood.
+        Raises: StateError also when what is stored cannot be understood.
         """
         with self._explained(), self._engine.connect() as connection:
             try:
                 yield connection
             except (KeyError, TypeError, ValueError) as error:
                 raise StateError(
-                    f"{self.name} holds what this litefleet can't read: was it changed by hand? ({error!r:.300})"
+                    f"{self.name} holds what this litefleet cannot read: was it changed by hand? ({error!r:.300})"
                 ) from error
 
     @contextlib.contextmanager
@@ -198,10 +198,10 @@ def _make_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         if not path.is_file():
-            raise StateError(f"the state database {path} can't be made: something else is there") from None
+            raise StateError(f"the state database {path} cannot be made: something else is there") from None
     except OSError as error:
         raise StateError(
-            f"the state database {path} can't be made ({error.strerror}): name another file in `state`"
+            f"the state database {path} cannot be made ({error.strerror}): name another file in `state`"
         ) from error
 
 

@@ -71,7 +71,7 @@ def _check(before: Rollout, event: RolloutEvent | None, after: Rollout) -> None:
 def ask(connection: sa.Connection, rollout_id: str, request: str) -> None:
     """Store a request to the controller at work; Conflict when the rollout is missing or over."""
     if request not in _REQUESTS:
-        raise ValueError(f"{request!r} can't be asked")
+        raise ValueError(f"{request!r} cannot be asked")
     state = connection.execute(sa.select(rollouts.c.state).where(rollouts.c.id == rollout_id)).scalar()
     if state is None:
         raise Conflict(f"there is no rollout {rollout_id}")

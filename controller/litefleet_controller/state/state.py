@@ -59,7 +59,7 @@ class State:
     def open(
         cls, where: str | os.PathLike[str], clock: Callable[[], float] = time.time, beside: Path | None = None
     ) -> State:
-        """Open a path (SQLite, made when it is not there) or a PostgreSQL URL, and bring its schema up to date.
+        """Open a path (SQLite, made when it is missing) or a PostgreSQL URL, and bring its schema up to date.
 
         `beside` is the file that holds the state's identity, by default `<database>.id` beside an SQLite file.
         Raises: StateError with what to do; StateDamaged where a file is empty, missing or damaged that held a state before.
@@ -135,7 +135,7 @@ class State:
     ) -> Rollout:
         """Store a new rollout with its rows and releases and return it with its id; the log names who asked for it."""
         if rollout.fleet != lock.fleet:
-            raise Conflict(f"a rollout of fleet '{rollout.fleet}' can't be made while holding '{lock.fleet}'")
+            raise Conflict(f"a rollout of fleet '{rollout.fleet}' cannot be made while holding '{lock.fleet}'")
         now = self._clock()
         with self._database.write() as connection:
             owner = fleet_lock.check(connection, lock)

@@ -17,7 +17,7 @@ def canonical(value: Any) -> str:
     """Return JSON of one form only: sorted keys, no spaces, ASCII; what JSON lacks becomes text."""
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    except TypeError:  # keys of several kinds can't be sorted until all are text
+    except TypeError:  # keys of several kinds cannot be sorted until all are text
         return json.dumps(json.loads(json.dumps(value, default=str)), sort_keys=True, separators=(",", ":"))
 
 

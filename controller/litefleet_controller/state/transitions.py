@@ -122,7 +122,7 @@ def _conflict(connection: sa.Connection, rollout_id: str, pairs: Sequence[tuple[
         )
     }
     for before, after in pairs:
-        state = stored.get((before.device, before.model), "not there")
+        state = stored.get((before.device, before.model), "missing")
         if state != after.state:
             return (
                 f"{before.device}, model {before.model}, was taken for {before.state} but is {state} in {rollout_id}; "

@@ -280,6 +280,6 @@ def test_the_caveats_of_two_alike_releases_are_stated_once() -> None:
         "3 of the golden cases were left out: a predictor keeps to inputs of one size.",
         "Other programs used about 30 % of the CPU meanwhile: alone, it is quicker.",
         "There were 42 runs: p99 and p99.9 say little.",
-        "The kernel reports no temperature and no clock rate: throttling can't be seen here.",
+        "The kernel reports no temperature and no clock rate: throttling cannot be seen here.",
         "Measured at low priority: whatever else ran went first.",
     ]

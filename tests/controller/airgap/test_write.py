@@ -242,7 +242,7 @@ async def test_a_release_without_its_files_is_not_written(tmp_path: Path) -> Non
 
 async def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(LitefleetError, match="can't be written"):
+    with pytest.raises(LitefleetError, match="cannot be written"):
         await write_bundle(
             tmp_path / "file" / "b.lfb", [release(tmp_path / "files")], "shop", None, agent_archive(), NOW
         )

@@ -243,7 +243,7 @@ async def test_a_key_that_is_missing_or_open_to_others_is_refused(tmp_path: Path
         with pytest.raises(ConfigError, match="chmod 600"):
             await Signer(configured(tmp_path, name)).check()
     config.key.unlink()
-    with pytest.raises(ConfigError, match=r"key is not there.*makes one"):
+    with pytest.raises(ConfigError, match=r"key is missing.*makes one"):
         await Signer(config).check()
 
 

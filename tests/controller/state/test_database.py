@@ -180,7 +180,7 @@ class TestSqlite:
         assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
         with pytest.raises(StateError, match="something else is there"):
             State.open(tmp_path)
-        with pytest.raises(StateError, match="can't be made"):
+        with pytest.raises(StateError, match="cannot be made"):
             State.open(path / "below" / "state.db")
 
     def test_a_damaged_file_is_a_sentence(self, tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ class TestUrls:
         url = new_schema()
         State.open(url).close()
         state = State.open(url.replace("options=", "options=-cdefault_transaction_read_only%3Don%20"))
-        with pytest.raises(StateError, match="can't be written"):
+        with pytest.raises(StateError, match="cannot be written"):
             state.log("u@h", "x", {})
         state.close()
 
