@@ -8,7 +8,7 @@ long as it works; the lease watchdog does not, so that a session that hangs cann
 
 import os
 from contextlib import contextmanager
-from typing import Dict, Iterator, List, NamedTuple, Optional
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from ..formats.checked import number
 from .atomic import fsync_folder
@@ -101,9 +101,10 @@ def open_leases(store: Store) -> Dict[str, Operation]:
 def overdue(store: Store) -> bool:
     """Say whether an operation was interrupted, or its lease has expired or was lost.  Raises StoreError."""
     with _explained("the journal of %s cannot be read" % store.root):
-        if any(o.overdue(store.clock) for o in Journal(store.root).read().open()):
-            return True
-    return any(is_forgotten(store, lease) for lease in LeaseCopies(store.root).kept())
+        held = Journal(store.root).read()
+    return any(o.overdue(store.clock) for o in held.open()) or bool(
+        _missing_from(held.operations, store, LeaseCopies(store.root).kept())
+    )
 
 
 def lock_and_recover(store: Store, timeout_s: float = 0.3) -> List[Operation]:
@@ -141,32 +142,47 @@ def recover(store: Store) -> List[Operation]:
 
 def _undo_forgotten(store: Store) -> List[Operation]:
     """Undo the switches whose lease the journal has lost, and remove the copies of finished ones.  Raises OSError."""
-    undone = []
-    for lease in LeaseCopies(store.root).kept():
-        if is_forgotten(store, lease):
-            undone.append(_undo(store, lease, _LOST))
-        elif lease.number not in [o.number for o in Journal(store.root).read().open()]:
-            LeaseCopies(store.root).drop(lease.model)
+    copies = LeaseCopies(store.root)
+    kept = copies.kept()
+    undone = [_undo(store, lease, _LOST) for lease in forgotten(store, kept)]
+    if kept:
+        still_open = {o.number for o in Journal(store.root).read().open()}
+        for lease in kept:
+            if lease.number not in still_open:
+                copies.drop(lease.model)
     return undone
 
 
-def is_forgotten(store: Store, lease: Operation) -> bool:
-    """Return whether the journal no longer holds an operation that was open under a lease, and its release still runs.
+def forgotten(store: Store, leases: Sequence[Operation]) -> List[Operation]:
+    """Return those of `leases` that the journal no longer holds, and whose release still runs.
 
-    An emptied or damaged journal forgets operations; a compacted one keeps the latest.  One that cannot be read at all has
-    forgotten those whose time is over: nobody can confirm them.
+    A journal that cannot be read at all has forgotten those whose time is over: nobody can confirm them.
     """
+    if not leases:
+        return []
     try:
-        newest = max([o.number for o in Journal(store.root).read().operations] or [0])
+        held = Journal(store.root).read().operations
     except OSError:
-        newest = 0 if lease.overdue(store.clock) else lease.number
-    return newest < lease.number and store.link(lease.model, "current") == lease.to
+        return _still_running(store, [lease for lease in leases if lease.overdue(store.clock)])
+    return _missing_from(held, store, leases)
 
 
-def revert_forgotten(store: Store, lease: Operation) -> None:
-    """Revert a lease that the journal has lost: one that cannot be read counts as expired.  Raises StoreError."""
-    with _switching(store, "the release %s cannot be reverted" % lease.to[:12]):
-        if is_forgotten(store, lease):
+def _missing_from(held: List[Operation], store: Store, leases: Sequence[Operation]) -> List[Operation]:
+    """As `forgotten`: an emptied or damaged journal forgets operations; a compacted one keeps the latest `KEPT`."""
+    numbers = {o.number for o in held}
+    finished = [o.number for o in held if not o.open]
+    oldest = min(finished) if len(finished) >= KEPT else 0
+    return _still_running(store, [lease for lease in leases if lease.number not in numbers and lease.number > oldest])
+
+
+def _still_running(store: Store, leases: List[Operation]) -> List[Operation]:
+    return [lease for lease in leases if store.link(lease.model, "current") == lease.to]
+
+
+def revert_forgotten(store: Store, leases: Sequence[Operation]) -> None:
+    """Revert leases that the journal has lost: one that cannot be read counts as expired.  Raises StoreError."""
+    with _switching(store, "a release whose lease was lost cannot be reverted"):
+        for lease in forgotten(store, leases):
             _undo(store, lease, _LOST)
 
 

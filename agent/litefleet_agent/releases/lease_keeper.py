@@ -16,7 +16,7 @@ from typing import IO, List, Optional, Sequence
 
 from .. import ARCHIVE_ROOT
 from .activation import (  # imported now: the archive may have been removed when a lease expires
-    is_forgotten,
+    forgotten,
     open_leases,
     recover,
     revert_forgotten,
@@ -123,11 +123,11 @@ def _serve(store: Store) -> None:
     known: List[Operation] = []
     while True:
         leases = _leases(store, known)
-        lost = [lease for lease in known if is_forgotten(store, lease)]
+        lost = forgotten(store, known)
         if lost or any(lease.overdue(store.clock) for lease in leases):
             _revert(store, lost)
             leases = _leases(store, known)
-            lost = [lease for lease in lost if is_forgotten(store, lease)]
+            lost = forgotten(store, lost)
         known = leases + [lease for lease in lost if lease not in leases]
         if not known:
             return
@@ -147,6 +147,5 @@ def _revert(store: Store, lost: List[Operation]) -> None:
         return
     with suppress(StoreError):  # tried again
         recover(store)
-    for lease in lost:
-        with suppress(StoreError):
-            revert_forgotten(store, lease)
+    with suppress(StoreError):
+        revert_forgotten(store, lost)

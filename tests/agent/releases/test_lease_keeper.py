@@ -228,6 +228,30 @@ def test_after_a_restart_a_lease_that_cannot_be_read_is_over(root: Path, damage:
     store.unlock()
 
 
+@pytest.mark.parametrize("damage", ["emptied", "garbage", "one lease's lines"])
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_lost_journal_costs_each_model_its_lease(root: Path, damage: str, restarted: bool) -> None:
+    """The first one to be reverted is recorded again, with a number above the others'."""
+    store = opened(root, Clock())
+    releases = {model: proven(store, model, model) for model in ("first", "second", "cls")}
+    for model in ("second", "cls", "first"):
+        activate(store, releases[model], 60)
+    store.unlock()
+    journal = root / "journal"
+    if damage == "one lease's lines":
+        journal.write_bytes(b"".join(line for line in journal.read_bytes().splitlines(True) if b'"second"' not in line))
+    else:
+        journal.write_bytes(b"" if damage == "emptied" else os.urandom(5000))
+    store = Store(str(root), OtherBoot() if restarted else Clock())
+    store.lock()
+    assert overdue(store)
+    expected = {"second"} if damage == "one lease's lines" and not restarted else set(releases)
+    assert {operation.model for operation in recover(store)} == expected
+    assert {model for model in releases if links(store, model)[0] == ""} == expected
+    assert {path.stem for path in (root / "leases").iterdir()} == set(releases) - expected
+    store.unlock()
+
+
 def test_a_confirmed_release_outlives_its_journal(root: Path) -> None:
     one, two = device(root, "1", "2")
     store = opened(root, Clock())
