@@ -23,10 +23,14 @@ Bytecode = Dict[str, Tuple[bool, bytes]]  # by module: whether it is a package, 
 
 
 class BytecodeFinder:
-    """Imports the agent's modules: those in `kept` from there, the others from the archive, <SHA-256>.pyz."""
+    """Imports the agent's modules: those in `kept` from there, the others from the archive, <SHA-256>.pyz.
 
-    def __init__(self, archive: str) -> None:
+    `source` is the archive's path, or that of the open file which is read in its place.
+    """
+
+    def __init__(self, archive: str, source: str) -> None:
         self.archive = archive
+        self.source = source
         self.sha256 = os.path.basename(archive)[:64]
         self.path = "%s.%s%s" % (archive[: -len(".pyz")], sys.implementation.cache_tag, BYTECODE_SUFFIX)
         self.kept = read_bytecode(self.path, self.sha256)
@@ -36,10 +40,11 @@ class BytecodeFinder:
         """Return the spec of a module of this package, None for any other."""
         if not fullname.startswith(_PACKAGE):
             return None
-        file = os.path.join(self.archive, fullname.replace(".", "/"))
+        inside = fullname.replace(".", "/")
+        file = os.path.join(self.archive, inside)
         kept: Any = self.kept.get(fullname) or self.compiled.get(fullname)
         if kept is None:
-            folder, name = os.path.split(file)
+            folder, name = os.path.split(os.path.join(self.source, inside))
             importer = zipimporter(folder)
             try:
                 kept = self.compiled[fullname] = (importer.is_package(name), importer.get_code(name))
@@ -91,11 +96,12 @@ def running() -> Optional[BytecodeFinder]:
     return next((finder for finder in sys.meta_path if isinstance(finder, BytecodeFinder)), None)
 
 
-def use_bytecode(archive: str) -> None:
-    """Import this package's modules by a BytecodeFinder from now on.
+def use_bytecode(archive: str, source: str) -> None:
+    """Import this package's modules by a BytecodeFinder from now on; `source` is what they were imported from so far.
 
     Only where `archive` is named by its SHA-256, in a folder that nobody but this process's user and root can write.
     """
     folder, name = os.path.split(os.path.realpath(archive))
     if len(name) == 64 + len(".pyz") and not sys.flags.optimize and _is_ours(os.stat(folder), stat.S_IFDIR):
-        sys.meta_path.insert(0, BytecodeFinder(os.path.join(folder, name)))
+        path = os.path.join(folder, name)
+        sys.meta_path.insert(0, BytecodeFinder(path, path if source == archive else source))

@@ -57,7 +57,7 @@ def keep_bytecode() -> None:
 def _keep(finder: BytecodeFinder) -> None:
     kept = read_bytecode(finder.path, finder.sha256)  # another process may have added to it
     new = {name: entry for name, entry in finder.compiled.items() if name not in kept}
-    if new and sha256_of(finder.archive) == finder.sha256:
+    if new and sha256_of(finder.source) == finder.sha256:
         kept.update((name, (package, marshal.dumps(code))) for name, (package, code) in new.items())
         body = marshal.dumps(kept)
         write_atomic(

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
+from .. import ARCHIVE_ROOT
 from .confine import confine
 from .values import Policy
 
@@ -65,9 +66,7 @@ def command(python: str, policy: Policy, script: str, arguments: Sequence[str] =
 
     The script itself is readable.  The confinement is written to the work folder, if the policy has one: see read_report.
     """
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    root = os.path.dirname(package)  # a folder, or the .pyz: either is an entry of sys.path
-    return [python, "-I", "-c", _LOADER, root, json.dumps(policy._asdict()), script] + list(arguments)
+    return [python, "-I", "-c", _LOADER, ARCHIVE_ROOT, json.dumps(policy._asdict()), script] + list(arguments)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -35,7 +35,7 @@ o=; [ -r /etc/os-release ] && while IFS== read -r k v; do [ "$k" = ID ] && o=$v;
 echo "LFBOOT $2 nopython machine=$(uname -m) bits=$(getconf LONG_BIT 2>/dev/null) libc=$l os=$o kernel=$(uname -r)"
 """
 
-_LOADER = """import hashlib, os, sys
+_LOADER = """import hashlib, os, stat, sys
 NONCE, SHA, SIZE, OPENING, ROOT, KEEP = {values}
 def take(n):
     parts = []
@@ -53,12 +53,18 @@ def default_root():
     if os.access(system if os.path.isdir(system) else os.path.dirname(system), os.W_OK):
         return system
     return os.path.join(os.path.expanduser("~"), ".local", "share", "litefleet")
-def have(path):
+def checked(path):
+    # Returns a descriptor of the whole agent, or -1: from here on its name may lead to another file.
     try:
-        with open(path, "rb") as f:
-            return hashlib.sha256(f.read()).hexdigest() == SHA
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return False
+        return -1
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        with os.fdopen(fd, "rb", closefd=False) as f:
+            if hashlib.sha256(f.read()).hexdigest() == SHA:
+                return fd
+    os.close(fd)
+    return -1
 def foreign(path):
     # Whoever can write above the agent could exchange it between its check and its start, and the store with it.
     while True:
@@ -89,6 +95,7 @@ def keep(folder, path, data):
             os.unlink(temp)
         raise
 def start():
+    global LITEFLEET_ARCHIVE
     os.umask(63)
     sys.dont_write_bytecode = not KEEP
     root = os.path.expanduser(ROOT) if ROOT else default_root()
@@ -98,7 +105,8 @@ def start():
     other = foreign(os.path.realpath(path))
     if other:
         return say("fail %s: others could exchange the agent; log in as its owner, or name another root: for it" % other)
-    if have(path):
+    fd = checked(path)
+    if fd >= 0:
         say("have")
     else:
         say("need")
@@ -119,8 +127,13 @@ def start():
                 keep(folder, path, data)
             except OSError:
                 return say("fail the agent could not be stored under %s: %s" % (root, error.strerror))
+        fd = checked(path)
+        if fd < 0:
+            return say("fail the agent was changed while it was being stored: %s" % path)
         say("ready")
-    sys.path.insert(0, path)
+    LITEFLEET_ARCHIVE = path
+    opened = "/proc/self/fd/%d" % fd
+    sys.path.insert(0, opened if os.path.isfile(opened) else path)
     from litefleet_agent.session import serve
     sys.exit(serve(root, SHA, opening))
 start()
@@ -147,7 +160,8 @@ def loader(nonce: str, sha256: str, size: int, opening: int, root: str, keep: bo
     Without `keep`, the agent is gone from the device when the session ends.
     """
     values = ", ".join(repr(v) for v in (nonce, sha256, size, opening, root, keep))
-    return _LOADER.replace("{values}", values).encode("utf-8")
+    code = "".join(line for line in _LOADER.splitlines(keepends=True) if not line.lstrip().startswith("#"))
+    return code.replace("{values}", values).encode("utf-8")
 
 
 def command(nonce: str, loader_size: int, python: str = "") -> str:

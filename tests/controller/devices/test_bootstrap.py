@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 import shutil
+import struct
 import subprocess
+import termios
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -61,11 +66,19 @@ class Machine:
     ):
         archive = agent_archive()
         loader = bootstrap.loader("n0nce", archive.sha256, len(archive.data), len(HELLO), root, keep)
-        script = shlex.split(bootstrap.command("n0nce", len(loader), python))
+        argv = self.command(shell, bootstrap.command("n0nce", len(loader), python), before)
+        sent = loader + HELLO + after
+        return subprocess.run(argv, input=sent, capture_output=True, env=self.environment, timeout=30, check=False)
+
+    @staticmethod
+    def command(shell: list[str], command: str, before: str = "") -> list[str]:
+        script = shlex.split(command)
         assert script[:3] == ["exec", "/bin/sh", "-c"]
-        argv = [*shell, "-c", before + script[3], *script[4:]]
-        env = {"PATH": str(self.bin), "HOME": str(self.home)}
-        return subprocess.run(argv, input=loader + HELLO + after, capture_output=True, env=env, timeout=30, check=False)
+        return [*shell, "-c", before + script[3], *script[4:]]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"PATH": str(self.bin), "HOME": str(self.home)}
 
 
 @pytest.fixture
@@ -183,3 +196,56 @@ def test_a_root_that_others_could_exchange_is_refused(machine: Machine, owner: i
     assert machine.run(["/bin/sh"], agent_archive().data, root="~/theirs/root").stdout.startswith(
         b"LFBOOT n0nce need\n"
     )
+
+
+def _waits_for_its_output(process: subprocess.Popen) -> bool:
+    """Return whether a process has read everything that was sent to it, and sleeps."""
+    assert process.stdin is not None
+    unread = struct.unpack("i", fcntl.ioctl(process.stdin, termios.FIONREAD, b"\0\0\0\0"))[0]
+    return unread == 0 and Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
+def _await(process: subprocess.Popen) -> None:
+    seen = 0
+    for _ in range(400):
+        seen = seen + 1 if _waits_for_its_output(process) else 0
+        if seen == 10:
+            return
+        time.sleep(0.03)
+    raise AssertionError("the loader has not got to its answer")
+
+
+@pytest.mark.parametrize("version", ["3.7", "3.13"])
+@pytest.mark.parametrize("bytecode", [True, False])
+def test_what_was_checked_is_what_runs(machine: Machine, version: str, bytecode: bool) -> None:
+    """The agent is exchanged between its check and its start: the loader waits there until its answer is read."""
+    machine.python("python3", version)
+    archive = agent_archive()
+    assert machine.run(["/bin/sh"], archive.data).returncode == 0
+    kept = machine.root / "agent" / f"{archive.sha256}.pyz"
+    if not bytecode:
+        next(kept.parent.glob("*.bytecode")).unlink()
+    marker = machine.home / "somebody else's code ran"
+    other = machine.home / "other.pyz"
+    with zipfile.ZipFile(other, "w") as out:
+        out.writestr("litefleet_agent/__init__.py", f"open({str(marker)!r}, 'w')\n")
+        out.writestr("litefleet_agent/session/__init__.py", f"open({str(marker)!r}, 'w')\n")
+    loader = bootstrap.loader("n0nce", archive.sha256, len(archive.data), len(HELLO), "~/root")
+    argv = machine.command(["/bin/sh"], bootstrap.command("n0nce", len(loader)))
+    read_fd, write_fd = os.pipe()
+    full = bytes(fcntl.fcntl(write_fd, fcntl.F_GETPIPE_SZ))
+    os.write(write_fd, full)
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=write_fd, env=machine.environment) as process:
+        os.close(write_fd)
+        assert process.stdin is not None
+        process.stdin.write(loader + HELLO)
+        process.stdin.flush()
+        _await(process)
+        other.replace(kept)
+        with os.fdopen(read_fd, "rb") as stream:
+            assert stream.read(len(full)) == full
+            process.stdin.close()
+            output = stream.read()
+    assert output.startswith(b"LFBOOT n0nce have\n")
+    assert hello(output[len(b"LFBOOT n0nce have\n") :])["agent"] == archive.sha256
+    assert (process.returncode, marker.exists()) == (0, False)
