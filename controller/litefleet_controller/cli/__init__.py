@@ -5,7 +5,7 @@ Exit codes: 0 success, 1 rejected or failed, 2 usage, 3 stopped by a gate or wai
 
 from __future__ import annotations
 
-from . import doctor, explain, fleet, lead, models, provision, rollouts, run_models, state
+from . import doctor, explain, fleet, init, lead, models, provision, rollouts, run_models, state
 from .common import app
 from .main import main
 
@@ -14,6 +14,7 @@ __all__ = [
     "doctor",
     "explain",
     "fleet",
+    "init",
     "lead",
     "main",
     "models",

@@ -1,0 +1,96 @@
+"""The command `init`: writes a project from the models in this folder and the devices that are named."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..common.errors import ConfigError, FindingError, UsageError
+from ..project import Options
+from .common import command, run_async, say, show
+
+if TYPE_CHECKING:
+    from ..project.new_project import FoundModel
+
+_MOST_LISTED = 20
+
+
+@command
+def init(
+    folder: Annotated[Path, typer.Argument(help="The project's folder; models are searched in it.")] = Path(),
+    model: Annotated[
+        list[Path] | None, typer.Option("--model", help="A model's folder (may be repeated); else all that are found.")
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--host", help="A device: [NAME=][USER@]ADDRESS[:PORT]; ranges as in the inventory (may be repeated)."
+        ),
+    ] = None,
+    fleet: Annotated[str, typer.Option("--fleet", help="The fleet's name; default: the folder's.")] = "",
+) -> None:
+    """Write litefleet.yaml and fleet.yaml for the models in a folder and your devices; ask for what no option states."""
+    from ..project.new_project import parse_device, write_project
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder; create it first")
+    models = _models(folder, model or [])
+    devices = [parse_device(text) for text in host or _asked_devices()]
+    made = write_project(folder, fleet or _fleet_name(folder), models, devices)
+    show(f"wrote {made.config} and {made.fleet}")
+    for guess in made.guesses:
+        say(f"litefleet: {guess}")
+    config = made.config
+    _check(config)
+    option = "" if config == Path("litefleet.yaml") else f" -c {config}"
+    show(
+        f"{len(models)} model(s), {made.devices} device(s). Next:\n"
+        f"  litefleet probe --accept-new-host-keys{option}   # what each device is; pins the host keys of new devices\n"
+        f"  litefleet plan{option}                           # what a rollout would do; changes nothing"
+    )
+
+
+def _models(folder: Path, named: list[Path]) -> list[FoundModel]:
+    from ..project.new_project import find_models, read_model
+
+    if named:
+        return [read_model(path) for path in named]
+    found = find_models(folder)
+    if not found:
+        raise UsageError(
+            f"no PaddlePaddle model was found in {folder} (a folder with inference.pdmodel and inference.pdiparams); "
+            "name its folder with --model"
+        )
+    if len(found) > 1 and sys.stdin.isatty():
+        say("\n".join(f"  {one.name:20} {one.folder}" for one in found[:_MOST_LISTED]))
+        if not typer.confirm(f"Use these {len(found)} models?", default=True, err=True):
+            raise UsageError("name the models to use with --model FOLDER")
+    return found
+
+
+def _asked_devices() -> list[str]:
+    if not sys.stdin.isatty():
+        raise UsageError("no device is named; add --host user@address (may be repeated)")
+    say("Devices, separated by spaces, each [NAME=][USER@]ADDRESS[:PORT], such as cam-1=edge@192.0.2.17")
+    answer: str = typer.prompt("Devices", err=True)
+    return answer.replace(",", " ").split()
+
+
+def _fleet_name(folder: Path) -> str:
+    import re
+
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-.") or "fleet"
+
+
+def _check(config: Path) -> None:
+    """Say what `litefleet check` finds in the new files; they stay, to be completed."""
+    from ..project.check import checked_project
+
+    try:
+        run_async(checked_project(Options(config)))
+    except (ConfigError, UsageError, FindingError) as error:
+        say(f"litefleet: the new files need this before a plan: {error}")
+        raise typer.Exit(2) from None
