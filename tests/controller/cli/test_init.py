@@ -44,7 +44,7 @@ def test_the_new_project_passes_the_check_and_names_its_guesses(folder):
         "cam-1": ("10.0.0.1", 2222, "edge"),
         "cam-2": ("10.0.0.2", 2222, "edge"),
         "cam-3": ("10.0.0.3", 2222, "edge"),
-        "fe80-1": ("fe80::1", 22, None),
+        "fe80-1": ("fe80::1", 22, ""),
     }
     assert "2 model(s), 4 device(s)" in out
     checked = CliRunner().invoke(app, ["check", "-c", str(folder / "litefleet.yaml")])
