@@ -37,7 +37,7 @@ async def test_one_device_goes_back_and_forth_and_to_nothing(fleet: Fleets, proj
         assert current(devices) == {"a": old, "b": new}
         assert [(o.device, o.release, o.activated) for o in report.outcomes] == [("a", old, True)]
         assert report.outcomes[0].sent_bytes < 5_000
-        assert report.outcomes[0].sentence == f"went back to {old[:12]}"
+        assert report.outcomes[0].sentence == f"went back to {report.outcomes[0].version} ({old[:12]})"
         assert states(job, second) == {"a": "rolled-back", "b": "confirmed"}
         assert (latest(job).kind, str(latest(job).state)) == ("rollback", "done")
 

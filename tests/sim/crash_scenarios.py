@@ -115,7 +115,8 @@ class World:
         for _ in range(2):
             rollout = self.harness.rollout()
             try:
-                end_locally(self.harness.state, self.harness.context.lock, rollout, event, self.fleet.clock.now())
+                lock, now = self.harness.context.lock, self.fleet.clock.now()
+                end_locally(self.harness.state, lock, rollout, event, now, "operator@host")
             except Killed:
                 self._planned = None
                 self._next(_LATE_S if self._late else 1.0)

@@ -53,8 +53,7 @@ async def run_bench(
             )
 
         outcomes, interrupted = await fan_out(project, devices, work, progress, at_once)
-    report = RunReport("bench", watch.stamp, watch.seconds, outcomes)
-    save_report(project.config, report)
+    report = save_report(project.config, RunReport("bench", watch.stamp, watch.seconds, outcomes))
     if interrupted:
         raise Interrupted(report)
     return report

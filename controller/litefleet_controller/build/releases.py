@@ -40,8 +40,9 @@ from .toolchain import Toolchains
 _T = TypeVar("_T")
 _CONVERSIONS_AT_ONCE = 2
 _SAMPLES_AS_CASES = 4  # of a data set, by default: real inputs of several classes, which seldom need more
-# What a model's configuration says of its inputs and its accuracy changes no release.
+# What a model's configuration says of its version, inputs and accuracy changes no release.
 _NOT_IN_RELEASES: Any = {
+    "version": True,
     "source": True,
     "nb": True,
     "preprocess": True,
@@ -113,6 +114,7 @@ class ReleaseBuilder:
             no_runtime=no_runtime,
             recipe=await self.recipe(model),
             special=is_special(device),
+            version=self._config.models[model].version,
         )
 
     async def artifact(self, model: str, arch: Arch, ready: str = "") -> Artifact:

@@ -54,11 +54,12 @@ def status(
         running = {key: entry.at for key, entry in state.runs_failed(one.id).items()}
         older = state.behind(settings.fleet)
         holder = str(state.holder(settings.fleet) or "")
+        versions = state.versions()
     if as_json:
-        content = status_dict(one, rows, outcomes, time.time(), holder, running)
+        content = status_dict(one, rows, outcomes, time.time(), holder, running, versions)
         show(json.dumps({**content, "older": older}, indent=2))
     else:
-        show(status_text(one, rows, outcomes, time.time(), terminal_width(), colored(), holder, running))
+        show(status_text(one, rows, outcomes, time.time(), terminal_width(), colored(), holder, running, versions))
     if older:
         say(f"Attention: {older}")
 

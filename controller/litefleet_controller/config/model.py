@@ -288,9 +288,13 @@ def check_targets(arch: str, targets: str) -> str:
     return ",".join(names)
 
 
+ReleaseVersion = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]{0,47})?$")]
+
+
 class ModelConfig(_Strict):
     """One model: its source, its golden, its options and its limits."""
 
+    version: ReleaseVersion = ""  # of its releases, for people; "" = the day and a short hash
     source: SourceConfig | None = None
     nb: dict[ArchName, FilePath] = {}
     inputs: dict[str, InputConfig] = {}
@@ -442,6 +446,7 @@ class Config(_Strict):
     signing: SigningConfig | None = None
     state: str = ""  # a database URL; "" = state.db in the store's folder
     history: HistoryConfig = HistoryConfig()
+    operator: Annotated[str, Field(max_length=80)] = ""  # who acts, for the audit log; "" = the environment tells
 
     @field_validator("state")
     @classmethod

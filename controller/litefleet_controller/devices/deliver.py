@@ -20,7 +20,7 @@ from .agent_client import Request
 class Release:
     """A release for one kind of device: its manifest, and the files behind its hashes.
 
-    The state stores the fields down to `signed`, so that a resumed rollout sends the very same bytes.  One without an `id`
+    The state stores the fields down to `version`, so that a resumed rollout sends the very same bytes.  One without an `id`
     could not be built; its `findings` say why.
     """
 
@@ -36,6 +36,9 @@ class Release:
     recipe: str = ""  # SHA-256 over all that decides the release but the device: source, options, goldens, versions
     special: bool = False  # built for a device with a file or runtime of its own: not for others of its kind
     signed: Mapping[str, object] | None = None  # {"seal": {...}, "signature": "..."}
+    version: str = field(
+        default="", compare=False
+    )  # for people; "" = litefleet.yaml names none, and it is not stored yet
     findings: tuple[Finding, ...] = ()  # static ones; an error among them means: do not push
     # Why no runtime could be brought: the device's own is tried, and these are reported if it has none.
     no_runtime: tuple[Finding, ...] = ()

@@ -40,6 +40,7 @@ class DeviceOutcome:
     unchanged: bool = False  # it already ran this release, verified in this same environment
     sent_bytes: int = 0
     round_trips: int = 0
+    version: str = ""  # of the release, for people; "" = unknown
     detail: str = ""  # last lines that the device or the model printed, for the details view
 
     @property
@@ -60,7 +61,7 @@ class DeviceOutcome:
         if "infer" in self.steps:
             return "answered"
         if "roll back" in self.steps:
-            runs = self.release[:12] or "nothing"
+            runs = release_name(self.release, self.version)
             return f"runs {runs}, as before" if self.unchanged else f"went back to {runs}"
         if "measure" in self.steps:
             return "measured, and its outputs match the reference"
@@ -81,6 +82,7 @@ class DeviceOutcome:
             "steps": dict(self.steps),
             "release": self.release,
             "artifact": self.artifact,
+            "version": self.version,
             "activated": self.activated,
             "unchanged": self.unchanged,
             "sent_bytes": self.sent_bytes,
@@ -105,8 +107,15 @@ class DeviceOutcome:
             unchanged=bool(data["unchanged"]),
             sent_bytes=int(data["sent_bytes"]),
             round_trips=int(data["round_trips"]),
+            version=str(data.get("version", "")),
             detail=str(data["detail"]),
         )
+
+
+def release_name(release: str, version: str = "") -> str:
+    """Return a release for people: its version and its id's first twelve digits; "nothing" for none."""
+    digits = release[:12]
+    return (f"{version} ({digits})" if version else digits) or "nothing"
 
 
 def unexpected(device: str, model: str, error: Exception) -> DeviceOutcome:
@@ -127,6 +136,18 @@ class RunReport:
     seconds: float
     outcomes: tuple[DeviceOutcome, ...]
     rollout: Mapping[str, Any] = field(default_factory=dict)  # id, state, reason, ... of the rollout it was part of
+    fleet: str = ""
+    by: str = ""  # who ran the command: "user@host"
+    litefleet: str = ""  # the version of the program
+
+    @property
+    def versions(self) -> dict[str, list[str]]:
+        """The versions of each model in the report, in its order."""
+        found: dict[str, list[str]] = {}
+        for outcome in self.outcomes:
+            if outcome.version and outcome.version not in found.setdefault(outcome.model, []):
+                found[outcome.model].append(outcome.version)
+        return found
 
     @property
     def counts(self) -> dict[str, int]:
@@ -148,6 +169,9 @@ class RunReport:
             "command": self.command,
             "started_at": self.started_at,
             "seconds": round(self.seconds, 3),
+            "fleet": self.fleet,
+            "by": self.by,
+            "litefleet": self.litefleet,
             "counts": self.counts,
             "exit_code": self.exit_code,
             "devices": [o.to_dict() for o in self.outcomes],
@@ -159,7 +183,10 @@ class RunReport:
         """Read the JSON form back; KeyError, TypeError or ValueError when it is something else."""
         outcomes = tuple(DeviceOutcome.from_dict(device) for device in data["devices"])
         rollout = dict(data.get("rollout") or {})
-        return cls(str(data["command"]), str(data["started_at"]), float(data["seconds"]), outcomes, rollout)
+        fleet, by, program = (str(data.get(key, "")) for key in ("fleet", "by", "litefleet"))
+        return cls(
+            str(data["command"]), str(data["started_at"]), float(data["seconds"]), outcomes, rollout, fleet, by, program
+        )
 
 
 class Interrupted(Exception):

@@ -26,12 +26,12 @@ from ..devices.progress import Progress
 from ..devices.visit import DeviceSession, SessionFactory, open_session
 from ..project import Options
 from ..project.project import Project, open_project, open_state
-from ..project.run_fleet import fan_out, save_report
+from ..project.run_fleet import fan_out
 from ..rollout.gates import names
 from ..state import State, StateDamaged
 from ..state.database import sqlite_path
 from ..state.model import Confirmed, KnownDevice
-from .context import ProgressFor, RolloutContext, actor, open_context
+from .context import ProgressFor, RolloutContext, open_context
 from .run import Stopwatch, end_rollout, interruptible
 
 
@@ -189,8 +189,7 @@ async def adopt_with_context(context: RolloutContext, adoption: Adoption, watch:
     identity = await _store(context, adoption)
     outcomes = await _follow(context, identity, adoption)
     report = RunReport("state-adopt", watch.stamp, watch.seconds, (*outcomes, *adoption.unreached))
-    save_report(context.config, report)
-    return report
+    return await context.keep(report)
 
 
 def _set_aside_if_damaged(project: Project) -> None:
@@ -212,7 +211,7 @@ async def _store(context: RolloutContext, adoption: Adoption) -> Identity:
     for rollout_id in adoption.ends:
         rollout = await context.read(context.state.rollout, rollout_id)
         if rollout is not None and not rollout.state.over:
-            await end_rollout(context, rollout, f"the devices were adopted by {actor()}")
+            await end_rollout(context, rollout, f"the devices were adopted by {context.actor}")
     now, entries, known = context.clock.now(), [], []
     for device in adoption.devices:
         fingerprint = fingerprint_of(device.hello)
@@ -227,7 +226,7 @@ async def _store(context: RolloutContext, adoption: Adoption) -> Identity:
         "led_by": {d.name: dict(mapping_or_empty(d.hello.get("told"))) for d in adoption.devices[:200] if d.conflict},
         "older": adoption.older[:500],
     }
-    return await context.write(context.state.adopt, context.lock, entries, known, True, actor(), details)
+    return await context.write(context.state.adopt, context.lock, entries, known, True, context.actor, details)
 
 
 async def _follow(context: RolloutContext, identity: Identity, adoption: Adoption) -> tuple[DeviceOutcome, ...]:

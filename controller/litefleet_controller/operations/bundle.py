@@ -15,7 +15,7 @@ from ..airgap.write import WrittenBundle, write_bundle
 from ..common.errors import FindingError, UsageError
 from ..devices.deliver import Release
 from ..project import Options
-from .context import ProgressFor, RolloutContext, actor, open_context
+from .context import ProgressFor, RolloutContext, open_context
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ async def write_for(
                 out, signed, context.config.fleet, context.signer, context.session_factory.archive, now
             )
             details = {"file": str(out), "sha256": made.sha256, "releases": list(made.releases), **context.origin()}
-            await context.write(context.state.log, actor(), "bundle written", details)
+            await context.write(context.state.log, context.actor, "bundle written", details)
             return made
 
 

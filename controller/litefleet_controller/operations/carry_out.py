@@ -13,7 +13,6 @@ from dataclasses import replace
 from ..devices.fan_out import interrupted_outcome
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.steps import WaitPolicy
-from ..project.run_fleet import save_report
 from ..rollout import DeviceState, Rollout, RolloutState
 from ..rollout.model import REVERT
 from ..rollout_engine import RolloutEngine
@@ -64,7 +63,7 @@ async def run_to_report(
         now = {(o.device, o.model): o for o in reverted.outcomes}
         shown = tuple(now.get((o.device, o.model), o) for o in report.outcomes)
         report = replace(report, outcomes=shown, rollout={**report.rollout, "rollback": reverted.rollout})
-    save_report(context.config, report)
+    report = await context.keep(report)
     history = context.config.history
     await context.write(context.state.prune, history.keep_days, history.keep_rollouts)
     return report

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,15 +16,16 @@ from litefleet_inventory.model import Device
 from ..build.releases import ReleaseBuilder
 from ..common.checked import mapping_or_empty
 from ..common.errors import UsageError
+from ..common.operator import actor
 from ..config import Config
 from ..devices.deliver import Release, revert_findings
-from ..devices.outcome import DeviceOutcome
+from ..devices.outcome import DeviceOutcome, RunReport
 from ..devices.progress import Progress
 from ..devices.steps import Evaluator, Mode, WaitPolicy, run_device
 from ..devices.visit import SessionFactory
 from ..project import Options
 from ..project.project import Project, open_project, open_state
-from ..project.run_fleet import ProgressFor
+from ..project.run_fleet import ProgressFor, save_report
 from ..rollout import DeviceRow, Rollout, RolloutEvent, RolloutState
 from ..rollout.states import move_rollout
 from ..rollout_engine import (
@@ -47,14 +46,9 @@ from .device_tasks import RevertMarker, recheck, rollback_task
 from .evaluate import evaluator_for
 from .renamed import follow_renames
 
-__all__ = ["ProgressFor", "RolloutContext", "actor", "find_rollout", "finish_ended", "open_context", "open_state"]
+__all__ = ["ProgressFor", "RolloutContext", "find_rollout", "finish_ended", "open_context", "open_state"]
 
 _T = TypeVar("_T")
-
-
-def actor() -> str:
-    """Return who runs this command, as the audit log names people: user@host."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def find_rollout(state: State, fleet: str, rollout_id: str = "") -> Rollout:
@@ -104,6 +98,11 @@ class RolloutContext:
         """The project's configuration."""
         return self.project.config
 
+    @property
+    def actor(self) -> str:
+        """Who runs this command, as rollouts and the audit log name people: "user@host"."""
+        return actor(self.config.operator)
+
     @cached_property
     def signer(self) -> Signer | None:
         """Who signs, where `signing:` is set."""
@@ -146,6 +145,10 @@ class RolloutContext:
             made = await evaluator_for(project, self.release_builder, self.progress, again=False)
             self._evaluators[chosen] = made
         return self._evaluators[chosen]
+
+    async def keep(self, report: RunReport) -> RunReport:
+        """Write a report to the project's store, and return it with the versions of its releases."""
+        return save_report(self.config, report, await self.read(self.state.versions))
 
     async def mark_running(self, rollout: Rollout) -> Rollout:
         """Start a planned rollout and return it; return any other one unchanged."""
@@ -246,10 +249,11 @@ async def open_context(
     project = open_project(replace(options, limit="") if whole_fleet else options)
     state = open_state(project.config)
     write = ThreadWriter()
+    config = project.config
     try:
-        lock = await write(state.acquire, project.config.fleet, this_process(), 60.0, adopting)
+        lock = await write(state.acquire, project.config.fleet, this_process(config.operator), 60.0, adopting)
         await write(finish_ended, state, lock)
-        await write(follow_renames, state, lock, project, progress, actor())
+        await write(follow_renames, state, lock, project, progress, actor(config.operator))
         release_builder = project.release_builder(progress)
         try:
             session_factory = project.session_factory(progress)

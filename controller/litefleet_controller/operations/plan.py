@@ -56,10 +56,11 @@ async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
             )
             # So that a bundle can be written for devices that were probed once
             state.record_facts(planned.survey.known)
+            versions = state.versions_with(planned.survey.releases)
         finally:
             await release_builder.close()
             state.close()
-    return planned.plan
+    return planned.plan.with_versions(versions)
 
 
 async def _note_conflict(identity: Identity, session: DeviceSession) -> None:

@@ -17,13 +17,13 @@ from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.steps import WaitPolicy
 from ..devices.visit import DeviceSession, open_session
 from ..project import Options
-from ..project.run_fleet import fan_out, save_report
+from ..project.run_fleet import fan_out
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutEvent, RolloutState, Wave
 from ..rollout.states import move_rollout
 from ..state.model import Confirmed, KnownDevice
 from .carry_out import revert_if_due
 from .conflicts import refuse
-from .context import ProgressFor, RolloutContext, actor, open_context
+from .context import ProgressFor, RolloutContext, open_context
 from .device_history import collect
 from .device_tasks import drift
 from .run import Stopwatch, about, interruptible
@@ -84,8 +84,7 @@ async def reconcile_with_context(context: RolloutContext, repair: bool, deep: bo
         else {}
     )
     report = RunReport("reconcile", watch.stamp, watch.seconds, tuple(current_pass.outcomes.values()), rollout_summary)
-    save_report(context.config, report)
-    return report
+    return await context.keep(report)
 
 
 async def _continue(context: RolloutContext, current_pass: _ReconcilePass) -> Rollout | None:
@@ -252,7 +251,7 @@ async def _repair(current_pass: _ReconcilePass, parent: Rollout | None) -> Rollo
         policy=context.config.rollout.model_copy(update={"waves": ("100%",), "soak": 0.0, "approve": False}),
         waves=(Wave(len({r.device for r in rows}), "100%"),),
         created_at=now,
-        by=actor(),
+        by=context.actor,
         models=models,
         number=max(numbers.values(), default=0),
         parent=parent.id if parent else "",

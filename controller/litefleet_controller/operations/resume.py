@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 
 from ..common.errors import UsageError
+from ..common.operator import actor
 from ..config import load_config
 from ..devices.outcome import RunReport
 from ..devices.steps import WaitPolicy
@@ -21,7 +22,7 @@ from ..state import FleetLock, FleetLocked, State, this_process
 from ..state.model import RowChange
 from .carry_out import is_due, revert_if_due, run_to_report
 from .conflicts import check_devices
-from .context import ProgressFor, RolloutContext, actor, find_rollout, open_context
+from .context import ProgressFor, RolloutContext, find_rollout, open_context
 from .run import Stopwatch, interruptible, make_due
 
 
@@ -87,7 +88,14 @@ async def _approved(context: RolloutContext, rollout: Rollout) -> Rollout:
         if not board.lacks_success():
             raise UsageError(f"{rollout.id} is running: nothing waits for approval")
         await context.write(
-            context.state.advance, context.lock, rollout, None, after, (), (), {"action": "approve", "by": actor()}
+            context.state.advance,
+            context.lock,
+            rollout,
+            None,
+            after,
+            (),
+            (),
+            {"action": "approve", "by": context.actor},
         )
         return after
     return await _moved(context, rollout, RolloutEvent.APPROVE, after)
@@ -120,7 +128,7 @@ async def _moved(
         after = replace(after, state=move_rollout(before.state, event), updated_at=context.clock.now())
     except IllegalMove:
         raise UsageError(f"{before.id} is {before.state}: there is nothing to {event}") from None
-    await context.write(context.state.advance, context.lock, before, event, after, changes, (), {"by": actor()})
+    await context.write(context.state.advance, context.lock, before, event, after, changes, (), {"by": context.actor})
     return after
 
 
@@ -143,22 +151,22 @@ def _ask(options: Options, rollout_id: str, event: RolloutEvent) -> str:
         except IllegalMove:
             raise UsageError(f"{rollout.id} is {rollout.state}: there is nothing to {event}") from None
         try:
-            lock = state.acquire(config.fleet, this_process())
+            lock = state.acquire(config.fleet, this_process(config.operator))
         except FleetLocked as held:
-            state.ask(rollout.id, str(event), actor())
+            state.ask(rollout.id, str(event), actor(config.operator))
             return f"asked for: the controller at work on {rollout.id} will {event} it ({held})"
         try:
-            end_locally(state, lock, rollout, event, SystemClock().now())
+            end_locally(state, lock, rollout, event, SystemClock().now(), actor(config.operator))
         finally:
             state.release(lock)
         return f"{rollout.id} is {move_rollout(rollout.state, event)}"
 
 
-def end_locally(state: State, lock: FleetLock, rollout: Rollout, event: RolloutEvent, now: float) -> None:
+def end_locally(state: State, lock: FleetLock, rollout: Rollout, event: RolloutEvent, now: float, by: str) -> None:
     """Store PAUSE or ABORT ourselves, because no controller is at work; `now` in epoch seconds."""
     released, left = endings(state.rows(rollout.id))
     state.move(lock, rollout.id, released)
     changes = left if event is RolloutEvent.ABORT else []
-    reason = f"{event} by {actor()}"
+    reason = f"{event} by {by}"
     after = replace(rollout, state=move_rollout(rollout.state, event), reason=reason, behind=(), updated_at=now)
     state.advance(lock, rollout, event, after, changes, (), {"reason": reason})

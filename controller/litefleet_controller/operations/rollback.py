@@ -16,12 +16,11 @@ from ..devices.outcome import RunReport
 from ..devices.steps import WaitPolicy
 from ..project import Options
 from ..project.project import Project, open_project, open_state
-from ..project.run_fleet import save_report
 from ..rollout import DeviceRow, Rollout, RolloutState, Wave
 from ..rollout.policy import Gates
 from ..state import State
 from .conflicts import check_devices
-from .context import ProgressFor, RolloutContext, actor, find_rollout, open_context
+from .context import ProgressFor, RolloutContext, find_rollout, open_context
 from .open_rollouts import still_open
 from .run import Stopwatch, end_rollout, interruptible, make_due, report_of
 
@@ -134,13 +133,12 @@ async def roll_back_with_context(
         await make_due(context, rollout, context.project.inventory.by_name)
     else:
         if plan.parent is not None and plan.closes:
-            await end_rollout(context, plan.parent, f"rolled back by {actor()}")
+            await end_rollout(context, plan.parent, f"rolled back by {context.actor}")
             context.progress.message(f"{plan.parent.id} ends: it is rolled back")
         rollout = await _create(context, plan)
     engine = await context.run_engine(rollout, WaitPolicy.WAVES)
     report = report_of("rollback", watch, engine.rollout, engine.rows, engine.outcomes)
-    save_report(context.config, report)
-    return report
+    return await context.keep(report)
 
 
 def _plan(state: State, project: Project, target: Target) -> RollbackPlan:
@@ -254,7 +252,7 @@ async def _create(context: RolloutContext, plan: RollbackPlan) -> Rollout:
         policy=context.config.rollout.model_copy(update=at_once),
         waves=(Wave(len({r.device for r in plan.rows}), "100%"),),
         created_at=now,
-        by=actor(),
+        by=context.actor,
         models=context.project.models,
         parent=reverted.id if reverted else "",
         limit=context.project.options.limit,

@@ -17,7 +17,6 @@ from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.steps import WaitPolicy
 from ..devices.visit import DeviceSession
 from ..project import Options
-from ..project.run_fleet import save_report
 from ..rollout import DeviceEvent, DeviceRow, DeviceState, Policy, Rollout, RolloutEvent, RolloutState
 from ..rollout.board import retry_at
 from ..rollout.states import move_device, move_rollout
@@ -26,7 +25,7 @@ from ..rollout_engine.store import endings
 from ..state.model import Confirmed, RowChange
 from .carry_out import run_to_report
 from .conflicts import conflict_of, refuse
-from .context import ProgressFor, RolloutContext, actor, open_context
+from .context import ProgressFor, RolloutContext, open_context
 from .device_history import collect
 from .open_rollouts import StillOpen, Wanted, different_command, different_plan, given_up, still_open
 from .plan import Planned, plan_devices
@@ -66,7 +65,9 @@ async def start_with_context(
     # Before a device is contacted: data that cannot be used ends the command
     await context.evaluator(context.project.models)
     if context.take_over:
-        await context.write(context.state.adopt, context.lock, (), (), True, actor(), {"by": "rollout --take-over"})
+        await context.write(
+            context.state.adopt, context.lock, (), (), True, context.actor, {"by": "rollout --take-over"}
+        )
     planned = await _plan(context, watch)
     refuse({name: why for name, probe in planned.survey.probes.items() if (why := conflict_of(probe.findings))})
     rows, before = planned.plan.rows, _outcomes_of(planned)
@@ -78,10 +79,10 @@ async def start_with_context(
     else:
         for rollout in open_rollouts:
             await _supersede(context, rollout, rows)
+    await context.write(context.state.name_versions, context.lock, planned.survey.releases)
     if not await _anything_to_write(context, rows):
         report = report_of("rollout", watch, None, rows, before)
-        save_report(context.config, report)
-        return report
+        return await context.keep(report)
     context.runtime_findings.update(planned.survey.runtime_findings)
     context.built.update({built.id: built for built in planned.survey.releases})
     rollout = await create(context, planned)
@@ -158,7 +159,7 @@ async def create(context: RolloutContext, planned: Planned) -> Rollout:
         policy=plan.policy,
         waves=plan.waves,
         created_at=now,
-        by=actor(),
+        by=context.actor,
         models=plan.models,
         number=max(numbers.values(), default=0),
         limit=context.project.options.limit,

@@ -38,6 +38,11 @@ def about(rollout: Rollout, rows: Sequence[DeviceRow]) -> dict[str, object]:
         "reason": rollout.reason,
         "devices": list(rollout.behind),
         "counts": dict(Counter(row.state for row in rows)),
+        "not_begun": [
+            {"device": row.device, "model": row.model, "state": row.state.value, "wave": row.wave + 1}
+            for row in rows
+            if untouched(row)
+        ],
     }
 
 
@@ -48,12 +53,13 @@ def report_of(
     rows: Sequence[DeviceRow],
     outcomes: Mapping[tuple[str, str], DeviceOutcome],
 ) -> RunReport:
-    """Return the report; devices that were not begun are only counted."""
-    shown = [outcomes[key] for row in rows if (key := (row.device, row.model)) in outcomes and not _untouched(row)]
+    """Return the report; devices that were not begun are only named."""
+    shown = [outcomes[key] for row in rows if (key := (row.device, row.model)) in outcomes and not untouched(row)]
     return RunReport(command, watch.stamp, watch.seconds, tuple(shown), about(rollout, rows) if rollout else {})
 
 
-def _untouched(row: DeviceRow) -> bool:
+def untouched(row: DeviceRow) -> bool:
+    """Whether a row was not begun, so that it has no outcome."""
     return row.state is DeviceState.SKIPPED or (row.state is DeviceState.PENDING and row.attempts == 0)
 
 

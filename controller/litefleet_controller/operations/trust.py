@@ -11,9 +11,9 @@ from ..devices.agent_client import Request, RequestRejected
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..devices.visit import DeviceSession, open_session
 from ..project import Options
-from ..project.run_fleet import fan_out, save_report
+from ..project.run_fleet import fan_out
 from ..signing.signer import TRUST_NAMESPACE
-from .context import ProgressFor, actor, open_context
+from .context import ProgressFor, open_context
 from .run import Stopwatch, interruptible
 
 
@@ -41,9 +41,9 @@ async def spread_trust(options: Options, progress_for: ProgressFor, reset_time: 
             progress.expect(len(context.project.devices))
             outcomes, interrupted = await fan_out(context.project, context.project.devices, work, progress)
             details = {"devices": [o.device for o in outcomes if not o.findings][:500], **context.origin()}
-            await context.write(context.state.log, actor(), "trusted signers sent", details)
+            await context.write(context.state.log, context.actor, "trusted signers sent", details)
             report = RunReport("trust", watch.stamp, watch.seconds, outcomes)
-            save_report(context.config, report)
+            report = await context.keep(report)
             if interrupted:
                 raise Interrupted(report)
             return report

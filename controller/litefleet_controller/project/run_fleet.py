@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from litefleet_inventory import Device
 
+from .. import __version__
 from ..build.releases import ReleaseBuilder
 from ..common.errors import UsageError
+from ..common.operator import actor
 from ..config import Config
 from ..devices.fan_out import run_bounded
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport, to_json
 from ..devices.progress import Progress
 from ..devices.steps import Evaluator, Mode, run_device
 from . import Options
-from .project import Project, open_project
+from .project import Project, open_project, open_state
 
 ProgressFor = Callable[[int], Progress]
 
@@ -73,8 +76,7 @@ async def run_fleet(
             outcomes, interrupted = await fan_out(project, devices, work, progress)
         finally:
             await release_builder.close()
-    report = RunReport(command, watch.stamp, watch.seconds, outcomes)
-    save_report(project.config, report)
+    report = save_report(project.config, RunReport(command, watch.stamp, watch.seconds, outcomes))
     if interrupted:
         raise Interrupted(report)
     return report
@@ -96,12 +98,38 @@ async def fan_out(
     return await run_bounded(devices, task, most, progress.device_done, per_jump)
 
 
-def save_report(config: Config, report: RunReport) -> None:
-    """Write the report to the project's store, for `litefleet report`."""
-    folder = config.store / "reports"
+def save_report(config: Config, report: RunReport, versions: Mapping[str, str] | None = None) -> RunReport:
+    """Write the report to the project's store, for `litefleet report`, and return it as it was kept.
+
+    It gets who ran it, the program's version, and the releases' versions: `versions` by release id, by default as stored.
+    """
+    named = _stored_versions(config) if versions is None else versions
+    outcomes = tuple(replace(o, version=o.version or named.get(o.release, "")) for o in report.outcomes)
+    by = actor(config.operator)
+    report = replace(report, outcomes=outcomes, fleet=config.fleet, by=by, litefleet=__version__)
+    folder = reports_folder(config)
     folder.mkdir(parents=True, exist_ok=True)
     stamp = report.started_at.replace("-", "").replace(":", "").removesuffix("Z")
     (folder / f"{stamp}-{report.command}.json").write_text(to_json(report), encoding="utf-8")
+    return report
+
+
+def reports_folder(config: Config) -> Path:
+    """Return the folder of the kept reports."""
+    return config.store / "reports"
+
+
+def _stored_versions(config: Config) -> Mapping[str, str]:
+    """Return the versions that the project's state knows, by release id; none where it has no state yet or it is unusable."""
+    from ..state import StateError  # takes 0.2 s to import
+
+    if "://" not in config.state and not Path(config.state or config.store / "state.db").expanduser().is_file():
+        return {}
+    try:
+        with closing(open_state(config)) as state:
+            return state.versions()
+    except StateError:
+        return {}  # the devices' outcomes count: only names for people are lost
 
 
 def read_report(path: Path) -> RunReport:

@@ -17,7 +17,7 @@ from litefleet_agent.findings import Verdict
 from markupsafe import Markup, escape
 
 from ..bench.figures import BenchFigures, ReleaseFigures, benches_of
-from ..common.checked import number_or_none
+from ..common.checked import mapping_or_empty, number_or_none, sequence_or_empty
 from ..common.text import LINE_LIMIT, sanitize, sanitize_lines
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..evaluate.figures import accuracy_of
@@ -105,6 +105,8 @@ def to_html(report: RunReport) -> str:
         style=Markup(style),  # noqa: S704 - our own file, no input in it
         script=Markup(script),  # noqa: S704
         command=sanitize(report.command, 40),
+        head=_head(report),
+        not_begun=_not_begun(report),
         started_at=sanitize(report.started_at, 40),
         seconds=human_seconds(report.seconds),
         counts=report.counts,
@@ -119,6 +121,33 @@ def to_html(report: RunReport) -> str:
         accuracies=[chart.inline() for chart in accuracy_charts(report)],
         devices=[_device(o) for o in ordered],
     )
+
+
+def _head(report: RunReport) -> list[tuple[str, str]]:
+    """Return who ran what: (name, value) lines of the page's head, cleaned; unknown ones are left out."""
+    rollout = report.rollout
+    lines = [
+        ("fleet", report.fleet),
+        ("run by", report.by),
+        ("rollout", f"{rollout.get('id', '')} ({rollout.get('state', '')})" if rollout else ""),
+        *((f"version of {model}", ", ".join(versions)) for model, versions in report.versions.items()),
+        ("litefleet", report.litefleet),
+    ]
+    return [(sanitize(name, 80), sanitize(value, 300)) for name, value in lines if value]
+
+
+def _not_begun(report: RunReport) -> list[dict[str, str]]:
+    """Return the devices of the rollout that were not begun, so that they have no outcome; cleaned."""
+    rows = map(mapping_or_empty, sequence_or_empty(report.rollout.get("not_begun")))
+    return [
+        {
+            "name": sanitize(str(row.get("device", "")), 80),
+            "model": sanitize(str(row.get("model", "")), 80),
+            "state": sanitize(str(row.get("state", "")), 20),
+            "wave": sanitize(str(row.get("wave", "")), 10),
+        }
+        for row in rows
+    ]
 
 
 @cache
@@ -203,6 +232,7 @@ def _release(outcome: DeviceOutcome) -> list[tuple[str, str]]:
     """Return the lines about the release: id, file, whether it is active, bytes sent."""
     live = "unchanged: was active already" if outcome.unchanged else "activated" if outcome.activated else "not changed"
     rows = [
+        ("version", sanitize(outcome.version, 80)),
         ("release", sanitize(outcome.release, 80)),
         (".nb SHA-256", sanitize(outcome.artifact, 80)),
         ("active", live),

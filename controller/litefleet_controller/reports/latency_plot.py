@@ -15,7 +15,8 @@ from ..devices.outcome import RunReport
 from .charts.scale import Axis, axis_from_zero, tick_label
 from .values import Latency, human_ms, latency_of
 
-_WIDTH = 760
+_WIDTH = 440  # units; a phone shows the chart whole, and its text stays readable
+_NAME = 18  # characters of a device's name; longer ones are shortened in the middle
 _MOST_ROWS = 40  # more rows would make the chart too long to scroll
 
 
@@ -71,7 +72,7 @@ def _open(height: int, count: int) -> Markup:
 def _rows(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
     """Draw one named row per device; the axis is horizontal.  Return the SVG, and whether the axis is logarithmic."""
     step, bottom = 22, len(rows) * 22 + 6
-    left = min(max(len(name) for name, _ in rows), 26) * 7 + 14  # pixels; names beyond 26 characters are shortened
+    left = min(max(len(name) for name, _ in rows), _NAME) * 7 + 14  # units
     axis = _axis([v for _, v in rows], left, _WIDTH - 76)
     parts = [_open(bottom + 34, len(rows))]
     for tick in axis.ticks:
@@ -83,7 +84,7 @@ def _rows(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
     parts.append(Markup('<text x="{}" y="{}">ms</text>').format(_WIDTH - 60, bottom + 15))
     for index, (name, v) in enumerate(rows):
         y = index * step + 14
-        short = name if len(name) <= 26 else name[:12] + "…" + name[-13:]
+        short = name if len(name) <= _NAME else name[:8] + "…" + name[1 - _NAME + 8 :]
         parts.append(
             Markup(
                 '<g>{t}<text class="name" x="{nx}" y="{ty}" text-anchor="end">{n}</text>'

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from litefleet_agent.findings import Severity
 
 from ..common.text import LINE_LIMIT, sanitize
+from ..devices.outcome import release_name
 from ..rollout.policy import GateLimit, Policy, Regression, Share
 from ..rollout_engine.plan import Plan, PlannedDevice
 from .grouping import folded
@@ -138,9 +139,9 @@ def plan_text(plan: Plan, width: int = 100, color: bool = False) -> str:
     return page.text
 
 
-def short_release(release: str) -> str:
-    """Return the first twelve digits of a release's id; "nothing" for none."""
-    return sanitize(release[:12], 12) if release else "nothing"
+def short_release(release: str, version: str = "") -> str:
+    """Return a release's version and the first twelve digits of its id; "nothing" for none."""
+    return sanitize(release_name(release, version), 120)
 
 
 def _head(page: Page, plan: Plan) -> None:
@@ -197,18 +198,18 @@ def _change(page: Page, group: _Group) -> None:
     waves = sorted({p.row.wave + 1 for p in group.members})
     which = f"wave{'' if len(waves) == 1 else 's'} {', '.join(map(str, waves))}"
     page.line((plural(len(group.members), "device"), "bold"), (f"   {which}, {group.size}", "dim"), indent=2)
-    page.line((f"-  {model} {_side(first.runs, first.runs_artifact)}", "red"), indent=4)
-    page.line((f"+  {model} {_side(row.release, row.artifact, row.runtime)}", "green"), indent=4)
+    page.line((f"-  {model} {_side(first.runs, first.runs_version, first.runs_artifact)}", "red"), indent=4)
+    page.line((f"+  {model} {_side(row.release, first.version, row.artifact, row.runtime)}", "green"), indent=4)
     if first.why:
         page.field("why", sanitize(first.why, LINE_LIMIT), 7, 4)
     page.field("devices", folded(group.names, _NAMES), 7, 4)
 
 
-def _side(release: str, artifact: str, runtime: str = "") -> str:
+def _side(release: str, version: str, artifact: str, runtime: str = "") -> str:
     """Return one side of a difference: release, file, runtime."""
     parts = [f"file {sanitize(artifact[:12], 12)}"] if artifact else []
     parts += [f"runtime {sanitize(runtime, 40)}"] if runtime else []
-    return short_release(release) + (f"   {', '.join(parts)}" if parts else "")
+    return short_release(release, version) + (f"   {', '.join(parts)}" if parts else "")
 
 
 def _unchanged(page: Page, plan: Plan) -> None:
@@ -216,11 +217,11 @@ def _unchanged(page: Page, plan: Plan) -> None:
     if not same:
         return
     page.heading("Unchanged", "already run this release, verified in the same environment")
-    by_release: dict[tuple[str, str], list[str]] = {}
+    by_release: dict[tuple[str, str, str], list[str]] = {}
     for p in same:
-        by_release.setdefault((p.row.model, p.row.release), []).append(p.row.device)
-    for (model, release), names in by_release.items():
-        page.line(f"{sanitize(model, 60)} {short_release(release)}: {folded(names, _NAMES)}", indent=2)
+        by_release.setdefault((p.row.model, p.row.release, p.version), []).append(p.row.device)
+    for (model, release, version), names in by_release.items():
+        page.line(f"{sanitize(model, 60)} {short_release(release, version)}: {folded(names, _NAMES)}", indent=2)
 
 
 def _outputs(page: Page, plan: Plan) -> None:

@@ -29,8 +29,10 @@ _STYLES = {
     RolloutState.SUPERSEDED: "dim",
 }
 _NONE: Mapping[tuple[str, str], float] = {}
+_UNNAMED: Mapping[str, str] = {}
 _OFFLINE = 20  # lines of offline devices
 _CLUSTERS = 20
+_VERSIONS = 6  # versions, and releases of one, in the head
 
 
 def status_text(
@@ -42,13 +44,16 @@ def status_text(
     color: bool = False,
     holder: str = "",
     running: Mapping[tuple[str, str], float] = _NONE,
+    versions: Mapping[str, str] = _UNNAMED,
 ) -> str:
     """Return a rollout's status; `now` in seconds since the epoch, `holder` is the controller at work on it, if any.
+
+    `versions` names the releases by their ids.
 
     `running` names the failed rows, (device, model), that ran the new release when they were last seen, at an epoch time.
     """
     page = Page(width, color)
-    _head(page, rollout, rows, outcomes, now, holder)
+    _head(page, rollout, rows, outcomes, now, holder, versions)
     _waves(page, rollout, rows)
     before = [row for row in rows if (row.device, row.model) not in running]
     _clusters(
@@ -82,6 +87,7 @@ def status_dict(
     now: float,
     holder: str = "",
     running: Mapping[tuple[str, str], float] = _NONE,
+    versions: Mapping[str, str] = _UNNAMED,
 ) -> dict[str, Any]:
     """Return the JSON form; waves are counted from 1, times are seconds since the epoch."""
     waves = wave_counts(rows)
@@ -98,7 +104,7 @@ def status_dict(
         ],
         "failures": [_cluster(cluster) for cluster in clusters(rows, outcomes, DeviceState.FAILED)],
         "blocked": [_cluster(cluster) for cluster in clusters(rows, outcomes, DeviceState.BLOCKED)],
-        "devices": [_row(row) for row in rows],
+        "devices": [_row(row, versions) for row in rows],
         "outcomes": [outcome.to_dict() for outcome in outcomes],
         "failed_running": [{"device": d, "model": m, "seen_at": at} for (d, m), at in running.items()],
         "next": [{"command": command, "does": does} for command, does in next_commands(rollout, rows, holder)],
@@ -128,7 +134,13 @@ def rollouts_dict(rollouts: Sequence[Rollout]) -> dict[str, Any]:
 
 
 def _head(
-    page: Page, rollout: Rollout, rows: Sequence[DeviceRow], outcomes: Sequence[DeviceOutcome], now: float, holder: str
+    page: Page,
+    rollout: Rollout,
+    rows: Sequence[DeviceRow],
+    outcomes: Sequence[DeviceOutcome],
+    now: float,
+    holder: str,
+    versions: Mapping[str, str],
 ) -> None:
     made = f"   ({rollout.kind} by {sanitize(rollout.by, 80)}, {human_moment(rollout.created_at)})"
     title = f"{rollout.id} of fleet {sanitize(rollout.fleet, 64)}: "
@@ -136,6 +148,23 @@ def _head(
     for name, text in _facts(rollout, rows, outcomes, now, holder):
         if text:
             page.field(name, text, 9)
+        if name == "models":
+            for line in _versions(rows, versions):
+                page.field("version", line, 9)
+
+
+def _versions(rows: Sequence[DeviceRow], versions: Mapping[str, str]) -> list[str]:
+    """Return a line for each version of a model that the rollout brings; its releases are one version for several kinds."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for row in rows:
+        if row.release in versions:
+            found.setdefault((row.model, versions[row.release]), {})[row.release] = None
+    lines = []
+    for (model, version), releases in list(found.items())[:_VERSIONS]:
+        shown = ", ".join(release[:12] for release in list(releases)[:_VERSIONS])
+        more = f" and {len(releases) - _VERSIONS} more" if len(releases) > _VERSIONS else ""
+        lines.append(f"{sanitize(model, 60)} {sanitize(version, 80)} ({shown}{more})")
+    return lines
 
 
 def _facts(
@@ -264,7 +293,7 @@ def _rollout(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def _row(row: DeviceRow) -> dict[str, Any]:
+def _row(row: DeviceRow, versions: Mapping[str, str]) -> dict[str, Any]:
     return {
         "device": row.device,
         "model": row.model,
@@ -272,8 +301,10 @@ def _row(row: DeviceRow) -> dict[str, Any]:
         "state": row.state.value,
         "kind": {"part": row.part, "libc": row.libc, "runtime": row.runtime},
         "release": row.release,
+        "version": versions.get(row.release, ""),
         "artifact": row.artifact,
         "before": row.before,
+        "before_version": versions.get(row.before, ""),
         "attempts": row.attempts,
         "offline_since": row.offline_since,
         "next_try_at": row.next_try_at,

@@ -18,7 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..common.text import sanitize
+from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import DeviceOutcome, RunReport
 from .grouping import folded
 from .values import (
@@ -206,6 +206,8 @@ def to_table(report: RunReport, width: int = 100, color: bool = False) -> str:
     if report.outcomes:
         page.line()
     page.line(*_counts(report), (f"   ({sanitize(report.command, 40)}, {human_seconds(report.seconds)})", "dim"))
+    for model, versions in report.versions.items():
+        page.line(f"version of {sanitize(model, 60)}: {sanitize(', '.join(versions), LINE_LIMIT)}")
     for line in rollout_lines(report):
         page.line((line, "bold" if report.exit_code == 3 else ""))
     return page.text

@@ -78,7 +78,12 @@ _LONGEST_MS = 1e12  # 31 years: a larger "latency" is no measurement, and its ax
 
 
 def latency_of(outcome: DeviceOutcome) -> Latency | None:
-    """Return the device's measured latency; None where it is missing, negative, unordered or over 31 years."""
+    """Return the latency that this run measured on the device; None where it is missing, negative, unordered or over 31 years.
+
+    A device that already ran the release was not measured: its outcome repeats the figures of an earlier run.
+    """
+    if outcome.unchanged:
+        return None
     found = outcome.measurements.get("latency_ms")
     if not isinstance(found, Mapping):
         return None

@@ -37,6 +37,8 @@ class PlannedDevice:
     seen_at: float = 0.0  # seconds since the epoch when it last answered; 0 = never
     outputs: tuple[Mapping[str, str], ...] = ()  # {name, compare, why}: how its outputs are compared with the golden
     golden: str = ""  # what the golden can tell
+    version: str = ""  # of the release, for people
+    runs_version: str = ""  # of the release that it runs; "" = unknown
 
     @property
     def effect(self) -> Effect:
@@ -67,6 +69,8 @@ class PlannedDevice:
             "seen_at": self.seen_at,
             "outputs": [dict(output) for output in self.outputs],
             "golden": self.golden,
+            "version": self.version,
+            "runs_version": self.runs_version,
         }
 
 
@@ -98,6 +102,14 @@ class Plan:
     def bytes_total(self) -> int:
         """Bytes that would travel in all."""
         return sum(planned.bytes_to_send for planned in self.devices)
+
+    def with_versions(self, versions: Mapping[str, str]) -> Plan:
+        """Return the plan with the versions of its releases, given by their ids."""
+        devices = tuple(
+            replace(p, version=versions.get(p.row.release, ""), runs_version=versions.get(p.runs, ""))
+            for p in self.devices
+        )
+        return replace(self, devices=devices)
 
     def in_wave(self, wave: int) -> tuple[PlannedDevice, ...]:
         """Return what would be tried in one wave (from 0); unchanged and blocked devices are in none."""

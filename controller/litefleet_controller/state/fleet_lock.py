@@ -7,7 +7,6 @@ as dead too early; it then finds its token stale and writes nothing.
 from __future__ import annotations
 
 import datetime
-import getpass
 import hashlib
 import os
 import socket
@@ -16,26 +15,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..common.operator import operator
 from .model import FleetLock, FleetLocked, FleetLockLost, Owner
 from .tables import holds
 
 _GONE = ("Z", "X")  # a process that has ended and that nobody has asked about yet
 
 
-def this_process() -> Owner:
-    """Return the present process as an owner.
+def this_process(configured: str = "") -> Owner:
+    """Return the present process as an owner; `configured` is `operator:` in litefleet.yaml.
 
     `boot_id` is "machine/boot/namespace" as far as the system tells: the pid of another container means nothing here.
     """
     started = _process(os.getpid())[1]
-    return Owner(_user(), socket.gethostname(), os.getpid(), _place(), started)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a user that has no name
-        return str(os.getuid())
+    return Owner(operator(configured), socket.gethostname(), os.getpid(), _place(), started)
 
 
 def _place() -> str:

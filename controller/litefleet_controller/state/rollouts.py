@@ -16,6 +16,7 @@ from ..rollout.states import move_rollout
 from .model import Conflict
 from .records import release_from, release_values, rollout_from, rollout_values, row_from
 from .tables import confirmed, outcomes, releases, rollout_releases, rollout_rows, rollouts
+from .versions import labelled
 
 _REQUESTS = ("", "pause", "abort")
 _IN_ORDER = (rollout_rows.c.wave, rollout_rows.c.position, rollout_rows.c.device, rollout_rows.c.model)
@@ -128,7 +129,7 @@ def old(connection: sa.Connection, before: float, keep_rollouts: int) -> list[st
 
 def store_releases(connection: sa.Connection, kept: Sequence[Release], now: float) -> None:
     """Store releases; one with the same id is replaced."""
-    latest = {release.id: release for release in kept}
+    latest = {release.id: release for release in labelled(connection, kept, now)}
     if latest:
         old = sa.delete(releases).where(releases.c.id == sa.bindparam("at_id"))
         connection.execute(old, [{"at_id": name} for name in latest])

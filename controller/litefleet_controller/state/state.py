@@ -16,7 +16,7 @@ from ..devices.deliver import Release
 from ..devices.identity import Identity
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceEvent, DeviceRow, Rollout, RolloutEvent
-from . import audit_log, device_history, devices, fleet_lock, identity, renames, rollouts
+from . import audit_log, device_history, devices, fleet_lock, identity, renames, rollouts, versions
 from . import transitions as row_transitions
 from .database import Database, sqlite_path
 from .device_history import HistoryEntry, ServiceStatus
@@ -251,6 +251,23 @@ class State:
         """Return a release by its id."""
         with self._database.read() as connection:
             return rollouts.stored_release(connection, release)
+
+    def versions(self) -> Mapping[str, str]:
+        """Return the version of every stored release, for people, by the release's id."""
+        with self._database.read() as connection:
+            return versions.all_versions(connection)
+
+    def versions_with(self, named: Sequence[Release]) -> Mapping[str, str]:
+        """Return `versions`, and what these releases are or would be stored as."""
+        with self._database.read() as connection:
+            stored = versions.all_versions(connection)
+            return stored | {r.id: r.version for r in versions.labelled(connection, named, self._clock()) if r.id}
+
+    def name_versions(self, lock: FleetLock, named: Sequence[Release]) -> None:
+        """Give the stored releases of these releases' recipes the version that litefleet.yaml names now."""
+        with self._database.write() as connection:
+            fleet_lock.check(connection, lock)
+            versions.rename_versions(connection, versions.labelled(connection, named, self._clock()))
 
     def releases_of(self, rollout_id: str) -> tuple[Release, ...]:
         """Return the releases that a rollout was created with and those that its rows have named since."""

@@ -201,6 +201,7 @@ releases = sa.Table(
     _flag("special"),
     _json("sealed", nullable=True),
     _real("kept_at"),
+    sa.Column("version", Words(), nullable=False, server_default=""),  # for people
 )
 
 rollout_releases = sa.Table(

@@ -247,7 +247,7 @@ def test_two_cpu_isas_in_one_file_are_refused(tmp_path: Path, targets: str) -> N
         ("tolerance: {max_abs: -1}", "models.cls.tolerance.max_abs: should be greater than or equal to 0 (it is -1)"),
         (
             "zzz: 1",
-            "unknown key 'zzz' in models.cls; known are: source, nb, inputs, golden, options, targets, "
+            "unknown key 'zzz' in models.cls; known are: version, source, nb, inputs, golden, options, targets, "
             "tolerance, outputs, gates, preprocess",
         ),
     ],
@@ -347,7 +347,7 @@ ssh: {accept_new_host_keys: on}
 def test_the_schema_knows_every_key_and_both_spellings() -> None:
     schema = config_schema()
     old = {"inventory", "store", "toolchain", "models", "runtimes", "verify", "ssh"}
-    assert set(schema["properties"]) == old | {"fleet", "rollout", "signing", "state", "history"}
+    assert set(schema["properties"]) == old | {"fleet", "rollout", "signing", "state", "history", "operator"}
     assert schema["additionalProperties"] is False
     assert {"type": "string"} in schema["$defs"]["RuntimeConfig"]["anyOf"]
     json.dumps(schema)
