@@ -110,8 +110,8 @@ def train_tokens(model):
 
 if __name__ == "__main__":
     paddle.seed(5)
-    pictures = np.stack([draw(100000 + number)[0] for number in range(8)])[:, None]
-    words = np.random.RandomState(9).randint(0, 50, (8, 1, 16)) + 50 * (np.arange(8) % 4)[:, None, None]
+    pictures = np.stack([draw(100000 + number)[0] for number in range(32)])[:, None]
+    words = np.random.RandomState(9).randint(0, 50, (32, 1, 16)) + 50 * (np.arange(32) % 4)[:, None, None]
     np.savez(f"{sys.argv[1]}/inputs.npz", image=pictures, ids=words)
     for kind in ("shapes", "segments", "mask", "vectors", "raw"):
         model = Ended(kind)

@@ -1,13 +1,15 @@
 """Which broken models do goldens catch?  Twelve models, ten ways to break each, two ways that are harmless.
 
-    python bench/weight_mutations.py                  # twelve models; ten minutes
+    python bench/weight_mutations.py                  # twelve models; twenty minutes
     python bench/weight_mutations.py shapes cls       # these only
 
 For each mutation: whether the two default cases compared item by item caught it (litefleet before outputs had meanings),
-whether the default golden does now, and whether a golden of two real inputs does; beside it whether the top answer for any of
-eight real inputs changes.  All are judged at fp32's limits, rounding to fp16 at fp16's: that is what such a file is.  Real
-inputs are pictures or words on which the small models were trained, for the others patches of colour.  The mutated models run
-in PaddlePaddle; Paddle-Lite on x86_64 differs from it by less than a tenth of a tolerance (test_end_to_end.py).
+whether the default golden does now, whether a golden of two real inputs does, and whether a data set of 24 further real
+inputs does (`drop: 0.01`, labelled with the reference's own answers; none for vectors, which have no metric); beside it
+whether the top answer for any of eight real inputs changes.  All are judged at fp32's limits, rounding to fp16 at fp16's, as
+litefleet judges a source whose weights are rounded so.  Real inputs are pictures or words on which the small models were
+trained, for the others patches of colour.  The mutated models run in PaddlePaddle; Paddle-Lite on x86_64 differs from it by
+less than a tenth of a tolerance (precisions.py).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import hashlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,10 +36,12 @@ from litefleet_controller.build.conversion.preflight import load_source  # noqa:
 from litefleet_controller.build.conversion.program import read_program  # noqa: E402
 from litefleet_controller.build.golden.files import read_npz  # noqa: E402
 from litefleet_controller.build.golden.judged import Reference, judged_golden  # noqa: E402
+from litefleet_controller.build.golden.labels import Label, label_of_array  # noqa: E402
 from litefleet_controller.build.golden.make import make_golden, run_reference  # noqa: E402
 from litefleet_controller.build.golden.meaning import OutputMeaning, meanings_of  # noqa: E402
 from litefleet_controller.build.golden.perturb import changed, classes_to_swap, find_head, perturbations, weights_of  # noqa: E402
-from litefleet_controller.config.choices import GoldenSpec, InputSpec  # noqa: E402
+from litefleet_controller.config.choices import GoldenSpec, InputSpec, MetricName  # noqa: E402
+from litefleet_controller.evaluate.metrics import observe, score  # noqa: E402
 
 from tests.agent.verification.comparison.tensors import tensor  # noqa: E402
 from tests.conftest import _once, paddle_environment, source_models  # noqa: E402
@@ -48,6 +52,13 @@ DIMS = {"cls": (1, 3, 48, 192), "det": (1, 3, 320, 320), "rec": (1, 3, 48, 160)}
 ENDS = ("detector", "matrix", "heads")  # untrained, 96 x 96
 TRAINED = ("shapes", "segments", "mask", "vectors", "raw", "tokens")
 MODELS = (*DIMS, *ENDS, *TRAINED)
+REAL = 8  # inputs whose top answers are looked at; those behind them are the data set
+DATA = 24
+DROP = 0.01
+# kind of the first output -> the metric of its data set; the recognizer's rows are characters
+METRICS: Mapping[str, MetricName] = {
+    "topk": "top1", "tensor": "top1", "labels": "iou", "mask": "iou", "detections": "map50",
+}  # fmt: skip
 BEFORE = 1e-5  # fp32's mean_abs before this study; its other limits are as they were
 Answer = Mapping[str, npt.NDArray[np.generic]]
 
@@ -81,10 +92,10 @@ class Model:
 def model(name: str) -> Model:
     if name in DIMS:
         base, inputs, shape = source_models()[name] / "inference", {"x": InputSpec(dims=DIMS[name])}, DIMS[name]
-        real: list[Answer] = [{"x": picture(seed, shape)} for seed in range(8)]
+        real: list[Answer] = [{"x": picture(seed, shape)} for seed in range(REAL + DATA)]
     elif name in ENDS:
         base, inputs = exported(EXPORT) / name, {}
-        real = [{"image": picture(seed, (1, 3, 96, 96))} for seed in range(8)]
+        real = [{"image": picture(seed, (1, 3, 96, 96))} for seed in range(REAL + DATA)]
     else:
         base, inputs = exported(OWN) / name, {"ids": InputSpec(range=(0, 199))} if name == "tokens" else {}
         kept = "ids" if name == "tokens" else "image"
@@ -132,7 +143,7 @@ def caught(right: Sequence[Answer], got: Sequence[Answer], meanings: Sequence[Ou
     return any(
         not found.passed
         for want, have in zip(right, got, strict=True)
-        for found in compare_outputs(_wire(want), _wire(have), specs, precision).values()
+        for found in compare_outputs(wire(want), wire(have), specs, precision).values()
     )
 
 
@@ -149,8 +160,40 @@ def caught_before(right: Sequence[Answer], got: Sequence[Answer], precision: str
     return False
 
 
-def _wire(answer: Answer) -> dict[str, object]:
+def wire(answer: Answer) -> dict[str, object]:
     return {name: tensor(value) for name, value in answer.items()}
+
+
+def label_of(metric: MetricName, answer: npt.NDArray[np.generic]) -> Label:
+    """Return the label with which the reference's own answer is right."""
+    if metric == "map50":
+        sure = answer[answer[:, 1] > 0.3] if answer.size > 1 else np.zeros((0, 6), "f4")
+        return label_of_array(np.concatenate([sure[:, :1], sure[:, 2:6]], 1), metric)
+    if metric == "iou":
+        plane = answer.reshape(answer.shape[-2:])
+        return label_of_array((plane > 0.5 if plane.dtype.kind == "f" else plane).astype("i8"), metric)
+    best = answer.argmax(-1).ravel()
+    if metric == "cer":  # as CTC reads them: repeats once, class 0 is the blank
+        best = best[(best != 0) & (best != np.concatenate([[-1], best[:-1]]))]
+    return label_of_array(best, metric)
+
+
+def caught_by_data(
+    one: Model, right: Sequence[Answer], got: Sequence[Answer], meanings: Sequence[OutputMeaning]
+) -> bool | None:
+    """Return whether the score on the data set drops by more than `DROP`; None for a model without a metric."""
+    metric: MetricName | None = "cer" if one.name == "rec" else METRICS.get(meanings[0].spec.kind)
+    if metric is None:
+        return None
+    name, labels = meanings[0].name, [label_of(metric, case[meanings[0].name]) for case in right]
+    scores = []
+    for answers in (right, got):
+        try:
+            records = [observe(metric, case[name], label) for case, label in zip(answers, labels, strict=True)]
+        except ValueError:  # an output that is empty or not finite
+            return True
+        scores.append(score(metric, records).value)
+    return scores[1] < scores[0] - DROP or not all(np.isfinite(case[name]).all() for case in got)
 
 
 def top_changes(right: Answer, got: Answer, meanings: Sequence[OutputMeaning]) -> bool:
@@ -188,6 +231,7 @@ class Row:
     before: bool
     default: bool
     real: bool
+    data: bool | None
     top: bool
 
 
@@ -207,6 +251,7 @@ async def study(one: Model, folder: Path) -> tuple[str, list[Row]]:
     given: list[Answer] = [{name: case[name] for name in names} for case in cases] + list(one.real)
     _, right = await run_reference((one.program, one.params), given, toolchains)
     made, rows, at = mutations(one, right), [], len(cases)
+    last = at + REAL
     for place, mutation in enumerate(made):
         params, program = folder / f"{place}.pdiparams", folder / f"{place}.pdmodel"
         params.write_bytes(mutation.params)
@@ -230,7 +275,8 @@ async def study(one: Model, folder: Path) -> tuple[str, list[Row]]:
                 caught_before(right, got, precision),
                 caught(right[:at], got[:at], meanings, precision),
                 caught(right[at : at + 2], got[at : at + 2], meanings, precision),
-                any(top_changes(w, g, meanings) for w, g in zip(right[at:], got[at:], strict=True)),
+                caught_by_data(one, right[at + REAL :], got[at + REAL :], meanings),
+                any(top_changes(w, g, meanings) for w, g in zip(right[at:last], got[at:last], strict=True)),
             )
         )
     kinds = ", ".join(meaning.spec.kind for meaning in meanings)
@@ -240,19 +286,30 @@ async def study(one: Model, folder: Path) -> tuple[str, list[Row]]:
 def table(rows: Sequence[Row]) -> str:
     """Return the counts by mutation: caught of broken, for each kind of golden; and where the top answer changed."""
     lines = [
-        "| mutation | models | caught before | default golden | real inputs | top answer changes | of these caught by default |"
+        "| mutation | models | caught before | default golden | two real inputs | data set | top answer changes | "
+        "of these caught: default golden | two real inputs | data set |"
     ]
-    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    lines.append(f"| --- |{' ---: |' * 9}")
     groups = list(dict.fromkeys((row.harmless, row.mutation) for row in rows))
     chosen = [(name, [r for r in rows if r.mutation == name]) for _, name in sorted(groups, key=lambda g: g[0])]
     chosen.append(("all that break", [r for r in rows if not r.harmless]))
     chosen.append(("all harmless", [r for r in rows if r.harmless]))
     for name, part in chosen:
         top = [r for r in part if r.top]
-        counts = [sum(r.before for r in part), sum(r.default for r in part), sum(r.real for r in part), len(top)]
-        cells = [name, str(len(part)), *map(str, counts), str(sum(r.default for r in top))]
+        cells = [name, str(len(part)), _of(r.before for r in part), *_caught(part), str(len(top)), *_caught(top)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _caught(rows: Sequence[Row]) -> list[str]:
+    return [_of(r.default for r in rows), _of(r.real for r in rows), _of(r.data for r in rows)]
+
+
+def _of(known: Iterable[bool | None]) -> str:
+    """Return how many are true, "of" how many where some are not known."""
+    seen = list(known)
+    lacking = seen.count(None)
+    return f"{seen.count(True)} of {len(seen) - lacking}" if lacking else f"{seen.count(True)}"
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import math
 import operator
 import struct
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Optional, Sequence
 
 from ..errors import AgentError
@@ -14,6 +14,7 @@ from ..formats.npz import DTYPES, Array, native
 
 _LARGEST = sys.float_info.max
 _LARGEST_FIGURE = 1e300
+_DEVIATION_OF_MEAN = 1.2533  # sqrt(pi / 2): of a normal distribution around 0, deviation to mean magnitude
 _CODES = {
     "bool": "B", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H",
     "int32": "i", "uint32": "I", "float32": "f", "int64": "q", "uint64": "Q", "float64": "d",
@@ -81,13 +82,41 @@ def default_tolerance(precision: str, peak: float = 1.0) -> Tolerance:
     fp32: Paddle-Lite and PaddlePaddle agree on the PP-OCR models to about 3e-6 (same arithmetic, another order of
     summation), real mistakes are off by 1e-2 and more; 1e-4 lies between, with a margin for deeper models;
     a last layer times 1.0001 is no fault.  fp16 keeps 11
-    bits (5e-4 an operation), int8 weights keep 8 and int16 weights keep 16; theirs have the same kind of margin.
+    bits (5e-4 an operation), int8 weights keep 8 and int16 weights keep 16; theirs have the same kind of margin.  Measured
+    on twelve models (bench/precisions.py), in shares of the largest value: Paddle-Lite's int16 weights on x86_64, where it
+    computes them rightly (convolutions; not fully connected layers), 6e-5; its int8 weights 0.03 to 0.07; fp16 weights in
+    PaddlePaddle 0.002.  All are below half of the limits.  fp16 kernels and 8-bit activations exist on ARM only: reasoned.
     Rounding grows with the values that are summed, so the absolute limits scale with peaks above 1 (raw scores).
     Raises KeyError for another precision.
     """
     base = _DEFAULTS[precision]
     scale = max(1.0, peak) if math.isfinite(peak) else 1.0
     return Tolerance(base.max_abs * scale, base.max_rel, base.cosine_min, base.mean_abs * scale)
+
+
+def in_agreement(limits: Tolerance, want: Sequence[float]) -> Tolerance:
+    """Return the limits with `mean_abs` and `cosine_min` widened as far as the limits of single items need for this reference.
+
+    Three limits of one output must not contradict each other: differences that every item may have, the mean may have too.
+
+    - The mean of few values is about the largest of them: up to four values it may be what each item may differ by.  Of n
+      values with differences of a normal distribution the largest is about sqrt(1 + pi * ln(n / 4)) times the mean (4.3 for
+      1,000 values, 6.3 for 1,000,000; within 4 % of the exact expectation from 100 values on), so the mean may be that part.
+    - The cosine counts where values stand clear of these limits: a difference of the relative size e, as the mean permits it,
+      leaves a cosine of sqrt(1 - e * e) in the worst direction; where e is 1 or more, the cosine says nothing.
+
+    Limits that are wider already stay.
+    """
+    count = len(want)
+    size = sum(map(abs, want)) / count if count else 0.0
+    if not count or not math.isfinite(size):
+        return limits
+    items = limits.max_abs + limits.max_rel * size
+    mean_abs = max(limits.mean_abs, items / math.sqrt(1.0 + math.pi * math.log(max(1.0, count / 4.0))))
+    length = math.sqrt(sum(map(operator.mul, want, want)) / count)
+    off = _DEVIATION_OF_MEAN * mean_abs / length if length else math.inf
+    cosine = math.sqrt(1.0 - off * off) if off < 1.0 else -1.0
+    return replace(limits, mean_abs=mean_abs, cosine_min=min(limits.cosine_min, cosine))
 
 
 def values(tensor: Array) -> Sequence[float]:

@@ -14,6 +14,7 @@ from litefleet_agent.findings import Finding
 from litefleet_agent.findings.model_file import check_file
 from litefleet_agent.releases.store import release_id
 from litefleet_agent.verification.comparison import TENSOR
+from litefleet_agent.verification.golden_cases import precision_of
 from litefleet_inventory.model import Device
 
 from ..common.errors import ConfigError, FindingError, LitefleetError, UsageError
@@ -25,13 +26,14 @@ from ..devices.deliver import Release, is_special, kind_of
 from .artifacts import ArtifactStore
 from .conversion.convert import Artifact, admit, convert_with_any
 from .conversion.preflight import Source, find_source, load_source
-from .conversion.program import read_program
+from .conversion.program import ParamsError, read_program
 from .conversion.variant import Variant, make_variant
 from .golden.dataset import read_dataset
 from .golden.files import LOD, Array, Tensor
-from .golden.judged import JudgedGolden, Reference, judged_golden
+from .golden.judged import JudgedGolden, Reference, findings_at, judged_golden
 from .golden.make import PADDLE_VERSION, make_golden, run_reference
-from .golden.meaning import OutputMeaning, by_position, data_set_decides, meanings_of
+from .golden.meaning import OutputMeaning, by_position, data_set_decides, meanings_of, with_fp16_weights
+from .golden.perturb import is_rounded_to_fp16
 from .runtimes.build import Bundle, build_bundle, check_bundle
 from .runtimes.choose import falls_back_to_own, is_named
 from .runtimes.compatibility import DeviceKind
@@ -95,8 +97,13 @@ class ReleaseBuilder:
         judged = await self.judged_golden(model)
         golden = {await self._hash(path): path for path in judged.paths}
         meanings = by_position(await self.meanings(model), [tensor.name for tensor in artifact.nb.outputs])
+        noticed = judged.findings
         if _is_reduced(artifact) and self._config.models[model].golden.dataset is not None:
             meanings = data_set_decides(meanings)
+        elif _is_reduced(artifact):
+            noticed = noticed or await self._told_at(model, precision_of(artifact.nb), judged.paths)
+        elif await self._weights_are_rounded(model):
+            meanings = await asyncio.to_thread(with_fp16_weights, meanings, judged.paths)
         manifest = self._manifest(model, artifact, tuple(golden), bundle.key, meanings)
         return Release(
             id=release_id(manifest),
@@ -108,7 +115,7 @@ class ReleaseBuilder:
             runtime_key=bundle.key,
             runtime_blob=(bundle.sha256, bundle.path) if bundle.path else None,
             runtime_size=bundle.unpacked_size,
-            findings=(*findings, *judged.findings),
+            findings=(*findings, *noticed),
             outputs=tuple(one.to_dict() for one in meanings),
             golden=judged.sentence,
             no_runtime=no_runtime,
@@ -161,6 +168,32 @@ class ReleaseBuilder:
         """Return the model's golden cases, one .npz each.  Raises: FindingError, LitefleetError as `make_golden` does."""
         return (await self.judged_golden(model)).paths
 
+    async def _told_at(self, model: str, precision: str, golden: Sequence[Path]) -> tuple[Finding, ...]:
+        """Return the warning about a golden that tells nothing at a file's precision."""
+        specs, inputs = {one.name: one.spec for one in await self.meanings(model)}, await self._input_names(model)
+        return await self._once(
+            ("told", model, precision), lambda: asyncio.to_thread(findings_at, precision, golden, specs, inputs)
+        )
+
+    async def _input_names(self, model: str) -> list[str]:
+        """Return the names of the arrays of a golden that are inputs."""
+        inputs, _ = await self.tensors(model)
+        return [name for tensor in inputs for name in (tensor.name, tensor.name + LOD)]
+
+    async def _weights_are_rounded(self, model: str) -> bool:
+        """Return whether the source's weights were rounded to fp16 and the golden, which a user gave, may not be of them."""
+        source = await self.source(model)
+        if source is None or not self._config.models[model].golden.files:
+            return False
+
+        def examine() -> bool:
+            try:
+                return is_rounded_to_fp16(read_program(source.program), source.params)
+            except ParamsError:
+                return False
+
+        return await self._once(("rounded", model), lambda: asyncio.to_thread(examine))
+
     async def _pair(self, model: str) -> tuple[Path, Path]:
         """Return the program's and the combined parameters' paths; a model with a file per parameter gets combined copies."""
         configured, source = self._config.models[model].source, await self.source(model)
@@ -199,7 +232,6 @@ class ReleaseBuilder:
         """Make the golden, measure its power, and make more cases while they help."""
         spec = await self._golden_spec(model)
         source = await self.source(model)
-        inputs, _ = await self.tensors(model)
         reference = None
         if source is not None and spec.engine == "paddle":
             program, params = await self._pair(model)
@@ -208,7 +240,7 @@ class ReleaseBuilder:
             lambda cases: self._make_golden(model, cases),
             spec.cases,
             {one.name: one.spec for one in await self.meanings(model)},
-            [name for tensor in inputs for name in (tensor.name, tensor.name + LOD)],
+            await self._input_names(model),
             reference,
             self._config.store / "goldens",
             # the files that a user names are what is compared

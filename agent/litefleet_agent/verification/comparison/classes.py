@@ -8,7 +8,7 @@ from itertools import compress
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from .dense import elementwise
-from .result import FARTHEST, OutputComparison, OutputPair, peak, ratio, rows_of, values, worst_but
+from .result import FARTHEST, OutputComparison, OutputPair, ratio, rows_of, values, worst_but
 from .rules import CountsRule, LabelsRule, TopkRule
 from .spec import ComparisonSpec
 
@@ -128,7 +128,7 @@ _NO_LOSS = _RankLoss(0.0, -1, 0, 0)
 
 def compare_topk(pair: OutputPair, spec: ComparisonSpec, precision: str, rule: TopkRule) -> OutputComparison:
     """Compare the scores of classes along the last axis, row by row."""
-    found, _ = elementwise(pair, spec.tolerance(precision, peak(pair.expected)))
+    found, _ = elementwise(pair, spec.tolerance(precision, pair.expected))
     width = pair.expected.shape[-1] if pair.expected.shape else 1
     want, got = values(pair.expected), values(pair.actual)
     largest = [one or 1.0 for one in _row_peaks(list(map(abs, want)), width)]

@@ -5,7 +5,7 @@ import operator
 from dataclasses import asdict, replace
 from typing import Dict, Sequence, Tuple
 
-from .result import FARTHEST, Comparison, OutputComparison, OutputPair, Tolerance, compare, peak, ratio, rows_of, values
+from .result import FARTHEST, Comparison, OutputComparison, OutputPair, Tolerance, compare, ratio, rows_of, values
 from .rules import EmbeddingRule, MaskRule
 from .spec import ComparisonSpec
 
@@ -46,7 +46,7 @@ def _item_distance(pair: OutputPair, tolerance: Tolerance) -> float:
 
 def compare_tensor(pair: OutputPair, spec: ComparisonSpec, precision: str) -> OutputComparison:
     """Compare by the elementwise rule."""
-    found, distance = elementwise(pair, spec.tolerance(precision, peak(pair.expected)))
+    found, distance = elementwise(pair, spec.tolerance(precision, pair.expected))
     measures = {"max_abs": found.max_abs, "mean_abs": found.mean_abs, "cosine": found.cosine}
     return _dense(spec.kind, found, distance, found.reason, measures)
 
@@ -61,7 +61,7 @@ def _dense(
 
 def compare_mask(pair: OutputPair, spec: ComparisonSpec, precision: str, rule: MaskRule) -> OutputComparison:
     """Compare by the elementwise rule; where that fails, by the cut-out at the threshold."""
-    found, distance = elementwise(pair, spec.tolerance(precision, peak(pair.expected)))
+    found, distance = elementwise(pair, spec.tolerance(precision, pair.expected))
     want, got = values(pair.expected), values(pair.actual)
     inside, outside = _overlaps(want, got, rule.threshold)
     measures = {"max_abs": found.max_abs, "mean_abs": found.mean_abs, "iou": min(inside, outside)}
@@ -102,7 +102,7 @@ def _overlaps(want: Sequence[float], got: Sequence[float], threshold: float) -> 
 
 def compare_embedding(pair: OutputPair, spec: ComparisonSpec, precision: str, rule: EmbeddingRule) -> OutputComparison:
     """Compare each vector along the last axis by its cosine and its length."""
-    found, _ = elementwise(pair, spec.tolerance(precision, peak(pair.expected)))
+    found, _ = elementwise(pair, spec.tolerance(precision, pair.expected))
     width = pair.expected.shape[-1] if pair.expected.shape else 1
     vectors = [rows_of(values(value), width) for value in pair]
     angles, lengths = zip(*map(_direction, *vectors))  # noqa: B905 - 3.7

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from ...formats.npz import Array, native
-from ..compare import Comparison, Tolerance, compare, default_tolerance, peak, values
+from ..compare import Comparison, Tolerance, compare, default_tolerance, in_agreement, peak, values
 
 __all__ = [
     "FARTHEST",
@@ -19,6 +19,7 @@ __all__ = [
     "default_tolerance",
     "family",
     "finite",
+    "in_agreement",
     "in_one_dtype",
     "peak",
     "ratio",

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, NamedTuple, Sequence, Tuple
 
 from ...errors import AgentError
-from .result import Tolerance, default_tolerance
+from .result import Array, Tolerance, default_tolerance, in_agreement, peak, values
 from .rules import PRECISIONS, RULES, MaskRule, Rule, TensorRule, probability_tolerance
 
 KINDS = tuple(RULES)
@@ -94,7 +94,8 @@ _PARAMETERS: Dict[str, Dict[str, Any]] = {
     },
     "embedding": {"cosine": _Number(-1.0, 1.0), "length": _Number(0.0, 1e30)},
 }  # fmt: skip
-_TOLERANCE = ("max_abs", "max_rel", "mean_abs", "cosine_min")
+_OF_ITEMS = ("max_abs", "max_rel")
+_TOLERANCE = (*_OF_ITEMS, "mean_abs", "cosine_min")
 
 
 @dataclass(frozen=True)
@@ -144,18 +145,21 @@ class ComparisonSpec:
         made = RULES[self.kind].for_precision(_known(precision))
         return replace(made, **{name: value for name, value in self.given if name not in _TOLERANCE})
 
-    def tolerance(self, precision: str, largest: float) -> Tolerance:
-        """Return the elementwise tolerance for a reference whose largest magnitude is `largest`.
+    def tolerance(self, precision: str, expected: Array) -> Tolerance:
+        """Return the elementwise tolerance for a reference.
 
-        What is given is final; the defaults scale with `largest`.  KeyError for another precision.
+        What is given is final; the defaults scale with its largest magnitude and do not contradict what is given for single
+        items (see `in_agreement`).  KeyError for another precision.
         """
-        rule = self.rule(precision)
+        rule, largest = self.rule(precision), peak(expected)
         if isinstance(rule, MaskRule) or (isinstance(rule, TensorRule) and rule.scale == "peak"):
             default = probability_tolerance(precision, largest)
         else:
             default = default_tolerance(precision, largest)
         given = {name: value for name, value in self.given if name in _TOLERANCE}
-        return Tolerance.from_dict(given, default) if given else default
+        of_items = {name: value for name, value in given.items() if name in _OF_ITEMS}
+        limits = in_agreement(Tolerance.from_dict(of_items, default), values(expected))
+        return Tolerance.from_dict(given, limits)
 
     def gives(self, name: str) -> bool:
         """Return whether a parameter was given, so that its default does not count."""

@@ -23,7 +23,7 @@ from .make import ReferenceToolchains, run_reference
 from .perturb import classes_to_swap, find_head, perturbations
 from .power import Answers, Damaged, GoldenPower, measure_power
 
-_RECIPE = 1  # raise it when power is measured in another way
+_RECIPE = 2  # raise it when power is measured in another way
 _MOST_CASES = 8  # made by doubling
 # Bytes of all damaged parameter files together; larger models are judged by their answers alone
 _MOST_DAMAGED = 2 << 30
@@ -90,6 +90,26 @@ async def judged_golden(
     if golden.verdict == "refused" and refuse:
         raise FindingError([finding("LF412", golden.sentence)])
     return golden
+
+
+def findings_at(
+    precision: str, paths: Sequence[Path], specs: Mapping[str, ComparisonSpec], inputs: Sequence[str]
+) -> tuple[Finding, ...]:
+    """Return LF425 where a golden that can tell at fp32 tells nothing at a file's lower precision, as one of pure noise does.
+
+    `specs` and `inputs` as in `judged_golden`.  Raises: FindingError for a case that cannot be read.
+    """
+    power = measure_power([_without(read_npz(path), inputs) for path in paths], specs, precision)
+    if power.verdict != "refused":
+        return ()
+    ways = ", ".join(f"{output.name}: {output.constant}" for output in power.outputs[:3] if output.constant)
+    farthest = max(output.apart_max for output in power.outputs)
+    observed = (
+        f"At the limits of {precision} the golden cannot tell this model from constants ({ways}): the cases lie at most "
+        f"{farthest:.3g} tolerances apart, as those of random inputs do. Give inputs from the field "
+        "(`golden: {inputs: [a.png, b.npz]}`), or labelled data (`golden: {dataset: FOLDER, metric: top1}`)."
+    )
+    return (finding("LF425", observed),)
 
 
 def _key(paths: Sequence[Path], specs: Mapping[str, ComparisonSpec], more: bool, reference: Reference | None) -> str:

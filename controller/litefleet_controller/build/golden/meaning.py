@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from litefleet_agent.errors import AgentError
+from litefleet_agent.formats.npz import Array as WireArray
 from litefleet_agent.verification.comparison import TENSOR, ComparisonSpec
 
 from ...common.errors import ConfigError
 from ..conversion.program import Program
-from .files import Tensor
+from .files import Tensor, read_npz
 from .recognise import Recognised, recognise
 
 _CONFIGURED = "as litefleet.yaml says"
+_LIMITS = (
+    "agree",
+    "iou",
+    "tie",
+    "score",
+    "box",
+    "missing",
+    "differ",
+    "off",
+    "outliers",
+    "cosine",
+    "length",
+)  # of rules
 _BY_POSITION = frozenset({"topk", "mask", "embedding"})  # kinds whose items correspond, as a tensor's do
 
 
@@ -102,6 +119,42 @@ _LENIENT: Mapping[str, Callable[[ComparisonSpec], ComparisonSpec]] = {
     "detections": lambda spec: spec.with_given(missing=1.0),
     "counts": lambda spec: spec.with_given(differ=1.0),
 }
+
+
+def with_fp16_weights(meanings: Sequence[OutputMeaning], golden: Sequence[Path]) -> tuple[OutputMeaning, ...]:
+    """Return the meanings for a model whose weights were rounded to fp16 after its golden was made.
+
+    Its kernels compute with 32 bits, so a device would judge it at fp32's limits, which rounding exceeds; fp16's are for it.
+    `golden` names the cases, whose largest values scale the limits of plain numbers.  What litefleet.yaml says stays.
+
+    Raises: FindingError for a case that cannot be read.
+    """
+    peaks = _peaks(golden)
+    why = "the weights are rounded to fp16, and the golden is not of these weights"
+    return tuple(
+        one if one.why == _CONFIGURED else replace(one, spec=_at_fp16(one.spec, peaks.get(one.name, 1.0)), why=why)
+        for one in meanings
+    )
+
+
+def _peaks(golden: Sequence[Path]) -> dict[str, float]:
+    """Return the largest finite magnitude of each array of numbers, by name."""
+    peaks: dict[str, float] = {}
+    for path in golden:
+        for name, value in read_npz(path).items():
+            size = np.abs(value.astype("f8")) if value.dtype.kind in "fiu" else np.zeros(0)
+            peaks[name] = max(peaks.get(name, 0.0), float(size.max(where=np.isfinite(size), initial=0.0)))
+    return peaks
+
+
+def _at_fp16(spec: ComparisonSpec, peak: float) -> ComparisonSpec:
+    if spec.kind == "tensor":
+        expected = WireArray("float64", (1,), struct.pack("<d", peak))
+        limits = asdict(spec.tolerance("fp16", expected))
+        # The mean and the angle follow from these two for each reference (`in_agreement`).
+        return spec.with_given(max_abs=limits["max_abs"], max_rel=limits["max_rel"])
+    limits = asdict(spec.rule("fp16"))
+    return spec.with_given(**{name: limits[name] for name in _LIMITS if name in limits and not spec.gives(name)})
 
 
 def by_position(meanings: Sequence[OutputMeaning], names: Sequence[str]) -> tuple[OutputMeaning, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ _KEEPS_CLASSES = frozenset(
         "nearest_interp_v2",
     }
 )
+_ENOUGH = 64  # weights that all are fp16 numbers by design: by chance one in 8,192 is
 _MAX_STEPS = 64  # operators walked back from an output
 
 
@@ -100,6 +102,18 @@ def weights_of(program: Program, params: bytes) -> list[str]:
     """Return the 32-bit float tensors of two dimensions and more, in the order in which they are used last."""
     places = _places(program, params)
     return [name for name in _in_order_of_use(program) if name in places and len(places[name].dims) >= 2]
+
+
+def is_rounded_to_fp16(program: Program, params: bytes) -> bool:
+    """Return whether fp16 holds every weight exactly, as as in a model saved with fp16 weights.  Raises: ParamsError."""
+    places = _places(program, params)
+    weights = [places[name] for name in weights_of(program, params)]
+    return sum(place.count for place in weights) >= _ENOUGH and all(map(partial(_holds_fp16, params), weights))
+
+
+def _holds_fp16(params: bytes, place: _Place) -> bool:
+    items = np.frombuffer(params, np.float32, place.count, place.start)
+    return bool(np.array_equal(_to_fp16(items), items))
 
 
 def changed(program: Program, params: bytes, changes: Mapping[str, Callable[[Weights], Weights]]) -> bytes:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.errors import AgentError
 from litefleet_agent.verification.compare import default_tolerance
-from litefleet_agent.verification.comparison import DETECTION_COLUMNS, KINDS, PRECISIONS, TENSOR, ComparisonSpec
+from litefleet_agent.verification.comparison import (
+    DETECTION_COLUMNS,
+    KINDS,
+    PRECISIONS,
+    TENSOR,
+    ComparisonSpec,
+    OutputPair,
+    compare_output,
+)
 from litefleet_agent.verification.comparison.rules import DetectionsRule, LabelsRule, probability_tolerance
+
+from tests.agent.verification.comparison.tensors import tensor
 
 GOOD: list[dict[str, Any]] = [
     {"compare": "tensor"},
@@ -129,26 +141,77 @@ def test_limits_widen_with_the_precision() -> None:
     assert detections[0].columns == DETECTION_COLUMNS
 
 
+def normal(count: int, deviation: float = 1.0, seed: int = 0) -> npt.NDArray[np.float32]:
+    return (deviation * np.random.RandomState(seed).standard_normal(count)).astype("f4")
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("peak", [0.0, 1e-6, 0.5, 1.0, 250.0])
-def test_a_tensors_tolerance_is_the_one_it_always_had(precision: str, peak: float) -> None:
-    assert TENSOR.tolerance(precision, peak) == default_tolerance(precision, peak)
+def test_the_limits_of_items_are_the_ones_they_always_had(precision: str) -> None:
+    for peak in (0.0, 1e-6, 0.5, 1.0, 250.0):
+        limits, default = (
+            TENSOR.tolerance(precision, tensor(np.array([peak], "f4"))),
+            default_tolerance(precision, peak),
+        )
+        assert (limits.max_abs, limits.max_rel) == (pytest.approx(default.max_abs), default.max_rel)
+        assert limits.mean_abs >= default.mean_abs
+        assert limits.cosine_min <= default.cosine_min
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("want", [[0.5], [0.7, -0.02], [0.01, 0.03, -0.02, 0.04]])
+def test_what_every_one_of_few_values_may_differ_by_passes(precision: str, want: list[float]) -> None:
+    """The mean of few values is about the largest, and the cosine of small ones says nothing."""
+    expected = np.array(want, "f4")
+    limits = default_tolerance(precision, float(np.abs(expected).max()))
+    off = 0.99 * (limits.max_abs + limits.max_rel * np.abs(expected)) * np.resize([1, -1], len(want))
+    assert compare_output(OutputPair(tensor(expected), tensor((expected + off).astype("f4"))), TENSOR, precision).passed
+    far = compare_output(OutputPair(tensor(expected), tensor((expected + 1.1 * off).astype("f4"))), TENSOR, precision)
+    assert far.distance == pytest.approx(1.1 * 0.99, rel=0.01)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("deviation", [0.003, 0.03, 0.3, 30.0])
+@pytest.mark.parametrize("count", [30, 1000, 30000])
+def test_noise_whose_largest_item_is_within_its_limit_passes(precision: str, deviation: float, count: int) -> None:
+    """No limit of the mean or of the angle rejects differences of a normal distribution that each item's own permits.
+
+    Where the values stand far above the items' absolute limit, the cosine bounds the whole more tightly, on purpose.
+    """
+    want, noise = normal(count, deviation), normal(count, seed=1)
+    limits = default_tolerance(precision, float(np.abs(want).max()))
+    allowed = limits.max_abs + limits.max_rel * np.abs(want)
+    off = noise * 0.9 * float((allowed / np.abs(noise)).min())
+    relative = float(np.linalg.norm(off) / np.linalg.norm(want))
+    found = compare_output(OutputPair(tensor(want), tensor((want + off).astype("f4"))), TENSOR, precision)
+    assert found.passed or relative**2 / 2 > 0.8 * (1 - limits.cosine_min), found.reason
+
+
+def test_zeros_and_another_direction_are_rejected_where_values_stand_clear() -> None:
+    want = normal(1000, 0.5)
+    for precision in PRECISIONS:
+        for got in (np.zeros_like(want), -want, np.roll(want, 1), np.full_like(want, want.mean())):
+            assert not compare_output(OutputPair(tensor(want), tensor(got)), TENSOR, precision).passed
+    small = tensor(normal(1000, 1e-6))  # below every absolute limit: zeros still never pass
+    assert not compare_output(OutputPair(small, tensor(np.zeros(1000, "f4"))), TENSOR, "int8").passed
 
 
 def test_what_is_given_is_final() -> None:
     given_here = ComparisonSpec.from_dict({"compare": "tensor", "max_abs": 0.5, "cosine_min": 0.2})
-    tolerance = given_here.tolerance("fp32", 100.0)
+    tolerance = given_here.tolerance("fp32", tensor(normal(1000, 0.3)))
     assert (tolerance.max_abs, tolerance.cosine_min) == (0.5, 0.2)
-    assert tolerance.mean_abs == default_tolerance("fp32", 100.0).mean_abs
+    assert 0.1 < tolerance.mean_abs < 0.5  # not given: it follows the items' limit, and does not contradict it
+    exact = ComparisonSpec.from_dict({"compare": "tensor", "max_abs": 0.5, "mean_abs": 0.0})
+    assert exact.tolerance("fp32", tensor(normal(3))).mean_abs == 0.0
     scaled = ComparisonSpec.from_dict({"compare": "tensor", "scale": "peak", "max_abs": 0.5})
-    assert scaled.tolerance("fp32", 1e-4).max_abs == 0.5
+    assert scaled.tolerance("fp32", tensor(np.array([1e-4], "f4"))).max_abs == 0.5
 
 
 def test_probabilities_scale_with_their_peak_but_not_at_int8() -> None:
     spec = ComparisonSpec.from_dict({"compare": "tensor", "scale": "peak"})
-    assert spec.tolerance("fp32", 1e-4).max_abs == pytest.approx(1e-4 * spec.tolerance("fp32", 1.0).max_abs)
-    assert spec.tolerance("int8", 1e-4) == spec.tolerance("int8", 1.0) == probability_tolerance("int8", 1.0)
-    assert ComparisonSpec("mask").tolerance("fp16", 1e-4) == spec.tolerance("fp16", 1e-4)
+    small, one = tensor(np.array([1e-4], "f4")), tensor(np.array([1.0], "f4"))
+    assert spec.tolerance("fp32", small).max_abs == pytest.approx(1e-4 * spec.tolerance("fp32", one).max_abs)
+    assert spec.tolerance("int8", small).max_abs == probability_tolerance("int8", 1.0).max_abs
+    assert ComparisonSpec("mask").tolerance("fp16", small) == spec.tolerance("fp16", small)
 
 
 def test_more_parameters_are_checked_too() -> None:

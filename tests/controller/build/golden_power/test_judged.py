@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 from litefleet_agent.verification.comparison import TENSOR, ComparisonSpec
 from litefleet_controller.build.golden.files import canonical_npz
-from litefleet_controller.build.golden.judged import JudgedGolden, judged_golden
-from litefleet_controller.build.golden.meaning import by_position, data_set_decides, meanings_of
+from litefleet_controller.build.golden.judged import JudgedGolden, findings_at, judged_golden
+from litefleet_controller.build.golden.meaning import (
+    OutputMeaning,
+    by_position,
+    data_set_decides,
+    meanings_of,
+    with_fp16_weights,
+)
 from litefleet_controller.common.errors import ConfigError, FindingError
 
 from .programs import op, program
@@ -106,3 +112,32 @@ def test_a_file_s_other_names_get_the_meanings_in_order() -> None:
     (one,) = by_position(meanings, ["renamed"])
     assert (one.name, one.spec) == ("renamed", ComparisonSpec("topk"))
     assert [one.spec for one in data_set_decides(meanings)] == [TENSOR]
+
+
+async def test_a_golden_of_noise_is_noticed_at_the_limits_of_a_file_of_lower_precision(tmp_path: Path) -> None:
+    """Answers of a classifier to noise are alike: they differ by percents, which fp32 tells apart and int8 does not."""
+    (tmp_path / "noise").mkdir()
+    noise = Cases(tmp_path / "noise", lambda case: np.float32(0.5) + np.float32(0.05) * scores(case))
+    golden = await noise.judged()
+    assert (golden.verdict, findings_at("fp32", golden.paths, {"y": TENSOR}, ["x"])) == ("strong", ())
+    (found,) = findings_at("int8", golden.paths, {"y": TENSOR}, ["x"])
+    assert found.code == "LF425"
+    assert "At the limits of int8 the golden cannot tell this model from constants (y: " in found.observed
+    assert "`golden: {inputs: [a.png, b.npz]}`" in found.observed
+    real = await Cases(tmp_path, lambda case: np.eye(8, dtype="f4")[case : case + 1]).judged()
+    assert findings_at("int8", real.paths, {"y": TENSOR}, ["x"]) == ()
+
+
+def test_meanings_of_weights_that_were_rounded_after_the_golden(tmp_path: Path) -> None:
+    path = tmp_path / "case.npz"
+    path.write_bytes(canonical_npz({"y": np.array([3.0, -20.0], "f4"), "z": np.array([0.5], "f4")}))
+    meanings = (
+        OutputMeaning("y", TENSOR, ""),
+        OutputMeaning("z", ComparisonSpec.from_dict({"compare": "topk", "k": 3}), "softmax"),
+        OutputMeaning("w", ComparisonSpec.from_dict({"compare": "topk", "score": 1e-4}), "as litefleet.yaml says"),
+    )
+    plain, scored, own = with_fp16_weights(meanings, [path])
+    assert plain.spec.rule("fp32") == TENSOR.rule("fp16")
+    assert dict(plain.spec.given) == {"max_abs": pytest.approx(0.4), "max_rel": 0.05}
+    assert scored.spec.rule("fp32") == ComparisonSpec.from_dict({"compare": "topk", "k": 3}).rule("fp16")
+    assert own == meanings[2]
