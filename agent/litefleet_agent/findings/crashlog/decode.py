@@ -7,10 +7,16 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Pattern, Tuple
 from .. import Certainty, Finding, Severity, finding, ranked
 from .rules import CHECKS, ENDINGS, HINTS, RULES, SIGNALS, LogSource, Rule
 from .text import LogText, Place, sanitize_line
+from .words import words_at
 
 _CONVERTER = re.compile(
     r"Loading topology data from|Loading params data from|api/opt\.cc|LoadCombinedParamsPb|PrintPbModelErrorMessage|"
     r"opt_base\.cc|Wrong target '|ops are not supported on '"
+)
+# The passes and the command are the converter's unless the runtime writes after them: a full build runs the same passes at load.
+_CONVERTING = re.compile(
+    r"== (?:Running pass|Finished running): |lite/core/(?:optimizer/)?mir/|\w_pass\.(?:cc|h):\d|"
+    r"(?:paddle_lite_opt|\bopt) [^\n]{0,300}--(?:model_\w{3,4}|optimize_out|valid_targets)\b"
 )
 _CONVERTED = re.compile(r"Model is optimized and saved into")
 _RUNTIME = re.compile(
@@ -40,7 +46,14 @@ _PYTHON = re.compile(r"lib/python(3\.\d{1,2})/")
 
 def is_converter(text: str) -> bool:
     """Return whether the text is from Paddle-Lite's converter, which did not finish."""
-    return _CONVERTER.search(text) is not None and _CONVERTED.search(text) is None
+    return _is_of_converter(text) and _CONVERTED.search(text) is None
+
+
+def _is_of_converter(text: str) -> bool:
+    if _CONVERTER.search(text):
+        return True
+    begun = _CONVERTING.search(text)
+    return begun is not None and _RUNTIME.search(text, begun.start()) is None
 
 
 def versions_of(log: LogText) -> Tuple[str, str, Optional[Place]]:
@@ -70,7 +83,7 @@ def facts_of(log: LogText) -> List[Tuple[str, str]]:
 
 
 def _program(text: str) -> str:
-    if _CONVERTER.search(text):
+    if _is_of_converter(text):
         return "Paddle-Lite's converter (opt)" + (
             ", then the runtime" if _CONVERTED.search(text) and _RUNTIME.search(text) else ""
         )
@@ -95,6 +108,13 @@ _GRAVEST = ("SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE", "SIGKILL", "SIGABRT")
 _NOT_OOM = re.compile(
     r"OOMKilled[\"']? {0,4}[:=] {0,4}[Ff]alse"
 )  # Docker's state of a container that it stopped itself
+_CONVERTER_DOUBTS = {"SIGSEGV": ("LF209",), "SIGILL": ("LF310",)}
+# Another library's code was running: the innermost frame of faulthandler, or an import of that library alone.
+_OTHERS = re.compile(
+    r"\(most recent call first\):?\n[^\n]{0,300}-packages/(?!paddlelite)\w|libopenblas|"
+    r"import (?:numpy|cv2|torch|scipy|onnxruntime|tensorflow)\b[^\n]{0,40}\n(?:[^\n]{0,200}\n)?[^\n]{0,99}[Ii]llegal instruction"
+)
+_NO_FP16 = re.compile(r"lite/kernels/x86/|x86_64|\bAVX|CPU ARCH: A(?:7|9|15|17|32|35|53|57|72|73)\b")
 _TAGGED = re.compile(r"v?\d{1,6}\.\d")
 
 
@@ -184,14 +204,14 @@ def _number(exit_code: int) -> int:
 
 
 def _find(rule: Rule, log: LogText) -> Optional[Place]:
-    return next(_places(rule.word, rule.pattern, log), None)
+    return next(_places(rule, log), None)
 
 
-def _places(word: str, pattern: Pattern[str], log: LogText) -> Iterator[Place]:
-    """Yield the places that match a pattern, without lines marked as information."""
-    if word in log.text:
-        for match in islice(pattern.finditer(log.text), _TRIES):
-            if not log.is_quiet(match.start()):
+def _places(rule: Rule, log: LogText) -> Iterator[Place]:
+    """Yield the places that match a rule, without lines marked as information unless the rule is for them too."""
+    if rule.word in log.text:
+        for match in islice(rule.pattern.finditer(log.text), _TRIES):
+            if rule.quiet or not log.is_quiet(match.start()):
                 yield log.place(match.start())
 
 
@@ -236,17 +256,17 @@ def _endings(log: LogText, ended: Place, context: Context, known: List[Cause]) -
     place = signals.get(name) or _check(log)
     if place is None:
         return []
-    return _general(name, _cause_place(log, name, place, known), is_converter(log.text)) + _of_threads(
-        name, place, context
-    )
+    return _general(name, _cause_place(log, name, place, known), log.text) + _of_threads(name, place, context)
 
 
-def _general(name: str, place: Place, converter: bool) -> List[Cause]:
-    """Return the finding for an end that nothing explains, and the possible causes of the signal."""
-    if converter:
-        doubt = [Cause("LF209", Certainty.POSSIBLE, place)] if name == "SIGSEGV" else []
-        return [Cause("LF205", Certainty.CERTAIN, place)] + doubt
+def _general(name: str, place: Place, text: str) -> List[Cause]:
+    """Return the finding for an end that nothing explains, and the possible causes of the signal for the program that ran."""
+    if is_converter(text):
+        doubts = [Cause(code, Certainty.POSSIBLE, place) for code in _CONVERTER_DOUBTS.get(name, ())]
+        return [Cause("LF205", Certainty.CERTAIN, place)] + doubts
     hints = [Cause(hint.code, hint.certainty, place) for hint in HINTS.get(name, ())]
+    if name == "SIGILL":
+        hints = [] if _OTHERS.search(text) else [h for h in hints if h.code != "LF104" or not _NO_FP16.search(text)]
     if any(hint.severity is Severity.ERROR for hint in hints):
         return hints
     return [Cause("LF402" if name in ("", "SIGABRT") else "LF401", Certainty.CERTAIN, place)] + hints
@@ -288,6 +308,9 @@ def _signals(log: LogText) -> Dict[str, Place]:
             signal_name = name or _named(match.groupdict())
             if signal_name in SIGNALS.values():
                 found.setdefault(signal_name, log.place(match.start()))
+    for name, at in words_at(log.text):
+        if not log.informs(at):
+            found.setdefault(name, log.place(at))
     return found
 
 

@@ -36,6 +36,7 @@ class Rule(NamedTuple):
     needs: Optional[Pattern[str]] = None
     unless: Optional[Pattern[str]] = None
     log_source: LogSource = LogSource.ANYBODY
+    quiet: bool = False  # whether it also applies to lines that Paddle-Lite marks as information
 
 
 def _rule(
@@ -47,6 +48,7 @@ def _rule(
     needs: str = "",
     unless: str = "",
     log_source: LogSource = LogSource.ANYBODY,
+    quiet: bool = False,
 ) -> Rule:
     """Make a rule; the pattern is the word itself where none is given."""
     return Rule(
@@ -58,6 +60,7 @@ def _rule(
         re.compile(needs) if needs else None,
         re.compile(unless) if unless else None,
         log_source,
+        quiet,
     )
 
 
@@ -72,6 +75,9 @@ _OTHER_MISSING = (
 _OTHER_VERSION = r"version of opt: ?v\d[^\n]{0,40}\n[^\n]{0,200}current Paddle-Lite: ?v\d"  # two tagged versions; LF108 comes first then
 _WORKER = r"\((?:pool-\d|Thread-|GLThread|DefaultDispatch|OkHttp|AsyncTask)"
 
+_HAL = r"[Ff]ailed to load the nnadapter device HAL library"
+_API = r"(?:CxxConfig|MobileConfig|Place|TargetType|PrecisionType|DataLayoutType|PowerMode|MLUCoreVersion|Opt|create_paddle_predictor)"
+
 _FILES = (  # the .nb file
     _rule("upgraded", "LF107", _SURE, "2.7 and later, small builds; Paddle-Lite#4560", r"naive-buffer model .{0,40}upgraded|upgraded the naive-buffer model"),
     _rule("meta_version", "LF107", _SURE, "2.8 and later, model_parser.cc", r"Unspported model meta_version \d+"),
@@ -81,6 +87,8 @@ _FILES = (  # the .nb file
     _rule("Nothing to read", "LF105", _LIKELY, "2.8 and later; Paddle-Lite#6218", r"ReachEnd\(\).{0,20}Nothing to read", log_source=_LITE),
     _rule("mallocing", "LF105", _LIKELY, "2.12 and later, target_wrapper.cc: a size that is garbage", r"no enough for mallocing \d{13,}"),
     _rule("bad_alloc", "LF105", _MAYBE, "a size that is garbage, read at load; Paddle-Lite#5733", needs=_LOADING, log_source=_LITE),
+    _rule("free_size()", "LF106", _LIKELY, "set_model_dir with a folder or file of another kind, naive_buffer.cc", r"bytes <= free_size\(\)"),
+    _rule("free_size()", "LF107", _MAYBE, "the same with a file of a layout that was dropped", r"bytes <= free_size\(\)"),
     _rule("Unable to open file", "LF115", _SURE, "2.9 and later, io.cc", r"Unable to open file: \S+\.nb\b", log_source=_LITE),
 )  # fmt: skip
 
@@ -108,6 +116,15 @@ _KERNELS = (  # the file's kernels and the runtime's
     _rule("clGetPlatformIDs", "LF321", _LIKELY, "the OpenCL loader finds no driver", r"clGetPlatformIDs.{0,20}-1001\b"),
     _rule("libOpenCL", "LF321", _SURE, "the loader; Paddle-Lite#8807",
           r"libOpenCL[\w.]{0,20}[\"”]?:? (?:cannot open shared object|.{0,200}not accessible for the namespace)|denied .{0,60}libOpenCL"),
+    _rule("OpenCL error", "LF321", _LIKELY, "2.6 and later, cl_utility.h: the driver refuses a kernel, a buffer or a work group",
+          r"OpenCL error.{0,40}CL_(?!MEM_OBJECT_ALLOCATION_FAILURE|OUT_OF_RESOURCES|OUT_OF_HOST_MEMORY)[A-Z]"),
+    _rule("out of max image size", "LF321", _SURE, "2.8 and later, target_wrapper.cc: an image is larger than the GPU allows"),
+    _rule("opencl runtime", "LF321", _LIKELY, "to 2.9: no OpenCL of 1.1 or later", r"[Ff]ail(?:ed)? to (?:load|init\w{0,7}) opencl runtime"),
+    _rule("rogram", "LF321", _LIKELY, "2.6 and later, cl_runtime.cc: the driver cannot compile the kernels",
+          r"(?:OpenCL|opencl|CL) [Pp]rogram build (?:error|failed)|\bProgram build error|CL_BUILD_PROGRAM_FAILURE"),
+    _rule("/dev/", "LF321", _LIKELY, "Mali's, Adreno's and Mesa's drivers: the user may not open the GPU",
+          r"(?:/dev/(?:mali\d|kgsl-3d0|dri/\w{1,20})\b.{0,60}(?:[Pp]ermission denied|No such (?:file|device)|errno|[Ff]ailed))"
+          r"|[Ff]ailed to open .{0,20}/dev/(?:mali\d|kgsl-3d0|dri/)"),
     _rule("OpenCL error", "LF411", _LIKELY, "cl_utility.h", r"OpenCL error.{0,40}CL_(?:MEM_OBJECT_ALLOCATION_FAILURE|OUT_OF_RESOURCES|OUT_OF_HOST_MEMORY)"),
 )  # fmt: skip
 
@@ -135,6 +152,8 @@ _SOURCES = (  # the source model, in the converter
     _rule("outputs_.end()", "LF204", _LIKELY, "2.9 and later; PaddleOCR#10752", r"it != outputs_?(?:\(\))?\.end\(\)"),
     _rule("no type registered", "LF204", _LIKELY, "to 2.8, kernel.cc: an output that the converter does not know; Paddle-Lite#4466",
           r"no type registered for kernel \["),
+    _rule("kernel for ", "LF206", _LIKELY, "2.6 and later, core/mir: no kernel converts between two places or types",
+          r"Can't find a \w{1,40} kernel for \w{1,40} op"),
     _rule("Wrong target '", "LF205", _SURE, "2.9 and later: unknown word in valid_targets", r"Wrong target '.{0,80}' found"),
     _rule("BinaryFileWriter", "LF205", _SURE, "the output can't be written", r"BinaryFileWriter\].{0,80}Unable to open file"),
     _rule("valid_targets'", "LF205", _SURE, "no target was named", r"should set the command argument 'valid_targets'"),
@@ -177,20 +196,30 @@ _MEMORY = (
 )  # fmt: skip
 
 _LOADER = (  # the library and its surroundings
-    _rule("PyC", "LF307", _SURE, "CPython; Paddle-Lite#10072", r"undefined symbol: _?PyC?\w+"),
-    _rule("undefined symbol: ", "LF307", _SURE, "CPython", r"undefined symbol: _?Py(?!C)\w+"),
+    _rule("undefined symbol: ", "LF307", _SURE, "CPython; Paddle-Lite#10072", r"undefined symbol: _?Py\w+", unless=_HAL),
     _rule("Python version mismatch", "LF307", _SURE, "pybind11", r"Python version mismatch: module was compiled for Python [\d.]+"),
     _rule("undefined symbol: ", "LF309", _LIKELY, "another C++ library; Paddle-Lite#10589", r"undefined symbol: \w*__cxx11\w*"),
     _rule("undefined reference to", "LF309", _LIKELY, "the linker; Paddle-Lite#10589", r"undefined reference to .{0,20}__cxx11"),
-    _rule("undefined symbol: ", "LF315", _LIKELY, "the loader", r"(?:lite|paddle\w{0,40})\.so: undefined symbol: (?!_?Py)(?!\w*__cxx11)\w+"),
+    _rule("undefined symbol: ", "LF315", _LIKELY, "the loader: two libraries, or a program and its library, of different versions",
+          r"[\w)]: undefined symbol: (?!_?Py)(?!\w*__cxx11)\w+"),
+    _rule("undefined symbol: ", "LF315", _LIKELY, "a vendor's library that needs Python's, Paddle-Lite#10505", needs=_HAL),
     _rule("cannot locate symbol", "LF315", _LIKELY, "Android's loader; PaddleOCR#2970, Paddle-Lite#1982"),
     _rule("static TLS", "LF315", _SURE, "glibc to 2.21; Paddle#21760", r"cannot load any more object with static TLS"),
     _rule("static TLS block", "LF315", _SURE, "the loader", r"cannot allocate memory in static TLS block"),
+    _rule("ailed to map segment", "LF315", _SURE, "the loader: its file system is mounted noexec, or the file is no library of this machine"),
+    _rule("executable stack", "LF315", _SURE, "glibc 2.41, SELinux: the library asks for an executable stack", r"[Cc]annot enable executable stack"),
+    _rule("memory protection", "LF315", _SURE, "the loader: SELinux or noexec", r"cannot (?:apply additional memory protection after|change memory protections)"),
+    _rule("segment prot after reloc", "LF315", _SURE, "the loader: SELinux", r"cannot restore segment prot after reloc"),
+    _rule("text relocations", "LF315", _SURE, "Android's loader", r"has text relocations"),
+    _rule("couldn't map", "LF315", _LIKELY, "Android's loader", r"couldn't map .{1,200}(?:Permission denied|Operation not permitted|Out of memory)"),
     _rule("MKL FATAL ERROR", "LF315", _LIKELY, "MKL", r"MKL FATAL ERROR: Cannot load \S+"),
     _rule("lite.so: cannot open", "LF308", _LIKELY, "the loader says so of a file for another CPU; Paddle-Lite#4036",
           r"(?<![\w-])lite\.so: cannot open shared object file"),
     _rule("cannot open shared object file", "LF306", _SURE, "the loader; Paddle-Lite#4160",
-          r"(?<![^\s:'\"])(?<!dlerror: )lib(?!OpenCL)[\w.+-]{1,80}: cannot open shared object file"),
+          r"(?<![^\s:,'\"])(?<!dlerror: )lib(?!OpenCL)[\w.+-]{1,80}: cannot open shared object file"),
+    _rule("HAL library", "LF306", _LIKELY, "2.10 and later, NNAdapter: the vendor's driver library; in 2.10 in a line of information",
+          _HAL + r".{0,200}: cannot open shared object file", quiet=True),
+    _rule("nadapter", "LF306", _LIKELY, "2.10 and later, nnadapter_wrapper.cc", r"Failed to load the NNAdapter library from", quiet=True),
     _rule("UnsatisfiedLinkError", "LF306", _SURE, "Android; Paddle-Lite#5009, #2093, PaddleOCR#5984",
           r"UnsatisfiedLinkError:(?:(?!UnsatisfiedLinkError:).){0,600}(?:couldn't find \"|library \"[^\"]{1,200}\" not found|no \w+ in java\.library\.path)"),
     _rule("CANNOT LINK EXECUTABLE", "LF306", _SURE, "Android's loader; PaddleOCR#1389", r"CANNOT LINK EXECUTABLE .{0,300}library \"[^\"]{1,200}\" not found"),
@@ -201,6 +230,10 @@ _LOADER = (  # the library and its surroundings
     _rule("instead of 32-bit", "LF308", _SURE, "Android's loader; Paddle-Lite#10113", r"is 64-bit instead of 32-bit"),
     _rule("instead of 64-bit", "LF308", _SURE, "Android's loader", r"is 32-bit instead of 64-bit"),
     _rule("unexpected e_machine", "LF308", _SURE, "Android's loader", r"has unexpected e_machine: \d+"),
+    _rule("No such file or directory", "LF309", _LIKELY, "qemu, old shells: the program's loader is missing, so it is for another libc or float ABI",
+          r"/(?:ld-linux|ld-musl|ld-uClibc|ld64|linker64|ld\.so)[\w.-]{0,40}['\"]?: No such file or directory"),
+    _rule("bad ELF interpreter", "LF309", _LIKELY, "bash to 5.1"),
+    _rule("required file not found", "LF309", _LIKELY, "bash 5.2 and later", r"cannot execute: required file not found"),
     _rule("xec format error", "LF308", _LIKELY, "Linux", r"[Ee]xec format error"),
     _rule("not executable: ", "LF308", _SURE, "Android's shell; Paddle-Lite#8446", r"not executable: (?:32|64)-bit ELF file"),
     _rule("incompatible architecture", "LF308", _SURE, "macOS", r"incompatible architecture \("),
@@ -215,11 +248,16 @@ _LOADER = (  # the library and its surroundings
     _rule("Error relocating", "LF309", _LIKELY, "musl", r"Error relocating \S+: \w+: symbol not found"),
     _rule("paddlelite", "LF302", _SURE, "pip; Paddle-Lite#4195, #9828", r"No matching distribution found for paddlelite|satisfies the requirement paddlelite"),
     _rule("paddlelite", "LF302", _LIKELY, "Python", r"No module named '?paddlelite'?(?![.\w])"),
-    _rule("paddlelite", "LF315", _LIKELY, "Python", r"No module named '?paddlelite\.|cannot import name '\w+' from '?paddlelite"),
+    _rule("paddlelite", "LF315", _LIKELY, "Python", r"No module named '?paddlelite\.|cannot import name '(?!" + _API + r")\w+' from '?paddlelite"),
+    _rule("cannot import name", "LF324", _SURE, "Python: a build without it", r"cannot import name '(?:" + _API + r")' from '?paddlelite"),
+    _rule("is not defined", "LF324", _LIKELY, "Python: a build without it, after `from paddlelite.lite import *`", r"name '(?:" + _API + r")' is not defined"),
     _rule("not a supported wheel", "LF302", _LIKELY, "pip", r"paddlelite\S{1,200} is not a supported wheel on this platform"),
     _rule("' object has no attribute '", "LF324", _SURE, "Python; Paddle-Lite#5838", r"'paddlelite\.lite\.\w+' object has no attribute '\w+'"),
     _rule("has no attribute", "LF324", _SURE, "Python", r"module 'paddlelite\.lite' has no attribute '\w+'"),
     _rule("numpy", "LF325", _SURE, "Python", r"No module named '?numpy'?"),
+    _rule("opt", "LF709", _LIKELY, "a shell: pip's folder of programs is not on PATH",
+          r"\b(?:paddle_lite_opt|opt(?:_linux|_mac)?)(?:: command| ?:)? not found|(?:command not found|未找到命令)[:：] ?(?:paddle_lite_opt|opt)\b"
+          r"|(?:paddle_lite_opt|\bopt)[:：] ?未找到命令|'(?:paddle_lite_opt|opt)' is not recognized"),
     _rule("compiled using NumPy 1.x", "LF304", _SURE, "numpy 2"),
     _rule("_ARRAY_API not found", "LF304", _SURE, "numpy 2"),
 )  # fmt: skip
@@ -267,6 +305,15 @@ ENDINGS: Tuple[Tuple[str, Pattern[str], str], ...] = (
     ("segfault at", re.compile(r"segfault at [0-9a-f]+ ip"), "SIGSEGV"),
     ("invalid opcode", re.compile(r"trap invalid opcode ip"), "SIGILL"),
     ("undefined instruction", re.compile(r"undefined instruction: pc="), "SIGILL"),
+    ("divide error", re.compile(r"trap divide error ip"), "SIGFPE"),
+    # kernels for ARM: "kiosk[81]: unhandled level 2 translation fault (11) at 0x…", "Unhandled fault: alignment exception (0x801) at 0x…"
+    ("unhandled ", re.compile(r"unhandled [\w ]{3,60}\((?P<number>\d{1,2})\) at 0x"), ""),
+    ("Unhandled fault: ", re.compile(r"Unhandled fault: (?:alignment|[\w -]{0,30}external abort)"), "SIGBUS"),
+    ("Unhandled fault: ", re.compile(r"Unhandled fault: [\w ]{0,20}(?:domain|permission|translation|page) "), "SIGSEGV"),
+    ("Alignment trap: ", re.compile(r"Alignment trap: not handling instruction"), "SIGBUS"),
+    ("unexpected fatal signal", re.compile(r"potentially unexpected fatal signal (?P<number>\d{1,2})\b"), ""),
+    ("type=1701", re.compile(r"type=1701 .{0,300}\bsig=(?P<number>\d{1,2})\b"), ""),
+    ("Signal: ", re.compile(r"Signal: (?P<number>\d{1,2}) \((?:ILL|ABRT|BUS|FPE|KILL|SEGV)\)"), ""),
     ("signal", re.compile(r"[Ss]ignal (?P<number>\d{1,2}) \(SIG[A-Z]{2,5}\)"), ""),
     ("signal", re.compile(r"signal (?P<number>\d{1,2}): SIG[A-Z]{2,5}"), ""),
     ("on signal", re.compile(r"exited on signal (?P<number>\d{1,2})\b"), ""),
@@ -299,6 +346,14 @@ CHECKS: Tuple[Pattern[str], ...] = (
     re.compile(r"terminate called|terminating (?:with|due to) uncaught exception"),
     re.compile(r"^F\d{4} \d\d:|\[F +\d{1,2}/", re.MULTILINE),
     re.compile(r"Paddle-Lite C\+\+ Exception"),
+    # the C library, Android's and the sanitizers: something wrote outside its memory, or freed it twice
+    re.compile(
+        r"(?:free|alloc|align|chunk|consolidate|realloc)\(\): [a-z]|double free or corruption|corrupted (?:size vs|double-linked)"
+    ),
+    re.compile(
+        r"(?:stack smashing|buffer overflow|heap corruption) detected|corrupt block 0x|ERROR: AddressSanitizer|Scudo ERROR"
+    ),
+    re.compile(r"(?:malloc\.c:\d{1,6}: \w{1,40}|sysmalloc): Assertion|FORTIFY: \w{1,40}: |[Pp]ointer tag for 0x"),
 )
 
 
