@@ -282,7 +282,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "refused",
         "A shared library that Paddle-Lite needs is not on this device.",
-        "Install it (Debian: libstdc++6, libgomp1, libgcc-s1), or name a runtime that brings it.",
+        "Install it (Debian: libstdc++6, libgomp1, libgcc-s1; an accelerator's from its vendor, with its folder in LD_LIBRARY_PATH), or name a runtime "
+        "that brings it.",
     ),
     (
         "LF307",
@@ -306,7 +307,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "libc-too-old",
         "error",
         "refused",
-        "The runtime needs a newer glibc (or another libc) than this device has.",
+        "The runtime needs a newer glibc than this device has, or another libc, whose loader is missing.",
         "Name a runtime built against this device's libc.",
     ),
     (
@@ -354,8 +355,9 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "runtime-broken",
         "error",
         "refused",
-        "Paddle-Lite's Python package could not be imported on the device.",
-        "Read the last lines; name another runtime under `runtimes:`.",
+        "Paddle-Lite's Python package, its library or a library that it needs could not be loaded on the device.",
+        "Read the last lines; name another runtime under `runtimes:`. An undefined symbol: the libraries are of different versions. A refused "
+        "mapping: the folder is mounted noexec, or the system refuses executable stacks.",
     ),
     (
         "LF316",
@@ -402,8 +404,10 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "opencl-not-valid",
         "error",
         "refused",
-        "An OpenCL library exists but is unusable: no driver behind it, not on the loader's path, or no permission for the device node.",
-        "Install the GPU vendor's driver, make sure that the user may open /dev/mali0, /dev/kgsl-3d0 or /dev/dri/*, or convert for the CPU only.",
+        "OpenCL is unusable for this model here: no driver, not on the loader's path, no permission for the device node, or the driver refuses one of the "
+        "model's kernels, images or buffers.",
+        "Convert for the CPU only (`targets: arm`); or install the GPU vendor's driver, and make sure that the user may open /dev/mali0, /dev/kgsl-3d0 or "
+        "/dev/dri/*.",
     ),
     (
         "LF322",
@@ -427,7 +431,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "failed",
         "The program calls a function that this Paddle-Lite's Python binding lacks: the binding differs between versions and between x86 and ARM (older "
-        "ones have no from_numpy, 2.10 no get_input_names, 2.13 on x86 no set_threads).",
+        "ones have no from_numpy, 2.10 no get_input_names, 2.13 on x86 no set_threads, small builds no CxxConfig).",
         "Check with hasattr before the call, or use the Paddle-Lite version that the program was written for; without from_numpy, resize and "
         "set_float_data set an input.",
     ),
@@ -453,8 +457,9 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "runtime-abort",
         "error",
         "crashed",
-        "Paddle-Lite stopped itself at a failed check.",
-        "Read its last lines: they name the operator or the shape that did not fit.",
+        "Paddle-Lite, or the C library below it, stopped the process at a failed check.",
+        "Read its last lines: they name the operator or the shape that did not fit. Words about the heap or the stack (double free, invalid pointer, stack "
+        "smashing): something wrote outside its memory before; compare the inputs' sizes with the model's, and run the program under valgrind.",
     ),
     (
         "LF403",
@@ -975,8 +980,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "tool-missing",
         "warning",
         "",
-        "A program that a part of litefleet needs is not on this machine.",
-        "Install it, or do without that part.",
+        "A program that is needed is not on this machine, or its folder is not on PATH.",
+        "Install it, add its folder to PATH (pip's is ~/.local/bin, or bin of the environment), or do without that part.",
     ),
     (
         "LF710",

@@ -49,6 +49,8 @@ RUN: Mapping[str, Details] = {
             "*** Check failure stack trace: ***",
             "Aborted (core dumped)",
             "terminate called after throwing an instance of 'paddle::lite::PaddleLiteException'",
+            "double free or corruption (!prev)",
+            "*** stack smashing detected ***: terminated",
         ),
         (
             "PaddlePaddle/Paddle-Lite#10178: a failed check in fc_compute.cc",

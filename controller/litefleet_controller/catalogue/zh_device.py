@@ -69,7 +69,7 @@ ZH_DEVICE: Mapping[str, Zh] = {
     "LF306": Zh(
         "缺少共享库",
         "这台设备上没有 Paddle-Lite 需要的某个共享库。",
-        "安装它（Debian：libstdc++6、libgomp1、libgcc-s1），或指定自带它的运行库。",
+        "安装它（Debian：libstdc++6、libgomp1、libgcc-s1；加速器的库来自其厂商，其文件夹须在 LD_LIBRARY_PATH 中），或指定自带它的运行库。",
         "从 lite.so 的 ELF 头读取它需要的库的名称，并在设备的库文件夹中查找。",
         (
             "Debian 及其同类：`sudo apt-get install libstdc++6 libgomp1 libgcc-s1`。",
@@ -102,7 +102,7 @@ ZH_DEVICE: Mapping[str, Zh] = {
     ),
     "LF309": Zh(
         "libc 过旧",
-        "运行库需要比这台设备更新的 glibc（或另一种 libc）。",
+        "运行库需要比这台设备更新的 glibc，或需要另一种 libc，而其加载器不在设备上。",
         "指定针对这台设备的 libc 编译的运行库。",
         "把 lite.so 要求的最新 GLIBC_ 和 GLIBCXX_ 符号版本，与设备的 glibc 和 libstdc++ 比较。",
         (
@@ -169,8 +169,8 @@ ZH_DEVICE: Mapping[str, Zh] = {
     ),
     "LF315": Zh(
         "运行库无法导入",
-        "在设备上无法导入 Paddle-Lite 的 Python 包。",
-        "请看最后的几行输出；在 `runtimes:` 下指定另一个运行库。",
+        "在设备上无法加载 Paddle-Lite 的 Python 包、它的库，或它需要的某个库。",
+        "请看最后的几行输出；在 `runtimes:` 下指定另一个运行库。出现 undefined symbol：这些库的版本不同。映射被拒绝：文件夹以 noexec 挂载，或系统拒绝可执行栈。",
         "在加载任何东西之前读取 lite.so 的 ELF 结构；运行时，在子进程中导入，并保留其错误信息。",
         (
             "查看这个包：`litefleet doctor FOLDER`。",
@@ -235,8 +235,8 @@ ZH_DEVICE: Mapping[str, Zh] = {
     ),
     "LF321": Zh(
         "OpenCL 不可用",
-        "有 OpenCL 库，但无法使用：背后没有驱动、不在加载器的搜索路径中，或没有访问设备节点的权限。",
-        "安装 GPU 厂商的驱动，确认用户可以打开 /dev/mali0、/dev/kgsl-3d0 或 /dev/dri/*，或只面向 CPU 转换。",
+        "OpenCL 在这里无法用于这个模型：没有驱动、不在加载器的搜索路径中、没有访问设备节点的权限，或驱动拒绝模型的某个 kernel、图像或缓冲区。",
+        "只面向 CPU 转换（`targets: arm`）；或安装 GPU 厂商的驱动，并确认用户可以打开 /dev/mali0、/dev/kgsl-3d0 或 /dev/dri/*。",
         "找到了 OpenCL 库；以登录用户的权限逐个尝试已知的 GPU 设备节点。在日志中，由运行库自己关于 OpenCL 的文字得知。",
         (
             "查看：`ls -l /dev/mali0 /dev/kgsl-3d0 /dev/dri/*; clinfo | head`。",
@@ -269,7 +269,7 @@ ZH_DEVICE: Mapping[str, Zh] = {
     "LF324": Zh(
         "接口不存在",
         "程序调用了这个 Paddle-Lite 的 Python 接口所没有的内容：接口因版本而异，x86 与 ARM 也不同（较早的版本没有 from_numpy，2.10 没有 get_input_names，"
-        "x86 上的 2.13 没有 set_threads）。",
+        "x86 上的 2.13 没有 set_threads，小体积的编译没有 CxxConfig）。",
         "调用之前用 hasattr 询问，或使用程序所针对的 Paddle-Lite；没有 from_numpy 时，用 resize 和 set_float_data 设置输入。",
         "日志中 Python 自己关于模块 `paddlelite.lite` 中某个类的消息。",
         (

@@ -91,8 +91,8 @@ ZH_HOST: Mapping[str, Zh] = {
     ),
     "LF709": Zh(
         "缺少程序",
-        "这台机器上没有 litefleet 的某一部分所需的程序。",
-        "安装它，或不使用那一部分。",
+        "这台机器上没有所需的某个程序，或它的文件夹不在 PATH 中。",
+        "安装它，把它的文件夹加入 PATH（pip 的是 ~/.local/bin，或环境的 bin），或不使用那一部分。",
         "在 PATH 中查找 litefleet 各部分要调用的程序，并查看其版本。",
         (
             "安装它：ssh-keygen 用 `sudo apt-get install openssh-client` 安装。",

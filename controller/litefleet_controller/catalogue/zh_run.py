@@ -21,8 +21,8 @@ ZH_RUN: Mapping[str, Zh] = {
     ),
     "LF402": Zh(
         "运行库中止",
-        "Paddle-Lite 在一项没有通过的检查处自行停止。",
-        "请看它最后的几行输出：其中写明了不符的算子或形状。",
+        "Paddle-Lite 或其下的 C 库在一项没有通过的检查处停止了进程。",
+        "请看它最后的几行输出：其中写明了不符的算子或形状。若提到堆或栈（double free、invalid pointer、stack smashing），则此前有内容写到了自己的内存之外：请比较输入与模型的大小，并用 valgrind 运行该程序。",
         "子进程以 SIGABRT 结束，或其最后的输出是 Paddle-Lite 某项未通过的检查。",
         (
             "看最后一行：其中写明了算子、Paddle-Lite 源码中的文件，以及不相符的两个值。",

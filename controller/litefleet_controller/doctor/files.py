@@ -16,12 +16,12 @@ from litefleet_agent.findings.environment import check_build, check_environment,
 from litefleet_agent.findings.model_file import check_file
 from litefleet_agent.formats.nb import NbError, NbModel, read_header, read_nb
 
-from ..build.conversion.foreign import foreign_format
-from ..build.conversion.preflight import SourceFacts, load_source
+from ..build.conversion.preflight import SourceFacts, find_source, load_source
 from ..build.conversion.static import check_source_for
 from ..common.errors import FindingError, UsageError
 from ..common.text import sanitize
 from ..config.choices import DEFAULT_PADDLELITE
+from ..inspection.foreign import other_file
 from .diagnosis import Diagnosis, Fact, Kind
 from .logs import diagnose_log
 from .models import diagnose_nb, diagnose_source
@@ -34,6 +34,7 @@ _SOURCES = (".pdmodel", ".pdiparams")
 _PARAMS = {"__params__": "__model__", "params": "model"}
 _LOGS = (".log", ".txt", ".out", ".err")
 _MOST = 1000  # files of one folder
+_FEW = 20  # files of a folder that may be a model under any names: all of them are read
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,20 @@ def _expanded(path: Path) -> list[Path]:
     path.stat()  # raises with the reason, where `exists` returns False
     if not path.is_dir() or kind_of(path) is not Kind.UNKNOWN:
         return [path]
-    inside = sorted(p for p in path.iterdir() if _is_candidate(p))[:_MOST]
+    found = sorted(path.iterdir())
+    inside = [p for p in found if _is_candidate(p)] or [p for p in found if p.is_file() and _is_other(p)]
     if not inside:
         raise UsageError(f"{path} holds no model, no .nb, no wheel and no Paddle-Lite library.")
-    return inside
+    return inside[:_MOST]
+
+
+def _is_other(path: Path) -> bool:
+    """Whether a file is a model of another kind, a training file or an archive: looked for where nothing else is."""
+    try:
+        found = other_file(_head(path), path.name)
+    except UsageError:
+        return False
+    return found is not None and path.suffix not in _LOGS
 
 
 def _unreadable(path: Path, error: OSError) -> UsageError:
@@ -98,7 +109,10 @@ def kind_of(path: Path) -> Kind:
         return Kind.SOURCE
     if path.suffix == ".nb" or _is_nb(head):
         return Kind.NB
-    return Kind.LOG if path.suffix in _LOGS else Kind.UNKNOWN
+    if path.suffix in _LOGS:
+        return Kind.LOG
+    is_program = head.startswith(b"\x0a") or path.name in _PARAMS
+    return Kind.SOURCE if is_program and _is_source(path.with_name(_PARAMS.get(path.name, path.name))) else Kind.UNKNOWN
 
 
 def _kind_of_folder(path: Path) -> Kind:
@@ -107,7 +121,16 @@ def _kind_of_folder(path: Path) -> Kind:
     names = {p.name for p in path.iterdir()}
     if names & {"__model__", "inference.json"} or any(n.endswith(".pdmodel") for n in names):
         return Kind.SOURCE
-    return Kind.UNKNOWN
+    return Kind.SOURCE if len(names) <= _FEW and _is_source(path) else Kind.UNKNOWN
+
+
+def _is_source(path: Path) -> bool:
+    """Whether a path is a source model by its content: files under any names, as `litefleet convert` takes them."""
+    try:
+        find_source(path)
+    except (FindingError, OSError):
+        return False
+    return True
 
 
 def _head(path: Path) -> bytes:
@@ -165,9 +188,9 @@ def examine(path: Path, arch: Arch | None = None, opt_version: str = DEFAULT_PAD
 
 def _nb(path: Path, arch: Arch | None) -> Examined:
     head = _head(path)
-    foreign = foreign_format(head, path.name)
-    if foreign and not _is_nb(head):
-        return Examined(_foreign(path, foreign))
+    other = None if _is_nb(head) else other_file(head, path.name)
+    if other is not None:
+        return Examined(_no_model(path, other))
     diagnosis = diagnose_nb(path, arch.name if arch else None)
     try:
         model = read_nb(path.read_bytes()) if diagnosis.data.get("kernels") else None
@@ -193,20 +216,12 @@ def _unknown(path: Path) -> Diagnosis:
     if path.is_dir():
         raise UsageError(f"{path} holds no model, no .nb, no wheel and no Paddle-Lite library.")
     head = _head(path)
-    foreign = foreign_format(head, path.name)
-    if foreign:
-        return _foreign(path, foreign)
     observed = f"{sanitize(path.name)} is neither a .nb, nor a PaddlePaddle model, a wheel, a library or a log."
-    return Diagnosis(
-        Kind.UNKNOWN, sanitize(path.name), (_size(path),), findings=(finding("LF106", observed),), path=path
-    )
+    return _no_model(path, other_file(head, path.name) or finding("LF106", observed))
 
 
-def _foreign(path: Path, name: str) -> Diagnosis:
-    found = finding("LF210", f"{sanitize(path.name)} is {name}.")
-    return Diagnosis(
-        Kind.UNKNOWN, sanitize(path.name), (_size(path), Fact("format", name)), findings=(found,), path=path
-    )
+def _no_model(path: Path, found: Finding) -> Diagnosis:
+    return Diagnosis(Kind.UNKNOWN, sanitize(path.name), (_size(path),), findings=(found,), path=path)
 
 
 def _size(path: Path) -> Fact:

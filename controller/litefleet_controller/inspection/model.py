@@ -21,6 +21,7 @@ from litefleet_agent.formats.nb import Kernel, NbError, NbModel, Tensor, read_he
 
 from ..common.errors import UsageError
 from ..common.text import sanitize
+from .foreign import other_file
 
 HEAD = 4096  # bytes
 
@@ -129,7 +130,8 @@ def inspect_file(path: Path, for_arch: str | None = None) -> Inspection:
     try:
         model = read_nb(data)
     except NbError as error:
-        return Inspection(path, size, arch, None, (finding(error.finding_code, str(error)),))
+        other = None if error.finding_code == "LF105" else other_file(data[:HEAD], path.name)
+        return Inspection(path, size, arch, None, (other or finding(error.finding_code, str(error)),))
     findings = check_file(model, arch) if arch else check_alone(model)
     deciding = deciding_kernels(model, arch) if arch else ()
     return Inspection(path, size, arch, model, tuple(findings), deciding)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ...common.errors import FindingError
-from .foreign import foreign_format
+from ...inspection.foreign import other_file
 from .program import ParamsError, Program, read_params, read_program
 from .protobuf import WireError
 
@@ -188,11 +188,7 @@ def _head(path: Path) -> bytes:
 
 
 def _reject_foreign(path: Path) -> None:
-    """Raise LF210 for another framework's model, LF207 for PaddlePaddle's training files."""
-    format_name = foreign_format(_head(path), path.name)
-    if format_name.startswith("PaddlePaddle"):
-        raise FindingError.of(
-            "LF207", f"{path} holds {format_name}: export the model for inference first (paddle.jit.save)."
-        )
-    if format_name:
-        raise FindingError.of("LF210", f"{path} is {format_name}.")
+    """Raise LF210 for another framework's model, LF207 for training files and for what is no source model at all."""
+    found = other_file(_head(path), path.name, str(path), is_source=True)
+    if found is not None:
+        raise FindingError([found])

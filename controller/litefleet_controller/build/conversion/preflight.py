@@ -11,8 +11,8 @@ from pathlib import Path
 from litefleet_agent.findings import Certainty, Finding, finding
 
 from ...common.errors import FindingError
+from ...inspection.foreign import other_file
 from ...inspection.model import version_text
-from .foreign import foreign_format
 from .forms import ZERO_D, forms_of
 from .layouts import ENCRYPTED, SourceFiles, find_source, is_pir, looks_random, read_files
 from .program import ParamsError, Program, TensorSpec, largest, read_params, read_program
@@ -71,9 +71,9 @@ def _checked_program(data: bytes) -> Program:
     try:
         return read_program(data)
     except WireError as error:
-        foreign = foreign_format(data[:4096], "")
-        if foreign:
-            raise FindingError.of("LF210", f"The model file ({len(data)} bytes) is {foreign}.") from error
+        other = other_file(data[:4096], "", f"The model file ({len(data)} bytes)", is_source=True)
+        if other is not None:
+            raise FindingError([other]) from error
         if looks_random(data):
             raise FindingError.of("LF207", f"The model file is not a PaddlePaddle program: {ENCRYPTED}") from error
         raise FindingError.of(

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from litefleet_agent.findings import Certainty, Severity
 from litefleet_controller.build.conversion import forms, opsets
-from litefleet_controller.build.conversion.foreign import foreign_format
 from litefleet_controller.build.conversion.preflight import SourceFacts, check_source, load_source
 from litefleet_controller.build.conversion.static import check_source_for
 from litefleet_controller.build.toolchain import Toolchain, Toolchains
 from litefleet_controller.common.errors import FindingError
+from litefleet_controller.inspection.foreign import foreign_format
 
 from tests.conftest import CACHE
 from tests.controller.build.conversion.test_preflight import field, op, program, saved, var
