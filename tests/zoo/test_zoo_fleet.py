@@ -63,6 +63,7 @@ def told(outcomes: list[DeviceOutcome]) -> dict[str, DeviceOutcome]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 async def test_kinds_from_their_export_to_a_verdict_on_a_device(fleet: Fleets, project: Projects) -> None:
     async with fleet("a") as devices:
         job = project(devices)
@@ -98,3 +99,17 @@ async def test_weights_rounded_to_fp16_are_right_by_a_golden_of_the_original(
         job.config(models=made)
         outcomes = told(list((await job.run("verify")).outcomes))
     assert {name: one.verdict for name, one in outcomes.items()} == {"fp16": Verdict.VERIFIED, "noise": Verdict.WRONG}
+
+
+async def test_toolchain_auto_uses_the_whole_combination_that_works(fleet: Fleets, project: Projects) -> None:
+    """2.13rc0's converter crashes at this model for x86: file and runtime of 2.12 are made and used together, by itself."""
+    async with fleet("a") as devices:
+        job = project(devices)
+        model = {"classifier": {**configured("classifier_flatten", zoo_models() / "classifier_flatten")}}
+        job.config(models=model, runtimes=None)
+        refused = told(list((await job.run("verify")).outcomes))["classifier"]
+        job.config(toolchain="auto")
+        cured = told(list((await job.run()).outcomes))["classifier"]
+    assert refused.verdict is Verdict.REFUSED
+    assert cured.verdict is Verdict.VERIFIED
+    assert cured.activated

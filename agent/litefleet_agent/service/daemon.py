@@ -48,7 +48,7 @@ class Daemon:
         self._source = ReleaseSource(loop, store, facts, settings, counters, self._history, Log(environ))
         self._models: Dict[str, ModelService] = {}
         self._budget = Budget(settings.queue_bytes)
-        self._handler = RequestHandler(loop, settings, self._models, counters, lambda: self._publisher.status())
+        self._handler = RequestHandler(loop, self._models, counters, lambda: self._publisher.status())
         self._listener = listen(settings, root, environ)
         callbacks = self._handler.validate_request, self._handler.handle, self._handler.connection_closed
         self._connections = ConnectionSet(loop, self._listener, self._within_limits(settings), *callbacks)

@@ -126,6 +126,9 @@ class Watchdog:
         warming = any(service.warming for service in self._models.values())  # each load has a limit of its own
         if loading or warming or self.alive:
             self.ping()
+        if warming and not self._ready and self._every:
+            # A board whose proof took long may load for longer than TimeoutStartSec.
+            self._notifier.send("EXTEND_TIMEOUT_USEC=%d" % (self._every * 1e6))
 
     def ping(self) -> None:
         """Ping once: at the start, and before the daemon is executed again, which takes a moment."""

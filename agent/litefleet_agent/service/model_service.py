@@ -135,7 +135,7 @@ class ModelService:
                 self._batch_wait.set(max(0.0, (due or 0.0) - self._loop.now()))
                 return
             self._running.update(jobs)
-            worker.run(jobs, self.settings.time_limit_s)
+            worker.run(jobs, active.plan.run_limit_s)
 
     def _answered(
         self, pool: WorkerPool, jobs: Sequence[Job], results: Sequence[Union[Response, Rejection]], ms: float
@@ -227,7 +227,7 @@ class ModelService:
             )
             worker.kill(why[0])
 
-        worker.probe(self.settings.time_limit_s, done)
+        worker.probe(active.plan.run_limit_s, done)
 
     @property
     def since_last_good_s(self) -> float:
@@ -238,8 +238,14 @@ class ModelService:
     def max_silence_s(self) -> float:
         """Seconds without a successful inference after which the model no longer counts as healthy."""
         active, settings = self.releases.active, self.settings
-        loading = settings.start_limit_s if active is not None and active.restarting else 0.0
-        return 3 * settings.probe_every_s + settings.time_limit_s + loading
+        loading = active.plan.start_limit_s if active is not None and active.restarting else 0.0
+        return 3 * settings.probe_every_s + self.run_limit_s + loading
+
+    @property
+    def run_limit_s(self) -> float:
+        """Seconds that a request may take: of the settings, or more where the release's proof took long on this device."""
+        active = self.releases.active
+        return self.settings.time_limit_s if active is None else active.plan.run_limit_s
 
     @property
     def healthy(self) -> bool:

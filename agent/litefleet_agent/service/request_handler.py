@@ -9,7 +9,6 @@ from .framing import Backpressure
 from .messages import Job, Rejection, Response, ServedModel, in_order, tensors_of, tensors_to, validate_inputs
 from .metrics import ServiceCounters, metrics_text
 from .model_service import ModelService
-from .settings import Settings
 from .status import ServiceStatus
 
 _OPERATIONS = "infer, status, health, models, metrics"
@@ -37,12 +36,11 @@ class RequestHandler:
     def __init__(
         self,
         loop: EventLoop,
-        settings: Settings,
         models: Mapping[str, ModelService],
         counters: ServiceCounters,
         status: Callable[[], ServiceStatus],
     ) -> None:
-        self._loop, self._settings, self._models, self._counters = loop, settings, models, counters
+        self._loop, self._models, self._counters = loop, models, counters
         self._status = status
 
     # --- headers
@@ -66,7 +64,7 @@ class RequestHandler:
                 raise Rejection("only `infer` takes a body", "bad-request")
             return None
         service = self._service(header.get("model"))
-        limit_s = _limit(header.get("deadline_ms"), self._settings.time_limit_s)
+        limit_s = _limit(header.get("deadline_ms"), service.run_limit_s)
         if service.warming:
             since = self._loop.now() if connection.paused_since is None else connection.paused_since
             if "deadline_ms" in header and self._loop.now() - since >= limit_s:

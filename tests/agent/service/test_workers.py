@@ -27,7 +27,7 @@ from litefleet_agent.service.settings import Settings
 from litefleet_agent.service.workers.batching import all_finite, are_batchable, join_inputs, split_outputs
 from litefleet_agent.service.workers.handle import State
 from litefleet_agent.service.workers.one_shot import OneShotError, run_one_shot
-from litefleet_agent.service.workers.plan import plan_of
+from litefleet_agent.service.workers.plan import WorkerPlan, plan_of
 from litefleet_agent.service.workers.process import environment
 
 from tests.agent.support.worker_fixtures import AGENT, TOY, Owner, fake, golden_jobs, job_of, plan, toy_job
@@ -554,17 +554,21 @@ def test_the_environment_says_threads_and_nothing_of_the_daemons():
     assert "OMP_NUM_THREADS" not in environment(fake(""), {})
 
 
-@toolchain
-def test_a_plan_names_what_is_missing(nb_files, goldens, tmp_path):
-    store = Store(str(tmp_path / "root"))
+def stored_release(folder: Path, nb: Path, golden: Path) -> tuple[Store, str]:
+    store = Store(str(folder / "root"))
     store.lock()
-    blobs = [nb_files("cls", "x86").read_bytes(), goldens["cls"][0].read_bytes()]
+    blobs = [nb.read_bytes(), golden.read_bytes()]
     shas = [hashlib.sha256(data).hexdigest() for data in blobs]
     for sha, data in zip(shas, blobs):  # noqa: B905 - 3.7
         store.put(sha, len(data), [data])
     verify = {"tolerance": {"max_abs": 0.1}, "threads": 2}
     manifest = {"model": {"name": "cls", "nb": shas[0]}, "golden": [shas[1]], "runtime": "system", "verify": verify}
-    identity = store.write_release(manifest)
+    return store, store.write_release(manifest)
+
+
+@toolchain
+def test_a_plan_names_what_is_missing(nb_files, goldens, tmp_path):
+    store, identity = stored_release(tmp_path, nb_files("cls", "x86"), goldens["cls"][0])
     made = plan_of(store, identity, Settings(power_mode="LITE_POWER_HIGH", memory_limit_bytes=1 << 30))
     assert (made.model.name, made.model.release, made.runtime) == ("cls", identity, "")
     assert (made.threads, made.power_mode, made.tolerance) == (2, "LITE_POWER_HIGH", {"max_abs": 0.1})
@@ -580,6 +584,25 @@ def test_a_plan_names_what_is_missing(nb_files, goldens, tmp_path):
         plan_of(store, identity, Settings())
     with pytest.raises(StoreError, match="is not on this device"):
         plan_of(store, release_id({}), Settings())
+
+
+@toolchain
+def test_limits_follow_what_the_proof_took_on_this_device(nb_files, goldens, tmp_path):
+    """A proof whose runs took 40 s on a slow board is served there; what settings state, and older records, stay."""
+    store, identity = stored_release(tmp_path, nb_files("cls", "x86"), goldens["cls"][0])
+    assert limits(plan_of(store, identity, Settings())) == (120.0, 30.0)  # no proof is recorded
+    measured: dict[str, object] = {"load_ms": 20e3, "latency_ms": {"p50": 38e3, "p90": 39e3, "p99": 40e3}}
+    store.record_verification(identity, "f", measured)
+    cases = len(store.release(identity).goldens)
+    assert limits(plan_of(store, identity, Settings())) == (5 * (20 + (cases + 4) * 40), 200.0)
+    assert limits(plan_of(store, identity, Settings(start_limit_s=60, time_limit_s=5))) == (60, 5)
+    for odd in ({"load_ms": "x", "latency_ms": None}, {"load_ms": 1e300, "latency_ms": {"p99": -1}}, {"load_ms": 30.0}):
+        store.record_verification(identity, "f", dict(odd))
+        assert limits(plan_of(store, identity, Settings())) == (120.0, 30.0)
+
+
+def limits(plan: WorkerPlan) -> tuple[float, float]:
+    return plan.start_limit_s, plan.run_limit_s
 
 
 def test_batches_join_and_part():

@@ -8,6 +8,7 @@ from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 from ...facts.gather import memory
 from ...facts.tree import Tree
 from ...findings.model_file import accelerators, read_nb_file
+from ...formats.checked import number_or
 from ...formats.nb import NbError, NbModel
 from ...releases.store import Store, StoreError
 from ...verification.verify import default_memory_limit
@@ -15,6 +16,8 @@ from ..messages import ServedModel
 from ..settings import Settings
 
 _DEVICE = Tree("/")
+_ALLOWED = 5.0  # times what the proof took
+_MOST_LIMIT_S = 3600.0  # the largest that the settings take
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class WorkerPlan:
     memory_limit_bytes: int = 0  # resident: the worker is replaced above it, and killed at a quarter more
     growth_limit_bytes: int = 256 << 20  # since its hundredth run: the worker is replaced above it
     start_limit_s: float = 120.0
+    run_limit_s: float = 30.0  # of one request, and of one run
     python: str = sys.executable
     argv: Tuple[str, ...] = ()  # another program with a worker's protocol; its arguments: fd of the socket, our pid
 
@@ -101,6 +105,7 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
     nb = _existing_file(store.blob(manifest.nb), "the file of %s" % name)
     golden = tuple(_existing_file(store.blob(sha), "a golden of %s" % name) for sha in manifest.goldens)
     model = _read(nb, name)
+    limits = _limits(store, identity, settings, len(golden))
     return WorkerPlan(
         model=served_model(model, name, identity),
         nb=nb,
@@ -115,8 +120,42 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
         input_sizes=settings.input_sizes,
         memory_limit_bytes=settings.memory_limit_bytes or _default_limit(model, settings),
         growth_limit_bytes=settings.growth_limit_bytes,
-        start_limit_s=settings.start_limit_s,
+        start_limit_s=limits.start_s,
+        run_limit_s=limits.run_s,
     )
+
+
+class _Limits(NamedTuple):
+    start_s: float
+    run_s: float
+
+
+def _limits(store: Store, identity: str, settings: Settings, cases: int) -> _Limits:
+    """Return how long a worker may load the release, and how long one run may take.
+
+    What took long in the release's proof on this device may take `_ALLOWED` times as long here, where other models run beside
+    it: a release that was verified on a slow board is not stopped by a limit for fast ones.  Settings that are not the defaults
+    are used as they are.
+    """
+    try:
+        record = store.verified(identity)
+    except StoreError:  # limits are worth no release that is not served
+        record = None
+    measured = record.measurements if record is not None else {}
+    latency = measured.get("latency_ms")
+    run_s = number_or(0, latency.get("p99") if isinstance(latency, dict) else 0, 0, _MOST_LIMIT_S * 1e3) / 1e3
+    load_s = number_or(0, measured.get("load_ms"), 0, _MOST_LIMIT_S * 1e3) / 1e3
+    # A worker runs the first case once more, then each case; where the model takes batches, one of two cases and one after it.
+    proof_s = load_s + (1 + cases + 3) * run_s
+    return _Limits(
+        _longer("start_limit_s", settings.start_limit_s, proof_s), _longer("time_limit_s", settings.time_limit_s, run_s)
+    )
+
+
+def _longer(name: str, setting: float, measured_s: float) -> float:
+    if setting != getattr(Settings, name):
+        return setting
+    return max(setting, min(_ALLOWED * measured_s, _MOST_LIMIT_S))
 
 
 def _default_limit(model: NbModel, settings: Settings) -> int:

@@ -12,6 +12,7 @@ from .canvas import WIDTH, Canvas, Chart
 from .scale import Axis, tick_label
 
 _ROW = 20
+_LONGEST = 24  # characters of a label
 _MOST_DEVICES, _MOST_CLASSES, _MOST_TABLES = 60, 20, 10
 
 
@@ -24,17 +25,30 @@ class _Bar(NamedTuple):
 
 
 def accuracy_charts(report: RunReport) -> list[Chart]:
-    """Return a chart of the devices' scores for each model, and one of the classes for each of the first ten devices."""
+    """Return a chart of the devices' scores for each model, and one of the classes for each of ten devices that lost most."""
     measured = [(outcome, found) for outcome in report.outcomes if (found := accuracy_of(outcome)) is not None]
     charts = []
     for model in dict.fromkeys(outcome.model for outcome, _ in measured):
         charts.append(_devices(model, [pair for pair in measured if pair[0].model == model]))
-    for outcome, found in measured[:_MOST_TABLES]:
+    for outcome, found in _worth_a_look(measured)[:_MOST_TABLES]:
         if len(found.classes) > 1:
             bars = [_Bar(one.name, one.value, one.reference) for one in found.classes[:_MOST_CLASSES]]
             most = f", the {_MOST_CLASSES} that lost most" if len(found.classes) > _MOST_CLASSES else ""
             charts.append(_chart(f"{outcome.device}, {outcome.model}: classes{most}", bars, None))
     return charts
+
+
+def _worth_a_look(measured: list[tuple[DeviceOutcome, Accuracy]]) -> list[tuple[DeviceOutcome, Accuracy]]:
+    """Return those that lost something in a class, most first; the first where none did, as all charts would look alike."""
+    losses = [max((one.lost for one in found.classes), default=0.0) for _, found in measured]
+    order = sorted(range(len(measured)), key=lambda place: -losses[place])
+    return [measured[place] for place in order if losses[place] > 0] or measured[:1]
+
+
+def _name(label: str) -> str:
+    """Return a label that fits before the bars."""
+    whole = sanitize(label, 200)
+    return whole if len(whole) <= _LONGEST else whole[: _LONGEST - 1] + "…"
 
 
 def _devices(model: str, measured: Sequence[tuple[DeviceOutcome, Accuracy]]) -> Chart:
@@ -47,7 +61,7 @@ def _devices(model: str, measured: Sequence[tuple[DeviceOutcome, Accuracy]]) -> 
 def _chart(title: str, bars: Sequence[_Bar], least: float | None) -> Chart:
     names = ["device", "reference", *(["required"] if least is not None else [])]
     canvas = Canvas(_ROW * len(bars), title, names)
-    left = min(WIDTH / 2.5, max(len(sanitize(bar.label, 24)) for bar in bars) * 7.7 + 10)
+    left = min(WIDTH / 2.5, max(len(_name(bar.label)) for bar in bars) * 7.7 + 10)
     across = Axis(0.0, 1.0, left, WIDTH - 50)
     for tick in across.ticks_about(5):
         canvas.line((across.at(tick), canvas.top), (across.at(tick), canvas.floor), "grid")
@@ -55,7 +69,7 @@ def _chart(title: str, bars: Sequence[_Bar], least: float | None) -> Chart:
     for number, bar in enumerate(bars):
         y = canvas.top + number * _ROW + 3
         about = f"{bar.label}: {share(bar.value)}, reference {share(bar.reference)}"
-        canvas.text(left - 8, y + 12, sanitize(bar.label, 24), "name", "end")
+        canvas.text(left - 8, y + 12, _name(bar.label), "name", "end")
         canvas.rect(left, y, across.at(bar.value) - left, 14, "box a", about)
         if bar.reference is not None:
             canvas.rect(across.at(bar.reference) - 1.5, y - 1, 3, 16, "box b", about)
