@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import asyncssh
 import pytest
 import yaml
 from litefleet_controller.demo import EmbeddedFleet
+from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.devices.steps import WaitPolicy
+from litefleet_controller.operations.adopt import adopt_state, plan_adoption
 from litefleet_controller.operations.plan import plan_rollout
 from litefleet_controller.operations.reconcile import reconcile
+from litefleet_controller.operations.resume import approve
 from litefleet_controller.operations.rollback import Target, roll_back
 from litefleet_controller.operations.rollout import start_rollout
 from litefleet_controller.state import StateOlder
 
 from tests.e2e.conftest import Project
-from tests.e2e.rollout_helpers import audit, current, latest, litefleet, new_release, options, quiet, rollout, rows
+from tests.e2e.rollout_helpers import audit, current, latest, litefleet, new_release, options, quiet, rollout, states
+
+
+class Messages(QuietProgress):
+    """Keeps what a command says."""
+
+    text = ""
+
+    def message(self, text: str) -> None:
+        self.text += text + "\n"
+
 
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]
@@ -68,19 +86,54 @@ async def test_a_damaged_and_an_older_database(fleet: Fleets, project: Projects)
         with pytest.raises(StateOlder):
             await reconcile(options(job), quiet)
 
+        path.write_bytes(os.urandom(1000) + today[1000:])
+        adoption = await plan_adoption(options(job), quiet)
+        assert "state.db.id beside it says what it held" in adoption.text()
+        assert (await adopt_state(options(job), quiet, adoption)).exit_code == 0
+        assert len(list(path.parent.glob("state.db.damaged-*Z"))) == 1
+        assert (await reconcile(options(job), quiet, repair=True)).exit_code == 0
+        assert (current(devices), audit(job)[-1].action) == (new, "state adopted")
+        new_release(job, 4)
+        assert ((await rollout(job)).exit_code, set(current(devices).values()) & set(new.values())) == (0, set())
 
-async def test_a_second_controller_and_a_renamed_device(fleet: Fleets, project: Projects) -> None:
+
+async def test_a_renamed_a_replaced_device_and_a_second_controller(fleet: Fleets, project: Projects) -> None:
     async with fleet("a", "b") as devices:
         job = project(devices)
+        job.policy(waves=[1, "100%"], approve=True)
         await rollout(job)
-        first, old = latest(job), current(devices)
+        first = latest(job)
+        assert (first.state, states(job)) == ("waiting", {"a": "confirmed", "b": "pending"})
         inventory = yaml.safe_load((job.folder / "fleet.yaml").read_text())["devices"]
-        renamed = {"a": inventory["a"], "hall": inventory["b"]}
-        job.inventory(yaml.safe_dump({"devices": renamed}, sort_keys=False))
-        said = await litefleet(job, "reconcile")
-        assert (said.returncode, "b is now hall" in said.stderr) == (0, True), said.stderr
-        assert [row.device for row in rows(job, first.id)] == ["a", "hall"]
+        inventory = {"door": inventory["a"], "hall": inventory["b"]}
+        job.inventory(yaml.safe_dump({"devices": inventory}, sort_keys=False))
+        # Both are renamed in an open rollout: one that has the release, and one that waits for it.
+        told = Messages()
+        assert (await approve(options(job), lambda total: told, "", WaitPolicy.WAVES)).exit_code == 0
+        assert "a is now door: it shows the same host key" in told.text
+        assert "b is now hall" in told.text
+        assert (latest(job).id, states(job)) == (first.id, {"door": "confirmed", "hall": "confirmed"})
+        old = current(devices)
+        assert len(set(old.values())) == 1
 
+        await _replace(devices, "b")
+        report = await reconcile(options(job), quiet, repair=True)
+        assert (report.exit_code, current(devices)["b"]) == (1, "")
+        (refused,) = [f.observed for o in report.outcomes for f in o.findings if f.code == "LF503"]
+        assert re.search(r"shows SHA256:\S+, known is SHA256:\S+ \(`host_key:` in the inventory\)", refused)
+        inventory["hall"]["host_key"] = devices.devices["b"].host_public_key  # a person has compared it
+        job.inventory(yaml.safe_dump({"devices": inventory}, sort_keys=False))
+        report = await reconcile(options(job), lambda total: told, repair=False)
+        found = [f.code for o in report.outcomes for f in o.findings if o.device == "hall"]
+        assert (report.exit_code, found, current(devices)["b"]) == (1, ["LF601"], "")
+        assert "hall shows the host key SHA256:" in told.text
+        assert "it was replaced or reinstalled" in told.text
+        told = Messages()
+        assert (await reconcile(options(job), lambda total: told, repair=True)).exit_code == 0
+        assert current(devices) == old
+        assert "replaced" not in told.text  # it is the device by now
+
+        job.policy()
         laptop = Project(shutil.copytree(job.folder, job.folder.with_name("laptop")))
         for file in (laptop.folder / ".litefleet").glob("state.db*"):
             file.unlink()
@@ -95,3 +148,17 @@ async def test_a_second_controller_and_a_renamed_device(fleet: Fleets, project: 
         with pytest.raises(StateOlder, match="last switched by another state"):
             await rollout(job)
         assert current(devices) == new
+
+
+async def _replace(devices: EmbeddedFleet, name: str) -> None:
+    """Put another machine in a device's place: the same address, another host key, nothing of litefleet on it."""
+    device = devices.devices[name]
+    await devices.kill(name)
+    shutil.rmtree(device.root)
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    device.place.host_key.write_bytes(key.export_private_key())
+    public = key.export_public_key()
+    device.place.host_key.with_suffix(".pub").write_bytes(public)
+    await devices.restart(name)
+    shown = replace(devices.devices[name], host_public_key=" ".join(public.decode().split()[:2]))
+    devices.devices[name] = shown

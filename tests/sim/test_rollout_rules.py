@@ -384,3 +384,54 @@ def test_an_aborted_rollout_is_reverted_where_it_had_switched_on(operator: Make)
     assert one.runs == "22111"
     assert one.rollback().code == 0
     assert one.runs == "11111"
+
+
+# --- a gate that says `then: rollback`, whose controller died before that rollback
+
+
+def _due(operator: Make) -> tuple[Operator, str]:
+    """Return a rollout that its gate has ended with one device switched, whose controller died before it reverted that one."""
+    one = operator(waves=[2, "100%"], gates={"canary": {"count": 1, "then": "rollback"}})
+    one.wrong("2", 1)
+    one.supply.versions["cls"] = "2"
+    one.harness.choose()
+    begun = run(one.harness.start(), one.fleet.clock)
+    run(one.harness.go_on(begun), one.fleet.clock)
+    one.harness.reopen()
+    assert (one.runs, one.state(begun.id)) == ("21111", "aborted")
+    return one, begun.id
+
+
+@pytest.mark.parametrize("command", ["resume", "reconcile", "rollback"])
+def test_a_rollback_that_is_due_is_made_by_the_next_command(operator: Make, command: str) -> None:
+    one, ended = _due(operator)
+    if command == "resume":
+        done = one.step("resume", ended)
+    else:
+        done = one.reconcile() if command == "reconcile" else one.rollback()
+    assert (done.code, one.runs) == (0, "11111"), done
+    assert one.harness.rollout().kind == "rollback"
+    assert one.states(ended)[:2] == ["rolled-back", "failed"]
+    again = one.step("resume", ended)
+    assert (again.code, one.runs) == (2, "11111")
+    assert "is aborted: there is nothing to resume" in again.text
+
+
+def test_a_rollback_that_is_due_waits_for_a_device_that_is_away(operator: Make) -> None:
+    one, ended = _due(operator)
+    one.away(0)
+    assert one.step("resume", ended).code == 1
+    assert (one.runs, one.harness.rollout().kind) == ("21111", "rollback")
+    one.back(0)
+    assert (one.step("resume").code, one.runs) == (0, "11111")
+    assert one.states(ended)[0] == "rolled-back"
+
+
+def test_a_new_release_after_a_rollback_that_is_due(operator: Make) -> None:
+    """The operator decides: what was just asked for runs, and nothing is taken back from it later."""
+    one, ended = _due(operator)
+    assert (one.rollout("3").code, one.runs) == (0, "33333")
+    assert one.reconcile(repair=True).code == 0
+    assert one.runs == "33333"
+    one.step("resume", ended)
+    assert one.runs == "33333"

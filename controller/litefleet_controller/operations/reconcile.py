@@ -20,6 +20,7 @@ from ..project import Options
 from ..project.run_fleet import fan_out
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutEvent, RolloutState, Wave
 from ..rollout.states import move_rollout
+from ..rollout_engine.fleet_survey import report_replaced
 from ..state.model import Confirmed, KnownDevice
 from .carry_out import revert_if_due
 from .conflicts import refuse
@@ -170,6 +171,7 @@ async def _check_devices(current_pass: _ReconcilePass) -> None:
     context.progress.expect(len(devices))
     outcomes, interrupted = await fan_out(context.project, devices, work, context.progress)
     current_pass.outcomes.update({(o.device, o.model): o for o in outcomes})
+    report_replaced(await context.read(context.state.known), current_pass.known, context.progress)
     await context.write(context.state.record_facts, current_pass.known)
     if interrupted:
         outcomes = tuple(current_pass.outcomes.values())

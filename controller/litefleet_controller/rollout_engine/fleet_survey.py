@@ -129,9 +129,21 @@ async def survey_fleet(
         for name, probe in probes.items()
         if probe.reached
     )
+    report_replaced(known, reported, progress)
     runtime_findings = {built.id: built.no_runtime for _, built in planned if built is not None and built.no_runtime}
     drafts = tuple(draft for draft, _ in planned)
     return FleetSurvey(drafts, tuple(releases.values()), reported, probes, runtime_findings, interrupted)
+
+
+def report_replaced(known: Mapping[str, KnownDevice], reported: Sequence[KnownDevice], progress: Progress) -> None:
+    """Report devices that show another host key than when they were last seen, for example after they were replaced."""
+    for device in reported:
+        before = known[device.device].host_key if device.device in known else ""
+        if before and device.host_key not in ("", before):
+            progress.message(
+                f"{device.device} shows the host key {device.host_key}, and showed {before} before: it was replaced or "
+                "reinstalled, if nobody changed its keys; a rollout or `litefleet reconcile --repair` sends what it lacks"
+            )
 
 
 async def _plan_one(

@@ -164,7 +164,8 @@ class TrustDecision:
             return True
         elif self._known:
             wanted = ", ".join(k.get_fingerprint() for k in self._known)
-            self.refused = finding("LF503", f"{shown}, known is {wanted}")
+            where = "`host_key:` in the inventory" if self._device.host_keys else "known_hosts"
+            self.refused = finding("LF503", f"{shown}, known is {wanted} ({where})")
         elif self._accept_new:
             self.accepted = key
             return True
