@@ -405,10 +405,9 @@ def _due(operator: Make) -> tuple[Operator, str]:
 @pytest.mark.parametrize("command", ["resume", "reconcile", "rollback"])
 def test_a_rollback_that_is_due_is_made_by_the_next_command(operator: Make, command: str) -> None:
     one, ended = _due(operator)
-    if command == "resume":
-        done = one.step("resume", ended)
-    else:
-        done = one.reconcile() if command == "reconcile" else one.rollback()
+    done = {"resume": lambda: one.step("resume", ended), "reconcile": one.reconcile, "rollback": one.rollback}[
+        command
+    ]()
     assert (done.code, one.runs) == (0, "11111"), done
     assert one.harness.rollout().kind == "rollback"
     assert one.states(ended)[:2] == ["rolled-back", "failed"]
