@@ -46,7 +46,10 @@ FIELDS: dict[str, Field] = {
     "key": Field(Kind.TEXT, checks.path, "Path of the private key file; the SSH agent or the default keys by default."),
     "jump": Field(Kind.TEXT, checks.jump, "Jump host: user@host:port, or the name of another device."),
     "python": Field(
-        Kind.TEXT, checks.path, "Path of the Python interpreter on the device; found automatically by default."
+        Kind.TEXT,
+        checks.path,
+        "Path of the Python interpreter on the device; `auto` (the default): its own, else one that litefleet brings; "
+        "`bring`: always one that litefleet brings.",
     ),
     "root": Field(Kind.TEXT, checks.root, "The agent's root folder on the device."),
     "arch": Field(Kind.TEXT, checks.arch, "Expected architecture; a difference is a finding."),

@@ -7,6 +7,7 @@ from typing import Dict, NamedTuple, Optional, Tuple
 
 from ..formats.elf import Elf, ElfError, read_elf
 from .arch import Arch, arch_of_userland
+from .brought import describe_brought
 from .cpu import arm_hwcap, describe_cpuinfo
 from .libraries import describe_libc, find_libraries, find_opencl, find_opencl_devices, newest_glibcxx
 from .packages import find_package, other_pythons
@@ -96,7 +97,9 @@ def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> 
     bits = program.bits if program is not None else own.pointer_bits
     arch = arch_of_userland(own.machine, bits)
     name = arch.name if arch is not None else ""
-    found = find_libraries(tree, name, own.libraries)
+    brought, folders = describe_brought(tree, own.executable)
+    libraries = folders + own.libraries
+    found = find_libraries(tree, name, libraries)
     existing = _nearest(root)
     nodes, denied = find_opencl_devices(tree)
     return Facts(
@@ -115,7 +118,7 @@ def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> 
         memory=memory(tree),
         disk=_disk(existing),
         writable=os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK),
-        opencl=find_opencl(tree, name, own.libraries),
+        opencl=find_opencl(tree, name, libraries),
         opencl_devices=nodes,
         opencl_denied=denied,
         page_size=own.page_size,
@@ -124,6 +127,7 @@ def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> 
         uid=own.uid,
         container=_container(tree, own.container),
         model=_model(tree),
+        brought=brought,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any, Dict, NamedTuple, Tuple, Type, TypeVar, cast
 
 from ..errors import AgentError
 from .arch import ARCHES
+from .brought import Brought
 
 # A device describes itself in a few kilobytes; larger facts are a mistake or hostile.
 MAX_TEXT = 4096  # the longest path
@@ -104,6 +105,13 @@ class Facts(NamedTuple):
     uid: int = -1
     container: str = ""  # "docker", "podman", "lxc", ... ; "" = no sign of one
     model: str = ""  # the board or product: "Raspberry Pi 4 Model B Rev 1.4"
+    brought: Brought = Brought()  # the Python that a controller brought, where that runs
+
+    @property
+    def libc_words(self) -> str:
+        """The C library for people: "glibc 2.36", "glibc 2.36 (brought; the system has musl)"."""
+        text = ("%s %s" % (self.libc.kind, self.libc.version)).strip()
+        return "%s (brought; the system has %s)" % (text, self.brought.own_libc) if self.brought.own_libc else text
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form."""

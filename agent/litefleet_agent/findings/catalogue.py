@@ -242,7 +242,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "unsupported",
         "The agent needs Python 3.7 or later on the device; none was found on PATH.",
-        "Install python3 on the device, or name its path with `python:` in the inventory.",
+        "The text above says why none was brought. Install python3 on the device, name its path with `python:` in the inventory, or let litefleet bring one: `python: bring`.",
     ),
     (
         "LF302",
@@ -442,6 +442,14 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "failed",
         "The program uses numpy, and the interpreter that ran it has none (litefleet's own agent works without).",
         "Install it for that interpreter, below 2: `python3 -m pip install 'numpy<2'`.",
+    ),
+    (
+        "LF326",
+        "python-not-brought",
+        "error",
+        "failed",
+        "The Python that was to be brought to this device cannot be kept or started there.",
+        "Name a folder that this user can write, on a file system that runs programs, as `root:` in the inventory; or install python3 on the device.",
     ),
     # --- LF4xx: what the model did when it ran
     (

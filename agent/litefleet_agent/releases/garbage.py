@@ -4,6 +4,7 @@ Manifests are dropped first and durably, files after them, so that no manifest i
 """
 
 import os
+import sys
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Set, Tuple
 
 from ..bytecode import BYTECODE_SUFFIX
@@ -11,6 +12,7 @@ from ..formats.checked import texts, whole
 from ..formats.files import free_bytes
 from .atomic import fsync_folder
 from .journal import Journal
+from .pythons import sweep_pythons
 from .runtimes import RUNTIME_LIST, drop_runtime
 from .store import SPARE, Store, StoreError, is_sha
 
@@ -195,6 +197,7 @@ def _sweep(store: Store, keep: Keep) -> None:
     if all(r.model for r in releases):  # else an unreadable manifest may refer to any file
         _sweep_files(store, releases, keep)
     _sweep_agents(store, keep.agent)
+    sweep_pythons(store, sys.executable)
 
 
 def _sweep_files(store: Store, releases: List[_Release], keep: Keep) -> None:

@@ -21,6 +21,8 @@ DEVICE: Mapping[str, Details] = {
             "Check by hand: `ssh USER@HOST 'command -v python3 && python3 --version'`.",
             "Install it: `sudo apt-get install python3` (Debian, Ubuntu, Raspberry Pi OS).",
             "If Python is installed elsewhere, name it in the inventory: `python: /opt/python/bin/python3`.",
+            "Without any, litefleet brings one by itself (`python: auto`, the default): the finding says why it could not. It needs apt on this "
+            "machine, or a mirror or an archive under `python:` in litefleet.yaml.",
         ),
         ("sh: python3: not found", "python3: command not found"),
     ),
@@ -374,5 +376,19 @@ DEVICE: Mapping[str, Details] = {
         ("ModuleNotFoundError: No module named 'numpy'",),
         ("measured with Paddle-Lite 2.13rc0 on x86_64",),
         (Certainty.CERTAIN,),
+    ),
+    "LF326": Details(
+        "A script of plain sh tries whether the folder can be written and runs programs, before anything is sent; after the transfer it "
+        "compares the SHA-256 and starts the Python once, before it gets its final name.",
+        (Where.CONTACT,),
+        "no program can be started from /var/lib/litefleet/python: its file system is mounted noexec",
+        (
+            "noexec: `mount | grep noexec` on the device; name a folder on another file system as `root:` in the inventory.",
+            "Read-only: name a folder that can be written as `root:`, or make the system writable for the first contact.",
+            "It does not start: the text contains the loader's own words and the kernel's release. glibc needs Linux 3.2 or later; name a "
+            "Python that was built for this board as `python: {own: {ARCH: PATH}}` in litefleet.yaml.",
+            "No tar: install one (busybox's is enough).",
+        ),
+        ("FATAL: kernel too old", "Exec format error", "Permission denied"),
     ),
 }

@@ -10,12 +10,14 @@ ZH_DEVICE: Mapping[str, Zh] = {
     "LF301": Zh(
         "没有 Python",
         "agent 需要设备上有 Python 3.7 或更高版本；PATH 中没有找到。",
-        "在设备上安装 python3，或在设备清单中用 `python:` 指明其路径。",
+        "上面的文字说明了为什么没有带去 Python。在设备上安装 python3，在设备清单中用 `python:` 指明其路径，或让 litefleet 带去一个：`python: bring`。",
         "在设备上最先运行的是纯 sh：它在 PATH 中查找 python3.7 至 python3，并逐个询问版本。",
         (
             "手动查看：`ssh USER@HOST 'command -v python3 && python3 --version'`。",
             "安装：`sudo apt-get install python3`（Debian、Ubuntu、Raspberry Pi OS）。",
             "如果位于别处，请在设备清单中写明：`python: /opt/python/bin/python3`。",
+            "一个都没有时，litefleet 自己带去一个（`python: auto`，默认）：这条发现说明了为什么没能做到。它需要本机有 apt，"
+            "或在 litefleet.yaml 的 `python:` 下写明镜像或归档文件。",
         ),
     ),
     "LF302": Zh(
@@ -285,6 +287,19 @@ ZH_DEVICE: Mapping[str, Zh] = {
         (
             "查看由哪个解释器运行程序：以启动它的那个名字执行 `python3 -c 'import sys; print(sys.executable)'`。",
             "为它安装低于 2 的 numpy（原因见 LF304）：`python3 -m pip install 'numpy<2'`；在 Debian 上 `apt-get install python3-numpy`。",
+        ),
+    ),
+    "LF326": Zh(
+        "无法带去 Python",
+        "要带到这台设备上的 Python 无法存放在那里，或无法启动。",
+        "在设备清单中用 `root:` 指定一个该用户可写、且所在文件系统允许运行程序的文件夹；或在设备上安装 python3。",
+        "一段纯 sh 脚本在发送任何内容之前先试：文件夹是否可写、能否运行程序；传输之后比较 SHA-256，并启动一次这个 Python，然后才给它正式的名字。",
+        (
+            "noexec：在设备上运行 `mount | grep noexec`；在设备清单中用 `root:` 指定另一个文件系统上的文件夹。",
+            "只读：用 `root:` 指定一个可写的文件夹，或在首次连接时让系统可写。",
+            "无法启动：文字中有加载器自己的话和内核版本。glibc 需要 Linux 3.2 或更高版本；请在 litefleet.yaml 中用 "
+            "`python: {own: {ARCH: PATH}}` 指定一个为这块板子构建的 Python。",
+            "没有 tar：安装一个（busybox 的即可）。",
         ),
     ),
 }

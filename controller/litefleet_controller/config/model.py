@@ -18,7 +18,6 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
-    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -26,7 +25,6 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from ..common.files import expanded
 from ..rollout.policy import Duration, Policy
 from .choices import (
     CPU_TARGETS,
@@ -43,25 +41,13 @@ from .choices import (
 )
 from .inputs import InputConfig
 from .preprocess import PreprocessConfig
-
-
-def _resolve(path: Path, info: ValidationInfo) -> Path:
-    """Return the path, `~` expanded, relative to the configuration's folder."""
-    base: Path = (info.context or {}).get("base", Path())
-    return base / expanded(path)
+from .pythons import PythonsConfig
+from .values import ArchName, FilePath
 
 
 def _as_written(value: object) -> object:
     """Return a version as it was written: YAML reads 2.10 as the number 2.1."""
     return getattr(value, "text", value)
-
-
-def _canonical_arch(name: str) -> str:
-    """Return an architecture's canonical name; ValueError when Paddle-Lite has none for it."""
-    arch = arch_of(name)
-    if arch is None:
-        raise ValueError(f"'{name}' is not an architecture that litefleet converts for; known are {', '.join(ARCHES)}")
-    return arch.name
 
 
 def _checked_name(name: str) -> str:
@@ -80,9 +66,7 @@ def _canonical_or_free(name: str) -> str:
     return arch.name if arch else _checked_name(name)
 
 
-FilePath = Annotated[Path, AfterValidator(_resolve)]
 Version = Annotated[str, BeforeValidator(_as_written), Field(min_length=1)]
-ArchName = Annotated[str, AfterValidator(_canonical_arch)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 
@@ -440,6 +424,7 @@ class Config(_Strict):
     toolchain: ToolchainConfig = ToolchainConfig()
     models: Annotated[dict[Annotated[str, AfterValidator(_checked_name)], ModelConfig], Field(min_length=1)]
     runtimes: dict[Annotated[str, AfterValidator(_canonical_or_free)], RuntimeConfig] = {}
+    python: PythonsConfig = PythonsConfig()
     verify: VerifyConfig = VerifyConfig()
     ssh: SshConfig = Field(default_factory=SshConfig)
     rollout: Policy = Policy()

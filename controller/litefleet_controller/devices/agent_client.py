@@ -59,11 +59,12 @@ class RequestRejected(Exception):
 
 
 class NoPython(Exception):
-    """The device has no usable Python; `facts` is what sh reported."""
+    """The device has no usable Python; `facts` is what sh reported, `why` why none could be brought."""
 
-    def __init__(self, facts: Mapping[str, str]) -> None:
+    def __init__(self, facts: Mapping[str, str], why: str = "") -> None:
         super().__init__("no Python")
         self.facts = facts
+        self.why = why
 
 
 class AgentClient:
@@ -80,12 +81,22 @@ class AgentClient:
         self.round_trips = 0
 
     @staticmethod
-    def opening(archive: AgentArchive, root: str, python: str, keep: bool = True) -> tuple[str, Opening]:
-        """Return the exec command, and what to send first for it; without `keep` the device holds no new file afterwards."""
+    def opening(
+        archive: AgentArchive,
+        root: str,
+        python: str,
+        keep: bool = True,
+        choice: bootstrap.Choice = bootstrap.Choice.OWN,
+        temporary: str = "",
+    ) -> tuple[str, Opening]:
+        """Return the exec command, and what to send first for it.
+
+        Without `keep` the device holds no new file afterwards; the folder `temporary` on the device goes with the session.
+        """
         nonce = secrets.token_hex(8)
         first = encode({"id": 1, "op": "hello"})
-        loader = bootstrap.loader(nonce, archive.sha256, len(archive.data), len(first), root, keep)
-        return bootstrap.command(nonce, len(loader), python), Opening(nonce, loader, first)
+        loader = bootstrap.loader(nonce, archive.sha256, len(archive.data), len(first), root, keep, temporary)
+        return bootstrap.command(nonce, len(loader), python, choice, root), Opening(nonce, loader, first)
 
     async def start(self, opening: Opening, archive: AgentArchive, limit_s: float) -> dict[str, object]:
         """Start the agent and return its answer to "hello".
@@ -137,6 +148,24 @@ class AgentClient:
             except TransportError:
                 raise error from None
         return await self._answer(opening.nonce)
+
+    async def answer(self, nonce: str, limit_s: float) -> bootstrap.Answer:
+        """Return a bootstrap script's next answer.  Raises: TransportError, ProtocolError."""
+        async with _limit(limit_s, "answer to the bootstrap"):
+            return await self._answer(nonce)
+
+    async def send_to_end(self, data: bytes, limit_s: float) -> None:
+        """Send a script all of its standard input, and end that.
+
+        A peer that closes before is no error here: its answer says why.  Raises: TransportError at the time limit.
+        """
+        self.round_trips += 1
+        async with _limit(limit_s + len(data) / _DEAD_LINE, "end of what is being sent"):
+            try:
+                await self._send_bytes(data)
+                await self._channel.end_input()
+            except TransportError:
+                return
 
     async def ask(self, requests: Sequence[Request], limit_s: float) -> list[Answer]:
         """Send all requests without waiting and return their answers, in order; `limit_s` (seconds) applies to each.

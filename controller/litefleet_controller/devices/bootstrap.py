@@ -1,7 +1,8 @@
 """How a bare device becomes an agent, within one exec channel.
 
 The exec command is a short POSIX sh script: it finds a Python >= 3.7, which reads a loader from stdin.  The loader looks for
-the agent's .pyz by hash, takes it from stdin where it is missing, and becomes the agent.  On stdin, in this order:
+the agent's .pyz by hash, takes it from stdin where it is missing, and becomes the agent.  To a device without Python,
+devices/bring.py brings one.  On stdin, in this order:
 
     loader | opening (the first frames, sent without waiting) | .pyz, only after the answer "need" | further frames
 
@@ -13,30 +14,61 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from enum import StrEnum
+
+from .python_places import MINE, SHARED
 
 LINE_LIMIT = 64 * 1024  # bytes of login chatter that are passed over before the answer
 
 # Python 2 gets as far as the version check (exit code 78: try the next name; 126 and 127: it could not even be started, as
-# with a version manager's shim).  Bytes are read one by one, so that nothing
-# behind the loader is swallowed.  No $, `, " or \ in here: it stands in double quotes in a sh script.
-_STAGE1 = (
-    "import sys;sys.version_info<(3,7) and sys.exit(78);import os;sys.path[:]=[p for p in sys.path if p];"
-    "exec(bytes().join(os.read(0,1) for _ in range({size})))"
-)
+# with a version manager's shim).  One without ctypes or json, as small systems package it, cannot run the agent's checks; it is
+# the last that is tried.  Bytes are read one by one, so that nothing behind the loader is swallowed.  No $, `, " or \\ in here:
+# it stands in double quotes in a sh script.
+_STAGE1 = """import sys;sys.version_info<(3,7) and sys.exit(78)
+try:
+ import _ctypes,json
+except ImportError:
+ sys.argv[1:] or sys.exit(78)
+import os;sys.path[:]=[p for p in sys.path if p];exec(bytes().join(os.read(0,1) for _ in range({size})))"""
 
-_SCRIPT = """for p in "$1" python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python; do
-[ -n "$p" ] && command -v "$p" >/dev/null 2>&1 || continue
-"$p" -Es -c "{stage1}"
+_SCRIPT = (
+    MINE
+    + """run() {
+"$@"
 r=$?; case $r in 78|126|127) ;; *) exit $r;; esac
+}
+s="{stage1}"
+own() {
+for p in "$1" python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python; do
+[ -n "$p" ] && command -v "$p" >/dev/null 2>&1 || continue
+run "$p" -Es -c "$s" $2
 done
+}
+brought() {
+case $1 in
+'') set -- /var/lib/litefleet "${HOME:-}/.local/share/litefleet";;
+'~/'*) set -- "${HOME:-}/${1#'~/'}";;
+esac
+for d in "${1:+$1/python}" "${2:+$2/python}" {shared}; do
+k=; [ -r "$d/current" ] && read -r k <"$d/current"
+case $k in ''|*[!0-9a-f]*) continue;; esac
+[ -x "$d/$k/bin/python3" ] && mine "$d/$k/bin" && run "$d/$k/bin/python3" -Es -c "$s"
+done
+}
+[ "$3" = bring ] || own "$1"
+brought "$4"
+[ "$3" != own ] || own "$1" any
 l=unknown; for f in /lib/ld-musl-* ; do [ -e "$f" ] && l=musl; done
 for f in /lib/ld-linux* /lib64/ld-linux* /lib/*/ld-linux*; do [ -e "$f" ] && l=glibc; done
 o=; [ -r /etc/os-release ] && while IFS== read -r k v; do [ "$k" = ID ] && o=$v; done </etc/os-release
-echo "LFBOOT $2 nopython machine=$(uname -m) bits=$(getconf LONG_BIT 2>/dev/null) libc=$l os=$o kernel=$(uname -r)"
+t=; for c in tar gzip xz sha256sum; do command -v $c >/dev/null 2>&1 && t=$t,$c; done
+b=$(getconf LONG_BIT 2>/dev/null)
+echo "LFBOOT $2 nopython machine=$(uname -m) bits=$b libc=$l os=$o kernel=$(uname -r) tools=${t#,}"
 """
+)
 
 _LOADER = """import hashlib, os, stat, sys
-NONCE, SHA, SIZE, OPENING, ROOT, KEEP = {values}
+NONCE, SHA, SIZE, OPENING, ROOT, KEEP, GONE = {values}
 def take(n):
     parts = []
     while n:
@@ -97,6 +129,9 @@ def keep(folder, path, data):
 def start():
     global LITEFLEET_ARCHIVE
     os.umask(63)
+    if GONE:
+        import atexit, shutil
+        atexit.register(shutil.rmtree, GONE, True)
     sys.dont_write_bytecode = not KEEP
     root = os.path.expanduser(ROOT) if ROOT else default_root()
     folder = os.path.join(root, "agent")
@@ -149,25 +184,36 @@ class Answer:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What sh could tell of a device without Python: machine, bits, libc, os, kernel."""
+        """What sh could tell of a device without Python: machine, bits, libc, os, kernel, tools."""
         pairs = (word.partition("=") for word in self.text.split())
         return {key: value[:80].strip("\"'") for key, equals, value in pairs if equals}
 
 
-def loader(nonce: str, sha256: str, size: int, opening: int, root: str, keep: bool = True) -> bytes:
+def loader(
+    nonce: str, sha256: str, size: int, opening: int, root: str, keep: bool = True, temporary: str = ""
+) -> bytes:
     """Return the loader's source; `size` and `opening` are the bytes of the .pyz and of the frames sent ahead.
 
-    Without `keep`, the agent is gone from the device when the session ends.
+    Without `keep`, the agent is gone from the device when the session ends; so is the folder `temporary`.
     """
-    values = ", ".join(repr(v) for v in (nonce, sha256, size, opening, root, keep))
+    values = ", ".join(repr(v) for v in (nonce, sha256, size, opening, root, keep, temporary))
     code = "".join(line for line in _LOADER.splitlines(keepends=True) if not line.lstrip().startswith("#"))
     return code.replace("{values}", values).encode("utf-8")
 
 
-def command(nonce: str, loader_size: int, python: str = "") -> str:
-    """Return the exec command; `python` is the device's interpreter as the inventory names it, or empty."""
-    script = _SCRIPT.replace("{stage1}", _STAGE1.format(size=loader_size))
-    return f"exec /bin/sh -c {shlex.quote(script)} litefleet {shlex.quote(python)} {shlex.quote(nonce)}"
+class Choice(StrEnum):
+    """Which Pythons are tried."""
+
+    AUTO = "auto"  # the device's own with ctypes, then one that was brought
+    BRING = "bring"  # one that was brought
+    OWN = "own"  # as AUTO, and then one of the device's own that lacks ctypes
+
+
+def command(nonce: str, loader_size: int, python: str = "", choice: Choice = Choice.OWN, root: str = "") -> str:
+    """Return the exec command; `python` is the device's interpreter and `root` the agent's root as the inventory names them."""
+    script = _SCRIPT.replace("{stage1}", _STAGE1.format(size=loader_size)).replace("{shared}", SHARED)
+    words = (script, "litefleet", python, nonce, choice.value, root)
+    return f"exec /bin/sh -c {' '.join(map(shlex.quote, words))}"
 
 
 def parse_answer(line: bytes, nonce: str) -> Answer | None:

@@ -13,9 +13,13 @@ from litefleet_agent.facts.arch import arch_of
 from litefleet_agent.findings import Finding, Severity, decide, finding
 from litefleet_inventory.model import Device
 
+from ..common.errors import LitefleetError
 from .agent_archive import AgentArchive
 from .agent_client import AgentClient, Answer, NoPython, Request, RequestRejected
+from .bootstrap import Choice
+from .bring import Brought, bring_python
 from .outcome import DeviceOutcome, unexpected
+from .python_bundle import PythonMaker
 from .transport.base import Transport, TransportError
 
 Report = Callable[[str, str], None]  # device name, step
@@ -30,6 +34,7 @@ class SessionFactory:
     report: Report = lambda device, step: None
     step_limit_s: float = 120.0
     keep_agent: bool = True  # without it, a probe changes nothing on the device
+    pythons: PythonMaker | None = None  # makes what is brought to devices without Python; None: nothing is
 
 
 class Traffic(NamedTuple):
@@ -125,25 +130,13 @@ class DeviceSession:
         """Connect, learn, and do `work`, which puts its outcomes into `done`; models without one get what went wrong."""
         try:
             self.step("connect")
-            command, opening = AgentClient.opening(
-                self.session_factory.archive, self.device.root, self.device.python, self.session_factory.keep_agent
-            )
-            async with self.session_factory.transport.open(self.device, command) as channel:
-                self.client = AgentClient(channel)
-                self.host_key = channel.host_key
-                self.step("probe")
-                try:
-                    self._read_hello(
-                        await self.client.start(
-                            opening, self.session_factory.archive, self.session_factory.step_limit_s
-                        )
-                    )
-                    await work(self)
-                finally:
-                    await self.client.stop()
+            try:
+                await self._work(work)
+            except NoPython as error:
+                await self._work(work, await self._bring(error))
             return
         except NoPython as error:
-            found = _without_python(self.device, error.facts)
+            found = _without_python(self.device, error)
             self.reported_facts = {"machine": error.facts.get("machine", ""), "sh": dict(error.facts)}
         except (TransportError, RequestRejected) as error:
             found = [error.found]
@@ -157,6 +150,55 @@ class DeviceSession:
         finally:
             self.session_factory.report(self.device.name, "")  # no longer at work, whatever waits for it
         done += [self.outcome(model, found) for model in _without_outcome(models, done)]
+
+    async def _work(self, work: Callable[[DeviceSession], Awaitable[None]], brought: Brought | None = None) -> None:
+        """Start the agent, by the Python at `brought` if there is one, and do `work` with it."""
+        factory, named = self.session_factory, self.device.python
+        choice = _CHOICES.get(named, Choice.OWN) if factory.pythons is not None else Choice.OWN
+        python, temporary = "" if named in _CHOICES else named, ""
+        if brought is not None:
+            python, temporary, choice = brought.path, "" if factory.keep_agent else brought.folder, brought.choice
+        command, opening = AgentClient.opening(
+            factory.archive, self.device.root, python, factory.keep_agent, choice, temporary
+        )
+        async with factory.transport.open(self.device, command) as channel:
+            self.client = AgentClient(channel)
+            if brought is not None:
+                self.client.sent_bytes, self.client.round_trips = brought.sent_bytes, brought.round_trips
+            self.host_key = channel.host_key
+            self.step("probe")
+            try:
+                self._read_hello(await self.client.start(opening, factory.archive, factory.step_limit_s))
+                await work(self)
+            finally:
+                await self.client.stop()
+
+    async def _bring(self, error: NoPython) -> Brought:
+        """Place a Python on the device that has none, where its inventory lets that happen.
+
+        Raises: NoPython with why it could not be done, TransportError with what the device answered.
+        """
+        factory, device, facts = self.session_factory, self.device, error.facts
+        if factory.pythons is None or device.python not in _CHOICES or arch_of(facts.get("machine", "")) is None:
+            raise error
+        self.step("python")
+        try:
+            bundle = await factory.pythons.for_machine(facts["machine"])
+        except LitefleetError as why:
+            if _CHOICES[device.python] is Choice.BRING:
+                raise NoPython(facts, str(why)) from why
+            return Brought("", 0, 0, Choice.OWN)  # one without ctypes may do
+        return await bring_python(
+            lambda command: factory.transport.open(device, command),
+            bundle,
+            facts,
+            device.root,
+            factory.keep_agent,
+            factory.step_limit_s,
+        )
+
+
+_CHOICES = {"": Choice.AUTO, "auto": Choice.AUTO, "bring": Choice.BRING}
 
 
 async def open_session(
@@ -179,11 +221,15 @@ def _without_outcome(models: Sequence[str], done: Sequence[DeviceOutcome]) -> li
     return [m for m in models if m not in {o.model for o in done}]
 
 
-def _without_python(device: Device, facts: Mapping[str, str]) -> list[Finding]:
+def _without_python(device: Device, error: NoPython) -> list[Finding]:
+    facts = error.facts
     machine = facts.get("machine", "an unknown machine")
     libc, system = facts.get("libc", "unknown"), facts.get("os") or "unknown system"
-    where = f" (and not at {device.python})" if device.python else ""
-    found = [finding("LF301", f"no Python 3.7 or later on PATH{where}; sh reports {machine}, libc {libc}, {system}")]
+    where = "" if device.python in _CHOICES else f" (and not at {device.python})"
+    why = f"; none could be brought: {error.why}" if error.why else ""
+    found = [
+        finding("LF301", f"no Python 3.7 or later on PATH{where}; sh reports {machine}, libc {libc}, {system}{why}")
+    ]
     if arch_of(machine) is None:
         found.insert(0, finding("LF303", f"this device is {machine}"))
     return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from litefleet_inventory import Device, Inventory, InventoryError, SelectError, load, select
 
+from ..build.pythons.make import PythonBundles
 from ..build.releases import ReleaseBuilder
 from ..build.toolchain import Toolchains, default_cache
 from ..common.errors import ConfigError, UsageError
@@ -44,7 +45,9 @@ class Project:
         ssh = self.config.ssh
         limits = SshLimits(ssh.connect_time_limit_s, ssh.connect_time_limit_s)
         transport = SshTransport(self.host_keys(), self.inventory.jump_chain, limits)
-        return SessionFactory(transport, agent_archive(), progress.device_step, ssh.step_time_limit_s, keep_agent)
+        pythons = PythonBundles(self.config.python, default_cache(), progress.message)
+        limit_s = ssh.step_time_limit_s
+        return SessionFactory(transport, agent_archive(), progress.device_step, limit_s, keep_agent, pythons)
 
     def release_builder(self, progress: Progress) -> ReleaseBuilder:
         """Return the builder of the project's releases; the caller closes it."""

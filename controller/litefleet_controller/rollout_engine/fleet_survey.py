@@ -182,7 +182,7 @@ def _draft(probe: ProbeResult, model: str, built: Release | None, position: int)
         position=position,
         state=_state(probe, model, built, findings),
         part=", ".join(facts.cpu.parts) or facts.machine,
-        libc=f"{facts.libc.kind} {facts.libc.version}".strip() if probe.seen_at else "",
+        libc=facts.libc_words if probe.seen_at else "",
         runtime=built.runtime_key if built else "",
         jump=device.jump,
         release=built.id if built else "",

@@ -29,6 +29,9 @@ class Channel(Protocol):
     async def read(self, limit: int) -> bytes:
         """Return 1 to `limit` bytes, or none when the command has closed its output."""
 
+    async def end_input(self) -> None:
+        """End the command's standard input."""
+
     def stderr_tail(self) -> str:
         """Return the last lines that the command wrote to stderr, at most 4 KiB."""
 

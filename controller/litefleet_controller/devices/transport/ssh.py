@@ -111,6 +111,12 @@ class _SshChannel:
         except (OSError, asyncssh.Error) as error:
             raise TransportError(finding("LF505", f"the connection broke while sending: {_why(error)}")) from error
 
+    async def end_input(self) -> None:
+        try:
+            self._process.stdin.write_eof()
+        except (OSError, asyncssh.Error) as error:
+            raise TransportError(finding("LF505", f"the connection broke while sending: {_why(error)}")) from error
+
     async def read(self, limit: int) -> bytes:
         try:
             data = await self._process.stdout.read(limit)

@@ -1,0 +1,1 @@
+"""Makes the Python that is brought to devices without one: fetched, verified, trimmed, reproducible."""

@@ -1,0 +1,155 @@
+"""How a Python is brought to a device that has none: one exec channel, plain sh, `cat`, and tar with what unpacks there.
+
+The exec command is a POSIX sh script.  It answers `need` once it has seen that the Python can be kept and run there, reads the
+archive from stdin to its end, and answers with the path of the Python.  On stdout, one line each:
+
+    LFBOOT <nonce> need | ready PATH | fail SENTENCE
+
+Half of a Python never has its final name, and the next attempt removes what a broken one left.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from litefleet_agent.findings import Finding, finding
+
+from . import bootstrap
+from .agent_client import AgentClient
+from .python_bundle import PythonBundle
+from .python_places import MINE, PLACE
+from .transport.base import Channel, TransportError
+
+_SPARE = 8 << 20  # bytes that stay free on the device's disk
+_SCRIPT = (
+    MINE
+    + PLACE
+    + """n=$1 key=$3 form=$4 size=$5 sha=$6 space=$7 keep=$8 what=$9
+say() { echo "LFBOOT $n $*"; }
+fail() { say fail "$@"; exit 0; }
+umask 077
+if [ "$keep" = 1 ]; then place "$2"; else
+base=${TMPDIR:-/tmp}/litefleet-python-$n
+# what a session left that could not clear up behind itself
+find "${base%/*}" -maxdepth 1 -name 'litefleet-python-*' -mmin +60 -exec rm -rf {} \\; 2>/dev/null
+fi
+e=$(mkdir -p "$base" 2>&1) || fail "no folder for a Python can be made: $e"
+mine "$base" || fail "others could exchange the Python: $w"
+p=$base/$key/bin/python3
+if [ -x "$p" ] && "$p" -IS -c pass >/dev/null 2>&1; then
+if [ "$keep" = 1 ]; then echo "$key" >"$base/.current-$$" && mv -f "$base/.current-$$" "$base/current"; fi
+say ready "$p"; exit 0
+fi
+for o in "$base"/.new-*; do
+[ -d "$o" ] || continue
+case ${o##*-} in *[!0-9]*) ;; *) kill -0 "${o##*-}" 2>/dev/null || rm -rf "$o";; esac
+done
+t=$base/.new-$$
+trap 'rm -rf "$t"; [ "$keep" = 1 ] || rmdir "$base" 2>/dev/null' EXIT
+trap 'exit 1' HUP INT TERM PIPE
+e=$(mkdir "$t" "$t/tree" 2>&1) || fail "no folder for a Python can be made: $e"
+printf '#!/bin/sh\\nexit 0\\n' >"$t/try" && chmod 700 "$t/try" || fail "nothing can be written to $base: is its disk full?"
+"$t/try" 2>/dev/null || fail "no program can be started from $base: its file system is mounted noexec"
+set -- $(df -Pk "$base" 2>/dev/null | tail -n 1)
+case ${4-} in ''|*[!0-9]*) ;; *) [ "$4" -ge "$space" ] || fail "full: $base has $4 kB free, and the Python needs $space kB";; esac
+say need
+e=$(cat 2>&1 >"$t/archive") || fail "full: the Python could not be written to $base: $e"
+h=
+command -v sha256sum >/dev/null 2>&1 && h=$(sha256sum <"$t/archive") && h=${h%% *}
+if [ -z "$h" ] && command -v openssl >/dev/null 2>&1; then h=$(openssl dgst -sha256 <"$t/archive") && h=${h##* }; fi
+[ -z "$h" ] || [ "$h" = "$sha" ] || fail "cut: the Python arrived damaged or cut short"
+cd "$t/tree" || exit 1
+case $form in
+xz) e=$( { xz -dc <../archive | tar -xf -; } 2>&1);;
+gz) e=$( { gzip -dc <../archive | tar -xf -; } 2>&1);;
+*) e=$(tar -xf ../archive 2>&1);;
+esac || fail "full: the Python could not be unpacked under $base: $e"
+cd /
+p=$t/tree/bin/python3
+e=$("$p" -IS -c 'import _ctypes, json, zlib' 2>&1) || fail "start: $what does not start on this device ($(uname -mr)): $e"
+if [ -z "$h" ]; then
+c='import hashlib, sys; sys.exit(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest() != sys.argv[2])'
+"$p" -IS -c "$c" "$t/archive" "$sha" || fail "cut: the Python arrived damaged or cut short"
+fi
+"$p" -IS -c 'import os; os.sync()'
+rm -rf "$base/$key" "$t/archive"
+e=$(mv "$t/tree" "$base/$key" 2>&1) || fail "the Python could not be placed: $e"
+if [ "$keep" = 1 ]; then
+echo "$key" >"$t/current" && mv -f "$t/current" "$base/current" || fail "full: $base cannot be written"
+fi
+p=$base/$key/bin/python3
+"$p" -IS -c 'import os; os.sync()'
+say ready "$p"
+"""
+)
+_CODES = {"full": "LF312", "cut": "LF505", "start": "LF326"}
+
+
+@dataclass(frozen=True)
+class Brought:
+    """A Python on the device: its path there, and what bringing it took."""
+
+    path: str
+    sent_bytes: int
+    round_trips: int
+    choice: bootstrap.Choice = bootstrap.Choice.OWN  # how the agent is started next
+
+    @property
+    def folder(self) -> str:
+        """The folder that all of it lies in: TMP/litefleet-python-NONCE for .../KEY/bin/python3."""
+        return str(PurePosixPath(self.path).parents[2]) if self.path else ""
+
+
+Open = Callable[[str], AbstractAsyncContextManager[Channel]]  # opens a channel to the device for a command
+
+
+async def bring_python(
+    open_channel: Open, bundle: PythonBundle, facts: Mapping[str, str], root: str, keep: bool, limit_s: float
+) -> Brought:
+    """Place a Python on a device that told `facts` of itself; without `keep` in a temporary folder of its own.
+
+    Raises: TransportError with the finding: LF326 where it cannot be kept or started there, LF312 for a full disk.
+    """
+    tools = frozenset(facts.get("tools", "").split(","))
+    form = bundle.best_form(tools)
+    if not form:
+        here = facts.get("tools", "").replace(",", ", ") or "none"
+        raise TransportError(
+            finding("LF326", f"the device has no tar, which unpacks it (of tar, gzip, xz and sha256sum it has: {here})")
+        )
+    packed, nonce = bundle.forms[form], secrets.token_hex(8)
+    space = bundle.space + packed.size + _SPARE
+    values = [
+        nonce,
+        root,
+        bundle.key,
+        form,
+        packed.size,
+        packed.sha256,
+        -(-space // 1024),
+        int(keep),
+        bundle.description,
+    ]
+    command = shlex.join(["/bin/sh", "-c", _SCRIPT, "litefleet", *map(str, values)])
+    async with open_channel(f"exec {command}") as channel:
+        client = AgentClient(channel)
+        answer = await client.answer(nonce, limit_s)
+        if answer.state == "need":
+            await client.send_to_end(packed.path.read_bytes(), limit_s)
+            # unpacking 30 MB takes a slow card's time
+            answer = await client.answer(nonce, 3 * limit_s)
+        sent, trips = client.sent_bytes, client.round_trips
+    if answer.state != "ready":
+        raise TransportError(_refusal(answer))
+    return Brought(answer.text, sent, trips)
+
+
+def _refusal(answer: bootstrap.Answer) -> Finding:
+    word, colon, text = answer.text.partition(": ")
+    code = _CODES.get(word, "") if colon else ""
+    return finding(code or "LF326", text if code else answer.text)

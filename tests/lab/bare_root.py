@@ -1,0 +1,138 @@
+"""A device with busybox and nothing else: a root file system of its own, reached over the machine's sshd.
+
+sshd runs outside the root and starts each command in it by chroot, so that the root needs neither a libc nor an SSH server.
+Needs root and a static busybox; the mounts live in a namespace that ends with the device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab.arm_devices import free_port, make_keys, wait_for_greeting
+
+__all__ = ["BareDevice", "bare_device", "why_no_bare_device"]
+
+# ls, mv, df and the like: what a busybox of any kind of device has.
+APPLETS = (
+    "sh cat ls mkdir rmdir rm mv chmod uname df tail head cut find id kill ln sleep tar gzip xz sha256sum mount grep sed printf "
+    "readlink touch env true false chown stat echo ps"
+)
+_CONFIG = """Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/id.pub
+PidFile none
+UsePAM no
+StrictModes no
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+UseDNS no
+MaxStartups 100
+ForceCommand exec {folder}/login
+"""
+# env -i: nothing of the host's environment is on a device
+_LOGIN = """#!/bin/sh
+exec env -i HOME=/root PATH=/bin {variables} {chroot} {root} /bin/sh -c "$SSH_ORIGINAL_COMMAND"
+"""
+
+
+@dataclass(frozen=True)
+class BareDevice:
+    """A running device; `root` is its root file system as the host sees it, except for what it mounts itself."""
+
+    root: Path
+    port: int
+    key: Path
+    host_key: str
+    pid: int
+
+    def inventory_entry(self, **more: object) -> dict[str, object]:
+        """Return its keys in an inventory file."""
+        key = {"host": "127.0.0.1", "port": self.port, "user": "root", "key": str(self.key), "host_key": self.host_key}
+        return {**key, **more}
+
+    def sh(self, command: str, time_limit_s: float = 60) -> str:
+        """Run a command in the device's namespace, chrooted, and return what it printed."""
+        argv = ["nsenter", "-t", str(self.pid), "-m", "chroot", str(self.root), "/bin/sh", "-c", command]
+        env = {"PATH": f"/bin:{os.environ['PATH']}", "HOME": "/root"}
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=time_limit_s, check=False)
+        return done.stdout + done.stderr
+
+
+def why_no_bare_device() -> str:
+    """Return why no bare device can run here, "" when one can."""
+    if os.geteuid() != 0:
+        return "a bare device needs root (it mounts and chroots)"
+    tools = [tool for tool in ("unshare", "nsenter", "chroot", "sshd", "busybox", "dropbearconvert") if not _which(tool)]
+    if tools:
+        return f"a bare device needs {', '.join(tools)}: apt-get install $(cat tests/lab/packages.txt)"
+    static = subprocess.run([str(_which("busybox")), "true"], env={}, check=False).returncode == 0
+    return "" if static else "a bare device needs a static busybox: apt-get install busybox-static"
+
+
+def _which(tool: str) -> str | None:
+    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+@contextlib.contextmanager
+def bare_device(
+    folder: Path,
+    mounts: Sequence[str] = (),
+    busybox: Path | None = None,
+    without: str = "",
+    variables: str = "",
+    boot: str = "",
+) -> Iterator[BareDevice]:
+    """Run one device for the time of the `with` block.
+
+    `mounts` are further mount commands ("-t tmpfs -o size=20m tmpfs var/lib"), relative to its root; `without` names applets that
+    its busybox lacks; `boot` runs before.  Raises LabError when it does not come up.
+    """
+    root = folder / "root"
+    for name in ("bin", "proc", "dev", "tmp", "root", "var/lib", "etc", "sys"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / "tmp").chmod(0o1777)
+    (root / "etc/os-release").write_text("ID=bare\n")
+    shutil.copy(busybox or str(_which("busybox")), root / "bin/busybox")
+    for applet in APPLETS.split():
+        if applet not in without.split():
+            (root / "bin" / applet).unlink(missing_ok=True)
+            (root / "bin" / applet).symlink_to("busybox")
+    make_keys(folder)
+    port = free_port()
+    (folder / "config").write_text(_CONFIG.format(port=port, folder=folder))
+    (folder / "login").write_text(_LOGIN.format(root=shlex.quote(str(root)), variables=variables, chroot=_which("chroot")))
+    (folder / "login").chmod(0o755)
+    Path("/run/sshd").mkdir(parents=True, exist_ok=True)
+    lines = [
+        "set -e",
+        boot,
+        f"cd {shlex.quote(str(root))}",
+        "mount -t proc proc proc",
+        "mount --rbind /dev dev",
+        *(f"mount {mount}" for mount in mounts),
+        f"cd / && exec {_which('sshd')} -D -e -f {shlex.quote(str(folder / 'config'))}",
+    ]
+    namespaces = ["-m", "-u", "--propagation", "private"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["unshare", *namespaces, "sh", "-c", "\n".join(lines)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        wait_for_greeting(process, port, folder / "log")
+        public = " ".join((folder / "host_key.pub").read_text().split()[:2])
+        yield BareDevice(root, port, folder / "id", public, process.pid)
+    finally:
+        process.terminate()
+        process.wait()
