@@ -49,7 +49,7 @@ FIELDS: dict[str, Field] = {
         Kind.TEXT,
         checks.path,
         "Path of the Python interpreter on the device; `auto` (the default): its own, else one that litefleet brings; "
-        "`bring`: always one that litefleet brings.",
+        "`bring`: always one that litefleet brings; `own`: never one that litefleet brings.",
     ),
     "root": Field(Kind.TEXT, checks.root, "The agent's root folder on the device."),
     "arch": Field(Kind.TEXT, checks.arch, "Expected architecture; a difference is a finding."),

@@ -100,7 +100,8 @@ async def test_probe_changes_nothing_but_the_agents_own_file(
 async def test_a_device_without_python_still_tells_what_sh_can(tmp_path: Path, project: Callable[..., Project]) -> None:
     from litefleet_controller.demo import DeviceSpec
 
-    async with EmbeddedFleet(tmp_path / "devices", [DeviceSpec("bare", without_python=True)]) as devices:
+    bare = DeviceSpec("bare", without_python=True, settings={"python": "own"})
+    async with EmbeddedFleet(tmp_path / "devices", [bare]) as devices:
         report = await project(devices).run()
     outcome = report.outcomes[0]
     assert outcome.verdict is Verdict.UNSUPPORTED

@@ -57,6 +57,9 @@ class ScriptedChannel:
             self.got += data
             self._written.notify_all()
 
+    async def end_input(self) -> None:
+        """Take the end of the input."""
+
     async def read(self, limit: int) -> bytes:
         """Give the script's next bytes, none at its end."""
         if not self._script:

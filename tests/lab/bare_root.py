@@ -70,7 +70,9 @@ def why_no_bare_device() -> str:
     """Return why no bare device can run here, "" when one can."""
     if os.geteuid() != 0:
         return "a bare device needs root (it mounts and chroots)"
-    tools = [tool for tool in ("unshare", "nsenter", "chroot", "sshd", "busybox", "dropbearconvert") if not _which(tool)]
+    tools = [
+        tool for tool in ("unshare", "nsenter", "chroot", "sshd", "busybox", "dropbearconvert") if not _which(tool)
+    ]
     if tools:
         return f"a bare device needs {', '.join(tools)}: apt-get install $(cat tests/lab/packages.txt)"
     static = subprocess.run([str(_which("busybox")), "true"], env={}, check=False).returncode == 0
@@ -108,7 +110,9 @@ def bare_device(
     make_keys(folder)
     port = free_port()
     (folder / "config").write_text(_CONFIG.format(port=port, folder=folder))
-    (folder / "login").write_text(_LOGIN.format(root=shlex.quote(str(root)), variables=variables, chroot=_which("chroot")))
+    (folder / "login").write_text(
+        _LOGIN.format(root=shlex.quote(str(root)), variables=variables, chroot=_which("chroot"))
+    )
     (folder / "login").chmod(0o755)
     Path("/run/sshd").mkdir(parents=True, exist_ok=True)
     lines = [

@@ -38,7 +38,7 @@ EXPECTED: Mapping[str, tuple[str, str]] = {
     "cam-arm-file": ("refused", "it receives a .nb for ARM"),
     "cam-arm-x86-file": ("refused", "it receives a .nb made with valid_targets=arm,x86"),
     "cam-int8-file": ("wrong", "it receives an int8 .nb, which computes NaN on x86"),
-    "cam-no-python": ("unsupported", "it has no Python"),
+    "cam-no-python": ("unsupported", "it has no Python, and `python: own` lets none be brought"),
     "cam-silent": ("unreachable", "it accepts connections and sends nothing"),
 }
 
@@ -210,7 +210,7 @@ def _devices() -> list[DeviceSpec]:
     python = str(Path(sys.executable).resolve())  # this machine's own, without the packages of an environment
     specs = [DeviceSpec(name, python=python, settings=_settings(name)) for name in EXPECTED]
     special = {
-        "cam-no-python": DeviceSpec("cam-no-python", without_python=True),
+        "cam-no-python": DeviceSpec("cam-no-python", without_python=True, settings={"python": "own"}),
         "cam-silent": DeviceSpec("cam-silent", kind="silent"),
     }
     return [special.get(spec.name, spec) for spec in specs]

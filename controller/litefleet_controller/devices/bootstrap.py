@@ -55,15 +55,15 @@ case $k in ''|*[!0-9a-f]*) continue;; esac
 [ -x "$d/$k/bin/python3" ] && mine "$d/$k/bin" && run "$d/$k/bin/python3" -Es -c "$s"
 done
 }
-[ "$3" = bring ] || own "$1"
-brought "$4"
-[ "$3" != own ] || own "$1" any
+[ "$2" = bring ] || own "$1"
+brought "$3"
+[ "$2" != own ] || own "$1" any
 l=unknown; for f in /lib/ld-musl-* ; do [ -e "$f" ] && l=musl; done
 for f in /lib/ld-linux* /lib64/ld-linux* /lib/*/ld-linux*; do [ -e "$f" ] && l=glibc; done
 o=; [ -r /etc/os-release ] && while IFS== read -r k v; do [ "$k" = ID ] && o=$v; done </etc/os-release
 t=; for c in tar gzip xz sha256sum; do command -v $c >/dev/null 2>&1 && t=$t,$c; done
 b=$(getconf LONG_BIT 2>/dev/null)
-echo "LFBOOT $2 nopython machine=$(uname -m) bits=$b libc=$l os=$o kernel=$(uname -r) tools=${t#,}"
+echo "LFBOOT $4 nopython machine=$(uname -m) bits=$b libc=$l os=$o kernel=$(uname -r) tools=${t#,}"
 """
 )
 
@@ -212,7 +212,7 @@ class Choice(StrEnum):
 def command(nonce: str, loader_size: int, python: str = "", choice: Choice = Choice.OWN, root: str = "") -> str:
     """Return the exec command; `python` is the device's interpreter and `root` the agent's root as the inventory names them."""
     script = _SCRIPT.replace("{stage1}", _STAGE1.format(size=loader_size)).replace("{shared}", SHARED)
-    words = (script, "litefleet", python, nonce, choice.value, root)
+    words = (script, "litefleet", python, choice.value, root, nonce)
     return f"exec /bin/sh -c {' '.join(map(shlex.quote, words))}"
 
 

@@ -10,6 +10,7 @@ Half of a Python never has its final name, and the next attempt removes what a b
 
 from __future__ import annotations
 
+import re
 import secrets
 import shlex
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from litefleet_agent.findings import Finding, finding
 
 from . import bootstrap
 from .agent_client import AgentClient
-from .python_bundle import PythonBundle
+from .python_bundle import PythonBundle, best_form
 from .python_places import MINE, PLACE
 from .transport.base import Channel, TransportError
 
@@ -68,7 +69,7 @@ case $form in
 xz) e=$( { xz -dc <../archive | tar -xf -; } 2>&1);;
 gz) e=$( { gzip -dc <../archive | tar -xf -; } 2>&1);;
 *) e=$(tar -xf ../archive 2>&1);;
-esac || fail "full: the Python could not be unpacked under $base: $e"
+esac || fail "unpack: the Python could not be unpacked under $base: $e"
 cd /
 p=$t/tree/bin/python3
 e=$("$p" -IS -c 'import _ctypes, json, zlib' 2>&1) || fail "start: $what does not start on this device ($(uname -mr)): $e"
@@ -87,17 +88,17 @@ p=$base/$key/bin/python3
 say ready "$p"
 """
 )
-_CODES = {"full": "LF312", "cut": "LF505", "start": "LF326"}
+_CODES = {"full": "LF312", "cut": "LF505", "start": "LF326", "unpack": "LF326"}
+_FULL = re.compile(r"No space left|Wrote only|short write|write error", re.IGNORECASE)  # the words of several tars
 
 
 @dataclass(frozen=True)
 class Brought:
     """A Python on the device: its path there, and what bringing it took."""
 
-    path: str
-    sent_bytes: int
-    round_trips: int
-    choice: bootstrap.Choice = bootstrap.Choice.OWN  # how the agent is started next
+    path: str  # "" for none
+    sent_bytes: int = 0
+    round_trips: int = 0
 
     @property
     def folder(self) -> str:
@@ -108,27 +109,28 @@ class Brought:
 Open = Callable[[str], AbstractAsyncContextManager[Channel]]  # opens a channel to the device for a command
 
 
-async def bring_python(
-    open_channel: Open, bundle: PythonBundle, facts: Mapping[str, str], root: str, keep: bool, limit_s: float
-) -> Brought:
-    """Place a Python on a device that told `facts` of itself; without `keep` in a temporary folder of its own.
+def form_for(facts: Mapping[str, str]) -> str:
+    """Return the form that a device which told `facts` of itself can unpack.  Raises: TransportError LF326 for none."""
+    form = best_form(frozenset(facts.get("tools", "").split(",")))
+    if not form:
+        here = facts.get("tools", "").replace(",", ", ") or "none"
+        seen = f"the device has no tar, which unpacks the Python (of tar, gzip, xz and sha256sum it has: {here})"
+        raise TransportError(finding("LF326", seen))
+    return form
+
+
+async def bring_python(open_channel: Open, bundle: PythonBundle, root: str, keep: bool, limit_s: float) -> Brought:
+    """Place a Python on a device under the agent's `root`; without `keep` in a temporary folder of its own.
 
     Raises: TransportError with the finding: LF326 where it cannot be kept or started there, LF312 for a full disk.
     """
-    tools = frozenset(facts.get("tools", "").split(","))
-    form = bundle.best_form(tools)
-    if not form:
-        here = facts.get("tools", "").replace(",", ", ") or "none"
-        raise TransportError(
-            finding("LF326", f"the device has no tar, which unpacks it (of tar, gzip, xz and sha256sum it has: {here})")
-        )
-    packed, nonce = bundle.forms[form], secrets.token_hex(8)
+    packed, nonce = bundle.packed, secrets.token_hex(8)
     space = bundle.space + packed.size + _SPARE
     values = [
         nonce,
         root,
         bundle.key,
-        form,
+        packed.form,
         packed.size,
         packed.sha256,
         -(-space // 1024),
@@ -151,5 +153,7 @@ async def bring_python(
 
 def _refusal(answer: bootstrap.Answer) -> Finding:
     word, colon, text = answer.text.partition(": ")
-    code = _CODES.get(word, "") if colon else ""
-    return finding(code or "LF326", text if code else answer.text)
+    if word not in _CODES or not colon:
+        return finding("LF326", answer.text)
+    full = word == "unpack" and _FULL.search(text)
+    return finding("LF312" if full else _CODES[word], text)

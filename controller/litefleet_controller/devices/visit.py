@@ -17,7 +17,7 @@ from ..common.errors import LitefleetError
 from .agent_archive import AgentArchive
 from .agent_client import AgentClient, Answer, NoPython, Request, RequestRejected
 from .bootstrap import Choice
-from .bring import Brought, bring_python
+from .bring import Brought, bring_python, form_for
 from .outcome import DeviceOutcome, unexpected
 from .python_bundle import PythonMaker
 from .transport.base import Transport, TransportError
@@ -61,6 +61,7 @@ class DeviceSession:
     notes: tuple[Finding, ...] = ()
     steps: dict[str, float] = field(default_factory=dict)
     detail: str = ""
+    not_brought: str = ""  # why no Python could be made for this device
     _counted_model: str | None = None  # the model of the latest outcome
     _counted: Traffic = _NO_TRAFFIC  # by the connection up to that outcome
     _before: Traffic = _NO_TRAFFIC  # by the connection before that model
@@ -136,7 +137,7 @@ class DeviceSession:
                 await self._work(work, await self._bring(error))
             return
         except NoPython as error:
-            found = _without_python(self.device, error)
+            found = _without_python(self.device, error, self.not_brought)
             self.reported_facts = {"machine": error.facts.get("machine", ""), "sh": dict(error.facts)}
         except (TransportError, RequestRejected) as error:
             found = [error.found]
@@ -157,7 +158,7 @@ class DeviceSession:
         choice = _CHOICES.get(named, Choice.OWN) if factory.pythons is not None else Choice.OWN
         python, temporary = "" if named in _CHOICES else named, ""
         if brought is not None:
-            python, temporary, choice = brought.path, "" if factory.keep_agent else brought.folder, brought.choice
+            python, temporary, choice = brought.path, "" if factory.keep_agent else brought.folder, Choice.OWN
         command, opening = AgentClient.opening(
             factory.archive, self.device.root, python, factory.keep_agent, choice, temporary
         )
@@ -179,26 +180,27 @@ class DeviceSession:
         Raises: NoPython with why it could not be done, TransportError with what the device answered.
         """
         factory, device, facts = self.session_factory, self.device, error.facts
-        if factory.pythons is None or device.python not in _CHOICES or arch_of(facts.get("machine", "")) is None:
+        may_bring = _CHOICES.get(device.python, Choice.OWN) is not Choice.OWN
+        if factory.pythons is None or not may_bring or arch_of(facts.get("machine", "")) is None:
             raise error
         self.step("python")
         try:
-            bundle = await factory.pythons.for_machine(facts["machine"])
+            bundle = await factory.pythons.for_machine(facts["machine"], form_for(facts))
         except LitefleetError as why:
             if _CHOICES[device.python] is Choice.BRING:
                 raise NoPython(facts, str(why)) from why
-            return Brought("", 0, 0, Choice.OWN)  # one without ctypes may do
+            self.not_brought = str(why)
+            return Brought("")  # one without ctypes may do
         return await bring_python(
             lambda command: factory.transport.open(device, command),
             bundle,
-            facts,
             device.root,
             factory.keep_agent,
             factory.step_limit_s,
         )
 
 
-_CHOICES = {"": Choice.AUTO, "auto": Choice.AUTO, "bring": Choice.BRING}
+_CHOICES = {"": Choice.AUTO, "auto": Choice.AUTO, "bring": Choice.BRING, "own": Choice.OWN}  # else it is a path
 
 
 async def open_session(
@@ -221,12 +223,15 @@ def _without_outcome(models: Sequence[str], done: Sequence[DeviceOutcome]) -> li
     return [m for m in models if m not in {o.model for o in done}]
 
 
-def _without_python(device: Device, error: NoPython) -> list[Finding]:
+def _without_python(device: Device, error: NoPython, not_made: str) -> list[Finding]:
     facts = error.facts
     machine = facts.get("machine", "an unknown machine")
     libc, system = facts.get("libc", "unknown"), facts.get("os") or "unknown system"
     where = "" if device.python in _CHOICES else f" (and not at {device.python})"
-    why = f"; none could be brought: {error.why}" if error.why else ""
+    why = error.why or not_made
+    why = f"; none could be brought: {why}" if why else ""
+    if _CHOICES.get(device.python, Choice.OWN) is Choice.OWN:
+        why = f"; none is brought, since the inventory says `python: {device.python}`"
     found = [
         finding("LF301", f"no Python 3.7 or later on PATH{where}; sh reports {machine}, libc {libc}, {system}{why}")
     ]

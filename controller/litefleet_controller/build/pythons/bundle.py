@@ -1,4 +1,4 @@
-"""Packs a Python into archives that a device can unpack: reproducible, named by their content, each packed as devices differ."""
+"""Packs a Python into archives that a device can unpack: reproducible, named by their content, packed as devices differ."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import json
 import lzma
 import tarfile
 from pathlib import Path
+from typing import Any
 
 from ...common.errors import LitefleetError
 from ...common.files import sha256_of, write_atomically
 from ...devices.python_bundle import PackedForm, PythonBundle
 from .tree import PythonTree
 
-FORMS = ("xz", "gz", "tar")
-_LIMIT = 256 << 20  # bytes unpacked; Debian's takes 30 MB
+_LIMIT = 256 << 20  # bytes unpacked; Debian's takes 24 MB
 
 
-def pack(tree: PythonTree, folder: Path, description: str) -> PythonBundle:
-    """Write the tree's archives into `folder` and return the bundle; equal files give equal bytes.
+def pack(tree: PythonTree, folder: Path, request: str, description: str) -> None:
+    """Write the tree's archive into `folder`, and what it is under the request's name; equal files give equal bytes.
 
     Raises: LitefleetError for a tree that is too large, OSError.
     """
@@ -30,15 +30,50 @@ def pack(tree: PythonTree, folder: Path, description: str) -> PythonBundle:
             f"This Python has {total >> 20} MiB unpacked; at most {_LIMIT >> 20} are sent to a device."
         )
     plain = _tar(tree)
-    key = hashlib.sha256(plain).hexdigest()[:32]
-    # busybox reads CRC32 only in some builds; 8 MiB of dictionary are what unpacking takes of the device's memory
-    xz = lzma.compress(plain, check=lzma.CHECK_CRC32, preset=6)
-    packed = {"tar": plain, "gz": gzip.compress(plain, 6, mtime=0), "xz": xz}
-    forms = {}
-    for form in FORMS:
-        write_atomically(folder / _name(key, form), packed[form])
-        forms[form] = PackedForm(folder / _name(key, form), len(packed[form]), hashlib.sha256(packed[form]).hexdigest())
-    return PythonBundle(key, tree.machine, tree.python, tree.libc, total, len(tree.files), forms, description)
+    sha256 = hashlib.sha256(plain).hexdigest()
+    write_atomically(folder / _name(sha256[:32], "tar"), plain)
+    about = {
+        "key": sha256[:32],
+        "machine": tree.machine,
+        "python": tree.python,
+        "libc": tree.libc,
+        "unpacked_size": total,
+        "files": len(tree.files),
+        "description": description,
+        "forms": {"tar": sha256},
+    }
+    _write(folder, request, about)
+
+
+def recall(folder: Path, request: str, form: str) -> PythonBundle | None:
+    """Return the Python that a request gave, packed in this form; None where it was not made or its archive is damaged."""
+    try:
+        about = json.loads((folder / f"python-{request}.json").read_text(encoding="utf-8"))
+        if form not in about["forms"]:
+            plain = (folder / _name(about["key"], "tar")).read_bytes()
+            if hashlib.sha256(plain).hexdigest() != about["forms"]["tar"]:
+                return None
+            packed = _compress(plain, form)
+            write_atomically(folder / _name(about["key"], form), packed)
+            about["forms"][form] = hashlib.sha256(packed).hexdigest()
+            _write(folder, request, about)
+        path, sha256 = folder / _name(about["key"], form), about.pop("forms")[form]
+        if sha256_of(path) != sha256:
+            return None
+        return PythonBundle(**about, packed=PackedForm(form, path, path.stat().st_size, sha256))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _compress(plain: bytes, form: str) -> bytes:
+    if form == "gz":
+        return gzip.compress(plain, 6, mtime=0)
+    # not every busybox reads another check than CRC32; 8 MiB of dictionary are what unpacking takes of the device's memory
+    return lzma.compress(plain, check=lzma.CHECK_CRC32, preset=6)
+
+
+def _write(folder: Path, request: str, about: dict[str, Any]) -> None:
+    write_atomically(folder / f"python-{request}.json", json.dumps(about, indent=1).encode())
 
 
 def _name(key: str, form: str) -> str:
@@ -57,27 +92,3 @@ def _tar(tree: PythonTree) -> bytes:
             info.size, info.mode = len(data), 0o755 if runs else 0o644
             archive.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
-
-
-def remember(bundle: PythonBundle, folder: Path, request: str) -> None:
-    """Record the bundle that a request gave.  Raises: OSError."""
-    about = {name: getattr(bundle, name) for name in _ABOUT}
-    about["forms"] = {form: [packed.size, packed.sha256] for form, packed in bundle.forms.items()}
-    write_atomically(folder / f"python-{request}.json", json.dumps(about, indent=1).encode())
-
-
-_ABOUT = ("key", "machine", "python", "libc", "unpacked_size", "files", "description")
-
-
-def recall(folder: Path, request: str) -> PythonBundle | None:
-    """Return the bundle that a request gave before; None where a file of it is missing or damaged."""
-    try:
-        about = json.loads((folder / f"python-{request}.json").read_text(encoding="utf-8"))
-        forms = {
-            form: PackedForm(folder / _name(about["key"], form), int(size), str(sha256))
-            for form, (size, sha256) in about["forms"].items()
-        }
-        intact = all(sha256_of(packed.path) == packed.sha256 for packed in forms.values())
-        return PythonBundle(**{**{name: about[name] for name in _ABOUT}, "forms": forms}) if intact and forms else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None

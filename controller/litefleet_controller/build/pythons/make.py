@@ -18,7 +18,7 @@ from ...config.pythons import PythonsConfig
 from ...devices.python_bundle import PythonBundle
 from ..runtimes.pack import fingerprint
 from .apt import AptSource
-from .bundle import pack, recall, remember
+from .bundle import pack, recall
 from .debian import ARCHITECTURES, PackageSource, make_tree
 from .mirror import MirrorSource
 from .standalone import tree_of_own
@@ -33,22 +33,23 @@ class PythonBundles:
         self._config = config
         self._cache = cache / "pythons"
         self._say = say
-        self._made: dict[str, asyncio.Task[PythonBundle]] = {}
+        self._made: dict[tuple[str, str], asyncio.Task[PythonBundle]] = {}
 
-    async def for_machine(self, machine: str) -> PythonBundle:
-        """Return the Python for devices whose `uname -m` is `machine`.
+    async def for_machine(self, machine: str, form: str) -> PythonBundle:
+        """Return the Python for devices whose `uname -m` is `machine`, packed as "xz", "gz" or "tar".
 
         Raises: LitefleetError with what to do where none can be made.
         """
         arch = arch_of(machine)
         if arch is None:
             raise LitefleetError(f"No Python can be made for {machine}: Paddle-Lite has no CPU backend for it.")
-        task = self._made.get(arch.name)
+        key = arch.name, form
+        task = self._made.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._made[arch.name] = asyncio.create_task(self._make(arch.name))
+            task = self._made[key] = asyncio.create_task(self._make(*key))
         return await asyncio.shield(task)
 
-    async def _make(self, arch: str) -> PythonBundle:
+    async def _make(self, arch: str, form: str) -> PythonBundle:
         make_private_folder(self._cache)
         if why := foreign_writers(self._cache):
             raise LitefleetError(
@@ -56,14 +57,15 @@ class PythonBundles:
             )
         request = self._request(arch)
         async with locked(self._cache / f"python-{request}.lock"):
-            known = await asyncio.to_thread(recall, self._cache, request)
-            if known is not None:
-                return known
-            self._say(f"making a Python for {arch} devices that have none")
-            with tempfile.TemporaryDirectory(prefix=".making-", dir=self._cache) as work:
-                bundle = await self._build(arch, Path(work))
-            remember(bundle, self._cache, request)
-            return bundle
+            bundle = await asyncio.to_thread(recall, self._cache, request, form)
+            if bundle is None:
+                self._say(f"making a Python for {arch} devices that have none")
+                with tempfile.TemporaryDirectory(prefix=".making-", dir=self._cache) as work:
+                    await self._build(arch, request, Path(work))
+                bundle = await asyncio.to_thread(recall, self._cache, request, form)
+        if bundle is None:
+            raise LitefleetError(f"The Python for {arch} could not be kept in the cache folder {self._cache}.")
+        return bundle
 
     def _request(self, arch: str) -> str:
         own = self._config.own.get(arch)
@@ -77,7 +79,7 @@ class PythonBundles:
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
-    async def _build(self, arch: str, work: Path) -> PythonBundle:
+    async def _build(self, arch: str, request: str, work: Path) -> None:
         own = self._config.own.get(arch)
         if own is not None:
             tree = await asyncio.to_thread(tree_of_own, own)
@@ -90,7 +92,7 @@ class PythonBundles:
             )
         if tree.machine != arch:
             raise LitefleetError(f"The Python for {arch} is for {tree.machine or 'another machine'}: name another one.")
-        return await asyncio.to_thread(pack, tree, self._cache, described)
+        await asyncio.to_thread(pack, tree, self._cache, request, described)
 
     def _source(self, architecture: str, work: Path) -> tuple[PackageSource, str]:
         if self._config.mirror:
