@@ -204,6 +204,7 @@ def _request(options: _Options) -> int:
 def _call(options: _Options, client: "Client") -> Dict[str, object]:
     from .formats.npz import read_npz, write_npz
     from .releases.atomic import atomic_file
+    from .service.messages import SentTensor, tensors_to
 
     result = client.infer(options.model, read_npz(options.input), options.deadline_ms)
     if options.output:
@@ -212,7 +213,7 @@ def _call(options: _Options, client: "Client") -> Dict[str, object]:
     return {
         "model": result.model,
         "release": result.release,
-        "outputs": [{"name": n, "dtype": a.dtype, "dims": list(a.shape)} for n, a in result.outputs.items()],
+        "outputs": tensors_to([SentTensor.of(name, value) for name, value in result.outputs.items()]),
         "ms": {"wait": result.wait_ms, "run": result.run_ms},
         "batch": result.batch,
     }

@@ -9,15 +9,15 @@ import select
 import socket
 import stat
 import struct
-import sys
 import threading
 import time
-from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .errors import AgentError
 from .formats.checked import items, mapping, number, whole
-from .formats.npz import DTYPES, Array
+from .formats.npz import DTYPES, Array, Lod, read_lod
+from .formats.numpy_arrays import Part, inputs_of, numpy_of, to_array
 from .protocol import FrameDecoder, Header, ProtocolError, encode
 
 __all__ = ["PLACES", "Array", "Client", "Result", "ServiceError", "find_socket"]
@@ -39,22 +39,12 @@ _CREDENTIALS = struct.Struct("iII")  # struct ucred: pid, uid, gid
 _MAX_PREALLOCATED = 64 << 20  # bytes of a body that are allocated at once
 
 
-Part = Union[bytes, memoryview]  # of a frame
-
-
-class _Input(NamedTuple):
-    """One input as the frame holds it."""
-
-    dtype: str
-    dims: Tuple[int, ...]
-    data: Part
-
-
 class ServiceError(AgentError):
     """The service rejected a request, or is unavailable; `finding` is the finding's JSON form, or None.
 
     Codes besides the service's own: "not-running", "not-allowed", "gone" (the connection broke, and the request may have been
-    run), "timed-out", "protocol", "bad-input", "not-trusted" (any user of the device may have made the socket).
+    run), "timed-out", "protocol", "bad-input", "not-trusted" (any user of the device may have made the socket), "no-lod" (the
+    service's agent is older than sequences).
     """
 
     def __init__(self, code: str, message: str, finding: Optional[Dict[str, Any]] = None) -> None:
@@ -68,7 +58,10 @@ class _RequestNotAccepted(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """The result of one inference; `outputs` are numpy arrays if any input was one, else `Array`."""
+    """The result of one inference; `outputs` are numpy arrays if any input was one, else `Array`.
+
+    `lods` holds the sequences of the outputs that have some, by name, as `Array.lod` does.
+    """
 
     outputs: Dict[str, Any]
     model: str
@@ -76,6 +69,7 @@ class Result:
     wait_ms: float  # in the service's queue
     run_ms: float  # of the batch
     batch: int  # how many requests were run together
+    lods: Dict[str, Lod] = field(default_factory=dict)
 
 
 def find_socket(environ: Optional[Mapping[str, str]] = None) -> str:
@@ -105,6 +99,7 @@ class Client:
         self._path, self._timeout_s = path, timeout_s
         self._socket: Optional[socket.socket] = None
         self._decoder = FrameDecoder()  # of the connection: each has its own
+        self._lod_levels: Optional[int] = None  # that its service takes; None: not asked
         self._number = 0
         self._lock = threading.Lock()
 
@@ -125,21 +120,25 @@ class Client:
     def infer(self, model: Optional[str], inputs: Mapping[str, Any], deadline_ms: Optional[float] = None) -> Result:
         """Run `inputs` (numpy arrays or `Array`, by name) through a model.  Raises ServiceError when there is no result.
 
+        The sequences (LoD) of an input are its `Array.lod`, or beside it, as in a .npz: NAME@lod0 holds the offsets at which
+        they begin, and the end (with nested ones, the outermost level's; NAME@lod1 the next).
+
         `model` may be None where the device serves only one.  `deadline_ms` (milliseconds) begins when the service accepts
         the request.
         """
-        numpy = _numpy_of(inputs)
-        given = {name: _input(name, value) for name, value in inputs.items()}
-        header: Header = {
-            "op": "infer",
-            "inputs": [{"name": n, "dtype": i.dtype, "dims": list(i.dims)} for n, i in given.items()],
-        }
+        numpy = numpy_of(inputs)
+        try:
+            given = inputs_of(inputs)
+        except AgentError as error:
+            raise ServiceError("bad-input", str(error)) from error
+        header: Header = {"op": "infer", "inputs": [one.described(name) for name, one in given.items()]}
         if model is not None:
             header["model"] = model
         if deadline_ms is not None:
             header["deadline_ms"] = deadline_ms
         timeout_s = self._timeout_s if deadline_ms is None else max(self._timeout_s, deadline_ms / 1e3 + _GRACE_S)
-        result, body = self._ask(header, [one.data for one in given.values()], timeout_s)
+        levels = max((len(one.lod) for one in given.values()), default=0)
+        result, body = self._ask(header, [one.data for one in given.values()], timeout_s, levels)
         return _result(result, body, numpy)
 
     def status(self) -> Dict[str, Any]:
@@ -161,18 +160,34 @@ class Client:
 
     # --- sending
 
-    def _ask(self, header: Header, parts: Sequence[Part], timeout_s: float) -> Tuple[Header, bytearray]:
+    def _ask(
+        self, header: Header, parts: Sequence[Part], timeout_s: float, lod_levels: int = 0
+    ) -> Tuple[Header, bytearray]:
         end = time.monotonic() + timeout_s
         with self._lock:
             for pause_s in _RETRY_S:
                 try:
-                    return self._ask_once(header, parts, end)
+                    return self._ask_checked(header, parts, end, lod_levels)
                 except ServiceError as error:
                     if error.code != "stopping":
                         raise
                     self.close()  # a service that restarts takes new connections at once
                 time.sleep(max(0.0, min(pause_s, end - time.monotonic())))
-            return self._ask_once(header, parts, end)
+            return self._ask_checked(header, parts, end, lod_levels)
+
+    def _ask_checked(
+        self, header: Header, parts: Sequence[Part], end: float, lod_levels: int
+    ) -> Tuple[Header, bytearray]:
+        """Send one request; one with sequences only to a service that takes them: an older one would run it without."""
+        if lod_levels:
+            self._connected(end)
+            if self._lod_levels is None:
+                told = self._ask_once({"op": "models"}, (), end)[0].get("lod_levels")
+                self._lod_levels = told if isinstance(told, int) else 0
+            if self._lod_levels < lod_levels:
+                text = "the service takes no sequences (LoD) of %d levels: update its agent" % lod_levels
+                raise ServiceError("no-lod", text)
+        return self._ask_once(header, parts, end)
 
     def _ask_once(self, header: Header, parts: Sequence[Part], end: float) -> Tuple[Header, bytearray]:
         """Send one request and return (result, body); close the connection after an error that leaves the stream in doubt."""
@@ -228,6 +243,7 @@ class Client:
                 connection.close()
                 raise
             self._socket, self._decoder = connection, FrameDecoder(preallocate=_MAX_PREALLOCATED)
+            self._lod_levels = None
         return self._socket
 
 
@@ -387,35 +403,9 @@ def _unreachable(path: str, error: OSError) -> ServiceError:
     return ServiceError("not-running", "%s cannot be reached: %s" % (path, error.strerror or error))
 
 
-# --- arrays
-
-
-def _numpy_of(inputs: Mapping[str, Any]) -> Any:
-    """Return the application's numpy if any input is one of its arrays, else None."""
-    numpy = sys.modules.get("numpy")
-    return numpy if numpy is not None and any(isinstance(v, numpy.ndarray) for v in inputs.values()) else None
-
-
-def _input(name: str, value: Any) -> _Input:
-    if isinstance(value, Array):
-        if value.lod:
-            raise ServiceError("bad-input", "input %.80r has sequences (LoD), which the service does not carry" % name)
-        return _Input(value.dtype, value.shape, value.data)
-    numpy = sys.modules.get("numpy")
-    if numpy is None or not isinstance(value, (numpy.ndarray, numpy.generic)):
-        raise ServiceError(
-            "bad-input", "input %.80r is a %s; give a numpy array or an npz.Array" % (name, type(value).__name__)
-        )
-    dtype = str(value.dtype.name)
-    if dtype not in DTYPES:
-        raise ServiceError("bad-input", "input %.80r is of type %s; convert it first" % (name, dtype))
-    contiguous = numpy.ascontiguousarray(value, value.dtype.newbyteorder("<"))
-    # The array's own memory, without a copy: it is sent before the caller can change it.
-    return _Input(dtype, tuple(value.shape), memoryview(contiguous.reshape(-1).view("u1")))
-
-
 def _result(result: Header, body: bytearray, numpy: Any) -> Result:
     outputs: Dict[str, Any] = {}
+    lods: Dict[str, Lod] = {}
     at = 0
     try:
         for tensor in map(mapping, items(result["outputs"], _MAX_OUTPUTS)):
@@ -426,7 +416,10 @@ def _result(result: Header, body: bytearray, numpy: Any) -> Result:
                 size *= dim
             data = memoryview(body)[at : at + size]
             at += size
-            outputs[str(tensor["name"])] = _to_array(dtype, dims, data, numpy)
+            name, lod = str(tensor["name"]), read_lod(tensor.get("lod"), dims)
+            outputs[name] = to_array(dtype, dims, data, lod, numpy)
+            if lod:
+                lods[name] = lod
         if at != len(body):
             raise ValueError("%d bytes of data for %d" % (len(body), at))
         times = mapping(result["ms"])
@@ -437,14 +430,7 @@ def _result(result: Header, body: bytearray, numpy: Any) -> Result:
             float(number(times["wait"])),
             float(number(times["run"])),
             whole(result.get("batch", 1)),
+            lods,
         )
     except (KeyError, ValueError, AgentError) as error:
         raise ServiceError("protocol", "the service's response is inconsistent: %s" % error) from error
-
-
-def _to_array(dtype: str, dims: Tuple[int, ...], data: memoryview, numpy: Any) -> Any:
-    if numpy is None:
-        return Array(dtype, dims, bytes(data))
-    if not data:
-        return numpy.empty(dims, dtype)
-    return numpy.frombuffer(data, numpy.dtype(dtype).newbyteorder("<")).reshape(dims)

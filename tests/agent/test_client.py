@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -67,6 +68,57 @@ def test_what_is_no_tensor_is_a_sentence(client, value):
     with pytest.raises(ServiceError, match="input 'x' is") as error:
         client.infer("echo", {"x": value})
     assert error.value.code == "bad-input"
+
+
+WORDS = np.arange(8, dtype=np.int64).reshape(8, 1)
+ONE, TWO = ((0, 5, 8),), ((0, 1, 2), (0, 5, 8))
+
+
+@pytest.mark.parametrize("lod", [ONE, TWO])
+def test_sequences_go_in_and_come_out(client, lod):
+    words = Array("int64", (8, 1), WORDS.tobytes(), lod)
+    answered = client.infer("echo", {"words": words, "x": X})
+    assert (answered.outputs, answered.lods) == ({"words": words, "x": X}, {"words": lod})
+    beside = {f"words@lod{level}": np.array(offsets) for level, offsets in enumerate(lod)}
+    answered = client.infer("echo", {"x": X, **beside, "words": WORDS})
+    assert (list(answered.outputs), answered.lods) == (["x", "words"], {"words": lod})
+    assert isinstance(answered.outputs["words"], np.ndarray)
+    assert client.infer("echo", {"words": WORDS}).lods == {}
+
+
+@pytest.mark.parametrize(
+    ("beside", "said"),
+    [
+        (
+            {"words@lod0": np.array([0, 5, 9])},
+            "input 'words': the sequences (LoD) must be offsets that rise from 0 to 8",
+        ),
+        (
+            {"words@lod0": np.array([0, 8], np.int32)},
+            "'words@lod0' holds offsets of sequences (LoD): it must be a row of",
+        ),
+        ({"words@lod1": np.array([0, 8])}, "'words@lod1' comes without the level of sequences (LoD) before it"),
+        (
+            {"words@lod0": np.array([0] * 4096 + [8])},
+            "the inputs have 4097 offsets of sequences (LoD), and one request",
+        ),
+    ],
+)
+def test_sequences_that_do_not_fit_are_a_sentence(client, beside, said):
+    with pytest.raises(ServiceError, match=re.escape(said)) as raised:
+        client.infer("echo", {"words": WORDS, **beside})
+    assert raised.value.code == "bad-input"
+
+
+def test_an_older_service_gets_no_sequences_which_it_would_drop(service, client):
+    (service.folder / "older").touch()
+    with pytest.raises(ServiceError, match="takes no sequences") as raised:
+        client.infer("echo", {"words": WORDS, "words@lod0": np.array([0, 8])})
+    assert raised.value.code == "no-lod"
+    assert service.status()["served"] == 2  # `models`, and this
+    (service.folder / "older").unlink()
+    client.close()  # what a service takes is asked once for each connection
+    assert client.infer("echo", {"words": WORDS, "words@lod0": np.array([0, 8])}).lods == {"words": ((0, 8),)}
 
 
 def test_the_other_questions(client):
@@ -244,6 +296,10 @@ def test_call_runs_a_file_and_writes_the_outputs(service, tmp_path):
     assert code == 0
     assert json.loads(out)["outputs"] == [{"name": "x", "dtype": "float32", "dims": [2, 2]}]
     assert read_npz(wanted) == {"x": X}
+    words = Array("int64", (8, 1), WORDS.tobytes(), ONE)
+    (tmp_path / "x.npz").write_bytes(npz_bytes({"words": words}))
+    assert command(service, "call", "echo", "--input", given, "--output", str(wanted))[0] == 0
+    assert read_npz(wanted) == {"words": words}
 
 
 def test_the_commands_that_ask(service):

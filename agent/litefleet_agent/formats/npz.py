@@ -40,6 +40,8 @@ class NpzError(AgentError):
 
 Lod = Tuple[Tuple[int, ...], ...]
 MAX_LOD_LEVELS = 4
+# Offsets of the sequences of one request, in all levels: even with ten digits each, they fit the 64 KiB of its header.
+MAX_LOD_OFFSETS = 4096
 _LOD = re.compile(r"(.+)@lod([0-9])")  # the name of an array that holds one level of another's sequences
 
 
@@ -52,6 +54,19 @@ def check_lod(lod: Lod, shape: Tuple[int, ...]) -> None:
             raise NpzError(
                 "the sequences (LoD) must be offsets that rise from 0 to %d, not %s" % (end, list(level)[:9])
             )
+
+
+def read_lod(value: object, shape: Tuple[int, ...]) -> Lod:
+    """Read the JSON form of sequences, a list of offsets for each level; None for none.  Raises AgentError."""
+    if value is None:
+        return ()
+    try:
+        lod = tuple(tuple(whole(n) for n in items(level, MAX_LOD_OFFSETS)) for level in items(value, MAX_LOD_LEVELS))
+    except ValueError:
+        form = "the sequences (LoD) must be up to %d lists of up to %d offsets"
+        raise NpzError(form % (MAX_LOD_LEVELS, MAX_LOD_OFFSETS)) from None
+    check_lod(lod, shape)
+    return lod
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ A tensor's elements are little-endian on the wire, in C order, without padding.
 """
 
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..errors import AgentError
 from ..findings import Finding
 from ..formats.checked import number_or
 from ..formats.nb import Tensor
-from ..formats.npz import DTYPES
+from ..formats.npz import DTYPES, Array, Lod, read_lod
 from ..protocol import ProtocolError
 from .status import WorkerFacts
 
@@ -30,10 +30,28 @@ class ServedModel:
         return {
             "name": self.name,
             "release": self.release,
-            "inputs": tensors_to(self.inputs),
-            "outputs": tensors_to(self.outputs),
+            "inputs": [_declared(tensor) for tensor in self.inputs],
+            "outputs": [_declared(tensor) for tensor in self.outputs],
             "batches": self.batches,
         }
+
+
+def _declared(tensor: Tensor) -> Dict[str, object]:
+    return {"name": tensor.name, "dtype": tensor.dtype, "dims": list(tensor.dims)}
+
+
+class SentTensor(NamedTuple):
+    """The description of a tensor whose data is sent: of a request, or of a response."""
+
+    name: str
+    dtype: str
+    dims: Tuple[int, ...]  # all known
+    lod: Lod = ()  # its sequences, as `npz.Array` has them
+
+    @classmethod
+    def of(cls, name: str, value: Array) -> "SentTensor":
+        """Return the description of an array."""
+        return cls(name, value.dtype, value.shape, value.lod)
 
 
 @dataclass(eq=False)
@@ -41,7 +59,7 @@ class Job:
     """One accepted request, waiting or running.  Times are on the monotonic clock, in seconds."""
 
     model: str
-    inputs: Tuple[Tensor, ...]
+    inputs: Tuple[SentTensor, ...]
     body: bytes  # the inputs' data, one after the other
     accepted: float
     deadline: float
@@ -77,9 +95,16 @@ class Rejection(AgentError):
         return result
 
 
-def tensors_to(tensors: Sequence[Tensor]) -> List[Dict[str, object]]:
-    """Return the JSON form of tensors: [{name, dtype, dims}]."""
-    return [{"name": t.name, "dtype": t.dtype, "dims": list(t.dims)} for t in tensors]
+def tensors_to(tensors: Sequence[SentTensor]) -> List[Dict[str, object]]:
+    """Return the JSON form of tensors: [{name, dtype, dims, lod?}]; `lod` (offsets for each level) only for sequences."""
+    return [_sent(tensor) for tensor in tensors]
+
+
+def _sent(tensor: SentTensor) -> Dict[str, object]:
+    described: Dict[str, object] = {"name": tensor.name, "dtype": tensor.dtype, "dims": list(tensor.dims)}
+    if tensor.lod:
+        described["lod"] = [list(level) for level in tensor.lod]
+    return described
 
 
 _MOST_TENSORS = 64
@@ -87,8 +112,8 @@ _MOST_DIMS = 8
 _MOST_SIZE = 1 << 31
 
 
-def tensors_of(data: object) -> Tuple[Tensor, ...]:
-    """Read the JSON form of 1 to 64 tensors, of at most 8 known dims each.
+def tensors_of(data: object) -> Tuple[SentTensor, ...]:
+    """Read the JSON form of 1 to 64 tensors, of at most 8 known dims and 4096 offsets of sequences each.
 
     Raises Rejection "bad-request", which names the part that does not fit.
     """
@@ -97,7 +122,7 @@ def tensors_of(data: object) -> Tuple[Tensor, ...]:
     return tuple(_tensor(item) for item in data)
 
 
-def _tensor(item: object) -> Tensor:
+def _tensor(item: object) -> SentTensor:
     if not isinstance(item, dict) or not isinstance(item.get("name"), str) or not isinstance(item.get("dtype"), str):
         raise Rejection("a tensor must be {name, dtype, dims}", "bad-request")
     dims = item.get("dims")
@@ -105,14 +130,18 @@ def _tensor(item: object) -> Tensor:
         raise Rejection(
             "the dims of %.80r must be a list of up to %d sizes" % (item["name"], _MOST_DIMS), "bad-request"
         )
-    return Tensor(item["name"], item["dtype"], tuple(dims))
+    try:
+        lod = read_lod(item.get("lod"), tuple(dims))
+    except AgentError as error:
+        raise Rejection("%.80r: %s" % (item["name"], error), "bad-request") from error
+    return SentTensor(item["name"], item["dtype"], tuple(dims), lod)
 
 
 def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST_SIZE
 
 
-def size_of(tensor: Tensor) -> int:
+def size_of(tensor: Union[Tensor, SentTensor]) -> int:
     """Return the bytes of a tensor's data, 0 for an unknown dtype; its dims must all be known."""
     count = 1
     for dim in tensor.dims:
@@ -120,7 +149,7 @@ def size_of(tensor: Tensor) -> int:
     return count * DTYPES.get(tensor.dtype, 0)
 
 
-def validate_inputs(model: ServedModel, given: Tuple[Tensor, ...], body_size: int) -> None:
+def validate_inputs(model: ServedModel, given: Tuple[SentTensor, ...], body_size: int) -> None:
     """Raise Rejection "bad-input" unless `given` are exactly the model's inputs, and `body_size` their size in bytes."""
     wanted = {tensor.name: tensor for tensor in model.inputs}
     names = [tensor.name for tensor in given]
@@ -133,7 +162,7 @@ def validate_inputs(model: ServedModel, given: Tuple[Tensor, ...], body_size: in
         raise _bad(model, "its inputs take %d bytes in these dims, and %d were sent" % (size, body_size))
 
 
-def _validate(model: ServedModel, want: Tensor, given: Tensor) -> None:
+def _validate(model: ServedModel, want: Tensor, given: SentTensor) -> None:
     if given.dtype != want.dtype:
         raise _bad(model, "%s is %s, and %s was sent: convert it first" % (want.name, want.dtype, given.dtype[:20]))
     fits = len(given.dims) == len(want.dims) and all(w in (-1, g) for w, g in zip(want.dims, given.dims))  # noqa: B905 - 3.7
@@ -141,11 +170,11 @@ def _validate(model: ServedModel, want: Tensor, given: Tensor) -> None:
         raise _bad(model, "%s is %s, and %s was sent" % (want.name, _dims(want.dims), _dims(given.dims)))
 
 
-def in_order(model: ServedModel, given: Tuple[Tensor, ...], body: bytes) -> Tuple[Tuple[Tensor, ...], bytes]:
+def in_order(model: ServedModel, given: Tuple[SentTensor, ...], body: bytes) -> Tuple[Tuple[SentTensor, ...], bytes]:
     """Return tensors and data in the order of the model's inputs; `given` passed `validate_inputs`."""
     if [t.name for t in given] == [t.name for t in model.inputs]:
         return given, body
-    parts: Dict[str, Tuple[Tensor, bytes]] = {}
+    parts: Dict[str, Tuple[SentTensor, bytes]] = {}
     at = 0
     for tensor in given:
         size = size_of(tensor)
@@ -177,7 +206,7 @@ _CODES = ("bad-request", "bad-input", "bad-output", "crashed")
 class Response:
     """The answer to one request: the outputs, and their data one after the other."""
 
-    outputs: Tuple[Tensor, ...]
+    outputs: Tuple[SentTensor, ...]
     body: bytes
     release: str
     ms: float = 0.0  # run time of the whole batch
@@ -213,14 +242,14 @@ def _requests(header: Dict[str, object], count: int) -> List[Dict[str, object]]:
     return requests
 
 
-def _outputs(request: Dict[str, object], model: ServedModel) -> Tuple[Tensor, ...]:
+def _outputs(request: Dict[str, object], model: ServedModel) -> Tuple[SentTensor, ...]:
     given = request.get("outputs")
     if not isinstance(given, list) or len(given) != len(model.outputs):
         raise ProtocolError("the answer does not have the %d outputs of %s" % (len(model.outputs), model.name))
     return tuple(_output(item, want) for item, want in zip(given, model.outputs))  # noqa: B905 - 3.7
 
 
-def _output(item: object, want: Tensor) -> Tensor:
+def _output(item: object, want: Tensor) -> SentTensor:
     described = item if isinstance(item, dict) else {}
     dims = described.get("dims")
     valid = (
@@ -231,10 +260,14 @@ def _output(item: object, want: Tensor) -> Tensor:
     dtype = described.get("dtype")
     if not valid or described.get("name") != want.name or not isinstance(dtype, str) or dtype not in DTYPES:
         raise ProtocolError("the answer describes the output %s wrongly" % want.name)
-    return Tensor(want.name, dtype, tuple(described["dims"]))
+    try:
+        lod = read_lod(described.get("lod"), tuple(described["dims"]))
+    except AgentError as error:
+        raise ProtocolError("the answer describes the output %s wrongly: %s" % (want.name, error)) from error
+    return SentTensor(want.name, dtype, tuple(described["dims"]), lod)
 
 
-RequestOutcome = Union[Tuple[Tensor, ...], Rejection]  # the outcome of one request, without its data
+RequestOutcome = Union[Tuple[SentTensor, ...], Rejection]  # the outcome of one request, without its data
 
 
 def outcomes_of(header: Dict[str, object], count: int, model: ServedModel) -> List[RequestOutcome]:

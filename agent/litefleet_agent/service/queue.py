@@ -58,12 +58,13 @@ class Queue:
     def pop_batch(self, now: float, most: int, wait_s: float) -> List[Job]:
         """Remove and return the next batch, at most `most` requests that can run together; [] for none yet.
 
-        The first request waits up to `wait_s` for others to join it.  A request that was attempted before runs alone.
+        The first request waits up to `wait_s` for others to join it.  A request that was attempted before, or has
+        sequences, runs alone.
         """
         if not self._jobs:
             return []
         first = self._jobs[0]
-        if most == 1 or first.attempts:
+        if most == 1 or first.attempts or _has_sequences(first):
             self._budget.free(first.weight)
             return [self._jobs.popleft()]
         batch = self._fitting(first, most)
@@ -77,7 +78,7 @@ class Queue:
         shape = _shape(first)
         batch = []
         for job in self._jobs:
-            if not job.attempts and _shape(job) == shape:
+            if not job.attempts and not _has_sequences(job) and _shape(job) == shape:
                 batch.append(job)
                 if len(batch) == most:
                     break
@@ -110,6 +111,10 @@ class Queue:
         everything = list(self._jobs)
         self._remove(everything)
         return everything
+
+
+def _has_sequences(job: Job) -> bool:
+    return any(tensor.lod for tensor in job.inputs)
 
 
 def _shape(job: Job) -> Tuple[Tuple[str, str, Tuple[int, ...]], ...]:

@@ -2,11 +2,21 @@
 
 from typing import Callable, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
-from ..formats.nb import Tensor
+from ..formats.npz import MAX_LOD_LEVELS
 from .connections import Connection
 from .event_loop import EventLoop
 from .framing import Backpressure
-from .messages import Job, Rejection, Response, ServedModel, in_order, tensors_of, tensors_to, validate_inputs
+from .messages import (
+    Job,
+    Rejection,
+    Response,
+    SentTensor,
+    ServedModel,
+    in_order,
+    tensors_of,
+    tensors_to,
+    validate_inputs,
+)
 from .metrics import ServiceCounters, metrics_text
 from .model_service import ModelService
 from .status import ServiceStatus
@@ -19,7 +29,7 @@ class _ValidRequest(NamedTuple):
 
     service: ModelService
     model: ServedModel  # active when the header arrived
-    tensors: Tuple[Tensor, ...]
+    tensors: Tuple[SentTensor, ...]
     limit_s: float
 
 
@@ -115,7 +125,8 @@ class RequestHandler:
         if operation == "metrics":
             return {"text": metrics_text(self._status())}
         if operation == "models":
-            return {"models": [s.model.to_dict() for s in self._models.values() if s.model is not None]}
+            served = [s.model.to_dict() for s in self._models.values() if s.model is not None]
+            return {"models": served, "lod_levels": MAX_LOD_LEVELS}
         raise Rejection("unknown request %.40r; known are %s" % (operation, _OPERATIONS), "bad-request")
 
     def _submit(self, request: _ValidRequest, body: bytes, requester: _Requester) -> None:

@@ -12,6 +12,7 @@ from .watch import HEARTBEAT_S
 
 _REVERTED = 10  # the latest of them are reported
 _KEPT = 100  # releases of one model that are reported
+_LOD_LEVELS = 4  # formats.npz.MAX_LOD_LEVELS, which this answer does not load
 
 
 class LeaseStatus(NamedTuple):
@@ -75,6 +76,7 @@ class Hello(NamedTuple):
     reports: List[Dict[str, object]]  # of installations on the device that no controller has collected
     service: Optional[Dict[str, object]]  # {history, service}, where a service has run
     heartbeat_s: float  # the interval at which the agent requests heartbeats
+    lod_levels: int = _LOD_LEVELS  # of sequences that `infer` takes with an input; older agents would drop them
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form, in which `switches` and `service` are merged into the object."""

@@ -9,13 +9,22 @@ from ..facts import Facts
 from ..findings import Finding, ranked
 from ..findings.environment import static_findings
 from ..formats.checked import number
-from ..formats.nb import Tensor, read_nb
+from ..formats.nb import read_nb
 from ..formats.npz import Array
 from ..protocol import Header, ResponseParts
 from ..releases.selector import ReleaseSelector
 from ..releases.store import Store
 from ..service.listener import socket_path
-from ..service.messages import Rejection, Response, in_order, size_of, tensors_of, tensors_to, validate_inputs
+from ..service.messages import (
+    Rejection,
+    Response,
+    SentTensor,
+    in_order,
+    size_of,
+    tensors_of,
+    tensors_to,
+    validate_inputs,
+)
 from ..service.settings import load_settings
 from ..service.workers.batching import all_finite
 from ..service.workers.one_shot import OneShotError, check_body_size, run_one_shot
@@ -28,9 +37,11 @@ _SYSTEM_SOCKET = "/run/litefleet/agent.sock"
 _MODELS_TIMEOUT_S = 2.0  # for a service to list its models
 _LIMIT_S = (0.05, 3600.0)
 # codes with which a service does not serve the release: a worker is started instead
-_NOT_SERVED_CODES = ("not-running", "not-allowed", "not-ready", "unknown-model", "stopping", "protocol", "not-trusted")
+_NOT_SERVED_CODES = (
+    "not-running", "not-allowed", "not-ready", "unknown-model", "stopping", "protocol", "not-trusted", "no-lod",
+)  # fmt: skip
 
-Request = Tuple[Tuple[Tensor, ...], bytes]  # tensors in the model's order, and their data
+Request = Tuple[Tuple[SentTensor, ...], bytes]  # tensors in the model's order, and their data
 
 
 class _NotServed(Exception):
@@ -46,7 +57,9 @@ class _Options(NamedTuple):
 
 
 def infer(store: Store, facts: Facts, header: Header, body: bytes, on_tick: Callable[[], None]) -> ResponseParts:
-    """Run {model, release?, requests: [{inputs: [{name, dtype, dims}]}], limit_s?}; `body` holds all data, request by request.
+    """Run {model, release?, requests: [{inputs: [{name, dtype, dims, lod?}]}], limit_s?}.
+
+    `body` holds all data, request by request.
 
     `limit_s` (0.05 to 3600, default 30) holds for each request.  `on_tick` is called at least between two requests.  Returns
     {model, release, precision, by, findings, requests: [{outputs, ms} or {error}]}; findings say why nothing was run.
@@ -116,12 +129,12 @@ def _arrays(request: Request) -> Dict[str, Array]:
     arrays, at = {}, 0
     for tensor in tensors:
         size = size_of(tensor)
-        arrays[tensor.name] = Array(tensor.dtype, tensor.dims, body[at : at + size])
+        arrays[tensor.name] = Array(tensor.dtype, tensor.dims, body[at : at + size], tensor.lod)
         at += size
     return arrays
 
 
-def _finite(tensors: Tuple[Tensor, ...], body: bytes) -> None:
+def _finite(tensors: Tuple[SentTensor, ...], body: bytes) -> None:
     for name, value in _arrays((tensors, body)).items():
         if not all_finite(value):
             raise Rejection("%.80r holds NaN or Inf" % name, "bad-input")
@@ -175,7 +188,7 @@ def _result(plan: WorkerPlan, result: Result, parts: List[bytes]) -> Header:
         message = "the service switched to release %s meanwhile: repeat the command" % result.release[:12]
         return _error("not-ready", message, None)
     parts += [value.data for value in result.outputs.values()]
-    outputs = tuple(Tensor(name, value.dtype, value.shape) for name, value in result.outputs.items())
+    outputs = tuple(SentTensor.of(name, value) for name, value in result.outputs.items())
     return {"outputs": tensors_to(outputs), "ms": round(result.run_ms, 3)}
 
 

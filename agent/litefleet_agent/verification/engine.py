@@ -195,3 +195,7 @@ class Engine(ABC):
     @abstractmethod
     def outputs(self) -> List[Array]:
         """Return copies of the outputs, in the order of the model's fetches: the next run overwrites the originals."""
+
+    @abstractmethod
+    def output_lods(self) -> List[List[List[int]]]:
+        """Return the sequences (LoD) of each output, [] for one without, and where the runtime does not say."""

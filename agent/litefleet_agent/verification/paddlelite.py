@@ -86,6 +86,11 @@ class PaddleLite(Engine):
         """Return copies of the outputs, in the order of the model's fetches: the next run overwrites the originals."""
         return [self._get(index) for index in range(self._output_count)]
 
+    def output_lods(self) -> List[List[List[int]]]:
+        """Return the sequences (LoD) of each output, [] for one without, and where the binding does not say."""
+        tensors = [self._predictor.get_output(index) for index in range(self._output_count)]
+        return [[list(level) for level in tensor.lod()] if hasattr(tensor, "lod") else [] for tensor in tensors]
+
     def _set(self, tensor: Any, value: Array) -> None:
         data = native(value.data, DTYPES[value.dtype])
         if self.numpy is not None:

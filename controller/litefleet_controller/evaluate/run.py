@@ -21,6 +21,7 @@ from ..common.errors import ConfigError, FindingError, UsageError
 from ..devices.progress import Progress
 from ..devices.steps import Evaluation
 from ..devices.visit import DeviceSession
+from ..infer.cases import agent_too_old
 from ..infer.infer import infer_request
 from ..infer.outputs import read_answers, reported_findings
 from ..project.project import Project
@@ -229,6 +230,8 @@ class _DeviceRun:
     async def _batch(self, batch: Sequence[LabelledCase]) -> tuple[dict[int, Record], tuple[Finding, ...], int]:
         """Return the records of a batch, or findings; and the bytes of the largest answer."""
         cases = [one.case for one in batch]
+        if refused := agent_too_old(self.session.hello, cases):
+            return {}, refused, 0
         request = infer_request(self.task.model, cases, self.task.inputs, self.release, self.limit_s)
         (answer,) = await self.session.exchange(request, limit_s=120.0 + self.limit_s * len(batch))
         found = reported_findings(answer.result)

@@ -22,7 +22,7 @@ from ..devices.visit import DeviceSession, open_session
 from ..project import Options
 from ..project.project import Project, open_project
 from ..project.run_fleet import ProgressFor, Stopwatch, fan_out
-from .cases import Case, check_cases, header_of, parts_of
+from .cases import Case, agent_too_old, check_cases, header_of, parts_of
 from .compare import Difference, Limits, against_reference, among_devices
 from .inputs import read_cases
 from .outputs import read_answers, reported_findings
@@ -90,7 +90,7 @@ class Inference:
             raise UsageError(
                 f"none of the chosen devices has the model {model}: the inventory names another one for them"
             )
-        query = _Query(model, tuple(case.name for case in cases), infer_request(model, cases, inputs, release, limit_s))
+        query = _Query(model, cases, infer_request(model, cases, inputs, release, limit_s))
         answers: dict[str, DeviceAnswer] = {}
         session_factory = self._project.session_factory(self._progress)
         time_limit_s = self._project.verify_limit_s + limit_s * len(cases)
@@ -112,7 +112,7 @@ class _Query:
     """The request to every device."""
 
     model: str
-    cases: tuple[str, ...]
+    cases: Sequence[Case]
     request: Request
 
 
@@ -132,13 +132,15 @@ def infer_request(model: str, cases: Sequence[Case], inputs: Sequence[Tensor], r
 async def _ask(session: DeviceSession, query: _Query, time_limit_s: float) -> DeviceAnswer:
     """Return one device's answer.  RequestRejected, TransportError and ProtocolError are left to the session."""
     session.step("infer")
+    if refused := agent_too_old(session.hello, query.cases):
+        return DeviceAnswer(session.outcome(query.model, [*session.notes, *refused], ""))
     (answer,) = await session.exchange(query.request, limit_s=time_limit_s)
     reported = answer.result
     release, by = str(reported.get("release", ""))[:64], str(reported.get("by", ""))[:20]
     found: Sequence[Finding] = reported_findings(reported)
     cases: tuple[CaseAnswer, ...] = ()
     if decide(found) is Verdict.VERIFIED:
-        cases, failures = read_answers(reported, answer.body, query.cases)
+        cases, failures = read_answers(reported, answer.body, [case.name for case in query.cases])
         found = [*found, *failures]
     outcome = session.outcome(query.model, [*session.notes, *found], release)
     return DeviceAnswer(outcome, by, str(reported.get("precision", ""))[:10], cases)

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 from litefleet_agent.errors import AgentError
 from litefleet_agent.findings import Finding, finding, finding_of_error
-from litefleet_agent.formats.npz import DTYPES
+from litefleet_agent.formats.npz import DTYPES, Lod, read_lod
 from litefleet_agent.protocol import ProtocolError
 
 from ..build.golden.files import Array
@@ -54,9 +54,9 @@ def read_answers(
             found.append(failed)
             answers.append(CaseAnswer(case, {}, error=failed.observed))
             continue
-        outputs, at = _outputs(one, data, at)
+        outputs, lods, at = _outputs(one, data, at)
         found += [finding("LF404", f"For {case}, the output {name} holds NaN or Inf.") for name in _not_finite(outputs)]
-        answers.append(CaseAnswer(case, outputs, _figure(one.get("ms"))))
+        answers.append(CaseAnswer(case, outputs, _figure(one.get("ms")), lods=lods))
     if at != len(data):
         raise ProtocolError(f"the outputs take {at} bytes, and {len(data)} bytes arrived")
     return tuple(answers), tuple(dict.fromkeys(found))
@@ -77,12 +77,13 @@ def _failure(error: object) -> Finding:
     return finding(_ERRORS[code], message) if code in _ERRORS else finding_of_error(code, message)
 
 
-def _outputs(one: Mapping[str, object], data: bytes, at: int) -> tuple[dict[str, Array], int]:
-    """Return one request's outputs, and where the next one's data begins."""
+def _outputs(one: Mapping[str, object], data: bytes, at: int) -> tuple[dict[str, Array], dict[str, Lod], int]:
+    """Return one request's outputs, the sequences of those that have some, and where the next one's data begins."""
     reported = one.get("outputs")
     if not isinstance(reported, list) or len(reported) > _MOST_OUTPUTS:
         raise ProtocolError("an answer has neither outputs nor an error")
     outputs: dict[str, Array] = {}
+    lods: dict[str, Lod] = {}
     for item in reported:
         name, dtype, dims = _tensor(item)
         size = DTYPES[dtype] * prod(dims)
@@ -90,7 +91,16 @@ def _outputs(one: Mapping[str, object], data: bytes, at: int) -> tuple[dict[str,
             raise ProtocolError(f"the output {name!r} does not fit its data")
         outputs[name] = np.frombuffer(data[at : at + size], np.dtype(dtype).newbyteorder("<")).reshape(dims)
         at += size
-    return outputs, at
+        if lod := _sequences(item, tuple(dims)):
+            lods[name] = lod
+    return outputs, lods, at
+
+
+def _sequences(item: Mapping[str, object], dims: tuple[int, ...]) -> Lod:
+    try:
+        return read_lod(item.get("lod"), dims)
+    except AgentError as error:
+        raise ProtocolError(f"an output is described with {str(item.get('lod'))[:100]}: {error}") from error
 
 
 def _tensor(item: object) -> tuple[str, str, list[int]]:

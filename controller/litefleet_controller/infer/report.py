@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from litefleet_agent.findings import Verdict, finding
+from litefleet_agent.formats.npz import Lod
 
-from ..build.golden.files import Array, canonical_npz
+from ..build.golden.files import Array, canonical_npz, lod_arrays
 from ..common.errors import LitefleetError, UsageError
 from ..common.files import write_atomically
 from ..devices.outcome import DeviceOutcome
@@ -21,24 +22,30 @@ _SHOWN = 1000  # numbers of one output in the JSON document
 
 @dataclass(frozen=True)
 class CaseAnswer:
-    """One device's answer to one input: outputs by name, or an error; `ms` (run time) is None where it was not reported."""
+    """One device's answer to one input: outputs by name, or an error; `ms` (run time) is None where it was not reported.
+
+    `lods` holds, by name, the sequences of the outputs that have some: for each level the offsets at which they begin, and
+    the end.
+    """
 
     case: str
     outputs: Mapping[str, Array]
     ms: float | None = None
     error: str = ""
+    lods: Mapping[str, Lod] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form; of large outputs without the numbers themselves."""
-        record = [_output(name, array) for name, array in self.outputs.items()]
+        record = [_output(name, array, self.lods.get(name, ())) for name, array in self.outputs.items()]
         return {"input": self.case, "ms": self.ms, "error": self.error, "outputs": record}
 
 
-def _output(name: str, array: Array) -> dict[str, object]:
-    """Return {name, dtype, dims, values}: nested lists, None for what is too large or holds NaN."""
+def _output(name: str, array: Array, lod: Lod) -> dict[str, object]:
+    """Return {name, dtype, dims, values, lod?}: nested lists, None for what is too large or holds NaN."""
     shown = array.size <= _SHOWN and np.isfinite(array).all()
     values = array.tolist() if shown else None
-    return {"name": name, "dtype": array.dtype.name, "dims": list(array.shape), "values": values}
+    record = {"name": name, "dtype": array.dtype.name, "dims": list(array.shape), "values": values}
+    return {**record, "lod": [list(level) for level in lod]} if lod else record
 
 
 @dataclass(frozen=True)
@@ -156,7 +163,7 @@ def save(folder: Path, model: str, answers: tuple[DeviceAnswer, ...]) -> tuple[s
             if case.outputs:
                 path = folder / f"{answer.device}-{model}-{case.case}.npz".replace("/", "_")
                 try:
-                    write_atomically(path, canonical_npz(case.outputs))
+                    write_atomically(path, canonical_npz({**case.outputs, **lod_arrays(case.lods)}))
                 except OSError as error:
                     raise LitefleetError(f"cannot write {path}: {error.strerror}") from error
                 paths.append(str(path))

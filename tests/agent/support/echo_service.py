@@ -2,6 +2,7 @@
 
     python echo_service.py ROOT SETTINGS.json [DESCRIPTORS]
 
+A file "older" below ROOT has it announce no sequences.
 `infer` of the model "slow" is answered after `delay_ms`, "never" not at all, "bye" ends the process, "cut" the connection,
 "unwanted" is refused by its header; `big` answers with `bytes` bytes.
 Each byte of the file "stopping" below ROOT has `infer` refused so once.
@@ -48,7 +49,8 @@ class Echo:
         elif header.get("op") == "metrics":
             connection.reply({"re": number, "result": {"text": "up 1\n"}})
         elif header.get("op") == "models":
-            connection.reply({"re": number, "result": {"models": [{"name": "echo"}]}})
+            levels = {} if os.path.exists(os.path.join(self.root, "older")) else {"lod_levels": 4}
+            connection.reply({"re": number, "result": {"models": [{"name": "echo"}], **levels}})
         elif header.get("op") == "health":
             connection.reply({"re": number, "result": {"health": "ok"}})
         elif model == "bye":

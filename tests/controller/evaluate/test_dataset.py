@@ -154,8 +154,11 @@ def test_boxes_of_a_stretched_picture_are_scaled_to_its_own_pixels(tmp_path: Pat
     assert task(data, how=padded).load(0).scale == (4.0, 4.0)
 
 
-def test_sequences_are_told_to_be_none_for_devices(tmp_path: Path) -> None:
+def test_samples_of_sequences_keep_them(tmp_path: Path) -> None:
     words = np.array([[5], [17], [2]])
     np.savez(tmp_path / "a.npz", **{"words": words, "words@lod0": np.array([0, 1, 3]), "label": np.array([1])})
-    with pytest.raises(UsageError, match=r"a: m takes sequences \(LoD\), which `infer` and the service do not carry"):
-        task(read(tmp_path), Tensor("words", "int64", (-1, 1))).load(0)
+    (case,) = [task(read(tmp_path), Tensor("words", "int64", (-1, 1))).load(0).case]
+    assert {name: array.tolist() for name, array in case.arrays.items()} == {
+        "words": [[5], [17], [2]],
+        "words@lod0": [0, 1, 3],
+    }

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from litefleet_agent.formats.nb import Tensor
+from litefleet_controller.build.conversion.program import TensorSpec
 from litefleet_controller.common.errors import UsageError
 from litefleet_controller.config.preprocess import PreprocessConfig
-from litefleet_controller.infer.cases import Case, check_cases, header_of, parts_of
+from litefleet_controller.infer.cases import Case, agent_too_old, check_cases, header_of, parts_of
 from litefleet_controller.infer.inputs import read_cases
 from PIL import Image
 
@@ -37,6 +38,48 @@ def test_each_kind_of_file(tmp_path: Path) -> None:
     assert [case.name for case in cases] == ["a", "b", "c"]
     assert [list(case.arrays) for case in cases] == [["x"]] * 3
     assert [case.arrays["x"].shape[-1] for case in cases] == [5, 6, 7]
+
+
+WORDS = TensorSpec("words", "int64", (-1, 1), 1)
+
+
+def sentences(*offsets: int, **more: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    return {"words": np.zeros((5, 1), "int64"), "words@lod0": np.array(offsets), **more}
+
+
+def test_sequences_are_sent_with_their_rows(tmp_path: Path) -> None:
+    np.savez(tmp_path / "two.npz", **sentences(0, 3, 5))
+    np.savez(tmp_path / "one.npz", words=np.zeros((5, 1), "int64"))
+    cases = read(tmp_path / "two.npz", tmp_path / "one.npz", inputs=(WORDS,))
+    sent = [header_of(case, [WORDS])["inputs"] for case in cases]
+    tensor = {"name": "words", "dtype": "int64", "dims": [5, 1]}
+    assert sent == [[{**tensor, "lod": [[0, 3, 5]]}], [{**tensor, "lod": [[0, 5]]}]]  # rows alone are one sequence
+    assert parts_of(cases[0], [WORDS]) == [bytes(40)]
+    assert agent_too_old({"lod_levels": 4}, cases) == agent_too_old({}, [Case("a", {"x": good()})]) == ()
+    (found,) = agent_too_old({"lod_levels": None}, cases)
+    assert (found.code, "words is an input of sequences" in found.observed) == ("LF422", True)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        (sentences(0, 3), r"a: words has sequences \(LoD\) that are not int64 offsets rising from 0 to 5"),
+        (
+            sentences(0, 2, **{"words@lod1": np.array([0, 3, 5])}),
+            r"a: words comes with nested sequences \(LoD level 2\); litefleet carries level 1",
+        ),
+        (sentences(*[0] * 4096, 5), r"a has 4096 sequences \(LoD\); one input takes 4095: split it into several"),
+    ],
+)
+def test_sequences_that_can_not_be_sent_are_a_sentence(
+    tmp_path: Path, arrays: dict[str, np.ndarray[Any, Any]], words: str
+) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(UsageError, match=words):
+        read(tmp_path / "a.npz", inputs=(WORDS,))
+    nested = TensorSpec("words", "int64", (-1, 1), 2)
+    with pytest.raises(UsageError, match=r"takes nested sequences \(LoD level 2\); litefleet carries level 1"):
+        read(tmp_path / "a.npz", inputs=(nested,))
 
 
 def test_files_of_one_name_are_distinguished(tmp_path: Path) -> None:

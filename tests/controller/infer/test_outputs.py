@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from litefleet_agent.protocol import ProtocolError
 from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.infer.compare import Limits, against_reference, among_devices
 from litefleet_controller.infer.outputs import read_answers, reported_findings
-from litefleet_controller.infer.report import CaseAnswer, DeviceAnswer, InferenceReport, judged
+from litefleet_controller.infer.report import CaseAnswer, DeviceAnswer, InferenceReport, judged, save
 from litefleet_controller.reports.inference_text import inference_text
 
 LIMITS = Limits({}, {})
@@ -43,6 +44,26 @@ def test_answers_and_errors_in_their_order() -> None:
     assert [a.error for a in answers] == ["", "too late", "SIGSEGV", ""]
     assert (answers[0].ms, answers[3].outputs["y"].tolist()) == (1.5, [[3]])
     assert [f.code for f in found] == ["LF408", "LF401"]
+
+
+def test_sequences_of_outputs_are_in_the_record_and_the_file(tmp_path: Path) -> None:
+    one = output(1, 2)
+    one["outputs"][0].update(dims=[2, 1], lod=[[0, 1], [0, 2]])
+    (answer,), _ = read_answers({"requests": [one]}, floats(1, 2).tobytes(), ["a"])
+    assert answer.lods == {"y": ((0, 1), (0, 2))}
+    (record,) = answer.to_dict()["outputs"]  # type: ignore[misc]
+    assert (record["lod"], record["values"]) == ([[0, 1], [0, 2]], [[1], [2]])
+    outcome = DeviceOutcome("cam", "", "m", Verdict.VERIFIED, (), "")
+    (path,) = save(tmp_path, "m", (DeviceAnswer(outcome, cases=(answer,)),))
+    held = np.load(path)
+    assert {name: held[name].tolist() for name in held.files} == {
+        "y": [[1], [2]],
+        "y@lod0": [0, 1],
+        "y@lod1": [0, 2],
+    }
+    one["outputs"][0]["lod"] = [[0, 3]]
+    with pytest.raises(ProtocolError, match="offsets that rise from 0 to 2"):
+        read_answers({"requests": [one]}, floats(1, 2).tobytes(), ["a"])
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ def first_size(inputs: Inputs) -> Optional[int]:
 
 def are_batchable(requests: Sequence[Inputs]) -> bool:
     """Return whether the requests have the same inputs, dtypes and dimensions but the first."""
+    if any(value.lod for inputs in requests for value in inputs.values()):
+        return False  # the first dimension consists of sequences: a batch is the caller's to make
     kinds = {tuple(sorted((name, v.dtype, v.shape[1:]) for name, v in inputs.items())) for inputs in requests}
     return len(kinds) == 1 and all(first_size(inputs) for inputs in requests)
 

@@ -17,7 +17,7 @@ from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from ...findings import Finding, finding
 from ...findings.model_file import altered, read_nb_file
-from ...formats.nb import NbError, Tensor
+from ...formats.nb import NbError
 from ...formats.npz import Array
 from ...protocol import BlockingStream
 from ...releases.archive import keep_bytecode
@@ -27,7 +27,7 @@ from ...verification.confinement import confine_model
 from ...verification.engine import PaddleLiteError
 from ...verification.engines import choose_engine
 from ...verification.verify import paddlelite_finding
-from ..messages import Rejection, size_of, tensors_of, tensors_to, validate_inputs
+from ..messages import Rejection, SentTensor, size_of, tensors_of, tensors_to, validate_inputs
 from .batching import all_finite, are_batchable, first_size, join_inputs, split_outputs
 from .plan import LoadRequest, served_model
 from .warmup import OutputType, Warmup, infer
@@ -156,7 +156,7 @@ class _Worker:
         result = {"ok": not found, "ms": round(took_ms, 3), "findings": [f.to_dict() for f in found[:64]]}
         self.stream.send({"re": number, "result": result})
 
-    def _run(self, number: object, requests: Sequence[Tuple[Tensor, ...]], body: bytes) -> None:
+    def _run(self, number: object, requests: Sequence[Tuple[SentTensor, ...]], body: bytes) -> None:
         begun = time.perf_counter()
         at, batch = 0, []
         for tensors in requests:
@@ -176,20 +176,33 @@ class _Worker:
         result = {"ms": round(took_ms, 3), "loads": self.paddlelite.loads, "requests": results}
         self.stream.send({"re": number, "result": result}, parts)
 
-    def _read_inputs(self, tensors: Tuple[Tensor, ...], data: bytes) -> Union[Dict[str, Array], Rejection]:
+    def _read_inputs(self, tensors: Tuple[SentTensor, ...], data: bytes) -> Union[Dict[str, Array], Rejection]:
         """Return a request's inputs, or a rejection of those that Paddle-Lite must not get: they may crash this process."""
         try:
             validate_inputs(self.model, tensors, len(data))
+            self._check_sequences(tensors)
         except Rejection as rejection:
             return rejection
         inputs, at = {}, 0
         for tensor in tensors:
             size = size_of(tensor)
-            value = inputs[tensor.name] = Array(tensor.dtype, tensor.dims, _part(data, at, size))
+            value = inputs[tensor.name] = Array(tensor.dtype, tensor.dims, _part(data, at, size), tensor.lod)
             at += size
             if not all_finite(value, self.paddlelite.numpy):
                 return Rejection("%s: %s holds NaN or Inf" % (self.model.name, tensor.name), "bad-input")
         return inputs
+
+    def _check_sequences(self, tensors: Tuple[SentTensor, ...]) -> None:
+        """Raise Rejection unless each input has as many levels of sequences as in the goldens: operators end the process."""
+        for tensor in tensors:
+            wanted = self.warmup.lod_levels.get(tensor.name, 0)
+            if len(tensor.lod) != wanted:
+                takes = (
+                    "sequences (LoD) of %d level%s" % (wanted, "s" * (wanted > 1)) if wanted else "no sequences (LoD)"
+                )
+                sent = "%d level%s" % (len(tensor.lod), "" if len(tensor.lod) == 1 else "s") if tensor.lod else "none"
+                text = "%s: %s takes %s, and the request has %s" % (self.model.name, tensor.name, takes, sent)
+                raise Rejection(text, "bad-input")
 
     def _outcomes(self, batch: Sequence[Union[Dict[str, Array], Rejection]]) -> List[RequestResult]:
         """Return the result of each request: valid ones run together, or one by one if that fails."""
@@ -204,7 +217,7 @@ class _Worker:
         if len(valid) < 2 or not self.warmup.batches or not are_batchable(valid):
             return None
         try:
-            outputs = infer(self.paddlelite, join_inputs(valid))
+            outputs = infer(self.paddlelite, join_inputs(valid))  # outputs of sequences are never joined
             parts = split_outputs(outputs, [first_size(inputs) or 0 for inputs in valid])
         except Exception:  # one request may be the cause: run each alone
             return None
@@ -212,7 +225,7 @@ class _Worker:
 
     def _single(self, inputs: Dict[str, Array]) -> RequestResult:
         try:
-            return self._checked(infer(self.paddlelite, inputs))
+            return self._checked(infer(self.paddlelite, inputs, self.warmup.lods))
         except Exception as error:  # the binding raises any type
             message = "%s could not run the request: %s" % (self.model.name, str(error)[:1000])
             return Rejection(message, "crashed", finding("LF900", message))
@@ -230,9 +243,9 @@ class _Worker:
                 return Rejection(message, "bad-output", finding("LF404", message))
         return outputs
 
-    def _described(self, outputs: List[Array]) -> Tuple[Tensor, ...]:
+    def _described(self, outputs: List[Array]) -> Tuple[SentTensor, ...]:
         pairs = zip(self.model.outputs, outputs)  # noqa: B905 - 3.7
-        return tuple(Tensor(tensor.name, value.dtype, value.shape) for tensor, value in pairs)
+        return tuple(SentTensor.of(tensor.name, value) for tensor, value in pairs)
 
 
 def _part(data: bytes, at: int, size: int) -> bytes:

@@ -4,15 +4,14 @@ from typing import Callable, List, Optional, Sequence, Tuple, Union
 
 from ...errors import AgentError
 from ...findings import Finding
-from ...formats.nb import Tensor
 from ...protocol import MAX_BODY
 from ..event_loop import EventLoop
-from ..messages import Job, Rejection, Response, in_order, validate_inputs
+from ..messages import Job, Rejection, Response, SentTensor, in_order, validate_inputs
 from ..status import WorkerFacts
 from .handle import State, WorkerHandle
 from .plan import WorkerPlan
 
-Request = Tuple[Tuple[Tensor, ...], bytes]  # inputs, and their data one after the other
+Request = Tuple[Tuple[SentTensor, ...], bytes]  # inputs, and their data one after the other
 _TURN_S = 1.0
 _END_S = 3.0  # for the worker to end
 

@@ -1,12 +1,13 @@
 """Runs the goldens before a worker serves, and one of them again on request.  Runs in the worker."""
 
 import time
+from dataclasses import replace
 from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ...errors import AgentError
 from ...findings import Finding, Severity, finding
 from ...formats.nb import NbModel
-from ...formats.npz import Array, read_npz
+from ...formats.npz import Array, read_lod, read_npz
 from ...verification.comparison import FREE_ROWS, ModelComparison, OutputPair, compare_output
 from ...verification.engine import Engine
 from ...verification.golden_cases import CaseComparison, Golden, check_outputs, fits_inputs, precision_of
@@ -24,12 +25,29 @@ class _Deviation(NamedTuple):
     cosine: float
 
 
-def infer(paddlelite: Engine, inputs: Mapping[str, Array]) -> List[Array]:
-    """Run the model once, with a predictor for the sizes of these inputs, and return copies of its outputs."""
+def infer(paddlelite: Engine, inputs: Mapping[str, Array], lods: bool = False) -> List[Array]:
+    """Run the model once, with a predictor for the sizes of these inputs, and return copies of its outputs.
+
+    `lods`: with their sequences.
+    """
     paddlelite.select_predictor(inputs)
     paddlelite.set_inputs(inputs)
     paddlelite.run()
-    return paddlelite.outputs()
+    outputs = paddlelite.outputs()
+    if not lods:
+        return outputs
+    return [_with_lod(value, lod) for value, lod in zip(outputs, paddlelite.output_lods())]  # noqa: B905 - 3.7
+
+
+def _with_lod(value: Array, lod: Sequence[Sequence[int]]) -> Array:
+    """Return an output with its sequences, without them where they do not fit it.
+
+    Paddle-Lite's operators pass the LoD of their input on, also where their output has other rows.
+    """
+    try:
+        return replace(value, lod=read_lod(lod, value.shape))
+    except AgentError:
+        return value
 
 
 class Warmup:
@@ -41,6 +59,8 @@ class Warmup:
         self.statistics: Dict[str, object] = {}  # {cases, outputs: [{name, max_abs, mean_abs, cosine}]}
         self.batches = False
         self.output_types: Tuple[OutputType, ...] = ()  # of each output, as it was for the goldens
+        self.lod_levels: Dict[str, int] = {}  # of the inputs that take sequences: the file does not say it
+        self.lods = False  # any output had sequences
         self._first: Optional[Golden] = None
         self._accepted: List[Array] = []  # outputs of the first case that passed
 
@@ -59,11 +79,13 @@ class Warmup:
         results = []
         for number, golden in enumerate(goldens):
             stage("running case %d" % (number + 1))
-            results.append(infer(self.paddlelite, golden.inputs))
+            results.append(infer(self.paddlelite, golden.inputs, lods=True))
         self._check_outputs(goldens, results, warm)
         if any(found.severity is Severity.ERROR for found in self.findings):
             return False
         self._first, self._accepted = goldens[0], results[0]
+        self.lod_levels = {name: len(value.lod) for name, value in goldens[0].inputs.items() if value.lod}
+        self.lods = any(value.lod for outputs in results for value in outputs)
         self.output_types = tuple(self._output_type(index, results) for index in range(len(self.model.outputs)))
         stage("running a batch of two cases")
         self.batches = self._batches(goldens, results)

@@ -149,7 +149,7 @@ class NativePaddleLite(Engine):
         return found
 
     def output_lods(self) -> List[List[List[int]]]:
-        """Return the LoD of each output, [] for one without."""
+        """Return the sequences (LoD) of each output, [] for one without, and where the library does not say."""
         found = []
         for index in range(len(self._predictor.output_names)):
             with self._predictor.output(index) as tensor:

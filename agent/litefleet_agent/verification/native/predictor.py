@@ -44,9 +44,10 @@ class Tensor:
     def read(self) -> Array:
         """Return a copy of the items.  Raises NativeError "no-data", or "outputs" for what cannot be read."""
         initialized = self._functions.is_initialized
-        if initialized is not None and not initialized(self._address):
-            raise NativeError("no-data", "%s holds no data: no kernel wrote it" % self._label)
         shape = self.shape()
+        # A detector that finds nothing resizes its output to no rows, and takes no memory for them.
+        if initialized is not None and not initialized(self._address) and 0 not in shape:
+            raise NativeError("no-data", "%s holds no data: no kernel wrote it" % self._label)
         precision = self._functions.precision(self._address)
         dtype = DTYPE_OF.get(precision)
         read = self._functions.read.get(dtype.name) if dtype is not None else None

@@ -7,7 +7,7 @@ import io
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ LABEL = "label"  # the array of a data set's .npz that holds its label
 LIMIT_BYTES = 512 * 1024 * 1024
 # An array NAME@lod0 holds the offsets at which the sequences of NAME's first dimension begin, and the end (LoD level 1).
 LOD = "@lod0"
+_NESTED = "@lod1"  # of the next level, which is refused
 # The exceptions of numpy and zipfile for files that are damaged, truncated, encrypted or of another format.
 UNREADABLE = (
     OSError,
@@ -90,12 +91,29 @@ def offsets_of(lengths: Sequence[int]) -> Array:
     return np.cumsum([0, *lengths], dtype=np.int64)
 
 
+def without_sequences(names: Iterable[str]) -> set[str]:
+    """Return the names without those of the arrays that hold others' sequences."""
+    every = set(names)
+    return {name for name in every if not (name.endswith((LOD, _NESTED)) and name[: -len(LOD)] in every)}
+
+
+def lod_arrays(lods: Mapping[str, Sequence[Sequence[int]]]) -> dict[str, Array]:
+    """Return sequences, given by the name of what they belong to, as the arrays NAME@lod0, NAME@lod1 ... of a .npz."""
+    levels = [(name, number, level) for name, lod in lods.items() for number, level in enumerate(lod)]
+    return {f"{name}@lod{number}": np.asarray(level, np.int64) for name, number, level in levels}
+
+
 def lod_problem(tensor: Tensor, arrays: Mapping[str, Array]) -> str:
     """Return what is wrong with an input's sequences, "" for nothing: those that take some must have them."""
-    wanted, given, value = bool(getattr(tensor, "lod_level", 0)), arrays.get(tensor.name + LOD), arrays.get(tensor.name)
+    level, given, value = getattr(tensor, "lod_level", 0), arrays.get(tensor.name + LOD), arrays.get(tensor.name)
+    if level > 1 or tensor.name + _NESTED in arrays:
+        whose = (
+            f"takes nested sequences (LoD level {level})" if level > 1 else "comes with nested sequences (LoD level 2)"
+        )
+        return f"{whose}; litefleet carries level 1: export the model with one level"
     if given is None or value is None:
         missing = f"takes sequences (LoD), and the array '{tensor.name}{LOD}' with their offsets is missing"
-        return missing if wanted and value is not None else ""
+        return missing if level and value is not None else ""
     rows = value.shape[0] if value.ndim else 1
     rises = given.ndim == 1 and len(given) > 1 and given[0] == 0 and (np.diff(given) >= 0).all() and given[-1] == rows
     if given.dtype != np.int64 or not rises:
@@ -116,7 +134,7 @@ def misfits(label: str, arrays: Mapping[str, Array], inputs: Sequence[Tensor], o
                 holds = ", ".join(sorted(arrays)) or "nothing"
                 problems.append(f"{label} lacks the model's {role} '{tensor.name}' (it holds: {holds}).")
     if outputs:
-        known = {t.name for t in (*inputs, *outputs)} | {t.name + LOD for t in inputs}
+        known = {t.name for t in (*inputs, *outputs)} | {t.name + end for t in inputs for end in (LOD, _NESTED)}
         extra = sorted(set(arrays) - known)
         problems += [f"{label} holds '{n}', which is neither an input nor an output of the model." for n in extra]
     elif len([name for name in arrays if not name.endswith(LOD)]) <= len(inputs):

@@ -11,7 +11,18 @@ import numpy as np
 from ...common.errors import ConfigError, FindingError, UsageError
 from ...config.choices import InputSpec
 from ...config.preprocess import PreprocessConfig
-from .files import LABEL, LIMIT_BYTES, LOD, UNREADABLE, Array, Tensor, lod_problem, offsets_of, read_npz
+from .files import (
+    LABEL,
+    LIMIT_BYTES,
+    LOD,
+    UNREADABLE,
+    Array,
+    Tensor,
+    lod_problem,
+    offsets_of,
+    read_npz,
+    without_sequences,
+)
 from .inputs import draw_inputs, picture_input, plan_inputs, settled
 from .pictures import SUFFIXES, prepare, read_picture
 
@@ -129,9 +140,9 @@ class _Reader:
 def check_inputs(name: str, arrays: Mapping[str, Array], inputs: Sequence[Tensor], model: str) -> None:
     """Raise UsageError, in one sentence, for the first of a case's arrays that does not fit the model."""
     wanted = {tensor.name for tensor in inputs}
-    given = {name for name in arrays if name.removesuffix(LOD) not in wanted or name in wanted}
+    given = without_sequences(arrays)
     if given != wanted:
-        has, takes = ", ".join(arrays) or "nothing", ", ".join(t.name for t in inputs) or "nothing"
+        has, takes = ", ".join(sorted(given)) or "nothing", ", ".join(t.name for t in inputs) or "nothing"
         raise UsageError(f"{name} holds {has}; the model {model} takes {takes}")
     for tensor in inputs:
         if problem := _problem(tensor, arrays[tensor.name]) or lod_problem(tensor, arrays):
