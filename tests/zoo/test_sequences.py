@@ -114,7 +114,7 @@ def ask(device: Session, cases: list[Array]) -> dict:
 
 @pytest.fixture(scope="module")
 def client(sequences: Sequences, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    device = Device(tmp_path_factory.mktemp("service") / "root", lite_environment(), batch_wait_ms=50)
+    device = Device(tmp_path_factory.mktemp("service") / "root", lite_environment(), batch_wait_s=0.05)
     device.activate(device.release(sequences.nb, list(sequences.goldens), "seq"))
     with device.serve() as service:
         service.told("seq switched")
