@@ -226,7 +226,7 @@ class BenchWorker:
         self._wait_loop.wait_for(lambda: self._process.ended, _GRACE_S)
         label = "%s, while %s," % (self._name, self._stage)
         early = [finding("LF900", "%s ended early with exit code 0." % label)]
-        return decode(self._reap(), label) or early
+        return decode(self._reap(), label, self._stage) or early
 
     # --- the process
 

@@ -633,6 +633,15 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "Compare them with `litefleet inspect` of the file; if the device runs another release than litefleet.yaml has, roll out first.",
     ),
     (
+        "LF423",
+        "run-error",
+        "error",
+        "failed",
+        "Paddle-Lite raised an error, or ended its process with an error code, while it loaded the model, took the inputs or ran: it "
+        "does not support the model or the inputs, or its binding is broken.",
+        "Read the text, then run the same file alone (`litefleet infer`) and convert with another version (`litefleet convert --try VERSION`).",
+    ),
+    (
         "LF430",
         "accuracy-lost",
         "error",
@@ -648,6 +657,15 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "",
         "The labelled data can say little: the reference engine itself scores badly on it, or a single sample is worth more than the allowed drop.",
         "Check `preprocess:`, the labels and the order of the classes; use more samples, or widen `golden.drop`.",
+    ),
+    (
+        "LF432",
+        "reference-failed",
+        "error",
+        "failed",
+        "The reference engine on the operator's machine (PaddlePaddle, or Paddle-Lite for x86) could not run the source model on the "
+        "golden's inputs, so there is nothing to compare a device with.",
+        "Check the source model and `inputs:` (sizes, ranges of ids), or give golden files (`golden: {files: [a.npz, b.npz]}`).",
     ),
     (
         "LF425",
@@ -900,6 +918,14 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "failed",
         "The service's queue is full, or too many clients are connected: the requests exceed the device's capacity.",
         "Retry later; raise `workers`, `queue` or `connections` in service.json, or reduce the clients' requests.",
+    ),
+    (
+        "LF621",
+        "settings-refused",
+        "error",
+        "failed",
+        "A file of settings on the device (service.json below the agent's root) has a setting that is unknown or out of range.",
+        "Correct the setting that the text names (docs/service.md), then repeat the command.",
     ),
     (
         "LF630",

@@ -144,6 +144,10 @@ _ERRORS = {  # the code of an AgentError -> the finding that explains it
     "not-current": "LF619",
     "another-state": "LF630",
     "bad-input": "LF422",
+    "too-large": "LF422",
+    "bad-npz": "LF412",
+    "bad-settings": "LF621",
+    "missing": "LF613",
 }
 
 

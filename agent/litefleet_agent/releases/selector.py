@@ -28,7 +28,7 @@ class ReleaseSelector(NamedTuple):
         """Return the id of the release.
 
         Raises StoreError: "not-current" for a model without a current release, "not-kept" for a release that is not here or was
-        not verified here, "bad-request" for one of another model.
+        not verified here, or is one of another model.
         """
         if self.release is None or self.release in _LINKS:
             return self._linked(store)
@@ -40,7 +40,7 @@ class ReleaseSelector(NamedTuple):
         owner = store.release(matches[0]).model
         if owner != self.model:
             message = "%s is a release of %s, not of %s" % (matches[0][:12], owner, self.model)
-            raise StoreError(message, "bad-request")
+            raise StoreError(message, "not-kept")
         return matches[0]
 
     def _linked(self, store: Store) -> str:

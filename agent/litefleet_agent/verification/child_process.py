@@ -243,8 +243,21 @@ def last_line(text: str) -> str:
     return decisive_line(text)
 
 
-def decode(result: ChildResult, label: str = "the model") -> List[Finding]:
-    """Return the findings for a child's end, none for exit code 0.  `label` names the child and its step in the sentences."""
+def code_of_error(stage: str) -> str:
+    """Return the code for an error at this step that nothing explains.
+
+    LF315 while Paddle-Lite is imported, LF423 while it has the model or its inputs.
+    """
+    if stage.startswith("importing"):
+        return "LF315"
+    return "LF423" if stage.startswith(("loading the model", "setting the inputs", "running")) else "LF900"
+
+
+def decode(result: ChildResult, label: str = "the model", stage: str = "") -> List[Finding]:
+    """Return the findings for a child's end, none for exit code 0.
+
+    `label` names the child and its step in the sentences; `stage` is that step, where it is known.
+    """
     if result.over_memory:
         return [finding("LF411", "%s was killed at %d MiB, its memory limit" % (label, result.max_rss_bytes >> 20))]
     if result.timed_out:
@@ -254,7 +267,7 @@ def decode(result: ChildResult, label: str = "the model") -> List[Finding]:
     found = [cause for cause in causes(LogText(result.stderr)) if cause.severity is Severity.ERROR]
     if found and not (result.signal_name == "SIGKILL" and found[0].code != "LF411"):
         return [finding(c.code, _end(result, label, c.code, c.place.text), c.certainty) for c in found]
-    return [finding(_general(result), _end(result, label, "", last_line(result.stderr)))]
+    return [finding(_general(result, stage), _end(result, label, "", last_line(result.stderr)))]
 
 
 def _end(result: ChildResult, label: str, code: str, message: str) -> str:
@@ -266,12 +279,12 @@ def _end(result: ChildResult, label: str, code: str, message: str) -> str:
     return "%s ended with exit code %d%s" % (label, result.exit_code, tail)
 
 
-def _general(result: ChildResult) -> str:
+def _general(result: ChildResult, stage: str) -> str:
     """Return the finding's code for an end that the output does not explain."""
     if result.signal_name == "SIGKILL":
         return "LF411"
     if not result.signal_name:
-        return "LF900"
+        return code_of_error(stage)
     return "LF402" if result.signal_name == "SIGABRT" or is_check(result.stderr) else "LF401"
 
 

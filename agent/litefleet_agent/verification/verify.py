@@ -15,7 +15,7 @@ from ..formats.files import open_regular, read_regular
 from ..formats.nb import NbError, NbModel, read_nb
 from ..formats.npz import Array, read_npz
 from ..releases.archive import keep_bytecode
-from .child_process import ChildResult, decode, run_child
+from .child_process import ChildResult, code_of_error, decode, run_child
 from .comparison import ModelComparison
 from .confinement import ConfinementReport
 from .golden_cases import CaseComparison, Golden, Latency, Runs, check_outputs, exceeded_gates, fits_inputs, latency
@@ -172,7 +172,7 @@ def verify(
             model = read_nb(stream.read())
         goldens, problems = _goldens(model, spec.golden)
     except OSError as err:
-        return VerifyResult([finding("LF900", "%s cannot be read: %s" % (spec.nb, err.strerror))])
+        return VerifyResult([finding("LF115", "%s cannot be read: %s" % (spec.nb, err.strerror))])
     except NbError as err:
         return VerifyResult([finding(err.finding_code, str(err))])
     if problems:
@@ -308,7 +308,7 @@ def _failure(child: ChildResult, report: Optional[_Report], work_dir: str) -> Li
         return [paddlelite_finding(report.error[0], report.error[1], stage)]
     if child.exit_code == 0 and report is None and not child.timed_out and not child.over_memory:
         return [finding("LF900", "The model's process ended early with exit code 0, while %s." % stage)]
-    return decode(child, "The model's process, while %s," % stage)
+    return decode(child, "The model's process, while %s," % stage, stage)
 
 
 def paddlelite_finding(kind: str, message: str, stage: str) -> Finding:
@@ -326,7 +326,7 @@ def paddlelite_finding(kind: str, message: str, stage: str) -> Finding:
     if kind == "inputs":
         return finding("LF412", message)
     if kind != "import":
-        return finding("LF900", "While %s: %s" % (stage, message))
+        return finding(code_of_error(stage), "While %s: %s" % (stage, message))
     for words, code in _IMPORT_WORDS:
         if words in message:
             return finding(code, message)

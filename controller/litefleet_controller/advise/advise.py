@@ -11,12 +11,12 @@ from pathlib import Path
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
 from litefleet_agent.facts.arch import ARCHES
-from litefleet_agent.findings import Finding, finding
+from litefleet_agent.findings import Finding
 from litefleet_inventory import Device
 
 from ..build.conversion.convert import Artifact
 from ..build.releases import ReleaseBuilder
-from ..common.errors import FindingError, LitefleetError, UsageError
+from ..common.errors import LitefleetError, UsageError, findings_of
 from ..config import Config
 from ..config.choices import PUBLISHED_PYTHONS
 from ..devices.outcome import DeviceOutcome, RunReport
@@ -57,10 +57,8 @@ class _Files:
             return None, ()
         try:
             made = await self.release_builder.artifact(model, ARCHES[arch], device.artifact)
-        except FindingError as error:
-            return None, error.findings
         except LitefleetError as error:
-            return None, (finding("LF900", str(error)),)
+            return None, findings_of(error)
         return CandidateFile(made.sha256, _label(made), made.nb), ()
 
 

@@ -21,7 +21,7 @@ from ..build.conversion.variant import make_variant
 from ..build.golden.meaning import OutputMeaning, by_position, data_set_decides
 from ..build.releases import ReleaseBuilder, tolerance_of
 from ..build.toolchain import Toolchains
-from ..common.errors import FindingError, LitefleetError
+from ..common.errors import LitefleetError, findings_of
 from ..config import Config
 from ..config.choices import PUBLISHED_PYTHONS
 from ..evaluate.run import Evaluations
@@ -122,10 +122,8 @@ async def _try(
     try:
         made = await _convert(source, "x86", option, version, toolchains, store)
         python = (await toolchains.lite(version)).python
-    except FindingError as error:
-        return _failed(model, version, option, error.findings)
     except LitefleetError as error:
-        return _failed(model, version, option, [finding("LF900", str(error))])
+        return _failed(model, version, option, findings_of(error))
     tolerance: Any = tolerance_of(config.models[model], option != "plain")
     named = by_position(meanings, [tensor.name for tensor in made.nb.outputs])
     if option != "plain" and config.models[model].golden.dataset is not None:

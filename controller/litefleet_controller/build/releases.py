@@ -17,7 +17,7 @@ from litefleet_agent.verification.comparison import TENSOR
 from litefleet_agent.verification.golden_cases import precision_of
 from litefleet_inventory.model import Device
 
-from ..common.errors import ConfigError, FindingError, LitefleetError, UsageError
+from ..common.errors import FindingError, LitefleetError, UsageError, findings_of
 from ..common.files import expanded, sha256_of, write_atomically
 from ..config import Config, ModelConfig, runtime_for
 from ..config.choices import GoldenSpec, RuntimeChoice
@@ -70,17 +70,12 @@ class ReleaseBuilder:
     async def release_for(self, model: str, device: Device, facts: Facts) -> Release:
         """Return the release of `model` for this device.
 
-        Raises: FindingError when no release can be built for the device; LF412 where the goldens' inputs are wrongly stated,
-        LF900 for errors of the environment.
+        Raises: FindingError when no release can be built for the device, with the code of the error that prevented it.
         """
         try:
             return await self._release_for(model, device, facts)
-        except FindingError:
-            raise
-        except (ConfigError, UsageError) as error:  # what litefleet.yaml states of the goldens' inputs
-            raise FindingError.of("LF412", str(error)) from error
         except LitefleetError as error:
-            raise FindingError.of("LF900", str(error)) from error
+            raise FindingError(findings_of(error)) from error
 
     async def _release_for(self, model: str, device: Device, facts: Facts) -> Release:
         arch = ARCHES[facts.arch]

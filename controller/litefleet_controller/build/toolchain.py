@@ -15,7 +15,7 @@ from pathlib import Path
 
 import uv
 
-from ..common.errors import LitefleetError
+from ..common.errors import FolderError, LitefleetError, ToolchainError
 from ..common.files import foreign_writers, locked, make_private_folder
 from ..common.subprocesses import SubprocessEnd, run_subprocess
 from ..config.choices import DEFAULT_PADDLELITE, PUBLISHED_PYTHONS
@@ -142,7 +142,7 @@ class Toolchains:
         self, name: str, version: str, pythons: Sequence[str], packages: tuple[str, ...]
     ) -> Toolchain:
         if self._host_problem:
-            raise LitefleetError(self._host_problem)
+            raise ToolchainError(self._host_problem)
         folder = self.cache / name
         made = Toolchain(version, folder / "bin" / "python", folder / "bin" / "paddle_lite_opt")
         if not _is_ready(folder, packages):
@@ -158,13 +158,13 @@ class Toolchains:
             try:
                 make_private_folder(self.cache)
                 if why := foreign_writers(self.cache):
-                    raise LitefleetError(
+                    raise FolderError(
                         f"The cache folder {self.cache} is not used: {why}, and programs in it are run. "
                         f"Remove it and run again, or set LITEFLEET_CACHE to another folder."
                     )
                 await held.enter_async_context(locked(self.cache / f"{name}.lock"))
             except OSError as error:
-                raise LitefleetError(
+                raise FolderError(
                     f"The cache folder {self.cache} cannot be written: {error.strerror}. Set LITEFLEET_CACHE to another."
                 ) from error
             yield
@@ -173,7 +173,7 @@ class Toolchains:
         try:
             tool = uv.find_uv_bin()
         except FileNotFoundError as error:
-            raise LitefleetError(
+            raise ToolchainError(
                 "The uv program is missing from litefleet's environment; reinstall litefleet."
             ) from error
         # --no-config: a uv.toml in the current folder must not decide which code is installed.
@@ -194,12 +194,12 @@ class Toolchains:
                     wanted.write_text(requirement_lines(packages), encoding="utf-8")
                 end = await self._uv(*step)
                 if end.code or end.timed_out:
-                    raise LitefleetError(_build_failure(end, folder, packages))
+                    raise ToolchainError(_build_failure(end, folder, packages))
             partial = folder / ".done.new"
             partial.write_text(json.dumps(packages))
             partial.replace(folder / ".done")
         except OSError as error:
-            raise LitefleetError(
+            raise ToolchainError(
                 f"The environment {folder} could not be made: {error.filename}: {error.strerror}. "
                 "Check permissions and free space there, or set LITEFLEET_CACHE to another folder."
             ) from error
@@ -218,7 +218,7 @@ class Toolchains:
                 if found is not None:
                     return found
         wanted = " or ".join(versions)
-        raise LitefleetError(
+        raise ToolchainError(
             f"The environment {name} needs CPython {wanted}, which is not on PATH, not among pyenv's versions, "
             f"and could not be fetched by uv. Install python{versions[0]}, for instance with `uv python install "
             f"{versions[0]}` or `pyenv install {versions[0]}`, and run again."
@@ -245,7 +245,7 @@ def _lite_recipe(version: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     pythons = PUBLISHED_PYTHONS.get(version)
     if pythons is None:
         known = ", ".join(PUBLISHED_PYTHONS)
-        raise LitefleetError(f"There is no Paddle-Lite {version} for this machine; known are {known}.")
+        raise ToolchainError(f"There is no Paddle-Lite {version} for this machine; known are {known}.")
     return pythons[::-1], (f"paddlelite=={version}", "numpy<2")  # the newest CPython is preferred
 
 

@@ -288,6 +288,15 @@ FLEET: Mapping[str, Details] = {
             "Measure what the device can do: `litefleet bench --limit NAME --workers 1,2`.",
         ),
     ),
+    "LF621": Details(
+        "The agent reads service.json below its root before it starts a worker, and refuses what it does not know.",
+        (Where.RUN,),
+        "service.json has no setting `batch_wait_ms`; did you mean `batch_wait_s`?",
+        (
+            "On the device, correct the file: the settings and their ranges are in docs/service.md.",
+            "Repeat the command; a running service reads the file when it starts.",
+        ),
+    ),
     "LF630": Details(
         "A device keeps, with its last switch, the fleet, the id of the state that asked for it and that state's number. `plan`, `rollout`, `reconcile`, "
         "`rollback` and `resume` compare them with the state at hand before they change anything.",

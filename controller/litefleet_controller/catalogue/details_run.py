@@ -347,6 +347,16 @@ RUN: Mapping[str, Details] = {
         (),
         (Certainty.CERTAIN,),
     ),
+    "LF423": Details(
+        "The process that runs the model passes on what Paddle-Lite's binding raised, or the error code with which its process ended.",
+        (Where.RUN,),
+        "While running case 1: RuntimeError: the input has 3 dimensions",
+        (
+            "Run the same inputs alone: `litefleet infer FILE.npz --limit NAME`.",
+            "Try another version of the converter and the runtime together: `litefleet convert --try VERSION`.",
+            "Show the end of the process's output: `litefleet verify --limit NAME --json`.",
+        ),
+    ),
     "LF430": Details(
         "litefleet runs the data set with the reference engine on the operator's machine and with the release on the device, and compares the "
         "scores with `golden.min` and `golden.drop`.",
@@ -368,6 +378,17 @@ RUN: Mapping[str, Details] = {
             "Compare `preprocess:` with the model's training: colours, mean, std, size (docs/infer.md).",
             "Check the numbers of the classes: folders are numbered in the order of their names, unless `classes.txt` names another order.",
             "Use more samples: with 1,000, one is worth 0.001.",
+        ),
+    ),
+    "LF432": Details(
+        "litefleet runs the source model with the reference engine in a confined process, before any device is contacted for it; the "
+        "engine ended with an error, crashed, or did not finish in time.",
+        (Where.SOURCE, Where.CONVERSION),
+        "PaddlePaddle 2.6.2 could not run the model (SIGABRT), so there is no reference to compare with.",
+        (
+            "Show the error alone: `litefleet convert -m NAME`.",
+            "State sizes and ranges that the model takes, `inputs: {ids: {range: [0, 18000]}}` (docs/configuration.md), or your own files, `golden: {inputs: [a.npz]}`.",
+            "Make the answers elsewhere, and give them: `golden: {files: [a.npz, b.npz]}`.",
         ),
     ),
     "LF425": Details(

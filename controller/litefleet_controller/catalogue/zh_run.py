@@ -250,6 +250,17 @@ ZH_RUN: Mapping[str, Zh] = {
             "如果无法消除，就把降频之后的 p90 用于 `models.NAME.gates`，或者换用更小的模型。",
         ),
     ),
+    "LF423": Zh(
+        "运行出错",
+        "Paddle-Lite 在加载模型、设置输入或运行时抛出错误，或以错误代码结束了进程：它不支持该模型或这些输入，或者其 Python 绑定有问题。",
+        "阅读消息，然后单独运行同一个文件（`litefleet infer`），并用另一个版本转换（`litefleet convert --try VERSION`）。",
+        "运行模型的进程把 Paddle-Lite 的绑定抛出的内容，或其进程结束时的错误代码原样交出。",
+        (
+            "单独运行同样的输入：`litefleet infer FILE.npz --limit NAME`。",
+            "同时更换转换器和运行时的版本：`litefleet convert --try VERSION`。",
+            "查看进程输出的末尾：`litefleet verify --limit NAME --json`。",
+        ),
+    ),
     "LF430": Zh(
         "精度下降",
         "在 `golden.dataset` 的有标注数据上，设备的得分低于 `golden.min`，或比参考引擎低得超过 `golden.drop` 所允许的幅度。",
@@ -271,6 +282,17 @@ ZH_RUN: Mapping[str, Zh] = {
             "把 `preprocess:` 与模型训练时的设置相比较：颜色、mean、std、尺寸（docs/infer.zh.md）。",
             "检查类别的编号：文件夹按名称的顺序编号，除非 `classes.txt` 给出另一种顺序。",
             "使用更多样本：有 1000 个样本时，每个样本占 0.001。",
+        ),
+    ),
+    "LF432": Zh(
+        "参考引擎失败",
+        "操作者机器上的参考引擎（PaddlePaddle，或 x86 的 Paddle-Lite）无法用参考数据的输入运行源模型，因此没有可与设备比较的结果。",
+        "检查源模型和 `inputs:`（尺寸、编号的范围），或给出参考数据文件（`golden: {files: [a.npz, b.npz]}`）。",
+        "litefleet 在为该模型联系任何设备之前，在受限的进程中用参考引擎运行源模型；引擎报错结束、崩溃，或没有及时完成。",
+        (
+            "单独查看错误：`litefleet convert -m NAME`。",
+            "写明模型接受的尺寸和范围，`inputs: {ids: {range: [0, 18000]}}`（docs/configuration.zh.md），或给出自己的文件，`golden: {inputs: [a.npz]}`。",
+            "在别处算出结果并给出：`golden: {files: [a.npz, b.npz]}`。",
         ),
     ),
     "LF425": Zh(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from .compare import Difference, Limits, against_reference, among_devices
 from .inputs import read_cases
 from .outputs import read_answers, reported_findings
 from .report import CaseAnswer, DeviceAnswer, InferenceReport, judged, save, usable_folder
+
+_IDENTITY = re.compile(r"[0-9a-f]{8,64}")  # of a release, or its beginning
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class Inference:
         self, model: str, cases: Sequence[Case], release: str = "", limit_s: float = 30.0
     ) -> tuple[DeviceAnswer, ...]:
         """Return what each device of the project that may have this model answers, in the inventory's order."""
+        if release not in ("", "current", "previous") and not _IDENTITY.fullmatch(release):
+            raise UsageError(f"release {release[:80]!r}: give `previous`, an id, or its first 8 digits")
         inputs, _ = await self.tensors(model)
         check_cases(cases, inputs, model)
         devices = [device for device in self._project.devices if device.model in ("", model)]

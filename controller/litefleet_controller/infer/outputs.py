@@ -17,7 +17,7 @@ from .report import CaseAnswer
 
 _MOST_OUTPUTS = 64
 # error code of the service -> finding; other codes have no finding of their own
-_ERRORS = {"timed-out": "LF408", "bad-output": "LF404", "busy": "LF620"}
+_ERRORS = {"timed-out": "LF408", "bad-output": "LF404", "busy": "LF620", "not-ready": "LF619", "bad-request": "LF422"}
 
 
 def reported_findings(result: Mapping[str, object]) -> tuple[Finding, ...]:

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import asyncssh
-from litefleet_agent.facts.arch import ARCHES
-from litefleet_agent.findings import Finding, Severity
+from litefleet_agent.facts.arch import ARCHES, arch_of
+from litefleet_agent.findings import Certainty, Finding, Severity
 from litefleet_inventory import Device
 
+from ..build.conversion.aborts import check_aborts
 from ..build.conversion.preflight import SourceFacts, load_source
 from ..build.golden.dataset import read_dataset
 from ..build.golden.files import check_cases, read_npz
@@ -76,11 +77,32 @@ def _models(project: Project) -> Iterator[_Problem]:
             yield from _inputs(name, model, facts)
         if facts is not None:
             yield from _outputs(name, model, facts)
+            yield from ((("models", name, "source"), _sentence(f)) for f in _stops(project, name, facts))
         for arch, nb in model.nb.items():
             yield from ((("models", name, "nb", arch), problem) for problem in _nb(nb, arch))
         yield from ((("models", name, "golden"), problem) for problem in _goldens(model, facts))
         if data is not None:
             yield from _dataset(name, data)
+
+
+def _stops(project: Project, name: str, facts: SourceFacts) -> list[Finding]:
+    """Return why no device can run what is made of a source: forms at which Paddle-Lite ends on each architecture there is.
+
+    What ends on some of the architectures alone is a finding of the devices that have them: the others get the model.
+    """
+    model = project.config.models[name]
+    devices = [d for d in project.devices if name in project.models_of(d) and not d.artifact]
+    stated = [arch_of(d.arch) for d in devices]
+    # A device whose architecture is not stated may have any.
+    arches = {arch for arch in stated if arch is not None} if stated and None not in stated else set(ARCHES.values())
+    targets = {model.targets.get(arch.name, arch.target) for arch in arches if arch.name not in model.nb}
+    found = [_certain(check_aborts(facts.forms, target)) for target in sorted(targets)]
+    everywhere = [f for f in found[0] if all(f in other for other in found)] if found else []
+    return [*_certain(facts.findings), *everywhere] if targets else []
+
+
+def _certain(findings: Iterable[Finding]) -> list[Finding]:
+    return [f for f in findings if _is_error(f) and f.certainty is Certainty.CERTAIN]
 
 
 def _dataset(name: str, spec: AccuracySpec) -> Iterator[_Problem]:

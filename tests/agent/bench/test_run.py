@@ -235,7 +235,7 @@ def test_an_output_that_becomes_wrong_decides(store: Store) -> None:
             "LF900",
             "ended early with exit code 0",
         ),
-        ("raise RuntimeError('no such kernel')", "LF900", "no such kernel"),
+        ("raise RuntimeError('no such kernel')", "LF423", "no such kernel"),
     ],
 )
 def test_a_process_that_ends_is_a_finding(store: Store, behaviour: str, code: str, words: str) -> None:

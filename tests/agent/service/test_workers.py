@@ -170,7 +170,7 @@ def test_outputs_that_are_no_answers_are_refused_each_alone(nb_files, own, tmp_p
     assert "softmax_0.tmp_0 holds NaN or Inf" in str(nan)
     assert list(floats(good)[0]) == [1, 0.5]
     good, failed = owner.run(asked(2), asked(6))  # the batch fails: each on its own
-    assert (failed.code, failed.finding.code) == ("crashed", "LF900")
+    assert (failed.code, failed.finding.code) == ("crashed", "LF423")
     assert "no such number" in str(failed)
     assert list(floats(good)[0]) == [2, 0.5]
     good, other = owner.run(asked(3), asked(7))
@@ -292,7 +292,7 @@ def test_once_answers_in_order_and_leaves_nothing(nb_files, goldens, lite_python
     assert ticks
     with pytest.raises(OneShotError) as raised:
         run_one_shot(replace(how, nb="/none"), requests, 30)
-    assert raised.value.findings[0].code == "LF900"
+    assert raised.value.findings[0].code == "LF115"
     assert "/none cannot be read: No such file or directory" in str(raised.value)
 
 

@@ -67,7 +67,8 @@ def test_sequences_of_outputs_are_in_the_record_and_the_file(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"), [("busy", "LF620"), ("bad-output", "LF404"), ("bad-input", "LF422"), ("gone", "LF900")]
+    ("code", "expected"),
+    [("busy", "LF620"), ("bad-output", "LF404"), ("bad-input", "LF422"), ("not-ready", "LF619"), ("gone", "LF900")],
 )
 def test_each_refusal_has_its_finding(code: str, expected: str) -> None:
     _, found = read_answers({"requests": [{"error": {"code": code, "message": "m"}}]}, b"", ["a"])

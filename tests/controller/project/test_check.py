@@ -18,6 +18,8 @@ from litefleet_controller.common.errors import ConfigError
 from litefleet_controller.project import Options
 from litefleet_controller.project.check import checked_project
 
+from tests.zoo.zoo import zoo_models
+
 CONFIG = """\
 inventory: fleet.yaml
 models:
@@ -75,6 +77,32 @@ def test_a_missing_model_is_the_configurations_problem(folder: Path) -> None:
     assert problem.startswith("litefleet.yaml:4: models.cls.source: ")
     assert "model" in problem
     assert problem.endswith("(LF201)")
+
+
+@pytest.mark.toolchain
+@pytest.mark.parametrize(
+    ("model", "arch", "words"),
+    [
+        ("float64_input", "", ["The input 'x' is float64; the converter makes a float32 input of it", "1 x cast from"]),
+        ("float64_inside", "", ["1 x cast from float32 to float64", "1 x cast from float64 to float32"]),
+        ("absolute_difference", "arch: x86_64", ["1 x abs after an elementwise operator: for x86 "]),
+        ("absolute_difference", "arch: aarch64", []),
+        ("absolute_difference", "", []),  # it may be an ARM device
+        ("classifier", "", []),
+    ],
+)
+def test_a_model_at_which_paddlelite_ends_is_found_before_any_device_is_contacted(
+    model: str, arch: str, words: list[str], folder: Path, listener: socket.socket
+) -> None:
+    if arch:
+        write_fleet(folder, listener, f"key: {folder}/key, {arch}")
+    write_config(folder, source=str(zoo_models() / model), inputs="{}")
+    found = problems(folder)
+    assert len(found) == len(words), found
+    for problem, text in zip(found, words, strict=True):
+        assert problem.startswith("litefleet.yaml:4: models.cls.source: ")
+        assert text in problem
+        assert problem.endswith("(LF213)")
 
 
 def test_an_input_that_the_model_lacks_is_named_with_the_models_own(folder: Path, models: dict[str, Path]) -> None:

@@ -21,7 +21,7 @@ from ...formats.nb import NbError
 from ...formats.npz import Array
 from ...protocol import BlockingStream
 from ...releases.archive import keep_bytecode
-from ...verification.child_process import die_with_parent, end_process
+from ...verification.child_process import code_of_error, die_with_parent, end_process
 from ...verification.comparison import ModelComparison
 from ...verification.confinement import confine_model
 from ...verification.engine import PaddleLiteError
@@ -97,11 +97,12 @@ class _Worker:
         except ConnectionError:  # the daemon is gone
             raise
         except OSError as error:
-            if error.filename:
-                return [finding("LF900", "%s cannot be read: %s" % (error.filename, error.strerror))]
-            return [finding("LF900", "While %s: %s" % (self._stage, error))]
+            if error.filename == self.job.nb:
+                return [finding("LF115", "%s cannot be read: %s" % (error.filename, error.strerror))]
+            return [finding(code_of_error(self._stage), "While %s: %s" % (self._stage, error))]
         except Exception as error:  # the binding raises any type, and the daemon needs a finding
-            return [finding("LF900", "While %s: %s: %s" % (self._stage, type(error).__name__, str(error)[:1000]))]
+            observed = "While %s: %s: %s" % (self._stage, type(error).__name__, str(error)[:1000])
+            return [finding(code_of_error(self._stage), observed)]
 
     def _start(self) -> List[Finding]:
         job = self.job
@@ -152,7 +153,7 @@ class _Worker:
         try:
             found, took_ms = self.warmup.probe()
         except Exception as error:  # as above
-            found, took_ms = [finding("LF900", "A golden could not be run: %s" % str(error)[:1000])], 0.0
+            found, took_ms = [finding("LF423", "A golden could not be run: %s" % str(error)[:1000])], 0.0
         result = {"ok": not found, "ms": round(took_ms, 3), "findings": [f.to_dict() for f in found[:64]]}
         self.stream.send({"re": number, "result": result})
 
@@ -228,7 +229,7 @@ class _Worker:
             return self._checked(infer(self.paddlelite, inputs, self.warmup.lods))
         except Exception as error:  # the binding raises any type
             message = "%s could not run the request: %s" % (self.model.name, str(error)[:1000])
-            return Rejection(message, "crashed", finding("LF900", message))
+            return Rejection(message, "crashed", finding("LF423", message))
 
     def _checked(self, outputs: List[Array]) -> RequestResult:
         """Return the outputs, or a rejection of outputs that differ from the goldens' shapes or hold NaN or Inf."""

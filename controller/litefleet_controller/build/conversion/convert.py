@@ -20,7 +20,7 @@ from litefleet_agent.formats.nb import NbError, NbModel, normalise, read_nb
 from litefleet_agent.sandbox import Policy
 from litefleet_agent.sandbox.launch import command
 
-from ...common.errors import FindingError, LitefleetError
+from ...common.errors import FindingError, FolderError, LitefleetError
 from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ..artifacts import ArtifactStore
 from ..toolchain import Toolchain
@@ -125,14 +125,14 @@ def _opt_argv(source: Source, toolchain: Toolchain, variant: Variant, folder: Pa
 async def _run_opt(source: Source, variant: Variant, toolchain: Toolchain, time_limit_s: float) -> bytes:
     """Convert in a temporary folder and return the raw .nb.
 
-    Raises: FindingError with LF205 or LF206; LitefleetError where the temporary folder cannot be used.
+    Raises: FindingError with LF205 or LF206; FolderError where the temporary folder cannot be used.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="litefleet-opt-") as name:
             return await _run_opt_in(Path(name), source, variant, toolchain, time_limit_s)
     except OSError as error:
         where = error.filename or tempfile.gettempdir()
-        raise LitefleetError(f"{where} cannot be used: {error.strerror}. Free space there, or set TMPDIR.") from error
+        raise FolderError(f"{where} cannot be used: {error.strerror}. Free space there, or set TMPDIR.") from error
 
 
 async def _run_opt_in(

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from litefleet_agent.findings import finding
 
-from ...common.errors import FindingError, LitefleetError
+from ...common.errors import FindingError
 
 Array = npt.NDArray[Any]
 LABEL = "label"  # the array of a data set's .npz that holds its label
@@ -197,10 +197,10 @@ def _input_mark(arrays: Mapping[str, Array], inputs: Sequence[Tensor]) -> str:
 
 
 def merged(label: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Return inputs and outputs as one golden.  Raises: LitefleetError when a name is in both."""
+    """Return inputs and outputs as one golden.  Raises: FindingError LF412 when a name is in both."""
     both = sorted(set(inputs) & set(outputs))
     if both:
-        raise LitefleetError(
+        raise _refused(
             f"{label}: '{both[0]}' is the name of an input and of an output; a golden file cannot hold both."
         )
     return {**inputs, **outputs}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...common.errors import ConfigError, LitefleetError
+from ...common.errors import ConfigError, UsageError
 from ...config.choices import InputSpec, Numbers
 from .files import LIMIT_BYTES, LOD, Array, Tensor, offsets_of
 
@@ -101,13 +101,13 @@ def _planned(tensor: Tensor, spec: InputSpec, model: str, rows: int, picture: tu
     try:
         dtype = np.dtype(tensor.dtype)
     except TypeError:
-        raise LitefleetError(f"input '{tensor.name}' is {tensor.dtype}, which no golden can hold.") from None
+        raise UsageError(f"input '{tensor.name}' is {tensor.dtype}, which no golden can hold.") from None
     lengths = _lengths(tensor, spec, model)
     dims = _dims(tensor, spec, model, lengths)
     if int(np.prod(dims, dtype=np.float64)) * dtype.itemsize > LIMIT_BYTES:
-        raise LitefleetError(f"input '{tensor.name}' with dims {list(dims)} is larger than {LIMIT_BYTES} bytes.")
+        raise UsageError(f"input '{tensor.name}' with dims {list(dims)} is larger than {LIMIT_BYTES} bytes.")
     if dtype.kind not in "fiub":
-        raise LitefleetError(
+        raise UsageError(
             f"input '{tensor.name}' is {tensor.dtype}; give golden files for it (`golden: {{files: [...]}}`)."
         )
     plan = PlannedInput(tensor.name, dtype, dims, lengths=lengths)

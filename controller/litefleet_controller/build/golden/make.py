@@ -15,7 +15,7 @@ import numpy as np
 from litefleet_agent.sandbox import Policy
 from litefleet_agent.sandbox.launch import command
 
-from ...common.errors import FindingError, LitefleetError, UsageError
+from ...common.errors import EngineError, FindingError, LitefleetError, ToolchainError, UsageError
 from ...common.files import locked, write_atomically
 from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ...config.choices import GoldenSpec
@@ -177,7 +177,7 @@ async def run_reference(
     PaddlePaddle runs `sources` = (program, parameters); with `paddlelite`, that version of Paddle-Lite runs (x86 .nb,).
     `params` names other parameters for each case of PaddlePaddle, of the same program.
 
-    Raises: LitefleetError when the engine crashed, failed or did not end in time.
+    Raises: EngineError when the engine crashed, failed or did not end in time; ToolchainError when it cannot be started.
     """
     if paddlelite:
         interpreter, script = await toolchains.lite(paddlelite), "lite_reference.py"
@@ -199,7 +199,7 @@ async def _run_engine(
     time_limit_s: float,
     params: Sequence[Path] = (),
 ) -> list[dict[str, Array]]:
-    """Return each case's outputs.  Raises: LitefleetError when the engine crashed, failed or did not end in time."""
+    """Return each case's outputs.  Raises: as `run_reference`."""
     cases: list[dict[str, str]] = []
     written: dict[int, Path] = {}
     for i, arrays in enumerate(given):
@@ -219,22 +219,22 @@ async def _run_engine(
     try:
         ended = await run_subprocess(argv, time_limit_s=time_limit_s, env={**os.environ, **settings})
     except LitefleetError as error:
-        raise LitefleetError(f"{name} cannot be started ({error}); remove its environment and run again.") from error
+        raise ToolchainError(f"{name} cannot be started ({error}); remove its environment and run again.") from error
     if not ended.ok:
-        raise LitefleetError(_why(name, ended, time_limit_s))
+        raise _failure(name, ended, time_limit_s)
     answers = [read_npz(folder / f"out{i}.npz") for i in range(len(given))]
     # Paddle-Lite has no tensor without dimensions: its answer is a row of one number.
     return [{output: np.atleast_1d(value) for output, value in arrays.items()} for arrays in answers]
 
 
-def _why(name: str, ended: SubprocessEnd, time_limit_s: float) -> str:
-    """Return the sentence for an engine that failed."""
+def _failure(name: str, ended: SubprocessEnd, time_limit_s: float) -> LitefleetError:
+    """Return the error for an engine that failed."""
     last_output = ended.last_lines()
     if ended.timed_out:
-        return f"{name} did not finish within {time_limit_s:g} s; use smaller `inputs:` or fewer `cases:`."
+        return EngineError(f"{name} did not finish within {time_limit_s:g} s; use smaller `inputs:` or fewer `cases:`.")
     if "ModuleNotFoundError" in last_output or "ImportError" in last_output:
-        return f"{name}'s environment is incomplete ({last_output}); remove it and run again."
-    return (
+        return ToolchainError(f"{name}'s environment is incomplete ({last_output}); remove it and run again.")
+    return EngineError(
         f"{name} could not run the model ({ended.ending}), so there is no reference to compare with. "
         f"Its output: {last_output or 'none'}. "
         "Check the source model and `inputs:`, or give golden files (`golden: {files: [a.npz, b.npz]}`)."

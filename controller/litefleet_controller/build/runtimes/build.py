@@ -17,7 +17,7 @@ import uv
 from litefleet_agent.facts.runtime import NATIVE_MARKS
 from litefleet_agent.findings import Finding, finding
 
-from ...common.errors import FindingError, LitefleetError
+from ...common.errors import FindingError, FolderError, ToolchainError
 from ...common.files import foreign_writers, locked, make_private_folder, sha256_of, write_atomically
 from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ...config.choices import RuntimeChoice
@@ -54,7 +54,7 @@ class Bundle:
 async def build_bundle(choice: RuntimeChoice, device: DeviceKind, cache: Path, time_limit_s: float = 600) -> Bundle:
     """Return the bundle for devices of this kind, from `cache` when it was built before.
 
-    Raises: FindingError LF302, LF307, LF308 or LF309 with what would fit; LitefleetError when uv failed.
+    Raises: FindingError LF302, LF307, LF308 or LF309 with what would fit; ToolchainError when uv failed.
     """
     if choice.kind == "system":
         return Bundle("system", None, "", 0, 0, "the Paddle-Lite that the device's own Python has")
@@ -64,7 +64,7 @@ async def build_bundle(choice: RuntimeChoice, device: DeviceKind, cache: Path, t
     request = _request_key(choice, device)
     make_private_folder(cache)
     if why := foreign_writers(cache):
-        raise LitefleetError(
+        raise FolderError(
             f"The cache folder {cache} is not used: {why}, and devices run what is in it. Remove it and run again."
         )
     async with locked(cache / f"{request}.lock"):
@@ -180,7 +180,7 @@ async def _resolve_wheels(choice: RuntimeChoice, device: DeviceKind, target: Pat
     found = sentence_of_resolver(choice, device, ended.output)
     if found is not None:
         raise FindingError([found])
-    raise LitefleetError(
+    raise ToolchainError(
         f"The runtime's wheels could not be fetched ({ended.ending}): {ended.last_lines(4) or 'no output'}. "
         "Check the package index and the network, then run again."
     )
@@ -200,7 +200,7 @@ async def _add_numpy(choice: RuntimeChoice, device: DeviceKind, target: Path, fo
     shutil.rmtree(target, ignore_errors=True)
     if sentence_of_resolver(choice, device, ended.output) is not None:
         return f"without numpy (no wheel of {choice.numpy} fits)"
-    raise LitefleetError(
+    raise ToolchainError(
         f"numpy could not be fetched ({ended.ending}): {ended.last_lines(4)}. Check the network, then run again."
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from litefleet_controller.build.golden.files import canonical_npz, misfits, read_npz
 from litefleet_controller.build.golden.make import make_golden
-from litefleet_controller.common.errors import FindingError, LitefleetError, UsageError
+from litefleet_controller.common.errors import EngineError, FindingError, LitefleetError, UsageError
 from litefleet_controller.config.choices import GoldenSpec
 
 
@@ -92,7 +92,7 @@ async def test_an_engine_that_crashes_is_a_sentence(
 ) -> None:
     program, params = source(models, "cls")
     nb = nb_files("cls", "arm")
-    with pytest.raises(LitefleetError) as caught:
+    with pytest.raises(EngineError) as caught:
         await make_golden(
             program, params, [X], GoldenSpec("paddlelite"), Pythons(None, lite_python), tmp_path, outputs=[Y], nb=nb
         )
@@ -109,7 +109,7 @@ async def test_paddle_on_broken_parameters_is_a_sentence(
     program, params = source(models, "cls")
     broken = tmp_path / "inference.pdiparams"
     broken.write_bytes(params.read_bytes()[:1000])
-    with pytest.raises(LitefleetError) as caught:
+    with pytest.raises(EngineError) as caught:
         await make_golden(program, broken, [X], GoldenSpec(), Pythons(paddle_python), tmp_path / "store")
     text = str(caught.value)
     assert text.startswith("PaddlePaddle 2.6.2 could not run the model (")
