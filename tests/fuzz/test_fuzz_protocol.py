@@ -34,8 +34,13 @@ from tests.fuzz.harness import Reader, Values, fuzz
 
 X, Y = Tensor("x", "float32", (1, 2)), Tensor("y", "float32", (1, 1))
 MODEL = ServedModel("cls", "a" * 64, (X,), (Y,))
-OUTPUT = {"name": "y", "dtype": "float32", "dims": [1, 1]}
-INFER = {"id": 1, "op": "infer", "model": "cls", "inputs": [{"name": "x", "dtype": "float32", "dims": [1, 2]}]}
+OUTPUT = {"name": "y", "dtype": "float32", "dims": [1, 1], "lod": [[0, 1]]}
+INFER = {
+    "id": 1,
+    "op": "infer",
+    "model": "cls",
+    "inputs": [{"name": "x", "dtype": "float32", "dims": [1, 2], "lod": [[0, 1]]}],
+}
 FRAMES = encode(INFER, 8) + bytes(8) + encode({"id": 2, "op": "status"}) + encode({"id": 3, "op": "health", "x": "é"})
 ANSWER = {"requests": [{"outputs": [OUTPUT], "ms": 3.5}, {"error": {"code": "bad-input", "message": "no"}}]}
 WORDS = (b"LFF1", b"\xff" * 8, b"\0" * 8, b'{"id":', b"[" * 2000, b"1e999", b"9" * 5000, b"\\ud800")

@@ -5,6 +5,7 @@ from litefleet_agent.formats.nb import Tensor
 from litefleet_agent.service.messages import (
     Job,
     Rejection,
+    SentTensor,
     ServedModel,
     in_order,
     size_of,
@@ -21,7 +22,7 @@ TWO = ServedModel("two", "f" * 64, (Tensor("a", "int64", (1,)), Tensor("b", "flo
 
 
 def job(rows=1, width=4, accepted=0.0, deadline=100.0, dtype="float32"):
-    tensor = Tensor("x", dtype, (rows, 3, 48, width))
+    tensor = SentTensor("x", dtype, (rows, 3, 48, width))
     return Job("cls", (tensor,), b"\0" * size_of(tensor), accepted, deadline)
 
 
@@ -116,11 +117,11 @@ def test_deadlines_and_callers_that_are_gone():
 @pytest.mark.parametrize(
     ("given", "size", "words"),
     [
-        ((Tensor("y", "float32", (1, 3, 48, 4)),), 2304, "inputs are 'x'; the request has 'y'"),
-        ((Tensor("x", "float64", (1, 3, 48, 4)),), 4608, "x is float32, and float64 was sent"),
-        ((Tensor("x", "float32", (1, 1, 48, 4)),), 768, r"x is \? x 3 x 48 x \?, and 1 x 1 x 48 x 4 was sent"),
-        ((Tensor("x", "float32", (3, 48, 4)),), 2304, "3 x 48 x 4 was sent"),
-        ((Tensor("x", "float32", (1, 3, 48, 4)),), 2300, "take 2304 bytes in these dims, and 2300 were sent"),
+        ((SentTensor("y", "float32", (1, 3, 48, 4)),), 2304, "inputs are 'x'; the request has 'y'"),
+        ((SentTensor("x", "float64", (1, 3, 48, 4)),), 4608, "x is float32, and float64 was sent"),
+        ((SentTensor("x", "float32", (1, 1, 48, 4)),), 768, r"x is \? x 3 x 48 x \?, and 1 x 1 x 48 x 4 was sent"),
+        ((SentTensor("x", "float32", (3, 48, 4)),), 2304, "3 x 48 x 4 was sent"),
+        ((SentTensor("x", "float32", (1, 3, 48, 4)),), 2300, "take 2304 bytes in these dims, and 2300 were sent"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_both_sides_named(given, size, words):
@@ -129,8 +130,35 @@ def test_what_does_not_fit_is_refused_with_both_sides_named(given, size, words):
     assert refused.value.code == "bad-input"
 
 
+def test_a_request_of_sequences_runs_alone():
+    queue = a_queue(most=10)
+    words = SentTensor("x", "float32", (2, 3, 48, 4), ((0, 1, 2),))
+    first, of_words, last = job(width=4), Job("cls", (words,), bytes(4608), 0.0, 10.0), job(width=4)
+    for one in (first, of_words, last):
+        queue.put(one)
+    assert queue.pop_batch(0, 8, 0) == [first, last]
+    assert queue.pop_batch(0, 8, 5) == [of_words]  # it waits for no others
+
+
+@pytest.mark.parametrize("lod", [[[0, 1, 2], [0, 5, 8]], [[0, 5, 8]], [], None])
+def test_sequences_are_read_as_they_are_written(lod):
+    read = tensors_of([{"name": "w", "dtype": "int64", "dims": [8, 1], "lod": lod}])
+    assert read == (SentTensor("w", "int64", (8, 1), tuple(map(tuple, lod or ()))),)
+    assert tensors_of(tensors_to(read)) == read
+    assert ("lod" in tensors_to(read)[0]) == bool(lod)
+
+
+@pytest.mark.parametrize(
+    "lod", [[[0, 9]], [[1, 8]], [[0, 5, 3, 8]], [[0, 8]] * 5, [[0.0, 8]], [[True, 8]], "x", [7], [[0] * 5000], {}]
+)
+def test_sequences_that_fit_no_rows_are_refused_before_the_body(lod):
+    with pytest.raises(Rejection, match=r"'w': the sequences \(LoD\) must be ") as refused:
+        tensors_of([{"name": "w", "dtype": "int64", "dims": [8, 1], "lod": lod}])
+    assert refused.value.code == "bad-request"
+
+
 def test_what_fits_passes_and_is_put_into_the_models_order():
-    given = (Tensor("b", "float32", (2,)), Tensor("a", "int64", (1,)))
+    given = (SentTensor("b", "float32", (2,)), SentTensor("a", "int64", (1,)))
     body = b"bbbbbbbb" + b"aaaaaaaa"
     validate_inputs(TWO, given, len(body))
     assert in_order(TWO, given, body) == ((given[1], given[0]), b"aaaaaaaabbbbbbbb")
@@ -146,7 +174,3 @@ def test_tensors_in_another_form_are_bad_requests(data):
     with pytest.raises(Rejection) as refused:
         tensors_of(data)
     assert refused.value.code == "bad-request"
-
-
-def test_tensors_come_back_from_their_json_form():
-    assert tensors_of(tensors_to(TWO.inputs)) == TWO.inputs

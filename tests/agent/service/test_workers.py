@@ -18,11 +18,10 @@ import numpy as np
 import pytest
 from litefleet_agent.facts.gather import memory
 from litefleet_agent.facts.tree import Tree
-from litefleet_agent.formats.nb import Tensor
 from litefleet_agent.formats.npz import Array, read_npz
 from litefleet_agent.releases.store import Store, StoreError, release_id
 from litefleet_agent.sandbox import describe_kernel
-from litefleet_agent.service.messages import Job, Rejection, Response
+from litefleet_agent.service.messages import Job, Rejection, Response, SentTensor
 from litefleet_agent.service.settings import Settings
 from litefleet_agent.service.workers.batching import all_finite, are_batchable, join_inputs, split_outputs
 from litefleet_agent.service.workers.handle import State
@@ -345,7 +344,7 @@ def test_what_was_not_begun_is_no_part_of_a_death_and_has_its_own_time(own):
 def test_tens_of_megabytes_pass_without_waiting(own):
     owner = own(fake("ready(); serve()")).ready()
     items = 8 << 20
-    job = Job("toy", (Tensor("x", "float32", (items // 2, 2)),), os.urandom(4 * items), 0, 0)
+    job = Job("toy", (SentTensor("x", "float32", (items // 2, 2)),), os.urandom(4 * items), 0, 0)
     begun = time.monotonic()
     owner.worker.run([job], 60)
     assert time.monotonic() - begun < 1.0
@@ -423,7 +422,7 @@ def test_a_worker_that_sends_nonsense_is_ended(act, words, own):
     ("act", "code", "words"),
     [
         ("sys.exit(0)", "LF900", "ended early with exit code 0"),
-        ("sys.exit(7)", "LF900", "exit code 7"),
+        ("sys.exit(7)", "LF423", "exit code 7"),
         ("os.kill(os.getpid(), signal.SIGABRT)", "LF402", "died with SIGABRT"),
         ("os.kill(os.getpid(), signal.SIGKILL)", "LF411", "died with SIGKILL"),
         ("os.close(int(sys.argv[1])); time.sleep(600)", "LF411", "SIGKILL"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from litefleet_agent.formats.nb import Tensor, read_nb
 from litefleet_agent.formats.npz import Array, read_npz
 from litefleet_agent.service.event_loop import EventLoop
-from litefleet_agent.service.messages import Job, ServedModel
+from litefleet_agent.service.messages import Job, SentTensor, ServedModel
 from litefleet_agent.service.workers.handle import State, WorkerHandle
 from litefleet_agent.service.workers.plan import WorkerPlan, served_model
 
@@ -56,11 +56,11 @@ def plan(nb: Path, golden: list[Path], python: Path, name: str = "cls", **more: 
 
 def toy_job(*items: float) -> Job:
     data = struct.pack(f"<{len(items)}f", *items)
-    return Job("toy", (Tensor("x", "float32", (len(items) // 2, 2)),), data, 0.0, 1e9)
+    return Job("toy", (SentTensor("x", "float32", (len(items) // 2, 2)),), data, 0.0, 1e9)
 
 
 def job_of(value: Array, name: str = "x") -> Job:
-    return Job("m", (Tensor(name, value.dtype, value.shape),), value.data, 0.0, 1e9)
+    return Job("m", (SentTensor.of(name, value),), value.data, 0.0, 1e9)
 
 
 def golden_jobs(paths: list[Path]) -> list[Job]:
