@@ -322,8 +322,12 @@ def main() -> None:
         rows += found
         missed = [f"{r.mutation}{' (top changes)' if r.top else ''}" for r in found if not r.harmless and not r.default]
         alarms = [r.mutation for r in found if r.harmless and r.default]
+        by_data = [r.mutation for r in found if r.data is False and r.top] + [
+            f"{r.mutation} (harmless, rejected)" for r in found if r.harmless and r.data
+        ]
         print(
-            f"{about}; passes: {', '.join(missed) or 'none'}; rejected though harmless: {', '.join(alarms) or 'none'}"
+            f"{about}; passes: {', '.join(missed) or 'none'}; rejected though harmless: {', '.join(alarms) or 'none'}; "
+            f"the data set errs at: {', '.join(by_data) or 'none'}"
         )
     print(table(rows))
 

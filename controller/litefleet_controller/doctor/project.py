@@ -28,6 +28,7 @@ from ..project.project import open_project
 from ..signing.signer import Signer
 from ..state.migrate import HEAD
 from ..state.tables import VERSION_TABLE
+from .datasets import check_dataset
 from .diagnosis import CheckResult, Diagnosis, Kind, fact, failed_check, joined, works
 from .host_programs import check_folder
 from .host_ssh import Agent, check_key, check_known_hosts
@@ -37,7 +38,7 @@ def check_model(name: str, model: ModelConfig, config: Config) -> CheckResult:
     """Check the files of one model; nothing is converted."""
     source, found = _source(name, model, config.toolchain.paddlelite)
     found += joined(_ready(name, arch, path) for arch, path in model.nb.items())
-    return found + _golden(name, model.golden.files, source)
+    return found + _golden(name, model.golden.files, source) + check_dataset(name, model, source)
 
 
 def _source(name: str, model: ModelConfig, opt_version: str) -> tuple[SourceFacts | None, CheckResult]:

@@ -134,13 +134,17 @@ def _weakness(accuracy: Accuracy) -> str:
         return f"{engine} reaches top1 {reference:.4f} with {count} classes, which guessing reaches too"
     if reference == 0:
         return f"{engine} reaches {name} 0 on these samples"
-    counted = accuracy.metric in ("top1", "exact")
-    if counted and accuracy.drop and accuracy.drop * accuracy.samples < 1 - _NOISE:  # a drop of 0 is meant as it is
-        return (
-            f"one of {accuracy.samples:,} samples is {1 / max(accuracy.samples, 1):.3g} of {name}, "
-            f"and a drop of {accuracy.drop:g} is allowed: a single sample decides"
-        )
-    return ""
+    return one_sample_decides(accuracy.metric, accuracy.drop, accuracy.samples)
+
+
+def one_sample_decides(metric: str, drop: float | None, samples: int) -> str:
+    """Return a clause where one sample is more than the score may drop, "" otherwise; a drop of 0 is meant as it is."""
+    if metric not in ("top1", "exact") or not drop or drop * samples >= 1 - _NOISE:
+        return ""
+    return (
+        f"one of {samples:,} samples is {1 / max(samples, 1):.3g} of {label_of(metric)}, "
+        f"and a drop of {drop:g} is allowed: a single sample decides"
+    )
 
 
 def accuracy_of(outcome: DeviceOutcome) -> Accuracy | None:

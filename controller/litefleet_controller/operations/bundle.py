@@ -44,6 +44,8 @@ async def write_for(
                 m: await context.write(context.state.next_number, context.config.fleet, m)
                 for m in context.project.models
             }
+            for note in _notes(context):
+                progress.message(note)
             signed = await context.signed(releases, numbers)
             await context.write(context.state.store_releases, context.lock, signed)
             now = context.clock.now()
@@ -53,6 +55,16 @@ async def write_for(
             details = {"file": str(out), "sha256": made.sha256, "releases": list(made.releases), **context.origin()}
             await context.write(context.state.log, context.actor, "bundle written", details)
             return made
+
+
+def _notes(context: RolloutContext) -> list[str]:
+    """Return a sentence for each model whose accuracy no controller will measure where the bundle is installed."""
+    return [
+        f"the data set of {model} is not run where the bundle is installed: there its goldens decide, and for a file with fp16 "
+        "or quantised weights they are wide, as the data set is to decide; run `litefleet evaluate` on a device of this kind first"
+        for model in context.project.models
+        if context.config.models[model].golden.dataset is not None
+    ]
 
 
 async def _remembered(context: RolloutContext) -> list[_Kind]:
