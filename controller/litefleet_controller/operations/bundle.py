@@ -61,7 +61,7 @@ def _notes(context: RolloutContext) -> list[str]:
     """Return a sentence for each model whose accuracy no controller will measure where the bundle is installed."""
     return [
         f"the data set of {model} is not run where the bundle is installed: there its goldens decide, and for a file with fp16 "
-        "or quantised weights they are wide, as the data set is to decide; run `litefleet evaluate` on a device of this kind first"
+        "or quantised weights they are wide, as the data set is to decide; run `litefleet evaluate` on such a device first"
         for model in context.project.models
         if context.config.models[model].golden.dataset is not None
     ]
