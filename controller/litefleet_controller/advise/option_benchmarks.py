@@ -18,8 +18,7 @@ from ..build.artifacts import ArtifactStore
 from ..build.conversion.convert import Artifact, convert
 from ..build.conversion.preflight import Source
 from ..build.conversion.variant import make_variant
-from ..build.golden.meaning import OutputMeaning, by_position, data_set_decides
-from ..build.releases import ReleaseBuilder, tolerance_of
+from ..build.releases import ReleaseBuilder
 from ..build.toolchain import Toolchains
 from ..common.errors import LitefleetError, findings_of
 from ..config import Config
@@ -78,13 +77,12 @@ async def benchmark_options(
             continue
         try:
             goldens = await release_builder.goldens(model)
-            meanings = await release_builder.meanings(model)
         except LitefleetError as error:
             note(f"{model} was not tried: {error}")
             continue
         for version, option in itertools.product(versions, ("plain", "int8", "int16")):
             say(f"trying {model} with Paddle-Lite {version}, {option}")
-            tried = await _try(model, source, version, option, goldens, meanings, toolchains, store, config)
+            tried = await _try(model, source, version, option, goldens, toolchains, store, release_builder)
             done.append(tried if evaluations is None else await _with_accuracy(tried, source, store, evaluations, note))
     return tuple(done)
 
@@ -114,26 +112,22 @@ async def _try(
     version: str,
     option: str,
     goldens: Sequence[Path],
-    meanings: Sequence[OutputMeaning],
     toolchains: Toolchains,
     store: ArtifactStore,
-    config: Config,
+    release_builder: ReleaseBuilder,
 ) -> OptionBenchmark:
     try:
         made = await _convert(source, "x86", option, version, toolchains, store)
         python = (await toolchains.lite(version)).python
+        limits = await release_builder.limits(model, made)
     except LitefleetError as error:
         return _failed(model, version, option, findings_of(error))
-    tolerance: Any = tolerance_of(config.models[model], option != "plain")
-    named = by_position(meanings, [tensor.name for tensor in made.nb.outputs])
-    if option != "plain" and config.models[model].golden.dataset is not None:
-        named = data_set_decides(named)
     spec = VerifySpec(
         str(made.path),
         tuple(map(str, goldens)),
         time_limit_s=_TIME_LIMIT_S,
-        tolerance=tolerance,
-        outputs={one.name: one.spec.to_dict() for one in named},
+        tolerance=dict(limits.tolerance) if limits.tolerance is not None else None,
+        outputs=limits.outputs(),
     )
     try:
         with tempfile.TemporaryDirectory(prefix="litefleet-trial-") as work:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from litefleet_inventory.model import Device
 
 from ..common.errors import FindingError, LitefleetError, UsageError, findings_of
 from ..common.files import expanded, sha256_of, write_atomically
-from ..config import Config, ModelConfig, runtime_for
+from ..config import Config, runtime_for
 from ..config.choices import GoldenSpec, RuntimeChoice
 from ..config.model import DataSetFields
 from ..devices.deliver import Release, is_special, kind_of
@@ -53,6 +53,22 @@ _NOT_IN_RELEASES: Any = {
 
 # The tolerance of goldens for a file of reduced precision whose model has a data set: finite, and alike in direction.
 _DATA_SET_DECIDES = {"max_abs": 1e30, "max_rel": 1e30, "mean_abs": 1e30, "cosine_min": 0.9}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How a file's outputs are compared with its goldens, for a release and for advice alike.
+
+    `tolerance` is None for the precision's own; with `data_set_decides` both bound hardly more than that numbers are finite.
+    """
+
+    meanings: tuple[OutputMeaning, ...]
+    tolerance: dict[str, float] | None
+    data_set_decides: bool
+
+    def outputs(self) -> dict[str, dict[str, Any]]:
+        """Return the form of manifests and requests, without outputs that are compared as tensors."""
+        return {one.name: one.spec.to_dict() for one in self.meanings if one.spec != TENSOR}
 
 
 class ReleaseBuilder:
@@ -91,15 +107,11 @@ class ReleaseBuilder:
             return Release(artifact=artifact.sha256, findings=(*unfit, *findings))
         judged = await self.judged_golden(model)
         golden = {await self._hash(path): path for path in judged.paths}
-        meanings = by_position(await self.meanings(model), [tensor.name for tensor in artifact.nb.outputs])
+        limits = await self.limits(model, artifact)
         noticed = judged.findings
-        if _is_reduced(artifact) and self._config.models[model].golden.dataset is not None:
-            meanings = data_set_decides(meanings)
-        elif _is_reduced(artifact):
+        if _is_reduced(artifact) and not limits.data_set_decides:
             noticed = noticed or await self._told_at(model, precision_of(artifact.nb), judged.paths)
-        elif await self._weights_are_rounded(model):
-            meanings = await asyncio.to_thread(with_fp16_weights, meanings, judged.paths)
-        manifest = self._manifest(model, artifact, tuple(golden), bundle.key, meanings)
+        manifest = self._manifest(model, artifact, tuple(golden), bundle.key, limits)
         return Release(
             id=release_id(manifest),
             model=model,
@@ -111,7 +123,7 @@ class ReleaseBuilder:
             runtime_blob=(bundle.sha256, bundle.path) if bundle.path else None,
             runtime_size=bundle.unpacked_size,
             findings=(*findings, *noticed),
-            outputs=tuple(one.to_dict() for one in meanings),
+            outputs=tuple(one.to_dict() for one in limits.meanings),
             golden=judged.sentence,
             no_runtime=no_runtime,
             recipe=await self.recipe(model),
@@ -162,6 +174,18 @@ class ReleaseBuilder:
     async def goldens(self, model: str) -> tuple[Path, ...]:
         """Return the model's golden cases, one .npz each.  Raises: FindingError, LitefleetError as `make_golden` does."""
         return (await self.judged_golden(model)).paths
+
+    async def limits(self, model: str, artifact: Artifact) -> Limits:
+        """Return how the outputs of a file of this model are compared.  Raises: as `judged_golden` and `meanings`."""
+        configured, reduced = self._config.models[model], _is_reduced(artifact)
+        meanings = by_position(await self.meanings(model), [tensor.name for tensor in artifact.nb.outputs])
+        given = configured.tolerance.model_dump(exclude_none=True) or None
+        if reduced and configured.golden.dataset is not None:
+            return Limits(data_set_decides(meanings), given or dict(_DATA_SET_DECIDES), True)
+        if not reduced and await self._weights_are_rounded(model):
+            paths = await self.goldens(model)
+            meanings = await asyncio.to_thread(with_fp16_weights, meanings, paths)
+        return Limits(meanings, given, False)
 
     async def _told_at(self, model: str, precision: str, golden: Sequence[Path]) -> tuple[Finding, ...]:
         """Return the warning about a golden that tells nothing at a file's precision."""
@@ -358,7 +382,7 @@ class ReleaseBuilder:
         return await self._once(("bundle", choice, kind), make)
 
     def _manifest(
-        self, model: str, artifact: Artifact, golden: tuple[str, ...], runtime: str, meanings: Sequence[OutputMeaning]
+        self, model: str, artifact: Artifact, golden: tuple[str, ...], runtime: str, limits: Limits
     ) -> dict[str, object]:
         configured, settings = self._config.models[model], self._config.verify
         gates: dict[str, float] = configured.gates.model_dump(exclude_none=True)
@@ -366,11 +390,11 @@ class ReleaseBuilder:
             gates["peak_rss_bytes"] = int(gates.pop("peak_rss_mb") * 2**20)
         verify = {
             **settings.model_dump(),
-            "tolerance": tolerance_of(configured, _is_reduced(artifact)),
+            "tolerance": limits.tolerance,
             "gates": gates or None,
         }
         about = asdict(artifact.variant) if artifact.variant else {}
-        outputs = {one.name: one.spec.to_dict() for one in meanings if one.spec != TENSOR}
+        outputs = limits.outputs()
         return {
             "schema": 1,
             "model": {"name": model, "nb": artifact.sha256, "opt_version": artifact.nb.opt_version, "variant": about},
@@ -422,14 +446,6 @@ class ReleaseBuilder:
 
 async def _awaited(make: Callable[[], Awaitable[_T]]) -> _T:
     return await make()
-
-
-def tolerance_of(configured: ModelConfig, reduced: bool) -> dict[str, float] | None:
-    """Return the tolerance of a model's goldens, None for the precision's own; `reduced` is a file with fp16 or quantisation."""
-    given = configured.tolerance.model_dump(exclude_none=True)
-    if not given and reduced and configured.golden.dataset is not None:
-        return dict(_DATA_SET_DECIDES)
-    return given or None
 
 
 def _prepared_by(spec: GoldenSpec) -> object:
