@@ -142,6 +142,10 @@ CASES = {
     "segfault in a pass": ("LF205", COMMAND + PASS.format("sparse_conv_detect_pass") + "Segmentation fault (core dumped)"),
     "converter, SIGILL": ("LF205", COMMAND + "Illegal instruction (core dumped)"),
     # programs, builds and files that are others than was meant
+    "asset": ("LF115", "Caused by: java.io.FileNotFoundException: lite_model_opt.nb/PaxHeader"),
+    "old linker": ("LF309", "ld: libx.so: undefined reference to `log@GLIBC_2.29'\ncollect2: error: ld returned 1 exit status"),
+    "Xbyak": ("LF315", "terminating due to uncaught exception of type Xbyak::Error: can't alloc"),
+    "package without libs": ("LF315", "FileNotFoundError: [WinError 2] : 'D:\\\\py\\\\site-packages\\\\paddlelite\\\\libs'"),
     "tiny": ("LF324", "    from paddlelite.lite import *\n    a = CxxConfig()\nNameError: name 'CxxConfig' is not defined"),
     "tiny import": ("LF324", "ImportError: cannot import name 'CxxConfig' from 'paddlelite.lite' (/opt/paddlelite/lite.so)"),
     "folder": (
@@ -166,7 +170,7 @@ WRONG = {
         {"LF310", "LF104"},
     ),
     "x86 has no fp16 kernels": ("lite/kernels/x86/fc_compute.cc\nIllegal instruction", {"LF104"}),
-    "A72 has none either": ("CPU ARCH: A72\nIllegal instruction", set()),
+    "PaddlePaddle's own SIGILL": (">>> import paddle\n非法指令 (核心已转储)", {"LF310", "LF104"}),
     "a vendor's library is no wheel": (CASES["vendor's Python"][1], {"LF307"}),
     "a full build runs passes too": (
         PASS.format("memory_optimize_pass") + "[I  1/ 1 1:1:1.1 light_api.cc:9 Run] x\nSegmentation fault",

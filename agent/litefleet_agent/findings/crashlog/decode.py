@@ -112,9 +112,10 @@ _CONVERTER_DOUBTS = {"SIGSEGV": ("LF209",), "SIGILL": ("LF310",)}
 # Another library's code was running: the innermost frame of faulthandler, or an import of that library alone.
 _OTHERS = re.compile(
     r"\(most recent call first\):?\n[^\n]{0,300}-packages/(?!paddlelite)\w|libopenblas|"
-    r"import (?:numpy|cv2|torch|scipy|onnxruntime|tensorflow)\b[^\n]{0,40}\n(?:[^\n]{0,200}\n)?[^\n]{0,99}[Ii]llegal instruction"
+    r"import (?:numpy|paddle|cv2|torch|scipy|onnxruntime|tensorflow)\b[^\n]{0,40}\n(?:[^\n]{0,200}\n)?"
+    r"[^\n]{0,99}(?:[Ii]llegal instruction|非法指令)"
 )
-_NO_FP16 = re.compile(r"lite/kernels/x86/|x86_64|\bAVX|CPU ARCH: A(?:7|9|15|17|32|35|53|57|72|73)\b")
+_X86 = re.compile(r"lite/kernels/x86/|x86_64|\bAVX")  # no fp16 kernels there
 _TAGGED = re.compile(r"v?\d{1,6}\.\d")
 
 
@@ -266,7 +267,7 @@ def _general(name: str, place: Place, text: str) -> List[Cause]:
         return [Cause("LF205", Certainty.CERTAIN, place)] + doubts
     hints = [Cause(hint.code, hint.certainty, place) for hint in HINTS.get(name, ())]
     if name == "SIGILL":
-        hints = [] if _OTHERS.search(text) else [h for h in hints if h.code != "LF104" or not _NO_FP16.search(text)]
+        hints = [] if _OTHERS.search(text) else [h for h in hints if h.code != "LF104" or not _X86.search(text)]
     if any(hint.severity is Severity.ERROR for hint in hints):
         return hints
     return [Cause("LF402" if name in ("", "SIGABRT") else "LF401", Certainty.CERTAIN, place)] + hints

@@ -89,6 +89,7 @@ _FILES = (  # the .nb file
     _rule("bad_alloc", "LF105", _MAYBE, "a size that is garbage, read at load; Paddle-Lite#5733", needs=_LOADING, log_source=_LITE),
     _rule("free_size()", "LF106", _LIKELY, "set_model_dir with a folder or file of another kind, naive_buffer.cc", r"bytes <= free_size\(\)"),
     _rule("free_size()", "LF107", _MAYBE, "the same with a file of a layout that was dropped", r"bytes <= free_size\(\)"),
+    _rule("FileNotFoundException", "LF115", _LIKELY, "Java; PaddleOCR#455", r"FileNotFoundException: .{0,200}\.nb\b"),
     _rule("Unable to open file", "LF115", _SURE, "2.9 and later, io.cc", r"Unable to open file: \S+\.nb\b", log_source=_LITE),
 )  # fmt: skip
 
@@ -199,7 +200,8 @@ _LOADER = (  # the library and its surroundings
     _rule("undefined symbol: ", "LF307", _SURE, "CPython; Paddle-Lite#10072", r"undefined symbol: _?Py\w+", unless=_HAL),
     _rule("Python version mismatch", "LF307", _SURE, "pybind11", r"Python version mismatch: module was compiled for Python [\d.]+"),
     _rule("undefined symbol: ", "LF309", _LIKELY, "another C++ library; Paddle-Lite#10589", r"undefined symbol: \w*__cxx11\w*"),
-    _rule("undefined reference to", "LF309", _LIKELY, "the linker; Paddle-Lite#10589", r"undefined reference to .{0,20}__cxx11"),
+    _rule("undefined reference to", "LF309", _LIKELY, "the linker; Paddle-Lite#10589",
+          r"undefined reference to .{0,20}__cxx11|undefined reference to .{1,200}@GLIBC(?:XX)?_[\d.]"),
     _rule("undefined symbol: ", "LF315", _LIKELY, "the loader: two libraries, or a program and its library, of different versions",
           r"[\w)]: undefined symbol: (?!_?Py)(?!\w*__cxx11)\w+"),
     _rule("undefined symbol: ", "LF315", _LIKELY, "a vendor's library that needs Python's, Paddle-Lite#10505", needs=_HAL),
@@ -212,6 +214,8 @@ _LOADER = (  # the library and its surroundings
     _rule("segment prot after reloc", "LF315", _SURE, "the loader: SELinux", r"cannot restore segment prot after reloc"),
     _rule("text relocations", "LF315", _SURE, "Android's loader", r"has text relocations"),
     _rule("couldn't map", "LF315", _LIKELY, "Android's loader", r"couldn't map .{1,200}(?:Permission denied|Operation not permitted|Out of memory)"),
+    _rule("Xbyak::Error", "LF315", _LIKELY, "x86: the system refuses memory for generated code; Paddle-Lite#10652", r"Xbyak::Error: can't (?:alloc|protect)"),
+    _rule("paddlelite", "LF315", _LIKELY, "Windows: an incomplete package; Paddle-Lite#9271", r"FileNotFoundError: .{0,200}paddlelite[\\/]{1,2}libs\b"),
     _rule("MKL FATAL ERROR", "LF315", _LIKELY, "MKL", r"MKL FATAL ERROR: Cannot load \S+"),
     _rule("lite.so: cannot open", "LF308", _LIKELY, "the loader says so of a file for another CPU; Paddle-Lite#4036",
           r"(?<![\w-])lite\.so: cannot open shared object file"),
@@ -255,6 +259,7 @@ _LOADER = (  # the library and its surroundings
     _rule("' object has no attribute '", "LF324", _SURE, "Python; Paddle-Lite#5838", r"'paddlelite\.lite\.\w+' object has no attribute '\w+'"),
     _rule("has no attribute", "LF324", _SURE, "Python", r"module 'paddlelite\.lite' has no attribute '\w+'"),
     _rule("numpy", "LF325", _SURE, "Python", r"No module named '?numpy'?"),
+    _rule("patchelf: ", "LF709", _LIKELY, "a build of the Python package; Paddle-Lite#9058", r"patchelf: (?:command )?not found"),
     _rule("opt", "LF709", _LIKELY, "a shell: pip's folder of programs is not on PATH",
           r"\b(?:paddle_lite_opt|opt(?:_linux|_mac)?)(?:: command| ?:)? not found|(?:command not found|未找到命令)[:：] ?(?:paddle_lite_opt|opt)\b"
           r"|(?:paddle_lite_opt|\bopt)[:：] ?未找到命令|'(?:paddle_lite_opt|opt)' is not recognized"),
