@@ -375,7 +375,7 @@ RUN: Mapping[str, Details] = {
         (Where.RUN,),
         "PaddlePaddle 2.6.2 reaches top1 0.1030 with 10 classes, which guessing reaches too.",
         (
-            "Compare `preprocess:` with the model's training: colours, mean, std, size (docs/infer.md).",
+            "Compare `preprocess:` with the model's training: colours, mean, std, size (`litefleet docs infer`).",
             "Check the numbers of the classes: folders are numbered in the order of their names, unless `classes.txt` names another order.",
             "Use more samples: with 1,000, one is worth 0.001.",
         ),

@@ -279,7 +279,7 @@ ZH_RUN: Mapping[str, Zh] = {
         "检查 `preprocess:`、标注和类别的顺序；使用更多样本，或放宽 `golden.drop`。",
         "litefleet 把参考引擎自己的得分与 `golden.min`、与随机猜测相比较，并把单个样本的分量与 `golden.drop` 相比较。",
         (
-            "把 `preprocess:` 与模型训练时的设置相比较：颜色、mean、std、尺寸（docs/infer.zh.md）。",
+            "把 `preprocess:` 与模型训练时的设置相比较：颜色、mean、std、尺寸（`litefleet docs infer`）。",
             "检查类别的编号：文件夹按名称的顺序编号，除非 `classes.txt` 给出另一种顺序。",
             "使用更多样本：有 1000 个样本时，每个样本占 0.001。",
         ),

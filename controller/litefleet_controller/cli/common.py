@@ -24,6 +24,7 @@ from .completion import device_patterns, model_names, rollout_ids
 from .help import SectionedHelp
 
 if TYPE_CHECKING:
+    from ..catalogue.words import Lang
     from ..devices.outcome import RunReport
     from ..devices.progress import Progress
 
@@ -64,6 +65,9 @@ SvgOption = Annotated[Path | None, typer.Option("--svg", help="Also write the ch
 RolloutArgument = Annotated[
     str,
     typer.Argument(help="ID of a rollout, such as r-20261123-0001; default: the latest.", autocompletion=rollout_ids),
+]
+LangOption = Annotated[
+    str | None, typer.Option("--lang", help="Language: en or zh; default: LITEFLEET_LANG, else the locale's.")
 ]
 DEFAULT_CONFIG = Path("litefleet.yaml")
 STDOUT = Path("-")
@@ -226,6 +230,22 @@ def say(text: str) -> None:
 def terminal_width() -> int:
     """Return the terminal's columns, at least 40; 120 where stdout is no terminal."""
     return max(40, shutil.get_terminal_size((120, 40)).columns)
+
+
+def is_terminal() -> bool:
+    """Return whether stdout is a terminal."""
+    return sys.stdout.isatty()
+
+
+def language(chosen: str | None) -> Lang:
+    """Return the language of `--lang`, else of LITEFLEET_LANG, else of the locale.  Raises: UsageError for another."""
+    from ..catalogue.words import Lang, lang_of
+
+    wanted = chosen or os.environ.get("LITEFLEET_LANG", "")
+    if wanted and wanted not in list(Lang):
+        name = "--lang" if chosen else "LITEFLEET_LANG"
+        raise UsageError(f"{name} {wanted[:40]}: unknown language. Available: {', '.join(Lang)}.")
+    return Lang(wanted) if wanted else lang_of()
 
 
 def colored() -> bool:

@@ -1,4 +1,4 @@
-"""`litefleet explain`."""
+"""Commands that explain: `litefleet explain` a finding, `litefleet docs` a page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..common.errors import UsageError
-from .common import JsonOption, command, show, terminal_width
+from .common import JsonOption, LangOption, colored, command, is_terminal, language, show, terminal_width
 
 _WIDEST = 100  # columns: longer lines of prose are hard to read
 _LOGS = "`litefleet doctor --log FILE` explains the output of a program (`-` reads standard input)"
@@ -19,18 +19,16 @@ def explain(
     codes: Annotated[
         list[str], typer.Argument(metavar="CODE...", help="Codes such as LF101, or their names; `all` lists them.")
     ],
-    lang: Annotated[str | None, typer.Option("--lang", help="en or zh; default: the locale's.")] = None,
+    lang: LangOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Explain a finding: the symptoms, the cause, the steps to take, and how litefleet detects it."""
     from ..catalogue.articles import article
     from ..catalogue.text import index_text, to_text
-    from ..catalogue.words import Lang, lang_of
 
-    if lang is not None and lang not in list(Lang):
-        raise UsageError(f"--lang {lang[:40]}: unknown language. Available: {', '.join(Lang)}.")
+    chosen = language(lang)
     wanted, every = _wanted(codes)
-    articles = [article(code, lang or lang_of()) for code in wanted]
+    articles = [article(code, chosen) for code in wanted]
     if as_json:
         data = [one.to_dict() for one in articles]
         show(json.dumps(data if every or len(data) > 1 else data[0], indent=2, ensure_ascii=False))
@@ -38,6 +36,26 @@ def explain(
         show(index_text(articles))
     else:
         show("\n\n\n".join(to_text(one, min(terminal_width(), _WIDEST)) for one in articles))
+
+
+@command
+def docs(
+    page: Annotated[
+        str, typer.Argument(metavar="[PAGE]", help="A page such as rollouts; default: list the pages.")
+    ] = "",
+    lang: LangOption = None,
+) -> None:
+    """Show a page of the manual, as it belongs to this version."""
+    from ..catalogue.articles import find_code
+    from ..reports.manual import contents, for_terminal, named, page_text, pages
+
+    if not page:
+        show(contents(language(lang)))
+    elif named(page) not in pages(language(lang)) and find_code(page):
+        explain([find_code(page)], lang)
+    else:
+        text = page_text(page, language(lang))
+        show(for_terminal(text, terminal_width(), colored()) if is_terminal() else text)
 
 
 def _wanted(codes: list[str]) -> tuple[list[str], bool]:

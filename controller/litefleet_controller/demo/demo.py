@@ -226,7 +226,7 @@ def _write_project(folder: Path, fleet: EmbeddedFleet) -> None:
     (folder / "litefleet.yaml").write_text(_CONFIG.format(connect=3, version=DEFAULT_PADDLELITE), encoding="utf-8")
     descriptions = {name: about for name, (_, about) in EXPECTED.items()}
     lines = [
-        "# The embedded fleet; a real one has other addresses; docs/configuration.md describes all settings.",
+        "# The embedded fleet; a real one has other addresses; `litefleet docs configuration` describes all settings.",
         "devices:",
     ]
     for name, device in fleet.devices.items():

@@ -97,7 +97,7 @@ class _Reader:
         if how is None:
             raise UsageError(
                 f"{path}: litefleet.yaml does not say how a picture becomes an input of {self._model}: "
-                f"write `preprocess:` under `{self._model}:` (docs/configuration.md)"
+                f"write `preprocess:` under `{self._model}:` (`litefleet docs configuration`)"
             )
         target = self._inputs[0] if len(self._inputs) == 1 else picture_input(self._inputs, how.layout)
         if target is None:
