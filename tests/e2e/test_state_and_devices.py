@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import asyncssh
 import pytest
 import yaml
+from litefleet_agent.releases.journal import Journal
+from litefleet_controller.config import load_config
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.steps import WaitPolicy
+from litefleet_controller.operations import open_state
 from litefleet_controller.operations.adopt import adopt_state, plan_adoption
 from litefleet_controller.operations.plan import plan_rollout
 from litefleet_controller.operations.reconcile import reconcile
@@ -25,7 +30,18 @@ from litefleet_controller.operations.rollout import start_rollout
 from litefleet_controller.state import StateOlder
 
 from tests.e2e.conftest import Project
-from tests.e2e.rollout_helpers import audit, current, latest, litefleet, new_release, options, quiet, rollout, states
+from tests.e2e.rollout_helpers import (
+    audit,
+    current,
+    latest,
+    litefleet,
+    new_release,
+    options,
+    quiet,
+    rollout,
+    rows,
+    states,
+)
 
 
 class Messages(QuietProgress):
@@ -162,3 +178,46 @@ async def _replace(devices: EmbeddedFleet, name: str) -> None:
     await devices.restart(name)
     shown = replace(devices.devices[name], host_public_key=" ".join(public.decode().split()[:2]))
     devices.devices[name] = shown
+
+
+async def test_two_controllers_with_a_database_each_at_the_same_moment(fleet: Fleets, project: Projects) -> None:
+    async with fleet("a", "b") as devices:
+        desk = project(devices)
+        laptop = Project(shutil.copytree(desk.folder, desk.folder.with_name("laptop")))
+        new_release(laptop, 3)
+        jobs = (desk, laptop)
+        reports = await asyncio.gather(*(rollout(job) for job in jobs), return_exceptions=True)
+        runs, leads = current(devices), {}
+        for name, device in devices.devices.items():
+            told = Journal(str(device.root)).read().told
+            leads[name] = [job for job in jobs if _identity(job) == told.state]
+            assert len(leads[name]) == 1, told
+        for job, report in zip(jobs, reports, strict=True):
+            ours = [name for name in leads if leads[name] == [job]]
+            if isinstance(report, StateOlder):  # the other one had switched a device before this one had asked them
+                assert "last switched by another state" in str(report)
+                assert not ours
+                continue
+            assert not isinstance(report, BaseException), report
+            assert report.exit_code == (0 if len(ours) == 2 else 1)
+            for row in rows(job):
+                assert (str(row.state) == "confirmed") == (row.device in ours), (row, ours)
+                if row.device in ours:
+                    assert runs[row.device] == row.release
+                else:
+                    assert set(row.codes) <= {"LF630", "LF508"}, row
+        assert [getattr(report, "exit_code", 3) for report in reports] != [0, 0]
+
+        report = await start_rollout(options(laptop), quiet, supersede=True, take_over=True)  # a person decides
+        assert report.exit_code == 0
+        assert len(set(current(devices).values())) == 1
+        new_release(desk, 4)
+        with pytest.raises(StateOlder, match="last switched by another state"):
+            await start_rollout(options(desk), quiet, supersede=True)
+        assert len(set(current(devices).values())) == 1
+
+
+def _identity(job: Project) -> str:
+    config = load_config(job.folder / "litefleet.yaml")
+    with closing(open_state(config)) as state:
+        return state.identity(config.fleet).state
