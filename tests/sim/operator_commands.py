@@ -96,7 +96,7 @@ class Operator:
     def end(self, event: RolloutEvent = RolloutEvent.ABORT) -> None:
         """`litefleet abort` or `pause` of the latest rollout."""
         here = self.harness
-        end_locally(here.state, here.context.lock, here.rollout(), event, self.fleet.clock.now())
+        end_locally(here.state, here.context.lock, here.rollout(), event, self.fleet.clock.now(), "operator")
 
     def reconcile(self, repair: bool = False) -> Done:
         """`litefleet reconcile`."""
@@ -178,7 +178,19 @@ class Operator:
         for number in numbers or range(len(self.names)):
             self.device(number).profile = self.device(number).profile.with_(cause=cause)
 
+    def let_time_pass(self) -> None:
+        """Wait until each device that is away is due."""
+        self.fleet.clock.advance(7200)
+
+    def leave(self) -> None:
+        """Close what is open."""
+        self.harness.leave()
+
     # --- what is to be seen
+
+    def open_rollouts(self) -> list[str]:
+        """Return the ids of the rollouts that are not over."""
+        return [r.id for r in self.harness.state.rollouts("simulated", 50) if not r.state.over]
 
     @property
     def runs(self) -> str:

@@ -9,6 +9,7 @@ import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import Phase, settings
@@ -57,16 +58,19 @@ class RolloutRules(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        where = Path(self.folder.name)
-        self.one = Operator(where / "fleet", self.template, ("pi4",) * SIZE, gates="off", waves=["100%"])
+        self.one = self.operator(Path(self.folder.name))
         self.runs = dict.fromkeys(range(SIZE), "1")
         self.away: set[int] = set()
         self.open: Open | None = None
         self.switched = [Switched("1", dict.fromkeys(range(SIZE), ""))]
 
+    def operator(self, where: Path) -> Any:
+        """Return who types the commands; `tests/e2e/test_command_table.py` types them on real devices."""
+        return Operator(where / "fleet", self.template, ("pi4",) * SIZE, gates="off", waves=["100%"])
+
     def teardown(self) -> None:
         if hasattr(self, "one"):
-            self.one.harness.leave()
+            self.one.leave()
         self.folder.cleanup()
 
     # --- what the model says of commands
@@ -157,7 +161,7 @@ class RolloutRules(RuleBasedStateMachine):
 
     @rule()
     def reconcile(self) -> None:
-        self.one.fleet.clock.advance(7200)  # whoever is away is due
+        self.one.let_time_pass()  # whoever is away is due
         self.one.reconcile()
         if self.open is not None and not self.open.paused:
             self._reach(self.open)
@@ -192,7 +196,7 @@ class RolloutRules(RuleBasedStateMachine):
     @invariant()
     def at_most_one_rollout_is_open_and_it_is_the_one_that_is_known(self) -> None:
         if hasattr(self, "one"):
-            found = [r for r in self.one.harness.state.rollouts("simulated", 50) if not r.state.over]
+            found = self.one.open_rollouts()
             assert len(found) <= 1, found
             assert bool(found) == (self.open is not None), (found, self.open)
 
