@@ -36,10 +36,10 @@ async def _kill(
 
 
 @pytest.mark.timeout(600)
-async def test_eight_kills_each(
+async def test_four_kills_each(
     fleet: Callable[..., EmbeddedFleet], project: Callable[..., Project], record_property: Any
 ) -> None:
-    await _kill(fleet, project, 8, record_property)
+    await _kill(fleet, project, 4, record_property)
 
 
 @pytest.mark.long

@@ -23,7 +23,7 @@ from tests.sim.sim_device import SimDevice
 from tests.sim.sim_fleet import SimFleet, make_fleet
 from tests.sim.sim_profile import Cut, Outage, Profile
 
-SEEDS = int(os.environ.get("LITEFLEET_TEST_SEEDS", "40"))
+SEEDS = int(os.environ.get("LITEFLEET_TEST_SEEDS", "25"))
 MANY = 600
 BYTES = {"in": (0, 4900), "out": (0, 2700)}  # of a whole conversation
 SWITCH = {"in": (3700, 4900), "out": (1800, 2700)}  # of its end: switch on, confirm

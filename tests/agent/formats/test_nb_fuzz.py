@@ -76,7 +76,7 @@ def test_thousands_of_random_mutations_of_a_real_file(nb_files: Callable[..., Pa
     rng = random.Random(20240501)
     refused = partial = 0
     started = time.process_time()
-    for _ in range(3000):
+    for _ in range(1200):
         data = bytearray(real[: end + 4096])
         for _ in range(rng.choice((1, 1, 2, 8, 64))):
             place = rng.randrange(end)
@@ -86,8 +86,8 @@ def test_thousands_of_random_mutations_of_a_real_file(nb_files: Callable[..., Pa
         model = described(bytes(data))
         refused += model is None
         partial += model is not None and not model.complete
-    assert refused > 100
-    assert partial > 100
+    assert refused > 40
+    assert partial > 40
     assert time.process_time() - started < 90
 
 
