@@ -5,12 +5,13 @@ Exit codes: 0 success, 1 rejected or failed, 2 usage, 3 stopped by a gate or wai
 
 from __future__ import annotations
 
-from . import doctor, explain, fleet, init, lead, models, provision, rollouts, run_models, state
+from . import devices, doctor, explain, fleet, init, lead, models, provision, rollouts, run_models, state
 from .common import app
 from .main import main
 
 __all__ = [
     "app",
+    "devices",
     "doctor",
     "explain",
     "fleet",

@@ -25,6 +25,11 @@ def device_patterns(ctx: typer.Context, incomplete: str) -> list[str]:
     return _matching(names, incomplete)
 
 
+def device_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of one device in the inventory."""
+    return _matching(_device_names(ctx, only_devices=True), incomplete)
+
+
 def model_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the name of a model in litefleet.yaml."""
     return _matching(_settings(ctx).models, incomplete)
@@ -81,12 +86,15 @@ def _settings(ctx: typer.Context) -> _Settings:
     return settings
 
 
-def _device_names(ctx: typer.Context) -> Iterator[str]:
+def _device_names(ctx: typer.Context, only_devices: bool = False) -> Iterator[str]:
     from litefleet_inventory import InventoryError, load
 
     try:
         inventory = load(Path(str(ctx.params.get("inventory") or _settings(ctx).inventory)))
     except InventoryError:
+        return
+    if only_devices:
+        yield from (device.name for device in inventory.devices)
         return
     yield "all"
     yield from (group.name for group in inventory.groups)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from ..common.errors import UsageError
+from ..project import Options
 from .common import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -25,14 +26,16 @@ from .common import (
     show,
     terminal_width,
 )
+from .completion import rollout_ids
 
+_MOST_AUDIT = 100_000  # entries that a filter searches
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 @command
 def status(
+    options: DeviceOptions,
     rollout_id: RolloutArgument = "",
-    config: ConfigOption = DEFAULT_CONFIG,
     as_json: JsonOption = False,
     every: Annotated[bool, typer.Option("--all", help="List the latest rollouts.")] = False,
 ) -> None:
@@ -42,7 +45,8 @@ def status(
     from ..project.project import open_state
     from ..reports.status_text import rollouts_dict, rollouts_text, status_dict, status_text
 
-    settings = load_config(config)
+    settings = load_config(options.config)
+    chosen = _selected(options)
     with closing(open_state(settings)) as state:
         if every:
             latest = state.rollouts(settings.fleet, 100)
@@ -50,7 +54,8 @@ def status(
             show(json.dumps(rollouts_dict(latest), indent=2) if as_json else text)
             return
         one = operations.find_rollout(state, settings.fleet, rollout_id)
-        rows, outcomes = state.rows(one.id), state.outcomes(one.id)
+        rows = [row for row in state.rows(one.id) if chosen is None or row.device in chosen]
+        outcomes = [o for o in state.outcomes(one.id) if chosen is None or o.device in chosen]
         running = {key: entry.at for key, entry in state.runs_failed(one.id).items()}
         older = state.behind(settings.fleet)
         holder = str(state.holder(settings.fleet) or "")
@@ -75,45 +80,74 @@ def history(
 ) -> None:
     """Show the events that devices recorded between contacts, as collected at the last contact."""
     from ..config import load_config
-    from ..project.project import open_project, open_state
+    from ..project.project import open_state
     from ..reports.status_text import history_dict, history_text
 
-    begin = time.time() - _seconds(since) if since else 0.0
-    chosen = [d.name for d in open_project(options).devices] if options.limit else []
+    begin = time.time() - seconds_of("--since", since) if since else 0.0
+    chosen = sorted(_selected(options) or ())
     with closing(open_state(load_config(options.config))) as state:
         entries = state.history_entries(chosen, begin, last)
     text = history_text(entries, terminal_width(), colored())
     show(json.dumps(history_dict(entries), indent=2) if as_json else text)
 
 
-def _seconds(text: str) -> float:
-    """Return a duration such as "2d" or "30m" in seconds; UsageError for any other text."""
+def _selected(options: Options) -> frozenset[str] | None:
+    """Return the names of the devices that --limit selects; None without --limit."""
+    if not options.limit:
+        return None
+    from ..project.project import open_project
+
+    return frozenset(device.name for device in open_project(options).devices)
+
+
+def seconds_of(option: str, text: str) -> float:
+    """Return an option's duration such as "2d" or "30m" in seconds; UsageError for any other text."""
     found = re.fullmatch(r"(\d{1,6})([smhdw])", text, re.ASCII)
     if not found:
-        raise UsageError(f"--since: '{text[:40]}' is not a duration. Write 2d, 12h or 30m.")
+        raise UsageError(f"{option}: '{text[:40]}' is not a duration. Write 2d, 12h or 30m.")
     return int(found[1]) * _UNITS[found[2]]
 
 
 @command
 def audit(
-    config: ConfigOption = DEFAULT_CONFIG,
+    options: DeviceOptions,
     check: Annotated[bool, typer.Option("--check", help="Recompute the whole chain of hashes.")] = False,
-    limit: Annotated[int, typer.Option("-n", min=1, help="Number of entries to show, the last ones.")] = 50,
+    last: Annotated[int, typer.Option("-n", min=1, help="Number of entries to show, the last ones.")] = 50,
+    who: Annotated[str, typer.Option("--who", help="Only entries whose author's name contains this.")] = "",
+    action: Annotated[str, typer.Option("--action", help="Only entries whose action contains this.")] = "",
+    rollout_id: Annotated[
+        str, typer.Option("--rollout", help="Only entries about this rollout.", autocompletion=rollout_ids)
+    ] = "",
+    since: Annotated[str, typer.Option("--since", help="Only entries younger than this: 2d, 12h, 30m.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show who did what, when, and from which files."""
     from ..config import load_config
+    from ..operations.device_records import concerns
     from ..project.project import open_state
+    from ..reports.device_text import audit_table
 
-    with closing(open_state(load_config(config))) as state:
+    begin = time.time() - seconds_of("--since", since) if since else 0.0
+    chosen = _selected(options)
+    settings = load_config(options.config)
+    filtered = bool(who or action or rollout_id or since or chosen is not None)
+    with closing(open_state(settings)) as state:
         problem = state.check_audit() if check else ""
-        entries = state.audit(limit)
+        entries = state.audit(_MOST_AUDIT if filtered else last)
+        rollouts = {d: {m.rollout for m in state.moves_of(settings.fleet, d)} for d in chosen or ()}
+    entries = tuple(
+        e
+        for e in entries
+        if who.lower() in e.who.lower()
+        and action.lower() in e.action.lower()
+        and (not rollout_id or e.what.get("rollout") == rollout_id)
+        and e.at >= begin
+        and (chosen is None or any(concerns(e, device, rollouts[device]) for device in chosen))
+    )[-last:]
     if as_json:
         show(json.dumps({"schema": 1, "broken": problem, "entries": [asdict(e) for e in entries]}, indent=2))
     else:
-        for e in entries:
-            moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(e.at))
-            show(f"{e.seq:6}  {moment}  {e.who}  {e.action}  {json.dumps(dict(e.what), ensure_ascii=False)[:300]}")
+        show(audit_table(entries, terminal_width(), colored()))
         if check:
             whole = "The chain of hashes is complete from the first entry to the last."
             say(problem or (whole if entries else "The audit log has no entry yet: there is no chain to check."))

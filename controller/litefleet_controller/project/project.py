@@ -42,12 +42,15 @@ class Project:
 
     def session_factory(self, progress: Progress, keep_agent: bool = True) -> SessionFactory:
         """Return the factory of sessions with the project's devices; `keep_agent` leaves the agent's archive on them."""
+        limit_s = self.config.ssh.step_time_limit_s
+        pythons = PythonBundles(self.config.python, default_cache(), progress.message)
+        return SessionFactory(self.transport(), agent_archive(), progress.device_step, limit_s, keep_agent, pythons)
+
+    def transport(self) -> SshTransport:
+        """Return the transport to the project's devices."""
         ssh = self.config.ssh
         limits = SshLimits(ssh.connect_time_limit_s, ssh.connect_time_limit_s)
-        transport = SshTransport(self.host_keys(), self.inventory.jump_chain, limits)
-        pythons = PythonBundles(self.config.python, default_cache(), progress.message)
-        limit_s = ssh.step_time_limit_s
-        return SessionFactory(transport, agent_archive(), progress.device_step, limit_s, keep_agent, pythons)
+        return SshTransport(self.host_keys(), self.inventory.jump_chain, limits)
 
     def release_builder(self, progress: Progress) -> ReleaseBuilder:
         """Return the builder of the project's releases; the caller closes it."""

@@ -16,10 +16,11 @@ from ..devices.deliver import Release
 from ..devices.identity import Identity
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceEvent, DeviceRow, Rollout, RolloutEvent
-from . import audit_log, device_history, devices, fleet_lock, identity, renames, rollouts, versions
+from . import audit_log, device_history, device_views, devices, fleet_lock, identity, renames, rollouts, versions
 from . import transitions as row_transitions
 from .database import Database, sqlite_path
 from .device_history import HistoryEntry, ServiceStatus
+from .device_views import LastRow, RolloutMove
 from .identity import Beside, Noted
 from .model import AuditEntry, Confirmed, Conflict, FleetLock, KnownDevice, Owner, RowChange, StateOlder
 from .tables import rollouts as rollout_table
@@ -319,6 +320,30 @@ class State:
         """Return each device's service status at its last contact, by name."""
         with self._database.read() as connection:
             return device_history.all_services(connection)
+
+    def last_rows(self, fleet: str) -> Mapping[tuple[str, str], LastRow]:
+        """Return each device's row in its latest rollout, by (device, model)."""
+        with self._database.read() as connection:
+            return device_views.last_rows(connection, fleet)
+
+    def moves_of(self, fleet: str, device: str, limit: int = 1000) -> tuple[RolloutMove, ...]:
+        """Return a device's last moves in all rollouts of a fleet, the oldest first."""
+        with self._database.read() as connection:
+            return device_views.moves_of(connection, fleet, device, limit)
+
+    def stored_of(self, device: str) -> Mapping[str, int]:
+        """Return how much is stored of a device, by what it is."""
+        with self._database.read() as connection:
+            return device_views.stored_of(connection, device)
+
+    def forget(self, lock: FleetLock, device: str, actor: str) -> None:
+        """Delete what is stored of a device; its rows in rollouts and the audit log stay."""
+        with self._database.write() as connection:
+            fleet_lock.check(connection, lock)
+            device_views.forget(connection, device)
+            audit_log.append(
+                connection, self._clock(), actor, "device forgotten", {"fleet": lock.fleet, "device": device}
+            )
 
     def history_entries(
         self, devices: Sequence[str] = (), since: float = 0.0, limit: int = 100

@@ -13,6 +13,7 @@ from litefleet_agent.releases.atomic import fsync_folder
 from litefleet_inventory.model import Device
 
 from ...common.errors import ConfigError
+from ...common.files import write_atomically
 from .base import TransportError
 
 # The order in which a host is asked for its key; known types go first, so that a pinned key is the one that it shows.
@@ -107,6 +108,35 @@ class HostKeys:
         fsync_folder(str(folder))
         return [key]
 
+    def replace(self, device: Device, key: asyncssh.SSHKey) -> None:
+        """Trust `key` for a device instead of the keys that the pin file holds for it; other files are not changed.
+
+        The file is written anew under its lock, so that a power cut leaves the old one or the new one.
+        """
+        folder = self._pin_file.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(self._pin_file, os.O_RDWR | os.O_CREAT, 0o600), "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            lines = self._pin_file.read_bytes().splitlines()
+            kept = [line for line in lines if line and not _pins(line, _known_as(device))]
+            kind, public = key.export_public_key("openssh").decode().split()[:2]
+            kept.append(f"{_known_as(device)} {kind} {public}".encode())
+            write_atomically(self._pin_file, b"\n".join(kept) + b"\n")
+        self._new[device.host, device.port] = key
+
+
+def _pins(line: bytes, host: str) -> bool:
+    """Return whether a line of a known_hosts file holds a key of this host alone; markers, comments and lists stay."""
+    names = line.split(None, 1)[0].decode("utf-8", "surrogateescape")
+    if names.startswith(("@", "#")) or "," in names:
+        return False
+    if not names.startswith("|"):
+        return names.lower() == host
+    try:
+        return bool(asyncssh.import_known_hosts(line.decode("ascii") + "\n").match(host, "", None)[0])
+    except (ValueError, asyncssh.Error):
+        return False
+
 
 def _known_as(device: Device) -> str:
     """Return the name under which known_hosts files hold this device's key: the port is part of it unless it is 22."""
@@ -149,6 +179,11 @@ class TrustDecision:
     def is_known(self) -> bool:
         """Whether any key of this device is known, pinned or in a known_hosts file."""
         return bool(self._known)
+
+    @property
+    def revoked(self) -> tuple[asyncssh.SSHKey, ...]:
+        """The keys that are marked as revoked for this device."""
+        return tuple(self._revoked)
 
     @property
     def known(self) -> tuple[asyncssh.SSHKey, ...]:

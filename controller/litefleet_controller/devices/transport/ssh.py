@@ -208,10 +208,7 @@ class SshTransport:
     async def _start(
         self, device: Device, command: str, connections: list[asyncssh.SSHClientConnection]
     ) -> _SshChannel:
-        for hop in (hop_device(h, device) for h in self._hops(device)):
-            slots = self._jump_slots.setdefault(f"{hop.host}:{hop.port}", asyncio.Semaphore(8))
-            async with slots:  # OpenSSH drops logins beyond about 10 that are not authenticated yet
-                connections.append(await self._connect(hop, connections[-1] if connections else None))
+        await self._hop(device, connections)
         connection = await self._connect(device, connections[-1] if connections else None)
         connections.append(connection)
         began = time.monotonic()
@@ -222,6 +219,37 @@ class SshTransport:
             raise TransportError(finding("LF505", f"{device.name} would not start a command: {_why(error)}")) from error
         shown = connection.get_server_host_key()
         return _SshChannel(process, _window(time.monotonic() - began), shown.get_fingerprint() if shown else "")
+
+    async def shown_key(self, device: Device) -> asyncssh.SSHKey:
+        """Return the host key that `device` shows, without a login on it; its jump hosts must be trusted.
+
+        Raises: TransportError with LF501 when it cannot be reached.
+        """
+        connections: list[asyncssh.SSHClientConnection] = []
+        where = f"{device.host}:{device.port}"
+        try:
+            await self._hop(device, connections)
+            async with asyncio.timeout(self._limits.connect_s + self._limits.login_s):
+                key = await asyncssh.get_server_host_key(
+                    device.host, device.port, tunnel=connections[-1] if connections else (), config=None
+                )
+        except TimeoutError as error:
+            raise TransportError(finding("LF501", f"{where} did not answer within the time limit")) from error
+        except (OSError, asyncssh.Error) as error:
+            raise TransportError(finding("LF501", f"{where}: {_why(error)}")) from error
+        finally:
+            for connection in reversed(connections):
+                connection.abort()
+        if key is None:
+            raise TransportError(finding("LF501", f"{where} showed no host key"))
+        return key
+
+    async def _hop(self, device: Device, connections: list[asyncssh.SSHClientConnection]) -> None:
+        """Connect to the jump hosts of `device`, one through the other."""
+        for hop in (hop_device(h, device) for h in self._hops(device)):
+            slots = self._jump_slots.setdefault(f"{hop.host}:{hop.port}", asyncio.Semaphore(8))
+            async with slots:  # OpenSSH drops logins beyond about 10 that are not authenticated yet
+                connections.append(await self._connect(hop, connections[-1] if connections else None))
 
     async def _connect(
         self, device: Device, tunnel: asyncssh.SSHClientConnection | None

@@ -1,0 +1,275 @@
+"""What the state knows of each device, and one device's whole story, without contacting it; and forgetting a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from litefleet_inventory import Device
+
+from ..common.checked import mapping_or_empty, sequence_or_empty
+from ..common.errors import UsageError
+from ..common.operator import actor
+from ..config import load_config
+from ..project import Options
+from ..project.project import open_project, open_state
+from ..project.run_fleet import read_report, reports_folder
+from ..rollout import DeviceState
+from ..state import AuditEntry, HistoryEntry, KnownDevice, State, this_process
+from ..state.device_views import LastRow
+
+_DRIFT = ("LF601", "LF602", "LF603", "LF604", "LF631")
+_AUDIT = 5000  # entries of the audit log that are searched for a device
+
+
+@dataclass(frozen=True)
+class DeviceRecord:
+    """One model on one device, as the state knows it.  Times are seconds since the epoch; 0 = never."""
+
+    device: str
+    model: str
+    host: str = ""  # "" = no longer in the inventory
+    groups: tuple[str, ...] = ()
+    release: str = ""  # that it was last confirmed to run; "" = none
+    version: str = ""
+    since: float = 0.0
+    rollout: str = ""  # the latest one with this device and model
+    state: str = ""  # of the device in that rollout
+    verdict: str = ""
+    codes: tuple[str, ...] = ()
+    sentence: str = ""  # why it is in that state
+    part: str = ""  # the CPU part
+    arch: str = ""
+    drift: tuple[str, ...] = ()  # codes of the latest reconcile, "environment" where it changed since
+    seen_at: float = 0.0
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return {**vars(self), "groups": list(self.groups), "codes": list(self.codes), "drift": list(self.drift)}
+
+
+@dataclass(frozen=True)
+class TimelineEntry:
+    """One thing that happened to a device; `at` is seconds since the epoch, of history entries by the device's clock."""
+
+    at: float
+    source: str  # "rollout", "device", "audit"
+    event: str
+    model: str = ""
+    release: str = ""
+    version: str = ""
+    by: str = ""  # the rollout, or who acted
+    text: str = ""  # the reason, a finding
+
+
+@dataclass(frozen=True)
+class DeviceStory:
+    """Everything that the state knows of one device."""
+
+    name: str
+    records: tuple[DeviceRecord, ...]
+    facts: Mapping[str, Any]
+    host_key: str
+    timeline: tuple[TimelineEntry, ...]  # the oldest first
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form."""
+        return {
+            "schema": 1,
+            "command": "device",
+            "device": self.name,
+            "models": [record.to_dict() for record in self.records],
+            "facts": dict(self.facts),
+            "host_key": self.host_key,
+            "timeline": [vars(entry) for entry in self.timeline],
+        }
+
+
+def device_records(options: Options) -> tuple[DeviceRecord, ...]:
+    """Return a record for each model on each selected device, in the inventory's order."""
+    project = open_project(options)
+    pairs = [(device, model) for device in project.devices for model in project.models_of(device)]
+    with closing(open_state(project.config)) as state:
+        drifted = _drift(project.config)
+        return _records(state, project.config.fleet, [(d.name, m, d) for d, m in pairs], drifted)
+
+
+def device_story(options: Options, name: str, last: int = 200) -> DeviceStory:
+    """Return one device's facts, releases and time line of at most `last` entries; also of one that left the inventory.
+
+    Raises: UsageError for a name that neither the inventory nor the state knows.
+    """
+    project = open_project(options)
+    fleet = project.config.fleet
+    device = project.inventory.by_name.get(name)
+    with closing(open_state(project.config)) as state:
+        moves = state.moves_of(fleet, name, last)
+        known, confirmed = state.known().get(name), state.confirmed()
+        past = {m.model for m in moves} | {model for d, model in confirmed if d == name}
+        models = project.models_of(device) if device is not None else []
+        models += sorted(past - set(models))
+        if device is None and known is None and not past:
+            raise UsageError(f"{name[:80]} is not in the inventory, and the state knows nothing of it")
+        records = _records(state, fleet, [(name, model, device) for model in models], _drift(project.config))
+        history = state.history_entries([name], 0.0, last)
+        audit = _audit_of(state.audit(_AUDIT), name, {m.rollout for m in moves})
+        versions = state.versions()
+    entries = [
+        *(
+            TimelineEntry(m.at, "rollout", f"{m.event}: {m.after}", m.model, m.release, "", m.rollout, m.sentence)
+            for m in moves
+        ),
+        *(_of_history(entry) for entry in history),
+        *(TimelineEntry(e.at, "audit", e.action, by=e.who, text=audit_text(e)) for e in audit),
+    ]
+    ordered = sorted(entries, key=lambda entry: entry.at)[-last:]
+    timeline = tuple(
+        TimelineEntry(**{**vars(e), "version": versions.get(e.release, "")}) if e.release else e for e in ordered
+    )
+    return DeviceStory(name, records, known.facts if known else {}, known.host_key if known else "", timeline)
+
+
+def _records(
+    state: State,
+    fleet: str,
+    wanted: Sequence[tuple[str, str, Device | None]],
+    drifted: Mapping[str, tuple[float, Mapping[str, tuple[str, ...]]]],
+) -> tuple[DeviceRecord, ...]:
+    known, confirmed, rows = state.known(), state.confirmed(), state.last_rows(fleet)
+    services, versions = state.services(), state.versions()
+    found = []
+    for name, model, device in wanted:
+        runs, last, seen = confirmed.get((name, model)), rows.get((name, model)), known.get(name)
+        service = services.get(name)
+        drift = _drift_of(drifted, name, model, runs.at if runs else 0.0)
+        if runs and seen and runs.fingerprint and seen.fingerprint and runs.fingerprint != seen.fingerprint:
+            drift = (*drift, "environment")
+        found.append(
+            DeviceRecord(
+                name,
+                model,
+                host=device.host if device else "",
+                groups=device.groups if device else (),
+                release=runs.release if runs else "",
+                version=versions.get(runs.release, "") if runs else "",
+                since=runs.at if runs else 0.0,
+                drift=drift,
+                seen_at=max(seen.seen_at if seen else 0.0, service.seen_at if service else 0.0),
+                **_of_row(last),
+                **_of_facts(last, seen),
+            )
+        )
+    return tuple(found)
+
+
+def _of_row(last: LastRow | None) -> dict[str, Any]:
+    if last is None:
+        return {}
+    row = last.row
+    return {
+        "rollout": last.rollout,
+        "state": row.state.value,
+        "verdict": row.verdict.value if row.verdict and row.state is not DeviceState.ROLLED_BACK else "",
+        "codes": row.codes,
+        "sentence": row.sentence,
+    }
+
+
+def _of_facts(last: LastRow | None, known: KnownDevice | None) -> dict[str, Any]:
+    facts = known.facts if known else {}
+    arch = str(facts.get("arch") or facts.get("machine") or "")[:20]
+    return {"part": last.row.part if last else "", "arch": arch}
+
+
+def _drift(config: Any) -> dict[str, tuple[float, dict[str, tuple[str, ...]]]]:
+    """Return what the latest kept reconcile found, by model: (when it began, codes by device)."""
+    kept = sorted(reports_folder(config).glob("*-reconcile.json"))
+    if not kept:
+        return {}
+    try:
+        report = read_report(kept[-1])
+    except UsageError:
+        return {}  # written by another version, or cut off: it says nothing of drift
+    began = kept[-1].stat().st_mtime
+    found: dict[str, tuple[float, dict[str, tuple[str, ...]]]] = {}
+    for outcome in report.outcomes:
+        codes = tuple(dict.fromkeys(f.code for f in outcome.findings if f.code in _DRIFT))
+        found.setdefault(outcome.model, (began, {}))[1][outcome.device] = codes
+    return found
+
+
+def _drift_of(
+    drifted: Mapping[str, tuple[float, Mapping[str, tuple[str, ...]]]], device: str, model: str, since: float
+) -> tuple[str, ...]:
+    """Return the codes of the latest reconcile; none where the release was confirmed later."""
+    at, codes = drifted.get(model, (0.0, {}))
+    return codes.get(device, ()) if at >= since else ()
+
+
+def _of_history(entry: HistoryEntry) -> TimelineEntry:
+    items = [mapping_or_empty(item) for item in sequence_or_empty(entry.entry.get("findings"))[:10]]
+    sentences = [str(entry.entry["text"])] if entry.entry.get("text") else []
+    sentences += [f"{item.get('code')}: {item.get('seen')}" for item in items]
+    return TimelineEntry(entry.at, "device", entry.kind, entry.model, entry.release, text="; ".join(sentences))
+
+
+def _audit_of(entries: Sequence[AuditEntry], device: str, rollouts: set[str]) -> list[AuditEntry]:
+    return [entry for entry in entries if concerns(entry, device, rollouts)]
+
+
+def concerns(entry: AuditEntry, device: str, rollouts: set[str]) -> bool:
+    """Return whether an entry of the audit log is about a device: it names it, or one of its rollouts."""
+    what = entry.what
+    named = what.get("devices")
+    return (
+        (isinstance(named, list) and device in named)
+        or device in (what.get("device"), what.get("from"), what.get("to"))
+        or what.get("rollout") in rollouts
+    )
+
+
+def audit_text(entry: AuditEntry) -> str:
+    """Return the parts of an entry that a person reads: the rollout, the wave, the devices, the reason."""
+    what = dict(entry.what)
+    parts = [str(what[key]) for key in ("rollout", "kind") if what.get(key)]
+    if what.get("limit"):
+        parts.append(f"--limit {what['limit']}")
+    if what.get("models"):
+        parts.append(", ".join(map(str, sequence_or_empty(what["models"]))))
+    devices = what.get("devices")
+    if isinstance(devices, int):
+        parts.append(f"{devices} device{'' if devices == 1 else 's'}")
+    elif named := sequence_or_empty(devices):
+        parts.append(", ".join(map(str, named[:5])) + (" …" if len(named) > 5 else ""))
+    parts += [f"{key} {what[key]}" for key in ("device", "old", "new", "state", "wave") if what.get(key)]
+    if what.get("from") and what.get("from") != what.get("to"):
+        parts.append(f"{what['from']} → {what.get('to')}")
+    if what.get("reason"):
+        parts.append(str(what["reason"]))
+    return ", ".join(parts)
+
+
+def what_is_stored(options: Options, name: str) -> tuple[Mapping[str, int], bool]:
+    """Return what the state stores of a device, and whether it is in the inventory.
+
+    Raises: UsageError when nothing is stored.
+    """
+    project = open_project(options)
+    with closing(open_state(project.config)) as state:
+        counts = state.stored_of(name)
+    if not any(counts.values()):
+        raise UsageError(f"the state stores nothing of {name[:80]}: there is nothing to forget")
+    return counts, name in project.inventory.by_name
+
+
+def forget_device(options: Options, name: str) -> None:
+    """Delete what the state stores of a device, except its rows in rollouts and the audit log, which records it."""
+    config = load_config(options.config)
+    with closing(open_state(config)) as state:
+        lock = state.acquire(config.fleet, this_process(config.operator))
+        try:
+            state.forget(lock, name, actor(config.operator))
+        finally:
+            state.release(lock)

@@ -1,0 +1,178 @@
+"""Writes what the state knows of devices for a terminal and as CSV.  Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from litefleet_agent.findings import CATALOGUE
+
+from ..common.text import LINE_LIMIT, sanitize
+from ..devices.outcome import release_name
+from ..operations.device_records import DeviceRecord, DeviceStory, TimelineEntry, audit_text
+from ..state import AuditEntry
+from .terminal import Cell, Page, plural
+from .values import facts_lines, human_moment, human_span
+
+_STATES = {"failed": "red", "blocked": "yellow", "offline": "red", "confirmed": "green", "unchanged": "green"}
+_COLUMNS = (
+    "device",
+    "model",
+    "host",
+    "groups",
+    "arch",
+    "part",
+    "version",
+    "release",
+    "since",
+    "rollout",
+    "state",
+    "verdict",
+    "codes",
+    "sentence",
+    "drift",
+    "seen_at",
+)
+
+
+def devices_text(records: Sequence[DeviceRecord], now: float, width: int = 100, color: bool = False) -> str:
+    """Return a line for each model on each device; `now` in seconds since the epoch."""
+    page = Page(width, color)
+    if not records:
+        page.line("No device matches.")
+        return page.text
+    several = len({record.model for record in records}) > 1
+    head = ("device", *(["model"] if several else []), "runs", "since", "part", "state", "drift", "last contact")
+    rows: list[list[Cell]] = []
+    for r in records:
+        state = r.state or "no rollout yet"
+        rows.append(
+            [
+                sanitize(r.device, 80),
+                *([sanitize(r.model, 60)] if several else []),
+                sanitize(release_name(r.release, r.version), 120),
+                human_moment(r.since)[:10],
+                sanitize(r.part or r.arch or "–", 40),
+                (" ".join((sanitize(state, 20), *(sanitize(c, 10) for c in r.codes[:2]))), _STATES.get(state, "")),
+                ", ".join(sanitize(d, 20) for d in r.drift) or "–",
+                f"{human_span(now - r.seen_at)} ago" if r.seen_at else "never",
+            ]
+        )
+    page.table(head, rows, left=head)
+    page.line()
+    page.line(_counts(records))
+    return page.text
+
+
+def _counts(records: Sequence[DeviceRecord]) -> str:
+    """Return "9 devices: 7 run 2.1, 2 run nothing"."""
+    counted: dict[str, int] = {}
+    for record in records:
+        name = record.version or release_name(record.release)
+        counted[name] = counted.get(name, 0) + 1
+    ordered = sorted(counted.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{count:,} run{'s' if count == 1 else ''} {sanitize(name, 60)}" for name, count in ordered[:8])
+    more = f", {plural(len(ordered) - 8, 'other version')}" if len(ordered) > 8 else ""
+    return f"{plural(len({r.device for r in records}), 'device')}: {shown}{more}"
+
+
+def devices_csv(records: Sequence[DeviceRecord]) -> str:
+    """Return the records as CSV with a head; times are ISO-like UTC, lists are separated by spaces."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for record in records:
+        writer.writerow([_csv(name, getattr(record, name)) for name in _COLUMNS])
+    return out.getvalue()
+
+
+def _csv(name: str, value: object) -> str:
+    """Return a cell; one that a spreadsheet would take for a formula gets an apostrophe."""
+    if name in ("since", "seen_at"):
+        moment = human_moment(float(str(value)))
+        return "" if moment == "–" else moment
+    text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    text = sanitize(text, LINE_LIMIT)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+
+
+def device_text(story: DeviceStory, width: int = 100, color: bool = False) -> str:
+    """Return one device's releases, the reason of its last failure, its facts and its time line, the latest entry last."""
+    page = Page(width, color)
+    page.line((sanitize(story.name, 80), "bold"))
+    host = next((r.host for r in story.records if r.host), "")
+    groups = next((r.groups for r in story.records if r.groups), ())
+    seen = max((r.seen_at for r in story.records), default=0.0)
+    for name, text in (
+        ("address", host or "no longer in the inventory"),
+        ("groups", ", ".join(groups)),
+        ("seen", human_moment(seen) if seen else "never"),
+        ("host key", story.host_key),
+    ):
+        if text:
+            page.field(name, sanitize(text, LINE_LIMIT), 9)
+    for record in story.records:
+        _record(page, record)
+    if story.facts:
+        page.heading("Facts")
+        for name, value in facts_lines(story.facts, 24):
+            page.field(name, value, 24)
+    page.heading("Time line", "times in UTC; of the device's own events, by its clock")
+    if not story.timeline:
+        page.line("nothing is stored yet", indent=2)
+        return page.text
+    head = ("time", "who", "event", "release", "reason")
+    page.table(head, [_line(entry, len(story.records) > 1) for entry in story.timeline], left=head[1:])
+    return page.text
+
+
+def _record(page: Page, record: DeviceRecord) -> None:
+    page.heading(sanitize(record.model, 60))
+    runs = release_name(record.release, record.version)
+    since = f", since {human_moment(record.since)}" if record.since else ""
+    page.field("runs", sanitize(runs, 120) + since, 9)
+    if record.rollout:
+        verdict = f", {record.verdict}" if record.verdict else ""
+        page.field("state", sanitize(f"{record.state} in {record.rollout}{verdict}", 200), 9)
+    if record.drift:
+        page.field("drift", sanitize(", ".join(record.drift), 200), 9)
+    if record.sentence:
+        page.field("reason", sanitize(record.sentence, LINE_LIMIT), 9)
+    for code in record.codes[:3]:
+        entry = CATALOGUE.get(code)
+        if entry is not None:
+            page.field("do", f"{entry.do}  ({code}; `litefleet explain {code}`)", 9)
+
+
+def _line(entry: TimelineEntry, models: bool) -> tuple[str, ...]:
+    release = release_name(entry.release, entry.version) if entry.release else "–"
+    event = f"{entry.event} ({entry.model})" if models and entry.model else entry.event
+    return (
+        human_moment(entry.at).removesuffix(" UTC"),
+        sanitize(entry.by or entry.source, 60),
+        sanitize(event, 60),
+        sanitize(release, 120),
+        sanitize(entry.text, 300) or "–",
+    )
+
+
+def audit_table(entries: Sequence[AuditEntry], width: int = 100, color: bool = False) -> str:
+    """Return the audit log for people, the oldest entry first."""
+    page = Page(width, color)
+    if not entries:
+        page.line("No entry matches.")
+        return page.text
+    head = ("number", "time", "who", "what", "about")
+    rows = [
+        (
+            str(e.seq),
+            human_moment(e.at).removesuffix(" UTC"),
+            sanitize(e.who, 80),
+            sanitize(e.action, 60),
+            sanitize(audit_text(e), 300) or "–",
+        )
+        for e in entries
+    ]
+    page.table(head, rows, left=head[2:])
+    return page.text
