@@ -6,7 +6,7 @@
 from .model import Device, Group, Inventory
 from .problems import InventoryError, Place, Problem, Problems, SelectError, nearest
 from .select import select
-from .sources import load
+from .sources import kind_of_path, load
 from .tree import Map, Node, Scalar, Seq, read_tree
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Scalar",
     "SelectError",
     "Seq",
+    "kind_of_path",
     "load",
     "nearest",
     "read_tree",

@@ -44,6 +44,7 @@ class Inventory:
 
     devices: tuple[Device, ...] = ()
     groups: tuple[Group, ...] = ()
+    notes: tuple[str, ...] = ()  # what was not understood of another tool's file
 
     @cached_property
     def by_name(self) -> Mapping[str, Device]:

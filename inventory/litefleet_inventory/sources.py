@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from .foreign import convert, guess_kind
 from .model import Inventory
 from .parse import parse_documents
 from .problems import Place, Problems
@@ -11,16 +13,29 @@ from .problems import Place, Problems
 MAX_BYTES = 32 * 1024 * 1024
 
 
-def load(path: Path | str) -> Inventory:
+def load(path: Path | str, kind: str = "") -> Inventory:
     """Return the inventory at `path`, a YAML file or a folder of them, read in order of their names.
 
+    With `kind`, one of foreign.KINDS, it is another tool's file, read in place; `notes` say what was not understood.
     Raises: InventoryError with every problem; a file of more than MAX_BYTES is one.
     """
+    if kind:
+        converted = convert(Path(path), kind)
+        return replace(
+            parse_documents([(f"{path} (as `litefleet import` converts it)", converted.text)]), notes=converted.notes
+        )
     problems = Problems()
     files = _files(Path(path), problems)
     documents = [(str(file), text) for file in files if (text := _read(file, problems)) is not None]
     problems.raise_if_any()
     return parse_documents(documents)
+
+
+def kind_of_path(path: Path | None) -> str:
+    """Return the kind of a file that only its path names: "" for a folder or *.yaml, else another tool's, by its name."""
+    if path is None or path.is_dir() or path.suffix in (".yaml", ".yml") or not path.exists():
+        return ""
+    return guess_kind(path)
 
 
 def _files(path: Path, problems: Problems) -> list[Path]:

@@ -39,7 +39,7 @@ def test_examples_load(name: str, tmp_path: Path) -> None:
     assert [d.host for d in select(inventory, "cam-01 cam-12 desk")] == ["10.1.0.101", "10.1.0.112", "192.0.2.17"]
     (tmp_path / "litefleet.yaml").write_text(config, encoding="utf-8")
     loaded = load_config(tmp_path / "litefleet.yaml")
-    assert loaded.inventory == tmp_path / "fleet.yaml"
+    assert loaded.inventory.path == tmp_path / "fleet.yaml"
     assert loaded.models["cls"].input_specs["x"].plain == (1, 3, 48, 192)
 
 

@@ -135,7 +135,7 @@ class ReleaseBuilder:
         """Return the .nb of `model` for `arch`: the file `ready` as it is, the configured one, or a conversion."""
         given = expanded(ready) if ready else self._config.models[model].nb.get(arch.name)
         if given is not None:
-            path = self._config.inventory.parent / given if ready else given
+            path = self._config.inventory.path.parent / given if ready else given
             return await self._once(("nb", path), lambda: asyncio.to_thread(admit, path, self._store))
         source = await self.source(model)
         if source is None:

@@ -5,7 +5,20 @@ Exit codes: 0 success, 1 rejected or failed, 2 usage, 3 stopped by a gate or wai
 
 from __future__ import annotations
 
-from . import devices, doctor, explain, fleet, init, lead, models, provision, rollouts, run_models, state
+from . import (
+    devices,
+    doctor,
+    explain,
+    fleet,
+    import_inventory,
+    init,
+    lead,
+    models,
+    provision,
+    rollouts,
+    run_models,
+    state,
+)
 from .common import app
 from .main import main
 
@@ -15,6 +28,7 @@ __all__ = [
     "doctor",
     "explain",
     "fleet",
+    "import_inventory",
     "init",
     "lead",
     "main",

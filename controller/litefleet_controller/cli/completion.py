@@ -59,6 +59,7 @@ class _Settings:
         self.folder = folder
         self.fleet = "default"
         self.inventory = folder / "fleet.yaml"
+        self.inventory_kind = ""
         self.store = folder / ".litefleet"
         self.state = ""
         self.models: tuple[str, ...] = ()
@@ -79,6 +80,11 @@ def _settings(ctx: typer.Context) -> _Settings:
         node = entry.node
         if isinstance(node, Map) and key == "models":
             settings.models = tuple(node.entries)
+        elif isinstance(node, Map) and key == "inventory" and len(node.entries) == 1:
+            kind, inner = next(iter(node.entries.items()))
+            if isinstance(inner.node, Scalar):
+                settings.inventory_kind = "" if kind == "yaml" else kind
+                settings.inventory = settings.folder / Path(inner.node.text).expanduser()
         elif isinstance(node, Scalar) and key in ("inventory", "store"):
             setattr(settings, key, settings.folder / Path(node.text).expanduser())
         elif isinstance(node, Scalar) and key in ("fleet", "state"):
@@ -87,11 +93,17 @@ def _settings(ctx: typer.Context) -> _Settings:
 
 
 def _device_names(ctx: typer.Context, only_devices: bool = False) -> Iterator[str]:
-    from litefleet_inventory import InventoryError, load
+    from litefleet_inventory import InventoryError, kind_of_path, load
+    from litefleet_inventory.foreign import is_script
 
+    given, settings = ctx.params.get("inventory"), _settings(ctx)
+    path = Path(str(given)) if given else settings.inventory
+    kind = kind_of_path(path) if given else settings.inventory_kind
+    if is_script(path, kind):
+        return  # completion runs no program
     try:
-        inventory = load(Path(str(ctx.params.get("inventory") or _settings(ctx).inventory)))
-    except InventoryError:
+        inventory = load(path, kind)
+    except (InventoryError, KeyError):
         return
     if only_devices:
         yield from (device.name for device in inventory.devices)

@@ -41,6 +41,8 @@ def check(options: SelectionOptions, as_json: JsonOption = False) -> None:
     elif problems:
         raise ConfigError(problems)
     else:
+        for note in project.inventory.notes:
+            say(f"{project.config.inventory.path}: not understood: {note}")
         models, devices = len(project.models), len(project.devices)
         show(f"{options.config}: no problems. Checked the files of {models} model(s) and {devices} device(s).")
     raise typer.Exit(2 if problems else 0)

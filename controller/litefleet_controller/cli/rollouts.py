@@ -127,7 +127,7 @@ def retry(
     options: ProjectOptions,
     rollout_id: RolloutArgument = "",
     failed: Annotated[
-        bool, typer.Option("--failed", help="Retry the devices that failed (required; the only choice so far).")
+        bool, typer.Option("--failed", help="Retry the devices that failed: the only choice, and so not needed.")
     ] = False,
     watch: WatchOption = False,
     as_json: JsonOption = False,
@@ -135,8 +135,6 @@ def retry(
     """Retry the failed devices of a rollout."""
     from .. import operations
 
-    if not failed:
-        raise UsageError("choose the devices to retry: `litefleet retry --failed`")
     _continue(operations.retry, options, rollout_id, watch, as_json)
 
 
@@ -149,10 +147,18 @@ def pause(rollout_id: RolloutArgument = "", config: ConfigOption = DEFAULT_CONFI
 
 
 @command
-def abort(rollout_id: RolloutArgument = "", config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """End a rollout: it finishes the devices under way and skips the others."""
+def abort(
+    rollout_id: RolloutArgument = "",
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """End a rollout: it finishes the devices under way and skips the others. Without an ID it names the open one and asks."""
     from .. import operations
 
+    if not rollout_id:
+        rollout_id, about = operations.what_to_abort(Options(config))
+        if not yes and sys.stdin.isatty() and not typer.confirm(f"{about} End it?", err=True):
+            raise typer.Exit(4)
     say(operations.abort(Options(config), rollout_id))
 
 

@@ -11,6 +11,7 @@ from litefleet_agent.errors import AgentError
 from litefleet_agent.facts.arch import ARCHES, arch_of
 from litefleet_agent.releases.store import is_safe_name
 from litefleet_agent.verification.comparison import KINDS, ComparisonSpec
+from litefleet_inventory.foreign import KINDS as INVENTORY_KINDS
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -272,7 +273,7 @@ def check_targets(arch: str, targets: str) -> str:
     return ",".join(names)
 
 
-ReleaseVersion = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]{0,47})?$")]
+ReleaseVersion = Annotated[str, BeforeValidator(_as_written), Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]{0,47})?$")]
 
 
 class ModelConfig(_Strict):
@@ -407,6 +408,37 @@ class SigningConfig(_Strict):
     unchecked: Literal["accept", "refuse"] = "accept"  # by a device without ssh-keygen
 
 
+class InventoryConfig(_TextOrMapping):
+    """The inventory: litefleet's own file or folder, or another tool's file, read in place."""
+
+    yaml: FilePath | None = None
+    ansible: FilePath | None = None
+    ssh_config: FilePath | None = None
+    csv: FilePath | None = None
+    netbox: FilePath | None = None
+
+    @classmethod
+    def _spelled(cls, text: str) -> dict[str, object]:
+        return {"yaml": text}
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> InventoryConfig:
+        if len([kind for kind in (*INVENTORY_KINDS, "yaml") if getattr(self, kind) is not None]) != 1:
+            raise ValueError(f"name one file, or one of {', '.join(f'{{{kind}: FILE}}' for kind in INVENTORY_KINDS)}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The tool whose file it is: one of the inventory's KINDS, "" for litefleet's own."""
+        return next((kind for kind in INVENTORY_KINDS if getattr(self, kind) is not None), "")
+
+    @property
+    def path(self) -> Path:
+        """The file or folder."""
+        found: Path = getattr(self, self.kind or "yaml")
+        return found
+
+
 class HistoryConfig(_Strict):
     """How long the state database keeps finished rollouts."""
 
@@ -419,7 +451,7 @@ class Config(_Strict):
 
     fleet: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "default"
 
-    inventory: FilePath = Field(default=Path("fleet.yaml"), validate_default=True)
+    inventory: InventoryConfig = Field(default_factory=lambda: {"yaml": "fleet.yaml"}, validate_default=True)
     store: FilePath = Field(default=Path(".litefleet"), validate_default=True)
     toolchain: ToolchainConfig = ToolchainConfig()
     models: Annotated[dict[Annotated[str, AfterValidator(_checked_name)], ModelConfig], Field(min_length=1)]

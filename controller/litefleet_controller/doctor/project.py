@@ -12,7 +12,7 @@ from pathlib import Path
 
 from litefleet_agent.facts.arch import ARCHES, arch_of
 from litefleet_agent.findings import Certainty, Finding
-from litefleet_inventory import Device, Inventory, InventoryError, load
+from litefleet_inventory import Device, Inventory, InventoryError, kind_of_path, load
 
 from ..build.conversion.preflight import SourceFacts, check_age, load_source
 from ..build.golden.files import check_cases, read_npz
@@ -226,15 +226,18 @@ class Opened:
             self.found += works(f"{config_path} has no errors.")
         except ConfigError as error:
             self.found += joined(failed_check("LF708", problem) for problem in error.problems)
-        self._read_inventory(inventory_path or (self.config.inventory if self.config else None))
+        configured = self.config.inventory if self.config else None
+        if inventory_path is not None or configured is not None:
+            kind = (
+                configured.kind if inventory_path is None and configured is not None else kind_of_path(inventory_path)
+            )
+            self._read_inventory(inventory_path or (configured.path if configured else Path()), kind)
         if self.config and self.inventory:
             self._check_together(inventory_path)
 
-    def _read_inventory(self, path: Path | None) -> None:
-        if path is None:
-            return
+    def _read_inventory(self, path: Path, kind: str) -> None:
         try:
-            self.inventory = load(path)
+            self.inventory = load(path, kind)
         except InventoryError as error:
             self.found += joined(failed_check("LF708", str(problem)) for problem in error.problems)
             return

@@ -8,7 +8,7 @@ from .bundle import write_for
 from .context import RolloutContext, find_rollout, open_context
 from .plan import plan_rollout
 from .reconcile import reconcile
-from .resume import abort, approve, pause, resume, retry
+from .resume import abort, approve, pause, resume, retry, what_to_abort
 from .rollback import RollbackPlan, Target, plan_rollback, roll_back
 from .rollout import start_rollout
 from .trust import spread_trust
@@ -35,5 +35,6 @@ __all__ = [
     "spread_trust",
     "start_rollout",
     "state_of",
+    "what_to_abort",
     "write_for",
 ]

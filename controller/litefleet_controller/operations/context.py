@@ -26,7 +26,7 @@ from ..devices.visit import SessionFactory
 from ..project import Options
 from ..project.project import Project, open_project, open_state
 from ..project.run_fleet import ProgressFor, save_report
-from ..rollout import DeviceRow, Rollout, RolloutEvent, RolloutState
+from ..rollout import DeviceRow, DeviceState, Rollout, RolloutEvent, RolloutState
 from ..rollout.states import move_rollout
 from ..rollout_engine import (
     Clock,
@@ -49,10 +49,14 @@ from .renamed import follow_renames
 __all__ = ["ProgressFor", "RolloutContext", "find_rollout", "finish_ended", "open_context", "open_state"]
 
 _T = TypeVar("_T")
+_SEARCHED = 20  # latest rollouts
 
 
-def find_rollout(state: State, fleet: str, rollout_id: str = "") -> Rollout:
-    """Return a rollout by its id, or the latest; UsageError when there is none."""
+def find_rollout(state: State, fleet: str, rollout_id: str = "", command: str = "") -> Rollout:
+    """Return a rollout by its id; without one, the open rollout, else the latest; UsageError when there is none.
+
+    With `command` ("abort", "resume", …) only an open one counts; for "retry", the latest that has failed devices to retry.
+    """
     if rollout_id:
         found = state.rollout(rollout_id)
         if found is None or found.fleet != fleet:
@@ -60,10 +64,25 @@ def find_rollout(state: State, fleet: str, rollout_id: str = "") -> Rollout:
                 f"there is no rollout {rollout_id} of the fleet '{fleet}'; `litefleet status --all` lists them"
             )
         return found
-    latest = state.rollouts(fleet, 1)
+    latest = state.rollouts(fleet, _SEARCHED)
     if not latest:
         raise UsageError(f"the fleet '{fleet}' has had no rollout yet: `litefleet rollout` makes the first")
-    return latest[0]
+    open_ones = [rollout for rollout in latest if not rollout.state.over]
+    if command == "retry":
+        return next((r for r in latest if _can_be_retried(state, r)), latest[0])
+    if command and len(open_ones) > 1:
+        raise UsageError(f"{', '.join(r.id for r in open_ones)} are open: name the one to {command}")
+    if command and not open_ones:
+        hint = "`litefleet status --all` lists the rollouts"
+        raise UsageError(
+            f"nothing to {command}: no rollout is open, the latest, {latest[0].id}, is {latest[0].state}; {hint}"
+        )
+    return open_ones[0] if open_ones else latest[0]
+
+
+def _can_be_retried(state: State, rollout: Rollout) -> bool:
+    retried = (RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.DONE)
+    return rollout.state in retried and any(row.state is DeviceState.FAILED for row in state.rows(rollout.id))
 
 
 @dataclass
@@ -128,7 +147,7 @@ class RolloutContext:
     def origin(self) -> dict[str, object]:
         """Return the paths and SHA-256 of configuration and inventory, which a rollout records."""
         options = self.project.options
-        inventory = options.inventory or self.config.inventory
+        inventory = options.inventory or self.config.inventory.path
         return {
             "config": {"path": str(options.config), "sha256": _digest(options.config)},
             "inventory": {"path": str(inventory), "sha256": _digest(inventory)},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -57,7 +58,8 @@ async def continue_with_context(
     context: RolloutContext, rollout_id: str, wait_policy: WaitPolicy, command: str, watch: Stopwatch
 ) -> RunReport:
     """Apply the step of `command`, one of STEPS, and run the rollout."""
-    rollout = await context.read(find_rollout, context.state, context.config.fleet, rollout_id)
+    wanted = await _wanted(context, rollout_id, command)
+    rollout = await context.read(find_rollout, context.state, context.config.fleet, rollout_id, wanted)
     rows = await context.read(context.state.rows, rollout.id)
     every = is_due(rollout) or command == "retry"
     await check_devices(context, (r.device for r in rows if every or not r.state.settled), rollout)
@@ -66,6 +68,14 @@ async def continue_with_context(
     rollout = await STEPS[command](context, rollout)
     last_outcomes = {(o.device, o.model): o for o in await context.read(context.state.outcomes, rollout.id)}
     return await run_to_report(context, rollout, wait_policy, command, watch, last_outcomes)
+
+
+async def _wanted(context: RolloutContext, rollout_id: str, command: str) -> str:
+    """Return the command for which `find_rollout` looks; `resume` also carries out a rollback that a gate requires."""
+    if rollout_id or command != "resume":
+        return command
+    latest = await context.read(context.state.rollouts, context.config.fleet, 1)
+    return "" if latest and is_due(latest[0]) else command
 
 
 async def _resumed(context: RolloutContext, rollout: Rollout) -> Rollout:
@@ -142,10 +152,20 @@ def abort(options: Options, rollout_id: str) -> str:
     return _ask(options, rollout_id, RolloutEvent.ABORT)
 
 
+def what_to_abort(options: Options) -> tuple[str, str]:
+    """Return the open rollout's id, and a sentence about where it stands; UsageError when none is open."""
+    config = load_config(options.config)
+    with closing(open_state(config)) as state:
+        rollout = find_rollout(state, config.fleet, "", "abort")
+        counted = Counter(row.state.value for row in state.rows(rollout.id))
+    counts = ", ".join(f"{count} {name}" for name, count in counted.items())
+    return rollout.id, f"{rollout.id} ({rollout.kind}, {', '.join(rollout.models)}) is {rollout.state}: {counts}."
+
+
 def _ask(options: Options, rollout_id: str, event: RolloutEvent) -> str:
     config = load_config(options.config)
     with closing(open_state(config)) as state:
-        rollout = find_rollout(state, config.fleet, rollout_id)
+        rollout = find_rollout(state, config.fleet, rollout_id, str(event))
         try:
             move_rollout(rollout.state, event)
         except IllegalMove:

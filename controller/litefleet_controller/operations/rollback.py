@@ -7,12 +7,12 @@ before it there, devices that it did not reach stay untouched, and it ends, so t
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ..common.errors import UsageError
-from ..devices.outcome import RunReport
+from ..devices.outcome import RunReport, release_name
 from ..devices.steps import WaitPolicy
 from ..project import Options
 from ..project.project import Project, open_project, open_state
@@ -24,6 +24,7 @@ from .context import ProgressFor, RolloutContext, find_rollout, open_context
 from .open_rollouts import still_open
 from .run import Stopwatch, end_rollout, interruptible, make_due, report_of
 
+_NAMED = 40  # devices named in one line of the preview
 _AHEAD = 50  # rollouts that are searched for the latest that switched something on
 
 
@@ -58,6 +59,7 @@ class RollbackPlan:
     rows: tuple[DeviceRow, ...]
     untouched: tuple[str, ...] = ()  # devices of the parent that it never reached
     open_one: Rollout | None = None  # the same rollback, begun before and not finished
+    versions: Mapping[str, str] = field(default_factory=dict)  # of the releases, by their ids
 
     @property
     def closes(self) -> bool:
@@ -73,19 +75,32 @@ class RollbackPlan:
             "rollout": self.parent.id if self.parent else "",
             "closes": self.closes,
             "continues": self.open_one.id if self.open_one else "",
-            "devices": [{"device": r.device, "model": r.model, "runs": r.before, "to": self._to(r)} for r in self.rows],
+            "devices": [self._device(r) for r in self.rows],
             "untouched": list(self.untouched),
         }
 
+    def _device(self, row: DeviceRow) -> dict[str, str]:
+        to = self._to(row)
+        named = {"runs_version": self.versions.get(row.before, ""), "to_version": self.versions.get(to, "")}
+        return {"device": row.device, "model": row.model, "runs": row.before, "to": to, **named}
+
     def text(self) -> str:
-        """Return the preview that is shown before anything is done."""
+        """Return the preview that is shown before anything is done: devices with the same change are in one line."""
         lines = [f"rollback of {self.parent.id}" if self.parent else f"rollback to {self.target.to}"]
-        lines += [
-            f"  {r.device}  {r.model}  runs {r.before[:12] or 'unknown'}, goes back to {self._to(r)[:12]}"
-            for r in self.rows
-        ]
+        groups: dict[tuple[str, str, str], list[str]] = {}
+        for r in self.rows:
+            groups.setdefault((r.model, r.before, self._to(r)), []).append(r.device)
+        for (model, runs, to), names in groups.items():
+            now = release_name(runs, self.versions.get(runs, "")) if runs else "unknown"
+            then = "what ran before it" if to == "previous" else release_name(to, self.versions.get(to, ""))
+            lines.append(f"  {model}: {now} → {then}, {len(names)} device{'' if len(names) == 1 else 's'}")
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            lines.append(f"    {', '.join(names[:_NAMED])}{more}")
+        if not self.rows and self.parent is not None:
+            lines.append(f"{self.parent.id} has switched nothing on: every device keeps the release that it runs")
         if self.untouched:
-            lines.append(f"not reached by it, stay as they are: {', '.join(self.untouched)}")
+            more = f" and {len(self.untouched) - _NAMED} more" if len(self.untouched) > _NAMED else ""
+            lines.append(f"not reached by it, stay as they are: {', '.join(self.untouched[:_NAMED])}{more}")
         if self.closes and self.parent is not None:
             lines.append(f"{self.parent.id} is {self.parent.state} and ends: nothing continues it")
         if self.open_one is not None:
@@ -105,7 +120,7 @@ def plan_rollback(options: Options, target: Target) -> RollbackPlan:
     project = open_project(options)
     with closing(open_state(project.config)) as state:
         state.check_identity(project.config.fleet)
-        return _plan(state, project, target)
+        return replace(_plan(state, project, target), versions=state.versions())
 
 
 async def roll_back(options: Options, progress_for: ProgressFor, target: Target) -> RunReport:
@@ -127,6 +142,11 @@ async def roll_back_with_context(
     plan = await context.read(_plan, context.state, context.project, target)
     if not checked:
         await check_devices(context, (row.device for row in plan.rows))
+    if not plan.rows and plan.parent is not None and plan.open_one is None:
+        await end_rollout(context, plan.parent, f"rolled back by {context.actor}, before it switched anything on")
+        ended = await context.read(context.state.rollout, plan.parent.id) or plan.parent
+        report = report_of("rollback", watch, ended, await context.read(context.state.rows, ended.id), {})
+        return await context.keep(replace(report, rollout={**report.rollout, "state": "rolled back"}))
     if plan.open_one is not None:
         context.progress.message(f"resuming {plan.open_one.id}")
         rollout = await context.mark_running(plan.open_one)
@@ -152,6 +172,8 @@ def _plan(state: State, project: Project, target: Target) -> RollbackPlan:
     if other is not None:
         kind = "another rollback" if other.kind == "rollback" else "a repair"
         raise still_open(other, f"{kind} is under way", "")
+    if (stopped := _stopped_before_it_switched(state, open_ones, project, target)) is not None:
+        return RollbackPlan(target, stopped, (), tuple(dict.fromkeys(r.device for r in state.rows(stopped.id))))
     parent = _parent(state, latest, project, target)
     open_rollout = next((r for r in open_ones if parent is None or r.id != parent.id), None)
     if open_rollout is not None:
@@ -160,6 +182,15 @@ def _plan(state: State, project: Project, target: Target) -> RollbackPlan:
     if parent is None:
         return RollbackPlan(target, None, _rows(state, project, _selected(project)))
     return _of_rollout(state, project, target, parent)
+
+
+def _stopped_before_it_switched(
+    state: State, open_ones: Sequence[Rollout], project: Project, target: Target
+) -> Rollout | None:
+    """Return the open rollout that a plain `rollback` means where it has switched nothing on: it only ends."""
+    if target != Target() or project.options.limit or not open_ones:
+        return None
+    return None if state.switched_on(open_ones[0].id) else open_ones[0]
 
 
 def _is_same(rollout: Rollout, project: Project, target: Target) -> bool:

@@ -199,7 +199,7 @@ def _keys(project: Project) -> Iterator[str]:
 def _artifacts(project: Project) -> Iterator[str]:
     """Yield the problems of the .nb files that the inventory names for single devices, each file once."""
     for name, place, more in _named_files(project.devices, "artifact"):
-        for problem in _nb(project.config.inventory.parent / expanded(name)):
+        for problem in _nb(project.config.inventory.path.parent / expanded(name)):
             yield f"{place}: {problem}{more}"
 
 

@@ -166,8 +166,9 @@ def _overridden(config: Config, arches: list[str], targets: str, choice: Convert
 
 
 def _expected(config: Config) -> list[str]:
-    if config.inventory.exists():
-        named = {arch_of_option(d.arch).name for d in load(config.inventory).devices if d.arch}
+    inventory = config.inventory
+    if inventory.path.exists():
+        named = {arch_of_option(d.arch).name for d in load(inventory.path, inventory.kind).devices if d.arch}
         if named:
             return sorted(named)
     return ["x86_64", "aarch64"]

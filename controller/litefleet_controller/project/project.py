@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from litefleet_inventory import Device, Inventory, InventoryError, SelectError, load, select
+from litefleet_inventory import Device, Inventory, InventoryError, SelectError, kind_of_path, load, select
 
 from ..build.pythons.make import PythonBundles
 from ..build.releases import ReleaseBuilder
@@ -77,7 +77,9 @@ def open_project(options: Options) -> Project:
 
 def _devices(config: Config, options: Options) -> tuple[Inventory, tuple[Device, ...]]:
     try:
-        inventory = load(options.inventory or config.inventory)
+        given = options.inventory
+        kind = config.inventory.kind if given is None else kind_of_path(given)
+        inventory = load(given or config.inventory.path, kind)
         devices = select(inventory, options.limit) if options.limit else inventory.devices
     except InventoryError as error:
         raise ConfigError([str(problem) for problem in error.problems]) from error

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from litefleet_agent.findings import CATALOGUE
 
+from ..common.checked import mapping_or_empty, sequence_or_empty
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import release_name
 from ..operations.device_records import DeviceRecord, DeviceStory, TimelineEntry, audit_text
 from ..state import AuditEntry
 from .terminal import Cell, Page, plural
-from .values import facts_lines, human_moment, human_span
+from .values import human_bytes, human_moment, human_span
 
 _STATES = {"failed": "red", "blocked": "yellow", "offline": "red", "confirmed": "green", "unchanged": "green"}
 _COLUMNS = (
@@ -114,10 +115,11 @@ def device_text(story: DeviceStory, width: int = 100, color: bool = False) -> st
             page.field(name, sanitize(text, LINE_LIMIT), 9)
     for record in story.records:
         _record(page, record)
-    if story.facts:
-        page.heading("Facts")
-        for name, value in facts_lines(story.facts, 24):
-            page.field(name, value, 24)
+    facts = _facts(story.facts)
+    if facts:
+        page.heading("Facts", "all of them: --json")
+        for name, text in facts:
+            page.field(name, text, 9)
     page.heading("Time line", "times in UTC; of the device's own events, by its clock")
     if not story.timeline:
         page.line("nothing is stored yet", indent=2)
@@ -125,6 +127,22 @@ def device_text(story: DeviceStory, width: int = 100, color: bool = False) -> st
     head = ("time", "who", "event", "release", "reason")
     page.table(head, [_line(entry, len(story.records) > 1) for entry in story.timeline], left=head[1:])
     return page.text
+
+
+def _facts(facts: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Return the few facts that a person asks for first, cleaned."""
+    part = {key: mapping_or_empty(facts.get(key)) for key in ("os_release", "cpu", "memory", "disk", "python", "libc")}
+    parts = ", ".join(map(str, sequence_or_empty(part["cpu"].get("parts"))[:4]))
+    memory, disk = part["memory"].get("total"), part["disk"].get("free")
+    lines: list[tuple[str, list[object]]] = [
+        ("system", [part["os_release"].get("pretty"), facts.get("kernel"), facts.get("machine")]),
+        ("cpu", [parts, f"{part['cpu']['cores']} cores" if part["cpu"].get("cores") else ""]),
+        ("memory", [human_bytes(memory) if memory else "", f"{human_bytes(disk)} free on disk" if disk else ""]),
+        ("python", [part["python"].get("version"), part["libc"].get("kind"), part["libc"].get("version")]),
+    ]
+    return [
+        (name, text) for name, found in lines if (text := sanitize(", ".join(str(f) for f in found if f), LINE_LIMIT))
+    ]
 
 
 def _record(page: Page, record: DeviceRecord) -> None:

@@ -59,7 +59,7 @@ def in_model(tmp_path: Path, line: str) -> list[str]:
 
 def test_everything_is_read_and_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     config = load(tmp_path, WHOLE)
-    assert (config.inventory, config.store) == (tmp_path / "fleet.yaml", tmp_path / ".litefleet")
+    assert (config.inventory.path, config.store) == (tmp_path / "fleet.yaml", tmp_path / ".litefleet")
     cls, ready, files = (config.models[n] for n in ("cls", "ready", "files"))
     assert cls.source is not None
     assert cls.source.folder == tmp_path / "models/cls"
@@ -100,7 +100,7 @@ def test_runtimes(tmp_path: Path) -> None:
 
 def test_the_least_that_will_do(tmp_path: Path) -> None:
     config = load(tmp_path, "models: {cls: {source: models/cls}}")
-    assert config.inventory == tmp_path / "fleet.yaml"
+    assert config.inventory.path == tmp_path / "fleet.yaml"
     assert config.toolchain.paddlelite == "2.13rc0"
     assert config.ssh.known_hosts == Path("~/.ssh/known_hosts").expanduser()
     assert (config.ssh.accept_new_host_keys, config.verify.runs) == (False, 3)

@@ -1,0 +1,109 @@
+"""Converts a source of another tool to the text of a litefleet inventory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from ..problems import Place, Problems
+from .ansible import read_ansible, read_listing
+from .found import Found, as_text
+from .ssh_config import read_ssh_config
+from .tables import read_csv, read_netbox
+
+MAX_BYTES = 32 * 1024 * 1024
+_SCRIPT_LIMIT_S = 60.0
+
+
+class Converted(NamedTuple):
+    """The inventory's text, the number of devices, and a sentence for each thing that was not understood."""
+
+    text: str
+    devices: int
+    notes: tuple[str, ...]
+
+
+def _script(path: Path, found: Found) -> None:
+    """Run an executable Ansible inventory with --list and read what it prints."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a program that the operator names, as with Ansible
+            [str(path.absolute()), "--list"], capture_output=True, timeout=_SCRIPT_LIMIT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        found.problems.add(Place(str(path)), f"the inventory script cannot be run: {error}")
+        return
+    if done.returncode or len(done.stdout) > MAX_BYTES:
+        said = done.stderr.decode("utf-8", "replace").strip()[-300:]
+        found.problems.add(
+            Place(str(path)), f"the inventory script ended with exit code {done.returncode}: {said or 'no message'}"
+        )
+        return
+    try:
+        listing = json.loads(done.stdout)
+    except ValueError as error:
+        found.problems.add(Place(str(path)), f"the inventory script's --list printed no JSON: {error}")
+        return
+    read_listing(listing, found)
+
+
+def is_script(path: Path, kind: str) -> bool:
+    """Return whether a source is a program that prints the inventory, as Ansible's dynamic inventories are."""
+    text_file = path.suffix in (".ini", ".yml", ".yaml", ".json")
+    return kind == "ansible" and not text_file and path.is_file() and os.access(path, os.X_OK)
+
+
+def _ansible(path: Path, found: Found) -> None:
+    if is_script(path, "ansible"):
+        _script(path, found)
+        return
+    read_ansible(path, found)
+
+
+_READERS: Mapping[str, Callable[[Path, Found], None]] = {
+    "ansible": _ansible,
+    "ssh_config": read_ssh_config,
+    "csv": read_csv,
+    "netbox": read_netbox,
+}
+KINDS = tuple(_READERS)
+
+
+def convert(path: Path, kind: str) -> Converted:
+    """Return the litefleet inventory that a file of another tool amounts to.
+
+    Raises: InventoryError when it cannot be read or has no host; a size over MAX_BYTES is such a problem.
+    """
+    problems = Problems()
+    found = Found(str(path), problems)
+    try:
+        if not path.exists():
+            problems.add(Place(str(path)), "the file is missing")
+        elif path.is_file() and path.stat().st_size > MAX_BYTES:
+            problems.add(Place(str(path)), f"larger than {MAX_BYTES // 1024**2} MiB; is this an inventory?")
+        else:
+            _READERS[kind](path, found)
+    except (OSError, ValueError, RecursionError) as error:
+        problems.add(Place(str(path)), f"cannot be read as {kind}: {error}")
+    document = found.document()
+    devices = document.get("devices")
+    if not devices:
+        problems.add(Place(str(path)), f"no host was found in it, read as {kind}")
+    problems.raise_if_any()
+    count = len(devices) if isinstance(devices, dict) else 0
+    return Converted(as_text(document, f"converted from {path} ({kind}) by `litefleet import`"), count, found.notes())
+
+
+def guess_kind(path: Path) -> str:
+    """Return which tool a file is probably of: by its name, else "ansible"."""
+    name = path.name.lower()
+    if name.endswith((".csv", ".tsv")):
+        return "csv"
+    if name in ("config", "ssh_config") or path.parent.name == ".ssh" or name.endswith(".sshconfig"):
+        return "ssh_config"
+    if name.endswith(".json") and "netbox" in name:
+        return "netbox"
+    return "ansible"
