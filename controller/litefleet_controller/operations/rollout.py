@@ -60,7 +60,6 @@ async def start_with_context(
     """Do what `start_rollout` does, in an open context."""
     open_rollouts = await open_ones(context)
     wanted = Wanted(context.project.options.limit, context.project.models, context.config.rollout)
-    supersede = supersede or await _only_waits(context, open_rollouts)
     if open_rollouts and not supersede and (why := different_command(open_rollouts[0], wanted)):
         raise still_open(open_rollouts[0], why)
     # Before a device is contacted: data that cannot be used ends the command
@@ -89,16 +88,6 @@ async def start_with_context(
     rollout = await create(context, planned)
     context.progress.message(f"rollout {rollout.id}: wave 1 of {len(rollout.waves)}")
     return await run_to_report(context, rollout, wait_policy, "rollout", watch, before)
-
-
-async def _only_waits(context: RolloutContext, open_rollouts: Sequence[Rollout]) -> bool:
-    """Return whether the open rollout is a rollback that only waits for devices which the new rollout is for too."""
-    if not open_rollouts or open_rollouts[0].kind != "rollback":
-        return False
-    rows = await context.read(context.state.rows, open_rollouts[0].id)
-    ours = {(device.name, model) for device in context.project.devices for model in context.project.models_of(device)}
-    left = [row for row in rows if not row.state.settled]
-    return all(row.state is DeviceState.OFFLINE and (row.device, row.model) in ours for row in left)
 
 
 async def _plan(context: RolloutContext, watch: Stopwatch) -> Planned:
