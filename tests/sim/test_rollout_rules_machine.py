@@ -135,6 +135,10 @@ class RolloutRules(RuleBasedStateMachine):
                 return
             self._reach(self.open)
             return
+        if self.open is not None and limit is None and not self.switched[-1].before:
+            self.open = None  # it has switched nothing on: it ends, and nothing is reverted
+            assert done.code == 0, done
+            return
         found = next((s for s in reversed(self.switched) if set(s.before) & set(chosen)), None)
         if self.open is not None and found is not self.switched[-1]:
             self._refused(done)

@@ -17,6 +17,7 @@ from . import (
     provision,
     rollouts,
     run_models,
+    schedule,
     state,
 )
 from .common import app
@@ -36,5 +37,6 @@ __all__ = [
     "provision",
     "rollouts",
     "run_models",
+    "schedule",
     "state",
 ]

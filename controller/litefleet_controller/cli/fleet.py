@@ -10,6 +10,8 @@ import typer
 
 from ..common.errors import ConfigError
 from .common import (
+    DEFAULT_CONFIG,
+    ConfigOption,
     ContactOptions,
     FleetOptions,
     HtmlOption,
@@ -17,6 +19,7 @@ from .common import (
     SelectionOptions,
     SvgOption,
     check_files,
+    colored,
     command,
     progress_for,
     report_text,
@@ -24,8 +27,11 @@ from .common import (
     run_async,
     say,
     show,
+    terminal_width,
+    write_out,
     write_pages,
 )
+from .completion import rollout_ids
 
 
 @command
@@ -67,17 +73,62 @@ def verify(options: FleetOptions, as_json: JsonOption = False, html: HtmlOption 
 
 @command
 def report(
-    file: Annotated[Path, typer.Argument(help="Output of `--json`, or a report in the project's store.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="ID of a rollout, name of a kept report, or a file: output of `--json`.", autocompletion=rollout_ids
+        ),
+    ],
+    config: ConfigOption = DEFAULT_CONFIG,
     html: HtmlOption = None,
     svg: SvgOption = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write a table for a spreadsheet; - for stdout.")] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML for CI; - for stdout.")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", help="Write Markdown; - for stdout.")] = None,
 ) -> None:
-    """Show a kept report again, or write it as HTML; the charts of a bench also as SVG."""
-    from ..project.run_fleet import read_report
+    """Show a kept report again, or write it as HTML, CSV, JUnit XML or Markdown; the charts of a bench also as SVG."""
+    from ..project.run_fleet import find_report
+    from ..reports.exports import to_csv, to_junit, to_markdown
 
-    kept = read_report(file)
+    kept = find_report(config, file)
     write_pages(kept, html, svg)
-    if html is None and svg is None:
+    written = [(path, make) for path, make in ((csv, to_csv), (junit, to_junit), (markdown, to_markdown)) if path]
+    for path, make in written:
+        write_out(path, make(kept))
+    if html is None and svg is None and not written:
         show(report_text(kept))
+
+
+@command
+def reports(
+    config: ConfigOption = DEFAULT_CONFIG,
+    of: Annotated[
+        str, typer.Option("--command", help="Only reports of this command: rollout, verify, reconcile …")
+    ] = "",
+    last: Annotated[int, typer.Option("-n", min=1, max=10_000, help="At most this many, the latest ones.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List the kept reports, the newest first. `litefleet report NAME` shows one."""
+    from ..config import load_config
+    from ..project.run_fleet import kept_reports
+    from ..reports.terminal import reports_table
+
+    kept = kept_reports(load_config(config), last, of)
+    if as_json:
+        listed = [
+            {
+                "name": one.path.stem,
+                "command": one.report.command,
+                "started_at": one.report.started_at,
+                "by": one.report.by,
+                "counts": one.report.counts,
+                "rollout": one.report.rollout.get("id", ""),
+            }
+            for one in kept
+        ]
+        show(json.dumps({"schema": 1, "command": "reports", "reports": listed}, indent=2))
+    else:
+        show(reports_table([(one.path.stem, one.report) for one in kept], terminal_width(), colored()))
 
 
 @command

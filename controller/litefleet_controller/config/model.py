@@ -88,7 +88,7 @@ class _TextOrMapping(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_text(cls, value: object) -> object:
-        return cls._spelled(value) if isinstance(value, str) else value
+        return cls._spelled(str(value)) if isinstance(value, str | Path) else value
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

@@ -182,11 +182,11 @@ def _ask(options: Options, rollout_id: str, event: RolloutEvent) -> str:
         return f"{rollout.id} is {move_rollout(rollout.state, event)}"
 
 
-def end_locally(state: State, lock: FleetLock, rollout: Rollout, event: RolloutEvent, now: float, by: str) -> None:
+def end_locally(state: State, lock: FleetLock, rollout: Rollout, event: RolloutEvent, now: float, by: str = "") -> None:
     """Store PAUSE or ABORT ourselves, because no controller is at work; `now` in epoch seconds."""
     released, left = endings(state.rows(rollout.id))
     state.move(lock, rollout.id, released)
     changes = left if event is RolloutEvent.ABORT else []
-    reason = f"{event} by {by}"
+    reason = f"{event} by {by or actor()}"
     after = replace(rollout, state=move_rollout(rollout.state, event), reason=reason, behind=(), updated_at=now)
     state.advance(lock, rollout, event, after, changes, (), {"reason": reason})

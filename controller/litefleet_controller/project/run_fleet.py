@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from litefleet_inventory import Device
 
@@ -16,7 +17,7 @@ from .. import __version__
 from ..build.releases import ReleaseBuilder
 from ..common.errors import UsageError
 from ..common.operator import actor
-from ..config import Config
+from ..config import Config, load_config
 from ..devices.fan_out import run_bounded
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport, to_json
 from ..devices.progress import Progress
@@ -24,6 +25,7 @@ from ..devices.steps import Evaluator, Mode, run_device
 from . import Options
 from .project import Project, open_project, open_state
 
+_SEARCHED = 500  # latest kept reports
 ProgressFor = Callable[[int], Progress]
 
 
@@ -130,6 +132,48 @@ def _stored_versions(config: Config) -> Mapping[str, str]:
             return state.versions()
     except StateError:
         return {}  # the devices' outcomes count: only names for people are lost
+
+
+class KeptReport(NamedTuple):
+    """One report in the project's store."""
+
+    path: Path
+    report: RunReport
+
+
+def kept_reports(config: Config, last: int, command: str = "") -> list[KeptReport]:
+    """Return the latest kept reports, the newest first; `command` chooses those of one command.  Unreadable ones are left out."""
+    found: list[KeptReport] = []
+    for path in sorted(reports_folder(config).glob("*.json"), reverse=True):
+        if command and not path.stem.endswith(f"-{command}"):
+            continue
+        try:
+            found.append(KeptReport(path, read_report(path)))
+        except UsageError:
+            continue
+        if len(found) == last:
+            break
+    return found
+
+
+def find_report(config_path: Path, wanted: str) -> RunReport:
+    """Return a report by its file, its name in the store, or the id of a rollout, whose latest kept report counts.
+
+    Raises: UsageError when there is none.
+    """
+    path = Path(wanted)
+    if path.is_file() or (path.suffix == ".json" and "/" in wanted):
+        return read_report(path)
+    config = load_config(config_path)
+    in_store = reports_folder(config) / f"{path.name.removesuffix('.json')}.json"
+    if in_store.is_file():
+        return read_report(in_store)
+    for kept in kept_reports(config, _SEARCHED):
+        if kept.report.rollout.get("id") == wanted:
+            return kept.report
+    raise UsageError(
+        f"{wanted[:80]} is neither a file nor the name of a kept report or its rollout; `litefleet reports` lists them"
+    )
 
 
 def read_report(path: Path) -> RunReport:

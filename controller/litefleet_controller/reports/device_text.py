@@ -13,6 +13,7 @@ from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import release_name
 from ..operations.device_records import DeviceRecord, DeviceStory, TimelineEntry, audit_text
 from ..state import AuditEntry
+from .exports import cell_text
 from .terminal import Cell, Page, plural
 from .values import human_bytes, human_moment, human_span
 
@@ -89,13 +90,11 @@ def devices_csv(records: Sequence[DeviceRecord]) -> str:
 
 
 def _csv(name: str, value: object) -> str:
-    """Return a cell; one that a spreadsheet would take for a formula gets an apostrophe."""
+    """Return a cell: times as UTC, lists with spaces."""
     if name in ("since", "seen_at"):
         moment = human_moment(float(str(value)))
         return "" if moment == "–" else moment
-    text = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-    text = sanitize(text, LINE_LIMIT)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+    return cell_text(" ".join(map(str, value)) if isinstance(value, tuple) else str(value))
 
 
 def device_text(story: DeviceStory, width: int = 100, color: bool = False) -> str:

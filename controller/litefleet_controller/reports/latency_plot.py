@@ -72,7 +72,7 @@ def _open(height: int, count: int) -> Markup:
 def _rows(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
     """Draw one named row per device; the axis is horizontal.  Return the SVG, and whether the axis is logarithmic."""
     step, bottom = 22, len(rows) * 22 + 6
-    left = min(max(len(name) for name, _ in rows), _NAME) * 7 + 14  # units
+    left = min(max(len(name) for name, _ in rows), _NAME) * 8 + 14  # units
     axis = _axis([v for _, v in rows], left, _WIDTH - 76)
     parts = [_open(bottom + 34, len(rows))]
     for tick in axis.ticks:

@@ -213,6 +213,27 @@ def to_table(report: RunReport, width: int = 100, color: bool = False) -> str:
     return page.text
 
 
+def reports_table(kept: Sequence[tuple[str, RunReport]], width: int = 100, color: bool = False) -> str:
+    """Return a line for each kept report, (name, report)."""
+    page = Page(width, color)
+    if not kept:
+        page.line("No report is kept yet.")
+        return page.text
+    head = ("name", "rollout", "versions", "by", "result")
+    rows = [
+        (
+            sanitize(name, 80),
+            sanitize(str(report.rollout.get("id", "–")), 40),
+            sanitize(", ".join(f"{model} {' '.join(found)}" for model, found in report.versions.items()), 120) or "–",
+            sanitize(report.by, 60) or "–",
+            counts_line(report),
+        )
+        for name, report in kept
+    ]
+    page.table(head, rows, left=head)
+    return page.text
+
+
 def _row(outcome: DeviceOutcome, roomy: bool) -> list[Cell]:
     latency = latency_of(outcome)
     took = human_seconds(sum(outcome.steps.values())) if outcome.steps else "–"
