@@ -106,6 +106,10 @@ async def test_a_measurement_that_was_cut_continues(fleet: Fleets, project: Proj
         assert "evaluate 0 of 80" not in continued.steps
         assert "evaluate 1 of 80" in continued.steps
         assert accuracy(report.outcomes[0]).samples == 80
+        again = await evaluated(job)  # measured anew, and the device has kept the inputs
+        assert accuracy(again.outcomes[0]).value == accuracy(report.outcomes[0]).value
+        print(f"sent: {report.outcomes[0].sent_bytes:,} bytes, then {again.outcomes[0].sent_bytes:,}")
+        assert again.outcomes[0].sent_bytes < report.outcomes[0].sent_bytes / 4
 
 
 def test_what_is_wrong_here_is_reported_before_a_device_is_met(project: Projects, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ..formats.checked import texts, whole
 from ..formats.files import free_bytes
 from .atomic import fsync_folder
 from .journal import Journal
+from .kept_inputs import drop_inputs
 from .pythons import sweep_pythons
 from .runtimes import RUNTIME_LIST, drop_runtime
 from .store import SPARE, Store, StoreError, is_sha
@@ -61,6 +62,8 @@ def free_space(store: Store, need: int, keep: Keep) -> Freed:
     dropped = _beyond(releases, keep.releases)
     _drop(store, [r.id for r in dropped])
     _sweep(store, keep)
+    if _missing_bytes(store, need, keep.quota) > 0:
+        drop_inputs(store)
     more = _further(store, [r for r in releases if r not in dropped], need, keep)
     _drop(store, [r.id for r in more])
     _sweep(store, keep)

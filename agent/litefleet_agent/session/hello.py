@@ -77,6 +77,7 @@ class Hello(NamedTuple):
     service: Optional[Dict[str, object]]  # {history, service}, where a service has run
     heartbeat_s: float  # the interval at which the agent requests heartbeats
     lod_levels: int = _LOD_LEVELS  # of sequences that `infer` takes with an input; older agents would drop them
+    kept_inputs: bool = True  # `infer` takes `kept` and `keep`
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form, in which `switches` and `service` are merged into the object."""

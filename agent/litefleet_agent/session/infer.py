@@ -1,7 +1,7 @@
 """The request `infer`: runs inputs through a verified release, by the service that has it loaded, else by a worker."""
 
 import os
-from typing import Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ..client import Client, Result, ServiceError
 from ..errors import AgentError
@@ -12,6 +12,7 @@ from ..formats.checked import number
 from ..formats.nb import read_nb
 from ..formats.npz import Array
 from ..protocol import Header, ResponseParts
+from ..releases.kept_inputs import KeptInputs
 from ..releases.selector import ReleaseSelector
 from ..releases.store import Store
 from ..service.listener import socket_path
@@ -57,9 +58,11 @@ class _Options(NamedTuple):
 
 
 def infer(store: Store, facts: Facts, header: Header, body: bytes, on_tick: Callable[[], None]) -> ResponseParts:
-    """Run {model, release?, requests: [{inputs: [{name, dtype, dims, lod?}]}], limit_s?}.
+    """Run {model, release?, requests: [{inputs: [{name, dtype, dims, lod?}], keep?, kept?}], limit_s?}.
 
-    `body` holds all data, request by request.
+    `body` holds all data, request by request.  With `keep: true` a request's data stays on the device where there is room;
+    `kept: SHA-256` names such data, and the body then holds none for this request.  Data that is not kept (any more) is
+    answered by the error "inputs-not-kept"; the other requests run.
 
     `limit_s` (0.05 to 3600, default 30) holds for each request.  `on_tick` is called at least between two requests.  Returns
     {model, release, precision, by, findings, requests: [{outputs, ms} or {error}]}; findings say why nothing was run.
@@ -68,7 +71,8 @@ def infer(store: Store, facts: Facts, header: Header, body: bytes, on_tick: Call
     """
     identity = ReleaseSelector.parse(header.get("model"), header.get("release")).resolve(store)
     plan = plan_of(store, identity, load_settings(store.root))
-    requests = _requests(plan, header.get("requests"), body)
+    all_requests = _requests(plan, header.get("requests"), body, KeptInputs(store))
+    requests = [request for request in all_requests if request is not None]
     options = _Options(plan, _limit(header.get("limit_s", 30.0)), on_tick)
     base: Header = {
         "model": plan.model.name,
@@ -76,14 +80,29 @@ def infer(store: Store, facts: Facts, header: Header, body: bytes, on_tick: Call
         "precision": _precision(plan),
         "findings": [],
     }
+    if not requests:
+        return ResponseParts(dict(base, by="", requests=_with_lacking([], all_requests)), [])
+    by, response = _run(store, facts, options, requests)
+    result = dict(base, by=by, **response.result)
+    if result["requests"]:
+        result["requests"] = _with_lacking(response.result["requests"], all_requests)
+    return ResponseParts(result, response.body)
+
+
+def _run(store: Store, facts: Facts, options: _Options, requests: Sequence[Request]) -> Tuple[str, ResponseParts]:
     for path in _sockets(store.root):
         try:
-            response = _by_service(path, options, requests)
+            return "service", _by_service(path, options, requests)
         except _NotServed:
             continue
-        return ResponseParts(dict(base, by="service", **response.result), response.body)
-    response = _one_shot(facts, options, requests)
-    return ResponseParts(dict(base, by="one-shot", **response.result), response.body)
+    return "one-shot", _one_shot(facts, options, requests)
+
+
+def _with_lacking(entries: Any, requests: Sequence[Optional[Request]]) -> List[Header]:
+    """Return the entries of all requests: those whose data is not kept have an error."""
+    answered = iter(entries)
+    message = "the inputs of this request are not kept on this device: send them"
+    return [next(answered) if request is not None else _error("inputs-not-kept", message, None) for request in requests]
 
 
 # --- the request
@@ -102,26 +121,45 @@ def _limit(value: object) -> float:
         raise Rejection("`limit_s` must be a number from %s to %s" % (low, high), "bad-request") from None
 
 
-def _requests(plan: WorkerPlan, data: object, body: bytes) -> List[Request]:
-    """Return each request's tensors and data in the model's order; Rejection for the first that does not fit."""
+def _requests(plan: WorkerPlan, data: object, body: bytes, inputs: KeptInputs) -> List[Optional[Request]]:
+    """Return each request's tensors and data in the model's order, None where its data is not kept.
+
+    Raises Rejection for the first that does not fit.
+    """
     if not isinstance(data, list) or not 0 < len(data) <= MAX_REQUESTS or not all(isinstance(r, dict) for r in data):
         raise Rejection("`requests` must be a list of 1 to %d" % MAX_REQUESTS, "bad-request")
-    requests: List[Request] = []
-    at = 0
+    requests: List[Optional[Request]] = []
+    at = total = 0
     for place, one in enumerate(data, 1):
         tensors = tensors_of(one.get("inputs"))
         size = sum(size_of(tensor) for tensor in tensors)
-        part = body[at : at + size]
-        at += size
+        total += size
+        if total > MAX_BODY:
+            raise Rejection("the requests take more than %d bytes together" % MAX_BODY, "too-large")
+        part = _data(one, body[at : at + size], inputs)
+        at += 0 if "kept" in one else size
+        if part is None:
+            requests.append(None)
+            continue
         try:
             validate_inputs(plan.model, tensors, len(part))
             _finite(tensors, part)
+            if one.get("keep") is True:
+                inputs.keep(part)
         except Rejection as rejection:
             raise Rejection("request %d of %d: %s" % (place, len(data), rejection), rejection.code) from rejection
         requests.append(in_order(plan.model, tensors, part))
     if at != len(body):
         raise Rejection("the requests take %d bytes, and %d were sent" % (at, len(body)), "bad-input")
     return requests
+
+
+def _data(one: Header, sent: bytes, inputs: KeptInputs) -> Optional[bytes]:
+    """Return a request's data: what was sent, or what is kept; None where it is not."""
+    if "kept" not in one:
+        return sent
+    sha = one["kept"]
+    return inputs.get(sha) if isinstance(sha, str) else None
 
 
 def _arrays(request: Request) -> Dict[str, Array]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from litefleet_agent.findings import Finding, finding
+from litefleet_agent.findings import finding
 
 from ..build.conversion.preflight import find_source, load_source
 from ..build.golden.dataset import DataSet, read_datasets
@@ -21,19 +21,14 @@ from ..common.errors import ConfigError, FindingError, UsageError
 from ..devices.progress import Progress
 from ..devices.steps import Evaluation
 from ..devices.visit import DeviceSession
-from ..infer.cases import agent_too_old
-from ..infer.infer import infer_request
-from ..infer.outputs import read_answers, reported_findings
 from ..project.project import Project
+from .device_run import MOST, DeviceRun
 from .figures import Accuracy, judge, make_accuracy
 from .journal import Journal, key_of
-from .metrics import Record, Score, score
-from .samples import LabelledCase, Task, batches
+from .metrics import Score, score
+from .samples import Task, batches
 
-# Bytes of inputs and of outputs of one batch.  With `_AT_ONCE` devices in a batch, this bounds the controller's memory.
-_INPUT_BYTES, _OUTPUT_BYTES = 16 << 20, 32 << 20
-_AT_ONCE = 8
-_MOST = 256
+_AT_ONCE = 8  # devices in a batch: with the bounds of `device_run`, this bounds the controller's memory
 _REFERENCE_BYTES = 64 << 20
 _CLASSES = {True: 1000, False: 20}  # in a report; in a rollout's outcomes, which the state database keeps
 _LIMIT_S = 30.0  # for one sample on a device
@@ -132,7 +127,7 @@ class Evaluations:
             return Evaluation()
         environment = str(session.hello.get("fingerprint") or "")[:128]
         key = key_of("device", session.device.name, environment, release, key_of_task(prepared.task))
-        measurement = _DeviceRun(session, prepared.task, release, Journal(self._folder, key), self._limit_s, self._busy)
+        measurement = DeviceRun(session, prepared.task, release, Journal(self._folder, key), self._limit_s, self._busy)
         session.step("evaluate")
         try:
             records, found = await measurement.run(self._again)
@@ -179,7 +174,7 @@ async def local_score(task: Task, run: Run, journal: Journal, say: Say) -> Score
     """
     known = await asyncio.to_thread(journal.read, len(task.data.samples))
     missing = [n for n in range(len(task.data.samples)) if n not in known]
-    pending = batches(task, missing, _MOST, _REFERENCE_BYTES)
+    pending = batches(task, missing, MOST, _REFERENCE_BYTES)
     while (batch := await asyncio.to_thread(next, pending, None)) is not None:
         say(
             f"running the data set of {task.model} on this machine: {len(known):,} of {len(task.data.samples):,} samples"
@@ -192,56 +187,3 @@ async def local_score(task: Task, run: Run, journal: Journal, say: Say) -> Score
         await asyncio.to_thread(journal.add, new)
         known |= new
     return score(task.data.spec.metric, [known[n] for n in sorted(known)])
-
-
-@dataclass
-class _DeviceRun:
-    """One model's data set on one device."""
-
-    session: DeviceSession
-    task: Task
-    release: str
-    journal: Journal
-    limit_s: float
-    busy: asyncio.Semaphore
-
-    async def run(self, again: bool) -> tuple[list[Record], tuple[Finding, ...]]:
-        """Return all records, or why there are none.  RequestRejected and TransportError are left to the session."""
-        total = len(self.task.data.samples)
-        known = await asyncio.to_thread(self.journal.read, total)
-        if again and len(known) == total:
-            self.journal.clear()
-            known = {}
-        missing = [n for n in range(total) if n not in known]
-        most = 1  # the first answer shows how large the outputs are
-        while missing:
-            self.session.session_factory.report(self.session.device.name, f"evaluate {len(known):,} of {total:,}")
-            async with self.busy:
-                batch = await asyncio.to_thread(next, batches(self.task, missing, most, _INPUT_BYTES))
-                new, found, size = await self._batch(batch)
-                if found:
-                    return [], found
-                await asyncio.to_thread(self.journal.add, new)
-            known |= new
-            missing = missing[len(batch) :]
-            most = max(1, min(_MOST, _OUTPUT_BYTES // max(size, 1)))
-        return [known[n] for n in range(total)], ()
-
-    async def _batch(self, batch: Sequence[LabelledCase]) -> tuple[dict[int, Record], tuple[Finding, ...], int]:
-        """Return the records of a batch, or findings; and the bytes of the largest answer."""
-        cases = [one.case for one in batch]
-        if refused := agent_too_old(self.session.hello, cases):
-            return {}, refused, 0
-        request = infer_request(self.task.model, cases, self.task.inputs, self.release, self.limit_s)
-        (answer,) = await self.session.exchange(request, limit_s=120.0 + self.limit_s * len(batch))
-        found = reported_findings(answer.result)
-        if found:
-            return {}, found, 0
-        answers, failures = read_answers(answer.result, answer.body, [case.name for case in cases])
-        if failures:
-            return {}, failures, 0
-        try:
-            new = {one.number: self.task.record(one, a.outputs) for one, a in zip(batch, answers, strict=True)}
-        except ValueError as error:
-            return {}, (finding("LF407", f"{error}."),), 0
-        return new, (), max(sum(array.nbytes for array in a.outputs.values()) for a in answers)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -121,17 +123,37 @@ class _Query:
     request: Request
 
 
-def infer_request(model: str, cases: Sequence[Case], inputs: Sequence[Tensor], release: str, limit_s: float) -> Request:
-    """Return the request that runs these cases on a device; `release` "" is the one that is current there."""
-    fields: dict[str, object] = {
-        "model": model,
-        "requests": [header_of(case, inputs) for case in cases],
-        "limit_s": limit_s,
-    }
+class Sending(Enum):
+    """How the data of a request reaches the device: sent, sent to be kept there, or named, as it was kept before."""
+
+    SENT = "sent"
+    KEPT = "kept"
+    NAMED = "named"
+
+
+def infer_request(
+    model: str,
+    cases: Sequence[Case],
+    inputs: Sequence[Tensor],
+    release: str,
+    limit_s: float,
+    sending: Sending = Sending.SENT,
+) -> Request:
+    """Return the request that runs these cases on a device; `release` "" is the one that is current there.
+
+    Data that is not sent plainly needs an agent that announces `kept_inputs`.
+    """
+    headers, data = [header_of(case, inputs) for case in cases], [b"".join(parts_of(case, inputs)) for case in cases]
+    if sending is Sending.KEPT:
+        headers = [{**header, "keep": True} for header in headers]
+    elif sending is Sending.NAMED:
+        named = [hashlib.sha256(part).hexdigest() for part in data]
+        headers = [{**header, "kept": sha} for header, sha in zip(headers, named, strict=True)]
+        data = []
+    fields: dict[str, object] = {"model": model, "requests": headers, "limit_s": limit_s}
     if release:
         fields["release"] = release
-    body = b"".join(part for case in cases for part in parts_of(case, inputs))
-    return Request("infer", fields, body, MAX_BODY)
+    return Request("infer", fields, b"".join(data), MAX_BODY)
 
 
 async def _ask(session: DeviceSession, query: _Query, time_limit_s: float) -> DeviceAnswer:

@@ -62,6 +62,23 @@ def read_answers(
     return tuple(answers), tuple(dict.fromkeys(found))
 
 
+def split_not_kept(result: Mapping[str, object], cases: int) -> tuple[Mapping[str, object], frozenset[int]]:
+    """Return the answer without the requests whose named data the device does not keep, and the places of those.
+
+    Raises ProtocolError when the answer does not have as many requests as cases.
+    """
+    reported = result.get("requests")
+    if not isinstance(reported, list) or len(reported) != cases:
+        raise ProtocolError(f"the answer does not have {cases} requests")
+    lacking = frozenset(place for place, one in enumerate(reported) if _code(one) == "inputs-not-kept")
+    return {**result, "requests": [one for place, one in enumerate(reported) if place not in lacking]}, lacking
+
+
+def _code(entry: object) -> object:
+    error = entry.get("error") if isinstance(entry, dict) else None
+    return error.get("code") if isinstance(error, dict) else None
+
+
 def _not_finite(outputs: Mapping[str, Array]) -> list[str]:
     """Return the names of outputs with NaN or Inf, which an intact agent rejects itself."""
     return [name for name, array in outputs.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]

@@ -135,6 +135,31 @@ def test_what_does_not_fit_is_refused_whole_and_the_session_goes_on(device, gold
     assert device.infer(good)["result"]["requests"][0]["ms"] > 0
 
 
+def test_inputs_that_are_kept_are_named_instead_of_sent(device, goldens):
+    first, second = (array(path) for path in goldens["cls"])
+    described = {"inputs": [{"name": "x", "dtype": "float32", "dims": list(first.shape)}]}
+    shas = [hashlib.sha256(x.tobytes()).hexdigest() for x in (first, second)]
+
+    def ask(data: bytes, *requests: dict) -> dict:
+        return device.ask("infer", data, model="cls", requests=[dict(described, **more) for more in requests])
+
+    nothing = ask(b"", {"kept": shas[0]})["result"]
+    assert nothing["requests"][0]["error"]["code"] == "inputs-not-kept"
+    assert "requests" in ask(first.tobytes(), {"keep": True})["result"]
+    mixed = ask(second.tobytes(), {"kept": shas[0]}, {"kept": shas[1]}, {})
+    one, lacking, two = mixed["result"]["requests"]
+    assert lacking["error"]["code"] == "inputs-not-kept"
+    mixed["result"]["requests"] = [one, two]
+    answers = device.outputs(mixed)
+    np.testing.assert_allclose(answers[0], expected(goldens["cls"][0]), atol=1e-5)
+    np.testing.assert_allclose(answers[1], expected(goldens["cls"][1]), atol=1e-5)
+    for odd in (7, None, "../" + shas[0], shas[0][:8]):
+        assert ask(b"", {"kept": odd})["result"]["requests"][0]["error"]["code"] == "inputs-not-kept"
+    smaller = dict(described, inputs=[dict(described["inputs"][0], dims=[1, 3, 48, 96])], kept=shas[0])
+    refused = device.ask("infer", b"", model="cls", requests=[smaller])
+    assert "its inputs take 55296 bytes in these dims, and 110592 were sent" in refused["error"]["message"]
+
+
 def test_a_body_that_does_not_match_its_header_is_told(device, goldens):
     x = array(goldens["cls"][0])
     told = [{"inputs": [{"name": "x", "dtype": "float32", "dims": list(x.shape)}]}]
