@@ -14,6 +14,7 @@ import time
 from array import array
 from typing import Dict, List, NamedTuple, Tuple
 
+from ..formats.checked import shortened
 from ..formats.nb import Tensor
 from ..formats.npz import Array, read_npz
 from ..protocol import BlockingStream
@@ -60,9 +61,9 @@ def _serve(stream: BlockingStream, begun: float) -> None:
         try:
             result, parts = model.answer(header)
         except PaddleLiteError as error:
-            stream.send({"re": header["id"], "error": {"kind": error.kind, "text": str(error)[:2000]}})
+            stream.send({"re": header["id"], "error": {"kind": error.kind, "text": shortened(str(error), 1900)}})
         except Exception as error:  # the binding raises any type, and the bench needs a finding
-            text = "%s: %s" % (type(error).__name__, str(error)[:2000])
+            text = "%s: %s" % (type(error).__name__, shortened(str(error), 1900))
             stream.send({"re": header["id"], "error": {"kind": "unexpected", "text": text}})
         else:
             stream.send({"re": header["id"], "result": result}, parts)

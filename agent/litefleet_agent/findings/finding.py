@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass
 from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
+from ..formats.checked import shortened
 from .catalogue import ROWS
 
 
@@ -110,7 +111,7 @@ class Finding:
         """Read either JSON form; an unknown code (a newer agent's) becomes LF900 with the same sentence."""
         if not isinstance(data, dict):
             return cls("LF900", "no code: %s" % repr(data)[:200])
-        code, observed = str(data.get("code", ""))[:100], str(data.get("seen", ""))[:2000]
+        code, observed = str(data.get("code", ""))[:100], shortened(str(data.get("seen", "")), 2000)
         if code not in CATALOGUE:
             return cls("LF900", "%s: %s" % (code or "no code", observed))
         return cls(code, observed, _certainty(data.get("certainty")))

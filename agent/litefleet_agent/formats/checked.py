@@ -12,6 +12,9 @@ _SHOWN = 60  # characters of a rejected value that the message repeats
 
 _T = TypeVar("_T")
 
+_LEFT_OUT = 32  # characters in which a shortened text says how many were left out
+_LONGEST_WORD = 60  # characters that are dropped at most to end a text with a word
+
 
 def shown(value: object) -> str:
     """Return a value as an error message repeats it: at most 60 characters, on one line, with control characters escaped."""
@@ -97,3 +100,23 @@ def each(value: object, read: Callable[[object, str], _T], most: int, name: str 
 
 def _bound(value: float) -> str:
     return "%d" % value if abs(value) <= MAX_NUMBER and value == int(value) else "%g" % value
+
+
+def whole_part(text: str, most: int) -> str:
+    """Return at most `most` characters of a text's beginning, up to the end of a sentence or line, else of a word."""
+    if len(text) <= most:
+        return text
+    kept = text[:most]
+    for ends, least in ((("\n", ". ", "; ", " | "), most // 3), ((" ",), most - _LONGEST_WORD)):
+        end, at = max(((end, kept.rfind(end)) for end in ends), key=lambda one: one[1])
+        if at >= max(least, 1):
+            return kept[:at] + end.strip().replace("|", "").replace(";", "")
+    return kept
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most `most` characters (64 at least): of a longer one its beginning, and how many were left out."""
+    if len(text) <= most:
+        return text
+    kept = whole_part(text, most - _LEFT_OUT)
+    return "%s … (%d more characters)" % (kept, len(text) - len(kept))

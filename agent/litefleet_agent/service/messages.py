@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ..errors import AgentError
 from ..findings import Finding
-from ..formats.checked import number_or
+from ..formats.checked import number_or, shortened
 from ..formats.nb import Tensor
 from ..formats.npz import DTYPES, Array, Lod, read_lod
 from ..protocol import ProtocolError
@@ -308,7 +308,7 @@ def _rejection(error: object) -> Rejection:
     code = error.get("code")
     found = error.get("finding")
     return Rejection(
-        str(error.get("message", ""))[:2000],
+        shortened(str(error.get("message", "")), 2000),
         str(code) if code in _CODES else "crashed",
         Finding.from_dict(found) if isinstance(found, dict) else None,
     )

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Dict, List, NamedTuple, Tuple
 
-from ..formats.checked import items, mapping, number, text, texts, whole
+from ..formats.checked import items, mapping, number, shortened, text, texts, whole
 from ..formats.nb import Tensor
 from ..formats.npz import Array, read_npz
 from ..releases.archive import keep_bytecode
@@ -136,7 +136,7 @@ def main() -> int:
 
 
 def _error(kind: str, message: str) -> Dict[str, object]:
-    return {"error": {"kind": kind, "text": message[:2000]}}
+    return {"error": {"kind": kind, "text": shortened(message, 1900)}}
 
 
 def _confine(job: Job) -> Dict[str, object]:

@@ -273,7 +273,7 @@ def _is_ready(folder: Path, packages: tuple[str, ...]) -> bool:
 
 
 def _build_failure(end: SubprocessEnd, folder: Path, packages: tuple[str, ...]) -> str:
-    why = "its time limit passed" if end.timed_out else " ".join(end.output.split())[-600:] or f"exit code {end.code}"
+    why = "its time limit passed" if end.timed_out else end.last_lines() or f"exit code {end.code}"
     return (
         f"The environment {folder} with {', '.join(packages)} could not be made: {why} "
         "Check the network, the package index and the free space, then run again."

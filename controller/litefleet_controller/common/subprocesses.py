@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from litefleet_agent.formats.checked import shortened
+
 from .errors import LitefleetError
 
 _KEEP = 64 * 1024  # bytes of output kept: the last ones usually have the error
@@ -48,9 +50,9 @@ class SubprocessEnd:
         return f"killed by {self.signal_name}" if self.signal_name else f"exit code {self.code}"
 
     def last_lines(self, count: int = 6) -> str:
-        """Return the last lines that are not blank, joined by ' | '."""
+        """Return the last lines that are not blank, joined by ' | ', each of at most 400 characters."""
         lines = [line.strip() for line in self.output.splitlines() if line.strip()]
-        return " | ".join(lines[-count:])[:1500]
+        return " | ".join(shortened(line, 400) for line in lines[-count:])
 
 
 async def _tail(pipe: BinaryIO, kept: bytearray) -> None:

@@ -6,6 +6,8 @@ import math
 import unicodedata
 from collections.abc import Mapping
 
+from litefleet_agent.formats.checked import whole_part
+
 LINE_LIMIT = 400  # characters of one device's sentence that a report shows
 # Unicode categories that are escaped: controls, bidi and zero-width marks, lone surrogates, line separators
 _ESCAPED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -34,11 +36,14 @@ def _visible(char: str) -> str:
 
 
 def sanitize(text: object, limit: int = 300) -> str:
-    """Return a text from outside as one printable line, cut after `limit` characters; line breaks become spaces."""
+    """Return a text from outside as one printable line; line breaks become spaces.
+
+    Of more than `limit` characters, it is the beginning, up to the end of a sentence or word, and how many were left out.
+    """
     raw = text if isinstance(text, str) else str(json_ready(text))
-    line = " ".join(raw[: limit + 1].replace("\t", " ").splitlines())
-    shown = "".join(map(_visible, line[:limit]))
-    return shown if len(raw) <= limit else f"{shown}… ({len(raw) - limit} more characters)"
+    kept = whole_part(raw[: limit + 1], limit)
+    shown = "".join(map(_visible, " ".join(kept.replace("\t", " ").splitlines())))
+    return shown if len(raw) <= limit else f"{shown}… ({len(raw) - len(kept)} more characters)"
 
 
 def sanitize_lines(text: object, lines: int = 40, width: int = 300) -> str:

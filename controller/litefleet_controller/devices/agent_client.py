@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from litefleet_agent.findings import finding, finding_of_error
-from litefleet_agent.formats.checked import number_or
+from litefleet_agent.formats.checked import number_or, shortened
 from litefleet_agent.protocol import FrameDecoder, Header, ProtocolError, encode
 
 from ..common.checked import from_outside
@@ -232,7 +232,7 @@ class AgentClient:
             header = _checked(header)
             error = header.get("error")
             if isinstance(error, dict):
-                raise RequestRejected(request, str(error.get("code")), str(error.get("message"))[:2000])
+                raise RequestRejected(request, str(error.get("code")), shortened(str(error.get("message")), 2000))
             result = header.get("result")
             if not isinstance(result, dict):
                 raise ProtocolError("an answer has neither a result nor an error")

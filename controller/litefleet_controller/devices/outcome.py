@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from litefleet_agent.findings import Finding, Verdict, finding
+from litefleet_agent.formats.checked import shortened
 
 from ..common.errors import RunError
 from ..common.text import json_ready
@@ -123,7 +124,7 @@ def unexpected(device: str, model: str, error: Exception) -> DeviceOutcome:
     if isinstance(error, RunError):
         raise error
     lines = traceback.format_exception(error, limit=-_MOST_FRAMES)
-    found = finding("LF900", f"{device}: {type(error).__name__}: {str(error)[:_MOST_OF_ERROR]}")
+    found = finding("LF900", f"{device}: {type(error).__name__}: {shortened(str(error), _MOST_OF_ERROR)}")
     return DeviceOutcome(device, model, Verdict.FAILED, (found,), detail="".join(lines)[-_MOST_DETAIL:])
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, Verdict, decide, finding
+from litefleet_agent.formats.checked import shortened
 from litefleet_inventory.model import Device
 
 from ..common.checked import findings_or_empty, mapping_or_empty
@@ -238,7 +239,10 @@ class _Delivery:
         try:
             (answer,) = await self.session.ask(bench_request(self.model, before, self.built.id), limit_s=BENCH_LIMIT_S)
         except RequestRejected as error:  # an older agent, or a release that cannot be measured any more
-            return [finding(f.code, f"{f.observed}; not measured again: {error.found.observed[:200]}") for f in found]
+            return [
+                finding(f.code, f"{f.observed}; not measured again: {shortened(error.found.observed, 200)}")
+                for f in found
+            ]
         again = confirmed(found, answer, limits)
         self.session.detail = "\n".join(filter(None, (again.note, self.session.detail)))[:4000]
         return list(again.findings)

@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 from litefleet_agent.errors import AgentError
 from litefleet_agent.findings import Finding, finding, finding_of_error
+from litefleet_agent.formats.checked import shortened
 from litefleet_agent.formats.npz import DTYPES, Lod, read_lod
 from litefleet_agent.protocol import ProtocolError
 
@@ -87,7 +88,7 @@ def _not_finite(outputs: Mapping[str, Array]) -> list[str]:
 def _failure(error: object) -> Finding:
     if not isinstance(error, dict):
         raise ProtocolError("the device's error is none")
-    code, message = str(error.get("code")), str(error.get("message"))[:2000]
+    code, message = str(error.get("code")), shortened(str(error.get("message")), 2000)
     given = error.get("finding")
     if isinstance(given, dict):
         return reported_findings({"findings": [given]})[0]

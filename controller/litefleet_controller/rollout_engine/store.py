@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
+from litefleet_agent.formats.checked import shortened
+
 from ..common.checked import mapping_or_empty
 from ..devices.deliver import fingerprint_of
 from ..devices.identity import Identity
@@ -192,7 +194,7 @@ def row_after(row: DeviceRow, event: DeviceEvent, outcome: DeviceOutcome) -> Dev
         offline_since=0.0 if event is not DeviceEvent.LOSE else row.offline_since,
         verdict=outcome.verdict,
         codes=() if well else tuple(f.code for f in decided),
-        sentence="" if well else outcome.sentence[:500],
+        sentence="" if well else shortened(outcome.sentence, 500),
         regressed=any(f.code in ("LF413", "LF414") for f in outcome.findings),
         forgiven=False,
     )

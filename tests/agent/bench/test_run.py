@@ -268,7 +268,7 @@ def test_what_fails_with_several_at_once_does_not_hide_the_rest(store: Store) ->
     alone, both = answer["cells"]
     assert alone["runs_per_s"] > 10
     assert both["skipped"].startswith("it failed: ")
-    assert [found["code"] for found in answer["findings"]] == ["LF900"]
+    assert [found["code"] for found in answer["findings"]] == ["LF423"]
     assert answer["findings"][0]["seen"].startswith("Running 2 at once: ")
     assert answer["releases"][0]["right"] is True
 

@@ -66,7 +66,7 @@ def test_this_controller_reads_what_an_old_agent_sends(old: ModuleType, certaint
     [
         ({"code": "LF999", "seen": "news", "certainty": "certain"}, "LF999: news"),
         ({"seen": "news"}, "no code: news"),
-        ({"code": "LF999" * 1000, "seen": "x" * 5000}, "LF999" * 20 + ": " + "x" * 2000),
+        ({"code": "LF999" * 1000, "seen": "x" * 5000}, "LF999" * 20 + ": " + "x" * 1968 + " … (3032 more characters)"),
         ([], "no code: []"),
         (None, "no code: None"),
     ],

@@ -60,3 +60,29 @@ def test_a_rejected_value_is_shown_short_and_quickly():
     assert time.process_time() - begun < 1
     assert all(len(words) <= 60 and words.isprintable() for words in shown)
     assert shown[1] == "'\\x1b[2J\\n'"
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "kept"),
+    [
+        ("One. Two.", 9, "One. Two."),
+        ("The op is unknown. Convert it with another version of the converter: 2.12", 70, "The op is unknown."),
+        ("first line of the log\nsecond line of the log, which is longer than the first", 70, "first line of the log"),
+        (
+            "a first cause | b second cause | c a third cause of all of this, as it seems",
+            70,
+            "a first cause | b second cause",
+        ),
+        (
+            "there is no sentence that ends within the seventy characters that are kept",
+            70,
+            "there is no sentence that ends within",
+        ),
+        ("x" * 200, 100, "x" * 68),
+    ],
+)
+def test_a_text_is_shortened_at_the_end_of_a_sentence_a_line_or_a_word(text, most, kept):
+    shortened = checked.shortened(text, most)
+    assert shortened == (kept if kept == text else f"{kept} … ({len(text) - len(kept)} more characters)")
+    assert len(shortened) <= most
+    assert checked.shortened(shortened, most) == shortened

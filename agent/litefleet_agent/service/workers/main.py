@@ -17,6 +17,7 @@ from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 from ...findings import Finding, finding
 from ...findings.model_file import altered, read_nb_file
+from ...formats.checked import shortened
 from ...formats.nb import NbError
 from ...formats.npz import Array
 from ...protocol import BlockingStream
@@ -101,7 +102,7 @@ class _Worker:
                 return [finding("LF115", "%s cannot be read: %s" % (error.filename, error.strerror))]
             return [finding(code_of_error(self._stage), "While %s: %s" % (self._stage, error))]
         except Exception as error:  # the binding raises any type, and the daemon needs a finding
-            observed = "While %s: %s: %s" % (self._stage, type(error).__name__, str(error)[:1000])
+            observed = "While %s: %s: %s" % (self._stage, type(error).__name__, shortened(str(error), 1000))
             return [finding(code_of_error(self._stage), observed)]
 
     def _start(self) -> List[Finding]:
@@ -153,7 +154,7 @@ class _Worker:
         try:
             found, took_ms = self.warmup.probe()
         except Exception as error:  # as above
-            found, took_ms = [finding("LF423", "A golden could not be run: %s" % str(error)[:1000])], 0.0
+            found, took_ms = [finding("LF423", "A golden could not be run: %s" % shortened(str(error), 1000))], 0.0
         result = {"ok": not found, "ms": round(took_ms, 3), "findings": [f.to_dict() for f in found[:64]]}
         self.stream.send({"re": number, "result": result})
 
@@ -228,7 +229,7 @@ class _Worker:
         try:
             return self._checked(infer(self.paddlelite, inputs, self.warmup.lods))
         except Exception as error:  # the binding raises any type
-            message = "%s could not run the request: %s" % (self.model.name, str(error)[:1000])
+            message = "%s could not run the request: %s" % (self.model.name, shortened(str(error), 1000))
             return Rejection(message, "crashed", finding("LF423", message))
 
     def _checked(self, outputs: List[Array]) -> RequestResult:

@@ -1,4 +1,4 @@
-"""What each kind of output may differ by, and why: one rule per kind, with a default for each precision.
+"""What each kind of output may differ by, and why: one rule per kind; `DEFAULTS` has them for each precision.
 
 Each default lies between two figures: what a right model may differ by, and what a fault differs by.  The first come from
 PaddlePaddle 2.6.2 against Paddle-Lite 2.13rc0 on x86_64, and from PaddlePaddle against itself with weights rounded to fp16
@@ -9,7 +9,7 @@ Where a figure is reasoned and not measured, the docstring says so.
 """
 
 from dataclasses import dataclass, replace
-from typing import Dict, Tuple, Type, Union
+from typing import Dict, Tuple, Union
 
 from ..compare import Tolerance
 
@@ -50,11 +50,6 @@ class TensorRule:
 
     scale: str = "unit"
 
-    @classmethod
-    def for_precision(cls, precision: str) -> "TensorRule":
-        """Return the default, the same for every precision."""
-        return cls()
-
 
 @dataclass(frozen=True)
 class LabelsRule:
@@ -78,16 +73,6 @@ class LabelsRule:
     order: str = "kept"
     scores: str = ""
 
-    @classmethod
-    def for_precision(cls, precision: str) -> "LabelsRule":
-        """Return the default for one of `PRECISIONS`; KeyError for another."""
-        return {
-            "fp32": cls(agree=0.999, iou=0.95, tie=1e-3),
-            "int16": cls(agree=0.998, iou=0.93, tie=2e-3),
-            "fp16": cls(agree=0.99, iou=0.9, tie=2e-2),
-            "int8": cls(agree=0.95, iou=0.7, tie=1e-1),
-        }[precision]
-
 
 @dataclass(frozen=True)
 class TopkRule:
@@ -109,16 +94,6 @@ class TopkRule:
     tie: float
     agree: float
     k: int = 5
-
-    @classmethod
-    def for_precision(cls, precision: str) -> "TopkRule":
-        """Return the default for one of `PRECISIONS`; KeyError for another."""
-        return {
-            "fp32": cls(score=1e-3, tie=2e-3, agree=1.0),
-            "int16": cls(score=1e-2, tie=1e-2, agree=0.995),
-            "fp16": cls(score=5e-2, tie=5e-2, agree=0.99),
-            "int8": cls(score=4e-1, tie=3e-1, agree=0.95),
-        }[precision]
 
 
 @dataclass(frozen=True)
@@ -150,16 +125,6 @@ class DetectionsRule:
     overlap: float = 0.0
     columns: Tuple[str, ...] = DETECTION_COLUMNS
 
-    @classmethod
-    def for_precision(cls, precision: str) -> "DetectionsRule":
-        """Return the default for one of `PRECISIONS`; KeyError for another."""
-        return {
-            "fp32": cls(iou=0.97, score=2e-2, box=5e-4, missing=0.02),
-            "int16": cls(iou=0.96, score=2e-2, box=1e-3, missing=0.03),
-            "fp16": cls(iou=0.93, score=4e-2, box=2e-3, missing=0.05),
-            "int8": cls(iou=0.75, score=1.5e-1, box=1e-2, missing=0.2),
-        }[precision]
-
 
 @dataclass(frozen=True)
 class CountsRule:
@@ -172,11 +137,6 @@ class CountsRule:
 
     differ: float
     rows: str = ""
-
-    @classmethod
-    def for_precision(cls, precision: str) -> "CountsRule":
-        """Return the default for one of `PRECISIONS`; KeyError for another."""
-        return {"fp32": cls(0.1), "int16": cls(0.2), "fp16": cls(0.2), "int8": cls(0.5)}[precision]
 
 
 @dataclass(frozen=True)
@@ -198,16 +158,6 @@ class MaskRule:
     outliers: float
     threshold: float = 0.5
 
-    @classmethod
-    def for_precision(cls, precision: str) -> "MaskRule":
-        """Return the default for one of `PRECISIONS`; KeyError for another."""
-        return {
-            "fp32": cls(iou=0.99, off=0.05, outliers=1e-3),
-            "int16": cls(iou=0.99, off=0.05, outliers=1e-3),
-            "fp16": cls(iou=0.98, off=0.1, outliers=5e-3),
-            "int8": cls(iou=0.85, off=0.25, outliers=3e-2),
-        }[precision]
-
 
 @dataclass(frozen=True)
 class EmbeddingRule:
@@ -222,24 +172,45 @@ class EmbeddingRule:
     cosine: float
     length: float
 
-    @classmethod
-    def for_precision(cls, precision: str) -> "EmbeddingRule":
-        """Return the default for one of `PRECISIONS`; KeyError for another."""
-        return {
-            "fp32": cls(cosine=0.9998, length=8e-3),
-            "int16": cls(cosine=0.9998, length=1e-2),
-            "fp16": cls(cosine=0.9995, length=2e-2),
-            "int8": cls(cosine=0.98, length=0.15),
-        }[precision]
-
 
 Rule = Union[TensorRule, LabelsRule, TopkRule, DetectionsRule, CountsRule, MaskRule, EmbeddingRule]
-RULES: Dict[str, Type[Rule]] = {
-    "tensor": TensorRule,
-    "labels": LabelsRule,
-    "topk": TopkRule,
-    "detections": DetectionsRule,
-    "counts": CountsRule,
-    "mask": MaskRule,
-    "embedding": EmbeddingRule,
+# The default of each kind for each precision, whose reasons are in the class.
+DEFAULTS: Dict[str, Dict[str, Rule]] = {
+    "tensor": dict.fromkeys(PRECISIONS, TensorRule()),
+    "labels": {
+        "fp32": LabelsRule(agree=0.999, iou=0.95, tie=1e-3),
+        "int16": LabelsRule(agree=0.998, iou=0.93, tie=2e-3),
+        "fp16": LabelsRule(agree=0.99, iou=0.9, tie=2e-2),
+        "int8": LabelsRule(agree=0.95, iou=0.7, tie=1e-1),
+    },
+    "topk": {
+        "fp32": TopkRule(score=1e-3, tie=2e-3, agree=1.0),
+        "int16": TopkRule(score=1e-2, tie=1e-2, agree=0.995),
+        "fp16": TopkRule(score=5e-2, tie=5e-2, agree=0.99),
+        "int8": TopkRule(score=4e-1, tie=3e-1, agree=0.95),
+    },
+    "detections": {
+        "fp32": DetectionsRule(iou=0.97, score=2e-2, box=5e-4, missing=0.02),
+        "int16": DetectionsRule(iou=0.96, score=2e-2, box=1e-3, missing=0.03),
+        "fp16": DetectionsRule(iou=0.93, score=4e-2, box=2e-3, missing=0.05),
+        "int8": DetectionsRule(iou=0.75, score=1.5e-1, box=1e-2, missing=0.2),
+    },
+    "counts": {
+        "fp32": CountsRule(0.1),
+        "int16": CountsRule(0.2),
+        "fp16": CountsRule(0.2),
+        "int8": CountsRule(0.5),
+    },
+    "mask": {
+        "fp32": MaskRule(iou=0.99, off=0.05, outliers=1e-3),
+        "int16": MaskRule(iou=0.99, off=0.05, outliers=1e-3),
+        "fp16": MaskRule(iou=0.98, off=0.1, outliers=5e-3),
+        "int8": MaskRule(iou=0.85, off=0.25, outliers=3e-2),
+    },
+    "embedding": {
+        "fp32": EmbeddingRule(cosine=0.9998, length=8e-3),
+        "int16": EmbeddingRule(cosine=0.9998, length=1e-2),
+        "fp16": EmbeddingRule(cosine=0.9995, length=2e-2),
+        "int8": EmbeddingRule(cosine=0.98, length=0.15),
+    },
 }

@@ -5,9 +5,9 @@ from typing import Any, Dict, NamedTuple, Sequence, Tuple
 
 from ...errors import AgentError
 from .result import Array, Tolerance, default_tolerance, in_agreement, peak, values
-from .rules import PRECISIONS, RULES, MaskRule, Rule, TensorRule, probability_tolerance
+from .rules import DEFAULTS, MaskRule, Rule, TensorRule, probability_tolerance
 
-KINDS = tuple(RULES)
+KINDS = tuple(DEFAULTS)
 MAX_NAME = 256  # characters of an output's name, as in .npz files
 _MAX_COLUMNS = 64
 _POINT = ("x", "y")
@@ -142,8 +142,9 @@ class ComparisonSpec:
 
     def rule(self, precision: str) -> Rule:
         """Return the kind's rule for one of `PRECISIONS` with the given parameters; KeyError for another precision."""
-        made = RULES[self.kind].for_precision(_known(precision))
-        return replace(made, **{name: value for name, value in self.given if name not in _TOLERANCE})
+        return replace(
+            DEFAULTS[self.kind][precision], **{name: value for name, value in self.given if name not in _TOLERANCE}
+        )
 
     def tolerance(self, precision: str, expected: Array) -> Tolerance:
         """Return the elementwise tolerance for a reference.
@@ -167,12 +168,6 @@ class ComparisonSpec:
 
 
 TENSOR = ComparisonSpec("tensor")
-
-
-def _known(precision: str) -> str:
-    if precision not in PRECISIONS:
-        raise KeyError(precision)
-    return precision
 
 
 def _bad(text: str) -> AgentError:

@@ -15,6 +15,7 @@ from typing import Protocol
 from litefleet_agent.facts.arch import Arch
 from litefleet_agent.findings import Finding, Severity, finding
 from litefleet_agent.findings.model_file import accelerators, check_alone, check_file
+from litefleet_agent.formats.checked import shortened
 from litefleet_agent.formats.files import open_regular
 from litefleet_agent.formats.nb import NbError, NbModel, normalise, read_nb
 from litefleet_agent.sandbox import Policy
@@ -84,7 +85,7 @@ def _lines(output: str) -> list[str]:
     lines = [_COLOUR.sub("", line).strip() for line in output.splitlines()]
     lines = [line for line in lines if line]
     telling = [line for line in lines if _TELLING.search(line)]
-    return [_LOG_HEAD.sub("", line)[:400] for line in (telling or lines)[-3:]]
+    return [shortened(_LOG_HEAD.sub("", line), 400) for line in (telling or lines)[-3:]]
 
 
 def explain_end(end: SubprocessEnd, variant: Variant, time_limit_s: float) -> Finding:
@@ -241,7 +242,7 @@ def admit(path: Path, store: ArtifactStore) -> Artifact:
 
 
 _CANNOT = frozenset({"LF205", "LF206"})  # another version may succeed
-_MOST_OBSERVED = 300
+_MOST_OBSERVED = 1000
 
 
 async def convert_with_any(
@@ -285,7 +286,7 @@ async def convert_with_any(
 
 def _failures_finding(version: str, failed: dict[str, tuple[Finding, ...]]) -> Finding:
     failures = "; ".join(
-        f"{name} reported {found.code}: {found.observed[:_MOST_OBSERVED].rstrip('.')}"
+        f"{name} reported {found.code}: {shortened(found.observed, _MOST_OBSERVED).rstrip('.')}"
         for name, findings in failed.items()
         for found in findings
     )

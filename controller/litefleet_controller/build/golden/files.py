@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from litefleet_agent.findings import finding
+from litefleet_agent.formats.checked import shortened
 
 from ...common.errors import FindingError
 
@@ -75,7 +76,7 @@ def read_npz(path: Path) -> dict[str, Array]:
     except FileNotFoundError as error:
         raise _refused(f"{path} is missing.") from error
     except UNREADABLE as error:
-        raise _refused(f"{path} is not a readable .npz of plain arrays ({str(error)[:200]}).") from error
+        raise _refused(f"{path} is not a readable .npz of plain arrays ({shortened(str(error), 200)}).") from error
     strange = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
     if strange:
         raise _refused(f"{path} is not a readable .npz of plain arrays ({strange[0]} is none).")

@@ -20,7 +20,7 @@ from litefleet_agent.verification.comparison import (
     OutputPair,
     compare_output,
 )
-from litefleet_agent.verification.comparison.rules import DetectionsRule, LabelsRule, probability_tolerance
+from litefleet_agent.verification.comparison.rules import DEFAULTS, probability_tolerance
 
 from tests.agent.verification.comparison.tensors import tensor
 
@@ -132,11 +132,11 @@ def test_every_kind_has_a_rule_for_every_precision(kind: str) -> None:
 
 def test_limits_widen_with_the_precision() -> None:
     order = ("fp32", "int16", "fp16", "int8")
-    detections = [DetectionsRule.for_precision(precision) for precision in order]
+    detections = [DEFAULTS["detections"][precision] for precision in order]
     assert [rule.iou for rule in detections] == sorted((rule.iou for rule in detections), reverse=True)
     for name in ("score", "box", "missing"):
         assert [getattr(rule, name) for rule in detections] == sorted(getattr(rule, name) for rule in detections)
-    labels = [LabelsRule.for_precision(precision) for precision in order]
+    labels = [DEFAULTS["labels"][precision] for precision in order]
     assert [rule.agree for rule in labels] == sorted((rule.agree for rule in labels), reverse=True)
     assert detections[0].columns == DETECTION_COLUMNS
 
