@@ -9,7 +9,7 @@ from typing import Any
 from litefleet_agent.findings import CATALOGUE, Entry
 
 from .details import DETAILS, Details
-from .words import Lang
+from .words import Lang, current_lang
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,12 @@ def article(code: str, lang: Lang | str = Lang.EN) -> Article:
     return Article(
         entry, details, lang, zh.title, zh.why, zh.do, zh.detected or details.detected, zh.steps or details.steps
     )
+
+
+def advice(code: str) -> tuple[str, str]:
+    """Return why a finding happens and what to do about it, in the language of this process's messages."""
+    found = article(code, current_lang())
+    return found.why, found.do
 
 
 def find_code(text: str) -> str:

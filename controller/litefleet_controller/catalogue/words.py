@@ -143,6 +143,23 @@ class _Same(dict[str, str]):
         return str(key)
 
 
+class _Chosen:
+    """The language that this process was asked for (`--lang`); None: the environment's."""
+
+    lang: Lang | None = None
+
+
+def choose(lang: str | None) -> None:
+    """Set this process's language; None for the environment's.  Raises: ValueError for an unknown one."""
+    _Chosen.lang = Lang(lang) if lang else None
+
+
+def current_lang() -> Lang:
+    """Return the language of this process's messages: `choose`'s, else LITEFLEET_LANG's, else the locale's."""
+    asked = os.environ.get("LITEFLEET_LANG", "")
+    return _Chosen.lang or (Lang(asked) if asked in list(Lang) else lang_of())
+
+
 def lang_of(environment: Mapping[str, str] = os.environ) -> Lang:
     """Return the language for the locale in the environment: Chinese for a Chinese locale, else English."""
     locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")

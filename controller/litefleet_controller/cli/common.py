@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Coroutine
@@ -24,7 +25,6 @@ from .completion import device_patterns, model_names, rollout_ids
 from .help import SectionedHelp
 
 if TYPE_CHECKING:
-    from ..catalogue.words import Lang
     from ..devices.outcome import RunReport
     from ..devices.progress import Progress
 
@@ -69,6 +69,7 @@ RolloutArgument = Annotated[
 LangOption = Annotated[
     str | None, typer.Option("--lang", help="Language: en or zh; default: LITEFLEET_LANG, else the locale's.")
 ]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show the result and errors only, and no progress.")]
 DEFAULT_CONFIG = Path("litefleet.yaml")
 STDOUT = Path("-")
 
@@ -101,6 +102,7 @@ _OPTIONS: dict[str, tuple[object, object]] = {  # field of Options: (option, def
     "models": (ModelOption, None),
     "accept_new_host_keys": (AcceptOption, False),
 }
+_EVERYWHERE: dict[str, tuple[object, object]] = {"lang": (LangOption, None), "quiet": (QuietOption, False)}
 # What `command` expands: one parameter of a function, several options on the command line.
 ProjectOptions = Annotated[Options, _Group(("config", "inventory"))]
 DeviceOptions = Annotated[Options, _Group(("config", "inventory", "limit"))]
@@ -130,8 +132,17 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
                 inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
             )
 
+    own = {parameter.name for parameter in parameters}
+    common = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=option)
+        for name, (option, default) in _EVERYWHERE.items()
+        if name not in own
+    ]
+    parameters += common
+
     @functools.wraps(function)
     def run(**values: Any) -> None:
+        _set_output(**{parameter.name: values.pop(parameter.name) for parameter in common})
         for name, fields in groups.items():
             chosen = {field: values.pop(field) for field in fields}
             if "models" in chosen:
@@ -144,6 +155,18 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     app.command()(run)
     return function
+
+
+def _set_output(lang: str | None = None, quiet: bool = False) -> None:
+    """Apply the options that every command has.  Raises: UsageError for an unknown language."""
+    from ..catalogue.words import Lang, choose
+
+    wanted = lang or os.environ.get("LITEFLEET_LANG", "")
+    if wanted and wanted not in list(Lang):
+        name = "--lang" if lang else "LITEFLEET_LANG"
+        raise UsageError(f"{name} {wanted[:40]}: unknown language. Available: {', '.join(Lang)}.")
+    choose(wanted)
+    Stdout.quiet = quiet
 
 
 def run_async(work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -161,10 +184,10 @@ def check_files(options: Options, keys_only: bool = False) -> None:
 
 
 def progress_for(as_json: bool) -> Callable[[int], Progress]:
-    """Return a function that makes the progress display of a run over that many devices; nothing is shown with --json."""
+    """Return a function that makes the display of a run over that many devices; none with --json and --quiet."""
     from ..reports.progress import make_progress
 
-    return lambda total: make_progress(total, quiet=as_json)
+    return lambda total: make_progress(total, quiet=as_json or Stdout.quiet)
 
 
 def run_and_show(
@@ -211,9 +234,10 @@ def write_pages(report: RunReport, html: Path | None, svg: Path | None = None) -
 
 
 class Stdout:
-    """Whether this process has printed a result, so that an error does not add a second JSON document to it."""
+    """Whether this process has printed a result, so that an error adds no second JSON document; and whether it is quiet."""
 
     used = False
+    quiet = False  # --quiet
 
 
 def show(text: str) -> None:
@@ -223,7 +247,11 @@ def show(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print a message for the operator on stderr."""
+    """Print a message for the operator on stderr; on a terminal, what prose sets in backquotes is bold instead."""
+    from ..reports.terminal import wants_color
+
+    if "`" in text and wants_color(sys.stderr, os.environ):
+        text = re.sub(r"`([^`\n]*)`", "\x1b[1m\\1\x1b[22m", text)
     typer.echo(text, err=True)
 
 
@@ -235,17 +263,6 @@ def terminal_width() -> int:
 def is_terminal() -> bool:
     """Return whether stdout is a terminal."""
     return sys.stdout.isatty()
-
-
-def language(chosen: str | None) -> Lang:
-    """Return the language of `--lang`, else of LITEFLEET_LANG, else of the locale.  Raises: UsageError for another."""
-    from ..catalogue.words import Lang, lang_of
-
-    wanted = chosen or os.environ.get("LITEFLEET_LANG", "")
-    if wanted and wanted not in list(Lang):
-        name = "--lang" if chosen else "LITEFLEET_LANG"
-        raise UsageError(f"{name} {wanted[:40]}: unknown language. Available: {', '.join(Lang)}.")
-    return Lang(wanted) if wanted else lang_of()
 
 
 def colored() -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..common.errors import UsageError
-from .common import JsonOption, LangOption, colored, command, is_terminal, language, show, terminal_width
+from .common import JsonOption, colored, command, is_terminal, show, terminal_width
 
 _WIDEST = 100  # columns: longer lines of prose are hard to read
 _LOGS = "`litefleet doctor --log FILE` explains the output of a program (`-` reads standard input)"
@@ -19,16 +19,15 @@ def explain(
     codes: Annotated[
         list[str], typer.Argument(metavar="CODE...", help="Codes such as LF101, or their names; `all` lists them.")
     ],
-    lang: LangOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Explain a finding: the symptoms, the cause, the steps to take, and how litefleet detects it."""
     from ..catalogue.articles import article
     from ..catalogue.text import index_text, to_text
+    from ..catalogue.words import current_lang
 
-    chosen = language(lang)
     wanted, every = _wanted(codes)
-    articles = [article(code, chosen) for code in wanted]
+    articles = [article(code, current_lang()) for code in wanted]
     if as_json:
         data = [one.to_dict() for one in articles]
         show(json.dumps(data if every or len(data) > 1 else data[0], indent=2, ensure_ascii=False))
@@ -43,18 +42,18 @@ def docs(
     page: Annotated[
         str, typer.Argument(metavar="[PAGE]", help="A page such as rollouts; default: list the pages.")
     ] = "",
-    lang: LangOption = None,
 ) -> None:
     """Show a page of the manual, as it belongs to this version."""
     from ..catalogue.articles import find_code
+    from ..catalogue.words import current_lang
     from ..reports.manual import contents, for_terminal, named, page_text, pages
 
     if not page:
-        show(contents(language(lang)))
-    elif named(page) not in pages(language(lang)) and find_code(page):
-        explain([find_code(page)], lang)
+        show(contents(current_lang()))
+    elif named(page) not in pages(current_lang()) and find_code(page):
+        explain([find_code(page)])
     else:
-        text = page_text(page, language(lang))
+        text = page_text(page, current_lang())
         show(for_terminal(text, terminal_width(), colored()) if is_terminal() else text)
 
 

@@ -35,6 +35,13 @@ def main(argv: list[str] | None = None) -> None:
     sys.exit(boundary.exit_code(lambda: app(args=argv, prog_name="litefleet", standalone_mode=False)))
 
 
+def _in_words(error: FindingError) -> str:
+    """Return the sentences of findings, each with its remedy in the language of this process's messages."""
+    from ..catalogue.articles import advice
+
+    return "\n".join(f"{found.code} {found.observed} {advice(found.code)[1]}" for found in error.findings)
+
+
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
     """End as after Ctrl-C: leases are given back, and no process is left running."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job
@@ -80,7 +87,7 @@ class _Boundary:
             return self._failed(1, f"{path_prefix}{error.strerror or error}. Check free space and permissions.")
 
     def _failed(self, code: int, message: str, error: LitefleetError | None = None) -> int:
-        say(f"litefleet: {message}")
+        say(f"litefleet: {_in_words(error) if isinstance(error, FindingError) else message}")
         content: dict[str, object] = {"message": message}
         if isinstance(error, ConfigError):
             content["problems"] = list(error.problems)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from litefleet_agent.findings import Certainty, Finding, Severity
 
-from ..reports.terminal import Page, plural
+from ..catalogue.articles import advice
+from ..catalogue.words import current_lang, words
+from ..reports.terminal import Page, finding_labels, plural
 from .diagnosis import Diagnosis, Kind
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
@@ -51,12 +53,12 @@ def _one(page: Page, diagnosis: Diagnosis) -> None:
 
 def _finding(page: Page, found: Finding) -> None:
     page.line("")
-    sure = "" if found.certainty is Certainty.CERTAIN else f", {found.certainty.value}"
-    head = (f"{found.severity.value} {found.code} {found.entry.slug}", _STYLES[found.severity])
+    said = words(current_lang())
+    sure = "" if found.certainty is Certainty.CERTAIN else f", {said.certainties[found.certainty.value]}"
+    head = (f"{said.severities[found.severity.value]} {found.code} {found.entry.slug}", _STYLES[found.severity])
     page.line("  ", head, (sure, "dim"))
-    page.field("seen", found.observed, 4, 4)
-    page.field("why", found.entry.why, 4, 4)
-    page.field("do", found.entry.do, 4, 4)
+    for label, text in zip(finding_labels(), (found.observed, *advice(found.code)), strict=True):
+        page.field(label, text, 4, 4)
 
 
 def _last(page: Page, diagnoses: Sequence[Diagnosis]) -> None:

@@ -19,6 +19,7 @@ from litefleet_agent.findings.model_file import (
 )
 from litefleet_agent.formats.nb import Kernel, NbError, NbModel, Tensor, read_header, read_nb
 
+from ..catalogue.articles import advice
 from ..common.errors import UsageError
 from ..common.text import sanitize
 from .foreign import other_file
@@ -81,7 +82,8 @@ class Inspection:
         lines = [str(self.path), *(_line(label, text) for label, text in self.described())]
         for found in self.findings:
             lines += ["", f"{found.severity.value} {found.code} {found.entry.slug}: {found.observed}"]
-            lines += [f"  why: {found.entry.why}", f"  do:  {found.entry.do}"]
+            why, do = advice(found.code)
+            lines += [f"  why: {why}", f"  do:  {do}"]
         if self.deciding:
             lines += ["", "kernels that decide it:"]
             lines += [f"  {n:5} {sanitize(k.op)} ({k.target}, {k.precision}, {k.layout})" for k, n in self.deciding]

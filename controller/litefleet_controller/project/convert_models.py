@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from ..build.conversion.variant import parse_targets
 from ..build.releases import ReleaseBuilder
 from ..build.toolchain import Toolchains, default_cache
+from ..catalogue.articles import advice
 from ..common.errors import FindingError, LitefleetError, UsageError
 from ..config import Config, load_config
 from ..config.choices import arch_of_option
@@ -50,8 +51,8 @@ class ConvertRow:
         lines = [f"{self.model}  {self.arch:8}  {status}  {self.sha256[:12]}  {self.path}".rstrip()]
         for found in self.findings:
             lines.append(f"    {found.code} {found.observed}")
-            lines.append(f"          Why: {found.entry.why}")
-            lines.append(f"          Do:  {found.entry.do}")
+            why, do = advice(found.code)
+            lines += [f"          Why: {why}", f"          Do:  {do}"]
         return "\n".join(lines)
 
 

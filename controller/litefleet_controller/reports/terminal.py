@@ -18,6 +18,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ..catalogue.articles import advice
+from ..catalogue.words import Lang, current_lang
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import DeviceOutcome, RunReport
 from .grouping import folded
@@ -54,6 +56,11 @@ _ROOMY = 120  # columns from which a run's table has model, bytes and seconds
 Cell = str | tuple[str, str]  # text, or text and its style
 
 
+def finding_labels() -> tuple[str, str, str]:
+    """Return the labels of a finding's sentence, its cause and its remedy, in the language of this process's messages."""
+    return ("现象", "原因", "做法") if current_lang() is Lang.ZH else ("seen", "why", "do")
+
+
 def plural(count: int, noun: str) -> str:
     """Return "1 device", "1,000 devices"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
@@ -70,6 +77,7 @@ class Page:
     def __init__(self, width: int, color: bool) -> None:
         self._out = io.StringIO()
         self.width = max(width, _NARROWEST)
+        self._color = color
         self._console = Console(
             file=self._out,
             width=self.width,
@@ -89,7 +97,7 @@ class Page:
 
     def line(self, *parts: Cell, indent: int = 0) -> None:
         """Print one paragraph of plain and (text, style) parts; long ones are wrapped at the indent."""
-        self._console.print(Padding(Text.assemble(*parts), (0, 0, 0, indent)))
+        self._console.print(Padding(Text.assemble(*map(self._prose, parts)), (0, 0, 0, indent)))
 
     def heading(self, text: str, note: str = "") -> None:
         """Print an empty line and a section's title."""
@@ -100,13 +108,18 @@ class Page:
         """Print a named text, wrapped beside its name, or below it where the name takes over half of the line."""
         if indent + width > self.width // 2:
             self._console.print(Padding(Text(name, style), (0, 0, 0, indent)))
-            self._console.print(Padding(Text(text), (0, 0, 0, indent + 4)))
+            self._console.print(Padding(self._prose(text), (0, 0, 0, indent + 4)))
             return
         grid = Table.grid(padding=(0, 1))
         grid.add_column(width=width, no_wrap=True)
         grid.add_column(overflow="fold")
-        grid.add_row(Text(name, style), Text(text))
+        grid.add_row(Text(name, style), self._prose(text))
         self._console.print(Padding(grid, (0, 0, 0, indent)))
+
+    def _prose(self, part: Cell) -> Text:
+        """Return a text; with colours, what it sets in backquotes is bold instead.  In a pipe they delimit commands."""
+        text, style = part if isinstance(part, tuple) else (part, "")
+        return _marked(text, style) if self._color else Text(text, style)
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[Cell]], left: Sequence[str] = ()) -> None:
         """Print a table; columns are right-aligned and never wrapped, except those named in `left`.
@@ -156,17 +169,22 @@ class Page:
         count = plural(len(group.devices), "device")
         head = (f"{entry.code} {entry.slug}", _SEVERITIES[entry.severity])
         self.line(head, (f" ({where}{entry.severity.value}, {count})", "dim"))
+        seen, *labels = finding_labels()
         for sentence in group_sentences(group):
-            self.field("" if sentence.is_rest else "seen", f"{sentence.text} — {folded(sentence.devices)}")
-        self.field("why", entry.why)
-        self.field("do", entry.do)
+            self.field("" if sentence.is_rest else seen, f"{sentence.text} — {folded(sentence.devices)}")
+        for label, text in zip(labels, advice(entry.code), strict=True):
+            self.field(label, text)
 
 
 def _cell(cell: Cell) -> Text:
     """Return a table's cell; what prose sets in backquotes is bold instead, as a table is no place for markup."""
     text, style = cell if isinstance(cell, tuple) else (cell, "")
+    return _marked(text.strip(), style)
+
+
+def _marked(text: str, style: str) -> Text:
     shown = Text(style=style)
-    for index, part in enumerate(re.split(r"`([^`]*)`", text.strip())):
+    for index, part in enumerate(re.split(r"`([^`]*)`", text)):
         shown.append(part, "bold" if index % 2 else "")
     return shown
 

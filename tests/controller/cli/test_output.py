@@ -1,0 +1,93 @@
+"""What every command has: the language of its messages, quiet, and prose without markup on a terminal."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from litefleet_controller.cli.common import Stdout, app, progress_for
+from litefleet_controller.common.errors import UsageError
+from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.reports.terminal import Page
+from typer.testing import CliRunner
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 2345678\n" % (b"ab" * 32)
+
+
+@pytest.fixture
+def pointer(tmp_path: Path) -> Path:
+    path = tmp_path / "m.nb"
+    path.write_bytes(POINTER)
+    return path
+
+
+def test_every_command_takes_a_language_and_quiet() -> None:
+    for command in app.registered_commands:
+        names = inspect.signature(command.callback).parameters
+        assert {"lang", "quiet"} <= set(names), command.callback.__name__
+
+
+@pytest.mark.parametrize("command", ["doctor", "inspect"])
+def test_causes_and_remedies_are_in_the_chosen_language(command: str, pointer: Path) -> None:
+    chinese = re.compile(r"请给出 `litefleet convert`")
+    for env, args, expected in (
+        ({"LC_ALL": "C", "LITEFLEET_LANG": ""}, [], False),
+        ({"LC_ALL": "C", "LITEFLEET_LANG": ""}, ["--lang", "zh"], True),
+        ({"LC_ALL": "C", "LITEFLEET_LANG": "zh"}, [], True),
+        ({"LC_ALL": "zh_CN.UTF-8", "LITEFLEET_LANG": ""}, [], True),
+        ({"LC_ALL": "zh_CN.UTF-8", "LITEFLEET_LANG": ""}, ["--lang", "en"], False),
+    ):
+        shown = CliRunner(env=env).invoke(app, [command, str(pointer), *args]).stdout
+        assert bool(chinese.search("".join(shown.split("\n     ")))) == expected, (env, args, shown)
+        assert "git lfs pull" in shown
+
+
+def test_an_error_of_findings_is_in_the_language_and_the_document_is_not(tmp_path: Path) -> None:
+    (tmp_path / "litefleet.yaml").write_text("models:\n  m: {source: gone}\n")
+    call = [sys.executable, "-m", "litefleet_controller", "convert", str(tmp_path), "--lang", "zh", "--json"]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode in (1, 2)
+    assert not re.search(r"[\u4e00-\u9fff]", done.stdout)
+
+
+def test_an_unknown_language_is_one_sentence(pointer: Path) -> None:
+    done = CliRunner(env={"LITEFLEET_LANG": "klingon"}).invoke(app, ["doctor", str(pointer)])
+    assert isinstance(done.exception, UsageError)
+    assert str(done.exception) == "LITEFLEET_LANG klingon: unknown language. Available: en, zh."
+
+
+def test_quiet_shows_no_progress(pointer: Path) -> None:
+    CliRunner().invoke(app, ["doctor", str(pointer), "--quiet"])
+    assert Stdout.quiet
+    assert isinstance(progress_for(False)(5), QuietProgress)
+    CliRunner().invoke(app, ["doctor", str(pointer)])
+    assert not Stdout.quiet
+    assert not isinstance(progress_for(False)(5), QuietProgress)
+
+
+def test_prose_on_a_terminal_has_bold_commands_and_a_pipe_has_backquotes() -> None:
+    for color, expected in ((True, "type \x1b[1mlitefleet docs\x1b[0m now"), (False, "type `litefleet docs` now")):
+        page = Page(80, color)
+        page.line("type `litefleet docs` now")
+        page.field("do", "type `litefleet docs` now")
+        assert page.text.count(expected) == 2
+        assert ("`" in page.text) is not color
+
+
+def test_an_error_on_a_terminal_has_no_backquotes() -> None:
+    ours, theirs = pty.openpty()
+    call = [sys.executable, "-m", "litefleet_controller", "docs", "nonsense"]
+    env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
+    done = subprocess.run(call, stdout=subprocess.DEVNULL, stderr=theirs, env=env, check=False)
+    os.close(theirs)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert done.returncode == 2
+    assert "`" not in shown
+    assert "\x1b[1mlitefleet docs\x1b[22m lists them" in shown
