@@ -3,7 +3,7 @@
 `read_tree` reads any YAML text into nodes that know their lines; litefleet.yaml is read with it too.
 """
 
-from .model import Device, Group, Inventory
+from .model import Device, Group, Inventory, SshSettings
 from .problems import InventoryError, Place, Problem, Problems, SelectError, nearest
 from .select import select
 from .sources import kind_of_path, load
@@ -22,6 +22,7 @@ __all__ = [
     "Scalar",
     "SelectError",
     "Seq",
+    "SshSettings",
     "kind_of_path",
     "load",
     "nearest",

@@ -187,6 +187,11 @@ def root(text: str) -> str:
     return f"the root {shown(text)} contains '..'; write the folder itself" if ".." in parts else ""
 
 
+def flag(text: str) -> str:
+    """Check a switch."""
+    return "" if text in ("true", "false") else f"expected true or false, found {shown(text)}"
+
+
 def arch(text: str) -> str:
     """Check an architecture's name, as `uname -m` prints it."""
     return "" if text in ARCHES else f"unknown architecture {shown(text)}{nearest(text, ARCHES)}"

@@ -19,6 +19,7 @@ class Kind(Enum):
     TEXT = "text"
     PORT = "port"
     LIST = "list"
+    FLAG = "flag"
 
 
 class Field(NamedTuple):
@@ -58,6 +59,12 @@ FIELDS: dict[str, Field] = {
     "artifact": Field(Kind.TEXT, checks.path, "Path of a .nb file that this device receives unchanged."),
     "runtime": Field(Kind.TEXT, checks.name, "Name of a runtime in litefleet.yaml."),
     "model": Field(Kind.TEXT, checks.name, "Name of a model in litefleet.yaml; all models by default."),
+    "legacy": Field(
+        Kind.FLAG,
+        checks.flag,
+        "true permits what old SSH servers need and nobody should use elsewhere: ssh-rsa with SHA-1, "
+        "diffie-hellman-group14-sha1, CBC ciphers.",
+    ),
 }
 RETIRED = ("privileged",)  # settings of earlier versions: accepted and ignored, so that old inventories stay valid
 # Names from Ansible, ssh_config and habit that are not spelled like the setting they mean.
@@ -106,11 +113,11 @@ def _read(field: Field, node: Node, place: Place, problems: Problems) -> Value |
     if field.kind is Kind.LIST:
         return _read_list(field, node, place, problems)
     if not isinstance(node, Scalar):
-        expected = "a port from 1 to 65535" if field.kind is Kind.PORT else "text"
+        expected = {Kind.PORT: "a port from 1 to 65535", Kind.FLAG: "true or false"}.get(field.kind, "text")
         problems.add(place, f"expected {expected}, found {kind_of(node)}")
         return None
     wrong = _not_text(node) if field.kind is Kind.TEXT else ""
-    template = is_template(node.text)
+    template = field.kind is not Kind.FLAG and is_template(node.text)
     wrong = wrong or ("" if template else field.check(node.text))
     if wrong:
         problems.add(place, wrong)

@@ -5,6 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
+
+
+class SshSettings(NamedTuple):
+    """What the operator's SSH configuration says of a device; the inventory sets none of it.  Empty: the default applies."""
+
+    keys: tuple[str, ...] = ()  # IdentityFile: paths
+    certificates: tuple[str, ...] = ()  # CertificateFile: paths
+    keys_only: bool = False  # IdentitiesOnly
+    agent: str = ""  # IdentityAgent: path of its socket; "none" = no agent
+    proxy_command: str = ""
+    known_as: str = ""  # HostKeyAlias
+    known_hosts: tuple[str, ...] = ()  # UserKnownHostsFile: paths
+    taken: tuple[str, ...] = ()  # what was taken, as "Port 2222", for people
+
+
+_NOTHING = SshSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +43,9 @@ class Device:
     artifact: str = ""  # path of a .nb file that this device receives unchanged
     runtime: str = ""  # a name under `runtimes:` in litefleet.yaml
     model: str = ""  # a name under `models:` in litefleet.yaml; "" = all
+    legacy: bool = False  # SHA-1 and CBC are permitted in its SSH connections
+    port_is_set: bool = field(default=False, compare=False)  # the inventory names the port
+    ssh: SshSettings = _NOTHING
     source: str = field(default="", compare=False)  # "fleet.yaml:12": file and line of its definition
 
 

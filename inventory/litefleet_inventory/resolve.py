@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from . import checks
@@ -14,6 +15,7 @@ from .ranges import Member, RangeError, fill
 MAX_NESTING = 32
 _ADDRESS = frozenset({"host", "port", "user", "jump"})
 _FIELD_NAMES = {"host_key": "host_keys"}  # keys that are named differently in Device
+_VALUES: dict[str, Callable[[Any], object]] = {"port": int, "legacy": "true".__eq__}  # values that are no text
 
 
 def resolve(draft: Draft) -> Inventory:
@@ -153,7 +155,8 @@ def _device(device: DraftDevice, groups: tuple[str, ...], inherited: Values, dra
         content = _fill(key, value, device.member, draft) if value.template else value.content
         if content is None:
             continue
-        made[_FIELD_NAMES.get(key, key)] = int(content) if key == "port" and isinstance(content, str) else content
+        made[_FIELD_NAMES.get(key, key)] = _VALUES[key](content) if key in _VALUES else content
+    made["port_is_set"] = "port" in made
     name = device.member.name
     if "host" not in made:
         made["host"] = name

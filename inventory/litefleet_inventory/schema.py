@@ -75,6 +75,8 @@ def _field(name: str, field: Field) -> dict[str, object]:
         form: dict[str, object] = {
             "anyOf": [port, {**text, "pattern": f"^[1-9][0-9]{{0,4}}$|{_TEMPLATE}"}, {"type": "null"}]
         }
+    elif field.kind is Kind.FLAG:
+        form = {"type": ["boolean", "null"]}
     elif field.kind is Kind.LIST:
         form = {"anyOf": [{"type": "array", "items": text}, text, {"type": "null"}]}
     elif name == "arch":

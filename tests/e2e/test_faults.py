@@ -165,7 +165,7 @@ async def test_host_keys_are_verified_pinned_on_request_and_never_replaced(fleet
         entry.pop("host_key")
         job.inventory(yaml.safe_dump({"devices": {"a": entry}}, width=1000))
         unknown = (await job.run("probe")).outcomes[0]
-        assert (unknown.verdict, unknown.findings[0].code) == (Verdict.UNREACHABLE, "LF502")
+        assert (unknown.verdict, unknown.findings[0].code) == (Verdict.FAILED, "LF502")
         assert "SHA256:" in unknown.sentence
         assert (await job.run("probe", accept=True)).outcomes[0].verdict is Verdict.VERIFIED
         assert (await job.run("probe")).outcomes[0].verdict is Verdict.VERIFIED
@@ -181,7 +181,7 @@ async def test_host_keys_are_verified_pinned_on_request_and_never_replaced(fleet
         host, _, _ = pinned.read_text().partition(" ")
         pinned.write_text(f"{host} {other}\n")
         changed = (await job.run("probe", accept=True)).outcomes[0]
-        assert (changed.verdict, changed.findings[0].code) == (Verdict.UNREACHABLE, "LF503")
+        assert (changed.verdict, changed.findings[0].code) == (Verdict.FAILED, "LF503")
 
 
 async def test_a_refused_key_and_a_dead_port(fleet: Fleets, project: Projects) -> None:

@@ -35,6 +35,7 @@ class ScriptedChannel:
         hangs: bool = False,
         deaf: bool = False,
         breaks_after: int | None = None,
+        exit_code: int | None = None,
     ) -> None:
         self._script = list(script)
         self._piece = piece
@@ -42,6 +43,7 @@ class ScriptedChannel:
         self._hangs = hangs
         self._deaf = deaf
         self._breaks_after = breaks_after
+        self._exit_code = exit_code
         self._written = asyncio.Condition()
         self.got = bytearray()
 
@@ -74,6 +76,10 @@ class ScriptedChannel:
         if not self._script[0].data:
             del self._script[0]
         return say.data[:size]
+
+    async def exit_code(self) -> int | None:
+        """Return how the peer ended."""
+        return self._exit_code
 
     def stderr_tail(self) -> str:
         """Return what the peer wrote to stderr."""

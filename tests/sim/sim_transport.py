@@ -99,6 +99,10 @@ class SimChannel:
         """Return nothing."""
         return ""
 
+    async def exit_code(self) -> int | None:
+        """Return nothing: a simulated command ends with its connection."""
+        return None
+
     def close(self) -> None:
         """The controller closes the channel, or died."""
         self._device.leave(self, broken=self._broken is not None)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from litefleet_agent.protocol import PREFIX_SIZE, decode_header, decode_prefix
+from litefleet_controller.devices.bootstrap import lead
 
 __all__ = ["Boot", "Peer", "Request", "nonce_of"]
 
@@ -65,6 +66,7 @@ class Peer:
 
     def _talk(self) -> Generator[int, bytes, None]:
         """Yield how many bytes come next, and be sent them."""
+        assert (yield len(lead(self.nonce))) == lead(self.nonce)
         values = _values((yield self._loader_size))
         assert values["NONCE"] == self.nonce, "the loader and the command have different nonces"
         sha, root = values["SHA"], values["ROOT"]

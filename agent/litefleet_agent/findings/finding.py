@@ -149,6 +149,8 @@ _ERRORS = {  # the code of an AgentError -> the finding that explains it
     "bad-npz": "LF412",
     "bad-settings": "LF621",
     "missing": "LF613",
+    "no-module": "LF301",
+    "limit": "LF514",
 }
 
 

@@ -391,4 +391,15 @@ DEVICE: Mapping[str, Details] = {
         ),
         ("FATAL: kernel too old", "Exec format error", "Permission denied"),
     ),
+    "LF327": Details(
+        "The agent reads the mount flags of its root folder; a runtime's libraries would be loaded from there.",
+        (Where.DEVICE,),
+        "/home/edge/.local/share/litefleet is on a file system that is mounted noexec (tmpfs at /home/edge)",
+        (
+            "Show the mount: `findmnt -T ~/.local/share/litefleet` on the device.",
+            "Name a folder elsewhere in the inventory: `root: /var/lib/litefleet`.",
+            "Or remount it: `mount -o remount,exec /home` (and /etc/fstab).",
+        ),
+        ("failed to map segment from shared object", "Operation not permitted"),
+    ),
 }

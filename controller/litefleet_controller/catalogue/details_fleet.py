@@ -48,15 +48,20 @@ FLEET: Mapping[str, Details] = {
         ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!",),
     ),
     "LF504": Details(
-        "The device answered and refused every key, or the configured key is unusable on this machine.",
+        "The device answered and refused every key that was offered, or disconnected after a number of them.",
         _CONTACT,
         "10.1.0.112:22 refused pi: Permission denied for user pi on host 10.1.0.112",
         (
             "Try by hand: `ssh -i KEY -p PORT USER@HOST true`.",
             "Copy the key to the device: `ssh-copy-id -i KEY USER@HOST`.",
+            'After "too many keys": name the right one with `key:` in the inventory, or with IdentityFile and IdentitiesOnly in ~/.ssh/config.',
             "Check the keys of this machine: `litefleet doctor`.",
         ),
-        ("Permission denied (publickey).", "Permission denied (publickey,password)."),
+        (
+            "Permission denied (publickey).",
+            "Permission denied (publickey,password).",
+            "Received disconnect from ...: Too many authentication failures",
+        ),
     ),
     "LF505": Details(
         "The channel ended, or a write failed, before the device's answer was complete.",
@@ -103,6 +108,69 @@ FLEET: Mapping[str, Details] = {
         _CONTACT,
         "cam-07 was not done when the run was interrupted",
         ("Continue: `litefleet resume`, or the same command again.", "Show open rollouts: `litefleet status`."),
+    ),
+    "LF510": Details(
+        "The session ended, or something else answered, before `sh` had begun; the device's output and the shell's exit code are quoted.",
+        _CONTACT,
+        "cam-07 closed the session before it started sh (exit code 1); it said: This account is currently not available.",
+        (
+            "Try by hand: `ssh -p PORT USER@HOST 'sh -c true'; echo $?` must print 0 and nothing else.",
+            "Show the login shell: `getent passwd USER` on the device; change it: `chsh -s /bin/sh USER`.",
+            "Begin ~/.bashrc (or ~/.cshrc, config.fish) with a line that ends it without a terminal: `[ -t 1 ] || return`.",
+            "Look for `ForceCommand` in sshd_config and `command=` in ~/.ssh/authorized_keys.",
+        ),
+        (
+            "This account is currently not available.",
+            "rbash: /bin/sh: restricted: cannot specify `/' in command names",
+            "sh: not found",
+        ),
+    ),
+    "LF511": Details(
+        "The SSH handshake ended because one list of algorithms of the server has no entry that litefleet offers.",
+        _CONTACT,
+        "10.1.0.112:22 offers only ssh-rsa (SHA-1) as host key algorithm",
+        (
+            "Show what the server offers: `ssh -vv -p PORT USER@HOST true 2>&1 | grep -A12 'peer server KEXINIT'`.",
+            "Update the SSH server of the device (OpenSSH 7.2, dropbear 2020.79 or later).",
+            "Otherwise permit SHA-1 and CBC for this device alone: `legacy: true` in the inventory.",
+        ),
+        (
+            "no matching host key type found. Their offer: ssh-rsa",
+            "no matching key exchange method found. Their offer: diffie-hellman-group14-sha1",
+            "no matching cipher found. Their offer: aes128-cbc",
+        ),
+    ),
+    "LF512": Details(
+        "The jump host was reached and refused to forward, or the ProxyCommand could not be started.",
+        _CONTACT,
+        "the jump host gw.example.org:22 refuses to forward to 10.1.0.112:22: administratively prohibited",
+        (
+            "Try by hand: `ssh -J USER@JUMPHOST USER@HOST true`.",
+            "On the jump host: `sshd -T | grep -i -e allowtcpforwarding -e permitopen`.",
+            "For a ProxyCommand: run it by hand; it must print the line that begins with `SSH-2.0-`.",
+        ),
+        ("channel 0: open failed: administratively prohibited: open failed", "stdio forwarding failed"),
+    ),
+    "LF513": Details(
+        "Two devices of one run proved to hold the same SSH host key.",
+        _CONTACT,
+        "cam-07 and cam-08 show the same host key SHA256:Qm1m...k4, and the same boot: one machine under two names",
+        (
+            "Compare: `ssh USER@HOST cat /etc/machine-id /proc/sys/kernel/random/boot_id` on both.",
+            "One machine: remove one of the names from the inventory.",
+            "Clones: `rm /etc/ssh/ssh_host_*; ssh-keygen -A` on one of them, restart sshd, and pin the new key.",
+        ),
+    ),
+    "LF514": Details(
+        "The kernel refused a file, a process or a descriptor with an error that only a limit of the login causes; the limit's value is read from the process.",
+        (Where.CONTACT, Where.DEVICE),
+        "cam-07: the login limits files to 307200 bytes (ulimit -f): File too large",
+        (
+            "Show the limits of the login: `ssh USER@HOST 'ulimit -a'`.",
+            "Look for `ulimit` in ~/.bashrc, ~/.profile and /etc/profile, and in /etc/security/limits.conf.",
+            "For sshd's own limits: `systemctl show ssh | grep ^Limit`.",
+        ),
+        ("File size limit exceeded", "fork: retry: Resource temporarily unavailable", "Too many open files"),
     ),
     "LF601": Details(
         "At every contact, litefleet compares the links under models/NAME/current with the confirmed release.",

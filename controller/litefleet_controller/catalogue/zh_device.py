@@ -9,9 +9,9 @@ from .entry import Zh
 ZH_DEVICE: Mapping[str, Zh] = {
     "LF301": Zh(
         "没有 Python",
-        "agent 需要设备上有 Python 3.7 或更高版本；PATH 中没有找到。",
-        "上面的文字说明了为什么没有带去 Python。在设备上安装 python3，在设备清单中用 `python:` 指明其路径，或让 litefleet 带去一个：`python: bring`。",
-        "在设备上最先运行的是纯 sh：它在 PATH 中查找 python3.7 至 python3，并逐个询问版本。",
+        "agent 需要设备上有 Python 3.7 或更高版本及其完整的标准库；PATH 中没有找到，或 `python:` 所指的路径不是。",
+        "上面的文字说明了为什么没有带去 Python。在设备上安装 python3（系统把它拆成几个包时，请全部安装），在设备清单中用 `python:` 指明其路径，或让 litefleet 带去一个：`python: bring`。",
+        "在设备上最先运行的是纯 sh：它在 PATH 中查找 python3.7 至 python3，并逐个询问版本；设备清单指定的解释器是唯一的一个。",
         (
             "手动查看：`ssh USER@HOST 'command -v python3 && python3 --version'`。",
             "安装：`sudo apt-get install python3`（Debian、Ubuntu、Raspberry Pi OS）。",
@@ -300,6 +300,17 @@ ZH_DEVICE: Mapping[str, Zh] = {
             "无法启动：文字中有加载器自己的话和内核版本。glibc 需要 Linux 3.2 或更高版本；请在 litefleet.yaml 中用 "
             "`python: {own: {ARCH: PATH}}` 指定一个为这块板子构建的 Python。",
             "没有 tar：安装一个（busybox 的即可）。",
+        ),
+    ),
+    "LF327": Zh(
+        "根目录禁止执行",
+        "代理的根目录在以 noexec 挂载的文件系统上：内核不会从那里加载运行时的任何库。",
+        "请在设备清单中把 `root:` 设为另一个文件系统上的目录，或用 exec 重新挂载。",
+        "代理读取其根目录的挂载标志；运行时的库会从那里加载。",
+        (
+            "查看挂载：在设备上运行 `findmnt -T ~/.local/share/litefleet`。",
+            "在设备清单中指定别处的目录：`root: /var/lib/litefleet`。",
+            "或重新挂载：`mount -o remount,exec /home`（以及 /etc/fstab）。",
         ),
     ),
 }

@@ -32,7 +32,7 @@ ZH_FLEET: Mapping[str, Zh] = {
     "LF503": Zh(
         "主机密钥已变化",
         "设备的主机密钥不是固定下来的那个：设备重装过系统，或有人从中拦截。",
-        "如果重装过系统，请从 known_hosts 文件中删除旧的一行；否则请查明是谁在应答。",
+        "如果重装过系统，请从 known_hosts 文件中删除旧的一行（或更正 `host_key:`）；否则请查明是谁在应答。",
         "这台设备已有一个已知的密钥，而它出示的是另一个，或已标记为吊销。",
         (
             "查明是否重装过系统。如果没有人重装，请不要登录。",
@@ -43,12 +43,13 @@ ZH_FLEET: Mapping[str, Zh] = {
     ),
     "LF504": Zh(
         "登录被拒绝",
-        "设备拒绝了该用户或密钥。",
-        "请检查设备清单中的用户和密钥，以及设备上的 ~/.ssh/authorized_keys。",
-        "设备有应答，但拒绝了所有密钥；或者所指定的密钥在这里无法使用。",
+        "设备拒绝了该用户或密钥，或在尝试过多密钥后关闭了连接。",
+        "请检查设备清单中的用户和密钥，以及设备上的 ~/.ssh/authorized_keys；SSH agent 中有许多密钥时，请用 `key:` 指定一个。",
+        "设备有应答，但拒绝了所有出示的密钥，或在若干个之后断开。",
         (
             "手动尝试：`ssh -i KEY -p PORT USER@HOST true`。",
             "把密钥带到设备上：`ssh-copy-id -i KEY USER@HOST`。",
+            "密钥过多时：在设备清单中用 `key:` 指定正确的那个，或在 ~/.ssh/config 中用 IdentityFile 和 IdentitiesOnly。",
             "查看这台机器上的密钥：`litefleet doctor`。",
         ),
     ),
@@ -103,6 +104,62 @@ ZH_FLEET: Mapping[str, Zh] = {
         (
             "继续：`litefleet resume`，或再次运行同一命令。",
             "查看还有什么没有完成：`litefleet status`。",
+        ),
+    ),
+    "LF510": Zh(
+        "登录无法使用",
+        "这个登录不执行启动代理的命令：它的 shell 不接受命令（nologin、菜单、受限 shell），没有 sh，或某个启动文件结束 shell、读取其输入或启动别的程序。",
+        "请看上面设备自己的话。给该用户一个 POSIX shell（`chsh -s /bin/sh USER`），或让 ~/.bashrc 以 `[ -t 1 ] || return` 开头。",
+        "在 `sh` 开始之前会话就结束了，或有别的程序应答；会引用设备的输出和 shell 的退出码。",
+        (
+            "手动尝试：`ssh -p PORT USER@HOST 'sh -c true'; echo $?` 应只打印 0。",
+            "查看登录 shell：在设备上运行 `getent passwd USER`；更改：`chsh -s /bin/sh USER`。",
+            "让 ~/.bashrc（或 ~/.cshrc、config.fish）在没有终端时立即结束：开头写 `[ -t 1 ] || return`。",
+            "查找 sshd_config 中的 `ForceCommand` 和 ~/.ssh/authorized_keys 中的 `command=`。",
+        ),
+    ),
+    "LF511": Zh(
+        "没有共同的 SSH 算法",
+        "设备的 SSH 服务器与 litefleet 没有共同的算法。约 2016 年以前的服务器只用 SHA-1 签名，这已不再安全。",
+        "请更新 SSH 服务器；做不到时，在设备清单中为这台设备写 `legacy: true`，只在那里允许 SHA-1 和 CBC。",
+        "SSH 握手结束，因为服务器的某个算法列表中没有 litefleet 提供的条目。",
+        (
+            "查看服务器提供什么：`ssh -vv -p PORT USER@HOST true 2>&1 | grep -A12 'peer server KEXINIT'`。",
+            "更新设备的 SSH 服务器（OpenSSH 7.2、dropbear 2020.79 或更新）。",
+            "否则只为这台设备允许 SHA-1 和 CBC：在设备清单中写 `legacy: true`。",
+        ),
+    ),
+    "LF512": Zh(
+        "通往设备的路被拒绝",
+        "跳板机，或 SSH 配置中的 ProxyCommand，拒绝打开通往设备的路。",
+        "在跳板机的 sshd_config 中设置 `AllowTcpForwarding yes`（以及 `PermitOpen any`）；手动运行 ProxyCommand 来检查它。",
+        "已连上跳板机，但它拒绝转发；或 ProxyCommand 无法启动。",
+        (
+            "手动尝试：`ssh -J USER@JUMPHOST USER@HOST true`。",
+            "在跳板机上：`sshd -T | grep -i -e allowtcpforwarding -e permitopen`。",
+            "ProxyCommand：手动运行它，应打印以 `SSH-2.0-` 开头的一行。",
+        ),
+    ),
+    "LF513": Zh(
+        "相同的主机密钥",
+        "不同名称的设备出示同一个 SSH 主机密钥：设备清单把一台机器写了两次，或机器是从同一个镜像克隆的。",
+        "从设备清单中删除第二个名称；克隆的机器请生成新密钥：`rm /etc/ssh/ssh_host_*; ssh-keygen -A`。",
+        "一次运行中有两台设备证明自己持有同一个 SSH 主机密钥。",
+        (
+            "比较：在两台上运行 `ssh USER@HOST cat /etc/machine-id /proc/sys/kernel/random/boot_id`。",
+            "同一台机器：从设备清单中删除其中一个名称。",
+            "克隆：在其中一台上运行 `rm /etc/ssh/ssh_host_*; ssh-keygen -A`，重启 sshd，并固定新密钥。",
+        ),
+    ),
+    "LF514": Zh(
+        "登录的限制",
+        "登录的某个限制（`ulimit`、limits.conf、服务管理器）禁止代理必须做的事：文件大小、打开的文件、进程或内存。",
+        "请放宽文中指出的限制：在用户的启动文件、/etc/security/limits.conf 或 sshd 的 unit 中。",
+        "内核以只有登录限制才会引起的错误拒绝了文件、进程或描述符；限制的值由进程自己读取。",
+        (
+            "查看登录的限制：`ssh USER@HOST 'ulimit -a'`。",
+            "在 ~/.bashrc、~/.profile、/etc/profile 和 /etc/security/limits.conf 中查找 `ulimit`。",
+            "sshd 自己的限制：`systemctl show ssh | grep ^Limit`。",
         ),
     ),
     "LF601": Zh(

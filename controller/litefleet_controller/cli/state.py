@@ -50,7 +50,7 @@ def status(
     with closing(open_state(settings)) as state:
         if every:
             latest = state.rollouts(settings.fleet, 100)
-            text = rollouts_text(latest, terminal_width(), colored())
+            text = rollouts_text(latest, terminal_width(), colored(), str(state.holder(settings.fleet) or ""))
             show(json.dumps(rollouts_dict(latest), indent=2) if as_json else text)
             return
         one = operations.find_rollout(state, settings.fleet, rollout_id)

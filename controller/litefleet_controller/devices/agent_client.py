@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from litefleet_agent.protocol import FrameDecoder, Header, ProtocolError, encode
 from ..common.checked import from_outside
 from . import bootstrap
 from .agent_archive import AgentArchive
+from .login_output import LoginOutput, lacks_module
 from .transport.base import Channel, TransportError
 
 _CHUNK = 256 * 1024
@@ -70,11 +71,12 @@ class NoPython(Exception):
 class AgentClient:
     """Sends requests to the agent over one channel: `start`, then `ask`."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, nonce: str = "") -> None:
         self._channel = channel
         self._buffer = bytearray()  # what came before the first frame
         self._decoder = FrameDecoder()
         self._sending = asyncio.Lock()  # one frame at a time
+        self._login = LoginOutput(nonce)
         self._heartbeat: asyncio.Task[None] | None = None
         self._next_id = 1
         self.sent_bytes = 0
@@ -103,17 +105,21 @@ class AgentClient:
 
         Raises NoPython, TransportError (time limit, broken connection) and ProtocolError.
         """
-        async with _limit(limit_s, "answer to the bootstrap"):
+        self._login = LoginOutput(opening.nonce)
+        async with _limit(limit_s, "answer to the bootstrap", lambda: self._login.late(self._channel.stderr_tail())):
             self._next_id = 2
             answer = await self._open(opening)
             if answer.state == "need":
                 await self._send(archive.data)
                 self.round_trips += 1
-                answer = await self._answer(opening.nonce)
+                answer = await self._answer()
             if answer.state == "need":
                 raise ProtocolError("the device asks for the agent again after it was sent")
             if answer.state == "nopython":
                 raise NoPython(answer.facts)
+            if answer.state == "nomodule":
+                module, python, words = [*answer.text.split(" ", 2), "", ""][:3]
+                raise TransportError(lacks_module(module, python, words))
             if answer.state == "fail":
                 raise TransportError(finding("LF313", answer.text))
             self.round_trips += 1
@@ -144,15 +150,15 @@ class AgentClient:
             await self._send(opening.loader + opening.first)
         except TransportError as error:
             try:
-                return await self._answer(opening.nonce)
+                return await self._answer()
             except TransportError:
                 raise error from None
-        return await self._answer(opening.nonce)
+        return await self._answer()
 
-    async def answer(self, nonce: str, limit_s: float) -> bootstrap.Answer:
-        """Return a bootstrap script's next answer.  Raises: TransportError, ProtocolError."""
+    async def answer(self, limit_s: float) -> bootstrap.Answer:
+        """Return the next answer of a script that uses the client's nonce.  Raises: TransportError, ProtocolError."""
         async with _limit(limit_s, "answer to the bootstrap"):
-            return await self._answer(nonce)
+            return await self._answer()
 
     async def send_to_end(self, data: bytes, limit_s: float) -> None:
         """Send a script all of its standard input, and end that.
@@ -253,22 +259,32 @@ class AgentClient:
             self._decoder.feed(await self._more(sender))
         return header, body
 
-    async def _answer(self, nonce: str) -> bootstrap.Answer:
-        passed = 0
+    async def _answer(self) -> bootstrap.Answer:
+        """Return the bootstrap's next answer; what the login prints before it is passed over."""
         while True:
             end = self._buffer.find(b"\n")
-            if end >= 0:
-                line = bytes(self._buffer[:end])
-                del self._buffer[: end + 1]
-                passed += end + 1
-                if (answer := bootstrap.parse_answer(line, nonce)) is not None:
-                    return answer
-            elif passed + len(self._buffer) > bootstrap.LINE_LIMIT:
-                raise ProtocolError(f"the device answers {bytes(self._buffer[:60])!r} instead of starting the agent")
-            else:
-                self._buffer += await self._more(None)
-            if passed > bootstrap.LINE_LIMIT:
-                raise ProtocolError(f"more than {bootstrap.LINE_LIMIT} bytes came before the agent's answer")
+            if end < 0:
+                self._buffer += await self._words()
+                continue
+            line = bytes(self._buffer[:end])
+            del self._buffer[: end + 1]
+            if (answer := self._login.take(line)) is not None:
+                return answer
+
+    async def _words(self) -> bytes:
+        """Return what the login says next; TransportError when it ends, or says something and then nothing."""
+        partial = bytes(self._buffer)
+        try:
+            async with asyncio.timeout(self._login.wait_s(partial)):
+                data = await self._channel.read(_READ)
+        except TimeoutError:
+            raise TransportError(self._login.silent(partial, self._channel.stderr_tail())) from None
+        if not data:
+            if partial:
+                self._login.take(partial)
+            code = await self._channel.exit_code()
+            raise TransportError(self._login.ended(code, self._channel.stderr_tail()))
+        return data
 
     async def _more(self, sender: asyncio.Task[None] | None) -> bytes:
         data = await self._read_or_fail(sender)
@@ -318,11 +334,11 @@ class Opening:
 
 
 @contextlib.asynccontextmanager
-async def _limit(seconds: float, waiting_for: str) -> AsyncIterator[None]:
-    """As asyncio.timeout, with LF506 instead of TimeoutError."""
+async def _limit(seconds: float, waiting_for: str, known: Callable[[], str] = str) -> AsyncIterator[None]:
+    """As asyncio.timeout, with LF506 instead of TimeoutError; `known` returns the end of its sentence."""
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        observed = f"no {waiting_for} within {seconds:.0f} s"
+        observed = f"no {waiting_for} within {seconds:.0f} s{known()}"
         raise TransportError(finding("LF506", observed)) from None

@@ -4,10 +4,13 @@ The exec command is a short POSIX sh script: it finds a Python >= 3.7, which rea
 the agent's .pyz by hash, takes it from stdin where it is missing, and becomes the agent.  To a device without Python,
 devices/bring.py brings one.  On stdin, in this order:
 
-    loader | opening (the first frames, sent without waiting) | .pyz, only after the answer "need" | further frames
+    lead | loader | opening (the first frames, sent without waiting) | .pyz, only after the answer "need" | further frames
 
-On stdout, before any frame, one line `LFBOOT <nonce> have|need|nopython ...|fail ...`; what a login script prints before it is
-passed over.  The nonce keeps such output from being mistaken for the line.
+On stdout, before any frame, two lines: `LFBOOT <nonce> sh` once sh runs, then `LFBOOT <nonce> have|need|nopython ...|
+nomodule ...|fail ...`; what a login script prints before them is passed over.  The nonce keeps such output from being mistaken
+for the lines.
+
+The login shell only has to start `sh` with quoted words: csh and fish can, and a restricted shell may.
 """
 
 from __future__ import annotations
@@ -19,29 +22,37 @@ from enum import StrEnum
 from .python_places import MINE, SHARED
 
 LINE_LIMIT = 64 * 1024  # bytes of login chatter that are passed over before the answer
+STARTED_BY_SHELL = 97  # exit code of a shell that reads litefleet's input: see `lead`
 
 # Python 2 gets as far as the version check (exit code 78: try the next name; 126 and 127: it could not even be started, as
 # with a version manager's shim).  One without ctypes or json, as small systems package it, cannot run the agent's checks; it is
-# the last that is tried.  Bytes are read one by one, so that nothing behind the loader is swallowed.  No $, `, " or \\ in here:
-# it stands in double quotes in a sh script.
+# the last that is tried.  Bytes are read one by one, so that nothing behind the loader is swallowed: first the lead, up to the
+# line with the nonce, then the loader.  No $, `, " or \\ in here: it stands in double quotes in a sh script.
 _STAGE1 = """import sys;sys.version_info<(3,7) and sys.exit(78)
 try:
  import _ctypes,json
 except ImportError:
  sys.argv[1:] or sys.exit(78)
-import os;sys.path[:]=[p for p in sys.path if p];exec(bytes().join(os.read(0,1) for _ in range({size})))"""
+import os,io;sys.path[:]=[p for p in sys.path if p];any(b'{nonce}' in l for l in io.FileIO(0,closefd=False))
+exec(bytes().join(os.read(0,1) for _ in range({size})))"""
 
+# An interpreter that the inventory names is the only one that is tried.
 _SCRIPT = (
     MINE
-    + """run() {
+    + """echo "LFBOOT $4 sh"
+r=127
+run() {
 "$@"
 r=$?; case $r in 78|126|127) ;; *) exit $r;; esac
 }
 s="{stage1}"
 own() {
-for p in "$1" python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python; do
-[ -n "$p" ] && command -v "$p" >/dev/null 2>&1 || continue
-run "$p" -Es -c "$s" $2
+a=$2
+if [ -n "$1" ]; then set -- "$1"
+else set -- python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python; fi
+for p; do
+command -v "$p" >/dev/null 2>&1 || continue
+run "$p" -Es -c "$s" $a
 done
 }
 brought() {
@@ -56,18 +67,18 @@ case $k in ''|*[!0-9a-f]*) continue;; esac
 done
 }
 [ "$2" = bring ] || own "$1"
-brought "$3"
+[ -n "$1" ] || brought "$3"
 [ "$2" != own ] || own "$1" any
 l=unknown; for f in /lib/ld-musl-* ; do [ -e "$f" ] && l=musl; done
 for f in /lib/ld-linux* /lib64/ld-linux* /lib/*/ld-linux*; do [ -e "$f" ] && l=glibc; done
 o=; [ -r /etc/os-release ] && while IFS== read -r k v; do [ "$k" = ID ] && o=$v; done </etc/os-release
 t=; for c in tar gzip xz sha256sum; do command -v $c >/dev/null 2>&1 && t=$t,$c; done
 b=$(getconf LONG_BIT 2>/dev/null)
-echo "LFBOOT $4 nopython machine=$(uname -m) bits=$b libc=$l os=$o kernel=$(uname -r) tools=${t#,}"
+echo "LFBOOT $4 nopython machine=$(uname -m) bits=$b libc=$l os=$o kernel=$(uname -r) tools=${t#,} why=$r"
 """
 )
 
-_LOADER = """import hashlib, os, stat, sys
+_LOADER = """import os, stat, sys
 NONCE, SHA, SIZE, OPENING, ROOT, KEEP, GONE = {values}
 def take(n):
     parts = []
@@ -126,8 +137,17 @@ def keep(folder, path, data):
         if os.path.exists(temp):
             os.unlink(temp)
         raise
-def start():
+def run(path, fd, root, opening, word):
     global LITEFLEET_ARCHIVE
+    LITEFLEET_ARCHIVE = path
+    opened = "/proc/self/fd/%d" % fd
+    sys.path.insert(0, opened if os.path.isfile(opened) else path)
+    from litefleet_agent.session import serve
+    say(word)
+    sys.exit(serve(root, SHA, opening))
+def start():
+    global hashlib
+    import hashlib
     os.umask(63)
     if GONE:
         import atexit, shutil
@@ -141,9 +161,8 @@ def start():
     if other:
         return say("fail %s: others could exchange the agent; log in as its owner, or name another root: for it" % other)
     fd = checked(path)
-    if fd >= 0:
-        say("have")
-    else:
+    word = "have" if fd >= 0 else "ready"
+    if fd < 0:
         say("need")
         data = take(SIZE)
         if hashlib.sha256(data).hexdigest() != SHA:
@@ -165,19 +184,17 @@ def start():
         fd = checked(path)
         if fd < 0:
             return say("fail the agent was changed while it was being stored: %s" % path)
-        say("ready")
-    LITEFLEET_ARCHIVE = path
-    opened = "/proc/self/fd/%d" % fd
-    sys.path.insert(0, opened if os.path.isfile(opened) else path)
-    from litefleet_agent.session import serve
-    sys.exit(serve(root, SHA, opening))
-start()
+    run(path, fd, root, opening, word)
+try:
+    start()
+except ImportError as error:  # small systems split the standard library into packages
+    say("nomodule %s %s %s" % (error.name or "-", sys.executable or "-", error))
 """
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The bootstrap's line: `state` is have, need, ready, nopython or fail; `text` what follows it."""
+    """The bootstrap's line: `state` is sh, have, need, ready, nopython, nomodule or fail; `text` what follows it."""
 
     state: str
     text: str
@@ -189,20 +206,40 @@ class Answer:
         return {key: value[:80].strip("\"'") for key, equals, value in pairs if equals}
 
 
+def in_any_shell(script: str, *words: str) -> str:
+    """Return the exec command that runs a sh script with `words` as its arguments, whatever the login shell is.
+
+    csh knows no line break and no exclamation mark in quotes, fish reads backslashes there, a restricted shell starts nothing
+    by its path and knows no `exec`: these characters travel as printf's escapes, and sh is looked up.
+    """
+    coded = "".join(f"\\0{ord(c):03o}" if c in "\n!'\\" else c for c in script)
+    run = 's=$1; shift; eval "$(printf %b "$s")"'
+    return f"sh -c {' '.join(map(shlex.quote, (run, 'litefleet', coded, *words)))}"
+
+
+def lead(nonce: str) -> bytes:
+    """Return what is sent ahead of the loader, and passed over up to its last line.
+
+    A start-up file that reads a line or two takes these instead of the loader's; a shell that a start-up file has become
+    (`exec zsh`) executes the first one and ends with STARTED_BY_SHELL.
+    """
+    return f"exit {STARTED_BY_SHELL}\n:\n:\n:\n: {nonce}\n".encode()
+
+
 def loader(
     nonce: str, sha256: str, size: int, opening: int, root: str, keep: bool = True, temporary: str = ""
 ) -> bytes:
-    """Return the loader's source; `size` and `opening` are the bytes of the .pyz and of the frames sent ahead.
+    """Return the lead and the loader's source; `size` and `opening` are the bytes of the .pyz and of the frames sent ahead.
 
     Without `keep`, the agent is gone from the device when the session ends; so is the folder `temporary`.
     """
     values = ", ".join(repr(v) for v in (nonce, sha256, size, opening, root, keep, temporary))
     code = "".join(line for line in _LOADER.splitlines(keepends=True) if not line.lstrip().startswith("#"))
-    return code.replace("{values}", values).encode("utf-8")
+    return lead(nonce) + code.replace("{values}", values).encode("utf-8")
 
 
 class Choice(StrEnum):
-    """Which Pythons are tried."""
+    """Which Pythons are tried, where the inventory names no path."""
 
     AUTO = "auto"  # the device's own with ctypes, then one that was brought
     BRING = "bring"  # one that was brought
@@ -210,10 +247,13 @@ class Choice(StrEnum):
 
 
 def command(nonce: str, loader_size: int, python: str = "", choice: Choice = Choice.OWN, root: str = "") -> str:
-    """Return the exec command; `python` is the device's interpreter and `root` the agent's root as the inventory names them."""
-    script = _SCRIPT.replace("{stage1}", _STAGE1.format(size=loader_size)).replace("{shared}", SHARED)
-    words = (script, "litefleet", python, choice.value, root, nonce)
-    return f"exec /bin/sh -c {' '.join(map(shlex.quote, words))}"
+    """Return the exec command; `loader_size` is what `loader` returned, in bytes.
+
+    `python` is the device's interpreter and `root` the agent's root as the inventory names them.
+    """
+    stage1 = _STAGE1.format(size=loader_size - len(lead(nonce)), nonce=nonce)
+    script = _SCRIPT.replace("{stage1}", stage1).replace("{shared}", SHARED)
+    return in_any_shell(script, python, choice.value, root, nonce)
 
 
 def parse_answer(line: bytes, nonce: str) -> Answer | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import shlex
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -137,14 +136,13 @@ async def bring_python(open_channel: Open, bundle: PythonBundle, root: str, keep
         int(keep),
         bundle.description,
     ]
-    command = shlex.join(["/bin/sh", "-c", _SCRIPT, "litefleet", *map(str, values)])
-    async with open_channel(f"exec {command}") as channel:
-        client = AgentClient(channel)
-        answer = await client.answer(nonce, limit_s)
+    async with open_channel(bootstrap.in_any_shell(_SCRIPT, *map(str, values))) as channel:
+        client = AgentClient(channel, nonce)
+        answer = await client.answer(limit_s)
         if answer.state == "need":
             await client.send_to_end(packed.path.read_bytes(), limit_s)
             # unpacking 30 MB takes a slow card's time
-            answer = await client.answer(nonce, 3 * limit_s)
+            answer = await client.answer(3 * limit_s)
         sent, trips = client.sent_bytes, client.round_trips
     if answer.state != "ready":
         raise TransportError(_refusal(answer))

@@ -227,14 +227,17 @@ def _without_python(device: Device, error: NoPython, not_made: str) -> list[Find
     facts = error.facts
     machine = facts.get("machine", "an unknown machine")
     libc, system = facts.get("libc", "unknown"), facts.get("os") or "unknown system"
-    where = "" if device.python in _CHOICES else f" (and not at {device.python})"
     why = error.why or not_made
     why = f"; none could be brought: {why}" if why else ""
     if _CHOICES.get(device.python, Choice.OWN) is Choice.OWN:
         why = f"; none is brought, since the inventory says `python: {device.python}`"
-    found = [
-        finding("LF301", f"no Python 3.7 or later on PATH{where}; sh reports {machine}, libc {libc}, {system}{why}")
-    ]
+    seen = "no Python 3.7 or later on PATH"
+    if device.python not in _CHOICES:
+        wrong = {"78": "is older than Python 3.7", "126": "cannot be executed"}.get(facts.get("why", ""))
+        seen = (
+            f"`python:` of {device.name} names {device.python}, which {wrong or 'is not there, or cannot be started'}"
+        )
+    found = [finding("LF301", f"{seen}; sh reports {machine}, libc {libc}, {system}{why}")]
     if arch_of(machine) is None:
         found.insert(0, finding("LF303", f"this device is {machine}"))
     return found

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import os
 import shutil
 import stat
@@ -18,6 +16,7 @@ from litefleet_agent.findings import Certainty
 from ..common.errors import LitefleetError
 from ..common.files import expanded
 from ..common.subprocesses import run_subprocess
+from ..devices.transport.known_hosts import wrong_line
 from ..project.check import unusable_key
 from .diagnosis import CheckResult, fact, failed_check, joined, works
 
@@ -136,10 +135,8 @@ def check_known_hosts(path: Path, label: str = "known hosts") -> CheckResult:
         return fact(label, f"{path} is missing")
     except OSError as error:
         return failed_check("LF707", f"{path} cannot be read: {error.strerror}.")
-    lines = [
-        (n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip() and line.strip()[0] != "#"
-    ]
-    wrong = [(n, message) for n, line in lines if (message := _wrong_line(line))]
+    lines = [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1) if line.strip() and line.strip()[0] != "#"]
+    wrong = [(n, f"{message}; the line is skipped") for n, line in lines if (message := wrong_line(line))]
     found = fact(label, f"{path}, {_lines(len(lines))}")
     if not wrong:
         return found + works(f"Every line of {path} is a host key.")
@@ -150,23 +147,3 @@ def check_known_hosts(path: Path, label: str = "known hosts") -> CheckResult:
 
 def _lines(number: int) -> str:
     return f"{number} line{'' if number == 1 else 's'}"
-
-
-def _wrong_line(line: str) -> str:
-    """Return what is wrong with one line, "" for a host key, even of a type that this machine does not know."""
-    try:
-        asyncssh.import_known_hosts(line)
-    except (ValueError, asyncssh.Error) as error:
-        return f"this is not a host key line, and litefleet stops at it ({error})"
-    words = line.split()[2 if line.startswith("@") else 1 :]
-    kind, text = words[:2] if len(words) > 1 else ("", "")
-    try:
-        data = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        data = b""
-    size = int.from_bytes(data[:4], "big")
-    return (
-        ""
-        if data[4 : 4 + size] == kind.encode("utf-8", "replace") and kind
-        else "this is not a host key; the line is ignored"
-    )

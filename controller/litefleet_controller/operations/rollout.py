@@ -151,6 +151,7 @@ async def create(context: RolloutContext, planned: Planned) -> Rollout:
     releases = await context.signed(planned.survey.releases, numbers)
     rows = [replace(r, state=DeviceState.PENDING) if r.state is DeviceState.UNCHANGED else r for r in plan.rows]
     rows = [_queued(r, plan.policy, now) if r.state is DeviceState.OFFLINE else r for r in rows]
+    rows = [replace(r, attempts=1) if r.state is DeviceState.FAILED else r for r in rows]  # the probe was the attempt
     rollout = Rollout(
         id="",
         fleet=context.config.fleet,
@@ -255,7 +256,7 @@ async def _supersede(context: RolloutContext, rollout: Rollout, plan: Sequence[D
 
 async def _anything_to_write(context: RolloutContext, rows: Sequence[DeviceRow]) -> bool:
     """Say whether there is work, or something that the state does not know yet."""
-    if any(r.state in (DeviceState.PENDING, DeviceState.OFFLINE) for r in rows):
+    if any(r.state in (DeviceState.PENDING, DeviceState.OFFLINE, DeviceState.FAILED) for r in rows):
         return True
     confirmed = await context.read(context.state.confirmed)
     unchanged = [r for r in rows if r.state is DeviceState.UNCHANGED]

@@ -28,7 +28,8 @@ def interruptible(command: str, watch: Stopwatch) -> Iterator[None]:
 
 
 def about(rollout: Rollout, rows: Sequence[DeviceRow]) -> dict[str, object]:
-    """Return a rollout's state and counts, for a report."""
+    """Return a rollout's state and counts, for a report; `offline`: devices that are tried again, `next_try_at` an epoch time."""
+    offline = [row for row in rows if row.state is DeviceState.OFFLINE]
     return {
         "id": rollout.id,
         "kind": rollout.kind,
@@ -43,6 +44,8 @@ def about(rollout: Rollout, rows: Sequence[DeviceRow]) -> dict[str, object]:
             for row in rows
             if untouched(row)
         ],
+        "offline": len({row.device for row in offline}),
+        "next_try_at": min((row.next_try_at for row in offline), default=0.0),
     }
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from ..state import State
 
 
+_MOST_SKIPPED = 5
+
+
 @dataclass(frozen=True)
 class Project:
     """An open project: all selected devices, models and runtimes exist."""
@@ -42,9 +45,11 @@ class Project:
 
     def session_factory(self, progress: Progress, keep_agent: bool = True) -> SessionFactory:
         """Return the factory of sessions with the project's devices; `keep_agent` leaves the agent's archive on them."""
-        limit_s = self.config.ssh.step_time_limit_s
+        limit_s, transport = self.config.ssh.step_time_limit_s, self.transport()
+        for sentence in skipped_lines(transport.host_keys):
+            progress.message(sentence)
         pythons = PythonBundles(self.config.python, default_cache(), progress.message)
-        return SessionFactory(self.transport(), agent_archive(), progress.device_step, limit_s, keep_agent, pythons)
+        return SessionFactory(transport, agent_archive(), progress.device_step, limit_s, keep_agent, pythons)
 
     def transport(self) -> SshTransport:
         """Return the transport to the project's devices."""
@@ -64,6 +69,13 @@ class Project:
     def verify_limit_s(self) -> float:
         """Time limit for verifying one model on a device, in seconds."""
         return self.config.verify.time_limit_s + self.config.ssh.step_time_limit_s
+
+
+def skipped_lines(host_keys: HostKeys) -> list[str]:
+    """Return sentences about the lines of known_hosts files that are no host keys, the first ones by their numbers."""
+    skipped = host_keys.skipped
+    more = [f"{len(skipped) - _MOST_SKIPPED} more lines of known_hosts files are skipped: `litefleet doctor`"]
+    return [str(line) for line in skipped[:_MOST_SKIPPED]] + (more if len(skipped) > _MOST_SKIPPED else [])
 
 
 def open_project(options: Options) -> Project:

@@ -95,8 +95,8 @@ def _regression(gate: Regression) -> str:
     return f"above {' or '.join(grown)} a device does not activate the release{stop}"
 
 
-_STYLES = {"changes": "green", "unchanged": "dim", "blocked": "yellow", "offline": "red"}
-_WORDS = {"changes": "to change", "unchanged": "unchanged", "blocked": "blocked", "offline": "offline"}
+_STYLES = {"changes": "green", "unchanged": "dim", "failed": "red", "blocked": "yellow", "offline": "red"}
+_WORDS = {**{effect: effect for effect in _STYLES}, "changes": "to change"}
 _OUTPUTS = 20  # outputs shown of one model
 _GROUPS = 60  # groups of like devices shown
 _NAMES = 40  # names or ranges shown of one group
@@ -239,7 +239,11 @@ def _outputs(page: Page, plan: Plan) -> None:
 
 
 def _findings(page: Page, plan: Plan) -> None:
-    """Print blocked devices by their findings, then the other findings."""
+    """Print failed and blocked devices by their findings, then the other findings."""
+    failed = [p for p in plan.devices if p.effect == "failed"]
+    if failed:
+        page.heading("Failed", "no session can start until a person mends this; gates count them")
+        page.findings((p.row.device, f) for p in failed for f in p.findings if f.severity is Severity.ERROR)
     blocked = [p for p in plan.devices if p.effect == "blocked"]
     if blocked:
         page.heading("Blocked", "nothing is sent to them; gates do not count them")
@@ -256,7 +260,7 @@ def _findings(page: Page, plan: Plan) -> None:
 
 def _counted(planned: PlannedDevice, severity: Severity) -> bool:
     """Whether another section shows this finding already."""
-    return planned.effect == "offline" or (planned.effect == "blocked" and severity is Severity.ERROR)
+    return planned.effect == "offline" or (planned.effect in ("failed", "blocked") and severity is Severity.ERROR)
 
 
 def _offline(page: Page, plan: Plan) -> None:

@@ -10,6 +10,9 @@ from typing import Literal, get_args
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
 from ..rollout.model import REVERT
+from .values import idle_text
+
+_MOST_NAMED = 50  # devices in one command
 
 Condition = Literal["done", "failed", "working", "offline", "pending", "blocked", "rolled back", "skipped"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
@@ -91,6 +94,26 @@ def _cluster(code: str, part: str, members: Sequence[tuple[DeviceRow, str]]) -> 
         seen.setdefault(sentence, []).append(row.device)
     forgiven = sum(row.forgiven for row, _ in members)
     return Cluster(code, part, tuple((sentence, tuple(names)) for sentence, names in seen.items()), forgiven)
+
+
+# For failures that a person mends: the command that shows whether it is mended, or mends it.  {devices}: a selection.
+_MENDED_BY: Mapping[str, str] = {
+    "LF502": "litefleet probe --limit {devices} --accept-new-host-keys",  # after the fingerprint was compared
+}
+
+
+def mending(cluster: Cluster) -> str:
+    """Return the command that helps the devices of a failure once its cause is mended, or that mends it."""
+    devices = ",".join(cluster.devices[:_MOST_NAMED])
+    return _MENDED_BY.get(cluster.code, "litefleet doctor --limit {devices}").format(devices=devices)
+
+
+def idle(rollout: Rollout, rows: Sequence[DeviceRow], holder: str) -> str:
+    """Return what an open rollout does on which no process works; "" for every other one."""
+    if rollout.state is not RolloutState.RUNNING or holder:
+        return ""
+    offline = [row for row in rows if row.state is DeviceState.OFFLINE]
+    return idle_text(len({row.device for row in offline}), min((row.next_try_at for row in offline), default=0.0))
 
 
 def next_commands(rollout: Rollout, rows: Sequence[DeviceRow], holder: str = "") -> tuple[tuple[str, str], ...]:

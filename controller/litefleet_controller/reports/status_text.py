@@ -15,7 +15,7 @@ from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
 from ..rollout.windows import next_open, open_until
 from ..state import HistoryEntry
 from .grouping import folded
-from .rollout_summary import CONDITIONS, Cluster, clusters, next_commands, wave_counts
+from .rollout_summary import CONDITIONS, Cluster, clusters, idle, mending, next_commands, wave_counts
 from .terminal import Page, plural
 from .values import FindingGroup, human_bytes, human_moment, human_span, until
 
@@ -71,6 +71,7 @@ def status_text(
     _clusters(page, "Blocked", "nothing was sent", clusters(rows, outcomes, DeviceState.BLOCKED))
     _also(page, rows, outcomes)
     _offline(page, rows, now)
+    _waiting(page, rollout, rows)
     commands = next_commands(rollout, rows, holder)
     if commands:
         page.heading("Next")
@@ -98,6 +99,7 @@ def status_dict(
         "closed_until": _closed_until(rollout, now),
         "rollout": _rollout(rollout),
         "holder": holder,
+        "idle": idle(rollout, rows, holder),
         "waves": [
             {"wave": index + 1, "size": wave.size, "spec": wave.spec, "devices": dict(waves.get(index, {}))}
             for index, wave in enumerate(rollout.waves)
@@ -111,8 +113,8 @@ def status_dict(
     }
 
 
-def rollouts_text(rollouts: Sequence[Rollout], width: int = 100, color: bool = False) -> str:
-    """Return a list of rollouts, in the order given."""
+def rollouts_text(rollouts: Sequence[Rollout], width: int = 100, color: bool = False, holder: str = "") -> str:
+    """Return a list of rollouts, in the order given; "open" is one that is to go on, and on which no process works."""
     page = Page(width, color)
     if not rollouts:
         page.line("No rollouts yet. `litefleet plan` shows what a rollout would do, `litefleet rollout` starts one.")
@@ -122,7 +124,8 @@ def rollouts_text(rollouts: Sequence[Rollout], width: int = 100, color: bool = F
         wave = f"{r.wave + 1}/{len(r.waves)}" if not r.state.over and r.waves else "–"
         model_names = ", ".join(sanitize(model, 40) for model in r.models)
         why = " — ".join(part for part in (model_names, sanitize(r.reason, 200)) if part)
-        rows.append((r.id, r.kind, r.state.value, wave, human_moment(r.created_at), sanitize(r.by, 40), why))
+        state = "open" if r.state is RolloutState.RUNNING and not holder else r.state.value
+        rows.append((r.id, r.kind, state, wave, human_moment(r.created_at), sanitize(r.by, 40), why))
     head = ("rollout", "kind", "state", "wave", "made", "by", "models, reason")
     page.table(head, rows, left=("rollout", "kind", "state", "by", head[-1]))
     return page.text
@@ -144,7 +147,8 @@ def _head(
 ) -> None:
     made = f"   ({rollout.kind} by {sanitize(rollout.by, 80)}, {human_moment(rollout.created_at)})"
     title = f"{rollout.id} of fleet {sanitize(rollout.fleet, 64)}: "
-    page.line((title, "bold"), (rollout.state.value, _STYLES[rollout.state]), (made, "dim"))
+    state = idle(rollout, rows, holder) or rollout.state.value
+    page.line((title, "bold"), (state, _STYLES[rollout.state]), (made, "dim"))
     for name, text in _facts(rollout, rows, outcomes, now, holder):
         if text:
             page.field(name, text, 9)
@@ -229,6 +233,7 @@ def _clusters(page: Page, title: str, note: str, found: Sequence[Cluster]) -> No
         seen = tuple((sanitize(sentence, LINE_LIMIT), names) for sentence, names in cluster.seen)
         seen_by = f", {cluster.forgiven} forgiven" if cluster.forgiven else ""
         page.finding(FindingGroup(entry, seen), sanitize(cluster.part or "unknown CPU", 60) + seen_by)
+        page.field("try", sanitize(mending(cluster), LINE_LIMIT), style="bold")
     if len(found) > _CLUSTERS:
         names = [name for cluster in found[_CLUSTERS:] for name in cluster.devices]
         page.line(f"and {plural(len(found) - _CLUSTERS, 'more cause')}: {folded(names)}")
@@ -252,7 +257,7 @@ def _offline(page: Page, rows: Sequence[DeviceRow], now: float) -> None:
     away = [row for row in rows if row.state is DeviceState.OFFLINE]
     if not away:
         return
-    page.heading("Offline", "retried by `litefleet reconcile` or `resume`; gates do not count them")
+    page.heading("Offline", "may pass by itself: retried by `litefleet reconcile` or `resume`; gates do not count them")
     lines: dict[str, list[str]] = {}
     for row in sorted(away, key=lambda row: row.next_try_at):
         since = f"for {human_span(now - row.offline_since)}" if row.offline_since else ""
@@ -266,6 +271,22 @@ def _offline(page: Page, rows: Sequence[DeviceRow], now: float) -> None:
     if len(lines) > _OFFLINE:
         rest = [name for names in list(lines.values())[_OFFLINE:] for name in names]
         page.line(f"and {plural(len(set(rest)), 'more device')}: {folded(rest)}", indent=2)
+
+
+def _waiting(page: Page, rollout: Rollout, rows: Sequence[DeviceRow]) -> None:
+    """Print the devices that nothing was done to, and why."""
+    ended = {
+        RolloutState.SUPERSEDED: "a newer rollout took over before their turn",
+        RolloutState.ABORTED: "the rollout was aborted before their turn",
+    }.get(rollout.state, "their turn did not come, or they left the inventory")
+    for title, state, why in (
+        ("Pending", DeviceState.PENDING, "their turn has not come"),
+        ("Skipped", DeviceState.SKIPPED, ended),
+    ):
+        named = list(dict.fromkeys(row.device for row in rows if row.state is state))
+        if named:
+            page.heading(title, why)
+            page.line(folded(named), indent=2)
 
 
 def _rollout(rollout: Rollout) -> dict[str, Any]:
@@ -326,6 +347,7 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
         "seen": [{"sentence": sentence, "devices": list(names)} for sentence, names in cluster.seen],
         "why": entry.why,
         "do": entry.do,
+        "try": mending(cluster),
         "forgiven": cluster.forgiven,
     }
 

@@ -191,7 +191,10 @@ def rollout_lines(report: RunReport) -> list[str]:
         return []
     ident, counts = sanitize(str(rollout.get("id", "")), 40), rollout.get("counts")
     reason = sanitize(str(rollout.get("reason", "")), 1000)
-    lines = [f"{ident} is {sanitize(str(rollout.get('state', '')), 20)}{': ' if reason else ''}{reason}"]
+    state = f"is {sanitize(str(rollout.get('state', '')), 20)}"
+    if rollout.get("state") == "running":  # this run has ended, and no process works on the rollout any more
+        state = idle_text(int(_sane(rollout.get("offline")) or 0), _sane(rollout.get("next_try_at")) or 0.0)
+    lines = [f"{ident} {state}{': ' if reason else ''}{reason}"]
     left = [f"{n} {state}" for state in ("pending", "offline") if (n := dict(counts or {}).get(state))]
     if left:
         lines.append(f"remaining: {', '.join(left)}; next: `litefleet status {ident}`")
@@ -228,6 +231,15 @@ def _two(count: int, per: int, large: str, small: str, below: int) -> str:
     if whole >= below:
         return f"{round(count / per)} {large}"
     return f"{whole} {large} {rest} {small}" if rest else f"{whole} {large}"
+
+
+def idle_text(offline: int, next_try_at: float) -> str:
+    """Return what an open rollout does on which no process works: `offline` devices are tried again, first at that epoch time."""
+    if not offline:
+        return "is open, and no process works on it"
+    again = human_moment(next_try_at)[-9:] if next_try_at else "at once"
+    when = f"next try {again} by `litefleet reconcile`, if its timer is installed"
+    return f"waits for {offline:,} device{'' if offline == 1 else 's'} ({when})"
 
 
 def until(moment: float, now: float) -> str:

@@ -81,7 +81,7 @@ class Regression(_Strict):
 
 
 class Gates(_Strict):
-    """What stops a rollout.  A device that cannot be reached has not failed: it is queued."""
+    """What stops a rollout.  A device that is offline has not failed: it is queued.  A refused login is a failure."""
 
     canary: GateLimit = GateLimit(count=1)  # failed devices in the first wave
     wave: GateLimit = GateLimit(share=0.2)  # of one wave

@@ -16,9 +16,9 @@ class DeviceState(enum.StrEnum):
     LEASED = "leased"  # switched on, and goes back by itself unless confirmed
     CONFIRMED = "confirmed"  # switched on for good
     UNCHANGED = "unchanged"  # ran this release already, proven in this same environment
-    FAILED = "failed"  # refused, wrong, slow, crashed...: runs what it ran before
+    FAILED = "failed"  # refused, wrong, slow, crashed, no login...: runs what it ran before
     BLOCKED = "blocked"  # known before anything was sent: no file or no runtime is available for it
-    OFFLINE = "offline"  # could not be reached; taken up again when it is due
+    OFFLINE = "offline"  # could not be reached, which may pass by itself; taken up again when it is due
     SKIPPED = "skipped"  # the rollout ended before its turn came
     ROLLED_BACK = "rolled-back"  # was confirmed, and then reverted
 

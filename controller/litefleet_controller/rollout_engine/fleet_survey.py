@@ -190,7 +190,7 @@ def _draft(probe: ProbeResult, model: str, built: Release | None, position: int)
         before=runs,
     )
     errors = [f for f in findings if f.decides]
-    if row.state in (DeviceState.BLOCKED, DeviceState.OFFLINE) and errors:
+    if row.state in (DeviceState.BLOCKED, DeviceState.OFFLINE, DeviceState.FAILED) and errors:
         row = replace(
             row, verdict=decide(findings), codes=tuple(f.code for f in errors), sentence=errors[0].observed[:500]
         )
@@ -218,6 +218,8 @@ def _state(probe: ProbeResult, model: str, built: Release | None, findings: Sequ
     verdict = decide(findings)
     if verdict is Verdict.UNREACHABLE or any(f.code in ("LF508", "LF509") for f in probe.findings):
         return DeviceState.OFFLINE
+    if verdict is Verdict.FAILED and not probe.reached and all(f.code != "LF900" for f in probe.findings):
+        return DeviceState.FAILED  # a refused login, another host key: it lasts until a person mends it
     if verdict is not Verdict.VERIFIED or built is None:
         return DeviceState.BLOCKED
     current = mapping_or_empty(probe.hello.get("current")).get(model)

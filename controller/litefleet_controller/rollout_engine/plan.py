@@ -12,10 +12,11 @@ from litefleet_agent.findings import Finding
 from ..rollout import DeviceRow, DeviceState, Policy, Wave
 from ..rollout.waves import assign
 
-Effect = Literal["changes", "unchanged", "blocked", "offline"]
-EFFECTS: tuple[Effect, ...] = ("changes", "unchanged", "blocked", "offline")
+Effect = Literal["changes", "unchanged", "failed", "blocked", "offline"]
+EFFECTS: tuple[Effect, ...] = ("changes", "unchanged", "failed", "blocked", "offline")
 _STATES: Mapping[DeviceState, Effect] = {
     DeviceState.UNCHANGED: "unchanged",
+    DeviceState.FAILED: "failed",
     DeviceState.BLOCKED: "blocked",
     DeviceState.OFFLINE: "offline",
 }
@@ -94,7 +95,7 @@ class Plan:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Entries by what would happen: changes, unchanged, blocked, offline."""
+        """Entries by what would happen: changes, unchanged, failed, blocked, offline."""
         counted = Counter(planned.effect for planned in self.devices)
         return {effect: counted[effect] for effect in EFFECTS if counted[effect]}
 

@@ -229,6 +229,9 @@ async def overlaps(boots: dict[str, str]) -> int:
         async def read(self, limit: int) -> bytes:
             return await self.channel.read(limit)
 
+        async def exit_code(self) -> int | None:
+            return None
+
         def stderr_tail(self) -> str:
             return ""
 

@@ -68,13 +68,17 @@ class Machine:
         loader = bootstrap.loader("n0nce", archive.sha256, len(archive.data), len(HELLO), root, keep)
         argv = self.command(shell, bootstrap.command("n0nce", len(loader), python), before)
         sent = loader + HELLO + after
-        return subprocess.run(argv, input=sent, capture_output=True, env=self.environment, timeout=30, check=False)
+        done = subprocess.run(argv, input=sent, capture_output=True, env=self.environment, timeout=30, check=False)
+        lines = done.stdout.split(b"LFBOOT n0nce sh\n", 1)
+        assert len(lines) == 2, done
+        done.stdout = b"".join(lines)  # what is said before sh runs, and after it
+        return done
 
     @staticmethod
     def command(shell: list[str], command: str, before: str = "") -> list[str]:
         script = shlex.split(command)
-        assert script[:3] == ["exec", "/bin/sh", "-c"]
-        return [*shell, "-c", before + script[3], *script[4:]]
+        assert script[:2] == ["sh", "-c"]
+        return [*shell, "-c", before + script[2], *script[3:]]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -141,7 +145,76 @@ def test_pythons_that_cannot_start_are_passed_over(shell: list[str], machine: Ma
     machine.program("python3", "#!/bin/sh\necho 'pyenv: python3: command not found' >&2\nexit 127\n")
     machine.program("python3.13", "#!/nonexistent/loader\n")
     machine.python("python3.9", "3.7")
-    assert machine.run(shell, agent_archive().data, python="/").stdout.startswith(b"LFBOOT n0nce need\n")
+    assert machine.run(shell, agent_archive().data).stdout.startswith(b"LFBOOT n0nce need\n")
+
+
+@pytest.mark.parametrize(
+    ("named", "why"), [("/opt/none/python3", "127"), ("/", "127|126"), ("none", "127"), ("python2", "78")]
+)
+def test_a_named_python_is_the_only_one(named: str, why: str, shell: list[str], machine: Machine) -> None:
+    machine.python("python3", "3.7")
+    machine.python("python2", "2.7")
+    answer = bootstrap.parse_answer(machine.run(shell, python=named).stdout, "n0nce")
+    assert answer is not None
+    assert answer.state == "nopython"
+    assert answer.facts["why"] in why.split("|")
+
+
+def test_a_library_that_is_not_whole_is_said_before_the_agent_is_due(shell: list[str], machine: Machine) -> None:
+    without = "import sys; sys.modules['struct'] = None"
+    machine.program(
+        "python3",
+        f"""#!/bin/sh
+shift; shift
+exec {find_python("3.9")} -Es -c "{without};$1" "$2"
+""",
+    )
+    answers = machine.run(shell, agent_archive().data).stdout.split(b"\n")
+    assert answers[0] == b"LFBOOT n0nce need"
+    answer = bootstrap.parse_answer(answers[1], "n0nce")
+    assert answer is not None
+    assert (answer.state, answer.text.split(" ")[0]) == ("nomodule", "struct")
+
+
+@pytest.mark.parametrize(("reads", "state"), [("read x", "need"), ("read x; read y; read z", "need")])
+def test_a_start_up_file_that_reads_a_line_takes_none_of_the_loader(
+    reads: str, state: str, shell: list[str], machine: Machine
+) -> None:
+    machine.python("python3", "3.7")
+    done = machine.run(shell, agent_archive().data, before=f"{reads}\n")
+    assert done.stdout.startswith(f"LFBOOT n0nce {state}\n".encode()), done
+
+
+def test_a_shell_that_reads_the_input_ends_at_once(machine: Machine) -> None:
+    loader = bootstrap.loader("n0nce", "0" * 64, 1, 1, "")
+    done = subprocess.run(["sh"], input=loader, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (bootstrap.STARTED_BY_SHELL, b"", b"")
+
+
+@pytest.mark.parametrize("login", ["tcsh", "fish", "mksh", "bash", "dash"])
+def test_every_login_shell_can_start_sh(login: str, machine: Machine) -> None:
+    """The whole command goes through `SHELL -c`, as sshd has it."""
+    found = shutil.which(login)
+    if found is None:
+        lacking(f"no {login} on this machine")
+    machine.python("python3", "3.7")
+    (machine.bin / "sh").symlink_to(str(shutil.which("sh")))
+    archive = agent_archive()
+    loader = bootstrap.loader("n0nce", archive.sha256, len(archive.data), len(HELLO), "~/root")
+    command = bootstrap.command("n0nce", len(loader), "")
+    assert not set("\n!") & set(command)
+    env = {"PATH": str(machine.bin), "HOME": str(machine.home)}
+    done = subprocess.run(
+        [found, "-c", command],
+        input=loader + HELLO + archive.data,
+        capture_output=True,
+        env=env,
+        timeout=30,
+        check=False,
+    )
+    expected = b"LFBOOT n0nce sh\nLFBOOT n0nce need\nLFBOOT n0nce ready\n"
+    assert done.stdout.startswith(expected), done
+    assert hello(done.stdout[len(expected) :])["agent"] == archive.sha256
 
 
 def test_chatter_before_the_answer_is_not_the_answer(shell: list[str], machine: Machine) -> None:
@@ -218,7 +291,7 @@ def _await(process: subprocess.Popen) -> None:
 @pytest.mark.parametrize("version", ["3.7", "3.13"])
 @pytest.mark.parametrize("bytecode", [True, False])
 def test_what_was_checked_is_what_runs(machine: Machine, version: str, bytecode: bool) -> None:
-    """The agent is exchanged between its check and its start: the loader waits there until its answer is read."""
+    """The agent is exchanged between its check and its start: the loader is made to write there, and waits for its reader."""
     machine.python("python3", version)
     archive = agent_archive()
     assert machine.run(["/bin/sh"], archive.data).returncode == 0
@@ -231,7 +304,9 @@ def test_what_was_checked_is_what_runs(machine: Machine, version: str, bytecode:
         out.writestr("litefleet_agent/__init__.py", f"open({str(marker)!r}, 'w')\n")
         out.writestr("litefleet_agent/session/__init__.py", f"open({str(marker)!r}, 'w')\n")
     loader = bootstrap.loader("n0nce", archive.sha256, len(archive.data), len(HELLO), "~/root")
+    loader = loader.replace(b"    run(path", b"    say('checked')\n    run(path")
     argv = machine.command(["/bin/sh"], bootstrap.command("n0nce", len(loader)))
+    argv[4] = argv[4].replace('echo "LFBOOT $4 sh"', "")
     read_fd, write_fd = os.pipe()
     full = bytes(fcntl.fcntl(write_fd, fcntl.F_GETPIPE_SZ))
     os.write(write_fd, full)
@@ -246,6 +321,7 @@ def test_what_was_checked_is_what_runs(machine: Machine, version: str, bytecode:
             assert stream.read(len(full)) == full
             process.stdin.close()
             output = stream.read()
-    assert output.startswith(b"LFBOOT n0nce have\n")
-    assert hello(output[len(b"LFBOOT n0nce have\n") :])["agent"] == archive.sha256
+    answered = b"LFBOOT n0nce checked\nLFBOOT n0nce have\n"
+    assert output.startswith(answered)
+    assert hello(output[len(answered) :])["agent"] == archive.sha256
     assert (process.returncode, marker.exists()) == (0, False)

@@ -86,6 +86,9 @@ class Pipe:
     def stderr_tail(self) -> str:
         return ""
 
+    async def exit_code(self) -> int | None:
+        return await self._process.wait()
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -112,8 +115,8 @@ class Machine:
         @contextlib.asynccontextmanager
         async def opened(command: str) -> AsyncIterator[Pipe]:
             words = shlex.split(command)
-            assert words[:3] == ["exec", "/bin/sh", "-c"]
-            argv = [*self.shell, *words[2:]]
+            assert words[:2] == ["sh", "-c"]
+            argv = [*self.shell, *words[1:]]
             if self.prefix:
                 argv = [str(shutil.which("unshare")), "-m", "/bin/sh", "-c", f'{self.prefix}; exec "$@"', "sh", *argv]
             env = {"PATH": str(self.folder / "bin"), "HOME": str(self.folder), "TMPDIR": str(self.folder)}

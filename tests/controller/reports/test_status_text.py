@@ -73,15 +73,20 @@ def test_a_paused_rollout_line_by_line() -> None:
         "LF401 crashed (Cortex-A53, error, 2 devices)",
         "  seen the model was killed by SIGILL — cam-2, cam-3",
         *finding_lines("LF401"),
+        "  try  litefleet doctor --limit cam-2,cam-3",
         "",
         "Blocked   nothing was sent",
         "",
         "LF309 libc-too-old (Cortex-A72, error, 1 device)",
         "  seen glibc 2.17 — cam-7",
         *finding_lines("LF309"),
+        "  try  litefleet doctor --limit cam-7",
         "",
-        "Offline   retried by `litefleet reconcile` or `resume`; gates do not count them",
+        "Offline   may pass by itself: retried by `litefleet reconcile` or `resume`; gates do not count them",
         "  cam-4: for 50 min, next try in 5 min — no SSH banner",
+        "",
+        "Pending   their turn has not come",
+        "  cam-5, cam-6",
         "",
         "Next",
         "  litefleet resume r-20261123-0001             continues; gates no longer count the failures that",
@@ -222,3 +227,36 @@ def test_the_list_of_rollouts() -> None:
     assert lines[3].split()[:4] == ["r-20261122-0007", "rollout", "done", "–"]
     assert "litefleet plan" in rollouts_text([])
     assert [r["id"] for r in rollouts_dict([rollout()])["rollouts"]] == [ID]
+
+
+def test_running_is_said_only_while_a_process_works_on_it() -> None:
+    away = [row("a", S.OFFLINE, next_try_at=NOW + 300), row("b", S.OFFLINE, next_try_at=NOW + 900)]
+    going = rollout(R.RUNNING)
+    first = status_text(going, away, [], NOW, 200, holder="ada@desk, process 7").split("\n")[0]
+    assert f"{ID} of fleet" in first
+    assert ": running" in first
+    assert status_dict(going, away, [], NOW, "ada@desk, process 7")["idle"] == ""
+    waits = "waits for 2 devices (next try 11:35 UTC by `litefleet reconcile`, if its timer is installed)"
+    assert waits in status_text(going, away, [], NOW, 200).split("\n")[0]
+    assert status_dict(going, away, [], NOW)["idle"] == waits
+    left = status_text(going, [row("a", S.PENDING)], [], NOW, 200)
+    assert "is open, and no process works on it" in left.split("\n")[0]
+    assert "Pending   their turn has not come" in left
+    assert rollouts_text([going], 160).split("\n")[2].split()[2] == "open"
+    assert rollouts_text([going], 160, holder="ada@desk, process 7").split("\n")[2].split()[2] == "running"
+
+
+@pytest.mark.parametrize(
+    ("state", "why"), [(R.SUPERSEDED, "a newer rollout took over"), (R.ABORTED, "the rollout was aborted")]
+)
+def test_skipped_devices_are_named_with_the_reason(state: R, why: str) -> None:
+    text = status_text(rollout(state), [row("a", S.CONFIRMED), row("b", S.SKIPPED), row("c", S.SKIPPED)], [], NOW)
+    assert f"Skipped   {why} before their turn\n  b, c" in text
+
+
+@pytest.mark.parametrize("code", ["LF502", "LF503", "LF504", "LF510"])
+def test_every_failure_names_a_command_that_helps(code: str) -> None:
+    text = status_text(rollout(), [failed("b", codes=(code,)), failed("c", codes=(code,))], [], NOW)
+    (helps,) = [line for line in text.split("\n") if line.startswith("  try")]
+    assert "litefleet " in helps
+    assert "b,c" in helps

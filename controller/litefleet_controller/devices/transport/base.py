@@ -35,6 +35,9 @@ class Channel(Protocol):
     def stderr_tail(self) -> str:
         """Return the last lines that the command wrote to stderr, at most 4 KiB."""
 
+    async def exit_code(self) -> int | None:
+        """Return the code with which the command ended; None when a signal ended it, or the connection broke before."""
+
 
 class Transport(Protocol):
     """Opens channels; one object serves a whole fleet."""

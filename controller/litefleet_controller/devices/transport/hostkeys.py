@@ -13,8 +13,10 @@ from litefleet_agent.releases.atomic import fsync_folder
 from litefleet_inventory.model import Device
 
 from ...common.errors import ConfigError
-from ...common.files import write_atomically
+from ...common.files import expanded, write_atomically
 from .base import TransportError
+from .known_hosts import KnownHosts, SkippedLine, read_known_hosts
+from .methods import LEGACY_HOST_KEY
 
 # The order in which a host is asked for its key; known types go first, so that a pinned key is the one that it shows.
 _ALGORITHMS = (
@@ -25,24 +27,40 @@ _ALGORITHMS = (
     "rsa-sha2-256",
     "rsa-sha2-512",
 )
+# A host that an authority has certified shows its certificate when it is asked for one of these first.
+_CERTIFICATES = tuple(f"{algorithm}-cert-v01@openssh.com" for algorithm in _ALGORITHMS)
 
 
 class HostKeys:
     """Trust in host keys for a whole fleet.
 
-    `files` are read (OpenSSH known_hosts format, hashed names included); keys accepted on first contact are appended to
-    `pin_file`, which is one of them.  ConfigError when a file is there and can't be read.
+    `files` are read (OpenSSH known_hosts format, hashed names, @cert-authority and @revoked included), unless a device's
+    SSH configuration names others; keys accepted on first contact are appended to `pin_file`, which is always read.
+    ConfigError when a file is there and can't be read; a line that is no host key is skipped, and stands in `skipped`.
     """
 
     def __init__(self, files: Sequence[Path], pin_file: Path, accept_new: bool) -> None:
+        self._files = tuple(files)
         self._pin_file = pin_file
         self._accept_new = accept_new
-        readable = [str(f) for f in dict.fromkeys([*files, pin_file]) if f.exists()]
-        try:
-            self._known = asyncssh.import_known_hosts("".join(_folded(Path(name)) for name in readable))
-        except (OSError, ValueError, asyncssh.Error) as error:
-            raise ConfigError([f"{', '.join(readable)}: not a known_hosts file: {error}"]) from error
+        self._read: dict[tuple[Path, ...], KnownHosts] = {}
         self._new: dict[tuple[str, int], asyncssh.SSHKey] = {}
+        self._of(self._files)
+
+    @property
+    def skipped(self) -> tuple[SkippedLine, ...]:
+        """The lines that were skipped in the files read so far."""
+        return tuple(dict.fromkeys(line for known in self._read.values() for line in known.skipped))
+
+    def _of(self, files: Sequence[Path]) -> asyncssh.SSHKnownHosts:
+        """Return the keys of some files and of the pins, read once."""
+        paths = (*files, self._pin_file)
+        if paths not in self._read:
+            try:
+                self._read[paths] = read_known_hosts(paths)
+            except OSError as error:
+                raise ConfigError([f"{error.filename}: known_hosts cannot be read: {error.strerror}"]) from error
+        return self._read[paths].keys
 
     def decision(self, device: Device) -> TrustDecision:
         """Return the trust decision for one connection to `device`."""
@@ -50,14 +68,19 @@ class HostKeys:
             pins = [asyncssh.import_public_key(line) for line in device.host_keys]
         except asyncssh.KeyImportError as error:
             raise ConfigError([f"{device.source or device.name}: host_key: not an SSH public key: {error}"]) from error
-        matched = self._known.match(_known_as(device), "", None)
+        known = self._of([expanded(path) for path in device.ssh.known_hosts] or self._files)
+        matched = known.match(_known_as(device), "", None)
         # A revoked key is rejected wherever it appears: at this host's other ports, and where the inventory pins it.
-        revoked = [*matched[2], *self._known.match(device.host, "", None)[2]]
-        if not pins:
-            pins = list(matched[0])
+        # An authority for the host holds at all its ports, as for OpenSSH.
+        host = known.match(device.host, "", None)
+        if pins:
+            authorities: list[asyncssh.SSHKey] = []
+        else:
+            pins, authorities = list(matched[0]), [*matched[1], *host[1]]
             if (device.host, device.port) in self._new:
                 pins.append(self._new[device.host, device.port])
-        return TrustDecision(device, pins, revoked, self._accept_new and not device.host_keys)
+        revoked = [*matched[2], *host[2]]
+        return TrustDecision(device, pins, revoked, self._accept_new and not device.host_keys, authorities)
 
     def fingerprints(self, device: Device) -> frozenset[str]:
         """Return the fingerprints of the keys that `device` may show: pinned in the inventory, else in the files."""
@@ -93,7 +116,7 @@ class HostKeys:
         folder.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(self._pin_file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            known = asyncssh.import_known_hosts(_folded(self._pin_file)).match(_known_as(device), "", None)[0]
+            known = read_known_hosts([self._pin_file]).keys.match(_known_as(device), "", None)[0]
             if known:
                 self._new[device.host, device.port] = known[0]
                 return known
@@ -140,45 +163,48 @@ def _pins(line: bytes, host: str) -> bool:
 
 def _known_as(device: Device) -> str:
     """Return the name under which known_hosts files hold this device's key: the port is part of it unless it is 22."""
+    if device.ssh.known_as:
+        return device.ssh.known_as
     return device.host if device.port == 22 else f"[{device.host}]:{device.port}"
-
-
-def _folded(path: Path) -> str:
-    """Return a known_hosts file's text with its host names in lower case, as the inventory's hosts are; hashes stay."""
-    lines = []
-    for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        words = line.split(None, 2)
-        at = 1 if words[:1] and words[0].startswith("@") else 0  # a marker such as @revoked comes first
-        if len(words) > at + 1 and not words[at].startswith(("#", "|")):
-            words[at] = words[at].lower()
-            line = " ".join(words)
-        lines.append(line + "\n")
-    return "".join(lines)
 
 
 class TrustDecision:
     """Decides on the key that one device presents; afterwards `refused` is the finding, `accepted` the new key."""
 
     def __init__(
-        self, device: Device, known: Sequence[asyncssh.SSHKey], revoked: Sequence[asyncssh.SSHKey], accept_new: bool
+        self,
+        device: Device,
+        known: Sequence[asyncssh.SSHKey],
+        revoked: Sequence[asyncssh.SSHKey],
+        accept_new: bool,
+        authorities: Sequence[asyncssh.SSHKey] = (),
     ) -> None:
         self._device = device
         self._known = known
         self._revoked = revoked
         self._accept_new = accept_new
+        self._authorities = authorities
         self.refused: Finding | None = None
         self.accepted: asyncssh.SSHKey | None = None
 
     @property
     def algorithms(self) -> list[str]:
-        """Host key algorithms to offer, those of known keys first and alone."""
+        """Host key algorithms to offer: certificates where an authority is known, then those of known keys, then all others.
+
+        Where the server has a key of a known type it shows that one; where it has none, it shows what it is.
+        """
         known = {algorithm.decode() for key in self._known for algorithm in key.sig_algorithms}
-        return [a for a in _ALGORITHMS if a in known] or list(_ALGORITHMS)
+        every = (*_ALGORITHMS, LEGACY_HOST_KEY) if self._device.legacy else _ALGORITHMS
+        return [
+            *(_CERTIFICATES if self._authorities else ()),
+            *(a for a in every if a in known),
+            *(a for a in every if a not in known),
+        ]
 
     @property
     def is_known(self) -> bool:
-        """Whether any key of this device is known, pinned or in a known_hosts file."""
-        return bool(self._known)
+        """Whether any key of this device is known, pinned or in a known_hosts file, or an authority for it."""
+        return bool(self._known or self._authorities)
 
     @property
     def revoked(self) -> tuple[asyncssh.SSHKey, ...]:
@@ -190,6 +216,17 @@ class TrustDecision:
         """The keys of this device that are known, pinned or in a known_hosts file."""
         return tuple(self._known)
 
+    def trusts_authority(self, key: asyncssh.SSHKey) -> bool:
+        """Return whether a host certificate of this authority is accepted."""
+        shown = f"{self._device.host}:{self._device.port} shows a certificate of the authority {key.get_fingerprint()}"
+        if key in self._revoked:
+            self.refused = finding("LF503", f"{shown}, which is marked as revoked")
+        elif key in self._authorities:
+            return True
+        else:
+            self.refused = finding("LF503", f"{shown}, which no known_hosts file names for it")
+        return False
+
     def trusts(self, key: asyncssh.SSHKey) -> bool:
         """Return whether the connection may continue with this key."""
         shown = f"{self._device.host}:{self._device.port} shows {key.get_fingerprint()}"
@@ -198,12 +235,15 @@ class TrustDecision:
         elif key in self._known:
             return True
         elif self._known:
-            wanted = ", ".join(k.get_fingerprint() for k in self._known)
+            wanted = ", ".join(f"{k.get_fingerprint()} ({k.get_algorithm()})" for k in self._known)
             where = "`host_key:` in the inventory" if self._device.host_keys else "known_hosts"
-            self.refused = finding("LF503", f"{shown}, known is {wanted} ({where})")
+            self.refused = finding("LF503", f"{shown} ({key.get_algorithm()}), known is {wanted} ({where})")
         elif self._accept_new:
             self.accepted = key
             return True
         else:
-            self.refused = finding("LF502", f"{shown} ({key.get_algorithm()}), which nobody has confirmed")
+            unconfirmed = f"{shown} ({key.get_algorithm()}), which nobody has confirmed"
+            if self._authorities:
+                unconfirmed += ", and no certificate of the authority that is known for it"
+            self.refused = finding("LF502", unconfirmed)
         return False

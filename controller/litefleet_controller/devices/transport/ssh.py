@@ -3,49 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import asyncssh
 from litefleet_agent.findings import finding
 from litefleet_inventory.model import Device
 
-from ...common.files import expanded
 from .base import Channel, TransportError, hop_device
-from .hostkeys import HostKeys
+from .failures import connection_failure, look_again, why
+from .hostkeys import HostKeys, TrustDecision
+from .identities import Identities
+from .methods import CIPHERS, KEX, LEGACY_CIPHERS, LEGACY_KEX
 
 _WRITE = 128 * 1024
 _READ = 4 << 20  # bytes: all that has come is read at once
 _UNREAD = (
     8 << 20
 )  # bytes that one device may send ahead of their reader before it is cut off; an honest one is below 1 MiB
+_EXIT_S = 2.0  # for the exit code of a command whose output has ended
 _STDERR_KEPT = 4 * 1024
 _STDERR_LIMIT = 32 << 20  # bytes of stderr after which a flooding device is cut off
-
-# AES-GCM with the CPU's own instructions is the cheapest on both ends of most fleets; curve25519 keeps a handshake at 8 ms
-# (the post-quantum exchange takes 124 ms with the OpenSSH client).  The rest stays on offer for older and smaller servers.
-_CIPHERS = (
-    "aes128-gcm@openssh.com",
-    "chacha20-poly1305@openssh.com",
-    "aes256-gcm@openssh.com",
-    "aes128-ctr",
-    "aes256-ctr",
-)
-_KEX = (
-    "curve25519-sha256",
-    "curve25519-sha256@libssh.org",
-    "ecdh-sha2-nistp256",
-    "diffie-hellman-group16-sha512",
-    "diffie-hellman-group14-sha256",
-)
-
-_CONNECT_FAILED = re.compile(r"\[Errno (\d+)\] Connect call failed")
 
 
 @dataclass(frozen=True)
@@ -58,11 +39,24 @@ class SshLimits:
 
 
 class _Client(asyncssh.SSHClient):
-    def __init__(self, decision: Any) -> None:
+    def __init__(self, decision: TrustDecision, identities: Identities) -> None:
         self._decision = decision
+        self._offers = identities.offers()
+        self.problem: TransportError | None = None  # why no key could be offered
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        return bool(self._decision.trusts(key))
+        return self._decision.trusts(key)
+
+    def validate_host_ca_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        return self._decision.trusts_authority(key)
+
+    async def public_key_auth_requested(self) -> asyncssh.SSHKeyPair | None:
+        """Return the next key to try, None after the last one."""
+        try:
+            return await anext(self._offers, None)
+        except TransportError as error:
+            self.problem = error
+            return None
 
 
 class _Process(asyncssh.SSHClientProcess[bytes]):
@@ -109,19 +103,19 @@ class _SshChannel:
                 self._process.stdin.write(data[start : start + _WRITE])
                 await self._process.stdin.drain()
         except (OSError, asyncssh.Error) as error:
-            raise TransportError(finding("LF505", f"the connection broke while sending: {_why(error)}")) from error
+            raise TransportError(finding("LF505", f"the connection broke while sending: {why(error)}")) from error
 
     async def end_input(self) -> None:
         try:
             self._process.stdin.write_eof()
         except (OSError, asyncssh.Error) as error:
-            raise TransportError(finding("LF505", f"the connection broke while sending: {_why(error)}")) from error
+            raise TransportError(finding("LF505", f"the connection broke while sending: {why(error)}")) from error
 
     async def read(self, limit: int) -> bytes:
         try:
             data = await self._process.stdout.read(limit)
         except (OSError, asyncssh.Error) as error:
-            raise TransportError(finding("LF505", f"the connection broke while waiting: {_why(error)}")) from error
+            raise TransportError(finding("LF505", f"the connection broke while waiting: {why(error)}")) from error
         if self._process.flooded:
             raise TransportError(
                 finding(
@@ -133,6 +127,12 @@ class _SshChannel:
 
     def stderr_tail(self) -> str:
         return self._tail.decode("utf-8", "replace")
+
+    async def exit_code(self) -> int | None:
+        """Wait for the exit code: it comes after the end of the output, and never where the connection broke."""
+        await asyncio.wait([asyncio.ensure_future(self._process.wait_closed()), self._errors], timeout=_EXIT_S)
+        code = self._process.exit_status
+        return code if code is not None and code >= 0 else None  # asyncssh has -1 for a signal
 
     async def _drain_stderr(self) -> None:
         try:
@@ -174,19 +174,20 @@ class SshTransport:
     def __init__(
         self, host_keys: HostKeys, hops: Callable[[Device], Sequence[Device | str]], limits: SshLimits | None = None
     ) -> None:
-        self._host_keys = host_keys
+        self.host_keys = host_keys
         self._hops = hops
         self._limits = limits or SshLimits()
         self._base = asyncssh.SSHClientConnectionOptions(
             config=None,
             known_hosts=([], [], []),  # nothing is trusted here: every key goes through TrustDecision
-            encryption_algs=_CIPHERS,
-            kex_algs=_KEX,
+            encryption_algs=CIPHERS,
+            kex_algs=KEX,
             compression_algs=["none"],
             connect_timeout=self._limits.connect_s,
             login_timeout=self._limits.login_s,
             keepalive_interval=self._limits.keepalive_s,
             preferred_auth=["publickey"],
+            client_keys=None,  # `_Client` offers them
             gss_host=None,
         )
         self._jump_slots: dict[str, asyncio.Semaphore] = {}
@@ -208,15 +209,15 @@ class SshTransport:
     async def _start(
         self, device: Device, command: str, connections: list[asyncssh.SSHClientConnection]
     ) -> _SshChannel:
-        await self._hop(device, connections)
-        connection = await self._connect(device, connections[-1] if connections else None)
+        hop = await self._hop(device, connections)
+        connection = await self._connect(device, connections[-1] if connections else None, hop)
         connections.append(connection)
         began = time.monotonic()
         try:
             process = _Process()
             await connection.create_session(lambda: process, command, encoding=None, window=2 * _UNREAD)
         except (OSError, asyncssh.Error) as error:
-            raise TransportError(finding("LF505", f"{device.name} would not start a command: {_why(error)}")) from error
+            raise TransportError(finding("LF505", f"{device.name} would not start a command: {why(error)}")) from error
         shown = connection.get_server_host_key()
         return _SshChannel(process, _window(time.monotonic() - began), shown.get_fingerprint() if shown else "")
 
@@ -236,7 +237,7 @@ class SshTransport:
         except TimeoutError as error:
             raise TransportError(finding("LF501", f"{where} did not answer within the time limit")) from error
         except (OSError, asyncssh.Error) as error:
-            raise TransportError(finding("LF501", f"{where}: {_why(error)}")) from error
+            raise TransportError(finding("LF501", f"{where}: {why(error)}")) from error
         finally:
             for connection in reversed(connections):
                 connection.abort()
@@ -244,71 +245,65 @@ class SshTransport:
             raise TransportError(finding("LF501", f"{where} showed no host key"))
         return key
 
-    async def _hop(self, device: Device, connections: list[asyncssh.SSHClientConnection]) -> None:
-        """Connect to the jump hosts of `device`, one through the other."""
+    async def _hop(self, device: Device, connections: list[asyncssh.SSHClientConnection]) -> Device | None:
+        """Connect to the jump hosts of `device`, one through the other, and return the last one."""
+        before: Device | None = None
         for hop in (hop_device(h, device) for h in self._hops(device)):
             slots = self._jump_slots.setdefault(f"{hop.host}:{hop.port}", asyncio.Semaphore(8))
             async with slots:  # OpenSSH drops logins beyond about 10 that are not authenticated yet
-                connections.append(await self._connect(hop, connections[-1] if connections else None))
+                connections.append(await self._connect(hop, connections[-1] if connections else None, before))
+            before = hop
+        return before
 
     async def _connect(
-        self, device: Device, tunnel: asyncssh.SSHClientConnection | None
+        self, device: Device, tunnel: asyncssh.SSHClientConnection | None, hop: Device | None = None
     ) -> asyncssh.SSHClientConnection:
-        decision = self._host_keys.decision(device)
-        where = f"{device.host}:{device.port}"
-        options: dict[str, Any] = {"server_host_key_algs": decision.algorithms}
-        if device.user:
-            options["username"] = device.user
-        if device.key:
-            options.update(client_keys=[_private_key(device.key)], agent_path=None)
+        """Return a connection that is logged in; `tunnel` goes through the jump host `hop`."""
+        decision, identities = self.host_keys.decision(device), Identities(device)
+        client, options = _Client(decision, identities), _options(device, decision)
         try:
             async with asyncio.timeout(self._limits.connect_s + self._limits.login_s):
                 connection, _ = await asyncssh.create_connection(
-                    lambda: _Client(decision),
+                    lambda: client,
                     device.host,
                     device.port,
                     tunnel=tunnel or (),
                     options=self._base,
                     **options,
                 )
-        except asyncssh.HostKeyNotVerifiable as error:
-            raise TransportError(decision.refused or finding("LF502", f"{where}: {error.reason}")) from error
-        except asyncssh.PermissionDenied as error:
-            user = device.user or "the current user"
-            raise TransportError(finding("LF504", f"{where} refused {user}: {error.reason}")) from error
-        except TimeoutError as error:
-            raise TransportError(finding("LF501", f"{where} did not answer within the time limit")) from error
-        except (OSError, asyncssh.Error) as error:
-            raise TransportError(finding("LF501", f"{where}: {_why(error)}")) from error
+        except (OSError, asyncssh.Error) as error:  # TimeoutError is an OSError
+            if client.problem is not None:
+                raise client.problem from error
+            found = connection_failure(device, hop, decision, identities.offered, error)
+            if found.code == "LF501" and isinstance(error, asyncssh.DisconnectError) and not device.ssh.proxy_command:
+                ours = {"key exchange": options.get("kex_algs", KEX), "host key": options["server_host_key_algs"]}
+                ours["encryption"] = options.get("encryption_algs", CIPHERS)
+                found = await look_again(device, tunnel, ours, self._limits.connect_s) or found
+            raise TransportError(found) from error
+        finally:
+            identities.close()
         try:
-            self._host_keys.keep_accepted(device, decision)
+            self.host_keys.keep_accepted(device, decision)
         except TransportError:
             connection.abort()
             raise
         return connection
 
 
+def _options(device: Device, decision: TrustDecision) -> dict[str, Any]:
+    """Return what one device's connection has of its own."""
+    options: dict[str, Any] = {"server_host_key_algs": decision.algorithms}
+    if device.user:
+        options["username"] = device.user
+    if decision.revoked:
+        options["known_hosts"] = ([], [], list(decision.revoked))  # an authority's certificate may be for a revoked key
+    if device.ssh.known_as:
+        options["host_key_alias"] = device.ssh.known_as
+    if device.legacy:
+        options.update(encryption_algs=(*CIPHERS, *LEGACY_CIPHERS), kex_algs=(*KEX, *LEGACY_KEX))
+    return options
+
+
 def _window(round_trip_s: float) -> int:
     """Return the bytes to keep in flight: little on a short line (cheap for sshd), the peer's whole offer on a long one."""
     return 256 * 1024 if round_trip_s < 0.02 else 4 << 20
-
-
-@lru_cache(maxsize=256)
-def _private_key(path: str) -> asyncssh.SSHKey:
-    """Load a private key once for the fleet; TransportError says what to do when that fails."""
-    try:
-        return asyncssh.read_private_key(expanded(path))
-    except asyncssh.KeyEncryptionError as error:
-        observed = f"the key {path} has a passphrase; load it into ssh-agent and leave `key:` out"
-        raise TransportError(finding("LF504", observed)) from error
-    except (OSError, asyncssh.Error, ValueError) as error:
-        raise TransportError(finding("LF504", f"the key {path} can't be read: {_why(error)}")) from error
-
-
-def _why(error: Exception) -> str:
-    """Return an error's own words, or its kind where it has none."""
-    refused = _CONNECT_FAILED.findall(str(error))
-    if refused:  # asyncio's own words name a call and a tuple, once per address
-        return ", ".join(dict.fromkeys(os.strerror(int(number)).lower() for number in refused))
-    text = str(getattr(error, "reason", "") or getattr(error, "strerror", "") or error)
-    return text or type(error).__name__

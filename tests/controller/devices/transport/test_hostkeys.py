@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import asyncssh
@@ -12,7 +13,7 @@ import pytest
 from litefleet_controller.common.errors import ConfigError
 from litefleet_controller.devices.transport.base import TransportError
 from litefleet_controller.devices.transport.hostkeys import HostKeys
-from litefleet_inventory.model import Device
+from litefleet_inventory.model import Device, SshSettings
 
 BOARD = Device(name="board", host="board.example")
 OTHER_PORT = Device(name="board", host="board.example", port=2222)
@@ -91,9 +92,48 @@ def test_a_pin_that_is_no_key_is_named(tmp_path: Path) -> None:
         host_keys(tmp_path).decision(broken)
 
 
-def test_a_file_that_is_no_known_hosts_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="known_hosts: not a known_hosts file"):
-        host_keys(tmp_path, "one-word")
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"junk", "not of the form HOST TYPE KEY"),
+        (b"@weird h ssh-ed25519 AAAA", "the marker @weird is unknown"),
+        (b"\0" * 16, "NUL bytes"),
+        (b"caf\xe9 ssh-ed25519", "not of the form"),
+        (b"192.0.2.1 ssh-ed25519 AAAA", "no key of type ssh-ed25519"),
+        (b"h ssh-ed25519 not*base64", "not base64"),
+        (b"|1|short KEY", "names no host"),
+        (b"host 1024 35 14412", "not base64"),
+        (b"\xff\xfe\x00h", "NUL bytes"),
+    ],
+)
+def test_a_line_that_is_no_host_key_is_skipped_and_named(
+    tmp_path: Path, keys: list[asyncssh.SSHKey], line: bytes, why: str
+) -> None:
+    good = f"board.example {text(keys[0])}\n".encode()
+    (tmp_path / "known").write_bytes(
+        good
+        + b"# caf\xe9\n\n"
+        + line.replace(b"KEY", text(keys[0]).encode())
+        + b"\n"
+        + good.replace(b"board", b"other")
+    )
+    trust = HostKeys([tmp_path / "known"], tmp_path / "pins", False)
+    assert said(trust, BOARD, keys[0]) == "yes"
+    assert said(trust, Device(name="o", host="other.example"), keys[0]) == "yes"
+    (skipped,) = trust.skipped
+    assert skipped.number == 4
+    assert f"{tmp_path}/known:4: " in str(skipped)
+    assert why in skipped.why
+
+
+def test_a_key_of_a_type_that_nobody_knows_is_no_mistake(tmp_path: Path) -> None:
+    trust = host_keys(tmp_path, "h ssh-future AAAACnNzaC1mdXR1cmU=")
+    assert trust.skipped == ()
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="known_hosts cannot be read: Is a directory"):
+        HostKeys([], tmp_path, False)
 
 
 def test_unknown_keys_are_taken_only_when_asked_for(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
@@ -144,17 +184,53 @@ def test_a_pin_never_joins_a_line_that_has_no_end(tmp_path: Path, keys: list[asy
     assert said(again, Device(name="o", host="other.example"), keys[1]) == "yes"
 
 
-def test_only_algorithms_of_known_keys_are_offered(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+def test_algorithms_of_known_keys_are_offered_first(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
     rsa = asyncssh.generate_private_key("ssh-rsa", key_size=2048).convert_to_public()
     trust = host_keys(
-        tmp_path, f"board.example {text(rsa)}", f"both.example {text(rsa)}", f"both.example {text(keys[0])}"
+        tmp_path,
+        f"board.example {text(rsa)}",
+        f"both.example {text(rsa)}",
+        f"both.example {text(keys[0])}",
+        f"@cert-authority *.hall.example {text(keys[1])}",
     )
-    assert trust.decision(BOARD).algorithms == ["rsa-sha2-256", "rsa-sha2-512"]
+    assert trust.decision(BOARD).algorithms[:3] == ["rsa-sha2-256", "rsa-sha2-512", "ssh-ed25519"]
     both = trust.decision(Device(name="b", host="both.example")).algorithms
-    assert both == ["ssh-ed25519", "rsa-sha2-256", "rsa-sha2-512"]
+    assert both[:3] == ["ssh-ed25519", "rsa-sha2-256", "rsa-sha2-512"]
     unknown = trust.decision(Device(name="u", host="unknown.example")).algorithms
     assert {"ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-512"} < set(unknown)
     assert "ssh-rsa" not in unknown
+    assert trust.decision(Device(name="u", host="u", legacy=True)).algorithms[-1] == "ssh-rsa"
+    certified = trust.decision(Device(name="c", host="c.hall.example", port=2222))
+    assert certified.algorithms[0] == "ssh-ed25519-cert-v01@openssh.com"
+    assert certified.is_known
+
+
+def test_an_authority_is_trusted_for_its_hosts_and_not_when_it_is_revoked(
+    tmp_path: Path, keys: list[asyncssh.SSHKey]
+) -> None:
+    lines = (
+        f"@cert-authority *.example {text(keys[0])}",
+        f"@cert-authority * {text(keys[1])}",
+        f"@revoked * {text(keys[1])}",
+    )
+    decision = host_keys(tmp_path, *lines).decision(OTHER_PORT)
+    assert [decision.trusts_authority(key) for key in keys] == [True, False, False]
+    assert decision.refused is not None
+    assert decision.refused.code == "LF503"
+    assert not decision.trusts(keys[2])  # a key without a certificate
+    assert "no certificate of the authority" in decision.refused.observed
+    pinned = Device(name="p", host="p.example", host_keys=(text(keys[2]),))
+    assert not host_keys(tmp_path, *lines).decision(pinned).trusts_authority(keys[0])
+
+
+def test_an_alias_and_files_of_the_ssh_configuration(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+    other = tmp_path / "other"
+    other.write_text(f"hall-7 {text(keys[1])}\n")
+    trust = host_keys(tmp_path, f"hall-7 {text(keys[0])}")
+    alias = Device(name="b", host="10.0.0.9", port=2222, ssh=SshSettings(known_as="hall-7"))
+    assert [said(trust, alias, key) for key in keys] == ["yes", "LF503", "LF503"]
+    elsewhere = replace(alias, ssh=SshSettings(known_as="hall-7", known_hosts=(str(other),)))
+    assert [said(trust, elsewhere, key) for key in keys] == ["LF503", "yes", "LF503"]
 
 
 def test_pins_of_earlier_versions_and_files_with_capitals_serve_folded_hosts(

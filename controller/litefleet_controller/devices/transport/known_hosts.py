@@ -1,0 +1,96 @@
+"""Reads known_hosts files as OpenSSH does: a line that is no host key is skipped, and named with its number."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncssh
+
+_MOST_BYTES = 16 << 20
+_MARKERS = ("@cert-authority", "@revoked")
+
+
+class SkippedLine(NamedTuple):
+    """A line that is no host key."""
+
+    path: Path
+    number: int  # from 1
+    why: str
+
+    def __str__(self) -> str:
+        """Return the sentence for an operator."""
+        return f"{self.path}:{self.number}: {self.why}; the line is skipped"
+
+
+class KnownHosts(NamedTuple):
+    """The trusted keys of some files, and what was skipped in them."""
+
+    keys: asyncssh.SSHKnownHosts
+    skipped: tuple[SkippedLine, ...]
+
+
+def read_known_hosts(paths: Iterable[Path]) -> KnownHosts:
+    """Return what the files hold; files that are missing hold nothing.  Raises OSError for one that cannot be read."""
+    keys = asyncssh.import_known_hosts("")
+    skipped: list[SkippedLine] = []
+    for path in dict.fromkeys(paths):
+        for number, line in _lines(path):
+            if why := wrong_line(line) or _load(keys, line):
+                skipped.append(SkippedLine(path, number, why))
+    return KnownHosts(keys, tuple(skipped))
+
+
+def _load(keys: asyncssh.SSHKnownHosts, line: str) -> str:
+    """Add a line to the keys; return why that is impossible, "" when it was done."""
+    try:
+        keys.load(_folded(line))
+    except (ValueError, asyncssh.Error) as error:
+        return f"it names no host ({ascii(str(error))[1:101]})"
+    return ""
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are to be host keys, with their numbers."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES)
+    except FileNotFoundError:
+        return
+    for number, raw in enumerate(data.split(b"\n"), start=1):
+        line = raw.decode("utf-8", "surrogateescape").strip()
+        if line and not line.startswith("#"):
+            yield number, line
+
+
+def wrong_line(line: str) -> str:
+    """Return why a line is no host key, "" when it is one, of a type that is known here or not."""
+    words = line.split()
+    if "\0" in line:
+        return "it holds NUL bytes, as a power cut leaves them"
+    if words[0].startswith("@"):
+        marker = words.pop(0)
+        if marker not in _MARKERS:
+            return f"the marker {ascii(marker)[1:-1][:40]} is unknown"
+    if len(words) < 3:
+        return "it is not of the form HOST TYPE KEY"
+    try:
+        data = base64.b64decode(words[2], validate=True)
+    except (binascii.Error, ValueError):
+        return "its key is not base64"
+    size = int.from_bytes(data[:4], "big")
+    return (
+        "" if data[4 : 4 + size] == words[1].encode("utf-8", "replace") else f"it holds no key of type {words[1][:40]}"
+    )
+
+
+def _folded(line: str) -> str:
+    """Return a line with its host names in lower case, as the inventory's hosts are; hashes stay."""
+    words = line.split(None, 2)
+    at = 1 if words[0].startswith("@") else 0
+    if not words[at].startswith("|"):
+        words[at] = words[at].lower()
+    return " ".join(words)
