@@ -141,7 +141,7 @@ class HostKeys:
         with os.fdopen(os.open(self._pin_file, os.O_RDWR | os.O_CREAT, 0o600), "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             lines = self._pin_file.read_bytes().splitlines()
-            kept = [line for line in lines if line and not _pins(line, _known_as(device))]
+            kept = [line for line in lines if line.strip() and not _pins(line, _known_as(device))]
             kind, public = key.export_public_key("openssh").decode().split()[:2]
             kept.append(f"{_known_as(device)} {kind} {public}".encode())
             write_atomically(self._pin_file, b"\n".join(kept) + b"\n")
