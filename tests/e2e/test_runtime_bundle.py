@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import yaml
 from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 
+from tests.conftest import CACHE, lite_environment, paddle_goldens
 from tests.e2e.conftest import Project
+from tests.e2e.rollout_helpers import litefleet
 
 Projects = Callable[..., Project]
 WHEELS = {"x86_64": {"paddlelite": "2.13rc0", "numpy": "<2"}, "numpy-2": {"paddlelite": "2.13rc0", "numpy": ">=2"}}
@@ -60,6 +64,36 @@ async def test_a_bare_interpreter_gets_its_runtime_and_keeps_its_own_packages(
     assert second.verdict is Verdict.VERIFIED
     assert second.sent_bytes < 5_000
     assert packages(python) == before
+
+
+def release_archive() -> Path:
+    """The wheel's library laid out as a release archive for x86_64; made once, as what is read of it is kept by its path."""
+    package = next(lite_environment().parent.parent.glob("lib/python*/site-packages")) / "paddlelite"
+    path = CACHE / "inference_lite_lib.x86.linux.tar"
+    if not path.exists():
+        with tempfile.NamedTemporaryFile(dir=CACHE, delete=False) as made, tarfile.open(fileobj=made, mode="w") as tar:
+            top = "inference_lite_lib.x86.linux"
+            tar.add(package / "lite.so", f"{top}/cxx/lib/libpaddle_light_api_shared.so")
+            tar.add(package / "libs", f"{top}/third_party/mklml/lib")
+            tar.add(package / "__init__.py", f"{top}/cxx/include/paddle_api.h")
+        Path(made.name).rename(path)
+    return path
+
+
+async def test_a_release_archive_is_all_that_a_device_needs(tmp_path: Path, project: Projects) -> None:
+    python = Path(sys.executable).resolve()
+    async with bare(tmp_path, python) as devices:
+        job = with_runtimes(project(devices), {"x86_64": {"archive": str(release_archive())}})
+        first = (await job.run()).outcomes[0]
+        (runtime,) = (p for p in (devices.devices["a"].root / "runtimes").iterdir() if p.is_dir())
+        names = {str(path.relative_to(runtime)) for path in runtime.rglob("*") if path.is_file()}
+        inferred = await litefleet(job, "infer", "-m", "cls", str(paddle_goldens("cls")[0]), "--json")
+        planned = await litefleet(job, "plan", "--json")
+    assert first.verdict is Verdict.VERIFIED, first.to_dict()
+    assert names == {"libpaddle_light_api_shared.so", "libs/libiomp5.so", "libs/libmklml_intel.so"}
+    assert (first.measurements["engine"], first.measurements["numpy_version"]) == ("native", "")
+    assert inferred.returncode == 0, inferred.stderr
+    assert "v2.13-rc of inference_lite_lib.x86.linux.tar" in planned.stdout
 
 
 @pytest.mark.parametrize("runtimes", [{}, WHEELS])

@@ -69,8 +69,8 @@ async def test_the_right_file_is_pushed_and_checked_and_the_want_of_a_runtime_is
     assert (first.verdict, first.findings[0].code) == (Verdict.UNSUPPORTED, "LF302"), first.to_dict()
     python = ".".join(str(first.facts["python"]["version"]).split(".")[:2])
     assert first.sentence == (
-        f"paddlelite is published for x86_64 only; this device has {machine} with CPython {python}: name a wheel or a "
-        f"folder built for {machine} under `runtimes: {{{machine}: ...}}` in litefleet.yaml."
+        f"paddlelite is published for x86_64 only; this device has {machine} with CPython {python}: name Paddle-Lite's "
+        f"C++ library (`archive:` or `library:`), a wheel or a folder built for {machine} under `runtimes: {{{machine}: ...}}`."
     )
     blobs = work.blobs()
     assert first.artifact in blobs

@@ -9,6 +9,7 @@ from typing import FrozenSet, List, Optional, Pattern, Sequence, Set, Tuple
 
 from ..formats.elf import Elf, ElfError, ForeignBinaryError, read_elf
 from ..formats.files import open_regular, read_regular
+from .cxx_library import interface_of, library_in
 from .flavour import Flavour, describe_flavour
 from .packages import find_package, wheel_tags
 from .values import Package
@@ -18,11 +19,6 @@ _BUILT_VERSION = re.compile(rb"\x00(v2\.\d{1,2}[-.\w]{0,16})\x00")
 _BUILT_PYTHON = re.compile(rb"\x00(3\.(?:[5-9]|[1-9]\d))\x00")  # pybind11's, which it compares with the interpreter
 _OPENCL = b"libOpenCL.so"
 _NUMPY_2 = b"numpy._core"  # pybind11 2.12 and later know numpy 2
-# Both functions of the C++ interface that a model needs first: a library that exports them can be driven without its binding.
-NATIVE_MARKS = (
-    b"_ZN6paddle8lite_api21CreatePaddlePredictorINS0_12MobileConfigE",
-    b"_ZN6paddle8lite_api12MobileConfig19set_model_from_fileERKNSt7__cxx11",
-)
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"
 _LIBRARY = re.compile(r"^[^.].*\.so(\.\d+)*$")
 
@@ -47,11 +43,14 @@ class RuntimeFacts:
     page_align: int = 0  # the smallest alignment of the segments of lite.so and of its own libraries; 0 unknown
     page_fit: int = 0  # the largest page in which their segments lie in the file as in memory; 0 any
     leftovers: Tuple[str, ...] = ()  # files of macOS's archiver, below the package's folder
+    interface: str = ""  # what its library exports, as cxx_library.interface_of; "" = not examined
     flavour: Flavour = field(default_factory=Flavour)  # only after `with_flavour`
 
 
 def describe_runtime(path: Optional[str] = None, folders: Optional[Sequence[str]] = None) -> RuntimeFacts:
-    """Describe the runtime in the folder `path` (which holds `paddlelite/`), or the interpreter's own for None.
+    """Describe the runtime in the folder `path`, or the interpreter's own for None.
+
+    A folder holds `paddlelite/`, or Paddle-Lite's C++ library as a release archive does (kind "library").
 
     `folders` is what the interpreter searches after `path`: sys.path.  numpy is searched in both, as an import does.
     What cannot be read stays empty.
@@ -61,6 +60,9 @@ def describe_runtime(path: Optional[str] = None, folders: Optional[Sequence[str]
     package = find_package("paddlelite", search)
     numpy = find_package("numpy", ([path] if path is not None else []) + rest)
     if not package.path:
+        library = library_in(path) if path is not None else ""
+        if library:
+            return describe_library(library, beside=True)
         return RuntimeFacts(_kind(path, package), numpy_version=_numpy(numpy))
     binary = binary_of(package.path)
     version = package.version or _text_in(binary, _BUILT_VERSION)
@@ -87,10 +89,14 @@ def describe_runtime(path: Optional[str] = None, folders: Optional[Sequence[str]
     )
 
 
-def describe_library(path: str) -> RuntimeFacts:
-    """Describe a single library of Paddle-Lite (lite.so, libpaddle_light_api_shared.so); what cannot be read stays empty."""
+def describe_library(path: str, beside: bool = False) -> RuntimeFacts:
+    """Describe a single library of Paddle-Lite (lite.so, libpaddle_light_api_shared.so); what cannot be read stays empty.
+
+    `beside`: the libraries in its folder, and in `libs` there, go with it.
+    """
     program, problem, system = _elf(path)
     numpy_2, opencl = _held(path, _NUMPY_2, _OPENCL)
+    provided, needed, versions, pages = _needs(os.path.dirname(path) if beside else "", program)
     return RuntimeFacts(
         kind="library",
         path=path,
@@ -98,13 +104,15 @@ def describe_library(path: str) -> RuntimeFacts:
         numpy_2_ready=numpy_2,
         so_machine=program.machine if program is not None else "",
         so_problem=problem,
-        so_needed=program.needed if program is not None else (),
-        so_versions=program.versions if program is not None else frozenset(),
+        so_needed=needed,
+        so_versions=versions,
+        so_provided=provided,
         python_tags=_tags(python_in(path)),
         opencl=opencl,
         so_system=system,
-        page_align=program.page_align if program is not None else 0,
-        page_fit=program.page_fit if program is not None else 0,
+        page_align=min((align for align, _ in pages if align), default=0),
+        page_fit=min((fit for _, fit in pages if fit), default=0),
+        interface=interface_of(path) if program is not None else "",
     )
 
 
@@ -114,13 +122,19 @@ def with_flavour(runtime: RuntimeFacts) -> RuntimeFacts:
     return replace(runtime, flavour=describe_flavour(binary)) if binary else runtime
 
 
+def with_interface(runtime: RuntimeFacts) -> RuntimeFacts:
+    """Return the runtime with what its library exports."""
+    binary = "" if runtime.interface else _library_of(runtime)
+    return replace(runtime, interface=interface_of(binary)) if binary else runtime
+
+
 def exports_cxx(runtime: RuntimeFacts) -> bool:
     """Return whether its C++ library can be driven without the binding: by any interpreter, with any numpy or none.
 
     Its bytes are searched for the functions that the native engine calls first (15 ms of CPU for the published wheel), so ask
     only where the binding does not fit.
     """
-    return all(_held(_library_of(runtime), *NATIVE_MARKS))
+    return with_interface(runtime).interface == "c++"
 
 
 def _library_of(runtime: RuntimeFacts) -> str:
@@ -171,12 +185,8 @@ def _needs(
     package: str, program: Optional[Elf]
 ) -> Tuple[FrozenSet[str], Tuple[str, ...], FrozenSet[str], List[Tuple[int, int]]]:
     """Return (provided, needed, versions, page alignments and fits) of the package's binary and of its own libraries."""
-    paths = [
-        os.path.join(folder, name)
-        for folder in (package, os.path.join(package, "libs"))
-        for name in _names(folder)
-        if _LIBRARY.match(name)
-    ]
+    folders = (package, os.path.join(package, "libs")) if package else ()
+    paths = [os.path.join(folder, name) for folder in folders for name in _names(folder) if _LIBRARY.match(name)]
     provided = frozenset(os.path.basename(path) for path in paths)
     needed: List[str] = list(program.needed) if program is not None else []
     versions: Set[str] = set(program.versions) if program is not None else set()

@@ -250,7 +250,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "unsupported",
         "No Paddle-Lite runtime fits this device's architecture, Python and libc.",
-        "The text above names what would fit; name a wheel, a folder with a built paddlelite/ package, or `system` under `runtimes:`.",
+        "The text above names what would fit; name a release archive of Paddle-Lite's C++ library, a wheel, a folder with a built paddlelite/ package, or `system` under `runtimes:`.",
     ),
     (
         "LF303",
@@ -355,7 +355,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "runtime-broken",
         "error",
         "refused",
-        "Paddle-Lite's Python package, its library or a library that it needs could not be loaded on the device.",
+        "Paddle-Lite's Python package, its library or a library that it needs could not be loaded, or its C++ functions not be called.",
         "Read the last lines; name another runtime under `runtimes:`. An undefined symbol: the libraries are of different versions. A refused "
         "mapping: the folder is mounted noexec, or the system refuses executable stacks.",
     ),
@@ -414,8 +414,8 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "wheel-damaged",
         "error",
         "refused",
-        "The wheel is not a whole zip archive, or lacks the files that make a Paddle-Lite package.",
-        "Download or build it again, and compare its SHA-256 with the index's.",
+        "The wheel or release archive is not whole, or lacks the files that make a Paddle-Lite package.",
+        "Download or build it again, and compare its SHA-256 with that of its page.",
     ),
     (
         "LF323",

@@ -176,8 +176,15 @@ def static_findings(nb: str, facts: Facts, runtime: str, sha256: str = "") -> Li
     except OSError as error:
         return [finding("LF602", "The model's file cannot be read: %s." % (error.strerror or error))]
     found = altered(model, sha256) + check_file(model, arch, frozenset(facts.cpu.features) or None)
-    described = with_flavour(describe_runtime(runtime or None))
-    by_binding = check_environment(model, facts, described)
-    if any(f.code in BINDING_ONLY for f in by_binding) and exports_cxx(described):
-        return found + check_environment(model, facts, described, by_binding=False)
-    return found + by_binding
+    return found + judge_runtime(model, facts, with_flavour(describe_runtime(runtime or None)))
+
+
+def judge_runtime(model: NbModel, facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
+    """Return `check_environment`'s findings for the engine that the agent would choose.
+
+    What concerns the binding alone does not count where the C++ library can be driven without it.
+    """
+    found = check_environment(model, facts, runtime)
+    if any(f.code in BINDING_ONLY for f in found) and exports_cxx(runtime):
+        return check_environment(model, facts, runtime, by_binding=False)
+    return found

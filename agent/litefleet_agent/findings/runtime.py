@@ -1,9 +1,11 @@
 """Checks a Paddle-Lite runtime against a device, independently of a model.  Pure."""
 
+import os
 import re
 from typing import FrozenSet, Iterable, List, Optional, Tuple
 
 from ..facts import Facts
+from ..facts.cxx_library import REMEDY_OF
 from ..facts.libraries import WATCHED
 from ..facts.runtime import RuntimeFacts
 from . import Certainty, Finding, finding
@@ -23,8 +25,10 @@ BINDING_ONLY = ("LF304", "LF307", "LF317")
 def check_runtime(facts: Facts, runtime: RuntimeFacts, by_binding: bool = True) -> List[Finding]:
     """Return the findings against this runtime on the device of `facts`; what is unknown of either decides nothing.
 
-    `by_binding` False: its C++ library is driven without the binding, so that interpreter and numpy do not matter.
+    `by_binding` False: its C++ library is driven without the binding, so that interpreter and numpy do not matter.  A
+    library alone has no binding.
     """
+    by_binding = by_binding and runtime.kind != "library"
     found = _binary(facts, runtime, by_binding) + _pages(facts, runtime) + _libraries(facts, runtime)
     return found + check_leftovers(runtime) + (check_numpy(runtime) if by_binding else [])
 
@@ -46,7 +50,15 @@ def _binary(facts: Facts, runtime: RuntimeFacts, by_binding: bool) -> List[Findi
         observed = "The runtime is for %s; this device's interpreter is %s %s (%s)."
         values = (" or ".join(runtime.python_tags), python.implementation or "Python", python.version, python.tag)
         found.append(finding("LF307", observed % values))
-    return found
+    return found + ([] if found else check_interface(runtime))
+
+
+def check_interface(runtime: RuntimeFacts) -> List[Finding]:
+    """Return LF315 for a library that cannot be driven without a binding, with what it is and what to take instead."""
+    remedy = REMEDY_OF.get(runtime.interface)
+    if runtime.kind != "library" or remedy is None:
+        return []
+    return [finding("LF315", "%s cannot be used: %s." % (os.path.basename(runtime.path), remedy))]
 
 
 def check_system(runtime: RuntimeFacts) -> List[Finding]:

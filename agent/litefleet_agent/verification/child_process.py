@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import IO, Callable, Dict, List, NoReturn, Optional, Sequence
+from typing import IO, Callable, Dict, List, Mapping, NoReturn, Optional, Sequence
 
 from ..errors import AgentError
+from ..facts.cxx_library import library_in
 from ..findings import Finding, Severity, finding
 from ..findings.crashlog.decode import causes, decisive_line, is_check, signal_of
 from ..findings.crashlog.text import LogText
@@ -40,6 +41,17 @@ class ChildResult:
     timed_out: bool = False
     max_rss_bytes: int = 0  # the highest observed
     over_memory: bool = False  # killed for exceeding memory_limit_bytes
+
+
+def engine_environment(environ: Mapping[str, str], runtime: str, threads: int) -> Dict[str, str]:
+    """Return the environment of a process that runs a model; `runtime` is its folder, `threads` 0 leaves it to Paddle-Lite."""
+    env = dict(environ, OPENBLAS_NUM_THREADS="1")  # numpy only moves bytes here
+    if threads:
+        env.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
+    if runtime and library_in(runtime):  # it loads MKL, or an accelerator's driver, by name
+        places = [runtime, os.path.join(runtime, "libs")] + env.get("LD_LIBRARY_PATH", "").split(os.pathsep)
+        env["LD_LIBRARY_PATH"] = os.pathsep.join(place for place in places if place)
+    return env
 
 
 def run_child(

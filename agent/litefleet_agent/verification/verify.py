@@ -15,7 +15,7 @@ from ..formats.files import open_regular, read_regular
 from ..formats.nb import NbError, NbModel, read_nb
 from ..formats.npz import Array, read_npz
 from ..releases.archive import keep_bytecode
-from .child_process import ChildResult, code_of_error, decode, run_child
+from .child_process import ChildResult, code_of_error, decode, engine_environment, run_child
 from .comparison import ModelComparison
 from .confinement import ConfinementReport
 from .golden_cases import CaseComparison, Golden, Latency, Runs, check_outputs, exceeded_gates, fits_inputs, latency
@@ -254,9 +254,7 @@ def _job(spec: VerifySpec, model: NbModel, goldens: Sequence[Golden], work_dir: 
 
 
 def _run(spec: VerifySpec, job: Job, on_tick: Optional[Callable[[], None]], python: str) -> ChildResult:
-    env = dict(os.environ, OPENBLAS_NUM_THREADS="1")  # numpy only moves bytes here
-    if spec.threads:
-        env.update(OMP_NUM_THREADS=str(spec.threads), MKL_NUM_THREADS=str(spec.threads))
+    env = engine_environment(os.environ, job.runtime, spec.threads)
     argv = [python, "-I", "-c", _LOADER, ARCHIVE_ROOT]
     data = json.dumps(job._asdict()).encode("ascii")
     return run_child(argv, data, spec.time_limit_s, spec.memory_limit_bytes, on_tick, env)

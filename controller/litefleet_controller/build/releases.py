@@ -19,9 +19,10 @@ from litefleet_inventory.model import Device
 
 from ..common.errors import FindingError, LitefleetError, UsageError, findings_of
 from ..common.files import expanded, sha256_of, write_atomically
-from ..config import Config, runtime_for
+from ..config import Config
 from ..config.choices import GoldenSpec, RuntimeChoice
 from ..config.model import DataSetFields
+from ..config.runtimes import RuntimeConfig
 from ..devices.deliver import Release, is_special, kind_of
 from .artifacts import ArtifactStore
 from .conversion.convert import Artifact, admit, convert_with_any
@@ -34,8 +35,8 @@ from .golden.judged import JudgedGolden, Reference, findings_at, judged_golden
 from .golden.make import PADDLE_VERSION, make_golden, run_reference
 from .golden.meaning import OutputMeaning, by_position, data_set_decides, meanings_of, with_fp16_weights
 from .golden.perturb import is_rounded_to_fp16
-from .runtimes.build import Bundle, build_bundle, check_bundle
-from .runtimes.choose import falls_back_to_own, is_named
+from .runtimes.build import Bundle, build_bundle
+from .runtimes.choose import ChosenRuntime, choose_runtime, errors_beforehand, falls_back_to_own
 from .runtimes.compatibility import DeviceKind
 from .toolchain import Toolchains
 
@@ -102,8 +103,8 @@ class ReleaseBuilder:
         findings = list(dict.fromkeys([*artifact.findings, *check_file(artifact.nb, arch, features)]))
         if any(f.decides for f in findings):
             return Release(artifact=artifact.sha256, findings=tuple(findings))
-        bundle, no_runtime = await self._runtime(device, facts, artifact)
-        if unfit := await self._unfit(bundle):
+        bundle, chosen = await self._runtime(device, facts, artifact)
+        if bundle.runtime is not None and (unfit := errors_beforehand(artifact.nb, facts, bundle.runtime)):
             return Release(artifact=artifact.sha256, findings=(*unfit, *findings))
         judged = await self.judged_golden(model)
         golden = {await self._hash(path): path for path in judged.paths}
@@ -125,9 +126,10 @@ class ReleaseBuilder:
             findings=(*findings, *noticed),
             outputs=tuple(one.to_dict() for one in limits.meanings),
             golden=judged.sentence,
-            no_runtime=no_runtime,
+            no_runtime=chosen.refusals,
+            runtime_words=chosen.why,
             recipe=await self.recipe(model),
-            special=is_special(device),
+            special=is_special(device) or chosen.one_of > 1,  # another of its kind may have another libstdc++
             version=self._config.models[model].version,
         )
 
@@ -348,30 +350,24 @@ class ReleaseBuilder:
         made = await self.artifact(model, ARCHES["x86_64"])
         return made.path, made.variant.opt_version if made.variant else self._config.toolchain.paddlelite
 
-    async def _runtime(self, device: Device, facts: Facts, artifact: Artifact) -> tuple[Bundle, tuple[Finding, ...]]:
-        """Return (the runtime, findings): the device's own with the findings when none is named and no wheel fits."""
+    async def _runtime(self, device: Device, facts: Facts, artifact: Artifact) -> tuple[Bundle, ChosenRuntime]:
+        """Return (the runtime, how it was chosen): the device's own, with refusals, when none is named and no wheel fits."""
+        # File and runtime are of one version: some files of 2.12 end the process on the runtime of 2.13rc0.
+        published = artifact.variant.opt_version if artifact.variant else ""
+        chosen = await asyncio.to_thread(
+            choose_runtime, self._config, device, facts, artifact.nb, self._cache, published
+        )
         try:
-            return await self._bundle(device, facts, artifact), ()
+            if chosen.refusals:
+                raise FindingError(chosen.refusals)
+            return await self._bundle(chosen.choice, DeviceKind.of(facts)), chosen
         except FindingError as error:
             if not falls_back_to_own(self._config, device, facts.arch, error.findings):
                 raise
             own = await build_bundle(RuntimeChoice("system"), DeviceKind.of(facts), self._cache)
-            return own, error.findings
+            return own, ChosenRuntime(RuntimeChoice("system"), error.findings)
 
-    async def _unfit(self, bundle: Bundle) -> tuple[Finding, ...]:
-        """Return the errors of a runtime that no device could run, found before it is sent."""
-        path = bundle.path
-        if path is None:
-            return ()
-        return await self._once(("unfit", bundle.key), lambda: asyncio.to_thread(check_bundle, path))
-
-    async def _bundle(self, device: Device, facts: Facts, artifact: Artifact) -> Bundle:
-        choice = runtime_for(self._config, facts.arch, device.runtime)
-        if choice.kind == "wheels" and artifact.variant and not is_named(self._config, device, facts.arch):
-            # File and runtime are of one version: some files of 2.12 end the process on the runtime of 2.13rc0.
-            choice = replace(choice, paddlelite=artifact.variant.opt_version)
-        kind = DeviceKind.of(facts)
-
+    async def _bundle(self, choice: RuntimeChoice, kind: DeviceKind) -> Bundle:
         async def make() -> Bundle:
             if choice.kind != "system":
                 self._log(
@@ -420,7 +416,7 @@ class ReleaseBuilder:
                 "toolchain": self._config.toolchain.paddlelite,
                 **({"data set": _prepared_by(spec)} if configured.golden.dataset is not None else {}),
                 **({"also": list(self._config.toolchain.also)} if self._config.toolchain.also else {}),
-                "runtimes": {k: v.model_dump(mode="json") for k, v in sorted(self._config.runtimes.items())},
+                "runtimes": {name: _as_in_recipes(given) for name, given in sorted(self._config.runtimes.items())},
             }
             return release_id(about)
 
@@ -446,6 +442,13 @@ class ReleaseBuilder:
 
 async def _awaited(make: Callable[[], Awaitable[_T]]) -> _T:
     return await make()
+
+
+def _as_in_recipes(given: tuple[RuntimeConfig, ...]) -> object:
+    """Return the runtimes of one name as recipes have them: what earlier versions lacked is there only where it is used."""
+    since = [{key for key in ("archive", "library") if getattr(one, key) is None} for one in given]
+    found = [one.model_dump(mode="json", exclude=unused) for one, unused in zip(given, since, strict=True)]
+    return found[0] if len(found) == 1 else found
 
 
 def _prepared_by(spec: GoldenSpec) -> object:

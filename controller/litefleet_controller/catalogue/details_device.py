@@ -30,11 +30,11 @@ DEVICE: Mapping[str, Details] = {
         "litefleet compares the device's architecture, CPython version and libc with the configured runtime, or with the published "
         "wheels, before it downloads or sends anything.",
         (Where.DEVICE, Where.LOG),
-        "paddlelite is published for x86_64 only; this device has aarch64 with CPython 3.11: name a wheel or a folder built for aarch64 under `runtimes: {aarch64: ...}` in litefleet.yaml.",
+        "paddlelite is published for x86_64 only; this device has aarch64 with CPython 3.11: name Paddle-Lite's C++ library (`archive:` or `library:`), a wheel or a folder built for aarch64 under `runtimes: {aarch64: ...}`.",
         (
             "Show the device's facts: `litefleet probe --limit NAME`.",
-            "Build Paddle-Lite with its Python package on a device of this kind: `./lite/tools/build_linux.sh --arch=armv8 --with_extra=ON --with_python=ON --python_version=3.9`.",
-            "Name the result under `runtimes:` in litefleet.yaml: `{aarch64: {wheel: FILE}}` or `{aarch64: {folder: FOLDER}}`.",
+            "Download the release archive for the device from Paddle-Lite's releases page (`inference_lite_lib.armlinux.armv8.gcc.with_extra.tar.gz`) and name it under `runtimes:` in litefleet.yaml: `{aarch64: {archive: FILE}}`.",
+            "Or build Paddle-Lite: `./lite/tools/build_linux.sh --arch=armv8 --with_extra=ON`, and name its library: `{aarch64: {library: libpaddle_light_api_shared.so}}`.",
             "If Paddle-Lite is already installed on the device: `{aarch64: system}`.",
         ),
         (
@@ -227,7 +227,7 @@ DEVICE: Mapping[str, Details] = {
         (Where.FILE, Where.DEVICE, Where.RUN, Where.LOG),
         "The runtime cannot be loaded: lite.so ends in the middle of its section headers.",
         (
-            "Inspect the package: `litefleet doctor FOLDER`.",
+            "Inspect the package, archive or library: `litefleet doctor PATH`.",
             "Try it by hand on the device: `python3 -c 'from paddlelite.lite import *'`.",
             "Build or download it again, and name it under `runtimes:`.",
         ),
@@ -328,13 +328,13 @@ DEVICE: Mapping[str, Details] = {
         (Certainty.LIKELY, Certainty.POSSIBLE),
     ),
     "LF322": Details(
-        "litefleet opens the wheel as a zip file, verifies its checksums, and compares its members with those of a paddlelite package.",
+        "litefleet unpacks the wheel or archive within bounds, verifies its checksums, and looks for the paddlelite package or the C++ library.",
         (Where.FILE,),
         "paddlelite-2.13rc0-cp310-cp310-manylinux1_x86_64.whl can't be unpacked: File is not a zip file.",
         (
-            "Compare: `sha256sum FILE.whl` with the index's page of that file.",
-            "Download again: `pip download --no-deps paddlelite==2.13rc0`.",
-            "Check again: `litefleet doctor FILE.whl`.",
+            "Compare: `sha256sum FILE` with the page that it was downloaded from.",
+            "Download a wheel again: `pip download --no-deps paddlelite==2.13rc0`.",
+            "Check again: `litefleet doctor FILE`.",
         ),
         ("zipfile.BadZipFile: File is not a zip file", "ERROR: Wheel 'paddlelite' located at ... is invalid."),
     ),

@@ -23,15 +23,15 @@ ZH_DEVICE: Mapping[str, Zh] = {
     "LF302": Zh(
         "没有运行库",
         "没有适合这台设备的架构、Python 和 libc 的 Paddle-Lite 运行库。",
-        "上面的文字说明了什么样的才适合；请在 `runtimes:` 下指定一个 wheel、一个含有已编译的 paddlelite/ 包的文件"
-        "夹，或 `system`。",
+        "上面的文字说明了什么样的才适合；请在 `runtimes:` 下指定一个 Paddle-Lite C++ 库的发布包、一个 wheel、一个含有"
+        "已编译的 paddlelite/ 包的文件夹，或 `system`。",
         "在下载或发送任何东西之前，把设备的架构、CPython 版本和 libc，与指定的运行库或已发布的 wheel 比较。",
         (
             "查看设备的情况：`litefleet probe --limit NAME`。",
-            "在这样的设备上编译带 Python 包的 Paddle-Lite："
-            "`./lite/tools/build_linux.sh --arch=armv8 --with_extra=ON --with_python=ON --python_version=3.9`。",
-            "在 litefleet.yaml 的 `runtimes:` 下指定编译结果：`{aarch64: {wheel: FILE}}` 或 "
-            "`{aarch64: {folder: FOLDER}}`。",
+            "从 Paddle-Lite 的发布页下载适合该设备的发布包（`inference_lite_lib.armlinux.armv8.gcc.with_extra.tar.gz`），"
+            "在 litefleet.yaml 的 `runtimes:` 下指定：`{aarch64: {archive: FILE}}`。",
+            "或自行编译 Paddle-Lite：`./lite/tools/build_linux.sh --arch=armv8 --with_extra=ON`，并指定其中的库："
+            "`{aarch64: {library: libpaddle_light_api_shared.so}}`。",
             "如果设备上已经安装：`{aarch64: system}`。",
         ),
     ),
@@ -171,11 +171,11 @@ ZH_DEVICE: Mapping[str, Zh] = {
     ),
     "LF315": Zh(
         "运行库无法导入",
-        "在设备上无法加载 Paddle-Lite 的 Python 包、它的库，或它需要的某个库。",
+        "在设备上无法加载 Paddle-Lite 的 Python 包、它的库，或它需要的某个库，或无法调用其 C++ 函数。",
         "请看最后的几行输出；在 `runtimes:` 下指定另一个运行库。出现 undefined symbol：这些库的版本不同。映射被拒绝：文件夹以 noexec 挂载，或系统拒绝可执行栈。",
         "在加载任何东西之前读取 lite.so 的 ELF 结构；运行时，在子进程中导入，并保留其错误信息。",
         (
-            "查看这个包：`litefleet doctor FOLDER`。",
+            "查看这个包、发布包或库：`litefleet doctor PATH`。",
             "在设备上手动尝试：`python3 -c 'from paddlelite.lite import *'`。",
             "重新编译或下载，并在 `runtimes:` 下指定。",
         ),
@@ -249,13 +249,13 @@ ZH_DEVICE: Mapping[str, Zh] = {
     ),
     "LF322": Zh(
         "wheel 已损坏",
-        "这个 wheel 不是完整的 zip 压缩包，或缺少构成 Paddle-Lite 包的文件。",
-        "重新下载或编译，并将其 SHA-256 与软件包索引中的比较。",
-        "把 wheel 作为 zip 打开，核对其校验和，并把其中的成员与 paddlelite 包应有的内容比较。",
+        "这个 wheel 或发布包不完整，或缺少构成 Paddle-Lite 包的文件。",
+        "重新下载或编译，并将其 SHA-256 与下载页面上的比较。",
+        "在限度内解开 wheel 或发布包，核对校验和，并查找 paddlelite 包或 C++ 库。",
         (
-            "比较：把 `sha256sum FILE.whl` 的结果与软件包索引中该文件的页面对照。",
-            "重新下载：`pip download --no-deps paddlelite==2.13rc0`。",
-            "再次查看：`litefleet doctor FILE.whl`。",
+            "比较：把 `sha256sum FILE` 的结果与下载页面对照。",
+            "重新下载 wheel：`pip download --no-deps paddlelite==2.13rc0`。",
+            "再次查看：`litefleet doctor FILE`。",
         ),
     ),
     "LF323": Zh(

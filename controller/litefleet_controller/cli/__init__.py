@@ -17,6 +17,7 @@ from . import (
     provision,
     rollouts,
     run_models,
+    runtime,
     schedule,
     state,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "provision",
     "rollouts",
     "run_models",
+    "runtime",
     "schedule",
     "state",
 ]

@@ -82,12 +82,14 @@ def versions_with_target(name: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class RuntimeChoice:
-    """The runtime that the configuration names: published wheels, one wheel file, a folder, or the device's own."""
+    """A runtime that the configuration names: published wheels, one wheel file, a folder, Paddle-Lite's C++ library (in a
+    release archive, or the file alone), or the device's own.
+    """
 
-    kind: Literal["wheels", "wheel", "folder", "system"] = "wheels"
+    kind: Literal["wheels", "wheel", "folder", "library", "system"] = "wheels"
     paddlelite: str = DEFAULT_PADDLELITE  # the version, for kind "wheels"
     numpy: str = "numpy<2"  # a requirement; "" for none
-    path: Path = Path()  # for kinds "wheel" and "folder"
+    path: Path = Path()  # for kinds "wheel", "folder" and "library"
 
 
 Numbers = float | tuple["Numbers", ...]  # a number, or nested lists of them

@@ -25,7 +25,8 @@ __all__ = [
     "VerifyConfig",
     "config_schema",
     "load_config",
-    "runtime_for",
+    "parse_config",
+    "runtimes_for",
 ]
 
 
@@ -42,6 +43,11 @@ def load_config(path: Path) -> Config:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path} cannot be read: {error}"]) from error
+    return parse_config(text, path)
+
+
+def parse_config(text: str, path: Path) -> Config:
+    """Return the configuration that a text holds, as if it were the file's content.  Raises: as `load_config`."""
     document = read_document(text, str(path))
     if document.problems:
         raise ConfigError([str(problem) for problem in document.problems])
@@ -49,7 +55,8 @@ def load_config(path: Path) -> Config:
         value = {} if document.value is None else document.value
         config = Config.model_validate(value, context={"base": path.resolve().parent})
     except ValidationError as error:
-        lines = sorted((document.line(e["loc"]), sanitize(_sentence(e), 2000)) for e in error.errors())
+        places = [(_written_place(e["loc"], value), e) for e in error.errors()]
+        lines = sorted((document.line(loc), sanitize(_sentence(loc, e), 2000)) for loc, e in places)
         raise ConfigError([f"{path}:{line}: {message}" for line, message in dict.fromkeys(lines)]) from error
     if missing := _unknown_to_converters(config):
         raise ConfigError([f"{path}:{document.line(place)}: {message}" for place, message in missing])
@@ -80,8 +87,8 @@ def config_schema() -> dict[str, object]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "litefleet.yaml"}
 
 
-def runtime_for(config: Config, arch: str, name: str = "") -> RuntimeChoice:
-    """Return the runtime for a device: the one it names, its architecture's, or the published wheels.
+def runtimes_for(config: Config, arch: str, name: str = "") -> tuple[RuntimeChoice, ...]:
+    """Return the runtimes that a device may get: those under the name that it has, its architecture's, or the published wheels.
 
     Raises: ConfigError for a name that `runtimes:` lacks.
     """
@@ -90,11 +97,10 @@ def runtime_for(config: Config, arch: str, name: str = "") -> RuntimeChoice:
             [f"runtime '{name}' is not under `runtimes:` in litefleet.yaml{_nearest(name, config.runtimes)}"]
         )
     if name == "system" and name not in config.runtimes:
-        return RuntimeChoice("system")
-    chosen = config.runtimes.get(name or arch)
-    return (
-        chosen.choice(config.toolchain.paddlelite) if chosen else RuntimeChoice(paddlelite=config.toolchain.paddlelite)
-    )
+        return (RuntimeChoice("system"),)
+    version = config.toolchain.paddlelite
+    named = config.runtimes.get(name or arch)
+    return tuple(one.choice(version) for one in named) if named else (RuntimeChoice(paddlelite=version),)
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
@@ -103,9 +109,17 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else f"; known are: {', '.join(known) or 'none'}"
 
 
-def _sentence(error: ErrorDetails) -> str:
+def _written_place(loc: tuple[str | int, ...], value: object) -> tuple[str | int, ...]:
+    """Return an error's place as the file has it: a runtime that is written alone has no number."""
+    if loc[:1] != ("runtimes",) or loc[2:3] != (0,) or not isinstance(value, dict):
+        return loc
+    named = value["runtimes"]
+    return loc if isinstance(named, dict) and isinstance(named.get(loc[1]), list) else (*loc[:2], *loc[3:])
+
+
+def _sentence(place: tuple[str | int, ...], error: ErrorDetails) -> str:
     """Return one of pydantic's errors as a sentence that begins with its place."""
-    loc = [part for part in error["loc"] if part != "[key]"]
+    loc = [part for part in place if part != "[key]"]
     where = ".".join(str(part) for part in loc)
     kind, got = error["type"], error.get("input")
     if kind == "extra_forbidden":

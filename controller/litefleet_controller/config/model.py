@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, get_args, get_origin
 
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts.arch import ARCHES, arch_of
 from litefleet_agent.releases.store import is_safe_name
 from litefleet_agent.verification.comparison import KINDS, ComparisonSpec
 from litefleet_inventory.foreign import KINDS as INVENTORY_KINDS
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from ..rollout.policy import Duration, Policy
+from .base import Strict, TextOrMapping, Version, as_written
 from .choices import (
     CPU_TARGETS,
     DEFAULT_PADDLELITE,
@@ -36,19 +24,14 @@ from .choices import (
     GoldenSpec,
     InputSpec,
     MetricName,
-    RuntimeChoice,
     split_targets,
     target_hint,
 )
 from .inputs import InputConfig
 from .preprocess import PreprocessConfig
 from .pythons import PythonsConfig
+from .runtimes import RuntimesConfig
 from .values import ArchName, FilePath
-
-
-def _as_written(value: object) -> object:
-    """Return a version as it was written: YAML reads 2.10 as the number 2.1."""
-    return getattr(value, "text", value)
 
 
 def _checked_name(name: str) -> str:
@@ -67,36 +50,11 @@ def _canonical_or_free(name: str) -> str:
     return arch.name if arch else _checked_name(name)
 
 
-Version = Annotated[str, BeforeValidator(_as_written), Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 
 
-class _Strict(BaseModel):
-    """A model that rejects unknown keys and is immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _TextOrMapping(_Strict):
-    """A mapping that may also be written as one text, which `_spelled` turns into the mapping."""
-
-    @classmethod
-    @abstractmethod
-    def _spelled(cls, text: str) -> dict[str, object]: ...
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        return cls._spelled(str(value)) if isinstance(value, str | Path) else value
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Return the schema of both spellings."""
-        return {"anyOf": [{"type": "string"}, handler.resolve_ref_schema(handler(core))]}
-
-
-class SourceConfig(_TextOrMapping):
+class SourceConfig(TextOrMapping):
     """Where a source model is: a folder, or its two files."""
 
     folder: FilePath | None = None
@@ -116,7 +74,7 @@ class SourceConfig(_TextOrMapping):
         return self
 
 
-class DataSetFields(_Strict):
+class DataSetFields(Strict):
     """Labelled data on which a device must be as accurate as the reference engine, or reach a score."""
 
     dataset: FilePath | None = None
@@ -179,7 +137,7 @@ class GoldenConfig(DataSetFields):
         return self
 
 
-class ConvertOptions(_Strict):
+class ConvertOptions(Strict):
     """Conversion options that change the kernels of a .nb."""
 
     fp16: bool = False
@@ -219,7 +177,7 @@ class OptionsConfig(ConvertOptions):
         return self
 
 
-class ToleranceConfig(_Strict):
+class ToleranceConfig(Strict):
     """Limits on an output's distance from the reference; absent ones have a default by precision."""
 
     max_abs: Annotated[float, Field(ge=0)] | None = None
@@ -228,7 +186,7 @@ class ToleranceConfig(_Strict):
     cosine_min: Annotated[float, Field(ge=-1, le=1)] | None = None
 
 
-class Gates(_Strict):
+class Gates(Strict):
     """Limits of speed (milliseconds) and memory (MiB) that a device must keep."""
 
     p50_ms: Annotated[float, Field(gt=0)] | None = None
@@ -273,21 +231,21 @@ def check_targets(arch: str, targets: str) -> str:
     return ",".join(names)
 
 
-ReleaseVersion = Annotated[str, BeforeValidator(_as_written), Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]{0,47})?$")]
+ReleaseVersion = Annotated[str, BeforeValidator(as_written), Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._+-]{0,47})?$")]
 
 
-class ModelConfig(_Strict):
+class ModelConfig(Strict):
     """One model: its source, its golden, its options and its limits."""
 
     version: ReleaseVersion = ""  # of its releases, for people; "" = the day and a short hash
     source: SourceConfig | None = None
-    nb: dict[ArchName, FilePath] = {}
-    inputs: dict[str, InputConfig] = {}
+    nb: dict[ArchName, FilePath] = Field(default_factory=dict)
+    inputs: dict[str, InputConfig] = Field(default_factory=dict)
     golden: GoldenConfig = GoldenConfig()
     options: OptionsConfig = OptionsConfig()
-    targets: dict[ArchName, str] = {}
+    targets: dict[ArchName, str] = Field(default_factory=dict)
     tolerance: ToleranceConfig = ToleranceConfig()
-    outputs: dict[str, OutputConfig] = {}
+    outputs: dict[str, OutputConfig] = Field(default_factory=dict)
     gates: Gates = Gates()
     preprocess: PreprocessConfig | None = None  # of pictures that `litefleet infer` is given
 
@@ -329,46 +287,7 @@ class ModelConfig(_Strict):
         return {name: given.spec() for name, given in self.inputs.items()}
 
 
-class RuntimeConfig(_TextOrMapping):
-    """The runtime for a kind of device: published wheels, one wheel, a folder, or `system` for the device's own."""
-
-    paddlelite: Version | None = None
-    numpy: Version | None = None
-    wheel: FilePath | None = None
-    folder: FilePath | None = None
-    system: Literal[True] | None = None
-
-    @classmethod
-    def _spelled(cls, text: str) -> dict[str, object]:
-        if text != "system":
-            raise ValueError(f"'{text}' is no runtime: write `system`, or a mapping with paddlelite, wheel or folder")
-        return {"system": True}
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> RuntimeConfig:
-        kinds = [k for k in ("paddlelite", "wheel", "folder", "system") if getattr(self, k) is not None]
-        if len(kinds) > 1:
-            raise ValueError(f"{' and '.join(kinds)} cannot both be the runtime: name one")
-        if not kinds and self.numpy is None:
-            raise ValueError("name one of paddlelite, wheel, folder, or write `system`")
-        if self.numpy is not None and kinds and kinds[0] in ("folder", "system"):
-            raise ValueError(f"numpy cannot be chosen for a {kinds[0]} runtime: it brings its own")
-        return self
-
-    def choice(self, default_version: str) -> RuntimeChoice:
-        """Return the choice that bundles are built from; `default_version` is the toolchain's Paddle-Lite."""
-        wanted = "<2" if self.numpy is None else self.numpy
-        numpy = f"numpy{wanted}" if wanted[:1] in "<>=!~" else f"numpy=={wanted}"
-        if self.system:
-            return RuntimeChoice("system")
-        if self.wheel is not None:
-            return RuntimeChoice("wheel", numpy=numpy, path=self.wheel)
-        if self.folder is not None:
-            return RuntimeChoice("folder", path=self.folder)
-        return RuntimeChoice("wheels", self.paddlelite or default_version, numpy)
-
-
-class ToolchainConfig(_TextOrMapping):
+class ToolchainConfig(TextOrMapping):
     """The Paddle-Lite that converts, and the versions that are tried in order when it fails; `auto` tries every published one."""
 
     paddlelite: Version = DEFAULT_PADDLELITE
@@ -381,7 +300,7 @@ class ToolchainConfig(_TextOrMapping):
         return {"also": [version for version in PUBLISHED_PYTHONS if version != DEFAULT_PADDLELITE]}
 
 
-class VerifyConfig(_Strict):
+class VerifyConfig(Strict):
     """How often and how long a model runs on a device."""
 
     runs: Annotated[int, Field(ge=2, le=1000)] = 3
@@ -389,7 +308,7 @@ class VerifyConfig(_Strict):
     time_limit_s: Seconds = 60
 
 
-class SshConfig(_Strict):
+class SshConfig(Strict):
     """How devices are reached."""
 
     concurrency: Annotated[int, Field(ge=1, le=2000)] = 32
@@ -399,7 +318,7 @@ class SshConfig(_Strict):
     accept_new_host_keys: bool = False
 
 
-class SigningConfig(_Strict):
+class SigningConfig(Strict):
     """How releases are signed: an ed25519 SSH key and the trusted signers."""
 
     key: FilePath  # private, or the public half of one that an SSH agent holds
@@ -408,7 +327,7 @@ class SigningConfig(_Strict):
     unchecked: Literal["accept", "refuse"] = "accept"  # by a device without ssh-keygen
 
 
-class InventoryConfig(_TextOrMapping):
+class InventoryConfig(TextOrMapping):
     """The inventory: litefleet's own file or folder, or another tool's file, read in place."""
 
     yaml: FilePath | None = None
@@ -439,14 +358,14 @@ class InventoryConfig(_TextOrMapping):
         return found
 
 
-class HistoryConfig(_Strict):
+class HistoryConfig(Strict):
     """How long the state database keeps finished rollouts."""
 
     keep_days: Annotated[float, Field(gt=0)] = 365.0
     keep_rollouts: Annotated[int, Field(ge=1)] = 200  # the newest, however old
 
 
-class Config(_Strict):
+class Config(Strict):
     """litefleet.yaml as a whole."""
 
     fleet: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "default"
@@ -455,7 +374,7 @@ class Config(_Strict):
     store: FilePath = Field(default=Path(".litefleet"), validate_default=True)
     toolchain: ToolchainConfig = ToolchainConfig()
     models: Annotated[dict[Annotated[str, AfterValidator(_checked_name)], ModelConfig], Field(min_length=1)]
-    runtimes: dict[Annotated[str, AfterValidator(_canonical_or_free)], RuntimeConfig] = {}
+    runtimes: dict[Annotated[str, AfterValidator(_canonical_or_free)], RuntimesConfig] = Field(default_factory=dict)
     python: PythonsConfig = PythonsConfig()
     verify: VerifyConfig = VerifyConfig()
     ssh: SshConfig = Field(default_factory=SshConfig)
@@ -482,9 +401,20 @@ def known_keys(path: Sequence[str | int]) -> list[str]:
             field = model.model_fields.get(str(part))
             place = _without_none(field.annotation) if field else None
         else:
-            place = _without_none(get_args(place)[-1]) if get_args(place) else None  # a mapping's or a list's values
+            place = _inside(place)
+    while _as_model(place) is None and get_origin(place) is tuple:  # a list's item, where it is the only one
+        place = _inside(place)
     model = _as_model(place)
     return list(model.model_fields) if model is not None else []
+
+
+def _inside(place: object) -> object:
+    """Return the type of a mapping's values or of a list's items; None for another type."""
+    if get_origin(place) is Annotated:
+        return _inside(get_args(place)[0])
+    arguments = [one for one in get_args(place) if one is not Ellipsis]
+    inner = _without_none(arguments[-1]) if arguments else None
+    return get_args(inner)[0] if get_origin(inner) is Annotated else inner
 
 
 def _as_model(place: object) -> type[BaseModel] | None:

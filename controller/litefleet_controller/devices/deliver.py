@@ -45,6 +45,7 @@ class Release:
     # How each output is compared ({name, compare, why}), and what the golden can tell, for people; not stored.
     outputs: tuple[Mapping[str, str], ...] = field(default=(), compare=False)
     golden: str = field(default="", compare=False)
+    runtime_words: str = field(default="", compare=False)  # which library it is, and why this one of several
     trusted_signers: str = field(default="", compare=False)  # what a device comes to trust, at the first release
 
     @property

@@ -18,6 +18,7 @@ from litefleet_agent.formats.nb import NbError, NbModel, read_header, read_nb
 
 from ..build.conversion.preflight import SourceFacts, find_source, load_source
 from ..build.conversion.static import check_source_for
+from ..build.runtimes.library_files import is_archive
 from ..common.errors import FindingError, UsageError
 from ..common.text import sanitize
 from ..config.choices import DEFAULT_PADDLELITE
@@ -25,7 +26,15 @@ from ..inspection.foreign import other_file
 from .diagnosis import Diagnosis, Fact, Kind
 from .logs import diagnose_log
 from .models import diagnose_nb, diagnose_source
-from .runtimes import diagnose_library, diagnose_runtime, diagnose_wheel, pair_runtime, runtime_of
+from .runtimes import (
+    diagnose_library,
+    diagnose_release,
+    diagnose_runtime,
+    diagnose_wheel,
+    is_release,
+    pair_runtime,
+    runtime_of,
+)
 
 _HEAD = 4096
 _LIBRARIES = (b"\x7fELF", b"MZ", b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe")
@@ -90,10 +99,10 @@ def _unreadable(path: Path, error: OSError) -> UsageError:
 def _is_candidate(path: Path) -> bool:
     try:
         if path.is_dir():
-            return kind_of(path) in (Kind.SOURCE, Kind.RUNTIME)
+            return kind_of(path) in (Kind.SOURCE, Kind.RUNTIME, Kind.LIBRARY)
     except OSError:  # an unreadable subfolder was not named
         return False
-    return path.suffix in (".nb", ".whl", ".so", *_SOURCES) and path.suffix != ".pdiparams"
+    return is_archive(path) or (path.suffix in (".nb", ".whl", ".so", *_SOURCES) and path.suffix != ".pdiparams")
 
 
 def kind_of(path: Path) -> Kind:
@@ -105,6 +114,8 @@ def kind_of(path: Path) -> Kind:
         return Kind.LIBRARY
     if path.suffix == ".whl" or _is_wheel(path, head):
         return Kind.WHEEL
+    if is_archive(path):
+        return Kind.LIBRARY
     if path.suffix in _SOURCES or path.name in ("__model__", "__params__") or _is_pir(path, head):
         return Kind.SOURCE
     if path.suffix == ".nb" or _is_nb(head):
@@ -118,6 +129,8 @@ def kind_of(path: Path) -> Kind:
 def _kind_of_folder(path: Path) -> Kind:
     if (path / "paddlelite").is_dir() or (path.name == "paddlelite" and any(path.glob("lite*.so"))):
         return Kind.RUNTIME
+    if is_release(path):
+        return Kind.LIBRARY
     names = {p.name for p in path.iterdir()}
     if names & {"__model__", "inference.json"} or any(n.endswith(".pdmodel") for n in names):
         return Kind.SOURCE
@@ -180,7 +193,8 @@ def examine(path: Path, arch: Arch | None = None, opt_version: str = DEFAULT_PAD
         case Kind.RUNTIME:
             return Examined(diagnose_runtime(path), runtime=runtime_of(path))
         case Kind.LIBRARY:
-            return Examined(diagnose_library(path), runtime=runtime_of(path))
+            diagnose = diagnose_release if is_release(path) else diagnose_library
+            return Examined(diagnose(path), runtime=runtime_of(path))
         case Kind.LOG:
             return Examined(diagnose_log(path))
     return Examined(_unknown(path))

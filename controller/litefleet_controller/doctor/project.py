@@ -12,11 +12,14 @@ from pathlib import Path
 
 from litefleet_agent.facts.arch import ARCHES, arch_of
 from litefleet_agent.findings import Certainty, Finding
+from litefleet_agent.findings.runtime import check_interface, check_system
 from litefleet_inventory import Device, Inventory, InventoryError, kind_of_path, load
 
 from ..build.conversion.preflight import SourceFacts, check_age, load_source
 from ..build.golden.files import check_cases, read_npz
 from ..build.runtimes.compatibility import DeviceKind, refusal_of_elf, refusal_of_wheel, wheel_name
+from ..build.runtimes.library import is_library, read_library
+from ..build.toolchain import default_cache
 from ..common.errors import ConfigError, FindingError, LitefleetError, UsageError
 from ..common.files import expanded
 from ..config import Config, ModelConfig, load_config
@@ -85,10 +88,11 @@ _NEW_ENOUGH = "9.9"  # newer than every libc: the devices' own are unknown here
 
 def check_runtimes(config: Config, devices: Iterable[Device]) -> CheckResult:
     """Check each named runtime's files, and that every architecture that the inventory expects has a runtime."""
-    choices = {name: r.choice(config.toolchain.paddlelite) for name, r in config.runtimes.items()}
-    found = fact("runtimes", ", ".join(f"{name}: {_words(choice)}" for name, choice in choices.items()))
-    found += joined(_judge(name, choice) for name, choice in choices.items())
-    if "x86_64" not in choices:
+    version = config.toolchain.paddlelite
+    choices = [(name, one.choice(version)) for name, given in config.runtimes.items() for one in given]
+    found = fact("runtimes", ", ".join(f"{name}: {_words(choice)}" for name, choice in choices))
+    found += joined(_judge(name, choice) for name, choice in choices)
+    if "x86_64" not in config.runtimes:
         found += _published("x86_64 (not named)", RuntimeChoice(paddlelite=config.toolchain.paddlelite))
     return found + _without(config, devices)
 
@@ -104,6 +108,8 @@ def _judge(name: str, choice: RuntimeChoice) -> CheckResult:
         return CheckResult()
     if choice.kind == "wheels":
         return _published(name, choice)
+    if is_library(choice):
+        return _of_library(name, choice)
     refusal = _of_wheel(name, choice) if choice.kind == "wheel" else _of_folder(name, choice)
     if refusal is not None:
         return failed_check(refusal.code, f"runtimes.{name}: {refusal.observed}")
@@ -115,6 +121,21 @@ def _published(name: str, choice: RuntimeChoice) -> CheckResult:
         return CheckResult()
     observed = f"runtimes.{name}: no published wheels of paddlelite {choice.paddlelite} are known; there are "
     return failed_check("LF302", f"{observed}{', '.join(PUBLISHED_PYTHONS)}.", Certainty.POSSIBLE)
+
+
+def _of_library(name: str, choice: RuntimeChoice) -> CheckResult:
+    """Judge a C++ library by what it is for; its tree is made in the user's cache."""
+    try:
+        library = read_library(choice.path, default_cache())
+    except FindingError as error:
+        return joined(failed_check(f.code, f"runtimes.{name}: {f.observed}") for f in error.findings)
+    wrong = [*check_system(library.runtime), *check_interface(library.runtime)]
+    if wrong:
+        return joined(failed_check(f.code, f"runtimes.{name}: {f.observed}") for f in wrong)
+    machine = library.runtime.so_machine
+    if machine not in _arches(name):
+        return failed_check("LF308", f"runtimes.{name}: {library.words} is for {machine}.")
+    return works(f"runtimes.{name}: {library.words} is for {machine}, and can be driven without a Python binding.")
 
 
 def _of_wheel(name: str, choice: RuntimeChoice) -> Finding | None:

@@ -6,7 +6,7 @@ import functools
 import re
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from litefleet_agent.facts.runtime import (
 from litefleet_agent.findings import Finding, Severity, finding
 from litefleet_agent.findings.runtime import (
     check_cpu,
+    check_interface,
     check_leftovers,
     check_numpy,
     check_runtime,
@@ -32,13 +33,26 @@ from litefleet_agent.findings.runtime import (
 )
 
 from ..build.runtimes.compatibility import wheel_name
+from ..build.runtimes.facts_json import runtime_to_dict
+from ..build.runtimes.library import is_library, read_library
+from ..build.runtimes.library_files import is_archive
+from ..build.toolchain import default_cache
 from ..common.errors import FindingError
 from ..common.text import sanitize
+from ..config.choices import RuntimeChoice
 from .diagnosis import Diagnosis, Fact, Kind
 from .wheels import check_tags, unpack
 
 _SYSTEMS = {"linux": "Linux", "android": "Android", "windows": "Windows", "macos": "macOS"}
 _FLAVOURS = {"full": "full (reads source models and .nb files)", "tiny": "small (reads .nb files only)"}
+_INTERFACES = {
+    "c++": "C++ with today's string ABI",
+    "old-strings": "C++ with the old string ABI",
+    "android": "C++ for Android",
+    "libc++": "C++ of libc++",
+    "java": "Java only",
+    "none": "no C++ functions",
+}
 _WINDOWS = re.compile(r"lite(\.[-\w]+)?\.pyd")
 
 
@@ -67,11 +81,25 @@ def diagnose_library(path: Path) -> Diagnosis:
     return _diagnosis(Kind.LIBRARY, path, _inspect(_read_library, path))
 
 
+def diagnose_release(path: Path) -> Diagnosis:
+    """Describe the C++ library of a release archive, or of an unpacked one."""
+    return _diagnosis(Kind.LIBRARY, path, _inspect(_read_release, path))
+
+
 def runtime_of(path: Path) -> RuntimeFacts | None:
     """Return the runtime's facts; None when `path` holds no Paddle-Lite, or one too damaged to describe."""
+    if is_release(path):
+        return _inspect(_read_release, path).runtime
     if path.is_dir():
         return _read_folder(path).runtime
     return _inspect(_read_wheel if _is_zip(path) else _read_library, path).runtime
+
+
+def is_release(path: Path) -> bool:
+    """Return whether a path is a release archive by its name, or a folder that holds the C++ library and no Python package."""
+    if path.is_dir():
+        return is_library(RuntimeChoice("folder", path=path))
+    return is_archive(path)
 
 
 def pair_runtime(runtime: RuntimeFacts, facts: Facts) -> tuple[Finding, ...]:
@@ -160,12 +188,26 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
+def _read_release(path: Path) -> _Read:
+    try:
+        library = read_library(path, default_cache())
+    except FindingError as error:
+        return _Read(None, error.findings)
+    read = _judged(replace(library.runtime, path=str(path)))
+    files = [file for file in library.tree.rglob("*") if file.is_file()]
+    travels = f"{', '.join(sorted(file.name for file in files))} ({sum(f.stat().st_size for f in files) / 1e6:.1f} MB)"
+    more = [Fact("a device gets", sanitize(travels))]
+    more += [Fact("link-time optimisation", "yes")] if library.lto else []
+    return replace(read, facts=(*read.facts, *more))
+
+
 def _read_library(path: Path) -> _Read:
     runtime = with_flavour(describe_library(str(path)))
     read = _judged(runtime)
-    if runtime.so_machine and not (runtime.flavour.kind or runtime.flavour.ops or runtime.paddlelite_version):
+    signs = runtime.flavour.kind or runtime.flavour.ops or runtime.paddlelite_version
+    if runtime.so_machine and not signs and runtime.interface in ("", "none"):
         sign = Fact("Paddle-Lite", "no sign of it in this library")
-        return _Read(None, tuple(f for f in read.findings if f.code != "LF323"), (sign, *read.facts), ())
+        return _Read(None, tuple(f for f in read.findings if f.code not in ("LF315", "LF323")), (sign, *read.facts), ())
     return read
 
 
@@ -173,6 +215,8 @@ def _judged(runtime: RuntimeFacts) -> _Read:
     found: list[Finding] = list(check_system(runtime))
     if runtime.so_problem and not found:
         found.append(finding("LF315", f"The runtime cannot be loaded: {sanitize(runtime.so_problem).rstrip('.')}."))
+    if not found and not runtime.python_tags:  # a package's lite.so may have its binding alone
+        found += check_interface(runtime)
     found += check_leftovers(runtime)
     found += check_numpy(runtime) if runtime.numpy_version else []
     works: tuple[str, ...] = ()
@@ -180,6 +224,8 @@ def _judged(runtime: RuntimeFacts) -> _Read:
         works = (
             f"The library is complete, and for {runtime.so_machine} with {_SYSTEMS.get(runtime.so_system, 'any system')}.",
         )
+        if runtime.interface == "c++":
+            works += ("litefleet drives it without Python binding and numpy: `litefleet runtime add FILE` names it.",)
     return _Read(runtime, tuple(found), tuple(_described(runtime)), works)
 
 
@@ -195,6 +241,7 @@ def _described(runtime: RuntimeFacts) -> Iterable[Fact]:
         ("libraries", ", ".join(runtime.so_needed[:32])),
         ("pages", f"aligned to {pages // 1024} KiB" if pages else ""),
         ("build", _FLAVOURS.get(flavour.kind, "")),
+        ("interface", _INTERFACES.get(runtime.interface, "")),
         ("operators", _operators(runtime)),
         ("fp16", "" if flavour.fp16 is None else "has fp16 kernels for ARM" if flavour.fp16 else "built without fp16"),
         ("OpenCL", "can use it" if runtime.opencl else ""),
@@ -230,17 +277,5 @@ def _diagnosis(kind: Kind, path: Path, read: _Read) -> Diagnosis:
         works=read.works,
         findings=read.findings,
         path=path,
-        data=_data(read.runtime) if read.runtime else {},
+        data=runtime_to_dict(read.runtime) if read.runtime else {},
     )
-
-
-def _data(runtime: RuntimeFacts) -> dict[str, Any]:
-    """Return the runtime's facts in their JSON form: sets as sorted lists."""
-
-    def simple(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: simple(item) for name, item in value.items()}
-        return sorted(value) if isinstance(value, frozenset) else list(value) if isinstance(value, tuple) else value
-
-    data: dict[str, Any] = simple(asdict(runtime))
-    return data

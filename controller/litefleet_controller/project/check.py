@@ -21,10 +21,12 @@ from ..build.golden.files import check_cases, read_npz
 from ..build.golden.make import inputs_of
 from ..build.golden.meaning import meanings_of
 from ..build.runtimes.compatibility import DeviceKind, refusal_of_elf, wheel_name
+from ..build.runtimes.library import is_library
+from ..build.runtimes.library_files import is_archive
 from ..common.errors import ConfigError, FindingError, LitefleetError
 from ..common.files import expanded
 from ..config import ModelConfig
-from ..config.choices import AccuracySpec
+from ..config.choices import AccuracySpec, RuntimeChoice
 from ..config.document import read_document
 from ..inspection.model import inspect_file
 from ..signing.signer import Signer
@@ -162,18 +164,26 @@ def _goldens(model: ModelConfig, facts: SourceFacts | None) -> Iterator[str]:
 def _runtimes(project: Project) -> Iterator[_Problem]:
     """Yield the problems of configured runtimes; a device's architecture decides later which one it uses."""
     for name, configured in project.config.runtimes.items():
-        choice = configured.choice(project.config.toolchain.paddlelite)
-        place = ("runtimes", name)
-        if choice.kind == "wheel":
-            if not choice.path.is_file():
-                yield (*place, "wheel"), f"{choice.path} is missing."
-            elif wheel_name(choice.path.name) is None:
-                yield (*place, "wheel"), f"{choice.path.name} is not the file name of a wheel (LF307)."
-        elif choice.kind == "folder":
-            kinds = [DeviceKind(arch, "cp310", "glibc", "9.9") for arch in ARCHES]  # newer than every libc
-            refusals = [refusal_of_elf(choice.path, kind, str(choice.path)) for kind in kinds]
-            if None not in refusals and refusals[0] is not None and refusals[0].code != "LF308":
-                yield (*place, "folder"), _sentence(refusals[0])
+        for number, one in enumerate(configured):
+            choice = one.choice(project.config.toolchain.paddlelite)
+            where = ("runtimes", name, str(number)) if len(configured) > 1 else ("runtimes", name)
+            yield from (((*where, key), problem) for key, problem in _runtime(choice))
+
+
+def _runtime(choice: RuntimeChoice) -> Iterator[tuple[str, str]]:
+    """Yield (key, problem) for the files of one runtime."""
+    if choice.kind == "wheel":
+        if not choice.path.is_file():
+            yield "wheel", f"{choice.path} is missing."
+        elif wheel_name(choice.path.name) is None:
+            yield "wheel", f"{choice.path.name} is not the file name of a wheel (LF307)."
+    elif choice.kind == "library" and not choice.path.exists():
+        yield "archive" if is_archive(choice.path) else "library", f"{choice.path} is missing."
+    elif choice.kind == "folder" and not is_library(choice):
+        kinds = [DeviceKind(arch, "cp310", "glibc", "9.9") for arch in ARCHES]  # newer than every libc
+        refusals = [refusal_of_elf(choice.path, kind, str(choice.path)) for kind in kinds]
+        if None not in refusals and refusals[0] is not None and refusals[0].code != "LF308":
+            yield "folder", _sentence(refusals[0])
 
 
 async def _signing(project: Project) -> list[_Problem]:

@@ -249,4 +249,5 @@ def _why(probe: ProbeResult, model: str, built: Release | None) -> str:
     else:
         how = f"the ready-made file for {probe.facts.arch}"
     runtime = "its own Paddle-Lite" if built.runtime_key == "system" else f"runtime {built.runtime_key[:12]}"
+    runtime += f" ({built.runtime_words})" if built.runtime_words else ""
     return f"{kind_of(probe.facts)}: {how}; {runtime}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from litefleet_controller.build.conversion.variant import make_variant
 from litefleet_controller.common.errors import ConfigError
-from litefleet_controller.config import Config, config_schema, load_config, runtime_for
+from litefleet_controller.config import Config, config_schema, load_config, runtimes_for
 from litefleet_controller.config.choices import GoldenSpec, InputSpec, RuntimeChoice
 
 WHOLE = """\
@@ -88,13 +88,15 @@ def test_options_per_architecture(tmp_path: Path, arch: str, fp16: bool, quant: 
 
 def test_runtimes(tmp_path: Path) -> None:
     config = load(tmp_path, WHOLE)
-    assert runtime_for(config, "x86_64") == RuntimeChoice("wheels", "2.12", "numpy==1.21.6")
-    assert runtime_for(config, "aarch64") == RuntimeChoice("wheel", path=tmp_path / "wheels/x.whl")
-    assert runtime_for(config, "x86_64", "built") == RuntimeChoice("folder", path=tmp_path / "runtimes/aarch64")
-    assert runtime_for(config, "x86_64", "own") == runtime_for(config, "x86_64", "system") == RuntimeChoice("system")
-    assert runtime_for(config, "armv7l") == RuntimeChoice("wheels", "2.13rc0", "numpy<2")
+    assert runtimes_for(config, "x86_64") == (RuntimeChoice("wheels", "2.12", "numpy==1.21.6"),)
+    assert runtimes_for(config, "aarch64") == (RuntimeChoice("wheel", path=tmp_path / "wheels/x.whl"),)
+    assert runtimes_for(config, "x86_64", "built") == (RuntimeChoice("folder", path=tmp_path / "runtimes/aarch64"),)
+    assert (
+        runtimes_for(config, "x86_64", "own") == runtimes_for(config, "x86_64", "system") == (RuntimeChoice("system"),)
+    )
+    assert runtimes_for(config, "armv7l") == (RuntimeChoice("wheels", "2.13rc0", "numpy<2"),)
     with pytest.raises(ConfigError) as caught:
-        runtime_for(config, "x86_64", "bulit")
+        runtimes_for(config, "x86_64", "bulit")
     assert str(caught.value) == "runtime 'bulit' is not under `runtimes:` in litefleet.yaml; did you mean 'built'?"
 
 
@@ -137,8 +139,9 @@ ssh: 3
         "8: models.cls.inputs.x.dims.2: should be a whole number (it is 'a')",
         "10: models.det.nb.sparc: 'sparc' is not an architecture that litefleet converts for; known are x86_64, i686, "
         "aarch64, armv7l",
-        "12: runtimes.x86_64: 'native' is no runtime: write `system`, or a mapping with paddlelite, wheel or folder",
-        "13: runtimes.a: wheel and folder cannot both be the runtime: name one",
+        "12: runtimes.x86_64: 'native' is no runtime: write `system`, or a mapping with paddlelite, wheel, folder, "
+        "archive or library",
+        "13: runtimes.a: wheel and folder cannot both be the runtime: name one, or write a list of runtimes",
         "14: verify.runs: should be a whole number (it is 'many')",
         "15: ssh: should be a mapping (`key: value`) (it is 3)",
     ]

@@ -8,7 +8,14 @@ import time
 from typing import Dict, List, Mapping
 
 from ... import ARCHIVE_ROOT
-from ...verification.child_process import STDERR_TAIL, ChildResult, has_ended, set_limits, signal_name
+from ...verification.child_process import (
+    STDERR_TAIL,
+    ChildResult,
+    engine_environment,
+    has_ended,
+    set_limits,
+    signal_name,
+)
 from ..event_loop import READ, EventLoop
 from ..systemd import without_manager
 from .plan import WorkerPlan
@@ -23,11 +30,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 def environment(plan: WorkerPlan, environ: Mapping[str, str]) -> Dict[str, str]:
     """Return a worker's environment: threads for runtimes that read OpenMP's variables, and no variables of systemd."""
-    env = without_manager(environ)
-    env["OPENBLAS_NUM_THREADS"] = "1"  # numpy only copies bytes here
-    if plan.threads:
-        env.update(OMP_NUM_THREADS=str(plan.threads), MKL_NUM_THREADS=str(plan.threads))
-    return env
+    return engine_environment(without_manager(environ), plan.runtime, plan.threads)
 
 
 class Process:

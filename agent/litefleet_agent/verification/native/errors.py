@@ -3,33 +3,11 @@
 import re
 from typing import Callable, Sequence, Tuple
 
+from ...facts.cxx_library import OTHER_BUILDS
 from ..engine import PaddleLiteError
 
 _SHOWN = 3  # missing symbols that a sentence names
 
-# A mangled name, or a part of one, that shows how the library was built otherwise -> what it is and what to do.
-_OTHER_BUILDS: Tuple[Tuple[str, str], ...] = (
-    (
-        "_ZN6paddle8lite_api12MobileConfig19set_model_from_fileERKSs",
-        "it was built with the old string ABI (_GLIBCXX_USE_CXX11_ABI=0). Take the archive of a newer toolchain (`.gcc`), "
-        "or build it with -D_GLIBCXX_USE_CXX11_ABI=1",
-    ),
-    (
-        "_ZN6paddle8lite_api12MobileConfig19set_model_from_fileERKNSt6__ndk112basic_stringIcNS2_11char_traitsIcEENS2_9"
-        "allocatorIcEEEE",
-        "it was built for Android (libc++). Take the archive for armlinux",
-    ),
-    (
-        "_ZN6paddle8lite_api12MobileConfig19set_model_from_fileERKNSt3__112basic_stringIcNS2_11char_traitsIcEENS2_9"
-        "allocatorIcEEEE",
-        "it was built with libc++ instead of libstdc++. Take a build made with gcc",
-    ),
-    (
-        "Java_com_baidu_paddle_lite_PaddlePredictor_run",
-        "it is Paddle-Lite's library for Java, which exports no C++ functions. Take libpaddle_light_api_shared.so of the "
-        "same build (cxx/lib in the archive)",
-    ),
-)
 # What the loader says -> what helps, added to its own words.
 _LOADER_HINTS: Tuple[Tuple[str, str], ...] = (
     (
@@ -58,9 +36,9 @@ class NativeError(PaddleLiteError):
 
 def explain_missing(path: str, missing: Sequence[str], exports: Callable[[str], bool]) -> NativeError:
     """Return the error for a library that lacks some of the functions; `exports` asks whether it has a symbol."""
-    for symbol, meaning in _OTHER_BUILDS:
-        if exports(symbol):
-            return NativeError("native", "%s cannot be used natively: %s." % (path, meaning))
+    for build in OTHER_BUILDS:
+        if exports(build.symbol):
+            return NativeError("native", "%s cannot be used natively: %s." % (path, build.remedy))
     if not exports("_ZN6paddle8lite_api6TensorC1EPv") and len(missing) > _SHOWN:
         text = "%s exports none of Paddle-Lite's C++ functions: it is another library, or one that was stripped of them"
         return NativeError("native", (text + ". Take libpaddle_light_api_shared.so (cxx/lib in the archive).") % path)

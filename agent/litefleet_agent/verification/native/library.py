@@ -3,14 +3,15 @@
 import ctypes
 import importlib.util
 import os
-from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
+from ...facts.cxx_library import NAMES, library_in
+from ...formats.elf import ElfError, read_elf
 from .errors import NativeError, explain_unloadable
 from .symbols import Functions, resolve
 
-_RTLD_LAZY = 1
-_NAMES = ("libpaddle_light_api_shared.so", "libpaddle_full_api_shared.so")  # the smaller one first
-_PLACES = ("", "lib", "cxx/lib")  # of a release archive: its cxx/lib, its cxx, its top
+_RTLD_LAZY, _RTLD_GLOBAL = 1, 0x100
+_MOST_COMPANIONS = 32
 _LOADERS = (None, "libdl.so.2")  # glibc before 2.34 has dlopen in a library of its own
 
 
@@ -42,31 +43,22 @@ def find_library(runtime: str) -> str:
     """
     if runtime and os.path.isfile(runtime):
         return os.path.abspath(runtime)
-    for path in _candidates(runtime):
-        if os.path.isfile(path):
-            return os.path.abspath(path)
+    packaged = (os.path.join(folder, "lite.so") for folder in _packages(runtime))
+    path = next(filter(os.path.isfile, packaged), "") or (library_in(runtime) if runtime else "")
+    if path:
+        return os.path.abspath(path)
     if not runtime:
         raise NativeError("import", "No module named 'paddlelite'")
     text = "%s holds neither paddlelite/lite.so nor %s (looked in it, in lib and in cxx/lib)"
-    raise NativeError("import", text % (runtime, " nor ".join(_NAMES)))
+    raise NativeError("import", text % (runtime, " nor ".join(NAMES)))
 
 
-def _candidates(runtime: str) -> Iterator[str]:
-    if not runtime:
-        spec = importlib.util.find_spec("paddlelite")
-        for folder in (spec.submodule_search_locations or ()) if spec else ():
-            yield os.path.join(folder, "lite.so")
-        return
-    yield os.path.join(runtime, "paddlelite", "lite.so")
-    tops = [runtime]
-    try:
-        tops += [os.path.join(runtime, name) for name in sorted(os.listdir(runtime)) if "inference_lite_lib" in name]
-    except OSError:
-        return
-    for top in tops:
-        for place in _PLACES:
-            for name in _NAMES:
-                yield os.path.join(top, place, name)
+def _packages(runtime: str) -> List[str]:
+    """Return the folders of the paddlelite package: a runtime's, or those that this interpreter would import for ""."""
+    if runtime:
+        return [os.path.join(runtime, "paddlelite")]
+    spec = importlib.util.find_spec("paddlelite")
+    return list(spec.submodule_search_locations or ()) if spec else []
 
 
 class Library:
@@ -121,11 +113,35 @@ def _load(path: str) -> Tuple[ctypes.CDLL, int]:
             continue
         dlopen.restype, dlopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]
         dlerror.restype, dlerror.argtypes = ctypes.c_char_p, []
+        for companion in _companions(path):
+            dlopen(
+                os.fsencode(companion), _RTLD_LAZY | _RTLD_GLOBAL
+            )  # what fails here fails again below, with its reason
         handle: Optional[int] = dlopen(os.fsencode(path), _RTLD_LAZY)
         if not handle:
             raise explain_unloadable(path, (dlerror() or b"").decode("utf-8", "replace"))
         return loader, handle
     raise NativeError("import", "this Python cannot load libraries: its C library offers no dlopen (a static build?)")
+
+
+def _companions(path: str) -> List[str]:
+    """Return the libraries beside a library (or in `libs` there) that it needs, those first that others of them need.
+
+    A release archive's library does not say where they are; once loaded, the loader knows them by their names.
+    """
+    folder = os.path.dirname(path)
+    found: List[str] = []
+    wanted = [path]
+    while wanted and len(found) < _MOST_COMPANIONS:
+        try:
+            names = read_elf(wanted.pop(0)).needed
+        except ElfError:
+            continue
+        places = [os.path.join(folder, place, name) for name in names for place in ("", "libs")]
+        new = [place for place in places if place not in found and os.path.isfile(place)]
+        found += new
+        wanted += new
+    return found[::-1]
 
 
 def _mappings_of(address: int) -> List[Mapping]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import re
 import shutil
 import sys
 import tempfile
-import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import uv
-from litefleet_agent.facts.runtime import NATIVE_MARKS
-from litefleet_agent.findings import Finding, finding
+from litefleet_agent.facts.runtime import RuntimeFacts, describe_runtime, with_flavour, with_interface
 
 from ...common.errors import FindingError, FolderError, ToolchainError
 from ...common.files import foreign_writers, locked, make_private_folder, sha256_of, write_atomically
@@ -33,10 +30,12 @@ from .compatibility import (
     sentence_of_resolver,
     wheels_for,
 )
+from .facts_json import runtime_from_dict, runtime_to_dict
+from .library import Library, is_library, read_library
 from .pack import Packed, fingerprint, pack, unpack_wheel
 
 _DEFAULT_NUMPY = RuntimeChoice().numpy
-_RECIPE = 2  # raise it when bundles come to be packed in another way
+_RECIPE = 3  # raise it when bundles come to be packed in another way
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class Bundle:
     size: int
     unpacked_size: int
     description: str
+    runtime: RuntimeFacts | None = None  # what it holds, with its flavour; None for "system"
 
 
 async def build_bundle(choice: RuntimeChoice, device: DeviceKind, cache: Path, time_limit_s: float = 600) -> Bundle:
@@ -61,7 +61,11 @@ async def build_bundle(choice: RuntimeChoice, device: DeviceKind, cache: Path, t
     refused = refusal_of_device(choice, device)
     if refused is not None:
         raise FindingError([refused])
-    request = _request_key(choice, device)
+    library = await asyncio.to_thread(read_library, choice.path, cache.parent) if is_library(choice) else None
+    if library is not None and library.runtime.so_machine != device.arch:
+        observed = f"{library.words} is for {library.runtime.so_machine}; this device is {device.arch}."
+        raise FindingError.of("LF308", observed)
+    request = _request_key(choice, device, library)
     make_private_folder(cache)
     if why := foreign_writers(cache):
         raise FolderError(
@@ -69,11 +73,15 @@ async def build_bundle(choice: RuntimeChoice, device: DeviceKind, cache: Path, t
         )
     async with locked(cache / f"{request}.lock"):
         known = await asyncio.to_thread(_recall, cache, request)  # hashed again: a damaged file is never sent
+        if known is None and library is not None:
+            return await asyncio.to_thread(_pack_library, library, cache, request)
         return known or await _build(choice, device, cache, request, time_limit_s)
 
 
-def _request_key(choice: RuntimeChoice, device: DeviceKind) -> str:
+def _request_key(choice: RuntimeChoice, device: DeviceKind, library: Library | None) -> str:
     """Return the key of a request; a changed wheel or folder changes it."""
+    if library is not None:
+        return hashlib.sha256(json.dumps([_RECIPE, fingerprint(library.tree)]).encode()).hexdigest()[:32]
     content = fingerprint(choice.path) if choice.kind in ("wheel", "folder") else ""
     facts = [_RECIPE, choice.kind, choice.paddlelite, choice.numpy, str(choice.path), content]
     brings = _brings_numpy(choice, device)
@@ -91,7 +99,8 @@ def _recall(cache: Path, request: str) -> Bundle | None:
     """Return the bundle that this request gave before; None when its file is missing or damaged."""
     try:
         facts = json.loads((cache / f"{request}.json").read_text(encoding="utf-8"))
-        bundle = Bundle(**{**facts, "path": cache / f"{facts['key']}.zip"})
+        runtime = runtime_from_dict(facts.pop("runtime"))
+        bundle = Bundle(**{**facts, "path": cache / f"{facts['key']}.zip"}, runtime=runtime)
         intact = sha256_of(cache / f"{bundle.key}.zip") == bundle.sha256
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -117,16 +126,33 @@ async def _build(choice: RuntimeChoice, device: DeviceKind, cache: Path, request
             raise FindingError([refused])
         layers = [folder, work / "numpy"] if (work / "numpy").is_dir() else [folder]
         packed = await asyncio.to_thread(pack, layers, work / "bundle.zip")
-        return _keep(packed, work / "bundle.zip", cache, request, f"{described}, {numpy}, for {_words(device)}")
+        runtime = await asyncio.to_thread(_describe, layers)
+        described = f"{described}, {numpy}, for {_words(device)}"
+        return _keep(packed, work / "bundle.zip", cache, request, described, runtime)
 
 
-def _keep(packed: Packed, made: Path, cache: Path, request: str, description: str) -> Bundle:
+def _describe(layers: list[Path]) -> RuntimeFacts:
+    """Return what a bundle of these folders holds."""
+    runtime = describe_runtime(str(layers[0]), [str(folder) for folder in layers[1:]])
+    return with_interface(with_flavour(runtime))
+
+
+def _pack_library(library: Library, cache: Path, request: str) -> Bundle:
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=cache) as name:
+        made = Path(name) / "bundle.zip"
+        packed = pack([library.tree], made)
+        described = f"Paddle-Lite {library.words}, for {library.runtime.so_machine}"
+        return _keep(packed, made, cache, request, described, library.runtime)
+
+
+def _keep(packed: Packed, made: Path, cache: Path, request: str, description: str, runtime: RuntimeFacts) -> Bundle:
     """Store the zip under its content's name and record the request's result."""
     key = packed.sha256[:32]
     path = cache / f"{key}.zip"
     made.replace(path)
-    bundle = Bundle(key, path, packed.sha256, packed.size, packed.unpacked_size, description)
-    write_atomically(cache / f"{request}.json", json.dumps({**asdict(bundle), "path": path.name}).encode())
+    bundle = Bundle(key, path, packed.sha256, packed.size, packed.unpacked_size, description, runtime)
+    facts = {**asdict(replace(bundle, runtime=None)), "path": path.name, "runtime": runtime_to_dict(runtime)}
+    write_atomically(cache / f"{request}.json", json.dumps(facts).encode())
     return bundle
 
 
@@ -222,23 +248,3 @@ async def _take(choice: RuntimeChoice, device: DeviceKind, work: Path) -> tuple[
         raise FindingError([refused])
     await asyncio.to_thread(unpack_wheel, choice.path, work / "tree")
     return work / "tree", f"the wheel {choice.path.name}"
-
-
-_NUMPY = re.compile(r"numpy-((\d{1,4})\.[^/]{1,40})\.dist-info/METADATA")
-_BINARY = re.compile(r"paddlelite/lite(\.[-\w]+)?\.so")
-_READY = b"numpy._core"  # pybind11 2.12 and later know numpy 2
-
-
-def check_bundle(path: Path) -> tuple[Finding, ...]:
-    """Return LF304 for a bundle with numpy 2 whose Paddle-Lite was built for numpy 1 and works by its binding only."""
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        versions = [found for name in names if (found := _NUMPY.fullmatch(name))]
-        if not versions or int(versions[0][2]) < 2:
-            return ()
-        binaries = (archive.read(name) for name in names if _BINARY.fullmatch(name))
-        if any(_READY in binary or all(mark in binary for mark in NATIVE_MARKS) for binary in binaries):
-            return ()
-    return (
-        finding("LF304", f"The runtime would use numpy {versions[0][1]}; this build of Paddle-Lite needs numpy < 2."),
-    )

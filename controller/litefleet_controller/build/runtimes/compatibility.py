@@ -17,6 +17,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from ...config.choices import PUBLISHED_PYTHONS, RuntimeChoice
+from .library import is_library
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,8 @@ def _not_published(version: str, device: DeviceKind) -> Finding:
     if device.arch != "x86_64":
         return finding(
             "LF302",
-            f"paddlelite is published for x86_64 only; {_has(device)}: name a wheel or a folder built for "
-            f"{device.arch} under `runtimes: {{{device.arch}: ...}}` in litefleet.yaml.",
+            f"paddlelite is published for x86_64 only; {_has(device)}: name Paddle-Lite's C++ library (`archive:` or "
+            f"`library:`), a wheel or a folder built for {device.arch} under `runtimes: {{{device.arch}: ...}}`.",
         )
     pythons = PUBLISHED_PYTHONS.get(version)
     if pythons is None:
@@ -97,6 +98,8 @@ def refusal_of_device(choice: RuntimeChoice, device: DeviceKind) -> Finding | No
     if arch_of(device.arch) is None:
         observed = f"This device is {device.arch or 'of an unknown architecture'}; Paddle-Lite runs on x86 and ARM."
         return finding("LF303", observed)
+    if is_library(choice):  # any interpreter drives it
+        return None
     if not re.fullmatch(r"cp3\d{1,3}", device.python_tag):
         interpreter = device.python_tag or "no CPython"
         return finding(
