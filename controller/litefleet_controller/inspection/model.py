@@ -262,6 +262,6 @@ def version_text(version: int) -> str:
 
 
 def _bytes(count: int) -> str:
-    if count < 1024:
-        return f"{count} bytes"
+    if count < 100 << 10:
+        return f"{count:,} bytes"
     return f"{count:,} bytes ({count / 2**20:.1f} MiB)"
