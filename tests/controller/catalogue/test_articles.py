@@ -18,7 +18,6 @@ from litefleet_controller.catalogue.text import index_text, to_text
 from litefleet_controller.catalogue.words import Lang, Words, lang_of, words
 from litefleet_controller.catalogue.zh import ZH
 from litefleet_controller.cli import app
-from litefleet_controller.cli.explain import explain as explain_command
 from litefleet_controller.common.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
@@ -229,7 +228,8 @@ def test_pages_of_findings_that_are_no_more_are_removed(tmp_path: Path):
 
 
 def run(*codes: str, lang: str | None = None, as_json: bool = False) -> None:
-    explain_command(list(codes), lang, as_json)
+    options = [*(["--lang", lang] if lang else []), *(["--json"] if as_json else [])]
+    app(args=["explain", *codes, *options], standalone_mode=False)
 
 
 def test_explain_shows_several(capsys: pytest.CaptureFixture[str]):
