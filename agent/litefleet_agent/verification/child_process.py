@@ -4,6 +4,7 @@ Paddle-Lite aborts and segfaults, which must not affect the agent, so it only ev
 """
 
 import os
+import re
 import resource
 import selectors
 import signal
@@ -248,6 +249,14 @@ def end_process(code: int) -> NoReturn:
 
 
 # --- findings for the end
+
+
+_INFO = re.compile(r"^\[I\s+\d.*(?:\n|$)", re.MULTILINE)  # glog's: [I 11/28 11:33:42.435 ...cl_runtime.cc:69 Init] ...
+
+
+def without_info(text: str) -> str:
+    """Return a program's last lines without Paddle-Lite's INFO lines: a runtime for ARM prints about 17 at each load."""
+    return _INFO.sub("", text)
 
 
 def last_line(text: str) -> str:

@@ -36,7 +36,9 @@ class PaddleLite(Engine):
             if getattr(err, "name", "") != "numpy":
                 raise PaddleLiteError("import", "numpy: %s" % err) from err
         else:
-            self.numpy_version = str(self.numpy.__version__)
+            self.numpy_version = str(getattr(self.numpy, "__version__", ""))
+            if not self.numpy_version:  # a folder named numpy that an uninstalled one left: a namespace, and no numpy
+                self.numpy = None
         try:
             self._lite = importlib.import_module("paddlelite.lite")
         except ImportError as err:

@@ -15,7 +15,7 @@ from ..formats.files import open_regular, read_regular
 from ..formats.nb import NbError, NbModel, read_nb
 from ..formats.npz import Array, read_npz
 from ..releases.archive import keep_bytecode
-from .child_process import ChildResult, code_of_error, decode, engine_environment, run_child
+from .child_process import ChildResult, code_of_error, decode, engine_environment, run_child, without_info
 from .comparison import ModelComparison
 from .confinement import ConfinementReport
 from .golden_cases import CaseComparison, Golden, Latency, Runs, check_outputs, exceeded_gates, fits_inputs, latency
@@ -183,7 +183,7 @@ def verify(
     report, sandbox = _report(work_dir), _sandbox(work_dir)
     findings = _failure(child, report, work_dir)
     if findings or report is None or report.result is None:
-        return VerifyResult(findings, detail=child.stderr, sandbox=sandbox)
+        return VerifyResult(findings, detail=without_info(child.stderr), sandbox=sandbox)
     return _check(spec, model, goldens, report.result, work_dir, child, sandbox)
 
 
@@ -343,12 +343,12 @@ def _check(
     counts = {len(run.outputs) for case in result.cases for run in case}
     if counts != {len(model.outputs)}:
         observed = "The file declares %d outputs, the runtime gave %s." % (len(model.outputs), sorted(counts))
-        return VerifyResult([finding("LF407", observed)], detail=child.stderr, sandbox=sandbox)
+        return VerifyResult([finding("LF407", observed)], detail=without_info(child.stderr), sandbox=sandbox)
     try:
         runs = _read_outputs(result.cases, work_dir)
     except (OSError, AgentError) as error:
         observed = "The outputs that the model's process kept cannot be read: %s." % error
-        return VerifyResult([finding("LF900", observed)], detail=child.stderr, sandbox=sandbox)
+        return VerifyResult([finding("LF900", observed)], detail=without_info(child.stderr), sandbox=sandbox)
     output_check = check_outputs(model, goldens, runs, spec.comparison)
     times = latency([run.ms for case in result.cases for run in case])
     peak_rss = max(result.peak_rss_bytes, child.max_rss_bytes)
@@ -368,7 +368,7 @@ def _check(
     notes = [finding("LF317", "The inputs were set as lists.")] if lists else []
     notes += _input_sizes(goldens)
     findings = notes + output_check.findings + exceeded_gates(spec.gates or {}, times, peak_rss)
-    return VerifyResult(findings, measurements, child.stderr, sandbox)
+    return VerifyResult(findings, measurements, without_info(child.stderr), sandbox)
 
 
 def _input_sizes(goldens: List[Golden]) -> List[Finding]:

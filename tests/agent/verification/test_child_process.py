@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.errors import AgentError
-from litefleet_agent.verification.child_process import ChildResult, decode, last_line, run_child
+from litefleet_agent.verification.child_process import ChildResult, decode, last_line, run_child, without_info
 
 AGENT = Path(__file__).parents[3] / "agent"
 
@@ -150,3 +150,11 @@ def test_the_fatal_line_is_told_rather_than_the_last() -> None:
     assert last_line("[F a.cc] Check failed: x == y\n*** stack ***\n\n") == "[F a.cc] Check failed: x == y"
     assert last_line("") == ""
     assert decode(ended(3, "what\n"))[0].observed == "the model ended with exit code 3: what"
+
+
+def test_what_a_runtime_prints_at_each_load_is_no_detail() -> None:
+    told = "[I  1/ 1  0: 0: 0.123 ...lite/core/device_info.cc:238 get_cpu_arch] Unknow cpu arch: 3079\n" * 17
+    said = "[W 11/28 11:33:42.435 ...x.cc:89 Get] Can not find library\n"
+    assert without_info(told + said + told[:90]) == said
+    kept = "[IMPORTANT] kept\nImportError: [I am no log line]\n"
+    assert without_info(kept) == kept

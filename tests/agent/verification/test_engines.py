@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,3 +88,18 @@ def test_a_read_back_that_differs_is_quoted() -> None:
     assert found.code == "LF305"
     assert found.observed.endswith("from what was set: x was set as float32 [1] and reads back as other bytes.")
     assert "numpy 1.26.4" in paddlelite_finding("round-trip", "1.26.4", "loading").observed
+
+
+def test_a_namespace_folder_named_numpy_is_no_numpy(tmp_path: Path) -> None:
+    (tmp_path / "numpy" / "core").mkdir(parents=True)  # what an uninstalled numpy leaves
+    (tmp_path / "paddlelite").mkdir()
+    for name in ("__init__.py", "lite.py"):
+        (tmp_path / "paddlelite" / name).touch()
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.verification.paddlelite import PaddleLite\n"
+    )
+    code += "engine = PaddleLite(sys.argv[2], '', [], []); engine.import_runtime(); print(engine.numpy, [engine.numpy_version])"
+    agent = Path(__file__).parents[3] / "agent"
+    argv = [sys.executable, "-I", "-S", "-c", code, str(agent), str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None", "['']"]
