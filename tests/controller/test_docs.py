@@ -68,6 +68,7 @@ PAGES = (
     "docs/bench",
     "docs/ci",
     "docs/configuration",
+    "docs/day-2",
     "docs/evaluate",
     "docs/field-failures",
     "docs/from-segfault",
