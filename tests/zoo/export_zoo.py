@@ -172,6 +172,32 @@ def detector_of_nothing(folder):
 
 
 @model
+def detector_matrix_nms(folder):
+    from paddle.base.layer_helper import LayerHelper
+
+    def run(m, image, scale_factor):
+        helper = LayerHelper("matrix_nms")
+        out, index, number = (helper.create_variable_for_type_inference(t) for t in ("float32", "int32", "int32"))
+        rows = paddle.transpose(m.b(F.relu(m.a(image))).reshape([1, 9, -1]), [0, 2, 1])
+        middle, size = F.sigmoid(rows[:, :, :2]) * 64, 16 + F.sigmoid(rows[:, :, 2:4]) * 32
+        scale = paddle.concat([scale_factor, scale_factor], -1).unsqueeze(1)
+        boxes = paddle.concat([middle - size / 2, middle + size / 2], -1) / scale
+        scores = F.sigmoid(paddle.transpose(rows[:, :, 4:], [0, 2, 1]))
+        attrs = {"background_label": -1, "score_threshold": 0.05, "post_threshold": 0.05, "nms_top_k": 50}
+        helper.append_op(
+            type="matrix_nms",
+            inputs={"BBoxes": boxes, "Scores": scores},
+            attrs={**attrs, "keep_top_k": 20, "use_gaussian": False, "gaussian_sigma": 2.0, "normalized": False},
+            outputs={"Out": out, "Index": index, "RoisNum": number},
+        )
+        out.stop_gradient = number.stop_gradient = True
+        return out, number
+
+    layers = {"a": nn.Conv2D(3, 16, 3, 4, 1), "b": nn.Conv2D(16, 9, 3, 2, 1)}
+    export(Fn(run, **layers), folder, picture(64, 64, name="image"), *beside("scale_factor"))
+
+
+@model
 def several_outputs(folder):
     def run(m, x):
         f = F.relu(m.conv(x))
@@ -290,6 +316,17 @@ def recurrent(kind):
 def lstm(folder):
     layer, spec = recurrent("LSTM")
     export(layer, folder, spec)
+
+
+@model
+def lstm_with_state(folder):
+    def run(m, x, h, c):
+        rows, (last, cell) = m.layer(x, (h, c))
+        return m.head(rows), last, cell
+
+    state = [Spec([1, 1, 16], "float32", name) for name in ("h", "c")]
+    layer = Fn(run, layer=nn.LSTM(8, 16), head=nn.Linear(16, 4))
+    export(layer, folder, Spec([1, 5, 8], "float32", "x"), *state)
 
 
 @model

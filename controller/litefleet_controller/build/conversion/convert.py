@@ -94,7 +94,7 @@ def explain_end(end: SubprocessEnd, variant: Variant, time_limit_s: float) -> Fi
     if end.timed_out:
         return finding("LF205", f"{converter} did not finish within {time_limit_s:g} s and was stopped.")
     lines = _lines(end.output)
-    output = f" Its output: {' | '.join(lines)}".rstrip(".") + "." if lines else " It printed nothing."
+    output = f" Its output: {' | '.join(lines)}".rstrip(".: ") + "." if lines else " It printed nothing."
     code = "LF206" if _UNSUPPORTED.search(end.output) else "LF205"
     if end.signal_name == "SIGABRT":
         return finding(code, f"{converter} stopped itself at a failed check.{output}")
