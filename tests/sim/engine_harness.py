@@ -17,6 +17,7 @@ from litefleet_controller.build.releases import ReleaseBuilder
 from litefleet_controller.config import Config
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.steps import WaitPolicy
+from litefleet_controller.devices.transport.ssh_config import SshConfig
 from litefleet_controller.devices.visit import SessionFactory
 from litefleet_controller.operations.context import RolloutContext, finish_ended
 from litefleet_controller.operations.plan import Planned, plan_devices
@@ -169,7 +170,7 @@ class Harness:
         options = Options(self.folder / "litefleet.yaml", limit=self._limit)
         inventory = Inventory(devices, tuple(groups))
         chosen = select(inventory, self._limit) if self._limit else devices
-        return Project(options, config, inventory, tuple(chosen), self.models)
+        return Project(options, config, inventory, tuple(chosen), self.models, SshConfig(()))
 
     def _describe(self) -> None:
         """Write the files down whose hashes a rollout keeps."""

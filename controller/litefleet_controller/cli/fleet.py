@@ -55,10 +55,23 @@ def check(options: SelectionOptions, as_json: JsonOption = False) -> None:
 
 
 @command
-def probe(options: ContactOptions, as_json: JsonOption = False, html: HtmlOption = None) -> None:
+def probe(
+    options: ContactOptions,
+    as_json: JsonOption = False,
+    html: HtmlOption = None,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Also show what was taken from the SSH configuration.")
+    ] = False,
+) -> None:
     """Report what each device is; on the device, only the agent's own file changes."""
+    from ..project.project import open_project
     from ..project.run_fleet import run_fleet
 
+    if verbose:
+        for device in open_project(options).devices:
+            login = f"{device.user}@{device.host}" if device.user else device.host
+            taken = ", ".join(device.ssh.taken) or "nothing"
+            say(f"{device.name}: {login}:{device.port}; from the SSH configuration: {taken}")
     run_and_show(run_fleet("probe", options, progress_for(as_json)), as_json, html)
 
 

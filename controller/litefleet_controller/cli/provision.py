@@ -51,7 +51,7 @@ def provision(
         for device in project.devices:
             task.show(device, Init(init))
         return
-    session = Login(project.host_keys(), project.inventory.jump_chain, Admin(login, identity))
+    session = Login(project.host_keys(), project.hops, Admin(login, identity))
     failed = [device.name for device in project.devices if not task.device(device, session)]
     if failed:
         show(f"failed: {', '.join(failed)}")

@@ -316,6 +316,7 @@ class SshConfig(Strict):
     step_time_limit_s: Seconds = 120
     known_hosts: FilePath = Field(default=Path("~/.ssh/known_hosts"), validate_default=True)
     accept_new_host_keys: bool = False
+    config: bool | FilePath = True  # the SSH configuration: OpenSSH's own files, another file, or none (false)
 
 
 class SigningConfig(Strict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from ..devices.agent_archive import agent_archive
 from ..devices.progress import Progress
 from ..devices.transport.hostkeys import HostKeys
 from ..devices.transport.ssh import SshLimits, SshTransport
+from ..devices.transport.ssh_config import DEFAULT_FILES, SshConfig
 from ..devices.visit import SessionFactory
 from . import Options
 
@@ -36,6 +37,11 @@ class Project:
     inventory: Inventory
     devices: tuple[Device, ...]  # the selected ones, in the inventory's order
     models: tuple[str, ...]
+    ssh_config: SshConfig
+
+    def hops(self, device: Device) -> tuple[Device, ...]:
+        """Return the jump hosts on the way to a device, first hop first."""
+        return self.ssh_config.hops(self.inventory, device)
 
     def host_keys(self) -> HostKeys:
         """Return the trusted host keys; new keys are pinned where the options or litefleet.yaml allow it."""
@@ -55,7 +61,7 @@ class Project:
         """Return the transport to the project's devices."""
         ssh = self.config.ssh
         limits = SshLimits(ssh.connect_time_limit_s, ssh.connect_time_limit_s)
-        return SshTransport(self.host_keys(), self.inventory.jump_chain, limits)
+        return SshTransport(self.host_keys(), self.hops, limits)
 
     def release_builder(self, progress: Progress) -> ReleaseBuilder:
         """Return the builder of the project's releases; the caller closes it."""
@@ -82,9 +88,18 @@ def open_project(options: Options) -> Project:
     """Return the project.  Raises: ConfigError or UsageError with every problem, before a device is contacted."""
     config = load_config(options.config)
     inventory, devices = _devices(config, options)
+    ssh_config = SshConfig(_ssh_files(config), "known_hosts" not in config.ssh.model_fields_set)
+    inventory = replace(inventory, devices=tuple(map(ssh_config.applied, inventory.devices)))
+    devices = tuple(inventory.by_name[device.name] for device in devices)
     models = chosen_models(config, options.models)
     _check_names(config, devices)
-    return Project(options, config, inventory, devices, tuple(models))
+    return Project(options, config, inventory, devices, tuple(models), ssh_config)
+
+
+def _ssh_files(config: Config) -> tuple[Path, ...]:
+    """Return the files of the SSH configuration that `ssh.config` asks for."""
+    chosen = config.ssh.config
+    return DEFAULT_FILES if chosen is True else (chosen,) if isinstance(chosen, Path) else ()
 
 
 def _devices(config: Config, options: Options) -> tuple[Inventory, tuple[Device, ...]]:

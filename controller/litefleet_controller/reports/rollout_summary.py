@@ -99,13 +99,16 @@ def _cluster(code: str, part: str, members: Sequence[tuple[DeviceRow, str]]) -> 
 # For failures that a person mends: the command that shows whether it is mended, or mends it.  {devices}: a selection.
 _MENDED_BY: Mapping[str, str] = {
     "LF502": "litefleet probe --limit {devices} --accept-new-host-keys",  # after the fingerprint was compared
+    "LF503": "litefleet accept-key {device}",  # shows both fingerprints, and asks
 }
 
 
 def mending(cluster: Cluster) -> str:
     """Return the command that helps the devices of a failure once its cause is mended, or that mends it."""
     devices = ",".join(cluster.devices[:_MOST_NAMED])
-    return _MENDED_BY.get(cluster.code, "litefleet doctor --limit {devices}").format(devices=devices)
+    return _MENDED_BY.get(cluster.code, "litefleet doctor --limit {devices}").format(
+        devices=devices, device=cluster.devices[0]
+    )
 
 
 def idle(rollout: Rollout, rows: Sequence[DeviceRow], holder: str) -> str:

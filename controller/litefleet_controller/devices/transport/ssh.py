@@ -18,6 +18,7 @@ from .failures import connection_failure, look_again, why
 from .hostkeys import HostKeys, TrustDecision
 from .identities import Identities
 from .methods import CIPHERS, KEX, LEGACY_CIPHERS, LEGACY_KEX
+from .proxy import Proxy, proxy_of
 
 _WRITE = 128 * 1024
 _READ = 4 << 20  # bytes: all that has come is read at once
@@ -40,15 +41,15 @@ class SshLimits:
 
 class _Client(asyncssh.SSHClient):
     def __init__(self, decision: TrustDecision, identities: Identities) -> None:
-        self._decision = decision
+        self.decision = decision
         self._offers = identities.offers()
         self.problem: TransportError | None = None  # why no key could be offered
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        return self._decision.trusts(key)
+        return self.decision.trusts(key)
 
     def validate_host_ca_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        return self._decision.trusts_authority(key)
+        return self.decision.trusts_authority(key)
 
     async def public_key_auth_requested(self) -> asyncssh.SSHKeyPair | None:
         """Return the next key to try, None after the last one."""
@@ -261,6 +262,28 @@ class SshTransport:
         """Return a connection that is logged in; `tunnel` goes through the jump host `hop`."""
         decision, identities = self.host_keys.decision(device), Identities(device)
         client, options = _Client(decision, identities), _options(device, decision)
+        with proxy_of(device) as proxy:
+            if proxy.command:
+                options["proxy_command"] = proxy.command
+            connection = await self._logged_in(device, tunnel, hop, client, options, identities, proxy)
+        try:
+            self.host_keys.keep_accepted(device, decision)
+        except TransportError:
+            connection.abort()
+            raise
+        return connection
+
+    async def _logged_in(
+        self,
+        device: Device,
+        tunnel: asyncssh.SSHClientConnection | None,
+        hop: Device | None,
+        client: _Client,
+        options: dict[str, Any],
+        identities: Identities,
+        proxy: Proxy,
+    ) -> asyncssh.SSHClientConnection:
+        """Return a connection that is logged in, or raise the TransportError that says why there is none."""
         try:
             async with asyncio.timeout(self._limits.connect_s + self._limits.login_s):
                 connection, _ = await asyncssh.create_connection(
@@ -274,7 +297,7 @@ class SshTransport:
         except (OSError, asyncssh.Error) as error:  # TimeoutError is an OSError
             if client.problem is not None:
                 raise client.problem from error
-            found = connection_failure(device, hop, decision, identities.offered, error)
+            found = proxy.failure(device, connection_failure(device, hop, client.decision, identities.offered, error))
             if found.code == "LF501" and isinstance(error, asyncssh.DisconnectError) and not device.ssh.proxy_command:
                 ours = {"key exchange": options.get("kex_algs", KEX), "host key": options["server_host_key_algs"]}
                 ours["encryption"] = options.get("encryption_algs", CIPHERS)
@@ -282,11 +305,6 @@ class SshTransport:
             raise TransportError(found) from error
         finally:
             identities.close()
-        try:
-            self.host_keys.keep_accepted(device, decision)
-        except TransportError:
-            connection.abort()
-            raise
         return connection
 
 

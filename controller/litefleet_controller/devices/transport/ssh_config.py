@@ -1,0 +1,155 @@
+"""What the operator's SSH configuration says of devices and jump hosts, read as OpenSSH reads it; the inventory wins.
+
+asyncssh's reader does the reading (Host, Match, Include, tokens such as %h); here each file is split into words only once, and
+what is of use to litefleet is taken over into a device.
+"""
+
+from __future__ import annotations
+
+import getpass
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import asyncssh.config
+from litefleet_inventory import checks
+from litefleet_inventory.model import Device, Inventory, SshSettings
+
+from ...common.errors import ConfigError
+from .base import hop_device
+
+DEFAULT_FILES = (Path("~/.ssh/config"), Path("/etc/ssh/ssh_config"))
+_MOST_HOPS = 8
+_MOST_LINES = 200_000
+
+
+class _Line(NamedTuple):
+    number: int
+    option: str  # in lower case
+    words: tuple[str, ...]
+
+
+@lru_cache(maxsize=256)
+def _lines(path: Path) -> tuple[_Line, ...]:
+    """Return the lines of a file that say something, split into words.  Raises ValueError for one that cannot be split."""
+    found = []
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        for number, text in enumerate(file, 1):
+            line = text.strip()
+            if not line or line.startswith("#") or number > _MOST_LINES:
+                continue
+            option, _, rest = (
+                line.replace("=", " = ", 1).partition(" ") if "=" in line.split()[0] else line.partition(" ")
+            )
+            rest = rest.strip().removeprefix("=").strip()
+            if option.lower() == "proxycommand":
+                words: tuple[str, ...] = (rest,)
+            else:
+                try:
+                    words = tuple(shlex.split(rest, comments=option.lower() != "match"))
+                except ValueError as error:
+                    raise ValueError(f"{path} line {number}: {error}") from error
+            found.append(_Line(number, option.lower(), words))
+    return tuple(found)
+
+
+class _Reader(asyncssh.config.SSHClientConfig):
+    """asyncssh's reader, with the lines of each file kept; options that nobody takes here are passed over."""
+
+    _percent_expand = frozenset({"CertificateFile", "IdentityAgent", "IdentityFile", "ProxyCommand"})  # type: ignore[assignment]
+    _known = frozenset(
+        {"host", "match", "include", "hostname", "port", "user", "identityfile", "identitiesonly", "identityagent"}
+        | {"certificatefile", "proxyjump", "proxycommand", "hostkeyalias", "userknownhostsfile"}
+    )
+
+    def parse(self, path: Path) -> None:
+        """Apply one file."""
+        self._path, self._line_no, self._matching, self._tokens = path, 0, True, {"%": "%"}
+        for line in _lines(path):
+            if line.option not in self._known or not (self._matching or line.option in self._conditionals):
+                continue
+            self._path, self._line_no = path, line.number
+            option, handler = self._handlers[line.option]
+            words = list(line.words)
+            if not words:
+                self._error(f"Missing {option} value")
+            handler(self, option, words)
+        self._set_tokens()
+        for option in self._percent_expand:
+            value: Any = self._options.get(option)
+            if isinstance(value, list):
+                self._options[option] = [self._expand_val(item) for item in value]
+            elif isinstance(value, str):
+                self._options[option] = self._expand_val(value)
+
+
+class SshConfig:
+    """The configuration of one operator: `files` are read in this order, and the first value of an option counts."""
+
+    def __init__(self, files: Sequence[Path], own_known_hosts: bool = True) -> None:
+        self._files = [path for path in (Path(file).expanduser() for file in files) if path.is_file()]
+        self._own_known_hosts = own_known_hosts  # UserKnownHostsFile counts: litefleet.yaml names no file
+        self._user = getpass.getuser()
+
+    def applied(self, device: Device) -> Device:
+        """Return a device with what the configuration adds to it.  Raises: ConfigError with file and line."""
+        if not self._files:
+            return device
+        port = device.port if device.port_is_set or device.port != 22 else ()
+        try:
+            read = _Reader.load(
+                None, self._files, False, False, False, self._user, device.user or (), device.host, port
+            )
+        except (OSError, ValueError, asyncssh.Error) as error:
+            raise ConfigError([f"SSH configuration: {error}; `ssh: {{config: false}}` does without it"]) from error
+        return self._take(device, read, port == ())
+
+    def _take(self, device: Device, read: asyncssh.config.SSHConfig, any_port: bool) -> Device:
+        taken: list[str] = []
+
+        def value(option: str, wanted: bool = True) -> Any:
+            found = read.get(option) if wanted else None
+            if found not in (None, [], ()):
+                shown = found if isinstance(found, list) else ["yes" if found is True else found]
+                taken.extend(f"{option} {item}" for item in shown if item is not False)
+            return found
+
+        host, new_port = str(value("Hostname") or ""), value("Port", any_port)
+        user = value("User", not device.user)
+        jump = str(value("ProxyJump", not device.jump) or "")
+        settings = SshSettings(
+            keys=tuple(value("IdentityFile", not device.key) or ()),
+            certificates=tuple(value("CertificateFile") or ()),
+            keys_only=bool(value("IdentitiesOnly", not device.key)),
+            agent=str(value("IdentityAgent") or ""),
+            proxy_command=str(value("ProxyCommand", not device.jump and not jump) or ""),
+            known_as=str(value("HostKeyAlias") or ""),
+            known_hosts=tuple(value("UserKnownHostsFile", self._own_known_hosts and not device.host_keys) or ()),
+            taken=tuple(taken),
+        )
+        return replace(
+            device,
+            host=checks.folded_host(host) if host else device.host,
+            port=new_port or device.port,
+            user=user or device.user,
+            jump=jump or device.jump,
+            ssh=settings,
+        )
+
+    def hops(self, inventory: Inventory, device: Device, most: int = _MOST_HOPS) -> tuple[Device, ...]:
+        """Return the jump hosts on the way to a device that `applied` returned, first hop first."""
+        found: list[Device] = []
+        for hop in inventory.jump_chain(device) if most else ():
+            for word in [hop] if isinstance(hop, Device) else hop.removeprefix("ssh://").split(","):
+                if isinstance(word, Device):
+                    found.append(word)
+                    continue
+                plain = hop_device(word, device)
+                made = self.applied(replace(plain, key=""))
+                if not made.ssh.keys:
+                    made = replace(made, key=plain.key)
+                found += [*(self.hops(inventory, made, most - 1) if made.jump and not found else ()), made]
+        return tuple(found)
