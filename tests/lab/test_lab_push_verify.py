@@ -70,7 +70,8 @@ async def test_the_right_file_is_pushed_and_checked_and_the_want_of_a_runtime_is
     python = ".".join(str(first.facts["python"]["version"]).split(".")[:2])
     assert first.sentence == (
         f"paddlelite is published for x86_64 only; this device has {machine} with CPython {python}: name Paddle-Lite's "
-        f"C++ library (`archive:` or `library:`), a wheel or a folder built for {machine} under `runtimes: {{{machine}: ...}}`."
+        f"C++ library with `litefleet runtime add FILE`, or a wheel or a folder built for {machine} under "
+        f"`runtimes: {{{machine}: ...}}`."
     )
     blobs = work.blobs()
     assert first.artifact in blobs

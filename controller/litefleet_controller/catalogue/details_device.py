@@ -30,11 +30,11 @@ DEVICE: Mapping[str, Details] = {
         "litefleet compares the device's architecture, CPython version and libc with the configured runtime, or with the published "
         "wheels, before it downloads or sends anything.",
         (Where.DEVICE, Where.LOG),
-        "paddlelite is published for x86_64 only; this device has aarch64 with CPython 3.11: name Paddle-Lite's C++ library (`archive:` or `library:`), a wheel or a folder built for aarch64 under `runtimes: {aarch64: ...}`.",
+        "paddlelite is published for x86_64 only; this device has aarch64 with CPython 3.11: name Paddle-Lite's C++ library with `litefleet runtime add FILE`, or a wheel or a folder built for aarch64 under `runtimes: {aarch64: ...}`.",
         (
             "Show the device's facts: `litefleet probe --limit NAME`.",
-            "Download the release archive for the device from Paddle-Lite's releases page (`inference_lite_lib.armlinux.armv8.gcc.with_extra.tar.gz`) and name it under `runtimes:` in litefleet.yaml: `{aarch64: {archive: FILE}}`.",
-            "Or build Paddle-Lite: `./lite/tools/build_linux.sh --arch=armv8 --with_extra=ON`, and name its library: `{aarch64: {library: libpaddle_light_api_shared.so}}`.",
+            "Download the release archive for the device from Paddle-Lite's releases page (`inference_lite_lib.armlinux.armv8.gcc.with_extra.tar.gz`) and name it: `litefleet runtime add FILE`.",
+            "Or build Paddle-Lite: `./lite/tools/build_linux.sh --arch=armv8 --with_extra=ON`, and name its folder: `litefleet runtime add inference_lite_lib.armlinux.armv8`.",
             "If Paddle-Lite is already installed on the device: `{aarch64: system}`.",
         ),
         (

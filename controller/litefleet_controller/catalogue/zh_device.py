@@ -29,9 +29,9 @@ ZH_DEVICE: Mapping[str, Zh] = {
         (
             "查看设备的情况：`litefleet probe --limit NAME`。",
             "从 Paddle-Lite 的发布页下载适合该设备的发布包（`inference_lite_lib.armlinux.armv8.gcc.with_extra.tar.gz`），"
-            "在 litefleet.yaml 的 `runtimes:` 下指定：`{aarch64: {archive: FILE}}`。",
-            "或自行编译 Paddle-Lite：`./lite/tools/build_linux.sh --arch=armv8 --with_extra=ON`，并指定其中的库："
-            "`{aarch64: {library: libpaddle_light_api_shared.so}}`。",
+            "并指定它：`litefleet runtime add FILE`。",
+            "或自行编译 Paddle-Lite：`./lite/tools/build_linux.sh --arch=armv8 --with_extra=ON`，并指定得到的文件夹："
+            "`litefleet runtime add inference_lite_lib.armlinux.armv8`。",
             "如果设备上已经安装：`{aarch64: system}`。",
         ),
     ),

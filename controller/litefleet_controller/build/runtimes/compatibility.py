@@ -80,8 +80,8 @@ def _not_published(version: str, device: DeviceKind) -> Finding:
     if device.arch != "x86_64":
         return finding(
             "LF302",
-            f"paddlelite is published for x86_64 only; {_has(device)}: name Paddle-Lite's C++ library (`archive:` or "
-            f"`library:`), a wheel or a folder built for {device.arch} under `runtimes: {{{device.arch}: ...}}`.",
+            f"paddlelite is published for x86_64 only; {_has(device)}: name Paddle-Lite's C++ library with `litefleet "
+            f"runtime add FILE`, or a wheel or a folder built for {device.arch} under `runtimes: {{{device.arch}: ...}}`.",
         )
     pythons = PUBLISHED_PYTHONS.get(version)
     if pythons is None:

@@ -182,7 +182,8 @@ def test_a_version_that_does_not_exist(tmp_path: Path) -> None:
             ARM_39,
             "LF302",
             "paddlelite is published for x86_64 only; this device has aarch64 with CPython 3.9: name Paddle-Lite's C++ "
-            "library (`archive:` or `library:`), a wheel or a folder built for aarch64 under `runtimes: {aarch64: ...}`.",
+            "library with `litefleet runtime add FILE`, or a wheel or a folder built for aarch64 under "
+            "`runtimes: {aarch64: ...}`.",
         ),
         (
             DeviceKind("x86_64", "cp310", "musl", "1.2.4"),
