@@ -91,11 +91,12 @@ def bare_device(
     without: str = "",
     variables: str = "",
     boot: str = "",
+    personality: str = "",
 ) -> Iterator[BareDevice]:
     """Run one device for the time of the `with` block.
 
-    `mounts` are further mount commands ("-t tmpfs -o size=20m tmpfs var/lib"), relative to its root; `without` names applets that
-    its busybox lacks; `boot` runs before.  Raises LabError when it does not come up.
+    `mounts` are further mount commands ("-t tmpfs -o size=20m tmpfs var/lib"), relative to its root; `without` names applets
+    that its busybox lacks; `boot` runs before; its `uname -m` is `personality`, if given.  Raises LabError when it stays down.
     """
     root = folder / "root"
     for name in ("bin", "proc", "dev", "tmp", "root", "var/lib", "etc", "sys"):
@@ -110,9 +111,8 @@ def bare_device(
     make_keys(folder)
     port = free_port()
     (folder / "config").write_text(_CONFIG.format(port=port, folder=folder))
-    (folder / "login").write_text(
-        _LOGIN.format(root=shlex.quote(str(root)), variables=variables, chroot=_which("chroot"))
-    )
+    chroot = f"{_which('setarch')} {personality} {_which('chroot')}" if personality else str(_which("chroot"))
+    (folder / "login").write_text(_LOGIN.format(root=shlex.quote(str(root)), variables=variables, chroot=chroot))
     (folder / "login").chmod(0o755)
     Path("/run/sshd").mkdir(parents=True, exist_ok=True)
     lines = [

@@ -1,0 +1,179 @@
+"""Pythons brought to roots of other machines and other libcs: busybox alone on ARM under qemu-user, i686, musl, a libc of old."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from litefleet_agent.findings.finding import Verdict
+from litefleet_controller.build.pythons.apt import AptSource
+from litefleet_controller.build.pythons.deb import files_of
+from litefleet_controller.devices.outcome import DeviceOutcome
+from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.project import Options
+from litefleet_controller.project.run_fleet import run_fleet
+
+from tests.conftest import CACHE, lacking
+from tests.e2e.cutting_proxy import CuttingProxy
+from tests.lab.arm_devices import why_not
+from tests.lab.bare_root import BareDevice, bare_device, why_no_bare_device
+from tests.lab.rootfs import AARCH64, ARMV7, Userland
+
+pytestmark = pytest.mark.lab
+CONFIG = "inventory: fleet.yaml\nmodels: {none: {nb: {x86_64: none.nb}, golden: {files: [a.npz, b.npz]}}}\n"
+_BINFMT = """mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc 2>/dev/null || [ -e /proc/sys/fs/binfmt_misc/register ]
+[ -e /proc/sys/fs/binfmt_misc/{rule} ] || cat /usr/lib/binfmt.d/{rule}.conf >/proc/sys/fs/binfmt_misc/register"""
+
+
+@pytest.fixture(autouse=True)
+def _shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    if reason := why_no_bare_device():
+        lacking(reason)
+    monkeypatch.setenv("LITEFLEET_CACHE", str(CACHE / "litefleet"))
+
+
+@dataclass
+class Prober:
+    """A project with one device."""
+
+    folder: Path
+
+    def probe(self, device: BareDevice, **more: object) -> DeviceOutcome:
+        """Return what `litefleet probe` makes of the device; `more` overrides its inventory entry."""
+        (self.folder / "litefleet.yaml").write_text(CONFIG)
+        (self.folder / "fleet.yaml").write_text(yaml.safe_dump({"devices": {"bare": device.inventory_entry(**more)}}))
+        options = Options(self.folder / "litefleet.yaml", None, "", (), False)
+        return asyncio.run(run_fleet("probe", options, lambda total: QuietProgress())).outcomes[0]
+
+
+@pytest.fixture
+def prober(tmp_path: Path) -> Prober:
+    (tmp_path / "project").mkdir()
+    return Prober(tmp_path / "project")
+
+
+def file_of(package: str, architecture: str, name: str, folder: Path) -> Path:
+    """Return a file of a Debian package, by its path's end."""
+
+    async def fetch() -> Path:
+        source = AptSource(architecture, folder)
+        (deb,) = await source.fetch((await source.packages([package])).values())
+        (found,) = [file for file in files_of(deb) if file.path.endswith(name) and not file.target]
+        path = folder / Path(name).name
+        path.write_bytes(found.data)
+        path.chmod(0o755)
+        return path
+
+    folder.mkdir(exist_ok=True)
+    return asyncio.run(fetch())
+
+
+def check(outcome: DeviceOutcome, machine: str, own_libc: str) -> None:
+    assert outcome.verdict is Verdict.VERIFIED, outcome.findings
+    assert (outcome.facts["arch"], outcome.facts["brought"]["own_libc"]) == (machine, own_libc)
+    assert outcome.facts["libc"]["kind"] == "glibc"
+    assert {"libstdc++.so.6", "libgomp.so.1"} <= set(outcome.facts["libraries"])
+
+
+@pytest.mark.parametrize(
+    "userland", [AARCH64, pytest.param(ARMV7, marks=pytest.mark.long)], ids=lambda userland: userland.machine
+)
+def test_an_arm_device_of_busybox_alone(tmp_path: Path, prober: Prober, userland: Userland) -> None:
+    if reason := why_not():
+        lacking(reason)
+    busybox = file_of("busybox-static", userland.debian, "bin/busybox", tmp_path / "fetched")
+    boot = _BINFMT.format(rule=userland.binfmt)
+    variables = f"QEMU_CPU={userland.cpu}"
+    with bare_device(tmp_path, busybox=busybox, boot=boot, variables=variables, without="xz") as device:
+        first = prober.probe(device)
+        check(first, userland.machine, "none")
+        assert 6_000_000 < first.sent_bytes < 10_000_000
+        again = prober.probe(device)
+        check(again, userland.machine, "none")
+        assert again.sent_bytes < 10_000
+
+
+@pytest.mark.long
+def test_a_32_bit_machine(tmp_path: Path, prober: Prober) -> None:
+    busybox = file_of("busybox-static", "i386", "bin/busybox", tmp_path / "fetched")
+    with bare_device(tmp_path, busybox=busybox, personality="i686") as device:
+        check(prober.probe(device), "i686", "none")
+
+
+@pytest.mark.long
+def test_a_musl_root_and_one_whose_own_libc_is_of_no_use(tmp_path: Path, prober: Prober) -> None:
+    loader = file_of("musl", "amd64", "libc.so", tmp_path / "fetched")
+    with bare_device(tmp_path) as device:
+        (device.root / "lib").mkdir()
+        loader.rename(device.root / "lib/ld-musl-x86_64.so.1")
+        check(prober.probe(device), "x86_64", "musl")
+        # a glibc that no program of today could use is passed over: the brought loader looks in its own folder first
+        (device.root / "lib/x86_64-linux-gnu").mkdir()
+        for name in ("ld-2.28.so", "libc.so.6", "libm.so.6", "libstdc++.so.6"):
+            (device.root / "lib/x86_64-linux-gnu" / name).write_bytes(b"\x7fELF of another time")
+        check(prober.probe(device), "x86_64", "glibc")
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[BareDevice]:
+    with bare_device(tmp_path, without="xz") as device:
+        yield device
+
+
+@pytest.mark.long
+def test_a_line_cut_at_any_byte_leaves_nothing_and_the_next_run_succeeds(slow: BareDevice, prober: Prober) -> None:
+    first = prober.probe(slow)
+    pythons = "/var/lib/litefleet/python"
+    rng = random.Random(14)
+    for _ in range(12):
+        slow.sh("rm -rf /var/lib/litefleet")
+        cut = rng.randrange(1, first.sent_bytes)
+
+        async def through(cut: int = cut) -> DeviceOutcome:
+            async with CuttingProxy(slow.port, cut) as proxy:
+                return await asyncio.to_thread(prober.probe, slow, port=proxy.port)
+
+        assert asyncio.run(through()).verdict is Verdict.UNREACHABLE, cut
+        until = time.monotonic() + 20  # the script ends by itself, once its sshd has noticed
+        while any(name.startswith(".new-") for name in slow.sh(f"ls -A {pythons}").split()):
+            assert time.monotonic() < until, slow.sh(f"ls -AlR {pythons} | head -n 20; ps")
+            time.sleep(0.2)
+        assert prober.probe(slow).verdict is Verdict.VERIFIED, cut
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("mount", "code", "words"),
+    [
+        ("-t tmpfs -o mode=755,noexec tmpfs var/lib", "LF326", "mounted noexec"),
+        ("-t tmpfs -o mode=755,size=20m tmpfs var/lib", "LF312", "kB free, and the Python needs"),
+    ],
+)
+def test_a_file_system_that_cannot_hold_it_is_a_sentence(
+    tmp_path: Path, prober: Prober, mount: str, code: str, words: str
+) -> None:
+    with bare_device(tmp_path, mounts=[mount]) as device:
+        outcome = prober.probe(device)
+        assert (outcome.findings[0].code, words in outcome.findings[0].observed) == (code, True), outcome.findings
+        assert outcome.sent_bytes < 10_000
+        assert prober.probe(device, root="/opt/litefleet").verdict is Verdict.VERIFIED
+
+
+@pytest.mark.long
+def test_a_read_only_system_is_served_from_a_folder_that_can_be_written(tmp_path: Path, prober: Prober) -> None:
+    mounts = ["--bind . . && mount -o remount,ro,bind ."]
+    assert os.geteuid() == 0
+    with bare_device(tmp_path, mounts=mounts) as device:
+        outcome = prober.probe(device)
+        assert outcome.findings[0].code == "LF326"
+        assert "Read-only file system" in outcome.findings[0].observed
+        # /dev/shm is a tmpfs on every Linux
+        assert prober.probe(device, root=f"/dev/shm/litefleet-{os.getpid()}").verdict is Verdict.VERIFIED
+        device.sh(f"rm -rf /dev/shm/litefleet-{os.getpid()}")
