@@ -22,7 +22,8 @@ __all__ = ["BareDevice", "bare_device", "why_no_bare_device"]
 # ls, mv, df and the like: what a busybox of any kind of device has.
 APPLETS = (
     "sh cat ls mkdir rmdir rm mv chmod uname df tail head cut find id kill ln sleep tar gzip xz sha256sum mount grep sed printf "
-    "readlink touch env true false chown stat echo ps"
+    "readlink touch env true false chown stat echo ps su adduser addgroup deluser delgroup passwd wc cp cmp sort tr sync "
+    "start-stop-daemon setsid nohup tee dd mktemp awk test expr basename dirname install pidof seq date"
 )
 _CONFIG = """Port {port}
 ListenAddress 127.0.0.1
@@ -60,7 +61,7 @@ class BareDevice:
 
     def sh(self, command: str, time_limit_s: float = 60) -> str:
         """Run a command in the device's namespace, chrooted, and return what it printed."""
-        argv = ["nsenter", "-t", str(self.pid), "-m", "chroot", str(self.root), "/bin/sh", "-c", command]
+        argv = ["nsenter", "-t", str(self.pid), "-m", "-p", "chroot", str(self.root), "/bin/sh", "-c", command]
         env = {"PATH": f"/bin:{os.environ['PATH']}", "HOME": "/root"}
         done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=time_limit_s, check=False)
         return done.stdout + done.stderr
@@ -88,26 +89,29 @@ def bare_device(
     folder: Path,
     mounts: Sequence[str] = (),
     busybox: Path | None = None,
-    without: str = "",
     variables: str = "",
     boot: str = "",
     personality: str = "",
 ) -> Iterator[BareDevice]:
     """Run one device for the time of the `with` block.
 
-    `mounts` are further mount commands ("-t tmpfs -o size=20m tmpfs var/lib"), relative to its root; `without` names applets
-    that its busybox lacks; `boot` runs before; its `uname -m` is `personality`, if given.  Raises LabError when it stays down.
+    `mounts` are further mount commands ("-t tmpfs -o size=20m tmpfs var/lib"), relative to its root; `boot` runs before; its
+    `uname -m` is `personality`, if given.  Raises LabError when it stays down.
     """
     root = folder / "root"
     for name in ("bin", "proc", "dev", "tmp", "root", "var/lib", "etc", "sys"):
         (root / name).mkdir(parents=True, exist_ok=True)
     (root / "tmp").chmod(0o1777)
-    (root / "etc/os-release").write_text("ID=bare\n")
+    texts = {"os-release": "ID=bare\n", "passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"}
+    texts.update(
+        {"group": "root:x:0:\nnogroup:x:65534:\n", "shadow": "root:*:19000:0:99999:7:::\n", "shells": "/bin/sh\n"}
+    )
+    for name, text in texts.items():
+        (root / "etc" / name).write_text(text)
     shutil.copy(busybox or str(_which("busybox")), root / "bin/busybox")
     for applet in APPLETS.split():
-        if applet not in without.split():
-            (root / "bin" / applet).unlink(missing_ok=True)
-            (root / "bin" / applet).symlink_to("busybox")
+        (root / "bin" / applet).unlink(missing_ok=True)
+        (root / "bin" / applet).symlink_to("busybox")
     make_keys(folder)
     port = free_port()
     (folder / "config").write_text(_CONFIG.format(port=port, folder=folder))
@@ -124,7 +128,7 @@ def bare_device(
         *(f"mount {mount}" for mount in mounts),
         f"cd / && exec {_which('sshd')} -D -e -f {shlex.quote(str(folder / 'config'))}",
     ]
-    namespaces = ["-m", "-u", "--propagation", "private"]
+    namespaces = ["-m", "-u", "-p", "--fork", "--kill-child=SIGKILL", "--propagation", "private"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             ["unshare", *namespaces, "sh", "-c", "\n".join(lines)],
@@ -136,7 +140,8 @@ def bare_device(
     try:
         wait_for_greeting(process, port, folder / "log")
         public = " ".join((folder / "host_key.pub").read_text().split()[:2])
-        yield BareDevice(root, port, folder / "id", public, process.pid)
+        first = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
+        yield BareDevice(root, port, folder / "id", public, int(first))
     finally:
-        process.terminate()
+        process.kill()  # its PID 1 dies with it, and with that everything inside
         process.wait()

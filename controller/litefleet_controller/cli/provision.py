@@ -39,6 +39,8 @@ def provision(
     ] = "systemd",
 ) -> None:
     """Install or update the resident agent as a service of each device. A second run changes nothing."""
+    from ..build.pythons.make import PythonBundles
+    from ..build.toolchain import default_cache
     from ..project.project import open_project
     from ..provision.login import Admin, Login
     from ..provision.provision import Choice, Provision
@@ -46,7 +48,8 @@ def provision(
 
     _check_combination(purge, remove, check, dry_run, init, [known.value for known in Init])
     project = open_project(options)
-    task = Provision(Choice(key, settings, remove, purge, dry_run, check), show, cache(_ask_password))
+    pythons = PythonBundles(project.config.python, default_cache(), show)
+    task = Provision(Choice(key, settings, remove, purge, dry_run, check), show, cache(_ask_password), pythons)
     if dry_run and not check:
         for device in project.devices:
             task.show(device, Init(init))

@@ -30,19 +30,21 @@ _SCRIPT = (
     MINE
     + PLACE
     + """n=$1 key=$3 form=$4 size=$5 sha=$6 space=$7 keep=$8 what=$9
-say() { echo "LFBOOT $n $*"; }
-fail() { say fail "$@"; exit 0; }
+say() { [ -z "$n" ] || echo "LFBOOT $n $*"; }
+fail() { if [ -n "$n" ]; then say fail "$@"; else echo "$@" >&2; fi; exit 1; }
 umask 077
-if [ "$keep" = 1 ]; then place "$2"; else
-base=${TMPDIR:-/tmp}/litefleet-python-$n
+case $keep in
+1) place "$2";;
+shared) base=$2; umask 022;;
+*) base=${TMPDIR:-/tmp}/litefleet-python-$n
 # what a session left that could not clear up behind itself
-find "${base%/*}" -maxdepth 1 -name 'litefleet-python-*' -mmin +60 -exec rm -rf {} \\; 2>/dev/null
-fi
+find "${base%/*}" -maxdepth 1 -name 'litefleet-python-*' -mmin +60 -exec rm -rf {} \\; 2>/dev/null;;
+esac
 e=$(mkdir -p "$base" 2>&1) || fail "no folder for a Python can be made: $e"
 mine "$base" || fail "others could exchange the Python: $w"
 p=$base/$key/bin/python3
 if [ -x "$p" ] && "$p" -IS -c pass >/dev/null 2>&1; then
-if [ "$keep" = 1 ]; then echo "$key" >"$base/.current-$$" && mv -f "$base/.current-$$" "$base/current"; fi
+if [ "$keep" != 0 ]; then echo "$key" >"$base/.current-$$" && mv -f "$base/.current-$$" "$base/current"; fi
 say ready "$p"; exit 0
 fi
 for o in "$base"/.new-*; do
@@ -50,7 +52,7 @@ for o in "$base"/.new-*; do
 case ${o##*-} in *[!0-9]*) ;; *) kill -0 "${o##*-}" 2>/dev/null || rm -rf "$o";; esac
 done
 t=$base/.new-$$
-trap 'rm -rf "$t"; [ "$keep" = 1 ] || rmdir "$base" 2>/dev/null' EXIT
+trap 'rm -rf "$t"; [ "$keep" != 0 ] || rmdir "$base" 2>/dev/null' EXIT
 trap 'exit 1' HUP INT TERM PIPE
 e=$(mkdir "$t" "$t/tree" 2>&1) || fail "no folder for a Python can be made: $e"
 printf '#!/bin/sh\\nexit 0\\n' >"$t/try" && chmod 700 "$t/try" || fail "nothing can be written to $base: is its disk full?"
@@ -79,7 +81,7 @@ fi
 "$p" -IS -c 'import os; os.sync()'
 rm -rf "$base/$key" "$t/archive"
 e=$(mv "$t/tree" "$base/$key" 2>&1) || fail "the Python could not be placed: $e"
-if [ "$keep" = 1 ]; then
+if [ "$keep" != 0 ]; then
 echo "$key" >"$t/current" && mv -f "$t/current" "$base/current" || fail "full: $base cannot be written"
 fi
 p=$base/$key/bin/python3
@@ -118,25 +120,25 @@ def form_for(facts: Mapping[str, str]) -> str:
     return form
 
 
+def placing_command(bundle: PythonBundle, nonce: str, root: str, keep: str) -> str:
+    """Return the command that reads the bundle's archive from stdin and places it.
+
+    `keep` is "1" (under the agent's `root`), "0" (in a temporary folder) or "shared" (in the folder `root`, for every user).
+    Without `nonce`, it writes nothing but the sentence of a failure, to stderr.
+    """
+    packed = bundle.packed
+    space = -(-(bundle.space + packed.size + _SPARE) // 1024)  # kB
+    values = (nonce, root, bundle.key, packed.form, packed.size, packed.sha256, space, keep, bundle.description)
+    return bootstrap.in_any_shell(_SCRIPT, *map(str, values))
+
+
 async def bring_python(open_channel: Open, bundle: PythonBundle, root: str, keep: bool, limit_s: float) -> Brought:
     """Place a Python on a device under the agent's `root`; without `keep` in a temporary folder of its own.
 
     Raises: TransportError with the finding: LF326 where it cannot be kept or started there, LF312 for a full disk.
     """
     packed, nonce = bundle.packed, secrets.token_hex(8)
-    space = bundle.space + packed.size + _SPARE
-    values = [
-        nonce,
-        root,
-        bundle.key,
-        packed.form,
-        packed.size,
-        packed.sha256,
-        -(-space // 1024),
-        int(keep),
-        bundle.description,
-    ]
-    async with open_channel(bootstrap.in_any_shell(_SCRIPT, *map(str, values))) as channel:
+    async with open_channel(placing_command(bundle, nonce, root, "1" if keep else "0")) as channel:
         client = AgentClient(channel, nonce)
         answer = await client.answer(limit_s)
         if answer.state == "need":

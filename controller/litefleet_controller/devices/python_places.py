@@ -33,7 +33,7 @@ PLACE = """place() {
 case $1 in
 '') if [ -d /var/lib/litefleet ]; then base=/var/lib/litefleet; else base=/var/lib; fi
 # busybox calls everything writable for root, and a read-only file system is not
-if [ -w "$base" ] && : 2>/dev/null >"$base/.litefleet-$$" && rm -f "$base/.litefleet-$$"; then base=/var/lib/litefleet/python
+if [ -w "$base" ] && (: >"$base/.litefleet-$$") 2>/dev/null && rm -f "$base/.litefleet-$$"; then base=/var/lib/litefleet/python
 else base=${HOME:-/}/.local/share/litefleet/python; fi;;
 '~/'*) base=${HOME:-}/${1#'~/'}/python;;
 *) base=$1/python;;

@@ -19,10 +19,12 @@ from ..common.files import expanded
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.agent_archive import AgentArchive, agent_archive
 from ..devices.outcome import unexpected
+from ..devices.python_bundle import PythonMaker
 from ..devices.transport.base import TransportError
 from .account import Wanted, account_steps, command_steps
 from .carry_out import Remote, State, StepOutcome, carry_out, shown
 from .login import Login, SudoRemote
+from .python import named_python, python_steps, without_python
 from .services import DETECT, UNITS, Init, device_steps, script_of, why_unfit
 from .steps import HOME, PYTHON, USER, Step, removal
 
@@ -49,21 +51,28 @@ class Provision:
     choice: Choice
     say: Callable[[str], None]
     password: Callable[[], str]
+    pythons: PythonMaker | None = None  # makes what is brought to devices without Python; None: nothing is
     archive: AgentArchive = field(default_factory=agent_archive)
     _settings: bytes = field(default=b"", init=False)
 
     def __post_init__(self) -> None:
         self._settings = read_settings(self.choice.settings) if self.choice.settings else b""
 
-    def planned_steps(self, device: Device, init: Init) -> tuple[Step, ...]:
-        """Return the device's steps; UsageError when it cannot be done with what is given."""
-        root, python = device.root or HOME, device.python or PYTHON
+    def planned_steps(
+        self, device: Device, init: Init, python: str = "", first: tuple[Step, ...] = ()
+    ) -> tuple[Step, ...]:
+        """Return the device's steps; UsageError when it cannot be done with what is given.
+
+        `python` is the interpreter that the device was found to have, `first` the step that brings it.
+        """
+        root, python = device.root or HOME, python or named_python(device)
         if unfit := why_unfit(init, root, PYTHON if self.choice.remove else python):
             raise UsageError(f"{device.name}: {unfit}")
         keys = () if self.choice.remove else (public_key(device, self.choice.key),)
         settings, keep = self._settings or _generated(device), not self._settings
         wanted = Wanted(self.archive.data, self.archive.sha256, keys, settings, keep, root, python)
-        steps = (*account_steps(wanted), *device_steps(init, wanted, _files(init)), *command_steps(wanted))
+        first = (without_python(),) if self.choice.remove else first
+        steps = (*first, *account_steps(wanted), *device_steps(init, wanted, _files(init)), *command_steps(wanted))
         return removal(steps, self.choice.purge) if self.choice.remove else steps
 
     def show(self, device: Device, init: Init) -> None:
@@ -94,7 +103,9 @@ class Provision:
 
     def remote(self, device: Device, remote: Remote) -> bool:
         """As `device`, on a connection that stands."""
-        steps = self.planned_steps(device, detect(remote))
+        init = detect(remote)
+        python, first = ("", ()) if self.choice.remove else python_steps(device, remote, self.pythons)
+        steps = self.planned_steps(device, init, python, first)
         check_only = self.choice.dry_run
         if self.choice.remove and check_only:
             for step in steps:
@@ -113,7 +124,8 @@ class Provision:
     def _report(self, done: StepOutcome) -> None:
         self.say(f"  {done.state.value:8} {done.step.name}")
         if done.state is not State.OK and (done.step.do or done.state is State.FAILED):
-            self.say(f"           {shown(done.step, done.step.do or done.step.check)}")
+            first, *more = shown(done.step, done.step.do or done.step.check).splitlines()
+            self.say(f"           {first}" + (f" … ({len(more)} more lines: --dry-run shows them)" if more else ""))
         if done.message:
             self.say(f"           {done.message}")
 

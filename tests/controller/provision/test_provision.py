@@ -152,12 +152,13 @@ def test_only_looking_does_nothing() -> None:
 def test_removing_undoes_in_reverse_and_data_goes_with_purge_only(device: Device) -> None:
     kept = [step.do for step in planned_steps(device, choice=Choice(remove=True))]
     assert not [command for command in kept if "rm -rf /var/lib/litefleet" in command or "userdel" in command]
-    assert kept[-1].endswith("systemctl daemon-reload")  # after the last unit is gone
+    assert kept[-2].endswith("systemctl daemon-reload")  # after the last unit is gone
+    assert kept[-1].startswith("rm -rf /usr/local/lib/litefleet/python ")  # nothing runs in it any more
     assert "/usr/local/bin/litefleet-agent" in kept[0]
     assert "disable --now litefleet-verify.timer" in kept[2]
     purged = [step.do for step in planned_steps(device, choice=Choice(remove=True, purge=True))]
     assert "rm -rf /var/lib/litefleet" in next(c for c in purged if c not in kept)
-    assert "groupdel" in purged[-1]
+    assert "groupdel" in purged[-2]
 
 
 @pytest.mark.parametrize(

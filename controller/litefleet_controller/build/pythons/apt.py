@@ -28,6 +28,7 @@ class AptSource:
         self._folder = folder
         self._etc = etc
         self._updated = False
+        self.incomplete = ""  # why an index could not be fetched
 
     @staticmethod
     def why_not() -> str:
@@ -39,12 +40,15 @@ class AptSource:
         if not self._updated:
             await asyncio.to_thread(self._prepare)
             ended = await self._run("apt-get", "-q", "update")
-            if not ended.ok:
-                raise PackageError(f"apt could not fetch the index for {self._architecture}: {_errors(ended)}")
+            # Where one suite is being synchronized, the others serve: apt has ignored what it could not verify.
+            self.incomplete = "" if ended.ok else _errors(ended)
             self._updated = True
         ended = await self._run("apt-cache", "show", "--no-all-versions", *names)  # its code says that one is missing
         text = re.sub(r"\n(?=[NWE]: )", "\n\n", ended.output)
-        return parse_index(text, frozenset(names), self._architecture)
+        found = parse_index(text, frozenset(names), self._architecture)
+        if not found and self.incomplete:
+            raise PackageError(f"apt could not fetch the index for {self._architecture}: {self.incomplete}")
+        return found
 
     async def fetch(self, packages: Iterable[Package]) -> list[Path]:
         """Return the files of packages, whose hashes apt has verified.  Raises: PackageError."""

@@ -68,8 +68,8 @@ def recall(folder: Path, request: str, form: str) -> PythonBundle | None:
 def _compress(plain: bytes, form: str) -> bytes:
     if form == "gz":
         return gzip.compress(plain, 6, mtime=0)
-    # not every busybox reads another check than CRC32; 8 MiB of dictionary are what unpacking takes of the device's memory
-    return lzma.compress(plain, check=lzma.CHECK_CRC32, preset=6)
+    # not every busybox reads another check than CRC32; 4 MiB of dictionary are what unpacking takes of the device's memory
+    return lzma.compress(plain, check=lzma.CHECK_CRC32, preset=4)
 
 
 def _write(folder: Path, request: str, about: dict[str, Any]) -> None:
