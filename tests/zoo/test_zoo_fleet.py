@@ -110,6 +110,11 @@ async def test_toolchain_auto_uses_the_whole_combination_that_works(fleet: Fleet
         refused = told(list((await job.run("verify")).outcomes))["classifier"]
         job.config(toolchain="auto")
         cured = told(list((await job.run()).outcomes))["classifier"]
+        job.config(runtimes={"x86_64": "system"})  # the device's own 2.13rc0
+        mixed = told(list((await job.run("verify")).outcomes))["classifier"]
     assert refused.verdict is Verdict.REFUSED
     assert cured.verdict is Verdict.VERIFIED
     assert cured.activated
+    assert mixed.verdict is Verdict.CRASHED  # contained, and told what cures it
+    (told_so,) = [one.observed for one in mixed.findings if one.code == "LF211"]
+    assert "without that it gets Paddle-Lite 2.12 with the file" in told_so

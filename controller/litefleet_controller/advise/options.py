@@ -118,7 +118,10 @@ def _half(kind: Kind) -> Answer:
 
 def _small(kind: Kind) -> Answer:
     if kind.isa == "x86":
-        return Possible.NO, "quantised weights answer wrong on x86 (NaN, or a constant), with exit code 0 (LF111)"
+        return Possible.UNKNOWN, (
+            "on x86 quantised weights are right in convolutions and wrong in fully connected layers (NaN, or another class; "
+            "LF111): `litefleet advise --measure` tries each model"
+        )
     return Possible.YES, "no special CPU or build is known to be needed"
 
 
@@ -254,4 +257,6 @@ def _runtime_of(kind: Kind, version: str, pythons: Sequence[str]) -> Answer:
     named = " or ".join(pythons)
     if kind.python in ["cp" + python.replace(".", "") for python in pythons]:
         return Possible.YES, f"its wheel is published for this CPython ({named})"
-    return Possible.NEEDS, f"its wheel needs CPython {named} on the device (`python:` in the inventory)"
+    if not kind.python.startswith("cp3"):
+        return Possible.NEEDS, "its wheel needs a CPython on the device (`python:` in the inventory)"
+    return Possible.YES, f"its wheel is for CPython {named}; other interpreters use the C++ library in it"

@@ -106,6 +106,8 @@ class ReleaseBuilder:
         bundle, chosen = await self._runtime(device, facts, artifact)
         if bundle.runtime is not None and (unfit := errors_beforehand(artifact.nb, facts, bundle.runtime)):
             return Release(artifact=artifact.sha256, findings=(*unfit, *findings))
+        if is_named(self._config, device, facts.arch):
+            findings = [_with_named_runtime(found, artifact) for found in findings]
         judged = await self.judged_golden(model)
         golden = {await self._hash(path): path for path in judged.paths}
         limits = await self.limits(model, artifact)
@@ -449,6 +451,15 @@ def _as_in_recipes(given: tuple[RuntimeConfig, ...]) -> object:
     since = [{key for key in ("archive", "library") if getattr(one, key) is None} for one in given]
     found = [one.model_dump(mode="json", exclude=unused) for one, unused in zip(given, since, strict=True)]
     return found[0] if len(found) == 1 else found
+
+
+def _with_named_runtime(found: Finding, artifact: Artifact) -> Finding:
+    """Return LF211 (another version made the file) with what to do where that version's runtime does not go along."""
+    if found.code != "LF211" or artifact.variant is None:
+        return found
+    version = artifact.variant.opt_version
+    words = f"`runtimes:` or the inventory names this device's runtime: without that it gets Paddle-Lite {version} with the file."
+    return replace(found, observed=f"{found.observed.rstrip()} {words}")
 
 
 def _prepared_by(spec: GoldenSpec) -> object:
