@@ -36,7 +36,7 @@ from .golden.make import PADDLE_VERSION, make_golden, run_reference
 from .golden.meaning import OutputMeaning, by_position, data_set_decides, meanings_of, with_fp16_weights
 from .golden.perturb import is_rounded_to_fp16
 from .runtimes.build import Bundle, build_bundle
-from .runtimes.choose import ChosenRuntime, choose_runtime, errors_beforehand, falls_back_to_own
+from .runtimes.choose import ChosenRuntime, choose_runtime, errors_beforehand, falls_back_to_own, is_named
 from .runtimes.compatibility import DeviceKind
 from .toolchain import Toolchains
 

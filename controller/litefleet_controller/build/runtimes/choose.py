@@ -73,7 +73,9 @@ def choose_runtime(
     if only.choice.kind == "system":  # the device itself says what it lacks
         return ChosenRuntime(only.choice)
     foreign = bool(only.refusals) or not binding_fits(only.choice, DeviceKind.of(facts))
-    if foreign and facts.paddlelite.path and falls_back_to_own(config, device, facts.arch, only.refusals):
+    # Its own of another version than the file's is no replacement for wheels that every interpreter loads by their library.
+    own = facts.paddlelite.path and (bool(only.refusals) or published in ("", facts.paddlelite.version))
+    if foreign and own and falls_back_to_own(config, device, facts.arch, only.refusals):
         return ChosenRuntime(RuntimeChoice("system"))
     return ChosenRuntime(only.choice, only.refusals, only.name if is_library(only.choice) else "")
 
