@@ -715,7 +715,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "error",
         "failed",
         "The device's host key is not the one that was pinned: the device was reinstalled, or another machine answers in its place.",
-        "If it was reinstalled, remove the old line from the known-hosts file (or correct `host_key:`); otherwise find out which machine answers.",
+        "If it was reinstalled or replaced, accept the new key: `litefleet accept-key NAME` (or correct `host_key:`); otherwise find out which machine answers.",
     ),
     (
         "LF504",

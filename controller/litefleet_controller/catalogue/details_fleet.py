@@ -43,7 +43,7 @@ FLEET: Mapping[str, Details] = {
         (
             "Find out whether somebody reinstalled the device. If nobody did, do not log in.",
             "Compare at the device itself: `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`.",
-            "Then remove the old line (`ssh-keygen -R HOST`) and pin the new key: `litefleet probe --limit NAME --accept-new-host-keys`.",
+            "Then accept the new key: `litefleet accept-key NAME` shows the old and the new fingerprint, and asks.",
         ),
         ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!",),
     ),

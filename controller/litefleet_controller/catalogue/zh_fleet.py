@@ -32,13 +32,12 @@ ZH_FLEET: Mapping[str, Zh] = {
     "LF503": Zh(
         "主机密钥已变化",
         "设备的主机密钥不是固定下来的那个：设备重装过系统，或有人从中拦截。",
-        "如果重装过系统，请从 known_hosts 文件中删除旧的一行（或更正 `host_key:`）；否则请查明是谁在应答。",
+        "如果重装过系统或更换过设备，请接受新密钥：`litefleet accept-key NAME`（或更正 `host_key:`）；否则请查明是谁在应答。",
         "这台设备已有一个已知的密钥，而它出示的是另一个，或已标记为吊销。",
         (
             "查明是否重装过系统。如果没有人重装，请不要登录。",
             "在设备本身比较：`ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub`。",
-            "然后删除旧的一行（`ssh-keygen -R HOST`），重新固定："
-            "`litefleet probe --limit NAME --accept-new-host-keys`。",
+            "然后接受新密钥：`litefleet accept-key NAME` 显示新旧指纹并询问。",
         ),
     ),
     "LF504": Zh(

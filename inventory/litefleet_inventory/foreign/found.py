@@ -53,7 +53,7 @@ class Found:
 
     def set(self, host: FoundHost, key: str, value: object, said: str) -> None:
         """Give a host a setting; one that litefleet would refuse is listed as `said`, with the reason."""
-        text = str(value).strip()
+        text = str(value).strip().lower() if key == "legacy" else str(value).strip()
         if key == "tags":
             parts = value if isinstance(value, list) else re.split(r"[\s,]+", text)
             for part in (str(p).strip() for p in parts):
@@ -115,6 +115,8 @@ def _body(host: FoundHost) -> dict[str, object]:
     body: dict[str, object] = dict(host.settings)
     if "port" in body:
         body["port"] = int(str(body["port"]))
+    if "legacy" in body:
+        body["legacy"] = body["legacy"] == "true"
     if host.tags:
         body["tags"] = list(host.tags)
     return body

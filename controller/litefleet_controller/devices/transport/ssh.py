@@ -233,7 +233,11 @@ class SshTransport:
             await self._hop(device, connections)
             async with asyncio.timeout(self._limits.connect_s + self._limits.login_s):
                 key = await asyncssh.get_server_host_key(
-                    device.host, device.port, tunnel=connections[-1] if connections else (), config=None
+                    device.host,
+                    device.port,
+                    tunnel=connections[-1] if connections else (),
+                    kex_algs=(*KEX, *LEGACY_KEX) if device.legacy else KEX,
+                    config=None,
                 )
         except TimeoutError as error:
             raise TransportError(finding("LF501", f"{where} did not answer within the time limit")) from error
