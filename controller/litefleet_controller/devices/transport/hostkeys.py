@@ -145,6 +145,7 @@ class HostKeys:
             kind, public = key.export_public_key("openssh").decode().split()[:2]
             kept.append(f"{_known_as(device)} {kind} {public}".encode())
             write_atomically(self._pin_file, b"\n".join(kept) + b"\n")
+            self._pin_file.chmod(0o600)
         self._new[device.host, device.port] = key
 
 

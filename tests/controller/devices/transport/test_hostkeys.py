@@ -293,3 +293,25 @@ def test_first_contacts_of_one_run_pin_one_key(tmp_path: Path, keys: list[asyncs
         trust.keep_accepted(BOARD, decisions[1])
     trust.keep_accepted(BOARD, decisions[2])
     assert len((tmp_path / "pins").read_text().splitlines()) == 1
+
+
+def test_a_replaced_key_takes_the_place_of_the_pinned_one_alone(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+    pins = tmp_path / "state" / "pins"
+    pins.parent.mkdir()
+    pins.write_text(f"board.example {text(keys[0])}\n[board.example]:2222 {text(keys[1])}\nother {text(keys[0])}")
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(pins)], check=True, capture_output=True)
+    with pins.open("a") as file:
+        file.write(f"\nBoard.example {text(keys[2])}\n@revoked * {text(keys[2])}\n# kept\n\n")
+    pins.chmod(0o600)
+    trust = host_keys(tmp_path)
+    trust.replace(BOARD, keys[1])
+    now = HostKeys([tmp_path / "known_hosts"], pins, accept_new=False)
+    for after in (trust, now):
+        assert said(after, BOARD, keys[1]) == "yes"
+    assert [said(now, BOARD, k) for k in keys] == ["LF503", "yes", "LF503"]
+    assert said(now, OTHER_PORT, keys[1]) == "yes"
+    assert said(now, Device(name="o", host="other"), keys[0]) == "yes"
+    lines = pins.read_text().splitlines()
+    assert f"@revoked * {text(keys[2])}" in lines
+    assert "# kept" in lines
+    assert stat.S_IMODE(pins.stat().st_mode) == 0o600
