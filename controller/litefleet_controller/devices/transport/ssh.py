@@ -231,14 +231,16 @@ class SshTransport:
         where = f"{device.host}:{device.port}"
         try:
             await self._hop(device, connections)
-            async with asyncio.timeout(self._limits.connect_s + self._limits.login_s):
-                key = await asyncssh.get_server_host_key(
-                    device.host,
-                    device.port,
-                    tunnel=connections[-1] if connections else (),
-                    kex_algs=(*KEX, *LEGACY_KEX) if device.legacy else KEX,
-                    config=None,
-                )
+            with proxy_of(device) as proxy:
+                async with asyncio.timeout(self._limits.connect_s + self._limits.login_s):
+                    key = await asyncssh.get_server_host_key(
+                        device.host,
+                        device.port,
+                        tunnel=connections[-1] if connections else (),
+                        proxy_command=proxy.command,
+                        kex_algs=(*KEX, *LEGACY_KEX) if device.legacy else KEX,
+                        config=None,
+                    )
         except TimeoutError as error:
             raise TransportError(finding("LF501", f"{where} did not answer within the time limit")) from error
         except (OSError, asyncssh.Error) as error:
