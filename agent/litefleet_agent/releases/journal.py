@@ -221,7 +221,7 @@ class Journal:
     def read(self) -> Contents:
         """Return its contents, empty when there is no journal.  Raises OSError when it cannot be read."""
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # not waiting for a FIFO's writer
         except FileNotFoundError:
             return Contents([], 0)
         try:

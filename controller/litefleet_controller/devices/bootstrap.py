@@ -153,11 +153,12 @@ def start():
         import atexit, shutil
         atexit.register(shutil.rmtree, GONE, True)
     sys.dont_write_bytecode = not KEEP
-    root = os.path.expanduser(ROOT) if ROOT else default_root()
+    # Resolved once: whoever owns a link on the way could point it elsewhere after the check.
+    root = os.path.realpath(os.path.expanduser(ROOT) if ROOT else default_root())
     folder = os.path.join(root, "agent")
     path = os.path.join(folder, SHA + ".pyz")
     opening = take(OPENING)
-    other = foreign(os.path.realpath(path))
+    other = foreign(path)
     if other:
         return say("fail %s: others could exchange the agent; log in as its owner, or name another root: for it" % other)
     fd = checked(path)

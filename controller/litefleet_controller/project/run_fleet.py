@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from litefleet_agent.formats.files import read_regular
 from litefleet_inventory import Device
 
 from .. import __version__
@@ -26,6 +27,7 @@ from . import Options
 from .project import Project, open_project, open_state
 
 _SEARCHED = 500  # latest kept reports
+_MOST_REPORT = 1 << 30  # bytes
 ProgressFor = Callable[[int], Progress]
 
 
@@ -179,7 +181,7 @@ def find_report(config_path: Path, wanted: str) -> RunReport:
 def read_report(path: Path) -> RunReport:
     """Return a kept report; UsageError when the file cannot be read or is no report."""
     try:
-        return RunReport.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return RunReport.from_dict(json.loads(read_regular(path, _MOST_REPORT)))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:

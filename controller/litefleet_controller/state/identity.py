@@ -19,6 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from litefleet_agent.formats.checked import items, mapping, number, text, whole
+from litefleet_agent.formats.files import read_regular
 from litefleet_agent.releases.atomic import write_atomic
 from litefleet_agent.releases.journal import Told
 
@@ -104,8 +105,7 @@ class Beside:
     def read(self) -> dict[str, Noted]:
         """Return what it says, by fleet; nothing where it does not exist or is damaged: it is then written anew."""
         try:
-            with self.path.open("rb") as file:
-                data = json.loads(file.read(_MOST_BYTES))
+            data = json.loads(read_regular(self.path, _MOST_BYTES))
             return {fleet: Noted.from_dict(fleet, entry) for fleet, entry in mapping(data["fleets"]).items()}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import asyncssh
 from litefleet_agent.findings import Finding, finding
+from litefleet_agent.formats.files import read_regular
 from litefleet_inventory.model import Device
 
 from ...common.files import expanded
@@ -46,8 +47,7 @@ def read_key(path: str, certificates: tuple[str, ...] = ()) -> KeyFile:
     """Return what a private or public key file holds; `certificates` are files besides `path`-cert.pub.  Read once."""
     file = expanded(path)
     try:
-        with file.open("rb") as opened:
-            data = opened.read(_MOST_BYTES)
+        data = read_regular(file, _MOST_BYTES)
     except OSError as error:
         return KeyFile(path, problem=f"cannot be read: {error.strerror or error}")
     public = _public(file, data)

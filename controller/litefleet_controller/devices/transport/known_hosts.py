@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import asyncssh
+from litefleet_agent.formats.files import read_regular
 
 _MOST_BYTES = 16 << 20
 _MARKERS = ("@cert-authority", "@revoked")
@@ -56,8 +57,7 @@ def _load(keys: asyncssh.SSHKnownHosts, line: str) -> str:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines that are to be host keys, with their numbers."""
     try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES)
+        data = read_regular(path, _MOST_BYTES)
     except FileNotFoundError:
         return
     for number, raw in enumerate(data.split(b"\n"), start=1):

@@ -132,7 +132,7 @@ def test_a_key_of_a_type_that_nobody_knows_is_no_mistake(tmp_path: Path) -> None
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="known_hosts cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match="known_hosts cannot be read: is a folder, not a regular file"):
         HostKeys([], tmp_path, False)
 
 
