@@ -23,6 +23,7 @@ from litefleet_inventory.model import Device
 
 from ..common.errors import LitefleetError
 from ..common.files import expanded
+from ..common.text import sanitize
 from ..devices.transport.base import TransportError, hop_device
 from ..devices.transport.hostkeys import HostKeys, TrustDecision
 from .carry_out import CommandResult
@@ -129,6 +130,12 @@ def _refused(device: Device, admin: Admin, error: Exception) -> Finding:
     return finding("LF501", f"{where}: {error or type(error).__name__}")
 
 
+def _words(ran: CommandResult) -> str:
+    """Return sudo's own words: its last lines, after a lecture that it may hold."""
+    lines = [line.strip() for line in ran.err.splitlines() if line.strip()]
+    return sanitize(" / ".join(lines[-3:]), 400) or f"it ended with {ran.code}"
+
+
 class NotRoot(LitefleetError):
     """Root's rights are unavailable on this device."""
 
@@ -161,18 +168,28 @@ class SudoRemote:
         found = self._exec("command -v sudo")
         if found.code:
             raise NotRoot("the login is not root's, and there is no sudo on the device: log in as root (--as root)")
-        if self._exec("sudo -n true").code == 0:
+        tried = self._exec("env LC_ALL=C sudo -n true")
+        if tried.code == 0:
             return "sudo -n "
+        if "password" not in tried.err:  # requiretty, a user that may do nothing: a password changes nothing
+            raise NotRoot(f"sudo refuses on this device: {_words(tried)}")
         given = password()
         if not given or "\n" in given:
             raise NotRoot("sudo wants a password on this device, and none was given")
-        tried = self._exec("sudo -k -S -p '' true", f"{given}\n".encode())
+        tried = self._exec("env LC_ALL=C sudo -k -S -p '' true", f"{given}\n".encode())
         if tried.code:
-            raise NotRoot("sudo did not take the password, or does not allow this user everything")
+            raise NotRoot(f"sudo did not take the password, or does not allow this user everything: {_words(tried)}")
         self._password = given
         return "sudo -k -S -p '' "
 
     def _exec(self, command: str, stdin: bytes = b"", time_limit_s: float = 60.0) -> CommandResult:
+        """Run a command of the login shell; what its start-up files print is not the command's."""
+        mark = secrets.token_hex(16)
+        ran = self._exchanged(f"echo {mark}; {command}", stdin, time_limit_s)
+        chatter, found, out = ran.out.partition(f"{mark}\n")
+        return CommandResult(ran.code, out if found else chatter, ran.err)
+
+    def _exchanged(self, command: str, stdin: bytes, time_limit_s: float) -> CommandResult:
         end = time.monotonic() + time_limit_s
         # paramiko waits for the answer to a request without a limit of its own: past it, the connection ends.
         over = threading.Timer(time_limit_s, self._connection.transport.close)

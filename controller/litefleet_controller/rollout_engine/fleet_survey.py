@@ -84,12 +84,30 @@ async def probe_devices(
         return outcomes
 
     _, interrupted = await run_bounded(devices, one, concurrency, lambda outcome: None, per_jump)
+    for names, found in same_machines(probes):
+        for name in names:
+            probes[name] = replace(probes[name], findings=(*probes[name].findings, found))
     for device in devices:
         if device.name not in probes:  # Ctrl-C
             found = finding("LF509", f"{device.name} was not asked")
             unasked = DeviceOutcome(device.name, "", Verdict.FAILED, (found,))
             probes[device.name] = _from_memory(device, known.get(device.name), unasked)
     return probes, interrupted
+
+
+def same_machines(probes: Mapping[str, ProbeResult]) -> list[tuple[list[str], Finding]]:
+    """Return LF513 for each host key that several devices have shown, with their names."""
+    shown: dict[str, list[str]] = {}
+    for name, probe in probes.items():
+        if probe.host_key:
+            shown.setdefault(probe.host_key, []).append(name)
+    found = []
+    for key, names in shown.items():
+        if len(names) > 1:
+            boots = {str(probes[name].hello.get("boot", name)) for name in names}
+            what = "and the same boot: one machine under several names" if len(boots) == 1 else "and started separately"
+            found.append((names, finding("LF513", f"{', '.join(names[:10])} show the same host key {key}, {what}")))
+    return found
 
 
 def _from_memory(device: Device, known: KnownDevice | None, outcome: DeviceOutcome) -> ProbeResult:
