@@ -268,4 +268,6 @@ def _why(probe: ProbeResult, model: str, built: Release | None) -> str:
         how = f"the ready-made file for {probe.facts.arch}"
     runtime = "its own Paddle-Lite" if built.runtime_key == "system" else f"runtime {built.runtime_key[:12]}"
     runtime += f" ({built.runtime_words})" if built.runtime_words else ""
-    return f"{kind_of(probe.facts)}: {how}; {runtime}"
+    own = probe.facts.brought.own_libc
+    brought = f" (brought; the system has {own})" if own else ""
+    return f"{kind_of(probe.facts)}{brought}: {how}; {runtime}"
