@@ -160,6 +160,11 @@ def current_lang() -> Lang:
     return _Chosen.lang or (Lang(asked) if asked in list(Lang) else lang_of())
 
 
+def in_lang(english: str, chinese: str) -> str:
+    """Return a sentence in the language of this process's messages."""
+    return chinese if current_lang() is Lang.ZH else english
+
+
 def lang_of(environment: Mapping[str, str] = os.environ) -> Lang:
     """Return the language for the locale in the environment: Chinese for a Chinese locale, else English."""
     locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")

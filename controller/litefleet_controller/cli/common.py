@@ -153,7 +153,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     run.__signature__ = signature.replace(parameters=keyword_only)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
-    app.command()(run)
+    app.command(function.__name__.rstrip("_").replace("_", "-"))(run)  # `import_` is a keyword without its underscore
     return function
 
 

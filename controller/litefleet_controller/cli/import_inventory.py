@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from ..common.errors import ConfigError, UsageError
-from .common import app, say, show, write_file
+from .common import command, say, show, write_file
 
 
-@app.command("import")
-def import_inventory(
+@command
+def import_(
     source: Annotated[
         Path,
         typer.Argument(

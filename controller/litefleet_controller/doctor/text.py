@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from litefleet_agent.findings import Certainty, Finding, Severity
 
 from ..catalogue.articles import advice
-from ..catalogue.words import current_lang, words
+from ..catalogue.words import current_lang, in_lang, words
 from ..reports.terminal import Page, finding_labels, plural
 from .diagnosis import Diagnosis, Kind
 
@@ -65,20 +65,31 @@ def _last(page: Page, diagnoses: Sequence[Diagnosis]) -> None:
     """Print the counts and the finding to begin with."""
     found = [f for d in diagnoses for f in d.findings]
     if any(d.kind is Kind.NB and not d.data.get("for") for d in diagnoses) and not _placed(diagnoses):
-        page.line("where will it run? add `--for aarch64` or `--limit DEVICE` to judge it for that place")
+        where = "where will it run? add `--for aarch64` or `--limit DEVICE` to judge it for that place"
+        page.line(in_lang(where, "它将在哪里运行？加上 `--for aarch64` 或 `--limit DEVICE`，以便针对那里判断"))
     if not found and any(d.kind is Kind.LOG for d in diagnoses):
-        page.line("no known failure was recognised; the program can have failed all the same")
+        nothing = "no known failure was recognised; the program can have failed all the same"
+        page.line(in_lang(nothing, "没有认出已知的故障；程序仍可能失败过"))
         return
     if not found:
-        page.line(("nothing wrong was found", "green"))
+        page.line((in_lang("nothing wrong was found", "没有发现问题"), "green"))
         return
     counts = {severity: sum(f.severity is severity for f in found) for severity in reversed(Severity)}
-    summary = ", ".join(plural(n, severity.value) for severity, n in counts.items() if n)
+    said = words(current_lang())
+    summary = said.comma.join(
+        in_lang(plural(n, severity.value), f"{n:,} 个{said.severities[severity.value]}")
+        for severity, n in counts.items()
+        if n
+    )
     first = next(f for severity in reversed(Severity) for d in diagnoses for f in d.ranked if f.severity is severity)
     if first.severity is Severity.NOTE:
-        page.line(summary, ("; nothing that must be done", "green"))
+        page.line(summary, (in_lang("; nothing that must be done", "；没有必须处理的"), "green"))
     else:
-        page.line((summary, "bold"), f"; begin with {first.code}: `litefleet explain {first.code}` has the steps")
+        steps = f"`litefleet explain {first.code}`"
+        page.line(
+            (summary, "bold"),
+            in_lang(f"; begin with {first.code}: {steps} has the steps", f"；先处理 {first.code}：{steps} 给出步骤"),
+        )
 
 
 def _placed(diagnoses: Sequence[Diagnosis]) -> bool:

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..catalogue.articles import advice
-from ..catalogue.words import Lang, current_lang
+from ..catalogue.words import in_lang
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import DeviceOutcome, RunReport
 from .grouping import folded
@@ -58,7 +58,7 @@ Cell = str | tuple[str, str]  # text, or text and its style
 
 def finding_labels() -> tuple[str, str, str]:
     """Return the labels of a finding's sentence, its cause and its remedy, in the language of this process's messages."""
-    return ("现象", "原因", "做法") if current_lang() is Lang.ZH else ("seen", "why", "do")
+    return in_lang("seen", "现象"), in_lang("why", "原因"), in_lang("do", "做法")
 
 
 def plural(count: int, noun: str) -> str:

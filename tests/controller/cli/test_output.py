@@ -48,6 +48,13 @@ def test_causes_and_remedies_are_in_the_chosen_language(command: str, pointer: P
         assert "git lfs pull" in shown
 
 
+def test_doctors_last_line_is_in_the_language_too(pointer: Path) -> None:
+    shown = CliRunner().invoke(app, ["doctor", str(pointer), "--lang", "zh"]).stdout
+    assert shown.rstrip().endswith("1 个错误；先处理 LF106：`litefleet explain LF106` 给出步骤")
+    shown = CliRunner().invoke(app, ["doctor", str(pointer), "--lang", "en"]).stdout
+    assert shown.rstrip().endswith("1 error; begin with LF106: `litefleet explain LF106` has the steps")
+
+
 def test_an_error_of_findings_is_in_the_language_and_the_document_is_not(tmp_path: Path) -> None:
     (tmp_path / "litefleet.yaml").write_text("models:\n  m: {source: gone}\n")
     call = [sys.executable, "-m", "litefleet_controller", "convert", str(tmp_path), "--lang", "zh", "--json"]
