@@ -136,7 +136,7 @@ async def test_a_renamed_a_replaced_device_and_a_second_controller(fleet: Fleets
         report = await reconcile(options(job), quiet, repair=True)
         assert (report.exit_code, current(devices)["b"]) == (1, "")
         (refused,) = [f.observed for o in report.outcomes for f in o.findings if f.code == "LF503"]
-        assert re.search(r"shows SHA256:\S+, known is SHA256:\S+ \(`host_key:` in the inventory\)", refused)
+        assert re.search(r"shows SHA256:.*, known is SHA256:\S+ .*\(`host_key:` in the inventory\)", refused)
         inventory["hall"]["host_key"] = devices.devices["b"].host_public_key  # a person has compared it
         job.inventory(yaml.safe_dump({"devices": inventory}, sort_keys=False))
         report = await reconcile(options(job), lambda total: told, repair=False)
