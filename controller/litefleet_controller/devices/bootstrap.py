@@ -142,6 +142,10 @@ def run(path, fd, root, opening, word):
     LITEFLEET_ARCHIVE = path
     opened = "/proc/self/fd/%d" % fd
     sys.path.insert(0, opened if os.path.isfile(opened) else path)
+    import litefleet_agent
+    if getattr(litefleet_agent, "ARCHIVE_ROOT", "") != path:  # an earlier agent, which starts its processes from __file__
+        sys.path[0] = path
+        del sys.modules["litefleet_agent"]
     from litefleet_agent.session import serve
     say(word)
     sys.exit(serve(root, SHA, opening))
