@@ -1,5 +1,6 @@
 """Opens and hashes files that others made: regular files only, without blocking, and never more bytes than asked for."""
 
+import errno
 import hashlib
 import io
 import os
@@ -107,3 +108,24 @@ def free_bytes(folder: AnyPath) -> int:
     """Return the bytes that an unprivileged process may still write to the folder's file system.  Raises OSError."""
     room = os.statvfs(folder)
     return room.f_bavail * room.f_frsize
+
+
+# Errors that only a limit of the login causes here: the limit, and the option of `ulimit` that shows it.
+_LIMITS = {
+    errno.EFBIG: ("RLIMIT_FSIZE", "-f"),
+    errno.EMFILE: ("RLIMIT_NOFILE", "-n"),
+    errno.EAGAIN: ("RLIMIT_NPROC", "-u"),
+}
+
+
+def exceeded_limit(error: OSError) -> str:
+    """Return the limit of this process that an error comes from, as "ulimit -f: 307200"; "" for any other error."""
+    name, option = _LIMITS.get(error.errno or 0, ("", ""))
+    if not name:
+        return ""
+    try:
+        import resource
+
+        return "ulimit %s: %d" % (option, resource.getrlimit(getattr(resource, name))[0])
+    except (ImportError, AttributeError, OSError, ValueError):
+        return "ulimit %s" % option

@@ -22,7 +22,7 @@ from typing import IO, Callable, Dict, Iterable, Iterator, List, Mapping, NamedT
 
 from ..errors import AgentError
 from ..formats.checked import items, mapping, number_or
-from ..formats.files import FileStamp, free_bytes, read_regular, sha256_of
+from ..formats.files import FileStamp, exceeded_limit, free_bytes, read_regular, sha256_of
 from .atomic import write_atomic
 from .clock import Clock
 
@@ -154,6 +154,9 @@ def explain_os_error(error: OSError, action: str) -> StoreError:
         return StoreError("%s: no space left on the device" % action, "disk-full")
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return StoreError("%s: %s" % (action, error.strerror), "not-writable")
+    limit = exceeded_limit(error)
+    if limit:
+        return StoreError("%s: %s (%s)" % (action, error.strerror, limit), "limit")
     return StoreError("%s: %s" % (action, error.strerror or error), "io-error")
 
 

@@ -75,6 +75,9 @@ class Session:
             raise  # the controller is gone: nobody reads the answer
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             reply = {"error": {"code": "bad-request", "message": "the request does not fit: %r" % (error,)}}
+        except ImportError as error:  # small systems split the standard library into packages
+            message = "%s lacks the module %s: %s" % (sys.executable or "this Python", error.name, error)
+            reply = {"error": {"code": "no-module", "message": message}}
         except OSError as error:
             known = explain_os_error(error, "the request %s failed" % header.get("op"))
             reply = {"error": {"code": known.code, "message": str(known)}}
