@@ -118,6 +118,7 @@ def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> 
         memory=memory(tree),
         disk=_disk(existing),
         writable=os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK),
+        noexec=_noexec(existing),
         opencl=find_opencl(tree, name, libraries),
         opencl_devices=nodes,
         opencl_denied=denied,
@@ -129,6 +130,13 @@ def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> 
         model=_model(tree),
         brought=brought,
     )
+
+
+def _noexec(folder: str) -> bool:
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_NOEXEC)
+    except OSError:
+        return False
 
 
 def _program(executable: str) -> Optional[Elf]:

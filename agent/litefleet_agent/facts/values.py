@@ -96,6 +96,7 @@ class Facts(NamedTuple):
     memory: Memory = Memory()
     disk: Disk = Disk()
     writable: bool = False  # whether the agent's root can be written or created
+    noexec: bool = False  # whether the agent's root is on a file system that is mounted noexec
     opencl: str = ""  # path of the OpenCL library
     opencl_devices: Tuple[str, ...] = ()  # the GPU's device nodes: "/dev/mali0", "/dev/dri/renderD128"
     opencl_denied: Tuple[str, ...] = ()  # those of them that this user may not open

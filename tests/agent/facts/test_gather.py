@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import subprocess
 import sys
 import tempfile
 
@@ -91,7 +92,9 @@ def test_an_unknown_architecture_has_no_name(tmp_path):
 
 def test_an_empty_tree_gives_empty_facts(tmp_path):
     facts = gather(str(tmp_path), str(tmp_path / "nothing"), Process())
-    assert facts == Facts()._replace(bits=64, python=PythonFacts(bits=64), disk=facts.disk, writable=facts.writable)
+    assert facts == Facts()._replace(
+        bits=64, python=PythonFacts(bits=64), disk=facts.disk, writable=facts.writable, noexec=facts.noexec
+    )
 
 
 def test_an_emulators_host_cpuinfo_is_not_the_devices(tmp_path):
@@ -306,3 +309,15 @@ def test_the_fingerprint_stays_with_what_does_not():
     moved = BASE._replace(hostname="other", disk=Disk(10, 5), writable=True, kernel="6.6", container="lxc")
     assert fingerprint(moved) == fingerprint(BASE)
     assert len(fingerprint(BASE)) == 64
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a file system")
+def test_a_root_on_a_file_system_without_exec_is_told(tmp_path):
+    code = (
+        "import sys; sys.path[:0] = sys.argv[2:]; from litefleet_agent.facts import gather; "
+        "print(gather(sys.argv[1] + '/not/yet/there').noexec, gather('/').noexec)"
+    )
+    script = 'mount -t tmpfs -o noexec none "$1" && exec "$0" -c "$2" "$1" "${@:3}"'
+    argv = ["unshare", "-m", "bash", "-c", script, sys.executable, str(tmp_path), code]
+    done = subprocess.run(argv + [p for p in sys.path if p], stdout=subprocess.PIPE, check=True, timeout=60)
+    assert done.stdout.split() == [b"True", b"False"]

@@ -265,6 +265,9 @@ def test_what_a_build_lacks_is_known_before_it_travels(standin: bytes, tmp_path:
     assert found.code == "LF113"
     assert found.observed.startswith("The file uses ")
     assert errors_beforehand(model, PI, read_library(_whole(standin, tmp_path), tmp_path / "cache").runtime) == []
+    whole = read_library(_whole(standin, tmp_path), tmp_path / "cache").runtime
+    (found,) = errors_beforehand(model, PI._replace(noexec=True), whole)
+    assert found.code == "LF327"
     assert runtime_from_dict(runtime_to_dict(runtime)) == runtime
 
 
