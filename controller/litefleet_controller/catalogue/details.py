@@ -1,17 +1,36 @@
-"""Details of each finding beyond the catalogue's row: how it is found, what people see, the steps, who else had it."""
+"""Details of each finding beyond the catalogue's row: how it is found, what people see, the steps, who else had it.
+
+The texts are data, `texts/GROUP.json` in English and `texts/GROUP.zh.json` in Chinese: an object of each code, whose keys are
+the fields of `Details` and `Zh`.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
 
-from .details_device import DEVICE
-from .details_files import FILES
-from .details_fleet import FLEET
-from .details_host import HOST
-from .details_run import RUN
-from .details_source import SOURCE
+from litefleet_agent.findings import Certainty
+
 from .entry import Details, Where
 
-__all__ = ["DETAILS", "Details", "Where"]
+_GROUPS = ("files", "source", "device", "run", "fleet", "host")
 
-DETAILS: Mapping[str, Details] = {**FILES, **SOURCE, **DEVICE, **RUN, **FLEET, **HOST}
+
+def read_texts(suffix: str) -> dict[str, dict[str, Any]]:
+    """Return the texts of all groups by code, from the files that end with `suffix`; lists are tuples."""
+    folder = files(__package__) / "texts"
+    found: dict[str, dict[str, Any]] = {}
+    for group in _GROUPS:
+        for code, texts in json.loads((folder / f"{group}{suffix}.json").read_text(encoding="utf-8")).items():
+            found[code] = {key: tuple(text) if isinstance(text, list) else text for key, text in texts.items()}
+    return found
+
+
+def _details(texts: dict[str, Any]) -> Details:
+    sure = tuple(map(Certainty, texts.pop("sure", (Certainty.CERTAIN,))))
+    return Details(where=tuple(map(Where, texts.pop("where"))), sure=sure, **texts)
+
+
+DETAILS: Mapping[str, Details] = {code: _details(texts) for code, texts in read_texts("").items()}

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .details import read_texts
 from .entry import Zh
-from .zh_device import ZH_DEVICE
-from .zh_files import ZH_FILES
-from .zh_fleet import ZH_FLEET
-from .zh_host import ZH_HOST
-from .zh_run import ZH_RUN
-from .zh_source import ZH_SOURCE
 
-__all__ = ["BLOCKS_ZH", "CERTAINTIES_ZH", "HEADINGS_ZH", "SEVERITIES_ZH", "VERDICTS_ZH", "ZH", "Zh"]
-
-ZH: Mapping[str, Zh] = {**ZH_FILES, **ZH_SOURCE, **ZH_DEVICE, **ZH_RUN, **ZH_FLEET, **ZH_HOST}
+ZH: Mapping[str, Zh] = {code: Zh(**texts) for code, texts in read_texts(".zh").items()}
 
 HEADINGS_ZH: Mapping[str, str] = {
     "findings": "发现一览",
