@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from typing import Dict, Iterator, List, NamedTuple, Tuple
 
-from ..formats.checked import items, mapping, text, whole
+from ..formats.checked import items, mapping, shortened, text, whole
 from ..formats.files import open_regular
 from ..releases.store import Manifest, StoreError, is_sha, release_id, safe_name
 
@@ -41,7 +41,7 @@ _BAD_ZIP = (
 
 def damaged(why: object) -> StoreError:
     """Return the error for a bundle that is incomplete or not well formed."""
-    return StoreError("the bundle is damaged: %s" % str(why)[:300], "bundle-damaged")
+    return StoreError("the bundle is damaged: %s" % shortened(str(why), 300), "bundle-damaged")
 
 
 class Offer(NamedTuple):

@@ -8,6 +8,8 @@ import subprocess
 import tempfile
 from typing import IO, List, NamedTuple, Optional, Tuple
 
+from ..formats.checked import shortened
+
 RELEASE = "litefleet-release"  # the namespaces: a signature for one purpose does not count for another
 TRUST = "litefleet-trust"
 BUNDLE = "litefleet-bundle"
@@ -112,12 +114,12 @@ def _check(keygen: _Keygen, namespace: str) -> Checked:
         if code == 0:
             return Checked(Outcome.GOOD, principal)
     messages = err.strip().splitlines() or ["it does not belong to these bytes"]
-    return Checked(Outcome.BAD, messages[0][:200].rstrip("."))
+    return Checked(Outcome.BAD, shortened(messages[0], 200).rstrip("."))
 
 
 def _not_run(why: str) -> Checked:
     message = "this device's ssh-keygen did not run to its end, so the signature is unchecked (%s); try again"
-    return Checked(Outcome.FAILED, message % why[:200])
+    return Checked(Outcome.FAILED, message % shortened(why, 200))
 
 
 def _principals(out: str) -> List[str]:

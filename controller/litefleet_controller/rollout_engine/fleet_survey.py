@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, Verdict, decide, finding
+from litefleet_agent.formats.checked import shortened
 from litefleet_inventory.model import Device
 
 from ..common.checked import mapping_or_empty
@@ -210,7 +211,10 @@ def _draft(probe: ProbeResult, model: str, built: Release | None, position: int)
     errors = [f for f in findings if f.decides]
     if row.state in (DeviceState.BLOCKED, DeviceState.OFFLINE, DeviceState.FAILED) and errors:
         row = replace(
-            row, verdict=decide(findings), codes=tuple(f.code for f in errors), sentence=errors[0].observed[:500]
+            row,
+            verdict=decide(findings),
+            codes=tuple(f.code for f in errors),
+            sentence=shortened(errors[0].observed, 500),
         )
     files: tuple[tuple[str, int], ...] = ()
     if built is not None and built.id and row.state in (DeviceState.PENDING, DeviceState.OFFLINE):

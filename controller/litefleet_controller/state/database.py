@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from litefleet_agent.formats.checked import shortened
 from sqlalchemy import event, exc
 
 from ..common.files import expanded
@@ -49,12 +50,12 @@ def explain(error: exc.DBAPIError, name: str, secrets: tuple[str, ...] = ()) -> 
         message = message.replace(secret, "***")
     for pattern, sentence in _SENTENCES:
         if re.search(pattern, message, re.IGNORECASE):
-            return StateError(f"{name} {sentence} ({message[:300]})")
+            return StateError(f"{name} {sentence} ({shortened(message, 300)})")
     if error.connection_invalidated or re.search(_NO_SERVER, message, re.IGNORECASE):
         return StateError(
-            f"{name} does not answer: check that its server runs and the URL in `state` ({message[:300]})"
+            f"{name} does not answer: check that its server runs and the URL in `state` ({shortened(message, 300)})"
         )
-    return StateError(f"{name} did not do what it was asked; nothing was written ({message[:300]})")
+    return StateError(f"{name} did not do what it was asked; nothing was written ({shortened(message, 300)})")
 
 
 BUSY_S = 15  # how long SQLite waits for another writer

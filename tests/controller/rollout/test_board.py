@@ -425,3 +425,12 @@ def test_ten_thousand_devices_take_no_search_for_each_step():
     assert decision == Finish()
     assert steps == 10_000
     assert time.process_time() - started < 15  # a scan of all rows at each step takes minutes
+
+
+def test_a_soak_that_a_fast_clock_began_takes_at_most_one_more_soak():
+    """The controller's clock was three days ahead when the soak of 20 s began, and is right now."""
+    it = board(row(1, 0, D.CONFIRMED), row(2, 1), soak="20s", soak_until=NOW + 3 * 86400 + 20)
+    assert it.next(NOW, 9) == Soak(NOW + 20)
+    it.put_rollout(replace(it.rollout, soak_until=NOW + 20))
+    assert it.next(NOW + 19, 9) == Wait(NOW + 20, "the wave soaks")
+    assert isinstance(it.next(NOW + 20, 9), RecheckWave)

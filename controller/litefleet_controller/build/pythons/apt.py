@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from litefleet_agent.formats.checked import shortened
+
 from ...common.errors import LitefleetError
 from ...common.subprocesses import SubprocessEnd, run_subprocess
 from .deb import Package, PackageError, parse_index
@@ -114,4 +116,4 @@ def sources_of(text: str, deb822: bool) -> str:
 
 def _errors(ended: SubprocessEnd) -> str:
     lines = [line for line in ended.output.splitlines() if line.startswith(("E: ", "W: ", "Err:"))]
-    return " | ".join(lines[-4:])[:800] or ended.last_lines(3) or ended.ending
+    return shortened(" | ".join(lines[-4:]), 800) or ended.last_lines(3) or ended.ending

@@ -12,6 +12,7 @@ from litefleet_agent.facts.runtime import RuntimeFacts, describe_runtime
 from litefleet_agent.findings import Finding, finding
 from litefleet_agent.findings.environment import judge_runtime, parse_version
 from litefleet_agent.findings.runtime import check_cpu, check_runtime
+from litefleet_agent.formats.checked import shortened
 from litefleet_agent.formats.nb import NbModel
 from litefleet_inventory import Device
 
@@ -90,7 +91,7 @@ def _of_several(candidates: Sequence[Candidate]) -> ChosenRuntime:
     newest = max(fitting, key=lambda one: parse_version(one.version) or (0,))  # the first of equals
     others = [f"not {one.name}: {one.refusals[0].observed.rstrip('.')}" for one in candidates if one.refusals]
     fit = f"the newest of {len(fitting)} that fit" if len(fitting) > 1 else f"the only one of {count} that fits"
-    return ChosenRuntime(newest.choice, why="; ".join([f"{newest.name}, {fit}", *others])[:500], one_of=count)
+    return ChosenRuntime(newest.choice, why=shortened("; ".join([f"{newest.name}, {fit}", *others]), 500), one_of=count)
 
 
 def falls_back_to_own(config: Config, device: Device, arch: str, refusals: Sequence[Finding]) -> bool:
