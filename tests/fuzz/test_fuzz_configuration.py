@@ -99,7 +99,7 @@ def test_known_hosts(tmp_path: Path, key: Path) -> None:
         assert decision.algorithms
         decision.trusts(asyncssh.read_public_key(key.with_suffix(".pub")))
 
-    fuzz(Reader("known_hosts", (sample,), at(tmp_path / "known_hosts", trust), (ConfigError,), words))
+    fuzz(Reader("known_hosts", (sample,), at(tmp_path / "known_hosts", trust), (), words))  # odd lines are skipped
     fuzz(Reader("doctor's known_hosts", (sample,), at(tmp_path / "known_hosts", check_known_hosts), (), words))
 
 

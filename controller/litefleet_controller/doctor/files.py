@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import tempfile
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from litefleet_agent.formats.nb import NbError, NbModel, read_header, read_nb
 
 from ..build.conversion.preflight import SourceFacts, find_source, load_source
 from ..build.conversion.static import check_source_for
-from ..build.runtimes.library_files import is_archive
+from ..build.runtimes.library_files import is_archive, library_files
 from ..common.errors import FindingError, UsageError
 from ..common.text import sanitize
 from ..config.choices import DEFAULT_PADDLELITE
@@ -114,7 +115,7 @@ def kind_of(path: Path) -> Kind:
         return Kind.LIBRARY
     if path.suffix == ".whl" or _is_wheel(path, head):
         return Kind.WHEEL
-    if is_archive(path):
+    if is_archive(path) and _holds_library(path):
         return Kind.LIBRARY
     if path.suffix in _SOURCES or path.name in ("__model__", "__params__") or _is_pir(path, head):
         return Kind.SOURCE
@@ -135,6 +136,18 @@ def _kind_of_folder(path: Path) -> Kind:
     if names & {"__model__", "inference.json"} or any(n.endswith(".pdmodel") for n in names):
         return Kind.SOURCE
     return Kind.SOURCE if len(names) <= _FEW and _is_source(path) else Kind.UNKNOWN
+
+
+def _holds_library(archive: Path) -> bool:
+    """Whether an archive holds Paddle-Lite's library, by its published name or its content; a damaged one may."""
+    if "inference_lite" in archive.name:
+        return True
+    with tempfile.TemporaryDirectory() as work:
+        try:
+            library_files(archive, Path(work))
+        except FindingError as error:
+            return all(found.code == "LF322" for found in error.findings)
+    return True
 
 
 def _is_source(path: Path) -> bool:

@@ -177,7 +177,7 @@ def test_a_device_that_measured_nothing_to_the_end_must_say_why(told: dict[str, 
 def test_findings_of_a_flooding_device_are_bounded() -> None:
     outcome = ask(answer(findings=[{"code": "LF421", "seen": f"{i} " + "x" * 3000} for i in range(150)]))
     assert len(outcome.findings) == 100
-    assert max(len(found.observed) for found in outcome.findings) == 2000
+    assert 1900 < max(len(found.observed) for found in outcome.findings) <= 2000
 
 
 def test_keys_that_nobody_knows_are_dropped() -> None:

@@ -25,6 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project of four devices: two of known facts, one of a known architecture, one for x86_64."""
     monkeypatch.setenv("LITEFLEET_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")  # no line of the table is wrapped
     (tmp_path / "litefleet.yaml").write_text("models: {cls: {source: m}}  # ours\n")
     devices = (
         "a: {host: 192.0.2.1}, b: {host: 192.0.2.2}, c: {host: 192.0.2.3, arch: arm64}, d: {host: x, arch: x86_64}"

@@ -49,6 +49,10 @@ def test_each_is_named_by_doctor_and_inspect(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     for found in (examine(path).diagnosis.findings, inspect_file(path).findings):
+        if found[0].code == "LF322":  # doctor tried to unpack it
+            assert name in ("a.tar.gz", "a.tar.xz")
+            assert "cannot be unpacked" in found[0].observed
+            continue
         assert [f.code for f in found] == [code]
         assert found[0].observed.startswith(name)
         assert words in found[0].observed

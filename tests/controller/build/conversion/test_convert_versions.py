@@ -13,7 +13,7 @@ from litefleet_controller.build.artifacts import ArtifactStore
 from litefleet_controller.build.conversion.convert import convert_with_any
 from litefleet_controller.build.conversion.preflight import Source, load_source
 from litefleet_controller.build.conversion.variant import Variant, make_variant
-from litefleet_controller.build.releases import ReleaseBuilder
+from litefleet_controller.build.releases import Limits, ReleaseBuilder
 from litefleet_controller.build.toolchain import Toolchain, Toolchains
 from litefleet_controller.common.errors import FindingError, LitefleetError
 from litefleet_controller.config import Config, load_config
@@ -125,7 +125,10 @@ async def test_supply_takes_it_and_release_and_recipe_say_so(
         await release_builder.close()
     assert made.variant is not None
     assert made.variant.opt_version == "2.13rc0"
-    assert release_builder._manifest("rec", made, (), "system", ())["model"]["variant"]["opt_version"] == "2.13rc0"
+    assert (
+        release_builder._manifest("rec", made, (), "system", Limits((), None, False))["model"]["variant"]["opt_version"]
+        == "2.13rc0"
+    )
     assert len(golden) == 2  # by the version that made the file: 2.10 could not have run it
     assert output[:2] == ["converting rec for x86", "converting rec for x86 with Paddle-Lite 2.13rc0"]
     alone = ReleaseBuilder(
