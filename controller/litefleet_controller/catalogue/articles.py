@@ -8,8 +8,7 @@ from typing import Any
 
 from litefleet_agent.findings import CATALOGUE, Entry
 
-from .details import DETAILS
-from .entry import Details
+from .details import DETAILS, Details
 from .words import Lang, current_lang
 
 

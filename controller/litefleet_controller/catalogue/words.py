@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from litefleet_agent.findings import Entry
 
-from .entry import Details, Where
+from .details import Details, Where
 
 
 class Lang(enum.StrEnum):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .details import read_texts
-from .entry import Zh
+from .details import Zh, read_texts
 
 ZH: Mapping[str, Zh] = {code: Zh(**texts) for code, texts in read_texts(".zh").items()}
 

@@ -1,4 +1,4 @@
-"""What the models of litefleet.yaml's parts share: strict mappings, a mapping that may be one text, versions."""
+"""What the parts of litefleet.yaml share: strict mappings, a mapping that may be one text, versions, paths, architectures."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from litefleet_agent.facts.arch import ARCHES, arch_of
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
+
+from ..common.files import expanded
 
 
 def as_written(value: object) -> object:
@@ -41,3 +53,21 @@ class TextOrMapping(Strict):
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Return the schema of both spellings."""
         return {"anyOf": [{"type": "string"}, handler.resolve_ref_schema(handler(core))]}
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    """Return the path, `~` expanded, relative to the configuration's folder."""
+    base: Path = (info.context or {}).get("base", Path())
+    return base / expanded(path)
+
+
+def _canonical_arch(name: str) -> str:
+    """Return an architecture's canonical name; ValueError when Paddle-Lite has none for it."""
+    arch = arch_of(name)
+    if arch is None:
+        raise ValueError(f"'{name}' is not an architecture that litefleet converts for; known are {', '.join(ARCHES)}")
+    return arch.name
+
+
+FilePath = Annotated[Path, AfterValidator(_resolve)]
+ArchName = Annotated[str, AfterValidator(_canonical_arch)]

@@ -14,7 +14,7 @@ from litefleet_inventory.foreign import KINDS as INVENTORY_KINDS
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from ..rollout.policy import Duration, Policy
-from .base import Strict, TextOrMapping, Version, as_written
+from .base import ArchName, FilePath, Strict, TextOrMapping, Version, as_written
 from .choices import (
     CPU_TARGETS,
     DEFAULT_PADDLELITE,
@@ -31,7 +31,6 @@ from .inputs import InputConfig
 from .preprocess import PreprocessConfig
 from .pythons import PythonsConfig
 from .runtimes import RuntimesConfig
-from .values import ArchName, FilePath
 
 
 def _checked_name(name: str) -> str:

@@ -8,9 +8,8 @@ from pydantic import BeforeValidator, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from .base import TextOrMapping, Version
+from .base import FilePath, TextOrMapping, Version
 from .choices import RuntimeChoice
-from .values import FilePath
 
 _RUNTIME_FILES = ("wheel", "folder", "archive", "library")
 

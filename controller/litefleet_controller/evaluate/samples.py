@@ -16,8 +16,7 @@ from ..build.golden.pictures import SUFFIXES, read_picture, size_in_input
 from ..common.errors import FindingError, UsageError
 from ..config.choices import InputSpec
 from ..config.preprocess import PreprocessConfig
-from ..infer.cases import Case
-from ..infer.inputs import read_cases
+from ..infer.cases import Case, read_cases
 from .metrics import Record, observe
 
 # models with this input return boxes in the picture's own pixels, as PaddleDetection exports them

@@ -1,18 +1,21 @@
-"""One input of a run: the arrays of a model's inputs, checked against the model.  Pure."""
+"""One input of a run: the arrays of a model's inputs, read from files and checked against the model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from litefleet_agent.findings import Finding, finding
 from litefleet_agent.formats.npz import MAX_LOD_OFFSETS
 from litefleet_agent.session.infer import MAX_BODY, MAX_REQUESTS
 
 from ..build.golden.files import LOD, Array, Tensor
-from ..build.golden.own_inputs import check_inputs
+from ..build.golden.own_inputs import check_inputs, read_inputs
 from ..common.checked import number_or
 from ..common.errors import UsageError
+from ..config.choices import InputSpec
+from ..config.preprocess import PreprocessConfig
 
 
 @dataclass(frozen=True)
@@ -71,3 +74,20 @@ def parts_of(case: Case, inputs: Sequence[Tensor]) -> list[bytes]:
     """Return a case's data, little-endian, in the order of the model's inputs."""
     values = [case.arrays[t.name] for t in inputs]
     return [value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes() for value in values]
+
+
+def read_cases(
+    files: Sequence[Path],
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    how: PreprocessConfig | None,
+    model: str,
+    given: Mapping[str, InputSpec] | None = None,
+) -> tuple[Case, ...]:
+    """Return one case per file; UsageError, in one sentence, for files that do not fit the model.
+
+    `given` is what litefleet.yaml states of inputs that a file does not hold.
+    """
+    cases = tuple(Case(*one) for one in read_inputs(files, inputs, outputs, how, model, given))
+    check_cases(cases, inputs, model)
+    return cases

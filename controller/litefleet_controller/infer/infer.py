@@ -25,9 +25,8 @@ from ..devices.visit import DeviceSession, open_session
 from ..project import Options
 from ..project.project import Project, open_project
 from ..project.run_fleet import ProgressFor, Stopwatch, fan_out
-from .cases import Case, agent_too_old, check_cases, header_of, parts_of
+from .cases import Case, agent_too_old, check_cases, header_of, parts_of, read_cases
 from .compare import Difference, Limits, against_reference, among_devices
-from .inputs import read_cases
 from .outputs import read_answers, reported_findings
 from .report import CaseAnswer, DeviceAnswer, InferenceReport, judged, save, usable_folder
 

@@ -13,8 +13,7 @@ from litefleet_agent.formats.nb import Tensor
 from litefleet_controller.build.conversion.program import TensorSpec
 from litefleet_controller.common.errors import UsageError
 from litefleet_controller.config.preprocess import PreprocessConfig
-from litefleet_controller.infer.cases import Case, agent_too_old, check_cases, header_of, parts_of
-from litefleet_controller.infer.inputs import read_cases
+from litefleet_controller.infer.cases import Case, agent_too_old, check_cases, header_of, parts_of, read_cases
 from PIL import Image
 
 X = Tensor("x", "float32", (-1, 3, 4, -1))
