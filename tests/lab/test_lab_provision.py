@@ -79,7 +79,8 @@ def test_a_dry_run_that_looks_changes_nothing(machine: Machine, provision: Provi
 def test_a_wrong_password_is_asked_for_once_and_said(machine: Machine, provision: Provisioner) -> None:
     done, said = provision(password="wrong")
     assert not done
-    assert said[-1] == "  failed: sudo did not take the password, or does not allow this user everything"
+    assert said[-1].startswith("  failed: sudo did not take the password, or does not allow this user everything: ")
+    assert "1 incorrect password attempt" in said[-1]  # sudo's own words
     assert machine.ssh("id litefleet").returncode != 0
 
 
