@@ -37,7 +37,7 @@ def provision(
     said: list[str] = []
     keys = (machine.host_public_key,)
     device = Device("cam", machine.host, machine.port, "litefleet", str(key), host_keys=keys, python=python)
-    task = Provision(choice, said.append, lambda: password, archive or agent_archive())
+    task = Provision(choice, said.append, lambda: password, archive=archive or agent_archive())
     known = HostKeys([], key.with_name("known_hosts"), accept_new=False)
     return task.device(device, Login(known, lambda d: (), Admin(login, str(machine.key_path)))), said
 
