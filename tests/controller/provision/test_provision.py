@@ -265,6 +265,7 @@ def test_an_init_script_reads_nothing_as_root_that_the_user_wrote(device: Device
     secret.write_text("root:$6$salt")
     (run / "pid").symlink_to(secret)
     with subprocess.Popen(["sleep", "1"]) as alive:
+        threading.Thread(target=alive.wait).start()  # the script waits until the process is gone
         (own / "pid").write_text(f"{alive.pid}\n")
         su = tmp_path / "bin" / "su"
         su.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/said\n')
