@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..problems import Place
-
-if TYPE_CHECKING:
-    from .ansible import Tree
+from .ansible_tree import Tree, expand_hosts
 
 _SECTION = re.compile(r"\[([^:\]]+)(?::(\w+))?\]\s*(?:[#;].*)?")
 _PORT = re.compile(r"([^:\[\]]+):(\d+)")
@@ -50,7 +48,6 @@ def _variable(line: str, group: str, place: Place, tree: Tree) -> None:
 
 
 def _host(line: str, group: str, place: Place, tree: Tree) -> None:
-    from .ansible import expand_hosts
 
     try:
         words = shlex.split(line, comments=True)
