@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from litefleet_agent.findings import Verdict
 from litefleet_controller.config import load_config
 from litefleet_controller.demo import EmbeddedFleet
@@ -27,6 +28,7 @@ from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import audit, current, latest, link, new_release, options, quiet, rollout
 from tests.fakes.ssh_keys import keygen
 
+IN_2099 = 4_070_908_800  # seconds since the epoch
 Fleets = Callable[..., EmbeddedFleet]
 Projects = Callable[..., Project]
 
@@ -85,6 +87,29 @@ async def test_another_proof_and_a_repair_need_no_new_decision(fleet: Fleets, pr
         report = await reconcile(options(job), quiet, repair=True)
         assert (report.exit_code, link(root)) == (0, first), report.to_dict()
         assert (root / "blobs" / artifact).exists()
+
+
+async def test_a_controller_whose_clock_stands_in_2099_locks_nobody_out(
+    fleet: Fleets, project: Projects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fleet("a") as devices:
+        job = project(devices)
+        sign(job, "key", "key")
+        assert (await rollout(job)).exit_code == 0
+        runs, seal = current(devices), Signer.seal
+
+        async def ahead(self: Signer, release: str, model: str, of: str, number: int, now: float) -> dict[str, object]:
+            return await seal(self, release, model, of, IN_2099, IN_2099)
+
+        new_release(job, 3)
+        with monkeypatch.context() as clock:
+            clock.setattr(Signer, "seal", ahead)
+            report = await rollout(job)
+        assert _told(report.outcomes) == {"a": (Verdict.REFUSED, "LF607")}, report.to_dict()
+        assert "days ahead of this device's clock" in report.outcomes[0].sentence
+        assert current(devices) == runs
+        assert (await rollout(job, supersede=True)).exit_code == 0  # the clock is right again
+        assert current(devices) != runs
 
 
 async def test_old_foreign_and_expired_seals_are_refused(fleet: Fleets, project: Projects) -> None:
