@@ -56,7 +56,8 @@ def test_an_unknown_page_names_the_nearest() -> None:
 def test_hints_lead_to_pages_that_the_package_has() -> None:
     """No message names a file under docs/, which people who installed with pip do not have."""
     hints = []
-    for path in (ROOT / "controller/litefleet_controller").rglob("*.py"):
+    package = ROOT / "controller/litefleet_controller"
+    for path in (*package.rglob("*.py"), *(package / "catalogue/texts").glob("*.json")):
         hints += [
             (path.name, name) for name in re.findall(r"litefleet docs ([a-z-]+)`", path.read_text(encoding="utf-8"))
         ]
