@@ -15,6 +15,7 @@ from .problems import nearest
 
 NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 _NAME = re.compile(NAME, re.ASCII)
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=:/-]*", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*", re.ASCII)
 _SECRET = re.compile(
@@ -49,6 +50,11 @@ def _word(text: str, label: str) -> str:
     if not text.isprintable() or " " in text:
         return f"{label} {shown(text)} contains white space or control characters"
     return ""
+
+
+def as_name(text: str) -> str:
+    """Return a text as a name of a device, group or model: other characters become '-'; "" when nothing is left."""
+    return _NOT_IN_NAMES.sub("-", text).strip("-.")
 
 
 def name(text: str) -> str:

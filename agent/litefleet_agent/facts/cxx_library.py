@@ -3,11 +3,10 @@
 Reads names and bytes only; verification.native loads it.
 """
 
-import mmap
 import os
 from typing import Iterator, NamedTuple, Tuple
 
-from ..formats.files import open_regular
+from ..formats.files import mapped
 
 NAMES = ("libpaddle_light_api_shared.so", "libpaddle_full_api_shared.so")  # the smaller one first
 _PLACES = ("", "lib", "cxx/lib")  # of a release archive: its cxx/lib, its cxx, its top
@@ -83,7 +82,7 @@ def interface_of(path: str) -> str:
     Its bytes are searched: 15 ms of CPU for the published wheel's.  "" where it cannot be read.
     """
     try:
-        with open_regular(path) as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with mapped(path) as data:
             if all(data.find(name) >= 0 for name in NATIVE_MARKS):
                 return "c++"
             shown = (build.word for build in OTHER_BUILDS if data.find(build.symbol.encode("ascii") + b"\0") >= 0)
@@ -95,7 +94,7 @@ def interface_of(path: str) -> str:
 def shows_lto(path: str) -> bool:
     """Return whether link-time optimisation left its marks; False proves nothing: stripped libraries have none."""
     try:
-        with open_regular(path) as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with mapped(path) as data:
             return any(data.find(mark) >= 0 for mark in _LTO_MARKS)
     except (OSError, ValueError):
         return False

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import FrozenSet, Optional
 
 from ..formats.elf import ElfError, read_elf
-from ..formats.files import open_regular
+from ..formats.files import mapped
 
 _TOUCH = re.compile(rb"_Z(\d{1,3})touch_op_(\w{1,120})v\0")
 _FULL_SONAME, _LIGHT_SONAME = "libpaddle_full_api_shared", "libpaddle_light_api_shared"
@@ -40,7 +40,7 @@ def describe_flavour(path: str) -> Flavour:
     """
     try:
         program = read_elf(path)
-        with open_regular(path) as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with mapped(path) as data:
             ops = _operators(data)
             return Flavour(
                 kind=_kind(data, program.soname),

@@ -80,9 +80,9 @@ def _asked_devices() -> list[str]:
 
 
 def _fleet_name(folder: Path) -> str:
-    import re
+    from litefleet_inventory.checks import as_name
 
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-.") or "fleet"
+    return as_name(folder.resolve().name) or "fleet"
 
 
 def _check(config: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-import tempfile
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +18,9 @@ from litefleet_agent.formats.nb import NbError, NbModel, read_header, read_nb
 
 from ..build.conversion.preflight import SourceFacts, find_source, load_source
 from ..build.conversion.static import check_source_for
-from ..build.runtimes.library_files import is_archive, library_files
+from ..build.runtimes.library import read_library
+from ..build.runtimes.library_files import is_archive
+from ..build.toolchain import default_cache
 from ..common.errors import FindingError, UsageError
 from ..common.text import sanitize
 from ..config.choices import DEFAULT_PADDLELITE
@@ -142,11 +143,10 @@ def _holds_library(archive: Path) -> bool:
     """Whether an archive holds Paddle-Lite's library, by its published name or its content; a damaged one may."""
     if "inference_lite" in archive.name:
         return True
-    with tempfile.TemporaryDirectory() as work:
-        try:
-            library_files(archive, Path(work))
-        except FindingError as error:
-            return all(found.code == "LF322" for found in error.findings)
+    try:
+        read_library(archive, default_cache())
+    except FindingError as error:
+        return all(found.code == "LF322" for found in error.findings)
     return True
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from litefleet_inventory import Device
 
 from ..common.checked import mapping_or_empty, sequence_or_empty
 from ..common.errors import UsageError
 from ..common.operator import actor
-from ..config import load_config
+from ..config import Config, load_config
 from ..project import Options
 from ..project.project import open_project, open_state
 from ..project.run_fleet import read_report, reports_folder
@@ -135,7 +136,7 @@ def _records(
     state: State,
     fleet: str,
     wanted: Sequence[tuple[str, str, Device | None]],
-    drifted: Mapping[str, tuple[float, Mapping[str, tuple[str, ...]]]],
+    drifted: _Drift,
 ) -> tuple[DeviceRecord, ...]:
     known, confirmed, rows = state.known(), state.confirmed(), state.last_rows(fleet)
     services, versions = state.services(), state.versions()
@@ -143,7 +144,7 @@ def _records(
     for name, model, device in wanted:
         runs, last, seen = confirmed.get((name, model)), rows.get((name, model)), known.get(name)
         service = services.get(name)
-        drift = _drift_of(drifted, name, model, runs.at if runs else 0.0)
+        drift = drifted.of(name, model, runs.at if runs else 0.0)
         if runs and seen and runs.fingerprint and seen.fingerprint and runs.fingerprint != seen.fingerprint:
             drift = (*drift, "environment")
         found.append(
@@ -183,29 +184,30 @@ def _of_facts(last: LastRow | None, known: KnownDevice | None) -> dict[str, Any]
     return {"part": last.row.part if last else "", "arch": arch}
 
 
-def _drift(config: Any) -> dict[str, tuple[float, dict[str, tuple[str, ...]]]]:
-    """Return what the latest kept reconcile found, by model: (when it began, codes by device)."""
+class _Drift(NamedTuple):
+    """What the latest kept reconcile found, by device and model."""
+
+    at: float = 0.0
+    codes: Mapping[tuple[str, str], tuple[str, ...]] = MappingProxyType({})
+
+    def of(self, device: str, model: str, since: float) -> tuple[str, ...]:
+        """Return the codes; none where the release was confirmed later, at `since`."""
+        return self.codes.get((device, model), ()) if self.at >= since else ()
+
+
+def _drift(config: Config) -> _Drift:
     kept = sorted(reports_folder(config).glob("*-reconcile.json"))
     if not kept:
-        return {}
+        return _Drift()
     try:
         report = read_report(kept[-1])
     except UsageError:
-        return {}  # written by another version, or cut off: it says nothing of drift
-    began = kept[-1].stat().st_mtime
-    found: dict[str, tuple[float, dict[str, tuple[str, ...]]]] = {}
-    for outcome in report.outcomes:
-        codes = tuple(dict.fromkeys(f.code for f in outcome.findings if f.code in _DRIFT))
-        found.setdefault(outcome.model, (began, {}))[1][outcome.device] = codes
-    return found
-
-
-def _drift_of(
-    drifted: Mapping[str, tuple[float, Mapping[str, tuple[str, ...]]]], device: str, model: str, since: float
-) -> tuple[str, ...]:
-    """Return the codes of the latest reconcile; none where the release was confirmed later."""
-    at, codes = drifted.get(model, (0.0, {}))
-    return codes.get(device, ()) if at >= since else ()
+        return _Drift()  # written by another version, or cut off: it says nothing of drift
+    codes = {
+        (outcome.device, outcome.model): tuple(dict.fromkeys(f.code for f in outcome.findings if f.code in _DRIFT))
+        for outcome in report.outcomes
+    }
+    return _Drift(kept[-1].stat().st_mtime, codes)
 
 
 def _of_history(entry: HistoryEntry) -> TimelineEntry:

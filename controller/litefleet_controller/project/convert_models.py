@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from litefleet_agent.facts.arch import ARCHES
 from litefleet_agent.findings import Finding
 from litefleet_inventory import load
+from litefleet_inventory.checks import as_name
 from pydantic import ValidationError
 
 from ..build.conversion.variant import parse_targets
@@ -23,8 +23,6 @@ from ..config import Config, load_config
 from ..config.choices import arch_of_option
 from ..config.model import OptionsConfig, check_targets
 from .project import chosen_models
-
-_NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")  # what a model's name does not hold
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ async def convert_folders(paths: Sequence[Path], choice: ConvertChoice, out: Pat
         if not path.exists():
             raise UsageError(f"{path} does not exist: name a model's folder, or its program file")
         place = path.resolve()
-        name = _NO_NAME.sub("-", place.name if place.is_dir() else place.parent.name).strip("-.") or "model"
+        name = as_name((place if place.is_dir() else place.parent).name) or "model"
         if name in models:
             raise UsageError(f"two models would have the name {name}: convert them one at a time")
         models[name] = {"source": {"folder" if place.is_dir() else "model": place}}

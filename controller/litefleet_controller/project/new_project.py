@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from litefleet_inventory import InventoryError, load
+from litefleet_inventory.checks import as_name
 
-from ..build.conversion.layouts import find_source
 from ..build.conversion.preflight import SourceFacts, load_source
 from ..build.conversion.program import TensorSpec
 from ..common.errors import FindingError, UsageError
@@ -30,7 +30,6 @@ _TOKENS = 64
 _HOST = re.compile(
     r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<ipv6>[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\]|(?P<host>(?:[^@:\s\[\]]|\[\d+:\d+\])+))(?::(?P<port>\d{1,5}))?\Z"
 )
-_NO_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 _YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
 
@@ -66,7 +65,6 @@ def find_models(top: Path) -> list[FoundModel]:
     found: list[FoundModel] = []
     for folder in _folders(top):
         try:
-            find_source(folder)
             facts = load_source(folder).facts
         except FindingError:
             continue
@@ -91,7 +89,7 @@ def parse_device(text: str) -> NewDevice:
     if match is None or port > 65535 or (equals and not name):
         raise UsageError(f"'{text}' names no device; write --host user@address, or --host name=user@address:port")
     host = match["ipv6"] or match["host"]
-    return NewDevice(name or _NO_NAME.sub("-", host).strip("-.") or "device", host, match["user"] or "", port)
+    return NewDevice(name or as_name(host) or "device", host, match["user"] or "", port)
 
 
 def write_project(folder: Path, fleet: str, models: Sequence[FoundModel], devices: Sequence[NewDevice]) -> NewProject:
@@ -125,7 +123,7 @@ def _folders(top: Path) -> Iterator[Path]:
 
 def _described(path: Path, facts: SourceFacts, taken: set[str]) -> FoundModel:
     folder = path.resolve() if path.is_dir() else path.resolve().parent
-    base = _NO_NAME.sub("-", folder.name).strip("-.") or "model"
+    base = as_name(folder.name) or "model"
     name = next(n for n in (base, *(f"{base}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
     free = {t.name: t for t in facts.inputs if t.lod_level == 0 and any(dim < 0 for dim in t.dims)}
     return FoundModel(name, path, {n: _guess(t) for n, t in free.items()}, {n: t.dims for n, t in free.items()})

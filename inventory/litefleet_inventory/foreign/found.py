@@ -13,7 +13,6 @@ from ..fields import FIELDS, Kind
 from ..problems import Place, Problems
 
 MAX_HOSTS = 100_000
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 _MOST_NAMED = 8
 
 
@@ -40,7 +39,7 @@ class Found:
 
     def host(self, name: str) -> FoundHost | None:
         """Return the host of a name, made where it is new; its name is one that litefleet accepts.  None beyond MAX_HOSTS."""
-        safe = _NOT_IN_NAMES.sub("-", name).strip("-.") or "host"
+        safe = checks.as_name(name) or "host"
         if safe not in self.hosts:
             if len(self.hosts) >= MAX_HOSTS:
                 self.problems.add(Place(self.file), f"more than {MAX_HOSTS:,} hosts; split the fleet")
@@ -108,7 +107,7 @@ class Found:
 
 def group_name(name: str) -> str:
     """Return a group's name as litefleet accepts it."""
-    return _NOT_IN_NAMES.sub("-", str(name)).strip("-.")
+    return checks.as_name(str(name))
 
 
 def _body(host: FoundHost) -> dict[str, object]:

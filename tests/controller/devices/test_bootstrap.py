@@ -22,17 +22,7 @@ from litefleet_controller.devices.agent_archive import agent_archive
 from tests.conftest import find_python, lacking
 
 HELLO = encode({"id": 1, "op": "hello"})
-SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 TOOLS = ("uname", "getconf")
-
-
-@pytest.fixture(params=sorted(SHELLS))
-def shell(request: pytest.FixtureRequest) -> list[str]:
-    argv = SHELLS[request.param]
-    found = shutil.which(argv[0])
-    if found is None:
-        lacking(f"no {argv[0]} on this machine")
-    return [found, *argv[1:]]
 
 
 class Machine:

@@ -24,17 +24,7 @@ from litefleet_controller.devices.transport.base import TransportError
 
 from tests.conftest import lacking
 
-SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 TOOLS = "cat ls mkdir rmdir rm mv chmod uname df tail find sha256sum tar gzip xz env"
-
-
-@pytest.fixture(params=sorted(SHELLS))
-def shell(request: pytest.FixtureRequest) -> list[str]:
-    argv = SHELLS[request.param]
-    found = shutil.which(argv[0])
-    if found is None:
-        lacking(f"no {argv[0]} on this machine")
-    return [found, *argv[1:]]
 
 
 def bundle(folder: Path, form: str = "gz", starts: str = 'exec {python} "$@"') -> PythonBundle:
