@@ -274,10 +274,13 @@ def code_of_error(stage: str) -> str:
     return "LF423" if stage.startswith(("loading the model", "setting the inputs", "running")) else "LF900"
 
 
-def decode(result: ChildResult, label: str = "the model", stage: str = "") -> List[Finding]:
+def decode(
+    result: ChildResult, label: str = "the model", stage: str = "", memory_limit_bytes: int = 0
+) -> List[Finding]:
     """Return the findings for a child's end, none for exit code 0.
 
-    `label` names the child and its step in the sentences; `stage` is that step, where it is known.
+    `label` names the child and its step in the sentences; `stage` is that step, where it is known; `memory_limit_bytes` is
+    named where an allocation failed (0: no limit), since the kernel refuses what exceeds it before the child is measured.
     """
     if result.over_memory:
         return [finding("LF411", "%s was killed at %d MiB, its memory limit" % (label, result.max_rss_bytes >> 20))]
@@ -287,14 +290,17 @@ def decode(result: ChildResult, label: str = "the model", stage: str = "") -> Li
         return []
     found = [cause for cause in causes(LogText(result.stderr)) if cause.severity is Severity.ERROR]
     if found and not (result.signal_name == "SIGKILL" and found[0].code != "LF411"):
-        return [finding(c.code, _end(result, label, c.code, c.place.text), c.certainty) for c in found]
+        return [
+            finding(c.code, _end(result, label, c.code, c.place.text, memory_limit_bytes), c.certainty) for c in found
+        ]
     return [finding(_general(result, stage), _end(result, label, "", last_line(result.stderr)))]
 
 
-def _end(result: ChildResult, label: str, code: str, message: str) -> str:
+def _end(result: ChildResult, label: str, code: str, message: str, memory_limit_bytes: int = 0) -> str:
     tail = ": %s" % message if message else " without a message"
     if code == "LF411":
-        return "%s ran out of memory%s" % (label, tail)
+        limit = " (its limit is %d MiB)" % (memory_limit_bytes >> 20) if memory_limit_bytes else ""
+        return "%s ran out of memory%s%s" % (label, limit, tail)
     if result.signal_name:
         return "%s died with %s%s" % (label, result.signal_name, tail)
     return "%s ended with exit code %d%s" % (label, result.exit_code, tail)

@@ -92,6 +92,7 @@ def test_memory_limit() -> None:
     refused = python("bytearray(3<<30)", memory_limit_bytes=100 << 20)  # never resident: the kernel says no
     assert [f.code for f in decode(refused)] == ["LF411"]
     assert "MemoryError" in decode(refused)[0].observed
+    assert "ran out of memory (its limit is 64 MiB): " in decode(refused, memory_limit_bytes=64 << 20)[0].observed
 
 
 def test_ticks_come_and_may_abort() -> None:

@@ -255,7 +255,8 @@ class WorkerHandle:
         result = process.reap()
         label = "The worker of %s, while %s," % (self.plan.model.name, self._stage)
         early = [finding("LF900", "%s ended early with exit code 0." % label)]
-        self._dead([] if self._stop_requested else decode(result, label, self._stage) or early)
+        limit = self.plan.memory_limit_bytes
+        self._dead([] if self._stop_requested else decode(result, label, self._stage, limit) or early)
 
     def _dead(self, findings: List[Finding]) -> None:
         self.state = State.DEAD
