@@ -22,7 +22,7 @@ from litefleet_agent.bench.latency import compare_ab, steady  # noqa: E402
 from litefleet_agent.bench.recorder import Recorder  # noqa: E402
 from litefleet_agent.bench.statistics import verdict  # noqa: E402
 from litefleet_agent.bench.worker_handle import BenchWorker, WaitLoop  # noqa: E402
-from litefleet_agent.facts.tree import Tree  # noqa: E402
+from litefleet_agent.formats.files import Tree  # noqa: E402
 from litefleet_agent.formats.nb import read_nb  # noqa: E402
 from litefleet_agent.service.workers.plan import WorkerPlan, served_model  # noqa: E402
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from litefleet_agent.install.bundle import Bundle
-from litefleet_agent.releases.clock import Clock
+from litefleet_agent.releases.lease import Clock
 from litefleet_agent.releases.runtimes import drop_runtime, unpack_runtime
 from litefleet_agent.releases.store import StoreError, release_id
 from litefleet_controller.airgap.write import write_bundle

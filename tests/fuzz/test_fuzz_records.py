@@ -14,9 +14,9 @@ from litefleet_agent.facts.values import FactsError
 from litefleet_agent.findings import CATALOGUE, Finding
 from litefleet_agent.findings.crashlog.decode import decode_log
 from litefleet_agent.install.pending_reports import pending
-from litefleet_agent.releases.clock import Clock
 from litefleet_agent.releases.crc_log import CrcLog
-from litefleet_agent.releases.journal import Journal, Kind, Lease, Operation, State
+from litefleet_agent.releases.journal import Journal, Kind, Operation, State
+from litefleet_agent.releases.lease import Clock, Lease
 from litefleet_agent.releases.store import Manifest, StoreError, VerificationRecord
 from litefleet_agent.releases.trust import describe
 from litefleet_agent.service.history import newest, read_history

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from litefleet_agent.protocol import BlockingStream, FrameDecoder, ProtocolError, encode
-from litefleet_agent.releases.clock import Clock
+from litefleet_agent.releases.lease import Clock
 from litefleet_agent.session.server import Session, _ConnectionClosed
 from litefleet_agent.session.watch import Watch
 from litefleet_controller.rollout import DeviceState

@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from litefleet_agent.releases.clock import Clock
 from litefleet_agent.releases.journal import Journal
+from litefleet_agent.releases.lease import Clock
 from litefleet_agent.releases.store import Store, StoreError
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.devices.agent_archive import agent_archive

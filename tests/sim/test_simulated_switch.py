@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from litefleet_agent.errors import AgentError
 from litefleet_agent.releases import activation as real
-from litefleet_agent.releases.clock import Clock
+from litefleet_agent.releases.lease import Clock
 from litefleet_agent.releases.store import Store
 
 from tests.sim.sim_device import SimDevice

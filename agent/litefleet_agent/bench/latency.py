@@ -2,8 +2,8 @@
 
 from typing import Callable, List, Optional, Sequence, Tuple, TypeVar
 
-from ..facts.tree import Tree
 from ..findings import finding
+from ..formats.files import Tree
 from ..verification.golden_cases import median
 from .golden_check import GoldenCheck
 from .plan import BenchOptions

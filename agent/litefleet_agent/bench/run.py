@@ -7,9 +7,9 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional
 
 from ..facts import Facts
 from ..facts.sensors import available_bytes
-from ..facts.tree import Tree
 from ..findings import Finding, decide, finding, ranked
 from ..findings.environment import static_findings
+from ..formats.files import Tree
 from ..formats.nb import NbError
 from ..releases.activation import open_leases
 from ..releases.selector import ReleaseSelector

@@ -4,7 +4,7 @@ import os
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from ..facts.sensors import available_bytes, cpu_celsius, cpu_mhz, cpu_ticks, ticks_of
-from ..facts.tree import Tree
+from ..formats.files import Tree
 
 _ENOUGH = 50  # ticks of all CPUs, below which a share of them is mostly rounding
 _MOST_FILES = 20000

@@ -3,8 +3,8 @@
 from typing import List
 
 from ..facts.sensors import available_bytes
-from ..facts.tree import Tree
 from ..findings import Finding, finding
+from ..formats.files import Tree
 from ..verification.golden_cases import median
 from .golden_check import GoldenCheck
 from .latency import warm_up

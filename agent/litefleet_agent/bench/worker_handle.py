@@ -10,9 +10,9 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, 
 from .. import ARCHIVE_ROOT
 from ..errors import AgentError
 from ..facts.sensors import memory_of
-from ..facts.tree import Tree
 from ..findings import Finding, finding
 from ..formats.checked import each, items, mapping, number, text, whole
+from ..formats.files import Tree
 from ..formats.nb import Tensor
 from ..formats.npz import Array
 from ..protocol import ProtocolError, encode

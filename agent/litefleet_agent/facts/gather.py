@@ -6,12 +6,11 @@ import sys
 from typing import Dict, NamedTuple, Optional, Tuple
 
 from ..formats.elf import Elf, ElfError, read_elf
+from ..formats.files import Tree
 from .arch import Arch, arch_of_userland
-from .brought import describe_brought
 from .cpu import arm_hwcap, describe_cpuinfo
-from .libraries import describe_libc, find_libraries, find_opencl, find_opencl_devices, newest_glibcxx
+from .libraries import describe_brought, describe_libc, find_libraries, find_opencl, find_opencl_devices, newest_glibcxx
 from .packages import find_package, other_pythons
-from .tree import Tree
 from .values import MAX_TEXT, Cpu, Disk, Facts, Memory, OsRelease, PythonFacts
 
 

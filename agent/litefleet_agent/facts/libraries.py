@@ -1,13 +1,15 @@
-"""Finds shared libraries: the libc, the loader's folders, and which of the watched libraries exist."""
+"""Finds shared libraries: the libc, also beside one that a controller brought, the loader's folders, the watched libraries."""
 
 import os
 import re
 from typing import Dict, Iterable, List, Optional, Tuple
 
 from ..formats.elf import Elf, ElfError, read_elf
-from .tree import Tree
-from .values import Libc
+from ..formats.files import Tree
+from .values import Brought, Libc
 
+# <folder>/python/<key>/bin/python3: the key is the start of the archive's SHA-256
+_PLACE = re.compile(r"^(/.*/([0-9a-f]{32}))/bin/python3$")
 # What builds of Paddle-Lite and numpy need.  A list of every library would be tens of kilobytes per device.
 WATCHED: Tuple[str, ...] = (
     "libc.so.6",
@@ -134,3 +136,23 @@ def newest_glibcxx(tree: Tree, path: str) -> str:
     versions = [name[len("GLIBCXX_") :].split(".") for name in provided if name.startswith("GLIBCXX_")]
     numbers = [tuple(map(int, parts)) for parts in versions if all(part.isdecimal() for part in parts)]
     return ".".join(str(part) for part in max(numbers)) if numbers else ""
+
+
+def describe_brought(tree: Tree, executable: str) -> Tuple[Brought, Tuple[str, ...]]:
+    """Return the Python that a controller brought here, and the folder that its loader searches first, if any."""
+    found = _PLACE.match(executable)
+    if found is None or not os.path.isfile(found.group(1) + "/bin/python3.real"):
+        return Brought(), ()
+    if not os.path.isfile(found.group(1) + "/lib/ld.so"):
+        return Brought(found.group(2)), ()
+    return Brought(found.group(2), _own_libc(tree)), (found.group(1) + "/lib",)
+
+
+def _own_libc(tree: Tree) -> str:
+    folders = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
+    names = [name for folder in folders for name in tree.names(folder)]
+    triplets = [folder + "/" + name for folder in folders for name in tree.names(folder) if name.endswith("-gnu")]
+    names += [name for folder in triplets[:16] for name in tree.names(folder)]
+    if any(name.startswith(("ld-linux", "ld-2.")) for name in names):
+        return "glibc"
+    return "musl" if any(name.startswith("ld-musl-") for name in names) else "none"

@@ -3,8 +3,8 @@
 import re
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
+from ..formats.files import Tree
 from .gather import memory
-from .tree import Tree
 
 _MOST = 64  # zones and CPUs
 _ZONES = "/sys/class/thermal"

@@ -6,7 +6,6 @@ from typing import Any, Dict, NamedTuple, Tuple, Type, TypeVar, cast
 
 from ..errors import AgentError
 from .arch import ARCHES
-from .brought import Brought
 
 # A device describes itself in a few kilobytes; larger facts are a mistake or hostile.
 MAX_TEXT = 4096  # the longest path
@@ -76,6 +75,18 @@ class Package(NamedTuple):
 
     version: str = ""  # "" with a path: present, of unknown version
     path: str = ""
+
+
+class Brought(NamedTuple):
+    """The Python that was brought, and the device's own C library; both empty for an interpreter of the device."""
+
+    key: str = ""  # the first 32 digits of the archive's SHA-256
+    own_libc: str = ""  # "glibc", "musl" or "none"; "" where the brought Python runs on it
+
+    @property
+    def brings_libc(self) -> bool:
+        """Whether programs of that Python run on a C library that was brought with it."""
+        return bool(self.own_libc)
 
 
 class Facts(NamedTuple):

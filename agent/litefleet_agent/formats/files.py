@@ -1,4 +1,4 @@
-"""Opens and hashes files that others made: regular files only, without blocking, and never more bytes than asked for."""
+"""Opens, reads and hashes files that others made: regular files only, without blocking, never more bytes than asked for."""
 
 import contextlib
 import errno
@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import stat
-from typing import TYPE_CHECKING, BinaryIO, Iterator, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, BinaryIO, Iterator, List, NamedTuple, Optional, Union
 
 if TYPE_CHECKING:
     import mmap
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20  # bytes
 
 AnyPath = Union[str, "os.PathLike[str]"]
-
-
 _LEAST_READ = 1 << 20  # bytes
 
 
@@ -142,3 +140,42 @@ def exceeded_limit(error: OSError) -> str:
         return "ulimit %s: %d" % (option, resource.getrlimit(getattr(resource, name))[0])
     except (ImportError, AttributeError, OSError, ValueError):
         return "ulimit %s" % option
+
+
+class Tree:
+    """A file system tree: `/` on a device, a folder of recorded files in a test.
+
+    What cannot be read is empty; no method raises.
+    """
+
+    def __init__(self, sysroot: str) -> None:
+        self.sysroot = sysroot
+
+    def path(self, name: str) -> str:
+        """Return the path of the absolute path `name` below the root."""
+        return os.path.join(self.sysroot, name.lstrip("/"))
+
+    def data(self, name: str, limit: int = 1 << 20) -> bytes:
+        """Return the first `limit` bytes of a file."""
+        try:
+            return read_regular(self.path(name), limit)
+        except (OSError, ValueError):
+            return b""
+
+    def text(self, name: str, limit: int = 1 << 20) -> str:
+        """Return a file's text without trailing NULs (device-tree strings) and blanks."""
+        return self.data(name, limit).decode("utf-8", "replace").rstrip("\0 \t\r\n")
+
+    def names(self, name: str) -> List[str]:
+        """Return a folder's entries, sorted."""
+        try:
+            return sorted(os.listdir(self.path(name)))
+        except (OSError, ValueError):
+            return []
+
+    def exists(self, name: str) -> bool:
+        """Whether the path exists, symbolic links followed."""
+        try:
+            return os.path.exists(self.path(name))
+        except ValueError:  # a NUL, or text that the file system's encoding lacks (Python 3.7)
+            return False

@@ -12,7 +12,8 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from ..formats.checked import number
 from .atomic import fsync_folder
-from .journal import KEPT, NOBODY, Journal, Kind, Lease, LeaseCopies, Operation, Order, State, Told
+from .journal import KEPT, NOBODY, Journal, Kind, LeaseCopies, Operation, Order, State, Told
+from .lease import Lease
 from .store import Store, StoreError, explain_os_error, safe_name
 
 

@@ -13,12 +13,11 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 from ..formats.checked import mapping, matching, number, text, whole
 from ..formats.files import read_regular
 from .atomic import fsync_folder, write_atomic
-from .clock import Clock
 from .crc_log import CrcLog, Scan
+from .lease import Clock, Lease
 
 _ID = re.compile(r"(?:[0-9a-f]{64})?\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
-_SLACK_S = 1.0  # a lease cannot have more left than was granted, except for rounding
 
 
 class Kind(str, enum.Enum):
@@ -37,31 +36,6 @@ class State(str, enum.Enum):
     CONFIRMED = "confirmed"
     DONE = "done"  # links changed, without a lease
     UNDONE = "undone"  # links are back
-
-
-class Lease(NamedTuple):
-    """How long a release may run unconfirmed; a lease ends with the boot in which it was granted."""
-
-    seconds: float
-    boot_id: str
-    deadline_boottime: float  # seconds, on Clock.boottime()
-    deadline_wall: float  # for display only: the wall clock may be set at any time
-
-    @classmethod
-    def grant(cls, clock: Clock, seconds: float) -> "Lease":
-        """Return a lease of `seconds` from now."""
-        return cls(seconds, clock.boot_id(), clock.boottime() + seconds, clock.wall() + seconds)
-
-    def remaining_s(self, clock: Clock) -> float:
-        """Return the seconds that are left, 0 when it has expired."""
-        return 0.0 if self.over(clock) else self.deadline_boottime - clock.boottime()
-
-    def over(self, clock: Clock) -> str:
-        """Return why it has expired, or ""."""
-        left = self.deadline_boottime - clock.boottime()
-        if self.boot_id != clock.boot_id() or left > self.seconds + _SLACK_S:
-            return "the device restarted before the release was confirmed"
-        return "nobody confirmed it within %g s" % self.seconds if left <= 0 else ""
 
 
 _MOST_TOLD = 1 << 53  # a number that every JSON reader keeps exact

@@ -24,7 +24,7 @@ from ..errors import AgentError
 from ..formats.checked import items, mapping, number_or
 from ..formats.files import FileStamp, exceeded_limit, free_bytes, read_regular, sha256_of
 from .atomic import write_atomic
-from .clock import Clock
+from .lease import Clock
 
 _SHA = re.compile(r"[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")

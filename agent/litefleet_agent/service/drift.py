@@ -17,8 +17,8 @@ from ..facts import Facts, Package, PythonFacts, gather
 from ..findings import Finding, finding
 from ..formats.checked import number_or
 from ..formats.files import open_regular
-from ..releases.clock import Clock
 from ..releases.integrity import check_models
+from ..releases.lease import Clock
 from ..releases.runtimes import runtime_files
 from ..releases.store import Store, read_small
 from .event_loop import EventLoop, run_in_thread

@@ -14,8 +14,8 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 from ..findings import Finding
 from ..formats.files import read_regular
 from ..releases.atomic import write_atomic
-from ..releases.clock import Clock
 from ..releases.crc_log import CrcLog
+from ..releases.lease import Clock
 
 _SEGMENTS = 8  # files of a full history
 _FILE = re.compile(r"([0-9]{1,15})\.jsonl\Z")

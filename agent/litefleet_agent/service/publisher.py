@@ -4,9 +4,9 @@ import os
 from typing import List, Mapping, Optional, Sized, Tuple
 
 from ..facts.sensors import sensors
-from ..facts.tree import Tree
 from ..findings import Finding
-from ..releases.clock import Clock
+from ..formats.files import Tree
+from ..releases.lease import Clock
 from .event_loop import EventLoop
 from .metrics import ModelCounters, ServiceCounters, metrics_text, write_textfile
 from .model_service import ModelService

@@ -12,7 +12,7 @@ import pytest
 from litefleet_agent.cli import main
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts.sensors import cpu_celsius, cpu_mhz, cpu_ticks, memory_of, ticks_of
-from litefleet_agent.facts.tree import Tree
+from litefleet_agent.formats.files import Tree
 from litefleet_agent.releases.activation import activate
 from litefleet_agent.releases.store import Store
 

@@ -13,11 +13,11 @@ from litefleet_agent.facts import Cpu, Facts, Libc, PythonFacts, fingerprint, ga
 from litefleet_agent.facts.flavour import Flavour, describe_flavour
 from litefleet_agent.facts.libraries import find_opencl_devices
 from litefleet_agent.facts.runtime import RuntimeFacts, describe_library, describe_runtime, with_flavour
-from litefleet_agent.facts.tree import Tree
 from litefleet_agent.findings import Severity
 from litefleet_agent.findings.environment import check_build, check_environment
 from litefleet_agent.findings.runtime import check_runtime
 from litefleet_agent.formats.elf import ElfError, ForeignBinaryError, read_elf
+from litefleet_agent.formats.files import Tree
 from litefleet_agent.formats.nb import Kernel, NbModel, read_nb
 
 from tests.agent.support.elf_builder import build_elf

@@ -16,9 +16,9 @@ from litefleet_agent.errors import AgentError
 from litefleet_agent.facts.flavour import Flavour, describe_flavour
 from litefleet_agent.facts.packages import find_package
 from litefleet_agent.facts.runtime import describe_library, describe_runtime
-from litefleet_agent.facts.tree import Tree
 from litefleet_agent.findings.model_file import read_nb_file
 from litefleet_agent.formats.elf import ElfError, read_elf
+from litefleet_agent.formats.files import Tree
 from litefleet_agent.formats.npz import read_npz
 from litefleet_agent.install.bundle import Bundle
 from litefleet_agent.releases.runtimes import unpack_runtime

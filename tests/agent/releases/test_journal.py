@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.releases import journal as module
 from litefleet_agent.releases.crc_log import CrcLog
-from litefleet_agent.releases.journal import NOBODY, Journal, Kind, Lease, Operation, State
+from litefleet_agent.releases.journal import NOBODY, Journal, Kind, Operation, State
+from litefleet_agent.releases.lease import Lease
 
 A, B = "a" * 64, "b" * 64
 

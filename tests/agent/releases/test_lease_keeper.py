@@ -15,8 +15,8 @@ from pathlib import Path
 import litefleet_agent
 import pytest
 from litefleet_agent.releases.activation import activate, confirm, lock_and_recover, overdue, recover
-from litefleet_agent.releases.clock import Clock
 from litefleet_agent.releases.journal import Journal
+from litefleet_agent.releases.lease import Clock
 from litefleet_agent.releases.store import Store, StoreError
 
 from tests.agent.support.release_fixtures import links, opened, proven

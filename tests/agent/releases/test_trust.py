@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.releases import signature, trust
-from litefleet_agent.releases.clock import Clock
+from litefleet_agent.releases.lease import Clock
 from litefleet_agent.releases.store import Store, StoreError
 
 from tests.agent.support.ssh_signing import Key

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from litefleet_agent.facts.tree import Tree
 from litefleet_agent.findings import finding
+from litefleet_agent.formats.files import Tree
 from litefleet_agent.service.metrics import BUCKETS_S, Histogram, ServiceCounters, metrics_text, write_textfile
 from litefleet_agent.service.publisher import collect_status
 from litefleet_agent.service.status import WorkerFacts

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from litefleet_agent.facts.gather import memory
-from litefleet_agent.facts.tree import Tree
+from litefleet_agent.formats.files import Tree
 from litefleet_agent.formats.npz import Array, read_npz
 from litefleet_agent.releases.store import Store, StoreError, release_id
 from litefleet_agent.sandbox import describe_kernel

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.protocol import encode
-from litefleet_agent.releases.clock import Clock
+from litefleet_agent.releases.lease import Clock
 from litefleet_agent.releases.store import Store, StoreError
 
 from tests.agent.releases.test_lease_keeper import keepers

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from litefleet_agent.bench.run import BenchEnvironment, bench
 from litefleet_agent.facts import gather
-from litefleet_agent.facts.tree import Tree
+from litefleet_agent.formats.files import Tree
 from litefleet_agent.formats.npz import Array, npz_bytes
 from litefleet_agent.releases.activation import activate, lock_and_recover
 from litefleet_agent.releases.runtimes import unpack_runtime

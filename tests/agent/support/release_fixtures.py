@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from litefleet_agent.releases.activation import lock_and_recover
-from litefleet_agent.releases.clock import Clock
+from litefleet_agent.releases.lease import Clock
 from litefleet_agent.releases.store import Store, StoreError
 
 

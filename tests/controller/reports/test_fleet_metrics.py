@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from litefleet_agent.facts.tree import Tree
+from litefleet_agent.formats.files import Tree
 from litefleet_agent.service.metrics import METRICS, Exposition, ServiceCounters, metrics_text
 from litefleet_agent.service.publisher import collect_status
 from litefleet_controller.cli import main

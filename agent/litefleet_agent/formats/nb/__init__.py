@@ -1,6 +1,6 @@
 """Reads Paddle-Lite's .nb files: pure, bytes in, a value out, every offset checked."""
 
-from .common import NbError
+from .flatbuffer import NbError
 from .header import Header, normalise, read_header
 from .model import NbModel, read_nb
 from .program import Kernel, Tensor

@@ -6,8 +6,7 @@ every file of the converters 2.10, 2.12 and 2.13rc0 that was measured (PP-OCR an
 
 from typing import Dict, List, Set
 
-from .common import NbError
-from .flatbuffer import Buffer, Table
+from .flatbuffer import Buffer, NbError, Table
 
 # Fields of OpDesc.Attr in framework.fbs: attribute type -> the field that holds its list.
 _LIST_FIELDS = {3: 5, 4: 6, 5: 7, 7: 9, 10: 12, 11: 13, 12: 15}  # ints, floats, strings, bools, blocks, longs, doubles

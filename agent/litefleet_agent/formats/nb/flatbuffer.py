@@ -8,7 +8,7 @@ Nothing here recurses; the code that calls it fixes how deep a walk goes.
 import struct
 from typing import Dict, Iterator, List, Tuple
 
-from .common import NbError
+from ...errors import AgentError
 
 MAX_STEPS = 1000000  # about two seconds on a small board; the largest PP-OCR model uses 20,000
 MAX_STRING = 4096  # bytes; names of variables and operators are far shorter
@@ -19,6 +19,16 @@ _U16 = struct.Struct("<H").unpack_from
 _U32 = struct.Struct("<I").unpack_from
 _I32 = struct.Struct("<i").unpack_from
 _I64 = struct.Struct("<q").unpack_from
+
+
+class NbError(AgentError):
+    """The bytes cannot be described as a .nb; `finding_code` is the catalogue's LF105, LF106 or LF107."""
+
+    code = "bad-nb"
+
+    def __init__(self, message: str, finding_code: str = "LF105") -> None:
+        super().__init__(message)
+        self.finding_code = finding_code
 
 
 class Buffer:

@@ -3,7 +3,7 @@
 import struct
 from typing import NamedTuple, Union
 
-from .common import NbError
+from .flatbuffer import NbError
 
 Bytes = Union[bytes, bytearray, memoryview]
 

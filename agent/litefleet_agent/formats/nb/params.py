@@ -4,8 +4,8 @@ import struct
 from dataclasses import dataclass
 from typing import Dict, List, NamedTuple, Tuple
 
-from .common import DTYPES, NbError
-from .flatbuffer import Buffer
+from .flatbuffer import Buffer, NbError
+from .program import DTYPES
 
 FIXED = 12  # u16 0 | u16 meta_size | u16 header_size | u16 count | u32 max_tensor_bytes
 LOD_TENSOR = 1  # the one kind of the union ParamDesc.variable

@@ -3,12 +3,42 @@
 from dataclasses import dataclass
 from typing import Dict, List, NamedTuple, Tuple
 
-from .common import DTYPES, LAYOUTS, PRECISIONS, TARGETS, named
 from .flatbuffer import Buffer, Table
+
+# What Paddle-Lite's numbers mean: kernel places and tensor types.
+TARGETS: Tuple[str, ...] = (
+    "unknown", "host", "x86", "cuda", "arm", "opencl", "any", "fpga", "npu", "xpu", "bm", "mlu", "rknpu", "apu",
+    "ascend", "imagination", "intel_fpga", "metal", "nnadapter",
+)  # fmt: skip
+PRECISIONS: Tuple[str, ...] = (
+    "unknown", "fp32", "int8", "int32", "any", "fp16", "bool", "int64", "int16", "uint8", "fp64",
+)  # fmt: skip
+LAYOUTS: Tuple[str, ...] = (
+    "unknown", "nchw", "any", "nhwc", "image_default", "image_folder", "image_nw",
+    "metal_texture2d_array", "metal_texture2d",
+)  # fmt: skip
+
+# Tensors are typed by another enumeration than kernels: number -> (name as numpy has it, bytes of one element).
+DTYPES: Dict[int, Tuple[str, int]] = {
+    0: ("bool", 1),
+    1: ("int16", 2),
+    2: ("int32", 4),
+    3: ("int64", 8),
+    4: ("float16", 2),
+    5: ("float32", 4),
+    6: ("float64", 8),
+    20: ("uint8", 1),
+    21: ("int8", 1),
+}
 
 KERNEL_ATTR = "__@kernel_type_attr@__"
 CASTS = ("target_trans", "precision_trans", "layout_trans")
 LOD_TENSOR = 7  # VarType.type of an ordinary tensor
+
+
+def named(names: Tuple[str, ...], number: int) -> str:
+    """Return the name behind a number; one that a newer Paddle-Lite added is shown as its number."""
+    return names[number] if 0 <= number < len(names) else "number-%d" % number
 
 
 class Kernel(NamedTuple):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ...facts.gather import memory
-from ...facts.tree import Tree
 from ...findings.model_file import accelerators, read_nb_file
 from ...formats.checked import number_or
+from ...formats.files import Tree
 from ...formats.nb import NbError, NbModel
 from ...releases.store import Store, StoreError
 from ...verification.verify import default_memory_limit

@@ -1,10 +1,9 @@
 """Compares each output of a model with its reference by what the output means: classes, boxes, masks, plain numbers."""
 
-from .model import AS_TENSORS, ModelComparison
 from .outputs import FREE_ROWS, compare_output, compare_outputs
 from .result import OutputComparison, OutputPair
 from .rules import DETECTION_COLUMNS, PRECISIONS
-from .spec import KINDS, TENSOR, ComparisonSpec
+from .spec import AS_TENSORS, KINDS, TENSOR, ComparisonSpec, ModelComparison
 
 __all__ = [
     "AS_TENSORS",

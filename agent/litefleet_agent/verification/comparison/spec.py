@@ -1,7 +1,7 @@
-"""The comparison of one output as configuration and requests write it: a kind and what differs from its defaults."""
+"""The comparison of a model's outputs as configuration and requests write it: a kind and what differs from its defaults."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from ...errors import AgentError
 from .result import Array, Tolerance, default_tolerance, in_agreement, peak, values
@@ -10,6 +10,7 @@ from .rules import DEFAULTS, MaskRule, Rule, TensorRule, probability_tolerance
 KINDS = tuple(DEFAULTS)
 MAX_NAME = 256  # characters of an output's name, as in .npz files
 _MAX_COLUMNS = 64
+_MAX_OUTPUTS = 1000
 _POINT = ("x", "y")
 _BOX_FORMS = (("x", "y", "w", "h"), ("cx", "cy", "w", "h"))
 
@@ -172,3 +173,42 @@ TENSOR = ComparisonSpec("tensor")
 
 def _bad(text: str) -> AgentError:
     return AgentError(text, "bad-request")
+
+
+class ModelComparison(NamedTuple):
+    """The specification of each output that has one, by name; `tolerance` holds for all that are compared as tensors."""
+
+    specs: Mapping[str, ComparisonSpec]
+    tolerance: Mapping[str, Any]  # some of Tolerance's fields; an output's own specification goes before it
+
+    @classmethod
+    def parse(cls, outputs: object = None, tolerance: object = None) -> "ModelComparison":
+        """Read the JSON forms: `{NAME: {compare: KIND, ...}}` and a tolerance; None for what is not given.
+
+        Raises AgentError "bad-request".
+        """
+        if tolerance is not None:
+            Tolerance.from_dict(tolerance, default_tolerance("fp32"))  # raises for what is not well formed
+        given = {} if outputs is None else outputs
+        if not isinstance(given, dict) or len(given) > _MAX_OUTPUTS:
+            raise AgentError("outputs must be an object of at most %d entries" % _MAX_OUTPUTS, "bad-request")
+        specs: Dict[str, ComparisonSpec] = {}
+        for name, data in given.items():
+            if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+                raise AgentError("outputs has a name that is not 1 to %d characters" % MAX_NAME, "bad-request")
+            specs[name] = ComparisonSpec.from_dict(data, "outputs.%s" % name)
+        return cls(specs, dict(tolerance) if isinstance(tolerance, dict) else {})
+
+    def of(self, name: str) -> ComparisonSpec:
+        """Return how the output `name` is compared."""
+        spec = self.specs.get(name, TENSOR)
+        if spec.kind != "tensor" or not self.tolerance:
+            return spec
+        return spec.with_given(**{key: value for key, value in self.tolerance.items() if not spec.gives(key)})
+
+    def outputs(self) -> Optional[Dict[str, object]]:
+        """Return the specifications in their JSON form, None where there is none."""
+        return {name: spec.to_dict() for name, spec in self.specs.items()} or None
+
+
+AS_TENSORS = ModelComparison({}, {})

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.facts import Facts, Libc
-from litefleet_agent.facts.brought import Brought, describe_brought
 from litefleet_agent.facts.gather import Process, gather
-from litefleet_agent.facts.tree import Tree
+from litefleet_agent.facts.libraries import describe_brought
+from litefleet_agent.facts.values import Brought
+from litefleet_agent.formats.files import Tree
 
 KEY = "0123456789abcdef" * 2
 
