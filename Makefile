@@ -17,7 +17,7 @@ demo: $(VENV)/.done system-ssh
 	$(BIN)/litefleet demo
 
 test: $(VENV)/.done system-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not lab and not long" $(LIMITS) $(TESTS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not lab and not long" $(LIMITS) $(TESTS)
 	tools/test-agent-37.sh $(BIN)
 
 lint: $(VENV)/.done

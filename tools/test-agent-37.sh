@@ -14,4 +14,4 @@ if [ ! -e "$venv/.done" ]; then
     "$bin/uv" pip install -q --python "$venv/bin/python" 'pytest<8' 'pytest-xdist<3.6' 'hypothesis<6.80' 'numpy<2'
     touch "$venv/.done"
 fi
-PATH="$(cd "$bin" && pwd):$PATH" "$venv/bin/python" -m pytest -p no:cacheprovider -W ignore -n 2 tests/agent
+PATH="$(cd "$bin" && pwd):$PATH" "$venv/bin/python" -m pytest -p no:cacheprovider -W ignore -n 3 -m "not long" tests/agent

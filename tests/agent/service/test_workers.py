@@ -179,7 +179,7 @@ def test_outputs_that_are_no_answers_are_refused_each_alone(nb_files, own, tmp_p
 
 
 @toolchain
-@pytest.mark.parametrize("name", ["cls", "det", "rec"])
+@pytest.mark.parametrize("name", ["cls", "det", pytest.param("rec", marks=pytest.mark.long)])
 def test_sizes_that_change_give_what_a_fresh_process_gives(name, nb_files, goldens, lite_python, own):
     how = plan(nb_files(name, "x86"), goldens[name], lite_python, name)
     height = 160 if name == "det" else 48

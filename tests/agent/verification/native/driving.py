@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +15,7 @@ from pathlib import Path
 from litefleet_agent.formats.nb import Tensor
 from litefleet_agent.formats.npz import Array, npz_bytes
 
-from tests.conftest import environment, find_python, lacking
+from tests.conftest import CACHE, environment, find_python, lacking
 
 HERE = Path(__file__).parent
 AGENT = HERE.parents[3] / "agent"
@@ -76,16 +79,27 @@ def interpreter(version: str, numpy: str = "") -> Path:
 
 
 def compile_standin(to: Path, *flags: str, compiler: str = "g++") -> Path:
-    """Compile the stand-in library; skip the test where there is no such compiler."""
-    to.parent.mkdir(parents=True, exist_ok=True)
+    """Compile the stand-in library, once per source, compiler and flags; skip the test where there is no such compiler."""
     always = ["-std=c++11", "-Wall", "-Wextra", "-Werror", "-O2", "-fPIC", "-shared", "-fvisibility=hidden"]
-    argv = [compiler, *always, *flags, *map(str, SOURCES), "-o", str(to)]
-    try:
-        subprocess.run(argv, check=True, capture_output=True, text=True)
-    except FileNotFoundError:
+    argv = [compiler, *always, *flags]
+    program = shutil.which(compiler)
+    if program is None:
         lacking(f"{compiler} is missing (Debian: apt-get install g++ g++-aarch64-linux-gnu g++-arm-linux-gnueabihf)")
-    except subprocess.CalledProcessError as error:
-        raise AssertionError(error.stderr) from error
+    state = os.stat(program)  # another compiler under the same name has another size or time
+    key = hashlib.sha256(repr((argv, state.st_size, state.st_mtime)).encode())
+    for source in sorted(STANDIN.iterdir()):
+        key.update(source.read_bytes())
+    made = CACHE / "standin" / f"{key.hexdigest()[:24]}.so"
+    if not made.exists():
+        made.parent.mkdir(parents=True, exist_ok=True)
+        new = made.with_suffix(f".{os.getpid()}")
+        try:
+            subprocess.run([*argv, *map(str, SOURCES), "-o", str(new)], check=True, capture_output=True, text=True)
+        except subprocess.CalledProcessError as error:
+            raise AssertionError(error.stderr) from error
+        new.replace(made)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(made, to)
     return to
 
 
