@@ -152,6 +152,12 @@ def run(path, fd, root, opening, word):
 def start():
     global hashlib
     import hashlib
+    # Modules that a rollout imports later, here or below what it imports: what lacks is told before anything is sent.
+    for name in "dataclasses fcntl mmap pathlib runpy selectors socket subprocess tempfile urllib zipfile zlib".split():
+        finders = [f.find_spec for f in sys.meta_path if hasattr(f, "find_spec")]
+        # A folder that was left behind without files is found too: it has no origin.
+        if name not in sys.modules and not any(getattr(find(name, None), "origin", None) for find in finders):
+            raise ImportError("No module named %r" % name, name=name)
     os.umask(63)
     if GONE:
         import atexit, shutil

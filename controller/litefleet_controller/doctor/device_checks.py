@@ -11,7 +11,7 @@ from litefleet_agent.findings.environment import RuntimeFacts
 from litefleet_agent.findings.runtime import check_cpu, check_runtime
 from litefleet_inventory import Device
 
-from ..build.runtimes.choose import ChosenRuntime, choose_runtime, own_runtime_findings
+from ..build.runtimes.choose import ChosenRuntime, choose_runtime, own_runtime_findings, root_findings
 from ..common.errors import ConfigError
 from ..common.text import sanitize
 from ..config import Config
@@ -132,7 +132,11 @@ def _published_wheel(facts: Facts) -> RuntimeFacts:
 def _storage(choice: RuntimeChoice, facts: Facts) -> list[Finding]:
     if not facts.writable:
         return [finding("LF313", "The agent's root folder cannot be written or created.")]
-    if choice.kind != "system" and facts.disk.total and facts.disk.free < _BUNDLE_DISK:
+    if choice.kind == "system":
+        return []
+    if facts.noexec:
+        return root_findings(facts)
+    if facts.disk.total and facts.disk.free < _BUNDLE_DISK:
         free, need = facts.disk.free // 10**6, _BUNDLE_DISK // 10**6
         observed = f"{free} MB are free under the agent's root; a runtime with its archive takes up to about {need} MB."
         return [finding("LF312", observed, Certainty.POSSIBLE)]

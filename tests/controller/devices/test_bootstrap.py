@@ -167,6 +167,27 @@ exec {find_python("3.9")} -Es -c "{without};$1" "$2"
     assert (answer.state, answer.text.split(" ")[0]) == ("nomodule", "struct")
 
 
+@pytest.mark.parametrize("package", ["urllib", "zipfile"])
+def test_a_module_that_only_a_rollout_needs_is_missed_before_anything_is_sent(
+    package: str, shell: list[str], machine: Machine
+) -> None:
+    """As a small system leaves it out; an empty folder of that name may stay behind."""
+    found = find_python("3.9")
+    library = Path(subprocess.check_output([found, "-c", "import os; print(os.__file__)"], text=True).strip()).parent
+    own = machine.home / "library"
+    own.mkdir()
+    for entry in library.iterdir():
+        if entry.name.removesuffix(".py") != package:
+            (own / entry.name).symlink_to(entry)
+    (own / package).mkdir()
+    path = f"sys.path[:]=['{own}','{library}/lib-dynload']"
+    machine.program("python3", f"""#!/bin/sh\nshift; shift\nexec {found} -Es -c "import sys;{path};$1" "$2"\n""")
+    answers = machine.run(shell, agent_archive().data).stdout.split(b"\n")
+    answer = bootstrap.parse_answer(answers[0], "n0nce")
+    assert answer is not None
+    assert (answer.state, answer.text.split(" ")[0]) == ("nomodule", package)
+
+
 @pytest.mark.parametrize(("reads", "state"), [("read x", "need"), ("read x; read y; read z", "need")])
 def test_a_start_up_file_that_reads_a_line_takes_none_of_the_loader(
     reads: str, state: str, shell: list[str], machine: Machine

@@ -66,6 +66,7 @@ def test_good_devices_have_no_finding(config: Any) -> None:
         (X86._replace(cpu=Cpu(1, ("Nehalem",), ("sse4_2",), 1, 1)), "LF310", "avx, avx2, fma"),
         (X86._replace(libraries=("libc.so.6", "libm.so.6")), "LF306", "libstdc++.so.6"),
         (X86._replace(writable=False), "LF313", "cannot be written"),
+        (X86._replace(noexec=True), "LF327", "mounted noexec"),
         (X86._replace(disk=Disk(1 << 30, 1 << 20)), "LF312", "1 MB are free"),
         (X86._replace(python=X86.python._replace(implementation="pypy", tag="pp310")), "LF302", "pp310"),
     ],
@@ -82,6 +83,12 @@ def test_a_system_runtime_with_numpy_2_or_no_paddlelite(config: Any) -> None:
     assert judge(config("{x86_64: system}"), facts)[0] == []  # the agent drives its library without the binding
     assert judge(config("{x86_64: system}"), X86)[0] == ["LF302"]
     assert judge(config(), facts)[0] == []  # a bundle brings a numpy of its own
+
+
+def test_a_runtime_of_the_device_itself_needs_no_root_that_libraries_load_from(config: Any) -> None:
+    facts = X86._replace(paddlelite=OWN, noexec=True)
+    assert judge(config("{x86_64: system}"), facts)[0] == []
+    assert judge(config(), ARM._replace(paddlelite=OWN, noexec=True))[0] == []
 
 
 def test_arm_that_counts_its_cpus_in_two_ways(config: Any) -> None:

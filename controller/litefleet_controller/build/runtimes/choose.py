@@ -146,8 +146,14 @@ def library_refusals(library: Library, facts: Facts, model: NbModel | None = Non
 
 def errors_beforehand(model: NbModel, facts: Facts, runtime: RuntimeFacts) -> list[Finding]:
     """Return the errors of a model with a runtime on a device that the device itself would find, before anything is sent."""
-    noexec = [finding("LF327", "The agent's root on this device is mounted noexec.")] if facts.noexec else []
-    return noexec + [f for f in judge_runtime(model, facts, runtime) if f.decides and f.code not in _MOMENTARY]
+    return root_findings(facts) + [
+        f for f in judge_runtime(model, facts, runtime) if f.decides and f.code not in _MOMENTARY
+    ]
+
+
+def root_findings(facts: Facts) -> list[Finding]:
+    """Return LF327 where no library of a runtime that is brought could be loaded from the agent's root."""
+    return [finding("LF327", "The agent's root on this device is mounted noexec.")] if facts.noexec else []
 
 
 def own_runtime_findings(facts: Facts) -> tuple[Finding, ...]:
