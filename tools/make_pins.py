@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uv
 from litefleet_controller.build.golden.make import PADDLE_VERSION
-from litefleet_controller.build.pins import PINNED
+from litefleet_controller.build.toolchain import PINNED
 from litefleet_controller.config.choices import PUBLISHED_PYTHONS
 
 KEPT = ("numpy", "paddlelite", "paddlepaddle")  # what PaddlePaddle depends on beyond these is resolved at install

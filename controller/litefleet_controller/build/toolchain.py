@@ -1,4 +1,8 @@
-"""Isolated environments for Paddle-Lite's converter and for PaddlePaddle, made with uv on first use and cached."""
+"""Isolated environments for Paddle-Lite's converter and for PaddlePaddle, made with uv on first use and cached.
+
+uv rejects a file whose SHA-256 is not the one in pinned.txt, which `tools/make_pins.py` writes from the package index.  A
+version that is not in it is installed without a sum.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,13 @@ import asyncio
 import json
 import os
 import platform
+import re
 import shutil
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import uv
@@ -19,7 +25,6 @@ from ..common.errors import FolderError, LitefleetError, ToolchainError
 from ..common.files import foreign_writers, locked, make_private_folder
 from ..common.subprocesses import SubprocessEnd, run_subprocess
 from ..config.choices import DEFAULT_PADDLELITE, PUBLISHED_PYTHONS
-from .pins import requirement_lines
 
 PADDLE_PYTHONS = ("3.10", "3.11", "3.12", "3.9", "3.8")
 _DESCRIBE = (
@@ -27,6 +32,8 @@ _DESCRIBE = (
     "print(platform.python_implementation(),'%d.%d'%sys.version_info[:2],struct.calcsize('P')*8,platform.machine())"
 )
 _BUILD_LIMIT_S = 1800.0
+PINNED = Path(__file__).with_name("pinned.txt")
+_NUMPY_1 = "numpy<2"
 
 
 @dataclass(frozen=True)
@@ -278,3 +285,25 @@ def _build_failure(end: SubprocessEnd, folder: Path, packages: tuple[str, ...]) 
         f"The environment {folder} with {', '.join(packages)} could not be made: {why} "
         "Check the network, the package index and the free space, then run again."
     )
+
+
+@cache
+def _pinned() -> dict[str, str]:
+    """Return requirement ("numpy==1.26.4 ; python_full_version >= '3.9'") -> its whole entry with sums."""
+    text = PINNED.read_text(encoding="utf-8")
+    found = re.findall(r"^(\S+==[^\\\n]+?) \\\n((?:    --hash=\S+(?: \\)?\n)+)", text, re.MULTILINE)
+    return {requirement: f"{requirement} \\\n{hashes.rstrip()}" for requirement, hashes in found}
+
+
+def requirement_lines(packages: Iterable[str]) -> str:
+    """Return a requirements file for packages such as "paddlelite==2.13rc0" and "numpy<2", with the known sums.
+
+    "numpy<2" becomes the newest numpy 1 of each CPython; any other requirement without an entry stays as it is.
+    """
+    lines = []
+    for package in packages:
+        if package == _NUMPY_1:
+            lines += [entry for name, entry in _pinned().items() if name.startswith("numpy==")]
+        else:
+            lines.append(_pinned().get(package, package))
+    return "\n".join(lines) + "\n"

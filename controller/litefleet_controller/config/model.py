@@ -29,8 +29,7 @@ from .choices import (
 )
 from .inputs import InputConfig
 from .preprocess import PreprocessConfig
-from .pythons import PythonsConfig
-from .runtimes import RuntimesConfig
+from .runtimes import PythonsConfig, RuntimesConfig
 
 
 def _checked_name(name: str) -> str:

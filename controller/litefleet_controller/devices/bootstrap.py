@@ -19,7 +19,7 @@ import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .python_places import MINE, SHARED
+from .python_bundle import MINE, SHARED
 
 LINE_LIMIT = 64 * 1024  # bytes of login chatter that are passed over before the answer
 STARTED_BY_SHELL = 97  # exit code of a shell that reads litefleet's input: see `lead`

@@ -21,8 +21,7 @@ from litefleet_agent.findings import Finding, finding
 
 from . import bootstrap
 from .agent_client import AgentClient
-from .python_bundle import PythonBundle, best_form
-from .python_places import MINE, PLACE
+from .python_bundle import MINE, PLACE, PythonBundle, best_form
 from .transport.base import Channel, TransportError
 
 _SPARE = 8 << 20  # bytes that stay free on the device's disk

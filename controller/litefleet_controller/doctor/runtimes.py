@@ -32,8 +32,8 @@ from litefleet_agent.findings.runtime import (
     newest_version,
 )
 
+from ..build.runtimes.build import runtime_to_dict
 from ..build.runtimes.compatibility import wheel_name
-from ..build.runtimes.facts_json import runtime_to_dict
 from ..build.runtimes.library import is_library, read_library
 from ..build.runtimes.library_files import is_archive
 from ..build.toolchain import default_cache

@@ -42,9 +42,9 @@ from ..rollout_engine.release_cache import ReleaseCache
 from ..rollout_engine.store import endings
 from ..signing.signer import Signer
 from ..state import FleetLock, State, this_process
+from .device_records import follow_renames
 from .device_tasks import RevertMarker, recheck, rollback_task
 from .evaluate import evaluator_for
-from .renamed import follow_renames
 
 __all__ = ["ProgressFor", "RolloutContext", "find_rollout", "finish_ended", "open_context", "open_state"]
 

@@ -1,25 +1,33 @@
-"""What the state knows of each device, and one device's whole story, without contacting it; and forgetting a device."""
+"""What the state knows of each device, and one device's whole story, without contacting it; forgetting and renaming a device.
+
+The same host key under another name in the inventory is the same device: what is stored moves with it.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from litefleet_inventory import Device
+from litefleet_inventory.model import Device
 
 from ..common.checked import mapping_or_empty, sequence_or_empty
 from ..common.errors import UsageError
 from ..common.operator import actor
 from ..config import Config, load_config
+from ..devices.progress import Progress
 from ..project import Options
-from ..project.project import open_project, open_state
+from ..project.project import Project, open_project, open_state
 from ..project.run_fleet import read_report, reports_folder
 from ..rollout import DeviceState
-from ..state import AuditEntry, HistoryEntry, KnownDevice, State, this_process
+from ..state import AuditEntry, FleetLock, HistoryEntry, KnownDevice, State, this_process
 from ..state.device_views import LastRow
+
+if TYPE_CHECKING:
+    from ..devices.transport.hostkeys import HostKeys
 
 _DRIFT = ("LF601", "LF602", "LF603", "LF604", "LF631")
 _AUDIT = 5000  # entries of the audit log that are searched for a device
@@ -275,3 +283,34 @@ def forget_device(options: Options, name: str) -> None:
             state.forget(lock, name, actor(config.operator))
         finally:
             state.release(lock)
+
+
+def follow_renames(state: State, lock: FleetLock, project: Project, progress: Progress, actor: str) -> None:
+    """Move what is stored of renamed devices to their new names, and report it."""
+    known, inventory = state.known(), project.inventory.by_name
+    if not (known.keys() - inventory.keys() and inventory.keys() - known.keys()):
+        return  # nothing has left, or nothing is new
+    found = renames(known, inventory, project.host_keys())
+    if found:
+        state.rename(lock, found, actor)
+        for old, new in found.items():
+            progress.message(
+                f"{old} is now {new}: it shows the same host key, and its rollouts and releases move with it"
+            )
+
+
+def renames(known: Mapping[str, KnownDevice], inventory: Mapping[str, Device], host_keys: HostKeys) -> dict[str, str]:
+    """Return old name -> new name for devices that have left the inventory, and whose host key is one new device's alone."""
+    left = {k.host_key: name for name, k in known.items() if name not in inventory and k.host_key}
+    shared = Counter(
+        k.host_key for k in known.values()
+    )  # devices that were cloned with their key are told apart by nothing
+    found: dict[str, str] = {}
+    for name, device in inventory.items():
+        if name in known:
+            continue
+        old = [left[key] for key in host_keys.fingerprints(device) if key in left and shared[key] == 1]
+        if len(set(old)) == 1:
+            found[name] = old[0]
+    once = Counter(found.values())
+    return {old: name for name, old in found.items() if once[old] == 1}

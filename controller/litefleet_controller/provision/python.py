@@ -10,8 +10,7 @@ from litefleet_inventory.model import Device
 
 from ..common.errors import LitefleetError
 from ..devices.bring import placing_command
-from ..devices.python_bundle import PythonMaker, best_form
-from ..devices.python_places import SHARED
+from ..devices.python_bundle import SHARED, PythonMaker, best_form
 from .carry_out import Remote, as_user
 from .steps import NOBODY, PYTHON, Step
 

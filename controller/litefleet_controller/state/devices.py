@@ -8,7 +8,19 @@ import sqlalchemy as sa
 
 from .model import Confirmed, KnownDevice
 from .records import confirmed_from, confirmed_values, known_from
-from .tables import confirmed, devices, numbers
+from .tables import (
+    confirmed,
+    device_history,
+    device_services,
+    devices,
+    findings,
+    measurements,
+    numbers,
+    outcomes,
+    rollout_rows,
+    rollouts,
+    transitions,
+)
 
 
 def record_facts(connection: sa.Connection, reported: Sequence[KnownDevice]) -> None:
@@ -69,3 +81,22 @@ def next_number(connection: sa.Connection, fleet: str, model: str, now: float) -
     else:
         connection.execute(sa.update(numbers).where(key).values(number=number))
     return number
+
+
+def rename(connection: sa.Connection, fleet: str, old: str, new: str) -> None:
+    """Move a device's facts, history, confirmed releases and rows of this fleet's rollouts; the new name has none yet.
+
+    The device was renamed in the inventory, and shows the same host key.
+    """
+    ours = sa.select(rollouts.c.id).where(rollouts.c.fleet == fleet)
+    for table in (rollout_rows, outcomes):  # what refers to a row moves after its copy exists
+        copied = [sa.literal(new) if column.name == "device" else column for column in table.c]
+        chosen = sa.select(*copied).where(table.c.device == old, table.c.rollout.in_(ours))
+        connection.execute(sa.insert(table).from_select([column.name for column in table.c], chosen))
+    for table in (findings, measurements, transitions):
+        moved = sa.update(table).where(table.c.device == old, table.c.rollout.in_(ours))
+        connection.execute(moved.values(device=new))
+    for table in (outcomes, rollout_rows):
+        connection.execute(sa.delete(table).where(table.c.device == old, table.c.rollout.in_(ours)))
+    for table in (devices, confirmed, device_history, device_services):
+        connection.execute(sa.update(table).where(table.c.device == old).values(device=new))

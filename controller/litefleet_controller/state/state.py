@@ -16,7 +16,7 @@ from ..devices.deliver import Release
 from ..devices.identity import Identity
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceEvent, DeviceRow, Rollout, RolloutEvent
-from . import audit_log, device_history, device_views, devices, fleet_lock, identity, renames, rollouts, versions
+from . import audit_log, device_history, device_views, devices, fleet_lock, identity, rollouts, versions
 from . import transitions as row_transitions
 from .database import Database, sqlite_path
 from .device_history import HistoryEntry, ServiceStatus
@@ -205,7 +205,7 @@ class State:
         with self._database.write() as connection:
             fleet_lock.check(connection, lock)
             for old, new in names.items():
-                renames.rename(connection, lock.fleet, old, new)
+                devices.rename(connection, lock.fleet, old, new)
                 audit_log.append(
                     connection, self._clock(), actor, "device renamed", {"fleet": lock.fleet, "from": old, "to": new}
                 )

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from litefleet_controller.build.golden.make import PADDLE_VERSION
-from litefleet_controller.build.pins import requirement_lines
-from litefleet_controller.build.toolchain import Toolchains, default_cache, host_problem
+from litefleet_controller.build.toolchain import Toolchains, default_cache, host_problem, requirement_lines
 from litefleet_controller.common.errors import LitefleetError
 from litefleet_controller.config.choices import PUBLISHED_PYTHONS
 

@@ -5,8 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from litefleet_controller.cli.common import app
-from litefleet_controller.cli.help import OTHER, SECTIONS
+from litefleet_controller.cli.common import OTHER, SECTIONS, app
 from typer.testing import CliRunner
 
 

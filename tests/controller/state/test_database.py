@@ -17,8 +17,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from litefleet_controller.state import State, StateError
-from litefleet_controller.state.database import Database
-from litefleet_controller.state.migrate import HEAD, SCRIPTS
+from litefleet_controller.state.database import HEAD, SCRIPTS, Database
 from litefleet_controller.state.tables import VERSION_TABLE, metadata
 
 from tests.controller.state.test_fleet_lock import PATHS

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from litefleet_controller.state import HistoryEntry, KnownDevice, ServiceStatus, State
-from litefleet_controller.state.database import Database
+from litefleet_controller.state.database import SCRIPTS, Database
 from litefleet_controller.state.device_history import KEPT
-from litefleet_controller.state.migrate import SCRIPTS
 
 from tests.controller.support.state_values import sql
 

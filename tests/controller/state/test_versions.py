@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from litefleet_controller.state import State
-from litefleet_controller.state.database import Database
-from litefleet_controller.state.migrate import SCRIPTS
+from litefleet_controller.state.database import SCRIPTS, Database
 
 from tests.controller.support.state_values import ELSEWHERE, release, sql
 

@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from ...common.subprocesses import run_subprocess
-from ...config.pythons import PythonsConfig
+from ...config.runtimes import PythonsConfig
 from .deb import Package, PackageError, parse_index
 
 _TIME_LIMIT_S = 60.0  # without a byte

@@ -8,17 +8,19 @@ import json
 import shutil
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import uv
+from litefleet_agent.facts.flavour import Flavour
 from litefleet_agent.facts.runtime import RuntimeFacts, describe_runtime, with_flavour, with_interface
 
 from ...common.errors import FindingError, FolderError, ToolchainError
 from ...common.files import foreign_writers, locked, make_private_folder, sha256_of, write_atomically
 from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ...config.choices import RuntimeChoice
-from ..pins import requirement_lines
+from ..toolchain import requirement_lines
 from .compatibility import (
     DeviceKind,
     binding_fits,
@@ -30,7 +32,6 @@ from .compatibility import (
     sentence_of_resolver,
     wheels_for,
 )
-from .facts_json import runtime_from_dict, runtime_to_dict
 from .library import Library, is_library, read_library
 from .pack import Packed, fingerprint, pack, unpack_wheel
 
@@ -248,3 +249,27 @@ async def _take(choice: RuntimeChoice, device: DeviceKind, work: Path) -> tuple[
         raise FindingError([refused])
     await asyncio.to_thread(unpack_wheel, choice.path, work / "tree")
     return work / "tree", f"the wheel {choice.path.name}"
+
+
+def runtime_to_dict(runtime: RuntimeFacts) -> dict[str, Any]:
+    """Return the JSON form: sets as sorted lists."""
+    data: dict[str, Any] = _simple(asdict(runtime))
+    return data
+
+
+def _simple(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _simple(item) for name, item in value.items()}
+    return sorted(value) if isinstance(value, frozenset) else list(value) if isinstance(value, tuple) else value
+
+
+def runtime_from_dict(data: Any) -> RuntimeFacts:
+    """Read the JSON form back.  Raises: TypeError or KeyError for one that is not well formed."""
+    flavour = _typed(Flavour(), dict(data["flavour"]))
+    return RuntimeFacts(**{**_typed(RuntimeFacts("bundle"), dict(data)), "flavour": Flavour(**flavour)})
+
+
+def _typed(empty: RuntimeFacts | Flavour, data: dict[str, Any]) -> dict[str, Any]:
+    """Return the values with the types of their fields: lists become the sets or tuples that they were."""
+    kinds = {field.name: type(getattr(empty, field.name)) for field in fields(empty)}
+    return {name: kinds[name](value) if kinds[name] in (tuple, frozenset) else value for name, value in data.items()}

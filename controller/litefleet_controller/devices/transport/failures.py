@@ -12,9 +12,9 @@ from litefleet_agent.findings import Finding, finding
 from litefleet_inventory.model import Device
 
 from ...common.text import sanitize
+from .base import LEGACY
 from .hostkeys import TrustDecision
 from .identities import named
-from .methods import LEGACY
 
 _CONNECT_FAILED = re.compile(r"\[Errno (\d+)\] Connect call failed")
 _NO_MATCH = re.compile(r"No matching (.+) algorithm found, sent \S+ and received (\S+)")

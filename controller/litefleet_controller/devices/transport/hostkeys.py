@@ -14,9 +14,8 @@ from litefleet_inventory.model import Device
 
 from ...common.errors import ConfigError
 from ...common.files import expanded, write_atomically
-from .base import TransportError
+from .base import LEGACY_HOST_KEY, TransportError
 from .known_hosts import KnownHosts, SkippedLine, read_known_hosts
-from .methods import LEGACY_HOST_KEY
 
 # The order in which a host is asked for its key; known types go first, so that a pinned key is the one that it shows.
 _ALGORITHMS = (

@@ -13,12 +13,11 @@ import asyncssh
 from litefleet_agent.findings import finding
 from litefleet_inventory.model import Device
 
-from .base import Channel, TransportError, hop_device
+from .base import CIPHERS, KEX, LEGACY_CIPHERS, LEGACY_KEX, Channel, TransportError, hop_device
 from .failures import connection_failure, look_again, why
 from .hostkeys import HostKeys, TrustDecision
 from .identities import Identities
-from .methods import CIPHERS, KEX, LEGACY_CIPHERS, LEGACY_KEX
-from .proxy import Proxy, proxy_of
+from .ssh_config import Proxy, proxy_of
 
 _WRITE = 128 * 1024
 _READ = 4 << 20  # bytes: all that has come is read at once

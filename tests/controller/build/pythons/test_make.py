@@ -18,7 +18,7 @@ from litefleet_controller.build.pythons.make import PythonBundles
 from litefleet_controller.build.pythons.mirror import MirrorSource
 from litefleet_controller.build.pythons.tree import is_dropped, wrapper
 from litefleet_controller.common.errors import LitefleetError
-from litefleet_controller.config.pythons import PythonsConfig
+from litefleet_controller.config.runtimes import PythonsConfig
 from litefleet_controller.devices.python_bundle import PythonBundle
 
 from tests.conftest import lacking

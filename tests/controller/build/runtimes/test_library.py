@@ -15,10 +15,9 @@ from litefleet_agent.facts import Cpu, Facts, Libc, PythonFacts
 from litefleet_agent.facts.runtime import describe_runtime
 from litefleet_agent.formats.elf import read_elf
 from litefleet_agent.formats.nb import read_nb
-from litefleet_controller.build.runtimes.build import build_bundle
+from litefleet_controller.build.runtimes.build import build_bundle, runtime_from_dict, runtime_to_dict
 from litefleet_controller.build.runtimes.choose import choose_runtime, errors_beforehand
 from litefleet_controller.build.runtimes.compatibility import DeviceKind
-from litefleet_controller.build.runtimes.facts_json import runtime_from_dict, runtime_to_dict
 from litefleet_controller.build.runtimes.library import Library, read_library, without_sections
 from litefleet_controller.common.errors import FindingError
 from litefleet_controller.config import load_config
