@@ -14,7 +14,7 @@ from litefleet_controller.devices.bootstrap import lead
 
 __all__ = ["Boot", "Peer", "Request", "nonce_of"]
 
-_SIZE = re.compile(r"range\((\d+)\)")
+_SIZE = re.compile(r"len\(d\)<(\d+)")
 _VALUES = re.compile(rb"^(NONCE, [A-Z, ]+) = (.*)$", re.M)
 
 
@@ -75,7 +75,7 @@ class Peer:
             self._said.append(Boot("have", root))
         else:
             self._said.append(Boot("need", root))
-            whole = hashlib.sha256((yield values["SIZE"])).hexdigest() == sha
+            whole = hashlib.sha256((yield values["KEEPER"] + values["SIZE"])[values["KEEPER"] :]).hexdigest() == sha
             kept = sha if values.get("KEEP", True) else ""
             self._said.append(Boot("ready", root, kept) if whole else Boot("fail the agent arrived damaged", root))
         self._buffer[:0] = opening

@@ -25,8 +25,8 @@ from tests.sim.sim_profile import Cut, Outage, Profile
 
 SEEDS = int(os.environ.get("LITEFLEET_TEST_SEEDS", "25"))
 MANY = 600
-BYTES = {"in": (0, 4900), "out": (0, 2700)}  # of a whole conversation
-SWITCH = {"in": (3700, 4900), "out": (1800, 2700)}  # of its end: switch on, confirm
+BYTES = {"in": (0, 2900), "out": (0, 2700)}  # of a whole conversation
+SWITCH = {"in": (1700, 2900), "out": (1800, 2700)}  # of its end: switch on, confirm
 UNTIL = 1800.0  # seconds in which things go wrong
 STYLES: tuple[Literal["reset", "closed", "hang"], ...] = ("reset", "closed", "hang")
 

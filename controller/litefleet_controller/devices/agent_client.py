@@ -106,11 +106,11 @@ class AgentClient:
         Raises NoPython, TransportError (time limit, broken connection) and ProtocolError.
         """
         self._login = LoginOutput(opening.nonce)
-        async with _limit(limit_s, "answer to the bootstrap", lambda: self._login.late(self._channel.stderr_tail())):
+        async with _limit(limit_s, "answer to the bootstrap", self._late):
             self._next_id = 2
             answer = await self._open(opening)
             if answer.state == "need":
-                await self._send(archive.data)
+                await self._send(bootstrap.KEEPER + archive.data)
                 self.round_trips += 1
                 answer = await self._answer()
             if answer.state == "need":
@@ -128,6 +128,9 @@ class AgentClient:
         if interval_s:
             self._heartbeat = asyncio.create_task(self._send_heartbeats(interval_s))
         return hello
+
+    def _late(self) -> str:
+        return self._login.late(bytes(self._buffer[: bootstrap.LINE_LIMIT]), self._channel.stderr_tail())
 
     async def _send_heartbeats(self, interval_s: float) -> None:
         """Send a sign of life every `interval_s` seconds; without one, the agent ends the session."""

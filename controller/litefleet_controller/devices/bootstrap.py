@@ -4,7 +4,9 @@ The exec command is a short POSIX sh script: it finds a Python >= 3.7, which rea
 the agent's .pyz by hash, takes it from stdin where it is missing, and becomes the agent.  To a device without Python,
 devices/bring.py brings one.  On stdin, in this order:
 
-    lead | loader | opening (the first frames, sent without waiting) | .pyz, only after the answer "need" | further frames
+    lead | values, a line | loader | opening (the first frames, sent without waiting) | further frames
+
+After the answer "need", the keeper and the .pyz come before the further frames: a device that has the agent gets neither.
 
 On stdout, before any frame, two lines: `LFBOOT <nonce> sh` once sh runs, then `LFBOOT <nonce> have|need|nopython ...|
 nomodule ...|fail ...`; what a login script prints before them is passed over.  The nonce keeps such output from being mistaken
@@ -16,6 +18,7 @@ The login shell only has to start `sh` with quoted words: csh and fish can, and 
 from __future__ import annotations
 
 import shlex
+import zlib
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,16 +28,21 @@ LINE_LIMIT = 64 * 1024  # bytes of login chatter that are passed over before the
 STARTED_BY_SHELL = 97  # exit code of a shell that reads litefleet's input: see `lead`
 
 # Python 2 gets as far as the version check (exit code 78: try the next name; 126 and 127: it could not even be started, as
-# with a version manager's shim).  One without ctypes or json, as small systems package it, cannot run the agent's checks; it is
-# the last that is tried.  Bytes are read one by one, so that nothing behind the loader is swallowed: first the lead, up to the
-# line with the nonce, then the loader.  No $, `, " or \\ in here: it stands in double quotes in a sh script.
+# with a version manager's shim).  One without ctypes, json or zlib, as small systems package it, cannot run the agent's checks;
+# it is the last that is tried.  json is looked for and not loaded, which would take 7 ms.  Nothing behind the loader is
+# swallowed: the lead is read byte by byte, up to the line with the nonce, then as many bytes as the loader has.
+# No $, `, " or \\ in here: it stands in double quotes in a sh script.
 _STAGE1 = """import sys;sys.version_info<(3,7) and sys.exit(78)
 try:
- import _ctypes,json
+ import zlib,_ctypes,_frozen_importlib as m
+ if not m._find_spec('json',None): raise ImportError
 except ImportError:
  sys.argv[1:] or sys.exit(78)
-import os,io;sys.path[:]=[p for p in sys.path if p];any(b'{nonce}' in l for l in io.FileIO(0,closefd=False))
-exec(bytes().join(os.read(0,1) for _ in range({size})))"""
+ import zlib
+import os,io;sys.path[:]=[p for p in sys.path if p];f=io.FileIO(0,closefd=False);any(b'{nonce}' in l for l in f)
+d=bytes()
+while len(d)<{size}: p=f.read({size}-len(d));p or sys.exit(1);d+=p
+v,z=d.split(bytes([10]),1);exec(v);exec(zlib.decompress(z))"""
 
 # An interpreter that the inventory names is the only one that is tried.
 _SCRIPT = (
@@ -78,8 +86,11 @@ echo "LFBOOT $4 nopython machine=$(uname -m) bits=$b libc=$l os=$o kernel=$(unam
 """
 )
 
-_LOADER = """import os, stat, sys
-NONCE, SHA, SIZE, OPENING, ROOT, KEEP, GONE = {values}
+# The line before the loader.  KEEPER and SIZE are the bytes of what comes after "need", OPENING those of the first frames.
+_VALUES = "NONCE, SHA, KEEPER, SIZE, OPENING, ROOT, KEEP, GONE = "
+
+_LOADER = """
+import os, stat, sys
 def take(n):
     parts = []
     while n:
@@ -96,6 +107,16 @@ def default_root():
     if os.access(system if os.path.isdir(system) else os.path.dirname(system), os.W_OK):
         return system
     return os.path.join(os.path.expanduser("~"), ".local", "share", "litefleet")
+def is_whole(data):
+    # hashlib loads OpenSSL, which takes longer than this hash does
+    try:
+        if sys.version_info < (3, 12):
+            from _sha256 import sha256
+        else:
+            from _sha2 import sha256
+    except ImportError:
+        from hashlib import sha256
+    return sha256(data).hexdigest() == SHA
 def checked(path):
     # Returns a descriptor of the whole agent, or -1: from here on its name may lead to another file.
     try:
@@ -104,7 +125,7 @@ def checked(path):
         return -1
     if stat.S_ISREG(os.fstat(fd).st_mode):
         with os.fdopen(fd, "rb", closefd=False) as f:
-            if hashlib.sha256(f.read()).hexdigest() == SHA:
+            if is_whole(f.read()):
                 return fd
     os.close(fd)
     return -1
@@ -124,19 +145,13 @@ def foreign(path):
         if path == os.path.dirname(path):
             return ""
         path = os.path.dirname(path)
-def keep(folder, path, data):
-    os.makedirs(folder, 0o700, exist_ok=True)
-    temp = os.path.join(folder, ".tmp-%s-%d" % (SHA, os.getpid()))
-    try:
-        with open(temp, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temp, path)
-    except OSError:
-        if os.path.exists(temp):
-            os.unlink(temp)
-        raise
+def complete():
+    # Modules that a rollout imports later, here or below what it imports: what lacks is told before anything is sent.
+    for name in "dataclasses fcntl mmap pathlib runpy selectors socket subprocess tempfile urllib zipfile zlib".split():
+        finders = [f.find_spec for f in sys.meta_path if hasattr(f, "find_spec")]
+        # A folder that was left behind without files is found too: it has no origin.
+        if name not in sys.modules and not any(getattr(find(name, None), "origin", None) for find in finders):
+            raise ImportError("No module named %r" % name, name=name)
 def run(path, fd, root, opening, word):
     global LITEFLEET_ARCHIVE
     LITEFLEET_ARCHIVE = path
@@ -150,14 +165,6 @@ def run(path, fd, root, opening, word):
     say(word)
     sys.exit(serve(root, SHA, opening))
 def start():
-    global hashlib
-    import hashlib
-    # Modules that a rollout imports later, here or below what it imports: what lacks is told before anything is sent.
-    for name in "dataclasses fcntl mmap pathlib runpy selectors socket subprocess tempfile urllib zipfile zlib".split():
-        finders = [f.find_spec for f in sys.meta_path if hasattr(f, "find_spec")]
-        # A folder that was left behind without files is found too: it has no origin.
-        if name not in sys.modules and not any(getattr(find(name, None), "origin", None) for find in finders):
-            raise ImportError("No module named %r" % name, name=name)
     os.umask(63)
     if GONE:
         import atexit, shutil
@@ -165,42 +172,79 @@ def start():
     sys.dont_write_bytecode = not KEEP
     # Resolved once: whoever owns a link on the way could point it elsewhere after the check.
     root = os.path.realpath(os.path.expanduser(ROOT) if ROOT else default_root())
-    folder = os.path.join(root, "agent")
-    path = os.path.join(folder, SHA + ".pyz")
+    path = os.path.join(root, "agent", SHA + ".pyz")
     opening = take(OPENING)
     other = foreign(path)
     if other:
         return say("fail %s: others could exchange the agent; log in as its owner, or name another root: for it" % other)
     fd = checked(path)
-    word = "have" if fd >= 0 else "ready"
+    word = "have"
     if fd < 0:
+        complete()
         say("need")
-        data = take(SIZE)
-        if hashlib.sha256(data).hexdigest() != SHA:
-            return say("fail the agent arrived damaged")
-        try:
-            if not KEEP:
-                raise OSError(0, "nothing on this device is to change")
-            keep(folder, path, data)
-        except OSError as error:
-            # A full or read-only root, or a probe that changes nothing: the agent runs from a folder that goes with it.
-            try:
-                import atexit, shutil, tempfile
-                folder = tempfile.mkdtemp(prefix="litefleet-")
-                atexit.register(shutil.rmtree, folder, True)
-                path = os.path.join(folder, SHA + ".pyz")
-                keep(folder, path, data)
-            except OSError:
-                return say("fail the agent could not be stored under %s: %s" % (root, error.strerror))
-        fd = checked(path)
-        if fd < 0:
-            return say("fail the agent was changed while it was being stored: %s" % path)
-    run(path, fd, root, opening, word)
+        exec(zlib.decompress(take(KEEPER)), globals())
+        path, fd = receive(root, path)
+        word = "ready"
+    if fd >= 0:
+        run(path, fd, root, opening, word)
 try:
     start()
 except ImportError as error:  # small systems split the standard library into packages
     say("nomodule %s %s %s" % (error.name or "-", sys.executable or "-", error))
 """
+
+# Runs among the loader's names, on a device that lacks the agent.
+_KEEPER = """
+def keep(path, data):
+    folder = os.path.dirname(path)
+    os.makedirs(folder, 0o700, exist_ok=True)
+    temp = os.path.join(folder, ".tmp-%s-%d" % (SHA, os.getpid()))
+    try:
+        with open(temp, "wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temp, path)
+    except OSError:
+        if os.path.exists(temp):
+            os.unlink(temp)
+        raise
+def receive(root, path):
+    # Returns where the agent lies from now on, and a descriptor of it; -1 after it was said why there is none.
+    data = take(SIZE)
+    if not is_whole(data):
+        say("fail the agent arrived damaged")
+        return "", -1
+    try:
+        if not KEEP:
+            raise OSError(0, "nothing on this device is to change")
+        keep(path, data)
+    except OSError as error:
+        # A full or read-only root, or a probe that changes nothing: the agent runs from a folder that goes with it.
+        try:
+            import atexit, shutil, tempfile
+            folder = tempfile.mkdtemp(prefix="litefleet-")
+            atexit.register(shutil.rmtree, folder, True)
+            path = os.path.join(folder, SHA + ".pyz")
+            keep(path, data)
+        except OSError:
+            say("fail the agent could not be stored under %s: %s" % (root, error.strerror))
+            return "", -1
+    fd = checked(path)
+    if fd < 0:
+        say("fail the agent was changed while it was being stored: %s" % path)
+    return path, fd
+"""
+
+
+def _packed(code: str) -> bytes:
+    """Return what the device's zlib makes this code of, without its comments."""
+    lines = (line for line in code.splitlines(keepends=True) if not line.lstrip().startswith("#"))
+    return zlib.compress("".join(lines).encode("utf-8"), 9)
+
+
+LOADER = _packed(_LOADER)
+KEEPER = _packed(_KEEPER)  # what a device that answers "need" gets ahead of the .pyz
 
 
 @dataclass(frozen=True)
@@ -240,13 +284,12 @@ def lead(nonce: str) -> bytes:
 def loader(
     nonce: str, sha256: str, size: int, opening: int, root: str, keep: bool = True, temporary: str = ""
 ) -> bytes:
-    """Return the lead and the loader's source; `size` and `opening` are the bytes of the .pyz and of the frames sent ahead.
+    """Return the lead, the values and the loader; `size` and `opening` are the bytes of the .pyz and of the frames sent ahead.
 
     Without `keep`, the agent is gone from the device when the session ends; so is the folder `temporary`.
     """
-    values = ", ".join(repr(v) for v in (nonce, sha256, size, opening, root, keep, temporary))
-    code = "".join(line for line in _LOADER.splitlines(keepends=True) if not line.lstrip().startswith("#"))
-    return lead(nonce) + code.replace("{values}", values).encode("utf-8")
+    values = (nonce, sha256, len(KEEPER), size, opening, root, keep, temporary)
+    return lead(nonce) + f"{_VALUES}{', '.join(map(repr, values))}\n".encode() + LOADER
 
 
 class Choice(StrEnum):

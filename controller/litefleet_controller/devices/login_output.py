@@ -53,7 +53,14 @@ class LoginOutput:
         """Return how long to wait for more, in seconds, None for no limit of its own; `partial` is a line without its end."""
         if self._passed + len(partial) > bootstrap.LINE_LIMIT:
             raise ProtocolError(f"the device answers {partial[:60]!r} instead of starting the agent")
-        return _SILENCE_S if not self.shell_runs and not self.answered and (self._said or partial) else None
+        if self.shell_runs or self.answered or self._is_sh(partial):
+            return None
+        return _SILENCE_S if self._said or partial else None
+
+    def _is_sh(self, partial: bytes) -> bool:
+        """Return whether a line without its end is the beginning of what sh says: then the connection holds up the rest."""
+        mark = f"LFBOOT {self._nonce} ".encode()
+        return mark in partial or mark.startswith(partial[partial.rfind(b"L") :] or b"-")
 
     def silent(self, partial: bytes, stderr: str) -> Finding:
         """Return the finding for a login that has said something, and then starts nothing."""
@@ -62,9 +69,9 @@ class LoginOutput:
             "LF507", f"{_SILENCE_S:.0f} s after its last words the login had not started sh{self.quoted(stderr)}"
         )
 
-    def late(self, stderr: str) -> str:
+    def late(self, partial: bytes, stderr: str) -> str:
         """Return what is known of a device that did not answer in time, as the end of a sentence."""
-        if self.shell_runs or self.answered:
+        if self.shell_runs or self.answered or self._is_sh(partial):
             return self.quoted(stderr)
         return f"; sh did not start: a start-up file may be waiting, or reading its input{self.quoted(stderr)}"
 

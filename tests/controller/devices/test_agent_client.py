@@ -12,7 +12,7 @@ import pytest
 from litefleet_agent.protocol import MAX_HEADER, ProtocolError, encode
 from litefleet_controller.devices.agent_archive import AgentArchive
 from litefleet_controller.devices.agent_client import AgentClient, Answer, NoPython, Opening, Request, RequestRejected
-from litefleet_controller.devices.bootstrap import LINE_LIMIT
+from litefleet_controller.devices.bootstrap import KEEPER, LINE_LIMIT
 from litefleet_controller.devices.transport.base import Channel, TransportError
 
 from tests.fakes.scripted_channel import Say, ScriptedChannel
@@ -58,10 +58,10 @@ def test_an_agent_that_is_there_answers_in_one_round_trip() -> None:
 
 
 def test_an_agent_that_is_missing_is_sent_after_it_was_asked_for() -> None:
-    script = [Say(boot("need"), after=FIRST), Say(boot("ready") + result(1, a=1), after=FIRST + len(ARCHIVE.data))]
+    script = [Say(boot("need"), after=FIRST), Say(boot("ready") + result(1, a=1), after=FIRST + len(KEEPER + ARCHIVE.data))]
     hello, client, channel = start(*script)
     assert hello == {"a": 1}
-    assert bytes(channel.got) == OPENING.loader + OPENING.first + ARCHIVE.data
+    assert bytes(channel.got) == OPENING.loader + OPENING.first + KEEPER + ARCHIVE.data
     assert (client.round_trips, client.sent_bytes) == (2, len(channel.got))
 
 
@@ -118,6 +118,9 @@ def test_a_menu_is_known_by_its_answers_and_a_prompt_by_its_silence(monkeypatch:
         start(Say(b"1) status\n2) reboot\nchoice> "), hangs=True)
     assert caught.value.found.code == "LF507"
     assert "it said: 1) status / 2) reboot / choice>" in caught.value.found.observed
+    with pytest.raises(TransportError) as caught:  # sh runs, and the line has broken within its first words
+        start(Say(b"motd\nLFBO"), hangs=True, limit_s=0.3)
+    assert caught.value.found.code == "LF506"
     slow = [Say(b"motd\n"), Say(boot("sh"))]
     with pytest.raises(TransportError) as caught:  # sh runs: then the step's own limit holds
         start(*slow, hangs=True, limit_s=0.3)
@@ -292,6 +295,6 @@ def test_the_opening_names_the_archive_and_sends_hello_ahead() -> None:
     command, opening = AgentClient.opening(ARCHIVE, "/opt/lf", "/usr/bin/python3.9")
     assert opening.nonce in command
     assert "/usr/bin/python3.9" in command
-    assert ARCHIVE.sha256 in opening.loader.decode()
+    assert ARCHIVE.sha256.encode() in opening.loader
     assert opening.first == encode({"id": 1, "op": "hello"})
     assert AgentClient.opening(ARCHIVE, "", "")[1].nonce != opening.nonce

@@ -11,6 +11,7 @@ import subprocess
 import termios
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,7 +59,7 @@ class Machine:
         archive = agent_archive()
         loader = bootstrap.loader("n0nce", archive.sha256, len(archive.data), len(HELLO), root, keep)
         argv = self.command(shell, bootstrap.command("n0nce", len(loader), python), before)
-        sent = loader + HELLO + after
+        sent = loader + HELLO + (bootstrap.KEEPER + after if after else b"")
         done = subprocess.run(argv, input=sent, capture_output=True, env=self.environment, timeout=30, check=False)
         lines = done.stdout.split(b"LFBOOT n0nce sh\n", 1)
         assert len(lines) == 2, done
@@ -188,6 +189,20 @@ def test_a_module_that_only_a_rollout_needs_is_missed_before_anything_is_sent(
     assert (answer.state, answer.text.split(" ")[0]) == ("nomodule", package)
 
 
+def test_a_python_without_zlib_is_passed_over(shell: list[str], machine: Machine) -> None:
+    machine.program(
+        "python3",
+        f"""#!/bin/sh
+shift; shift
+exec {find_python("3.9")} -Es -c "import sys; sys.modules['zlib'] = None;$1" ${{2:+"$2"}}
+""",
+    )
+    done = machine.run(shell, agent_archive().data)
+    assert (done.stdout, b"ModuleNotFoundError" in done.stderr, b"zlib" in done.stderr) == (b"", True, True)
+    machine.python("python3.7", "3.7")
+    assert machine.run(shell, agent_archive().data).stdout.startswith(b"LFBOOT n0nce need\n")
+
+
 @pytest.mark.parametrize(("reads", "state"), [("read x", "need"), ("read x; read y; read z", "need")])
 def test_a_start_up_file_that_reads_a_line_takes_none_of_the_loader(
     reads: str, state: str, shell: list[str], machine: Machine
@@ -218,7 +233,7 @@ def test_every_login_shell_can_start_sh(login: str, machine: Machine) -> None:
     env = {"PATH": str(machine.bin), "HOME": str(machine.home)}
     done = subprocess.run(
         [found, "-c", command],
-        input=loader + HELLO + archive.data,
+        input=loader + HELLO + bootstrap.KEEPER + archive.data,
         capture_output=True,
         env=env,
         timeout=30,
@@ -337,7 +352,8 @@ def _started_while(machine: Machine, root: str, act: Callable[[], object]) -> di
     """Start an agent that is there, `act` between its check and its start, and return its answer."""
     archive = agent_archive()
     loader = bootstrap.loader("n0nce", archive.sha256, len(archive.data), len(HELLO), root)
-    loader = loader.replace(b"    run(path", b"    say('checked')\n    run(path")
+    code = zlib.decompress(bootstrap.LOADER).replace(b"    run(path", b"    say('checked')\n        run(path")
+    loader = loader.replace(bootstrap.LOADER, zlib.compress(code))
     argv = machine.command(["/bin/sh"], bootstrap.command("n0nce", len(loader)))
     argv[4] = argv[4].replace('echo "LFBOOT $4 sh"', "")
     read_fd, write_fd = os.pipe()
