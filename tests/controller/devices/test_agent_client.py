@@ -58,7 +58,10 @@ def test_an_agent_that_is_there_answers_in_one_round_trip() -> None:
 
 
 def test_an_agent_that_is_missing_is_sent_after_it_was_asked_for() -> None:
-    script = [Say(boot("need"), after=FIRST), Say(boot("ready") + result(1, a=1), after=FIRST + len(KEEPER + ARCHIVE.data))]
+    script = [
+        Say(boot("need"), after=FIRST),
+        Say(boot("ready") + result(1, a=1), after=FIRST + len(KEEPER + ARCHIVE.data)),
+    ]
     hello, client, channel = start(*script)
     assert hello == {"a": 1}
     assert bytes(channel.got) == OPENING.loader + OPENING.first + KEEPER + ARCHIVE.data
