@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.lab.arm_devices import free_port, make_keys, wait_for_greeting
 
-__all__ = ["BareDevice", "bare_device", "why_no_bare_device"]
+__all__ = ["BareDevice", "bare_device", "busybox_without_tar", "why_no_bare_device"]
 
 # ls, mv, df and the like: what a busybox of any kind of device has.
 APPLETS = (
@@ -82,6 +82,18 @@ def why_no_bare_device() -> str:
 
 def _which(tool: str) -> str | None:
     return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+def busybox_without_tar(folder: Path) -> Path:
+    """Return a busybox whose applet tar has another name in its sorted list, so that neither PATH nor its own shell finds it."""
+    program = Path(str(_which("busybox"))).read_bytes()
+    names = b"\0tail\0tar\0taskset\0"
+    assert program.count(names) == 1, "busybox keeps its applets' names in another way"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "busybox"
+    path.write_bytes(program.replace(names, names.replace(b"tar", b"taq")))
+    path.chmod(0o755)
+    return path
 
 
 @contextlib.contextmanager

@@ -80,9 +80,10 @@ done
 l=unknown; for f in /lib/ld-musl-* ; do [ -e "$f" ] && l=musl; done
 for f in /lib/ld-linux* /lib64/ld-linux* /lib/*/ld-linux*; do [ -e "$f" ] && l=glibc; done
 o=; [ -r /etc/os-release ] && while IFS== read -r k v; do [ "$k" = ID ] && o=$v; done </etc/os-release
-t=; for c in tar gzip xz sha256sum; do command -v $c >/dev/null 2>&1 && t=$t,$c; done
+t=; for c in tar dd gzip xz sha256sum; do command -v $c >/dev/null 2>&1 && t=$t,$c; done
 b=$(getconf LONG_BIT 2>/dev/null)
-echo "LFBOOT $4 nopython machine=$(uname -m) bits=$b libc=$l os=$o kernel=$(uname -r) tools=${t#,} why=$r"
+g=; [ -r /proc/self/smaps ] && while read -r k v u; do [ "$k" = KernelPageSize: ] && g=$v && break; done </proc/self/smaps
+echo "LFBOOT $4 nopython machine=$(uname -m) bits=$b libc=$l os=$o kernel=$(uname -r) tools=${t#,} page=$g why=$r"
 """
 )
 
@@ -256,7 +257,7 @@ class Answer:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What sh could tell of a device without Python: machine, bits, libc, os, kernel, tools."""
+        """What sh could tell of a device without Python: machine, bits, libc, os, kernel, tools, page (kB)."""
         pairs = (word.partition("=") for word in self.text.split())
         return {key: value[:80].strip("\"'") for key, equals, value in pairs if equals}
 

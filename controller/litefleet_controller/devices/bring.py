@@ -1,4 +1,4 @@
-"""How a Python is brought to a device that has none: one exec channel, plain sh, `cat`, and tar with what unpacks there.
+"""How a Python is brought to a device that has none: one exec channel, plain sh, `cat`, and what unpacks there: tar, or dd.
 
 The exec command is a POSIX sh script.  It answers `need` once it has seen that the Python can be kept and run there, reads the
 archive from stdin to its end, and answers with the path of the Python.  On stdout, one line each:
@@ -25,10 +25,52 @@ from .python_bundle import MINE, PLACE, PythonBundle, best_form
 from .transport.base import Channel, TransportError
 
 _SPARE = 8 << 20  # bytes that stay free on the device's disk
+# Unpacks the archive in the folder above.  Without tar, `untar` reads the headers: each has 512 bytes, at a multiple of 512, and
+# begins with the name.  A shell drops NUL characters (bash warns of it), so that 51 characters follow the name in the first 160
+# bytes: mode 7, owner 7, group 7, size 11 (octal), time 11, sum 7, kind 1 ("5" is a folder).
+_UNPACK = """untar() {
+q='???????????????????????????????????????????????????' i=0
+while :; do
+{ h=$(dd if="$1" bs=4 skip=$((i * 128)) count=40) || return 1; } 2>/dev/null
+[ -n "$h" ] || return 0
+f=${h%$q} z=${h#"${h%??????????????????????????????}"} v=0 i=$((i + 1))
+z=${z%"${z#???????????}"}
+while [ -n "$z" ]; do v=$((v * 8 + ${z%"${z#?}"})) z=${z#?}; done
+case $h in
+*5) mkdir -p "$f" || return 1; continue;;
+esac
+: >"$f" || return 1
+c=$((v / 512)) r=$((v % 512))
+[ $c = 0 ] || w=$(dd if="$1" of="$f" bs=512 skip=$i count=$c 2>&1) || { echo "$w"; return 1; }
+i=$((i + c))
+if [ $r != 0 ]; then
+w=$(dd if="$1" bs=1 skip=$((i * 512)) count=$r 2>&1 >>"$f") || { echo "$w"; return 1; }
+i=$((i + 1))
+fi
+case ${h#"$f"} in 0000755*) chmod 755 "$f" || return 1;; esac
+done
+}
+unpack() {
+if command -v tar >/dev/null 2>&1; then
+case $form in
+xz) xz -dc <../archive | tar -xf -;;
+gz) gzip -dc <../archive | tar -xf -;;
+*) tar -xf ../archive;;
+esac
+else
+case $form in
+xz) xz -dc <../archive >../plain && untar ../plain;;
+gz) gzip -dc <../archive >../plain && untar ../plain;;
+*) untar ../archive;;
+esac
+fi
+}
+"""
 _SCRIPT = (
     MINE
     + PLACE
-    + """n=$1 key=$3 form=$4 size=$5 sha=$6 space=$7 keep=$8 what=$9
+    + _UNPACK
+    + """n=$1 key=$3 form=$4 plain=$5 sha=$6 space=$7 keep=$8 what=$9
 say() { [ -z "$n" ] || echo "LFBOOT $n $*"; }
 fail() { if [ -n "$n" ]; then say fail "$@"; else echo "$@" >&2; fi; exit 1; }
 umask 077
@@ -56,6 +98,7 @@ trap 'exit 1' HUP INT TERM PIPE
 e=$(mkdir "$t" "$t/tree" 2>&1) || fail "no folder for a Python can be made: $e"
 printf '#!/bin/sh\\nexit 0\\n' >"$t/try" && chmod 700 "$t/try" || fail "nothing can be written to $base: is its disk full?"
 "$t/try" 2>/dev/null || fail "no program can be started from $base: its file system is mounted noexec"
+command -v tar >/dev/null 2>&1 || space=$((space + plain))
 set -- $(df -Pk "$base" 2>/dev/null | tail -n 1)
 case ${4-} in ''|*[!0-9]*) ;; *) [ "$4" -ge "$space" ] || fail "full: $base has $4 kB free, and the Python needs $space kB";; esac
 say need
@@ -65,11 +108,7 @@ command -v sha256sum >/dev/null 2>&1 && h=$(sha256sum <"$t/archive") && h=${h%% 
 if [ -z "$h" ] && command -v openssl >/dev/null 2>&1; then h=$(openssl dgst -sha256 <"$t/archive") && h=${h##* }; fi
 [ -z "$h" ] || [ "$h" = "$sha" ] || fail "cut: the Python arrived damaged or cut short"
 cd "$t/tree" || exit 1
-case $form in
-xz) e=$( { xz -dc <../archive | tar -xf -; } 2>&1);;
-gz) e=$( { gzip -dc <../archive | tar -xf -; } 2>&1);;
-*) e=$(tar -xf ../archive 2>&1);;
-esac || fail "unpack: the Python could not be unpacked under $base: $e"
+e=$(unpack 2>&1) || fail "unpack: the Python could not be unpacked under $base: $e"
 cd /
 p=$t/tree/bin/python3
 e=$("$p" -IS -c 'import _ctypes, json, zlib' 2>&1) || fail "start: $what does not start on this device ($(uname -mr)): $e"
@@ -78,7 +117,7 @@ c='import hashlib, sys; sys.exit(hashlib.sha256(open(sys.argv[1], "rb").read()).
 "$p" -IS -c "$c" "$t/archive" "$sha" || fail "cut: the Python arrived damaged or cut short"
 fi
 "$p" -IS -c 'import os; os.sync()'
-rm -rf "$base/$key" "$t/archive"
+rm -rf "$base/$key" "$t/archive" "$t/plain"
 e=$(mv "$t/tree" "$base/$key" 2>&1) || fail "the Python could not be placed: $e"
 if [ "$keep" != 0 ]; then
 echo "$key" >"$t/current" && mv -f "$t/current" "$base/current" || fail "full: $base cannot be written"
@@ -114,7 +153,7 @@ def form_for(facts: Mapping[str, str]) -> str:
     form = best_form(frozenset(facts.get("tools", "").split(",")))
     if not form:
         here = facts.get("tools", "").replace(",", ", ") or "none"
-        seen = f"the device has no tar, which unpacks the Python (of tar, gzip, xz and sha256sum it has: {here})"
+        seen = f"the device has neither tar nor dd, which unpack the Python (of the tools for it, it has: {here})"
         raise TransportError(finding("LF326", seen))
     return form
 
@@ -126,8 +165,8 @@ def placing_command(bundle: PythonBundle, nonce: str, root: str, keep: str) -> s
     Without `nonce`, it writes nothing but the sentence of a failure, to stderr.
     """
     packed = bundle.packed
-    space = -(-(bundle.space + packed.size + _SPARE) // 1024)  # kB
-    values = (nonce, root, bundle.key, packed.form, packed.size, packed.sha256, space, keep, bundle.description)
+    space, plain = ((size + 1023) // 1024 for size in (bundle.space + packed.size + _SPARE, bundle.space))  # kB
+    values = (nonce, root, bundle.key, packed.form, plain, packed.sha256, space, keep, bundle.description)
     return bootstrap.in_any_shell(_SCRIPT, *map(str, values))
 
 

@@ -6,11 +6,12 @@ ROOT/python/KEY/bin/python3    the Python, in the agent's root; ROOT/python/curr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-_NEEDS = {"xz": {"tar", "xz"}, "gz": {"tar", "gzip"}, "tar": {"tar"}}  # the smallest form first
+_NEEDS = {"xz": {"xz"}, "gz": {"gzip"}, "tar": set[str]()}  # the smallest form first
 SHARED = "/usr/local/lib/litefleet/python"
 # Defines `mine PATH`: nobody but this user and root can exchange what lies there.  `ls -ldn` is what BusyBox and the GNU tools
 # write alike: its first word is the type and the rights, its third and fourth the numbers of owner and group; 65534 owns what a
@@ -48,7 +49,9 @@ esac
 
 def best_form(tools: frozenset[str]) -> str:
     """Return the smallest form ("xz", "gz", "tar") that a device with these tools can unpack, "" for none."""
-    return next((form for form, needed in _NEEDS.items() if needed <= tools), "")
+    if not tools & {"tar", "dd"}:
+        return ""
+    return next(form for form, needed in _NEEDS.items() if needed <= tools)
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,30 @@ class PythonBundle:
     files: int
     description: str
     packed: PackedForm
+    largest_page: int = 0  # the largest page, in bytes, of a kernel that can load it; 0: any, or unknown
+    needs: str = ""  # the libc of the device that it is started by: "glibc", "musl"; "" for none, or unknown
 
     @property
     def space(self) -> int:
         """Bytes that the files take on a disk with blocks of 4 KiB."""
         return self.unpacked_size + 4096 * self.files
+
+    def why_not(self, facts: Mapping[str, str]) -> str:
+        """Return why a device that told `facts` of itself cannot start it, "" where nothing speaks against it.
+
+        glibc's loader refuses segments that do not lie in the file as in memory, page for page.
+        """
+        told, libc = facts.get("page", ""), facts.get("libc", "")
+        page = int(told) * 1024 if told.isdecimal() and len(told) < 8 else 0
+        if 0 < self.largest_page < page:
+            return (
+                f"{self.description} is aligned to pages of {self.largest_page} bytes; this device's kernel has pages of "
+                f"{page}: nothing was sent"
+            )
+        if self.needs and libc and libc != self.needs:
+            has = {"unknown": "none", "": "none"}.get(libc, libc)
+            return f"{self.description} is started by the device's own {self.needs}; this device has {has}: nothing was sent"
+        return ""
 
 
 class PythonMaker(Protocol):

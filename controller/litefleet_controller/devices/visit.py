@@ -191,6 +191,8 @@ class DeviceSession:
                 raise NoPython(facts, str(why)) from why
             self.not_brought = str(why)
             return Brought("")  # one without ctypes may do
+        if unfit := bundle.why_not(facts):
+            raise TransportError(finding("LF326", unfit))
         return await bring_python(
             lambda command: factory.transport.open(device, command),
             bundle,

@@ -16,7 +16,7 @@ from .steps import NOBODY, PYTHON, Step
 
 # What the device's own must have: the agent's checks call the C library.
 _GOOD = "import sys; sys.version_info < (3, 7) and sys.exit(1); import _ctypes, json"
-_ASK = "uname -m; for c in tar gzip xz; do command -v $c >/dev/null 2>&1 && echo $c; done; true"
+_ASK = "uname -m; for c in tar dd gzip xz; do command -v $c >/dev/null 2>&1 && echo $c; done; true"
 _UNKNOWN = "KEY"  # stands for the archive's hash where no device has been asked yet
 _WORDS = ("", "auto", "own", "bring")  # of `python:` in the inventory; anything else is a path
 
@@ -39,7 +39,9 @@ def python_steps(device: Device, remote: Remote, pythons: PythonMaker | None) ->
     machine, *tools = remote.run(_ASK).out.split() or [""]
     form = best_form(frozenset(tools))
     if not form:
-        raise LitefleetError(f"{device.name} has no tar, which unpacks the Python that is brought: install one")
+        raise LitefleetError(
+            f"{device.name} has neither tar nor dd, which unpack the Python that is brought: install one"
+        )
     bundle = asyncio.run(pythons.for_machine(machine, form))
     python = f"{SHARED}/{bundle.key}/bin/python3"
     step = Step(

@@ -122,6 +122,7 @@ def test_no_python_is_reported_with_what_sh_knows(shell: list[str], machine: Mac
     answer = bootstrap.parse_answer(done.stdout, "n0nce")
     assert answer is not None
     assert (answer.state, answer.facts["machine"], answer.facts["libc"]) == ("nopython", os.uname().machine, "glibc")
+    assert answer.facts["page"] == str(os.sysconf("SC_PAGESIZE") // 1024)
     assert done.stderr == b""
 
 

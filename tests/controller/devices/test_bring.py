@@ -23,8 +23,17 @@ from litefleet_controller.devices.python_bundle import PackedForm, PythonBundle
 from litefleet_controller.devices.transport.base import TransportError
 
 from tests.conftest import lacking
+from tests.lab.bare_root import busybox_without_tar
 
 TOOLS = "cat ls mkdir rmdir rm mv chmod uname df tail find sha256sum tar gzip xz env"
+SIZES = {
+    "empty": 0,
+    "of5": 5,
+    "lib/before": 511,
+    "lib/block": 512,
+    "lib/behind": 513,
+    "lib/nul": 4096,
+}  # bytes of files
 
 
 def bundle(folder: Path, form: str = "gz", starts: str = 'exec {python} "$@"') -> PythonBundle:
@@ -34,11 +43,18 @@ def bundle(folder: Path, form: str = "gz", starts: str = 'exec {python} "$@"') -
     with tarfile.open(fileobj=plain, mode="w") as archive:
         info = tarfile.TarInfo("bin/python3")
         info.size, info.mode = len(script), 0o755
+        parent = tarfile.TarInfo("bin")
+        parent.type, parent.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(parent)
         archive.addfile(info, io.BytesIO(script))
         filler = random.Random(1).randbytes(300_000)
-        info = tarfile.TarInfo("lib/filler")
-        info.size = len(filler)
-        archive.addfile(info, io.BytesIO(filler))
+        info = tarfile.TarInfo("lib")
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(info)
+        for name, size in {"lib/filler": len(filler), **SIZES}.items():
+            info = tarfile.TarInfo(name)
+            info.size = size
+            archive.addfile(info, io.BytesIO(filler if name != "lib/nul" else bytes(size)))
     data, path = plain.getvalue(), folder / f"bundle.{form}"
     key = hashlib.sha256(data).hexdigest()[:32]
     if form != "tar":
@@ -227,11 +243,46 @@ def test_a_disk_that_fills_up_on_the_way_is_told(tmp_path: Path, shell: list[str
     assert (code, "could not be" in seen) == ("LF312", True), seen
 
 
-def test_without_tar_a_sentence_says_so() -> None:
+def without_tar(machine: Machine) -> Machine:
+    if machine.shell[0].endswith("busybox"):  # its shell finds its own tar without PATH
+        busybox = busybox_without_tar(machine.folder / "shell")
+        machine = replace(machine, shell=[str(busybox), *machine.shell[1:]])
+    (machine.folder / "bin/tar").unlink()
+    (machine.folder / "bin/dd").symlink_to(str(shutil.which("dd")))
+    return machine
+
+
+@pytest.mark.parametrize("form", ["xz", "gz", "tar"])
+def test_without_tar_the_shell_unpacks_it_with_dd(machine: Machine, tmp_path: Path, form: str) -> None:
+    given = bundle(tmp_path, form)
+    brought = without_tar(machine).bring(given)
+    assert subprocess.run([brought.path, "-c", "print(6 * 7)"], capture_output=True, check=True).stdout == b"42\n"
+    placed, reference = machine.pythons / given.key, tmp_path / "reference"
+    reference.mkdir()
+    subprocess.run(["tar", "-xf", given.packed.path, "-C", reference], check=True)
+    for folder in (placed, reference):
+        assert {name: (folder / name).stat().st_size for name in SIZES} == SIZES
+    subprocess.run(["diff", "-r", placed, reference], check=True)
+    assert sorted(os.listdir(placed)) == ["bin", "empty", "lib", "of5"]
+
+
+def test_a_disk_that_fills_up_while_dd_unpacks_is_told(tmp_path: Path, shell: list[str]) -> None:
+    if os.geteuid() != 0:
+        lacking("mounting needs root")
+    (tmp_path / "device/root").mkdir(parents=True)
+    mount = f"/bin/mount -t tmpfs -o mode=755,size=800k tmpfs {shlex.quote(str(tmp_path / 'device/root'))}"
+    device = without_tar(Machine(tmp_path / "device", shell, mount))
+    code, seen = device.refused(replace(bundle(tmp_path, "gz"), unpacked_size=-20 << 20))  # df tells nothing before
+    assert (code, "could not be unpacked" in seen) == ("LF312", True), seen
+
+
+def test_what_cannot_unpack_it_is_a_sentence() -> None:
     assert form_for({"tools": "tar,gzip"}) == "gz"
     assert form_for({"tools": "tar,gzip,xz,sha256sum"}) == "xz"
-    assert form_for({"tools": "tar"}) == "tar"
+    assert form_for({"tools": "tar"}) == form_for({"tools": "dd"}) == "tar"
+    assert form_for({"tools": "dd,gzip,xz"}) == "xz"
     with pytest.raises(TransportError) as caught:
         form_for({"tools": "gzip,sha256sum"})
     assert caught.value.found.code == "LF326"
+    assert caught.value.found.observed.startswith("the device has neither tar nor dd")
     assert "it has: gzip, sha256sum" in caught.value.found.observed

@@ -17,6 +17,7 @@ from ...devices.python_bundle import PackedForm, PythonBundle
 from .tree import PythonTree
 
 _LIMIT = 256 << 20  # bytes unpacked; Debian's takes 24 MB
+_LONGEST = 100  # bytes of a path: what a tar header holds in one piece, for devices whose shell reads it
 
 
 def pack(tree: PythonTree, folder: Path, request: str, description: str) -> None:
@@ -29,6 +30,8 @@ def pack(tree: PythonTree, folder: Path, request: str, description: str) -> None
         raise LitefleetError(
             f"This Python has {total >> 20} MiB unpacked; at most {_LIMIT >> 20} are sent to a device."
         )
+    if long := [path for path in tree.files if len(path.encode()) > _LONGEST]:
+        raise LitefleetError(f"The path {long[0]} of this Python has more than {_LONGEST} bytes: rename or remove it.")
     plain = _tar(tree)
     sha256 = hashlib.sha256(plain).hexdigest()
     write_atomically(folder / _name(sha256[:32], "tar"), plain)
@@ -40,6 +43,8 @@ def pack(tree: PythonTree, folder: Path, request: str, description: str) -> None
         "unpacked_size": total,
         "files": len(tree.files),
         "description": description,
+        "largest_page": tree.largest_page,
+        "needs": tree.needs,
         "forms": {"tar": sha256},
     }
     _write(folder, request, about)

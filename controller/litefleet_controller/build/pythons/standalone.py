@@ -38,10 +38,11 @@ def tree_of_own(path: Path) -> PythonTree:
     brings = "lib/ld.so" in own
     tree = {"bin/python3": (wrapper(brings), True), "bin/python3.real": (program, True)}
     for name in own:
-        if _is_kept(name, version) and (data := _content(own, name)):
-            tree[name] = (data, own[name].runs)
+        if _is_kept(name, version) and ((data := _content(own, name)) or not own[name].target):
+            tree[name] = (data, own[name].runs)  # an empty __init__.py too
     kind = "musl" if "musl" in elf.interpreter else "glibc"
-    return PythonTree(tree, version, f"{kind} of {path.name}" if brings else "", elf.machine)
+    needs = kind if elf.interpreter and not brings else ""
+    return PythonTree(tree, version, f"{kind} of {path.name}" if brings else "", elf.machine, needs)
 
 
 def _is_kept(name: str, version: str) -> bool:

@@ -8,6 +8,7 @@ share/doc/             the licences
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ _DROPPED = re.compile(
     r"|\.(pickle|txt|exe)$|^sitecustomize\.py$|^EXTERNALLY-MANAGED$"
 )
 _TESTS = re.compile(r"test|xx")  # modules for CPython's own tests
+_STARTED = re.compile(r"(bin|lib)/[^/]+")  # what is loaded before any module
 _OWN_LOADER = '"$d/lib/ld.so" --library-path "$d/lib" --argv0 "$0"'
 
 
@@ -58,6 +60,17 @@ class PythonTree:
     python: str  # "3.11"
     libc: str  # "glibc 2.36"; "" where it runs on the device's own
     machine: str  # as formats.elf names it: "aarch64"
+    needs: str = ""  # the device's own libc that its program is started by: "glibc", "musl"; "" for none
+
+    @property
+    def largest_page(self) -> int:
+        """The largest page, in bytes, in which its program and libraries lie in the file as in memory; 0: any."""
+        fits = []
+        for name, (data, _) in self.files.items():
+            if _STARTED.fullmatch(name):
+                with contextlib.suppress(ElfError):
+                    fits.append(read_elf(data).page_fit)
+        return min((fit for fit in fits if fit), default=0)
 
 
 def tree_of(files: Iterable[PackageFile], version: str) -> PythonTree:

@@ -7,9 +7,11 @@ import gzip
 import lzma
 import os
 import shutil
+import struct
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,8 @@ def own(tmp_path: Path) -> Path:
     (folder / "bin/python3").symlink_to("python3.11")
     for name in ("os.py", "json.py", "test/test_os.py", "site-packages/pip.py", "turtle.py"):
         (folder / "lib/python3.11" / name).write_text(f"# {name}\n")
+    (folder / "lib/python3.11/urllib").mkdir()
+    (folder / "lib/python3.11/urllib/__init__.py").touch()  # it is empty in CPython too
     (folder / "lib/libpython3.11.so.1.0").write_bytes(b"\x7fELF library")
     return folder
 
@@ -128,11 +132,53 @@ def test_a_folder_and_its_archive_give_the_same_trimmed_bundle(own: Path, tmp_pa
             "lib/libpython3.11.so.1.0": "0o644",
             "lib/python3.11/json.py": "0o644",
             "lib/python3.11/os.py": "0o644",
+            "lib/python3.11/urllib/__init__.py": "0o644",
         }
     for form, unpack in (("gz", gzip.decompress), ("xz", lzma.decompress)):
         packed_form = bundle_of(own, tmp_path / "one", form).packed
         assert unpack(packed_form.path.read_bytes()) == of_folder.packed.path.read_bytes()
         assert packed_form.size == packed_form.path.stat().st_size < of_folder.packed.size
+
+
+def shifted(program: bytes, by: int) -> bytes:
+    """Return a program whose segment of code lies `by` bytes further in memory, as for kernels of such small pages."""
+    table, size, count = int.from_bytes(program[32:40], "little"), 56, int.from_bytes(program[56:58], "little")
+    for at in range(table, table + size * count, size):
+        kind, flags, offset, address = struct.unpack_from("<IIQQ", program, at)
+        if (kind, flags & 1) == (1, 1):
+            return program[:at] + struct.pack("<IIQQ", kind, flags, offset, address + by) + program[at + 24 :]
+    raise AssertionError("no segment of code")
+
+
+@pytest.mark.skipif(struct.calcsize("P") != 8, reason="the program is changed as a 64-bit one")
+def test_a_kernel_with_larger_pages_is_told_before_anything_is_sent(own: Path, tmp_path: Path) -> None:
+    """No such kernel is here: the program is changed instead, so that 8 KiB are the largest pages in which it fits."""
+    program = own / "bin/python3.11"
+    unchanged = bundle_of(own, tmp_path / "cache")
+    program.write_bytes(shifted(program.read_bytes(), 8192))
+    made = bundle_of(own, tmp_path / "cache")
+    assert made.largest_page <= 8192
+    for page in ("16", "64"):
+        assert made.why_not({"page": page, "libc": "glibc"}) == (
+            f"Python 3.11 of python is aligned to pages of {made.largest_page} bytes; this device's kernel has pages of "
+            f"{int(page) * 1024}: nothing was sent"
+        )
+    for told in ("", "4", "x", "9" * 30):  # a device that cannot tell, or tells nonsense, tries
+        assert made.why_not({"page": told, "libc": "glibc"}) == ""
+    # what is linked for pages of 64 KiB fits in all of them
+    assert replace(unchanged, largest_page=65536).why_not({"page": "64"}) == ""
+    assert replace(unchanged, largest_page=0).why_not({"page": "64"}) == ""
+
+
+def test_a_python_for_the_devices_own_libc_is_not_sent_where_there_is_another(own: Path, tmp_path: Path) -> None:
+    made = bundle_of(own, tmp_path / "cache")
+    assert (made.libc, made.needs) == ("", "glibc")
+    assert made.why_not({"libc": "glibc"}) == ""
+    for libc, has in (("musl", "musl"), ("unknown", "none")):
+        assert made.why_not({"libc": libc}) == (
+            f"Python 3.11 of python is started by the device's own glibc; this device has {has}: nothing was sent"
+        )
+    assert replace(made, needs="").why_not({"libc": "musl"}) == ""
 
 
 def test_a_damaged_cache_is_made_again(own: Path, tmp_path: Path) -> None:
@@ -146,6 +192,10 @@ def test_a_damaged_cache_is_made_again(own: Path, tmp_path: Path) -> None:
 def test_what_is_no_python_is_a_sentence(own: Path, tmp_path: Path) -> None:
     (own / "lib/python3.11/os.py").unlink()
     with pytest.raises(LitefleetError, match="holds no Python"):
+        bundle_of(own, tmp_path / "cache")
+    (own / "lib/python3.11/os.py").touch()
+    (own / "lib/python3.11" / ("long" * 25)).touch()
+    with pytest.raises(LitefleetError, match="has more than 100 bytes: rename or remove it"):
         bundle_of(own, tmp_path / "cache")
     (tmp_path / "python.tar.zst").write_bytes(b"\x28\xb5\x2f\xfd")
     with pytest.raises(LitefleetError, match="take an install_only archive"):
