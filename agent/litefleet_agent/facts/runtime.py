@@ -64,26 +64,13 @@ def describe_runtime(path: Optional[str] = None, folders: Optional[Sequence[str]
             return describe_library(library, beside=True)
         return RuntimeFacts(_kind(path, package), numpy_version=_numpy(numpy))
     binary = binary_of(package.path)
-    version = package.version or _text_in(binary, _BUILT_VERSION)
-    program, problem, system = _elf(binary)
-    provided, needed, versions, pages = _needs(package.path, program)
-    numpy_2, opencl = _held(binary, _NUMPY_2, _OPENCL)
-    return RuntimeFacts(
+    return replace(
+        _describe_elf(binary, package.path),
         kind=_kind(path, package),
         path=package.path,
-        paddlelite_version=version,
+        paddlelite_version=package.version or _text_in(binary, _BUILT_VERSION),
         numpy_version=_numpy(numpy),
-        numpy_2_ready=numpy_2,
-        so_machine=program.machine if program is not None else "",
-        so_problem=problem,
-        so_needed=needed,
-        so_versions=versions,
-        so_provided=provided,
         python_tags=python_tags(package.path, binary),
-        opencl=opencl,
-        so_system=system,
-        page_align=min((align for align, _ in pages if align), default=0),
-        page_fit=min((fit for _, fit in pages if fit), default=0),
         leftovers=_leftovers(package.path),
     )
 
@@ -93,25 +80,33 @@ def describe_library(path: str, beside: bool = False) -> RuntimeFacts:
 
     `beside`: the libraries in its folder, and in `libs` there, go with it.
     """
-    program, problem, system = _elf(path)
-    numpy_2, opencl = _held(path, _NUMPY_2, _OPENCL)
-    provided, needed, versions, pages = _needs(os.path.dirname(path) if beside else "", program)
-    return RuntimeFacts(
-        kind="library",
+    facts = _describe_elf(path, os.path.dirname(path) if beside else "")
+    return replace(
+        facts,
         path=path,
         paddlelite_version=_text_in(path, _BUILT_VERSION),
+        python_tags=_tags(python_in(path)),
+        interface=interface_of(path) if facts.so_machine else "",
+    )
+
+
+def _describe_elf(binary: str, folder: str) -> RuntimeFacts:
+    """Return what a library's ELF data and texts say; the libraries in `folder` go with it unless that is ""."""
+    program, problem, system = _elf(binary)
+    provided, needed, versions, pages = _needs(folder, program)
+    numpy_2, opencl = _held(binary, _NUMPY_2, _OPENCL)
+    return RuntimeFacts(
+        kind="library",
         numpy_2_ready=numpy_2,
         so_machine=program.machine if program is not None else "",
         so_problem=problem,
         so_needed=needed,
         so_versions=versions,
         so_provided=provided,
-        python_tags=_tags(python_in(path)),
         opencl=opencl,
         so_system=system,
         page_align=min((align for align, _ in pages if align), default=0),
         page_fit=min((fit for _, fit in pages if fit), default=0),
-        interface=interface_of(path) if program is not None else "",
     )
 
 
