@@ -9,7 +9,7 @@ from typing import Any
 from litefleet_agent.findings import CATALOGUE, Entry
 
 from .details import DETAILS, Details
-from .words import Lang, current_lang
+from .language import Lang, current_lang
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from litefleet_agent.findings import CATALOGUE
 
 from .articles import Article, article
-from .words import Lang, Words, words
+from .language import Lang
+from .words import Words, words
 
 _THREAD = re.compile(r"^([\w.-]+/[\w.-]+)#(\d+)")
 _PAGES = "LF[0-9][0-9][0-9]*.md"

@@ -6,7 +6,8 @@ import re
 import textwrap
 
 from .articles import Article
-from .words import Lang, Words, words
+from .language import Lang
+from .words import Words, words
 
 _KEPT = "\0"  # stands for a space that no line may break at
 _INDENT = 2

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import enum
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from litefleet_agent.findings import Entry
 
 from .details import Details, Where
-
-
-class Lang(enum.StrEnum):
-    """A language of the catalogue."""
-
-    EN = "en"
-    ZH = "zh"
-
-    @property
-    def suffix(self) -> str:
-        """Part of a page's file name before `.md`: "" for English, ".zh" for Chinese."""
-        return "" if self is Lang.EN else f".{self.value}"
+from .language import Lang
 
 
 @dataclass(frozen=True)
@@ -141,31 +128,3 @@ class _Same(dict[str, str]):
 
     def __missing__(self, key: str) -> str:
         return str(key)
-
-
-class _Chosen:
-    """The language that this process was asked for (`--lang`); None: the environment's."""
-
-    lang: Lang | None = None
-
-
-def choose(lang: str | None) -> None:
-    """Set this process's language; None for the environment's.  Raises: ValueError for an unknown one."""
-    _Chosen.lang = Lang(lang) if lang else None
-
-
-def current_lang() -> Lang:
-    """Return the language of this process's messages: `choose`'s, else LITEFLEET_LANG's, else the locale's."""
-    asked = os.environ.get("LITEFLEET_LANG", "")
-    return _Chosen.lang or (Lang(asked) if asked in list(Lang) else lang_of())
-
-
-def in_lang(english: str, chinese: str) -> str:
-    """Return a sentence in the language of this process's messages."""
-    return chinese if current_lang() is Lang.ZH else english
-
-
-def lang_of(environment: Mapping[str, str] = os.environ) -> Lang:
-    """Return the language for the locale in the environment: Chinese for a Chinese locale, else English."""
-    locale = next(filter(None, map(environment.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
-    return Lang.ZH if locale.lower().startswith("zh") else Lang.EN

@@ -17,44 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import typer
-from typer.core import TyperGroup
 
 from .. import __version__
+from ..catalogue.language import Lang, choose, writable_lang
 from ..common.errors import UsageError
 from ..project import Options
 from .completion import device_patterns, model_names, rollout_ids
-
-SECTIONS = {
-    "Start": ("demo", "init", "import", "check", "docs"),
-    "Find out what is wrong": ("doctor", "explain", "inspect"),
-    "Models and runtimes": ("convert", "advise", "evaluate", "runtime"),
-    "Devices": ("devices", "device", "probe", "verify", "provision", "infer", "bench", "accept-key", "forget", "trust"),
-    "Rollouts": ("plan", "rollout", "status", "resume", "approve", "pause", "retry", "abort", "rollback", "reconcile"),
-    "Records": ("report", "reports", "history", "audit", "metrics", "state", "bundle", "schedule"),
-}
-OTHER = "Other commands"
-
-
-class SectionedHelp(TyperGroup):
-    """Lists the commands in sections; a command that no section names is listed last.
-
-    In plain text, since typer's panels load a Markdown and a syntax highlighting library: half of the time that `--help` took.
-    """
-
-    def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]  # click's own names
-        """Write one list for each section that has a command."""
-        listed = {name for names in SECTIONS.values() for name in names}
-        sections = {**SECTIONS, OTHER: tuple(name for name in self.commands if name not in listed)}
-        width = max(len(name) for name in self.commands)
-        for title, names in sections.items():
-            rows = [(name.ljust(width), self._sentence(name)) for name in names if name in self.commands]
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
-
-    def _sentence(self, name: str) -> str:
-        return (self.commands[name].help or "").split("\n\n")[0].replace("\n", " ").strip()
-
+from .help import Command, SectionedHelp
 
 if TYPE_CHECKING:
     from ..devices.outcome import RunReport
@@ -114,11 +83,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _program(
+    ctx: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print litefleet's version and exit."),
     ] = False,
-) -> None: ...
+    lang: LangOption = None,
+) -> None:
+    set_lang(_checked_lang(lang) or ctx.obj or "")  # `obj`: what the command's own --lang asks for, where `main` began
 
 
 class _Group(NamedTuple):
@@ -185,20 +157,32 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     run.__signature__ = signature.replace(parameters=keyword_only)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
-    app.command(function.__name__.rstrip("_").replace("_", "-"))(run)  # `import_` is a keyword without its underscore
+    app.command(function.__name__.rstrip("_").replace("_", "-"), cls=Command)(
+        run
+    )  # `import_` is a keyword without its underscore
     return function
 
 
 def _set_output(lang: str | None = None, quiet: bool = False) -> None:
     """Apply the options that every command has.  Raises: UsageError for an unknown language."""
-    from ..catalogue.words import Lang, choose
+    wanted = _checked_lang(lang)
+    if wanted:
+        set_lang(wanted)
+    Stdout.quiet = quiet
 
+
+def set_lang(lang: str) -> None:
+    """Set this process's language, "" for the environment's; English where stdout's encoding has no Chinese characters."""
+    choose(writable_lang(getattr(sys.stdout, "encoding", None)) or lang)
+
+
+def _checked_lang(lang: str | None) -> str:
+    """Return the language that an option names; "" for none.  Raises: UsageError where it, or LITEFLEET_LANG, is unknown."""
     wanted = lang or os.environ.get("LITEFLEET_LANG", "")
     if wanted and wanted not in list(Lang):
         name = "--lang" if lang else "LITEFLEET_LANG"
         raise UsageError(f"{name} {wanted[:40]}: unknown language. Available: {', '.join(Lang)}.")
-    choose(wanted)
-    Stdout.quiet = quiet
+    return lang or ""
 
 
 def run_async(work: Coroutine[Any, Any, _Result]) -> _Result:

@@ -23,8 +23,8 @@ def explain(
 ) -> None:
     """Explain a finding: the symptoms, the cause, the steps to take, and how litefleet detects it."""
     from ..catalogue.articles import article
+    from ..catalogue.language import current_lang
     from ..catalogue.text import index_text, to_text
-    from ..catalogue.words import current_lang
 
     wanted, every = _wanted(codes)
     articles = [article(code, current_lang()) for code in wanted]
@@ -45,7 +45,7 @@ def docs(
 ) -> None:
     """Show a page of the manual, as it belongs to this version."""
     from ..catalogue.articles import find_code
-    from ..catalogue.words import current_lang
+    from ..catalogue.language import current_lang
     from ..reports.manual import contents, for_terminal, named, page_text, pages
 
     if not page:

@@ -8,6 +8,7 @@ The sentence is on stderr in any case.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import signal
@@ -17,9 +18,10 @@ from types import FrameType
 
 import typer
 
+from ..catalogue.language import Lang, asked_in, current_lang
 from ..common.errors import ConfigError, FindingError, LitefleetError
 from ..devices.outcome import Interrupted
-from .common import Stdout, app, say, show
+from .common import Stdout, app, say, set_lang, show
 
 # Newer typer releases contain a click of their own, so the class of the installed click would not catch their errors.
 _WRONG_USE: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -31,8 +33,14 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, format="litefleet: %(message)s")
     logging.getLogger("asyncssh").setLevel(logging.CRITICAL)  # its failures are reported as findings
     signal.signal(signal.SIGTERM, _as_ctrl_c)
-    boundary = _Boundary(sys.argv[1:] if argv is None else argv)
-    sys.exit(boundary.exit_code(lambda: app(args=argv, prog_name="litefleet", standalone_mode=False)))
+    args = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that has no such character must not end the run
+    lang = asked_in(args)
+    set_lang(lang)
+    boundary = _Boundary(args)
+    sys.exit(boundary.exit_code(lambda: app(args=argv, prog_name="litefleet", standalone_mode=False, obj=lang)))
 
 
 def _in_words(error: FindingError) -> str:
@@ -40,6 +48,15 @@ def _in_words(error: FindingError) -> str:
     from ..catalogue.articles import advice
 
     return "\n".join(f"{found.code} {found.observed} {advice(found.code)[1]}" for found in error.findings)
+
+
+def _translated(message: str) -> str:
+    """Return an error's sentence in the language of this process's messages."""
+    if current_lang() is Lang.EN:
+        return message  # without loading the translations
+    from ..catalogue.translate import translated
+
+    return translated(message)
 
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
@@ -87,7 +104,7 @@ class _Boundary:
             return self._failed(1, f"{path_prefix}{error.strerror or error}. Check free space and permissions.")
 
     def _failed(self, code: int, message: str, error: LitefleetError | None = None) -> int:
-        say(f"litefleet: {_in_words(error) if isinstance(error, FindingError) else message}")
+        say(f"litefleet: {_in_words(error) if isinstance(error, FindingError) else _translated(message)}")
         content: dict[str, object] = {"message": message}
         if isinstance(error, ConfigError):
             content["problems"] = list(error.problems)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from litefleet_agent.findings import Certainty, Finding, Severity
 
 from ..catalogue.articles import advice
-from ..catalogue.words import current_lang, in_lang, words
+from ..catalogue.language import current_lang, in_lang
+from ..catalogue.words import words
 from ..reports.terminal import Page, finding_labels, plural
 from .diagnosis import Diagnosis, Kind
 

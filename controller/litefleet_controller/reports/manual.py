@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markdown import Heading, Markdown, MarkdownElement
 from rich.text import Text
 
-from ..catalogue.words import Lang
+from ..catalogue.language import Lang
 from ..common.errors import UsageError
 from ..common.text import sanitize
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..catalogue.articles import advice
-from ..catalogue.words import in_lang
+from ..catalogue.language import in_lang
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import DeviceOutcome, RunReport
 from .grouping import folded

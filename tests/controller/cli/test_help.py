@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from litefleet_controller.cli.common import OTHER, SECTIONS, app
+from litefleet_controller.cli.common import app
+from litefleet_controller.cli.help import OTHER, SECTIONS
 from typer.testing import CliRunner
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from litefleet_controller.catalogue.words import Lang
+from litefleet_controller.catalogue.language import Lang
 from litefleet_controller.cli.common import app
 from litefleet_controller.common.errors import UsageError
 from litefleet_controller.reports.manual import contents, for_terminal, page_text, pages

@@ -1,0 +1,66 @@
+"""Breaks lines of mixed Chinese and English text: Chinese characters are two columns wide and need no space between them."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_NOT_FIRST = "，。；：、！？）》」』”’…％%,.;:!?)]}"  # what must not begin a line
+_NOT_LAST = "（《「『“‘([{"  # what must not end one
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(_width(char) for char in text)
+
+
+def _width(char: str) -> int:
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def pieces(text: str) -> list[str]:
+    """Return a text cut where a line may end: after spaces, and before and after each wide character."""
+    cut: list[str] = []
+    for char in text:
+        before = cut[-1] if cut else ""
+        if not before:
+            cut.append(char)
+            continue
+        last = before[-1]
+        wide = _width(char) == 2 or _width(last) == 2
+        joined = char.isspace() or char in _NOT_FIRST or last in _NOT_LAST
+        if not joined and (wide or last.isspace()):
+            cut.append(char)
+        else:
+            cut[-1] += char
+    return cut
+
+
+def break_points(text: str, width: int) -> list[int]:
+    """Return the offsets at which lines begin after the first one, so that each fits into `width` columns."""
+    points: list[int] = []
+    at = used = 0
+    for piece in pieces(text):
+        wide = columns(piece.rstrip())
+        if used and used + wide > width:
+            points.append(at)
+            used = 0
+        if wide > width:  # a path, say: it is cut wherever the line is full
+            for index, char in enumerate(piece):
+                if used + _width(char) > width and used:
+                    points.append(at + index)
+                    used = 0
+                used += _width(char)
+        else:
+            used += columns(piece)
+        at += len(piece)
+    return points
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of a paragraph, each at most `width` columns wide."""
+    starts = [0, *break_points(text, width)]
+    return [text[start:end].strip() for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
