@@ -17,7 +17,7 @@ from litefleet_controller.devices.transport import identities
 from litefleet_inventory.model import Device, Inventory, SshSettings
 
 from tests.fakes.odd_sshd import OddServers, odd_servers, probe, unpinned
-from tests.fakes.ssh_keys import keygen
+from tests.fakes.ssh_keys import add, keygen, sign, ssh_agent
 
 OK = (Verdict.VERIFIED, "")
 
@@ -47,22 +47,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def agent(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The socket of an SSH agent that holds nothing yet."""
-    socket = home / "agent"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
-    while not socket.exists():
-        assert process.poll() is None
-    monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-    yield socket
-    process.terminate()
-    process.wait(10)
-
-
-def add(*keys: Path) -> None:
-    subprocess.run(["ssh-add", "-q", *map(str, keys)], check=True, stdin=subprocess.DEVNULL)
-
-
-def sign(authority: Path, public: Path, *options: str) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-s", str(authority), "-I", "id", *options, str(public)], check=True)
+    with ssh_agent(home / "agent") as socket:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+        yield socket
 
 
 def hardware_key() -> bytes:

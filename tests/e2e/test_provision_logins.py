@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from litefleet_controller.devices.transport.hostkeys import HostKeys
 from litefleet_controller.provision.carry_out import CommandResult
-from litefleet_controller.provision.login import Admin, Login, NotRoot, SudoRemote
+from litefleet_controller.provision.login import Admin, Login
+from litefleet_controller.provision.sudo import NotRoot, SudoRemote
 
 from tests.fakes.odd_sshd import OddServers, odd_servers
 

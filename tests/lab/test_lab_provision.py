@@ -12,10 +12,11 @@ import pytest
 from litefleet_controller.devices.agent_archive import agent_archive
 from litefleet_controller.devices.transport.hostkeys import HostKeys
 from litefleet_controller.provision.carry_out import State, carry_out
-from litefleet_controller.provision.login import Admin, Login, SudoRemote
+from litefleet_controller.provision.login import Admin, Login
 from litefleet_controller.provision.provision import Choice, Provision
 from litefleet_controller.provision.services import Init
 from litefleet_controller.provision.steps import removal
+from litefleet_controller.provision.sudo import SudoRemote
 from litefleet_inventory.model import Device
 
 from tests.fakes.ssh_keys import keygen

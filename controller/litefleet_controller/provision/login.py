@@ -1,18 +1,20 @@
-"""Logs in for provisioning, and runs commands as root there: the one module that uses fabric and paramiko.
+"""Logs in for provisioning, by the rules of the fleet's own connections: the one module that opens connections with fabric.
 
-Whether a host key is trusted is decided by `devices.transport.hostkeys`, as for the fleet's own connections.
+Whether a host key is trusted is decided by `devices.transport.hostkeys`, which keys are offered by
+`devices.transport.identities`; ProxyCommand, HostKeyAlias and the rest of the SSH configuration hold here too.  What paramiko
+cannot do is said: host certificates, SHA-1 signatures and SHA-1 key exchange.
 """
 
 from __future__ import annotations
 
+import asyncio
+import getpass
 import logging
-import secrets
-import shlex
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncssh
@@ -21,17 +23,15 @@ from fabric import Config, Connection
 from litefleet_agent.findings import Finding, finding
 from litefleet_inventory.model import Device
 
-from ..common.errors import LitefleetError
-from ..common.files import expanded
-from ..common.text import sanitize
 from ..devices.transport.base import TransportError, hop_device
+from ..devices.transport.failures import address_of, look_again
 from ..devices.transport.hostkeys import HostKeys, TrustDecision
-from .carry_out import CommandResult
+from ..devices.transport.methods import CIPHERS, KEX, LEGACY
+from ..devices.transport.proxy import proxy_of
+from .keys import FleetKeys
 
 _LIMIT_S = 20.0  # seconds to connect, to log in, and to open a channel
-_CHUNK = 64 * 1024
-_KEPT = 16 * 1024  # characters of a command's output
-# What paramiko may offer; those that litefleet would not trust are switched off for each connection.
+# What paramiko may offer; what litefleet would not trust or use unasked is switched off for each connection.
 _KEY_TYPES = (
     "ssh-ed25519",
     "ecdsa-sha2-nistp256",
@@ -42,6 +42,12 @@ _KEY_TYPES = (
     "ssh-rsa",
     "ssh-dss",
 )
+_OLD_CIPHERS = ("aes128-cbc", "aes192-cbc", "aes256-cbc", "3des-cbc")
+_OLD_KEX = (
+    "diffie-hellman-group1-sha1",
+    "diffie-hellman-group14-sha1",
+    "diffie-hellman-group-exchange-sha1",
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,11 @@ class Admin:
     user: str = ""
     identity: str = ""  # path of a private key
 
+    def applied(self, device: Device) -> Device:
+        """Return a device with this login; another user's key is not the inventory's."""
+        key = self.identity or ("" if self.user else device.key)
+        return replace(device, user=self.user or device.user or getpass.getuser(), key=key)
+
 
 class _Policy(paramiko.MissingHostKeyPolicy):
     """Leaves the decision to litefleet's host keys: paramiko has no known hosts of its own."""
@@ -59,9 +70,17 @@ class _Policy(paramiko.MissingHostKeyPolicy):
         self._decision = decision
 
     def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
-        shown = asyncssh.import_public_key(f"{key.get_name()} {key.get_base64()}")
-        if not self._decision.trusts(shown):
+        if not self._decision.trusts(_public(key)):
             raise paramiko.SSHException("the host key is not trusted")
+
+
+def _public(key: paramiko.PKey) -> asyncssh.SSHKey:
+    return asyncssh.import_public_key(f"{key.get_name()} {key.get_base64()}")
+
+
+def shown_fingerprint(connection: Connection) -> str:
+    """Return the fingerprint of the host key that an open connection was made with."""
+    return str(_public(connection.transport.get_remote_server_key()).get_fingerprint())
 
 
 class Login:
@@ -75,179 +94,102 @@ class Login:
     def open(self, device: Device) -> Iterator[Connection]:
         """Yield an open connection to `device`; TransportError with a finding when it fails."""
         opened: list[Connection] = []
-        try:
+        with ExitStack() as stack:
             for hop in self._hops(device):
-                opened.append(self._connect(hop_device(hop, device), opened, Admin()))
-            opened.append(self._connect(device, opened, self._admin))
-            yield opened[-1]
-        finally:
-            for connection in reversed(opened):
-                connection.close()
+                opened.append(self._connect(Admin().applied(hop_device(hop, device)), opened, stack))
+            yield self._connect(self._admin.applied(device), opened, stack)
 
-    def _connect(self, device: Device, before: Sequence[Connection], admin: Admin) -> Connection:
-        decision = self._host_keys.decision(device)
+    def _connect(self, device: Device, before: Sequence[Connection], stack: ExitStack) -> Connection:
+        decision, keys = self._host_keys.decision(device), FleetKeys(device, device.user)
+        proxy = stack.enter_context(proxy_of(device))
         connection = Connection(
             device.host,
-            user=admin.user or device.user or None,
+            user=device.user,
             port=device.port,
             gateway=before[-1] if before else None,
             connect_timeout=int(self._limit_s),
-            connect_kwargs=self._options(device, decision, admin),
+            connect_kwargs=self._options(device, decision, keys),
             config=Config(lazy=True, overrides={"load_ssh_configs": False}),
         )
+        stack.callback(connection.close)
         connection.client.set_missing_host_key_policy(_Policy(decision))
         try:
+            if proxy.command:
+                connection.connect_kwargs["sock"] = stack.enter_context(_piped(proxy.command))
             connection.open()
+        except paramiko.AuthenticationException as error:
+            raise TransportError(keys.refused()) from error
         except (paramiko.SSHException, OSError, EOFError, ValueError) as error:
-            connection.close()
-            raise TransportError(decision.refused or _refused(device, admin, error)) from error
-        try:
-            self._host_keys.keep_accepted(device, decision)
-        except TransportError:
-            connection.close()
-            raise
+            found = _untrusted(device, decision) or proxy.failure(device, _failure(device, before, error))
+            if found.code == "LF501" and not before and not proxy.command and isinstance(error, paramiko.SSHException):
+                found = asyncio.run(_look_again(device, decision, self._limit_s)) or found
+            raise TransportError(found) from error
+        self._host_keys.keep_accepted(device, decision)
         return connection
 
-    def _options(self, device: Device, decision: TrustDecision, admin: Admin) -> dict[str, Any]:
-        unwanted = [kind for kind in _KEY_TYPES if kind not in decision.algorithms]
-        options: dict[str, Any] = {
+    def _options(self, device: Device, decision: TrustDecision, keys: FleetKeys) -> dict[str, Any]:
+        unwanted = {"keys": [kind for kind in _KEY_TYPES if kind not in decision.algorithms], "kex": list(_OLD_KEX)}
+        if not device.legacy:
+            unwanted["ciphers"] = list(_OLD_CIPHERS)
+        return {
+            "auth_strategy": keys,
             "banner_timeout": self._limit_s,
             "auth_timeout": self._limit_s,
             "channel_timeout": self._limit_s,
-            "disabled_algorithms": {"keys": unwanted},
+            "disabled_algorithms": unwanted,
         }
-        key = admin.identity or ("" if admin.user else device.key)
-        if key:
-            options.update(key_filename=str(expanded(key)), allow_agent=False, look_for_keys=False)
-        return options
 
 
-def _refused(device: Device, admin: Admin, error: Exception) -> Finding:
-    where = f"{device.host}:{device.port}"
-    user = admin.user or device.user or "the current user"
-    if isinstance(error, (paramiko.PasswordRequiredException, paramiko.AuthenticationException)):
-        return finding("LF504", f"{where} refused {user}: {error}")
+@contextmanager
+def _piped(command: Sequence[str]) -> Iterator[socket.socket]:
+    """Yield a socket to a ProxyCommand; paramiko's own class for it takes its end for silence."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            process = subprocess.Popen(list(command), stdin=theirs.fileno(), stdout=theirs.fileno(), start_new_session=True)
+        try:
+            yield ours
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _untrusted(device: Device, decision: TrustDecision) -> Finding | None:
+    """Return why a host key was refused; provision cannot check a host certificate."""
+    refused = decision.refused
+    if refused is None or decision.known or not decision.is_known:
+        return refused
+    return finding(
+        refused.code,
+        f"{address_of(device)} is known by an authority's certificate only, which provision cannot check (paramiko knows no host "
+        f"certificates): pin its key with `litefleet accept-key {device.name}`",
+    )
+
+
+def _failure(device: Device, before: Sequence[Connection], error: Exception) -> Finding:
+    where = address_of(device)
+    if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
+        return _cannot(device, f"{where}: {error}")
+    if isinstance(error, paramiko.ChannelException) and before:
+        over = f"the jump host {before[-1].host}:{before[-1].port}"
+        if error.code == 1:  # RFC 4254, 5.1: administratively prohibited
+            return finding("LF512", f"{over} refuses to forward to {where}: administratively prohibited ({error.text})")
+        return finding("LF501", f"{over} cannot reach {where}: {error.text}")
     return finding("LF501", f"{where}: {error or type(error).__name__}")
 
 
-def _words(ran: CommandResult) -> str:
-    """Return sudo's own words: its last lines, after a lecture that it may hold."""
-    lines = [line.strip() for line in ran.err.splitlines() if line.strip()]
-    return sanitize(" / ".join(lines[-3:]), 400) or f"it ended with {ran.code}"
+def _cannot(device: Device, observed: str) -> Finding:
+    """Return LF511 with what is left to do where paramiko lacks an algorithm."""
+    if not device.legacy:
+        observed += "; `legacy: true` for this device permits old ones"
+    return finding(
+        "LF511",
+        f"{observed}; provision (paramiko {paramiko.__version__}) has no SHA-1 at all: `litefleet provision --dry-run` shows the "
+        "commands, to be run on the device by hand, and rollouts work without the service",
+    )
 
 
-class NotRoot(LitefleetError):
-    """Root's rights are unavailable on this device."""
-
-
-class SudoRemote:
-    """Runs commands as root over one connection (run.Remote).
-
-    `password` is called at most once, and only where sudo wants one.  It travels on the channel's stdin: it is in no
-    command line, no environment and no log.
-    """
-
-    def __init__(self, connection: Connection, password: Callable[[], str]) -> None:
-        self._connection = connection
-        self._password = ""
-        self._sudo = self._find_way(password)
-
-    def run(self, command: str, data: bytes = b"", time_limit_s: float = 60.0) -> CommandResult:
-        """Run a sh command as root; TransportError when the connection breaks or the time is up."""
-        if not self._password:
-            return self._exec(f"{self._sudo}sh -c {shlex.quote(command)}", data, time_limit_s)
-        # sudo takes the first line, if it asks at all; whatever is left before the mark is not the command's.
-        mark = secrets.token_hex(16)
-        skip = f'while IFS= read -r line; do [ "$line" = {mark} ] && break; done; unset line; {command}'
-        stdin = f"{self._password}\n{mark}\n".encode() + data
-        return self._exec(f"{self._sudo}sh -c {shlex.quote(skip)}", stdin, time_limit_s)
-
-    def _find_way(self, password: Callable[[], str]) -> str:
-        if self._exec("id -u").out.strip() == "0":
-            return ""
-        found = self._exec("command -v sudo")
-        if found.code:
-            raise NotRoot("the login is not root's, and there is no sudo on the device: log in as root (--as root)")
-        tried = self._exec("env LC_ALL=C sudo -n true")
-        if tried.code == 0:
-            return "sudo -n "
-        if "password" not in tried.err:  # requiretty, a user that may do nothing: a password changes nothing
-            raise NotRoot(f"sudo refuses on this device: {_words(tried)}")
-        given = password()
-        if not given or "\n" in given:
-            raise NotRoot("sudo wants a password on this device, and none was given")
-        tried = self._exec("env LC_ALL=C sudo -k -S -p '' true", f"{given}\n".encode())
-        if tried.code:
-            raise NotRoot(f"sudo did not take the password, or does not allow this user everything: {_words(tried)}")
-        self._password = given
-        return "sudo -k -S -p '' "
-
-    def _exec(self, command: str, stdin: bytes = b"", time_limit_s: float = 60.0) -> CommandResult:
-        """Run a command of the login shell; what its start-up files print is not the command's."""
-        mark = secrets.token_hex(16)
-        ran = self._exchanged(f"echo {mark}; {command}", stdin, time_limit_s)
-        chatter, found, out = ran.out.partition(f"{mark}\n")
-        return CommandResult(ran.code, out if found else chatter, ran.err)
-
-    def _exchanged(self, command: str, stdin: bytes, time_limit_s: float) -> CommandResult:
-        end = time.monotonic() + time_limit_s
-        # paramiko waits for the answer to a request without a limit of its own: past it, the connection ends.
-        over = threading.Timer(time_limit_s, self._connection.transport.close)
-        over.daemon = True
-        over.start()
-        try:
-            channel = self._connection.create_session()
-            with channel:
-                channel.settimeout(time_limit_s)
-                channel.exec_command(command)
-                return _exchange(channel, stdin, end)
-        except TimeoutError as error:
-            raise TransportError(finding("LF505", f"a command took more than {time_limit_s:.0f} s")) from error
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            message = f"the connection broke: {error or type(error).__name__}"
-            if time.monotonic() >= end:
-                message = f"a command took more than {time_limit_s:.0f} s"
-            raise TransportError(finding("LF505", message)) from error
-        finally:
-            over.cancel()
-
-
-def _exchange(channel: Any, stdin: bytes, end: float) -> CommandResult:
-    """Send and receive at the same time, so that neither side blocks the other."""
-    left, parts = memoryview(stdin), {"out": b"", "err": b""}
-    if not left:
-        channel.shutdown_write()
-    while not (channel.exit_status_ready() and not channel.recv_ready() and not channel.recv_stderr_ready()):
-        if time.monotonic() > end:
-            raise TimeoutError
-        moved = _receive(channel, parts)
-        if left and channel.send_ready():
-            left, moved = _send(channel, left), True
-        if not moved:
-            time.sleep(0.01)
-    _receive(channel, parts)
-    texts = {name: data.decode("utf-8", "replace") for name, data in parts.items()}
-    return CommandResult(channel.recv_exit_status(), texts["out"], texts["err"])
-
-
-def _send(channel: Any, left: memoryview) -> memoryview:
-    try:
-        left = left[channel.send(bytes(left[:_CHUNK])) :]
-        if not left:
-            channel.shutdown_write()
-    except TimeoutError:
-        raise
-    except OSError:  # the command ended without reading on; its exit code tells
-        return memoryview(b"")
-    return left
-
-
-def _receive(channel: Any, parts: dict[str, bytes]) -> bool:
-    moved = False
-    for name, ready, read in (
-        ("out", channel.recv_ready, channel.recv),
-        ("err", channel.recv_stderr_ready, channel.recv_stderr),
-    ):
-        if ready() and (data := read(_CHUNK)):
-            parts[name], moved = (parts[name] + data)[-_KEPT:], True
-    return moved
+async def _look_again(device: Device, decision: TrustDecision, limit_s: float) -> Finding | None:
+    ours = {"key exchange": KEX, "host key": [a for a in decision.algorithms if a not in LEGACY]}
+    found = await look_again(device, None, {**ours, "encryption": CIPHERS}, limit_s)
+    return _cannot(device, found.observed) if found is not None and found.code == "LF511" else found

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import asyncssh
 from litefleet_agent.errors import AgentError
-from litefleet_agent.findings import Finding
+from litefleet_agent.findings import Finding, finding
 from litefleet_agent.service.settings import settings_of
 from litefleet_inventory import checks
 from litefleet_inventory.model import Device
@@ -23,10 +23,11 @@ from ..devices.python_bundle import PythonMaker
 from ..devices.transport.base import TransportError
 from .account import Wanted, account_steps, command_steps
 from .carry_out import Remote, State, StepOutcome, carry_out, shown
-from .login import Login, SudoRemote
+from .login import Login, shown_fingerprint
 from .python import named_python, python_steps, without_python
 from .services import DETECT, UNITS, Init, device_steps, script_of, why_unfit
 from .steps import HOME, PYTHON, USER, Step, removal
+from .sudo import SudoRemote
 
 _FOLDERS = (Path(__file__).parent / "units", Path(__file__).parents[3] / "systemd")  # installed; in a checkout
 _MOST = 1 << 16
@@ -54,6 +55,7 @@ class Provision:
     pythons: PythonMaker | None = None  # makes what is brought to devices without Python; None: nothing is
     archive: AgentArchive = field(default_factory=agent_archive)
     _settings: bytes = field(default=b"", init=False)
+    _seen: dict[str, tuple[str, str]] = field(default_factory=dict, init=False)  # host key: (device, its boot)
 
     def __post_init__(self) -> None:
         self._settings = read_settings(self.choice.settings) if self.choice.settings else b""
@@ -89,7 +91,9 @@ class Provision:
         self.say(f"{device.name}:")
         try:
             with login.open(device) as connection:
-                return self.remote(device, SudoRemote(connection, self.password))
+                remote = SudoRemote(connection, self.password)
+                self._check_machine(device, shown_fingerprint(connection), remote)
+                return self.remote(device, remote)
         except TransportError as error:
             self._failed(error.found)
         except LitefleetError as error:
@@ -97,6 +101,19 @@ class Provision:
         except Exception as error:  # a bug, or an answer that nobody thought of, must not stop the other devices
             self._failed(*unexpected(device.name, "", error).findings)
         return False
+
+    def _check_machine(self, device: Device, host_key: str, remote: Remote) -> None:
+        """Raise TransportError with LF513 where this machine was provisioned under another name; say where a key is shared."""
+        boot = remote.run("cat /proc/sys/kernel/random/boot_id 2>/dev/null; :").out.strip()
+        name, its_boot = self._seen.setdefault(host_key, (device.name, boot))
+        if name == device.name:
+            return
+        shared = f"{device.name} and {name} show the same host key {host_key}"
+        if boot and boot == its_boot:
+            observed = f"{shared}, and the same boot: one machine under several names; it was provisioned as {name}"
+            raise TransportError(finding("LF513", observed))
+        found = finding("LF513", f"{shared}, and started separately")
+        self.say(f"  warning: {found.code} {sanitize(found.observed, LINE_LIMIT)} {found.entry.do}")
 
     def _failed(self, found: Finding) -> None:
         self.say(f"  failed: {found.code} {sanitize(found.observed, LINE_LIMIT)} {found.entry.do}")

@@ -20,10 +20,10 @@ import pytest
 from litefleet_controller.common.errors import UsageError
 from litefleet_controller.devices.transport.base import TransportError
 from litefleet_controller.provision.carry_out import CommandResult, State, StepOutcome, as_user, carry_out
-from litefleet_controller.provision.login import SudoRemote
 from litefleet_controller.provision.provision import Choice, Provision
 from litefleet_controller.provision.services import DETECT, Init
 from litefleet_controller.provision.steps import File, Step, install, own_file
+from litefleet_controller.provision.sudo import SudoRemote
 from litefleet_inventory.model import Device
 
 from tests.conftest import lacking
