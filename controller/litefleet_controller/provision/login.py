@@ -146,7 +146,9 @@ def _piped(command: Sequence[str]) -> Iterator[socket.socket]:
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
-            process = subprocess.Popen(list(command), stdin=theirs.fileno(), stdout=theirs.fileno(), start_new_session=True)
+            process = subprocess.Popen(
+                list(command), stdin=theirs.fileno(), stdout=theirs.fileno(), start_new_session=True
+            )
         try:
             yield ours
         finally:
