@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 from litefleet_controller.common.errors import UsageError
+from litefleet_controller.config import load_config
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import RunReport
-from litefleet_controller.operations import Target, roll_back
+from litefleet_controller.operations import Target, open_state, roll_back
+from litefleet_controller.operations.rollback import meant
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import current, latest, litefleet, new_release, options, quiet, rollout, states
@@ -41,6 +44,14 @@ async def test_one_device_goes_back_and_forth_and_to_nothing(fleet: Fleets, proj
         assert states(job, second) == {"a": "rolled-back", "b": "confirmed"}
         assert (latest(job).kind, str(latest(job).state)) == ("rollback", "done")
 
+        version = version_of(job, new)
+        for named in (version, version[:-2]):  # as `litefleet devices` shows it, or so much that it is the only one
+            if named != version:
+                await back(job, to=old[:12], limit="a")
+            assert (await back(job, to=named, limit="a")).exit_code == 0
+            assert current(devices) == {"a": new, "b": new}
+        with pytest.raises(UsageError, match=r"begins several versions; choose one of: \S+, "):
+            await back(job, to=version[:6], limit="a")
         assert (await back(job, to=new[:12], limit="a")).exit_code == 0
         assert current(devices) == {"a": new, "b": new}
 
@@ -102,9 +113,40 @@ async def test_nothing_is_taken_back_while_a_rollout_is_under_way(fleet: Fleets,
         assert current(devices) == runs
 
 
-@pytest.mark.parametrize("to", ["latest", "abc", "../../etc"])
+def version_of(job: Project, release: str) -> str:
+    """Return the version of a stored release."""
+    with closing(open_state(load_config(job.folder / "litefleet.yaml"))) as state:
+        return state.versions()[release]
+
+
+@pytest.mark.parametrize("to", ["", "-1", "../../etc"])
 async def test_a_target_that_can_be_none_is_refused_before_anything(to: str, project: Projects) -> None:
     job = project()
-    with pytest.raises(UsageError, match="write previous, nothing, or the first 8"):
+    with pytest.raises(UsageError, match="write previous, nothing, a version as"):
         await back(job, to=to)
     assert not (job.folder / ".litefleet").exists()
+
+
+@pytest.mark.parametrize(
+    ("to", "stored", "found"),
+    [
+        ("previous", [], "previous"),
+        ("20261128", ["2026"], "20261128"),
+        ("2026", ["2026", "2026-11"], "2026"),
+        ("2026-11-27", ["2026-11-27-3fa9c1", "2026-11-28-3fa9c1"], "2026-11-27-3fa9c1"),
+        (
+            "2026-11",
+            ["2026-11-27-3fa9c1", "2026-11-28-3fa9c1"],
+            "begins several versions; choose one of: 2026-11-27-3fa9c1, ",
+        ),
+        ("latest", ["2.1"], "names no stored version; choose one of: 2.1."),
+        ("2.1", [], "choose one of: none."),
+    ],
+)
+def test_what_a_target_means_among_the_stored_versions(to: str, stored: list[str], found: str) -> None:
+    if " " not in found:
+        assert meant(to, stored) == found
+        return
+    with pytest.raises(UsageError) as refused:
+        meant(to, stored)
+    assert found in str(refused.value)

@@ -37,6 +37,19 @@ def model_names(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def rollout_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     """Complete the ID of one of the latest rollouts; none where the state is not SQLite."""
+    return _matching(
+        _stored(ctx, "SELECT id FROM rollouts WHERE fleet = :fleet ORDER BY ordinal DESC LIMIT :most"), incomplete
+    )
+
+
+def versions(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete what a rollback may go back to: the latest versions; the two words alone where the state is not SQLite."""
+    query = "SELECT version FROM releases WHERE version != '' GROUP BY version ORDER BY max(kept_at) DESC LIMIT :most"
+    return _matching(["previous", "nothing", *_stored(ctx, query)], incomplete)
+
+
+def _stored(ctx: typer.Context, query: str) -> list[str]:
+    """Return the first column of a query of the state; nothing where it is missing, broken or not SQLite."""
     settings = _settings(ctx)
     path = _database(settings)
     if path is None or not path.is_file():
@@ -45,11 +58,10 @@ def rollout_ids(ctx: typer.Context, incomplete: str) -> list[str]:
     mode = "mode=ro" if log.exists() and log.stat().st_size else "immutable=1"  # creates no file beside the database
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=0.2)) as connection:
-            query = "SELECT id FROM rollouts WHERE fleet = ? ORDER BY ordinal DESC LIMIT ?"
-            ids = [str(row[0]) for row in connection.execute(query, (settings.fleet, _MOST_ROLLOUTS))]
+            rows = connection.execute(query, {"fleet": settings.fleet, "most": _MOST_ROLLOUTS})
+            return [str(row[0]) for row in rows]
     except sqlite3.Error:
         return []
-    return _matching(ids, incomplete)
 
 
 class _Settings:

@@ -35,7 +35,7 @@ from .common import (
     show,
     terminal_width,
 )
-from .completion import device_patterns, rollout_ids
+from .completion import device_patterns, rollout_ids, versions
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -165,7 +165,14 @@ def abort(
 @command
 def rollback(
     options: SelectionOptions,
-    to: Annotated[str, typer.Option("--to", help="previous, nothing, or the ID of a kept release.")] = "previous",
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="previous, nothing, or the version or ID of a kept release, as `devices` shows it.",
+            autocompletion=versions,
+        ),
+    ] = "previous",
     rollout_id: Annotated[
         str,
         typer.Option("--rollout", help="The rollout to revert; default: the latest.", autocompletion=rollout_ids),

@@ -227,7 +227,9 @@ class RolloutContext:
             parent_rows = await self.read(self.state.rows, rollout.parent)
             mark_reverted = RevertMarker(self.writer, self.state, self.lock, rollout.parent, parent_rows)
             to = str(rollout.origin.get("to", "previous"))
-            return rollback_task(self.session_factory, to, mark_reverted)
+            versions = await self.read(self.state.versions)
+            ids = frozenset(release for release, version in versions.items() if version == to)
+            return rollback_task(self.session_factory, to, mark_reverted, ids)
         release_cache, policy = await self._release_cache(rollout, rows), rollout.policy
         mode = Mode(
             verify_limit_s=self.project.verify_limit_s,

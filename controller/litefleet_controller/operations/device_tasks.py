@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from litefleet_agent.findings import Finding, Severity, finding
@@ -81,13 +81,15 @@ class RevertMarker:
         self._rows[(device, model)] = after
 
 
-def rollback_task(session_factory: SessionFactory, to: str, mark_reverted: RevertMarker) -> DeviceTask:
-    """Return the task that reverts models to `to`: previous, nothing, or a release's id."""
+def rollback_task(
+    session_factory: SessionFactory, to: str, mark_reverted: RevertMarker, ids: Collection[str] = ()
+) -> DeviceTask:
+    """Return the task that reverts models to `to`: previous, nothing, a release's id, or a version, whose releases are `ids`."""
 
     async def device_task(device: Device, rows: Sequence[DeviceRow], recorder: DeviceRecorder) -> list[DeviceOutcome]:
         async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
             for row in rows:
-                done.append(await _one(session, row, to, recorder, mark_reverted))
+                done.append(await _one(session, row, to, recorder, mark_reverted, ids))
 
         return await open_session(session_factory, device, [row.model for row in rows], work)
 
@@ -95,7 +97,12 @@ def rollback_task(session_factory: SessionFactory, to: str, mark_reverted: Rever
 
 
 async def _one(
-    session: DeviceSession, row: DeviceRow, to: str, recorder: DeviceRecorder, mark_reverted: RevertMarker
+    session: DeviceSession,
+    row: DeviceRow,
+    to: str,
+    recorder: DeviceRecorder,
+    mark_reverted: RevertMarker,
+    ids: Collection[str],
 ) -> DeviceOutcome:
     """Revert one model on one device, by one request.
 
@@ -111,10 +118,13 @@ async def _one(
         nothing = f"{model} has no previous release on {name}: nothing ran there before the rollout that is reverted"
         hint = f"`litefleet rollback --to nothing --limit {name}` switches it off"
         return session.outcome(model, [finding("LF613", f"{nothing}; {hint}")])
-    release = row.release or _kept(session, model, to)
-    if release is None:
-        observed = f"{model} on {session.device.name}: no kept and proven release begins with {to}"
+    found = [row.release] if row.release else _kept(session, model, to, ids)
+    if len(found) != 1:
+        what = f"is version {to}" if ids else f"begins with {to}"
+        several = f"several kept releases are meant: {', '.join(map(_short, found))}; name one of them with --to"
+        observed = f"{model} on {session.device.name}: " + (several if found else f"no kept and proven release {what}")
         return session.outcome(model, [finding("LF613", observed)])
+    release = found[0]
     runs = str(mapping_or_empty(session.hello.get("current")).get(model) or "")[:64]
     if to == "previous" and wanted and runs not in (wanted, release):
         observed = f"{model} runs as {_short(runs)}, which the rollout did not switch on: it is left as it is"
@@ -143,15 +153,14 @@ async def _one(
     return outcome
 
 
-def _kept(session: DeviceSession, model: str, to: str) -> str | None:
-    """Return the release that `to` means on this device."""
+def _kept(session: DeviceSession, model: str, to: str, ids: Collection[str]) -> list[str]:
+    """Return the release that `to` means on this device; none or several where it means none or several."""
     if to == "previous":
-        return _previous(session.hello, model) or to
+        return [_previous(session.hello, model) or to]
     if to == "nothing" or len(to) == 64:
-        return to
+        return [to]
     kept = sequence_or_empty(mapping_or_empty(session.hello.get("kept")).get(model))
-    found = [str(r) for r in kept if str(r).startswith(to)]
-    return found[0] if len(found) == 1 else None
+    return [str(r) for r in kept if (str(r) in ids if ids else str(r).startswith(to))]
 
 
 def _previous(hello: Mapping[str, object], model: str) -> str:

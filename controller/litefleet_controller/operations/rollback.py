@@ -7,7 +7,7 @@ before it there, devices that it did not reach stay untouched, and it ends, so t
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -24,13 +24,14 @@ from .context import ProgressFor, RolloutContext, find_rollout, open_context
 from .open_rollouts import still_open
 from .run import Stopwatch, end_rollout, interruptible, make_due, report_of
 
+_CHOICES = 12  # versions named where `--to` is none of them
 _NAMED = 40  # devices named in one line of the preview
 _AHEAD = 50  # rollouts that are searched for the latest that switched something on
 
 
 @dataclass(frozen=True)
 class Target:
-    """What to go back to: "previous", "nothing", or a release's id (its first 8 characters or more); and where."""
+    """What to go back to: "previous", "nothing", a version, or a release's id (its first 8 characters or more); and where."""
 
     to: str = "previous"
     rollout: str = ""  # the rollout to revert; "" = the latest that switched something on
@@ -38,9 +39,10 @@ class Target:
 
     def check(self) -> None:
         """Raise UsageError for a target that cannot exist."""
-        if self.to not in ("previous", "nothing") and not re.fullmatch(r"[0-9a-f]{8,64}", self.to):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", self.to):
             raise UsageError(
-                f"--to {self.to}: write previous, nothing, or the first 8 or more characters of a release's id"
+                f"--to {self.to[:80]}: write previous, nothing, a version as `litefleet devices` shows it, or the first 8 or "
+                "more characters of a release's id"
             )
         if self.wave and not self.rollout:
             raise UsageError("--wave needs --rollout: a wave is one of a rollout's")
@@ -81,7 +83,8 @@ class RollbackPlan:
 
     def _device(self, row: DeviceRow) -> dict[str, str]:
         to = self._to(row)
-        named = {"runs_version": self.versions.get(row.before, ""), "to_version": self.versions.get(to, "")}
+        version = to if to in self.versions.values() else self.versions.get(to, "")
+        named = {"runs_version": self.versions.get(row.before, ""), "to_version": version}
         return {"device": row.device, "model": row.model, "runs": row.before, "to": to, **named}
 
     def text(self) -> str:
@@ -92,7 +95,7 @@ class RollbackPlan:
             groups.setdefault((r.model, r.before, self._to(r)), []).append(r.device)
         for (model, runs, to), names in groups.items():
             now = release_name(runs, self.versions.get(runs, "")) if runs else "unknown"
-            then = "what ran before it" if to == "previous" else release_name(to, self.versions.get(to, ""))
+            then = "what ran before it" if to == "previous" else self._name(to)
             lines.append(f"  {model}: {now} → {then}, {len(names)} device{'' if len(names) == 1 else 's'}")
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             lines.append(f"    {', '.join(names[:_NAMED])}{more}")
@@ -107,8 +110,27 @@ class RollbackPlan:
             lines.append(f"goes on with {self.open_one.id}")
         return "\n".join(lines)
 
+    def _name(self, to: str) -> str:
+        return to if to in self.versions.values() else release_name(to, self.versions.get(to, ""))
+
     def _to(self, row: DeviceRow) -> str:
         return row.release or self.target.to
+
+
+def meant(to: str, versions: Iterable[str]) -> str:
+    """Return what `--to` means: as it is written, or the one of `versions` that it is or begins.
+
+    Raises: UsageError with the versions to choose from, where it is none or begins several.
+    """
+    known = sorted(set(versions))
+    if to in ("previous", "nothing", *known) or re.fullmatch(r"[0-9a-f]{8,64}", to):
+        return to
+    begun = [version for version in known if version.startswith(to)]
+    if len(begun) == 1:
+        return begun[0]
+    listed = ", ".join((begun or known)[-_CHOICES:]) or "none"
+    what = "begins several versions" if begun else "names no stored version"
+    raise UsageError(f"--to {to}: it {what}; choose one of: {listed}. `litefleet devices` shows what runs where")
 
 
 def plan_rollback(options: Options, target: Target) -> RollbackPlan:
@@ -162,6 +184,7 @@ async def roll_back_with_context(
 
 
 def _plan(state: State, project: Project, target: Target) -> RollbackPlan:
+    target = replace(target, to=meant(target.to, state.versions().values()))
     latest = state.rollouts(project.config.fleet, _AHEAD)
     open_ones = [r for r in latest if not r.state.over]
     same = next((r for r in open_ones if _is_same(r, project, target)), None)

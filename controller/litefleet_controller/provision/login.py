@@ -23,11 +23,10 @@ from fabric import Config, Connection
 from litefleet_agent.findings import Finding, finding
 from litefleet_inventory.model import Device
 
-from ..devices.transport.base import TransportError, hop_device
+from ..devices.transport.base import CIPHERS, KEX, LEGACY, TransportError, hop_device
 from ..devices.transport.failures import address_of, look_again
 from ..devices.transport.hostkeys import HostKeys, TrustDecision
-from ..devices.transport.methods import CIPHERS, KEX, LEGACY
-from ..devices.transport.proxy import proxy_of
+from ..devices.transport.ssh_config import proxy_of
 from .keys import FleetKeys
 
 _LIMIT_S = 20.0  # seconds to connect, to log in, and to open a channel
