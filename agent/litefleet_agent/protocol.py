@@ -18,7 +18,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, 
 
 from .errors import AgentError
 
-Header = Dict[str, object]  # a frame's JSON object as it came: whoever reads a value checks it
+Header = Dict[str, object]  # a frame's JSON object as received: the reader of a value checks it
 
 _PREFIX = struct.Struct(">4sIQ")
 _ENCODER = json.JSONEncoder(separators=(",", ":"), sort_keys=True)

@@ -104,7 +104,7 @@ def test_a_named_interpreter_is_never_replaced(servers: OddServers, tmp_path: Pa
     good = 'exec sh -c "$SSH_ORIGINAL_COMMAND"'
     missing = login(servers, tmp_path, good, python="/opt/none/python3")
     assert told(missing) == (Verdict.UNSUPPORTED, "LF301")
-    assert "names /opt/none/python3, which is not there" in missing.sentence
+    assert "names /opt/none/python3, which is missing" in missing.sentence
     (tmp_path / "python").write_text("text")
     unusable = login(servers, tmp_path, good, python=str(tmp_path / "python"))
     assert told(unusable) == (Verdict.UNSUPPORTED, "LF301")

@@ -1,4 +1,4 @@
-"""Measurements over time, in a bounded number of points that cover more time as the bench goes on.  Pure."""
+"""Measurements over time, in a bounded number of points that cover more time as the bench continues.  Pure."""
 
 import random
 from array import array

@@ -1,4 +1,4 @@
-"""A log file whose lines stand for themselves: `<CRC-32 of the rest, 8 hexadecimal digits> <JSON object>`, one per line.
+"""A log file of independent lines: `<CRC-32 of the rest, 8 hexadecimal digits> <JSON object>`, one per line.
 
 A damaged line costs that line and nothing else; a line that a power cut tore at the end is recognised by its missing newline or
 its CRC.  The journal of releases and the service's history are such files; each opens, syncs and shortens its own.
@@ -74,7 +74,7 @@ class CrcLog:
             try:
                 os.ftruncate(fd, end)
             except OSError:
-                pass  # whoever appends next cuts it
+                pass  # the next append truncates it
             raise
 
 

@@ -205,7 +205,7 @@ class Journal:
         last: Dict[int, Operation] = {}
         for step in steps:
             earlier = last.get(step.number)
-            if earlier is not None and not step.told.state:  # an older agent went on with this operation
+            if earlier is not None and not step.told.state:  # an older agent continued this operation
                 step = step._replace(told=earlier.told)
             last[step.number] = step
         return Contents([last[number] for number in sorted(last)], damaged)

@@ -143,7 +143,7 @@ class ReleaseSwitch:
         self._counters.switched(self.name, self.active.release)
 
     def failed(self, pool: WorkerPool, findings: List[Finding]) -> None:
-        """Retire a release that did not pass; the active one goes on serving."""
+        """Retire a release that did not pass; the active one continues to serve."""
         if pool is self.incoming:
             self._retire(pool)
             self.incoming = None

@@ -152,7 +152,7 @@ class Notifier:
                 data = text.encode("utf-8", "replace")[:_MOST]
                 return out.sendto(data, self.address) == len(data)
         except (OSError, ValueError):
-            return False  # the service goes on without its manager
+            return False  # the service continues without its manager
 
     def status(self, text: str) -> bool:
         """Send the status line that `systemctl status` shows."""

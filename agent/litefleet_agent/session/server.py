@@ -89,7 +89,7 @@ class Session:
         try:
             data = encode(dict(reply, re=number), sum(map(len, body)))
         except ProtocolError as error:
-            problem = {"code": "too-large", "message": "the answer can't be sent: %s" % error}
+            problem = {"code": "too-large", "message": "the answer cannot be sent: %s" % error}
             data, body = encode({"error": problem, "re": number}), []
         self._stream.write([data, *body])
 

@@ -220,7 +220,7 @@ class ReleaseBuilder:
     async def _pair(self, model: str) -> tuple[Path, Path]:
         """Return the program's and the combined parameters' paths; a model with a file per parameter gets combined copies."""
         configured, source = self._config.models[model].source, await self.source(model)
-        assert configured is not None  # whoever asks has a source
+        assert configured is not None  # callers have a source
         assert source is not None
         if configured.model is not None and configured.params is not None and configured.params.is_file():
             return configured.model, configured.params

@@ -381,7 +381,7 @@ class Config(Strict):
     signing: SigningConfig | None = None
     state: str = ""  # a database URL; "" = state.db in the store's folder
     history: HistoryConfig = HistoryConfig()
-    operator: Annotated[str, Field(max_length=80)] = ""  # who acts, for the audit log; "" = the environment tells
+    operator: Annotated[str, Field(max_length=80)] = ""  # who acts, for the audit log; "" = as the environment says
 
     @field_validator("state")
     @classmethod

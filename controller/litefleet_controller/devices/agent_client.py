@@ -134,7 +134,7 @@ class AgentClient:
 
     async def _send_heartbeats(self, interval_s: float) -> None:
         """Send a sign of life every `interval_s` seconds; without one, the agent ends the session."""
-        with contextlib.suppress(TransportError):  # whoever waits for an answer reports it
+        with contextlib.suppress(TransportError):  # the caller that waits for an answer reports it
             while True:  # the first one at once: from then on the agent requires them
                 if not self._sending.locked():  # a frame that is being sent is a sign of life
                     async with self._sending:

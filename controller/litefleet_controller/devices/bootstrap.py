@@ -171,7 +171,7 @@ def start():
         import atexit, shutil
         atexit.register(shutil.rmtree, GONE, True)
     sys.dont_write_bytecode = not KEEP
-    # Resolved once: whoever owns a link on the way could point it elsewhere after the check.
+    # Resolved once: the owner of a link on the way could point it elsewhere after the check.
     root = os.path.realpath(os.path.expanduser(ROOT) if ROOT else default_root())
     path = os.path.join(root, "agent", SHA + ".pyz")
     opening = take(OPENING)
@@ -257,7 +257,7 @@ class Answer:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What sh could tell of a device without Python: machine, bits, libc, os, kernel, tools, page (kB)."""
+        """What sh reports of a device without Python: machine, bits, libc, os, kernel, tools, page (kB)."""
         pairs = (word.partition("=") for word in self.text.split())
         return {key: value[:80].strip("\"'") for key, equals, value in pairs if equals}
 

@@ -158,7 +158,7 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """0 when every device is verified, 3 when a gate or a person has to say how it goes on, else 1."""
+        """0 when every device is verified, 3 when it waits for a decision, by a gate or a person, else 1."""
         if self.rollout.get("state") in ("paused", "waiting", "aborted"):
             return 3
         return 0 if all(o.verdict is Verdict.VERIFIED for o in self.outcomes) else 1

@@ -143,7 +143,7 @@ class DeviceSession:
             found = [error.found]
         except AgentError as error:  # ProtocolError, or facts that are none
             found = [finding("LF507", f"{self.device.name}: {error}")]
-        except Exception as error:  # a bug, or an answer that nobody thought of, is this device's outcome alone
+        except Exception as error:  # a bug, or an unforeseen answer, is this device's outcome alone
             self.step("")
             bug = replace(unexpected(self.device.name, "", error), facts=self.reported_facts, steps=dict(self.steps))
             done += [replace(bug, model=model) for model in _without_outcome(models, done)]
@@ -236,9 +236,7 @@ def _without_python(device: Device, error: NoPython, not_made: str) -> list[Find
     seen = "no Python 3.7 or later on PATH"
     if device.python not in _CHOICES:
         wrong = {"78": "is older than Python 3.7", "126": "cannot be executed"}.get(facts.get("why", ""))
-        seen = (
-            f"`python:` of {device.name} names {device.python}, which {wrong or 'is not there, or cannot be started'}"
-        )
+        seen = f"`python:` of {device.name} names {device.python}, which {wrong or 'is missing, or cannot be started'}"
     found = [finding("LF301", f"{seen}; sh reports {machine}, libc {libc}, {system}{why}")]
     if arch_of(machine) is None:
         found.insert(0, finding("LF303", f"this device is {machine}"))

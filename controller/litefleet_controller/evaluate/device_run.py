@@ -23,7 +23,7 @@ MOST = 256  # samples of one batch
 
 @dataclass
 class _Batch:
-    """What became of some samples: their records, or why there are none; those whose inputs the device does not keep."""
+    """The result of some samples: their records, or why there are none; those whose inputs the device does not keep."""
 
     records: dict[int, Record] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()

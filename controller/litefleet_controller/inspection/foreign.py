@@ -79,7 +79,7 @@ _SAFETENSORS = re.compile(rb".{6}\x00\x00\{\s*\"", re.S)
 
 
 def other_file(head: bytes, name: str, shown: str = "", is_source: bool = False) -> Finding | None:
-    """Return the finding for a file that is not what one meant, None where its first 4096 bytes do not tell.
+    """Return the finding for a file that is not what one meant, None where its first 4096 bytes do not decide it.
 
     `is_source` is whether a source model was meant (else a .nb); `shown` is what the sentence calls the file, by default its
     name.  LF210 is another framework's model, LF207 a training file; anything else is LF207 or LF106, by what was meant.

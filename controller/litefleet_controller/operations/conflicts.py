@@ -36,7 +36,7 @@ def refuse(conflicts: Mapping[str, str]) -> None:
 async def check_devices(context: RolloutContext, devices: Iterable[str], rollout: Rollout | None = None) -> None:
     """Ask each device, before the first is changed, who switched it last.
 
-    For commands that go on with what is stored: `rollout` asks each device anyway.  A single device is asked by its own
+    For commands that continue from the state database: `rollout` asks each device anyway.  A single device is asked by its own
     session, and a rollout that takes devices over needs no answer.
     Raises: StateOlder that names the devices which another state has switched last.
     """

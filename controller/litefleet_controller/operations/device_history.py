@@ -13,7 +13,7 @@ from ..state import Confirmed, HistoryEntry, ServiceStatus
 from .context import RolloutContext
 
 _ID = re.compile(r"[0-9a-f]{1,64}\Z")
-_PAGES = 16  # of at most 256 KiB, in one contact; the next contact goes on
+_PAGES = 16  # of at most 256 KiB, in one contact; the next contact continues
 _MOST_NUMBER = 1 << 50
 _MOST_ENTRIES = 1000  # in one page
 

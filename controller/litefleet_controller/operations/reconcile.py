@@ -48,7 +48,7 @@ class _ReconcilePass:
     conflicts: dict[str, str] = field(default_factory=dict)  # by device: who switched it last, if not this state
 
     def put(self, outcomes: Mapping[tuple[str, str], DeviceOutcome]) -> None:
-        """Put the outcomes of a rollout that went on in this pass."""
+        """Put the outcomes of a rollout that continued in this pass."""
         self.outcomes.update(outcomes)
         self.run.update(outcomes)
 

@@ -71,7 +71,7 @@ async def continue_with_context(
 
 
 async def _wanted(context: RolloutContext, rollout_id: str, command: str) -> str:
-    """Return the command for which `find_rollout` looks; `resume` also carries out a rollback that a gate requires."""
+    """Return the command that `find_rollout` serves; `resume` also carries out a rollback that a gate requires."""
     if rollout_id or command != "resume":
         return command
     latest = await context.read(context.state.rollouts, context.config.fleet, 1)
@@ -93,7 +93,7 @@ async def _resumed(context: RolloutContext, rollout: Rollout) -> Rollout:
 
 async def _approved(context: RolloutContext, rollout: Rollout) -> Rollout:
     after = replace(rollout, approved=rollout.wave + 1, reason="", behind=())
-    if rollout.state is RolloutState.RUNNING:  # a person goes on without the success that the wave lacks
+    if rollout.state is RolloutState.RUNNING:  # a person continues without the success that the wave lacks
         board = Board(rollout, await context.read(context.state.rows, rollout.id))
         if not board.lacks_success():
             raise UsageError(f"{rollout.id} is running: nothing waits for approval")

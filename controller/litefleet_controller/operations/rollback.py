@@ -107,7 +107,7 @@ class RollbackPlan:
         if self.closes and self.parent is not None:
             lines.append(f"{self.parent.id} is {self.parent.state} and ends: nothing continues it")
         if self.open_one is not None:
-            lines.append(f"goes on with {self.open_one.id}")
+            lines.append(f"continues {self.open_one.id}")
         return "\n".join(lines)
 
     def _name(self, to: str) -> str:

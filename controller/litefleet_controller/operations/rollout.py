@@ -132,7 +132,7 @@ async def _continue(
 
 
 async def _on_device(context: RolloutContext, identity: Identity, session: DeviceSession) -> None:
-    """Hear what a device did while nobody watched; one that another state leads keeps its reports for that one."""
+    """Collect a device's reports; a device that another state leads keeps them for that one."""
     conflict = identity.conflict(session.hello)
     if conflict and not context.take_over:
         session.notes += conflict

@@ -1,4 +1,4 @@
-"""Runs a rollout's engine, and reports what became of each device and how the whole stands."""
+"""Runs a rollout's engine, and reports each device's outcome and the rollout's state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Stopwatch", "about", "end_rollout", "interruptible", "make_due", "re
 
 @contextmanager
 def interruptible(command: str, watch: Stopwatch) -> Iterator[None]:
-    """Turn Ctrl-C into Interrupted; what was committed by then stays."""
+    """Turn Ctrl-C into Interrupted; what is committed stays."""
     try:
         yield
     except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""`litefleet trust`: sends devices the list of trusted signers, signed by one whom they trust already."""
+"""`litefleet trust`: sends devices the list of trusted signers, signed by one that they trust already."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .run import Stopwatch, interruptible
 
 
 async def spread_trust(options: Options, progress_for: ProgressFor, reset_time: bool = False) -> RunReport:
-    """Send the list of trusted signers to the selected devices and return what became of it.
+    """Send the list of trusted signers to the selected devices and return their outcomes.
 
     `reset_time` leads devices back that have accepted a release from a wrong time (see docs/releases.md).
     Raises: UsageError without `signing:`; ConfigError when it is not usable.

@@ -15,7 +15,7 @@ _KEPT = 400  # characters of a failed command's output
 
 
 class State(StrEnum):
-    """What became of a step."""
+    """The result of a step."""
 
     OK = "ok"  # it was so before
     CHANGED = "changed"
@@ -70,7 +70,7 @@ def shown(step: Step, command: str) -> str:
 def carry_out(
     remote: Remote, steps: Iterable[Step], report: Callable[[StepOutcome], None], check_only: bool = False
 ) -> tuple[StepOutcome, ...]:
-    """Do what is not so yet, tell each outcome, and return them all; with `only_look` nothing is done."""
+    """Carry out the steps that are not done yet, report each outcome, and return them all; with `only_look` nothing is done."""
     outcomes: list[StepOutcome] = []
     for step in steps:
         done = _one(remote, step, check_only)

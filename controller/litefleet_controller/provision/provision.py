@@ -98,7 +98,7 @@ class Provision:
             self._failed(error.found)
         except LitefleetError as error:
             self.say(f"  failed: {sanitize(error, LINE_LIMIT)}")
-        except Exception as error:  # a bug, or an answer that nobody thought of, must not stop the other devices
+        except Exception as error:  # a bug, or an unforeseen answer, must not stop the other devices
             self._failed(*unexpected(device.name, "", error).findings)
         return False
 
@@ -166,7 +166,7 @@ def _files(init: Init) -> Mapping[str, bytes]:
 
 
 def _generated(device: Device) -> bytes:
-    """Return a first service.json: whoever is in the socket's group may call, and the device's own model is served."""
+    """Return a first service.json: members of the socket's group may connect, and the device's own model is served."""
     message: dict[str, object] = {"groups": [USER]}
     if device.model:
         message["models"] = [device.model]

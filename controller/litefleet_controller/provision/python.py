@@ -22,7 +22,7 @@ _WORDS = ("", "auto", "own", "bring")  # of `python:` in the inventory; anything
 
 
 def named_python(device: Device) -> str:
-    """Return the interpreter that the inventory means, as far as it tells without the device."""
+    """Return the interpreter that the inventory means, as far as it is known without the device."""
     if device.python == "bring":
         return f"{SHARED}/{_UNKNOWN}/bin/python3"
     return PYTHON if device.python in _WORDS else device.python
@@ -64,5 +64,5 @@ def without_python() -> Step:
 
 
 def _has_own(remote: Remote) -> bool:
-    """Return whether `python3` is there and good; run by nobody, for until it has run nothing is known of it."""
+    """Return whether `python3` exists and is new enough; run by nobody, for until it has run nothing is known of it."""
     return remote.run(as_user(f"{PYTHON} -Es -c {shlex.quote(_GOOD)} 2>/dev/null", NOBODY)).code == 0

@@ -186,7 +186,7 @@ def _script(script: _Script, text: bytes, wanted: Wanted, run: str) -> tuple[Ste
 
 
 def _startable(python: str, code: str) -> Step:
-    """See that the user may start it too: an interpreter in somebody's home folder is often closed to others."""
+    """See that the user may start it too: an interpreter in another user's home folder is often closed to others."""
     return Step(
         f"{USER} can start {python}",
         f"{python} -Es -c {shlex.quote(code)}",
@@ -207,7 +207,7 @@ def _restart(command: str) -> Step:
 
 
 def _answers(wanted: Wanted, socket: str) -> Step:
-    """See that somebody answers on the socket: `status`, which tells of every service that runs, well or not."""
+    """Check that the service answers `status` on its socket; a running service answers it in any state."""
     agent = shlex.quote(f"{wanted.root}/agent/litefleet-agent.pyz")
     ask = f"{wanted.python} -Es {agent} status --socket {socket}"
     wait = f"n=0; until {ask} >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 10 ] || exec {ask} >/dev/null; sleep 1; done"

@@ -142,7 +142,7 @@ def _send(channel: Any, left: memoryview) -> memoryview:
             channel.shutdown_write()
     except TimeoutError:
         raise
-    except OSError:  # the command ended without reading on; its exit code tells
+    except OSError:  # the command ended without reading on; its exit code decides
         return memoryview(b"")
     return left
 

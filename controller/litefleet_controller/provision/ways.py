@@ -1,4 +1,4 @@
-"""Sees, before root runs or writes anything, that nobody else can exchange what root is led to.  Pure."""
+"""Checks, before root runs or writes a path, that no other user can replace it or a folder above it.  Pure."""
 
 from __future__ import annotations
 

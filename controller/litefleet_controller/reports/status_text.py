@@ -114,7 +114,7 @@ def status_dict(
 
 
 def rollouts_text(rollouts: Sequence[Rollout], width: int = 100, color: bool = False, holder: str = "") -> str:
-    """Return a list of rollouts, in the order given; "open" is one that is to go on, and on which no process works."""
+    """Return a list of rollouts, in the order given; "open" is one that is not finished, and on which no process works."""
     page = Page(width, color)
     if not rollouts:
         page.line("No rollouts yet. `litefleet plan` shows what a rollout would do, `litefleet rollout` starts one.")

@@ -243,7 +243,7 @@ class Board:
         return GiveUp(tired) if tired else None
 
     def _promote(self) -> Promote | None:
-        """Move devices to the first wave for the kinds that it has not tried, because nobody there could be reached."""
+        """Move devices to the first wave for the kinds that it has not tried, because no device of it could be reached."""
         if not self._rollout.policy.stratify:
             return None
         if self._rollout.wave > 0:

@@ -72,7 +72,7 @@ class ClusterLimit(GateLimit):
 class Regression(_Strict):
     """How much slower or larger than the release before, on the same device; then that device is not switched on."""
 
-    latency: More | None = 0.5  # the growth of the fastest run: others also tell what else the device was doing
+    latency: More | None = 0.5  # the growth of the fastest run: others also depend on what else the device was doing
     latency_floor_ms: Annotated[float, Field(ge=0)] = 2.0  # smaller growth is noise
     memory: More | None = 0.5  # the peak RSS's growth
     memory_floor_mb: Annotated[float, Field(ge=0)] = 16.0

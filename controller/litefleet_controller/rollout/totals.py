@@ -33,7 +33,7 @@ class DeviceTotals:
     position: int
     jump: str
     try_at: float  # when it is next tried, while it is offline
-    since: float  # when it was found offline; 0 = it is not, or nobody knows
+    since: float  # when it was found offline; 0 = it is not, or unknown
     takes_part: bool  # had something to do in this rollout
     parts: frozenset[str]  # its CPU part; empty while that is unknown
     failed: bool  # counts in the gates

@@ -30,7 +30,7 @@ def assign(rows: Sequence[DeviceRow], policy: Policy, groups: Groups) -> tuple[t
 
     Rows come in the fleet's order.  Sizes are shares of the devices that have something to do (a row that is PENDING or
     OFFLINE); the others are in the last wave and count in no size.  So are, while they are to be tried, devices that
-    never reported their facts.  A wave that has nobody is dropped; the last one stays when no device has anything to do.
+    never reported their facts.  A wave without devices is dropped; the last one stays when no device has anything to do.
     `groups` gives the devices of a selection that the policy names; what it raises is passed on.
     """
     devices = _to_do(rows)

@@ -34,7 +34,7 @@ async def sign(key: Path, data: bytes, namespace: str) -> str:
 
 
 async def signer_of(allowed_signers: Path, data: bytes, signature: str, namespace: str) -> str:
-    """Return who among the trusted signers made this signature of `data`, "" for nobody.
+    """Return the trusted signer that made this signature of `data`, "" for none.
 
     Raises: SigningError when ssh-keygen cannot do its work.
     """

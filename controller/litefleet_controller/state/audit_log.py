@@ -21,7 +21,7 @@ def _hash(seq: int, at: float, who: str, action: str, what: Mapping[str, object]
 
 
 def append(connection: sa.Connection, at: float, who: str, action: str, what: Mapping[str, object]) -> None:
-    """Add an entry; the transaction must be a writing one, so that nobody else adds the same number."""
+    """Add an entry; the transaction must be a writing one, so that no other process adds the same number."""
     last = connection.execute(sa.select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)).first()
     seq, previous = (last.seq + 1, last.hash) if last is not None else (1, "")
     who, action = _kept(who), _kept(action)

@@ -25,14 +25,14 @@ _GONE = ("Z", "X")  # a process that has ended and that nobody has asked about y
 def this_process(configured: str = "") -> Owner:
     """Return the present process as an owner; `configured` is `operator:` in litefleet.yaml.
 
-    `boot_id` is "machine/boot/namespace" as far as the system tells: the pid of another container means nothing here.
+    `boot_id` is "machine/boot/namespace" as far as the system reports it: the pid of another container means nothing here.
     """
     started = _process(os.getpid())[1]
     return Owner(operator(configured), socket.gethostname(), os.getpid(), _place(), started)
 
 
 def _place() -> str:
-    """Return "machine/boot/namespace"; parts that the system doesn't tell are empty."""
+    """Return "machine/boot/namespace"; parts that the system does not report are empty."""
     machine = _read("/etc/machine-id")
     digest = hashlib.sha256(f"litefleet {machine}".encode()).hexdigest()[:16] if machine else ""
     try:
@@ -50,7 +50,7 @@ def _read(path: str) -> str:
 
 
 def _process(pid: int) -> tuple[str, str]:
-    """Return (state, start time) of a process as Linux tells them; ("", "") where it tells nothing."""
+    """Return (state, start time) of a process as Linux reports them; ("", "") where it reports none."""
     fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return (fields[0], fields[19]) if len(fields) > 19 else ("", "")
 

@@ -84,7 +84,7 @@ class State:
             self._beside.check(self.identity(fleet), self._database.name)
 
     def behind(self, fleet: str) -> str:
-        """Return why this database is not the latest copy of a fleet's state, as far as the file beside it tells; else ""."""
+        """Return why this database is not the latest copy of a fleet's state, as far as the file beside it shows; else ""."""
         try:
             self.check_identity(fleet)
         except StateOlder as older:
@@ -108,7 +108,7 @@ class State:
             return lock
 
     def renew(self, lock: FleetLock) -> None:
-        """Say that we still live; LostHold when somebody took over."""
+        """Renew the heartbeat; LostHold when another process took over."""
         with self._database.write() as connection:
             fleet_lock.renew(connection, lock, self._clock())
 

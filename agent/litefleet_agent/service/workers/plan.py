@@ -1,4 +1,4 @@
-"""How a worker runs one release on this device: files, tolerance, limits; and the message that tells the worker so."""
+"""How a worker runs one release on this device: files, tolerance, limits; and the message that gives the worker all of it."""
 
 import os
 import sys

@@ -111,7 +111,7 @@ class Process:
         """Kill what is left of its group, wait, and return how it ended."""
         self.kill()
         code = self._popen.wait()
-        for _ in range(64):  # bounded: a process that inherited the pipe may go on printing
+        for _ in range(64):  # bounded: a process that inherited the pipe may continue to print
             if not self._read():
                 break
         self._loop.forget(self._output)

@@ -9,7 +9,7 @@ from .result import FARTHEST, Comparison, OutputComparison, OutputPair, Toleranc
 from .rules import EmbeddingRule, MaskRule
 from .spec import ComparisonSpec
 
-_JUST_OVER = 1.0 + 1e-9  # the distance of an output that failed by less than a float can tell
+_JUST_OVER = 1.0 + 1e-9  # the distance of an output that failed by less than a float can represent
 
 
 def elementwise(pair: OutputPair, tolerance: Tolerance) -> Tuple[Comparison, float]:

@@ -255,7 +255,7 @@ def _reason(expected: List[_Box], actual: List[_Box], missing: List[_Box], extra
 
 
 def _fate(lost: _Box, nearest: Optional[_Box]) -> str:
-    """Say what became of a row."""
+    """Describe the result of a row."""
     if nearest is None:
         return "is missing, as every other row is"
     overlap = _iou(lost, nearest)

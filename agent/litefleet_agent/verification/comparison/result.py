@@ -55,7 +55,7 @@ class OutputComparison:
     kind: str
     passed: bool
     distance: float
-    reason: str = ""  # what differs, in words; "" when it passed
+    reason: str = ""  # what differs, as a sentence; "" when it passed
     note: str = ""  # what a reader should know although it passed, such as "both are empty"
     problem: str = ""
     measures: Dict[str, float] = field(default_factory=dict)

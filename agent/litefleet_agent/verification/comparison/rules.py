@@ -4,7 +4,7 @@ Each default lies between two figures: what a right model may differ by, and wha
 PaddlePaddle 2.6.2 against Paddle-Lite 2.13rc0 on x86_64, and from PaddlePaddle against itself with weights rounded to fp16
 and to 8 bits; the second from weights that were damaged on purpose (one layer times 1.01, 1 % noise, two classes swapped).
 Plain numbers keep the limits that they have always had.  At fp32, weights rounded to fp16 are accepted where only classes,
-boxes or outlines are compared, and rejected where probabilities are: these must tell cases apart that differ by a percent.
+boxes or outlines are compared, and rejected where probabilities are: these must distinguish cases that differ by a percent.
 Where a figure is reasoned and not measured, the docstring says so.
 """
 

@@ -22,7 +22,7 @@ class NativePaddleLite(Engine):
     """An engine whose `runtime` is what library.find_library takes.
 
     `declared` are the model's inputs as its file declares them (name, dtype, dims with -1 for free ones): what is set is
-    checked against them.  `on_stage` receives the next step in words: a library with an unknown layout may end the process there.
+    checked against them.  `on_stage` receives the next step's name: a library with an unknown layout may end the process there.
     The other arguments are Engine's.
     """
 

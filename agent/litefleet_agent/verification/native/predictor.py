@@ -78,7 +78,7 @@ class Tensor:
         self._functions.set_lod(self._address, CxxLod(levels))
 
     def lod(self) -> List[List[int]]:
-        """Return the LoD, [] when there is none or the library does not tell."""
+        """Return the LoD, [] when there is none or the library does not report it."""
         if self._functions.lod is None:
             return []
         return read_lod(self._functions.lod(self._address), self._functions.delete)
@@ -167,14 +167,14 @@ class Predictor:
 
 
 def _release(control: int) -> None:
-    """Let go of a std::shared_ptr that nobody else holds, by its control block: dispose of the object, destroy the block.
+    """Release a std::shared_ptr without another owner, by its control block: dispose of the object, destroy the block.
 
     What libstdc++ does in _Sp_counted_base::_M_release: that function is inline, so only some builds export it.
     """
     table = word_at(control)
     counts = (ctypes.c_int32 * 2).from_address(control + WORD)
     if tuple(counts) != (1, 1):
-        return  # somebody else holds it: its memory stays
+        return  # another owner holds it: its memory stays
     counts[0] = 0
     _PLAIN(word_at(table + 2 * WORD))(control)
     counts[1] = 0

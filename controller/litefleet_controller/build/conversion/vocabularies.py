@@ -63,7 +63,7 @@ def vocabularies(program: Program) -> dict[str, int]:
     sources: dict[str, frozenset[str]] = {spec.name: frozenset({spec.name}) for spec in program.inputs}
     rows: dict[str, int] = {}
     sizes = {name: spec.dims[0] for name, spec in program.variables.items() if spec.dims}
-    for op in program.details:  # in order: whoever makes a value stands before whoever takes it
+    for op in program.details:  # in order: the operator that makes a value stands before those that take it
         for index, size in _indexed(op, sizes):
             for name in sources.get(index, ()):
                 rows[name] = min(rows.get(name, size), size)

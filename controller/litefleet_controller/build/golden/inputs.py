@@ -1,4 +1,4 @@
-"""The inputs of golden cases: what litefleet.yaml states of them, what the program tells, and defaults by name and dtype.
+"""The inputs of golden cases: what litefleet.yaml states of them, what the program states, and defaults by name and dtype.
 
 The rules, in their order: a value or a range in litefleet.yaml; token ids below the rows of the table that they index; names
 that models use with one meaning (PaddleDetection's im_shape and scale_factor, BERT's token_type_ids, lengths); the dtype.
@@ -130,7 +130,7 @@ def _dims(tensor: Tensor, spec: InputSpec, model: str, lengths: tuple[int, ...])
                 f"models.{model}.inputs.{tensor.name}: the lengths {list(lengths)} make {sum(lengths)} rows; dims has {want[0]}."
             )
         return tuple(int(d) for d in want)
-    if spec.value is not None:  # a value of the right shape tells the free sizes
+    if spec.value is not None:  # a value of the right shape gives the free sizes
         shape = np.shape(spec.value)
         own = own[: len(own) - len(shape)] + tuple(
             n if d < 0 else d for d, n in zip(own[-len(shape) or len(own) :], shape, strict=False)

@@ -23,7 +23,7 @@ _MOST_PIXELS = 64_000_000
 
 def read_picture(path: Path) -> Array:
     """Return a picture's pixels, uint8 [height, width, 3], RGB, upright, on white; UsageError in one sentence."""
-    from PIL import Image, ImageOps  # whoever gives no picture does not wait for it
+    from PIL import Image, ImageOps  # loaded only where a picture is given: it is slow
 
     try:
         with warnings.catch_warnings():

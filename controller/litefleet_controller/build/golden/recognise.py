@@ -47,7 +47,7 @@ _FLOAT_FIELD, _BOOL_FIELD = 4, 10  # of framework.proto's OpDesc.Attr
 
 @dataclass(frozen=True)
 class Recognised:
-    """How one output is compared, and `why` in words for plan and report ("" where nothing was recognised)."""
+    """How one output is compared, and `why` as a sentence for plan and report ("" where nothing was recognised)."""
 
     spec: ComparisonSpec
     why: str = ""

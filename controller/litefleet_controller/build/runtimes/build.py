@@ -158,7 +158,7 @@ def _keep(packed: Packed, made: Path, cache: Path, request: str, description: st
 
 
 def _words(device: DeviceKind) -> str:
-    """Return a device kind in words: 'x86_64 with CPython 3.10'."""
+    """Return the text for a device kind: 'x86_64 with CPython 3.10'."""
     digits = device.python_tag.removeprefix("cp")
     return f"{device.arch} with CPython {digits[:1]}.{digits[1:]}"
 

@@ -79,6 +79,6 @@ def hop_device(hop: Device | str, behind: Device) -> Device:
     if isinstance(hop, Device):
         return hop
     if wrong := checks.jump(hop):
-        raise TransportError(finding("LF501", f"the jump host {hop!r} of {behind.name} can't be used: {wrong}"))
+        raise TransportError(finding("LF501", f"the jump host {hop!r} of {behind.name} cannot be used: {wrong}"))
     user, host, port = checks.split_address(hop)
     return Device(name=hop, host=host, port=int(port or 22), user=user, key=behind.key)

@@ -35,7 +35,7 @@ class HostKeys:
 
     `files` are read (OpenSSH known_hosts format, hashed names, @cert-authority and @revoked included), unless a device's
     SSH configuration names others; keys accepted on first contact are appended to `pin_file`, which is always read.
-    ConfigError when a file is there and can't be read; a line that is no host key is skipped, and stands in `skipped`.
+    ConfigError when a file exists and cannot be read; a line that is no host key is skipped, and listed in `skipped`.
     """
 
     def __init__(self, files: Sequence[Path], pin_file: Path, accept_new: bool) -> None:

@@ -64,7 +64,7 @@ def _lines(path: Path) -> tuple[_Line, ...]:
 
 
 class _Reader(asyncssh.config.SSHClientConfig):
-    """asyncssh's reader, with the lines of each file kept; options that nobody takes here are passed over."""
+    """asyncssh's reader, with the lines of each file kept; options that litefleet does not use are skipped."""
 
     _percent_expand = frozenset({"CertificateFile", "IdentityAgent", "IdentityFile", "ProxyCommand"})  # type: ignore[assignment]
     _known = frozenset(

@@ -60,5 +60,5 @@ def test_a_jump_host_with_a_port_is_dialled_there(user: str, address: str, writt
 )
 def test_a_jump_host_that_is_written_wrong_is_a_sentence(jump: str, tmp_path: Path) -> None:
     seen = refusal(tmp_path, Device(name="d", host="192.0.2.1", jump=jump))
-    assert seen.startswith(f"the jump host {jump!r} of d can't be used: ")
-    assert len(seen) > len(f"the jump host {jump!r} of d can't be used: ")
+    assert seen.startswith(f"the jump host {jump!r} of d cannot be used: ")
+    assert len(seen) > len(f"the jump host {jump!r} of d cannot be used: ")
