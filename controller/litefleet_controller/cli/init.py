@@ -13,6 +13,7 @@ from ..project import Options
 from .common import command, run_async, say, show
 
 if TYPE_CHECKING:
+    from ..project.device_sources import DeviceSource
     from ..project.new_project import FoundModel
 
 _MOST_LISTED = 20
@@ -30,17 +31,34 @@ def init(
             "--host", help="A device: [NAME=][USER@]ADDRESS[:PORT]; ranges as in the inventory (may be repeated)."
         ),
     ] = None,
+    inventory: Annotated[
+        Path | None,
+        typer.Option(
+            "--inventory", "-i", help="Devices of an Ansible inventory, ssh_config, CSV or NetBox JSON, read in place."
+        ),
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option("--from", help="What --inventory is: ansible, ssh_config, csv or netbox; default: by its name."),
+    ] = "",
     fleet: Annotated[str, typer.Option("--fleet", help="The fleet's name; default: the folder's.")] = "",
 ) -> None:
     """Write litefleet.yaml and fleet.yaml for the models in a folder and your devices; ask for what no option states."""
+    from ..project.device_sources import read_source
     from ..project.new_project import parse_device, write_project
 
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; create it first")
+    if host and inventory is not None:
+        raise UsageError("--host and --inventory are two sources of devices: use one of them")
     models = _models(folder, model or [])
-    devices = [parse_device(text) for text in host or _asked_devices()]
-    made = write_project(folder, fleet or _fleet_name(folder), models, devices)
-    show(f"wrote {made.config} and {made.fleet}")
+    source = read_source(inventory, kind) if inventory is not None else None
+    hosts: list[str] = host or []
+    if not hosts and source is None:
+        source, hosts = _found_devices(folder)
+    devices = [parse_device(text) for text in hosts]
+    made = write_project(folder, fleet or _fleet_name(folder), models, devices, source)
+    show(f"wrote {made.config} and {made.fleet}" if made.fleet else f"wrote {made.config}, which reads {source}")
     for guess in made.guesses:
         say(f"litefleet: {guess}")
     config = made.config
@@ -71,12 +89,32 @@ def _models(folder: Path, named: list[Path]) -> list[FoundModel]:
     return found
 
 
-def _asked_devices() -> list[str]:
+def _found_devices(folder: Path) -> tuple[DeviceSource | None, list[str]]:
+    """Return the devices that are found in the usual places, or that a person names: a source to read in place, or hosts.
+
+    Without a terminal, only what lies in the project's own folder is taken.
+    """
+    from ..project.device_sources import find_sources, is_of_folder
+
+    found = find_sources(folder)
     if not sys.stdin.isatty():
-        raise UsageError("no device is named; add --host user@address (may be repeated)")
+        own = [source for source in found if is_of_folder(source, folder)]
+        if len(own) == 1:
+            return own[0], []
+        flags = "".join(f"\n  --inventory {source.path}   # {source}" for source in found)
+        raise UsageError(
+            "no device is named; add --host user@address (may be repeated)"
+            + (f", or one of these:{flags}" if flags else "")
+        )
+    for source in found:
+        if source.kind != "ssh_config" and typer.confirm(f"Use {source}?", default=True, err=True):
+            return source, []
+    for source in found:
+        if source.kind == "ssh_config":
+            say(f"Hosts in {source}; their names are enough here")
     say("Devices, separated by spaces, each [NAME=][USER@]ADDRESS[:PORT], such as cam-1=edge@192.0.2.17")
     answer: str = typer.prompt("Devices", err=True)
-    return answer.replace(",", " ").split()
+    return None, answer.replace(",", " ").split()
 
 
 def _fleet_name(folder: Path) -> str:

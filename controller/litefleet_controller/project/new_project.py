@@ -20,6 +20,7 @@ from ..build.conversion.preflight import SourceFacts, load_source
 from ..build.conversion.program import TensorSpec
 from ..common.errors import FindingError, UsageError
 from ..common.files import write_atomically
+from .device_sources import DeviceSource, is_of_folder
 
 CONFIG = "litefleet.yaml"
 FLEET = "fleet.yaml"
@@ -52,10 +53,10 @@ class NewDevice(NamedTuple):
 
 
 class NewProject(NamedTuple):
-    """What was written: the two files, the number of devices, and a sentence for each guess."""
+    """What was written: the files, the number of devices, and a sentence for each guess."""
 
     config: Path
-    fleet: Path
+    fleet: Path | None  # None: another tool's inventory is read in place
     devices: int
     guesses: tuple[str, ...]
 
@@ -92,8 +93,14 @@ def parse_device(text: str) -> NewDevice:
     return NewDevice(name or as_name(host) or "device", host, match["user"] or "", port)
 
 
-def write_project(folder: Path, fleet: str, models: Sequence[FoundModel], devices: Sequence[NewDevice]) -> NewProject:
-    """Write litefleet.yaml and fleet.yaml into `folder`.
+def write_project(
+    folder: Path,
+    fleet: str,
+    models: Sequence[FoundModel],
+    devices: Sequence[NewDevice],
+    source: DeviceSource | None = None,
+) -> NewProject:
+    """Write litefleet.yaml and fleet.yaml into `folder`; with a `source`, whose devices are read in place, no fleet.yaml.
 
     Raises: UsageError when one of them exists already, when two devices have one name, or when nothing can be written.
     """
@@ -101,14 +108,16 @@ def write_project(folder: Path, fleet: str, models: Sequence[FoundModel], device
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"two devices are named {', '.join(twice)}; write --host NAME=user@address")
-    count = _checked_count(_fleet_text(devices))
-    files = {folder / CONFIG: _config_text(folder, fleet, models), folder / FLEET: _fleet_text(devices)}
+    count = len(source.names) if source else _checked_count(_fleet_text(devices))
+    files = {folder / CONFIG: _config_text(folder, fleet, models, source)}
+    if source is None:
+        files[folder / FLEET] = _fleet_text(devices)
     for path in files:
         if os.path.lexists(path):
             raise UsageError(f"{path} exists already, and `litefleet init` changes no existing file")
     for path, text in files.items():
         write_atomically(path, text.encode())
-    return NewProject(folder / CONFIG, folder / FLEET, count, tuple(_guesses(models)))
+    return NewProject(folder / CONFIG, None if source else folder / FLEET, count, tuple(_guesses(models)))
 
 
 def _folders(top: Path) -> Iterator[Path]:
@@ -162,8 +171,13 @@ def _checked_count(text: str) -> int:
             raise UsageError(re.sub(re.escape(f"{path}") + r"(:\d+)?", "--host", f"{error}")) from error
 
 
-def _config_text(folder: Path, fleet: str, models: Sequence[FoundModel]) -> str:
-    lines = [f"fleet: {_scalar(fleet)}", f"inventory: {FLEET}", "models:"]
+def _config_text(folder: Path, fleet: str, models: Sequence[FoundModel], source: DeviceSource | None) -> str:
+    inventory = FLEET
+    if source is not None:
+        inside = is_of_folder(source, folder)
+        path = Path(os.path.relpath(source.path, folder)) if inside else source.path.absolute()
+        inventory = f"{{{source.kind}: {_scalar(str(path))}}}"
+    lines = [f"fleet: {_scalar(fleet)}", f"inventory: {inventory}", "models:"]
     for model in models:
         path = Path(os.path.relpath(model.folder, folder))
         lines += [f"  {_scalar(model.name)}:", f"    source: {_scalar(str(path))}"]

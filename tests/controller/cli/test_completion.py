@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
 import shutil
 import sqlite3
 import subprocess
@@ -94,9 +96,17 @@ def test_rollouts_of_the_state_and_nothing_is_made(project: Path, program: dict[
             values += ["", "{}", n, "", "", "{}", "", 0]
             marks = ",".join("?" * len(values))
             connection.execute(f"INSERT INTO rollouts ({columns}) VALUES ({marks})", values)
+        for version, at in (("2.1", 1), ("2026-11-28-3fa9c1", 2)):
+            connection.execute(
+                "INSERT INTO releases (id, model, kind, manifest, artifact, blobs, runtime_key, runtime_size, recipe, special,"
+                " kept_at, version) VALUES (?, 'cls', 'x', '{}', 'ff', '{}', 'system', 0, 'r', false, ?, ?)",
+                (str(at), at, version),
+            )
     connection.close()
     before = sorted(os.listdir(path.parent))
     assert ask(program, project, "bash", "litefleet status r") == ["r-20261128-0002", "r-20261128-0001"]
+    assert ask(program, project, "bash", "litefleet rollback --to 2") == ["2026-11-28-3fa9c1", "2.1"]
+    assert ask(program, project, "bash", "litefleet rollback --to p") == ["previous"]
     assert sorted(os.listdir(path.parent)) == before
 
 
@@ -123,6 +133,50 @@ def test_bash_itself_completes_with_the_shown_script(project: Path, program: dic
         ["bash", "-c", script], env=program, cwd=project, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout.split() == ["cam-01", "cam-02", "cam-03"], done.stderr
+
+
+def test_fish_itself_completes_with_the_shown_script(project: Path, program: dict[str, str]) -> None:
+    if shutil.which("fish") is None:
+        lacking("no fish on this machine")
+    script = "litefleet --show-completion fish | source; complete -C 'litefleet probe --limit cam'"
+    env = {**program, "HOME": str(project)}
+    done = subprocess.run(
+        ["fish", "-c", script], env=env, cwd=project, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.split() == ["cam-01", "cam-02", "cam-03"], done.stderr
+
+
+def test_zsh_itself_completes_with_the_shown_script(project: Path, program: dict[str, str]) -> None:
+    """On a terminal, since zsh completes there only."""
+    if shutil.which("zsh") is None:
+        lacking("no zsh on this machine")
+    ours, theirs = pty.openpty()
+    env = {**program, "TERM": "dumb", "HOME": str(project)}
+    shell = subprocess.Popen(
+        ["zsh", "-f", "-i"], stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=project, start_new_session=True
+    )
+    os.close(theirs)
+    try:
+        os.write(
+            ours,
+            b'autoload -Uz compinit; compinit -u -D; eval "$(litefleet --show-completion zsh)"; echo is-$((1+1))\n',
+        )
+        _until(ours, [b"is-2"])
+        os.write(ours, b"litefleet probe --limit cam\t\t")
+        said = _until(ours, [b"cam-01", b"cam-02", b"cam-03"])
+        assert b"cam-03" in said
+    finally:
+        shell.kill()
+        shell.wait(10)
+        os.close(ours)
+
+
+def _until(terminal: int, words: list[bytes]) -> bytes:
+    """Return what a terminal shows until it has shown all of `words`, or nothing for 60 seconds."""
+    said = b""
+    while not all(word in said for word in words) and select.select([terminal], [], [], 60)[0]:
+        said += os.read(terminal, 65536)
+    return said
 
 
 def test_ten_thousand_devices_complete_in_time(project: Path, program: dict[str, str]) -> None:

@@ -85,3 +85,60 @@ def test_a_folder_without_a_model_says_what_was_looked_for(tmp_path):
 def test_addresses():
     assert parse_device("me@[2001:db8::1]:2200") == NewDevice("2001-db8-1", "2001:db8::1", "me", 2200)
     assert parse_device(" desk=192.0.2.7 ") == NewDevice("desk", "192.0.2.7")
+
+
+ANSIBLE = "[cams]\ncam-1 ansible_host=10.0.0.1 ansible_user=edge\ncam-2 ansible_host=10.0.0.2\n"
+
+
+@pytest.fixture
+def alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one model, for a user without SSH or Ansible settings."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ANSIBLE_INVENTORY", raising=False)
+    top = tmp_path / "project"
+    shutil.copytree(folder / "models" / "cls", top / "models" / "cls")
+    return top
+
+
+@pytest.mark.parametrize("place", ["hosts.ini", "inventory/hosts", "ansible.cfg"])
+def test_an_ansible_inventory_in_the_folder_is_found_and_read_in_place(alone: Path, place: str) -> None:
+    path = alone / ("deploy/production" if place == "ansible.cfg" else place)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(ANSIBLE)
+    if place == "ansible.cfg":
+        (alone / place).write_text("[defaults]\ninventory = deploy/production\n")
+    code, out, err, error = run(str(alone))
+    assert code == 0, (out, err, error)
+    assert "an Ansible inventory, 2 devices: cam-1, cam-2" in out
+    assert not (alone / "fleet.yaml").exists()
+    checked = CliRunner().invoke(app, ["check", "-c", str(alone / "litefleet.yaml")])
+    assert checked.exit_code == 0, checked.stderr
+    assert "2 device(s)" in checked.stdout, checked.stdout
+
+
+def test_sources_outside_the_folder_are_named_and_taken_by_option(alone: Path) -> None:
+    config = Path.home() / ".ssh" / "config"
+    config.parent.mkdir(parents=True)
+    config.write_text("Host hall-1 hall-2\n  User edge\n  HostName %h.lan\nHost *\n  Port 22\n")
+    _, _, _, error = run(str(alone))
+    assert f"--inventory {config}   # {config} (ssh_config, 2 devices: hall-1, hall-2)" in str(error)
+    assert list(alone.iterdir()) == [alone / "models"]
+    code, out, err, error = run(str(alone), "--inventory", str(config))
+    assert code == 0, (out, err, error)
+    text = (alone / "litefleet.yaml").read_text()
+    assert yaml.safe_load(text)["inventory"] == {"ssh_config": str(config)}
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["-i", "none.ini"], "none.ini cannot be used, read as ansible: "),
+        (["-i", "x", "--from", "chef"], "'chef' is not one of ansible, ssh_config"),
+        (["-i", "x", "--host", "h"], "use one of them"),
+    ],
+)
+def test_a_source_that_cannot_be_used_is_said(alone: Path, args: list[str], said: str) -> None:
+    code, _, _, error = run(str(alone), *args)
+    assert code != 0
+    assert said in str(error)
+    assert not (alone / "litefleet.yaml").exists()
