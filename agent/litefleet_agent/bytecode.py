@@ -58,7 +58,7 @@ class BytecodeFinder:
         return spec
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Leave the module's creation to the interpreter."""
+        """Return None: the interpreter creates the module."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Run a module's code."""

@@ -120,7 +120,7 @@ class FrameDecoder:
         return len(self._input) - self._at
 
     def feed(self, data: bytes) -> None:
-        """Take bytes in, in any pieces."""
+        """Add received bytes, in pieces of any size."""
         if self._at < len(self._input):  # many small pieces of one header take linear time
             if self._at or not isinstance(self._input, bytearray):
                 self._input, self._at = bytearray(self._input[self._at :]), 0

@@ -100,7 +100,7 @@ def open_leases(store: Store) -> Dict[str, Operation]:
 
 
 def overdue(store: Store) -> bool:
-    """Say whether an operation was interrupted, or its lease has expired or was lost.  Raises StoreError."""
+    """Return whether an operation was interrupted, or its lease has expired or was lost.  Raises StoreError."""
     with _explained("the journal of %s cannot be read" % store.root):
         held = Journal(store.root).read()
     return any(o.overdue(store.clock) for o in held.open()) or bool(

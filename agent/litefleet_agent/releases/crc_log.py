@@ -34,7 +34,7 @@ class CrcLog:
         return b"%08x %s\n" % (zlib.crc32(data), data)
 
     def is_intact(self, line: bytes) -> bool:
-        """Say whether a line (without its newline) is as it was written."""
+        """Return whether a line (without its newline) is as it was written."""
         return len(line) <= self._longest + _HEAD and line[:_HEAD] == b"%08x " % zlib.crc32(line[_HEAD:])
 
     def decode(self, line: bytes) -> Optional[Dict[str, object]]:

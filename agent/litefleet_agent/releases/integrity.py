@@ -86,7 +86,7 @@ def _check_blobs(store: Store, blobs: List[str], deep: bool) -> List[Finding]:
 
 
 def runtime_differs(store: Store, key: str) -> bool:
-    """Say whether any file of an unpacked runtime is missing or changed; reads every byte."""
+    """Return whether any file of an unpacked runtime is missing or changed; reads every byte."""
     return bool(_check_runtime(store, key, deep=True))
 
 

@@ -49,7 +49,7 @@ class KeptInputs:
         return None
 
     def keep(self, data: bytes) -> bool:
-        """Keep data where there is room, and return whether it is kept; a disk that does not take it is no failure."""
+        """Store data while the limit allows, and return whether it is stored; a failed write is no error."""
         try:
             if self._room is None:
                 self._room = self._make_room()

@@ -53,7 +53,7 @@ def release_id(document: Mapping[str, object]) -> str:
 
 
 def is_sha(text: object) -> bool:
-    """Say whether `text` is a SHA-256 in lower-case hexadecimal digits."""
+    """Return whether `text` is a SHA-256 in lower-case hexadecimal digits."""
     return isinstance(text, str) and bool(_SHA.match(text))
 
 
@@ -64,7 +64,7 @@ def _sha(text: object) -> str:
 
 
 def is_safe_name(text: object) -> bool:
-    """Say whether `text` is a name that can be part of a path: up to 128 of A-Z a-z 0-9 . _ - after a letter or digit."""
+    """Return whether `text` is a name that can be part of a path: up to 128 of A-Z a-z 0-9 . _ - after a letter or digit."""
     return isinstance(text, str) and bool(_NAME.match(text))
 
 
@@ -161,7 +161,7 @@ def explain_os_error(error: OSError, action: str) -> StoreError:
 
 
 def _flock(handle: IO[str], timeout_s: float) -> bool:
-    """Say whether the lock was acquired within `timeout_s` seconds."""
+    """Return whether the lock was acquired within `timeout_s` seconds."""
     end = time.monotonic() + timeout_s
     while True:
         try:
@@ -308,7 +308,7 @@ class Store:
         return sizes
 
     def check_blob(self, sha: str) -> bool:
-        """Say whether a blob is stored and its bytes still have the hash that names it; reads them all."""
+        """Return whether a blob is stored and its bytes still have the hash that names it; reads them all."""
         try:
             return sha256_of(self.blob(sha)) == sha
         except OSError:

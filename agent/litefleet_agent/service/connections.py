@@ -399,7 +399,7 @@ class ConnectionSet:
             connection.resume()
 
     def update_memory(self, connection: Connection) -> None:
-        """Keep all unfinished bodies together within `queue_bytes`: the request with the largest one is rejected."""
+        """Limit all unfinished bodies together to `queue_bytes`: the request with the largest one is rejected."""
         if connection not in self._all:
             return
         buffered = connection.reader.buffered

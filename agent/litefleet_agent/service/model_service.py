@@ -120,7 +120,7 @@ class ModelService:
             self._dispatch()
 
     def _dispatch(self) -> None:
-        """Give waiting requests to free workers."""
+        """Assign waiting requests to free workers."""
         active = self.releases.active
         most = self.settings.max_batch if active is not None and active.model.batches else 1
         while active is not None and len(self.queue):

@@ -138,7 +138,7 @@ class Engine(ABC):
 
     @abstractmethod
     def import_runtime(self) -> None:
-        """Bring Paddle-Lite into this process.  Raises PaddleLiteError "import"."""
+        """Load Paddle-Lite into this process.  Raises PaddleLiteError "import"."""
 
     @abstractmethod
     def _create(self) -> Any:

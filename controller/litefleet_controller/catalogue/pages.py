@@ -90,7 +90,7 @@ def _page(one: Article, labels: Words) -> str:
 
 
 def _headline(one: Article, labels: Words) -> str:
-    """Say the weight, and link the other language and the index."""
+    """Return the line with the severity and the links to the other language and the index."""
     weight = f"{labels.headings['severity']}{labels.colon}{labels.weight(one.entry)}"
     return " · ".join([weight, _other(one.entry.code, one.lang), _home(one.lang, labels)])
 

@@ -124,7 +124,7 @@ def _fleet_name(folder: Path) -> str:
 
 
 def _check(config: Path) -> None:
-    """Say what `litefleet check` finds in the new files; they stay, to be completed."""
+    """Print what `litefleet check` finds in the new files; they stay, to be completed."""
     from ..project.check import checked_project
 
     try:

@@ -20,7 +20,7 @@ def add_runtime(path: Path, arch: str, key: str, file: Path) -> str:
     """Add `{key: file}` to the runtimes of an architecture in the litefleet.yaml at `path`; return the entry as written.
 
     The file's path is relative where it lies below the configuration's folder.  Raises: ConfigError for a configuration with
-    problems; UsageError when it cannot be changed without touching more, with what to write by hand, or not be written.
+    problems; UsageError when it cannot be changed without touching more, with what to write by hand, or cannot be written.
     """
     text = path.read_text(encoding="utf-8")
     before = parse_config(text, path)

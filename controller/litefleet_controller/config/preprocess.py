@@ -86,7 +86,7 @@ class PreprocessConfig(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _whole_numbers_stay(cls, value: object) -> object:
-        """Leave pixels from 0 to 255 as they are where that is what the model takes."""
+        """Keep pixels from 0 to 255 where the model takes these."""
         if isinstance(value, dict) and value.get("dtype") == "uint8" and "scale" not in value:
             return {**value, "scale": 1}
         return value

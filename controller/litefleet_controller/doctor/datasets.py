@@ -42,7 +42,7 @@ def _words(data: DataSet) -> str:
 
 
 def _classes(name: str, data: DataSet) -> CheckResult:
-    """Say which named classes have no sample: their score cannot be measured."""
+    """Return the finding for named classes without a sample: their score cannot be measured."""
     if data.spec.metric != "top1" or not data.classes:
         return CheckResult()
     labels = Counter(int(row) for one in data.samples if isinstance(one.label, np.ndarray) for row in one.label)

@@ -74,7 +74,7 @@ class DeviceRun:
         if not self.may_be_kept:
             return await self._ask(batch, Sending.KEPT)
         named = await self._ask(batch, Sending.NAMED)
-        self.may_be_kept = len(named.not_kept) < len(batch)  # else do not ask in vain for the rest of this measurement
+        self.may_be_kept = len(named.not_kept) < len(batch)  # else the rest of this measurement sends its data
         if named.findings or not named.not_kept:
             return named
         sent = await self._ask(named.not_kept, Sending.KEPT)

@@ -207,7 +207,7 @@ def _set_aside_if_damaged(project: Project) -> None:
 
 
 async def _store(context: RolloutContext, adoption: Adoption) -> Identity:
-    """Write down what the devices run, and return the identity that they are told."""
+    """Store what the devices run, and return the identity to send them."""
     for rollout_id in adoption.ends:
         rollout = await context.read(context.state.rollout, rollout_id)
         if rollout is not None and not rollout.state.over:
@@ -230,7 +230,7 @@ async def _store(context: RolloutContext, adoption: Adoption) -> Identity:
 
 
 async def _follow(context: RolloutContext, identity: Identity, adoption: Adoption) -> tuple[DeviceOutcome, ...]:
-    """Tell each adopted device to follow this state, unless it changed since it was shown."""
+    """Have each adopted device follow this state, unless it changed since it was shown."""
     seen = {device.name: device for device in adoption.devices}
     by_name = context.project.inventory.by_name
 

@@ -48,7 +48,7 @@ class _ReconcilePass:
     conflicts: dict[str, str] = field(default_factory=dict)  # by device: who switched it last, if not this state
 
     def put(self, outcomes: Mapping[tuple[str, str], DeviceOutcome]) -> None:
-        """Put the outcomes of a rollout that continued in this pass."""
+        """Store the outcomes of a rollout that continued in this pass."""
         self.outcomes.update(outcomes)
         self.run.update(outcomes)
 
@@ -56,7 +56,7 @@ class _ReconcilePass:
 async def reconcile(
     options: Options, progress_for: ProgressFor, *, repair: bool = False, deep: bool = False
 ) -> RunReport:
-    """Bring the fleet in line with what was confirmed, as far as possible now, and return the report.
+    """Restore what was confirmed on the fleet, as far as possible now, and return the report.
 
     The report has an outcome for each model on each device that was checked; drift that remains is a failure.
     """

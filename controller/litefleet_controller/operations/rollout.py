@@ -255,7 +255,7 @@ async def _supersede(context: RolloutContext, rollout: Rollout, plan: Sequence[D
 
 
 async def _anything_to_write(context: RolloutContext, rows: Sequence[DeviceRow]) -> bool:
-    """Say whether there is work, or something that the state does not know yet."""
+    """Return whether there is work, or something that the state does not know yet."""
     if any(r.state in (DeviceState.PENDING, DeviceState.OFFLINE, DeviceState.FAILED) for r in rows):
         return True
     confirmed = await context.read(context.state.confirmed)

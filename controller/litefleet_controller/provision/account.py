@@ -46,7 +46,7 @@ def account_steps(wanted: Wanted) -> tuple[Step, ...]:
 
 
 def _python(python: str) -> Step:
-    """See that the interpreter is new enough; run by nobody, for until it has run nothing is known of it."""
+    """Check that the interpreter is new enough; run as user `nobody`, since it is not trusted before."""
     return Step(
         "Python 3.7 or later",
         f"{shlex.quote(python)} -Es -c {shlex.quote(_OLD_ENOUGH)}",

@@ -78,7 +78,7 @@ class Provision:
         return removal(steps, self.choice.purge) if self.choice.remove else steps
 
     def show(self, device: Device, init: Init) -> None:
-        """Say every command that would be run, without connecting."""
+        """Print every command that would be run, without connecting."""
         self.say(f"{device.name} ({init.value}):")
         for step in self.planned_steps(device, init):
             self.say(f"  {step.name}")
@@ -87,7 +87,7 @@ class Provision:
                     self.say(f"    {word:6} {shown(step, command)}")
 
     def device(self, device: Device, login: Login) -> bool:
-        """Bring one device to what was chosen and say what happened; False when a step failed."""
+        """Carry out the chosen steps on one device and print the results; False when a step failed."""
         self.say(f"{device.name}:")
         try:
             with login.open(device) as connection:

@@ -64,5 +64,5 @@ def without_python() -> Step:
 
 
 def _has_own(remote: Remote) -> bool:
-    """Return whether `python3` exists and is new enough; run by nobody, for until it has run nothing is known of it."""
+    """Return whether `python3` exists and is new enough; run as user `nobody`, since it is not trusted before."""
     return remote.run(as_user(f"{PYTHON} -Es -c {shlex.quote(_GOOD)} 2>/dev/null", NOBODY)).code == 0

@@ -186,7 +186,7 @@ def _script(script: _Script, text: bytes, wanted: Wanted, run: str) -> tuple[Ste
 
 
 def _startable(python: str, code: str) -> Step:
-    """See that the user may start it too: an interpreter in another user's home folder is often closed to others."""
+    """Check that the user may start it too: an interpreter in another user's home folder is often closed to others."""
     return Step(
         f"{USER} can start {python}",
         f"{python} -Es -c {shlex.quote(code)}",

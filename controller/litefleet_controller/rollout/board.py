@@ -95,7 +95,7 @@ class Board:
         return self._tallies
 
     def put(self, row: DeviceRow) -> None:
-        """Put a row as it is now stored; one that is new joins."""
+        """Replace a row by its stored form, or add a new one."""
         rows = self._rows.setdefault(row.device, {})
         before = rows.get(row.model)
         if before is not None:
@@ -115,7 +115,7 @@ class Board:
                 self._evidence(kind, kind in evident)
 
     def put_rollout(self, rollout: Rollout) -> None:
-        """Put the rollout as it is now stored."""
+        """Replace the rollout by its stored form."""
         advanced = rollout.wave != self._rollout.wave
         self._rollout, self._judged = rollout, False
         if advanced:  # devices of the new wave that are offline are tried from now on
@@ -201,7 +201,7 @@ class Board:
             self._queue(device)
 
     def _evidence(self, kind: Stratum, before: bool) -> None:
-        """Let devices go when the first evidence for their kind has come, or hold them when it is taken away."""
+        """Release held devices when the first evidence for their kind exists, or hold them when it is withdrawn."""
         if bool(self._tried[kind]) == before:
             return
         if before:
@@ -219,7 +219,7 @@ class Board:
         return self._devices(Phase.PENDING) + self._devices(Phase.IN_FLIGHT) > 0
 
     def _last(self) -> bool:
-        """Say whether no later wave has anything to do."""
+        """Return whether no later wave has anything to do."""
         return not any(self._devices(phase, later=True) for phase in Phase if phase is not Phase.SETTLED)
 
     def _soaking(self, now: float) -> bool:
@@ -364,7 +364,7 @@ class Board:
         return Begin(devices) if devices else None
 
     def _tries_again(self, now: float) -> bool:
-        """Say whether devices that were offline are tried now.
+        """Return whether devices that were offline are tried now.
 
         Not while the wave only waits for conversations to end: with many of them there would always be one, and the wave
         would never settle.

@@ -150,5 +150,5 @@ class Policy(_Strict):
         return self
 
     def needs_approval(self, wave: int) -> bool:
-        """Say whether a person is asked after wave `wave` (from 0)."""
+        """Return whether a person is asked after wave `wave` (from 0)."""
         return self.approve if isinstance(self.approve, bool) else wave + 1 in self.approve

@@ -21,16 +21,16 @@ class ParallelLimits:
         return len(self._current)
 
     def put(self, device: str, when: float, place: int, jump: str = "") -> None:
-        """Give a device its turn; the one it had no longer counts."""
+        """Set a device's turn, in place of an earlier one."""
         number = self._current[device] = next(self._numbers)
         heapq.heappush(self._heaps.setdefault(jump, []), (when, place, number, device))
 
     def drop(self, device: str) -> None:
-        """Take a device out; nothing happens when it is not in."""
+        """Remove a device; nothing happens when it is not in."""
         self._current.pop(device, None)
 
     def clear(self) -> None:
-        """Take all devices out."""
+        """Remove all devices."""
         self._heaps.clear()
         self._current.clear()
 
@@ -39,7 +39,7 @@ class ParallelLimits:
         return min((entry[0] for entry, _ in self._heads() if entry[0] > after), default=None)
 
     def any_until(self, when: float) -> bool:
-        """Say whether a device has its turn at `when` or earlier."""
+        """Return whether a device has its turn at `when` or earlier."""
         return any(entry[0] <= when for entry, _ in self._heads())
 
     def take(self, most: int, until: float, free: Callable[[str], float]) -> tuple[str, ...]:

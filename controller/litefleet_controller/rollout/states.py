@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 
 class DeviceState(enum.StrEnum):
-    """Where one model on one device stands in a rollout."""
+    """The state of one model on one device in a rollout."""
 
     PENDING = "pending"  # its turn has not come
     STAGING = "staging"  # being sent and proven beside what runs

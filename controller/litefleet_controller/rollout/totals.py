@@ -47,7 +47,7 @@ class DeviceTotals:
 
 
 def counts_as_failed(row: DeviceRow) -> bool:
-    """Say whether a row counts in the gates: it was tried; a device that was never reached was not."""
+    """Return whether a row counts in the gates: it was tried; a device that was never reached was not."""
     return row.failed and _GAVE_UP not in row.codes
 
 

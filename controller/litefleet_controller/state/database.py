@@ -146,7 +146,7 @@ class Database:
             raise
 
     def _set_wal(self) -> None:
-        """Let readers read while one writes; the file remembers it."""
+        """Set WAL mode, so that readers read while one writes; the file keeps the setting."""
         with self._explained(), self._engine.connect() as connection:
             driver = connection.connection.driver_connection
             assert isinstance(driver, sqlite3.Connection)
@@ -222,7 +222,7 @@ def _until_free(driver: sqlite3.Connection, statement: str) -> None:
 
 
 def _on_sqlite_connect(connection: sqlite3.Connection, record: object) -> None:
-    """Take transactions out of the driver's hands, and make every commit outlive a power cut."""
+    """Turn off the driver's own transactions, and make every commit survive a power cut."""
     connection.isolation_level = None
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")

@@ -49,7 +49,7 @@ def ensure(connection: sa.Connection, fleet: str) -> Identity:
 
 
 def renew_identity(connection: sa.Connection, fleet: str) -> Identity:
-    """Give a fleet's state a new id; what was told under the old one, up to its number, still counts as its own."""
+    """Give a fleet's state a new id; numbers that devices got under the old one still count as its own."""
     old = ensure(connection, fleet)
     new = Identity(fleet, secrets.token_hex(_ID_BYTES), old.number, {**old.past, old.state: old.number})
     row = sa.update(identities).where(identities.c.fleet == fleet)

@@ -113,7 +113,7 @@ class State:
             fleet_lock.renew(connection, lock, self._clock())
 
     def release(self, lock: FleetLock) -> None:
-        """Give the fleet free, and note the state's identity beside the database; nothing happens when it was taken over."""
+        """Release the fleet's lock and write the identity beside the database; nothing happens when the lock was taken over."""
         with self._database.write() as connection:
             fleet_lock.release(connection, lock)
             ours = identity.read_identity(connection, lock.fleet)
@@ -164,7 +164,7 @@ class State:
     def move(self, lock: FleetLock, rollout_id: str, changes: Sequence[RowChange]) -> int:
         """Store moves of rows, all or none; Conflict, IllegalMove.
 
-        Where sessions begin, the number that devices are told grows, and is returned; else 0.
+        Where sessions begin, the number that devices get grows, and is returned; else 0.
         """
         with self._database.write() as connection:
             fleet_lock.check(connection, lock)
@@ -183,7 +183,7 @@ class State:
         actor: str,
         details: Mapping[str, object],
     ) -> Identity:
-        """Take what devices run for what is confirmed on them, and return the identity to tell them.
+        """Store what devices run as confirmed on them, and return the identity to send them.
 
         With `renew` the state gets a new id, so that devices which were told more than it knows stay recognisable.
         """

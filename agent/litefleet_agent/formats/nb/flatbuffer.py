@@ -49,7 +49,7 @@ class Buffer:
         return NbError("%s is damaged: %s" % (self.label, why))
 
     def spend(self, steps: int) -> None:
-        """Take `steps` from the budget.  Raises NbError when it is exhausted."""
+        """Subtract `steps` from the budget.  Raises NbError when it is exhausted."""
         self.steps -= steps
         if self.steps < 0:
             raise self.bad("it describes more entries than its %d bytes can hold" % self.size)
@@ -133,7 +133,7 @@ class Table:
         return self._position + offsets[index + 1]
 
     def has(self, index: int) -> bool:
-        """Say whether the field is present."""
+        """Return whether the field is present."""
         return self._field(index) != 0
 
     def i32(self, index: int, default: int = 0) -> int:

@@ -119,7 +119,7 @@ class _Candidates:
         return [index for _, index in members[max(first, middle - half) : min(last, middle + half)]]
 
     def take(self, box: _Box, index: int) -> None:
-        """Leave a matched row out from now on."""
+        """Exclude a matched row from further matches."""
         members = self._groups[box.group]
         del members[bisect.bisect_left(members, (box.left, index))]
 

@@ -78,7 +78,7 @@ class MobileConfig:
             raise unknown_layout("the configuration does not hold the file's name that was set")
 
     def _see_taken(self, threads: int, power_mode: str) -> None:
-        """See what the constructor of a build for ARM made of the settings.
+        """Check how the constructor of a build for ARM stored the settings.
 
         It takes no more threads than there are cores (of the kind that the mode names), and another mode for one that the
         cores do not have.  The two fields follow the model's folder, the first std::string, in all versions.

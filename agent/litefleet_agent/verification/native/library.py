@@ -82,11 +82,11 @@ class Library:
         self._mappings = _mappings_of(entry)
 
     def is_code(self, address: int) -> bool:
-        """Say whether an address lies in the library's code; True where /proc does not report it."""
+        """Return whether an address lies in the library's code; True where /proc does not report it."""
         return not self._mappings or any(m.executable and m.begin <= address < m.end for m in self._mappings)
 
     def is_data(self, address: int) -> bool:
-        """Say whether an address lies in a part of the library's file that is no code; True where /proc does not report it."""
+        """Return whether an address lies in a part of the library's file that is no code; True where /proc does not report it."""
         return not self._mappings or any(not m.executable and m.begin <= address < m.end for m in self._mappings)
 
     def symbol_at(self, address: int) -> str:

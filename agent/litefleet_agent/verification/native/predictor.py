@@ -130,13 +130,13 @@ class Predictor:
 
     @contextmanager
     def input(self, index: int) -> Iterator[Tensor]:
-        """Give the input at a position: a number outside the model's inputs would end the process."""
+        """Return the input at a position: a number outside the model's inputs would end the process."""
         with self._tensor(self._get_input, index, self.input_names, "the input") as tensor:
             yield tensor
 
     @contextmanager
     def output(self, index: int) -> Iterator[Tensor]:
-        """Give the output at a position, likewise."""
+        """Return the output at a position, likewise."""
         with self._tensor(self._get_output, index, self.output_names, "the output") as tensor:
             yield tensor
 

@@ -57,7 +57,7 @@ def _method_of(symbol: str) -> str:
 
 
 def has_shrink_memory(library: Library, table: int, version: str) -> bool:
-    """Say whether the table has TryShrinkMemory at its place: by its exported name, or by a version that has it."""
+    """Return whether the table has TryShrinkMemory at its place: by its exported name, or by a version that has it."""
     address = word_at(table + WORD * SLOTS["TryShrinkMemory"])
     if _slot_problem(library, address, "TryShrinkMemory"):
         return False
@@ -67,7 +67,7 @@ def has_shrink_memory(library: Library, table: int, version: str) -> bool:
 
 
 def check_shared_pointer(library: Library, control: int) -> bool:
-    """Say whether a shared_ptr's control block is libstdc++'s, held by us alone: a table of functions, and two counts of 1."""
+    """Return whether a shared_ptr's control block is libstdc++'s, held by us alone: a table of functions, and two counts of 1."""
     table = word_at(control)
     if tuple((ctypes.c_int32 * 2).from_address(control + WORD)) != (1, 1) or not library.is_data(table):
         return False
@@ -82,7 +82,7 @@ def check_version(text: bytes) -> str:
 
 
 def is_known(version: str) -> bool:
-    """Say whether a version is one whose layout was read in its headers; others have only their checks to speak for them."""
+    """Return whether a version is one whose layout was read in its headers; others are accepted by the checks alone."""
     oldest, newest = KNOWN_VERSIONS
     return oldest <= _numbers(version) <= newest
 

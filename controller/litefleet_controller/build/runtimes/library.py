@@ -109,7 +109,7 @@ def _check(library: Path, source: Path) -> None:
 
 
 def _make_tree(files: LibraryFiles, tree: Path) -> None:
-    """Lay the library out for a device: under a name that the agent knows, the others where its RUNPATH looks for them."""
+    """Write the library's files for a device: under a name that the agent knows, the others where its RUNPATH finds them."""
     tree.mkdir()
     runpath = read_elf(str(files.library)).runpath
     beside = tree / "libs" if "$ORIGIN/libs" in runpath else tree
