@@ -130,7 +130,7 @@ class _Bench:
     def _ready(self, store: Store, identity: str, python: str) -> bool:
         """Read a release, and return whether it may be loaded."""
         plan = replace(plan_of(store, identity, load_settings(store.root)), python=python)
-        self._findings += static_findings(plan.nb, self._facts, plan.runtime, plan.nb_sha256)
+        self._findings += static_findings(plan.nb, self._facts, plan.runtime, plan.nb_sha256, plan.engine)
         if any(found.decides for found in self._findings):
             return False
         try:

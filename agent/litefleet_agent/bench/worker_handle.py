@@ -145,6 +145,8 @@ class BenchWorker:
             low_priority=self._low_priority,
             memory_limit=plan.memory_limit_bytes,
             accelerated=plan.accelerated,
+            engine=plan.engine.to_dict(),
+            cache=plan.cache,
         )
 
     # --- requests

@@ -15,6 +15,7 @@ from array import array
 from typing import Dict, List, NamedTuple, Tuple
 
 from ..formats.checked import shortened
+from ..formats.engine_settings import EngineSettings
 from ..formats.nb import Tensor
 from ..formats.npz import Array, read_npz
 from ..protocol import BlockingStream
@@ -101,6 +102,8 @@ class StartRequest(NamedTuple):
     low_priority: bool
     memory_limit: int  # bytes; 0 = no limit
     accelerated: bool  # the model has kernels of an accelerator
+    engine: Dict[str, object]  # what is asked of the engine, as EngineSettings.to_dict gives it
+    cache: str  # folder for what accelerators compile; "" = none
 
     def header(self) -> Dict[str, object]:
         """Return the frame's header."""
@@ -129,10 +132,10 @@ class _Model:
         self._stream, self._job, self._begun = stream, job, begun
         if job.low_priority:
             os.nice(_NICE)
-        confine_model([job.nb, *job.golden], job.runtime, job.memory_limit, job.accelerated)
-        self._paddlelite = choose_engine(
-            job.runtime, job.nb, job.inputs, job.outputs, job.threads, job.power_mode, on_stage=stream.stage
-        )
+        confine_model([job.nb, *job.golden], job.runtime, job.memory_limit, job.accelerated, cache=job.cache)
+        asked = EngineSettings.parse(job.engine)._replace(threads=job.threads, power_mode=job.power_mode)
+        names = job.inputs, job.outputs
+        self._paddlelite = choose_engine(job.runtime, job.nb, *names, asked, cache=job.cache, on_stage=stream.stage)
         self._cases: List[Dict[str, Array]] = []
         self._first: List[List[Array]] = []
         self._last: List[List[Array]] = []

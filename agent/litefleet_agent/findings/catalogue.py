@@ -676,6 +676,24 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "Check the source model and `inputs:` (sizes, ranges of ids), or give golden files (`golden: {files: [a.npz, b.npz]}`).",
     ),
     (
+        "LF433",
+        "setting-not-taken",
+        "warning",
+        "",
+        "A setting of the engine (threads, power mode, OpenCL, NNAdapter) was asked for and is not in force on this device: its "
+        "Paddle-Lite has no function for it, chose another value, or the file has no kernels that it concerns.",
+        "Remove the setting for this architecture (`engine:` in litefleet.yaml), or name a runtime that takes it.",
+    ),
+    (
+        "LF434",
+        "accelerator-untried",
+        "note",
+        "",
+        "The release uses an accelerator (OpenCL, or an NPU through NNAdapter). litefleet's authors never ran one on such hardware: "
+        "settings are passed as Paddle-Lite's source describes them, and only the proof on the device says whether they work.",
+        "Roll out to one device first, read `measurements.settings` in the report, and compare its times with a file for the CPU.",
+    ),
+    (
         "LF425",
         "golden-weak",
         "warning",

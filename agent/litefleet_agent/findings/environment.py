@@ -6,6 +6,7 @@ from typing import List, Optional, Tuple
 from ..facts import Facts
 from ..facts.arch import ARCHES
 from ..facts.runtime import RuntimeFacts, describe_runtime, exports_cxx, with_flavour
+from ..formats.engine_settings import NOTHING_ASKED, EngineSettings
 from ..formats.nb import NbError, NbModel
 from . import Certainty, Finding, finding
 from .model_file import accelerators, altered, check_file, read_nb_file
@@ -27,12 +28,18 @@ _STAGES = {"a": "alpha", "b": "beta"}
 
 
 def check_environment(
-    model: NbModel, facts: Facts, runtime: Optional[RuntimeFacts] = None, need_disk: int = 0, by_binding: bool = True
+    model: NbModel,
+    facts: Facts,
+    runtime: Optional[RuntimeFacts] = None,
+    need_disk: int = 0,
+    by_binding: bool = True,
+    engine: EngineSettings = NOTHING_ASKED,
 ) -> List[Finding]:
     """Return the findings against running `model` on the device of `facts` with `runtime`, the most important first.
 
     `runtime` None means that none is chosen yet: only model and device are checked.  `need_disk` is in bytes.  `by_binding`
     False: the runtime's C++ library is driven without the binding, as the agent does where the binding does not fit.
+    `engine` is what the release asks of it.
     Facts that a device does not report decide nothing.  `model_file.check_file` checks the kernels' targets.
     """
     arch = ARCHES.get(facts.arch)
@@ -47,7 +54,8 @@ def check_environment(
     if runtime is not None:
         found += check_runtime(facts, runtime, by_binding)
     found += check_cpu(facts, arch.isa, runtime)
-    found += _accelerators(model, facts, runtime) + _threads(model, facts)
+    found += _accelerators(model, facts, runtime, engine) + _asked_in_vain(model, facts, runtime, engine)
+    found += _untried(model, engine) + _threads(model, facts)
     found += _check_space(model, facts, need_disk)
     if runtime is not None:
         found += check_build(model, runtime)
@@ -87,10 +95,14 @@ def _no_runtime(facts: Facts, runtime: RuntimeFacts) -> str:
     return "The runtime's folder holds no paddlelite package."
 
 
-def _accelerators(model: NbModel, facts: Facts, runtime: Optional[RuntimeFacts]) -> List[Finding]:
+def _accelerators(
+    model: NbModel, facts: Facts, runtime: Optional[RuntimeFacts], engine: EngineSettings
+) -> List[Finding]:
     found = []
     counts = model.kernels_by_target()
     for name in sorted(accelerators(model)):
+        if name == "nnadapter" and engine.nnadapter.devices:
+            continue  # the operator names the device, which nothing here can detect: the proof decides
         missing = _missing_support(name, facts, runtime)
         if missing:
             observed = "%d of %d kernels are for %s; %s." % (counts.get(name, 0), len(model.kernels), name, missing)
@@ -98,6 +110,48 @@ def _accelerators(model: NbModel, facts: Facts, runtime: Optional[RuntimeFacts])
         elif name == "opencl":
             found += _denied(facts)
     return found
+
+
+def _asked_in_vain(
+    model: NbModel, facts: Facts, runtime: Optional[RuntimeFacts], engine: EngineSettings
+) -> List[Finding]:
+    """Return LF103 for OpenCL settings where there is no OpenCL, and LF433 for settings of kernels that the file lacks."""
+    found, has, defaults = [], accelerators(model), NOTHING_ASKED
+    if engine.opencl != defaults.opencl and "opencl" not in has:
+        missing = _missing_support("opencl", facts, runtime)
+        if missing:
+            found.append(
+                finding("LF103", "The release has settings for OpenCL (`engine: {opencl: ...}`), and %s." % missing)
+            )
+        else:
+            found.append(finding("LF433", _NO_KERNELS % ("OpenCL", "opencl", facts.arch, "opencl,%s" % _isa(facts))))
+    if engine.nnadapter != defaults.nnadapter and "nnadapter" not in has:
+        device = (engine.nnadapter.devices or ("rockchip_npu",))[0]
+        found.append(
+            finding("LF433", _NO_KERNELS % ("NNAdapter", "nnadapter", facts.arch, "%s,%s" % (device, _isa(facts))))
+        )
+    return found
+
+
+_NO_KERNELS = (
+    "The file has no kernels for %s, so that the settings in `engine: {%s: ...}` change nothing: convert with "
+    "`targets: {%s: '%s'}`, or remove them."
+)
+
+
+def _isa(facts: Facts) -> str:
+    arch = ARCHES.get(facts.arch)
+    return arch.isa if arch else "arm"
+
+
+def _untried(model: NbModel, engine: EngineSettings) -> List[Finding]:
+    """Return LF434 for a release that uses an accelerator: litefleet's authors ran none."""
+    names = {"opencl": "OpenCL", "nnadapter": "NNAdapter"}
+    used = [names.get(name, name) for name in sorted(accelerators(model))]
+    if not used:
+        return []
+    asked = " (asked for: %s)" % engine.words if engine.accelerated else ""
+    return [finding("LF434", "The file has kernels for %s%s." % (" and ".join(used), asked))]
 
 
 def _denied(facts: Facts) -> List[Finding]:
@@ -161,10 +215,13 @@ def grade_versions(file_version: str, runtime_version: str) -> List[Finding]:
     return []
 
 
-def static_findings(nb: str, facts: Facts, runtime: str, sha256: str = "") -> List[Finding]:
+def static_findings(
+    nb: str, facts: Facts, runtime: str, sha256: str = "", engine: EngineSettings = NOTHING_ASKED
+) -> List[Finding]:
     """Return the findings of all static checks of the file at the path `nb` on this device.
 
-    `runtime` is a folder, "" = what the interpreter has; `sha256` is the expected hash of the file, "" = unknown.
+    `runtime` is a folder, "" = what the interpreter has; `sha256` is the expected hash of the file, "" = unknown; `engine` is
+    what the release asks of it.
     """
     arch = ARCHES.get(facts.arch)
     if arch is None:
@@ -176,15 +233,17 @@ def static_findings(nb: str, facts: Facts, runtime: str, sha256: str = "") -> Li
     except OSError as error:
         return [finding("LF602", "The model's file cannot be read: %s." % (error.strerror or error))]
     found = altered(model, sha256) + check_file(model, arch, frozenset(facts.cpu.features) or None)
-    return found + judge_runtime(model, facts, with_flavour(describe_runtime(runtime or None)))
+    return found + judge_runtime(model, facts, with_flavour(describe_runtime(runtime or None)), engine)
 
 
-def judge_runtime(model: NbModel, facts: Facts, runtime: RuntimeFacts) -> List[Finding]:
+def judge_runtime(
+    model: NbModel, facts: Facts, runtime: RuntimeFacts, engine: EngineSettings = NOTHING_ASKED
+) -> List[Finding]:
     """Return `check_environment`'s findings for the engine that the agent would choose.
 
     What concerns the binding alone does not count where the C++ library can be driven without it.
     """
-    found = check_environment(model, facts, runtime)
+    found = check_environment(model, facts, runtime, engine=engine)
     if any(f.code in BINDING_ONLY for f in found) and exports_cxx(runtime):
-        return check_environment(model, facts, runtime, by_binding=False)
+        return check_environment(model, facts, runtime, by_binding=False, engine=engine)
     return found

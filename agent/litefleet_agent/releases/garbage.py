@@ -11,6 +11,7 @@ from ..bytecode import BYTECODE_SUFFIX
 from ..formats.checked import texts, whole
 from ..formats.files import free_bytes
 from .atomic import fsync_folder
+from .caches import sweep_caches
 from .journal import Journal
 from .kept_inputs import drop_inputs
 from .pythons import sweep_pythons
@@ -193,6 +194,7 @@ def _sweep(store: Store, keep: Keep) -> None:
     """Drop every file that no release refers to."""
     releases = _releases(store, keep)
     known = {r.id for r in releases}
+    sweep_caches(store, known)
     for folder in ("verified", "seals"):
         for name in _names(store, folder):
             if name.endswith(".json") and is_sha(name[:-5]) and name[:-5] not in known:

@@ -9,6 +9,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 from ..errors import AgentError
 from ..findings import Finding
 from ..formats.checked import number_or, shortened
+from ..formats.engine_settings import SettingReport, parse_reports
 from ..formats.nb import Tensor
 from ..formats.npz import DTYPES, Array, Lod, read_lod
 from ..protocol import ProtocolError
@@ -231,7 +232,15 @@ def facts_of(header: Dict[str, object]) -> WorkerFacts:
         power_mode=power,
         batches=header.get("batches") is True,
         golden=golden if isinstance(golden, dict) else {},
+        settings=_reports(header.get("settings")),
     )
+
+
+def _reports(value: object) -> Tuple[SettingReport, ...]:
+    try:
+        return parse_reports(value)
+    except ValueError:  # the process that says so is not trusted, and serves all the same
+        return ()
 
 
 def _requests(header: Dict[str, object], count: int) -> List[Dict[str, object]]:

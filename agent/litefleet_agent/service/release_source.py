@@ -66,7 +66,9 @@ class ReleaseSource:
                 raise StoreError("it is a release of %s" % plan.model.name, "bad-request")
         except (AgentError, OSError) as error:
             return Prepared(None, [finding("LF601", "Cannot use the release %s: %s." % (release[:12], error))])
-        blockers = [f for f in static_findings(plan.nb, self._facts, plan.runtime, plan.nb_sha256) if f.decides]
+        blockers = [
+            f for f in static_findings(plan.nb, self._facts, plan.runtime, plan.nb_sha256, plan.engine) if f.decides
+        ]
         return Prepared(None if blockers else plan, blockers)
 
     def revert(self, model: str, release: str, to: str, on_done: Callable[[RevertResult], None]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Dict, Tuple, Union
 
 from ..errors import AgentError
+from ..formats.engine_settings import POWER_MODES
 from ..formats.files import read_regular
 from ..releases.store import is_safe_name
 
@@ -53,7 +54,6 @@ class Settings:
     roll_back: bool = True  # whether the service reverts a release that fails here
 
 
-_POWER_MODES = ("HIGH", "LOW", "FULL", "NO_BIND", "RAND_HIGH", "RAND_LOW")  # Paddle-Lite's, without LITE_POWER_
 # field -> (least, most)
 _BOUNDS: Dict[str, Tuple[float, float]] = {
     "workers": (1, 64),
@@ -95,8 +95,8 @@ def settings_of(data: object) -> Settings:
 
 def _check_texts(settings: Settings) -> None:
     mode = settings.power_mode
-    if mode and mode not in ["LITE_POWER_" + word for word in _POWER_MODES]:
-        modes = ", ".join(_POWER_MODES)
+    if mode and mode not in ["LITE_POWER_" + word for word in POWER_MODES]:
+        modes = ", ".join(POWER_MODES)
         raise SettingsError("%s: `power_mode` is %.40r; it must be LITE_POWER_ and one of %s" % (NAME, mode, modes))
     for name, path in (("socket", settings.socket), ("textfile", settings.textfile)):
         if path and not os.path.isabs(path):

@@ -8,6 +8,7 @@ Times are seconds since 1970 on the device's clock, None for never.  Each `to_di
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..findings import Finding
+from ..formats.engine_settings import SettingReport
 from ..verification.confinement import ConfinementReport
 
 SCHEMA = 1
@@ -44,10 +45,16 @@ class WorkerFacts(NamedTuple):
     batches: bool  # requests may run together along the first dimension
     golden: Mapping[str, object]  # {cases, outputs}: the largest differences from the goldens
     sandbox: Optional[ConfinementReport] = None  # how its process is confined; None when it did not report that
+    settings: Tuple[SettingReport, ...] = ()  # what came of each setting that was asked for
 
     def to_dict(self) -> Dict[str, object]:
-        """Return the JSON form, which leaves `golden` out (it is as long as the model has outputs) and a missing `sandbox`."""
-        facts = {name: value for name, value in self._asdict().items() if name not in ("golden", "sandbox")}
+        """Return the JSON form, which leaves `golden` out (it is as long as the model has outputs), a missing `sandbox`, and
+        `settings` where none was asked for.
+        """
+        left_out = ("golden", "sandbox", "settings")
+        facts = {name: value for name, value in self._asdict().items() if name not in left_out}
+        if self.settings:
+            facts["settings"] = [report.to_dict() for report in self.settings]
         return facts if self.sandbox is None else dict(facts, sandbox=self.sandbox.to_dict())
 
 

@@ -78,6 +78,7 @@ class Hello(NamedTuple):
     heartbeat_s: float  # the interval at which the agent requests heartbeats
     lod_levels: int = _LOD_LEVELS  # of sequences that `infer` takes with an input; older agents would drop them
     kept_inputs: bool = True  # `infer` takes `kept` and `keep`
+    engine_settings: bool = True  # a manifest's `engine` counts; older agents would ignore it
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form, in which `switches` and `service` are merged into the object."""

@@ -242,7 +242,7 @@ def _error(code: str, message: str, found: object) -> Header:
 
 def _one_shot(facts: Facts, options: _Options, requests: Sequence[Request]) -> ResponseParts:
     plan = options.plan
-    blockers = [f for f in static_findings(plan.nb, facts, plan.runtime, plan.nb_sha256) if f.decides]
+    blockers = [f for f in static_findings(plan.nb, facts, plan.runtime, plan.nb_sha256, plan.engine) if f.decides]
     if blockers:
         return _not_ready(blockers)
     try:

@@ -5,6 +5,7 @@ import os
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from ..formats.checked import flag, mapping, number, text, texts, whole
+from ..releases.caches import MOST_CACHED
 from ..sandbox import Policy, confine
 from .child_process import data_limit
 
@@ -47,21 +48,27 @@ class ConfinementReport(NamedTuple):
 
 
 def confine_model(
-    reads: Sequence[str], runtime: str, memory_limit: int = 0, accelerated: bool = False, file_bytes: int = 1 << 20
+    reads: Sequence[str],
+    runtime: str,
+    memory_limit: int = 0,
+    accelerated: bool = False,
+    file_bytes: int = 1 << 20,
+    cache: str = "",
 ) -> ConfinementReport:
     """Confine this process, permanently, to reading `reads`, the runtime's folder ("" = the interpreter's) and the system's
-    libraries; it can write to what it has open, up to `file_bytes` a file, and to nothing else.
+    libraries; it can write to what it has open, up to `file_bytes` a file, and to the folder `cache` ("" = to nothing else).
 
     `memory_limit` is in bytes, 0 = none.  A process of a model with an accelerator's kernels (`accelerated`) may also use the
     drivers' device files and read whatever its user may: its libraries lie in many places.
     """
     devices = tuple(path for pattern in _DRIVERS for path in sorted(glob.glob(pattern))) if accelerated else ()
     policy = Policy(
+        work=cache,
         reads=tuple(reads) + _folders(runtime),
         devices=devices,
         read_everything=accelerated,
         data_bytes=data_limit(memory_limit) if memory_limit else 0,
-        file_bytes=file_bytes,
+        file_bytes=max(file_bytes, MOST_CACHED) if cache else file_bytes,
     )
     applied = confine(policy)
     missing = [sentence[:_LONG] for sentence in applied.missing]

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Callable, Hashable, List, Mapping, Optional, Sequence, Set, Tuple
 
+from ..formats.engine_settings import NOT_TAKEN, NOTHING_ASKED, PASSED, TAKEN, EngineSettings, SettingReport
 from ..formats.npz import Array
 
 if TYPE_CHECKING or sys.version_info >= (3, 8):
@@ -107,8 +108,8 @@ class Engine(ABC):
     """One model in this process's Paddle-Lite.  Every method may raise PaddleLiteError; a crash takes the process with it.
 
     The order of the calls: import_runtime, load, then for each request select_predictor, set_inputs, run, outputs.
-    `threads` 0 and `power_mode` "" leave it to Paddle-Lite.  `sizes` is the number of input sizes for which the model stays
-    loaded, within `memory_limit` bytes (0 = no limit).
+    `settings` is what is asked of it, `setting_reports` what came of that.  `sizes` is the number of input sizes for which the
+    model stays loaded, within `memory_limit` bytes (0 = no limit).  `cache` is a folder for what accelerators compile, "" = none.
     """
 
     kind: str  # "binding" or "native"
@@ -121,17 +122,19 @@ class Engine(ABC):
         nb: str,
         input_names: Sequence[str],
         output_names: Sequence[str],
-        threads: int = 0,
-        power_mode: str = "",
+        settings: EngineSettings = NOTHING_ASKED,
         sizes: int = 1,
         memory_limit: int = 0,
+        cache: str = "",
     ) -> None:
         self.runtime, self.nb = runtime, nb
         self.input_names, self.output_names = list(input_names), list(output_names)
-        self.threads, self.power_mode = threads, power_mode
+        self.settings, self.cache_folder = settings, cache
         # What set the number of threads; without a setter OpenMP's variable counts, which the parent has set.
-        self.threads_set_by = "environment" if threads else ""
+        self.threads_set_by = "environment" if settings.threads else ""
+        self.threads_taken = 0  # as the library gives them back; 0: it does not, or took none
         self.power_mode_set = ""  # the power mode that was taken
+        self.accelerator_reports: List[SettingReport] = []
         self._cache = PredictorCache(self._create, sizes, memory_limit)
         self._order: List[str] = []  # of the inputs
         self._with_lod: Set[str] = set()  # inputs whose sequences were set
@@ -152,6 +155,35 @@ class Engine(ABC):
         begun = time.perf_counter()
         self._cache.reload()
         return (time.perf_counter() - begun) * 1e3
+
+    def setting_reports(self) -> List[SettingReport]:
+        """Return what came of each setting that was asked for; empty where none was.  Call it after `load`."""
+        found = []
+        if self.settings.threads:
+            found.append(self._threads_report(str(self.settings.threads)))
+        if self.settings.power_mode:
+            found.append(self._power_mode_report(self.settings.power_mode))
+        return found + self.accelerator_reports
+
+    def _threads_report(self, asked: str) -> SettingReport:
+        if self.threads_taken and str(self.threads_taken) != asked:
+            why = "Paddle-Lite takes no more than it finds cores of the kind that the power mode names"
+            return SettingReport("threads", asked, NOT_TAKEN, str(self.threads_taken), why)
+        if self.threads_taken:
+            return SettingReport("threads", asked, TAKEN, asked)
+        if self.threads_set_by not in ("", "environment"):
+            return SettingReport("threads", asked, PASSED, "", "it does not say how many it uses")
+        why = "this build has no function that takes them; OpenMP's variables ask for them, which builds for x86 ignore"
+        return SettingReport("threads", asked, NOT_TAKEN, "", why)
+
+    def _power_mode_report(self, asked: str) -> SettingReport:
+        if self.power_mode_set == asked:
+            return SettingReport("power mode", asked, TAKEN, asked)
+        if self.power_mode_set:
+            why = "Paddle-Lite chose it: the mode that was asked for does not fit the cores"
+            return SettingReport("power mode", asked, NOT_TAKEN, self.power_mode_set, why)
+        why = "this build does not take it: builds for x86 CPUs have no power modes"
+        return SettingReport("power mode", asked, NOT_TAKEN, "", why)
 
     @property
     def _predictor(self) -> Any:

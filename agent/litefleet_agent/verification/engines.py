@@ -10,6 +10,7 @@ from typing import Callable, Sequence
 from ..facts import this_process
 from ..facts.packages import find_package
 from ..facts.runtime import binary_of, describe_runtime, python_tags
+from ..formats.engine_settings import NOTHING_ASKED, EngineSettings
 from .engine import Declared, Engine
 from .native import NativeError, NativePaddleLite
 from .paddlelite import PaddleLite
@@ -37,10 +38,10 @@ def choose_engine(
     nb: str,
     inputs: Sequence[Declared],
     outputs: Sequence[str],
-    threads: int = 0,
-    power_mode: str = "",
+    settings: EngineSettings = NOTHING_ASKED,
     sizes: int = 1,
     memory_limit: int = 0,
+    cache: str = "",
     on_stage: Callable[[str], None] = lambda words: None,
 ) -> Engine:
     """Return the engine for a model in this process; see Engine for the arguments.
@@ -50,9 +51,9 @@ def choose_engine(
     """
     names = [tensor.name for tensor in inputs]
     if binding_fits(runtime, this_process().tag) or not _has_library(runtime):
-        return PaddleLite(runtime, nb, names, outputs, threads, power_mode, sizes, memory_limit)
+        return PaddleLite(runtime, nb, names, outputs, settings, sizes, memory_limit, cache)
     return NativePaddleLite(
-        runtime, nb, names, outputs, threads, power_mode, sizes, memory_limit, declared=inputs, on_stage=on_stage
+        runtime, nb, names, outputs, settings, sizes, memory_limit, cache, declared=inputs, on_stage=on_stage
     )
 
 

@@ -6,19 +6,22 @@ A wrong call may kill the process, and one that returns proves nothing: outputs 
 import array
 import importlib
 import sys
-from typing import Any, List, Mapping, Tuple
+from typing import Any, List, Mapping, Optional, Tuple
 
+from ..formats.checked import shortened
 from ..formats.npz import DTYPES, Array, native
+from .accelerators import apply_accelerators
 from .engine import Engine, PaddleLiteError
 
 _LIST_SETTERS = {"float32": "f", "int32": "i", "int8": "b", "uint8": "B"}  # dtype -> array code
+_ENUMS = {"set_opencl_tune": "CLTuneMode", "set_opencl_precision": "CLPrecisionType"}  # of the first argument
 _PRECISIONS = {"INT32": "int32", "INT8": "int8", "UINT8": "uint8"}
 
 
 class PaddleLite(Engine):
     """An engine whose `runtime` is the folder that holds the paddlelite package, "" = what the interpreter has.
 
-    `threads` and `power_mode` count only where the binding has them (ARM), see `threads_set_by` and `power_mode_set`.
+    Settings count only where the binding has their functions, see `setting_reports`: threads and power mode on ARM alone.
     """
 
     kind = "binding"
@@ -47,13 +50,7 @@ class PaddleLite(Engine):
     def _create(self) -> Any:
         config = self._lite.MobileConfig()
         config.set_model_from_file(self.nb)
-        if self.threads and hasattr(config, "set_threads"):
-            config.set_threads(self.threads)
-            self.threads_set_by = "set_threads"
-        mode = getattr(getattr(self._lite, "PowerMode", None), self.power_mode or "-", None)
-        if mode is not None and hasattr(config, "set_power_mode"):
-            config.set_power_mode(mode)
-            self.power_mode_set = self.power_mode
+        self._configure(config)
         predictor = self._lite.create_paddle_predictor(config)
         # By index, never get_input_by_name: for an unknown name it returns an object around a null pointer.
         self._order = _names(predictor, "get_input_names") or self.input_names
@@ -61,6 +58,21 @@ class PaddleLite(Engine):
             raise PaddleLiteError("inputs", "the loaded model has the inputs %s" % ", ".join(self._order))
         self._output_count = len(_names(predictor, "get_output_names")) or len(self.output_names)
         return predictor
+
+    def _configure(self, config: Any) -> None:
+        """Pass the settings to the configuration, and see what it gives back."""
+        threads, power_mode = self.settings.threads, self.settings.power_mode
+        if threads and hasattr(config, "set_threads"):
+            config.set_threads(threads)
+            self.threads_set_by = "set_threads"
+        mode = getattr(getattr(self._lite, "PowerMode", None), power_mode or "-", None)
+        if mode is not None and hasattr(config, "set_power_mode"):
+            config.set_power_mode(mode)
+            held = config.power_mode() if hasattr(config, "power_mode") else mode
+            self.power_mode_set = str(getattr(held, "name", power_mode))
+        if self.threads_set_by == "set_threads" and hasattr(config, "threads"):  # the power mode may have changed them
+            self.threads_taken = int(config.threads())
+        self.accelerator_reports = apply_accelerators(_Bound(self._lite, config), self.settings, self.cache_folder)
 
     @property
     def runtime_version(self) -> str:
@@ -142,6 +154,41 @@ class PaddleLite(Engine):
 def _precision(tensor: Any) -> str:
     """Return the name of a tensor's PrecisionType, "FP32" where the binding does not say."""
     return str(tensor.precision()).rsplit(".", 1)[-1] if hasattr(tensor, "precision") else "FP32"
+
+
+class _Bound:
+    """The binding's functions of one configuration, as `accelerators.Setters`."""
+
+    def __init__(self, lite: Any, config: Any) -> None:
+        self._lite, self._config = lite, config
+
+    def call(self, function: str, *arguments: object) -> str:
+        """Call a function, and return "", or why that cannot be done."""
+        known = getattr(self._config, function, None)
+        if known is None:
+            return "this binding has no %s" % function
+        given: List[Any] = [list(value) if isinstance(value, tuple) else value for value in arguments]
+        try:
+            if function in _ENUMS:
+                given[0] = getattr(self._lite, _ENUMS[function])(given[0])
+            known(*given)
+        except (AttributeError, TypeError, ValueError) as err:
+            return "%s of this binding takes other arguments (%s)" % (function, shortened(str(err).split("\n")[0], 200))
+        return ""
+
+    def opencl_valid(self) -> Optional[bool]:
+        """Return None: no published binding has a function that says whether OpenCL works."""
+        return None
+
+    def has_device(self, name: str) -> Optional[bool]:
+        """Return whether it has this NNAdapter device; None where it does not say."""
+        check = getattr(self._config, "check_nnadapter_device_name", None)
+        return None if check is None else bool(check(name))
+
+    def value_of(self, getter: str) -> object:
+        """Return what a function gives back; None where the binding has none."""
+        known = getattr(self._config, getter, None)
+        return None if known is None else known()
 
 
 def _names(predictor: Any, method: str) -> List[str]:

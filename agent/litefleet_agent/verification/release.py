@@ -12,6 +12,7 @@ from ..facts import Facts, fingerprint, gather
 from ..findings import Finding, Severity, Verdict, decide, finding
 from ..findings.environment import static_findings
 from ..releases.activation import lock_and_recover
+from ..releases.caches import drop_cache, prepare_cache
 from ..releases.intact import stamps_of
 from ..releases.integrity import check_files
 from ..releases.store import Manifest, Store, StoreError
@@ -67,14 +68,16 @@ def verify_release(store: Store, identity: str, facts: Facts, on_tick: Callable[
     """
     manifest = store.release(identity)
     runtime = "" if manifest.runtime == "system" else store.path("runtimes", manifest.runtime)
-    findings = static_findings(store.blob(manifest.nb), facts, runtime, manifest.nb)
+    engine = manifest.engine
+    findings = static_findings(store.blob(manifest.nb), facts, runtime, manifest.nb, engine)
     if any(f.severity is Severity.ERROR for f in findings):
         return ReleaseVerification(decide(findings), findings, {})
     work = store.path("work", identity[:16])
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work, mode=0o700)
     try:
-        result = verify(_spec(store, manifest, runtime, facts), work, on_tick=on_tick)
+        cache = prepare_cache(store, identity) if engine.cached else ""
+        result = verify(_spec(store, manifest, runtime, facts, cache), work, on_tick=on_tick)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return _answer(findings + list(result.findings), result)
@@ -85,8 +88,8 @@ def _answer(findings: List[Finding], result: VerifyResult) -> ReleaseVerificatio
     return ReleaseVerification(decide(findings), findings, measurements, result.detail, True, result.sandbox)
 
 
-def _spec(store: Store, manifest: Manifest, runtime: str, facts: Facts) -> VerifySpec:
-    settings = dict(manifest.verify)
+def _spec(store: Store, manifest: Manifest, runtime: str, facts: Facts, cache: str) -> VerifySpec:
+    settings = dict(manifest.verify, cache=cache, engine=manifest.engine.to_dict())
     settings["nb"] = store.blob(manifest.nb)
     settings["golden"] = [store.blob(sha) for sha in manifest.goldens]
     settings["runtime"] = runtime
@@ -105,6 +108,7 @@ def verify_and_record(
         store.record_verification(identity, fingerprint(facts), result.measurements, files=stamps)
     else:
         store.clear_verified(identity)
+        drop_cache(store, identity)  # it may be what is wrong
     return result
 
 

@@ -9,9 +9,10 @@ import json
 import os
 import sys
 import time
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 from ..formats.checked import items, mapping, number, shortened, text, texts, whole
+from ..formats.engine_settings import EngineSettings, SettingReport, parse_reports
 from ..formats.nb import Tensor
 from ..formats.npz import Array, read_npz
 from ..releases.archive import keep_bytecode
@@ -45,6 +46,8 @@ class Job(NamedTuple):
     memory_limit: int = 0  # bytes, resident; 0 = none
     accelerated: bool = False  # the model has kernels of an accelerator
     output_bytes: int = 0  # of all references together
+    engine: Mapping[str, object] = {}  # what is asked of the engine, as EngineSettings.to_dict gives it
+    cache: str = ""  # folder for what accelerators compile, which this process may write to; "" = none
 
 
 class Output(NamedTuple):
@@ -84,13 +87,14 @@ class Result(NamedTuple):
     threads: int
     threads_set_by: str  # "set_threads", "environment" or ""
     engine: str  # "binding" or "native"
+    settings: Sequence[SettingReport] = ()  # what came of each setting that was asked for
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form."""
         cases = [
             {"runs": [{"ms": r.ms, "outputs": [o._asdict() for o in r.outputs]} for r in case]} for case in self.cases
         ]
-        return dict(self._asdict(), cases=cases)
+        return dict(self._asdict(), cases=cases, settings=[report.to_dict() for report in self.settings])
 
     @classmethod
     def parse(cls, data: Dict[str, object]) -> "Result":
@@ -105,6 +109,7 @@ class Result(NamedTuple):
             whole(data["threads"]),
             text(data["threads_set_by"], 100),
             text(data["engine"], 100),
+            parse_reports(data["settings"]),
         )
 
 
@@ -142,7 +147,7 @@ def _error(kind: str, message: str) -> Dict[str, object]:
 def _confine(job: Job) -> Dict[str, object]:
     reads = [job.nb] + job.inputs
     room = _LEAST_ROOM + 2 * (_KEPT_RUNS + 1) * job.output_bytes  # twice what outputs of the references' sizes take
-    return confine_model(reads, job.runtime, job.memory_limit, job.accelerated, room).to_dict()
+    return confine_model(reads, job.runtime, job.memory_limit, job.accelerated, room, job.cache).to_dict()
 
 
 class _Work:
@@ -187,9 +192,9 @@ class _Run:
 
     def __init__(self, job: Job, work: _Work) -> None:
         self.job, self.work = job, work
-        self.paddlelite = choose_engine(
-            job.runtime, job.nb, job.declared, job.output_names, job.threads, on_stage=work.stage
-        )
+        settings = EngineSettings.parse(job.engine)._replace(threads=job.threads)
+        names = job.declared, job.output_names
+        self.paddlelite = choose_engine(job.runtime, job.nb, *names, settings, cache=job.cache, on_stage=work.stage)
 
     def run(self) -> Result:
         """Return the figures of all cases.  Raises PaddleLiteError."""
@@ -208,6 +213,7 @@ class _Run:
             self.job.threads,
             self.paddlelite.threads_set_by,
             self.paddlelite.kind,
+            self.paddlelite.setting_reports(),
         )
 
     def _case(self, place: int, path: str) -> List[CaseRun]:

@@ -11,6 +11,7 @@ from ..errors import AgentError
 from ..findings import Finding, finding
 from ..findings.model_file import accelerators
 from ..formats.checked import mapping, number, shown, text, texts, whole
+from ..formats.engine_settings import NOT_TAKEN, NOTHING_ASKED, EngineSettings, SettingReport
 from ..formats.files import open_regular, read_regular
 from ..formats.nb import NbError, NbModel, read_nb
 from ..formats.npz import Array, read_npz
@@ -54,6 +55,8 @@ class VerifySpec:
     )
     gates: Optional[Dict[str, float]] = None  # some of p50_ms, p90_ms, p99_ms, peak_rss_bytes
     outputs: Optional[Dict[str, Any]] = None  # how outputs are compared, by name; the others as tensors
+    engine: EngineSettings = NOTHING_ASKED  # what is asked of the engine; its threads count where `threads` is 0
+    cache: str = ""  # folder for what accelerators compile; "" = none
 
     @classmethod
     def from_dict(cls, data: object) -> "VerifySpec":
@@ -75,19 +78,22 @@ class VerifySpec:
         limit, tolerance = given.get("memory_limit_bytes"), given.get("tolerance")
         device = given.get("device_memory_bytes")
         comparison = ModelComparison.parse(given.get("outputs"), tolerance)
+        engine = EngineSettings.parse(given.get("engine"))
         return cls(
             nb=text(given.get("nb"), _LONGEST_PATH, "nb"),
             golden=golden,
             runtime=text(given.get("runtime", ""), _LONGEST_PATH, "runtime"),
             runs=whole(given.get("runs", cls.runs), 1, 10000, "runs"),
             warmup=whole(given.get("warmup", cls.warmup), 0, 1000, "warmup"),
-            threads=whole(given.get("threads", cls.threads), 0, 256, "threads"),
+            threads=engine.threads or whole(given.get("threads", cls.threads), 0, 256, "threads"),
             time_limit_s=number(given.get("time_limit_s", cls.time_limit_s), 0.1, 86400, "time_limit_s"),
             memory_limit_bytes=None if limit is None else whole(limit, 1 << 20, 1 << 50, "memory_limit_bytes"),
             device_memory_bytes=None if device is None else whole(device, name="device_memory_bytes"),
             tolerance=None if tolerance is None else _numbers(tolerance, "tolerance"),
             gates=_gates(given["gates"]) if "gates" in given else None,
             outputs=comparison.outputs(),
+            engine=engine,
+            cache=text(given.get("cache", ""), _LONGEST_PATH, "cache"),
         )
 
     @property
@@ -134,12 +140,15 @@ class Measurements(NamedTuple):
     threads_set_by: str  # "set_threads", "environment" or ""
     engine: str = "binding"  # what drove Paddle-Lite: "binding" or "native"
     sandbox: Optional[ConfinementReport] = None  # how the model's process was confined; None when it did not report it
+    settings: Sequence[SettingReport] = ()  # what came of each setting that was asked for
 
     def to_dict(self) -> Dict[str, object]:
-        """Return the JSON form; without `sandbox` when that is None."""
+        """Return the JSON form; without `sandbox` when that is None, and without `settings` where none was asked for."""
         outputs = [one.to_dict() for one in self.outputs]
         data = dict(self._asdict(), latency_ms=self.latency_ms._asdict(), outputs=outputs)
-        del data["sandbox"]
+        del data["sandbox"], data["settings"]
+        if self.settings:
+            data["settings"] = [report.to_dict() for report in self.settings]
         return data if self.sandbox is None else dict(data, sandbox=self.sandbox.to_dict())
 
 
@@ -248,8 +257,10 @@ def _job(spec: VerifySpec, model: NbModel, goldens: Sequence[Golden], work_dir: 
         work=os.path.abspath(work_dir),
         parent=os.getpid(),
         memory_limit=spec.memory_limit_bytes or 0,
-        accelerated=bool(accelerators(model)),
+        accelerated=bool(accelerators(model)) or spec.engine.accelerated,
         output_bytes=sum(len(output.data) for golden in goldens for output in golden.outputs),
+        engine=spec.engine.to_dict(),
+        cache=spec.cache,
     )
 
 
@@ -363,12 +374,19 @@ def _check(
         result.threads_set_by,
         result.engine,
         sandbox,
+        result.settings,
     )
     lists = result.engine == "binding" and not result.numpy_version
     notes = [finding("LF317", "The inputs were set as lists.")] if lists else []
-    notes += _input_sizes(goldens)
+    notes += _input_sizes(goldens) + settings_findings(result.settings)
     findings = notes + output_check.findings + exceeded_gates(spec.gates or {}, times, peak_rss)
     return VerifyResult(findings, measurements, without_info(child.stderr), sandbox)
+
+
+def settings_findings(reports: Sequence[SettingReport]) -> List[Finding]:
+    """Return LF433 when a setting that was asked for is not in force."""
+    missed = [report.words for report in reports if report.state == NOT_TAKEN]
+    return [finding("LF433", "%s." % "; ".join(missed))] if missed else []
 
 
 def _input_sizes(goldens: List[Golden]) -> List[Finding]:

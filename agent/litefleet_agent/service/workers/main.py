@@ -60,7 +60,8 @@ def _serve(stream: BlockingStream) -> int:
     job = LoadRequest.from_header(first[0])
     keep_bytecode()
     # Before the model is read, and Paddle-Lite is imported.
-    confined = confine_model([job.nb] + list(job.golden), job.runtime, job.memory_limit, job.accelerated)
+    reads = [job.nb] + list(job.golden)
+    confined = confine_model(reads, job.runtime, job.memory_limit, job.accelerated, cache=job.cache)
     stream.send({"event": "confined", "sandbox": confined.to_dict()})
     worker = _Worker(stream, job)
     findings = worker.start()
@@ -114,7 +115,7 @@ class _Worker:
             return changed
         self.model = served_model(model, job.name, job.release)
         outputs = [tensor.name for tensor in model.outputs]
-        options = job.threads, job.power_mode, job.input_sizes, job.memory_limit
+        options = job.settings, job.input_sizes, job.memory_limit, job.cache
         self.paddlelite = choose_engine(job.runtime, job.nb, model.inputs, outputs, *options, on_stage=self.stage)
         self.stage("importing Paddle-Lite")
         self.paddlelite.import_runtime()
@@ -136,6 +137,7 @@ class _Worker:
             "numpy_version": self.paddlelite.numpy_version,
             "threads_set_by": self.paddlelite.threads_set_by,
             "power_mode": self.paddlelite.power_mode_set,
+            "settings": [report.to_dict() for report in self.paddlelite.setting_reports()],
             "batches": self.warmup.batches,
             "golden": self.warmup.statistics,
         }

@@ -8,8 +8,10 @@ from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 from ...facts.gather import memory
 from ...findings.model_file import accelerators, read_nb_file
 from ...formats.checked import number_or
+from ...formats.engine_settings import NOTHING_ASKED, EngineSettings
 from ...formats.files import Tree
 from ...formats.nb import NbError, NbModel
+from ...releases.caches import prepare_cache
 from ...releases.store import Store, StoreError
 from ...verification.verify import default_memory_limit
 from ..messages import ServedModel
@@ -41,6 +43,10 @@ class WorkerPlan:
     run_limit_s: float = 30.0  # of one request, and of one run
     python: str = sys.executable
     argv: Tuple[str, ...] = ()  # another program with a worker's protocol; its arguments: fd of the socket, our pid
+    engine: EngineSettings = (
+        NOTHING_ASKED  # what the release asks of the engine; `threads` and `power_mode` above count
+    )
+    cache: str = ""  # folder for what accelerators compile; "" = none
 
 
 class LoadRequest(NamedTuple):
@@ -59,6 +65,13 @@ class LoadRequest(NamedTuple):
     input_sizes: int
     memory_limit: int  # bytes; 0 = no limit
     accelerated: bool
+    engine: Dict[str, object]  # as EngineSettings.to_dict gives it
+    cache: str  # "" = none
+
+    @property
+    def settings(self) -> EngineSettings:
+        """What is asked of the engine."""
+        return EngineSettings.parse(self.engine)._replace(threads=self.threads, power_mode=self.power_mode)
 
     @classmethod
     def of(cls, plan: WorkerPlan) -> "LoadRequest":
@@ -77,6 +90,8 @@ class LoadRequest(NamedTuple):
             input_sizes=plan.input_sizes,
             memory_limit=plan.memory_limit_bytes,
             accelerated=plan.accelerated,
+            engine=plan.engine.to_dict(),
+            cache=plan.cache,
         )
 
     def header(self) -> Dict[str, object]:
@@ -106,22 +121,25 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
     golden = tuple(_existing_file(store.blob(sha), "a golden of %s" % name) for sha in manifest.goldens)
     model = _read(nb, name)
     limits = _limits(store, identity, settings, len(golden))
+    engine = manifest.engine
     return WorkerPlan(
         model=served_model(model, name, identity),
         nb=nb,
         runtime=_runtime(store, manifest.runtime),
         golden=golden,
         nb_sha256=manifest.nb,
-        accelerated=bool(accelerators(model)),
+        accelerated=bool(accelerators(model)) or engine.accelerated,
         tolerance=_tolerance(verify.get("tolerance"), name),
         outputs=manifest.outputs,
-        threads=settings.threads or _threads(verify.get("threads")),
-        power_mode=settings.power_mode,
+        threads=settings.threads or engine.threads or _threads(verify.get("threads")),
+        power_mode=settings.power_mode or engine.power_mode,
         input_sizes=settings.input_sizes,
         memory_limit_bytes=settings.memory_limit_bytes or _default_limit(model, settings),
         growth_limit_bytes=settings.growth_limit_bytes,
         start_limit_s=limits.start_s,
         run_limit_s=limits.run_s,
+        engine=engine,
+        cache=prepare_cache(store, identity) if engine.cached else "",
     )
 
 

@@ -13,20 +13,15 @@ set_model_from_file.  Both are called on prepared memory, and what they change t
 import ctypes
 import os
 import struct
+from typing import Optional
 
-from .cxx import STRING_SIZE, CxxString, empty_string_at, text_at, word_at
+from ...formats.engine_settings import POWER_MODES, EngineSettings
+from ..accelerators import apply_accelerators
+from .cxx import STRING_SIZE, CxxString, CxxTexts, empty_string_at, text_at, texts_at, word_at
 from .errors import NativeError, unknown_layout
 from .symbols import WORD, Functions
 
-# PowerMode in lite/api/paddle_place.h
-POWER_MODES = {
-    "LITE_POWER_HIGH": 0,
-    "LITE_POWER_LOW": 1,
-    "LITE_POWER_FULL": 2,
-    "LITE_POWER_NO_BIND": 3,
-    "LITE_POWER_RAND_HIGH": 4,
-    "LITE_POWER_RAND_LOW": 5,
-}
+_MODES = {"LITE_POWER_" + word: number for number, word in enumerate(POWER_MODES)}  # lite/api/paddle_place.h
 NO_BIND = 3  # what Paddle-Lite uses by default
 _ROOM = 8192  # bytes that are prepared
 _LARGEST = 4096  # bytes that the base class may take
@@ -39,27 +34,29 @@ _NAME = b"/find/where/this/name/goes"  # longer than a short string; its length 
 class MobileConfig:
     """The configuration of predictors that load one file.
 
-    `threads` 0 and `power_mode` "" leave it to Paddle-Lite.  `threads_set_by` says which function took the number of threads,
-    `threads_taken` how many, `power_mode_taken` which mode ("" and 0 where nothing took them, or nothing was asked for).
+    `threads_set_by` says which function took the number of threads, `threads_taken` how many, `power_mode_taken` which mode
+    ("" and 0 where nothing took them, or nothing was asked for), `accelerator_reports` what came of the other settings.
     It is never destroyed: its strings and lists cost some hundred bytes, once for an engine.
     """
 
-    def __init__(self, functions: Functions, nb: str, threads: int = 0, power_mode: str = "") -> None:
-        if power_mode and power_mode not in POWER_MODES:
+    def __init__(self, functions: Functions, nb: str, settings: EngineSettings, cache: str = "") -> None:
+        threads, power_mode = settings.threads, settings.power_mode
+        if power_mode and power_mode not in _MODES:
             text = "%s is no power mode of Paddle-Lite; there are %s"
-            raise NativeError("native", text % (power_mode, ", ".join(POWER_MODES)))
+            raise NativeError("native", text % (power_mode, ", ".join(_MODES)))
         self.threads_set_by = self.power_mode_taken = ""
         self.threads_taken = 0
         name_at = _find_name(functions)
         self._memory = _Memory(bytes([_MARK]) * _ROOM)
         self.address = self._memory.address
-        functions.construct_config(self.address, POWER_MODES.get(power_mode, NO_BIND), threads or 1)
+        functions.construct_config(self.address, _MODES.get(power_mode, NO_BIND), threads or 1)
         self.base_size = self._check_base(name_at)
         self._finish(functions, name_at, nb)
         if functions.set_x86_threads is None:
             self._see_taken(threads, power_mode)
         elif threads:
             self._set_x86_threads(functions, threads)
+        self.accelerator_reports = apply_accelerators(_Exported(functions, self.address), settings, cache)
 
     def _check_base(self, name_at: int) -> int:
         """Return the size of the base class.  Raises NativeError when it does not fit the file name's place."""
@@ -84,7 +81,7 @@ class MobileConfig:
         cores do not have.  The two fields follow the model's folder, the first std::string, in all versions.
         """
         count, mode = struct.unpack("@ii", ctypes.string_at(self.address + STRING_SIZE, 8))
-        names = [name for name, number in POWER_MODES.items() if number == mode]
+        names = [name for name, number in _MODES.items() if number == mode]
         if not names or not 0 < count <= _MOST_THREADS:
             return
         # 1 is also what a constructor leaves there that takes nothing.
@@ -103,6 +100,47 @@ class MobileConfig:
         functions.set_x86_threads(self.address, threads)
         if functions.x86_threads is not None and functions.x86_threads(self.address) == threads:
             self.threads_set_by, self.threads_taken = "set_x86_math_num_threads", threads
+
+
+class _Exported:
+    """The functions of one configuration that the library exports, as `accelerators.Setters`."""
+
+    def __init__(self, functions: Functions, address: int) -> None:
+        self._known, self._address = functions.accelerators, address
+
+    def call(self, function: str, *arguments: object) -> str:
+        """Call a function, and return "", or that the library does not export it."""
+        known = self._known.get(function)
+        if known is None:
+            return "this library does not export %s" % function
+        known(self._address, *[_cxx(value) for value in arguments])
+        return ""
+
+    def opencl_valid(self) -> Optional[bool]:
+        """Return what IsOpenCLBackendValid says; None where it is not exported."""
+        known = self._known.get("IsOpenCLBackendValid")
+        return None if known is None else bool(known(False))
+
+    def has_device(self, name: str) -> Optional[bool]:
+        """Return whether it has this NNAdapter device; None where it does not say."""
+        known = self._known.get("check_nnadapter_device_name")
+        return None if known is None else bool(known(self._address, CxxString(name.encode("ascii"))))
+
+    def value_of(self, getter: str) -> object:
+        """Return what a function gives back: a reference to a text or to a list of texts; None where it is not exported."""
+        known = self._known.get(getter)
+        if known is None:
+            return None
+        if getter == "nnadapter_device_names":
+            return [text.decode("utf-8", "replace") for text in texts_at(known(self._address))]
+        return text_at(known(self._address)).decode("utf-8", "replace")
+
+
+def _cxx(value: object) -> object:
+    """Return a value as the C++ function takes it: std::string, std::vector<std::string>, or a number."""
+    if isinstance(value, str):
+        return CxxString(os.fsencode(value))
+    return CxxTexts([os.fsencode(text) for text in value]) if isinstance(value, tuple) else value
 
 
 class _Memory:

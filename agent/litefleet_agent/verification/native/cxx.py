@@ -67,6 +67,18 @@ class CxxShape:
         self._as_parameter_ = ctypes.addressof(self._object)
 
 
+class CxxTexts:
+    """A constant std::vector<std::string>, to be passed likewise."""
+
+    def __init__(self, texts: Sequence[bytes]) -> None:
+        self._texts = [CxxString(text) for text in texts]
+        content = b"".join(ctypes.string_at(text._as_parameter_, STRING_SIZE) for text in self._texts)
+        self._items = ctypes.create_string_buffer(content, max(len(content), 1))
+        vector = _vector(ctypes.addressof(self._items), len(content))
+        self._object = ctypes.create_string_buffer(vector, _VECTOR_SIZE)
+        self._as_parameter_ = ctypes.addressof(self._object)
+
+
 class CxxLod:
     """A constant std::vector<std::vector<uint64_t>>, to be passed likewise."""
 
@@ -81,6 +93,12 @@ class CxxLod:
 
 def _vector(begin: int, size: int) -> bytes:
     return _word(begin) + _word(begin + size) * 2
+
+
+def texts_at(address: int) -> List[bytes]:
+    """Return the items of the std::vector<std::string> at an address.  Raises NativeError when it cannot be one."""
+    begin, size = _span(word_at(address), word_at(address + WORD), STRING_SIZE, MAX_NAMES, "texts")
+    return [text_at(item) for item in range(begin, begin + size, STRING_SIZE)]
 
 
 def read_text(result: Result, delete: Delete) -> bytes:

@@ -36,7 +36,6 @@ class NativePaddleLite(Engine):
         **more: Any,
     ) -> None:
         super().__init__(*arguments, **more)
-        self.threads_taken = 0  # 0: not known
         self.library_path = ""
         self._declared: "Dict[str, Declared]" = {tensor.name: tensor for tensor in declared}
         self._on_stage = on_stage
@@ -57,10 +56,11 @@ class NativePaddleLite(Engine):
         self.library_path = find_library(self.runtime)
         self._library = Library(self.library_path)
         self._on_stage("checking how the C++ library lays out its configuration")
-        config = MobileConfig(self._library.functions, os.path.abspath(self.nb), self.threads, self.power_mode)
+        config = MobileConfig(self._library.functions, os.path.abspath(self.nb), self.settings, self.cache_folder)
         if config.threads_set_by:
             self.threads_set_by, self.threads_taken = config.threads_set_by, config.threads_taken
         self.power_mode_set = config.power_mode_taken
+        self.accelerator_reports = config.accelerator_reports
         self._config = config
 
     def _create(self) -> "Predictor":

@@ -5,7 +5,7 @@ contains every parameter's type, so a function of another signature or string AB
 """
 
 import ctypes
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from .errors import explain_missing
 
@@ -70,6 +70,7 @@ class Functions(NamedTuple):
     lod: Optional[Function] = None  # (tensor) -> the same
     set_x86_threads: Optional[Function] = None  # (config, threads): of MKL; only builds for x86 have it
     x86_threads: Optional[Function] = None  # (config) -> int
+    accelerators: Mapping[str, Function] = {}  # those of _ACCELERATORS that it exports, by their plain names
 
 
 _P, _INT = ctypes.c_void_p, ctypes.c_int
@@ -104,6 +105,49 @@ _OPTIONAL: Dict[str, _Signature] = {
     "x86_threads": (("_ZNK%s10ConfigBase20x86_math_num_threadsEv" % _API,), _INT, (_P,)),
 }
 
+_CONFIG = "_ZN%s10ConfigBase" % _API
+_CONST_CONFIG = "_ZNK%s10ConfigBase" % _API
+_SIZE, _SIZE_T = ("m", ctypes.c_uint64) if _LONG else ("j", ctypes.c_uint32)
+# Settings of accelerators.  All are optional: the setters of NNAdapter are inline in the header and exported by few builds, and
+# set_opencl_tune has had other parameters, which is another name.
+_ACCELERATORS: Dict[str, _Signature] = {
+    "IsOpenCLBackendValid": (("_ZN%s20IsOpenCLBackendValidEb" % _API,), ctypes.c_bool, (ctypes.c_bool,)),
+    "set_opencl_tune": (
+        ("%s15set_opencl_tuneENS0_10CLTuneModeERK%sSA_%s" % (_CONFIG, _STRING, _SIZE),),
+        None,
+        (_P, _INT, _P, _P, _SIZE_T),
+    ),
+    "set_opencl_precision": (("%s20set_opencl_precisionENS0_15CLPrecisionTypeE" % _CONFIG,), None, (_P, _INT)),
+    "set_opencl_binary_path_name": (
+        ("%s27set_opencl_binary_path_nameERK%sS9_" % (_CONFIG, _STRING),),
+        None,
+        (_P, _P, _P),
+    ),
+    "check_nnadapter_device_name": (
+        ("%s27check_nnadapter_device_nameERK%s" % (_CONFIG, _STRING),),
+        ctypes.c_bool,
+        (_P, _P),
+    ),
+    "set_nnadapter_device_names": (
+        ("%s26set_nnadapter_device_namesERKSt6vectorI%sSaIS8_EE" % (_CONFIG, _STRING),),
+        None,
+        (_P, _P),
+    ),
+    "set_nnadapter_context_properties": (
+        ("%s32set_nnadapter_context_propertiesERK%s" % (_CONFIG, _STRING),),
+        None,
+        (_P, _P),
+    ),
+    "set_nnadapter_model_cache_dir": (
+        ("%s29set_nnadapter_model_cache_dirERK%s" % (_CONFIG, _STRING),),
+        None,
+        (_P, _P),
+    ),
+    "nnadapter_device_names": (("%s22nnadapter_device_namesB5cxx11Ev" % _CONST_CONFIG,), _P, (_P,)),
+    "nnadapter_context_properties": (("%s28nnadapter_context_propertiesB5cxx11Ev" % _CONST_CONFIG,), _P, (_P,)),
+    "nnadapter_model_cache_dir": (("%s25nnadapter_model_cache_dirB5cxx11Ev" % _CONST_CONFIG,), _P, (_P,)),
+}
+
 
 def resolve(library: ctypes.CDLL, path: str) -> Functions:
     """Find the functions in a loaded library.  Raises NativeError "native" with what is missing, and why."""
@@ -116,6 +160,8 @@ def resolve(library: ctypes.CDLL, path: str) -> Functions:
         found[field] = function
     for field, signature in _OPTIONAL.items():
         found[field] = _find(library, signature)
+    exported = {name: _find(library, signature) for name, signature in _ACCELERATORS.items()}
+    found["accelerators"] = {name: function for name, function in exported.items() if function is not None}
     found["read"], found["write"] = _data_functions(library, missing)
     if missing:
         raise explain_missing(path, missing, lambda name: _find(library, ((name,), None, ())) is not None)

@@ -72,19 +72,24 @@ def write_and_read(engine, report):
 
 
 def drive(job, report):
+    from litefleet_agent.formats.engine_settings import EngineSettings
     from litefleet_agent.formats.nb import Tensor
     from litefleet_agent.formats.npz import read_npz
     from litefleet_agent.verification.native import NativePaddleLite
 
     declared = [Tensor(name, dtype, tuple(dims)) for name, dtype, dims in job.get("declared", [])]
+    asked = EngineSettings(threads=job.get("threads", 0), power_mode=job.get("power_mode", ""))
+    if "engine" in job:
+        asked = EngineSettings.parse(job["engine"])
     engine = NativePaddleLite(
-        job["runtime"], job["nb"], job["inputs"], job["outputs"], job.get("threads", 0), job.get("power_mode", ""),
-        job.get("sizes", 1), declared=declared, on_stage=stages(report["stages"]),
+        job["runtime"], job["nb"], job["inputs"], job["outputs"], asked, job.get("sizes", 1),
+        cache=job.get("cache", ""), declared=declared, on_stage=stages(report["stages"]),
     )  # fmt: skip
     engine.import_runtime()
     report["threads_set_by"], report["threads_taken"] = engine.threads_set_by, engine.threads_taken
     report["power_mode"] = engine.power_mode_set
     engine.load()
+    report["settings"] = [one.to_dict() for one in engine.setting_reports()]
     report["version"], report["known"] = engine.runtime_version, engine.layout_known
     report["output_names"], report["can_shrink"] = engine.loaded_output_names, engine.can_shrink
     report["base_size"] = engine._config.base_size
