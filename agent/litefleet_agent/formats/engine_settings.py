@@ -123,7 +123,7 @@ class SettingReport(NamedTuple):
     def words(self) -> str:
         """One sentence for people, without its full stop."""
         outcome = {TAKEN: "taken", PASSED: "passed to Paddle-Lite", NOT_TAKEN: "not taken"}[self.state]
-        value = " as %s" % self.taken if self.taken not in ("", self.asked) else ""
+        value = ", it is %s" % self.taken if self.taken not in ("", self.asked) else ""
         return "%s %s: %s%s%s" % (self.name, self.asked, outcome, value, " (%s)" % self.why if self.why else "")
 
     def to_dict(self) -> Dict[str, object]:

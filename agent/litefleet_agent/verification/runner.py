@@ -192,7 +192,9 @@ class _Run:
 
     def __init__(self, job: Job, work: _Work) -> None:
         self.job, self.work = job, work
-        settings = EngineSettings.parse(job.engine)._replace(threads=job.threads)
+        asked = EngineSettings.parse(job.engine)
+        self._asked = {name for name, _ in asked.asked()}  # `threads` may also come from elsewhere
+        settings = asked._replace(threads=job.threads)
         names = job.declared, job.output_names
         self.paddlelite = choose_engine(job.runtime, job.nb, *names, settings, cache=job.cache, on_stage=work.stage)
 
@@ -213,7 +215,7 @@ class _Run:
             self.job.threads,
             self.paddlelite.threads_set_by,
             self.paddlelite.kind,
-            self.paddlelite.setting_reports(),
+            [report for report in self.paddlelite.setting_reports() if report.name in self._asked],
         )
 
     def _case(self, place: int, path: str) -> List[CaseRun]:

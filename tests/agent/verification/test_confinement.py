@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from litefleet_agent.formats.engine_settings import EngineSettings, OpenCLSettings
 from litefleet_agent.sandbox import describe_kernel
 from litefleet_agent.verification.confinement import ConfinementReport
 from litefleet_agent.verification.verify import VerifyResult, VerifySpec, verify
@@ -26,6 +27,7 @@ here = {here!r}
 attempts = {{
     "write beside the work folder": lambda: open(os.path.join(here, "new"), "w"),
     "write into the work folder": lambda: open(os.path.join({work!r}, "new"), "w"),
+    "write into the cache": lambda: open(os.path.join({cache!r}, "new"), "w"),
     "replace the result": lambda: os.rename(os.path.join({work!r}, "stage"), os.path.join({work!r}, "result.json")),
     "alter the confinement": lambda: open(os.path.join({work!r}, "sandbox.json"), "w"),
     "read a secret": lambda: open(os.path.join(here, "secret")).read(),
@@ -54,7 +56,7 @@ def python_without(without: str, folder: Path, python: Path) -> Path:
     return wrapper
 
 
-def run_hostile(tmp_path: Path, without: str = "") -> tuple[VerifyResult, set[str]]:
+def run_hostile(tmp_path: Path, without: str = "", cache: str = "") -> tuple[VerifyResult, set[str]]:
     package, work = tmp_path / "runtime" / "paddlelite", tmp_path / "work"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -63,11 +65,27 @@ def run_hostile(tmp_path: Path, without: str = "") -> tuple[VerifyResult, set[st
         server.bind(("127.0.0.1", 0))
         server.listen(8)
         port = server.getsockname()[1]
-        (package / "lite.py").write_text(HOSTILE.format(here=str(tmp_path), work=str(work), port=port))
-        spec = VerifySpec(str(raw_nb("cls", "x86")), tuple(map(str, paddle_goldens("cls"))), str(tmp_path / "runtime"))
+        (package / "lite.py").write_text(
+            HOSTILE.format(here=str(tmp_path), work=str(work), port=port, cache=cache or "/no")
+        )
+        settings = {"cache": cache, "engine": EngineSettings(opencl=OpenCLSettings(cache=True))} if cache else {}
+        goldens = tuple(map(str, paddle_goldens("cls")))
+        spec = VerifySpec(str(raw_nb("cls", "x86")), goldens, str(tmp_path / "runtime"), **settings)
         result = verify(spec, str(work), python=str(python_without(without, tmp_path, lite_environment())))
     (found,) = result.findings
     return result, set(found.observed.partition("done: ")[2].split(", "))
+
+
+def test_a_cache_is_the_one_folder_that_may_be_written(tmp_path: Path) -> None:
+    if not describe_kernel().landlock_abi:
+        pytest.skip("this kernel has no Landlock")
+    cache = tmp_path / "caches" / "of one release"
+    cache.mkdir(parents=True)
+    result, done = run_hostile(tmp_path, cache=str(cache))
+    assert result.sandbox.guarantees["writes"] == "its work folder"
+    # An accelerator's libraries lie in many places, so reading is not confined.
+    assert done == {"read the runtime", "read a secret", "write into the cache"}
+    assert os.listdir(cache) == ["new"]
 
 
 @pytest.mark.parametrize("without", ["", "landlock", "seccomp"])

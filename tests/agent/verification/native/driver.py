@@ -89,6 +89,10 @@ def drive(job, report):
     report["threads_set_by"], report["threads_taken"] = engine.threads_set_by, engine.threads_taken
     report["power_mode"] = engine.power_mode_set
     engine.load()
+    from litefleet_agent.verification.native import config
+
+    exported = config._Exported(engine._library.functions, engine._config.address)
+    report["held"] = [exported.value_of("nnadapter_" + of) for of in ("device_names", "context_properties")]
     report["settings"] = [one.to_dict() for one in engine.setting_reports()]
     report["version"], report["known"] = engine.runtime_version, engine.layout_known
     report["output_names"], report["can_shrink"] = engine.loaded_output_names, engine.can_shrink

@@ -161,6 +161,24 @@ def test_threads_are_set_and_reported(nb_files: Nb, goldens: Goldens) -> None:
     assert result.report["power_mode"] == ""  # a build for x86 has none
 
 
+def test_settings_of_accelerators_are_passed_to_a_library_that_has_none(nb_files: Nb, goldens: Goldens) -> None:
+    """The wheel exports the setters and was built without OpenCL and NNAdapter: it takes the calls, says so, and stays right."""
+    nb, properties = nb_files("cls", "x86"), "ROCKCHIP_NPU_X=1;" * 4
+    asked = {
+        "opencl": {"tune": "CL_TUNE_NORMAL", "precision": "CL_PRECISION_FP16", "cache": True},
+        "nnadapter": {"devices": ["rockchip_npu", "verisilicon_timvx"], "context_properties": properties},
+    }
+    result = run(python("3.11"), runtime(), nb, goldens["cls"], engine=asked, cache="/nowhere")
+    assert findings(nb, goldens["cls"], result) == []
+    assert result.report["held"] == [["rockchip_npu", "verisilicon_timvx"], properties]
+    said = {(one["name"].split()[0], one["state"], one["why"]) for one in result.report["settings"]}
+    absent = "Paddle-Lite says that it has no device rockchip_npu, verisilicon_timvx here"
+    assert said == {
+        ("OpenCL", "not-taken", "Paddle-Lite says that OpenCL does not work here"),
+        ("NNAdapter", "not-taken", absent),
+    }
+
+
 def test_another_size_is_run_by_a_model_of_its_own(nb_files: Nb, goldens: Goldens, tmp_path: Path) -> None:
     nb, case = nb_files("cls", "x86"), goldens["cls"][0]
     x = read_npz(case)["x"]

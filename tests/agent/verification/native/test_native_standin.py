@@ -300,6 +300,52 @@ def test_settings_are_reported_as_they_were_taken(
     assert f"standin: {config}\n" in result.stderr
 
 
+ACCELERATED = {
+    "threads": 2,
+    "opencl": {"tune": "CL_TUNE_NORMAL", "precision": "CL_PRECISION_FP16", "cache": True},
+    "nnadapter": {"devices": ["rockchip_npu"], "context_properties": "A=1;" * 50, "cache": True},
+}
+
+
+def states(result: Driven) -> dict:
+    return {one["name"]: (one["state"], one["why"]) for one in result.report["settings"]}
+
+
+def check_accelerators(result: Driven) -> None:
+    """Check the run of a library that has both: OpenCL says that it works, NNAdapter gives its values back."""
+    assert result.error == ("", "")
+    assert result.report["held"] == [["rockchip_npu"], "A=1;" * 50]
+    works = "it says that OpenCL works here, and not what it uses"
+    assert states(result) == {
+        "threads": ("taken", ""),
+        **dict.fromkeys(("OpenCL cache", "OpenCL tuning", "OpenCL precision"), ("passed", works)),
+        **dict.fromkeys(("NNAdapter devices", "NNAdapter properties", "NNAdapter cache"), ("taken", "")),
+    }
+    assert "standin: OpenCL kernels in /the/cache as opencl_kernels.bin\n" in result.stderr
+    assert "standin: OpenCL tuning 2 in '/the/cache' as 'opencl_tuned.bin', 4 repeats\n" in result.stderr
+    assert "standin: OpenCL precision 2\n" in result.stderr
+
+
+@pytest.mark.parametrize("layout", [210, 213])
+def test_settings_of_accelerators_reach_the_library(library: Library, tmp_path: Path, layout: int) -> None:
+    flags = (f"-DSTANDIN_LAYOUT={layout}", "-DSTANDIN_ARM", "-DSTANDIN_OPENCL", "-DSTANDIN_NNADAPTER")
+    check_accelerators(run(library(*flags), simple(tmp_path), engine=ACCELERATED, cache="/the/cache"))
+
+
+def test_settings_that_the_library_cannot_take_are_said(library: Library, tmp_path: Path) -> None:
+    asked = {**ACCELERATED, "nnadapter": {"devices": ["amlogic_npu"], "cache": True}}
+    said = states(run(library("-DSTANDIN_ARM"), simple(tmp_path), engine=asked))
+    assert said["OpenCL cache"] == ("not-taken", "the folder for it could not be made under the agent's root")
+    assert said["OpenCL tuning"] == ("not-taken", "Paddle-Lite says that OpenCL does not work here")
+    # The real header has this setter inline: release archives export none.
+    assert said["NNAdapter devices"] == ("not-taken", "this library does not export set_nnadapter_device_names")
+    result = run(library("-DSTANDIN_ARM", "-DSTANDIN_OPENCL", "-DSTANDIN_NNADAPTER"), simple(tmp_path), engine=asked)
+    assert states(result)["NNAdapter devices"] == (
+        "not-taken",
+        "Paddle-Lite says that it has no device amlogic_npu here",
+    )
+
+
 def test_a_power_mode_that_does_not_exist_is_said(library: Library, tmp_path: Path) -> None:
     kind, text = run(library(), simple(tmp_path), power_mode="LITE_POWER_TURBO").error
     assert kind == "native"

@@ -5,6 +5,9 @@
 //
 // STANDIN_LAYOUT   210, 212, 213 (sizes of ConfigBase as in these versions, more or less) or 300 (an unknown version)
 // STANDIN_ARM      the configuration takes threads and power mode, as builds for ARM do; else it has MKL's threads
+// STANDIN_OPENCL   it says that OpenCL works
+// STANDIN_NNADAPTER  it has the NNAdapter device rockchip_npu, and exports the setters that the real header has inline, as the
+//                  wheels do
 // STANDIN_SHIFTED  one more virtual function at the front: positions that are unknown
 #pragma once
 #include <cstddef>
@@ -27,6 +30,9 @@ enum class PrecisionType : int {
   kUnk = 0, kFloat = 1, kInt8 = 2, kInt32 = 3, kAny = 4, kFP16 = 5, kBool = 6, kInt64 = 7, kInt16 = 8, kUInt8 = 9, kFP64 = 10
 };
 enum PowerMode { LITE_POWER_HIGH = 0, LITE_POWER_LOW = 1, LITE_POWER_FULL = 2, LITE_POWER_NO_BIND = 3 };
+enum CLTuneMode { CL_TUNE_NONE = 0, CL_TUNE_RAPID = 1, CL_TUNE_NORMAL = 2, CL_TUNE_EXHAUSTIVE = 3 };
+enum CLPrecisionType { CL_PRECISION_AUTO = 0, CL_PRECISION_FP32 = 1, CL_PRECISION_FP16 = 2 };
+STANDIN_API bool IsOpenCLBackendValid(bool check_fp16_valid = false);
 enum class LiteModelType { kProtobuf = 0 };
 using shape_t = std::vector<int64_t>;
 using lod_t = std::vector<std::vector<uint64_t>>;
@@ -87,6 +93,18 @@ class STANDIN_API ConfigBase {
   explicit ConfigBase(PowerMode mode = LITE_POWER_NO_BIND, int threads = 1);
   int threads() const { return threads_; }
   PowerMode power_mode() const { return mode_; }
+  void set_opencl_binary_path_name(const std::string& path, const std::string& name);
+  void set_opencl_tune(CLTuneMode mode, const std::string& path, const std::string& name, size_t lws_repeats);
+  void set_opencl_precision(CLPrecisionType precision);
+  bool check_nnadapter_device_name(const std::string& device_name);
+#ifdef STANDIN_NNADAPTER
+  void set_nnadapter_device_names(const std::vector<std::string>& names);
+  const std::vector<std::string>& nnadapter_device_names() const;
+  void set_nnadapter_context_properties(const std::string& properties);
+  const std::string& nnadapter_context_properties() const;
+  void set_nnadapter_model_cache_dir(const std::string& folder);
+  const std::string& nnadapter_model_cache_dir() const;
+#endif
 #ifndef STANDIN_ARM
   void set_x86_math_num_threads(int threads);
   int x86_math_num_threads() const;

@@ -215,6 +215,37 @@ void ConfigBase::set_x86_math_num_threads(int threads) { x86_threads_ = threads;
 int ConfigBase::x86_math_num_threads() const { return x86_threads_; }
 #endif
 
+bool IsOpenCLBackendValid(bool) {
+#ifdef STANDIN_OPENCL
+  return true;
+#else
+  return false;
+#endif
+}
+void ConfigBase::set_opencl_binary_path_name(const std::string& path, const std::string& name) {
+  opencl_path_ = path;
+  opencl_name_ = name;
+  std::fprintf(stderr, "standin: OpenCL kernels in %s as %s\n", path.c_str(), name.c_str());
+}
+void ConfigBase::set_opencl_tune(CLTuneMode mode, const std::string& path, const std::string& name, size_t lws_repeats) {
+  std::fprintf(stderr, "standin: OpenCL tuning %d in '%s' as '%s', %zu repeats\n", static_cast<int>(mode), path.c_str(),
+               name.c_str(), lws_repeats);
+}
+void ConfigBase::set_opencl_precision(CLPrecisionType precision) {
+  std::fprintf(stderr, "standin: OpenCL precision %d\n", static_cast<int>(precision));
+}
+#ifdef STANDIN_NNADAPTER
+bool ConfigBase::check_nnadapter_device_name(const std::string& device_name) { return device_name == "rockchip_npu"; }
+void ConfigBase::set_nnadapter_device_names(const std::vector<std::string>& names) { devices_ = names; }
+const std::vector<std::string>& ConfigBase::nnadapter_device_names() const { return devices_; }
+void ConfigBase::set_nnadapter_context_properties(const std::string& properties) { properties_ = properties; }
+const std::string& ConfigBase::nnadapter_context_properties() const { return properties_; }
+void ConfigBase::set_nnadapter_model_cache_dir(const std::string& folder) { cache_dir_ = folder; }
+const std::string& ConfigBase::nnadapter_model_cache_dir() const { return cache_dir_; }
+#else
+bool ConfigBase::check_nnadapter_device_name(const std::string&) { return false; }
+#endif
+
 #if STANDIN_LAYOUT == 300
 void MobileConfig::set_model_from_file(const std::string& path) { file_ = std::make_shared<std::string>(path); }
 std::string MobileConfig::file() const { return *file_; }
