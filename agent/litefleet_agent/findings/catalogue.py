@@ -694,6 +694,15 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "Roll out to one device first, read `measurements.settings` in the report, and compare its times with a file for the CPU.",
     ),
     (
+        "LF435",
+        "engine-settings-unknown",
+        "error",
+        "refused",
+        "The release asks for engine settings (threads, power mode, OpenCL, NNAdapter) and the device's agent is older than those: it "
+        "would ignore them, and its proof would stand for another way to run.",
+        "Let the agent be updated (a session of this litefleet sends its own; bundles bring theirs), or remove `engine:`.",
+    ),
+    (
         "LF425",
         "golden-weak",
         "warning",

@@ -174,7 +174,9 @@ class Engine(ABC):
         if self.threads_set_by not in ("", "environment"):
             return SettingReport("threads", asked, PASSED, "", "it does not say how many it uses")
         if asked == "1":
-            return SettingReport("threads", asked, PASSED, "", "by OpenMP's variables: it has no function that takes them")
+            return SettingReport(
+                "threads", asked, PASSED, "", "by OpenMP's variables: it has no function that takes them"
+            )
         why = "this build has no function that takes them; OpenMP's variables ask for them, which builds for x86 ignore"
         return SettingReport("threads", asked, NOT_TAKEN, "", why)
 

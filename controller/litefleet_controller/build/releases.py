@@ -12,6 +12,7 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.facts.arch import ARCHES, Arch
 from litefleet_agent.findings import Finding
 from litefleet_agent.findings.model_file import check_file
+from litefleet_agent.formats.engine_settings import EngineSettings
 from litefleet_agent.releases.store import release_id
 from litefleet_agent.verification.comparison import TENSOR
 from litefleet_agent.verification.golden_cases import precision_of
@@ -36,7 +37,14 @@ from .golden.make import PADDLE_VERSION, make_golden, run_reference
 from .golden.meaning import OutputMeaning, by_position, data_set_decides, meanings_of, with_fp16_weights
 from .golden.perturb import is_rounded_to_fp16
 from .runtimes.build import Bundle, build_bundle
-from .runtimes.choose import ChosenRuntime, choose_runtime, errors_beforehand, falls_back_to_own, is_named
+from .runtimes.choose import (
+    ChosenRuntime,
+    choose_runtime,
+    errors_beforehand,
+    falls_back_to_own,
+    is_named,
+    told_beforehand,
+)
 from .runtimes.compatibility import DeviceKind
 from .toolchain import Toolchains
 
@@ -103,8 +111,9 @@ class ReleaseBuilder:
         findings = list(dict.fromkeys([*artifact.findings, *check_file(artifact.nb, arch, features)]))
         if any(f.decides for f in findings):
             return Release(artifact=artifact.sha256, findings=tuple(findings))
-        bundle, chosen = await self._runtime(device, facts, artifact)
-        if bundle.runtime is not None and (unfit := errors_beforehand(artifact.nb, facts, bundle.runtime)):
+        engine = self._config.models[model].engine.for_arch(arch.name)
+        bundle, chosen = await self._runtime(device, facts, artifact, engine)
+        if bundle.runtime is not None and (unfit := errors_beforehand(artifact.nb, facts, bundle.runtime, engine)):
             return Release(artifact=artifact.sha256, findings=(*unfit, *findings))
         if is_named(self._config, device, facts.arch):
             findings = [_with_named_runtime(found, artifact) for found in findings]
@@ -114,7 +123,8 @@ class ReleaseBuilder:
         noticed = judged.findings
         if _is_reduced(artifact) and not limits.data_set_decides:
             noticed = noticed or await self._told_at(model, precision_of(artifact.nb), judged.paths)
-        manifest = self._manifest(model, artifact, tuple(golden), bundle.key, limits)
+        findings += told_beforehand(artifact.nb, facts, bundle.runtime, engine)
+        manifest = self._manifest(model, artifact, tuple(golden), bundle.key, limits, engine)
         return Release(
             id=release_id(manifest),
             model=model,
@@ -352,12 +362,14 @@ class ReleaseBuilder:
         made = await self.artifact(model, ARCHES["x86_64"])
         return made.path, made.variant.opt_version if made.variant else self._config.toolchain.paddlelite
 
-    async def _runtime(self, device: Device, facts: Facts, artifact: Artifact) -> tuple[Bundle, ChosenRuntime]:
+    async def _runtime(
+        self, device: Device, facts: Facts, artifact: Artifact, engine: EngineSettings
+    ) -> tuple[Bundle, ChosenRuntime]:
         """Return (the runtime, how it was chosen): the device's own, with refusals, when none is named and no wheel fits."""
         # File and runtime are of one version: some files of 2.12 end the process on the runtime of 2.13rc0.
         published = artifact.variant.opt_version if artifact.variant else ""
         chosen = await asyncio.to_thread(
-            choose_runtime, self._config, device, facts, artifact.nb, self._cache, published
+            choose_runtime, self._config, device, facts, artifact.nb, self._cache, published, engine
         )
         try:
             if chosen.refusals:
@@ -380,7 +392,13 @@ class ReleaseBuilder:
         return await self._once(("bundle", choice, kind), make)
 
     def _manifest(
-        self, model: str, artifact: Artifact, golden: tuple[str, ...], runtime: str, limits: Limits
+        self,
+        model: str,
+        artifact: Artifact,
+        golden: tuple[str, ...],
+        runtime: str,
+        limits: Limits,
+        engine: EngineSettings,
     ) -> dict[str, object]:
         configured, settings = self._config.models[model], self._config.verify
         gates: dict[str, float] = configured.gates.model_dump(exclude_none=True)
@@ -400,6 +418,7 @@ class ReleaseBuilder:
             "runtime": runtime,
             "verify": verify,
             **({"outputs": outputs} if outputs else {}),
+            **({"engine": engine.to_dict()} if engine.to_dict() else {}),  # absent, so that ids stay what they were
         }
 
     async def recipe(self, model: str) -> str:
@@ -410,8 +429,9 @@ class ReleaseBuilder:
             source = await self.source(model)
             spec = await self._golden_spec(model)
             files = [*configured.nb.values(), *configured.golden.files, *spec.own]
+            left_out = _NOT_IN_RELEASES if configured.engine.asks else {**_NOT_IN_RELEASES, "engine": True}
             about = {
-                "model": configured.model_dump(mode="json", exclude=_NOT_IN_RELEASES),
+                "model": configured.model_dump(mode="json", exclude=left_out),
                 "source": source.sha256 if source else "",
                 "files": [await self._hash(path) for path in files],
                 "verify": self._config.verify.model_dump(mode="json"),

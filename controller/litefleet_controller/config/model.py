@@ -27,6 +27,7 @@ from .choices import (
     split_targets,
     target_hint,
 )
+from .engine import EngineConfig
 from .inputs import InputConfig
 from .preprocess import PreprocessConfig
 from .runtimes import PythonsConfig, RuntimesConfig
@@ -246,6 +247,7 @@ class ModelConfig(Strict):
     outputs: dict[str, OutputConfig] = Field(default_factory=dict)
     gates: Gates = Gates()
     preprocess: PreprocessConfig | None = None  # of pictures that `litefleet infer` is given
+    engine: EngineConfig = EngineConfig()  # threads, power mode, OpenCL, NNAdapter
 
     @model_validator(mode="after")
     def _has_a_source(self) -> ModelConfig:

@@ -9,6 +9,8 @@ from typing import Any
 
 from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, finding
+from litefleet_agent.formats.checked import shortened
+from litefleet_agent.formats.engine_settings import EngineSettings
 from litefleet_inventory.model import Device
 
 from ..common.checked import findings_or_empty, mapping_or_empty, number_or, sequence_or_empty
@@ -47,6 +49,14 @@ class Release:
     golden: str = field(default="", compare=False)
     runtime_words: str = field(default="", compare=False)  # which library it is, and why this one of several
     trusted_signers: str = field(default="", compare=False)  # what a device comes to trust, at the first release
+
+    @property
+    def asked(self) -> str:
+        """What is asked of the engine, for people: "threads 2, power mode LITE_POWER_HIGH"; "" for nothing."""
+        try:
+            return EngineSettings.parse(self.manifest.get("engine")).words
+        except ValueError:  # of a newer litefleet
+            return "settings that this litefleet does not know"
 
     @property
     def files(self) -> Mapping[str, Path]:
@@ -129,6 +139,19 @@ def with_reasons(measured: Mapping[str, object], built: Release) -> Mapping[str,
         return measured
     outputs = [mapping_or_empty(one) for one in found]
     return {**measured, "outputs": [{**one, "why": reasons.get(str(one.get("name")), "")} for one in outputs]}
+
+
+def old_agent_findings(hello: Mapping[str, object], built: Release) -> tuple[Finding, ...]:
+    """Return LF435 where the agent that gave this `hello` would ignore what the release asks of the engine; else nothing.
+
+    A proof without the settings would stand for a release with them.
+    """
+    if "engine" not in built.manifest or hello.get("engine_settings") is True:
+        return ()
+    observed = (
+        f"The device's agent does not know engine settings, and the release asks for {shortened(built.asked, 300)}."
+    )
+    return (finding("LF435", observed),)
 
 
 def fingerprint_of(hello: Mapping[str, object]) -> str:

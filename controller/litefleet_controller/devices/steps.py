@@ -22,6 +22,7 @@ from .deliver import (
     Release,
     measurements_of,
     merge_findings,
+    old_agent_findings,
     open_lease,
     pushes,
     room_request,
@@ -160,7 +161,8 @@ class _Delivery:
             self.built = await self.provider.release_for(self.model, self.session.device, facts)
         except FindingError as error:
             return self.session.outcome(self.model, error.findings)
-        self.findings = [*self.session.notes, *self.built.findings]
+        too_old = old_agent_findings(self.session.hello, self.built)
+        self.findings = [*self.session.notes, *self.built.findings, *too_old]
         if decide(self.findings) is not Verdict.VERIFIED:
             return self._outcome()
         try:

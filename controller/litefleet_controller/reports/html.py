@@ -36,6 +36,7 @@ from .values import (
     human_seconds,
     latency_of,
     rollout_lines,
+    settings_of,
     shared_findings,
 )
 
@@ -250,7 +251,7 @@ def _measurements(outcome: DeviceOutcome) -> list[tuple[str, str]]:
         rows.append(("load", human_ms(measured["load_ms"])))
     if number_or_none(measured.get("peak_rss_bytes")) is not None:
         rows.append(("peak memory", human_bytes(measured["peak_rss_bytes"])))
-    return rows
+    return rows + [("engine", words) for words in settings_of(outcome)]
 
 
 def _outputs(outcome: DeviceOutcome) -> list[list[str]]:

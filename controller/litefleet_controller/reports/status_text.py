@@ -16,7 +16,7 @@ from ..rollout.windows import next_open, open_until
 from ..state import HistoryEntry
 from .grouping import folded
 from .rollout_summary import CONDITIONS, Cluster, clusters, idle, mending, next_commands, wave_counts
-from .terminal import Page, plural
+from .terminal import Page, engine_settings, plural
 from .values import FindingGroup, human_bytes, human_moment, human_span, until
 
 _STYLES = {
@@ -70,6 +70,7 @@ def status_text(
     )
     _clusters(page, "Blocked", "nothing was sent", clusters(rows, outcomes, DeviceState.BLOCKED))
     _also(page, rows, outcomes)
+    engine_settings(page, outcomes)
     _offline(page, rows, now)
     _waiting(page, rollout, rows)
     commands = next_commands(rollout, rows, holder)

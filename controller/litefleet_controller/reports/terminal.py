@@ -34,8 +34,11 @@ from .values import (
     human_seconds,
     latency_of,
     rollout_lines,
+    settings_of,
     shared_findings,
 )
+
+_SETTINGS = 40  # different sentences shown
 
 STYLES = {
     Verdict.VERIFIED: "green",
@@ -221,6 +224,7 @@ def to_table(report: RunReport, width: int = 100, color: bool = False) -> str:
         )
     for group in shared_findings(report):
         page.finding(group)
+    engine_settings(page, report.outcomes)
     if report.outcomes:
         page.line()
     page.line(*_counts(report), (f"   ({sanitize(report.command, 40)}, {human_seconds(report.seconds)})", "dim"))
@@ -229,6 +233,19 @@ def to_table(report: RunReport, width: int = 100, color: bool = False) -> str:
     for line in rollout_lines(report):
         page.line((line, "bold" if report.exit_code == 3 else ""))
     return page.text
+
+
+def engine_settings(page: Page, outcomes: Iterable[DeviceOutcome]) -> None:
+    """Print what was asked of the engine and what it took, each sentence once with its devices; nothing where none asks."""
+    devices: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        for words in settings_of(outcome):
+            devices.setdefault(words, []).append(sanitize(outcome.device, 80))
+    if not devices:
+        return
+    page.heading("Engine settings", "as asked for, and as taken on the devices")
+    for words, names in list(devices.items())[:_SETTINGS]:
+        page.line(f"{words} — {folded(names)}", indent=2)
 
 
 def reports_table(kept: Sequence[tuple[str, RunReport]], width: int = 100, color: bool = False) -> str:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from litefleet_agent.findings import CATALOGUE, Entry, Finding, Severity, Verdict
+from litefleet_agent.formats.engine_settings import parse_reports
 
 from ..common.checked import number_or_none
 from ..common.text import LINE_LIMIT, sanitize
@@ -90,6 +91,15 @@ def latency_of(outcome: DeviceOutcome) -> Latency | None:
     values = [number_or_none(found.get(key)) for key in ("min", "p50", "p90", "p99")]
     whole = [v for v in values if v is not None and 0 <= v <= _LONGEST_MS]
     return Latency(*whole) if len(whole) == 4 and whole == sorted(whole) else None
+
+
+def settings_of(outcome: DeviceOutcome) -> list[str]:
+    """Return a sentence for each setting of the engine that was asked for, and what came of it; empty where none was."""
+    try:
+        reports = parse_reports(outcome.measurements.get("settings"))
+    except ValueError:  # what a device reports is not trusted
+        return []
+    return [sanitize(report.words, LINE_LIMIT) for report in reports]
 
 
 def arch_name(outcome: DeviceOutcome) -> str:

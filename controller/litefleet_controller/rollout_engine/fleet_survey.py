@@ -14,7 +14,7 @@ from litefleet_inventory.model import Device
 
 from ..common.checked import mapping_or_empty
 from ..common.errors import FindingError
-from ..devices.deliver import Release, fingerprint_of, kind_of, open_lease, pushes, valid_proof
+from ..devices.deliver import Release, fingerprint_of, kind_of, old_agent_findings, open_lease, pushes, valid_proof
 from ..devices.fan_out import run_bounded
 from ..devices.outcome import DeviceOutcome, unexpected
 from ..devices.progress import Progress
@@ -194,6 +194,7 @@ def _draft(probe: ProbeResult, model: str, built: Release | None, position: int)
     device, facts = probe.device, probe.facts
     runs = str(mapping_or_empty(probe.hello.get("current")).get(model, ""))[:64]
     findings = (*probe.findings, *(built.findings if built else ()))
+    findings += old_agent_findings(probe.hello, built) if built and probe.reached else ()
     row = DeviceRow(
         device=device.name,
         model=model,
@@ -272,6 +273,7 @@ def _why(probe: ProbeResult, model: str, built: Release | None) -> str:
         how = f"the ready-made file for {probe.facts.arch}"
     runtime = "its own Paddle-Lite" if built.runtime_key == "system" else f"runtime {built.runtime_key[:12]}"
     runtime += f" ({built.runtime_words})" if built.runtime_words else ""
+    runtime += f"; asked of it: {built.asked}" if built.asked else ""
     own = probe.facts.brought.own_libc
     brought = f" (brought; the system has {own})" if own else ""
     return f"{kind_of(probe.facts)}{brought}: {how}; {runtime}"

@@ -10,9 +10,10 @@ from litefleet_agent.facts import Facts
 from litefleet_agent.facts.arch import ARCHES
 from litefleet_agent.facts.runtime import RuntimeFacts, describe_runtime
 from litefleet_agent.findings import Finding, finding
-from litefleet_agent.findings.environment import judge_runtime, parse_version
+from litefleet_agent.findings.environment import check_environment, judge_runtime, parse_version
 from litefleet_agent.findings.runtime import check_cpu, check_runtime
 from litefleet_agent.formats.checked import shortened
+from litefleet_agent.formats.engine_settings import NOTHING_ASKED, EngineSettings
 from litefleet_agent.formats.nb import NbModel
 from litefleet_inventory import Device
 
@@ -55,19 +56,21 @@ def choose_runtime(
     model: NbModel | None = None,
     cache: Path | None = None,
     published: str = "",
+    engine: EngineSettings = NOTHING_ASKED,
 ) -> ChosenRuntime:
     """Return the newest runtime that fits a device of these facts, judged by facts, file names, and libraries' own bytes.
 
     The device's own runtime replaces the published wheels where it has one, and none of them was made for the device or for
     its interpreter.  `model` is what the runtime must be able to run; None: any.  `cache` holds what was unpacked of archives
     before, None: the user's.  `published` is the version of the wheels where the configuration names no runtime.
+    `engine` is what the release asks of it.
 
     Raises: ConfigError when the inventory names a runtime that `runtimes:` lacks.
     """
     choices = runtimes_for(config, facts.arch, device.runtime)
     if published and not is_named(config, device, facts.arch):
         choices = tuple(replace(choice, paddlelite=published) for choice in choices)
-    candidates = [judge_choice(choice, facts, model, cache or default_cache()) for choice in choices]
+    candidates = [judge_choice(choice, facts, model, cache or default_cache(), engine) for choice in choices]
     if len(candidates) > 1:
         return _of_several(candidates)
     (only,) = candidates
@@ -104,12 +107,14 @@ def is_named(config: Config, device: Device, arch: str) -> bool:
     return bool(device.runtime) or arch in config.runtimes
 
 
-def judge_choice(choice: RuntimeChoice, facts: Facts, model: NbModel | None, cache: Path) -> Candidate:
+def judge_choice(
+    choice: RuntimeChoice, facts: Facts, model: NbModel | None, cache: Path, engine: EngineSettings = NOTHING_ASKED
+) -> Candidate:
     """Judge one choice for a device of these facts; `model` is what it must be able to run, None: any."""
     kind = DeviceKind.of(facts)
     refusal = None if choice.kind == "system" else refusal_of_device(choice, kind)
     if refusal is None and is_library(choice):
-        return _library_candidate(choice, facts, model, cache)
+        return _library_candidate(choice, facts, model, cache, engine)
     if choice.kind == "system":
         return Candidate(choice, "the device's own Paddle-Lite", facts.paddlelite.version, own_runtime_findings(facts))
     name, version = f"{choice.kind} {choice.path.name}", ""
@@ -124,19 +129,23 @@ def judge_choice(choice: RuntimeChoice, facts: Facts, model: NbModel | None, cac
     return Candidate(choice, name, version, () if refusal is None else (refusal,))
 
 
-def _library_candidate(choice: RuntimeChoice, facts: Facts, model: NbModel | None, cache: Path) -> Candidate:
+def _library_candidate(
+    choice: RuntimeChoice, facts: Facts, model: NbModel | None, cache: Path, engine: EngineSettings
+) -> Candidate:
     try:
         library = read_library(choice.path, cache)
     except FindingError as error:
         return Candidate(choice, choice.path.name, refusals=error.findings)
-    refusals = tuple(library_refusals(library, facts, model))
+    refusals = tuple(library_refusals(library, facts, model, engine))
     return Candidate(choice, library.words, library.runtime.paddlelite_version, refusals)
 
 
-def library_refusals(library: Library, facts: Facts, model: NbModel | None = None) -> list[Finding]:
+def library_refusals(
+    library: Library, facts: Facts, model: NbModel | None = None, engine: EngineSettings = NOTHING_ASKED
+) -> list[Finding]:
     """Return the errors of a library on a device of these facts, with a model or with any."""
     if model is not None:
-        return errors_beforehand(model, facts, library.runtime)
+        return errors_beforehand(model, facts, library.runtime, engine)
     arch = ARCHES.get(facts.arch)
     if arch is None:
         return [finding("LF303", f"This device is {facts.machine or 'unknown'}.")]
@@ -144,16 +153,25 @@ def library_refusals(library: Library, facts: Facts, model: NbModel | None = Non
     return [f for f in found if f.decides]
 
 
-def errors_beforehand(model: NbModel, facts: Facts, runtime: RuntimeFacts) -> list[Finding]:
+def errors_beforehand(
+    model: NbModel, facts: Facts, runtime: RuntimeFacts, engine: EngineSettings = NOTHING_ASKED
+) -> list[Finding]:
     """Return the errors of a model with a runtime on a device that the device itself would find, before anything is sent."""
-    return root_findings(facts) + [
-        f for f in judge_runtime(model, facts, runtime) if f.decides and f.code not in _MOMENTARY
-    ]
+    found = judge_runtime(model, facts, runtime, engine)
+    return root_findings(facts) + [f for f in found if f.decides and f.code not in _MOMENTARY]
 
 
 def root_findings(facts: Facts) -> list[Finding]:
     """Return LF327 where no library of a runtime that is brought could be loaded from the agent's root."""
     return [finding("LF327", "The agent's root on this device is mounted noexec.")] if facts.noexec else []
+
+
+def told_beforehand(
+    model: NbModel, facts: Facts, runtime: RuntimeFacts | None, engine: EngineSettings
+) -> list[Finding]:
+    """Return what the plan says of accelerators: settings that change nothing, and that nobody here ran one."""
+    found = check_environment(model, facts, runtime, engine=engine)
+    return [f for f in found if f.code in ("LF433", "LF434")]
 
 
 def own_runtime_findings(facts: Facts) -> tuple[Finding, ...]:
