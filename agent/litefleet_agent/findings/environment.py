@@ -54,8 +54,9 @@ def check_environment(
     if runtime is not None:
         found += check_runtime(facts, runtime, by_binding)
     found += check_cpu(facts, arch.isa, runtime)
-    found += _accelerators(model, facts, runtime, engine) + _asked_in_vain(model, facts, runtime, engine)
-    found += _untried(model, engine) + _threads(model, facts)
+    accelerated = _accelerators(model, facts, runtime, engine)
+    found += accelerated + _asked_in_vain(model, facts, runtime, engine)
+    found += _threads(model, facts) if accelerated else _untried(model, engine) + _threads(model, facts)
     found += _check_space(model, facts, need_disk)
     if runtime is not None:
         found += check_build(model, runtime)

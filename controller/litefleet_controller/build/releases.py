@@ -113,7 +113,7 @@ class ReleaseBuilder:
             return Release(artifact=artifact.sha256, findings=tuple(findings))
         engine = self._config.models[model].engine.for_arch(arch.name)
         bundle, chosen = await self._runtime(device, facts, artifact, engine)
-        if bundle.runtime is not None and (unfit := errors_beforehand(artifact.nb, facts, bundle.runtime, engine)):
+        if unfit := errors_beforehand(artifact.nb, facts, bundle.runtime, engine):
             return Release(artifact=artifact.sha256, findings=(*unfit, *findings))
         if is_named(self._config, device, facts.arch):
             findings = [_with_named_runtime(found, artifact) for found in findings]

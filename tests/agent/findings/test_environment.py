@@ -12,6 +12,7 @@ from litefleet_agent.findings.environment import (
     grade_versions,
     parse_version,
 )
+from litefleet_agent.formats.engine_settings import NOTHING_ASKED, EngineSettings, NNAdapterSettings, OpenCLSettings
 from litefleet_agent.formats.nb import Kernel, NbModel, read_nb
 
 from tests.agent.support.elf_builder import build_elf
@@ -188,7 +189,7 @@ def test_one_thing_wrong_gives_one_finding(case):
     ],
 )
 def test_what_is_not_known_or_does_not_matter_is_not_judged(arguments):
-    assert seen(**arguments) == []
+    assert [pair for pair in seen(**arguments) if pair[0] != "LF434"] == []  # a note about every accelerator
 
 
 @pytest.mark.parametrize(
@@ -274,6 +275,31 @@ def test_what_is_no_binary_is_said(tmp_path):
 def test_without_a_runtime_what_else_speaks_against_the_device_is_told_as_well():
     small = BOARD._replace(memory=Memory(64_000_000, 20_000_000))
     assert [code for code, _ in seen(small, RuntimeFacts("system"))] == ["LF302", "LF311"]
+
+
+TUNED = EngineSettings(opencl=OpenCLSettings("CL_TUNE_NORMAL"))
+NPU = EngineSettings(nnadapter=NNAdapterSettings(("rockchip_npu",)))
+NPU_FILE = model_of(kernels=(Kernel("subgraph", "def", "nnadapter", "any", "NCHW"), *MODEL.kernels))
+
+
+@pytest.mark.parametrize(
+    ("model", "opencl", "runtime", "engine", "told"),
+    [
+        (MODEL, "", RUNTIME, TUNED, [("LF103", "and this device has no OpenCL library.")]),
+        (MODEL, "", None, TUNED, [("LF103", "and this device has no OpenCL library.")]),
+        (MODEL, "/lib/libOpenCL.so", RUNTIME, TUNED, [("LF103", "and its Paddle-Lite runtime was built without OpenCL.")]),
+        (MODEL, "/lib/libOpenCL.so", replace(RUNTIME, opencl=True), TUNED, [("LF433", "or remove them.")]),
+        (MODEL, "", RUNTIME, NPU, [("LF433", "convert with `targets: {aarch64: 'rockchip_npu,arm'}`, or remove them.")]),
+        (NPU_FILE, "", RUNTIME, NPU, [("LF434", "NNAdapter (asked for: NNAdapter devices rockchip_npu).")]),
+        (NPU_FILE, "", RUNTIME, NOTHING_ASKED, [("LF103", "cannot detect whether this device has it.")]),
+        (MODEL, "", RUNTIME, EngineSettings(threads=2, power_mode="LITE_POWER_HIGH"), []),
+    ],
+)  # fmt: skip
+def test_what_is_asked_of_an_accelerator_is_judged_before_anything_is_loaded(model, opencl, runtime, engine, told):
+    found = check_environment(model, BOARD._replace(opencl=opencl), runtime, engine=engine)
+    assert [f.code for f in found] == [code for code, _ in told]
+    for place, (_, words) in enumerate(told):
+        assert found[place].observed.endswith(words), found[place].observed
 
 
 def test_no_runtime_at_all(tmp_path):

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from litefleet_agent.releases import activation as switch
+from litefleet_agent.releases import caches
 from litefleet_agent.releases import garbage as room
+from litefleet_agent.releases.caches import prepare_cache
 from litefleet_agent.releases.garbage import Keep, free_space, read_keep
 from litefleet_agent.releases.runtimes import runtime_files, unpack_runtime
 from litefleet_agent.releases.store import Store, StoreError
@@ -143,6 +145,34 @@ def test_what_nothing_refers_to_goes(store: Store) -> None:
     assert folders(store, "runtimes") == {"r1", "r1.files.json", "r3", "r3.files.json"}
     assert folders(store, "verified") == folders(store, "seals") == {f"{used}.json"}
     assert whole(store)
+
+
+def test_a_release_s_cache_goes_with_it(store: Store, tmp_path: Path) -> None:
+    stays, goes = release(store, "cls", 1), release(store, "cls", 2)
+    for identity in (stays, goes):
+        folder = Path(prepare_cache(store, identity))
+        (folder / "opencl_kernels.bin").write_bytes(b"x" * 1000)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").touch()
+    os.unlink(store.path("releases", f"{goes}.json"))
+    free_space(store, 0, Keep(releases=9))
+    assert os.listdir(store.path("caches")) == [stays]
+    assert prepare_cache(store, stays) == store.path("caches", stays)
+    shutil.rmtree(store.path("caches", stays))
+    os.symlink(outside, store.path("caches", stays))  # what this user could not have made is never followed
+    assert os.listdir(prepare_cache(store, stays)) == []
+    assert os.listdir(outside) == ["file"]
+
+
+def test_a_cache_that_grew_too_large_is_emptied(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = release(store, "cls", 1)
+    monkeypatch.setattr(caches, "MOST_CACHED", 1000)
+    folder = Path(prepare_cache(store, identity))
+    (folder / "kernels").write_bytes(b"x" * 1000)
+    assert os.listdir(prepare_cache(store, identity)) == ["kernels"]
+    (folder / "more").write_bytes(b"x")
+    assert os.listdir(prepare_cache(store, identity)) == []
 
 
 def test_old_agents_go(store: Store) -> None:

@@ -251,7 +251,7 @@ def test_two_cpu_isas_in_one_file_are_refused(tmp_path: Path, targets: str) -> N
         (
             "zzz: 1",
             "unknown key 'zzz' in models.cls; known are: version, source, nb, inputs, golden, options, targets, "
-            "tolerance, outputs, gates, preprocess",
+            "tolerance, outputs, gates, preprocess, engine",
         ),
     ],
 )

@@ -154,9 +154,14 @@ def library_refusals(
 
 
 def errors_beforehand(
-    model: NbModel, facts: Facts, runtime: RuntimeFacts, engine: EngineSettings = NOTHING_ASKED
+    model: NbModel, facts: Facts, runtime: RuntimeFacts | None, engine: EngineSettings = NOTHING_ASKED
 ) -> list[Finding]:
-    """Return the errors of a model with a runtime on a device that the device itself would find, before anything is sent."""
+    """Return the errors of a model with a runtime on a device that the device itself would find, before anything is sent.
+
+    `runtime` None: the device's own, of which only the device knows more than whether it has what an accelerator needs.
+    """
+    if runtime is None:
+        return [f for f in check_environment(model, facts, engine=engine) if f.code == "LF103"]
     found = judge_runtime(model, facts, runtime, engine)
     return root_findings(facts) + [f for f in found if f.decides and f.code not in _MOMENTARY]
 
