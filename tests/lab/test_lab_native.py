@@ -18,7 +18,7 @@ import pytest
 from litefleet_agent.formats.npz import Array
 
 from tests.agent.verification.native.driving import Driven, Toy, compile_standin, drive, toy
-from tests.agent.verification.native.test_native_standin import LONG, VALUES, X
+from tests.agent.verification.native.test_native_standin import ACCELERATED, BOTH, LONG, VALUES, X, check_accelerators
 from tests.conftest import lacking
 
 from .rootfs import AARCH64, ARMV7, LabError, Userland, build
@@ -82,12 +82,16 @@ def test_the_library_is_for_that_machine(machine: Emulated, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("layout", [210, 212, 213])
 def test_every_known_layout_is_found_at_run_time(machine: Emulated, tmp_path: Path, layout: int) -> None:
-    library = machine.library(f"-DSTANDIN_LAYOUT={layout}", "-DSTANDIN_ARM")
-    result = machine.run(library, simple(tmp_path), threads=2, power_mode="LITE_POWER_LOW")
+    both = BOTH if layout == 213 else ("-DSTANDIN_ARM",)
+    library = machine.library(f"-DSTANDIN_LAYOUT={layout}", *both)
+    asked = ACCELERATED if layout == 213 else {"threads": 2, "power_mode": "LITE_POWER_LOW"}
+    result = machine.run(library, simple(tmp_path), engine=asked, cache="/the/cache")
     assert result.error == ("", "")
     assert struct.unpack("<6f", result.outputs()[0].data)[:3] == (1, -2, 4)
     assert (result.report["threads_set_by"], result.report["threads_taken"]) == ("set_threads", 2)
     assert result.report["power_mode"] == "LITE_POWER_HIGH"  # the stand-in has no small cores
+    if layout == 213:
+        check_accelerators(result)
 
 
 def test_types_and_names_go_through(machine: Emulated, tmp_path: Path) -> None:
