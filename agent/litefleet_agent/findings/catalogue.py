@@ -27,7 +27,7 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "accelerator-missing",
         "error",
         "refused",
-        "The file has kernels for an accelerator that this device or its Paddle-Lite runtime does not have.",
+        "The file has kernels, or the release settings, for an accelerator that this device or its Paddle-Lite runtime does not have.",
         "Convert for the CPU only, or name a runtime built for that accelerator.",
     ),
     (

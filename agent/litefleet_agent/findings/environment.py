@@ -121,9 +121,7 @@ def _asked_in_vain(
     if engine.opencl != defaults.opencl and "opencl" not in has:
         missing = _missing_support("opencl", facts, runtime)
         if missing:
-            found.append(
-                finding("LF103", "The release has settings for OpenCL (`engine: {opencl: ...}`), and %s." % missing)
-            )
+            found.append(finding("LF103", _NO_OPENCL % (missing, facts.arch)))
         else:
             found.append(finding("LF433", _NO_KERNELS % ("OpenCL", "opencl", facts.arch, "opencl,%s" % _isa(facts))))
     if engine.nnadapter != defaults.nnadapter and "nnadapter" not in has:
@@ -134,6 +132,10 @@ def _asked_in_vain(
     return found
 
 
+_NO_OPENCL = (
+    "The release has settings for OpenCL (`engine: {opencl: ...}`), and %s: "
+    "`engine: {%s: {opencl: null}}` removes them here."
+)
 _NO_KERNELS = (
     "The file has no kernels for %s, so that the settings in `engine: {%s: ...}` change nothing: convert with "
     "`targets: {%s: '%s'}`, or remove them."

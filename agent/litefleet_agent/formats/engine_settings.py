@@ -117,7 +117,7 @@ class SettingReport(NamedTuple):
     asked: str
     state: str
     taken: str = ""
-    why: str = ""  # a sentence without its full stop; "" for TAKEN as it was asked for
+    why: str = ""  # a sentence without its full stop; "" where there is nothing to add
 
     @property
     def words(self) -> str:

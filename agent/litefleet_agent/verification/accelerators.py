@@ -17,6 +17,7 @@ else:
 
 _KERNELS, _TUNED = "opencl_kernels.bin", "opencl_tuned.bin"  # files in the cache folder
 _REPEATS = 4  # of each candidate when OpenCL tunes itself: Paddle-Lite's default
+_UNTRIED = "never run on such hardware by litefleet's authors"
 _NO_FOLDER = "the folder for it could not be made under the agent's root"
 
 
@@ -70,10 +71,12 @@ def _of_opencl(name: str, asked: Dict[str, str], why: str, valid: Optional[bool]
     if why:
         return SettingReport(name, asked[name], NOT_TAKEN, "", why)
     if valid is None:
-        return SettingReport(name, asked[name], PASSED, "", "it does not say whether OpenCL works here")
+        return SettingReport(name, asked[name], PASSED, "", "it does not say whether OpenCL works here; " + _UNTRIED)
     if not valid:
         return SettingReport(name, asked[name], NOT_TAKEN, "", "Paddle-Lite says that OpenCL does not work here")
-    return SettingReport(name, asked[name], PASSED, "", "it says that OpenCL works here, and not what it uses")
+    return SettingReport(
+        name, asked[name], PASSED, "", "it says that OpenCL works here, and not what it uses; " + _UNTRIED
+    )
 
 
 def _nnadapter(setters: Setters, settings: EngineSettings, cache: str, asked: Dict[str, str]) -> List[SettingReport]:
@@ -100,10 +103,10 @@ def _read_back(name: str, asked: str, why: str, value: object) -> SettingReport:
     if why:
         return SettingReport(name, asked, NOT_TAKEN, "", why)
     if value is None:
-        return SettingReport(name, asked, PASSED, "", "it does not say what it uses")
+        return SettingReport(name, asked, PASSED, "", "it does not say what it uses; " + _UNTRIED)
     if value != asked:
         return SettingReport(name, asked, NOT_TAKEN, str(value)[:500], "Paddle-Lite gives another value back")
-    return SettingReport(name, asked, TAKEN, asked)
+    return SettingReport(name, asked, TAKEN, asked, _UNTRIED)
 
 
 def _texts(value: object) -> Tuple[str, ...]:
