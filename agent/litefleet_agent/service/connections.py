@@ -232,7 +232,7 @@ class Connection:
             self.close()
         elif self._expired(self._frame_since, now, settings.io_limit_s):
             self.reject_and_close(
-                Rejection("the rest of a frame did not come within %g s" % settings.io_limit_s, "timed-out")
+                Rejection("the rest of a frame did not arrive within %g s" % settings.io_limit_s, "timed-out")
             )
         elif self.in_flight or self._paused:
             if self._hung_up():
@@ -380,7 +380,7 @@ class ConnectionSet:
         if partial:
             slowest = min(partial, key=lambda one: one.partial_since or 0.0)
             slowest.reject_and_close(
-                Rejection("too many clients are connected, and the rest of a frame did not come", "busy")
+                Rejection("too many clients are connected, and the rest of a frame did not arrive", "busy")
             )
             slowest.close()
         return bool(partial)

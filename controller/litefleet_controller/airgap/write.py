@@ -84,7 +84,7 @@ def _check_whole(release: Release) -> None:
     lacking = {manifest["model"]["nb"], *manifest["golden"]} - set(release.blobs)
     if lacking or (manifest["runtime"] != "system" and release.runtime_blob is None):
         missing = f"the file {min(lacking)[:12]}" if lacking else f"the runtime {manifest['runtime'][:12]}"
-        raise LitefleetError(f"the release {release.id[:12]} comes without {missing}: plan the rollout again.")
+        raise LitefleetError(f"the release {release.id[:12]} lacks {missing}: plan the rollout again.")
 
 
 def _files(releases: Sequence[Release]) -> dict[str, Path]:
@@ -96,9 +96,7 @@ def _files(releases: Sequence[Release]) -> dict[str, Path]:
             files[release.runtime_blob[0]] = release.runtime_blob[1]
     for sha, file in files.items():
         if not file.is_file():
-            raise LitefleetError(
-                f"{file} is gone, which holds {sha[:12]}: plan the rollout again to have it made anew."
-            )
+            raise LitefleetError(f"{file}, which holds {sha[:12]}, is missing: plan the rollout again to rebuild it.")
     return files
 
 

@@ -232,7 +232,7 @@ class AgentClient:
             if "event" in header:
                 event_bytes += _size_of_event(self._decoder.header_size)
                 if event_bytes > _MAX_EVENT_BYTES:
-                    raise ProtocolError(f"more than {_MAX_EVENT_BYTES >> 20} MiB of events came before an answer")
+                    raise ProtocolError(f"more than {_MAX_EVENT_BYTES >> 20} MiB of events arrived before an answer")
                 continue
             if header.get("re") != number:
                 raise ProtocolError(
@@ -246,7 +246,7 @@ class AgentClient:
             if not isinstance(result, dict):
                 raise ProtocolError("an answer has neither a result nor an error")
             return Answer(result, body)
-        raise ProtocolError(f"more than {_MAX_EVENTS} events came before an answer")
+        raise ProtocolError(f"more than {_MAX_EVENTS} events arrived before an answer")
 
     async def _frame(self, most: int, sender: asyncio.Task[None] | None) -> tuple[Header, bytes]:
         """Return the next frame's header and body, which has at most `most` bytes."""
@@ -256,7 +256,7 @@ class AgentClient:
         while (header := self._decoder.next_header()) is None:
             self._decoder.feed(await self._more(sender))
         if self._decoder.missing > (0 if "event" in header else most):
-            allowed = f"where at most {most} were asked for" if most else "that nobody asked for"
+            allowed = f"where at most {most} were asked for" if most else "that was not requested"
             raise ProtocolError(f"the device announces a body of {self._decoder.missing} bytes {allowed}")
         while (body := self._decoder.body()) is None:
             self._decoder.feed(await self._more(sender))

@@ -50,7 +50,9 @@ def _classes(name: str, data: DataSet) -> CheckResult:
     if not lacking or not labels:
         return CheckResult()
     words = f"{', '.join(lacking[:_SHOWN])}{' and more' if len(lacking) > _SHOWN else ''}"
-    observed = f"{name}: no sample of the data set is labelled {words}: what a device loses there is not seen."
+    observed = (
+        f"{name}: no sample of the data set is labelled {words}: a device's loss in these classes is not measured."
+    )
     return failed_check("LF431", observed, Certainty.POSSIBLE)
 
 

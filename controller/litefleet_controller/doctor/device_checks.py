@@ -106,7 +106,7 @@ def _runtime(chosen: ChosenRuntime, facts: Facts) -> tuple[tuple[str, ...], list
     choice = chosen.choice
     if choice.kind == "system":
         version = sanitize(facts.paddlelite.version)
-        sentence = f"Its own Paddle-Lite {version} is there.".replace("  ", " ")
+        sentence = f"Its own Paddle-Lite {version} is installed.".replace("  ", " ")
         return ((sentence,) if facts.paddlelite.path else ()), list(own_runtime_findings(facts))
     if chosen.refusals:
         return (), list(chosen.refusals)

@@ -371,7 +371,7 @@ def _works(files: list[Examined], place: Place | None, findings: Iterable[Findin
         return ()
     files_text = "these files" if len(files) > 1 else "this file"
     if place is None:
-        return ("Nothing that can be checked beforehand speaks against these two together.",)
+        return ("No check before a run rules out these two together.",)
     if place.facts is None:
-        return (f"Nothing in {files_text} speaks against {place.name}; the device itself was not probed.",)
-    return (f"Nothing that can be checked beforehand speaks against {files_text} there; `litefleet verify` proves it.",)
+        return (f"Nothing in {files_text} rules out {place.name}; the device itself was not probed.",)
+    return (f"No check before a run rules out {files_text} there; `litefleet verify` proves it.",)

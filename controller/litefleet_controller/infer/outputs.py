@@ -87,7 +87,7 @@ def _not_finite(outputs: Mapping[str, Array]) -> list[str]:
 
 def _failure(error: object) -> Finding:
     if not isinstance(error, dict):
-        raise ProtocolError("the device's error is none")
+        raise ProtocolError("the device's error is not a JSON object")
     code, message = str(error.get("code")), shortened(str(error.get("message")), 2000)
     given = error.get("finding")
     if isinstance(given, dict):

@@ -42,7 +42,7 @@ class Inspection:
     def verdict(self) -> str | None:
         """ "refused", "conditional" or "good"; None when no architecture was named and the file could be described.
 
-        "good" states that nothing in the file speaks against the architecture; "conditional" that the device must have
+        "good" states that nothing in the file rules out the architecture; "conditional" that the device must have
         what `needs` names as well.  Only a run on the device proves more.
         """
         if self.arch is None and self.model is not None:
@@ -95,7 +95,7 @@ class Inspection:
         """Return the last line of the text: what the verdict claims, and no more."""
         if self.arch is None or self.verdict == "refused":
             return f"refused for {self.arch.name}" if self.arch else "refused"
-        fine = f"nothing in the file speaks against {self.arch.name}"
+        fine = f"nothing in the file rules out {self.arch.name}"
         if self.verdict == "good":
             return fine
         return f"needs {' and '.join(_NEEDS.get(name, name) for name in self.needs)} on the device; else {fine}"

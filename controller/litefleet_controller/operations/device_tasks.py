@@ -121,7 +121,7 @@ async def _one(
     found = [row.release] if row.release else _kept(session, model, to, ids)
     if len(found) != 1:
         what = f"is version {to}" if ids else f"begins with {to}"
-        several = f"several kept releases are meant: {', '.join(map(_short, found))}; name one of them with --to"
+        several = f"several kept releases match: {', '.join(map(_short, found))}; name one of them with --to"
         observed = f"{model} on {session.device.name}: " + (several if found else f"no kept and proven release {what}")
         return session.outcome(model, [finding("LF613", observed)])
     release = found[0]

@@ -39,7 +39,7 @@ def still_open(rollout: Rollout, why: str, instead: str = "`litefleet rollout --
         f"{rollout.id} is {'open' if rollout.state in (RolloutState.RUNNING, RolloutState.PLANNED) else rollout.state}"
     )
     return StillOpen(
-        f"{state}: {why}.  `litefleet {go_on} {rollout.id}` goes on with it, {instead}`litefleet abort {rollout.id}` ends it"
+        f"{state}: {why}.  `litefleet {go_on} {rollout.id}` continues it, {instead}`litefleet abort {rollout.id}` ends it"
     )
 
 
@@ -86,7 +86,7 @@ def different_plan(
     for key, row in rest.items():
         new = planned.get(key)
         if new is None or new.state is DeviceState.BLOCKED:
-            return f"it has {row.model} for {row.device} left to do, and the new plan does not"
+            return f"{row.model} on {row.device} is not done, and the new plan does not contain it"
         if not _same_release(rollout, row, new, recipes):
             return (
                 f"it brings {row.device} {_short(row.release)} of {row.model}, and the new plan {_short(new.release)}"

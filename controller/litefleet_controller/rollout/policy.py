@@ -35,7 +35,7 @@ def _wave(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"{value!r} is no wave: write a number of devices, a percentage such as 10%, or a group")
     if isinstance(value, int) and value < 1:
-        raise ValueError(f"a wave of {value} devices is none")
+        raise ValueError(f"a wave of {value} devices is empty: write 1 or more")
     if isinstance(value, str) and value.strip().endswith("%"):
         share = _share(value)
         if not isinstance(share, float) or not 0 < share <= 1:

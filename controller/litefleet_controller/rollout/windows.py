@@ -103,7 +103,7 @@ def _zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (OSError, ValueError, LookupError):
         raise ValueError(
-            f"this machine knows no time zone '{name[:100]}': write one such as Europe/Berlin or Asia/Shanghai, "
+            f"this machine has no time zone '{name[:100]}': write one such as Europe/Berlin or Asia/Shanghai, "
             "or UTC; on a machine without zone files install the package tzdata"
         ) from None
 

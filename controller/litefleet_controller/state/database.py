@@ -57,7 +57,7 @@ def explain(error: exc.DBAPIError, name: str, secrets: tuple[str, ...] = ()) -> 
         return StateError(
             f"{name} does not answer: check that its server runs and the URL in `state` ({shortened(message, 300)})"
         )
-    return StateError(f"{name} did not do what it was asked; nothing was written ({shortened(message, 300)})")
+    return StateError(f"{name} rejected a statement; nothing was written ({shortened(message, 300)})")
 
 
 BUSY_S = 15  # how long SQLite waits for another writer
@@ -201,7 +201,7 @@ def _make_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
         if not path.is_file():
-            raise StateError(f"the state database {path} cannot be made: something else is there") from None
+            raise StateError(f"the state database {path} cannot be made: the path names something else") from None
     except OSError as error:
         raise StateError(
             f"the state database {path} cannot be made ({error.strerror}): name another file in `state`"

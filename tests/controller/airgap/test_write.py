@@ -232,7 +232,7 @@ async def test_a_release_that_is_not_its_manifest_is_not_written(tmp_path: Path)
 async def test_a_release_without_its_files_is_not_written(tmp_path: Path) -> None:
     kept = release(tmp_path / "files")
     for lack in ({"blobs": {}}, {"runtime_blob": None}):
-        with pytest.raises(LitefleetError, match=r"comes without the (file|runtime)"):
+        with pytest.raises(LitefleetError, match=r"lacks the (file|runtime)"):
             await write_bundle(
                 tmp_path / "b.lfb", [Release(**{**vars(kept), **lack})], "shop", None, agent_archive(), NOW
             )

@@ -183,7 +183,7 @@ def test_a_stream_cut_at_any_byte_is_a_closed_session() -> None:
 @pytest.mark.parametrize(
     ("frame", "words"),
     [
-        (encode({"re": 1, "result": {}}, 5), "a body of 5 bytes that nobody asked for"),
+        (encode({"re": 1, "result": {}}, 5), "a body of 5 bytes that was not requested"),
         (encode({"re": 2, "result": {}}), "expected the answer to request 1, got one to '2'"),
         (encode({"result": {}}), "got one to 'None'"),
         (encode({"re": 1}), "neither a result nor an error"),
@@ -203,7 +203,7 @@ def test_events_between_answers_are_passed_over_but_not_without_end() -> None:
     tick = encode({"event": "tick"})
     answers = ask([Request("a"), Request("b")], Say(tick * 50 + result(1, a=1) + tick + result(2, b=2)))[0]
     assert answers == [Answer({"a": 1}), Answer({"b": 2})]
-    with pytest.raises(ProtocolError, match="events came before an answer"):
+    with pytest.raises(ProtocolError, match="events arrived before an answer"):
         ask([Request("a")], Say(tick * 100_001), hangs=True, limit_s=60)
 
 

@@ -41,7 +41,10 @@ def test_classes_without_a_sample_and_too_few_samples_are_warnings(tmp_path: Pat
         folder.mkdir(exist_ok=True)
         (folder / f"{number}.npy").write_bytes(b"never read here")
     lacking, few = said(check_dataset("m", configured(tmp_path, drop=0.01), None))
-    assert lacking == ("LF431", "m: no sample of the data set is labelled bird: what a device loses there is not seen.")
+    assert lacking == (
+        "LF431",
+        "m: no sample of the data set is labelled bird: a device's loss in these classes is not measured.",
+    )
     assert few[0] == "LF431"
     assert "one of 3 samples is 0.333 of top1, and a drop of 0.01 is allowed: a single sample decides" in few[1]
     assert [one[0] for one in said(check_dataset("m", configured(tmp_path, drop=0.4), None))] == ["LF431"]

@@ -54,7 +54,7 @@ def judge(config: Config, facts: Facts, **device: str) -> tuple[list[str], str]:
 def test_good_devices_have_no_finding(config: Any) -> None:
     assert judge(config(), X86) == ([], "A runtime fits: the wheels of paddlelite 2.13rc0.")
     assert judge(config("{aarch64: system}"), ARM._replace(paddlelite=OWN))[0] == []
-    assert judge(config(), ARM._replace(paddlelite=OWN)) == ([], "Its own Paddle-Lite 2.13rc0 is there.")
+    assert judge(config(), ARM._replace(paddlelite=OWN)) == ([], "Its own Paddle-Lite 2.13rc0 is installed.")
 
 
 @pytest.mark.parametrize(

@@ -101,14 +101,14 @@ def test_what_a_file_needs_is_said(
     assert inspection.to_dict()[key] == [needs]
     lines = inspection.to_text().splitlines()
     assert f"  needs           {needs}" in lines
-    assert lines[-1] == f"needs {says} on the device; else nothing in the file speaks against aarch64"
+    assert lines[-1] == f"needs {says} on the device; else nothing in the file rules out aarch64"
     assert (inspection.verdict, inspection.needs, inspection.exit_code) == ("conditional", (needs,), 0)
 
 
 @pytest.mark.toolchain
 def test_good_claims_no_more_than_was_checked(nb_files: MakeNb) -> None:
     text = inspect_file(nb_files("cls", "x86"), "x86_64").to_text()
-    assert text.splitlines()[-1] == "nothing in the file speaks against x86_64"
+    assert text.splitlines()[-1] == "nothing in the file rules out x86_64"
 
 
 def test_without_an_architecture_there_is_no_verdict(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_the_text_of_a_small_file(tmp_path: Path) -> None:
     assert "  input           x float32 ? x 2" in lines
     assert "  parameters      1, 24 bytes (1 float32)" in lines
     assert "  whole           yes" in lines
-    assert lines[-1] == "nothing in the file speaks against x86_64"
+    assert lines[-1] == "nothing in the file rules out x86_64"
 
 
 def test_a_truncated_file_is_described_and_refused(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_other_texts_are_refused_with_what_to_write(text, says):
 
 @pytest.mark.parametrize("name", ["Mars/Olympus", "", "../../etc/passwd", "/etc/passwd", "Europe", "a\0b", "x" * 5000])
 def test_unknown_zones_are_refused(name):
-    with pytest.raises(ValueError, match="knows no time zone"):
+    with pytest.raises(ValueError, match="has no time zone"):
         check_zone(name)
 
 

@@ -177,7 +177,7 @@ class TestSqlite:
             State.open(path)
         assert path.read_text() == "these are my notes\n" * 100
         assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
-        with pytest.raises(StateError, match="something else is there"):
+        with pytest.raises(StateError, match="the path names something else"):
             State.open(tmp_path)
         with pytest.raises(StateError, match="cannot be made"):
             State.open(path / "below" / "state.db")

@@ -37,7 +37,7 @@ class Tensor:
         if value.data:
             if not target:
                 raise NativeError(
-                    "inputs", "the library gave no room for %d bytes (%s)" % (len(value.data), self._label)
+                    "inputs", "the library allocated no memory for %d bytes (%s)" % (len(value.data), self._label)
                 )
             ctypes.memmove(target, native(value.data, DTYPES[value.dtype]), len(value.data))
 
