@@ -216,7 +216,7 @@ async def test_nothing_is_written_from_files_that_changed(tmp_path: Path) -> Non
     with pytest.raises(LitefleetError, match="has changed since"):
         await write_bundle(tmp_path / "s" / "b.lfb", [kept], "shop", None, agent_archive(), NOW)
     file.unlink()
-    with pytest.raises(LitefleetError, match="is gone"):
+    with pytest.raises(LitefleetError, match="is missing"):
         await write_bundle(tmp_path / "s" / "b.lfb", [kept], "shop", None, agent_archive(), NOW)
     with pytest.raises(LitefleetError, match="no release"):
         await write_bundle(tmp_path / "s" / "b.lfb", [], "shop", None, agent_archive(), NOW)
