@@ -20,6 +20,7 @@ def prepare_cache(store: Store, identity: str) -> str:
     try:
         if os.path.islink(folder) or _size(folder) > MOST_CACHED:
             drop_cache(store, identity)
+        os.makedirs(store.path(FOLDER), mode=0o700, exist_ok=True)
         os.makedirs(folder, mode=0o700, exist_ok=True)
     except OSError:
         return ""

@@ -248,5 +248,7 @@ def test_threads_and_a_power_mode_that_the_runtime_does_not_have(device, release
     with serving(device, threads=2, power_mode="LITE_POWER_HIGH") as service:
         facts = service.model()["facts"]
         assert (facts["threads_set_by"], facts["power_mode"]) == ("environment", "")
+        told = [(one["name"], one["asked"], one["state"]) for one in facts["settings"]]
+        assert told == [("threads", "2", "not-taken"), ("power mode", "LITE_POWER_HIGH", "not-taken")]
         with service.client() as client:
             assert client.infer("cls", {"x": x}).release == release

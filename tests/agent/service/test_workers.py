@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from litefleet_agent.facts.gather import memory
+from litefleet_agent.formats.engine_settings import EngineSettings, NNAdapterSettings
 from litefleet_agent.formats.files import Tree
 from litefleet_agent.formats.npz import Array, read_npz
 from litefleet_agent.releases.store import Store, StoreError, release_id
@@ -251,8 +252,10 @@ def test_a_file_that_changed_since_it_was_sent_is_not_loaded(nb_files, goldens, 
 
 @toolchain
 def test_one_golden_alone_proves_no_batches(nb_files, goldens, lite_python, own):
-    owner = own(plan(nb_files("cls", "x86"), goldens["cls"][:1], lite_python)).ready()
+    asked = EngineSettings(nnadapter=NNAdapterSettings(("rockchip_npu",)))
+    owner = own(plan(nb_files("cls", "x86"), goldens["cls"][:1], lite_python, engine=asked)).ready()
     assert owner.facts.batches is False
+    assert [(one.name, one.state) for one in owner.facts.settings] == [("NNAdapter devices", "passed")]
     first, second = owner.run(*golden_jobs(goldens["cls"]))
     np.testing.assert_allclose(floats(second), reference(goldens["cls"][1]), atol=1e-5)
     assert len(first.outputs) == 1
@@ -553,7 +556,7 @@ def test_the_environment_says_threads_and_nothing_of_the_daemons():
     assert "OMP_NUM_THREADS" not in environment(fake(""), {})
 
 
-def stored_release(folder: Path, nb: Path, golden: Path) -> tuple[Store, str]:
+def stored_release(folder: Path, nb: Path, golden: Path, **more: object) -> tuple[Store, str]:
     store = Store(str(folder / "root"))
     store.lock()
     blobs = [nb.read_bytes(), golden.read_bytes()]
@@ -562,7 +565,24 @@ def stored_release(folder: Path, nb: Path, golden: Path) -> tuple[Store, str]:
         store.put(sha, len(data), [data])
     verify = {"tolerance": {"max_abs": 0.1}, "threads": 2}
     manifest = {"model": {"name": "cls", "nb": shas[0]}, "golden": [shas[1]], "runtime": "system", "verify": verify}
-    return store, store.write_release(manifest)
+    return store, store.write_release({**manifest, **more})
+
+
+@toolchain
+def test_a_plan_has_what_the_release_asks_of_the_engine_unless_the_service_says_otherwise(nb_files, goldens, tmp_path):
+    engine = {"threads": 4, "power_mode": "LITE_POWER_LOW", "opencl": {"tune": "CL_TUNE_RAPID", "cache": True}}
+    store, identity = stored_release(tmp_path, nb_files("cls", "x86"), goldens["cls"][0], engine=engine)
+    made = plan_of(store, identity, Settings())
+    assert (made.threads, made.power_mode) == (4, "LITE_POWER_LOW")
+    assert made.engine.to_dict() == engine
+    assert made.accelerated
+    assert made.cache == store.path("caches", identity)
+    assert os.stat(made.cache).st_mode & 0o777 == 0o700
+    other = plan_of(store, identity, Settings(threads=1, power_mode="LITE_POWER_HIGH"))
+    assert (other.threads, other.power_mode, other.engine.opencl) == (1, "LITE_POWER_HIGH", made.engine.opencl)
+    store, identity = stored_release(tmp_path / "b", nb_files("cls", "x86"), goldens["cls"][0], engine={"turbo": 1})
+    with pytest.raises(StoreError, match="the release of cls: engine has no field turbo"):
+        plan_of(store, identity, Settings())
 
 
 @toolchain
