@@ -32,6 +32,7 @@ async def test_a_rollout_proves_and_switches_on_then_costs_one_round_trip(
             assert output["max_abs"] < 1e-4
             assert (output["compare"], output["why"]) == ("topk", "probabilities of classes (softmax)")
             assert manifest["outputs"] == {output["name"]: {"compare": "topk"}}
+            assert "engine" not in manifest  # ids of releases that ask nothing stay what they were
             assert outcome.sent_bytes > 500_000
             assert (root / "agent" / f"{agent_archive().sha256}.pyz").read_bytes() == agent_archive().data
 

@@ -14,6 +14,7 @@ import pytest
 from litefleet_agent.facts import Cpu, Facts, Libc, PythonFacts
 from litefleet_agent.facts.runtime import describe_runtime
 from litefleet_agent.formats.elf import read_elf
+from litefleet_agent.formats.engine_settings import EngineSettings, OpenCLSettings
 from litefleet_agent.formats.nb import read_nb
 from litefleet_controller.build.runtimes.build import build_bundle, runtime_from_dict, runtime_to_dict
 from litefleet_controller.build.runtimes.choose import choose_runtime, errors_beforehand
@@ -267,6 +268,13 @@ def test_what_a_build_lacks_is_known_before_it_travels(standin: bytes, tmp_path:
     whole = read_library(_whole(standin, tmp_path), tmp_path / "cache").runtime
     (found,) = errors_beforehand(model, PI._replace(noexec=True), whole)
     assert found.code == "LF327"
+    asked = EngineSettings(opencl=OpenCLSettings("CL_TUNE_NORMAL"))
+    (found,) = errors_beforehand(model, PI._replace(opencl="/usr/lib/libOpenCL.so.1"), whole, asked)
+    assert found.code == "LF103"
+    assert "its Paddle-Lite runtime was built without OpenCL: `engine: {aarch64: {opencl: null}}`" in found.observed
+    (found,) = errors_beforehand(model, PI, None, asked)  # the device's own Paddle-Lite
+    assert "this device has no OpenCL library" in found.observed
+    assert errors_beforehand(model, PI, whole, EngineSettings(threads=2, power_mode="LITE_POWER_LOW")) == []
     assert runtime_from_dict(runtime_to_dict(runtime)) == runtime
 
 
