@@ -78,7 +78,17 @@ def caveats_of(releases: Sequence[ReleaseResult], low_priority: bool) -> List[st
     return list(dict.fromkeys(found))
 
 
+_ENGINES = {"native": "the native engine", "binding": "Paddle-Lite's Python binding"}
+
+
 def _of_release(release: ReleaseResult) -> Iterator[str]:
+    used = release.starts[-1].engine if release.starts else ""
+    if used != release.proven_by and used in _ENGINES and release.proven_by in _ENGINES:
+        yield "Release %s was verified, and is served, with %s; here it ran with %s, as the other one." % (
+            release.release[:12],
+            _ENGINES[release.proven_by],
+            _ENGINES[used],
+        )
     if release.starts and release.starts[-1].threads_set_by == "environment":
         yield (
             "This Paddle-Lite has no set_threads: threads were asked for by OpenMP's variables; "

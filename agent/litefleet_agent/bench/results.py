@@ -40,6 +40,7 @@ class StartReport(NamedTuple):
     numpy_version: str
     threads_set_by: str
     process_ms: float = 0.0  # from the call that started it until its interpreter ran
+    engine: str = ""  # "binding" or "native"
 
     @property
     def total_ms(self) -> float:
@@ -108,6 +109,7 @@ class ReleaseResult(NamedTuple):
     starts: Tuple[StartReport, ...]  # cold starts, the first from storage
     memory: Mapping[str, int]  # {rss, peak, pss, threads} of the process at its end, and `rss` of its start
     over_time: Optional[OverTime]
+    proven_by: str = ""  # the engine of its proof, with which it is served; "" = unknown
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form; without runs, the keys of `over_time` are missing."""
@@ -121,6 +123,7 @@ class ReleaseResult(NamedTuple):
             "runtime_version": last.runtime_version if last else "",
             "numpy_version": last.numpy_version if last else "",
             "threads_set_by": last.threads_set_by if last else "",
+            "engine": last.engine if last else "",
             "cold": {"first": starts[0], "again": starts[1:]} if starts else {},
             "memory": dict(self.memory),
         }

@@ -3,7 +3,7 @@
 import sys
 import time
 from dataclasses import replace
-from typing import Callable, Dict, List, Mapping, NamedTuple, Optional
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from ..facts import Facts
 from ..facts.sensors import available_bytes
@@ -15,7 +15,8 @@ from ..releases.activation import open_leases
 from ..releases.selector import ReleaseSelector
 from ..releases.store import Store, StoreError
 from ..service.settings import load_settings
-from ..service.workers.plan import plan_of
+from ..service.workers.plan import plan_of, proof_of
+from ..verification.engine import BINDING, recorded_engine
 from .golden_check import GoldenCheck
 from .latency import ColdStarts, compare_ab, steady
 from .plan import BenchOptions, options_of_request
@@ -77,11 +78,17 @@ def bench(
         return _Bench(wait_loop, facts, options, environment.tree).run(store, identities, environment.python)
 
 
+def _latest_engine(store: Store, identities: Sequence[str]) -> str:
+    """Return the engine of the latest proof among these releases: two are compared with the one that the newer runs with."""
+    proofs = [proof for proof in (proof_of(store, identity) for identity in reversed(identities)) if proof is not None]
+    return recorded_engine(max(proofs, key=lambda proof: proof.at).measurements) if proofs else BINDING
+
+
 class MeasuredRelease:
     """One release and its measurements so far."""
 
-    def __init__(self, golden_check: GoldenCheck, starts: ColdStarts) -> None:
-        self.golden_check, self.starts = golden_check, starts
+    def __init__(self, golden_check: GoldenCheck, starts: ColdStarts, proven_by: str) -> None:
+        self.golden_check, self.starts, self.proven_by = golden_check, starts, proven_by
         self.recorder = Recorder()
         self.memory: Dict[str, int] = {}
         self.right: Optional[bool] = None  # whether its outputs match its goldens
@@ -103,6 +110,7 @@ class MeasuredRelease:
             starts=tuple(reports),
             memory=dict(reports[-1].rss if reports else {}, **self.memory),
             over_time=self.recorder.over_time(),
+            proven_by=self.proven_by,
         )
 
 
@@ -120,16 +128,18 @@ class _Bench:
         """Measure and return the result; a failed step is one of its findings."""
         begun = time.monotonic()
         try:
-            if all(self._ready(store, identity, python) for identity in identities):
+            engine = _latest_engine(store, identities)
+            if all(self._ready(store, identity, python, engine) for identity in identities):
                 self._over_time()
                 self._throughput()
         except BenchWorkerError as error:
             self._findings += error.findings
         return self._result(store.release(identities[0]).model, begun)
 
-    def _ready(self, store: Store, identity: str, python: str) -> bool:
+    def _ready(self, store: Store, identity: str, python: str, engine: str) -> bool:
         """Read a release, and return whether it may be loaded."""
-        plan = replace(plan_of(store, identity, load_settings(store.root)), python=python)
+        own = plan_of(store, identity, load_settings(store.root))
+        plan = replace(own, python=python, wanted=engine)
         self._findings += static_findings(plan.nb, self._facts, plan.runtime, plan.nb_sha256, plan.engine)
         if any(found.decides for found in self._findings):
             return False
@@ -137,7 +147,8 @@ class _Bench:
             golden_check = GoldenCheck(plan)
         except (NbError, OSError) as error:
             raise StoreError("cannot read a file of %s: %s" % (identity[:12], error), "io-error") from error
-        self._measured.append(MeasuredRelease(golden_check, ColdStarts(self._wait_loop, golden_check, self._options)))
+        starts = ColdStarts(self._wait_loop, golden_check, self._options)
+        self._measured.append(MeasuredRelease(golden_check, starts, own.wanted))
         self._findings += golden_check.findings
         return not any(found.decides for found in self._findings)
 

@@ -147,6 +147,7 @@ class BenchWorker:
             accelerated=plan.accelerated,
             engine=plan.engine.to_dict(),
             cache=plan.cache,
+            wanted=plan.wanted,
         )
 
     # --- requests
@@ -279,8 +280,8 @@ def start_report_of(answer: Dict[str, object]) -> StartReport:
     import_ms, load_ms, first_run_ms = [
         number(answer.get(name), 0, _MOST_MS, name) for name in ("import_ms", "load_ms", "first_run_ms")
     ]
-    runtime, numpy, threads = [
-        text(answer.get(name), 100, name) for name in ("runtime_version", "numpy_version", "threads_set_by")
+    runtime, numpy, threads, engine = [
+        text(answer.get(name), 100, name) for name in ("runtime_version", "numpy_version", "threads_set_by", "engine")
     ]
     return StartReport(
         number(answer.get("begun"), 0, name="begun"),
@@ -292,6 +293,7 @@ def start_report_of(answer: Dict[str, object]) -> StartReport:
         runtime,
         numpy,
         threads,
+        engine=engine,
     )
 
 

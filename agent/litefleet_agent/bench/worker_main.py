@@ -104,6 +104,7 @@ class StartRequest(NamedTuple):
     accelerated: bool  # the model has kernels of an accelerator
     engine: Dict[str, object]  # what is asked of the engine, as EngineSettings.to_dict gives it
     cache: str  # folder for what accelerators compile; "" = none
+    wanted: str  # the kind of engine, see choose_engine
 
     def header(self) -> Dict[str, object]:
         """Return the frame's header."""
@@ -135,7 +136,9 @@ class _Model:
         confine_model([job.nb, *job.golden], job.runtime, job.memory_limit, job.accelerated, cache=job.cache)
         asked = EngineSettings.parse(job.engine)._replace(threads=job.threads, power_mode=job.power_mode)
         names = job.inputs, job.outputs
-        self._paddlelite = choose_engine(job.runtime, job.nb, *names, asked, cache=job.cache, on_stage=stream.stage)
+        self._paddlelite = choose_engine(
+            job.runtime, job.nb, *names, asked, cache=job.cache, on_stage=stream.stage, wanted=job.wanted
+        )
         self._cases: List[Dict[str, Array]] = []
         self._first: List[List[Array]] = []
         self._last: List[List[Array]] = []
@@ -183,6 +186,7 @@ class _Model:
             runtime_version=paddlelite.runtime_version[:100],
             numpy_version=paddlelite.numpy_version[:100],
             threads_set_by=paddlelite.threads_set_by,
+            engine=paddlelite.kind,
         )
 
     def _infer(self, case: int) -> List[Array]:

@@ -459,6 +459,14 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "The agent's root folder is on a file system that is mounted noexec: the kernel loads no library of a runtime from it.",
         "Set `root:` in the inventory to a folder on another file system, or remount this one with exec.",
     ),
+    (
+        "LF328",
+        "binding-used",
+        "note",
+        "",
+        "The native engine is tried first; it could not drive this Paddle-Lite or failed with it, and the Python binding of the same runtime ran the model.",
+        "Nothing: the goldens were compared as always. To have the native engine, take a release archive or a wheel of Paddle-Lite 2.7 to 2.13.",
+    ),
     # --- LF4xx: what the model did when it ran
     (
         "LF401",

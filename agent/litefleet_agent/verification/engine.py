@@ -18,6 +18,16 @@ if TYPE_CHECKING or sys.version_info >= (3, 8):
 else:
     Protocol = object
 
+NATIVE, BINDING = "native", "binding"  # the kinds of engines
+
+
+def recorded_engine(measurements: Mapping[str, object]) -> str:
+    """Return the kind of engine of a verification, by its measurements.
+
+    Agents that recorded none had the binding alone.
+    """
+    return NATIVE if measurements.get("engine") == NATIVE else BINDING
+
 
 class Declared(Protocol):
     """An input or output as the model's file declares it; nb.Tensor is one."""
@@ -112,7 +122,8 @@ class Engine(ABC):
     model stays loaded, within `memory_limit` bytes (0 = no limit).  `cache` is a folder for what accelerators compile, "" = none.
     """
 
-    kind: str  # "binding" or "native"
+    kind: str  # BINDING or NATIVE
+    not_native = ""  # why this is the binding, where the native engine was wanted
     numpy: Any = None  # the module where the engine uses it
     numpy_version = ""  # of it
 

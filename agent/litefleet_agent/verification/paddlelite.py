@@ -11,7 +11,7 @@ from typing import Any, List, Mapping, Optional, Tuple
 from ..formats.checked import shortened
 from ..formats.npz import DTYPES, Array, native
 from .accelerators import apply_accelerators
-from .engine import Engine, PaddleLiteError
+from .engine import BINDING, Engine, PaddleLiteError
 
 _LIST_SETTERS = {"float32": "f", "int32": "i", "int8": "b", "uint8": "B"}  # dtype -> array code
 _ENUMS = {"set_opencl_tune": "CLTuneMode", "set_opencl_precision": "CLPrecisionType"}  # of the first argument
@@ -24,7 +24,7 @@ class PaddleLite(Engine):
     Settings count only where the binding has their functions, see `setting_reports`: threads and power mode on ARM alone.
     """
 
-    kind = "binding"
+    kind = BINDING
     _lite: Any = None
     _output_count = 0
 

@@ -17,6 +17,7 @@ from ..releases.intact import stamps_of
 from ..releases.integrity import check_files
 from ..releases.store import Manifest, Store, StoreError
 from .confinement import ConfinementReport
+from .engine import recorded_engine
 from .verify import VerifyResult, VerifySpec, verify
 
 BUSY = 75  # exit code (EX_TEMPFAIL): another session held the store for longer than the timeout
@@ -77,7 +78,8 @@ def verify_release(store: Store, identity: str, facts: Facts, on_tick: Callable[
     os.makedirs(work, mode=0o700)
     try:
         cache = prepare_cache(store, identity) if engine.cached else ""
-        result = verify(_spec(store, manifest, runtime, facts, cache), work, on_tick=on_tick)
+        wanted = _engine_of_current(store, manifest.model, identity)
+        result = verify(_spec(store, manifest, runtime, facts, cache, wanted), work, on_tick=on_tick)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return _answer(findings + list(result.findings), result)
@@ -88,8 +90,14 @@ def _answer(findings: List[Finding], result: VerifyResult) -> ReleaseVerificatio
     return ReleaseVerification(decide(findings), findings, measurements, result.detail, True, result.sandbox)
 
 
-def _spec(store: Store, manifest: Manifest, runtime: str, facts: Facts, cache: str) -> VerifySpec:
-    settings = dict(manifest.verify, cache=cache, engine=manifest.engine.to_dict())
+def _engine_of_current(store: Store, model: str, identity: str) -> str:
+    """Return the engine of a current release's proof, with which it is served; "" for any other: a new proof chooses it."""
+    record = store.verified(identity) if store.link(model, "current") == identity else None
+    return recorded_engine(record.measurements) if record is not None else ""
+
+
+def _spec(store: Store, manifest: Manifest, runtime: str, facts: Facts, cache: str, wanted: str) -> VerifySpec:
+    settings = dict(manifest.verify, cache=cache, engine=manifest.engine.to_dict(), wanted=wanted)
     settings["nb"] = store.blob(manifest.nb)
     settings["golden"] = [store.blob(sha) for sha in manifest.goldens]
     settings["runtime"] = runtime

@@ -18,12 +18,13 @@ from ..formats.npz import Array, read_npz
 from ..releases.archive import keep_bytecode
 from .child_process import die_with_parent, end_process, peak_rss
 from .confinement import confine_model
-from .engine import PaddleLiteError
+from .engine import NATIVE, PaddleLiteError
 from .engines import choose_engine
 
 RESULT = "result.json"
 STAGE = "stage"  # its first line names the step the child is at
 OUTPUTS = "outputs.bin"  # the outputs' bytes, one after the other
+ENGINE = "engine"  # the kind of the engine that was chosen
 CONFINEMENT = "sandbox.json"  # a ConfinementReport; closed before Paddle-Lite is imported
 _KEPT_RUNS = 3  # differing runs of one case whose bytes are kept
 _LONG = 10000  # characters of a path or name
@@ -48,6 +49,7 @@ class Job(NamedTuple):
     output_bytes: int = 0  # of all references together
     engine: Mapping[str, object] = {}  # what is asked of the engine, as EngineSettings.to_dict gives it
     cache: str = ""  # folder for what accelerators compile, which this process may write to; "" = none
+    wanted: str = NATIVE  # the kind of engine, see choose_engine
 
 
 class Output(NamedTuple):
@@ -86,8 +88,9 @@ class Result(NamedTuple):
     output_names: List[str]
     threads: int
     threads_set_by: str  # "set_threads", "environment" or ""
-    engine: str  # "binding" or "native"
+    engine: str  # BINDING or NATIVE
     settings: Sequence[SettingReport] = ()  # what came of each setting that was asked for
+    not_native: str = ""  # why the binding was taken in the place of the native engine; "" when it was not
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form."""
@@ -110,6 +113,7 @@ class Result(NamedTuple):
             text(data["threads_set_by"], 100),
             text(data["engine"], 100),
             parse_reports(data["settings"]),
+            text(data["not_native"], 2000),
         )
 
 
@@ -154,9 +158,9 @@ class _Work:
     """The files of the work folder, opened before this process can no longer open any."""
 
     def __init__(self, folder: str) -> None:
-        self._confinement, self._stage, self._outputs, self._result = (
+        self._confinement, self._stage, self._engine, self._outputs, self._result = (
             os.open(os.path.join(folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            for name in (CONFINEMENT, STAGE, OUTPUTS, RESULT)
+            for name in (CONFINEMENT, STAGE, ENGINE, OUTPUTS, RESULT)
         )
         self._size = 0
 
@@ -164,6 +168,10 @@ class _Work:
         """Write how this process is confined."""
         _write(self._confinement, json.dumps(confinement).encode("ascii"))
         os.close(self._confinement)
+
+    def engine(self, kind: str) -> None:
+        """Name the engine, before anything is loaded."""
+        _write(self._engine, kind.encode("ascii"))
 
     def stage(self, words: str) -> None:
         """Name the step that begins."""
@@ -196,7 +204,10 @@ class _Run:
         self._asked = {name for name, _ in asked.asked()}  # `threads` may also come from elsewhere
         settings = asked._replace(threads=job.threads)
         names = job.declared, job.output_names
-        self.paddlelite = choose_engine(job.runtime, job.nb, *names, settings, cache=job.cache, on_stage=work.stage)
+        self.paddlelite = choose_engine(
+            job.runtime, job.nb, *names, settings, cache=job.cache, on_stage=work.stage, wanted=job.wanted
+        )
+        work.engine(self.paddlelite.kind)
 
     def run(self) -> Result:
         """Return the figures of all cases.  Raises PaddleLiteError."""
@@ -216,6 +227,7 @@ class _Run:
             self.paddlelite.threads_set_by,
             self.paddlelite.kind,
             [report for report in self.paddlelite.setting_reports() if report.name in self._asked],
+            self.paddlelite.not_native,
         )
 
     def _case(self, place: int, path: str) -> List[CaseRun]:

@@ -19,8 +19,10 @@ from ..releases.archive import keep_bytecode
 from .child_process import ChildResult, code_of_error, decode, engine_environment, run_child, without_info
 from .comparison import ModelComparison
 from .confinement import ConfinementReport
+from .engine import BINDING, NATIVE
+from .engines import ONLY_BINDING
 from .golden_cases import CaseComparison, Golden, Latency, Runs, check_outputs, exceeded_gates, fits_inputs, latency
-from .runner import CONFINEMENT, OUTPUTS, RESULT, STAGE, CaseRun, Job, Output, Result
+from .runner import CONFINEMENT, ENGINE, OUTPUTS, RESULT, STAGE, CaseRun, Job, Output, Result
 
 _LOADER = "import sys; sys.path.insert(0, sys.argv[1]); from litefleet_agent.verification import runner; sys.exit(runner.main())"
 _NATIVE_KINDS = {"native": "LF315", "no-data": "LF405", "outputs": "LF407"}  # of NativeError -> its finding
@@ -57,6 +59,7 @@ class VerifySpec:
     outputs: Optional[Dict[str, Any]] = None  # how outputs are compared, by name; the others as tensors
     engine: EngineSettings = NOTHING_ASKED  # what is asked of the engine; its threads count where `threads` is 0
     cache: str = ""  # folder for what accelerators compile; "" = none
+    wanted: str = ""  # NATIVE or BINDING: of the release's earlier proof; "": a new proof, native wherever that works
 
     @classmethod
     def from_dict(cls, data: object) -> "VerifySpec":
@@ -94,6 +97,7 @@ class VerifySpec:
             outputs=comparison.outputs(),
             engine=engine,
             cache=text(given.get("cache", ""), _LONGEST_PATH, "cache"),
+            wanted=text(given.get("wanted", ""), 20, "wanted"),
         )
 
     @property
@@ -138,7 +142,7 @@ class Measurements(NamedTuple):
     numpy_version: str
     threads: int
     threads_set_by: str  # "set_threads", "environment" or ""
-    engine: str = "binding"  # what drove Paddle-Lite: "binding" or "native"
+    engine: str = BINDING  # what drove Paddle-Lite, or NATIVE
     sandbox: Optional[ConfinementReport] = None  # how the model's process was confined; None when it did not report it
     settings: Sequence[SettingReport] = ()  # what came of each setting that was asked for
 
@@ -162,6 +166,7 @@ class VerifyResult(NamedTuple):
     measurements: Optional[Measurements] = None
     detail: str = ""
     sandbox: Optional[ConfinementReport] = None
+    seconds: float = 0.0  # that the child ran
 
 
 def _bad(text: str) -> AgentError:
@@ -188,12 +193,66 @@ def verify(
         return VerifyResult(problems)
     _prepare(work_dir)
     keep_bytecode()  # the child needs much of it
-    child = _run(_limited(spec, model, goldens), _job(spec, model, goldens, work_dir), on_tick, python)
-    report, sandbox = _report(work_dir), _sandbox(work_dir)
-    findings = _failure(child, report, work_dir)
-    if findings or report is None or report.result is None:
-        return VerifyResult(findings, detail=without_info(child.stderr), sandbox=sandbox)
-    return _check(spec, model, goldens, report.result, work_dir, child, sandbox)
+    limited = _limited(spec, model, goldens)
+    attempt = _Attempt(limited, model, goldens, _job(limited, model, goldens, work_dir), on_tick, python)
+    result = attempt.run()
+    return attempt.by_binding(result) if attempt.may_be_the_engine(result) else result
+
+
+# Ends of a run that another engine would not change: no kernel wrote an output, a limit of time or memory.
+_NOT_THE_ENGINE = ("LF405", "LF408", "LF411")
+_LEAST_S = 1.0  # for a second attempt
+
+
+class _Attempt(NamedTuple):
+    """A verification whose files were read and fit each other."""
+
+    spec: VerifySpec
+    model: NbModel
+    goldens: List[Golden]
+    job: Job
+    on_tick: Optional[Callable[[], None]]
+    python: str
+
+    def run(self) -> VerifyResult:
+        """Run the model in a child and check its outputs."""
+        work_dir = self.job.work
+        _prepare(work_dir)
+        child = _run(self.spec, self.job, self.on_tick, self.python)
+        report, sandbox = _report(work_dir), _sandbox(work_dir)
+        findings = _failure(child, report, work_dir)
+        if findings or report is None or report.result is None:
+            result = VerifyResult(findings, detail=without_info(child.stderr), sandbox=sandbox)
+        else:
+            result = _check(self.spec, self.model, self.goldens, report.result, work_dir, child, sandbox)
+        return result._replace(seconds=child.seconds)
+
+    def may_be_the_engine(self, result: VerifyResult) -> bool:
+        """Return whether the native engine, which no earlier proof names, may itself be why there are no outputs to compare."""
+        if self.spec.wanted or result.measurements is not None or not result.findings:
+            return False
+        return result.findings[0].code not in _NOT_THE_ENGINE and _first_line(self.job.work, ENGINE) == NATIVE
+
+    def by_binding(self, native: VerifyResult) -> VerifyResult:
+        """Run it again through the binding, in what is left of the time; return its result where it differs from `native`.
+
+        The two drive the same library: what ends alike is the model's or the library's own.
+        """
+        left = self.spec.time_limit_s - native.seconds
+        if left < _LEAST_S:
+            return native
+        spec, job = replace(self.spec, time_limit_s=left), self.job._replace(wanted=ONLY_BINDING)
+        result = self._replace(spec=spec, job=job).run()
+        report = _report(self.job.work)
+        if report is not None and report.error[0] == "no-binding":
+            return native
+        if [f.code for f in result.findings] == [f.code for f in native.findings]:
+            return native
+        return result._replace(findings=[_binding_used(native.findings[0].observed), *result.findings])
+
+
+def _binding_used(reason: str) -> Finding:
+    return finding("LF328", "The Python binding ran the model, not the native engine: %s" % reason)
 
 
 def _limited(spec: VerifySpec, model: NbModel, goldens: Sequence[Golden]) -> VerifySpec:
@@ -223,7 +282,7 @@ def _prepare(work_dir: str) -> None:
     """Make the work folder and remove an earlier run's files: an old result must never be taken for a new one."""
     try:
         os.makedirs(work_dir, mode=0o700, exist_ok=True)
-        for name in (CONFINEMENT, OUTPUTS, RESULT, STAGE):
+        for name in (CONFINEMENT, ENGINE, OUTPUTS, RESULT, STAGE):
             if os.path.lexists(os.path.join(work_dir, name)):
                 os.unlink(os.path.join(work_dir, name))
     except OSError as err:
@@ -261,6 +320,7 @@ def _job(spec: VerifySpec, model: NbModel, goldens: Sequence[Golden], work_dir: 
         output_bytes=sum(len(output.data) for golden in goldens for output in golden.outputs),
         engine=spec.engine.to_dict(),
         cache=spec.cache,
+        wanted=spec.wanted or NATIVE,
     )
 
 
@@ -302,17 +362,16 @@ def _read_json(work_dir: str, name: str, most: int) -> Dict[str, object]:
     return mapping(json.loads(read_regular(os.path.join(work_dir, name), most, follow=False).decode("utf-8")))
 
 
-def _stage(work_dir: str) -> str:
+def _first_line(work_dir: str, name: str) -> str:
     try:
-        words = read_regular(os.path.join(work_dir, STAGE), 200, follow=False).decode("utf-8")
+        return read_regular(os.path.join(work_dir, name), 200, follow=False).decode("utf-8").split("\n")[0]
     except (OSError, ValueError):
-        words = ""
-    return words.split("\n")[0] or "starting"
+        return ""
 
 
 def _failure(child: ChildResult, report: Optional[_Report], work_dir: str) -> List[Finding]:
     """Return why there is no result: the child's own error, or how it ended; empty when it did its work."""
-    stage = _stage(work_dir)
+    stage = _first_line(work_dir, STAGE) or "starting"
     if report is not None and report.result is None and not child.signal_name:
         return [paddlelite_finding(report.error[0], report.error[1], stage)]
     if child.exit_code == 0 and report is None and not child.timed_out and not child.over_memory:
@@ -376,8 +435,9 @@ def _check(
         sandbox,
         result.settings,
     )
-    lists = result.engine == "binding" and not result.numpy_version
+    lists = result.engine == BINDING and not result.numpy_version
     notes = [finding("LF317", "The inputs were set as lists.")] if lists else []
+    notes += [_binding_used("%s." % result.not_native.rstrip("."))] if result.not_native else []
     notes += _input_sizes(goldens) + settings_findings(result.settings)
     findings = notes + output_check.findings + exceeded_gates(spec.gates or {}, times, peak_rss)
     return VerifyResult(findings, measurements, without_info(child.stderr), sandbox)

@@ -102,6 +102,7 @@ class ReleaseFigures(_Reported):
     runtime_version: Word = ""
     numpy_version: Word = ""
     threads_set_by: Word = ""
+    engine: Word = ""  # "binding" or "native"; older agents do not say
     cold: Starts = Starts()
     warm: Latency | None = None
     whole: Latency | None = None  # including setting inputs and copying outputs

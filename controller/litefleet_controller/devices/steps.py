@@ -32,7 +32,7 @@ from .deliver import (
 )
 from .identity import Identity
 from .outcome import DeviceOutcome
-from .regression import BENCH_LIMIT_S, bench_request, confirmed, regressions
+from .regression import BENCH_LIMIT_S, bench_request, confirmed, other_engine, regressions
 from .visit import DeviceSession, SessionFactory, open_session
 
 __all__ = [
@@ -232,9 +232,15 @@ class _Delivery:
         )
         if limits is None or before in ("", self.built.id) or decide(self.findings) is not Verdict.VERIFIED:
             return  # a release that fails is not measured again, and one measurement alone is no evidence
-        found = regressions(measurements_of(self.session.hello, before), measured, limits)
+        recorded = measurements_of(self.session.hello, before)
+        self._say(other_engine(recorded, measured))
+        found = regressions(recorded, measured, limits)
         if found:
             self.findings += await self._measure_again(before, found, limits)
+
+    def _say(self, note: str) -> None:
+        """Put a note before the model's own last lines."""
+        self.session.detail = "\n".join(filter(None, (note, self.session.detail)))[:4000]
 
     async def _measure_again(self, before: str, found: list[Finding], limits: Regression) -> list[Finding]:
         self.session.step("measure again")
@@ -246,7 +252,7 @@ class _Delivery:
                 for f in found
             ]
         again = confirmed(found, answer, limits)
-        self.session.detail = "\n".join(filter(None, (again.note, self.session.detail)))[:4000]
+        self._say(again.note)
         return list(again.findings)
 
     async def _activate(self, measured: Mapping[str, object]) -> DeviceOutcome:

@@ -1,9 +1,10 @@
-"""One wheel for x86_64 serves every interpreter: through its binding where that fits, natively everywhere else."""
+"""One wheel for x86_64 serves every interpreter: natively, or through its binding where an earlier proof or a failure says so."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from litefleet_agent.findings import Verdict, decide
 from litefleet_agent.verification.engines import binding_fits
 from litefleet_agent.verification.verify import VerifyResult, VerifySpec, paddlelite_finding, verify
 
-from tests.agent.verification.native.driving import interpreter
+from tests.agent.verification.native.driving import compile_standin, interpreter
 from tests.conftest import environment, lite_environment, paddle_goldens, raw_nb
 
 toolchain = pytest.mark.toolchain
@@ -63,14 +64,87 @@ def test_numpy_2_no_longer_matters(tmp_path: Path) -> None:
 
 
 @toolchain
-def test_the_binding_is_used_where_it_fits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["cls", "det", "rec"])
+def test_a_new_proof_is_native_and_an_earlier_one_keeps_its_engine_with_the_same_bytes(
+    model: str, tmp_path: Path
+) -> None:
     python = lite_environment()
     site = str(site_of(python))
     assert binding_fits(site, "cp310")
     assert not binding_fits(site, "cp311")
-    result = run("cls", python, tmp_path / "work")
+    answers = {}
+    for earlier, engine in (("", "native"), ("native", "native"), ("binding", "binding")):
+        result = run(model, python, tmp_path / "work", engine=earlier, threads=1)
+        assert result.findings == []
+        assert result.measurements is not None
+        assert (result.measurements.engine, result.measurements.threads) == (engine, 1)
+        answers[earlier] = (tmp_path / "work" / "outputs.bin").read_bytes()
+    assert len(set(answers.values())) == 1
+
+
+@pytest.fixture(scope="module")
+def driven(tmp_path_factory: pytest.TempPathFactory) -> Callable:
+    """Return a maker of runtimes: a stand-in as lite.so, which the native engine drives, and the wheel's real binding."""
+    (extension,) = (site_of(lite_environment()) / "paddlelite").glob("lite*.so")
+    loader = (
+        "import importlib.machinery as machinery, importlib.util as util, sys\n"
+        f"spec = util.spec_from_file_location('lite', {str(extension)!r})\n"
+        "real = util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(real)\n"
+        "globals().update({name: getattr(real, name) for name in dir(real) if not name.startswith('__')})\n"
+    )
+
+    def make(*flags: str) -> Path:
+        runtime = tmp_path_factory.mktemp("runtime")
+        package = runtime / "paddlelite"
+        (package / "lite").mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (package / "lite" / "__init__.py").write_text(loader)
+        compile_standin(package / "lite.so", *flags)
+        return runtime
+
+    return make
+
+
+@toolchain
+def test_a_library_that_fails_the_native_engine_s_checks_is_run_by_the_binding(
+    driven: Callable, tmp_path: Path
+) -> None:
+    runtime = driven()  # it knows nothing of the model's inputs
+    result = run("cls", lite_environment(), tmp_path / "work", runtime=str(runtime))
+    assert [f.code for f in result.findings] == ["LF328"]
+    assert decide(result.findings) is Verdict.VERIFIED
+    assert "laid out in a way that is unknown here" in result.findings[0].observed
     assert result.measurements is not None
     assert result.measurements.engine == "binding"
+    assert result.measurements.numpy_version.startswith("1.")
+    bare = environment("lite-2.13rc0-bare", "3.10", WHEEL)  # no numpy: its binding does not fit
+    result = run("cls", bare, tmp_path / "bare", runtime=str(runtime))
+    assert [f.code for f in result.findings] == ["LF315"]
+
+
+@toolchain
+def test_a_crash_of_the_native_engine_alone_does_not_fail_the_proof(driven: Callable, tmp_path: Path) -> None:
+    crash = tmp_path / "crash.h"
+    crash.write_text("#include <csignal>\nstruct Crash { Crash() { std::raise(SIGSEGV); } };\nstatic Crash crash;\n")
+    runtime = driven("-include", str(crash))
+    result = run("cls", lite_environment(), tmp_path / "work", runtime=str(runtime))
+    assert [f.code for f in result.findings] == ["LF328"]
+    assert "while importing Paddle-Lite, died with SIGSEGV" in result.findings[0].observed
+    assert result.measurements is not None
+    assert result.measurements.engine == "binding"
+    # What was proven natively is served natively: its proof has no other engine.
+    result = run("cls", lite_environment(), tmp_path / "work", runtime=str(runtime), engine="native")
+    assert [f.code for f in result.findings] == ["LF401"]
+
+
+@toolchain
+def test_a_library_that_exports_no_functions_is_run_by_the_binding_at_once(driven: Callable, tmp_path: Path) -> None:
+    runtime = driven()
+    (runtime / "paddlelite" / "lite.so").write_bytes(b"\x7fELF of an old string ABI")
+    result = run("cls", lite_environment(), tmp_path / "work", runtime=str(runtime))
+    assert [f.code for f in result.findings] == ["LF328"]
+    assert "not the native engine: it exports none of Paddle-Lite's C++ functions" in result.findings[0].observed
 
 
 def test_nothing_installed_is_still_a_sentence(tmp_path: Path) -> None:

@@ -116,7 +116,9 @@ class _Worker:
         self.model = served_model(model, job.name, job.release)
         outputs = [tensor.name for tensor in model.outputs]
         options = job.settings, job.input_sizes, job.memory_limit, job.cache
-        self.paddlelite = choose_engine(job.runtime, job.nb, model.inputs, outputs, *options, on_stage=self.stage)
+        self.paddlelite = choose_engine(
+            job.runtime, job.nb, model.inputs, outputs, *options, on_stage=self.stage, wanted=job.wanted
+        )
         self.stage("importing Paddle-Lite")
         self.paddlelite.import_runtime()
         self.stage("loading the model")

@@ -12,7 +12,8 @@ from ...formats.engine_settings import NOTHING_ASKED, EngineSettings
 from ...formats.files import Tree
 from ...formats.nb import NbError, NbModel
 from ...releases.caches import prepare_cache
-from ...releases.store import Store, StoreError
+from ...releases.store import Store, StoreError, VerificationRecord
+from ...verification.engine import BINDING, recorded_engine
 from ...verification.verify import default_memory_limit
 from ..messages import ServedModel
 from ..settings import Settings
@@ -47,6 +48,7 @@ class WorkerPlan:
         NOTHING_ASKED  # what the release asks of the engine; `threads` and `power_mode` above count
     )
     cache: str = ""  # folder for what accelerators compile; "" = none
+    wanted: str = BINDING  # the kind of engine: of the release's proof, see choose_engine
 
 
 class LoadRequest(NamedTuple):
@@ -67,6 +69,7 @@ class LoadRequest(NamedTuple):
     accelerated: bool
     engine: Dict[str, object]  # as EngineSettings.to_dict gives it
     cache: str  # "" = none
+    wanted: str  # the kind of engine
 
     @property
     def settings(self) -> EngineSettings:
@@ -92,6 +95,7 @@ class LoadRequest(NamedTuple):
             accelerated=plan.accelerated,
             engine=plan.engine.to_dict(),
             cache=plan.cache,
+            wanted=plan.wanted,
         )
 
     def header(self) -> Dict[str, object]:
@@ -120,7 +124,9 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
     nb = _existing_file(store.blob(manifest.nb), "the file of %s" % name)
     golden = tuple(_existing_file(store.blob(sha), "a golden of %s" % name) for sha in manifest.goldens)
     model = _read(nb, name)
-    limits = _limits(store, identity, settings, len(golden))
+    proof = proof_of(store, identity)
+    measured = proof.measurements if proof is not None else {}
+    limits = _limits(measured, settings, len(golden))
     engine = manifest.engine
     return WorkerPlan(
         model=served_model(model, name, identity),
@@ -140,7 +146,16 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
         run_limit_s=limits.run_s,
         engine=engine,
         cache=prepare_cache(store, identity) if engine.cached else "",
+        wanted=recorded_engine(measured),
     )
+
+
+def proof_of(store: Store, identity: str) -> Optional[VerificationRecord]:
+    """Return the record of the release's proof on this device, None where there is none that can be read."""
+    try:
+        return store.verified(identity)
+    except StoreError:  # what it says is worth no release that is not served
+        return None
 
 
 class _Limits(NamedTuple):
@@ -148,18 +163,13 @@ class _Limits(NamedTuple):
     run_s: float
 
 
-def _limits(store: Store, identity: str, settings: Settings, cases: int) -> _Limits:
+def _limits(measured: Mapping[str, object], settings: Settings, cases: int) -> _Limits:
     """Return how long a worker may load the release, and how long one run may take.
 
     What took long in the release's proof on this device may take `_ALLOWED` times as long here, where other models run beside
     it: a release that was verified on a slow board is not stopped by a limit for fast ones.  Settings that are not the defaults
     are used as they are.
     """
-    try:
-        record = store.verified(identity)
-    except StoreError:  # limits are worth no release that is not served
-        record = None
-    measured = record.measurements if record is not None else {}
     latency = measured.get("latency_ms")
     run_s = number_or(0, latency.get("p99") if isinstance(latency, dict) else 0, 0, _MOST_LIMIT_S * 1e3) / 1e3
     load_s = number_or(0, measured.get("load_ms"), 0, _MOST_LIMIT_S * 1e3) / 1e3

@@ -6,6 +6,7 @@ import os
 from typing import Any, List, NamedTuple, Optional, Tuple
 
 from ...facts.cxx_library import NAMES, library_in
+from ...facts.runtime import binary_of
 from ...formats.elf import ElfError, read_elf
 from .errors import NativeError, explain_unloadable
 from .symbols import Functions, resolve
@@ -43,7 +44,7 @@ def find_library(runtime: str) -> str:
     """
     if runtime and os.path.isfile(runtime):
         return os.path.abspath(runtime)
-    packaged = (os.path.join(folder, "lite.so") for folder in _packages(runtime))
+    packaged = (binary_of(folder) for folder in _packages(runtime))
     path = next(filter(os.path.isfile, packaged), "") or (library_in(runtime) if runtime else "")
     if path:
         return os.path.abspath(path)

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ...formats.npz import Array
-from ..engine import Engine
+from ..engine import NATIVE, Engine
 from .errors import NativeError
 
 if TYPE_CHECKING:  # ctypes may be missing: that is a sentence of import_runtime, not an error at import
@@ -26,7 +26,7 @@ class NativePaddleLite(Engine):
     The other arguments are Engine's.
     """
 
-    kind = "native"
+    kind = NATIVE
 
     def __init__(
         self,
