@@ -1,10 +1,11 @@
 """The native engine beside Python's binding: the same wheel, interpreter, model and input, in processes of their own.
 
-    python bench/native.py [--models cls,det,rec] [--blocks 15] [--runs 20] [--soak 10000] [--json FILE]
+    python bench/native.py [--models cls,det,rec] [--blocks 15] [--runs 20] [--whole 5] [--soak 10000] [--json FILE]
 
 Blocks of runs are taken in turn, so that whatever else the machine does meets both.  A run is setting the inputs, running and
-copying the outputs; figures are medians over the blocks, printed as Markdown.  `--soak` runs the cls model that many times in
-either, and prints how the memory grew between the first tenth and the end.
+copying the outputs; figures are medians over the blocks, printed as Markdown.  `--whole` makes that many proofs with each
+engine, and starts that many of the service's workers, in turn: seconds, CPU seconds and peak memory of the process that has the
+model.  `--soak` runs the cls model that many times in either, and prints how the memory grew after the first tenth.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ report = {"import_ms": import_ms, "load_ms": load_ms, "before": before, "loaded"
 print(json.dumps(report), flush=True)
 for line in sys.stdin:
     seconds = inside = 0.0
+    spent = time.process_time()
     for _ in range(int(line)):
         begun = time.perf_counter()
         engine.set_inputs(values)
@@ -66,9 +68,50 @@ for line in sys.stdin:
         outputs = engine.outputs()
         seconds += time.perf_counter() - begun
     report = {"ms": seconds * 1e3 / int(line), "run_ms": inside * 1e3 / int(line)}
+    report["cpu_ms"] = (time.process_time() - spent) * 1e3 / int(line)
     report.update(rss=status("VmRSS:"), peak=status("VmHWM:"))
     print(json.dumps(report), flush=True)
 """
+
+
+WHOLE = """
+import json, resource, sys, tempfile, time
+sys.path.insert(0, sys.argv[1])
+what, engine, python, runtime, nb, *goldens = sys.argv[2:]
+begun = time.monotonic()
+if what == "proof":
+    from litefleet_agent.verification.verify import VerifySpec, verify
+    spec = VerifySpec.from_dict({"nb": nb, "golden": goldens, "runtime": runtime, "engine": engine, "threads": 1})
+    with tempfile.TemporaryDirectory() as folder:
+        result = verify(spec, folder, python=python)
+    assert result.findings == [] and result.measurements.engine == engine, result
+else:
+    from litefleet_agent.formats.nb import read_nb
+    from litefleet_agent.service.workers.one_shot import run_one_shot
+    from litefleet_agent.service.workers.plan import WorkerPlan, served_model
+    with open(nb, "rb") as stream:
+        model = served_model(read_nb(stream.read()), "m", "0" * 64)
+    run_one_shot(WorkerPlan(model, nb, runtime, tuple(goldens), python=python, engine=engine, threads=1), [], 60)
+seconds = time.monotonic() - begun
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps({"seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss * 1024}))
+"""
+
+
+def whole(model: str, times: int) -> list[tuple[str, str, float, float, float]]:
+    """Return (what, engine, median seconds, CPU seconds and peak bytes) of whole proofs and of starts of a worker."""
+    python = lite_environment()
+    (site,) = python.parent.parent.glob("lib/python*/site-packages")
+    rest = [python, site, raw_nb(model, "x86"), *paddle_goldens(model)]
+    found: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for number in range(times):
+        for what in ("proof", "worker"):
+            for kind in KINDS if number % 2 else reversed(KINDS):
+                argv = [sys.executable, "-IS", "-c", WHOLE, ROOT / "agent", what, kind, *rest]
+                done = subprocess.run([str(part) for part in argv], capture_output=True, text=True, check=True)
+                found.setdefault((what, kind), []).append(json.loads(done.stdout.splitlines()[-1]))
+    keys = ("seconds", "cpu", "peak")
+    return [(*names, *(statistics.median(one[key] for one in each) for key in keys)) for names, each in found.items()]
 
 
 @dataclass
@@ -130,14 +173,14 @@ def compare(model: str, blocks: int, runs: int) -> dict[str, object]:
         loop.end()
         found[kind] = {
             **{key: round(loop.start[key], 1) for key in ("import_ms", "load_ms")},
-            **{key: round(loop.median(key), 3) for key in ("ms", "run_ms")},
+            **{key: round(loop.median(key), 3) for key in ("ms", "run_ms", "cpu_ms")},
             **{key: round(loop.start[key] / 2**20, 1) for key in ("before", "loaded")},
             "peak": round(loop.blocks[-1]["peak"] / 2**20, 1),
         }
     pairs = zip(loops["native"].blocks[1:], loops["binding"].blocks[1:], strict=True)
-    ratios = [(n["ms"] / b["ms"], n["run_ms"] / b["run_ms"]) for n, b in pairs]
-    found["ratio"] = round(statistics.median(r[0] for r in ratios), 3)
-    found["run_ratio"] = round(statistics.median(r[1] for r in ratios), 3)
+    ratios = [tuple(n[key] / b[key] for key in ("ms", "run_ms", "cpu_ms")) for n, b in pairs]
+    for place, name in enumerate(("ratio", "run_ratio", "cpu_ratio")):
+        found[name] = round(statistics.median(r[place] for r in ratios), 3)
     return found
 
 
@@ -159,20 +202,27 @@ def main() -> None:
     parser.add_argument("--models", default="cls,det,rec")
     parser.add_argument("--blocks", type=int, default=15)
     parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--whole", type=int, default=0)
     parser.add_argument("--soak", type=int, default=0)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     found = [compare(model, given.blocks, given.runs) for model in given.models.split(",")]
     print(
-        "| model | engine | import ms | load ms | set+run+get ms | run ms | MiB before | loaded | peak | ratio (run alone) |"
+        "| model | engine | import ms | load ms | set+run+get ms | run ms | CPU ms | MiB before | loaded | peak "
+        "| ratio (run alone; CPU) |"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for one in found:
         for kind in KINDS:
             figures = one[kind]
             assert isinstance(figures, dict)
-            ratio = f"{one['ratio']} ({one['run_ratio']})" if kind == "native" else ""
+            ratio = f"{one['ratio']} ({one['run_ratio']}; {one['cpu_ratio']})" if kind == "native" else ""
             print("| " + " | ".join([str(one["model"]), kind, *map(str, figures.values()), ratio]) + " |")
+    if given.whole:
+        print("| model | process | engine | seconds | CPU seconds | peak MiB |\n| --- | --- | --- | --- | --- | --- |")
+    for model in given.models.split(",") if given.whole else ():
+        for what, kind, seconds, cpu, peak in whole(model, given.whole):
+            print(f"| {model} | {what} | {kind} | {seconds:.2f} | {cpu:.2f} | {peak / 2**20:.1f} |", flush=True)
     grown = soak(given.soak) if given.soak else {}
     for kind, figures in grown.items():
         print(f"{kind}: {figures['first'] / 2**20:.2f} to {figures['last'] / 2**20:.2f} MiB, "

@@ -55,8 +55,7 @@ def _userland(facts: Facts) -> str:
 
 
 def _libc(facts: Facts) -> str:
-    text = f"{facts.libc.kind} {facts.libc.version}".strip()
-    return text + (f", libstdc++ with GLIBCXX_{facts.libstdcxx}" if facts.libstdcxx else "")
+    return facts.libc_words + (f", libstdc++ with GLIBCXX_{facts.libstdcxx}" if facts.libstdcxx else "")
 
 
 def _python(facts: Facts) -> str:

@@ -133,11 +133,20 @@ def _facts(facts: Mapping[str, object]) -> list[tuple[str, str]]:
     part = {key: mapping_or_empty(facts.get(key)) for key in ("os_release", "cpu", "memory", "disk", "python", "libc")}
     parts = ", ".join(map(str, sequence_or_empty(part["cpu"].get("parts"))[:4]))
     memory, disk = part["memory"].get("total"), part["disk"].get("free")
+    own = mapping_or_empty(facts.get("brought")).get("own_libc")
     lines: list[tuple[str, list[object]]] = [
         ("system", [part["os_release"].get("pretty"), facts.get("kernel"), facts.get("machine")]),
         ("cpu", [parts, f"{part['cpu']['cores']} cores" if part["cpu"].get("cores") else ""]),
         ("memory", [human_bytes(memory) if memory else "", f"{human_bytes(disk)} free on disk" if disk else ""]),
-        ("python", [part["python"].get("version"), part["libc"].get("kind"), part["libc"].get("version")]),
+        (
+            "python",
+            [
+                part["python"].get("version"),
+                part["libc"].get("kind"),
+                part["libc"].get("version"),
+                f"brought; the system has {own}" if own else "",
+            ],
+        ),
     ]
     return [
         (name, text) for name, found in lines if (text := sanitize(", ".join(str(f) for f in found if f), LINE_LIMIT))

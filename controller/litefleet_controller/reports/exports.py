@@ -11,7 +11,16 @@ from litefleet_agent.findings import Verdict
 from ..common.checked import mapping_or_empty, sequence_or_empty
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import DeviceOutcome, RunReport, release_name
-from .values import arch_name, counts_line, human_ms, human_seconds, latency_of, rollout_lines, shared_findings
+from .values import (
+    arch_name,
+    brought_lines,
+    counts_line,
+    human_ms,
+    human_seconds,
+    latency_of,
+    rollout_lines,
+    shared_findings,
+)
 
 _COLUMNS = (
     "device",
@@ -118,7 +127,12 @@ def to_markdown(report: RunReport) -> str:
     about += [f"fleet {report.fleet}"] if report.fleet else []
     about += [f"by {report.by}"] if report.by else []
     about += [f"{model} {', '.join(versions)}" for model, versions in report.versions.items()]
-    lines += [_md(" · ".join(about)), "", *(f"{_md(line)}  " for line in rollout_lines(report)), ""]
+    lines += [
+        _md(" · ".join(about)),
+        "",
+        *(f"{_md(line)}  " for line in [*rollout_lines(report), *brought_lines(report)]),
+        "",
+    ]
     lines += ["| device | model | version | verdict | why | p50 |", "| --- | --- | --- | --- | --- | ---: |"]
     for outcome in report.outcomes:
         latency = latency_of(outcome)

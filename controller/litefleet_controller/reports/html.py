@@ -28,6 +28,7 @@ from .latency_plot import latency_plots
 from .values import (
     FindingGroup,
     arch_name,
+    brought_lines,
     facts_lines,
     group_sentences,
     human_bytes,
@@ -111,7 +112,7 @@ def to_html(report: RunReport) -> str:
         started_at=sanitize(report.started_at, 40),
         seconds=human_seconds(report.seconds),
         counts=report.counts,
-        rollout=rollout_lines(report),
+        rollout=[*rollout_lines(report), *brought_lines(report)],
         total=len(report.outcomes),
         bar=_bar(report.counts),
         groups=[_group(g) for g in shared_findings(report)],

@@ -26,6 +26,7 @@ from .grouping import folded
 from .values import (
     FindingGroup,
     arch_name,
+    brought_lines,
     counts_line,
     gathered,
     group_sentences,
@@ -230,6 +231,8 @@ def to_table(report: RunReport, width: int = 100, color: bool = False) -> str:
     page.line(*_counts(report), (f"   ({sanitize(report.command, 40)}, {human_seconds(report.seconds)})", "dim"))
     for model, versions in report.versions.items():
         page.line(f"version of {sanitize(model, 60)}: {sanitize(', '.join(versions), LINE_LIMIT)}")
+    for line in brought_lines(report):
+        page.line(line)
     for line in rollout_lines(report):
         page.line((line, "bold" if report.exit_code == 3 else ""))
     return page.text

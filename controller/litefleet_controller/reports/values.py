@@ -14,7 +14,7 @@ from typing import NamedTuple
 from litefleet_agent.findings import CATALOGUE, Entry, Finding, Severity, Verdict
 from litefleet_agent.formats.engine_settings import parse_reports
 
-from ..common.checked import number_or_none
+from ..common.checked import mapping_or_empty, number_or_none
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import DeviceOutcome, RunReport
 
@@ -211,6 +211,20 @@ def rollout_lines(report: RunReport) -> list[str]:
     elif rollout.get("state") in ("paused", "waiting"):
         lines.append(f"next: `litefleet status {ident}`")
     return lines
+
+
+def brought_lines(report: RunReport) -> list[str]:
+    """Return a line for each C library that was brought with a Python, with the devices that have it; cleaned."""
+    devices: dict[str, dict[str, None]] = {}
+    for outcome in report.outcomes:
+        own = mapping_or_empty(outcome.facts.get("brought")).get("own_libc")
+        if own:
+            libc = mapping_or_empty(outcome.facts.get("libc"))
+            words = sanitize(f"{libc.get('kind', '')} {libc.get('version', '')} (the system has {own})", 100)
+            devices.setdefault(words, {})[outcome.device] = None
+    return [
+        f"in a Python that litefleet brought, with {libc}: {listed(tuple(names))}" for libc, names in devices.items()
+    ]
 
 
 _YEAR_9000 = 221_845_392_000.0  # datetime ends soon after

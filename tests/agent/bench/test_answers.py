@@ -18,6 +18,7 @@ STARTED: dict[str, Any] = {
     "runtime_version": "v2.13-rc",
     "numpy_version": "1.26.4",
     "threads_set_by": "set_threads",
+    "engine": "binding",
 }
 RAN: dict[str, Any] = {"begun": 1.0, "ended": 1.5, "cpu_s": 0.4, "runs": 1}
 

@@ -12,6 +12,7 @@ from litefleet_agent.protocol import encode
 
 from tests.agent.session.test_server import Peer
 from tests.agent.support.bench_fixtures import opened, release
+from tests.agent.support.real_paddlelite import archive_of
 from tests.conftest import lite_environment, raw_nb
 
 VERSIONS = ["2.13rc0", "2.12"]  # for Python 3.10 and 3.7
@@ -69,10 +70,22 @@ def test_cls_is_measured_and_right(root: Path, version: str) -> None:
 
 
 @pytest.mark.toolchain
-def test_two_releases_of_one_file_are_both_right(root: Path) -> None:
-    with Peer(root, str(lite_environment())) as peer:
+def test_two_releases_are_both_right_and_run_with_the_engine_of_the_later_proof(root: Path) -> None:
+    """The later one has a release archive, and was proven natively; the other one by an agent that had the binding alone."""
+    python = lite_environment()
+    store = opened(root)
+    archive_of(python, Path(store.path("runtimes")) / "archive")
+    nb, golden = raw_nb("cls", "x86").read_bytes(), store.release(store.link("cls", "current")).goldens[0]
+    earlier = store.link("cls", "current")
+    later = release(store, nb, (Path(store.blob(golden)).read_bytes(),), "archive", "cls")
+    store.record_verification(later, "f", {"engine": "native"}, at=2)
+    store.unlock()
+    with Peer(root, str(python)) as peer:
         answer = peer.ask("bench", model="cls", seconds=3, workers=[1], against="previous")["result"]
-    assert [told["right"] for told in answer["releases"]] == [True, True]
+    assert [(told["release"], told["right"]) for told in answer["releases"]] == [(later, True), (earlier, True)]
+    assert [told["engine"] for told in answer["releases"]] == ["native", "native"]
+    said = f"Release {earlier[:12]} was verified, and is served, with Paddle-Lite's Python binding"
+    assert any(note.startswith(said) for note in answer["notes"])
     assert answer["comparison"]["pairs"] >= 6
     assert 0.2 < answer["comparison"]["ratio"] < 5
 

@@ -76,6 +76,17 @@ def make_goldens(python: Path, model: Path, name: str, folder: Path) -> list[Pat
     return [folder / f"{name}{seed}.npz" for seed in (0, 1)]
 
 
+def archive_of(python: Path, folder: Path) -> Path:
+    """Return an interpreter's Paddle-Lite laid out as an unpacked release archive for x86_64."""
+    (site,) = python.parent.parent.glob("lib/python*/site-packages")
+    top = folder / "inference_lite_lib.x86.linux"
+    library = top / "cxx" / "lib"
+    library.mkdir(parents=True)
+    (library / "libpaddle_full_api_shared.so").symlink_to(site / "paddlelite" / "lite.so")
+    (library / "libs").symlink_to(site / "paddlelite" / "libs")
+    return top
+
+
 Verify = Callable  # (nb, golden, **spec) -> VerifyResult; Python 3.7 takes no subscript here
 
 

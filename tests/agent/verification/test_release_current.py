@@ -15,7 +15,10 @@ from litefleet_agent.releases.activation import activate
 from litefleet_agent.releases.store import Store, StoreError, VerificationRecord
 from litefleet_agent.verification.release import ReleaseVerification, verify_current
 
+from tests.agent.session.test_server import Peer
+from tests.agent.support.bench_fixtures import opened, release
 from tests.agent.support.release_fixtures import kept, proven
+from tests.conftest import lite_environment, raw_nb
 
 FACTS = gather("/")
 
@@ -118,3 +121,21 @@ def test_nothing_there_is_nothing_wrong(tmp_path: Path, capsys: pytest.CaptureFi
 def test_wrong_use(args: list, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", *args]) == 2
     assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.toolchain
+def test_a_current_release_keeps_the_engine_of_its_proof(tmp_path: Path, goldens: dict) -> None:
+    store = opened(tmp_path / "device")
+    files = tuple(path.read_bytes() for path in goldens["cls"])
+    identity = release(store, raw_nb("cls", "x86").read_bytes(), files, "system", "cls")
+    store.record_verification(identity, "f", {"latency_ms": {}})  # as agents did that had the binding alone
+    other = release(store, raw_nb("cls", "x86").read_bytes(), files[:1], "system", "cls", current=False)
+    store.unlock()
+    with Peer(tmp_path / "device", str(lite_environment())) as peer:
+        engines = [
+            peer.ask("verify", release=one)["result"]["measurements"]["engine"] for one in (identity, other, other)
+        ]
+    assert engines == ["binding", "native", "native"]
+    record = store.verified(identity)
+    assert record is not None
+    assert record.measurements["engine"] == "binding"

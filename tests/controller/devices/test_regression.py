@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from litefleet_controller.devices.regression import bench_request, confirmed, regressions
+from litefleet_controller.devices.regression import bench_request, confirmed, other_engine, regressions
 from litefleet_controller.rollout.policy import Regression
 
 LIMITS = Regression()  # 50 % and 2 ms; 50 % and 16 MiB
@@ -55,3 +55,11 @@ def test_both_releases_are_measured_in_turn_by_one_worker_each() -> None:
     assert request.op == "bench"
     assert (request.fields["release"], request.fields["against"]) == ("aa" * 32, "bb" * 32)
     assert request.fields["workers"] == [1]
+
+
+def test_figures_of_another_engine_are_said_to_be_so() -> None:
+    native, binding, old = {"engine": "native"}, {"engine": "binding"}, {"latency_ms": {}}
+    assert other_engine(old, native) == other_engine(binding, native)
+    assert "measured with Paddle-Lite's Python binding, this one with the native engine" in other_engine(old, native)
+    assert "measured with the native engine, this one with Paddle-Lite's" in other_engine(native, binding)
+    assert not any(other_engine(*pair) for pair in ((native, native), (old, binding), ({}, native), (None, native)))

@@ -64,6 +64,19 @@ def three() -> RunReport:
 # --- the table
 
 
+def test_a_c_library_that_was_brought_is_told_in_every_form() -> None:
+    facts = {
+        "arch": "aarch64",
+        "libc": {"kind": "glibc", "version": "2.36"},
+        "brought": {"key": "k", "own_libc": "musl"},
+    }
+    shown = report(outcome("cam-01", facts=facts), outcome("cam-02"), outcome("cam-03", facts=facts))
+    words = "in a Python that litefleet brought, with glibc 2.36 (the system has musl): cam-01, cam-03"
+    assert words in to_table(shown, 100).split("\n")
+    assert words in to_html(shown)
+    assert "that litefleet brought" not in to_table(three(), 100)
+
+
 def test_table_says_who_what_why_and_what_to_do() -> None:
     assert to_table(three(), 100).split("\n") == [
         "device   arch     verdict       why                                                        p50",
