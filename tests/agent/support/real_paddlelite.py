@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,9 +84,17 @@ def archive_of(python: Path, folder: Path) -> Path:
     top = folder / "inference_lite_lib.x86.linux"
     library = top / "cxx" / "lib"
     library.mkdir(parents=True)
-    (library / "libpaddle_full_api_shared.so").symlink_to(site / "paddlelite" / "lite.so")
-    (library / "libs").symlink_to(site / "paddlelite" / "libs")
+    _link(site / "paddlelite" / "lite.so", library / "libpaddle_full_api_shared.so")
+    shutil.copytree(site / "paddlelite" / "libs", library / "libs", copy_function=_link)
     return top
+
+
+def _link(source: object, to: object) -> None:
+    """Give a file another name, or copy it: a confined process may not follow a symbolic link out of its runtime."""
+    try:
+        os.link(str(source), str(to))
+    except OSError:
+        shutil.copyfile(str(source), str(to))
 
 
 Verify = Callable  # (nb, golden, **spec) -> VerifyResult; Python 3.7 takes no subscript here

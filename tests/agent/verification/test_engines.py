@@ -12,6 +12,7 @@ from litefleet_agent.findings import Verdict, decide
 from litefleet_agent.verification.engines import binding_fits
 from litefleet_agent.verification.verify import VerifyResult, VerifySpec, paddlelite_finding, verify
 
+from tests.agent.support.real_paddlelite import archive_of
 from tests.agent.verification.native.driving import compile_standin, interpreter
 from tests.conftest import environment, lite_environment, paddle_goldens, raw_nb
 
@@ -39,14 +40,25 @@ def run(model: str, python: Path, folder: Path, **more: object) -> VerifyResult:
     return verify(spec, str(folder), python=str(python))
 
 
+# numpy 1 has no build for 3.13, numpy 2 none for 3.7 and 3.8.
+INTERPRETERS = {"3.7": ("", "1"), "3.8": ("", "1"), "3.11": ("", "1", "2"), "3.13": ("", "2")}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return archive_of(lite_environment(), tmp_path_factory.mktemp("archive"))
+
+
 @toolchain
 @pytest.mark.parametrize("model", ["cls", "det", "rec"])
-@pytest.mark.parametrize(("version", "numpy"), [("3.7", ""), ("3.11", ""), ("3.13", ""), ("3.13", "2")])
-def test_interpreters_that_the_wheel_is_not_for_verify(
-    model: str, version: str, numpy: str, wheel: Path, tmp_path: Path
+@pytest.mark.parametrize(("version", "numpy"), [(v, numpy) for v, each in INTERPRETERS.items() for numpy in each])
+def test_every_interpreter_and_numpy_verifies_every_model_with_a_release_archive(
+    model: str, version: str, numpy: str, archive: Path, wheel: Path, tmp_path: Path
 ) -> None:
-    result = run(model, interpreter(version, numpy), tmp_path / "work", runtime=str(wheel))
+    runtime = wheel if (version, numpy) == ("3.11", "2") else archive  # a wheel's package for another interpreter, too
+    result = run(model, interpreter(version, numpy), tmp_path / "work", runtime=str(runtime))
     assert result.findings == []
+    assert decide(result.findings) is Verdict.VERIFIED
     assert result.measurements is not None
     figures = result.measurements.to_dict()
     assert (figures["engine"], figures["runtime_version"], figures["numpy_version"]) == ("native", "v2.13-rc", "")
@@ -64,17 +76,15 @@ def test_numpy_2_no_longer_matters(tmp_path: Path) -> None:
 
 
 @toolchain
-@pytest.mark.parametrize("model", ["cls", "det", "rec"])
-def test_a_new_proof_is_native_and_an_earlier_one_keeps_its_engine_with_the_same_bytes(
-    model: str, tmp_path: Path
-) -> None:
+def test_a_new_proof_is_native_and_an_earlier_one_keeps_its_engine_with_the_same_bytes(tmp_path: Path) -> None:
+    """The bytes of all models: test_native_real.py."""
     python = lite_environment()
     site = str(site_of(python))
     assert binding_fits(site, "cp310")
     assert not binding_fits(site, "cp311")
     answers = {}
     for earlier, engine in (("", "native"), ("native", "native"), ("binding", "binding")):
-        result = run(model, python, tmp_path / "work", engine=earlier, threads=1)
+        result = run("cls", python, tmp_path / "work", engine=earlier, threads=1)
         assert result.findings == []
         assert result.measurements is not None
         assert (result.measurements.engine, result.measurements.threads) == (engine, 1)

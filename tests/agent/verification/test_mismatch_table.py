@@ -1,5 +1,6 @@
 """The mismatch, row by row: raw Paddle-Lite crashes or answers wrong in silence; litefleet says so, and before loading
-wherever the file alone can tell.  Everything here runs on x86_64."""
+wherever the file alone can tell.  Everything here runs on x86_64: raw Paddle-Lite through its Python binding, litefleet's
+checks (`check`) through the native engine."""
 
 from __future__ import annotations
 
@@ -34,6 +35,12 @@ def lite212() -> Path:
     return environment("lite-2.12", "3.7", "paddlelite==2.12", "numpy<2")
 
 
+@pytest.fixture
+def check(check: Verify) -> Verify:
+    """Return `check` with the native engine and no other."""
+    return lambda nb, golden, **more: check(nb, golden, **{"engine": "native", **more})
+
+
 @pytest.mark.parametrize("model", ["cls", "det", "rec"])
 def test_x86_files_are_right(model: str, lite_python: Path, nb_files: Nb, goldens: Goldens, check: Verify) -> None:
     nb = nb_files(model, "x86")
@@ -42,7 +49,8 @@ def test_x86_files_are_right(model: str, lite_python: Path, nb_files: Nb, golden
     assert raw.finite
     assert raw.max == pytest.approx(REFERENCE.get(model, raw.max), abs=1e-5)
     assert static(nb) == []
-    assert check(nb, goldens[model]).findings == []
+    result = check(nb, goldens[model])
+    assert (result.findings, result.measurements.engine) == ([], "native")
 
 
 @pytest.mark.parametrize("targets", ["arm", "arm,x86"])
@@ -56,6 +64,14 @@ def test_arm_files_segfault(
     result = check(nb, goldens[model])
     assert codes(result) == ["LF401"]
     assert "SIGSEGV" in result.findings[0].observed
+
+
+@pytest.mark.parametrize(("model", "code"), [("cls", "LF401"), ("det", "LF405")])
+def test_a_new_proof_of_an_arm_file_ends_the_same_way_whichever_engine_is_tried(
+    model: str, code: str, nb_files: Nb, goldens: Goldens, check: Verify
+) -> None:
+    """The crash is tried again through the binding, and ends alike: then nothing is said of engines."""
+    assert codes(check(nb_files(model, "arm"), goldens[model], engine="")) == [code]
 
 
 @pytest.mark.parametrize("targets", ["arm", "arm,x86"])

@@ -69,26 +69,21 @@ def findings(nb: Path, cases: list[Path], result: Driven) -> list[Finding]:
 
 
 @pytest.mark.parametrize("version", ["3.7", "3.8", "3.11", "3.13"])
-@pytest.mark.parametrize("model", ["cls", "det", "rec"])
-def test_every_model_is_right_on_every_interpreter_without_numpy(
-    model: str, version: str, nb_files: Nb, goldens: Goldens
-) -> None:
-    nb = nb_files(model, "x86")
-    result = run(python(version), runtime(), nb, goldens[model], without=["numpy"])
-    assert findings(nb, goldens[model], result) == []
+def test_no_interpreter_needs_numpy(version: str, nb_files: Nb, goldens: Goldens) -> None:
+    """All models on all interpreters: test_engines.py."""
+    nb = nb_files("cls", "x86")
+    result = run(python(version), runtime(), nb, goldens["cls"], without=["numpy"])
+    assert findings(nb, goldens["cls"], result) == []
     assert (result.report["version"], result.report["known"]) == ("v2.13-rc", True)
     assert result.report["python"] == [int(part) for part in version.split(".")]
     assert result.report["numpy"] == ""
 
 
 @pytest.mark.parametrize(("version", "numpy"), [("3.7", "1"), ("3.11", "1"), ("3.11", "2"), ("3.13", "2")])
-@pytest.mark.parametrize("model", ["cls", "rec"])
-def test_numpy_1_and_2_beside_it_change_nothing(
-    model: str, version: str, numpy: str, nb_files: Nb, goldens: Goldens
-) -> None:
-    nb = nb_files(model, "x86")
-    result = run(python(version, numpy), runtime(), nb, goldens[model], first=["numpy"])
-    assert findings(nb, goldens[model], result) == []
+def test_numpy_1_and_2_beside_it_change_nothing(version: str, numpy: str, nb_files: Nb, goldens: Goldens) -> None:
+    nb = nb_files("cls", "x86")
+    result = run(python(version, numpy), runtime(), nb, goldens["cls"], first=["numpy"])
+    assert findings(nb, goldens["cls"], result) == []
     assert result.report["numpy"].startswith(numpy + ".")
 
 
