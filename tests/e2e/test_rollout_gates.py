@@ -95,7 +95,7 @@ async def test_a_slower_release_is_not_switched_on_and_pauses(fleet: Fleets, pro
         old = current(devices)
         _remembered(devices, "a", "latency_ms", {"min": 0.01})  # however busy this machine was then
         _slower_release(job)
-        job.policy(parallel=1, gates={**OPEN, "regression": {"latency_floor_ms": 0}})
+        job.policy(parallel=1, gates={**OPEN, "regression": {"latency_floor_ms": 0, "memory": None}})
         report = await rollout(job)
         assert report.exit_code == 3
         (ended,) = report.outcomes
@@ -164,7 +164,7 @@ async def test_a_waves_share_of_failures_stops_it_and_leaves_the_rest(fleet: Fle
         for name in ("b", "c"):
             _remembered(devices, name, "latency_ms", {"min": 0.01})
         _slower_release(job)
-        regression = {"latency_floor_ms": 0, "count": None}
+        regression = {"latency_floor_ms": 0, "memory": None, "count": None}
         job.policy(waves=[1, "100%"], parallel=1, gates={**OPEN, "wave": {"share": "30%"}, "regression": regression})
         report = await rollout(job)
         assert report.exit_code == 3
@@ -193,7 +193,7 @@ async def test_the_canary_wave_has_one_device_of_every_kind(
 
 
 def _slower_release(job: Project) -> None:
-    """Make the next release one whose inputs are eight times as wide."""
+    """Make the next release one whose inputs are eight times as wide: it takes half as much memory again, too."""
     models = yaml.safe_load((job.folder / "litefleet.yaml").read_text())["models"]
     models["cls"]["inputs"]["x"] = [1, 3, 48, 1536]
     job.config(models=models)
