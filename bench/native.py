@@ -81,7 +81,7 @@ what, engine, python, runtime, nb, *goldens = sys.argv[2:]
 begun = time.monotonic()
 if what == "proof":
     from litefleet_agent.verification.verify import VerifySpec, verify
-    spec = VerifySpec.from_dict({"nb": nb, "golden": goldens, "runtime": runtime, "engine": engine, "threads": 1})
+    spec = VerifySpec.from_dict({"nb": nb, "golden": goldens, "runtime": runtime, "wanted": engine, "threads": 1})
     with tempfile.TemporaryDirectory() as folder:
         result = verify(spec, folder, python=python)
     assert result.findings == [] and result.measurements.engine == engine, result
@@ -91,7 +91,7 @@ else:
     from litefleet_agent.service.workers.plan import WorkerPlan, served_model
     with open(nb, "rb") as stream:
         model = served_model(read_nb(stream.read()), "m", "0" * 64)
-    run_one_shot(WorkerPlan(model, nb, runtime, tuple(goldens), python=python, engine=engine, threads=1), [], 60)
+    run_one_shot(WorkerPlan(model, nb, runtime, tuple(goldens), python=python, wanted=engine, threads=1), [], 60)
 seconds = time.monotonic() - begun
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(json.dumps({"seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "peak": used.ru_maxrss * 1024}))

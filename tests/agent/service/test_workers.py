@@ -221,7 +221,7 @@ def test_the_engine_of_the_proof_serves_and_a_release_archive_is_served_natively
     archive = archive_of(lite_python, tmp_path)
     jobs = golden_jobs(goldens["cls"])
     answers = []
-    for changes, numpy in (({}, True), ({"engine": "native"}, False), ({"runtime": str(archive)}, False)):
+    for changes, numpy in (({}, True), ({"wanted": "native"}, False), ({"runtime": str(archive)}, False)):
         owner = own(replace(how, threads=1, **changes)).ready()
         assert (owner.facts.numpy_version != "", owner.facts.runtime_version) == (numpy, "v2.13-rc")
         answers.append([answer.body for answer in owner.run(*jobs)])
@@ -631,9 +631,9 @@ def test_limits_follow_what_the_proof_took_on_this_device(nb_files, goldens, tmp
     cases = len(store.release(identity).goldens)
     assert limits(plan_of(store, identity, Settings())) == (5 * (20 + (cases + 4) * 40), 200.0)
     assert limits(plan_of(store, identity, Settings(start_limit_s=60, time_limit_s=5))) == (60, 5)
-    assert plan_of(store, identity, Settings()).engine == "binding"  # what an older agent proved
+    assert plan_of(store, identity, Settings()).wanted == "binding"  # what an older agent proved
     store.record_verification(identity, "f", dict(measured, engine="native"))
-    assert plan_of(store, identity, Settings()).engine == "native"
+    assert plan_of(store, identity, Settings()).wanted == "native"
     for odd in ({"load_ms": "x", "latency_ms": None}, {"load_ms": 1e300, "latency_ms": {"p99": -1}}, {"load_ms": 30.0}):
         store.record_verification(identity, "f", dict(odd))
         assert limits(plan_of(store, identity, Settings())) == (120.0, 30.0)

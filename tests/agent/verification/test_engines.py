@@ -84,7 +84,7 @@ def test_a_new_proof_is_native_and_an_earlier_one_keeps_its_engine_with_the_same
     assert not binding_fits(site, "cp311")
     answers = {}
     for earlier, engine in (("", "native"), ("native", "native"), ("binding", "binding")):
-        result = run("cls", python, tmp_path / "work", engine=earlier, threads=1)
+        result = run("cls", python, tmp_path / "work", wanted=earlier, threads=1)
         assert result.findings == []
         assert result.measurements is not None
         assert (result.measurements.engine, result.measurements.threads) == (engine, 1)
@@ -144,7 +144,7 @@ def test_a_crash_of_the_native_engine_alone_does_not_fail_the_proof(driven: Call
     assert result.measurements is not None
     assert result.measurements.engine == "binding"
     # What was proven natively is served natively: its proof has no other engine.
-    result = run("cls", lite_environment(), tmp_path / "work", runtime=str(runtime), engine="native")
+    result = run("cls", lite_environment(), tmp_path / "work", runtime=str(runtime), wanted="native")
     assert [f.code for f in result.findings] == ["LF401"]
 
 

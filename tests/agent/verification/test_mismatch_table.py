@@ -38,7 +38,7 @@ def lite212() -> Path:
 @pytest.fixture
 def check(check: Verify) -> Verify:
     """Return `check` with the native engine and no other."""
-    return lambda nb, golden, **more: check(nb, golden, **{"engine": "native", **more})
+    return lambda nb, golden, **more: check(nb, golden, **{"wanted": "native", **more})
 
 
 @pytest.mark.parametrize("model", ["cls", "det", "rec"])
@@ -71,7 +71,7 @@ def test_a_new_proof_of_an_arm_file_ends_the_same_way_whichever_engine_is_tried(
     model: str, code: str, nb_files: Nb, goldens: Goldens, check: Verify
 ) -> None:
     """The crash is tried again through the binding, and ends alike: then nothing is said of engines."""
-    assert codes(check(nb_files(model, "arm"), goldens[model], engine="")) == [code]
+    assert codes(check(nb_files(model, "arm"), goldens[model], wanted="")) == [code]
 
 
 @pytest.mark.parametrize("targets", ["arm", "arm,x86"])
