@@ -55,7 +55,7 @@ class TextOrMapping(Strict):
         return {"anyOf": [{"type": "string"}, handler.resolve_ref_schema(handler(core))]}
 
 
-def _resolve(path: Path, info: ValidationInfo) -> Path:
+def resolved(path: Path, info: ValidationInfo) -> Path:
     """Return the path, `~` expanded, relative to the configuration's folder."""
     base: Path = (info.context or {}).get("base", Path())
     return base / expanded(path)
@@ -69,5 +69,5 @@ def _canonical_arch(name: str) -> str:
     return arch.name
 
 
-FilePath = Annotated[Path, AfterValidator(_resolve)]
+FilePath = Annotated[Path, AfterValidator(resolved)]
 ArchName = Annotated[str, AfterValidator(_canonical_arch)]

@@ -11,10 +11,19 @@ from litefleet_agent.facts.arch import ARCHES, arch_of
 from litefleet_agent.releases.store import is_safe_name
 from litefleet_agent.verification.comparison import KINDS, ComparisonSpec
 from litefleet_inventory.foreign import KINDS as INVENTORY_KINDS
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from ..rollout.policy import Duration, Policy
-from .base import ArchName, FilePath, Strict, TextOrMapping, Version, as_written
+from .base import ArchName, FilePath, Strict, TextOrMapping, Version, as_written, resolved
 from .choices import (
     CPU_TARGETS,
     DEFAULT_PADDLELITE,
@@ -381,16 +390,19 @@ class Config(Strict):
     ssh: SshConfig = Field(default_factory=SshConfig)
     rollout: Policy = Policy()
     signing: SigningConfig | None = None
-    state: str = ""  # a database URL; "" = state.db in the store's folder
+    state: str = ""  # a file, relative to this configuration's folder, or a database URL; "" = state.db in the store's folder
     history: HistoryConfig = HistoryConfig()
     operator: Annotated[str, Field(max_length=80)] = ""  # who acts, for the audit log; "" = as the environment says
 
     @field_validator("state")
     @classmethod
-    def _no_secret(cls, url: str) -> str:
-        if "://" in url and ":" in url.split("://", 1)[1].split("@")[0] and "@" in url:
+    def _state(cls, url: str, info: ValidationInfo) -> str:
+        scheme, separator, rest = url.partition("://")
+        if separator and ":" in rest.split("@")[0] and "@" in url:
             raise ValueError("no password here: PostgreSQL takes it from ~/.pgpass or PGPASSWORD")
-        return url
+        if not url or (separator and scheme != "sqlite"):
+            return url
+        return str(resolved(Path(rest.removeprefix("/") if separator else url), info))
 
 
 def known_keys(path: Sequence[str | int]) -> list[str]:

@@ -100,6 +100,13 @@ def test_runtimes(tmp_path: Path) -> None:
     assert str(caught.value) == "runtime 'bulit' is not under `runtimes:` in litefleet.yaml; did you mean 'built'?"
 
 
+@pytest.mark.parametrize("state", ["my.db", "sqlite:///my.db", "sqlite:///{folder}/my.db", "{folder}/my.db"])
+def test_the_state_is_found_from_any_folder(tmp_path: Path, state: str) -> None:
+    stated = state.format(folder=tmp_path)
+    config = load(tmp_path, f"models: {{cls: {{source: models/cls}}}}\nstate: {stated}")
+    assert config.state == str(tmp_path / "my.db")
+
+
 def test_the_least_that_will_do(tmp_path: Path) -> None:
     config = load(tmp_path, "models: {cls: {source: models/cls}}")
     assert config.inventory.path == tmp_path / "fleet.yaml"
