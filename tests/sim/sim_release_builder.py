@@ -23,6 +23,10 @@ def _nothing(model: str, facts: Facts) -> Finding | None:
     return None
 
 
+def _recipe(model: str, version: str) -> str:
+    return hashlib.sha256(f"{model} {version}".encode()).hexdigest()
+
+
 class SimSupply:
     """A Supplier.  `versions` says what each model is at; a test sets it anew for the next rollout."""
 
@@ -36,6 +40,10 @@ class SimSupply:
     async def release_for(self, model: str, device: Device, facts: Facts) -> Release:
         """Return the release of `model` at its version for devices like this one; FindingError where it is refused."""
         return self.release(model, self.versions[model], facts)
+
+    async def recipe(self, model: str) -> str:
+        """Return the recipe of `model` at its version."""
+        return _recipe(model, self.versions[model])
 
     def release(self, model: str, version: str, facts: Facts) -> Release:
         """Return a release of any version."""
@@ -74,7 +82,7 @@ class SimSupply:
             runtime_key=runtime,
             runtime_blob=bundle,
             runtime_size=4096,
-            recipe=hashlib.sha256(f"{model} {version}".encode()).hexdigest(),
+            recipe=_recipe(model, version),
         )
 
     def _file(self, text: str) -> tuple[str, Path]:

@@ -390,7 +390,9 @@ class Config(Strict):
     ssh: SshConfig = Field(default_factory=SshConfig)
     rollout: Policy = Policy()
     signing: SigningConfig | None = None
-    state: str = ""  # a file, relative to this configuration's folder, or a database URL; "" = state.db in the store's folder
+    state: str = (
+        ""  # a file, relative to this configuration's folder, or a database URL; "" = state.db in the store's folder
+    )
     history: HistoryConfig = HistoryConfig()
     operator: Annotated[str, Field(max_length=80)] = ""  # who acts, for the audit log; "" = as the environment says
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from litefleet_inventory.model import Device
 
 from ..build.releases import ReleaseBuilder
 from ..common.checked import mapping_or_empty
-from ..common.errors import UsageError
+from ..common.errors import LitefleetError, UsageError
 from ..common.operator import actor
 from ..config import Config
 from ..devices.deliver import Release, revert_findings
@@ -46,7 +46,16 @@ from .device_records import follow_renames
 from .device_tasks import RevertMarker, recheck, rollback_task
 from .evaluate import evaluator_for
 
-__all__ = ["ProgressFor", "RolloutContext", "find_rollout", "finish_ended", "open_context", "open_state"]
+__all__ = [
+    "ProgressFor",
+    "RolloutContext",
+    "find_rollout",
+    "finish_ended",
+    "open_context",
+    "open_ones",
+    "open_state",
+    "to_retry",
+]
 
 _T = TypeVar("_T")
 _SEARCHED = 20  # latest rollouts
@@ -69,7 +78,8 @@ def find_rollout(state: State, fleet: str, rollout_id: str = "", command: str = 
         raise UsageError(f"the fleet '{fleet}' has had no rollout yet: `litefleet rollout` makes the first")
     open_ones = [rollout for rollout in latest if not rollout.state.over]
     if command == "retry":
-        return next((r for r in latest if _can_be_retried(state, r)), latest[0])
+        retried = (RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.DONE)
+        return next((r for r in latest if r.state in retried and to_retry(state, r)), latest[0])
     if command and len(open_ones) > 1:
         raise UsageError(f"{', '.join(r.id for r in open_ones)} are open: name the one to {command}")
     if command and not open_ones:
@@ -80,9 +90,18 @@ def find_rollout(state: State, fleet: str, rollout_id: str = "", command: str = 
     return open_ones[0] if open_ones else latest[0]
 
 
-def _can_be_retried(state: State, rollout: Rollout) -> bool:
-    retried = (RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.DONE)
-    return rollout.state in retried and any(row.state is DeviceState.FAILED for row in state.rows(rollout.id))
+def to_retry(state: State, rollout: Rollout) -> tuple[DeviceRow, ...]:
+    """Return a rollout's failed rows, but for devices that a newer rollout or rollback has brought what it asked for."""
+    failed = tuple(row for row in state.rows(rollout.id) if row.state is DeviceState.FAILED)
+    if not failed:
+        return ()
+    latest = state.rollouts(rollout.fleet, _SEARCHED)
+    ids = [r.id for r in latest]
+    newer = latest[: ids.index(rollout.id)] if rollout.id in ids else latest
+    changed = {
+        (row.device, row.model) for r in newer if r.kind != "reconcile" for row in state.rows(r.id) if row.state.well
+    }
+    return tuple(row for row in failed if (row.device, row.model) not in changed)
 
 
 @dataclass
@@ -153,6 +172,14 @@ class RolloutContext:
             "inventory": {"path": str(inventory), "sha256": _digest(inventory)},
         }
 
+    async def recipes(self, models: Sequence[str]) -> dict[str, str]:
+        """Return by model the SHA-256 over all that decides its releases but the device; none for one that cannot be made."""
+        found = {}
+        for model in models:
+            with suppress(LitefleetError):  # its devices are blocked, with the reason
+                found[model] = await self.release_builder.recipe(model)
+        return found
+
     async def evaluator(self, models: Sequence[str]) -> Evaluator | None:
         """Return what measures the accuracy of these models, made once; None where none of them has a data set.
 
@@ -179,6 +206,8 @@ class RolloutContext:
 
     async def run_engine(self, rollout: Rollout, wait_policy: WaitPolicy) -> RolloutEngine:
         """Run a rollout's engine and return it with its outcomes."""
+        if rollout.kind == "reconcile":
+            await self._skip_changed(rollout)
         rows = await self.read(self.state.rows, rollout.id)
         deps = EngineDeps(
             state=self.state,
@@ -196,6 +225,15 @@ class RolloutContext:
         await engine.run(wait_policy)
         return engine
 
+    async def _skip_changed(self, repair: Rollout) -> None:
+        """Skip what a repair has left to do where another release was confirmed since."""
+        rows, confirmed = await self.read(self.state.rows, repair.id), await self.read(self.state.confirmed)
+        now = {key: entry.release for key, entry in confirmed.items()}
+        changed = [r for r in rows if not r.state.settled and now.get((r.device, r.model), r.release) != r.release]
+        for changes in endings(changed):
+            if changes:
+                await self.write(self.state.move, self.lock, repair.id, changes)
+
     async def _release_cache(self, rollout: Rollout, rows: Sequence[DeviceRow]) -> ReleaseCache:
         releases = [await self._with_valid_signature(r) for r in await self.read(self.state.releases_of, rollout.id)]
 
@@ -205,8 +243,9 @@ class RolloutContext:
             return stored
 
         planned = {(r.device, r.model): r.release for r in rows}
+        recipes = {model: str(recipe) for model, recipe in mapping_or_empty(rollout.origin.get("recipes")).items()}
         return ReleaseCache(
-            planned, releases, self.release_builder, keep, self.signers, self.runtime_findings, self.built
+            planned, releases, self.release_builder, keep, self.signers, self.runtime_findings, self.built, recipes
         )
 
     async def _with_valid_signature(self, release: Release) -> Release:
@@ -285,6 +324,12 @@ async def open_context(
     finally:
         await write(state.close)
         write.close()
+
+
+async def open_ones(context: RolloutContext) -> list[Rollout]:
+    """Return the fleet's rollouts that are not over, the newest first."""
+    latest = await context.read(context.state.rollouts, context.config.fleet, _SEARCHED)
+    return [rollout for rollout in latest if not rollout.state.over]
 
 
 def finish_ended(state: State, lock: FleetLock) -> None:

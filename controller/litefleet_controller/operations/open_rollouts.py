@@ -71,8 +71,8 @@ def different_plan(
 ) -> str:
     """Return how what the open rollout has left to do differs from a new plan; "" when it does not.
 
-    `recipes` is the new plan's recipe by model, for devices whose release is not decided yet.  Devices that have
-    left the inventory are not compared: the open rollout skips them.
+    `recipes` is the new plan's recipe by model, for devices whose release is not decided yet; a model that cannot be made has
+    none.  Devices that have left the inventory are not compared: the open rollout skips them.
     """
     rest = {(r.device, r.model): r for r in rows if not r.state.settled and r.device in inventory}
     planned = {(r.device, r.model): r for r in plan}
@@ -99,7 +99,7 @@ def _same_release(rollout: Rollout, row: DeviceRow, new: DeviceRow, recipes: Map
         return row.release == new.release
     made_from = rollout.origin.get("recipes")
     old = made_from.get(row.model) if isinstance(made_from, dict) else None
-    return old is None or row.model not in recipes or old == recipes[row.model]
+    return old is None or old == recipes.get(row.model)
 
 
 def _others(device: str, keys: Sequence[tuple[str, str]]) -> str:

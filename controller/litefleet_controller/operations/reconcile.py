@@ -91,15 +91,18 @@ async def reconcile_with_context(context: RolloutContext, repair: bool, deep: bo
 async def _continue(context: RolloutContext, current_pass: _ReconcilePass) -> Rollout | None:
     """Continue a running rollout: offline devices that are due, waves whose soak or window has come."""
     rollouts = await context.read(context.state.rollouts, context.config.fleet, 20)
-    running = [r for r in rollouts if r.state in (RolloutState.RUNNING, RolloutState.PLANNED)]
+    # The older one first, where a repair is open beside a rollout
+    running = [r for r in reversed(rollouts) if r.state in (RolloutState.RUNNING, RolloutState.PLANNED)]
     if not running:
         if rollouts:  # its controller may have died before its rollback
             await _revert(context, current_pass, rollouts[0])
-        return next((r for r in rollouts if r.kind == "rollout"), None)
-    context.progress.message(f"resuming {running[0].id}")
-    engine = await context.run_engine(await context.mark_running(running[0]), WaitPolicy.NONE)
-    current_pass.put(engine.outcomes)
-    await _revert(context, current_pass, engine.rollout)
+        stopped = next((r for r in rollouts if not r.state.over), None)  # a person decides how that one goes on
+        return stopped or next((r for r in rollouts if r.kind == "rollout"), None)
+    for rollout in running:
+        context.progress.message(f"resuming {rollout.id}")
+        engine = await context.run_engine(await context.mark_running(rollout), WaitPolicy.NONE)
+        current_pass.put(engine.outcomes)
+        await _revert(context, current_pass, engine.rollout)
     return engine.rollout
 
 

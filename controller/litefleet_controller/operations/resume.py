@@ -23,7 +23,8 @@ from ..state import FleetLock, FleetLocked, State, this_process
 from ..state.model import RowChange
 from .carry_out import is_due, revert_if_due, run_to_report
 from .conflicts import check_devices
-from .context import ProgressFor, RolloutContext, find_rollout, open_context
+from .context import ProgressFor, RolloutContext, find_rollout, open_context, open_ones, to_retry
+from .open_rollouts import still_open
 from .run import Stopwatch, interruptible, make_due
 
 
@@ -115,7 +116,12 @@ async def _retried(context: RolloutContext, rollout: Rollout) -> Rollout:
     rows = await context.read(context.state.rows, rollout.id)
     if any(r.state is DeviceState.ROLLED_BACK for r in rows):
         raise UsageError(f"{rollout.id} was rolled back: make a new rollout")
-    changes = retries(rows)
+    other = next((r for r in await open_ones(context) if r.id != rollout.id), None)
+    if other is not None and retries(rows):
+        raise still_open(other, f"this command is about {rollout.id}", "")
+    changes = retries(await context.read(to_retry, context.state, rollout))
+    if not changes and retries(rows):
+        raise UsageError(f"the devices that failed in {rollout.id} have had a newer rollout since: make a new rollout")
     if not changes:
         raise UsageError(f"no device of {rollout.id} has failed")
     if rollout.state is RolloutState.RUNNING:

@@ -25,13 +25,13 @@ from ..rollout_engine.store import endings
 from ..state.model import Confirmed, RowChange
 from .carry_out import run_to_report
 from .conflicts import conflict_of, refuse
-from .context import ProgressFor, RolloutContext, open_context
+from .context import ProgressFor, RolloutContext, open_context, open_ones
 from .device_history import collect
 from .open_rollouts import StillOpen, Wanted, different_command, different_plan, given_up, still_open
 from .plan import Planned, plan_devices
 from .run import Stopwatch, interruptible, make_due, report_of
 
-__all__ = ["StillOpen", "create", "open_ones", "start_rollout", "start_with_context"]
+__all__ = ["StillOpen", "create", "start_rollout", "start_with_context"]
 
 
 async def start_rollout(
@@ -73,9 +73,9 @@ async def start_with_context(
     rows, before = planned.plan.rows, _outcomes_of(planned)
     if open_rollouts and not supersede:
         return await _continue(context, open_rollouts[0], planned, wait_policy, watch)
-    if rows and all(r.state is DeviceState.BLOCKED for r in rows):
+    if _only_blocked(rows):
         for rollout in open_rollouts:
-            context.progress.message(f"{rollout.id} stays open: the new plan blocks every device")
+            context.progress.message(f"{rollout.id} stays open: the new plan changes no device, and blocks some")
     else:
         for rollout in open_rollouts:
             await _supersede(context, rollout, rows)
@@ -120,7 +120,7 @@ async def _continue(
     Raises: StillOpen when it is not.
     """
     rows = await context.read(context.state.rows, rollout.id)
-    recipes = {r.model: r.recipe for r in planned.survey.releases}
+    recipes = await context.recipes(rollout.models)
     why = different_plan(rollout, rows, planned.plan.rows, recipes, context.project.inventory.by_name)
     if why:
         raise still_open(rollout, why)
@@ -166,7 +166,7 @@ async def create(context: RolloutContext, planned: Planned) -> Rollout:
         limit=context.project.options.limit,
         origin={
             **context.origin(),
-            "recipes": {r.model: r.recipe for r in releases},
+            "recipes": await context.recipes(plan.models),
             **({"take_over": True} if context.take_over else {}),
         },
         updated_at=now,
@@ -235,12 +235,6 @@ def _outcomes_of(planned: Planned) -> dict[tuple[str, str], DeviceOutcome]:
     return outcomes
 
 
-async def open_ones(context: RolloutContext) -> list[Rollout]:
-    """Return the fleet's rollouts that are not over, the newest first."""
-    latest = await context.read(context.state.rollouts, context.config.fleet, 20)
-    return [rollout for rollout in latest if not rollout.state.over]
-
-
 async def _supersede(context: RolloutContext, rollout: Rollout, plan: Sequence[DeviceRow]) -> None:
     """End an open rollout in favour of a new plan, and report the devices that neither of them brings anything."""
     event = RolloutEvent.ABORT if rollout.state is RolloutState.PLANNED else RolloutEvent.SUPERSEDE
@@ -252,6 +246,12 @@ async def _supersede(context: RolloutContext, rollout: Rollout, plan: Sequence[D
     await context.write(context.state.move, context.lock, rollout.id, released)
     await context.write(context.state.advance, context.lock, rollout, event, after, left)
     context.progress.message(f"{rollout.id} is replaced" + (f": {lost}" if lost else ""))
+
+
+def _only_blocked(rows: Sequence[DeviceRow]) -> bool:
+    """Say whether a plan changes no device because it has nothing for some of them."""
+    states = {r.state for r in rows}
+    return DeviceState.BLOCKED in states and states <= {DeviceState.BLOCKED, DeviceState.UNCHANGED}
 
 
 async def _anything_to_write(context: RolloutContext, rows: Sequence[DeviceRow]) -> bool:

@@ -40,7 +40,11 @@ class ReleaseCache:
         signers: str = "",
         runtime_findings: Mapping[str, tuple[Finding, ...]] | None = None,
         built: Mapping[str, Release] | None = None,
+        recipes: Mapping[str, str] | None = None,
     ) -> None:
+        self._recipes = (
+            recipes or {}
+        )  # by model: what the rollout was planned with, also where no release was built then
         self._built = built or {}  # by release: as this process built it, with what the state does not keep
         self._runtime_findings = runtime_findings or {}  # by release: why it brings no runtime
         self._planned = dict(planned)  # (device, model) -> release
@@ -78,6 +82,7 @@ class ReleaseCache:
         if not built.id:
             return built
         recipes = {r.recipe for r in self._by_id.values() if r.model == model}
+        recipes |= {self._recipes[model]} if model in self._recipes else set()
         if recipes and built.recipe not in recipes:
             observed = (
                 f"{model} is not what the rollout was planned with, and there is no release for {kind_of(facts)} yet"
