@@ -43,6 +43,7 @@ class Open:
     rest: str = "running"  # or paused, waiting
     words: tuple[str, ...] = ()  # of a rollback, beside --limit
     reverted: bool = False  # a rollback has taken a device back
+    planned: bool = False  # its controller died before it started
 
     @property
     def stopped(self) -> bool:
@@ -222,7 +223,7 @@ class Table:
         return "continues"
 
     def pause(self) -> str:
-        if self.open is None or self.open.rest == "paused":
+        if self.open is None or self.open.rest == "paused" or self.open.planned:
             return "wrong use"
         self.open.rest = "paused"
         return "pauses"
@@ -234,16 +235,18 @@ class Table:
     def died(self, limit: int | None = None) -> None:
         """`rollout` was killed when it had written its plan down."""
         self.switched.append(Switched({}))
-        self.open = Open("rollout", self._limit(limit), MODELS, self.policy, self.plan(self.chosen(limit)))
+        self.open = Open(
+            "rollout", self._limit(limit), MODELS, self.policy, self.plan(self.chosen(limit)), planned=True
+        )
 
     def repair(self, key: Key) -> None:
         """`reconcile --repair` was killed when it had written down that this device lacks a file."""
-        self.open = Open("reconcile", left={key: self.runs[key]})
+        self.open = Open("reconcile", left={key: self.runs[key]}, planned=True)
 
     # --- devices that are here take their turns
 
     def _go_on(self, rollout: Open) -> None:
-        self.open = rollout
+        self.open, rollout.planned = rollout, False
         while True:
             for key in [k for k in rollout.left if k not in rollout.held and k[0] not in self.away]:
                 self._turn(rollout, key, rollout.left.pop(key))

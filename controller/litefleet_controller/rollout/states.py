@@ -143,7 +143,6 @@ DEVICE_TABLE: Mapping[tuple[DeviceState, DeviceEvent], DeviceState] = {
 R, F = RolloutState, RolloutEvent
 ROLLOUT_TABLE: Mapping[tuple[RolloutState, RolloutEvent], RolloutState] = {
     (R.PLANNED, F.START): R.RUNNING,
-    (R.PLANNED, F.PAUSE): R.PAUSED,  # its controller died before it started
     (R.PLANNED, F.ABORT): R.ABORTED,
     (R.RUNNING, F.PAUSE): R.PAUSED,
     (R.RUNNING, F.ASK): R.WAITING,
