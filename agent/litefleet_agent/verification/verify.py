@@ -316,7 +316,7 @@ def _job(spec: VerifySpec, model: NbModel, goldens: Sequence[Golden], work_dir: 
         work=os.path.abspath(work_dir),
         parent=os.getpid(),
         memory_limit=spec.memory_limit_bytes or 0,
-        accelerated=bool(accelerators(model)) or spec.engine.accelerated,
+        accelerated=bool(accelerators(model)),
         output_bytes=sum(len(output.data) for golden in goldens for output in golden.outputs),
         engine=spec.engine.to_dict(),
         cache=spec.cache,

@@ -134,7 +134,7 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
         runtime=_runtime(store, manifest.runtime),
         golden=golden,
         nb_sha256=manifest.nb,
-        accelerated=bool(accelerators(model)) or engine.accelerated,
+        accelerated=bool(accelerators(model)),
         tolerance=_tolerance(verify.get("tolerance"), name),
         outputs=manifest.outputs,
         threads=settings.threads or engine.threads or _threads(verify.get("threads")),
