@@ -1,7 +1,8 @@
-"""A device with busybox and nothing else: a root file system of its own, reached over the machine's sshd.
+"""A device with busybox and nothing else: a root file system of its own, reached over the machine's sshd or its own dropbear.
 
 sshd runs outside the root and starts each command in it by chroot, so that the root needs neither a libc nor an SSH server.
-Needs root and a static busybox; the mounts live in a namespace that ends with the device.
+dropbear runs inside; its loader and its libraries lie in a folder of its own (/opt/dropbear), where nothing else looks for a
+libc.  Needs root and a static busybox; the mounts live in a namespace that ends with the device.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from litefleet_agent.formats.elf import read_elf
 
 from tests.lab.arm_devices import free_port, make_keys, wait_for_greeting
 
@@ -42,6 +45,11 @@ ForceCommand exec {folder}/login
 _LOGIN = """#!/bin/sh
 exec env -i HOME=/root PATH=/bin {variables} {chroot} {root} /bin/sh -c "$SSH_ORIGINAL_COMMAND"
 """
+
+_DROPBEAR = (
+    "/opt/dropbear/ld.so --library-path /opt/dropbear /opt/dropbear/dropbear -F -E -s -m -r /opt/dropbear/key "
+    "-p 127.0.0.1:{port}"
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,30 @@ def _which(tool: str) -> str | None:
     return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
+def _install_dropbear(source: Path, root: Path, folder: Path) -> None:
+    """Copy dropbear, its loader and the libraries that it needs from another root file system, and who may log in."""
+    target = root / "opt/dropbear"
+    target.mkdir(parents=True, exist_ok=True)
+    program = source / "usr/sbin/dropbear"
+    waiting, done = [program], set[str]()
+    while waiting:
+        path = waiting.pop()
+        shutil.copy(path, target)
+        for name in read_elf(path).needed:
+            if name not in done:
+                done.add(name)
+                waiting += [
+                    found for f in ("lib", "usr/lib") for found in [*(source / f).glob(f"*-linux-*/{name}")][:1]
+                ][:1]
+    (loader,) = [path for path in target.iterdir() if path.name.startswith("ld-linux")]
+    loader.rename(target / "ld.so")
+    shutil.copy(folder / "dropbear_key", target / "key")
+    (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(folder / "id.pub", root / "root/.ssh/authorized_keys")
+    for path in (root / "root", root / "root/.ssh"):
+        path.chmod(0o700)
+
+
 def busybox_without_tar(folder: Path) -> Path:
     """Return a busybox whose applet tar has another name in its sorted list, so that neither PATH nor its own shell finds it."""
     program = Path(str(_which("busybox"))).read_bytes()
@@ -104,11 +136,13 @@ def bare_device(
     variables: str = "",
     boot: str = "",
     personality: str = "",
+    dropbear: Path | None = None,
 ) -> Iterator[BareDevice]:
     """Run one device for the time of the `with` block.
 
     `mounts` are further mount commands ("-t tmpfs -o size=20m tmpfs var/lib"), relative to its root; `boot` runs before; its
-    `uname -m` is `personality`, if given.  Raises LabError when it stays down.
+    `uname -m` is `personality`, if given.  Its SSH server is the dropbear of the root file system `dropbear` ("/" for this
+    machine's), or this machine's sshd.  Raises LabError when it stays down.
     """
     root = folder / "root"
     for name in ("bin", "proc", "dev", "tmp", "root", "var/lib", "etc", "sys"):
@@ -131,6 +165,10 @@ def bare_device(
     (folder / "login").write_text(_LOGIN.format(root=shlex.quote(str(root)), variables=variables, chroot=chroot))
     (folder / "login").chmod(0o755)
     Path("/run/sshd").mkdir(parents=True, exist_ok=True)
+    server = f"cd / && exec {_which('sshd')} -D -e -f {shlex.quote(str(folder / 'config'))}"
+    if dropbear is not None:
+        _install_dropbear(dropbear, root, folder)
+        server = f"cd / && exec {chroot} {shlex.quote(str(root))} {_DROPBEAR.format(port=port)}"
     lines = [
         "set -e",
         boot,
@@ -138,7 +176,7 @@ def bare_device(
         "mount -t proc proc proc",
         "mount --rbind /dev dev",
         *(f"mount {mount}" for mount in mounts),
-        f"cd / && exec {_which('sshd')} -D -e -f {shlex.quote(str(folder / 'config'))}",
+        server,
     ]
     namespaces = ["-m", "-u", "-p", "--fork", "--kill-child=SIGKILL", "--propagation", "private"]
     with (folder / "log").open("wb") as log:

@@ -6,16 +6,21 @@ Needs root, mmdebstrap and the machine's own Debian package sources.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["AARCH64", "ARMV7", "CACHE", "LabError", "Userland", "build"]
+from litefleet_controller.build.pythons.apt import AptSource
+from litefleet_controller.build.pythons.deb import files_of
+
+__all__ = ["AARCH64", "ARMV7", "CACHE", "LabError", "Userland", "build", "file_of", "unpack_packages"]
 
 CACHE = Path(os.environ.get("LITEFLEET_LAB_CACHE", Path(__file__).parents[2] / ".cache" / "lab"))
 RECIPE = "2"  # raise it when `_finish` changes what it writes
@@ -142,3 +147,39 @@ def _finish(userland: Userland, folder: Path) -> None:
 def _link(path: Path, target: str) -> None:
     path.unlink(missing_ok=True)
     path.symlink_to(target)
+
+
+def file_of(package: str, architecture: str, name: str, folder: Path) -> Path:
+    """Return a file of a Debian package, by its path's end."""
+    (deb,) = _fetch([package], architecture, folder)
+    (found,) = [file for file in files_of(deb) if file.path.endswith(name) and not file.target]
+    path = folder / Path(name).name
+    path.write_bytes(found.data)
+    path.chmod(0o755)
+    return path
+
+
+def unpack_packages(packages: list[str], architecture: str, suite: str, root: Path, folder: Path) -> None:
+    """Unpack packages of another suite of the machine's own mirror ("bullseye") into a root file system; `folder` is for work."""
+    etc = folder / "etc"
+    etc.mkdir(parents=True)
+    (etc / "sources.list").write_text(f"deb {_sources()[-1]} {suite} main\n")
+    for deb in _fetch(packages, architecture, folder, etc):
+        for file in files_of(deb):
+            path = root / file.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if file.target:
+                _link(path, file.target)
+            else:
+                path.write_bytes(file.data)
+                path.chmod(0o755 if file.runs else 0o644)
+
+
+def _fetch(packages: list[str], architecture: str, folder: Path, etc: Path = Path("/etc/apt")) -> list[Path]:
+    async def fetch() -> list[Path]:
+        source = AptSource(architecture, folder, etc)
+        return await source.fetch((await source.packages(packages)).values())
+
+    folder.mkdir(exist_ok=True)
+    with ThreadPoolExecutor(1) as thread:  # an asynchronous test has a loop of its own
+        return thread.submit(asyncio.run, fetch()).result()

@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 import yaml
 from litefleet_agent.findings.finding import Verdict
-from litefleet_controller.build.pythons.apt import AptSource
-from litefleet_controller.build.pythons.deb import files_of
 from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.project import Options
@@ -26,7 +24,7 @@ from tests.conftest import CACHE, lacking
 from tests.e2e.cutting_proxy import CuttingProxy
 from tests.lab.arm_devices import why_not
 from tests.lab.bare_root import BareDevice, bare_device, why_no_bare_device
-from tests.lab.rootfs import AARCH64, ARMV7, Userland
+from tests.lab.rootfs import AARCH64, ARMV7, Userland, file_of
 
 pytestmark = pytest.mark.lab
 CONFIG = "inventory: fleet.yaml\nmodels: {none: {nb: {x86_64: none.nb}, golden: {files: [a.npz, b.npz]}}}\n"
@@ -68,22 +66,6 @@ class Prober:
 def prober(tmp_path: Path) -> Prober:
     (tmp_path / "project").mkdir()
     return Prober(tmp_path / "project")
-
-
-def file_of(package: str, architecture: str, name: str, folder: Path) -> Path:
-    """Return a file of a Debian package, by its path's end."""
-
-    async def fetch() -> Path:
-        source = AptSource(architecture, folder)
-        (deb,) = await source.fetch((await source.packages([package])).values())
-        (found,) = [file for file in files_of(deb) if file.path.endswith(name) and not file.target]
-        path = folder / Path(name).name
-        path.write_bytes(found.data)
-        path.chmod(0o755)
-        return path
-
-    folder.mkdir(exist_ok=True)
-    return asyncio.run(fetch())
 
 
 def check(outcome: DeviceOutcome, machine: str, own_libc: str) -> None:

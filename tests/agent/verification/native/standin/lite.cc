@@ -136,7 +136,11 @@ void LightPredictorImpl::Run() {
     if (output.kind == "strange") result.precision = static_cast<PrecisionType>(77);
     if (output.kind == "huge") result.dims = {1 << 20, 1 << 20, 1 << 20};
     if (output.kind == "negative") result.dims = {2, -3};
-    if (output.kind == "copy" || output.kind == "twice") result = inputs_.at(output.from);
+    if (output.kind == "copy" || output.kind == "twice" || output.kind == "head") result = inputs_.at(output.from);
+    if (output.kind == "head") {  // two items, as of a model of two classes
+      result.dims = {1, 2};
+      result.data.resize(2 * sizeof(float));
+    }
     if (output.kind == "twice") {
       float* items = reinterpret_cast<float*>(result.data.data());
       for (size_t at = 0; at < result.count(); ++at) items[at] *= 2;
