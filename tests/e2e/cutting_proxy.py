@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that cuts the line, or stops passing bytes, after so many bytes towards the device."""
+"""A TCP proxy on loopback that cuts the line, or stops passing bytes, after so many bytes: towards the device, back, or both."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from types import TracebackType
 
 
 class CuttingProxy:
-    """Passes bytes to `port`; after `cut_after` bytes from the client it closes both sides, or hangs when `hang` is set."""
+    """Passes bytes to `port`; after `cut_after` of them it closes both sides, or hangs when `hang` is set.
 
-    def __init__(self, port: int, cut_after: int | None = None, hang: bool = False) -> None:
+    It counts the bytes towards the device ("up"), those that come from it ("down"), or "both".
+    """
+
+    def __init__(self, port: int, cut_after: int | None = None, hang: bool = False, counts: str = "up") -> None:
         self._target = port
         self.cut_after = cut_after
         self._hang = hang
+        self._counts = counts
         self.port = 0
         self.passed = 0
 
@@ -29,14 +33,15 @@ class CuttingProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
         try:
-            await asyncio.gather(self._up(reader, up_writer), self._down(up_reader, writer))
+            up, down = (self._counted if self._counts in (way, "both") else self._pass for way in ("up", "down"))
+            await asyncio.gather(up(reader, up_writer), down(up_reader, writer))
         except OSError:
             pass
         finally:
             for end in (writer, up_writer):
                 end.transport.abort()
 
-    async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _counted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(16384):
             if self.cut_after is not None and self.passed + len(data) > self.cut_after:
                 writer.write(data[: self.cut_after - self.passed])
@@ -50,7 +55,7 @@ class CuttingProxy:
             await writer.drain()
         raise ConnectionAbortedError
 
-    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(16384):
             writer.write(data)
             await writer.drain()

@@ -30,13 +30,6 @@ SEED = int(os.environ.get("LITEFLEET_TEST_SEED", "20261123"))
 FRESH = 4  # every so manieth round begins with an empty device, so that the model's own file travels
 
 
-class BothWays(CuttingProxy):
-    """Counts what passes in both directions, and cuts within either."""
-
-    async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._up(reader, writer)
-
-
 class Rounds:
     """One device behind a proxy; each round rolls another release out over a line that breaks."""
 
@@ -101,7 +94,7 @@ class Rounds:
 
 
 async def _cut(fleet: Callable[..., EmbeddedFleet], project: Callable[..., Project], rounds: int) -> dict[str, int]:
-    async with fleet("a") as devices, BothWays(devices.devices["a"].port) as proxy:
+    async with fleet("a") as devices, CuttingProxy(devices.devices["a"].port, counts="both") as proxy:
         job = project(devices)
         job.inventory(through(devices, proxy.port))
         job.policy(retry={"first": "1s"})

@@ -47,7 +47,7 @@ exec env -i HOME=/root PATH=/bin {variables} {chroot} {root} /bin/sh -c "$SSH_OR
 """
 
 _DROPBEAR = (
-    "/opt/dropbear/ld.so --library-path /opt/dropbear /opt/dropbear/dropbear -F -E -s -m -r /opt/dropbear/key "
+    "/opt/dropbear/ld.so --library-path /opt/dropbear --argv0 dropbear /opt/dropbear/dropbear -F -E -s -m -r /opt/dropbear/key "
     "-p 127.0.0.1:{port}"
 )
 
@@ -137,6 +137,7 @@ def bare_device(
     boot: str = "",
     personality: str = "",
     dropbear: Path | None = None,
+    applets: str = APPLETS,
 ) -> Iterator[BareDevice]:
     """Run one device for the time of the `with` block.
 
@@ -155,7 +156,7 @@ def bare_device(
     for name, text in texts.items():
         (root / "etc" / name).write_text(text)
     shutil.copy(busybox or str(_which("busybox")), root / "bin/busybox")
-    for applet in APPLETS.split():
+    for applet in applets.split():
         (root / "bin" / applet).unlink(missing_ok=True)
         (root / "bin" / applet).symlink_to("busybox")
     make_keys(folder)
