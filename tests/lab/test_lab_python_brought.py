@@ -128,7 +128,7 @@ def install_only(archive: Path) -> Path:
     Its libraries beside libpython are the system's, whereas those builds have them inside, and it needs a newer glibc.
     """
     version, base = f"{sys.version_info[0]}.{sys.version_info[1]}", Path(sys.base_prefix)
-    with tarfile.open(archive, "w:gz") as packed:
+    with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
 
         def add(path: Path, name: str) -> None:
             data = path.read_bytes()
@@ -168,6 +168,7 @@ def lay_glibc(root: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_build_of_ones_own_is_started_by_the_devices_libc_or_not_sent(tmp_path: Path, prober: Prober) -> None:
     archive = install_only(tmp_path / "cpython-install_only.tar.gz")
     prober.python = f"python: {{own: {{x86_64: {archive}}}}}\n"
@@ -205,6 +206,7 @@ def slow(tmp_path: Path) -> Iterator[BareDevice]:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_a_line_cut_at_any_byte_leaves_nothing_and_the_next_run_succeeds(
     slow: BareDevice, prober: Prober, way: str
