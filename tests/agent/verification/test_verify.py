@@ -83,27 +83,31 @@ def test_a_runtime_folder_is_used_by_another_python(
     assert (result.measurements.threads, result.measurements.threads_set_by) == (1, "set_x86_math_num_threads")
 
 
+@pytest.mark.parametrize(
+    ("wanted", "threads", "accelerators"),
+    [("binding", "not-taken", "passed"), ("native", "taken", "not-taken")],  # the library says that it has none
+)
 def test_settings_of_the_engine_are_reported_as_asked_and_as_taken(
-    nb_files: Nb, goldens: Goldens, check: Verify, tmp_path: Path
+    nb_files: Nb, goldens: Goldens, check: Verify, tmp_path: Path, wanted: str, threads: str, accelerators: str
 ) -> None:
     """The binding of the x86_64 wheel has OpenCL's and NNAdapter's setters, and none for threads and power mode."""
     cache = tmp_path / "cache"
     cache.mkdir()
     asked = {"threads": 2, "power_mode": "LITE_POWER_HIGH", "opencl": {"tune": "CL_TUNE_RAPID", "cache": True}}
     asked["nnadapter"] = {"devices": ["rockchip_npu"], "context_properties": "A=1;"}
-    result = check(nb_files("cls", "x86"), goldens["cls"], engine=asked, cache=str(cache))
+    result = check(nb_files("cls", "x86"), goldens["cls"], engine=asked, cache=str(cache), wanted=wanted)
     assert codes(result) == ["LF433"]
     assert decide(result.findings) is Verdict.VERIFIED
-    assert result.findings[0].observed.startswith("threads 2: not taken (this build has no function that takes them;")
+    assert "power mode LITE_POWER_HIGH: not taken (this build does not take it: " in result.findings[0].observed
     figures = result.measurements.to_dict()
-    assert figures["threads"] == 2
+    assert (figures["threads"], figures["engine"]) == (2, wanted)
     assert [(one["name"], one["state"]) for one in figures["settings"]] == [
-        ("threads", "not-taken"),
+        ("threads", threads),
         ("power mode", "not-taken"),
-        ("OpenCL cache", "passed"),
-        ("OpenCL tuning", "passed"),
-        ("NNAdapter devices", "passed"),
-        ("NNAdapter properties", "passed"),
+        ("OpenCL cache", accelerators),
+        ("OpenCL tuning", accelerators),
+        ("NNAdapter devices", accelerators),
+        ("NNAdapter properties", accelerators),
     ]
     assert result.sandbox.guarantees["writes"] in ("its work folder", "as its user may")
 
