@@ -44,9 +44,7 @@ class WorkerPlan:
     run_limit_s: float = 30.0  # of one request, and of one run
     python: str = sys.executable
     argv: Tuple[str, ...] = ()  # another program with a worker's protocol; its arguments: fd of the socket, our pid
-    engine: EngineSettings = (
-        NOTHING_ASKED  # what the release asks of the engine; `threads` and `power_mode` above count
-    )
+    engine: EngineSettings = NOTHING_ASKED  # of the release; `threads` and `power_mode` above are in force
     cache: str = ""  # folder for what accelerators compile; "" = none
     wanted: str = BINDING  # the kind of engine: of the release's proof, see choose_engine
 
