@@ -326,7 +326,11 @@ class Board:
             free = not device.jump or used[device.jump] < limit
             return free and not any(self._trials[kind] or kind in taken for kind in self._lacking[device.device])
 
-        for kind in [kind for kind, held in self._held.items() if held and not self._trials[kind]]:
+        def place(kind: Stratum) -> tuple[int, Stratum]:
+            return min(self._totals[name].position for name in self._held[kind]), kind
+
+        # In the fleet's order, also for a board that was made again from the stored rows.
+        for kind in sorted((kind for kind, held in self._held.items() if held and not self._trials[kind]), key=place):
             if len(chosen) >= most:
                 break
             candidates = (d for d in map(self._totals.__getitem__, self._held[kind]) if ready(d))
@@ -403,7 +407,7 @@ class Board:
             return None, "as many devices are at work as may be at once"
         if self._left_this_minute() <= 0:
             return self._minute_ends(now), f"{policy.per_minute} devices were begun within a minute"
-        if self._lacking and any(self._trials[kind] for kind in self._held):
+        if any(held and self._trials[kind] for kind, held in self._held.items()):
             return None, "one device of each kind is tried before its others"
         return None, f"{policy.per_jump_host} devices are at work behind each jump host that others wait for"
 
