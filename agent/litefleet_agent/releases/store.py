@@ -18,16 +18,13 @@ import re
 import stat
 import time
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import IO, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from ..errors import AgentError
 from ..formats.checked import items, mapping, number_or
 from ..formats.files import FileStamp, exceeded_limit, free_bytes, read_regular, sha256_of
 from .atomic import write_atomic
 from .lease import Clock
-
-if TYPE_CHECKING:
-    from ..formats.engine_settings import EngineSettings
 
 _SHA = re.compile(r"[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
@@ -97,17 +94,9 @@ class Manifest(NamedTuple):
         return self.document.get("outputs")
 
     @property
-    def engine(self) -> "EngineSettings":
-        """What is asked of the engine.  Raises StoreError "bad-request" for what is not well formed.
-
-        It stands beside `verify` for the same reason.  Agents that would ignore it do not announce `engine_settings`.
-        """
-        from ..formats.engine_settings import EngineSettings
-
-        try:
-            return EngineSettings.parse(self.document.get("engine"))
-        except ValueError as error:
-            raise StoreError("the release of %s: %s" % (self.model, error), "bad-request") from None
+    def engine(self) -> object:
+        """What is asked of the engine, as `EngineSettings.parse` reads it; it stands beside `verify` for the same reason."""
+        return self.document.get("engine")
 
     @property
     def blobs(self) -> List[str]:

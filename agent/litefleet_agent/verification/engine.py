@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Hashable, List, Mapping, Option
 
 from ..formats.engine_settings import NOT_TAKEN, NOTHING_ASKED, PASSED, TAKEN, EngineSettings, SettingReport
 from ..formats.npz import Array
+from ..releases.store import Manifest, StoreError
 
 if TYPE_CHECKING or sys.version_info >= (3, 8):
     from typing import Protocol
@@ -27,6 +28,14 @@ def recorded_engine(measurements: Mapping[str, object]) -> str:
     Agents that recorded none had the binding alone.
     """
     return NATIVE if measurements.get("engine") == NATIVE else BINDING
+
+
+def asked_of_engine(manifest: Manifest) -> EngineSettings:
+    """Return what a release asks of the engine.  Raises StoreError "bad-request" for what is not well formed."""
+    try:
+        return EngineSettings.parse(manifest.engine)
+    except ValueError as error:
+        raise StoreError("the release of %s: %s" % (manifest.model, error), "bad-request") from None
 
 
 class Declared(Protocol):

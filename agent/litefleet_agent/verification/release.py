@@ -17,7 +17,7 @@ from ..releases.intact import stamps_of
 from ..releases.integrity import check_files
 from ..releases.store import Manifest, Store, StoreError
 from .confinement import ConfinementReport
-from .engine import recorded_engine
+from .engine import asked_of_engine, recorded_engine
 from .verify import VerifyResult, VerifySpec, verify
 
 BUSY = 75  # exit code (EX_TEMPFAIL): another session held the store for longer than the timeout
@@ -69,7 +69,7 @@ def verify_release(store: Store, identity: str, facts: Facts, on_tick: Callable[
     """
     manifest = store.release(identity)
     runtime = "" if manifest.runtime == "system" else store.path("runtimes", manifest.runtime)
-    engine = manifest.engine
+    engine = asked_of_engine(manifest)
     findings = static_findings(store.blob(manifest.nb), facts, runtime, manifest.nb, engine)
     if any(f.severity is Severity.ERROR for f in findings):
         return ReleaseVerification(decide(findings), findings, {})
@@ -97,7 +97,7 @@ def _engine_of_current(store: Store, model: str, identity: str) -> str:
 
 
 def _spec(store: Store, manifest: Manifest, runtime: str, facts: Facts, cache: str, wanted: str) -> VerifySpec:
-    settings = dict(manifest.verify, cache=cache, engine=manifest.engine.to_dict(), wanted=wanted)
+    settings = dict(manifest.verify, cache=cache, engine=manifest.engine, wanted=wanted)
     settings["nb"] = store.blob(manifest.nb)
     settings["golden"] = [store.blob(sha) for sha in manifest.goldens]
     settings["runtime"] = runtime

@@ -13,7 +13,7 @@ from ...formats.files import Tree
 from ...formats.nb import NbError, NbModel
 from ...releases.caches import prepare_cache
 from ...releases.store import Store, StoreError, VerificationRecord
-from ...verification.engine import BINDING, recorded_engine
+from ...verification.engine import BINDING, asked_of_engine, recorded_engine
 from ...verification.verify import default_memory_limit
 from ..messages import ServedModel
 from ..settings import Settings
@@ -125,7 +125,7 @@ def plan_of(store: Store, identity: str, settings: Settings) -> WorkerPlan:
     proof = proof_of(store, identity)
     measured = proof.measurements if proof is not None else {}
     limits = _limits(measured, settings, len(golden))
-    engine = manifest.engine
+    engine = asked_of_engine(manifest)
     return WorkerPlan(
         model=served_model(model, name, identity),
         nb=nb,
