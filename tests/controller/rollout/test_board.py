@@ -300,6 +300,18 @@ def test_one_device_of_each_kind_is_tried_before_its_others_within_a_wave():
     assert it.next(NOW, 9) == Begin(("cam-2", "cam-3", "cam-5"))
 
 
+def test_a_board_made_again_from_the_stored_rows_decides_the_same():
+    rows = row(1), row(2, part="A72"), row(3, part="A76"), row(4, part="A72")
+    it = board(*rows, stratify=True)
+    change(it, "cam-2", state=D.SKIPPED)
+    assert it.next(NOW, 9) == Board(it.rollout, it.rows()).next(NOW, 9) == Begin(("cam-1", "cam-3", "cam-4"))
+
+    it = board(row(1, jump="north"), row(2, part="A72", jump="north"), stratify=True, per_jump_host=1)
+    change(it, "cam-1", state=D.STAGING)
+    assert it.next(NOW, 9) == Board(it.rollout, it.rows()).next(NOW, 9)
+    assert it.next(NOW, 9).why == "1 devices are at work behind each jump host that others wait for"
+
+
 def test_of_a_fleet_that_comes_back_one_device_is_tried_first():
     it = board(*(offline(n, int(n > 1), NOW) for n in range(1, 9)), wave=1, stratify=True, success=0.5)
     decision = it.next(NOW, 9)
