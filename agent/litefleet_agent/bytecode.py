@@ -3,23 +3,37 @@
 The file `<archive's SHA-256>.<interpreter>.bytecode` is used only when it was made from this archive for this interpreter, is
 undamaged, and can be written by nobody but this process's user and root.  Everything else runs from the archive's sources.
 This module itself is compiled at each start: what only writes the file is in releases.archive.
+Its sha256 is for what is short: hashlib loads OpenSSL, which hashes faster but takes 2 ms more before it does.
 """
 
-import hashlib
+from __future__ import annotations
+
 import marshal
 import os
 import stat
 import sys
-from importlib.machinery import ModuleSpec
-from types import CodeType, ModuleType
-from typing import Any, Dict, Optional, Tuple
+from _frozen_importlib import ModuleSpec
 from zipimport import zipimporter
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from hashlib import sha256 as sha256
+    from types import CodeType, ModuleType
+    from typing import Any, Dict, Optional, Tuple
+
+    Bytecode = Dict[str, Tuple[bool, bytes]]  # by module: whether it is a package, and its marshalled code
+else:
+    try:
+        if sys.version_info < (3, 12):
+            from _sha256 import sha256
+        else:
+            from _sha2 import sha256
+    except ImportError:
+        from hashlib import sha256
 
 BYTECODE_SUFFIX = ".bytecode"
 _MOST = 16 << 20  # bytes of the file; the whole agent takes under 1 MB
 _PACKAGE = "litefleet_agent."
-
-Bytecode = Dict[str, Tuple[bool, bytes]]  # by module: whether it is a package, and its marshalled code
 
 
 class BytecodeFinder:
@@ -66,10 +80,10 @@ class BytecodeFinder:
         exec(self.compiled[module.__name__][1] if kept is None else marshal.loads(kept[1]), module.__dict__)  # noqa: S102, S302
 
 
-def digest_of(sha256: str, body: bytes) -> bytes:
+def digest_of(archive: str, body: bytes) -> bytes:
     """Return the SHA-256 of an archive's hash, the interpreter's magic number and marshalled Bytecode: the file's first part."""
     magic: bytes = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER  # importlib.util has it too, and much else
-    return hashlib.sha256(sha256.encode("ascii") + magic + body).digest()
+    return sha256(archive.encode("ascii") + magic + body).digest()
 
 
 def read_bytecode(path: str, sha256: str) -> Bytecode:

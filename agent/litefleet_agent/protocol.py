@@ -10,18 +10,25 @@ holds `re` (the request's id) and either `result` or `error` {`code`, `message`}
 and the controller have their own, because they wait in other ways.
 """
 
-import json
+from __future__ import annotations
+
 import os
 import select
 import struct
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from .errors import AgentError
+from .formats.light import NamedTuple, dumps, loads
 
-Header = Dict[str, object]  # a frame's JSON object as received: the reader of a value checks it
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
+
+if TYPE_CHECKING:
+    Header = Dict[str, object]  # a frame's JSON object as received: the reader of a value checks it
+else:
+    Header = dict
 
 _PREFIX = struct.Struct(">4sIQ")
-_ENCODER = json.JSONEncoder(separators=(",", ":"), sort_keys=True)
 _MAGIC = b"LFF1"
 PREFIX_SIZE = _PREFIX.size
 MAX_HEADER = 1 << 20  # bytes; facts and findings take a few KiB
@@ -49,7 +56,7 @@ def encode(header: Header, body_size: int = 0) -> bytes:
 
     Raises ProtocolError when the header exceeds MAX_HEADER.
     """
-    data = _ENCODER.encode(header).encode("utf-8")
+    data = dumps(header).encode("utf-8")
     if len(data) > MAX_HEADER:
         raise ProtocolError("a header of %d bytes is over the limit of %d" % (len(data), MAX_HEADER))
     return _PREFIX.pack(_MAGIC, len(data), body_size) + data
@@ -74,7 +81,7 @@ def decode_prefix(prefix: bytes, max_header: int = MAX_HEADER, max_body: int = M
 def decode_header(data: bytes) -> Header:
     """Return the JSON object in a frame's header; ProtocolError when it is none."""
     try:
-        header = json.loads(data.decode("utf-8"))
+        header = loads(data.decode("utf-8"))
     except (ValueError, RecursionError):
         raise ProtocolError("a frame's header is not JSON: %r" % data[:80]) from None
     if not isinstance(header, dict):

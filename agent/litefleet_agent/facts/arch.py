@@ -1,6 +1,12 @@
 """CPU architectures: the names that `uname -m` gives, and the Paddle-Lite target of each.  Pure."""
 
-from typing import Dict, NamedTuple, Optional
+from __future__ import annotations
+
+from ..formats.light import NamedTuple
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import Dict, Optional
 
 
 class Arch(NamedTuple):

@@ -1,8 +1,12 @@
 """Describes the processor from the contents of /proc/cpuinfo and the auxiliary vector.  Pure."""
 
-import re
+from __future__ import annotations
+
 import struct
-from typing import Dict, FrozenSet, List, Tuple
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import Dict, FrozenSet, List, Tuple
 
 # The features that decide about kernels; the other hundred flags of an x86 CPU would only enlarge every answer.
 _ARM = "asimd asimdhp asimddp asimdrdm fphp fp atomics i8mm bf16 sve sve2 neon vfpv3 vfpv4 vfpd32 idiva"
@@ -34,6 +38,7 @@ _HWCAP: Dict[int, Dict[int, str]] = {
     32: {12: "neon", 13: "vfpv3", 16: "vfpv4", 17: "idiva", 19: "vfpd32"},
 }
 _AT_HWCAP = 16
+_HEX = "0123456789abcdefABCDEF"
 
 
 def describe_cpuinfo(text: str, isa: str) -> Tuple[Tuple[str, ...], Tuple[str, ...], int]:
@@ -75,7 +80,8 @@ def _arm_parts(rows: List[Tuple[str, str]]) -> List[str]:
 
 
 def _number(text: str) -> int:
-    return int(text, 16) if re.match(r"^0x[0-9a-fA-F]{1,8}$", text) else 0
+    digits = text[2:]
+    return int(digits, 16) if text[:2] == "0x" and 0 < len(digits) <= 8 and not digits.strip(_HEX) else 0
 
 
 def _common(lines: List[str]) -> FrozenSet[str]:

@@ -1,17 +1,23 @@
 """Gathers the facts of this machine, without a subprocess and without importing Paddle-Lite; it never raises."""
 
+from __future__ import annotations
+
 import os
 import struct
 import sys
-from typing import Dict, NamedTuple, Optional, Tuple
 
 from ..formats.elf import Elf, ElfError, read_elf
 from ..formats.files import Tree
+from ..formats.light import NamedTuple
 from .arch import Arch, arch_of_userland
 from .cpu import arm_hwcap, describe_cpuinfo
 from .libraries import describe_brought, describe_libc, find_libraries, find_opencl, find_opencl_devices, newest_glibcxx
 from .packages import find_package, other_pythons
 from .values import MAX_TEXT, Cpu, Disk, Facts, Memory, OsRelease, PythonFacts
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import Dict, Optional, Tuple
 
 
 class Process(NamedTuple):

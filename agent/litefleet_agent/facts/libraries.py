@@ -1,15 +1,19 @@
 """Finds shared libraries: the libc, also beside one that a controller brought, the loader's folders, the watched libraries."""
 
+from __future__ import annotations
+
 import os
-import re
-from typing import Dict, Iterable, List, Optional, Tuple
 
 from ..formats.elf import Elf, ElfError, read_elf
 from ..formats.files import Tree
 from .values import Brought, Libc
 
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import Dict, Iterable, List, Optional, Tuple
+
 # <folder>/python/<key>/bin/python3: the key is the start of the archive's SHA-256
-_PLACE = re.compile(r"^(/.*/([0-9a-f]{32}))/bin/python3$")
+_PLACE = "/bin/python3"
 # What builds of Paddle-Lite and numpy need.  A list of every library would be tens of kilobytes per device.
 WATCHED: Tuple[str, ...] = (
     "libc.so.6",
@@ -52,14 +56,17 @@ def describe_libc(tree: Tree, program: Optional[Elf], confstr: str) -> Libc:
     interpreter = program.interpreter if program is not None else ""
     if "ld-musl" in interpreter:
         return Libc("musl", _musl_version(tree.data(interpreter, 4 << 20)))
-    found = re.match(r"^glibc (\d{1,3}\.\d{1,3}(?:\.\d{1,3})?)", confstr)
-    if found:
-        return Libc("glibc", found.group(1))
+    name, _, version = confstr.partition(" ")
+    parts = version.split(".")
+    if name == "glibc" and 2 <= len(parts) <= 3 and all(part.isdecimal() and len(part) <= 3 for part in parts):
+        return Libc("glibc", version)
     return Libc("glibc", "") if "ld-linux" in interpreter else Libc()
 
 
 def _musl_version(loader: bytes) -> str:
     """Return the version in musl's loader, which holds it as a text of its own."""
+    import re  # 6 ms; most devices have glibc
+
     found = set(re.findall(rb"\x00(1\.\d{1,2}\.\d{1,2}(?:_git[-\w]{0,40})?)\x00", loader))
     return found.pop().decode("ascii") if len(found) == 1 else ""
 
@@ -122,9 +129,14 @@ def find_opencl(tree: Tree, arch: str, extra: Iterable[str] = ()) -> str:
 def find_opencl_devices(tree: Tree) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
     """Return the device nodes of GPU drivers, and those of them that this user may not open."""
     names = list(_GPU_NODES)
-    names += ["/dev/dri/" + name for name in tree.names("/dev/dri") if re.match(r"^renderD\d{1,4}$", name)][:16]
+    names += ["/dev/dri/" + name for name in tree.names("/dev/dri") if _is_render_node(name)][:16]
     nodes = tuple(name for name in names if tree.exists(name))
     return nodes, tuple(name for name in nodes if not os.access(tree.path(name), os.R_OK | os.W_OK))
+
+
+def _is_render_node(name: str) -> bool:
+    number = name[len("renderD") :]
+    return name.startswith("renderD") and number.isdecimal() and len(number) <= 4
 
 
 def newest_glibcxx(tree: Tree, path: str) -> str:
@@ -140,12 +152,15 @@ def newest_glibcxx(tree: Tree, path: str) -> str:
 
 def describe_brought(tree: Tree, executable: str) -> Tuple[Brought, Tuple[str, ...]]:
     """Return the Python that a controller brought here, and the folder that its loader searches first, if any."""
-    found = _PLACE.match(executable)
-    if found is None or not os.path.isfile(found.group(1) + "/bin/python3.real"):
+    place = executable[: -len(_PLACE)]
+    key = place.rpartition("/")[2]
+    if executable != place + _PLACE or len(key) != 32 or key.strip("0123456789abcdef"):
         return Brought(), ()
-    if not os.path.isfile(found.group(1) + "/lib/ld.so"):
-        return Brought(found.group(2)), ()
-    return Brought(found.group(2), _own_libc(tree)), (found.group(1) + "/lib",)
+    if not os.path.isfile(place + "/bin/python3.real"):
+        return Brought(), ()
+    if not os.path.isfile(place + "/lib/ld.so"):
+        return Brought(key), ()
+    return Brought(key, _own_libc(tree)), (place + "/lib",)
 
 
 def _own_libc(tree: Tree) -> str:

@@ -1,18 +1,20 @@
 """The facts of one machine as values, and their JSON form.  Pure."""
 
-import hashlib
-import json
-from typing import Any, Dict, NamedTuple, Tuple, Type, TypeVar, cast
+from __future__ import annotations
 
+from ..bytecode import sha256
 from ..errors import AgentError
+from ..formats.light import NamedTuple, dumps
 from .arch import ARCHES
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import Any, Dict, Tuple
 
 # A device describes itself in a few kilobytes; larger facts are a mistake or hostile.
 MAX_TEXT = 4096  # the longest path
 MAX_ITEMS = 512
 MAX_NUMBER = 1 << 62
-
-_T = TypeVar("_T")
 
 
 class FactsError(AgentError):
@@ -127,7 +129,8 @@ class Facts(NamedTuple):
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form."""
-        return cast(Dict[str, object], _json_form(self))
+        form: Dict[str, object] = _json_form(self)
+        return form
 
     @classmethod
     def from_dict(cls, data: object) -> "Facts":
@@ -136,7 +139,7 @@ class Facts(NamedTuple):
         An architecture without a Paddle-Lite backend is "", whatever the device calls it: `machine` keeps its name.
         Raises FactsError, whose text names the value, for one of a wrong type or size.
         """
-        facts = _read(cls, data, "facts")
+        facts: Facts = _read(cls, data, "facts")
         return facts if facts.arch in ARCHES else facts._replace(arch="")
 
 
@@ -156,21 +159,21 @@ def fingerprint(facts: Facts) -> str:
         "paddlelite": [facts.paddlelite.version, facts.paddlelite.path],
         "numpy": [facts.numpy.version, facts.numpy.path],
     }
-    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode("utf-8")).hexdigest()
+    return sha256(dumps(deciding, ", ", ": ").encode("utf-8")).hexdigest()
 
 
-def _json_form(value: Any) -> object:
+def _json_form(value: Any) -> Any:
     if hasattr(value, "_asdict"):
         return {name: _json_form(item) for name, item in value._asdict().items()}
     return list(value) if isinstance(value, tuple) else value
 
 
-def _read(cls: Type[_T], data: object, where: str) -> _T:
+def _read(cls: Any, data: object, where: str) -> Any:
     if not isinstance(data, dict):
         raise FactsError("%s: expected an object, got %s." % (where, _kind(data)))
     values: Dict[str, Any] = {}
     empty = cls()
-    for name in cast(Any, cls)._fields:
+    for name in cls._fields:
         if name in data:
             values[name] = _value(getattr(empty, name), data[name], where + "." + name)
     return cls(**values)

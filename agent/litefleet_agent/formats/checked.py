@@ -5,12 +5,19 @@ what it is.  A caller turns that into its own error.  JSON itself bounds nothing
 may be NaN or Infinity, `true` passes for 1.  None of these passes here.
 """
 
-from typing import Callable, Dict, List, Mapping, Pattern, Tuple, TypeVar
+from __future__ import annotations
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import Callable, Dict, List, Mapping, Tuple, TypeVar
+
+    _T = TypeVar("_T")
+
 
 MAX_NUMBER = 1e15  # above every count of bytes, milliseconds or seconds that is meant, and exact as a double
+_NAME = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"  # characters of a name
 _SHOWN = 60  # characters of a rejected value that the message repeats
 
-_T = TypeVar("_T")
 
 _LEFT_OUT = 32  # characters in which a shortened text says how many were left out
 _LONGEST_WORD = 60  # characters that are dropped at most to end a text with a word
@@ -59,9 +66,19 @@ def text(value: object, most: int, name: str = "the value", least: int = 0) -> s
     return value
 
 
-def matching(pattern: "Pattern[str]", value: object, name: str = "the value") -> str:
-    """Return a text that `pattern` matches from its start; the pattern bounds its length.  Raises ValueError."""
-    if not isinstance(value, str) or not pattern.match(value):
+def is_sha(text: object) -> bool:
+    """Say whether `text` is a SHA-256 in lower-case hexadecimal digits."""
+    return isinstance(text, str) and len(text) == 64 and not text.strip("0123456789abcdef")
+
+
+def is_safe_name(text: object) -> bool:
+    """Say whether `text` is a name that can be part of a path: up to 128 of A-Z a-z 0-9 . _ - after a letter or digit."""
+    return isinstance(text, str) and 0 < len(text) <= 128 and text[0] not in "._-" and not text.strip(_NAME)
+
+
+def matching(is_right: Callable[[object], bool], value: object, name: str = "the value") -> str:
+    """Return a text for which `is_right` is true.  Raises ValueError."""
+    if not isinstance(value, str) or not is_right(value):
         raise ValueError("%s is not well formed: %s" % (name, shown(value)))
     return value
 

@@ -1,11 +1,17 @@
 """Reads ELF files within bounds: the machine, libraries and symbol versions that a binary needs.  Never loads it."""
 
+from __future__ import annotations
+
 import os
 import struct
-from typing import BinaryIO, Dict, FrozenSet, List, NamedTuple, Optional, Tuple, Union
 
 from ..errors import AgentError
 from .files import open_regular
+from .light import NamedTuple
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import BinaryIO, Dict, FrozenSet, List, Optional, Tuple, Union
 
 MACHINES: Dict[int, str] = {
     3: "i686",

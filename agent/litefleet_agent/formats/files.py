@@ -1,19 +1,23 @@
 """Opens, reads and hashes files that others made: regular files only, without blocking, never more bytes than asked for."""
 
-import contextlib
+from __future__ import annotations
+
 import errno
-import hashlib
-import io
 import os
 import stat
-from typing import TYPE_CHECKING, BinaryIO, Iterator, List, NamedTuple, Optional, Union
 
+from .light import NamedTuple, contextmanager
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
 if TYPE_CHECKING:
+    import io
     import mmap
+    from typing import BinaryIO, Iterator, List, Optional, Union
+
+    AnyPath = Union[str, "os.PathLike[str]"]
 
 _CHUNK = 1 << 20  # bytes
 
-AnyPath = Union[str, "os.PathLike[str]"]
 _LEAST_READ = 1 << 20  # bytes
 
 
@@ -38,7 +42,7 @@ def open_regular(path: AnyPath, follow: bool = True) -> "io.BufferedReader":
         raise
 
 
-@contextlib.contextmanager
+@contextmanager
 def mapped(path: AnyPath) -> "Iterator[mmap.mmap]":
     """Map a regular file, to search it without a copy: 10 ms of CPU for 40 MB.  Raises OSError, ValueError for an empty file."""
     import mmap  # the first answer of a session needs none
@@ -109,6 +113,8 @@ def sha256_of(source: Union[AnyPath, int]) -> str:
 
 
 def _digest(stream: BinaryIO) -> str:
+    import hashlib  # fast, for what may be large; loading it takes longer than the first answer's hashes
+
     digest = hashlib.sha256()
     for chunk in iter(lambda: stream.read(_CHUNK), b""):
         digest.update(chunk)

@@ -14,9 +14,9 @@ import zipfile
 import zlib
 from typing import Dict, Iterator, List, NamedTuple, Tuple
 
-from ..formats.checked import items, mapping, shortened, text, whole
+from ..formats.checked import is_sha, items, mapping, shortened, text, whole
 from ..formats.files import open_regular
-from ..releases.store import Manifest, StoreError, is_sha, release_id, safe_name
+from ..releases.store import Manifest, StoreError, release_id, safe_name
 
 _MAX_INDEX = 16 << 20  # bytes
 _MAX_SIGNATURE = 64 << 10

@@ -6,15 +6,20 @@ Each switch and revert holds the switch lock (`Store.switching`).  A session tha
 long as it works; the lease watchdog does not, so that a session that hangs cannot keep a lease from expiring.
 """
 
+from __future__ import annotations
+
 import os
-from contextlib import contextmanager
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from ..formats.checked import number
+from ..formats.light import NamedTuple, contextmanager
 from .atomic import fsync_folder
 from .journal import KEPT, NOBODY, Journal, Kind, LeaseCopies, Operation, Order, State, Told
 from .lease import Lease
 from .store import Store, StoreError, explain_os_error, safe_name
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import Dict, Iterator, List, Optional, Sequence
 
 
 def point(models: str, model: str, name: str, identity: str) -> None:

@@ -1,8 +1,14 @@
 """Writes files so that a reader sees the old one or the whole new one: temporary file in the same folder, then a rename."""
 
+from __future__ import annotations
+
 import os
-from contextlib import contextmanager
-from typing import BinaryIO, Iterable, Iterator
+
+from ..formats.light import contextmanager
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import BinaryIO, Iterable, Iterator
 
 
 def fsync_folder(folder: str) -> None:

@@ -8,7 +8,7 @@ import sys
 from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Set, Tuple
 
 from ..bytecode import BYTECODE_SUFFIX
-from ..formats.checked import texts, whole
+from ..formats.checked import is_sha, texts, whole
 from ..formats.files import free_bytes
 from .atomic import fsync_folder
 from .caches import sweep_caches
@@ -16,7 +16,7 @@ from .journal import Journal
 from .kept_inputs import drop_inputs
 from .pythons import sweep_pythons
 from .runtimes import RUNTIME_LIST, drop_runtime
-from .store import SPARE, Store, StoreError, is_sha
+from .store import SPARE, Store, StoreError
 
 _AGENTS = 2  # the newest agents that stay besides the running one
 _MAX_NAMED = 10000  # hashes in one request

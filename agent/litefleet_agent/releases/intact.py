@@ -1,10 +1,16 @@
 """Reports which verified releases still have all their files, so that a controller sends again what is missing."""
 
+from __future__ import annotations
+
 import os
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Set
 
 from ..formats.files import FileStamp
+from ..formats.light import NamedTuple
 from .store import Manifest, Store, StoreError, VerificationRecord
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import Dict, Iterable, List, Mapping, Optional, Set
 
 
 class Intact(NamedTuple):

@@ -4,20 +4,26 @@ A `CrcLog` with one line per step, each holding the whole operation, so that a d
 line of an operation holds its state.  A line is synced before the operation continues.
 """
 
-import enum
-import json
-import os
-import re
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from __future__ import annotations
 
-from ..formats.checked import mapping, matching, number, text, whole
+import enum
+import os
+
+from ..formats.checked import is_safe_name, is_sha, mapping, matching, number, text, whole
 from ..formats.files import read_regular
+from ..formats.light import NamedTuple, dumps, loads
 from .atomic import fsync_folder, write_atomic
 from .crc_log import CrcLog, Scan
 from .lease import Clock, Lease
 
-_ID = re.compile(r"(?:[0-9a-f]{64})?\Z")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import Dict, List, Mapping, Optional, Tuple
+
+
+def _is_release(text: object) -> bool:
+    """Say whether `text` is a release's id, or "" for none."""
+    return text == "" or is_sha(text)
 
 
 class Kind(str, enum.Enum):
@@ -129,10 +135,10 @@ class Operation(NamedTuple):
         return cls(
             int(number(data["op"])),
             Kind(data["kind"]),
-            matching(_NAME, data["model"]),
-            matching(_ID, data["from"]),
-            matching(_ID, data["from_previous"]),
-            matching(_ID, data["to"]),
+            matching(is_safe_name, data["model"]),
+            matching(_is_release, data["from"]),
+            matching(_is_release, data["from_previous"]),
+            matching(_is_release, data["to"]),
             State(data["state"]),
             number(data["at"]),
             None if data["lease"] is None else _lease(mapping(data["lease"])),
@@ -267,7 +273,7 @@ class LeaseCopies:
     def keep(self, operation: Operation) -> None:
         """Write the copy of an operation under a lease, durably.  Raises OSError."""
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
-        write_atomic(os.path.join(self._folder, operation.model + ".json"), [json.dumps(operation.to_dict()).encode()])
+        write_atomic(os.path.join(self._folder, operation.model + ".json"), [dumps(operation.to_dict()).encode()])
 
     def drop(self, model: str) -> None:
         """Remove the copy of a model's lease.  Raises OSError."""
@@ -290,7 +296,7 @@ class LeaseCopies:
     @staticmethod
     def _read(path: str) -> List[Operation]:
         try:
-            operation = Operation.from_dict(mapping(json.loads(read_regular(path, _LONGEST_STEP).decode("utf-8"))))
+            operation = Operation.from_dict(mapping(loads(read_regular(path, _LONGEST_STEP).decode("utf-8"))))
         except (OSError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
             return []
         return [operation] if operation.model + ".json" == os.path.basename(path) and operation.lease else []

@@ -8,9 +8,10 @@ import os
 import time
 from typing import Iterator, NamedTuple, Optional
 
+from ..formats.checked import is_sha
 from ..formats.files import free_bytes, read_regular
 from .atomic import write_atomic
-from .store import SPARE, Store, StoreError, is_sha
+from .store import SPARE, Store, StoreError
 
 FOLDER = "inputs"
 MOST_BYTES = 512 << 20

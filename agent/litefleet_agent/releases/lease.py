@@ -1,7 +1,10 @@
 """How long a release may run unconfirmed: a lease, and the device's clocks that it is measured on, which tests replace."""
 
+from __future__ import annotations
+
 import time
-from typing import NamedTuple
+
+from ..formats.light import NamedTuple
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 

@@ -9,25 +9,28 @@ models/<name>/current, previous  symlinks to releases; activation.py changes the
 journal, lock                    the steps of activation.py; held by the one session that may change anything
 """
 
+from __future__ import annotations
+
 import errno
 import fcntl
-import hashlib
-import json
 import os
-import re
 import stat
 import time
-from contextlib import contextmanager
-from typing import IO, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
+from ..bytecode import sha256
 from ..errors import AgentError
-from ..formats.checked import items, mapping, number_or
+from ..formats.checked import is_safe_name, is_sha, items, mapping, number_or
 from ..formats.files import FileStamp, exceeded_limit, free_bytes, read_regular, sha256_of
+from ..formats.light import NamedTuple, contextmanager, dumps, loads
 from .atomic import write_atomic
 from .lease import Clock
 
-_SHA = re.compile(r"[0-9a-f]{64}\Z")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import IO, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+
+    from ..formats.engine_settings import EngineSettings
+
 _MAX_JSON = 1 << 20  # bytes of a manifest or of another small file
 _MAX_GOLDENS, _STALE_S = 1000, 3600  # _STALE_S: seconds after which a bootstrap that wrote a temporary file has ended
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
@@ -49,23 +52,13 @@ def default_root() -> str:
 
 def release_id(document: Mapping[str, object]) -> str:
     """Return the id of a release: the SHA-256 of its manifest's canonical JSON."""
-    return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode("utf-8")).hexdigest()
-
-
-def is_sha(text: object) -> bool:
-    """Return whether `text` is a SHA-256 in lower-case hexadecimal digits."""
-    return isinstance(text, str) and bool(_SHA.match(text))
+    return sha256(dumps(document).encode("utf-8")).hexdigest()
 
 
 def _sha(text: object) -> str:
     if not isinstance(text, str) or not is_sha(text):
         raise StoreError("not a SHA-256: %r" % (str(text)[:80],), "bad-request")
     return text
-
-
-def is_safe_name(text: object) -> bool:
-    """Return whether `text` is a name that can be part of a path: up to 128 of A-Z a-z 0-9 . _ - after a letter or digit."""
-    return isinstance(text, str) and bool(_NAME.match(text))
 
 
 def safe_name(text: object) -> str:
@@ -114,7 +107,7 @@ class Manifest(NamedTuple):
             goldens = items(fields.get("golden"), _MAX_GOLDENS, least=1)
         except ValueError:
             raise StoreError("a release needs a list of 1 to %d goldens" % _MAX_GOLDENS, "bad-request") from None
-        if len(json.dumps(fields)) > _MAX_JSON:
+        if len(dumps(fields, ", ", ": ")) > _MAX_JSON:
             raise StoreError("a release's manifest is over %d bytes" % _MAX_JSON, "bad-request")
         name = safe_name(model.get("name"))
         nb, shas = _sha(model.get("nb")), tuple(_sha(golden) for golden in goldens)
@@ -308,7 +301,7 @@ class Store:
                 status = os.lstat(self.path("blobs", name))
             except OSError:  # another session has just removed it
                 continue
-            if _SHA.match(name) and stat.S_ISREG(status.st_mode):
+            if is_sha(name) and stat.S_ISREG(status.st_mode):
                 sizes[name] = status.st_size
         return sizes
 
@@ -326,7 +319,9 @@ class Store:
         """
         target = self.blob(sha)
         self.need_space(size)
-        digest = hashlib.sha256()
+        from hashlib import sha256  # not the one for what is short
+
+        digest = sha256()
 
         def checked() -> Iterator[bytes]:
             for chunk in chunks:
@@ -353,7 +348,7 @@ class Store:
     def runtimes(self) -> List[str]:
         """Return the keys of the runtimes that are unpacked here."""
         names = self._names("runtimes")
-        return [n for n in names if _NAME.match(n) and os.path.isdir(self.path("runtimes", n))]
+        return [n for n in names if is_safe_name(n) and os.path.isdir(self.path("runtimes", n))]
 
     # --- releases
 
@@ -433,7 +428,7 @@ class Store:
     def verified_releases(self) -> List[str]:
         """Return the ids of the releases that have a record of their verification."""
         ids = [os.path.splitext(name)[0] for name in self._names("verified")]
-        return [identity for identity in ids if _SHA.match(identity)]
+        return [identity for identity in ids if is_sha(identity)]
 
     def current(self) -> Dict[str, str]:
         """Return the current release of each model: name -> release id."""
@@ -443,7 +438,7 @@ class Store:
         """Return the release that "current" or "previous" of each model points to: name -> release id."""
         links = {}
         for name in self._names("models"):
-            identity = self.link(name, link) if _NAME.match(name) else ""  # else it is not litefleet's
+            identity = self.link(name, link) if is_safe_name(name) else ""  # else it is not litefleet's
             if identity:
                 links[name] = identity
         return links
@@ -460,7 +455,7 @@ class Store:
                 raise explain_os_error(error, "models/%s/%s cannot be read" % (model, name)) from error
             return ""
         identity, ending = os.path.splitext(os.path.basename(target))
-        return identity if ending == ".json" and _SHA.match(identity) else ""  # else it is not litefleet's
+        return identity if ending == ".json" and is_sha(identity) else ""  # else it is not litefleet's
 
     # --- small helpers
 
@@ -474,7 +469,7 @@ class Store:
 
     def write_json(self, folder: str, name: str, value: Mapping[str, object]) -> None:
         """Write `<folder>/<name>.json`, canonical, whole and durably.  Raises StoreError."""
-        data = json.dumps(value, sort_keys=True, separators=(",", ":")).encode("utf-8")
+        data = dumps(value).encode("utf-8")
         try:
             write_atomic(self.path(folder, name + ".json"), [data])
         except OSError as error:
@@ -494,7 +489,7 @@ def write_small(store: Store, parts: Tuple[str, str], data: bytes) -> None:
 def read_small(store: Store, folder: str, name: str, most: int = _MAX_JSON) -> Optional[Dict[str, object]]:
     """Return the JSON object in the first `most` bytes of a file below the root; None when there is no readable one."""
     try:
-        value = json.loads(read_regular(store.path(folder, name), most).decode("utf-8"))
+        value = loads(read_regular(store.path(folder, name), most).decode("utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -8,8 +8,8 @@ from typing import Dict, Tuple, Union
 
 from ..errors import AgentError
 from ..formats.engine_settings import POWER_MODES
+from ..formats.checked import is_safe_name
 from ..formats.files import read_regular
-from ..releases.store import is_safe_name
 
 NAME = "service.json"  # in the agent's root folder
 _MOST = 1 << 16  # bytes

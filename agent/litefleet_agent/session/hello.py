@@ -1,14 +1,20 @@
 """The answer to `hello`: what runs on the device, what it holds, its leases and reverts, its trust and its reports."""
 
+from __future__ import annotations
+
 import os
-from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from ..facts import Facts, fingerprint
+from ..formats.light import NamedTuple
 from ..releases.activation import overdue, recover
 from ..releases.intact import intact_releases
 from ..releases.journal import NOBODY, Contents, Journal, State, Told
 from ..releases.store import Store, StoreError, VerificationRecord
 from .watch import HEARTBEAT_S
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import Dict, List, Optional, Tuple
 
 _REVERTED = 10  # the latest of them are reported
 _KEPT = 100  # releases of one model that are reported

@@ -1,14 +1,19 @@
 """The requests about what the device accepts, stores and reports, and the readers of requests' fields."""
 
-from typing import Callable, Dict, NamedTuple, Optional
+from __future__ import annotations
 
 from ..errors import AgentError
 from ..facts import Facts
 from ..formats.checked import number, text, whole
+from ..formats.light import NamedTuple
 from ..protocol import Header
 from ..releases.activation import follow, lock_and_recover
 from ..releases.journal import Order, Told
 from ..releases.store import Store
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import Callable, Dict, Optional
 
 _LOCK_TIMEOUT_S = 10.0
 _MOST_TEXT = 1 << 16  # characters of one field; a list of signers is the longest

@@ -9,7 +9,6 @@ import _thread
 import fcntl
 import os
 import select
-import signal
 import struct
 import sys
 import termios
@@ -25,6 +24,7 @@ _SILENCE_S = 30.0  # with heartbeats: TCP has sent a lost packet again several t
 _SILENCE_OLD_S = 3600.0
 _GRACE_S = 2.0  # for the session to notice a closed connection itself, and then to clean up
 _POLL_S = 1.0
+_SIGINT = 2  # of POSIX; the module signal loads enum
 _FULL = 60000  # unread bytes, of 65536 that a pipe holds: heartbeats may wait behind them while a request runs
 
 
@@ -84,6 +84,6 @@ class Watch:
 
 def _end() -> None:
     """End the process: by KeyboardInterrupt in the main thread, so that it cleans up; without it, where it does not get there."""
-    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), _SIGINT)
     time.sleep(_GRACE_S)
     os._exit(1)

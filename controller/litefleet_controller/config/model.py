@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args, get_origin
 
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts.arch import ARCHES, arch_of
-from litefleet_agent.releases.store import is_safe_name
+from litefleet_agent.formats.checked import is_safe_name
 from litefleet_agent.verification.comparison import KINDS, ComparisonSpec
 from litefleet_inventory.foreign import KINDS as INVENTORY_KINDS
 from pydantic import (
