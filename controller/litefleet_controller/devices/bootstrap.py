@@ -262,13 +262,16 @@ class Answer:
         return {key: value[:80].strip("\"'") for key, equals, value in pairs if equals}
 
 
+_ESCAPED = {ord(c): f"\\0{ord(c):03o}" for c in "\n!'\\"}
+
+
 def in_any_shell(script: str, *words: str) -> str:
     """Return the exec command that runs a sh script with `words` as its arguments, whatever the login shell is.
 
     csh knows no line break and no exclamation mark in quotes, fish reads backslashes there, a restricted shell starts nothing
     by its path and knows no `exec`: these characters travel as printf's escapes, and sh is looked up.
     """
-    coded = "".join(f"\\0{ord(c):03o}" if c in "\n!'\\" else c for c in script)
+    coded = script.translate(_ESCAPED)
     run = 's=$1; shift; eval "$(printf %b "$s")"'
     return f"sh -c {' '.join(map(shlex.quote, (run, 'litefleet', coded, *words)))}"
 

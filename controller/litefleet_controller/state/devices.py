@@ -48,15 +48,20 @@ def all_known(connection: sa.Connection) -> dict[str, KnownDevice]:
     return {stored.device: known_from(stored) for stored in connection.execute(sa.select(devices))}
 
 
+_DELETE_CONFIRMED = sa.delete(confirmed).where(
+    confirmed.c.device == sa.bindparam("at_device"), confirmed.c.model == sa.bindparam("at_model")
+)
+_INSERT_CONFIRMED = sa.insert(confirmed)
+
+
 def confirm(connection: sa.Connection, entries: Sequence[Confirmed]) -> None:
     """Store devices' confirmed releases, replacing the earlier ones."""
     latest = {(entry.device, entry.model): entry for entry in entries}
     if not latest:
         return
-    key = (confirmed.c.device == sa.bindparam("at_device")) & (confirmed.c.model == sa.bindparam("at_model"))
     keys = [{"at_device": device, "at_model": model} for device, model in latest]
-    connection.execute(sa.delete(confirmed).where(key), keys)
-    connection.execute(sa.insert(confirmed), [confirmed_values(entry) for entry in latest.values()])
+    connection.execute(_DELETE_CONFIRMED, keys)
+    connection.execute(_INSERT_CONFIRMED, [confirmed_values(entry) for entry in latest.values()])
 
 
 def forget_confirmed(connection: sa.Connection, names: Sequence[str]) -> None:

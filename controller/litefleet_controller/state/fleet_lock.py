@@ -90,8 +90,11 @@ def _owner(row: Any) -> Owner:
     return Owner(row.owner_user, row.owner_host, row.owner_pid, row.owner_boot_id, row.owner_started)
 
 
+_ROW = sa.select(holds).where(holds.c.fleet == sa.bindparam("of_fleet"))  # built once: every write asks for it
+
+
 def _row(connection: sa.Connection, fleet: str) -> Any:
-    return connection.execute(sa.select(holds).where(holds.c.fleet == fleet)).first()
+    return connection.execute(_ROW, {"of_fleet": fleet}).first()
 
 
 def _alive(row: Any, this_host: Owner, now: float) -> bool:

@@ -32,9 +32,13 @@ _ID_BYTES = 16
 _MOST_BYTES = 1 << 20
 
 
+_IDENTITY = sa.select(identities).where(identities.c.fleet == sa.bindparam("of_fleet"))
+_COUNT = sa.update(identities).where(identities.c.fleet == sa.bindparam("of_fleet")).values(number=sa.bindparam("next"))
+
+
 def read_identity(connection: sa.Connection, fleet: str) -> Identity:
     """Return the identity for a fleet, without an id where there is none yet."""
-    row = connection.execute(sa.select(identities).where(identities.c.fleet == fleet)).first()
+    row = connection.execute(_IDENTITY, {"of_fleet": fleet}).first()
     return Identity(fleet) if row is None else Identity(fleet, row.state, row.number, row.past)
 
 
@@ -60,8 +64,7 @@ def renew_identity(connection: sa.Connection, fleet: str) -> Identity:
 def increase(connection: sa.Connection, fleet: str) -> int:
     """Increase a fleet's number and return it."""
     found = ensure(connection, fleet)
-    row = sa.update(identities).where(identities.c.fleet == fleet)
-    connection.execute(row.values(number=found.number + 1))
+    connection.execute(_COUNT, {"of_fleet": fleet, "next": found.number + 1})
     return found.number + 1
 
 

@@ -40,9 +40,13 @@ def _new_id(connection: sa.Connection, now: float) -> str:
     return f"{day}{max((int(name[len(day) :]) for name in taken), default=0) + 1:04d}"
 
 
+_FLEET = sa.select(rollouts.c.fleet).where(rollouts.c.id == sa.bindparam("rollout"))
+_LINKED = sa.select(rollout_releases.c.release).where(rollout_releases.c.rollout == sa.bindparam("of_rollout"))
+
+
 def check_fleet(connection: sa.Connection, rollout_id: str, fleet: str) -> None:
     """Raise Conflict unless the rollout exists and belongs to this fleet."""
-    found = connection.execute(sa.select(rollouts.c.fleet).where(rollouts.c.id == rollout_id)).scalar()
+    found = connection.execute(_FLEET, {"rollout": rollout_id}).scalar()
     if found is None:
         raise Conflict(f"there is no rollout {rollout_id}; nothing was written")
     if found != fleet:
@@ -141,8 +145,7 @@ def link_releases(connection: sa.Connection, rollout_id: str, names: Iterable[st
     wanted = {name for name in names if name}
     if not wanted:
         return
-    there = sa.select(rollout_releases.c.release).where(rollout_releases.c.rollout == rollout_id)
-    new = sorted(wanted - set(connection.execute(there).scalars()))
+    new = sorted(wanted - set(connection.execute(_LINKED, {"of_rollout": rollout_id}).scalars()))
     if new:
         connection.execute(sa.insert(rollout_releases), [{"rollout": rollout_id, "release": name} for name in new])
 

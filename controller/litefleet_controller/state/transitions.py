@@ -20,6 +20,11 @@ _KEY = ("rollout", "device", "model")
 _MOST = 200  # findings or measured values of one row: the rest of what a device sends is ignored
 
 
+_INSERT_TRANSITION = sa.insert(transitions)  # statements of every move are built once
+_DELETE_OUTCOME = sa.delete(outcomes).where(*(outcomes.c[name] == sa.bindparam(f"at_{name}") for name in _KEY))
+_INSERT_OUTCOME = (sa.insert(outcomes), sa.insert(findings), sa.insert(measurements))
+
+
 def insert_rows(connection: sa.Connection, rollout_id: str, rows: Sequence[DeviceRow]) -> None:
     """Store new rows.
 
@@ -45,7 +50,7 @@ def move(connection: sa.Connection, rollout_id: str, changes: Sequence[RowChange
     for change in changes:
         _check(change)
     _update(connection, rollout_id, [(change.before, change.after) for change in changes])
-    connection.execute(sa.insert(transitions), [_transition(rollout_id, change, now) for change in changes])
+    connection.execute(_INSERT_TRANSITION, [_transition(rollout_id, change, now) for change in changes])
     latest = {(c.before.device, c.before.model): c.outcome for c in changes if c.outcome is not None}
     _store_outcomes(connection, rollout_id, latest, now)
     confirm(connection, [change.confirmed for change in changes if change.confirmed is not None])
@@ -151,17 +156,16 @@ def _store_outcomes(
     if not latest:
         return
     keys = [{"at_rollout": rollout_id, "at_device": device, "at_model": model} for device, model in latest]
-    old = sa.delete(outcomes).where(*(outcomes.c[name] == sa.bindparam(f"at_{name}") for name in _KEY))
-    connection.execute(old, keys)  # findings and measurements go with it
+    connection.execute(_DELETE_OUTCOME, keys)  # findings and measurements go with it
     rows: tuple[list[dict[str, object]], ...] = ([], [], [])
     for (device, model), outcome in latest.items():
         key = {"rollout": rollout_id, "device": device, "model": model}
         rows[0].append({**key, "at": now, "outcome": outcome.to_dict()})
         rows[1].extend({**key, **values} for values in _findings(outcome))
         rows[2].extend({**key, **values} for values in _measurements(outcome))
-    for table, values in zip((outcomes, findings, measurements), rows, strict=True):
+    for insert, values in zip(_INSERT_OUTCOME, rows, strict=True):
         if values:
-            connection.execute(sa.insert(table), values)
+            connection.execute(insert, values)
 
 
 def _findings(outcome: DeviceOutcome) -> Iterator[dict[str, object]]:
