@@ -76,7 +76,7 @@ def is_safe_name(text: object) -> bool:
     return isinstance(text, str) and 0 < len(text) <= 128 and text[0] not in "._-" and not text.strip(_NAME)
 
 
-def matching(is_right: Callable[[object], bool], value: object, name: str = "the value") -> str:
+def matching(is_right: Callable[[str], object], value: object, name: str = "the value") -> str:
     """Return a text for which `is_right` is true.  Raises ValueError."""
     if not isinstance(value, str) or not is_right(value):
         raise ValueError("%s is not well formed: %s" % (name, shown(value)))

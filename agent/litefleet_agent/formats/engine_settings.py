@@ -81,8 +81,8 @@ class EngineSettings(NamedTuple):
                 flag(opencl.get("cache", False), "engine.opencl.cache"),
             ),
             NNAdapterSettings(
-                tuple(matching(DEVICE_NAME, name, "engine.nnadapter.devices") for name in devices),
-                matching(PROPERTIES, properties, "engine.nnadapter.context_properties"),
+                tuple(matching(DEVICE_NAME.match, name, "engine.nnadapter.devices") for name in devices),
+                matching(PROPERTIES.match, properties, "engine.nnadapter.context_properties"),
                 flag(nnadapter.get("cache", False), "engine.nnadapter.cache"),
             ),
         )

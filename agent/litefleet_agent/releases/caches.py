@@ -8,7 +8,8 @@ import os
 import shutil
 from typing import Collection
 
-from .store import Store, is_sha
+from ..formats.checked import is_sha
+from .store import Store
 
 FOLDER = "caches"
 MOST_CACHED = 256 << 20  # bytes of one release; a larger folder is emptied before its next use

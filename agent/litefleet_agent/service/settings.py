@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Dict, Tuple, Union
 
 from ..errors import AgentError
-from ..formats.engine_settings import POWER_MODES
 from ..formats.checked import is_safe_name
+from ..formats.engine_settings import POWER_MODES
 from ..formats.files import read_regular
 
 NAME = "service.json"  # in the agent's root folder
