@@ -29,7 +29,6 @@ TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of
 if TYPE_CHECKING:
     from typing import IO, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
-    from ..formats.engine_settings import EngineSettings
 
 _MAX_JSON = 1 << 20  # bytes of a manifest or of another small file
 _MAX_GOLDENS, _STALE_S = 1000, 3600  # _STALE_S: seconds after which a bootstrap that wrote a temporary file has ended
