@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
 from .language import Lang, current_lang
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_PROSE = re.compile(r"[a-z]{2,} [a-z]{2,}")  # two English words
+_WORD = re.compile(r"[a-z]+[.,;:]?")
+_UNITS = {"s", "ms", "min", "h", "kB"}
+_SPECIFIC = 12  # letters from which a template fits no sentence by chance
 _LONGEST = 4000  # characters; a longer sentence stays in English
-_DEEPEST = 4  # sentences within sentences
+_DEEPEST = 3  # sentences within sentences
 
 
 def is_chinese() -> bool:
@@ -35,11 +39,33 @@ def tr(template: str, **values: object) -> str:
     return template.format(**values) if values else template
 
 
-def translated(sentence: str) -> str:
-    """Return an English sentence in the language of this process's messages; unchanged where no template fits."""
-    if not sentence or not is_chinese() or len(sentence) > _LONGEST:
-        return sentence
-    return "\n".join(_translated(line, 0) for line in sentence.split("\n"))
+def translated(text: str) -> str:
+    """Return an English text in the language of this process's messages; unchanged where no template fits."""
+    if not text or not is_chinese() or len(text) > _LONGEST:
+        return text
+    return "\n".join(map(_line, text.split("\n")))
+
+
+def translated_cell(text: str) -> str:
+    """Return a table's cell: a known word or sentence is translated, a name is not looked at closely."""
+    return translated(text) if " " in text else messages().get(text, text) if is_chinese() else text
+
+
+def translated_sentence(observed: str) -> str:
+    """Return what a device or a library said; what has no translation is quoted, so that it does not pass as this program's."""
+    shown = translated(observed)
+    quoted = is_chinese() and shown == observed and _PROSE.search(observed) is not None
+    return tr("in the device's words: {sentence}", sentence=shown) if quoted else shown
+
+
+def _line(line: str) -> str:
+    """Translate a line or a part of one; spaces that lay it out stay."""
+    core = line.strip()
+    shown = _translated(core, 0)
+    if shown == core:
+        return line
+    before = line[: len(line) - len(line.lstrip())]
+    return (before if len(before) > 1 else "") + shown + (" " if line.endswith(" ") and shown[-1].isascii() else "")
 
 
 @cache
@@ -58,6 +84,11 @@ class _Template(NamedTuple):
     literals: tuple[str, ...]
     names: tuple[str, ...]
     chinese: str
+
+    @property
+    def letters(self) -> int:
+        """How many letters the literals have: a template with few of them fits by chance."""
+        return _letters("".join(self.literals))
 
     def values_of(self, sentence: str) -> dict[str, str] | None:
         """Return the values with which the template gives the sentence; None where it does not.
@@ -85,22 +116,39 @@ def _templates() -> tuple[_Template, ...]:
     for english, chinese in messages().items():
         literals = _PLACEHOLDER.split(english)
         names = tuple(literals[1::2])
-        if names and len(set(names)) == len(names) and sum(map(str.isalpha, "".join(literals[::2]))) > 1:
+        if names and len(set(names)) == len(names) and _letters("".join(literals[::2])) > 1:
             made.append(_Template(tuple(literals[::2]), names, chinese))
-    return tuple(sorted(made, key=lambda t: -sum(map(len, t.literals))))
+    return tuple(sorted(made, key=lambda t: (-t.letters, -len("".join(t.literals)))))
 
 
+@lru_cache(maxsize=20_000)
 def _translated(sentence: str, depth: int) -> str:
     exact = messages().get(sentence)
-    if exact is not None or depth > _DEEPEST:
+    if exact is not None or depth > _DEEPEST or " " not in sentence:
         return exact or sentence
-    for template, values in _fitting(sentence):
-        return template.chinese.format(**{name: _translated(text, depth + 1) for name, text in values.items()})
+    for template in _templates():
+        values = template.values_of(sentence)
+        if values is None:
+            continue
+        shown = {name: _translated(text.strip(), depth + 1) for name, text in values.items()}
+        if template.letters >= _SPECIFIC or not any(shown[n] == v and _is_prose(v) for n, v in values.items()):
+            return _filled(template.chinese, shown, values)
     return sentence
 
 
-def _fitting(sentence: str) -> Iterator[tuple[_Template, dict[str, str]]]:
-    for template in _templates():
-        values = template.values_of(sentence)
-        if values is not None:
-            yield template, values
+def _filled(template: str, shown: Mapping[str, str], raw: Mapping[str, str]) -> str:
+    """Return a template with its values, as they are in English within backquotes: there they are commands."""
+    parts = template.split("`")
+    for number, part in enumerate(parts):
+        values = raw if number % 2 else shown
+        parts[number] = _PLACEHOLDER.sub(lambda found, values=values: values[found[1]], part)  # type: ignore[misc]
+    return "`".join(parts)
+
+
+def _is_prose(text: str) -> bool:
+    """Whether a text has two English words, such as "differs by 0.5"; "AMD EPYC" and "2 min 30 s" have none."""
+    return sum(_WORD.fullmatch(word) is not None and word not in _UNITS for word in text.split()) > 1
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalpha, text))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 import typer
 
 from .. import __version__
-from ..catalogue.language import Lang, choose, writable_lang
+from ..catalogue.language import Lang, choose, current_lang, writable_lang
 from ..common.errors import UsageError
 from ..project import Options
 from .completion import device_patterns, model_names, rollout_ids
@@ -262,10 +262,25 @@ def show(text: str) -> None:
     typer.echo(text, nl=not text.endswith("\n"))
 
 
+def in_words(text: str) -> str:
+    """Return a message in the language of this process's messages; the translations are loaded for Chinese only."""
+    if current_lang() is Lang.EN:
+        return text
+    from ..catalogue.translate import translated
+
+    return translated(text)
+
+
+def confirmed(question: str) -> bool:
+    """Ask on stderr, and return the answer."""
+    return typer.confirm(in_words(question), err=True)
+
+
 def say(text: str) -> None:
     """Print a message for the operator on stderr; on a terminal, what prose sets in backquotes is bold instead."""
     from ..reports.terminal import wants_color
 
+    text = in_words(text)
     if "`" in text and wants_color(sys.stderr, os.environ):
         text = re.sub(r"`([^`\n]*)`", "\x1b[1m\\1\x1b[22m", text)
     typer.echo(text, err=True)

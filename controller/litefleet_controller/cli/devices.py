@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from ..common.errors import UsageError
-from .common import JsonOption, ProjectOptions, SelectionOptions, colored, command, run_async, say, show, terminal_width
+from .common import (
+    JsonOption,
+    ProjectOptions,
+    SelectionOptions,
+    colored,
+    command,
+    confirmed,
+    in_words,
+    run_async,
+    say,
+    show,
+    terminal_width,
+)
 from .completion import device_names
 from .state import seconds_of
 
@@ -81,11 +93,11 @@ def accept_key(options: ProjectOptions, name: NameArgument, yes: YesOption = Fal
     shown = run_async(shown_key(options, name))
     say(shown.text())
     if shown.known:
-        show(f"{name}: this key is trusted already.")
+        show(in_words(f"{name}: this key is trusted already."))
         return
     _ask("Trust the new key? Compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the device.", yes)
     rest = accept(options, shown)
-    show(f"{name}: {shown.fingerprint} is trusted from now on.")
+    show(in_words(f"{name}: {shown.fingerprint} is trusted from now on."))
     if rest:
         say(f"Another known_hosts file still trusts {', '.join(rest)}: `ssh-keygen -R {shown.host_name}` removes it.")
 
@@ -101,7 +113,7 @@ def forget(options: ProjectOptions, name: NameArgument, yes: YesOption = False) 
         say(f"{name} is still in the inventory: the next command that reaches it stores it again.")
     _ask("Forget it?", yes)
     forget_device(options, name)
-    show(f"{name} is forgotten.")
+    show(in_words(f"{name} is forgotten."))
 
 
 def _ask(question: str, yes: bool) -> None:
@@ -113,5 +125,5 @@ def _ask(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError("this command asks before it changes anything: add --yes")
-    if not typer.confirm(question, err=True):
+    if not confirmed(question):
         raise typer.Exit(4)

@@ -21,6 +21,7 @@ from .common import (
     check_files,
     colored,
     command,
+    in_words,
     progress_for,
     report_text,
     run_and_show,
@@ -50,7 +51,8 @@ def check(options: SelectionOptions, as_json: JsonOption = False) -> None:
         for note in project.inventory.notes:
             say(f"{project.config.inventory.path}: not understood: {note}")
         models, devices = len(project.models), len(project.devices)
-        show(f"{options.config}: no problems. Checked the files of {models} model(s) and {devices} device(s).")
+        done = f"{options.config}: no problems. Checked the files of {models} model(s) and {devices} device(s)."
+        show(in_words(done))
     raise typer.Exit(2 if problems else 0)
 
 

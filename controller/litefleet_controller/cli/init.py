@@ -10,7 +10,7 @@ import typer
 
 from ..common.errors import ConfigError, FindingError, UsageError
 from ..project import Options
-from .common import command, run_async, say, show
+from .common import command, in_words, run_async, say, show
 
 if TYPE_CHECKING:
     from ..project.device_sources import DeviceSource
@@ -58,7 +58,8 @@ def init(
         source, hosts = _found_devices(folder)
     devices = [parse_device(text) for text in hosts]
     made = write_project(folder, fleet or _fleet_name(folder), models, devices, source)
-    show(f"wrote {made.config} and {made.fleet}" if made.fleet else f"wrote {made.config}, which reads {source}")
+    wrote = f"wrote {made.config} and {made.fleet}" if made.fleet else f"wrote {made.config}, which reads {source}"
+    show(in_words(wrote))
     for guess in made.guesses:
         say(f"litefleet: {guess}")
     config = made.config
@@ -84,7 +85,7 @@ def _models(folder: Path, named: list[Path]) -> list[FoundModel]:
         )
     if len(found) > 1 and sys.stdin.isatty():
         say("\n".join(f"  {one.name:20} {one.folder}" for one in found[:_MOST_LISTED]))
-        if not typer.confirm(f"Use these {len(found)} models?", default=True, err=True):
+        if not typer.confirm(in_words(f"Use these {len(found)} models?"), default=True, err=True):
             raise UsageError("name the models to use with --model FOLDER")
     return found
 

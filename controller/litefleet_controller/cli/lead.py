@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..common.errors import UsageError
-from .common import DeviceOptions, JsonOption, command, progress_for, run_and_show, run_async, say, show
+from .common import DeviceOptions, JsonOption, command, confirmed, progress_for, run_and_show, run_async, say, show
 
 
 class _Action(StrEnum):
@@ -43,7 +43,7 @@ def state(
         if as_json or not sys.stdin.isatty():
             raise UsageError("an adoption asks before it changes what is confirmed: add --yes, or --dry-run to see it")
         say(adoption.text())
-        if not typer.confirm("Continue?", err=True):
+        if not confirmed("Continue?"):
             raise typer.Exit(4)
     run_and_show(operations.adopt_state(options, progress_for(as_json), adoption), as_json)
 

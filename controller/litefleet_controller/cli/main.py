@@ -18,10 +18,10 @@ from types import FrameType
 
 import typer
 
-from ..catalogue.language import Lang, asked_in, current_lang
+from ..catalogue.language import asked_in
 from ..common.errors import ConfigError, FindingError, LitefleetError
 from ..devices.outcome import Interrupted
-from .common import Stdout, app, say, set_lang, show
+from .common import Stdout, app, in_words, say, set_lang, show
 
 # Newer typer releases contain a click of their own, so the class of the installed click would not catch their errors.
 _WRONG_USE: type[Exception] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -46,17 +46,11 @@ def main(argv: list[str] | None = None) -> None:
 def _in_words(error: FindingError) -> str:
     """Return the sentences of findings, each with its remedy in the language of this process's messages."""
     from ..catalogue.articles import advice
+    from ..catalogue.translate import translated_sentence
 
-    return "\n".join(f"{found.code} {found.observed} {advice(found.code)[1]}" for found in error.findings)
-
-
-def _translated(message: str) -> str:
-    """Return an error's sentence in the language of this process's messages."""
-    if current_lang() is Lang.EN:
-        return message  # without loading the translations
-    from ..catalogue.translate import translated
-
-    return translated(message)
+    return "\n".join(
+        f"{found.code} {translated_sentence(found.observed)} {advice(found.code)[1]}" for found in error.findings
+    )
 
 
 def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
@@ -104,7 +98,7 @@ class _Boundary:
             return self._failed(1, f"{path_prefix}{error.strerror or error}. Check free space and permissions.")
 
     def _failed(self, code: int, message: str, error: LitefleetError | None = None) -> int:
-        say(f"litefleet: {_in_words(error) if isinstance(error, FindingError) else _translated(message)}")
+        say(f"litefleet: {_in_words(error) if isinstance(error, FindingError) else in_words(message)}")
         content: dict[str, object] = {"message": message}
         if isinstance(error, ConfigError):
             content["problems"] = list(error.problems)

@@ -28,6 +28,8 @@ from .common import (
     check_files,
     colored,
     command,
+    confirmed,
+    in_words,
     progress_for,
     run_and_show,
     run_async,
@@ -157,7 +159,7 @@ def abort(
 
     if not rollout_id:
         rollout_id, about = operations.what_to_abort(Options(config))
-        if not yes and sys.stdin.isatty() and not typer.confirm(f"{about} End it?", err=True):
+        if not yes and sys.stdin.isatty() and not confirmed(f"{about} End it?"):
             raise typer.Exit(4)
     say(operations.abort(Options(config), rollout_id))
 
@@ -189,13 +191,13 @@ def rollback(
     target = operations.Target(to, rollout_id, wave)
     preview = operations.plan_rollback(options, target)
     if dry_run:
-        show(json.dumps(preview.to_dict(), indent=2) if as_json else preview.text())
+        show(json.dumps(preview.to_dict(), indent=2) if as_json else in_words(preview.text()))
         return
     if not yes:
         if as_json or not sys.stdin.isatty():
             raise UsageError("a rollback asks before it changes devices: add --yes, or --dry-run to see the preview")
         say(preview.text())
-        if not typer.confirm("Continue?", err=True):
+        if not confirmed("Continue?"):
             raise typer.Exit(4)
     run_and_show(operations.roll_back(options, progress_for(as_json), target), as_json, html)
 

@@ -8,8 +8,9 @@ from litefleet_agent.findings import Certainty, Finding, Severity
 
 from ..catalogue.articles import advice
 from ..catalogue.language import current_lang, in_lang
+from ..catalogue.translate import translated_sentence
 from ..catalogue.words import words
-from ..reports.terminal import Page, finding_labels, plural
+from ..reports.terminal import Page, finding_labels, finding_title, plural
 from .diagnosis import Diagnosis, Kind
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
@@ -56,9 +57,12 @@ def _finding(page: Page, found: Finding) -> None:
     page.line("")
     said = words(current_lang())
     sure = "" if found.certainty is Certainty.CERTAIN else f", {said.certainties[found.certainty.value]}"
-    head = (f"{said.severities[found.severity.value]} {found.code} {found.entry.slug}", _STYLES[found.severity])
+    head = (
+        f"{said.severities[found.severity.value]} {found.code} {finding_title(found.entry)}",
+        _STYLES[found.severity],
+    )
     page.line("  ", head, (sure, "dim"))
-    for label, text in zip(finding_labels(), (found.observed, *advice(found.code)), strict=True):
+    for label, text in zip(finding_labels(), (translated_sentence(found.observed), *advice(found.code)), strict=True):
         page.field(label, text, 4, 4)
 
 

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from litefleet_agent.findings import CATALOGUE
 
+from ..catalogue.articles import advice
+from ..catalogue.language import in_lang
+from ..catalogue.translate import translated_cell, translated_sentence
 from ..common.checked import mapping_or_empty, sequence_or_empty
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import release_name
@@ -49,6 +52,7 @@ def devices_text(records: Sequence[DeviceRecord], now: float, width: int = 100, 
     rows: list[list[Cell]] = []
     for r in records:
         state = r.state or "no rollout yet"
+        said = translated_cell(sanitize(state, 20))
         rows.append(
             [
                 sanitize(r.device, 80),
@@ -56,7 +60,10 @@ def devices_text(records: Sequence[DeviceRecord], now: float, width: int = 100, 
                 sanitize(release_name(r.release, r.version), 120),
                 human_moment(r.since)[:10],
                 sanitize(r.part or r.arch or "–", 40),
-                (" ".join((sanitize(state, 20), *(sanitize(c, 10) for c in r.codes[:2]))), _STATES.get(state, "")),
+                (
+                    " ".join((said, *(sanitize(c, 10) for c in r.codes[:2]))),
+                    _STATES.get(state, ""),
+                ),
                 ", ".join(sanitize(d, 20) for d in r.drift) or "–",
                 f"{human_span(now - r.seen_at)} ago" if r.seen_at else "never",
             ]
@@ -74,9 +81,13 @@ def _counts(records: Sequence[DeviceRecord]) -> str:
         name = record.version or release_name(record.release)
         counted[name] = counted.get(name, 0) + 1
     ordered = sorted(counted.items(), key=lambda item: -item[1])
-    shown = ", ".join(f"{count:,} run{'s' if count == 1 else ''} {sanitize(name, 60)}" for name, count in ordered[:8])
+    shown = ", ".join(_running(count, sanitize(name, 60)) for name, count in ordered[:8])
     more = f", {plural(len(ordered) - 8, 'other version')}" if len(ordered) > 8 else ""
     return f"{plural(len({r.device for r in records}), 'device')}: {shown}{more}"
+
+
+def _running(count: int, name: str) -> str:
+    return in_lang(f"{count:,} run{'s' if count == 1 else ''} {name}", f"{count:,} 台运行 {translated_cell(name)}")
 
 
 def devices_csv(records: Sequence[DeviceRecord]) -> str:
@@ -160,15 +171,15 @@ def _record(page: Page, record: DeviceRecord) -> None:
     page.field("runs", sanitize(runs, 120) + since, 9)
     if record.rollout:
         verdict = f", {record.verdict}" if record.verdict else ""
-        page.field("state", sanitize(f"{record.state} in {record.rollout}{verdict}", 200), 9)
+        page.field("state", sanitize(f"{translated_cell(record.state)} in {record.rollout}{verdict}", 200), 9)
     if record.drift:
         page.field("drift", sanitize(", ".join(record.drift), 200), 9)
     if record.sentence:
-        page.field("reason", sanitize(record.sentence, LINE_LIMIT), 9)
+        page.field("reason", translated_sentence(sanitize(record.sentence, LINE_LIMIT)), 9)
     for code in record.codes[:3]:
         entry = CATALOGUE.get(code)
         if entry is not None:
-            page.field("do", f"{entry.do}  ({code}; `litefleet explain {code}`)", 9)
+            page.field("do", f"{advice(code)[1]}  ({code}; `litefleet explain {code}`)", 9)
 
 
 def _line(entry: TimelineEntry, models: bool) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from litefleet_inventory.ranges import MAX_EXPANSION
 
+from ..catalogue.language import in_lang
 from ..common.text import sanitize
 
 _MOST_DIGITS = 9  # limit of the inventory's ranges
@@ -48,7 +49,7 @@ def folded(names: Iterable[str], most: int = 20) -> str:
     """Return names in one printable line: at most `most` names or ranges, and the number of the other names."""
     items = _folded_items(names)
     left_out = sum(item.count for item in items[most:])
-    more = f" and {left_out:,} more" if left_out else ""
+    more = in_lang(f" and {left_out:,} more", f" 等，另有 {left_out:,} 台") if left_out else ""
     return ", ".join(sanitize(item.text, 120) for item in items[:most]) + more
 
 

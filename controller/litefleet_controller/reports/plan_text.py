@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from litefleet_agent.findings import Severity
 
+from ..catalogue.translate import translated, translated_sentence
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import release_name
 from ..rollout.policy import GateLimit, Policy, Regression, Share
 from ..rollout_engine.plan import Plan, PlannedDevice
 from .grouping import folded
-from .terminal import Page, plural
+from .terminal import Page, counted, finding_labels, plural
 from .values import human_bytes, human_moment, human_span
 
 
@@ -149,10 +150,14 @@ def _head(page: Page, plan: Plan) -> None:
     models = ", ".join(sanitize(model, 60) for model in plan.models) or "no model"
     sent = f"{human_bytes(plan.bytes_total)} to send"
     title = f"Plan for fleet {sanitize(plan.fleet, 64)}"
-    page.line((title, "bold"), f": {plural(devices, 'device')}, {models}, {sent}", (f"   ({plan.created_at})", "dim"))
+    page.line(
+        (title, "bold"),
+        f": {plural(devices, 'device')}, {models}, {translated(sent)}",
+        (f"   ({plan.created_at})", "dim"),
+    )
     parts: list[str | tuple[str, str]] = []
     for effect, count in plan.counts.items():
-        parts += [" · " if parts else "", (f"{count:,} {_WORDS[effect]}", _STYLES[effect])]
+        parts += [" · " if parts else "", (counted(count, _WORDS[effect]), _STYLES[effect])]
     page.line(*(parts or ["no devices"]))
 
 
@@ -280,7 +285,7 @@ def _offline(page: Page, plan: Plan) -> None:
         reasons.setdefault(sanitize(text, LINE_LIMIT), []).append(p.row.device)
     for text, names in list(reasons.items())[:_REASONS]:
         if text:
-            page.field("seen", f"{text} — {folded(names, _NAMES)}")
+            page.field(finding_labels()[0], f"{translated_sentence(text)} — {folded(names, _NAMES)}")
 
 
 def _limits(page: Page, plan: Plan) -> None:

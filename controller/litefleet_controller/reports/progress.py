@@ -16,10 +16,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..catalogue.language import in_lang
+from ..catalogue.translate import translated, translated_cell, translated_sentence
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import DeviceOutcome
 from ..devices.progress import Progress, QuietProgress, _Context
-from .terminal import STYLES
+from .terminal import STYLES, counted, short_reason
 from .values import human_seconds
 
 __all__ = ["LineProgress", "LiveProgress", "Progress", "QuietProgress", "make_progress"]
@@ -50,7 +52,7 @@ class LineProgress(_Context):
 
     def message(self, text: str) -> None:
         """Write one line."""
-        line = sanitize(text, 1000)
+        line = translated(sanitize(text, 1000))
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         # A Chinese name must not end the run when the log's locale is C.
         self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
@@ -59,8 +61,12 @@ class LineProgress(_Context):
 
 def outcome_line(outcome: DeviceOutcome) -> str:
     """Return "cam-03 verified: outputs match the reference"."""
-    why = sanitize(outcome.sentence, LINE_LIMIT)
-    return f"{sanitize(outcome.device, 80)} {outcome.verdict.value}{': ' if why else ''}{why}"
+    sentence = sanitize(outcome.sentence, LINE_LIMIT)
+    short = short_reason(outcome)
+    why = translated_sentence(sentence)
+    why = why if sentence.startswith(short) else f"{short}（{why}）"
+    colon = in_lang(": ", "：") if why else ""
+    return f"{sanitize(outcome.device, 80)} {translated_cell(outcome.verdict.value)}{colon}{why}"
 
 
 class LiveProgress:
@@ -115,7 +121,7 @@ class LiveProgress:
 
     def message(self, text: str) -> None:
         """Print a line above the display."""
-        self._console.print(Text(sanitize(text, 1000)))
+        self._console.print(Text(translated(sanitize(text, 1000))))
 
     def render(self) -> RenderableType:
         """Return the display as of now."""
@@ -132,18 +138,18 @@ class LiveProgress:
         # The longest at work first, so that a hanging device is shown.
         for device, (step, since) in sorted(list(self._active.items()), key=lambda item: item[1][1])[:_SHOWN]:
             took = human_seconds(self._clock() - since)
-            at_work.add_row(Text("  " + sanitize(device, 40)), Text(sanitize(step, 40)), Text(took, "dim"))
+            at_work.add_row(Text("  " + sanitize(device, 40)), Text(translated(sanitize(step, 40))), Text(took, "dim"))
         more = len(self._active) - _SHOWN
         notes = [f"  and {more:,} more at work"] if more > 0 else []
         notes += [f"  {len(self._waiting):,} waiting for their turn"] if self._waiting else []
-        return Group(head, at_work, *(Text(note, "dim") for note in notes))
+        return Group(head, at_work, *(Text(translated(note), "dim") for note in notes))
 
     def _tally(self) -> Text:
         line, counts = Text(no_wrap=True, overflow="ellipsis"), Counter(self._verdicts.values())
         for verdict in Verdict:
             if counts[verdict]:
                 line.append(" · " if line.plain else "")
-                line.append(f"{counts[verdict]:,} {verdict.value}", STYLES[verdict])
+                line.append(counted(counts[verdict], verdict.value), STYLES[verdict])
         return line
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from litefleet_agent.findings import CATALOGUE, Severity
 
+from ..catalogue.translate import translated, translated_cell, translated_sentence
 from ..common.checked import sequence_or_empty
 from ..common.text import LINE_LIMIT, json_ready, sanitize
 from ..devices.outcome import DeviceOutcome
@@ -146,10 +147,10 @@ def _head(
     holder: str,
     versions: Mapping[str, str],
 ) -> None:
-    made = f"   ({rollout.kind} by {sanitize(rollout.by, 80)}, {human_moment(rollout.created_at)})"
+    made = f"   ({translated_cell(rollout.kind)} by {sanitize(rollout.by, 80)}, {human_moment(rollout.created_at)})"
     title = f"{rollout.id} of fleet {sanitize(rollout.fleet, 64)}: "
     state = idle(rollout, rows, holder) or rollout.state.value
-    page.line((title, "bold"), (state, _STYLES[rollout.state]), (made, "dim"))
+    page.line((title, "bold"), (translated_cell(state), _STYLES[rollout.state]), (made, "dim"))
     for name, text in _facts(rollout, rows, outcomes, now, holder):
         if text:
             page.field(name, text, 9)
@@ -233,7 +234,7 @@ def _clusters(page: Page, title: str, note: str, found: Sequence[Cluster]) -> No
         entry = CATALOGUE.get(cluster.code, CATALOGUE["LF900"])
         seen = tuple((sanitize(sentence, LINE_LIMIT), names) for sentence, names in cluster.seen)
         seen_by = f", {cluster.forgiven} forgiven" if cluster.forgiven else ""
-        page.finding(FindingGroup(entry, seen), sanitize(cluster.part or "unknown CPU", 60) + seen_by)
+        page.finding(FindingGroup(entry, seen), translated(sanitize(cluster.part or "unknown CPU", 60) + seen_by))
         page.field("try", sanitize(mending(cluster), LINE_LIMIT), style="bold")
     if len(found) > _CLUSTERS:
         names = [name for cluster in found[_CLUSTERS:] for name in cluster.devices]
@@ -264,11 +265,13 @@ def _offline(page: Page, rows: Sequence[DeviceRow], now: float) -> None:
         since = f"for {human_span(now - row.offline_since)}" if row.offline_since else ""
         due = f"next try {until(row.next_try_at, now)}"
         sentence = " — ".join(
-            part for part in (", ".join(p for p in (since, due) if p), sanitize(row.sentence, 120)) if part
+            part
+            for part in (", ".join(p for p in (since, due) if p), translated_sentence(sanitize(row.sentence, 120)))
+            if part
         )
         lines.setdefault(sentence, []).append(row.device)
     for sentence, names in list(lines.items())[:_OFFLINE]:
-        page.line((folded(names), "bold"), f": {sentence}", indent=2)
+        page.line((folded(names), "bold"), f": {translated(sentence)}", indent=2)
     if len(lines) > _OFFLINE:
         rest = [name for names in list(lines.values())[_OFFLINE:] for name in names]
         page.line(f"and {plural(len(set(rest)), 'more device')}: {folded(rest)}", indent=2)

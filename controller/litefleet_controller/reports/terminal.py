@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
-from litefleet_agent.findings import Finding, Severity, Verdict
+from litefleet_agent.findings import Entry, Finding, Severity, Verdict
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
@@ -18,8 +18,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..catalogue.articles import advice
-from ..catalogue.language import in_lang
+from ..catalogue.articles import advice, article
+from ..catalogue.language import Lang, current_lang, in_lang
+from ..catalogue.translate import translated, translated_cell, translated_sentence
+from ..catalogue.wrap import break_points, pieces
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import DeviceOutcome, RunReport
 from .grouping import folded
@@ -66,8 +68,20 @@ def finding_labels() -> tuple[str, str, str]:
 
 
 def plural(count: int, noun: str) -> str:
-    """Return "1 device", "1,000 devices"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """Return "1 device", "1,000 devices", in the language of this process's messages."""
+    return translated(f"{count:,} {noun}{'' if count == 1 else 's'}")
+
+
+def counted(count: int, condition: str) -> str:
+    """Return "3 verified", in the language of this process's messages."""
+    return in_lang(f"{count:,} {condition}", f"{count:,} 台{translated_cell(condition)}")
+
+
+def short_reason(outcome: DeviceOutcome) -> str:
+    """Return an outcome's sentence for a table; in Chinese, for one without a translation, the title of its first finding."""
+    sentence = sanitize(outcome.sentence, 200)
+    is_left = outcome.findings and current_lang() is Lang.ZH and translated(sentence) == sentence
+    return finding_title(outcome.findings[0].entry) if is_left else sentence
 
 
 def wants_color(stream: TextIO, environ: Mapping[str, str]) -> bool:
@@ -101,7 +115,8 @@ class Page:
 
     def line(self, *parts: Cell, indent: int = 0) -> None:
         """Print one paragraph of plain and (text, style) parts; long ones are wrapped at the indent."""
-        self._console.print(Padding(Text.assemble(*map(self._prose, parts)), (0, 0, 0, indent)))
+        text = _broken(Text.assemble(*map(self._prose, parts)), self.width - indent)
+        self._console.print(Padding(text, (0, 0, 0, indent)))
 
     def heading(self, text: str, note: str = "") -> None:
         """Print an empty line and a section's title."""
@@ -110,19 +125,23 @@ class Page:
 
     def field(self, name: str, text: str, width: int = 4, indent: int = 2, style: str = "dim") -> None:
         """Print a named text, wrapped beside its name, or below it where the name takes over half of the line."""
+        name = translated_cell(name)
+        width = max(width, cell_len(name)) if not name.isascii() else width
         if indent + width > self.width // 2:
             self._console.print(Padding(Text(name, style), (0, 0, 0, indent)))
-            self._console.print(Padding(self._prose(text), (0, 0, 0, indent + 4)))
+            below = _broken(self._prose(text), self.width - indent - 4)
+            self._console.print(Padding(below, (0, 0, 0, indent + 4)))
             return
         grid = Table.grid(padding=(0, 1))
         grid.add_column(width=width, no_wrap=True)
         grid.add_column(overflow="fold")
-        grid.add_row(Text(name, style), self._prose(text))
+        grid.add_row(Text(name, style), _broken(self._prose(text), self.width - indent - width - 1))
         self._console.print(Padding(grid, (0, 0, 0, indent)))
 
     def _prose(self, part: Cell) -> Text:
         """Return a text; with colours, what it sets in backquotes is bold instead.  In a pipe they delimit commands."""
         text, style = part if isinstance(part, tuple) else (part, "")
+        text = translated(text)
         return _marked(text, style) if self._color else Text(text, style)
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[Cell]], left: Sequence[str] = ()) -> None:
@@ -130,7 +149,8 @@ class Page:
 
         Where the columns do not fit side by side without breaking words, each row becomes a block of named values.
         """
-        cells = [[_cell(cell) for cell in row] for row in rows]
+        cells = [[_cell(cell, number == 0) for number, cell in enumerate(row)] for row in rows]
+        left, head = [translated_cell(name) for name in left], [translated_cell(name) for name in head]
         widths = _widths(head, cells, left, self.width)
         if widths is None:
             self._blocks(head, cells)
@@ -142,7 +162,7 @@ class Page:
                 name, width=width, overflow="fold", justify="left" if wrapped else "right", no_wrap=not wrapped
             )
         for row in cells:
-            table.add_row(*row)
+            table.add_row(*(_broken(cell, width) for cell, width in zip(row, widths, strict=True)))
         self._console.print(table)
 
     def _blocks(self, head: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
@@ -156,6 +176,7 @@ class Page:
             grid.add_column(width=min(named, self.width // 3))
             grid.add_column(overflow="fold")
             for name, cell in zip(head[1:], row[1:], strict=True):
+                cell = _broken(cell, self.width - min(named, self.width // 3) - 3)
                 if cell.plain not in ("", "–", "·"):
                     grid.add_row(Text(name, "dim"), cell)
             self._console.print(Padding(grid, (0, 0, 0, 2)))
@@ -171,19 +192,38 @@ class Page:
         self._console.print()
         where = f"{also}, " if also else ""
         count = plural(len(group.devices), "device")
-        head = (f"{entry.code} {entry.slug}", _SEVERITIES[entry.severity])
-        self.line(head, (f" ({where}{entry.severity.value}, {count})", "dim"))
+        head = (f"{entry.code} {finding_title(entry)}", _SEVERITIES[entry.severity])
+        severity = translated_cell(entry.severity.value)
+        self.line(
+            head, (in_lang(f" ({where}{severity}, {count})", f"（{translated(where)}{severity}，{count}）"), "dim")
+        )
         seen, *labels = finding_labels()
         for sentence in group_sentences(group):
-            self.field("" if sentence.is_rest else seen, f"{sentence.text} — {folded(sentence.devices)}")
+            said = translated_sentence(sentence.text)
+            self.field("" if sentence.is_rest else seen, f"{said} — {folded(sentence.devices)}")
         for label, text in zip(labels, advice(entry.code), strict=True):
             self.field(label, text)
 
 
-def _cell(cell: Cell) -> Text:
+def finding_title(entry: Entry) -> str:
+    """Return a finding's name: its slug, in Chinese its title."""
+    return article(entry.code, Lang.ZH).title if current_lang() is Lang.ZH else entry.slug
+
+
+def _broken(text: Text, width: int) -> Text:
+    """Return a text with the line breaks that Chinese needs; a terminal's library breaks at spaces only."""
+    if text.plain.isascii() or current_lang() is not Lang.ZH or cell_len(text.plain) <= width or "\n" in text.plain:
+        return text
+    lines = text.divide(break_points(text.plain, width))
+    for line in lines:
+        line.rstrip()
+    return Text("\n").join(lines)
+
+
+def _cell(cell: Cell, is_name: bool) -> Text:
     """Return a table's cell; what prose sets in backquotes is bold instead, as a table is no place for markup."""
     text, style = cell if isinstance(cell, tuple) else (cell, "")
-    return _marked(text.strip(), style)
+    return _marked(text.strip() if is_name else translated_cell(text.strip()), style)
 
 
 def _marked(text: str, style: str) -> Text:
@@ -193,13 +233,18 @@ def _marked(text: str, style: str) -> Text:
     return shown
 
 
+def _unbroken(text: str) -> list[str]:
+    """Return the parts of a text that stay on one line."""
+    return text.split() if text.isascii() else [piece.strip() for piece in pieces(text)]
+
+
 def _widths(head: Sequence[str], rows: Sequence[Sequence[Text]], left: Sequence[str], width: int) -> list[int] | None:
     """Return each column's width so that all fit into `width` and no word breaks; None where that cannot be."""
     natural, least = [], []
     for index, name in enumerate(head):
         texts = [name, *(row[index].plain for row in rows)]
         natural.append(max(cell_len(text) for text in texts))
-        words = max(min(cell_len(word), _LONGEST_WORD) for text in texts for word in text.split() or [""])
+        words = max(min(cell_len(word), _LONGEST_WORD) for text in texts for word in _unbroken(text) or [""])
         least.append(max(words, cell_len(name)) if name in left else natural[-1])
     free = width - _GAP * (len(head) - 1) - sum(least)
     if free < 0:
@@ -280,7 +325,7 @@ def _row(outcome: DeviceOutcome, roomy: bool) -> list[Cell]:
         arch_name(outcome) or "–",
         *([sanitize(outcome.model, 60)] if roomy else []),
         (outcome.verdict.value, STYLES[outcome.verdict]),
-        sanitize(outcome.sentence, 200),
+        short_reason(outcome),
         human_ms(latency.p50) if latency else "–",
         *([human_bytes(outcome.sent_bytes), took] if roomy else []),
     ]
@@ -291,5 +336,5 @@ def _counts(report: RunReport) -> list[Cell]:
     parts: list[Cell] = []
     for verdict, count in report.counts.items():
         parts += [" · "] if parts else []
-        parts.append((f"{count:,} {verdict}", STYLES[Verdict(verdict)]))
+        parts.append((counted(count, verdict), STYLES[Verdict(verdict)]))
     return parts or [counts_line(report)]
