@@ -97,8 +97,8 @@ class _Boundary:
             path_prefix = f"{error.filename}: " if error.filename else ""
             return self._failed(1, f"{path_prefix}{error.strerror or error}. Check free space and permissions.")
 
-    def _failed(self, code: int, message: str, error: LitefleetError | None = None) -> int:
-        say(f"litefleet: {_in_words(error) if isinstance(error, FindingError) else in_words(message)}")
+    def _failed(self, code: int, message: str, error: LitefleetError | None = None, shown: str = "") -> int:
+        say(f"litefleet: {_in_words(error) if isinstance(error, FindingError) else shown or in_words(message)}")
         content: dict[str, object] = {"message": message}
         if isinstance(error, ConfigError):
             content["problems"] = list(error.problems)
@@ -118,7 +118,8 @@ class _Boundary:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "litefleet"
         message: str = error.format_message()  # type: ignore[attr-defined]
-        return self._failed(2, f"{message} Run `{command} --help`.")
+        advised = f"Run `{command} --help`."
+        return self._failed(2, f"{message} {advised}", shown=f"{in_words(message)} {in_words(advised)}")
 
     def _document(self, code: int, error: dict[str, object]) -> None:
         """Print an error's document, unless the command has printed its own."""

@@ -75,7 +75,7 @@ def test_no_line_is_wider_than_the_terminal(width, monkeypatch):
 def test_wrong_use_is_explained_in_chinese():
     done = run("plan", "--fibble", LC_ALL="", LC_MESSAGES="", LANG="zh_CN.UTF-8", PYTHONUTF8="1")
     assert done.returncode == 2
-    assert done.stderr == "litefleet: 没有选项 --fibble 请运行 `litefleet plan --help` 查看说明。\n"
+    assert done.stderr == "litefleet: 没有选项 --fibble。 请运行 `litefleet plan --help` 查看说明。\n"
 
 
 def test_a_terminal_without_chinese_characters_gets_english_and_never_an_error():
