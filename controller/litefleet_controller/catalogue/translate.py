@@ -90,6 +90,11 @@ class _Template(NamedTuple):
         """How many letters the literals have: a template with few of them fits by chance."""
         return _letters("".join(self.literals))
 
+    @property
+    def is_specific(self) -> bool:
+        """Whether it fits no sentence by chance: it has many letters, or names a command."""
+        return self.letters >= _SPECIFIC or "`" in "".join(self.literals)
+
     def values_of(self, sentence: str) -> dict[str, str] | None:
         """Return the values with which the template gives the sentence; None where it does not.
 
@@ -131,7 +136,7 @@ def _translated(sentence: str, depth: int) -> str:
         if values is None:
             continue
         shown = {name: _translated(text.strip(), depth + 1) for name, text in values.items()}
-        if template.letters >= _SPECIFIC or not any(shown[n] == v and _is_prose(v) for n, v in values.items()):
+        if template.is_specific or not any(shown[n] == v and _is_prose(v) for n, v in values.items()):
             return _filled(template.chinese, shown, values)
     return sentence
 

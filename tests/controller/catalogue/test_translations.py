@@ -84,7 +84,7 @@ def test_a_stored_sentence_is_translated_with_the_sentences_in_it(chinese):
     said = "1 of 3 devices in the first wave failed; the limit is 1: cam-01"
     assert translated(said) == "第一波的 3 台设备中有 1 台失败；限值为 1：cam-01"
     refused = "r-1 is paused: it is a rollback, and this command would be a new rollout.  "
-    refused += "`litefleet resume r-1` goes on with it, `litefleet rollout --supersede` replaces it, "
+    refused += "`litefleet resume r-1` continues it, `litefleet rollout --supersede` replaces it, "
     refused += "`litefleet abort r-1` ends it"
     assert translated(refused) == (
         "r-1 已暂停：它是一次退回，而此命令会是新的部署。`litefleet resume r-1` 继续它，`litefleet rollout --supersede` 取代它，"
