@@ -16,10 +16,12 @@ import yaml
 from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import Interrupted
+from litefleet_controller.operations.plan import plan_rollout
 
 from tests.conftest import lacking
 from tests.e2e.conftest import Project
 from tests.e2e.cutting_proxy import CuttingProxy
+from tests.e2e.rollout_helpers import options, quiet
 from tests.fakes.embedded_inventory import inventory_yaml
 
 Fleets = Callable[..., EmbeddedFleet]
@@ -108,6 +110,8 @@ async def test_a_read_only_root(fleet: Fleets, project: Projects) -> None:
         root = devices.devices["a"].root
         with disk(root, "size=64m,ro"):
             outcome = (await job.run()).outcomes[0]
+            planned = (await plan_rollout(options(job), quiet)).devices[0]
+            assert (planned.effect, planned.findings[0].code) == ("blocked", "LF313")
         assert outcome.verdict is Verdict.FAILED
         assert outcome.findings[0].code == "LF313"
         assert (await job.run()).outcomes[0].verdict is Verdict.VERIFIED

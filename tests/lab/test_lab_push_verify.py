@@ -65,7 +65,10 @@ async def test_the_right_file_is_pushed_and_checked_and_the_want_of_a_runtime_is
     arm_device: LabDevice, job: Jobs
 ) -> None:
     work, machine = job(arm_device), arm_device.userland.machine
-    first = await work.run()
+    blocked = await work.run()  # a rollout sends nothing to a device whose runtime cannot serve
+    assert (blocked.verdict, blocked.findings[0].code) == (Verdict.UNSUPPORTED, "LF302"), blocked.to_dict()
+    assert work.blobs() == {}
+    first = await work.run("verify")
     assert (first.verdict, first.findings[0].code) == (Verdict.UNSUPPORTED, "LF302"), first.to_dict()
     python = ".".join(str(first.facts["python"]["version"]).split(".")[:2])
     assert first.sentence == (
@@ -84,18 +87,18 @@ async def test_the_right_file_is_pushed_and_checked_and_the_want_of_a_runtime_is
     assert work.there('ls "$root/models" 2>/dev/null || true') == []  # nothing is switched on
     assert not first.activated
 
-    second = await work.run()
+    second = await work.run("verify")
     assert (second.verdict, second.sentence, second.release) == (first.verdict, first.sentence, first.release)
     assert second.sent_bytes < 6_500 < first.sent_bytes
 
 
 async def test_the_device_checks_the_file_itself(aarch64_device: LabDevice, job: Jobs) -> None:
     work = job(aarch64_device)
-    artifact = (await work.run()).artifact
+    artifact = (await work.run("verify")).artifact
     work.there(f'printf "damaged" | dd of="$root/blobs/{artifact}" bs=1 seek=4000 conv=notrunc 2>/dev/null')
-    damaged = await work.run()
+    damaged = await work.run("verify")
     assert (damaged.verdict, damaged.findings[0].code) == (Verdict.FAILED, "LF110"), damaged.to_dict()
-    assert (await work.run()).findings[0].code == "LF302"
+    assert (await work.run("verify")).findings[0].code == "LF302"
     assert work.blobs()[artifact] == artifact  # sent anew
 
 
@@ -117,11 +120,11 @@ async def test_a_connection_cut_in_the_middle_of_a_push(aarch64_device: LabDevic
     # The agent's file goes first, in a connection of its own; the logins and the talk around it are a few kilobytes.
     cut_after = 30_000 + (0 if cut_in == "agent" else len(agent_archive().data) + 70_000)
     async with CuttingProxy(aarch64_device.port, cut_after) as proxy:
-        cut = await work.run(port=proxy.port)
+        cut = await work.run("verify", port=proxy.port)
         assert proxy.passed == cut_after
     assert (cut.verdict, cut.findings[0].code) == (Verdict.UNREACHABLE, "LF505"), cut.to_dict()
     assert all(name == sha for name, sha in work.blobs().items() if not name.startswith("."))
-    whole = await work.run()
+    whole = await work.run("verify")
     assert (whole.verdict, whole.findings[0].code) == (Verdict.UNSUPPORTED, "LF302"), whole.to_dict()
     blobs = work.blobs()
     assert len(blobs) >= 3

@@ -8,13 +8,23 @@ from dataclasses import dataclass, field, replace
 
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
-from litefleet_agent.findings import Finding, Verdict, decide, finding
+from litefleet_agent.findings import Certainty, Finding, Verdict, decide, finding
 from litefleet_agent.formats.checked import shortened
 from litefleet_inventory.model import Device
 
 from ..common.checked import mapping_or_empty
 from ..common.errors import FindingError
-from ..devices.deliver import Release, fingerprint_of, kind_of, old_agent_findings, open_lease, pushes, valid_proof
+from ..common.text import sanitize
+from ..devices.deliver import (
+    Release,
+    fingerprint_of,
+    kind_of,
+    old_agent_findings,
+    open_lease,
+    pushes,
+    space_finding,
+    valid_proof,
+)
 from ..devices.fan_out import run_bounded
 from ..devices.outcome import DeviceOutcome, unexpected
 from ..devices.progress import Progress
@@ -185,9 +195,34 @@ async def _prepare(probe: ProbeResult, model: str, provider: ReleaseProvider) ->
     if not probe.facts.arch:
         return Release(findings=(finding("LF303", f"this device is {probe.facts.machine}"),))
     try:
-        return await provider.release_for(model, probe.device, probe.facts)
+        built = await provider.release_for(model, probe.device, probe.facts)
     except FindingError as error:
         return Release(findings=error.findings)
+    against = _refusals_beforehand(probe, model, built)
+    if any(found.decides for found in against):
+        return Release(artifact=built.artifact, findings=(*against, *built.findings))
+    return replace(built, findings=(*built.findings, *against))
+
+
+def _refusals_beforehand(probe: ProbeResult, model: str, built: Release) -> tuple[Finding, ...]:
+    """Return what a device that answers would refuse the release for: LF313 rights, LF302 no runtime, LF312 space.
+
+    What a device holds, it may drop for a new release: then too little free space is possible, and it decides itself.
+    """
+    hello, facts = probe.hello, probe.facts
+    if not probe.reached or not built.id or mapping_or_empty(hello.get("current")).get(model) == built.id:
+        return ()
+    if not facts.writable:
+        root = shortened(str(hello.get("root") or "the agent's root"), 200)
+        return (finding("LF313", f"{root} cannot be written or created on {probe.device.name}"),)
+    if built.runtime_key == "system" and not facts.paddlelite.path:
+        python = sanitize(facts.python.executable) or "the device's Python"
+        return built.no_runtime or (finding("LF302", f"No paddlelite package is installed for {python}."),)
+    short = space_finding(facts, hello, built) if facts.disk.total else None
+    if short is None:
+        return ()
+    holds = any(hello.get(what) for what in ("current", "kept", "runtimes", "blobs"))
+    return (replace(short, certainty=Certainty.POSSIBLE) if holds else short,)
 
 
 def _draft(probe: ProbeResult, model: str, built: Release | None, position: int) -> PlannedDevice:
