@@ -201,7 +201,7 @@ async def _prepare(probe: ProbeResult, model: str, provider: ReleaseProvider) ->
     against = _refusals_beforehand(probe, model, built)
     if any(found.decides for found in against):
         return Release(artifact=built.artifact, findings=(*against, *built.findings))
-    return replace(built, findings=(*built.findings, *against))
+    return built
 
 
 def _refusals_beforehand(probe: ProbeResult, model: str, built: Release) -> tuple[Finding, ...]:
@@ -230,6 +230,7 @@ def _draft(probe: ProbeResult, model: str, built: Release | None, position: int)
     runs = str(mapping_or_empty(probe.hello.get("current")).get(model, ""))[:64]
     findings = (*probe.findings, *(built.findings if built else ()))
     findings += old_agent_findings(probe.hello, built) if built and probe.reached else ()
+    findings += _refusals_beforehand(probe, model, built) if built else ()  # of this device alone: the release is shared
     row = DeviceRow(
         device=device.name,
         model=model,
