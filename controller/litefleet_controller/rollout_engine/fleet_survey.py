@@ -230,7 +230,9 @@ def _draft(probe: ProbeResult, model: str, built: Release | None, position: int)
     runs = str(mapping_or_empty(probe.hello.get("current")).get(model, ""))[:64]
     findings = (*probe.findings, *(built.findings if built else ()))
     findings += old_agent_findings(probe.hello, built) if built and probe.reached else ()
-    findings += _refusals_beforehand(probe, model, built) if built else ()  # of this device alone: the release is shared
+    findings += (
+        _refusals_beforehand(probe, model, built) if built else ()
+    )  # of this device alone: the release is shared
     row = DeviceRow(
         device=device.name,
         model=model,
