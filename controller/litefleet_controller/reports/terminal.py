@@ -235,7 +235,8 @@ def _marked(text: str, style: str) -> Text:
 
 def _unbroken(text: str) -> list[str]:
     """Return the parts of a text that stay on one line."""
-    return text.split() if text.isascii() else [piece.strip() for piece in pieces(text)]
+    by_word = text.isascii() or current_lang() is Lang.EN
+    return text.split() if by_word else [piece.strip() for piece in pieces(text)]
 
 
 def _widths(head: Sequence[str], rows: Sequence[Sequence[Text]], left: Sequence[str], width: int) -> list[int] | None:
