@@ -153,7 +153,7 @@ def test_no_changed_signature_or_list_is_good(tmp_path: Path, key: Path) -> None
     def check(data: bytes) -> None:
         with contextlib.suppress(UnicodeDecodeError):
             outcome = check_signature(payload, data.decode(), "litefleet-release", listed, str(tmp_path)).outcome
-            changed = b"".join(data.split(b"\n")[1:-2]) != body
+            changed = b"".join(b"".join(data.split(b"\n")[1:-2]).split()) != body  # spaces are no part of base64
             assert not (changed and outcome is Outcome.GOOD and data.strip() != signed.strip())
 
     fuzz(Reader("signature", (signed,), check, (), (b"-----END SSH SIGNATURE-----", b"AAAA", b"\0"), least=10))

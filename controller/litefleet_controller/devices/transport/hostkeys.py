@@ -15,7 +15,7 @@ from litefleet_inventory.model import Device
 from ...common.errors import ConfigError
 from ...common.files import expanded, write_atomically
 from .base import LEGACY_HOST_KEY, TransportError
-from .known_hosts import KnownHosts, SkippedLine, read_known_hosts
+from .known_hosts import KnownHosts, SkippedLine, folded_name, read_known_hosts
 
 # The order in which a host is asked for its key; known types go first, so that a pinned key is the one that it shows.
 _ALGORITHMS = (
@@ -43,7 +43,7 @@ class HostKeys:
         self._pin_file = pin_file
         self._accept_new = accept_new
         self._read: dict[tuple[Path, ...], KnownHosts] = {}
-        self._new: dict[tuple[str, int], asyncssh.SSHKey] = {}
+        self._new: dict[str, asyncssh.SSHKey] = {}
         self._of(self._files)
 
     @property
@@ -71,13 +71,13 @@ class HostKeys:
         matched = known.match(_known_as(device), "", None)
         # A revoked key is rejected wherever it appears: at this host's other ports, and where the inventory pins it.
         # An authority for the host holds at all its ports, as for OpenSSH.
-        host = known.match(device.host, "", None)
+        host = known.match(folded_name(device.host), "", None)
         if pins:
             authorities: list[asyncssh.SSHKey] = []
         else:
             pins, authorities = list(matched[0]), [*matched[1], *host[1]]
-            if (device.host, device.port) in self._new:
-                pins.append(self._new[device.host, device.port])
+            if _known_as(device) in self._new:
+                pins.append(self._new[_known_as(device)])
         revoked = [*matched[2], *host[2]]
         return TrustDecision(device, pins, revoked, self._accept_new and not device.host_keys, authorities)
 
@@ -117,7 +117,7 @@ class HostKeys:
             fcntl.flock(file, fcntl.LOCK_EX)
             known = read_known_hosts([self._pin_file]).keys.match(_known_as(device), "", None)[0]
             if known:
-                self._new[device.host, device.port] = known[0]
+                self._new[_known_as(device)] = known[0]
                 return known
             if file.seek(0, os.SEEK_END):
                 file.seek(-1, os.SEEK_END)
@@ -126,7 +126,7 @@ class HostKeys:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
-        self._new[device.host, device.port] = key
+        self._new[_known_as(device)] = key
         fsync_folder(str(folder))
         return [key]
 
@@ -145,7 +145,7 @@ class HostKeys:
             kept.append(f"{_known_as(device)} {kind} {public}".encode())
             write_atomically(self._pin_file, b"\n".join(kept) + b"\n")
             self._pin_file.chmod(0o600)
-        self._new[device.host, device.port] = key
+        self._new[_known_as(device)] = key
 
 
 def _pins(line: bytes, host: str) -> bool:
@@ -154,7 +154,7 @@ def _pins(line: bytes, host: str) -> bool:
     if names.startswith(("@", "#")) or "," in names:
         return False
     if not names.startswith("|"):
-        return names.lower() == host
+        return folded_name(names) == host
     try:
         return bool(asyncssh.import_known_hosts(line.decode("ascii") + "\n").match(host, "", None)[0])
     except (ValueError, asyncssh.Error):
@@ -163,9 +163,7 @@ def _pins(line: bytes, host: str) -> bool:
 
 def _known_as(device: Device) -> str:
     """Return the name under which known_hosts files hold this device's key: the port is part of it unless it is 22."""
-    if device.ssh.known_as:
-        return device.ssh.known_as
-    return device.host if device.port == 22 else f"[{device.host}]:{device.port}"
+    return folded_name(device.ssh.known_as or f"[{device.host}]:{device.port}")
 
 
 class TrustDecision:

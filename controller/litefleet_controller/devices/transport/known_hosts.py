@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import asyncssh
 from litefleet_agent.formats.files import read_regular
+from litefleet_inventory.checks import folded_host
 
 _MOST_BYTES = 16 << 20
+_WITH_PORT = re.compile(r"\[([^\]]+)\]:(\d+)")
 _MARKERS = ("@cert-authority", "@revoked")
 
 
@@ -88,9 +91,24 @@ def wrong_line(line: str) -> str:
 
 
 def _folded(line: str) -> str:
-    """Return a line with its host names in lower case, as the inventory's hosts are; hashes stay."""
+    """Return a line with its host names folded, as `folded_name` does; hashes stay."""
     words = line.split(None, 2)
     at = 1 if words[0].startswith("@") else 0
     if not words[at].startswith("|"):
-        words[at] = words[at].lower()
+        words[at] = ",".join(map(folded_name, words[at].split(",")))
     return " ".join(words)
+
+
+def folded_name(text: str) -> str:
+    """Return the one spelling of a host, "host" or "[host]:port", by which its key is looked up.
+
+    Names are in lower case and without a final dot, IPv6 addresses in their short form; port 22 is not written.
+    """
+    negated, name = text.startswith("!"), text.removeprefix("!")
+    bracketed = _WITH_PORT.fullmatch(name)
+    host = bracketed[1] if bracketed else name
+    address, percent, zone = folded_host(host.partition("%")[0]), *host.partition("%")[1:]
+    folded = f"{address.removesuffix('.') or address}{percent}{zone}"
+    if bracketed and bracketed[2] != "22":
+        folded = f"[{folded}]:{bracketed[2]}"
+    return "!" * negated + folded

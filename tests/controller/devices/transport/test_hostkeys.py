@@ -243,6 +243,35 @@ def test_pins_of_earlier_versions_and_files_with_capitals_serve_folded_hosts(
     assert said(trust, BOARD, keys[1]) == "LF503"
 
 
+@pytest.mark.parametrize(
+    ("line", "spelled"),
+    [
+        ("board.example", "board.example."),  # absolute for a resolver, and the same host
+        ("board.example.", "board.example"),
+        ("[board.example]:22", "board.example"),
+        ("gw,[Board.Example.]:22", "board.example."),
+        ("fe80:0:0:0:0:0:0:1", "fe80::1"),
+        ("[FE80:0:0:0:0:0:0:1]:22", "fe80::1"),
+        ("FE80:0::1%eth0", "fe80::1%eth0"),
+    ],
+)
+@pytest.mark.parametrize("alias", [False, True], ids=["host", "alias"])
+def test_one_host_has_one_key_however_it_is_spelled(
+    tmp_path: Path, keys: list[asyncssh.SSHKey], line: str, spelled: str, alias: bool
+) -> None:
+    """Else a first contact under another spelling would accept whatever key is shown."""
+    settings = SshSettings(known_as=spelled.upper() if "%" not in spelled else spelled) if alias else SshSettings()
+    device = Device(name="b", host="10.0.0.9" if alias else spelled, ssh=settings)
+    trust = host_keys(tmp_path, f"{line} {text(keys[0])}", accept_new=True)
+    assert [said(trust, device, key) for key in keys[:2]] == ["yes", "LF503"]
+    pinned = host_keys(tmp_path, accept_new=True)
+    pinned.pin(device, keys[0])
+    again = Device(name="b", host=line.rpartition(",")[2].removesuffix("]:22").removeprefix("[").lower())
+    assert [said(host_keys(tmp_path, accept_new=True), again, key) for key in keys[:2]] == ["yes", "LF503"]
+    pinned.replace(again, keys[1])
+    assert [said(host_keys(tmp_path, accept_new=True), device, key) for key in keys[:2]] == ["LF503", "yes"]
+
+
 _FIRST_CONTACT = """
 import sys, asyncssh
 from litefleet_controller.devices.transport.base import TransportError
