@@ -107,7 +107,8 @@ def folded_name(text: str) -> str:
     negated, name = text.startswith("!"), text.removeprefix("!")
     bracketed = _WITH_PORT.fullmatch(name)
     host = bracketed[1] if bracketed else name
-    address, percent, zone = folded_host(host.partition("%")[0]), *host.partition("%")[1:]
+    address, percent, zone = host.partition("%")
+    address = folded_host(address)
     folded = f"{address.removesuffix('.') or address}{percent}{zone}"
     if bracketed and bracketed[2] != "22":
         folded = f"[{folded}]:{bracketed[2]}"
