@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from _frozen_importlib import _find_spec  # type: ignore[attr-defined]  # importlib.util takes longer
 
 from ..facts import Facts, fingerprint
 from ..formats.light import NamedTuple
@@ -85,6 +86,7 @@ class Hello(NamedTuple):
     lod_levels: int = _LOD_LEVELS  # of sequences that `infer` takes with an input; older agents would drop them
     kept_inputs: bool = True  # `infer` takes `kept` and `keep`
     engine_settings: bool = True  # a manifest's `engine` counts; older agents would ignore it
+    rebuild: Tuple[str, ...] = ("zlib",)  # what `rebuild` can decompress; an agent without it puts no files together
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form, in which `switches` and `service` are merged into the object."""
@@ -121,6 +123,7 @@ def hello(store: Store, facts: Facts, version: str) -> Hello:
         _reports(store),
         _service(store),
         HEARTBEAT_S,
+        rebuild=("zlib", "lzma") if _find_spec("_lzma", None) else ("zlib",),  # looked for, not loaded
     )
 
 

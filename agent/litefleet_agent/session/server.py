@@ -42,6 +42,7 @@ class Session:
         self._operations: Dict[str, Callable[[Header], Union[Header, ResponseParts]]] = {
             "hello": self._hello,
             "put": self._put,
+            "rebuild": self._rebuild,
             "runtime": self._runtime,
             "release": self._release,
             "verify": self._verify,
@@ -124,6 +125,15 @@ class Session:
         acquire(self._store)
         self._store.put(text_of(header, "sha256"), size, self._body())
         return {"stored": size}
+
+    def _rebuild(self, header: Header) -> Header:
+        """{sha256, size, bases, script, coding} and the steps as the body -> {stored}: a blob from blobs that are here."""
+        from ..releases.rebuild import RebuildRequest, rebuild
+
+        request = RebuildRequest.from_header(header)
+        acquire(self._store)
+        rebuild(self._store, request, self._body())
+        return {"stored": request.size}
 
     def _runtime(self, header: Header) -> Header:
         """{key, sha256} -> {}: unpack a runtime from this blob."""

@@ -16,6 +16,7 @@ from litefleet_inventory.model import Device
 from ..common.checked import findings_or_empty, mapping_or_empty, number_or, sequence_or_empty
 from ..rollout.policy import Keep
 from .agent_client import Request
+from .delta import delta_request
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,13 @@ def pushes(hello: Mapping[str, object], built: Release) -> list[Request]:
         requests.append(Request("put", {"sha256": sha}, path))
         requests.append(Request("runtime", {"key": built.runtime_key, "sha256": sha}))
     return requests + [Request("put", {"sha256": sha}, path) for sha, path in missing.items()]
+
+
+def deltas(hello: Mapping[str, object], built: Release) -> list[Request]:
+    """Return the requests that make files which the device lacks from files that it holds.  Reads files: slow at the first."""
+    missing = [str(r.fields["sha256"]) for r in pushes(hello, built) if r.op == "put"]
+    found = [delta_request(hello, sha, built.blobs[sha]) for sha in missing if sha in built.blobs]
+    return [request for request in found if request is not None]
 
 
 def _bytes_to_store(hello: Mapping[str, object], built: Release) -> int:

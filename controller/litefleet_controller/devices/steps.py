@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ from ..rollout.policy import Keep, Regression
 from .agent_client import Request, RequestRejected
 from .deliver import (
     Release,
+    deltas,
     measurements_of,
     merge_findings,
     old_agent_findings,
@@ -191,6 +193,7 @@ class _Delivery:
 
     async def _push_and_verify(self) -> DeviceOutcome:
         self.session.step("push and prove")
+        await self._rebuild()
         requests = [*self._preparation_requests(), Request("verify", {"release": self.built.id})]
         results = await self.session.ask(*requests, limit_s=self.mode.verify_limit_s)
         proof = results[-1]
@@ -214,6 +217,18 @@ class _Delivery:
         if decide(self.findings) is Verdict.VERIFIED and self.mode.activate:
             return await self._activate(measured)
         return replace(self._outcome(), measurements=measured)
+
+    async def _rebuild(self) -> None:
+        """Let the device make files from those that it holds; one that it cannot make is sent whole afterwards."""
+        requests = await asyncio.to_thread(deltas, self.session.hello, self.built)
+        if requests and self.mode.keep:
+            await self.session.ask(room_request(self.session.hello, self.built, self.mode.keep))
+        for request in requests:
+            with suppress(RequestRejected):
+                await self.session.ask(request, limit_s=self.mode.verify_limit_s)
+                made = {str(request.fields["sha256"]): request.fields["size"]}
+                blobs = {**mapping_or_empty(self.session.hello.get("blobs")), **made}
+                self.session.hello = {**self.session.hello, "blobs": blobs}
 
     def _preparation_requests(self) -> list[Request]:
         """Return the requests that free space for the release and send it."""

@@ -122,7 +122,9 @@ class _Group:
         if max(sizes) == 0:
             return "nothing to send"
         each = " each" if len(sizes) > 1 else ""
-        return f"{least}{each}" if least == most else f"{least} to {most} each"
+        saved = sum(p.bytes_saved for p in self.members) // len(sizes)
+        copied = f" ({human_bytes(saved)} more copied from files there)" if saved else ""
+        return (f"{least}{each}" if least == most else f"{least} to {most} each") + copied
 
 
 def plan_text(plan: Plan, width: int = 100, color: bool = False) -> str:

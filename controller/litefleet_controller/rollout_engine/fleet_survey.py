@@ -14,6 +14,7 @@ from litefleet_inventory.model import Device
 
 from ..common.checked import mapping_or_empty
 from ..common.errors import FindingError
+<<<<<<< HEAD
 from ..common.text import sanitize
 from ..devices.deliver import (
     Release,
@@ -25,6 +26,9 @@ from ..devices.deliver import (
     space_finding,
     valid_proof,
 )
+=======
+from ..devices.deliver import Release, deltas, fingerprint_of, kind_of, open_lease, pushes, valid_proof
+>>>>>>> 96cdc56 (Of a new version only what differs travels: the device copies the rest from files that it holds, and hashes what it made)
 from ..devices.fan_out import run_bounded
 from ..devices.outcome import DeviceOutcome, unexpected
 from ..devices.progress import Progress
@@ -256,9 +260,12 @@ def _draft(probe: ProbeResult, model: str, built: Release | None, position: int)
             sentence=shortened(errors[0].observed, 500),
         )
     files: tuple[tuple[str, int], ...] = ()
+    saved = 0
     if built is not None and built.id and row.state in (DeviceState.PENDING, DeviceState.OFFLINE):
+        made = {r.fields["sha256"]: r.size for r in deltas(probe.hello, built)}
         sent = [r for r in pushes(probe.hello, built) if r.body is not None]
-        files = tuple((str(r.fields["sha256"])[:12], r.size) for r in sent)
+        files = tuple((str(r.fields["sha256"])[:12], made.get(r.fields["sha256"], r.size)) for r in sent)
+        saved = sum(r.size for r in sent) - sum(size for _, size in files)
     return PlannedDevice(
         row=row,
         reachable=probe.reached,
@@ -267,6 +274,7 @@ def _draft(probe: ProbeResult, model: str, built: Release | None, position: int)
         runs_artifact="",
         why=_why(probe, model, built),
         bytes_to_send=sum(size for _, size in files),
+        bytes_saved=saved,
         files=files,
         findings=findings,
         facts=facts.to_dict() if probe.seen_at else {},

@@ -40,6 +40,7 @@ class PlannedDevice:
     golden: str = ""  # what the golden can tell
     version: str = ""  # of the release, for people
     runs_version: str = ""  # of the release that it runs; "" = unknown
+    bytes_saved: int = 0  # not sent, as the device copies them from files that it holds
 
     @property
     def effect(self) -> Effect:
@@ -64,6 +65,7 @@ class PlannedDevice:
             "kind": {"part": row.part, "libc": row.libc, "runtime": row.runtime},
             "why": self.why or row.sentence,
             "bytes_to_send": self.bytes_to_send,
+            "bytes_saved": self.bytes_saved,
             "files": [{"what": effect, "bytes": size} for effect, size in self.files],
             "findings": [found.to_dict() for found in self.findings],
             "facts": dict(self.facts),

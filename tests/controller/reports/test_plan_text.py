@@ -27,6 +27,12 @@ def test_a_plan_says_how_outputs_are_compared_and_what_the_golden_tells() -> Non
     assert (document["devices"][0]["outputs"], document["devices"][0]["golden"]) == ([output], "The golden can tell.")
 
 
+def test_a_plan_says_what_a_device_copies_from_its_own_files() -> None:
+    plan = plan_of(*(planned(f"cam-{i}", bytes_to_send=18_000, bytes_saved=771_000) for i in (1, 2)))
+    assert "18 kB each (771 kB more copied from files there)" in plan_text(plan, 100)
+    assert [d["bytes_saved"] for d in plan.to_dict()["devices"]] == [771_000, 771_000]
+
+
 def test_a_small_plan_line_by_line() -> None:
     plan = plan_of(
         *(planned(f"cam-{i:02d}") for i in range(1, 5)),

@@ -1,0 +1,192 @@
+"""Puts a blob together from blobs that are here and from bytes that were sent: a new model is mostly copies of an old one.
+
+The body is compressed ("zlib" or "lzma"); its first `script` bytes are steps, the rest are the new bytes.  A step is four
+unsigned LEB128 numbers: how many new bytes come first, then from which base (its index in `bases`), from where in it (the
+zigzag-coded distance from the end of the copy before in that base) and how many bytes are copied.  The controller's
+devices/delta.py writes it.  The result counts only when it has the hash that names it.
+"""
+
+import os
+import stat
+from contextlib import ExitStack
+from typing import BinaryIO, Callable, Dict, Iterable, Iterator, NamedTuple, Sequence, Tuple
+
+from ..errors import AgentError
+from ..formats.checked import items, text, whole
+from ..protocol import MAX_BODY, Header
+from .store import Store, StoreError
+
+MAX_BASES = 8
+MAX_SCRIPT = 4 << 20  # bytes of all steps
+_PIECE = 1 << 16  # bytes copied or decompressed at once
+_LZMA_MEMORY = 96 << 20  # bytes that a decoder may take; the controller's needs 9 MB (a dictionary of 8 MiB)
+_LONGEST_NUMBER = 6  # bytes of one number: 42 bits
+
+
+class _Unfit(Exception):
+    """The body is not what the request says."""
+
+
+class RebuildRequest(NamedTuple):
+    """The fields of a request."""
+
+    sha256: str  # of the result
+    size: int  # bytes of the result
+    bases: Tuple[str, ...]  # SHA-256 of blobs that are here
+    script: int  # bytes of the steps, before compression
+    coding: str
+
+    @classmethod
+    def from_header(cls, header: Header) -> "RebuildRequest":
+        """Read {sha256, size, bases, script, coding}.  Raises AgentError "bad-request"."""
+        try:
+            bases = tuple(text(base, 64, "`bases`") for base in items(header.get("bases"), MAX_BASES))
+            coding = text(header.get("coding"), 20, "`coding`")
+            if coding not in _DECODERS:
+                raise ValueError("`coding` is %r; this agent knows %s" % (coding, ", ".join(sorted(_DECODERS))))
+            size = whole(header.get("size"), 0, MAX_BODY, "`size`")
+            script = whole(header.get("script"), 0, MAX_SCRIPT, "`script`")
+            return cls(text(header.get("sha256"), 64, "`sha256`"), size, bases, script, coding)
+        except ValueError as error:
+            raise AgentError("the request does not fit: %s" % error, "bad-request") from None
+
+
+def rebuild(store: Store, request: RebuildRequest, body: Iterable[bytes]) -> None:
+    """Store the blob that the steps in `body` give, or nothing.
+
+    Raises StoreError: "missing" for a base that is not here, "bad-request" for a body that is none, and those of `Store.put`.
+    """
+    with ExitStack() as stack:
+        bases = [stack.enter_context(_open(store, sha)) for sha in request.bases]
+        try:
+            store.put(request.sha256, request.size, _result(request, bases, body))
+        except _Unfit as error:
+            raise StoreError(
+                "the blob %s cannot be rebuilt: %s" % (request.sha256[:12], error), "bad-request"
+            ) from None
+
+
+def _open(store: Store, sha: str) -> BinaryIO:
+    try:
+        fd = os.open(store.blob(sha), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        raise StoreError("the blob %s is not on this device" % sha[:12], "missing") from None
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise StoreError("the blob %s is no regular file" % sha[:12], "missing")
+    return os.fdopen(fd, "rb")
+
+
+def _result(request: RebuildRequest, bases: Sequence[BinaryIO], body: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the result's bytes, never more than `request.size`.  Raises _Unfit."""
+    new = _Reader(_DECODERS[request.coding](body))
+    steps, left = _numbers(b"".join(new.take(request.script))), request.size
+    ends = [0] * len(bases)
+    for count in steps:
+        left = _rest(left, count)
+        yield from new.take(count)
+        index, distance, length = next(steps), next(steps), next(steps)
+        if index >= len(bases):
+            raise _Unfit("a step copies from base %d of %d" % (index, len(bases)))
+        left = _rest(left, length)
+        start = ends[index] + ((distance >> 1) ^ -(distance & 1))
+        yield from _copy(bases[index], start, length)
+        ends[index] = start + length
+    yield from new.take(left)
+    if not new.ended():
+        raise _Unfit("more bytes came than the result has")
+
+
+def _rest(left: int, count: int) -> int:
+    if count > left:
+        raise _Unfit("its steps give more bytes than the result has")
+    return left - count
+
+
+def _numbers(script: bytes) -> Iterator[int]:
+    """Yield the numbers of the steps.  Raises _Unfit when the last step is not whole."""
+    value = shift = count = 0
+    for byte in script:
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            yield value
+            value, shift, count = 0, 0, count + 1
+        elif shift >= 7 * _LONGEST_NUMBER:
+            raise _Unfit("a number of its steps is too long")
+    if shift or count % 4:
+        raise _Unfit("its last step is not whole")
+
+
+def _copy(base: BinaryIO, start: int, length: int) -> Iterator[bytes]:
+    if start < 0:
+        raise _Unfit("a step begins before its base does")
+    base.seek(start)
+    while length:
+        piece = base.read(min(length, _PIECE))
+        if not piece:
+            raise _Unfit("a step ends behind its base")
+        length -= len(piece)
+        yield piece
+
+
+class _Reader:
+    """The decompressed bytes, in the pieces that the steps need."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._piece = pieces, b""
+
+    def take(self, count: int) -> Iterator[bytes]:
+        """Yield the next `count` bytes.  Raises _Unfit when there are fewer."""
+        while count:
+            if not self._piece:
+                self._piece = next(self._pieces, b"")
+                if not self._piece:
+                    raise _Unfit("it ends too early")
+            taken = self._piece[:count]
+            self._piece = self._piece[count:]
+            count -= len(taken)
+            yield taken
+
+    def ended(self) -> bool:
+        """Say whether all bytes were taken."""
+        return not self._piece and not next(self._pieces, b"")
+
+
+def _inflate(body: Iterable[bytes]) -> Iterator[bytes]:
+    import zlib
+
+    decoder = zlib.decompressobj()
+    try:
+        for chunk in body:
+            while chunk:
+                piece = decoder.decompress(chunk, _PIECE)
+                chunk = decoder.unconsumed_tail
+                if piece:
+                    yield piece
+        rest = decoder.flush()
+    except zlib.error as error:
+        raise _Unfit(str(error)) from None
+    if rest:
+        yield rest
+    if not decoder.eof or decoder.unused_data:
+        raise _Unfit("its compressed bytes are not whole")
+
+
+def _unpack_lzma(body: Iterable[bytes]) -> Iterator[bytes]:
+    import lzma
+
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_LZMA_MEMORY)
+    try:
+        for chunk in body:
+            piece = decoder.decompress(chunk, _PIECE)
+            while piece:
+                yield piece
+                piece = b"" if decoder.eof or decoder.needs_input else decoder.decompress(b"", _PIECE)
+    except (lzma.LZMAError, EOFError) as error:
+        raise _Unfit(str(error)) from None
+    if not decoder.eof or decoder.unused_data:
+        raise _Unfit("its compressed bytes are not whole")
+
+
+_DECODERS: Dict[str, Callable[[Iterable[bytes]], Iterator[bytes]]] = {"zlib": _inflate, "lzma": _unpack_lzma}

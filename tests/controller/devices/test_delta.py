@@ -1,0 +1,98 @@
+"""What a device copies from files that it holds: found by content, rebuilt by the agent's own code, and small."""
+
+from __future__ import annotations
+
+import random
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from litefleet_agent.releases.rebuild import RebuildRequest, rebuild
+from litefleet_agent.releases.store import Store
+from litefleet_controller.devices.delta import delta_request, make_delta
+
+
+def name(data: bytes) -> str:
+    return sha256(data).hexdigest()
+
+
+def noise(size: int, seed: int = 1) -> bytes:
+    return random.Random(seed).getrandbits(8 * size).to_bytes(size, "big")
+
+
+def rebuilt(folder: Path, data: bytes, bases: list[bytes]) -> int | None:
+    """Rebuild `data` by the agent from what the controller computes; return the bytes that travel, None for the whole."""
+    delta = make_delta(data, {name(base): base for base in bases})
+    if delta is None:
+        return None
+    store = Store(str(folder))
+    store.lock()
+    for base in bases:
+        store.put(name(base), len(base), [base])
+    request = delta.request(name(data), len(data))
+    rebuild(store, RebuildRequest.from_header(dict(request.fields)), [delta.body])
+    store.unlock()
+    assert Path(store.blob(name(data))).read_bytes() == data
+    return len(delta.body)
+
+
+def test_moved_reordered_and_shifted_tensors_are_copied(tmp_path: Path) -> None:
+    first, second, third = (noise(n, n) for n in (70_000, 50_001, 90_003))
+    old, other = b"topology one" * 30 + first + second, third
+    new = b"another topology, of another length" * 20 + third[1:] + b"?" + second + b"!!!" + first
+    sent = rebuilt(tmp_path, new, [old, other])
+    assert sent is not None
+    assert sent < 1500
+
+
+def test_a_changed_last_layer_is_what_travels(tmp_path: Path) -> None:
+    old = noise(400_000)
+    new = old[:360_000] + noise(40_000, 9)
+    sent = rebuilt(tmp_path, new, [old])
+    assert sent is not None
+    assert 40_000 <= sent < 41_500
+
+
+@pytest.mark.parametrize("base", [b"", b"short", noise(200_000, 5)])
+def test_what_saves_nothing_is_sent_whole(tmp_path: Path, base: bytes) -> None:
+    assert rebuilt(tmp_path, noise(100_000, 3), [base]) is None
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_edit_of_a_file_is_rebuilt_exactly(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    old = noise(20_000, 2) + bytes(3000) + noise(5000, 4)
+    pieces = data.draw(st.lists(st.tuples(st.integers(0, len(old)), st.integers(0, len(old))), max_size=6))
+    new = b"".join(old[min(p) : max(p)] + data.draw(st.binary(max_size=40)) for p in pieces)
+    rebuilt(tmp_path_factory.mktemp("device"), new, [old, b"x" * 1000])
+
+
+@pytest.mark.parametrize("models", [("cls-x86", "cls-arm"), ("rec-x86", "rec-arm")])
+def test_a_model_converted_again_is_copied_but_for_its_topology(tmp_path: Path, nb_files, models) -> None:
+    old, new = (nb_files(*model.split("-")).read_bytes() for model in models)
+    sent = rebuilt(tmp_path, new, [old])
+    assert sent is not None
+    assert sent < 25_000  # of 788 kB and 11 MB: the topology, whatever the size of the weights
+    assert sent / len(new) < 0.03
+
+
+def test_only_files_of_the_store_that_the_device_holds_are_bases(tmp_path: Path) -> None:
+    old = noise(100_000)
+    new = old[:90_000] + noise(10_000, 6)
+    for data in (old, new):
+        (tmp_path / name(data)).write_bytes(data)
+    path, held = tmp_path / name(new), {name(old): len(old)}
+
+    def bytes_of(**hello: object) -> int:
+        request = delta_request(hello, name(new), path)
+        return request.size if request else -1
+
+    assert 10_000 <= bytes_of(rebuild=["zlib", "lzma"], blobs=held) < 11_000
+    assert bytes_of(blobs=held) == -1, "an agent that does not announce it is asked nothing"
+    assert bytes_of(rebuild=["other"], blobs=held) == -1
+    assert bytes_of(rebuild=["zlib"], blobs={name(old): len(old) - 1}) == -1, "another size is another file"
+    assert bytes_of(rebuild=["zlib"], blobs={"../" + name(old): len(old), 7: 3, "0" * 64: 10}) == -1
+    assert bytes_of(rebuild=7, blobs=[1]) == -1
+    assert delta_request({"rebuild": ["zlib"], "blobs": held}, "1" * 64, path) is None
