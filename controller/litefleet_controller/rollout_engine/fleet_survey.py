@@ -14,10 +14,10 @@ from litefleet_inventory.model import Device
 
 from ..common.checked import mapping_or_empty
 from ..common.errors import FindingError
-<<<<<<< HEAD
 from ..common.text import sanitize
 from ..devices.deliver import (
     Release,
+    deltas,
     fingerprint_of,
     kind_of,
     old_agent_findings,
@@ -26,9 +26,6 @@ from ..devices.deliver import (
     space_finding,
     valid_proof,
 )
-=======
-from ..devices.deliver import Release, deltas, fingerprint_of, kind_of, open_lease, pushes, valid_proof
->>>>>>> 96cdc56 (Of a new version only what differs travels: the device copies the rest from files that it holds, and hashes what it made)
 from ..devices.fan_out import run_bounded
 from ..devices.outcome import DeviceOutcome, unexpected
 from ..devices.progress import Progress
