@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from _frozen_importlib import _find_spec  # type: ignore[attr-defined]  # importlib.util takes longer
+import sys
 
 from ..facts import Facts, fingerprint
 from ..formats.light import NamedTuple
@@ -123,8 +123,13 @@ def hello(store: Store, facts: Facts, version: str) -> Hello:
         _reports(store),
         _service(store),
         HEARTBEAT_S,
-        rebuild=("zlib", "lzma") if _find_spec("_lzma", None) else ("zlib",),  # looked for, not loaded
+        rebuild=("zlib", "lzma") if _has_lzma() else ("zlib",),
     )
+
+
+def _has_lzma() -> bool:
+    """Say whether this Python has lzma; it is looked for, not loaded."""
+    return any(finder.find_spec("_lzma", None) is not None for finder in sys.meta_path if hasattr(finder, "find_spec"))
 
 
 def revert_expired(store: Store) -> None:
