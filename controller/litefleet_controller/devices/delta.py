@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from litefleet_agent.releases.rebuild import MAX_BASES, MAX_SCRIPT
 from litefleet_agent.formats.checked import is_sha
+from litefleet_agent.releases.rebuild import MAX_BASES, MAX_SCRIPT
 
 from ..common.checked import mapping_or_empty, sequence_or_empty
 from .agent_client import Request
