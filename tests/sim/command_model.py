@@ -255,8 +255,8 @@ class Table:
                 rollout.held.discard(key)
             if rollout.rest == "paused":
                 return
-            if not rollout.held or any(k not in rollout.held for k in rollout.left):
-                break
+            if not rollout.held or (rollout.policy != "gate" and any(k not in rollout.held for k in rollout.left)):
+                break  # only `gate` begins a wave while a device of the first is away: it says `success: 0`
             if rollout.policy == "approve":
                 rollout.rest = "waiting"
                 return
