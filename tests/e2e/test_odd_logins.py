@@ -121,9 +121,16 @@ def test_an_interpreter_whose_library_is_split(servers: OddServers, tmp_path: Pa
     if module == "encodings":  # without it no Python starts at all
         python.write_text(f'#!/bin/sh\nshift 2\nPYTHONHOME=/none exec {real} -s -c "$@"\n')
     else:
-        python.write_text(
-            f'#!/bin/sh\nshift 2\nexec {real} -Es -c "import sys; sys.modules[\'{module}\'] = None; $1" "$2"\n'
+        without = tmp_path / "without.py"  # its finders do not see the module, as where its files are missing
+        without.write_text(
+            "import sys\n"
+            "class Without:\n"
+            "    def __init__(self, finder): self.finder = finder\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            f"        return None if name == {module!r} else self.finder.find_spec(name, path, target)\n"
+            "sys.meta_path[:] = [Without(finder) for finder in sys.meta_path]\n"
         )
+        python.write_text(f'#!/bin/sh\nshift 2\nexec {real} -Es -c "exec(open(\'{without}\').read()); $1" "$2"\n')
     python.chmod(0o755)
     outcome = login(servers, tmp_path, 'exec sh -c "$SSH_ORIGINAL_COMMAND"', python=str(python))
     assert told(outcome) == (Verdict.UNSUPPORTED, "LF301"), outcome.sentence

@@ -102,6 +102,7 @@ class _Block:
             same = isinstance(error, StopIteration) and isinstance(raised, RuntimeError) and raised.__cause__ is error
             if raised is not error and not same:
                 raise
+            error.__traceback__ = trace  # else it holds this frame, which holds it: files in it would stay open
             return False
         raise RuntimeError("the block's generator did not end")
 

@@ -38,7 +38,9 @@ try:
  if not m._find_spec('json',None): raise ImportError
 except ImportError:
  sys.argv[1:] or sys.exit(78)
- import zlib
+ try: import zlib
+ except ImportError as e:
+  sys.stdout.write(' '.join(['LFBOOT {nonce} nomodule zlib',sys.executable or '-',str(e),chr(10)]));sys.exit()
 import os,io;sys.path[:]=[p for p in sys.path if p];f=io.FileIO(0,closefd=False);any(b'{nonce}' in l for l in f)
 d=bytes()
 while len(d)<{size}: p=f.read({size}-len(d));p or sys.exit(1);d+=p
@@ -148,7 +150,7 @@ def foreign(path):
         path = os.path.dirname(path)
 def complete():
     # Modules that a rollout imports later, here or below what it imports: what lacks is told before anything is sent.
-    for name in "dataclasses fcntl mmap pathlib runpy selectors socket subprocess tempfile urllib zipfile zlib".split():
+    for name in "dataclasses fcntl json mmap pathlib runpy selectors socket subprocess tempfile urllib zipfile zlib".split():
         finders = [f.find_spec for f in sys.meta_path if hasattr(f, "find_spec")]
         # A folder that was left behind without files is found too: it has no origin.
         if name not in sys.modules and not any(getattr(find(name, None), "origin", None) for find in finders):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 from dataclasses import replace
 
@@ -20,12 +20,11 @@ from ..rollout.states import move_rollout
 from ..rollout_engine import SystemClock
 from ..rollout_engine.store import endings, retries
 from ..state import FleetLock, FleetLocked, State, this_process
-from ..state.model import RowChange
 from .carry_out import is_due, revert_if_due, run_to_report
 from .conflicts import check_devices
 from .context import ProgressFor, RolloutContext, find_rollout, open_context, open_ones, to_retry
 from .open_rollouts import still_open
-from .run import Stopwatch, interruptible, make_due
+from .run import Stopwatch, interruptible, make_due, moved
 
 
 async def resume(options: Options, progress_for: ProgressFor, rollout_id: str, wait_policy: WaitPolicy) -> RunReport:
@@ -89,7 +88,7 @@ async def _resumed(context: RolloutContext, rollout: Rollout) -> Rollout:
     forgiven_rows = [replace(r, forgiven=True) for r in rows if r.failed and r.device in rollout.behind]
     if rollout.state is RolloutState.PAUSED:
         await context.write(context.state.relocate, context.lock, rollout.id, forgiven_rows)
-    return await _moved(context, rollout, RolloutEvent.RESUME, replace(rollout, reason="", behind=(), request=""))
+    return await moved(context, rollout, RolloutEvent.RESUME, replace(rollout, reason="", behind=(), request=""))
 
 
 async def _approved(context: RolloutContext, rollout: Rollout) -> Rollout:
@@ -109,7 +108,7 @@ async def _approved(context: RolloutContext, rollout: Rollout) -> Rollout:
             {"action": "approve", "by": context.actor},
         )
         return after
-    return await _moved(context, rollout, RolloutEvent.APPROVE, after)
+    return await moved(context, rollout, RolloutEvent.APPROVE, after)
 
 
 async def _retried(context: RolloutContext, rollout: Rollout) -> Rollout:
@@ -131,21 +130,10 @@ async def _retried(context: RolloutContext, rollout: Rollout) -> Rollout:
     if rollout.state not in events:
         raise UsageError(f"{rollout.id} is {rollout.state}: its devices cannot be tried again; make a new rollout")
     after = replace(rollout, reason="", behind=(), request="")
-    return await _moved(context, rollout, events[rollout.state], after, changes)
+    return await moved(context, rollout, events[rollout.state], after, changes)
 
 
 STEPS: Mapping[str, Step] = {"resume": _resumed, "approve": _approved, "retry": _retried}
-
-
-async def _moved(
-    context: RolloutContext, before: Rollout, event: RolloutEvent, after: Rollout, changes: Sequence[RowChange] = ()
-) -> Rollout:
-    try:
-        after = replace(after, state=move_rollout(before.state, event), updated_at=context.clock.now())
-    except IllegalMove:
-        raise UsageError(f"{before.id} is {before.state}: there is nothing to {event}") from None
-    await context.write(context.state.advance, context.lock, before, event, after, changes, (), {"by": context.actor})
-    return after
 
 
 def pause(options: Options, rollout_id: str) -> str:

@@ -16,13 +16,13 @@ from ..devices.outcome import RunReport, release_name
 from ..devices.steps import WaitPolicy
 from ..project import Options
 from ..project.project import Project, open_project, open_state
-from ..rollout import DeviceRow, Rollout, RolloutState, Wave
+from ..rollout import DeviceRow, Rollout, RolloutEvent, RolloutState, Wave
 from ..rollout.policy import Gates
 from ..state import State
 from .conflicts import check_devices
 from .context import ProgressFor, RolloutContext, find_rollout, open_context
 from .open_rollouts import still_open
-from .run import Stopwatch, end_rollout, interruptible, make_due, report_of
+from .run import Stopwatch, end_rollout, interruptible, make_due, moved, report_of
 
 _CHOICES = 12  # versions named where `--to` is none of them
 _NAMED = 40  # devices named in one line of the preview
@@ -172,6 +172,8 @@ async def roll_back_with_context(
     if plan.open_one is not None:
         context.progress.message(f"resuming {plan.open_one.id}")
         rollout = await context.mark_running(plan.open_one)
+        if rollout.state is RolloutState.PAUSED:  # whoever types it again wants it to continue
+            rollout = await moved(context, rollout, RolloutEvent.RESUME, replace(rollout, reason="", behind=()))
         await make_due(context, rollout, context.project.inventory.by_name)
     else:
         if plan.parent is not None and plan.closes:

@@ -8,11 +8,13 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from ..common.errors import UsageError
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
 from ..project.run_fleet import Stopwatch
-from ..rollout import DeviceRow, DeviceState, Rollout, RolloutEvent
+from ..rollout import DeviceRow, DeviceState, IllegalMove, Rollout, RolloutEvent
 from ..rollout.states import move_rollout
 from ..rollout_engine.store import endings
+from ..state.model import RowChange
 from .context import RolloutContext
 
 __all__ = ["Stopwatch", "about", "end_rollout", "interruptible", "make_due", "report_of"]
@@ -95,3 +97,15 @@ async def make_due(context: RolloutContext, rollout: Rollout, devices: Container
     ]
     if due:
         await context.write(context.state.relocate, context.lock, rollout.id, due)
+
+
+async def moved(
+    context: RolloutContext, before: Rollout, event: RolloutEvent, after: Rollout, changes: Sequence[RowChange] = ()
+) -> Rollout:
+    """Store a person's decision about a rollout and return it as it is afterwards.  Raises UsageError where it has no effect."""
+    try:
+        after = replace(after, state=move_rollout(before.state, event), updated_at=context.clock.now())
+    except IllegalMove:
+        raise UsageError(f"{before.id} is {before.state}: there is nothing to {event}") from None
+    await context.write(context.state.advance, context.lock, before, event, after, changes, (), {"by": context.actor})
+    return after

@@ -199,7 +199,7 @@ exec {find_python("3.9")} -Es -c "import sys; sys.modules['zlib'] = None;$1" ${{
 """,
     )
     done = machine.run(shell, agent_archive().data)
-    assert (done.stdout, b"ModuleNotFoundError" in done.stderr, b"zlib" in done.stderr) == (b"", True, True)
+    assert done.stdout.startswith(b"LFBOOT n0nce nomodule zlib /"), done
     machine.python("python3.7", "3.7")
     assert machine.run(shell, agent_archive().data).stdout.startswith(b"LFBOOT n0nce need\n")
 

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from litefleet_agent.facts.arch import ARCHES
 from litefleet_agent.findings import Severity
+from litefleet_agent.formats.engine_settings import NOTHING_ASKED
 from litefleet_controller.build.artifacts import ArtifactStore
 from litefleet_controller.build.conversion.convert import convert_with_any
 from litefleet_controller.build.conversion.preflight import Source, load_source
@@ -125,10 +126,9 @@ async def test_supply_takes_it_and_release_and_recipe_say_so(
         await release_builder.close()
     assert made.variant is not None
     assert made.variant.opt_version == "2.13rc0"
-    assert (
-        release_builder._manifest("rec", made, (), "system", Limits((), None, False))["model"]["variant"]["opt_version"]
-        == "2.13rc0"
-    )
+    limits = Limits((), None, False)
+    manifest = release_builder._manifest("rec", made, (), "system", limits, NOTHING_ASKED)
+    assert manifest["model"]["variant"]["opt_version"] == "2.13rc0"
     assert len(golden) == 2  # by the version that made the file: 2.10 could not have run it
     assert output[:2] == ["converting rec for x86", "converting rec for x86 with Paddle-Lite 2.13rc0"]
     alone = ReleaseBuilder(
