@@ -44,6 +44,7 @@ class Open:
     words: tuple[str, ...] = ()  # of a rollback, beside --limit
     reverted: bool = False  # a rollback has taken a device back
     planned: bool = False  # its controller died before it started
+    unstarted: set[Key] = field(default_factory=set)  # what it planned then, also what would not have changed
 
     @property
     def stopped(self) -> bool:
@@ -122,7 +123,7 @@ class Table:
         plan = self.plan(chosen)
         if self.version == BLOCKED:  # only those that are away can be planned
             plan = {key: v for key, v in plan.items() if key[1] != "cls" or key[0] in self.away}
-        extra = plan.keys() - left.keys()
+        extra = plan.keys() - left.keys() - self.open.unstarted
         if extra & self.open.failed.keys():
             return "failed"
         if extra:
@@ -204,7 +205,7 @@ class Table:
 
     def retry(self) -> str:
         """Without an id: the open one's failures; else those of the latest rollout, while nothing has come after it."""
-        here = [self.open] if self.open is not None and self.open.kind == "rollout" else []
+        here = [self.open] if self.open is not None and self.open.kind != "reconcile" else []
         one = next((r for r in [*here, *self.done] if r.failed), None)
         if one is None or one.reverted:
             return "wrong use"
@@ -235,9 +236,9 @@ class Table:
     def died(self, limit: int | None = None) -> None:
         """`rollout` was killed when it had written its plan down."""
         self.switched.append(Switched({}))
-        self.open = Open(
-            "rollout", self._limit(limit), MODELS, self.policy, self.plan(self.chosen(limit)), planned=True
-        )
+        chosen = self.chosen(limit)
+        self.open = Open("rollout", self._limit(limit), MODELS, self.policy, self.plan(chosen), planned=True)
+        self.open.unstarted = set(chosen)
 
     def repair(self, key: Key) -> None:
         """`reconcile --repair` was killed when it had written down that this device lacks a file."""
@@ -247,6 +248,9 @@ class Table:
 
     def _go_on(self, rollout: Open) -> None:
         self.open, rollout.planned = rollout, False
+        # Nobody has looked whether those that are away would change.
+        rollout.left.update({k: "1" for k in rollout.unstarted - rollout.left.keys() if k[0] in self.away})
+        rollout.unstarted = set()
         while True:
             for key in [k for k in rollout.left if k not in rollout.held and k[0] not in self.away]:
                 self._turn(rollout, key, rollout.left.pop(key))
@@ -263,7 +267,7 @@ class Table:
             rollout.held = set()
         if not rollout.left:
             self.open = None
-            if rollout.kind == "rollout" and rollout.failed:
+            if rollout.kind != "reconcile" and rollout.failed:
                 self.done.insert(0, rollout)
 
     def _turn(self, rollout: Open, key: Key, version: str) -> None:
@@ -273,7 +277,9 @@ class Table:
         if rollout.kind == "rollback":
             if version == "-":
                 self.runs[key] = ""
-            elif version:  # "": nothing ran before it: the device says so, and runs on
+            elif not version:  # nothing ran before it: the device says so, and runs on
+                rollout.failed[key] = version
+            else:
                 self.runs[key] = version
                 self._reverting.before.pop(key, None)
                 self._settled(key)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import os
-import random
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -415,13 +414,9 @@ def test_drawn(simulated: type[Commands]) -> None:
 @pytest.mark.timeout(3600)
 def test_the_table(simulated: type[Commands]) -> None:
     drawn = run_drawn(simulated, SEEDS or 100)
-    for number, (command, state, difference) in enumerate(sorted(CELLS - drawn.keys())):
-        one, chance = simulated.fresh(), random.Random(number)
+    for command, state, difference in sorted(CELLS - drawn.keys()):  # hypothesis draws some states seldom
+        one = simulated.fresh()
         one.open(state)
         drawn[type_cell(one, command, difference)] += 1
-        for _ in range(4):  # and what may follow on it
-            if chance.random() < 0.5:
-                one.toggle(chance.randrange(SIZE))
-            drawn[type_cell(one, *chance.choice(sorted((c, d) for c, _, d in CELLS)))] += 1
     print(f"{drawn.total()} commands in all, {len(CELLS & drawn.keys())} of {len(CELLS)} cells")
     assert not CELLS - drawn.keys(), sorted(CELLS - drawn.keys())
