@@ -278,7 +278,7 @@ def test_an_unknown_language_is_refused():
 
 
 def test_no_other_command_loads_the_articles():
-    code = "import sys, litefleet_controller.cli; print([m for m in sys.modules if '.catalogue.' in m])"
+    code = "import sys, litefleet_controller.cli; print([m for m in sys.modules if 'controller.catalogue.' in m])"
     env = {"PYTHONPATH": ":".join(str(ROOT / part) for part in ("agent", "inventory", "controller"))}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "['litefleet_controller.catalogue.language']"  # chooses a language, and reads nothing
