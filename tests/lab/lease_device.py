@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from litefleet_agent.releases.journal import Journal
+from litefleet_agent.releases.journal import Journal, State
 from litefleet_agent.releases.lease import Clock
 from litefleet_agent.releases.store import Store, StoreError
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
@@ -142,7 +142,9 @@ async def main(folder: Path, kind: str, lease_s: float, first: bool) -> dict[str
             await until(lambda: store.link("cls", "current") == ("" if first else releases[0]))
             reverted = time.monotonic() - begun
             held = not free(device.root)
-            shift = Journal(str(device.root)).read().operations[-1].at - time.time()
+            journal = Journal(str(device.root))  # says so just after the link does
+            await until(lambda: journal.read().operations[-1].state is State.UNDONE)
+            shift = journal.read().operations[-1].at - time.time()
             assert abs(shift - CLOCKS.get(kind, 0)) < 86400, shift
             if kind in ("agent stopped", *CLOCKS):
                 ended = None

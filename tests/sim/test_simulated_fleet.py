@@ -125,7 +125,6 @@ def test_a_mixed_fleet_where_every_tenth_device_comes_and_goes(begin: Callable[.
 def test_ten_thousand_devices(begin: Callable[..., FleetRun]) -> None:
     controller = whole_fleet(begin, 10_000)
     assert sum(row.attempts > 1 for row in controller.rows().values()) > 100
-    assert any(device.switch.undone for device in controller.fleet.devices.values())
 
 
 @pytest.mark.lab
