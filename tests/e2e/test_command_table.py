@@ -46,8 +46,8 @@ class RealCommandLine:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(120)
 
     def configure(self, policy: dict[str, Any], version: str = "") -> None:
-        """Write litefleet.yaml; a version of `cls` has a tolerance of its own."""
-        cls = {**self._model, "tolerance": {"max_abs": 0.01 + int(version or "1") / 1000}}
+        """Write litefleet.yaml; a version of `cls` asks for as many threads."""
+        cls = {**self._model, "engine": {"threads": int(version or "1")}}
         usual = {"gates": "off", "waves": ["100%"], "retry": {"first": "1s", "longest": "1s"}}
         self._job.config(models={"cls": cls, "det": self._model}, rollout={**usual, **policy})
 
@@ -80,8 +80,7 @@ class RealCommandLine:
         release = link(root, model)
         if release not in self._versions:
             manifest = json.loads((root / "releases" / f"{release}.json").read_text())
-            told = manifest.get("tolerance", {}).get("max_abs")
-            self._versions[release] = "1" if model == "det" else str(round((float(told) - 0.01) * 1000))
+            self._versions[release] = "1" if model == "det" else str(manifest["engine"]["threads"])
         return self._versions[release]
 
     def rollouts(self) -> list[tuple[str, str, str]]:
