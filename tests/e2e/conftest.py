@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +12,15 @@ import yaml
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.devices.progress import QuietProgress
+from litefleet_controller.devices.transport import identities
 from litefleet_controller.operations import start_rollout
 from litefleet_controller.project import Options
 from litefleet_controller.project.run_fleet import run_fleet
+from litefleet_inventory.model import Device
 
 from tests.conftest import CACHE
 from tests.fakes.embedded_inventory import inventory_yaml
+from tests.fakes.odd_sshd import OddServers, odd_servers
 
 CONFIG = """\
 inventory: fleet.yaml
@@ -93,3 +96,25 @@ def fleet(tmp_path: Path, lite_python: Path) -> Callable[..., EmbeddedFleet]:
         return EmbeddedFleet(tmp_path / "devices", specs)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OddServers]:
+    with odd_servers(tmp_path_factory.mktemp("odd")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def plain(servers: OddServers) -> Device:
+    """A server as most are."""
+    return servers.start()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder without keys, and no SSH agent."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    (tmp_path / ".ssh").mkdir()
+    identities.read_key.cache_clear()
+    return tmp_path

@@ -16,32 +16,12 @@ from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.devices.transport import identities
 from litefleet_inventory.model import Device, Inventory, SshSettings
 
-from tests.fakes.odd_sshd import OddServers, odd_servers, probe, unpinned
+from tests.fakes.odd_sshd import OddServers, probe, unpinned
 from tests.fakes.ssh_keys import add, keygen, sign, ssh_agent
 
 OK = (Verdict.VERIFIED, "")
 
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OddServers]:
-    with odd_servers(tmp_path_factory.mktemp("odd")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def plain(servers: OddServers) -> Device:
-    """A server as most are."""
-    return servers.start()
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home folder without keys, and no SSH agent."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    (tmp_path / ".ssh").mkdir()
-    identities.read_key.cache_clear()
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("home")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,29 +19,10 @@ from litefleet_controller.provision.sudo import SudoRemote
 from litefleet_inventory.model import Device, Inventory, SshSettings
 
 from tests.conftest import lacking
-from tests.fakes.odd_sshd import OddServers, odd_servers, unpinned
+from tests.fakes.odd_sshd import OddServers, unpinned
 from tests.fakes.ssh_keys import add, keygen, sign, ssh_agent
 
-
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OddServers]:
-    with odd_servers(tmp_path_factory.mktemp("odd")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def plain(servers: OddServers) -> Device:
-    return servers.start()
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home folder without keys, and no SSH agent."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
-    (tmp_path / ".ssh").mkdir()
-    identities.read_key.cache_clear()
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("home")
 
 
 class Unprivileged(SudoRemote):

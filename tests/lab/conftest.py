@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import lacking
+from tests.conftest import CACHE, lacking
 from tests.lab.arm_devices import LabDevice, lab_device, why_not
+from tests.lab.bare_root import why_no_bare_device
 from tests.lab.containers import Machine, booted, why_not_booted
 from tests.lab.rootfs import AARCH64, ARMV7, Userland
 
@@ -49,3 +50,11 @@ def systemd_machine() -> Iterator[Machine]:
         lacking(reason)
     with booted() as machine:
         yield machine
+
+
+@pytest.fixture
+def bare_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tests with bare devices need: the programs that make them, and Pythons that are made once for all tests."""
+    if reason := why_no_bare_device():
+        lacking(reason)
+    monkeypatch.setenv("LITEFLEET_CACHE", str(CACHE / "litefleet"))

@@ -27,23 +27,16 @@ from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.project import Options
 from litefleet_controller.project.run_fleet import run_fleet
 
-from tests.conftest import CACHE, lacking
+from tests.conftest import lacking
 from tests.e2e.cutting_proxy import CuttingProxy
 from tests.lab.arm_devices import why_not
-from tests.lab.bare_root import APPLETS, BareDevice, bare_device, busybox_without_tar, why_no_bare_device
+from tests.lab.bare_root import APPLETS, BareDevice, bare_device, busybox_without_tar
 from tests.lab.rootfs import AARCH64, ARMV7, Userland, file_of
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("bare_devices")]
 CONFIG = "inventory: fleet.yaml\nmodels: {none: {nb: {x86_64: none.nb}, golden: {files: [a.npz, b.npz]}}}\n"
 _BINFMT = """mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc 2>/dev/null || [ -e /proc/sys/fs/binfmt_misc/register ]
 [ -e /proc/sys/fs/binfmt_misc/{rule} ] || cat /usr/lib/binfmt.d/{rule}.conf >/proc/sys/fs/binfmt_misc/register"""
-
-
-@pytest.fixture(autouse=True)
-def _shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    if reason := why_no_bare_device():
-        lacking(reason)
-    monkeypatch.setenv("LITEFLEET_CACHE", str(CACHE / "litefleet"))
 
 
 @dataclass

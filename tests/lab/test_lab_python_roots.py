@@ -20,14 +20,14 @@ from litefleet_agent.formats.nb import read_nb
 from litefleet_controller.operations import Target, roll_back
 
 from tests.agent.verification.native.driving import compile_standin
-from tests.conftest import CACHE, lacking, raw_nb, source_models
+from tests.conftest import lacking, raw_nb, source_models
 from tests.e2e.conftest import CONFIG, DIMS, Project
 from tests.e2e.rollout_helpers import litefleet, new_release, options, quiet, rollout, within
 from tests.lab.arm_devices import why_not
-from tests.lab.bare_root import BareDevice, bare_device, why_no_bare_device
+from tests.lab.bare_root import BareDevice, bare_device
 from tests.lab.rootfs import AARCH64, build, file_of, unpack_packages
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("bare_devices")]
 USER = "litefleet"
 INIT = '#!/bin/sh\nfor script in /etc/init.d/S??*; do [ ! -x "$script" ] || "$script" start; done\n'
 BINFMT = """mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc 2>/dev/null || [ -e /proc/sys/fs/binfmt_misc/register ]
@@ -46,13 +46,6 @@ class Kind:
 
 BARE, MUSL, OLD = Kind("bare", "none"), Kind("musl", "musl"), Kind("glibc-2.31", "glibc")
 ARM = Kind("bare-aarch64", "none", "aarch64")
-
-
-@pytest.fixture(autouse=True)
-def _shared_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    if reason := why_no_bare_device():
-        lacking(reason)
-    monkeypatch.setenv("LITEFLEET_CACHE", str(CACHE / "litefleet"))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from typing import Dict, Iterator, List, Optional, Sequence
 
+from ..verification.engine import ENGINE_NAMES
 from ..verification.golden_cases import median
 from .results import BenchResult, Cell, Columns, Latencies, OverTime, ReleaseResult, StartReport
 from .statistics import sentence
@@ -78,16 +79,13 @@ def caveats_of(releases: Sequence[ReleaseResult], low_priority: bool) -> List[st
     return list(dict.fromkeys(found))
 
 
-_ENGINES = {"native": "the native engine", "binding": "Paddle-Lite's Python binding"}
-
-
 def _of_release(release: ReleaseResult) -> Iterator[str]:
     used = release.starts[-1].engine if release.starts else ""
-    if used != release.proven_by and used in _ENGINES and release.proven_by in _ENGINES:
+    if used != release.proven_by and used in ENGINE_NAMES and release.proven_by in ENGINE_NAMES:
         yield "Release %s was verified, and is served, with %s; here it ran with %s, as the other one." % (
             release.release[:12],
-            _ENGINES[release.proven_by],
-            _ENGINES[used],
+            ENGINE_NAMES[release.proven_by],
+            ENGINE_NAMES[used],
         )
     if release.starts and release.starts[-1].threads_set_by == "environment":
         yield (

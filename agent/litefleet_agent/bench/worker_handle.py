@@ -140,12 +140,10 @@ class BenchWorker:
             inputs=list(plan.model.inputs),
             outputs=[tensor.name for tensor in plan.model.outputs],
             golden=[os.path.abspath(path) for path in plan.golden],
-            threads=self.threads,
-            power_mode=plan.power_mode,
             low_priority=self._low_priority,
             memory_limit=plan.memory_limit_bytes,
             accelerated=plan.accelerated,
-            engine=plan.engine.to_dict(),
+            engine=plan.settings._replace(threads=self.threads).to_dict(),
             cache=plan.cache,
             wanted=plan.wanted,
         )

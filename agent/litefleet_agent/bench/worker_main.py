@@ -97,8 +97,6 @@ class StartRequest(NamedTuple):
     inputs: List[Tensor]  # as the model's file declares them
     outputs: List[str]  # names
     golden: List[str]
-    threads: int
-    power_mode: str
     low_priority: bool
     memory_limit: int  # bytes; 0 = no limit
     accelerated: bool  # the model has kernels of an accelerator
@@ -134,10 +132,15 @@ class _Model:
         if job.low_priority:
             os.nice(_NICE)
         confine_model([job.nb, *job.golden], job.runtime, job.memory_limit, job.accelerated, cache=job.cache)
-        asked = EngineSettings.parse(job.engine)._replace(threads=job.threads, power_mode=job.power_mode)
-        names = job.inputs, job.outputs
         self._paddlelite = choose_engine(
-            job.runtime, job.nb, *names, asked, cache=job.cache, on_stage=stream.stage, wanted=job.wanted
+            job.runtime,
+            job.nb,
+            job.inputs,
+            job.outputs,
+            EngineSettings.parse(job.engine),
+            cache=job.cache,
+            on_stage=stream.stage,
+            wanted=job.wanted,
         )
         self._cases: List[Dict[str, Array]] = []
         self._first: List[List[Array]] = []

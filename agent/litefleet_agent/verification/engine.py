@@ -20,6 +20,7 @@ else:
     Protocol = object
 
 NATIVE, BINDING = "native", "binding"  # the kinds of engines
+ENGINE_NAMES = {NATIVE: "the native engine", BINDING: "Paddle-Lite's Python binding"}  # for people
 
 
 def recorded_engine(measurements: Mapping[str, object]) -> str:

@@ -202,10 +202,15 @@ class _Run:
         self.job, self.work = job, work
         asked = EngineSettings.parse(job.engine)
         self._asked = {name for name, _ in asked.asked()}  # `threads` may also come from elsewhere
-        settings = asked._replace(threads=job.threads)
-        names = job.declared, job.output_names
         self.paddlelite = choose_engine(
-            job.runtime, job.nb, *names, settings, cache=job.cache, on_stage=work.stage, wanted=job.wanted
+            job.runtime,
+            job.nb,
+            job.declared,
+            job.output_names,
+            asked._replace(threads=job.threads),
+            cache=job.cache,
+            on_stage=work.stage,
+            wanted=job.wanted,
         )
         work.engine(self.paddlelite.kind)
 

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
+from rich.cells import cell_len, get_character_cell_size
 
 _NOT_FIRST = "，。；：、！？）》」』”’…％%,.;:!?)]}"  # what must not begin a line
 _NOT_LAST = "（《「『“‘([{"  # what must not end one
-
-
-def columns(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(_width(char) for char in text)
-
-
-def _width(char: str) -> int:
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def pieces(text: str) -> list[str]:
@@ -30,7 +17,7 @@ def pieces(text: str) -> list[str]:
             cut.append(char)
             continue
         last = before[-1]
-        wide = _width(char) == 2 or _width(last) == 2
+        wide = get_character_cell_size(char) == 2 or get_character_cell_size(last) == 2
         joined = char.isspace() or char in _NOT_FIRST or last in _NOT_LAST
         if not joined and (wide or last.isspace()):
             cut.append(char)
@@ -44,18 +31,18 @@ def break_points(text: str, width: int) -> list[int]:
     points: list[int] = []
     at = used = 0
     for piece in pieces(text):
-        wide = columns(piece.rstrip())
+        wide = cell_len(piece.rstrip())
         if used and used + wide > width:
             points.append(at)
             used = 0
         if wide > width:  # a path, say: it is cut wherever the line is full
             for index, char in enumerate(piece):
-                if used + _width(char) > width and used:
+                if used + get_character_cell_size(char) > width and used:
                     points.append(at + index)
                     used = 0
-                used += _width(char)
+                used += get_character_cell_size(char)
         else:
-            used += columns(piece)
+            used += cell_len(piece)
         at += len(piece)
     return points
 

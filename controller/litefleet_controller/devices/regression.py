@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from litefleet_agent.findings import Finding, finding
-from litefleet_agent.verification.engine import BINDING, NATIVE, recorded_engine
+from litefleet_agent.verification.engine import ENGINE_NAMES, recorded_engine
 
 from ..common.checked import mapping_or_empty, number_at, number_or, sequence_or_empty
 from ..rollout.policy import Regression
@@ -56,8 +56,8 @@ def other_engine(before: object, now: object) -> str:
     old, new = (recorded_engine(mapping_or_empty(measured)) for measured in (before, now))
     if old == new or not mapping_or_empty(before):
         return ""
-    names = {NATIVE: "the native engine", BINDING: "Paddle-Lite's Python binding"}
-    return f"the release before was measured with {names[old]}, this one with {names[new]}: memory differs by that too"
+    measured = f"the release before was measured with {ENGINE_NAMES[old]}, this one with {ENGINE_NAMES[new]}"
+    return f"{measured}: memory differs by that too"
 
 
 def bench_request(model: str, before: str, now: str) -> Request:

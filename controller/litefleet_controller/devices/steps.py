@@ -193,8 +193,11 @@ class _Delivery:
 
     async def _push_and_verify(self) -> DeviceOutcome:
         self.session.step("push and prove")
-        await self._rebuild()
-        requests = [*self._preparation_requests(), Request("verify", {"release": self.built.id})]
+        room = [room_request(self.session.hello, self.built, self.mode.keep)] if self.mode.keep else []
+        if made_there := await asyncio.to_thread(deltas, self.session.hello, self.built):
+            await self._rebuild(room, made_there)
+            room = []
+        requests = [*room, *self._preparation_requests(), Request("verify", {"release": self.built.id})]
         results = await self.session.ask(*requests, limit_s=self.mode.verify_limit_s)
         proof = results[-1]
         acceptance_findings = [
@@ -218,11 +221,10 @@ class _Delivery:
             return await self._activate(measured)
         return replace(self._outcome(), measurements=measured)
 
-    async def _rebuild(self) -> None:
-        """Let the device make files from those that it holds; one that it cannot make is sent whole afterwards."""
-        requests = await asyncio.to_thread(deltas, self.session.hello, self.built)
-        if requests and self.mode.keep:
-            await self.session.ask(room_request(self.session.hello, self.built, self.mode.keep))
+    async def _rebuild(self, room: Sequence[Request], requests: Sequence[Request]) -> None:
+        """Free space, and let the device make files from those that it holds; one that it cannot make is sent whole later."""
+        if room:
+            await self.session.ask(*room)
         for request in requests:
             with suppress(RequestRejected):
                 await self.session.ask(request, limit_s=self.mode.verify_limit_s)
@@ -231,8 +233,8 @@ class _Delivery:
                 self.session.hello = {**self.session.hello, "blobs": blobs}
 
     def _preparation_requests(self) -> list[Request]:
-        """Return the requests that free space for the release and send it."""
-        requests = [room_request(self.session.hello, self.built, self.mode.keep)] if self.mode.keep else []
+        """Return the requests that send the release and what the device lacks of it."""
+        requests: list[Request] = []
         known = mapping_or_empty(self.session.hello.get("trust")).get("signers")
         if self.mode.activate and self.built.trusted_signers and not known:  # later changes are for `litefleet trust`
             requests.append(Request("trust", {"allowed_signers": self.built.trusted_signers, "signature": ""}))

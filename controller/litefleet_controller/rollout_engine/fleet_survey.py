@@ -181,28 +181,33 @@ async def _plan_one(
 ) -> tuple[PlannedDevice, Release | None]:
     """Return the device as planned, and its release; a bug blocks this device alone."""
     try:
-        built = await _prepare(probe, model, provider)
-        return _draft(probe, model, built, position), built
+        built, notes = await _prepare(probe, model, provider)
+        return _draft(probe, model, built, position, notes), built
     except Exception as error:
         bug = unexpected(probe.device.name, model, error)
         without = ProbeResult(probe.device, findings=bug.findings, outcome=bug)
         return _draft(without, model, None, position), None
 
 
-async def _prepare(probe: ProbeResult, model: str, provider: ReleaseProvider) -> Release | None:
-    """Return the release for the device, with findings against it; None where the device's kind is unknown."""
+async def _prepare(
+    probe: ProbeResult, model: str, provider: ReleaseProvider
+) -> tuple[Release | None, tuple[Finding, ...]]:
+    """Return the release for the device, with findings against it, and notes of this device alone: the release is shared.
+
+    None where the device's kind is unknown.
+    """
     if decide(probe.findings) not in (Verdict.VERIFIED, Verdict.UNREACHABLE) or not probe.seen_at:
-        return None
+        return None, ()
     if not probe.facts.arch:
-        return Release(findings=(finding("LF303", f"this device is {probe.facts.machine}"),))
+        return Release(findings=(finding("LF303", f"this device is {probe.facts.machine}"),)), ()
     try:
         built = await provider.release_for(model, probe.device, probe.facts)
     except FindingError as error:
-        return Release(findings=error.findings)
+        return Release(findings=error.findings), ()
     against = _refusals_beforehand(probe, model, built)
     if any(found.decides for found in against):
-        return Release(artifact=built.artifact, findings=(*against, *built.findings))
-    return built
+        return Release(artifact=built.artifact, findings=(*against, *built.findings)), ()
+    return built, against
 
 
 def _refusals_beforehand(probe: ProbeResult, model: str, built: Release) -> tuple[Finding, ...]:
@@ -226,14 +231,14 @@ def _refusals_beforehand(probe: ProbeResult, model: str, built: Release) -> tupl
     return (replace(short, certainty=Certainty.POSSIBLE) if holds else short,)
 
 
-def _draft(probe: ProbeResult, model: str, built: Release | None, position: int) -> PlannedDevice:
+def _draft(
+    probe: ProbeResult, model: str, built: Release | None, position: int, notes: tuple[Finding, ...] = ()
+) -> PlannedDevice:
     device, facts = probe.device, probe.facts
     runs = str(mapping_or_empty(probe.hello.get("current")).get(model, ""))[:64]
     findings = (*probe.findings, *(built.findings if built else ()))
     findings += old_agent_findings(probe.hello, built) if built and probe.reached else ()
-    findings += (
-        _refusals_beforehand(probe, model, built) if built else ()
-    )  # of this device alone: the release is shared
+    findings += notes
     row = DeviceRow(
         device=device.name,
         model=model,

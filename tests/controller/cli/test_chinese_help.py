@@ -9,9 +9,10 @@ from importlib.resources import files
 from typing import Any
 
 import pytest
-from litefleet_controller.catalogue.wrap import columns, wrapped
+from litefleet_controller.catalogue.wrap import wrapped
 from litefleet_controller.cli.common import app
 from litefleet_controller.cli.help import CLICK_WORDS, OTHER, SECTIONS, paragraphs_of
+from rich.cells import cell_len as columns
 from typer.main import get_command
 
 TEXTS: dict[str, str] = json.loads(

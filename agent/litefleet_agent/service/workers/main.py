@@ -18,6 +18,7 @@ from typing import Dict, List, Optional, Sequence, Tuple, Union
 from ...findings import Finding, finding
 from ...findings.model_file import altered, read_nb_file
 from ...formats.checked import shortened
+from ...formats.engine_settings import EngineSettings
 from ...formats.nb import NbError
 from ...formats.npz import Array
 from ...protocol import BlockingStream
@@ -115,9 +116,17 @@ class _Worker:
             return changed
         self.model = served_model(model, job.name, job.release)
         outputs = [tensor.name for tensor in model.outputs]
-        options = job.settings, job.input_sizes, job.memory_limit, job.cache
         self.paddlelite = choose_engine(
-            job.runtime, job.nb, model.inputs, outputs, *options, on_stage=self.stage, wanted=job.wanted
+            job.runtime,
+            job.nb,
+            model.inputs,
+            outputs,
+            EngineSettings.parse(job.engine),
+            job.input_sizes,
+            job.memory_limit,
+            job.cache,
+            self.stage,
+            job.wanted,
         )
         self.stage("importing Paddle-Lite")
         self.paddlelite.import_runtime()

@@ -48,6 +48,11 @@ class WorkerPlan:
     cache: str = ""  # folder for what accelerators compile; "" = none
     wanted: str = BINDING  # the kind of engine: of the release's proof, see choose_engine
 
+    @property
+    def settings(self) -> EngineSettings:
+        """What is asked of the engine: the release's settings, with the threads and the power mode in force."""
+        return self.engine._replace(threads=self.threads, power_mode=self.power_mode)
+
 
 class LoadRequest(NamedTuple):
     """The daemon's first message to a worker; paths are absolute.  The fields are the frame's keys."""
@@ -60,19 +65,12 @@ class LoadRequest(NamedTuple):
     golden: Sequence[str]
     tolerance: Optional[Dict[str, object]]
     outputs: object
-    threads: int
-    power_mode: str
     input_sizes: int
     memory_limit: int  # bytes; 0 = no limit
     accelerated: bool
-    engine: Dict[str, object]  # as EngineSettings.to_dict gives it
+    engine: Dict[str, object]  # WorkerPlan.settings, as EngineSettings.to_dict gives them
     cache: str  # "" = none
     wanted: str  # the kind of engine
-
-    @property
-    def settings(self) -> EngineSettings:
-        """What is asked of the engine."""
-        return EngineSettings.parse(self.engine)._replace(threads=self.threads, power_mode=self.power_mode)
 
     @classmethod
     def of(cls, plan: WorkerPlan) -> "LoadRequest":
@@ -86,12 +84,10 @@ class LoadRequest(NamedTuple):
             golden=[os.path.abspath(path) for path in plan.golden],
             tolerance=plan.tolerance,
             outputs=plan.outputs,
-            threads=plan.threads,
-            power_mode=plan.power_mode,
             input_sizes=plan.input_sizes,
             memory_limit=plan.memory_limit_bytes,
             accelerated=plan.accelerated,
-            engine=plan.engine.to_dict(),
+            engine=plan.settings.to_dict(),
             cache=plan.cache,
             wanted=plan.wanted,
         )

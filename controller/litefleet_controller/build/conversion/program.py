@@ -9,21 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from litefleet_agent.formats.nb.program import DTYPES as NB_DTYPES
 
 from .protobuf import Value, WireError, fields, integers, message, signed, text
 
-# VarType.Type of framework.proto: a tensor's type by numpy's name, with its width in bytes.
+# VarType.Type of framework.proto: a tensor's type by numpy's name, with its width in bytes.  Paddle-Lite has fewer of them.
 DTYPES: Mapping[int, tuple[str, int]] = {
-    0: ("bool", 1),
-    1: ("int16", 2),
-    2: ("int32", 4),
-    3: ("int64", 8),
-    4: ("float16", 2),
-    5: ("float32", 4),
-    6: ("float64", 8),
+    **NB_DTYPES,
     19: ("uint64", 8),
-    20: ("uint8", 1),
-    21: ("int8", 1),
     22: ("bfloat16", 2),
     23: ("complex64", 8),
     24: ("complex128", 16),
