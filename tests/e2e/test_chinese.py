@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from litefleet_controller.catalogue.wrap import columns
 from litefleet_controller.demo import EmbeddedFleet
+from rich.cells import cell_len
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import bad_release, new_release
@@ -58,6 +58,6 @@ async def test_an_operators_day_in_chinese(
             assert re.search(r"[\u4e00-\u9fff]", text), text
         found = [line for text in texts for line in english(text)]
         assert found == [], "\n".join(found)
-        assert max(map(columns, texts[5].splitlines())) <= 40
+        assert max(map(cell_len, texts[5].splitlines())) <= 40
         shown = [json.loads(run(job, "status", "--json", lang=lang)) for lang in ("en", "zh")]
         assert {**shown[0], "now": 0} == {**shown[1], "now": 0}
