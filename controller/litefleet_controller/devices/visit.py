@@ -15,11 +15,12 @@ from litefleet_inventory.model import Device
 
 from ..common.errors import LitefleetError
 from .agent_archive import AgentArchive
-from .agent_client import AgentClient, Answer, NoPython, Request, RequestRejected
+from .agent_client import Answer, NoPython, Request, RequestRejected
 from .bootstrap import Choice
-from .bring import Brought, bring_python, form_for
+from .bring import Brought, form_for
 from .outcome import DeviceOutcome, unexpected
 from .python_bundle import PythonMaker
+from .starter import Agent, AgentStarter, Launch, LocalStarter
 from .transport.base import Transport, TransportError
 
 Report = Callable[[str, str], None]  # device name, step
@@ -35,6 +36,12 @@ class SessionFactory:
     step_limit_s: float = 120.0
     keep_agent: bool = True  # without it, a probe changes nothing on the device
     pythons: PythonMaker | None = None  # makes what is brought to devices without Python; None: nothing is
+    elsewhere: AgentStarter | None = None  # starts the agents; None: this process does, over `transport`
+
+    @property
+    def starter(self) -> AgentStarter:
+        """Who starts the agents."""
+        return self.elsewhere or LocalStarter(self.transport, self.archive)
 
 
 class Traffic(NamedTuple):
@@ -53,7 +60,8 @@ class DeviceSession:
 
     device: Device
     session_factory: SessionFactory
-    client: AgentClient | None = None
+    agent: Agent | None = None
+    brought: Brought | None = None  # the Python that the agent was started with, where one was brought
     hello: Mapping[str, object] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
     reported_facts: Mapping[str, object] = field(default_factory=dict)  # as they go into outcomes
@@ -81,8 +89,8 @@ class DeviceSession:
 
     async def exchange(self, *requests: Request, limit_s: float = 0.0) -> list[Answer]:
         """Do as `ask`, and return the answers with their bodies."""
-        assert self.client is not None
-        return await self.client.ask(requests, max(limit_s, self.session_factory.step_limit_s))
+        assert self.agent is not None
+        return await self.agent.ask(requests, max(limit_s, self.session_factory.step_limit_s))
 
     def outcome(
         self, model: str, findings: Sequence[Finding], release: str = "", artifact: str = "", **more: Any
@@ -110,7 +118,8 @@ class DeviceSession:
 
     def _traffic_of(self, model: str) -> Traffic:
         """Return the traffic since the outcomes of another model; several outcomes of one model count from the same place."""
-        now = Traffic(self.client.sent_bytes, self.client.round_trips) if self.client else Traffic()
+        parts = [part for part in (self.agent, self.brought) if part is not None]
+        now = Traffic(sum(p.sent_bytes for p in parts), sum(p.round_trips for p in parts))
         if model != self._counted_model:
             self._counted_model, self._before = model, self._counted
         self._counted = now
@@ -159,20 +168,13 @@ class DeviceSession:
         python, temporary = "" if named in _CHOICES else named, ""
         if brought is not None:
             python, temporary, choice = brought.path, "" if factory.keep_agent else brought.folder, Choice.OWN
-        command, opening = AgentClient.opening(
-            factory.archive, self.device.root, python, factory.keep_agent, choice, temporary
-        )
-        async with factory.transport.open(self.device, command) as channel:
-            self.client = AgentClient(channel)
-            if brought is not None:
-                self.client.sent_bytes, self.client.round_trips = brought.sent_bytes, brought.round_trips
-            self.host_key = channel.host_key
+        launch = Launch(python, factory.keep_agent, choice, temporary, factory.step_limit_s)
+        async with factory.starter.open(self.device, launch) as agent:
+            self.agent, self.brought = agent, brought
+            self.host_key = agent.host_key
             self.step("probe")
-            try:
-                self._read_hello(await self.client.start(opening, factory.archive, factory.step_limit_s))
-                await work(self)
-            finally:
-                await self.client.stop()
+            self._read_hello(await agent.start())
+            await work(self)
 
     async def _bring(self, error: NoPython) -> Brought:
         """Place a Python on the device that has none, where its inventory lets that happen.
@@ -193,13 +195,7 @@ class DeviceSession:
             return Brought("")  # one without ctypes may do
         if unfit := bundle.why_not(facts):
             raise TransportError(finding("LF326", unfit))
-        return await bring_python(
-            lambda command: factory.transport.open(device, command),
-            bundle,
-            device.root,
-            factory.keep_agent,
-            factory.step_limit_s,
-        )
+        return await factory.starter.bring(device, bundle, factory.keep_agent, factory.step_limit_s)
 
 
 _CHOICES = {"": Choice.AUTO, "auto": Choice.AUTO, "bring": Choice.BRING, "own": Choice.OWN}  # else it is a path
