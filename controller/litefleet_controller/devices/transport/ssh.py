@@ -27,6 +27,8 @@ _UNREAD = (
 _EXIT_S = 2.0  # for the exit code of a command whose output has ended
 _STDERR_KEPT = 4 * 1024
 _STDERR_LIMIT = 32 << 20  # bytes of stderr after which a flooding device is cut off
+# How a peer's close before the login shows: its KEXINIT, its DISCONNECT and a reset by its kernel are in a race.
+_CLOSED = (asyncssh.DisconnectError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 
 @dataclass(frozen=True)
@@ -303,7 +305,7 @@ class SshTransport:
             if client.problem is not None:
                 raise client.problem from error
             found = proxy.failure(device, connection_failure(device, hop, client.decision, identities.offered, error))
-            if found.code == "LF501" and isinstance(error, asyncssh.DisconnectError) and not device.ssh.proxy_command:
+            if found.code == "LF501" and isinstance(error, _CLOSED) and not device.ssh.proxy_command:
                 ours = {"key exchange": options.get("kex_algs", KEX), "host key": options["server_host_key_algs"]}
                 ours["encryption"] = options.get("encryption_algs", CIPHERS)
                 found = await look_again(device, tunnel, ours, self._limits.connect_s) or found
