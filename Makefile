@@ -24,6 +24,7 @@ lint: $(VENV)/.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini tests bench
 	$(BIN)/lint-imports
 
 lab: $(VENV)/.done system-lab

@@ -101,7 +101,7 @@ def litefleet_agent_push(plan: Plan) -> dict[str, Any]:
         command, opening = AgentClient.opening(archive, device.root, device.python)
         async with transport.open(device, command) as channel:
             agent_client = AgentClient(channel)
-            hello = await agent_client.start(opening, archive, 60)
+            hello: dict[str, Any] = await agent_client.start(opening, archive, 60)
             if hello["blobs"].get(plan.sha256) != plan.size:
                 await agent_client.ask([Request("put", {"sha256": plan.sha256}, plan.payload)], 60)
             return bool(hello["facts"]["machine"])

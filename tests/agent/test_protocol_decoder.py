@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import time
 import tracemalloc
+import typing
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.protocol import MAX_BODY, MAX_HEADER, FrameDecoder, ProtocolError, encode
 
-Frame = "tuple[dict, bytes]"  # a text: Python 3.7 cannot subscript tuple
+Frame = typing.Tuple[dict, bytes]  # noqa: UP006 - Python 3.7 cannot subscript tuple
 HEADERS = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=20), max_size=4)
 FRAMES = st.lists(st.tuples(HEADERS, st.binary(max_size=300)), max_size=6)
 CUTS = st.lists(st.integers(0, 3000), max_size=12)

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterator
 from itertools import product
-from re import _parser as parser
+from re import _parser as parser  # type: ignore[attr-defined]
 
 import pytest
 from litefleet_agent.findings.crashlog import decode, rules, text

@@ -242,7 +242,7 @@ def test_an_init_script_serves_where_there_is_no_systemd(machine: Machine, key: 
     ) as connection:
         remote = SudoRemote(connection, str)
         first, second = (carry_out(remote, steps, lambda done: None) for _ in range(2))
-        assert [(d.step.name, d.said) for d in first if d.state is State.FAILED] == []
+        assert [(d.step.name, d.message) for d in first if d.state is State.FAILED] == []
         assert {d.state for d in second} == {State.OK}
         pid = int(machine.ssh("cat /run/litefleet/pid").stdout)
         machine.ssh(f"kill -9 {pid}")
@@ -250,7 +250,7 @@ def test_an_init_script_serves_where_there_is_no_systemd(machine: Machine, key: 
         assert [done.state for done in carry_out(remote, answers, print)] == [State.OK]  # it was started again
         assert int(machine.ssh("cat /run/litefleet/pid").stdout) != pid
         gone = carry_out(remote, removal(steps, purge=True), lambda done: None)
-        assert [d.said for d in gone if d.state is State.FAILED] == []
+        assert [d.message for d in gone if d.state is State.FAILED] == []
     assert (
         machine.ssh("ls -d /etc/init.d/litefleet* /etc/rc2.d/*litefleet* /run/litefleet; pgrep -u litefleet").stdout
         == ""

@@ -41,9 +41,13 @@ class Heavy(typing.NamedTuple):
     parts: tuple = ()
 
 
+make_light: typing.Any = Light  # mypy does not know what the metaclass adds
+
+
 def test_records_are_named_tuples() -> None:
-    light_one, heavy = Light("a", parts=("x",)), Heavy("a", parts=("x",))
-    assert light_one == heavy == ("a", 0, ("x",))
+    heavy = Heavy("a", parts=("x",))
+    light_one = make_light("a", parts=("x",))
+    assert [light_one, heavy] == [("a", 0, ("x",))] * 2
     assert (light_one._fields, light_one._asdict()) == (heavy._fields, heavy._asdict())
     assert repr(light_one) == repr(heavy).replace("Heavy", "Light")
     assert light_one._replace(size=3) == heavy._replace(size=3)

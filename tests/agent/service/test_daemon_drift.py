@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import time
+import typing
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def test_a_changed_blob_is_found_and_so_is_its_cure(device, nb_files, goldens):
         blob.unlink()
         assert "missing" in service.told("drift: LF602 .*missing")[0]
         assert works(service, goldens)
-    entries = [entry for entry in read_history(str(device.root)).entries if entry["kind"] == "drift"]
+    entries: typing.Any = [entry for entry in read_history(str(device.root)).entries if entry["kind"] == "drift"]
     assert [[f["code"] for f in entry.get("findings", [])] for entry in entries] == [["LF602"], [], ["LF602"]]
 
 

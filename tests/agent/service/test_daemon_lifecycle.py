@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from litefleet_agent.client import Client, ServiceError
+from litefleet_agent.client import Client, Result, ServiceError
 from litefleet_agent.formats.npz import read_npz
 from litefleet_agent.service.history import read_history
 
@@ -37,7 +37,7 @@ def manager(tmp_path) -> Iterator[Manager]:
         yield manager
 
 
-def ask(device: Device, goldens: dict, **more: object) -> object:
+def ask(device: Device, goldens: dict, **more: object) -> Result:
     with Client(device.socket, 60) as client:
         return client.infer("cls", {"x": read_npz(goldens["cls"][0])["x"]}, **more)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from litefleet_agent.client import ServiceError
+from litefleet_agent.client import Result, ServiceError
 from litefleet_agent.formats.npz import read_npz
 from litefleet_agent.releases.activation import open_leases
 from litefleet_agent.service.history import read_history
@@ -38,7 +38,7 @@ def served(device: Device, release: str) -> Service:
     return service
 
 
-def one(service: Service, goldens: Goldens, **more: object) -> object:
+def one(service: Service, goldens: Goldens, **more: object) -> Result:
     with service.client() as client:
         return client.infer("cls", {"x": read_npz(goldens["cls"][0])["x"]}, **more)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from litefleet_agent.client import ServiceError
+from litefleet_agent.client import Result, ServiceError
 
 from tests.agent.support.service_process import Device, Load, Service, cases
 
@@ -44,7 +44,7 @@ class Asked(threading.Thread):
     def __init__(self, service: Service, x: np.ndarray, **more: object) -> None:
         super().__init__(daemon=True)
         self._service, self._x, self._more = service, x, more
-        self._came: object = None
+        self._came: Result | None = None
         self.start()
 
     def run(self) -> None:
@@ -54,7 +54,7 @@ class Asked(threading.Thread):
             except ServiceError as error:
                 self._came = error
 
-    def end(self) -> object:
+    def end(self) -> Result:
         self.join(60)
         assert self._came is not None
         return self._came

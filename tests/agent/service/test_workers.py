@@ -468,7 +468,7 @@ def test_growth_since_the_hundredth_run_wears_it(own):
     job = toy_job(1, 2)
     for _ in range(110):
         owner.run(job)
-    assert owner.worker.recycle_reason is None
+    assert not owner.worker.recycle_reason
     for _ in range(40):
         owner.run(job)
     assert owner.worker.recycle_reason.code == "LF419"

@@ -27,6 +27,7 @@ class Device(Peer):
         super().__init__(root, str(python))
         self.root = root
         self.body = b""
+        self.identity = ""
 
     def answer(self) -> dict:
         header, body = decode_prefix(self.exactly(PREFIX_SIZE))

@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from litefleet_agent.protocol import MAX_HEADER, PREFIX_SIZE, decode_header, decode_prefix, encode
@@ -39,6 +40,9 @@ CHATTY = (
 )
 
 
+P = TypeVar("P", bound="Peer")
+
+
 class Peer:
     """The controller's end of a session."""
 
@@ -47,7 +51,7 @@ class Peer:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe)
 
-    def __enter__(self) -> Peer:
+    def __enter__(self: P) -> P:
         return self
 
     def __exit__(self, *_: object) -> None:

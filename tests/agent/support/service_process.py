@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from litefleet_agent.client import Client, ServiceError
+from litefleet_agent.client import Client, Result, ServiceError
 from litefleet_agent.facts import Facts, fingerprint
 from litefleet_agent.releases.activation import activate, lock_and_recover, rollback
 from litefleet_agent.releases.store import Store
@@ -344,7 +344,7 @@ class Load:
                     continue
                 self._count(result, wanted)
 
-    def _count(self, result: object, wanted: dict) -> None:
+    def _count(self, result: Result, wanted: dict) -> None:
         off = [n for n, v in wanted.items() if not np.allclose(result.outputs[n], v, atol=self._atol, rtol=1e-3)]
         with self._lock:
             self.answered += 1

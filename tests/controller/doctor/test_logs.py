@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from litefleet_agent.findings import CATALOGUE, Severity
@@ -24,6 +25,10 @@ def codes(diagnosis: Diagnosis) -> list[str]:
     return [found.code for found in diagnosis.ranked]
 
 
+def lines(diagnosis: Diagnosis) -> Any:
+    return diagnosis.data["lines"]
+
+
 def facts(diagnosis: Diagnosis) -> dict[str, str]:
     return {fact.label: fact.text for fact in diagnosis.facts}
 
@@ -36,7 +41,7 @@ def test_a_log_with_its_facts_and_lines():
     assert codes(found) == ["LF402", "LF108", "LF113"]
     assert facts(found)["operators"] == "matmul_v2"
     assert facts(found)["log"] == "8 lines, utf-8"
-    assert {line["code"]: line["line"] for line in found.data["lines"]}["LF108"] == 3
+    assert {line["code"]: line["line"] for line in lines(found)}["LF108"] == 3
     assert found.to_dict()["kind"] == "log"
 
 

@@ -118,8 +118,8 @@ def test_fail_on_draws_the_line(code: str, fail_on: FailOn, exit_code: int) -> N
 
 
 def test_the_document_has_one_shape_for_one_and_for_many(folder: Path) -> None:
-    one = inspect_all([folder / "models" / "good.nb"], ["x86_64"]).to_dict()
-    many = inspect_all([folder / "models"], ["x86_64"], recursive=True).to_dict()
+    one: dict[str, Any] = inspect_all([folder / "models" / "good.nb"], ["x86_64"]).to_dict()
+    many: dict[str, Any] = inspect_all([folder / "models"], ["x86_64"], recursive=True).to_dict()
     for document in (one, many):
         assert (document["schema"], document["unread"]) == (1, [])
         assert all(file["for"] == "x86_64" for file in document["files"])

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from litefleet_controller.common.errors import UsageError
@@ -50,7 +51,7 @@ def test_a_good_file_as_json(nb_files: MakeNb) -> None:
 @pytest.mark.toolchain
 def test_the_seed_case_is_refused_in_words_and_numbers(nb_files: MakeNb) -> None:
     inspection = inspect_file(nb_files("cls", "arm,x86"), "x86_64")
-    document = inspection.to_dict()
+    document: dict[str, Any] = inspection.to_dict()
     assert document["verdict"] == "refused"
     assert [f["code"] for f in document["findings"]] == ["LF101"]
     assert document["deciding"][0] == {
@@ -131,7 +132,7 @@ def test_the_text_of_a_small_file(tmp_path: Path) -> None:
 
 def test_a_truncated_file_is_described_and_refused(tmp_path: Path) -> None:
     inspection = inspect_file(written(tmp_path, build.small()[:-3]))
-    document = inspection.to_dict()
+    document: dict[str, Any] = inspection.to_dict()
     assert document["complete"] is False
     assert document["kernels"]["by_target"] == {"host": 2, "x86": 1}
     assert [f["code"] for f in document["findings"]] == ["LF105"]
@@ -159,7 +160,7 @@ def test_layout_version_1_is_not_called_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arch", [None, "aarch64"])
 def test_what_cannot_be_described_is_refused(tmp_path: Path, data: bytes, code: str, arch: str | None) -> None:
     inspection = inspect_file(written(tmp_path, data), arch)
-    document = inspection.to_dict()
+    document: dict[str, Any] = inspection.to_dict()
     assert (document["verdict"], inspection.exit_code) == ("refused", 1)
     assert [f["code"] for f in document["findings"]] == [code]
     assert document["kernels"] is None

@@ -57,7 +57,7 @@ def _no_agent_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_seal_says_all_and_verifies(signer: Signer) -> None:
     await signer.check()
-    signed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
+    signed: dict[str, Any] = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
     issued = int(NOW)
     assert signed["seal"] == {
         "schema": 1,
@@ -80,7 +80,7 @@ async def test_the_same_seal_is_signed_with_the_same_bytes(signer: Signer) -> No
     [("release", "cd" * 32), ("model", "det"), ("fleet", "home"), ("number", 8), ("issued", 1), ("expires", 2**40)],
 )
 async def test_no_field_of_a_seal_can_be_changed(signer: Signer, field: str, value: object) -> None:
-    signed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
+    signed: dict[str, Any] = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
     changed = {**signed, "seal": {**signed["seal"], field: value}}
     assert await _refused(signer, changed) == "LF610"
 
@@ -97,12 +97,12 @@ async def test_no_field_of_a_seal_can_be_changed(signer: Signer, field: str, val
 async def test_a_seal_is_for_one_release_of_one_fleet_for_some_time(
     signer: Signer, given: tuple[str, str, str, float], code: str
 ) -> None:
-    signed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
+    signed: dict[str, Any] = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
     assert await _refused(signer, signed, *given) == code
 
 
 async def test_what_is_no_seal_is_refused(signer: Signer) -> None:
-    signed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
+    signed: dict[str, Any] = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
     assert await _refused(signer, None) == "LF609"
     assert await _refused(signer, {**signed, "signature": ""}) == "LF609"
     for seal in (None, [], {**signed["seal"], "expires": "never"}, {**signed["seal"], "number": True}):
@@ -112,7 +112,7 @@ async def test_what_is_no_seal_is_refused(signer: Signer) -> None:
 
 
 async def test_a_signature_for_something_else_is_none(signer: Signer, tmp_path: Path) -> None:
-    signed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
+    signed: dict[str, Any] = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
     text = seal_bytes(signed["seal"])
     borrowed = await signer.sign_text(text.decode(), TRUST_NAMESPACE)
     assert await _refused(signer, {**signed, "signature": borrowed}) == "LF610"
@@ -154,7 +154,7 @@ async def test_a_device_accepts_the_seal_and_a_new_list(signer: Signer, tmp_path
     store = Store(str(tmp_path / "device"))
     store.lock()
     assert trust.set_signers(store, signer.allowed_signers())
-    signed = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
+    signed: dict[str, Any] = await signer.seal(RELEASE, "cls", "shop", 7, NOW)
     assert trust.accept(store, RELEASE, "cls", signed, NOW) == []
     new = signer.allowed_signers() + "# a new list\n"
     with pytest.raises(StoreError):

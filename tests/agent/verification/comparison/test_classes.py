@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from litefleet_agent.verification.comparison import ComparisonSpec, OutputPair, compare_outputs
+from litefleet_agent.verification.comparison import ComparisonSpec, OutputComparison, OutputPair, compare_outputs
 
 from tests.agent.verification.comparison.tensors import compared, tensor
 
@@ -119,7 +119,7 @@ def test_without_the_scores_at_hand_the_order_is_kept() -> None:
     assert not found.passed
 
 
-def detector(rows: int, counts: list, got_rows: int, got_counts: list) -> object:
+def detector(rows: int, counts: list, got_rows: int, got_counts: list) -> OutputComparison:
     spec = {"n": ComparisonSpec.from_dict({"compare": "counts", "rows": "boxes"})}
     boxes = {"boxes": tensor(np.ones((rows, 6), "f4")), "n": tensor(np.array(counts, "i4"))}
     got = {"boxes": tensor(np.ones((got_rows, 6), "f4")), "n": tensor(np.array(got_counts, "i4"))}
