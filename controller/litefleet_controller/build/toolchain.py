@@ -1,5 +1,8 @@
 """Isolated environments for Paddle-Lite's converter and for PaddlePaddle, made with uv on first use and cached.
 
+Where no CPython is at hand that Paddle-Lite's wheels were built for, litefleet's own one makes the environment: the wheel is
+unpacked there, and `foreign_opt.py` takes the place of the converter's script, which needs the wheel's binding.
+
 uv rejects a file whose SHA-256 is not the one in pinned.txt, which `tools/make_pins.py` writes from the package index.  A
 version that is not in it is installed without a sum.
 """
@@ -18,6 +21,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import uv
 
@@ -34,6 +38,10 @@ _DESCRIBE = (
 _BUILD_LIMIT_S = 1800.0
 PINNED = Path(__file__).with_name("pinned.txt")
 _NUMPY_1 = "numpy<2"
+_FOREIGN_OPT = Path(__file__).parent / "conversion" / "foreign_opt.py"
+_PADDLELITE = "paddlelite=="
+_OPT = "paddle_lite_opt"  # the converter's script in an environment
+_LAST_NUMPY_1 = (3, 12)  # the newest CPython with wheels of it
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class ToolchainStatus:
     pythons: tuple[str, ...]  # CPythons that it can be made with, the preferred one first
     ready: bool
     begun: bool = False  # the folder exists, but is incomplete or holds other packages
-    interpreter: Path | None = None  # the CPython it would be made with; None where none fits
+    interpreter: Path | None = None  # the CPython it is or would be made with; None where none is at hand
 
 
 def default_cache(environ: Mapping[str, str] = os.environ) -> Path:
@@ -84,8 +92,27 @@ def _candidates(version: str, environ: Mapping[str, str]) -> list[Path]:
     return [Path(p) for p in found if p] + [f / "bin" / "python" for f in folders if (f / "bin" / "python").exists()]
 
 
+def own_interpreter() -> Path | None:
+    """Return the CPython that runs litefleet, outside of any virtual environment; None for another Python."""
+    base = Path(getattr(sys, "_base_executable", "") or sys.executable)
+    return base if platform.python_implementation() == "CPython" and sys.maxsize > 2**32 else None
+
+
+OWN = own_interpreter()
+
+
+class _Base(NamedTuple):
+    """The interpreter of an environment; `wheel_for` is the CPython whose wheel it gets, "" for its own."""
+
+    python: Path
+    wheel_for: str = ""
+
+
 class Toolchains:
-    """The environments under one cache folder; several tasks and processes may use it at once."""
+    """The environments under one cache folder; several tasks and processes may use it at once.
+
+    `own` is the interpreter that takes Paddle-Lite's wheel where no CPython of the wheel's versions is found.
+    """
 
     def __init__(
         self,
@@ -94,7 +121,9 @@ class Toolchains:
         environ: Mapping[str, str] | None = None,
         system: str = sys.platform,
         machine: str = platform.machine(),
+        own: Path | None = OWN,
     ) -> None:
+        self._own = own
         self._environ = dict(os.environ if environ is None else environ)
         self.cache = cache if cache is not None else default_cache(self._environ)
         self._host_problem = host_problem(system, machine)
@@ -125,12 +154,15 @@ class Toolchains:
         if _is_ready(folder, packages):
             return ToolchainStatus(name, folder, pythons, True, interpreter=folder / "bin" / "python")
         found = await self._present(pythons) or await self._found_by_uv(pythons)
+        if found is None and packages[0].startswith(_PADDLELITE):
+            found = self._own
         return ToolchainStatus(name, folder, pythons, False, os.path.lexists(folder), found)
 
     async def _present(self, versions: Sequence[str]) -> Path | None:
         """Return a fitting interpreter on PATH or among pyenv's."""
         for version in versions:
-            for candidate in _candidates(version, self._environ):
+            own = [self._own] if self._own is not None else []  # litefleet's own one may not be on PATH
+            for candidate in [*_candidates(version, self._environ), *own]:
                 if await self._fits(candidate, version):
                     return candidate
         return None
@@ -151,11 +183,11 @@ class Toolchains:
         if self._host_problem:
             raise ToolchainError(self._host_problem)
         folder = self.cache / name
-        made = Toolchain(version, folder / "bin" / "python", folder / "bin" / "paddle_lite_opt")
+        made = Toolchain(version, folder / "bin" / "python", folder / "bin" / _OPT)
         if not _is_ready(folder, packages):
             async with self._lock(name):
                 if not _is_ready(folder, packages):  # another process may have made it while this one waited
-                    await self._build(folder, await self._interpreter(pythons, name), packages)
+                    await self._build(folder, await self._interpreter(pythons, name, packages), packages)
         return made
 
     @asynccontextmanager
@@ -186,22 +218,16 @@ class Toolchains:
         # --no-config: a uv.toml in the current folder must not decide which code is installed.
         return await run_subprocess([tool, "--no-config", *argv], time_limit_s=_BUILD_LIMIT_S, env=self._environ)
 
-    async def _build(self, folder: Path, python: Path, packages: tuple[str, ...]) -> None:
+    async def _build(self, folder: Path, base: _Base, packages: tuple[str, ...]) -> None:
         """Make the environment in place (a venv cannot be moved); the marker file, written last, states that it is complete."""
-        wanted = folder / "requirements.txt"
-        steps: list[list[str | Path]] = [
-            ["venv", "-q", "--no-project", "--python", python, folder],
-            ["pip", "install", "-q", "--python", folder / "bin" / "python", "--only-binary", ":all:", "-r", wanted],
-        ]
         try:
             # uv's own --clear rejects the rest of a venv that lost its configuration.
             await asyncio.to_thread(_remove, folder)
-            for step in steps:
-                if "-r" in step:
-                    wanted.write_text(requirement_lines(packages), encoding="utf-8")
-                end = await self._uv(*step)
-                if end.code or end.timed_out:
-                    raise ToolchainError(_build_failure(end, folder, packages))
+            await self._step(folder, packages, "venv", "-q", "--no-project", "--python", base.python, folder)
+            if base.wheel_for:
+                await self._unpack_foreign(folder, base.wheel_for, packages)
+            else:
+                await self._install(folder, packages, packages)
             partial = folder / ".done.new"
             partial.write_text(json.dumps(packages))
             partial.replace(folder / ".done")
@@ -211,19 +237,46 @@ class Toolchains:
                 "Check permissions and free space there, or set LITEFLEET_CACHE to another folder."
             ) from error
 
-    async def _interpreter(self, versions: Sequence[str], name: str) -> Path:
+    async def _unpack_foreign(self, folder: Path, version: str, packages: tuple[str, ...]) -> None:
+        """Install numpy for the environment's interpreter and unpack the wheel for CPython `version` beside it."""
+        paddlelite, *others = packages
+        new = self._own == OWN and sys.version_info[:2] > _LAST_NUMPY_1
+        numpy = tuple("numpy>=2" if name == _NUMPY_1 and new else name for name in others)
+        await self._install(folder, packages, numpy)
+        (site,) = folder.glob("lib/python*/site-packages")
+        foreign = ("--target", site, "--python-version", version, "--no-deps")
+        await self._install(folder, packages, (paddlelite,), *foreign)
+        shutil.copyfile(_FOREIGN_OPT, folder / "bin" / _OPT)
+
+    async def _install(
+        self, folder: Path, packages: tuple[str, ...], some: tuple[str, ...], *flags: str | Path
+    ) -> None:
+        wanted = folder / "requirements.txt"
+        wanted.write_text(requirement_lines(some), encoding="utf-8")
+        python = folder / "bin" / "python"
+        install = ("pip", "install", "-q", "--python", python, "--only-binary", ":all:", *flags, "-r", wanted)
+        await self._step(folder, packages, *install)
+
+    async def _step(self, folder: Path, packages: tuple[str, ...], *argv: str | Path) -> None:
+        end = await self._uv(*argv)
+        if end.code or end.timed_out:
+            raise ToolchainError(_build_failure(end, folder, packages))
+
+    async def _interpreter(self, versions: Sequence[str], name: str, packages: tuple[str, ...]) -> _Base:
         """Return a 64-bit x86 CPython of one of these versions: an installed one, else one that uv downloads.
 
+        Paddle-Lite's wheel takes litefleet's own CPython before a download.
         Raises: LitefleetError when there is none and uv cannot download one.
         """
-        present = await self._present(versions)
+        present = await self._present(versions) or await self._found_by_uv(versions)
         if present is not None:
-            return present
-        for action in ("find", "install"):
-            for version in versions:
-                found = await self._uv_python(action, version)
-                if found is not None:
-                    return found
+            return _Base(present)
+        if self._own is not None and packages[0].startswith(_PADDLELITE):
+            return _Base(self._own, versions[0])
+        for version in versions:
+            found = await self._uv_python("install", version)
+            if found is not None:
+                return _Base(found)
         wanted = " or ".join(versions)
         raise ToolchainError(
             f"The environment {name} needs CPython {wanted}, which is not on PATH, not among pyenv's versions, "
@@ -253,7 +306,7 @@ def _lite_recipe(version: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if pythons is None:
         known = ", ".join(PUBLISHED_PYTHONS)
         raise ToolchainError(f"There is no Paddle-Lite {version} for this machine; known are {known}.")
-    return pythons[::-1], (f"paddlelite=={version}", "numpy<2")  # the newest CPython is preferred
+    return pythons[::-1], (f"{_PADDLELITE}{version}", _NUMPY_1)  # the newest CPython is preferred
 
 
 def _paddle_packages(version: str) -> tuple[str, ...]:

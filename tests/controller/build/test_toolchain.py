@@ -111,7 +111,7 @@ async def test_where_no_interpreter_can_be_had_it_says_what_to_install(tmp_path:
         "UV_PYTHON_INSTALL_DIR": str(tmp_path / "pythons"),
     }
     with pytest.raises(LitefleetError) as caught:
-        await Toolchains(tmp_path / "cache", environ=environ).lite("2.12")
+        await Toolchains(tmp_path / "cache", environ=environ, own=None).lite("2.12")
     assert "needs CPython 3.7, which is not on PATH" in str(caught.value)
     assert "Install python3.7" in str(caught.value)
 

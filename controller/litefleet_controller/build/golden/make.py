@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from litefleet_agent import ARCHIVE_ROOT
 from litefleet_agent.sandbox import Policy
 from litefleet_agent.sandbox.launch import command
 
@@ -212,10 +213,12 @@ async def _run_engine(
     (folder / "request.json").write_text(json.dumps({**request, "cases": cases}), encoding="utf-8")
     reads = tuple(dict.fromkeys([*map(str, request.values()), *map(str, params)]))
     size = sum(Path(path).stat().st_size for path in reads if Path(path).is_file())
+    reads = (*reads, ARCHIVE_ROOT)  # the agent's engines
     policy = Policy(work=str(folder), reads=reads, data_bytes=_DATA + 8 * size, file_bytes=_FILE)
     argv = command(str(interpreter.python), policy, str(_ENGINES / script), [str(folder / "request.json")])
-    # One thread, no log; the user's settings for these must not reach the reference.
-    settings = {"OMP_NUM_THREADS": "1", "GLOG_minloglevel": "2", "FLAGS_use_mkldnn": "0"}
+    # One thread, no log; the user's settings for these must not reach the reference.  PaddlePaddle makes ~/.cache/paddle when
+    # it is imported, which the confinement forbids in the user's own home.
+    settings = {"OMP_NUM_THREADS": "1", "GLOG_minloglevel": "2", "FLAGS_use_mkldnn": "0", "HOME": str(folder)}
     try:
         ended = await run_subprocess(argv, time_limit_s=time_limit_s, env={**os.environ, **settings})
     except LitefleetError as error:

@@ -54,8 +54,9 @@ def source(models: dict[str, Path], name: str) -> tuple[Path, Path]:
 
 @pytest.mark.toolchain
 async def test_paddle_gives_the_known_figures_and_the_same_bytes_again(
-    models: dict[str, Path], paddle_python: Path, tmp_path: Path
+    models: dict[str, Path], paddle_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "new"))  # PaddlePaddle makes ~/.cache/paddle, which the sandbox forbids
     program, params = source(models, "cls")
     made = await make_golden(program, params, [X], GoldenSpec(), Pythons(paddle_python), tmp_path / "a", outputs=[Y])
     assert len(made) == 2
