@@ -15,6 +15,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 from litefleet_agent.findings import Severity
+from litefleet_controller.build.toolchain import OWN
 from litefleet_controller.doctor.controller_machine import (
     BOUNDS,
     check_clock,
