@@ -69,6 +69,11 @@ def advice(code: str) -> tuple[str, str]:
     return found.why, found.do
 
 
+def title_of(code: str) -> str:
+    """Return a finding's name in the language of this process's messages: its slug, in Chinese its title."""
+    return article(code, current_lang()).title
+
+
 def find_code(text: str) -> str:
     """Return the code for "LF101", "lf101", "101" or "target-mismatch"; "" if there is none."""
     wanted = text.strip().lower()

@@ -19,6 +19,11 @@ class Lang(enum.StrEnum):
         """Part of a page's file name before `.md`: "" for English, ".zh" for Chinese."""
         return "" if self is Lang.EN else f".{self.value}"
 
+    @property
+    def tag(self) -> str:
+        """The language tag of an HTML page; with "zh-CN" a browser takes the characters' simplified forms."""
+        return "en" if self is Lang.EN else "zh-CN"
+
 
 class _Chosen:
     """The language that this process was asked for (`--lang`); None: the environment's."""

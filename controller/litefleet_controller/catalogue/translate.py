@@ -18,10 +18,13 @@ from .language import Lang, current_lang
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _PROSE = re.compile(r"[a-z]{2,} [a-z]{2,}")  # two English words
 _WORD = re.compile(r"[a-z]+[.,;:]?")
+_COUNT = re.compile(r"[0-9][0-9.,]*")
 _UNITS = {"s", "ms", "min", "h", "kB"}
 _SPECIFIC = 12  # letters from which a template fits no sentence by chance
 _LONGEST = 4000  # characters; a longer sentence stays in English
 _DEEPEST = 3  # sentences within sentences
+_MOST_PARTS = 8  # of a text that no template fits as a whole
+GROUPS = ("help", "output", "reports", "sentences", "errors")
 
 
 def is_chinese() -> bool:
@@ -72,7 +75,7 @@ def _line(line: str) -> str:
 def messages() -> Mapping[str, str]:
     """Return the Chinese text for each English text or template."""
     found: dict[str, str] = {}
-    for group in ("help", "output", "sentences"):
+    for group in GROUPS:
         text = (files(__package__) / "messages" / f"{group}.zh.json").read_text(encoding="utf-8")
         found.update(json.loads(text))
     return found
@@ -98,6 +101,7 @@ class _Template(NamedTuple):
     def values_of(self, sentence: str) -> dict[str, str] | None:
         """Return the values with which the template gives the sentence; None where it does not.
 
+        A value named `count` is a number.
         Each literal is looked for once, from left to right, so that a hostile sentence costs no more than its length.
         """
         first, *inner, last = self.literals
@@ -111,7 +115,8 @@ class _Template(NamedTuple):
                 return None
             values.append(sentence[at:found])
             at = found + len(literal)
-        return dict(zip(self.names, [*values, sentence[at:end]], strict=True))
+        named = dict(zip(self.names, [*values, sentence[at:end]], strict=True))
+        return named if _COUNT.fullmatch(named.get("count", "0")) else None
 
 
 @cache
@@ -138,7 +143,35 @@ def _translated(sentence: str, depth: int) -> str:
         shown = {name: _translated(text.strip(), depth + 1) for name, text in values.items()}
         if template.is_specific or not any(shown[n] == v and _is_prose(v) for n, v in values.items()):
             return _filled(template.chinese, shown, values)
+    return _by_parts(sentence, depth)
+
+
+def _by_parts(sentence: str, depth: int) -> str:
+    """Translate each part of a text that no template fits: sentences, clauses, or what follows a place such as `a.yaml:3:`."""
+    for between, chinese in ((r"(?<=\.) +", ""), ("; ", "；"), (": ", "：")):
+        parts = _split(sentence, between)
+        if not 1 < len(parts) <= _MOST_PARTS:
+            continue
+        shown = [_translated(part, depth + 1) for part in parts]
+        if shown != parts:
+            is_place = between == ": " and shown[0] == parts[0] and " " not in parts[0]
+            return (between if is_place else chinese).join(shown) if chinese else _in_a_row(shown)
     return sentence
+
+
+def _split(sentence: str, between: str) -> list[str]:
+    """Return the parts of a text between separators that are not within backquotes; a place is one part, the rest another."""
+    parts = [""]
+    for number, piece in enumerate(sentence.split("`")):
+        first, *rest = re.split(between, piece) if number % 2 == 0 else [piece]
+        parts[-1] += ("`" if number else "") + first
+        parts += rest
+    return [parts[0], sentence[len(parts[0]) + 2 :]] if between == ": " and len(parts) > 1 else parts
+
+
+def _in_a_row(sentences: list[str]) -> str:
+    """Join sentences: with a space after one that is in English still."""
+    return "".join(text + (" " if text[-1:].isascii() else "") for text in sentences).rstrip()
 
 
 def _filled(template: str, shown: Mapping[str, str], raw: Mapping[str, str]) -> str:

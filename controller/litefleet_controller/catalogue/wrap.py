@@ -8,6 +8,11 @@ _NOT_FIRST = "，。；：、！？）》」』”’…％%,.;:!?)]}"  # what m
 _NOT_LAST = "（《「『“‘([{"  # what must not end one
 
 
+def padded(text: str, columns: int) -> str:
+    """Return a text with spaces after it up to a number of columns."""
+    return text + " " * max(columns - cell_len(text), 0)
+
+
 def pieces(text: str) -> list[str]:
     """Return a text cut where a line may end: after spaces, and before and after each wide character."""
     cut: list[str] = []

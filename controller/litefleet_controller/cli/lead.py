@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 from ..common.errors import UsageError
-from .common import DeviceOptions, JsonOption, command, confirmed, progress_for, run_and_show, run_async, say, show
+from .common import (
+    DeviceOptions,
+    JsonOption,
+    command,
+    confirmed,
+    in_words,
+    progress_for,
+    run_and_show,
+    run_async,
+    say,
+    show,
+)
 
 
 class _Action(StrEnum):
@@ -35,7 +46,7 @@ def state(
         return
     adoption = run_async(operations.plan_adoption(options, progress_for(as_json)))
     if dry_run or not adoption.needed:
-        show(json.dumps(adoption.to_dict(), indent=2) if as_json else adoption.text())
+        show(json.dumps(adoption.to_dict(), indent=2) if as_json else in_words(adoption.text()))
         if not adoption.needed:
             say("Nothing to adopt: this state leads every device that answered.")
         return
@@ -59,6 +70,6 @@ def _show(options: DeviceOptions, as_json: bool) -> None:
         show(json.dumps(found, indent=2))
         return
     name = f"state {found['state']}, number {found['number']}" if found["state"] else "no device was switched yet"
-    show(f"fleet '{config.fleet}': {name}")
+    show(in_words(f"fleet '{config.fleet}': {name}"))
     if found["older"]:
         say(str(found["older"]))

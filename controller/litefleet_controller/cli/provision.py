@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ..common.errors import UsageError
-from .common import ContactOptions, command, show
+from .common import ContactOptions, command, in_words, show
 
 
 @command
@@ -48,7 +48,7 @@ def provision(
 
     _check_combination(purge, remove, check, dry_run, init, [known.value for known in Init])
     project = open_project(options)
-    pythons = PythonBundles(project.config.python, default_cache(), show)
+    pythons = PythonBundles(project.config.python, default_cache(), lambda text: show(in_words(text)))
     task = Provision(Choice(key, settings, remove, purge, dry_run, check), show, cache(_ask_password), pythons)
     if dry_run and not check:
         for device in project.devices:
@@ -57,7 +57,7 @@ def provision(
     session = Login(project.host_keys(), project.hops, Admin(login, identity))
     failed = [device.name for device in project.devices if not task.device(device, session)]
     if failed:
-        show(f"failed: {', '.join(failed)}")
+        show(in_words(f"failed: {', '.join(failed)}"))
     raise typer.Exit(1 if failed else 0)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..common.errors import UsageError
-from .common import DeviceOptions, JsonOption, colored, command, show, terminal_width
+from .common import DeviceOptions, JsonOption, colored, command, in_words, show, terminal_width
 
 
 class _Action(StrEnum):
@@ -53,5 +53,6 @@ def runtime(
     elif found:
         show(to_text(found, terminal_width(), colored()))
     else:
-        show("litefleet.yaml names no runtime: x86_64 devices get the published wheels, others need one.")
+        none = "litefleet.yaml names no runtime: x86_64 devices get the published wheels, others need one."
+        show(in_words(none))
     raise typer.Exit(code)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .common import DEFAULT_CONFIG, ConfigOption, command, say, show
+from .common import DEFAULT_CONFIG, ConfigOption, command, in_words, say, show
 
 
 @command
@@ -34,7 +34,7 @@ def schedule(
     if print_it:
         for name, text in made.units(system).items():
             show(f"# {timers.unit_folder(system) / name}\n{text}")
-        show("# or in a crontab (`crontab -e`):\n" + "\n".join(made.crontab()))
+        show(in_words("# or in a crontab (`crontab -e`):") + "\n" + "\n".join(made.crontab()))
         return
     if not timers.has_systemd(system):
         say("systemd does not run here. Put these lines into your crontab with `crontab -e`, or remove them there:")
@@ -44,7 +44,7 @@ def schedule(
         paths = timers.installed(made, system)
         show(
             "\n".join(map(str, paths))
-            or f"No timer of fleet {made.fleet} is installed: `litefleet schedule` installs them."
+            or in_words(f"No timer of fleet {made.fleet} is installed: `litefleet schedule` installs them.")
         )
         show(timers.next_runs(made, system))
     elif remove:
@@ -59,4 +59,4 @@ def schedule(
 
 
 def _list(word: str, paths: list[Path], none: str) -> None:
-    show("\n".join(f"{word} {path}" for path in paths) or none)
+    show("\n".join(f"{in_words(word)} {path}" for path in paths) or in_words(none))

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from litefleet_agent.findings import Certainty, Finding, Severity
 
-from ..catalogue.articles import advice
+from ..catalogue.articles import advice, title_of
 from ..catalogue.language import current_lang, in_lang
-from ..catalogue.translate import translated_sentence
+from ..catalogue.translate import tr, translated_sentence
 from ..catalogue.words import words
-from ..reports.terminal import Page, finding_labels, finding_title, plural
+from ..reports.terminal import Page, finding_labels, plural
 from .diagnosis import Diagnosis, Kind
 
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
@@ -58,7 +58,7 @@ def _finding(page: Page, found: Finding) -> None:
     said = words(current_lang())
     sure = "" if found.certainty is Certainty.CERTAIN else f", {said.certainties[found.certainty.value]}"
     head = (
-        f"{said.severities[found.severity.value]} {found.code} {finding_title(found.entry)}",
+        f"{said.severities[found.severity.value]} {found.code} {title_of(found.code)}",
         _STYLES[found.severity],
     )
     page.line("  ", head, (sure, "dim"))
@@ -70,11 +70,9 @@ def _last(page: Page, diagnoses: Sequence[Diagnosis]) -> None:
     """Print the counts and the finding to begin with."""
     found = [f for d in diagnoses for f in d.findings]
     if any(d.kind is Kind.NB and not d.data.get("for") for d in diagnoses) and not _placed(diagnoses):
-        where = "where will it run? add `--for aarch64` or `--limit DEVICE` to judge it for that place"
-        page.line(in_lang(where, "它将在哪里运行？加上 `--for aarch64` 或 `--limit DEVICE`，以便针对那里判断"))
+        page.line(tr("where will it run? add `--for aarch64` or `--limit DEVICE` to judge it for that place"))
     if not found and any(d.kind is Kind.LOG for d in diagnoses):
-        nothing = "no known failure was recognised; the program can have failed all the same"
-        page.line(in_lang(nothing, "没有认出已知的故障；程序仍可能失败过"))
+        page.line(tr("no known failure was recognised; the program can have failed all the same"))
         return
     if not found:
         page.line((in_lang("nothing wrong was found", "没有发现问题"), "green"))

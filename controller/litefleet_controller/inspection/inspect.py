@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from litefleet_agent.findings import Severity
+from rich.cells import cell_len
 
+from ..catalogue.translate import tr, translated
+from ..catalogue.wrap import padded
 from ..common.errors import UsageError
 from ..common.text import sanitize
 from . import FailOn
@@ -59,7 +62,7 @@ class Inspected:
         refused = len({one.path for one in self.inspections if one.exit_code})
         summary = [f"{files} file{'' if files == 1 else 's'}", f"{refused} refused"]
         summary += [f"{len(self.unread)} could not be read"] if self.unread else []
-        return ", ".join(summary)
+        return ", ".join(map(translated, summary))
 
 
 def inspect_all(
@@ -118,13 +121,18 @@ def _add_below(folder: Path, found: dict[Path, str]) -> None:
 
 
 def _table(inspections: Sequence[Inspection]) -> Iterator[str]:
-    rows = [_COLUMNS, *(_row(one) for one in inspections)]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    rows = [[tr(name) for name in _COLUMNS], *(_row(one) for one in inspections)]
+    widths = [max(cell_len(row[i]) for row in rows) for i in range(3)]
     for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        cells = [padded(cell, width) for cell, width in zip(row, widths, strict=False)]
         yield "  ".join([*cells, row[3]]).rstrip()
 
 
 def _row(one: Inspection) -> tuple[str, str, str, str]:
     codes = dict.fromkeys(found.code for found in one.findings)
-    return sanitize(str(one.path)), one.arch.name if one.arch else "-", one.verdict or "-", " ".join(codes) or "none"
+    return (
+        sanitize(str(one.path)),
+        one.arch.name if one.arch else "-",
+        tr(one.verdict or "-"),
+        " ".join(codes) or tr("none"),
+    )

@@ -19,7 +19,9 @@ from litefleet_agent.findings.model_file import (
 )
 from litefleet_agent.formats.nb import Kernel, NbError, NbModel, Tensor, read_header, read_nb
 
-from ..catalogue.articles import advice
+from ..catalogue.articles import advice, title_of
+from ..catalogue.translate import tr, translated, translated_cell, translated_sentence
+from ..catalogue.wrap import padded
 from ..common.errors import UsageError
 from ..common.text import sanitize
 from .foreign import other_file
@@ -81,14 +83,15 @@ class Inspection:
         """Return the description for an operator's terminal, without a final newline."""
         lines = [str(self.path), *(_line(label, text) for label, text in self.described())]
         for found in self.findings:
-            lines += ["", f"{found.severity.value} {found.code} {found.entry.slug}: {found.observed}"]
+            said = translated_sentence(found.observed)
+            lines += ["", f"{tr(found.severity.value)} {found.code} {title_of(found.code)}: {said}"]
             why, do = advice(found.code)
-            lines += [f"  why: {why}", f"  do:  {do}"]
+            lines += [f"  {padded(tr('why') + ':', 4)} {why}", f"  {padded(tr('do') + ':', 4)} {do}"]
         if self.deciding:
-            lines += ["", "kernels that decide it:"]
+            lines += ["", tr("kernels that decide it:")]
             lines += [f"  {n:5} {sanitize(k.op)} ({k.target}, {k.precision}, {k.layout})" for k, n in self.deciding]
         if self.verdict is not None:
-            lines += ["", self._conclusion()]
+            lines += ["", translated(self._conclusion())]
         return "\n".join(lines)
 
     def _conclusion(self) -> str:
@@ -241,7 +244,7 @@ def _lines(model: NbModel) -> list[tuple[str, str]]:
 
 
 def _line(label: str, text: str) -> str:
-    return f"  {label:15} {text}"
+    return f"  {padded(translated_cell(label), 15)} {translated_cell(text)}"
 
 
 def _counts(counts: dict[str, int]) -> str:

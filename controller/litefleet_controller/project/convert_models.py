@@ -18,6 +18,8 @@ from ..build.conversion.variant import parse_targets
 from ..build.releases import ReleaseBuilder
 from ..build.toolchain import Toolchains, default_cache
 from ..catalogue.articles import advice
+from ..catalogue.translate import tr, translated_cell, translated_sentence
+from ..catalogue.wrap import padded
 from ..common.errors import FindingError, LitefleetError, UsageError
 from ..config import Config, load_config
 from ..config.choices import arch_of_option
@@ -46,11 +48,12 @@ class ConvertRow:
     def to_text(self) -> str:
         """Return the lines for a terminal."""
         status = "refused" if self.failed else ("in the store" if self.cached else f"converted in {self.seconds:.1f} s")
+        status = translated_cell(status)
         lines = [f"{self.model}  {self.arch:8}  {status}  {self.sha256[:12]}  {self.path}".rstrip()]
         for found in self.findings:
-            lines.append(f"    {found.code} {found.observed}")
+            lines.append(f"    {found.code} {translated_sentence(found.observed)}")
             why, do = advice(found.code)
-            lines += [f"          Why: {why}", f"          Do:  {do}"]
+            lines += [f"          {padded(tr('Why') + ':', 4)} {why}", f"          {padded(tr('Do') + ':', 4)} {do}"]
         return "\n".join(lines)
 
 

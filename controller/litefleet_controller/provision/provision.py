@@ -14,6 +14,9 @@ from litefleet_agent.service.settings import settings_of
 from litefleet_inventory import checks
 from litefleet_inventory.model import Device
 
+from ..catalogue.articles import advice
+from ..catalogue.translate import tr, translated, translated_cell, translated_sentence
+from ..catalogue.wrap import padded
 from ..common.errors import LitefleetError, UsageError
 from ..common.files import expanded
 from ..common.text import LINE_LIMIT, sanitize
@@ -81,10 +84,10 @@ class Provision:
         """Print every command that would be run, without connecting."""
         self.say(f"{device.name} ({init.value}):")
         for step in self.planned_steps(device, init):
-            self.say(f"  {step.name}")
+            self.say(f"  {translated(step.name)}")
             for word, command in (("unless", step.check), ("do", step.do)):
                 if command:
-                    self.say(f"    {word:6} {shown(step, command)}")
+                    self.say(f"    {padded(tr(word), 6)} {shown(step, command)}")
 
     def device(self, device: Device, login: Login) -> bool:
         """Carry out the chosen steps on one device and print the results; False when a step failed."""
@@ -97,7 +100,7 @@ class Provision:
         except TransportError as error:
             self._failed(error.found)
         except LitefleetError as error:
-            self.say(f"  failed: {sanitize(error, LINE_LIMIT)}")
+            self.say(f"  {tr('failed')}: {translated(sanitize(error, LINE_LIMIT))}")
         except Exception as error:  # a bug, or an unforeseen answer, must not stop the other devices
             self._failed(*unexpected(device.name, "", error).findings)
         return False
@@ -113,10 +116,10 @@ class Provision:
             observed = f"{shared}, and the same boot: one machine under several names; it was provisioned as {name}"
             raise TransportError(finding("LF513", observed))
         found = finding("LF513", f"{shared}, and started separately")
-        self.say(f"  warning: {found.code} {sanitize(found.observed, LINE_LIMIT)} {found.entry.do}")
+        self.say(f"  {tr('warning')}: {_in_words(found)}")
 
     def _failed(self, found: Finding) -> None:
-        self.say(f"  failed: {found.code} {sanitize(found.observed, LINE_LIMIT)} {found.entry.do}")
+        self.say(f"  {tr('failed')}: {_in_words(found)}")
 
     def remote(self, device: Device, remote: Remote) -> bool:
         """As `device`, on a connection that stands."""
@@ -130,21 +133,30 @@ class Provision:
             return True
         outcomes = carry_out(remote, steps, self._report, check_only)
         counts = {state: sum(done.state is state for done in outcomes) for state in State}
-        self.say("  " + ", ".join(f"{number} {state.value}" for state, number in counts.items() if number))
+        self.say(
+            "  " + ", ".join(f"{number} {translated_cell(state.value)}" for state, number in counts.items() if number)
+        )
         self._advise(device)
         return not counts[State.FAILED]
 
     def _advise(self, device: Device) -> None:
         if not self.choice.remove and device.user != USER:
-            self.say(f"  From now on litefleet must log in as {USER}: write `user: {USER}` for {device.name}.")
+            said = f"From now on litefleet must log in as {USER}: write `user: {USER}` for {device.name}."
+            self.say(f"  {translated(said)}")
 
     def _report(self, done: StepOutcome) -> None:
-        self.say(f"  {done.state.value:8} {done.step.name}")
+        self.say(f"  {padded(translated_cell(done.state.value), 8)} {translated(done.step.name)}")
         if done.state is not State.OK and (done.step.do or done.state is State.FAILED):
             first, *more = shown(done.step, done.step.do or done.step.check).splitlines()
-            self.say(f"           {first}" + (f" … ({len(more)} more lines: --dry-run shows them)" if more else ""))
+            left_out = tr(" … ({count} more lines: --dry-run shows them)", count=len(more)) if more else ""
+            self.say(f"           {first}{left_out}")
         if done.message:
-            self.say(f"           {done.message}")
+            self.say(f"           {translated_sentence(done.message)}")
+
+
+def _in_words(found: Finding) -> str:
+    """Return a finding's code, sentence and remedy in the language of this process's messages."""
+    return f"{found.code} {translated_sentence(sanitize(found.observed, LINE_LIMIT))} {advice(found.code)[1]}"
 
 
 def detect(remote: Remote) -> Init:

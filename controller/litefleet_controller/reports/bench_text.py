@@ -9,7 +9,7 @@ from litefleet_agent.findings import Severity, Verdict
 from ..bench.figures import BenchFigures, Cell, ReleaseFigures, benches_of
 from ..common.text import sanitize
 from ..devices.outcome import DeviceOutcome, RunReport
-from .charts.bench import names_of
+from .charts.bench import mark_of, names_of
 from .grouping import folded
 from .terminal import STYLES, Page, plural
 from .values import human_bytes, human_ms, human_rate, human_seconds
@@ -62,17 +62,13 @@ def _speed(outcome: DeviceOutcome, figures: BenchFigures, name: str, measured: R
     return {
         "device": sanitize(outcome.device, 60),
         "model": sanitize(figures.model, 40),
-        "release": name + _mark(measured),
+        "release": name + mark_of(measured),
         **{head: human_ms(getattr(warm, key)) for head, key in ranks},
         "runs/s": human_rate(measured.runs_per_s),
         "cold": human_ms(first.total_ms if first else None),
         "memory": human_bytes(measured.memory.peak),
         "growth/h": "–" if per_hour is None else f"{'+' if per_hour >= 0 else ''}{human_bytes(per_hour)}",
     }
-
-
-def _mark(measured: ReleaseFigures) -> str:
-    return {True: "", False: " (wrong)", None: " (not checked)"}[measured.right]
 
 
 def _heat(page: Page, benches: list[Bench]) -> None:

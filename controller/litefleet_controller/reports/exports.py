@@ -8,19 +8,12 @@ from xml.etree import ElementTree
 
 from litefleet_agent.findings import Verdict
 
+from ..catalogue.articles import advice, title_of
+from ..catalogue.translate import tr, translated, translated_cell, translated_sentence
 from ..common.checked import mapping_or_empty, sequence_or_empty
 from ..common.text import LINE_LIMIT, sanitize
 from ..devices.outcome import DeviceOutcome, RunReport, release_name
-from .values import (
-    arch_name,
-    brought_lines,
-    counts_line,
-    human_ms,
-    human_seconds,
-    latency_of,
-    rollout_lines,
-    shared_findings,
-)
+from .values import arch_name, brought_lines, human_ms, human_seconds, latency_of, rollout_lines, shared_findings
 
 _COLUMNS = (
     "device",
@@ -36,7 +29,6 @@ _COLUMNS = (
     "seconds",
 )
 _FORMULA = ("=", "+", "-", "@")
-_NOT_RUN = "not begun"
 
 
 def to_csv(report: RunReport) -> str:
@@ -53,7 +45,7 @@ def to_csv(report: RunReport) -> str:
             outcome.version,
             outcome.release,
             outcome.verdict.value,
-            outcome.sentence,
+            translated_sentence(outcome.sentence),
             " ".join(dict.fromkeys(f.code for f in outcome.findings)),
             f"{latency.p50:.3f}" if latency else "",
             str(outcome.sent_bytes),
@@ -61,7 +53,9 @@ def to_csv(report: RunReport) -> str:
         )
         writer.writerow([cell_text(cell) for cell in cells])
     for device, model, state in not_begun(report):
-        writer.writerow([cell_text(device), cell_text(model), "", "", "", cell_text(state), _NOT_RUN, "", "", "0", ""])
+        writer.writerow(
+            [cell_text(device), cell_text(model), "", "", "", cell_text(state), tr("not begun"), "", "", "0", ""]
+        )
     return out.getvalue()
 
 
@@ -93,11 +87,13 @@ def to_junit(report: RunReport) -> str:
     for outcome in report.outcomes:
         case = _case(suite, outcome.device, outcome.model, sum(outcome.steps.values()))
         if outcome.verdict is not Verdict.VERIFIED:
-            message = _xml(outcome.sentence)
+            message = _xml(translated_sentence(outcome.sentence))
             failure = ElementTree.SubElement(case, "failure", type=outcome.verdict.value, message=message)
             failure.text = _xml("\n".join(_lines(outcome)))
     for device, model, state in waiting:
-        ElementTree.SubElement(_case(suite, device, model, 0.0), "skipped", message=_xml(f"{_NOT_RUN}: {state}"))
+        ElementTree.SubElement(
+            _case(suite, device, model, 0.0), "skipped", message=_xml(f"{tr('not begun')}: {translated_cell(state)}")
+        )
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
@@ -111,7 +107,9 @@ def _case(suite: ElementTree.Element, device: str, model: str, seconds: float) -
 
 def _lines(outcome: DeviceOutcome) -> list[str]:
     return [
-        f"{f.code} {f.entry.slug}: {sanitize(f.observed, LINE_LIMIT)}\n  do: {f.entry.do}" for f in outcome.findings
+        f"{f.code} {title_of(f.code)}: {translated_sentence(sanitize(f.observed, LINE_LIMIT))}\n"
+        f"  {tr('do')}: {advice(f.code)[1]}"
+        for f in outcome.findings
     ]
 
 
@@ -122,36 +120,37 @@ def _xml(text: str) -> str:
 
 def to_markdown(report: RunReport) -> str:
     """Return the report as Markdown: the head, the counts, a table of devices, the findings."""
-    lines = [f"## litefleet {_md(report.command)}: {_md(counts_line(report))}", ""]
+    counts = " · ".join(f"{count} {translated_cell(verdict)}" for verdict, count in report.counts.items())
+    lines = [f"## litefleet {_md(report.command)}: {_md(counts or tr('no devices'))}", ""]
     about = [report.started_at, human_seconds(report.seconds)]
-    about += [f"fleet {report.fleet}"] if report.fleet else []
-    about += [f"by {report.by}"] if report.by else []
+    about += [tr("fleet {name}", name=report.fleet)] if report.fleet else []
+    about += [tr("by {name}", name=report.by)] if report.by else []
     about += [f"{model} {', '.join(versions)}" for model, versions in report.versions.items()]
     lines += [
         _md(" · ".join(about)),
         "",
-        *(f"{_md(line)}  " for line in [*rollout_lines(report), *brought_lines(report)]),
+        *(f"{_md(translated(line))}  " for line in [*rollout_lines(report), *brought_lines(report)]),
         "",
     ]
-    lines += ["| device | model | version | verdict | why | p50 |", "| --- | --- | --- | --- | --- | ---: |"]
+    head = " | ".join(map(tr, ("device", "model", "version", "verdict", "why")))
+    lines += [f"| {head} | p50 |", "| --- | --- | --- | --- | --- | ---: |"]
     for outcome in report.outcomes:
         latency = latency_of(outcome)
         runs = release_name(outcome.release, outcome.version) if outcome.release else "–"
-        cells = (outcome.device, outcome.model, runs, outcome.verdict.value, outcome.sentence)
+        cells = (outcome.device, outcome.model, runs, tr(outcome.verdict.value), translated_sentence(outcome.sentence))
         p50 = human_ms(latency.p50) if latency else "–"
         lines.append("| " + " | ".join([*(_md(cell) for cell in cells), p50]) + " |")
     lines += [
-        f"| {_md(device)} | {_md(model)} | – | {_md(state)} | {_NOT_RUN} | – |"
+        f"| {_md(device)} | {_md(model)} | – | {_md(translated_cell(state))} | {tr('not begun')} | – |"
         for device, model, state in not_begun(report)
     ]
     for group in shared_findings(report):
         entry = group.entry
-        names = ", ".join(group.devices[:20]) + (
-            f" and {len(group.devices) - 20} more" if len(group.devices) > 20 else ""
-        )
-        lines += ["", f"**{entry.code} {entry.slug}** ({entry.severity.value}): {_md(names)}", ""]
-        lines += [f"- {_md(text)}" for text, _ in group.seen[:5]]
-        lines += [f"- why: {entry.why}", f"- do: {entry.do}"]
+        names = ", ".join(group.devices[:20])
+        names += tr(" and {count} more", count=len(group.devices) - 20) if len(group.devices) > 20 else ""
+        lines += ["", f"**{entry.code} {title_of(entry.code)}** ({tr(entry.severity.value)}): {_md(names)}", ""]
+        lines += [f"- {_md(translated_sentence(text))}" for text, _ in group.seen[:5]]
+        lines += [f"- {tr(name)}: {text}" for name, text in zip(("why", "do"), advice(entry.code), strict=True)]
     return "\n".join(lines) + "\n"
 
 

@@ -17,12 +17,16 @@ from litefleet_agent.findings import Verdict
 from markupsafe import Markup, escape
 
 from ..bench.figures import BenchFigures, ReleaseFigures, benches_of
+from ..catalogue.articles import advice
+from ..catalogue.articles import title_of as name_of
+from ..catalogue.language import current_lang
+from ..catalogue.translate import tr, translated, translated_cell, translated_sentence
 from ..common.checked import mapping_or_empty, number_or_none, sequence_or_empty
 from ..common.text import LINE_LIMIT, sanitize, sanitize_lines
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..evaluate.figures import accuracy_of
 from .charts.accuracy import accuracy_charts, accuracy_rows
-from .charts.bench import charts_of, heading_of, names_of, title_of
+from .charts.bench import charts_of, heading_of, mark_of, names_of, title_of
 from .charts.canvas import asset
 from .latency_plot import latency_plots
 from .values import (
@@ -51,7 +55,7 @@ def bench_parts(report: RunReport) -> list[dict[str, object]]:
             "title": title_of(outcome, figures),
             "lines": heading_of(outcome, figures),
             "charts": [chart.inline() for chart in charts_of(figures)],
-            "notes": [sanitize(note, 300) for note in figures.notes],
+            "notes": [translated_sentence(sanitize(note, 300)) for note in figures.notes],
         }
         for outcome, figures in benches_of(report)[:_MOST]
     ]
@@ -75,14 +79,18 @@ def _row(outcome: DeviceOutcome, figures: BenchFigures, name: str, measured: Rel
         human_ms(first.total_ms if first else None),
         human_bytes(measured.memory.peak),
     ]
-    mark = {True: "", False: " (wrong)", None: " (not checked)"}[measured.right]
-    return [sanitize(outcome.device, 80), sanitize(figures.model, 60), name + mark, *ranks, *rest]
+    return [sanitize(outcome.device, 80), sanitize(figures.model, 60), name + mark_of(measured), *ranks, *rest]
 
 
 def _scores(report: RunReport) -> list[list[str]]:
     """Return a row for each accuracy: device, model, metric, samples, score, reference, change, verdict."""
     return [
-        [sanitize(outcome.device, 80), sanitize(outcome.model, 60), *accuracy_rows(found), outcome.verdict.value]
+        [
+            sanitize(outcome.device, 80),
+            sanitize(outcome.model, 60),
+            *accuracy_rows(found),
+            translated_cell(outcome.verdict.value),
+        ]
         for outcome in report.outcomes
         if (found := accuracy_of(outcome)) is not None
     ]
@@ -103,6 +111,7 @@ def to_html(report: RunReport) -> str:
     # Devices that need attention come first; the inventory's order is kept within both halves.
     ordered = sorted(report.outcomes, key=lambda o: o.verdict is Verdict.VERIFIED)
     return _template().render(
+        lang=current_lang().tag,
         policy=policy,
         style=Markup(style),  # noqa: S704 - our own file, no input in it
         script=Markup(script),  # noqa: S704
@@ -112,7 +121,7 @@ def to_html(report: RunReport) -> str:
         started_at=sanitize(report.started_at, 40),
         seconds=human_seconds(report.seconds),
         counts=report.counts,
-        rollout=[*rollout_lines(report), *brought_lines(report)],
+        rollout=[translated(line) for line in [*rollout_lines(report), *brought_lines(report)]],
         total=len(report.outcomes),
         bar=_bar(report.counts),
         groups=[_group(g) for g in shared_findings(report)],
@@ -128,11 +137,12 @@ def to_html(report: RunReport) -> str:
 def _head(report: RunReport) -> list[tuple[str, str]]:
     """Return who ran what: (name, value) lines of the page's head, cleaned; unknown ones are left out."""
     rollout = report.rollout
+    state = translated_cell(str(rollout.get("state", "")))
     lines = [
-        ("fleet", report.fleet),
-        ("run by", report.by),
-        ("rollout", f"{rollout.get('id', '')} ({rollout.get('state', '')})" if rollout else ""),
-        *((f"version of {model}", ", ".join(versions)) for model, versions in report.versions.items()),
+        (tr("fleet"), report.fleet),
+        (tr("run by"), report.by),
+        (tr("rollout"), f"{rollout.get('id', '')} ({state})" if rollout else ""),
+        *((tr("version of {model}", model=model), ", ".join(versions)) for model, versions in report.versions.items()),
         ("litefleet", report.litefleet),
     ]
     return [(sanitize(name, 80), sanitize(value, 300)) for name, value in lines if value]
@@ -156,6 +166,8 @@ def _not_begun(report: RunReport) -> list[dict[str, str]]:
 def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["code"] = _code
+    environment.filters["t"] = translated_cell
+    environment.globals["tr"] = tr
     return environment.from_string(asset("report.html.j2"))
 
 
@@ -176,15 +188,16 @@ def _bar(counts: Mapping[str, int]) -> list[dict[str, object]]:
 
 def _group(group: FindingGroup) -> dict[str, object]:
     entry = group.entry
+    why, do = advice(entry.code)
     return {
         "code": entry.code,
-        "slug": entry.slug,
+        "slug": name_of(entry.code),
         "severity": entry.severity.value,
         "verdict": entry.verdict.value if entry.verdict else "",
         "count": len(group.devices),
         "seen": _seen(group),
-        "why": entry.why,
-        "do": entry.do,
+        "why": why,
+        "do": do,
     }
 
 
@@ -192,7 +205,7 @@ def _seen(group: FindingGroup) -> list[tuple[str, list[str], int]]:
     """Return the group's sentences, each with the names of its devices and how many more devices there are."""
     return [
         (
-            sentence.text,
+            translated(sentence.text) if sentence.is_rest else translated_sentence(sentence.text),
             [sanitize(name, 80) for name in sentence.devices[:_NAMES]],
             max(len(sentence.devices) - _NAMES, 0),
         )
@@ -208,18 +221,19 @@ def _code(text: str) -> Markup:
 def _device(outcome: DeviceOutcome) -> dict[str, object]:
     """Return the values that the page shows of one device, all texts cleaned."""
     latency = latency_of(outcome)
-    took = [(sanitize(step, 60), human_seconds(seconds)) for step, seconds in outcome.steps.items()]
+    took = [(translated_cell(sanitize(step, 60)), human_seconds(seconds)) for step, seconds in outcome.steps.items()]
     return {
         "name": sanitize(outcome.device, 80),
         "model": sanitize(outcome.model, 80),
         "arch": arch_name(outcome) or "–",
         "verdict": outcome.verdict.value,
-        "sentence": sanitize(outcome.sentence, LINE_LIMIT),
+        "sentence": translated_sentence(sanitize(outcome.sentence, LINE_LIMIT)),
         "p50": human_ms(latency.p50) if latency else "–",
         "sent": human_bytes(outcome.sent_bytes),
         "seconds": human_seconds(sum(outcome.steps.values())) if outcome.steps else "–",
         "findings": [
-            (f.code, f.entry.slug, sanitize(f.observed, LINE_LIMIT), f.entry.why, f.entry.do) for f in outcome.findings
+            (f.code, name_of(f.code), translated_sentence(sanitize(f.observed, LINE_LIMIT)), *advice(f.code))
+            for f in outcome.findings
         ],
         "facts": facts_lines(outcome.facts),
         "release": _release(outcome),
@@ -240,7 +254,7 @@ def _release(outcome: DeviceOutcome) -> list[tuple[str, str]]:
         ("active", live),
     ]
     rows += [("sent", human_bytes(outcome.sent_bytes)), ("round trips", str(outcome.round_trips))]
-    return [(name, value) for name, value in rows if value]
+    return [(translated_cell(name), translated_cell(value)) for name, value in rows if value]
 
 
 def _measurements(outcome: DeviceOutcome) -> list[tuple[str, str]]:
@@ -252,7 +266,8 @@ def _measurements(outcome: DeviceOutcome) -> list[tuple[str, str]]:
         rows.append(("load", human_ms(measured["load_ms"])))
     if number_or_none(measured.get("peak_rss_bytes")) is not None:
         rows.append(("peak memory", human_bytes(measured["peak_rss_bytes"])))
-    return rows + [("engine", words) for words in settings_of(outcome)]
+    rows += [("engine", words) for words in settings_of(outcome)]
+    return [(translated_cell(name), translated_cell(value)) for name, value in rows]
 
 
 def _outputs(outcome: DeviceOutcome) -> list[list[str]]:
@@ -262,10 +277,11 @@ def _outputs(outcome: DeviceOutcome) -> list[list[str]]:
     keys = ("distance", "max_abs", "mean_abs", "max_rel", "cosine", "top1")
     return [
         [
-            *(sanitize(o.get(key) or "–", 60) for key in ("name", "compare")),
+            sanitize(o.get("name") or "–", 60),
+            translated_cell(sanitize(o.get("compare") or "–", 60)),
             *(_figure(o.get(k)) for k in keys),
-            "yes" if o.get("ok") is True else "no",
-            "; ".join(sanitize(o[key], 200) for key in ("why", "note") if o.get(key)),
+            tr("yes") if o.get("ok") is True else tr("no"),
+            "; ".join(translated_sentence(sanitize(o[key], 200)) for key in ("why", "note") if o.get(key)),
         ]
         for o in rows[:_OUTPUTS]
     ]

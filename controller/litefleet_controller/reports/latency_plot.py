@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from ..catalogue.translate import tr
 from ..common.text import sanitize
 from ..devices.outcome import RunReport
 from .charts.scale import Axis, axis_from_zero, tick_label
@@ -44,16 +45,16 @@ def latency_plots(report: RunReport) -> list[Plot]:
 
 
 def _plot(model: str, rows: list[tuple[str, Latency]]) -> Plot:
-    picture, how = (
-        (_rows, "fastest first") if len(rows) <= _MOST_ROWS else (_columns, "one column per device, fastest first")
-    )
-    svg, log = picture(rows)
-    count = f"{len(rows)} device{'' if len(rows) == 1 else 's'}"
-    scale = "; logarithmic axis" if log else ""
-    caption = f"{count}, {how}{scale}. Thin line: min to p99; thick: min to p90; mark: p50."
+    are_few = len(rows) <= _MOST_ROWS
+    svg, log = (_rows if are_few else _columns)(rows)
+    count = tr("1 device") if len(rows) == 1 else tr("{count} devices", count=len(rows))
+    how = tr("fastest first") if are_few else tr("one column per device, fastest first")
+    scale = tr("; logarithmic axis") if log else ""
+    caption = tr("{about}. Thin line: min to p99; thick: min to p90; mark: p50.", about=f"{count}, {how}{scale}")
     slowest = rows[-1]
     if len(rows) > 1:
-        caption += f" Slowest: {sanitize(slowest[0], 80)}, p50 {human_ms(slowest[1].p50)}."
+        name, p50 = sanitize(slowest[0], 80), human_ms(slowest[1].p50)
+        caption += tr(" Slowest: {device}, p50 {time}.", device=name, time=p50)
     return Plot(sanitize(model, 80), caption, svg)
 
 
@@ -66,7 +67,7 @@ def _title(name: str, v: Latency) -> Markup:
 def _open(height: int, count: int) -> Markup:
     return Markup(
         '<svg class="plot" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img" aria-label="{a}">'
-    ).format(w=_WIDTH, h=height, a=f"Latency of {count} devices")
+    ).format(w=_WIDTH, h=height, a=tr("Latency of {count} devices", count=count))
 
 
 def _rows(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
@@ -129,8 +130,8 @@ def _columns(rows: list[tuple[str, Latency]]) -> tuple[Markup, bool]:
             )
         )  # fmt: skip
     parts.append(
-        Markup('<text x="{}" y="{}" text-anchor="middle">devices, ordered by p50</text></svg>').format(
-            (left + _WIDTH) / 2, height + 20
+        Markup('<text x="{}" y="{}" text-anchor="middle">{}</text></svg>').format(
+            (left + _WIDTH) / 2, height + 20, tr("devices, ordered by p50")
         )
     )
     return Markup("").join(parts), axis.log

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
-from litefleet_agent.findings import Entry, Finding, Severity, Verdict
+from litefleet_agent.findings import Finding, Severity, Verdict
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
@@ -18,7 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..catalogue.articles import advice, article
+from ..catalogue.articles import advice, title_of
 from ..catalogue.language import Lang, current_lang, in_lang
 from ..catalogue.translate import translated, translated_cell, translated_sentence
 from ..catalogue.wrap import break_points, pieces
@@ -81,7 +81,7 @@ def short_reason(outcome: DeviceOutcome) -> str:
     """Return an outcome's sentence for a table; in Chinese, for one without a translation, the title of its first finding."""
     sentence = sanitize(outcome.sentence, 200)
     is_left = outcome.findings and current_lang() is Lang.ZH and translated(sentence) == sentence
-    return finding_title(outcome.findings[0].entry) if is_left else sentence
+    return title_of(outcome.findings[0].code) if is_left else sentence
 
 
 def wants_color(stream: TextIO, environ: Mapping[str, str]) -> bool:
@@ -192,7 +192,7 @@ class Page:
         self._console.print()
         where = f"{also}, " if also else ""
         count = plural(len(group.devices), "device")
-        head = (f"{entry.code} {finding_title(entry)}", _SEVERITIES[entry.severity])
+        head = (f"{entry.code} {title_of(entry.code)}", _SEVERITIES[entry.severity])
         severity = translated_cell(entry.severity.value)
         self.line(
             head, (in_lang(f" ({where}{severity}, {count})", f"（{translated(where)}{severity}，{count}）"), "dim")
@@ -203,11 +203,6 @@ class Page:
             self.field("" if sentence.is_rest else seen, f"{said} — {folded(sentence.devices)}")
         for label, text in zip(labels, advice(entry.code), strict=True):
             self.field(label, text)
-
-
-def finding_title(entry: Entry) -> str:
-    """Return a finding's name: its slug, in Chinese its title."""
-    return article(entry.code, Lang.ZH).title if current_lang() is Lang.ZH else entry.slug
 
 
 def _broken(text: Text, width: int) -> Text:

@@ -8,6 +8,10 @@ from pathlib import Path
 _WORDS = re.compile(r"[A-Za-z`]{2,}.* |.* [A-Za-z`]{2,}", re.DOTALL)  # two words, or a word and a value beside it
 # Names of calls whose strings no person reads here: patterns, files, SQL, developers' errors.
 _OTHERS = {
+    "execute",
+    "finditer",
+    "format_map",
+    "in_lang",
     "compile",
     "fullmatch",
     "match",
@@ -56,8 +60,17 @@ def _templates(node: ast.AST) -> Iterator[str]:
             yield from _templates(child)
 
 
+# Marks of text for machines: SQL, shell, Python, markup, keys, configuration that is written out.
+_CODE = re.compile(
+    r"^(SELECT|PRAGMA|UPDATE|CREATE|BEGIN|import|from|exec|sh|umask|grep|echo|systemctl|update-rc|rc-update|rm|ls|ln|id|env)\b"
+    r"|^(command|sudo|option|box|area|bold|dim|source|inputs|inventory|host|user|port|runtimes|litefleet)[: ]"
+    r"|^[<#:&/\[^-]|[$^\\|]|&&|/dev/|; (do|then|fi)\b|-----|^\{1\} -[A-Z]|\{1\} (enable|disable|thin)|namespaces=|default-src"
+)
+
+
 def _is_prose(text: str) -> bool:
-    return _WORDS.search(re.sub(r"\{\d\}", "", text)) is not None and not text.startswith(("bold ", "dim "))
+    bare = re.sub(r"`[^`]*`", "", text).strip()
+    return _WORDS.search(re.sub(r"\{\d\}", "", text.strip())) is not None and _CODE.search(bare) is None
 
 
 def _is_other(node: ast.AST) -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rich.cells import cell_len
+
+from ...catalogue.translate import tr
 from ...common.text import sanitize
 from ...devices.outcome import DeviceOutcome, RunReport
 from ...evaluate.figures import Accuracy, accuracy_of, label_of
@@ -33,8 +36,8 @@ def accuracy_charts(report: RunReport) -> list[Chart]:
     for outcome, found in _worth_a_look(measured)[:_MOST_TABLES]:
         if len(found.classes) > 1:
             bars = [_Bar(one.name, one.value, one.reference) for one in found.classes[:_MOST_CLASSES]]
-            most = f", the {_MOST_CLASSES} that lost most" if len(found.classes) > _MOST_CLASSES else ""
-            charts.append(_chart(f"{outcome.device}, {outcome.model}: classes{most}", bars, None))
+            most = tr(", the {count} that lost most", count=_MOST_CLASSES) if len(found.classes) > _MOST_CLASSES else ""
+            charts.append(_chart(f"{outcome.device}, {outcome.model}: {tr('classes')}{most}", bars, None))
     return charts
 
 
@@ -54,21 +57,22 @@ def _name(label: str) -> str:
 def _devices(model: str, measured: Sequence[tuple[DeviceOutcome, Accuracy]]) -> Chart:
     first = measured[0][1]
     bars = [_Bar(outcome.device, found.value, found.reference) for outcome, found in measured[:_MOST_DEVICES]]
-    more = f" (the first {_MOST_DEVICES} devices)" if len(measured) > _MOST_DEVICES else ""
-    return _chart(f"{model}: {label_of(first.metric)} on {first.samples:,} samples{more}", bars, first.least)
+    more = tr(" (the first {count} devices)", count=_MOST_DEVICES) if len(measured) > _MOST_DEVICES else ""
+    title = tr("{metric} on {count} samples", metric=label_of(first.metric), count=f"{first.samples:,}")
+    return _chart(f"{model}: {title}{more}", bars, first.least)
 
 
 def _chart(title: str, bars: Sequence[_Bar], least: float | None) -> Chart:
     names = ["device", "reference", *(["required"] if least is not None else [])]
     canvas = Canvas(_ROW * len(bars), title, names)
-    left = min(WIDTH / 2.5, max(len(_name(bar.label)) for bar in bars) * 7.7 + 10)
+    left = min(WIDTH / 2.5, max(cell_len(_name(bar.label)) for bar in bars) * 7.7 + 10)
     across = Axis(0.0, 1.0, left, WIDTH - 50)
     for tick in across.ticks_about(5):
         canvas.line((across.at(tick), canvas.top), (across.at(tick), canvas.floor), "grid")
         canvas.text(across.at(tick), canvas.floor + 15, tick_label(round(tick, 2)), "", "middle")
     for number, bar in enumerate(bars):
         y = canvas.top + number * _ROW + 3
-        about = f"{bar.label}: {share(bar.value)}, reference {share(bar.reference)}"
+        about = f"{bar.label}: {share(bar.value)}, {tr('reference')} {share(bar.reference)}"
         canvas.text(left - 8, y + 12, _name(bar.label), "name", "end")
         canvas.rect(left, y, across.at(bar.value) - left, 14, "box a", about)
         if bar.reference is not None:
@@ -76,7 +80,7 @@ def _chart(title: str, bars: Sequence[_Bar], least: float | None) -> Chart:
         canvas.text(WIDTH - 44, y + 12, share(bar.value), "value")
     if least is not None:
         canvas.rect(
-            across.at(least) - 1, canvas.top, 2, canvas.floor - canvas.top, "box c", f"required: {share(least)}"
+            across.at(least) - 1, canvas.top, 2, canvas.floor - canvas.top, "box c", f"{tr('required')}: {share(least)}"
         )
     return canvas.done()
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from rich.cells import cell_len
+
 from ...bench.figures import Cell, ReleaseFigures, Start
+from ...catalogue.translate import tr, translated_cell
 from ..values import human_bytes, human_ms
 from .canvas import LEFT, RIGHT, WIDTH, Canvas, Chart
 from .scale import Axis, number_text, tick_label
@@ -29,7 +32,7 @@ def throughput(cells: Sequence[Cell], names: Sequence[str]) -> Chart | None:
     x = float(LEFT)
     for threads, columns in groups.items():
         middle = x + step * len(columns) / 2
-        canvas.text(middle, canvas.floor + 16, f"workers, {_threads(threads)} each", "", "middle")
+        canvas.text(middle, canvas.floor + 16, tr("workers, {threads} each", threads=_threads(threads)), "", "middle")
         for workers, together in columns.items():
             _column(canvas, up, x + step / 2, step, workers, together)
             x += step
@@ -47,8 +50,8 @@ def _groups(cells: Sequence[Cell]) -> dict[int, dict[int, list[Cell]]]:
 
 def _threads(threads: int) -> str:
     if not threads:
-        return "usual threads"
-    return f"{threads} thread{'' if threads == 1 else 's'}"
+        return tr("usual threads")
+    return tr("1 thread") if threads == 1 else tr("{count} threads", count=threads)
 
 
 def _column(canvas: Canvas, up: Axis, middle: float, step: float, workers: int, cells: Sequence[Cell]) -> None:
@@ -68,10 +71,11 @@ def _column(canvas: Canvas, up: Axis, middle: float, step: float, workers: int, 
 
 
 def _about(cell: Cell) -> str:
-    measured = f"{cell.workers} at once, {_threads(cell.threads)}: {number_text(cell.runs_per_s or 0)} runs/s"
+    rate, threads = number_text(cell.runs_per_s or 0), _threads(cell.threads)
+    measured = tr("{count} at once, {threads}: {rate} runs/s", count=cell.workers, threads=threads, rate=rate)
     if cell.latency is not None:
         measured += f", p50 {human_ms(cell.latency.p50)}, p99 {human_ms(cell.latency.p99)}"
-    return measured + (f", {cell.cores:.2g} CPUs busy" if cell.cores else "")
+    return measured + (tr(", {count} CPUs busy", count=f"{cell.cores:.2g}") if cell.cores else "")
 
 
 def cold_starts(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Chart | None:
@@ -84,7 +88,7 @@ def cold_starts(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Cha
     if not rows:
         return None
     canvas = Canvas(_ROW * len(rows), "Cold start (ms), until the first answer", [word for _, word in _PARTS])
-    left = max(len(label) for label, _ in rows) * 7.7 + 10
+    left = max(cell_len(label) for label, _ in rows) * 7.7 + 10
     across = Axis(0.0, max(start.total_ms for _, start in rows) * 1.02 or 1.0, left, WIDTH - 66)
     for tick in across.ticks_about(4):
         canvas.line((across.at(tick), canvas.top), (across.at(tick), canvas.floor), "grid")
@@ -97,10 +101,10 @@ def cold_starts(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Cha
 def _starts(measured: ReleaseFigures, name: str) -> list[tuple[str, Start]]:
     rows = []
     if measured.cold.first is not None:
-        rows.append(("first", measured.cold.first))
+        rows.append((tr("first"), measured.cold.first))
     if measured.cold.again:
         usual = median(start.total_ms for start in measured.cold.again)
-        rows.append(("again", min(measured.cold.again, key=lambda start: abs(start.total_ms - usual))))
+        rows.append((tr("again"), min(measured.cold.again, key=lambda start: abs(start.total_ms - usual))))
     return [(f"{name} {label}".strip(), start) for label, start in rows]
 
 
@@ -110,9 +114,9 @@ def _start(canvas: Canvas, across: Axis, y: float, label: str, start: Start) -> 
     for kind, (part, word) in zip("abcd", _PARTS, strict=True):
         ms = getattr(start, part)
         x = across.at(at)
-        canvas.rect(x, y, across.at(at + ms) - x, 17, f"box {kind}", f"{label}: {word} {human_ms(ms)}")
+        canvas.rect(x, y, across.at(at + ms) - x, 17, f"box {kind}", f"{label}: {translated_cell(word)} {human_ms(ms)}")
         at += ms
-    read = f"; {human_bytes(start.read_bytes)} read from storage" if start.read_bytes else ""
+    read = tr("; {amount} read from storage", amount=human_bytes(start.read_bytes)) if start.read_bytes else ""
     canvas.text(across.at(at) + 6, y + 13, human_ms(start.total_ms), "value")
     canvas.rect(
         across.start, y, across.at(at) - across.start, 17, "touch", f"{label}: {human_ms(start.total_ms)}{read}"

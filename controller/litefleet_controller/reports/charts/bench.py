@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from functools import cache
 
 from litefleet_agent.findings import Severity
 from markupsafe import Markup
 
 from ...bench.figures import BenchFigures, ReleaseFigures, benches_of
+from ...catalogue.translate import tr, translated, translated_sentence
+from ...catalogue.wrap import wrapped
 from ...common.text import sanitize
 from ...devices.outcome import DeviceOutcome, RunReport
 from ..values import human_ms
@@ -19,7 +20,7 @@ from .over_time import latency_over_time, memory_over_time, sensors_over_time
 from .ranks import against, percentiles
 
 _MARGIN, _GAP = 20, 18
-_WIDE = {"head": 52, "name": 70}  # characters of a line
+_WIDE = {"head": 52, "name": 70}  # columns of a line
 _MOST_FOUND = 4
 _COLOUR = re.compile("--([a-z]+): (#[0-9a-f]{6});")
 _MOST_DEVICES = 50  # more would make the picture too long to scroll
@@ -33,8 +34,9 @@ def names_of(figures: BenchFigures) -> list[str]:
 
 def title_of(outcome: DeviceOutcome, figures: BenchFigures) -> str:
     """Return the title of one bench: device, model, releases."""
-    against = " against ".join(reversed(names_of(figures)))
-    return f"{sanitize(outcome.device, 60)} · {sanitize(figures.model, 60)} · {against}"
+    *before, name = names_of(figures) or [""]
+    releases = tr("{second} against {first}", second=name, first=before[0]) if before else name
+    return f"{sanitize(outcome.device, 60)} · {sanitize(figures.model, 60)} · {releases}"
 
 
 def charts_of(figures: BenchFigures) -> list[Chart]:
@@ -60,8 +62,12 @@ def heading_of(outcome: DeviceOutcome, figures: BenchFigures) -> list[str]:
         for name, measured in zip(names, figures.releases, strict=True)
     ]
     if figures.comparison is not None and len(names) > 1:
-        lines.append(figures.comparison.sentence(*names))
-    found = [f"{f.code} {sanitize(f.observed, 300)}" for f in outcome.findings if f.severity is not Severity.NOTE]
+        lines.append(translated(figures.comparison.sentence(*names)))
+    found = [
+        f"{f.code} {translated_sentence(sanitize(f.observed, 300))}"
+        for f in outcome.findings
+        if f.severity is not Severity.NOTE
+    ]
     return [*filter(None, lines), *found[:_MOST_FOUND]]
 
 
@@ -69,9 +75,19 @@ def _release_line(name: str, measured: ReleaseFigures) -> str:
     if measured.warm is None:
         return ""
     warm = measured.warm
-    line = f"{name}{': ' if name else ''}p50 {human_ms(warm.p50)}, p99 {human_ms(warm.p99)}, {warm.runs:,} runs"
-    more = {True: "", False: "; its outputs are wrong: these figures do not count", None: "; not measured to the end"}
+    line = f"{name}{': ' if name else ''}p50 {human_ms(warm.p50)}, p99 {human_ms(warm.p99)}, "
+    line += tr("{count} runs", count=f"{warm.runs:,}")
+    more = {
+        True: "",
+        False: tr("; its outputs are wrong: these figures do not count"),
+        None: tr("; not measured to the end"),
+    }
     return line + more[measured.right]
+
+
+def mark_of(measured: ReleaseFigures) -> str:
+    """Return what follows a release's name in a table: "" where its outputs are right."""
+    return {True: "", False: f" ({tr('wrong')})", None: f" ({tr('not checked')})"}[measured.right]
 
 
 def to_svg(report: RunReport) -> str:
@@ -83,8 +99,9 @@ def to_svg(report: RunReport) -> str:
         part, y = _device(outcome, figures, y)
         parts += part
     if len(shown) != 1:
-        more = f" {len(shown) - _MOST_DEVICES} further devices are left out." if len(shown) > _MOST_DEVICES else ""
-        note = f"{len(shown)} benches.{more}" if shown else "Nothing was measured."
+        left_out = len(shown) - _MOST_DEVICES
+        note = tr("{count} benches.", count=len(shown)) if shown else tr("Nothing was measured.")
+        note += " " + tr("{count} further devices are left out.", count=left_out) if left_out > 0 else ""
         parts.append(_text(note, y + 12, ""))
         y += 24
     width, height = WIDTH + 2 * _MARGIN, round(y + _MARGIN)
@@ -107,7 +124,7 @@ def _device(outcome: DeviceOutcome, figures: BenchFigures, y: float) -> tuple[li
         (title_of(outcome, figures), "head"),
         *((line, "name") for line in heading_of(outcome, figures)),
     ]:
-        for piece in textwrap.wrap(line, _WIDE[kind]):
+        for piece in wrapped(line, _WIDE[kind]):
             parts.append(_text(piece, y + 14, kind))
             y += 20
     y += 8

@@ -8,7 +8,9 @@ from functools import cache
 from importlib import resources
 
 from markupsafe import Markup
+from rich.cells import cell_len
 
+from ...catalogue.translate import translated, translated_cell
 from ...common.text import sanitize
 from .scale import Axis, tick_label
 
@@ -42,7 +44,7 @@ class Canvas:
 
     def __init__(self, plot: float, title: str, legend: Sequence[str] = ()) -> None:
         self.top = _TITLE + (_LEGEND if len(legend) > 1 else 0)
-        self.height, self._title = round(self.top + plot + BOTTOM), sanitize(title, 120)
+        self.height, self._title = round(self.top + plot + BOTTOM), translated_cell(sanitize(title, 120))
         self._parts: list[Markup] = []
         self.text(0, 14, title, "title")
         if len(legend) > 1:
@@ -58,8 +60,9 @@ class Canvas:
         return Chart(self._title, self.height, Markup("").join(self._parts))
 
     def text(self, x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> None:
-        """Write one line, cleaned and escaped; `anchor` is start, middle or end."""
-        self._add('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>', kind, x, y, anchor, sanitize(text, 120))
+        """Write one line, cleaned, translated and escaped; `anchor` is start, middle or end; a `name` is not translated."""
+        shown = sanitize(text, 120) if kind == "name" else translated_cell(sanitize(text, 120))
+        self._add('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>', kind, x, y, anchor, shown)
 
     def line(self, start: Point, end: Point, kind: str) -> None:
         """Draw a straight line."""
@@ -79,13 +82,13 @@ class Canvas:
 
     def rect(self, x: float, y: float, width: float, height: float, kind: str, title: str = "") -> None:
         """Draw a rectangle, with a title that a pointer shows."""
-        tooltip = Markup("<title>{}</title>").format(sanitize(title, 200)) if title else Markup("")
+        tooltip = Markup("<title>{}</title>").format(translated(sanitize(title, 200))) if title else Markup("")
         shape = '<rect class="{}" x="{}" y="{}" width="{}" height="{}">{}</rect>'
         self._add(shape, kind, _round(x), _round(y), _round(max(width, 0)), _round(max(height, 0)), tooltip)
 
     def dot(self, at: Point, radius: float, kind: str, title: str = "") -> None:
         """Draw a filled circle."""
-        tooltip = Markup("<title>{}</title>").format(sanitize(title, 200)) if title else Markup("")
+        tooltip = Markup("<title>{}</title>").format(translated(sanitize(title, 200))) if title else Markup("")
         self._add('<circle class="spot {}" cx="{}" cy="{}" r="{}">{}</circle>', kind, *at, radius, tooltip)
 
     def upward(self, axis: Axis, count: int = 4) -> None:
@@ -102,7 +105,7 @@ class Canvas:
         for kind, name in zip("abcd", names, strict=False):
             self.rect(x, 23, 9, 9, f"box {kind}")
             self.text(x + 13, 31, name)
-            x += 13 + 7.2 * len(sanitize(name, 40)) + 14
+            x += 13 + 7.2 * cell_len(translated_cell(sanitize(name, 40))) + 14
 
 
 def _round(value: float) -> float:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from ...bench.figures import ReleaseFigures
+from ...catalogue.translate import tr
 from .canvas import LEFT, RIGHT, Canvas, Chart
 from .scale import Axis, axis_around, axis_from_zero, number_text
 
@@ -70,7 +71,7 @@ def _lines(
     for kind, line in points.items():
         canvas.path([(across.at(t), up.at(value)) for t, value in line], kind)
     last = number_text(values[-1]) if len(points) == 1 else ""
-    canvas.text(RIGHT, 14, f"at the end {last}" if last else "", "", "end")
+    canvas.text(RIGHT, 14, tr("at the end {value}", value=last) if last else "", "", "end")
     return canvas.done()
 
 
@@ -84,7 +85,11 @@ def _time_axis(canvas: Canvas, shown: Mapping[str, ReleaseFigures]) -> Axis:
     ticks = scaled.ticks_about(6)
     for tick in ticks:
         canvas.text(
-            scaled.at(tick), canvas.floor + 16, f"{tick:g}" + (f" {word}" if tick == ticks[-1] else ""), "", "middle"
+            scaled.at(tick),
+            canvas.floor + 16,
+            f"{tick:g}" + (f" {tr(word)}" if tick == ticks[-1] else ""),
+            "",
+            "middle",
         )
     canvas.line((LEFT, canvas.floor), (RIGHT, canvas.floor), "grid")
     return axis

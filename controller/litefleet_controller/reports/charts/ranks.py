@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...bench.figures import Comparison, ReleaseFigures
+from ...catalogue.translate import tr
 from ..values import human_ms
 from .canvas import LEFT, RIGHT, Canvas, Chart
 from .scale import Axis, axis_from_zero, number_text
@@ -34,7 +35,12 @@ def percentiles(releases: Sequence[ReleaseFigures], names: Sequence[str]) -> Cha
         highest = max(column[number] for column in values.values())
         for kind, column in values.items():
             ms = column[number]
-            canvas.dot((x, up.at(ms)), 4, kind, f"{label} {human_ms(ms)}, of {shown[kind].runs:,} runs")
+            canvas.dot(
+                (x, up.at(ms)),
+                4,
+                kind,
+                tr("{rank} {time}, of {count} runs", rank=label, time=human_ms(ms), count=f"{shown[kind].runs:,}"),
+            )
             above = ms == highest and (kind == "a" or values["a"][number] != ms)
             canvas.text(x, up.at(ms) + (-9 if above else 18), number_text(ms), "value", "middle")
     return canvas.done()
@@ -44,7 +50,7 @@ def against(comparison: Comparison | None, names: Sequence[str]) -> Chart | None
     """Return a chart of the second release's latency relative to the first, with its 95 % interval."""
     if comparison is None or comparison.low is None or comparison.high is None or len(names) < 2:
         return None
-    canvas = Canvas(64, f"{names[1]} against {names[0]}: latency (%), 95 % interval")
+    canvas = Canvas(64, tr("{second} against {first}: latency (%), 95 % interval", second=names[1], first=names[0]))
     low, middle, high = ((value - 1) * 100 for value in (comparison.low, comparison.ratio, comparison.high))
     reach = max(abs(low), abs(high), 1.0) * 1.25
     across = Axis(-reach, reach, LEFT, RIGHT)

@@ -19,7 +19,8 @@
       d.node.hidden = !fits;
       if (fits) count += 1;
     });
-    shown.textContent = count === devices.length ? "All " + count + " shown" : count + " of " + devices.length + " shown";
+    shown.textContent = (count === devices.length ? shown.dataset.all : shown.dataset.some)
+      .replace("{count}", count).replace("{total}", devices.length);
   }
   chips.forEach(function (chip) {
     chip.addEventListener("click", function () {
