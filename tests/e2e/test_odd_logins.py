@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -138,7 +137,21 @@ def test_an_interpreter_whose_library_is_split(servers: OddServers, tmp_path: Pa
     assert "opkg install" in outcome.sentence
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the limit is set below root's own")
-def test_words_of_a_device_that_has_no_room(servers: OddServers, tmp_path: Path) -> None:
+def test_a_limit_of_the_login_is_named(servers: OddServers, tmp_path: Path) -> None:
     outcome = login(servers, tmp_path, 'ulimit -f 100; exec sh -c "$SSH_ORIGINAL_COMMAND"')
-    assert told(outcome)[1] in ("", "LF313", "LF514"), outcome.sentence
+    assert told(outcome) == (Verdict.FAILED, "LF514"), outcome.sentence
+    assert "File too large (ulimit -f: 51200)" in outcome.sentence
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "litefleet: 1: Cannot fork",  # dash
+        "sh: can't fork: Resource temporarily unavailable",  # BusyBox
+        "bash: fork: retry: Resource temporarily unavailable",
+    ],
+)
+def test_a_login_that_may_start_no_process(servers: OddServers, tmp_path: Path, words: str) -> None:
+    outcome = login(servers, tmp_path, f'echo "{words}" >&2; exit 2')
+    assert told(outcome) == (Verdict.FAILED, "LF514"), outcome.sentence
+    assert "ulimit -u" in outcome.sentence

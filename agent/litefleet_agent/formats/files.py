@@ -138,12 +138,21 @@ _LIMITS = {
 def exceeded_limit(error: OSError) -> str:
     """Return the limit of this process that an error comes from, as "ulimit -f: 307200"; "" for any other error."""
     name, option = _LIMITS.get(error.errno or 0, ("", ""))
-    if not name:
-        return ""
+    return _shown_limit(name, option) if name else ""
+
+
+def address_space_limit() -> str:
+    """Return this process's limit of its address space, as "ulimit -v: 61440000"; "" where there is none."""
+    shown = _shown_limit("RLIMIT_AS", "-v")
+    return "" if shown.endswith(": -1") else shown
+
+
+def _shown_limit(name: str, option: str) -> str:
     try:
         import resource
 
-        return "ulimit %s: %d" % (option, resource.getrlimit(getattr(resource, name))[0])
+        value = resource.getrlimit(getattr(resource, name))[0]
+        return "ulimit %s: %d" % (option, -1 if value == resource.RLIM_INFINITY else value)
     except (ImportError, AttributeError, OSError, ValueError):
         return "ulimit %s" % option
 

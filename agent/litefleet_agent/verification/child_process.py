@@ -19,6 +19,7 @@ from ..facts.cxx_library import library_in
 from ..findings import Finding, Severity, finding
 from ..findings.crashlog.decode import causes, decisive_line, is_check, signal_of
 from ..findings.crashlog.text import LogText
+from ..formats.files import exceeded_limit
 
 MAX_STDOUT = 1 << 20  # bytes kept; the rest is read and dropped, so that the child never blocks
 STDERR_TAIL = 4096  # bytes
@@ -71,7 +72,9 @@ def run_child(
     try:
         process = subprocess.Popen(list(argv), stdin=_PIPE, stdout=_PIPE, stderr=_PIPE, start_new_session=True, env=env)
     except OSError as err:
-        raise AgentError("%s cannot be started: %s" % (argv[0], err.strerror), "no-program") from err
+        limit = exceeded_limit(err)
+        words = "%s cannot be started: %s" % (argv[0], err.strerror)
+        raise AgentError("%s (%s)" % (words, limit) if limit else words, "limit" if limit else "no-program") from err
     monitor = _ChildMonitor(process, stdin_bytes, time_limit_s, memory_limit_bytes, on_tick)
     try:
         set_limits(process.pid, memory_limit_bytes)

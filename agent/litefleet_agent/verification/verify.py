@@ -12,7 +12,7 @@ from ..findings import Finding, finding
 from ..findings.model_file import accelerators
 from ..formats.checked import mapping, number, shown, text, texts, whole
 from ..formats.engine_settings import NOT_TAKEN, NOTHING_ASKED, EngineSettings, SettingReport
-from ..formats.files import open_regular, read_regular
+from ..formats.files import address_space_limit, open_regular, read_regular
 from ..formats.nb import NbError, NbModel, read_nb
 from ..formats.npz import Array, read_npz
 from ..releases.archive import keep_bytecode
@@ -395,6 +395,8 @@ def paddlelite_finding(kind: str, message: str, stage: str) -> Finding:
         return finding("LF412", message)
     if kind != "import":
         return finding(code_of_error(stage), "While %s: %s" % (stage, message))
+    if "failed to map segment" in message and address_space_limit():
+        return finding("LF514", "%s (%s)" % (message, address_space_limit()))
     for words, code in _IMPORT_WORDS:
         if words in message:
             return finding(code, message)

@@ -120,8 +120,8 @@ class AgentClient:
             if answer.state == "nomodule":
                 module, python, words = [*answer.text.split(" ", 2), "", ""][:3]
                 raise TransportError(lacks_module(module, python, words))
-            if answer.state == "fail":
-                raise TransportError(finding("LF313", answer.text))
+            if answer.state in ("fail", "limit"):
+                raise TransportError(finding("LF514" if answer.state == "limit" else "LF313", answer.text))
             self.round_trips += 1
             hello = (await self._result(Request("hello"), 1)).result
         interval_s = number_or(0, hello.get("heartbeat_s"), 1, 60)  # older agents request none

@@ -26,6 +26,8 @@ from .python_bundle import MINE, SHARED
 
 LINE_LIMIT = 64 * 1024  # bytes of login chatter that are passed over before the answer
 STARTED_BY_SHELL = 97  # exit code of a shell that reads litefleet's input: see `lead`
+# The device's own interpreters, in the order in which they are tried.
+OWN_PYTHONS = "python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python"
 
 # Python 2 gets as far as the version check (exit code 78: try the next name; 126 and 127: it could not even be started, as
 # with a version manager's shim).  One without ctypes, json or zlib, as small systems package it, cannot run the agent's checks;
@@ -59,7 +61,7 @@ s="{stage1}"
 own() {
 a=$2
 if [ -n "$1" ]; then set -- "$1"
-else set -- python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python; fi
+else set -- {own}; fi
 for p; do
 command -v "$p" >/dev/null 2>&1 || continue
 run "$p" -Es -c "$s" $a
@@ -198,6 +200,7 @@ except ImportError as error:  # small systems split the standard library into pa
 
 # Runs among the loader's names, on a device that lacks the agent.
 _KEEPER = """
+import errno
 def keep(path, data):
     folder = os.path.dirname(path)
     os.makedirs(folder, 0o700, exist_ok=True)
@@ -212,6 +215,14 @@ def keep(path, data):
         if os.path.exists(temp):
             os.unlink(temp)
         raise
+def because(error):
+    # A limit of the login is named; its own errors come from nothing else here.
+    limits = {errno.EFBIG: ("RLIMIT_FSIZE", "-f"), errno.EMFILE: ("RLIMIT_NOFILE", "-n")}
+    if error.errno not in limits:
+        return "fail %s"
+    import resource
+    name, option = limits[error.errno]
+    return "limit %%s (ulimit %s: %d)" % (option, resource.getrlimit(getattr(resource, name))[0])
 def receive(root, path):
     # Returns where the agent lies from now on, and a descriptor of it; -1 after it was said why there is none.
     data = take(SIZE)
@@ -230,8 +241,10 @@ def receive(root, path):
             atexit.register(shutil.rmtree, folder, True)
             path = os.path.join(folder, SHA + ".pyz")
             keep(path, data)
-        except OSError:
-            say("fail the agent could not be stored under %s: %s" % (root, error.strerror))
+        except OSError as last:
+            error = error if error.errno else last
+            text = "the agent could not be stored under %s: %s" % (root, error.strerror)
+            say(because(error) % text)
             return "", -1
     fd = checked(path)
     if fd < 0:
@@ -252,7 +265,7 @@ KEEPER = _packed(_KEEPER)  # what a device that answers "need" gets ahead of the
 
 @dataclass(frozen=True)
 class Answer:
-    """The bootstrap's line: `state` is sh, have, need, ready, nopython, nomodule or fail; `text` what follows it."""
+    """The bootstrap's line: `state` is sh, have, need, ready, nopython, nomodule, limit or fail; `text` what follows it."""
 
     state: str
     text: str
@@ -312,7 +325,7 @@ def command(nonce: str, loader_size: int, python: str = "", choice: Choice = Cho
     `python` is the device's interpreter and `root` the agent's root as the inventory names them.
     """
     stage1 = _STAGE1.format(size=loader_size - len(lead(nonce)), nonce=nonce)
-    script = _SCRIPT.replace("{stage1}", stage1).replace("{shared}", SHARED)
+    script = _SCRIPT.replace("{stage1}", stage1).replace("{shared}", SHARED).replace("{own}", OWN_PYTHONS)
     return in_any_shell(script, python, choice.value, root, nonce)
 
 

@@ -16,6 +16,7 @@ _REPEATS = 8  # equal lines in succession: a program answers each line of litefl
 _KEPT = 4096  # bytes of the output
 _QUOTED = 300  # characters of it in a sentence
 _NO_MODULE = re.compile(r"No module named '?([A-Za-z_][\w.]{0,80})")
+_NO_FORK = re.compile(r"[Cc]an(?:'t|not) fork|fork: .*Resource temporarily unavailable")  # dash and BusyBox; bash
 _SIGNALLED = 128  # a shell's exit code for a program that a signal ended begins here
 
 
@@ -81,6 +82,8 @@ class LoginOutput:
         if self.answered or exit_code is None or exit_code >= _SIGNALLED:
             code = "" if exit_code is None else f" (exit code {exit_code})"
             return finding("LF505", f"the device closed the session before it answered{code}{said}")
+        if _NO_FORK.search(said):
+            return finding("LF514", f"the login may start no further process (ulimit -u){said}")
         if not self.shell_runs and exit_code == bootstrap.STARTED_BY_SHELL:
             observed = "a start-up file of the login starts another shell, which took litefleet's input for commands"
             return finding("LF510", f"{observed} (such as `exec zsh` in ~/.bashrc){said}")

@@ -9,13 +9,15 @@ from pathlib import PurePosixPath
 from litefleet_inventory.model import Device
 
 from ..common.errors import LitefleetError
+from ..devices.bootstrap import OWN_PYTHONS
 from ..devices.bring import placing_command
 from ..devices.python_bundle import SHARED, PythonMaker, best_form
 from .carry_out import Remote, as_user
 from .steps import NOBODY, PYTHON, Step
 
 # What the device's own must have: the agent's checks call the C library.
-_GOOD = "import sys; sys.version_info < (3, 7) and sys.exit(1); import _ctypes, json"
+_NEW = "import sys; sys.version_info < (3, 7) and sys.exit(1); import json"
+_GOOD = f"{_NEW}, _ctypes"
 _ASK = "uname -m; for c in tar dd gzip xz; do command -v $c >/dev/null 2>&1 && echo $c; done; true"
 _UNKNOWN = "KEY"  # stands for the archive's hash where no device has been asked yet
 _WORDS = ("", "auto", "own", "bring")  # of `python:` in the inventory; anything else is a path
@@ -33,9 +35,10 @@ def python_steps(device: Device, remote: Remote, pythons: PythonMaker | None) ->
 
     Raises: LitefleetError where none can be made or unpacked, TransportError.
     """
-    brings = device.python == "bring" or (device.python in ("", "auto") and not _has_own(remote))
+    own = _own(remote, device.python == "own") if device.python in ("", "auto", "own") else ""
+    brings = device.python == "bring" or (device.python in ("", "auto") and not own)
     if pythons is None or not brings:
-        return named_python(device), ()
+        return own or named_python(device), ()
     machine, *tools = remote.run(_ASK).out.split() or [""]
     form = best_form(frozenset(tools))
     if not form:
@@ -63,6 +66,12 @@ def without_python() -> Step:
     return Step("the Python that was brought", "", undo=undo)
 
 
-def _has_own(remote: Remote) -> bool:
-    """Return whether `python3` exists and is new enough; run as user `nobody`, since it is not trusted before."""
-    return remote.run(as_user(f"{PYTHON} -Es -c {shlex.quote(_GOOD)} 2>/dev/null", NOBODY)).code == 0
+def _own(remote: Remote, any_new: bool) -> str:
+    """Return the device's own Python that serves, by the names that a session tries; "" where there is none.
+
+    With `any_new`, one without ctypes serves where no other is.  Run as user `nobody`: none of them is trusted before.
+    """
+    tests = " ".join(shlex.quote(test) for test in (_GOOD, *((_NEW,) if any_new else ())))
+    script = f'for t in {tests}; do for p in {OWN_PYTHONS}; do "$p" -Es -c "$t" && echo "$p" && exit; done; done'
+    said = remote.run(as_user(f"{{ {script}; }} 2>/dev/null", NOBODY)).out.split()
+    return said[-1] if said and said[-1] in OWN_PYTHONS.split() else ""

@@ -4,6 +4,7 @@ import re
 from typing import Callable, Sequence, Tuple
 
 from ...facts.cxx_library import OTHER_BUILDS
+from ...formats.files import address_space_limit
 from ..engine import PaddleLiteError
 
 _SHOWN = 3  # missing symbols that a sentence names
@@ -52,6 +53,8 @@ def explain_unloadable(path: str, said: str) -> NativeError:
     """Return the error for a library that the loader refuses; `said` is what dlerror gave."""
     said = " ".join(said.split())[:1000] or "the loader gave no reason"
     hint = next((hint for pattern, hint in _LOADER_HINTS if re.search(pattern, said)), "")
+    if "noexec" in hint and address_space_limit():
+        hint = ""  # another cause, which the finding names
     return NativeError("import", said + (" (%s)" % hint if hint else "") + ("" if path in said else " [%s]" % path))
 
 
