@@ -4,10 +4,10 @@
     python -m bench.scale --devices 100000 --repeat 1
     python -m bench.scale --devices 1000 --profile  # where the CPU goes
 
-The planning, the rollout, the state and the report are production's own, on a real SQLite file; so are the bytes on the wire.  The
-devices are simulated (`tests/sim`): their delays are those that bench/README.md measured, and they fail as drawn here.  Time
-is virtual, so that hours of waiting cost nothing; a commit takes `COMMIT_S` of it.  Each number of devices has a process of its own.  What
-the devices' own code costs is measured and not counted.
+The planning, the rollout, the state and the report are production's own, on a real SQLite file; so are the bytes on the wire.
+The devices are simulated (`tests/sim`): their delays are those that bench/README.md measured, and they fail as drawn here.
+Time is virtual, so that hours of waiting cost nothing; a commit takes `COMMIT_S` of it.  Each number of devices has a process
+of its own.  What the devices' own code costs is measured and not counted.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def _fails(code: str) -> Callable[[str, SimDevice], Sequence[Finding]]:
 def shape(name: str, profile: Profile, dice: random.Random) -> Profile:
     """Return a device with measured delays; few fail, few come and go."""
     profile = profile.with_(
-        start_s=dice.uniform(*START_S), verify_s=dice.choice(PROOF_S) * dice.uniform(*SLOWER), cut=random_cuts(name, CUT)
+        start_s=dice.uniform(*START_S),
+        verify_s=dice.choice(PROOF_S) * dice.uniform(*SLOWER),
+        cut=random_cuts(name, CUT),
     )
     if dice.random() < FAILS:
         profile = profile.with_(cause=_fails(dice.choice(CAUSES)))
@@ -141,9 +143,7 @@ def _peak_mb() -> float:
 def _rollout(controller: Harness, commits: list[int], devices: DeviceTime) -> dict[str, float]:
     began = (_cpu(), time.perf_counter(), devices.seconds, commits[0], controller.fleet.clock.elapsed)
     controller.context.last_seen = {}
-    report = run(
-        start_with_context(controller.context, WaitPolicy.WAVES, True, Stopwatch()), controller.fleet.clock
-    )
+    report = run(start_with_context(controller.context, WaitPolicy.WAVES, True, Stopwatch()), controller.fleet.clock)
     assert report.rollout["state"] in ("done", "running"), report.rollout
     n = len(controller.fleet.devices)
     return {
@@ -167,7 +167,14 @@ def simulate(size: int, concurrency: int, folder: Path) -> dict[str, Any]:
     for owner, name in ((SimDevice, "answer"), (Peer, "feed"), (sim_transport, "encode")):
         devices.measure(owner, name)
     sa.event.listen(sa.Engine, "commit", lambda connection: commits.__setitem__(0, commits[0] + 1))
-    controller = Harness(fleet, supply, Policy.model_validate({"gates": "off"}), folder / "project", concurrency=concurrency, write=OneWriter())
+    controller = Harness(
+        fleet,
+        supply,
+        Policy.model_validate({"gates": "off"}),
+        folder / "project",
+        concurrency=concurrency,
+        write=OneWriter(),
+    )
     first = _rollout(controller, commits, devices)
     again = _rollout(controller, commits, devices)
     rows = controller.rows()

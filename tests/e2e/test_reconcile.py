@@ -10,7 +10,7 @@ import yaml
 from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.devices.outcome import RunReport
-from litefleet_controller.operations import reconcile
+from litefleet_controller.operations.reconcile import reconcile
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import (

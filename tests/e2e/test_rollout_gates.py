@@ -12,7 +12,9 @@ import yaml
 from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.devices.steps import WaitPolicy
-from litefleet_controller.operations import abort, plan_rollout, reconcile, resume
+from litefleet_controller.operations import abort, plan_rollout
+from litefleet_controller.operations.reconcile import reconcile
+from litefleet_controller.operations.resume import resume
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import (

@@ -15,7 +15,8 @@ from pathlib import Path
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.devices.steps import WaitPolicy
-from litefleet_controller.operations import resume, retry
+from litefleet_controller.operations import retry
+from litefleet_controller.operations.resume import resume
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import (

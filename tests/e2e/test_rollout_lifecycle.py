@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.steps import WaitPolicy
-from litefleet_controller.operations import approve, plan_rollout, resume
+from litefleet_controller.operations import approve, plan_rollout
+from litefleet_controller.operations.resume import resume
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import (

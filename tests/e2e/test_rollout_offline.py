@@ -9,7 +9,7 @@ from collections.abc import Callable
 from litefleet_agent.findings import Verdict
 from litefleet_controller.demo import EmbeddedFleet
 from litefleet_controller.devices.steps import WaitPolicy
-from litefleet_controller.operations import reconcile
+from litefleet_controller.operations.reconcile import reconcile
 
 from tests.e2e.conftest import Project
 from tests.e2e.rollout_helpers import current, latest, litefleet, options, quiet, rollout, rows, states, within

@@ -20,7 +20,8 @@ from litefleet_controller.devices.deliver import Release
 from litefleet_controller.devices.outcome import DeviceOutcome
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.visit import DeviceSession, open_session
-from litefleet_controller.operations import Target, open_state, reconcile, roll_back, spread_trust, write_for
+from litefleet_controller.operations import Target, open_state, roll_back, spread_trust, write_for
+from litefleet_controller.operations.reconcile import reconcile
 from litefleet_controller.project.project import open_project
 from litefleet_controller.signing.signer import Signer
 

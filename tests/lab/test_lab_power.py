@@ -20,7 +20,8 @@ from litefleet_agent.releases.store import release_id
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.steps import WaitPolicy
-from litefleet_controller.operations import resume, start_rollout
+from litefleet_controller.operations import start_rollout
+from litefleet_controller.operations.resume import resume
 from litefleet_controller.operations.rollout import StillOpen
 from litefleet_controller.project import Options
 

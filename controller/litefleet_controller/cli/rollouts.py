@@ -109,9 +109,9 @@ def resume(
     options: ProjectOptions, rollout_id: RolloutArgument = "", watch: WatchOption = False, as_json: JsonOption = False
 ) -> None:
     """Continue a rollout that was paused, or whose controller ended without finishing it."""
-    from .. import operations
+    from ..operations.resume import resume as resume_rollout
 
-    _continue(operations.resume, options, rollout_id, watch, as_json)
+    _continue(resume_rollout, options, rollout_id, watch, as_json)
 
 
 @command
@@ -211,9 +211,9 @@ def reconcile(
     html: HtmlOption = None,
 ) -> None:
     """Continue open rollouts, add new devices, and find drift: one pass that never waits, for a timer."""
-    from .. import operations
+    from ..operations.reconcile import reconcile as reconcile_fleet
 
-    run = operations.reconcile(options, progress_for(as_json), repair=repair, deep=deep)
+    run = reconcile_fleet(options, progress_for(as_json), repair=repair, deep=deep)
     run_and_show(run, as_json, html)
 
 

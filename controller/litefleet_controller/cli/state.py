@@ -55,7 +55,10 @@ def status(
             return
         one = operations.find_rollout(state, settings.fleet, rollout_id)
         rows = [row for row in state.rows(one.id) if chosen is None or row.device in chosen]
-        outcomes = [o for o in state.outcomes(one.id) if chosen is None or o.device in chosen]
+        if as_json:
+            outcomes = [o for o in state.outcomes(one.id) if chosen is None or o.device in chosen]
+        else:
+            brief = state.outcomes_in_brief(one.id, rows)
         running = {key: entry.at for key, entry in state.runs_failed(one.id).items()}
         older = state.behind(settings.fleet)
         holder = str(state.holder(settings.fleet) or "")
@@ -64,7 +67,9 @@ def status(
         content = status_dict(one, rows, outcomes, time.time(), holder, running, versions)
         show(json.dumps({**content, "older": older}, indent=2))
     else:
-        show(status_text(one, rows, outcomes, time.time(), terminal_width(), colored(), holder, running, versions))
+        now, width = time.time(), terminal_width()
+        text = status_text(one, rows, brief.notable, now, width, colored(), holder, running, versions, brief.sent_bytes)
+        show(text)
     if older:
         say(f"Attention: {older}")
 

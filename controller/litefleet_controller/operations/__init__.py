@@ -1,17 +1,25 @@
-"""Operations on rollouts: plan, rollout, resume, pause, abort, rollback, reconcile.  Each is one call."""
+"""Operations on rollouts: plan, rollout, resume, pause, abort, rollback, reconcile.  Each is one call.
+
+A name is imported when it is first used: commands that only read the state start without the engine, SSH and the builders.
+`resume` and `reconcile` are in the modules of these names, which would hide them here.
+"""
 
 from __future__ import annotations
 
-from ..project.project import open_state
-from .adopt import Adoption, adopt_state, plan_adoption, state_of
-from .bundle import write_for
-from .context import RolloutContext, find_rollout, open_context
-from .plan import plan_rollout
-from .reconcile import reconcile
-from .resume import abort, approve, pause, resume, retry, what_to_abort
-from .rollback import RollbackPlan, Target, plan_rollback, roll_back
-from .rollout import start_rollout
-from .trust import spread_trust
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..project.project import open_state
+    from .adopt import Adoption, adopt_state, plan_adoption, state_of
+    from .bundle import write_for
+    from .context import RolloutContext, open_context
+    from .find import find_rollout
+    from .plan import plan_rollout
+    from .resume import abort, approve, pause, retry, what_to_abort
+    from .rollback import RollbackPlan, Target, plan_rollback, roll_back
+    from .rollout import start_rollout
+    from .trust import spread_trust
 
 __all__ = [
     "Adoption",
@@ -28,8 +36,6 @@ __all__ = [
     "plan_adoption",
     "plan_rollback",
     "plan_rollout",
-    "reconcile",
-    "resume",
     "retry",
     "roll_back",
     "spread_trust",
@@ -38,3 +44,23 @@ __all__ = [
     "what_to_abort",
     "write_for",
 ]
+
+_MODULES = {
+    "..project.project": ("open_state",),
+    ".adopt": ("Adoption", "adopt_state", "plan_adoption", "state_of"),
+    ".bundle": ("write_for",),
+    ".context": ("RolloutContext", "open_context"),
+    ".find": ("find_rollout",),
+    ".plan": ("plan_rollout",),
+    ".resume": ("abort", "approve", "pause", "retry", "what_to_abort"),
+    ".rollback": ("RollbackPlan", "Target", "plan_rollback", "roll_back"),
+    ".rollout": ("start_rollout",),
+    ".trust": ("spread_trust",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULE_OF[name], __name__), name)

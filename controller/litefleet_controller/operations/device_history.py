@@ -65,7 +65,7 @@ async def sync_history(context: RolloutContext, session: DeviceSession) -> None:
     identity, newest = reported.get("id"), integer_or(reported.get("newest"), 1, _MOST_NUMBER - 1)
     if not isinstance(identity, str) or not _ID.match(identity):
         return
-    known = (await context.read(context.state.services)).get(session.device.name)
+    known = await context.read(context.state.service, session.device.name)
     number = known.number if known is not None and known.history == identity else 0
     status, name = mapping_or_empty(session.hello.get("service")), session.device.name
     for _ in range(_PAGES):

@@ -22,7 +22,8 @@ from ..rollout_engine.store import endings, retries
 from ..state import FleetLock, FleetLocked, State, this_process
 from .carry_out import is_due, revert_if_due, run_to_report
 from .conflicts import check_devices
-from .context import ProgressFor, RolloutContext, find_rollout, open_context, open_ones, to_retry
+from .context import ProgressFor, RolloutContext, open_context, open_ones
+from .find import find_rollout, to_retry
 from .open_rollouts import still_open
 from .run import Stopwatch, interruptible, make_due, moved
 

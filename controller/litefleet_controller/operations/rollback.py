@@ -20,7 +20,8 @@ from ..rollout import DeviceRow, Rollout, RolloutEvent, RolloutState, Wave
 from ..rollout.policy import Gates
 from ..state import State
 from .conflicts import check_devices
-from .context import ProgressFor, RolloutContext, find_rollout, open_context
+from .context import ProgressFor, RolloutContext, open_context
+from .find import find_rollout
 from .open_rollouts import still_open
 from .run import Stopwatch, end_rollout, interruptible, make_due, moved, report_of
 

@@ -1,4 +1,7 @@
-"""Opens a project: checks configuration, inventory and command-line options together, and builds the parts of a run."""
+"""Opens a project: checks configuration, inventory and command-line options together, and builds the parts of a run.
+
+What contacts devices or builds releases is imported when it is asked for: commands that read the state start without it.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,17 @@ from typing import TYPE_CHECKING
 
 from litefleet_inventory import Device, Inventory, InventoryError, SelectError, kind_of_path, load, select
 
-from ..build.pythons.make import PythonBundles
-from ..build.releases import ReleaseBuilder
-from ..build.toolchain import Toolchains, default_cache
 from ..common.errors import ConfigError, UsageError
 from ..config import Config, load_config
-from ..devices.agent_archive import agent_archive
-from ..devices.progress import Progress
-from ..devices.transport.hostkeys import HostKeys
-from ..devices.transport.ssh import SshLimits, SshTransport
 from ..devices.transport.ssh_config import DEFAULT_FILES, SshConfig
-from ..devices.visit import SessionFactory
 from . import Options
 
 if TYPE_CHECKING:
+    from ..build.releases import ReleaseBuilder
+    from ..devices.progress import Progress
+    from ..devices.transport.hostkeys import HostKeys
+    from ..devices.transport.ssh import SshTransport
+    from ..devices.visit import SessionFactory
     from ..state import State
 
 
@@ -45,12 +45,19 @@ class Project:
 
     def host_keys(self) -> HostKeys:
         """Return the trusted host keys; new keys are pinned where the options or litefleet.yaml allow it."""
+        from ..devices.transport.hostkeys import HostKeys
+
         ssh = self.config.ssh
         accept_new = self.options.accept_new_host_keys or ssh.accept_new_host_keys
         return HostKeys([ssh.known_hosts], self.config.store / "known_hosts", accept_new)
 
     def session_factory(self, progress: Progress, keep_agent: bool = True) -> SessionFactory:
         """Return the factory of sessions with the project's devices; `keep_agent` leaves the agent's archive on them."""
+        from ..build.pythons.make import PythonBundles
+        from ..build.toolchain import default_cache
+        from ..devices.agent_archive import agent_archive
+        from ..devices.visit import SessionFactory
+
         limit_s, transport = self.config.ssh.step_time_limit_s, self.transport()
         for sentence in skipped_lines(transport.host_keys):
             progress.message(sentence)
@@ -59,12 +66,17 @@ class Project:
 
     def transport(self) -> SshTransport:
         """Return the transport to the project's devices."""
+        from ..devices.transport.ssh import SshLimits, SshTransport
+
         ssh = self.config.ssh
         limits = SshLimits(ssh.connect_time_limit_s, ssh.connect_time_limit_s)
         return SshTransport(self.host_keys(), self.hops, limits)
 
     def release_builder(self, progress: Progress) -> ReleaseBuilder:
         """Return the builder of the project's releases; the caller closes it."""
+        from ..build.releases import ReleaseBuilder
+        from ..build.toolchain import Toolchains, default_cache
+
         return ReleaseBuilder(self.config, Toolchains(), default_cache(), progress.message)
 
     def models_of(self, device: Device) -> list[str]:

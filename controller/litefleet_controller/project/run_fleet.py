@@ -9,22 +9,24 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from litefleet_agent.formats.files import read_regular
 from litefleet_inventory import Device
 
 from .. import __version__
-from ..build.releases import ReleaseBuilder
 from ..common.errors import UsageError
 from ..common.operator import actor
 from ..config import Config, load_config
 from ..devices.fan_out import run_bounded
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport, to_json
 from ..devices.progress import Progress
-from ..devices.steps import Evaluator, Mode, run_device
 from . import Options
 from .project import Project, open_project, open_state
+
+if TYPE_CHECKING:
+    from ..build.releases import ReleaseBuilder
+    from ..devices.steps import Evaluator
 
 _SEARCHED = 500  # latest kept reports
 _MOST_REPORT = 1 << 30  # bytes
@@ -50,7 +52,7 @@ class Stopwatch:
 
 
 # Returns what measures accuracy in a run; ConfigError and UsageError for data that cannot be used.
-EvaluatorFor = Callable[[Project, ReleaseBuilder, Progress], Awaitable[Evaluator | None]]
+EvaluatorFor = Callable[[Project, "ReleaseBuilder", Progress], Awaitable["Evaluator | None"]]
 
 
 async def run_fleet(
@@ -60,6 +62,8 @@ async def run_fleet(
 
     Raises: ConfigError and UsageError before a device is contacted; Interrupted after Ctrl-C.
     """
+    from ..devices.steps import Mode, run_device
+
     project = open_project(options)
     stage = command != "probe"
     wanted = {d.name: project.models_of(d) if stage else [""] for d in project.devices}

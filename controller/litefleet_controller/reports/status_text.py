@@ -46,15 +46,18 @@ def status_text(
     holder: str = "",
     running: Mapping[tuple[str, str], float] = _NONE,
     versions: Mapping[str, str] = _UNNAMED,
+    sent_besides: int = 0,
 ) -> str:
     """Return a rollout's status; `now` in seconds since the epoch, `holder` is the controller at work on it, if any.
 
-    `versions` names the releases by their ids.
+    `versions` names the releases by their ids.  Outcomes without findings and settings may be left out: `sent_besides` is what
+    they sent, in bytes.
 
     `running` names the failed rows, (device, model), that ran the new release when they were last seen, at an epoch time.
     """
     page = Page(width, color)
-    _head(page, rollout, rows, outcomes, now, holder, versions)
+    sent = sent_besides + sum(outcome.sent_bytes for outcome in outcomes)
+    _head(page, rollout, rows, sent, now, holder, versions)
     _waves(page, rollout, rows)
     before = [row for row in rows if (row.device, row.model) not in running]
     _clusters(
@@ -142,7 +145,7 @@ def _head(
     page: Page,
     rollout: Rollout,
     rows: Sequence[DeviceRow],
-    outcomes: Sequence[DeviceOutcome],
+    sent: int,
     now: float,
     holder: str,
     versions: Mapping[str, str],
@@ -151,7 +154,7 @@ def _head(
     title = f"{rollout.id} of fleet {sanitize(rollout.fleet, 64)}: "
     state = idle(rollout, rows, holder) or rollout.state.value
     page.line((title, "bold"), (translated_cell(state), _STYLES[rollout.state]), (made, "dim"))
-    for name, text in _facts(rollout, rows, outcomes, now, holder):
+    for name, text in _facts(rollout, rows, sent, now, holder):
         if text:
             page.field(name, text, 9)
         if name == "models":
@@ -173,11 +176,8 @@ def _versions(rows: Sequence[DeviceRow], versions: Mapping[str, str]) -> list[st
     return lines
 
 
-def _facts(
-    rollout: Rollout, rows: Sequence[DeviceRow], outcomes: Sequence[DeviceOutcome], now: float, holder: str
-) -> list[tuple[str, str]]:
+def _facts(rollout: Rollout, rows: Sequence[DeviceRow], sent: int, now: float, holder: str) -> list[tuple[str, str]]:
     """Return (name, text) for each line under the title; lines with an empty text are left out."""
-    sent = sum(outcome.sent_bytes for outcome in outcomes)
     models = ", ".join(sanitize(model, 60) for model in rollout.models)
     soak = f"until {human_moment(rollout.soak_until)} ({until(rollout.soak_until, now)})"
     well = len({r.device for r in rows}) - len({r.device for r in rows if not r.state.well})

@@ -72,6 +72,12 @@ def all_services(connection: sa.Connection) -> dict[str, ServiceStatus]:
     return {row.device: ServiceStatus(**dict(row._mapping)) for row in found}
 
 
+def service_of(connection: sa.Connection, device: str) -> ServiceStatus | None:
+    """Return one device's stored service status."""
+    row = connection.execute(sa.select(device_services).where(device_services.c.device == device)).first()
+    return ServiceStatus(**dict(row._mapping)) if row is not None else None
+
+
 def history_entries(
     connection: sa.Connection, devices: Sequence[str], since: float, limit: int
 ) -> tuple[HistoryEntry, ...]:

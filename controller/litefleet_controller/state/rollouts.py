@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Collection, Iterable, Sequence
+from operator import itemgetter
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from ..common.checked import mapping
 from ..devices.deliver import Release
 from ..devices.outcome import DeviceOutcome
-from ..rollout import DeviceRow, IllegalMove, Rollout, RolloutEvent, RolloutState
+from ..rollout import DeviceRow, DeviceState, IllegalMove, Rollout, RolloutEvent, RolloutState
 from ..rollout.states import move_rollout
-from .model import Conflict
-from .records import release_from, release_values, rollout_from, rollout_values, row_from
-from .tables import confirmed, outcomes, releases, rollout_releases, rollout_rows, rollouts
+from .model import Confirmed, Conflict
+from .records import confirmed_from, release_from, release_values, rollout_from, rollout_values, row_from
+from .tables import confirmed, findings, outcomes, releases, rollout_releases, rollout_rows, rollouts
 from .versions import labelled
 
 _REQUESTS = ("", "pause", "abort")
@@ -113,6 +116,54 @@ def outcomes_of(connection: sa.Connection, rollout_id: str) -> tuple[DeviceOutco
         .order_by(*_IN_ORDER)
     ).scalars()
     return tuple(DeviceOutcome.from_dict(mapping(stored, "a stored outcome")) for stored in found)
+
+
+class OutcomesInBrief(NamedTuple):
+    """What a status shows of a rollout's outcomes: the ones that say something, and what all others sent."""
+
+    notable: tuple[DeviceOutcome, ...]  # with findings or settings of the engine, in the rows' order
+    sent_bytes: int  # of the others
+
+
+def outcomes_in_brief(connection: sa.Connection, rollout_id: str, rows: Collection[DeviceRow]) -> OutcomesInBrief:
+    """Return the outcomes of these rows; those of devices that are simply well, nearly all, are not read as a whole."""
+    order = {(row.device, row.model): place for place, row in enumerate(rows)}
+    found = sa.select(findings.c.device, findings.c.model).where(findings.c.rollout == rollout_id)
+    with_findings = {(device, model) for device, model in connection.execute(found)}
+    as_text = sa.type_coerce(outcomes.c.outcome, sa.Text)
+    chosen = sa.select(outcomes.c.device, outcomes.c.model, as_text).where(outcomes.c.rollout == rollout_id)
+    notable, sent = [], 0
+    for device, model, text in connection.execute(chosen):
+        place = order.get((device, model))
+        if place is None:
+            continue
+        number = None if (device, model) in with_findings or '"settings":' in text else _sent(text)
+        if number is not None:
+            sent += number
+        else:
+            outcome = DeviceOutcome.from_dict(mapping(json.loads(text), "a stored outcome"))
+            notable.append((place, outcome))
+    return OutcomesInBrief(tuple(outcome for _, outcome in sorted(notable, key=itemgetter(0))), sent)
+
+
+def _sent(text: str) -> int | None:
+    """Return an outcome's `sent_bytes` from its stored form; None where it has another form.
+
+    `canonical` sorts the keys: what follows has no such key, and no text has a bare quotation mark in it.
+    """
+    digits = text[text.rfind(_SENT) + len(_SENT) :].partition(",")[0] if _SENT in text else ""
+    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 20 else None
+
+
+_SENT = ',"sent_bytes":'
+
+
+def runs_failed(connection: sa.Connection, rollout_id: str) -> tuple[Confirmed, ...]:
+    """Return what was confirmed by a rollout on devices that count as failed in it, where that is its release."""
+    same = [confirmed.c[name] == rollout_rows.c[name] for name in ("rollout", "device", "model", "release")]
+    failed = (rollout_rows.c.state == DeviceState.FAILED.value) & ~rollout_rows.c.forgiven
+    chosen = sa.select(confirmed).join(rollout_rows, sa.and_(*same)).where(rollout_rows.c.rollout == rollout_id, failed)
+    return tuple(confirmed_from(stored) for stored in connection.execute(chosen))
 
 
 def old(connection: sa.Connection, before: float, keep_rollouts: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from .device_history import HistoryEntry, ServiceStatus
 from .device_views import LastRow, RolloutMove
 from .identity import Beside, Noted
 from .model import AuditEntry, Confirmed, Conflict, FleetLock, KnownDevice, Owner, RowChange, StateOlder
+from .rollouts import OutcomesInBrief
 from .tables import rollouts as rollout_table
 from .tables import transitions
 
@@ -303,18 +304,17 @@ class State:
     def runs_failed(self, rollout_id: str) -> Mapping[tuple[str, str], Confirmed]:
         """Return the devices that count as failed in a rollout and ran its release, confirmed, when they were last seen."""
         with self._database.read() as connection:
-            failed = {(r.device, r.model): r for r in rollouts.rows_of(connection, rollout_id) if r.failed}
-            stored = devices.all_confirmed(connection) if failed else {}
-            return {
-                key: stored[key]
-                for key, row in failed.items()
-                if key in stored and (stored[key].rollout, stored[key].release) == (rollout_id, row.release)
-            }
+            return {(c.device, c.model): c for c in rollouts.runs_failed(connection, rollout_id)}
 
     def record_history(self, service: ServiceStatus, entries: Sequence[HistoryEntry] = ()) -> None:
         """Store a device's service status and the new entries of its history."""
         with self._database.write() as connection:
             device_history.record_history(connection, service, entries)
+
+    def service(self, device: str) -> ServiceStatus | None:
+        """Return a device's service status at its last contact; None where it has none."""
+        with self._database.read() as connection:
+            return device_history.service_of(connection, device)
 
     def services(self) -> Mapping[str, ServiceStatus]:
         """Return each device's service status at its last contact, by name."""
@@ -356,6 +356,11 @@ class State:
         """Return the last outcome of each row of a rollout that has one, in the rows' order."""
         with self._database.read() as connection:
             return rollouts.outcomes_of(connection, rollout_id)
+
+    def outcomes_in_brief(self, rollout_id: str, rows: Collection[DeviceRow]) -> OutcomesInBrief:
+        """Return what a status shows of the outcomes of these rows of a rollout."""
+        with self._database.read() as connection:
+            return rollouts.outcomes_in_brief(connection, rollout_id, rows)
 
     def history(self, rollout_id: str, device: str = "", limit: int = 1000) -> tuple[Transition, ...]:
         """Return the last moves of a rollout's rows, or of one device's, the oldest first."""

@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import asyncssh.config
 from litefleet_agent.findings import Finding, finding
 from litefleet_inventory import checks
 from litefleet_inventory.model import Device, Inventory, SshSettings
@@ -25,6 +24,9 @@ from litefleet_inventory.model import Device, Inventory, SshSettings
 from ...common.errors import ConfigError
 from ...common.text import sanitize
 from .base import hop_device
+
+if TYPE_CHECKING:
+    import asyncssh.config
 
 DEFAULT_FILES = (Path("~/.ssh/config"), Path("/etc/ssh/ssh_config"))
 _MOST_HOPS = 8
@@ -63,41 +65,69 @@ def _lines(path: Path) -> tuple[_Line, ...]:
     return tuple(found)
 
 
-class _Reader(asyncssh.config.SSHClientConfig):
-    """asyncssh's reader, with the lines of each file kept; options that litefleet does not use are skipped."""
+_KNOWN = frozenset(
+    {"host", "match", "include", "hostname", "port", "user", "identityfile", "identitiesonly", "identityagent"}
+    | {"certificatefile", "proxyjump", "proxycommand", "hostkeyalias", "userknownhostsfile"}
+)
 
-    _percent_expand = frozenset({"CertificateFile", "IdentityAgent", "IdentityFile", "ProxyCommand"})  # type: ignore[assignment]
-    _known = frozenset(
-        {"host", "match", "include", "hostname", "port", "user", "identityfile", "identitiesonly", "identityagent"}
-        | {"certificatefile", "proxyjump", "proxycommand", "hostkeyalias", "userknownhostsfile"}
-    )
 
-    def parse(self, path: Path) -> None:
-        """Apply one file."""
-        self._path, self._line_no, self._matching, self._tokens = path, 0, True, {"%": "%"}
-        for line in _lines(path):
-            if line.option not in self._known or not (self._matching or line.option in self._conditionals):
-                continue
-            self._path, self._line_no = path, line.number
-            option, handler = self._handlers[line.option]
-            words = list(line.words)
-            if not words:
-                self._error(f"Missing {option} value")
-            handler(self, option, words)
-        self._set_tokens()
-        for option in self._percent_expand:
-            value: Any = self._options.get(option)
-            if isinstance(value, list):
-                self._options[option] = [self._expand_val(item) for item in value]
-            elif isinstance(value, str):
-                self._options[option] = self._expand_val(value)
+def _says_something(path: Path, depth: int = 0) -> bool:
+    """Return whether a file has an option that litefleet uses; most systems' own /etc/ssh/ssh_config has none.
+
+    Reading it for each of 10,000 devices would take seconds, and asyncssh takes 0.2 s to import.
+    """
+    try:
+        lines = [line for line in _lines(path) if line.option in _KNOWN and line.option != "host"]
+    except (OSError, ValueError):
+        return True  # `applied` reports it
+    return any(line.option != "include" or depth > 4 or _includes_something(line, depth) for line in lines)
+
+
+def _includes_something(line: _Line, depth: int) -> bool:
+    if not line.words or not all(word.startswith("/") for word in line.words):
+        return True
+    return any(_says_something(found, depth + 1) for word in line.words for found in Path("/").glob(word[1:]))
+
+
+@lru_cache(maxsize=1)
+def _reader() -> type[asyncssh.config.SSHClientConfig]:
+    import asyncssh.config
+
+    class _Reader(asyncssh.config.SSHClientConfig):
+        """asyncssh's reader, with the lines of each file kept; options that litefleet does not use are skipped."""
+
+        _percent_expand = frozenset({"CertificateFile", "IdentityAgent", "IdentityFile", "ProxyCommand"})  # type: ignore[assignment]
+        _known = _KNOWN
+
+        def parse(self, path: Path) -> None:
+            """Apply one file."""
+            self._path, self._line_no, self._matching, self._tokens = path, 0, True, {"%": "%"}
+            for line in _lines(path):
+                if line.option not in self._known or not (self._matching or line.option in self._conditionals):
+                    continue
+                self._path, self._line_no = path, line.number
+                option, handler = self._handlers[line.option]
+                words = list(line.words)
+                if not words:
+                    self._error(f"Missing {option} value")
+                handler(self, option, words)
+            self._set_tokens()
+            for option in self._percent_expand:
+                value: Any = self._options.get(option)
+                if isinstance(value, list):
+                    self._options[option] = [self._expand_val(item) for item in value]
+                elif isinstance(value, str):
+                    self._options[option] = self._expand_val(value)
+
+    return _Reader
 
 
 class SshConfig:
     """The configuration of one operator: `files` are read in this order, and the first value of an option counts."""
 
     def __init__(self, files: Sequence[Path], own_known_hosts: bool = True) -> None:
-        self._files = [path for path in (Path(file).expanduser() for file in files) if path.is_file()]
+        paths = (Path(file).expanduser() for file in files)
+        self._files = [path for path in paths if path.is_file() and _says_something(path)]
         self._own_known_hosts = own_known_hosts  # UserKnownHostsFile counts: litefleet.yaml names no file
         self._user = getpass.getuser()
 
@@ -105,12 +135,14 @@ class SshConfig:
         """Return a device with what the configuration adds to it.  Raises: ConfigError with file and line."""
         if not self._files:
             return device
+        from asyncssh import Error
+
         port = device.port if device.port_is_set or device.port != 22 else ()
         try:
-            read = _Reader.load(
+            read = _reader().load(
                 None, self._files, False, False, False, self._user, device.user or (), device.host, port
             )
-        except (OSError, ValueError, asyncssh.Error) as error:
+        except (OSError, ValueError, Error) as error:
             raise ConfigError([f"SSH configuration: {error}; `ssh: {{config: false}}` does without it"]) from error
         return self._take(device, read, port == ())
 

@@ -1,0 +1,56 @@
+"""Finds the rollout that a command is about, in the state alone: commands that only read it start without the engine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..common.errors import UsageError
+from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
+
+if TYPE_CHECKING:
+    from ..state import State
+
+SEARCHED = 20  # latest rollouts
+
+
+def find_rollout(state: State, fleet: str, rollout_id: str = "", command: str = "") -> Rollout:
+    """Return a rollout by its id; without one, the open rollout, else the latest; UsageError when there is none.
+
+    With `command` ("abort", "resume", …) only an open one counts; for "retry", the latest that has failed devices to retry.
+    """
+    if rollout_id:
+        found = state.rollout(rollout_id)
+        if found is None or found.fleet != fleet:
+            raise UsageError(
+                f"there is no rollout {rollout_id} of the fleet '{fleet}'; `litefleet status --all` lists them"
+            )
+        return found
+    latest = state.rollouts(fleet, SEARCHED)
+    if not latest:
+        raise UsageError(f"the fleet '{fleet}' has had no rollout yet: `litefleet rollout` makes the first")
+    open_ones = [rollout for rollout in latest if not rollout.state.over]
+    if command == "retry":
+        retried = (RolloutState.RUNNING, RolloutState.PAUSED, RolloutState.DONE)
+        return next((r for r in latest if r.state in retried and to_retry(state, r)), latest[0])
+    if command and len(open_ones) > 1:
+        raise UsageError(f"{', '.join(r.id for r in open_ones)} are open: name the one to {command}")
+    if command and not open_ones:
+        hint = "`litefleet status --all` lists the rollouts"
+        raise UsageError(
+            f"nothing to {command}: no rollout is open, the latest, {latest[0].id}, is {latest[0].state}; {hint}"
+        )
+    return open_ones[0] if open_ones else latest[0]
+
+
+def to_retry(state: State, rollout: Rollout) -> tuple[DeviceRow, ...]:
+    """Return a rollout's failed rows, but for devices that a newer rollout or rollback has brought what it asked for."""
+    failed = tuple(row for row in state.rows(rollout.id) if row.state is DeviceState.FAILED)
+    if not failed:
+        return ()
+    latest = state.rollouts(rollout.fleet, SEARCHED)
+    ids = [r.id for r in latest]
+    newer = latest[: ids.index(rollout.id)] if rollout.id in ids else latest
+    changed = {
+        (row.device, row.model) for r in newer if r.kind != "reconcile" for row in state.rows(r.id) if row.state.well
+    }
+    return tuple(row for row in failed if (row.device, row.model) not in changed)
