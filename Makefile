@@ -7,7 +7,7 @@ LAB ?= lab
 # starts first, so that both processes end at about the same time
 LONGEST := tests/lab/test_lab_power.py
 
-.PHONY: demo test lint lab lab-test bench schema clean system-ssh system-test system-lab
+.PHONY: demo test lint lab lab-test bench bench-against schema clean system-ssh system-test system-lab
 
 $(VENV)/.done: pyproject.toml tools/setup.sh
 	tools/setup.sh $(VENV)
@@ -36,6 +36,10 @@ lab-test: $(VENV)/.done system-lab
 
 bench: $(VENV)/.done system-ssh
 	$(BIN)/python -m bench.fleet
+
+# This tree beside the commit before; two minutes. COMMIT=... for another one.
+bench-against: $(VENV)/.done system-ssh
+	$(BIN)/python -m bench.against $(COMMIT) --devices 5 --rounds 3
 
 schema: $(VENV)/.done
 	$(BIN)/python -m litefleet_inventory.schema

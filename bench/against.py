@@ -2,8 +2,8 @@
 
     python -m bench.against [COMMIT] [--devices 10] [--rounds 3]      # the commit before, if none is given; two minutes
 
-Both trees run by turns on the same devices in one run, each with its own project, agent and state. The result is reported; a slower tree
-is not an error, as machines that are shared give ratios between 0.8 and 1.25 for one and the same code.
+Both trees run by turns on the same devices in one run, each with its own project, agent and state. The result is reported: a
+slower tree is not an error, as machines that are shared give ratios between 0.8 and 1.3 for one and the same code.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ async def measure(base: Path, folder: Path, count: int, rounds: int) -> dict[str
             fetch_source(folder / name)
             benches[name] = Bench(folder / name, fleet, Sizes(count, (), rounds, rounds), tree=tree)
             benches[name].prepare(lite.python.resolve())
+            benches[name].wipe(1)  # what another state switched last is refused
             await benches[name].measure("rollout", 1)  # converts, makes the goldens
         found: dict[str, dict[str, list[Figures]]] = {job: {"base": [], "here": []} for job in JOBS}
         for turn in range(rounds):
