@@ -14,6 +14,7 @@ from .atomic import fsync_folder
 from .caches import sweep_caches
 from .journal import Journal
 from .kept_inputs import drop_inputs
+from .parts import drop_parts
 from .pythons import sweep_pythons
 from .runtimes import RUNTIME_LIST, drop_runtime
 from .store import SPARE, Store, StoreError
@@ -65,6 +66,7 @@ def free_space(store: Store, need: int, keep: Keep) -> Freed:
     _sweep(store, keep)
     if _missing_bytes(store, need, keep.quota) > 0:
         drop_inputs(store)
+        drop_parts(store, keep.wanted)
     more = _further(store, [r for r in releases if r not in dropped], need, keep)
     _drop(store, [r.id for r in more])
     _sweep(store, keep)

@@ -1,9 +1,10 @@
 """Puts a blob together from blobs that are here and from bytes that were sent: a new model is mostly copies of an old one.
 
-The body is compressed ("zlib" or "lzma"); its first `script` bytes are steps, the rest are the new bytes.  A step is four
-unsigned LEB128 numbers: how many new bytes come first, then from which base (its index in `bases`), from where in it (the
-zigzag-coded distance from the end of the copy before in that base) and how many bytes are copied.  The controller's
-devices/delta.py writes it.  The result counts only when it has the hash that names it.
+The body is compressed ("zlib" or "lzma"), and comes with the request or came before it as a blob of its own.  Its first `script`
+bytes are steps, the rest are the new bytes.  A step is four unsigned LEB128 numbers: how many new bytes come first, then from
+which base (its index in `bases`), from where in it (the zigzag-coded distance from the end of the copy before in that base) and
+how many bytes are copied.  The controller's devices/delta.py writes it.  The result counts only when it has the hash that names
+it.
 """
 
 import os
@@ -14,6 +15,7 @@ from typing import BinaryIO, Callable, Dict, Iterable, Iterator, NamedTuple, Seq
 from ..errors import AgentError
 from ..formats.checked import items, text, whole
 from ..protocol import MAX_BODY, Header
+from .parts import taken
 from .store import Store, StoreError
 
 MAX_BASES = 8
@@ -35,10 +37,11 @@ class RebuildRequest(NamedTuple):
     bases: Tuple[str, ...]  # SHA-256 of blobs that are here
     script: int  # bytes of the steps, before compression
     coding: str
+    steps: str = ""  # SHA-256 of the blob that holds the body; "": it came with the request
 
     @classmethod
     def from_header(cls, header: Header) -> "RebuildRequest":
-        """Read {sha256, size, bases, script, coding}.  Raises AgentError "bad-request"."""
+        """Read {sha256, size, bases, script, coding, steps}.  Raises AgentError "bad-request"."""
         try:
             bases = tuple(text(base, 64, "`bases`") for base in items(header.get("bases"), MAX_BASES))
             coding = text(header.get("coding"), 20, "`coding`")
@@ -46,16 +49,19 @@ class RebuildRequest(NamedTuple):
                 raise ValueError("`coding` is %r; this agent knows %s" % (coding, ", ".join(sorted(_DECODERS))))
             size = whole(header.get("size"), 0, MAX_BODY, "`size`")
             script = whole(header.get("script"), 0, MAX_SCRIPT, "`script`")
-            return cls(text(header.get("sha256"), 64, "`sha256`"), size, bases, script, coding)
+            steps = text(header.get("steps", ""), 64, "`steps`")
+            return cls(text(header.get("sha256"), 64, "`sha256`"), size, bases, script, coding, steps)
         except ValueError as error:
             raise AgentError("the request does not fit: %s" % error, "bad-request") from None
 
 
 def rebuild(store: Store, request: RebuildRequest, body: Iterable[bytes]) -> None:
-    """Store the blob that the steps in `body` give, or nothing.
+    """Store the blob that the steps in `body`, or in the blob that the request names, give, or nothing.
 
     Raises StoreError: "missing" for a base that is not here, "bad-request" for a body that is none, and those of `Store.put`.
     """
+    if request.steps:
+        body = taken(store, request.steps)
     with ExitStack() as stack:
         bases = [stack.enter_context(_open(store, sha)) for sha in request.bases]
         try:

@@ -29,12 +29,15 @@ TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of
 if TYPE_CHECKING:
     from typing import IO, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
-
 _MAX_JSON = 1 << 20  # bytes of a manifest or of another small file
 _MAX_GOLDENS, _STALE_S = 1000, 3600  # _STALE_S: seconds after which a bootstrap that wrote a temporary file has ended
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 _FOLDERS = ("blobs", "runtimes", "releases", "verified", "seals", "trust", "reports", "models", "work")
 SPARE = 8 << 20  # bytes left free for the rest of the device
+PART, _PART_S = (
+    ".tmp-part-",
+    7 * 86400,
+)  # begins the name of a blob's first bytes, and seconds that these wait for the rest
 
 
 class StoreError(AgentError):
@@ -262,15 +265,18 @@ class Store:
         return bool(owner) and _SWITCH_LOCK not in owner
 
     def _clear_unfinished(self) -> None:
+        now = time.time()
         for folder in _FOLDERS[:-2]:
             for name in os.listdir(self.path(folder)):
-                if name.startswith(".tmp-"):
-                    self._remove(self.path(folder, name))
+                path = self.path(folder, name)
+                waits = name.startswith(PART) and os.lstat(path).st_mtime > now - _PART_S
+                if name.startswith(".tmp-") and not waits:
+                    self._remove(path)
         for name in os.listdir(self.path("work")):
             self._remove(self.path("work", name))
         for name in os.listdir(self.path("agent")) if os.path.isdir(self.path("agent")) else ():
             path = self.path("agent", name)  # a bootstrap holds no lock and may be writing now
-            if name.startswith(".tmp-") and os.lstat(path).st_mtime < time.time() - _STALE_S:
+            if name.startswith(".tmp-") and os.lstat(path).st_mtime < now - _STALE_S:
                 self._remove(path)
 
     @staticmethod
@@ -292,12 +298,12 @@ class Store:
         """Return the path of a blob, whether it exists or not.  Raises StoreError "bad-request" for what is no SHA-256."""
         return self.path("blobs", _sha(sha))
 
-    def blobs(self) -> Dict[str, int]:
-        """Return the stored blobs: SHA-256 -> size in bytes."""
+    def blobs(self, prefix: str = "") -> Dict[str, int]:
+        """Return the stored blobs, with `PART` those of which not all has come: SHA-256 -> bytes that are here."""
         sizes = {}
-        for name in self._names("blobs"):
+        for name in self._names("blobs", prefix):
             try:
-                status = os.lstat(self.path("blobs", name))
+                status = os.lstat(self.path("blobs", prefix + name))
             except OSError:  # another session has just removed it
                 continue
             if is_sha(name) and stat.S_ISREG(status.st_mode):
@@ -456,11 +462,10 @@ class Store:
         identity, ending = os.path.splitext(os.path.basename(target))
         return identity if ending == ".json" and is_sha(identity) else ""  # else it is not litefleet's
 
-    # --- small helpers
-
-    def _names(self, folder: str) -> List[str]:
+    def _names(self, folder: str, prefix: str = "") -> List[str]:
         try:
-            return sorted(n for n in os.listdir(self.path(folder)) if not n.startswith("."))
+            names = [n[len(prefix) :] for n in os.listdir(self.path(folder)) if n.startswith(prefix)]
+            return sorted(n for n in names if not n.startswith("."))
         except OSError as error:
             if error.errno not in _NOT_FOUND:
                 raise explain_os_error(error, "the folder %s cannot be read" % folder) from error

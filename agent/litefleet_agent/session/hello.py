@@ -10,7 +10,7 @@ from ..formats.light import NamedTuple
 from ..releases.activation import overdue, recover
 from ..releases.intact import intact_releases
 from ..releases.journal import NOBODY, Contents, Journal, State, Told
-from ..releases.store import Store, StoreError, VerificationRecord
+from ..releases.store import PART, Store, StoreError, VerificationRecord
 from .watch import HEARTBEAT_S
 
 TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
@@ -83,6 +83,7 @@ class Hello(NamedTuple):
     reports: List[Dict[str, object]]  # of installations on the device that no controller has collected
     service: Optional[Dict[str, object]]  # {history, service}, where a service has run
     heartbeat_s: float  # the interval at which the agent requests heartbeats
+    parts: Dict[str, int]  # bytes that are here of blobs whose transfer was cut; older agents keep none
     lod_levels: int = _LOD_LEVELS  # of sequences that `infer` takes with an input; older agents would drop them
     kept_inputs: bool = True  # `infer` takes `kept` and `keep`
     engine_settings: bool = True  # a manifest's `engine` counts; older agents would ignore it
@@ -123,6 +124,7 @@ def hello(store: Store, facts: Facts, version: str) -> Hello:
         _reports(store),
         _service(store),
         HEARTBEAT_S,
+        store.blobs(PART),
         rebuild=("zlib", "lzma") if _has_lzma() else ("zlib",),
     )
 

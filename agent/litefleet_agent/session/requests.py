@@ -88,6 +88,14 @@ def _free_space(session: Session, header: Header) -> Header:
     return {"freed": freed.freed, "free": freed.free, "dropped": list(freed.dropped)}
 
 
+def _part(session: Session, header: Header) -> Header:
+    """{sha256} -> {size, sha256}: the bytes that are here of a blob whose transfer was cut, and their hash."""
+    from ..releases.parts import part_of
+
+    acquire(session.store)
+    return dict(part_of(session.store, text_of(header, "sha256"))._asdict())
+
+
 def _check(session: Session, header: Header) -> Header:
     """{deep, repair} -> {models, dropped}: what of the current releases has changed; `repair` drops what is damaged."""
     from ..releases.integrity import check_models
@@ -126,6 +134,7 @@ def _history(session: Session, header: Header) -> Header:
 OPERATIONS: Dict[str, Callable[[Session, Header], Header]] = {
     "trust": _trust,
     "room": _free_space,
+    "part": _part,
     "check": _check,
     "collected": _collected,
     "history": _history,

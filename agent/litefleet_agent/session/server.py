@@ -12,7 +12,8 @@ import sys
 
 from .. import facts as facts_package
 from ..errors import AgentError
-from ..protocol import BlockingStream, Header, ProtocolError, ResponseParts, encode
+from ..formats.checked import whole
+from ..protocol import MAX_BODY, BlockingStream, Header, ProtocolError, ResponseParts, encode
 from ..releases.activation import Activation, activate, confirm, rollback
 from ..releases.archive import keep_bytecode, name_archive
 from ..releases.store import Store, StoreError, explain_os_error
@@ -120,10 +121,13 @@ class Session:
         return dict(describe_kernel().to_dict())
 
     def _put(self, header: Header) -> Header:
-        """{sha256} and the blob as the body -> {stored}."""
-        size = self._stream.missing
+        """{sha256, offset} and the blob from there on as the body -> {stored}: bytes of the whole blob."""
+        from ..releases.parts import receive
+
+        offset = whole(header.get("offset", 0), 0, MAX_BODY, "`offset`")
+        size = offset + self._stream.missing
         acquire(self._store)
-        self._store.put(text_of(header, "sha256"), size, self._body())
+        receive(self._store, text_of(header, "sha256"), size, self._body(), offset)
         return {"stored": size}
 
     def _rebuild(self, header: Header) -> Header:

@@ -29,17 +29,21 @@ _MAX_EVENTS, _MAX_EVENT, _MAX_EVENT_BYTES = 100_000, 4096, 4 << 20
 
 @dataclass(frozen=True)
 class Request:
-    """One request: its operation and fields, its body (a file's bytes, or these), and how large a body its answer may have."""
+    """One request: its operation and fields, its body (a file's bytes, or these), and how large a body its answer may have.
+
+    The first `start` bytes of the body are not sent.
+    """
 
     op: str
     fields: Mapping[str, object] = field(default_factory=dict)
     body: Path | bytes | None = None
     answer_limit: int = 0  # bytes
+    start: int = 0
 
     @property
     def size(self) -> int:
-        """Bytes of the body."""
-        return self.body.stat().st_size if isinstance(self.body, Path) else len(self.body or b"")
+        """Bytes of the body that are sent."""
+        return (self.body.stat().st_size if isinstance(self.body, Path) else len(self.body or b"")) - self.start
 
 
 @dataclass(frozen=True)
@@ -204,16 +208,17 @@ class AgentClient:
             async with self._sending:
                 await self._send(encode({**request.fields, "id": number, "op": request.op}, size))
                 if isinstance(request.body, Path):
-                    await self._send_file(request.body, size)
+                    await self._send_file(request.body, request.start, size)
                 elif request.body:
-                    await self._send_bytes(request.body)
+                    await self._send_bytes(request.body[request.start :])
 
     async def _send_bytes(self, data: bytes) -> None:
         for at in range(0, len(data), _CHUNK):
             await self._send(data[at : at + _CHUNK])
 
-    async def _send_file(self, path: Path, size: int) -> None:
+    async def _send_file(self, path: Path, start: int, size: int) -> None:
         with path.open("rb") as file:
+            file.seek(start)
             while size:
                 chunk = file.read(min(_CHUNK, size))
                 if not chunk:

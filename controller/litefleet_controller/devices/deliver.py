@@ -17,6 +17,7 @@ from ..common.checked import findings_or_empty, mapping_or_empty, number_or, seq
 from ..rollout.policy import Keep
 from .agent_client import Request
 from .delta import delta_request
+from .resume import parts_of
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def deltas(hello: Mapping[str, object], built: Release) -> list[Request]:
 def _bytes_to_store(hello: Mapping[str, object], built: Release) -> int:
     requests_to_send = pushes(hello, built)
     unpacked = built.runtime_size if any(r.op == "runtime" for r in requests_to_send) else 0
-    return sum(r.size for r in requests_to_send) + unpacked
+    parts = parts_of(hello)
+    return sum(r.size - min(parts.get(str(r.fields.get("sha256")), 0), r.size) for r in requests_to_send) + unpacked
 
 
 def room_request(hello: Mapping[str, object], built: Release | None, keep: Keep) -> Request:

@@ -35,6 +35,7 @@ from .deliver import (
 from .identity import Identity
 from .outcome import DeviceOutcome
 from .regression import BENCH_LIMIT_S, bench_request, confirmed, other_engine, regressions
+from .resume import continued
 from .visit import DeviceSession, SessionFactory, open_session
 
 __all__ = [
@@ -198,6 +199,7 @@ class _Delivery:
             await self._rebuild(room, made_there)
             room = []
         requests = [*room, *self._preparation_requests(), Request("verify", {"release": self.built.id})]
+        requests = await continued(self.session, requests)
         results = await self.session.ask(*requests, limit_s=self.mode.verify_limit_s)
         proof = results[-1]
         acceptance_findings = [
@@ -227,7 +229,8 @@ class _Delivery:
             await self.session.ask(*room)
         for request in requests:
             with suppress(RequestRejected):
-                await self.session.ask(request, limit_s=self.mode.verify_limit_s)
+                sent = await continued(self.session, [request])
+                await self.session.ask(*sent, limit_s=self.mode.verify_limit_s)
                 made = {str(request.fields["sha256"]): request.fields["size"]}
                 blobs = {**mapping_or_empty(self.session.hello.get("blobs")), **made}
                 self.session.hello = {**self.session.hello, "blobs": blobs}

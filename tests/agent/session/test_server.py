@@ -190,9 +190,24 @@ def test_a_peer_that_does_not_speak_the_protocol_ends_the_session(root: Path, da
 @pytest.mark.parametrize("cut", [3, PREFIX_SIZE, PREFIX_SIZE + 10, -1])
 def test_a_controller_that_leaves_in_the_middle_leaves_nothing(root: Path, cut: int) -> None:
     with Peer(root) as peer:
-        peer.send(put(bytes(500000))[:cut])
+        peer.send(put(bytes(50000))[:cut])
         assert peer.end() == (0, b"", "")
     assert files(root) == []
+
+
+def test_a_blob_that_was_cut_is_told_and_goes_on(root: Path) -> None:
+    data = os.urandom(500_000)
+    with Peer(root) as peer:
+        peer.send(put(data)[:-200_000])
+        assert peer.end() == (0, b"", "")
+    with Peer(root) as peer:
+        told = peer.ask("hello")["result"]
+        assert (told["blobs"], told["parts"]) == ({}, {sha(data): 300_000})
+        assert peer.ask("part", sha256=sha(data))["result"] == {"size": 300_000, "sha256": sha(data[:300_000])}
+        assert peer.ask("part", sha256="0" * 64)["result"] == {"size": 0, "sha256": ""}
+        assert peer.ask("put", data[300_000:], sha256=sha(data), offset=300_000)["result"] == {"stored": 500_000}
+        told = peer.ask("hello")["result"]
+        assert (told["blobs"], told["parts"]) == ({sha(data): 500_000}, {})
 
 
 def test_requests_sent_ahead_are_answered_in_order(root: Path) -> None:

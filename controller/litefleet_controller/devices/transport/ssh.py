@@ -18,6 +18,7 @@ from .failures import connection_failure, look_again, why
 from .hostkeys import HostKeys, TrustDecision
 from .identities import Identities
 from .ssh_config import Proxy, proxy_of
+from .window import SendWindow, round_trip_s
 
 _WRITE = 128 * 1024
 _READ = 4 << 20  # bytes: all that has come is read at once
@@ -91,19 +92,21 @@ class _Process(asyncssh.SSHClientProcess[bytes]):
 class _SshChannel:
     """One exec channel."""
 
-    def __init__(self, process: _Process, window: int, host_key: str) -> None:
+    def __init__(self, process: _Process, round_trip: float, host_key: str) -> None:
         self.host_key = host_key
         self._process = process
         self._tail = b""
         self._seen = 0
         self._errors = asyncio.create_task(self._drain_stderr())
-        _cap_window(process, window)
+        self._window = SendWindow(process, round_trip)
 
     async def write(self, data: bytes) -> None:
         try:
             for start in range(0, len(data), _WRITE):
-                self._process.stdin.write(data[start : start + _WRITE])
-                await self._process.stdin.drain()
+                piece = data[start : start + _WRITE]
+                with self._window.sending(len(piece)):
+                    self._process.stdin.write(piece)
+                    await self._process.stdin.drain()
         except (OSError, asyncssh.Error) as error:
             raise TransportError(finding("LF505", f"the connection broke while sending: {why(error)}")) from error
 
@@ -153,21 +156,6 @@ class _SshChannel:
         self._process.close()
         # Until the peer has confirmed, a cancelled device could leave its channel half open.
         await asyncio.wait([asyncio.ensure_future(self._process.wait_closed())], timeout=1)
-
-
-def _cap_window(process: asyncssh.SSHClientProcess[bytes], window: int) -> None:
-    """Keep at most `window` bytes unacknowledged: OpenSSH offers 2 MiB and spends twice the CPU when they are used.
-
-    OpenSSH's sshd acknowledges once 96 KiB were consumed, so less than that would hang; other servers may wait for half of
-    what they offered (asyncssh's does), and are left alone.  asyncssh has no public setting for it; where the attribute is
-    gone, pushes are only dearer.
-    """
-    if not str(process.get_extra_info("server_version", "")).startswith("SSH-2.0-OpenSSH"):
-        return
-    channel: Any = process.channel
-    offered = getattr(channel, "_send_window", None)
-    if isinstance(offered, int) and offered > window >= 128 * 1024:
-        channel._send_window = window
 
 
 class SshTransport:
@@ -221,7 +209,8 @@ class SshTransport:
         except (OSError, asyncssh.Error) as error:
             raise TransportError(finding("LF505", f"{device.name} would not start a command: {why(error)}")) from error
         shown = connection.get_server_host_key()
-        return _SshChannel(process, _window(time.monotonic() - began), shown.get_fingerprint() if shown else "")
+        round_trip = round_trip_s(connection, time.monotonic() - began)
+        return _SshChannel(process, round_trip, shown.get_fingerprint() if shown else "")
 
     async def shown_key(self, device: Device) -> asyncssh.SSHKey:
         """Return the host key that `device` shows, without a login on it; its jump hosts must be trusted.
@@ -327,8 +316,3 @@ def _options(device: Device, decision: TrustDecision) -> dict[str, Any]:
     if device.legacy:
         options.update(encryption_algs=(*CIPHERS, *LEGACY_CIPHERS), kex_algs=(*KEX, *LEGACY_KEX))
     return options
-
-
-def _window(round_trip_s: float) -> int:
-    """Return the bytes to keep in flight: little on a short line (cheap for sshd), the peer's whole offer on a long one."""
-    return 256 * 1024 if round_trip_s < 0.02 else 4 << 20
