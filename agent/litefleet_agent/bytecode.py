@@ -2,7 +2,9 @@
 
 The file `<archive's SHA-256>.<interpreter>.bytecode` is used only when it was made from this archive for this interpreter, is
 undamaged, and can be written by nobody but this process's user and root.  Everything else runs from the archive's sources.
-This module itself is compiled at each start: what only writes the file is in releases.archive.
+A session's first answer has a file of its own, `….start.bytecode`: all its modules at once, read by the bootstrap's loader, with
+what the file system says of the archive since its hash was checked.  The first file is read where a module is not in there.
+Without the second file this module itself is compiled at each start: what only writes the files is in releases.archive.
 Its sha256 is for what is short: hashlib loads OpenSSL, which hashes faster but takes 2 ms more before it does.
 """
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, Dict, Optional, Tuple
 
     Bytecode = Dict[str, Tuple[bool, bytes]]  # by module: whether it is a package, and its marshalled code
+    Code = Dict[str, Tuple[bool, CodeType]]  # the same with its code
 else:
     try:
         if sys.version_info < (3, 12):
@@ -32,42 +35,66 @@ else:
         from hashlib import sha256
 
 BYTECODE_SUFFIX = ".bytecode"
+START_SUFFIX = ".start.bytecode"  # also in the controller's devices/bootstrap.py
 _MOST = 16 << 20  # bytes of the file; the whole agent takes under 1 MB
 _PACKAGE = "litefleet_agent."
 
 
 class BytecodeFinder:
-    """Imports the agent's modules: those in `kept` from there, the others from the archive, <SHA-256>.pyz.
+    """Imports the agent's modules: those in `start` and `kept` from there, the others from the archive, <SHA-256>.pyz.
 
     `source` is the archive's path, or that of the open file which is read in its place.
     """
 
-    def __init__(self, archive: str, source: str) -> None:
+    def __init__(self, archive: str, source: str, start: Optional[Code] = None) -> None:
         self.archive = archive
         self.source = source
         self.sha256 = os.path.basename(archive)[:64]
-        self.path = "%s.%s%s" % (archive[: -len(".pyz")], sys.implementation.cache_tag, BYTECODE_SUFFIX)
-        self.kept = read_bytecode(self.path, self.sha256)
-        self.compiled: Dict[str, Tuple[bool, CodeType]] = {}  # by this process
+        self.stem = "%s.%s" % (archive[: -len(".pyz")], sys.implementation.cache_tag)
+        self.path = self.stem + BYTECODE_SUFFIX
+        self.start: Code = start or {}  # what a session's first answer needs, as an earlier session kept it
+        self.compiled: Code = {}  # by this process
+        self._kept: Optional[Bytecode] = None
+
+    @property
+    def kept(self) -> Bytecode:
+        """The modules in the file, which is read when the first of them is imported."""
+        if self._kept is None:
+            self._kept = read_bytecode(self.path, self.sha256)
+        return self._kept
+
+    def forget_compiled(self) -> None:
+        """Forget what was compiled: the file has it now."""
+        self.compiled, self._kept = {}, None
+
+    def code_of(self, fullname: str) -> Optional[Tuple[bool, CodeType]]:
+        """Return whether a module of this package is a package, and its code; None where the agent has no such module."""
+        known = self.start.get(fullname) or self.compiled.get(fullname)
+        if known is None and fullname in self.kept:
+            known = (self.kept[fullname][0], marshal.loads(self.kept[fullname][1]))  # noqa: S302
+        if known is None:
+            folder, name = os.path.split(os.path.join(self.source, fullname.replace(".", "/")))
+            importer: Any = zipimporter(folder)
+            try:
+                known = self.compiled[fullname] = (importer.is_package(name), importer.get_code(name))
+            except ImportError:
+                return None
+        return known
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> Optional[ModuleSpec]:
         """Return the spec of a module of this package, None for any other."""
-        if not fullname.startswith(_PACKAGE):
+        if not fullname.startswith(_PACKAGE) and fullname not in self.start:
             return None
-        inside = fullname.replace(".", "/")
-        file = os.path.join(self.archive, inside)
-        kept: Any = self.kept.get(fullname) or self.compiled.get(fullname)
-        if kept is None:
-            folder, name = os.path.split(os.path.join(self.source, inside))
-            importer = zipimporter(folder)
-            try:
-                kept = self.compiled[fullname] = (importer.is_package(name), importer.get_code(name))
-            except ImportError:
-                return None
-        spec = ModuleSpec(fullname, self, is_package=kept[0])  # type: ignore[arg-type]  # it has no load_module
-        spec.origin = file + ("/__init__.py" if kept[0] else ".py")
+        known = self.code_of(fullname)
+        if known is None:
+            return None
+        # The package itself names what it was imported from.
+        file = os.path.join(self.archive if "." in fullname else self.source, fullname.replace(".", "/"))
+        spec = ModuleSpec(fullname, self, is_package=known[0])  # type: ignore[arg-type]  # it has no load_module
+        spec.origin = file + ("/__init__.py" if known[0] else ".py")
         spec.has_location = True
-        if kept[0]:
+        spec.loader_state = known[1]
+        if known[0]:
             spec.submodule_search_locations = [file]
         return spec
 
@@ -76,8 +103,9 @@ class BytecodeFinder:
 
     def exec_module(self, module: ModuleType) -> None:
         """Run a module's code."""
-        kept = self.kept.get(module.__name__)
-        exec(self.compiled[module.__name__][1] if kept is None else marshal.loads(kept[1]), module.__dict__)  # noqa: S102, S302
+        spec: Any = module.__spec__
+        code, spec.loader_state = spec.loader_state, None
+        exec(code, module.__dict__)  # noqa: S102
 
 
 def digest_of(archive: str, body: bytes) -> bytes:
@@ -110,11 +138,18 @@ def running() -> Optional[BytecodeFinder]:
     return next((finder for finder in sys.meta_path if isinstance(finder, BytecodeFinder)), None)
 
 
+def use_start(archive: str, source: str, start: Code) -> None:
+    """Import this package from `start`, which the bootstrap's loader has checked, and what is not in there as usual."""
+    sys.meta_path.insert(0, BytecodeFinder(archive, source, start))  # type: ignore[arg-type]  # it has no find_module
+
+
 def use_bytecode(archive: str, source: str) -> None:
     """Import this package's modules by a BytecodeFinder from now on; `source` is what they were imported from so far.
 
     Only where `archive` is named by its SHA-256, in a folder that nobody but this process's user and root can write.
     """
+    if running() is not None:  # the bootstrap's loader has called `use_start`
+        return
     folder, name = os.path.split(os.path.realpath(archive))
     if len(name) == 64 + len(".pyz") and not sys.flags.optimize and _is_ours(os.stat(folder), stat.S_IFDIR):
         path = os.path.join(folder, name)

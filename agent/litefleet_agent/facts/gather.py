@@ -1,4 +1,7 @@
-"""Gathers the facts of this machine, without a subprocess and without importing Paddle-Lite; it never raises."""
+"""Gathers the facts of this machine, without a subprocess and without importing Paddle-Lite; it never raises.
+
+What only changes with a file is taken from an earlier session's note where `known` finds that no such file has changed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NamedTuple, contextmanager and JSON for what a session's first answer loads, without typing, collections, contextlib and re.
+"""NamedTuple, TextEnum, contextmanager and JSON for what a session's first answer loads, without typing, enum, contextlib and re.
 
 Loading those and json takes 15 to 19 ms of a PC's CPU, more than starting the interpreter does (8 to 12 ms).  Such a module
 has `from __future__ import annotations`, imports what only its annotations use under `if TYPE_CHECKING`, and takes what is
@@ -11,9 +11,13 @@ from _operator import itemgetter
 
 TYPE_CHECKING = False  # known to type checkers
 if TYPE_CHECKING:
+    import enum
     from contextlib import contextmanager as contextmanager
     from typing import Any, Callable, ClassVar, Dict, Iterator, Tuple
     from typing import NamedTuple as NamedTuple
+
+    class TextEnum(str, enum.Enum):
+        """Texts with names, each of which is one object; `TextEnum(text)` raises ValueError for any other text."""
 
     make_encoder: Any
     make_scanner: Any
@@ -80,6 +84,29 @@ class _Maker(type):
         return type(name, (_Record,), dict(space, __slots__=(), _fields=fields, _field_defaults=defaults))
 
 
+class _TextEnumMaker(type):
+    """Makes the texts of a class that names TextEnum as its base into its only instances."""
+
+    def __new__(cls, name: str, bases: Tuple[type, ...], space: Dict[str, Any]) -> Any:
+        made: Any = type.__new__(cls, name, bases, space)
+        made.members = {}
+        for key, text in space.items():
+            if not key.startswith("_") and isinstance(text, str):
+                member = made.members[text] = str.__new__(made, text)
+                member.name, member.value = key, text
+                setattr(made, key, member)
+        return made
+
+    def __call__(cls: Any, text: object) -> Any:
+        known = cls.members.get(text) if isinstance(text, str) else None
+        if known is None:
+            raise ValueError("%r is not a valid %s" % (text, cls.__name__))
+        return known
+
+    def __iter__(cls: Any) -> Iterator[Any]:
+        return iter(cls.members.values())
+
+
 class _Block:
     """What a `with` statement runs: a generator with one `yield`."""
 
@@ -109,6 +136,7 @@ class _Block:
 
 if not TYPE_CHECKING:
     NamedTuple = _Maker("NamedTuple", (), {})
+    TextEnum = _TextEnumMaker("TextEnum", (str,), {})
 
     def contextmanager(function: Callable[..., Iterator[Any]]) -> Callable[..., _Block]:
         """As contextlib.contextmanager."""

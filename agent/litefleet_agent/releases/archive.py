@@ -1,13 +1,22 @@
 """Names the archive that the agent runs from: the link `agent/litefleet-agent.pyz` points to it; keeps its bytecode."""
 
+from __future__ import annotations
+
 import marshal
 import os
 import sys
+from zipimport import zipimporter
 
 from .. import ARCHIVE_ROOT
-from ..bytecode import BytecodeFinder, digest_of, read_bytecode, running
-from ..formats.files import sha256_of
+from ..bytecode import START_SUFFIX, BytecodeFinder, digest_of, read_bytecode, running
+from ..formats.files import FileStamp, sha256_of
 from .atomic import write_atomic
+from .lease import Clock
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from types import CodeType
+    from typing import Any, Iterable, Set, Tuple
 
 NAME = "litefleet-agent.pyz"
 
@@ -51,7 +60,63 @@ def keep_bytecode() -> None:
         _keep(finder)
     except OSError:
         pass
-    finder.compiled.clear()
+    finder.forget_compiled()
+
+
+def loaded_modules() -> Tuple[str, ...]:
+    """Return the agent's modules that this process has loaded."""
+    return tuple(name for name in sys.modules if name.partition(".")[0] == "litefleet_agent")
+
+
+def keep_start(modules: Iterable[str]) -> None:
+    """Keep the code of `modules`, which a session's first answer needed, so that the next session starts with it.
+
+    Does nothing where the file has them already, and where `keep_bytecode` does nothing.
+    """
+    finder = running()
+    if finder is None or sys.dont_write_bytecode or not set(modules) - set(finder.start):
+        return
+    try:
+        _keep_start(finder, set(modules) | set(finder.start))
+    except OSError:
+        pass
+
+
+def _keep_start(finder: BytecodeFinder, names: Set[str]) -> None:
+    boot = Clock().boot_id()
+    stamp = _stamp(finder.source)
+    if boot and stamp and sha256_of(finder.source) == finder.sha256 and stamp == _stamp(finder.source):
+        code = {name: _bare_code(finder, name) for name in sorted(names)}
+        body = marshal.dumps(((boot, *stamp), code))
+        parts = [digest_of("start" + finder.sha256, body), body]
+        write_atomic(finder.stem + START_SUFFIX, parts, durable=False)
+
+
+def _bare_code(finder: BytecodeFinder, name: str) -> Tuple[bool, CodeType]:
+    """Return whether a module is a package, and its code without docstrings and functions' annotations: a third less to read."""
+    known = finder.start.get(name)
+    if known is not None:
+        return known
+    import ast
+
+    inside = name.replace(".", "/")
+    folder, last = os.path.split(os.path.join(finder.source, inside))
+    importer = zipimporter(folder)
+    package = importer.is_package(last)
+    tree: Any = ast.parse(importer.get_source(last) or "")
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node):
+            node.body[:1] = [] if node.body[1:] else [ast.copy_location(ast.Pass(), node.body[0])]
+    file = os.path.join(finder.archive, inside) + ("/__init__.py" if package else ".py")
+    return package, compile(tree, file, "exec", dont_inherit=True)
+
+
+def _stamp(path: str) -> Tuple[int, ...]:
+    return tuple(FileStamp.of(os.path.realpath(path)) or ())
 
 
 def _keep(finder: BytecodeFinder) -> None:

@@ -6,12 +6,11 @@ line of an operation holds its state.  A line is synced before the operation con
 
 from __future__ import annotations
 
-import enum
 import os
 
 from ..formats.checked import is_safe_name, is_sha, mapping, matching, number, text, whole
 from ..formats.files import read_regular
-from ..formats.light import NamedTuple, dumps, loads
+from ..formats.light import NamedTuple, TextEnum, dumps, loads
 from .atomic import fsync_folder, write_atomic
 from .crc_log import CrcLog, Scan
 from .lease import Clock, Lease
@@ -26,14 +25,14 @@ def _is_release(text: object) -> bool:
     return text == "" or is_sha(text)
 
 
-class Kind(str, enum.Enum):
+class Kind(TextEnum):
     """The kind of an operation."""
 
     ACTIVATE = "activate"
     ROLLBACK = "rollback"
 
 
-class State(str, enum.Enum):
+class State(TextEnum):
     """How far an operation got."""
 
     BEGUN = "begin"  # links may or may not have changed

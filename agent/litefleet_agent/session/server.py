@@ -15,7 +15,7 @@ from ..errors import AgentError
 from ..formats.checked import whole
 from ..protocol import MAX_BODY, BlockingStream, Header, ProtocolError, ResponseParts, encode
 from ..releases.activation import Activation, activate, confirm, rollback
-from ..releases.archive import keep_bytecode, name_archive
+from ..releases.archive import keep_bytecode, keep_start, loaded_modules, name_archive
 from ..releases.store import Store, StoreError, explain_os_error
 from . import requests
 from .hello import hello
@@ -24,7 +24,7 @@ from .watch import Watch, is_heartbeat
 
 TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
 if TYPE_CHECKING:
-    from typing import Callable, Dict, Iterator, List, Union
+    from typing import Callable, Dict, Iterator, List, Tuple, Union
 
 
 class _ConnectionClosed(Exception):
@@ -40,6 +40,7 @@ class Session:
         self._stream = stream
         self._watch = watch
         self._facts = facts_package.gather(root)
+        self.needed: Tuple[str, ...] = ()  # the agent's modules that the first answer has loaded
         self._operations: Dict[str, Callable[[Header], Union[Header, ResponseParts]]] = {
             "hello": self._hello,
             "put": self._put,
@@ -66,6 +67,7 @@ class Session:
                 self._watch.expect_heartbeats()
             else:
                 self._answer(header)
+                self.needed = self.needed or loaded_modules()
 
     def _answer(self, header: Header) -> None:
         body: List[bytes] = []
@@ -233,7 +235,8 @@ def serve(root: str, version: str, ahead: bytes = b"") -> int:
     watch = Watch(stream)
     watch.start()
     try:
-        Session(root, version, stream, watch).run()
+        session = Session(root, version, stream, watch)
+        session.run()
     except (_ConnectionClosed, BrokenPipeError, ConnectionResetError):
         return 0
     except KeyboardInterrupt:  # the watch ends the session
@@ -242,4 +245,5 @@ def serve(root: str, version: str, ahead: bytes = b"") -> int:
         sys.stderr.write("litefleet-agent: %s\n" % error)
         return 1
     keep_bytecode()
+    keep_start(session.needed)
     return 0

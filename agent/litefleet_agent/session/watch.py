@@ -9,9 +9,7 @@ import _thread
 import fcntl
 import os
 import select
-import struct
 import sys
-import termios
 import time
 
 from ..protocol import BlockingStream, Header
@@ -75,11 +73,13 @@ class Watch:
 
     def _unread(self) -> int:
         """Return how many bytes wait to be read; 0 where the kernel does not report it."""
+        from termios import FIONREAD  # a second after the start: most first answers are given by then
+
         try:
-            answer = fcntl.ioctl(self._stream.read_fd, termios.FIONREAD, b"\0\0\0\0")
+            answer = fcntl.ioctl(self._stream.read_fd, FIONREAD, b"\0\0\0\0")
         except OSError:
             return 0
-        return int(struct.unpack("i", answer)[0])
+        return int.from_bytes(answer, sys.byteorder)
 
 
 def _end() -> None:

@@ -94,8 +94,12 @@ echo "LFBOOT $4 nopython machine=$(uname -m) bits=$b libc=$l os=$o kernel=$(unam
 # The line before the loader.  KEEPER and SIZE are the bytes of what comes after "need", OPENING those of the first frames.
 _VALUES = "NONCE, SHA, KEEPER, SIZE, OPENING, ROOT, KEEP, GONE = "
 
+# What each session compiles: it is short.  The code of the first answer, kept by an earlier session, is trusted as far as
+# litefleet_agent/bytecode.py trusts bytecode, and the agent as far as the file system shows that nothing wrote to it since that
+# session checked its hash; after a restart of the device the hash is checked again.
 _LOADER = """
-import os, stat, sys
+import gc, os, stat, sys
+gc.disable()  # until the agent is loaded: what an import makes stays
 def take(n):
     parts = []
     while n:
@@ -112,7 +116,7 @@ def default_root():
     if os.access(system if os.path.isdir(system) else os.path.dirname(system), os.W_OK):
         return system
     return os.path.join(os.path.expanduser("~"), ".local", "share", "litefleet")
-def is_whole(data):
+def digest(data):
     # hashlib loads OpenSSL, which takes longer than this hash does
     try:
         if sys.version_info < (3, 12):
@@ -121,19 +125,12 @@ def is_whole(data):
             from _sha2 import sha256
     except ImportError:
         from hashlib import sha256
-    return sha256(data).hexdigest() == SHA
-def checked(path):
-    # Returns a descriptor of the whole agent, or -1: from here on its name may lead to another file.
+    return sha256(data)
+def opened(path):
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return -1
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        with os.fdopen(fd, "rb", closefd=False) as f:
-            if is_whole(f.read()):
-                return fd
-    os.close(fd)
-    return -1
 def foreign(path):
     # Whoever can write above the agent could exchange it between its check and its start, and the store with it.
     while True:
@@ -150,6 +147,77 @@ def foreign(path):
         if path == os.path.dirname(path):
             return ""
         path = os.path.dirname(path)
+def ours(found):
+    return found.st_uid in (0, os.geteuid()) and not found.st_mode & 18
+def kept(path):
+    # Returns a descriptor of the agent and the code of its first answer, or None.
+    name = "%s.%s.start.bytecode" % (path[:-4], sys.implementation.cache_tag)
+    start, fd, boot = opened(name), opened(path), opened("/proc/sys/kernel/random/boot_id")
+    try:
+        found, now, data = os.fstat(start), os.fstat(fd), b""
+        if stat.S_ISREG(found.st_mode) and ours(found) and ours(os.stat(os.path.dirname(path))) and found.st_size < 1 << 24:
+            data = os.read(start, found.st_size)
+        magic = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
+        if stat.S_ISREG(now.st_mode) and digest(b"start" + SHA.encode() + magic + data[32:]).digest() == data[:32]:
+            import marshal
+            stamp, code = marshal.loads(data[32:])
+            boot_id = os.read(boot, 64).decode("ascii", "replace").strip()
+            if stamp == (boot_id, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino):
+                return os.dup(fd), code
+    except OSError:
+        pass
+    finally:
+        for one in (start, fd, boot):
+            if one >= 0:
+                os.close(one)
+def resume(path, fd, code, root, opening):
+    global LITEFLEET_ARCHIVE
+    LITEFLEET_ARCHIVE = path
+    bytecode = sys.modules["litefleet_agent.bytecode"] = type(sys)("litefleet_agent.bytecode")
+    exec(code["litefleet_agent.bytecode"][1], bytecode.__dict__)
+    bytecode.use_start(path, "/proc/self/fd/%d" % fd, code)
+    from litefleet_agent.session import serve
+    gc.enable()
+    say("have")
+    done = serve(root, SHA, opening)
+    if "atexit" in sys.modules or "threading" in sys.modules:
+        sys.exit(done)
+    # Nothing is to be done at the exit, and taking the interpreter down would cost a millisecond.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(done)
+def start():
+    os.umask(63)
+    sys.dont_write_bytecode = not KEEP
+    # Resolved once: the owner of a link on the way could point it elsewhere after the check.
+    root = os.path.realpath(os.path.expanduser(ROOT) if ROOT else default_root())
+    path = os.path.join(root, "agent", SHA + ".pyz")
+    opening = take(OPENING)
+    other = foreign(path)
+    if other:
+        return say("fail %s: others could exchange the agent; log in as its owner, or name another root: for it" % other)
+    found = None if GONE else kept(path)
+    if found:
+        return resume(path, found[0], found[1], root, opening)
+    gc.enable()
+    exec(REST, globals())
+    enter(root, path, opening)
+"""
+
+# What a session compiles where no code was kept.
+_REST = """
+def is_whole(data):
+    return digest(data).hexdigest() == SHA
+def checked(path):
+    # Returns a descriptor of the whole agent, or -1: from here on its name may lead to another file.
+    fd = opened(path)
+    if fd >= 0:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            with os.fdopen(fd, "rb", closefd=False) as f:
+                if is_whole(f.read()):
+                    return fd
+        os.close(fd)
+    return -1
 def complete():
     # Modules that a rollout imports later, here or below what it imports: what lacks is told before anything is sent.
     for name in "dataclasses fcntl json mmap pathlib runpy selectors socket subprocess tempfile urllib zipfile zlib".split():
@@ -169,19 +237,10 @@ def run(path, fd, root, opening, word):
     from litefleet_agent.session import serve
     say(word)
     sys.exit(serve(root, SHA, opening))
-def start():
-    os.umask(63)
+def enter(root, path, opening):
     if GONE:
         import atexit, shutil
         atexit.register(shutil.rmtree, GONE, True)
-    sys.dont_write_bytecode = not KEEP
-    # Resolved once: the owner of a link on the way could point it elsewhere after the check.
-    root = os.path.realpath(os.path.expanduser(ROOT) if ROOT else default_root())
-    path = os.path.join(root, "agent", SHA + ".pyz")
-    opening = take(OPENING)
-    other = foreign(path)
-    if other:
-        return say("fail %s: others could exchange the agent; log in as its owner, or name another root: for it" % other)
     fd = checked(path)
     word = "have"
     if fd < 0:
@@ -192,6 +251,9 @@ def start():
         word = "ready"
     if fd >= 0:
         run(path, fd, root, opening, word)
+"""
+
+_BEGIN = """
 try:
     start()
 except ImportError as error:  # small systems split the standard library into packages
@@ -253,13 +315,17 @@ def receive(root, path):
 """
 
 
+def _bare(code: str) -> str:
+    """Return code without its comments."""
+    return "".join(line for line in code.splitlines(keepends=True) if not line.lstrip().startswith("#"))
+
+
 def _packed(code: str) -> bytes:
     """Return what the device's zlib makes this code of, without its comments."""
-    lines = (line for line in code.splitlines(keepends=True) if not line.lstrip().startswith("#"))
-    return zlib.compress("".join(lines).encode("utf-8"), 9)
+    return zlib.compress(_bare(code).encode("utf-8"), 9)
 
 
-LOADER = _packed(_LOADER)
+LOADER = _packed(f"{_LOADER}REST = {_bare(_REST)!r}{_BEGIN}")
 KEEPER = _packed(_KEEPER)  # what a device that answers "need" gets ahead of the .pyz
 
 
