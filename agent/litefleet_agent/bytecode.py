@@ -54,6 +54,8 @@ class BytecodeFinder:
         self.path = self.stem + BYTECODE_SUFFIX
         self.start: Code = start or {}  # what a session's first answer needs, as an earlier session kept it
         self.compiled: Code = {}  # by this process
+        self.note: object = None  # what a session kept with `start`: facts.known.Note
+        self.site: object = None  # likewise: what `use_site` takes
         self._kept: Optional[Bytecode] = None
 
     @property
@@ -138,9 +140,30 @@ def running() -> Optional[BytecodeFinder]:
     return next((finder for finder in sys.meta_path if isinstance(finder, BytecodeFinder)), None)
 
 
-def use_start(archive: str, source: str, start: Code) -> None:
-    """Import this package from `start`, which the bootstrap's loader has checked, and what is not in there as usual."""
-    sys.meta_path.insert(0, BytecodeFinder(archive, source, start))  # type: ignore[arg-type]  # it has no find_module
+def use_start(archive: str, source: str, start: Code, note: object, site: Any) -> None:
+    """Import this package from `start`, which the bootstrap's loader has checked, and what is not in there as usual.
+
+    `note` and `site` are what was kept with it.  The interpreter runs without the module site, whose work is done here.
+    """
+    finder = BytecodeFinder(archive, source, start)
+    finder.note = note
+    sys.meta_path.insert(0, finder)
+    if site and site[0] == (sys.executable, sys.version) and all(stamp_of(path) == stamp for path, stamp in site[2]):
+        finder.site = site
+        sys.path[:], sys.prefix, sys.exec_prefix = site[1]
+    else:
+        from site import main  # runs what packages have put into .pth files, which took 20 ms on one PC
+
+        main()
+
+
+def stamp_of(path: str) -> Optional[Tuple[int, int, int, int]]:
+    """Return what the file system says of a file or folder, which any change to it changes; None for what is not there."""
+    try:
+        state = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino
 
 
 def use_bytecode(archive: str, source: str) -> None:

@@ -1,7 +1,13 @@
 """The device's facts: architecture, CPU, libc, Python, memory, disk, and the installed Paddle-Lite."""
 
-from .gather import Process, gather, this_process
+from __future__ import annotations
+
+from .present import Process, this_process
 from .values import Cpu, Disk, Facts, FactsError, Libc, Memory, OsRelease, Package, PythonFacts, fingerprint
+
+TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
+if TYPE_CHECKING:
+    from typing import Optional
 
 __all__ = [
     "Cpu",
@@ -18,3 +24,10 @@ __all__ = [
     "gather",
     "this_process",
 ]
+
+
+def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> Facts:
+    """As `machine.gather`, which a session's first answer mostly does without."""
+    from . import machine
+
+    return machine.gather(root, sysroot, process)

@@ -41,8 +41,7 @@ _TRIPLETS: Dict[str, str] = {
 }
 
 _OPENCL_NAMES = ("libOpenCL.so", "libOpenCL.so.1", "libGLES_mali.so", "libmali.so")
-_GPU_NODES = ("/dev/mali0", "/dev/kgsl-3d0")  # ARM's and Qualcomm's
-_OPENCL_FOLDERS = (
+OPENCL_FOLDERS = (
     "/system/vendor/lib64",
     "/system/vendor/lib64/egl",
     "/system/vendor/lib",
@@ -71,13 +70,21 @@ def _musl_version(loader: bytes) -> str:
     return found.pop().decode("ascii") if len(found) == 1 else ""
 
 
-def _folders(tree: Tree, arch: str, extra: Iterable[str]) -> List[str]:
-    """Return the folders that this architecture's loader searches, in its order, without those of other architectures."""
+def loader_files(tree: Tree) -> List[str]:
+    """Return the files that say where the loader searches, without its cache."""
+    return ["/etc/ld.so.conf"] + ["/etc/ld.so.conf.d/" + name for name in tree.names("/etc/ld.so.conf.d")[:100]]
+
+
+def search_folders(tree: Tree, arch: str, extra: Iterable[str] = ()) -> List[str]:
+    """Return the folders that this architecture's loader searches, in its order, without those of other architectures.
+
+    `extra` is LD_LIBRARY_PATH's folders.
+    """
     triplet = _TRIPLETS.get(arch, "")
     bases = ["/lib", "/usr/lib", "/lib64", "/usr/lib64", "/usr/local/lib"]
     multi = ["/lib/" + triplet, "/usr/lib/" + triplet, "/usr/local/lib/" + triplet] if triplet else []
     configured = []
-    for name in ["/etc/ld.so.conf"] + ["/etc/ld.so.conf.d/" + n for n in tree.names("/etc/ld.so.conf.d")[:100]]:
+    for name in loader_files(tree):
         configured += [line.strip() for line in tree.text(name, 1 << 16).splitlines() if line.startswith("/")]
     found = [folder for folder in list(extra) + configured + multi + bases if folder.startswith("/")]
     return [folder for folder in dict.fromkeys(found) if _is_ours(folder, arch)][:200]
@@ -102,10 +109,9 @@ def _cached(tree: Tree, arch: str) -> Dict[str, str]:
     return found
 
 
-def find_libraries(tree: Tree, arch: str, extra: Iterable[str] = ()) -> Dict[str, str]:
-    """Return name -> path of the watched libraries that the loader would find; `extra` is LD_LIBRARY_PATH's folders."""
+def find_libraries(tree: Tree, arch: str, folders: Iterable[str]) -> Dict[str, str]:
+    """Return name -> path of the watched libraries that the loader would find in `folders`, as `search_folders` gives them."""
     found = {}
-    folders = _folders(tree, arch, extra)
     cached = _cached(tree, arch)
     for name in WATCHED:
         paths = [folder + "/" + name for folder in folders] + ([cached[name]] if name in cached else [])
@@ -116,27 +122,14 @@ def find_libraries(tree: Tree, arch: str, extra: Iterable[str] = ()) -> Dict[str
     return found
 
 
-def find_opencl(tree: Tree, arch: str, extra: Iterable[str] = ()) -> str:
-    """Return the path of an OpenCL library (or Mali's driver, which is one), or ""."""
-    folders = _folders(tree, arch, extra) + list(_OPENCL_FOLDERS)
+def find_opencl(tree: Tree, folders: Iterable[str]) -> str:
+    """Return the path of an OpenCL library (or Mali's driver, which is one) in `folders` or an Android's, or ""."""
+    folders = [*folders, *OPENCL_FOLDERS]
     for name in _OPENCL_NAMES:
         for folder in folders:
             if tree.exists(folder + "/" + name):
                 return folder + "/" + name
     return ""
-
-
-def find_opencl_devices(tree: Tree) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
-    """Return the device nodes of GPU drivers, and those of them that this user may not open."""
-    names = list(_GPU_NODES)
-    names += ["/dev/dri/" + name for name in tree.names("/dev/dri") if _is_render_node(name)][:16]
-    nodes = tuple(name for name in names if tree.exists(name))
-    return nodes, tuple(name for name in nodes if not os.access(tree.path(name), os.R_OK | os.W_OK))
-
-
-def _is_render_node(name: str) -> bool:
-    number = name[len("renderD") :]
-    return name.startswith("renderD") and number.isdecimal() and len(number) <= 4
 
 
 def newest_glibcxx(tree: Tree, path: str) -> str:

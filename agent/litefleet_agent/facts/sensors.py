@@ -4,7 +4,7 @@ import re
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from ..formats.files import Tree
-from .gather import memory
+from .present import memory
 
 _MOST = 64  # zones and CPUs
 _ZONES = "/sys/class/thermal"

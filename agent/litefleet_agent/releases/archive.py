@@ -8,7 +8,8 @@ import sys
 from zipimport import zipimporter
 
 from .. import ARCHIVE_ROOT
-from ..bytecode import START_SUFFIX, BytecodeFinder, digest_of, read_bytecode, running
+from ..bytecode import START_SUFFIX, BytecodeFinder, digest_of, read_bytecode, running, stamp_of
+from ..facts.known import settled
 from ..formats.files import FileStamp, sha256_of
 from .atomic import write_atomic
 from .lease import Clock
@@ -16,7 +17,7 @@ from .lease import Clock
 TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
 if TYPE_CHECKING:
     from types import CodeType
-    from typing import Any, Iterable, Set, Tuple
+    from typing import Any, Iterable, Optional, Set, Tuple
 
 NAME = "litefleet-agent.pyz"
 
@@ -68,28 +69,60 @@ def loaded_modules() -> Tuple[str, ...]:
     return tuple(name for name in sys.modules if name.partition(".")[0] == "litefleet_agent")
 
 
-def keep_start(modules: Iterable[str]) -> None:
-    """Keep the code of `modules`, which a session's first answer needed, so that the next session starts with it.
+def kept_note() -> object:
+    """Return the note that an earlier session kept with the code of the first answer, None where there is none."""
+    finder = running()
+    return finder.note if finder is not None else None
+
+
+def keep_start(modules: Iterable[str], note: object) -> None:
+    """Keep the code of `modules`, which a session's first answer needed, and a note, so that the next session starts with them.
 
     Does nothing where the file has them already, and where `keep_bytecode` does nothing.
     """
     finder = running()
-    if finder is None or sys.dont_write_bytecode or not set(modules) - set(finder.start):
+    if finder is None or sys.dont_write_bytecode:
+        return
+    note = note or finder.note
+    site = finder.site or _site_state(finder)
+    if set(modules) <= set(finder.start) and (note, site) == (finder.note, finder.site):
         return
     try:
-        _keep_start(finder, set(modules) | set(finder.start))
+        _keep_start(finder, set(modules) | set(finder.start), (note, site))
     except OSError:
         pass
 
 
-def _keep_start(finder: BytecodeFinder, names: Set[str]) -> None:
+def _keep_start(finder: BytecodeFinder, names: Set[str], notes: Tuple[object, object]) -> None:
     boot = Clock().boot_id()
     stamp = _stamp(finder.source)
     if boot and stamp and sha256_of(finder.source) == finder.sha256 and stamp == _stamp(finder.source):
         code = {name: _bare_code(finder, name) for name in sorted(names)}
-        body = marshal.dumps(((boot, *stamp), code))
+        content: Any = ((boot, *stamp), code, *notes)
+        body = marshal.dumps(content)
         parts = [digest_of("start" + finder.sha256, body), body]
         write_atomic(finder.stem + START_SUFFIX, parts, durable=False)
+
+
+def _site_state(finder: BytecodeFinder) -> Optional[Tuple[object, ...]]:
+    """Return which interpreter has which `sys.path`, and the stamps of what decides that; None where that has just changed."""
+    site = sys.modules.get("site")
+    if site is None or not sys.flags.no_site:
+        return None
+    path = list(folder for folder in sys.path if folder not in (finder.source, finder.archive))
+    home = os.path.dirname(sys.executable)
+    behind = [sys.executable, os.path.join(home, "pyvenv.cfg"), os.path.join(os.path.dirname(home), "pyvenv.cfg")]
+    behind += [
+        getattr(sys.modules[name], "__file__", None) or ""
+        for name in ("sitecustomize", "usercustomize")
+        if name in sys.modules
+    ]
+    for folder in dict.fromkeys(site.getsitepackages() + path):
+        behind.append(folder)
+        if os.path.isdir(folder):
+            behind += [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if name.endswith(".pth")]
+    files = tuple((name, stamp_of(name)) for name in behind)
+    return ((sys.executable, sys.version), (path, sys.prefix, sys.exec_prefix), files) if settled(files) else None
 
 
 def _bare_code(finder: BytecodeFinder, name: str) -> Tuple[bool, CodeType]:
@@ -109,7 +142,9 @@ def _bare_code(finder: BytecodeFinder, name: str) -> Tuple[bool, CodeType]:
             node.returns = None
         elif isinstance(node, ast.arg):
             node.annotation = None
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
+            node
+        ):
             node.body[:1] = [] if node.body[1:] else [ast.copy_location(ast.Pass(), node.body[0])]
     file = os.path.join(finder.archive, inside) + ("/__init__.py" if package else ".py")
     return package, compile(tree, file, "exec", dont_inherit=True)

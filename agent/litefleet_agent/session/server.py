@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import sys
 
-from .. import facts as facts_package
 from ..errors import AgentError
+from ..facts.known import gather_known
 from ..formats.checked import whole
 from ..protocol import MAX_BODY, BlockingStream, Header, ProtocolError, ResponseParts, encode
 from ..releases.activation import Activation, activate, confirm, rollback
-from ..releases.archive import keep_bytecode, keep_start, loaded_modules, name_archive
+from ..releases.archive import keep_bytecode, keep_start, kept_note, loaded_modules, name_archive
 from ..releases.store import Store, StoreError, explain_os_error
 from . import requests
 from .hello import hello
@@ -39,8 +39,10 @@ class Session:
         self._version = version
         self._stream = stream
         self._watch = watch
-        self._facts = facts_package.gather(root)
-        self.needed: Tuple[str, ...] = ()  # the agent's modules that the first answer has loaded
+        known = gather_known(root, kept_note())
+        self._facts, self.note = known.facts, known.note
+        self._besides = known.loaded
+        self.needed: Tuple[str, ...] = ()  # the agent's modules that the first answer of the next session will load
         self._operations: Dict[str, Callable[[Header], Union[Header, ResponseParts]]] = {
             "hello": self._hello,
             "put": self._put,
@@ -67,7 +69,7 @@ class Session:
                 self._watch.expect_heartbeats()
             else:
                 self._answer(header)
-                self.needed = self.needed or loaded_modules()
+                self.needed = self.needed or tuple(name for name in loaded_modules() if name not in self._besides)
 
     def _answer(self, header: Header) -> None:
         body: List[bytes] = []
@@ -245,5 +247,5 @@ def serve(root: str, version: str, ahead: bytes = b"") -> int:
         sys.stderr.write("litefleet-agent: %s\n" % error)
         return 1
     keep_bytecode()
-    keep_start(session.needed)
+    keep_start(session.needed, session.note)
     return 0

@@ -64,7 +64,7 @@ if [ -n "$1" ]; then set -- "$1"
 else set -- {own}; fi
 for p; do
 command -v "$p" >/dev/null 2>&1 || continue
-run "$p" -Es -c "$s" $a
+run "$p" -ESs -c "$s" $a
 done
 }
 brought() {
@@ -75,7 +75,7 @@ esac
 for d in "${1:+$1/python}" "${2:+$2/python}" {shared}; do
 k=; [ -r "$d/current" ] && read -r k <"$d/current"
 case $k in ''|*[!0-9a-f]*) continue;; esac
-[ -x "$d/$k/bin/python3" ] && mine "$d/$k/bin" && run "$d/$k/bin/python3" -Es -c "$s"
+[ -x "$d/$k/bin/python3" ] && mine "$d/$k/bin" && run "$d/$k/bin/python3" -ESs -c "$s"
 done
 }
 [ "$2" = bring ] || own "$1"
@@ -160,22 +160,22 @@ def kept(path):
         magic = sys.modules["_frozen_importlib_external"].MAGIC_NUMBER
         if stat.S_ISREG(now.st_mode) and digest(b"start" + SHA.encode() + magic + data[32:]).digest() == data[:32]:
             import marshal
-            stamp, code = marshal.loads(data[32:])
+            stamp, code, note, site = marshal.loads(data[32:])
             boot_id = os.read(boot, 64).decode("ascii", "replace").strip()
             if stamp == (boot_id, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino):
-                return os.dup(fd), code
+                return os.dup(fd), code, note, site
     except OSError:
         pass
     finally:
         for one in (start, fd, boot):
             if one >= 0:
                 os.close(one)
-def resume(path, fd, code, root, opening):
+def resume(root, path, opening, fd, code, note, site):
     global LITEFLEET_ARCHIVE
     LITEFLEET_ARCHIVE = path
     bytecode = sys.modules["litefleet_agent.bytecode"] = type(sys)("litefleet_agent.bytecode")
     exec(code["litefleet_agent.bytecode"][1], bytecode.__dict__)
-    bytecode.use_start(path, "/proc/self/fd/%d" % fd, code)
+    bytecode.use_start(path, "/proc/self/fd/%d" % fd, code, note, site)
     from litefleet_agent.session import serve
     gc.enable()
     say("have")
@@ -198,8 +198,10 @@ def start():
         return say("fail %s: others could exchange the agent; log in as its owner, or name another root: for it" % other)
     found = None if GONE else kept(path)
     if found:
-        return resume(path, found[0], found[1], root, opening)
+        return resume(root, path, opening, *found)
     gc.enable()
+    from site import main
+    main()
     exec(REST, globals())
     enter(root, path, opening)
 """

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from litefleet_agent.facts import Cpu, Facts, Libc, PythonFacts, fingerprint, gather
 from litefleet_agent.facts.flavour import Flavour, describe_flavour
-from litefleet_agent.facts.libraries import find_opencl_devices
+from litefleet_agent.facts.present import find_opencl_devices
 from litefleet_agent.facts.runtime import RuntimeFacts, describe_library, describe_runtime, with_flavour
 from litefleet_agent.findings import Severity
 from litefleet_agent.findings.environment import check_build, check_environment

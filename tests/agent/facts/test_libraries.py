@@ -3,8 +3,7 @@
 from pathlib import Path
 
 import pytest
-from litefleet_agent.facts import Facts, Libc
-from litefleet_agent.facts.gather import Process, gather
+from litefleet_agent.facts import Facts, Libc, Process, gather
 from litefleet_agent.facts.libraries import describe_brought
 from litefleet_agent.facts.values import Brought
 from litefleet_agent.formats.files import Tree

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import enum
 import json
 import pickle
 import subprocess
@@ -122,3 +123,33 @@ def test_what_is_no_json_is_a_value_error(loaded: str) -> None:
         " try: loads(text)\n except (ValueError, RecursionError): pass\n else: sys.exit(text[:20])"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+class _Standard(str, enum.Enum):  # noqa: UP042  as the agent had it, for Python 3.7
+    BEGUN = "begin"
+    DONE = "done"
+
+
+class _Light(light.TextEnum):
+    BEGUN = "begin"
+    DONE = "done"
+
+    @property
+    def over(self) -> bool:
+        return self is type(self).DONE
+
+
+@pytest.mark.parametrize("kind", [_Standard, _Light])
+def test_texts_are_an_enum(kind: typing.Any) -> None:
+    assert (kind("begin"), kind(kind.DONE)) == (kind.BEGUN, kind.DONE)
+    assert kind("done") is kind.DONE
+    assert kind.DONE == "done"
+    assert (kind.DONE.value, kind.DONE.name, [one.value for one in kind]) == ("done", "DONE", ["begin", "done"])
+    assert {kind.BEGUN: 1}["begin"] == 1
+    for wrong in ("BEGUN", "", None, 1, ["begin"], {}):
+        with pytest.raises(ValueError, match="is not a valid"):
+            kind(wrong)
+
+
+def test_a_text_of_an_enum_has_its_properties() -> None:
+    assert (_Light("done").over, _Light("begin").over) == (True, False)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from litefleet_agent.facts.gather import memory
+from litefleet_agent.facts.present import memory
 from litefleet_agent.formats.engine_settings import EngineSettings, NNAdapterSettings
 from litefleet_agent.formats.files import Tree
 from litefleet_agent.formats.npz import Array, read_npz

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from ...facts.gather import memory
+from ...facts.present import memory
 from ...findings.model_file import accelerators, read_nb_file
 from ...formats.checked import number_or
 from ...formats.engine_settings import NOTHING_ASKED, EngineSettings

@@ -1,26 +1,19 @@
-"""Gathers the facts of this machine, without a subprocess and without importing Paddle-Lite; it never raises.
-
-What only changes with a file is taken from an earlier session's note where `known` finds that no such file has changed.
-"""
+"""What a device reports of itself that may change at any time: this process, memory, disk, GPU nodes.  It never raises."""
 
 from __future__ import annotations
 
 import os
-import struct
 import sys
 
-from ..formats.elf import Elf, ElfError, read_elf
 from ..formats.files import Tree
 from ..formats.light import NamedTuple
-from .arch import Arch, arch_of_userland
-from .cpu import arm_hwcap, describe_cpuinfo
-from .libraries import describe_brought, describe_libc, find_libraries, find_opencl, find_opencl_devices, newest_glibcxx
-from .packages import find_package, other_pythons
-from .values import MAX_TEXT, Cpu, Disk, Facts, Memory, OsRelease, PythonFacts
+from .values import MAX_TEXT, Disk, Facts, Memory
 
 TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
 if TYPE_CHECKING:
-    from typing import Dict, Optional, Tuple
+    from typing import Dict, Tuple
+
+_GPU_NODES = ("/dev/mali0", "/dev/kgsl-3d0")  # ARM's and Qualcomm's
 
 
 class Process(NamedTuple):
@@ -59,7 +52,7 @@ def this_process() -> Process:
         confstr=_confstr(),
         cores=_cores(),
         uid=os.getuid(),
-        pointer_bits=struct.calcsize("P") * 8,
+        pointer_bits=64 if sys.maxsize > 1 << 32 else 32,
         page_size=_page_size(),
         packages=tuple(sys.path),
         programs=_split(os.environ.get("PATH", "")),
@@ -93,50 +86,20 @@ def _cores() -> int:
         return os.cpu_count() or 0
 
 
-def gather(root: str, sysroot: str = "/", process: Optional[Process] = None) -> Facts:
-    """Describe this machine.
-
-    `root` is the agent's folder, which need not exist yet; `sysroot` is the folder that holds /proc, /sys, /etc and /lib;
-    `process` replaces what the running interpreter reports.  What cannot be read stays empty.
-    """
-    own = process if process is not None else this_process()
-    tree = Tree(sysroot)
-    program = _program(own.executable)
-    bits = program.bits if program is not None else own.pointer_bits
-    arch = arch_of_userland(own.machine, bits)
-    name = arch.name if arch is not None else ""
-    brought, folders = describe_brought(tree, own.executable)
-    libraries = folders + own.libraries
-    found = find_libraries(tree, name, libraries)
+def with_present_state(facts: Facts, tree: Tree, own: Process, root: str) -> Facts:
+    """Return the facts with what may change at any time as it is now; `root` is the agent's folder, which need not exist."""
     existing = _nearest(root)
     nodes, denied = find_opencl_devices(tree)
-    return Facts(
-        machine=own.machine,
-        arch=name,
-        bits=bits,
+    return facts._replace(
         kernel=own.kernel,
         hostname=own.hostname[:MAX_TEXT],
-        os_release=_os_release(tree),
-        cpu=_cpu(tree, arch, own.cores),
-        libc=describe_libc(tree, program, own.confstr),
-        libstdcxx=newest_glibcxx(tree, found.get("libstdc++.so.6", "")),
-        libraries=tuple(sorted(found)),
-        python=PythonFacts(own.executable, own.version, own.implementation, own.tag, bits),
-        other_pythons=other_pythons(own.programs),
         memory=memory(tree),
         disk=_disk(existing),
         writable=os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK),
         noexec=_noexec(existing),
-        opencl=find_opencl(tree, name, libraries),
         opencl_devices=nodes,
         opencl_denied=denied,
-        page_size=own.page_size,
-        paddlelite=find_package("paddlelite", own.packages),
-        numpy=find_package("numpy", own.packages),
-        uid=own.uid,
         container=_container(tree, own.container),
-        model=_model(tree),
-        brought=brought,
     )
 
 
@@ -145,31 +108,6 @@ def _noexec(folder: str) -> bool:
         return bool(os.statvfs(folder).f_flag & os.ST_NOEXEC)
     except OSError:
         return False
-
-
-def _program(executable: str) -> Optional[Elf]:
-    try:
-        return read_elf(executable) if executable else None
-    except ElfError:  # a wrapper script, or unreadable
-        return None
-
-
-def _cpu(tree: Tree, arch: Optional[Arch], cores: int) -> Cpu:
-    isa = arch.isa if arch is not None else ""
-    parts, features, count = describe_cpuinfo(tree.text("/proc/cpuinfo", 4 << 20), isa)
-    if not features and arch is not None and isa == "arm":
-        features = arm_hwcap(tree.data("/proc/self/auxv", 4096), arch.bits)
-    folders = [
-        name for name in tree.names("/sys/devices/system/cpu") if name.startswith("cpu") and name[3:].isdecimal()
-    ]
-    return Cpu(cores, parts, features, count, len(folders))
-
-
-def _os_release(tree: Tree) -> OsRelease:
-    text = tree.text("/etc/os-release", 1 << 16) or tree.text("/usr/lib/os-release", 1 << 16)
-    pairs = (line.partition("=") for line in text.splitlines())
-    values = {key.strip(): value.strip().strip("\"'")[:200] for key, equals, value in pairs if equals}
-    return OsRelease(values.get("ID", ""), values.get("VERSION_ID", ""), values.get("PRETTY_NAME", ""))
 
 
 def memory(tree: Tree) -> Memory:
@@ -224,5 +162,14 @@ def _container(tree: Tree, environment: str) -> str:
     return ""
 
 
-def _model(tree: Tree) -> str:
-    return tree.text("/proc/device-tree/model", 200) or tree.text("/sys/class/dmi/id/product_name", 200)
+def find_opencl_devices(tree: Tree) -> Tuple[Tuple[str, ...], Tuple[str, ...]]:
+    """Return the device nodes of GPU drivers, and those of them that this user may not open."""
+    names = list(_GPU_NODES)
+    names += ["/dev/dri/" + name for name in tree.names("/dev/dri") if _is_render_node(name)][:16]
+    nodes = tuple(name for name in names if tree.exists(name))
+    return nodes, tuple(name for name in nodes if not os.access(tree.path(name), os.R_OK | os.W_OK))
+
+
+def _is_render_node(name: str) -> bool:
+    number = name[len("renderD") :]
+    return name.startswith("renderD") and number.isdecimal() and len(number) <= 4
