@@ -325,8 +325,8 @@ def test_what_was_checked_is_what_runs(machine: Machine, version: str, bytecode:
     assert machine.run(["/bin/sh"], archive.data).returncode == 0
     kept = machine.root / "agent" / f"{archive.sha256}.pyz"
     if not bytecode:
-        for bytecode in kept.parent.glob("*.bytecode"):
-            bytecode.unlink()
+        for file in kept.parent.glob("*.bytecode"):
+            file.unlink()
     marker = machine.home / "somebody else's code ran"
     other = machine.home / "other.pyz"
     with zipfile.ZipFile(other, "w") as out:
