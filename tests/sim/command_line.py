@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import importlib
 import io
 import json
 import signal
@@ -24,9 +23,9 @@ import yaml
 from litefleet_agent.facts import Facts
 from litefleet_agent.findings import Finding, finding
 from litefleet_controller.cli.main import main
+from litefleet_controller.devices import agent_archive as agent_archive_module
 from litefleet_controller.devices.deliver import Release
-from litefleet_controller.operations import context
-from litefleet_controller.project import project as project_module
+from litefleet_controller.operations import context, resume
 from litefleet_controller.project.project import Project
 from litefleet_controller.state import State
 from litefleet_inventory.model import Device
@@ -44,7 +43,6 @@ __all__ = ["CommandLine", "Done"]
 
 _T = TypeVar("_T")
 _SHARED = ("clock", "profile", "_holder")  # of a device: what no copy is made of
-resume = importlib.import_module("litefleet_controller.operations.resume")  # the package shows a function of this name
 
 
 class Done(NamedTuple):
@@ -169,7 +167,7 @@ class CommandLine:
             (State, "open", lambda where, clock=self.clock, beside=None: stored(where, self.clock, beside)),
             (Project, "transport", lambda project: self._transport),
             (Project, "release_builder", lambda project, progress: self.supply),
-            (project_module, "agent_archive", lambda: ARCHIVE),
+            (agent_archive_module, "agent_archive", lambda: ARCHIVE),
             (context, "ThreadWriter", lambda: _Writer(dies_after)),
             *((module, "SystemClock", lambda: self.clock) for module in (context, resume)),
             *((module, "this_process", lambda operator="": fresh_owner()) for module in (context, resume)),

@@ -56,19 +56,27 @@ def _wait_policy(watch: bool) -> WaitPolicy:
     return WaitPolicy.ALL if watch else WaitPolicy.WAVES
 
 
-def _show_plan(options: Options, as_json: bool) -> None:
+def _show_plan(options: Options, as_json: bool, offline: bool = False) -> None:
     from .. import operations
     from ..reports.plan_text import plan_text
 
-    check_files(options)
-    plan = run_async(operations.plan_rollout(options, progress_for(as_json)))
+    if not offline:
+        check_files(options)
+    make = operations.plan_offline if offline else operations.plan_rollout
+    plan = run_async(make(options, progress_for(as_json)))
     show(json.dumps(plan.to_dict(), indent=2) if as_json else plan_text(plan, terminal_width(), colored()))
 
 
 @command
-def plan(options: FleetOptions, as_json: JsonOption = False) -> None:
+def plan(
+    options: FleetOptions,
+    as_json: JsonOption = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Plan by what the devices reported last; contact none of them.")
+    ] = False,
+) -> None:
     """Show what a rollout would do to each device, in which wave, and why; nothing changes on the devices."""
-    _show_plan(options, as_json)
+    _show_plan(options, as_json, offline)
 
 
 @command

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .bundle import write_for
     from .context import RolloutContext, open_context
     from .find import find_rollout
-    from .plan import plan_rollout
+    from .plan import plan_offline, plan_rollout
     from .resume import abort, approve, pause, retry, what_to_abort
     from .rollback import RollbackPlan, Target, plan_rollback, roll_back
     from .rollout import start_rollout
@@ -34,6 +34,7 @@ __all__ = [
     "open_state",
     "pause",
     "plan_adoption",
+    "plan_offline",
     "plan_rollback",
     "plan_rollout",
     "retry",
@@ -51,7 +52,7 @@ _MODULES = {
     ".bundle": ("write_for",),
     ".context": ("RolloutContext", "open_context"),
     ".find": ("find_rollout",),
-    ".plan": ("plan_rollout",),
+    ".plan": ("plan_offline", "plan_rollout"),
     ".resume": ("abort", "approve", "pause", "retry", "what_to_abort"),
     ".rollback": ("RollbackPlan", "Target", "plan_rollback", "roll_back"),
     ".rollout": ("start_rollout",),

@@ -1,13 +1,17 @@
-"""`litefleet plan`: what a rollout would do to each device, from a probe of the live fleet; nothing on it changes."""
+"""`litefleet plan`: what a rollout would do to each device, from a probe of the live fleet; nothing on it changes.
+
+With --offline, from what the state knows of the devices, without a probe.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from litefleet_inventory import SelectError
+from litefleet_inventory.model import Device
 from litefleet_inventory.select import select
 
 from ..common.errors import UsageError
@@ -17,11 +21,12 @@ from ..devices.steps import ReleaseProvider
 from ..devices.visit import DeviceSession, SessionFactory
 from ..project import Options
 from ..project.project import Project, open_project, open_state
+from ..project.run_fleet import ProgressFor
 from ..rollout_engine import SystemClock
 from ..rollout_engine.fleet_survey import FleetSurvey, OnDevice, survey_fleet
 from ..rollout_engine.plan import Plan, make_plan
+from ..rollout_engine.stored_fleet import StoredFleet, survey_stored
 from ..state.model import KnownDevice
-from .context import ProgressFor
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,26 @@ async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
     return planned.plan.with_versions(versions)
 
 
+async def plan_offline(options: Options, progress_for: ProgressFor) -> Plan:
+    """Return the plan by what the state knows of the devices; none is contacted, and the state stays as it is.
+
+    Raises: ConfigError, UsageError, StateError.
+    """
+    project = open_project(options)
+    with progress_for(0) as progress:
+        release_builder = project.release_builder(progress)
+        state = open_state(project.config)
+        try:
+            state.check_identity(project.config.fleet)
+            survey = await survey_stored(StoredFleet.read(state), _wanted(project), release_builder)
+            plan = _plan_of(project, survey, SystemClock().now())
+            versions = state.versions_with(survey.releases)
+        finally:
+            await release_builder.close()
+            state.close()
+    return replace(plan.with_versions(versions), offline=True)
+
+
 async def _note_conflict(identity: Identity, session: DeviceSession) -> None:
     session.notes += identity.conflict(session.hello)
 
@@ -77,22 +102,29 @@ async def plan_devices(
     on_device: OnDevice | None = None,
 ) -> Planned:
     """Probe the selected devices at `now` (epoch seconds) and return the plan."""
-    wanted = {device: project.models_of(device) for device in project.devices}
+    wanted = _wanted(project)
     at_once, per_jump = project.config.ssh.concurrency, project.config.rollout.per_jump_host
     fleet_survey = await survey_fleet(
         session_factory, wanted, release_builder, at_once, known, progress, now, on_device, per_jump
     )
     if fleet_survey.interrupted:
         raise asyncio.CancelledError
-    plan = make_plan(
-        fleet_survey.drafts,
+    return Planned(_plan_of(project, fleet_survey, now), fleet_survey)
+
+
+def _wanted(project: Project) -> dict[Device, list[str]]:
+    return {device: project.models_of(device) for device in project.devices}
+
+
+def _plan_of(project: Project, survey: FleetSurvey, now: float) -> Plan:
+    return make_plan(
+        survey.drafts,
         project.config.rollout,
         lambda name: _named(project, name),
         fleet=project.config.fleet,
         created_at=datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         models=project.models,
     )
-    return Planned(plan, fleet_survey)
 
 
 def _named(project: Project, name: str) -> frozenset[str]:

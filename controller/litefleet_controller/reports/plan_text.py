@@ -96,7 +96,14 @@ def _regression(gate: Regression) -> str:
     return f"above {' or '.join(grown)} a device does not activate the release{stop}"
 
 
-_STYLES = {"changes": "green", "unchanged": "dim", "failed": "red", "blocked": "yellow", "offline": "red"}
+_STYLES = {
+    "changes": "green",
+    "unchanged": "dim",
+    "failed": "red",
+    "blocked": "yellow",
+    "offline": "red",
+    "unknown": "yellow",
+}
 _WORDS = {**{effect: effect for effect in _STYLES}, "changes": "to change"}
 _OUTPUTS = 20  # outputs shown of one model
 _GROUPS = 60  # groups of like devices shown
@@ -138,6 +145,7 @@ def plan_text(plan: Plan, width: int = 100, color: bool = False) -> str:
     _outputs(page, plan)
     _findings(page, plan)
     _offline(page, plan)
+    _unknown(page, plan)
     _limits(page, plan)
     return page.text
 
@@ -161,6 +169,16 @@ def _head(page: Page, plan: Plan) -> None:
     for effect, count in plan.counts.items():
         parts += [" · " if parts else "", (counted(count, _WORDS[effect]), _STYLES[effect])]
     page.line(*(parts or ["no devices"]))
+    if plan.offline:
+        page.line(_based_on(plan))
+        page.line("Only a preview: `litefleet rollout` asks every device, and plans by what it answers.")
+
+
+def _based_on(plan: Plan) -> str:
+    seen = plan.seen
+    if seen is None:
+        return "Offline: no device was asked, and the state knows none of them."
+    return f"Offline: no device was asked. What they reported was seen from {human_moment(seen[0])} to {human_moment(seen[1])}."
 
 
 def _waves(page: Page, plan: Plan) -> None:
@@ -288,6 +306,12 @@ def _offline(page: Page, plan: Plan) -> None:
     for text, names in list(reasons.items())[:_REASONS]:
         if text:
             page.field(finding_labels()[0], f"{translated_sentence(text)} — {folded(names, _NAMES)}")
+
+
+def _unknown(page: Page, plan: Plan) -> None:
+    if plan.never_seen:
+        page.heading("Unknown", "never seen: a rollout finds out what they are")
+        page.line(folded(plan.never_seen, _NAMES), indent=2)
 
 
 def _limits(page: Page, plan: Plan) -> None:

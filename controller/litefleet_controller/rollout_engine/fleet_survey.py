@@ -49,6 +49,7 @@ class ProbeResult:
     outcome: DeviceOutcome | None = None  # of the probe itself: its cost
     seen_at: float = 0.0  # of the facts; 0: never
     host_key: str = ""  # the fingerprint of its SSH host key, when it answered now
+    stored: bool = False  # `hello` is made from the state: the device was not asked
 
     @property
     def reached(self) -> bool:
@@ -147,22 +148,30 @@ async def survey_fleet(
     progress.message(f"probing {len(devices)} device{'s' if len(devices) != 1 else ''}")
     progress.expect(len(devices))
     probes, interrupted = await probe_devices(session_factory, devices, concurrency, known, now, on_device, per_jump)
-    releases: dict[str, Release] = {}
-    pairs = [(device, model) for device in devices for model in wanted[device]]
-    positions = {device.name: number for number, device in enumerate(devices)}
-    planned = await asyncio.gather(*(_plan_one(probes[d.name], m, provider, positions[d.name]) for d, m in pairs))
-    for _, built in planned:
-        if built is not None and built.id:
-            releases.setdefault(built.id, built)
     reported = tuple(
         KnownDevice(name, probe.facts.to_dict(), fingerprint_of(probe.hello), now, probe.host_key)
         for name, probe in probes.items()
         if probe.reached
     )
     report_replaced(known, reported, progress)
+    survey = await survey_probes(probes, wanted, provider)
+    return replace(survey, known=reported, interrupted=interrupted)
+
+
+async def survey_probes(
+    probes: Mapping[str, ProbeResult], wanted: Mapping[Device, Sequence[str]], provider: ReleaseProvider
+) -> FleetSurvey:
+    """Build the releases that devices would get, by what is known of them; FindingErrors become findings of the device."""
+    devices, releases = list(wanted), dict[str, Release]()
+    pairs = [(device, model) for device in devices for model in wanted[device]]
+    positions = {device.name: number for number, device in enumerate(devices)}
+    planned = await asyncio.gather(*(_plan_one(probes[d.name], m, provider, positions[d.name]) for d, m in pairs))
+    for _, built in planned:
+        if built is not None and built.id:
+            releases.setdefault(built.id, built)
     runtime_findings = {built.id: built.no_runtime for _, built in planned if built is not None and built.no_runtime}
     drafts = tuple(draft for draft, _ in planned)
-    return FleetSurvey(drafts, tuple(releases.values()), reported, probes, runtime_findings, interrupted)
+    return FleetSurvey(drafts, tuple(releases.values()), (), probes, runtime_findings)
 
 
 def report_replaced(known: Mapping[str, KnownDevice], reported: Sequence[KnownDevice], progress: Progress) -> None:
@@ -237,7 +246,7 @@ def _draft(
     device, facts = probe.device, probe.facts
     runs = str(mapping_or_empty(probe.hello.get("current")).get(model, ""))[:64]
     findings = (*probe.findings, *(built.findings if built else ()))
-    findings += old_agent_findings(probe.hello, built) if built and probe.reached else ()
+    findings += old_agent_findings(probe.hello, built) if built and probe.reached and not probe.stored else ()
     findings += notes
     row = DeviceRow(
         device=device.name,
@@ -282,10 +291,13 @@ def _draft(
         facts=facts.to_dict() if probe.seen_at else {},
         outputs=built.outputs if built else (),
         golden=built.golden if built else "",
+        stored=probe.stored,
     )
 
 
 def _state(probe: ProbeResult, model: str, built: Release | None, findings: Sequence[Finding]) -> DeviceState:
+    if probe.stored and not probe.seen_at:
+        return DeviceState.PENDING
     verdict = decide(findings)
     if verdict is Verdict.UNREACHABLE or any(f.code in ("LF508", "LF509") for f in probe.findings):
         return DeviceState.OFFLINE

@@ -1,4 +1,4 @@
-"""A plan: what a rollout would do to each device, in which wave, and why.  Pure; made from a live probe."""
+"""A plan: what a rollout would do to each device, in which wave, and why.  Pure; made from a live probe, or from the state."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from litefleet_agent.findings import Finding
 from ..rollout import DeviceRow, DeviceState, Policy, Wave
 from ..rollout.waves import assign
 
-Effect = Literal["changes", "unchanged", "failed", "blocked", "offline"]
-EFFECTS: tuple[Effect, ...] = ("changes", "unchanged", "failed", "blocked", "offline")
+Effect = Literal["changes", "unchanged", "failed", "blocked", "offline", "unknown"]
+EFFECTS: tuple[Effect, ...] = ("changes", "unchanged", "failed", "blocked", "offline", "unknown")
+_IN_WAVES: tuple[Effect, ...] = ("changes", "offline", "unknown")
 _STATES: Mapping[DeviceState, Effect] = {
     DeviceState.UNCHANGED: "unchanged",
     DeviceState.FAILED: "failed",
@@ -41,10 +42,14 @@ class PlannedDevice:
     version: str = ""  # of the release, for people
     runs_version: str = ""  # of the release that it runs; "" = unknown
     bytes_saved: int = 0  # not sent, as the device copies them from files that it holds
+    stored: bool = False  # planned from the state: the device was not asked
+    confirmed_at: float = 0.0  # seconds since the epoch when what it runs was confirmed, where `stored`; 0 = never
 
     @property
     def effect(self) -> Effect:
         """What would happen to it."""
+        if self.stored and not self.seen_at:
+            return "unknown"
         settled = _STATES.get(self.row.state)
         return settled or ("changes" if self.reachable else "offline")
 
@@ -70,6 +75,7 @@ class PlannedDevice:
             "findings": [found.to_dict() for found in self.findings],
             "facts": dict(self.facts),
             "seen_at": self.seen_at,
+            "confirmed_at": self.confirmed_at,
             "outputs": [dict(output) for output in self.outputs],
             "golden": self.golden,
             "version": self.version,
@@ -89,6 +95,18 @@ class Plan:
     policy: Policy
     number: int = 0  # of the releases it would make; 0 = not given yet
     numbers: Mapping[str, int] = field(default_factory=dict)  # the same by model, where they differ
+    offline: bool = False  # made from the state alone: only a look at what a rollout, which asks every device, may do
+
+    @property
+    def seen(self) -> tuple[float, float] | None:
+        """When the facts that it is based on were seen: the oldest and the newest, seconds since the epoch."""
+        seen = [planned.seen_at for planned in self.devices if planned.seen_at]
+        return (min(seen), max(seen)) if seen else None
+
+    @property
+    def never_seen(self) -> tuple[str, ...]:
+        """The devices that an offline plan knows nothing of."""
+        return tuple(dict.fromkeys(p.row.device for p in self.devices if p.effect == "unknown"))
 
     @property
     def rows(self) -> tuple[DeviceRow, ...]:
@@ -97,7 +115,7 @@ class Plan:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Entries by what would happen: changes, unchanged, failed, blocked, offline."""
+        """Entries by what would happen: changes, unchanged, failed, blocked, offline, unknown."""
         counted = Counter(planned.effect for planned in self.devices)
         return {effect: counted[effect] for effect in EFFECTS if counted[effect]}
 
@@ -116,7 +134,7 @@ class Plan:
 
     def in_wave(self, wave: int) -> tuple[PlannedDevice, ...]:
         """Return what would be tried in one wave (from 0); unchanged and blocked devices are in none."""
-        return tuple(p for p in self.devices if p.row.wave == wave and p.effect in ("changes", "offline"))
+        return tuple(p for p in self.devices if p.row.wave == wave and p.effect in _IN_WAVES)
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
@@ -130,10 +148,17 @@ class Plan:
             "numbers": dict(self.numbers),
             "counts": self.counts,
             "bytes_to_send": self.bytes_total,
+            **self._based_on(),
             "policy": self.policy.model_dump(mode="json"),
             "waves": [self._wave(index) for index in range(len(self.waves))],
             "devices": [planned.to_dict() for planned in self.devices],
         }
+
+    def _based_on(self) -> dict[str, object]:
+        if not self.offline:
+            return {"offline": False}
+        oldest, newest = self.seen or (0.0, 0.0)
+        return {"offline": True, "based_on": {"oldest": oldest, "newest": newest, "never_seen": list(self.never_seen)}}
 
     def _wave(self, index: int) -> dict[str, object]:
         members = self.in_wave(index)
