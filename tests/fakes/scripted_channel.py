@@ -48,6 +48,7 @@ class ScriptedChannel:
         self.got = bytearray()
 
     host_key = ""
+    held_s = 0.0
 
     async def write(self, data: bytes) -> None:
         """Take bytes."""

@@ -61,6 +61,7 @@ class SimChannel:
             self._over = True
 
     host_key = ""
+    held_s = 0.0
 
     async def write(self, data: bytes) -> None:
         """Take bytes; TransportError when the connection is broken."""

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from ..rollout.policy import Duration, Policy
+from .bandwidth import BandwidthConfig
 from .base import ArchName, FilePath, Strict, TextOrMapping, Version, as_written, resolved
 from .choices import (
     CPU_TARGETS,
@@ -388,6 +389,7 @@ class Config(Strict):
     python: PythonsConfig = PythonsConfig()
     verify: VerifyConfig = VerifyConfig()
     ssh: SshConfig = Field(default_factory=SshConfig)
+    bandwidth: BandwidthConfig = BandwidthConfig()
     rollout: Policy = Policy()
     signing: SigningConfig | None = None
     state: str = (

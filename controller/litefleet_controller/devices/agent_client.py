@@ -83,6 +83,7 @@ class AgentClient:
         self._login = LoginOutput(nonce)
         self._heartbeat: asyncio.Task[None] | None = None
         self._next_id = 1
+        self._limits: set[asyncio.Timeout] = set()  # that run now
         self.sent_bytes = 0
         self.round_trips = 0
 
@@ -110,7 +111,7 @@ class AgentClient:
         Raises NoPython, TransportError (time limit, broken connection) and ProtocolError.
         """
         self._login = LoginOutput(opening.nonce)
-        async with _limit(limit_s, "answer to the bootstrap", self._late):
+        async with self._limit(limit_s, "answer to the bootstrap", self._late):
             self._next_id = 2
             answer = await self._open(opening)
             if answer.state == "need":
@@ -164,7 +165,7 @@ class AgentClient:
 
     async def answer(self, limit_s: float) -> bootstrap.Answer:
         """Return the next answer of a script that uses the client's nonce.  Raises: TransportError, ProtocolError."""
-        async with _limit(limit_s, "answer to the bootstrap"):
+        async with self._limit(limit_s, "answer to the bootstrap"):
             return await self._answer()
 
     async def send_to_end(self, data: bytes, limit_s: float) -> None:
@@ -173,7 +174,7 @@ class AgentClient:
         A peer that closes before is no error here: its answer says why.  Raises: TransportError at the time limit.
         """
         self.round_trips += 1
-        async with _limit(limit_s + len(data) / _DEAD_LINE, "end of what is being sent"):
+        async with self._limit(limit_s + len(data) / _DEAD_LINE, "end of what is being sent"):
             try:
                 await self._send_bytes(data)
                 await self._channel.end_input()
@@ -193,9 +194,9 @@ class AgentClient:
             answers = []
             for number, request in enumerate(requests, start=first):
                 budget = limit_s + (request.size + request.answer_limit) / _DEAD_LINE
-                async with _limit(budget, f"answer to {request.op}"):
+                async with self._limit(budget, f"answer to {request.op}"):
                     answers.append(await self._result(request, number, sender))
-            async with _limit(limit_s, "end of what is being sent"):  # a peer may answer without ever reading
+            async with self._limit(limit_s, "end of what is being sent"):  # a peer may answer without ever reading
                 await sender
             return answers
         finally:
@@ -227,8 +228,29 @@ class AgentClient:
                 await self._send(chunk)
 
     async def _send(self, data: bytes) -> None:
+        held_s = self._channel.held_s
         await self._channel.write(data)
         self.sent_bytes += len(data)
+        if (more_s := self._channel.held_s - held_s) > 0:
+            for limit in self._limits:
+                limit.reschedule((limit.when() or 0.0) + more_s)
+
+    @contextlib.asynccontextmanager
+    async def _limit(self, seconds: float, waiting_for: str, known: Callable[[], str] = str) -> AsyncIterator[None]:
+        """As asyncio.timeout, with LF506 instead of TimeoutError; `known` returns the end of its sentence.
+
+        The seconds for which limits of the bandwidth hold back what is sent do not count.
+        """
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                self._limits.add(limit)
+                yield
+        except TimeoutError:
+            observed = f"no {waiting_for} within {seconds:.0f} s{known()}"
+            raise TransportError(finding("LF506", observed)) from None
+        finally:
+            self._limits.discard(limit)
 
     async def _result(self, request: Request, number: int, sender: asyncio.Task[None] | None = None) -> Answer:
         event_bytes = 0
@@ -339,14 +361,3 @@ class Opening:
     nonce: str
     loader: bytes
     first: bytes
-
-
-@contextlib.asynccontextmanager
-async def _limit(seconds: float, waiting_for: str, known: Callable[[], str] = str) -> AsyncIterator[None]:
-    """As asyncio.timeout, with LF506 instead of TimeoutError; `known` returns the end of its sentence."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        observed = f"no {waiting_for} within {seconds:.0f} s{known()}"
-        raise TransportError(finding("LF506", observed)) from None

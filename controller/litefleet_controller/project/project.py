@@ -66,11 +66,20 @@ class Project:
 
     def transport(self) -> SshTransport:
         """Return the transport to the project's devices."""
+        from ..devices.transport.bandwidth import Bandwidth, BandwidthLimits
         from ..devices.transport.ssh import SshLimits, SshTransport
 
         ssh = self.config.ssh
         limits = SshLimits(ssh.connect_time_limit_s, ssh.connect_time_limit_s)
-        return SshTransport(self.host_keys(), self.hops, limits)
+        bits = self.config.bandwidth
+        sites = {site: rate / 8 for site, rate in bits.per_site.items()}
+        most = BandwidthLimits((bits.fleet or 0.0) / 8, (bits.per_jump_host or 0.0) / 8, sites)
+        return SshTransport(self.host_keys(), self.hops, limits, Bandwidth(most, self._sites))
+
+    def _sites(self, device: Device) -> list[str]:
+        """Return the groups with a limit of their own that a device is in."""
+        limited = self.config.bandwidth.per_site
+        return [group.name for group in self.inventory.groups if group.name in limited and device.name in group.devices]
 
     def release_builder(self, progress: Progress) -> ReleaseBuilder:
         """Return the builder of the project's releases; the caller closes it."""
@@ -105,6 +114,7 @@ def open_project(options: Options) -> Project:
     devices = tuple(inventory.by_name[device.name] for device in devices)
     models = chosen_models(config, options.models)
     _check_names(config, devices)
+    _check_sites(config, inventory)
     return Project(options, config, inventory, devices, tuple(models), ssh_config)
 
 
@@ -151,6 +161,17 @@ def _check_names(config: Config, devices: tuple[Device, ...]) -> None:
             )
     if problems:
         raise ConfigError(problems)
+
+
+def _check_sites(config: Config, inventory: Inventory) -> None:
+    """Raise ConfigError for the sites with a limit of bandwidth that are no groups of the inventory."""
+    groups = {group.name for group in inventory.groups}
+    unknown = [site for site in config.bandwidth.per_site if site not in groups]
+    if unknown:
+        known = ", ".join(sorted(groups)[:20]) or "none"
+        raise ConfigError(
+            [f"bandwidth.per_site: the inventory has no group {site!r}; it has: {known}" for site in unknown]
+        )
 
 
 def open_state(config: Config) -> State:

@@ -213,6 +213,7 @@ async def overlaps(boots: dict[str, str]) -> int:
 
     class Counting:
         host_key = ""
+        held_s = 0.0
 
         def __init__(self, channel: Channel) -> None:
             self.channel = channel

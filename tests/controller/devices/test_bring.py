@@ -69,6 +69,7 @@ class Pipe:
     """A channel to a local process; `cut` ends the input early, after so many bytes."""
 
     host_key = ""
+    held_s = 0.0
 
     def __init__(self, process: asyncio.subprocess.Process, cut: int | None) -> None:
         self._process, self._cut = process, cut

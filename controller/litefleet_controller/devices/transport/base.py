@@ -51,6 +51,10 @@ class Channel(Protocol):
 
     host_key: str  # the fingerprint of the key that the device proved to hold; "" where the transport has none
 
+    @property
+    def held_s(self) -> float:
+        """Seconds for which limits of the bandwidth have held back what was to be sent."""
+
     async def write(self, data: bytes) -> None:
         """Send bytes, waiting while the peer's window is full."""
 

@@ -13,6 +13,7 @@ import asyncssh
 from litefleet_agent.findings import finding
 from litefleet_inventory.model import Device
 
+from .bandwidth import Bandwidth, Line
 from .base import CIPHERS, KEX, LEGACY_CIPHERS, LEGACY_KEX, Channel, TransportError, hop_device
 from .failures import connection_failure, look_again, why
 from .hostkeys import HostKeys, TrustDecision
@@ -20,7 +21,6 @@ from .identities import Identities
 from .ssh_config import Proxy, proxy_of
 from .window import SendWindow, round_trip_s
 
-_WRITE = 128 * 1024
 _READ = 4 << 20  # bytes: all that has come is read at once
 _UNREAD = (
     8 << 20
@@ -92,18 +92,25 @@ class _Process(asyncssh.SSHClientProcess[bytes]):
 class _SshChannel:
     """One exec channel."""
 
-    def __init__(self, process: _Process, round_trip: float, host_key: str) -> None:
+    def __init__(self, process: _Process, round_trip: float, host_key: str, line: Line) -> None:
         self.host_key = host_key
         self._process = process
         self._tail = b""
         self._seen = 0
         self._errors = asyncio.create_task(self._drain_stderr())
         self._window = SendWindow(process, round_trip)
+        self._line = line
+
+    @property
+    def held_s(self) -> float:
+        """Seconds for which limits of the bandwidth have held back what was to be sent."""
+        return self._line.held_s
 
     async def write(self, data: bytes) -> None:
         try:
-            for start in range(0, len(data), _WRITE):
-                piece = data[start : start + _WRITE]
+            for start in range(0, len(data), self._line.piece):
+                piece = data[start : start + self._line.piece]
+                await self._line.wait(len(piece))
                 with self._window.sending(len(piece)):
                     self._process.stdin.write(piece)
                     await self._process.stdin.drain()
@@ -162,11 +169,16 @@ class SshTransport:
     """Opens channels over asyncssh.  Host keys are always verified; `hops` gives the jump hosts of a device, first hop first."""
 
     def __init__(
-        self, host_keys: HostKeys, hops: Callable[[Device], Sequence[Device | str]], limits: SshLimits | None = None
+        self,
+        host_keys: HostKeys,
+        hops: Callable[[Device], Sequence[Device | str]],
+        limits: SshLimits | None = None,
+        bandwidth: Bandwidth | None = None,
     ) -> None:
         self.host_keys = host_keys
         self._hops = hops
         self._limits = limits or SshLimits()
+        self._bandwidth = bandwidth or Bandwidth()
         self._base = asyncssh.SSHClientConnectionOptions(
             config=None,
             known_hosts=([], [], []),  # nothing is trusted here: every key goes through TrustDecision
@@ -210,7 +222,8 @@ class SshTransport:
             raise TransportError(finding("LF505", f"{device.name} would not start a command: {why(error)}")) from error
         shown = connection.get_server_host_key()
         round_trip = round_trip_s(connection, time.monotonic() - began)
-        return _SshChannel(process, round_trip, shown.get_fingerprint() if shown else "")
+        line = self._bandwidth.line(device, [hop_device(one, device) for one in self._hops(device)])
+        return _SshChannel(process, round_trip, shown.get_fingerprint() if shown else "", line)
 
     async def shown_key(self, device: Device) -> asyncssh.SSHKey:
         """Return the host key that `device` shows, without a login on it; its jump hosts must be trusted.
