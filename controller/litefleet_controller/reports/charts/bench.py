@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from functools import cache
-
 from litefleet_agent.findings import Severity
 from markupsafe import Markup
 
@@ -15,14 +12,13 @@ from ...common.text import sanitize
 from ...devices.outcome import DeviceOutcome, RunReport
 from ..values import human_ms
 from .bars import cold_starts, throughput
-from .canvas import WIDTH, Chart, asset
+from .canvas import WIDTH, Chart, svg_document
 from .over_time import latency_over_time, memory_over_time, sensors_over_time
 from .ranks import against, percentiles
 
 _MARGIN, _GAP = 20, 18
 _WIDE = {"head": 52, "name": 70}  # columns of a line
 _MOST_FOUND = 4
-_COLOUR = re.compile("--([a-z]+): (#[0-9a-f]{6});")
 _MOST_DEVICES = 50  # more would make the picture too long to scroll
 
 
@@ -104,17 +100,8 @@ def to_svg(report: RunReport) -> str:
         note += " " + tr("{count} further devices are left out.", count=left_out) if left_out > 0 else ""
         parts.append(_text(note, y + 12, ""))
         y += 24
-    width, height = WIDTH + 2 * _MARGIN, round(y + _MARGIN)
-    form = (
-        '<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img">'
-        '<title>{title}</title><style>{style}</style><rect class="ground" width="{w}" height="{h}"/>{body}</svg>\n'
-    )
-    return str(
-        Markup(form).format(  # noqa: S704 - our own form; format escapes the values
-            w=width, h=height, title=f"litefleet bench, {sanitize(report.started_at, 40)}", style=_style(),
-            body=Markup("").join(parts),
-        )
-    )  # fmt: skip
+    title = f"litefleet bench, {sanitize(report.started_at, 40)}"
+    return svg_document(title, WIDTH + 2 * _MARGIN, round(y + _MARGIN), parts)
 
 
 def _device(outcome: DeviceOutcome, figures: BenchFigures, y: float) -> tuple[list[Markup], float]:
@@ -136,21 +123,3 @@ def _device(outcome: DeviceOutcome, figures: BenchFigures, y: float) -> tuple[li
 
 def _text(text: str, y: float, kind: str) -> Markup:
     return Markup('<text class="{}" x="{}" y="{}">{}</text>').format(kind, _MARGIN, round(y, 1), text)
-
-
-@cache
-def _style() -> Markup:
-    """Return the pictures' own style with the colours written out: not every viewer knows variables."""
-    rules = asset("chart.css")
-    light, dark = (_coloured(rules, colours) for colours in _colours())
-    return Markup(f"{light}@media (prefers-color-scheme: dark) {{\n{dark}}}\n")  # noqa: S704 - our own file
-
-
-def _colours() -> tuple[dict[str, str], dict[str, str]]:
-    """Return the page's colours by name, on a light and on a dark background."""
-    light, dark = re.findall(r":root \{(.*?)\}", asset("report.css"), re.DOTALL)[:2]
-    return dict(_COLOUR.findall(light)), dict(_COLOUR.findall(dark))
-
-
-def _coloured(rules: str, colours: dict[str, str]) -> str:
-    return re.sub(r"var\(--([a-z]+)\)", lambda found: colours[found[1]], rules)

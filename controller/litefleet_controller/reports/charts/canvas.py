@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ from .scale import Axis, tick_label
 WIDTH = 460
 LEFT, RIGHT, BOTTOM = 54, 446, 22  # edges of the plot; BOTTOM is counted from the lower edge
 _TITLE, _LEGEND = 28, 16
+_COLOUR = re.compile("--([a-z]+): (#[0-9a-f]{6});")
 
 Point = tuple[float, float]
 
@@ -120,3 +122,33 @@ def _points(points: Sequence[Point]) -> str:
 def asset(name: str) -> str:
     """Return the text of a file in `reports/templates/`."""
     return (resources.files("litefleet_controller.reports") / "templates" / name).read_text(encoding="utf-8")
+
+
+def svg_document(title: str, width: float, height: float, parts: Sequence[Markup]) -> str:
+    """Return an SVG file with parts of safe markup on a background, for light and for dark viewers."""
+    form = (
+        '<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img">'
+        '<title>{title}</title><style>{style}</style><rect class="ground" width="{w}" height="{h}"/>{body}</svg>\n'
+    )
+    body = Markup("").join(parts)
+    return str(
+        Markup(form).format(w=width, h=height, title=title, style=_style(), body=body)  # noqa: S704 - format escapes
+    )
+
+
+@cache
+def _style() -> Markup:
+    """Return the pictures' own style with the colours written out: not every viewer knows variables."""
+    rules = asset("chart.css")
+    light, dark = (_coloured(rules, colours) for colours in _colours())
+    return Markup(f"{light}@media (prefers-color-scheme: dark) {{\n{dark}}}\n")  # noqa: S704 - our own file
+
+
+def _colours() -> tuple[dict[str, str], dict[str, str]]:
+    """Return the page's colours by name, on a light and on a dark background."""
+    light, dark = re.findall(r":root \{(.*?)\}", asset("report.css"), re.DOTALL)[:2]
+    return dict(_COLOUR.findall(light)), dict(_COLOUR.findall(dark))
+
+
+def _coloured(rules: str, colours: dict[str, str]) -> str:
+    return re.sub(r"var\(--([a-z]+)\)", lambda found: colours[found[1]], rules)
