@@ -360,8 +360,10 @@ class Notes:
     def __init__(self) -> None:
         self.events: list[DeviceEvent] = []
 
-    async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, Any]) -> None:
-        self.events.append(event)
+    async def record(
+        self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, Any], then: DeviceEvent | None = None
+    ) -> None:
+        self.events += [event, then] if then else [event]
 
 
 def test_a_controller_killed_at_any_turn_leaves_old_or_new_and_a_second_one_finishes(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from litefleet_agent.facts import Facts
+from litefleet_agent.facts import Disk, Facts, Memory
 from litefleet_agent.facts.arch import ARCHES, Arch
 from litefleet_agent.findings import Finding
 from litefleet_agent.findings.model_file import check_file
@@ -97,8 +97,11 @@ class ReleaseBuilder:
 
         Raises: FindingError when no release can be built for the device, with the code of the error that prevented it.
         """
+        # All that a release depends on: what differs between devices of one kind decides nothing here.
+        kind = facts._replace(hostname="", memory=Memory(), disk=Disk())
+        key = ("release", model, device.artifact, device.runtime, kind)
         try:
-            return await self._release_for(model, device, facts)
+            return await self._once(key, lambda: self._release_for(model, device, kind))
         except LitefleetError as error:
             raise FindingError(findings_of(error)) from error
 

@@ -11,6 +11,7 @@ from litefleet_agent.formats.checked import whole_part
 LINE_LIMIT = 400  # characters of one device's sentence that a report shows
 # Unicode categories that are escaped: controls, bidi and zero-width marks, lone surrogates, line separators
 _ESCAPED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+_READY = frozenset((str, int, bool, type(None)))  # what JSON represents as it is
 _DEEPEST = 32  # levels; a device's facts have a few, and a hostile device must not cause a RecursionError
 
 
@@ -18,8 +19,13 @@ def json_ready(value: object, depth: int = 0) -> object:
     """Return a value that JSON can represent: NaN and Inf become the strings "NaN" and "Infinity"."""
     if depth > _DEEPEST:
         return "… (too deep)"
-    if isinstance(value, Mapping):
-        return {str(key): json_ready(inner, depth + 1) for key, inner in value.items()}
+    if type(value) in _READY:  # nearly all of them: the checks below take ten times as long
+        return value
+    if isinstance(value, dict | Mapping):
+        return {
+            str(key): inner if type(inner) in _READY and depth < _DEEPEST else json_ready(inner, depth + 1)
+            for key, inner in value.items()
+        }
     if isinstance(value, list | tuple):
         return [json_ready(inner, depth + 1) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -93,8 +93,14 @@ class DeviceRecorder(Protocol):
     def identity(self) -> Identity:
         """The identity under which the device is switched."""
 
-    async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, object]) -> None:
-        """Commit one event; it is stored when this returns."""
+    async def record(
+        self,
+        event: DeviceEvent,
+        outcome: DeviceOutcome,
+        hello: Mapping[str, object],
+        then: DeviceEvent | None = None,
+    ) -> None:
+        """Commit one event, together with `then`, which follows it at once; both are stored when this returns."""
 
 
 class NoRecorder:
@@ -102,7 +108,13 @@ class NoRecorder:
 
     identity = Identity()
 
-    async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, object]) -> None:
+    async def record(
+        self,
+        event: DeviceEvent,
+        outcome: DeviceOutcome,
+        hello: Mapping[str, object],
+        then: DeviceEvent | None = None,
+    ) -> None:
         """Do nothing."""
 
 
@@ -278,8 +290,7 @@ class _Delivery:
     async def _activate(self, measured: Mapping[str, object]) -> DeviceOutcome:
         """Activate under a lease, and confirm: every event is committed here before the next request is sent."""
         proven = replace(self._outcome(), measurements=measured)
-        await self._record(DeviceEvent.PROVE, proven)
-        await self._record(DeviceEvent.SWITCH, proven)
+        await self._record(DeviceEvent.PROVE, proven, DeviceEvent.SWITCH)
         self.session.step("activate")
         release = self.built.id
         order = self.recorder.identity.order(self.session.hello)
@@ -295,8 +306,8 @@ class _Delivery:
         await self._record(DeviceEvent.CONFIRM, outcome)
         return outcome
 
-    async def _record(self, event: DeviceEvent, outcome: DeviceOutcome) -> None:
-        await self.recorder.record(event, outcome, self.session.hello)
+    async def _record(self, event: DeviceEvent, outcome: DeviceOutcome, then: DeviceEvent | None = None) -> None:
+        await self.recorder.record(event, outcome, self.session.hello, then)
 
     def _outcome(self) -> DeviceOutcome:
         return self.session.outcome(self.model, self.findings, self.built.id, self.built.artifact)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
@@ -50,6 +51,11 @@ class ProbeResult:
     seen_at: float = 0.0  # of the facts; 0: never
     host_key: str = ""  # the fingerprint of its SSH host key, when it answered now
     stored: bool = False  # `hello` is made from the state: the device was not asked
+
+    @cached_property
+    def facts_form(self) -> Mapping[str, object]:
+        """The facts' JSON form, shared by all that keep it."""
+        return self.facts.to_dict()
 
     @property
     def reached(self) -> bool:
@@ -149,7 +155,7 @@ async def survey_fleet(
     progress.expect(len(devices))
     probes, interrupted = await probe_devices(session_factory, devices, concurrency, known, now, on_device, per_jump)
     reported = tuple(
-        KnownDevice(name, probe.facts.to_dict(), fingerprint_of(probe.hello), now, probe.host_key)
+        KnownDevice(name, probe.facts_form, fingerprint_of(probe.hello), now, probe.host_key)
         for name, probe in probes.items()
         if probe.reached
     )
@@ -288,7 +294,7 @@ def _draft(
         bytes_saved=saved,
         files=files,
         findings=findings,
-        facts=facts.to_dict() if probe.seen_at else {},
+        facts=probe.facts_form if probe.seen_at else {},
         outputs=built.outputs if built else (),
         golden=built.golden if built else "",
         stored=probe.stored,

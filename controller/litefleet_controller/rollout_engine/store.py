@@ -153,15 +153,32 @@ class DeviceRecorder:
     def __init__(self, store: RolloutStore, device: str) -> None:
         self._store = store
         self._device = device
+        self._stored: DeviceOutcome | None = None  # the latest
 
     @property
     def identity(self) -> Identity:
         """The identity under which the device is switched."""
         return self._store.identity
 
-    async def record(self, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, object]) -> None:
-        """Commit one event of the device's session."""
-        row = self._store.row(self._device, outcome.model)
+    async def record(
+        self,
+        event: DeviceEvent,
+        outcome: DeviceOutcome,
+        hello: Mapping[str, object],
+        then: DeviceEvent | None = None,
+    ) -> None:
+        """Commit one event of the device's session, and in the same transaction the one that follows it at once."""
+        changes = [self._change(self._store.row(self._device, outcome.model), event, outcome, hello)]
+        if then is not None:
+            changes.append(self._change(changes[0].after, then, outcome, hello))
+        if outcome is self._stored:  # by an earlier event: writing it again takes longer than the event
+            changes = [replace(change, outcome=None) for change in changes]
+        await self._store.commit(changes)
+        self._stored = outcome
+
+    def _change(
+        self, row: DeviceRow, event: DeviceEvent, outcome: DeviceOutcome, hello: Mapping[str, object]
+    ) -> RowChange:
         confirmed = None
         after = row_after(row, event, outcome)
         runs = str(mapping_or_empty(hello.get("current")).get(outcome.model) or "")[:64]
@@ -179,7 +196,7 @@ class DeviceRecorder:
                 at=self._store.clock.now(),
                 measurements=outcome.measurements,
             )
-        await self._store.commit([RowChange(row, event, after, outcome, confirmed)])
+        return RowChange(row, event, after, outcome, confirmed)
 
 
 def row_after(row: DeviceRow, event: DeviceEvent, outcome: DeviceOutcome) -> DeviceRow:
