@@ -20,8 +20,7 @@ DRIVER = Path(__file__).with_name("crash_at_commit.py")
 CANARY = [
     ("planned", "start"),
     ("pending", "begin"),
-    ("staging", "prove"),
-    ("proven", "switch"),
+    ("proven", "switch"),  # in one commit with ("staging", "prove")
     ("switching", "lease"),
 ]
 MOMENTS = [

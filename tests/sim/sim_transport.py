@@ -203,6 +203,11 @@ class SimTransport:
         self._open: dict[SimChannel | object, str] = {}  # -> jump host
 
     @property
+    def open_now(self) -> int:
+        """The connections that are open or being made."""
+        return len(self._open)
+
+    @property
     def most_open(self) -> int:
         """The most connections that were open or being made at one time."""
         return max((c.open_now for c in self.contacts), default=0)

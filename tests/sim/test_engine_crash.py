@@ -239,7 +239,6 @@ def repaired(world: World) -> tuple[str, RolloutState]:
 STORIES: Mapping[str, Callable[[World], tuple[str, RolloutState]]] = {
     "plain": plain,
     "orphaned while staging": orphaned("pending", "begin"),
-    "orphaned when proven": orphaned("staging", "prove"),
     "orphaned while switching": orphaned("proven", "switch"),
     "orphaned under a lease": orphaned("switching", "lease"),
     "failing": failing,
@@ -266,8 +265,9 @@ STORIES: Mapping[str, Callable[[World], tuple[str, RolloutState]]] = {
     "repaired": repaired,
 }
 BEYOND: Mapping[Label, str] = {
-    ("proven", "fail"): "nothing is asked of the device between the two commits of PROVE and SWITCH",
+    ("proven", "fail"): "PROVE and SWITCH are one commit: only rows of earlier versions are found between them",
     ("proven", "lose"): "the same",
+    ("proven", "orphan"): "the same",
     (
         "switching",
         "fail",

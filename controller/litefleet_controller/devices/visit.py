@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
@@ -23,6 +23,9 @@ from .python_bundle import PythonMaker
 from .starter import Agent, AgentStarter, Launch, LocalStarter
 from .transport.base import Transport, TransportError
 
+if TYPE_CHECKING:
+    from .kept_sessions import KeptSessions
+
 Report = Callable[[str, str], None]  # device name, step
 
 
@@ -37,6 +40,7 @@ class SessionFactory:
     keep_agent: bool = True  # without it, a probe changes nothing on the device
     pythons: PythonMaker | None = None  # makes what is brought to devices without Python; None: nothing is
     elsewhere: AgentStarter | None = None  # starts the agents; None: this process does, over `transport`
+    kept: KeptSessions | None = None  # what stays open between two sessions that follow one another; None: nothing does
 
     @property
     def starter(self) -> AgentStarter:
@@ -70,6 +74,7 @@ class DeviceSession:
     steps: dict[str, float] = field(default_factory=dict)
     detail: str = ""
     not_brought: str = ""  # why no Python could be made for this device
+    asked: set[str] = field(default_factory=set)  # operations, after hello
     _counted_model: str | None = None  # the model of the latest outcome
     _counted: Traffic = _NO_TRAFFIC  # by the connection up to that outcome
     _before: Traffic = _NO_TRAFFIC  # by the connection before that model
@@ -90,6 +95,7 @@ class DeviceSession:
     async def exchange(self, *requests: Request, limit_s: float = 0.0) -> list[Answer]:
         """Do as `ask`, and return the answers with their bodies."""
         assert self.agent is not None
+        self.asked.update(request.op for request in requests)
         return await self.agent.ask(requests, max(limit_s, self.session_factory.step_limit_s))
 
     def outcome(
@@ -134,16 +140,34 @@ class DeviceSession:
             observed = f"the inventory says {expected.name}, the device is {self.facts.arch or self.facts.machine}"
             self.notes = (finding("LF314", observed),)
 
+    async def look_again(self, limit_s: float) -> None:
+        """Ask the device again what it runs and holds, and begin anew with it, on the same connection.
+
+        Raises: TransportError, RequestRejected, AgentError.
+        """
+        assert self.agent is not None
+        (answer,) = await self.agent.ask([Request("hello")], limit_s)
+        self.notes, self.detail = (), ""
+        self._counted_model, self._counted = None, _NO_TRAFFIC  # the connection's start counts with the next model
+        self._read_hello(answer.result)
+
     async def run(
         self, models: Sequence[str], work: Callable[[DeviceSession], Awaitable[None]], done: list[DeviceOutcome]
     ) -> None:
         """Connect, learn, and do `work`, which puts its outcomes into `done`; models without one get what went wrong."""
+        await self.settle(models, self._connect_and_work(work), done)
+
+    async def _connect_and_work(self, work: Callable[[DeviceSession], Awaitable[None]]) -> None:
+        self.step("connect")
         try:
-            self.step("connect")
-            try:
-                await self._work(work)
-            except NoPython as error:
-                await self._work(work, await self._bring(error))
+            await self._work(work)
+        except NoPython as error:
+            await self._work(work, await self._bring(error))
+
+    async def settle(self, models: Sequence[str], work: Awaitable[None], done: list[DeviceOutcome]) -> None:
+        """Wait for `work`, which puts its outcomes into `done`; models without one get what went wrong."""
+        try:
+            await work
             return
         except NoPython as error:
             found = _without_python(self.device, error, self.not_brought)
@@ -206,14 +230,28 @@ async def open_session(
     device: Device,
     models: Sequence[str],
     work: Callable[[DeviceSession, list[DeviceOutcome]], Awaitable[None]],
+    keep: bool = False,
 ) -> list[DeviceOutcome]:
-    """Return one outcome per model: what `work` puts into its list, else why it could not be done."""
+    """Return one outcome per model: what `work` puts into its list, else why it could not be done.
+
+    With `keep`, the session may stay open for the next one with this device, where the factory keeps any.
+    """
     done: list[DeviceOutcome] = []
 
     async def bound(session: DeviceSession) -> None:
         await work(session, done)
 
-    await DeviceSession(device, session_factory).run(models, bound, done)
+    new, kept = DeviceSession(device, session_factory), session_factory.kept
+    if kept is None:
+        await new.run(models, bound, done)
+    elif keep:
+        await kept.look(new, models, bound, done)
+    else:
+        async with kept.taken(device) as open_one:
+            if open_one is not None:
+                await open_one.settle(models, work(open_one, done), done)
+            else:
+                await new.run(models, bound, done)
     return done
 
 

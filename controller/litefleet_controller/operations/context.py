@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +19,7 @@ from ..common.errors import LitefleetError
 from ..common.operator import actor
 from ..config import Config
 from ..devices.deliver import Release, revert_findings
+from ..devices.kept_sessions import KeptSessions
 from ..devices.outcome import DeviceOutcome, RunReport
 from ..devices.progress import Progress
 from ..devices.steps import Evaluator, Mode, WaitPolicy, run_device
@@ -57,6 +58,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+_MOST_KEPT = 128  # sessions
 
 
 @dataclass
@@ -175,10 +177,34 @@ class RolloutContext:
             clock=self.clock,
             write=self.writer,
             identity=await self.read(self.state.identity, self.config.fleet),
+            let_go=self.let_go,
         )
         engine = RolloutEngine(deps, rollout, rows)
         await engine.run(wait_policy)
         return engine
+
+    @asynccontextmanager
+    async def keeping_sessions(self) -> AsyncIterator[None]:
+        """Keep sessions open from the probe of a device to its delivery, as many as limits of speed let follow at once.
+
+        Sessions that other machines hold are not kept: they would take up workers.
+        """
+        if self.session_factory.elsewhere is not None:
+            yield
+            return
+        at_once = self.config.rollout.parallel or self.config.ssh.concurrency
+        kept = KeptSessions(min(_MOST_KEPT, 4 * at_once), self.config.rollout.per_jump_host)
+        self.session_factory = replace(self.session_factory, kept=kept)
+        try:
+            yield
+        finally:
+            self.session_factory = replace(self.session_factory, kept=None)
+            await kept.close()
+
+    async def let_go(self, but: Collection[str] = ()) -> None:
+        """Close the sessions that are kept open, but for those with the devices of these names."""
+        if self.session_factory.kept is not None:
+            await self.session_factory.kept.only(but)
 
     async def _skip_changed(self, repair: Rollout) -> None:
         """Skip what a repair has left to do where another release was confirmed since."""

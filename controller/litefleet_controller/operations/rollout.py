@@ -51,7 +51,8 @@ async def start_rollout(
     with interruptible("rollout", watch), progress_for(0) as progress:
         async with open_context(options, progress, adopting=take_over) as context:
             context.take_over = take_over
-            return await start_with_context(context, wait_policy, supersede, watch)
+            async with context.keeping_sessions():
+                return await start_with_context(context, wait_policy, supersede, watch)
 
 
 async def start_with_context(
@@ -71,6 +72,7 @@ async def start_with_context(
     planned = await _plan(context, watch)
     refuse({name: why for name, probe in planned.survey.probes.items() if (why := conflict_of(probe.findings))})
     rows, before = planned.plan.rows, _outcomes_of(planned)
+    await context.let_go(but={row.device for row in rows if row.state is DeviceState.PENDING})
     if open_rollouts and not supersede:
         return await _continue(context, open_rollouts[0], planned, wait_policy, watch)
     if _only_blocked(rows):

@@ -42,6 +42,7 @@ class RolloutEngine:
         self._store = RolloutStore(deps.state, deps.lock, rollout, rows, deps.clock, deps.write, deps.identity)
         self._progress = deps.progress
         self._devices = deps.devices
+        self._let_go = deps.let_go
         self._wake = asyncio.Event()
         most = rollout.policy.parallel or deps.concurrency
         self._sessions = DeviceSessions(self._store, deps, most, self._wake)
@@ -166,11 +167,13 @@ class RolloutEngine:
             case Stop(event, gate, sentence, devices, revert):
                 await self._stop(event, f"{gate}: {sentence}" if gate else sentence, devices, REVERT if revert else "")
             case Ask(wave, sentence):
+                await self._let_go()
                 self._progress.message(sentence)
                 await self._store.advance(
                     RolloutEvent.ASK, replace(rollout, reason=sentence, behind=()), {"wave": wave + 1}
                 )
             case Soak(until):
+                await self._let_go()
                 self._progress.message(f"wave {rollout.wave + 1} soaks for {until - now:.0f} s")
                 await self._store.advance(None, replace(rollout, soak_until=until), {"soak_until": until})
             case Advance(wave):
@@ -190,6 +193,8 @@ class RolloutEngine:
     async def _wait(self, until: float | None, now: float, wait_policy: WaitPolicy) -> bool:
         if not self._sessions.busy and (until is None or wait_policy is WaitPolicy.NONE):
             return False  # nothing is in flight: only a person or a later run can change anything
+        if not self._sessions.busy:
+            await self._let_go()  # what follows does not follow at once
         pause = _POLL_S if until is None else max(0.0, min(until - now, _POLL_S))
         self._wake.clear()
         with contextlib.suppress(TimeoutError):
@@ -215,6 +220,7 @@ class RolloutEngine:
 
     async def _stop(self, event: RolloutEvent, reason: str, behind: Sequence[str], request: str = "") -> None:
         """Pause or abort; `request` says what is to be done once it has stopped."""
+        await self._let_go()
         after = replace(self.rollout, reason=reason, behind=tuple(behind), request=request)
         changes = skips(self.rows) if event is RolloutEvent.ABORT else []
         await self._store.advance(event, after, {"reason": reason, "devices": list(behind)[:100]}, changes)

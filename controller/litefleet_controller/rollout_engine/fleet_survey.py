@@ -97,7 +97,7 @@ async def probe_devices(
                 device, session.hello, session.facts, session.notes, done[0], now, session.host_key
             )
 
-        outcomes = await open_session(session_factory, device, [""], work)
+        outcomes = await open_session(session_factory, device, [""], work, keep=True)
         if device.name not in probes or outcomes[0].verdict is not Verdict.VERIFIED:
             probes[device.name] = _from_memory(device, known.get(device.name), outcomes[0])
         return outcomes

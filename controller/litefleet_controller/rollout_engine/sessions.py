@@ -26,6 +26,10 @@ BUSY = "LF508"
 _LATER = frozenset({BUSY, "LF509"})  # the device is busy, or the run was interrupted: a later attempt may succeed
 
 
+async def no_sessions() -> None:
+    """Do nothing: for engines that no session was kept open for."""
+
+
 @dataclass(frozen=True)
 class EngineDeps:
     """What a rollout's engine works with."""
@@ -40,6 +44,9 @@ class EngineDeps:
     clock: Clock
     write: Writer
     identity: Identity  # under which devices are switched
+    let_go: Callable[[], Awaitable[None]] = (
+        no_sessions  # closes the sessions that were kept open since the devices were probed
+    )
 
 
 class DeviceSessions:

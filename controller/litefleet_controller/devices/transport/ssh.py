@@ -18,6 +18,7 @@ from .base import CIPHERS, KEX, LEGACY_CIPHERS, LEGACY_KEX, Channel, TransportEr
 from .failures import connection_failure, look_again, why
 from .hostkeys import HostKeys, TrustDecision
 from .identities import Identities
+from .lighter import without_ignored_packets, without_packet_log
 from .ssh_config import Proxy, proxy_of
 from .window import SendWindow, round_trip_s
 
@@ -42,10 +43,16 @@ class SshLimits:
 
 
 class _Client(asyncssh.SSHClient):
-    def __init__(self, decision: TrustDecision, identities: Identities) -> None:
+    def __init__(self, decision: TrustDecision, identities: Identities, legacy: bool) -> None:
         self.decision = decision
+        self._legacy = legacy
         self._offers = identities.offers()
         self.problem: TransportError | None = None  # why no key could be offered
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        without_packet_log(conn)
+        if not self._legacy:  # else it may use CBC
+            without_ignored_packets(conn)
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         return self.decision.trusts(key)
@@ -218,6 +225,7 @@ class SshTransport:
         try:
             process = _Process()
             await connection.create_session(lambda: process, command, encoding=None, window=2 * _UNREAD)
+            without_packet_log(process.channel)
         except (OSError, asyncssh.Error) as error:
             raise TransportError(finding("LF505", f"{device.name} would not start a command: {why(error)}")) from error
         shown = connection.get_server_host_key()
@@ -270,7 +278,7 @@ class SshTransport:
     ) -> asyncssh.SSHClientConnection:
         """Return a connection that is logged in; `tunnel` goes through the jump host `hop`."""
         decision, identities = self.host_keys.decision(device), Identities(device)
-        client, options = _Client(decision, identities), _options(device, decision)
+        client, options = _Client(decision, identities, device.legacy), _options(device, decision)
         with proxy_of(device) as proxy:
             if proxy.command:
                 options["proxy_command"] = proxy.command
