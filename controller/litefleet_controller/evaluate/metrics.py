@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..build.golden.files import Array
 from ..build.golden.labels import IGNORED, Boxes, Label
+from ..common.lazy import numpy as np
 from ..config.choices import MetricName
 
 _MOST_FOUND = 1000  # detections of one sample, the best ones; COCO counts 100

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from ..build.golden.dataset import DataSet, Sample
 from ..build.golden.files import LABEL, Array, Tensor, read_npz
 from ..build.golden.labels import Label, label_of_array, read_mask
 from ..build.golden.pictures import SUFFIXES, read_picture, size_in_input
 from ..common.errors import FindingError, UsageError
+from ..common.lazy import numpy as np
 from ..config.choices import InputSpec
 from ..config.preprocess import PreprocessConfig
 from ..infer.cases import Case, read_cases

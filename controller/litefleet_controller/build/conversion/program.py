@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 from litefleet_agent.formats.nb.program import DTYPES as NB_DTYPES
 
+from ...common.lazy import numpy as np
 from .protobuf import Value, WireError, fields, integers, message, signed, text
 
 # VarType.Type of framework.proto: a tensor's type by numpy's name, with its width in bytes.  Paddle-Lite has fewer of them.

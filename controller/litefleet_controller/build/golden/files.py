@@ -9,16 +9,18 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 from litefleet_agent.findings import finding
 from litefleet_agent.formats.checked import shortened
 
 from ...common.errors import FindingError
+from ...common.lazy import numpy as np
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, np.dtype[Any]]
+else:
+    Array = Any  # numpy is not loaded yet
 LABEL = "label"  # the array of a data set's .npz that holds its label
 LIMIT_BYTES = 512 * 1024 * 1024
 # An array NAME@lod0 holds the offsets at which the sequences of NAME's first dimension begin, and the end (LoD level 1).

@@ -10,9 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ...common.errors import ConfigError, UsageError
+from ...common.lazy import numpy as np
 from ...config.choices import InputSpec, Numbers
 from .files import LIMIT_BYTES, LOD, Array, Tensor, offsets_of
 

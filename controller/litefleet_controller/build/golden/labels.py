@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from ...common.errors import UsageError
+from ...common.lazy import numpy as np
 from ...config.choices import MetricName
 from .files import LIMIT_BYTES, UNREADABLE, Array
 

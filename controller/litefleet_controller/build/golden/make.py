@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 from litefleet_agent import ARCHIVE_ROOT
 from litefleet_agent.sandbox import Policy
 from litefleet_agent.sandbox.launch import command
 
 from ...common.errors import EngineError, FindingError, LitefleetError, ToolchainError, UsageError
 from ...common.files import locked, write_atomically
+from ...common.lazy import numpy as np
 from ...common.subprocesses import SubprocessEnd, run_subprocess
 from ...config.choices import GoldenSpec
 from .files import Array, Tensor, canonical_npz, check_cases, merged, read_npz

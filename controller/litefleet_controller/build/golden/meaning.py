@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from litefleet_agent.errors import AgentError
 from litefleet_agent.formats.npz import Array as WireArray
 from litefleet_agent.verification.comparison import TENSOR, ComparisonSpec
 
 from ...common.errors import ConfigError
+from ...common.lazy import numpy as np
 from ..conversion.program import Program
 from .files import Tensor, read_npz
 from .recognise import Recognised, recognise

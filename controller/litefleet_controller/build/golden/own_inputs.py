@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ...common.errors import ConfigError, FindingError, UsageError
+from ...common.lazy import numpy as np
 from ...config.choices import InputSpec
 from ...config.preprocess import PreprocessConfig
 from .files import (

@@ -6,14 +6,13 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
+from ...common.lazy import numpy as np
 from ..conversion.program import Op, Program, read_params
 from ..conversion.protobuf import fields
 
-Weights = npt.NDArray[np.float32]
+Weights: TypeAlias = "np.ndarray[Any, np.dtype[np.float32]]"  # a text: numpy is not loaded yet
 # Operators that hand class scores on, so that the class axis before them is the class axis after them.
 _KEEPS_CLASSES = frozenset(
     {
@@ -269,7 +268,7 @@ def _is_transposed(op: Op) -> bool:
     return False
 
 
-def classes_to_swap(outputs: Sequence[npt.NDArray[np.generic]], classes: int) -> tuple[int, int] | None:
+def classes_to_swap(outputs: Sequence[np.ndarray[Any, Any]], classes: int) -> tuple[int, int] | None:
     """Return two of a head's `classes` whose exchange changes the answers of all cases, None where none is found.
 
     From scores ([..., classes]): the first case's leading class and another case's, else the first case's second.  From

@@ -7,9 +7,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ...common.errors import UsageError
+from ...common.lazy import numpy as np
 from ...config.preprocess import PreprocessConfig, ResizeConfig
 from .files import Array
 

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from itertools import combinations, pairwise
 from typing import Any, Literal
 
-import numpy as np
 from litefleet_agent.formats.npz import Array as WireArray
 from litefleet_agent.verification.comparison import TENSOR, ComparisonSpec, OutputPair, compare_output
 from litefleet_agent.verification.comparison.rules import DetectionsRule
 
+from ...common.lazy import numpy as np
 from .files import Array
 
 Answers = Mapping[str, Array]  # one case's outputs by name
