@@ -6,6 +6,7 @@ Exit codes: 0 success, 1 rejected or failed, 2 usage, 3 stopped by a gate or wai
 from __future__ import annotations
 
 from . import (
+    cluster,
     devices,
     doctor,
     explain,
@@ -26,6 +27,7 @@ from .main import main
 
 __all__ = [
     "app",
+    "cluster",
     "devices",
     "doctor",
     "explain",

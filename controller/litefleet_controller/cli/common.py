@@ -57,6 +57,10 @@ ModelOption = Annotated[
 AcceptOption = Annotated[
     bool, typer.Option("--accept-new-host-keys", help="Pin the host key of each device that has no pinned key yet.")
 ]
+ClusterOption = Annotated[
+    str,
+    typer.Option("--cluster", help="Let the workers of this Dask scheduler hold the connections, as tls://HOST:PORT."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write one JSON document to stdout and nothing else.")]
 HtmlOption = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML file.")]
 SarifOption = Annotated[
@@ -105,6 +109,7 @@ _OPTIONS: dict[str, tuple[object, object]] = {  # field of Options: (option, def
     "limit": (LimitOption, ""),
     "models": (ModelOption, None),
     "accept_new_host_keys": (AcceptOption, False),
+    "cluster": (ClusterOption, ""),
 }
 _EVERYWHERE: dict[str, tuple[object, object]] = {"lang": (LangOption, None), "quiet": (QuietOption, False)}
 # What `command` expands: one parameter of a function, several options on the command line.
@@ -112,7 +117,12 @@ ProjectOptions = Annotated[Options, _Group(("config", "inventory"))]
 DeviceOptions = Annotated[Options, _Group(("config", "inventory", "limit"))]
 SelectionOptions = Annotated[Options, _Group(("config", "inventory", "limit", "models"))]
 ContactOptions = Annotated[Options, _Group(("config", "inventory", "limit", "accept_new_host_keys"))]
-FleetOptions = Annotated[Options, _Group(tuple(_OPTIONS))]
+FleetOptions = Annotated[Options, _Group(("config", "inventory", "limit", "models", "accept_new_host_keys"))]
+# Of commands that carry a rollout on, which workers of a cluster may do.
+RolloutOptions = Annotated[Options, _Group(tuple(_OPTIONS))]
+OpenRolloutOptions = Annotated[Options, _Group(("config", "inventory", "cluster"))]
+ReconcileOptions = Annotated[Options, _Group(("config", "inventory", "limit", "cluster"))]
+RollbackOptions = Annotated[Options, _Group(("config", "inventory", "limit", "models", "cluster"))]
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:

@@ -19,7 +19,19 @@ SECTIONS = {
     "Find out what is wrong": ("doctor", "explain", "inspect"),
     "Models and runtimes": ("convert", "advise", "evaluate", "runtime"),
     "Devices": ("devices", "device", "probe", "verify", "provision", "infer", "bench", "accept-key", "forget", "trust"),
-    "Rollouts": ("plan", "rollout", "status", "resume", "approve", "pause", "retry", "abort", "rollback", "reconcile"),
+    "Rollouts": (
+        "plan",
+        "rollout",
+        "status",
+        "resume",
+        "approve",
+        "pause",
+        "retry",
+        "abort",
+        "rollback",
+        "reconcile",
+        "cluster",
+    ),
     "Records": ("report", "reports", "history", "audit", "metrics", "state", "bundle", "schedule"),
 }
 OTHER = "Other commands"

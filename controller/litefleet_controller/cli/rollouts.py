@@ -17,14 +17,15 @@ from .common import (
     DEFAULT_CONFIG,
     ConfigOption,
     DeviceOptions,
-    FleetOptions,
     HtmlOption,
     InventoryOption,
     JsonOption,
     ModelOption,
-    ProjectOptions,
+    OpenRolloutOptions,
+    ReconcileOptions,
+    RollbackOptions,
     RolloutArgument,
-    SelectionOptions,
+    RolloutOptions,
     check_files,
     colored,
     command,
@@ -69,7 +70,7 @@ def _show_plan(options: Options, as_json: bool, offline: bool = False) -> None:
 
 @command
 def plan(
-    options: FleetOptions,
+    options: RolloutOptions,
     as_json: JsonOption = False,
     offline: Annotated[
         bool, typer.Option("--offline", help="Plan by what the devices reported last; contact none of them.")
@@ -81,7 +82,7 @@ def plan(
 
 @command
 def rollout(
-    options: FleetOptions,
+    options: RolloutOptions,
     as_json: JsonOption = False,
     html: HtmlOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan, as `litefleet plan` does.")] = False,
@@ -114,7 +115,10 @@ def _continue(operation: _Continue, options: Options, rollout_id: str, watch: bo
 
 @command
 def resume(
-    options: ProjectOptions, rollout_id: RolloutArgument = "", watch: WatchOption = False, as_json: JsonOption = False
+    options: OpenRolloutOptions,
+    rollout_id: RolloutArgument = "",
+    watch: WatchOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Continue a rollout that was paused, or whose controller ended without finishing it."""
     from ..operations.resume import resume as resume_rollout
@@ -124,7 +128,10 @@ def resume(
 
 @command
 def approve(
-    options: ProjectOptions, rollout_id: RolloutArgument = "", watch: WatchOption = False, as_json: JsonOption = False
+    options: OpenRolloutOptions,
+    rollout_id: RolloutArgument = "",
+    watch: WatchOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Start the next wave of a rollout that waits for approval."""
     from .. import operations
@@ -134,7 +141,7 @@ def approve(
 
 @command
 def retry(
-    options: ProjectOptions,
+    options: OpenRolloutOptions,
     rollout_id: RolloutArgument = "",
     failed: Annotated[
         bool, typer.Option("--failed", help="Retry the devices that failed: the only choice, and so not needed.")
@@ -174,7 +181,7 @@ def abort(
 
 @command
 def rollback(
-    options: SelectionOptions,
+    options: RollbackOptions,
     to: Annotated[
         str,
         typer.Option(
@@ -212,7 +219,7 @@ def rollback(
 
 @command
 def reconcile(
-    options: DeviceOptions,
+    options: ReconcileOptions,
     repair: Annotated[bool, typer.Option("--repair", help="Restore what drifted.")] = False,
     deep: Annotated[bool, typer.Option("--deep", help="Read every byte of the releases on the devices again.")] = False,
     as_json: JsonOption = False,

@@ -329,6 +329,15 @@ class SshConfig(Strict):
     config: bool | FilePath = True  # the SSH configuration: OpenSSH's own files, another file, or none (false)
 
 
+class ClusterConfig(Strict):
+    """How the connections to a Dask cluster are protected: this machine's certificate and key, and the authority of all."""
+
+    authority: FilePath | None = None
+    certificate: FilePath | None = None
+    key: FilePath | None = None
+    plain_tcp: bool = False  # also to other machines: only in a network where nobody else can listen or connect
+
+
 class SigningConfig(Strict):
     """How releases are signed: an ed25519 SSH key and the trusted signers."""
 
@@ -392,6 +401,7 @@ class Config(Strict):
     bandwidth: BandwidthConfig = BandwidthConfig()
     rollout: Policy = Policy()
     signing: SigningConfig | None = None
+    cluster: ClusterConfig = ClusterConfig()
     state: str = (
         ""  # a file, relative to this configuration's folder, or a database URL; "" = state.db in the store's folder
     )

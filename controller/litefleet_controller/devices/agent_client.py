@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from litefleet_agent.findings import finding, finding_of_error
+from litefleet_agent.findings import Finding, finding, finding_of_error
 from litefleet_agent.formats.checked import number_or, shortened
 from litefleet_agent.protocol import FrameDecoder, Header, ProtocolError, encode
 
@@ -61,6 +61,13 @@ class RequestRejected(Exception):
         super().__init__(message)
         self.request = request
         self.found = finding_of_error(code, message)
+
+    @classmethod
+    def of(cls, request: Request, found: Finding) -> RequestRejected:
+        """Return the error of a request whose finding is known."""
+        made = cls(request, "", found.observed)
+        made.found = found
+        return made
 
 
 class NoPython(Exception):

@@ -42,6 +42,8 @@ class SessionFactory:
     elsewhere: AgentStarter | None = None  # starts the agents; None: this process does, over `transport`
     kept: KeptSessions | None = None  # what stays open between two sessions that follow one another; None: nothing does
 
+    at_once: int = 0  # devices at work at once that the starters can serve; 0: as `ssh.concurrency` says
+
     @property
     def starter(self) -> AgentStarter:
         """Who starts the agents."""

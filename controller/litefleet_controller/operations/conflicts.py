@@ -59,6 +59,6 @@ async def _conflicts(context: RolloutContext, devices: Sequence[Device]) -> dict
 
         return await open_session(context.session_factory, device, [""], work)
 
-    at_once, per_jump = context.config.ssh.concurrency, context.config.rollout.per_jump_host
-    await run_bounded(devices, one, at_once, lambda outcome: None, per_jump)
+    per_jump = context.config.rollout.per_jump_host
+    await run_bounded(devices, one, context.at_once, lambda outcome: None, per_jump)
     return {device.name: found[device.name] for device in devices if device.name in found}

@@ -47,6 +47,7 @@ from .device_records import follow_renames
 from .device_tasks import RevertMarker, recheck, rollback_task
 from .evaluate import evaluator_for
 from .find import SEARCHED
+from .session_source import session_factory_for
 
 __all__ = [
     "ProgressFor",
@@ -92,6 +93,11 @@ class RolloutContext:
     def config(self) -> Config:
         """The project's configuration."""
         return self.project.config
+
+    @property
+    def at_once(self) -> int:
+        """How many devices are at work at once."""
+        return self.session_factory.at_once or self.config.ssh.concurrency
 
     @property
     def actor(self) -> str:
@@ -173,7 +179,7 @@ class RolloutContext:
             device_task=await self._device_task(rollout, rows),
             recheck=lambda device, rows: recheck(self.session_factory, device, rows),
             progress=self.progress,
-            concurrency=self.config.ssh.concurrency,
+            concurrency=self.at_once,
             clock=self.clock,
             write=self.writer,
             identity=await self.read(self.state.identity, self.config.fleet),
@@ -297,8 +303,8 @@ async def open_context(
         await write(follow_renames, state, lock, project, progress, actor(config.operator))
         release_builder = project.release_builder(progress)
         try:
-            session_factory = project.session_factory(progress)
-            yield RolloutContext(project, state, lock, session_factory, release_builder, progress, write, SystemClock())
+            async with session_factory_for(project, progress) as factory:
+                yield RolloutContext(project, state, lock, factory, release_builder, progress, write, SystemClock())
         finally:
             await release_builder.close()
             await write(state.release, lock)

@@ -27,6 +27,7 @@ from ..rollout_engine.fleet_survey import FleetSurvey, OnDevice, survey_fleet
 from ..rollout_engine.plan import Plan, make_plan
 from ..rollout_engine.stored_fleet import StoredFleet, survey_stored
 from ..state.model import KnownDevice
+from .session_source import session_factory_for
 
 
 @dataclass(frozen=True)
@@ -49,16 +50,16 @@ async def plan_rollout(options: Options, progress_for: ProgressFor) -> Plan:
         try:
             state.check_identity(project.config.fleet)
             known, identity = state.known(), state.identity(project.config.fleet)
-            session_factory = project.session_factory(progress, keep_agent=False)
-            planned = await plan_devices(
-                project,
-                session_factory,
-                release_builder,
-                known,
-                progress,
-                SystemClock().now(),
-                lambda session: _note_conflict(identity, session),
-            )
+            async with session_factory_for(project, progress, keep_agent=False) as session_factory:
+                planned = await plan_devices(
+                    project,
+                    session_factory,
+                    release_builder,
+                    known,
+                    progress,
+                    SystemClock().now(),
+                    lambda session: _note_conflict(identity, session),
+                )
             # So that a bundle can be written for devices that were probed once
             state.record_facts(planned.survey.known)
             versions = state.versions_with(planned.survey.releases)
@@ -103,7 +104,7 @@ async def plan_devices(
 ) -> Planned:
     """Probe the selected devices at `now` (epoch seconds) and return the plan."""
     wanted = _wanted(project)
-    at_once, per_jump = project.config.ssh.concurrency, project.config.rollout.per_jump_host
+    at_once, per_jump = session_factory.at_once or project.config.ssh.concurrency, project.config.rollout.per_jump_host
     fleet_survey = await survey_fleet(
         session_factory, wanted, release_builder, at_once, known, progress, now, on_device, per_jump
     )

@@ -23,3 +23,4 @@ class Options:
     limit: str = ""
     models: tuple[str, ...] = ()
     accept_new_host_keys: bool = False
+    cluster: str = ""  # address of the Dask scheduler whose workers hold the connections; "" = this process does

@@ -19,7 +19,7 @@ from . import Options
 if TYPE_CHECKING:
     from ..build.releases import ReleaseBuilder
     from ..devices.progress import Progress
-    from ..devices.transport.hostkeys import HostKeys
+    from ..devices.transport.hostkeys import HostKeys, HostTrust
     from ..devices.transport.ssh import SshTransport
     from ..devices.visit import SessionFactory
     from ..state import State
@@ -98,7 +98,7 @@ class Project:
         return self.config.verify.time_limit_s + self.config.ssh.step_time_limit_s
 
 
-def skipped_lines(host_keys: HostKeys) -> list[str]:
+def skipped_lines(host_keys: HostTrust) -> list[str]:
     """Return sentences about the lines of known_hosts files that are no host keys, the first ones by their numbers."""
     skipped = host_keys.skipped
     more = [f"{len(skipped) - _MOST_SKIPPED} more lines of known_hosts files are skipped: `litefleet doctor`"]

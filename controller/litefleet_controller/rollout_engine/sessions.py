@@ -23,6 +23,7 @@ from .store import Clock, DeviceRecorder, RolloutStore, Writer, orphans, row_aft
 DeviceTask = Callable[[Device, Sequence[DeviceRow], DeviceRecorder], Awaitable[list[DeviceOutcome]]]
 Recheck = Callable[[Device, Sequence[DeviceRow]], Awaitable[list[tuple[DeviceRow, Finding]]]]
 BUSY = "LF508"
+_LOST, _LOST_TRIES = "LF515", 3  # a worker of a cluster ended: another one takes the device at once, so many times
 _LATER = frozenset({BUSY, "LF509"})  # the device is busy, or the run was interrupted: a later attempt may succeed
 
 
@@ -157,7 +158,8 @@ class DeviceSessions:
         if unreached:
             since = row.offline_since or now
             after = replace(after, offline_since=since, verdict=Verdict.UNREACHABLE)
-            after = replace(after, next_try_at=retry_at(after, self._store.rollout.policy, now))
+            again = _LOST in after.codes and row.attempts < _LOST_TRIES
+            after = replace(after, next_try_at=now if again else retry_at(after, self._store.rollout.policy, now))
         await self._store.commit([RowChange(row, event, after, outcome)])
 
     async def give_up(self, names: Sequence[str]) -> None:

@@ -116,4 +116,12 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "A limit of the login (`ulimit`, limits.conf, the service manager) forbids what the agent has to do: a file's size, open files, processes, or memory.",
         "Raise the limit that the text names: in the user's start-up files, in /etc/security/limits.conf, or in sshd's unit.",
     ),
+    (
+        "LF515",
+        "worker-lost",
+        "error",
+        "unreachable",
+        "No worker of the cluster served this device to the end: none that can reach it is there, or the one that held the connection ended.",
+        "Start a worker that can reach it (`litefleet cluster worker SCHEDULER --site NAME`); a rollout tries the device again by itself, as one that is offline.",
+    ),
 )

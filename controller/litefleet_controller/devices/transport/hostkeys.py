@@ -6,6 +6,7 @@ import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import asyncssh
 from litefleet_agent.findings import Finding, finding
@@ -28,6 +29,22 @@ _ALGORITHMS = (
 )
 # A host that an authority has certified shows its certificate when it is asked for one of these first.
 _CERTIFICATES = tuple(f"{algorithm}-cert-v01@openssh.com" for algorithm in _ALGORITHMS)
+
+
+class HostTrust(Protocol):
+    """Decides on host keys, and keeps those that are new."""
+
+    @property
+    def skipped(self) -> tuple[SkippedLine, ...]:
+        """The lines that were skipped in the files read so far."""
+        ...
+
+    def decision(self, device: Device) -> TrustDecision:
+        """Return the trust decision for one connection to `device`."""
+        ...
+
+    def keep_accepted(self, device: Device, decision: TrustDecision) -> None:
+        """Keep the key that `decision` accepted on first contact; TransportError when the connection must end instead."""
 
 
 class HostKeys:
@@ -203,6 +220,16 @@ class TrustDecision:
     def is_known(self) -> bool:
         """Whether any key of this device is known, pinned or in a known_hosts file, or an authority for it."""
         return bool(self._known or self._authorities)
+
+    @property
+    def accepts_new(self) -> bool:
+        """Whether a key is accepted on first contact."""
+        return self._accept_new
+
+    @property
+    def authorities(self) -> tuple[asyncssh.SSHKey, ...]:
+        """The keys whose host certificates are accepted for this device."""
+        return tuple(self._authorities)
 
     @property
     def revoked(self) -> tuple[asyncssh.SSHKey, ...]:

@@ -16,7 +16,7 @@ from litefleet_inventory.model import Device
 from .bandwidth import Bandwidth, Line
 from .base import CIPHERS, KEX, LEGACY_CIPHERS, LEGACY_KEX, Channel, TransportError, hop_device
 from .failures import connection_failure, look_again, why
-from .hostkeys import HostKeys, TrustDecision
+from .hostkeys import HostTrust, TrustDecision
 from .identities import Identities
 from .lighter import without_ignored_packets, without_packet_log
 from .ssh_config import Proxy, proxy_of
@@ -177,7 +177,7 @@ class SshTransport:
 
     def __init__(
         self,
-        host_keys: HostKeys,
+        host_keys: HostTrust,
         hops: Callable[[Device], Sequence[Device | str]],
         limits: SshLimits | None = None,
         bandwidth: Bandwidth | None = None,
