@@ -115,9 +115,9 @@ async def test_a_plan_changes_nothing_and_says_what_a_rollout_then_does(fleet: F
         job = project(devices)
         homes = {name: device.place.home for name, device in devices.devices.items()}
         before = {name: snapshot(home) for name, home in homes.items()}
-        planned = await litefleet(job, "plan", "--json")
+        planned = await litefleet(job, "plan", "--json", "--fail-on", "change")
         dry = await litefleet(job, "rollout", "--dry-run", "--json")
-        assert (planned.returncode, dry.returncode) == (0, 0), planned.stderr + dry.stderr
+        assert (planned.returncode, dry.returncode) == (1, 0), planned.stderr + dry.stderr
         assert {name: snapshot(home) for name, home in homes.items()} == before
         first, second = json.loads(planned.stdout), json.loads(dry.stdout)
         for plan in (first, second):

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,7 +58,22 @@ def _wait_policy(watch: bool) -> WaitPolicy:
     return WaitPolicy.ALL if watch else WaitPolicy.WAVES
 
 
-def _show_plan(options: Options, as_json: bool, offline: bool = False) -> None:
+class FailOn(StrEnum):
+    """What in a plan makes the exit code of `litefleet plan` 1; each level has those before it."""
+
+    NEVER = "never"
+    BLOCKED = "blocked"  # or failed: what a rollout could not change
+    OFFLINE = "offline"
+    CHANGE = "change"
+
+    @property
+    def effects(self) -> tuple[str, ...]:
+        """The effects of a plan's entries that count."""
+        ordered = ("blocked", "failed", "offline", "changes")
+        return ordered[: {"never": 0, "blocked": 2, "offline": 3, "change": 4}[self.value]]
+
+
+def _show_plan(options: Options, as_json: bool, offline: bool = False, fail_on: FailOn = FailOn.NEVER) -> None:
     from .. import operations
     from ..reports.plan_text import plan_text
 
@@ -66,6 +82,7 @@ def _show_plan(options: Options, as_json: bool, offline: bool = False) -> None:
     make = operations.plan_offline if offline else operations.plan_rollout
     plan = run_async(make(options, progress_for(as_json)))
     show(json.dumps(plan.to_dict(), indent=2) if as_json else plan_text(plan, terminal_width(), colored()))
+    raise typer.Exit(int(any(effect in plan.counts for effect in fail_on.effects)))
 
 
 @command
@@ -75,9 +92,16 @@ def plan(
     offline: Annotated[
         bool, typer.Option("--offline", help="Plan by what the devices reported last; contact none of them.")
     ] = False,
+    fail_on: Annotated[
+        FailOn,
+        typer.Option(
+            "--fail-on",
+            help="What in the plan makes the exit code 1: blocked (or failed) devices, also offline ones, or any change as well.",
+        ),
+    ] = FailOn.NEVER,
 ) -> None:
     """Show what a rollout would do to each device, in which wave, and why; nothing changes on the devices."""
-    _show_plan(options, as_json, offline)
+    _show_plan(options, as_json, offline, fail_on)
 
 
 @command

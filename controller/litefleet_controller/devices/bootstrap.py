@@ -27,7 +27,7 @@ from .python_bundle import MINE, SHARED
 LINE_LIMIT = 64 * 1024  # bytes of login chatter that are passed over before the answer
 STARTED_BY_SHELL = 97  # exit code of a shell that reads litefleet's input: see `lead`
 # The device's own interpreters, in the order in which they are tried.
-OWN_PYTHONS = "python3 python3.13 python3.12 python3.11 python3.10 python3.9 python3.8 python3.7 python"
+OWN_PYTHONS = ("python3", *(f"python3.{minor}" for minor in range(13, 6, -1)), "python")
 
 # Python 2 gets as far as the version check (exit code 78: try the next name; 126 and 127: it could not even be started, as
 # with a version manager's shim).  One without ctypes, json or zlib, as small systems package it, cannot run the agent's checks;
@@ -393,7 +393,7 @@ def command(nonce: str, loader_size: int, python: str = "", choice: Choice = Cho
     `python` is the device's interpreter and `root` the agent's root as the inventory names them.
     """
     stage1 = _STAGE1.format(size=loader_size - len(lead(nonce)), nonce=nonce)
-    script = _SCRIPT.replace("{stage1}", stage1).replace("{shared}", SHARED).replace("{own}", OWN_PYTHONS)
+    script = _SCRIPT.replace("{stage1}", stage1).replace("{shared}", SHARED).replace("{own}", " ".join(OWN_PYTHONS))
     return in_any_shell(script, python, choice.value, root, nonce)
 
 

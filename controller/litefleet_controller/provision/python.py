@@ -72,6 +72,7 @@ def _own(remote: Remote, any_new: bool) -> str:
     With `any_new`, one without ctypes serves where no other is.  Run as user `nobody`: none of them is trusted before.
     """
     tests = " ".join(shlex.quote(test) for test in (_GOOD, *((_NEW,) if any_new else ())))
-    script = f'for t in {tests}; do for p in {OWN_PYTHONS}; do "$p" -Es -c "$t" && echo "$p" && exit; done; done'
+    names = " ".join(OWN_PYTHONS)
+    script = f'for t in {tests}; do for p in {names}; do "$p" -Es -c "$t" && echo "$p" && exit; done; done'
     said = remote.run(as_user(f"{{ {script}; }} 2>/dev/null", NOBODY)).out.split()
-    return said[-1] if said and said[-1] in OWN_PYTHONS.split() else ""
+    return said[-1] if said and said[-1] in OWN_PYTHONS else ""

@@ -126,7 +126,30 @@ CASES = {
         "[F  5/ 8 19:29:11.527 cl_runtime.cc:300 BuildProgram] OpenCL program build error: CL_BUILD_PROGRAM_FAILURE",
     ),
     "GPU memory": ("LF411", "[F  5/ 8 1:2:3.4 t.cc:7 Malloc] OpenCL error with code CL_OUT_OF_RESOURCES happened in file x"),
+    "NPU, precision": (
+        "LF329",
+        "[F  4/ 8  8:41:23.415 rockchip_npu/utility.cc:177 CreateRknnTensor] Can not add a rk::nn::Tensor with precision=FLOAT32 !\n"
+        "[F  4/ 8  8:41:23.416 compilation.cc:75 ~Compilation] Check failed: device_context: No device found.\nAborted",
+    ),
+    "NPU, graph": ("LF329", "1203 RKNPU Build(79): Build graph fail!"),
+    "NPU, tensor": ("LF329", "77 RKNPU Setup(175): create tensor fail\n77 RKNPU Setup(175): create tensor fail"),
+    # shapes, in operators that say so in words of their own
+    "broadcast": ("LF417", "[F 11/ 1 18: 0:58.555 elementwise_op_func.h:339 Update] Wrong broadcast type\nAborted"),
+    "old concat": (
+        "LF417",
+        "[I  1/ 4  0:28: 2.711 /lite/operators/concat_op.cc InferShape:44] out_dims[j] == input_dims[i][j] check failed!",
+    ),
     # the converter's own marks
+    "model_optimize_tool, operator": (
+        "LF206",
+        "Check failed: op: no Op found for erf\nrun.sh: line 2: 54 Aborted   ./model_optimize_tool --model_dir=./m --optimize_out=o",
+    ),
+    "model_optimize_tool, segfault": (
+        "LF205",
+        "[W 12/ 4  1:48:12.240 api/model_optimize_tool.cc:121 RunOptimize] Load combined-param model.\nSegmentation fault",
+    ),
+    "opt for macOS": ("LF205", "./opt_mac_m1 --model_file=a --param_file=b --valid_targets=arm\nSegmentation fault: 11"),
+    "calib": ("LF206", "Can't find a 'calib' kernel to trans: Tensor<arm,float,NCHW,0>:x. Tensor<arm,int32,NCHW,0>: bilinear_interp_v2"),
     "argument": (
         "LF205",
         PASS.format("variable_place_inference_pass")
@@ -144,6 +167,13 @@ CASES = {
     # programs, builds and files that are others than was meant
     "asset": ("LF115", "Caused by: java.io.FileNotFoundException: lite_model_opt.nb/PaxHeader"),
     "old linker": ("LF309", "ld: libx.so: undefined reference to `log@GLIBC_2.29'\ncollect2: error: ld returned 1 exit status"),
+    "linker": ("LF315", "../lib/libpaddle_full_api_shared.so: undefined reference to `PyTuple_SetItem'"),
+    "linker of the NDK": ("LF315", "../cxx/lib/libpaddle_light_api_shared.so: error: undefined reference to 'stdout'"),
+    "Android's stack alone": (
+        "LF401",
+        "  A   #00 pc 000000000005e2b0  /apex/com.android.runtime/lib64/bionic/libc.so (ifree+88)\n"
+        "  A   #01 pc 0000000000080640  /data/app/kiosk/base.apk!libNative.so (offset 0x1225000)",
+    ),
     "Xbyak": ("LF315", "terminating due to uncaught exception of type Xbyak::Error: can't alloc"),
     "package without libs": ("LF315", "FileNotFoundError: [WinError 2] : 'D:\\\\py\\\\site-packages\\\\paddlelite\\\\libs'"),
     "tiny": ("LF324", "    from paddlelite.lite import *\n    a = CxxConfig()\nNameError: name 'CxxConfig' is not defined"),
@@ -176,6 +206,12 @@ WRONG = {
         PASS.format("memory_optimize_pass") + "[I  1/ 1 1:1:1.1 light_api.cc:9 Run] x\nSegmentation fault",
         {"LF205", "LF209"},
     ),
+    "no cache of an NPU's model yet": (
+        "[W  4/ 8 22:11:36.647 kernels/nnadapter/engine.cc:149 LoadFromCache] Warning: Build model failed(3) !\n"
+        "[W  4/ 8 22:11:36.725 runtime/model.cc:86 GetSupportedOperations] Warning: Failed to get the supported operations",
+        {"LF329", "LF306", "LF402"},
+    ),
+    "a driver that builds": ("117 RKNPU Build(79): Build graph success\n117 RKNPU AddOperator(211): Add node:x, op=POOL", {"LF329"}),
     "Spanish SIGTERM": ("[1]+  Terminado              ./kiosk", {"LF411", "LF402", "LF401"}),
     "a word in a sentence": ("La copia fue Abortado por el usuario, ver el manual", {"LF402"}),
     "a word in information": ("[INFO] Zustand: Abgebrochen", {"LF402"}),

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from litefleet_agent.findings import finding
+from litefleet_controller.cli.rollouts import FailOn
 from litefleet_controller.devices.outcome import document
 from litefleet_controller.rollout import DeviceState, Policy
 from litefleet_controller.rollout_engine.plan import make_plan
@@ -30,6 +31,21 @@ def test_a_device_that_did_not_answer_is_offline_even_while_its_row_is_pending()
     assert plan_of(planned("a"), planned("b")).counts == {"changes": 2}
     away = planned("a", S.OFFLINE)
     assert (away.reachable, away.effect) == (False, "offline")
+
+
+@pytest.mark.parametrize(
+    ("state", "codes"),  # the exit code with never, blocked, offline and change
+    [
+        (S.UNCHANGED, [0, 0, 0, 0]),
+        (S.PENDING, [0, 0, 0, 1]),
+        (S.OFFLINE, [0, 0, 1, 1]),
+        (S.BLOCKED, [0, 1, 1, 1]),
+        (S.FAILED, [0, 1, 1, 1]),
+    ],
+)
+def test_what_makes_the_exit_code_of_plan_1(state: DeviceState, codes: list[int]) -> None:
+    counts = plan_of(planned("a", S.UNCHANGED), planned("b", state)).counts
+    assert [int(bool(counts.keys() & set(level.effects))) for level in FailOn] == codes
 
 
 def test_every_device_has_a_wave_and_the_first_has_one_of_every_kind() -> None:

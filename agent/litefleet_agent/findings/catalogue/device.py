@@ -234,4 +234,14 @@ ROWS: Tuple[Tuple[str, str, str, str, str, str], ...] = (
         "The native engine is tried first; it could not drive this Paddle-Lite or failed with it, and the Python binding of the same runtime ran the model.",
         "Nothing: the goldens were compared as always. To have the native engine, take a release archive or a wheel of Paddle-Lite 2.7 to 2.13.",
     ),
+    (
+        "LF329",
+        "npu-refuses-model",
+        "error",
+        "refused",
+        "The NPU's driver or its NNAdapter layer refuses the model: a precision or an operator that the NPU lacks, or a driver of another version than the "
+        "library was made for.",
+        "Give a model that is quantised as the vendor's page of Paddle-Lite asks; keep single operators on the CPU with a subgraph partition file; take the "
+        "driver's version that this page names; or convert for the CPU only (`targets: arm`).",
+    ),
 )

@@ -11,12 +11,12 @@ from .words import words_at
 
 _CONVERTER = re.compile(
     r"Loading topology data from|Loading params data from|api/opt\.cc|LoadCombinedParamsPb|PrintPbModelErrorMessage|"
-    r"opt_base\.cc|Wrong target '|ops are not supported on '"
+    r"opt_base\.cc|model_optimize_tool\.cc|Wrong target '|ops are not supported on '"
 )
 # The passes and the command are the converter's unless the runtime writes after them: a full build runs the same passes at load.
 _CONVERTING = re.compile(
     r"== (?:Running pass|Finished running): |lite/core/(?:optimizer/)?mir/|\w_pass\.(?:cc|h):\d|"
-    r"(?:paddle_lite_opt|\bopt) [^\n]{0,300}--(?:model_\w{3,4}|optimize_out|valid_targets)\b"
+    r"(?:\bopt(?:_linux|_mac\w{0,12})?|paddle_lite_opt|model_optimize_tool) [^\n]{0,300}--(?:model_\w{3,4}|optimize_out|valid_targets)\b"
 )
 _CONVERTED = re.compile(r"Model is optimized and saved into")
 _RUNTIME = re.compile(
