@@ -211,7 +211,10 @@ WRONG = {
         "[W  4/ 8 22:11:36.725 runtime/model.cc:86 GetSupportedOperations] Warning: Failed to get the supported operations",
         {"LF329", "LF306", "LF402"},
     ),
-    "a driver that builds": ("117 RKNPU Build(79): Build graph success\n117 RKNPU AddOperator(211): Add node:x, op=POOL", {"LF329"}),
+    "a driver that builds": (
+        "117 RKNPU Build(79): Build graph success\n117 RKNPU AddOperator(211): Add node:x, op=POOL",
+        {"LF329"},
+    ),
     "Spanish SIGTERM": ("[1]+  Terminado              ./kiosk", {"LF411", "LF402", "LF401"}),
     "a word in a sentence": ("La copia fue Abortado por el usuario, ver el manual", {"LF402"}),
     "a word in information": ("[INFO] Zustand: Abgebrochen", {"LF402"}),
