@@ -16,7 +16,8 @@ _CONVERTER = re.compile(
 # The passes and the command are the converter's unless the runtime writes after them: a full build runs the same passes at load.
 _CONVERTING = re.compile(
     r"== (?:Running pass|Finished running): |lite/core/(?:optimizer/)?mir/|\w_pass\.(?:cc|h):\d|"
-    r"(?:\bopt(?:_linux|_mac\w{0,12})?|paddle_lite_opt|model_optimize_tool) [^\n]{0,300}--(?:model_\w{3,4}|optimize_out|valid_targets)\b"
+    r"(?:\bopt(?:_linux|_mac\w{0,12})?|paddle_lite_opt|model_optimize_tool) "
+    r"[^\n]{0,300}--(?:model_\w{3,4}|optimize_out|valid_targets)\b"
 )
 _CONVERTED = re.compile(r"Model is optimized and saved into")
 _RUNTIME = re.compile(
