@@ -15,7 +15,11 @@ from litefleet_controller.cluster.blobs import BlobError, BlobFolder
 from litefleet_controller.cluster.messages import Blob, Description, failed, raised
 from litefleet_controller.common.errors import UsageError
 from litefleet_controller.devices.agent_client import NoPython, Request, RequestRejected
+from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.transport.base import TransportError
+from litefleet_controller.operations.session_source import session_factory_for
+from litefleet_controller.project import Options
+from litefleet_controller.project.project import open_project
 from litefleet_inventory.model import Device
 
 NO_TLS = TlsFiles()
@@ -132,3 +136,18 @@ def test_files_that_were_not_used_for_long_make_room(tmp_path: Path) -> None:
     more = os.urandom(9000)
     folder.receive(blob_of(more), "run", 0, more)  # what is in use stays, whatever the limit
     assert folder.holds(blob_of(held[1]))
+
+
+async def test_a_limit_of_bandwidth_and_an_address_that_is_none_are_refused_before_anything(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("devices: {cam: {host: 127.0.0.1}}\n")
+    text = "models: {m: {source: m.nb}}\nssh: {config: false}\n"
+    config = tmp_path / "litefleet.yaml"
+    for more, address, words in (
+        ("bandwidth: {fleet: 10M}\n", "tcp://127.0.0.1:1", "several workers send"),
+        ("", "tcp://10.0.0.1:8786", "can run code on all workers"),
+    ):
+        config.write_text(text + more)
+        project = open_project(Options(config, cluster=address))
+        with pytest.raises(UsageError, match=words):
+            async with session_factory_for(project, QuietProgress()):
+                pass
