@@ -1,6 +1,16 @@
 """Activates, confirms, reverts and rolls back releases; a power cut at any point leaves each operation undone or done.
 
-Order: begin (synced) -> links, one rename each -> switched (under a lease), later confirmed or undone; or done (without a lease).
+Order: begin (synced) -> links, one rename each, synced together -> switched (under a lease), later confirmed or undone; or done
+(without a lease).  What must be durable before what, from the first blob on:
+
+    each blob's bytes, its name                 before the release is recorded as verified
+    the release's file, the record              before the switch begins
+    the lease's copy, begin                     before a link changes
+    the links                                   before switched, or done
+    switched, confirmed                         before the controller is told so
+
+A confirmed rollout of one new file syncs 12 times: 2 for each blob, 2 each for release, record and lease, 1 for the links, 3 for
+the journal's lines (bench/traced.py).
 
 Each switch and revert holds the switch lock (`Store.switching`).  A session that requests one also holds the store's lock for as
 long as it works; the lease watchdog does not, so that a session that hangs cannot keep a lease from expiring.
@@ -22,19 +32,23 @@ if TYPE_CHECKING:
     from typing import Dict, Iterator, List, Optional, Sequence
 
 
-def point(models: str, model: str, name: str, identity: str) -> None:
-    """Make the link `name` of `model` in the folder `models` point to a release, or remove it for "".  Raises OSError."""
+def point(models: str, model: str, **links: str) -> None:
+    """Make links of `model` in the folder `models` point to releases, in this order, or remove them for "".  Raises OSError.
+
+    They are durable together: the journal says of a switch that is interrupted between them that all of them go back.
+    """
     folder = os.path.join(models, model)
     if not os.path.isdir(folder):
-        if not identity:
+        if not any(links.values()):
             return
         os.makedirs(folder, mode=0o700, exist_ok=True)
         fsync_folder(models)
-    path = os.path.join(folder, name)
-    if identity:
-        _replace(path, os.path.join("..", "..", "releases", identity + ".json"))
-    elif os.path.lexists(path):
-        os.unlink(path)
+    for name, identity in links.items():
+        path = os.path.join(folder, name)
+        if identity:
+            _replace(path, os.path.join("..", "..", "releases", identity + ".json"))
+        elif os.path.lexists(path):
+            os.unlink(path)
     fsync_folder(folder)  # also when nothing changed: the process that changed it may have died before this
 
 
@@ -198,8 +212,8 @@ def _undo(store: Store, operation: Operation, why: str) -> Operation:
     if not operation.overdue(store.clock):  # an overdue one is undone by every reader of the journal anyway
         operation = operation.moved(State.UNDOING, store.clock, why)
         journal.append(operation)
-    point(models, operation.model, "current", operation.before)  # the current release first
-    point(models, operation.model, "previous", operation.before_previous)
+    # the current release first
+    point(models, operation.model, current=operation.before, previous=operation.before_previous)
     after = operation.moved(State.UNDONE, store.clock, why)
     journal.append(after)
     LeaseCopies(store.root).drop(operation.model)
@@ -295,8 +309,7 @@ def _switch(store: Store, kind: Kind, model: str, to: str, lease_s: float, told:
         LeaseCopies(store.root).keep(begun)
     journal.append(begun)
     try:
-        point(models, model, "previous", before)
-        point(models, model, "current", to)
+        point(models, model, previous=before, current=to)
         journal.append(begun.moved(State.SWITCHED if lease else State.DONE, clock))
     except OSError as error:
         _try_undo(store, begun, "the switch failed: %s" % (error.strerror or error))

@@ -159,7 +159,7 @@ def repair(store: Store) -> List[str]:
             dropped += _drop_files(store, identity)
         for name in foreign_links(store):
             with store.switching():
-                point(store.path("models"), name, "current", "")
+                point(store.path("models"), name, current="")
             dropped.append("models/%s/current" % name)
     except OSError as error:
         raise explain_os_error(error, "what is damaged cannot be removed") from error

@@ -5,77 +5,77 @@ that hangs may hold, and nothing of the SSH channel.
 """
 
 import fcntl
+import gc
 import os
 import select
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from typing import IO, List, Optional, Sequence
 
-from .. import ARCHIVE_ROOT
-from .activation import (  # imported now: the archive may have been removed when a lease expires
-    forgotten,
-    open_leases,
-    recover,
-    revert_forgotten,
-)
-from .archive import keep_bytecode
+from .activation import forgotten, open_leases, recover, revert_forgotten
 from .journal import Operation
 from .store import Store, StoreError
 
-_CODE = (
-    "import sys; sys.path[:] = [sys.argv[1]] + [p for p in sys.path if p]; "
-    "from litefleet_agent.releases.lease_keeper import main; main(sys.argv[2], int(sys.argv[3]))"
-)
 _POLL_S = 5.0  # a lease may be confirmed, or the device suspended, in the meantime
 _RETRY_S = 1.0
-_READY_S = 20.0  # for an interpreter to start on a slow device
+_READY_S = 20.0  # on a slow device
+_NAME = "litefleet-lease"  # in `ps`; the kernel keeps 15 characters
 
 
 def start(root: str) -> bool:
-    """Start a watchdog for this root unless one runs; return whether one runs now."""
-    if not sys.executable:
-        return False
-    keep_bytecode()  # the watchdog needs it
+    """Start a watchdog for this root unless one runs; return whether one runs now.
+
+    It is a copy of this process, which has loaded what it needs: an interpreter of its own would cost 40 to 70 ms of CPU, and the
+    archive may have been removed when a lease expires.  The only other thread of a session waits in `poll`, and holds no lock.
+    """
+    root = os.path.abspath(root)
     ready, notify_fd = os.pipe()
     try:
-        argv = [sys.executable, "-Es", "-c", _CODE, ARCHIVE_ROOT, os.path.abspath(root), str(notify_fd)]
-        null = subprocess.DEVNULL
-        process = subprocess.Popen(
-            argv, stdin=null, stdout=null, stderr=null, cwd="/", pass_fds=(notify_fd,), start_new_session=True
-        )
+        pid = os.fork()
     except OSError:
         os.close(ready)
-        return False
-    finally:
         os.close(notify_fd)
+        return False
+    if pid == 0:
+        try:
+            _become(root, notify_fd)
+        finally:
+            os._exit(0)
+    os.close(notify_fd)
     try:
-        return _reports(ready, process)
+        readable, _, _ = select.select([ready], [], [], _READY_S)
+        return bool(readable) and os.read(ready, 1) == b"1"
     finally:
         os.close(ready)
 
 
-def _reports(ready: int, process: "subprocess.Popen[bytes]") -> bool:
-    readable, _, _ = select.select([ready], [], [], _READY_S)
-    if not readable or os.read(ready, 1) != b"1":
-        return False
-    process.wait(timeout=_READY_S)  # it has forked the watchdog and ends
-    return True
-
-
-def main(root: str, notify_fd: int) -> None:
+def _become(root: str, notify_fd: int) -> None:
     """Become the watchdog of `root`, unless one runs; a "1" on `notify_fd` reports that one runs."""
+    gc.freeze()  # an object of the session that is freed here would close a descriptor by a number that is another file's by now
+    os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    for number in _open_files():
+        if number > 2 and number != notify_fd:
+            with suppress(OSError):
+                os.close(number)
+    with suppress(OSError), open("/proc/self/comm", "w") as file:
+        file.write(_NAME)
     lock = _single_instance_lock(root)
-    if lock is not None and os.fork() == 0:
-        os.close(notify_fd)
-        try:
-            _guard(Store(root), lock)
-        finally:
-            os._exit(0)
     os.write(notify_fd, b"1")
-    os._exit(0)
+    os.close(notify_fd)
+    if lock is not None:
+        _guard(Store(root), lock)
+
+
+def _open_files() -> List[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        return list(range(1024))
 
 
 def _single_instance_lock(root: str) -> Optional[IO[str]]:

@@ -35,17 +35,12 @@ START = (
 
 
 def keepers(root: Path) -> list:
-    """Return the process ids of the keepers of `root`."""
-    found = []
+    """Return the process ids of the keepers of `root`: what holds their lock."""
+    lock, found = str(root.resolve() / "lease.lock"), []
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if str(root).encode() in words and any(
-            b"litefleet_agent.releases.lease_keeper import main" in word for word in words
-        ):
-            found.append(int(folder.name))
+        with suppress(OSError):
+            if lock in (os.readlink(str(one)) for one in (folder / "fd").iterdir()):
+                found.append(int(folder.name))
     return found
 
 
@@ -343,7 +338,11 @@ def test_the_archive_may_be_removed_meanwhile(root: Path, tmp_path: Path) -> Non
 def test_where_none_can_be_started_it_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from litefleet_agent.releases.lease_keeper import start
 
-    root.mkdir()
-    for interpreter in ("", "/nonexistent/python", "/bin/false"):
-        monkeypatch.setattr(sys, "executable", interpreter)
-        assert start(str(root)) is False
+    (root / "lease.lock").mkdir(parents=True)
+    assert start(str(root)) is False
+
+    def fork() -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")  # RLIMIT_NPROC, or no memory
+
+    monkeypatch.setattr(os, "fork", fork)
+    assert start(str(root)) is False
