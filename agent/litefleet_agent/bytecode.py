@@ -151,7 +151,7 @@ def use_start(archive: str, source: str, start: Code, note: object, site: Any) -
     if site and site[0] == (sys.executable, sys.version) and all(stamp_of(path) == stamp for path, stamp in site[2]):
         finder.site = site
         sys.path[:], sys.prefix, sys.exec_prefix = site[1]
-    else:
+    elif sys.flags.no_site:
         from site import main  # runs what packages have put into .pth files, which took 20 ms on one PC
 
         main()

@@ -63,12 +63,13 @@ class Figures:
 
 
 def agents(device: EmbeddedDevice) -> list[int]:
-    """Return the processes that serve a session on a device."""
+    """Return the processes that serve a session on a device, without the lease watchdog, which is a copy of one."""
     found = []
     for pid in descendants(device.process.pid or 0):
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"-Es" in words[:3] and any(_AGENT in word for word in words[:4]):
+            watchdog = Path(f"/proc/{pid}/comm").read_text() == "litefleet-lease\n"
+            if b"-ESs" in words[:3] and any(_AGENT in word for word in words[:4]) and not watchdog:
                 found.append(pid)
     return found
 

@@ -200,8 +200,9 @@ def start():
     if found:
         return resume(root, path, opening, *found)
     gc.enable()
-    from site import main
-    main()
+    if sys.flags.no_site:  # a script in the interpreter's place may leave out the option
+        from site import main
+        main()
     exec(REST, globals())
     enter(root, path, opening)
 """
