@@ -20,6 +20,7 @@ from ..rollout.board import Board
 from ..rollout.states import move_device, move_rollout
 from ..state import State
 from ..state.model import Confirmed, FleetLock, RowChange
+from .group_commit import GroupCommit
 
 _T = TypeVar("_T")
 
@@ -81,7 +82,7 @@ class RolloutStore:
         self.board = Board(rollout, rows)
         self.clock = clock
         self._state, self._lock, self._write = state, lock, write
-        self._commits: set[asyncio.Task[None]] = set()
+        self._commits = GroupCommit(self._persist)
 
     def row(self, device: str, model: str) -> DeviceRow:
         """Return a row of this rollout; KeyError when it does not exist (a bug in the caller)."""
@@ -91,15 +92,12 @@ class RolloutStore:
         return found
 
     async def commit(self, changes: Sequence[RowChange]) -> None:
-        """Store transitions of rows, then put them on the board.
+        """Store transitions of rows, then put them on the board; those of several devices may share a transaction.
 
         Cancelling the caller does not separate the two steps: see `flush`.
         """
         if changes:
-            task = asyncio.create_task(self._persist(changes))
-            self._commits.add(task)
-            task.add_done_callback(self._commits.discard)
-            await asyncio.shield(task)
+            await self._commits.store(changes)
 
     async def _persist(self, changes: Sequence[RowChange]) -> None:
         number = await self._write(self._state.move, self._lock, self.rollout.id, changes)
@@ -144,7 +142,7 @@ class RolloutStore:
 
     async def flush(self) -> None:
         """Wait for all commits that are under way."""
-        await asyncio.gather(*self._commits, return_exceptions=True)
+        await self._commits.flush()
 
 
 class DeviceRecorder:
