@@ -1,7 +1,7 @@
 """What a rollout costs the controller, against the number of devices.
 
-    python -m bench.scale                           # 100, 1,000 and 10,000 devices; two minutes
-    python -m bench.scale --devices 100000 --repeat 1
+    python -m bench.scale                           # 100, 1,000 and 10,000 devices; a few minutes
+    python -m bench.scale --devices 100000
     python -m bench.scale --devices 1000 --profile  # where the CPU goes
 
 The planning, the rollout, the state and the report are production's own, on a real SQLite file; so are the bytes on the wire.
@@ -39,7 +39,7 @@ from litefleet_controller.rollout import DeviceState, Policy
 from tests.sim import sim_transport
 from tests.sim.engine_harness import Harness
 from tests.sim.sim_device import SimDevice
-from tests.sim.sim_fleet import make_fleet
+from tests.sim.sim_fleet import SimFleet, make_fleet
 from tests.sim.sim_profile import Profile, flapping, random_cuts
 from tests.sim.sim_release_builder import SimSupply
 from tests.sim.sim_wire import Peer
@@ -50,6 +50,7 @@ COMMIT_S = 0.004  # of one commit, with its fsync, on the machine of bench/READM
 START_S = (0.10, 0.25)  # the agent's start: "Cost of a no-op"
 PROOF_S = (0.20, 0.89, 1.26)  # cls, det, rec: "Native engine", whole processes
 SLOWER = (1.0, 8.0)  # a device than that machine
+COMMANDS = ("status", "devices", "history", "audit")
 CAUSES = ("LF312", "LF401", "LF403", "LF404", "LF405")
 FAILS, FLAPS, CUT = 0.005, 0.02, 0.01  # of the devices, of the devices, of the contacts
 _T = TypeVar("_T")
@@ -181,6 +182,7 @@ def simulate(size: int, concurrency: int, folder: Path) -> dict[str, Any]:
     done = sum(row.state in (DeviceState.CONFIRMED, DeviceState.UNCHANGED) for row in rows.values())
     mb = _devices_mb(controller)
     controller.leave()
+    commands = {words: _command(folder / "project", fleet, words) for words in COMMANDS}
     size_mb = (folder / "project" / "state.db").stat().st_size / 1e6
     return {
         "devices": size,
@@ -191,7 +193,35 @@ def simulate(size: int, concurrency: int, folder: Path) -> dict[str, Any]:
         "fleet_mb": made - before,
         "devices_mb": mb,
         "state_mb": size_mb,
+        "commands": commands,
     }
+
+
+def _command(folder: Path, fleet: SimFleet, words: str) -> dict[str, float]:
+    """Run a command on the state that the rollouts made, and return its CPU and wall seconds; the faster of two runs."""
+    (folder / "model").mkdir(exist_ok=True)
+    config = {
+        "fleet": "simulated",
+        "inventory": "fleet.yaml",
+        "state": "state.db",
+        "models": {"cls": {"source": "model"}},
+    }
+    (folder / "litefleet.yaml").write_text(json.dumps(config))
+    hosts = {device.name: {"host": device.host} for device in fleet.inventory}
+    (folder / "fleet.yaml").write_text(json.dumps({"devices": hosts}))
+    found = []
+    for _ in range(2):
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "litefleet_controller", *words.split()],
+            cwd=folder,
+            check=True,
+            stdout=subprocess.PIPE,
+        )
+        wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        found.append((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall))
+    cpu, wall = min(found)
+    return {"cpu_s": cpu, "wall_s": wall}
 
 
 def _child(size: int, args: argparse.Namespace) -> None:
@@ -217,17 +247,50 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--devices", type=int, nargs="+", default=SIZES)
     parser.add_argument("--concurrency", type=int, default=200)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", type=int, default=0)
     args = parser.parse_args(argv)
     if args.child:
         _child(args.child, args)
         return
+    print("| devices | " + " | ".join(HEAD) + " |\n|" + "---|" * (len(HEAD) + 1), flush=True)
     for size in args.devices:
         again = [sys.executable, "-m", "bench.scale", "--child", str(size), "--concurrency", str(args.concurrency)]
         again += ["--profile"] if args.profile else []
         done = subprocess.run(again, stdout=subprocess.PIPE, text=True, check=True)
-        found = json.loads(done.stdout)
-        print(json.dumps(found, indent=1))
+        found = json.loads(done.stdout.splitlines()[-1])
+        print(_line(found), flush=True)
+        if args.json:
+            print(json.dumps(found), file=sys.stderr, flush=True)
+
+
+HEAD = (
+    "rollout: CPU ms a device",
+    "minutes, virtual",
+    "commits a device",
+    "converged: CPU ms a device",
+    "peak MB",
+    "of it devices",
+    "status: CPU s",
+    "devices: CPU s",
+    "history: CPU s",
+    "audit: CPU s",
+)
+
+
+def _line(found: dict[str, Any]) -> str:
+    first, again, commands = found["rollout"], found["converged"], found["commands"]
+    cells = (
+        f"{found['devices']:,}",
+        f"{first['cpu_ms']:.1f}",
+        f"{first['virtual_s'] / 60:.1f}",
+        f"{first['commits']:.2f}",
+        f"{again['cpu_ms']:.1f}",
+        f"{again['peak_mb']:.0f}",
+        f"{found['devices_mb']:.0f}",
+        *(f"{commands[words]['cpu_s']:.2f}" for words in COMMANDS),
+    )
+    return "| " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":
