@@ -134,9 +134,10 @@ class DeviceSession:
         return Traffic(now.sent_bytes - self._before.sent_bytes, now.round_trips - self._before.round_trips)
 
     def _read_hello(self, hello: Mapping[str, object]) -> None:
-        self.hello = hello
-        self.facts = Facts.from_dict(hello.get("facts"))
-        self.reported_facts = self.facts.to_dict()
+        known, self.hello = self.hello, hello
+        if not known or hello.get("facts") != known.get("facts"):  # an agent gathers them once
+            self.facts = Facts.from_dict(hello.get("facts"))
+            self.reported_facts = self.facts.to_dict()
         expected = arch_of(self.device.arch) if self.device.arch else None
         if expected is not None and expected.name != self.facts.arch:
             observed = f"the inventory says {expected.name}, the device is {self.facts.arch or self.facts.machine}"

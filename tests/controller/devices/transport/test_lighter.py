@@ -1,0 +1,78 @@
+"""What asyncssh sends and logs for each packet, over real connections to a server of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Any
+
+import asyncssh
+import pytest
+from litefleet_controller.devices.transport.lighter import without_ignored_packets, without_packet_log
+
+SENT = bytes(range(256)) * 4096
+MSG_IGNORE = 2
+KINDS: Counter[int] = Counter()
+
+
+class Server(asyncssh.SSHServer):
+    """Accepts anybody, and counts the packets that come."""
+
+    def connection_made(self, conn: Any) -> None:
+        conn.log_received_packet = lambda kind, *rest, **more: KINDS.update([kind])
+
+    def begin_auth(self, username: str) -> bool:
+        return False
+
+
+async def received(light: bool) -> tuple[bytes, Counter[int]]:
+    """Send 1 MiB to a command that returns it, and return (what came back, packets by kind)."""
+
+    class Client(asyncssh.SSHClient):
+        def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+            if light:
+                without_ignored_packets(conn)
+
+    async def echo(process: Any) -> None:
+        process.stdout.write(await process.stdin.read())
+        process.exit(0)
+
+    KINDS.clear()
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    server = await asyncssh.listen(
+        "127.0.0.1", 0, server_factory=Server, server_host_keys=[key], process_factory=echo, encoding=None
+    )
+    async with server:
+        connection, _ = await asyncssh.create_connection(
+            Client, "127.0.0.1", server.get_port(), known_hosts=None, config=None, agent_path=None, client_keys=None
+        )
+        async with connection:
+            done = await connection.run("echo", input=SENT, encoding=None)
+    assert isinstance(done.stdout, bytes)
+    return done.stdout, Counter(KINDS)
+
+
+def test_no_empty_packet_goes_ahead_of_each_packet() -> None:
+    heavy, before = asyncio.run(received(light=False))
+    light, after = asyncio.run(received(light=True))
+    assert heavy == light == SENT
+    assert before[MSG_IGNORE] > 30, "asyncssh sends none any more: `without_ignored_packets` can go"
+    assert after[MSG_IGNORE] == 0
+
+
+def test_packets_are_logged_only_where_somebody_reads_them(caplog: pytest.LogCaptureFixture) -> None:
+    class Sender:
+        def log_sent_packet(self, *packet: object) -> str:
+            return "logged"
+
+        log_received_packet = log_sent_packet
+
+    watched: Any = Sender()
+    with caplog.at_level(logging.DEBUG, "asyncssh"):
+        without_packet_log(watched)
+    assert watched.log_sent_packet() == "logged"
+    quiet: Any = Sender()
+    with caplog.at_level(logging.ERROR, "asyncssh"):
+        without_packet_log(quiet)
+    assert quiet.log_sent_packet() is quiet.log_received_packet() is None
