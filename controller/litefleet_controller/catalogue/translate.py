@@ -13,11 +13,20 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
+from litefleet_agent.findings import CATALOGUE, Entry
+
+from .details import Zh
 from .language import Lang, current_lang
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+# Before a sentence: a finding's code; a file, a line and a key; a file or a dotted key.
+_PLACE = re.compile(r"LF\d{3} |\S+:\d+: (?:\S+: )?|\S*[/.]\S*: ")
+_CODE = re.compile(r"(.*\S) \((LF\d{3})\)", re.DOTALL)  # a sentence and a finding's code
+_ADDED = re.compile(r"(.*\S) \(([^()]*)\)(\.?)")
 _PROSE = re.compile(r"[a-z]{2,} [a-z]{2,}")  # two English words
+_QUOTED = re.compile(r"`[^`]*`")
 _WORD = re.compile(r"[a-z]+[.,;:]?")
+_NOUN = re.compile(r"[\w.+-]*")
 _COUNT = re.compile(r"[0-9][0-9.,]*")
 _UNITS = {"s", "ms", "min", "h", "kB"}
 _SPECIFIC = 12  # letters from which a template fits no sentence by chance
@@ -74,11 +83,19 @@ def _line(line: str) -> str:
 @cache
 def messages() -> Mapping[str, str]:
     """Return the Chinese text for each English text or template."""
+    from .zh import ZH
+
     found: dict[str, str] = {}
     for group in GROUPS:
         text = (files(__package__) / "messages" / f"{group}.zh.json").read_text(encoding="utf-8")
         found.update(json.loads(text))
+    found.update({text: chinese for code, zh in ZH.items() for text, chinese in _advice(CATALOGUE[code], zh)})
     return found
+
+
+def _advice(entry: Entry, zh: Zh) -> tuple[tuple[str, str], ...]:
+    """Return a finding's cause and remedy in English with their Chinese: a sentence may end with them."""
+    return (entry.why, zh.why), (entry.do, zh.do)
 
 
 class _Template(NamedTuple):
@@ -87,6 +104,7 @@ class _Template(NamedTuple):
     literals: tuple[str, ...]
     names: tuple[str, ...]
     chinese: str
+    rarest: str  # the longest literal
 
     @property
     def letters(self) -> int:
@@ -98,19 +116,28 @@ class _Template(NamedTuple):
         """Whether it fits no sentence by chance: it has many letters, or names a command."""
         return self.letters >= _SPECIFIC or "`" in "".join(self.literals)
 
+    def begins_with_clauses(self, values: Mapping[str, str]) -> bool:
+        """Whether the value before its first literal is more than a noun."""
+        return not self.literals[0] and ": " in values[self.names[0]]
+
     def values_of(self, sentence: str) -> dict[str, str] | None:
         """Return the values with which the template gives the sentence; None where it does not.
 
         A value named `count` is a number.
         Each literal is looked for once, from left to right, so that a hostile sentence costs no more than its length.
         """
+        if self.rarest not in sentence:
+            return None
         first, *inner, last = self.literals
         end = len(sentence) - len(last)
         if not (sentence.startswith(first) and sentence.endswith(last) and len(first) <= end):
             return None
         at, values = len(first), []
-        for literal in inner:
-            found = sentence.find(literal, at, end)
+        for literal, name, following in zip(inner, self.names, self.names[1:], strict=False):
+            if not literal and f"{{{name}}}{{{following}}}" not in self.chinese:
+                found = at + len(_NOUN.match(sentence[at:end])[0])  # type: ignore[index]  # it matches ""
+            else:
+                found = sentence.find(literal, at, end)
             if found < 0:
                 return None
             values.append(sentence[at:found])
@@ -127,7 +154,7 @@ def _templates() -> tuple[_Template, ...]:
         literals = _PLACEHOLDER.split(english)
         names = tuple(literals[1::2])
         if names and len(set(names)) == len(names) and _letters("".join(literals[::2])) > 1:
-            made.append(_Template(tuple(literals[::2]), names, chinese))
+            made.append(_Template(tuple(literals[::2]), names, chinese, max(literals[::2], key=len)))
     return tuple(sorted(made, key=lambda t: (-t.letters, -len("".join(t.literals)))))
 
 
@@ -136,26 +163,55 @@ def _translated(sentence: str, depth: int) -> str:
     exact = messages().get(sentence)
     if exact is not None or depth > _DEEPEST or " " not in sentence:
         return exact or sentence
+    code = _CODE.fullmatch(sentence)
+    if code is not None:
+        return f"{_translated(code[1], depth)}（{code[2]}）"
+    place = _PLACE.match(sentence)
+    later = []  # "r-1 is paused: 1 of 3 failed" is a clause about a clause: what begins with the whole of it comes last
     for template in _templates():
         values = template.values_of(sentence)
         if values is None:
             continue
-        shown = {name: _translated(text.strip(), depth + 1) for name, text in values.items()}
-        if template.is_specific or not any(shown[n] == v and _is_prose(v) for n, v in values.items()):
-            return _filled(template.chinese, shown, values)
+        if template.begins_with_clauses(values) or (place is not None and not template.literals[0]):
+            later.append((template, values))
+        elif shown := _shown(template, values, depth):
+            return shown
+    if place is not None and place.end() < len(sentence):
+        return place[0] + _translated(sentence[place.end() :], depth)
+    for template, values in later:
+        if shown := _shown(template, values, depth):
+            return shown
     return _by_parts(sentence, depth)
 
 
+def _shown(template: _Template, values: Mapping[str, str], depth: int) -> str:
+    """Return a template's Chinese with translated values; "" where the template seems to fit by chance."""
+    around = zip(template.literals, template.literals[1:], values.items(), strict=False)
+    shown = {
+        name: text if before.endswith("'") and after.startswith("'") else _translated(text.strip(), depth + 1)
+        for before, after, (name, text) in around  # what stands in quotes is a name
+    }
+    if template.is_specific or not any(_is_prose(text) for text in shown.values()):
+        return _filled(template.chinese, shown, values)
+    return ""
+
+
 def _by_parts(sentence: str, depth: int) -> str:
-    """Translate each part of a text that no template fits: sentences, clauses, or what follows a place such as `a.yaml:3:`."""
+    """Translate each part of a text that no template fits: sentences, clauses, what is added in parentheses."""
+    added = _ADDED.fullmatch(sentence)
+    if added is not None:
+        parts = [added[1], added[2]]
+        shown = [_translated(part, depth + 1) for part in parts]
+        if shown[0] != parts[0]:
+            return f"{shown[0]}（{shown[1]}）{'' if shown[0].endswith('。') else added[3]}"
     for between, chinese in ((r"(?<=\.) +", ""), ("; ", "；"), (": ", "：")):
         parts = _split(sentence, between)
         if not 1 < len(parts) <= _MOST_PARTS:
             continue
         shown = [_translated(part, depth + 1) for part in parts]
         if shown != parts:
-            is_place = between == ": " and shown[0] == parts[0] and " " not in parts[0]
-            return (between if is_place else chinese).join(shown) if chinese else _in_a_row(shown)
+            is_name = between == ": " and shown[0] == parts[0] and " " not in parts[0]
+            return (between if is_name else chinese).join(shown) if chinese else _in_a_row(shown)
     return sentence
 
 
@@ -185,7 +241,7 @@ def _filled(template: str, shown: Mapping[str, str], raw: Mapping[str, str]) -> 
 
 def _is_prose(text: str) -> bool:
     """Whether a text has two English words, such as "differs by 0.5"; "AMD EPYC" and "2 min 30 s" have none."""
-    return sum(_WORD.fullmatch(word) is not None and word not in _UNITS for word in text.split()) > 1
+    return sum(_WORD.fullmatch(word) is not None and word not in _UNITS for word in _QUOTED.sub("", text).split()) > 1
 
 
 def _letters(text: str) -> int:

@@ -16,6 +16,9 @@ from urllib.parse import quote_from_bytes
 from litefleet_agent.findings import CATALOGUE, Certainty, Entry, Finding, Severity
 
 from .. import __version__
+from ..catalogue.articles import advice, title_of
+from ..catalogue.language import Lang, current_lang, in_lang
+from ..catalogue.translate import tr, translated_sentence
 from ..common.files import sha256_of
 from .diagnosis import Diagnosis, Kind, exit_code_of
 
@@ -83,17 +86,21 @@ _PRECISION = {Certainty.CERTAIN: "very-high", Certainty.LIKELY: "high", Certaint
 _PROBLEM = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "recommendation"}
 
 
+_MARKDOWN = "**Why.** {why}\n\n**What to do.** {do}\n\n`litefleet explain {code}` has the steps."
+
+
 def rule_of(entry: Entry, certainty: Certainty) -> dict[str, object]:
     """Return the rule for a catalogue's row; `certainty` is that of the least sure finding in this run."""
     words = entry.slug.split("-")
+    why, do = advice(entry.code)
     return {
         "id": entry.code,
         "name": "".join(word[:1].upper() + word[1:] for word in words),
-        "shortDescription": {"text": f"{' '.join(words).capitalize()}."},
-        "fullDescription": {"text": _bounded(entry.why)},
+        "shortDescription": {"text": in_lang(f"{' '.join(words).capitalize()}.", f"{title_of(entry.code)}。")},
+        "fullDescription": {"text": _bounded(why)},
         "help": {
-            "text": f"Why: {entry.why}\n\nWhat to do: {entry.do}",
-            "markdown": f"**Why.** {entry.why}\n\n**What to do.** {entry.do}\n\n`litefleet explain {entry.code}` has the steps.",
+            "text": tr("Why: {why}\n\nWhat to do: {do}", why=why, do=do),
+            "markdown": tr(_MARKDOWN, why=why, do=do, code=entry.code),
         },
         "defaultConfiguration": {"level": entry.severity.value},
         "properties": {
@@ -157,6 +164,7 @@ class _Run:
         return {
             "tool": {"driver": driver},
             "columnKind": "unicodeCodePoints",
+            "language": "en-US" if current_lang() is Lang.EN else "zh-CN",
             "originalUriBaseIds": {ROOT_NAME: {"uri": root_uri(self.root)}},
             "invocations": [_invocation(exit_code, unread, self.root)],
             "artifacts": list(self.artifacts.values()),
@@ -213,8 +221,9 @@ class _Run:
 
 def _message(found: Finding) -> str:
     """Return the observation and the remedy; braces are doubled, since single ones are placeholders in SARIF."""
-    observed = found.observed if found.observed.endswith((".", "!", "?", "…")) else f"{found.observed}."
-    return f"{observed} {found.entry.do}".replace("{", "{{").replace("}", "}}")
+    said, stop = translated_sentence(found.observed), in_lang(". ", "。")
+    observed = f"{said} " if said.endswith((".", "!", "?", "…", "。", "？")) else f"{said}{stop}"
+    return f"{observed}{advice(found.code)[1]}".replace("{", "{{").replace("}", "}}")
 
 
 def _without_values(text: str, path: Path | None) -> str:

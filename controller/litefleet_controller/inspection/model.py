@@ -20,6 +20,7 @@ from litefleet_agent.findings.model_file import (
 from litefleet_agent.formats.nb import Kernel, NbError, NbModel, Tensor, read_header, read_nb
 
 from ..catalogue.articles import advice, title_of
+from ..catalogue.language import in_lang
 from ..catalogue.translate import tr, translated, translated_cell, translated_sentence
 from ..catalogue.wrap import padded
 from ..common.errors import UsageError
@@ -81,12 +82,13 @@ class Inspection:
 
     def to_text(self) -> str:
         """Return the description for an operator's terminal, without a final newline."""
+        colon = in_lang(":", "：")
         lines = [str(self.path), *(_line(label, text) for label, text in self.described())]
         for found in self.findings:
             said = translated_sentence(found.observed)
             lines += ["", f"{tr(found.severity.value)} {found.code} {title_of(found.code)}: {said}"]
             why, do = advice(found.code)
-            lines += [f"  {padded(tr('why') + ':', 4)} {why}", f"  {padded(tr('do') + ':', 4)} {do}"]
+            lines += [f"  {padded(tr('why') + colon, 4)} {why}", f"  {padded(tr('do') + colon, 4)} {do}"]
         if self.deciding:
             lines += ["", tr("kernels that decide it:")]
             lines += [f"  {n:5} {sanitize(k.op)} ({k.target}, {k.precision}, {k.layout})" for k, n in self.deciding]

@@ -18,6 +18,7 @@ from ..build.conversion.variant import parse_targets
 from ..build.releases import ReleaseBuilder
 from ..build.toolchain import Toolchains, default_cache
 from ..catalogue.articles import advice
+from ..catalogue.language import in_lang
 from ..catalogue.translate import tr, translated_cell, translated_sentence
 from ..catalogue.wrap import padded
 from ..common.errors import FindingError, LitefleetError, UsageError
@@ -48,12 +49,15 @@ class ConvertRow:
     def to_text(self) -> str:
         """Return the lines for a terminal."""
         status = "refused" if self.failed else ("in the store" if self.cached else f"converted in {self.seconds:.1f} s")
-        status = translated_cell(status)
+        status, colon = translated_cell(status), in_lang(":", "：")
         lines = [f"{self.model}  {self.arch:8}  {status}  {self.sha256[:12]}  {self.path}".rstrip()]
         for found in self.findings:
             lines.append(f"    {found.code} {translated_sentence(found.observed)}")
             why, do = advice(found.code)
-            lines += [f"          {padded(tr('Why') + ':', 4)} {why}", f"          {padded(tr('Do') + ':', 4)} {do}"]
+            lines += [
+                f"          {padded(tr('Why') + colon, 4)} {why}",
+                f"          {padded(tr('Do') + colon, 4)} {do}",
+            ]
         return "\n".join(lines)
 
 

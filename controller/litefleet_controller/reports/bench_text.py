@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from litefleet_agent.findings import Severity, Verdict
 
 from ..bench.figures import BenchFigures, Cell, ReleaseFigures, benches_of
+from ..catalogue.translate import translated_cell
 from ..common.text import sanitize
 from ..devices.outcome import DeviceOutcome, RunReport
 from .charts.bench import mark_of, names_of
@@ -161,5 +162,5 @@ def _last(page: Page, report: RunReport) -> None:
     for verdict, count in report.counts.items():
         word = "measured" if verdict == Verdict.VERIFIED else verdict
         parts += [" · "] if parts else []
-        parts.append((f"{count} {word}", STYLES[Verdict(verdict)]))
+        parts.append((f"{count} {translated_cell(word)}", STYLES[Verdict(verdict)]))
     page.line(*(parts or ["no devices"]), (f"   (bench, {human_seconds(report.seconds)})", "dim"))

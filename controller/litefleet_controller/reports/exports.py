@@ -108,7 +108,7 @@ def _case(suite: ElementTree.Element, device: str, model: str, seconds: float) -
 def _lines(outcome: DeviceOutcome) -> list[str]:
     return [
         f"{f.code} {title_of(f.code)}: {translated_sentence(sanitize(f.observed, LINE_LIMIT))}\n"
-        f"  {tr('do')}: {advice(f.code)[1]}"
+        "  " + tr("{label}: {text}", label=tr("do"), text=advice(f.code)[1])
         for f in outcome.findings
     ]
 
@@ -150,7 +150,10 @@ def to_markdown(report: RunReport) -> str:
         names += tr(" and {count} more", count=len(group.devices) - 20) if len(group.devices) > 20 else ""
         lines += ["", f"**{entry.code} {title_of(entry.code)}** ({tr(entry.severity.value)}): {_md(names)}", ""]
         lines += [f"- {_md(translated_sentence(text))}" for text, _ in group.seen[:5]]
-        lines += [f"- {tr(name)}: {text}" for name, text in zip(("why", "do"), advice(entry.code), strict=True)]
+        lines += [
+            "- " + tr("{label}: {text}", label=tr(name), text=text)
+            for name, text in zip(("why", "do"), advice(entry.code), strict=True)
+        ]
     return "\n".join(lines) + "\n"
 
 

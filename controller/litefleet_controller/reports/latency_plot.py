@@ -50,7 +50,8 @@ def _plot(model: str, rows: list[tuple[str, Latency]]) -> Plot:
     count = tr("1 device") if len(rows) == 1 else tr("{count} devices", count=len(rows))
     how = tr("fastest first") if are_few else tr("one column per device, fastest first")
     scale = tr("; logarithmic axis") if log else ""
-    caption = tr("{about}. Thin line: min to p99; thick: min to p90; mark: p50.", about=f"{count}, {how}{scale}")
+    about = tr("{count}, {how}{scale}", count=count, how=how, scale=scale)
+    caption = tr("{about}. Thin line: min to p99; thick: min to p90; mark: p50.", about=about)
     slowest = rows[-1]
     if len(rows) > 1:
         name, p50 = sanitize(slowest[0], 80), human_ms(slowest[1].p50)

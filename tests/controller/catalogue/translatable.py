@@ -21,7 +21,6 @@ _OTHERS = {
     "strftime",
     "TypeVar",
     "Literal",
-    "ValueError",
     "Option",
 }
 
