@@ -21,6 +21,8 @@ import typer
 from .. import __version__
 from ..catalogue.language import Lang, choose, current_lang, writable_lang
 from ..common.errors import UsageError
+from ..common.typed_commands import DEFAULT_CONFIG as DEFAULT_CONFIG
+from ..common.typed_commands import Invocation, commands_as_typed, use_config
 from ..project import Options
 from .completion import device_patterns, model_names, rollout_ids
 from .help import Command, SectionedHelp
@@ -75,7 +77,6 @@ LangOption = Annotated[
     str | None, typer.Option("--lang", help="Language: en or zh; default: LITEFLEET_LANG, else the locale's.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show the result and errors only, and no progress.")]
-DEFAULT_CONFIG = Path("litefleet.yaml")
 STDOUT = Path("-")
 
 
@@ -157,6 +158,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def run(**values: Any) -> None:
         _set_output(**{parameter.name: values.pop(parameter.name) for parameter in common})
+        use_config(values.get("config") or DEFAULT_CONFIG)
         for name, fields in groups.items():
             chosen = {field: values.pop(field) for field in fields}
             if "models" in chosen:
@@ -167,9 +169,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     run.__signature__ = signature.replace(parameters=keyword_only)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in parameters}
-    app.command(function.__name__.rstrip("_").replace("_", "-"), cls=Command)(
-        run
-    )  # `import_` is a keyword without its underscore
+    name = function.__name__.rstrip("_").replace("_", "-")  # `import_` is a keyword without its underscore
+    if "config" in run.__annotations__:
+        Invocation.takes_config |= {name}
+    app.command(name, cls=Command)(run)
     return function
 
 
@@ -290,7 +293,7 @@ def say(text: str) -> None:
     """Print a message for the operator on stderr; on a terminal, what prose sets in backquotes is bold instead."""
     from ..reports.terminal import wants_color
 
-    text = in_words(text)
+    text = commands_as_typed(in_words(text))
     if "`" in text and wants_color(sys.stderr, os.environ):
         text = re.sub(r"`([^`\n]*)`", "\x1b[1m\\1\x1b[22m", text)
     typer.echo(text, err=True)

@@ -20,6 +20,7 @@ import typer
 
 from ..catalogue.language import asked_in
 from ..common.errors import ConfigError, FindingError, LitefleetError
+from ..common.typed_commands import Invocation, started_program
 from ..devices.outcome import Interrupted
 from .common import Stdout, app, in_words, say, set_lang, show
 
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that has no such character must not end the run
+    if argv is None:  # a program of its own, not a part of one
+        Invocation.program = started_program()
     lang = asked_in(args)
     set_lang(lang)
     boundary = _Boundary(args)

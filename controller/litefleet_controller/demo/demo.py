@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +16,7 @@ from litefleet_agent.formats.nb import normalise
 from ..build.toolchain import Toolchain, Toolchains, default_cache
 from ..common.errors import LitefleetError, UsageError
 from ..common.subprocesses import run_subprocess
+from ..common.typed_commands import started_program, use_config
 from ..config.choices import DEFAULT_PADDLELITE
 from ..devices.outcome import RunReport, to_json
 from ..operations import start_rollout
@@ -101,6 +100,7 @@ async def run_demo(
         _write_project(folder, fleet)
         say(f"{len(fleet.devices)} devices run on the loopback interface; rolling out")
         options = Options(folder / "litefleet.yaml")
+        use_config(options.config)
         # supersede: the rollout of an earlier demo stays open, since one of the devices never answers
         report = await start_rollout(options, lambda total: make_progress(total, quiet=as_json), supersede=True)
         page = folder / "report.html"
@@ -248,7 +248,7 @@ def _missed(report: RunReport) -> list[str]:
 
 def next_steps(folder: Path, keep_running: bool) -> list[str]:
     """Return lines with commands that work as printed, from the current directory, with the fleet in its present state."""
-    program, config = _program(), _shown(folder / "litefleet.yaml")
+    program, config = started_program(), _shown(folder / "litefleet.yaml")
     lines = [
         f"The report is {_shown(folder / 'report.html')}, one file to open or to mail.  Commands to try:",
         f"  {program} status -c {config}",
@@ -269,12 +269,3 @@ def next_steps(folder: Path, keep_running: bool) -> list[str]:
 def _shown(path: Path) -> str:
     """Return a path as the operator gave it, quoted for a shell."""
     return shlex.quote(str(path))
-
-
-def _program() -> str:
-    """Return the command that starts this program from the current directory."""
-    started = Path(sys.argv[0])
-    if started.name != "litefleet" or not os.access(started, os.X_OK):
-        return f"{shlex.quote(sys.executable)} -m litefleet"
-    on_path = shutil.which("litefleet")
-    return "litefleet" if on_path and Path(on_path).samefile(started) else shlex.quote(str(started))

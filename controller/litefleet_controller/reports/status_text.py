@@ -11,6 +11,7 @@ from litefleet_agent.findings import CATALOGUE, Severity
 from ..catalogue.translate import translated, translated_cell, translated_sentence
 from ..common.checked import sequence_or_empty
 from ..common.text import LINE_LIMIT, json_ready, sanitize
+from ..common.typed_commands import as_typed
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
 from ..rollout.windows import next_open, open_until
@@ -80,8 +81,9 @@ def status_text(
     commands = next_commands(rollout, rows, holder)
     if commands:
         page.heading("Next")
-        widest = max(len(command) for command, _ in commands)
-        for command, does in commands:
+        typed = [(as_typed(command), does) for command, does in commands]
+        widest = max(len(command) for command, _ in typed)
+        for command, does in typed:
             page.field(command, does, widest, 2, "bold")
     return page.text
 
@@ -235,7 +237,7 @@ def _clusters(page: Page, title: str, note: str, found: Sequence[Cluster]) -> No
         seen = tuple((sanitize(sentence, LINE_LIMIT), names) for sentence, names in cluster.seen)
         seen_by = f", {cluster.forgiven} forgiven" if cluster.forgiven else ""
         page.finding(FindingGroup(entry, seen), translated(sanitize(cluster.part or "unknown CPU", 60) + seen_by))
-        page.field("try", sanitize(mending(cluster), LINE_LIMIT), style="bold")
+        page.field("try", as_typed(sanitize(mending(cluster), LINE_LIMIT)), style="bold")
     if len(found) > _CLUSTERS:
         names = [name for cluster in found[_CLUSTERS:] for name in cluster.devices]
         page.line(f"and {plural(len(found) - _CLUSTERS, 'more cause')}: {folded(names)}")

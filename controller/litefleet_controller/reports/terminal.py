@@ -23,6 +23,7 @@ from ..catalogue.language import Lang, current_lang, in_lang
 from ..catalogue.translate import translated, translated_cell, translated_sentence
 from ..catalogue.wrap import break_points, pieces
 from ..common.text import LINE_LIMIT, sanitize
+from ..common.typed_commands import commands_as_typed
 from ..devices.outcome import DeviceOutcome, RunReport
 from .grouping import folded
 from .values import (
@@ -141,7 +142,7 @@ class Page:
     def _prose(self, part: Cell) -> Text:
         """Return a text; with colours, what it sets in backquotes is bold instead.  In a pipe they delimit commands."""
         text, style = part if isinstance(part, tuple) else (part, "")
-        text = translated(text)
+        text = commands_as_typed(translated(text))
         return _marked(text, style) if self._color else Text(text, style)
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[Cell]], left: Sequence[str] = ()) -> None:
@@ -218,7 +219,7 @@ def _broken(text: Text, width: int) -> Text:
 def _cell(cell: Cell, is_name: bool) -> Text:
     """Return a table's cell; what prose sets in backquotes is bold instead, as a table is no place for markup."""
     text, style = cell if isinstance(cell, tuple) else (cell, "")
-    return _marked(text.strip() if is_name else translated_cell(text.strip()), style)
+    return _marked(text.strip() if is_name else commands_as_typed(translated_cell(text.strip())), style)
 
 
 def _marked(text: str, style: str) -> Text:

@@ -32,6 +32,7 @@ def test_every_printed_command_starts_from_where_the_operator_is(
     folder.mkdir()
     (folder / "litefleet.yaml").write_text(CONFIG)
     (folder / "fleet.yaml").write_text("devices: {}\n")
+    monkeypatch.setattr(sys, "argv", ["/nowhere/litefleet/__main__.py"])  # as `python -m litefleet` sets it
     printed = commands(folder, keep_running)
     assert len(printed) >= 4
     by_name = {
