@@ -137,7 +137,8 @@ def to_html(report: RunReport) -> str:
 def _head(report: RunReport) -> list[tuple[str, str]]:
     """Return who ran what: (name, value) lines of the page's head, cleaned; unknown ones are left out."""
     rollout = report.rollout
-    state = translated_cell(str(rollout.get("state", "")))
+    state = str(rollout.get("state", ""))
+    state = translated_cell("open" if state == "running" else state)  # no process works on it any more
     lines = [
         (tr("fleet"), report.fleet),
         (tr("run by"), report.by),

@@ -346,6 +346,17 @@ def test_page_puts_trouble_first_and_holds_every_device() -> None:
     assert "(<code>litefleet convert</code>)" in page
 
 
+def test_page_has_no_raw_backticks_and_says_open_where_no_process_works() -> None:
+    seen = finding("LF301", "no Python; none is brought, since the inventory says `python: own`")
+    bare = outcome("d1", Verdict.UNSUPPORTED, seen)
+    page = to_html(replace(report(bare), rollout={"id": "r-20261128-0001", "state": "running", "offline": 1}))
+    text = re.sub(r"<script>.*?</script>|<style>.*?</style>", "", page, flags=re.DOTALL)
+    assert "`" not in text
+    assert text.count("<code>python: own</code>") >= 3  # the finding, the device's line, its details
+    assert "r-20261128-0001 (open)" in text
+    assert "(running)" not in text
+
+
 def test_latency_picture_names_few_and_draws_many() -> None:
     few = latency_plots(report(*(outcome(f"d{i}", measurements={"latency_ms": LATENCY}) for i in range(3))))
     many = latency_plots(report(*(outcome(f"d{i}", measurements={"latency_ms": LATENCY}) for i in range(300))))
