@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from rich.cells import cell_len, get_character_cell_size
 
 _NOT_FIRST = "，。；：、！？）》」』”’…％%,.;:!?)]}"  # what must not begin a line
 _NOT_LAST = "（《「『“‘([{"  # what must not end one
+
+_LABEL = re.compile(r" *\S+(?: \S+){0,3}?(?: {2,}|(?<=:) +)|  +")
 
 
 def padded(text: str, columns: int) -> str:
@@ -56,3 +60,19 @@ def wrapped(text: str, width: int) -> list[str]:
     """Return the lines of a paragraph, each at most `width` columns wide."""
     starts = [0, *break_points(text, width)]
     return [text[start:end].strip() for start, end in zip(starts, [*starts[1:], len(text)], strict=True)]
+
+
+def fitted(text: str, width: int) -> str:
+    """Return lines that fit into `width` columns: a long one goes on below its own text, beside its label.
+
+    The label is the text before two or more spaces, as in "  operators       41 conv2d, 1 fc", or before a colon.
+    """
+    lines: list[str] = []
+    for line in text.split("\n"):
+        label = _LABEL.match(line)
+        begin = label.end() if label and cell_len(label[0]) <= width // 2 else 0
+        column, words = cell_len(line[:begin]), line[begin:]
+        # a path or a hash stays whole, to be copied: the terminal breaks it
+        rest = wrapped(words, width - column) if " " in words else [words]
+        lines += [(line[:begin] if number == 0 else " " * column) + part for number, part in enumerate(rest)]
+    return "\n".join(lines)

@@ -20,6 +20,7 @@ from .common import (
     SarifOption,
     colored,
     command,
+    is_terminal,
     only_one_document,
     progress_for,
     run_async,
@@ -98,6 +99,7 @@ def inspect(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="List only files that have findings.")] = False,
 ) -> None:
     """Show what .nb files contain and, with --for, whether they will work on that architecture."""
+    from ..catalogue.wrap import fitted
     from ..inspection.inspect import inspect_all
 
     only_one_document(as_json, sarif)
@@ -105,7 +107,7 @@ def inspect(
     if sarif != STDOUT:
         text = json.dumps(done.to_dict(), indent=2) if as_json else done.to_text(quiet)
         if text:
-            show(text)
+            show(fitted(text, terminal_width()) if is_terminal() and not as_json else text)
     for _, problem in done.unread:
         say(f"litefleet: {problem}")
     if sarif is not None:

@@ -348,8 +348,9 @@ def test_page_puts_trouble_first_and_holds_every_device() -> None:
 
 def test_page_has_no_raw_backticks_and_says_open_where_no_process_works() -> None:
     seen = finding("LF301", "no Python; none is brought, since the inventory says `python: own`")
-    bare = outcome("d1", Verdict.UNSUPPORTED, seen)
-    page = to_html(replace(report(bare), rollout={"id": "r-20261128-0001", "state": "running", "offline": 1}))
+    bare = outcome("d1", Verdict.UNSUPPORTED, findings=(seen,))
+    rollout = {"id": "r-20261128-0001", "state": "running", "offline": 1}
+    page = to_html(RunReport("rollout", "2026-11-23T11:30:00Z", 12.34, (bare,), rollout))
     text = re.sub(r"<script>.*?</script>|<style>.*?</style>", "", page, flags=re.DOTALL)
     assert "`" not in text
     assert text.count("<code>python: own</code>") >= 3  # the finding, the device's line, its details
