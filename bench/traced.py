@@ -80,6 +80,8 @@ class _Reader:
             self._syncs[path] += 1
         elif name in ("clone", "clone3", "fork", "vfork") and "CLONE_THREAD" not in rest:
             child = rest.rpartition("= ")[2]
+            if child in self._kinds:  # it has started its program before this call returned
+                return
             self._kinds[child] = self._copies[child] = self._kinds.get(number, "sshd")
 
     def result(self) -> Trace:
