@@ -18,7 +18,8 @@ from litefleet_controller.devices.agent_archive import agent_archive
 from litefleet_controller.devices.outcome import RunReport
 from litefleet_controller.devices.progress import QuietProgress
 from litefleet_controller.devices.steps import WaitPolicy
-from litefleet_controller.operations import pause, resume, start_rollout
+from litefleet_controller.operations import pause, start_rollout
+from litefleet_controller.operations.resume import resume
 from litefleet_controller.rollout import DeviceState, RolloutState
 
 from tests.e2e.cluster_processes import ClusterProcesses, certificates
