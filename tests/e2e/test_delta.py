@@ -45,7 +45,7 @@ async def test_a_new_version_travels_as_its_differences_and_whole_where_that_fai
         second = (await job.run()).outcomes[0]
         assert second.verdict is Verdict.VERIFIED, second.to_dict()
         assert (second.activated, second.artifact != first.artifact) == (True, True)
-        assert second.sent_bytes < first.sent_bytes - 700_000, (first.sent_bytes, second.sent_bytes)
+        assert second.sent_bytes < first.sent_bytes - 400_000, (first.sent_bytes, second.sent_bytes)
 
         # The files on the device are damaged: what it makes of them has another hash, and the new file is sent whole.
         for artifact in (first.artifact, second.artifact):
@@ -57,4 +57,4 @@ async def test_a_new_version_travels_as_its_differences_and_whole_where_that_fai
         assert third.verdict is Verdict.VERIFIED, third.to_dict()
         assert third.artifact not in (first.artifact, second.artifact)
         assert third.activated
-        assert third.sent_bytes > 788_000
+        assert third.sent_bytes > 600_000  # compressed, but for the goldens

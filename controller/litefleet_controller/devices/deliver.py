@@ -16,7 +16,7 @@ from litefleet_inventory.model import Device
 from ..common.checked import findings_or_empty, mapping_or_empty, number_or, sequence_or_empty
 from ..rollout.policy import Keep
 from .agent_client import Request
-from .delta import delta_request
+from .delta import delta_request, packed_request
 from .resume import parts_of
 
 
@@ -94,6 +94,19 @@ def deltas(hello: Mapping[str, object], built: Release) -> list[Request]:
     missing = [str(r.fields["sha256"]) for r in pushes(hello, built) if r.op == "put"]
     found = [delta_request(hello, sha, built.blobs[sha]) for sha in missing if sha in built.blobs]
     return [request for request in found if request is not None]
+
+
+def packed(hello: Mapping[str, object], built: Release, requests: Sequence[Request]) -> list[Request]:
+    """Return the same requests, with files that compress well compressed.  Reads files: slow at the first."""
+    return [
+        (
+            r.op == "put"
+            and (sha := str(r.fields["sha256"])) in built.blobs
+            and packed_request(hello, sha, built.blobs[sha])
+        )
+        or r
+        for r in requests
+    ]
 
 
 def _bytes_to_store(hello: Mapping[str, object], built: Release) -> int:

@@ -26,6 +26,7 @@ from .deliver import (
     merge_findings,
     old_agent_findings,
     open_lease,
+    packed,
     pushes,
     room_request,
     space_finding,
@@ -211,6 +212,7 @@ class _Delivery:
             await self._rebuild(room, made_there)
             room = []
         requests = [*room, *self._preparation_requests(), Request("verify", {"release": self.built.id})]
+        requests = await asyncio.to_thread(packed, self.session.hello, self.built, requests)
         requests = await continued(self.session, requests)
         results = await self.session.ask(*requests, limit_s=self.mode.verify_limit_s)
         proof = results[-1]

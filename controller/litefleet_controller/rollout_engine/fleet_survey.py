@@ -23,6 +23,7 @@ from ..devices.deliver import (
     kind_of,
     old_agent_findings,
     open_lease,
+    packed,
     pushes,
     space_finding,
     valid_proof,
@@ -279,8 +280,9 @@ def _draft(
     files: tuple[tuple[str, int], ...] = ()
     saved = 0
     if built is not None and built.id and row.state in (DeviceState.PENDING, DeviceState.OFFLINE):
-        made = {r.fields["sha256"]: r.size for r in deltas(probe.hello, built)}
         sent = [r for r in pushes(probe.hello, built) if r.body is not None]
+        smaller = [*packed(probe.hello, built, sent), *deltas(probe.hello, built)]
+        made = {r.fields["sha256"]: r.size for r in smaller}
         files = tuple((str(r.fields["sha256"])[:12], made.get(r.fields["sha256"], r.size)) for r in sent)
         saved = sum(r.size for r in sent) - sum(size for _, size in files)
     return PlannedDevice(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from litefleet_agent.releases.rebuild import RebuildRequest, rebuild
 from litefleet_agent.releases.store import Store
-from litefleet_controller.devices.delta import delta_request, make_delta
+from litefleet_controller.devices.delta import delta_request, make_delta, packed_request
 
 
 def name(data: bytes) -> str:
@@ -96,3 +96,21 @@ def test_only_files_of_the_store_that_the_device_holds_are_bases(tmp_path: Path)
     assert bytes_of(rebuild=["zlib"], blobs={"../" + name(old): len(old), 7: 3, "0" * 64: 10}) == -1
     assert bytes_of(rebuild=7, blobs=[1]) == -1
     assert delta_request({"rebuild": ["zlib"], "blobs": held}, "1" * 64, path) is None
+
+
+def test_a_file_that_compresses_well_is_sent_compressed(tmp_path: Path) -> None:
+    floats, random_bytes = noise(1000) * 100, noise(100_000)
+    hello: dict[str, object] = {"rebuild": ["zlib"], "parts": {}}
+    for data in (floats, random_bytes):
+        (tmp_path / name(data)).write_bytes(data)
+    request = packed_request(hello, name(floats), tmp_path / name(floats))
+    assert request is not None
+    assert request.size < 20_000
+    store = Store(str(tmp_path / "device"))
+    store.lock()
+    assert isinstance(request.body, bytes)
+    rebuild(store, RebuildRequest.from_header(dict(request.fields)), [request.body])
+    assert Path(store.blob(name(floats))).read_bytes() == floats
+    assert packed_request(hello, name(random_bytes), tmp_path / name(random_bytes)) is None
+    assert packed_request({}, name(floats), tmp_path / name(floats)) is None
+    assert packed_request({**hello, "parts": {name(floats): 9}}, name(floats), tmp_path / name(floats)) is None
