@@ -52,6 +52,7 @@ class ScriptedChannel:
 
     async def write(self, data: bytes) -> None:
         """Take bytes."""
+        await asyncio.sleep(0)  # as a real one may: the reader runs between two pieces
         if self._deaf:
             await asyncio.Event().wait()
         if self._breaks_after is not None and len(self.got) + len(data) > self._breaks_after:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from litefleet_agent.findings import Finding, finding, finding_of_error
 from litefleet_agent.formats.checked import number_or, shortened
@@ -79,6 +80,18 @@ class NoPython(Exception):
         self.why = why
 
 
+class _Begun(NamedTuple):
+    """What still sends the body of a rejected request, and the size of the largest one in bytes."""
+
+    sender: asyncio.Task[None]
+    size: int
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 class AgentClient:
     """Sends requests to the agent over one channel: `start`, then `ask`."""
 
@@ -89,6 +102,7 @@ class AgentClient:
         self._sending = asyncio.Lock()  # one frame at a time
         self._login = LoginOutput(nonce)
         self._heartbeat: asyncio.Task[None] | None = None
+        self._begun: _Begun | None = None
         self._next_id = 1
         self._limits: set[asyncio.Timeout] = set()  # that run now
         self.sent_bytes = 0
@@ -154,10 +168,11 @@ class AgentClient:
                 await asyncio.sleep(interval_s)
 
     async def stop(self) -> None:
-        """Stop the heartbeat; the channel's owner closes the channel."""
+        """Stop the heartbeat and what is being sent; the channel's owner closes the channel."""
         if self._heartbeat is not None:
-            self._heartbeat.cancel()
-            await asyncio.gather(self._heartbeat, return_exceptions=True)
+            await _cancelled(self._heartbeat)
+        if self._begun is not None:
+            await _cancelled(self._begun.sender)
 
     async def _open(self, opening: Opening) -> bootstrap.Answer:
         """Send the opening; a device that cannot use it may have answered and closed before all was sent."""
@@ -191,12 +206,14 @@ class AgentClient:
     async def ask(self, requests: Sequence[Request], limit_s: float) -> list[Answer]:
         """Send all requests without waiting and return their answers, in order; `limit_s` (seconds) applies to each.
 
-        Raises RequestRejected at the first error answer; what was still to be sent is then not sent.
+        Raises RequestRejected at the first error answer; the requests that have not begun by then are not sent.
         """
+        await self._end_begun(limit_s)
         first = self._next_id
         self._next_id += len(requests)
         self.round_trips += 1
-        sender = asyncio.create_task(self._send_all(requests, first))
+        stopped = asyncio.Event()
+        sender = asyncio.create_task(self._send_all(requests, first, stopped))
         try:
             answers = []
             for number, request in enumerate(requests, start=first):
@@ -206,13 +223,26 @@ class AgentClient:
             async with self._limit(limit_s, "end of what is being sent"):  # a peer may answer without ever reading
                 await sender
             return answers
+        except RequestRejected:
+            stopped.set()
+            self._begun = _Begun(sender, max(request.size for request in requests))
+            raise
         finally:
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+            if not stopped.is_set():
+                await _cancelled(sender)
 
-    async def _send_all(self, requests: Sequence[Request], first: int) -> None:
+    async def _end_begun(self, limit_s: float) -> None:
+        """Send the rest of a body whose request was rejected: the agent would read the next request as that rest."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            async with self._limit(limit_s + begun.size / _DEAD_LINE, "end of what is being sent"):
+                await begun.sender
+
+    async def _send_all(self, requests: Sequence[Request], first: int, stopped: asyncio.Event) -> None:
         for number, request in enumerate(requests, start=first):
             size = request.size
+            if stopped.is_set():
+                return
             async with self._sending:
                 await self._send(encode({**request.fields, "id": number, "op": request.op}, size))
                 if isinstance(request.body, Path):

@@ -276,6 +276,38 @@ def test_an_error_answer_stops_what_is_still_being_sent(tmp_path: Path) -> None:
         ask([Request("put")], Say(error), deaf=True, limit_s=600)
 
 
+def test_the_request_after_a_rejected_body_is_not_taken_for_the_rest_of_it(tmp_path: Path) -> None:
+    body = tmp_path / "blob"
+    body.write_bytes(bytes(2_000_000))
+    error = encode({"re": 1, "error": {"code": "disk-full", "message": "no space"}})
+    frames = encode({"id": 1, "op": "put"}, 2_000_000) + bytes(2_000_000) + encode({"id": 3, "op": "put"}, 1) + b"x"
+
+    async def go() -> ScriptedChannel:
+        channel = ScriptedChannel([Say(error, after=300_000), Say(result(3), after=len(frames))], hangs=True)
+        client = AgentClient(channel)
+        with pytest.raises(RequestRejected, match="no space"):
+            await client.ask([Request("put", {}, body), Request("verify")], 5)
+        assert len(channel.got) < 2_000_000
+        assert len(await client.ask([Request("put", {}, b"x")], 5)) == 1
+        await client.stop()
+        return channel
+
+    assert bytes(asyncio.run(go()).got) == frames
+
+
+def test_a_session_that_stops_sends_no_more_of_a_rejected_body(tmp_path: Path) -> None:
+    error = encode({"re": 1, "error": {"code": "disk-full", "message": "no space"}})
+
+    async def go() -> None:
+        client = AgentClient(ScriptedChannel([Say(error)], deaf=True))
+        with pytest.raises(RequestRejected, match="no space"):
+            await client.ask([Request("put", {}, b"x" * 1000)], 5)
+        await client.stop()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(go())
+
+
 def test_silence_ends_with_the_time_limit() -> None:
     with pytest.raises(TransportError) as caught:
         start(Say(b"motd\n"), hangs=True, limit_s=0.05)
