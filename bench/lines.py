@@ -264,7 +264,7 @@ async def _bench(old: Path, new: Path, rounds: int) -> None:
                     made.name, made.host, relays[-1].port, made.user, str(made.key_path), python=sys.executable,
                     root=str(folder / "root"), host_keys=(made.host_public_key,),
                 )  # fmt: skip
-                jobs.append(Job(device, *files, folder, known))
+                jobs.append(Job(device, files[0], files[1], folder, known))
             lines = await asyncio.gather(*(_line(*each, rounds) for each in zip(WIRES, relays, jobs, strict=True)))
     print(
         f"old {old.stat().st_size:,} bytes, new {new.stat().st_size:,}; medians of {rounds}; load {os.getloadavg()[0]:.0f}\n"

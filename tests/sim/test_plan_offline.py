@@ -55,7 +55,7 @@ def test_it_plans_what_a_plan_of_the_same_devices_does(line: CommandLine) -> Non
 def test_the_text_says_what_it_is_based_on_and_a_rollout_looks_for_itself(line: CommandLine) -> None:
     text = line.type("plan", "--offline").text
     assert "Offline: no device was asked. What they reported was seen from 2026-" in text
-    assert re.search(r"Only a preview: `litefleet\b[^`]* rollout` asks every device", text)
+    assert re.search(r"Only a preview: `litefleet rollout\b[^`]*` asks every device", " ".join(text.split()))
     assert f"Unknown   never seen: a rollout finds out what they are\n  {line.names[3]}" in text
     device = line.fleet.devices[line.names[0]]
     device.switch.slots["cls"].current = ""  # what the state does not know
