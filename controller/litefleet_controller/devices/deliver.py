@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from litefleet_agent.facts import Facts
-from litefleet_agent.findings import Finding, finding
+from litefleet_agent.findings import Certainty, Finding, finding
 from litefleet_agent.formats.checked import shortened
 from litefleet_agent.formats.engine_settings import EngineSettings
 from litefleet_inventory.model import Device
@@ -141,6 +141,18 @@ def space_finding(facts: Facts, hello: Mapping[str, object], built: Release) -> 
             "LF312", f"{need / 1e6:.0f} MB would be stored under {where}, where {free / 1e6:.0f} MB are free"
         )
     return None
+
+
+def space_beforehand(facts: Facts, hello: Mapping[str, object], built: Release) -> Finding | None:
+    """Return the finding of `space_finding` as `plan` and `doctor` judge it; None where the device reports no disk.
+
+    What a device holds, it may drop for a new release: then too little free space is possible, and it decides itself.
+    """
+    short = space_finding(facts, hello, built) if facts.disk.total else None
+    if short is None:
+        return None
+    holds = any(hello.get(what) for what in ("current", "kept", "runtimes", "blobs"))
+    return replace(short, certainty=Certainty.POSSIBLE) if holds else short
 
 
 def valid_proof(hello: Mapping[str, object], release: str) -> Mapping[str, object] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from litefleet_agent.facts import Facts, Package
 from litefleet_agent.facts.arch import ARCHES
@@ -79,8 +80,14 @@ _VERSIONS = frozenset({"GLIBC_2.17", "GLIBCXX_3.4.21"})
 _PROVIDED = frozenset({"lite.so", "libiomp5.so", "libmklml_intel.so"})
 
 
-def judge_device(config: Config, device: Device, facts: Facts) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
-    """Return (sentences on what works, findings) for a device of these facts under this configuration."""
+def judge_device(
+    config: Config, device: Device, facts: Facts, space: Sequence[Finding] | None = None
+) -> tuple[tuple[str, ...], tuple[Finding, ...]]:
+    """Return (sentences on what works, findings) for a device of these facts under this configuration.
+
+    `space` is what speaks against the free space by the sizes of the releases that the device would get; None where they
+    are not known yet: then it is judged by what a runtime usually takes, and too little is only possible.
+    """
     arch = ARCHES.get(facts.arch)
     if arch is None:
         observed = f"This device is {sanitize(facts.machine) or 'unknown'} with a {facts.bits}-bit userland."
@@ -95,7 +102,7 @@ def judge_device(config: Config, device: Device, facts: Facts) -> tuple[tuple[st
     found += check_cpu(facts, arch.isa, published)
     if published is not None:
         found += check_runtime(facts, published)
-    found += _storage(chosen.choice, facts)
+    found += _storage(chosen.choice, facts, space)
     fits = not any(f.severity is Severity.ERROR for f in found)
     return (works if fits else ()), tuple(found)
 
@@ -128,13 +135,15 @@ def _published_wheel(facts: Facts) -> RuntimeFacts:
     )
 
 
-def _storage(choice: RuntimeChoice, facts: Facts) -> list[Finding]:
+def _storage(choice: RuntimeChoice, facts: Facts, space: Sequence[Finding] | None) -> list[Finding]:
     if not facts.writable:
         return [finding("LF313", "The agent's root folder cannot be written or created.")]
+    if choice.kind != "system" and facts.noexec:
+        return root_findings(facts)
+    if space is not None:
+        return list(space)
     if choice.kind == "system":
         return []
-    if facts.noexec:
-        return root_findings(facts)
     if facts.disk.total and facts.disk.free < _BUNDLE_DISK:
         free, need = facts.disk.free // 10**6, _BUNDLE_DISK // 10**6
         observed = f"{free} MB are free under the agent's root; a runtime with its archive takes up to about {need} MB."

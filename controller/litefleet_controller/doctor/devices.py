@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 from litefleet_agent.facts import Facts, FactsError
@@ -10,14 +11,18 @@ from litefleet_agent.findings import Finding, Verdict
 from litefleet_inventory import Device
 
 from ..common.checked import findings_or_empty, mapping_or_empty
+from ..common.errors import LitefleetError
 from ..common.text import sanitize
 from ..devices.agent_client import Request, RequestRejected
+from ..devices.deliver import is_special, kind_of, space_beforehand
 from ..devices.outcome import DeviceOutcome, Interrupted, RunReport
-from ..devices.progress import Progress
+from ..devices.progress import Progress, QuietProgress
 from ..devices.visit import DeviceSession, SessionFactory, open_session
 from ..project import Options
-from ..project.project import Project, open_project
+from ..project.project import Project, open_project, open_state
 from ..project.run_fleet import Stopwatch, fan_out
+from ..state import State
+from ..state.database import sqlite_path
 from .device_checks import device_facts, judge_device
 from .diagnosis import Diagnosis, Fact, Kind
 
@@ -32,6 +37,7 @@ class Probed:
     facts: Facts | None
     outcome: DeviceOutcome
     current: Mapping[str, str]  # model -> release that it runs
+    space: tuple[Finding, ...] | None = None  # against its free space, as `plan` says; None: its releases are not known
 
 
 async def diagnose_devices(
@@ -44,32 +50,89 @@ async def diagnose_devices(
     """
     project = open_project(options)
     watch = Stopwatch()
-    current: dict[str, Mapping[str, str]] = {}
+    hellos: dict[str, Mapping[str, object]] = {}
     with progress_for(len(project.devices)) as progress:
         session_factory = project.session_factory(progress, keep_agent=False)
 
         async def work(device: Device) -> list[DeviceOutcome]:
-            return await _ask(session_factory, device, current)
+            return await _ask(session_factory, device, hellos)
 
         outcomes, interrupted = await fan_out(project, project.devices, work, progress)
     if interrupted:
         raise Interrupted(RunReport("doctor", watch.stamp, watch.seconds, outcomes))
-    probed = [Probed(o.device, _facts(o), o, current.get(o.device, {})) for o in outcomes]
     by_name = {device.name: device for device in project.devices}
+    probed = [Probed(o.device, _facts(o), o, _current(hellos.get(o.device, {}))) for o in outcomes]
+    probed = await _judge_space(project, probed, hellos)
     return probed, [_diagnose(project, by_name[one.device], one) for one in probed]
 
 
+async def _judge_space(
+    project: Project, probed: Sequence[Probed], hellos: Mapping[str, Mapping[str, object]]
+) -> list[Probed]:
+    """Return the devices with what `plan` says of their free space, where the state has the releases they would get."""
+    path = sqlite_path(project.config.state or project.config.store / "state.db")
+    if path is not None and not path.is_file():
+        return list(probed)  # nothing was planned yet, and doctor makes no state
+    try:
+        recipes = await _recipes(project)
+        by_name = {device.name: device for device in project.devices}
+        with closing(open_state(project.config)) as state:
+            return [
+                replace(one, space=_space(project, state, recipes, by_name[one.device], one.facts, hellos[one.device]))
+                if one.facts is not None and one.device in hellos
+                else one
+                for one in probed
+            ]
+    except LitefleetError:  # commands that need the state say what is wrong with it
+        return list(probed)
+
+
+async def _recipes(project: Project) -> dict[str, str]:
+    """Return by model what decides its releases; none for a model that cannot be read: `check` and `plan` report it."""
+    recipes = {}
+    builder = project.release_builder(QuietProgress())
+    try:
+        for model in project.models:
+            with suppress(LitefleetError, OSError):
+                recipes[model] = await builder.recipe(model)
+    finally:
+        await builder.close()
+    return recipes
+
+
+def _space(
+    project: Project,
+    state: State,
+    recipes: Mapping[str, str],
+    device: Device,
+    facts: Facts,
+    hello: Mapping[str, object],
+) -> tuple[Finding, ...] | None:
+    """Return what speaks against a device's free space by its stored releases; None where one is not known and none does."""
+    if is_special(device):
+        return None
+    models = project.models_of(device)
+    stored = [state.latest_release(m, recipes[m], kind_of(facts)) for m in models if m in recipes]
+    known = [release for release in stored if release is not None and all(p.is_file() for p in release.files.values())]
+    short = [space_beforehand(facts, hello, release) for release in known]
+    found = tuple(finding for finding in short if finding is not None)
+    return found if found or len(known) == len(models) else None
+
+
 async def _ask(
-    session_factory: SessionFactory, device: Device, current: dict[str, Mapping[str, str]]
+    session_factory: SessionFactory, device: Device, hellos: dict[str, Mapping[str, object]]
 ) -> list[DeviceOutcome]:
     async def work(session: DeviceSession, done: list[DeviceOutcome]) -> None:
-        reported = mapping_or_empty(session.hello.get("current"))
-        runs = {str(k): str(v) for k, v in list(reported.items())[:_MOST]}
-        current[device.name] = runs
-        drifted = await _drift(session) if runs else []
+        hellos[device.name] = session.hello
+        drifted = await _drift(session) if _current(session.hello) else []
         done.append(session.outcome("", [*session.notes, *drifted]))
 
     return await open_session(session_factory, device, [""], work)
+
+
+def _current(hello: Mapping[str, object]) -> dict[str, str]:
+    """Return the releases that a device reports to run, by model."""
+    return {str(k): str(v) for k, v in list(mapping_or_empty(hello.get("current")).items())[:_MOST]}
 
 
 async def _drift(session: DeviceSession) -> list[Finding]:
@@ -99,7 +162,7 @@ def _diagnose(project: Project, device: Device, probed: Probed) -> Diagnosis:
         shell = probed.outcome.facts.get("machine")
         more = (Fact("machine", sanitize(str(shell))),) if shell else ()
         return Diagnosis(Kind.DEVICE, device.name, (where, *more), findings=reported, data=_data(probed))
-    works, findings = judge_device(project.config, device, probed.facts)
+    works, findings = judge_device(project.config, device, probed.facts, probed.space)
     answers = ("It answers, and runs the agent.",) if probed.outcome.verdict is Verdict.VERIFIED else ()
     facts = (where, *device_facts(probed.facts), *_running(probed.current))
     return Diagnosis(Kind.DEVICE, device.name, facts, (*answers, *works), (*reported, *findings), data=_data(probed))

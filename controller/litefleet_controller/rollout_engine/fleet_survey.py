@@ -9,7 +9,7 @@ from functools import cached_property
 
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
-from litefleet_agent.findings import Certainty, Finding, Verdict, decide, finding
+from litefleet_agent.findings import Finding, Verdict, decide, finding
 from litefleet_agent.formats.checked import shortened
 from litefleet_inventory.model import Device
 
@@ -25,7 +25,7 @@ from ..devices.deliver import (
     open_lease,
     packed,
     pushes,
-    space_finding,
+    space_beforehand,
     valid_proof,
 )
 from ..devices.fan_out import run_bounded
@@ -227,10 +227,7 @@ async def _prepare(
 
 
 def _refusals_beforehand(probe: ProbeResult, model: str, built: Release) -> tuple[Finding, ...]:
-    """Return what a device that answers would refuse the release for: LF313 rights, LF302 no runtime, LF312 space.
-
-    What a device holds, it may drop for a new release: then too little free space is possible, and it decides itself.
-    """
+    """Return what a device that answers would refuse the release for: LF313 rights, LF302 no runtime, LF312 space."""
     hello, facts = probe.hello, probe.facts
     if not probe.reached or not built.id or mapping_or_empty(hello.get("current")).get(model) == built.id:
         return ()
@@ -240,11 +237,8 @@ def _refusals_beforehand(probe: ProbeResult, model: str, built: Release) -> tupl
     if built.runtime_key == "system" and not facts.paddlelite.path:
         python = sanitize(facts.python.executable) or "the device's Python"
         return built.no_runtime or (finding("LF302", f"No paddlelite package is installed for {python}."),)
-    short = space_finding(facts, hello, built) if facts.disk.total else None
-    if short is None:
-        return ()
-    holds = any(hello.get(what) for what in ("current", "kept", "runtimes", "blobs"))
-    return (replace(short, certainty=Certainty.POSSIBLE) if holds else short,)
+    short = space_beforehand(facts, hello, built)
+    return (short,) if short is not None else ()
 
 
 def _draft(

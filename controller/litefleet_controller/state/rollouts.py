@@ -207,6 +207,14 @@ def stored_release(connection: sa.Connection, name: str) -> Release | None:
     return release_from(stored) if stored is not None else None
 
 
+def latest_release(connection: sa.Connection, model: str, recipe: str, kind: str) -> Release | None:
+    """Return the release of a model made by this recipe for all devices of a kind, the one that was stored last."""
+    c = releases.c
+    made = sa.select(releases).where(c.model == model, c.recipe == recipe, c.kind == kind, c.special.is_(False))
+    stored = connection.execute(made.order_by(c.kept_at.desc()).limit(1)).first()
+    return release_from(stored) if stored is not None else None
+
+
 def releases_of(connection: sa.Connection, rollout_id: str) -> tuple[Release, ...]:
     """Return the releases that a rollout was made with and those that its rows named since."""
     joined = sa.select(releases).join(rollout_releases, rollout_releases.c.release == releases.c.id)

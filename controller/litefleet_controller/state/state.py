@@ -254,6 +254,11 @@ class State:
         with self._database.read() as connection:
             return rollouts.stored_release(connection, release)
 
+    def latest_release(self, model: str, recipe: str, kind: str) -> Release | None:
+        """Return the stored release of a model for a kind of device ("x86_64 cp311 glibc 2.36") by its recipe."""
+        with self._database.read() as connection:
+            return rollouts.latest_release(connection, model, recipe, kind)
+
     def versions(self) -> Mapping[str, str]:
         """Return the version of every stored release, for people, by the release's id."""
         with self._database.read() as connection:

@@ -44,6 +44,8 @@ def test_a_rollout_comes_back_as_it_was_given(state: State) -> None:
     assert state.releases_of(made.id) == (release(),)
     assert state.stored_release("r1") == release()
     assert state.stored_release("r2") is None
+    assert state.latest_release("cls", "ee", "x86_64 cp311 glibc 2.36") == release()
+    assert state.latest_release("cls", "ee", "x86_64 cp39 glibc 2.36") is None
 
 
 def test_ids_count_within_the_day_and_lists_are_newest_first(state: State, clock: Clock) -> None:
