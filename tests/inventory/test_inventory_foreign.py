@@ -153,6 +153,36 @@ def test_ssh_config_as_openssh_reads_it(tmp_path: Path) -> None:
     )
 
 
+_ODD_SSH = """\
+\ufeffHost\tcam-1 # it's the first
+\tHostName\t10.0.0.7 # lab
+\tUser\tLAB\\edge
+\tPort\t2222
+\tIdentityFile %d/.ssh/%n@%h
+Host cam-2
+  IdentityFile none
+  ProxyCommand none
+Host cam-3
+  IdentityFile ${FLEET}/key
+  ProxyJump ssh://me@gw.example.com:2200
+Host *
+  ProxyJump edge
+  IdentityFile ~/.ssh/other
+"""
+
+
+def test_odd_lines_of_an_ssh_config(tmp_path: Path) -> None:
+    found = _read(tmp_path, "config", _ODD_SSH, "ssh_config")
+    one, two, three = found.devices
+    assert (one.host, one.port, one.user, one.key, one.jump) == (
+        *("10.0.0.7", 2222, "LAB\\edge"),
+        *("~/.ssh/cam-1@10.0.0.7", "edge:22"),
+    )
+    assert (two.key, two.jump) == ("", "")
+    assert (three.key, three.jump) == ("", "me@gw.example.com:2200")
+    assert found.notes == ("IdentityFile ${FLEET}/key of cam-3: not all of it can be filled in",)
+
+
 def test_tables(tmp_path: Path) -> None:
     text = (
         "Name;IP Address;SSH port;Site;Owner\ncam-1;10.0.0.1;2022;hall;Bob\n;10.0.0.2;;dock;\ncam-3;10.0.0.3;99999;;\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -51,7 +52,9 @@ def read_known_hosts(paths: Iterable[Path]) -> KnownHosts:
 def _load(keys: asyncssh.SSHKnownHosts, line: str) -> str:
     """Add a line to the keys; return why that is impossible, "" when it was done."""
     try:
-        keys.load(_folded(line))
+        if not (folded := _folded(line)):
+            return "it names a network, which OpenSSH does not know here: name hosts, or *"
+        keys.load(folded)
     except (ValueError, asyncssh.Error) as error:
         return f"it names no host ({ascii(str(error))[1:101]})"
     return ""
@@ -60,7 +63,7 @@ def _load(keys: asyncssh.SSHKnownHosts, line: str) -> str:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines that are to be host keys, with their numbers."""
     try:
-        data = read_regular(path, _MOST_BYTES)
+        data = b"" if str(path) == os.devnull else read_regular(path, _MOST_BYTES)
     except FileNotFoundError:
         return
     for number, raw in enumerate(data.split(b"\n"), start=1):
@@ -85,18 +88,30 @@ def wrong_line(line: str) -> str:
     except (binascii.Error, ValueError):
         return "its key is not base64"
     size = int.from_bytes(data[:4], "big")
-    return (
-        "" if data[4 : 4 + size] == words[1].encode("utf-8", "replace") else f"it holds no key of type {words[1][:40]}"
-    )
+    if data[4 : 4 + size] != words[1].encode("utf-8", "replace"):
+        return f"it holds no key of type {words[1][:40]}"
+    # The serial number of a certificate is no field with a length; OpenSSH takes none as a host's key anyway.
+    return "" if "-cert-" in words[1] or _is_whole(data) else "its key is cut short"
+
+
+def _is_whole(data: bytes) -> bool:
+    """Return whether each of the fields of a key, of any type, ends within it."""
+    at = 0
+    while at < len(data):
+        at += 4 + int.from_bytes(data[at : at + 4], "big")
+    return at == len(data)
 
 
 def _folded(line: str) -> str:
-    """Return a line with its host names folded, as `folded_name` does; hashes stay."""
+    """Return a line with its host names folded, as `folded_name` does; hashes stay.  "" when no host is left.
+
+    asyncssh takes 10.0.0.0/8 for a network; to OpenSSH it is a name that no host has.
+    """
     words = line.split(None, 2)
     at = 1 if words[0].startswith("@") else 0
     if not words[at].startswith("|"):
-        words[at] = ",".join(map(folded_name, words[at].split(",")))
-    return " ".join(words)
+        words[at] = ",".join(folded_name(name) for name in words[at].split(",") if "/" not in name)
+    return " ".join(words) if words[at] else ""
 
 
 def folded_name(text: str) -> str:

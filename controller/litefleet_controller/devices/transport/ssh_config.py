@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litefleet_agent.findings import Finding, finding
 from litefleet_inventory import checks
+from litefleet_inventory.foreign.ssh_config import split_option, split_words
 from litefleet_inventory.model import Device, Inventory, SshSettings
 
 from ...common.errors import ConfigError
@@ -45,23 +46,16 @@ class _Line(NamedTuple):
 def _lines(path: Path) -> tuple[_Line, ...]:
     """Return the lines of a file that say something, split into words.  Raises ValueError for one that cannot be split."""
     found = []
-    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, text in enumerate(file, 1):
-            line = text.strip()
-            if not line or line.startswith("#") or number > _MOST_LINES:
+            option, rest = split_option(text) if number <= _MOST_LINES else ("", "")
+            if not option:
                 continue
-            option, _, rest = (
-                line.replace("=", " = ", 1).partition(" ") if "=" in line.split()[0] else line.partition(" ")
-            )
-            rest = rest.strip().removeprefix("=").strip()
-            if option.lower() == "proxycommand":
-                words: tuple[str, ...] = (rest,)
-            else:
-                try:
-                    words = tuple(shlex.split(rest, comments=option.lower() != "match"))
-                except ValueError as error:
-                    raise ValueError(f"{path} line {number}: {error}") from error
-            found.append(_Line(number, option.lower(), words))
+            try:
+                words = (rest,) if option == "proxycommand" else tuple(split_words(rest, comments=option != "match"))
+            except ValueError as error:
+                raise ValueError(f"{path} line {number}: {error}") from error
+            found.append(_Line(number, option, words))
     return tuple(found)
 
 
@@ -69,6 +63,7 @@ _KNOWN = frozenset(
     {"host", "match", "include", "hostname", "port", "user", "identityfile", "identitiesonly", "identityagent"}
     | {"certificatefile", "proxyjump", "proxycommand", "hostkeyalias", "userknownhostsfile"}
 )
+_WAYS = frozenset({"proxyjump", "proxycommand"})
 
 
 def _says_something(path: Path, depth: int = 0) -> bool:
@@ -105,6 +100,8 @@ def _reader() -> type[asyncssh.config.SSHClientConfig]:
             for line in _lines(path):
                 if line.option not in self._known or not (self._matching or line.option in self._conditionals):
                     continue
+                if line.option in _WAYS and not _WAYS.isdisjoint(map(str.lower, self._options)):
+                    continue  # as in OpenSSH, the first of the two counts, `none` too
                 self._path, self._line_no = path, line.number
                 option, handler = self._handlers[line.option]
                 words = list(line.words)
@@ -139,9 +136,10 @@ class SshConfig:
 
         port = device.port if device.port_is_set or device.port != 22 else ()
         try:
-            read = _reader().load(
-                None, self._files, False, False, False, self._user, device.user or (), device.host, port
-            )
+            told = (self._user, device.user or (), device.host, port)
+            read = _reader().load(None, self._files, False, False, False, *told)
+            if read.has_match_final():  # read once more: what the first reading found stays
+                read = _reader().load(read, self._files, False, False, True, *told)
         except (OSError, ValueError, Error) as error:
             raise ConfigError([f"SSH configuration: {error}; `ssh: {{config: false}}` does without it"]) from error
         return self._take(device, read, port == ())
@@ -160,8 +158,8 @@ class SshConfig:
         user = value("User", not device.user)
         jump = str(value("ProxyJump", not device.jump) or "")
         settings = SshSettings(
-            keys=tuple(value("IdentityFile", not device.key) or ()),
-            certificates=tuple(value("CertificateFile") or ()),
+            keys=tuple(dict.fromkeys(value("IdentityFile", not device.key) or ())),
+            certificates=tuple(dict.fromkeys(value("CertificateFile") or ())),
             keys_only=bool(value("IdentitiesOnly", not device.key)),
             agent=str(value("IdentityAgent") or ""),
             proxy_command=str(value("ProxyCommand", not device.jump and not jump) or ""),

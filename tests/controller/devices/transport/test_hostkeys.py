@@ -104,6 +104,9 @@ def test_a_pin_that_is_no_key_is_named(tmp_path: Path) -> None:
         (b"|1|short KEY", "names no host"),
         (b"host 1024 35 14412", "not base64"),
         (b"\xff\xfe\x00h", "NUL bytes"),
+        (b"h ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKWR", "its key is cut short"),  # a full disk, in the middle of a key
+        (b"0.0.0.0/0,::/0 KEY", "names a network"),
+        (b"@cert-authority @revoked h KEY", "not base64"),
     ],
 )
 def test_a_line_that_is_no_host_key_is_skipped_and_named(
@@ -124,6 +127,36 @@ def test_a_line_that_is_no_host_key_is_skipped_and_named(
     assert skipped.number == 4
     assert f"{tmp_path}/known:4: " in str(skipped)
     assert why in skipped.why
+
+
+@pytest.mark.parametrize(
+    ("name", "host", "port"),
+    [
+        ("10.0.0.0/8", "10.1.2.3", 22),  # asyncssh's own form; a network to nobody else
+        ("gw,10.0.0.0/8", "gw", 22),
+        ("[*.example]:2222", "board.example", 2222),
+        ("[*.example]:*,![board.example]:2222", "board.example", 2222),
+        ("board.exampl?", "board.example", 22),
+        ("board[0-9]", "board7", 22),  # brackets are no set of characters
+        ("*,!board.example", "board.example", 22),
+        ("board.example,,", "board.example", 22),
+        ("\ufeffboard.example", "board.example", 22),
+    ],
+)
+def test_names_match_as_in_openssh(
+    tmp_path: Path, keys: list[asyncssh.SSHKey], name: str, host: str, port: int
+) -> None:
+    trust = host_keys(tmp_path, f"\t {name}\t{text(keys[0])}\tits comment\r")
+    looked_up = host if port == 22 else f"[{host}]:{port}"
+    argv = ["ssh-keygen", "-F", looked_up, "-f", str(tmp_path / "known_hosts")]
+    is_known = subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    assert said(trust, Device(name="b", host=host, port=port), keys[0]) == ("yes" if is_known else "LF502")
+
+
+def test_the_null_device_is_a_file_without_keys(tmp_path: Path, keys: list[asyncssh.SSHKey]) -> None:
+    """As in `UserKnownHostsFile /dev/null`, which many have for their boards."""
+    device = replace(BOARD, ssh=SshSettings(known_hosts=("/dev/null",)))
+    assert said(host_keys(tmp_path, f"board.example {text(keys[0])}"), device, keys[0]) == "LF502"
 
 
 def test_a_key_of_a_type_that_nobody_knows_is_no_mistake(tmp_path: Path) -> None:

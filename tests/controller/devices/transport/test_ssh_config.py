@@ -74,6 +74,38 @@ def test_what_is_taken_is_what_ssh_takes(config: Path, name: str) -> None:
     assert bool(made.ssh.known_as) == ("hostkeyalias" in wanted)
 
 
+_NASTY = {
+    "tabs": "Host\tcam-1\n\tHostName\t10.0.0.7\n\tUser\t edge\n\tPort\t=\t2222\n",
+    "comments": "Host cam-1 # it's the first\r\n HostName 10.0.0.7 # lab\r\n User edge#1 # c\r\n Port 2222 # d\r\n",
+    "a domain's user": 'Host cam-1\n User LAB\\edge\n "HostName" "10.0.0.7"\n',
+    "no jump by an empty command": "Host cam-*\n ProxyCommand none\nHost *\n ProxyJump gw\n",
+    "a command before a jump": "Host cam-1\n ProxyCommand nc %h %p\nHost *\n ProxyJump gw\n",
+    "a jump before a command": "Host cam-1\n ProxyJump gw\n ProxyCommand nc %h %p\n",
+    "a final match": "Host cam-1\n HostName 10.0.0.7\nMatch final host 10.0.0.7\n User last\n Port 2022\n",
+    "brackets": "Host cam-[1]\n HostName 10.0.0.7\n",
+    "a host in two blocks": "Host cam-1\n User a\nHost *\n User b\nHost cam-1\n User c\n Port 2222\n",
+}
+
+
+@pytest.mark.parametrize("kind", _NASTY)
+def test_odd_files_are_read_as_ssh_reads_them(config: Path, kind: str) -> None:
+    if shutil.which("ssh") is None:
+        lacking("no ssh on this machine")
+    config.write_text("Match all\nHost *\n" + _NASTY[kind] + "Host *\n User everyone\n", newline="")
+    done = subprocess.run(["ssh", "-G", "-F", str(config), "cam-1"], capture_output=True, text=True, check=True)
+    wanted = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
+    made = SshConfig([config]).applied(Device("cam-1", "cam-1"))
+    assert [made.host, str(made.port), made.user] == [wanted[o] for o in ("hostname", "port", "user")]
+    assert made.jump == wanted.get("proxyjump", "")
+    assert bool(made.ssh.proxy_command) == ("proxycommand" in wanted)
+
+
+def test_a_byte_order_mark_gives_a_block_of_one_host_to_no_other(config: Path) -> None:
+    config.write_text("\ufeffHost cam-1\n HostName 10.0.0.7\n User root\n")
+    assert SshConfig([config]).applied(Device("cam-2", "cam-2")).host == "cam-2"
+    assert SshConfig([config]).applied(Device("cam-1", "cam-1")).host == "10.0.0.7"
+
+
 def test_the_inventory_wins_and_what_was_taken_is_told(config: Path) -> None:
     device = Device("c", "cam-7", 22, "pi", "keys/pi", jump="me@other", port_is_set=True)
     made = SshConfig([config]).applied(device)
