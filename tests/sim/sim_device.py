@@ -146,6 +146,7 @@ class SimDevice:
             "facts": {**self.profile.kind.told, "hostname": self.name},
             "fingerprint": self.profile.kind.fingerprint,
             "blobs": self.blobs,
+            **({"engine_settings": True} if self.profile.engine_settings else {}),
             "runtimes": sorted(self.runtimes),
             "current": {m: s.current for m, s in slots.items() if s.current},
             "previous": {m: s.previous for m, s in slots.items() if s.previous},

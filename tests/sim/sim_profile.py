@@ -132,6 +132,7 @@ class Profile:
     rss_bytes: int = 64 << 20
     keeper: bool = True  # without one, a lease that ran out is undone on the next contact only
     linger_s: float = 0.0  # how long a broken session keeps the store's lock
+    engine_settings: bool = False  # whether its agent knows them: older ones do not
 
     def with_(self, **changes: Any) -> Profile:
         """Return this profile with other values."""

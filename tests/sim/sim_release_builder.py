@@ -33,6 +33,7 @@ class SimSupply:
     def __init__(self, folder: Path, versions: Mapping[str, str], refuses: Refuses = _nothing) -> None:
         self.versions = dict(versions)
         self.refuses = refuses
+        self.engine: dict[str, Any] = {}  # what releases ask of the engine, such as {"threads": 2}
         self.made: dict[tuple[str, str, str], Release] = {}
         self._folder = folder
         self._versions: dict[str, str] = {}
@@ -71,6 +72,7 @@ class SimSupply:
             "golden": [golden],
             "runtime": runtime,
             "verify": {"runs": 5, "warmup": 1},
+            **({"engine": self.engine} if self.engine else {}),
         }
         return Release(
             id=release_id(manifest),
