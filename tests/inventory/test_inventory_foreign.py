@@ -224,9 +224,104 @@ def test_netbox(tmp_path: Path) -> None:
     ]
 
 
+_ODD_INI = """\
+[cams]
+cam-[01:02].lan:2222
+[2001:db8::1]:2022 ansible_connection=ansible.builtin.ssh
+2001:db8::2
+[cams:vars]
+ansible_port=2200 # as the firewall has it
+ansible_user='edge' # everywhere
+ansible_group_priority=10
+[halls]
+cam-01.lan
+[halls:vars]
+ansible_user=hall
+ansible_python_interpreter="/usr/bin/python3"
+"""
+
+
+def test_odd_lines_of_an_ansible_ini(tmp_path: Path) -> None:
+    found = _read(tmp_path, "hosts", _ODD_INI, "ansible")
+    assert {d.name: (d.host, d.port, d.user) for d in found.devices} == {
+        "cam-01.lan": ("cam-01.lan", 2222, "edge"),  # the group of the higher priority
+        "cam-02.lan": ("cam-02.lan", 2222, "edge"),
+        "2001-db8-1": ("2001:db8::1", 2022, "edge"),
+        "2001-db8-2": ("2001:db8::2", 2200, "edge"),
+    }
+    assert found.by_name["cam-01.lan"].python == "/usr/bin/python3"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.yml", "all:\n  children:\n    cams:\n      hosts: cam-1\n"),
+        ("b.yml", "halls: {children: cams}\ncams: {hosts: [cam-1]}\n"),
+        ("c.json", '{"cams": {"hosts": "cam-1"}, "_meta": {"hostvars": {}}}'),
+    ],
+)
+def test_a_text_names_one_host_or_child_as_in_ansible(tmp_path: Path, name: str, text: str) -> None:
+    found = _read(tmp_path, name, text, "ansible")
+    assert [d.name for d in found.devices] == ["cam-1"]
+    assert "cams" in found.devices[0].groups
+
+
+def test_a_script_without_meta_is_asked_for_each_host(tmp_path: Path) -> None:
+    script = tmp_path / "dynamic"
+    script.write_text(
+        """#!/bin/sh
+        case "$1 $2" in
+        "--list "*) echo '{"cams": ["cam-1", "cam-2"], "halls": {"hosts": ["cam-3"]}}';;
+        "--host cam-1") echo '{"ansible_host": "10.0.0.1", "ansible_port": 2022}';;
+        "--host cam-3") ;;
+        *) exit 1;;
+        esac
+        """
+    )
+    script.chmod(0o755)
+    found = load(script, "ansible")
+    assert [(d.name, d.host, d.port) for d in found.devices] == [
+        ("cam-1", "10.0.0.1", 2022),
+        ("cam-2", "cam-2", 22),
+        ("cam-3", "cam-3", 22),
+    ]
+    assert found.notes == ("the variables of a host, which the script's --host did not print",)
+
+
+def test_tables_as_excel_and_netbox_export_them(tmp_path: Path) -> None:
+    text = (
+        '\ufeffsep=;\r\n\r\nName;Primary IP4;Address;Site;Note\r\n"cam-1";10.0.0.1/24;Main St 5;hall;"two\nlines"\r\n'
+        "cam 1;;10.0.0.2;hall;x;more;cells\r\n;2001:db8::5/64;;;\r\n"
+    )
+    found = _read(tmp_path, "list.csv", text, "csv")
+    assert [(d.name, d.host) for d in found.devices] == [
+        ("cam-1", "10.0.0.1"),
+        ("cam-1-2", "10.0.0.2"),
+        ("2001-db8-5", "2001:db8::5"),
+    ]
+    assert found.notes[0] == "the column 'Note'"
+    old = {"name": "cam-1", "primary_ip": {"address": "10.0.0.8/24"}, "status": {"value": "decommissioning"}}
+    new = {"name": "cam-1", "primary_ip4": {"address": "10.0.0.9/24"}, "status": "active", "site": {"name": "Hall 2"}}
+    for listed in ([old, new], [new, old]):
+        (one,) = _read(tmp_path, "netbox.json", json.dumps(listed), "netbox").devices
+        assert (one.name, one.host, one.groups) == ("cam-1", "10.0.0.9", ("Hall-2",))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "gbk", "latin-1"])
+def test_a_table_in_another_encoding_says_so(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "list.csv"
+    path.write_bytes(f"name,ip,{'站点' if encoding == 'gbk' else 'café'}\ncam-1,10.0.0.1,x\n".encode(encoding))
+    with pytest.raises(InventoryError, match=r"byte \d+ is not UTF-8; save the file as UTF-8"):
+        convert(path, "csv")
+
+
 @pytest.mark.parametrize(
     ("kind", "text", "said"),
     [
+        ("ansible", "---\nplugin: netbox.netbox.nb_inventory\napi_endpoint: https://x\n", "inventory plugin netbox"),
+        ("csv", "name,ip\ncam-1,10.0.0.1\ncam-2,10.0.0.2\ncam-1,10.0.0.3\n", "hosts:4: the name 'cam-1' is of another"),
+        ("csv", "name,ip\n10.0.0.1,10.0.0.1\n,10.0.0.1\n", "hosts:3: the name '10.0.0.1' is of another"),
+        ("netbox", '[{"name": "a", "primary_ip": "10.0.0.1/8"}, {"name": "a", "primary_ip": "10.0.0.2/8"}]', "name 'a' is of"),
         ("ansible", "[cams]\ncam-1 ansible_user\n", "hosts:2: expected name=value after the host"),
         ("ansible", "[cams:odd]\n", "neither vars, children nor hosts"),
         ("ansible", "[cams\n", "hosts:1: expected .group., .group:vars."),

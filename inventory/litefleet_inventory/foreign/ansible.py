@@ -75,6 +75,10 @@ def _read_groups(data: object, tree: Tree, file: Path) -> None:
     if not isinstance(data, dict):
         tree.found.problems.add(Place(str(file)), "expected a mapping of groups, as `all: {hosts: …}`")
         return
+    if isinstance(plugin := data.get("plugin"), str):
+        what = f"it sets up Ansible's inventory plugin {plugin[:60]}, and names no hosts"
+        tree.found.problems.add(Place(str(file)), f"{what}: save the output of `ansible-inventory -i {file.name} --list`")
+        return
     for name, body in data.items():
         _read_group(str(name), body, tree, 0)
 
@@ -84,15 +88,22 @@ def _read_group(name: str, body: object, tree: Tree, level: int) -> None:
     if not isinstance(body, dict) or level > _MAX_NESTING:
         return
     hosts = body.get("hosts")
-    for host, variables in hosts.items() if isinstance(hosts, dict) else dict.fromkeys(hosts or ()).items():
+    for host, variables in _named(hosts).items():
         for one in expand_hosts(str(host)):
             tree.host(name, one, variables if isinstance(variables, dict) else {})
     if isinstance(body.get("vars"), dict):
         tree.variables[name].update(body["vars"])
     children = body.get("children")
-    for child, inner in children.items() if isinstance(children, dict) else dict.fromkeys(children or ()).items():
+    for child, inner in _named(children).items():
         tree.children[name][str(child)] = None
         _read_group(str(child), inner, tree, level + 1)
+
+
+def _named(value: object) -> dict[Any, Any]:
+    """Return hosts or children by name; Ansible takes a list, and a text for one name."""
+    if isinstance(value, dict):
+        return value
+    return dict.fromkeys(value if isinstance(value, list) else [value] if isinstance(value, str) else [])
 
 
 def _read_listing(listing: object, tree: Tree) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from typing import Any
@@ -10,7 +11,7 @@ from ..problems import Place
 from .ansible_tree import Tree, expand_hosts
 
 _SECTION = re.compile(r"\[([^:\]]+)(?::(\w+))?\]\s*(?:[#;].*)?")
-_PORT = re.compile(r"([^:\[\]]+):(\d+)")
+_PORT = re.compile(r"\[([0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)\]:(\d+)|((?:[^:\[\]]|\[[^\]]*\])+):(\d+)")  # IPv6; name
 
 
 def read_ini(text: str, file: str, tree: Tree) -> None:
@@ -25,7 +26,7 @@ def read_ini(text: str, file: str, tree: Tree) -> None:
             tree.group(group)
             if kind not in ("", "vars", "children", "hosts"):
                 tree.found.problems.add(Place(file, number), f"[{group}:{kind}] is neither vars, children nor hosts")
-        elif line.startswith("["):
+        elif line.startswith("[") and not _PORT.fullmatch(line.split()[0]):
             tree.found.problems.add(
                 Place(file, number), f"expected [group], [group:vars] or [group:children]: {line[:40]}"
             )
@@ -65,12 +66,16 @@ def _host(line: str, group: str, place: Place, tree: Tree) -> None:
         variables[name] = value
     pattern = words[0]
     if port := _PORT.fullmatch(pattern):
-        pattern = port[1]
-        variables.setdefault("ansible_port", port[2])
+        pattern = port[1] or port[3]
+        variables.setdefault("ansible_port", port[2] or port[4])
     for name in expand_hosts(pattern):
         tree.host(group, name, variables)
 
 
 def _plain(value: str) -> str:
-    """Return a value without the quotes around it."""
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
+    """Return a value as Ansible reads it: a Python text or number, a comment behind it left out; else the line as it is."""
+    try:
+        literal = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+    return str(literal) if isinstance(literal, str | int | float) else value

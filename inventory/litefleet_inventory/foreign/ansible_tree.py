@@ -19,6 +19,7 @@ _JUMP = re.compile(r"(?:-J\s*|-o\s*[\"']?ProxyJump\s*=\s*)([^\s\"',]+)(,?)", re.
 _PROXY = re.compile(r"ProxyCommand\s*=\s*[\"']?ssh\b[^\"']*?\s-W\s+%h:%p\b[^\"']*", re.IGNORECASE)
 # Variables about what litefleet does without: it needs no root rights, and finds a Python by itself
 _NOT_NEEDED = ("ansible_become", "ansible_connection", "ansible_ssh_pipelining", "ansible_pipelining", "ansible_group_")
+_SSH = ("ssh", "smart", "paramiko", "paramiko_ssh")  # in full ansible.builtin.ssh
 _MAX_NESTING = 32
 
 
@@ -55,7 +56,7 @@ class Tree:
             made = self.found.host(str(name))
             if made is None:
                 return
-            groups = sorted(of_host[name] - {"all"}, key=lambda g: (depth[g], g))
+            groups = sorted(of_host[name] - {"all"}, key=lambda g: (depth[g], self._priority(g), g))
             merged: dict[str, Any] = dict(self.variables.get("all", {}))
             for group in groups:
                 merged.update(self.variables[group])
@@ -67,6 +68,13 @@ class Tree:
         for group, children in self.children.items():
             if group != "all" and children:
                 self.found.children[group_name(group)] = dict.fromkeys(map(group_name, children))
+
+    def _priority(self, group: str) -> int:
+        """Return `ansible_group_priority`: of two groups as deep as each other, the one with the higher number counts."""
+        try:
+            return int(self.variables[group].get("ansible_group_priority", 1))
+        except (TypeError, ValueError):
+            return 1
 
     def _all_members(self, group: str, level: int) -> set[str]:
         names = set(self.members.get(group, ()))
@@ -111,7 +119,7 @@ def expand_hosts(text: str) -> list[str]:
 
 
 def _set_variables(found: Found, host: FoundHost, variables: Mapping[str, Any]) -> None:
-    if str(variables.get("ansible_connection", "ssh")) not in ("ssh", "smart", "paramiko", "paramiko_ssh"):
+    if str(variables.get("ansible_connection", "ssh")).rpartition(".")[2] not in _SSH:
         found.skipped[host.name] = f"ansible_connection is {variables['ansible_connection']}, not ssh"
     for name, value in variables.items():
         if value is None or isinstance(value, dict):

@@ -36,10 +36,15 @@ class Found:
     children: dict[str, dict[str, None]] = field(default_factory=dict)  # group -> its child groups
     ignored: Counter[str] = field(default_factory=Counter)  # what was not understood -> how often
     skipped: dict[str, str] = field(default_factory=dict)  # host -> why it is no device
+    left_out: list[tuple[str, str]] = field(default_factory=list)  # (name, why) of what was never made a host
+    originals: dict[str, str] = field(default_factory=dict)  # name that litefleet accepts -> the other tool's
 
     def host(self, name: str) -> FoundHost | None:
         """Return the host of a name, made where it is new; its name is one that litefleet accepts.  None beyond MAX_HOSTS."""
-        safe = checks.as_name(name) or "host"
+        plain = safe = checks.as_name(name) or "host"
+        number = 2
+        while self.originals.setdefault(safe, name) != name:  # "cam 1" and "cam-1" are two hosts
+            safe, number = f"{plain}-{number}", number + 1
         if safe not in self.hosts:
             if len(self.hosts) >= MAX_HOSTS:
                 self.problems.add(Place(self.file), f"more than {MAX_HOSTS:,} hosts; split the fleet")
@@ -49,6 +54,13 @@ class Found:
                 self.hosts[safe].settings["host"] = name
                 self.ignored[f"the name {checks.shown(name)}, which became {safe}"] += 1
         return self.hosts[safe]
+
+    def new_host(self, name: str, place: Place) -> FoundHost | None:
+        """Return a new host; None, with the problem listed, where its name is taken: one of the two would be lost."""
+        if self.originals.get(checks.as_name(name) or "host") == name:
+            self.problems.add(place, f"the name {checks.shown(name)} is of another device too; give each its own")
+            return None
+        return self.host(name)
 
     def set(self, host: FoundHost, key: str, value: object, said: str) -> None:
         """Give a host a setting; one that litefleet would refuse is listed as `said`, with the reason."""
@@ -97,7 +109,7 @@ class Found:
         """Return a sentence for each thing that was not understood or left out."""
         notes = [f"{what}" + (f" ({times} times)" if times > 1 else "") for what, times in self.ignored.items()]
         by_reason: dict[str, list[str]] = {}
-        for name, why in self.skipped.items():
+        for name, why in (*self.skipped.items(), *self.left_out):
             by_reason.setdefault(why, []).append(name)
         for why, names in by_reason.items():
             more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -47,7 +48,25 @@ def _script(path: Path, found: Found) -> None:
     except ValueError as error:
         found.problems.add(Place(str(path)), f"the inventory script's --list printed no JSON: {error}")
         return
+    if isinstance(listing, dict) and "_meta" not in listing:
+        listing["_meta"] = {"hostvars": _of_each_host(path, listing, found)}
     read_listing(listing, found)
+
+
+def _of_each_host(path: Path, listing: Mapping[str, object], found: Found) -> dict[str, object]:
+    """Ask a script that lists no `_meta` for each host's variables, as Ansible does; what stays unknown is listed."""
+    bodies = (body.get("hosts") if isinstance(body, dict) else body for body in listing.values())
+    hosts = dict.fromkeys(str(host) for body in bodies if isinstance(body, list) for host in body)
+    variables: dict[str, object] = {}
+    end = time.monotonic() + _SCRIPT_LIMIT_S
+    for host in hosts:
+        try:
+            argv = [str(path.absolute()), "--host", host]
+            done = subprocess.run(argv, capture_output=True, timeout=max(end - time.monotonic(), 0.01), check=True)  # noqa: S603
+            variables[host] = json.loads(done.stdout or b"{}")
+        except (OSError, ValueError, subprocess.SubprocessError):
+            found.ignored["the variables of a host, which the script's --host did not print"] += 1
+    return variables
 
 
 def is_script(path: Path, kind: str) -> bool:
@@ -86,6 +105,9 @@ def convert(path: Path, kind: str) -> Converted:
             problems.add(Place(str(path)), f"larger than {MAX_BYTES // 1024**2} MiB; is this an inventory?")
         else:
             _READERS[kind](path, found)
+    except UnicodeDecodeError as error:
+        wrong = f"byte {error.start + 1} is not UTF-8; save the file as UTF-8"
+        problems.add(Place(str(path)), f"cannot be read as {kind}: {wrong}")
     except (OSError, ValueError, RecursionError) as error:
         problems.add(Place(str(path)), f"cannot be read as {kind}: {error}")
     document = found.document()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import checks
 from ..fields import FIELDS
 from ..problems import Place
 from .found import Found, group_name
@@ -21,6 +23,10 @@ _COLUMNS = {
         "addr": "host",
         "primary_ip": "host",
         "ansible_host": "host",
+        "primary_ip4": "host",
+        "primary_ip6": "host",
+        "ipv4": "host",
+        "ipv6": "host",
     },
     **{"username": "user", "login": "user", "ssh_port": "port", "identity_file": "key", "ssh_key": "key"},
     **{"labels": "tags", "architecture": "arch", "proxyjump": "jump", "bastion": "jump"},
@@ -31,21 +37,27 @@ _GROUPS = ("group", "groups", "site", "role", "location", "rack", "region", "ten
 def read_csv(path: Path, found: Found) -> None:
     """Read a CSV with a head: a name or an address in each row; comma, semicolon or tab."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        sample = file.read(65536)
-        file.seek(0)
-        first = sample.splitlines()[0] if sample else ""
-        delimiter = max(",;\t", key=first.count)
-        reader = csv.DictReader(file, delimiter=delimiter)
+        head, before = _head(file)
+        reader = csv.DictReader(itertools.chain([head], file), delimiter=max(",;\t", key=head.count))
         columns = {
             name: (name or "").strip().lower().replace(" ", "_").replace("-", "_") for name in reader.fieldnames or ()
         }
         for name, column in columns.items():
             if _meaning(column) is None:
                 found.ignored[f"the column {name!r}"] += 1
-        for number, row in enumerate(reader, start=2):
+        for row in reader:
+            number = before + reader.line_num
             cells = {columns[k]: v.strip() for k, v in row.items() if k in columns and isinstance(v, str) and v.strip()}
             if cells:
                 _csv_row(cells, Place(str(path), number), found)
+
+
+def _head(file: Iterable[str]) -> tuple[str, int]:
+    """Return the line with the names of the columns, and how many are before it: empty ones, and Excel's `sep=;`."""
+    for before, line in enumerate(file):
+        if line.strip() and not line.startswith("sep="):
+            return line, before
+    return "", 0
 
 
 def _meaning(column: str) -> str | None:
@@ -58,12 +70,13 @@ def _meaning(column: str) -> str | None:
 
 
 def _csv_row(cells: Mapping[str, str], place: Place, found: Found) -> None:
+    cells = {k: v.split("/")[0] if _meaning(k) == "host" else v for k, v in cells.items()}  # with a net's size too
     address = next((v for k, v in cells.items() if _meaning(k) == "host"), "")
     name = next((cells[k] for k in _NAMES if k in cells), "") or address
     if not name:
         found.problems.add(place, f"the row has neither a name ({', '.join(_NAMES)}) nor an address")
         return
-    made = found.host(name)
+    made = found.new_host(name, place)
     if made is None:
         return
     for column, value in cells.items():
@@ -71,6 +84,9 @@ def _csv_row(cells: Mapping[str, str], place: Place, found: Found) -> None:
         if meaning == "group":
             for group in value.replace(";", ",").split(","):
                 found.join(made, group.strip())
+        elif meaning == "host":
+            if value == address:  # of several columns, the first
+                found.set(made, "host", value, f"line {place.line}, {column}")
         elif meaning not in (None, "name"):
             found.set(made, str(meaning), value, f"line {place.line}, {column}")
 
@@ -91,19 +107,19 @@ def read_netbox(path: Path, found: Found) -> None:
 
 def _netbox_device(item: Mapping[str, Any], found: Found) -> None:
     name = str(item.get("name") or item.get("display") or item.get("id") or "")
-    made = found.host(name)
-    if made is None:
-        return
     address = next(
         (_text(item.get(k), "address") for k in ("primary_ip", "primary_ip4", "primary_ip6") if item.get(k)), ""
     )
-    if address:
-        found.set(made, "host", address.split("/")[0], "primary_ip")
-    else:
-        found.skipped[made.name] = "NetBox knows no primary IP address of it"
     status = _text(item.get("status"), "value") or "active"
-    if status != "active":
-        found.skipped[made.name] = f"its status in NetBox is {status}"
+    why = "" if address else "NetBox knows no primary IP address of it"
+    why = f"its status in NetBox is {status}" if status != "active" else why
+    if why:  # beside it there may be a device of the same name that is one, at another site
+        found.left_out.append((checks.as_name(name), why))
+        return
+    made = found.new_host(name, Place(found.file))
+    if made is None:
+        return
+    found.set(made, "host", address.split("/")[0], "primary_ip")
     for key in ("site", "role", "device_role", "platform", "tenant", "location", "cluster"):
         slug = _text(item.get(key), "slug") or _text(item.get(key), "name")
         if slug:
