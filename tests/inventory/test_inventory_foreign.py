@@ -321,7 +321,11 @@ def test_a_table_in_another_encoding_says_so(tmp_path: Path, encoding: str) -> N
         ("ansible", "---\nplugin: netbox.netbox.nb_inventory\napi_endpoint: https://x\n", "inventory plugin netbox"),
         ("csv", "name,ip\ncam-1,10.0.0.1\ncam-2,10.0.0.2\ncam-1,10.0.0.3\n", "hosts:4: the name 'cam-1' is of another"),
         ("csv", "name,ip\n10.0.0.1,10.0.0.1\n,10.0.0.1\n", "hosts:3: the name '10.0.0.1' is of another"),
-        ("netbox", '[{"name": "a", "primary_ip": "10.0.0.1/8"}, {"name": "a", "primary_ip": "10.0.0.2/8"}]', "name 'a' is of"),
+        (
+            "netbox",
+            '[{"name": "a", "primary_ip": "10.0.0.1/8"}, {"name": "a", "primary_ip": "10.0.0.2/8"}]',
+            "name 'a' is of",
+        ),
         ("ansible", "[cams]\ncam-1 ansible_user\n", "hosts:2: expected name=value after the host"),
         ("ansible", "[cams:odd]\n", "neither vars, children nor hosts"),
         ("ansible", "[cams\n", "hosts:1: expected .group., .group:vars."),

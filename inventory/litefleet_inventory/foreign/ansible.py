@@ -77,7 +77,9 @@ def _read_groups(data: object, tree: Tree, file: Path) -> None:
         return
     if isinstance(plugin := data.get("plugin"), str):
         what = f"it sets up Ansible's inventory plugin {plugin[:60]}, and names no hosts"
-        tree.found.problems.add(Place(str(file)), f"{what}: save the output of `ansible-inventory -i {file.name} --list`")
+        tree.found.problems.add(
+            Place(str(file)), f"{what}: save the output of `ansible-inventory -i {file.name} --list`"
+        )
         return
     for name, body in data.items():
         _read_group(str(name), body, tree, 0)

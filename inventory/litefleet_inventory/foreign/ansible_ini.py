@@ -11,7 +11,9 @@ from ..problems import Place
 from .ansible_tree import Tree, expand_hosts
 
 _SECTION = re.compile(r"\[([^:\]]+)(?::(\w+))?\]\s*(?:[#;].*)?")
-_PORT = re.compile(r"\[([0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)\]:(\d+)|((?:[^:\[\]]|\[[^\]]*\])+):(\d+)")  # IPv6; name
+_PORT = re.compile(
+    r"\[([0-9a-fA-F:.]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)\]:(\d+)|((?:[^:\[\]]|\[[^\]]*\])+):(\d+)"
+)  # IPv6; name
 
 
 def read_ini(text: str, file: str, tree: Tree) -> None:
