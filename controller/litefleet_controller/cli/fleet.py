@@ -17,6 +17,7 @@ from .common import (
     HtmlOption,
     JsonOption,
     SelectionOptions,
+    Stdout,
     SvgOption,
     check_files,
     colored,
@@ -156,4 +157,5 @@ def demo(
     """Roll a real model out to a fleet on this machine: good devices, and one device for each kind of failure."""
     from ..demo.demo import run_demo
 
-    raise typer.Exit(run_async(run_demo(folder, as_json=as_json, keep_running=keep_running, say=say, show=show)))
+    run = run_demo(folder, as_json=as_json, keep_running=keep_running, say=say, show=show, quiet=Stdout.quiet)
+    raise typer.Exit(run_async(run))

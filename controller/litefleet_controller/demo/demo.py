@@ -79,30 +79,34 @@ async def run_demo(
     keep_running: bool,
     say: Callable[[str], None],
     show: Callable[[str], None] = print,
+    quiet: bool = False,
 ) -> int:
     """Write a project to `folder`, start the fleet, run a rollout, and return the exit code.
 
     The exit code is 0 when every device ended as expected, else 1.  `say` prints a line for the operator,
-    `show` the result.
+    `show` the result; with `quiet`, only what did not end as expected is said beside it.
 
     Raises: UsageError when `folder` is in use; LitefleetError when a download or the converter fails.
     """
     began = time.monotonic()
     toolchains = Toolchains()
-    say(f"litefleet demo: one real model, {len(EXPECTED)} devices, two of them good")
-    await _announce_downloads(toolchains, say)
+    tell = _unsaid if quiet else say
+    tell(f"litefleet demo: one real model, {len(EXPECTED)} devices, two of them good")
+    await _announce_downloads(toolchains, tell)
     lite = await toolchains.lite()
     _prepare(folder)
-    await _models(folder, say)
-    await _wrong_files(folder, lite, say)
-    await _without_litefleet(folder, lite, say)
+    await _models(folder, tell)
+    await _wrong_files(folder, lite, tell)
+    await _without_litefleet(folder, lite, tell)
     async with EmbeddedFleet(folder / "devices", _devices()) as fleet:
         _write_project(folder, fleet)
-        say(f"{len(fleet.devices)} devices run on the loopback interface; rolling out")
+        tell(f"{len(fleet.devices)} devices run on the loopback interface; rolling out")
         options = Options(folder / "litefleet.yaml")
         use_config(options.config)
         # supersede: the rollout of an earlier demo stays open, since one of the devices never answers
-        report = await start_rollout(options, lambda total: make_progress(total, quiet=as_json), supersede=True)
+        report = await start_rollout(
+            options, lambda total: make_progress(total, quiet=as_json or quiet), supersede=True
+        )
         page = folder / "report.html"
         page.write_text(to_html(report), encoding="utf-8")
         show(to_json(report) if as_json else to_table(report, width=120))
@@ -110,13 +114,17 @@ async def run_demo(
         if missed:
             say("The demo did not end as expected:\n  " + "\n  ".join(missed))
         else:
-            say(f"All {len(report.outcomes)} devices ended as expected, in {time.monotonic() - began:.0f} s.")
+            tell(f"All {len(report.outcomes)} devices ended as expected, in {time.monotonic() - began:.0f} s.")
             for line in next_steps(folder, keep_running):
-                say(line)
+                tell(line)
         if keep_running:
-            say("The fleet runs until Ctrl-C.")
+            tell("The fleet runs until Ctrl-C.")
             await asyncio.Event().wait()
     return 1 if missed else 0
+
+
+def _unsaid(text: str) -> None:
+    """Say nothing."""
 
 
 async def _announce_downloads(toolchains: Toolchains, say: Callable[[str], None]) -> None:

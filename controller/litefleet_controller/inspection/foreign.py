@@ -22,6 +22,8 @@ _MAGIC = (
     (0, b"GGUF", "GGUF"),
     (0, b"RKNN", "RKNN"),
     (0, b"IMOD", "Ascend OM"),
+    (0, b"LDMK", "Kendryte kmodel"),
+    (0, b"\x01HEF", "Hailo HEF"),
 )
 # Formats without a magic number: protocol buffers, raw numbers.
 _NAMES = {
@@ -45,6 +47,7 @@ _NAMES = {
     ".pdopt": "PaddlePaddle optimiser state",
 }
 _UNPACK = "unpack it, and give the file or folder inside"
+_GIVE = "give the model's file"
 _NO_MODEL = (  # (offset, bytes, what it is, what to do)
     (
         0,
@@ -55,6 +58,7 @@ _NO_MODEL = (  # (offset, bytes, what it is, what to do)
     (0, b"../.git/annex/", "a git-annex pointer, not the file itself", "fetch the file with `git annex get`"),
     (0, b"/annex/objects/", "a git-annex pointer, not the file itself", "fetch the file with `git annex get`"),
     (0, b"PK\x03\x04", "a zip archive", _UNPACK),
+    (0, b"PK\x05\x06", "an empty zip archive", "download or pack it again"),
     (0, b"\x1f\x8b", "a gzip archive", _UNPACK),
     (257, b"ustar", "a tar archive", _UNPACK),
     (0, b"BZh", "a bzip2 archive", _UNPACK),
@@ -62,17 +66,43 @@ _NO_MODEL = (  # (offset, bytes, what it is, what to do)
     (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", _UNPACK),
     (0, b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
     (0, b"\x28\xb5\x2f\xfd", "a Zstandard archive", _UNPACK),
-    (0, b"\x89PNG", "a picture (PNG)", "give the model's file"),
-    (0, b"\xff\xd8\xff", "a picture (JPEG)", "give the model's file"),
-    (0, b"%PDF-", "a PDF document", "give the model's file"),
+    (0, b"\x04\x22\x4d\x18", "an LZ4 archive", _UNPACK),
+    (0, b"!<arch>\n", "a static library or a Debian package", _GIVE),
+    (0, b"\x7fELF", "a program or library (ELF)", _GIVE),
+    (0, b"MZ\x90\0", "a Windows program or library", _GIVE),
+    (0, b"\x93NUMPY", "a NumPy array", _GIVE),
+    (0, b"(* Content-type: application/", "a Mathematica notebook, which has the suffix .nb too", _GIVE),
+    (
+        0,
+        b"\0\x05\x16\x07",
+        "what macOS keeps beside a file (AppleDouble), not the file itself",
+        "give the file without `._` before its name",
+    ),
+    (0, b"\x89PNG", "a picture (PNG)", _GIVE),
+    (0, b"\xff\xd8\xff", "a picture (JPEG)", _GIVE),
+    (0, b"%PDF-", "a PDF document", _GIVE),
 )
 _AGAIN = "its download failed; download it again, and compare size or SHA-256"
-_PAGE = re.compile(rb"\s*<(?:!doctype|html|head|\?xml|error|svg)\b", re.IGNORECASE)
-_MESSAGE = re.compile(rb"\s*\{\s*\"(?:error|errors|message|code|detail|status)\"", re.IGNORECASE)
+_PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(?:!doctype|html|head|body|script|\?xml|error|svg)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+# Of GitHub, Hugging Face, Baidu's disks and Spring; and what plain servers answer in one line
+_MESSAGE = re.compile(
+    rb"\s*\{\s*\"(?:err\w*|messages?|msg|code|detail|status\w*|success|timestamp|request_?id)\"", re.IGNORECASE
+)
+_SENTENCE = re.compile(
+    rb"\s*(?:40[0-9]\b|50[0-9]\b|not found|entry not found|access denied|forbidden|unauthorized|invalid (?:username|credentials)"
+    rb"|bad gateway|file not found)[\x20-\x7e\s]{0,200}",
+    re.IGNORECASE,
+)
+_LINK = re.compile(rb"(?:\.{0,2}/)?(?:[\w.+-]+/)*[\w.+-]+\.(?:nb|pdmodel|pdiparams|json)\n?")
+_CONFLICT = re.compile(rb"<{7} \S")
 _PICKLE = re.compile(rb"\x80[\x02-\x05](?:\x95.{8})?[\x00-\x7f]", re.S)
 _SAVED = b"\0" * 16  # a saved tensor begins with a version and an empty LoD, then the length of its description
 _ONNX = re.compile(
-    rb"\x08[\x01-\x14](?:\x12.(?:pytorch|tf2onnx|paddle|onnx|skl2onnx|keras2onnx|mxnet)|\x12[\x00-\x20])", re.S
+    rb"\x08[\x01-\x14](?:[\x3a\x42]|\x12.(?:pytorch|tf2onnx|paddle|onnx|skl2onnx|keras2onnx|mxnet)|\x12[\x00-\x20])",
+    re.S,
 )
 _IR = re.compile(rb"\s*(?:<\?xml[^>]*\?>\s*)?<net\s[^>]*version=")
 _SAFETENSORS = re.compile(rb".{6}\x00\x00\{\s*\"", re.S)
@@ -106,6 +136,12 @@ def _no_model(head: bytes) -> tuple[str, str] | None:
         return "an HTML or XML page", _AGAIN
     if _MESSAGE.match(head):
         return "a server's JSON message", _AGAIN
+    if _SENTENCE.fullmatch(head):
+        return "a server's answer in words", _AGAIN
+    if _LINK.fullmatch(head):
+        return "the path of a file, as Git leaves where it cannot make a symbolic link", "give the file that it names"
+    if _CONFLICT.match(head):
+        return "what a merge in Git left, both versions in one file", "choose one: `git checkout --ours` or `--theirs`"
     if not head:
         return "empty", "copy, download or convert it again"
     return (

@@ -40,6 +40,18 @@ FILES = {  # name: (content, code where a .nb was meant, words of the sentence)
     "rknn.nb": (b"RKNN" + bytes(60), "LF210", "RKNN"),
     "lite.nb": (b"\x1c\0\0\0TFL3" + bytes(60), "LF210", "TensorFlow Lite"),
     "onnx.nb": (b"\x08\x07\x12\x07pytorch\x1a\x051.9.0", "LF210", "ONNX"),
+    "raw.nb": (b"404: Not Found", "LF106", "download failed"),  # GitHub's raw files
+    "hub.nb": (b"Entry not found\n", "LF106", "download failed"),
+    "disk.nb": (b'{"errno":-9,"request_id":7}', "LF106", "JSON message"),
+    "spring.nb": (b'{"timestamp":1,"status":404,"error":"Not Found"}', "LF106", "JSON message"),
+    "saved.nb": (b"\xef\xbb\xbf<!-- saved from\nurl -->\n<html>", "LF106", "HTML or XML page"),
+    "link.nb": (b"../../models/det.nb", "LF106", "symbolic link"),
+    "merged.nb": (b"<<<<<<< HEAD\n" + POINTER + b"=======\n" + POINTER + b">>>>>>> b\n", "LF106", "git checkout"),
+    "._det.nb": (b"\0\x05\x16\x07\0\x02\0\0Mac OS X        " + bytes(40), "LF106", "AppleDouble"),
+    "notebook.nb": (b"(* Content-type: application/vnd.wolfram.mathematica *)\n", "LF106", "Mathematica"),
+    "golden.nb": (b"\x93NUMPY\x01\0v\0{'descr': '<f4'", "LF106", "NumPy"),
+    "bare.nb": (b"\x08\x08\x3a\xb0\x02\x0a\x10" + bytes(9), "LF210", "ONNX"),  # no producer, as onnx.helper makes it
+    "m.kmodel": (b"LDMK\x05\0\0\0" + bytes(40), "LF210", "Kendryte"),
 }  # fmt: skip
 
 
@@ -103,3 +115,16 @@ def test_what_may_be_right_is_not_named() -> None:
     assert other_file(b"\x02\0v2.13-rc", "m.nb") is None
     assert other_file(SMALL, "inference.pdmodel", is_source=True) is None
     assert other_file(b"just words", "notes") is None
+    assert other_file(b"400 pages of words, with caf\xc3\xa9", "notes") is None
+    assert other_file(b'{"base_code":{"magic":"pir"', "inference.json", is_source=True) is None
+
+
+def test_programs_where_a_model_was_meant_are_named() -> None:
+    for head, words in (
+        (b"\x7fELF\x02\x01\x01", "ELF"),
+        (b"!<arch>\ndebian", "static library"),
+        (b"MZ\x90\0", "Windows"),
+    ):
+        found = other_file(head + bytes(60), "opt", is_source=True)
+        assert found is not None
+        assert words in found.observed
