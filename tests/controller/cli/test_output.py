@@ -8,6 +8,7 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,57 @@ def test_quiet_shows_no_progress(pointer: Path) -> None:
     CliRunner().invoke(app, ["doctor", str(pointer)])
     assert not Stdout.quiet
     assert not isinstance(progress_for(False)(5), QuietProgress)
+
+
+_PROGRESS = {  # what each command that shows progress needs
+    "bundle": ["--out", "out"],
+    "infer": ["x.npy"],
+    "state": ["adopt", "--yes"],
+    "demo": ["used"],  # a folder with files of somebody's: it ends there
+    "rollback": ["--yes"],
+    **{key: ["r1"] for key in ("retry", "resume", "approve")},
+    **{
+        key: []
+        for key in ("advise", "bench", "doctor", "evaluate", "plan", "probe", "reconcile", "rollout", "trust", "verify")
+    },
+}
+
+
+def _shows_progress(function: Callable[..., object]) -> bool:
+    """Whether a command makes a display, itself or by a function of its module that it calls."""
+    function = inspect.unwrap(function)
+    sources = [inspect.getsource(function)]
+    called = re.findall(r"\b(_\w+)\(", sources[0])
+    sources += [inspect.getsource(one) for name in called if inspect.isfunction(one := function.__globals__.get(name))]
+    return any(word in source for source in sources for word in ("progress_for(", "run_demo("))
+
+
+def test_every_command_that_shows_progress_is_tried_with_quiet() -> None:
+    shown = {one.name for one in app.registered_commands if one.callback and _shows_progress(one.callback)}
+    assert shown == set(_PROGRESS)
+
+
+@pytest.mark.parametrize("command", _PROGRESS)
+def test_quiet_is_taken_by_each_and_shows_no_progress(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that refuses the connection; without --quiet `probe` has a line for it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes.txt").write_text("mine")
+    (tmp_path / "litefleet.yaml").write_text(
+        "inventory: fleet.yaml\nmodels: {cls: {nb: {x86_64: cls.nb}, golden: {files: [a.npz, b.npz]}}}\n"
+        "ssh: {connect_time_limit_s: 2}\n"
+    )
+    (tmp_path / "fleet.yaml").write_text("devices:\n  cam-1: {host: 127.0.0.1, port: 1}\n")
+    done = CliRunner().invoke(app, [command, *_PROGRESS[command], "--quiet"])
+    assert not isinstance(done.exception, SystemExit) or done.exit_code != 2, done.stderr
+    assert "cam-1" not in done.stderr
+    assert "litefleet demo" not in done.stderr
+    assert isinstance(progress_for(False)(1), QuietProgress)
+    if command == "probe":
+        assert done.stderr == ""
+        assert "[1/1] cam-1" in CliRunner().invoke(app, [command]).stderr
 
 
 def test_prose_on_a_terminal_has_bold_commands_and_a_pipe_has_backquotes() -> None:
