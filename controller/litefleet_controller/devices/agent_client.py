@@ -175,14 +175,14 @@ class AgentClient:
             await _cancelled(self._begun.sender)
 
     async def _open(self, opening: Opening) -> bootstrap.Answer:
-        """Send the opening; a device that cannot use it may have answered and closed before all was sent."""
+        """Send the opening; a device that cannot use it may have said why and closed before all was sent."""
         try:
             await self._send(opening.loader + opening.first)
         except TransportError as error:
             try:
                 return await self._answer()
-            except TransportError:
-                raise error from None
+            except TransportError as told:
+                raise (error if told.found.code == "LF505" else told) from None
         return await self._answer()
 
     async def answer(self, limit_s: float) -> bootstrap.Answer:

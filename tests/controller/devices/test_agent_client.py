@@ -308,6 +308,16 @@ def test_a_session_that_stops_sends_no_more_of_a_rejected_body(tmp_path: Path) -
     asyncio.run(go())
 
 
+def test_a_login_that_ends_before_all_was_sent_is_told_by_its_own_words() -> None:
+    with pytest.raises(TransportError) as caught:
+        start(Say(b"This account is currently not available.\n"), breaks_after=0, exit_code=1)
+    assert caught.value.found.code == "LF510"
+    assert "it said: This account is currently not available." in caught.value.found.observed
+    with pytest.raises(TransportError) as caught:
+        start(breaks_after=0)
+    assert caught.value.found.observed == "the connection broke while sending: scripted"
+
+
 def test_silence_ends_with_the_time_limit() -> None:
     with pytest.raises(TransportError) as caught:
         start(Say(b"motd\n"), hangs=True, limit_s=0.05)
