@@ -135,9 +135,10 @@ def snapshot(home: Path) -> dict[str, str]:
 
 
 def snapshots(fleet: EmbeddedFleet) -> dict[str, dict[str, str]]:
-    """Return every device's whole disk, by its name; locks and what a session leaves in `work` aside."""
+    """Return every device's whole disk, by its name; locks and what a session keeps for the start of the next one aside."""
+    kept = ("lock", "switch.lock")
     return {
-        name: {k: v for k, v in snapshot(device.root).items() if k not in ("lock", "switch.lock")}
+        name: {k: v for k, v in snapshot(device.root).items() if k not in kept and not k.endswith(".start.bytecode")}
         for name, device in fleet.devices.items()
     }
 

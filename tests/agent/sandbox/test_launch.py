@@ -14,6 +14,7 @@ import pytest
 from litefleet_agent.sandbox import Policy
 from litefleet_agent.sandbox.launch import REPORT, command, read_report
 
+from tests.agent.sandbox.site import AGENT
 from tests.conftest import lite_environment, paddle_environment, paddle_goldens, raw_nb, source_models
 
 SCRIPT = """
@@ -133,6 +134,14 @@ def engine(script: str) -> Path:
     return next((Path(__file__).parents[3] / "controller").rglob(script))
 
 
+UNCONFINED = """\
+import runpy, sys
+sys.path.insert(0, sys.argv[1])
+del sys.argv[:2]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.mark.toolchain
 @pytest.mark.parametrize("which", ["lite", "paddle"])
 def test_the_reference_engines_answer_the_same(which: str, tmp_path: Path) -> None:
@@ -153,7 +162,8 @@ def test_the_reference_engines_answer_the_same(which: str, tmp_path: Path) -> No
         env = {**os.environ, "OMP_NUM_THREADS": "1", "GLOG_minloglevel": "2", "FLAGS_use_mkldnn": "0"}
         script, arguments = engine(f"{which}_reference.py"), [str(work / "request.json")]
         if name == "free":
-            subprocess.run([python, "-I", script, *arguments], check=True, capture_output=True, env=env, timeout=170)
+            argv = [python, "-I", "-c", UNCONFINED, AGENT, script, *arguments]
+            subprocess.run(argv, check=True, capture_output=True, env=env, timeout=170)
         else:
             policy = Policy(work=str(work), reads=(*request.values(), *map(str, goldens)), data_bytes=4 << 30)
             ended = launched(str(python), policy, script, arguments, env=env)
