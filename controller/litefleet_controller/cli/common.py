@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
@@ -205,11 +205,22 @@ def run_async(work: Coroutine[Any, Any, _Result]) -> _Result:
     return asyncio.run(work)
 
 
-def check_files(options: Options, keys_only: bool = False) -> None:
-    """Check the local files of a project before a device is contacted; ConfigError (exit code 2) with all problems."""
-    from ..project.check import checked_project
+def check_files(
+    options: Options,
+    keys_only: bool = False,
+    only: Collection[str] | None = None,
+    store: bool = True,
+    logs_in: bool = True,
+) -> None:
+    """Check the local files of a project before a device is contacted; ConfigError (exit code 2) with all problems.
 
-    run_async(checked_project(options, keys_only))
+    `only` names the devices that will be contacted, by default the selected ones.  `store`: the command writes there.
+    `logs_in` is false for a command that needs no key of the inventory.
+    """
+    from ..project.check import Files, checked_project
+
+    files = Files.NONE if not logs_in else Files.KEYS if keys_only else Files.ALL
+    run_async(checked_project(options, files, only, store))
 
 
 def progress_for(as_json: bool) -> Callable[[int], Progress]:

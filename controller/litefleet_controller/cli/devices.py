@@ -14,6 +14,7 @@ from .common import (
     JsonOption,
     ProjectOptions,
     SelectionOptions,
+    check_files,
     colored,
     command,
     confirmed,
@@ -90,6 +91,7 @@ def accept_key(options: ProjectOptions, name: NameArgument, yes: YesOption = Fal
     from ..operations.host_key import accept_key as accept
     from ..operations.host_key import shown_key
 
+    check_files(options, logs_in=False)
     shown = run_async(shown_key(options, name))
     say(shown.text())
     if shown.known:

@@ -13,6 +13,7 @@ from .common import (
     ContactOptions,
     JsonOption,
     SarifOption,
+    check_files,
     colored,
     command,
     only_one_document,
@@ -51,6 +52,8 @@ def doctor(
     from ..doctor.text import to_text
 
     only_one_document(as_json, sarif)
+    if options.limit:
+        check_files(options, keys_only=True, store=False)
     question = Question(options, tuple(files or ()), tuple(for_arch or ()), tuple(log or ()), bool(options.limit))
     diagnoses = examine_all(question, progress_for(as_json))
     code = exit_code_of(diagnoses)

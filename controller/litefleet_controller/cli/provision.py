@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from litefleet_inventory import Device
 
 from ..common.errors import UsageError
-from .common import ContactOptions, command, in_words, show
+from ..common.files import expanded
+from ..project import Options
+from .common import ContactOptions, check_files, command, in_words, show
+
+if TYPE_CHECKING:
+    from ..provision.login import Admin
+    from ..provision.provision import Provision
 
 
 @command
@@ -54,6 +62,7 @@ def provision(
         for device in project.devices:
             task.show(device, Init(init))
         return
+    _check_files(options, project.devices, task, Admin(login, identity))
     session = Login(project.host_keys(), project.hops, Admin(login, identity))
     failed = [device.name for device in project.devices if not task.device(device, session)]
     if failed:
@@ -69,6 +78,21 @@ def _check_combination(purge: bool, remove: bool, check: bool, dry_run: bool, in
         raise UsageError("--check requires --dry-run")
     if init not in known:
         raise UsageError(f"--init {init[:40]}: unknown init system. Available: {', '.join(known)}.")
+
+
+def _check_files(options: Options, devices: Sequence[Device], task: Provision, admin: Admin) -> None:
+    """Check the keys before a device is contacted; ConfigError or UsageError (exit code 2)."""
+    from ..project.check import unusable_key
+    from ..provision.provision import public_key
+
+    problem = unusable_key(expanded(admin.identity)) if admin.identity else ""
+    if problem and "passphrase" not in problem:  # an SSH agent may hold that key
+        raise UsageError(f"--identity: {admin.identity} {problem}.")
+    own_login = not admin.identity and not admin.user
+    check_files(options, keys_only=True, store=False, logs_in=own_login)
+    if not task.choice.remove:
+        for device in devices:
+            public_key(device, task.choice.key)
 
 
 def _ask_password() -> str:

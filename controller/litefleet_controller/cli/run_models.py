@@ -55,7 +55,7 @@ def infer(
     from ..reports.inference_text import inference_text
 
     options = replace(options, models=(model,) if model else ())
-    check_files(options, keys_only=not reference)
+    check_files(options, store=False)
     choice = InferChoice(model, release, time_limit, reference, out)
     report = run_async(run_inference(options, files, choice, progress_for(as_json)))
     show(report.to_json() if as_json else inference_text(report, terminal_width(), colored()))

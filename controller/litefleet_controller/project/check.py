@@ -1,12 +1,16 @@
 """Checks the local files that a project names, before any device is contacted: models, goldens, runtimes and keys.
 
-Only files are read: nothing is converted, downloaded, written or contacted.  Each problem is one sentence that begins with
+Only files are read: nothing is converted, downloaded, changed or contacted.  Each problem is one sentence that begins with
 the file and line of the setting, 'litefleet.yaml:12: models.cls.source: … is missing.'
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
+from enum import Enum
 from pathlib import Path
 
 import asyncssh
@@ -39,13 +43,28 @@ _LOCKED = (
 )
 
 
-async def checked_project(options: Options, keys_only: bool = False) -> Project:
-    """Open a project and check the local files that its selected devices and models need; with `keys_only`, the SSH keys.
+class Files(Enum):
+    """What of a project's local files a command needs, beside configuration and inventory."""
 
+    ALL = "all"
+    KEYS = "the SSH keys"
+    NONE = "none"
+
+
+async def checked_project(
+    options: Options, files: Files = Files.ALL, only: Collection[str] | None = None, stores: bool = True
+) -> Project:
+    """Open a project and check the local files that its selected devices (or those named in `only`) and models need.
+
+    With `stores`, also that the folder of `store` can be written: what devices answer must not be lost afterwards.
     Raises: ConfigError or UsageError with all problems at once.
     """
     project = open_project(options)
-    problems = list(_keys(project)) if keys_only else await check_project(project)
+    if only is not None:
+        project = replace(project, devices=tuple(d for d in project.inventory.devices if d.name in only))
+    problems = list(_store(project)) if stores else []
+    if files is not Files.NONE:
+        problems += list(_keys(project)) if files is Files.KEYS else await check_project(project)
     if problems:
         raise ConfigError(problems)
     return project
@@ -58,6 +77,20 @@ async def check_project(project: Project) -> list[str]:
     found = [*_models(project), *_runtimes(project), *(await _signing(project))]
     sentences = [f"{path}:{document.line(place)}: {'.'.join(place)}: {text}" for place, text in found]
     return [*sentences, *_keys(project), *_artifacts(project)]
+
+
+def _store(project: Project) -> Iterator[str]:
+    """Yield why the folder of `store` cannot be made or written, if so; nothing is left behind."""
+    store = project.config.store
+    there = next(folder for folder in (store, *store.absolute().parents) if os.path.lexists(folder))
+    try:
+        with tempfile.TemporaryFile(dir=there):  # access(2) says yes to root, also on what is mounted read-only
+            return
+    except OSError as error:
+        path = project.options.config
+        line = read_document(path.read_text(encoding="utf-8"), str(path)).line(("store",))
+        why = "it is not a folder" if isinstance(error, NotADirectoryError) else error.strerror
+        yield f"{path}:{line}: store: {store} cannot be written ({there}: {why})."
 
 
 _Problem = tuple[tuple[str, ...], str]  # the setting's path in litefleet.yaml, and the sentence

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import chdir, closing, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncssh
 import numpy as np
 import pytest
+from litefleet_controller.cli.main import main
 from litefleet_controller.common.errors import ConfigError
 from litefleet_controller.project import Options
 from litefleet_controller.project.check import checked_project
+from litefleet_controller.project.project import open_project, open_state
+from litefleet_controller.state import Confirmed
 
 from tests.zoo.zoo import zoo_models
 
@@ -171,23 +179,131 @@ def run(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize(
-    "command", [["check"], ["plan"], ["rollout"], ["rollout", "--dry-run"], ["verify"], ["bench"], ["probe"]]
-)
-def test_a_command_stops_with_2_before_it_contacts_a_device(
-    command: list[str], folder: Path, listener: socket.socket
-) -> None:
-    write_fleet(folder, listener, "key: none")
-    write_config(folder, source="model")
-    done = run(folder, *command)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "fleet.yaml:2: cam.key: none is missing." in done.stderr
-    assert ("litefleet.yaml:4: models.cls.source: " in done.stderr) == (
-        command not in (["bench"], ["probe"])
-    )  # it runs what is deployed
+def typed(folder: Path, *args: str) -> Typed:
+    """Run a command in this process, in this folder: a process of its own for each of them takes two seconds."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    handler = signal.getsignal(signal.SIGTERM)
+    with chdir(folder), redirect_stdout(out), redirect_stderr(err):
+        try:
+            main(list(args))
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+    return Typed(code, out.getvalue(), err.getvalue())
+
+
+class Typed(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+ALL = [["check"], ["plan"], ["rollout"], ["rollout", "--dry-run"], ["verify"], ["evaluate"], ["infer", "x.npz"]]
+RUNS_WHAT_IS_DEPLOYED = [
+    ["bench"],
+    ["probe"],
+    ["doctor", "--limit", "cam"],
+    ["reconcile"],
+    ["rollback", "--yes", "--limit", "cam"],
+    ["provision"],
+    ["provision", "--dry-run", "--check"],
+]
+ACCEPT = ["accept-key", "cam", "--yes"]  # asks for a host key: it needs neither a model nor a key of its own
+
+
+def not_contacted(listener: socket.socket) -> bool:
+    listener.settimeout(0.01)  # the command has ended: what it opened is in the queue
     with pytest.raises(TimeoutError):
         listener.accept()
-    assert not (folder / ".litefleet").exists()
+    return True
+
+
+@pytest.fixture
+def deployed(folder: Path, models: dict[str, Path]) -> Path:
+    """A project whose state says that its device runs a release."""
+    write_config(folder, source=str(models["cls"]))
+    with closing(open_state(open_project(Options(folder / "litefleet.yaml")).config)) as state:
+        state.confirm([Confirmed("cam", "cls", "a" * 64, "b" * 64, "system", "f", "r-1", 1.0)])
+    return folder
+
+
+@pytest.mark.parametrize("command", [*ALL, *RUNS_WHAT_IS_DEPLOYED], ids=" ".join)
+def test_a_command_stops_with_2_before_it_contacts_a_device(
+    command: list[str], deployed: Path, listener: socket.socket
+) -> None:
+    write_fleet(deployed, listener, "key: none")
+    write_config(deployed, source="model")
+    done = typed(deployed, *command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "fleet.yaml:2: cam.key: none is missing." in done.stderr
+    assert ("litefleet.yaml:4: models.cls.source: " in done.stderr) == (command in ALL)
+    assert not_contacted(listener)
+    assert sorted(path.name for path in (deployed / ".litefleet").iterdir()) == ["state.db"]
+
+
+def test_a_rollback_needs_no_key_of_other_devices(deployed: Path, listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    (deployed / "fleet.yaml").write_text(
+        "devices:\n  cam: {host: 127.0.0.1, port: 1, user: nobody}\n"
+        f"  other: {{host: 127.0.0.1, port: {port}, user: nobody, key: none}}\n"
+    )
+    done = typed(deployed, "rollback", "--yes", "--limit", "cam")
+    assert (done.returncode, "is missing" in done.stderr) == (1, False), done.stderr
+
+
+@pytest.mark.parametrize("command", [*ALL, *RUNS_WHAT_IS_DEPLOYED, ACCEPT], ids=" ".join)
+def test_a_broken_inventory_stops_every_command_with_2(
+    command: list[str], deployed: Path, listener: socket.socket
+) -> None:
+    fleet = deployed / "fleet.yaml"
+    fleet.write_text(fleet.read_text().replace("user:", "usr:"))
+    done = typed(deployed, *command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "fleet.yaml:3: devices.cam.usr: unknown key; did you mean 'user'?" in done.stderr
+    assert not_contacted(listener)
+
+
+WRITES = [
+    ["plan"],
+    ["rollout"],
+    ["verify"],
+    ["bench"],
+    ["probe"],
+    ["reconcile"],
+    ["rollback", "--yes", "--limit", "cam"],
+]
+
+
+@pytest.mark.parametrize("command", [*WRITES, ACCEPT], ids=" ".join)
+def test_a_store_that_cannot_be_written_is_said_before_a_device_is_contacted(
+    command: list[str], deployed: Path, listener: socket.socket, models: dict[str, Path]
+) -> None:
+    """What devices answer would be lost.  /proc is a folder in which root cannot write either."""
+    write_config(deployed, "store: /proc/nowhere\nstate: .litefleet/state.db\n", source=str(models["cls"]))
+    done = typed(deployed, *command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.search(r"litefleet\.yaml:9: store: /proc/nowhere cannot be written \(/proc: .+\)", done.stderr)
+    assert not_contacted(listener)
+
+
+def test_the_store_is_a_file_or_below_one(folder: Path, models: dict[str, Path]) -> None:
+    for store in ("key", "key/below"):
+        write_config(folder, f"store: {store}\n", source=str(models["cls"]))
+        (problem,) = problems(folder)
+        assert problem == f"litefleet.yaml:9: store: {store} cannot be written (key: it is not a folder)."
+
+
+@pytest.mark.parametrize("option", ["--key", "--settings", "--identity"])
+def test_provision_reads_the_files_that_it_was_given_first(
+    option: str, deployed: Path, listener: socket.socket
+) -> None:
+    done = typed(deployed, "provision", option, "none")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "none" in done.stderr
+    assert not_contacted(listener)
 
 
 def test_check_as_json(folder: Path, models: dict[str, Path]) -> None:
