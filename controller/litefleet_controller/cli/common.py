@@ -23,7 +23,7 @@ from ..catalogue.language import Lang, choose, current_lang, writable_lang
 from ..common.errors import UsageError
 from ..common.typed_commands import DEFAULT_CONFIG as DEFAULT_CONFIG
 from ..common.typed_commands import Invocation, commands_as_typed, use_config
-from ..project import Options
+from ..project import Files, Options
 from .completion import device_patterns, model_names, rollout_ids
 from .help import Command, SectionedHelp
 
@@ -206,20 +206,14 @@ def run_async(work: Coroutine[Any, Any, _Result]) -> _Result:
 
 
 def check_files(
-    options: Options,
-    keys_only: bool = False,
-    only: Collection[str] | None = None,
-    store: bool = True,
-    logs_in: bool = True,
+    options: Options, files: Files = Files.ALL, only: Collection[str] | None = None, store: bool = True
 ) -> None:
     """Check the local files of a project before a device is contacted; ConfigError (exit code 2) with all problems.
 
     `only` names the devices that will be contacted, by default the selected ones.  `store`: the command writes there.
-    `logs_in` is false for a command that needs no key of the inventory.
     """
-    from ..project.check import Files, checked_project
+    from ..project.check import checked_project
 
-    files = Files.NONE if not logs_in else Files.KEYS if keys_only else Files.ALL
     run_async(checked_project(options, files, only, store))
 
 

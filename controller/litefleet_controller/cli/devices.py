@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ..common.errors import UsageError
+from ..project import Files
 from .common import (
     JsonOption,
     ProjectOptions,
@@ -91,7 +92,7 @@ def accept_key(options: ProjectOptions, name: NameArgument, yes: YesOption = Fal
     from ..operations.host_key import accept_key as accept
     from ..operations.host_key import shown_key
 
-    check_files(options, logs_in=False)
+    check_files(options, Files.NONE)
     shown = run_async(shown_key(options, name))
     say(shown.text())
     if shown.known:

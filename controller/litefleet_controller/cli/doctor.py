@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..project import Files
 from .common import (
     STDOUT,
     ContactOptions,
@@ -53,7 +54,7 @@ def doctor(
 
     only_one_document(as_json, sarif)
     if options.limit:
-        check_files(options, keys_only=True, store=False)
+        check_files(options, Files.KEYS, store=False)
     question = Question(options, tuple(files or ()), tuple(for_arch or ()), tuple(log or ()), bool(options.limit))
     diagnoses = examine_all(question, progress_for(as_json))
     code = exit_code_of(diagnoses)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..common.errors import ConfigError
+from ..project import Files
 from .common import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -75,7 +76,7 @@ def probe(
             login = f"{device.user}@{device.host}" if device.user else device.host
             taken = ", ".join(device.ssh.taken) or "nothing"
             say(f"{device.name}: {login}:{device.port}; from the SSH configuration: {taken}")
-    check_files(options, keys_only=True)
+    check_files(options, Files.KEYS)
     run_and_show(run_fleet("probe", options, progress_for(as_json)), as_json, html)
 
 

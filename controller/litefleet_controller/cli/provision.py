@@ -14,7 +14,7 @@ from litefleet_inventory import Device
 
 from ..common.errors import UsageError
 from ..common.files import expanded
-from ..project import Options
+from ..project import Files, Options
 from .common import ContactOptions, check_files, command, in_words, show
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _check_files(options: Options, devices: Sequence[Device], task: Provision, a
     if problem and "passphrase" not in problem:  # an SSH agent may hold that key
         raise UsageError(f"--identity: {admin.identity} {problem}.")
     own_login = not admin.identity and not admin.user
-    check_files(options, keys_only=True, store=False, logs_in=own_login)
+    check_files(options, Files.KEYS if own_login else Files.NONE, store=False)
     if not task.choice.remove:
         for device in devices:
             public_key(device, task.choice.key)

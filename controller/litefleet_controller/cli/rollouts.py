@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..common.errors import UsageError
-from ..project import Options
+from ..project import Files, Options
 from .common import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -238,7 +238,7 @@ def rollback(
         say(preview.text())
         if not confirmed("Continue?"):
             raise typer.Exit(4)
-    check_files(options, keys_only=True, only={row.device for row in preview.rows})
+    check_files(options, Files.KEYS, only={row.device for row in preview.rows})
     run_and_show(operations.roll_back(options, progress_for(as_json), target), as_json, html)
 
 
@@ -253,7 +253,7 @@ def reconcile(
     """Continue open rollouts, add new devices, and find drift: one pass that never waits, for a timer."""
     from ..operations.reconcile import reconcile as reconcile_fleet
 
-    check_files(options, keys_only=True)
+    check_files(options, Files.KEYS)
     run = reconcile_fleet(options, progress_for(as_json), repair=repair, deep=deep)
     run_and_show(run, as_json, html)
 

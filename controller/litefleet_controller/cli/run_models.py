@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ..project import Files
 from .common import (
     ContactOptions,
     FleetOptions,
@@ -55,7 +56,7 @@ def infer(
     from ..reports.inference_text import inference_text
 
     options = replace(options, models=(model,) if model else ())
-    check_files(options, store=False)
+    check_files(options, Files.ALL if reference else Files.SOURCES, store=False)
     choice = InferChoice(model, release, time_limit, reference, out)
     report = run_async(run_inference(options, files, choice, progress_for(as_json)))
     show(report.to_json() if as_json else inference_text(report, terminal_width(), colored()))
@@ -101,7 +102,7 @@ def bench(
     from ..bench.bench import run_bench
     from ..bench.choice import BenchChoice, numbers
 
-    check_files(options, keys_only=True)
+    check_files(options, Files.KEYS)
     matrix = numbers("--threads", threads), numbers("--workers", workers)
     choice = BenchChoice(runs, seconds, *matrix, release, against, low_priority)
     run_and_show(run_bench(options, choice, at_once, progress_for(as_json)), as_json, html, svg)

@@ -6,9 +6,10 @@ This module loads nothing else, so that the command line can build `Options` bef
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
-__all__ = ["Options"]
+__all__ = ["Files", "Options"]
 
 
 @dataclass(frozen=True)
@@ -24,3 +25,12 @@ class Options:
     models: tuple[str, ...] = ()
     accept_new_host_keys: bool = False
     cluster: str = ""  # address of the Dask scheduler whose workers hold the connections; "" = this process does
+
+
+class Files(Enum):
+    """What of a project's local files a command needs, beside configuration and inventory."""
+
+    ALL = "all"
+    SOURCES = "the SSH keys, and the models' sources"
+    KEYS = "the SSH keys"
+    NONE = "none"

@@ -10,7 +10,6 @@ import os
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 
 import asyncssh
@@ -34,21 +33,13 @@ from ..config.choices import AccuracySpec, RuntimeChoice
 from ..config.document import read_document
 from ..inspection.model import inspect_file
 from ..signing.signer import Signer
-from . import Options
+from . import Files, Options
 from .project import Project, open_project
 
 _MAX_KEY_BYTES = 1 << 20  # a private key has a few KiB
 _LOCKED = (
     "is protected by a passphrase, and litefleet does not ask for one; load it with `ssh-add` and leave `key:` out"
 )
-
-
-class Files(Enum):
-    """What of a project's local files a command needs, beside configuration and inventory."""
-
-    ALL = "all"
-    KEYS = "the SSH keys"
-    NONE = "none"
 
 
 async def checked_project(
@@ -63,8 +54,12 @@ async def checked_project(
     if only is not None:
         project = replace(project, devices=tuple(d for d in project.inventory.devices if d.name in only))
     problems = list(_store(project)) if stores else []
-    if files is not Files.NONE:
-        problems += list(_keys(project)) if files is Files.KEYS else await check_project(project)
+    if files is Files.ALL:
+        problems += await check_project(project)
+    if files is Files.SOURCES:
+        problems += _sentences(project, _sources(project))
+    if files in (Files.SOURCES, Files.KEYS):
+        problems += _keys(project)
     if problems:
         raise ConfigError(problems)
     return project
@@ -72,11 +67,15 @@ async def checked_project(
 
 async def check_project(project: Project) -> list[str]:
     """Return one sentence 'FILE:LINE: SETTING: problem' for each local file that is missing, unreadable or unsuitable."""
+    found = [*_models(project), *_runtimes(project), *(await _signing(project))]
+    return [*_sentences(project, found), *_keys(project), *_artifacts(project)]
+
+
+def _sentences(project: Project, found: Iterable[_Problem]) -> list[str]:
+    """Return problems as sentences that begin with the file and line of their setting."""
     path = project.options.config
     document = read_document(path.read_text(encoding="utf-8"), str(path))
-    found = [*_models(project), *_runtimes(project), *(await _signing(project))]
-    sentences = [f"{path}:{document.line(place)}: {'.'.join(place)}: {text}" for place, text in found]
-    return [*sentences, *_keys(project), *_artifacts(project)]
+    return [f"{path}:{document.line(place)}: {'.'.join(place)}: {text}" for place, text in found]
 
 
 def _store(project: Project) -> Iterator[str]:
@@ -87,10 +86,8 @@ def _store(project: Project) -> Iterator[str]:
         with tempfile.TemporaryFile(dir=there):  # access(2) says yes to root, also on what is mounted read-only
             return
     except OSError as error:
-        path = project.options.config
-        line = read_document(path.read_text(encoding="utf-8"), str(path)).line(("store",))
         why = "it is not a folder" if isinstance(error, NotADirectoryError) else error.strerror
-        yield f"{path}:{line}: store: {store} cannot be written ({there}: {why})."
+        yield from _sentences(project, [(("store",), f"{store} cannot be written ({there}: {why}).")])
 
 
 _Problem = tuple[tuple[str, ...], str]  # the setting's path in litefleet.yaml, and the sentence
@@ -106,7 +103,7 @@ def _models(project: Project) -> Iterator[_Problem]:
         try:
             facts = _source(model)
         except FindingError as error:
-            yield from ((("models", name, "source"), _sentence(f)) for f in error.findings if _is_error(f))
+            yield from _of_source(name, error)
         data = model.golden.accuracy_spec()
         if facts is not None and not model.golden.files and (data is None or model.golden.inputs):
             yield from _inputs(name, model, facts)
@@ -152,6 +149,19 @@ def _source(model: ModelConfig) -> SourceFacts | None:
     source = model.source
     path = (source.folder or source.model) if source is not None else None
     return load_source(path, source.params if source is not None else None).facts if path is not None else None
+
+
+def _of_source(name: str, error: FindingError) -> list[_Problem]:
+    return [(("models", name, "source"), _sentence(f)) for f in error.findings if _is_error(f)]
+
+
+def _sources(project: Project) -> Iterator[_Problem]:
+    """Yield the problems of the sources alone, for a command that reads nothing else of a model."""
+    for name in project.models:
+        try:
+            _source(project.config.models[name])
+        except FindingError as error:
+            yield from _of_source(name, error)
 
 
 def _inputs(name: str, model: ModelConfig, facts: SourceFacts) -> Iterator[_Problem]:
