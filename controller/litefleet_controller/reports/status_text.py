@@ -367,7 +367,7 @@ def history_text(entries: Sequence[HistoryEntry], width: int = 100, color: bool 
     rows = [
         (
             human_moment(e.at),
-            sanitize(e.device, 40),
+            sanitize(e.device, 80),
             sanitize(e.kind, 20),
             sanitize(e.model, 40),
             sanitize(e.release[:12], LINE_LIMIT),

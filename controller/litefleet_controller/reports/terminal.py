@@ -8,13 +8,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import TextIO
 
 from litefleet_agent.findings import Finding, Severity, Verdict
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -57,7 +57,7 @@ STYLES = {
 _SEVERITIES = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "bold"}
 _NARROWEST = 40  # columns; a narrower terminal wraps by itself
 _GAP = 3  # columns between two columns of a table
-_LONGEST_WORD = 30  # columns; a longer word (a path, a hash) is the only one that a table breaks
+_LONGEST_WORD = 64  # columns; a host name has 63 at most, and only a longer word (a path, a hash) is broken by a table
 _ROOMY = 120  # columns from which a run's table has model, bytes and seconds
 
 Cell = str | tuple[str, str]  # text, or text and its style
@@ -116,8 +116,7 @@ class Page:
 
     def line(self, *parts: Cell, indent: int = 0) -> None:
         """Print one paragraph of plain and (text, style) parts; long ones are wrapped at the indent."""
-        text = _broken(Text.assemble(*map(self._prose, parts)), self.width - indent)
-        self._console.print(Padding(text, (0, 0, 0, indent)))
+        self._wrapped(Text.assemble(*map(self._prose, parts)), Text(" " * indent))
 
     def heading(self, text: str, note: str = "") -> None:
         """Print an empty line and a section's title."""
@@ -129,15 +128,21 @@ class Page:
         name = translated_cell(name)
         width = max(width, cell_len(name)) if not name.isascii() else width
         if indent + width > self.width // 2:
-            self._console.print(Padding(Text(name, style), (0, 0, 0, indent)))
-            below = _broken(self._prose(text), self.width - indent - 4)
-            self._console.print(Padding(below, (0, 0, 0, indent + 4)))
+            self._wrapped(Text(name, style), Text(" " * indent))
+            self._wrapped(self._prose(text), Text(" " * (indent + 4)))
             return
-        grid = Table.grid(padding=(0, 1))
-        grid.add_column(width=width, no_wrap=True)
-        grid.add_column(overflow="fold")
-        grid.add_row(Text(name, style), _broken(self._prose(text), self.width - indent - width - 1))
-        self._console.print(Padding(grid, (0, 0, 0, indent)))
+        lead = Text.assemble(" " * indent, (name, style), " " * (width - cell_len(name) + 1))
+        self._wrapped(self._prose(text), lead)
+
+    def _wrapped(self, text: Text, lead: Text) -> None:
+        """Print a text behind `lead`, and its further lines below its beginning.
+
+        A word that is wider than the line stays whole: a name or a command in two pieces cannot be copied.
+        """
+        room = max(self.width - lead.cell_len, 1)
+        for line in _lines(text, room):
+            self._console.print(lead + line, no_wrap=True, overflow="ignore", crop=False)
+            lead = Text(" " * lead.cell_len)
 
     def _prose(self, part: Cell) -> Text:
         """Return a text; with colours, what it sets in backquotes is bold instead.  In a pipe they delimit commands."""
@@ -172,15 +177,19 @@ class Page:
         for row in rows:
             title = row[0].plain
             title = f"{head[0]} {title}" if title.isdecimal() else title  # "wave 1"
-            self._console.print(Text(title, "bold"), overflow="fold")
-            grid = Table.grid(padding=(0, 1))
-            grid.add_column(width=min(named, self.width // 3))
-            grid.add_column(overflow="fold")
+            self._wrapped(Text(title, "bold"), Text())
+            width = min(named, self.width // 3)
             for name, cell in zip(head[1:], row[1:], strict=True):
-                cell = _broken(cell, self.width - min(named, self.width // 3) - 3)
                 if cell.plain not in ("", "–", "·"):
-                    grid.add_row(Text(name, "dim"), cell)
-            self._console.print(Padding(grid, (0, 0, 0, 2)))
+                    self._named(Text(name, "dim"), width, cell)
+
+    def _named(self, name: Text, width: int, cell: Text) -> None:
+        """Print a block's value beside its name, each wrapped in a column of its own."""
+        room = self.width - width - 3
+        names = name.wrap(self._console, width)
+        for left, right in zip_longest(names, _lines(cell, room), fillvalue=Text()):
+            lead = Text.assemble("  ", left, " " * (width - left.cell_len + 1))
+            self._console.print(lead + right, no_wrap=True, overflow="ignore", crop=False)
 
     def findings(self, pairs: Iterable[tuple[str, Finding]]) -> None:
         """Print findings by (device, finding), each code once."""
@@ -214,6 +223,22 @@ def _broken(text: Text, width: int) -> Text:
     for line in lines:
         line.rstrip()
     return Text("\n").join(lines)
+
+
+def _lines(text: Text, width: int) -> list[Text]:
+    """Return the lines of a text in a width; a word that is wider stays whole."""
+    lines: list[Text] = []
+    for paragraph in _broken(text, width).split("\n", allow_blank=True):
+        used, breaks = 0, []
+        for word in re.finditer(r"\s*\S+\s*", paragraph.plain):
+            if used and used + cell_len(word[0].rstrip()) > width:
+                breaks.append(word.start())
+                used = 0
+            used += cell_len(word[0])
+        lines += paragraph.divide(breaks)
+    for line in lines:
+        line.rstrip()
+    return lines
 
 
 def _cell(cell: Cell, is_name: bool) -> Text:
