@@ -31,6 +31,6 @@ class Files(Enum):
     """What of a project's local files a command needs, beside configuration and inventory."""
 
     ALL = "all"
-    SOURCES = "the SSH keys, and the models' sources"
-    KEYS = "the SSH keys"
+    SOURCES = "sources"  # the models', and the SSH keys
+    KEYS = "keys"  # the SSH keys
     NONE = "none"
