@@ -13,8 +13,7 @@ import tempfile
 from pathlib import Path
 
 import uv
-from litefleet_controller.build.golden.make import PADDLE_VERSION
-from litefleet_controller.build.toolchain import PINNED
+from litefleet_controller.build.toolchain import PADDLES, PINNED
 from litefleet_controller.config.choices import PUBLISHED_PYTHONS
 
 KEPT = ("numpy", "paddlelite", "paddlepaddle")  # what PaddlePaddle depends on beyond these is resolved at install
@@ -37,7 +36,8 @@ def main() -> None:
     found: dict[str, str] = {}
     for version, pythons in PUBLISHED_PYTHONS.items():
         found |= entries([f"paddlelite=={version}"], pythons[0])
-    found |= entries([f"paddlepaddle=={PADDLE_VERSION}"], "3.8")
+    for paddle in PADDLES:
+        found |= entries([*paddle.packages[:1]], min(paddle.pythons, key=lambda text: int(text.split(".")[1])))
     numpy = entries(["numpy<2"], "3.7")
     found = {name: hashes for name, hashes in found.items() if not name.startswith("numpy")} | numpy
     PINNED.write_text("".join(f"{name}{hashes}\n" for name, hashes in sorted(found.items())), encoding="utf-8")

@@ -33,7 +33,7 @@ from .conversion.variant import Variant, make_variant
 from .golden.dataset import read_dataset
 from .golden.files import LOD, Array, Tensor
 from .golden.judged import JudgedGolden, Reference, findings_at, judged_golden
-from .golden.make import PADDLE_VERSION, make_golden, run_reference
+from .golden.make import make_golden, run_reference
 from .golden.meaning import OutputMeaning, by_position, data_set_decides, meanings_of, with_fp16_weights
 from .golden.perturb import is_rounded_to_fp16
 from .runtimes.build import Bundle, build_bundle
@@ -358,7 +358,7 @@ class ReleaseBuilder:
         source = await self.source(model)
         if source is None:
             raise UsageError(f"{model} has no `source:`, so PaddlePaddle has nothing to run as a reference")
-        return f"PaddlePaddle {PADDLE_VERSION}", source.sha256
+        return f"PaddlePaddle {await self._toolchains.paddle_version()}", source.sha256
 
     async def _lite_reference(self, model: str) -> tuple[Path, str]:
         """Return the x86_64 .nb that Paddle-Lite runs on this machine, and the version that converted it."""

@@ -30,7 +30,21 @@ from ..common.files import foreign_writers, locked, make_private_folder
 from ..common.subprocesses import SubprocessEnd, run_subprocess
 from ..config.choices import DEFAULT_PADDLELITE, PUBLISHED_PYTHONS
 
-PADDLE_PYTHONS = ("3.10", "3.11", "3.12", "3.9", "3.8")
+
+class Paddle(NamedTuple):
+    """A PaddlePaddle that serves as reference engine, and the CPythons that its wheels are for, preferred ones first."""
+
+    version: str
+    pythons: tuple[str, ...]
+    packages: tuple[str, ...]
+
+
+# The second is for machines that have a newer CPython only; of the three PP-OCR models both gave the same bytes.
+PADDLES = (
+    # PaddlePaddle 2.x imports pkg_resources, which setuptools dropped in 81.
+    Paddle("2.6.2", ("3.10", "3.11", "3.12", "3.9", "3.8"), ("paddlepaddle==2.6.2", "numpy<2", "setuptools<81")),
+    Paddle("3.3.1", ("3.13",), ("paddlepaddle==3.3.1", "numpy>=2", "setuptools<81")),
+)
 _DESCRIBE = (
     "import platform,struct,sys;"
     "print(platform.python_implementation(),'%d.%d'%sys.version_info[:2],struct.calcsize('P')*8,platform.machine())"
@@ -136,18 +150,34 @@ class Toolchains:
         pythons, packages = _lite_recipe(version)
         return await self._environment(f"lite-{version}", version, pythons, packages)
 
-    async def paddle(self, version: str = "2.6.2") -> Toolchain:
+    async def paddle(self) -> Toolchain:
         """Return PaddlePaddle, the reference engine.  Raises: LitefleetError when it cannot be installed."""
-        return await self._environment(f"paddle-{version}", version, PADDLE_PYTHONS, _paddle_packages(version))
+        paddle = await self._paddle()
+        return await self._environment(f"paddle-{paddle.version}", paddle.version, paddle.pythons, paddle.packages)
+
+    async def paddle_version(self) -> str:
+        """Return the version that `paddle` returns; nothing is made."""
+        return (await self._paddle()).version
 
     async def lite_status(self, version: str = DEFAULT_PADDLELITE) -> ToolchainStatus:
         """Return the state of Paddle-Lite's environment; nothing is made.  Raises: LitefleetError for an unknown version."""
         pythons, packages = _lite_recipe(version)
         return await self._status(f"lite-{version}", pythons, packages)
 
-    async def paddle_status(self, version: str = "2.6.2") -> ToolchainStatus:
+    async def paddle_status(self) -> ToolchainStatus:
         """Return the state of PaddlePaddle's environment; nothing is made."""
-        return await self._status(f"paddle-{version}", PADDLE_PYTHONS, _paddle_packages(version))
+        paddle = await self._paddle()
+        return await self._status(f"paddle-{paddle.version}", paddle.pythons, paddle.packages)
+
+    async def _paddle(self) -> Paddle:
+        """Return the PaddlePaddle whose environment is there, else the first that a CPython of this machine can run."""
+        for paddle in PADDLES:
+            if _is_ready(self.cache / f"paddle-{paddle.version}", paddle.packages):
+                return paddle
+        for paddle in PADDLES:
+            if await self._present(paddle.pythons) or await self._found_by_uv(paddle.pythons):
+                return paddle
+        return PADDLES[0]  # uv may download a CPython for it
 
     async def _status(self, name: str, pythons: tuple[str, ...], packages: tuple[str, ...]) -> ToolchainStatus:
         folder = self.cache / name
@@ -307,11 +337,6 @@ def _lite_recipe(version: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         known = ", ".join(PUBLISHED_PYTHONS)
         raise ToolchainError(f"There is no Paddle-Lite {version} for this machine; known are {known}.")
     return pythons[::-1], (f"{_PADDLELITE}{version}", _NUMPY_1)  # the newest CPython is preferred
-
-
-def _paddle_packages(version: str) -> tuple[str, ...]:
-    # PaddlePaddle 2.x imports pkg_resources, which setuptools dropped in 81.
-    return f"paddlepaddle=={version}", "numpy<2", "setuptools<81"
 
 
 def _remove(folder: Path) -> None:

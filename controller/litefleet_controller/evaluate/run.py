@@ -14,7 +14,7 @@ from litefleet_agent.findings import finding
 from ..build.conversion.preflight import find_source, load_source
 from ..build.golden.dataset import DataSet, read_datasets
 from ..build.golden.files import Array
-from ..build.golden.make import PADDLE_VERSION, run_reference
+from ..build.golden.make import run_reference
 from ..build.releases import ReleaseBuilder
 from ..build.toolchain import Toolchains
 from ..common.errors import ConfigError, FindingError, UsageError
@@ -90,7 +90,7 @@ class Evaluations:
         """Return what runs a model's data set on this machine; None where nothing can and only `min` counts."""
         configured, builder = self._project.config.models[model], self._release_builder
         if data.spec.reference is not None:
-            return await asyncio.to_thread(_given_reference, model, data.spec.reference)
+            return await _given_reference(model, data.spec.reference)
         if configured.source is None and configured.golden_spec("").engine != "paddlelite":
             if data.spec.drop is not None:
                 why = f"{model} has no `source:`, so no reference engine can run its data set: give `min:`, or `reference:`"
@@ -154,17 +154,19 @@ def key_of_task(task: Task) -> list[object]:
     return [task.model, spec.metric, spec.output, task.data.digest, how, given]
 
 
-def _given_reference(model: str, path: Path) -> _Reference:
+async def _given_reference(model: str, path: Path) -> _Reference:
     """Return PaddlePaddle with the source model `golden.reference`.  Raises: ConfigError."""
     try:
-        source, files = load_source(path), find_source(path)
+        source, files = await asyncio.to_thread(load_source, path), find_source(path)
     except FindingError as error:
         raise ConfigError([f"models.{model}.golden.reference: {found.observed}" for found in error.findings]) from error
 
-    async def run(given: Sequence[Mapping[str, Array]]) -> Sequence[Mapping[str, Array]]:
-        return (await run_reference(files, given, Toolchains()))[1]
+    toolchains = Toolchains()
 
-    return _Reference(f"PaddlePaddle {PADDLE_VERSION} and {path.name}", source.sha256, run)
+    async def run(given: Sequence[Mapping[str, Array]]) -> Sequence[Mapping[str, Array]]:
+        return (await run_reference(files, given, toolchains))[1]
+
+    return _Reference(f"PaddlePaddle {await toolchains.paddle_version()} and {path.name}", source.sha256, run)
 
 
 async def local_score(task: Task, run: Run, journal: Journal, say: Say) -> Score:

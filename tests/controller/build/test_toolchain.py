@@ -10,8 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from litefleet_controller.build.golden.make import PADDLE_VERSION
-from litefleet_controller.build.toolchain import Toolchains, default_cache, host_problem, requirement_lines
+from litefleet_controller.build.toolchain import PADDLES, Toolchains, default_cache, host_problem, requirement_lines
 from litefleet_controller.common.errors import LitefleetError
 from litefleet_controller.config.choices import PUBLISHED_PYTHONS
 
@@ -46,6 +45,22 @@ async def test_paddle_lite_comes_with_numpy_1_and_is_made_once() -> None:
 async def test_the_reference_engine_has_an_environment_of_its_own() -> None:
     made = await Toolchains(CACHE / "toolchains").paddle()
     assert about(made.python, "paddlepaddle")[1:] == ["2.6.2", "1"]
+
+
+async def test_a_machine_with_a_newer_cpython_only_gets_a_newer_paddlepaddle(tmp_path: Path) -> None:
+    def pretend(version: str) -> None:
+        program = tmp_path / "bin" / f"python{version}"
+        program.write_text(f"#!/bin/sh\necho CPython {version} 64 x86_64\n")
+        program.chmod(0o755)
+
+    (tmp_path / "bin").mkdir()
+    environ = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path), "UV_PYTHON_DOWNLOADS": "never"}
+    toolchains = Toolchains(tmp_path / "cache", environ=environ, own=None)
+    assert await toolchains.paddle_version() == "2.6.2"  # whose CPython is named then, or fetched
+    pretend("3.13")
+    assert (await toolchains.paddle_version(), (await toolchains.paddle_status()).name) == ("3.3.1", "paddle-3.3.1")
+    pretend("3.10")
+    assert (await toolchains.paddle_status()).name == "paddle-2.6.2"
 
 
 @pytest.mark.toolchain
@@ -172,7 +187,8 @@ def test_every_package_of_the_toolchains_is_pinned() -> None:
         assert f"paddlelite=={version} \\\n    --hash=sha256:" in text
         assert "numpy==1.26.4 ; python_full_version >= '3.9' \\\n    --hash=sha256:" in text
         assert "numpy<2" not in text
-    assert "--hash=sha256:" in requirement_lines([f"paddlepaddle=={PADDLE_VERSION}"])
+    for paddle in PADDLES:
+        assert "--hash=sha256:" in requirement_lines(paddle.packages[:1])
     assert requirement_lines(["paddlelite==9.9", "setuptools<81"]) == "paddlelite==9.9\nsetuptools<81\n"
 
 

@@ -33,7 +33,6 @@ __all__ = [
     "run_reference",
 ]
 
-PADDLE_VERSION = "2.6.2"
 _ENGINES = Path(__file__).parent / "engines"
 # Bytes that an engine may take in memory, besides multiples of its model, and write to a file
 _DATA, _FILE = (4 << 30, 1 << 30)
@@ -52,6 +51,7 @@ class ReferenceToolchains(Protocol):
     """Source of the reference engines' environments."""
 
     async def paddle(self) -> Interpreter: ...  # noqa: D102
+    async def paddle_version(self) -> str: ...  # noqa: D102
     async def lite(self, version: str, /) -> Interpreter: ...  # noqa: D102
 
 
@@ -93,7 +93,8 @@ async def make_golden(
         raise UsageError("golden: the engine paddlelite needs the model's x86 .nb; convert for x86_64 first.")
     given = inputs_of(inputs, outputs, spec, model, vocabularies)
     sources = (nb,) if spec.engine == "paddlelite" and nb is not None else (source_program, source_params)
-    key = _key(sources, given, spec)
+    version = await toolchains.paddle_version() if spec.engine == "paddle" else spec.paddlelite
+    key = _key(sources, given, spec.engine, version)
     paths = tuple(store / f"{key}-{case}.npz" for case in range(len(given)))
     async with locked(store / f"{key}.lock"):
         if not all(_is_readable(path) for path in paths):
@@ -131,15 +132,14 @@ def _is_readable(path: Path) -> bool:
     return True
 
 
-def _key(sources: Sequence[Path], given: Sequence[Mapping[str, Array]], spec: GoldenSpec) -> str:
+def _key(sources: Sequence[Path], given: Sequence[Mapping[str, Array]], engine: str, version: str) -> str:
     """Return the cache key, over everything that changes a golden's bytes.  Raises: UsageError for a missing source."""
     try:
         hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sources]
     except OSError as error:
         raise UsageError(f"the model cannot be read: {error}") from error
-    version = PADDLE_VERSION if spec.engine == "paddle" else spec.paddlelite
     cases = [hashlib.sha256(canonical_npz(arrays)).hexdigest() for arrays in given]
-    facts = json.dumps([_RECIPE, spec.engine, version, hashes, cases])
+    facts = json.dumps([_RECIPE, engine, version, hashes, cases])
     return hashlib.sha256(facts.encode()).hexdigest()[:32]
 
 
@@ -184,7 +184,8 @@ async def run_reference(
         interpreter, script = await toolchains.lite(paddlelite), "lite_reference.py"
         name, request = f"Paddle-Lite {paddlelite}", {"nb": str(sources[0].resolve())}
     else:
-        interpreter, script, name = await toolchains.paddle(), "paddle_reference.py", f"PaddlePaddle {PADDLE_VERSION}"
+        interpreter, script = await toolchains.paddle(), "paddle_reference.py"
+        name = f"PaddlePaddle {await toolchains.paddle_version()}"
         request = {"program": str(sources[0].resolve()), "params": str(sources[1].resolve())}
     with tempfile.TemporaryDirectory(prefix="litefleet-golden-") as folder:
         return name, await _run_engine(name, interpreter, script, request, given, Path(folder), time_limit_s, params)

@@ -38,6 +38,9 @@ class Pythons:
         assert self.paddle_python is not None, "PaddlePaddle was started"
         return At(self.paddle_python)
 
+    async def paddle_version(self) -> str:
+        return "2.6.2"
+
     async def lite(self, version: str, /) -> At:
         assert self.lite_python is not None, "Paddle-Lite was started"
         return At(self.lite_python)

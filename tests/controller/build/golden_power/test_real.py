@@ -35,6 +35,9 @@ class Toolchains:
     async def paddle(self) -> _Python:
         return _Python(paddle_environment())
 
+    async def paddle_version(self) -> str:
+        return "2.6.2"
+
     async def lite(self, version: str) -> _Python:
         return _Python(lite_environment(version))
 
