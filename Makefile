@@ -39,7 +39,7 @@ bench: $(VENV)/.done system-ssh
 
 # This tree beside the commit before; two minutes. COMMIT=... for another one.
 bench-against: $(VENV)/.done system-ssh
-	$(BIN)/python -m bench.against $(COMMIT) --devices 5 --rounds 3
+	$(BIN)/python -m bench.against $(COMMIT) --devices 4 --rounds 2
 
 schema: $(VENV)/.done
 	$(BIN)/python -m litefleet_inventory.schema
