@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from litefleet_agent.errors import AgentError
 from litefleet_agent.facts import Facts
@@ -23,10 +24,29 @@ from .python_bundle import PythonMaker
 from .starter import Agent, AgentStarter, Launch, LocalStarter
 from .transport.base import Transport, TransportError
 
-if TYPE_CHECKING:
-    from .kept_sessions import KeptSessions
-
 Report = Callable[[str, str], None]  # device name, step
+
+
+class SessionKeeper(Protocol):
+    """Keeps sessions open between two that follow one another; `kept_sessions` has the one that runs use."""
+
+    async def look(
+        self,
+        session: DeviceSession,
+        models: Sequence[str],
+        work: Callable[[DeviceSession], Awaitable[None]],
+        done: list[DeviceOutcome],
+    ) -> None:
+        """Run a session that may stay open; return when its work is done."""
+
+    def taken(self, device: Device) -> AbstractAsyncContextManager[DeviceSession | None]:
+        """Yield the device's open session, None where there is none."""
+
+    async def only(self, names: Collection[str]) -> None:
+        """Close the sessions with all other devices."""
+
+    async def close(self) -> None:
+        """Close all sessions."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +60,7 @@ class SessionFactory:
     keep_agent: bool = True  # without it, a probe changes nothing on the device
     pythons: PythonMaker | None = None  # makes what is brought to devices without Python; None: nothing is
     elsewhere: AgentStarter | None = None  # starts the agents; None: this process does, over `transport`
-    kept: KeptSessions | None = None  # what stays open between two sessions that follow one another; None: nothing does
-
+    kept: SessionKeeper | None = None  # None: no session stays open for the next one
     at_once: int = 0  # devices at work at once that the starters can serve; 0: as `ssh.concurrency` says
 
     @property
