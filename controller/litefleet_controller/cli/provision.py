@@ -13,7 +13,6 @@ import typer
 from litefleet_inventory import Device
 
 from ..common.errors import UsageError
-from ..common.files import expanded
 from ..project import Files, Options
 from .common import ContactOptions, check_files, command, in_words, show
 
@@ -82,6 +81,7 @@ def _check_combination(purge: bool, remove: bool, check: bool, dry_run: bool, in
 
 def _check_files(options: Options, devices: Sequence[Device], task: Provision, admin: Admin) -> None:
     """Check the keys before a device is contacted; ConfigError or UsageError (exit code 2)."""
+    from ..common.files import expanded
     from ..project.check import unusable_key
     from ..provision.provision import public_key
 

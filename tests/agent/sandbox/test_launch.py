@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from litefleet_agent import ARCHIVE_ROOT
 from litefleet_agent.sandbox import Policy
 from litefleet_agent.sandbox.launch import REPORT, command, read_report
 
@@ -165,7 +166,8 @@ def test_the_reference_engines_answer_the_same(which: str, tmp_path: Path) -> No
             argv = [python, "-I", "-c", UNCONFINED, AGENT, script, *arguments]
             subprocess.run(argv, check=True, capture_output=True, env=env, timeout=170)
         else:
-            policy = Policy(work=str(work), reads=(*request.values(), *map(str, goldens)), data_bytes=4 << 30)
+            reads = (*request.values(), *map(str, goldens), ARCHIVE_ROOT)  # the agent's engines
+            policy = Policy(work=str(work), reads=reads, data_bytes=4 << 30)
             ended = launched(str(python), policy, script, arguments, env=env)
             assert ended.returncode == 0, ended.stderr[-2000:]
             assert "AVX" not in ended.stderr

@@ -173,7 +173,7 @@ def test_dimensions_of_one_may_differ_between_paddle_versions() -> None:
         (b"", "LF201", "empty"),
         (PIR, "LF202", "PIR"),
         (b'{"hello": 1}', "LF207", "not a PaddlePaddle program"),
-        (b"\x7fELF\x02\x01\x01" + bytes(64), "LF207", "not a PaddlePaddle program"),
+        (b"\x7fELF\x02\x01\x01" + bytes(64), "LF207", "is a program or library (ELF)"),
         (SMALL[:-30], "LF207", "runs past the end"),
         (program(), "LF207", "no operators"),
         (program(var("w", [1], persistable=True), op("relu", ["w"], ["w"])), "LF207", "no inputs (feed)"),
