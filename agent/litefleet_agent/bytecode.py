@@ -69,14 +69,18 @@ class BytecodeFinder:
         """Forget what was compiled: the file has it now."""
         self.compiled, self._kept = {}, None
 
+    def in_archive(self, fullname: str) -> Tuple[Any, str]:
+        """Return the importer of the archive's folder that a module is in, and the name by which it knows the module."""
+        folder, name = os.path.split(os.path.join(self.source, fullname.replace(".", "/")))
+        return zipimporter(folder), name
+
     def code_of(self, fullname: str) -> Optional[Tuple[bool, CodeType]]:
         """Return whether a module of this package is a package, and its code; None where the agent has no such module."""
         known = self.start.get(fullname) or self.compiled.get(fullname)
         if known is None and fullname in self.kept:
             known = (self.kept[fullname][0], marshal.loads(self.kept[fullname][1]))  # noqa: S302
         if known is None:
-            folder, name = os.path.split(os.path.join(self.source, fullname.replace(".", "/")))
-            importer: Any = zipimporter(folder)
+            importer, name = self.in_archive(fullname)
             try:
                 known = self.compiled[fullname] = (importer.is_package(name), importer.get_code(name))
             except ImportError:
@@ -158,12 +162,15 @@ def use_start(archive: str, source: str, start: Code, note: object, site: Any) -
 
 
 def stamp_of(path: str) -> Optional[Tuple[int, int, int, int]]:
-    """Return what the file system says of a file or folder, which any change to it changes; None for what is not there."""
+    """Return what the file system says of a file or folder, as `formats.files.FileStamp`; None for what is not there.
+
+    Any change to it changes that.  The bootstrap's loader has the same order.
+    """
     try:
         state = os.stat(path)
     except (OSError, ValueError):
         return None
-    return state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
 
 
 def use_bytecode(archive: str, source: str) -> None:

@@ -63,7 +63,7 @@ def gather_known(root: str, noted: object) -> Known:
 def settled(files: Iterable[Tuple[str, Stamp]]) -> bool:
     """Return whether none of the files has changed so recently that another change could leave its stamp as it is."""
     latest = time.time_ns() - _SETTLED_NS
-    return all(stamp is None or max(stamp[:2]) < latest for _, stamp in files)
+    return all(stamp is None or max(stamp[1:3]) < latest for _, stamp in files)
 
 
 def _holds(note: Note, own: Process, tree: Tree) -> bool:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import marshal
 import os
 import sys
-from zipimport import zipimporter
 
 from .. import ARCHIVE_ROOT
 from ..bytecode import START_SUFFIX, BytecodeFinder, digest_of, read_bytecode, running, stamp_of
 from ..facts.known import settled
-from ..formats.files import FileStamp, sha256_of
+from ..formats.files import sha256_of
 from .atomic import write_atomic
 from .lease import Clock
 
@@ -95,8 +94,8 @@ def keep_start(modules: Iterable[str], note: object) -> None:
 
 def _keep_start(finder: BytecodeFinder, names: Set[str], notes: Tuple[object, object]) -> None:
     boot = Clock().boot_id()
-    stamp = _stamp(finder.source)
-    if boot and stamp and sha256_of(finder.source) == finder.sha256 and stamp == _stamp(finder.source):
+    stamp = stamp_of(finder.source)
+    if boot and stamp and sha256_of(finder.source) == finder.sha256 and stamp == stamp_of(finder.source):
         code = {name: _bare_code(finder, name) for name in sorted(names)}
         content: Any = ((boot, *stamp), code, *notes)
         body = marshal.dumps(content)
@@ -109,7 +108,7 @@ def _site_state(finder: BytecodeFinder) -> Optional[Tuple[object, ...]]:
     site = sys.modules.get("site")
     if site is None or not sys.flags.no_site:
         return None
-    path = list(folder for folder in sys.path if folder not in (finder.source, finder.archive))
+    path = [folder for folder in sys.path if folder not in (finder.source, finder.archive)]
     home = os.path.dirname(sys.executable)
     behind = [sys.executable, os.path.join(home, "pyvenv.cfg"), os.path.join(os.path.dirname(home), "pyvenv.cfg")]
     behind += [
@@ -132,9 +131,7 @@ def _bare_code(finder: BytecodeFinder, name: str) -> Tuple[bool, CodeType]:
         return known
     import ast
 
-    inside = name.replace(".", "/")
-    folder, last = os.path.split(os.path.join(finder.source, inside))
-    importer = zipimporter(folder)
+    importer, last = finder.in_archive(name)
     package = importer.is_package(last)
     tree: Any = ast.parse(importer.get_source(last) or "")
     for node in ast.walk(tree):
@@ -146,12 +143,8 @@ def _bare_code(finder: BytecodeFinder, name: str) -> Tuple[bool, CodeType]:
             node
         ):
             node.body[:1] = [] if node.body[1:] else [ast.copy_location(ast.Pass(), node.body[0])]
-    file = os.path.join(finder.archive, inside) + ("/__init__.py" if package else ".py")
+    file = os.path.join(finder.archive, name.replace(".", "/")) + ("/__init__.py" if package else ".py")
     return package, compile(tree, file, "exec", dont_inherit=True)
-
-
-def _stamp(path: str) -> Tuple[int, ...]:
-    return tuple(FileStamp.of(os.path.realpath(path)) or ())
 
 
 def _keep(finder: BytecodeFinder) -> None:

@@ -34,10 +34,8 @@ _MAX_GOLDENS, _STALE_S = 1000, 3600  # _STALE_S: seconds after which a bootstrap
 _NOT_FOUND = (errno.ENOENT, errno.ENOTDIR)
 _FOLDERS = ("blobs", "runtimes", "releases", "verified", "seals", "trust", "reports", "models", "work")
 SPARE = 8 << 20  # bytes left free for the rest of the device
-PART, _PART_S = (
-    ".tmp-part-",
-    7 * 86400,
-)  # begins the name of a blob's first bytes, and seconds that these wait for the rest
+PART = ".tmp-part-"  # begins the name of a blob's first bytes
+_PART_S = 7 * 86400  # seconds that these wait for the rest
 
 
 class StoreError(AgentError):

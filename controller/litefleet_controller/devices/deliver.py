@@ -98,15 +98,13 @@ def deltas(hello: Mapping[str, object], built: Release) -> list[Request]:
 
 def packed(hello: Mapping[str, object], built: Release, requests: Sequence[Request]) -> list[Request]:
     """Return the same requests, with files that compress well compressed.  Reads files: slow at the first."""
-    return [
-        (
-            r.op == "put"
-            and (sha := str(r.fields["sha256"])) in built.blobs
-            and packed_request(hello, sha, built.blobs[sha])
-        )
-        or r
-        for r in requests
-    ]
+
+    def smallest(request: Request) -> Request:
+        sha = str(request.fields["sha256"]) if request.op == "put" else ""
+        path = built.blobs.get(sha)
+        return (packed_request(hello, sha, path) if path is not None else None) or request
+
+    return [smallest(request) for request in requests]
 
 
 def _bytes_to_store(hello: Mapping[str, object], built: Release) -> int:

@@ -24,10 +24,8 @@ from .agent_client import Request
 _LEAST_SIZE = 16 << 10  # bytes of a file below which a round trip costs more than it saves
 _MOST_BYTES = 512 << 20  # of a file and its bases together: they are held in memory
 _MOST_SHARE = 0.95  # of the file: above it the file is sent as it is
-_MOST_PACKED, _MOST_PACKED_SHARE = (
-    64 << 20,
-    0.85,
-)  # bytes of a file that is compressed without bases, and what may be left
+_MOST_PACKED = 64 << 20  # bytes of a file that is compressed without bases
+_MOST_PACKED_SHARE = 0.85  # of such a file: above it the file is sent as it is
 _SEED = 16  # bytes that begin a match
 _STRIDE = 128  # bytes from one seed of a base to the next
 _LEAST_COPY = 256  # bytes; shorter ones break up what lzma finds by itself (measured on three models, 16 to 512)

@@ -17,9 +17,8 @@ from litefleet_agent.formats.checked import is_sha
 from ..common.checked import mapping_or_empty
 from .agent_client import Request
 
-_LEAST_STEPS = (
-    64 << 10
-)  # bytes of a delta that is sent as a blob of its own, so that it can go on; smaller ones begin again
+# Bytes of a delta that is sent as a blob of its own, so that it goes on after a cut; smaller ones begin again.
+_LEAST_STEPS = 64 << 10
 _CHUNK = 1 << 20  # bytes hashed at once
 
 

@@ -46,7 +46,7 @@ class EngineDeps:
     write: Writer
     identity: Identity  # under which devices are switched
     let_go: Callable[[], Awaitable[None]] = (
-        no_sessions  # closes the sessions that were kept open since the devices were probed
+        no_sessions  # closes the sessions that are open since the devices were probed
     )
 
 
