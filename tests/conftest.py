@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,23 @@ def lacking(reason: str) -> NoReturn:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+# What a command line sets for its process, which is the tests' own where a test calls a command in it.
+_OF_ONE_COMMAND: dict[str, tuple[str, dict[str, object]]] = {
+    "catalogue.language": ("_Chosen", {"lang": None}),
+    "cli.common": ("Stdout", {"used": False, "quiet": False}),
+    "common.typed_commands": ("Invocation", {"program": "litefleet", "config": ""}),
+}
+
+
+@pytest.fixture(autouse=True)
+def settings_of_one_command() -> None:
+    """Begin each test alike: with the environment's language, without `--quiet`, and with no named project."""
+    for name, (holder, defaults) in _OF_ONE_COMMAND.items():
+        module = sys.modules.get(f"litefleet_controller.{name}")
+        for key, value in defaults.items() if module else ():
+            setattr(getattr(module, holder), key, value)
 
 
 @pytest.fixture(autouse=True)
