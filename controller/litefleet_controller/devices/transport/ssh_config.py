@@ -7,6 +7,7 @@ what is of use to litefleet is taken over into a device.
 from __future__ import annotations
 
 import getpass
+import os
 import re
 import shlex
 import tempfile
@@ -157,6 +158,9 @@ class SshConfig:
         host, new_port = str(value("Hostname") or ""), value("Port", any_port)
         user = value("User", not device.user)
         jump = str(value("ProxyJump", not device.jump) or "")
+        known_hosts = value("UserKnownHostsFile", self._own_known_hosts and not device.host_keys)
+        if known_hosts == []:  # `none`: no file of the user's, not the default one
+            known_hosts = [os.devnull]
         settings = SshSettings(
             keys=tuple(dict.fromkeys(value("IdentityFile", not device.key) or ())),
             certificates=tuple(dict.fromkeys(value("CertificateFile") or ())),
@@ -164,7 +168,7 @@ class SshConfig:
             agent=str(value("IdentityAgent") or ""),
             proxy_command=str(value("ProxyCommand", not device.jump and not jump) or ""),
             known_as=str(value("HostKeyAlias") or ""),
-            known_hosts=tuple(value("UserKnownHostsFile", self._own_known_hosts and not device.host_keys) or ()),
+            known_hosts=tuple(known_hosts or ()),
             taken=tuple(taken),
         )
         return replace(

@@ -174,3 +174,10 @@ def test_at_a_real_server(servers: OddServers, tmp_path: Path, config: Path) -> 
         else:
             assert (outcome.verdict, code) == (Verdict.VERIFIED, ""), outcome.sentence
     assert probe(replace(device, host_keys=()), tmp_path).verdict is Verdict.FAILED
+
+
+def test_none_means_no_known_hosts_file_of_the_user(tmp_path: Path) -> None:
+    """OpenSSH reads no file of the user's then; the default one would trust more than was asked for."""
+    (tmp_path / "config").write_text("Host cam-1\n    UserKnownHostsFile none\n")
+    assert SshConfig([tmp_path / "config"]).applied(Device("cam-1", "cam-1")).ssh.known_hosts == ("/dev/null",)
+    assert SshConfig([tmp_path / "config"]).applied(Device("cam-2", "cam-2")).ssh.known_hosts == ()
