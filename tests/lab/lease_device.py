@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from litefleet_agent.releases.journal import Journal, State
@@ -129,6 +130,7 @@ async def main(folder: Path, kind: str, lease_s: float, first: bool) -> dict[str
         argv = [sys.executable, "-m", __spec__.name, "controller", str(inventory), json.dumps(releases), str(lease_s)]
         process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
+        stopped: list[int] = []
         try:
             assert await process.stdout.readline() == b"activated\n"
             begun = time.monotonic()
@@ -138,6 +140,7 @@ async def main(folder: Path, kind: str, lease_s: float, first: bool) -> dict[str
             elif kind == "agent stopped":
                 for pid in sessions():
                     os.kill(pid, signal.SIGSTOP)
+                    stopped.append(pid)
             else:
                 drop(kind, device.port)
             assert store.link("cls", "current") == releases[-1]
@@ -157,6 +160,9 @@ async def main(folder: Path, kind: str, lease_s: float, first: bool) -> dict[str
         finally:
             process.kill()
             await process.wait()
+            for pid in stopped:  # a stopped process gets no hang-up
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
