@@ -14,6 +14,7 @@ from .tables import (
     device_services,
     devices,
     findings,
+    latest_rows,
     measurements,
     numbers,
     outcomes,
@@ -98,6 +99,8 @@ def rename(connection: sa.Connection, fleet: str, old: str, new: str) -> None:
         copied = [sa.literal(new) if column.name == "device" else column for column in table.c]
         chosen = sa.select(*copied).where(table.c.device == old, table.c.rollout.in_(ours))
         connection.execute(sa.insert(table).from_select([column.name for column in table.c], chosen))
+    pointing = sa.update(latest_rows).where(latest_rows.c.fleet == fleet, latest_rows.c.device == old)
+    connection.execute(pointing.values(device=new))
     for table in (findings, measurements, transitions):
         moved = sa.update(table).where(table.c.device == old, table.c.rollout.in_(ours))
         connection.execute(moved.values(device=new))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,10 @@ class State:
         file.check_file(path)
         with file.names_damage():
             return cls(Database.open(where), clock, file)
+
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """Return a transaction that only reads, for queries of their own over `tables`; StateError as for every method."""
+        return self._database.read()
 
     def identity(self, fleet: str) -> Identity:
         """Return the identity under which this state switches a fleet's devices; without an id before the first lock."""

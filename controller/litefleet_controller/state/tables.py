@@ -135,6 +135,16 @@ rollout_rows = sa.Table(
     _of_rollout(),
 )
 
+# Each device's row in the latest rollout that had one: lists of devices are read through it, not through all rollouts
+latest_rows = sa.Table(
+    "latest_rows",
+    metadata,
+    *(_key(name) for name in ("fleet", "device", "model")),
+    _text("rollout"),
+    sa.ForeignKeyConstraint(_ROW, [f"rollout_rows.{name}" for name in _ROW], ondelete="CASCADE"),
+    sa.Index("latest_rows_by_row", *_ROW),
+)
+
 transitions = sa.Table(
     "transitions",
     metadata,

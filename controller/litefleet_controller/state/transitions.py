@@ -14,7 +14,7 @@ from .devices import confirm
 from .model import Conflict, RowChange
 from .records import row_values
 from .rollouts import link_releases
-from .tables import findings, measurements, outcomes, rollout_rows, transitions
+from .tables import findings, latest_rows, measurements, outcomes, rollout_rows, rollouts, transitions
 
 _KEY = ("rollout", "device", "model")
 _MOST = 200  # findings or measured values of one row: the rest of what a device sends is ignored
@@ -41,6 +41,30 @@ def insert_rows(connection: sa.Connection, rollout_id: str, rows: Sequence[Devic
     if rows:
         connection.execute(sa.insert(rollout_rows), [row_values(rollout_id, row) for row in rows])
         link_releases(connection, rollout_id, [row.release for row in rows])
+        _note_latest(connection, rollout_id, keys)
+
+
+def _note_latest(connection: sa.Connection, rollout_id: str, keys: set[tuple[str, str]]) -> None:
+    """Point to these rows as the latest of their devices and models, except where a newer rollout has one."""
+    there = sa.select(rollouts.c.fleet, rollouts.c.ordinal).where(rollouts.c.id == rollout_id)
+    fleet, ordinal = connection.execute(there).one()
+    newer = (
+        sa.select(latest_rows.c.device, latest_rows.c.model)
+        .join(rollouts, rollouts.c.id == latest_rows.c.rollout)
+        .where(latest_rows.c.fleet == fleet, rollouts.c.ordinal > ordinal)
+    )
+    ours = sorted(keys - {(device, model) for device, model in connection.execute(newer)})
+    if ours:
+        connection.execute(_FORGET_LATEST, [{"f": fleet, "d": device, "m": model} for device, model in ours])
+        noted = [{"fleet": fleet, "device": device, "model": model, "rollout": rollout_id} for device, model in ours]
+        connection.execute(sa.insert(latest_rows), noted)
+
+
+_FORGET_LATEST = sa.delete(latest_rows).where(
+    latest_rows.c.fleet == sa.bindparam("f"),
+    latest_rows.c.device == sa.bindparam("d"),
+    latest_rows.c.model == sa.bindparam("m"),
+)
 
 
 def move(connection: sa.Connection, rollout_id: str, changes: Sequence[RowChange], now: float) -> None:
