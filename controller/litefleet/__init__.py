@@ -1,4 +1,4 @@
-"""litefleet's public Python API: open a project, plan, roll out, verify, infer, inspect.
+"""litefleet's public Python API: open a project, plan, roll out, decide, verify, infer, inspect.
 
     import litefleet
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from litefleet_controller import __version__
     from litefleet_controller.build.golden.pictures import prepare, read_picture
     from litefleet_controller.common.errors import ConfigError, LitefleetError, UsageError
+    from litefleet_controller.common.operator import acting_as
     from litefleet_controller.config.preprocess import PreprocessConfig
     from litefleet_controller.devices.outcome import DeviceOutcome, Interrupted, RunReport
     from litefleet_controller.devices.progress import Progress, QuietProgress
@@ -33,10 +34,29 @@ if TYPE_CHECKING:
     from litefleet_controller.infer.infer import Inference
     from litefleet_controller.infer.report import CaseAnswer, DeviceAnswer
     from litefleet_controller.inspection.model import Inspection
+    from litefleet_controller.operations.device_records import DeviceRecord, DeviceStory
+    from litefleet_controller.operations.find import RolloutStatus
+    from litefleet_controller.operations.host_key import ShownKey
+    from litefleet_controller.operations.rollback import RollbackPlan
     from litefleet_controller.project.project import Project
     from litefleet_controller.rollout_engine.plan import Plan, PlannedDevice
 
-    from .api import RolloutStatus, evaluate, inspect, open_project, plan, rollout, status, verify
+    from .api import evaluate, inspect, open_project, plan, rollout, status, verify
+    from .calls import Stopper
+    from .decisions import abort, approve, pause, plan_rollback, resume, retry, rollback
+    from .records import (
+        accept_key,
+        audit,
+        device,
+        devices,
+        forget,
+        history,
+        report,
+        reports,
+        rollouts,
+        shown_key,
+        what_is_stored,
+    )
 
 __all__ = [
     "Accuracy",
@@ -46,6 +66,8 @@ __all__ = [
     "ConfigError",
     "DeviceAnswer",
     "DeviceOutcome",
+    "DeviceRecord",
+    "DeviceStory",
     "Finding",
     "Inference",
     "Inspection",
@@ -57,30 +79,59 @@ __all__ = [
     "Progress",
     "Project",
     "QuietProgress",
+    "RollbackPlan",
     "RolloutStatus",
     "RunReport",
     "Severity",
+    "ShownKey",
+    "Stopper",
     "UsageError",
     "Verdict",
     "__version__",
+    "abort",
+    "accept_key",
     "accuracy_of",
+    "acting_as",
+    "approve",
+    "audit",
+    "device",
+    "devices",
     "evaluate",
+    "forget",
+    "history",
     "inspect",
     "open_project",
+    "pause",
     "plan",
+    "plan_rollback",
     "prepare",
     "read_picture",
+    "report",
+    "reports",
+    "resume",
+    "retry",
+    "rollback",
     "rollout",
+    "rollouts",
+    "shown_key",
     "status",
     "verify",
+    "what_is_stored",
 ]
 
 _CONTROLLER = "litefleet_controller."
 # the module that defines each public name
 _MODULES = {
+    **dict.fromkeys(("evaluate", "inspect", "open_project", "plan", "rollout", "status", "verify"), "litefleet.api"),
     **dict.fromkeys(
-        ("RolloutStatus", "evaluate", "inspect", "open_project", "plan", "rollout", "status", "verify"), "litefleet.api"
+        ("abort", "approve", "pause", "plan_rollback", "resume", "retry", "rollback"), "litefleet.decisions"
     ),
+    **dict.fromkeys(
+        ("accept_key", "audit", "device", "devices", "forget", "history", "report", "reports", "rollouts"),
+        "litefleet.records",
+    ),
+    **dict.fromkeys(("shown_key", "what_is_stored"), "litefleet.records"),
+    **dict.fromkeys(("DeviceRecord", "DeviceStory"), _CONTROLLER + "operations.device_records"),
     **dict.fromkeys(("Finding", "Severity", "Verdict"), "litefleet_agent.findings"),
     **dict.fromkeys(("ConfigError", "LitefleetError", "UsageError"), _CONTROLLER + "common.errors"),
     **dict.fromkeys(("DeviceOutcome", "Interrupted", "RunReport"), _CONTROLLER + "devices.outcome"),
@@ -95,6 +146,11 @@ _MODULES = {
     "Inspection": _CONTROLLER + "inspection.model",
     "PreprocessConfig": _CONTROLLER + "config.preprocess",
     "Project": _CONTROLLER + "project.project",
+    "RollbackPlan": _CONTROLLER + "operations.rollback",
+    "RolloutStatus": _CONTROLLER + "operations.find",
+    "ShownKey": _CONTROLLER + "operations.host_key",
+    "Stopper": "litefleet.calls",
+    "acting_as": _CONTROLLER + "common.operator",
 }
 
 

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
-from litefleet_controller.devices.outcome import DeviceOutcome, RunReport
-from litefleet_controller.devices.progress import Progress, QuietProgress
+from litefleet_controller.config import load_config
+from litefleet_controller.devices.outcome import RunReport
+from litefleet_controller.devices.progress import Progress
 from litefleet_controller.devices.steps import WaitPolicy
 from litefleet_controller.inspection.model import Inspection, inspect_file
+from litefleet_controller.operations.find import RolloutStatus
 from litefleet_controller.project import Options
 from litefleet_controller.project.project import Project, open_state
 from litefleet_controller.project.project import open_project as _open_project
-from litefleet_controller.rollout import DeviceRow, Rollout
 from litefleet_controller.rollout_engine.plan import Plan
 
-__all__ = ["RolloutStatus", "evaluate", "inspect", "open_project", "plan", "rollout", "status", "verify"]
+from .calls import PathLike, options_of, progress_for, run, run_checked
 
-PathLike = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class RolloutStatus:
-    """One rollout as recorded in the project's state; no device is contacted.
-
-    `rows` has one entry for each device and model, `outcomes` the last outcome of each device that was reached.
-    """
-
-    rollout: Rollout
-    rows: tuple[DeviceRow, ...]
-    outcomes: tuple[DeviceOutcome, ...]
+__all__ = ["evaluate", "inspect", "open_project", "plan", "rollout", "status", "verify"]
 
 
 def open_project(
@@ -58,10 +44,11 @@ def open_project(
     return _open_project(Options(Path(config), chosen, limit, tuple(models), accept_new_host_keys))
 
 
-def plan(project: Project, progress: Progress | None = None) -> Plan:
+def plan(project: Project, progress: Progress | None = None, *, offline: bool = False) -> Plan:
     """Probe the project's devices and return the plan of a rollout: for each device its file, wave, bytes to send and reason.
 
-    Nothing on a device changes. An unreachable device is part of the plan (`effect` is "offline").
+    Nothing on a device changes. An unreachable device is part of the plan (`effect` is "offline"). With `offline`, no device
+    is contacted: the plan is made by what the devices reported last.
 
     Raises: ConfigError, UsageError, StateError.
 
@@ -70,7 +57,10 @@ def plan(project: Project, progress: Progress | None = None) -> Plan:
     """
     from litefleet_controller import operations
 
-    return asyncio.run(operations.plan_rollout(project.options, _progress_for(progress)))
+    options, shown = project.options, progress_for(progress)
+    if offline:
+        return run(operations.plan_offline(options, shown))
+    return run_checked(project, lambda: operations.plan_rollout(options, shown))
 
 
 def rollout(
@@ -90,10 +80,11 @@ def rollout(
     from litefleet_controller import operations
 
     wait_policy = WaitPolicy.ALL if wait_for_offline else WaitPolicy.WAVES
-    return asyncio.run(operations.start_rollout(project.options, _progress_for(progress), wait_policy, supersede))
+    options, shown = project.options, progress_for(progress)
+    return run_checked(project, lambda: operations.start_rollout(options, shown, wait_policy, supersede))
 
 
-def status(project: Project, rollout_id: str = "") -> RolloutStatus:
+def status(project: Project | PathLike, rollout_id: str = "") -> RolloutStatus:
     """Return a rollout of the project's fleet from its state; the latest one if `rollout_id` is empty.
 
     Raises: UsageError for an unknown rollout; StateError when the state is unusable.
@@ -103,9 +94,9 @@ def status(project: Project, rollout_id: str = "") -> RolloutStatus:
     """
     from litefleet_controller import operations
 
-    with closing(open_state(project.config)) as state:
-        found = operations.find_rollout(state, project.config.fleet, rollout_id)
-        return RolloutStatus(found, tuple(state.rows(found.id)), tuple(state.outcomes(found.id)))
+    config = load_config(options_of(project).config)
+    with closing(open_state(config)) as state:
+        return operations.read_status(state, config.fleet, rollout_id)
 
 
 def verify(project: Project, progress: Progress | None = None) -> RunReport:
@@ -120,7 +111,7 @@ def verify(project: Project, progress: Progress | None = None) -> RunReport:
     """
     from litefleet_controller.operations.evaluate import verify as run_verify
 
-    return asyncio.run(run_verify(project.options, _progress_for(progress)))
+    return run(run_verify(project.options, progress_for(progress)))
 
 
 def evaluate(project: Project, progress: Progress | None = None) -> RunReport:
@@ -136,7 +127,7 @@ def evaluate(project: Project, progress: Progress | None = None) -> RunReport:
     """
     from litefleet_controller.operations.evaluate import evaluate as run_evaluation
 
-    return asyncio.run(run_evaluation(project.options, _progress_for(progress)))
+    return run(run_evaluation(project.options, progress_for(progress)))
 
 
 def inspect(file: PathLike, arch: str | None = None) -> Inspection:
@@ -150,7 +141,3 @@ def inspect(file: PathLike, arch: str | None = None) -> Inspection:
         print(inspection.verdict, [finding.code for finding in inspection.findings])
     """
     return inspect_file(Path(file), arch)
-
-
-def _progress_for(progress: Progress | None) -> Callable[[int], Progress]:
-    return lambda total: progress if progress is not None else QuietProgress()

@@ -45,21 +45,14 @@ def devices(
     as_csv: Annotated[bool, typer.Option("--csv", help="Write a CSV table to stdout and nothing else.")] = False,
 ) -> None:
     """Show what runs on each device, since when, its verdict, drift and last contact. No device is contacted."""
-    from ..operations.device_records import device_records
+    from ..operations.device_records import chosen_records, device_records
     from ..reports.device_text import devices_csv, devices_text
 
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other. Give one of them.")
     now = time.time()
     before = now - seconds_of("--silent", silent) if silent else None
-    found = [
-        record
-        for record in device_records(options)
-        if (not version or record.version == version or (len(version) >= 4 and record.release.startswith(version)))
-        and (not state or state in (record.state, record.verdict))
-        and (not drift or record.drift)
-        and (before is None or record.seen_at < before)
-    ]
+    found = chosen_records(device_records(options), version, state, drift, before)
     if as_json:
         show(json.dumps({"schema": 1, "command": "devices", "devices": [r.to_dict() for r in found]}, indent=2))
     elif as_csv:

@@ -28,7 +28,6 @@ from .common import (
 )
 from .completion import rollout_ids
 
-_MOST_AUDIT = 100_000  # entries that a filter searches
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -43,7 +42,7 @@ def status(
     from .. import operations
     from ..config import load_config
     from ..project.project import open_state
-    from ..reports.status_text import rollouts_dict, rollouts_text, status_dict, status_text
+    from ..reports.status_text import rollouts_dict, rollouts_text, status_document, status_text
 
     settings = load_config(options.config)
     chosen = _selected(options)
@@ -53,25 +52,17 @@ def status(
             text = rollouts_text(latest, terminal_width(), colored(), str(state.holder(settings.fleet) or ""))
             show(json.dumps(rollouts_dict(latest), indent=2) if as_json else text)
             return
-        one = operations.find_rollout(state, settings.fleet, rollout_id)
-        rows = [row for row in state.rows(one.id) if chosen is None or row.device in chosen]
         if as_json:
-            outcomes = [o for o in state.outcomes(one.id) if chosen is None or o.device in chosen]
+            found = operations.read_status(state, settings.fleet, rollout_id, chosen)
         else:
-            brief = state.outcomes_in_brief(one.id, rows)
-        running = {key: entry.at for key, entry in state.runs_failed(one.id).items()}
-        older = state.behind(settings.fleet)
-        holder = str(state.holder(settings.fleet) or "")
-        versions = state.versions()
+            found, sent = operations.read_status_in_brief(state, settings.fleet, rollout_id, chosen)
     if as_json:
-        content = status_dict(one, rows, outcomes, time.time(), holder, running, versions)
-        show(json.dumps({**content, "older": older}, indent=2))
+        show(json.dumps(status_document(found, time.time()), indent=2))
     else:
-        now, width = time.time(), terminal_width()
-        text = status_text(one, rows, brief.notable, now, width, colored(), holder, running, versions, brief.sent_bytes)
-        show(text)
-    if older:
-        say(f"Attention: {older}")
+        now, width, parts = time.time(), terminal_width(), (found.holder, found.running, found.versions)
+        show(status_text(found.rollout, found.rows, found.outcomes, now, width, colored(), *parts, sent))
+    if found.older:
+        say(f"Attention: {found.older}")
 
 
 @command
@@ -127,28 +118,12 @@ def audit(
     as_json: JsonOption = False,
 ) -> None:
     """Show who did what, when, and from which files."""
-    from ..config import load_config
-    from ..operations.device_records import concerns
-    from ..project.project import open_state
+    from ..operations.audit import AuditFilter, audit_entries, check_audit
     from ..reports.device_text import audit_table
 
     begin = time.time() - seconds_of("--since", since) if since else 0.0
-    chosen = _selected(options)
-    settings = load_config(options.config)
-    filtered = bool(who or action or rollout_id or since or chosen is not None)
-    with closing(open_state(settings)) as state:
-        problem = state.check_audit() if check else ""
-        entries = state.audit(_MOST_AUDIT if filtered else last)
-        rollouts = {d: {m.rollout for m in state.moves_of(settings.fleet, d)} for d in chosen or ()}
-    entries = tuple(
-        e
-        for e in entries
-        if who.lower() in e.who.lower()
-        and action.lower() in e.action.lower()
-        and (not rollout_id or e.what.get("rollout") == rollout_id)
-        and e.at >= begin
-        and (chosen is None or any(concerns(e, device, rollouts[device]) for device in chosen))
-    )[-last:]
+    problem = check_audit(options) if check else ""
+    entries = audit_entries(options, last, AuditFilter(who, action, rollout_id, begin))
     if as_json:
         show(json.dumps({"schema": 1, "broken": problem, "entries": [asdict(e) for e in entries]}, indent=2))
     else:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from .text import sanitize
 
@@ -23,6 +25,17 @@ _CI_VARIABLES = (
     "TRAVIS_BUILD_USER",
 )
 _LONGEST = 80  # characters of a name
+_person: ContextVar[str] = ContextVar("person", default="")  # whom a server acts for at the moment
+
+
+@contextmanager
+def acting_as(person: str) -> Iterator[None]:
+    """Record what this thread or task does in the context as done by `person`, before any other name."""
+    token = _person.set(person)
+    try:
+        yield
+    finally:
+        _person.reset(token)
 
 
 def system_user() -> str:
@@ -36,12 +49,18 @@ def system_user() -> str:
 def operator(configured: str = "", environ: Mapping[str, str] | None = None) -> str:
     """Return who acts: "alice", or "alice as root" where that is not the system's user.
 
-    In this order: the variable LITEFLEET_OPERATOR, the person a CI system names, `operator:` in litefleet.yaml
-    (`configured`), the user who called sudo, the system's user.
+    In this order: whom `acting_as` names, the variable LITEFLEET_OPERATOR, the person a CI system names, `operator:` in
+    litefleet.yaml (`configured`), the user who called sudo, the system's user.
     """
     found = os.environ if environ is None else environ
     user = system_user()
-    given = (found.get(VARIABLE), *(found.get(name) for name in _CI_VARIABLES), configured, found.get("SUDO_USER"))
+    given = (
+        _person.get(),
+        found.get(VARIABLE),
+        *(found.get(name) for name in _CI_VARIABLES),
+        configured,
+        found.get("SUDO_USER"),
+    )
     names = (" ".join(sanitize(name, _LONGEST).split()) for name in given if name)
     name = next((name for name in names if name), user)
     return user if name == user else f"{name} as {user}"

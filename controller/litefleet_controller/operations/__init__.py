@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .adopt import Adoption, adopt_state, plan_adoption, state_of
     from .bundle import write_for
     from .context import RolloutContext, open_context
-    from .find import find_rollout
+    from .find import RolloutStatus, find_rollout, read_status, read_status_in_brief
     from .plan import plan_offline, plan_rollout
     from .resume import abort, approve, pause, retry, what_to_abort
     from .rollback import RollbackPlan, Target, plan_rollback, roll_back
@@ -25,6 +25,7 @@ __all__ = [
     "Adoption",
     "RollbackPlan",
     "RolloutContext",
+    "RolloutStatus",
     "Target",
     "abort",
     "adopt_state",
@@ -37,6 +38,8 @@ __all__ = [
     "plan_offline",
     "plan_rollback",
     "plan_rollout",
+    "read_status",
+    "read_status_in_brief",
     "retry",
     "roll_back",
     "spread_trust",
@@ -51,7 +54,7 @@ _MODULES = {
     ".adopt": ("Adoption", "adopt_state", "plan_adoption", "state_of"),
     ".bundle": ("write_for",),
     ".context": ("RolloutContext", "open_context"),
-    ".find": ("find_rollout",),
+    ".find": ("RolloutStatus", "find_rollout", "read_status", "read_status_in_brief"),
     ".plan": ("plan_offline", "plan_rollout"),
     ".resume": ("abort", "approve", "pause", "retry", "what_to_abort"),
     ".rollback": ("RollbackPlan", "Target", "plan_rollback", "roll_back"),

@@ -105,6 +105,27 @@ def device_records(options: Options) -> tuple[DeviceRecord, ...]:
         return _records(state, project.config.fleet, [(d.name, m, d) for d, m in pairs], drifted)
 
 
+def chosen_records(
+    records: Sequence[DeviceRecord],
+    version: str = "",
+    state: str = "",
+    drift: bool = False,
+    seen_before: float | None = None,
+) -> tuple[DeviceRecord, ...]:
+    """Return the records that match every filter given, as the options of `litefleet devices` choose them.
+
+    `version` is a version or at least 4 characters of a release's id; `state` a state or a verdict; `seen_before` an epoch time.
+    """
+    return tuple(
+        record
+        for record in records
+        if (not version or record.version == version or (len(version) >= 4 and record.release.startswith(version)))
+        and (not state or state in (record.state, record.verdict))
+        and (not drift or record.drift)
+        and (seen_before is None or record.seen_at < seen_before)
+    )
+
+
 def device_story(options: Options, name: str, last: int = 200) -> DeviceStory:
     """Return one device's facts, releases and time line of at most `last` entries; also of one that left the inventory.
 

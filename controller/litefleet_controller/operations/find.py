@@ -2,15 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ..common.errors import UsageError
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
 
 if TYPE_CHECKING:
+    from ..devices.outcome import DeviceOutcome
     from ..state import State
 
 SEARCHED = 20  # latest rollouts
+
+
+@dataclass(frozen=True)
+class RolloutStatus:
+    """One rollout as recorded in the project's state; no device is contacted.
+
+    `rows` has one entry for each device and model, `outcomes` the last outcome of each device that was reached.
+    """
+
+    rollout: Rollout
+    rows: tuple[DeviceRow, ...]
+    outcomes: tuple[DeviceOutcome, ...]
+    holder: str = ""  # the controller that runs the fleet at the moment, "" for none
+    older: str = ""  # why this state is not the latest copy, as far as is known
+    running: Mapping[tuple[str, str], float] = field(
+        default_factory=dict
+    )  # failed (device, model) that ran it, when seen
+    versions: Mapping[str, str] = field(default_factory=dict)  # of the stored releases, by their ids
+
+
+def read_status(
+    state: State, fleet: str, rollout_id: str = "", chosen: Collection[str] | None = None, outcomes: bool = True
+) -> RolloutStatus:
+    """Return where a rollout stands, of the chosen devices or of all; without `outcomes` those are left out.
+
+    Raises: UsageError for an unknown rollout.
+    """
+    one = find_rollout(state, fleet, rollout_id)
+    rows = tuple(row for row in state.rows(one.id) if chosen is None or row.device in chosen)
+    ends = state.outcomes(one.id) if outcomes else ()
+    return RolloutStatus(
+        one,
+        rows,
+        tuple(o for o in ends if chosen is None or o.device in chosen),
+        str(state.holder(fleet) or ""),
+        state.behind(fleet),
+        {key: entry.at for key, entry in state.runs_failed(one.id).items()},
+        state.versions(),
+    )
+
+
+def read_status_in_brief(
+    state: State, fleet: str, rollout_id: str = "", chosen: Collection[str] | None = None
+) -> tuple[RolloutStatus, int]:
+    """Return the status with those outcomes only that a text shows, and the bytes that the others sent."""
+    found = read_status(state, fleet, rollout_id, chosen, outcomes=False)
+    brief = state.outcomes_in_brief(found.rollout.id, found.rows)
+    return replace(found, outcomes=brief.notable), brief.sent_bytes
 
 
 def find_rollout(state: State, fleet: str, rollout_id: str = "", command: str = "") -> Rollout:

@@ -13,6 +13,7 @@ from ..common.checked import sequence_or_empty
 from ..common.text import LINE_LIMIT, json_ready, sanitize
 from ..common.typed_commands import as_typed
 from ..devices.outcome import DeviceOutcome
+from ..operations.find import RolloutStatus
 from ..rollout import DeviceRow, DeviceState, Rollout, RolloutState
 from ..rollout.windows import next_open, open_until
 from ..state import HistoryEntry
@@ -118,6 +119,12 @@ def status_dict(
         "failed_running": [{"device": d, "model": m, "seen_at": at} for (d, m), at in running.items()],
         "next": [{"command": command, "does": does} for command, does in next_commands(rollout, rows, holder)],
     }
+
+
+def status_document(found: RolloutStatus, now: float) -> dict[str, Any]:
+    """Return what `litefleet status --json` shows of a status that was read."""
+    one, parts = found.rollout, (found.holder, found.running, found.versions)
+    return {**status_dict(one, found.rows, found.outcomes, now, *parts), "older": found.older}
 
 
 def rollouts_text(rollouts: Sequence[Rollout], width: int = 100, color: bool = False, holder: str = "") -> str:
