@@ -1,10 +1,12 @@
-"""The language of this process's messages: `--lang`, else LITEFLEET_LANG, else the locale's.  Imports nothing slow."""
+"""The language of messages: what one request asks for, else `--lang`, LITEFLEET_LANG, the locale.  Imports nothing slow."""
 
 from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import zip_longest
 
 
@@ -31,15 +33,28 @@ class _Chosen:
     lang: Lang | None = None
 
 
+_SPOKEN: ContextVar[Lang | None] = ContextVar("litefleet_language", default=None)
+
+
+@contextmanager
+def speaking(lang: Lang) -> Iterator[None]:
+    """Use a language in this context, one request of a server, whatever the process was asked for."""
+    token = _SPOKEN.set(lang)
+    try:
+        yield
+    finally:
+        _SPOKEN.reset(token)
+
+
 def choose(lang: str | None) -> None:
     """Set this process's language; None for the environment's.  Raises: ValueError for an unknown one."""
     _Chosen.lang = Lang(lang) if lang else None
 
 
 def current_lang() -> Lang:
-    """Return the language of this process's messages: `choose`'s, else LITEFLEET_LANG's, else the locale's."""
+    """Return the language of messages: `speaking`'s, else `choose`'s, else LITEFLEET_LANG's, else the locale's."""
     asked = os.environ.get("LITEFLEET_LANG", "")
-    return _Chosen.lang or (Lang(asked) if asked in list(Lang) else lang_of())
+    return _SPOKEN.get() or _Chosen.lang or (Lang(asked) if asked in list(Lang) else lang_of())
 
 
 def in_lang(english: str, chinese: str) -> str:

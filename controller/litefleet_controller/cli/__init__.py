@@ -20,6 +20,7 @@ from . import (
     run_models,
     runtime,
     schedule,
+    serve,
     state,
 )
 from .common import app
@@ -42,5 +43,6 @@ __all__ = [
     "run_models",
     "runtime",
     "schedule",
+    "serve",
     "state",
 ]

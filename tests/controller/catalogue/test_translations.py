@@ -32,7 +32,8 @@ NOT_SENTENCES = re.compile(
     r"|(glibc|numpy|CPython) \{1\}(\.\{2\})?|TensorFlow.*|Keras HDF5|ncnn param|TensorRT engine|Ascend OM|Core ML"
     r"|OpenVINO IR|1 - CER|No solution found|\{1\} (status|inspect|explain|rollout|demo|plan) .*|NONCE, SHA.*|exit \{1\}\n.*"
     r"|LFBOOT \{1\}|too many authentication|max auth|Value error,|\{1\}.*(sh -c|mine|litefleet|@media).*|\{1\}\n\nruntimes.*"
-    r"|agent \{1\}|\{\{1\}: FILE\}|def keep.*|database is locked|np\..*|latency \{1\}|file is not a database|Port \{port\}.*",
+    r"|agent \{1\}|\{\{1\}: FILE\}|def keep.*|database is locked|np\..*|latency \{1\}|file is not a database|Port \{port\}.*"
+    r"|; Secure|; Max-Age=0|.*SameSite=.*|Bearer realm.*|Accept-Language, Cookie|camera=\(\).*",
     re.DOTALL,
 )
 

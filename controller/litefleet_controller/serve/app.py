@@ -1,0 +1,51 @@
+"""`make_app`: the routes of pages and API, and what surrounds every request."""
+
+from __future__ import annotations
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from ..common.errors import LitefleetError, UsageError
+from . import api, pages
+from .auth import routes as login
+from .auth.middleware import Identify
+from .errors import error_response
+from .language import Speaking
+from .security import SecurityHeaders
+from .service import Service, service_of
+
+
+def make_app(service: Service) -> Starlette:
+    """Return the application for one project."""
+    app = Starlette(
+        routes=[Route("/healthz", health), *login.routes, *api.routes, *pages.routes],
+        middleware=[Middleware(Speaking), Middleware(SecurityHeaders), Middleware(Identify, auth=service.auth)],
+        exception_handlers={HTTPException: _http_error, LitefleetError: _own_error},
+    )
+    app.state.service = service
+    return app
+
+
+def health(request: Request) -> Response:
+    """Return 200 while the state can be read, else 503 with the reason."""
+    service = service_of(request)
+    try:
+        with service.state() as state:
+            state.rollouts(service.config().fleet, 1)
+    except LitefleetError as error:
+        return PlainTextResponse(f"{error}\n", 503)
+    return PlainTextResponse("ok\n")
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return error_response(request, error.status_code, error.detail, error.headers)
+
+
+def _own_error(request: Request, error: Exception) -> Response:
+    """Return an error of ours, whose text contains the remedy: 422 for what was asked, 503 for what cannot be used now."""
+    return error_response(request, 422 if isinstance(error, UsageError) else 503, str(error))

@@ -1,0 +1,73 @@
+"""Starts the server: its socket, uvicorn, and what it prints."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import uvicorn
+
+from ..common.errors import UsageError
+from .app import make_app
+from .service import ServeSettings, Service
+
+_HEADERS = 16 << 10  # bytes of a request's line and headers
+_STOP_S = 10  # for which requests may finish when the server stops
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams first, so that stopping waits for no browser."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop."""
+        self._service.live.close()
+        await super().shutdown(sockets)
+
+
+def listening(settings: ServeSettings) -> socket.socket:
+    """Return the socket that listens.  Raises: UsageError with what to do."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        reason = f"cannot listen on {settings.host}:{settings.port}: {error.strerror or error}"
+        raise UsageError(f"{reason}. Choose another port with --port.") from error
+    return listener
+
+
+def run(service: Service, listener: socket.socket, started: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM, then finish the requests under way; `started` is called before the first request."""
+    settings = service.settings
+    files: dict[str, Any] = {}
+    if settings.certificate is not None:
+        files = {"ssl_certfile": str(settings.certificate), "ssl_keyfile": str(settings.key or settings.certificate)}
+    config = uvicorn.Config(
+        make_app(service),
+        http="h11",
+        ws="none",
+        lifespan="on",
+        loop="asyncio",
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        h11_max_incomplete_event_size=_HEADERS,
+        timeout_graceful_shutdown=_STOP_S,
+        **files,
+    )
+    started()
+    try:
+        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has stopped
+            _Server(config, service).run([listener])
+    finally:
+        service.opened.close()
