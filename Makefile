@@ -7,7 +7,7 @@ LAB ?= lab
 # starts first, so that both processes end at about the same time
 LONGEST := tests/lab/test_lab_power.py
 
-.PHONY: demo test lint lab lab-test bench bench-against schema clean system-ssh system-test system-lab
+.PHONY: demo test lint lab lab-test bench bench-against schema docs pictures clean system-ssh system-test system-lab
 
 $(VENV)/.done: pyproject.toml tools/setup.sh
 	tools/setup.sh $(VENV)
@@ -43,6 +43,11 @@ bench-against: $(VENV)/.done system-ssh
 
 schema: $(VENV)/.done
 	$(BIN)/python -m litefleet_inventory.schema
+
+# The documentation as a site in build/site, in both languages; loads nothing from a network, neither now nor when it is read.
+docs: $(VENV)/.done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
+	@echo "build/site/index.html; with search: $(BIN)/python -m http.server -b 127.0.0.1 -d build/site 8000"
 
 # System packages: installed as root, else named; the demo then uses its own SSH server.
 system-ssh:

@@ -18,7 +18,7 @@ from litefleet_controller.devices.agent_archive import agent_archive
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("agent", "controller", "inventory", "systemd", "docs", "tools", "bench", "tests")
-FILES = ("pyproject.toml", "README.md", "README.zh.md", "LICENSE", "CHANGELOG.md", "Makefile")
+FILES = ("pyproject.toml", "README.md", "README.zh.md", "LICENSE", "CHANGELOG.md", "Makefile", "mkdocs.yml")
 
 
 def run(*argv: object, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
@@ -74,7 +74,9 @@ def test_what_an_operator_needs_is_in_the_wheel(wheel: Path, installed: Path, tm
     assert version.strip() == f"litefleet {wheel.name.split('-')[1]}"
     assert run(installed / "python", "-m", "litefleet", "--version", cwd=tmp_path, env=bare) == version
     pages = [line.split()[0] for line in run("litefleet", "docs", cwd=tmp_path, env=bare).splitlines()]
-    assert sorted(pages) == sorted(path.stem for path in (ROOT / "docs").glob("[a-z]*.md") if ".zh" not in path.name)
+    written = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("how-to/*.md")]
+    names = (path.relative_to(ROOT / "docs").as_posix() for path in written if ".zh" not in path.name)
+    assert sorted(pages) == sorted(name.removesuffix(".md") for name in names)
     for lang, words in (("en", "exit code"), ("zh", "退出码")):
         assert words in run("litefleet", "--lang", lang, "docs", "rollouts", cwd=tmp_path, env=bare).lower()
         assert "LF101" in run("litefleet", "--lang", lang, "explain", "LF101", cwd=tmp_path, env=bare)

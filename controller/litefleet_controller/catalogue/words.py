@@ -66,8 +66,6 @@ _HEADINGS = {
     "possible-weighs-less": "A finding that is only possible has its severity reduced by one level.",
     "same": "`litefleet explain CODE` shows the same text.",
     "index": "All findings",
-    "english": "English",
-    "chinese": "中文",
 }
 _BLOCKS = {
     "LF1": "The .nb file and its target machine",

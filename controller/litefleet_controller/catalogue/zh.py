@@ -26,8 +26,6 @@ HEADINGS_ZH: Mapping[str, str] = {
     "possible-weighs-less": "把握程度仅为“可能”的发现，严重程度降低一级。",
     "same": "`litefleet explain CODE --lang zh` 显示同样的内容。",
     "index": "全部发现",
-    "english": "English",
-    "chinese": "中文",
 }
 
 SEVERITIES_ZH: Mapping[str, str] = {"note": "说明", "warning": "警告", "error": "错误"}

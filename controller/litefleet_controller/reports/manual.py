@@ -20,7 +20,8 @@ _FOLDERS = (Path(__file__).parents[1] / "docs", Path(__file__).parents[3] / "doc
 _LANGUAGES = re.compile(
     r"^\[(?:English|中文)\]\([\w.-]+\)\n+", re.MULTILINE
 )  # the line that leads to the other language
-_LINK = re.compile(r"\[([^\]\n]+)\]\((?:\.\./|findings/|adr/)?([\w-]+)(?:\.zh)?(?:\.md)?(?:#[^)\s]*)?\)")
+_LINK = re.compile(r"\[([^\]\n]+)\]\((?:\.\./|adr/)?((?:how-to/)?[\w-]+)(?:\.zh)?(?:\.md)?(?:#[^)\s]*)?\)")
+_CODE = re.compile(r"LF\d{3}")
 _WIDEST = 100  # columns: longer lines of prose are hard to read
 
 
@@ -37,11 +38,12 @@ class _Page(Markdown):
 
 
 def pages(lang: Lang) -> dict[str, Path]:
-    """Return the pages by name ("rollouts"), in a language where they are written in it, else in English."""
+    """Return the pages by name ("rollouts", "how-to/jetson"), in a language where they are written in it, else in English."""
     folder = next((folder for folder in _FOLDERS if folder.is_dir()), None)
     if folder is None:
         return {}
-    english = {path.stem: path for path in sorted(folder.glob("*.md")) if "." not in path.stem}
+    found = [*sorted(folder.glob("*.md")), *sorted(folder.glob("how-to/*.md"))]
+    english = {path.relative_to(folder).with_suffix("").as_posix(): path for path in found if "." not in path.stem}
     return {name: _in(lang, path) for name, path in english.items()}
 
 
@@ -96,6 +98,6 @@ def for_terminal(markdown: str, width: int, color: bool) -> str:
 def _linked(link: re.Match[str]) -> str:
     """Return a link to another page as its text and the command that shows it; one within the page as its text."""
     text, name = link[1], link[2]
-    if name not in pages(Lang.EN) or name in text or f"`{name}`" in text:
+    if name not in pages(Lang.EN) or name in text or _CODE.fullmatch(text) or f"`{name}`" in text:
         return text
     return f"{text} (`litefleet docs {name}`)"

@@ -1,4 +1,4 @@
-"""The catalogue's articles: whole, well formed, current on disk, and shown by `litefleet explain`."""
+"""The catalogue's articles: whole, well formed, pages of the site, and shown by `litefleet explain`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from litefleet_agent.findings import CATALOGUE, Certainty, Finding
 from litefleet_controller.catalogue.articles import article, find_code, near_codes
 from litefleet_controller.catalogue.details import DETAILS
 from litefleet_controller.catalogue.language import Lang, lang_of
-from litefleet_controller.catalogue.pages import pages, write_pages
 from litefleet_controller.catalogue.text import index_text, to_text
 from litefleet_controller.catalogue.words import Words, words
 from litefleet_controller.catalogue.zh import ZH
 from litefleet_controller.cli import app
 from litefleet_controller.common.errors import UsageError
 
+from tools.docs_site.findings import finding_pages
+
 ROOT = Path(__file__).parents[3]
-FINDINGS = ROOT / "docs" / "findings"
 CODES = sorted(CATALOGUE)
 THREAD = re.compile(r"^[\w-]+/[\w-]+#\d{2,6}: \S.*$")
 MEASURED = re.compile(r"^measured with Paddle-Lite [\d.a-z]+( and [\d.a-z]+)? on (x86_64|aarch64)\b.*$")
@@ -188,41 +188,27 @@ def test_the_index_has_a_line_for_each():
     assert lines[0].split() == ["LF101", "error", "target-mismatch"]
 
 
-# --- the pages
-
-
-def test_the_pages_on_disk_are_current():
-    kept = {path.name: path.read_text(encoding="utf-8") for path in FINDINGS.iterdir()}
-    stale = sorted(name for name, text in pages().items() if kept.get(name) != text)
-    stale += sorted(kept.keys() - pages().keys())
-    assert stale == [], "run: python -m litefleet_controller.catalogue docs/findings"
+# --- the pages of the site
 
 
 def test_every_page_is_linked_and_every_link_leads_somewhere():
-    made = pages()
+    made = finding_pages()
     assert len(made) == 2 * (len(CODES) + 1)
     for name, text in made.items():
         for target in re.findall(r"\]\(([^)]+)\)", text):
-            assert target.startswith("https://github.com/") or target in made, (name, target)
+            assert target.startswith("https://github.com/") or f"findings/{target}" in made, (name, target)
     for lang in Lang:
-        index = made[f"README{lang.suffix}.md"]
-        assert [code for code in CODES if f"[{code}]({code}{lang.suffix}.md)" not in index] == []
+        index = made[f"findings/index{lang.suffix}.md"]
+        assert [code for code in CODES if f"[{code}]({code}.md)" not in index] == []
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_both_pages_have_the_same_bones(code: str):
-    made = pages()
-    english, chinese = made[f"{code}.md"], made[f"{code}.zh.md"]
+    made = finding_pages()
+    english, chinese = made[f"findings/{code}.md"], made[f"findings/{code}.zh.md"]
     for bone in (r"^## ", r"^\d\. ", r"^- ", r"^```"):
         assert len(re.findall(bone, english, re.MULTILINE)) == len(re.findall(bone, chinese, re.MULTILINE)), bone
     assert english.count("```") % 2 == 0
-
-
-def test_pages_of_findings_that_are_no_more_are_removed(tmp_path: Path):
-    for name in ("LF100.md", "LF100.zh.md", "notes.md"):
-        (tmp_path / name).write_text("old")
-    write_pages(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {*pages(), "notes.md"}
 
 
 # --- the command

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_every_page_is_listed_with_its_title_in_both_languages() -> None:
-    names = {path.name.split(".")[0] for path in (ROOT / "docs").glob("*.md")}
+    written = [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("how-to/*.md")]
+    names = {path.relative_to(ROOT / "docs").as_posix().split(".")[0] for path in written}
     assert set(pages(Lang.EN)) == set(pages(Lang.ZH)) == names
     for lang, title in ((Lang.EN, "Rollouts"), (Lang.ZH, "部署")):
         (line,) = (line for line in contents(lang).split("\n") if line.startswith("rollouts "))
