@@ -88,7 +88,12 @@ def test_links_to_other_hosts_are_well_formed(pages: dict[Path, Page]) -> None:
     outside = {link for page in pages.values() for link in page.links if urlsplit(link).scheme}
     assert len(outside) > 30
     assert {urlsplit(link).scheme for link in outside} == {"https"}
-    assert {urlsplit(link).hostname for link in outside} == {"distributed.dask.org", "github.com", "keepachangelog.com", "semver.org"}
+    assert {urlsplit(link).hostname for link in outside} == {
+        "distributed.dask.org",
+        "github.com",
+        "keepachangelog.com",
+        "semver.org",
+    }
     assert [link for link in outside if not re.fullmatch(r"https://[\w./#-]+", link)] == []
 
 
