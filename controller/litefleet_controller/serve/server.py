@@ -70,4 +70,5 @@ def run(service: Service, listener: socket.socket, started: Callable[[], None]) 
         with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has stopped
             _Server(config, service).run([listener])
     finally:
+        service.jobs.close()
         service.opened.close()

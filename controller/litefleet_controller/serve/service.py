@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from starlette.requests import HTTPConnection
 
@@ -16,6 +15,7 @@ from ..project import Options
 from ..project.project import Project, open_project, open_state
 from ..state import State
 from .auth.auth import Auth
+from .jobs import Jobs
 from .live import Live
 
 
@@ -82,17 +82,18 @@ class Opened:
 
 @dataclass(frozen=True)
 class Service:
-    """One server's parts.  `jobs` is what `serve.jobs` keeps of work that takes minutes."""
+    """One server's parts."""
 
     options: Options
     auth: Auth
     settings: ServeSettings = ServeSettings()
     live: Live = field(default_factory=Live)
-    jobs: Any = None
     opened: Opened = field(init=False)
+    jobs: Jobs = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "opened", Opened(self.options))
+        object.__setattr__(self, "jobs", Jobs(lambda: self.config().store / "serve.db"))
 
     def config(self) -> Config:
         """Return the configuration as its file is now.  Raises: ConfigError."""
