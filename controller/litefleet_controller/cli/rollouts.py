@@ -16,6 +16,7 @@ from ..common.errors import UsageError
 from ..project import Files, Options
 from .common import (
     DEFAULT_CONFIG,
+    STDOUT,
     ConfigOption,
     DeviceOptions,
     HtmlOption,
@@ -38,6 +39,7 @@ from .common import (
     say,
     show,
     terminal_width,
+    write_out,
 )
 from .completion import device_patterns, rollout_ids, versions
 
@@ -73,15 +75,28 @@ class FailOn(StrEnum):
         return ordered[: {"never": 0, "blocked": 2, "offline": 3, "change": 4}[self.value]]
 
 
-def _show_plan(options: Options, as_json: bool, offline: bool = False, fail_on: FailOn = FailOn.NEVER) -> None:
+def _show_plan(
+    options: Options,
+    as_json: bool,
+    offline: bool = False,
+    fail_on: FailOn = FailOn.NEVER,
+    markdown: Path | None = None,
+) -> None:
     from .. import operations
     from ..reports.plan_text import plan_text
 
+    if as_json and markdown == STDOUT:
+        raise UsageError("--json and --markdown - both write to stdout. Give --markdown a file name.")
     if not offline:
         check_files(options)
     make = operations.plan_offline if offline else operations.plan_rollout
     plan = run_async(make(options, progress_for(as_json)))
-    show(json.dumps(plan.to_dict(), indent=2) if as_json else plan_text(plan, terminal_width(), colored()))
+    if markdown != STDOUT:
+        show(json.dumps(plan.to_dict(), indent=2) if as_json else plan_text(plan, terminal_width(), colored()))
+    if markdown is not None:
+        from ..reports.plan_markdown import plan_markdown
+
+        write_out(markdown, plan_markdown(plan))
     raise typer.Exit(int(any(effect in plan.counts for effect in fail_on.effects)))
 
 
@@ -99,9 +114,13 @@ def plan(
             help="What in the plan makes the exit code 1: blocked (or failed) devices, also offline ones, or any change as well.",
         ),
     ] = FailOn.NEVER,
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", help="Also write the plan as Markdown, for a pull request; - for stdout alone."),
+    ] = None,
 ) -> None:
     """Show what a rollout would do to each device, in which wave, and why; nothing changes on the devices."""
-    _show_plan(options, as_json, offline, fail_on)
+    _show_plan(options, as_json, offline, fail_on, markdown)
 
 
 @command

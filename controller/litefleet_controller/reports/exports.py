@@ -121,15 +121,15 @@ def _xml(text: str) -> str:
 def to_markdown(report: RunReport) -> str:
     """Return the report as Markdown: the head, the counts, a table of devices, the findings."""
     counts = " · ".join(f"{count} {translated_cell(verdict)}" for verdict, count in report.counts.items())
-    lines = [f"## litefleet {_md(report.command)}: {_md(counts or tr('no devices'))}", ""]
+    lines = [f"## litefleet {markdown_cell(report.command)}: {markdown_cell(counts or tr('no devices'))}", ""]
     about = [report.started_at, human_seconds(report.seconds)]
     about += [tr("fleet {name}", name=report.fleet)] if report.fleet else []
     about += [tr("by {name}", name=report.by)] if report.by else []
     about += [f"{model} {', '.join(versions)}" for model, versions in report.versions.items()]
     lines += [
-        _md(" · ".join(about)),
+        markdown_cell(" · ".join(about)),
         "",
-        *(f"{_md(translated(line))}  " for line in [*rollout_lines(report), *brought_lines(report)]),
+        *(f"{markdown_cell(translated(line))}  " for line in [*rollout_lines(report), *brought_lines(report)]),
         "",
     ]
     head = " | ".join(map(tr, ("device", "model", "version", "verdict", "why")))
@@ -139,17 +139,21 @@ def to_markdown(report: RunReport) -> str:
         runs = release_name(outcome.release, outcome.version) if outcome.release else "–"
         cells = (outcome.device, outcome.model, runs, tr(outcome.verdict.value), translated_sentence(outcome.sentence))
         p50 = human_ms(latency.p50) if latency else "–"
-        lines.append("| " + " | ".join([*(_md(cell) for cell in cells), p50]) + " |")
+        lines.append("| " + " | ".join([*(markdown_cell(cell) for cell in cells), p50]) + " |")
     lines += [
-        f"| {_md(device)} | {_md(model)} | – | {_md(translated_cell(state))} | {tr('not begun')} | – |"
+        f"| {markdown_cell(device)} | {markdown_cell(model)} | – | {markdown_cell(translated_cell(state))} | {tr('not begun')} | – |"
         for device, model, state in not_begun(report)
     ]
     for group in shared_findings(report):
         entry = group.entry
         names = ", ".join(group.devices[:20])
         names += tr(" and {count} more", count=len(group.devices) - 20) if len(group.devices) > 20 else ""
-        lines += ["", f"**{entry.code} {title_of(entry.code)}** ({tr(entry.severity.value)}): {_md(names)}", ""]
-        lines += [f"- {_md(translated_sentence(text))}" for text, _ in group.seen[:5]]
+        lines += [
+            "",
+            f"**{entry.code} {title_of(entry.code)}** ({tr(entry.severity.value)}): {markdown_cell(names)}",
+            "",
+        ]
+        lines += [f"- {markdown_cell(translated_sentence(text))}" for text, _ in group.seen[:5]]
         lines += [
             "- " + tr("{label}: {text}", label=tr(name), text=text)
             for name, text in zip(("why", "do"), advice(entry.code), strict=True)
@@ -157,7 +161,7 @@ def to_markdown(report: RunReport) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _md(text: str) -> str:
+def markdown_cell(text: str) -> str:
     """Return a text of a device for a Markdown table: cleaned, on one line, without markup of its own."""
     cleaned = sanitize(text, LINE_LIMIT).replace("\n", " ")
     for character in "\\`*_[]<>|#":

@@ -104,7 +104,7 @@ _STYLES = {
     "offline": "red",
     "unknown": "yellow",
 }
-_WORDS = {**{effect: effect for effect in _STYLES}, "changes": "to change"}
+WORDS = {**{effect: effect for effect in _STYLES}, "changes": "to change"}
 _OUTPUTS = 20  # outputs shown of one model
 _GROUPS = 60  # groups of like devices shown
 _NAMES = 40  # names or ranges shown of one group
@@ -112,13 +112,14 @@ _REASONS = 10  # different reasons shown for offline devices
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
     """Devices with the same change for the same reason."""
 
     members: tuple[PlannedDevice, ...]
 
     @property
     def names(self) -> list[str]:
+        """The devices."""
         return [p.row.device for p in self.members]
 
     @property
@@ -167,14 +168,15 @@ def _head(page: Page, plan: Plan) -> None:
     )
     parts: list[str | tuple[str, str]] = []
     for effect, count in plan.counts.items():
-        parts += [" · " if parts else "", (counted(count, _WORDS[effect]), _STYLES[effect])]
+        parts += [" · " if parts else "", (counted(count, WORDS[effect]), _STYLES[effect])]
     page.line(*(parts or ["no devices"]))
     if plan.offline:
-        page.line(_based_on(plan))
+        page.line(based_on(plan))
         page.line("Only a preview: `litefleet rollout` asks every device, and plans by what it answers.")
 
 
-def _based_on(plan: Plan) -> str:
+def based_on(plan: Plan) -> str:
+    """Return what an offline plan was made from, in English."""
     seen = plan.seen
     if seen is None:
         return "Offline: no device was asked, and the state knows none of them."
@@ -194,14 +196,14 @@ def _waves(page: Page, plan: Plan) -> None:
     page.table(("wave", "devices", "kinds", "to send", "which"), rows, left=("which",))
 
 
-def _like(planned: Sequence[PlannedDevice]) -> list[_Group]:
+def alike(planned: Sequence[PlannedDevice]) -> list[Group]:
     """Group devices with the same change; the largest group first."""
     groups: dict[tuple[str, ...], list[PlannedDevice]] = {}
     for p in planned:
         row = p.row
         key = (row.model, p.runs, p.runs_artifact, row.release, row.artifact, row.runtime, p.why)
         groups.setdefault(key, []).append(p)
-    return [_Group(tuple(members)) for members in sorted(groups.values(), key=lambda m: -len(m))]
+    return [Group(tuple(members)) for members in sorted(groups.values(), key=lambda m: -len(m))]
 
 
 def _changes(page: Page, plan: Plan) -> None:
@@ -209,7 +211,7 @@ def _changes(page: Page, plan: Plan) -> None:
     if not changing:
         return
     page.heading("Changes")
-    groups = _like(changing)
+    groups = alike(changing)
     for group in groups[:_GROUPS]:
         _change(page, group)
     if len(groups) > _GROUPS:
@@ -217,20 +219,20 @@ def _changes(page: Page, plan: Plan) -> None:
         page.line(f"and {plural(len(groups) - _GROUPS, 'more group')}: {folded(rest, _NAMES)}", indent=2)
 
 
-def _change(page: Page, group: _Group) -> None:
+def _change(page: Page, group: Group) -> None:
     first = group.members[0]
     row, model = first.row, sanitize(first.row.model, 60)
     waves = sorted({p.row.wave + 1 for p in group.members})
     which = f"wave{'' if len(waves) == 1 else 's'} {', '.join(map(str, waves))}"
     page.line((plural(len(group.members), "device"), "bold"), (f"   {which}, {group.size}", "dim"), indent=2)
-    page.line((f"-  {model} {_side(first.runs, first.runs_version, first.runs_artifact)}", "red"), indent=4)
-    page.line((f"+  {model} {_side(row.release, first.version, row.artifact, row.runtime)}", "green"), indent=4)
+    page.line((f"-  {model} {side(first.runs, first.runs_version, first.runs_artifact)}", "red"), indent=4)
+    page.line((f"+  {model} {side(row.release, first.version, row.artifact, row.runtime)}", "green"), indent=4)
     if first.why:
         page.field("why", sanitize(first.why, LINE_LIMIT), 7, 4)
     page.field("devices", folded(group.names, _NAMES), 7, 4)
 
 
-def _side(release: str, version: str, artifact: str, runtime: str = "") -> str:
+def side(release: str, version: str, artifact: str, runtime: str = "") -> str:
     """Return one side of a difference: release, file, runtime."""
     parts = [f"file {sanitize(artifact[:12], 12)}"] if artifact else []
     parts += [f"runtime {sanitize(runtime, 40)}"] if runtime else []
