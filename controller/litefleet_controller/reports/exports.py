@@ -140,10 +140,9 @@ def to_markdown(report: RunReport) -> str:
         cells = (outcome.device, outcome.model, runs, tr(outcome.verdict.value), translated_sentence(outcome.sentence))
         p50 = human_ms(latency.p50) if latency else "–"
         lines.append("| " + " | ".join([*(markdown_cell(cell) for cell in cells), p50]) + " |")
-    lines += [
-        f"| {markdown_cell(device)} | {markdown_cell(model)} | – | {markdown_cell(translated_cell(state))} | {tr('not begun')} | – |"
-        for device, model, state in not_begun(report)
-    ]
+    for device, model, state in not_begun(report):
+        name, of, shown = map(markdown_cell, (device, model, translated_cell(state)))
+        lines.append(f"| {name} | {of} | – | {shown} | {tr('not begun')} | – |")
     for group in shared_findings(report):
         entry = group.entry
         names = ", ".join(group.devices[:20])
