@@ -18,9 +18,11 @@ from .model import (
     StateError,
     StateOlder,
 )
+from .outbox import EVENTS, Notice, Outbox, Subscription
 from .state import State, Transition
 
 __all__ = [
+    "EVENTS",
     "AuditEntry",
     "Confirmed",
     "Conflict",
@@ -29,6 +31,8 @@ __all__ = [
     "FleetLocked",
     "HistoryEntry",
     "KnownDevice",
+    "Notice",
+    "Outbox",
     "Owner",
     "RowChange",
     "ServiceStatus",
@@ -36,6 +40,7 @@ __all__ = [
     "StateDamaged",
     "StateError",
     "StateOlder",
+    "Subscription",
     "Transition",
     "this_process",
 ]

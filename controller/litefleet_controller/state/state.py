@@ -17,13 +17,14 @@ from ..devices.deliver import Release
 from ..devices.identity import Identity
 from ..devices.outcome import DeviceOutcome
 from ..rollout import DeviceEvent, DeviceRow, Rollout, RolloutEvent
-from . import audit_log, device_history, device_views, devices, fleet_lock, identity, rollouts, versions
+from . import audit_log, device_history, device_views, devices, fleet_lock, identity, outbox, rollouts, versions
 from . import transitions as row_transitions
 from .database import Database, sqlite_path
 from .device_history import HistoryEntry, ServiceStatus
 from .device_views import LastRow, RolloutMove
 from .identity import Beside, Noted
 from .model import AuditEntry, Confirmed, Conflict, FleetLock, KnownDevice, Owner, RowChange, StateOlder
+from .outbox import Outbox, Subscription
 from .rollouts import OutcomesInBrief
 from .tables import rollouts as rollout_table
 from .tables import transitions
@@ -53,27 +54,39 @@ class State:
     database cannot be used; nothing is written then.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float], beside: Beside | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], float],
+        beside: Beside | None = None,
+        told: Sequence[Subscription] = (),
+    ) -> None:
         self._database = database
         self._clock = clock
         self._beside = beside
+        self._told = told  # who is told what happens
 
     @classmethod
     def open(
-        cls, where: str | os.PathLike[str], clock: Callable[[], float] = time.time, beside: Path | None = None
+        cls,
+        where: str | os.PathLike[str],
+        clock: Callable[[], float] = time.time,
+        beside: Path | None = None,
+        told: Sequence[Subscription] = (),
     ) -> State:
         """Open a path (SQLite, made when it is missing) or a PostgreSQL URL, and bring its schema up to date.
 
-        `beside` is the file that holds the state's identity, by default `<database>.id` beside an SQLite file.
+        `beside` is the file that holds the state's identity, by default `<database>.id` beside an SQLite file.  `told`: the
+        receivers that get a notice of what happens, stored in the transaction in which it happens.
         Raises: StateError with what to do; StateDamaged where a file is empty, missing or damaged that held a state before.
         """
         path = sqlite_path(where)
         if path is None:
-            return cls(Database.open(where), clock, Beside(beside) if beside else None)
+            return cls(Database.open(where), clock, Beside(beside) if beside else None, told)
         file = Beside(beside or path.with_name(f"{path.name}.id"))
         file.check_file(path)
         with file.names_damage():
-            return cls(Database.open(where), clock, file)
+            return cls(Database.open(where), clock, file, told)
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """Return a transaction that only reads, for queries of their own over `tables`; StateError as for every method."""
@@ -147,7 +160,9 @@ class State:
         with self._database.write() as connection:
             owner = fleet_lock.check(connection, lock)
             made = rollouts.insert(connection, rollout, now)
-            _store_with(connection, made.id, rows, releases, now)
+            rollouts.store_releases(connection, releases, now)
+            rollouts.link_releases(connection, made.id, [release.id for release in releases])
+            row_transitions.insert_rows(connection, made.id, rows)
             details = {**audit, "rollout": made.id, "fleet": made.fleet, "kind": made.kind, "rows": len(rows)}
             audit_log.append(connection, now, rollout.by or _actor(owner), "rollout created", details)
             return made
@@ -175,10 +190,18 @@ class State:
         with self._database.write() as connection:
             fleet_lock.check(connection, lock)
             rollouts.check_fleet(connection, rollout_id, lock.fleet)
-            row_transitions.move(connection, rollout_id, changes, self._clock())
+            self._move(connection, rollout_id, changes, self._clock())
             if any(change.event is DeviceEvent.BEGIN for change in changes):
                 return identity.increase(connection, lock.fleet)
         return 0
+
+    def _move(self, connection: sa.Connection, rollout_id: str, changes: Sequence[RowChange], now: float) -> None:
+        row_transitions.move(connection, rollout_id, changes, now)
+        outbox.devices_lost(connection, self._told, rollout_id, changes, now)
+
+    def outbox(self, fleet: str) -> Outbox:
+        """Return the notices of a fleet."""
+        return Outbox(self._database, self._clock, fleet)
 
     def adopt(
         self,
@@ -200,7 +223,7 @@ class State:
             number = identity.increase(connection, lock.fleet)
             devices.forget_confirmed(connection, [device.device for device in known])
             devices.confirm(connection, entries)
-            _record_facts(connection, known)
+            devices.record_facts(connection, known)
             ours = identity.read_identity(connection, lock.fleet)
             content = {**details, "fleet": lock.fleet, "state": ours.state, "number": number}
             audit_log.append(connection, self._clock(), actor, "state adopted", content)
@@ -235,8 +258,9 @@ class State:
             owner = fleet_lock.check(connection, lock)
             rollouts.check_fleet(connection, before.id, lock.fleet)
             rollouts.advance(connection, before, event, after, now)
-            row_transitions.move(connection, before.id, changes, now)
+            self._move(connection, before.id, changes, now)
             row_transitions.insert_rows(connection, before.id, joined)
+            outbox.rollout_moved(connection, self._told, after, event, now)
             if event is not None or audit is not None:
                 action = event.value if event is not None else str((audit or {}).get("action", "changed"))
                 audit_log.append(connection, now, _actor(owner), action, _audit_details(before, after, audit))
@@ -252,7 +276,7 @@ class State:
         """Store releases; one that is already stored gets its files and seal replaced."""
         with self._database.write() as connection:
             fleet_lock.check(connection, lock)
-            _store(connection, releases, self._clock())
+            rollouts.store_releases(connection, releases, self._clock())
 
     def stored_release(self, release: str) -> Release | None:
         """Return a release by its id."""
@@ -291,10 +315,10 @@ class State:
         with self._database.write() as connection:
             return devices.next_number(connection, fleet, model, self._clock())
 
-    def record_facts(self, devices: Sequence[KnownDevice]) -> None:
+    def record_facts(self, known: Sequence[KnownDevice]) -> None:
         """Store the facts that devices reported."""
         with self._database.write() as connection:
-            _record_facts(connection, devices)
+            devices.record_facts(connection, known)
 
     def known(self) -> Mapping[str, KnownDevice]:
         """Return every device's last reported facts, by name."""
@@ -319,7 +343,11 @@ class State:
     def record_history(self, service: ServiceStatus, entries: Sequence[HistoryEntry] = ()) -> None:
         """Store a device's service status and the new entries of its history."""
         with self._database.write() as connection:
+            before = device_history.service_of(connection, service.device) if self._told else None
             device_history.record_history(connection, service, entries)
+            drift = before.status.get("drift") if before is not None else None
+            after = service.status.get("drift")
+            outbox.drift_found(connection, self._told, service.device, drift, after, self._clock())
 
     def service(self, device: str) -> ServiceStatus | None:
         """Return a device's service status at its last contact; None where it has none."""
@@ -466,20 +494,3 @@ def _audit_details(before: Rollout, after: Rollout, audit: Mapping[str, object] 
 def _transition(row: Any) -> Transition:
     moved = (row.event, row.state_before, row.state_after)
     return Transition(row.at, row.device, row.model, *moved, row.release, row.sentence)
-
-
-def _store_with(
-    connection: sa.Connection, rollout_id: str, rows: Sequence[DeviceRow], kept: Sequence[Release], now: float
-) -> None:
-    """Store a new rollout's rows and releases."""
-    rollouts.store_releases(connection, kept, now)
-    rollouts.link_releases(connection, rollout_id, [release.id for release in kept])
-    row_transitions.insert_rows(connection, rollout_id, rows)
-
-
-def _store(connection: sa.Connection, kept: Sequence[Release], now: float) -> None:
-    rollouts.store_releases(connection, kept, now)
-
-
-def _record_facts(connection: sa.Connection, reported: Sequence[KnownDevice]) -> None:
-    devices.record_facts(connection, reported)

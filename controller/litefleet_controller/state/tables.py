@@ -302,3 +302,23 @@ audit = sa.Table(
     _text("previous"),
     _text("hash"),
 )
+
+# What receivers are to be told.  No foreign key to the rollout: a notice outlives it.
+notices = sa.Table(
+    "notices",
+    metadata,
+    sa.Column("seq", _GROWING, primary_key=True, autoincrement=True),
+    sa.Column("id", Words(), nullable=False, unique=True),
+    _real("at"),
+    _text("fleet"),
+    _text("receiver"),
+    _text("event"),
+    _text("rollout"),  # "" where it is about none
+    _json("content"),
+    _text("state"),  # waiting, delivered, dead
+    _integer("attempts"),
+    _real("next_at"),
+    _real("claimed_until"),  # a process delivers it until then
+    _text("error"),  # of the latest attempt
+    sa.Index("notices_by_state", "fleet", "receiver", "state", "seq"),
+)
