@@ -7,7 +7,7 @@ LAB ?= lab
 # starts first, so that both processes end at about the same time
 LONGEST := tests/lab/test_lab_power.py
 
-.PHONY: demo test lint lab lab-test bench bench-against schema docs pictures clean system-ssh system-test system-lab
+.PHONY: demo test lint lab lab-test bench bench-docs bench-against schema docs pictures clean system-ssh system-test system-lab
 
 $(VENV)/.done: pyproject.toml tools/setup.sh
 	tools/setup.sh $(VENV)
@@ -34,8 +34,15 @@ lab-test: $(VENV)/.done system-lab
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "$(LAB)" --timeout 900 $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/lab/test_*.py)) \
 		tests/sim tests/e2e/test_random_cuts.py tests/e2e/test_random_kills.py
 
+# What would end after MINUTES is left out; RESULTS.json holds all that was measured, and `make bench-docs` writes the tables
+# and pictures of docs/performance.md from it.
+MINUTES ?= 25
 bench: $(VENV)/.done system-ssh
-	$(BIN)/python -m bench.fleet
+	$(BIN)/python -m bench.fleet --minutes $(MINUTES) --json RESULTS.json
+
+bench-docs: $(VENV)/.done
+	$(BIN)/python -m bench.tables RESULTS.json docs/performance.md docs/performance.zh.md
+	$(BIN)/python -m bench.pictures RESULTS.json docs/pictures
 
 # This tree beside the commit before; two minutes. COMMIT=... for another one.
 bench-against: $(VENV)/.done system-ssh

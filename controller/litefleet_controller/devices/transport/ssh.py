@@ -18,7 +18,7 @@ from .base import CIPHERS, KEX, LEGACY_CIPHERS, LEGACY_KEX, Channel, TransportEr
 from .failures import connection_failure, look_again, why
 from .hostkeys import HostTrust, TrustDecision
 from .identities import Identities
-from .lighter import without_ignored_packets, without_packet_log
+from .lighter import with_signature_at_once, without_ignored_packets, without_packet_log
 from .ssh_config import Proxy, proxy_of
 from .window import SendWindow, round_trip_s
 
@@ -46,13 +46,15 @@ class _Client(asyncssh.SSHClient):
     def __init__(self, decision: TrustDecision, identities: Identities, legacy: bool) -> None:
         self.decision = decision
         self._legacy = legacy
-        self._offers = identities.offers()
+        self._offers, self._named = identities.offers(), identities.named
         self.problem: TransportError | None = None  # why no key could be offered
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         without_packet_log(conn)
         if not self._legacy:  # else it may use CBC
             without_ignored_packets(conn)
+        if self._named:  # else the device may admit without a key
+            with_signature_at_once(conn)
 
     def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
         return self.decision.trusts(key)

@@ -9,10 +9,15 @@ from typing import Any
 
 import asyncssh
 import pytest
-from litefleet_controller.devices.transport.lighter import without_ignored_packets, without_packet_log
+from litefleet_controller.devices.transport.lighter import (
+    with_signature_at_once,
+    without_ignored_packets,
+    without_packet_log,
+)
 
 SENT = bytes(range(256)) * 4096
 MSG_IGNORE = 2
+MSG_USERAUTH_REQUEST = 50
 KINDS: Counter[int] = Counter()
 
 
@@ -76,3 +81,41 @@ def test_packets_are_logged_only_where_somebody_reads_them(caplog: pytest.LogCap
     with caplog.at_level(logging.ERROR, "asyncssh"):
         without_packet_log(quiet)
     assert quiet.log_sent_packet() is quiet.log_received_packet() is None
+
+
+async def login_requests(light: bool, known: bool) -> int:
+    """Return how many login requests a login took whose second of two keys the server knows, or whose first."""
+    keys = [asyncssh.generate_private_key("ssh-ed25519") for _ in range(2)]
+    right = keys[0 if known else 1]
+
+    class Strict(Server):
+        def begin_auth(self, username: str) -> bool:
+            return True
+
+        def public_key_auth_supported(self) -> bool:
+            return True
+
+        def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+            return key.public_data == right.public_data
+
+    class Client(asyncssh.SSHClient):
+        def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+            if light:
+                with_signature_at_once(conn)
+
+    KINDS.clear()
+    server = await asyncssh.listen("127.0.0.1", 0, server_factory=Strict, server_host_keys=[keys[0]])
+    async with server:
+        connection, _ = await asyncssh.create_connection(
+            Client, "127.0.0.1", server.get_port(), known_hosts=None, config=None, agent_path=None, client_keys=keys
+        )
+        connection.abort()
+    return KINDS[MSG_USERAUTH_REQUEST]
+
+
+def test_a_login_with_a_key_of_this_process_takes_one_request() -> None:
+    assert asyncio.run(login_requests(light=False, known=True)) == 3, (
+        "asyncssh asks less: `with_signature_at_once` can go"
+    )
+    assert asyncio.run(login_requests(light=True, known=True)) == 1
+    assert asyncio.run(login_requests(light=True, known=False)) == 2  # the first key is rejected, the second one is not
