@@ -250,8 +250,11 @@ def run(sizes: Sizes, folder: Path, parts: set[str], results: Results) -> None:
     if "push" in parts:  # what is missing is known before an hour has gone
         _peers_for(sizes.tools, results)
     if "rollout" in parts:
-        asyncio.run(with_fleet(folder, sizes, False, roll_out))
-        shutil.rmtree(folder / "devices")
+        try:
+            asyncio.run(with_fleet(folder, sizes, False, roll_out))
+        except MeasureError as error:
+            results.leave_out("the rest of the rollouts", str(error))
+        shutil.rmtree(folder / "devices", ignore_errors=True)  # a lease may just end
         print(f"{rollout_table(results)}\n\n{proof_table(results)}", flush=True)
     if "push" in parts:
         alone = own_network()  # from here on nothing can be fetched

@@ -38,6 +38,10 @@ from litefleet_controller.devices.transport.hostkeys import HostKeys
 from litefleet_controller.devices.transport.ssh import SshLimits, SshTransport
 from litefleet_inventory.model import Device, Inventory
 
+from bench.environments import Machine
+from bench.results import Figures, Results
+from bench.tables import lines_table
+
 _PACKET = 1460  # bytes
 _QUEUE = 256 << 10  # bytes that a line holds beyond what is under way
 _SFTP_SERVER = "/usr/lib/openssh/sftp-server"
@@ -233,22 +237,30 @@ def _prepare(job: Job, state: str) -> None:
         shutil.copy(there, target)
 
 
-async def _line(wire: Wire, relay: Relay, job: Job, rounds: int) -> dict[tuple[str, str], tuple[float, int]]:
-    """Return the median seconds and bytes of each tool and state on one line."""
-    found: dict[tuple[str, str], list[tuple[float, int]]] = {}
+async def _line(wire: Wire, relay: Relay, job: Job, rounds: int) -> list[Figures]:
+    """Return the median seconds, bytes and round trips of each tool, one entry for each state on one line."""
+    found: dict[str, dict[str, list[tuple[float, int, int]]]] = {state: {} for state in STATES}
     await _litefleet(job)  # brings the agent
     for _ in range(rounds):
         for state in STATES:
             for name, tool in TOOLS.items():
                 _prepare(job, state)
-                began, before = time.monotonic(), relay.passed
+                began, passed, turns = time.monotonic(), relay.passed, relay.turns
                 await tool(job)
-                found.setdefault((state, name), []).append((time.monotonic() - began, relay.passed - before))
+                run = (time.monotonic() - began, relay.passed - passed, relay.turns - turns)
+                found[state].setdefault(name, []).append(run)
         print(f"{wire}: a round is done", file=sys.stderr)
-    return {key: (median(s for s, _ in runs), int(median(b for _, b in runs))) for key, runs in found.items()}
+    return [
+        {
+            "line": str(wire),
+            "state": state,
+            "tools": {tool: [median(column) for column in zip(*runs, strict=True)] for tool, runs in tools.items()},
+        }
+        for state, tools in found.items()
+    ]
 
 
-async def _bench(old: Path, new: Path, rounds: int) -> None:
+async def _bench(old: Path, new: Path, rounds: int) -> list[Figures]:
     with tempfile.TemporaryDirectory(prefix="lines-") as text:
         base = Path(text)
         store = base / "store"
@@ -274,17 +286,7 @@ async def _bench(old: Path, new: Path, rounds: int) -> None:
                 )  # fmt: skip
                 jobs.append(Job(device, files[0], files[1], folder, known))
             lines = await asyncio.gather(*(_line(*each, rounds) for each in zip(WIRES, relays, jobs, strict=True)))
-    print(
-        f"old {old.stat().st_size:,} bytes, new {new.stat().st_size:,}; medians of {rounds}; load {os.getloadavg()[0]:.0f}\n"
-    )
-    print(f"| line | state | {' | '.join(TOOLS)} | fastest other / litefleet |")
-    print(f"| --- | --- |{' ---: |' * (len(TOOLS) + 1)}")
-    for wire, results in zip(WIRES, lines, strict=True):
-        for state in STATES:
-            cells = [results[state, name] for name in TOOLS]
-            ratio = min(seconds for seconds, _ in cells[1:]) / cells[0][0]
-            shown = " | ".join(f"{seconds:.2f} s, {size / 1e3:.0f} kB" for seconds, size in cells)
-            print(f"| {wire} | {state} | {shown} | {ratio:.2f} |")
+    return [row for line in lines for row in line]
 
 
 def main() -> None:
@@ -293,13 +295,19 @@ def main() -> None:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="put the figures into this file of `make bench`, for bench.tables")
     given = parser.parse_args()
     asyncssh.set_log_level("ERROR")
     for tool in ("scp", "sftp", "rsync"):
         if shutil.which(tool) is None:
             sys.exit(f"{tool} is missing on this machine")
     assert subprocess.run(["ssh", "-V"], capture_output=True, check=False).returncode == 0
-    asyncio.run(_bench(given.old, given.new, given.rounds))
+    here = given.json is not None and given.json.exists()
+    results = Results.read(given.json) if here else Results(Machine.this().text(), "", given.json)
+    results.lines = asyncio.run(_bench(given.old, given.new, given.rounds))
+    results.write()
+    sizes = f"old {given.old.stat().st_size:,} bytes, new {given.new.stat().st_size:,}"
+    print(f"{sizes}; medians of {given.rounds}; load {os.getloadavg()[0]:.0f}\n\n{lines_table(results)}")
 
 
 if __name__ == "__main__":

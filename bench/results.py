@@ -30,6 +30,7 @@ class Results:
         self.rollouts: dict[str, list[Figures]] = {}
         self.pushes: dict[int, Pushes] = {}
         self.left_out: dict[str, str] = {}
+        self.lines: list[Figures] = []  # of bench.lines: {line, state, tools: {tool: [seconds, bytes, turns]}}
         self._save, self._ends = save, time.monotonic() + seconds
         self._took: dict[tuple[str, int], float] = {}
 
@@ -37,7 +38,8 @@ class Results:
     def read(cls, path: Path) -> Results:
         """Return what a run wrote."""
         raw = json.loads(path.read_text())
-        found = cls(raw["machine"], raw.get("commit", ""))
+        found = cls(raw["machine"], raw.get("commit", ""), path)
+        found.lines = raw.get("lines", [])
         found.rollouts, found.left_out = raw.get("rollout", {}), raw.get("left out", {})
         found.pushes = {
             int(name.split()[1]): {tool: (full, idle) for tool, (full, idle) in tools.items() if full and idle}
@@ -53,7 +55,7 @@ class Results:
         raw: dict[str, Any] = {"machine": self.machine, "commit": self.commit, "rollout": self.rollouts}
         raw |= {f"push {count}": tools for count, tools in sorted(self.pushes.items())}
         part = self._save.with_name(self._save.name + ".part")
-        part.write_text(json.dumps({**raw, "left out": self.left_out}, indent=1))
+        part.write_text(json.dumps({**raw, "left out": self.left_out, "lines": self.lines}, indent=1))
         part.replace(self._save)
 
     def add_rollout(self, name: str, figures: Figures) -> None:

@@ -27,6 +27,9 @@ _CHINESE = {
     "peak MB": "峰值内存（MB）",
     "runs": "次数",
     "tool": "工具",
+    "line": "线路",
+    "state": "状态",
+    "fastest other / litefleet": "最快的其他工具 / litefleet",
     "full: wall s": "全量：耗时（秒）",
     "devices' CPU s": "设备 CPU（秒）",
     "no-op: wall s": "无事可做：耗时（秒）",
@@ -112,6 +115,20 @@ def push_table(results: Results, count: int, chinese: bool = False) -> str:
     return "\n".join(lines)
 
 
+def lines_table(results: Results, chinese: bool = False) -> str:
+    """Return the pushes over bad lines as Markdown, with the ratio of the fastest other tool to litefleet."""
+    tools = list(results.lines[0]["tools"])
+    said = _words(chinese)
+    rows = [f"| {said('line')} | {said('state')} | {' | '.join(tools)} | {said('fastest other / litefleet')} |"]
+    rows.append("|---|---|" + "---|" * (len(tools) + 1))
+    for one in results.lines:
+        found = one["tools"]
+        ratio = min(found[tool][0] for tool in tools if tool != "litefleet") / found["litefleet"][0]
+        cells = [f"{seconds:.2f} s, {size / 1e3:.0f}, {turns}" for seconds, size, turns in map(found.get, tools)]
+        rows.append(f"| {one['line']} | {one['state']} | {' | '.join(cells)} | {ratio:.2f} |")
+    return "\n".join(rows)
+
+
 def _cells(full: list[Figures], idle: list[Figures]) -> list[float]:
     fulls = [median_of(full, key) for key in (_wall, all_cpu, lambda f: f["device_cpu"])]
     return [*fulls, median_of(idle, _wall), median_of(idle, all_cpu)]
@@ -141,6 +158,8 @@ def tables(results: Results, chinese: bool) -> Mapping[str, str]:
     found = {"machine": _machine(results, chinese), "missing": _left_out(results, chinese)}
     if results.rollouts:
         found |= {"rollout": rollout_table(results, chinese), "proofs": proof_table(results, chinese)}
+    if results.lines:
+        found["lines"] = lines_table(results, chinese)
     return found | {f"push {count}": push_table(results, count, chinese) for count, t in results.pushes.items() if t}
 
 

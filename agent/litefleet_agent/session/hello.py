@@ -88,6 +88,7 @@ class Hello(NamedTuple):
     kept_inputs: bool = True  # `infer` takes `kept` and `keep`
     engine_settings: bool = True  # a manifest's `engine` counts; older agents would ignore it
     rebuild: Tuple[str, ...] = ("zlib",)  # what `rebuild` can decompress; an agent without it puts no files together
+    neighbours: bool = True  # `offer` and `fetch`: blobs from device to device
 
     def to_dict(self) -> Dict[str, object]:
         """Return the JSON form, in which `switches` and `service` are merged into the object."""

@@ -24,7 +24,9 @@ from .watch import Watch, is_heartbeat
 
 TYPE_CHECKING = False  # known to type checkers; loading typing takes a third of a session's start
 if TYPE_CHECKING:
-    from typing import Callable, Dict, Iterator, List, Tuple, Union
+    from typing import Callable, Dict, Iterator, List, Optional, Tuple, Union
+
+    from .neighbours import Neighbours
 
 
 class _ConnectionClosed(Exception):
@@ -42,11 +44,14 @@ class Session:
         known = gather_known(root, kept_note())
         self._facts, self.note = known.facts, known.note
         self._besides = known.loaded
+        self._neighbours: Optional[Neighbours] = None  # as soon as it serves some
         self.needed: Tuple[str, ...] = ()  # the agent's modules that the first answer of the next session will load
         self._operations: Dict[str, Callable[[Header], Union[Header, ResponseParts]]] = {
             "hello": self._hello,
             "put": self._put,
             "rebuild": self._rebuild,
+            "offer": self._offer,
+            "fetch": self._fetch,
             "runtime": self._runtime,
             "release": self._release,
             "verify": self._verify,
@@ -142,6 +147,26 @@ class Session:
         acquire(self._store)
         rebuild(self._store, request, self._body())
         return {"stored": request.size}
+
+    def _offer(self, header: Header) -> Header:
+        """As `neighbours.Neighbours.offer`; the store is not held, so that another session may change it."""
+        from .neighbours import Neighbours
+
+        if self._neighbours is None:
+            self._neighbours = Neighbours()
+        return self._neighbours.offer(self._store, header)
+
+    def _fetch(self, header: Header) -> Header:
+        """{sha256, size, address, port, secret} -> {stored}: a blob from a neighbour, from where a transfer was cut."""
+        from ..releases.parts import part_of, receive
+        from .neighbours import Fetch, fetched
+
+        fetch = Fetch.from_header(header)
+        acquire(self._store)
+        begun = part_of(self._store, fetch.sha256).size
+        offset = begun if begun <= fetch.size else 0
+        receive(self._store, fetch.sha256, fetch.size, fetched(fetch, offset, self._tick), offset)
+        return {"stored": fetch.size}
 
     def _runtime(self, header: Header) -> Header:
         """{key, sha256} -> {}: unpack a runtime from this blob."""

@@ -1,4 +1,4 @@
-"""`bandwidth:` of litefleet.yaml: how much may be sent to devices at once, in bits a second as lines are sold."""
+"""`bandwidth:` of litefleet.yaml: how much may be sent to devices at once, in bits a second as lines are sold; `site_cache:`."""
 
 from __future__ import annotations
 
@@ -37,3 +37,10 @@ class BandwidthConfig(Strict):
     fleet: Rate | None = None  # all devices together
     per_jump_host: Rate | None = None  # the devices behind each jump host together
     per_site: dict[str, Rate] = Field(default_factory=dict)  # the devices of an inventory group together
+
+
+class SiteCacheConfig(Strict):
+    """Where devices get files from neighbours, so that a site's line carries each file once; nowhere by default."""
+
+    jump_hosts: tuple[str, ...] = ()  # `jump:` of the inventory: the devices behind one of these are one site
+    sites: tuple[str, ...] = ()  # inventory groups whose devices are one site

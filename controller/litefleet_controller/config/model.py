@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from ..rollout.policy import Duration, Policy
-from .bandwidth import BandwidthConfig
+from .bandwidth import BandwidthConfig, SiteCacheConfig
 from .base import ArchName, FilePath, Strict, TextOrMapping, Version, as_written, resolved
 from .choices import (
     CPU_TARGETS,
@@ -399,6 +399,7 @@ class Config(Strict):
     verify: VerifyConfig = VerifyConfig()
     ssh: SshConfig = Field(default_factory=SshConfig)
     bandwidth: BandwidthConfig = BandwidthConfig()
+    site_cache: SiteCacheConfig = SiteCacheConfig()
     rollout: Policy = Policy()
     signing: SigningConfig | None = None
     cluster: ClusterConfig = ClusterConfig()

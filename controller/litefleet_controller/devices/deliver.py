@@ -84,7 +84,8 @@ def pushes(hello: Mapping[str, object], built: Release) -> list[Request]:
     unpacked = built.runtime_key in sequence_or_empty(hello.get("runtimes"))
     if built.runtime_blob is not None and not unpacked:
         sha, path = built.runtime_blob
-        requests.append(Request("put", {"sha256": sha}, path))
+        if present.get(sha) != path.stat().st_size:
+            requests.append(Request("put", {"sha256": sha}, path))
         requests.append(Request("runtime", {"key": built.runtime_key, "sha256": sha}))
     return requests + [Request("put", {"sha256": sha}, path) for sha, path in missing.items()]
 
@@ -94,6 +95,18 @@ def deltas(hello: Mapping[str, object], built: Release) -> list[Request]:
     missing = [str(r.fields["sha256"]) for r in pushes(hello, built) if r.op == "put"]
     found = [delta_request(hello, sha, built.blobs[sha]) for sha in missing if sha in built.blobs]
     return [request for request in found if request is not None]
+
+
+def for_neighbours(hello: Mapping[str, object], built: Release, least: int) -> tuple[list[Request], dict[str, int]]:
+    """Return the best request for each file that the device lacks and that takes `least` bytes or more, and all sizes by SHA-256.
+
+    Reads files: slow at the first.
+    """
+    puts = [request for request in pushes(hello, built) if request.op == "put"]
+    made = {str(request.fields["sha256"]): request for request in deltas(hello, built)}
+    best = [made.get(str(r.fields["sha256"])) or packed(hello, built, [r])[0] for r in puts]
+    sizes = {str(r.fields["sha256"]): r.size for r in puts}
+    return [request for request in best if request.size >= least], sizes
 
 
 def packed(hello: Mapping[str, object], built: Release, requests: Sequence[Request]) -> list[Request]:

@@ -22,6 +22,7 @@ from .agent_client import Request, RequestRejected
 from .deliver import (
     Release,
     deltas,
+    for_neighbours,
     measurements_of,
     merge_findings,
     old_agent_findings,
@@ -37,6 +38,7 @@ from .identity import Identity
 from .outcome import DeviceOutcome
 from .regression import BENCH_LIMIT_S, bench_request, confirmed, other_engine, regressions
 from .resume import continued
+from .site_cache import LEAST_SIZE
 from .visit import DeviceSession, SessionFactory, open_session
 
 __all__ = [
@@ -208,6 +210,8 @@ class _Delivery:
     async def _push_and_verify(self) -> DeviceOutcome:
         self.session.step("push and prove")
         room = [room_request(self.session.hello, self.built, self.mode.keep)] if self.mode.keep else []
+        if await self._from_the_site(room):
+            room = []
         if made_there := await asyncio.to_thread(deltas, self.session.hello, self.built):
             await self._rebuild(room, made_there)
             room = []
@@ -236,6 +240,19 @@ class _Delivery:
         if decide(self.findings) is Verdict.VERIFIED and self.mode.activate:
             return await self._activate(measured)
         return replace(self._outcome(), measurements=measured)
+
+    async def _from_the_site(self, room: Sequence[Request]) -> bool:
+        """Bring large files from a neighbour, or as the first one of its site; return whether space was freed for that."""
+        cache = self.session.session_factory.site_cache
+        if cache is None or not cache.serves(self.session):
+            return False
+        large, sizes = await asyncio.to_thread(for_neighbours, self.session.hello, self.built, LEAST_SIZE)
+        if not large:
+            return False
+        if room:
+            await self.session.ask(*room)
+        await cache.bring(self.session, large, sizes)
+        return True
 
     async def _rebuild(self, room: Sequence[Request], requests: Sequence[Request]) -> None:
         """Free space, and let the device make files from those that it holds; one that it cannot make is sent whole later."""

@@ -49,6 +49,16 @@ class SessionKeeper(Protocol):
         """Close all sessions."""
 
 
+class NeighbourFiles(Protocol):
+    """Brings files from device to device; `site_cache` has the one that runs use."""
+
+    def serves(self, session: DeviceSession) -> bool:
+        """Say whether a device may get files from neighbours and serve them."""
+
+    async def bring(self, session: DeviceSession, requests: Sequence[Request], sizes: Mapping[str, int]) -> None:
+        """Bring files to a device: from a neighbour where one has them, else by `requests`, one for each file."""
+
+
 @dataclass(frozen=True)
 class SessionFactory:
     """What all sessions of a run share."""
@@ -61,6 +71,7 @@ class SessionFactory:
     pythons: PythonMaker | None = None  # makes what is brought to devices without Python; None: nothing is
     elsewhere: AgentStarter | None = None  # starts the agents; None: this process does, over `transport`
     kept: SessionKeeper | None = None  # None: no session stays open for the next one
+    site_cache: NeighbourFiles | None = None  # None: each device gets all files from here
     at_once: int = 0  # devices at work at once that the starters can serve; 0: as `ssh.concurrency` says
 
     @property

@@ -9,8 +9,9 @@ from dataclasses import replace
 from litefleet_inventory.model import Device
 
 from ..common.errors import UsageError
-from ..config.bandwidth import BandwidthConfig
+from ..config.bandwidth import BandwidthConfig, SiteCacheConfig
 from ..devices.progress import Progress
+from ..devices.site_cache import SiteCache
 from ..devices.visit import SessionFactory
 from ..project.project import Project
 
@@ -28,7 +29,12 @@ async def session_factory_for(
     """
     factory = project.session_factory(progress, keep_agent)
     if not project.options.cluster:
-        yield factory
+        cache = SiteCache(project.site_of) if project.config.site_cache != SiteCacheConfig() else None
+        try:
+            yield replace(factory, site_cache=cache)
+        finally:
+            if cache is not None:
+                await cache.close()
         return
     from ..cluster.address import ClusterError, TlsFiles, checked_address, require_extra
 

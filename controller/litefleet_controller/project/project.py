@@ -81,6 +81,14 @@ class Project:
         limited = self.config.bandwidth.per_site
         return [group.name for group in self.inventory.groups if group.name in limited and device.name in group.devices]
 
+    def site_of(self, device: Device) -> str:
+        """Return the site within which a device shares files with others, "" for none."""
+        shares = self.config.site_cache
+        if device.jump and device.jump in shares.jump_hosts:
+            return f"jump {device.jump}"
+        groups = self.inventory.groups
+        return next((f"site {g.name}" for g in groups if g.name in shares.sites and device.name in g.devices), "")
+
     def release_builder(self, progress: Progress) -> ReleaseBuilder:
         """Return the builder of the project's releases; the caller closes it."""
         from ..build.releases import ReleaseBuilder
@@ -164,14 +172,21 @@ def _check_names(config: Config, devices: tuple[Device, ...]) -> None:
 
 
 def _check_sites(config: Config, inventory: Inventory) -> None:
-    """Raise ConfigError for the sites with a limit of bandwidth that are no groups of the inventory."""
-    groups = {group.name for group in inventory.groups}
-    unknown = [site for site in config.bandwidth.per_site if site not in groups]
-    if unknown:
-        known = ", ".join(sorted(groups)[:20]) or "none"
-        raise ConfigError(
-            [f"bandwidth.per_site: the inventory has no group {site!r}; it has: {known}" for site in unknown]
-        )
+    """Raise ConfigError for sites that are no groups of the inventory, and for jump hosts of none of its devices."""
+    groups, jumps = {group.name for group in inventory.groups}, {device.jump for device in inventory.devices} - {""}
+    named = [
+        ("bandwidth.per_site", "group", tuple(config.bandwidth.per_site), groups),
+        ("site_cache.sites", "group", config.site_cache.sites, groups),
+        ("site_cache.jump_hosts", "device with `jump:`", config.site_cache.jump_hosts, jumps),
+    ]
+    problems = [
+        f"{key}: the inventory has no {what} {name!r}; it has: {', '.join(sorted(there)[:20]) or 'none'}"
+        for key, what, names, there in named
+        for name in names
+        if name not in there
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def open_state(config: Config) -> State:
