@@ -357,7 +357,18 @@ ssh: {accept_new_host_keys: on}
 def test_the_schema_knows_every_key_and_both_spellings() -> None:
     schema = config_schema()
     old = {"inventory", "store", "toolchain", "models", "runtimes", "verify", "ssh"}
-    keys = {"python", "fleet", "rollout", "signing", "cluster", "state", "history", "operator", "bandwidth", "site_cache"}
+    keys = {
+        "python",
+        "fleet",
+        "rollout",
+        "signing",
+        "cluster",
+        "state",
+        "history",
+        "operator",
+        "bandwidth",
+        "site_cache",
+    }
     assert set(schema["properties"]) == old | keys
     assert schema["additionalProperties"] is False
     assert {"type": "string"} in schema["$defs"]["RuntimeConfig"]["anyOf"]
