@@ -13,8 +13,10 @@ from ..common.errors import LitefleetError, UsageError
 from . import api, pages
 from .auth import routes as login
 from .auth.middleware import Identify
+from .auth.requests import known_of
 from .errors import error_response
 from .language import Speaking
+from .limits import BodyLimit, HostCheck
 from .security import SecurityHeaders
 from .service import Service, service_of
 
@@ -23,7 +25,13 @@ def make_app(service: Service) -> Starlette:
     """Return the application for one project."""
     app = Starlette(
         routes=[Route("/healthz", health), *login.routes, *api.routes, *pages.routes],
-        middleware=[Middleware(Speaking), Middleware(SecurityHeaders), Middleware(Identify, auth=service.auth)],
+        middleware=[
+            Middleware(Speaking),
+            Middleware(SecurityHeaders),
+            Middleware(HostCheck, hosts=(service.settings.host, *service.settings.hosts)),
+            Middleware(BodyLimit, most=service.settings.most_body),
+            Middleware(Identify, auth=service.auth),
+        ],
         exception_handlers={HTTPException: _http_error, LitefleetError: _own_error},
     )
     app.state.service = service
@@ -43,6 +51,10 @@ def health(request: Request) -> Response:
 
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    known = known_of(request)
+    if error.status_code == 403 and known is not None:
+        what = {"path": request.url.path[:200], "method": request.method, "why": error.detail}
+        service_of(request).auth.log.refused(known.person.actor, "request refused", what)
     return error_response(request, error.status_code, error.detail, error.headers)
 
 

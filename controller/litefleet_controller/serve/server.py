@@ -11,13 +11,14 @@ import uvicorn
 
 from ..common.errors import UsageError
 from .app import make_app
+from .guard import guarded
 from .service import ServeSettings, Service
 
 _HEADERS = 16 << 10  # bytes of a request's line and headers
 _STOP_S = 10  # for which requests may finish when the server stops
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Ends the streams first, so that stopping waits for no browser."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
@@ -47,13 +48,24 @@ def listening(settings: ServeSettings) -> socket.socket:
 
 def run(service: Service, listener: socket.socket, started: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM, then finish the requests under way; `started` is called before the first request."""
+    started()
+    try:
+        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has stopped
+            Server(configuration(service), service).run([listener])
+    finally:
+        service.jobs.close()
+        service.opened.close()
+
+
+def configuration(service: Service, **limits: float) -> uvicorn.Config:
+    """Return uvicorn's configuration; `limits` replaces those of a connection (`guard.guarded`)."""
     settings = service.settings
     files: dict[str, Any] = {}
     if settings.certificate is not None:
         files = {"ssl_certfile": str(settings.certificate), "ssl_keyfile": str(settings.key or settings.certificate)}
-    config = uvicorn.Config(
+    return uvicorn.Config(
         make_app(service),
-        http="h11",
+        http=guarded(frozenset(service.auth.proxy.addresses()), **limits),
         ws="none",
         lifespan="on",
         loop="asyncio",
@@ -65,10 +77,3 @@ def run(service: Service, listener: socket.socket, started: Callable[[], None]) 
         timeout_graceful_shutdown=_STOP_S,
         **files,
     )
-    started()
-    try:
-        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has stopped
-            _Server(config, service).run([listener])
-    finally:
-        service.jobs.close()
-        service.opened.close()

@@ -94,6 +94,7 @@ class Service:
     def __post_init__(self) -> None:
         object.__setattr__(self, "opened", Opened(self.options))
         object.__setattr__(self, "jobs", Jobs(lambda: self.config().store / "serve.db"))
+        self.auth.log.write = lambda who, action, what: self.opened.state().log(who, action, what)
 
     def config(self) -> Config:
         """Return the configuration as its file is now.  Raises: ConfigError."""

@@ -18,7 +18,7 @@ from ..rollout import DeviceRow, DeviceState, IllegalMove, Rollout, RolloutEvent
 from ..rollout.states import move_rollout
 from .model import Confirmed, Conflict
 from .records import confirmed_from, release_from, release_values, rollout_from, rollout_values, row_from
-from .tables import confirmed, findings, outcomes, releases, rollout_releases, rollout_rows, rollouts
+from .tables import confirmed, findings, outcomes, releases, rollout_releases, rollout_rows, rollouts, transitions
 from .versions import labelled
 
 _REQUESTS = ("", "pause", "abort")
@@ -74,6 +74,15 @@ def _check(before: Rollout, event: RolloutEvent | None, after: Rollout) -> None:
     reached = before.state if event is None else move_rollout(before.state, event)
     if reached is not after.state:
         raise IllegalMove(f"a rollout that is {before.state} is not {after.state} after {event or 'no event'}")
+
+
+def progress_stamp(connection: sa.Connection, rollout_id: str) -> tuple[object, ...]:
+    """Return values of which one changes with each change of a rollout or a row; it reads no row of a device."""
+    columns = rollouts.c
+    own = sa.select(columns.updated_at, columns.state, columns.request, columns.wave, columns.looked, columns.approved)
+    found = connection.execute(own.where(columns.id == rollout_id)).first()
+    last = connection.execute(sa.select(sa.func.max(transitions.c.seq))).scalar() or 0
+    return () if found is None else (*found, last)
 
 
 def ask(connection: sa.Connection, rollout_id: str, request: str) -> None:

@@ -433,6 +433,11 @@ class State:
         with self._database.read() as connection:
             return str(connection.execute(column).scalar() or "")
 
+    def progress_stamp(self, rollout_id: str) -> tuple[object, ...]:
+        """Return values of which one changes whenever a rollout, or a row of it, changes; () for no such rollout."""
+        with self._database.read() as connection:
+            return rollouts.progress_stamp(connection, rollout_id)
+
     def log(self, actor: str, action: str, details: Mapping[str, object]) -> None:
         """Append to the audit log."""
         with self._database.write() as connection:

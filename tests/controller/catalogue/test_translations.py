@@ -33,6 +33,7 @@ NOT_SENTENCES = re.compile(
     r"|OpenVINO IR|1 - CER|No solution found|\{1\} (status|inspect|explain|rollout|demo|plan) .*|NONCE, SHA.*|exit \{1\}\n.*"
     r"|LFBOOT \{1\}|too many authentication|max auth|Value error,|\{1\}.*(sh -c|mine|litefleet|@media).*|\{1\}\n\nruntimes.*"
     r"|agent \{1\}|\{\{1\}: FILE\}|def keep.*|database is locked|np\..*|latency \{1\}|file is not a database|Port \{port\}.*"
+    r"|data: \{1\}|id: \{1\}.*|nobody can log in: %s|cannot follow a rollout"
     r"|; Secure|; Max-Age=0|.*SameSite=.*|Bearer realm.*|Accept-Language, Cookie|camera=\(\).*",
     re.DOTALL,
 )

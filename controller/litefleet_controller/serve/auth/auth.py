@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
+from .attempts import Attempts, LoginLog
 from .people import Person, Role, is_name
 from .sessions import Session, Sessions
 from .users import Users
@@ -33,6 +34,10 @@ class Proxy:
             return False
         found = getattr(found, "ipv4_mapped", None) or found
         return any(found in network for network in self.peers)
+
+    def addresses(self) -> list[str]:
+        """Return the proxy's single addresses, through whose connections many people come."""
+        return [str(network.network_address) for network in self.peers if network.num_addresses == 1]
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ class Auth:
     link: OneTimeLink
     proxy: Proxy = Proxy()
     sessions: Sessions = field(default_factory=Sessions)
+    attempts: Attempts = field(default_factory=Attempts)
+    log: LoginLog = field(default_factory=LoginLog)
     cookie_name: str = "litefleet"
 
     def known(self, connection: HTTPConnection) -> Known | None:
@@ -93,6 +100,11 @@ class Auth:
             return None
         return Known(person, session, cookie)
 
+    def refuse(self, address: str, way: str) -> None:
+        """Count a failed login, and write it to the audit log; it blocks."""
+        self.attempts.failed(address)
+        self.log.refused(f"unknown at {address}", "login refused", {"address": address, "way": way})
+
     def named_by_proxy(self, connection: HTTPConnection) -> Person | None:
         """Return the person whom a trusted proxy names; the header of any other peer is ignored."""
         peer = connection.client.host if connection.client else ""
@@ -109,6 +121,15 @@ class Auth:
             return Known(person, session, cookie)
         cookie = self.sessions.begin(person, instead_of=cookie)
         return Known(person, self.sessions.find(cookie), cookie, is_new=True)
+
+    def address_of(self, connection: HTTPConnection) -> str:
+        """Return the address of the browser: the connection's, or what a trusted proxy says last about it."""
+        peer = connection.client.host if connection.client else ""
+        if not self.proxy.is_peer(peer):
+            return peer
+        chain = ",".join(connection.headers.getlist("x-forwarded-for")).split(",")
+        others = [address.strip() for address in chain if address.strip() and not self.proxy.is_peer(address.strip())]
+        return others[-1][:64] if others else peer
 
     def is_forwarded_tls(self, connection: HTTPConnection) -> bool:
         """Return whether the browser's own connection is encrypted: to this server, or to a trusted proxy."""

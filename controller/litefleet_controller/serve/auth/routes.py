@@ -24,13 +24,18 @@ async def login(request: Request) -> Response:
         form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
         token, goal = form.get("token", [""])[0].strip(), own_path(form.get("next", [""])[0])
         found = await run_in_threadpool(auth.users.of_token, token)
-        return _begin(request, *found, goal) if found else _page(goal, tr("This token is unknown."), 401)
+        if found:
+            return await run_in_threadpool(_begin, request, *found, goal)
+        await run_in_threadpool(auth.refuse, auth.address_of(request), "token")
+        return _page(goal, tr("This token is unknown."), 401)
     goal = own_path(request.query_params.get("next", ""))
     secret = request.query_params.get("link", "")
     if secret and request.method == "GET" and "prefetch" not in request.headers.get("sec-purpose", ""):
         person = auth.link.use(secret)
+        if person is not None:
+            return await run_in_threadpool(_begin, request, person, "", goal)
         used = tr("This link was used already, or is another server's. Start `litefleet serve` again for a new one.")
-        return _begin(request, person, "", goal) if person else _page(goal, used, 401)
+        return _page(goal, used, 401)
     return RedirectResponse(goal, 303) if known_of(request) else _page(goal)
 
 
@@ -39,12 +44,16 @@ async def logout(request: Request) -> Response:
     auth, known = service_of(request).auth, known_of(request)
     if known is not None:
         auth.sessions.end(known.cookie)
+        await run_in_threadpool(auth.log.note, known.person.actor, "logged out", {"way": known.person.way})
     return RedirectResponse("/login", 303, {"Set-Cookie": auth.cookie_header(request, "")})
 
 
 def _begin(request: Request, person: Person, key: str, goal: str) -> Response:
     """Begin a session under a new cookie, whatever cookie the browser sent, and go to a page."""
     auth = service_of(request).auth
+    address = auth.address_of(request)
+    auth.attempts.succeeded(address)
+    auth.log.note(person.actor, "logged in", {"address": address, "way": person.way, "role": person.role.value})
     cookie = auth.sessions.begin(person, key, instead_of=request.cookies.get(auth.cookie_name, ""))
     return RedirectResponse(goal, 303, {"Set-Cookie": auth.cookie_header(request, cookie)})
 
