@@ -61,7 +61,7 @@ system-ssh:
 	@tools/system-packages.sh openssh-server:/usr/sbin/sshd openssh-client:ssh
 
 system-test:
-	@tools/system-packages.sh openssh-server:/usr/sbin/sshd openssh-client:ssh tcsh fish mksh zsh busybox-static:busybox systemd:systemd-analyze g++ \
+	@tools/system-packages.sh openssh-server:/usr/sbin/sshd openssh-client:ssh tcsh fish mksh zsh busybox-static:busybox systemd:systemd-analyze g++ chromium fonts-noto-cjk \
 		postgresql:$(firstword $(wildcard /usr/lib/postgresql/*/bin/postgres) postgres)
 
 system-lab:

@@ -33,7 +33,7 @@ _SPECIFIC = 12  # letters from which a template fits no sentence by chance
 _LONGEST = 4000  # characters; a longer sentence stays in English
 _DEEPEST = 3  # sentences within sentences
 _MOST_PARTS = 8  # of a text that no template fits as a whole
-GROUPS = ("help", "output", "reports", "sentences", "errors", "serve")
+GROUPS = ("help", "output", "reports", "sentences", "errors", "serve", "pages")
 
 
 def is_chinese() -> bool:

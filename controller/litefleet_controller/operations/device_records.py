@@ -24,7 +24,7 @@ from ..project.project import Project, open_project, open_state
 from ..project.run_fleet import read_report, reports_folder
 from ..rollout import DeviceState
 from ..state import AuditEntry, FleetLock, HistoryEntry, KnownDevice, State, this_process
-from ..state.device_views import LastRow
+from ..state.device_views import LastRow, RolloutMove
 
 if TYPE_CHECKING:
     from ..devices.transport.hostkeys import HostKeys
@@ -101,7 +101,7 @@ def device_records(options: Options) -> tuple[DeviceRecord, ...]:
     project = open_project(options)
     pairs = [(device, model) for device in project.devices for model in project.models_of(device)]
     with closing(open_state(project.config)) as state:
-        drifted = _drift(project.config)
+        drifted = latest_drift(project.config)
         return _records(state, project.config.fleet, [(d.name, m, d) for d, m in pairs], drifted)
 
 
@@ -142,10 +142,16 @@ def device_story(options: Options, name: str, last: int = 200) -> DeviceStory:
         models += sorted(past - set(models))
         if device is None and known is None and not past:
             raise UsageError(f"{name[:80]} is not in the inventory, and the state knows nothing of it")
-        records = _records(state, fleet, [(name, model, device) for model in models], _drift(project.config))
-        history = state.history_entries([name], 0.0, last)
-        audit = _audit_of(state.audit(_AUDIT), name, {m.rollout for m in moves})
-        versions = state.versions()
+        records = _records(state, fleet, [(name, model, device) for model in models], latest_drift(project.config))
+        timeline = timeline_of(state, name, moves, last)
+    return DeviceStory(name, records, known.facts if known else {}, known.host_key if known else "", timeline)
+
+
+def timeline_of(state: State, name: str, moves: Sequence[RolloutMove], last: int) -> tuple[TimelineEntry, ...]:
+    """Return the last things that happened to a device, the oldest first; `moves` are its moves in rollouts."""
+    history = state.history_entries([name], 0.0, last)
+    audit = _audit_of(state.audit(_AUDIT), name, {m.rollout for m in moves})
+    versions = state.versions()
     entries = [
         *(
             TimelineEntry(m.at, "rollout", f"{m.event}: {m.after}", m.model, m.release, "", m.rollout, m.sentence)
@@ -155,17 +161,16 @@ def device_story(options: Options, name: str, last: int = 200) -> DeviceStory:
         *(TimelineEntry(e.at, "audit", e.action, by=e.who, text=audit_text(e)) for e in audit),
     ]
     ordered = sorted(entries, key=lambda entry: entry.at)[-last:]
-    timeline = tuple(
+    return tuple(
         TimelineEntry(**{**vars(e), "version": versions.get(e.release, "")}) if e.release else e for e in ordered
     )
-    return DeviceStory(name, records, known.facts if known else {}, known.host_key if known else "", timeline)
 
 
 def _records(
     state: State,
     fleet: str,
     wanted: Sequence[tuple[str, str, Device | None]],
-    drifted: _Drift,
+    drifted: LatestDrift,
 ) -> tuple[DeviceRecord, ...]:
     known, confirmed, rows = state.known(), state.confirmed(), state.last_rows(fleet)
     services, versions = state.services(), state.versions()
@@ -213,7 +218,7 @@ def _of_facts(last: LastRow | None, known: KnownDevice | None) -> dict[str, Any]
     return {"part": last.row.part if last else "", "arch": arch}
 
 
-class _Drift(NamedTuple):
+class LatestDrift(NamedTuple):
     """What the latest kept reconcile found, by device and model."""
 
     at: float = 0.0
@@ -224,19 +229,20 @@ class _Drift(NamedTuple):
         return self.codes.get((device, model), ()) if self.at >= since else ()
 
 
-def _drift(config: Config) -> _Drift:
+def latest_drift(config: Config) -> LatestDrift:
+    """Return what the latest kept reconcile found; nothing where none can be read."""
     kept = sorted(reports_folder(config).glob("*-reconcile.json"))
     if not kept:
-        return _Drift()
+        return LatestDrift()
     try:
         report = read_report(kept[-1])
     except UsageError:
-        return _Drift()  # written by another version, or cut off: it says nothing of drift
+        return LatestDrift()  # written by another version, or cut off: it says nothing of drift
     codes = {
         (outcome.device, outcome.model): tuple(dict.fromkeys(f.code for f in outcome.findings if f.code in _DRIFT))
         for outcome in report.outcomes
     }
-    return _Drift(kept[-1].stat().st_mtime, codes)
+    return LatestDrift(kept[-1].stat().st_mtime, codes)
 
 
 def _of_history(entry: HistoryEntry) -> TimelineEntry:

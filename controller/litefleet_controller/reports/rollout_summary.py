@@ -36,6 +36,11 @@ _CONDITION: Mapping[DeviceState, Condition] = {
 }
 
 
+STATES_OF: Mapping[Condition, tuple[DeviceState, ...]] = {
+    condition: tuple(state for state, of in _CONDITION.items() if of == condition) for condition in CONDITIONS
+}
+
+
 def condition_of(rows: Sequence[DeviceRow]) -> Condition:
     """Return the condition of a device with these rows."""
     found = {_CONDITION[row.state] for row in rows}

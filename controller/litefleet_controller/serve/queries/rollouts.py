@@ -1,0 +1,179 @@
+"""Rollouts: the list, and one rollout with waves, failures by cause, devices and who acted; counted by the database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from ...reports.rollout_summary import CONDITIONS, STATES_OF, Cluster, Condition, clusters, idle, next_commands
+from ...rollout import DeviceRow, DeviceState, Rollout
+from ...state import AuditEntry, State
+from ...state.records import rollout_from, row_from
+from ...state.tables import audit, rollout_rows, rollouts, transitions
+
+PAGE = 50
+_FAILED = 2000  # rows of which the causes are shown
+_AUDIT = 5000  # entries that are searched for a rollout
+_GRAVEST = (
+    *CONDITIONS[1:],
+    *CONDITIONS[:1],
+)  # a device with several models counts as the one that needs attention most
+
+
+@dataclass(frozen=True)
+class RolloutList:
+    """One page of a fleet's rollouts, the newest first."""
+
+    rollouts: tuple[Rollout, ...]
+    total: int
+    page: int
+    pages: int
+
+
+@dataclass(frozen=True)
+class WaveLine:
+    """One wave: its devices by condition."""
+
+    number: int  # from 1
+    spec: str
+    size: int
+    counts: Mapping[Condition, int]
+    is_now: bool
+
+
+@dataclass(frozen=True)
+class RolloutPage:
+    """One rollout, as it is stored now."""
+
+    rollout: Rollout
+    holder: str  # the controller at work on it, "" = none
+    idle: str
+    waves: tuple[WaveLine, ...]
+    devices: int
+    counts: Mapping[Condition, int]
+    failed: tuple[Cluster, ...]
+    blocked: tuple[Cluster, ...]
+    next: tuple[tuple[str, str], ...]  # (command, what it does)
+    acted: tuple[AuditEntry, ...]  # the newest first
+    parts: Mapping[str, str]  # versions by release
+
+
+@dataclass(frozen=True)
+class RolloutRows:
+    """One page of a rollout's rows."""
+
+    rows: tuple[DeviceRow, ...]
+    total: int
+    page: int
+    pages: int
+
+
+def rollout_list(state: State, fleet: str, page: int = 1) -> RolloutList:
+    """Return one page of the rollouts.  Raises: StateError."""
+    mine = rollouts.c.fleet == fleet
+    with state.reading() as connection:
+        total = int(connection.execute(sa.select(sa.func.count()).select_from(rollouts).where(mine)).scalar() or 0)
+        pages = max(1, -(-total // PAGE))
+        page = min(max(page, 1), pages)
+        chosen = sa.select(rollouts).where(mine).order_by(rollouts.c.ordinal.desc())
+        found = tuple(map(rollout_from, connection.execute(chosen.offset((page - 1) * PAGE).limit(PAGE))))
+    return RolloutList(found, total, page, pages)
+
+
+def rollout_page(state: State, fleet: str, rollout_id: str) -> RolloutPage | None:
+    """Return a rollout of a fleet; None where there is none.  Raises: StateError."""
+    rollout = state.rollout(rollout_id)
+    if rollout is None or rollout.fleet != fleet:
+        return None
+    holder = state.holder(fleet) if not rollout.state.over else None
+    with state.reading() as connection:
+        by_wave = _by_wave(connection, rollout_id)
+        told = _rows_in(connection, rollout_id, [DeviceState.FAILED, DeviceState.BLOCKED])
+        others = _rows_in(connection, rollout_id, [DeviceState.OFFLINE, DeviceState.CONFIRMED], 200)
+        acted = _acted(connection, rollout_id)
+    counts: Counter[Condition] = Counter()
+    for found in by_wave.values():
+        counts.update(found)
+    at_work = str(holder) if holder else ""
+    waves = tuple(
+        WaveLine(
+            number + 1, wave.spec, wave.size, by_wave.get(number, {}), number == rollout.wave and not rollout.state.over
+        )
+        for number, wave in enumerate(rollout.waves)
+    )
+    return RolloutPage(
+        rollout,
+        at_work,
+        idle(rollout, others, at_work),
+        waves,
+        counts.total(),
+        {name: counts[name] for name in CONDITIONS if counts[name]},
+        clusters(told, (), DeviceState.FAILED),
+        clusters(told, (), DeviceState.BLOCKED),
+        next_commands(rollout, [*told, *others], at_work),
+        acted,
+        state.versions(),
+    )
+
+
+def rollout_rows_page(state: State, rollout_id: str, condition: str = "", q: str = "", page: int = 1) -> RolloutRows:
+    """Return one page of a rollout's rows, in the order of wave and position.  Raises: StateError."""
+    row = rollout_rows.c
+    where = [row.rollout == rollout_id]
+    if condition in CONDITIONS:
+        where.append(row.state.in_([s.value for s in STATES_OF[condition]]))
+    if q:
+        where.append(row.device.icontains(q[:200], autoescape=True))
+    with state.reading() as connection:
+        counted = sa.select(sa.func.count()).select_from(rollout_rows).where(*where)
+        total = int(connection.execute(counted).scalar() or 0)
+        pages = max(1, -(-total // PAGE))
+        page = min(max(page, 1), pages)
+        ordered = sa.select(rollout_rows).where(*where).order_by(row.wave, row.position, row.device, row.model)
+        found = tuple(map(row_from, connection.execute(ordered.offset((page - 1) * PAGE).limit(PAGE))))
+    return RolloutRows(found, total, page, pages)
+
+
+def stamp_of(state: State, rollout_id: str) -> str:
+    """Return what differs whenever something of a rollout that the page shows has changed."""
+    last = sa.select(sa.func.max(transitions.c.seq)).where(transitions.c.rollout == rollout_id)
+    row = rollouts.c
+    with state.reading() as connection:
+        moved = connection.execute(last).scalar()
+        found = connection.execute(
+            sa.select(row.state, row.wave, row.request, row.updated_at).where(row.id == rollout_id)
+        )
+        return f"{moved}|{found.first()}"
+
+
+def _by_wave(connection: sa.Connection, rollout_id: str) -> dict[int, dict[Condition, int]]:
+    row = rollout_rows.c
+    ranks = {state.value: rank for rank, name in enumerate(_GRAVEST) for state in STATES_OF[name]}
+    rank = sa.func.min(sa.case(ranks, value=row.state, else_=len(_GRAVEST) - 1)).label("rank")
+    devices = sa.select(row.wave, rank).where(row.rollout == rollout_id).group_by(row.wave, row.device).subquery()
+    counted = sa.select(devices.c.wave, devices.c.rank, sa.func.count()).group_by(devices.c.wave, devices.c.rank)
+    found: dict[int, dict[Condition, int]] = {}
+    for wave, place, count in connection.execute(counted):
+        found.setdefault(wave, {})[_GRAVEST[place]] = count
+    return {wave: {c: counts[c] for c in CONDITIONS if c in counts} for wave, counts in sorted(found.items())}
+
+
+def _rows_in(
+    connection: sa.Connection, rollout_id: str, states: Sequence[DeviceState], most: int = _FAILED
+) -> tuple[DeviceRow, ...]:
+    row = rollout_rows.c
+    chosen = sa.select(rollout_rows).where(row.rollout == rollout_id, row.state.in_([s.value for s in states]))
+    return tuple(map(row_from, connection.execute(chosen.order_by(row.wave, row.position).limit(most))))
+
+
+def _acted(connection: sa.Connection, rollout_id: str) -> tuple[AuditEntry, ...]:
+    """Return the entries of the audit log that name a rollout, the newest first."""
+    newest = sa.select(audit.c.seq).order_by(audit.c.seq.desc()).offset(_AUDIT).limit(1)
+    least = connection.execute(newest).scalar() or 0
+    as_text = sa.type_coerce(audit.c.what, sa.Text)
+    chosen = sa.select(audit).where(audit.c.seq > least, as_text.contains(f'"rollout":"{rollout_id}"', autoescape=True))
+    found = connection.execute(chosen.order_by(audit.c.seq.desc()).limit(100))
+    return tuple(AuditEntry(**dict(row._mapping)) for row in found)

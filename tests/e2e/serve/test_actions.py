@@ -1,0 +1,119 @@
+"""Actions from the page: two people of different roles, a rollout watched live to its stop, and taken back."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+
+from litefleet_controller.state import State
+from playwright.sync_api import Page, expect
+
+from tests.e2e.rollout_helpers import bad_release, current, environment, new_release
+from tests.e2e.serve.dashboard import Dashboard
+
+Visit = Callable[..., Page]
+_WAIT_MS = 60_000
+
+
+def latest(board: Dashboard) -> str:
+    with closing(State.open(board.job.folder / ".litefleet" / "state.db")) as state:
+        return state.rollouts("default", 1)[0].id
+
+
+def test_a_rollout_is_watched_to_its_stop_and_taken_back_from_the_page(board: Dashboard, visit: Visit) -> None:
+    before = current(board.fleet)
+    new_release(board.job, 4)
+    board.job.config(rollout={"waves": [1, "100%"], "approve": [1], "gates": {"canary": {"count": 1}}})
+    board.command("rollout", code=3)  # the first wave is done, and a person has to approve
+    ident = latest(board)
+
+    looking, acting = visit("view"), visit("operate")
+    for page in (looking, acting):
+        page.goto(f"{board.address}/rollouts/{ident}")
+    expect(looking.locator(".state")).to_contain_text("waiting")
+    assert looking.locator(".actions").count() == 0  # a person who may only look has no buttons
+    refused = looking.goto(f"{board.address}/rollouts/{ident}/approve")
+    assert refused is not None
+    assert refused.status == 403
+    looking.goto(f"{board.address}/rollouts/{ident}")
+
+    acting.click("#do-approve")
+    assert "starts the next wave" in acting.inner_text("main")
+    acting.click("form.confirm button")
+    acting.wait_for_url(f"{board.address}/rollouts/{ident}")
+    # The page of the other person moves by itself: no reload
+    looking.evaluate("window.same = true")
+    expect(looking.locator(".state")).to_contain_text("done", timeout=_WAIT_MS)
+    expect(looking.locator("#said")).to_contain_text("4 done", timeout=_WAIT_MS)
+    assert looking.evaluate("window.same") is True
+    assert len(set(current(board.fleet).values()) - set(before.values())) == 1
+
+    acting.goto(f"{board.address}/rollouts/{ident}/rollback")
+    rows = acting.locator("main table tbody tr")
+    assert rows.count() == 4
+    assert before["cam-1"][:12] in rows.first.inner_text()
+    acting.click("form.confirm button")
+    expect(acting.locator("h1")).not_to_be_empty()
+    acting.goto(f"{board.address}/rollouts")
+    expect(acting.locator("tbody tr").first).to_contain_text("rollback", timeout=_WAIT_MS)
+    acting.locator("tbody th a").first.click()
+    expect(acting.locator(".state")).to_contain_text("done", timeout=_WAIT_MS)
+    assert current(board.fleet) == before
+    assert "operate-person" in acting.inner_text(".acted")
+
+
+def test_a_gate_stops_a_bad_release_and_a_person_resumes_pauses_and_aborts_it(board: Dashboard, visit: Visit) -> None:
+    before = current(board.fleet)
+    bad_release(board.job, board.fleet.devices["cam-1"].root)
+    board.job.config(rollout={"waves": [1, "100%"], "gates": {"canary": {"count": 1}}})
+    acting = visit("operate")
+    command = [sys.executable, "-m", "litefleet_controller", "rollout", "-c", str(board.job.folder / "litefleet.yaml")]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    assert running.wait(120) == 3
+    ident = latest(board)
+    acting.goto(f"{board.address}/rollouts/{ident}")
+    expect(acting.locator(".state")).to_contain_text("paused")
+    assert "LF403" in acting.inner_text("article.finding")
+    for verb in ("resume", "retry", "abort"):
+        assert acting.locator(f"#do-{verb}").count() == 1
+    acting.click("#do-retry")
+    acting.click("form.confirm button")
+    acting.wait_for_url(f"{board.address}/rollouts/{ident}")
+    expect(acting.locator("#live")).to_contain_text("paused", timeout=_WAIT_MS)
+    expect(acting.locator(".acted")).to_contain_text("operate-person", timeout=_WAIT_MS)
+    acting.goto(f"{board.address}/rollouts/{ident}/pause")
+    assert "not possible now" in acting.inner_text("main")
+    assert acting.locator("form.confirm").count() == 0
+    acting.goto(f"{board.address}/rollouts/{ident}/abort")
+    acting.click("form.confirm button")
+    acting.wait_for_url(f"{board.address}/rollouts/{ident}")
+    expect(acting.locator(".state")).to_contain_text("aborted", timeout=_WAIT_MS)
+    assert current(board.fleet) == before
+
+
+def test_an_admin_accepts_a_key_and_forgets_a_device_and_others_may_not(board: Dashboard, visit: Visit) -> None:
+    operator = visit("operate")
+    operator.goto(f"{board.address}/devices/cam-4")
+    assert operator.locator(".actions").count() == 0
+    for verb in ("forget", "accept-key"):
+        refused = operator.goto(f"{board.address}/devices/cam-4/{verb}")
+        assert refused is not None
+        assert refused.status == 403
+    csrf = operator.context.request.post(f"{board.address}/devices/cam-4/forget", form={"csrf": "wrong"})
+    assert csrf.status == 403
+
+    admin = visit("admin")
+    admin.goto(f"{board.address}/devices/cam-4")
+    admin.click("text=Accept a new host key")
+    assert re.search(r"SHA256:\S{43}", admin.inner_text("main"))
+    admin.goto(f"{board.address}/devices/cam-4")
+    admin.click("text=Forget")
+    assert "facts" in admin.inner_text("main")
+    admin.click("form.confirm button")
+    admin.wait_for_url(f"{board.address}/")
+    with closing(State.open(board.job.folder / ".litefleet" / "state.db")) as state:
+        assert "cam-4" not in state.known()
+        assert state.audit(1)[0].who.startswith("admin-person")
