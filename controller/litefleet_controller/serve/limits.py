@@ -1,4 +1,4 @@
-"""Rejects requests for other host names, and bodies that are too large."""
+"""Rejects requests for other host names, and addresses, headers and bodies that are too large."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import error_response
 
+MOST_HEADERS = 16 << 10  # bytes of a request's address and headers
 _LOOPBACK = ("localhost",)
 
 
@@ -32,6 +33,12 @@ class HostCheck:
                 request = Request(scope, receive)
                 sentence = "This server does not serve that host name. Its operator can add it with --hostname."
                 await error_response(request, 421, sentence)(scope, receive, send)
+                return
+            # h11 bounds what is incomplete only: what comes in one piece may be larger.
+            size = sum(len(key) + len(value) + 4 for key, value in scope["headers"])
+            if size + len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MOST_HEADERS:
+                sentence = f"The request's address and headers are larger than {MOST_HEADERS} bytes."
+                await error_response(Request(scope, receive), 431, sentence)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

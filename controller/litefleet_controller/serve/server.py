@@ -12,9 +12,9 @@ import uvicorn
 from ..common.errors import UsageError
 from .app import make_app
 from .guard import guarded
+from .limits import MOST_HEADERS
 from .service import ServeSettings, Service
 
-_HEADERS = 16 << 10  # bytes of a request's line and headers
 _STOP_S = 10  # for which requests may finish when the server stops
 
 
@@ -73,7 +73,7 @@ def configuration(service: Service, **limits: float) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        h11_max_incomplete_event_size=_HEADERS,
+        h11_max_incomplete_event_size=MOST_HEADERS,
         timeout_graceful_shutdown=_STOP_S,
         **files,
     )

@@ -17,7 +17,8 @@ RECOVER = UNITS / "litefleet-recover.service"
 RECONCILE = UNITS / "litefleet-reconcile.service"
 AGENT, AGENT_VERIFY = UNITS / "litefleet-agent.service", UNITS / "litefleet-verify.service"
 METRICS = UNITS / "litefleet-metrics.service"
-CONFINED = [SERVICE, RECOVER, RECONCILE, AGENT, AGENT_VERIFY, METRICS]
+SERVE = UNITS / "litefleet-serve.service"
+CONFINED = [SERVICE, RECOVER, RECONCILE, AGENT, AGENT_VERIFY, METRICS, SERVE]
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_the_service_outlives_what_happens_to_it() -> None:
     assert "PrivateUsers" not in service  # with it, SO_PEERCRED names every caller nobody
 
 
-@pytest.mark.parametrize("unit", [AGENT, AGENT_VERIFY, SERVICE, RECONCILE], ids=lambda path: path.stem)
+@pytest.mark.parametrize("unit", [AGENT, AGENT_VERIFY, SERVICE, RECONCILE, SERVE], ids=lambda path: path.stem)
 def test_the_units_that_run_models_let_them_confine_themselves(unit: Path) -> None:
     filters = [line for line in unit.read_text(encoding="utf-8").splitlines() if line.startswith("SystemCallFilter=")]
     assert filters[0] == "SystemCallFilter=@system-service"  # an allow list: what follows without "~" is added to it

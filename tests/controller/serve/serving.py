@@ -57,6 +57,10 @@ def app_of(service: Service):
     async def echo(request):
         return PlainTextResponse(str(len(await request.body())))
 
+    async def large(request):
+        return PlainTextResponse(b"x" * 30_000_000)
+
+    app.router.routes.insert(0, Route("/t/large", large))
     app.router.routes.insert(0, Route("/t/fails", fails))
     app.router.routes.insert(0, Route("/t/echo", echo, methods=["POST"]))
     return app
