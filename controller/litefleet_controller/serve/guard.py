@@ -60,6 +60,12 @@ class Guarded(H11Protocol):
         if self.cycle is not before:
             self._since = time.monotonic()
 
+    def shutdown(self) -> None:
+        """End when the response under way has ended; over TLS, without waiting long for the client's goodbye."""
+        super().shutdown()
+        if self.transport.is_closing():
+            self.loop.call_later(1.0, self.transport.abort)
+
     def _look(self) -> None:
         """End the connection of a client that is too slow."""
         now = time.monotonic()
