@@ -31,6 +31,8 @@ _STRIDE = 128  # bytes from one seed of a base to the next
 _LEAST_COPY = 256  # bytes; shorter ones break up what lzma finds by itself (measured on three models, 16 to 512)
 _SEARCHED = 4 << 20  # bytes of the file in which a match may begin at any byte, then at every fourth
 _MOST_LZMA = 8 << 20  # bytes of a rest that is also tried with lzma, which takes 0.5 s per MB
+# Contexts of four bytes, as numbers of 32 bits and flatbuffers have: 2 to 9 % less than lzma's defaults on three models.
+_LZMA = ({"id": lzma.FILTER_LZMA2, "preset": 6 | lzma.PRESET_EXTREME, "lc": 0, "lp": 2, "pb": 2},)
 _LOCK = threading.Lock()
 
 
@@ -119,7 +121,7 @@ def make_delta(data: bytes, bases: Mapping[str, bytes], with_lzma: bool = True) 
     plain = bytes(script) + b"".join(rest)
     coding, body = "zlib", zlib.compress(plain, 9)
     if with_lzma and len(plain) <= _MOST_LZMA:
-        smaller = lzma.compress(plain, preset=6)
+        smaller = lzma.compress(plain, filters=_LZMA)
         coding, body = min((coding, body), ("lzma", smaller), key=lambda packed: len(packed[1]))
     return Delta(tuple(bases), len(script), coding, body) if len(body) <= len(data) * _MOST_SHARE else None
 
