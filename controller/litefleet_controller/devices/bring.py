@@ -70,7 +70,7 @@ _SCRIPT = (
     MINE
     + PLACE
     + _UNPACK
-    + """n=$1 key=$3 form=$4 plain=$5 sha=$6 space=$7 keep=$8 what=$9
+    + """n=$1 key=$3 form=$4 plain=$5 sha=$6 space=$7 keep=$8 what=$9 size=${10}
 say() { [ -z "$n" ] || echo "LFBOOT $n $*"; }
 fail() { if [ -n "$n" ]; then say fail "$@"; else echo "$@" >&2; fi; exit 1; }
 umask 077
@@ -92,8 +92,15 @@ for o in "$base"/.new-*; do
 [ -d "$o" ] || continue
 case ${o##*-} in *[!0-9]*) ;; *) kill -0 "${o##*-}" 2>/dev/null || rm -rf "$o";; esac
 done
-t=$base/.new-$$
-trap 'rm -rf "$t"; [ "$keep" != 0 ] || rmdir "$base" 2>/dev/null' EXIT
+t=$base/.new-$$ part=$base/.part-$sha some=
+leave() {
+# what came of an archive that was cut goes on in the next session
+if [ -n "$some" ] && [ "$keep" = 1 ] && [ -s "$t/archive" ]; then mv -f "$t/archive" "$part"; fi
+rm -rf "$t"
+[ "$keep" != 0 ] || rmdir "$base" 2>/dev/null
+}
+bytes() { set -- $(ls -ln "$1"); echo "$5"; }
+trap leave EXIT
 trap 'exit 1' HUP INT TERM PIPE
 e=$(mkdir "$t" "$t/tree" 2>&1) || fail "no folder for a Python can be made: $e"
 printf '#!/bin/sh\\nexit 0\\n' >"$t/try" && chmod 700 "$t/try" || fail "nothing can be written to $base: is its disk full?"
@@ -101,8 +108,18 @@ printf '#!/bin/sh\\nexit 0\\n' >"$t/try" && chmod 700 "$t/try" || fail "nothing 
 command -v tar >/dev/null 2>&1 || space=$((space + plain))
 set -- $(df -Pk "$base" 2>/dev/null | tail -n 1)
 case ${4-} in ''|*[!0-9]*) ;; *) [ "$4" -ge "$space" ] || fail "full: $base has $4 kB free, and the Python needs $space kB";; esac
-say need
-e=$(cat 2>&1 >"$t/archive") || fail "full: the Python could not be written to $base: $e"
+have=0
+if [ "$keep" = 1 ]; then
+for o in "$base"/.part-*; do [ "$o" = "$part" ] || rm -f "$o"; done
+if mv "$part" "$t/archive" 2>/dev/null; then
+have=$(bytes "$t/archive")
+[ "$have" -lt "$size" ] || { rm -f "$t/archive"; have=0; }
+fi
+fi
+some=1
+say need $have
+e=$(cat 2>&1 >>"$t/archive") || { some=; fail "full: the Python could not be written to $base: $e"; }
+[ "$(bytes "$t/archive")" -lt "$size" ] || some=
 h=
 command -v sha256sum >/dev/null 2>&1 && h=$(sha256sum <"$t/archive") && h=${h%% *}
 if [ -z "$h" ] && command -v openssl >/dev/null 2>&1; then h=$(openssl dgst -sha256 <"$t/archive") && h=${h##* }; fi
@@ -166,7 +183,7 @@ def placing_command(bundle: PythonBundle, nonce: str, root: str, keep: str) -> s
     """
     packed = bundle.packed
     space, plain = ((size + 1023) // 1024 for size in (bundle.space + packed.size + _SPARE, bundle.space))  # kB
-    values = (nonce, root, bundle.key, packed.form, plain, packed.sha256, space, keep, bundle.description)
+    values = (nonce, root, bundle.key, packed.form, plain, packed.sha256, space, keep, bundle.description, packed.size)
     return bootstrap.in_any_shell(_SCRIPT, *map(str, values))
 
 
@@ -180,7 +197,9 @@ async def bring_python(open_channel: Open, bundle: PythonBundle, root: str, keep
         client = AgentClient(channel, nonce)
         answer = await client.answer(limit_s)
         if answer.state == "need":
-            await client.send_to_end(packed.path.read_bytes(), limit_s)
+            here = answer.text.strip()  # bytes of an archive that was cut; the whole is hashed there
+            begun = int(here) if here.isascii() and here.isdecimal() and len(here) < 12 else 0
+            await client.send_to_end(packed.path.read_bytes()[begun:], limit_s)
             # unpacking 30 MB takes a slow card's time
             answer = await client.answer(3 * limit_s)
         sent, trips = client.sent_bytes, client.round_trips

@@ -166,11 +166,24 @@ def test_a_session_that_changes_nothing_gets_a_folder_of_its_own(machine: Machin
 
 
 @pytest.mark.parametrize("cut", [0, 1, 512, 100_000, 299_999])
-def test_a_cut_at_any_byte_leaves_nothing_and_the_next_attempt_succeeds(
-    machine: Machine, tmp_path: Path, cut: int
-) -> None:
+def test_after_a_cut_at_any_byte_the_next_attempt_sends_the_rest(machine: Machine, tmp_path: Path, cut: int) -> None:
     given = bundle(tmp_path)
     assert machine.refused(given, cut=cut) == ("LF505", "the Python arrived damaged or cut short")
+    part = f".part-{given.packed.sha256}"
+    assert os.listdir(machine.pythons) == ([part] if cut else [])
+    assert machine.bring(given).sent_bytes == given.packed.size - cut
+    assert sorted(os.listdir(machine.pythons)) == sorted([given.key, "current"])
+
+
+def test_a_part_with_other_bytes_counts_for_nothing_and_one_of_another_python_goes(
+    machine: Machine, tmp_path: Path
+) -> None:
+    given = bundle(tmp_path)
+    assert machine.refused(given, cut=1000)[0] == "LF505"
+    part = machine.pythons / f".part-{given.packed.sha256}"
+    part.write_bytes(b"x" * 1000)
+    (machine.pythons / f".part-{'0' * 64}").write_bytes(b"old")
+    assert machine.refused(given) == ("LF505", "the Python arrived damaged or cut short")
     assert os.listdir(machine.pythons) == []
     assert machine.bring(given).sent_bytes == given.packed.size
 
