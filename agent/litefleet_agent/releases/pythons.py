@@ -13,9 +13,7 @@ from .store import Store
 
 _KEY = re.compile(r"^[0-9a-f]{32}$")
 # What a broken transfer or removal left.
-_LEFT = re.compile(
-    r"^\.(?:new|gone)-[0-9a-f-]{1,80}$|^\.current-\d{1,20}$|^\.part-[0-9a-f]{64}$"
-)
+_LEFT = re.compile(r"^\.(?:new|gone)-[0-9a-f-]{1,80}$|^\.current-\d{1,20}$|^\.part-[0-9a-f]{64}$")
 
 
 def sweep_pythons(store: Store, executable: str) -> None:
