@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from litefleet_inventory import Device
 
 from ..common.errors import UsageError
 from ..project import Files, Options
 from .common import ContactOptions, check_files, command, in_words, show
 
 if TYPE_CHECKING:
+    from litefleet_inventory import Device
+
     from ..provision.login import Admin
     from ..provision.provision import Provision
 

@@ -31,7 +31,8 @@ from .sessions import BUSY, DeviceSessions, EngineDeps
 from .store import RolloutStore, orphans, skips
 
 _FAR = 1e11  # seconds since the epoch: a window that never opens
-_POLL_S = 2.0  # how often other processes' requests are polled
+_POLL_S = 2.0  # how often other processes' requests are polled while nothing happens
+_REQUEST_S = 0.5  # and how often at most: sessions end many times a second, and each turn of the loop would ask the database
 _BUSY_TRIES = 3  # sessions with a device that another session holds, before a later run is left to try
 
 
@@ -48,6 +49,7 @@ class RolloutEngine:
         self._sessions = DeviceSessions(self._store, deps, most, self._wake)
         self._lost: BaseException | None = None
         self._reported = ""  # what the run waits for, as it was last reported
+        self._request_due = 0.0  # by the event loop's clock: when other processes' requests are read again
 
     @property
     def rollout(self) -> Rollout:
@@ -228,8 +230,10 @@ class RolloutEngine:
 
     async def _apply_request(self) -> None:
         """Carry out another process's request to pause or abort."""
-        if self.rollout.state is not RolloutState.RUNNING:
+        now = asyncio.get_running_loop().time()
+        if self.rollout.state is not RolloutState.RUNNING or now < self._request_due:
             return
+        self._request_due = now + _REQUEST_S
         requested_action = await self._store.requested_action()
         if requested_action in ("pause", "abort"):
             await self._stop(RolloutEvent(requested_action), f"{requested_action} was asked for by an operator", ())

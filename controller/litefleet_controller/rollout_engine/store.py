@@ -171,6 +171,8 @@ class DeviceRecorder:
             changes.append(self._change(changes[0].after, then, outcome, hello))
         if outcome is self._stored:  # by an earlier event: writing it again takes longer than the event
             changes = [replace(change, outcome=None) for change in changes]
+        elif self._stored is not None and _measured_alike(self._stored, outcome):
+            changes = [replace(change, measured=True) for change in changes]
         await self._store.commit(changes)
         self._stored = outcome
 
@@ -195,6 +197,12 @@ class DeviceRecorder:
                 measurements=outcome.measurements,
             )
         return RowChange(row, event, after, outcome, confirmed)
+
+
+def _measured_alike(stored: DeviceOutcome, outcome: DeviceOutcome) -> bool:
+    """Whether two outcomes are of one model and have the same findings and measurements: 40 rows of the state, each."""
+    same = (stored.model, stored.findings) == (outcome.model, outcome.findings)
+    return same and stored.measurements is outcome.measurements
 
 
 def row_after(row: DeviceRow, event: DeviceEvent, outcome: DeviceOutcome) -> DeviceRow:

@@ -86,13 +86,17 @@ class KnownDevice:
 
 @dataclass(frozen=True)
 class RowChange:
-    """One row's transition: the row as it was read, the event, the row after it, and the outcome."""
+    """One row's transition: the row as it was read, the event, the row after it, and the outcome.
+
+    With `measured`, the rollout's state has this row's findings and measurements already, stored with an earlier outcome.
+    """
 
     before: DeviceRow
     event: DeviceEvent
     after: DeviceRow
     outcome: DeviceOutcome | None = None
     confirmed: Confirmed | None = None
+    measured: bool = False
 
 
 @dataclass(frozen=True)

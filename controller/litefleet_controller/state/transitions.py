@@ -22,6 +22,11 @@ _MOST = 200  # findings or measured values of one row: the rest of what a device
 
 _INSERT_TRANSITION = sa.insert(transitions)  # statements of every move are built once
 _DELETE_OUTCOME = sa.delete(outcomes).where(*(outcomes.c[name] == sa.bindparam(f"at_{name}") for name in _KEY))
+_UPDATE_OUTCOME = (
+    sa.update(outcomes)
+    .where(*(outcomes.c[name] == sa.bindparam(f"at_{name}") for name in _KEY))
+    .values(at=sa.bindparam("new_at"), outcome=sa.bindparam("new_outcome"))
+)
 _INSERT_OUTCOME = (sa.insert(outcomes), sa.insert(findings), sa.insert(measurements))
 
 
@@ -75,8 +80,7 @@ def move(connection: sa.Connection, rollout_id: str, changes: Sequence[RowChange
         _check(change)
     _update(connection, rollout_id, [(change.before, change.after) for change in changes])
     connection.execute(_INSERT_TRANSITION, [_transition(rollout_id, change, now) for change in changes])
-    latest = {(c.before.device, c.before.model): c.outcome for c in changes if c.outcome is not None}
-    _store_outcomes(connection, rollout_id, latest, now)
+    _store_outcomes(connection, rollout_id, changes, now)
     confirm(connection, [change.confirmed for change in changes if change.confirmed is not None])
     link_releases(connection, rollout_id, [c.after.release for c in changes if c.after.release != c.before.release])
 
@@ -174,7 +178,30 @@ def _transition(rollout_id: str, change: RowChange, now: float) -> dict[str, obj
     }
 
 
-def _store_outcomes(
+def _store_outcomes(connection: sa.Connection, rollout_id: str, changes: Sequence[RowChange], now: float) -> None:
+    """Store each row's latest outcome; its findings and measurements only where they are not stored yet."""
+    whole: dict[tuple[str, str], DeviceOutcome] = {}
+    again: dict[tuple[str, str], DeviceOutcome] = {}
+    for change in changes:
+        if change.outcome is not None:
+            key = change.before.device, change.before.model
+            (again if change.measured and key not in whole else whole)[key] = change.outcome
+    _update_outcomes(connection, rollout_id, {key: one for key, one in again.items() if key not in whole}, now)
+    _insert_outcomes(connection, rollout_id, whole, now)
+
+
+def _update_outcomes(
+    connection: sa.Connection, rollout_id: str, latest: dict[tuple[str, str], DeviceOutcome], now: float
+) -> None:
+    values = [
+        {"at_rollout": rollout_id, "at_device": device, "at_model": model, "new_at": now, "new_outcome": one.to_dict()}
+        for (device, model), one in latest.items()
+    ]
+    if values and connection.execute(_UPDATE_OUTCOME, values).rowcount != len(values):
+        raise Conflict(f"an outcome of {rollout_id} is no longer stored; nothing was written")
+
+
+def _insert_outcomes(
     connection: sa.Connection, rollout_id: str, latest: dict[tuple[str, str], DeviceOutcome], now: float
 ) -> None:
     if not latest:

@@ -86,6 +86,39 @@ def test_a_later_outcome_takes_the_place_of_the_one_before(state: State) -> None
     assert [o.findings[1].observed for o in state.outcomes(made.id)] == ["worse"]
 
 
+def test_an_outcome_whose_measurements_are_stored_leaves_them_there(state: State, where: str) -> None:
+    lock, made, (row, *_) = started(state)
+    first = failed(staged(row))
+    assert first.outcome is not None
+    state.move(lock, made.id, [change(row, DeviceEvent.BEGIN), first])
+    again = [change(first.after, DeviceEvent.RETRY), change(row, DeviceEvent.BEGIN)]
+    later = replace(failed(staged(row)), outcome=replace(first.outcome, steps={"confirm": 2.0}), measured=True)
+    state.move(lock, made.id, [*again, later])
+    assert [o.steps for o in state.outcomes(made.id)] == [{"confirm": 2.0}]
+    (count,) = sql(where, "SELECT count(*) FROM measurements")[0]
+    assert count == 4
+    assert len(sql(where, "SELECT code FROM findings")) == len(first.outcome.findings)
+
+
+def test_an_outcome_whose_measurements_should_be_stored_and_are_not_is_a_conflict(state: State) -> None:
+    lock, made, (row, *_) = started(state)
+    state.move(lock, made.id, [change(row, DeviceEvent.BEGIN)])
+    with pytest.raises(Conflict, match="nothing was written"):
+        state.move(lock, made.id, [replace(failed(staged(row)), measured=True)])
+    assert state.rows(made.id)[0] == staged(row)
+
+
+def test_both_outcomes_of_a_row_may_come_in_one_transaction(state: State, where: str) -> None:
+    lock, made, (row, *_) = started(state)
+    first = failed(staged(row))
+    assert first.outcome is not None
+    again = [change(first.after, DeviceEvent.RETRY), change(row, DeviceEvent.BEGIN)]
+    later = replace(failed(staged(row)), outcome=replace(first.outcome, steps={"confirm": 2.0}), measured=True)
+    state.move(lock, made.id, [change(row, DeviceEvent.BEGIN), first, *again, later])
+    assert [o.steps for o in state.outcomes(made.id)] == [{"confirm": 2.0}]
+    assert sql(where, "SELECT count(*) FROM measurements")[0][0] == 4
+
+
 def test_moves_are_all_or_none(state: State) -> None:
     lock, made, given = started(state)
     good = change(given[0], DeviceEvent.BEGIN)
