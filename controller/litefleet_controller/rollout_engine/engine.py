@@ -32,7 +32,9 @@ from .store import RolloutStore, orphans, skips
 
 _FAR = 1e11  # seconds since the epoch: a window that never opens
 _POLL_S = 2.0  # how often other processes' requests are polled while nothing happens
-_REQUEST_S = 0.5  # and how often at most: sessions end many times a second, and each turn of the loop would ask the database
+_REQUEST_S = (
+    0.5  # and how often at most: sessions end many times a second, and each turn of the loop would ask the database
+)
 _BUSY_TRIES = 3  # sessions with a device that another session holds, before a later run is left to try
 
 
