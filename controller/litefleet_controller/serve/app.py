@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from litefleet_agent.service.metrics import CONTENT_TYPE
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -10,7 +11,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from ..common.errors import LitefleetError, UsageError
+from ..reports.fleet_metrics import fleet_metrics
 from . import api, pages
+from .auth import Role, needs
 from .auth import routes as login
 from .auth.middleware import Identify
 from .auth.requests import known_of
@@ -24,7 +27,7 @@ from .service import Service, service_of
 def make_app(service: Service) -> Starlette:
     """Return the application for one project."""
     app = Starlette(
-        routes=[Route("/healthz", health), *login.routes, *api.routes, *pages.routes],
+        routes=[Route("/healthz", health), Route("/metrics", metrics), *login.routes, *api.routes, *pages.routes],
         middleware=[
             Middleware(Speaking),
             Middleware(SecurityHeaders),
@@ -47,6 +50,15 @@ def health(request: Request) -> Response:
     except LitefleetError as error:
         return PlainTextResponse(f"{error}\n", 503)
     return PlainTextResponse("ok\n")
+
+
+@needs(Role.VIEW)
+def metrics(request: Request) -> Response:
+    """Return the fleet's metrics for Prometheus, as `litefleet metrics` prints them."""
+    service = service_of(request)
+    with service.state() as state:
+        text = fleet_metrics(state, service.config().fleet)
+    return Response(text, media_type=CONTENT_TYPE)
 
 
 def _http_error(request: Request, error: Exception) -> Response:

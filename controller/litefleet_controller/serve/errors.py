@@ -14,6 +14,7 @@ from ..catalogue.language import current_lang
 from ..catalogue.translate import translated
 
 PROBLEM = "application/problem+json"
+_MOST_LINES, _LONGEST = 20, 1000  # of an error's text: lines, and characters of one
 
 
 def is_for_program(request: HTTPConnection) -> bool:
@@ -22,11 +23,18 @@ def is_for_program(request: HTTPConnection) -> bool:
     return path.startswith(("/api/", "/metrics", "/healthz")) or "text/html" not in request.headers.get("accept", "")
 
 
+def _bounded(text: str) -> str:
+    """Return the first lines of an error: a fleet's inventory may have a problem in each of its lines."""
+    lines = text.split("\n")
+    more = [f"{len(lines) - _MOST_LINES} more problems: `litefleet check`"] if len(lines) > _MOST_LINES else []
+    return "\n".join(line[:_LONGEST] for line in lines[:_MOST_LINES] + more)
+
+
 def error_response(
     request: HTTPConnection, status: int, sentence: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return the response for an error; 401 leads a person's browser to the login page."""
-    added = dict(headers or {})
+    added, sentence = dict(headers or {}), _bounded(sentence)
     if is_for_program(request):
         if status == 401:
             added["WWW-Authenticate"] = 'Bearer realm="litefleet"'

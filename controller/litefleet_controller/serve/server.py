@@ -34,7 +34,8 @@ class Server(uvicorn.Server):
 def listening(settings: ServeSettings) -> socket.socket:
     """Return the socket that listens.  Raises: UsageError with what to do."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns off Nagle's algorithm for sockets that name their protocol: without it, each response waits 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host, settings.port))

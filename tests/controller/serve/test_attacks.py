@@ -253,3 +253,10 @@ def test_the_language_is_the_requests_own(service):
     assert "litefleet-lang=zh" in chosen.headers["set-cookie"]
     assert "登录" in client.get("/login", headers=HTML).text
     assert "Log in" in client_of(service).get("/login?lang=xx", headers=HTML).text
+
+
+def test_metrics_need_a_login(service):
+    token = service.auth.users.add("prometheus", Role.VIEW)
+    response = client_of(service).get("/metrics", headers={"authorization": f"Bearer {token}"})
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert "# TYPE litefleet_" in response.text

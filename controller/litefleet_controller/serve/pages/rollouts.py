@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -13,21 +13,19 @@ from starlette.responses import Response, StreamingResponse
 
 from ...catalogue.articles import advice
 from ...catalogue.translate import tr, translated_cell
-from ...common.errors import LitefleetError
 from ...common.text import sanitize
 from ...operations.device_records import audit_text
 from ...reports.rollout_summary import CONDITIONS
 from ...rollout import Rollout
 from ...rollout.policy import GateLimit, Policy
 from ..auth import Role, needs, person_of
+from ..live import Update
 from ..queries.rollouts import RolloutPage, rollout_list, rollout_page, rollout_rows_page, stamp_of
 from ..service import Service, service_of
 from .actions import actions_for
 from .fleet import number_of
 from .render import page
 
-_LOOK_S = 1.0  # between two looks at the state
-_LONGEST_S = 1800.0  # of one stream; the browser connects again
 KINDS: Mapping[str, str] = {
     "done": "good",
     "failed": "bad",
@@ -137,29 +135,26 @@ async def events(request: Request) -> Response:
     """Send an event whenever the rollout has changed, until it is over."""
     service, ident = service_of(request), request.path_params["ident"]
     await run_in_threadpool(found_rollout, service, ident)
+
+    def look() -> str:
+        stamp, over = _look(service, ident)
+        return f"{'over' if over else 'open'} {stamp}"
+
+    updates = service.live.follow(f"page of {ident}", look, look)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_changes(service, ident), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_changes(updates), media_type="text/event-stream", headers=headers)
 
 
-async def _changes(service: Service, ident: str) -> AsyncIterator[str]:
-    loop = asyncio.get_running_loop()
-    last, end, spoke = "", loop.time() + _LONGEST_S, loop.time()
+async def _changes(updates: AsyncGenerator[Update, None]) -> AsyncIterator[str]:
     yield "retry: 2000\n\n"
-    while loop.time() < end:
-        try:
-            stamp, over = await run_in_threadpool(_look, service, ident)
-        except LitefleetError:
-            return  # the database is away: the browser connects again
-        if stamp != last:
-            last, spoke = stamp, loop.time()
-            yield "event: changed\ndata: 1\n\n"
-        if over:
-            yield "event: end\ndata: 1\n\n"
-            return
-        if loop.time() - spoke > 15:
-            spoke = loop.time()
-            yield ": still here\n\n"  # notices a browser that is gone
-        await asyncio.sleep(_LOOK_S)
+    async with aclosing(updates):
+        async for update in updates:
+            if update.problem:
+                return  # the database is away: the browser connects again
+            yield "event: changed\ndata: 1\n\n" if update.data else ": still here\n\n"
+            if update.data.startswith("over"):
+                yield "event: end\ndata: 1\n\n"
+                return
 
 
 def _look(service: Service, ident: str) -> tuple[str, bool]:
