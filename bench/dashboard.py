@@ -3,7 +3,8 @@
     python -m bench.dashboard                           # 10,000 devices, 50 browsers; minutes, most of them the simulation
     python -m bench.dashboard --devices 1000 --keep FOLDER   # keeps the state that was made, and uses it the next time
 
-The state is made by production code: two rollouts over simulated devices (`bench.scale`).  The server is a real process.
+The state is made by production code: two rollouts over `SIMULATED` simulated devices (`bench.scale`); then each device's rows are
+copied under new names until there are as many devices as asked for.  The server is a real process.
 A page's time is the server process' own CPU (user and system) and what a client on this machine waits, over `REQUESTS`
 requests one after another.  For the events, every browser is a connection of its own; a change is one update of the rollout's
 row in the database, every `CHANGE_S` seconds.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import os
 import re
 import select
@@ -30,6 +32,7 @@ from typing import NamedTuple
 
 from bench.scale import simulate
 
+SIMULATED = 300  # devices
 REQUESTS = 20
 CHANGES, CHANGE_S = 10, 2.0
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -159,6 +162,27 @@ def _news(streams: Sequence[socket.socket], seconds: float) -> tuple[int, float]
     return len(streams) - len(waiting), last
 
 
+def grow(project: Path, wanted: int) -> None:
+    """Copy each device's rows in every table until there are `wanted` devices, and write the inventory."""
+    with closing(sqlite3.connect(project / "state.db")) as connection, connection:
+        names = [name for (name,) in connection.execute("SELECT device FROM devices ORDER BY device")]
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] != "seq"]
+            if "device" not in columns:
+                continue
+            chosen = ", ".join(columns)
+            renamed = ", ".join("device || '-' || ?" if name == "device" else name for name in columns)
+            for copy in range(1, -(-wanted // len(names))):
+                few = names[: wanted - copy * len(names)]
+                places = ", ".join("?" for _ in few)
+                copied = f"INSERT INTO {table} ({chosen}) SELECT {renamed} FROM {table} WHERE device IN ({places})"
+                connection.execute(copied, (str(copy), *few))
+        names = [name for (name,) in connection.execute("SELECT device FROM devices ORDER BY device")]
+    hosts = {name: {"host": f"10.{n >> 16}.{(n >> 8) & 255}.{n & 255}"} for n, name in enumerate(names)}
+    (project / "fleet.yaml").write_text(json.dumps({"devices": hosts}))
+
+
 def pages_of(rollout: str, device: str) -> tuple[str, ...]:
     """Return the pages that are measured."""
     return (
@@ -217,7 +241,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="litefleet-dashboard-") as temporary:
         folder = args.keep or Path(temporary) / "made"
         if not (folder / "project" / "litefleet.yaml").exists():
-            simulate(args.devices, 200, folder)
+            simulate(min(args.devices, SIMULATED), 200, folder)
+            grow(folder / "project", args.devices)
         measure(folder, args.browsers)
 
 
