@@ -43,7 +43,7 @@ def program_of(ops: list[str]) -> bytes:
 
 def _opt(toolchain: Toolchain, *flags: str) -> str:
     argv = [str(part) for part in (toolchain.python, "-I", toolchain.opt, *flags)]
-    end = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=120, check=False)  # noqa: S603
+    end = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=120, check=False)
     return end.stdout + end.stderr
 
 

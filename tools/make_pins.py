@@ -26,7 +26,7 @@ def entries(requirements: list[str], python: str) -> dict[str, str]:
         source.write_text("\n".join(requirements))
         argv = [uv.find_uv_bin(), "pip", "compile", "-q", "--no-config", "--universal", "--python-version", python]
         argv += ["--generate-hashes", "--no-header", "--no-annotate", str(source)]
-        text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout  # noqa: S603
+        text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     found = re.findall(r"^(\S+==\S+(?: ; [^\\\n]+)?)((?: \\\n    --hash=\S+)+)", text, re.MULTILINE)
     return {requirement.strip(): hashes for requirement, hashes in found if requirement.split("==")[0] in KEPT}
 

@@ -196,26 +196,26 @@ def _commands() -> dict[str, set[str]]:
     return found
 
 
-def _typed(text: str) -> set[str]:
+def typed(text: str) -> set[str]:
     """Each `litefleet ...` that a text gives to type."""
     lines = [line.partition("#")[0] for block in blocks(text, "sh") for line in block.splitlines()]
-    typed = [line for line in lines if line.startswith("litefleet ")]
-    return {*typed, *re.findall(r"`(litefleet [a-z][^`]*)`", text)}
+    whole = [line for line in lines if line.startswith("litefleet ")]
+    return {*whole, *re.findall(r"`(litefleet [a-z][^`]*)`", text)}
 
 
 @pytest.mark.parametrize("page", [*READMES, *(name + ending for name in PAGES for ending in (".md", ".zh.md"))])
 def test_what_is_to_be_typed_exists(page: str) -> None:
-    _check_typed(page, _typed(text_of(page)))
+    check_typed(page, typed(text_of(page)))
 
 
 @pytest.mark.parametrize("code", sorted(CATALOGUE))
 def test_what_a_finding_says_to_type_exists(code: str) -> None:
-    _check_typed(code, _typed(CATALOGUE[code].do))
+    check_typed(code, typed(CATALOGUE[code].do))
 
 
-def _check_typed(where: str, typed: set[str]) -> None:
+def check_typed(where: str, lines: set[str]) -> None:
     commands = _commands()
-    for line in typed:
+    for line in lines:
         name, *words = line.split()[1:]
         if name == "COMMAND":
             continue
@@ -237,4 +237,4 @@ def test_the_example_of_signing_loads(name: str, tmp_path: Path) -> None:
 def test_pages_have_the_same_things_to_type(name: str) -> None:
     english, chinese = text_of(f"{name}.md"), text_of(f"{name}.zh.md")
     assert blocks(english, "sh") == blocks(chinese, "sh") != []
-    assert _typed(english) == _typed(chinese)
+    assert typed(english) == typed(chinese)

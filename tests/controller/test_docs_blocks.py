@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.controller.test_docs import check_typed
 from tests.e2e.docs_pages import ROOT, Block, marked_blocks
 
 # pages that are run as they stand, and the test that does it
@@ -30,19 +31,6 @@ RUN = {
         )
     },
 }
-# Pages that explain: test_docs.py checks that their commands and options exist; tests that run such commands.
-EXPLAINED = {
-    "docs/bench.md": "tests/e2e/test_bench.py",
-    "docs/ci.md": "tests/controller/test_ci_docs.py",
-    "docs/cluster.md": "tests/e2e/test_cluster.py",
-    "docs/evaluate.md": "tests/e2e/test_evaluate.py",
-    "docs/findings.md": "tests/controller/catalogue/test_articles.py",
-    "docs/releases.md": "tests/e2e/test_airgap.py",
-    "docs/rollouts.md": "tests/e2e/test_command_table.py",
-    "docs/runtimes.md": "tests/e2e/test_runtime_bundle.py",
-    "docs/service.md": "tests/lab/test_lab_service.py",
-    "docs/variants.md": "tests/e2e/test_advise.py",
-}
 _NAMED_TEST = re.compile(r"\btests/[\w/]+\.py\b")
 
 
@@ -50,11 +38,23 @@ def _to_type(page: Path) -> list[Block]:
     return [block for block in marked_blocks(page) if block.kind != "text"]
 
 
-def test_every_page_with_commands_is_accounted_for() -> None:
+def _pages_with_commands() -> set[str]:
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-    found = {page.relative_to(ROOT).as_posix() for page in pages if ".zh." not in page.name and _to_type(page)}
-    assert found - {*RUN, *EXPLAINED} == set(), "run these pages by a test, and name it here"
-    assert {*RUN, *EXPLAINED} - found == set()
+    return {page.relative_to(ROOT).as_posix() for page in pages if ".zh." not in page.name and _to_type(page)}
+
+
+def test_what_people_type_from_top_to_bottom_is_run() -> None:
+    """The README, the tutorial, day 2 and the how-to pages are; other pages explain, with commands as examples."""
+    found = _pages_with_commands()
+    assert set(RUN) - found == set()
+    how_to = {page for page in found if page.startswith("docs/how-to/")}
+    assert how_to - set(RUN) == set(), "run these pages by a test, and name it in RUN"
+
+
+@pytest.mark.parametrize("page", sorted(_pages_with_commands() - set(RUN)))
+def test_commands_of_a_page_that_explains_exist(page: str) -> None:
+    lines = (line.partition("#")[0] for block in _to_type(ROOT / page) for line in block.text.splitlines())
+    check_typed(page, {line for line in lines if line.startswith("litefleet ")})
 
 
 @pytest.mark.parametrize("page", sorted(RUN))
@@ -65,11 +65,6 @@ def test_every_block_is_run_or_says_why_not(page: str) -> None:
         assert block.kind == "sh" or block.reason, "a `console` block shows a session: it is not run"
         assert not block.reason or len(block.reason.split()) >= 5, block.reason
         assert [name for name in _NAMED_TEST.findall(block.reason) if not (ROOT / name).is_file()] == []
-
-
-@pytest.mark.parametrize("page", sorted(EXPLAINED))
-def test_the_tests_of_a_page_that_explains_exist(page: str) -> None:
-    assert (ROOT / EXPLAINED[page]).is_file()
 
 
 @pytest.mark.parametrize("page", sorted(RUN))

@@ -134,6 +134,17 @@ def test_every_written_page_can_be_found_from_the_navigation() -> None:
     assert config["not_in_nav"].split() == ["/findings/LF*.md", "/reference/*.json", "/examples/", "/adr/"]
 
 
+def test_pictures_are_small_and_load_nothing(site: Path) -> None:
+    """`make pictures` records those of the terminal; each has one in both languages."""
+    pictures = sorted((ROOT / "docs" / "pictures").glob("*.svg"))
+    assert {"inspect.svg", "inspect-zh.svg", "verify.svg", "verify-zh.svg"} <= {picture.name for picture in pictures}
+    for picture in pictures:
+        text = picture.read_text(encoding="utf-8")
+        assert len(text.encode()) < 60_000, picture.name
+        assert not re.search(r"@font-face|@import|(?:href|src)=|url\(\s*[\"']?http|<script", text), picture.name
+        assert (site / "pictures" / picture.name).read_text(encoding="utf-8") == text
+
+
 class _Loader(yaml.SafeLoader):
     """Reads MkDocs' configuration; its Python objects stand for nothing here."""
 
