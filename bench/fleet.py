@@ -45,7 +45,7 @@ verify: {{runs: 2, warmup: 0, time_limit_s: 120}}
 ssh: {{concurrency: 32}}
 """
 _MOST_S = 600  # of one job
-_SHARE_OF_ROLLOUTS = 0.35  # of the time that is given
+_SHARE_OF_ROLLOUTS = 0.2  # of the time that is given
 
 
 @dataclass(frozen=True)
