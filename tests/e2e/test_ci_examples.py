@@ -65,7 +65,7 @@ def prepare(job: Project, devices: EmbeddedFleet) -> str:
 
 def run(script: str, job: Project, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     argv = ["bash", "-e", "-c", script]
-    return subprocess.run(argv, cwd=job.folder, env=dict(env), capture_output=True, text=True, timeout=150, check=False)
+    return subprocess.run(argv, cwd=job.folder, env=dict(env), capture_output=True, text=True, timeout=300, check=False)
 
 
 def github(name: str, job: Project, env: dict[str, str], values: Mapping[str, str]) -> list[str]:
@@ -109,6 +109,7 @@ def alive(pid: str) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.timeout(600)
 async def test_both_platforms_plan_and_roll_out(
     fleet: Callable[..., EmbeddedFleet],
     project: Callable[..., Project],

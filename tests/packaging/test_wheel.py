@@ -17,7 +17,7 @@ import uv
 from litefleet_controller.devices.agent_archive import agent_archive
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("agent", "controller", "inventory", "systemd", "docs", "tools", "bench", "tests")
+PARTS = ("agent", "controller", "inventory", "systemd", "integrations", "docs", "tools", "bench", "tests")
 FILES = ("pyproject.toml", "README.md", "README.zh.md", "LICENSE", "CHANGELOG.md", "Makefile", "mkdocs.yml")
 
 

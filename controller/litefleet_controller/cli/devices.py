@@ -43,18 +43,25 @@ def devices(
     silent: Annotated[str, typer.Option("--silent", help="Only devices not reached for this long: 2d, 12h.")] = "",
     as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Write a CSV table to stdout and nothing else.")] = False,
+    login: Annotated[
+        bool, typer.Option("--login", help="With --json: also how to log in, as port, user, key, jump and python.")
+    ] = False,
 ) -> None:
     """Show what runs on each device, since when, its verdict, drift and last contact. No device is contacted."""
-    from ..operations.device_records import chosen_records, device_records
+    from ..operations.device_records import chosen_records, device_logins, device_records
     from ..reports.device_text import devices_csv, devices_text
 
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other. Give one of them.")
+    if login and not as_json:
+        raise UsageError("--login belongs to --json. Add --json.")
     now = time.time()
     before = now - seconds_of("--silent", silent) if silent else None
     found = chosen_records(device_records(options), version, state, drift, before)
     if as_json:
-        show(json.dumps({"schema": 1, "command": "devices", "devices": [r.to_dict() for r in found]}, indent=2))
+        logins = device_logins(options) if login else {}
+        listed = [r.to_dict() | ({"login": logins[r.device]} if login else {}) for r in found]
+        show(json.dumps({"schema": 1, "command": "devices", "devices": listed}, indent=2))
     elif as_csv:
         show(devices_csv(found))
     else:

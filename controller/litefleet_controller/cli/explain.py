@@ -42,13 +42,18 @@ def docs(
     page: Annotated[
         str, typer.Argument(metavar="[PAGE]", help="A page such as rollouts; default: list the pages.")
     ] = "",
+    man: Annotated[bool, typer.Option("--man", help="Write the manual page litefleet(1) to stdout.")] = False,
 ) -> None:
     """Show a page of the manual, as it belongs to this version."""
     from ..catalogue.articles import find_code
     from ..catalogue.language import current_lang
     from ..reports.manual import contents, for_terminal, named, page_text, pages
 
-    if not page:
+    if man:
+        from .man_page import man_page
+
+        show(man_page())
+    elif not page:
         show(contents(current_lang()))
     elif named(page) not in pages(current_lang()) and find_code(page):
         explain([find_code(page)])

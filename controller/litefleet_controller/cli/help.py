@@ -112,7 +112,7 @@ def _chinese(base: type[Any]) -> type[Any]:
             first_column = min(max(len(first) for first, _ in rows), col_max) + col_spacing
             width = max(self.width - first_column - 2, 10)
             for first, second in rows:
-                lines = wrapped(_definition(second), width)
+                lines = wrapped(definition(second), width)
                 for line in _beside(first, lines, first_column, col_spacing):
                     self.write(" " * self.current_indent + line + "\n")
 
@@ -131,7 +131,7 @@ def paragraphs_of(text: str) -> list[str]:
     return [" ".join(paragraph.split()) for paragraph in text.split("\n\n") if paragraph.strip()]
 
 
-def _definition(text: str) -> str:
+def definition(text: str) -> str:
     """Return an option's help in Chinese, with what click adds in brackets: its default, its range, "required"."""
     from ..catalogue.translate import tr
 

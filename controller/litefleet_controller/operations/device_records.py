@@ -53,10 +53,12 @@ class DeviceRecord:
     arch: str = ""
     drift: tuple[str, ...] = ()  # codes of the latest reconcile, "environment" where it changed since
     seen_at: float = 0.0
+    tags: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON form."""
-        return {**vars(self), "groups": list(self.groups), "codes": list(self.codes), "drift": list(self.drift)}
+        lists = {name: list(getattr(self, name)) for name in ("groups", "codes", "drift", "tags")}
+        return {**vars(self), **lists}
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,27 @@ def device_records(options: Options) -> tuple[DeviceRecord, ...]:
     with closing(open_state(project.config)) as state:
         drifted = latest_drift(project.config)
         return _records(state, project.config.fleet, [(d.name, m, d) for d, m in pairs], drifted)
+
+
+def device_logins(options: Options) -> dict[str, Mapping[str, object]]:
+    """Return for each selected device how another tool logs in to it: port, user, key, jump, python; "" = the default."""
+    project = open_project(options)
+    return {device.name: _login(project, device) for device in project.devices}
+
+
+def _login(project: Project, device: Device) -> Mapping[str, object]:
+    """Return how a device is reached; `jump` is a value for OpenSSH's ProxyJump."""
+    hops = [
+        (f"{hop.user}@" if hop.user else "") + (f"[{hop.host}]" if ":" in hop.host else hop.host) + f":{hop.port}"
+        for hop in project.hops(device)
+    ]
+    return {
+        "port": device.port,
+        "user": device.user,
+        "key": device.key,
+        "jump": ",".join(hops),
+        "python": device.python,
+    }
 
 
 def chosen_records(
@@ -187,6 +210,7 @@ def _records(
                 model,
                 host=device.host if device else "",
                 groups=device.groups if device else (),
+                tags=device.tags if device else (),
                 release=runs.release if runs else "",
                 version=versions.get(runs.release, "") if runs else "",
                 since=runs.at if runs else 0.0,
