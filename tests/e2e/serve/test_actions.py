@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 
+import pytest
 from litefleet_controller.state import State
 from playwright.sync_api import Page, expect
 
 from tests.e2e.rollout_helpers import bad_release, current, environment, new_release
 from tests.e2e.serve.dashboard import Dashboard
 
+pytestmark = pytest.mark.timeout(600)  # a fleet, a browser and several rollouts
 Visit = Callable[..., Page]
 _WAIT_MS = 60_000
 
@@ -82,8 +84,8 @@ def test_a_gate_stops_a_bad_release_and_a_person_resumes_pauses_and_aborts_it(bo
     acting.click("#do-retry")
     acting.click("form.confirm button")
     acting.wait_for_url(f"{board.address}/rollouts/{ident}")
-    expect(acting.locator("#live")).to_contain_text("paused", timeout=_WAIT_MS)
     expect(acting.locator(".acted")).to_contain_text("operate-person", timeout=_WAIT_MS)
+    expect(acting.locator(".state")).to_contain_text("paused", timeout=_WAIT_MS)  # the gate stopped it again
     acting.goto(f"{board.address}/rollouts/{ident}/pause")
     assert "not possible now" in acting.inner_text("main")
     assert acting.locator("form.confirm").count() == 0

@@ -18,6 +18,7 @@ from playwright.sync_api import Page
 from tests.controller.support.state_values import ELSEWHERE, change, release, rollout, rows, staged
 from tests.e2e.serve.dashboard import HOSTILE, Dashboard
 
+pytestmark = pytest.mark.timeout(600)  # a fleet and a browser for the module
 Visit = Callable[..., Page]
 _SHIFT = """() => new Promise(done => {
   let total = 0;

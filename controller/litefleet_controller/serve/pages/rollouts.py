@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+import time
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from ...catalogue.articles import advice
-from ...catalogue.translate import tr, translated_cell
+from ...catalogue.translate import tr, translated, translated_cell
 from ...common.text import sanitize
 from ...operations.device_records import audit_text
 from ...reports.rollout_summary import CONDITIONS
-from ...rollout import Rollout
 from ...rollout.policy import GateLimit, Policy
 from ..auth import Role, needs, person_of
-from ..live import Update
+from ..jobs import Job
+from ..live import event_stream, number_after
 from ..queries.rollouts import RolloutPage, rollout_list, rollout_page, rollout_rows_page, stamp_of
 from ..service import Service, service_of
 from .actions import actions_for
 from .fleet import number_of
 from .render import page
 
+_SHOWN_S = 3600.0  # for which a failed job is shown
+_JOBS = 20  # latest jobs that are looked at
 KINDS: Mapping[str, str] = {
     "done": "good",
     "failed": "bad",
@@ -60,8 +62,7 @@ def found_rollout(service: Service, ident: str) -> RolloutPage:
 def one_rollout(request: Request) -> Response:
     """Show one rollout; with `part=live` only what moves, and 204 where nothing has since `X-Stamp`."""
     service, ident = service_of(request), request.path_params["ident"]
-    with service.state() as state:
-        stamp = stamp_of(state, ident)
+    stamp = stamp_now(service, ident)
     only_live = request.query_params.get("part") == "live"
     if only_live and request.headers.get("x-stamp") == quote(stamp, safe=""):
         return Response(status_code=204)
@@ -70,7 +71,7 @@ def one_rollout(request: Request) -> Response:
     status = status if status in CONDITIONS else ""
     with service.state() as state:
         rows = rollout_rows_page(state, ident, status, page=number_of(request))
-    said = said_of(view)
+    said, jobs = said_of(view), jobs_of(service, ident)
     codes = {cluster.code for cluster in (*view.failed[:20], *view.blocked[:20])}
     shown = page(
         request,
@@ -80,8 +81,8 @@ def one_rollout(request: Request) -> Response:
         status=status,
         said=said,
         stamp=stamp,
-        is_busy=bool(view.holder),
-        jobs=[],
+        is_busy=bool(view.holder) or any(not job.over for job in jobs),
+        jobs=[(job.state, job_text(job)) for job in jobs],
         actions=actions_for(view, person_of(request)),
         advice={code: advice(code) for code in codes},
         gates=gate_lines(view.rollout.policy),
@@ -90,7 +91,9 @@ def one_rollout(request: Request) -> Response:
     )
     shown.headers["X-Stamp"] = quote(stamp, safe="")
     shown.headers["X-Said"] = quote(said, safe="")
-    shown.headers["X-Over"] = "1" if view.rollout.state.over and not view.holder else "0"
+    shown.headers["X-Over"] = (
+        "1" if view.rollout.state.over and not view.holder and all(job.over for job in jobs) else "0"
+    )
     return shown
 
 
@@ -132,33 +135,33 @@ def _gate(name: str, limit: GateLimit) -> str:
 
 @needs(Role.VIEW)
 async def events(request: Request) -> Response:
-    """Send an event whenever the rollout has changed, until it is over."""
+    """Send an event whenever the rollout has changed; the page then fetches what moves, in its reader's language."""
     service, ident = service_of(request), request.path_params["ident"]
     await run_in_threadpool(found_rollout, service, ident)
 
-    def look() -> str:
-        stamp, over = _look(service, ident)
-        return f"{'over' if over else 'open'} {stamp}"
+    def stamp() -> str:
+        return stamp_now(service, ident)
 
-    updates = service.live.follow(f"page of {ident}", look, look)
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_changes(updates), media_type="text/event-stream", headers=headers)
+    after = number_after(request.headers.get("last-event-id", ""))
+    return event_stream(service.live.follow(f"page {ident}", stamp, stamp, after), "changed")
 
 
-async def _changes(updates: AsyncGenerator[Update, None]) -> AsyncIterator[str]:
-    yield "retry: 2000\n\n"
-    async with aclosing(updates):
-        async for update in updates:
-            if update.problem:
-                return  # the database is away: the browser connects again
-            yield "event: changed\ndata: 1\n\n" if update.data else ": still here\n\n"
-            if update.data.startswith("over"):
-                yield "event: end\ndata: 1\n\n"
-                return
-
-
-def _look(service: Service, ident: str) -> tuple[str, bool]:
+def stamp_now(service: Service, ident: str) -> str:
+    """Return what differs whenever something that the page shows has changed."""
     with service.state() as state:
-        stamp = stamp_of(state, ident)
-        found: Rollout | None = state.rollout(ident)
-    return stamp, found is None or found.state.over
+        stored = stamp_of(state, ident)
+    return f"{stored}|{[(job.id, job.state) for job in jobs_of(service, ident)]}"
+
+
+def jobs_of(service: Service, ident: str) -> list[Job]:
+    """Return the jobs of this server on a rollout that are under way, or failed within the last hour."""
+    since = time.time() - _SHOWN_S
+    mine = [job for job in service.jobs.all()[:_JOBS] if job.asked.get("rollout") == ident]
+    return [job for job in mine if not job.over or (job.state in ("failed", "lost") and job.ended_at > since)]
+
+
+def job_text(job: Job) -> str:
+    """Return the sentence about a job."""
+    if job.error is not None:
+        return translated(str(job.error.get("message", "")))
+    return tr("{action} by {who}", action=translated_cell(job.kind), who=sanitize(job.by, 80))

@@ -37,9 +37,7 @@
   const timer = setInterval(refresh, 15000); // an event may be lost while the connection is made anew
   function follow() {
     source = new EventSource(live.dataset.live);
-    source.onmessage = refresh;
     source.addEventListener("changed", refresh);
-    source.addEventListener("end", () => { source.close(); refresh(); });
   }
   if ("EventSource" in window) follow();
 })();
