@@ -18,7 +18,6 @@ from tests.e2e.rollout_helpers import bad_release
 from tests.e2e.serve.dashboard import CHROMIUM, Dashboard, demo_fleet, serving
 
 _LARGEST = 150_000  # bytes of one picture
-_COLOURS = 64
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def shots(ident: str) -> tuple[Shot, ...]:
 
 
 def take(browser: Browser, board: Dashboard, shot: Shot, folder: Path) -> Path:
-    """Take one picture, with few colours so that it is small."""
+    """Take one picture."""
     context = browser.new_context(
         viewport={"width": shot.width, "height": shot.height},
         color_scheme="dark" if shot.theme == "dark" else "light",
@@ -63,7 +62,7 @@ def take(browser: Browser, board: Dashboard, shot: Shot, folder: Path) -> Path:
     page.screenshot(path=path)
     context.close()
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(_COLOURS, method=Image.Quantize.MEDIANCUT).save(path, optimize=True)
+        picture.convert("RGB").save(path, optimize=True)
     if path.stat().st_size > _LARGEST:
         raise SystemExit(f"{path} has {path.stat().st_size} bytes, more than {_LARGEST}")
     return path

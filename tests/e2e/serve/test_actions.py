@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 
@@ -58,9 +59,10 @@ def test_a_rollout_is_watched_to_its_stop_and_taken_back_from_the_page(board: Da
     assert rows.count() == 4
     assert before["cam-1"][:12] in rows.first.inner_text()
     acting.click("form.confirm button")
-    expect(acting.locator("h1")).not_to_be_empty()
-    acting.goto(f"{board.address}/rollouts")
-    expect(acting.locator("tbody tr").first).to_contain_text("rollback", timeout=_WAIT_MS)
+    acting.wait_for_url(f"{board.address}/rollouts/{ident}")
+    until = time.monotonic() + _WAIT_MS / 1000
+    while "rollback" not in acting.goto(f"{board.address}/rollouts").text() and time.monotonic() < until:  # type: ignore[union-attr]
+        time.sleep(0.5)
     acting.locator("tbody th a").first.click()
     expect(acting.locator(".state")).to_contain_text("done", timeout=_WAIT_MS)
     assert current(board.fleet) == before

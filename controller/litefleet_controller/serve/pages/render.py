@@ -25,6 +25,7 @@ from ...reports.values import human_bytes, human_moment, human_ms, human_span
 from ..auth import Role, csrf_token, person_of
 from ..service import service_of
 
+GATES = ("canary", "wave", "total", "cluster", "regression")
 THEMES = ("light", "dark")
 THEME_COOKIE = "litefleet-theme"
 # What each status looks like beside its text: a shape, so that no colour alone tells it.
@@ -46,8 +47,12 @@ def clean(text: object, most: int = LINE_LIMIT) -> str:
 
 
 def sentence(text: object) -> str:
-    """Return a stored sentence in the reader's language, cleaned."""
-    return translated_sentence(sanitize(text, LINE_LIMIT)) if text else ""
+    """Return a stored sentence in the reader's language, cleaned; the gate that a rollout's reason begins with, by itself."""
+    shown = sanitize(text, LINE_LIMIT) if text else ""
+    gate, colon, rest = shown.partition(": ")
+    if colon and gate in GATES:
+        return tr("{gate} gate: {reason}", gate=translated_cell(gate), reason=translated_sentence(rest))
+    return translated_sentence(shown)
 
 
 def code(text: str) -> Markup:

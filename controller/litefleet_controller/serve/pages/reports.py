@@ -125,7 +125,7 @@ def file(request: Request) -> Response:
         text = to_html(report)
         policy = _POLICY.search(text)
         assert policy is not None  # the page carries its own, with the hashes of its style and script
-        allowed = "; ".join((policy[1].replace("&#39;", "'"), "frame-ancestors 'none'"))
+        allowed = "; ".join((policy[1].replace("&#39;", "'"), " ".join(("frame-ancestors", "'none'"))))
         return Response(text, media_type="text/html", headers={"Content-Security-Policy": allowed})
     if kind not in _MADE:
         raise HTTPException(404, "A report is html, json, csv, junit or markdown.")

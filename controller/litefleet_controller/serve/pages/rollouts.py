@@ -143,7 +143,7 @@ async def events(request: Request) -> Response:
         return stamp_now(service, ident)
 
     after = number_after(request.headers.get("last-event-id", ""))
-    return event_stream(service.live.follow(f"page {ident}", stamp, stamp, after), "changed")
+    return event_stream(service.live.follow(f"page:{ident}", stamp, stamp, after), "changed")
 
 
 def stamp_now(service: Service, ident: str) -> str:
