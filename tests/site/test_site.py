@@ -153,7 +153,7 @@ _Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix
 
 
 def test_the_search_finds_chinese_words(site: Path) -> None:
-    """Each Chinese character is a word of the index; tests/site/test_search.py asks a browser."""
+    """Each Chinese character is a word of the index, which the separator takes apart as the browser does."""
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     separator = re.compile(index["config"]["separator"])
     (rollouts,) = (page for page in index["docs"] if page["location"] == "zh/rollouts.html")
