@@ -18,7 +18,7 @@ from litefleet_controller.operations.device_records import DeviceRecord, DeviceS
 from litefleet_controller.reports.device_text import audit_table, device_text, devices_text
 from litefleet_controller.reports.plan_text import plan_text
 from litefleet_controller.reports.status_text import history_text, rollouts_text, status_text
-from litefleet_controller.reports.terminal import reports_table, to_table
+from litefleet_controller.reports.terminal import Page, reports_table, to_table
 from litefleet_controller.rollout import DeviceRow, DeviceState, Policy, Rollout, RolloutState, Wave
 from litefleet_controller.rollout_engine.plan import Plan
 from litefleet_controller.state.device_history import HistoryEntry
@@ -170,3 +170,24 @@ def test_each_keeps_to_the_terminal_and_breaks_no_word(view: Callable[[int, int]
     assert {word for word in text.split() if word not in words(view) and word.strip("─")} == set()
     if VIEWS[view] == MANY:
         assert len(lines) < 300  # the names are folded, or counted
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_all_rows_of_a_table_are_laid_out_as_the_first_one_is(color: bool) -> None:
+    """The first row of a table is printed by the library, and further ones by this program, where no word is broken."""
+    cells = [
+        ("d0", "green"),
+        "a sentence that takes `several` lines " + "of its column, as most do " * 3,
+        "1.5 ms",
+        "–",
+    ]
+    broken = ["d1", "x" * 80, "20 ms", "–"]
+    page = Page(95, color)
+    page.table(("device", "why", "p50", "last"), [cells, cells, broken, cells], ("device", "why"))
+    lines = [re.sub("\x1b\\[[0-9;]*m", "", line).rstrip() for line in page.text.splitlines()[2:]]
+    first = lines[: lines.index(lines[0], 1)]
+    assert len(first) > 1
+    assert lines[len(first) : 2 * len(first)] == first
+    assert lines[-len(first) :] == first
+    assert "".join(lines[2 * len(first) : -len(first)]).count("x") == 80
+    assert all(line.index("1.5 ms") == first[0].index("1.5 ms") for line in lines if "1.5 ms" in line)
