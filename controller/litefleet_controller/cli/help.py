@@ -32,7 +32,7 @@ SECTIONS = {
         "reconcile",
         "cluster",
     ),
-    "Records": ("report", "reports", "history", "audit", "metrics", "serve", "state", "bundle", "schedule"),
+    "Records": ("report", "reports", "history", "audit", "metrics", "notify", "serve", "state", "bundle", "schedule"),
 }
 OTHER = "Other commands"
 # Typer's and click's own words on a page of help; messages/help.zh.json translates them too.

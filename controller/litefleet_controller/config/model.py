@@ -39,6 +39,7 @@ from .choices import (
 )
 from .engine import EngineConfig
 from .inputs import InputConfig
+from .notify import ReceiverConfig
 from .preprocess import PreprocessConfig
 from .runtimes import PythonsConfig, RuntimesConfig
 
@@ -407,6 +408,9 @@ class Config(Strict):
         ""  # a file, relative to this configuration's folder, or a database URL; "" = state.db in the store's folder
     )
     history: HistoryConfig = HistoryConfig()
+    notify: Annotated[dict[Annotated[str, AfterValidator(_checked_name)], ReceiverConfig], Field(max_length=20)] = (
+        Field(default_factory=dict)
+    )
     operator: Annotated[str, Field(max_length=80)] = ""  # who acts, for the audit log; "" = as the environment says
 
     @field_validator("state")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -303,7 +304,7 @@ async def open_context(
         await write(follow_renames, state, lock, project, progress, actor(config.operator))
         release_builder = project.release_builder(progress)
         try:
-            async with session_factory_for(project, progress) as factory:
+            async with telling(project, progress), session_factory_for(project, progress) as factory:
                 yield RolloutContext(project, state, lock, factory, release_builder, progress, write, SystemClock())
         finally:
             await release_builder.close()
@@ -311,6 +312,25 @@ async def open_context(
     finally:
         await write(state.close)
         write.close()
+
+
+@asynccontextmanager
+async def telling(project: Project, progress: Progress) -> AsyncIterator[None]:
+    """Deliver notices to the receivers of `notify:`, beside what runs meanwhile; at the end for some seconds more."""
+    if not project.config.notify:
+        yield
+        return
+    from ..notify import Dispatcher
+
+    dispatcher = await asyncio.to_thread(Dispatcher, project.config, project.inventory)
+    dispatcher.start()
+    try:
+        yield
+    finally:
+        for receiver, reason in (await asyncio.to_thread(dispatcher.close)).items():
+            progress.message(
+                f"{receiver} was not told everything: {reason}. `litefleet notify list` shows what is left"
+            )
 
 
 async def open_ones(context: RolloutContext) -> list[Rollout]:

@@ -123,6 +123,7 @@ def open_project(options: Options) -> Project:
     models = chosen_models(config, options.models)
     _check_names(config, devices)
     _check_sites(config, inventory)
+    _check_receivers(config, inventory)
     return Project(options, config, inventory, devices, tuple(models), ssh_config)
 
 
@@ -189,11 +190,25 @@ def _check_sites(config: Config, inventory: Inventory) -> None:
         raise ConfigError(problems)
 
 
+def _check_receivers(config: Config, inventory: Inventory) -> None:
+    """Raise ConfigError for the receivers of notices whose `limit` selects no device."""
+    problems = []
+    for name, receiver in config.notify.items():
+        try:
+            if receiver.limit:
+                select(inventory, receiver.limit)
+        except SelectError as error:
+            problems.append(f"notify.{name}.limit: {error}")
+    if problems:
+        raise ConfigError(problems)
+
+
 def open_state(config: Config) -> State:
     """Return the project's state, created or migrated if needed; StateError when it is unusable."""
-    from ..state import State  # takes 0.2 s to import, and few commands need it
+    from ..state import State, Subscription  # takes 0.2 s to import, and few commands need it
 
-    return State.open(config.state or str(config.store / "state.db"), beside=beside_of(config))
+    told = [Subscription(config.fleet, name, frozenset(one.events)) for name, one in config.notify.items()]
+    return State.open(config.state or str(config.store / "state.db"), beside=beside_of(config), told=told)
 
 
 def beside_of(config: Config) -> Path | None:

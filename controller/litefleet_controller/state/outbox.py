@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from ..rollout import DeviceEvent, Rollout, RolloutEvent
+from ..rollout import DeviceEvent, DeviceRow, DeviceState, Rollout, RolloutEvent
 from .database import Database
 from .model import RowChange
 from .tables import notices, rollout_rows
@@ -97,13 +97,20 @@ def devices_lost(
     connection: sa.Connection, told: Sequence[Subscription], rollout_id: str, changes: Sequence[RowChange], now: float
 ) -> None:
     """Store what receivers are told of devices that could not be reached, once for each time that a device goes offline."""
+    if any("device-lost" in one.events for one in told):
+        now_off = [c.after for c in changes if c.event is DeviceEvent.LOSE and not c.before.offline_since]
+        devices_offline(connection, told, rollout_id, now_off, now)
+
+
+def devices_offline(
+    connection: sa.Connection, told: Sequence[Subscription], rollout_id: str, rows: Sequence[DeviceRow], now: float
+) -> None:
+    """Store what receivers are told of the rows that are offline, as a plan has them that could not reach a device."""
     wanted = [one for one in told if "device-lost" in one.events]
-    if not wanted:
-        return
     lost = {
-        c.after.device: {"name": c.after.device, "code": (*c.after.codes, "")[0], "reason": c.after.sentence}
-        for c in changes
-        if c.event is DeviceEvent.LOSE and not c.before.offline_since and not _NOT_LOST & set(c.after.codes)
+        row.device: {"name": row.device, "code": (*row.codes, "")[0], "reason": row.sentence}
+        for row in rows
+        if wanted and row.state is DeviceState.OFFLINE and not _NOT_LOST & set(row.codes)
     }
     for one in wanted if lost else ():
         _gather(connection, one, "device-lost", rollout_id, list(lost.values()), now)

@@ -163,6 +163,7 @@ class State:
             rollouts.store_releases(connection, releases, now)
             rollouts.link_releases(connection, made.id, [release.id for release in releases])
             row_transitions.insert_rows(connection, made.id, rows)
+            outbox.devices_offline(connection, self._told, made.id, rows, now)
             details = {**audit, "rollout": made.id, "fleet": made.fleet, "kind": made.kind, "rows": len(rows)}
             audit_log.append(connection, now, rollout.by or _actor(owner), "rollout created", details)
             return made
@@ -260,6 +261,7 @@ class State:
             rollouts.advance(connection, before, event, after, now)
             self._move(connection, before.id, changes, now)
             row_transitions.insert_rows(connection, before.id, joined)
+            outbox.devices_offline(connection, self._told, before.id, joined, now)
             outbox.rollout_moved(connection, self._told, after, event, now)
             if event is not None or audit is not None:
                 action = event.value if event is not None else str((audit or {}).get("action", "changed"))

@@ -368,6 +368,7 @@ def test_the_schema_knows_every_key_and_both_spellings() -> None:
         "operator",
         "bandwidth",
         "site_cache",
+        "notify",
     }
     assert set(schema["properties"]) == old | keys
     assert schema["additionalProperties"] is False
