@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from ..rollout import DeviceEvent, DeviceRow, DeviceState, Rollout, RolloutEvent
 from .database import Database
+from .device_history import ServiceStatus
 from .model import RowChange
 from .tables import notices, rollout_rows
 
@@ -117,10 +118,16 @@ def devices_offline(
 
 
 def drift_found(
-    connection: sa.Connection, told: Sequence[Subscription], device: str, before: object, after: object, now: float
+    connection: sa.Connection,
+    told: Sequence[Subscription],
+    earlier: ServiceStatus | None,
+    service: ServiceStatus,
+    now: float,
 ) -> None:
-    """Store that a device's service found changes; `before` and `after` are how many it found, as the device reports them."""
+    """Store that a device's service found changes, where it reports another number of them than `earlier`."""
     wanted = [one for one in told if "drift" in one.events]
+    device, after = service.device, service.status.get("drift")
+    before = earlier.status.get("drift") if earlier is not None else None
     if not wanted or isinstance(after, bool) or not isinstance(after, int) or after <= 0 or after == before:
         return
     for one in wanted:

@@ -61,9 +61,7 @@ class State:
         beside: Beside | None = None,
         told: Sequence[Subscription] = (),
     ) -> None:
-        self._database = database
-        self._clock = clock
-        self._beside = beside
+        self._database, self._clock, self._beside = database, clock, beside
         self._told = told  # who is told what happens
 
     @classmethod
@@ -201,7 +199,7 @@ class State:
         outbox.devices_lost(connection, self._told, rollout_id, changes, now)
 
     def outbox(self, fleet: str) -> Outbox:
-        """Return the notices of a fleet."""
+        """Return its notices."""
         return Outbox(self._database, self._clock, fleet)
 
     def adopt(
@@ -347,9 +345,7 @@ class State:
         with self._database.write() as connection:
             before = device_history.service_of(connection, service.device) if self._told else None
             device_history.record_history(connection, service, entries)
-            drift = before.status.get("drift") if before is not None else None
-            after = service.status.get("drift")
-            outbox.drift_found(connection, self._told, service.device, drift, after, self._clock())
+            outbox.drift_found(connection, self._told, before, service, self._clock())
 
     def service(self, device: str) -> ServiceStatus | None:
         """Return a device's service status at its last contact; None where it has none."""
