@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         shown_key,
         what_is_stored,
     )
+    from .remote import RemoteKey, RemotePlan, RemoteProject, RemoteRollback
 
 __all__ = [
     "Accuracy",
@@ -79,6 +80,10 @@ __all__ = [
     "Progress",
     "Project",
     "QuietProgress",
+    "RemoteKey",
+    "RemotePlan",
+    "RemoteProject",
+    "RemoteRollback",
     "RollbackPlan",
     "RolloutStatus",
     "RunReport",
@@ -131,6 +136,7 @@ _MODULES = {
         "litefleet.records",
     ),
     **dict.fromkeys(("shown_key", "what_is_stored"), "litefleet.records"),
+    **dict.fromkeys(("RemoteKey", "RemotePlan", "RemoteProject", "RemoteRollback"), "litefleet.remote"),
     **dict.fromkeys(("DeviceRecord", "DeviceStory"), _CONTROLLER + "operations.device_records"),
     **dict.fromkeys(("Finding", "Severity", "Verdict"), "litefleet_agent.findings"),
     **dict.fromkeys(("ConfigError", "LitefleetError", "UsageError"), _CONTROLLER + "common.errors"),

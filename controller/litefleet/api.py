@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
 from litefleet_controller.config import load_config
 from litefleet_controller.devices.outcome import RunReport
@@ -19,9 +20,25 @@ from litefleet_controller.rollout_engine.plan import Plan
 
 from .calls import PathLike, options_of, progress_for, run, run_checked
 
+if TYPE_CHECKING:
+    from .remote import RemoteProject
+
 __all__ = ["evaluate", "inspect", "open_project", "plan", "rollout", "status", "verify"]
 
 
+@overload
+def open_project(
+    config: PathLike = ...,
+    *,
+    inventory: PathLike | None = ...,
+    limit: str = ...,
+    models: Sequence[str] = ...,
+    accept_new_host_keys: bool = ...,
+) -> Project: ...
+@overload
+def open_project(
+    config: str, *, token: str, limit: str = ..., models: Sequence[str] = ..., ca_file: PathLike = ...
+) -> RemoteProject: ...
 def open_project(
     config: PathLike = "litefleet.yaml",
     *,
@@ -29,17 +46,27 @@ def open_project(
     limit: str = "",
     models: Sequence[str] = (),
     accept_new_host_keys: bool = False,
-) -> Project:
+    token: str = "",
+    ca_file: PathLike = "",
+) -> Project | RemoteProject:
     """Read a project's configuration and inventory, and select devices and models.  No device is contacted.
 
     `limit` selects devices as `--limit` does: names, globs, ranges, groups, `tag:NAME`, `!not`. `models` are names from
     litefleet.yaml; all of them when empty. `accept_new_host_keys` pins the host keys of devices that have no pinned key yet.
 
-    Raises: ConfigError with every problem of the files; UsageError when nothing is selected or a name is unknown.
+    An address, "https://HOST:PORT", with the `token` of a user is the project of that `litefleet serve`: the functions of this
+    API are the methods of what is returned. `ca_file` names the authority of its certificate where the system does not know it.
+
+    Raises: ConfigError with every problem of the files; UsageError when nothing is selected or a name is unknown; LitefleetError
+    when a server cannot be reached.
 
         project = litefleet.open_project("litefleet.yaml", limit="hall,!cam-7")
         print([device.name for device in project.devices], project.models)
     """
+    if isinstance(config, str) and config.startswith(("http://", "https://")):
+        from .remote import open_remote
+
+        return open_remote(config, token, limit, models, str(ca_file))
     chosen = None if inventory is None else Path(inventory)
     return _open_project(Options(Path(config), chosen, limit, tuple(models), accept_new_host_keys))
 

@@ -45,8 +45,8 @@ class Stopper:
     def stop(self) -> None:
         """Stop the call under way, and each later one at its beginning.  From any thread, any number of times."""
         with self._one:
-            self._asked = True
-            if self._running is not None:
+            first, self._asked = not self._asked, True
+            if first and self._running is not None:  # a second time would disturb what the first one ends
                 loop, task = self._running
                 loop.call_soon_threadsafe(task.cancel)
 

@@ -64,6 +64,7 @@ def test_every_verdict_is_explained(name: str) -> None:
 
 
 PAGES = (
+    "docs/api",
     "docs/architecture",
     "docs/bench",
     "docs/ci",
@@ -233,7 +234,7 @@ def test_the_example_of_signing_loads(name: str, tmp_path: Path) -> None:
     assert (loaded.fleet, loaded.signing.expires_after) == ("shop", 90 * 86400)
 
 
-@pytest.mark.parametrize("name", ["docs/bench", "docs/releases", "docs/rollouts"])
+@pytest.mark.parametrize("name", ["docs/api", "docs/bench", "docs/releases", "docs/rollouts"])
 def test_pages_have_the_same_things_to_type(name: str) -> None:
     english, chinese = text_of(f"{name}.md"), text_of(f"{name}.zh.md")
     assert blocks(english, "sh") == blocks(chinese, "sh") != []

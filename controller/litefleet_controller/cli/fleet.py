@@ -133,18 +133,7 @@ def reports(
 
     kept = kept_reports(load_config(config), last, of)
     if as_json:
-        listed = [
-            {
-                "name": one.path.stem,
-                "command": one.report.command,
-                "started_at": one.report.started_at,
-                "by": one.report.by,
-                "counts": one.report.counts,
-                "rollout": one.report.rollout.get("id", ""),
-            }
-            for one in kept
-        ]
-        show(json.dumps({"schema": 1, "command": "reports", "reports": listed}, indent=2))
+        show(json.dumps({"schema": 1, "command": "reports", "reports": [one.to_dict() for one in kept]}, indent=2))
     else:
         show(reports_table([(one.path.stem, one.report) for one in kept], terminal_width(), colored()))
 

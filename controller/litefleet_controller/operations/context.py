@@ -299,15 +299,17 @@ async def open_context(
     write = ThreadWriter()
     config = project.config
     try:
-        lock = await write(state.acquire, project.config.fleet, this_process(config.operator), 60.0, adopting)
-        await write(finish_ended, state, lock)
-        await write(follow_renames, state, lock, project, progress, actor(config.operator))
-        release_builder = project.release_builder(progress)
+        lock = await _locked(state, write, config, adopting)
         try:
-            async with telling(project, progress), session_factory_for(project, progress) as factory:
-                yield RolloutContext(project, state, lock, factory, release_builder, progress, write, SystemClock())
+            await write(finish_ended, state, lock)
+            await write(follow_renames, state, lock, project, progress, actor(config.operator))
+            release_builder = project.release_builder(progress)
+            try:
+                async with telling(project, progress), session_factory_for(project, progress) as factory:
+                    yield RolloutContext(project, state, lock, factory, release_builder, progress, write, SystemClock())
+            finally:
+                await release_builder.close()
         finally:
-            await release_builder.close()
             await write(state.release, lock)
     finally:
         await write(state.close)
@@ -331,6 +333,17 @@ async def telling(project: Project, progress: Progress) -> AsyncIterator[None]:
             progress.message(
                 f"{receiver} was not told everything: {reason}. `litefleet notify list` shows what is left"
             )
+
+
+async def _locked(state: State, write: Writer, config: Config, adopting: bool) -> FleetLock:
+    """Lock the fleet.  Cancelled meanwhile, the lock is released again: this process may go on, as a server does."""
+    taken = asyncio.ensure_future(write(state.acquire, config.fleet, this_process(config.operator), 60.0, adopting))
+    try:
+        return await asyncio.shield(taken)
+    except asyncio.CancelledError:
+        with suppress(LitefleetError):
+            await write(state.release, await taken)
+        raise
 
 
 async def open_ones(context: RolloutContext) -> list[Rollout]:

@@ -146,6 +146,12 @@ class KeptReport(NamedTuple):
     path: Path
     report: RunReport
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON form: what a list says of it."""
+        one = self.report
+        about = {"command": one.command, "started_at": one.started_at, "by": one.by, "counts": one.counts}
+        return {"name": self.path.stem, **about, "rollout": one.rollout.get("id", "")}
+
 
 def kept_reports(config: Config, last: int, command: str = "") -> list[KeptReport]:
     """Return the latest kept reports, the newest first; `command` chooses those of one command.  Unreadable ones are left out."""

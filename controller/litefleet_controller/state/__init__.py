@@ -17,9 +17,10 @@ from .model import (
     StateDamaged,
     StateError,
     StateOlder,
+    Transition,
 )
 from .outbox import EVENTS, Notice, Outbox, Subscription
-from .state import State, Transition
+from .state import State
 
 __all__ = [
     "EVENTS",

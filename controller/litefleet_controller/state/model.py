@@ -100,6 +100,20 @@ class RowChange:
 
 
 @dataclass(frozen=True)
+class Transition:
+    """One move of one row, as it was stored."""
+
+    at: float
+    device: str
+    model: str
+    event: str
+    before: str
+    after: str
+    release: str
+    sentence: str
+
+
+@dataclass(frozen=True)
 class AuditEntry:
     """One link of the chain: `hash` is the SHA-256 over the canonical JSON of all other fields, `previous` included."""
 

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +22,13 @@ from .database import Database, sqlite_path
 from .device_history import HistoryEntry, ServiceStatus
 from .device_views import LastRow, RolloutMove
 from .identity import Beside, Noted
-from .model import AuditEntry, Confirmed, Conflict, FleetLock, KnownDevice, Owner, RowChange, StateOlder
+from .model import AuditEntry, Confirmed, Conflict, FleetLock, KnownDevice, Owner, RowChange, StateOlder, Transition
 from .outbox import Outbox, Subscription
 from .rollouts import OutcomesInBrief
 from .tables import rollouts as rollout_table
 from .tables import transitions
 
 _DAY_S = 86400.0
-
-
-@dataclass(frozen=True)
-class Transition:
-    """One move of one row, as it was stored."""
-
-    at: float
-    device: str
-    model: str
-    event: str
-    before: str
-    after: str
-    release: str
-    sentence: str
 
 
 class State:
@@ -406,6 +391,17 @@ class State:
         with self._database.read() as connection:
             found = connection.execute(chosen.order_by(transitions.c.seq.desc()).limit(limit)).all()
             return tuple(_transition(row) for row in reversed(found))
+
+    def last_move(self, rollout_id: str) -> int:
+        """Return the number of the last move of a rollout's rows; 0 before the first."""
+        with self._database.read() as connection:
+            return row_transitions.last_move(connection, rollout_id)
+
+    def moves_since(self, rollout_id: str, after: int, limit: int) -> tuple[tuple[int, Transition], ...]:
+        """Return the first moves of a rollout's rows whose number is greater than `after`, with their numbers."""
+        with self._database.read() as connection:
+            found = row_transitions.moves_since(connection, rollout_id, after, limit)
+            return tuple((row.seq, _transition(row)) for row in found)
 
     def switched_on(self, rollout_id: str) -> frozenset[tuple[str, str]]:
         """Return the (device, model) that a rollout asked to activate, and that were not reverted since."""

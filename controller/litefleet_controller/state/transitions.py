@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -251,3 +252,15 @@ def _finite(value: float) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def last_move(connection: sa.Connection, rollout_id: str) -> int:
+    """Return the number of the last stored move of a rollout's rows; 0 before the first."""
+    chosen = sa.select(sa.func.max(transitions.c.seq)).where(transitions.c.rollout == rollout_id)
+    return int(connection.execute(chosen).scalar() or 0)
+
+
+def moves_since(connection: sa.Connection, rollout_id: str, after: int, limit: int) -> Sequence[sa.Row[Any]]:
+    """Return the rows of the first moves of a rollout with a number greater than `after`, in their order."""
+    chosen = sa.select(transitions).where(transitions.c.rollout == rollout_id, transitions.c.seq > after)
+    return connection.execute(chosen.order_by(transitions.c.seq).limit(limit)).all()

@@ -1,0 +1,217 @@
+"""The operations that read: devices, rollouts, histories, the audit log, reports, findings, host keys."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+
+import litefleet
+from litefleet_agent.findings import CATALOGUE
+from pydantic import Field
+
+from ... import __version__
+from ...catalogue.articles import article
+from ...catalogue.language import current_lang
+from ...common.errors import UsageError
+from ...devices.outcome import document
+from ...operations.find import find_rollout
+from ...project.run_fleet import find_report, kept_reports
+from ...reports.status_text import history_dict, rollouts_dict, status_document
+from .. import actions
+from ..actions import Selection
+from ..auth import Role
+from . import schemas
+from .operation import Call, Reply, operation
+from .paging import Paged, Query, page
+from .problems import ProblemError
+
+_MOST_ROLLOUTS = 10_000
+_MOST_REPORTS = 2000
+
+
+@operation("GET", "/me", Role.VIEW, schemas.Me)
+def me(call: Call) -> Reply:
+    """Return who asks, and which server answers."""
+    person = call.person
+    found = {"name": person.name, "role": person.role.value, "fleet": call.service.config().fleet}
+    return Reply({**found, "litefleet": __version__})
+
+
+class DevicesQuery(Paged):
+    """Filters, as the options of `litefleet devices`."""
+
+    select: str = Field(default="", max_length=2000, description="devices as `--limit` selects them")
+    version: str = Field(default="", max_length=80, description="only devices that run this version or release")
+    state: str = Field(
+        default="",
+        max_length=40,
+        description="only devices in this state of their latest rollout, or with this verdict",
+    )
+    drift: bool = Field(default=False, description="only devices that drifted")
+    silent: float | None = Field(
+        default=None, ge=0, le=1e9, description="only devices not reached for this many seconds"
+    )
+
+
+@operation("GET", "/devices", Role.VIEW, schemas.Devices, usage=404)
+def devices(call: Call, query: DevicesQuery) -> Reply:
+    """List what runs on each device, since when, its verdict, drift and last contact; one entry for each model."""
+    project = Selection(query.select).opened(call.service)
+    found = litefleet.devices(
+        project, version=query.version, state=query.state, drift=query.drift, silent_s=query.silent
+    )
+    shown, headers = page(call.request, query, found, lambda record: f"{record.device}\0{record.model}")
+    return Reply({"schema": 1, "command": "devices", "devices": [r.to_dict() for r in shown]}, headers=headers)
+
+
+class LastQuery(Query):
+    """How much of a time line."""
+
+    last: int = Field(default=40, ge=1, le=10_000, description="entries of the time line, at most")
+
+
+@operation("GET", "/devices/{name}", Role.VIEW, schemas.Device, usage=404)
+def device(call: Call, name: str, query: LastQuery) -> Reply:
+    """Return one device: facts, releases, why it failed, and its time line."""
+    return Reply(litefleet.device(call.service.project(), name, query.last).to_dict())
+
+
+@operation("GET", "/devices/{name}/stored", Role.VIEW, schemas.Stored, usage=404)
+def stored(call: Call, name: str) -> Reply:
+    """Return what the state stores of a device: what DELETE /devices/{name} deletes."""
+    return Reply({"device": name, "stored": dict(actions.what_is_stored(call.service, name))})
+
+
+@operation("GET", "/devices/{name}/host-key", Role.ADMIN, schemas.HostKey, usage=404)
+def host_key(call: Call, name: str) -> Reply:
+    """Contact a device, and return the SSH host key that it shows now; nothing changes."""
+    shown = actions.shown_key(call.service, name)
+    return Reply(
+        {
+            "device": name,
+            "fingerprint": shown.fingerprint,
+            "algorithm": str(shown.key.get_algorithm()),
+            "trusted": list(shown.old),
+            "is_trusted": shown.known,
+            "text": shown.text(),
+        }
+    )
+
+
+class HistoryQuery(Query):
+    """Which entries of the devices' own histories."""
+
+    select: str = Field(default="", max_length=2000, description="devices as `--limit` selects them")
+    since: float = Field(default=0.0, ge=0, le=1e12, description="seconds since the epoch, by the device's clock")
+    limit: int = Field(default=100, ge=1, le=1000, description="entries, at most; the latest ones")
+
+
+@operation("GET", "/history", Role.VIEW, schemas.History, usage=404)
+def history(call: Call, query: HistoryQuery) -> Reply:
+    """List what devices recorded between contacts, the oldest first."""
+    project = Selection(query.select).opened(call.service)
+    return Reply(history_dict(litefleet.history(project, since=query.since, last=query.limit)))
+
+
+class AuditQuery(Query):
+    """Which entries of the audit log."""
+
+    who: str = Field(default="", max_length=200, description="a part of the author's name")
+    action: str = Field(default="", max_length=200, description="a part of the action")
+    rollout: str = Field(default="", max_length=80, description="the rollout that an entry is about")
+    since: float = Field(default=0.0, ge=0, le=1e12, description="seconds since the epoch")
+    limit: int = Field(default=50, ge=1, le=1000, description="entries, at most; the latest ones")
+
+
+@operation("GET", "/audit", Role.VIEW, schemas.Audit)
+def audit(call: Call, query: AuditQuery) -> Reply:
+    """List who did what, when, and from which files, the oldest first."""
+    entries = litefleet.audit(
+        call.service.options.config,
+        last=query.limit,
+        who=query.who,
+        action=query.action,
+        rollout_id=query.rollout,
+        since=query.since,
+    )
+    return Reply({"schema": 1, "broken": "", "entries": [asdict(entry) for entry in entries]})
+
+
+@operation("GET", "/rollouts", Role.VIEW, schemas.Rollouts)
+def rollouts(call: Call, query: Paged) -> Reply:
+    """List the rollouts, the newest first."""
+    with call.service.state() as state:
+        found = state.rollouts(call.service.config().fleet, _MOST_ROLLOUTS)
+    shown, headers = page(call.request, query, found, lambda rollout: rollout.id)
+    return Reply(rollouts_dict(shown), headers=headers)
+
+
+@operation("GET", "/rollouts/{rollout}", Role.VIEW, schemas.Status, usage=404)
+def rollout(call: Call, rollout: str) -> Reply:
+    """Return where a rollout stands: waves, failures by cause, devices, and the commands that apply; "latest" is the latest."""
+    found = litefleet.status(call.service.options.config, "" if rollout == "latest" else rollout)
+    return Reply(status_document(found, time.time()))
+
+
+class RollbackQuery(Query):
+    """What would be reverted."""
+
+    to: str = Field(default="previous", max_length=64, description="previous, nothing, a version, an ID of a release")
+    rollout: str = Field(default="", max_length=80, description="the rollout to revert; the latest by default")
+    wave: int = Field(default=0, ge=0, le=100_000, description="only this wave of it, counted from 1")
+    select: str = Field(default="", max_length=2000, description="devices as `--limit` selects them")
+
+
+@operation("GET", "/rollback", Role.VIEW, schemas.Rollback, usage=404)
+def rollback_preview(call: Call, query: RollbackQuery) -> Reply:
+    """Return what POST /rollback with the same arguments would do; no device is contacted."""
+    selection = Selection(query.select)
+    preview = actions.preview_of_rollback(call.service, query.to, query.rollout, query.wave, selection)
+    return Reply({**preview.to_dict(), "text": preview.text()})
+
+
+class ReportsQuery(Paged):
+    """Which kept reports."""
+
+    command: str = Field(
+        default="", max_length=40, description="only reports of this command: rollout, verify, reconcile …"
+    )
+
+
+@operation("GET", "/reports", Role.VIEW, schemas.Reports)
+def reports(call: Call, query: ReportsQuery) -> Reply:
+    """List the kept reports, the newest first."""
+    found = kept_reports(call.service.config(), _MOST_REPORTS, query.command)
+    shown, headers = page(call.request, query, found, lambda kept: kept.path.stem)
+    return Reply({"schema": 1, "command": "reports", "reports": [kept.to_dict() for kept in shown]}, headers=headers)
+
+
+@operation("GET", "/reports/{name}", Role.VIEW, schemas.Result, usage=404)
+def report(call: Call, name: str) -> Reply:
+    """Return a kept report by its name, or the ID of its rollout: the document of its command."""
+    if not name.replace("-", "").replace("_", "").isalnum():  # a name is no path
+        raise ProblemError(404, f"There is no report {name[:60]}: GET /api/v1/reports lists them.")
+    return Reply(document(find_report(call.service.options.config, name).to_dict()))
+
+
+@operation("GET", "/findings", Role.VIEW, schemas.Articles)
+def findings(call: Call) -> Reply:
+    """List the catalogue of findings, in the request's language."""
+    return Reply({"findings": [article(code, current_lang()).to_dict() for code in CATALOGUE]})
+
+
+@operation("GET", "/findings/{code}", Role.VIEW, schemas.Article)
+def finding(call: Call, code: str) -> Reply:
+    """Return a finding's article: the symptoms, the cause, the steps to take, how it is detected."""
+    if code not in CATALOGUE:
+        raise ProblemError(404, f"There is no finding {code[:20]}: GET /api/v1/findings lists them.")
+    return Reply(article(code, current_lang()).to_dict())
+
+
+def known_rollout(call: Call, rollout_id: str) -> None:
+    """Raise ProblemError 404 for a rollout that the fleet never had."""
+    try:
+        with call.service.state() as state:
+            find_rollout(state, call.service.config().fleet, rollout_id)
+    except UsageError as error:
+        raise ProblemError(404, str(error)) from error
