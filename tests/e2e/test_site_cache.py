@@ -36,7 +36,7 @@ async def test_a_rollout_sends_a_file_once_to_a_site(
         with pytest.raises(ConfigError) as wrong:
             await job.run()
         assert "site_cache.sites: the inventory has no group 'hall'; it has: none" in str(wrong.value)
-        assert "site_cache.jump_hosts: the inventory has no device with `jump:` 'gate'" in str(wrong.value)
+        assert "site_cache.jump_hosts: no device of the inventory has `jump: gate`; they have: none" in str(wrong.value)
         inventory = yaml.safe_load((job.folder / "fleet.yaml").read_text())
         job.inventory(yaml.safe_dump({**inventory, "groups": {"hall": {"devices": names}}}))
         job.config(site_cache={"sites": ["hall"]})

@@ -175,16 +175,18 @@ def _check_names(config: Config, devices: tuple[Device, ...]) -> None:
 def _check_sites(config: Config, inventory: Inventory) -> None:
     """Raise ConfigError for sites that are no groups of the inventory, and for jump hosts of none of its devices."""
     groups, jumps = {group.name for group in inventory.groups}, {device.jump for device in inventory.devices} - {""}
-    named = [
-        ("bandwidth.per_site", "group", tuple(config.bandwidth.per_site), groups),
-        ("site_cache.sites", "group", config.site_cache.sites, groups),
-        ("site_cache.jump_hosts", "device with `jump:`", config.site_cache.jump_hosts, jumps),
-    ]
+    sites = {"bandwidth.per_site": tuple(config.bandwidth.per_site), "site_cache.sites": config.site_cache.sites}
     problems = [
-        f"{key}: the inventory has no {what} {name!r}; it has: {', '.join(sorted(there)[:20]) or 'none'}"
-        for key, what, names, there in named
+        f"{key}: the inventory has no group {name!r}; it has: {', '.join(sorted(groups)[:20]) or 'none'}"
+        for key, names in sites.items()
         for name in names
-        if name not in there
+        if name not in groups
+    ]
+    problems += [
+        f"site_cache.jump_hosts: no device of the inventory has `jump: {name}`; they have: "
+        f"{', '.join(sorted(jumps)[:20]) or 'none'}"
+        for name in config.site_cache.jump_hosts
+        if name not in jumps
     ]
     if problems:
         raise ConfigError(problems)

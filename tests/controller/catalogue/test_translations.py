@@ -19,6 +19,7 @@ OTHERS = (
     "reports/fleet_metrics",  # Prometheus' texts are for machines
     "state/migrations",
     "devices/bootstrap",  # the program that is sent first
+    "serve/api",  # for programs, as `--json` is: docs/api.md says so
 )
 MODULES = sorted(
     name
@@ -34,6 +35,7 @@ NOT_SENTENCES = re.compile(
     r"|LFBOOT \{1\}|too many authentication|max auth|Value error,|\{1\}.*(sh -c|mine|litefleet|@media).*|\{1\}\n\nruntimes.*"
     r"|agent \{1\}|\{\{1\}: FILE\}|def keep.*|database is locked|np\..*|latency \{1\}|file is not a database|Port \{port\}.*"
     r"|data: \{1\}|id: \{1\}.*|nobody can log in: %s|cannot follow a rollout"
+    r"|jump \{1\}|as \{1\}|job \{1\}"
     r"|; Secure|; Max-Age=0|.*SameSite=.*|Bearer realm.*|Accept-Language, Cookie|camera=\(\).*",
     re.DOTALL,
 )
