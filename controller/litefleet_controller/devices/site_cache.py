@@ -8,6 +8,7 @@ neighbours or another hash, the file is sent from here as without a site cache.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -64,6 +65,17 @@ class _Server:
         """Close the session, and with it the device's port."""
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
+
+
+def listener_of(offered: Mapping[str, object]) -> tuple[str, int]:
+    """Return where a device says that it serves.  Raises ValueError for what is no address of one machine.
+
+    Another device will connect there: a name would be looked up by it, and 0.0.0.0 is that device itself.
+    """
+    address, port = ipaddress.ip_address(str(offered.get("address"))), offered.get("port")
+    if address.is_unspecified or address.is_multicast or not isinstance(port, int) or not 1 <= port <= 65535:
+        raise ValueError(f"{address} port {port}")
+    return str(address), port
 
 
 class SiteCache:
@@ -130,9 +142,9 @@ class SiteCache:
             async with server.lock:
                 offer = Request("offer", {"sha256": sha, "secret": secret, "peer": session.device.host})
                 (offered,) = await serving.ask(offer, limit_s=_OFFER_S) if serving is not None else ({},)
-            fields = {"sha256": sha, "size": size, "secret": secret, "port": offered.get("port")}
-            fetch = Request("fetch", {**fields, "address": str(offered.get("address"))})
-        except (TransportError, RequestRejected):
+            address, port = listener_of(offered)
+            fetch = Request("fetch", {"sha256": sha, "size": size, "secret": secret, "address": address, "port": port})
+        except (TransportError, RequestRejected, ValueError):
             server.busy -= 1
             return False
         try:
