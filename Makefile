@@ -77,7 +77,7 @@ system-ssh:
 	@tools/system-packages.sh openssh-server:/usr/sbin/sshd openssh-client:ssh
 
 system-test:
-	@tools/system-packages.sh openssh-server:/usr/sbin/sshd openssh-client:ssh tcsh fish mksh zsh busybox-static:busybox systemd:systemd-analyze g++ chromium fonts-noto-cjk \
+	@tools/system-packages.sh openssh-server:/usr/sbin/sshd openssh-client:ssh tcsh fish mksh zsh busybox-static:busybox systemd:systemd-analyze g++ chromium fonts-noto-cjk prometheus:promtool \
 		postgresql:$(firstword $(wildcard /usr/lib/postgresql/*/bin/postgres) postgres)
 
 system-lab:

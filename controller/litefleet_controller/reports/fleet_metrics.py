@@ -45,17 +45,26 @@ _MOST_MODELS = 100  # of one device's service
 def fleet_metrics(state: State, fleet: str) -> str:
     """Return all metrics of a fleet.  StateError when the state cannot be read."""
     out = Exposition("litefleet_fleet_", METRICS)
+    latest, known = state.rollouts(fleet, 1), state.known()
+    outcomes = state.outcomes(latest[0].id) if latest else ()
+    out.gauge("devices", len(known))
+    _devices(out, known, state.confirmed())
+    if latest:
+        _rollout(out, latest[0], state.rows(latest[0].id), outcomes)
+    _of_devices(out, outcomes, state.services())
+    return out.text()
+
+
+def device_metrics(state: State, fleet: str) -> str:
+    """Return each device's own series alone.  StateError when the state cannot be read."""
+    out = Exposition("litefleet_fleet_", METRICS)
     latest = state.rollouts(fleet, 1)
     _devices(out, state.known(), state.confirmed())
-    if latest:
-        _rollout(out, latest[0], state.rows(latest[0].id), state.outcomes(latest[0].id))
-    for name, service in sorted(state.services().items()):
-        _service(out, name, service)
+    _of_devices(out, state.outcomes(latest[0].id) if latest else (), state.services())
     return out.text()
 
 
 def _devices(out: Exposition, known: Mapping[str, KnownDevice], confirmed: Mapping[tuple[str, str], Confirmed]) -> None:
-    out.gauge("devices", len(known))
     for name, device in sorted(known.items()):
         out.gauge("device_last_seen_timestamp_seconds", device.seen_at, device=name)
     for (name, model), entry in sorted(confirmed.items()):
@@ -73,12 +82,17 @@ def _rollout(out: Exposition, rollout: Rollout, rows: Sequence[DeviceRow], outco
     out.gauge("rollout_waves", len(rollout.waves), rollout=rollout.id)
     for row_state, count in sorted(Counter(str(row.state) for row in rows).items()):
         out.gauge("rollout_rows", count, rollout=rollout.id, state=row_state)
-    for outcome in outcomes:
-        labels = {"device": outcome.device, "model": outcome.model, "verdict": str(outcome.verdict.value)}
-        out.gauge("device_verdict", 1, **labels)
     found = Counter((f.code, f.severity.value) for o in outcomes for f in o.findings)
     for (code, severity), count in sorted(found.items()):
         out.gauge("findings", count, code=code, severity=severity)
+
+
+def _of_devices(out: Exposition, outcomes: Sequence[DeviceOutcome], services: Mapping[str, ServiceStatus]) -> None:
+    for outcome in outcomes:
+        labels = {"device": outcome.device, "model": outcome.model, "verdict": str(outcome.verdict.value)}
+        out.gauge("device_verdict", 1, **labels)
+    for name, service in sorted(services.items()):
+        _service(out, name, service)
 
 
 def _service(out: Exposition, name: str, service: ServiceStatus) -> None:

@@ -11,7 +11,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from ..common.errors import LitefleetError, UsageError
-from ..reports.fleet_metrics import fleet_metrics
 from . import api, pages
 from .auth import Role, needs
 from .auth import routes as login
@@ -20,6 +19,8 @@ from .auth.requests import known_of
 from .errors import error_response
 from .language import Speaking
 from .limits import BodyLimit, HostCheck
+from .metrics import Source
+from .pages.fleet import roster_of
 from .security import SecurityHeaders
 from .service import Service, service_of
 
@@ -54,10 +55,16 @@ def health(request: Request) -> Response:
 
 @needs(Role.VIEW)
 def metrics(request: Request) -> Response:
-    """Return the fleet's metrics for Prometheus, as `litefleet metrics` prints them."""
+    """Return the fleet's metrics for Prometheus; `?devices=yes` adds each device's own series, of 500 devices at most."""
+    asked = request.query_params.get("devices", "no")
+    if asked not in ("yes", "no"):
+        raise UsageError("devices= takes yes or no: with yes, each device's own series are added")
     service = service_of(request)
     with service.state() as state:
-        text = fleet_metrics(state, service.config().fleet)
+        source = Source(
+            state, service.config().fleet, lambda: roster_of(service), service.live.subscribers, service.jobs.running
+        )
+        text = service.metrics.text(source, asked == "yes")
     return Response(text, media_type=CONTENT_TYPE)
 
 

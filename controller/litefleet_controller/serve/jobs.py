@@ -138,6 +138,11 @@ class Jobs:
         self._closed = False
 
     @property
+    def running(self) -> int:
+        """The number of jobs that run now."""
+        return len(self._running)
+
+    @property
     def journal(self) -> Journal:
         """The file beside the reports, opened when it is first needed; jobs of a killed server are noted as lost in it."""
         with self._one:

@@ -17,6 +17,7 @@ from ..state import State
 from .auth.auth import Auth
 from .jobs import Jobs
 from .live import Live
+from .metrics import KeptMetrics
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class Service:
     auth: Auth
     settings: ServeSettings = ServeSettings()
     live: Live = field(default_factory=Live)
+    metrics: KeptMetrics = field(default_factory=KeptMetrics)
     opened: Opened = field(init=False)
     jobs: Jobs = field(init=False)
 
