@@ -98,7 +98,11 @@ def test_names_are_bounded(state: State, clock: Clock) -> None:
 def test_services_are_read_once_and_again_when_they_are_newer(state: State) -> None:
     served = {"release": "a", "wanted": "a", "worker_deaths": 1, "latency": {"p99_ms": 12.5}}
     status = {"health": "degraded", "drift": 2, "models": {"cls": served, "det": {"release": "b", "wanted": "c"}}}
-    for name, what in (("d1", status), ("d2", {"health": [], "models": [], "drift": "x"}), ("d3", {"at": float("nan")})):
+    for name, what in (
+        ("d1", status),
+        ("d2", {"health": [], "models": [], "drift": "x"}),
+        ("d3", {"at": float("nan")}),
+    ):
         state.record_history(ServiceStatus(name, "aa", 1, what, BORN), [])
     services = Services()
     found = services.figures(state)
